@@ -1,0 +1,104 @@
+"""What can go wrong in a store, as one tree.
+
+StoreError
+├── InvalidQuery            a filter, sort, page or projection that cannot be answered
+├── InvalidEntity           an entity that breaks its schema or the limits of any entity
+├── Conflict
+│   ├── DuplicateValue      a unique field already holds this value
+│   ├── StaleRevision       the entity is no longer at the expected revision
+│   ├── KeyReused           an idempotency key came back with another request
+│   └── StoreNotEmpty       a store that still holds entities cannot be dropped
+├── NotFound                no such entity, or none that the caller may see
+├── TooManyMatches          a bulk change that would touch more entities than allowed
+├── HistoryGone             a position that the feed cannot resume from
+├── Unavailable             the database does not answer now; try again
+├── StorageFull             the disk or quota is exhausted; nothing was written
+└── CannotOpen              the database cannot be used at all: says why and what to do
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """One broken rule: `field` is a dotted path (``3.price`` in item 3 of an array), `rule` a stable word of
+    `stores.schema.RULES`, `detail` what a message needs besides (an allowed maximum, the offending value)."""
+
+    field: str
+    rule: str
+    detail: str = ""
+
+
+class StoreError(Exception):
+    """Base of everything that an engine or the model layer raises on purpose."""
+
+
+class InvalidQuery(StoreError):
+    """`field` names the parameter, path or operator at fault; the text says what is wrong with it."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field
+        self.message = message
+
+
+class InvalidEntity(StoreError):
+    def __init__(self, violations: Sequence[Violation]) -> None:
+        super().__init__("; ".join(f"{v.field}: {v.rule} {v.detail}".rstrip() for v in violations))
+        self.violations = tuple(violations)
+
+
+class Conflict(StoreError):
+    pass
+
+
+class DuplicateValue(Conflict):
+    """`index` is the position of the refused write in its commit."""
+
+    def __init__(self, field: str, index: int = 0) -> None:
+        super().__init__(f"another entity has this value of {field}")
+        self.field = field
+        self.index = index
+
+
+class StaleRevision(Conflict):
+    def __init__(self, current: int) -> None:
+        super().__init__(f"the entity is at revision {current}")
+        self.current = current
+
+
+class KeyReused(Conflict):
+    pass
+
+
+class StoreNotEmpty(Conflict):
+    pass
+
+
+class NotFound(StoreError):
+    pass
+
+
+class TooManyMatches(StoreError):
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"more than {limit} entities match")
+        self.limit = limit
+
+
+class HistoryGone(StoreError):
+    pass
+
+
+class Unavailable(StoreError):
+    pass
+
+
+class StorageFull(StoreError):
+    pass
+
+
+class CannotOpen(StoreError):
+    pass

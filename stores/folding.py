@@ -1,0 +1,42 @@
+"""Case-insensitive containment that two engines and the matcher agree on, character by character.
+
+Databases fold case each in their own way. Here a character stands for every character with the same one-character
+case folding (Unicode CaseFolding.txt, status C and S); foldings to several characters (ß → ss) are left out.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+
+_LAST_CASED = 0x1FFFF  # planes 0 and 1: no script further up has letter case
+
+
+def fold(text: str) -> str:
+    """The text with every character replaced by the representative of its case class."""
+    lowered = text.casefold()
+    # A folding that keeps the length may still have expanded one character while nothing shrinks, so only ASCII,
+    # where it cannot, takes the short way.
+    return lowered if text.isascii() else "".join(map(fold_character, text))
+
+
+def fold_character(character: str) -> str:
+    folded = character.casefold()
+    return folded if len(folded) == 1 else character
+
+
+@cache
+def _classes() -> dict[str, str]:
+    classes: dict[str, str] = {}
+    for code in range(_LAST_CASED + 1):
+        character = chr(code)
+        folded = fold_character(character)
+        if folded != character:
+            classes[folded] = classes.get(folded, folded) + character
+    return classes
+
+
+def pattern(text: str) -> str:
+    """A regular expression (PCRE and Python alike) for `fold(text) in fold(value)`."""
+    classes = _classes()
+    return "".join(f"[{classes[c]}]" if c in classes else re.escape(c) for c in fold(text))

@@ -1,0 +1,87 @@
+"""What no entity may exceed, whatever its store: checked once, on the parsed body, before anything else sees it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from stores.errors import InvalidEntity, Violation
+
+_FLOAT_FROM = 2.0**63
+
+
+@dataclass(frozen=True, slots=True)
+class EntityLimits:
+    """`depth`: levels of objects and arrays; `name_length`: characters of a field name."""
+
+    depth: int = 32
+    name_length: int = 200
+
+
+def check_document(entity: dict[str, Any], limits: EntityLimits, prefix: str = "") -> list[Violation]:
+    """The rules that `entity` breaks: names, NUL, integers beyond 64 bits, depth. Linear in its size."""
+    return list(_check_object(entity, prefix, limits, limits.depth))
+
+
+def _check_object(value: dict[str, Any], path: str, limits: EntityLimits, depth: int) -> Iterator[Violation]:
+    if depth == 0:
+        yield Violation(path, "too_deep", str(limits.depth))
+        return
+    for name, item in value.items():
+        place = f"{path}.{name}" if path else name
+        if not name or "." in name or name[0] == "$" or "\0" in name:
+            yield Violation(place.replace("\0", "\\u0000"), "bad_name")
+        elif len(name) > limits.name_length:
+            yield Violation(place[: limits.name_length], "name_too_long", str(limits.name_length))
+        else:
+            yield from _check_value(item, place, limits, depth - 1)
+
+
+def _check_value(value: Any, path: str, limits: EntityLimits, depth: int) -> Iterator[Violation]:
+    kind = type(value)
+    if kind is str:
+        if "\0" in value:
+            yield Violation(path, "nul")
+    elif kind is int:
+        if not -(2**63) <= value < 2**63:
+            yield Violation(path, "integer_range")
+    elif kind is dict:
+        yield from _check_object(value, path, limits, depth)
+    elif kind is list:
+        if depth == 0:
+            yield Violation(path, "too_deep", str(limits.depth))
+            return
+        for position, item in enumerate(value):
+            yield from _check_value(item, f"{path}.{position}", limits, depth - 1)
+
+
+def parse_json(body: bytes) -> Any:
+    """The JSON value of `body`. Raises ValueError that says what is wrong, and InvalidEntity for an integer beyond
+    64 bits, which the fast parser would silently turn into a float."""
+    value = orjson.loads(body)
+    try:
+        if _has_large_float(value):
+            json.loads(body, parse_int=_checked_integer)
+    except RecursionError:
+        raise InvalidEntity([Violation("body", "too_deep", "500")]) from None
+    return value
+
+
+def _has_large_float(value: Any) -> bool:
+    kind = type(value)
+    if kind is float:
+        return abs(value) >= _FLOAT_FROM
+    if kind is dict:
+        return any(map(_has_large_float, value.values()))
+    return kind is list and any(map(_has_large_float, value))
+
+
+def _checked_integer(digits: str) -> int:
+    # A number of more than 20 characters is out of range whatever it is, and costly to convert.
+    if len(digits) > 20 or not -(2**63) <= int(digits) < 2**63:
+        raise InvalidEntity([Violation("body", "integer_range")])
+    return int(digits)

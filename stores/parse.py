@@ -1,0 +1,260 @@
+"""Filters, sorts and projections from what callers write, every mistake named.
+
+`filter` is MongoDB's notation with a closed list of operators; anything else is refused by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from stores import query
+from stores.errors import InvalidQuery
+from stores.query import Filter, Scalar, Sort
+from stores.records import is_id
+
+Check = Callable[[str], None]
+"""Called with each dotted path; raises InvalidQuery for one that may not be named."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of one filter: how deep it may nest, how many conditions and list items it may hold."""
+
+    depth: int = 16
+    nodes: int = 1_000
+    items: int = 10_000
+
+
+def any_path(_: str) -> None:
+    """The check that lets every path pass."""
+
+
+def parse_path(text: str, check: Check = any_path) -> tuple[str, ...]:
+    """A dotted path as segments; InvalidQuery for an empty or forbidden one."""
+    segments = tuple(text.split("."))
+    if not all(segments) or "\0" in text or any(s.startswith("$") for s in segments):
+        raise InvalidQuery(text, f"{text!r} is not a field path")
+    check(text)
+    return segments
+
+
+def parse_sort(text: str, check: Check = any_path) -> tuple[Sort, ...]:
+    """``-price,name`` → descending by price, then by name, then by `_id`."""
+    sorts = []
+    for item in text.split(","):
+        name = item.strip().removeprefix("-")
+        path = parse_path(name, check)
+        if any(s.isdigit() for s in path):
+            raise InvalidQuery("sort", f"{name!r}: cannot sort by a position of an array")
+        if any(s.path == path for s in sorts):
+            raise InvalidQuery("sort", f"{name!r} is named twice")
+        sorts.append(Sort(path, item.strip().startswith("-")))
+    if len(sorts) > 16:
+        raise InvalidQuery("sort", "at most 16 fields")
+    return query.total(tuple(sorts))
+
+
+def parse_only(text: str, check: Check = any_path) -> tuple[tuple[str, ...], ...]:
+    """``name,address.city`` → paths to keep."""
+    return tuple(parse_path(item.strip(), check) for item in text.split(","))
+
+
+def parse_filter(document: object, check: Check = any_path, limits: Limits = Limits()) -> Filter:
+    """The tree of a MongoDB-style filter document. Raises InvalidQuery that names the operator or field at fault."""
+    return FilterParser(check, limits).document(document, 0)
+
+
+class FilterParser:
+    """One parse: it counts what it has seen, so that a filter cannot grow beyond its limits."""
+
+    def __init__(self, check: Check, limits: Limits) -> None:
+        self.check = check
+        self.limits = limits
+        self.nodes = 0
+
+    def document(self, document: object, depth: int, *, element: bool = False) -> Filter:
+        if not isinstance(document, Mapping):
+            raise InvalidQuery("filter", "a filter is an object")
+        if depth > self.limits.depth:
+            raise InvalidQuery("filter", f"the filter is nested deeper than {self.limits.depth}")
+        parts = [self.member(str(key), value, depth, element) for key, value in document.items()]
+        return parts[0] if len(parts) == 1 else query.And(tuple(parts))
+
+    def member(self, key: str, value: object, depth: int, element: bool) -> Filter:
+        self.count()
+        if key in ("$and", "$or", "$nor"):
+            return self.logical(key, value, depth, element)
+        if key.startswith("$"):
+            raise InvalidQuery(key, f"unknown operator {key}")
+        # Inside $elemMatch a path starts in the element: it is the outer field that the caller may or may not name.
+        path = parse_path(key, any_path if element else self.check)
+        return self.conditions(path, value, depth)
+
+    def logical(self, key: str, value: object, depth: int, element: bool) -> Filter:
+        if not isinstance(value, list) or not value:
+            raise InvalidQuery(key, f"{key} takes a list of at least one filter")
+        parts = tuple(self.document(part, depth + 1, element=element) for part in value)
+        if key == "$and":
+            return query.And(parts)
+        return query.Or(parts) if key == "$or" else query.Not(query.Or(parts))
+
+    def conditions(self, path: tuple[str, ...], value: object, depth: int) -> Filter:
+        """What stands behind a path: a plain value (equality) or an object of operators."""
+        if not is_operators(value):
+            return self.operator(path, "$eq", value, depth)
+        parts = tuple(self.operator(path, str(op), operand, depth) for op, operand in value.items())
+        return parts[0] if len(parts) == 1 else query.And(parts)
+
+    def operator(self, path: tuple[str, ...], op: str, operand: Any, depth: int) -> Filter:
+        self.count()
+        build = OPERATORS.get(op)
+        if build is None:
+            raise InvalidQuery(op, f"unknown operator {op}")
+        return build(self, path, op, operand, depth + 1)
+
+    def count(self, more: int = 1) -> None:
+        self.nodes += more
+        if self.nodes > self.limits.nodes:
+            raise InvalidQuery("filter", f"more than {self.limits.nodes} conditions")
+
+    # The operators, each (path, operator, operand, depth) → tree.
+
+    def equal(self, path: tuple[str, ...], op: str, operand: Any, depth: int) -> Filter:
+        node = query.Equal(path, self.value(path, op, operand))
+        return query.Not(node) if op == "$ne" else node
+
+    def compare(self, path: tuple[str, ...], op: str, operand: Any, depth: int) -> Filter:
+        if isinstance(operand, list | dict):
+            raise InvalidQuery(op, f"{op} takes a number, string, boolean or null")
+        return query.Compare(path, op[1:], self.value(path, op, operand))  # type: ignore[arg-type]
+
+    def one_of(self, path: tuple[str, ...], op: str, operand: Any, depth: int) -> Filter:
+        node = query.In(path, self.values(path, op, operand))
+        return query.Not(node) if op == "$nin" else node
+
+    def all_of(self, path: tuple[str, ...], op: str, operand: Any, depth: int) -> Filter:
+        values = self.values(path, op, operand)
+        if not path:
+            raise InvalidQuery(op, f"{op} cannot be used on the elements of an array")
+        return query.And(tuple(query.Equal(path, v) for v in values)) if values else query.NOTHING
+
+    def exists(self, path: tuple[str, ...], op: str, operand: Any, depth: int) -> Filter:
+        if not isinstance(operand, bool):
+            raise InvalidQuery(op, f"{op} takes true or false")
+        if not path:
+            raise InvalidQuery(op, f"{op} cannot be used on the elements of an array")
+        return query.Exists(path) if operand else query.Not(query.Exists(path))
+
+    def size(self, path: tuple[str, ...], op: str, operand: Any, depth: int) -> Filter:
+        if isinstance(operand, bool) or not isinstance(operand, int) or operand < 0:
+            raise InvalidQuery(op, f"{op} takes a whole number from 0")
+        return query.Size(path, operand)
+
+    def text(self, path: tuple[str, ...], op: str, operand: Any, depth: int) -> Filter:
+        if not isinstance(operand, str):
+            raise InvalidQuery(op, f"{op} takes a string")
+        if path == ("_id",):
+            raise InvalidQuery(op, f"{op} cannot be used on _id")
+        check_text(op, operand)
+        return query.Contains(path, operand) if op == "$contains" else query.StartsWith(path, operand)
+
+    def negation(self, path: tuple[str, ...], op: str, operand: Any, depth: int) -> Filter:
+        if not is_operators(operand) or depth > self.limits.depth:
+            raise InvalidQuery(op, f"{op} takes an object of operators")
+        return query.Not(self.conditions(path, operand, depth))
+
+    def element_match(self, path: tuple[str, ...], op: str, operand: Any, depth: int) -> Filter:
+        if not isinstance(operand, dict) or not operand or depth > self.limits.depth:
+            raise InvalidQuery(op, f"{op} takes an object")
+        on_value = is_operators(operand) and not any(k in ("$and", "$or", "$nor") for k in operand)
+        if on_value:
+            return query.ElemMatch(path, self.conditions((), operand, depth), True)
+        return query.ElemMatch(path, self.document(operand, depth, element=True), False)
+
+    def values(self, path: tuple[str, ...], op: str, operand: Any) -> tuple[Any, ...]:
+        if not isinstance(operand, list):
+            raise InvalidQuery(op, f"{op} takes a list")
+        if len(operand) > self.limits.items:
+            raise InvalidQuery(op, f"{op} takes at most {self.limits.items} values")
+        return tuple(self.value(path, op, item) for item in operand)
+
+    def value(self, path: tuple[str, ...], op: str, operand: Any) -> Any:
+        check_value(op, operand, self.limits.depth)
+        if path == ("_id",) and operand is not None:
+            if not isinstance(operand, str) or not is_id(operand.lower()):
+                raise InvalidQuery("_id", f"{op}: _id takes an id of 24 hexadecimal characters")
+            return operand.lower()
+        return operand
+
+
+OPERATORS: dict[str, Callable[[FilterParser, tuple[str, ...], str, Any, int], Filter]] = {
+    "$eq": FilterParser.equal,
+    "$ne": FilterParser.equal,
+    "$gt": FilterParser.compare,
+    "$gte": FilterParser.compare,
+    "$lt": FilterParser.compare,
+    "$lte": FilterParser.compare,
+    "$in": FilterParser.one_of,
+    "$nin": FilterParser.one_of,
+    "$all": FilterParser.all_of,
+    "$exists": FilterParser.exists,
+    "$size": FilterParser.size,
+    "$contains": FilterParser.text,
+    "$startswith": FilterParser.text,
+    "$not": FilterParser.negation,
+    "$elemMatch": FilterParser.element_match,
+}
+
+
+def is_operators(value: object) -> bool:
+    """Whether an object is operators (``{"$gt": 5}``) rather than a value to equal."""
+    return isinstance(value, dict) and bool(value) and next(iter(value)).startswith("$")
+
+
+def check_value(op: str, value: object, depth: int) -> None:
+    """Refuse an operand that no entity can hold."""
+    if depth < 0:
+        raise InvalidQuery(op, f"{op}: the value is nested too deep")
+    if isinstance(value, str):
+        check_text(op, value)
+    elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise InvalidQuery(op, f"{op}: integers have at most 64 bits")
+    elif isinstance(value, list):
+        for item in value:
+            check_value(op, item, depth - 1)
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            if name.startswith("$"):
+                raise InvalidQuery(name, f"unknown operator {name}")
+            check_text(op, name)
+            check_value(op, item, depth - 1)
+
+
+def check_text(op: str, text: str) -> None:
+    if "\0" in text:
+        raise InvalidQuery(op, f"{op}: text must not contain NUL")
+
+
+def scalar(text: str) -> Scalar:
+    """An untyped parameter value: numbers, true, false and null as such; quotes force a string."""
+    if len(text) >= 2 and text[0] == text[-1] == '"':
+        return text[1:-1]
+    literal: dict[str, Scalar] = {"true": True, "false": False, "null": None}
+    if text in literal:
+        return literal[text]
+    return number(text) if text[:1] in "-0123456789" and text else text
+
+
+def number(text: str) -> Scalar:
+    """The number that JSON reads in `text`, or `text` itself: ``007`` and ``1e999`` are not numbers."""
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return text
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return text
+    return value if isinstance(value, float) or -(2**63) <= value < 2**63 else text

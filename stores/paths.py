@@ -1,0 +1,119 @@
+"""How a dotted path reaches values inside an entity: through objects, and through arrays as MongoDB does.
+
+Source: MongoDB's `matcher/path.cpp` (matching) and `index/btree_key_generator.cpp` (sorting), whose results the
+property tests hold this module to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+from stores.errors import InvalidQuery
+from stores.ordering import MISSING_LEAF
+from stores.records import Entity
+
+Path = tuple[str, ...]
+
+MISSING: Final = object()
+"""Stands for the value of a path that leads nowhere; equality treats it as null."""
+
+
+def split(path: str) -> Path:
+    return tuple(path.split("."))
+
+
+def elements(entity: Entity, path: Path, *, into_leaf: bool = True) -> Iterator[Any]:
+    """The values that a condition on `path` is tried on: it holds when it holds for one of them.
+
+    An array on the way is entered element by element (objects only, or the one a numeric segment names); an array
+    at the end gives its elements and then itself, or only itself when `into_leaf` is False.
+    """
+    node: Any = entity
+    for depth, segment in enumerate(path):
+        if not isinstance(node, dict) or segment not in node:
+            yield MISSING
+            return
+        node = node[segment]
+        if isinstance(node, list):
+            yield from _in_array(node, path[depth + 1 :], into_leaf)
+            return
+    yield node
+
+
+def _in_array(array: list[Any], rest: Path, into_leaf: bool) -> Iterator[Any]:
+    if not rest:
+        if into_leaf:
+            yield from array
+        yield array
+        return
+    for position, element in enumerate(array):
+        if isinstance(element, dict):
+            yield from elements(element, rest, into_leaf=into_leaf)
+        if rest[0] == str(position):
+            yield from _at_position(element, rest[1:], into_leaf)
+
+
+def _at_position(element: Any, rest: Path, into_leaf: bool) -> Iterator[Any]:
+    if not rest:
+        if isinstance(element, list) and into_leaf:
+            yield from element
+        yield element
+    elif isinstance(element, dict):
+        yield from elements(element, rest, into_leaf=into_leaf)
+    elif isinstance(element, list):
+        yield from _in_array(element, rest, into_leaf)
+
+
+def sort_values(entity: Entity, paths: Sequence[Path]) -> Iterator[tuple[Any, ...]]:
+    """Every combination of values that the entity offers for sorting by `paths`; it sorts by the lowest of them.
+
+    Raises InvalidQuery when two paths lead into different arrays of one entity, as MongoDB does.
+    """
+    return _combinations(entity, list(paths), [None] * len(paths))
+
+
+def _combinations(node: Entity, open_paths: list[Path | None], values: list[Any]) -> Iterator[tuple[Any, ...]]:
+    array: list[Any] | None = None
+    inside: list[int] = []
+    for i, path in enumerate(open_paths):
+        if path is None:
+            continue
+        value, rest = _until_array(node, path)
+        if not isinstance(value, list):
+            values[i], open_paths[i] = value, None
+            continue
+        if array is not None and array is not value:
+            raise InvalidQuery("sort", "cannot sort by two different arrays of one entity")
+        array, open_paths[i] = value, rest
+        inside.append(i)
+    if array is None:
+        yield tuple(values)
+        return
+    for element in array or [MISSING_LEAF]:
+        yield from _combinations(*_enter(element, inside, list(open_paths), list(values)))
+
+
+def _enter(
+    element: Any, inside: list[int], open_paths: list[Path | None], values: list[Any]
+) -> tuple[Entity, list[Path | None], list[Any]]:
+    for i in inside:
+        if open_paths[i] == ():
+            values[i], open_paths[i] = element, None
+    return (element if isinstance(element, dict) else {}), open_paths, values
+
+
+def _until_array(node: Any, path: Path) -> tuple[Any, Path]:
+    """Follow `path` to its value, None where there is none, or to the first array and what is left of the path."""
+    for depth, segment in enumerate(path):
+        if not isinstance(node, dict):
+            return None, ()
+        node = node.get(segment)
+        if isinstance(node, list):
+            return node, path[depth + 1 :]
+    return node, ()
+
+
+def traverses_array(entity: Entity, path: Path) -> bool:
+    """Whether an array lies on `path`, its end included."""
+    return isinstance(_until_array(entity, path)[0], list)

@@ -1,0 +1,55 @@
+"""What of an entity is shown: the one function behind REST answers and live events."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from stores.query import Projection
+from stores.records import Entity
+
+Project = Callable[[Entity], Entity]
+
+
+def compile_projection(projection: Projection) -> Project:
+    """The function that shows an entity through `projection`. It copies what it narrows."""
+    hidden = projection.hidden
+    if projection.only is None:
+        return (lambda entity: {k: v for k, v in entity.items() if k not in hidden}) if hidden else (lambda e: e)
+    tree = _tree([p for p in projection.only if p[0] not in hidden])
+    return lambda entity: {"_id": entity.get("_id")} | _pick(entity, tree)
+
+
+_Tree = dict[str, Any]
+
+
+def _tree(paths: list[tuple[str, ...]]) -> _Tree:
+    """Paths as nested dicts; None ends a path and keeps everything below it."""
+    root: _Tree = {}
+    for path in paths:
+        node = root
+        for segment in path[:-1]:
+            child = node.setdefault(segment, {})
+            if child is None:
+                break
+            node = child
+        else:
+            node[path[-1]] = None
+    return root
+
+
+def _pick(entity: Entity, tree: _Tree) -> Entity:
+    return {k: _inside(v, tree[k]) for k, v in entity.items() if k in tree and not _is_dead_end(v, tree[k])}
+
+
+def _inside(value: Any, tree: _Tree | None) -> Any:
+    if tree is None:
+        return value
+    if isinstance(value, dict):
+        return _pick(value, tree)
+    return [_inside(item, tree) for item in value if not _is_dead_end(item, tree)]
+
+
+def _is_dead_end(value: Any, tree: _Tree | None) -> bool:
+    """A path that goes on where the value does not."""
+    return tree is not None and not isinstance(value, dict | list)

@@ -1,0 +1,197 @@
+"""What an engine is: the one contract that SQLite and MongoDB both fulfil (`tests/conformance` holds them to it).
+
+An engine stores entities and yields their changes. It checks no permissions and no schema: what a caller may see
+arrives as part of the filter (`where`), values arrive checked. It commits an entity and its change record together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from stores.query import EVERYTHING, WHOLE, Filter, Projection, Query
+from stores.records import Change, Entity, HistoryEntry, Json
+from stores.schema import StoreDefinition
+
+# Writes. System fields are the caller's, except that engines raise `_rev` by one on every change.
+
+
+@dataclass(frozen=True, slots=True)
+class Insert:
+    """`entity` is whole, system fields included, `_rev` 1."""
+
+    store: str
+    entity: Entity
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """Merge `changes` (top-level fields) into the entity, or, with `replace`, leave nothing else but its system
+    fields. `where` says who counts as present (else NotFound); `revs`, when given, are the acceptable current
+    revisions (else StaleRevision). Atomic."""
+
+    store: str
+    id: str
+    changes: Entity
+    where: Filter = EVERYTHING
+    revs: frozenset[int] | None = None
+    replace: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    store: str
+    id: str
+    where: Filter = EVERYTHING
+    revs: frozenset[int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Upsert:
+    """Insert `entity`, or, if one that meets `where` has the same value at the unique path `key`, merge `changes`
+    into it. DuplicateValue when one that does not meet `where` has it."""
+
+    store: str
+    key: str
+    entity: Entity
+    changes: Entity
+    where: Filter = EVERYTHING
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateMany:
+    """Merge `changes` into every match; TooManyMatches, and nothing done, beyond `limit`."""
+
+    store: str
+    where: Filter
+    changes: Entity
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteMany:
+    store: str
+    where: Filter
+    limit: int
+
+
+Write = Insert | Update | Delete | Upsert | UpdateMany | DeleteMany
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """The outcome of one write. `entity`: JSON text of the entity as it is now (or was, when deleted); empty after
+    a bulk change. `rev` is its revision, `count` the number of entities changed."""
+
+    entity: bytes
+    rev: int
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class IdempotencyKey:
+    """Makes a commit happen once: `key` identifies the request, `fingerprint` its content."""
+
+    key: str
+    fingerprint: str
+    expires: int
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A list as JSON text. `body` is the whole array, or its pieces when it is long. `position` is the feed position
+    that the content stands for; `next` is the sort key of the last entity when more follow."""
+
+    position: str
+    next: tuple[Json, ...] | None
+    body: bytes | AsyncIterator[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """How many entities there are, and the first and last by creation as JSON text (None when there are none)."""
+
+    position: str
+    count: int
+    first: bytes | None
+    last: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A stretch of the feed. `position` resumes after it, also when `changes` is empty; `more`: ask again at once."""
+
+    changes: list[Change]
+    position: str
+    more: bool
+
+
+class Feed(Protocol):
+    """All changes of one database in commit order."""
+
+    async def position(self) -> str:
+        """Where the feed stands now."""
+
+    async def read(self, since: str, limit: int = 1_000) -> Batch:
+        """The changes after `since`. Raises HistoryGone for a position that is unknown, forged, of another database
+        or older than what is kept."""
+
+    def follow(self, since: str) -> AsyncIterator[list[Change]]:
+        """Every change after `since`, as it is committed, without end. Raises HistoryGone like `read`."""
+
+
+class Engine(Protocol):
+    """One database. Methods raise `stores.errors`; Unavailable from any of them while the database is away."""
+
+    feed: Feed
+
+    async def open(self) -> None:
+        """Connect and make ready. Raises CannotOpen that says what to do."""
+
+    async def close(self) -> None: ...
+
+    async def ping(self) -> None:
+        """Raises Unavailable when the database does not answer."""
+
+    async def define(self, definition: StoreDefinition) -> None:
+        """Make or change the storage and the indexes of a store; nothing when they are as wanted. Raises
+        DuplicateValue when a new unique index finds equal values."""
+
+    async def drop(self, store: str) -> None:
+        """Remove an empty store's storage. Raises StoreNotEmpty."""
+
+    async def get(
+        self, store: str, id: str, where: Filter = EVERYTHING, projection: Projection = WHOLE
+    ) -> tuple[bytes, int] | None:
+        """One entity as JSON text and its revision, or None."""
+
+    async def find(self, store: str, query: Query, projection: Projection = WHOLE) -> Listing: ...
+
+    async def entities(self, store: str, query: Query) -> list[Entity]:
+        """The same as values, whole, for callers inside the hub. Bounded by the query's limit."""
+
+    async def summarize(self, store: str, where: Filter, projection: Projection = WHOLE) -> Summary: ...
+
+    async def commit(
+        self, writes: Sequence[Write], by: str | None, key: IdempotencyKey | None = None
+    ) -> list[Written]:
+        """Do all writes or none; returned once durable. With a `key` seen before: the first outcome again, or
+        KeyReused when the fingerprint differs. Raises InvalidQuery, NotFound, StaleRevision, DuplicateValue,
+        TooManyMatches, StorageFull, Unavailable."""
+
+    async def history(self, store: str, id: str) -> tuple[list[HistoryEntry], Entity | None]:
+        """The audit trail of an entity, oldest first, and, if it has been deleted, what it was at the end."""
+
+    async def sweep(self, now: int) -> None:
+        """Housekeeping: retire feed records and idempotency keys that have outlived their time (Unix ms)."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """Bounds of an engine; the settings of the same names say what they mean."""
+
+    feed_retention_hours: float = 72
+    feed_retention_mb: float = 1024
+    reader_threads: int = 4
+    chunk_bytes: int = 65_536

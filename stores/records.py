@@ -1,0 +1,112 @@
+"""The values that cross the store boundary: entities, their identifiers, and the records of their changes."""
+
+from __future__ import annotations
+
+import re
+import time as clock
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import orjson
+from bson import ObjectId
+
+Json = None | bool | int | float | str | list[Any] | dict[str, Any]
+Entity = dict[str, Any]
+Operation = Literal["insert", "update", "delete"]
+
+SYSTEM_FIELDS: Final = ("_id", "owner", "group", "access", "branch", "time", "_at", "_rev")
+"""Assigned by the hub on every entity; `_at` is the last update, `time` the creation, both Unix milliseconds."""
+
+_ID = re.compile(r"[0-9a-f]{24}\Z")
+
+
+def is_id(value: object) -> bool:
+    """Whether `value` is the text of an ObjectId in the one spelling that the hub gives out: 24 lower-case hex."""
+    return isinstance(value, str) and _ID.match(value) is not None
+
+
+def new_id() -> str:
+    """A fresh ObjectId: seconds, a random part per process, and a counter, so it grows within one process."""
+    return str(ObjectId())
+
+
+def now_ms() -> int:
+    """Unix time in whole milliseconds."""
+    return clock.time_ns() // 1_000_000
+
+
+class Change:
+    """One committed change of one entity.
+
+    `before` and `after` are whole entities, None where there is none (before an insert, after a delete).
+    `by` is the id of the user who made it, None when it was made outside the hub. `position` is opaque: it
+    resumes the feed right after this change.
+    """
+
+    __slots__ = ("_after", "_before", "by", "id", "op", "position", "store", "time")
+
+    def __init__(
+        self,
+        position: str,
+        op: Operation,
+        store: str,
+        id: str,
+        before: str | Entity | None,
+        after: str | Entity | None,
+        by: str | None,
+        time: int,
+    ) -> None:
+        self.position = position
+        self.op = op
+        self.store = store
+        self.id = id
+        self.by = by
+        self.time = time
+        self._before = before
+        self._after = after
+
+    # JSON text is parsed only when somebody looks: most changes pass by without a subscriber.
+    @property
+    def before(self) -> Entity | None:
+        if isinstance(self._before, str):
+            self._before = orjson.loads(self._before)
+        return self._before  # type: ignore[return-value]
+
+    @property
+    def after(self) -> Entity | None:
+        if isinstance(self._after, str):
+            self._after = orjson.loads(self._after)
+        return self._after  # type: ignore[return-value]
+
+    def __repr__(self) -> str:
+        return f"Change({self.position}, {self.op} {self.store}/{self.id})"
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryEntry:
+    """One line of an entity's audit trail. `changed` maps a top-level field to (old, new)."""
+
+    time: int
+    by: str | None
+    op: Operation
+    rev: int
+    changed: Mapping[str, tuple[Json, Json]]
+
+
+def difference(before: Entity | None, after: Entity | None) -> dict[str, tuple[Json, Json]]:
+    """Top-level fields whose value differs, as (old, new); a missing field counts as null."""
+    old, new = before or {}, after or {}
+    names = dict.fromkeys([*old, *new])
+    return {n: (old.get(n), new.get(n)) for n in names if n != "_id" and not same(old.get(n), new.get(n))}
+
+
+def same(a: Json, b: Json) -> bool:
+    """JSON equality: unlike Python's, `true` is not 1 (but 1 is 1.0, as everywhere in the hub)."""
+    if isinstance(a, bool) or isinstance(b, bool):
+        return a is b
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(same(v, b[k]) for k, v in a.items())
+    if isinstance(a, list) and isinstance(b, list):
+        return len(a) == len(b) and all(map(same, a, b))
+    return a == b

@@ -1,0 +1,423 @@
+"""Store definitions: the typed fields of a store, what each type accepts, and the indexes that come of them.
+
+Each type is one small checker; a value that passes may come back in its normal form (an exact decimal, say). Source
+of the types: the CRM contract's custom fields; `JSON` is ours, for whatever has no type.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from decimal import Decimal
+from functools import cached_property
+from typing import Any, Final
+from urllib.parse import urlsplit
+from zoneinfo import available_timezones
+
+from stores.errors import InvalidEntity, InvalidQuery, Violation
+from stores.records import SYSTEM_FIELDS, Entity, Json
+
+STORE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}\Z")
+MAX_FIELDS: Final = 500
+MAX_INDEXES: Final = 32
+TEXT_LENGTH: Final = 255
+TEXTAREA_LENGTH: Final = 100_000
+
+RULES: Final[Mapping[str, str]] = {
+    "required": "This field is required.",
+    "null": "This field must not be null.",
+    "unknown": "There is no such field.",
+    "system": "This field is assigned by the hub.",
+    "type": "Must be {detail}.",
+    "option": "The selected option is not valid.",
+    "too_long": "Must not be longer than {detail} characters.",
+    "date": "Must be a real date, such as 2020-11-26.",
+    "datetime": "Must be a real UTC time, such as 2020-11-26 06:00:00.",
+    "decimal": "Must be a decimal with at most 12 digits before and 3 after the point.",
+    "color": "Must be a color, such as #333333.",
+    "url": "Must be an http or https URL.",
+    "timezone": "Must be an IANA time zone, such as America/Toronto.",
+    "bad_name": "Field names must not be empty, start with $ or contain a dot or NUL.",
+    "name_too_long": "Field names must not be longer than {detail} characters.",
+    "nul": "Text must not contain NUL.",
+    "integer_range": "Integers must fit in 64 bits.",
+    "too_deep": "Must not be nested deeper than {detail} levels.",
+    "not_scalar": "A unique field takes a single value.",
+    "duplicate": "Another entity has this value.",
+    "invalid": "{detail}",
+}
+"""Rule → English message; `{detail}` is the violation's. Dialects may say it in their own words."""
+
+
+class Rejected(Exception):
+    """A value that its type refuses: (rule, detail)."""
+
+
+def _expect(condition: bool, rule: str, detail: str = "") -> None:
+    if not condition:
+        raise Rejected(rule, detail)
+
+
+Checker = Callable[["Field", Any], Json]
+
+
+def _boolean(_: Field, value: Any) -> Json:
+    _expect(isinstance(value, bool), "type", "true or false")
+    return value  # type: ignore[no-any-return]
+
+
+def _color(_: Field, value: Any) -> Json:
+    _expect(isinstance(value, str) and re.fullmatch(r"#[0-9A-Fa-f]{6}", value) is not None, "color")
+    return value  # type: ignore[no-any-return]
+
+
+def _option(field: Field, value: Any) -> Json:
+    _expect(not isinstance(value, bool) and isinstance(value, int | str), "type", "the id of an option")
+    _expect(value in field.option_ids, "option")
+    return value  # type: ignore[no-any-return]
+
+
+def _options(field: Field, value: Any) -> Json:
+    _expect(isinstance(value, list), "type", "a list of option ids")
+    return [_option(field, item) for item in value]
+
+
+def _date(_: Field, value: Any) -> Json:
+    _expect(isinstance(value, str) and re.fullmatch(r"\d{4}-\d\d-\d\d", value, re.ASCII) is not None, "date")
+    try:
+        date.fromisoformat(value)
+    except ValueError:
+        raise Rejected("date", "") from None
+    return value  # type: ignore[no-any-return]
+
+
+def _datetime(_: Field, value: Any) -> Json:
+    shape = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d"
+    _expect(isinstance(value, str) and re.fullmatch(shape, value, re.ASCII) is not None, "datetime")
+    try:
+        datetime.fromisoformat(value)
+    except ValueError:
+        raise Rejected("datetime", "") from None
+    return value  # type: ignore[no-any-return]
+
+
+def _integer(_: Field, value: Any) -> Json:
+    _expect(isinstance(value, int) and not isinstance(value, bool), "type", "a whole number")
+    return value  # type: ignore[no-any-return]
+
+
+def _decimal(_: Field, value: Any) -> Json:
+    """decimal(15,3) held in a double: 15 significant digits survive the way there and back exactly."""
+    _expect(isinstance(value, int | float | str) and not isinstance(value, bool), "type", "a number")
+    _expect(not isinstance(value, str) or re.fullmatch(r"-?\d{1,15}(\.\d{1,6})?", value, re.ASCII) is not None, "decimal")
+    number = Decimal(str(value))
+    _expect(abs(number) < 10**12 and number == round(number, 3), "decimal")
+    return int(number) if number == int(number) else float(number)
+
+
+def _url(_: Field, value: Any) -> Json:
+    _expect(isinstance(value, str) and len(value) <= 2_000, "url")
+    try:
+        parts = urlsplit(value)
+        _expect(parts.scheme in ("http", "https") and bool(parts.hostname) and not re.search(r"\s", value), "url")
+    except ValueError:
+        raise Rejected("url", "") from None
+    return value  # type: ignore[no-any-return]
+
+
+def _text(field: Field, value: Any) -> Json:
+    _expect(isinstance(value, str), "type", "a string")
+    _expect(len(value) <= field.longest, "too_long", str(field.longest))
+    return value  # type: ignore[no-any-return]
+
+
+def _timezone(_: Field, value: Any) -> Json:
+    _expect(isinstance(value, str) and value in _timezones(), "timezone")
+    return value  # type: ignore[no-any-return]
+
+
+def _timezones() -> frozenset[str]:
+    global _known_timezones
+    if not _known_timezones:
+        _known_timezones = frozenset(available_timezones())
+    return _known_timezones
+
+
+_known_timezones: frozenset[str] = frozenset()
+
+
+def _anything(_: Field, value: Any) -> Json:
+    return value  # type: ignore[no-any-return]
+
+
+CHECKERS: Final[Mapping[str, Checker]] = {
+    "Boolean": _boolean,
+    "ColorSwatch": _color,
+    "Checkbox": _options,
+    "MultiSelect": _options,
+    "Radio": _option,
+    "Select": _option,
+    "Date": _date,
+    "DateTime": _datetime,
+    "Number": _integer,
+    "Numeric": _decimal,
+    "URL": _url,
+    "Text": _text,
+    "Textarea": _text,
+    "Timezone": _timezone,
+    "JSON": _anything,
+}
+OPTION_TYPES: Final = ("Checkbox", "MultiSelect", "Radio", "Select")
+STRING_TYPES: Final = ("ColorSwatch", "Date", "DateTime", "URL", "Text", "Textarea", "Timezone")
+UNIQUE_TYPES: Final = ("ColorSwatch", "Date", "DateTime", "Number", "Numeric", "URL", "Text", "Timezone")
+
+
+@dataclass(frozen=True)
+class Field:
+    """One typed field. `index`: kept indexed; `search`: `search=` looks into it; `hidden`: may be written, is never
+    shown, filtered or sorted by; `length`: most characters of a Text or Textarea."""
+
+    id: str
+    type: str
+    label: str = ""
+    required: bool = False
+    unique: bool = False
+    index: bool = False
+    search: bool = False
+    hidden: bool = False
+    length: int | None = None
+    options: tuple[tuple[int | str, str], ...] = ()
+    default: Json = None
+
+    @cached_property
+    def option_ids(self) -> frozenset[int | str]:
+        return frozenset(id for id, _ in self.options)
+
+    @property
+    def longest(self) -> int:
+        return self.length or (TEXT_LENGTH if self.type == "Text" else TEXTAREA_LENGTH)
+
+    def check(self, value: Any, place: str) -> Json:
+        """The value in its normal form; InvalidEntity when the type refuses it. null clears any field."""
+        if value is None:
+            return None
+        try:
+            return CHECKERS[self.type](self, value)
+        except Rejected as refusal:
+            rule, detail = refusal.args
+            raise InvalidEntity([Violation(place, rule, detail)]) from None
+
+
+@dataclass(frozen=True)
+class StoreDefinition:
+    """A store. Without `fields` it takes any entity; with them only these, unless it is `open`.
+
+    `indexes`, `unique` and `search` name dotted paths besides those that the fields ask for.
+    """
+
+    name: str
+    fields: tuple[Field, ...] = ()
+    open: bool = True
+    indexes: tuple[str, ...] = ()
+    unique: tuple[str, ...] = ()
+    search: tuple[str, ...] = ()
+    administrative: bool = False
+
+    @cached_property
+    def by_id(self) -> Mapping[str, Field]:
+        return {f.id: f for f in self.fields}
+
+    @cached_property
+    def unique_paths(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys([*(f.id for f in self.fields if f.unique), *self.unique]))
+
+    @cached_property
+    def index_paths(self) -> tuple[str, ...]:
+        """Paths to index; the unique ones have theirs already."""
+        wanted = dict.fromkeys([*(f.id for f in self.fields if f.index), *self.indexes])
+        return tuple(p for p in wanted if p not in self.unique_paths)
+
+    @cached_property
+    def search_paths(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys([*(f.id for f in self.fields if f.search), *self.search]))
+
+    @cached_property
+    def hidden(self) -> frozenset[str]:
+        return frozenset(f.id for f in self.fields if f.hidden)
+
+    def check_path(self, path: str) -> None:
+        """Refuse a path that a query may not name: hidden, or no field of a closed store."""
+        top = path.split(".", 1)[0]
+        known = self.open or top in self.by_id or top in SYSTEM_FIELDS
+        if top in self.hidden or not known:
+            raise InvalidQuery(path, f"{self.name} has no field {path!r}")
+
+    def check_new(self, entity: Entity) -> tuple[Entity, list[Violation]]:
+        """A whole entity: defaults filled in, required fields there, every value of its type."""
+        filled = {f.id: f.default for f in self.fields if f.default is not None} | entity
+        checked, violations = self.check_values(filled)
+        missing = [Violation(f.id, "required") for f in self.fields if f.required and filled.get(f.id) in (None, "")]
+        return checked, missing + violations
+
+    def check_changes(self, changes: Entity) -> tuple[Entity, list[Violation]]:
+        """Some fields of an entity, as a merge brings them."""
+        checked, violations = self.check_values(changes)
+        emptied = [
+            Violation(f.id, "required")
+            for f in self.fields
+            if f.required and f.id in changes and changes[f.id] in (None, "")
+        ]
+        return checked, emptied + violations
+
+    def check_values(self, entity: Entity) -> tuple[Entity, list[Violation]]:
+        if not self.fields and not self.unique:
+            return entity, []
+        checked: Entity = {}
+        violations: list[Violation] = []
+        for name, value in entity.items():
+            typed = self.by_id.get(name)
+            if typed is None:
+                checked[name] = value
+                if not self.open:
+                    violations.append(Violation(name, "unknown"))
+                continue
+            try:
+                checked[name] = typed.check(value, name)
+            except InvalidEntity as error:
+                violations.extend(error.violations)
+        violations.extend(Violation(p, "not_scalar") for p in self.unique_paths if not _is_single(entity, p))
+        return checked, violations
+
+
+def _is_single(entity: Entity, path: str) -> bool:
+    value: Any = entity
+    for segment in path.split("."):
+        if not isinstance(value, dict):
+            break
+        value = value.get(segment)
+    return not isinstance(value, dict | list | bool)
+
+
+@dataclass
+class _Reader:
+    """Reads a definition document, collecting every violation rather than stopping at the first."""
+
+    violations: list[Violation] = field(default_factory=list)
+
+    def refuse(self, place: str, detail: str) -> None:
+        self.violations.append(Violation(place, "invalid", detail))
+
+    def of_type(self, document: Mapping[str, Any], name: str, kind: type, default: Any, place: str) -> Any:
+        value = document.get(name)
+        if value is None:
+            return default
+        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+            self.refuse(f"{place}{name}", f"Must be a {kind.__name__}.")
+            return default
+        return value
+
+    def paths(self, document: Mapping[str, Any], name: str) -> tuple[str, ...]:
+        found = []
+        for i, path in enumerate(self.of_type(document, name, list, [], "")):
+            if isinstance(path, str) and path and all(s and s[0] not in "$" for s in path.split(".")) and "\0" not in path:
+                found.append(path)
+            else:
+                self.refuse(f"{name}.{i}", "Must be a field path.")
+        return tuple(dict.fromkeys(found))
+
+    def options(self, document: Mapping[str, Any], place: str) -> tuple[tuple[int | str, str], ...]:
+        found: list[tuple[int | str, str]] = []
+        for i, item in enumerate(self.of_type(document, "options", list, [], place)):
+            good = isinstance(item, dict) and isinstance(item.get("id"), int | str) and isinstance(item.get("name"), str)
+            if not good or isinstance(item["id"], bool) or set(item) - {"id", "name"}:
+                self.refuse(f"{place}options.{i}", "Must be an object with an id and a name.")
+            elif any(item["id"] == id for id, _ in found):
+                self.refuse(f"{place}options.{i}", "This id is taken.")
+            else:
+                found.append((item["id"], item["name"]))
+        return tuple(found)
+
+    def field(self, document: Any, place: str) -> Field | None:
+        if not isinstance(document, dict):
+            self.refuse(place.rstrip("."), "Must be an object.")
+            return None
+        known = {"id", "type", "label", "required", "unique", "index", "search", "hidden", "length", "options", "default"}
+        for name in document.keys() - known:
+            self.refuse(f"{place}{name}", "There is no such setting of a field.")
+        flags = {n: self.of_type(document, n, bool, False, place) for n in ("required", "unique", "index", "search", "hidden")}
+        made = Field(
+            id=self.of_type(document, "id", str, "", place),
+            type=self.of_type(document, "type", str, "", place),
+            label=self.of_type(document, "label", str, "", place),
+            length=self.of_type(document, "length", int, None, place),
+            options=self.options(document, place),
+            **flags,
+        )
+        return self.checked(made, document, place)
+
+    def checked(self, made: Field, document: Mapping[str, Any], place: str) -> Field | None:
+        before = len(self.violations)
+        if not made.id or "." in made.id or made.id[0] in "$_" or "\0" in made.id or made.id in (*SYSTEM_FIELDS, "success"):
+            self.refuse(f"{place}id", "Must be a field name that is not reserved.")
+        if made.type not in CHECKERS:
+            self.refuse(f"{place}type", f"Must be one of {', '.join(CHECKERS)}.")
+        elif made.type in OPTION_TYPES and not made.options:
+            self.refuse(f"{place}options", f"{made.type} needs options.")
+        elif made.unique and made.type not in UNIQUE_TYPES:
+            self.refuse(f"{place}unique", f"{made.type} cannot be unique.")
+        elif made.search and made.type not in STRING_TYPES:
+            self.refuse(f"{place}search", f"{made.type} is not text.")
+        if made.length is not None and not 0 < made.length <= TEXTAREA_LENGTH:
+            self.refuse(f"{place}length", f"Must be from 1 to {TEXTAREA_LENGTH}.")
+        if len(self.violations) > before:
+            return None
+        try:
+            default = made.check(document.get("default"), f"{place}default")
+        except InvalidEntity as error:
+            self.violations.extend(error.violations)
+            return None
+        return Field(**{**made.__dict__, "default": default}) if default is not None else made
+
+
+SETTINGS: Final = ("name", "fields", "open", "indexes", "unique", "search", "label", "description")
+
+
+def parse_definition(document: Mapping[str, Any]) -> StoreDefinition:
+    """A definition from an entity of the store `stores`. Raises InvalidEntity with every mistake in it."""
+    reader = _Reader()
+    for name in document.keys() - {*SETTINGS, *SYSTEM_FIELDS}:
+        reader.refuse(name, "There is no such setting of a store.")
+    name = document.get("name")
+    if not isinstance(name, str) or not STORE_NAME.match(name):
+        reader.refuse("name", "Must be 1 to 63 letters, digits, - or _, beginning with a letter.")
+        name = ""
+    fields = _parse_fields(reader, document)
+    definition = StoreDefinition(
+        name=name,
+        fields=fields,
+        open=reader.of_type(document, "open", bool, not fields, ""),
+        indexes=reader.paths(document, "indexes"),
+        unique=reader.paths(document, "unique"),
+        search=reader.paths(document, "search"),
+    )
+    if len(definition.index_paths) + len(definition.unique_paths) > MAX_INDEXES:
+        reader.refuse("indexes", f"At most {MAX_INDEXES} indexes.")
+    if reader.violations:
+        raise InvalidEntity(reader.violations)
+    return definition
+
+
+def _parse_fields(reader: _Reader, document: Mapping[str, Any]) -> tuple[Field, ...]:
+    listed: Iterable[Any] = reader.of_type(document, "fields", list, [], "")
+    fields: list[Field] = []
+    for i, item in enumerate(listed):
+        made = reader.field(item, f"fields.{i}.")
+        if made and any(made.id == other.id for other in fields):
+            reader.refuse(f"fields.{i}.id", "This id is taken.")
+        elif made:
+            fields.append(made)
+    if len(fields) > MAX_FIELDS:
+        reader.refuse("fields", f"At most {MAX_FIELDS} fields.")
+    return tuple(fields)
