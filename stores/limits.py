@@ -72,12 +72,12 @@ def parse_json(body: bytes) -> Any:
 
 
 def _has_large_float(value: Any) -> bool:
-    kind = type(value)
+    kind: type = type(value)
     if kind is float:
-        return abs(value) >= _FLOAT_FROM
+        return bool(abs(value) >= _FLOAT_FROM)
     if kind is dict:
         return any(map(_has_large_float, value.values()))
-    return kind is list and any(map(_has_large_float, value))
+    return bool(kind is list and any(map(_has_large_float, value)))
 
 
 def _checked_integer(digits: str) -> int:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import orjson
 
@@ -44,7 +44,7 @@ def parse_path(text: str, check: Check = any_path) -> tuple[str, ...]:
 
 def parse_sort(text: str, check: Check = any_path) -> tuple[Sort, ...]:
     """``-price,name`` → descending by price, then by name, then by `_id`."""
-    sorts = []
+    sorts: list[Sort] = []
     for item in text.split(","):
         name = item.strip().removeprefix("-")
         path = parse_path(name, check)
@@ -210,7 +210,7 @@ OPERATORS: dict[str, Callable[[FilterParser, tuple[str, ...], str, Any, int], Fi
 }
 
 
-def is_operators(value: object) -> bool:
+def is_operators(value: object) -> TypeGuard[dict[str, Any]]:
     """Whether an object is operators (``{"$gt": 5}``) rather than a value to equal."""
     return isinstance(value, dict) and bool(value) and next(iter(value)).startswith("$")
 

@@ -173,9 +173,7 @@ class Engine(Protocol):
 
     async def summarize(self, store: str, where: Filter, projection: Projection = WHOLE) -> Summary: ...
 
-    async def commit(
-        self, writes: Sequence[Write], by: str | None, key: IdempotencyKey | None = None
-    ) -> list[Written]:
+    async def commit(self, writes: Sequence[Write], by: str | None, key: IdempotencyKey | None = None) -> list[Written]:
         """Do all writes or none; returned once durable. With a `key` seen before: the first outcome again, or
         KeyReused when the fingerprint differs. Raises InvalidQuery, NotFound, StaleRevision, DuplicateValue,
         TooManyMatches, StorageFull, Unavailable."""

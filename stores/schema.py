@@ -111,7 +111,9 @@ def _integer(_: Field, value: Any) -> Json:
 def _decimal(_: Field, value: Any) -> Json:
     """decimal(15,3) held in a double: 15 significant digits survive the way there and back exactly."""
     _expect(isinstance(value, int | float | str) and not isinstance(value, bool), "type", "a number")
-    _expect(not isinstance(value, str) or re.fullmatch(r"-?\d{1,15}(\.\d{1,6})?", value, re.ASCII) is not None, "decimal")
+    _expect(
+        not isinstance(value, str) or re.fullmatch(r"-?\d{1,15}(\.\d{1,6})?", value, re.ASCII) is not None, "decimal"
+    )
     number = Decimal(str(value))
     _expect(abs(number) < 10**12 and number == round(number, 3), "decimal")
     return int(number) if number == int(number) else float(number)
@@ -321,7 +323,12 @@ class _Reader:
     def paths(self, document: Mapping[str, Any], name: str) -> tuple[str, ...]:
         found = []
         for i, path in enumerate(self.of_type(document, name, list, [], "")):
-            if isinstance(path, str) and path and all(s and s[0] not in "$" for s in path.split(".")) and "\0" not in path:
+            if (
+                isinstance(path, str)
+                and path
+                and all(s and s[0] not in "$" for s in path.split("."))
+                and "\0" not in path
+            ):
                 found.append(path)
             else:
                 self.refuse(f"{name}.{i}", "Must be a field path.")
@@ -330,7 +337,9 @@ class _Reader:
     def options(self, document: Mapping[str, Any], place: str) -> tuple[tuple[int | str, str], ...]:
         found: list[tuple[int | str, str]] = []
         for i, item in enumerate(self.of_type(document, "options", list, [], place)):
-            good = isinstance(item, dict) and isinstance(item.get("id"), int | str) and isinstance(item.get("name"), str)
+            good = (
+                isinstance(item, dict) and isinstance(item.get("id"), int | str) and isinstance(item.get("name"), str)
+            )
             if not good or isinstance(item["id"], bool) or set(item) - {"id", "name"}:
                 self.refuse(f"{place}options.{i}", "Must be an object with an id and a name.")
             elif any(item["id"] == id for id, _ in found):
@@ -343,10 +352,25 @@ class _Reader:
         if not isinstance(document, dict):
             self.refuse(place.rstrip("."), "Must be an object.")
             return None
-        known = {"id", "type", "label", "required", "unique", "index", "search", "hidden", "length", "options", "default"}
+        known = {
+            "id",
+            "type",
+            "label",
+            "required",
+            "unique",
+            "index",
+            "search",
+            "hidden",
+            "length",
+            "options",
+            "default",
+        }
         for name in document.keys() - known:
             self.refuse(f"{place}{name}", "There is no such setting of a field.")
-        flags = {n: self.of_type(document, n, bool, False, place) for n in ("required", "unique", "index", "search", "hidden")}
+        flags = {
+            n: self.of_type(document, n, bool, False, place)
+            for n in ("required", "unique", "index", "search", "hidden")
+        }
         made = Field(
             id=self.of_type(document, "id", str, "", place),
             type=self.of_type(document, "type", str, "", place),
@@ -359,7 +383,13 @@ class _Reader:
 
     def checked(self, made: Field, document: Mapping[str, Any], place: str) -> Field | None:
         before = len(self.violations)
-        if not made.id or "." in made.id or made.id[0] in "$_" or "\0" in made.id or made.id in (*SYSTEM_FIELDS, "success"):
+        if (
+            not made.id
+            or "." in made.id
+            or made.id[0] in "$_"
+            or "\0" in made.id
+            or made.id in (*SYSTEM_FIELDS, "success")
+        ):
             self.refuse(f"{place}id", "Must be a field name that is not reserved.")
         if made.type not in CHECKERS:
             self.refuse(f"{place}type", f"Must be one of {', '.join(CHECKERS)}.")
@@ -389,13 +419,12 @@ def parse_definition(document: Mapping[str, Any]) -> StoreDefinition:
     reader = _Reader()
     for name in document.keys() - {*SETTINGS, *SYSTEM_FIELDS}:
         reader.refuse(name, "There is no such setting of a store.")
-    name = document.get("name")
-    if not isinstance(name, str) or not STORE_NAME.match(name):
+    title: str = reader.of_type(document, "name", str, "", "")
+    if not STORE_NAME.match(title):
         reader.refuse("name", "Must be 1 to 63 letters, digits, - or _, beginning with a letter.")
-        name = ""
     fields = _parse_fields(reader, document)
     definition = StoreDefinition(
-        name=name,
+        name=title,
         fields=fields,
         open=reader.of_type(document, "open", bool, not fields, ""),
         indexes=reader.paths(document, "indexes"),

@@ -1,0 +1,94 @@
+"""The sort key of an entity: how it is made, compared, and carried by a client as an opaque cursor.
+
+A key is a tuple of JSON values, one per field of the sort. Two kinds of value stand in for what JSON does not have;
+entities cannot hold them, since their field names never begin with ``$``: ``{"$empty": true}`` is what an empty
+array sorts as, and ``{"$bson": "<base64>"}`` is MongoDB's own, for a value that another program wrote.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from typing import Any, Final
+
+import orjson
+
+from stores import ordering
+from stores.errors import InvalidQuery
+from stores.ordering import MISSING_LEAF
+from stores.parse import check_value
+from stores.paths import sort_values
+from stores.query import Sort
+from stores.records import Entity, Json
+
+Key = tuple[Json, ...]
+Order = tuple[Sort, ...]
+
+EMPTY: Final = "$empty"
+BSON: Final = "$bson"
+
+_DIGEST_BYTES = 6
+_DEEPEST = 500  # levels of a value; no entity comes near
+
+
+def sort_key_of(entity: Entity, sort: Order) -> Key:
+    """What `entity` sorts by: of all that it offers where arrays lie on the way, the lowest in this order.
+
+    Raises InvalidQuery when two fields lead into different arrays of the entity.
+    """
+    offered = list(sort_values(entity, [s.path for s in sort]))
+    lowest = offered[0] if len(offered) == 1 else min(offered, key=lambda values: _compound(values, sort))
+    return tuple({EMPTY: True} if value is MISSING_LEAF else value for value in lowest)
+
+
+def encode_key(key: Key, sort: Order) -> bytes:
+    """Bytes whose memcmp order is the order of the keys under `sort`, descending fields included."""
+    return _compound(tuple(MISSING_LEAF if is_empty(value) else value for value in key), sort)
+
+
+def is_empty(value: object) -> bool:
+    """Whether a key's value stands for an empty array."""
+    return isinstance(value, dict) and EMPTY in value
+
+
+def _compound(values: tuple[Any, ...], sort: Order) -> bytes:
+    parts = [(ordering.encode(value), s.descending) for value, s in zip(values, sort, strict=True)]
+    return ordering.sort_key(parts)
+
+
+def encode_cursor(key: Key, sort: Order) -> str:
+    """`key` as text for a URL, tied to `sort`."""
+    return base64.urlsafe_b64encode(_digest(sort) + orjson.dumps(key)).rstrip(b"=").decode()
+
+
+def decode_cursor(text: str, sort: Order) -> Key:
+    """The key in a cursor. Raises InvalidQuery for one that is malformed or was made for another sort."""
+    try:
+        data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+        key = orjson.loads(data[_DIGEST_BYTES:])
+    except ValueError:
+        raise InvalidQuery("after", "this is not a cursor") from None
+    if data[:_DIGEST_BYTES] != _digest(sort):
+        raise InvalidQuery("after", "this cursor belongs to another sort")
+    if not isinstance(key, list) or len(key) != len(sort):
+        raise InvalidQuery("after", "this is not a cursor")
+    for value in key:
+        _check(value)
+    return tuple(key)
+
+
+def _digest(sort: Order) -> bytes:
+    description = orjson.dumps([(s.path, s.descending) for s in sort])
+    return hashlib.sha256(description).digest()[:_DIGEST_BYTES]
+
+
+def _check(value: Json) -> None:
+    stands_in = value == {EMPTY: True} or (
+        isinstance(value, dict) and value.keys() == {BSON} and isinstance(value[BSON], str)
+    )
+    if stands_in:
+        return
+    try:
+        check_value("after", value, _DEEPEST)
+    except (InvalidQuery, RecursionError):
+        raise InvalidQuery("after", "this is not a cursor") from None

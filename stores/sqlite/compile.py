@@ -1,0 +1,191 @@
+"""The query tree as SQL over `doc`, exact to MongoDB's semantics.
+
+Three ways, the cheapest that is exact: a system field is a column; an indexed path that has only ever held nulls,
+numbers and strings compares as SQLite does, so its index serves; anywhere else the type is looked at, arrays are
+entered with `json_each`, and what SQL cannot say (an array on the way, composite operands) asks the matcher.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import apsw
+
+from stores import query
+from stores.matcher import compile_filter
+from stores.query import Filter, Leaf
+from stores.records import Entity
+from stores.sqlite.tables import StoreTable, extract, json_path
+
+COLUMNS = {"_id": "id", "time": "time", "_at": "at", "_rev": "rev", "owner": "owner", "group": '"group"'}
+_SQL = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
+
+
+class Compiler:
+    """One statement's conditions and the values they bind, in order of their appearance."""
+
+    def __init__(self, table: StoreTable) -> None:
+        self.table = table
+        self.values: list[Any] = []
+
+    def bind(self, value: Any) -> str:
+        self.values.append(value)
+        return f"?{len(self.values)}"
+
+    def condition(self, node: Filter) -> str:
+        """A boolean SQL expression; it may be NULL where it means false."""
+        if isinstance(node, query.And):
+            return "(" + " AND ".join(map(self.condition, node.parts)) + ")" if node.parts else "1"
+        if isinstance(node, query.Or):
+            return "(" + " OR ".join(map(self.condition, node.parts)) + ")" if node.parts else "0"
+        if isinstance(node, query.Not):
+            return f"({self.condition(node.part)}) IS NOT TRUE"
+        if isinstance(node, Leaf):
+            return self.leaf(node)
+        raise TypeError(f"not a filter: {node!r}")
+
+    def leaf(self, node: Leaf) -> str:
+        plain = self.plain_value(node.path)
+        if plain is not None:
+            return self.plain(node, plain)
+        kind, value = f"json_type(doc,{json_path(node.path)})", extract(node.path)
+        here = self.at_leaf(node, kind, value)
+        if len(node.path) == 1:
+            return here
+        arrays = " OR ".join(f"json_type(doc,{json_path(node.path[:n])})='array'" for n in range(1, len(node.path)))
+        return f"CASE WHEN {arrays} THEN {self.ask_matcher(node)} ELSE {here} END"
+
+    def plain_value(self, path: tuple[str, ...]) -> str | None:
+        """The SQL value of a path that holds only nulls, numbers and strings, None if it may hold more."""
+        if len(path) == 1 and path[0] in COLUMNS:
+            return COLUMNS[path[0]]
+        indexed = self.table.paths.get(".".join(path))
+        return extract(path) if indexed and not indexed.mixed else None
+
+    def plain(self, node: Leaf, value: str) -> str:
+        match node:
+            case query.Equal(value=operand):
+                return self.plain_equal(value, operand)
+            case query.In(values=operands):
+                return self.plain_in(value, operands)
+            case query.Compare(op=op, value=operand):
+                return self.plain_compare(value, op, operand)
+            case query.Exists():
+                # Columns always exist; elsewhere null has a type and a missing value has none.
+                column = len(node.path) == 1 and node.path[0] in COLUMNS
+                return "1" if column else f"json_type(doc,{json_path(node.path)}) IS NOT NULL"
+            case query.StartsWith(text=prefix):
+                return self.plain_prefix(value, prefix)
+            case query.Contains() | query.ContainsFolded():
+                return self.text_test(node, f"typeof({value})", value)
+        return "0"  # Size, ElemMatch: there are no arrays
+
+    def plain_equal(self, value: str, operand: Any) -> str:
+        if operand is None:
+            return f"{value} IS NULL"
+        if isinstance(operand, bool | list | dict):
+            return "0"
+        return f"{value}={self.bind(operand)}"
+
+    def plain_in(self, value: str, operands: Sequence[Any]) -> str:
+        scalars = [self.bind(v) for v in operands if v is not None and not isinstance(v, bool | list | dict)]
+        tests = [f"{value} IN ({','.join(scalars)})"] if scalars else []
+        tests += [f"{value} IS NULL"] if None in operands else []
+        return "(" + " OR ".join(tests) + ")" if tests else "0"
+
+    def plain_compare(self, value: str, op: str, operand: Any) -> str:
+        if operand is None:
+            return f"{value} IS NULL" if op in ("gte", "lte") else "0"
+        if isinstance(operand, bool):
+            return "0"
+        # Every string is above every number: a bound at '' keeps the comparison inside its type.
+        test = f"{value}{_SQL[op]}{self.bind(operand)}"
+        if isinstance(operand, str):
+            return test if op in ("gt", "gte") else f"({test} AND {value}>='')"
+        return test if op in ("lt", "lte") else f"({test} AND {value}<'')"
+
+    def plain_prefix(self, value: str, prefix: str) -> str:
+        above = _after_prefix(prefix)
+        upper = f" AND {value}<{self.bind(above)}" if above else ""
+        return f"({value}>={self.bind(prefix)}{upper})"
+
+    def at_leaf(self, node: Leaf, kind: str, value: str) -> str:
+        match node:
+            case query.Exists():
+                return f"{kind} IS NOT NULL"
+            case query.Size(size=size):
+                length = f"json_array_length(doc,{json_path(node.path)})"
+                return f"({kind}='array' AND {length}={self.bind(size)})"
+            case query.ElemMatch():
+                return f"({kind}='array' AND {self.ask_matcher(node)})"
+            case query.Equal(value=operand) if isinstance(operand, list | dict):
+                return f"({kind} IN ('array','object') AND {self.ask_matcher(node)})"
+            case query.In(values=operands) if any(isinstance(v, list | dict) for v in operands):
+                return self.ask_matcher(node)
+        # The element's own columns have the same two meanings as the leaf's: its type and its value.
+        inside = self.scalar_test(node, "e.type", "e.value")
+        entered = f"EXISTS(SELECT 1 FROM json_each(doc,{json_path(node.path)}) e WHERE {inside})"
+        return f"CASE {kind} WHEN 'array' THEN {entered} ELSE {self.scalar_test(node, kind, value)} END"
+
+    def scalar_test(self, node: Leaf, kind: str, value: str) -> str:
+        match node:
+            case query.Equal(value=operand):
+                return self.equal(kind, value, operand)
+            case query.In(values=operands):
+                return "(" + " OR ".join(self.equal(kind, value, v) for v in operands) + ")" if operands else "0"
+            case query.Compare(op=op, value=operand):
+                return self.compare(kind, value, op, operand)
+        return self.text_test(node, kind, value)
+
+    def equal(self, kind: str, value: str, operand: Any) -> str:
+        if operand is None:
+            return f"{value} IS NULL"
+        if isinstance(operand, bool):
+            return f"{kind}='{str(operand).lower()}'"
+        return f"({_of_kind(kind, operand)} AND {value}={self.bind(operand)})"
+
+    def compare(self, kind: str, value: str, op: str, operand: Any) -> str:
+        if operand is None:
+            return f"{value} IS NULL" if op in ("gte", "lte") else "0"
+        return f"({_of_kind(kind, operand)} AND {value}{_SQL[op]}{self.bind(operand)})"
+
+    def text_test(self, node: Leaf, kind: str, value: str) -> str:
+        match node:
+            case query.Contains(text=text):
+                return f"({kind}='text' AND instr({value},{self.bind(text)})>0)"
+            case query.ContainsFolded(text=text):
+                return f"({kind}='text' AND hub_contains_folded({value},{self.bind(text)}))"
+            case query.StartsWith(text=text):
+                return f"({kind}='text' AND substr({value},1,{len(text)})={self.bind(text)})"
+        raise TypeError(f"not a leaf: {node!r}")
+
+    def ask_matcher(self, node: Leaf) -> str:
+        return f"hub_match(doc,{self.bind(apsw.pyobject(_on_json(node)))})"
+
+
+def _of_kind(kind: str, operand: Any) -> str:
+    if isinstance(operand, bool):
+        return f"{kind} IN ('true','false')"
+    return f"{kind}='text'" if isinstance(operand, str) else f"{kind} IN ('integer','real')"
+
+
+def _on_json(node: Leaf) -> Any:
+    predicate = compile_filter(node)
+
+    def match(entity: Entity) -> int:
+        return int(predicate(entity))
+
+    return match
+
+
+def _after_prefix(prefix: str) -> str | None:
+    """The least string above every string with this prefix; None when there is none."""
+    while prefix:
+        code = ord(prefix[-1]) + 1
+        if code == 0xD800:
+            code = 0xE000  # surrogates are no characters
+        if code <= 0x10FFFF:
+            return prefix[:-1] + chr(code)
+        prefix = prefix[:-1]
+    return None

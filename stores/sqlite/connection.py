@@ -1,0 +1,90 @@
+"""Opening connections to the file, keeping a second hub out, and telling SQLite's errors in the store's terms."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import apsw
+
+from stores.errors import CannotOpen, DuplicateValue, StorageFull, StoreError, Unavailable
+from stores.sqlite import functions
+from stores.sqlite.tables import unique_path
+
+log = logging.getLogger(__name__)
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class FileLock:
+    """One hub per file. The kernel lets go of it when the process ends, however it ends."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.with_name(path.name + ".lock")
+        self._descriptor = -1
+
+    def acquire(self) -> None:
+        try:
+            self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise CannotOpen(f"cannot write to {self.path.parent}: {error.strerror}") from error
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            holder = os.read(self._descriptor, 32).decode(errors="replace").strip()
+            os.close(self._descriptor)
+            self._descriptor = -1
+            raise CannotOpen(
+                f"another hub (process {holder or 'unknown'}) already serves {self.path.with_suffix('')}: "
+                "stop it, or give this one its own HUB_DATA_DIR"
+            ) from None
+        os.ftruncate(self._descriptor, 0)
+        os.pwrite(self._descriptor, str(os.getpid()).encode(), 0)
+
+    def release(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+def connect(path: Path, *, writer: bool = False) -> apsw.Connection:
+    """A connection with our functions and durability. Only the writer may change the file."""
+    flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
+    try:
+        connection = apsw.Connection(str(path), flags=flags, statementcachesize=300)
+        connection.set_busy_timeout(10_000)
+        connection.pragma("journal_mode", "wal")
+        connection.pragma("synchronous", "FULL")
+        connection.pragma("cache_size", -32_768)
+        connection.pragma("temp_store", "MEMORY")
+        connection.pragma("journal_size_limit", 67_108_864)
+        if not writer:
+            connection.pragma("query_only", True)
+    except apsw.Error as error:
+        raise CannotOpen(f"cannot open {path}: {error}") from error
+    functions.register(connection)
+    return connection
+
+
+@contextmanager
+def translated(connection: apsw.Connection, index: int = 0) -> Iterator[None]:
+    """Raise SQLite's errors as the store's; `index` is the position of the write at hand."""
+    try:
+        yield
+    except apsw.Error as error:
+        raise translate(connection, error, index) from error
+
+
+def translate(connection: apsw.Connection, error: apsw.Error, index: int = 0) -> StoreError:
+    if isinstance(error, apsw.ConstraintError):
+        return DuplicateValue(unique_path(str(error)) or "_id", index)
+    if isinstance(error, apsw.FullError) or connection.system_errno in _FULL:
+        log.error("the disk is full: %s", error)
+        return StorageFull("the disk is full")
+    log.error("SQLite failed: %s: %s", type(error).__name__, error)
+    return Unavailable(f"SQLite: {type(error).__name__}")

@@ -1,0 +1,211 @@
+"""The embedded engine: one SQLite file, one hub process, no server to run."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
+from pathlib import Path
+
+import apsw
+import orjson
+
+from stores.errors import CannotOpen, DuplicateValue, KeyReused, NotFound, StoreNotEmpty
+from stores.protocol import EngineOptions, IdempotencyKey, Listing, Summary, Write, Written
+from stores.query import EVERYTHING, WHOLE, And, Equal, Filter, Projection, Query
+from stores.records import Entity, HistoryEntry, now_ms
+from stores.schema import StoreDefinition
+from stores.sqlite import lists
+from stores.sqlite.compile import Compiler
+from stores.sqlite.connection import FileLock, connect, translated
+from stores.sqlite.feed import SQLiteFeed, current_seq
+from stores.sqlite.history import CONDENSE, condense, read_history, retired_up_to
+from stores.sqlite.readers import Readers
+from stores.sqlite.tables import (
+    StoreTable,
+    create_index,
+    create_table,
+    drop_index,
+    drop_table,
+    load_tables,
+    prepare_file,
+)
+from stores.sqlite.writer import Writer
+from stores.sqlite.writes import WriteExecutor
+
+log = logging.getLogger(__name__)
+
+LONGEST_PAGE_ON_LOOP = 200
+"""Entities; a longer list is made in a reader thread and streamed."""
+
+HEAVY = 100
+"""Writes; a commit of more of them runs in the writer thread."""
+
+
+class SQLiteEngine:
+    """See `stores.protocol.Engine`. `path` is the database file; its folder must exist."""
+
+    feed: SQLiteFeed
+
+    def __init__(self, path: Path, options: EngineOptions | None = None) -> None:
+        self.path = path
+        self.options = options or EngineOptions()
+        self._lock = FileLock(path)
+        self._tables: dict[str, StoreTable] = {}
+
+    async def open(self) -> None:
+        self._lock.acquire()
+        try:
+            self._open_file()
+        except BaseException as error:
+            self._lock.release()
+            if isinstance(error, apsw.Error):
+                raise CannotOpen(f"{self.path} is not a usable database: {error}") from error
+            raise
+
+    def _open_file(self) -> None:
+        connection = connect(self.path, writer=True)
+        epoch = prepare_file(connection)
+        self._tables = load_tables(connection)
+        self._executor = WriteExecutor(connection, self._tables)
+        self._readers = Readers(self.path, self.options.reader_threads)
+        self.feed = SQLiteFeed(epoch, self._readers, current_seq(connection))
+        self._writer = Writer(connection, lambda: self.feed.fresh(connection), self.feed.publish)
+
+    async def close(self) -> None:
+        await self._writer.close()
+        await self._readers.close()
+        self._writer.connection.close()
+        self._lock.release()
+
+    async def ping(self) -> None:
+        await self._readers.run(current_seq)
+
+    async def define(self, definition: StoreDefinition) -> None:
+        table = self._tables.get(definition.name)
+        wanted = dict.fromkeys(definition.unique_paths, True) | dict.fromkeys(definition.index_paths, False)
+        if table is None or {p: i.unique for p, i in table.paths.items()} != wanted:
+            await self._writer.submit(lambda: self._define(definition.name, wanted), None, heavy=True)
+
+    def _define(self, store: str, wanted: dict[str, bool]) -> None:
+        connection = self._writer.connection
+        known = self._tables.get(store)
+        paths = dict(known.paths) if known else {}
+        with connection:  # a savepoint: all of the definition or nothing
+            table = known or create_table(connection, store)
+            for path, indexed in list(paths.items()):
+                if wanted.get(path) is not indexed.unique:
+                    drop_index(connection, table, path)
+                    del paths[path]
+            for path in wanted.keys() - paths.keys():
+                try:
+                    paths[path] = create_index(connection, table, path, wanted[path])
+                except apsw.ConstraintError:
+                    raise DuplicateValue(path) from None
+        table.paths = paths
+        self._tables[store] = table
+
+    async def drop(self, store: str) -> None:
+        await self._writer.submit(lambda: self._drop(store), None, heavy=True)
+
+    def _drop(self, store: str) -> None:
+        table = self._tables.get(store)
+        if table is None:
+            return
+        connection = self._writer.connection
+        if connection.execute(f"SELECT EXISTS(SELECT 1 FROM {table.table})").get:
+            raise StoreNotEmpty(f"{store} still holds entities")
+        drop_table(connection, table)
+        del self._tables[store]
+
+    async def get(
+        self, store: str, id: str, where: Filter = EVERYTHING, projection: Projection = WHOLE
+    ) -> tuple[bytes, int] | None:
+        table = self._table(store)
+        compiler = Compiler(table)
+        condition = compiler.condition(And((Equal(("_id",), id), where)))
+        sql = f"SELECT CAST(doc AS BLOB), rev FROM {table.table} WHERE {condition}"
+        row = await self._readers.run(lambda connection: connection.execute(sql, compiler.values).fetchone())
+        return None if row is None else (lists.shower(projection)(row[0]), row[1])
+
+    async def find(self, store: str, query: Query, projection: Projection = WHOLE) -> Listing:
+        table, show = self._table(store), lists.shower(projection)
+        if query.limit > LONGEST_PAGE_ON_LOOP:
+            return await self._stream(table, query, show)
+        seq, docs, last = await self._readers.run(lambda connection: lists.read_page(connection, table, query))
+        body = b"[" + b",".join(docs if projection.everything else map(show, docs)) + b"]"
+        return Listing(self.feed.at(seq), last, body)
+
+    async def _stream(self, table: StoreTable, query: Query, show: lists.Show) -> Listing:
+        """The list while it is being read. The reader thread stops when the body is closed."""
+        chunk = self.options.chunk_bytes
+        pieces = self._readers.stream(lambda c: lists.stream_page(c, table, query, show, chunk))
+        head = await anext(pieces)
+        assert isinstance(head, tuple)
+        seq, last = head
+
+        async def body() -> AsyncIterator[bytes]:
+            async with aclosing(pieces):  # type: ignore[type-var]
+                async for piece in pieces:
+                    yield piece  # type: ignore[misc]
+
+        return Listing(self.feed.at(seq), last, body())
+
+    async def entities(self, store: str, query: Query) -> list[Entity]:
+        table = self._table(store)
+        return await self._readers.run(lambda connection: lists.read_entities(connection, table, query))
+
+    async def summarize(self, store: str, where: Filter, projection: Projection = WHOLE) -> Summary:
+        table, show = self._table(store), lists.shower(projection)
+        return await self._readers.run(lambda c: lists.summarize(c, table, where, show, self.feed.at))
+
+    async def commit(self, writes: Sequence[Write], by: str | None, key: IdempotencyKey | None = None) -> list[Written]:
+        heavy = len(writes) > HEAVY or any(hasattr(write, "limit") for write in writes)
+        if len(writes) == 1 and key is None:
+            # One statement changes one entity: it is atomic by itself.
+            return [await self._writer.submit(lambda: self._executor.run(writes[0], 0), by, heavy=heavy)]
+        return await self._writer.submit(lambda: self._commit_together(writes, key), by, heavy=heavy)
+
+    def _commit_together(self, writes: Sequence[Write], key: IdempotencyKey | None) -> list[Written]:
+        with self._writer.connection:  # a savepoint inside the batch's transaction
+            if key and (earlier := self._earlier(key)) is not None:
+                return earlier
+            written = [self._executor.run(write, index) for index, write in enumerate(writes)]
+            if key:
+                outcome = orjson.dumps([(w.entity.decode(), w.rev, w.count) for w in written]).decode()
+                row = (key.key, key.fingerprint, key.expires, outcome)
+                with translated(self._writer.connection):
+                    self._writer.connection.execute("INSERT OR REPLACE INTO idempotency VALUES(?,?,?,?)", row)
+            return written
+
+    def _earlier(self, key: IdempotencyKey) -> list[Written] | None:
+        sql = "SELECT fingerprint, outcome FROM idempotency WHERE key=? AND expires>?"
+        row = self._writer.connection.execute(sql, (key.key, now_ms())).fetchone()
+        if row is None:
+            return None
+        if row[0] != key.fingerprint:
+            raise KeyReused("this key came with another request before")
+        return [Written(entity.encode(), rev, count) for entity, rev, count in orjson.loads(row[1])]
+
+    async def history(self, store: str, id: str) -> tuple[list[HistoryEntry], Entity | None]:
+        return await self._readers.run(lambda connection: read_history(connection, store, id))
+
+    async def sweep(self, now: int) -> None:
+        oldest = now - int(self.options.feed_retention_hours * 3_600_000)
+        most = int(self.options.feed_retention_mb * 1_048_576)
+        up_to = await self._readers.in_thread(lambda connection: retired_up_to(connection, oldest, most))
+        connection = self._writer.connection
+        while (
+            up_to > 0 and await self._writer.submit(lambda: condense(connection, up_to), None, heavy=True) == CONDENSE
+        ):
+            await asyncio.sleep(0)  # other writes in between
+        await self._writer.submit(
+            lambda: connection.execute("DELETE FROM idempotency WHERE expires<=?", (now,)).get, None, heavy=True
+        )
+
+    def _table(self, store: str) -> StoreTable:
+        table = self._tables.get(store)
+        if table is None:
+            raise NotFound(f"no store {store}")
+        return table

@@ -1,0 +1,123 @@
+"""The change feed of a SQLite file: the `changes` table, with the newest of it kept in memory for those who follow."""
+
+from __future__ import annotations
+
+import asyncio
+from bisect import bisect_right
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass
+
+import apsw
+
+from stores.errors import HistoryGone
+from stores.protocol import Batch
+from stores.records import Change
+from stores.sqlite.readers import Readers, snapshot
+
+COLUMNS = "seq, op, store, id, before, after, by, time"
+RING = 10_000
+"""Changes kept in memory; who is further behind reads them from the file."""
+
+FOLLOW_BATCH = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Fresh:
+    """What a commit brought: up to which `seq`, and the changes themselves unless there were too many to carry."""
+
+    seq: int
+    changes: list[tuple[int, Change]] | None
+
+
+def current_seq(connection: apsw.Connection) -> int:
+    return connection.execute("SELECT max(seq) FROM changes").get or 0
+
+
+class SQLiteFeed:
+    """See `stores.protocol.Feed`. A position is ``<epoch>.<seq>``."""
+
+    def __init__(self, epoch: str, readers: Readers, seq: int) -> None:
+        self.epoch = epoch
+        self.readers = readers
+        self.seq = seq
+        self._ring: list[Change] = []
+        self._ring_seqs: list[int] = []
+        self._ring_floor = seq  # every change after it and up to `seq` is in the ring
+        self._news = asyncio.Event()
+
+    def at(self, seq: int) -> str:
+        return f"{self.epoch}.{seq}"
+
+    async def position(self) -> str:
+        return self.at(self.seq)
+
+    async def read(self, since: str, limit: int = 1_000) -> Batch:
+        start = self._parse(since)
+        return await self.readers.run(lambda connection: self._read(connection, start, limit))
+
+    async def follow(self, since: str) -> AsyncIterator[list[Change]]:
+        start = self._parse(since)
+        while True:
+            if start < self._ring_floor:
+                batch = await self.read(self.at(start), FOLLOW_BATCH)
+                changes, start = batch.changes, self._parse(batch.position)
+            else:
+                changes, start = self._recent(start)
+            if changes:
+                yield changes
+            elif start >= self.seq:
+                await self._news.wait()
+
+    def publish(self, fresh: Fresh) -> None:
+        """Take in what a commit brought and wake the followers."""
+        if fresh.seq == self.seq:
+            return
+        self.seq = fresh.seq
+        if fresh.changes is None:
+            self._ring, self._ring_seqs, self._ring_floor = [], [], fresh.seq
+        else:
+            self._ring_seqs += [seq for seq, _ in fresh.changes]
+            self._ring += [change for _, change in fresh.changes]
+            if len(self._ring) > 2 * RING:  # trimmed now and then, not at every commit
+                self._ring_floor = self._ring_seqs[-RING - 1]
+                self._ring, self._ring_seqs = self._ring[-RING:], self._ring_seqs[-RING:]
+        news, self._news = self._news, asyncio.Event()
+        news.set()
+
+    def fresh(self, connection: apsw.Connection) -> Fresh:
+        """What the open transaction of `connection` has added so far."""
+        rows = list(self._rows(connection, self.seq, FOLLOW_BATCH + 1))
+        if len(rows) > FOLLOW_BATCH:
+            return Fresh(current_seq(connection), None)
+        changes = list(self._changes(rows))
+        return Fresh(changes[-1][0] if changes else self.seq, changes)
+
+    def _recent(self, start: int) -> tuple[list[Change], int]:
+        first = bisect_right(self._ring_seqs, start)
+        end = min(first + FOLLOW_BATCH, len(self._ring))
+        return self._ring[first:end], self._ring_seqs[end - 1] if end > first else start
+
+    def _read(self, connection: apsw.Connection, start: int, limit: int) -> Batch:
+        with snapshot(connection):
+            newest = current_seq(connection)
+            oldest = connection.execute("SELECT min(seq) FROM changes").get or 1
+            if start > newest or start < oldest - 1:
+                raise HistoryGone("the changes since that position are not kept any more")
+            changes = list(self._changes(self._rows(connection, start, limit)))
+        end = changes[-1][0] if len(changes) == limit and changes else newest
+        return Batch([change for _, change in changes], self.at(end), end < newest)
+
+    @staticmethod
+    def _rows(connection: apsw.Connection, start: int, limit: int) -> Iterable[tuple[apsw.SQLiteValue, ...]]:
+        sql = f"SELECT {COLUMNS} FROM changes WHERE seq>? ORDER BY seq LIMIT ?"
+        return connection.execute(sql, (start, limit))
+
+    def _changes(self, rows: Iterable[tuple[apsw.SQLiteValue, ...]]) -> Iterable[tuple[int, Change]]:
+        for seq, *rest in rows:
+            yield seq, Change(self.at(seq), *rest)  # type: ignore[arg-type,misc]
+
+    def _parse(self, position: str) -> int:
+        epoch, _, seq = position.partition(".")
+        if epoch != self.epoch or not (seq.isascii() and seq.isdigit() and len(seq) < 19):
+            raise HistoryGone("this position is not of this database")
+        return int(seq)

@@ -1,0 +1,59 @@
+"""SQL functions of ours: where SQL has no words for MongoDB's semantics, the shared Python code answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+
+import apsw
+import orjson
+
+from stores.cursor import encode_key, sort_key_of
+from stores.folding import fold
+from stores.ordering import encode, sort_key
+from stores.paths import sort_values
+from stores.query import Sort
+from stores.records import Entity
+from stores.sqlite.order import special_parts
+
+
+def register(connection: apsw.Connection) -> None:
+    """Give the connection the functions that compiled queries call."""
+    functions: dict[str, tuple[Callable[..., apsw.SQLiteValue], int]] = {
+        "hub_match": (_match, 2),
+        "hub_contains_folded": (_contains_folded, 2),
+        "hub_rank": (lambda doc, path, descending: _parts(doc, path, descending)[0], 3),
+        "hub_value": (lambda doc, path, descending: _parts(doc, path, descending)[1], 3),
+        "hub_sort_key": (_sort_key, 2),
+    }
+    for name, (function, arguments) in functions.items():
+        connection.create_scalar_function(name, function, arguments)
+
+
+def _match(doc: str, predicate: Callable[[Entity], int]) -> int:
+    return predicate(orjson.loads(doc))
+
+
+def _contains_folded(value: str, text: str) -> int:
+    return int(fold(text) in fold(value))
+
+
+def _sort_key(doc: str, sort: tuple[Sort, ...]) -> bytes:
+    return encode_key(sort_key_of(orjson.loads(doc), sort), sort)
+
+
+@lru_cache(maxsize=2)
+def _parts(doc: str, path: str, descending: int) -> tuple[int, apsw.SQLiteValue]:
+    """Rank and value of what the entity sorts by; both are asked for one after the other, hence the small cache."""
+    segments = tuple(_segments(path))
+    values = [value for (value,) in sort_values(orjson.loads(doc), [segments])]
+    lowest = min(values, key=lambda v: sort_key([(encode(v), bool(descending))]))
+    rank, value = special_parts(lowest)
+    return rank, value
+
+
+@lru_cache(maxsize=256)
+def _segments(path: str) -> list[str]:
+    """The segments of a JSON path as `tables.json_path` writes it."""
+    segments: list[str] = orjson.loads("[" + path[2:].replace('"."', '","') + "]")
+    return segments

@@ -1,0 +1,125 @@
+"""Lists: one page as a JSON array, or, when it is long, as the pieces of one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import islice
+
+import apsw
+import orjson
+
+from stores.cursor import sort_key_of
+from stores.projection import compile_projection
+from stores.protocol import Summary
+from stores.query import CREATION, Filter, Projection, Query, Sort
+from stores.records import Entity, Json
+from stores.sqlite.compile import Compiler
+from stores.sqlite.feed import current_seq
+from stores.sqlite.order import compile_order
+from stores.sqlite.readers import snapshot
+from stores.sqlite.tables import StoreTable
+
+Key = tuple[Json, ...]
+Show = Callable[[bytes], bytes]
+
+
+def page_sql(table: StoreTable, query: Query, columns: str = "CAST(doc AS BLOB)") -> tuple[str, list[apsw.SQLiteValue]]:
+    """The statement of a page. Compile it inside the snapshot that it runs in (see `WriteExecutor.watch_indexes`)."""
+    compiler = Compiler(table)
+    where = compiler.condition(query.where)
+    order = compile_order(compiler, query)
+    stretches = [
+        f"SELECT {columns} FROM {table.table} WHERE {where} AND {stretch} ORDER BY {order.terms}"
+        for stretch in order.stretches
+    ]
+    if len(stretches) == 1:
+        sql = stretches[0]
+    else:
+        # One after the other, each in its own order; SQLite stops at the limit.
+        sql = " UNION ALL ".join(
+            f"SELECT * FROM ({stretch} LIMIT {query.limit + query.offset})" for stretch in stretches
+        )
+    return f"{sql} LIMIT {query.limit} OFFSET {query.offset}", compiler.values
+
+
+def read_page(connection: apsw.Connection, table: StoreTable, query: Query) -> tuple[int, list[bytes], Key | None]:
+    """The feed's `seq`, the documents, and the sort key of the last one if more follow, all of one moment."""
+    with snapshot(connection):
+        seq = current_seq(connection)
+        sql, values = page_sql(table, replace(query, limit=query.limit + 1))
+        docs = [doc for (doc,) in connection.execute(sql, values)]
+    if len(docs) <= query.limit:
+        return seq, docs, None
+    del docs[query.limit :]
+    return seq, docs, sort_key_of(orjson.loads(docs[-1]), query.sort) if docs else None
+
+
+def stream_page(
+    connection: apsw.Connection, table: StoreTable, query: Query, show: Show, chunk_bytes: int
+) -> Iterator[tuple[int, Key | None] | bytes]:
+    """First (`seq`, key of the last entity if more follow), then the pieces of the array."""
+    with snapshot(connection):
+        seq = current_seq(connection)
+        yield seq, _last_key(connection, table, query)
+        sql, values = page_sql(table, query)
+        yield from _pieces((show(doc) for (doc,) in connection.execute(sql, values)), chunk_bytes)
+
+
+def _last_key(connection: apsw.Connection, table: StoreTable, query: Query) -> Key | None:
+    """Looked up ahead of the rows, since an answer's headers go out before its body."""
+    if query.limit == 0:
+        return None
+    ends = replace(query, offset=query.offset + query.limit - 1, limit=2)
+    sql, values = page_sql(table, ends)
+    docs = [doc for (doc,) in connection.execute(sql, values)]
+    return sort_key_of(orjson.loads(docs[0]), query.sort) if len(docs) == 2 else None
+
+
+def _pieces(docs: Iterator[bytes], chunk_bytes: int) -> Iterator[bytes]:
+    separator = b"["
+    while part := list(_take(docs, chunk_bytes)):
+        yield separator + b",".join(part)
+        separator = b","
+    yield b"]" if separator == b"," else b"[]"
+
+
+def _take(docs: Iterator[bytes], chunk_bytes: int) -> Iterator[bytes]:
+    taken = 0
+    for doc in docs:
+        yield doc
+        taken += len(doc)
+        if taken >= chunk_bytes:
+            return
+
+
+def shower(projection: Projection) -> Show:
+    """A function from stored JSON text to the JSON text that is shown."""
+    if projection.everything:
+        return lambda doc: doc
+    project = compile_projection(projection)
+    return lambda doc: orjson.dumps(project(orjson.loads(doc)))
+
+
+def read_entities(connection: apsw.Connection, table: StoreTable, query: Query) -> list[Entity]:
+    with snapshot(connection):
+        current_seq(connection)
+        sql, values = page_sql(table, query)
+        return [orjson.loads(doc) for (doc,) in connection.execute(sql, values)]
+
+
+def summarize(
+    connection: apsw.Connection, table: StoreTable, where: Filter, show: Show, at: Callable[[int], str]
+) -> Summary:
+    with snapshot(connection):
+        seq = current_seq(connection)
+        compiler = Compiler(table)
+        condition = compiler.condition(where)
+        count = connection.execute(f"SELECT count(*) FROM {table.table} WHERE {condition}", compiler.values).get
+        ends = []
+        for backwards in (False, True):
+            sort = tuple(Sort(s.path, backwards) for s in CREATION)
+            sql, values = page_sql(table, Query(where, sort, limit=1))
+            ends.append([show(doc) for (doc,) in islice(connection.execute(sql, values), 1)])
+    first, last = ends
+    return Summary(at(seq), count, first[0] if first else None, last[0] if last else None)

@@ -1,0 +1,183 @@
+"""The layout of the file: one table per store, one log of changes for all, and what keeps them in step.
+
+A store's table holds each entity as JSON text (`doc`) beside the system fields that queries order and filter by.
+Triggers write the change record, so no way of writing an entity can leave it out.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, field
+
+import apsw
+import orjson
+
+from stores.errors import CannotOpen
+
+FORMAT = 1
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS meta(name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS changes(
+  seq INTEGER PRIMARY KEY AUTOINCREMENT, op TEXT NOT NULL, store TEXT NOT NULL, id TEXT NOT NULL,
+  before TEXT, after TEXT, by TEXT, time INTEGER NOT NULL);
+CREATE INDEX IF NOT EXISTS changes_of_entity ON changes(store, id);
+CREATE TABLE IF NOT EXISTS history(
+  seq INTEGER PRIMARY KEY, store TEXT NOT NULL, id TEXT NOT NULL, op TEXT NOT NULL, rev INTEGER NOT NULL,
+  by TEXT, time INTEGER NOT NULL, changed TEXT NOT NULL, final TEXT);
+CREATE INDEX IF NOT EXISTS history_of_entity ON history(store, id);
+CREATE TABLE IF NOT EXISTS idempotency(
+  key TEXT PRIMARY KEY, fingerprint TEXT NOT NULL, expires INTEGER NOT NULL, outcome TEXT NOT NULL) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS idempotency_expires ON idempotency(expires);
+CREATE TABLE IF NOT EXISTS paths(
+  store TEXT NOT NULL, path TEXT NOT NULL, is_unique INTEGER NOT NULL, mixed INTEGER NOT NULL,
+  PRIMARY KEY(store, path)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS stores(name TEXT PRIMARY KEY) WITHOUT ROWID;
+"""
+
+# An entity's table is made by its store's definition. `rev`, `owner` ... repeat what `doc` holds.
+STORE_TABLE = """
+CREATE TABLE {table}(
+  id TEXT NOT NULL UNIQUE, time INTEGER, at INTEGER, rev INTEGER NOT NULL, owner TEXT, "group" TEXT, doc TEXT NOT NULL);
+CREATE INDEX {created} ON {table}(time, id);
+CREATE INDEX {owned} ON {table}(owner, time, id);
+CREATE TRIGGER {inserted} AFTER INSERT ON {table} BEGIN
+  INSERT INTO changes(op, store, id, before, after, by, time)
+  VALUES('insert', {name}, NEW.id, NULL, NEW.doc, hub_by(), hub_time()); END;
+CREATE TRIGGER {updated} AFTER UPDATE ON {table} BEGIN
+  INSERT INTO changes(op, store, id, before, after, by, time)
+  VALUES('update', {name}, NEW.id, OLD.doc, NEW.doc, hub_by(), hub_time()); END;
+CREATE TRIGGER {deleted} AFTER DELETE ON {table} BEGIN
+  INSERT INTO changes(op, store, id, before, after, by, time)
+  VALUES('delete', {name}, OLD.id, OLD.doc, NULL, hub_by(), hub_time()); END;
+"""
+
+
+def text(value: str) -> str:
+    """A string literal."""
+    return "'" + value.replace("'", "''") + "'"
+
+
+def identifier(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def encoded(store: str) -> str:
+    """The store's name in identifiers: SQLite folds case in them, store names do not."""
+    return "".join(f"^{c.lower()}" if c.isupper() else c for c in store)
+
+
+def table_name(store: str) -> str:
+    return identifier("e_" + encoded(store))
+
+
+def index_name(store: str, path: str, purpose: str) -> str:
+    """`purpose`: ``u`` unique, ``s`` for sorting by the path, ``c`` for one value in order of creation."""
+    return f"x{purpose}_{encoded(store)}:{path}"
+
+
+def json_path(path: tuple[str, ...] | str) -> str:
+    """The path as a literal of SQLite's JSON functions."""
+    segments = path.split(".") if isinstance(path, str) else path
+    return text("$" + "".join("." + orjson.dumps(s).decode() for s in segments))
+
+
+def extract(path: tuple[str, ...] | str) -> str:
+    # Queries must spell an indexed expression exactly as its index does: both take it from here.
+    return f"json_extract(doc,{json_path(path)})"
+
+
+def holds_mixed(path: str) -> str:
+    """SQL condition: this entity has an array on the path, or a value whose order SQLite does not share with us."""
+    segments = path.split(".")
+    prefixes = [json_path(tuple(segments[: i + 1])) for i in range(len(segments) - 1)]
+    arrays = [f"json_type(doc,{p})='array'" for p in prefixes]
+    kinds = f"json_type(doc,{json_path(path)}) IN ('array','object','true','false')"
+    return " OR ".join([*arrays, kinds])
+
+
+@dataclass(slots=True)
+class IndexedPath:
+    """`mixed`: some entity has had an array, object or boolean there. Until then the index's own order is ours."""
+
+    path: str
+    unique: bool
+    mixed: bool = False
+
+
+@dataclass(slots=True)
+class StoreTable:
+    name: str
+    table: str
+    paths: dict[str, IndexedPath] = field(default_factory=dict)
+
+
+def prepare_file(connection: apsw.Connection) -> str:
+    """Make or check the file's layout; returns its epoch, which tells this database from every other."""
+    application = connection.pragma("application_id")
+    if application not in (0, _APPLICATION_ID):
+        raise CannotOpen("the file is a database of another program")
+    with connection:
+        connection.execute(SCHEMA)
+        connection.execute(f"PRAGMA application_id={_APPLICATION_ID}")
+        first = (str(FORMAT), secrets.token_hex(4))
+        connection.execute("INSERT OR IGNORE INTO meta VALUES('format',?),('epoch',?)", first)
+    meta = dict(connection.execute("SELECT name, value FROM meta"))
+    if int(meta["format"]) > FORMAT:
+        raise CannotOpen("the file was written by a newer hub: update this one")
+    return str(meta["epoch"])
+
+
+_APPLICATION_ID = 0x48756221
+
+
+def load_tables(connection: apsw.Connection) -> dict[str, StoreTable]:
+    tables = {name: StoreTable(name, table_name(name)) for (name,) in connection.execute("SELECT name FROM stores")}
+    for store, path, unique, mixed in connection.execute("SELECT store, path, is_unique, mixed FROM paths"):
+        tables[store].paths[path] = IndexedPath(path, bool(unique), bool(mixed))
+    return tables
+
+
+def create_table(connection: apsw.Connection, store: str) -> StoreTable:
+    names = {
+        purpose: identifier(f"{purpose}_{encoded(store)}")
+        for purpose in ("created", "owned", "inserted", "updated", "deleted")
+    }
+    connection.execute(STORE_TABLE.format(table=table_name(store), name=text(store), **names))
+    connection.execute("INSERT INTO stores VALUES(?)", (store,))
+    return StoreTable(store, table_name(store))
+
+
+def create_index(connection: apsw.Connection, table: StoreTable, path: str, unique: bool) -> IndexedPath:
+    """Index the path; raises apsw.ConstraintError when it is to be unique and is not."""
+    store, value = table.name, extract(path)
+    if unique:
+        name = identifier(index_name(store, path, "u"))
+        connection.execute(f"CREATE UNIQUE INDEX {name} ON {table.table}({value})")
+    else:
+        for purpose, rest in (("s", "id"), ("c", "time,id")):
+            name = identifier(index_name(store, path, purpose))
+            connection.execute(f"CREATE INDEX {name} ON {table.table}({value},{rest})")
+    mixed = connection.execute(f"SELECT EXISTS(SELECT 1 FROM {table.table} WHERE {holds_mixed(path)})").get
+    connection.execute("INSERT INTO paths VALUES(?,?,?,?)", (store, path, unique, mixed))
+    return IndexedPath(path, unique, bool(mixed))
+
+
+def drop_index(connection: apsw.Connection, table: StoreTable, path: str) -> None:
+    for purpose in "usc":
+        connection.execute(f"DROP INDEX IF EXISTS {identifier(index_name(table.name, path, purpose))}")
+    connection.execute("DELETE FROM paths WHERE store=? AND path=?", (table.name, path))
+
+
+def drop_table(connection: apsw.Connection, table: StoreTable) -> None:
+    connection.execute(f"DROP TABLE {table.table}")
+    connection.execute("DELETE FROM paths WHERE store=?", (table.name,))
+    connection.execute("DELETE FROM stores WHERE name=?", (table.name,))
+
+
+def unique_path(message: str) -> str | None:
+    """The path whose unique index a constraint error speaks of."""
+    marker = "index 'xu_"
+    if marker not in message:
+        return None
+    return message.split(marker, 1)[1].rsplit("'", 1)[0].split(":", 1)[1]

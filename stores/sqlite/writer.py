@@ -1,0 +1,163 @@
+"""Group commit: concurrent writes share one transaction and one fsync, each is answered after it.
+
+Light jobs run on the event loop, a few microseconds of SQL each in an open transaction; only COMMIT, which waits for
+the disk, runs in the writer thread (run there whole, each statement would fight the loop for the interpreter lock).
+A heavy job (a bulk change, an index) runs in the thread as a transaction of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import apsw
+
+from stores.errors import StorageFull, StoreError, Unavailable
+from stores.records import now_ms
+from stores.sqlite.connection import translate
+from stores.sqlite.feed import Fresh
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+LARGEST_BATCH = 256
+"""Jobs in one transaction: bounds how long the loop spends on writes before it looks at anything else."""
+
+
+@dataclass(slots=True)
+class Job:
+    run: Callable[[], Any]
+    by: str | None
+    heavy: bool
+    done: asyncio.Future[Any]
+    outcome: Any = None
+    error: StoreError | None = None
+
+
+@dataclass
+class Writer:
+    """The only user of the writing connection. `published` gets the changes of each commit, on the loop."""
+
+    connection: apsw.Connection
+    read_changes: Callable[[], Fresh]
+    published: Callable[[Fresh], None]
+    queue: deque[Job] = field(default_factory=deque)
+    by: str | None = None
+    time: int = 0
+    _changes: Fresh | None = None
+    _busy: bool = False
+    _idle: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.thread = ThreadPoolExecutor(1, "hub-sqlite-writer")
+        self.connection.create_scalar_function("hub_by", lambda *_: self.by, 0)
+        self.connection.create_scalar_function("hub_time", lambda *_: self.time, 0)
+        self._closed = False
+        self._idle.set()
+
+    async def submit(self, run: Callable[[], T], by: str | None, *, heavy: bool = False) -> T:
+        """Run `run` in a transaction; its result once that is durable, or the StoreError that undid it."""
+        if self._closed:
+            raise Unavailable("the store is closed")
+        loop = asyncio.get_running_loop()
+        job = Job(run, by, heavy, loop.create_future())
+        self.queue.append(job)
+        if not self._busy:
+            self._busy = True
+            self._idle.clear()
+            # Not at once: jobs that other tasks submit in this turn of the loop join the batch.
+            loop.call_soon(self._next_batch)
+        return await asyncio.shield(job.done)
+
+    async def close(self) -> None:
+        """Finish what has been submitted, take nothing more."""
+        self._closed = True
+        await self._idle.wait()
+        self.thread.shutdown()
+
+    def _next_batch(self) -> None:
+        if not self.queue:
+            self._busy = False
+            self._idle.set()
+            return
+        batch = [self.queue.popleft()]
+        if not batch[0].heavy:
+            while self.queue and not self.queue[0].heavy and len(batch) < LARGEST_BATCH:
+                batch.append(self.queue.popleft())
+            self._run(batch)
+        step = self._run_and_commit if batch[0].heavy else self._commit
+        asyncio.get_running_loop().run_in_executor(self.thread, step, batch).add_done_callback(
+            lambda finished: self._finish(batch, finished)
+        )
+
+    def _run(self, batch: list[Job]) -> None:
+        """Execute the jobs in one open transaction; a failing job undoes itself, a failing disk undoes them all."""
+        self.time = now_ms()
+        try:
+            self.connection.execute("BEGIN IMMEDIATE")
+        except apsw.Error as error:
+            self._fail(batch, translate(self.connection, error))
+            return
+        for job in batch:
+            self._run_one(job)
+            if not self.connection.in_transaction:
+                self._fail(batch, job.error or Unavailable("the transaction was rolled back"))
+                return
+        # Read here, by whoever runs the jobs: row by row in the writer thread it would wait for the loop each time.
+        self._changes = self.read_changes()
+
+    def _run_one(self, job: Job) -> None:
+        self.by = job.by
+        try:
+            job.outcome = job.run()
+        except StoreError as error:
+            job.error = error
+        except apsw.Error as error:
+            job.error = translate(self.connection, error)
+        except Exception as error:
+            log.exception("a write failed")
+            job.error = Unavailable(f"internal error: {type(error).__name__}")
+
+    def _run_and_commit(self, batch: list[Job]) -> None:
+        self._run(batch)
+        self._commit(batch)
+
+    def _commit(self, batch: list[Job]) -> None:
+        """In the thread: make the transaction durable."""
+        if not self.connection.in_transaction:
+            return
+        try:
+            self.connection.execute("COMMIT")
+        except apsw.Error as error:
+            failure = translate(self.connection, error)
+            if self.connection.in_transaction:
+                self.connection.execute("ROLLBACK")
+            self._fail(batch, failure)
+
+    def _fail(self, batch: list[Job], error: StoreError) -> None:
+        self._changes = None
+        for job in batch:
+            # The disk's failure overrides whatever the job itself met; each gets an error of its own to raise.
+            job.error = StorageFull(*error.args) if isinstance(error, StorageFull) else Unavailable(*error.args)
+
+    def _finish(self, batch: list[Job], finished: asyncio.Future[None]) -> None:
+        if finished.exception() is not None:
+            log.error("commit failed", exc_info=finished.exception())
+            self._fail(batch, Unavailable("commit failed"))
+        changes, self._changes = self._changes, None
+        if changes is not None:
+            self.published(changes)
+        for job in batch:
+            if job.done.done():
+                continue
+            if job.error is not None:
+                job.done.set_exception(job.error)
+                job.done.exception()  # seen: the submitter may have gone away
+            else:
+                job.done.set_result(job.outcome)
+        self._next_batch()

@@ -1,0 +1,137 @@
+"""Each kind of write as statements on the writing connection. The tables' triggers add the change records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import apsw
+import orjson
+
+from stores.errors import DuplicateValue, NotFound, StaleRevision, TooManyMatches
+from stores.paths import MISSING, Path, elements, split, traverses_array
+from stores.protocol import Delete, DeleteMany, Insert, Update, UpdateMany, Upsert, Write, Written
+from stores.query import And, Equal, Filter
+from stores.records import SYSTEM_FIELDS, Entity
+from stores.sqlite.compile import Compiler
+from stores.sqlite.connection import translated
+from stores.sqlite.tables import StoreTable
+
+_WHOLE_ROW = "id, rev, doc"
+
+
+class WriteExecutor:
+    """Runs writes inside the transaction that its caller has opened."""
+
+    def __init__(self, connection: apsw.Connection, tables: dict[str, StoreTable]) -> None:
+        self.connection = connection
+        self.tables = tables
+
+    def run(self, write: Write, index: int) -> Written:
+        """Raises the errors of `stores.protocol.Engine.commit`."""
+        table = self.tables.get(write.store)
+        if table is None:
+            raise NotFound(f"no store {write.store}")
+        with translated(self.connection, index):
+            match write:
+                case Insert():
+                    return self.insert(table, write.entity)
+                case Update():
+                    return self.update(table, write)
+                case Delete():
+                    return self.delete(table, write)
+                case Upsert():
+                    return self.upsert(table, write, index)
+                case UpdateMany():
+                    return self.update_many(table, write)
+                case DeleteMany():
+                    return self.delete_many(table, write)
+
+    def insert(self, table: StoreTable, entity: Entity) -> Written:
+        self.watch_indexes(table, entity)
+        doc = orjson.dumps(entity)
+        sql = f"INSERT INTO {table.table} VALUES(?,?,?,?,?,?,?)"
+        self.connection.execute(sql, (entity["_id"], *_columns(entity), doc.decode()))
+        return Written(doc, entity["_rev"])
+
+    def update(self, table: StoreTable, write: Update) -> Written:
+        rev, doc = self.one(table, write.id, write.where, write.revs)
+        return self.merge(table, orjson.loads(doc), rev, write.changes, write.replace)
+
+    def delete(self, table: StoreTable, write: Delete) -> Written:
+        rev, doc = self.one(table, write.id, write.where, write.revs)
+        self.connection.execute(f"DELETE FROM {table.table} WHERE id=?", (write.id,))
+        return Written(doc.encode(), rev)
+
+    def upsert(self, table: StoreTable, write: Upsert, index: int) -> Written:
+        key = split(write.key)
+        value = next(elements(write.entity, key))
+        if value is None or value is MISSING:
+            return self.insert(table, write.entity)
+        same_key = Equal(key, value)
+        found = next(self.rows(table, And((same_key, write.where)), 1), None)
+        if found:
+            return self.merge(table, orjson.loads(found[2]), found[1], write.changes, False)
+        if next(self.rows(table, same_key, 1), None):
+            raise DuplicateValue(write.key, index)
+        return self.insert(table, write.entity)
+
+    def update_many(self, table: StoreTable, write: UpdateMany) -> Written:
+        rows = self.bounded(table, write.where, write.limit)
+        for _, rev, doc in rows:
+            self.merge(table, orjson.loads(doc), rev, write.changes, False)
+        return Written(b"", 0, len(rows))
+
+    def delete_many(self, table: StoreTable, write: DeleteMany) -> Written:
+        rows = self.bounded(table, write.where, write.limit)
+        self.connection.executemany(f"DELETE FROM {table.table} WHERE id=?", [(id,) for id, _, _ in rows])
+        return Written(b"", 0, len(rows))
+
+    def merge(self, table: StoreTable, entity: Entity, rev: int, changes: Entity, replace: bool) -> Written:
+        self.watch_indexes(table, changes)
+        kept = {k: v for k, v in entity.items() if k in SYSTEM_FIELDS} if replace else entity
+        merged = {**kept, **changes, "_id": entity["_id"], "_rev": rev + 1}
+        doc = orjson.dumps(merged)
+        sql = f'UPDATE {table.table} SET time=?, at=?, rev=?, owner=?, "group"=?, doc=? WHERE id=?'
+        self.connection.execute(sql, (*_columns(merged), doc.decode(), entity["_id"]))
+        return Written(doc, rev + 1)
+
+    def one(self, table: StoreTable, id: str, where: Filter, revs: frozenset[int] | None) -> tuple[int, str]:
+        """Revision and JSON text of the entity; NotFound or StaleRevision."""
+        row = next(self.rows(table, And((Equal(("_id",), id), where)), 1), None)
+        if row is None:
+            raise NotFound(f"no {table.name}/{id}")
+        if revs is not None and row[1] not in revs:
+            raise StaleRevision(row[1])
+        return row[1], row[2]
+
+    def rows(self, table: StoreTable, where: Filter, limit: int) -> Iterator[tuple[str, int, str]]:
+        compiler = Compiler(table)
+        condition = compiler.condition(where)
+        sql = f"SELECT {_WHOLE_ROW} FROM {table.table} WHERE {condition} ORDER BY time, id LIMIT {limit}"
+        return self.connection.execute(sql, compiler.values)
+
+    def bounded(self, table: StoreTable, where: Filter, limit: int) -> list[tuple[str, int, str]]:
+        rows = list(self.rows(table, where, limit + 1))
+        if len(rows) > limit:
+            raise TooManyMatches(limit)
+        return rows
+
+    def watch_indexes(self, table: StoreTable, fields: Entity) -> None:
+        """Note when an indexed path gets its first value that SQLite would not order as we do."""
+        for indexed in table.paths.values():
+            if not indexed.mixed and _is_mixed(fields, split(indexed.path)):
+                # In memory first: whoever compiles a query from now on must not rely on the index's order.
+                indexed.mixed = True
+                sql = "UPDATE paths SET mixed=1 WHERE store=? AND path=?"
+                self.connection.execute(sql, (table.name, indexed.path))
+
+
+def _columns(entity: Entity) -> tuple[Any, ...]:
+    return entity.get("time"), entity.get("_at"), entity["_rev"], entity.get("owner"), entity.get("group")
+
+
+def _is_mixed(entity: Entity, path: Path) -> bool:
+    if path[0] not in entity:
+        return False
+    return traverses_array(entity, path) or isinstance(next(elements(entity, path)), bool | dict)
