@@ -1,7 +1,7 @@
 """Case-insensitive containment that two engines and the matcher agree on, character by character.
 
 Databases fold case each in their own way. Here a character stands for every character with the same one-character
-case folding (Unicode CaseFolding.txt, status C and S); foldings to several characters (ß → ss) are left out.
+case folding (Unicode CaseFolding.txt, status C); foldings to several characters (ß → ss) are left out.
 """
 
 from __future__ import annotations

@@ -255,6 +255,8 @@ def number(text: str) -> Scalar:
         value = orjson.loads(text)
     except orjson.JSONDecodeError:
         return text
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, int | float) or text != text.strip():
         return text
-    return value if isinstance(value, float) or -(2**63) <= value < 2**63 else text
+    whole = not any(c in text for c in ".eE")
+    # The parser turns an integer beyond 64 bits into a float: such a text stays text.
+    return text if whole and not (isinstance(value, int) and -(2**63) <= value < 2**63) else value

@@ -144,7 +144,9 @@ class Feed(Protocol):
 class Engine(Protocol):
     """One database. Methods raise `stores.errors`; Unavailable from any of them while the database is away."""
 
-    feed: Feed
+    @property
+    def feed(self) -> Feed:
+        """The feed of an open engine."""
 
     async def open(self) -> None:
         """Connect and make ready. Raises CannotOpen that says what to do."""

@@ -40,6 +40,7 @@ RULES: Final[Mapping[str, str]] = {
     "url": "Must be an http or https URL.",
     "timezone": "Must be an IANA time zone, such as America/Toronto.",
     "bad_name": "Field names must not be empty, start with $ or contain a dot or NUL.",
+    "reserved": "This name is reserved: names that begin with _ are the hub's own.",
     "name_too_long": "Field names must not be longer than {detail} characters.",
     "nul": "Text must not contain NUL.",
     "integer_range": "Integers must fit in 64 bits.",

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 
 import apsw
@@ -131,9 +131,11 @@ class SQLiteEngine:
 
     async def find(self, store: str, query: Query, projection: Projection = WHOLE) -> Listing:
         table, show = self._table(store), lists.shower(projection)
-        if query.limit > LONGEST_PAGE_ON_LOOP:
+        # A long page may turn out short: only when it does not is it worth a thread and a stream.
+        page = replace(query, limit=min(query.limit, LONGEST_PAGE_ON_LOOP))
+        seq, docs, last = await self._readers.run(lambda connection: lists.read_page(connection, table, page))
+        if last is not None and query.limit > page.limit:
             return await self._stream(table, query, show)
-        seq, docs, last = await self._readers.run(lambda connection: lists.read_page(connection, table, query))
         body = b"[" + b",".join(docs if projection.everything else map(show, docs)) + b"]"
         return Listing(self.feed.at(seq), last, body)
 
@@ -168,16 +170,21 @@ class SQLiteEngine:
         return await self._writer.submit(lambda: self._commit_together(writes, key), by, heavy=heavy)
 
     def _commit_together(self, writes: Sequence[Write], key: IdempotencyKey | None) -> list[Written]:
+        earlier = self._earlier(key) if key else None
+        if earlier is not None:
+            return earlier
+        written: list[Written] = []
         with self._writer.connection:  # a savepoint inside the batch's transaction
-            if key and (earlier := self._earlier(key)) is not None:
-                return earlier
-            written = [self._executor.run(write, index) for index, write in enumerate(writes)]
+            written += [self._executor.run(write, index) for index, write in enumerate(writes)]
             if key:
-                outcome = orjson.dumps([(w.entity.decode(), w.rev, w.count) for w in written]).decode()
-                row = (key.key, key.fingerprint, key.expires, outcome)
-                with translated(self._writer.connection):
-                    self._writer.connection.execute("INSERT OR REPLACE INTO idempotency VALUES(?,?,?,?)", row)
-            return written
+                self._remember(key, written)
+        return written
+
+    def _remember(self, key: IdempotencyKey, written: list[Written]) -> None:
+        outcome = orjson.dumps([(w.entity.decode(), w.rev, w.count) for w in written]).decode()
+        row = (key.key, key.fingerprint, key.expires, outcome)
+        with translated(self._writer.connection):
+            self._writer.connection.execute("INSERT OR REPLACE INTO idempotency VALUES(?,?,?,?)", row)
 
     def _earlier(self, key: IdempotencyKey) -> list[Written] | None:
         sql = "SELECT fingerprint, outcome FROM idempotency WHERE key=? AND expires>?"
@@ -196,10 +203,9 @@ class SQLiteEngine:
         most = int(self.options.feed_retention_mb * 1_048_576)
         up_to = await self._readers.in_thread(lambda connection: retired_up_to(connection, oldest, most))
         connection = self._writer.connection
-        while (
-            up_to > 0 and await self._writer.submit(lambda: condense(connection, up_to), None, heavy=True) == CONDENSE
-        ):
-            await asyncio.sleep(0)  # other writes in between
+        moved = CONDENSE if up_to > 0 else 0
+        while moved == CONDENSE:  # in steps, so that other writes come in between
+            moved = await self._writer.submit(lambda: condense(connection, up_to), None, heavy=True)
         await self._writer.submit(
             lambda: connection.execute("DELETE FROM idempotency WHERE expires<=?", (now,)).get, None, heavy=True
         )

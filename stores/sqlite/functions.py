@@ -34,8 +34,9 @@ def _match(doc: str, predicate: Callable[[Entity], int]) -> int:
     return predicate(orjson.loads(doc))
 
 
-def _contains_folded(value: str, text: str) -> int:
-    return int(fold(text) in fold(value))
+def _contains_folded(value: apsw.SQLiteValue, text: str) -> int:
+    # SQLite may evaluate both sides of an AND, so values of other types arrive here too.
+    return int(isinstance(value, str) and fold(text) in fold(value))
 
 
 def _sort_key(doc: str, sort: tuple[Sort, ...]) -> bytes:

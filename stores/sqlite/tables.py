@@ -180,4 +180,5 @@ def unique_path(message: str) -> str | None:
     marker = "index 'xu_"
     if marker not in message:
         return None
-    return message.split(marker, 1)[1].rsplit("'", 1)[0].split(":", 1)[1]
+    name = message.split(marker, 1)[1].rsplit("'", 1)[0].replace("''", "'")
+    return name.split(":", 1)[1]

@@ -1,0 +1,34 @@
+"""Why a caller is turned away, as one tree.
+
+AuthError
+├── Unauthenticated     no credentials, or none that are (still) valid
+├── Forbidden           known, but not allowed to do this
+│   └── CrossSite       a cookie that another site's page has sent along
+└── TooManyAttempts     too many logins for this name or from this address
+"""
+
+from __future__ import annotations
+
+
+class AuthError(Exception):
+    """Base of everything that turns a caller away."""
+
+
+class Unauthenticated(AuthError):
+    pass
+
+
+class Forbidden(AuthError):
+    pass
+
+
+class CrossSite(Forbidden):
+    pass
+
+
+class TooManyAttempts(AuthError):
+    """`retry_after`: whole seconds until another attempt is taken."""
+
+    def __init__(self, retry_after: int) -> None:
+        super().__init__(f"too many attempts; try again in {retry_after} s")
+        self.retry_after = retry_after

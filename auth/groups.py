@@ -1,0 +1,36 @@
+"""The tree of groups: an entity's `branch` is the chain from its group up to the root."""
+
+from __future__ import annotations
+
+from stores.protocol import Engine
+from stores.query import Equal, Query
+from stores.records import Entity
+
+DEEPEST = 64
+"""Levels of the tree. A chain is cut there, so that a tree that another program made cyclic cannot trap anyone."""
+
+
+async def chain_of(engine: Engine, group: str | None) -> tuple[str, ...]:
+    """The group and its ancestors, nearest first."""
+    chain: list[str] = []
+    while group is not None and group not in chain and len(chain) < DEEPEST:
+        chain.append(group)
+        found = await find_one(engine, "groups", group)
+        parent = found.get("parent") if found else None
+        group = parent if isinstance(parent, str) else None
+    return tuple(chain)
+
+
+async def subtree_of(engine: Engine, group: str) -> list[str]:
+    """The group and every group below it, parents before children."""
+    found = [group]
+    for parent in found:
+        children = await engine.entities("groups", Query(Equal(("parent",), parent)))
+        found += [child["_id"] for child in children if child["_id"] not in found]
+    return found
+
+
+async def find_one(engine: Engine, store: str, id: str) -> Entity | None:
+    """One entity of a standard store, whole; None if the id is not an id or leads nowhere."""
+    found = await engine.entities(store, Query(Equal(("_id",), id), limit=1))
+    return found[0] if found else None

@@ -1,0 +1,45 @@
+"""Scopes: which methods on which stores. A scope is text such as ``GET /units/*``; ``*`` stands for every method or
+every store that is not administrative."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+METHODS: Final = ("GET", "POST", "PATCH", "PUT", "DELETE")
+
+_SCOPE = re.compile(r"(?P<method>[A-Z]+|\*) +/?(?P<store>[A-Za-z][A-Za-z0-9_-]*|\*)(/\*)?\Z")
+
+
+class BadScope(ValueError):
+    """A text that is no scope; says what a scope looks like."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scopes:
+    """A set of scopes, each (method, store). Reading with HEAD counts as GET."""
+
+    pairs: frozenset[tuple[str, str]]
+
+    def allow(self, method: str, store: str, *, administrative: bool = False) -> bool:
+        """Whether one of the scopes covers this. A `*` never covers an administrative store: it must be named."""
+        method = "GET" if method == "HEAD" else method
+        stores = (store,) if administrative else (store, "*")
+        return any((m, s) in self.pairs for m in (method, "*") for s in stores)
+
+
+ALL: Final = Scopes(frozenset({("*", "*")}))
+
+
+def parse_scope(text: str) -> tuple[str, str]:
+    """(method, store) of one scope; BadScope otherwise."""
+    found = _SCOPE.match(text.strip())
+    if not found or found["method"] not in (*METHODS, "*"):
+        raise BadScope(f"{text!r} is not a scope: write a method and a store, such as 'GET /units/*' or '* /*'")
+    return found["method"], found["store"]
+
+
+def parse_scopes(texts: Iterable[str]) -> Scopes:
+    return Scopes(frozenset(map(parse_scope, texts)))

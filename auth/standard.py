@@ -1,0 +1,87 @@
+"""The stores that are always there: who uses the hub, and what it serves. They are administrative."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from stores.schema import Field, StoreDefinition
+
+ADMIN_ROLE: Final = "admin"
+
+USERS: Final = StoreDefinition(
+    "users",
+    (
+        Field("login", "Text", required=True, unique=True, search=True),
+        Field("name", "Text", search=True),
+        Field("email", "Text", search=True),
+        Field("password", "Text", hidden=True),
+        Field("roles", "JSON"),
+        Field("disabled", "Boolean"),
+    ),
+    open=False,
+    indexes=("roles",),
+    administrative=True,
+)
+"""A user's group is the system field `group` of its own entity, which here, and only here, can be written."""
+
+GROUPS: Final = StoreDefinition(
+    "groups",
+    (Field("name", "Text", required=True, search=True), Field("parent", "Text", index=True)),
+    open=False,
+    administrative=True,
+)
+
+ROLES: Final = StoreDefinition(
+    "roles",
+    (Field("name", "Text", required=True, unique=True, search=True), Field("scopes", "JSON", required=True)),
+    open=False,
+    administrative=True,
+)
+
+TOKENS: Final = StoreDefinition(
+    "tokens",
+    (
+        Field("name", "Text", required=True, search=True),
+        Field("scopes", "JSON"),
+        Field("expires", "JSON"),
+        Field("user", "Text", index=True),
+        Field("prefix", "Text"),
+        Field("digest", "Text", hidden=True, unique=True),
+        Field("last_used", "Number"),
+    ),
+    open=False,
+    administrative=True,
+)
+
+SESSIONS: Final = StoreDefinition(
+    "sessions",
+    (
+        Field("user", "Text", index=True),
+        Field("kind", "Text"),
+        Field("expires", "Number", index=True),
+        Field("prefix", "Text"),
+        Field("address", "Text"),
+        Field("agent", "Text"),
+        Field("digest", "Text", hidden=True, unique=True),
+    ),
+    open=False,
+    administrative=True,
+)
+
+DEFINITIONS: Final = StoreDefinition(
+    "stores",
+    (
+        Field("name", "Text", required=True, unique=True, search=True),
+        Field("label", "Text"),
+        Field("description", "Textarea"),
+        Field("fields", "JSON"),
+        Field("open", "Boolean"),
+        Field("indexes", "JSON"),
+        Field("unique", "JSON"),
+        Field("search", "JSON"),
+    ),
+    open=False,
+    administrative=True,
+)
+
+STANDARD: Final = {d.name: d for d in (USERS, GROUPS, ROLES, TOKENS, SESSIONS, DEFINITIONS)}

@@ -1,0 +1,220 @@
+"""The one place where everything is put together. `create_app` makes the application; its lifespan runs it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.routing import BaseRoute, Route
+from starlette.types import Receive, Scope, Send
+
+from auth.attempts import LoginAttempts
+from auth.resolver import Resolver
+from auth.secrets import Passwords
+from hub.dialects.platform.dialect import PlatformDialect
+from hub.dialects.platform.render import error_answer
+from hub.engines import make_engine
+from hub.errors import NoSuchPath
+from hub.http import Answer, json_answer
+from hub.metrics import CONTENT_TYPE, Metrics
+from hub.middleware import Envelope
+from hub.services.accounts import Accounts
+from hub.services.bootstrap import ensure_admin
+from hub.services.delta import DeltaService
+from hub.services.entities import Bounds, EntityService
+from hub.services.registry import StoreRegistry
+from hub.services.rules import standard_rules
+from hub.settings import Settings
+from stores.errors import HistoryGone, StoreError
+from stores.limits import EntityLimits
+from stores.parse import Limits
+from stores.protocol import Engine
+from stores.records import now_ms
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Hub:
+    """The parts of one running hub. `control_token` is a Bearer token of this process, for its own command line;
+    `first_password` is the one made up for the first administrator, None once there is one."""
+
+    settings: Settings
+    engine: Engine
+    registry: StoreRegistry
+    resolver: Resolver
+    passwords: Passwords
+    accounts: Accounts
+    entities: EntityService
+    delta: DeltaService
+    metrics: Metrics
+    control_token: str
+    first_password: str | None = None
+    ready: bool = False
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    @asynccontextmanager
+    async def run(self) -> AsyncIterator[None]:
+        """Open the database and keep in step with it. Raises CannotOpen."""
+        async with AsyncExitStack() as stack:
+            stack.callback(self.passwords.close)
+            await self.engine.open()
+            stack.push_async_callback(self.engine.close)
+            await self.registry.open()
+            admin = self.settings.admin_password.get_secret_value()
+            self.first_password = await ensure_admin(self.engine, self.passwords, self.settings.admin_login, admin)
+            for job in (self._follow(await self.engine.feed.position()), self._sweep()):
+                task = asyncio.create_task(job)
+                self._tasks.add(task)
+            stack.push_async_callback(self._stop_tasks)
+            self.ready = True
+            try:
+                yield
+            finally:
+                self.ready = False
+
+    async def _follow(self, position: str) -> None:
+        """Other processes change users, tokens and stores too: what is remembered of them follows the feed."""
+        while True:
+            try:
+                async for changes in self.engine.feed.follow(position):
+                    self.resolver.forget(changes)
+                    await self.registry.follow(changes)
+                    for change in changes:
+                        self.metrics.changes.labels(change.store, change.op).inc()
+                    position = changes[-1].position
+            except HistoryGone:
+                log.warning("changes were missed while the feed was away: reading everything anew")
+                position = await self.engine.feed.position()
+                self.resolver.forget_all()
+                await self.registry.refresh()
+            except StoreError as error:
+                log.warning("the change feed is interrupted: %s", error)
+                await asyncio.sleep(1)
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(self.settings.sweep_interval)
+            try:
+                await self.engine.sweep(now_ms())
+                await self.accounts.sweep(now_ms())
+            except StoreError as error:
+                log.warning("housekeeping failed: %s", error)
+
+    async def _stop_tasks(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def create_app(settings: Settings | None = None) -> Starlette:
+    """The hub as an ASGI application; `app.state.hub` holds its parts. Raises CannotOpen for an unusable setting."""
+    settings = settings or Settings()
+    hub = assemble(settings)
+    dialect = PlatformDialect(
+        settings=settings,
+        registry=hub.registry,
+        resolver=hub.resolver,
+        accounts=hub.accounts,
+        entities=hub.entities,
+        delta=hub.delta,
+        filter_limits=Limits(settings.max_filter_depth, settings.max_filter_nodes, settings.max_items),
+        trusted_origins=frozenset(settings.trusted_origins),
+    )
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        async with hub.run():
+            yield
+
+    middleware = [Middleware(Envelope, metrics=hub.metrics)]
+    if settings.trusted_origins:
+        middleware.append(cross_origin(settings))
+    routes = [*operational_routes(hub), *dialect.routes(), Route("/{rest:path}", NotFoundEndpoint())]
+    app = Starlette(routes=routes, middleware=middleware, lifespan=lifespan)
+    app.router.redirect_slashes = False
+    app.state.hub = hub
+    return app
+
+
+def assemble(settings: Settings) -> Hub:
+    """Every part, connected, nothing started."""
+    engine = make_engine(settings)
+    control_token = secrets.token_urlsafe(32)
+    registry = StoreRegistry(engine)
+    resolver = Resolver(engine, settings.principals_remembered, control_token)
+    passwords = Passwords()
+    rules = standard_rules(engine, registry, passwords, settings.password_length)
+    bounds = Bounds(
+        settings.max_items, settings.max_matches, EntityLimits(settings.max_depth, settings.max_name_length)
+    )
+    attempts = LoginAttempts(settings.login_attempts, settings.login_window)
+    return Hub(
+        settings=settings,
+        engine=engine,
+        registry=registry,
+        resolver=resolver,
+        passwords=passwords,
+        accounts=Accounts(engine, resolver, passwords, attempts, settings.session_hours, settings.access_token_hours),
+        entities=EntityService(engine, registry, resolver, rules, bounds),
+        delta=DeltaService(engine, registry),
+        metrics=Metrics(),
+        control_token=control_token,
+    )
+
+
+def cross_origin(settings: Settings) -> Middleware:
+    """Pages of the trusted origins may call the API, with their users' cookies."""
+    return Middleware(
+        CORSMiddleware,
+        allow_origins=settings.trusted_origins,
+        allow_methods=("GET", "POST", "PATCH", "PUT", "DELETE"),
+        allow_headers=("Authorization", "Content-Type", "If-Match", "If-None-Match", "Idempotency-Key", "X-Request-Id"),
+        allow_credentials=True,
+        expose_headers=("ETag", "Link", "X-Position", "X-Request-Id", "Retry-After"),
+    )
+
+
+def operational_routes(hub: Hub) -> list[BaseRoute]:
+    """Health for whoever runs the hub, and the metrics."""
+
+    async def live(_: Request) -> AnswerResponse:
+        return AnswerResponse(json_answer({"ok": True}))
+
+    async def ready(_: Request) -> AnswerResponse:
+        try:
+            await hub.engine.ping()
+        except StoreError:
+            return AnswerResponse(json_answer({"ok": False, "failing": ["database"]}, 503))
+        return AnswerResponse(json_answer({"ok": hub.ready}, 200 if hub.ready else 503))
+
+    async def metrics(_: Request) -> AnswerResponse:
+        return AnswerResponse(Answer(hub.metrics.render(), content_type=CONTENT_TYPE))
+
+    routes: list[BaseRoute] = [Route("/health/live", live), Route("/health/ready", ready)]
+    return [*routes, Route("/metrics", metrics)] if hub.settings.metrics else routes
+
+
+class AnswerResponse:
+    """An answer where Starlette expects a response."""
+
+    def __init__(self, answer: Answer) -> None:
+        self.answer = answer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.answer.send(scope, send)
+
+
+class NotFoundEndpoint:
+    """What no route leads to."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await error_answer(NoSuchPath(scope["path"])).send(scope, send)

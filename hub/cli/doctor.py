@@ -1,0 +1,241 @@
+"""`hub doctor`: what this hub has to work with, and what to do about what is wrong. It changes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+import shutil
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+import httpx
+import typer
+
+from hub.cli.client import load_settings
+from hub.cli.command import DataDir
+from hub.cli.output import grouped, print_table
+from stores.errors import CannotOpen
+
+if TYPE_CHECKING:
+    from hub.control import Control
+    from hub.settings import Settings
+
+LEAST_FREE_MB: Final = 512
+MOST_SKEW: Final = 5.0
+"""Seconds that two clocks may differ: tokens expire and `from`/`to` select by them."""
+OURS: Final = ("HUB_URL", "HUB_TOKEN")
+"""Variables of the command line, which are no settings."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """`advice` says what to do; without it all is well."""
+
+    check: str
+    found: str
+    advice: str = ""
+
+
+Check = Callable[["Settings", "Control | None"], Awaitable[Finding]]
+
+
+def doctor(data_dir: DataDir = None) -> None:
+    """Check what the hub needs, and say what to do where something is wrong.
+
+    Example: hub doctor
+    """
+    settings = load_settings(data_dir)
+    print_table(("SETTING", "VALUE", ""), in_force(settings))
+    findings = asyncio.run(examine(settings))
+    print_table(("CHECK", "", "FOUND"), ((f.check, "WRONG" if f.advice else "ok", f.found) for f in findings))
+    for finding in findings:
+        if finding.advice:
+            print_table((f"{finding.check}: what to do",), [(finding.advice,)])
+    if any(finding.advice for finding in findings):
+        raise typer.Exit(1)
+
+
+def in_force(settings: Settings) -> Iterator[tuple[str, str, str]]:
+    """(name, value, whether it was set), secrets left out."""
+    for name, field in type(settings).model_fields.items():
+        value = getattr(settings, name)
+        shown = place_of(settings) if name == "database_url" else str(value)
+        yield name, shown, "" if value == field.default else "set"
+
+
+def place_of(settings: Settings) -> str:
+    """The database without user, password and options."""
+    parts = urlsplit(settings.engine_url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+async def examine(settings: Settings) -> list[Finding]:
+    from hub.control import read_control
+
+    running = read_control(settings.data_dir)
+    checks: list[Check] = [python, variables, data_folder, free_space, listening, database, clock]
+    return [await check(settings, running) for check in checks]
+
+
+async def python(_settings: Settings, _running: Control | None) -> Finding:
+    import apsw
+
+    found = f"Python {platform.python_version()}, SQLite {apsw.sqlite_lib_version()}, {platform.platform()}"
+    return Finding("programs", found, "" if sys.version_info >= (3, 11) else "Install Python 3.11 or newer.")
+
+
+async def variables(settings: Settings, _running: Control | None) -> Finding:
+    known = {f"HUB_{name}".upper() for name in type(settings).model_fields} | set(OURS)
+    unknown = [name for name in os.environ if name.startswith("HUB_") and name not in known]
+    if unknown:
+        return Finding("variables", ", ".join(unknown), "These are no settings: see the list above for their names.")
+    return Finding("variables", "every HUB_ variable is a setting")
+
+
+async def data_folder(settings: Settings, _running: Control | None) -> Finding:
+    folder = settings.data_dir.absolute()
+    if not folder.exists():
+        parent = nearest(folder)
+        writable = os.access(parent, os.W_OK | os.X_OK)
+        advice = "" if writable else f"Make {folder} writable for this user, or set HUB_DATA_DIR."
+        return Finding("data folder", f"{folder}: made at the first start", advice)
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return Finding("data folder", f"{folder}: writable")
+    except OSError as error:
+        advice = f"Make {folder} writable for this user, or set HUB_DATA_DIR."
+        return Finding("data folder", f"{folder}: {error.strerror}", advice)
+
+
+def nearest(folder: Path) -> Path:
+    """The folder, or the closest one above it that exists."""
+    return next(place for place in (folder, *folder.parents) if place.exists())
+
+
+async def free_space(settings: Settings, _running: Control | None) -> Finding:
+    megabytes = shutil.disk_usage(nearest(settings.data_dir.absolute())).free // 1_000_000
+    advice = "" if megabytes >= LEAST_FREE_MB else f"Free at least {LEAST_FREE_MB} MB on the data folder's disk."
+    return Finding("free space", f"{grouped(megabytes)} MB", advice)
+
+
+async def listening(settings: Settings, running: Control | None) -> Finding:
+    if running:
+        answer = await ask(f"{running.url}/health/ready")
+        if isinstance(answer, str):
+            advice = f"Process {running.pid} holds the data folder and does not answer: look at its log, or restart it."
+            return Finding("hub", f"{running.url}: {answer}", advice)
+        return Finding("hub", f"process {running.pid} answers at {running.url}")
+    place = f"{settings.host}:{settings.port}"
+    try:
+        with socket.create_server((settings.host, settings.port), family=family(settings.host)):
+            return Finding("hub", f"not running; {place} is free")
+    except OSError as error:
+        advice = "Stop the program that listens there, or choose another HUB_HOST and HUB_PORT."
+        return Finding("hub", f"not running; {place}: {error.strerror}", advice)
+
+
+def family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+async def ask(url: str) -> httpx.Response | str:
+    """The answer, or why it is not a good one."""
+    try:
+        async with httpx.AsyncClient(trust_env=False, timeout=5) as http:
+            answer = await http.get(url)
+    except httpx.HTTPError as error:
+        return str(error) or type(error).__name__
+    return answer if answer.is_success else f"{answer.status_code} {answer.reason_phrase}"
+
+
+async def database(settings: Settings, running: Control | None) -> Finding:
+    place = place_of(settings)
+    try:
+        if settings.engine_url.startswith("mongodb"):
+            server = await look_at_mongodb(settings.engine_url)
+            found = f"MongoDB {server.version}, replica set {server.set_name}, members: {server.members}"
+            return Finding("database", f"{place}: {found}")
+        if running:
+            return Finding("database", f"{place}: open in process {running.pid}")
+        return Finding("database", f"{place}: {look_at_sqlite(Path(settings.engine_url.removeprefix('sqlite:///')))}")
+    except CannotOpen as error:
+        return Finding("database", f"{place}: cannot be used", str(error))
+
+
+@dataclass(frozen=True, slots=True)
+class MongoServer:
+    """`time` is the server's clock, in Unix seconds."""
+
+    version: str
+    set_name: str
+    members: int
+    time: float
+
+
+async def look_at_mongodb(url: str) -> MongoServer:
+    """Raises CannotOpen, which says what to do."""
+    from stores.mongo.connection import Connection
+
+    connection = Connection(url)
+    await connection.open()
+    try:
+        hello = await connection.client.admin.command("hello")
+        version = (await connection.client.server_info())["version"]
+        time = hello["localTime"].replace(tzinfo=UTC).timestamp()
+        return MongoServer(version, hello.get("setName", "behind mongos"), len(hello.get("hosts", ())), time)
+    finally:
+        await connection.close()
+
+
+def look_at_sqlite(path: Path) -> str:
+    """Raises CannotOpen when another process holds the file, or it is damaged."""
+    import apsw
+
+    from stores.sqlite.connection import FileLock
+
+    if not path.exists():
+        return "made at the first start"
+    lock = FileLock(path)
+    lock.acquire()
+    try:
+        connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+        damage = connection.execute("PRAGMA quick_check(1)").get
+        connection.close()
+    except apsw.Error as error:
+        raise CannotOpen(f"Not a usable SQLite file ({error}): restore a backup, or move it away.") from error
+    finally:
+        lock.release()
+    if damage != "ok":
+        raise CannotOpen(f"The file is damaged ({damage}): restore a backup.")
+    return f"{grouped(path.stat().st_size // 1_000_000)} MB, intact"
+
+
+async def clock(settings: Settings, _running: Control | None) -> Finding:
+    """Against the database server's, where there is one; files from the future tell of a clock that was set back."""
+    now = time.time()
+    found = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    newest = max((file.stat().st_mtime for file in settings.data_dir.glob("*")), default=now)
+    if newest > now + MOST_SKEW:
+        return Finding("clock", found, "Files in the data folder are from the future: set this machine's clock.")
+    skew = await skew_of_server(settings.engine_url) if settings.engine_url.startswith("mongodb") else 0.0
+    if abs(skew) > MOST_SKEW:
+        advice = "Set both clocks, by NTP for instance."
+        return Finding("clock", f"{found}, {skew:+.0f} s from the database server's", advice)
+    return Finding("clock", found)
+
+
+async def skew_of_server(url: str) -> float:
+    """Seconds that this machine is ahead of the database server; 0 when that does not answer, which `database` says."""
+    try:
+        return time.time() - (await look_at_mongodb(url)).time
+    except CannotOpen:
+        return 0.0

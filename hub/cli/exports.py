@@ -1,0 +1,158 @@
+"""`hub export`: a store as NDJSON, JSON or CSV, page by page, in constant memory."""
+
+from __future__ import annotations
+
+import csv
+import io
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, BinaryIO, Final, Protocol
+
+import orjson
+import typer
+
+from hub.cli.cells import Absent, Cells, flatten, pick
+from hub.cli.client import Client, Refused
+from hub.cli.command import on_hub
+from hub.cli.meter import Meter
+from hub.cli.output import grouped, note
+from hub.cli.rows import Format, format_of
+from stores.records import Entity, Json
+
+PAGE: Final = 1_000
+
+
+@on_hub
+async def export(
+    client: Client,
+    store: Annotated[str, typer.Argument(help="The store to export.", show_default=False)],
+    file: Annotated[str, typer.Argument(help="The file to write; - for standard output.")] = "-",
+    format: Annotated[Format | None, typer.Option(help="How to write, if the file's name does not tell.")] = None,
+    filter: Annotated[str | None, typer.Option(help="Only the matches of this JSON filter.")] = None,
+    only: Annotated[str | None, typer.Option(help="Only these fields, such as name,address.city.")] = None,
+    sort: Annotated[str | None, typer.Option(help="The order, such as -price,name; by creation without.")] = None,
+) -> None:
+    """Export what is in a store. A file appears when it is complete.
+
+    Example: hub export cities cities.csv --filter '{"countrycode": "CA"}' --only name,population
+    """
+    kind = format_of(file, format)
+    asked = {"limit": str(PAGE), "filter": filter, "only": only, "sort": sort}
+    params = {name: value for name, value in asked.items() if value}
+    with open_target(file) as target, Meter(f"export of {store}") as meter:
+        writer = await make_writer(client, store, kind, target, only)
+        total = 0
+        async for page in client.pages(store, params):
+            writer.write(page)
+            total += len(page)
+            meter.show(total)
+        writer.close()
+    note(f"{grouped(total)} exported")
+
+
+class Writer(Protocol):
+    """Writes entities in one format."""
+
+    def write(self, page: Sequence[Entity]) -> None: ...
+
+    def close(self) -> None:
+        """What stands at the end."""
+
+
+async def make_writer(client: Client, store: str, kind: Format, target: BinaryIO, only: str | None) -> Writer:
+    if kind is Format.NDJSON:
+        return NdjsonWriter(target)
+    if kind is Format.JSON:
+        return JsonWriter(target)
+    return CsvWriter(target, Cells(await fields(client, store)), only.split(",") if only else None)
+
+
+async def fields(client: Client, store: str) -> list[Entity]:
+    """The typed fields of a store, as far as this token may know them."""
+    try:
+        definition = await client.find("stores", "name", store)
+    except Refused as error:
+        if error.status != 403:
+            raise
+        return []
+    return (definition or {}).get("fields") or []
+
+
+class NdjsonWriter:
+    def __init__(self, target: BinaryIO) -> None:
+        self.target = target
+
+    def write(self, page: Sequence[Entity]) -> None:
+        self.target.write(b"".join(orjson.dumps(entity) + b"\n" for entity in page))
+
+    def close(self) -> None:
+        self.target.flush()
+
+
+class JsonWriter:
+    """One array, an entity a line."""
+
+    def __init__(self, target: BinaryIO) -> None:
+        self.target = target
+        self.between = b"[\n"
+
+    def write(self, page: Sequence[Entity]) -> None:
+        for entity in page:
+            self.target.write(self.between + orjson.dumps(entity))
+            self.between = b",\n"
+
+    def close(self) -> None:
+        self.target.write(b"[]\n" if self.between == b"[\n" else b"\n]\n")
+        self.target.flush()
+
+
+class CsvWriter:
+    """Columns as asked for, or all that the first page has, nested objects as dotted names."""
+
+    def __init__(self, target: BinaryIO, cells: Cells, asked: list[str] | None) -> None:
+        self.text = io.TextIOWrapper(target, "utf-8", newline="", write_through=True)
+        self.writer = csv.writer(self.text)
+        self.cells = cells
+        self.asked = asked
+        self.columns: list[str] = []
+        self.missed: dict[str, None] = {}
+
+    def write(self, page: Sequence[Entity]) -> None:
+        rows = [self.values(entity) for entity in page]
+        if not self.columns:
+            self.columns = self.asked or list(dict.fromkeys(name for row in rows for name in row)) or ["_id"]
+            self.writer.writerow(self.columns)
+        for row in rows:
+            self.missed.update(dict.fromkeys(row.keys() - self.columns))
+            self.writer.writerow([self.cells.write(c, row[c]) if c in row else "" for c in self.columns])
+
+    def values(self, entity: Entity) -> dict[str, Json]:
+        """An entity's cells by column."""
+        if self.asked is None:
+            return flatten(entity)
+        picked = {column: pick(entity, column) for column in self.asked}
+        return {column: value for column, value in picked.items() if not isinstance(value, Absent)}
+
+    def close(self) -> None:
+        if self.missed:
+            note(f"left out, as the first page has none of them: {', '.join(sorted(self.missed))}; name them in --only")
+        self.text.detach()
+
+
+@contextmanager
+def open_target(name: str) -> Iterator[BinaryIO]:
+    """Standard output, or a file that takes its name when it is whole. A device or pipe is written as it is."""
+    path = Path(name)
+    if name == "-":
+        yield sys.stdout.buffer
+        return
+    part = path if path.exists() and not path.is_file() else path.with_name(f"{path.name}.part")
+    try:
+        with part.open("wb") as file:
+            yield file
+        part.replace(path)
+    finally:
+        if part != path:
+            part.unlink(missing_ok=True)

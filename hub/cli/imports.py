@@ -1,0 +1,222 @@
+"""`hub import`: a file of rows into a store, in constant memory, with a report of what was refused."""
+
+from __future__ import annotations
+
+import csv
+import io
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Final, TextIO, cast
+
+import typer
+
+from hub.cli.cells import Cells
+from hub.cli.client import Client, Refused, Unreachable
+from hub.cli.command import on_hub
+from hub.cli.meter import Meter
+from hub.cli.output import STOPPED, Failure, Misuse, grouped, note, say
+from hub.cli.rows import Format, Refusal, Row, RowReader, format_of
+from hub.cli.upload import Upload
+from stores.records import SYSTEM_FIELDS, Entity
+
+MAX_BATCH: Final = 10_000
+BATCH_BYTES: Final = 8 * 1024 * 1024
+"""A batch ends early at this size: wide rows must not make a request that the hub refuses, nor fill the memory."""
+SHOWN: Final = 20
+"""Refusals that are printed; all of them are in the report."""
+
+
+class Stopped(Failure):
+    """The user has stopped the command."""
+
+    exit_code = STOPPED
+
+
+@on_hub
+async def import_rows(
+    client: Client,
+    store: Annotated[str, typer.Argument(help="The store to import into.", show_default=False)],
+    file: Annotated[str, typer.Argument(help="A JSON, NDJSON or CSV file; - for standard input.", show_default=False)],
+    format: Annotated[Format | None, typer.Option(help="What the file is, if its name does not tell.")] = None,
+    key: Annotated[
+        str | None, typer.Option(help="A unique field: rows update the entity that has their value of it.")
+    ] = None,
+    create: Annotated[bool, typer.Option("--create", help="Define the store, without a schema, if need be.")] = False,
+    batch: Annotated[int, typer.Option(min=1, max=MAX_BATCH, help="Rows in one request.")] = 1_000,
+    skip: Annotated[int, typer.Option(min=0, help="Leave out the rows up to this number.")] = 0,
+    report: Annotated[Path | None, typer.Option(help="A CSV file for the refused rows.")] = None,
+    drop_system: Annotated[
+        bool, typer.Option("--drop-system/--keep-system", help="Leave out _id, owner and what else the hub assigns.")
+    ] = True,
+    delimiter: Annotated[str, typer.Option(help="What separates the cells of a CSV file.")] = ",",
+) -> None:
+    """Import a file. With --key it can be run again at any time and nothing doubles.
+
+    Example: hub import cities cities.ndjson --create --key geonameid
+    """
+    if len(delimiter) != 1:
+        raise Misuse("--delimiter takes one character")
+    kind = format_of(file, format)
+    dropped = dropped_fields(store) if drop_system else frozenset()
+    with open_source(file) as source, open_report(report) as refused, Meter(f"import into {store}", source) as meter:
+        reader = RowReader(kind, Cells(await schema(client, store, key, create)), delimiter, dropped)
+        upload = Upload(client, store, key, batch, refused.add)
+        stopped = await run(reader.read(source), upload, refused, meter, skip)
+    refused.close_list()
+    say(f"{grouped(upload.imported)} imported, {grouped(refused.rows)} refused")
+    if stopped:
+        raise stopped
+    if refused.rows:
+        raise typer.Exit(1)
+
+
+def dropped_fields(store: str) -> frozenset[str]:
+    """What the hub assigns itself, so that an export can be imported. Of a user the group may be set."""
+    return frozenset({*SYSTEM_FIELDS, "success"} - ({"group"} if store == "users" else set()))
+
+
+async def schema(client: Client, store: str, key: str | None, create: bool) -> list[Entity]:
+    """The fields of the store, none when it has no schema. Raises Failure when there is no such store."""
+    try:
+        definition = await client.find("stores", "name", store)
+    except Refused as error:
+        if error.status != 403:
+            raise
+        return []  # a token that may not read the definitions may still write to the store
+    if definition is None and create:
+        definition = {"name": store, **({"unique": [key]} if key else {})}
+        await client.call("POST", "/stores", definition)
+    if definition is None:
+        await require_store(client, store)
+        return []
+    return definition.get("fields") or []
+
+
+async def require_store(client: Client, store: str) -> None:
+    """The standard stores have no definition to find, but are there."""
+    try:
+        await client.call("GET", f"/{store}", params={"limit": "1"})
+    except Refused as error:
+        if error.status == 404:
+            raise Failure(f"no store is called {store}: add --create, or run: hub store create {store}") from error
+        raise
+
+
+async def run(
+    rows: Iterator[Row | Refusal], upload: Upload, refused: RefusedRows, meter: Meter, skip: int
+) -> Failure | None:
+    """Import `rows` beyond the number `skip`; what stopped it before the end, None when nothing did."""
+    try:
+        with Interruptions() as interruptions:
+            for batch in batches(rows, upload.batch, skip, refused):
+                with interruptions.held():
+                    await upload.send(batch)
+                meter.show(upload.imported, refused.rows)
+    except KeyboardInterrupt:
+        return Stopped("; ".join(("stopped", *way_on(upload, skip))))
+    except (Refused, Unreachable) as error:
+        doubt = ("the batch at hand may be in or not",) if isinstance(error, Unreachable) else ()
+        return Failure("; ".join((str(error), *way_on(upload, skip), *doubt)))
+    return None
+
+
+def way_on(upload: Upload, skip: int) -> tuple[str, ...]:
+    """What to add for the rest of the file."""
+    reached = max(skip, upload.reached)
+    return (f"to go on, add --skip {reached}",) if reached else ()
+
+
+def batches(rows: Iterator[Row | Refusal], most: int, skip: int, refused: RefusedRows) -> Iterator[list[Row]]:
+    """The readable rows beyond `skip`, some at a time; the others are refused on the way."""
+    batch: list[Row] = []
+    size = 0
+    for row in rows:
+        if row.number <= skip:
+            continue
+        if isinstance(row, Refusal):
+            refused.add([row])
+            continue
+        if batch and (len(batch) == most or size + len(row.body) > BATCH_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(row)
+        size += len(row.body)
+    if batch:
+        yield batch
+
+
+class Interruptions:
+    """Ctrl-C between two batches stops at once; during one, it stops after it, so that what is in is known exactly.
+    A second Ctrl-C does not wait."""
+
+    def __enter__(self) -> Interruptions:
+        self.holding = self.asked = False
+        self.before = signal.signal(signal.SIGINT, self.interrupt)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGINT, self.before)
+
+    def interrupt(self, _number: int, _frame: FrameType | None) -> None:
+        if not self.holding or self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+        note("stopping after this batch ...")
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        self.holding = True
+        try:
+            yield
+        finally:
+            self.holding = False
+        if self.asked:
+            raise KeyboardInterrupt
+
+
+class RefusedRows:
+    """Counts refused rows, prints the first of them and writes all to the report."""
+
+    def __init__(self, report: TextIO | None) -> None:
+        self.rows = 0
+        self.lines = 0
+        self.writer = csv.writer(report) if report else None
+        if self.writer:
+            self.writer.writerow(("row", "field", "reason"))
+
+    def add(self, refusals: Sequence[Refusal]) -> None:
+        """Refusals of whole rows: a row may be refused for several of its fields."""
+        self.rows += len({refusal.number for refusal in refusals})
+        for refusal in refusals:
+            self.lines += 1
+            if self.lines <= SHOWN:
+                note(": ".join(filter(None, (f"row {refusal.number}", refusal.field, refusal.reason))))
+            if self.writer:
+                self.writer.writerow((refusal.number, refusal.field, refusal.reason))
+
+    def close_list(self) -> None:
+        if self.lines > SHOWN:
+            kept = "all are in the report" if self.writer else "to see all, add --report FILE"
+            note(f"... and {grouped(self.lines - SHOWN)} more; {kept}")
+
+
+@contextmanager
+def open_source(name: str) -> Iterator[io.BufferedReader]:
+    if name == "-":
+        yield cast(io.BufferedReader, sys.stdin.buffer)
+        return
+    with open(name, "rb") as file:
+        yield file
+
+
+@contextmanager
+def open_report(path: Path | None) -> Iterator[RefusedRows]:
+    if path is None:
+        yield RefusedRows(None)
+        return
+    with path.open("w", newline="", encoding="utf-8") as file:
+        yield RefusedRows(file)

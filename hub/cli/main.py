@@ -1,0 +1,63 @@
+"""The `hub` command. Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 130 stopped by Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from hub.cli.doctor import doctor
+from hub.cli.exports import export
+from hub.cli.imports import import_rows
+from hub.cli.output import STOPPED, Failure, note
+from hub.cli.serving import serve
+from hub.cli.stores import stores
+from hub.cli.tokens import tokens
+from hub.cli.users import users
+from stores.errors import StoreError
+
+app = typer.Typer(
+    name="hub",
+    help="A self-hosted real-time hub: one database, one live API.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("serve")(serve)
+app.add_typer(users, name="user")
+app.add_typer(tokens, name="token")
+app.add_typer(stores, name="store")
+app.command("import")(import_rows)
+app.command("export")(export)
+app.command("doctor")(doctor)
+
+
+def main() -> None:
+    """Run the command line and exit."""
+    try:
+        code = app(standalone_mode=False)
+    except typer.TyperException as error:
+        code = fail(error.format_message(), error.exit_code)
+    except Failure as error:
+        code = fail(str(error), error.exit_code)
+    except StoreError as error:
+        # The application could not be started in this process; all else comes as an answer.
+        code = fail(str(error), 1)
+    except (KeyboardInterrupt, typer.Abort):
+        code = fail("stopped", STOPPED)
+    except BrokenPipeError:
+        # Whoever read the output has had enough; the interpreter's last flush must not complain either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = STOPPED
+    except OSError as error:
+        code = fail(f"{error.filename}: {error.strerror}" if error.filename else str(error), 1)
+    sys.exit(code)
+
+
+def fail(text: str, code: int) -> int:
+    """Say what is wrong, if it has not been said: `hub` alone has printed its help."""
+    if text:
+        note(f"hub: {text}")
+    return code

@@ -1,0 +1,150 @@
+"""`hub store`: what the hub serves, and how it is typed and indexed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import orjson
+import typer
+
+from hub.cli.client import Client
+from hub.cli.command import AsJson, Yes, confirm, on_hub
+from hub.cli.output import Failure, Misuse, grouped, print_json, print_table, say
+from stores.records import Entity
+
+stores = typer.Typer(help="Stores: what the hub serves.", no_args_is_help=True)
+
+FLAGS: Final = ("required", "unique", "index", "search", "hidden")
+BATCH: Final = 1_000
+
+Name = Annotated[str, typer.Argument(help="The name of the store.", show_default=False)]
+Paths = list[str] | None
+
+
+@stores.command("create")
+@on_hub
+async def create(
+    client: Client,
+    name: Name,
+    fields: Annotated[Path | None, typer.Option(help="A JSON file with the array of fields.")] = None,
+    field: Annotated[
+        Paths,
+        typer.Option(help="A field as NAME:TYPE[:FLAG,...], flags required, unique, index, search; may be repeated."),
+    ] = None,
+    index: Annotated[Paths, typer.Option(help="A path to keep indexed; may be repeated.")] = None,
+    unique: Annotated[Paths, typer.Option(help="A path whose values must differ; may be repeated.")] = None,
+    search: Annotated[Paths, typer.Option(help="A path that search= looks into; may be repeated.")] = None,
+    open: Annotated[
+        bool | None, typer.Option("--open/--closed", help="Take fields beyond these, or refuse them.")
+    ] = None,
+) -> None:
+    """Define a store. Without fields it takes any entity; with them these only, unless it is open.
+
+    Example: hub store create units --field name:Text:required,unique --field speed:Number:index
+    """
+    typed = [*(read_fields(fields) if fields else ()), *map(parse_field, field or ())]
+    parts = {"fields": typed, "indexes": index, "unique": unique, "search": search}
+    definition: dict[str, Any] = {"name": name, **{key: value for key, value in parts.items() if value}}
+    if open is not None:
+        definition["open"] = open
+    await client.call("POST", "/stores", definition)
+    say(f"store {name} created")
+
+
+@stores.command("list")
+@on_hub
+async def list_stores(client: Client, as_json: AsJson = False) -> None:
+    """List the stores that have been defined.
+
+    Example: hub store list
+    """
+    found = await client.all("stores", sort="name")
+    if as_json:
+        print_json(found)
+        return
+    rows = [(store["name"], len(store.get("fields") or ()), await count(client, store["name"])) for store in found]
+    print_table(("NAME", "FIELDS", "ENTITIES"), ((name, fields, grouped(total)) for name, fields, total in rows))
+
+
+@stores.command("show")
+@on_hub
+async def show(client: Client, name: Name, as_json: AsJson = False) -> None:
+    """Show a store's definition.
+
+    Example: hub store show units
+    """
+    store = await client.require("stores", "name", name)
+    if as_json:
+        print_json(store)
+        return
+    say(f"{name}: {grouped(await count(client, name))} entities")
+    for key in ("indexes", "unique", "search"):
+        if store.get(key):
+            say(f"{key}: {', '.join(store[key])}")
+    if store.get("fields"):
+        print_table(("FIELD", "TYPE", "FLAGS"), map(cells, store["fields"]))
+
+
+@stores.command("delete")
+@on_hub
+async def delete(
+    client: Client,
+    name: Name,
+    with_entities: Annotated[bool, typer.Option("--with-entities", help="Delete what is in it first.")] = False,
+    yes: Yes = False,
+) -> None:
+    """Delete a store, which must be empty.
+
+    Example: hub store delete units --with-entities --yes
+    """
+    store = await client.require("stores", "name", name)
+    total = await count(client, name)
+    if total and not with_entities:
+        raise Failure(f"the store {name} holds {grouped(total)} entities: add --with-entities to delete them as well")
+    confirm(f"Delete the store {name} and its {grouped(total)} entities?", yes)
+    await empty(client, name)
+    await client.call("DELETE", f"/stores/{store['_id']}")
+    say(f"store {name} deleted, {grouped(total)} entities with it" if total else f"store {name} deleted")
+
+
+async def count(client: Client, name: str) -> int:
+    return int((await client.call("GET", f"/{name}", params={"meta": "true"}))["count"])
+
+
+async def empty(client: Client, name: str) -> None:
+    """Delete all entities, a batch at a time: one bulk change has its limit."""
+    params = {"only": "_id", "limit": str(BATCH)}
+    while found := await client.call("GET", f"/{name}", params=params):
+        batch = {"_id": {"$in": [entity["_id"] for entity in found]}}
+        await client.call("DELETE", f"/{name}", params={"filter": json.dumps(batch)})
+
+
+def cells(field: Entity) -> tuple[object, ...]:
+    return field["id"], field["type"], ", ".join(flag for flag in FLAGS if field.get(flag))
+
+
+def read_fields(path: Path) -> list[Any]:
+    """The fields of a JSON file: an array, or a whole definition."""
+    try:
+        document = orjson.loads(path.read_bytes())
+    except orjson.JSONDecodeError as error:
+        raise Failure(f"{path}: not valid JSON: {error}") from error
+    fields = document.get("fields") if isinstance(document, dict) else document
+    if not isinstance(fields, list):
+        raise Failure(f"{path}: holds no array of fields")
+    return fields
+
+
+def parse_field(text: str) -> dict[str, Any]:
+    """``name:Text:required,unique`` → a field; the hub judges its name and type."""
+    name, _, rest = text.partition(":")
+    type, _, flags = rest.partition(":")
+    if not name or not type:
+        raise Misuse(f"--field {text}: write NAME:TYPE[:FLAG,...], such as name:Text:required,unique")
+    named = [flag for flag in flags.split(",") if flag]
+    for flag in named:
+        if flag not in FLAGS:
+            raise Misuse(f"--field {text}: there is no flag {flag}; known are {', '.join(FLAGS)}")
+    return {"id": name, "type": type, **dict.fromkeys(named, True)}

@@ -1,0 +1,157 @@
+"""`hub user`: who may use the hub."""
+
+from __future__ import annotations
+
+import secrets
+import sys
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import typer
+
+from hub.cli.client import Client
+from hub.cli.command import AsJson, Yes, confirm, on_hub
+from hub.cli.output import Misuse, print_json, print_table, say
+from stores.records import Entity, is_id
+
+users = typer.Typer(help="Users: who may use the hub.", no_args_is_help=True)
+
+Login = Annotated[str, typer.Argument(help="The name to log in with.", show_default=False)]
+Password = Annotated[str | None, typer.Option(help="The password; other users of this machine may see it.")]
+PasswordStdin = Annotated[bool, typer.Option("--password-stdin", help="Read the password from standard input.")]
+Generate = Annotated[bool, typer.Option("--generate", help="Make a password and print it once.")]
+
+
+@users.command("add")
+@on_hub
+async def add(
+    client: Client,
+    login: Login,
+    name: Annotated[str | None, typer.Option(help="The name to show.")] = None,
+    email: Annotated[str | None, typer.Option(help="The e-mail address.")] = None,
+    group: Annotated[str | None, typer.Option(help="Name or id of the user's group.")] = None,
+    role: Annotated[list[str] | None, typer.Option(help="Name or id of a role; may be repeated.")] = None,
+    password: Password = None,
+    password_stdin: PasswordStdin = False,
+    generate: Generate = False,
+) -> None:
+    """Add a user.
+
+    Example: hub user add ada --name "Ada Lovelace" --role admin --generate
+    """
+    user: dict[str, Any] = {"login": login, "name": name, "email": email}
+    user["group"] = group and await identify(client, "groups", group)
+    user["roles"] = [await identify(client, "roles", each) for each in role or ()]
+    user["password"] = read_password(password, password_stdin, generate)
+    await client.call("POST", "/users", {field: value for field, value in user.items() if value is not None})
+    say(f"user {login} added")
+    show_generated(user["password"], generate)
+
+
+@users.command("list")
+@on_hub
+async def list_users(client: Client, as_json: AsJson = False) -> None:
+    """List the users.
+
+    Example: hub user list
+    """
+    found = await client.all("users", sort="login")
+    if as_json:
+        print_json(found)
+        return
+    names = {entity["_id"]: entity["name"] for store in ("roles", "groups") for entity in await client.all(store)}
+    print_table(("LOGIN", "NAME", "EMAIL", "GROUP", "ROLES", "STATE"), (cells(user, names) for user in found))
+
+
+def cells(user: Entity, names: Mapping[str, str]) -> tuple[object, ...]:
+    """A user's line; `names` are those of roles and groups by id."""
+    group = user.get("group")
+    roles = ", ".join(names.get(id, id) for id in user.get("roles") or ())
+    state = "disabled" if user.get("disabled") else ""
+    return user["login"], user.get("name"), user.get("email"), names.get(str(group), group), roles, state
+
+
+@users.command("password")
+@on_hub
+async def set_password(
+    client: Client,
+    login: Login,
+    password: Password = None,
+    password_stdin: PasswordStdin = False,
+    generate: Generate = False,
+) -> None:
+    """Give a user another password.
+
+    Example: hub user password ada --generate
+    """
+    user = await client.require("users", "login", login)
+    chosen = read_password(password, password_stdin, generate)
+    await client.call("PATCH", f"/users/{user['_id']}", {"password": chosen})
+    say(f"password of {login} changed")
+    show_generated(chosen, generate)
+
+
+@users.command("disable")
+@on_hub
+async def disable(client: Client, login: Login) -> None:
+    """Lock a user out, sessions and tokens included, and keep what it owns.
+
+    Example: hub user disable ada
+    """
+    await set_disabled(client, login, True)
+    say(f"user {login} disabled")
+
+
+@users.command("enable")
+@on_hub
+async def enable(client: Client, login: Login) -> None:
+    """Let a disabled user in again.
+
+    Example: hub user enable ada
+    """
+    await set_disabled(client, login, False)
+    say(f"user {login} enabled")
+
+
+@users.command("delete")
+@on_hub
+async def delete(client: Client, login: Login, yes: Yes = False) -> None:
+    """Delete a user; what it owns stays.
+
+    Example: hub user delete ada --yes
+    """
+    user = await client.require("users", "login", login)
+    confirm(f"Delete the user {login}?", yes)
+    await client.call("DELETE", f"/users/{user['_id']}")
+    say(f"user {login} deleted")
+
+
+async def set_disabled(client: Client, login: str, disabled: bool) -> None:
+    user = await client.require("users", "login", login)
+    await client.call("PATCH", f"/users/{user['_id']}", {"disabled": disabled})
+
+
+async def identify(client: Client, store: str, name: str) -> str:
+    """The id of what has this name; an id stands for itself."""
+    if is_id(name):
+        return name
+    return str((await client.require(store, "name", name))["_id"])
+
+
+def read_password(password: str | None, from_stdin: bool, generate: bool) -> str:
+    if sum((password is not None, from_stdin, generate)) > 1:
+        raise Misuse("choose one of --password, --password-stdin and --generate")
+    if generate:
+        return secrets.token_urlsafe(15)
+    if from_stdin:
+        return sys.stdin.readline().rstrip("\r\n")
+    if password is not None:
+        return password
+    if not sys.stdin.isatty():
+        raise Misuse("nobody is there to type a password: add --password-stdin or --generate")
+    return str(typer.prompt("Password", hide_input=True, confirmation_prompt=True))
+
+
+def show_generated(password: str, generate: bool) -> None:
+    if generate:
+        say(f"password: {password}")

@@ -1,0 +1,1 @@
+"""The platform API, `/api/v1`: entities of every store, authentication, delta sync."""

@@ -1,0 +1,289 @@
+"""The calls of the platform API: each reads its parameters and body, asks a service, and renders the result."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import TYPE_CHECKING, Any
+
+from auth.csrf import check_same_site
+from auth.errors import Unauthenticated
+from auth.principal import Principal
+from hub.dialects.platform import render
+from hub.dialects.platform.openapi import openapi_document
+from hub.dialects.platform.parameters import (
+    ListParameters,
+    ListRequest,
+    known_parameters,
+    next_link,
+    refuse_given,
+)
+from hub.errors import BadRequest, NotModified
+from hub.http import Answer, Call, json_answer, parse_body
+from stores.cursor import encode_cursor
+from stores.errors import InvalidQuery
+from stores.protocol import IdempotencyKey
+from stores.query import Projection
+from stores.records import Entity, now_ms
+
+if TYPE_CHECKING:
+    from hub.dialects.platform.dialect import PlatformDialect
+
+HOUR = 3_600_000
+_ETAG = re.compile(r'(?:W/)?"([^"]*)"')
+_KEY = re.compile(r"[\x21-\x7e]{1,255}\Z")
+
+
+# Entities.
+
+
+async def create(dialect: PlatformDialect, call: Call, principal: Principal) -> Answer:
+    known = known_parameters(call.parameters(), ("upsert",))
+    raw = await dialect.read(call)
+    value = await parse_body(raw)
+    bodies = entity_bodies(value, dialect.settings.max_items)
+    key = idempotency_key(dialect, call, principal, raw)
+    store = call.path["store"]
+    if "upsert" in known:
+        made = await dialect.entities.upsert(principal, store, known["upsert"], bodies, key)
+    else:
+        made = await dialect.entities.create(principal, store, bodies, key)
+    if isinstance(value, list):
+        return render.entities_answer([text for text, _ in made])
+    return render.entity_answer(*made[0])
+
+
+async def get(dialect: PlatformDialect, call: Call, principal: Principal) -> Answer:
+    projection = read_projection(dialect, call)
+    text, rev = await dialect.entities.get(principal, call.path["store"], call.path["id"], projection)
+    if_none_match = call.header(b"if-none-match")
+    if if_none_match is not None and not_modified(if_none_match, rev):
+        raise NotModified(render.etag(rev).decode())
+    return render.entity_answer(text, rev)
+
+
+async def find(dialect: PlatformDialect, call: Call, principal: Principal) -> Answer:
+    pairs = call.parameters()
+    request = read_list(dialect, call, pairs)
+    refuse_given(request, ("upsert",), "does not belong to a list")
+    if request.meta:
+        return await summarize(dialect, call, principal, request)
+    if request.since is not None:
+        return await changes_since(dialect, call, principal, request)
+    listing = await dialect.entities.find(principal, call.path["store"], request.query, request.projection)
+    headers = [render.position_header(listing.position)]
+    if listing.next is not None:
+        cursor = encode_cursor(listing.next, request.query.sort)
+        headers.append((b"link", next_link(call.scope["path"], pairs, cursor).encode("ascii")))
+    return Answer(listing.body, headers=headers)
+
+
+async def summarize(dialect: PlatformDialect, call: Call, principal: Principal, request: ListRequest) -> Answer:
+    refuse_given(request, ("offset", "limit", "after", "since", "sort"), "cannot be used together with meta")
+    found = await dialect.entities.summarize(principal, call.path["store"], request.where, request.projection)
+    return render.summary_answer(found.count, found.first, found.last, found.position)
+
+
+async def changes_since(dialect: PlatformDialect, call: Call, principal: Principal, request: ListRequest) -> Answer:
+    refuse_given(request, ("offset", "after", "sort"), "cannot be used together with since")
+    most = dialect.settings.delta_changes
+    limit = most if request.limit is None else max(1, min(request.limit, most))
+    delta = await dialect.delta.since(
+        principal, call.path["store"], request.since or "", request.where, request.projection, limit
+    )
+    return render.delta_answer(delta)
+
+
+async def change(dialect: PlatformDialect, call: Call, principal: Principal) -> Answer:
+    known_parameters(call.parameters(), ())
+    body = entity_body(await parse_body(await dialect.read(call)))
+    revs = expected_revisions(call)
+    text, rev = await dialect.entities.change(principal, call.path["store"], call.path["id"], body, revs)
+    return render.entity_answer(text, rev)
+
+
+async def replace(dialect: PlatformDialect, call: Call, principal: Principal) -> Answer:
+    known_parameters(call.parameters(), ())
+    body = entity_body(await parse_body(await dialect.read(call)))
+    revs = expected_revisions(call)
+    text, rev = await dialect.entities.replace(principal, call.path["store"], call.path["id"], body, revs)
+    return render.entity_answer(text, rev)
+
+
+async def delete(dialect: PlatformDialect, call: Call, principal: Principal) -> Answer:
+    known_parameters(call.parameters(), ())
+    revs = expected_revisions(call)
+    text, rev = await dialect.entities.delete(principal, call.path["store"], call.path["id"], revs)
+    return render.entity_answer(text, rev)
+
+
+async def change_matches(dialect: PlatformDialect, call: Call, principal: Principal) -> Answer:
+    request = read_bulk(dialect, call)
+    body = entity_body(await parse_body(await dialect.read(call)))
+    count = await dialect.entities.change_matches(principal, call.path["store"], request.where, body)
+    return render.count_answer(count)
+
+
+async def delete_matches(dialect: PlatformDialect, call: Call, principal: Principal) -> Answer:
+    request = read_bulk(dialect, call)
+    count = await dialect.entities.delete_matches(principal, call.path["store"], request.where)
+    return render.count_answer(count)
+
+
+async def share(dialect: PlatformDialect, call: Call, principal: Principal) -> Answer:
+    known_parameters(call.parameters(), ())
+    body = entity_body(await parse_body(await dialect.read(call)))
+    for name in body:
+        if name != "access":
+            raise BadRequest(name, "Send the access list alone.")
+    users = body.get("access")
+    text, rev = await dialect.entities.share(principal, call.path["store"], call.path["id"], users)
+    return render.entity_answer(text, rev)
+
+
+async def history(dialect: PlatformDialect, call: Call, principal: Principal) -> Answer:
+    known_parameters(call.parameters(), ())
+    entries = await dialect.entities.history(principal, call.path["store"], call.path["id"])
+    return render.history_answer(entries)
+
+
+# Signing in and out.
+
+
+async def sign_in(dialect: PlatformDialect, call: Call) -> Answer:
+    check_browser(dialect, call)  # or another site could sign its visitors in as somebody else
+    login, password = await credentials(dialect, call)
+    issued = await dialect.accounts.sign_in(login, password, "session", call.address, call.header(b"user-agent") or "")
+    cookie = render.session_cookie(issued.credential, issued.expires_at, call.secure)
+    return json_answer({"sucess": True, "success": True}, headers=[cookie])
+
+
+async def issue_token(dialect: PlatformDialect, call: Call) -> Answer:
+    login, password = await credentials(dialect, call)
+    issued = await dialect.accounts.sign_in(login, password, "access", call.address, call.header(b"user-agent") or "")
+    return json_answer(
+        {
+            "sucess": True,
+            "success": True,
+            "type": "access",
+            "token": issued.credential,
+            "issuedAt": issued.issued_at,
+            "expiresAt": issued.expires_at,
+        }
+    )
+
+
+async def sign_out(dialect: PlatformDialect, call: Call, principal: Principal) -> Answer:
+    known_parameters(call.parameters(), ())
+    await dialect.accounts.sign_out(principal)
+    return json_answer({"sucess": True, "success": True}, headers=[render.session_cookie("", 0, call.secure)])
+
+
+async def who_am_i(dialect: PlatformDialect, call: Call, principal: Principal) -> Answer:
+    known_parameters(call.parameters(), ())
+    scopes = principal.token_scopes
+    account = {
+        "success": True,
+        "_id": principal.user_id,
+        "login": principal.login,
+        "group": principal.group,
+        "roles": principal.roles,
+        "admin": principal.admin,
+        "type": principal.kind,
+        "scopes": None if scopes is None else sorted(f"{method} /{store}" for method, store in scopes.pairs),
+        "expiresAt": principal.expires if principal.expires < 2**53 else None,
+    }
+    return json_answer(account)
+
+
+async def describe_api(dialect: PlatformDialect, call: Call) -> Answer:
+    return json_answer(openapi_document(dialect))
+
+
+# The parts of the above.
+
+
+def read_list(dialect: PlatformDialect, call: Call, pairs: list[tuple[str, str]]) -> ListRequest:
+    definition = dialect.registry.get(call.path["store"])
+    return ListParameters(definition, pairs, dialect.filter_limits, dialect.settings.max_items).read()
+
+
+def read_bulk(dialect: PlatformDialect, call: Call) -> ListRequest:
+    """The matches of a bulk change; there must be a filter, so that a forgotten one does not mean everything."""
+    request = read_list(dialect, call, call.parameters())
+    paging = ("offset", "limit", "after", "sort", "only", "meta", "since", "upsert")
+    refuse_given(request, paging, "does not belong to a bulk change")
+    if not request.filtered:
+        raise InvalidQuery("filter", "a bulk change needs a filter")
+    return request
+
+
+def read_projection(dialect: PlatformDialect, call: Call) -> Projection:
+    pairs = call.parameters()
+    known_parameters(pairs, ("only",))
+    definition = dialect.registry.get(call.path["store"])
+    return ListParameters(definition, pairs, dialect.filter_limits, 1).projection()
+
+
+def entity_body(value: Any) -> Entity:
+    if not isinstance(value, dict):
+        raise BadRequest("body", "The body must be a JSON object.")
+    return value
+
+
+def entity_bodies(value: Any, most: int) -> list[Entity]:
+    """One entity, or an array of them."""
+    if not isinstance(value, list):
+        return [entity_body(value)]
+    if not 0 < len(value) <= most:
+        raise BadRequest("body", f"An array holds 1 to {most} entities.")
+    for position, item in enumerate(value):
+        if not isinstance(item, dict):
+            raise BadRequest(str(position), "Must be a JSON object.")
+    return value
+
+
+def expected_revisions(call: Call) -> frozenset[int] | None:
+    """The revisions that If-Match accepts; None for any."""
+    header = call.header(b"if-match")
+    if header is None or header.strip() == "*":
+        return None
+    tags = _ETAG.findall(header)
+    if not tags:
+        raise BadRequest("If-Match", 'Takes an ETag such as "3".')
+    return frozenset(int(tag) for tag in tags if tag.isascii() and tag.isdigit() and len(tag) < 19)
+
+
+def not_modified(if_none_match: str, rev: int) -> bool:
+    return if_none_match.strip() == "*" or str(rev) in _ETAG.findall(if_none_match)
+
+
+def idempotency_key(dialect: PlatformDialect, call: Call, principal: Principal, body: bytes) -> IdempotencyKey | None:
+    """The request's key, its user's own; what it must be the same as is everything that decides the outcome."""
+    header = call.header(b"idempotency-key")
+    if header is None:
+        return None
+    if not _KEY.match(header):
+        raise BadRequest("Idempotency-Key", "Takes 1 to 255 visible ASCII characters.")
+    request = b"\0".join((call.method.encode(), call.scope["path"].encode(), call.scope["query_string"], body))
+    expires = now_ms() + dialect.settings.idempotency_hours * HOUR
+    return IdempotencyKey(f"{principal.user_id}:{header}", hashlib.sha256(request).hexdigest(), expires)
+
+
+async def credentials(dialect: PlatformDialect, call: Call) -> tuple[str, str]:
+    known_parameters(call.parameters(), ())
+    body = entity_body(await parse_body(await dialect.read(call)))
+    found = []
+    for name in ("login", "password"):
+        value = body.get(name)
+        if not isinstance(value, str) or not 0 < len(value) <= 1_000:
+            raise BadRequest(name, "Must be a string that is not empty.")
+        found.append(value)
+    if "\0" in found[0]:
+        raise Unauthenticated("no such user")
+    return found[0], found[1]
+
+
+def check_browser(dialect: PlatformDialect, call: Call) -> None:
+    origin, site = call.header(b"origin"), call.header(b"sec-fetch-site")
+    check_same_site(call.method, call.host, origin, site, dialect.trusted_origins)

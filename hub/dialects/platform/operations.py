@@ -1,0 +1,41 @@
+"""The table of the platform API's calls: routes and the OpenAPI document are both made from it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from auth.principal import Principal
+from hub.http import Answer, Call
+
+if TYPE_CHECKING:
+    from hub.dialects.platform.dialect import PlatformDialect
+
+Handler = Callable[["PlatformDialect", Call, Principal], Awaitable[Answer]]
+OpenHandler = Callable[["PlatformDialect", Call], Awaitable[Answer]]
+
+ParameterSet = Literal["none", "list", "filter", "projection", "upsert"]
+BodyKind = Literal["none", "entity", "entities", "changes", "access", "credentials"]
+ResultKind = Literal[
+    "entity", "entities", "list", "count", "history", "session", "token", "signed_out", "account", "document"
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One call. `path` is in Starlette's notation; `open` ones need no credentials. What follows describes the call
+    for the OpenAPI document: which parameters it takes, which body, what it answers, and which errors besides those
+    that every call can meet."""
+
+    name: str
+    method: str
+    path: str
+    summary: str
+    handler: Handler | OpenHandler
+    result: ResultKind
+    open: bool = False
+    parameters: ParameterSet = "none"
+    body: BodyKind = "none"
+    conditional: bool = False
+    errors: tuple[int, ...] = field(default=())

@@ -1,0 +1,233 @@
+"""The parameters of a list: filters in three notations, stretch, order and projection, typed by the store's schema."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import orjson
+
+from hub.services.times import parse_time
+from stores import query
+from stores.cursor import decode_cursor
+from stores.errors import InvalidQuery
+from stores.parse import FilterParser, Limits, parse_filter, parse_only, parse_path, parse_sort, scalar
+from stores.query import Filter, Projection, Query
+from stores.records import Json
+from stores.schema import STRING_TYPES, StoreDefinition
+
+Pairs = list[tuple[str, str]]
+
+RESERVED = (
+    "offset", "limit", "only", "meta", "from", "to", "begin", "end", "filter", "sort", "after", "search", "since",
+    "upsert",
+)  # fmt: skip
+"""Names with a meaning of their own; a field of such a name is filtered as ``from[eq]=x`` or in `filter`."""
+
+OPERATORS = {
+    "eq": "$eq", "ne": "$ne", "gt": "$gt", "gte": "$gte", "lt": "$lt", "lte": "$lte", "in": "$in", "nin": "$nin",
+    "exists": "$exists", "contains": "$contains", "startswith": "$startswith",
+}  # fmt: skip
+
+_BRACKETS = re.compile(r"(.+)\[([^\[\]]*)\]\Z", re.DOTALL)
+_SYSTEM_NUMBERS = ("time", "_at", "_rev")
+_SYSTEM_TEXTS = ("_id", "owner", "group", "access", "branch")
+
+
+@dataclass(frozen=True, slots=True)
+class ListRequest:
+    """`given` names the reserved parameters that were sent; `filtered`: some condition was."""
+
+    where: Filter
+    filtered: bool
+    query: Query
+    projection: Projection
+    meta: bool
+    since: str | None
+    limit: int | None
+    given: frozenset[str]
+
+
+class ListParameters:
+    """Reads the parameters of one request. `most` is the largest page."""
+
+    def __init__(self, definition: StoreDefinition, pairs: Pairs, limits: Limits, most: int) -> None:
+        self.definition = definition
+        self.limits = limits
+        self.most = most
+        self.single = _single([p for p in pairs if p[0] in RESERVED])
+        self.conditions = [p for p in pairs if p[0] not in RESERVED]
+
+    def read(self) -> ListRequest:
+        """Raises InvalidQuery that names the parameter at fault."""
+        single = self.single
+        limit = self.natural("limit")
+        where, filtered = self.where()
+        sort = parse_sort(single["sort"], self.definition.check_path) if "sort" in single else query.CREATION
+        if "after" in single and "offset" in single:
+            raise InvalidQuery("after", "after cannot be used together with offset")
+        return ListRequest(
+            where=where,
+            filtered=filtered,
+            query=Query(
+                where=where,
+                sort=sort,
+                offset=self.natural("offset") or 0,
+                limit=self.most if limit is None else min(limit, self.most),
+                after=decode_cursor(single["after"], sort) if "after" in single else None,
+            ),
+            projection=self.projection(),
+            meta=self.flag("meta"),
+            since=single.get("since"),
+            limit=limit,
+            given=frozenset(single),
+        )
+
+    def projection(self) -> Projection:
+        only = self.single.get("only")
+        return query.WHOLE if only is None else Projection(parse_only(only, self.definition.check_path))
+
+    def where(self) -> tuple[Filter, bool]:
+        parts = [self.condition(name, value) for name, value in self.conditions]
+        parts += self.period()
+        if "filter" in self.single:
+            parts.append(parse_filter(self.filter_document(), self.definition.check_path, self.limits))
+        if self.single.get("search"):
+            parts.append(self.search(self.single["search"]))
+        if not parts:
+            return query.EVERYTHING, False
+        return (parts[0] if len(parts) == 1 else query.And(tuple(parts))), True
+
+    def filter_document(self) -> object:
+        try:
+            return orjson.loads(self.single["filter"])
+        except orjson.JSONDecodeError as error:
+            raise InvalidQuery("filter", f"filter is not JSON: {error}") from None
+
+    def search(self, text: str) -> Filter:
+        paths = self.definition.search_paths
+        if not paths:
+            raise InvalidQuery("search", f"{self.definition.name} has no searchable fields")
+        if "\0" in text:
+            raise InvalidQuery("search", "text must not contain NUL")
+        return query.Or(tuple(query.ContainsFolded(tuple(p.split(".")), text) for p in paths))
+
+    def period(self) -> Iterable[Filter]:
+        for names, op in ((("from", "begin"), "gte"), (("to", "end"), "lte")):
+            given = [n for n in names if n in self.single]
+            if len(given) == 2:
+                raise InvalidQuery(given[1], f"{given[0]} and {given[1]} mean the same: send one")
+            for name in given:
+                yield query.Compare(("time",), op, self.time(name, self.single[name]))  # type: ignore[arg-type]
+
+    def time(self, name: str, text: str) -> int:
+        try:
+            # A + that was not percent-encoded arrives as a space.
+            return parse_time(text.replace(" ", "+") if "T" in text else text)
+        except (ValueError, OverflowError):
+            raise InvalidQuery(name, f"{name} takes Unix milliseconds or an ISO 8601 time") from None
+
+    def natural(self, name: str) -> int | None:
+        text = self.single.get(name)
+        if text is None:
+            return None
+        if not (text.isascii() and text.isdigit() and len(text) < 16):
+            raise InvalidQuery(name, f"{name} takes a whole number from 0")
+        return int(text)
+
+    def flag(self, name: str) -> bool:
+        text = self.single.get(name, "false")
+        if text not in ("true", "false"):
+            raise InvalidQuery(name, f"{name} takes true or false")
+        return text == "true"
+
+    def condition(self, name: str, text: str) -> Filter:
+        """One ``field=value`` or ``field[op]=value``."""
+        found = _BRACKETS.match(name)
+        path_text, op = (found[1], found[2]) if found else (name, "eq")
+        if op not in OPERATORS:
+            raise InvalidQuery(name, f"unknown operator [{op}]")
+        path = parse_path(path_text, self.definition.check_path)
+        parser = FilterParser(self.definition.check_path, self.limits)
+        return parser.operator(path, OPERATORS[op], self.operand(path_text, op, text), 0)
+
+    def operand(self, path: str, op: str, text: str) -> Json:
+        if op == "exists":
+            if text not in ("true", "false"):
+                raise InvalidQuery(path, f"{path}[exists] takes true or false")
+            return text == "true"
+        if op in ("contains", "startswith"):
+            return text
+        if op in ("in", "nin"):
+            return [self.typed(path, item) for item in _split(text)]
+        return self.typed(path, text)
+
+    def typed(self, path: str, text: str) -> Json:
+        """The value that a parameter's text stands for at this path."""
+        if path in _SYSTEM_TEXTS:
+            return None if text == "null" else text
+        if path in _SYSTEM_NUMBERS:
+            return self.number(path, text)
+        kind = self.definition.by_id[path].type if path in self.definition.by_id else "JSON"
+        if kind in STRING_TYPES:
+            return self.text(text)
+        if kind in ("Number", "Numeric") and text != "null":
+            return self.number(path, text)
+        if kind == "Boolean" and text not in ("true", "false", "null"):
+            raise InvalidQuery(path, f"{path} takes true or false")
+        return scalar(text)
+
+    @staticmethod
+    def text(text: str) -> Json:
+        """A text field's value: as it is; null unquoted is none, and quotes are only needed to say "null"."""
+        if text == "null":
+            return None
+        return text[1:-1] if len(text) >= 2 and text[0] == text[-1] == '"' else text
+
+    @staticmethod
+    def number(path: str, text: str) -> Json:
+        value = scalar(text)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise InvalidQuery(path, f"{path} takes a number")
+        return value
+
+
+def _single(pairs: Pairs) -> dict[str, str]:
+    values: dict[str, str] = {}
+    for name, value in pairs:
+        if name in values:
+            raise InvalidQuery(name, f"{name} was sent twice")
+        values[name] = value
+    return values
+
+
+_ITEM = re.compile(r'(?:^|,)("[^"]*"|[^,]*)')
+
+
+def _split(text: str) -> list[str]:
+    """Comma-separated items; one that holds a comma is quoted, and quotes stay on to force a string."""
+    return _ITEM.findall(text)
+
+
+def next_link(path: str, pairs: Pairs, cursor: str) -> str:
+    """The Link header of the next page: the same request from `cursor` on."""
+    kept = [(name, value) for name, value in pairs if name not in ("after", "offset")]
+    return f'<{quote(path)}?{urlencode([*kept, ("after", cursor)])}>; rel="next"'
+
+
+def refuse_given(request: ListRequest, names: Iterable[str], reason: str) -> None:
+    """InvalidQuery for the first of `names` that was sent."""
+    for name in names:
+        if name in request.given:
+            raise InvalidQuery(name, f"{name} {reason}")
+
+
+def known_parameters(pairs: Pairs, known: Iterable[str]) -> dict[str, Any]:
+    """The parameters of a call that takes only these. InvalidQuery for any other."""
+    for name, _ in pairs:
+        if name not in known:
+            raise InvalidQuery(name, f"unknown parameter {name}")
+    return _single(pairs)

@@ -1,0 +1,102 @@
+"""Answers in the platform API's shape."""
+
+from __future__ import annotations
+
+from email.utils import formatdate
+from typing import Any
+
+import orjson
+
+from hub.errors import Failure, NotModified, describe, status_text
+from hub.http import Answer, json_answer
+from hub.services.delta import Delta
+from realtime.view import ViewChange
+from stores.records import HistoryEntry
+
+SUCCESS = b'{"success":true,'
+
+
+def etag(rev: int) -> bytes:
+    return b'"%d"' % rev
+
+
+def entity_answer(text: bytes, rev: int | None = None) -> Answer:
+    """An entity's JSON text with ``"success":true`` put in front of its fields."""
+    headers = [(b"etag", etag(rev))] if rev is not None else []
+    return Answer(SUCCESS + text[1:], headers=headers)
+
+
+def entities_answer(texts: list[bytes]) -> Answer:
+    return Answer(SUCCESS + b'"entities":[' + b",".join(texts) + b"]}")
+
+
+def summary_answer(count: int, first: bytes | None, last: bytes | None, position: str) -> Answer:
+    ends = b'"first":' + (first or b"null") + b',"last":' + (last or b"null")
+    return Answer(SUCCESS + b'"count":%d,' % count + ends + b"}", headers=[position_header(position)])
+
+
+def position_header(position: str) -> tuple[bytes, bytes]:
+    return b"x-position", position.encode()
+
+
+def count_answer(count: int) -> Answer:
+    return json_answer({"success": True, "count": count})
+
+
+def delta_answer(delta: Delta) -> Answer:
+    changes = [view_change(change) for change in delta.changes]
+    body = {"success": True, "changes": changes, "position": delta.position, "more": delta.more}
+    return json_answer(body, headers=[position_header(delta.position)])
+
+
+def view_change(event: ViewChange) -> dict[str, Any]:
+    """A change as delta sync shows it. A removal carries nothing of the entity but its id."""
+    return {
+        "op": event.op,
+        "_id": event.change.id,
+        "entity": event.entity,
+        "_rev": event.rev,
+        "time": event.change.time,
+        "position": event.change.position,
+    }
+
+
+def history_answer(entries: list[HistoryEntry]) -> Answer:
+    return json_answer({"success": True, "history": [history_entry(entry) for entry in entries]})
+
+
+def history_entry(entry: HistoryEntry) -> dict[str, Any]:
+    changes = {name: {"old": old, "new": new} for name, (old, new) in entry.changed.items()}
+    return {"time": entry.time, "by": entry.by, "op": entry.op, "_rev": entry.rev, "changes": changes}
+
+
+def session_cookie(credential: str, expires_at: int, secure: bool) -> tuple[bytes, bytes]:
+    """`expires_at` is Unix ms; 0 makes the browser forget the cookie."""
+    expires = formatdate(expires_at / 1000, usegmt=True)
+    cookie = f"sid={credential}; Path=/; Expires={expires}; HttpOnly; SameSite=Lax"
+    return b"set-cookie", (cookie + "; Secure" if secure else cookie).encode()
+
+
+def error_answer(error: Exception) -> Answer:
+    """The error in the platform's envelope: `code` is a string, `tags` are stable, `errors` say what to mend."""
+    if isinstance(error, NotModified):
+        return Answer(status=304, headers=[(b"etag", error.etag.encode())])
+    return failure_answer(describe(error))
+
+
+def failure_answer(failure: Failure) -> Answer:
+    body: dict[str, Any] = {
+        "success": False,
+        "code": str(failure.status.value),
+        "message": status_text(failure.status),
+        "tags": failure.tags,
+    }
+    if failure.errors:
+        body["errors"] = {printable(name): texts for name, texts in failure.errors.items()}
+    headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in failure.headers.items()]
+    return Answer(orjson.dumps(body), failure.status, headers)
+
+
+def printable(text: str) -> str:
+    """Names come from callers: what UTF-8 cannot carry is shown as an escape, and there is an end to their length."""
+    return text[:500].encode("utf-8", "backslashreplace").decode()

@@ -1,0 +1,38 @@
+"""Every call of the platform API."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from hub.dialects.platform import handlers as h
+from hub.dialects.platform.operations import Operation
+
+STORE, ENTITY = "/api/v1/{store}", "/api/v1/{store}/{id}"
+
+OPERATIONS: Final = (
+    Operation("signIn", "POST", "/api/v1/auth", "Sign in with a cookie", h.sign_in, "session", open=True,
+              body="credentials", errors=(429,)),
+    Operation("whoAmI", "GET", "/api/v1/auth", "Who the credentials stand for", h.who_am_i, "account"),
+    Operation("signOut", "DELETE", "/api/v1/auth", "End the session", h.sign_out, "signed_out"),
+    Operation("issueToken", "POST", "/api/v1/auth/token", "Get an access token", h.issue_token, "token", open=True,
+              body="credentials", errors=(429,)),
+    Operation("describe", "GET", "/api/v1/openapi.json", "This document", h.describe_api, "document", open=True),
+    Operation("list", "GET", STORE, "List entities, count them, or what has changed since a position", h.find, "list",
+              parameters="list", errors=(410,)),
+    Operation("create", "POST", STORE, "Create an entity, or several at once", h.create, "entities",
+              parameters="upsert", body="entities", errors=(408, 409, 413, 507)),
+    Operation("changeMatches", "PATCH", STORE, "Change every match of a filter", h.change_matches, "count",
+              parameters="filter", body="changes", errors=(408, 409, 413, 507)),
+    Operation("deleteMatches", "DELETE", STORE, "Delete every match of a filter", h.delete_matches, "count",
+              parameters="filter", errors=(507,)),
+    Operation("get", "GET", ENTITY, "Get an entity", h.get, "entity", parameters="projection", conditional=True),
+    Operation("change", "PATCH", ENTITY, "Change fields of an entity", h.change, "entity", body="changes",
+              conditional=True, errors=(408, 409, 413, 507)),
+    Operation("replace", "PUT", ENTITY, "Replace an entity", h.replace, "entity", body="entity", conditional=True,
+              errors=(408, 409, 413, 507)),
+    Operation("delete", "DELETE", ENTITY, "Delete an entity", h.delete, "entity", conditional=True,
+              errors=(409, 507)),
+    Operation("share", "PUT", ENTITY + "/access", "Share an entity with users", h.share, "entity", body="access",
+              errors=(408, 413, 507)),
+    Operation("history", "GET", ENTITY + "/history", "The audit trail of an entity", h.history, "history"),
+)  # fmt: skip

@@ -1,0 +1,38 @@
+"""Which engine serves a database URL."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hub.settings import Settings
+from stores.errors import CannotOpen
+from stores.protocol import Engine, EngineOptions
+
+
+def make_engine(settings: Settings) -> Engine:
+    """The engine for the settings' database, not yet open. Raises CannotOpen for a URL that no engine serves."""
+    options = EngineOptions(
+        feed_retention_hours=settings.feed_retention_hours,
+        feed_retention_mb=settings.feed_retention_mb,
+        reader_threads=settings.reader_threads,
+        chunk_bytes=settings.stream_chunk_bytes,
+    )
+    url = settings.engine_url
+    # Each engine is imported when it is asked for: the embedded one starts without the other's driver.
+    if url.startswith("sqlite:///"):
+        from stores.sqlite import SQLiteEngine
+
+        path = Path(url.removeprefix("sqlite:///"))
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise CannotOpen(f"cannot make the data folder {path.parent}: {error.strerror}") from error
+        return SQLiteEngine(path, options)
+    if url.startswith(("mongodb://", "mongodb+srv://")):
+        from stores.mongo import MongoEngine
+
+        return MongoEngine(url, options)
+    scheme = url.partition("://")[0][:20]
+    raise CannotOpen(
+        f"HUB_DATABASE_URL begins with {scheme!r}: write sqlite:///path/to/file or mongodb://host/database"
+    )

@@ -1,0 +1,164 @@
+"""Every error that a caller can meet, and its HTTP status: one table, which each dialect renders in its own shape.
+
+HubError
+├── BadRequest              the request itself is wrong: `errors` names what, field by field
+│   └── BodyTooLarge        the body is beyond its bound
+├── NoSuchPath              no such path (an entity out of sight is `stores.errors.NotFound`)
+├── WrongMethod             the path exists, not with this method
+├── NotModified             the caller's copy is current
+├── TooSlow                 the body did not arrive in time
+└── ClientGone              the client hung up before its request was whole: nobody to answer
+
+`stores.errors` and `auth.errors` have the rest of what services raise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+
+from auth import errors as auth
+from stores import errors as stores
+from stores.schema import RULES
+
+Errors = Mapping[str, list[str]]
+
+
+class HubError(Exception):
+    """Base of what the application raises on purpose."""
+
+
+class BadRequest(HubError):
+    def __init__(self, field: str, text: str) -> None:
+        super().__init__(f"{field}: {text}")
+        self.errors: Errors = {field: [text]}
+
+
+class BodyTooLarge(BadRequest):
+    pass
+
+
+class NoSuchPath(HubError):
+    pass
+
+
+class WrongMethod(HubError):
+    def __init__(self, allowed: tuple[str, ...]) -> None:
+        super().__init__(f"allowed: {', '.join(allowed)}")
+        self.allowed = allowed
+
+
+class NotModified(HubError):
+    def __init__(self, etag: str) -> None:
+        super().__init__(etag)
+        self.etag = etag
+
+
+class TooSlow(HubError):
+    pass
+
+
+class ClientGone(HubError):
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An error as a dialect renders it. `tags` are stable codes, `errors` texts per field of the request."""
+
+    status: HTTPStatus
+    tags: tuple[str, ...]
+    errors: Errors = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+STATUS: Mapping[type[Exception], HTTPStatus] = {
+    BadRequest: HTTPStatus.BAD_REQUEST,
+    BodyTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    NoSuchPath: HTTPStatus.NOT_FOUND,
+    WrongMethod: HTTPStatus.METHOD_NOT_ALLOWED,
+    TooSlow: HTTPStatus.REQUEST_TIMEOUT,
+    ClientGone: HTTPStatus.REQUEST_TIMEOUT,
+    auth.Unauthenticated: HTTPStatus.UNAUTHORIZED,
+    auth.Forbidden: HTTPStatus.FORBIDDEN,
+    auth.CrossSite: HTTPStatus.FORBIDDEN,
+    auth.TooManyAttempts: HTTPStatus.TOO_MANY_REQUESTS,
+    stores.InvalidQuery: HTTPStatus.BAD_REQUEST,
+    stores.InvalidEntity: HTTPStatus.BAD_REQUEST,
+    stores.TooManyMatches: HTTPStatus.BAD_REQUEST,
+    stores.NotFound: HTTPStatus.NOT_FOUND,
+    stores.Conflict: HTTPStatus.CONFLICT,
+    stores.DuplicateValue: HTTPStatus.CONFLICT,
+    stores.KeyReused: HTTPStatus.CONFLICT,
+    stores.StoreNotEmpty: HTTPStatus.CONFLICT,
+    stores.StaleRevision: HTTPStatus.PRECONDITION_FAILED,
+    stores.HistoryGone: HTTPStatus.GONE,
+    stores.Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+    stores.StorageFull: HTTPStatus.INSUFFICIENT_STORAGE,
+}
+
+# Status texts are the long-lived ones of RFC 7231, which Python's newer names have moved away from.
+_TEXTS = {HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "Payload Too Large"}
+
+_FURTHER_TAGS: Mapping[HTTPStatus, tuple[str, ...]] = {
+    HTTPStatus.FORBIDDEN: ("error_credentials", "error_forbidden"),
+    HTTPStatus.GONE: ("error_resync_required", "error_gone"),
+}
+
+RETRY_AFTER = 1
+"""Seconds after which a caller may try again while the database is away."""
+
+
+def status_text(status: HTTPStatus) -> str:
+    return _TEXTS.get(status, status.phrase)
+
+
+def tags_of(status: HTTPStatus) -> tuple[str, ...]:
+    """``error_`` and the snake case of the status text; some statuses say more."""
+    plain = "error_" + status_text(status).lower().replace(" ", "_").replace("-", "_")
+    return _FURTHER_TAGS.get(status, (plain,))
+
+
+def describe(error: Exception) -> Failure:
+    """What to answer to `error`; an error of no known kind is an internal one, its cause is for the log alone."""
+    kind = next((k for k in type(error).__mro__ if k in STATUS), None)
+    status = STATUS[kind] if kind else HTTPStatus.INTERNAL_SERVER_ERROR
+    return Failure(status, tags_of(status), _errors(error), _headers(error))
+
+
+def _errors(error: Exception) -> Errors:
+    match error:
+        case BadRequest():
+            return error.errors
+        case stores.InvalidEntity():
+            found: dict[str, list[str]] = {}
+            for v in error.violations:
+                found.setdefault(v.field, []).append(RULES[v.rule].format(detail=v.detail))
+            return found
+        case stores.InvalidQuery():
+            return {error.field: [error.message]}
+        case stores.TooManyMatches():
+            return {"filter": [f"More than {error.limit} entities match: narrow the filter."]}
+        case stores.DuplicateValue():
+            return {error.field: [RULES["duplicate"]]}
+        case stores.KeyReused():
+            return {"Idempotency-Key": ["This key came with another request before."]}
+        case stores.Conflict() if error.args and not isinstance(error, stores.StaleRevision):
+            return {"_id": [str(error)]}
+    return {}
+
+
+def _headers(error: Exception) -> Mapping[str, str]:
+    match error:
+        case WrongMethod():
+            return {"Allow": ", ".join(error.allowed)}
+        case auth.TooManyAttempts():
+            return {"Retry-After": str(error.retry_after)}
+        case stores.Unavailable():
+            return {"Retry-After": str(RETRY_AFTER)}
+        case BodyTooLarge() | TooSlow():
+            return {"Connection": "close"}  # what is left of the body is not read
+        case auth.Unauthenticated():
+            return {"WWW-Authenticate": "Bearer"}
+    return {}

@@ -1,0 +1,154 @@
+"""Just enough HTTP between ASGI and the dialects: a call as it comes in, an answer as it goes out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from http.cookies import CookieError, SimpleCookie
+from typing import Any
+from urllib.parse import parse_qsl
+
+import orjson
+from starlette.types import Receive, Scope, Send
+
+from hub.errors import BadRequest, BodyTooLarge, ClientGone, TooSlow
+from stores.limits import parse_json
+
+JSON_TYPE = b"application/json"
+LARGE_BODY = 262_144
+"""Bytes; a larger body is parsed in a thread."""
+
+MOST_PARAMETERS = 1_000
+
+
+@dataclass(slots=True)
+class Answer:
+    """A response. `body` is bytes, or an iterator of them that is sent as it comes."""
+
+    body: bytes | AsyncIterator[bytes] = b""
+    status: int = 200
+    headers: Sequence[tuple[bytes, bytes]] = ()
+    content_type: bytes = JSON_TYPE
+
+    async def send(self, scope: Scope, send: Send) -> None:
+        headers = [(b"content-type", self.content_type), *self.headers]
+        if isinstance(self.body, bytes):
+            headers.append((b"content-length", b"%d" % len(self.body)))
+        await send({"type": "http.response.start", "status": self.status, "headers": headers})
+        if scope["method"] == "HEAD" or isinstance(self.body, bytes):
+            body = b"" if scope["method"] == "HEAD" else self.body
+            await send({"type": "http.response.body", "body": body})
+            if not isinstance(self.body, bytes):
+                await self.body.aclose()  # type: ignore[attr-defined]
+            return
+        async with aclosing(self.body) as pieces:  # type: ignore[type-var]
+            async for piece in pieces:
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+
+def json_answer(value: Any, status: int = 200, headers: Sequence[tuple[bytes, bytes]] = ()) -> Answer:
+    return Answer(orjson.dumps(value), status, headers)
+
+
+@dataclass(slots=True)
+class Call:
+    """One request. `path` holds the path's parameters."""
+
+    scope: Scope
+    receive: Receive
+    path: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def method(self) -> str:
+        return self.scope["method"]  # type: ignore[no-any-return]
+
+    @property
+    def host(self) -> str:
+        return self.header(b"host") or ""
+
+    @property
+    def address(self) -> str:
+        client = self.scope.get("client")
+        return str(client[0]) if client else ""
+
+    @property
+    def secure(self) -> bool:
+        return self.scope.get("scheme") == "https"
+
+    def header(self, name: bytes) -> str | None:
+        """The first header of this name (lower case), None when there is none."""
+        for key, value in self.scope["headers"]:
+            if key == name:
+                return value.decode("latin-1")  # type: ignore[no-any-return]
+        return None
+
+    def cookie(self, name: str) -> str | None:
+        header = self.header(b"cookie")
+        if header is None or name not in header:
+            return None
+        try:
+            found = SimpleCookie(header).get(name)
+        except CookieError:
+            return None
+        return found.value if found else None
+
+    def bearer(self) -> str | None:
+        """The token of the Authorization header; None without one, also for another scheme."""
+        scheme, _, token = (self.header(b"authorization") or "").partition(" ")
+        return token.strip() if scheme.lower() == "bearer" else None
+
+    def parameters(self) -> list[tuple[str, str]]:
+        """The query string's pairs, decoded. Raises BadRequest when it is not UTF-8 or has too many."""
+        raw = self.scope["query_string"]
+        if not raw:
+            return []
+        try:
+            text = raw.decode("utf-8")
+            return parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=MOST_PARAMETERS)
+        except UnicodeDecodeError:
+            raise BadRequest("query", "The query string is not UTF-8.") from None
+        except ValueError:
+            raise BadRequest("query", f"More than {MOST_PARAMETERS} parameters.") from None
+
+    async def body(self, limit: int, array_limit: int, timeout: float) -> bytes:
+        """The whole body: at most `limit` bytes, or `array_limit` when it is a JSON array; within `timeout` s."""
+        declared = self.header(b"content-length")
+        if declared is not None and declared.isdigit() and int(declared[:20]) > max(limit, array_limit):
+            raise BodyTooLarge("body", f"The body must not exceed {limit} bytes.")
+        chunks: list[bytes] = []
+        size = 0
+        try:
+            async with asyncio.timeout(timeout):
+                async for chunk in self._chunks():
+                    chunks.append(chunk)
+                    size += len(chunk)
+                    if size > limit and (size > array_limit or not _is_array(chunks)):
+                        raise BodyTooLarge("body", f"The body must not exceed {limit} bytes.")
+        except TimeoutError:
+            raise TooSlow("the body did not arrive in time") from None
+        return b"".join(chunks)
+
+    async def _chunks(self) -> AsyncIterator[bytes]:
+        while True:
+            message = await self.receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGone("the client went away")
+            if message.get("body"):
+                yield message["body"]
+            if not message.get("more_body"):
+                return
+
+
+def _is_array(chunks: list[bytes]) -> bool:
+    return next((chunk.lstrip() for chunk in chunks if chunk.strip()), b"").startswith(b"[")
+
+
+async def parse_body(body: bytes) -> Any:
+    """The JSON value of a body. Raises BadRequest that says what is wrong with it, and InvalidEntity."""
+    try:
+        return await asyncio.to_thread(parse_json, body) if len(body) > LARGE_BODY else parse_json(body)
+    except ValueError as error:
+        raise BadRequest("body", f"The body is not JSON: {error}.") from None

@@ -1,0 +1,82 @@
+"""Running the hub under uvicorn: start, the words for a newcomer, a graceful stop."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+
+import uvicorn
+from starlette.applications import Starlette
+
+from hub.app import Hub, create_app
+from hub.control import Control, remove_control, write_control
+from hub.logs import configure_logging
+from hub.settings import Settings
+from stores.errors import CannotOpen
+
+
+class HubServer(uvicorn.Server):
+    """Says where it listens once it does, and leaves a note for the command line while it runs."""
+
+    def __init__(self, config: uvicorn.Config, hub: Hub, announce: Callable[[Hub, str], None]) -> None:
+        super().__init__(config)
+        self.hub = hub
+        self.announce = announce
+
+    async def startup(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
+        await super().startup(sockets=sockets)  # type: ignore[arg-type]
+        if not self.started:
+            return
+        host, port = self.servers[0].sockets[0].getsockname()[:2]
+        shown = f"[{host}]" if ":" in host else host
+        url = f"http://{'127.0.0.1' if shown in ('0.0.0.0', '[::]') else shown}:{port}"
+        data_dir = self.hub.settings.data_dir
+        data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        write_control(data_dir, Control(os.getpid(), url, self.hub.control_token))
+        self.announce(self.hub, url)
+
+
+def serve(settings: Settings) -> int:
+    """Serve until SIGINT or SIGTERM; the exit code. Requests in progress get `shutdown_grace` seconds to end."""
+    configure_logging(settings)
+    try:
+        app = create_app(settings)
+        return run(app, settings)
+    except CannotOpen as error:
+        print(f"hub: {error}", file=sys.stderr)
+        return 1
+
+
+def run(app: Starlette, settings: Settings) -> int:
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        proxy_headers=True,
+        forwarded_allow_ips=settings.trusted_proxies,
+        server_header=False,
+        timeout_graceful_shutdown=settings.shutdown_grace,
+        limit_concurrency=settings.max_connections,
+        lifespan="on",
+    )
+    server = HubServer(config, app.state.hub, announce)
+    try:
+        server.run()
+    finally:
+        remove_control(settings.data_dir, os.getpid())
+    return 0 if server.started else 1
+
+
+def announce(hub: Hub, url: str) -> None:
+    """At most ten lines: where it is, and at the first start how to get in."""
+    lines = [f"hub is live at {url}  (API: {url}/api/v1, document: {url}/api/v1/openapi.json)"]
+    if hub.first_password:
+        lines += [
+            f"First start: sign in as {hub.settings.admin_login!r} with the password {hub.first_password}",
+            "It is shown this once; `hub user password` sets another.",
+        ]
+    lines += ["Next: hub store create notes", "      curl with a token: hub token create --name laptop", "Stop: Ctrl-C"]
+    print("\n".join(lines), flush=True)

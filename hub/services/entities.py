@@ -1,0 +1,388 @@
+"""Entities of every store: create, read, list, change, delete, share. Permission and sight, schema, system fields and
+the store's own rules are applied here, for every dialect alike; the engine does the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+import orjson
+
+from auth.errors import Forbidden
+from auth.groups import find_one
+from auth.policy import sight
+from auth.principal import Principal
+from auth.resolver import Resolver
+from hub.errors import BadRequest
+from hub.services.registry import StoreRegistry
+from hub.services.rules import Prepared, Rules, refuse
+from hub.services.stamping import clean, stamp_change, stamp_new
+from stores.errors import InvalidEntity, InvalidQuery, NotFound, StaleRevision, Violation
+from stores.limits import EntityLimits
+from stores.matcher import matches
+from stores.projection import compile_projection
+from stores.protocol import (
+    Delete,
+    DeleteMany,
+    Engine,
+    IdempotencyKey,
+    Insert,
+    Listing,
+    Summary,
+    Update,
+    UpdateMany,
+    Upsert,
+    Write,
+    Written,
+)
+from stores.query import WHOLE, And, Equal, Filter, Projection, Query, both
+from stores.records import Entity, HistoryEntry, is_id, now_ms
+from stores.schema import StoreDefinition
+
+T = TypeVar("T")
+
+RETRIES = 20
+"""Attempts at a change that depends on what was read, when others change the entity in between."""
+
+MOST_VIOLATIONS = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """`items`: entities in one array; `matches`: entities that one bulk change may touch."""
+
+    items: int = 10_000
+    matches: int = 100_000
+    entity: EntityLimits = field(default_factory=EntityLimits)
+
+
+class EntityService:
+    def __init__(
+        self, engine: Engine, registry: StoreRegistry, resolver: Resolver, rules: dict[str, Rules], bounds: Bounds
+    ) -> None:
+        self._engine = engine
+        self._registry = registry
+        self._resolver = resolver
+        self._rules = rules
+        self._bounds = bounds
+
+    # Reading. `only` is a list of paths to show, None for everything.
+
+    async def get(self, principal: Principal, store: str, id: str, projection: Projection) -> tuple[bytes, int]:
+        """JSON text and revision. Raises NotFound also for an entity out of sight."""
+        definition = self._registry.get(store)
+        where = sight(principal, definition, "GET")
+        found = await self._engine.get(store, checked_id(id), where, shown(definition, projection))
+        if found is None:
+            raise NotFound(f"no {store}/{id}")
+        return found
+
+    async def find(self, principal: Principal, store: str, query: Query, projection: Projection = WHOLE) -> Listing:
+        definition = self._registry.get(store)
+        where = both(sight(principal, definition, "GET"), query.where)
+        return await self._engine.find(store, replace(query, where=where), shown(definition, projection))
+
+    async def summarize(self, principal: Principal, store: str, where: Filter, projection: Projection) -> Summary:
+        definition = self._registry.get(store)
+        where = both(sight(principal, definition, "GET"), where)
+        return await self._engine.summarize(store, where, shown(definition, projection))
+
+    async def history(self, principal: Principal, store: str, id: str) -> list[HistoryEntry]:
+        """The audit trail, hidden fields left out. A deleted entity's is for those who could see it at its end."""
+        definition = self._registry.get(store)
+        where = sight(principal, definition, "GET")
+        visible = await self._engine.get(store, checked_id(id), where) is not None
+        entries, final = await self._engine.history(store, id)
+        if not visible and (final is None or not matches(where, final)):
+            raise NotFound(f"no {store}/{id}")
+        hidden = definition.hidden
+        return [replace(e, changed={n: c for n, c in e.changed.items() if n not in hidden}) for e in entries]
+
+    # Writing one or several.
+
+    async def create(
+        self, principal: Principal, store: str, bodies: Sequence[Entity], key: IdempotencyKey | None = None
+    ) -> list[tuple[bytes, int]]:
+        """Insert all or none; the new entities as JSON text, and their revisions."""
+        definition = self._registry.get(store)
+        sight(principal, definition, "POST")
+        entities = self._new_entities(principal, definition, bodies)
+        if definition.administrative:
+            return await self._create_administrative(principal, definition, bodies, entities, key)
+        writes = [Insert(store, entity) for entity in entities]
+        return self._texts(definition, await self._engine.commit(writes, principal.user_id, key))
+
+    async def upsert(
+        self,
+        principal: Principal,
+        store: str,
+        path: str,
+        bodies: Sequence[Entity],
+        key: IdempotencyKey | None = None,
+    ) -> list[tuple[bytes, int]]:
+        """Insert, or update the one in sight with the same value at `path`, which must be unique; all or none."""
+        definition = self._registry.get(store)
+        where = sight(principal, definition, "POST")
+        self._not_administrative(definition)
+        if path not in definition.unique_paths:
+            raise InvalidQuery("upsert", f"{path!r} is not a unique field of {store}")
+        entities = self._new_entities(principal, definition, bodies)
+        changes = self._changes_of_upserts(definition, bodies)
+        writes = [Upsert(store, path, e, c, where) for e, c in zip(entities, changes, strict=True)]
+        return self._texts(definition, await self._engine.commit(writes, principal.user_id, key))
+
+    async def change(
+        self, principal: Principal, store: str, id: str, body: Entity, revs: frozenset[int] | None
+    ) -> tuple[bytes, int]:
+        """Merge `body` into the entity."""
+        definition = self._registry.get(store)
+        where = sight(principal, definition, "PATCH")
+        fields = self._checked_changes(definition, body, checked_id(id))
+        if definition.administrative:
+            return await self._change_administrative(principal, definition, id, where, body, fields, revs)
+        return await self._update(principal, definition, Update(store, id, stamp_change(fields), where, revs))
+
+    async def replace(
+        self, principal: Principal, store: str, id: str, body: Entity, revs: frozenset[int] | None
+    ) -> tuple[bytes, int]:
+        """Put `body` in place of everything but the system fields, and hidden fields that it does not mention."""
+        definition = self._registry.get(store)
+        where = sight(principal, definition, "PUT")
+        cleaned, violations = clean(body, self._bounds.entity, checked_id(id))
+        fields, more = definition.check_new(cleaned)
+        raise_violations(violations + more)
+        if definition.administrative:
+            emptied = {f.id: None for f in definition.fields if not f.hidden and f.id not in ASSIGNED}
+            return await self._change_administrative(principal, definition, id, where, body, emptied | fields, revs)
+        if definition.hidden:
+            return await self._replace_around_hidden(principal, definition, id, where, fields, revs)
+        return await self._update(principal, definition, Update(store, id, stamp_change(fields), where, revs, True))
+
+    async def delete(self, principal: Principal, store: str, id: str, revs: frozenset[int] | None) -> tuple[bytes, int]:
+        """The entity as it was."""
+        definition = self._registry.get(store)
+        where = sight(principal, definition, "DELETE")
+        checked_id(id)
+        if definition.administrative:
+            return await self._delete_administrative(principal, definition, id, where, revs)
+        [written] = await self._engine.commit([Delete(store, id, where, revs)], principal.user_id)
+        return self._text(definition, written), written.rev
+
+    async def share(self, principal: Principal, store: str, id: str, users: object) -> tuple[bytes, int]:
+        """Set the entity's access list: for its owner and administrators."""
+        definition = self._registry.get(store)
+        where = sight(principal, definition, "PUT")
+        checked_id(id)
+        access = await self._known_users(users)
+        mine = where if principal.admin else both(where, Equal(("owner",), principal.user_id))
+        try:
+            return await self._update(principal, definition, Update(store, id, stamp_change({"access": access}), mine))
+        except NotFound:
+            if await self._engine.get(store, id, where) is None:
+                raise
+            raise Forbidden("only its owner and administrators share an entity") from None
+
+    # Writing whatever matches.
+
+    async def change_matches(self, principal: Principal, store: str, where: Filter, body: Entity) -> int:
+        definition = self._registry.get(store)
+        where = both(sight(principal, definition, "PATCH"), where)
+        self._not_administrative(definition)
+        fields = stamp_change(self._checked_changes(definition, body, None))
+        return await self._count(principal, UpdateMany(store, where, fields, self._bounds.matches))
+
+    async def delete_matches(self, principal: Principal, store: str, where: Filter) -> int:
+        definition = self._registry.get(store)
+        where = both(sight(principal, definition, "DELETE"), where)
+        self._not_administrative(definition)
+        return await self._count(principal, DeleteMany(store, where, self._bounds.matches))
+
+    # The parts of the above.
+
+    def _new_entities(
+        self, principal: Principal, definition: StoreDefinition, bodies: Sequence[Entity]
+    ) -> list[Entity]:
+        now = now_ms()
+        violations: list[Violation] = []
+        entities: list[Entity] = []
+        for body in bodies:
+            cleaned, found = clean(body, self._bounds.entity)
+            fields, more = definition.check_new(cleaned)
+            place = f"{len(entities)}." if len(bodies) > 1 else ""
+            violations += [replace(v, field=place + v.field) for v in found + more]
+            if len(violations) > MOST_VIOLATIONS:
+                break
+            entities.append(stamp_new(fields, principal, now))
+        raise_violations(violations)
+        return entities
+
+    def _changes_of_upserts(self, definition: StoreDefinition, bodies: Sequence[Entity]) -> list[Entity]:
+        """What each body changes of an entity that is there: the fields sent, not the defaults of the others."""
+        return [stamp_change(definition.check_values(clean(b, self._bounds.entity)[0])[0]) for b in bodies]
+
+    def _checked_changes(self, definition: StoreDefinition, body: Entity, own_id: str | None) -> Entity:
+        cleaned, violations = clean(body, self._bounds.entity, own_id)
+        fields, more = definition.check_changes(cleaned)
+        raise_violations(violations + more)
+        return fields
+
+    async def _update(self, principal: Principal, definition: StoreDefinition, write: Update) -> tuple[bytes, int]:
+        [written] = await self._engine.commit([write], principal.user_id)
+        return self._text(definition, written), written.rev
+
+    async def _count(self, principal: Principal, write: Write) -> int:
+        [written] = await self._engine.commit([write], principal.user_id)
+        return written.count
+
+    async def _replace_around_hidden(
+        self,
+        principal: Principal,
+        definition: StoreDefinition,
+        id: str,
+        where: Filter,
+        fields: Entity,
+        revs: frozenset[int] | None,
+    ) -> tuple[bytes, int]:
+        async def attempt(before: Entity) -> tuple[bytes, int]:
+            kept = {n: before[n] for n in definition.hidden if n in before}
+            seen = frozenset({before["_rev"]})
+            return await self._update(
+                principal, definition, Update(definition.name, id, stamp_change(kept | fields), where, seen, True)
+            )
+
+        return await self._on_current(definition.name, id, where, revs, attempt)
+
+    async def _on_current(
+        self,
+        store: str,
+        id: str,
+        where: Filter,
+        revs: frozenset[int] | None,
+        attempt: Callable[[Entity], Awaitable[T]],
+    ) -> T:
+        """Do `attempt` on the entity as it is now, again when somebody else was faster."""
+        for last in range(RETRIES, -1, -1):
+            found = await self._engine.entities(store, Query(And((Equal(("_id",), id), where)), limit=1))
+            if not found:
+                raise NotFound(f"no {store}/{id}")
+            if revs is not None and found[0]["_rev"] not in revs:
+                raise StaleRevision(found[0]["_rev"])
+            try:
+                return await attempt(found[0])
+            except StaleRevision:
+                if not last:
+                    raise
+        raise AssertionError("unreachable")
+
+    # Administrative stores: what their rules say depends on the entity as it is.
+
+    async def _create_administrative(
+        self,
+        principal: Principal,
+        definition: StoreDefinition,
+        bodies: Sequence[Entity],
+        entities: list[Entity],
+        key: IdempotencyKey | None,
+    ) -> list[tuple[bytes, int]]:
+        store, rules = definition.name, self._rules[definition.name]
+        if store == "tokens" and key is not None:
+            raise BadRequest("Idempotency-Key", "A token's secret is not kept, so its answer cannot be repeated.")
+        prepared = [await rules.create(principal, b, e) for b, e in zip(bodies, entities, strict=True)]
+        writes: list[Write] = [Insert(store, p.fields) for p in prepared]
+        written = await self._engine.commit(writes, principal.user_id, key)
+        for p in prepared:
+            await rules.created(p.fields)
+        return [(revealed(self._text(definition, w), p), w.rev) for w, p in zip(written, prepared, strict=True)]
+
+    async def _change_administrative(
+        self,
+        principal: Principal,
+        definition: StoreDefinition,
+        id: str,
+        where: Filter,
+        body: Entity,
+        fields: Entity,
+        revs: frozenset[int] | None,
+    ) -> tuple[bytes, int]:
+        store, rules = definition.name, self._rules[definition.name]
+
+        async def attempt(before: Entity) -> tuple[bytes, int]:
+            prepared = await rules.change(principal, before, body, stamp_change(fields))
+            write = Update(store, id, prepared.fields, where, frozenset({before["_rev"]}))
+            written = await self._engine.commit([write, *prepared.also], principal.user_id)
+            return self._text(definition, written[0]), written[0].rev
+
+        answer = await self._on_current(store, id, where, revs, attempt)
+        await self._changed(store, id)
+        return answer
+
+    async def _delete_administrative(
+        self, principal: Principal, definition: StoreDefinition, id: str, where: Filter, revs: frozenset[int] | None
+    ) -> tuple[bytes, int]:
+        store, rules = definition.name, self._rules[definition.name]
+
+        async def attempt(before: Entity) -> tuple[Entity, Written]:
+            also = await rules.delete(principal, before)
+            delete = Delete(store, id, where, frozenset({before["_rev"]}))
+            return before, (await self._engine.commit([delete, *also], principal.user_id))[0]
+
+        before, written = await self._on_current(store, id, where, revs, attempt)
+        await rules.deleted(before)
+        await self._changed(store, id)
+        return self._text(definition, written), written.rev
+
+    async def _changed(self, store: str, id: str) -> None:
+        """Before the answer goes out, not when the feed comes round: the next request must find it in force."""
+        self._resolver.forget_entity(store, id)
+        if store == "stores":
+            await self._registry.refresh()
+
+    async def _known_users(self, users: object) -> list[str]:
+        if not isinstance(users, list) or len(users) > self._bounds.items:
+            raise refuse("access", "Must be a list of user ids.")
+        for user in users:
+            if not is_id(user) or await find_one(self._engine, "users", user) is None:
+                raise refuse("access", f"There is no user {user!r}.")
+        return list(dict.fromkeys(users))
+
+    @staticmethod
+    def _not_administrative(definition: StoreDefinition) -> None:
+        if definition.administrative:
+            raise InvalidQuery("store", f"{definition.name} is administrative: change its entities one by one")
+
+    def _texts(self, definition: StoreDefinition, written: list[Written]) -> list[tuple[bytes, int]]:
+        return [(self._text(definition, w), w.rev) for w in written]
+
+    @staticmethod
+    def _text(definition: StoreDefinition, written: Written) -> bytes:
+        if not definition.hidden:
+            return written.entity
+        project = compile_projection(Projection(hidden=definition.hidden))
+        return orjson.dumps(project(orjson.loads(written.entity)))
+
+
+ASSIGNED = frozenset({"user", "prefix", "digest", "last_used"})
+"""Fields of administrative stores that the hub fills in: a replacement leaves them."""
+
+
+def shown(definition: StoreDefinition, projection: Projection) -> Projection:
+    """The projection without what the store hides."""
+    return replace(projection, hidden=definition.hidden) if definition.hidden else projection
+
+
+def checked_id(id: str) -> str:
+    """A malformed id is the id of nothing: NotFound."""
+    if not is_id(id):
+        raise NotFound(f"{id!r} is not an id")
+    return id
+
+
+def raise_violations(violations: Sequence[Violation]) -> None:
+    if violations:
+        raise InvalidEntity(violations[:MOST_VIOLATIONS])
+
+
+def revealed(text: bytes, prepared: Prepared) -> bytes:
+    """The entity with what only the one who made it is told, once."""
+    return orjson.dumps(orjson.loads(text) | prepared.reveal) if prepared.reveal else text

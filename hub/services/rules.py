@@ -1,0 +1,325 @@
+"""What holds for administrative stores beyond their schema: `Rules` is the plain case, each store adds its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from auth.errors import Forbidden
+from auth.groups import chain_of, find_one, subtree_of
+from auth.principal import Principal
+from auth.scopes import BadScope, parse_scope
+from auth.secrets import PREFIX_LENGTH, Passwords, digest, new_credential
+from auth.standard import ADMIN_ROLE
+from hub.services.registry import RESERVED, StoreRegistry
+from hub.services.times import parse_time
+from stores.errors import Conflict, DuplicateValue, InvalidEntity, Violation
+from stores.protocol import DeleteMany, Engine, UpdateMany, Write
+from stores.query import And, Equal, Not, Query
+from stores.records import Entity, is_id, now_ms
+from stores.schema import parse_definition
+
+UNBOUNDED = 2**31 - 1
+"""For changes that must reach every entity concerned, however many."""
+
+
+@dataclass(slots=True)
+class Prepared:
+    """What to write, what to write with it, and what to add to the answer (and nowhere else)."""
+
+    fields: Entity
+    also: list[Write] = field(default_factory=list)
+    reveal: Entity = field(default_factory=dict)
+
+
+def refuse(place: str, text: str) -> InvalidEntity:
+    return InvalidEntity([Violation(place, "invalid", text)])
+
+
+class Rules:
+    """Hooks around the writes of one store; `body` is what the caller sent, `fields` what came out of its checks."""
+
+    def __init__(self, engine: Engine, registry: StoreRegistry) -> None:
+        self.engine = engine
+        self.registry = registry
+
+    async def create(self, principal: Principal, body: Entity, entity: Entity) -> Prepared:
+        return Prepared(entity)
+
+    async def change(self, principal: Principal, before: Entity, body: Entity, fields: Entity) -> Prepared:
+        return Prepared(fields)
+
+    async def delete(self, principal: Principal, before: Entity) -> list[Write]:
+        return []
+
+    async def created(self, entity: Entity) -> None:
+        """After the commit."""
+
+    async def deleted(self, entity: Entity) -> None:
+        """After the commit."""
+
+
+class UserRules(Rules):
+    """Passwords are hashed; only administrators give roles and groups; one administrator always remains."""
+
+    def __init__(self, engine: Engine, registry: StoreRegistry, passwords: Passwords, password_length: int) -> None:
+        super().__init__(engine, registry)
+        self.passwords = passwords
+        self.password_length = password_length
+
+    async def create(self, principal: Principal, body: Entity, entity: Entity) -> Prepared:
+        group = await self._group(body.get("group"))
+        made = entity | group | {"access": [entity["_id"]]}
+        return Prepared(await self._checked(made))
+
+    async def change(self, principal: Principal, before: Entity, body: Entity, fields: Entity) -> Prepared:
+        if not principal.admin:
+            foreign = fields.keys() - {"name", "email", "password", "_at"} or body.keys() & {"group"}
+            if any(fields.get(n, body.get(n)) != before.get(n) for n in foreign):
+                raise Forbidden("users change their own name, email and password only")
+            fields = {n: v for n, v in fields.items() if n not in foreign}
+        elif "group" in body:
+            fields = fields | await self._group(body["group"])
+        checked = await self._checked(fields)
+        if "roles" in checked or checked.get("disabled"):
+            await self._keep_an_admin(before, before | checked)
+        return Prepared(checked, self._signed_out(principal, before, checked))
+
+    async def delete(self, principal: Principal, before: Entity) -> list[Write]:
+        await self._keep_an_admin(before, {})
+        mine = Equal(("user",), before["_id"])
+        return [DeleteMany("sessions", mine, UNBOUNDED), DeleteMany("tokens", mine, UNBOUNDED)]
+
+    def _signed_out(self, principal: Principal, before: Entity, fields: Entity) -> list[Write]:
+        """A new password, or none any more, ends every session but the one it was given in."""
+        if "password" not in fields and not fields.get("disabled"):
+            return []
+        others = And((Equal(("user",), before["_id"]), Not(Equal(("_id",), principal.credential_id))))
+        return [DeleteMany("sessions", others if principal.credential_id else others.parts[0], UNBOUNDED)]
+
+    async def _checked(self, fields: Entity) -> Entity:
+        checked = dict(fields)
+        if "password" in fields:
+            checked["password"] = await self._hashed(fields["password"])
+        if "roles" in fields:
+            checked["roles"] = await self._roles(fields["roles"])
+        return checked
+
+    async def _hashed(self, password: str | None) -> str | None:
+        if password is None:
+            return None
+        if len(password) < self.password_length:
+            raise refuse("password", f"Must be at least {self.password_length} characters long.")
+        return await self.passwords.hash(password)
+
+    async def _roles(self, roles: Any) -> list[str] | None:
+        if roles is None:
+            return None
+        if not isinstance(roles, list) or len(roles) > 100:
+            raise refuse("roles", "Must be a list of at most 100 role ids.")
+        for role in roles:
+            if not is_id(role) or await find_one(self.engine, "roles", role) is None:
+                raise refuse("roles", f"There is no role {role!r}.")
+        return list(dict.fromkeys(roles))
+
+    async def _group(self, group: Any) -> Entity:
+        if group is not None and (not is_id(group) or await find_one(self.engine, "groups", group) is None):
+            raise refuse("group", f"There is no group {group!r}.")
+        return {"group": group, "branch": list(await chain_of(self.engine, group))}
+
+    async def _keep_an_admin(self, before: Entity, after: Entity) -> None:
+        roles = await self.engine.entities("roles", Query(Equal(("name",), ADMIN_ROLE), limit=1))
+        role = roles[0]["_id"] if roles else None
+        if role not in (before.get("roles") or []) or before.get("disabled"):
+            return
+        if role in (after.get("roles") or []) and not after.get("disabled"):
+            return
+        others = And((Equal(("roles",), role), Not(Equal(("_id",), before["_id"])), Not(Equal(("disabled",), True))))
+        if not await self.engine.entities("users", Query(others, limit=1)):
+            raise Conflict("This is the last administrator.")
+
+
+class GroupRules(Rules):
+    """The groups form a tree; moving one re-stamps the `branch` of everything in and below it."""
+
+    async def create(self, principal: Principal, body: Entity, entity: Entity) -> Prepared:
+        await self._check_parent(entity.get("parent"), None)
+        return Prepared(entity)
+
+    async def change(self, principal: Principal, before: Entity, body: Entity, fields: Entity) -> Prepared:
+        if fields.get("parent", before.get("parent")) == before.get("parent"):
+            return Prepared(fields)
+        parent = fields["parent"]
+        subtree = await subtree_of(self.engine, before["_id"])
+        await self._check_parent(parent, subtree)
+        above = await chain_of(self.engine, parent)
+        return Prepared(fields, await self._restamped(before["_id"], subtree, above))
+
+    async def delete(self, principal: Principal, before: Entity) -> list[Write]:
+        for store, path, what in (("groups", "parent", "groups below it"), ("users", "group", "users in it")):
+            if await self.engine.entities(store, Query(Equal((path,), before["_id"]), limit=1)):
+                raise Conflict(f"There are {what}.")
+        return []
+
+    async def _check_parent(self, parent: Any, subtree: list[str] | None) -> None:
+        if parent is None:
+            return
+        if not is_id(parent) or await find_one(self.engine, "groups", parent) is None:
+            raise refuse("parent", f"There is no group {parent!r}.")
+        if subtree and parent in subtree:
+            raise refuse("parent", "A group cannot be below itself.")
+
+    async def _restamped(self, moved: str, subtree: list[str], above: tuple[str, ...]) -> list[Write]:
+        writes: list[Write] = []
+        for group in subtree:
+            inside = await chain_of(self.engine, group)
+            branch = [*inside[: inside.index(moved) + 1], *above]
+            writes += [
+                UpdateMany(d.name, Equal(("group",), group), {"branch": branch, "_at": now_ms()}, UNBOUNDED)
+                for d in self.registry.all()
+            ]
+        return writes
+
+
+class RoleRules(Rules):
+    async def create(self, principal: Principal, body: Entity, entity: Entity) -> Prepared:
+        return Prepared(entity | {"scopes": checked_scopes(entity["scopes"])})
+
+    async def change(self, principal: Principal, before: Entity, body: Entity, fields: Entity) -> Prepared:
+        self._not_the_admin_role(before)
+        return Prepared(fields | {"scopes": checked_scopes(fields["scopes"])} if "scopes" in fields else fields)
+
+    async def delete(self, principal: Principal, before: Entity) -> list[Write]:
+        self._not_the_admin_role(before)
+        if await self.engine.entities("users", Query(Equal(("roles",), before["_id"]), limit=1)):
+            raise Conflict("There are users with this role.")
+        return []
+
+    @staticmethod
+    def _not_the_admin_role(role: Entity) -> None:
+        if role["name"] == ADMIN_ROLE:
+            raise Conflict("The role admin cannot be changed.")
+
+
+class TokenRules(Rules):
+    """The secret is shown once, in the answer that makes the token; only its SHA-256 is kept."""
+
+    async def create(self, principal: Principal, body: Entity, entity: Entity) -> Prepared:
+        user = await self._holder(principal, entity.get("user"))
+        secret = new_credential()
+        made = entity | {
+            "user": user["_id"],
+            "owner": user["_id"],
+            "group": user.get("group"),
+            "branch": list(await chain_of(self.engine, user.get("group"))),
+            "scopes": checked_scopes(entity.get("scopes")),
+            "expires": checked_expiry(entity.get("expires")),
+            "prefix": secret[:PREFIX_LENGTH],
+            "digest": digest(secret),
+            "last_used": None,
+        }
+        return Prepared(made, reveal={"token": secret})
+
+    async def change(self, principal: Principal, before: Entity, body: Entity, fields: Entity) -> Prepared:
+        fixed = fields.keys() - {"name", "scopes", "expires", "_at"}
+        for name in fixed:
+            if name == "digest" or fields[name] != before.get(name):
+                raise refuse(name, "Only name, scopes and expires of a token can be changed.")
+        fields = {n: v for n, v in fields.items() if n not in fixed}
+        if "scopes" in fields:
+            fields = fields | {"scopes": checked_scopes(fields["scopes"])}
+        return Prepared(fields | {"expires": checked_expiry(fields["expires"])} if "expires" in fields else fields)
+
+    async def _holder(self, principal: Principal, user: Any) -> Entity:
+        if user is not None and user != principal.user_id and not principal.admin:
+            raise Forbidden("only administrators issue tokens for others")
+        holder = (
+            await find_one(self.engine, "users", user or principal.user_id)
+            if is_id(user or principal.user_id)
+            else None
+        )
+        if holder is None:
+            raise refuse("user", f"There is no user {user!r}.")
+        return holder
+
+
+class SessionRules(Rules):
+    """Sessions begin with `POST /api/v1/auth` and can only be ended."""
+
+    async def create(self, principal: Principal, body: Entity, entity: Entity) -> Prepared:
+        raise Forbidden("a session begins with a login")
+
+    async def change(self, principal: Principal, before: Entity, body: Entity, fields: Entity) -> Prepared:
+        raise Forbidden("a session cannot be changed")
+
+
+class DefinitionRules(Rules):
+    """A definition and the storage of its store come, change and go together."""
+
+    async def create(self, principal: Principal, body: Entity, entity: Entity) -> Prepared:
+        definition = parse_definition(entity)
+        if definition.name in RESERVED:
+            raise refuse("name", "This name is reserved.")
+        if any(d.name == definition.name for d in self.registry.all()):
+            raise DuplicateValue("name")
+        return Prepared(entity)
+
+    async def created(self, entity: Entity) -> None:
+        await self.engine.define(parse_definition(entity))
+        await self.registry.refresh()
+
+    async def change(self, principal: Principal, before: Entity, body: Entity, fields: Entity) -> Prepared:
+        definition = parse_definition(before | fields)
+        if definition.name != before["name"]:
+            raise refuse("name", "A store cannot be renamed.")
+        # Before the definition is stored: existing entities may stand against a new unique field.
+        await self.engine.define(definition)
+        return Prepared(fields)
+
+    async def delete(self, principal: Principal, before: Entity) -> list[Write]:
+        await self.engine.drop(before["name"])
+        return []
+
+    async def deleted(self, entity: Entity) -> None:
+        await self.registry.refresh()
+
+
+def checked_scopes(scopes: Any) -> list[str] | None:
+    """Scopes as sent, each one valid; None stands for no narrowing."""
+    if scopes is None:
+        return None
+    if not isinstance(scopes, list) or len(scopes) > 1_000 or not all(isinstance(s, str) for s in scopes):
+        raise refuse("scopes", "Must be a list of scopes, such as 'GET /units/*'.")
+    for scope in scopes:
+        try:
+            parse_scope(scope)
+        except BadScope as error:
+            raise refuse("scopes", str(error)) from None
+    return scopes
+
+
+def checked_expiry(expires: Any) -> int | None:
+    """Unix ms of a time to come, given so or as ISO 8601 (no zone: UTC); None for never."""
+    if expires is None:
+        return None
+    try:
+        at = parse_time(expires)
+    except (ValueError, OverflowError):
+        raise refuse("expires", "Must be Unix milliseconds or an ISO 8601 time.") from None
+    if at <= now_ms():
+        raise refuse("expires", "Must be a time to come.")
+    return at
+
+
+def standard_rules(
+    engine: Engine, registry: StoreRegistry, passwords: Passwords, password_length: int
+) -> dict[str, Rules]:
+    """The rules of each standard store by its name."""
+    return {
+        "users": UserRules(engine, registry, passwords, password_length),
+        "groups": GroupRules(engine, registry),
+        "roles": RoleRules(engine, registry),
+        "tokens": TokenRules(engine, registry),
+        "sessions": SessionRules(engine, registry),
+        "stores": DefinitionRules(engine, registry),
+    }

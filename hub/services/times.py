@@ -1,0 +1,23 @@
+"""Points in time as callers write them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+LATEST = 2**53
+
+
+def parse_time(value: Any) -> int:
+    """Unix ms from Unix ms (a number or its digits) or ISO 8601 text, where no zone means UTC. ValueError otherwise."""
+    if isinstance(value, str) and value.isascii() and value.isdigit():
+        value = int(value[:20])
+    if isinstance(value, int) and not isinstance(value, bool):
+        if not 0 <= value < LATEST:
+            raise ValueError("out of range")
+        return value
+    if not isinstance(value, str):
+        raise ValueError("not a time")
+    moment = datetime.fromisoformat(value)
+    moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
+    return round(moment.timestamp() * 1000)

@@ -1,0 +1,62 @@
+"""What a change means to somebody who sees part of a store through a filter and a projection.
+
+Delta sync over REST and live events both take it from here: there is no second idea of who sees what.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from stores.matcher import Predicate, compile_filter
+from stores.projection import compile_projection
+from stores.query import Filter, Projection
+from stores.records import Change, Entity, same
+
+ViewOperation = Literal["insert", "update", "remove"]
+
+
+@dataclass(frozen=True, slots=True)
+class ViewChange:
+    """`op` is relative to the view: an entity that enters it is inserted, one that leaves it removed, whatever
+    happened in the store. `entity` is as shown; None when removed, so that nothing but the id gets out. `changed`
+    names the shown top-level fields whose value differs, for an update."""
+
+    op: ViewOperation
+    change: Change
+    entity: Entity | None
+    changed: tuple[str, ...] = ()
+
+    @property
+    def rev(self) -> int | None:
+        return None if self.entity is None or self.change.after is None else self.change.after.get("_rev")
+
+
+class View:
+    """One store as seen through `where` (visibility and filter) and `projection`."""
+
+    def __init__(self, store: str, where: Filter, projection: Projection) -> None:
+        self.store = store
+        self._sees: Predicate = compile_filter(where)
+        self._show = compile_projection(projection)
+
+    def of(self, change: Change) -> ViewChange | None:
+        """The change as this view has it; None when it shows nothing of it."""
+        if change.store != self.store:
+            return None
+        was = change.before is not None and self._sees(change.before)
+        is_ = change.after is not None and self._sees(change.after)
+        if not is_:
+            return ViewChange("remove", change, None) if was else None
+        assert change.after is not None
+        entity = self._show(change.after)
+        if not was:
+            return ViewChange("insert", change, entity)
+        assert change.before is not None
+        changed = _changed(self._show(change.before), entity)
+        return ViewChange("update", change, entity, changed) if changed else None
+
+
+def _changed(before: Entity, after: Entity) -> tuple[str, ...]:
+    names = dict.fromkeys([*before, *after])
+    return tuple(n for n in names if n not in before or n not in after or not same(before[n], after[n]))

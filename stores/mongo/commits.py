@@ -1,0 +1,175 @@
+"""Commits: all writes or none, once per idempotency key, and taken up again when transactions collide."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time as clock
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final, TypeVar
+from weakref import WeakValueDictionary
+
+import orjson
+from pymongo.errors import PyMongoError, ServerSelectionTimeoutError
+from pymongo.read_concern import ReadConcern
+from pymongo.write_concern import WriteConcern
+
+from stores.errors import KeyReused
+from stores.mongo.codec import Document
+from stores.mongo.connection import Connection, Session
+from stores.mongo.errors import duplicates_at, store_errors
+from stores.mongo.structure import KEYS
+from stores.mongo.writes import Writer, value_at
+from stores.protocol import IdempotencyKey, Insert, Update, Upsert, Write, Written
+from stores.records import now_ms
+
+T = TypeVar("T")
+
+_GIVE_UP_SECONDS: Final = 15.0
+_LONGEST_PAUSE: Final = 0.2
+_PART_BYTES: Final = 8 * 1024 * 1024  # half of what a document may hold
+
+
+class Committer:
+    """Does the writing half of `stores.protocol.Engine`."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        # Requests with the same key wait for each other here rather than collide in the database.
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    async def commit(self, writes: Sequence[Write], by: str | None, key: IdempotencyKey | None) -> list[Written]:
+        with store_errors():
+            if key is not None:
+                lock = self._locks.setdefault(key.key, asyncio.Lock())
+                async with lock:
+                    return await self._in_transaction(lambda session: self._write_once(writes, by, key, session))
+            if len(writes) == 1 and isinstance(writes[0], Insert | Update | Upsert):
+                return [await Writer(self._connection, by).write(writes[0])]
+            if not writes:
+                return []
+            return await self._in_transaction(lambda session: self._write(writes, by, session))
+
+    async def sweep(self, now: int) -> None:
+        """Remove the idempotency keys that have expired at `now`."""
+        with store_errors():
+            await self._connection.collection(KEYS).delete_many({"expires": {"$lte": _date(now)}})
+
+    async def _write(self, writes: Sequence[Write], by: str | None, session: Session) -> list[Written]:
+        writer = Writer(self._connection, by, session)
+        written: list[Written] = []
+        for run in _runs(writes):
+            with duplicates_at(len(written)):
+                written += await _write_run(writer, run)
+        return written
+
+    async def _in_transaction(self, work: Callable[[Session], Awaitable[T]]) -> T:
+        """The result of `work`, committed. It is done again when it collides with another transaction."""
+        give_up = clock.monotonic() + _GIVE_UP_SECONDS
+        pause = 0.002
+        async with self._connection.client.start_session() as session:
+            while True:
+                try:
+                    async with await session.start_transaction(
+                        ReadConcern("snapshot"), WriteConcern("majority", j=True)
+                    ):
+                        result = await work(session)
+                        await _commit(session, give_up)
+                    return result
+                except PyMongoError as error:
+                    if not _is_collision(error) or clock.monotonic() > give_up:
+                        raise
+                await asyncio.sleep(random.uniform(0, pause))
+                pause = min(2 * pause, _LONGEST_PAUSE)
+
+    async def _write_once(
+        self, writes: Sequence[Write], by: str | None, key: IdempotencyKey, session: Session
+    ) -> list[Written]:
+        keys = self._connection.collection(KEYS)
+        known = await keys.find_one({"_id": key.key}, session=session)
+        if known is not None:
+            if known["expires"] > _date(now_ms()):
+                return await self._outcome(known, key, session)
+            await keys.delete_many({"_id": {"$in": _part_ids(key.key, known["parts"])}}, session=session)
+        written = await self._write(writes, by, session)
+        await keys.insert_many(_parts(key, written), session=session)
+        return written
+
+    async def _outcome(self, known: Document, key: IdempotencyKey, session: Session) -> list[Written]:
+        """What the first commit with this key answered. Raises KeyReused when that was another request."""
+        if known["fingerprint"] != key.fingerprint:
+            raise KeyReused(f"the idempotency key {key.key!r} was used for another request")
+        text: bytes = known["results"]
+        for id in _part_ids(key.key, known["parts"])[1:]:
+            part = await self._connection.collection(KEYS).find_one({"_id": id}, session=session)
+            text += (part or {})["results"]
+        return [Written(entity.encode(), rev, count) for entity, rev, count in orjson.loads(text)]
+
+
+async def _commit(session: Session, give_up: float) -> None:
+    """Commit, and ask again while it is unknown whether that has happened: a commit is not done twice."""
+    while True:
+        try:
+            return await session.commit_transaction()
+        except PyMongoError as error:
+            if not error.has_error_label("UnknownTransactionCommitResult") or clock.monotonic() > give_up:
+                raise
+
+
+def _is_collision(error: PyMongoError) -> bool:
+    """Whether the transaction may succeed at once when done again; without a primary it will not."""
+    return error.has_error_label("TransientTransactionError") and not isinstance(error, ServerSelectionTimeoutError)
+
+
+async def _write_run(writer: Writer, run: Sequence[Write]) -> list[Written]:
+    inserts = [write for write in run if isinstance(write, Insert)]
+    upserts = [write for write in run if isinstance(write, Upsert)]
+    if len(inserts) > 1:
+        return await writer.insert_all(inserts)
+    if len(upserts) > 1:
+        return await writer.upsert_all(upserts)
+    return [await writer.write(run[0])]
+
+
+def _runs(writes: Sequence[Write]) -> list[list[Write]]:
+    """The writes in order, those together that can be done together."""
+    runs: list[list[Write]] = []
+    values: set[Any] = set()
+    for write in writes:
+        value = value_at(write.entity, write.key) if isinstance(write, Upsert) else None
+        joins = runs and _alike(runs[-1][0], write) and (value is None or value not in values)
+        if joins:
+            runs[-1].append(write)
+        else:
+            runs.append([write])
+            values = set()
+        values.add(value)
+    return runs
+
+
+def _alike(a: Write, b: Write) -> bool:
+    if isinstance(a, Insert) and isinstance(b, Insert):
+        return a.store == b.store
+    if isinstance(a, Upsert) and isinstance(b, Upsert):
+        return (a.store, a.key, a.where) == (b.store, b.key, b.where)
+    return False
+
+
+def _parts(key: IdempotencyKey, written: Sequence[Written]) -> list[Document]:
+    """The outcome of a commit as documents, of which the first stands for the key."""
+    text = orjson.dumps([(w.entity.decode(), w.rev, w.count) for w in written])
+    pieces = [text[start : start + _PART_BYTES] for start in range(0, len(text), _PART_BYTES)]
+    expires = _date(key.expires)
+    ids = _part_ids(key.key, len(pieces))
+    documents = [{"_id": id, "expires": expires, "results": piece} for id, piece in zip(ids, pieces, strict=True)]
+    documents[0] |= {"fingerprint": key.fingerprint, "parts": len(pieces)}
+    return documents
+
+
+def _part_ids(key: str, parts: int) -> list[Any]:
+    return [key, *({"key": key, "part": part} for part in range(1, parts))]
+
+
+def _date(milliseconds: int) -> datetime:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)

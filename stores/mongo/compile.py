@@ -1,0 +1,129 @@
+"""A filter tree as a MongoDB match expression, sorts and projections as their documents."""
+
+from __future__ import annotations
+
+import re
+import struct
+from typing import Any, Final
+
+import bson
+from bson.raw_bson import RawBSONDocument
+
+from stores import query
+from stores.errors import InvalidQuery
+from stores.folding import pattern
+from stores.mongo.codec import BY, to_id
+from stores.query import Filter, Leaf, Projection, Sort
+
+Match = dict[str, Any]
+Path = tuple[str, ...]
+
+NO_MATCH: Final[Match] = {"_id": {"$in": []}}
+_LONGEST_ARRAY = 2**31 - 1
+
+
+def compile_filter(node: Filter) -> Match:
+    """The match expression of a tree. Raises InvalidQuery for a path into what is the engine's own."""
+    return _compile(node, top=True)
+
+
+def conjunction(*parts: Match) -> Match:
+    """All of `parts`; those that hold for everything left out."""
+    needed = [part for part in parts if part]
+    return needed[0] if len(needed) == 1 else {"$and": needed} if needed else {}
+
+
+def _compile(node: Filter, *, top: bool) -> Match:
+    """`top`: paths start in the entity, where `_id` is an ObjectId, rather than in an element of an array."""
+    if isinstance(node, query.And):
+        return conjunction(*[_compile(part, top=top) for part in node.parts])
+    if isinstance(node, query.Or):
+        return {"$or": [_compile(part, top=top) for part in node.parts]} if node.parts else NO_MATCH
+    if isinstance(node, query.Not):
+        return _negation(node.part, top)
+    if isinstance(node, Leaf):
+        return {field_name(node.path, top=top): _condition(node, is_id=top and node.path == ("_id",))}
+    raise TypeError(f"not a filter: {node!r}")
+
+
+def _negation(part: Filter, top: bool) -> Match:
+    if isinstance(part, query.Or):
+        return {"$nor": [_compile(p, top=top) for p in part.parts]} if part.parts else {}
+    if isinstance(part, query.Equal | query.In):
+        # The planner knows how to search an index for $ne and $nin, but not for $nor.
+        [(name, condition)] = _compile(part, top=top).items()
+        operand = next(iter(condition.values()))
+        return {name: {"$ne" if isinstance(part, query.Equal) else "$nin": operand}}
+    return {"$nor": [_compile(part, top=top)]}
+
+
+def field_name(path: Path, *, top: bool = True) -> str:
+    """A path in MongoDB's dotted notation."""
+    if top and path[0] == BY:
+        raise InvalidQuery(BY, f"{BY} is not a field of an entity")
+    return ".".join(path)
+
+
+def _condition(node: Leaf, is_id: bool) -> Match:
+    """The operators of a leaf, to stand behind its path or inside an `$elemMatch`."""
+    match node:
+        case query.Equal(value=value):
+            return {"$eq": to_id(value) if is_id else value}
+        case query.In(values=values):
+            return {"$in": [to_id(v) for v in values] if is_id else list(values)}
+        case query.Compare(op=op, value=value):
+            return {f"${op}": to_id(value) if is_id else value}
+        case query.Exists():
+            return {"$exists": True}
+        case query.Size(size=size):
+            return {"$size": size} if size <= _LONGEST_ARRAY else {"$in": []}
+        case query.Contains(text=text):
+            return {"$regex": re.escape(text)}
+        case query.ContainsFolded(text=text):
+            return {"$regex": pattern(text)}
+        case query.StartsWith(text=text):
+            return {"$regex": "^" + re.escape(text)}
+        case query.ElemMatch(condition=condition, on_value=True):
+            return {"$elemMatch": _on_element(condition)}
+        case query.ElemMatch(condition=condition):
+            return {"$elemMatch": _compile(condition, top=False)}
+    raise TypeError(f"not a leaf: {node!r}")
+
+
+def _on_element(node: Filter) -> Any:
+    """A condition on an element itself, as operators side by side: MongoDB has no `$and` or `$or` there."""
+    if isinstance(node, query.And):
+        return _side_by_side([_on_element(part) for part in node.parts]) if node.parts else {"$nin": []}
+    if isinstance(node, query.Or):
+        refused = [{"$not": _on_element(part)} for part in node.parts]
+        return {"$not": _side_by_side(refused)} if refused else {"$in": []}
+    if isinstance(node, query.Not):
+        return {"$not": _on_element(node.part)}
+    if isinstance(node, Leaf):
+        return _condition(node, is_id=False)
+    raise TypeError(f"not a filter: {node!r}")
+
+
+def _side_by_side(conditions: list[Any]) -> Any:
+    """One document with all the operators. It may name one twice, which no dict can, so it is made as BSON."""
+    body = b"".join(bson.encode(condition)[4:-1] for condition in conditions)
+    return RawBSONDocument(struct.pack("<i", len(body) + 5) + body + b"\0")
+
+
+def compile_sort(sort: tuple[Sort, ...]) -> dict[str, int]:
+    return {field_name(s.path): -1 if s.descending else 1 for s in sort}
+
+
+def compile_projection(projection: Projection, needed: tuple[Path, ...]) -> dict[str, int]:
+    """What the database need not send: the hidden top-level fields, or all but the top-level ones that are shown or
+    `needed` otherwise. The rest of the projection is `stores.projection`'s."""
+    tops = {path[0] for path in needed}
+    if projection.only is None:
+        return {name: 0 for name in (BY, *sorted(projection.hidden - tops)) if _is_plain(name)}
+    shown = {path[0] for path in projection.only} - projection.hidden
+    return {name: 1 for name in sorted(shown | tops | {"_id"}) if name != BY and _is_plain(name)}
+
+
+def _is_plain(name: str) -> bool:
+    """Whether a projection can name it: hidden names come from definitions, which promise nothing."""
+    return bool(name) and not name.startswith("$") and "." not in name

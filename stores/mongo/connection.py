@@ -1,0 +1,169 @@
+"""The connection to one database: opened with checks that say what to do, shared by everything in this engine."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import parse_qsl, urlsplit
+
+import pymongo
+from bson import Timestamp
+from pymongo import AsyncMongoClient
+from pymongo.asynchronous.client_session import AsyncClientSession
+from pymongo.asynchronous.collection import AsyncCollection
+from pymongo.asynchronous.database import AsyncDatabase
+from pymongo.errors import (
+    ConfigurationError,
+    InvalidURI,
+    OperationFailure,
+    PyMongoError,
+    ServerSelectionTimeoutError,
+)
+from pymongo.server_type import SERVER_TYPE
+
+from stores.errors import CannotOpen, Unavailable
+from stores.mongo.codec import CODEC, Document
+from stores.mongo.errors import SNAPSHOT_UNAVAILABLE
+
+Session = AsyncClientSession
+
+META: Final = "_meta"
+OLDEST: Final = (6, 0)
+
+_SETTINGS: Final[Mapping[str, Any]] = {
+    "w": "majority",
+    "journal": True,
+    "retryWrites": True,
+    "retryReads": True,
+    "readPreference": "primary",
+    "appname": "hub",
+}
+_TIMEOUTS: Final[Mapping[str, Any]] = {
+    "serverSelectionTimeoutMS": 5_000,
+    "connectTimeoutMS": 5_000,
+    "heartbeatFrequencyMS": 5_000,
+    "socketTimeoutMS": 20_000,
+    "waitQueueTimeoutMS": 10_000,
+}
+_NOT_A_URL = (
+    "The database URL is not a MongoDB URL. It looks like mongodb://user:password@host:27017/hub?replicaSet=name, "
+    "with special characters in user and password percent-encoded."
+)
+_STANDALONE = (
+    "MongoDB at {hosts} is not a replica set, without which there are no transactions and no change feed. "
+    "One member is enough: start mongod with --replSet hub, then run rs.initiate() once in mongosh."
+)
+_NOT_INITIATED = "The replica set at {hosts} has not been initiated: run rs.initiate() once in mongosh."
+_UNREACHABLE = (
+    "No primary of MongoDB answered at {hosts} within {seconds:g} s. Check that mongod runs there, that this machine "
+    "can reach it, and that replicaSet in the URL, if given, is the set's name."
+)
+_REFUSED = "MongoDB at {hosts} refused the user or password of the database URL."
+_TOO_OLD = "MongoDB at {hosts} is version {version}; the hub needs 6.0 or newer."
+_SEVERAL_ROUTERS = (
+    "The database URL names several mongos routers. Name one: a change feed stays with the router that opened it."
+)
+
+
+class Connection:
+    """A client, its database and that database's epoch; usable between `open` and `close`."""
+
+    client: AsyncMongoClient[Document]
+    database: AsyncDatabase[Document]
+    epoch: str
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self.stores: set[str] = set()
+        """The stores that have been defined through this engine."""
+
+    async def open(self) -> None:
+        """Connect and check the server. Raises CannotOpen."""
+        self.client = self._make_client()
+        try:
+            self.database = self.client.get_default_database("hub").with_options(codec_options=CODEC)
+            await self._check()
+            self.epoch = await self._read_epoch()
+        except BaseException as error:
+            await self.client.close()
+            if isinstance(error, PyMongoError):
+                raise CannotOpen(self._explain(error)) from error
+            raise
+
+    async def close(self) -> None:
+        await self.client.close()
+
+    def _make_client(self) -> AsyncMongoClient[Document]:
+        try:
+            # What the URL says of timeouts counts; what the hub's promises rest on does not bend.
+            given = {name.lower() for name, _ in parse_qsl(urlsplit(self._url).query)}
+            timeouts = {name: value for name, value in _TIMEOUTS.items() if name.lower() not in given}
+            return AsyncMongoClient(self._url, **_SETTINGS, **timeouts)
+        except (InvalidURI, ConfigurationError, ValueError):
+            # The cause may quote the URL, and with it the password.
+            raise CannotOpen(_NOT_A_URL) from None
+
+    async def _check(self) -> None:
+        hello = await self.database.command("hello")
+        is_router = hello.get("msg") == "isdbgrid"
+        if not is_router and "setName" not in hello:
+            raise CannotOpen(_STANDALONE.format(hosts=self._hosts()))
+        if is_router and len(self.client.topology_description.server_descriptions()) > 1:
+            raise CannotOpen(_SEVERAL_ROUTERS)
+        version = await self.database.command("buildInfo")
+        if tuple(version["versionArray"][:2]) < OLDEST:
+            raise CannotOpen(_TOO_OLD.format(hosts=self._hosts(), version=version["version"]))
+
+    async def _read_epoch(self) -> str:
+        """What tells this database from any other, or from itself before it was dropped: made once."""
+        document = await self.database[META].find_one_and_update(
+            {"_id": "epoch"},
+            {"$setOnInsert": {"value": secrets.token_hex(4)}},
+            upsert=True,
+            return_document=pymongo.ReturnDocument.AFTER,
+        )
+        return str((document or {})["value"])
+
+    def _explain(self, error: PyMongoError) -> str:
+        if isinstance(error, ServerSelectionTimeoutError):
+            servers = self.client.topology_description.server_descriptions().values()
+            if any(server.server_type == SERVER_TYPE.RSGhost for server in servers):
+                return _NOT_INITIATED.format(hosts=self._hosts())
+            seconds = self.client.options.server_selection_timeout
+            return _UNREACHABLE.format(hosts=self._hosts(), seconds=seconds)
+        if isinstance(error, OperationFailure) and error.code in (13, 18, 8000):
+            return _REFUSED.format(hosts=self._hosts())
+        return f"MongoDB at {self._hosts()} cannot be used: {type(error).__name__}."
+
+    def _hosts(self) -> str:
+        addresses = self.client.topology_description.server_descriptions()
+        return ", ".join(f"{host}:{port}" if port else str(host) for host, port in sorted(addresses)) or "its address"
+
+    def collection(self, name: str) -> AsyncCollection[Document]:
+        return self.database[name]
+
+    async def command(self, command: Document, session: Session | None = None) -> Document:
+        """Run a raw command on the primary: half the cost of the cursor API, and replies show what cursors hide."""
+        return await self.database.command(command, session=session, codec_options=CODEC)
+
+    async def snapshot(self, command: Document, at: Timestamp | None = None) -> Document:
+        """Run a reading command on one majority-committed cluster time, the current one unless `at` is given. The
+        reply's ``cursor.atClusterTime`` names it."""
+        concern: Document = {"level": "snapshot"} if at is None else {"level": "snapshot", "atClusterTime": at}
+        for pause in (0.01, 0.05, 0.2):
+            try:
+                return await self.command({**command, "readConcern": concern})
+            except OperationFailure as error:
+                # Just after an index was made the newest snapshot may be older than it.
+                if error.code != SNAPSHOT_UNAVAILABLE:
+                    raise
+            await asyncio.sleep(pause)
+        raise Unavailable("the collection is being changed")
+
+    async def now(self) -> Timestamp:
+        """The newest majority-committed cluster time."""
+        reply = await self.snapshot({"find": META, "filter": {"_id": "epoch"}, "limit": 1, "singleBatch": True})
+        time: Timestamp = reply["cursor"]["atClusterTime"]
+        return time

@@ -1,0 +1,81 @@
+"""`stores.protocol.Engine` on a MongoDB replica set: the parts of this package put together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pymongo
+
+from stores.mongo import structure
+from stores.mongo.commits import Committer
+from stores.mongo.connection import Connection
+from stores.mongo.errors import store_errors
+from stores.mongo.feed import MongoFeed
+from stores.mongo.history import HistoryKeeper
+from stores.mongo.reading import Reader
+from stores.protocol import EngineOptions, Feed, IdempotencyKey, Listing, Summary, Write, Written
+from stores.query import EVERYTHING, WHOLE, Filter, Projection, Query
+from stores.records import Entity, HistoryEntry
+from stores.schema import StoreDefinition
+
+_PING_SECONDS = 3
+
+
+class MongoEngine:
+    """`url` is a MongoDB connection string; the database is the one in its path, ``hub`` without."""
+
+    feed: Feed
+
+    def __init__(self, url: str, options: EngineOptions) -> None:
+        self._connection = Connection(url)
+        feed = MongoFeed(self._connection)
+        self.feed = feed
+        self._reader = Reader(self._connection, options.chunk_bytes)
+        self._committer = Committer(self._connection)
+        self._history = HistoryKeeper(self._connection, feed)
+
+    async def open(self) -> None:
+        await self._connection.open()
+        try:
+            await structure.prepare(self._connection)
+            await self._history.start()
+        except BaseException:
+            await self._connection.close()
+            raise
+
+    async def close(self) -> None:
+        await self._history.stop()
+        await self._connection.close()
+
+    async def ping(self) -> None:
+        with store_errors(), pymongo.timeout(_PING_SECONDS):
+            await self._connection.command({"ping": 1})
+
+    async def define(self, definition: StoreDefinition) -> None:
+        await structure.define(self._connection, definition)
+
+    async def drop(self, store: str) -> None:
+        await structure.drop(self._connection, store)
+
+    async def get(
+        self, store: str, id: str, where: Filter = EVERYTHING, projection: Projection = WHOLE
+    ) -> tuple[bytes, int] | None:
+        return await self._reader.get(store, id, where, projection)
+
+    async def find(self, store: str, query: Query, projection: Projection = WHOLE) -> Listing:
+        return await self._reader.find(store, query, projection)
+
+    async def entities(self, store: str, query: Query) -> list[Entity]:
+        return await self._reader.entities(store, query)
+
+    async def summarize(self, store: str, where: Filter, projection: Projection = WHOLE) -> Summary:
+        return await self._reader.summarize(store, where, projection)
+
+    async def commit(self, writes: Sequence[Write], by: str | None, key: IdempotencyKey | None = None) -> list[Written]:
+        return await self._committer.commit(writes, by, key)
+
+    async def history(self, store: str, id: str) -> tuple[list[HistoryEntry], Entity | None]:
+        return await self._history.read(store, id)
+
+    async def sweep(self, now: int) -> None:
+        await self._committer.sweep(now)

@@ -1,0 +1,175 @@
+"""PyMongo's errors as the store's own (`stores.errors`).
+
+Codes: MongoDB's `src/mongo/base/error_codes.yml`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final
+
+from pymongo.errors import (
+    BulkWriteError,
+    ConnectionFailure,
+    DocumentTooLarge,
+    OperationFailure,
+    PyMongoError,
+    WaitQueueTimeoutError,
+)
+
+from stores.errors import (
+    DuplicateValue,
+    InvalidEntity,
+    InvalidQuery,
+    StorageFull,
+    StoreError,
+    Unavailable,
+    Violation,
+)
+
+DUPLICATE_KEY: Final = 11000
+NAMESPACE_EXISTS: Final = 48
+NAMESPACE_NOT_FOUND: Final = 26
+SNAPSHOT_UNAVAILABLE: Final = 246
+
+_BAD_QUERY: Final = frozenset({2, 9, 40324, 51091, 51108})  # BadValue, FailedToParse, and three of the query parser's
+_TOO_LARGE: Final = frozenset({10334, 17419, 17420})
+_DISK_FULL: Final = 14031
+_PASSING: Final = frozenset(
+    {
+        6,  # HostUnreachable
+        7,  # HostNotFound
+        13,  # Unauthorized: the operator is changing rights
+        18,  # AuthenticationFailed
+        24,  # LockTimeout
+        43,  # CursorNotFound
+        46,  # LockBusy
+        50,  # MaxTimeMSExpired
+        64,  # WriteConcernFailed
+        89,  # NetworkTimeout
+        91,  # ShutdownInProgress
+        100,  # UnsatisfiableWriteConcern
+        112,  # WriteConflict
+        133,  # FailedToSatisfyReadPreference
+        134,  # ReadConcernMajorityNotAvailableYet
+        189,  # PrimarySteppedDown
+        202,  # NetworkInterfaceExceededTimeLimit
+        239,  # SnapshotTooOld
+        246,  # SnapshotUnavailable
+        251,  # NoSuchTransaction
+        262,  # ExceededTimeLimit
+        361,  # TransactionTooLargeForCache
+        365,  # TemporarilyUnavailable
+        9001,  # SocketException
+        10107,  # NotWritablePrimary
+        11600,  # InterruptedAtShutdown
+        11601,  # Interrupted
+        11602,  # InterruptedDueToReplStateChange
+        13388,  # StaleConfig
+        13435,  # NotPrimaryNoSecondaryOk
+        13436,  # NotPrimaryOrSecondary
+    }
+)
+_PASSING_LABELS: Final = (
+    "TransientTransactionError",
+    "UnknownTransactionCommitResult",
+    "RetryableWriteError",
+    "ResumableChangeStreamError",
+    "SystemOverloadedError",
+)
+
+
+@contextmanager
+def store_errors() -> Iterator[None]:
+    """Within it, what PyMongo raises becomes a StoreError; what is no such thing (a defect of ours) passes."""
+    try:
+        yield
+    except PyMongoError as error:
+        translated = translate(error)
+        if translated is None:
+            raise
+        raise translated from error
+
+
+@contextmanager
+def duplicates_at(index: int) -> Iterator[None]:
+    """Within it, a refused unique value becomes DuplicateValue at this position of the commit.
+
+    The position of a bulk write's own operation is added to it.
+    """
+    try:
+        yield
+    except (BulkWriteError, OperationFailure) as error:
+        duplicate = _duplicate(error, index)
+        if duplicate is None:
+            raise
+        raise duplicate from error
+
+
+def translate(error: PyMongoError) -> StoreError | None:
+    """The StoreError that says the same, or None."""
+    if is_storage_full(error):
+        return StorageFull("the database has no space left")
+    if is_passing(error):
+        return Unavailable(f"the database does not answer: {type(error).__name__}")
+    if isinstance(error, DocumentTooLarge):
+        return _too_large()
+    if not isinstance(error, OperationFailure):
+        return None
+    duplicate = _duplicate(error, 0)
+    if duplicate is not None:
+        return duplicate
+    code = _code(error)
+    if code in _TOO_LARGE:
+        return _too_large()
+    if code in _BAD_QUERY:
+        return _bad_query(error)
+    return None
+
+
+def is_passing(error: PyMongoError) -> bool:
+    """Whether the database may well answer when asked again: it was away, electing, overloaded or in conflict."""
+    if isinstance(error, ConnectionFailure | WaitQueueTimeoutError) or error.timeout:
+        return True
+    return _code(error) in _PASSING or any(map(error.has_error_label, _PASSING_LABELS))
+
+
+def is_storage_full(error: PyMongoError) -> bool:
+    return _code(error) == _DISK_FULL or "No space left" in str(error)
+
+
+def _too_large() -> InvalidEntity:
+    return InvalidEntity([Violation("", "invalid", "An entity must not be larger than 16 MB.")])
+
+
+def _bad_query(error: OperationFailure) -> InvalidQuery:
+    text = str((error.details or {}).get("errmsg", error))
+    if "parallel arrays" in text:
+        return InvalidQuery("sort", "cannot sort by two different arrays of one entity")
+    return InvalidQuery("filter", "the database cannot answer this query")
+
+
+def _code(error: PyMongoError) -> int | None:
+    if isinstance(error, BulkWriteError):
+        code = _first_write_error(error).get("code")
+        return code if isinstance(code, int) else error.code
+    return error.code if isinstance(error, OperationFailure) else None
+
+
+def _duplicate(error: PyMongoError, index: int) -> DuplicateValue | None:
+    if _code(error) != DUPLICATE_KEY:
+        return None
+    details: Mapping[str, Any] = {}
+    if isinstance(error, BulkWriteError):
+        details = _first_write_error(error)
+        index += int(details.get("index", 0))
+    elif isinstance(error, OperationFailure):
+        details = error.details or {}
+    return DuplicateValue(next(iter(details.get("keyPattern") or {"_id": 1})), index)
+
+
+def _first_write_error(error: BulkWriteError) -> Mapping[str, Any]:
+    refused = (error.details or {}).get("writeErrors") or [{}]
+    first: Mapping[str, Any] = refused[0]
+    return first

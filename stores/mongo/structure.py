@@ -1,0 +1,120 @@
+"""Collections and their indexes: made, changed and removed to be what a store's definition asks for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import pymongo
+from pymongo.errors import OperationFailure
+
+from stores.errors import DuplicateValue, StoreNotEmpty
+from stores.mongo.connection import Connection
+from stores.mongo.errors import DUPLICATE_KEY, NAMESPACE_EXISTS, NAMESPACE_NOT_FOUND, store_errors
+from stores.schema import StoreDefinition
+
+DROPPED: Final = "_dropped"
+"""What the hub renames a collection to before it drops it: whatever else is dropped, another program did."""
+
+KEYS: Final = "_idempotency"
+HISTORY: Final = "_history"
+
+_OURS: Final = "hub_"
+_IMAGES: Final = {"enabled": True}
+_BUILD_SECONDS: Final = 3_600
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    name: str
+    fields: tuple[str, ...]
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+async def define(connection: Connection, definition: StoreDefinition) -> None:
+    """Make the collection and its indexes as defined. Raises DuplicateValue when a unique one finds equal values."""
+    with store_errors():
+        await _make_collection(connection, definition.name)
+        await _make_indexes(connection, definition)
+    connection.stores.add(definition.name)
+
+
+async def _make_collection(connection: Connection, name: str) -> None:
+    found = [c async for c in await connection.database.list_collections(filter={"name": name})]
+    if not found:
+        try:
+            await connection.command({"create": name, "changeStreamPreAndPostImages": _IMAGES})
+            return
+        except OperationFailure as error:  # another process may be defining it as well
+            if error.code != NAMESPACE_EXISTS:
+                raise
+    elif found[0].get("options", {}).get("changeStreamPreAndPostImages") == _IMAGES:
+        return
+    await connection.command({"collMod": name, "changeStreamPreAndPostImages": _IMAGES})
+
+
+async def _make_indexes(connection: Connection, definition: StoreDefinition) -> None:
+    collection = connection.collection(definition.name)
+    have = await collection.index_information()
+    wanted = _wanted(definition)
+    # Building may take longer than any other exchange with the server.
+    with pymongo.timeout(_BUILD_SECONDS):
+        for index in wanted:
+            if index.name not in have:
+                await _make_index(connection, definition.name, index)
+    for name in have.keys() - {index.name for index in wanted}:
+        if name.startswith(_OURS):
+            await collection.drop_index(name)
+
+
+async def _make_index(connection: Connection, store: str, index: Index) -> None:
+    keys = [(name, pymongo.ASCENDING) for name in index.fields]
+    try:
+        await connection.collection(store).create_index(keys, name=index.name, **index.options)
+    except OperationFailure as error:
+        if error.code == DUPLICATE_KEY:
+            raise DuplicateValue(index.fields[0]) from error
+        raise
+
+
+def _wanted(definition: StoreDefinition) -> list[Index]:
+    """The indexes of a store; of several over the same fields the first."""
+    creation = ("time", "_id")
+    indexes = [
+        Index(f"{_OURS}creation", creation),
+        Index(f"{_OURS}owner", ("owner", *creation)),
+        *(Index(f"{_OURS}ix_{path}", tuple(dict.fromkeys((path, *creation)))) for path in definition.index_paths),
+        *map(_unique, definition.unique_paths),
+    ]
+    return list({index.fields: index for index in reversed(indexes)}.values())
+
+
+def _unique(path: str) -> Index:
+    # Strings and numbers only, so that nulls do not collide; put so that the planner sees it hold for any equality.
+    covered = {"$or": [{path: {"$gte": ""}}, {path: {"$gte": float("-inf")}}]}
+    return Index(f"{_OURS}unique_{path}", (path,), {"unique": True, "partialFilterExpression": covered})
+
+
+async def prepare(connection: Connection) -> None:
+    """Make the engine's own collections."""
+    with store_errors():
+        await connection.collection(KEYS).create_index("expires", expireAfterSeconds=0)
+        order = [("store", pymongo.ASCENDING), ("entity", pymongo.ASCENDING), ("_id", pymongo.ASCENDING)]
+        await connection.collection(HISTORY).create_index(order)
+
+
+async def drop(connection: Connection, store: str) -> None:
+    """Remove an empty collection; nothing when there is none. Raises StoreNotEmpty."""
+    database = connection.database.name
+    with store_errors():
+        if await connection.collection(store).find_one({}, {"_id": 1}) is not None:
+            raise StoreNotEmpty(f"{store} still holds entities")
+        try:
+            await connection.client.admin.command(
+                {"renameCollection": f"{database}.{store}", "to": f"{database}.{DROPPED}", "dropTarget": True}
+            )
+        except OperationFailure as error:
+            if error.code != NAMESPACE_NOT_FOUND:
+                raise
+        await connection.database.drop_collection(DROPPED)
+    connection.stores.discard(store)

@@ -1,0 +1,192 @@
+"""One write, or a run of like ones, inside or outside a transaction.
+
+An update is a single findAndModify, so its condition, its change and its answer are one atomic step. A deletion
+first leaves who did it in the document, whose last image the change feed then finds in the deletion's event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from pymongo import InsertOne, ReturnDocument, UpdateOne
+from pymongo.errors import DuplicateKeyError
+
+from stores.errors import NotFound, StaleRevision, TooManyMatches
+from stores.mongo.codec import BY, DELETER, Document, entity_text, revision, to_document, to_id
+from stores.mongo.compile import Match, compile_filter, conjunction
+from stores.mongo.connection import Connection, Session
+from stores.protocol import Delete, DeleteMany, Insert, Update, UpdateMany, Upsert, Write, Written
+from stores.records import SYSTEM_FIELDS, Entity
+
+_TRIES: Final = 5
+"""How often to take up again a write that others got in the way of."""
+
+
+class Writer:
+    """Does writes for one user (`by`), in one transaction when there is a session."""
+
+    def __init__(self, connection: Connection, by: str | None, session: Session | None = None) -> None:
+        self._connection = connection
+        self._by = by
+        self._session = session
+
+    async def write(self, write: Write) -> Written:
+        """Do one write; Delete, UpdateMany and DeleteMany need a session, being several steps."""
+        match write:
+            case Insert():
+                return await self._insert(write)
+            case Update():
+                return await self._update(write)
+            case Upsert():
+                return await self._upsert(write)
+            case Delete():
+                return await self._delete(write)
+            case UpdateMany():
+                return await self._update_many(write)
+            case DeleteMany():
+                return await self._delete_many(write)
+
+    async def insert_all(self, writes: Sequence[Insert]) -> list[Written]:
+        """Insert into one store, in one exchange with the server."""
+        documents = [to_document(write.entity, self._by) for write in writes]
+        await self._connection.collection(writes[0].store).insert_many(documents, session=self._session)
+        return [_written(document) for document in documents]
+
+    async def upsert_all(self, writes: Sequence[Upsert]) -> list[Written]:
+        """Upsert into one store by one key, each with another value, in two exchanges with the server."""
+        collection = self._connection.collection(writes[0].store)
+        key = writes[0].key
+        values = [value for value in (value_at(write.entity, key) for write in writes) if value is not None]
+        match = conjunction({key: {"$in": values}}, compile_filter(writes[0].where))
+        cursor = collection.find(match, session=self._session)
+        have: dict[Any, Document] = {value_at(document, key): document async for document in cursor}
+        have.pop(None, None)  # an array, of which one element has the value: no entity to merge into
+        operations: list[InsertOne[Document] | UpdateOne] = []
+        documents: list[Document] = []
+        for write in writes:
+            before = have.get(value_at(write.entity, key))
+            if before is None:
+                documents.append(to_document(write.entity, self._by))
+                operations.append(InsertOne(documents[-1]))
+            else:
+                changes = self._merge(write.changes)
+                documents.append({**before, **changes["$set"], "_rev": revision(before) + 1})
+                operations.append(UpdateOne({"_id": before["_id"]}, changes))
+        await collection.bulk_write(operations, session=self._session)
+        return [_written(document) for document in documents]
+
+    async def _insert(self, write: Insert) -> Written:
+        document = to_document(write.entity, self._by)
+        await self._connection.collection(write.store).insert_one(document, session=self._session)
+        return _written(document)
+
+    async def _update(self, write: Update) -> Written:
+        change = self._replacement(write.changes) if write.replace else self._merge(write.changes)
+        return _written(await self._change(write, change, ReturnDocument.AFTER))
+
+    async def _delete(self, write: Delete) -> Written:
+        document = await self._change(write, {"$set": {BY: {DELETER: self._by}}}, ReturnDocument.BEFORE)
+        collection = self._connection.collection(write.store)
+        await collection.delete_one({"_id": document["_id"]}, session=self._session)
+        return _written(document)
+
+    async def _change(self, write: Update | Delete, change: Any, image: bool) -> Document:
+        """Change the one entity that meets the write's conditions. Raises NotFound or StaleRevision."""
+        collection = self._connection.collection(write.store)
+        visible = conjunction({"_id": to_id(write.id)}, compile_filter(write.where))
+        match = conjunction(visible, _at_revisions(write.revs))
+        current = 0
+        for _ in range(_TRIES):
+            document: Document | None = await collection.find_one_and_update(
+                match, change, return_document=image, session=self._session
+            )
+            if document is not None:
+                return document
+            present = await collection.find_one(visible, {"_rev": 1}, session=self._session)
+            if present is None:
+                raise NotFound(f"{write.store} has no {write.id}")
+            current = revision(present)
+            if write.revs is not None and current not in write.revs:
+                break
+        raise StaleRevision(current)
+
+    async def _upsert(self, write: Upsert) -> Written:
+        """Update, else insert: whoever loses the race to insert finds the entity at the next try."""
+        collection = self._connection.collection(write.store)
+        value = value_at(write.entity, write.key)
+        match = conjunction({write.key: {"$eq": value}}, compile_filter(write.where))
+        tries = _TRIES
+        while True:
+            tries -= 1
+            if value is not None:
+                document = await collection.find_one_and_update(
+                    match, self._merge(write.changes), return_document=ReturnDocument.AFTER, session=self._session
+                )
+                if document is not None:
+                    return _written(document)
+            try:
+                return await self._insert(Insert(write.store, write.entity))
+            except DuplicateKeyError as error:
+                # A transaction is over after any error; another unique field is no race.
+                if self._session is not None or tries == 0 or write.key not in _key_pattern(error):
+                    raise
+
+    async def _update_many(self, write: UpdateMany) -> Written:
+        match = compile_filter(write.where)
+        await self._check_count(write.store, match, write.limit)
+        collection = self._connection.collection(write.store)
+        result = await collection.update_many(match, self._merge(write.changes), session=self._session)
+        return Written(b"", 0, result.matched_count)
+
+    async def _delete_many(self, write: DeleteMany) -> Written:
+        match = compile_filter(write.where)
+        await self._check_count(write.store, match, write.limit)
+        collection = self._connection.collection(write.store)
+        await collection.update_many(match, {"$set": {BY: {DELETER: self._by}}}, session=self._session)
+        result = await collection.delete_many(match, session=self._session)
+        return Written(b"", 0, result.deleted_count)
+
+    async def _check_count(self, store: str, match: Match, limit: int) -> None:
+        collection = self._connection.collection(store)
+        if await collection.count_documents(match, limit=limit + 1, session=self._session) > limit:
+            raise TooManyMatches(limit)
+
+    def _merge(self, changes: Entity) -> Document:
+        return {"$set": {**_changeable(changes), BY: self._by}, "$inc": {"_rev": 1}}
+
+    def _replacement(self, changes: Entity) -> list[Document]:
+        # A pipeline, since only it can refer to what the entity is; $literal, since it takes "$price" for a field.
+        kept = {name: f"${name}" for name in SYSTEM_FIELDS}
+        counted = {"_rev": {"$add": [{"$ifNull": ["$_rev", 0]}, 1]}}
+        new = {"$literal": {**_changeable(changes), BY: self._by}}
+        return [{"$replaceWith": {"$mergeObjects": [kept, new, counted]}}]
+
+
+def _changeable(changes: Entity) -> Entity:
+    return {name: value for name, value in changes.items() if name not in ("_id", "_rev", BY)}
+
+
+def _at_revisions(revs: frozenset[int] | None) -> Match:
+    if revs is None:
+        return {}
+    # A document that another program wrote without a revision counts as 0.
+    return {"_rev": {"$in": [*sorted(revs), *([None] if 0 in revs else [])]}}
+
+
+def _written(document: Document) -> Written:
+    rev = revision(document)
+    return Written(entity_text(document), rev)
+
+
+def _key_pattern(error: DuplicateKeyError) -> Mapping[str, Any]:
+    pattern: Mapping[str, Any] = (error.details or {}).get("keyPattern") or {}
+    return pattern
+
+
+def value_at(entity: Mapping[str, Any], path: str) -> Any:
+    """The scalar at a dotted path through objects, None where there is none."""
+    value: Any = entity
+    for segment in path.split("."):
+        value = value.get(segment) if isinstance(value, Mapping) else None
+    return None if isinstance(value, dict | list) else value
