@@ -33,20 +33,20 @@ class Answer:
     content_type: bytes = JSON_TYPE
 
     async def send(self, scope: Scope, send: Send) -> None:
+        head = scope["method"] == "HEAD"
+        start = {"type": "http.response.start", "status": self.status}
         headers = [(b"content-type", self.content_type), *self.headers]
         if isinstance(self.body, bytes):
             headers.append((b"content-length", b"%d" % len(self.body)))
-        await send({"type": "http.response.start", "status": self.status, "headers": headers})
-        if scope["method"] == "HEAD" or isinstance(self.body, bytes):
-            body = b"" if scope["method"] == "HEAD" else self.body
-            await send({"type": "http.response.body", "body": body})
-            if not isinstance(self.body, bytes):
-                await self.body.aclose()  # type: ignore[attr-defined]
+            await send({**start, "headers": headers})
+            await send({"type": "http.response.body", "body": b"" if head else self.body})
             return
         async with aclosing(self.body) as pieces:  # type: ignore[type-var]
-            async for piece in pieces:
-                await send({"type": "http.response.body", "body": piece, "more_body": True})
-        await send({"type": "http.response.body", "body": b""})
+            await send({**start, "headers": headers})
+            if not head:
+                async for piece in pieces:
+                    await send({"type": "http.response.body", "body": piece, "more_body": True})
+            await send({"type": "http.response.body", "body": b""})
 
 
 def json_answer(value: Any, status: int = 200, headers: Sequence[tuple[bytes, bytes]] = ()) -> Answer:

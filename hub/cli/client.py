@@ -15,6 +15,7 @@ from hub.cli.output import Failure, note
 from stores.records import Entity
 
 if TYPE_CHECKING:
+    from hub.control import Control
     from hub.settings import Settings
 
 API: Final = "/api/v1"
@@ -122,16 +123,30 @@ async def open_client(where: Where) -> AsyncIterator[Client]:
         async with connect(where.url, where.token or "") as client:
             yield client
         return
-    from hub.control import read_control
-
     settings = load_settings(where.data_dir)
-    running = read_control(settings.data_dir)
+    running = await find_running(settings.data_dir)
     if running:
         async with connect(running.url, running.token, trust_env=False) as client:
             yield client
     else:
         async with start_in_process(settings) as client:
             yield client
+
+
+async def find_running(data_dir: Path) -> Control | None:
+    """The hub that runs on a data directory. One that crashed has left its note, and another process, in a container
+    even this one, may have its number now: only an answer to its token counts."""
+    from hub.control import read_control
+
+    noted = read_control(data_dir)
+    if noted is None:
+        return None
+    try:
+        async with connect(noted.url, noted.token, trust_env=False) as client:
+            await client.call("GET", "/auth")
+    except (Unreachable, Refused):
+        return None
+    return noted
 
 
 @asynccontextmanager

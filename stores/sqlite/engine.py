@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Sequence
-from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import apsw
 import orjson
@@ -145,14 +145,7 @@ class SQLiteEngine:
         pieces = self._readers.stream(lambda c: lists.stream_page(c, table, query, show, chunk))
         head = await anext(pieces)
         assert isinstance(head, tuple)
-        seq, last = head
-
-        async def body() -> AsyncIterator[bytes]:
-            async with aclosing(pieces):  # type: ignore[type-var]
-                async for piece in pieces:
-                    yield piece  # type: ignore[misc]
-
-        return Listing(self.feed.at(seq), last, body())
+        return Listing(self.feed.at(head[0]), head[1], cast(AsyncIterator[bytes], pieces))
 
     async def entities(self, store: str, query: Query) -> list[Entity]:
         table = self._table(store)

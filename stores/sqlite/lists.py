@@ -29,8 +29,10 @@ def page_sql(table: StoreTable, query: Query, columns: str = "CAST(doc AS BLOB)"
     compiler = Compiler(table)
     where = compiler.condition(query.where)
     order = compile_order(compiler, query)
+    # SQLite evaluates AND in any order it likes, CASE in the order written.
+    both = "CASE WHEN {} THEN {} END" if order.strict else "{} AND {}"
     stretches = [
-        f"SELECT {columns} FROM {table.table} WHERE {where} AND {stretch} ORDER BY {order.terms}"
+        f"SELECT {columns} FROM {table.table} WHERE {both.format(where, stretch)} ORDER BY {order.terms}"
         for stretch in order.stretches
     ]
     if len(stretches) == 1:

@@ -34,10 +34,13 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """ORDER BY terms, and the stretches (WHERE conditions) that hold what lies after the cursor, in their order."""
+    """ORDER BY terms, and the stretches (WHERE conditions) that hold what lies after the cursor, in their order.
+
+    `strict` stretches fail on entities that cannot be sorted so: they may only be put to those that match."""
 
     columns: tuple[Column, ...]
     stretches: tuple[str, ...]
+    strict: bool = False
 
     @property
     def terms(self) -> str:
@@ -116,7 +119,7 @@ def _by_one_key(compiler: Compiler, query: Query) -> Order:
     if query.after is None:
         return Order((column,), ("1",))
     bound = compiler.bind(cursor.encode_key(query.after, query.sort))
-    return Order((column,), (f"{column.sql}>{bound}",))
+    return Order((column,), (f"{column.sql}>{bound}",), strict=True)
 
 
 def _stretches(compiler: Compiler, columns: list[Column], after: list[object]) -> list[str]:

@@ -50,6 +50,8 @@ class Readers:
         self._closed = False
 
     async def close(self) -> None:
+        if self._closed:
+            return
         self._closed = True
         await asyncio.get_running_loop().run_in_executor(None, self._threads.shutdown)
         self._own.close()
