@@ -135,7 +135,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
         async with hub.run():
             yield
 
-    middleware = [Middleware(Envelope, metrics=hub.metrics)]
+    middleware = [Middleware(Envelope, metrics=hub.metrics, most=settings.max_requests)]
     if settings.trusted_origins:
         middleware.append(cross_origin(settings))
     routes = [*operational_routes(hub), *dialect.routes(), Route("/{rest:path}", NotFoundEndpoint())]

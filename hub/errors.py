@@ -6,6 +6,7 @@ HubError
 ├── NoSuchPath              no such path (an entity out of sight is `stores.errors.NotFound`)
 ├── WrongMethod             the path exists, not with this method
 ├── NotModified             the caller's copy is current
+├── Overloaded              more requests at once than the hub takes
 ├── TooSlow                 the body did not arrive in time
 └── ClientGone              the client hung up before its request was whole: nobody to answer
 
@@ -59,6 +60,10 @@ class TooSlow(HubError):
     pass
 
 
+class Overloaded(HubError):
+    pass
+
+
 class ClientGone(HubError):
     pass
 
@@ -79,6 +84,7 @@ STATUS: Mapping[type[Exception], HTTPStatus] = {
     NoSuchPath: HTTPStatus.NOT_FOUND,
     WrongMethod: HTTPStatus.METHOD_NOT_ALLOWED,
     TooSlow: HTTPStatus.REQUEST_TIMEOUT,
+    Overloaded: HTTPStatus.SERVICE_UNAVAILABLE,
     ClientGone: HTTPStatus.REQUEST_TIMEOUT,
     auth.Unauthenticated: HTTPStatus.UNAUTHORIZED,
     auth.Forbidden: HTTPStatus.FORBIDDEN,
@@ -155,7 +161,7 @@ def _headers(error: Exception) -> Mapping[str, str]:
             return {"Allow": ", ".join(error.allowed)}
         case auth.TooManyAttempts():
             return {"Retry-After": str(error.retry_after)}
-        case stores.Unavailable():
+        case stores.Unavailable() | Overloaded():
             return {"Retry-After": str(RETRY_AFTER)}
         case BodyTooLarge() | TooSlow():
             return {"Connection": "close"}  # what is left of the body is not read

@@ -9,6 +9,8 @@ import time
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from hub.dialects.platform.render import error_answer
+from hub.errors import Overloaded
 from hub.metrics import Metrics
 
 access_log = logging.getLogger("hub.access")
@@ -18,11 +20,15 @@ _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,100}\Z")
 
 
 class Envelope:
-    """Pure ASGI. A caller's own `X-Request-Id` is kept when it is one word of at most 100 ASCII characters."""
+    """Pure ASGI. A caller's own `X-Request-Id` is kept when it is one word of at most 100 ASCII characters; beyond
+    `most` requests at once the next ones are turned away."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, most: int) -> None:
         self.app = app
         self.metrics = metrics
+        self.most = most
+        self.running = 0
+        metrics.in_progress.set_function(lambda: self.running)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -40,16 +46,19 @@ class Envelope:
                 message["headers"].append((b"x-request-id", request_id))
             await send(message)
 
-        self.metrics.in_progress.inc()
+        self.running += 1
         try:
+            if self.running > self.most:
+                raise Overloaded(f"{self.most} requests are being answered")
             await self.app(scope, receive, send_with_id)
-        except Exception:
-            log.exception("request %s failed", request_id.decode())
+        except Exception as error:
             if status:
                 raise  # the answer has begun: all that is left is to break it off
-            await _internal_error(send_with_id)
+            if not isinstance(error, Overloaded):
+                log.exception("request %s failed", request_id.decode())
+            await error_answer(error).send(scope, send_with_id)
         finally:
-            self.metrics.in_progress.dec()
+            self.running -= 1
             self._record(scope, status, time.perf_counter() - started, request_id)
 
     def _record(self, scope: Scope, status: int, seconds: float, request_id: bytes) -> None:
@@ -71,10 +80,3 @@ def _request_id(scope: Scope) -> bytes:
         if name == b"x-request-id" and _REQUEST_ID.match(value):
             return bytes(value)
     return secrets.token_hex(8).encode()
-
-
-async def _internal_error(send: Send) -> None:
-    body = b'{"success":false,"code":"500","message":"Internal Server Error","tags":["error_internal_server_error"]}'
-    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-    await send({"type": "http.response.start", "status": 500, "headers": headers})
-    await send({"type": "http.response.body", "body": body})

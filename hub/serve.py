@@ -24,6 +24,11 @@ class HubServer(uvicorn.Server):
         self.hub = hub
         self.announce = announce
 
+    async def serve(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
+        # Not as the application's lifespan: uvicorn would turn CannotOpen into a traceback.
+        async with self.hub.run():
+            await super().serve(sockets)  # type: ignore[arg-type]
+
     async def startup(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
         await super().startup(sockets=sockets)  # type: ignore[arg-type]
         if not self.started:
@@ -59,8 +64,7 @@ def run(app: Starlette, settings: Settings) -> int:
         forwarded_allow_ips=settings.trusted_proxies,
         server_header=False,
         timeout_graceful_shutdown=settings.shutdown_grace,
-        limit_concurrency=settings.max_connections,
-        lifespan="on",
+        lifespan="off",  # see HubServer.serve
     )
     server = HubServer(config, app.state.hub, announce)
     try:
@@ -78,5 +82,10 @@ def announce(hub: Hub, url: str) -> None:
             f"First start: sign in as {hub.settings.admin_login!r} with the password {hub.first_password}",
             "It is shown this once; `hub user password` sets another.",
         ]
-    lines += ["Next: hub store create notes", "      curl with a token: hub token create --name laptop", "Stop: Ctrl-C"]
+    command = os.path.relpath(sys.argv[0])
+    lines += [
+        f"Next, in another terminal: {command} store create notes",
+        f"                           {command} token create laptop",
+    ]
+    lines += ["Stop: Ctrl-C"]
     print("\n".join(lines), flush=True)

@@ -53,6 +53,7 @@ class Settings(BaseSettings):
     delta_changes: Positive = 1_000
     idempotency_hours: Positive = 24
     body_timeout: Positive = 30
+    max_requests: Positive = 1_000
 
     # The engine.
     feed_retention_hours: Positive = 72
@@ -65,7 +66,6 @@ class Settings(BaseSettings):
     log_format: Literal["text", "json"] = "text"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     shutdown_grace: Positive = 10
-    max_connections: Positive = 20_000
     metrics: bool = True
 
     @field_validator("trusted_origins", mode="before")

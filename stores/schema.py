@@ -1,14 +1,14 @@
 """Store definitions: the typed fields of a store, what each type accepts, and the indexes that come of them.
 
-Each type is one small checker; a value that passes may come back in its normal form (an exact decimal, say). Source
-of the types: the CRM contract's custom fields; `JSON` is ours, for whatever has no type.
+Each type is one small checker; a value that passes may come back in its normal form (an exact decimal, say). The types
+are those of a CRM's custom fields, and `JSON` for whatever has no type.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from decimal import Decimal
 from functools import cached_property
@@ -27,7 +27,6 @@ TEXTAREA_LENGTH: Final = 100_000
 
 RULES: Final[Mapping[str, str]] = {
     "required": "This field is required.",
-    "null": "This field must not be null.",
     "unknown": "There is no such field.",
     "system": "This field is assigned by the hub.",
     "type": "Must be {detail}.",
@@ -409,7 +408,7 @@ class _Reader:
         except InvalidEntity as error:
             self.violations.extend(error.violations)
             return None
-        return Field(**{**made.__dict__, "default": default}) if default is not None else made
+        return replace(made, default=default)
 
 
 SETTINGS: Final = ("name", "fields", "open", "indexes", "unique", "search", "label", "description")

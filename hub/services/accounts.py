@@ -11,6 +11,7 @@ from auth.groups import chain_of
 from auth.principal import Principal
 from auth.resolver import Resolver
 from auth.secrets import PREFIX_LENGTH, Passwords, digest, new_credential
+from hub.errors import BadRequest
 from stores.errors import NotFound
 from stores.protocol import Delete, DeleteMany, Engine, Insert, Update
 from stores.query import Compare, Equal, Query
@@ -87,9 +88,10 @@ class Accounts:
         return issued
 
     async def sign_out(self, principal: Principal) -> None:
-        """End the session or access token at hand; a long-lived token is revoked in the store `tokens`."""
+        """End the session or access token at hand; a long-lived token is revoked in the store `tokens`
+        (BadRequest)."""
         if principal.kind not in ("session", "access"):
-            raise Unauthenticated("this credential is not a session")
+            raise BadRequest("token", "A long-lived token is revoked by deleting it from the store tokens.")
         try:
             await self._engine.commit([Delete("sessions", principal.credential_id)], principal.user_id)
         except NotFound:

@@ -12,6 +12,7 @@ import orjson
 from auth.errors import Forbidden
 from auth.groups import find_one
 from auth.policy import sight
+from auth.positions import give
 from auth.principal import Principal
 from auth.resolver import Resolver
 from hub.errors import BadRequest
@@ -81,12 +82,14 @@ class EntityService:
     async def find(self, principal: Principal, store: str, query: Query, projection: Projection = WHOLE) -> Listing:
         definition = self._registry.get(store)
         where = both(sight(principal, definition, "GET"), query.where)
-        return await self._engine.find(store, replace(query, where=where), shown(definition, projection))
+        listing = await self._engine.find(store, replace(query, where=where), shown(definition, projection))
+        return replace(listing, position=give(listing.position, principal))
 
     async def summarize(self, principal: Principal, store: str, where: Filter, projection: Projection) -> Summary:
         definition = self._registry.get(store)
         where = both(sight(principal, definition, "GET"), where)
-        return await self._engine.summarize(store, where, shown(definition, projection))
+        summary = await self._engine.summarize(store, where, shown(definition, projection))
+        return replace(summary, position=give(summary.position, principal))
 
     async def history(self, principal: Principal, store: str, id: str) -> list[HistoryEntry]:
         """The audit trail, hidden fields left out. A deleted entity's is for those who could see it at its end."""
@@ -123,7 +126,8 @@ class EntityService:
     ) -> list[tuple[bytes, int]]:
         """Insert, or update the one in sight with the same value at `path`, which must be unique; all or none."""
         definition = self._registry.get(store)
-        where = sight(principal, definition, "POST")
+        sight(principal, definition, "POST")
+        where = sight(principal, definition, "PATCH")  # it may insert and it may change
         self._not_administrative(definition)
         if path not in definition.unique_paths:
             raise InvalidQuery("upsert", f"{path!r} is not a unique field of {store}")

@@ -19,7 +19,7 @@ def clean(body: Entity, limits: EntityLimits, own_id: str | None = None) -> tupl
     Of the system fields only `_id` can be wrong: it is refused unless it is the entity's own (`own_id`).
     """
     violations = check_document(body, limits)
-    if "_id" in body and body["_id"] != own_id:
+    if "_id" in body and (own_id is None or body["_id"] != own_id):
         violations.append(Violation("_id", "system"))
     if body.get("success", True) is not True:
         violations.append(Violation("success", "system"))

@@ -54,6 +54,8 @@ class FileLock:
 
 def connect(path: Path, *, writer: bool = False) -> apsw.Connection:
     """A connection with our functions and durability. Only the writer may change the file."""
+    # The log and its index take their permissions from the file: it holds password hashes.
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
     try:
         connection = apsw.Connection(str(path), flags=flags, statementcachesize=300)

@@ -91,7 +91,7 @@ async def changes_since(dialect: PlatformDialect, call: Call, principal: Princip
     delta = await dialect.delta.since(
         principal, call.path["store"], request.since or "", request.where, request.projection, limit
     )
-    return render.delta_answer(delta)
+    return render.delta_answer(delta, principal)
 
 
 async def change(dialect: PlatformDialect, call: Call, principal: Principal) -> Answer:

@@ -7,6 +7,8 @@ from typing import Any
 
 import orjson
 
+from auth.positions import give
+from auth.principal import Principal
 from hub.errors import Failure, NotModified, describe, status_text
 from hub.http import Answer, json_answer
 from hub.services.delta import Delta
@@ -43,13 +45,13 @@ def count_answer(count: int) -> Answer:
     return json_answer({"success": True, "count": count})
 
 
-def delta_answer(delta: Delta) -> Answer:
-    changes = [view_change(change) for change in delta.changes]
+def delta_answer(delta: Delta, principal: Principal) -> Answer:
+    changes = [view_change(change, principal) for change in delta.changes]
     body = {"success": True, "changes": changes, "position": delta.position, "more": delta.more}
     return json_answer(body, headers=[position_header(delta.position)])
 
 
-def view_change(event: ViewChange) -> dict[str, Any]:
+def view_change(event: ViewChange, principal: Principal) -> dict[str, Any]:
     """A change as delta sync shows it. A removal carries nothing of the entity but its id."""
     return {
         "op": event.op,
@@ -57,7 +59,7 @@ def view_change(event: ViewChange) -> dict[str, Any]:
         "entity": event.entity,
         "_rev": event.rev,
         "time": event.change.time,
-        "position": event.change.position,
+        "position": give(event.change.position, principal),
     }
 
 

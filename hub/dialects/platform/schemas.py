@@ -1,0 +1,325 @@
+"""JSON Schema of a store's entities, made from its definition: as they are shown, sent whole, sent in part, filtered.
+
+A schema of what is sent says what the hub refuses; one of what is shown says what an answer always keeps to, also
+after a store was defined anew: nothing there is required but what the hub itself assigns.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
+from zoneinfo import available_timezones
+
+from hub.dialects.platform.parameters import OPERATORS, RESERVED
+from hub.dialects.platform.standard_schemas import ASSIGNED, REFINED, WRITABLE_SYSTEM
+from stores.records import SYSTEM_FIELDS
+from stores.schema import STRING_TYPES, Field, StoreDefinition
+
+Schema = dict[str, Any]
+
+NULL: Final[Schema] = {"type": "null"}
+INT64: Final[Schema] = {"type": "integer", "format": "int64", "minimum": -(2**63), "maximum": 2**63 - 1}
+MOMENT: Final[Schema] = {"type": "integer", "format": "int64", "minimum": 0, "description": "Unix milliseconds"}
+NUMERIC: Final = 999_999_999_999.999
+
+
+def ref(name: str, kind: str = "schemas") -> Schema:
+    return {"$ref": f"#/components/{kind}/{name}"}
+
+
+ID, VALUE = ref("Id"), ref("Value")
+
+SYSTEM: Final[Mapping[str, Schema]] = {
+    "_id": ID,
+    "owner": {"type": ["string", "null"], "description": "The user who created it"},
+    "group": {"type": ["string", "null"], "description": "The owner's group"},
+    "access": {"type": "array", "items": {"type": "string"}, "description": "Users it is shared with"},
+    "branch": {"type": "array", "items": {"type": "string"}, "description": "The group and the groups above it"},
+    "time": MOMENT | {"description": "Creation, Unix milliseconds"},
+    "_at": MOMENT | {"description": "Last update, Unix milliseconds"},
+    "_rev": {"type": "integer", "minimum": 1, "description": "Grows by one with every change; the ETag"},
+}
+
+
+# What each type of field takes.
+
+
+def _text(field: Field) -> Schema:
+    return {"type": "string", "maxLength": field.longest}
+
+
+def _option(field: Field) -> Schema:
+    names = ", ".join(f"{id}: {name}" for id, name in field.options)
+    return {"enum": [id for id, _ in field.options], "description": names}
+
+
+def _options(field: Field) -> Schema:
+    return {"type": "array", "items": _option(field)}
+
+
+def _always(schema: Schema) -> Callable[[Field], Schema]:
+    return lambda _: dict(schema)
+
+
+TYPES: Final[Mapping[str, Callable[[Field], Schema]]] = {
+    "Boolean": _always({"type": "boolean"}),
+    "ColorSwatch": _always({"type": "string", "pattern": "^#[0-9A-Fa-f]{6}$", "examples": ["#333333"]}),
+    "Checkbox": _options,
+    "MultiSelect": _options,
+    "Radio": _option,
+    "Select": _option,
+    "Date": _always({"type": "string", "format": "date", "examples": ["2020-11-26"]}),
+    "DateTime": _always({"type": "string", "format": "utc-datetime", "examples": ["2020-11-26 06:00:00"]}),
+    "Number": _always(INT64),
+    "Numeric": _always({"type": "number", "minimum": -NUMERIC, "maximum": NUMERIC, "description": "decimal(15,3)"}),
+    "URL": _always({"type": "string", "format": "http-url", "maxLength": 2_000}),
+    "Text": _text,
+    "Textarea": _text,
+    "Timezone": _always(ref("Timezone")),
+    "JSON": _always(VALUE),
+}
+"""`utc-datetime` and `http-url` are formats of ours: validators pass over those they do not know."""
+
+_DECIMAL_TEXT: Final[Schema] = {"type": "string", "pattern": r"^-?\d{1,12}(\.\d{1,3})?$"}
+
+
+def field_schema(field: Field) -> Schema:
+    """The field's type with its label and default, as answers show it."""
+    schema = TYPES[field.type](field)
+    if field.label:
+        schema["title"] = field.label
+    if field.default is not None:
+        schema["default"] = field.default
+    return schema
+
+
+def shown_field(store: str, field: Field) -> Schema:
+    return nullable(REFINED.get((store, field.id)) or field_schema(field))
+
+
+def sent_field(store: str, field: Field) -> Schema:
+    """What a write may give the field; null clears one that is not required."""
+    schema = REFINED.get((store, field.id)) or field_schema(field)
+    if field.type == "Numeric":
+        schema = {"anyOf": [schema, _DECIMAL_TEXT]}
+    if field.hidden:
+        schema = schema | {"writeOnly": True}
+    if not field.required:
+        return nullable(schema)
+    return schema | {"minLength": 1} if schema.get("type") == "string" else schema
+
+
+def nullable(schema: Schema) -> Schema:
+    if isinstance(schema.get("type"), str):
+        return schema | {"type": [schema["type"], "null"]}
+    if "enum" in schema:
+        return schema | {"enum": [*schema["enum"], None]}
+    if schema == VALUE:
+        return schema  # null is one
+    outer = {name: schema[name] for name in ("title", "default", "writeOnly") if name in schema}
+    return {"anyOf": [{n: v for n, v in schema.items() if n not in outer}, NULL]} | outer
+
+
+# The schemas of one store.
+
+
+def store_schemas(definition: StoreDefinition) -> dict[str, Schema]:
+    """Component schemas by name. A store's name holds no dot, so these cannot meet the document's own."""
+    name = definition.name
+    return {
+        f"{name}.entity": shown_entity(definition),
+        f"{name}.new": new_entity(definition),
+        f"{name}.changes": changed_entity(definition),
+        f"{name}.filter": filter_schema(f"{name}.filter", definition),
+        f"{name}.path": {"type": "string", "pattern": f"^{_paths(definition)}$"},
+        f"{name}.order": {"type": "string", "pattern": f"^-?{_paths(definition)}$"},
+    }
+
+
+def shown_entity(definition: StoreDefinition) -> Schema:
+    store = definition.name
+    system = {name: schema | {"readOnly": True} for name, schema in SYSTEM.items()}
+    fields = {
+        f.id: shown_field(store, f) | ({"readOnly": True} if (store, f.id) in ASSIGNED else {})
+        for f in definition.fields
+        if not f.hidden
+    }
+    once = REFINED.get((store, "token"))
+    revealed = {"token": once | {"readOnly": True}} if once else {}
+    return {"type": "object", "properties": system | fields | revealed, "required": ["_id"]}
+
+
+def new_entity(definition: StoreDefinition) -> Schema:
+    required = [f.id for f in definition.fields if f.required and f.default is None]
+    return _sent(definition, {}) | ({"required": required} if required else {})
+
+
+def changed_entity(definition: StoreDefinition) -> Schema:
+    return _sent(definition, {"_id": ID | {"description": "The entity's own: it never changes"}})
+
+
+def _sent(definition: StoreDefinition, more: Mapping[str, Schema]) -> Schema:
+    store = definition.name
+    dropped: Schema = {"description": "Assigned by the hub: dropped when it is sent"}
+    echoed = {name: VALUE | dropped for name in SYSTEM_FIELDS if name != "_id"}
+    echoed |= {"success": {"const": True, "description": "Part of every answer: dropped when it is sent"}}
+    fields = {f.id: sent_field(store, f) for f in definition.fields if (store, f.id) not in ASSIGNED}
+    singles = {p: ref("Single") for p in definition.unique_paths if "." not in p and p not in definition.by_id}
+    properties = echoed | WRITABLE_SYSTEM.get(store, {}) | more | fields | singles
+    schema: Schema = {"type": "object", "properties": properties}
+    if not definition.open:
+        return schema | {"additionalProperties": False}
+    own = "|".join(map(literal, (*(n for n in SYSTEM_FIELDS if n != "_id"), *more)))
+    names = {"maxLength": 200, "pattern": f"^(?:{own}|[^$_.][^.]*)$"}
+    return schema | {"propertyNames": names, "additionalProperties": VALUE}
+
+
+# Filters.
+
+
+def filter_schema(name: str, definition: StoreDefinition) -> Schema:
+    """A filter document: fields of the store, and filters joined."""
+    joined: Schema = {"type": "array", "minItems": 1, "items": ref(name)}
+    return {
+        "type": "object",
+        "properties": {"$and": joined, "$or": joined, "$nor": joined, "_id": ref("IdCondition")},
+        "patternProperties": {f"^(?!_id$){_paths(definition)}$": ref("Condition")},
+        "additionalProperties": False,
+    }
+
+
+def conditions_schema(definition: StoreDefinition) -> Schema:
+    """The query parameters ``field=value`` and ``field[operator]=value``, as one object of them."""
+    if definition.open and not definition.fields:
+        return _conditions({_paths(definition): {"type": "string"}})
+    by_kind: dict[str, list[str]] = {"text": [*_SYSTEM_TEXTS], "number": [*_SYSTEM_NUMBERS], "boolean": [], "other": []}
+    for field in definition.fields:
+        if not field.hidden:
+            by_kind[_kind(field)].append(field.id)
+    kinds = {_below(_any_of(names)): _VALUES[kind] for kind, names in by_kind.items() if names}
+    if definition.open:
+        kinds[_paths(definition, without=[f.id for f in definition.fields])] = {"type": "string"}
+    return _conditions(kinds)
+
+
+_SYSTEM_TEXTS: Final = ("owner", "group", "access", "branch")
+_SYSTEM_NUMBERS: Final = ("time", "_at", "_rev")
+_VALUES: Final[Mapping[str, Schema]] = {
+    "text": {"type": "string"},
+    "number": {"type": "number"},
+    "boolean": {"type": "boolean"},
+    "other": {"type": "string"},
+}
+
+
+def _kind(field: Field) -> str:
+    if field.type in STRING_TYPES:
+        return "text"
+    return {"Number": "number", "Numeric": "number", "Boolean": "boolean"}.get(field.type, "other")
+
+
+def _conditions(kinds: Mapping[str, Schema]) -> Schema:
+    compared = "|".join(op for op in OPERATORS if op not in ("in", "nin", "exists", "contains", "startswith"))
+    reserved = "|".join(RESERVED)
+    patterns: dict[str, Schema] = {}
+    for paths, value in kinds.items():
+        patterns[f"^(?!(?:{reserved})$){paths}$"] = value
+        patterns[rf"^{paths}\[(?:{compared})\]$"] = value
+        patterns[rf"^{paths}\[(?:contains|startswith)\]$"] = {"type": "string"}
+        patterns[rf"^{paths}\[(?:in|nin)\]$"] = {"type": "string", "description": "Separated by commas"}
+        patterns[rf"^{paths}\[exists\]$"] = {"type": "boolean"}
+    return {"type": "object", "patternProperties": patterns, "additionalProperties": False}
+
+
+# Paths, as patterns.
+
+_SEGMENT: Final = r"[^.,$\[\]\s][^.,\[\]\s]*"
+
+
+def literal(text: str) -> str:
+    """`text` as a pattern in the dialect that JSON Schema and Python share."""
+    return re.sub(r"[\\^$.*+?()\[\]{}|]", r"\\\g<0>", text)
+
+
+def _any_of(names: Iterable[str]) -> str:
+    return f"(?:{'|'.join(map(literal, names))})"
+
+
+def _below(top: str) -> str:
+    return rf"{top}(?:\.{_SEGMENT})*"
+
+
+def _paths(definition: StoreDefinition, without: Iterable[str] = ()) -> str:
+    """The dotted paths that a query may name, of an open store only those that need no quoting."""
+    if not definition.open:
+        shown = [f.id for f in definition.fields if not f.hidden]
+        return _below(_any_of([*SYSTEM_FIELDS, *shown]))
+    barred = [*definition.hidden, *without]
+    return _below((rf"(?!{_any_of(barred)}(?:[.\[]|$))" if barred else "") + _SEGMENT)
+
+
+# What all stores share.
+
+
+def shared_schemas() -> dict[str, Schema]:
+    operators = ref("Operators")
+    values = {"type": "array", "items": VALUE}
+    single = {"type": ["string", "number", "boolean", "null"]}
+    equal = {"$eq": VALUE, "$ne": VALUE, "$in": values, "$nin": values, "$all": values}
+    compared = {f"${op}": single for op in ("gt", "gte", "lt", "lte")}
+    text = {"$contains": {"type": "string"}, "$startswith": {"type": "string"}}
+    rest = {
+        "$exists": {"type": "boolean"},
+        "$size": {"type": "integer", "minimum": 0},
+        "$not": operators,
+        "$elemMatch": {"type": "object", "minProperties": 1},
+    }
+    some_id = {"anyOf": [ID, NULL]}
+    ids = {"type": "array", "items": some_id}
+    return {
+        "Id": {"type": "string", "pattern": "^[0-9a-f]{24}$", "examples": ["5f0c1e2d3a4b5c6d7e8f9a0b"]},
+        "Value": _any_value(),
+        "Single": {"type": ["string", "number", "null"], "description": "A unique field takes a single value"},
+        "Timezone": {"type": "string", "enum": sorted(available_timezones())},
+        "Condition": {"anyOf": [VALUE, operators]},
+        "Operators": {
+            "type": "object",
+            "minProperties": 1,
+            "properties": equal | compared | text | rest,
+            "additionalProperties": False,
+        },
+        "IdCondition": {
+            "anyOf": [
+                some_id,
+                {
+                    "type": "object",
+                    "minProperties": 1,
+                    "properties": {"$eq": some_id, "$ne": some_id, "$in": ids, "$nin": ids} | _SOME_EXIST,
+                    "additionalProperties": False,
+                },
+            ]
+        },
+    }
+
+
+_SOME_EXIST: Final[Schema] = {"$exists": {"type": "boolean"}}
+
+
+def _any_value() -> Schema:
+    """Any JSON value that an entity can hold."""
+    names = {"maxLength": 200, "pattern": "^[^$.][^.]*$"}
+    return {
+        "description": "Any JSON value; integers have at most 64 bits, names no dot and no $ in front",
+        "anyOf": [
+            {"type": ["null", "boolean", "string"]},
+            INT64,
+            {"type": "number"},
+            {"type": "array", "items": VALUE},
+            {"type": "object", "propertyNames": names, "additionalProperties": VALUE},
+        ],
+    }
+
+
+ANY_STORE: Final = StoreDefinition("Any")
+"""Stands for whatever store the generic paths name."""

@@ -1,0 +1,87 @@
+"""What the rules of the standard stores ask of their fields beyond the types, as JSON Schema."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from stores.schema import CHECKERS, MAX_FIELDS, OPTION_TYPES, TEXTAREA_LENGTH
+
+Schema = dict[str, Any]
+
+ID: Final[Schema] = {"$ref": "#/components/schemas/Id"}
+_TEXT: Final[Schema] = {"type": "string"}
+_FLAG: Final[Schema] = {"type": "boolean"}
+_PATHS: Final[Schema] = {"type": "array", "items": {"type": "string", "pattern": r"^[^.$][^.]*(\.[^.$][^.]*)*$"}}
+_SCOPES: Final[Schema] = {
+    "type": "array",
+    "maxItems": 1_000,
+    "items": {
+        "type": "string",
+        "pattern": r"^(GET|POST|PATCH|PUT|DELETE|\*) +/?([A-Za-z][A-Za-z0-9_-]*|\*)(/\*)?$",
+        "examples": ["GET /units/*"],
+    },
+}
+
+_FIELD: Final[Schema] = {
+    "type": "object",
+    "required": ["id", "type"],
+    "properties": {
+        "id": {"type": "string", "pattern": r"^[^$_.][^.]*$"},
+        "type": {"enum": list(CHECKERS)},
+        "label": _TEXT,
+        "required": _FLAG,
+        "unique": _FLAG,
+        "index": _FLAG,
+        "search": _FLAG,
+        "hidden": _FLAG | {"description": "May be written, is never shown"},
+        "length": {"type": "integer", "minimum": 1, "maximum": TEXTAREA_LENGTH},
+        "options": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["id", "name"],
+                "properties": {"id": {"type": ["integer", "string"]}, "name": _TEXT},
+                "additionalProperties": False,
+            },
+        },
+        "default": {"$ref": "#/components/schemas/Value"},
+    },
+    "additionalProperties": False,
+    "if": {"properties": {"type": {"enum": list(OPTION_TYPES)}}},
+    "then": {"required": ["options"], "properties": {"options": {"minItems": 1}}},
+}
+
+REFINED: Final[Mapping[tuple[str, str], Schema]] = {
+    ("users", "roles"): {"type": "array", "items": ID, "maxItems": 100},
+    ("groups", "parent"): ID,
+    ("roles", "scopes"): _SCOPES,
+    ("tokens", "scopes"): _SCOPES | {"description": "What it is narrowed to; null: all that its user may"},
+    ("tokens", "expires"): {
+        "type": ["integer", "string"],
+        "description": "Unix milliseconds, or when sent also an ISO 8601 time; null: never",
+    },
+    ("tokens", "user"): ID,
+    ("tokens", "token"): _TEXT | {"description": "The secret, only in the answer that makes the token"},
+    ("stores", "name"): {"type": "string", "pattern": "^[A-Za-z][A-Za-z0-9_-]{0,62}$"},
+    ("stores", "fields"): {"type": "array", "items": _FIELD, "maxItems": MAX_FIELDS},
+    ("stores", "open"): _FLAG | {"description": "Whether it takes fields besides those defined"},
+    ("stores", "indexes"): _PATHS,
+    ("stores", "unique"): _PATHS,
+    ("stores", "search"): _PATHS,
+}
+"""(store, field) → its schema, in place of the one that its type has."""
+
+ASSIGNED: Final = frozenset(
+    {("tokens", "prefix"), ("tokens", "digest"), ("tokens", "last_used")}
+    | {("sessions", name) for name in ("user", "kind", "expires", "prefix", "address", "agent", "digest")}
+)
+"""Fields that only the hub writes."""
+
+WRITABLE_SYSTEM: Final[Mapping[str, Mapping[str, Schema]]] = {
+    "users": {"group": {"anyOf": [ID, {"type": "null"}], "description": "The user's group"}}
+}
+"""System fields that callers write after all."""
+
+NO_WRITES: Final = frozenset({"sessions"})
+"""Stores whose entities callers neither make nor change."""
