@@ -13,7 +13,7 @@ from auth.policy import OWN
 from auth.principal import Principal
 from stores.errors import HistoryGone
 
-_SEPARATOR = "~"
+SEPARATOR = "~"
 
 
 @lru_cache(maxsize=4_096)
@@ -28,12 +28,12 @@ def sight_digest(principal: Principal) -> str:
 
 def give(position: str, principal: Principal) -> str:
     """The position as text for this principal."""
-    return f"{position}{_SEPARATOR}{sight_digest(principal)}"
+    return f"{position}{SEPARATOR}{sight_digest(principal)}"
 
 
 def take(text: str, principal: Principal) -> str:
     """The feed position in what `give` made. Raises HistoryGone when the principal's sight is not what it was."""
-    position, _, digest = text.rpartition(_SEPARATOR)
+    position, _, digest = text.rpartition(SEPARATOR)
     if digest != sight_digest(principal):
         raise HistoryGone("this position was given to somebody who sees other entities")
     return position

@@ -110,9 +110,11 @@ class Hub:
                 log.warning("housekeeping failed: %s", error)
 
     async def _stop_tasks(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        # Again until they end: on Python 3.11 a cancellation that meets a finished `wait_for` is lost.
+        while running := {task for task in self._tasks if not task.done()}:
+            for task in running:
+                task.cancel()
+            await asyncio.wait(running, timeout=0.5)
 
 
 def create_app(settings: Settings | None = None) -> Starlette:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 
 from auth.standard import STANDARD
-from stores.errors import DuplicateValue, InvalidEntity, NotFound
+from stores.errors import NotFound, StoreError
 from stores.protocol import Engine
 from stores.query import Query
-from stores.records import Change
+from stores.records import Change, Entity
 from stores.schema import StoreDefinition, parse_definition
 
 log = logging.getLogger(__name__)
@@ -44,18 +44,25 @@ class StoreRegistry:
         await self.refresh()
 
     async def refresh(self) -> None:
-        entities = await self._engine.entities("stores", Query(limit=MOST_STORES))
+        """Take in what is defined now. A definition that cannot be put into force leaves the one before it."""
         defined: dict[str, StoreDefinition] = {}
-        for entity in entities:
-            try:
-                definition = parse_definition(entity)
-                if self._defined.get(definition.name) != definition:
-                    await self._engine.define(definition)
-            except (InvalidEntity, DuplicateValue) as error:
-                log.error("store %r is not served: %s", entity.get("name"), error)
-                continue
-            defined[definition.name] = definition
+        for entity in await self._engine.entities("stores", Query(limit=MOST_STORES)):
+            definition = await self._in_force(entity)
+            if definition is not None:
+                defined[definition.name] = definition
         self._defined = defined
+
+    async def _in_force(self, entity: Entity) -> StoreDefinition | None:
+        name = entity.get("name")
+        known = self._defined.get(name) if isinstance(name, str) else None
+        try:
+            definition = parse_definition(entity)
+            if definition != known:
+                await self._engine.define(definition)
+        except StoreError as error:
+            log.error("the definition of store %r is not in force: %s", name, error)
+            return known
+        return definition
 
     async def follow(self, changes: list[Change]) -> None:
         if any(change.store == "stores" for change in changes):

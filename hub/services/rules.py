@@ -262,10 +262,11 @@ class DefinitionRules(Rules):
             raise refuse("name", "This name is reserved.")
         if any(d.name == definition.name for d in self.registry.all()):
             raise DuplicateValue("name")
+        # Before the definition is stored: what the engine cannot hold must not be promised.
+        await self.engine.define(definition)
         return Prepared(entity)
 
     async def created(self, entity: Entity) -> None:
-        await self.engine.define(parse_definition(entity))
         await self.registry.refresh()
 
     async def change(self, principal: Principal, before: Entity, body: Entity, fields: Entity) -> Prepared:

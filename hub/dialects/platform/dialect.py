@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from itertools import groupby
-from typing import cast
+from typing import ClassVar, cast
 
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
@@ -43,10 +43,11 @@ class PlatformDialect:
     delta: DeltaService
     filter_limits: Limits
     trusted_origins: frozenset[str]
+    operations: ClassVar = OPERATIONS
 
     def routes(self) -> list[BaseRoute]:
         """One route per path, most specific first, and the one that catches the rest."""
-        by_path = groupby(sorted(OPERATIONS, key=_specific_first), key=lambda o: o.path)
+        by_path = groupby(sorted(self.operations, key=_specific_first), key=lambda o: o.path)
         routes: list[BaseRoute] = [Route(path, Endpoint(self, tuple(operations))) for path, operations in by_path]
         return [*routes, Route(PREFIX + "{rest:path}", Endpoint(self, ()))]
 

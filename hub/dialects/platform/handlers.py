@@ -197,7 +197,10 @@ async def who_am_i(dialect: PlatformDialect, call: Call, principal: Principal) -
 
 
 async def describe_api(dialect: PlatformDialect, call: Call) -> Answer:
-    return json_answer(openapi_document(dialect))
+    """Without credentials the document says how to get some, and what every store has in common."""
+    known_parameters(call.parameters(), ())
+    asked = call.bearer() is not None or call.cookie("sid") is not None
+    return json_answer(openapi_document(dialect, await dialect.principal(call) if asked else None))
 
 
 # The parts of the above.

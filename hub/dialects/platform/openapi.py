@@ -1,12 +1,221 @@
-"""The platform API as an OpenAPI 3.1 document, made from the operations that make the routes and from the stores."""
+"""The platform API as an OpenAPI 3.1 document, made from the operations that make the routes and from the stores.
+
+Every call is there twice: for any store, and for each store that the caller may use the call on, with its fields.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from auth.errors import Forbidden
+from auth.policy import sight
+from auth.principal import Principal
+from hub.dialects.platform import parts
+from hub.dialects.platform.operations import Operation
+from hub.dialects.platform.schemas import ANY_STORE, Schema, ref, shared_schemas, store_schemas
+from hub.dialects.platform.standard_schemas import NO_WRITES
+from stores.schema import StoreDefinition
 
 if TYPE_CHECKING:
     from hub.dialects.platform.dialect import PlatformDialect
 
+ONE, WHOLE_BODY = ref("Success"), ref("Stamped")
+_CREDENTIALS: Final[list[Schema]] = [{"bearer": []}, {"cookie": []}]
 
-def openapi_document(dialect: PlatformDialect) -> dict[str, Any]:
-    return {"openapi": "3.1.0", "info": {"title": "hub", "version": "1"}, "paths": {}}
+
+def openapi_document(dialect: PlatformDialect, principal: Principal | None) -> dict[str, Any]:
+    """The document for `principal`; for nobody it names no store but the ones that the calls always have."""
+    most = dialect.settings.max_items
+    stores = [] if principal is None else dialect.registry.all()
+    paths: dict[str, Schema] = {}
+    schemas = shared_schemas() | parts.answer_schemas() | {"Access": parts.access_list(most)}
+    _add(paths, schemas, ANY_STORE, dialect.operations, most)
+    for definition in stores:
+        _add(paths, schemas, definition, [c for c in dialect.operations if _applies(c, definition, principal)], most)
+    _require_length(schemas, dialect.settings.password_length)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "hub", "version": "1", "description": "Entities of every store, and who may see them."},
+        "servers": [{"url": "/"}],
+        "security": _CREDENTIALS,
+        "paths": paths,
+        "components": {
+            "schemas": schemas,
+            "parameters": parts.shared_parameters(most),
+            "headers": parts.headers(),
+            "responses": parts.error_responses(),
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer"},
+                "cookie": {"type": "apiKey", "in": "cookie", "name": "sid"},
+            },
+        },
+    }
+
+
+def _add(
+    paths: dict[str, Schema],
+    schemas: dict[str, Schema],
+    definition: StoreDefinition,
+    calls: Sequence[Operation],
+    most: int,
+) -> None:
+    """Put the calls on one store, and its schemas, into the document."""
+    if not calls:
+        return
+    schemas |= store_schemas(definition)
+    for call in calls:
+        at = call.path if definition is ANY_STORE else call.path.replace("{store}", definition.name)
+        item = paths.setdefault(at, {"parameters": [ref("requestId", "parameters")]})
+        item[call.method.lower()] = operation_object(call, definition, most)
+
+
+def _require_length(schemas: dict[str, Schema], least: int) -> None:
+    """How long a password must be is a setting, not in the definition."""
+    for name in ("users.new", "users.replacement", "users.changes"):
+        if name in schemas:
+            schemas[name]["properties"]["password"]["minLength"] = least
+
+
+def _applies(call: Operation, definition: StoreDefinition, principal: Principal | None) -> bool:
+    """Whether the call makes sense for the store, and the principal may use it there."""
+    if "{store}" not in call.path or principal is None:
+        return False
+    if definition.administrative and call.parameters == "filter":
+        return False
+    if definition.name in NO_WRITES and call.body in ("entity", "entities", "changes"):
+        return False
+    try:
+        sight(principal, definition, call.method)
+    except Forbidden:
+        return False
+    return True
+
+
+def operation_object(call: Operation, definition: StoreDefinition, most: int) -> Schema:
+    """One call as OpenAPI describes it."""
+    name = definition.name
+    any_store = definition is ANY_STORE
+    made: Schema = {
+        "operationId": call.name if any_store else f"{name}.{call.name}",
+        "summary": call.summary,
+        "tags": [_tag(call, definition)],
+        "parameters": [
+            *_path_parameters(call, any_store),
+            *parts.store_parameters(call, definition, name),
+            *_headers(call),
+        ],
+        "responses": _responses(call, name, any_store),
+    }
+    if call.body != "none":
+        made["requestBody"] = {"required": True, "content": {parts.JSON: {"schema": _body(call, name, most)}}}
+    if call.open:
+        made["security"] = [{}, *_CREDENTIALS] if call.personal else []
+    return made
+
+
+def _tag(call: Operation, definition: StoreDefinition) -> str:
+    if definition is not ANY_STORE:
+        return definition.name
+    return "any store" if "{store}" in call.path else "account"
+
+
+def _path_parameters(call: Operation, any_store: bool) -> list[Schema]:
+    names = (["store"] if any_store else []) + ["id"]
+    return [ref(name, "parameters") for name in names if f"{{{name}}}" in call.path]
+
+
+def _headers(call: Operation) -> list[Schema]:
+    names = []
+    if call.conditional:
+        names.append("ifNoneMatch" if call.method == "GET" else "ifMatch")
+    if call.idempotent:
+        names.append("idempotencyKey")
+    return [ref(name, "parameters") for name in names]
+
+
+def _body(call: Operation, name: str, most: int) -> Schema:
+    match call.body:
+        case "entities":
+            new = ref(f"{name}.new")
+            return {"anyOf": [new, {"type": "array", "minItems": 1, "maxItems": most, "items": new}]}
+        case "entity":
+            return ref(f"{name}.replacement")
+        case "changes":
+            return ref(f"{name}.changes")
+        case "access":
+            return ref("Access")
+    return ref("Credentials")
+
+
+# Answers.
+
+
+def _responses(call: Operation, name: str, any_store: bool) -> Schema:
+    done = {"200": {"description": "Done", **_result(call, name)}}
+    if call.result == "entities":
+        done["200"]["links"] = _links("" if any_store else f"{name}.")
+    if call.conditional and call.method == "GET":
+        done["304"] = ref("NotModified", "responses")
+    return done | {str(status): ref(f"Error{status}", "responses") for status in statuses(call)}
+
+
+def statuses(call: Operation) -> list[int]:
+    """The errors that the call can meet: its own, and those that follow from what it takes and does."""
+    on_store = "{store}" in call.path
+    found = {400, 503, *call.errors}
+    if not call.open:
+        found |= {401, 403} if on_store or call.writes else {401}
+    if on_store:
+        found |= {404}
+    if call.body != "none":
+        found |= {408, 413}
+    if call.writes:
+        found |= {507}
+    if call.conditional and call.method != "GET":
+        found |= {412}
+    return sorted(found)
+
+
+_OF_AN_ENTITY: Final = ("get", "change", "replace", "delete", "share", "history")
+
+
+def _links(prefix: str) -> Schema:
+    """What can be done next with an entity that was made."""
+    parameters: Mapping[str, str] = {"id": "$response.body#/_id"} | ({} if prefix else {"store": "$request.path.store"})
+    return {name: {"operationId": prefix + name, "parameters": parameters} for name in _OF_AN_ENTITY}
+
+
+_SIMPLE: Final[Mapping[str, str]] = {
+    "count": "Count",
+    "history": "History",
+    "session": "Signed",
+    "signed_out": "Signed",
+    "token": "AccessToken",
+    "account": "Account",
+    "document": "Document",
+}
+
+
+def _result(call: Operation, name: str) -> Schema:
+    """Headers and content of the answer when all goes well."""
+    shown = ref(f"{name}.entity")
+    whole = {"allOf": [shown, WHOLE_BODY]}
+    match call.result:
+        case "entity":
+            return _content({"allOf": [shown, WHOLE_BODY, ONE]}, ETag="ETag")
+        case "projected":
+            return _content({"allOf": [shown, ONE]}, ETag="ETag")
+        case "entities":
+            several = {"success": {"const": True}, "entities": {"type": "array", "minItems": 1, "items": whole}}
+            many = {"type": "object", "properties": several, "required": ["success", "entities"]}
+            return _content({"anyOf": [{"allOf": [shown, WHOLE_BODY, ONE]}, many]}, ETag="ETag-of-one")
+        case "list":
+            return _content(parts.list_answers(name), **{"X-Position": "X-Position", "Link": "Link"})
+        case "session" | "signed_out":
+            return _content(ref("Signed"), **{"Set-Cookie": "Set-Cookie"})
+    return _content(ref(_SIMPLE[call.result]))
+
+
+def _content(schema: Schema, **headers: str) -> Schema:
+    return {"headers": parts.header_refs(headers), "content": {parts.JSON: {"schema": schema}}}

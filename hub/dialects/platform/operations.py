@@ -18,15 +18,17 @@ OpenHandler = Callable[["PlatformDialect", Call], Awaitable[Answer]]
 ParameterSet = Literal["none", "list", "filter", "projection", "upsert"]
 BodyKind = Literal["none", "entity", "entities", "changes", "access", "credentials"]
 ResultKind = Literal[
-    "entity", "entities", "list", "count", "history", "session", "token", "signed_out", "account", "document"
-]
+    "entity", "projected", "entities", "list", "count", "history", "session", "token", "signed_out", "account",
+    "document",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One call. `path` is in Starlette's notation; `open` ones need no credentials. What follows describes the call
-    for the OpenAPI document: which parameters it takes, which body, what it answers, and which errors besides those
-    that every call can meet."""
+    """One call. `path` is in Starlette's notation; `open` ones need no credentials. The rest describes the call for
+    the OpenAPI document: which parameters and body it takes, whether it heeds If-Match or If-None-Match
+    (`conditional`) and Idempotency-Key (`idempotent`), whether it changes something (`writes`), and which errors it
+    can meet besides those that follow from all this. `personal`: it answers more to who sends credentials."""
 
     name: str
     method: str
@@ -38,4 +40,7 @@ class Operation:
     parameters: ParameterSet = "none"
     body: BodyKind = "none"
     conditional: bool = False
+    idempotent: bool = False
+    writes: bool = False
+    personal: bool = False
     errors: tuple[int, ...] = field(default=())

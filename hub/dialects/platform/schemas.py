@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 from typing import Any, Final
 from zoneinfo import available_timezones
 
 from hub.dialects.platform.parameters import OPERATORS, RESERVED
-from hub.dialects.platform.standard_schemas import ASSIGNED, REFINED, WRITABLE_SYSTEM
+from hub.dialects.platform.standard_schemas import ASSIGNED, REFINED, REVEALED, WRITABLE_SYSTEM
 from stores.records import SYSTEM_FIELDS
 from stores.schema import STRING_TYPES, Field, StoreDefinition
 
@@ -111,8 +112,9 @@ def sent_field(store: str, field: Field) -> Schema:
 
 
 def nullable(schema: Schema) -> Schema:
-    if isinstance(schema.get("type"), str):
-        return schema | {"type": [schema["type"], "null"]}
+    kinds = schema.get("type")
+    if kinds is not None:
+        return schema | {"type": [*([kinds] if isinstance(kinds, str) else kinds), "null"]}
     if "enum" in schema:
         return schema | {"enum": [*schema["enum"], None]}
     if schema == VALUE:
@@ -129,8 +131,9 @@ def store_schemas(definition: StoreDefinition) -> dict[str, Schema]:
     name = definition.name
     return {
         f"{name}.entity": shown_entity(definition),
-        f"{name}.new": new_entity(definition),
-        f"{name}.changes": changed_entity(definition),
+        f"{name}.new": sent_entity(definition, {}, whole=True),
+        f"{name}.replacement": sent_entity(definition, OWN_ID, whole=True),
+        f"{name}.changes": sent_entity(definition, OWN_ID, whole=False),
         f"{name}.filter": filter_schema(f"{name}.filter", definition),
         f"{name}.path": {"type": "string", "pattern": f"^{_paths(definition)}$"},
         f"{name}.order": {"type": "string", "pattern": f"^-?{_paths(definition)}$"},
@@ -145,21 +148,14 @@ def shown_entity(definition: StoreDefinition) -> Schema:
         for f in definition.fields
         if not f.hidden
     }
-    once = REFINED.get((store, "token"))
-    revealed = {"token": once | {"readOnly": True}} if once else {}
-    return {"type": "object", "properties": system | fields | revealed, "required": ["_id"]}
+    return {"type": "object", "properties": system | fields | REVEALED.get(store, {}), "required": ["_id"]}
 
 
-def new_entity(definition: StoreDefinition) -> Schema:
-    required = [f.id for f in definition.fields if f.required and f.default is None]
-    return _sent(definition, {}) | ({"required": required} if required else {})
+OWN_ID: Final[dict[str, Schema]] = {"_id": ID | {"description": "The entity's own: it never changes"}}
 
 
-def changed_entity(definition: StoreDefinition) -> Schema:
-    return _sent(definition, {"_id": ID | {"description": "The entity's own: it never changes"}})
-
-
-def _sent(definition: StoreDefinition, more: Mapping[str, Schema]) -> Schema:
+def sent_entity(definition: StoreDefinition, more: dict[str, Schema], *, whole: bool) -> Schema:
+    """What a write takes: every required field if it is the `whole` entity, any of its fields otherwise."""
     store = definition.name
     dropped: Schema = {"description": "Assigned by the hub: dropped when it is sent"}
     echoed = {name: VALUE | dropped for name in SYSTEM_FIELDS if name != "_id"}
@@ -167,7 +163,8 @@ def _sent(definition: StoreDefinition, more: Mapping[str, Schema]) -> Schema:
     fields = {f.id: sent_field(store, f) for f in definition.fields if (store, f.id) not in ASSIGNED}
     singles = {p: ref("Single") for p in definition.unique_paths if "." not in p and p not in definition.by_id}
     properties = echoed | WRITABLE_SYSTEM.get(store, {}) | more | fields | singles
-    schema: Schema = {"type": "object", "properties": properties}
+    required = [f.id for f in definition.fields if whole and f.required and f.default is None]
+    schema: Schema = {"type": "object", "properties": properties} | ({"required": required} if required else {})
     if not definition.open:
         return schema | {"additionalProperties": False}
     own = "|".join(map(literal, (*(n for n in SYSTEM_FIELDS if n != "_id"), *more)))
@@ -281,7 +278,7 @@ def shared_schemas() -> dict[str, Schema]:
         "Id": {"type": "string", "pattern": "^[0-9a-f]{24}$", "examples": ["5f0c1e2d3a4b5c6d7e8f9a0b"]},
         "Value": _any_value(),
         "Single": {"type": ["string", "number", "null"], "description": "A unique field takes a single value"},
-        "Timezone": {"type": "string", "enum": sorted(available_timezones())},
+        "Timezone": {"type": "string", "enum": _timezones()},
         "Condition": {"anyOf": [VALUE, operators]},
         "Operators": {
             "type": "object",
@@ -301,6 +298,11 @@ def shared_schemas() -> dict[str, Schema]:
             ]
         },
     }
+
+
+@cache
+def _timezones() -> list[str]:
+    return sorted(available_timezones())
 
 
 _SOME_EXIST: Final[Schema] = {"$exists": {"type": "boolean"}}

@@ -62,7 +62,6 @@ REFINED: Final[Mapping[tuple[str, str], Schema]] = {
         "description": "Unix milliseconds, or when sent also an ISO 8601 time; null: never",
     },
     ("tokens", "user"): ID,
-    ("tokens", "token"): _TEXT | {"description": "The secret, only in the answer that makes the token"},
     ("stores", "name"): {"type": "string", "pattern": "^[A-Za-z][A-Za-z0-9_-]{0,62}$"},
     ("stores", "fields"): {"type": "array", "items": _FIELD, "maxItems": MAX_FIELDS},
     ("stores", "open"): _FLAG | {"description": "Whether it takes fields besides those defined"},
@@ -78,7 +77,12 @@ ASSIGNED: Final = frozenset(
 )
 """Fields that only the hub writes."""
 
-WRITABLE_SYSTEM: Final[Mapping[str, Mapping[str, Schema]]] = {
+REVEALED: Final[Mapping[str, dict[str, Schema]]] = {
+    "tokens": {"token": _TEXT | {"readOnly": True, "description": "Only in the answer that makes the token"}}
+}
+"""What only the one who makes an entity is told."""
+
+WRITABLE_SYSTEM: Final[Mapping[str, dict[str, Schema]]] = {
     "users": {"group": {"anyOf": [ID, {"type": "null"}], "description": "The user's group"}}
 }
 """System fields that callers write after all."""

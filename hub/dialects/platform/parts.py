@@ -1,0 +1,291 @@
+"""Parameters, headers and answers of the OpenAPI document: what its operations refer to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any, Final
+
+from hub.dialects.platform.operations import Operation
+from hub.dialects.platform.schemas import ID, INT64, MOMENT, NULL, Schema, conditions_schema, ref
+from hub.errors import status_text, tags_of
+from stores.schema import STORE_NAME, StoreDefinition
+
+JSON: Final = "application/json"
+
+ERRORS: Final = (400, 401, 403, 404, 408, 409, 410, 412, 413, 429, 503, 507)
+
+
+def query(name: str, schema: Schema, description: str, **more: Any) -> Schema:
+    return {"name": name, "in": "query", "description": description, "schema": schema} | more
+
+
+def header_parameter(name: str, schema: Schema, description: str) -> Schema:
+    return {"name": name, "in": "header", "description": description, "schema": schema}
+
+
+def path(name: str, schema: Schema, description: str) -> Schema:
+    return {"name": name, "in": "path", "required": True, "description": description, "schema": schema}
+
+
+# Parameters that are the same for every store.
+
+_WHOLE: Final[Schema] = {"type": "integer", "minimum": 0, "maximum": 10**15 - 1}
+_INSTANT: Final[Schema] = {
+    "anyOf": [
+        {"type": "integer", "minimum": 0, "maximum": 2**53 - 1},
+        {"type": "string", "format": "date-time"},
+        {"type": "string", "format": "date"},
+    ]
+}
+_MATCH: Final[Schema] = {"type": "string", "pattern": r'^(\*|(W/)?"[^"]*"(, *(W/)?"[^"]*")*)$', "examples": ['"3"']}
+_STRETCH: Final = "Unix milliseconds or ISO 8601 (no zone: UTC), inclusive"
+
+
+def shared_parameters(most: int) -> dict[str, Schema]:
+    """`most` is the largest page."""
+    name = STORE_NAME.pattern.replace(r"\Z", "")
+    return {
+        "store": path("store", {"type": "string", "pattern": f"^{name}$"}, "A store"),
+        "id": path("id", ID, "An entity"),
+        "offset": query("offset", _WHOLE, "Entities to pass over"),
+        "limit": query("limit", _WHOLE | {"default": most}, f"Entities in one answer; more than {most} means {most}"),
+        "meta": query("meta", {"type": "boolean"}, "Count, first and last; not with offset, limit, sort, after, since"),
+        "from": query("from", _INSTANT, f"Created at or after: {_STRETCH}"),
+        "to": query("to", _INSTANT, f"Created at or before: {_STRETCH}"),
+        "begin": query("begin", _INSTANT, "The same as from; only one of them"),
+        "end": query("end", _INSTANT, "The same as to; only one of them"),
+        "after": query("after", {"type": "string", "format": "cursor"}, "Cursor of a rel=next link; not with offset"),
+        "search": query("search", {"type": "string"}, "Text that a searchable field contains, in either case"),
+        "since": query("since", {"type": "string", "format": "position"}, "A position: only what has changed after it"),
+        "ifMatch": header_parameter("If-Match", _MATCH, "Do it only to one of these revisions"),
+        "ifNoneMatch": header_parameter("If-None-Match", {"type": "string"}, "304 if the entity is at this revision"),
+        "idempotencyKey": header_parameter(
+            "Idempotency-Key",
+            {"type": "string", "pattern": r"^[\x21-\x7e]{1,255}$"},
+            "A repetition with the same key and body gets the first answer again",
+        ),
+        "requestId": header_parameter("X-Request-Id", {"type": "string"}, "Kept if it is one word of ASCII"),
+    }  # fmt: skip
+
+
+# Parameters of one store. `name` is what its component schemas begin with.
+
+
+def store_parameters(operation: Operation, definition: StoreDefinition, name: str) -> list[Schema]:
+    """The query parameters of an operation on the store; `name` begins the names of its component schemas."""
+    match operation.parameters:
+        case "list":
+            shared = ["offset", "limit", "meta", "from", "to", "begin", "end", "after", "since"]
+            return [*_refs(shared), _only(name), _sort(name), *_filters(definition, name)]
+        case "filter":
+            return [*_refs(["from", "to", "begin", "end"]), *_filters(definition, name)]
+        case "projection":
+            return [_only(name)]
+        case "upsert":
+            return _upsert(definition, name)
+    return []
+
+
+def _refs(names: list[str]) -> list[Schema]:
+    return [ref(name, "parameters") for name in names]
+
+
+def _csv(name: str, item: Schema, description: str, **more: Any) -> Schema:
+    schema = {"type": "array", "minItems": 1, "items": item} | more
+    return query(name, schema, description, style="form", explode=False)
+
+
+def _only(name: str) -> Schema:
+    return _csv("only", ref(f"{name}.path"), "Fields to show; _id always comes along")
+
+
+def _sort(name: str) -> Schema:
+    described = "Fields to sort by, - for descending; otherwise in order of creation"
+    return _csv("sort", ref(f"{name}.order"), described, maxItems=16, uniqueItems=True)
+
+
+def _filters(definition: StoreDefinition, name: str) -> list[Schema]:
+    conditions = query(
+        "conditions",
+        conditions_schema(definition),
+        "field=value and field[operator]=value, each a parameter of its own",
+        style="form",
+        explode=True,
+    )
+    document = {"name": "filter", "in": "query", "description": "Conditions in MongoDB's notation"}
+    found = [conditions, document | {"content": {JSON: {"schema": ref(f"{name}.filter")}}}]
+    searchable = definition.search_paths or name == "Any"
+    return [*found, ref("search", "parameters")] if searchable else found
+
+
+def _upsert(definition: StoreDefinition, name: str) -> list[Schema]:
+    described = "A unique field: the entity with the same value is changed rather than created"
+    if name == "Any":
+        return [query("upsert", {"type": "string"}, described)]
+    if not definition.unique_paths or definition.administrative:
+        return []
+    return [query("upsert", {"enum": list(definition.unique_paths)}, described)]
+
+
+# Headers.
+
+
+def headers() -> dict[str, Schema]:
+    def header(schema: Schema, description: str, required: bool = True) -> Schema:
+        return {"description": description, "required": required, "schema": schema}
+
+    text: Schema = {"type": "string", "minLength": 1}
+    return {
+        "X-Request-Id": header(text, "Names this request in the log"),
+        "X-Position": header(text, "What the answer stands for: `since` it gives exactly what changed after"),
+        "ETag": header({"type": "string", "pattern": r'^"\d+"$'}, "The entity's revision"),
+        "ETag-of-one": header({"type": "string", "pattern": r'^"\d+"$'}, "The revision, of a single entity", False),
+        "Link": header({"type": "string", "pattern": r'^<[^>]+>; rel="next"$'}, "The next page, if any", False),
+        "Retry-After": header({"type": "integer", "minimum": 1}, "Seconds to wait"),
+        "WWW-Authenticate": header({"const": "Bearer"}, "How to authenticate"),
+        "Set-Cookie": header(text, "The session, as the cookie sid"),
+    }  # fmt: skip
+
+
+def header_refs(names: Mapping[str, str]) -> Schema:
+    """Name on the wire → component."""
+    return {name: ref(component, "headers") for name, component in {"X-Request-Id": "X-Request-Id", **names}.items()}
+
+
+_ERROR_HEADERS: Final[Mapping[int, tuple[str, ...]]] = {
+    401: ("WWW-Authenticate",),
+    429: ("Retry-After",),
+    503: ("Retry-After",),
+}
+
+
+# Answers.
+
+
+def error_response(status: int) -> Schema:
+    text = status_text(HTTPStatus(status))
+    said = {
+        "code": {"const": str(status)},
+        "message": {"const": text},
+        "tags": {"const": list(tags_of(HTTPStatus(status)))},
+    }
+    return {
+        "description": text,
+        "headers": header_refs({name: name for name in _ERROR_HEADERS.get(status, ())}),
+        "content": {JSON: {"schema": {"allOf": [ref("Error"), {"type": "object", "properties": said}]}}},
+    }  # fmt: skip
+
+
+def error_responses() -> dict[str, Schema]:
+    not_modified = {"description": "Not Modified", "headers": header_refs({"ETag": "ETag"})}
+    return {f"Error{status}": error_response(status) for status in ERRORS} | {"NotModified": not_modified}
+
+
+def answer_schemas() -> dict[str, Schema]:
+    """What answers are made of, whatever the store."""
+    texts = {"type": "array", "items": {"type": "string"}}
+    signed = {
+        "sucess": {"const": True, "description": "Spelled as the first clients read it"},
+        "success": {"const": True},
+    }
+    nothing_known: Schema = {}
+    return {
+        "Error": _object(
+            {
+                "success": {"const": False},
+                "code": {"type": "string"},
+                "message": {"type": "string"},
+                "tags": texts | {"minItems": 1},
+                "errors": {"type": "object", "additionalProperties": texts | {"minItems": 1}},
+            },
+            optional=("errors",),
+        ),
+        "Success": {"type": "object", "properties": {"success": {"const": True}}, "required": ["success"]},
+        "Stamped": {"type": "object", "required": ["owner", "group", "access", "branch", "time", "_at", "_rev"]},
+        "Count": _object({"success": {"const": True}, "count": {"type": "integer", "minimum": 0}}),
+        "Signed": _object(signed),
+        "AccessToken": _object(
+            signed | {"type": {"const": "access"}, "token": {"type": "string"}, "issuedAt": MOMENT, "expiresAt": MOMENT}
+        ),
+        "Account": _object(
+            {
+                "success": {"const": True},
+                "_id": ID,
+                "login": {"type": "string"},
+                "group": {"anyOf": [ID, NULL]},
+                "roles": {"type": "array", "items": ID},
+                "admin": {"type": "boolean"},
+                "type": {"enum": ["session", "access", "token", "control"]},
+                "scopes": texts | {"type": ["array", "null"], "description": "null: all that the user may"},
+                "expiresAt": MOMENT | {"type": ["integer", "null"], "description": "null: never"},
+            }
+        ),
+        "History": _object(
+            {
+                "success": {"const": True},
+                "history": {
+                    "type": "array",
+                    "items": _object(
+                        {
+                            "time": MOMENT,
+                            "by": {"type": ["string", "null"], "description": "A user; null: from outside the hub"},
+                            "op": {"enum": ["insert", "update", "delete"]},
+                            "_rev": INT64,
+                            "changes": {
+                                "type": "object",
+                                "additionalProperties": _object({"old": nothing_known, "new": nothing_known}),
+                            },
+                        }
+                    ),
+                },
+            }
+        ),
+        "Credentials": {
+            "type": "object",
+            "properties": {n: {"type": "string", "minLength": 1, "maxLength": 1_000} for n in ("login", "password")},
+            "required": ["login", "password"],
+        },
+        "Document": {"type": "object", "required": ["openapi", "info", "paths", "components"]},
+    }  # fmt: skip
+
+
+def access_list(most: int) -> Schema:
+    """The body that shares an entity."""
+    return _object({"access": {"type": "array", "items": ID, "maxItems": most}})
+
+
+def _object(properties: Schema, optional: tuple[str, ...] = ()) -> Schema:
+    """An object of exactly these properties."""
+    required = [name for name in properties if name not in optional]
+    return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
+
+
+def list_answers(name: str) -> Schema:
+    """A list's three answers: the entities, their `meta`, or what has changed since a position."""
+    shown = ref(f"{name}.entity")
+    end = {"anyOf": [shown, NULL]}
+    change = _object(
+        {
+            "op": {"enum": ["insert", "update", "remove"]},
+            "_id": ID,
+            "entity": end,
+            "_rev": {"type": ["integer", "null"], "minimum": 1},
+            "time": MOMENT,
+            "position": {"type": "string"},
+        }
+    )
+    whole = {"type": "integer", "minimum": 0}
+    done = {"success": {"const": True}}
+    changes = {
+        "changes": {"type": "array", "items": change},
+        "position": {"type": "string"},
+        "more": {"type": "boolean"},
+    }
+    return {
+        "oneOf": [
+            {"title": "Entities", "type": "array", "items": shown},
+            {"title": "Meta"} | _object(done | {"count": whole, "first": end, "last": end}),
+            {"title": "Changes"} | _object(done | changes),
+        ]
+    }  # fmt: skip
