@@ -10,7 +10,7 @@ from auth.groups import chain_of, find_one, subtree_of
 from auth.principal import Principal
 from auth.scopes import BadScope, parse_scope
 from auth.secrets import PREFIX_LENGTH, Passwords, digest, new_credential
-from auth.standard import ADMIN_ROLE
+from auth.standard import ADMIN_ROLE, STANDARD
 from hub.services.registry import RESERVED, StoreRegistry
 from hub.services.times import parse_time
 from stores.errors import Conflict, DuplicateValue, InvalidEntity, Violation
@@ -212,7 +212,7 @@ class TokenRules(Rules):
             "owner": user["_id"],
             "group": user.get("group"),
             "branch": list(await chain_of(self.engine, user.get("group"))),
-            "scopes": checked_scopes(entity.get("scopes")),
+            "scopes": narrowed(principal, checked_scopes(entity.get("scopes"))),
             "expires": checked_expiry(entity.get("expires")),
             "prefix": secret[:PREFIX_LENGTH],
             "digest": digest(secret),
@@ -227,7 +227,7 @@ class TokenRules(Rules):
                 raise refuse(name, "Only name, scopes and expires of a token can be changed.")
         fields = {n: v for n, v in fields.items() if n not in fixed}
         if "scopes" in fields:
-            fields = fields | {"scopes": checked_scopes(fields["scopes"])}
+            fields = fields | {"scopes": narrowed(principal, checked_scopes(fields["scopes"]))}
         return Prepared(fields | {"expires": checked_expiry(fields["expires"])} if "expires" in fields else fields)
 
     async def _holder(self, principal: Principal, user: Any) -> Entity:
@@ -296,6 +296,21 @@ def checked_scopes(scopes: Any) -> list[str] | None:
             parse_scope(scope)
         except BadScope as error:
             raise refuse("scopes", str(error)) from None
+    return scopes
+
+
+def narrowed(principal: Principal, scopes: list[str] | None) -> list[str] | None:
+    """The scopes of a token that a token makes: its own, or some of them. Raises Forbidden for wider ones."""
+    own = principal.token_scopes
+    if own is None:
+        return scopes
+    if scopes is None:
+        return sorted(f"{method} /{store}/*" for method, store in own.pairs)
+    for method, store in map(parse_scope, scopes):
+        # For an administrator `*` reaches into administrative stores, for others those have to be named.
+        administrative = store in STANDARD and not principal.admin
+        if not own.allow(method, store, administrative=administrative):
+            raise Forbidden(f"this token may not {method} {store}, nor may one that it makes")
     return scopes
 
 
