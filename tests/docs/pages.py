@@ -1,0 +1,58 @@
+"""The project's pages and files, and what stands in them."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+DOCS: Final = ROOT / "docs"
+
+
+def page(name: str) -> str:
+    """The text of a page in docs/."""
+    return (DOCS / name).read_text(encoding="utf-8")
+
+
+def pages() -> list[Path]:
+    """Every page for people."""
+    return sorted([*ROOT.glob("*.md"), *DOCS.glob("**/*.md")])
+
+
+def project_files() -> list[Path]:
+    """What a clone has, and what is about to be committed."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    return sorted({ROOT / name for name in names.split("\0") if name and (ROOT / name).is_file()})
+
+
+def blocks(text: str, language: str) -> list[str]:
+    """The fenced blocks of one language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+
+
+def prose(text: str) -> str:
+    """The text without its fenced blocks."""
+    return re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
+
+
+def rows(text: str) -> Iterator[list[str]]:
+    """The rows of its tables, as cells."""
+    for line in prose(text).splitlines():
+        if line.startswith("|"):
+            yield [cell.strip() for cell in line.strip().strip("|").split("|")]
+
+
+def first_cells(text: str) -> set[str]:
+    """Everything in `code` in the first cells of its tables."""
+    return {code for cells in rows(text) for code in re.findall(r"`([^`]+)`", cells[0])}
+
+
+def section(text: str, title: str) -> str:
+    """What stands under a heading, up to the next one of its level."""
+    found = re.search(rf"^(#+) {re.escape(title)}\n(.*?)(?=^\1 |\Z)", prose(text), re.DOTALL | re.MULTILINE)
+    assert found, f"no section {title!r}"
+    return found[2]

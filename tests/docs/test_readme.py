@@ -1,0 +1,140 @@
+"""The README's commands, run as printed in a fresh copy of the project; only the port is another one."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.docs.pages import ROOT, blocks, project_files
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+SERVE = "scripts/serve\n"
+PRINTED = "127.0.0.1:8000"
+PATIENCE = 45.0
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
+
+
+def copy_project(target: Path) -> None:
+    """What a clone would have, with the packages of this environment, so that nothing is downloaded again."""
+    for path in project_files():
+        to = target / path.relative_to(ROOT)
+        to.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(path, to)
+    venv = target / ".venv"
+    venv.mkdir()
+    for item in Path(sys.prefix).iterdir():
+        if not item.name.startswith(".installed"):
+            (venv / item.name).symlink_to(item)
+    # As scripts/environment marks an installation that is up to date.
+    stamp = ". scripts/environment; fingerprint > .venv/.installed"
+    subprocess.run(["bash", "-c", stamp], cwd=target, check=True)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    target = tmp_path_factory.mktemp("readme") / "hub"
+    target.mkdir()
+    copy_project(target)
+    return target
+
+
+@pytest.fixture(scope="module")
+def environment(project: Path) -> dict[str, str]:
+    """As a newcomer has it: no settings but the port. The copy's own modules come before this tree's."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("HUB_")}
+    # Should the copy's mark be out of date, pip must fail rather than install the copy over this environment.
+    return clean | {"HUB_PORT": str(free_port()), "PYTHONPATH": str(project), "PIP_NO_INDEX": "1"}
+
+
+@pytest.fixture(scope="module")
+def said(project: Path, environment: dict[str, str]) -> Iterator[str]:
+    """`scripts/serve`, running; what it has printed when it was ready."""
+    log = project.parent / "serve.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            ["scripts/serve"], cwd=project, env=environment, stdout=output, stderr=subprocess.STDOUT
+        )
+    try:
+        give_up = time.monotonic() + PATIENCE
+        while "Stop: Ctrl-C" not in log.read_text():
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < give_up, log.read_text()
+            time.sleep(0.05)
+        yield log.read_text()
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+@pytest.fixture(scope="module")
+def outputs(said: str, project: Path, environment: dict[str, str]) -> list[str]:
+    """What each block of commands prints, run one after the other in one shell, as in one terminal."""
+    assert shutil.which("curl"), "the README's commands need curl"
+    printed = [block for block in blocks(README, "sh") if block != SERVE]
+    ours = PRINTED.replace("8000", environment["HUB_PORT"])
+    script = "set -euo pipefail\n" + "printf '\\0'\n".join(block.replace(PRINTED, ours) for block in printed)
+    done = subprocess.run(["bash", "-c", script], cwd=project, env=environment, capture_output=True, timeout=90)
+    assert done.returncode == 0, done.stderr.decode()
+    return done.stdout.decode().split("\0")
+
+
+def test_serve_says_in_at_most_ten_lines_where_it_is_and_what_to_do_next(
+    said: str, environment: dict[str, str]
+) -> None:
+    lines = said[said.index("hub is live at") :].splitlines()
+    assert len(lines) <= 10
+    assert f"http://127.0.0.1:{environment['HUB_PORT']}" in lines[0]
+    assert any("password" in line for line in lines)
+
+
+def test_the_commands_that_serve_suggests_work_as_printed(
+    said: str, project: Path, environment: dict[str, str], outputs: list[str]
+) -> None:
+    store, token = re.findall(r"(\S*hub (?:store|token) .+)$", said, re.MULTILINE)
+    assert store in README  # which has run it
+    made = subprocess.run(["bash", "-c", token], cwd=project, env=environment, capture_output=True, text=True)
+    assert made.returncode == 0, made.stderr
+
+
+def test_the_first_write_answers_the_entity(outputs: list[str]) -> None:
+    entity = json.loads(outputs[0].splitlines()[-1])
+    assert entity["success"] is True
+    assert (entity["text"], entity["stars"], entity["_rev"]) == ("hello", 4, 1)
+
+
+def test_delta_sync_answers_exactly_what_came_after_the_position(outputs: list[str]) -> None:
+    answer = json.loads(outputs[1].splitlines()[-1])
+    assert [(change["op"], change["entity"]["text"]) for change in answer["changes"]] == [("insert", "again")]
+    assert answer["more"] is False
+
+
+def test_the_newcomer_path_takes_five_commands_and_ends_in_the_printed_list(outputs: list[str]) -> None:
+    printed = blocks(README, "sh")
+    path = printed[printed.index(SERVE) :]
+    assert len("".join(path).splitlines()) == 5
+    shown = re.findall(r'"name":"([^"]+)","population":(\d+)', blocks(README, "json")[-1])
+    answered = json.loads(outputs[-1].splitlines()[-1])
+    assert [(city["name"], str(city["population"])) for city in answered[: len(shown)]] == shown
+    populations = [city["population"] for city in answered]
+    assert populations == sorted(populations, reverse=True)
+
+
+def test_the_two_commands_of_the_first_screen_can_be_run() -> None:
+    assert "scripts/serve" in README
+    assert "scripts/test" in README
+    assert all(os.access(ROOT / "scripts" / name, os.X_OK) for name in ("serve", "test", "check", "mongod"))
