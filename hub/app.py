@@ -140,9 +140,10 @@ def create_app(settings: Settings | None = None) -> Starlette:
     middleware = [Middleware(Envelope, metrics=hub.metrics, most=settings.max_requests)]
     if settings.trusted_origins:
         middleware.append(cross_origin(settings))
-    routes = [*operational_routes(hub), *dialect.routes(), Route("/{rest:path}", NotFoundEndpoint())]
+    routes = [*operational_routes(hub), *dialect.routes()]
     app = Starlette(routes=routes, middleware=middleware, lifespan=lifespan)
     app.router.redirect_slashes = False
+    app.router.default = NotFoundEndpoint()
     app.state.hub = hub
     return app
 
@@ -219,4 +220,7 @@ class NotFoundEndpoint:
     """What no route leads to."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await error_answer(NoSuchPath(scope["path"])).send(scope, send)
+        if scope["type"] == "http":
+            await error_answer(NoSuchPath(scope["path"])).send(scope, send)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close"})

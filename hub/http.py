@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
@@ -19,6 +19,9 @@ from stores.limits import parse_json
 JSON_TYPE = b"application/json"
 LARGE_BODY = 262_144
 """Bytes; a larger body is parsed in a thread."""
+
+LINGER_BYTES = 2_097_152
+LINGER_SECONDS = 1.0
 
 MOST_PARAMETERS = 1_000
 
@@ -115,21 +118,38 @@ class Call:
 
     async def body(self, limit: int, array_limit: int, timeout: float) -> bytes:
         """The whole body: at most `limit` bytes, or `array_limit` when it is a JSON array; within `timeout` s."""
+        try:
+            async with asyncio.timeout(timeout):
+                return await self._whole(limit, max(limit, array_limit))
+        except TimeoutError:
+            raise TooSlow("the body did not arrive in time") from None
+        except BodyTooLarge:
+            await self._discard()
+            raise
+
+    async def _whole(self, limit: int, array_limit: int) -> bytes:
         declared = self.header(b"content-length")
-        if declared is not None and declared.isdigit() and int(declared[:20]) > max(limit, array_limit):
+        if declared is not None and declared.isdigit() and int(declared[:20]) > array_limit:
             raise BodyTooLarge("body", f"The body must not exceed {limit} bytes.")
         chunks: list[bytes] = []
         size = 0
-        try:
-            async with asyncio.timeout(timeout):
-                async for chunk in self._chunks():
-                    chunks.append(chunk)
-                    size += len(chunk)
-                    if size > limit and (size > array_limit or not _is_array(chunks)):
-                        raise BodyTooLarge("body", f"The body must not exceed {limit} bytes.")
-        except TimeoutError:
-            raise TooSlow("the body did not arrive in time") from None
+        async for chunk in self._chunks():
+            chunks.append(chunk)
+            size += len(chunk)
+            if size > limit and (size > array_limit or not _is_array(chunks)):
+                raise BodyTooLarge("body", f"The body must not exceed {limit} bytes.")
         return b"".join(chunks)
+
+    async def _discard(self) -> None:
+        """Take in some of a body that is refused: with input unread, closing the connection would reset it, and the
+        client might never see the answer."""
+        left = LINGER_BYTES
+        with suppress(TimeoutError, ClientGone):
+            async with asyncio.timeout(LINGER_SECONDS):
+                async for chunk in self._chunks():
+                    left -= len(chunk)
+                    if left < 0:
+                        return
 
     async def _chunks(self) -> AsyncIterator[bytes]:
         while True:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
@@ -28,9 +30,16 @@ class Metrics:
         self.in_progress = Gauge("hub_requests_in_progress", "Requests being answered", registry=self.registry)
         self.changes = Counter("hub_changes", "Changes seen in the feed", ("store", "op"), registry=self.registry)
 
+        # Found once: `labels` takes a lock and makes a tuple of strings each time.
+        self._of_operation = lru_cache(maxsize=1_000)(self._find)
+
     def observed(self, operation: str, status: int, seconds: float) -> None:
-        self.requests.labels(operation, str(status)).inc()
-        self.seconds.labels(operation).observe(seconds)
+        requests, durations = self._of_operation(operation, status)
+        requests.inc()
+        durations.observe(seconds)
+
+    def _find(self, operation: str, status: int) -> tuple[Counter, Histogram]:
+        return self.requests.labels(operation, str(status)), self.seconds.labels(operation)
 
     def render(self) -> bytes:
         return generate_latest(self.registry)

@@ -133,6 +133,10 @@ class Feed(Protocol):
     async def position(self) -> str:
         """Where the feed stands now."""
 
+    def order(self, position: str) -> bytes:
+        """A sort key: of two positions of this database the earlier has the lesser, and a list's position stands
+        with the last change that the list has in it. Raises HistoryGone for what is no position of it."""
+
     async def read(self, since: str, limit: int = 1_000) -> Batch:
         """The changes after `since`. Raises HistoryGone for a position that is unknown, forged, of another database
         or older than what is kept."""

@@ -302,6 +302,14 @@ def _is_single(entity: Entity, path: str) -> bool:
     return not isinstance(value, dict | list | bool)
 
 
+_KINDS: Final[Mapping[type, str]] = {
+    str: "a string",
+    bool: "true or false",
+    int: "a whole number",
+    list: "a list",
+}
+
+
 @dataclass
 class _Reader:
     """Reads a definition document, collecting every violation rather than stopping at the first."""
@@ -316,7 +324,7 @@ class _Reader:
         if value is None:
             return default
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-            self.refuse(f"{place}{name}", f"Must be a {kind.__name__}.")
+            self.refuse(f"{place}{name}", f"Must be {_KINDS[kind]}.")
             return default
         return value
 

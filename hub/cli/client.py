@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
 
 import httpx
 
@@ -92,7 +93,7 @@ class Client:
         """A list page by page, as the answers' `Link: rel="next"` lead."""
         asked: httpx.QueryParams | None = httpx.QueryParams(dict(params))
         while asked is not None:
-            response = await self.request("GET", f"/{store}", asked)
+            response = await self.request("GET", path_of(store), asked)
             yield response.json()
             # Only the query counts: a hub behind a proxy may not know the address that it is reached at.
             url = response.links.get("next", {}).get("url")
@@ -104,7 +105,7 @@ class Client:
 
     async def find(self, store: str, field: str, value: str) -> Entity | None:
         """The first entity with this value of a field."""
-        found = await self.call("GET", f"/{store}", params={"filter": json.dumps({field: value}), "limit": "1"})
+        found = await self.call("GET", path_of(store), params={"filter": json.dumps({field: value}), "limit": "1"})
         return found[0] if found else None
 
     async def require(self, store: str, field: str, value: str) -> Entity:
@@ -187,6 +188,11 @@ def load_settings(data_dir: Path | None = None, **given: Any) -> Settings:
         raise Failure(
             "; ".join(f"HUB_{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors())
         ) from error
+
+
+def path_of(store: str) -> str:
+    """The path of a store, whatever was typed as its name."""
+    return f"/{quote(store, safe='')}"
 
 
 def bearer(token: str) -> dict[str, str]:

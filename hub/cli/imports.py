@@ -15,7 +15,7 @@ from typing import Annotated, Final, TextIO, cast
 import typer
 
 from hub.cli.cells import Cells
-from hub.cli.client import Client, Refused, Unreachable
+from hub.cli.client import Client, Refused, Unreachable, path_of
 from hub.cli.command import on_hub
 from hub.cli.meter import Meter
 from hub.cli.output import STOPPED, Failure, Misuse, grouped, note, say
@@ -99,7 +99,7 @@ async def schema(client: Client, store: str, key: str | None, create: bool) -> l
 async def require_store(client: Client, store: str) -> None:
     """The standard stores have no definition to find, but are there."""
     try:
-        await client.call("GET", f"/{store}", params={"limit": "1"})
+        await client.call("GET", path_of(store), params={"limit": "1"})
     except Refused as error:
         if error.status == 404:
             raise Failure(f"no store is called {store}: add --create, or run: hub store create {store}") from error

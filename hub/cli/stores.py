@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 import orjson
 import typer
 
-from hub.cli.client import Client
+from hub.cli.client import Client, path_of
 from hub.cli.command import AsJson, Yes, confirm, on_hub
 from hub.cli.output import Failure, Misuse, grouped, print_json, print_table, say
 from stores.records import Entity
@@ -110,15 +110,15 @@ async def delete(
 
 
 async def count(client: Client, name: str) -> int:
-    return int((await client.call("GET", f"/{name}", params={"meta": "true"}))["count"])
+    return int((await client.call("GET", path_of(name), params={"meta": "true"}))["count"])
 
 
 async def empty(client: Client, name: str) -> None:
     """Delete all entities, a batch at a time: one bulk change has its limit."""
     params = {"only": "_id", "limit": str(BATCH)}
-    while found := await client.call("GET", f"/{name}", params=params):
+    while found := await client.call("GET", path_of(name), params=params):
         batch = {"_id": {"$in": [entity["_id"] for entity in found]}}
-        await client.call("DELETE", f"/{name}", params={"filter": json.dumps(batch)})
+        await client.call("DELETE", path_of(name), params={"filter": json.dumps(batch)})
 
 
 def cells(field: Entity) -> tuple[object, ...]:

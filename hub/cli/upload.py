@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from hub.cli.client import Client, Refused, Unreachable
+from hub.cli.client import Client, Refused, Unreachable, path_of
 from hub.cli.rows import Refusal, Row
 
 MAX_TRIES: Final = 6
@@ -20,7 +20,7 @@ class Upload:
         self, client: Client, store: str, key: str | None, batch: int, refuse: Callable[[Sequence[Refusal]], None]
     ) -> None:
         self.client = client
-        self.path = f"/{store}"
+        self.path = path_of(store)
         self.params = {"upsert": key} if key else {}
         self.batch = batch
         self.size = batch

@@ -38,8 +38,20 @@ class Committer:
         self._connection = connection
         # Requests with the same key wait for each other here rather than collide in the database.
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._running: set[asyncio.Task[list[Written]]] = set()
 
     async def commit(self, writes: Sequence[Write], by: str | None, key: IdempotencyKey | None) -> list[Written]:
+        # A caller who goes away does not tear a transaction apart, nor a connection out of the pool.
+        task = asyncio.create_task(self._commit(writes, by, key))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return await asyncio.shield(task)
+
+    async def finish(self) -> None:
+        """Wait for the commits that are under way."""
+        await asyncio.gather(*self._running, return_exceptions=True)
+
+    async def _commit(self, writes: Sequence[Write], by: str | None, key: IdempotencyKey | None) -> list[Written]:
         with store_errors():
             if key is not None:
                 lock = self._locks.setdefault(key.key, asyncio.Lock())
@@ -75,7 +87,7 @@ class Committer:
                         ReadConcern("snapshot"), WriteConcern("majority", j=True)
                     ):
                         result = await work(session)
-                        await _commit(session, give_up)
+                        await _end(session, give_up)
                     return result
                 except PyMongoError as error:
                     if not _is_collision(error) or clock.monotonic() > give_up:
@@ -107,7 +119,7 @@ class Committer:
         return [Written(entity.encode(), rev, count) for entity, rev, count in orjson.loads(text)]
 
 
-async def _commit(session: Session, give_up: float) -> None:
+async def _end(session: Session, give_up: float) -> None:
     """Commit, and ask again while it is unknown whether that has happened: a commit is not done twice."""
     while True:
         try:

@@ -67,6 +67,16 @@ _SEVERAL_ROUTERS = (
 )
 
 
+def check_cancelled() -> None:
+    """Raise CancelledError if the task was told to stop: for loops over exchanges with the server.
+
+    Before Python 3.12 `asyncio.wait_for`, which PyMongo sends with, may swallow a cancellation.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
 class Connection:
     """A client, its database and that database's epoch; usable between `open` and `close`."""
 

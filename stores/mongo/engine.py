@@ -44,6 +44,7 @@ class MongoEngine:
             raise
 
     async def close(self) -> None:
+        await self._committer.finish()
         await self._history.stop()
         await self._connection.close()
 

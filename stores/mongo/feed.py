@@ -19,9 +19,9 @@ from pymongo.errors import OperationFailure, PyMongoError
 from stores.errors import HistoryGone
 from stores.mongo import position
 from stores.mongo.codec import BY, DELETER, Document, entity_text, revision
-from stores.mongo.connection import Connection
+from stores.mongo.connection import Connection, check_cancelled
 from stores.mongo.errors import is_passing, store_errors, translate
-from stores.mongo.position import Resume, Token
+from stores.mongo.position import Resume, Token, parse_order
 from stores.mongo.structure import DROPPED
 from stores.protocol import Batch
 from stores.records import Change, Operation
@@ -63,6 +63,9 @@ class MongoFeed:
     async def position(self) -> str:
         with store_errors():
             return position.at_time(self._connection.epoch, await self._connection.now())
+
+    def order(self, position: str) -> bytes:
+        return parse_order(self._connection.epoch, position)
 
     async def read(self, since: str, limit: int = 1_000) -> Batch:
         with store_errors():
@@ -200,11 +203,12 @@ class _Stream:
     async def _run(self, command: Document) -> Document:
         try:
             cursor: Document = (await self._connection.command(command, self._session))["cursor"]
-            return cursor
         except OperationFailure as error:
             if is_passing(error):
                 raise
             raise HistoryGone("the change stream cannot be resumed from this position") from error
+        check_cancelled()
+        return cursor
 
 
 class _Outage:

@@ -57,8 +57,9 @@ class HistoryKeeper:
         """Leave the recording to others at once."""
         if self._task is None:
             return
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        while not self._task.done():
+            self._task.cancel()  # again: see `stores.mongo.connection.check_cancelled`
+            await asyncio.wait([self._task], timeout=_RENEW_SECONDS / 2)
         try:
             await self._update({"until": 0})
         except PyMongoError:

@@ -19,6 +19,9 @@ from stores.records import Entity
 from stores.sqlite.tables import StoreTable, extract, json_path
 
 COLUMNS = {"_id": "id", "time": "time", "_at": "at", "_rev": "rev", "owner": "owner", "group": '"group"'}
+MOST_KEPT = 1_000
+"""Compiled conditions that a store keeps: about as many as there are principals at work."""
+
 _SQL = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 
 
@@ -38,12 +41,33 @@ class Compiler:
         if isinstance(node, query.And):
             return "(" + " AND ".join(map(self.condition, node.parts)) + ")" if node.parts else "1"
         if isinstance(node, query.Or):
-            return "(" + " OR ".join(map(self.condition, node.parts)) + ")" if node.parts else "0"
+            return self.choice(node) if self.values else self.kept_choice(node)
         if isinstance(node, query.Not):
             return f"({self.condition(node.part)}) IS NOT TRUE"
         if isinstance(node, Leaf):
             return self.leaf(node)
         raise TypeError(f"not a filter: {node!r}")
+
+    def choice(self, node: query.Or) -> str:
+        return "(" + " OR ".join(map(self.condition, node.parts)) + ")" if node.parts else "0"
+
+    def kept_choice(self, node: query.Or) -> str:
+        """The same at the beginning of a statement. What a principal can see stands there, the same in request after
+        request, and takes longer to compile than an entity to be read by its id: so it is kept."""
+        compiled = self.table.compiled
+        try:
+            known = compiled.get(node)
+        except TypeError:  # an array or object among the operands
+            return self.choice(node)
+        if known is not None:
+            self.values += known[1]
+            return known[0]
+        sql = self.choice(node)
+        if _is_of_texts(node):
+            if len(compiled) >= MOST_KEPT:
+                compiled.clear()
+            compiled[node] = sql, self.values[:]
+        return sql
 
     def leaf(self, node: Leaf) -> str:
         plain = self.plain_value(node.path)
@@ -162,6 +186,16 @@ class Compiler:
 
     def ask_matcher(self, node: Leaf) -> str:
         return f"hub_match(doc,{self.bind(apsw.pyobject(_on_json(node)))})"
+
+
+def _is_of_texts(node: query.Or) -> bool:
+    """Whether all operands are strings. Python takes 1 and true for equal, so other filters would be mistaken for
+    each other; no filter equals one of strings alone that is another."""
+    return all(
+        isinstance(part, query.Equal | query.In)
+        and all(type(v) is str for v in ((part.value,) if isinstance(part, query.Equal) else part.values))
+        for part in node.parts
+    )
 
 
 def _of_kind(kind: str, operand: Any) -> str:

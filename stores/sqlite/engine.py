@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -104,6 +103,7 @@ class SQLiteEngine:
                 except apsw.ConstraintError:
                     raise DuplicateValue(path) from None
         table.paths = paths
+        table.forget()
         self._tables[store] = table
 
     async def drop(self, store: str) -> None:
@@ -124,7 +124,8 @@ class SQLiteEngine:
     ) -> tuple[bytes, int] | None:
         table = self._table(store)
         compiler = Compiler(table)
-        condition = compiler.condition(And((Equal(("_id",), id), where)))
+        # What the caller can see first: see `Compiler.kept_choice`.
+        condition = compiler.condition(And((where, Equal(("_id",), id))))
         sql = f"SELECT CAST(doc AS BLOB), rev FROM {table.table} WHERE {condition}"
         row = await self._readers.run(lambda connection: connection.execute(sql, compiler.values).fetchone())
         return None if row is None else (lists.shower(projection)(row[0]), row[1])
@@ -132,9 +133,9 @@ class SQLiteEngine:
     async def find(self, store: str, query: Query, projection: Projection = WHOLE) -> Listing:
         table, show = self._table(store), lists.shower(projection)
         # A long page may turn out short: only when it does not is it worth a thread and a stream.
-        page = replace(query, limit=min(query.limit, LONGEST_PAGE_ON_LOOP))
-        seq, docs, last = await self._readers.run(lambda connection: lists.read_page(connection, table, page))
-        if last is not None and query.limit > page.limit:
+        limit = min(query.limit, LONGEST_PAGE_ON_LOOP)
+        seq, docs, last = await self._readers.run(lambda connection: lists.read_page(connection, table, query, limit))
+        if last is not None and query.limit > limit:
             return await self._stream(table, query, show)
         body = b"[" + b",".join(docs if projection.everything else map(show, docs)) + b"]"
         return Listing(self.feed.at(seq), last, body)
@@ -157,9 +158,9 @@ class SQLiteEngine:
 
     async def commit(self, writes: Sequence[Write], by: str | None, key: IdempotencyKey | None = None) -> list[Written]:
         heavy = len(writes) > HEAVY or any(hasattr(write, "limit") for write in writes)
-        if len(writes) == 1 and key is None:
+        if len(writes) == 1 and key is None and not heavy:
             # One statement changes one entity: it is atomic by itself.
-            return [await self._writer.submit(lambda: self._executor.run(writes[0], 0), by, heavy=heavy)]
+            return [await self._writer.submit(lambda: self._executor.run(writes[0], 0), by)]
         return await self._writer.submit(lambda: self._commit_together(writes, key), by, heavy=heavy)
 
     def _commit_together(self, writes: Sequence[Write], key: IdempotencyKey | None) -> list[Written]:

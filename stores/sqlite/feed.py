@@ -51,6 +51,9 @@ class SQLiteFeed:
     async def position(self) -> str:
         return self.at(self.seq)
 
+    def order(self, position: str) -> bytes:
+        return self._parse(position).to_bytes(8)
+
     async def read(self, since: str, limit: int = 1_000) -> Batch:
         start = self._parse(since)
         return await self.readers.run(lambda connection: self._read(connection, start, limit))

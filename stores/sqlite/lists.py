@@ -24,36 +24,38 @@ Key = tuple[Json, ...]
 Show = Callable[[bytes], bytes]
 
 
-def page_sql(table: StoreTable, query: Query, columns: str = "CAST(doc AS BLOB)") -> tuple[str, list[apsw.SQLiteValue]]:
-    """The statement of a page. Compile it inside the snapshot that it runs in (see `WriteExecutor.watch_indexes`)."""
+def page_sql(table: StoreTable, query: Query, limit: int) -> tuple[str, list[apsw.SQLiteValue]]:
+    """The statement of a page of at most `limit`. Compile it inside the snapshot that it runs in (see
+    `WriteExecutor.watch_indexes`)."""
     compiler = Compiler(table)
     where = compiler.condition(query.where)
     order = compile_order(compiler, query)
     # SQLite evaluates AND in any order it likes, CASE in the order written.
     both = "CASE WHEN {} THEN {} END" if order.strict else "{} AND {}"
     stretches = [
-        f"SELECT {columns} FROM {table.table} WHERE {both.format(where, stretch)} ORDER BY {order.terms}"
+        f"SELECT CAST(doc AS BLOB) FROM {table.table} WHERE {both.format(where, stretch.condition)} "
+        f"ORDER BY {stretch.terms}"
         for stretch in order.stretches
     ]
     if len(stretches) == 1:
         sql = stretches[0]
     else:
         # One after the other, each in its own order; SQLite stops at the limit.
-        sql = " UNION ALL ".join(
-            f"SELECT * FROM ({stretch} LIMIT {query.limit + query.offset})" for stretch in stretches
-        )
-    return f"{sql} LIMIT {query.limit} OFFSET {query.offset}", compiler.values
+        sql = " UNION ALL ".join(f"SELECT * FROM ({stretch} LIMIT {limit + query.offset})" for stretch in stretches)
+    return f"{sql} LIMIT {limit} OFFSET {query.offset}", compiler.values
 
 
-def read_page(connection: apsw.Connection, table: StoreTable, query: Query) -> tuple[int, list[bytes], Key | None]:
-    """The feed's `seq`, the documents, and the sort key of the last one if more follow, all of one moment."""
+def read_page(
+    connection: apsw.Connection, table: StoreTable, query: Query, limit: int
+) -> tuple[int, list[bytes], Key | None]:
+    """The feed's `seq`, at most `limit` documents, and the sort key of the last one if more follow: of one moment."""
     with snapshot(connection):
         seq = current_seq(connection)
-        sql, values = page_sql(table, replace(query, limit=query.limit + 1))
+        sql, values = page_sql(table, query, limit + 1)
         docs = [doc for (doc,) in connection.execute(sql, values)]
-    if len(docs) <= query.limit:
+    if len(docs) <= limit:
         return seq, docs, None
-    del docs[query.limit :]
+    del docs[limit:]
     return seq, docs, sort_key_of(orjson.loads(docs[-1]), query.sort) if docs else None
 
 
@@ -64,7 +66,7 @@ def stream_page(
     with snapshot(connection):
         seq = current_seq(connection)
         yield seq, _last_key(connection, table, query)
-        sql, values = page_sql(table, query)
+        sql, values = page_sql(table, query, query.limit)
         yield from _pieces((show(doc) for (doc,) in connection.execute(sql, values)), chunk_bytes)
 
 
@@ -72,8 +74,8 @@ def _last_key(connection: apsw.Connection, table: StoreTable, query: Query) -> K
     """Looked up ahead of the rows, since an answer's headers go out before its body."""
     if query.limit == 0:
         return None
-    ends = replace(query, offset=query.offset + query.limit - 1, limit=2)
-    sql, values = page_sql(table, ends)
+    ends = replace(query, offset=query.offset + query.limit - 1)
+    sql, values = page_sql(table, ends, 2)
     docs = [doc for (doc,) in connection.execute(sql, values)]
     return sort_key_of(orjson.loads(docs[0]), query.sort) if len(docs) == 2 else None
 
@@ -106,7 +108,7 @@ def shower(projection: Projection) -> Show:
 def read_entities(connection: apsw.Connection, table: StoreTable, query: Query) -> list[Entity]:
     with snapshot(connection):
         current_seq(connection)
-        sql, values = page_sql(table, query)
+        sql, values = page_sql(table, query, query.limit)
         return [orjson.loads(doc) for (doc,) in connection.execute(sql, values)]
 
 
@@ -121,7 +123,7 @@ def summarize(
         ends = []
         for backwards in (False, True):
             sort = tuple(Sort(s.path, backwards) for s in CREATION)
-            sql, values = page_sql(table, Query(where, sort, limit=1))
+            sql, values = page_sql(table, Query(where, sort), 1)
             ends.append([show(doc) for (doc,) in islice(connection.execute(sql, values), 1)])
     first, last = ends
     return Summary(at(seq), count, first[0] if first else None, last[0] if last else None)

@@ -15,36 +15,52 @@ from stores import cursor, ordering
 from stores.errors import InvalidQuery
 from stores.query import Query, Sort
 from stores.records import Json
-from stores.sqlite.compile import Compiler
+from stores.sqlite.compile import COLUMNS, Compiler
 from stores.sqlite.tables import extract, json_path
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One term of ORDER BY. `nullable`: NULL can occur, and sorts first."""
+    """One term of ORDER BY. `nullable`: NULL can occur, and sorts first; `stored`: it is a column of the table."""
 
     sql: str
     descending: bool
     nullable: bool
+    stored: bool = False
 
     @property
     def term(self) -> str:
         return f"{self.sql} DESC" if self.descending else self.sql
 
+    @property
+    def sign(self) -> str:
+        """Compares what lies further on in this order."""
+        return "<" if self.descending else ">"
+
+
+Columns = tuple[Column, ...]
+
 
 @dataclass(frozen=True, slots=True)
-class Order:
-    """ORDER BY terms, and the stretches (WHERE conditions) that hold what lies after the cursor, in their order.
+class Stretch:
+    """A WHERE condition, and the order of what meets it: the columns that differ in it."""
 
-    `strict` stretches fail on entities that cannot be sorted so: they may only be put to those that match."""
-
-    columns: tuple[Column, ...]
-    stretches: tuple[str, ...]
-    strict: bool = False
+    condition: str
+    columns: Columns
 
     @property
     def terms(self) -> str:
         return ",".join(c.term for c in self.columns)
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """The stretches that hold what lies after the cursor, in their order.
+
+    `strict` ones fail on entities that cannot be sorted so: they may only be put to those that match."""
+
+    stretches: tuple[Stretch, ...]
+    strict: bool = False
 
 
 def compile_order(compiler: Compiler, query: Query) -> Order:
@@ -60,14 +76,15 @@ def compile_order(compiler: Compiler, query: Query) -> Order:
             value = query.after[place]
             after += _special_values(value) if sort in special else [_plain_value(value)]
     if query.after is None:
-        return Order(tuple(columns), ("1",))
-    return Order(tuple(columns), tuple(_stretches(compiler, columns, after)))
+        return Order((Stretch("1", tuple(columns)),))
+    return Order(tuple(_stretches(compiler, tuple(columns), after)))
 
 
 def _plain(compiler: Compiler, sort: Sort) -> Column:
     value = compiler.plain_value(sort.path)
     assert value is not None
-    return Column(value, sort.descending, nullable=sort.path[0] not in ("_id", "_rev") or len(sort.path) > 1)
+    stored = len(sort.path) == 1 and sort.path[0] in COLUMNS
+    return Column(value, sort.descending, not stored or sort.path[0] not in ("_id", "_rev"), stored)
 
 
 def _special(sort: Sort) -> list[Column]:
@@ -117,34 +134,50 @@ def _by_one_key(compiler: Compiler, query: Query) -> Order:
     key = compiler.bind(apsw.pyobject(query.sort))
     column = Column(f"hub_sort_key(doc,{key})", False, False)
     if query.after is None:
-        return Order((column,), ("1",))
+        return Order((Stretch("1", (column,)),))
     bound = compiler.bind(cursor.encode_key(query.after, query.sort))
-    return Order((column,), (f"{column.sql}>{bound}",), strict=True)
+    return Order((Stretch(f"{column.sql}>{bound}", (column,)),), strict=True)
 
 
-def _stretches(compiler: Compiler, columns: list[Column], after: list[object]) -> list[str]:
-    """What lies after the row `after`: at most two ranges, since a nullable first column has its NULLs at one end."""
-    first, value = columns[0], after[0]
+def _stretches(compiler: Compiler, columns: Columns, after: list[object]) -> list[Stretch]:
+    """What lies after the row `after`, as ranges that an index can seek to: a nullable first column has its NULLs at
+    one end, and of an indexed expression those with the same value come on their own, lest they are all passed by."""
+    first, value, others = columns[0], after[0], columns[1:]
     if not first.nullable:
-        return [_beyond(compiler, columns, after)]
+        return [Stretch(_beyond(compiler, columns, after), columns)]
     if value is None:
-        nulls = f"({first.sql} IS NULL AND {_beyond(compiler, columns[1:], after[1:])})"
-        return [nulls] if first.descending else [nulls, f"{first.sql} IS NOT NULL"]
-    rows = f"({first.sql} IS NOT NULL AND {_beyond(compiler, [replace(first, nullable=False), *columns[1:]], after)})"
-    return [rows, f"{first.sql} IS NULL"] if first.descending else [rows]
+        nulls = Stretch(f"({first.sql} IS NULL AND {_beyond(compiler, others, after[1:])})", others)
+        return [nulls] if first.descending else [nulls, Stretch(f"{first.sql} IS NOT NULL", columns)]
+    last = [Stretch(f"{first.sql} IS NULL", others)] if first.descending else []
+    if first.stored:
+        beyond = _beyond(compiler, (replace(first, nullable=False), *others), after)
+        return [Stretch(f"({first.sql} IS NOT NULL AND {beyond})", columns), *last]
+    bound = compiler.bind(value)
+    ties = Stretch(f"({first.sql}={bound} AND {_beyond(compiler, others, after[1:])})", others)
+    return [ties, Stretch(f"{first.sql}{first.sign}{bound}", columns), *last]
 
 
-def _beyond(compiler: Compiler, columns: list[Column], after: list[object]) -> str:
+def _compare_as_row(columns: Columns, after: list[object]) -> bool:
+    """Whether SQLite's comparison of rows says the same. With it an index seeks past the many entities of one time that
+    an array created. NULL is beyond no row, which is right where it sorts first."""
+    return None not in after and all(
+        c.stored and c.descending is columns[0].descending and not (c.descending and c.nullable) for c in columns
+    )
+
+
+def _beyond(compiler: Compiler, columns: Columns, after: list[object]) -> str:
     """Lexicographic comparison, led by a condition on the first column alone that an index can seek to."""
     if not columns:
         return "0"
     first = columns[0]
+    if len(columns) > 1 and _compare_as_row(columns, after):
+        row, bounds = ",".join(c.sql for c in columns), ",".join(map(compiler.bind, after))
+        return f"({row}){first.sign}({bounds})"
     if after[0] is None:
         strictly = "0" if first.descending else f"{first.sql} IS NOT NULL"
         return f"({strictly} OR ({first.sql} IS NULL AND {_beyond(compiler, columns[1:], after[1:])}))"
     bound = compiler.bind(after[0])
     rest = _beyond(compiler, columns[1:], after[1:])
-    sign = "<" if first.descending else ">"
     nulls = f" OR {first.sql} IS NULL" if first.descending and first.nullable else ""
-    exact = f"({first.sql}{sign}{bound}{nulls} OR ({first.sql}={bound} AND {rest}))"
-    return exact if nulls else f"({first.sql}{sign}={bound} AND {exact})"
+    exact = f"({first.sql}{first.sign}{bound}{nulls} OR ({first.sql}={bound} AND {rest}))"
+    return exact if nulls else f"({first.sql}{first.sign}={bound} AND {exact})"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import queue
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -69,11 +70,11 @@ class Readers:
                     return read(self._own)
                 except apsw.InterruptError:
                     pass
-        except BaseException:
-            # A statement that failed halfway may have left its snapshot open.
+        finally:
+            # A read that failed or was cut short may have left its snapshot open: the clock can stop ROLLBACK too.
             if self._own.in_transaction:
+                self._deadline = math.inf
                 self._own.execute("ROLLBACK")
-            raise
         return await self.in_thread(read)
 
     async def in_thread(self, read: Read[T]) -> T:

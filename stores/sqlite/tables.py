@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
 
 import apsw
 import orjson
 
 from stores.errors import CannotOpen
+from stores.query import Filter
 
 FORMAT = 1
 
@@ -76,6 +79,7 @@ def index_name(store: str, path: str, purpose: str) -> str:
     return f"x{purpose}_{encoded(store)}:{path}"
 
 
+@lru_cache(maxsize=4096)
 def json_path(path: tuple[str, ...] | str) -> str:
     """The path as a literal of SQLite's JSON functions."""
     segments = path.split(".") if isinstance(path, str) else path
@@ -105,11 +109,23 @@ class IndexedPath:
     mixed: bool = False
 
 
+Compiled = dict[Filter, tuple[str, list[Any]]]
+"""Conditions as SQL, numbered from ?1, and the values that they bind."""
+
+
 @dataclass(slots=True)
 class StoreTable:
+    """`compiled` holds what was compiled under the present `paths`; whoever changes these calls `forget`."""
+
     name: str
     table: str
     paths: dict[str, IndexedPath] = field(default_factory=dict)
+    compiled: Compiled = field(default_factory=dict)
+
+    def forget(self) -> None:
+        # A new dict rather than an emptied one: what is just being compiled, maybe in another thread and with the
+        # paths as they were, goes into the old one.
+        self.compiled = {}
 
 
 def prepare_file(connection: apsw.Connection) -> str:

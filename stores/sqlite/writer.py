@@ -100,16 +100,15 @@ class Writer:
         self.time = now_ms()
         try:
             self.connection.execute("BEGIN IMMEDIATE")
+            for job in batch:
+                self._run_one(job)
+                if not self.connection.in_transaction:
+                    self._fail(batch, job.error or Unavailable("the transaction was rolled back"))
+                    return
+            # Read here, by whoever runs the jobs: row by row in the writer thread it would wait for the loop each time.
+            self._changes = self.read_changes()
         except apsw.Error as error:
-            self._fail(batch, translate(self.connection, error))
-            return
-        for job in batch:
-            self._run_one(job)
-            if not self.connection.in_transaction:
-                self._fail(batch, job.error or Unavailable("the transaction was rolled back"))
-                return
-        # Read here, by whoever runs the jobs: row by row in the writer thread it would wait for the loop each time.
-        self._changes = self.read_changes()
+            self._undo(batch, error)
 
     def _run_one(self, job: Job) -> None:
         self.by = job.by
@@ -134,10 +133,13 @@ class Writer:
         try:
             self.connection.execute("COMMIT")
         except apsw.Error as error:
-            failure = translate(self.connection, error)
-            if self.connection.in_transaction:
-                self.connection.execute("ROLLBACK")
-            self._fail(batch, failure)
+            self._undo(batch, error)
+
+    def _undo(self, batch: list[Job], error: apsw.Error) -> None:
+        failure = translate(self.connection, error)
+        if self.connection.in_transaction:
+            self.connection.execute("ROLLBACK")
+        self._fail(batch, failure)
 
     def _fail(self, batch: list[Job], error: StoreError) -> None:
         self._changes = None

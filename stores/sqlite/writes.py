@@ -98,7 +98,7 @@ class WriteExecutor:
 
     def one(self, table: StoreTable, id: str, where: Filter, revs: frozenset[int] | None) -> tuple[int, str]:
         """Revision and JSON text of the entity; NotFound or StaleRevision."""
-        row = next(self.rows(table, And((Equal(("_id",), id), where)), 1), None)
+        row = next(self.rows(table, And((where, Equal(("_id",), id))), 1), None)
         if row is None:
             raise NotFound(f"no {table.name}/{id}")
         if revs is not None and row[1] not in revs:
@@ -123,6 +123,7 @@ class WriteExecutor:
             if not indexed.mixed and _is_mixed(fields, split(indexed.path)):
                 # In memory first: whoever compiles a query from now on must not rely on the index's order.
                 indexed.mixed = True
+                table.forget()
                 sql = "UPDATE paths SET mixed=1 WHERE store=? AND path=?"
                 self.connection.execute(sql, (table.name, indexed.path))
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
-from itertools import groupby
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import ClassVar, cast
 
 from starlette.routing import BaseRoute, Route
@@ -46,10 +46,11 @@ class PlatformDialect:
     operations: ClassVar = OPERATIONS
 
     def routes(self) -> list[BaseRoute]:
-        """One route per path, most specific first, and the one that catches the rest."""
-        by_path = groupby(sorted(self.operations, key=_specific_first), key=lambda o: o.path)
-        routes: list[BaseRoute] = [Route(path, Endpoint(self, tuple(operations))) for path, operations in by_path]
-        return [*routes, Route(PREFIX + "{rest:path}", Endpoint(self, ()))]
+        """One route for all paths: the operation is looked up in a tree rather than tried path by path."""
+        tree = Branch()
+        for operation in OPERATIONS:
+            tree.add(operation, operation.path.removeprefix(PREFIX).split("/"))
+        return [Route(PREFIX + "{rest:path}", Endpoint(self, tree))]
 
     async def principal(self, call: Call) -> Principal:
         """Who is calling: by Bearer token, or by cookie if the request comes from a page of ours."""
@@ -70,19 +71,54 @@ class PlatformDialect:
         return await call.body(s.max_body_bytes, max(s.max_body_bytes, s.max_bulk_body_bytes), s.body_timeout)
 
 
-class Endpoint:
-    """All operations on one path, as an ASGI application."""
+@dataclass(slots=True)
+class Branch:
+    """What begins with the same segments: the operations that end here, by method, and the branches that go on with
+    a literal segment or, by its name, a parameter."""
 
-    def __init__(self, dialect: PlatformDialect, operations: tuple[Operation, ...]) -> None:
+    operations: dict[str, Operation] = field(default_factory=dict)
+    literals: dict[str, Branch] = field(default_factory=dict)
+    parameters: dict[str, Branch] = field(default_factory=dict)
+
+    def add(self, operation: Operation, segments: Sequence[str]) -> None:
+        if not segments:
+            self.operations[operation.method] = operation
+            if operation.method == "GET":
+                self.operations["HEAD"] = operation
+            return
+        name = segments[0].strip("{}")
+        branches = self.literals if name == segments[0] else self.parameters
+        branches.setdefault(name, Branch()).add(operation, segments[1:])
+
+    def find(self, segments: Sequence[str], path: dict[str, str]) -> dict[str, Operation]:
+        """The operations on a path, none if it is nobody's. Puts the parameters' values into `path`."""
+        if not segments:
+            return self.operations
+        first, rest = segments[0], segments[1:]
+        literal = self.literals.get(first)
+        found = literal.find(rest, path) if literal else {}
+        if found or not first:
+            return found
+        for name, branch in self.parameters.items():
+            found = branch.find(rest, path)
+            if found:
+                path[name] = first
+                return found
+        return {}
+
+
+class Endpoint:
+    """All operations of the tree, as an ASGI application."""
+
+    def __init__(self, dialect: PlatformDialect, tree: Branch) -> None:
         self._dialect = dialect
-        self._operations = {operation.method: operation for operation in operations}
-        if "GET" in self._operations:
-            self._operations["HEAD"] = self._operations["GET"]
+        self._tree = tree
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        call = Call(scope, receive, scope["path_params"])
+        call = Call(scope, receive)
+        operations = self._tree.find(scope["path_params"]["rest"].split("/"), call.path)
         try:
-            answer = await self._answer(call)
+            answer = await self._answer(call, operations)
         except ClientGone:
             return
         except Exception as error:
@@ -91,16 +127,12 @@ class Endpoint:
             answer = error_answer(error)
         await answer.send(scope, send)
 
-    async def _answer(self, call: Call) -> Answer:
-        operation = self._operations.get(call.method)
+    async def _answer(self, call: Call, operations: dict[str, Operation]) -> Answer:
+        operation = operations.get(call.method)
         if operation is None:
-            raise WrongMethod(tuple(self._operations)) if self._operations else NoSuchPath(call.scope["path"])
+            raise WrongMethod(tuple(operations)) if operations else NoSuchPath(call.scope["path"])
         call.scope["hub.operation"] = operation.name
         if operation.open:
             return await cast(OpenHandler, operation.handler)(self._dialect, call)
         principal = await self._dialect.principal(call)
         return await cast(Handler, operation.handler)(self._dialect, call, principal)
-
-
-def _specific_first(operation: Operation) -> tuple[int, str]:
-    return operation.path.count("{"), operation.path

@@ -105,7 +105,7 @@ def operation_object(call: Operation, definition: StoreDefinition, most: int) ->
             *parts.store_parameters(call, definition, name),
             *_headers(call),
         ],
-        "responses": _responses(call, name, any_store),
+        "responses": _responses(call, name),
     }
     if call.body != "none":
         made["requestBody"] = {"required": True, "content": {parts.JSON: {"schema": _body(call, name, most)}}}
@@ -151,10 +151,8 @@ def _body(call: Operation, name: str, most: int) -> Schema:
 # Answers.
 
 
-def _responses(call: Operation, name: str, any_store: bool) -> Schema:
+def _responses(call: Operation, name: str) -> Schema:
     done = {"200": {"description": "Done", **_result(call, name)}}
-    if call.result == "entities":
-        done["200"]["links"] = _links("" if any_store else f"{name}.")
     if call.conditional and call.method == "GET":
         done["304"] = ref("NotModified", "responses")
     return done | {str(status): ref(f"Error{status}", "responses") for status in statuses(call)}
@@ -175,15 +173,6 @@ def statuses(call: Operation) -> list[int]:
     if call.conditional and call.method != "GET":
         found |= {412}
     return sorted(found)
-
-
-_OF_AN_ENTITY: Final = ("get", "change", "replace", "delete", "share", "history")
-
-
-def _links(prefix: str) -> Schema:
-    """What can be done next with an entity that was made."""
-    parameters: Mapping[str, str] = {"id": "$response.body#/_id"} | ({} if prefix else {"store": "$request.path.store"})
-    return {name: {"operationId": prefix + name, "parameters": parameters} for name in _OF_AN_ENTITY}
 
 
 _SIMPLE: Final[Mapping[str, str]] = {

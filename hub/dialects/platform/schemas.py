@@ -135,8 +135,8 @@ def store_schemas(definition: StoreDefinition) -> dict[str, Schema]:
         f"{name}.replacement": sent_entity(definition, OWN_ID, whole=True),
         f"{name}.changes": sent_entity(definition, OWN_ID, whole=False),
         f"{name}.filter": filter_schema(f"{name}.filter", definition),
-        f"{name}.path": {"type": "string", "pattern": f"^{_paths(definition)}$"},
-        f"{name}.order": {"type": "string", "pattern": f"^-?{_paths(definition)}$"},
+        f"{name}.path": {"type": "string", "pattern": f"^{_paths(definition, _IN_LIST)}$"},
+        f"{name}.order": {"type": "string", "pattern": f"^-?{_paths(definition, _IN_LIST)}$"},
     }
 
 
@@ -181,7 +181,7 @@ def filter_schema(name: str, definition: StoreDefinition) -> Schema:
     return {
         "type": "object",
         "properties": {"$and": joined, "$or": joined, "$nor": joined, "_id": ref("IdCondition")},
-        "patternProperties": {f"^(?!_id$){_paths(definition)}$": ref("Condition")},
+        "patternProperties": {f"^(?!_id$){_paths(definition, _IN_FILTER)}$": ref("Condition")},
         "additionalProperties": False,
     }
 
@@ -189,14 +189,14 @@ def filter_schema(name: str, definition: StoreDefinition) -> Schema:
 def conditions_schema(definition: StoreDefinition) -> Schema:
     """The query parameters ``field=value`` and ``field[operator]=value``, as one object of them."""
     if definition.open and not definition.fields:
-        return _conditions({_paths(definition): {"type": "string"}})
+        return _conditions({_paths(definition, _IN_NAME): {"type": "string"}})
     by_kind: dict[str, list[str]] = {"text": [*_SYSTEM_TEXTS], "number": [*_SYSTEM_NUMBERS], "boolean": [], "other": []}
     for field in definition.fields:
         if not field.hidden:
             by_kind[_kind(field)].append(field.id)
-    kinds = {_below(_any_of(names)): _VALUES[kind] for kind, names in by_kind.items() if names}
+    kinds = {_below(_any_of(names), _IN_NAME): _VALUES[kind] for kind, names in by_kind.items() if names}
     if definition.open:
-        kinds[_paths(definition, without=[f.id for f in definition.fields])] = {"type": "string"}
+        kinds[_paths(definition, _IN_NAME, without=[f.id for f in definition.fields])] = {"type": "string"}
     return _conditions(kinds)
 
 
@@ -231,7 +231,11 @@ def _conditions(kinds: Mapping[str, Schema]) -> Schema:
 
 # Paths, as patterns.
 
-_SEGMENT: Final = r"[^.,$\[\]\s][^.,\[\]\s]*"
+_SPACE: Final = r"\s\x00\x1c-\x1f\x85"
+_IN_LIST: Final = rf"[^.,${_SPACE}](?:[^.,]*[^.,{_SPACE}])?"
+_IN_NAME: Final = r"[^.$\[\]\x00][^.\[\]\x00]*"
+_IN_FILTER: Final = r"[^.$\x00][^.\x00]*"
+"""One segment of a path: in a list separated by commas, in a parameter's name, in a filter."""
 
 
 def literal(text: str) -> str:
@@ -243,17 +247,17 @@ def _any_of(names: Iterable[str]) -> str:
     return f"(?:{'|'.join(map(literal, names))})"
 
 
-def _below(top: str) -> str:
-    return rf"{top}(?:\.{_SEGMENT})*"
+def _below(top: str, segment: str) -> str:
+    return rf"{top}(?:\.{segment})*"
 
 
-def _paths(definition: StoreDefinition, without: Iterable[str] = ()) -> str:
-    """The dotted paths that a query may name, of an open store only those that need no quoting."""
+def _paths(definition: StoreDefinition, segment: str, without: Iterable[str] = ()) -> str:
+    """The dotted paths that a query may name."""
     if not definition.open:
         shown = [f.id for f in definition.fields if not f.hidden]
-        return _below(_any_of([*SYSTEM_FIELDS, *shown]))
+        return _below(_any_of([*SYSTEM_FIELDS, *shown]), segment)
     barred = [*definition.hidden, *without]
-    return _below((rf"(?!{_any_of(barred)}(?:[.\[]|$))" if barred else "") + _SEGMENT)
+    return _below((rf"(?!{_any_of(barred)}(?:[.\[]|$))" if barred else "") + segment, segment)
 
 
 # What all stores share.

@@ -58,7 +58,10 @@ REFINED: Final[Mapping[tuple[str, str], Schema]] = {
     ("roles", "scopes"): _SCOPES,
     ("tokens", "scopes"): _SCOPES | {"description": "What it is narrowed to; null: all that its user may"},
     ("tokens", "expires"): {
-        "type": ["integer", "string"],
+        "anyOf": [
+            {"type": "integer", "minimum": 0, "maximum": 2**53 - 1},
+            {"type": "string", "format": "date-time"},
+        ],
         "description": "Unix milliseconds, or when sent also an ISO 8601 time; null: never",
     },
     ("tokens", "user"): ID,
