@@ -12,6 +12,7 @@ from starlette.applications import Starlette
 from hub.app import Hub, create_app
 from hub.control import Control, remove_control, write_control
 from hub.logs import configure_logging
+from hub.protocol import HubHttpProtocol
 from hub.settings import Settings
 from stores.errors import CannotOpen
 
@@ -58,6 +59,7 @@ def run(app: Starlette, settings: Settings) -> int:
         app,
         host=settings.host,
         port=settings.port,
+        http=HubHttpProtocol,
         log_config=None,
         access_log=False,
         proxy_headers=True,

@@ -38,7 +38,7 @@ _INSTANT: Final[Schema] = {
         {"type": "string", "format": "date"},
     ]
 }
-_MATCH: Final[Schema] = {"type": "string", "pattern": r'^(\*|(W/)?"[^"]*"(, *(W/)?"[^"]*")*)$', "examples": ['"3"']}
+_MATCH: Final[Schema] = {"type": "string", "pattern": r'^(\*|"[0-9]+"(, "[0-9]+")*)$', "examples": ['"3"']}
 _STRETCH: Final = "Unix milliseconds or ISO 8601 (no zone: UTC), inclusive"
 
 

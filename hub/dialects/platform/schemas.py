@@ -13,7 +13,7 @@ from typing import Any, Final
 from zoneinfo import available_timezones
 
 from hub.dialects.platform.parameters import OPERATORS, RESERVED
-from hub.dialects.platform.standard_schemas import ASSIGNED, REFINED, REVEALED, WRITABLE_SYSTEM
+from hub.dialects.platform.standard_schemas import ASSIGNED, FIXED, REFINED, REVEALED, WRITABLE_SYSTEM
 from stores.records import SYSTEM_FIELDS
 from stores.schema import STRING_TYPES, Field, StoreDefinition
 
@@ -160,7 +160,8 @@ def sent_entity(definition: StoreDefinition, more: dict[str, Schema], *, whole: 
     dropped: Schema = {"description": "Assigned by the hub: dropped when it is sent"}
     echoed = {name: VALUE | dropped for name in SYSTEM_FIELDS if name != "_id"}
     echoed |= {"success": {"const": True, "description": "Part of every answer: dropped when it is sent"}}
-    fields = {f.id: sent_field(store, f) for f in definition.fields if (store, f.id) not in ASSIGNED}
+    barred = ASSIGNED | FIXED if more else ASSIGNED
+    fields = {f.id: sent_field(store, f) for f in definition.fields if (store, f.id) not in barred}
     singles = {p: ref("Single") for p in definition.unique_paths if "." not in p and p not in definition.by_id}
     properties = echoed | WRITABLE_SYSTEM.get(store, {}) | more | fields | singles
     required = [f.id for f in definition.fields if whole and f.required and f.default is None]

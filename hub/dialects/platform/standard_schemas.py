@@ -80,6 +80,9 @@ ASSIGNED: Final = frozenset(
 )
 """Fields that only the hub writes."""
 
+FIXED: Final = frozenset({("tokens", "user")})
+"""Fields that are given when the entity is made, and stay."""
+
 REVEALED: Final[Mapping[str, dict[str, Schema]]] = {
     "tokens": {"token": _TEXT | {"readOnly": True, "description": "Only in the answer that makes the token"}}
 }
