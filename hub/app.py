@@ -13,12 +13,14 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 
 from auth.attempts import LoginAttempts
 from auth.resolver import Resolver
 from auth.secrets import Passwords
+from hub.dialects.live import PATH as LIVE_PATH
+from hub.dialects.live import LiveEndpoint, LiveServer, describe_live
 from hub.dialects.platform.dialect import PlatformDialect
 from hub.dialects.platform.render import error_answer
 from hub.engines import make_engine
@@ -33,6 +35,9 @@ from hub.services.entities import Bounds, EntityService
 from hub.services.registry import StoreRegistry
 from hub.services.rules import standard_rules
 from hub.settings import Settings
+from realtime.fanout import Fanout
+from realtime.hub import LiveHub
+from realtime.session import Live, LiveSettings
 from stores.errors import HistoryGone, StoreError
 from stores.limits import EntityLimits
 from stores.parse import Limits
@@ -56,6 +61,7 @@ class Hub:
     entities: EntityService
     delta: DeltaService
     metrics: Metrics
+    live: LiveHub
     control_token: str
     first_password: str | None = None
     ready: bool = False
@@ -71,7 +77,9 @@ class Hub:
             await self.registry.open()
             admin = self.settings.admin_password.get_secret_value()
             self.first_password = await ensure_admin(self.engine, self.passwords, self.settings.admin_login, admin)
-            for job in (self._follow(await self.engine.feed.position()), self._sweep()):
+            position = await self.engine.feed.position()
+            self.live.live.fanout.start(position)
+            for job in (self._follow(position), self._sweep(), self.live.run()):
                 task = asyncio.create_task(job)
                 self._tasks.add(task)
             stack.push_async_callback(self._stop_tasks)
@@ -85,17 +93,19 @@ class Hub:
         """Other processes change users, tokens and stores too: what is remembered of them follows the feed."""
         while True:
             try:
-                async for changes in self.engine.feed.follow(position):
-                    self.resolver.forget(changes)
-                    await self.registry.follow(changes)
-                    for change in changes:
-                        self.metrics.changes.labels(change.store, change.op).inc()
-                    position = changes[-1].position
+                async for batch in self.engine.feed.follow(position):
+                    self.resolver.forget(batch.changes)
+                    await self.registry.follow(batch.changes)
+                    self.live.live.fanout.advance(batch.changes, batch.position)
+                    self.metrics.seen(batch.changes)
+                    position = batch.position
             except HistoryGone:
                 log.warning("changes were missed while the feed was away: reading everything anew")
                 position = await self.engine.feed.position()
                 self.resolver.forget_all()
                 await self.registry.refresh()
+                self.live.live.fanout.start(position)
+                self.live.start_afresh()
             except StoreError as error:
                 log.warning("the change feed is interrupted: %s", error)
                 await asyncio.sleep(1)
@@ -136,15 +146,21 @@ def create_app(settings: Settings | None = None) -> Starlette:
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         async with hub.run():
             yield
+            await live.eio.shutdown()
 
-    middleware = [Middleware(Envelope, metrics=hub.metrics, most=settings.max_requests)]
+    middleware = [Middleware(Envelope, metrics=hub.metrics, most=settings.max_requests, apart=LIVE_PATH)]
     if settings.trusted_origins:
         middleware.append(cross_origin(settings))
-    routes = [*operational_routes(hub), *dialect.routes()]
+    live = LiveServer(settings, hub.live, hub.resolver)
+    hub.metrics.watch(live)
+    endpoint = LiveEndpoint(live)
+    sockets: list[BaseRoute] = [Route(LIVE_PATH, endpoint), WebSocketRoute(LIVE_PATH, endpoint)]
+    routes = [*operational_routes(hub), *sockets, *dialect.routes()]
     app = Starlette(routes=routes, middleware=middleware, lifespan=lifespan)
     app.router.redirect_slashes = False
     app.router.default = NotFoundEndpoint()
     app.state.hub = hub
+    app.state.live = live
     return app
 
 
@@ -159,6 +175,13 @@ def assemble(settings: Settings) -> Hub:
     bounds = Bounds(
         settings.max_items, settings.max_matches, EntityLimits(settings.max_depth, settings.max_name_length)
     )
+    fanout = Fanout(engine, settings.live_recent)
+    live_settings = LiveSettings(
+        settings.live_subscriptions,
+        settings.live_snapshot,
+        Limits(settings.max_filter_depth, settings.max_filter_nodes, settings.max_items),
+    )
+    live = Live(engine, resolver, fanout, registry.get, describe_live, live_settings)
     attempts = LoginAttempts(settings.login_attempts, settings.login_window)
     return Hub(
         settings=settings,
@@ -171,6 +194,7 @@ def assemble(settings: Settings) -> Hub:
         delta=DeltaService(engine, registry),
         metrics=Metrics(),
         control_token=control_token,
+        live=LiveHub(live, settings.live_position_every),
     )
 
 

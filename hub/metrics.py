@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
+from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
+
+from stores.records import Change, now_ms
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
+
+
+class LiveCounts(Protocol):
+    """What there is to count of live connections."""
+
+    lagging: int
+
+    def connections_by_kind(self) -> Mapping[tuple[str, str], int]:
+        """How many there are by (EIO version, transport)."""
+
+    def channels(self) -> int: ...
+
+    def deliveries(self) -> int: ...
 
 
 class Metrics:
@@ -30,6 +49,13 @@ class Metrics:
         self.in_progress = Gauge("hub_requests_in_progress", "Requests being answered", registry=self.registry)
         self.changes = Counter("hub_changes", "Changes seen in the feed", ("store", "op"), registry=self.registry)
 
+        self.feed_delay = Histogram(
+            "hub_feed_delay_seconds",
+            "Time from a change to its events being handed out",
+            buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30),
+            registry=self.registry,
+        )
+
         # Found once: `labels` takes a lock and makes a tuple of strings each time.
         self._of_operation = lru_cache(maxsize=1_000)(self._find)
 
@@ -41,5 +67,30 @@ class Metrics:
     def _find(self, operation: str, status: int) -> tuple[Counter, Histogram]:
         return self.requests.labels(operation, str(status)), self.seconds.labels(operation)
 
+    def seen(self, changes: Sequence[Change]) -> None:
+        """Changes that the feed has brought."""
+        now = now_ms()
+        for change in changes:
+            self.changes.labels(change.store, change.op).inc()
+            self.feed_delay.observe(max(0, now - change.time) / 1000)
+
+    def watch(self, live: LiveCounts) -> None:
+        """Show the live connections, as they are whenever the metrics are asked for."""
+        self.registry.register(_LiveCollector(live))
+
     def render(self) -> bytes:
         return generate_latest(self.registry)
+
+
+class _LiveCollector(Collector):
+    def __init__(self, live: LiveCounts) -> None:
+        self._live = live
+
+    def collect(self) -> Iterator[Metric]:
+        connections = GaugeMetricFamily("hub_live_connections", "Open live connections", labels=("eio", "transport"))
+        for labels, count in self._live.connections_by_kind().items():
+            connections.add_metric(labels, count)
+        yield connections
+        yield GaugeMetricFamily("hub_live_channels", "Distinct views that are watched", self._live.channels())
+        yield CounterMetricFamily("hub_live_deliveries", "Events handed to connections", self._live.deliveries())
+        yield CounterMetricFamily("hub_live_lagging", "Connections cut off because they lagged", self._live.lagging)

@@ -20,19 +20,25 @@ _LINE = "%(method)s %(path)s %(status)s %(ms)s ms"
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,100}\Z")
 
 
+OPERATIONAL = frozenset({"/health/live", "/health/ready", "/metrics"})
+"""Paths that are answered however busy the hub is: who runs it must not take busy for dead."""
+
+
 class Envelope:
     """Pure ASGI. A caller's own `X-Request-Id` is kept when it is one word of at most 100 ASCII characters; beyond
-    `most` requests at once the next ones are turned away."""
+    `most` requests at once the next ones are turned away. Paths that begin with `apart` are left alone: a poll that
+    waits for news is no request that is being worked on."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, most: int) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, most: int, apart: str) -> None:
         self.app = app
         self.metrics = metrics
         self.most = most
+        self.apart = apart
         self.running = 0
         metrics.in_progress.set_function(lambda: self.running)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] != "http" or scope["path"].startswith(self.apart):
             await self.app(scope, receive, send)
             return
         started = time.perf_counter()
@@ -51,7 +57,7 @@ class Envelope:
         try:
             if "\n" in scope["path"]:  # where a route's pattern may end before the path does
                 raise NoSuchPath(scope["path"])
-            if self.running > self.most:
+            if self.running > self.most and scope["path"] not in OPERATIONAL:
                 raise Overloaded(f"{self.most} requests are being answered")
             await self.app(scope, receive, send_with_id)
         except Exception as error:

@@ -4,31 +4,57 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import uvicorn
 from starlette.applications import Starlette
 
 from hub.app import Hub, create_app
 from hub.control import Control, remove_control, write_control
+from hub.dialects.live import LiveServer
 from hub.logs import configure_logging
 from hub.protocol import HubHttpProtocol
 from hub.settings import Settings
+from realtime.engineio.uvicorn_protocol import HubProtocol
 from stores.errors import CannotOpen
+
+FIRST_START = """First start: sign in as {login!r} with the password {password}
+It is shown this once; `hub user password` sets another."""
 
 
 class HubServer(uvicorn.Server):
     """Says where it listens once it does, and leaves a note for the command line while it runs."""
 
-    def __init__(self, config: uvicorn.Config, hub: Hub, announce: Callable[[Hub, str], None]) -> None:
+    def __init__(self, config: uvicorn.Config, app: Starlette, announce: Callable[[Hub, str], None]) -> None:
         super().__init__(config)
-        self.hub = hub
+        self.hub: Hub = app.state.hub
+        self.live: LiveServer = app.state.live
         self.announce = announce
 
     async def serve(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
         # Not as the application's lifespan: uvicorn would turn CannotOpen into a traceback.
         async with self.hub.run():
+            if self.hub.first_password:
+                # At once: it is known only now, and the port may yet turn out to be taken.
+                print(
+                    FIRST_START.format(login=self.hub.settings.admin_login, password=self.hub.first_password),
+                    flush=True,
+                )
             await super().serve(sockets)  # type: ignore[arg-type]
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        with super().capture_signals():
+            try:
+                yield
+            finally:
+                # uvicorn would raise them again, and end the process before it has cleaned up behind itself.
+                self._captured_signals.clear()
+
+    async def shutdown(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
+        await self.live.eio.shutdown()  # live clients are told; requests in progress are waited for
+        await super().shutdown(sockets)  # type: ignore[arg-type]
 
     async def startup(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
         await super().startup(sockets=sockets)  # type: ignore[arg-type]
@@ -60,6 +86,7 @@ def run(app: Starlette, settings: Settings) -> int:
         host=settings.host,
         port=settings.port,
         http=HubHttpProtocol,
+        ws=HubProtocol,
         log_config=None,
         access_log=False,
         proxy_headers=True,
@@ -68,7 +95,7 @@ def run(app: Starlette, settings: Settings) -> int:
         timeout_graceful_shutdown=settings.shutdown_grace,
         lifespan="off",  # see HubServer.serve
     )
-    server = HubServer(config, app.state.hub, announce)
+    server = HubServer(config, app, announce)
     try:
         server.run()
     finally:
@@ -77,13 +104,8 @@ def run(app: Starlette, settings: Settings) -> int:
 
 
 def announce(hub: Hub, url: str) -> None:
-    """At most ten lines: where it is, and at the first start how to get in."""
+    """Where it is, and what to do next."""
     lines = [f"hub is live at {url}  (API: {url}/api/v1, document: {url}/api/v1/openapi.json)"]
-    if hub.first_password:
-        lines += [
-            f"First start: sign in as {hub.settings.admin_login!r} with the password {hub.first_password}",
-            "It is shown this once; `hub user password` sets another.",
-        ]
     command = os.path.relpath(sys.argv[0])
     lines += [
         f"Next, in another terminal: {command} store create notes",

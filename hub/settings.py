@@ -55,6 +55,18 @@ class Settings(BaseSettings):
     body_timeout: Positive = 30
     max_requests: Positive = 1_000
 
+    # Live subscriptions. Times in seconds.
+    live_ping_interval: Positive = 25
+    live_ping_timeout: Positive = 60
+    live_connect_timeout: Positive = 45
+    live_max_connections: Positive = 20_000
+    live_max_payload: Positive = 1_000_000
+    live_max_buffered: Positive = 1_048_576
+    live_subscriptions: Positive = 1_000
+    live_snapshot: Positive = 10_000
+    live_recent: Positive = 10_000
+    live_position_every: Positive = 20
+
     # The engine.
     feed_retention_hours: Positive = 72
     feed_retention_mb: Positive = 1_024

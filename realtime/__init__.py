@@ -1,1 +1,1 @@
-"""From the change feed to those who watch: what a change means to one view of a store."""
+"""From the change feed to those who watch: views, channels, fan-out, live sessions, and the wire that carries them."""

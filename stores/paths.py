@@ -55,9 +55,7 @@ def _in_array(array: list[Any], rest: Path, into_leaf: bool) -> Iterator[Any]:
 
 
 def _at_position(element: Any, rest: Path, into_leaf: bool) -> Iterator[Any]:
-    if not rest:
-        if isinstance(element, list) and into_leaf:
-            yield from element
+    if not rest:  # an array found by its position is one value, not many
         yield element
     elif isinstance(element, dict):
         yield from elements(element, rest, into_leaf=into_leaf)

@@ -141,8 +141,9 @@ class Feed(Protocol):
         """The changes after `since`. Raises HistoryGone for a position that is unknown, forged, of another database
         or older than what is kept."""
 
-    def follow(self, since: str) -> AsyncIterator[list[Change]]:
-        """Every change after `since`, as it is committed, without end. Raises HistoryGone like `read`."""
+    def follow(self, since: str) -> AsyncIterator[Batch]:
+        """Every change after `since`, as it is committed, without end; a batch without changes only brings the
+        position up to date. Raises HistoryGone like `read`."""
 
 
 class Engine(Protocol):

@@ -3,7 +3,8 @@ the store's own rules are applied here, for every dialect alike; the engine does
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -19,7 +20,7 @@ from hub.errors import BadRequest
 from hub.services.registry import StoreRegistry
 from hub.services.rules import Prepared, Rules, refuse
 from hub.services.stamping import clean, stamp_change, stamp_new
-from stores.errors import InvalidEntity, InvalidQuery, NotFound, StaleRevision, Violation
+from stores.errors import DuplicateValue, InvalidEntity, InvalidQuery, NotFound, StaleRevision, Violation
 from stores.limits import EntityLimits
 from stores.matcher import matches
 from stores.projection import compile_projection
@@ -105,16 +106,25 @@ class EntityService:
     # Writing one or several.
 
     async def create(
-        self, principal: Principal, store: str, bodies: Sequence[Entity], key: IdempotencyKey | None = None
+        self,
+        principal: Principal,
+        store: str,
+        bodies: Sequence[Entity],
+        key: IdempotencyKey | None = None,
+        *,
+        indexed: bool = False,
     ) -> list[tuple[bytes, int]]:
-        """Insert all or none; the new entities as JSON text, and their revisions."""
+        """Insert all or none; the new entities as JSON text, and their revisions. With `indexed`, errors name the
+        position of the body at fault: ``3.price``."""
         definition = self._registry.get(store)
         sight(principal, definition, "POST")
-        entities = self._new_entities(principal, definition, bodies)
+        entities = self._new_entities(principal, definition, bodies, indexed)
         if definition.administrative:
-            return await self._create_administrative(principal, definition, bodies, entities, key)
+            with indexed_errors(indexed):
+                return await self._create_administrative(principal, definition, bodies, entities, key)
         writes = [Insert(store, entity) for entity in entities]
-        return self._texts(definition, await self._engine.commit(writes, principal.user_id, key))
+        with indexed_errors(indexed):
+            return self._texts(definition, await self._engine.commit(writes, principal.user_id, key))
 
     async def upsert(
         self,
@@ -123,6 +133,8 @@ class EntityService:
         path: str,
         bodies: Sequence[Entity],
         key: IdempotencyKey | None = None,
+        *,
+        indexed: bool = False,
     ) -> list[tuple[bytes, int]]:
         """Insert, or update the one in sight with the same value at `path`, which must be unique; all or none."""
         definition = self._registry.get(store)
@@ -131,10 +143,11 @@ class EntityService:
         self._not_administrative(definition)
         if path not in definition.unique_paths:
             raise InvalidQuery("upsert", f"{path!r} is not a unique field of {store}")
-        entities = self._new_entities(principal, definition, bodies)
+        entities = self._new_entities(principal, definition, bodies, indexed)
         changes = self._changes_of_upserts(definition, bodies)
         writes = [Upsert(store, path, e, c, where) for e, c in zip(entities, changes, strict=True)]
-        return self._texts(definition, await self._engine.commit(writes, principal.user_id, key))
+        with indexed_errors(indexed):
+            return self._texts(definition, await self._engine.commit(writes, principal.user_id, key))
 
     async def change(
         self, principal: Principal, store: str, id: str, body: Entity, revs: frozenset[int] | None
@@ -205,7 +218,7 @@ class EntityService:
     # The parts of the above.
 
     def _new_entities(
-        self, principal: Principal, definition: StoreDefinition, bodies: Sequence[Entity]
+        self, principal: Principal, definition: StoreDefinition, bodies: Sequence[Entity], indexed: bool
     ) -> list[Entity]:
         now = now_ms()
         violations: list[Violation] = []
@@ -213,7 +226,7 @@ class EntityService:
         for body in bodies:
             cleaned, found = clean(body, self._bounds.entity)
             fields, more = definition.check_new(cleaned)
-            place = f"{len(entities)}." if len(bodies) > 1 else ""
+            place = f"{len(entities)}." if indexed else ""
             violations += [replace(v, field=place + v.field) for v in found + more]
             if len(violations) > MOST_VIOLATIONS:
                 break
@@ -380,6 +393,17 @@ def checked_id(id: str) -> str:
     if not is_id(id):
         raise NotFound(f"{id!r} is not an id")
     return id
+
+
+@contextmanager
+def indexed_errors(indexed: bool) -> Iterator[None]:
+    """Name the position of the body whose value is taken, when there are several bodies."""
+    try:
+        yield
+    except DuplicateValue as error:
+        if not indexed:
+            raise
+        raise DuplicateValue(f"{error.index}.{error.field}", error.index) from error
 
 
 def raise_violations(violations: Sequence[Violation]) -> None:

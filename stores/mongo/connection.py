@@ -77,33 +77,56 @@ def check_cancelled() -> None:
         raise asyncio.CancelledError
 
 
-class Connection:
-    """A client, its database and that database's epoch; usable between `open` and `close`."""
+def time_of(reply: Document) -> Timestamp:
+    """The cluster time that a reply to `Connection.snapshot` stands for."""
+    # A collection that does not exist is read at no time in particular: now will do.
+    time: Timestamp = reply["cursor"].get("atClusterTime") or reply["operationTime"]
+    return time
 
-    client: AsyncMongoClient[Document]
-    database: AsyncDatabase[Document]
-    epoch: str
+
+class Connection:
+    """A client, its database and that database's epoch. Unavailable from all of it but between `open` and `close`."""
 
     def __init__(self, url: str) -> None:
         self._url = url
+        self._client: AsyncMongoClient[Document] | None = None
+        self._epoch = ""
         self.stores: set[str] = set()
         """The stores that have been defined through this engine."""
 
     async def open(self) -> None:
         """Connect and check the server. Raises CannotOpen."""
-        self.client = self._make_client()
+        self._client = self._make_client()
         try:
-            self.database = self.client.get_default_database("hub").with_options(codec_options=CODEC)
             await self._check()
-            self.epoch = await self._read_epoch()
-        except BaseException as error:
-            await self.client.close()
-            if isinstance(error, PyMongoError):
-                raise CannotOpen(self._explain(error)) from error
+            self._epoch = await self._read_epoch()
+        except PyMongoError as error:
+            explanation = self._explain(error)
+            await self.close()
+            raise CannotOpen(explanation) from error
+        except BaseException:
+            await self.close()
             raise
 
     async def close(self) -> None:
-        await self.client.close()
+        client, self._client = self._client, None
+        if client is not None:
+            await client.close()
+
+    @property
+    def client(self) -> AsyncMongoClient[Document]:
+        if self._client is None:
+            raise Unavailable("the database is not open")
+        return self._client
+
+    @property
+    def database(self) -> AsyncDatabase[Document]:
+        return self.client.get_default_database("hub", codec_options=CODEC)
+
+    @property
+    def epoch(self) -> str:
+        """What tells this database from any other, or from itself before it was dropped."""
+        return self._epoch
 
     def _make_client(self) -> AsyncMongoClient[Document]:
         try:
@@ -127,7 +150,7 @@ class Connection:
             raise CannotOpen(_TOO_OLD.format(hosts=self._hosts(), version=version["version"]))
 
     async def _read_epoch(self) -> str:
-        """What tells this database from any other, or from itself before it was dropped: made once."""
+        """The database's epoch, made when it is first opened."""
         document = await self.database[META].find_one_and_update(
             {"_id": "epoch"},
             {"$setOnInsert": {"value": secrets.token_hex(4)}},
@@ -160,7 +183,7 @@ class Connection:
 
     async def snapshot(self, command: Document, at: Timestamp | None = None) -> Document:
         """Run a reading command on one majority-committed cluster time, the current one unless `at` is given. The
-        reply's ``cursor.atClusterTime`` names it."""
+        reply names it: see `time_of`."""
         concern: Document = {"level": "snapshot"} if at is None else {"level": "snapshot", "atClusterTime": at}
         for pause in (0.01, 0.05, 0.2):
             try:
@@ -175,5 +198,4 @@ class Connection:
     async def now(self) -> Timestamp:
         """The newest majority-committed cluster time."""
         reply = await self.snapshot({"find": META, "filter": {"_id": "epoch"}, "limit": 1, "singleBatch": True})
-        time: Timestamp = reply["cursor"]["atClusterTime"]
-        return time
+        return time_of(reply)

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator
 from types import TracebackType
 from typing import Final, Self
 
 from bson import Timestamp
 from pymongo.errors import OperationFailure, PyMongoError
 
-from stores.errors import HistoryGone
+from stores.errors import HistoryGone, Unavailable
 from stores.mongo import position
 from stores.mongo.codec import BY, DELETER, Document, entity_text, revision
 from stores.mongo.connection import Connection, check_cancelled
@@ -90,15 +89,9 @@ class MongoFeed:
             if position.after_token(token).time >= now:
                 return Batch(changes, position.at_token(self._connection.epoch, token), False)
 
-    async def follow(self, since: str) -> AsyncIterator[list[Change]]:
-        async with aclosing(self.batches(since)) as batches:
-            async for batch in batches:
-                if batch.changes:
-                    yield batch.changes
-
-    async def batches(self, since: str) -> AsyncGenerator[Batch]:
-        """`follow`, with the positions that each exchange with the server brought, also when it brought no change: at
-        least one a second. A lost connection is taken up again where it broke off."""
+    async def follow(self, since: str) -> AsyncGenerator[Batch]:
+        """A batch for each exchange with the server, also when it brought no change: at least one a second. A lost
+        connection is taken up again where it broke off."""
         resume = position.parse(self._connection.epoch, since)
         outage = _Outage()
         checked = False
@@ -112,7 +105,7 @@ class MongoFeed:
                         events, token = await stream.next(_FOLLOW_MS)
                         outage.over()
                         changes = [change for change in map(self._change, events) if change is not None]
-                        yield Batch(changes, position.at_token(self._connection.epoch, token), True)
+                        yield Batch(changes, position.at_token(self._connection.epoch, token), len(events) == _BATCH)
                         resume = position.after_token(token)
             except PyMongoError as error:
                 if translate(error) is None:
@@ -172,7 +165,7 @@ class _Stream:
                 await self._connection.command(
                     {"killCursors": _NAMESPACE, "cursors": [self._cursor]}, session=self._session
                 )
-        except PyMongoError:
+        except (PyMongoError, Unavailable):
             pass  # the server forgets an idle cursor by itself
         finally:
             await self._session.end_session()
@@ -247,11 +240,8 @@ def _origin(op: Operation, before: Document | None, after: Document | None, even
         mark = (before or {}).get(BY)
         return (mark.get(DELETER) if isinstance(mark, dict) else None), time
     document = after or {}
-    ours = BY in document and (op == "insert" or revision(before) != revision(after))
-    if not ours:
-        return None, time
-    at = document.get("_at")
-    return document[BY], int(at) if isinstance(at, int) else time
+    ours = op == "insert" or revision(before) != revision(after)
+    return (document.get(BY) if ours else None), time
 
 
 def _text(document: Document | None) -> str | None:

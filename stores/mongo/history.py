@@ -57,9 +57,10 @@ class HistoryKeeper:
         """Leave the recording to others at once."""
         if self._task is None:
             return
-        while not self._task.done():
-            self._task.cancel()  # again: see `stores.mongo.connection.check_cancelled`
-            await asyncio.wait([self._task], timeout=_RENEW_SECONDS / 2)
+        task, self._task = self._task, None
+        while not task.done():
+            task.cancel()  # again: see `stores.mongo.connection.check_cancelled`
+            await asyncio.wait([task], timeout=_RENEW_SECONDS / 2)
         try:
             await self._update({"until": 0})
         except PyMongoError:
@@ -77,6 +78,8 @@ class HistoryKeeper:
                 if not failing:
                     log.warning("history: interrupted: %s", type(error).__name__)
                 failing = True
+            except Exception:
+                log.exception("history: interrupted by a defect")
             await asyncio.sleep(_RENEW_SECONDS / 2)
 
     async def _take_lease(self) -> str | None:
@@ -91,7 +94,7 @@ class HistoryKeeper:
         """Write down what the feed brings, for as long as the lease is ours."""
         renewed = clock.monotonic()
         try:
-            async with aclosing(self._feed.batches(since)) as batches:
+            async with aclosing(self._feed.follow(since)) as batches:
                 async for batch in batches:
                     await self._write(batch.changes)
                     if clock.monotonic() - renewed < _RENEW_SECONDS:

@@ -9,18 +9,17 @@ from __future__ import annotations
 
 import math
 from base64 import b64decode, b64encode
-from datetime import UTC, datetime
 from typing import Any, Final
 
 import bson
 from bson import Int64, ObjectId
-from bson.datetime_ms import DatetimeMS
 from bson.errors import BSONError
 
 from stores import ordering
 from stores.cursor import BSON, EMPTY, Key, is_empty
 from stores.errors import InvalidQuery
-from stores.mongo.codec import CODEC, Document, dumps, to_id
+from stores.mongo.bson_order import TYPES, encode, type_of
+from stores.mongo.codec import CODEC, Document, to_id
 from stores.mongo.compile import Match, field_name
 from stores.ordering import MISSING_LEAF
 from stores.paths import sort_values
@@ -28,23 +27,21 @@ from stores.query import Sort
 
 Order = tuple[Sort, ...]
 
-_TYPES: Final[tuple[tuple[str, Match], ...]] = (
-    ("empty", {"$size": 0}),
-    ("null", {"$eq": None}),
-    ("nan", {"$eq": math.nan}),
-    ("number", {"$gte": -math.inf}),
-    ("string", {"$gte": ""}),
-    ("object", {"$gte": {}}),
-    ("array", {"$elemMatch": {"$type": "array"}}),
-    ("binary", {"$type": "binData"}),
-    ("id", {"$type": "objectId"}),
-    ("boolean", {"$gte": False}),
-    ("date", {"$type": "date"}),
-    ("other", {"$type": ["timestamp", "regex"]}),
-)
-"""The types in their order, each with the condition that holds when one of the values at a path is of it."""
-
-_PLACES: Final = {name: place for place, (name, _) in enumerate(_TYPES)}
+_OF_TYPE: Final[dict[str, Match]] = {
+    "empty": {"$size": 0},
+    "null": {"$eq": None},
+    "nan": {"$eq": math.nan},
+    "number": {"$gte": -math.inf},
+    "string": {"$gte": ""},
+    "object": {"$gte": {}},
+    "array": {"$elemMatch": {"$type": "array"}},
+    "binary": {"$type": "binData"},
+    "id": {"$type": "objectId"},
+    "boolean": {"$gte": False},
+    "date": {"$type": "date"},
+    "other": {"$type": ["timestamp", "regex"]},
+}
+"""The condition that holds when one of the values at a path is of a type."""
 
 
 def is_exact(sort: Order) -> bool:
@@ -98,10 +95,10 @@ def _not(field: Sort, condition: Match) -> Match:
 
 def _not_before(field: Sort, value: Any) -> list[Match]:
     """No value lies before `value`: none of a type before its own, none of its own type either."""
-    place = _place(value)
-    types = _TYPES[place + 1 :] if field.descending else _TYPES[:place]
-    conditions = [_not(field, condition) for _, condition in types]
-    if place > _PLACES["nan"]:
+    own = TYPES.index(type_of(value))
+    types = TYPES[own + 1 :] if field.descending else TYPES[:own]
+    conditions = [_not(field, _OF_TYPE[name]) for name in types]
+    if own > TYPES.index("nan"):
         operator = "$gt" if field.descending else "$lt"
         conditions.append(_not(field, _own(value, {operator: value})))
     return conditions
@@ -118,37 +115,13 @@ def _tie(field: Sort, value: Any) -> Match:
 
 def _same(value: Any) -> Match:
     if value is MISSING_LEAF:
-        return _TYPES[_PLACES["empty"]][1]
+        return _OF_TYPE["empty"]
     return _own(value, {"$eq": value})
 
 
 def _own(value: Any, condition: Match) -> Match:
     # An array can only be a value inside another one: the outer one itself is not to be compared.
     return {"$elemMatch": condition} if isinstance(value, list) else condition
-
-
-def _place(value: Any) -> int:
-    if value is MISSING_LEAF:
-        return _PLACES["empty"]
-    if isinstance(value, float) and math.isnan(value):
-        return _PLACES["nan"]
-    for name, kinds in _KINDS:
-        if isinstance(value, kinds):
-            return _PLACES[name]
-    return _PLACES["other"]
-
-
-_KINDS: Final[tuple[tuple[str, type | tuple[type, ...]], ...]] = (
-    ("null", type(None)),
-    ("boolean", bool),
-    ("number", (int, float, bson.Decimal128)),
-    ("string", str),
-    ("object", dict),
-    ("array", list),
-    ("binary", bytes),
-    ("id", ObjectId),
-    ("date", (datetime, DatetimeMS)),
-)
 
 
 def _from_key(value: Any, field: Sort) -> Any:
@@ -191,21 +164,4 @@ def _is_json(value: Any) -> bool:
 
 
 def _comparable(values: tuple[Any, ...], sort: Order) -> bytes:
-    parts = [(_encode(value), s.descending) for value, s in zip(values, sort, strict=True)]
-    return ordering.sort_key(parts)
-
-
-def _encode(value: Any) -> bytes:
-    """`ordering.encode` with the types that JSON lacks put where MongoDB has them, each in an order of its own."""
-    if value is MISSING_LEAF or _is_json(value):
-        return ordering.encode(value)
-    if isinstance(value, datetime):
-        milliseconds = round(value.astimezone(UTC).timestamp() * 1000)
-        return _AFTER_BOOLEANS + ordering.encode_number(milliseconds)
-    if isinstance(value, ObjectId):
-        return _AFTER_ARRAYS + value.binary
-    return _AFTER_BOOLEANS + b"\xff" + dumps(value)
-
-
-_AFTER_ARRAYS: Final = bytes((ordering.RANK_ARRAY + 1, 0xFF))
-_AFTER_BOOLEANS: Final = bytes((ordering.RANK_BOOLEAN + 1, 0xFF))
+    return ordering.sort_key([(encode(value), s.descending) for value, s in zip(values, sort, strict=True)])

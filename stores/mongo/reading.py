@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from bson import Timestamp
@@ -12,7 +12,7 @@ from stores.cursor import Key
 from stores.mongo import keyset, position
 from stores.mongo.codec import Document, dumps, entity_of, entity_text, revision, to_id
 from stores.mongo.compile import Match, compile_filter, compile_projection, compile_sort, conjunction
-from stores.mongo.connection import Connection
+from stores.mongo.connection import Connection, time_of
 from stores.mongo.errors import store_errors
 from stores.projection import compile_projection as compile_view
 from stores.protocol import Listing, Summary
@@ -51,8 +51,14 @@ class Selection:
         needed = (*(s.path for s in query.sort), ("_rev",))
         return cls(store, match, query.sort, compile_projection(projection, needed), inexact)
 
-    def command(self, skip: int, limit: int, batch: int) -> Document:
-        """The command for `limit` documents beyond the first `skip`."""
+    def keys_only(self) -> Selection:
+        """The same documents, of each no more than its sort key."""
+        return replace(self, fields=compile_projection(Projection(()), tuple(s.path for s in self.sort)))
+
+    def command(self, skip: int, limit: int, batch: int | None = None) -> Document:
+        """The command for `limit` documents beyond the first `skip`, as many as possible in one reply, or `batch`."""
+        # With room for one more the server knows at once that it is done, and closes the cursor.
+        batch = batch or limit + 1
         if self.inexact_after is not None:
             return self._aggregation(self.inexact_after, skip, limit, batch)
         return {
@@ -108,8 +114,8 @@ class Reader:
         selection = Selection.of(store, query, projection)
         wanted = min(query.limit, AT_ONCE) + 1
         with store_errors():
-            reply = await self._connection.snapshot(selection.command(query.offset, wanted, wanted))
-            at: Timestamp = reply["cursor"]["atClusterTime"]
+            reply = await self._connection.snapshot(selection.command(query.offset, wanted))
+            at = time_of(reply)
             rows: list[Document] = reply["cursor"]["firstBatch"]
             cut_short = reply["cursor"]["id"] != 0  # by the 16 MB that one reply holds
             if cut_short:
@@ -126,7 +132,7 @@ class Reader:
         self, selection: Selection, query: Query, write: Writer, head: list[Document], at: Timestamp
     ) -> Listing:
         """A list that is streamed: `head` is read already, the rest is as it was at the same cluster time."""
-        ends = await self._connection.snapshot(selection.command(query.offset + query.limit - 1, 2, 2), at)
+        ends = await self._connection.snapshot(selection.keys_only().command(query.offset + query.limit - 1, 2), at)
         last = ends["cursor"]["firstBatch"]
         following = keyset.key_of(last[0], query.sort) if len(last) == 2 else None
         head = head[: query.limit]
@@ -190,11 +196,11 @@ class Reader:
         last = Selection.of(store, Query(where, backwards), projection)
         with store_errors():
             reply = await self._connection.snapshot(counting)
-            at: Timestamp = reply["cursor"]["atClusterTime"]
+            at = time_of(reply)
             counted = reply["cursor"]["firstBatch"]
             if not counted:
                 return Summary(self._position(at), 0, None, None)
-            ends = [await self._connection.snapshot(end.command(0, 1, 1), at) for end in (first, last)]
+            ends = [await self._connection.snapshot(end.command(0, 1), at) for end in (first, last)]
         texts = [_writer(projection)(end["cursor"]["firstBatch"][0]) for end in ends]
         return Summary(self._position(at), int(counted[0]["n"]), texts[0], texts[1])
 

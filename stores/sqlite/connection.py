@@ -14,7 +14,7 @@ import apsw
 
 from stores.errors import CannotOpen, DuplicateValue, StorageFull, StoreError, Unavailable
 from stores.sqlite import functions
-from stores.sqlite.tables import unique_path
+from stores.sqlite.tables import APPLICATION_ID, unique_path
 
 log = logging.getLogger(__name__)
 
@@ -52,14 +52,24 @@ class FileLock:
             self._descriptor = -1
 
 
+def check_ours(connection: apsw.Connection, path: Path) -> None:
+    """Raise CannotOpen for another program's database, before anything in it is changed."""
+    ours = connection.pragma("application_id") == APPLICATION_ID
+    if not ours and connection.execute("SELECT count(*) FROM sqlite_schema").get:
+        raise CannotOpen(f"{path} is a database of another program")
+
+
 def connect(path: Path, *, writer: bool = False) -> apsw.Connection:
     """A connection with our functions and durability. Only the writer may change the file."""
-    # The log and its index take their permissions from the file: it holds password hashes.
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-    flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
     try:
-        connection = apsw.Connection(str(path), flags=flags, statementcachesize=300)
+        # The log and its index take their permissions from the file: it holds password hashes.
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        raise CannotOpen(f"cannot open {path}: {error.strerror}") from error
+    try:
+        connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE, statementcachesize=300)
         connection.set_busy_timeout(10_000)
+        check_ours(connection, path)
         connection.pragma("journal_mode", "wal")
         connection.pragma("synchronous", "FULL")
         connection.pragma("cache_size", -32_768)

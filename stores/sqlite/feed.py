@@ -58,7 +58,7 @@ class SQLiteFeed:
         start = self._parse(since)
         return await self.readers.run(lambda connection: self._read(connection, start, limit))
 
-    async def follow(self, since: str) -> AsyncIterator[list[Change]]:
+    async def follow(self, since: str) -> AsyncIterator[Batch]:
         start = self._parse(since)
         while True:
             if start < self._ring_floor:
@@ -67,7 +67,7 @@ class SQLiteFeed:
             else:
                 changes, start = self._recent(start)
             if changes:
-                yield changes
+                yield Batch(changes, self.at(start), start < self.seq)
             elif start >= self.seq:
                 await self._news.wait()
 

@@ -16,7 +16,7 @@ from stores.query import CREATION, Filter, Projection, Query, Sort
 from stores.records import Entity, Json
 from stores.sqlite.compile import Compiler
 from stores.sqlite.feed import current_seq
-from stores.sqlite.order import compile_order
+from stores.sqlite.order import Stretch, compile_order
 from stores.sqlite.readers import snapshot
 from stores.sqlite.tables import StoreTable
 
@@ -30,19 +30,24 @@ def page_sql(table: StoreTable, query: Query, limit: int) -> tuple[str, list[aps
     compiler = Compiler(table)
     where = compiler.condition(query.where)
     order = compile_order(compiler, query)
-    # SQLite evaluates AND in any order it likes, CASE in the order written.
-    both = "CASE WHEN {} THEN {} END" if order.strict else "{} AND {}"
-    stretches = [
-        f"SELECT CAST(doc AS BLOB) FROM {table.table} WHERE {both.format(where, stretch.condition)} "
-        f"ORDER BY {stretch.terms}"
-        for stretch in order.stretches
-    ]
+    stretches = [_stretch_sql(table, where, stretch, strict=order.strict) for stretch in order.stretches]
     if len(stretches) == 1:
         sql = stretches[0]
     else:
         # One after the other, each in its own order; SQLite stops at the limit.
         sql = " UNION ALL ".join(f"SELECT * FROM ({stretch} LIMIT {limit + query.offset})" for stretch in stretches)
     return f"{sql} LIMIT {limit} OFFSET {query.offset}", compiler.values
+
+
+def _stretch_sql(table: StoreTable, where: str, stretch: Stretch, *, strict: bool) -> str:
+    condition, doc = f"{where} AND {stretch.condition}", "CAST(doc AS BLOB)"
+    if strict:
+        # SQLite evaluates AND in any order it likes, CASE in the order written; and it drops ORDER BY where there can
+        # be one row only, which must not hide that this row cannot be sorted.
+        if stretch.condition != "1":
+            condition = f"CASE WHEN {where} THEN {stretch.condition} END"
+        doc = f"CASE WHEN {stretch.columns[0].sql} IS NOT NULL THEN {doc} END"
+    return f"SELECT {doc} FROM {table.table} WHERE {condition} ORDER BY {stretch.terms}"
 
 
 def read_page(

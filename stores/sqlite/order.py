@@ -134,7 +134,7 @@ def _by_one_key(compiler: Compiler, query: Query) -> Order:
     key = compiler.bind(apsw.pyobject(query.sort))
     column = Column(f"hub_sort_key(doc,{key})", False, False)
     if query.after is None:
-        return Order((Stretch("1", (column,)),))
+        return Order((Stretch("1", (column,)),), strict=True)
     bound = compiler.bind(cursor.encode_key(query.after, query.sort))
     return Order((Stretch(f"{column.sql}>{bound}", (column,)),), strict=True)
 

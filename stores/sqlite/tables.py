@@ -18,6 +18,8 @@ from stores.errors import CannotOpen
 from stores.query import Filter
 
 FORMAT = 1
+APPLICATION_ID = 0x48756221
+"""Marks the file as a hub's, in SQLite's own header."""
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta(name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -130,21 +132,15 @@ class StoreTable:
 
 def prepare_file(connection: apsw.Connection) -> str:
     """Make or check the file's layout; returns its epoch, which tells this database from every other."""
-    application = connection.pragma("application_id")
-    if application not in (0, _APPLICATION_ID):
-        raise CannotOpen("the file is a database of another program")
     with connection:
         connection.execute(SCHEMA)
-        connection.execute(f"PRAGMA application_id={_APPLICATION_ID}")
+        connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
         first = (str(FORMAT), secrets.token_hex(4))
         connection.execute("INSERT OR IGNORE INTO meta VALUES('format',?),('epoch',?)", first)
     meta = dict(connection.execute("SELECT name, value FROM meta"))
     if int(meta["format"]) > FORMAT:
         raise CannotOpen("the file was written by a newer hub: update this one")
     return str(meta["epoch"])
-
-
-_APPLICATION_ID = 0x48756221
 
 
 def load_tables(connection: apsw.Connection) -> dict[str, StoreTable]:

@@ -7,7 +7,7 @@ from http import HTTPStatus
 from typing import Any, Final
 
 from hub.dialects.platform.operations import Operation
-from hub.dialects.platform.schemas import ID, INT64, MOMENT, NULL, Schema, conditions_schema, ref
+from hub.dialects.platform.schemas import ANY_STORE, ID, INT64, MOMENT, NULL, Schema, conditions_schema, ref
 from hub.errors import status_text, tags_of
 from stores.schema import STORE_NAME, StoreDefinition
 
@@ -38,7 +38,12 @@ _INSTANT: Final[Schema] = {
         {"type": "string", "format": "date"},
     ]
 }
-_MATCH: Final[Schema] = {"type": "string", "pattern": r'^(\*|"[0-9]+"(, "[0-9]+")*)$', "examples": ['"3"']}
+_MATCH: Final[Schema] = {
+    "type": "string",
+    "format": "entity-tags",
+    "pattern": r'^(\*|"[0-9]+"(, *"[0-9]+")*)$',
+    "examples": ['"3"'],
+}
 _STRETCH: Final = "Unix milliseconds or ISO 8601 (no zone: UTC), inclusive"
 
 
@@ -83,7 +88,7 @@ def store_parameters(operation: Operation, definition: StoreDefinition, name: st
         case "projection":
             return [_only(name)]
         case "upsert":
-            return _upsert(definition, name)
+            return _upsert(definition)
     return []
 
 
@@ -115,13 +120,13 @@ def _filters(definition: StoreDefinition, name: str) -> list[Schema]:
     )
     document = {"name": "filter", "in": "query", "description": "Conditions in MongoDB's notation"}
     found = [conditions, document | {"content": {JSON: {"schema": ref(f"{name}.filter")}}}]
-    searchable = definition.search_paths or name == "Any"
+    searchable = definition.search_paths or definition is ANY_STORE
     return [*found, ref("search", "parameters")] if searchable else found
 
 
-def _upsert(definition: StoreDefinition, name: str) -> list[Schema]:
+def _upsert(definition: StoreDefinition) -> list[Schema]:
     described = "A unique field: the entity with the same value is changed rather than created"
-    if name == "Any":
+    if definition is ANY_STORE:
         return [query("upsert", {"type": "string"}, described)]
     if not definition.unique_paths or definition.administrative:
         return []

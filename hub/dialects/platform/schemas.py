@@ -6,7 +6,6 @@ after a store was defined anew: nothing there is required but what the hub itsel
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from typing import Any, Final
@@ -239,9 +238,12 @@ _IN_FILTER: Final = r"[^.$\x00][^.\x00]*"
 """One segment of a path: in a list separated by commas, in a parameter's name, in a filter."""
 
 
+_ESCAPES: Final = {ord(c): f"\\{c}" for c in r"\^$.*+?()[]{}|"}
+
+
 def literal(text: str) -> str:
     """`text` as a pattern in the dialect that JSON Schema and Python share."""
-    return re.sub(r"[\\^$.*+?()\[\]{}|]", r"\\\g<0>", text)
+    return text.translate(_ESCAPES)
 
 
 def _any_of(names: Iterable[str]) -> str:
@@ -328,5 +330,5 @@ def _any_value() -> Schema:
     }
 
 
-ANY_STORE: Final = StoreDefinition("Any")
-"""Stands for whatever store the generic paths name."""
+ANY_STORE: Final = StoreDefinition("_any")
+"""Stands for whatever store the generic paths name; no real one can be called so."""

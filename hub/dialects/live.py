@@ -1,0 +1,175 @@
+"""The live dialect: Socket.IO at `/socket.io/`, for clients of every generation. It only carries: requests go to the
+client's live session, what that says goes out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import parse_qs
+
+from socketio.exceptions import ConnectionRefusedError as Refused  # type: ignore[import-untyped]
+from starlette.types import Receive, Scope, Send
+
+from auth.csrf import check_same_site
+from auth.errors import AuthError
+from auth.principal import Principal
+from auth.resolver import Resolver
+from hub.errors import describe, status_text
+from hub.http import Call
+from hub.settings import Settings
+from realtime.engineio import CloseReason, Connection
+from realtime.errors import LiveError
+from realtime.events import event_text
+from realtime.hub import LiveHub
+from realtime.session import LiveSession
+from realtime.socketio import SocketIOServer
+from stores.errors import StoreError
+
+PATH = "/socket.io/"
+NOTICES: Mapping[CloseReason, str] = {CloseReason.LAGGING: "lagging", CloseReason.SHUTDOWN: "shutdown"}
+
+
+def describe_live(error: Exception) -> dict[str, Any]:
+    """The error as an acknowledgement or `ended` carries it: as in REST, `code` is a string."""
+    if isinstance(error, LiveError):
+        failure_status, tags, errors = HTTPStatus.BAD_REQUEST, ("error_bad_request",), {error.field: [error.message]}
+        return {"code": "400", "message": status_text(failure_status), "tags": tags, "errors": errors}
+    failure = describe(error)
+    described: dict[str, Any] = {
+        "code": str(failure.status.value),
+        "message": status_text(failure.status),
+        "tags": failure.tags,
+    }
+    return described | {"errors": failure.errors} if failure.errors else described
+
+
+def farewell(reason: CloseReason) -> str | None:
+    """The last packet to a client that is cut off: why, if there is a name for it."""
+    kind = NOTICES.get(reason)
+    return event_text("notice", {"kind": kind}) if kind else None
+
+
+class ClientOutlet:
+    """The way out to one Socket.IO client."""
+
+    def __init__(self, connection: Connection, most_buffered: int) -> None:
+        self._connection = connection
+        self._room = most_buffered // 2
+
+    def send(self, text: str) -> None:
+        self._connection.send(text[1:])
+
+    def write(self, text: str, frame: bytes) -> None:
+        self._connection.write_frame(frame, text)
+
+    async def drained(self) -> None:
+        while self._connection.buffered > self._room:  # noqa: ASYNC110 (the transport has no event for it)
+            await asyncio.sleep(0.01)
+        if self._connection.closed:
+            raise ConnectionError("the client is gone")
+
+    def close(self, kind: str) -> None:
+        self.send(event_text("notice", {"kind": kind}))
+        self._connection.close()
+
+
+class LiveServer(SocketIOServer):
+    """The default namespace is the hub's; there is no other."""
+
+    def __init__(self, settings: Settings, hub: LiveHub, resolver: Resolver) -> None:
+        super().__init__(
+            connect_timeout=settings.live_connect_timeout * 1000,
+            path=PATH,
+            ping_interval=settings.live_ping_interval * 1000,
+            ping_timeout=settings.live_ping_timeout * 1000,
+            max_payload=settings.live_max_payload,
+            max_buffered_bytes=settings.live_max_buffered,
+            cors_origins=settings.trusted_origins,
+            farewell=farewell,
+        )
+        self._hub = hub
+        self._resolver = resolver
+        self._trusted = frozenset(settings.trusted_origins)
+        self._most = settings.live_max_connections
+        self._most_buffered = settings.live_max_buffered
+        self.lagging = 0
+        self._sessions: dict[str, LiveSession] = {}
+        self._eio_sids: dict[str, str] = {}
+        self.on("connect", self._connected)
+        self.on("disconnect", self._disconnected)
+
+    # What the metrics ask for.
+
+    def connections_by_kind(self) -> Mapping[tuple[str, str], int]:
+        return Counter((str(c.version), str(c.transport)) for c in self.eio.connections.values())
+
+    def channels(self) -> int:
+        return len(self._hub.live.fanout.channels)
+
+    def deliveries(self) -> int:
+        return self._hub.live.fanout.deliveries
+
+    # Clients.
+
+    async def _connected(self, sid: str, environ: Mapping[str, Any], auth: Any = None) -> None:
+        if len(self._hub.sessions) >= self._most:
+            raise Refused("Too many connections")
+        try:
+            credential, principal = await self._principal(Call(environ["asgi.scope"], _no_body), auth)
+        except AuthError as error:
+            raise Refused(status_text(describe(error).status)) from None
+        except StoreError as error:
+            raise Refused(status_text(describe(error).status)) from None
+        connection = self.connection(sid)
+        if connection is not None:
+            session = LiveSession(self._hub.live, ClientOutlet(connection, self._most_buffered), principal, credential)
+            self._sessions[connection.sid] = session
+            self._eio_sids[sid] = connection.sid
+            self._hub.open(session)
+
+    async def _principal(self, call: Call, auth: Any) -> tuple[str, Principal]:
+        """By the `auth` payload, the query's token, a Bearer token, or the cookie of a page of ours."""
+        payload = auth.get("token") if isinstance(auth, dict) else None
+        query = parse_qs(call.scope["query_string"].decode("latin-1")).get("token", [None])[0]
+        token = payload or query or call.bearer()
+        if not isinstance(token, str):
+            # A WebSocket handshake is a GET that changes nothing by itself, but what follows it can do anything.
+            origin, site = call.header(b"origin"), call.header(b"sec-fetch-site")
+            check_same_site("POST", call.host, origin, site, self._trusted)
+            token = call.cookie("sid") or ""
+        return token, await self._resolver.resolve(token)
+
+    async def _disconnected(self, sid: str, reason: str | None = None) -> None:
+        self.lagging += reason == CloseReason.LAGGING
+        session = self._sessions.pop(self._eio_sids.pop(sid, ""), None)
+        if session is not None:
+            self._hub.close(session)
+
+    async def _handle_event(self, eio_sid: str, namespace: str, id: int | None, data: list[Any]) -> None:
+        session, connection = self._sessions.get(eio_sid), self.eio.connections.get(eio_sid)
+        if session is None or connection is None:
+            return
+
+        def reply(answer: bytes) -> None:
+            # Written here, not returned to python-socketio: events that follow from the request come after it.
+            if id is not None:
+                connection.send(f"3{id}[{answer.decode()}]")
+
+        await session.request(data[0], data[1] if len(data) > 1 else None, reply)
+
+
+async def _no_body() -> dict[str, Any]:
+    return {"type": "http.disconnect"}
+
+
+class LiveEndpoint:
+    """The server as an ASGI application among the routes; what arrives while the hub is not open is refused."""
+
+    def __init__(self, server: LiveServer) -> None:
+        self._server = server
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._server.eio(scope, receive, send)

@@ -1,0 +1,157 @@
+"""Channels: equal subscriptions share one, and a change finds those that it may concern without asking them all.
+
+A channel can be found by the equality conditions that its filter cannot hold without (``_id = x``, ``owner = me or
+access = me``): they are its terms. A change looks up the values that the entity has, before and after, at every path
+that some channel has terms for; what has no terms is asked every time.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from realtime.view import View
+from stores import query
+from stores.paths import MISSING, Path, elements
+from stores.query import Filter, Projection
+from stores.records import Change, Entity
+
+Term = tuple[Path, Any]
+Member = TypeVar("Member")
+
+MOST_TERMS = 1_000
+"""Terms under which one channel is indexed; with more of them it is asked every time."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelKey:
+    """What makes two subscriptions equal: `where` is their filter and sight as text, `digest` that of the sight."""
+
+    store: str
+    where: str
+    projection: Projection
+    digest: str
+
+
+class Channel(Generic[Member]):
+    """The subscriptions to one view. `topic` is the name that its frames carry."""
+
+    __slots__ = ("_view", "_where", "key", "members", "projection", "terms", "topic")
+
+    def __init__(self, key: ChannelKey, where: Filter, topic: str) -> None:
+        self.key = key
+        self.topic = topic
+        self.members: dict[Member, None] = {}
+        self.terms = terms_of(where)
+        self._where = where
+        self._view: View | None = None
+
+    @property
+    def view(self) -> View:
+        # Compiled when a change first comes near: most channels of a large hub are on entities that rest.
+        if self._view is None:
+            self._view = View(self.key.store, self._where, self.key.projection)
+        return self._view
+
+
+def term_value(value: Any) -> Any:
+    """The value as a dictionary key: equal as in a filter, so 1 is 1.0 but not True."""
+    return (bool, value) if isinstance(value, bool) else value
+
+
+def terms_of(node: Filter) -> frozenset[Term] | None:
+    """Terms of which a match has at least one; None when there are none that it must have."""
+    match node:
+        case query.Equal(path=path, value=value) if isinstance(value, str | int | float):
+            return frozenset({(path, term_value(value))}) if path else None
+        case query.In(path=path, values=values) if path and len(values) <= MOST_TERMS:
+            if all(isinstance(v, str | int | float) for v in values):
+                return frozenset((path, term_value(v)) for v in values)
+        case query.And(parts=parts):
+            found = [terms for terms in map(terms_of, parts) if terms is not None]
+            return min(found, key=len) if found else None
+        case query.Or(parts=parts):
+            choices = [terms_of(part) for part in parts]
+            union = frozenset(term for terms in choices if terms is not None for term in terms)
+            return union if None not in choices and len(union) <= MOST_TERMS else None
+    return None
+
+
+@dataclass(slots=True)
+class _StoreIndex(Generic[Member]):
+    """The channels of one store. `paths` counts the terms at each path, so that unused ones are not looked up."""
+
+    by_term: dict[Term, dict[Channel[Member], None]] = field(default_factory=dict)
+    paths: dict[Path, int] = field(default_factory=lambda: defaultdict(int))
+    always: dict[Channel[Member], None] = field(default_factory=dict)
+
+    def add(self, channel: Channel[Member]) -> None:
+        if channel.terms is None:
+            self.always[channel] = None
+            return
+        for term in channel.terms:
+            self.by_term.setdefault(term, {})[channel] = None
+            self.paths[term[0]] += 1
+
+    def remove(self, channel: Channel[Member]) -> None:
+        if channel.terms is None:
+            del self.always[channel]
+            return
+        for term in channel.terms:
+            holders = self.by_term[term]
+            del holders[channel]
+            if not holders:
+                del self.by_term[term]
+            self.paths[term[0]] -= 1
+            if not self.paths[term[0]]:
+                del self.paths[term[0]]
+
+    def candidates(self, change: Change) -> dict[Channel[Member], None]:
+        found = dict(self.always)
+        for entity in (change.before, change.after):
+            if entity is not None:
+                for path in self.paths:
+                    for value in _values(entity, path):
+                        found |= self.by_term.get((path, value), {})
+        return found
+
+
+class ChannelIndex(Generic[Member]):
+    """All channels, by store and by term."""
+
+    def __init__(self) -> None:
+        self._channels: dict[ChannelKey, Channel[Member]] = {}
+        self._stores: dict[str, _StoreIndex[Member]] = defaultdict(_StoreIndex)
+
+    def __len__(self) -> int:
+        return len(self._channels)
+
+    def join(self, key: ChannelKey, where: Filter, topic: str, member: Member) -> Channel[Member]:
+        channel = self._channels.get(key)
+        if channel is None:
+            channel = self._channels[key] = Channel(key, where, topic)
+            self._stores[key.store].add(channel)
+        channel.members[member] = None
+        return channel
+
+    def leave(self, channel: Channel[Member], member: Member) -> None:
+        """Nothing if the member is not in the channel; the channel goes with its last member."""
+        if member not in channel.members:
+            return
+        del channel.members[member]
+        if not channel.members:
+            del self._channels[channel.key]
+            self._stores[channel.key.store].remove(channel)
+
+    def concerned(self, change: Change) -> Iterator[Channel[Member]]:
+        """The channels that may show something of the change; their views have the last word."""
+        index = self._stores.get(change.store)
+        return iter(index.candidates(change) if index else ())
+
+
+def _values(entity: Entity, path: Path) -> Iterator[Any]:
+    for value in elements(entity, path):
+        if value is not MISSING and isinstance(value, str | int | float):
+            yield term_value(value)

@@ -1,0 +1,346 @@
+"""One client: its session, the WebSocket or poll that reaches it, and its messages on their way to the application.
+
+Everything here runs in the event loop and never waits, but for the worker: a task that exists only while the
+application's answer to a message is awaited, so that a client's messages are handled one after the other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, Final, Protocol
+
+from realtime.engineio.deadlines import Deadlines
+from realtime.engineio.options import Options, TransportName
+from realtime.engineio.packets import (
+    NOOP,
+    Data,
+    MalformedPacket,
+    Packet,
+    Version,
+    decode_binary,
+    decode_text,
+    encode_frame,
+)
+from realtime.engineio.session import CloseReason, Session
+from realtime.engineio.wire import Receive, Scope, Wire
+
+log = logging.getLogger("hub.engineio")
+
+Result = Awaitable[None] | None
+OPENED: Final = object()
+_LEFT_BY_ITSELF: Final = frozenset((CloseReason.CLIENT_DISCONNECT, CloseReason.TRANSPORT_CLOSE))
+
+
+class Host(Protocol):
+    """What a connection needs of its server."""
+
+    options: Options
+    deadlines: Deadlines[Connection]
+    on_open: Callable[[Connection], Result]
+    on_message: Callable[[Connection, Data], Result]
+    on_disconnect: Callable[[Connection, CloseReason], Result]
+    farewell: Callable[[CloseReason], str | None]
+
+    def forget(self, connection: Connection) -> None: ...
+
+
+class Connection:
+    """A connected client, as the application sees it.
+
+    `scope` is the ASGI scope of the handshake; `state` belongs to the application.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_finished",
+        "_host",
+        "_inbox",
+        "_max_buffered",
+        "_opened",
+        "_poll",
+        "_raw",
+        "_wire",
+        "_worker",
+        "armed",
+        "posting",
+        "probe_wire",
+        "scope",
+        "session",
+        "state",
+    )
+
+    def __init__(self, host: Host, session: Session, scope: Scope) -> None:
+        self.session = session
+        self.scope = scope
+        self.state: Any = None
+        self.armed: float | None = None
+        self.posting = False
+        self.probe_wire: Wire | None = None
+        self._host = host
+        self._max_buffered = host.options.max_buffered_bytes
+        self._wire: Wire | None = None
+        self._raw: asyncio.Transport | None = None
+        self._poll: asyncio.Future[list[Packet] | None] | None = None
+        self._inbox: deque[object] | None = None
+        self._worker: asyncio.Task[None] | None = None
+        self._opened = self._finished = False
+
+    # For the application
+
+    @property
+    def sid(self) -> str:
+        return self.session.sid
+
+    @property
+    def version(self) -> Version:
+        """The client's EIO: 3 (Socket.IO protocol 4) or 4 (protocol 5)."""
+        return self.session.version
+
+    @property
+    def transport(self) -> TransportName:
+        return self.session.transport
+
+    @property
+    def remote(self) -> str | None:
+        """The client's address, as the ASGI server says."""
+        client = self.scope.get("client")
+        return client[0] if client else None
+
+    @property
+    def closed(self) -> CloseReason | None:
+        return self.session.closed
+
+    @property
+    def buffered(self) -> int:
+        """Bytes that wait in the WebSocket for this client to read."""
+        return 0 if self._wire is None else self._wire.buffered()
+
+    def send(self, data: Data) -> None:
+        """Send a message, text or binary. It never waits: a client with too much unread is closed as `lagging`."""
+        if self._wire is not None and self._wire.buffered() > self._max_buffered:
+            self.close(CloseReason.LAGGING)
+            return
+        self.session.send(data)
+        self.flush()
+
+    def write_frame(self, frame: bytes, text: str) -> None:
+        """Send one packet to many: `text` is the whole packet, `42["change",{…}]`; `frame` is `build_text_frame(text)`.
+
+        It keeps its place among what `send` sends. Where the frame cannot be written as it is, `text` is sent. A client
+        that lags is closed here and now: while writing to many, do not iterate over what its end changes.
+        """
+        raw = self._raw
+        if raw is None:
+            self.send(text[1:])
+        elif raw.get_write_buffer_size() > self._max_buffered:
+            self.close(CloseReason.LAGGING)
+        else:
+            raw.write(frame)
+
+    def close(self, reason: CloseReason = CloseReason.SERVER_DISCONNECT) -> None:
+        """End the session. The application hears of it once, by `on_disconnect`."""
+        self.session.close(reason)
+        self.flush()
+
+    def expire(self, seconds: float | None) -> None:
+        """Close as `not connected` in so many seconds, unless told otherwise before; None: do not."""
+        now = asyncio.get_running_loop().time()
+        self.session.expires = float("inf") if seconds is None else now + seconds
+        self.flush()
+
+    # For the server
+
+    @property
+    def due(self) -> float:
+        return self.session.due
+
+    def tick(self) -> None:
+        self.session.tick(asyncio.get_running_loop().time())
+        if self.probe_wire is not None and not self.session.upgrading:
+            self.drop_probe()
+        self.flush()
+
+    def opened(self) -> None:
+        """The open packet is on its way: from now on the application is told of everything."""
+        self._opened = True
+        self._feed(OPENED)
+        self.flush()
+
+    def attach(self, wire: Wire) -> None:
+        """The WebSocket is open, or the upgrade to it complete: what waited goes there."""
+        self._wire = wire
+        self._raw = wire.transport
+        self.flush()
+
+    def has_wire(self, wire: Wire) -> bool:
+        return self._wire is wire
+
+    def flush(self) -> None:
+        """Bring what the session has to say to the client; notice its end and its next deadline."""
+        session = self.session
+        if session.transport == "websocket":
+            self._write_out()
+        elif self._poll is not None and session.has_output:
+            self._poll.set_result(session.take())
+            self._poll = None
+        if session.closed:
+            self._finish(session.closed)
+        else:
+            self._host.deadlines.watch(self)
+
+    def _write_out(self) -> None:
+        if self._poll is not None:
+            self._poll.set_result([Packet(NOOP)])
+            self._poll = None
+        if self._wire is not None:
+            for packet in self.session.take():
+                self._wire.write(encode_frame(self.session.version, packet))
+
+    def _finish(self, reason: CloseReason) -> None:
+        if not self._finished:
+            self._finished = True
+            self._close_wires(reason)
+            if self._opened:
+                self._feed(reason)
+        if self.session.closing:
+            self._host.deadlines.watch(self)
+        else:
+            self._host.forget(self)
+
+    def _close_wires(self, reason: CloseReason) -> None:
+        self._raw = None
+        self.drop_probe()
+        if self._wire is not None:
+            if last := self._host.farewell(reason):
+                self._wire.write(last)
+            self._wire.close(reason)
+            self._wire = None
+
+    def drop_probe(self) -> None:
+        if self.probe_wire is not None:
+            self.probe_wire.close("")
+            self.probe_wire = None
+
+    # What comes: WebSocket
+
+    def frame_received(self, data: Data) -> None:
+        if len(data) > self._host.options.max_payload:
+            self.close(CloseReason.TOO_LARGE)
+            return
+        try:
+            packet = self.decode(data)
+        except MalformedPacket:
+            self.close(CloseReason.PARSE_ERROR)
+            return
+        self.receive(packet)
+        self.flush()
+
+    def decode(self, data: Data) -> Packet:
+        return decode_text(data) if isinstance(data, str) else decode_binary(self.session.version, data)
+
+    def wire_lost(self) -> None:
+        self._raw = self._wire = None
+        self.close(CloseReason.TRANSPORT_CLOSE)
+
+    # What comes: polling
+
+    @property
+    def polling(self) -> bool:
+        """Whether a poll waits for packets."""
+        return self._poll is not None
+
+    async def poll(self, receive: Receive) -> list[Packet]:
+        """The next packets, when there are any. An aborted poll ends the session."""
+        if self.session.has_output:
+            packets = self.session.take()
+            self.flush()
+            return packets
+        loop = asyncio.get_running_loop()
+        self._poll = poll = loop.create_future()
+        gone = loop.create_task(_disconnected(receive))
+        gone.add_done_callback(lambda _: _give_up(poll))
+        try:
+            waited = await poll
+        finally:
+            gone.cancel()
+        if waited is None:
+            self._poll = None
+            self.close(CloseReason.TRANSPORT_ERROR)
+        return waited or []
+
+    async def inbox_has_room(self) -> None:
+        """Wait while the application has too much of this client to do."""
+        if self._worker is not None and self._inbox and len(self._inbox) >= self._host.options.max_inbox:
+            await asyncio.wait((self._worker,))
+
+    # To the application
+
+    def receive(self, packet: Packet) -> None:
+        """Take a packet of the client."""
+        message = self.session.receive(packet, asyncio.get_running_loop().time())
+        if message is not None:
+            self._feed(message)
+
+    def _feed(self, item: object) -> None:
+        if self._worker is None:
+            job = self._call(item)
+            if job is not None:
+                self._worker = asyncio.get_running_loop().create_task(self._work(job))
+            return
+        if self._inbox is None:
+            self._inbox = deque()
+        if isinstance(item, CloseReason) and item not in _LEFT_BY_ITSELF:
+            self._inbox.clear()
+        self._inbox.append(item)
+        if self._wire is not None and len(self._inbox) >= self._host.options.max_inbox:
+            self._wire.pause()
+
+    def _call(self, item: object) -> Result:
+        host = self._host
+        try:
+            if isinstance(item, CloseReason):
+                result = host.on_disconnect(self, item)
+            elif isinstance(item, Data):
+                result = host.on_message(self, item)
+            else:
+                result = host.on_open(self)
+        except Exception:
+            log.exception("the application failed")
+            return None
+        return result if inspect.isawaitable(result) else None
+
+    async def _work(self, job: Awaitable[None]) -> None:
+        """Await the application's answer, then go on with the inbox."""
+        following: Result = job
+        while following is not None:
+            try:
+                await following
+            except Exception:
+                log.exception("the application failed")
+            following = None
+            while self._inbox and following is None:
+                following = self._call(self._inbox.popleft())
+        self._worker = self._inbox = None
+        if self._wire is not None:
+            self._wire.resume()
+
+    async def settled(self) -> None:
+        """Wait until the application is done with what came."""
+        if self._worker is not None:
+            await asyncio.wait((self._worker,))
+
+
+def _give_up(poll: asyncio.Future[list[Packet] | None]) -> None:
+    if not poll.done():
+        poll.set_result(None)
+
+
+async def _disconnected(receive: Receive) -> None:
+    """Return when the client of this request has gone."""
+    event: MutableMapping[str, Any] = {"type": "http.request"}
+    while event["type"] != "http.disconnect":
+        event = await receive()

@@ -1,0 +1,80 @@
+"""One timer of the event loop for the deadlines of all connections, instead of a task or a timer for each."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from heapq import heappop, heappush
+from itertools import count
+from math import inf
+from typing import Final, Generic, Protocol, TypeVar
+
+SLACK: Final = 0.005
+"""Seconds by which a deadline may be served late, together with those that follow so closely."""
+
+
+class Timed(Protocol):
+    """`armed` is this module's: the time of the one entry that counts, None when it is no longer watched."""
+
+    armed: float | None
+
+    @property
+    def due(self) -> float: ...
+
+
+T = TypeVar("T", bound=Timed)
+
+
+class Deadlines(Generic[T]):
+    """Calls `on_due(item)` when an item's `due` has come. An item whose `due` moves later costs nothing until then."""
+
+    def __init__(self, on_due: Callable[[T], None]) -> None:
+        self._on_due = on_due
+        self._heap: list[tuple[float, int, T]] = []
+        self._order = count()
+        self._timer: asyncio.Handle | None = None
+        self._alarm = inf
+        """When the timer rings; minus infinity while it does."""
+
+    def watch(self, item: T) -> None:
+        """Start watching, or note that `due` has changed."""
+        due = item.due
+        if item.armed is None or due < item.armed:
+            item.armed = due
+            heappush(self._heap, (due, next(self._order), item))
+            if due + SLACK < self._alarm:
+                self._set(due + SLACK)
+
+    def forget(self, item: T) -> None:
+        item.armed = None
+
+    def stop(self) -> None:
+        """Forget all."""
+        self._heap.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._alarm = inf
+
+    def _set(self, when: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._alarm = when
+        self._timer = asyncio.get_running_loop().call_at(when, self._ring)
+
+    def _ring(self) -> None:
+        self._timer, self._alarm = None, -inf
+        now = asyncio.get_running_loop().time()
+        while self._heap and self._heap[0][0] <= now:
+            due, _, item = heappop(self._heap)
+            if item.armed == due:
+                item.armed = None
+                self._serve(item, now)
+        self._alarm = inf
+        if self._heap:
+            self._set(self._heap[0][0] + SLACK)
+
+    def _serve(self, item: T, now: float) -> None:
+        if item.due <= now:
+            self._on_due(item)
+        else:
+            self.watch(item)

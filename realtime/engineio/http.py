@@ -1,0 +1,205 @@
+"""Engine.IO over HTTP without I/O: what a request asks for, and what is answered.
+
+Errors are status 400 (403 for 4) with `{"code": n, "message": …}`:
+
+| code | message |
+| --- | --- |
+| 0 | Transport unknown |
+| 1 | Session ID unknown |
+| 2 | Bad handshake method |
+| 3 | Bad request |
+| 4 | Forbidden |
+| 5 | Unsupported protocol version |
+
+Source: engine.io-protocol v3 and v4; the codes are those of Node's engine.io.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, Final
+from urllib.parse import parse_qs, urlsplit
+
+from realtime.engineio.options import Options, TransportName
+from realtime.engineio.packets import Packet, Version, encode_jsonp, encode_payload, has_binary
+
+Headers = list[tuple[bytes, bytes]]
+
+MAX_QUERY_FIELDS: Final = 100
+TEXT: Final = "text/plain; charset=UTF-8"
+SCRIPT: Final = "text/javascript; charset=UTF-8"
+OCTETS: Final = "application/octet-stream"
+VERSIONS: Final[Mapping[str | None, Version]] = {"3": 3, "4": 4}
+
+
+class ErrorCode(IntEnum):
+    UNKNOWN_TRANSPORT = 0
+    UNKNOWN_SID = 1
+    BAD_HANDSHAKE_METHOD = 2
+    BAD_REQUEST = 3
+    FORBIDDEN = 4
+    UNSUPPORTED_VERSION = 5
+
+
+MESSAGES: Final = {
+    ErrorCode.UNKNOWN_TRANSPORT: "Transport unknown",
+    ErrorCode.UNKNOWN_SID: "Session ID unknown",
+    ErrorCode.BAD_HANDSHAKE_METHOD: "Bad handshake method",
+    ErrorCode.BAD_REQUEST: "Bad request",
+    ErrorCode.FORBIDDEN: "Forbidden",
+    ErrorCode.UNSUPPORTED_VERSION: "Unsupported protocol version",
+}
+
+
+class Refused(Exception):
+    """The request is answered with an error. `message` replaces the usual one."""
+
+    def __init__(self, code: ErrorCode, message: str | None = None) -> None:
+        super().__init__(message or MESSAGES[code])
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """An Engine.IO request, valid in itself; whether `sid` is known is for the server to say.
+
+    `jsonp` is the callback's index, None without one. `octets`: the client can read binary payloads.
+    """
+
+    method: str
+    transport: TransportName
+    version: Version
+    sid: str | None
+    octets: bool
+    jsonp: str | None
+    content_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    status: int
+    headers: Headers
+    body: bytes
+
+
+def header(scope: Mapping[str, Any], name: bytes) -> str | None:
+    """The first header of that lower-case name in an ASGI scope."""
+    return next((value.decode("latin-1") for key, value in scope["headers"] if key == name), None)
+
+
+def parse_request(scope: Mapping[str, Any], options: Options) -> Request:
+    """Read an ASGI scope, of HTTP or of a WebSocket. Raises Refused."""
+    query = _query(scope)
+    upgrade = scope["type"] == "websocket"
+    method = "GET" if upgrade else scope["method"]
+    sid, transport = query.get("sid"), _transport(query, options)
+    if (transport == "websocket") != upgrade:
+        raise Refused(ErrorCode.BAD_REQUEST)
+    if method != "GET" and (sid is None or method != "POST"):
+        raise Refused(ErrorCode.BAD_HANDSHAKE_METHOD if sid is None else ErrorCode.BAD_REQUEST)
+    version = VERSIONS.get(query.get("EIO"))
+    if version is None:
+        raise Refused(ErrorCode.UNSUPPORTED_VERSION)
+    jsonp = query.get("j") if version == 3 else None
+    octets = "b64" not in query and jsonp is None
+    return Request(method, transport, version, sid, octets, jsonp, header(scope, b"content-type") or "")
+
+
+def _query(scope: Mapping[str, Any]) -> dict[str, str]:
+    try:
+        fields = parse_qs(scope["query_string"].decode("latin-1"), True, max_num_fields=MAX_QUERY_FIELDS)
+    except ValueError as error:
+        raise Refused(ErrorCode.BAD_REQUEST) from error
+    return {name: values[0] for name, values in fields.items()}
+
+
+def _transport(query: Mapping[str, str], options: Options) -> TransportName:
+    for name in options.transports:
+        if name == query.get("transport"):
+            return name
+    raise Refused(ErrorCode.UNKNOWN_TRANSPORT)
+
+
+# Origins
+
+
+def origin_allowed(scope: Mapping[str, Any], options: Options) -> bool:
+    """Whether a browser's page may use the server: no Origin header, the server's own, or one of the settings.
+
+    It is asked of WebSockets too: browsers send them cookies, whatever page opens them.
+    """
+    origin = header(scope, b"origin")
+    return origin is None or _is_own(origin, scope) or _is_foreign_allowed(origin, options)
+
+
+def _is_own(origin: str, scope: Mapping[str, Any]) -> bool:
+    host = header(scope, b"host")
+    return host is not None and urlsplit(origin).netloc == host
+
+
+def _is_foreign_allowed(origin: str, options: Options) -> bool:
+    return options.cors_origins == "*" or origin in options.cors_origins
+
+
+def cors_headers(scope: Mapping[str, Any], options: Options) -> Headers:
+    """The headers with which a page of another origin may read the answer; none if it may not."""
+    origin = header(scope, b"origin")
+    if origin is None or not _is_foreign_allowed(origin, options):
+        return []
+    headers = [(b"access-control-allow-origin", origin.encode("latin-1")), (b"vary", b"Origin")]
+    if options.cors_credentials:
+        headers.append((b"access-control-allow-credentials", b"true"))
+    return headers
+
+
+def preflight(scope: Mapping[str, Any]) -> Response:
+    """The answer to OPTIONS, without the headers that name the origin."""
+    headers = [(b"access-control-allow-methods", b"GET,POST"), (b"access-control-max-age", b"600")]
+    if wanted := header(scope, b"access-control-request-headers"):
+        headers.append((b"access-control-allow-headers", wanted.encode("latin-1")))
+    return Response(204, headers, b"")
+
+
+# Answers
+
+
+def poll_response(session_version: Version, packets: Sequence[Packet], *, octets: bool, jsonp: str | None) -> Response:
+    body = encode_payload(session_version, packets, octets=octets)
+    if jsonp is not None:
+        return _ok(SCRIPT, encode_jsonp(jsonp, body))
+    binary = session_version == 3 and octets and has_binary(packets)
+    return _ok(OCTETS if binary else TEXT, body)
+
+
+def post_response() -> Response:
+    # Not text/plain, which some browsers would offer as a download in JSONP's hidden frame.
+    return _ok("text/html", b"ok")
+
+
+def too_large_response() -> Response:
+    return _response(413, "text/plain", b"")
+
+
+def error_response(refused: Refused) -> Response:
+    status = 403 if refused.code is ErrorCode.FORBIDDEN else 400
+    return _response(status, "application/json", _json({"code": refused.code, "message": str(refused)}))
+
+
+def _json(value: object) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode()
+
+
+def _ok(content_type: str, body: bytes) -> Response:
+    return _response(200, content_type, body)
+
+
+def _response(status: int, content_type: str, body: bytes) -> Response:
+    headers = [
+        (b"content-type", content_type.encode()),
+        (b"content-length", str(len(body)).encode()),
+        (b"cache-control", b"no-store"),
+    ]
+    return Response(status, headers, body)

@@ -1,0 +1,37 @@
+"""The settings of an Engine.IO server: times in milliseconds, sizes in bytes, each bound with a name."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Literal
+
+TransportName = Literal["polling", "websocket"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """`ping_interval`, `ping_timeout`, `max_payload` are told to clients in the open packet."""
+
+    ping_interval: int = 25_000
+    ping_timeout: int = 60_000
+    max_payload: int = 1_000_000
+    """Of one POST, and of one WebSocket message. A larger POST is answered 413, a larger message ends the session."""
+    upgrade_timeout: int = 10_000
+    """From the probe's WebSocket to the packet that completes the upgrade."""
+    max_queued_packets: int = 10_000
+    """Packets that wait for a client that polls: one more, and it is dropped as `lagging`."""
+    max_buffered_bytes: int = 1_000_000
+    """Bytes (of queued text, characters) that wait for a client, whatever its transport: a message that finds more of
+    them is not sent, and the client is dropped as `lagging`. A single message may be larger than this."""
+    max_inbox: int = 256
+    """Messages of one client that wait for the application: its WebSocket is not read, its POST not answered."""
+    transports: Collection[TransportName] = ("polling", "websocket")
+    allow_upgrades: bool = True
+    announce_max_payload: bool = False
+    """Tell EIO=3 clients `maxPayload` too, which that version's document does not know."""
+    json_messages: bool = False
+    """Text messages are Socket.IO packets: what is not ASCII in their JSON may be escaped for EIO=3 polling."""
+    cors_origins: Collection[str] | Literal["*"] = ()
+    """Origins, such as `https://example.org`, that may use this server beside its own; `"*"`: all."""
+    cors_credentials: bool = True

@@ -1,0 +1,302 @@
+"""The Engine.IO server as an ASGI application: polling, WebSocket and the upgrade, for EIO=3 and EIO=4.
+
+```python
+server = EngineIOServer(lambda connection, data: connection.send(data), path="/engine.io/")
+```
+Callbacks may be plain functions or coroutine functions; those of one connection never overlap, and keep its order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import secrets
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+from realtime.engineio import http
+from realtime.engineio.connection import Connection, Result, log
+from realtime.engineio.deadlines import Deadlines
+from realtime.engineio.http import ErrorCode, Refused, Request, Response
+from realtime.engineio.options import Options
+from realtime.engineio.packets import (
+    Data,
+    MalformedPacket,
+    Packet,
+    decode_jsonp,
+    decode_payload,
+    escape_json,
+)
+from realtime.engineio.probe import Probe
+from realtime.engineio.session import CloseReason, Session
+from realtime.engineio.wire import AsgiWire, DoorWire, Message, Receive, Scope, Send, door_of
+
+Verdict = bool | str | None
+
+
+class EngineIOServer:
+    """Serves `path` (None: whatever it is mounted at), and the lifespan of an application of its own.
+
+    `on_connect` is asked before the open packet is sent: False, or a text that says why, refuses (403, code 4).
+    `on_open` follows it, then `on_message` for each message, text or binary; `on_disconnect` is the last.
+    `farewell` gives the last packet of a WebSocket that is closed for a reason, as text: `42["notice",{…}]`.
+    Settings are those of `Options`. `connections` holds who is connected, by session id.
+    """
+
+    def __init__(
+        self,
+        on_message: Callable[[Connection, Data], Result] = lambda connection, data: None,
+        *,
+        on_connect: Callable[[Connection], Awaitable[Verdict] | Verdict] = lambda connection: True,
+        on_open: Callable[[Connection], Result] = lambda connection: None,
+        on_disconnect: Callable[[Connection, CloseReason], Result] = lambda connection, reason: None,
+        farewell: Callable[[CloseReason], str | None] = lambda reason: None,
+        path: str | None = "/engine.io/",
+        options: Options | None = None,
+        **settings: Any,
+    ) -> None:
+        self.options = replace(options or Options(), **settings)
+        self.connections: dict[str, Connection] = {}
+        self.deadlines: Deadlines[Connection] = Deadlines(Connection.tick)
+        self.on_connect = on_connect
+        self.on_open = on_open
+        self.on_message = on_message
+        self.on_disconnect = on_disconnect
+        self.farewell = farewell
+        self._path = None if path is None else path.rstrip("/")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+        elif scope["type"] == "websocket":
+            await self._websocket(scope, receive, send)
+        else:
+            await _respond(send, await self._http(scope, receive))
+
+    def forget(self, connection: Connection) -> None:
+        """The connection has ended and nobody will poll for its last words."""
+        self.deadlines.forget(connection)
+        self.connections.pop(connection.sid, None)
+
+    def generate_id(self) -> str:
+        """A new session id, impossible to guess: it is all that a poll is recognised by."""
+        return secrets.token_urlsafe(15)
+
+    async def shutdown(self) -> None:
+        """Close every connection, and wait until the application has heard of it."""
+        connections = list(self.connections.values())
+        for connection in connections:
+            connection.close(CloseReason.SHUTDOWN)
+        for connection in connections:
+            await connection.settled()
+        self.deadlines.stop()
+
+    # HTTP
+
+    async def _http(self, scope: Scope, receive: Receive) -> Response | None:
+        """The answer to a request; None when the client did not wait for it."""
+        try:
+            answer = await self._answer(scope, receive)
+        except Refused as refused:
+            answer = http.error_response(refused)
+        if answer is not None:
+            answer.headers.extend(http.cors_headers(scope, self.options))
+        return answer
+
+    async def _answer(self, scope: Scope, receive: Receive) -> Response | None:
+        self._check(scope)
+        if scope["method"] == "OPTIONS":
+            return http.preflight(scope)
+        request = http.parse_request(scope, self.options)
+        if request.sid is None:
+            return await self._open(request, scope)
+        connection = self._known(request)
+        if connection.transport != "polling":
+            raise Refused(ErrorCode.BAD_REQUEST)
+        if request.method == "POST":
+            return await self._post(connection, request, scope, receive)
+        return await self._poll(connection, request, receive)
+
+    def _check(self, scope: Scope) -> None:
+        path = scope["path"].removeprefix(scope.get("root_path", "")).rstrip("/")
+        if self._path is not None and path != self._path:
+            raise Refused(ErrorCode.BAD_REQUEST, "No such path")
+        if not http.origin_allowed(scope, self.options):
+            raise Refused(ErrorCode.FORBIDDEN)
+
+    def _known(self, request: Request) -> Connection:
+        connection = self.connections.get(request.sid or "")
+        if connection is not None:
+            # The deadline may have passed before the timer ran.
+            connection.tick()
+            connection = self.connections.get(connection.sid)
+        if connection is None:
+            raise Refused(ErrorCode.UNKNOWN_SID)
+        if connection.version != request.version:
+            raise Refused(ErrorCode.BAD_REQUEST)
+        return connection
+
+    async def _open(self, request: Request, scope: Scope) -> Response:
+        connection = await self._connect(request, scope)
+        packets = connection.session.take()
+        connection.opened()
+        return self._polled(connection, request, packets)
+
+    async def _poll(self, connection: Connection, request: Request, receive: Receive) -> Response:
+        await receive()  # the empty body; what comes next is that the client hangs up
+        if connection.polling:
+            connection.close(CloseReason.TRANSPORT_ERROR)
+            raise Refused(ErrorCode.BAD_REQUEST)
+        return self._polled(connection, request, await connection.poll(receive))
+
+    def _polled(self, connection: Connection, request: Request, packets: list[Packet]) -> Response:
+        if self.options.json_messages and connection.version == 3:
+            packets = [_escaped(packet) for packet in packets]
+        octets = connection.session.octets and request.jsonp is None
+        return http.poll_response(connection.version, packets, octets=octets, jsonp=request.jsonp)
+
+    async def _post(self, connection: Connection, request: Request, scope: Scope, receive: Receive) -> Response | None:
+        if connection.posting:
+            connection.close(CloseReason.TRANSPORT_ERROR)
+            raise Refused(ErrorCode.BAD_REQUEST)
+        connection.posting = True
+        try:
+            body = await _read(scope, receive, self.options.max_payload)
+            self._receive(connection, request, body)
+            await connection.inbox_has_room()
+        except _TooLarge:
+            return http.too_large_response()
+        except _HungUp:
+            connection.close(CloseReason.TRANSPORT_ERROR)
+            return None
+        finally:
+            connection.posting = False
+        return http.post_response()
+
+    def _receive(self, connection: Connection, request: Request, body: bytes) -> None:
+        try:
+            payload = body if request.jsonp is None else decode_jsonp(body)
+            octets = request.content_type.startswith(http.OCTETS)
+            packets = decode_payload(connection.version, payload, octets=octets)
+        except MalformedPacket as error:
+            connection.close(CloseReason.PARSE_ERROR)
+            raise Refused(ErrorCode.BAD_REQUEST) from error
+        for packet in packets:
+            connection.receive(packet)
+        connection.flush()
+
+    async def _connect(self, request: Request, scope: Scope) -> Connection:
+        """A new connection that the application has accepted. Raises Refused."""
+        now = asyncio.get_running_loop().time()
+        sid = self.generate_id()
+        session = Session(sid, request.version, request.transport, self.options, now, octets=request.octets)
+        connection = Connection(self, session, scope)
+        verdict = await self._ask(connection)
+        if verdict is False or isinstance(verdict, str) or connection.closed:
+            self.forget(connection)
+            raise Refused(ErrorCode.FORBIDDEN, verdict if isinstance(verdict, str) else None)
+        self.connections[sid] = connection
+        return connection
+
+    async def _ask(self, connection: Connection) -> Verdict:
+        try:
+            verdict = self.on_connect(connection)
+            return await verdict if inspect.isawaitable(verdict) else verdict
+        except Exception:
+            log.exception("the application failed")
+            return False
+
+    # WebSocket
+
+    async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        with suppress(OSError):  # the client left before it was accepted
+            try:
+                self._check(scope)
+                request = http.parse_request(scope, self.options)
+                if request.sid is None:
+                    connection = await self._connect(request, scope)
+                else:
+                    connection = self._known(request)
+            except Refused as refused:
+                await _reject(scope, send, refused)
+                return
+            await self._accept(connection, request, scope, receive, send)
+
+    async def _accept(
+        self, connection: Connection, request: Request, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        try:
+            await send({"type": "websocket.accept"})
+        except OSError:
+            if request.sid is None:
+                self.forget(connection)
+            raise
+        door = door_of(scope)
+        wire = AsgiWire(send) if door is None else DoorWire(door)
+        listener: Connection | Probe = connection
+        if request.sid is None:
+            connection.attach(wire)
+            connection.opened()
+        else:
+            listener = Probe(connection, wire)
+            listener.begin()
+        if isinstance(wire, AsgiWire):
+            await wire.run(receive, listener)
+        elif door is not None:
+            door.hand_over(listener)
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self.shutdown()
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+def _escaped(packet: Packet) -> Packet:
+    return Packet(packet.type, escape_json(packet.data)) if isinstance(packet.data, str) else packet
+
+
+class _TooLarge(Exception):
+    """The body is beyond `max_payload`."""
+
+
+class _HungUp(Exception):
+    """The client hung up before its request was whole."""
+
+
+async def _read(scope: Scope, receive: Receive, limit: int) -> bytes:
+    length = http.header(scope, b"content-length")
+    if length is not None and int(length) > limit:
+        raise _TooLarge
+    body = bytearray()
+    more = True
+    while more:
+        event = await receive()
+        if event["type"] == "http.disconnect":
+            raise _HungUp
+        body += event.get("body", b"")
+        more = event.get("more_body", False)
+        if len(body) > limit:
+            raise _TooLarge
+    return bytes(body)
+
+
+async def _respond(send: Send, response: Response | None) -> None:
+    if response is not None:
+        await send({"type": "http.response.start", "status": response.status, "headers": response.headers})
+        await send({"type": "http.response.body", "body": response.body})
+
+
+async def _reject(scope: Scope, send: Send, refused: Refused) -> None:
+    """Refuse a WebSocket: with the error as an HTTP response where the ASGI server can send one."""
+    if "websocket.http.response" not in (scope.get("extensions") or {}):
+        await send({"type": "websocket.close"})
+        return
+    response = http.error_response(refused)
+    start: Message = {"type": "websocket.http.response.start", "status": response.status, "headers": response.headers}
+    await send(start)
+    await send({"type": "websocket.http.response.body", "body": response.body})

@@ -1,0 +1,122 @@
+"""uvicorn's WebSocket protocol with a door to the transport.
+
+`uvicorn --ws realtime.engineio.uvicorn_protocol:HubProtocol`
+
+It offers the ASGI extension `hub.transport` (see `wire.Door`), leaves frames uncompressed, so that one frame serves
+every client, and sends no WebSocket pings, since Engine.IO has a heartbeat of its own. Without `hand_over` it behaves
+as its base, to any application.
+
+It reaches into uvicorn: `queue`, `close_sent`, `close_timer`, `frames` and `run_asgi` are its base's own. Written for
+uvicorn 0.54; tests/wire fails if a later one changes them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from uvicorn.protocols.utils import ClientDisconnected
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.http11 import Request
+
+from realtime.engineio.wire import EXTENSION, Listener
+
+
+class _Inlet:
+    """Stands where the queue of ASGI events was, and tells the listener of the one event that still goes there."""
+
+    __slots__ = ("listener",)
+
+    def __init__(self, listener: Listener) -> None:
+        self.listener = listener
+
+    def put_nowait(self, event: dict[str, Any]) -> None:
+        if event["type"] == "websocket.disconnect":
+            self.listener.wire_lost()
+
+
+class HubProtocol(WebSocketsSansIOProtocol):
+    """A WebSocket whose transport the application may write to."""
+
+    inlet: _Inlet | None = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.conn.available_extensions = []
+
+    def handle_connect(self, event: Request) -> None:
+        super().handle_connect(event)
+        if hasattr(self, "scope"):
+            self.scope["extensions"][EXTENSION] = {"door": self}
+
+    def start_keepalive(self) -> None:
+        """No pings."""
+
+    def hand_over(self, listener: Listener) -> None:
+        """From now on the listener gets what comes. The application may return."""
+        waiting, self.inlet = self.queue, _Inlet(listener)
+        self.queue = self.inlet  # type: ignore[assignment]
+        while not waiting.empty():
+            event = waiting.get_nowait()
+            if event["type"] == "websocket.receive":
+                data = event.get("text")
+                listener.frame_received(event["bytes"] if data is None else data)  # type: ignore[arg-type]
+            else:
+                listener.wire_lost()
+        self.resume()
+
+    def send_receive_event_to_app(self) -> None:
+        if self.inlet is None:
+            super().send_receive_event_to_app()
+            return
+        data, self.frames = b"".join(self.frames), []
+        if self.close_sent:
+            return
+        if self.curr_msg_data_type == "bytes":
+            self.inlet.listener.frame_received(data)
+        else:
+            self._text_received(self.inlet.listener, data)
+
+    def _text_received(self, listener: Listener, data: bytes) -> None:
+        try:
+            text = data.decode()
+        except UnicodeDecodeError:
+            self.conn.send_close(1007)
+            self.handle_parser_exception()
+        else:
+            listener.frame_received(text)
+
+    async def run_asgi(self) -> None:
+        """As in the base, except that the application's return ends nothing once it has handed over."""
+        try:
+            await self.app(self.scope, self.receive, self.send)
+        except ClientDisconnected:
+            pass
+        except BaseException:
+            self.logger.exception("Exception in ASGI application\n")
+            self.send_500_response()
+        else:
+            if not self.handshake_complete:
+                self.send_500_response()
+        if self.inlet is None and self.close_timer is None:
+            self.transport.close()
+
+    def pause(self) -> None:
+        if not self.transport.is_closing():
+            self.read_paused = True
+            self.transport.pause_reading()
+
+    def resume(self) -> None:
+        if self.read_paused and not self.transport.is_closing():
+            self.read_paused = False
+            self.transport.resume_reading()
+
+    def close_with(self, code: int, reason: str, grace: float) -> None:
+        """Close the WebSocket; after `grace` seconds it is cut, whatever still waits in it."""
+        if self.close_sent or self.transport.is_closing():
+            return
+        self.conn.send_close(code, reason)
+        self.transport.write(b"".join(self.conn.data_to_send()))
+        self.close_sent = True
+        self.resume()
+        self.close_timer = asyncio.get_running_loop().call_later(grace, self.transport.abort)

@@ -1,0 +1,186 @@
+"""One WebSocket as a connection sees it: writing never waits, and what waits in it can be asked.
+
+Two ways: `DoorWire` writes frames straight to the transport of a server that offers it (the ASGI extension
+`hub.transport`, see `uvicorn_protocol`) and needs no task; `AsgiWire` sends through any ASGI server, with one task
+while something waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from typing import Any, Final, Protocol
+
+from realtime.engineio.frames import build_frame
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+EXTENSION: Final = "hub.transport"
+NORMAL_CLOSURE: Final = 1000
+GRACE: Final = 5.0
+"""Seconds that a closing WebSocket has to send what is buffered and to answer; then it is cut."""
+
+
+class Listener(Protocol):
+    """Who is told what comes from a WebSocket."""
+
+    def frame_received(self, data: str | bytes) -> None: ...
+
+    def wire_lost(self) -> None:
+        """The client closed it, or it broke; nothing comes after."""
+
+
+class Door(Protocol):
+    """What a server offers as `scope["extensions"]["hub.transport"]["door"]`, for an accepted WebSocket.
+
+    Frames written to `transport` must be whole WebSocket frames. After `hand_over` the listener, not `receive`, gets
+    what comes, and the ASGI application may return: the WebSocket stays open.
+    """
+
+    transport: asyncio.Transport
+
+    def hand_over(self, listener: Listener) -> None: ...
+
+    def close_with(self, code: int, reason: str, grace: float) -> None: ...
+
+    def pause(self) -> None: ...
+
+    def resume(self) -> None: ...
+
+
+def door_of(scope: Mapping[str, Any]) -> Door | None:
+    """The server's door to the transport. It is taken out of the scope, which outlives it."""
+    extension = (scope.get("extensions") or {}).pop(EXTENSION, None)
+    return extension["door"] if extension else None
+
+
+class Wire(Protocol):
+    """`transport` is None where frames cannot be written to it."""
+
+    transport: asyncio.Transport | None
+
+    def write(self, data: str | bytes) -> None: ...
+
+    def buffered(self) -> int:
+        """Bytes that wait for the client."""
+
+    def close(self, reason: str) -> None:
+        """Send what waits, then close; cut after GRACE seconds. Closing again does nothing."""
+
+    def pause(self) -> None:
+        """Take nothing more from the client for now."""
+
+    def resume(self) -> None: ...
+
+
+class DoorWire:
+    """Frames go to the transport at once."""
+
+    __slots__ = ("_door", "transport")
+
+    def __init__(self, door: Door) -> None:
+        self._door = door
+        self.transport: asyncio.Transport | None = door.transport
+
+    def write(self, data: str | bytes) -> None:
+        if self.transport is not None:
+            self.transport.write(build_frame(data))
+
+    def buffered(self) -> int:
+        return 0 if self.transport is None else self.transport.get_write_buffer_size()
+
+    def close(self, reason: str) -> None:
+        if self.transport is not None:
+            self.transport = None
+            self._door.close_with(NORMAL_CLOSURE, reason, GRACE)
+
+    def pause(self) -> None:
+        self._door.pause()
+
+    def resume(self) -> None:
+        self._door.resume()
+
+
+class AsgiWire:
+    """Frames go through `send`, in a task that lives while something waits."""
+
+    __slots__ = ("_buffered", "_closing", "_reading", "_send", "_task", "_waiting", "transport")
+
+    def __init__(self, send: Send) -> None:
+        self.transport: asyncio.Transport | None = None
+        self._send = send
+        self._waiting: list[str | bytes] = []
+        self._buffered = 0
+        self._closing: str | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._reading = asyncio.Event()
+        self._reading.set()
+
+    def write(self, data: str | bytes) -> None:
+        if self._closing is None:
+            self._waiting.append(data)
+            self._buffered += len(data)
+            self._start()
+
+    def buffered(self) -> int:
+        return self._buffered
+
+    def close(self, reason: str) -> None:
+        if self._closing is None:
+            self._closing = reason
+            self._start()
+            asyncio.get_running_loop().call_later(GRACE, self.cut)
+
+    def pause(self) -> None:
+        self._reading.clear()
+
+    def resume(self) -> None:
+        self._reading.set()
+
+    def cut(self) -> None:
+        """Give up what waits."""
+        self._closing = self._closing or ""
+        self._waiting.clear()
+        self.resume()
+        if self._task is not None:
+            self._task.cancel()
+
+    def _start(self) -> None:
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._drain())
+
+    async def _drain(self) -> None:
+        try:
+            while self._waiting:
+                batch, self._waiting = self._waiting, []
+                for data in batch:
+                    await self._send(_event(data))
+                    self._buffered -= len(data)
+            if self._closing is not None:
+                await self._send({"type": "websocket.close", "code": NORMAL_CLOSURE, "reason": self._closing})
+        except (OSError, RuntimeError):
+            # The client is gone, or the server has closed: `run` hears of it from `receive`.
+            self._closing = self._closing or ""
+        finally:
+            self._task = None
+
+    async def run(self, receive: Receive, listener: Listener) -> None:
+        """Hand on what comes until the WebSocket ends."""
+        while True:
+            await self._reading.wait()
+            event = await receive()
+            if event["type"] == "websocket.disconnect":
+                break
+            data = event.get("text")
+            listener.frame_received(event["bytes"] if data is None else data)
+        self.cut()
+        listener.wire_lost()
+
+
+def _event(data: str | bytes) -> Message:
+    if isinstance(data, str):
+        return {"type": "websocket.send", "text": data}
+    return {"type": "websocket.send", "bytes": data}

@@ -1,0 +1,30 @@
+"""Why a live request fails or a subscription ends, beside the errors of stores and auth.
+
+LiveError
+├── BadRequest          what was sent is not a request: names the member at fault
+├── TooManySubscriptions
+└── SnapshotTooLarge    more entities match than one acknowledgement may carry
+"""
+
+from __future__ import annotations
+
+
+class LiveError(Exception):
+    """`field` is the member of the request at fault."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field
+        self.message = message
+
+
+class BadRequest(LiveError):
+    pass
+
+
+class TooManySubscriptions(LiveError):
+    pass
+
+
+class SnapshotTooLarge(LiveError):
+    pass

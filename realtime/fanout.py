@@ -1,0 +1,128 @@
+"""Fan-out: follows the change feed once per process and hands each change to the subscriptions that it concerns.
+
+Everything here happens on the event loop, change by change and without waiting in between, so the order in which a
+connection is told is the order of the feed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from realtime.channels import Channel, ChannelIndex, ChannelKey
+from realtime.engineio import build_text_frame
+from realtime.events import ChangeEncoder
+from stores.protocol import Engine
+from stores.query import Filter, Projection
+from stores.records import Change
+
+log = logging.getLogger(__name__)
+
+
+class Subscriber(Protocol):
+    """One subscription as fan-out sees it. Changes up to `floor` (a feed order) it has got already."""
+
+    floor: bytes
+
+    def tell(self, text: str, frame: bytes) -> None:
+        """Take an event's packet, as text and as a WebSocket frame. Must not wait and must not raise."""
+
+
+class Fanout:
+    """`recent`: changes kept for subscriptions that join a little late. `overheard` is called with every change
+    before its events go out: who is listening may change with it."""
+
+    def __init__(self, engine: Engine, recent: int = 10_000) -> None:
+        self.channels: ChannelIndex[Subscriber] = ChannelIndex()
+        self.overheard: list[Callable[[Change], None]] = []
+        self.deliveries = 0
+        self._engine = engine
+        self._most_recent = recent
+        self._recent: list[Change] = []
+        self._orders: list[bytes] = []
+        self._encoders: dict[str, ChangeEncoder] = {}
+        self._reached = asyncio.Event()
+        self.position = ""
+        self.order = b""
+        self._floor = b""
+
+    def start(self, position: str) -> None:
+        """Everything up to `position` counts as handed out."""
+        self.position = position
+        self.order = self._floor = self._engine.feed.order(position)
+        self._recent, self._orders = [], []
+
+    def advance(self, changes: Sequence[Change], position: str) -> None:
+        """Hand out what the feed has brought; `position` is where it stands after that."""
+        for change in changes:
+            order = self._engine.feed.order(change.position)
+            if order > self.order:
+                self._hand_out(change, order)
+        order = self._engine.feed.order(position)
+        if order > self.order:
+            self.position, self.order = position, order
+        reached, self._reached = self._reached, asyncio.Event()
+        reached.set()
+
+    def _hand_out(self, change: Change, order: bytes) -> None:
+        for listen in self.overheard:
+            listen(change)
+        self.position, self.order = change.position, order
+        self._remember(change, order)
+        for channel in self.channels.concerned(change):
+            self._tell(channel, change, order)
+
+    def _tell(self, channel: Channel[Subscriber], change: Change, order: bytes) -> None:
+        event = channel.view.of(change)
+        if event is None:
+            return
+        text = self.encoder(channel.topic).text(event, channel.key.digest)
+        frame = build_text_frame(text)
+        # A copy: a member that lags is cut off, and leaves, while it is told.
+        for member in list(channel.members):
+            if order > member.floor:
+                member.tell(text, frame)
+                self.deliveries += 1
+
+    def _remember(self, change: Change, order: bytes) -> None:
+        self._recent.append(change)
+        self._orders.append(order)
+        if len(self._recent) > 2 * self._most_recent:  # trimmed now and then, not every time
+            self._floor = self._orders[-self._most_recent - 1]
+            self._recent = self._recent[-self._most_recent :]
+            self._orders = self._orders[-self._most_recent :]
+
+    def recent_after(self, order: bytes) -> list[Change] | None:
+        """The changes handed out after `order`; None when they are not all kept."""
+        if order < self._floor:
+            return None
+        return self._recent[bisect_right(self._orders, order) :]
+
+    async def reach(self, order: bytes) -> None:
+        """Wait until everything up to `order` has been handed out."""
+        while self.order < order:
+            await self._reached.wait()
+
+    def encoder(self, topic: str) -> ChangeEncoder:
+        found = self._encoders.get(topic)
+        if found is None:
+            found = self._encoders[topic] = ChangeEncoder(topic)
+        return found
+
+    def join(self, key: ChannelKey, where: Filter, topic: str, member: Subscriber) -> Channel[Subscriber]:
+        return self.channels.join(key, where, topic, member)
+
+    def leave(self, channel: Channel[Subscriber], member: Subscriber) -> None:
+        self.channels.leave(channel, member)
+        if not channel.members:
+            self._encoders.pop(channel.topic, None)  # made again if another channel of the topic needs it
+
+
+def topic_of(store: str, where: Filter, projection: Projection) -> str:
+    """The name of a subscription: the same for the same store, filter and projection, on every process."""
+    text = repr((store, where, projection.only, sorted(projection.hidden)))
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]

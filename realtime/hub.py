@@ -1,0 +1,107 @@
+"""The live hub of one process: its sessions, what makes them look again at who they are, and their quiet moments."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Coroutine, Iterable
+from typing import Any, Final
+
+from realtime.session import Live, LiveSession
+from stores.errors import HistoryGone, NotFound
+from stores.records import Change, now_ms
+
+REFRESHED_AT_ONCE: Final = 50
+"""Sessions that resolve their principal at the same time: a change of a role may concern all of them."""
+
+
+class LiveHub:
+    """Holds the open sessions. `position_every`: seconds after which clients are told how far they have seen."""
+
+    def __init__(self, live: Live, position_every: float) -> None:
+        self.live = live
+        self.sessions: set[LiveSession] = set()
+        self._by_user: dict[str, set[LiveSession]] = defaultdict(set)
+        self._position_every = position_every
+        self._refreshing = asyncio.Semaphore(REFRESHED_AT_ONCE)
+        self._tasks: set[asyncio.Task[None]] = set()
+        live.fanout.overheard.append(self._overhear)
+
+    def open(self, session: LiveSession) -> None:
+        self.sessions.add(session)
+        self._by_user[session.principal.user_id].add(session)
+        session.became = self._rename
+
+    def close(self, session: LiveSession) -> None:
+        session.close()
+        self.sessions.discard(session)
+        self._unname(session, session.principal.user_id)
+
+    async def run(self) -> None:
+        """Until cancelled: end what has expired, and tell quiet clients their position."""
+        told = 0.0
+        while True:
+            await asyncio.sleep(1)
+            told += 1
+            now = now_ms()
+            for session in list(self.sessions):
+                if session.principal.expires <= now:
+                    session.outlet.close("revoked")
+                elif told >= self._position_every:
+                    session.say_position()
+            if told >= self._position_every:
+                told = 0.0
+
+    def start_afresh(self) -> None:
+        """The feed has lost its thread: no subscription can go on without a gap, so each is told to begin anew."""
+        for session in self.sessions:
+            for subscription in list(session.subscriptions.values()):
+                session.end(subscription, HistoryGone("changes were missed"))
+
+    # What the feed says of those who listen to it, heard before the change itself goes out.
+
+    def _overhear(self, change: Change) -> None:
+        if change.store == "users":
+            self._look_again(self._by_user.get(change.id, ()))
+        elif change.store in ("tokens", "sessions"):
+            if change.op != "insert":
+                self._look_again(s for s in self.sessions if s.principal.credential_id == change.id)
+        elif change.store == "roles":
+            self._look_again(s for s in self.sessions if change.id in s.principal.roles)
+        elif change.store == "stores":
+            self._redefined(change)
+
+    def _look_again(self, sessions: Iterable[LiveSession]) -> None:
+        for session in list(sessions):
+            session.suspend()
+            self._start(self._refresh(session))
+
+    async def _refresh(self, session: LiveSession) -> None:
+        async with self._refreshing:
+            await session.refresh()
+
+    def _redefined(self, change: Change) -> None:
+        """A store that is defined differently may show other fields: whoever watches it has to begin anew."""
+        if change.op == "insert":
+            return
+        name = (change.before or {}).get("name")
+        error = HistoryGone("the store was redefined") if change.op == "update" else NotFound(f"no store {name}")
+        for session in self.sessions:
+            for subscription in [s for s in session.subscriptions.values() if s.store == name]:
+                session.end(subscription, error)
+
+    def _rename(self, session: LiveSession, before: str) -> None:
+        self._unname(session, before)
+        self._by_user[session.principal.user_id].add(session)
+
+    def _unname(self, session: LiveSession, user_id: str) -> None:
+        named = self._by_user.get(user_id)
+        if named is not None:
+            named.discard(session)
+            if not named:
+                del self._by_user[user_id]
+
+    def _start(self, job: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(job)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

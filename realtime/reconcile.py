@@ -1,0 +1,81 @@
+"""What a change of sight means to a view: which entities enter it, which leave it, which differ, and as of when.
+
+The client has seen the store by the old rule up to a position. Its view by the new rule is read at a later one. An
+entity that did not change in between enters or leaves by the rules alone; of one that did, its state at both ends
+decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import orjson
+
+from realtime.fanout import Fanout
+from realtime.view import ViewOperation
+from stores.errors import HistoryGone
+from stores.matcher import compile_filter
+from stores.protocol import Engine, Listing
+from stores.query import And, Filter, Not, Or, Query
+from stores.records import Change, Entity
+
+MOST = 10_000
+"""Entities that may enter or leave one view at once; beyond that a fresh list is cheaper."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """`entity` is whole; for a removal it is None."""
+
+    op: ViewOperation
+    id: str
+    entity: Entity | None
+
+
+async def reconciled(
+    engine: Engine, fanout: Fanout, store: str, old: Filter, new: Filter, position: str
+) -> tuple[list[Settled], str]:
+    """The difference between the view by `old` at `position` and the view by `new` at the position returned. Raises
+    HistoryGone when it is too large or the changes in between are no longer at hand."""
+    start = engine.feed.order(position)
+    only_one = Or((And((new, Not(old))), And((old, Not(new)))))
+    listing = await engine.find(store, Query(only_one, limit=MOST))
+    entities: list[Entity] = orjson.loads(await whole_body(listing))
+    if listing.next is not None:
+        raise HistoryGone(f"more than {MOST} entities enter or leave this view")
+    end = engine.feed.order(listing.position)
+    await fanout.reach(end)
+    recent = fanout.recent_after(start)
+    if recent is None:
+        raise HistoryGone("the changes since that position are not at hand")
+    changed = _ends(change for change in recent if change.store == store and engine.feed.order(change.position) <= end)
+    sees_old, sees_new = compile_filter(old), compile_filter(new)
+    settled = [
+        Settled("insert", e["_id"], e) if sees_new(e) else Settled("remove", e["_id"], None)
+        for e in entities
+        if e["_id"] not in changed
+    ]
+    for id, (before, after) in changed.items():
+        was, is_ = before is not None and sees_old(before), after is not None and sees_new(after)
+        if is_:
+            settled.append(Settled("update" if was else "insert", id, after))
+        elif was:
+            settled.append(Settled("remove", id, None))
+    return settled, listing.position
+
+
+def _ends(changes: Iterable[Change]) -> dict[str, tuple[Entity | None, Entity | None]]:
+    """Each changed entity's state before its first change and after its last."""
+    ends: dict[str, tuple[Entity | None, Entity | None]] = {}
+    for change in changes:
+        first = ends[change.id][0] if change.id in ends else change.before
+        ends[change.id] = (first, change.after)
+    return ends
+
+
+async def whole_body(listing: Listing) -> bytes:
+    """The array's text, of however many pieces."""
+    if isinstance(listing.body, bytes):
+        return listing.body
+    return b"".join([piece async for piece in listing.body])

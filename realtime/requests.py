@@ -1,0 +1,56 @@
+"""What a client may ask for, read and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from realtime.errors import BadRequest
+from stores.parse import Limits, parse_filter, parse_only
+from stores.query import EVERYTHING, Filter, Projection
+from stores.schema import StoreDefinition
+
+_MEMBERS = frozenset({"store", "filter", "only", "since", "snapshot"})
+
+
+@dataclass(frozen=True, slots=True)
+class SubscribeRequest:
+    """``subscribe {store, filter?, only?, since?, snapshot?}``; `snapshot` is true, false or "auto"."""
+
+    store: str
+    filter: Any
+    only: str | None
+    since: str | None
+    snapshot: bool | str
+
+    @classmethod
+    def parse(cls, payload: Mapping[str, Any]) -> SubscribeRequest:
+        """Raises BadRequest that names the member at fault."""
+        for name in payload:
+            if name not in _MEMBERS:
+                raise BadRequest(name, f"subscribe takes {', '.join(sorted(_MEMBERS))}")
+        store, since, snapshot = payload.get("store"), payload.get("since"), payload.get("snapshot", False)
+        if not isinstance(store, str):
+            raise BadRequest("store", "must be the name of a store")
+        if since is not None and not isinstance(since, str):
+            raise BadRequest("since", "must be a position")
+        if not isinstance(snapshot, bool) and snapshot != "auto":
+            raise BadRequest("snapshot", 'must be true, false or "auto"')
+        return cls(store, payload.get("filter"), _only(payload.get("only")), since, snapshot)
+
+    def query(self, definition: StoreDefinition, limits: Limits) -> tuple[Filter, Projection]:
+        """The filter and projection, checked against the store. Raises InvalidQuery."""
+        check = definition.check_path
+        filter = EVERYTHING if self.filter is None else parse_filter(self.filter, check, limits)
+        only = None if self.only is None else parse_only(self.only, check)
+        return filter, Projection(only, definition.hidden)
+
+
+def _only(value: Any) -> str | None:
+    """Field paths, as in REST or as a list."""
+    if isinstance(value, list) and value and all(isinstance(item, str) for item in value):
+        return ",".join(value)
+    if value is None or isinstance(value, str):
+        return value
+    raise BadRequest("only", "must be field paths, as a list or separated by commas")

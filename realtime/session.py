@@ -1,0 +1,360 @@
+"""A live session: one client's principal and subscriptions, whatever carries its messages.
+
+Requests come in as values, events and answers go out through an `Outlet`. What a client is shown is decided by the
+same filter, sight and projection as a REST answer, and every way into a subscription (snapshot, resume, a changed
+principal) ends in the same join: nothing between two moments of the feed is left out or told twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import orjson
+
+from auth.errors import AuthError, Unauthenticated
+from auth.policy import sight
+from auth.positions import SEPARATOR, give, sight_digest, take
+from auth.principal import Principal
+from auth.resolver import Resolver
+from realtime.channels import Channel, ChannelKey
+from realtime.errors import BadRequest, SnapshotTooLarge, TooManySubscriptions
+from realtime.events import ChangeEncoder, event_text, settled_payload
+from realtime.fanout import Fanout, Subscriber, topic_of
+from realtime.reconcile import Settled, reconciled, whole_body
+from realtime.requests import SubscribeRequest
+from realtime.view import View
+from stores.errors import HistoryGone, NotFound, StoreError
+from stores.parse import Limits
+from stores.projection import compile_projection
+from stores.protocol import Engine
+from stores.query import Filter, Projection, Query, both
+from stores.records import Change
+from stores.schema import StoreDefinition
+
+Reply = Callable[[bytes], None]
+
+REPLAY_BATCH = 500
+"""Changes read at once for a subscription that resumes."""
+
+
+class Outlet(Protocol):
+    """The way out to one client. Packets go out in the order given; `close` names why."""
+
+    def send(self, text: str) -> None: ...
+
+    def write(self, text: str, frame: bytes) -> None:
+        """Send one packet of many alike: `frame` is the WebSocket frame that holds `text`."""
+
+    async def drained(self) -> None:
+        """Wait until the client has taken most of what was sent; raises ConnectionError once it is gone."""
+
+    def close(self, kind: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class LiveSettings:
+    """`subscriptions`: per session; `snapshot`: most entities in one acknowledgement."""
+
+    subscriptions: int = 1_000
+    snapshot: int = 10_000
+    filter_limits: Limits = field(default_factory=Limits)
+
+
+@dataclass(slots=True)
+class Live:
+    """What all sessions of a process share. `describe` renders an error as ``{code, message, tags}``."""
+
+    engine: Engine
+    resolver: Resolver
+    fanout: Fanout
+    definition: Callable[[str], StoreDefinition]
+    describe: Callable[[Exception], dict[str, Any]]
+    settings: LiveSettings
+
+
+class _SightChanged(Exception):
+    """The principal changed while a request was being served: it has to be served again."""
+
+
+@dataclass(eq=False, slots=True)
+class Subscription(Subscriber):
+    """One view that a session watches: `where` is its filter and the sight of a principal with this `digest`.
+
+    `channel` is None while it is not told of changes; then `position` is how far it has been told.
+    """
+
+    session: LiveSession
+    topic: str
+    store: str
+    filter: Filter
+    projection: Projection
+    where: Filter
+    digest: str
+    position: str = ""
+    floor: bytes = b""
+    channel: Channel[Subscriber] | None = None
+    ended: bool = False
+
+    def tell(self, text: str, frame: bytes) -> None:
+        self.session.outlet.write(text, frame)
+
+
+class LiveSession:
+    """`credential` is what the principal was resolved from; it is resolved again when that may have changed."""
+
+    def __init__(self, live: Live, outlet: Outlet, principal: Principal, credential: str) -> None:
+        self.live = live
+        self.outlet = outlet
+        self.principal = principal
+        self.credential = credential
+        self.subscriptions: dict[str, Subscription] = {}
+        self.closed = False
+        self.became: Callable[[LiveSession, str], None] = lambda session, before: None
+        """Called with the user id from before when the session has become another user's."""
+        self._stale = False
+        self._turn = asyncio.Lock()  # requests are served one after the other, in the order they came
+
+    async def request(self, name: str, payload: Any, reply: Reply) -> None:
+        """Serve a client's request; `reply` gets the acknowledgement, before any event that follows from it."""
+        handlers = {"subscribe": self._subscribe, "unsubscribe": self._unsubscribe, "authenticate": self._authenticate}
+        async with self._turn:
+            try:
+                if name not in handlers:
+                    raise BadRequest("event", f"unknown event {name!r}")
+                if not isinstance(payload, dict):
+                    raise BadRequest("payload", "must be an object")
+                await handlers[name](payload, reply)
+            except Exception as error:
+                reply(orjson.dumps({"ok": False, "error": self.live.describe(error)}))
+
+    def close(self) -> None:
+        """The client is gone."""
+        self.closed = True
+        for subscription in list(self.subscriptions.values()):
+            self._drop(subscription)
+
+    def say_position(self) -> None:
+        """Tell the client how far it has seen, so that it can resume from there."""
+        if self.subscriptions and all(s.channel for s in self.subscriptions.values()):
+            position = give(self.live.fanout.position, self.principal)
+            self.outlet.send(event_text("position", {"position": position}))
+
+    # Subscribing.
+
+    async def _subscribe(self, payload: dict[str, Any], reply: Reply) -> None:
+        request = SubscribeRequest.parse(payload)
+        while not self.closed:
+            await self._freshen()
+            subscription = self._new_subscription(request)
+            try:
+                await self._begin(subscription, request, reply)
+                return
+            except _SightChanged:
+                self._drop(subscription)
+            except BaseException:
+                self._drop(subscription)
+                raise
+
+    def _new_subscription(self, request: SubscribeRequest) -> Subscription:
+        definition = self.live.definition(request.store)
+        filter, projection = request.query(definition, self.live.settings.filter_limits)
+        where = both(sight(self.principal, definition, "GET"), filter)
+        topic = topic_of(request.store, filter, projection)
+        most = self.live.settings.subscriptions
+        if topic in self.subscriptions:
+            self._drop(self.subscriptions[topic])
+        elif len(self.subscriptions) >= most:
+            raise TooManySubscriptions("store", f"at most {most} subscriptions")
+        digest = sight_digest(self.principal)
+        made = Subscription(self, topic, request.store, filter, projection, where, digest)
+        self.subscriptions[topic] = made
+        return made
+
+    async def _begin(self, subscription: Subscription, request: SubscribeRequest, reply: Reply) -> None:
+        if request.since is not None:
+            try:
+                await self._resume(subscription, request.since, reply)
+                return
+            except HistoryGone:
+                if request.snapshot != "auto":
+                    raise
+            await self._snapshot(subscription, reply, resync=True)
+        elif request.snapshot:
+            await self._snapshot(subscription, reply, resync=False)
+        else:
+            self._accept(subscription, self.live.fanout.position, reply)
+            await self._join(subscription)
+
+    async def _snapshot(self, subscription: Subscription, reply: Reply, *, resync: bool) -> None:
+        """The visible matches in the acknowledgement, and events from exactly there on."""
+        most = self.live.settings.snapshot
+        query = Query(subscription.where, limit=most)
+        listing = await self.live.engine.find(subscription.store, query, subscription.projection)
+        entities = await whole_body(listing)
+        if listing.next is not None:
+            raise SnapshotTooLarge("snapshot", f"more than {most} entities match: narrow the filter or list over REST")
+        self._accept(subscription, listing.position, reply, entities, resync=resync)
+        await self._join(subscription)
+
+    async def _resume(self, subscription: Subscription, since: str, reply: Reply) -> None:
+        """The missed changes as events, then the new ones."""
+        position = take(since, self.principal)
+        await self.live.engine.feed.read(position, 1)  # raises HistoryGone before anything is promised
+        self._accept(subscription, position, reply)
+        try:
+            await self._join(subscription)
+        except HistoryGone as error:
+            self.end(subscription, error)
+
+    def _accept(
+        self,
+        subscription: Subscription,
+        position: str,
+        reply: Reply,
+        entities: bytes | None = None,
+        *,
+        resync: bool = False,
+    ) -> None:
+        if self._stale:
+            raise _SightChanged
+        subscription.position = position
+        answer: dict[str, Any] = {"ok": True, "channel": subscription.topic, "position": give(position, self.principal)}
+        if resync:
+            answer["resync"] = True
+        text = orjson.dumps(answer)
+        reply(text if entities is None else text[:-1] + b',"entities":' + entities + b"}")
+
+    async def _join(self, subscription: Subscription) -> None:
+        """Tell the subscription what happened after its position, then let it hear of what happens from now on.
+
+        When the principal changes meanwhile it stays where it is: whoever brings the new sight goes on from there.
+        """
+        feed, fanout = self.live.engine.feed, self.live.fanout
+        view = View(subscription.store, subscription.where, subscription.projection)
+        encoder = ChangeEncoder(subscription.topic)
+        while not subscription.ended and not self._stale:
+            order = feed.order(subscription.position)
+            recent = fanout.recent_after(order)
+            if recent is not None:
+                self._replay(subscription, view, encoder, recent)
+                self._listen(subscription, max(order, fanout.order))
+                return
+            batch = await feed.read(subscription.position, REPLAY_BATCH)
+            if not subscription.ended and not self._stale:
+                self._replay(subscription, view, encoder, batch.changes)
+                subscription.position = batch.position
+                await self.outlet.drained()
+
+    def _replay(self, subscription: Subscription, view: View, encoder: ChangeEncoder, changes: list[Change]) -> None:
+        for change in changes:
+            event = view.of(change)
+            if event is not None:
+                self.outlet.send(encoder.text(event, subscription.digest))
+
+    def _listen(self, subscription: Subscription, floor: bytes) -> None:
+        """No waiting between the last replay and this: what fan-out hands out next is what comes next."""
+        where = subscription.where
+        key = ChannelKey(subscription.store, repr(where), subscription.projection, subscription.digest)
+        subscription.floor = floor
+        subscription.channel = self.live.fanout.join(key, where, subscription.topic, subscription)
+
+    # Leaving.
+
+    async def _unsubscribe(self, payload: dict[str, Any], reply: Reply) -> None:
+        topic = payload.get("channel")
+        if not isinstance(topic, str) or topic not in self.subscriptions:
+            raise NotFound("no such channel")
+        self._drop(self.subscriptions[topic])
+        reply(b'{"ok":true}')
+
+    def _drop(self, subscription: Subscription) -> None:
+        subscription.ended = True
+        self._mute(subscription)
+        if self.subscriptions.get(subscription.topic) is subscription:
+            del self.subscriptions[subscription.topic]
+
+    def _mute(self, subscription: Subscription) -> None:
+        if subscription.channel is not None:
+            self.live.fanout.leave(subscription.channel, subscription)
+            subscription.channel = None
+            subscription.position = self.live.fanout.position
+
+    def end(self, subscription: Subscription, error: Exception) -> None:
+        """Take a subscription away and say why."""
+        self._drop(subscription)
+        payload = {"channel": subscription.topic, "error": self.live.describe(error)}
+        self.outlet.send(event_text("ended", payload))
+
+    # A changed principal.
+
+    async def _authenticate(self, payload: dict[str, Any], reply: Reply) -> None:
+        token = payload.get("token")
+        if not isinstance(token, str) or not token:
+            raise BadRequest("token", "must be a string")
+        await self.live.resolver.resolve(token)  # raises Unauthenticated, and everything stays as it was
+        self.credential = token
+        self.suspend()
+        reply(b'{"ok":true}')
+        await self._freshen()
+
+    def suspend(self) -> None:
+        """The principal is changing, at this point of the feed: say nothing more by what it was. Follow with
+        `refresh`."""
+        self._stale = True
+        for subscription in self.subscriptions.values():
+            self._mute(subscription)
+
+    async def refresh(self) -> None:
+        """Take in the principal as it is now. A client whose credential is no longer valid is sent away."""
+        async with self._turn:
+            await self._freshen()
+
+    async def _freshen(self) -> None:
+        if not self._stale:
+            return
+        while self._stale and not self.closed:
+            self._stale = False
+            before = self.principal.user_id
+            try:
+                self.principal = await self.live.resolver.resolve(self.credential)
+            except Unauthenticated:
+                self.outlet.close("revoked")
+                return
+            self.became(self, before)
+            for subscription in list(self.subscriptions.values()):
+                try:
+                    await self._move(subscription)
+                except (StoreError, AuthError) as error:
+                    self.end(subscription, error)
+        self.say_position()
+
+    async def _move(self, subscription: Subscription) -> None:
+        """Let a muted subscription see as the principal now does, telling what enters and leaves its view by that."""
+        if self._stale or subscription.channel is not None:
+            return
+        definition = self.live.definition(subscription.store)
+        new = both(sight(self.principal, definition, "GET"), subscription.filter)
+        if new != subscription.where:
+            live, old = self.live, subscription.where
+            settled, position = await reconciled(
+                live.engine, live.fanout, subscription.store, old, new, subscription.position
+            )
+            if self._stale or subscription.ended:
+                return
+            self._settle(subscription, settled)
+            subscription.where, subscription.position = new, position
+        subscription.digest = sight_digest(self.principal)
+        await self._join(subscription)
+
+    def _settle(self, subscription: Subscription, settled: list[Settled]) -> None:
+        """These events carry the position and the sight from before the change: a client that is cut off between
+        them comes back with a position that its new sight does not fit, and is told to start afresh."""
+        show = compile_projection(subscription.projection)
+        position = f"{subscription.position}{SEPARATOR}{subscription.digest}"
+        for item in settled:
+            entity = None if item.entity is None else show(item.entity)
+            payload = settled_payload(subscription.topic, subscription.store, item.op, item.id, item.entity, entity)
+            self.outlet.send(event_text("change", payload | {"position": position}))

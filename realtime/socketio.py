@@ -1,0 +1,250 @@
+"""Socket.IO for clients of every generation: python-socketio's server on our Engine.IO server.
+
+EIO=4 clients (socket.io-client 3, 4) speak protocol 5, EIO=3 clients (1, 2) protocol 4; handlers see no difference, but
+that protocol 4 has no `auth` payload other than a namespace's query (`/admin?token=1`).
+
+```python
+server = SocketIOServer(ping_interval=25_000, connect_timeout=45_000)     # times in milliseconds
+server.on("connect", handler)                                             # as in python-socketio
+app = server.eio                                                          # the ASGI application, at `path`
+```
+Unlike python-socketio: one client's handlers run one after the other (`async_handlers=True` for the other way, which
+bounds nothing), and a client that never connects to a namespace, or sends what is no packet, is closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final
+
+import socketio  # type: ignore[import-untyped]
+from socketio import packet
+
+from realtime.engineio import CloseReason, Connection, build_text_frame
+from realtime.engineio.engine import Engine
+from realtime.engineio.socketio_packets import HubPacket, for_version_3, for_version_4
+
+log = logging.getLogger("hub.socketio")
+CONNECT_TIMEOUT: Final = 45_000
+HEAD_START: Final = 0.005
+"""Seconds by which, over a WebSocket and with `always_connect`, CONNECT precedes what the handler of connect sends: in
+one segment with it, that is lost on clients that look for the next message only when they have dealt with this one."""
+
+
+class SocketIOServer(socketio.AsyncServer):  # type: ignore[misc]
+    """Settings are python-socketio's (`namespaces`, `always_connect`, …), those of `engineio.Options`, `path` and
+    `farewell` of `EngineIOServer`, and `connect_timeout` (ms): how long a client may be in no namespace."""
+
+    eio: Engine
+
+    def __init__(
+        self, *, connect_timeout: int = CONNECT_TIMEOUT, path: str | None = "/socket.io/", **settings: Any
+    ) -> None:
+        settings = {"async_handlers": False, "logger": log, **settings}
+        super().__init__(client_manager=HubManager(), serializer=HubPacket, path=path, **settings)
+        self._connect_timeout = connect_timeout / 1000
+        self.eio.on("open", self._handle_eio_open)
+
+    def _engineio_server_class(self) -> type[Engine]:
+        return Engine
+
+    def connection(self, sid: str, namespace: str = "/") -> Connection | None:
+        """The Engine.IO connection of a client: its `write_frame`, `buffered`, `remote`, `close`."""
+        return self.eio.connections.get(self.manager.eio_sid_from_sid(sid, namespace))
+
+    # What comes
+
+    async def _handle_eio_open(self, connection: Connection) -> None:
+        await self._handle_eio_connect(connection.sid, Environ(connection.scope))
+        connection.expire(self._connect_timeout)
+        if connection.version == 3:
+            await self._handle_connect(connection.sid, "/", None)
+
+    async def _handle_eio_message(self, eio_sid: str, data: str | bytes) -> None:
+        connection = self.eio.connections.get(eio_sid)
+        if connection is None:
+            return
+        try:
+            received = self._decode(connection, data)
+        except ValueError:
+            connection.close(CloseReason.PARSE_ERROR)
+            return
+        if received is not None:
+            await self._dispatch(connection, received)
+
+    def _decode(self, connection: Connection, data: str | bytes) -> HubPacket | None:
+        """The packet that `data` is or completes; None while attachments are missing. Raises ValueError."""
+        begun: HubPacket | None = self._binary_packet.get(connection.sid)
+        if begun is None:
+            begun = HubPacket.read(data)
+            if not begun.attachment_count:
+                return begun
+            self._binary_packet[connection.sid] = begun
+        elif begun.add_attachment(data):
+            del self._binary_packet[connection.sid]
+            return begun
+        elif begun.attached_bytes > self.eio.options.max_payload:
+            connection.close(CloseReason.TOO_LARGE)
+        return None
+
+    async def _dispatch(self, connection: Connection, received: HubPacket) -> None:
+        sid, namespace, type = connection.sid, received.namespace, received.packet_type
+        if type == packet.CONNECT:
+            await self._handle_connect(sid, namespace, received.data)
+        elif not self._namespaces_of(sid):
+            connection.close(CloseReason.NOT_CONNECTED)
+        elif type == packet.DISCONNECT:
+            await self._handle_disconnect(sid, namespace, CloseReason.CLIENT_DISCONNECT)
+        elif type in (packet.EVENT, packet.BINARY_EVENT):
+            await self._handle_event(sid, namespace, received.id, received.data)
+        elif received.id:  # python-socketio keeps its counter where the callback of id 0 would be
+            await self._handle_ack(sid, namespace, received.id, received.data)
+
+    # Namespaces
+
+    def _namespaces_of(self, eio_sid: str) -> list[str]:
+        return [name for name in self.manager.get_namespaces() if self.manager.sid_from_eio_sid(eio_sid, name)]
+
+    def _serves(self, namespace: str) -> bool:
+        return (
+            namespace in self.handlers
+            or namespace in self.namespace_handlers
+            or self.namespaces == "*"
+            or namespace in self.namespaces
+        )
+
+    async def _handle_connect(self, eio_sid: str, namespace: str, data: Any) -> None:
+        if namespace in self._namespaces_of(eio_sid):
+            return
+        if not self._serves(namespace):
+            await self._refuse(eio_sid, namespace, "Invalid namespace")
+            return
+        try:
+            await super()._handle_connect(eio_sid, namespace, data)
+        except Exception:
+            log.exception("the handler of connect failed")
+            if sid := self.manager.sid_from_eio_sid(eio_sid, namespace):
+                await self.manager.disconnect(sid, namespace, ignore_queue=True)
+            await self._refuse(eio_sid, namespace, "Internal error")
+        connection = self.eio.connections.get(eio_sid)
+        if connection is not None and self._namespaces_of(eio_sid):
+            connection.expire(None)
+
+    async def _refuse(self, eio_sid: str, namespace: str, message: str) -> None:
+        refusal = self.packet_class(packet.CONNECT_ERROR, data={"message": message}, namespace=namespace)
+        await self._send_packet(eio_sid, refusal)
+
+    async def _handle_disconnect(self, eio_sid: str, namespace: str, reason: str | None = None) -> None:
+        await super()._handle_disconnect(eio_sid, namespace, reason)
+        self._left(eio_sid, namespace)
+
+    async def disconnect(self, sid: str, namespace: str | None = None, ignore_queue: bool = False) -> None:
+        """Take a client out of a namespace. One that is in no other has `connect_timeout` to join one."""
+        eio_sid = self.manager.eio_sid_from_sid(sid, namespace or "/")
+        await super().disconnect(sid, namespace, ignore_queue)
+        self._left(eio_sid, namespace or "/")
+
+    def _left(self, eio_sid: str | None, namespace: str) -> None:
+        connection = self.eio.connections.get(eio_sid or "")
+        if connection is None:
+            return
+        if connection.version == 3 and namespace == "/":
+            connection.close(CloseReason.CLIENT_DISCONNECT)
+        elif not self._namespaces_of(connection.sid):
+            connection.expire(self._connect_timeout)
+
+    # What goes
+
+    async def _send_packet(self, eio_sid: str, pkt: packet.Packet) -> None:
+        connection = self.eio.connections.get(eio_sid)
+        if connection is None:
+            return
+        encoded = (for_version_3 if connection.version == 3 else for_version_4)(pkt).encode()
+        for part in encoded if isinstance(encoded, list) else (encoded,):
+            connection.send(part)
+        if pkt.packet_type == packet.CONNECT and self.always_connect and connection.transport == "websocket":
+            await asyncio.sleep(HEAD_START)
+
+
+class HubManager(socketio.AsyncManager):  # type: ignore[misc]
+    """Who is in which room. An event for many is encoded once, and one frame is written to all."""
+
+    async def pre_connect(self, eio_sid: str, namespace: str) -> str | None:
+        connection = self.server.eio.connections.get(eio_sid)
+        if connection is None or connection.version == 4:
+            sid: str | None = await super().pre_connect(eio_sid, namespace)
+            return sid
+        # Clients of protocol 4 are not told their id: they make it of the Engine.IO session's, in this way.
+        sid = eio_sid if namespace == "/" else f"{namespace}#{eio_sid}"
+        self.basic_enter_room(sid, namespace, None, eio_sid=eio_sid)
+        self.basic_enter_room(sid, namespace, sid, eio_sid=eio_sid)
+        self.pending_connect.setdefault(namespace, []).append(sid)
+        return sid
+
+    async def emit(
+        self,
+        event: str,
+        data: Any,
+        namespace: str,
+        room: Any = None,
+        skip_sid: Any = None,
+        callback: Callable[..., Any] | None = None,
+        to: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        if callback is not None:
+            await super().emit(event, data, namespace, room, skip_sid, callback, to, **kwargs)
+        elif namespace in self.rooms:
+            skipped = skip_sid if isinstance(skip_sid, list) else [skip_sid]
+            self._broadcast(event, data, namespace, to or room, skipped)
+
+    def _broadcast(self, event: str, data: Any, namespace: str, room: Any, skipped: list[str | None]) -> None:
+        arguments = list(data) if isinstance(data, tuple) else [] if data is None else [data]
+        encoded = HubPacket(packet.EVENT, namespace=namespace, data=[event, *arguments]).encode()
+        text, *attachments = encoded if isinstance(encoded, list) else (encoded,)
+        whole = "4" + text
+        frame = build_text_frame(whole)
+        connections = self.server.eio.connections
+        for sid, eio_sid in self.get_participants(namespace, room):
+            if sid not in skipped and (connection := connections.get(eio_sid)):
+                connection.write_frame(frame, whole)
+                for attachment in attachments:
+                    connection.send(attachment)
+
+
+class Environ(Mapping[str, Any]):
+    """The WSGI environment that python-socketio's handlers get, made from the ASGI scope when it is looked at."""
+
+    __slots__ = ("_scope",)
+
+    def __init__(self, scope: Mapping[str, Any]) -> None:
+        self._scope = scope
+
+    def _made(self) -> dict[str, Any]:
+        scope = self._scope
+        host, port = scope.get("client") or ("", 0)
+        made: dict[str, Any] = {
+            "asgi.scope": scope,
+            "REQUEST_METHOD": scope.get("method", "GET"),
+            "PATH_INFO": scope["path"],
+            "QUERY_STRING": scope["query_string"].decode("latin-1"),
+            "REMOTE_ADDR": host,
+            "REMOTE_PORT": str(port),
+            "wsgi.url_scheme": {"ws": "http", "wss": "https"}.get(scope["scheme"], scope["scheme"]),
+        }
+        for name, value in scope["headers"]:
+            key = "HTTP_" + name.decode("latin-1").upper().replace("-", "_")
+            text = value.decode("latin-1")
+            made[key] = f"{made[key]},{text}" if key in made else text
+        return made
+
+    def __getitem__(self, key: str) -> Any:
+        return self._scope if key == "asgi.scope" else self._made()[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._made())
+
+    def __len__(self) -> int:
+        return len(self._made())
