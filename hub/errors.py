@@ -79,7 +79,6 @@ class Failure:
 
 
 STATUS: Mapping[type[Exception], HTTPStatus] = {
-    NotModified: HTTPStatus.NOT_MODIFIED,
     BadRequest: HTTPStatus.BAD_REQUEST,
     BodyTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     NoSuchPath: HTTPStatus.NOT_FOUND,

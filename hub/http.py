@@ -28,12 +28,14 @@ MOST_PARAMETERS = 1_000
 
 @dataclass(slots=True)
 class Answer:
-    """A response. `body` is bytes, or an iterator of them that is sent as it comes."""
+    """A response. `body` is bytes, or an iterator of them that is sent as it comes, within `timeout` seconds: then the
+    answer is broken off, since a client that does not read would hold what the iterator holds."""
 
     body: bytes | AsyncIterator[bytes] = b""
     status: int = 200
     headers: Sequence[tuple[bytes, bytes]] = ()
     content_type: bytes = JSON_TYPE
+    timeout: float | None = None
 
     async def send(self, scope: Scope, send: Send) -> None:
         head = scope["method"] == "HEAD"
@@ -44,7 +46,7 @@ class Answer:
             await send({**start, "headers": headers})
             await send({"type": "http.response.body", "body": b"" if head else self.body})
             return
-        async with aclosing(self.body) as pieces:  # type: ignore[type-var]
+        async with asyncio.timeout(self.timeout), aclosing(self.body) as pieces:  # type: ignore[type-var]
             await send({**start, "headers": headers})
             if not head:
                 async for piece in pieces:

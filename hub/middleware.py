@@ -76,7 +76,7 @@ class Envelope:
             # The path only: query strings may hold what a log should not.
             fields = {
                 "method": scope["method"],
-                "path": scope["path"],
+                "path": sent_path(scope),
                 "status": status,
                 "ms": round(seconds * 1000, 2),
                 "request_id": request_id.decode(),
@@ -85,6 +85,11 @@ class Envelope:
             record = access_log.makeRecord(access_log.name, logging.INFO, __file__, 0, _LINE, (fields,), None)
             record.fields = fields
             access_log.handle(record)
+
+
+def sent_path(scope: Scope) -> str:
+    """The path as it was sent, percent-encoded: decoded, a caller could write lines of its own into the log."""
+    return str(scope.get("raw_path", b"").decode("ascii", "backslashreplace"))
 
 
 def _request_id(scope: Scope) -> bytes:

@@ -72,6 +72,7 @@ class Settings(BaseSettings):
     feed_retention_mb: Positive = 1_024
     reader_threads: Positive = 4
     stream_chunk_bytes: Positive = 65_536
+    stream_timeout: Positive = 300
     sweep_interval: Positive = 60
 
     # Running it.

@@ -25,7 +25,7 @@ from realtime.events import ChangeEncoder, event_text, settled_payload
 from realtime.fanout import Fanout, Subscriber, topic_of
 from realtime.reconcile import Settled, reconciled, whole_body
 from realtime.requests import SubscribeRequest
-from realtime.view import View
+from realtime.view import View, check_same_store
 from stores.errors import HistoryGone, NotFound, StoreError
 from stores.parse import Limits
 from stores.projection import compile_projection
@@ -202,7 +202,9 @@ class LiveSession:
     async def _resume(self, subscription: Subscription, since: str, reply: Reply) -> None:
         """The missed changes as events, then the new ones."""
         position = take(since, self.principal)
-        await self.live.engine.feed.read(position, 1)  # raises HistoryGone before anything is promised
+        # Before anything is promised: is that history there, and is it one of the store as it is now?
+        first = await self.live.engine.feed.read(position, REPLAY_BATCH)
+        check_same_store(subscription.store, first.changes)
         self._accept(subscription, position, reply)
         try:
             await self._join(subscription)
@@ -249,6 +251,7 @@ class LiveSession:
                 await self.outlet.drained()
 
     def _replay(self, subscription: Subscription, view: View, encoder: ChangeEncoder, changes: list[Change]) -> None:
+        check_same_store(subscription.store, changes)
         for change in changes:
             event = view.of(change)
             if event is not None:
@@ -280,7 +283,9 @@ class LiveSession:
         if subscription.channel is not None:
             self.live.fanout.leave(subscription.channel, subscription)
             subscription.channel = None
-            subscription.position = self.live.fanout.position
+            # Unless it has begun ahead of fan-out, which lags a little behind the database.
+            if self.live.fanout.order >= subscription.floor:
+                subscription.position = self.live.fanout.position
 
     def end(self, subscription: Subscription, error: Exception) -> None:
         """Take a subscription away and say why."""

@@ -5,9 +5,11 @@ Delta sync over REST and live events both take it from here: there is no second 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from stores.errors import HistoryGone
 from stores.matcher import Predicate, compile_filter
 from stores.projection import compile_projection
 from stores.query import Filter, Projection
@@ -55,6 +57,14 @@ class View:
         assert change.before is not None
         changed = _changed(self._show(change.before), entity)
         return ViewChange("update", change, entity, changed) if changed else None
+
+
+def check_same_store(store: str, changes: Iterable[Change]) -> None:
+    """Raise HistoryGone if one of the changes redefines the store: what is shown of entities that did not change may
+    differ from before, and no change says so."""
+    for change in changes:
+        if change.store == "stores" and change.before is not None and change.before.get("name") == store:
+            raise HistoryGone(f"{store} has been redefined since that position")
 
 
 def _changed(before: Entity, after: Entity) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from auth.positions import give, take
 from auth.principal import Principal
 from hub.services.entities import shown
 from hub.services.registry import StoreRegistry
-from realtime.view import View, ViewChange
+from realtime.view import View, ViewChange, check_same_store
 from stores.protocol import Engine
 from stores.query import Filter, Projection, both
 
@@ -44,6 +44,7 @@ class DeltaService:
         found: list[ViewChange] = []
         for _ in range(ROUNDS):
             batch = await self._engine.feed.read(position, min(READ_AT_ONCE, limit - len(found)))
+            check_same_store(store, batch.changes)
             found += [event for event in map(view.of, batch.changes) if event is not None]
             position = batch.position
             if not batch.more or len(found) >= limit:

@@ -16,17 +16,21 @@ from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
 from stores.errors import KeyReused
-from stores.mongo.codec import Document
+from stores.mongo.codec import Document, to_document
 from stores.mongo.connection import Connection, Session
 from stores.mongo.errors import duplicates_at, store_errors
+from stores.mongo.inserting import Inserter
 from stores.mongo.structure import KEYS
-from stores.mongo.writes import Writer, value_at
+from stores.mongo.writes import Writer, value_at, written
 from stores.protocol import IdempotencyKey, Insert, Update, Upsert, Write, Written
 from stores.records import now_ms
 
 T = TypeVar("T")
 
 _GIVE_UP_SECONDS: Final = 15.0
+_AT_ONCE: Final = 64
+"""Commits in progress at a time; the pool has more connections, which leaves some to reads."""
+
 _LONGEST_PAUSE: Final = 0.2
 _PART_BYTES: Final = 8 * 1024 * 1024  # half of what a document may hold
 
@@ -39,6 +43,8 @@ class Committer:
         # Requests with the same key wait for each other here rather than collide in the database.
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._running: set[asyncio.Task[list[Written]]] = set()
+        self._inserter = Inserter(connection)
+        self._turns = asyncio.Semaphore(_AT_ONCE)
 
     async def commit(self, writes: Sequence[Write], by: str | None, key: IdempotencyKey | None) -> list[Written]:
         # A caller who goes away does not tear a transaction apart, nor a connection out of the pool.
@@ -57,8 +63,14 @@ class Committer:
                 lock = self._locks.setdefault(key.key, asyncio.Lock())
                 async with lock:
                     return await self._in_transaction(lambda session: self._write_once(writes, by, key, session))
-            if len(writes) == 1 and isinstance(writes[0], Insert | Update | Upsert):
-                return [await Writer(self._connection, by).write(writes[0])]
+            only = writes[0] if len(writes) == 1 else None
+            if isinstance(only, Insert):
+                document = to_document(only.entity, by)
+                await self._inserter.insert(only.store, document)
+                return [written(document)]
+            if isinstance(only, Update | Upsert):
+                async with self._turns:
+                    return [await Writer(self._connection, by).write(only)]
             if not writes:
                 return []
             return await self._in_transaction(lambda session: self._write(writes, by, session))
@@ -70,17 +82,17 @@ class Committer:
 
     async def _write(self, writes: Sequence[Write], by: str | None, session: Session) -> list[Written]:
         writer = Writer(self._connection, by, session)
-        written: list[Written] = []
+        outcome: list[Written] = []
         for run in _runs(writes):
-            with duplicates_at(len(written)):
-                written += await _write_run(writer, run)
-        return written
+            with duplicates_at(len(outcome)):
+                outcome += await _write_run(writer, run)
+        return outcome
 
     async def _in_transaction(self, work: Callable[[Session], Awaitable[T]]) -> T:
         """The result of `work`, committed. It is done again when it collides with another transaction."""
         give_up = clock.monotonic() + _GIVE_UP_SECONDS
         pause = 0.002
-        async with self._connection.client.start_session() as session:
+        async with self._turns, self._connection.client.start_session() as session:
             while True:
                 try:
                     async with await session.start_transaction(
@@ -104,9 +116,9 @@ class Committer:
             if known["expires"] > _date(now_ms()):
                 return await self._outcome(known, key, session)
             await keys.delete_many({"_id": {"$in": _part_ids(key.key, known["parts"])}}, session=session)
-        written = await self._write(writes, by, session)
-        await keys.insert_many(_parts(key, written), session=session)
-        return written
+        outcome = await self._write(writes, by, session)
+        await keys.insert_many(_parts(key, outcome), session=session)
+        return outcome
 
     async def _outcome(self, known: Document, key: IdempotencyKey, session: Session) -> list[Written]:
         """What the first commit with this key answered. Raises KeyReused when that was another request."""
@@ -168,9 +180,9 @@ def _alike(a: Write, b: Write) -> bool:
     return False
 
 
-def _parts(key: IdempotencyKey, written: Sequence[Written]) -> list[Document]:
+def _parts(key: IdempotencyKey, outcome: Sequence[Written]) -> list[Document]:
     """The outcome of a commit as documents, of which the first stands for the key."""
-    text = orjson.dumps([(w.entity.decode(), w.rev, w.count) for w in written])
+    text = orjson.dumps([(w.entity.decode(), w.rev, w.count) for w in outcome])
     pieces = [text[start : start + _PART_BYTES] for start in range(0, len(text), _PART_BYTES)]
     expires = _date(key.expires)
     ids = _part_ids(key.key, len(pieces))

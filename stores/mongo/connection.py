@@ -31,6 +31,7 @@ Session = AsyncClientSession
 
 META: Final = "_meta"
 OLDEST: Final = (6, 0)
+SPLITTING: Final = (6, 0, 9)
 
 _SETTINGS: Final[Mapping[str, Any]] = {
     "w": "majority",
@@ -93,6 +94,8 @@ class Connection:
         self._epoch = ""
         self.stores: set[str] = set()
         """The stores that have been defined through this engine."""
+        self.splits_events = False
+        """Whether the server can split the event of a very large change."""
 
     async def open(self) -> None:
         """Connect and check the server. Raises CannotOpen."""
@@ -130,8 +133,11 @@ class Connection:
 
     def _make_client(self) -> AsyncMongoClient[Document]:
         try:
+            url = urlsplit(self._url)
+            if url.scheme not in ("mongodb", "mongodb+srv"):
+                raise CannotOpen(_NOT_A_URL)
             # What the URL says of timeouts counts; what the hub's promises rest on does not bend.
-            given = {name.lower() for name, _ in parse_qsl(urlsplit(self._url).query)}
+            given = {name.lower() for name, _ in parse_qsl(url.query)}
             timeouts = {name: value for name, value in _TIMEOUTS.items() if name.lower() not in given}
             return AsyncMongoClient(self._url, **_SETTINGS, **timeouts)
         except (InvalidURI, ConfigurationError, ValueError):
@@ -146,7 +152,8 @@ class Connection:
         if is_router and len(self.client.topology_description.server_descriptions()) > 1:
             raise CannotOpen(_SEVERAL_ROUTERS)
         version = await self.database.command("buildInfo")
-        if tuple(version["versionArray"][:2]) < OLDEST:
+        self.splits_events = tuple(version["versionArray"]) >= SPLITTING
+        if tuple(version["versionArray"]) < OLDEST:
             raise CannotOpen(_TOO_OLD.format(hosts=self._hosts(), version=version["version"]))
 
     async def _read_epoch(self) -> str:

@@ -90,6 +90,8 @@ def store_errors() -> Iterator[None]:
         if translated is None:
             raise
         raise translated from error
+    except DocumentTooLarge as error:
+        raise _too_large() from error
 
 
 @contextmanager
@@ -113,8 +115,6 @@ def translate(error: PyMongoError) -> StoreError | None:
         return StorageFull("the database has no space left")
     if is_passing(error):
         return Unavailable(f"the database does not answer: {type(error).__name__}")
-    if isinstance(error, DocumentTooLarge):
-        return _too_large()
     if not isinstance(error, OperationFailure):
         return None
     duplicate = _duplicate(error, 0)

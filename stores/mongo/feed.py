@@ -48,7 +48,7 @@ _PIPELINE: Final[list[Document]] = [
 _NAMESPACE: Final = "$cmd.aggregate"
 _BATCH: Final = 1_000
 _FOLLOW_MS: Final = 1_000
-_READ_MS: Final = 50
+_READ_MS: Final = 2
 _SHORTEST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 5.0
 
@@ -86,7 +86,9 @@ class MongoFeed:
                     changes.append(change)
                 if len(changes) == limit:
                     return Batch(changes, changes[-1].position, True)
-            if position.after_token(token).time >= now:
+            # Events of one transaction share a time, so one that is reached is not left before an exchange is empty.
+            reached = position.after_token(token).time
+            if reached > now or (reached == now and not events):
                 return Batch(changes, position.at_token(self._connection.epoch, token), False)
 
     async def follow(self, since: str) -> AsyncGenerator[Batch]:
@@ -171,24 +173,40 @@ class _Stream:
             await self._session.end_session()
 
     async def next(self, wait_ms: int) -> tuple[list[Document], Token]:
-        """What the next exchange with the server brings, after at most `wait_ms`, and the token that resumes after."""
+        """What the next exchange with the server brings, after at most `wait_ms`, and the token that resumes after.
+
+        An event whose images are too large for one document comes in fragments, which are put together again.
+        """
+        events: list[Document] = []
+        whole: Document = {}
+        while True:
+            fragments, token = await self._exchange(wait_ms)
+            for fragment in fragments:
+                whole.update(fragment)
+                part = whole.pop("splitEvent", None)
+                if part is None or part["fragment"] == part["of"]:
+                    events.append(whole)
+                    whole = {}
+            if not whole:
+                return events, token
+
+    async def _exchange(self, wait_ms: int) -> tuple[list[Document], Token]:
         if self._cursor is None:
             cursor = await self._run(self._opening())
-            events = cursor["firstBatch"]
         else:
             more = {"getMore": self._cursor, "collection": _NAMESPACE, "batchSize": self._batch, "maxTimeMS": wait_ms}
             cursor = await self._run(more)
-            events = cursor["nextBatch"]
         self._cursor = cursor["id"]
         if not self._cursor:
             raise HistoryGone("the database has been dropped")
-        return events, cursor["postBatchResumeToken"]
+        return cursor.get("nextBatch") or cursor.get("firstBatch") or [], cursor["postBatchResumeToken"]
 
     def _opening(self) -> Document:
         images = {"fullDocument": "whenAvailable", "fullDocumentBeforeChange": "whenAvailable"}
+        splitting: list[Document] = [{"$changeStreamSplitLargeEvent": {}}] if self._connection.splits_events else []
         return {
             "aggregate": 1,
-            "pipeline": [{"$changeStream": {**images, **self._resume.options()}}, *_PIPELINE],
+            "pipeline": [{"$changeStream": {**images, **self._resume.options()}}, *_PIPELINE, *splitting],
             "cursor": {"batchSize": self._batch},
             "readConcern": {"level": "majority"},
         }

@@ -15,7 +15,8 @@ from typing import Final
 
 import bson
 import orjson
-from pymongo.errors import BulkWriteError, DocumentTooLarge, PyMongoError
+from bson.raw_bson import RawBSONDocument
+from pymongo.errors import BulkWriteError, PyMongoError
 from pymongo.write_concern import WriteConcern
 
 from stores.errors import HistoryGone, StoreError
@@ -34,7 +35,7 @@ _RENEW_SECONDS: Final = 2.0
 _LEASE: Final = {"_id": "history"}
 _WAIT_SECONDS: Final = 5.0
 _POLL_SECONDS: Final = 0.025
-_LARGEST: Final = 15 * 1024 * 1024
+_LARGEST: Final = 16 * 1024 * 1024
 
 
 class HistoryKeeper:
@@ -114,14 +115,9 @@ class HistoryKeeper:
     async def _write(self, changes: list[Change]) -> None:
         if not changes:
             return
-        records = [_record_of(change, self._connection.epoch) for change in changes]
-        try:
-            await self._insert(records)
-        except DocumentTooLarge:
-            for record in records:
-                await self._insert([record if len(bson.encode(record)) < _LARGEST else _abridged(record)])
+        await self._insert([_encoded(_record_of(change, self._connection.epoch)) for change in changes])
 
-    async def _insert(self, records: list[Document]) -> None:
+    async def _insert(self, records: list[RawBSONDocument]) -> None:
         # Not waited for a majority: the position is, and it comes after them in the same oplog.
         collection = self._connection.collection(HISTORY).with_options(write_concern=WriteConcern(w=1))
         try:
@@ -138,9 +134,11 @@ class HistoryKeeper:
         give_up = clock.monotonic() + _WAIT_SECONDS
         with store_errors():
             while True:
+                # In this order: what is recorded later than `since` but before the records are read is among them.
+                since = await self._recorded_up_to()
                 current = await self._connection.collection(store).find_one({"_id": to_id(id)}, {"_rev": 1})
                 records = await self._records(store, id)
-                if clock.monotonic() > give_up or await self._is_complete(store, id, current, records):
+                if clock.monotonic() > give_up or await self._is_complete(store, id, since, current, records):
                     break
                 await asyncio.sleep(_POLL_SECONDS)
         deleted = bool(records) and records[-1]["op"] == "delete"
@@ -151,17 +149,21 @@ class HistoryKeeper:
         found = self._connection.collection(HISTORY).find({"store": store, "entity": id}).sort("_id", 1)
         return await found.to_list()
 
-    async def _is_complete(self, store: str, id: str, current: Document | None, records: list[Document]) -> bool:
+    async def _recorded_up_to(self) -> str:
+        lease = await self._connection.collection(META).find_one(_LEASE)
+        return str((lease or {})["position"])
+
+    async def _is_complete(
+        self, store: str, id: str, since: str, current: Document | None, records: list[Document]
+    ) -> bool:
         if records and current is None and records[-1]["op"] == "delete":
             return True
         if records and current is not None and records[-1]["rev"] == revision(current):
             return True
-        return not await self._is_awaited(store, id, {record["_id"] for record in records})
+        return not await self._is_awaited(store, id, since, {record["_id"] for record in records})
 
-    async def _is_awaited(self, store: str, id: str, recorded: set[str]) -> bool:
-        """Whether the feed holds a change of the entity that is still to be recorded."""
-        lease = await self._connection.collection(META).find_one(_LEASE)
-        since = str((lease or {})["position"])
+    async def _is_awaited(self, store: str, id: str, since: str, recorded: set[str]) -> bool:
+        """Whether the feed holds, after `since`, a change of the entity that is still to be recorded."""
         more = True
         while more:
             try:
@@ -197,10 +199,13 @@ def _record_of(change: Change, epoch: str) -> Document:
     }
 
 
-def _abridged(record: Document) -> Document:
-    """The record of a change of very large values, without them: that it happened counts for more."""
-    log.warning("history: values of %s/%s are too large to record", record["store"], record["entity"])
-    return {**record, "changed": []}
+def _encoded(record: Document) -> RawBSONDocument:
+    data = bson.encode(record)
+    if len(data) > _LARGEST:
+        # That it happened counts for more than how.
+        log.warning("history: the values of a change of %s/%s are too large", record["store"], record["entity"])
+        data = bson.encode({**record, "changed": [], "final": None})
+    return RawBSONDocument(data)
 
 
 def _entry_of(record: Document) -> HistoryEntry:

@@ -51,7 +51,7 @@ class Writer:
         """Insert into one store, in one exchange with the server."""
         documents = [to_document(write.entity, self._by) for write in writes]
         await self._connection.collection(writes[0].store).insert_many(documents, session=self._session)
-        return [_written(document) for document in documents]
+        return [written(document) for document in documents]
 
     async def upsert_all(self, writes: Sequence[Upsert]) -> list[Written]:
         """Upsert into one store by one key, each with another value, in two exchanges with the server."""
@@ -74,22 +74,22 @@ class Writer:
                 documents.append({**before, **changes["$set"], "_rev": revision(before) + 1})
                 operations.append(UpdateOne({"_id": before["_id"]}, changes))
         await collection.bulk_write(operations, session=self._session)
-        return [_written(document) for document in documents]
+        return [written(document) for document in documents]
 
     async def _insert(self, write: Insert) -> Written:
         document = to_document(write.entity, self._by)
         await self._connection.collection(write.store).insert_one(document, session=self._session)
-        return _written(document)
+        return written(document)
 
     async def _update(self, write: Update) -> Written:
         change = self._replacement(write.changes) if write.replace else self._merge(write.changes)
-        return _written(await self._change(write, change, ReturnDocument.AFTER))
+        return written(await self._change(write, change, ReturnDocument.AFTER))
 
     async def _delete(self, write: Delete) -> Written:
         document = await self._change(write, {"$set": {BY: {DELETER: self._by}}}, ReturnDocument.BEFORE)
         collection = self._connection.collection(write.store)
         await collection.delete_one({"_id": document["_id"]}, session=self._session)
-        return _written(document)
+        return written(document)
 
     async def _change(self, write: Update | Delete, change: Any, image: bool) -> Document:
         """Change the one entity that meets the write's conditions. Raises NotFound or StaleRevision."""
@@ -124,7 +124,7 @@ class Writer:
                     match, self._merge(write.changes), return_document=ReturnDocument.AFTER, session=self._session
                 )
                 if document is not None:
-                    return _written(document)
+                    return written(document)
             try:
                 return await self._insert(Insert(write.store, write.entity))
             except DuplicateKeyError as error:
@@ -174,7 +174,8 @@ def _at_revisions(revs: frozenset[int] | None) -> Match:
     return {"_rev": {"$in": [*sorted(revs), *([None] if 0 in revs else [])]}}
 
 
-def _written(document: Document) -> Written:
+def written(document: Document) -> Written:
+    """The outcome of a write that left `document`, whose `_by` it takes out."""
     rev = revision(document)
     return Written(entity_text(document), rev)
 

@@ -60,6 +60,8 @@ class SQLiteFeed:
 
     async def follow(self, since: str) -> AsyncIterator[Batch]:
         start = self._parse(since)
+        if start > self.seq:
+            raise HistoryGone("this position has not been reached")
         while True:
             if start < self._ring_floor:
                 batch = await self.read(self.at(start), FOLLOW_BATCH)

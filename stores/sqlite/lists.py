@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 from itertools import islice
 
@@ -66,7 +66,7 @@ def read_page(
 
 def stream_page(
     connection: apsw.Connection, table: StoreTable, query: Query, show: Show, chunk_bytes: int
-) -> Iterator[tuple[int, Key | None] | bytes]:
+) -> Generator[tuple[int, Key | None] | bytes]:
     """First (`seq`, key of the last entity if more follow), then the pieces of the array."""
     with snapshot(connection):
         seq = current_seq(connection)

@@ -6,11 +6,11 @@ import asyncio
 import math
 import queue
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar, cast
 
 import apsw
 
@@ -18,6 +18,9 @@ from stores.errors import Unavailable
 from stores.sqlite.connection import connect, translated
 
 T = TypeVar("T")
+
+MOST_STREAMS: Final = 256
+"""Long lists that may be on their way to clients at once; each holds a snapshot of the file."""
 Read = Callable[[apsw.Connection], T]
 
 QUICK = 0.002
@@ -49,6 +52,8 @@ class Readers:
         self._threads = ThreadPoolExecutor(threads, "hub-sqlite-reader")
         self._count = threads
         self._closed = False
+        self._path = path
+        self._streams = 0
 
     async def close(self) -> None:
         if self._closed:
@@ -90,39 +95,36 @@ class Readers:
         finally:
             self._idle.put(connection)
 
-    async def stream(self, produce: Callable[[apsw.Connection], Iterator[T]]) -> AsyncIterator[T]:
-        """What `produce` yields, made in a thread at most a few items ahead of whoever takes them."""
+    async def stream(self, produce: Callable[[apsw.Connection], Generator[T]]) -> AsyncGenerator[T]:
+        """What `produce` yields, each item made in a thread when it is asked for. A stream has a connection of its own
+        and holds no thread while whoever takes the items is slow. Raises Unavailable when there are too many."""
+        if self._closed:
+            raise Unavailable("the store is closed")
+        if self._streams >= MOST_STREAMS:
+            raise Unavailable(f"{MOST_STREAMS} long lists are being read")
         loop = asyncio.get_running_loop()
-        ready: asyncio.Queue[T | BaseException | None] = asyncio.Queue(maxsize=4)
-        stopped = False
-
-        def put(item: T | BaseException | None) -> None:
-            asyncio.run_coroutine_threadsafe(ready.put(item), loop).result()
-
-        def work(connection: apsw.Connection) -> None:
-            for item in produce(connection):
-                if stopped:
-                    return
-                put(item)
-
-        def run() -> None:
-            try:
-                self._with_connection(work)
-                end: BaseException | None = None
-            except BaseException as error:
-                end = error
-            if not stopped:
-                put(end)
-
-        task = loop.run_in_executor(self._threads, run)
+        self._streams += 1
         try:
-            while (item := await ready.get()) is not None:
-                if isinstance(item, BaseException):
-                    raise item
-                yield item
+            connection = await loop.run_in_executor(self._threads, connect, self._path)
+            items = produce(connection)
+            try:
+                while (item := await loop.run_in_executor(self._threads, _next, connection, items)) is not _END:
+                    yield cast(T, item)
+            finally:
+                # Not awaited: whoever has gone away may have been cancelled. Threads of the pool outlive this.
+                self._threads.submit(_finish, connection, items)
         finally:
-            stopped = True
-            while not task.done():  # it may wait for room in the queue
-                while not ready.empty():
-                    ready.get_nowait()
-                await asyncio.wait([task], timeout=0.05)
+            self._streams -= 1
+
+
+_END: Final = object()
+
+
+def _next(connection: apsw.Connection, items: Generator[object]) -> object:
+    with translated(connection):
+        return next(items, _END)
+
+
+def _finish(connection: apsw.Connection, items: Generator[object]) -> None:
+    items.close()
+    connection.close()

@@ -120,11 +120,13 @@ class WriteExecutor:
     def watch_indexes(self, table: StoreTable, fields: Entity) -> None:
         """Note when an indexed path gets its first value that SQLite would not order as we do."""
         for indexed in table.paths.values():
-            if not indexed.mixed and _is_mixed(fields, split(indexed.path)):
-                # In memory first: whoever compiles a query from now on must not rely on the index's order.
-                indexed.mixed = True
-                table.forget()
-                sql = "UPDATE paths SET mixed=1 WHERE store=? AND path=?"
+            if _is_mixed(fields, split(indexed.path)):
+                if not indexed.mixed:
+                    # In memory first: whoever compiles a query from now on must not rely on the index's order.
+                    indexed.mixed = True
+                    table.forget()
+                # Each time: the write that first set it in memory may have been undone.
+                sql = "UPDATE paths SET mixed=1 WHERE store=? AND path=? AND mixed=0"
                 self.connection.execute(sql, (table.name, indexed.path))
 
 

@@ -17,7 +17,7 @@ from hub.dialects.platform.handlers import check_browser
 from hub.dialects.platform.operations import Handler, OpenHandler, Operation
 from hub.dialects.platform.render import error_answer
 from hub.dialects.platform.table import OPERATIONS
-from hub.errors import ClientGone, NoSuchPath, WrongMethod, describe
+from hub.errors import ClientGone, NoSuchPath, NotModified, WrongMethod, describe
 from hub.http import Answer, Call
 from hub.services.accounts import Accounts
 from hub.services.delta import DeltaService
@@ -121,9 +121,11 @@ class Endpoint:
             answer = await self._answer(call, operations)
         except ClientGone:
             return
+        except NotModified as unchanged:
+            answer = error_answer(unchanged)
         except Exception as error:
             if describe(error).status.value >= 500:
-                log.error("%s %s failed", call.method, scope["path"], exc_info=error)
+                log.error("%s %s failed", call.method, repr(scope["path"]), exc_info=error)
             answer = error_answer(error)
         await answer.send(scope, send)
 

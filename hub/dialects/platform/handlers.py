@@ -78,7 +78,7 @@ async def find(dialect: PlatformDialect, call: Call, principal: Principal) -> An
     if listing.next is not None:
         cursor = encode_cursor(listing.next, request.query.sort)
         headers.append((b"link", next_link(call.scope["path"], pairs, cursor).encode("ascii")))
-    return Answer(listing.body, headers=headers)
+    return Answer(listing.body, headers=headers, timeout=dialect.settings.stream_timeout)
 
 
 async def summarize(dialect: PlatformDialect, call: Call, principal: Principal, request: ListRequest) -> Answer:

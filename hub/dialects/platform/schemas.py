@@ -205,7 +205,7 @@ _SYSTEM_NUMBERS: Final = ("time", "_at", "_rev")
 _VALUES: Final[Mapping[str, Schema]] = {
     "text": {"type": "string"},
     "number": {"type": "number"},
-    "boolean": {"type": "boolean"},
+    "boolean": {"type": "string", "enum": ["true", "false", "null"]},
     "other": {"type": "string"},
 }
 
@@ -225,7 +225,7 @@ def _conditions(kinds: Mapping[str, Schema]) -> Schema:
         patterns[rf"^{paths}\[(?:{compared})\]$"] = value
         patterns[rf"^{paths}\[(?:contains|startswith)\]$"] = {"type": "string"}
         patterns[rf"^{paths}\[(?:in|nin)\]$"] = {"type": "string", "description": "Separated by commas"}
-        patterns[rf"^{paths}\[exists\]$"] = {"type": "boolean"}
+        patterns[rf"^{paths}\[exists\]$"] = {"type": "string", "enum": ["true", "false"]}
     return {"type": "object", "patternProperties": patterns, "additionalProperties": False}
 
 

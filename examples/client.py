@@ -1,0 +1,88 @@
+"""Prints every change of some stores, and after any interruption goes on exactly where it was.
+
+pip install websockets
+python client.py http://127.0.0.1:8000 TOKEN units notes
+
+It speaks Socket.IO by hand, which takes a few lines: https://socket.io/docs/v4/socket-io-protocol/
+"""
+
+import asyncio
+import json
+import sys
+
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
+
+
+async def main(url, token, *stores):
+    watched = [{"store": store, "channel": None, "position": None} for store in stores]
+    address = url.replace("http", "ws", 1) + "/socket.io/?EIO=4&transport=websocket"
+    async for socket in connect(address, max_size=None, ping_interval=None):  # connects again, for ever
+        try:
+            await follow(socket, token, watched)
+        except (ConnectionClosed, TimeoutError):
+            continue
+
+
+async def follow(socket, token, watched):
+    opened = json.loads((await socket.recv())[1:])
+    patience = (opened["pingInterval"] + opened["pingTimeout"]) / 1000
+    await socket.send("40" + json.dumps({"token": token}))
+    while True:
+        packet = await asyncio.wait_for(socket.recv(), patience)
+        if packet == "2":
+            await socket.send("3")  # the heartbeat
+        elif packet.startswith("40"):
+            for number in range(len(watched)):
+                await subscribe(socket, watched, number)
+        elif packet.startswith("43"):
+            number, _, answer = packet[2:].partition("[")
+            subscribed(watched[int(number)], json.loads(answer[:-1]))
+        elif packet.startswith("42"):
+            await heard(socket, watched, *json.loads(packet[2:]))
+        elif packet.startswith("44"):
+            message = json.loads(packet[2:])["message"]
+            if message == "Unauthorized":
+                sys.exit(f"refused {message}")
+            await asyncio.sleep(1)
+            return
+
+
+async def subscribe(socket, watched, number):
+    """With the last position only what was missed comes; "auto": a fresh list instead if that is no longer known."""
+    watch = watched[number]
+    request = {"store": watch["store"], "snapshot": "auto", "since": watch["position"]}
+    await socket.send(f"42{number}" + json.dumps(["subscribe", request]))
+
+
+def subscribed(watch, answer):
+    if not answer["ok"]:
+        return say("refused", watch["store"], answer["error"]["message"])
+    watch.update(channel=answer["channel"], position=answer["position"])
+    if "entities" in answer:
+        say("resync" if answer.get("resync") else "snapshot", watch["store"], json.dumps(answer["entities"]))
+
+
+async def heard(socket, watched, event, data):
+    watch = next((watch for watch in watched if watch["channel"] == data.get("channel")), None)
+    if event == "change":
+        say(data["op"], data["store"], data["_id"], json.dumps(data["entity"]) if "entity" in data else "")
+        watch["position"] = data["position"]
+    elif event == "position":  # how far a quiet connection has seen: it counts for every subscription
+        for each in watched:
+            each["position"] = data["position"]
+    elif event == "ended":  # the store was redefined (410: begin anew), deleted, or is not allowed any more
+        say("ended", watch["store"], data["error"]["message"])
+        watch["position"] = None
+        if data["error"]["code"] == "410":
+            await subscribe(socket, watched, watched.index(watch))
+    elif event == "notice":  # revoked, lagging or shutdown
+        say("notice", data["kind"])
+
+
+def say(*words):
+    print(*words, flush=True)
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))

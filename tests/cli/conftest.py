@@ -1,0 +1,154 @@
+"""The command line as its users have it: a subprocess on a data folder of its own, alone or beside a running hub."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from pymongo import MongoClient
+
+from tests.support.engines import mongo_database
+
+ROOT = Path(__file__).resolve().parents[2]
+HUB = (sys.executable, "-m", "hub.cli")
+PATIENCE = 30
+
+
+@dataclass
+class Result:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def last(self) -> str:
+        """The last line of the results."""
+        return self.out.splitlines()[-1] if self.out else ""
+
+
+@dataclass
+class CommandLine:
+    """Runs `hub` in `folder`, with nothing but `variables` set for it."""
+
+    folder: Path
+    variables: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        plain = {name: value for name, value in os.environ.items() if not name.startswith("HUB_")}
+        return {**plain, "PYTHONPATH": str(ROOT), **self.variables}
+
+    def __call__(self, *arguments: str, input: str = "", code: int = 0) -> Result:
+        """Run to the end; the exit code must be `code`."""
+        done = subprocess.run(
+            [*HUB, *arguments],
+            cwd=self.folder,
+            env=self.environment,
+            input=input.encode(),
+            capture_output=True,
+            timeout=110,
+            check=False,
+        )
+        result = Result(done.returncode, done.stdout.decode(), done.stderr.decode())
+        assert result.code == code, result
+        return result
+
+    def json(self, *arguments: str) -> Any:
+        return json.loads(self(*arguments).out)
+
+    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
+        """Run beside the test, which has its standard input and output."""
+        pipe = subprocess.PIPE
+        return subprocess.Popen(
+            [*HUB, *arguments], cwd=self.folder, env=self.environment, stdin=pipe, stdout=pipe, stderr=pipe
+        )
+
+    def file(self, name: str, content: str | bytes) -> str:
+        """A file in the folder; its name."""
+        (self.folder / name).write_bytes(content.encode() if isinstance(content, str) else content)
+        return name
+
+    def rows(self, store: str, *only: str) -> list[Any]:
+        """What is in a store, in the order of creation."""
+        options = ("--only", ",".join(only)) if only else ()
+        return [json.loads(line) for line in self("export", store, *options).out.splitlines()]
+
+    def count(self, store: str) -> int:
+        """The entities of a store of the hub that runs, asked without the command line."""
+        note = json.loads((self.folder / "data" / "hub.json").read_text())
+        headers = {"Authorization": f"Bearer {note['token']}"}
+        answer = httpx.get(f"{note['url']}/api/v1/{store}?meta=true", headers=headers, trust_env=False)
+        return int(answer.raise_for_status().json()["count"])
+
+    @contextmanager
+    def serving(self) -> Iterator[str]:
+        """A hub that runs on the data folder for the length of a block; its URL."""
+        server = self.start("serve", "--port", "0")
+        try:
+            yield self.wait_for_url(server)
+        finally:
+            server.terminate()
+            server.communicate(timeout=PATIENCE)
+
+    def wait_for_url(self, server: subprocess.Popen[bytes]) -> str:
+        note = self.folder / "data" / "hub.json"
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline and server.poll() is None:
+            if note.exists() and json.loads(note.read_text())["pid"] == server.pid:
+                return str(json.loads(note.read_text())["url"])
+            time.sleep(0.02)
+        server.kill()
+        raise AssertionError(f"the hub does not start: {server.communicate()}")
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> CommandLine:
+    """A data folder on which no hub runs."""
+    return CommandLine(tmp_path)
+
+
+@pytest.fixture
+def hub_of_each_engine(engine_kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[CommandLine]:
+    """The same, once with each engine."""
+    if engine_kind == "sqlite":
+        yield CommandLine(tmp_path)
+        return
+    url = mongo_database(request.getfixturevalue("mongodb")).location
+    yield CommandLine(tmp_path, {"HUB_DATABASE_URL": url})
+    with MongoClient[dict[str, object]](url) as client:
+        client.drop_database(client.get_default_database())
+
+
+@pytest.fixture(scope="module")
+def served_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandLine]:
+    """A data folder with a running hub, shared by the tests of a module."""
+    command_line = CommandLine(tmp_path_factory.mktemp("served"))
+    with command_line.serving():
+        yield command_line
+
+
+@pytest.fixture(scope="session")
+def cities(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sample data: some tens of thousands of cities, as NDJSON."""
+    path = tmp_path_factory.mktemp("cities") / "cities.ndjson"
+    with path.open("wb") as file:
+        subprocess.run([sys.executable, str(ROOT / "examples" / "cities.py")], stdout=file, check=True)
+    return path
+
+
+@pytest.fixture(scope="session")
+def some_cities(cities: Path) -> Path:
+    """Enough of them to stop an import midway."""
+    path = cities.with_name("some.ndjson")
+    path.write_bytes(b"".join(cities.read_bytes().splitlines(keepends=True)[:4_000]))
+    return path

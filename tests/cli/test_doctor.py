@@ -1,0 +1,134 @@
+"""`hub doctor` finds what is wrong, says what to do, and changes nothing."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import time
+
+import pytest
+
+from tests.cli.conftest import CommandLine, Result
+from tests.support import mongod
+
+
+def verdicts(result: Result) -> dict[str, bool]:
+    """Each check and whether all is well."""
+    found = re.findall(r"^([a-z ]+?) +(ok|WRONG) ", result.out.partition("CHECK")[2], re.MULTILINE)
+    return {check: verdict == "ok" for check, verdict in found}
+
+
+CHECKS = ["programs", "variables", "data folder", "free space", "hub", "database", "clock"]
+
+
+def free_port() -> str:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return str(server.getsockname()[1])
+
+
+@pytest.fixture
+def hub(hub: CommandLine) -> CommandLine:
+    """On a port of its own: others may have the usual one."""
+    hub.variables["HUB_PORT"] = free_port()
+    return hub
+
+
+def test_all_is_well_before_the_first_start(hub: CommandLine) -> None:
+    result = hub("doctor")
+    assert verdicts(result) == dict.fromkeys(CHECKS, True)
+    assert "made at the first start" in result.out
+    assert not (hub.folder / "data").exists()
+
+
+def test_all_is_well_beside_a_running_hub(hub: CommandLine) -> None:
+    with hub.serving() as url:
+        result = hub("doctor")
+        assert verdicts(result) == dict.fromkeys(CHECKS, True)
+        assert f"answers at {url}" in result.out
+
+
+def test_all_is_well_after_a_run(hub: CommandLine) -> None:
+    hub("store", "create", "units")
+    before = sorted(file.name for file in (hub.folder / "data").iterdir())
+    assert "intact" in hub("doctor").out
+    assert sorted(file.name for file in (hub.folder / "data").iterdir()) == before
+
+
+def test_a_taken_port_is_wrong(hub: CommandLine) -> None:
+    with socket.create_server(("127.0.0.1", int(hub.variables["HUB_PORT"]))):
+        result = hub("doctor", code=1)
+    assert [check for check, well in verdicts(result).items() if not well] == ["hub"]
+    assert "choose another HUB_HOST and HUB_PORT" in result.out
+
+
+def test_a_damaged_file_is_wrong(hub: CommandLine) -> None:
+    hub("import", "units", "-", "--create", input="".join(f'{{"n": {n}}}\n' for n in range(2_000)))
+    file = hub.folder / "data" / "hub.db"
+    size = file.stat().st_size
+    with file.open("r+b") as database:
+        database.seek(size // 2)
+        database.write(os.urandom(8_192))
+    result = hub("doctor", code=1)
+    assert [check for check, well in verdicts(result).items() if not well] == ["database"]
+    assert "restore a backup" in result.out
+
+
+def test_a_file_that_another_process_holds_is_wrong(hub: CommandLine) -> None:
+    with hub.serving() as url:
+        (hub.folder / "data" / "hub.json").unlink()
+        result = hub("doctor", code=1)
+        assert url not in result.out
+    assert [check for check, well in verdicts(result).items() if not well] == ["database"]
+    assert "another hub" in result.out
+
+
+def test_a_misspelt_variable_is_wrong(hub: CommandLine) -> None:
+    hub.variables["HUB_PROT"] = "8001"
+    result = hub("doctor", code=1)
+    assert [check for check, well in verdicts(result).items() if not well] == ["variables"]
+    assert "HUB_PROT" in result.out
+
+
+def test_a_file_from_the_future_is_wrong(hub: CommandLine) -> None:
+    hub("store", "create", "units")
+    tomorrow = time.time() + 86_400
+    os.utime(hub.folder / "data" / "hub.db", (tomorrow, tomorrow))
+    result = hub("doctor", code=1)
+    assert [check for check, well in verdicts(result).items() if not well] == ["clock"]
+
+
+def test_a_data_folder_that_is_a_file_is_wrong(hub: CommandLine) -> None:
+    hub.file("data", "")
+    result = hub("doctor", code=1)
+    assert verdicts(result)["data folder"] is False
+    assert "set HUB_DATA_DIR" in result.out
+
+
+def test_settings_are_shown_without_secrets(hub: CommandLine) -> None:
+    hub.variables |= {
+        "HUB_ADMIN_PASSWORD": "hunter2-hunter2",
+        "HUB_DATABASE_URL": "mongodb://ada:s3cret@127.0.0.1:9/units?serverSelectionTimeoutMS=100&authSource=admin",
+    }
+    result = hub("doctor", code=1)
+    assert re.search(r"^port +" + hub.variables["HUB_PORT"] + " +set *$", result.out, re.MULTILINE)
+    assert "mongodb://127.0.0.1:9/units" in result.out
+    for secret in ("hunter2", "s3cret"):
+        assert secret not in result.out + result.err
+
+
+@pytest.mark.engine("mongodb")
+def test_a_replica_set_is_described(hub: CommandLine, mongodb: str) -> None:
+    hub.variables["HUB_DATABASE_URL"] = mongodb
+    result = hub("doctor")
+    assert verdicts(result) == dict.fromkeys(CHECKS, True)
+    assert re.search(r"MongoDB \d+\.\d+\.\d+, replica set \w+, members: 1", result.out)
+
+
+@pytest.mark.engine("mongodb")
+def test_a_standalone_server_is_wrong(hub: CommandLine) -> None:
+    with mongod.running("--standalone") as server:
+        hub.variables["HUB_DATABASE_URL"] = server.url
+        result = hub("doctor", code=1)
+    assert [check for check, well in verdicts(result).items() if not well] == ["database"]
+    assert "rs.initiate()" in result.out

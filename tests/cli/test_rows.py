@@ -1,0 +1,168 @@
+"""Files of rows: what can be read comes out as entities, what cannot as refusals with the number of the row."""
+
+from __future__ import annotations
+
+import io
+import tracemalloc
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+import pytest
+
+from hub.cli.output import Failure
+from hub.cli.rows import Format, Refusal, Row, RowReader, format_of
+
+Outcome = dict[str, Any] | str
+
+
+def read(format: Format, content: bytes, **options: Any) -> list[tuple[int, Outcome]]:
+    """(row number, entity or reason) of each row."""
+    rows = RowReader(format, **options).read(io.BufferedReader(io.BytesIO(content)))  # type: ignore[arg-type]
+    return [(row.number, row.reason if isinstance(row, Refusal) else orjson.loads(row.body)) for row in rows]
+
+
+def test_ndjson_is_numbered_by_line() -> None:
+    content = b'\xef\xbb\xbf{"a":1}\n\n{"a":\n[1]\n{"a":"\xff"}\n{"a":123456789012345678901}\n  {"a":2} \r\n{"a":3}'
+    outcomes = read(Format.NDJSON, content)
+    assert [number for number, _ in outcomes] == [1, 3, 4, 5, 6, 7, 8]
+    assert [o for _, o in outcomes if isinstance(o, dict)] == [{"a": 1}, {"a": 2}, {"a": 3}]
+    reasons = [o for _, o in outcomes if isinstance(o, str)]
+    assert reasons[0].startswith("not valid JSON")
+    assert reasons[1] == "not an object"
+    assert reasons[2].startswith("not valid JSON")
+    assert reasons[3] == "integers must fit in 64 bits"
+
+
+def test_json_is_numbered_by_place() -> None:
+    content = (
+        b'\xef\xbb\xbf \n[{"a":1.5,"b":{"c":[1,null,true]}}, 7, {"a":123456789012345678901}, {"a":1e400}, {"a":2}]'
+    )
+    outcomes = read(Format.JSON, content)
+    assert outcomes[0] == (1, {"a": 1.5, "b": {"c": [1, None, True]}})
+    assert outcomes[1] == (2, "not an object")
+    assert [number for number, o in outcomes if isinstance(o, str)] == [2, 3, 4]
+    assert outcomes[4] == (5, {"a": 2})
+
+
+def test_damaged_json_ends_there_and_says_so() -> None:
+    outcomes = read(Format.JSON, b'[{"a":1},{"a":]},{"a":3}]')
+    assert outcomes[0] == (1, {"a": 1})
+    [(number, reason)] = outcomes[1:]
+    assert number == 2
+    assert "the rest of the file is not read" in str(reason)
+
+
+@pytest.mark.parametrize("content", [b"", b'{"a":1}', b'{"a":1}\n{"a":2}', b"7"])
+def test_json_that_is_no_array_is_refused_as_a_whole(content: bytes) -> None:
+    with pytest.raises(Failure, match="one array"):
+        read(Format.JSON, content)
+
+
+def test_csv_is_numbered_as_a_spreadsheet_does() -> None:
+    content = (
+        "\ufeffname,address.city,n,on\r\n"
+        'Ada,"Lon\ndon",1,true\r\n'
+        "\r\n"
+        "Bob,,2.5,\r\n"
+        "Eve,Bern,3,true,extra\r\n"
+        '"Zoe"x,Bern,3,true\r\n'
+        "Kim\r\n"
+    )
+    assert read(Format.CSV, content.encode()) == [
+        (2, {"name": "Ada", "address": {"city": "Lon\ndon"}, "n": 1, "on": True}),
+        (4, {"name": "Bob", "n": 2.5}),
+        (5, "5 cells under 4 columns"),
+        (6, "not valid CSV: ',' expected after '\"'"),
+        (7, {"name": "Kim"}),
+    ]
+
+
+def test_csv_may_be_separated_by_anything() -> None:
+    assert read(Format.CSV, b"a;b\n1;2,5\n", delimiter=";") == [(2, {"a": 1, "b": "2,5"})]
+
+
+def test_csv_that_is_not_utf8_is_refused_by_row() -> None:
+    outcomes = read(Format.CSV, b"name\nZ\xfcrich\nBern\n")
+    assert outcomes[0][0] == 2
+    assert "UTF-8" in str(outcomes[0][1])
+    assert outcomes[1] == (3, {"name": "Bern"})
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"", "empty"), (b"a,,b\n", "without a name"), (b"a.,b\n", "without a name"), (b"a,a\n", "twice")],
+)
+def test_a_csv_header_must_name_each_column_once(content: bytes, message: str) -> None:
+    with pytest.raises(Failure, match=message):
+        read(Format.CSV, content)
+
+
+def test_dropped_fields_are_left_out() -> None:
+    assert read(Format.NDJSON, b'{"_id":"x","a":{"_id":1}}', dropped=frozenset({"_id"})) == [(1, {"a": {"_id": 1}})]
+
+
+@pytest.mark.parametrize(
+    ("name", "chosen", "format"),
+    [
+        ("a.json", None, Format.JSON),
+        ("a.NDJSON", None, Format.NDJSON),
+        ("a.jsonl", None, Format.NDJSON),
+        ("dir.json/a.csv", None, Format.CSV),
+        ("-", None, Format.NDJSON),
+        ("a.json", Format.NDJSON, Format.NDJSON),
+    ],
+)
+def test_the_name_tells_the_format(name: str, chosen: Format | None, format: Format) -> None:
+    assert format_of(name, chosen) is format
+
+
+def test_a_name_that_tells_nothing_needs_a_format() -> None:
+    with pytest.raises(Failure, match="--format"):
+        format_of("cities.txt", None)
+
+
+class Endless(io.RawIOBase):
+    """A file of the given size made of one row over and over, that is never in memory as a whole."""
+
+    def __init__(self, head: bytes, row: bytes, rows: int, tail: bytes) -> None:
+        self.pieces = self.make(head, row, rows, tail)
+        self.left = b""
+
+    @staticmethod
+    def make(head: bytes, row: bytes, rows: int, tail: bytes) -> Iterator[bytes]:
+        yield head
+        for _ in range(rows):
+            yield row
+        yield tail
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        piece = self.left or next(self.pieces, b"")
+        count = min(len(piece), len(buffer))
+        buffer[:count] = piece[:count]
+        self.left = piece[count:]
+        return count
+
+
+@pytest.mark.parametrize(
+    ("format", "head", "row", "tail"),
+    [
+        (Format.JSON, b"[", b'{"text":"' + b"x" * 1000 + b'"},', b'{"text":""}]'),
+        (Format.NDJSON, b"", b'{"text":"' + b"x" * 1000 + b'"}\n', b'{"text":""}'),
+        (Format.CSV, b"text\n", b"x" * 1000 + b"\n", b"y\n"),
+    ],
+)
+def test_memory_does_not_grow_with_the_file(format: Format, head: bytes, row: bytes, tail: bytes) -> None:
+    rows = 20_000
+    source = io.BufferedReader(Endless(head, row, rows, tail))
+    tracemalloc.start()
+    try:
+        read = sum(isinstance(each, Row) for each in RowReader(format).read(source))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert read == rows + 1
+    assert peak < 2_000_000  # of 20 MB

@@ -1,0 +1,80 @@
+"""What the commands do when somebody sits in front of them: prompts, questions and a progress bar."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import HUB, PATIENCE, CommandLine
+
+
+class Terminal:
+    """A command on a terminal of its own."""
+
+    def __init__(self, hub: CommandLine, *arguments: str) -> None:
+        self.ours, theirs = pty.openpty()
+        environment = {**hub.environment, "TERM": "xterm", "COLUMNS": "120", "LINES": "30"}
+        self.process = subprocess.Popen(
+            [*HUB, *arguments], cwd=hub.folder, env=environment, stdin=theirs, stdout=theirs, stderr=theirs
+        )
+        os.close(theirs)
+        self.shown = ""
+
+    def read(self) -> bool:
+        """Take what has been printed since; whether there may be more."""
+        try:
+            self.shown += os.read(self.ours, 65_536).decode(errors="replace")
+        except OSError:  # Linux's way to say that the other side has closed
+            return False
+        return True
+
+    def answer(self, question: str, line: str) -> None:
+        """Wait for the question and type a line."""
+        deadline = time.monotonic() + PATIENCE
+        while question not in self.shown and time.monotonic() < deadline and self.read():
+            pass
+        before, found, self.shown = self.shown.partition(question)
+        assert found, before
+        os.write(self.ours, line.encode() + b"\n")
+
+    def end(self) -> int:
+        """Read to the end; the exit code."""
+        while self.read():
+            pass
+        os.close(self.ours)
+        return self.process.wait(PATIENCE)
+
+
+def test_a_password_is_asked_for_twice_and_not_shown(served_hub: CommandLine) -> None:
+    terminal = Terminal(served_hub, "user", "add", "ada")
+    terminal.answer("Password: ", "correct horse")
+    terminal.answer("Repeat for confirmation: ", "correct horse")
+    assert terminal.end() == 0
+    assert "user ada added" in terminal.shown
+    assert "horse" not in terminal.shown
+
+
+@pytest.mark.parametrize(("reply", "code", "left"), [("n", 130, True), ("y", 0, False)])
+def test_nothing_is_deleted_without_a_yes(served_hub: CommandLine, reply: str, code: int, left: bool) -> None:
+    name = f"asked-{reply}"
+    served_hub("import", name, "-", "--create", input='{"n": 1}')
+    terminal = Terminal(served_hub, "store", "delete", name, "--with-entities")
+    terminal.answer(f"Delete the store {name} and its 1 entities? [y/N]: ", reply)
+    assert terminal.end() == code
+    assert (name in served_hub("store", "list").out) is left
+
+
+def test_a_bar_shows_how_far_an_import_is(served_hub: CommandLine, some_cities: Path) -> None:
+    rows = served_hub.file("rows.ndjson", some_cities.read_bytes() + b"7\n")
+    terminal = Terminal(served_hub, "import", "cities", rows, "--create", "--batch", "100")
+    assert terminal.end() == 1
+    assert "import into cities" in terminal.shown
+    assert "4 000 rows, " in terminal.shown
+    assert "1 refused" in terminal.shown
+    assert "row 4001: not an object" in terminal.shown
+    assert terminal.shown.rstrip().endswith("4 000 imported, 1 refused")

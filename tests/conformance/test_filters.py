@@ -1,0 +1,177 @@
+"""Every operator on both engines, with and without an index: the rows that match are the reference's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from stores import query
+from stores.matcher import matches
+from stores.parse import parse_filter
+from stores.protocol import Engine
+from stores.query import ContainsFolded, Equal, Filter, In, Or, Query
+from stores.schema import StoreDefinition
+from tests.support.entities import GROUP, OTHER_USER, USER, entity, insert
+from tests.support.reading import find
+
+NUMBERS: list[Any] = [0, 1, 1.0, -1, 2.5, 2**53, 2**53 + 1, 2.0**53, 2**63 - 1]
+PLAIN: list[Any] = [None, *NUMBERS, "", "a", "ab", "B", "é", "1", "😀", "%", "a.b"]
+MIXED: list[Any] = [
+    *PLAIN,
+    True,
+    False,
+    {},
+    {"c": 1},
+    {"c": None},
+    {"c": [1, 2]},
+    {"0": 1},
+    {"c": 1, "d": 2},
+    {"d": 2, "c": 1},
+    [],
+    [None],
+    [1],
+    [1, 2],
+    [2, 1],
+    ["a", "B"],
+    [[1, 2]],
+    [[]],
+    [{"c": 1}],
+    [{"c": 1}, {"c": 2}],
+    [{"c": 1, "d": 2}, 5],
+    [{"d": 2}],
+    [{}],
+    [[{"c": 1}]],
+    [True],
+    [{"c": [1, 2]}],
+    [5, {"0": 6}],
+]
+
+OPERATORS: list[dict[str, Any]] = [
+    *({"$eq": v} for v in [None, 0, 1, 1.0, True, "a", "", [], [1, 2], {}, {"c": 1}, {"c": 1, "d": 2}, 2**53 + 1, "1"]),
+    *({"$ne": v} for v in [None, 1, True, "a", [1]]),
+    *({op: v} for op in ("$gt", "$gte", "$lt", "$lte") for v in [None, *NUMBERS, "", "a", "é", True, False]),
+    {"$in": []},
+    {"$in": [1, "a", None]},
+    {"$in": [True, [1, 2], {"c": 1}]},
+    {"$nin": [1, "a"]},
+    {"$nin": [None]},
+    {"$nin": []},
+    {"$all": [1]},
+    {"$all": [1, 2]},
+    {"$all": []},
+    {"$all": [None]},
+    {"$all": [[1, 2]]},
+    {"$exists": True},
+    {"$exists": False},
+    {"$size": 0},
+    {"$size": 1},
+    {"$size": 2},
+    {"$contains": ""},
+    {"$contains": "a"},
+    {"$contains": "%"},
+    {"$contains": "."},
+    {"$startswith": ""},
+    {"$startswith": "a"},
+    {"$startswith": "😀"},
+    {"$elemMatch": {"$gt": 0, "$lt": 2}},
+    {"$elemMatch": {"$eq": None}},
+    {"$elemMatch": {"$ne": 1}},
+    {"$elemMatch": {"$in": [1, "B"]}},
+    {"$elemMatch": {"$size": 2}},
+    {"$elemMatch": {"$contains": "B"}},
+    {"$elemMatch": {"$not": {"$gt": 1}}},
+    {"$elemMatch": {"$elemMatch": {"$eq": 1}}},
+    {"$elemMatch": {"c": 1}},
+    {"$elemMatch": {"c": 1, "d": 2}},
+    {"$elemMatch": {"c": {"$gt": 1}}},
+    {"$elemMatch": {"c": None}},
+    {"$elemMatch": {"d": {"$exists": False}}},
+    {"$elemMatch": {"0": 1}},
+    {"$elemMatch": {"$or": [{"c": 2}, {"d": 2}]}},
+    {"$elemMatch": {"$nor": [{"c": 1}]}},
+    {"$not": {"$gt": 0}},
+    {"$not": {"$eq": None}},
+    {"$not": {"$elemMatch": {"$gt": 1}}},
+    {"$not": {"$not": {"$exists": True}}},
+    {"$gt": 0, "$lt": 2},
+    {"$gte": "a", "$lte": "b"},
+    {"$ne": None, "$exists": True},
+]
+PATHS = ["v", "v.c", "v.0", "v.0.c", "v.c.0", "v.c.d"]
+
+TREES: list[Filter] = [
+    *(parse_filter({path: operator}) for path in PATHS for operator in OPERATORS),
+    *(ContainsFolded(("v",), text) for text in ("", "A", "b", "É", "%", ".")),
+    *(
+        parse_filter(document)
+        for document in [
+            {},
+            {"$or": [{"v": 1}, {"v": "a"}]},
+            {"$nor": [{"v": 1}, {"v": {"$exists": False}}]},
+            {"$and": [{"v": {"$gt": 0}}, {"$or": [{"v": 1}, {"v.c": 1}]}]},
+            {"$or": [{}, {"v": 1}]},
+            {"v": {"$gt": 0}, "n": {"$lt": 5}},
+            {"$nor": [{"$nor": [{"v": 1}]}]},
+        ]
+    ),
+    query.NOTHING,
+    query.Not(query.NOTHING),
+    query.Not(query.EVERYTHING),
+]
+
+
+@pytest.mark.parametrize("values", [PLAIN, MIXED], ids=["plain", "mixed"])
+@pytest.mark.parametrize("indexes", [(), ("v", "v.c", "v.c.d")], ids=["scan", "index"])
+async def test_every_operator_finds_what_the_reference_finds(
+    engine: Engine, indexes: tuple[str, ...], values: list[Any]
+) -> None:
+    """Each operator, on each shape of value, at each kind of path."""
+    await engine.define(StoreDefinition("probes", indexes=indexes))
+    rows = [entity(n=n, time=n, v=value) for n, value in enumerate(values)] + [entity(n=99, time=99)]
+    await insert(engine, *rows, store="probes")
+    wrong = []
+    for tree in TREES:
+        expected = [e["n"] for e in rows if matches(tree, e)]
+        found = [e["n"] for e in await find(engine, Query(tree), store="probes")]
+        if found != expected:
+            wrong.append((tree, "expected", expected, "got", found))
+    assert not wrong
+
+
+async def test_the_visibility_predicate_is_a_filter_like_any_other(engine: Engine) -> None:
+    """Owner, access, group and branch each let an entity in."""
+    elsewhere = {"owner": OTHER_USER, "group": None, "branch": []}
+    rows = [
+        entity(elsewhere, name="hidden"),
+        entity(elsewhere, name="owner", owner=USER),
+        entity(elsewhere, name="access", access=[OTHER_USER, USER]),
+        entity(elsewhere, name="group", group=GROUP),
+        entity(elsewhere, name="branch", branch=["5f00000000000000000000b0", GROUP]),
+    ]
+    await insert(engine, *rows)
+    visible = Or(
+        (Equal(("owner",), USER), Equal(("access",), USER), In(("group",), (GROUP,)), In(("branch",), (GROUP,)))
+    )
+    names = {e["name"] for e in await find(engine, Query(visible))}
+    assert names == {"owner", "access", "group", "branch"}
+
+
+async def test_the_id_filters_like_a_string_of_its_own_kind(engine: Engine) -> None:
+    """Equality, lists and ranges of ids."""
+    rows = sorted((entity(n=n) for n in range(5)), key=lambda e: e["_id"])
+    await insert(engine, *rows)
+    ids = [e["_id"] for e in rows]
+    by_id = query.total((query.Sort(("_id",)),))
+    for document, expected in [
+        ({"_id": ids[2]}, ids[2:3]),
+        ({"_id": {"$in": [ids[1], ids[4]]}}, [ids[1], ids[4]]),
+        ({"_id": {"$nin": ids[:3]}}, ids[3:]),
+        ({"_id": {"$ne": ids[0]}}, ids[1:]),
+        ({"_id": {"$gt": ids[1], "$lte": ids[3]}}, ids[2:4]),
+        ({"_id": None}, []),
+        ({"_id": {"$exists": True}}, ids),
+        ({"_id": {"$in": []}}, []),
+    ]:
+        found = await find(engine, Query(parse_filter(document), sort=by_id))
+        assert [e["_id"] for e in found] == expected, document

@@ -1,0 +1,110 @@
+"""The audit trail of one entity."""
+
+from __future__ import annotations
+
+from stores.protocol import Delete, Engine, Insert, Update, UpdateMany, Upsert
+from stores.query import EVERYTHING
+from stores.records import new_id, now_ms
+from stores.schema import StoreDefinition
+from tests.support.engines import Database, opened
+from tests.support.entities import OTHER_USER, STORE, USER, entity, insert_one
+
+
+async def test_every_change_is_on_record(engine: Engine) -> None:
+    """Old and new value per field, who, at which revision, oldest first."""
+    made = await insert_one(engine, code="x", a=1, b={"c": [1]})
+    id = made["_id"]
+    await engine.commit([Update(STORE, id, {"a": None, "d": "new"})], OTHER_USER)
+    await engine.commit([UpdateMany(STORE, EVERYTHING, {"b": {"c": [2]}}, 10)], USER)
+    await engine.commit([Upsert(STORE, "code", entity(code="x"), {"a": True})], None)
+    await engine.commit([Update(STORE, id, {"code": "y"}, replace=True)], USER)
+    entries, end = await engine.history(STORE, id)
+    assert end is None
+    assert [(e.op, e.rev, e.by) for e in entries] == [
+        ("insert", 1, USER),
+        ("update", 2, OTHER_USER),
+        ("update", 3, USER),
+        ("update", 4, None),
+        ("update", 5, USER),
+    ]
+    changed = [{k: v for k, v in e.changed.items() if k in ("a", "b", "code", "d")} for e in entries]
+    assert changed == [
+        {"code": (None, "x"), "a": (None, 1), "b": (None, {"c": [1]})},
+        {"a": (1, None), "d": (None, "new")},
+        {"b": ({"c": [1]}, {"c": [2]})},
+        {"a": (None, True)},
+        {"code": ("x", "y"), "a": (True, None), "b": ({"c": [2]}, None), "d": ("new", None)},
+    ]
+
+
+async def test_times_are_those_of_the_commits(engine: Engine) -> None:
+    """Unix milliseconds, never going back."""
+    start = now_ms()
+    made = await insert_one(engine, n=0, time=1)
+    for n in range(1, 4):
+        await engine.commit([Update(STORE, made["_id"], {"n": n})], USER)
+    entries, _ = await engine.history(STORE, made["_id"])
+    times = [e.time for e in entries]
+    assert times == sorted(times)
+    assert start - 1_000 <= times[0] <= times[-1] <= now_ms() + 1_000
+
+
+async def test_a_deletion_is_on_record_with_what_was(engine: Engine) -> None:
+    """Who deleted it, and the entity as it was at the end."""
+    made = await insert_one(engine, n=1)
+    await engine.commit([Delete(STORE, made["_id"])], OTHER_USER)
+    entries, end = await engine.history(STORE, made["_id"])
+    assert [(e.op, e.by) for e in entries] == [("insert", USER), ("delete", OTHER_USER)]
+    assert entries[1].changed["n"] == (1, None)
+    assert end == made
+
+
+async def test_an_entity_that_came_back_is_not_deleted(engine: Engine) -> None:
+    """The trail goes on through a deletion."""
+    made = await insert_one(engine, n=1)
+    await engine.commit([Delete(STORE, made["_id"]), Insert(STORE, made | {"n": 2})], USER)
+    entries, end = await engine.history(STORE, made["_id"])
+    assert [e.op for e in entries] == ["insert", "delete", "insert"]
+    assert end is None
+
+
+async def test_what_never_was_has_no_history(engine: Engine) -> None:
+    """An unknown or malformed id has an empty trail."""
+    for id in (new_id(), "", "nonsense"):
+        assert await engine.history(STORE, id) == ([], None)
+
+
+async def test_trails_keep_apart(engine: Engine) -> None:
+    """A trail holds the changes of one entity of one store."""
+    made = [await insert_one(engine, n=n) for n in range(3)]
+    await engine.commit([Update(STORE, e["_id"], {"n": 9}) for e in made for _ in range(3)], USER)
+    for e in made:
+        entries, _ = await engine.history(STORE, e["_id"])
+        assert [x.rev for x in entries] == [1, 2, 3, 4]
+        assert entries[0].changed["n"] == (None, e["n"])
+
+
+async def test_odd_names_and_values_are_on_record(engine: Engine) -> None:
+    """Whatever a field may be called, and a change of type alone."""
+    name = 'it\'s "odd" \\ é😀'
+    made = await insert_one(engine, {name: 1})
+    await engine.commit([Update(STORE, made["_id"], {name: True})], USER)
+    entries, _ = await engine.history(STORE, made["_id"])
+    assert entries[1].changed[name] == (1, True)
+    assert entries[1].changed[name][1] is True
+
+
+async def test_the_trail_outlives_sweep_and_restart(database: Database) -> None:
+    """The feed forgets after its time, the audit trail does not."""
+    async with opened(database.engine()) as engine:
+        await engine.define(StoreDefinition(STORE))
+        made = await insert_one(engine, n=1)
+        await engine.commit([Update(STORE, made["_id"], {"n": 2})], USER)
+        await engine.commit([Delete(STORE, made["_id"])], USER)
+        before = await engine.history(STORE, made["_id"])
+        await engine.sweep(now_ms() + 1_000 * 3_600_000)
+        assert await engine.history(STORE, made["_id"]) == before
+    async with opened(database.engine()) as engine:
+        assert await engine.history(STORE, made["_id"]) == before
+    assert len(before[0]) == 3
+    assert before[1] is not None

@@ -1,0 +1,195 @@
+"""What only the MongoDB engine has to get right: its server."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from bson import ObjectId
+from pymongo import AsyncMongoClient
+
+from stores.errors import CannotOpen, HistoryGone, Unavailable
+from stores.protocol import Engine, Upsert
+from stores.query import Equal, Query
+from stores.schema import StoreDefinition
+from tests.support import mongod
+from tests.support.engines import Database, mongo_database, opened
+from tests.support.entities import STORE, entity, insert_one
+from tests.support.reading import PATIENCE, changes_since, find, follow, following, get
+
+pytestmark = [
+    pytest.mark.engine("mongodb"),
+    # PyMongo, cancelled while it connects to a server that is away, leaves the socket to the garbage collector.
+    pytest.mark.filterwarnings("ignore:.*socket.socket:pytest.PytestUnraisableExceptionWarning"),
+]
+
+
+@pytest.fixture(autouse=True)
+def leave_no_sockets() -> Iterator[None]:
+    """Collect them here, where they are expected, and not in a later test."""
+    yield
+    gc.collect()
+
+
+@pytest.fixture
+async def database(mongodb: str) -> AsyncIterator[Database]:
+    fresh = mongo_database(mongodb)
+    yield fresh
+    await fresh.drop()
+
+
+@asynccontextmanager
+async def collection_of(database: Database, store: str = STORE) -> AsyncIterator[object]:
+    """The store as another program sees it."""
+    async with AsyncMongoClient[dict[str, object]](database.location) as client:
+        yield client.get_default_database()[store]
+
+
+def with_options(url: str, options: str) -> str:
+    return url + ("&" if "?" in url else "?") + options
+
+
+async def test_a_standalone_server_is_refused() -> None:
+    """CannotOpen says that a replica set is needed and how to make one."""
+    with mongod.running("--standalone") as server, pytest.raises(CannotOpen, match=r"replica set.*--replSet"):
+        await mongo_database(server.url).engine().open()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "mongodb://127.0.0.1:1/hub?serverSelectionTimeoutMS=300",
+        "mongodb://no-such-host.invalid/hub?serverSelectionTimeoutMS=300",
+        "mongodb://",
+        "mongodb://:::/x",
+        "nonsense",
+        "",
+        "mongodb://user:p@ss:word@127.0.0.1/hub",
+    ],
+)
+async def test_a_wrong_url_cannot_be_opened(url: str) -> None:
+    """CannotOpen that helps, and never shows a password."""
+    with pytest.raises(CannotOpen) as refusal:
+        await Database("mongodb", url).engine().open()
+    assert len(str(refusal.value)) > 40
+    assert "word" not in str(refusal.value).replace("password", "")
+
+
+async def test_another_sets_name_cannot_be_opened(mongodb: str) -> None:
+    """The name of the replica set is checked and the message speaks of it."""
+    url = f"mongodb://{mongodb.split('//')[1].split('/')[0]}/hub?replicaSet=other&serverSelectionTimeoutMS=500"
+    with pytest.raises(CannotOpen, match="replicaSet"):
+        await Database("mongodb", url).engine().open()
+
+
+@pytest.fixture
+def private_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[mongod.Mongod]]:
+    """A server that a test may stop and start: the last of the list is the running one."""
+    monkeypatch.delenv("HUB_TEST_MONGODB_URL", raising=False)
+    servers = [mongod.start("--data", str(tmp_path / "data"), "--port", "0")]
+    yield servers
+    servers[-1].stop()
+
+
+def start_again(servers: list[mongod.Mongod], folder: Path) -> None:
+    servers.append(mongod.start("--data", str(folder / "data"), "--port", str(servers[0].port)))
+
+
+async def test_a_lost_server_is_unavailable_and_comes_back(private_server: list[mongod.Mongod], tmp_path: Path) -> None:
+    """Unavailable while it is away; afterwards everything works, and a follower has missed nothing."""
+    url = with_options(private_server[0].url, "serverSelectionTimeoutMS=700")
+    async with opened(mongo_database(url).engine()) as engine:
+        await engine.define(StoreDefinition(STORE))
+        position = await engine.feed.position()
+        before = await insert_one(engine, n=1)
+        seen: list[str] = []
+        watcher = asyncio.ensure_future(watch(engine, position, seen, until=2))
+        await asyncio.to_thread(private_server[0].stop)
+        feed = engine.feed
+        for call in (engine.ping, lambda: find(engine), lambda: insert_one(engine), lambda: feed.read(position)):
+            with pytest.raises(Unavailable):
+                await call()
+        await asyncio.to_thread(start_again, private_server, tmp_path)
+        async with asyncio.timeout(PATIENCE):
+            after = await until_available(engine)
+            await watcher
+        assert seen == [before["_id"], after["_id"]]
+        assert {e["_id"] for e in await find(engine)} == {before["_id"], after["_id"]}
+        assert [c.id for c in await changes_since(engine.feed, position)] == seen
+
+
+async def watch(engine: Engine, position: str, seen: list[str], until: int) -> None:
+    async with following(engine.feed, position) as stream:
+        while len(seen) < until:
+            seen += [change.id for change in await anext(stream)]
+
+
+async def until_available(engine: Engine) -> dict[str, object]:
+    """Insert one entity as soon as the database takes it."""
+    while True:
+        try:
+            return await insert_one(engine, n=2)
+        except Unavailable:
+            await asyncio.sleep(0.1)
+
+
+async def test_what_another_program_writes_is_in_the_feed(engine: Engine, database: Database) -> None:
+    """Its inserts, updates and deletions come with both images, made by nobody of ours."""
+    position = await engine.feed.position()
+    made = ObjectId()
+    async with collection_of(database) as things:
+        await things.insert_one({"_id": made, "n": 1})  # type: ignore[attr-defined]
+        await things.update_one({"_id": made}, {"$set": {"n": 2}})  # type: ignore[attr-defined]
+        await things.delete_one({"_id": made})  # type: ignore[attr-defined]
+    changes = await changes_since(engine.feed, position)
+    assert [(c.op, c.id, c.by) for c in changes] == [(op, str(made), None) for op in ("insert", "update", "delete")]
+    assert [(c.before or {}).get("n") for c in changes] == [None, 1, 2]
+    assert [(c.after or {}).get("n") for c in changes] == [1, 2, None]
+
+
+async def test_what_another_program_wrote_can_be_read_and_found(engine: Engine, database: Database) -> None:
+    """An entity without system fields is an entity."""
+    made = ObjectId()
+    async with collection_of(database) as things:
+        await things.insert_one({"_id": made, "n": 1})  # type: ignore[attr-defined]
+    read = await get(engine, str(made)) or {}
+    assert (read["_id"], read["n"]) == (str(made), 1)
+    assert [e["_id"] for e in await find(engine, Query(Equal(("n",), 1)))] == [str(made)]
+
+
+async def test_a_dropped_database_ends_the_history(engine: Engine, database: Database) -> None:
+    """HistoryGone for whoever follows across it, never silence."""
+    position = await engine.feed.position()
+    await insert_one(engine)
+    await database.drop()
+    with pytest.raises(HistoryGone):
+        await changes_since(engine.feed, position)
+    with pytest.raises(HistoryGone):
+        await follow(engine.feed, position, 1_000)
+
+
+async def test_two_engines_share_one_database(engine: Engine, database: Database) -> None:
+    """Two hubs see each other's writes, in one order."""
+    async with opened(database.engine()) as other:
+        await other.define(StoreDefinition(STORE, unique=("code",)))
+        position = await engine.feed.position()
+        work = [insert_one(e, n=n) for n in range(50) for e in (engine, other)]
+        await asyncio.gather(*work)
+        ours, theirs = await changes_since(engine.feed, position), await changes_since(other.feed, position)
+        assert [c.position for c in ours] == [c.position for c in theirs]
+        assert len(ours) == 100
+        assert await find(engine) == await find(other)
+
+
+async def test_a_hundred_upserts_from_two_hubs_make_one_entity(engine: Engine, database: Database) -> None:
+    """Uniqueness is the database's, not the process's."""
+    async with opened(database.engine()) as other:
+        await other.define(StoreDefinition(STORE, unique=("code",)))
+        writes = [Upsert(STORE, "code", entity(code="x", n=n), {"n": n}) for n in range(100)]
+        await asyncio.gather(*((engine, other)[n % 2].commit([write], None) for n, write in enumerate(writes)))
+    [read] = await find(engine)
+    assert read["_rev"] == 100

@@ -1,0 +1,367 @@
+"""What only the embedded engine has to get right: its file, its disk, its threads."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import apsw
+import pytest
+
+from stores.errors import CannotOpen, DuplicateValue, HistoryGone, Unavailable
+from stores.parse import parse_filter, parse_sort
+from stores.protocol import Engine, EngineOptions, Insert, Update
+from stores.query import Equal, Query
+from stores.records import new_id, now_ms
+from stores.schema import StoreDefinition
+from stores.sqlite import readers
+from tests.support.engines import Database, opened, sqlite_database
+from tests.support.entities import STORE, USER, entity, insert, insert_one, numbered
+from tests.support.reading import changes_since, content, find, follow, get
+
+pytestmark = pytest.mark.engine("sqlite")
+ROOT = Path(__file__).resolve().parents[2]
+HOUR = 3_600_000
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Database:
+    return sqlite_database(tmp_path)
+
+
+async def test_a_second_hub_on_one_file_is_refused(engine: Engine, database: Database) -> None:
+    """CannotOpen says who holds the file and what to do; the first goes on; the second may come when it has gone."""
+    second = database.engine()
+    with pytest.raises(CannotOpen, match=r"another hub \(process \d+\).*stop it") as refusal:
+        await second.open()
+    assert str(os.getpid()) in str(refusal.value)
+    await insert_one(engine)
+    await engine.close()
+    async with opened(database.engine()) as third:
+        assert len(await find(third)) == 1
+
+
+async def test_a_second_process_on_one_file_is_refused(engine: Engine, database: Database) -> None:
+    """The same across processes."""
+    program = (
+        "import asyncio, sys; from pathlib import Path; from stores.protocol import EngineOptions\n"
+        "from stores.sqlite import SQLiteEngine; from stores.errors import CannotOpen\n"
+        "try: asyncio.run(SQLiteEngine(Path(sys.argv[1]), EngineOptions()).open())\n"
+        "except CannotOpen as error: print(error)\n"
+    )
+    answer = await asyncio.to_thread(run_python, program, database.location)
+    assert f"process {os.getpid()}" in answer.stdout
+    assert await find(engine) == []
+
+
+def run_python(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-W", "error", "-c", program, *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.mark.parametrize("kind", ["text", "folder", "missing folder", "other program"])
+async def test_what_is_no_hub_database_cannot_be_opened(tmp_path: Path, kind: str) -> None:
+    """CannotOpen, and what was there stays as it was."""
+    path = tmp_path / "hub.db"
+    if kind == "text":
+        path.write_text("this is no database\n" * 100)
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "missing folder":
+        path = tmp_path / "nowhere" / "hub.db"
+    else:
+        with apsw.Connection(str(path)) as connection:
+            connection.execute("PRAGMA application_id=77; CREATE TABLE theirs(x)")
+        connection.close()
+    before = path.read_bytes() if path.is_file() else None
+    for _ in range(2):
+        with pytest.raises(CannotOpen):
+            await Database("sqlite", str(path)).engine().open()
+    assert (path.read_bytes() if path.is_file() else None) == before
+
+
+FILL = """
+import asyncio, resource, signal, sys
+from pathlib import Path
+from stores.errors import StorageFull
+from stores.protocol import EngineOptions, Insert
+from stores.query import Query
+from stores.schema import StoreDefinition
+from stores.sqlite import SQLiteEngine
+from tests.support.entities import STORE, entity, insert
+from tests.support.reading import changes_since, find
+
+async def main() -> None:
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    engine = SQLiteEngine(Path(sys.argv[1]), EngineOptions())
+    await engine.open()
+    await engine.define(StoreDefinition(STORE))
+    start = await engine.feed.position()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, hard))
+    acknowledged, full = [], 0
+    batch, size = int(sys.argv[2]), int(sys.argv[3])
+    while full < 5:
+        entities = [entity(text="x" * size) for _ in range(batch)]
+        try:
+            await insert(engine, *entities)
+            acknowledged += [e["_id"] for e in entities]
+        except StorageFull:
+            full += 1
+    assert acknowledged, "some fit"
+    seen = [e["_id"] for e in await find(engine)]
+    assert sorted(seen) == sorted(acknowledged), (len(seen), len(acknowledged))
+    assert [c.id for c in await changes_since(engine.feed, start)] == acknowledged
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    more = [entity(text="y") for _ in range(3)]
+    await insert(engine, *more)
+    acknowledged += [e["_id"] for e in more]
+    assert [c.id for c in await changes_since(engine.feed, start)] == acknowledged
+    await engine.close()
+    engine = SQLiteEngine(Path(sys.argv[1]), EngineOptions())
+    await engine.open()
+    assert sorted(e["_id"] for e in await find(engine)) == sorted(acknowledged)
+    await engine.close()
+    print("as promised")
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize(("batch", "size"), [(1, 20_000), (3, 20_000), (150, 1_000)])
+async def test_a_full_disk_writes_nothing_by_half(tmp_path: Path, batch: int, size: int) -> None:
+    """StorageFull for what does not fit, reads go on, nothing half-written; with room again, writes go on too."""
+    answer = await asyncio.to_thread(run_python, FILL, str(tmp_path / "hub.db"), str(batch), str(size))
+    assert answer.stdout == "as promised\n", answer.stderr
+
+
+def run_and_kill(program: str, path: str, lines: int) -> tuple[str, list[str]]:
+    """The first line that the program printed, and all the others up to its end after some more."""
+    command = [sys.executable, "-c", program, path]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    first = process.stdout.readline().strip()
+    told = [process.stdout.readline().strip() for _ in range(lines)]
+    process.kill()
+    return first, told + [line for line in process.communicate()[0].split("\n") if len(line) == 24]
+
+
+async def test_what_was_acknowledged_survives_a_kill(tmp_path: Path) -> None:
+    """A process killed at any moment leaves every acknowledged entity and a feed that matches."""
+    program = """
+import asyncio, sys
+from pathlib import Path
+from stores.protocol import EngineOptions
+from stores.schema import StoreDefinition
+from stores.sqlite import SQLiteEngine
+from tests.support.entities import STORE, insert_one
+
+async def write(engine):
+    while True:
+        print((await insert_one(engine))["_id"], flush=True)
+
+async def main():
+    engine = SQLiteEngine(Path(sys.argv[1]), EngineOptions())
+    await engine.open()
+    await engine.define(StoreDefinition(STORE))
+    print(await engine.feed.position(), flush=True)
+    await asyncio.gather(*(write(engine) for _ in range(8)))
+
+asyncio.run(main())
+"""
+    path = tmp_path / "hub.db"
+    start, told = await asyncio.to_thread(run_and_kill, program, str(path), 300)
+    async with opened(Database("sqlite", str(path)).engine()) as engine:
+        kept = [e["_id"] for e in await find(engine)]
+        assert set(told) <= set(kept)
+        assert sorted(c.id for c in await changes_since(engine.feed, start)) == sorted(kept)
+
+
+async def test_a_read_that_takes_too_long_on_the_loop_leaves_nothing_behind(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Interrupted at any point and started again in a thread: every read is answered, and so is the next."""
+    made = [entity(n=n, a=[n, {"b": 2}], b=n % 3, time=n) for n in range(300)]
+    await insert(engine, *made)
+    monkeypatch.setattr(readers, "_CHECK_EVERY", 1)
+    for step in range(100):
+        monkeypatch.setattr(readers, "QUICK", step * 0.000_03)
+        asked = Query(parse_filter({"a.b": 2}), parse_sort("a,-b" if step % 2 else "b,n"), limit=3)
+        assert len(await find(engine, asked)) == 3
+        assert await get(engine, made[step]["_id"]) == made[step]
+
+
+async def test_old_changes_retire_by_age(tmp_path: Path) -> None:
+    """Positions older than what is kept are gone; newer ones go on, also when all records have retired."""
+    async with opened(sqlite_database(tmp_path).engine(EngineOptions(feed_retention_hours=2))) as engine:
+        await engine.define(StoreDefinition(STORE))
+        start = await engine.feed.position()
+        await insert(engine, *numbered(10))
+        now = await engine.feed.position()
+        await engine.sweep(now_ms() + HOUR)
+        assert len(await changes_since(engine.feed, start)) == 10
+        await engine.sweep(now_ms() + 3 * HOUR)
+        with pytest.raises(HistoryGone):
+            await engine.feed.read(start)
+        assert await engine.feed.position() == now
+        assert (await engine.find(STORE, Query())).position == now
+        made = await insert_one(engine)
+        assert [c.id for c in await changes_since(engine.feed, now)] == [made["_id"]]
+
+
+async def test_old_changes_retire_by_size(tmp_path: Path) -> None:
+    """The newest changes that fit are kept, the others are gone."""
+    async with opened(sqlite_database(tmp_path).engine(EngineOptions(feed_retention_mb=1))) as engine:
+        await engine.define(StoreDefinition(STORE))
+        start = await engine.feed.position()
+        for _ in range(4):
+            await insert(engine, *numbered(100, text="x" * 10_000))
+        late = await engine.feed.position()
+        await insert(engine, *numbered(10))
+        await engine.sweep(now_ms())
+        with pytest.raises(HistoryGone):
+            await engine.feed.read(start)
+        assert len(await changes_since(engine.feed, late)) == 10
+
+
+async def test_positions_never_repeat_after_retirement_and_restart(tmp_path: Path) -> None:
+    """A position taken before all records retired means the same afterwards."""
+    database = sqlite_database(tmp_path)
+    async with opened(database.engine()) as engine:
+        await engine.define(StoreDefinition(STORE))
+        old = await engine.feed.position()
+        await insert(engine, *numbered(10))
+        position = await engine.feed.position()
+        await engine.sweep(now_ms() + 1_000 * HOUR)
+    async with opened(database.engine()) as engine:
+        assert await engine.feed.position() == position
+        made = await insert_one(engine)
+        assert [c.id for c in await changes_since(engine.feed, position)] == [made["_id"]]
+        for read in (engine.feed.read(old), follow(engine.feed, old, 1)):
+            with pytest.raises(HistoryGone):
+                await read
+
+
+async def test_a_restored_backup_does_not_know_later_positions(tmp_path: Path) -> None:
+    """HistoryGone rather than silence for a position that this file has not reached."""
+    database = sqlite_database(tmp_path)
+    async with opened(database.engine()) as engine:
+        await engine.define(StoreDefinition(STORE))
+        await insert(engine, *numbered(3))
+    shutil.copy(database.location, tmp_path / "backup")
+    async with opened(database.engine()) as engine:
+        await insert(engine, *numbered(3))
+        position = await engine.feed.position()
+    restore(tmp_path / "backup", Path(database.location))
+    async with opened(database.engine()) as engine:
+        for read in (engine.feed.read(position), follow(engine.feed, position, 1)):
+            with pytest.raises(HistoryGone):
+                await read
+
+
+def restore(backup: Path, path: Path) -> None:
+    for leftover in path.parent.glob(f"{path.name}-*"):
+        leftover.unlink()
+    shutil.copy(backup, path)
+
+
+async def test_a_followed_position_may_be_far_behind(engine: Engine) -> None:
+    """More changes than are kept in memory: all of them come, in order, and newer ones after them."""
+    start = await engine.feed.position()
+    for _ in range(25):
+        await insert(engine, *numbered(1_000))
+    late = await insert_one(engine)
+    changes = await follow(engine.feed, start, 25_001)
+    assert len(changes) == 25_001
+    assert changes[-1].id == late["_id"]
+    assert [c.position for c in changes] == [c.position for c in await changes_since(engine.feed, start)]
+
+
+async def test_an_undone_write_does_not_mislead_an_index(tmp_path: Path) -> None:
+    """An index that has met its first array in a write that failed still answers rightly, also after a restart."""
+    database = sqlite_database(tmp_path)
+    definition = StoreDefinition(STORE, indexes=("n",), unique=("code",))
+    async with opened(database.engine()) as engine:
+        await engine.define(definition)
+        await insert(engine, entity(code="x", n=1), entity(n=5))
+        with pytest.raises(DuplicateValue):
+            await insert(engine, entity(n=[3, 4]), entity(code="x"))
+        made = await insert_one(engine, n=[3, 4])
+        assert [e["_id"] for e in await find(engine, Query(Equal(("n",), 4)))] == [made["_id"]]
+    async with opened(database.engine()) as engine:
+        await engine.define(definition)
+        assert [e["_id"] for e in await find(engine, Query(Equal(("n",), 4)))] == [made["_id"]]
+        assert [e["n"] for e in await find(engine, Query(sort=parse_sort("-n")))] == [5, [3, 4], 1]
+
+
+async def test_an_index_serves_while_its_values_change_kind(engine: Engine) -> None:
+    """A walk that began among plain values goes on rightly when arrays and booleans come in."""
+    await engine.define(StoreDefinition(STORE, indexes=("n",)))
+    await insert(engine, *(entity(n=n) for n in range(20)))
+    first = await engine.find(STORE, Query(sort=parse_sort("n"), limit=10))
+    assert len(await content(first)) == 10
+    await insert(engine, entity(n=[0, 15.5]), entity(n=[50, 15.5]), entity(n=True), entity(n={"a": 1}))
+    rest = await find(engine, Query(sort=parse_sort("n"), after=first.next))
+    assert [e["n"] for e in rest] == [10, 11, 12, 13, 14, 15, [50, 15.5], 16, 17, 18, 19, {"a": 1}, True]
+
+
+async def test_many_long_lists_at_once_share_the_readers(engine: Engine) -> None:
+    """More streams than reader threads, read slowly and at random: all arrive, and writes go on meanwhile."""
+    await insert(engine, *numbered(2_000, text="x" * 500))
+
+    async def read_slowly() -> int:
+        listing = await engine.find(STORE, Query())
+        assert not isinstance(listing.body, bytes)
+        size = 0
+        async for piece in listing.body:
+            size += len(piece)
+            await asyncio.sleep(0.001)
+        return size
+
+    async def write() -> None:
+        for n in range(50):
+            await engine.commit([Insert(STORE, entity(_id=new_id(), n=n))], USER)
+
+    *sizes, _ = await asyncio.gather(*(read_slowly() for _ in range(20)), write())
+    assert min(sizes) > 1_000_000
+
+
+async def test_waiting_streams_do_not_hold_up_others(engine: Engine) -> None:
+    """As many unread streams as there are reader threads: another long list is still answered."""
+    await insert(engine, *numbered(3_000, text="x" * 500))
+    streams = [await engine.find(STORE, Query()) for _ in range(EngineOptions().reader_threads)]
+    another = asyncio.ensure_future(find(engine))
+    answered, _ = await asyncio.wait([another], timeout=10)
+    for listing in streams:
+        assert not isinstance(listing.body, bytes)
+        await listing.body.aclose()  # type: ignore[attr-defined]
+    assert len(await another) == 3_000
+    assert answered
+
+
+async def test_closing_waits_for_what_was_submitted(tmp_path: Path) -> None:
+    """A write in flight at the end is done or refused as Unavailable, and an acknowledged one is there."""
+    database = sqlite_database(tmp_path)
+    engine = database.engine()
+    await engine.open()
+    await engine.define(StoreDefinition(STORE))
+    writes = [asyncio.ensure_future(insert_one(engine, n=n)) for n in range(200)]
+    await asyncio.sleep(0)
+    await engine.close()
+    outcomes = await asyncio.gather(*writes, return_exceptions=True)
+    done = {o["_id"] for o in outcomes if isinstance(o, dict)}
+    assert all(isinstance(o, dict | Unavailable) for o in outcomes)
+    async with opened(database.engine()) as again:
+        assert {e["_id"] for e in await find(again)} == done
+
+
+async def test_the_update_of_an_entity_without_a_time(engine: Engine) -> None:
+    """System fields other than id and revision may be missing."""
+    made = {"_id": new_id(), "_rev": 1, "n": 1}
+    await insert(engine, made)
+    await engine.commit([Update(STORE, made["_id"], {"n": 2})], USER)
+    assert await find(engine) == [{"_id": made["_id"], "_rev": 2, "n": 2}]

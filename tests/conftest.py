@@ -1,0 +1,83 @@
+"""Options and fixtures of every test: which engines, how many generated cases, and the servers they need."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+from stores.protocol import Engine
+from tests.support import mongod
+from tests.support.engines import KINDS, Database, mongo_database, opened, sqlite_database
+
+CASES_PER_EXAMPLE = 20
+"""Queries that a property test runs against each data set that it generates."""
+SECONDS_PER_CASE = 0.15
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--engine", choices=[*KINDS, "both"], default="both", help="the engines to test")
+    parser.addoption("--cases", type=int, default=2_000, help="generated cases of each property (default 2000)")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "engine(kind): a test of one engine only")
+    config.addinivalue_line("markers", "generated: a property test, whose length --cases decides")
+    hypothesis.settings.register_profile(
+        "hub",
+        max_examples=max(1, config.getoption("--cases") // CASES_PER_EXAMPLE),
+        derandomize=True,
+        database=None,
+        deadline=None,
+        print_blob=True,
+        suppress_health_check=[hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.data_too_large],
+    )
+    hypothesis.settings.load_profile("hub")
+
+
+def chosen_kinds(config: pytest.Config) -> list[str]:
+    choice = config.getoption("--engine")
+    return list(KINDS) if choice == "both" else [choice]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "engine_kind" in metafunc.fixturenames:
+        metafunc.parametrize("engine_kind", chosen_kinds(metafunc.config), scope="session")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    kinds = chosen_kinds(config)
+    unwanted = [item for item in items if any(m.args[0] not in kinds for m in item.iter_markers("engine"))]
+    if unwanted:
+        config.hook.pytest_deselected(items=unwanted)
+        items[:] = [item for item in items if item not in unwanted]
+    for item in items:
+        if item.get_closest_marker("generated"):
+            item.add_marker(pytest.mark.timeout(120 + SECONDS_PER_CASE * config.getoption("--cases")))
+
+
+@pytest.fixture(scope="session")
+def mongodb() -> Iterator[str]:
+    """The URL of a replica set that the whole session shares; it starts with the first test that wants it."""
+    with mongod.running() as server:
+        yield server.url
+
+
+@pytest.fixture
+async def database(engine_kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Database]:
+    """A new database: the test runs once with each kind."""
+    if engine_kind == "sqlite":
+        yield sqlite_database(tmp_path)
+        return
+    fresh = mongo_database(request.getfixturevalue("mongodb"))
+    yield fresh
+    await fresh.drop()
+
+
+@pytest.fixture
+async def engine(database: Database) -> AsyncIterator[Engine]:
+    """An open engine on a new database."""
+    async with opened(database.engine()) as engine:
+        yield engine

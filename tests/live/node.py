@@ -1,0 +1,26 @@
+"""Scripts for Node, beside the clients that tests/wire has installed."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Final
+
+SCRIPTS: Final = Path(__file__).parent / "js"
+RUN_SECONDS: Final = 90
+
+
+async def run(script: str, *arguments: str) -> str:
+    """What a script prints. AssertionError with what it complains of when it fails."""
+    process = await asyncio.create_subprocess_exec(
+        "node", str(SCRIPTS / script), *arguments, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    try:
+        async with asyncio.timeout(RUN_SECONDS):
+            output, errors = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    assert process.returncode == 0, errors.decode()
+    return output.decode()

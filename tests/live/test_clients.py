@@ -1,0 +1,47 @@
+"""npm's socket.io-client 1.7, 2.5, 3.1 and 4.8, by WebSocket, by polling and with the upgrade between them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.live import node
+from tests.live.test_credentials import PASSWORD, token_of
+from tests.support.hub import Hub
+from tests.wire import javascript
+
+GENERATIONS = (1, 2, 3, 4)
+WAYS = ("websocket", "polling", "upgrade")
+
+
+@pytest.fixture(scope="session")
+async def packages() -> Path:
+    return await asyncio.to_thread(javascript.installed)
+
+
+@pytest.fixture(scope="session")
+async def results(packages: Path, hub: Hub) -> dict[str, str]:
+    """What became of each client in each way to connect: it is refused without credentials, let in by each kind of
+    them, follows writes through two cuts of its connection, and gets every text as it was."""
+    user = await hub.as_user(password=PASSWORD)
+    session = await hub.as_session(user.user["login"], PASSWORD)
+    given = {
+        "url": hub.url,
+        "token": token_of(user),
+        "cookie": session.http.cookies["sid"],
+        "user": user.id,
+        "store": await hub.define(),
+    }
+    read: dict[str, str] = json.loads(await node.run("clients.mjs", str(packages), json.dumps(given)))
+    assert "unhandled" not in read, read["unhandled"]
+    return read
+
+
+@pytest.mark.timeout(400)  # the first time the packages are installed
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("generation", GENERATIONS)
+def test_a_client_of_this_generation_sees_all(results: dict[str, str], generation: int, way: str) -> None:
+    assert results[f"{generation} {way}"] == "ok"

@@ -1,0 +1,190 @@
+"""Who a live client is, how that ends, and how it changes without losing what is watched."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from tests.live.conftest import Connect
+from tests.live.test_subscribing import matches_rest, ops
+from tests.support.hub import Client, Hub, entity_of
+from tests.support.live import Beacon, LiveClient, Refused, live
+
+SOON = 1.5
+"""Seconds within which a revocation must have taken effect: one, and some for a busy machine."""
+PASSWORD = "long enough 1"
+
+
+def token_of(client: Client) -> str:
+    return client.http.headers["Authorization"].removeprefix("Bearer ")
+
+
+@pytest.fixture
+async def session(hub: Hub) -> Client:
+    """Somebody who has signed in with a cookie."""
+    somebody = await hub.as_user(password=PASSWORD)
+    return await hub.as_session(somebody.user["login"], PASSWORD)
+
+
+@pytest.mark.parametrize("version", [3, 4])
+@pytest.mark.parametrize("way", ["bearer", "query", "auth"])
+async def test_a_token_lets_in(hub: Hub, user: Client, version: int, way: str) -> None:
+    """By header, by query, or, with EIO=4, by the payload of CONNECT; and as whoever it stands for."""
+    token = token_of(user)
+    options: dict[str, Any] = {
+        "bearer": {"headers": {"Authorization": f"Bearer {token}"}},
+        "query": {"query": {"token": token}},
+        "auth": {"auth": {"token": token}},
+    }[way]
+    if (version, way) == (3, "auth"):
+        return  # protocol 4 has no payload
+    async with live(hub, version=version, **options) as client:
+        assert (await client.watch("users")).view.keys() == {user.id}
+
+
+@pytest.mark.parametrize("version", [3, 4])
+async def test_a_cookie_lets_in(hub: Hub, session: Client, version: int) -> None:
+    """Of a page of the hub's own; from another site it is as if there were none."""
+    async with live(hub, session, version=version) as client:
+        assert (await client.watch("users")).view.keys() == {session.id}
+    own = {"Origin": hub.url, "Sec-Fetch-Site": "same-origin"}
+    async with live(hub, session, version=version, headers=own) as client:
+        assert (await client.watch("users")).view.keys() == {session.id}
+    for foreign in ({"Origin": "https://elsewhere.example"}, {"Sec-Fetch-Site": "cross-site"}):
+        with pytest.raises(Refused):
+            async with live(hub, session, version=version, headers=foreign):
+                pass
+
+
+@pytest.mark.parametrize("version", [3, 4])
+@pytest.mark.parametrize("token", [None, "nonsense", "é" * 10])
+async def test_without_valid_credentials_nobody_gets_in(hub: Hub, version: int, token: str | None) -> None:
+    """The refusal says so in the protocol's own shape."""
+    with pytest.raises(Refused, match="^Unauthorized$"):
+        async with live(hub, version=version, query={"token": token} if token else None):
+            pass
+
+
+async def ends_as_revoked(client: LiveClient, began: float) -> None:
+    assert await client.ending() == ["revoked"]
+    assert time.monotonic() - began < SOON
+
+
+async def test_a_deleted_token_ends_its_connections(hub: Hub, connected: Connect, user: Client, admin: Client) -> None:
+    """Within a second, with a notice; the user's other tokens go on, and it does not get in again."""
+    first, second = await connected(user), await connected(await hub.with_token(user.user))
+    await first.watch("users")
+    [*_, token] = [t for t in await admin.list("tokens", {"user": user.id, "sort": "-_id"})]
+    began = time.monotonic()
+    entity_of(await admin.delete(f"/tokens/{token['_id']}"))
+    await ends_as_revoked(first, began)
+    assert (await second.ask("unsubscribe", {"channel": "x"}))["error"]["code"] == "404"
+    with pytest.raises(Refused, match="^Unauthorized$"):
+        async with live(hub, user):
+            pass
+
+
+async def test_signing_out_ends_the_connection(connected: Connect, session: Client) -> None:
+    client = await connected(session)
+    await client.watch("users")
+    began = time.monotonic()
+    assert (await session.delete("/auth")).status_code == 200
+    await ends_as_revoked(client, began)
+
+
+@pytest.mark.parametrize("how", ["disabled", "deleted"])
+async def test_a_user_who_is_disabled_or_deleted_is_gone(
+    connected: Connect, user: Client, admin: Client, how: str
+) -> None:
+    """All its connections, and nothing that happened after is told."""
+    clients = [await connected(user), await connected(user, version=3)]
+    await clients[0].watch("users")
+    began = time.monotonic()
+    path = f"/users/{user.id}"
+    entity_of(await (admin.delete(path) if how == "deleted" else admin.patch(path, {"disabled": True})))
+    for client in clients:
+        await ends_as_revoked(client, began)
+    assert "disabled" not in "".join(clients[0].packets[1:])
+
+
+async def test_an_expired_token_ends_its_connection(hub: Hub, connected: Connect, user: Client) -> None:
+    """When its time comes, without anybody doing anything."""
+    expires = int(time.time() * 1000) + 1_500
+    client = await connected(await hub.with_token(user.user, expires=expires))
+    await client.watch("users")
+    assert await client.ending() == ["revoked"]
+    assert time.time() * 1000 - expires < SOON * 1000
+
+
+async def test_a_token_narrowed_while_it_is_used(
+    hub: Hub, connected: Connect, user: Client, store: str, beacon: Beacon
+) -> None:
+    """Its scopes decide at once what goes on."""
+    token = await hub.admin.make("tokens", {"name": "t", "user": user.id, "scopes": ["GET /*"]})
+    client = await connected(hub.client(token["token"], user.user))
+    watch = await client.watch(store)
+    answer = await hub.admin.patch(f"/tokens/{token['_id']}", {"scopes": [f"GET /{beacon.store}/*"]})
+    entity_of(answer)
+    await user.make(store)
+    await client.caught_up(beacon)
+    assert watch.ended is not None
+    assert watch.ended["code"] == "403"
+    assert watch.take() == []
+
+
+async def test_authenticate_as_the_same_user_changes_nothing(
+    hub: Hub, connected: Connect, user: Client, admin: Client, store: str, beacon: Beacon
+) -> None:
+    """A fresh token before the old one ends: the subscription goes on, without a gap or a word."""
+    client = await connected(user)
+    watch = await client.watch(store)
+    fresh = await hub.with_token(user.user)
+    await user.make(store, n=1)
+    assert await client.ask("authenticate", {"token": token_of(fresh)}) == {"ok": True}
+    await user.make(store, n=2)
+    for token in await admin.list("tokens", {"user": user.id, "sort": "_id", "limit": "1"}):
+        entity_of(await admin.delete(f"/tokens/{token['_id']}"))
+    await fresh.make(store, n=3)
+    await client.caught_up(beacon)
+    assert [event["entity"]["n"] for event in watch.take()] == [1, 2, 3]
+
+
+async def test_authenticate_as_somebody_else_moves_the_views(
+    hub: Hub, connected: Connect, user: Client, store: str, beacon: Beacon
+) -> None:
+    """What the other sees enters, what only the first saw leaves; what is not allowed ends."""
+    other = await hub.as_user(roles=[await hub.role(f"* /{store}/*", f"GET /{beacon.store}/*")])
+    beacon.shine_for(other.id)
+    closed = await hub.define()
+    client = await connected(user)
+    watch, ended = await client.watch(store), await client.watch(closed)
+    mine, theirs = await user.make(store), await other.make(store)
+    await client.caught_up(beacon)
+    watch.take()
+    assert await client.ask("authenticate", {"token": token_of(other)}) == {"ok": True}
+    await user.make(store)
+    last = await other.make(store)
+    await client.caught_up(beacon)
+    events = ops(watch.take())
+    assert {*events[:2]} == {("remove", mine["_id"]), ("insert", theirs["_id"])}
+    assert events[2:] == [("insert", last["_id"])]
+    assert ended.ended is not None
+    assert ended.ended["code"] == "403"
+    await matches_rest(watch, other)
+
+
+@pytest.mark.parametrize("payload", [{"token": "nonsense"}, {"token": ""}, {"token": 5}, {}, None])
+async def test_a_bad_token_changes_nothing(
+    connected: Connect, user: Client, store: str, beacon: Beacon, payload: Any
+) -> None:
+    """`authenticate` is refused, and the client stays who it was."""
+    client = await connected(user)
+    watch = await client.watch(store)
+    answer = await client.ask("authenticate", payload)
+    assert answer["ok"] is False
+    assert answer["error"]["code"] == ("401" if payload == {"token": "nonsense"} else "400")
+    await user.make(store)
+    await client.caught_up(beacon)
+    assert len(watch.take()) == 1

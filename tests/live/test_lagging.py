@@ -1,0 +1,125 @@
+"""A client that does not take what it is sent: it is cut off by name, nobody waits for it, and it goes on later."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import time
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import httpx
+import orjson
+
+from tests.live.conftest import StartHub
+from tests.live.test_subscribing import matches_rest
+from tests.support.hub import Hub, eventually
+from tests.support.live import LiveClient, Watch, credentials, live, make_beacon
+
+READERS = 60
+STALLED = 8
+BOUND = 200_000
+TEXT = "x" * 20_000
+BATCH = 20
+IN_KERNEL = 4_194_304
+"""Bytes that the system may hold for one connection (tcp_wmem), before anything waits in the hub."""
+IN_TIME = 5.0
+"""Seconds within which everybody else has a batch: it is some milliseconds on an idle machine."""
+MEMORY = 60 * 1024 * 1024
+"""Bytes by which the hub may grow: what it keeps of the changes themselves, and each stalled client's bound."""
+
+
+def resident(hub: Hub) -> int:
+    """The hub process's memory, in bytes."""
+    pages = Path(f"/proc/{hub.process.pid}/statm").read_text().split()[1]
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
+def descriptors(hub: Hub) -> int:
+    return len(os.listdir(f"/proc/{hub.process.pid}/fd"))
+
+
+async def small_window(hub: Hub) -> socket.socket:
+    """A connection whose receiving side holds next to nothing."""
+    made = socket.socket()
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+    made.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(made, ("127.0.0.1", hub.process.port))
+    return made
+
+
+async def write(hub: Hub, store: str, start: int) -> None:
+    await hub.admin.make_all(store, [{"n": n, "text": TEXT} for n in range(start, start + BATCH)])
+
+
+async def test_a_client_that_stops_reading_is_cut_off(own_hub: StartHub, engine_kind: str) -> None:
+    """Within its bound, while many others get everything in time and the hub does not grow; it resumes exactly."""
+    version = 3 if engine_kind == "sqlite" else 4  # the way out is the same on both engines
+    hub = await own_hub(live_max_buffered=BOUND, live_recent=100)
+    store = await hub.define()
+    beacon = await make_beacon(hub)
+    async with AsyncExitStack() as stack:
+
+        async def connected(**options: Any) -> LiveClient:
+            return await stack.enter_async_context(live(hub, hub.admin, version=version, **options))
+
+        clients = [await connected() for _ in range(READERS)]
+        watches = [await client.watch(store, only="n") for client in clients]
+        whole = await connected()
+        watches.append(await whole.watch(store))
+        few = descriptors(hub)
+        stalled = [await connected(sock=await small_window(hub)) for _ in range(STALLED)]
+        lagging = [await client.watch(store) for client in stalled]
+        await write(hub, store, 0)
+        await until_all_have([*clients, whole], [*watches], BATCH)
+        memory = resident(hub)
+        for client in stalled:
+            client.stop_reading()
+        written = BATCH
+        while written * len(TEXT) < IN_KERNEL + 4 * BOUND:
+            began = time.monotonic()
+            await write(hub, store, written)
+            written += BATCH
+            await until_all_have([*clients, whole], watches, written)
+            assert time.monotonic() - began < IN_TIME
+        stalled[0].read_on()
+        assert await stalled[0].ending() == ["lagging"]
+        assert len(lagging[0].view) < written
+
+        async def released() -> bool:
+            return descriptors(hub) <= few
+
+        await eventually(released)
+        assert resident(hub) - memory < MEMORY
+        again = await whole.resume(lagging[0], snapshot="auto")
+        assert not again.resync
+        await whole.caught_up(beacon)
+        await matches_rest(again, hub.admin)
+        assert [event["entity"]["n"] for event in watches[0].events] == [*range(written)]
+
+
+async def until_all_have(clients: list[LiveClient], watches: list[Watch], number: int) -> None:
+    for client, watch in zip(clients, watches, strict=True):
+        await client.until(lambda: len(watch.view) >= number)  # noqa: B023
+
+
+async def test_a_client_that_stops_polling_is_cut_off(own_hub: StartHub) -> None:
+    """What waits for its next poll is bounded too."""
+    hub = await own_hub(live_max_buffered=BOUND)
+    store = await hub.define()
+    address = f"{hub.url}/socket.io/?EIO=4&transport=polling"
+    async with httpx.AsyncClient(trust_env=False, verify=False, headers=credentials(hub.admin)) as http:
+        sid = orjson.loads((await http.get(address)).text[1:])["sid"]
+        address += f"&sid={sid}"
+        for packet in ("40", '420["subscribe",{"store":"%s"}]' % store):
+            assert (await http.post(address, content=packet)).text == "ok"
+            await http.get(address)
+        memory = resident(hub)
+        for start in range(0, 200, BATCH):
+            await write(hub, store, start)
+        answers = [await http.get(address), await http.get(address)]
+        assert answers[1].status_code == 400
+        assert len(answers[0].content) < BOUND + 2 * len(TEXT)
+        assert resident(hub) - memory < MEMORY

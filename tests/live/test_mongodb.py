@@ -1,0 +1,198 @@
+"""Several hubs on one MongoDB are one hub to those who watch, and whatever else happens to the database reaches them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from bson import ObjectId
+from pymongo import AsyncMongoClient
+
+from tests.live.test_credentials import SOON, ends_as_revoked
+from tests.live.test_subscribing import matches_rest, ops
+from tests.support import mongod
+from tests.support.engines import Database, mongo_database
+from tests.support.hub import Client, Hub, entity_of, running_hub
+from tests.support.live import Beacon, Event, live, make_beacon
+
+pytestmark = pytest.mark.engine("mongodb")
+
+
+@pytest.fixture(scope="module")
+async def shared(mongodb: str) -> AsyncIterator[Database]:
+    database = mongo_database(mongodb)
+    yield database
+    await database.drop()
+
+
+@pytest.fixture(scope="module")
+async def hubs(shared: Database, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[Hub, Hub]]:
+    """Two processes on one database."""
+    folder = tmp_path_factory.mktemp("hubs")
+    async with (
+        running_hub(shared, folder / "one", live_position_every=1) as one,
+        running_hub(shared, folder / "two", live_position_every=1) as two,
+    ):
+        yield one, two
+
+
+@pytest.fixture(scope="module")
+async def beacon(hubs: tuple[Hub, Hub]) -> Beacon:
+    return await make_beacon(hubs[0])
+
+
+def at(hub: Hub, client: Client) -> Client:
+    """The same caller, at another process."""
+    return hub.client(client.http.headers["Authorization"].removeprefix("Bearer "), client.user)
+
+
+async def test_writes_of_one_process_are_seen_through_the_other(hubs: tuple[Hub, Hub], beacon: Beacon) -> None:
+    """A thousand, once each and in order, by one that stays and one that hops between the processes."""
+    one, two = hubs
+    store = await one.define()
+    async with live(two, one.admin) as staying:
+        stayed = await staying.watch(store)
+        hopped, hops = await hop(hubs, one.admin, store)
+        assert hops > 2
+        await staying.caught_up(beacon)
+        assert [event["entity"]["n"] for event in stayed.events] == [*range(1_000)]
+        assert [event["entity"]["n"] for event in hopped] == [*range(1_000)]
+        await matches_rest(stayed, at(two, one.admin))
+
+
+async def hop(hubs: tuple[Hub, Hub], admin: Client, store: str) -> tuple[list[Event], int]:
+    """Write through the first hub, while a client changes hubs every 150 events; its events, and how many hops."""
+    listening = asyncio.Event()
+
+    async def watch() -> tuple[list[Event], int]:
+        events: list[Event] = []
+        hops = 0
+        async with live(hubs[0], admin) as client:
+            seen = await client.watch(store)
+        while len(events) < 1_000:
+            async with live(hubs[hops % 2], admin) as client:
+                seen = await client.resume(seen)
+                listening.set()
+                enough = min(150, 1_000 - len(events))
+                await client.until(lambda: len(seen.events) >= enough)  # noqa: B023
+                client.abort()
+                await client.ending()
+            events += seen.take()
+            hops += 1
+        return events, hops
+
+    async def write() -> None:
+        for start in range(0, 1_000, 10):
+            for n in range(start, start + 5):
+                await admin.make(store, n=n)
+            await admin.make_all(store, [{"n": n} for n in range(start + 5, start + 10)])
+
+    watching = asyncio.create_task(watch())
+    await listening.wait()
+    await write()
+    return await watching
+
+
+async def test_a_write_by_another_program_is_pushed(hubs: tuple[Hub, Hub], shared: Database, beacon: Beacon) -> None:
+    """Straight into the collection, by PyMongo: insert, update and delete, as REST shows them."""
+    one, two = hubs
+    store = await one.define()
+    async with live(two, one.admin) as client, AsyncMongoClient(shared.location) as mongo:
+        watch = await client.watch(store)
+        collection = mongo.get_default_database()[store]
+        id = ObjectId()
+        await collection.insert_one({"_id": id, "name": "é😀", "n": 1})
+        await client.until(lambda: len(watch.events) == 1)
+        await matches_rest(watch, one.admin)
+        await collection.update_one({"_id": id}, {"$set": {"n": 2}})
+        await client.until(lambda: len(watch.events) == 2)
+        await matches_rest(watch, one.admin)
+        await collection.delete_one({"_id": id})
+        await client.until(lambda: len(watch.events) == 3)
+        assert ops(watch.take()) == [(op, str(id)) for op in ("insert", "update", "remove")]
+
+
+async def test_users_tokens_and_stores_changed_elsewhere_take_effect(hubs: tuple[Hub, Hub], beacon: Beacon) -> None:
+    """Made on one process, good on the other; moved, revoked or redefined there, in effect on the other's sockets
+    within a second or so."""
+    one, two = hubs
+    here, there = await one.group(), await one.group()
+    store, doomed = await one.define(), await one.define()
+    mover, other = await one.as_user(group=here), await one.as_user(group=there)
+    made = await other.make(store)
+    beacon.shine_for(mover.id)
+    async with live(two, mover) as client:
+        watch, ending = await client.watch(store), await client.watch(doomed)
+        assert watch.view == {}
+        began = time.monotonic()
+        entity_of(await one.admin.patch(f"/users/{mover.id}", {"group": there}))
+        await client.until(lambda: made["_id"] in watch.view)
+        assert time.monotonic() - began < SOON
+        began = time.monotonic()
+        [definition] = await one.admin.list("stores", {"name": doomed})
+        entity_of(await one.admin.delete(f"/stores/{definition['_id']}"))
+        await client.until(lambda: ending.ended)
+        assert ending.ended is not None
+        assert ending.ended["code"] == "404"
+        assert time.monotonic() - began < SOON
+        [token] = await one.admin.list("tokens", {"user": mover.id})
+        began = time.monotonic()
+        entity_of(await one.admin.delete(f"/tokens/{token['_id']}"))
+        await ends_as_revoked(client, began)
+
+
+@pytest.mark.parametrize("how", ["politely", "killed"])
+async def test_an_outage_of_the_database_is_only_a_delay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """Live clients stay connected, and what is written afterwards comes to them; the same for one that resumes."""
+    monkeypatch.delenv("HUB_TEST_MONGODB_URL", raising=False)
+    data = ["--data", str(tmp_path / "mongod")]
+    server = await asyncio.to_thread(mongod.start, *data)
+    try:
+        async with running_hub(mongo_database(server.url), tmp_path / "hub") as hub:
+            store = await hub.define()
+            beacon = await make_beacon(hub)
+            async with live(hub, hub.admin) as client, live(hub, hub.admin) as leaving:
+                watch, left = await client.watch(store), await leaving.watch(store)
+                for n in range(20):
+                    await hub.admin.make(store, n=n)
+                await client.caught_up(beacon)
+                leaving.abort()
+                await asyncio.to_thread(stop, server, how)
+                assert (await hub.admin.post(f"/{store}", {"n": 20})).status_code == 503
+                server = await asyncio.to_thread(mongod.start, "--port", str(server.port), *data)
+                written = await write_again(hub.admin, store, 20)
+                await client.caught_up(beacon)
+                assert [event["entity"]["n"] for event in watch.events] == [*range(written)]
+                async with live(hub, hub.admin) as back:
+                    again = await back.resume(left)
+                    await back.caught_up(beacon)
+                    await matches_rest(again, hub.admin)
+                assert client.notices == []
+                await matches_rest(watch, hub.admin)
+    finally:
+        await asyncio.to_thread(server.stop)
+
+
+def stop(server: mongod.Mongod, how: str) -> None:
+    """Stop the server; when killed, with no chance to say goodbye to anybody."""
+    if how == "killed":
+        children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
+        for child in children:
+            os.kill(int(child), signal.SIGKILL)
+    server.stop()
+
+
+async def write_again(client: Client, store: str, start: int) -> int:
+    """Write some more, as soon as the database takes it; how many there are then."""
+    number = start
+    while number < start + 20:
+        answer = await client.post(f"/{store}", {"n": number})
+        number += answer.status_code == 200
+    return number

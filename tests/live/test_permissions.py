@@ -1,0 +1,142 @@
+"""What a subscriber may see changes while it watches: entities enter and leave its views, and nothing else gets out."""
+
+from __future__ import annotations
+
+import random
+
+from tests.live.conftest import Connect
+from tests.live.test_subscribing import matches_rest, ops
+from tests.support.hub import Client, Hub, entity_of
+from tests.support.live import Beacon
+
+
+async def share(owner: Client, store: str, id: str, *users: Client) -> None:
+    entity_of(await owner.put(f"/{store}/{id}/access", {"access": [user.id for user in users]}))
+
+
+async def test_sharing_inserts_and_taking_back_removes(
+    connected: Connect, hub: Hub, user: Client, store: str, beacon: Beacon
+) -> None:
+    """The one it is shared with sees it come whole and go by its id alone; the owner sees updates."""
+    other = await hub.as_user()
+    theirs, mine = await connected(other), await connected(user)
+    shown, owned = await theirs.watch(store), await mine.watch(store)
+    made = await user.make(store, secret="x-4711")
+    await share(user, store, made["_id"], other)
+    await user.patch(f"/{store}/{made['_id']}", {"n": 1})
+    await share(user, store, made["_id"])
+    await user.patch(f"/{store}/{made['_id']}", {"secret": "x-4712"})
+    await theirs.caught_up(beacon)
+    await mine.caught_up(beacon)
+    assert ops(shown.take()) == [(op, made["_id"]) for op in ("insert", "update", "remove")]
+    assert [event["op"] for event in owned.take()] == ["insert", "update", "update", "update", "update"]
+    assert "x-4712" not in "".join(theirs.packets)
+    assert shown.view == {}
+
+
+async def test_moving_a_user_moves_its_view(connected: Connect, hub: Hub, admin: Client, beacon: Beacon) -> None:
+    """What the new group shows enters, what only the old one showed leaves, what is its own stays, without a word."""
+    here, there = await hub.group(), await hub.group()
+    one, two, mover = await hub.as_user(group=here), await hub.as_user(group=there), await hub.as_user(group=here)
+    store = await hub.define()
+    first, second, own = await one.make(store, n=1), await two.make(store, n=2), await mover.make(store, n=3)
+    client = await connected(mover)
+    watch = await client.watch(store)
+    narrow = await client.watch(store, filter={"n": {"$lt": 3}}, only="n")
+    assert watch.view.keys() == {first["_id"], own["_id"]}
+    await admin.patch(f"/users/{mover.id}", {"group": there})
+    await client.caught_up(beacon)
+    assert {*ops(watch.take())} == {("insert", second["_id"]), ("remove", first["_id"])}
+    assert {*ops(narrow.take())} == {("insert", second["_id"]), ("remove", first["_id"])}
+    await matches_rest(watch, mover)
+    await matches_rest(narrow, mover)
+    await one.patch(f"/{store}/{first['_id']}", {"n": 5})
+    await two.patch(f"/{store}/{second['_id']}", {"n": 6})
+    await client.caught_up(beacon)
+    assert ops(watch.take()) == [("update", second["_id"])]
+    assert ops(narrow.take()) == [("remove", second["_id"])]
+
+
+async def test_moving_a_group_moves_its_branch(connected: Connect, hub: Hub, admin: Client, beacon: Beacon) -> None:
+    """Those above the new place see its entities come, those above the old one see them go."""
+    old_top, new_top = await hub.group(), await hub.group()
+    low = await hub.group(old_top)
+    bosses = [await hub.as_user(group=group) for group in (old_top, new_top)]
+    maker = await hub.as_user(group=low)
+    store = await hub.define()
+    made = await maker.make(store)
+    clients = [await connected(boss) for boss in bosses]
+    watches = [await client.watch(store) for client in clients]
+    await admin.patch(f"/groups/{low}", {"parent": new_top})
+    for client in clients:
+        await client.caught_up(beacon)
+    assert [ops(watch.take()) for watch in watches] == [[("remove", made["_id"])], [("insert", made["_id"])]]
+
+
+async def test_becoming_an_administrator_shows_everything(
+    connected: Connect, hub: Hub, admin: Client, user: Client, store: str, beacon: Beacon
+) -> None:
+    """And ceasing to be one hides it again, while the subscription stays."""
+    role = admin.user["roles"][0]
+    hers, his = await admin.make(store, n=1), await user.make(store, n=2)
+    client = await connected(user)
+    watch = await client.watch(store)
+    await admin.patch(f"/users/{user.id}", {"roles": [role]})
+    await client.caught_up(beacon)
+    assert ops(watch.take()) == [("insert", hers["_id"])]
+    await admin.patch(f"/users/{user.id}", {"roles": []})
+    await client.caught_up(beacon)
+    assert ops(watch.take()) == [("remove", hers["_id"])]
+    assert watch.view.keys() == {his["_id"]}
+
+
+async def test_a_role_that_loses_a_store_ends_the_subscription(
+    connected: Connect, hub: Hub, admin: Client, beacon: Beacon
+) -> None:
+    """`ended` with 403 for that store; other subscriptions go on, and nothing of the lost store comes after."""
+    lost, kept = await hub.define(), await hub.define()
+    role = await hub.role(f"* /{lost}/*", f"* /{kept}/*", f"GET /{beacon.store}/*")
+    holder = await hub.as_user(roles=[role])
+    client = await connected(holder)
+    first, second = await client.watch(lost), await client.watch(kept)
+    made = [await holder.make(store, n=1) for store in (lost, kept)]
+    scopes = [f"* /{kept}/*", f"GET /{beacon.store}/*"]
+    entity_of(await admin.patch(f"/roles/{role}", {"scopes": scopes}))
+    for store, entity in zip((lost, kept), made, strict=True):
+        await admin.patch(f"/{store}/{entity['_id']}", {"n": 2})
+    await client.caught_up(beacon)
+    assert first.ended is not None
+    assert (first.ended["code"], first.ended["message"]) == ("403", "Forbidden")
+    assert ops(first.take()) == [("insert", made[0]["_id"])]
+    assert second.ended is None
+    assert [event["op"] for event in second.take()] == ["insert", "update"]
+    assert (await client.subscribe(lost))["error"]["code"] == "403"
+
+
+async def test_views_stay_right_whatever_changes(connected: Connect, hub: Hub, admin: Client, beacon: Beacon) -> None:
+    """Entities change, are shared and deleted, while users are moved and promoted: each view ends as REST lists it."""
+    chance = random.Random(7)
+    groups = [await hub.group() for _ in range(2)]
+    store = await hub.define()
+    users = [await hub.as_user(group=group) for group in (*groups, None)]
+    clients = [await connected(user) for user in users]
+    watches = [await client.watch(store, filter={"n": {"$lt": 50}}) for client in clients]
+    alive: list[tuple[Client, str]] = []
+    for _ in range(150):
+        number = chance.random()
+        if number < 0.35 or not alive:
+            owner = chance.choice([*users, admin])
+            alive.append((owner, (await owner.make(store, n=chance.randrange(100)))["_id"]))
+        elif number < 0.6:
+            await admin.patch(f"/{store}/{chance.choice(alive)[1]}", {"n": chance.randrange(100)})
+        elif number < 0.75:
+            await share(admin, store, chance.choice(alive)[1], *chance.sample(users, chance.randrange(3)))
+        elif number < 0.85:
+            await admin.delete(f"/{store}/{alive.pop(chance.randrange(len(alive)))[1]}")
+        else:
+            roles = chance.choice([[], [], admin.user["roles"]])
+            change = {"group": chance.choice([*groups, None]), "roles": roles}
+            entity_of(await admin.patch(f"/users/{chance.choice(users).id}", change))
+    for user, client, watch in zip(users, clients, watches, strict=True):
+        await client.caught_up(beacon)
+        await matches_rest(watch, user)

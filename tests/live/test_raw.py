@@ -1,0 +1,142 @@
+"""The wire as documented, frame by frame: EIO=3 over a WebSocket, as old clients and mobile SDKs speak it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+
+import pytest
+from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import ConnectionClosed
+
+from tests.live.conftest import StartHub
+from tests.support.hub import PATIENCE, Client, Hub
+from tests.support.live import credentials, live, socket_url, websocket
+
+POSITION = '42["position",'
+NO_FRAME = 0.1
+"""Seconds without a frame that count as silence."""
+
+
+async def frame(socket: ClientConnection) -> str:
+    """The next frame that does not only tell the position."""
+    received: str | bytes = POSITION
+    async with asyncio.timeout(PATIENCE):
+        while isinstance(received, str) and received.startswith(POSITION):
+            received = await socket.recv()
+    assert isinstance(received, str)
+    return received
+
+
+async def test_a_documented_session(hub: Hub, user: Client, store: str) -> None:
+    """Open packet, `40` unasked, `2` answered by `3` with its data, subscribe and its events, `41` and the end."""
+    async with websocket(socket_url(hub.url, 3), additional_headers=credentials(user)) as socket:
+        opened = await frame(socket)
+        sid = json.loads(opened[1:])["sid"]
+        assert opened == f'0{{"sid":"{sid}","upgrades":[],"pingInterval":25000,"pingTimeout":60000}}'
+        assert await frame(socket) == "40"
+        for ping, pong in (("2", "3"), ("2probe", "3probe"), ("2é😀", "3é😀")):
+            await socket.send(ping)
+            assert await frame(socket) == pong
+        await socket.send('427["subscribe",{"store":"%s","snapshot":true}]' % store)
+        answer = await frame(socket)
+        assert answer.startswith("437[")
+        [acknowledged] = json.loads(answer[3:])
+        assert (acknowledged["ok"], acknowledged["entities"]) == (True, [])
+        made = await user.make(store, name="é😀 مرحبا")
+        event = await frame(socket)
+        assert event.startswith('42["change",{"channel":"' + acknowledged["channel"] + '","op":"insert",')
+        assert json.loads(event[2:])[1]["entity"] == made
+        await socket.send("41")
+        with pytest.raises(ConnectionClosed):
+            await frame(socket)
+
+
+async def test_the_open_packet_of_version_4(hub: Hub, user: Client) -> None:
+    """Exactly five members; `40` comes only when asked for."""
+    async with websocket(socket_url(hub.url, 4), additional_headers=credentials(user)) as socket:
+        opened = json.loads((await frame(socket))[1:])
+        assert {*opened} == {"sid", "upgrades", "pingInterval", "pingTimeout", "maxPayload"}
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(NO_FRAME):
+                await socket.recv()
+        await socket.send("40")
+        assert (await frame(socket)).startswith('40{"sid":"')
+
+
+@pytest.mark.parametrize("version", [3, 4])
+async def test_a_request_without_acknowledgement_is_served(hub: Hub, user: Client, store: str, version: int) -> None:
+    """`42["subscribe",…]` without an id: no answer, but events."""
+    async with websocket(socket_url(hub.url, version), additional_headers=credentials(user)) as socket:
+        await frame(socket)
+        if version == 4:
+            await socket.send("40")
+        await frame(socket)
+        await socket.send('42["subscribe",{"store":"%s"}]' % store)
+        await socket.send('421["unsubscribe",{"channel":"none"}]')
+        assert (await frame(socket)).startswith("431[")
+        made = await user.make(store)
+        assert made["_id"] in await frame(socket)
+
+
+@pytest.mark.parametrize("nonsense", ["9", "4", "42", "42{}", "42[]", '42["subscribe"', "4" + "[" * 5_000])
+async def test_nonsense_closes_only_its_sender(hub: Hub, user: Client, store: str, nonsense: str) -> None:
+    """And leaves no traceback in the log."""
+    async with live(hub, user) as bystander:
+        async with websocket(socket_url(hub.url, 3), additional_headers=credentials(user)) as socket:
+            await frame(socket)
+            await frame(socket)
+            await socket.send(nonsense)
+            with pytest.raises(ConnectionClosed):
+                await frame(socket)
+        assert (await bystander.subscribe(store))["ok"] is True
+    assert "Traceback" not in hub.process.log
+
+
+async def test_heartbeats_decide_who_is_there(own_hub: StartHub) -> None:
+    """EIO=3: gone after interval and timeout without a packet. EIO=4: gone when a ping stays unanswered. Who answers
+    stays."""
+    hub = await own_hub(live_ping_interval=1, live_ping_timeout=1)
+    began = time.monotonic()
+    async with (
+        live(hub, hub.admin) as faithful,
+        websocket(socket_url(hub.url, 3), additional_headers=credentials(hub.admin)) as silent3,
+        websocket(socket_url(hub.url, 4), additional_headers=credentials(hub.admin)) as silent4,
+        websocket(socket_url(hub.url, 3), additional_headers=credentials(hub.admin)) as pinging,
+    ):
+        assert json.loads((await frame(silent3))[1:])["pingInterval"] == 1_000
+        assert await frame(silent3) == "40"
+        await frame(silent4)
+        await silent4.send("40")
+        await frame(silent4)
+        assert await frame(silent4) == "2"
+        for socket in (silent3, silent4):
+            with pytest.raises(ConnectionClosed):
+                while time.monotonic() - began < PATIENCE:
+                    await pinging.send("2")
+                    async with asyncio.timeout(PATIENCE):
+                        await asyncio.wait((asyncio.ensure_future(socket.wait_closed()),), timeout=0.3)
+                    if socket.close_code is not None:
+                        await socket.recv()
+        elapsed = time.monotonic() - began
+        assert 1.9 < elapsed < 6
+        assert faithful.packets.count("2") >= 1
+        assert (await faithful.ask("unsubscribe", {"channel": "x"}))["error"]["code"] == "404"
+        await pinging.send("2last")
+        heard = [await frame(pinging)]
+        while heard[-1] != "3last":
+            heard.append(await frame(pinging))
+
+
+async def test_who_never_connects_is_dropped(own_hub: StartHub) -> None:
+    """EIO=4 without CONNECT, and without valid credentials, does not stay for long."""
+    hub = await own_hub(live_connect_timeout=1)
+    async with websocket(socket_url(hub.url, 4)) as silent, websocket(socket_url(hub.url, 4)) as refused:
+        await frame(silent)
+        await frame(refused)
+        await refused.send("40")
+        assert await frame(refused) == '44{"message":"Unauthorized"}'
+        for socket in (silent, refused):
+            with pytest.raises(ConnectionClosed):
+                await frame(socket)

@@ -1,0 +1,38 @@
+"""Stores of every kind, which the document is made from and schemathesis writes to."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from stores.schema import CHECKERS, OPTION_TYPES
+
+OPTIONS: Final = [{"id": 1, "name": "One"}, {"id": "two", "name": "Two"}]
+
+ONE_OF_EACH: Final[list[dict[str, Any]]] = [
+    {"id": f"a{kind}", "type": kind, "label": kind} | ({"options": OPTIONS} if kind in OPTION_TYPES else {})
+    for kind in CHECKERS
+]
+
+CLOSED: Final = {
+    "name": "products",
+    "fields": [
+        *ONE_OF_EACH,
+        {"id": "name", "type": "Text", "required": True, "search": True, "length": 40},
+        {"id": "sku", "type": "Text", "unique": True},
+        {"id": "stock", "type": "Number", "required": True, "default": 3},
+        {"id": "limit (kg)", "type": "Numeric"},
+        {"id": "secret", "type": "Text", "hidden": True},
+    ],
+}
+OPEN: Final = {
+    "name": "mixed",
+    "open": True,
+    "fields": [{"id": "title", "type": "Text", "search": True}, {"id": "secret", "type": "Text", "hidden": True}],
+    "unique": ["code", "nested.code"],
+}
+SCHEMALESS: Final = {"name": "notes"}
+
+ANY: Final = "anything"
+"""The store that the generic paths are called with, and only they."""
+
+STORES: Final = ({"name": ANY}, CLOSED, OPEN, SCHEMALESS)

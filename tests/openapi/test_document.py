@@ -1,0 +1,190 @@
+"""The OpenAPI document is valid, says what the routes say, and shows nobody more than they may use."""
+
+from __future__ import annotations
+
+import re
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+import pytest
+from openapi_schema_validator import OAS31Validator
+from openapi_spec_validator import validate
+
+from auth.standard import STANDARD
+from hub.dialects.platform.schemas import TYPES, sent_field, shared_schemas, shown_field
+from hub.dialects.platform.table import OPERATIONS
+from hub.errors import STATUS, tags_of
+from stores.errors import InvalidEntity
+from stores.schema import CHECKERS, Field, parse_definition
+from tests.openapi.sample_stores import CLOSED, OPTIONS, STORES
+from tests.support.hub import Client, Hub
+
+ERRORS = Path(__file__).resolve().parents[2] / "docs" / "errors.md"
+METHODS = ("get", "post", "patch", "put", "delete")
+
+
+async def document(client: Client) -> dict[str, Any]:
+    answer = await client.get("/openapi.json")
+    assert answer.status_code == 200, answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def calls(document: dict[str, Any]) -> set[tuple[str, str]]:
+    """(METHOD, path) of every operation in it."""
+    return {(m.upper(), path) for path, item in document["paths"].items() for m in item if m in METHODS}
+
+
+def stores_in(document: dict[str, Any]) -> set[str]:
+    """The stores with paths of their own."""
+    tops = {path.split("/")[3] for path in document["paths"]}
+    return tops - {"{store}", "auth", "openapi.json"}
+
+
+# The document as a whole.
+
+
+async def test_the_document_is_valid_with_and_without_credentials(hub: Hub) -> None:
+    validate(await document(hub.admin))
+    validate(await document(hub.client()))
+
+
+async def test_every_call_is_in_the_document_and_nothing_else(hub: Hub) -> None:
+    assert calls(await document(hub.client())) == {(o.method, o.path) for o in OPERATIONS}
+
+
+async def test_every_path_in_the_document_is_served(hub: Hub) -> None:
+    for method, path in calls(await document(hub.admin)):
+        filled = path.replace("{store}", "notes").replace("{id}", "0" * 24).removeprefix("/api/v1")
+        answer = await hub.client().request(method, filled)
+        assert answer.status_code not in (404, 405), (method, path)
+
+
+async def test_operation_ids_are_unique(hub: Hub) -> None:
+    paths = (await document(hub.admin))["paths"].values()
+    ids = [item[m]["operationId"] for item in paths for m in item if m in METHODS]
+    assert len(ids) == len(set(ids))
+
+
+# Who sees what.
+
+
+async def test_without_credentials_no_store_is_named(hub: Hub) -> None:
+    anonymous = await document(hub.client())
+    assert not stores_in(anonymous)
+    assert not any("." in name and not name.startswith("_any.") for name in anonymous["components"]["schemas"])
+
+
+async def test_an_administrator_sees_every_store(hub: Hub) -> None:
+    assert stores_in(await document(hub.admin)) == {*STANDARD, *(str(s["name"]) for s in STORES)}
+
+
+async def test_a_user_sees_the_calls_that_its_scopes_allow(hub: Hub) -> None:
+    reader = await hub.as_user(roles=[await hub.role("GET /products/*", "POST /notes/*")])
+    mine = {c for c in calls(await document(reader)) if c[1].split("/")[3] in ("products", "notes", "mixed")}
+    entity = "/api/v1/products/{id}"
+    reading = {("GET", "/api/v1/products"), ("GET", entity), ("GET", entity + "/history")}
+    assert mine == reading | {("POST", "/api/v1/notes")}
+
+
+async def test_of_the_administrative_stores_a_user_sees_the_calls_on_its_own_entities(hub: Hub) -> None:
+    seen = await document(await hub.as_user())
+    assert stores_in(seen) & {*STANDARD} == {"users", "tokens", "sessions"}
+    assert not {m for m, path in calls(seen) if path.startswith("/api/v1/users")} & {"POST", "PUT", "DELETE"}
+
+
+async def test_wrong_credentials_are_refused(hub: Hub) -> None:
+    assert (await hub.client("wrong").get("/openapi.json")).status_code == 401
+
+
+# Schemas of stores.
+
+
+async def test_a_hidden_field_is_written_and_never_shown(hub: Hub) -> None:
+    schemas = (await document(hub.admin))["components"]["schemas"]
+    for store, name in (("users", "password"), ("products", "secret"), ("mixed", "secret")):
+        assert name not in schemas[f"{store}.entity"]["properties"]
+        for sent in ("new", "replacement", "changes"):
+            assert schemas[f"{store}.{sent}"]["properties"][name]["writeOnly"] is True
+
+
+async def test_system_fields_are_read_only(hub: Hub) -> None:
+    schemas = (await document(hub.admin))["components"]["schemas"]
+    for store in ("users", "products", "notes"):
+        shown = schemas[f"{store}.entity"]["properties"]
+        assert all(shown[n]["readOnly"] for n in ("_id", "owner", "group", "access", "branch", "time", "_at", "_rev"))
+
+
+async def test_required_fields_and_defaults_are_told(hub: Hub) -> None:
+    schemas = (await document(hub.admin))["components"]["schemas"]
+    assert schemas["products.new"]["required"] == ["name"]
+    assert schemas["products.new"]["properties"]["stock"]["default"] == 3
+    assert "required" not in schemas["products.changes"]
+    assert schemas["notes.new"].get("additionalProperties") is not False
+    assert schemas["products.new"]["additionalProperties"] is False
+
+
+VALUES: dict[str, tuple[list[Any], list[Any]]] = {
+    "Boolean": ([True, False], [0, "true"]),
+    "ColorSwatch": (["#00ffAA"], ["#00ffA", "red", 7]),
+    "Checkbox": ([[], [1, "two"]], [1, [3]]),
+    "MultiSelect": ([[], ["two", "two"]], ["two", ["three"]]),
+    "Radio": ([1, "two"], ["1", [1]]),
+    "Select": ([1, "two"], [2, ""]),
+    "Date": (["2020-02-29"], ["2021-02-29", "29.2.2020", 5]),
+    "DateTime": (["2020-11-26 06:00:00"], [5, []]),
+    "Number": ([0, -(2**63), 2**63 - 1], ["1", 1.5, True]),
+    "Numeric": ([0, -1.5, "2.125", 999_999_999_999.999], ["x", "1.2345", True, 1e12]),
+    "URL": (["https://a.example/b"], [5, []]),
+    "Text": (["", "a" * 255], ["a" * 256, 1]),
+    "Textarea": (["", "a" * 256], [1, ["a"]]),
+    "Timezone": (["America/Toronto"], ["America/Nowhere", 1]),
+    "JSON": ([0, "a", [1], {"a": {"b": None}}], []),
+}
+"""Type → values that the hub takes and values that it refuses, which the schema must do as well."""
+
+
+def test_every_type_of_field_has_a_schema() -> None:
+    assert TYPES.keys() == CHECKERS.keys() == VALUES.keys()
+
+
+@pytest.mark.parametrize("kind", VALUES)
+def test_schemas_and_checks_of_a_field_agree(kind: str) -> None:
+    field = Field("a", kind, options=tuple((o["id"], o["name"]) for o in OPTIONS))  # type: ignore[misc]
+    taken, refused = VALUES[kind]
+    for value in [*taken, None]:
+        field.check(value, "a")
+        assert is_valid(value, sent_field("units", field)), value
+        assert is_valid(field.check(value, "a"), shown_field("units", field)), value
+    for value in refused:
+        with pytest.raises(InvalidEntity):
+            field.check(value, "a")
+        assert not is_valid(value, sent_field("units", field)), value
+
+
+def test_a_required_field_is_neither_null_nor_empty() -> None:
+    field = parse_definition(CLOSED).by_id["name"]
+    assert not is_valid(None, sent_field("products", field))
+    assert not is_valid("", sent_field("products", field))
+
+
+def is_valid(value: object, schema: dict[str, Any]) -> bool:
+    whole = {"$ref": "#/$defs/it", "$defs": {"it": schema}, "components": {"schemas": shared_schemas()}}
+    return bool(OAS31Validator(whole, format_checker=OAS31Validator.FORMAT_CHECKER).is_valid(value))
+
+
+# Errors.
+
+
+def test_every_error_is_documented() -> None:
+    text = ERRORS.read_text()
+    statuses = {*STATUS.values(), HTTPStatus.INTERNAL_SERVER_ERROR} - {HTTPStatus.NOT_MODIFIED}
+    missing = [tag for status in statuses for tag in tags_of(status) if not re.search(rf"`{tag}`", text)]
+    assert not missing
+
+
+async def test_every_error_that_can_be_met_is_declared(hub: Hub) -> None:
+    components = (await document(hub.admin))["components"]["responses"]
+    everywhere = {HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_MODIFIED}
+    assert {f"Error{s.value}" for s in STATUS.values() if s not in everywhere} == {*components} - {"NotModified"}

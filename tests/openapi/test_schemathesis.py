@@ -1,0 +1,93 @@
+"""Schemathesis against a real hub: no 500, no status, header or body that the document does not declare, nothing
+valid refused, nothing invalid taken.
+
+Bounded by default; `--cases 40000` tries every operation in every way, for as long as it takes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hub.control import read_control
+from tests.openapi.sample_stores import ANY
+from tests.support.hub import Hub
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIG = Path(__file__).with_name("schemathesis.toml")
+
+DEFAULT_CASES = 2_000
+CASES_PER_EXAMPLE = 500
+
+BOUNDARIES = (
+    r"^(signIn|issueToken|signOut|whoAmI|describe|get|share|history"
+    r"|products\.create|(users|groups|roles|tokens)\.(create|change))$"
+)
+"""Operations whose boundary values the bounded run goes through one by one: tens of cases for every constraint."""
+
+
+async def run(hub: Hub, folder: Path, *arguments: str) -> None:
+    """Run `st` on the hub's document as its administrator; the test fails with its report."""
+    control = read_control(hub.process.folder)
+    assert control is not None
+    document = folder / "openapi.json"
+    document.write_bytes((await hub.client(control.token).get("/openapi.json")).content)
+    ours = {"PYTHONPATH": str(ROOT), "OPENAPI_TEST_URL": hub.url, "OPENAPI_TEST_TOKEN": control.token}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIG)),
+        *("run", str(document), "--url", hub.url, "--no-color", *arguments),
+        env=os.environ | ours,
+        cwd=folder,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    output, _ = await process.communicate()
+    assert process.returncode == 0, output.decode()
+
+
+@pytest.mark.timeout(3_600)
+async def test_the_hub_keeps_to_its_document_at_the_boundaries(
+    fuzzed_hub: Hub, tmp_path: Path, pytestconfig: pytest.Config
+) -> None:
+    bounded = pytestconfig.getoption("--cases") <= DEFAULT_CASES
+    chosen = ["--include-operation-id-regex", BOUNDARIES] if bounded else []
+    await run(fuzzed_hub, tmp_path, "--phases", "coverage", *chosen)
+
+
+@pytest.mark.timeout(3_600)
+async def test_the_hub_keeps_to_its_document_whatever_is_sent(
+    fuzzed_hub: Hub, tmp_path: Path, pytestconfig: pytest.Config
+) -> None:
+    cases = pytestconfig.getoption("--cases")
+    phases = "fuzzing" if cases <= DEFAULT_CASES else "fuzzing,stateful"
+    await run(fuzzed_hub, tmp_path, "--phases", phases, "--max-examples", str(max(1, cases // CASES_PER_EXAMPLE)))
+    assert never_done(fuzzed_hub, json.loads((tmp_path / "openapi.json").read_bytes())) == []
+    assert not [line for line in log_lines(fuzzed_hub) if line["level"] == "error"]
+
+
+def never_done(hub: Hub, document: dict[str, Any]) -> list[str]:
+    """The operations that were never answered with 200: of them nothing has been tested but refusals."""
+    done = {(line["method"], line["path"]) for line in log_lines(hub) if line.get("status") == 200}
+    described = [
+        (operation["operationId"], method.upper(), path.replace("{store}", ANY))
+        for path, item in document["paths"].items()
+        for method, operation in item.items()
+        if method != "parameters" and path.split("/")[3] != ANY
+    ]
+    return [name for name, *call in described if not any(is_call(*call, *one) for one in done)]
+
+
+def is_call(method: str, path: str, done_method: str, done_path: str) -> bool:
+    return method == done_method and re.fullmatch(path.replace("{id}", "[0-9a-f]{24}"), done_path) is not None
+
+
+def log_lines(hub: Hub) -> Iterator[dict[str, Any]]:
+    return map(json.loads, hub.process.log.strip().split("\n"))

@@ -1,0 +1,94 @@
+"""What an answer must look like: the error envelope, and tables of requests with what their answers say and do not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import httpx
+
+from tests.support.hub import Client
+
+MESSAGES: Final = {
+    400: "Bad Request",
+    401: "Unauthorized",
+    403: "Forbidden",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    408: "Request Timeout",
+    409: "Conflict",
+    410: "Gone",
+    412: "Precondition Failed",
+    413: "Payload Too Large",
+    429: "Too Many Requests",
+    503: "Service Unavailable",
+    507: "Insufficient Storage",
+}
+TAGS: Final = {
+    403: {"error_credentials", "error_forbidden"},
+    410: {"error_resync_required", "error_gone"},
+}
+
+
+def refused(answer: httpx.Response, status: int, *names: str) -> dict[str, list[str]]:
+    """The answer's `errors`, after its shape has been checked: the status, the envelope, and an error text for each
+    of `names`."""
+    assert answer.status_code == status, f"{answer.status_code} {answer.text[:500]}"
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.headers["x-request-id"]
+    body = answer.json()
+    errors: dict[str, list[str]] = body.pop("errors", {})
+    tags = set(body.pop("tags"))
+    assert body == {"success": False, "code": str(status), "message": MESSAGES[status]}
+    assert tags == TAGS.get(status, {"error_" + MESSAGES[status].lower().replace(" ", "_")})
+    assert "Traceback" not in answer.text
+    for name in names:
+        assert name in errors, errors
+    assert all(isinstance(text, str) and text for texts in errors.values() for text in texts)
+    return errors
+
+
+def good(answer: httpx.Response) -> Any:
+    """The JSON of an answer to a call that went well."""
+    assert answer.status_code == 200, answer.text[:500]
+    assert answer.headers["content-type"] == "application/json"
+    return answer.json()
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A request and its answer: the status, texts that the body holds, and texts that it must not hold. ``{store}``
+    and other names in the path and the texts stand for what the test knows by then."""
+
+    name: str
+    method: str
+    path: str
+    status: int
+    present: tuple[str, ...] = ()
+    absent: tuple[str, ...] = ()
+    body: Any = None
+    params: list[tuple[str, str]] = field(default_factory=list)
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+async def play(client: Client, scenario: Scenario, **names: str) -> httpx.Response:
+    """Send the request of a scenario and check all that it says of the answer."""
+    more = {} if scenario.body is None else {"json": scenario.body}
+    params = [(name, filled(value, names)) for name, value in scenario.params]
+    path = filled(scenario.path, names)
+    answer = await client.request(scenario.method, path, params=params or None, headers=scenario.headers, **more)
+    if scenario.status >= 400:
+        refused(answer, scenario.status)
+    assert answer.status_code == scenario.status, answer.text[:500]
+    for text in scenario.present:
+        assert filled(text, names) in answer.text
+    for text in scenario.absent:
+        assert filled(text, names) not in answer.text
+    return answer
+
+
+def filled(text: str, names: dict[str, str]) -> str:
+    """The text with ``{name}`` replaced for each of the names; other braces are JSON's and stay."""
+    for name, value in names.items():
+        text = text.replace("{" + name + "}", value)
+    return text

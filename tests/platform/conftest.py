@@ -1,0 +1,82 @@
+"""One hub per engine for the whole session; each test brings stores, users and groups of its own."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from tests.support.engines import Database, mongo_database, sqlite_database
+from tests.support.hub import Client, Hub, running_hub
+
+TYPED: list[dict[str, Any]] = [
+    {"id": "name", "type": "Text", "required": True, "search": True},
+    {"id": "code", "type": "Text", "unique": True},
+    {"id": "price", "type": "Numeric", "index": True},
+    {"id": "floor", "type": "Number"},
+    {"id": "sold", "type": "Boolean"},
+    {"id": "secret", "type": "Text", "hidden": True},
+    {"id": "notes", "type": "Textarea", "search": True},
+    {"id": "extra", "type": "JSON"},
+]
+
+
+@pytest.fixture(scope="session")
+async def shared_database(
+    engine_kind: str, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> AsyncIterator[Database]:
+    if engine_kind == "sqlite":
+        yield sqlite_database(tmp_path_factory.mktemp("platform"))
+        return
+    fresh = mongo_database(request.getfixturevalue("mongodb"))
+    yield fresh
+    await fresh.drop()
+
+
+@pytest.fixture(scope="session")
+async def hub(shared_database: Database, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Hub]:
+    """The hub that most tests share."""
+    async with running_hub(shared_database, tmp_path_factory.mktemp("hub")) as hub:
+        yield hub
+
+
+@pytest.fixture
+def admin(hub: Hub) -> Client:
+    return hub.admin
+
+
+@pytest.fixture(scope="session")
+async def user(hub: Hub) -> Client:
+    """Somebody without a group or a role, who may use every store that is not administrative."""
+    return await hub.as_user()
+
+
+@pytest.fixture(scope="session")
+async def other(hub: Hub) -> Client:
+    """Somebody else like `user`."""
+    return await hub.as_user()
+
+
+@pytest.fixture
+async def store(hub: Hub) -> str:
+    """A new store that takes any entity; its `code` is unique, `title` and `place.city` are searched."""
+    return await hub.define(unique=["code"], search=["title", "place.city"])
+
+
+@pytest.fixture
+async def typed(hub: Hub) -> str:
+    """A new store of the fields in TYPED."""
+    return await hub.define(fields=TYPED)
+
+
+@pytest.fixture(scope="session")
+async def bare(hub: Hub) -> str:
+    """A store that takes any entity, for requests that are refused: nothing ever gets into it."""
+    return await hub.define(unique=["code"], search=["title"])
+
+
+@pytest.fixture(scope="session")
+async def bare_typed(hub: Hub) -> str:
+    """A store of the fields in TYPED, for requests that are refused."""
+    return await hub.define(fields=TYPED)

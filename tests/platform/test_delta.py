@@ -1,0 +1,313 @@
+"""Delta sync: an old list and what came since make the new list, for whoever asks."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import Any
+
+import pytest
+
+from stores.records import Entity, new_id
+from tests.platform.answers import good, refused
+from tests.support.hub import Client, Hub, entity_of
+
+Changes = list[dict[str, Any]]
+
+
+async def start_of(client: Client, store: str, query: str = "") -> str:
+    """The position of the list as it is now."""
+    return str((await client.get(f"/{store}?{query}")).headers["x-position"])
+
+
+async def changes_since(client: Client, store: str, position: str, query: str = "") -> Changes:
+    """Every change since, all answers together."""
+    found: Changes = []
+    more = True
+    while more:
+        answer = await client.get(f"/{store}?since={position}&{query}")
+        body = good(answer)
+        assert body.keys() == {"success", "changes", "position", "more"}
+        assert answer.headers["x-position"] == body["position"]
+        found += body["changes"]
+        position, more = body["position"], body["more"]
+    return found
+
+
+def applied(state: dict[str, Entity], changes: Changes) -> dict[str, Entity]:
+    """The state after the changes, each of which must fit what is there."""
+    state = dict(state)
+    for change in changes:
+        there = change["_id"] in state
+        assert there is (change["op"] != "insert"), change
+        if change["op"] == "remove":
+            assert change["entity"] is None
+            del state[change["_id"]]
+        else:
+            assert change["entity"]["_id"] == change["_id"]
+            state[change["_id"]] = change["entity"]
+    return state
+
+
+def by_id(entities: list[Entity]) -> dict[str, Entity]:
+    return {e["_id"]: e for e in entities}
+
+
+async def test_a_delta_has_exactly_what_came_after_the_list(user: Client, store: str) -> None:
+    """Inserted, updated and removed, in order, each with its revision, time and a position to go on from."""
+    first = await user.make(store, n=1)
+    start = await start_of(user, store)
+    assert await changes_since(user, store, start) == []
+    second = await user.make(store, n=2)
+    changed = entity_of(await user.patch(f"/{store}/{first['_id']}", {"n": 3}))
+    await user.delete(f"/{store}/{second['_id']}")
+    changes = await changes_since(user, store, start)
+    assert [(c["op"], c["_id"], c["entity"], c["_rev"]) for c in changes] == [
+        ("insert", second["_id"], second, 1),
+        ("update", first["_id"], changed, 2),
+        ("remove", second["_id"], None, None),
+    ]
+    assert all(abs(c["time"] - second["time"]) < 10_000 for c in changes)
+    assert changes[0].keys() == {"op", "_id", "entity", "_rev", "time", "position"}
+    for n, change in enumerate(changes):
+        assert await changes_since(user, store, change["position"]) == changes[n + 1 :]
+
+
+async def test_a_removal_tells_only_the_id(user: Client, store: str) -> None:
+    """Nothing of what the entity held."""
+    made = await user.make(store, treasure="gold")
+    start = await start_of(user, store)
+    await user.delete(f"/{store}/{made['_id']}")
+    answer = await user.get(f"/{store}?since={start}")
+    assert made["_id"] in answer.text
+    assert "gold" not in answer.text
+    assert "treasure" not in answer.text
+
+
+async def test_leaving_a_filter_is_a_removal_and_entering_an_insertion(user: Client, store: str) -> None:
+    """Relative to the filter, whatever happened in the store."""
+    inside, outside = await user.make_all(store, [{"n": 1}, {"n": 9}])
+    query = "n[lt]=5"
+    start = await start_of(user, store, query)
+    await user.patch(f"/{store}/{inside['_id']}", {"n": 8})
+    await user.patch(f"/{store}/{outside['_id']}", {"n": 2})
+    await user.patch(f"/{store}/{outside['_id']}", {"m": 1})
+    await user.make(store, n=7)
+    changes = await changes_since(user, store, start, query)
+    assert [(c["op"], c["_id"]) for c in changes] == [
+        ("remove", inside["_id"]),
+        ("insert", outside["_id"]),
+        ("update", outside["_id"]),
+    ]
+    assert by_id(await user.list(f"{store}?{query}")) == applied(by_id([inside]), changes)
+
+
+async def test_leaving_sight_is_a_removal_and_entering_an_insertion(user: Client, other: Client, store: str) -> None:
+    """Sharing brings an entity, unsharing takes it; nothing of it is told afterwards."""
+    made = await user.make(store, n="before")
+    path = f"/{store}/{made['_id']}"
+    start = await start_of(other, store)
+    await user.patch(path, {"n": "unseen"})
+    await user.put(path + "/access", {"access": [other.id]})
+    await user.patch(path, {"n": "seen"})
+    await user.put(path + "/access", {"access": []})
+    await user.patch(path, {"n": "hidden"})
+    await user.delete(path)
+    answer = await other.get(f"/{store}?since={start}")
+    changes = good(answer)["changes"]
+    assert [c["op"] for c in changes] == ["insert", "update", "remove"]
+    assert [c["entity"] and c["entity"]["n"] for c in changes] == ["unseen", "seen", None]
+    assert "hidden" not in answer.text
+    assert "before" not in answer.text
+
+
+async def test_only_hides_changes_of_what_is_not_shown(user: Client, store: str) -> None:
+    """An update that changes nothing visible is not told; entities come projected."""
+    made = await user.make(store, a=1, b=1)
+    start = await start_of(user, store)
+    await user.patch(f"/{store}/{made['_id']}", {"b": 2})
+    await user.patch(f"/{store}/{made['_id']}", {"a": 2})
+    [change] = await changes_since(user, store, start, "only=a")
+    assert (change["op"], change["entity"]) == ("update", {"_id": made["_id"], "a": 2})
+
+
+async def test_a_delta_comes_in_pieces(user: Client, store: str) -> None:
+    """`limit` changes at most, `more` says that there are others; together they are the whole."""
+    start = await start_of(user, store)
+    made = await user.make_all(store, [{"n": n} for n in range(25)])
+    body = good(await user.get(f"/{store}?since={start}&limit=10"))
+    assert len(body["changes"]) == 10
+    assert body["more"] is True
+    changes = await changes_since(user, store, start, "limit=10")
+    assert [c["entity"] for c in changes] == made
+    assert good(await user.get(f"/{store}?since={start}&limit=25"))["changes"] == changes
+
+
+async def test_a_long_delta_is_bounded(user: Client, store: str) -> None:
+    """However large a limit is asked for, an answer holds a thousand changes."""
+    start = await start_of(user, store)
+    made = await user.make_all(store, [{"n": n} for n in range(2_500)])
+    body = good(await user.get(f"/{store}?since={start}&limit=100000"))
+    assert (len(body["changes"]), body["more"]) == (1_000, True)
+    assert [c["entity"] for c in await changes_since(user, store, start)] == made
+
+
+async def test_other_stores_do_not_show(user: Client, store: str, hub: Hub) -> None:
+    """A busy neighbour moves the position on and nothing else."""
+    busy = await hub.define()
+    start = await start_of(user, store)
+    await user.make_all(busy, [{"n": n} for n in range(30)])
+    made = await user.make(store)
+    [change] = await changes_since(user, store, start, "limit=5")
+    assert change["entity"] == made
+    assert len(await changes_since(user, busy, start)) == 30
+
+
+async def test_every_kind_of_write_is_told(user: Client, store: str) -> None:
+    """Arrays, upserts, replacements, sharing and bulk changes: old list + delta = new list."""
+    made = await user.make_all(store, [{"n": n, "code": f"c{n}"} for n in range(6)])
+    before = by_id(await user.list(store))
+    start = await start_of(user, store)
+    await user.make_all(store, [{"n": 10}, {"n": 11}])
+    await user.post(f"/{store}", [{"code": "c0", "n": 20}, {"code": "new"}], {"upsert": "code"})
+    await user.put(f"/{store}/{made[1]['_id']}", {"replaced": True})
+    await user.put(f"/{store}/{made[2]['_id']}/access", {"access": [user.id]})
+    await user.patch(f"/{store}", {"bulk": 1}, {"n[gt]": "2"})
+    await user.delete(f"/{store}", {"n": "4"})
+    changes = await changes_since(user, store, start)
+    assert applied(before, changes) == by_id(await user.list(store))
+    assert [c["op"] for c in changes].count("remove") == 1
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+async def test_old_list_and_delta_make_the_new_list(hub: Hub, seed: int) -> None:
+    """For random writes by several users, and for each view of each user, at every step on the way."""
+    chance = random.Random(seed)
+    group = await hub.group()
+    boss = await hub.as_user(group=group)
+    one, two = await hub.as_user(group=await hub.group(group)), await hub.as_user()
+    store = await hub.define()
+    views = [(c, q) for c in (boss, one, two, hub.admin) for q in ("", "n[lt]=5", "only=n&limit=3", "m[exists]=true")]
+    made = await one.make_all(store, [{"n": chance.randrange(10)} for _ in range(5)])
+    states: list[tuple[str, dict[str, Entity]]] = []
+    for client, query in views:
+        listed = await client.get(f"/{store}?{query.replace('&limit=3', '')}")
+        states.append((listed.headers["x-position"], by_id(good(listed))))
+    for _ in range(3):
+        for _ in range(12):
+            made = await random_write(chance, [boss, one, two], store, made)
+        for n, (client, query) in enumerate(views):
+            position, state = states[n]
+            state = applied(state, await changes_since(client, store, position, query))
+            listed = await client.get(f"/{store}?{query.replace('&limit=3', '')}")
+            assert state == by_id(good(listed)), query
+            states[n] = listed.headers["x-position"], state
+
+
+async def test_a_list_joins_the_changes_exactly_while_others_write(user: Client, store: str) -> None:
+    """Short and long lists taken in the middle of writing, each with what came since: all end in the same state."""
+    made = await user.make_all(store, [{"n": n} for n in range(400)])
+    taken: list[tuple[str, dict[str, Entity]]] = []
+    writers = asyncio.gather(*(keep_writing(user, store, made[n::4], n) for n in range(4)))
+    while not writers.done():
+        for query in ("", "n[lt]=20"):
+            answer = await user.get(f"/{store}?{query}")
+            taken.append((answer.headers["x-position"] + "&" + query, by_id(good(answer))))
+    await writers
+    final = {query: by_id(await user.list(f"{store}?{query}")) for query in ("", "n[lt]=20")}
+    assert len(taken) > 4
+    for text, state in taken[:: max(1, len(taken) // 20)]:
+        position, _, query = text.partition("&")
+        assert applied(state, await changes_since(user, store, position, query)) == final[query]
+
+
+async def keep_writing(user: Client, store: str, mine: list[Entity], seed: int) -> None:
+    """Forty writes on entities that nobody else writes."""
+    chance = random.Random(seed)
+    for _ in range(40):
+        target = mine[chance.randrange(len(mine))]
+        kind = chance.choice(["make", "change", "change", "delete"])
+        if kind == "make":
+            mine.append(await user.make(store, n=chance.randrange(40)))
+        elif kind == "change":
+            await user.patch(f"/{store}/{target['_id']}", {"n": chance.randrange(40)})
+        else:
+            await user.delete(f"/{store}/{target['_id']}")
+
+
+async def random_write(chance: random.Random, people: list[Client], store: str, made: list[Entity]) -> list[Entity]:
+    """One write by somebody, which may well be refused; the entities that may be there."""
+    client, target = chance.choice(people), chance.choice(made)
+    path, n = f"/{store}/{target['_id']}", chance.randrange(10)
+    kind = chance.choice(["make", "change", "change", "replace", "share", "delete", "many"])
+    if kind == "make":
+        return [*made, await client.make(store, n=n)]
+    if kind == "change":
+        await client.patch(path, {chance.choice("nm"): n})
+    elif kind == "replace":
+        await client.put(path, {"n": n})
+    elif kind == "share":
+        await client.put(path + "/access", {"access": [p.id for p in people if chance.random() < 0.4]})
+    elif kind == "delete":
+        await client.delete(path)
+    else:
+        await client.patch(f"/{store}", {"n": n}, {"n[gt]": str(n)})
+    return made
+
+
+@pytest.mark.parametrize(
+    "position", ["", "x", "0", "a.1", "é", "\0", "a.1~b", "." * 5_000, "%", "sqlite.99999999999999999999"]
+)
+async def test_a_position_that_is_none_asks_for_a_fresh_start(user: Client, bare: str, position: str) -> None:
+    """410 `error_resync_required`, never an empty answer."""
+    answer = await user.get(f"/{bare}", {"since": position})
+    refused(answer, 410)
+    assert "error_resync_required" in answer.json()["tags"]
+
+
+async def test_a_forged_position_asks_for_a_fresh_start(user: Client, bare: str) -> None:
+    """One that was altered in any way."""
+    good_one = await start_of(user, bare)
+    assert good(await user.get(f"/{bare}", {"since": good_one}))["changes"] == []
+    middle = len(good_one) // 2
+    for forged in (good_one[:-1], good_one[1:], good_one + "0", good_one[:middle], "0" + good_one, good_one[::-1]):
+        refused(await user.get(f"/{bare}", {"since": forged}), 410)
+
+
+async def test_somebody_elses_position_asks_for_a_fresh_start(user: Client, other: Client, bare: str) -> None:
+    """It stands for what they saw."""
+    refused(await other.get(f"/{bare}", {"since": await start_of(user, bare)}), 410)
+
+
+async def test_a_moved_user_starts_afresh(hub: Hub, admin: Client, store: str) -> None:
+    """What it sees has changed by more than the changes tell: 410."""
+    user = await hub.as_user(group=await hub.group())
+    start = await start_of(user, store)
+    assert await changes_since(user, store, start) == []
+    entity_of(await admin.patch(f"/users/{user.id}", {"group": await hub.group()}))
+    refused(await user.get(f"/{store}?since={start}"), 410)
+    [role] = await admin.list("roles", {"name": "admin"})
+    start = await start_of(user, store)
+    entity_of(await admin.patch(f"/users/{user.id}", {"roles": [role["_id"]]}))
+    refused(await user.get(f"/{store}?since={start}"), 410)
+    entity_of(await admin.patch(f"/users/{user.id}", {"roles": []}))
+
+
+@pytest.mark.parametrize("params", ["offset=1", "sort=n", "after=x", "meta=true", "limit=-1", "filter={", "since=x"])
+async def test_a_delta_takes_no_stretch_or_order(user: Client, bare: str, params: str) -> None:
+    """400 for what does not belong to it."""
+    refused(await user.get(f"/{bare}?since={await start_of(user, bare)}&{params}"), 400)
+
+
+async def test_every_list_answer_has_a_position(user: Client, store: str) -> None:
+    """With filter, page, projection and meta: what comes after it is what the answer does not hold."""
+    await user.make_all(store, [{"n": n} for n in range(4)])
+    positions = [await start_of(user, store, q) for q in ("", "n=1", "limit=2", "only=n", "meta=true", "search=x")]
+    new = await user.make(store)
+    for position in positions:
+        assert [c["entity"] for c in await changes_since(user, store, position)] == [new]
+
+
+async def test_the_positions_of_a_store_that_is_not_there(user: Client) -> None:
+    """The store comes first: 404."""
+    refused(await user.get(f"/store-{new_id()}?since=x"), 404)

@@ -1,0 +1,173 @@
+"""When what the hub stands on fails: a database that is away, a disk that is full, a history that is gone."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.platform.answers import good, refused
+from tests.support import mongod
+from tests.support.engines import mongo_database, sqlite_database
+from tests.support.hub import Client, Hub, entity_of, eventually, fetch, running_hub
+
+
+async def ready(hub: Hub) -> httpx.Response:
+    return await fetch(hub.url + "/health/ready")
+
+
+def away(answer: httpx.Response) -> None:
+    """503 with Retry-After in the usual shape, and not a word of why."""
+    refused(answer, 503)
+    assert int(answer.headers["retry-after"]) >= 1
+    for inside in ("mongo", "pymongo", "Timeout", "Error", "127.0.0.1", "sqlite"):
+        assert inside not in answer.text
+
+
+@pytest.mark.engine("mongodb")
+async def test_a_lost_mongodb_is_503_until_it_is_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every call and the readiness say so, the hub stays alive, and goes on by itself when the database is back."""
+    monkeypatch.delenv("HUB_TEST_MONGODB_URL", raising=False)
+    data = ["--data", str(tmp_path / "mongod")]
+    server = await asyncio.to_thread(mongod.start, *data)
+    try:
+        async with running_hub(mongo_database(server.url), tmp_path / "hub") as hub:
+            store = await hub.define()
+            made = await hub.admin.make(store, n=1)
+            start = (await hub.admin.get(f"/{store}")).headers["x-position"]
+            await asyncio.to_thread(server.stop)
+            await check_away(hub, store, made["_id"])
+            server = await asyncio.to_thread(mongod.start, "--port", str(server.port), *data)
+            await eventually(lambda: is_ready(hub))
+            assert await hub.admin.list(store) == [made]
+            new = await hub.admin.make(store, n=2)
+            changes = good(await hub.admin.get(f"/{store}?since={start}"))["changes"]
+            assert [c["entity"] for c in changes] == [new]
+            await eventually(lambda: follows(hub, store))
+    finally:
+        await asyncio.to_thread(server.stop)
+
+
+async def is_ready(hub: Hub) -> bool:
+    return (await ready(hub)).status_code == 200
+
+
+async def follows(hub: Hub, store: str) -> bool:
+    """Whether the hub's own feed goes on: its metrics count the change that was made after the failure."""
+    text = (await fetch(hub.url + "/metrics")).text
+    return f'hub_changes_total{{op="insert",store="{store}"}} 2.0' in text
+
+
+async def check_away(hub: Hub, store: str, id: str) -> None:
+    path = f"/{store}/{id}"
+    calls = [
+        hub.admin.get(path),
+        hub.admin.get(f"/{store}"),
+        hub.admin.get(f"/{store}?meta=true"),
+        hub.admin.get(path + "/history"),
+        hub.admin.post(f"/{store}", {"n": 2}),
+        hub.admin.patch(path, {"n": 2}),
+        hub.admin.delete(path),
+        hub.client().post("/auth", {"login": "admin", "password": "x"}),
+        hub.client("unknown token").get(path),
+    ]
+    for answer in await asyncio.gather(*calls):
+        away(answer)
+    assert (await ready(hub)).status_code == 503
+    assert (await fetch(hub.url + "/health/live")).status_code == 200
+    refused(await hub.admin.get("/no-such-store"), 404)
+
+
+@pytest.mark.engine("mongodb")
+async def test_a_mongodb_that_is_no_replica_set_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hub does not start, and says what to do."""
+    monkeypatch.delenv("HUB_TEST_MONGODB_URL", raising=False)
+    server = await asyncio.to_thread(mongod.start, "--standalone")
+    try:
+        with pytest.raises(RuntimeError, match="replica set") as failure:
+            async with running_hub(mongo_database(server.url), tmp_path):
+                pass
+        assert "Traceback" not in str(failure.value)
+    finally:
+        await asyncio.to_thread(server.stop)
+
+
+@pytest.mark.engine("sqlite")
+async def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path) -> None:
+    """507 (or 503); reading goes on; what was refused is not there, in no list and no delta; with room it works."""
+    async with running_hub(sqlite_database(tmp_path), tmp_path / "hub") as hub:
+        store = await hub.define(unique=["code"])
+        made = await hub.admin.make(store, code="a", n=1)
+        start = (await hub.admin.get(f"/{store}")).headers["x-position"]
+        with room(hub, tmp_path, 100_000):
+            answers = list(await asyncio.gather(*(write(hub.admin, store) for _ in range(5))))
+            answers.append(await hub.admin.post(f"/{store}", [{"code": "a", "n": 2}, big()], {"upsert": "code"}))
+            for answer in answers:
+                refused(answer, 507 if answer.status_code == 507 else 503)
+            assert await hub.admin.list(store) == [made]
+            assert good(await hub.admin.get(f"/{store}?since={start}"))["changes"] == []
+        assert await hub.admin.list(store) == [made]
+        changed = entity_of(await hub.admin.patch(f"/{store}/{made['_id']}", {"n": 2}))
+        assert changed["_rev"] == 2
+        assert (await write(hub.admin, store)).status_code == 200
+        assert len(good(await hub.admin.get(f"/{store}?since={start}"))["changes"]) == 11
+        assert "the disk is full" in hub.process.log
+
+
+def big() -> dict[str, Any]:
+    return {"text": "x" * 500_000}
+
+
+async def write(client: Client, store: str) -> httpx.Response:
+    return await client.post(f"/{store}", [{"n": 5}] * 9 + [big()])
+
+
+@contextmanager
+def room(hub: Hub, folder: Path, more: int) -> Iterator[None]:
+    """As long as the block lasts no file of the hub may grow beyond its largest and `more` bytes."""
+    most = max(file.stat().st_size for file in folder.glob("hub.db*")) + more
+    before = resource.prlimit(hub.process.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(hub.process.pid, resource.RLIMIT_FSIZE, (most, before[1]))
+    try:
+        yield
+    finally:
+        resource.prlimit(hub.process.pid, resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.engine("sqlite")
+async def test_a_second_hub_on_one_file_is_refused(tmp_path: Path) -> None:
+    """It says who has it, and the first is not disturbed."""
+    database = sqlite_database(tmp_path)
+    async with running_hub(database, tmp_path / "one") as hub:
+        with pytest.raises(RuntimeError, match=f"another hub .*{hub.process.pid}"):
+            async with running_hub(database, tmp_path / "two"):
+                pass
+        assert (await ready(hub)).status_code == 200
+
+
+@pytest.mark.engine("sqlite")
+async def test_a_position_older_than_the_history_asks_for_a_fresh_start(tmp_path: Path) -> None:
+    """The feed keeps so many megabytes; a position before them is 410, a later one goes on, the audit trail stays."""
+    settings = {"feed_retention_mb": 1, "sweep_interval": 1}
+    async with running_hub(sqlite_database(tmp_path), tmp_path / "hub", **settings) as hub:
+        store = await hub.define()
+        made = await hub.admin.make(store, n=1)
+        old = (await hub.admin.get(f"/{store}")).headers["x-position"]
+        for _ in range(3):
+            await hub.admin.make(store, text="x" * 900_000)
+
+        async def gone() -> bool:
+            return (await hub.admin.get(f"/{store}?since={old}")).status_code == 410
+
+        await eventually(gone)
+        refused(await hub.admin.get(f"/{store}?since={old}"), 410)
+        new = (await hub.admin.get(f"/{store}?limit=0")).headers["x-position"]
+        assert good(await hub.admin.get(f"/{store}?since={new}"))["changes"] == []
+        entries = good(await hub.admin.get(f"/{store}/{made['_id']}/history"))["history"]
+        assert [(e["op"], e["changes"]["n"]["new"]) for e in entries] == [("insert", 1)]

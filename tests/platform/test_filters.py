@@ -1,0 +1,337 @@
+"""Filters, as parameters of the URL and as JSON: what they find, how values are typed, what is refused."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from stores.records import Entity
+from tests.platform.answers import good, refused
+from tests.support.hub import Client, Hub
+
+ROWS: list[Entity] = [
+    {"n": 0, "price": 10, "name": "alpha", "tags": ["a", "b"], "place": {"city": "Oslo"}, "items": [{"q": 1, "r": 9}]},
+    {"n": 1, "price": 20, "name": "beta", "tags": ["b"], "place": {"city": "Rome"}, "items": [{"q": 1}, {"r": 9}]},
+    {"n": 2, "price": 20.5, "name": "alphabet", "tags": [], "place": None, "sold": True},
+    {"n": 3, "price": "20", "name": "a,b", "tags": "a", "sold": False},
+    {"n": 4, "price": None, "name": 'say "hi"', "tags": [1, 2, 3], "a b": "x"},
+    {"n": 5, "name": "true", "price": -5, "tags": [[1], 4], "limit": 3},
+    {"n": 6, "name": True, "price": 7, "tags": None},
+]
+ALL = [row["n"] for row in ROWS]
+
+
+@pytest.fixture(scope="module")
+async def rows(hub: Hub, user: Client) -> str:
+    """A store with ROWS, which tests only read."""
+    store = await hub.define()
+    await user.make_all(store, ROWS)
+    return store
+
+
+async def found(user: Client, store: str, query: str) -> list[int]:
+    return [e["n"] for e in await user.list(f"{store}?{query}")]
+
+
+URL_CASES: list[tuple[str, list[int]]] = [
+    ("price=20", [1]),
+    ("price[eq]=20", [1]),
+    ("price%5Beq%5D=20", [1]),
+    ("price=20.0", [1]),
+    ('price="20"', [3]),
+    ("price=%2220%22", [3]),
+    ("price=-5", [5]),
+    ("price=null", [4]),
+    ("place=null", [2, 3, 4, 5, 6]),
+    ("name=alpha", [0]),
+    ('name="alpha"', [0]),
+    ('name="true"', [5]),
+    ("name=true", [6]),
+    ("name=alpha&price=10", [0]),
+    ("name=alpha&price=11", []),
+    ("price[ne]=20", [0, 2, 3, 4, 5, 6]),
+    ("price[gt]=20", [2]),
+    ("price[gte]=20", [1, 2]),
+    ("price[lt]=10", [5, 6]),
+    ("price[lte]=10", [0, 5, 6]),
+    ("price[gte]=10&price[lt]=20.5", [0, 1]),
+    ('price[gte]="2"', [3]),
+    ("name[gt]=alphabet", [1, 4, 5]),
+    ("price[in]=10,20", [0, 1]),
+    ('price[in]=10,"20"', [0, 3]),
+    ('name[in]="a,b",beta', [1, 3]),
+    ("price[in]=null,7", [4, 6]),
+    ("price[nin]=10,20,20.5", [3, 4, 5, 6]),
+    ("sold[exists]=true", [2, 3]),
+    ("sold[exists]=false", [0, 1, 4, 5, 6]),
+    ("tags[exists]=true", ALL),
+    ("sold=true", [2]),
+    ("sold=false", [3]),
+    ("sold[ne]=true", [0, 1, 3, 4, 5, 6]),
+    ("name[contains]=pha", [0, 2]),
+    ("name[contains]=PHA", []),
+    ("name[contains]=.*", []),
+    ("name[contains]=%25", []),
+    ("name[startswith]=alpha", [0, 2]),
+    ("name[startswith]=lpha", []),
+    ("price[contains]=2", [3]),
+    ("tags=a", [0, 3]),
+    ("tags[in]=a,2", [0, 3, 4]),
+    ("tags[gt]=2", [4, 5]),
+    ("tags[contains]=a", [0, 3]),
+    ("place.city=Oslo", [0]),
+    ("place.city[ne]=Oslo", [1, 2, 3, 4, 5, 6]),
+    ("items.q=1", [0, 1]),
+    ("items.0.r=9", [0]),
+    ("a b=x", [4]),
+    ("a+b=x", [4]),
+    ("limit[eq]=3", [5]),
+    ("nothing=5", []),
+    ("nothing[exists]=false", ALL),
+    ("_rev=1", ALL),
+    ("_rev[gt]=1", []),
+]
+
+
+@pytest.mark.parametrize(("query", "expected"), URL_CASES, ids=[query for query, _ in URL_CASES])
+async def test_a_parameter_filters(user: Client, rows: str, query: str, expected: list[int]) -> None:
+    """``<field>=v`` and ``<field>[op]=v``; several must all hold; quotes force a string."""
+    assert await found(user, rows, query) == expected
+
+
+JSON_CASES: list[tuple[Any, list[int]]] = [
+    ({}, ALL),
+    ({"price": 20}, [1]),
+    ({"price": {"$eq": "20"}}, [3]),
+    ({"price": {"$ne": 20, "$gt": 0}}, [0, 2, 6]),
+    ({"price": {"$gt": 10, "$lte": 20.5}}, [1, 2]),
+    ({"price": {"$gte": 20, "$lt": 20.5}}, [1]),
+    ({"price": {"$in": [10, "20", None]}}, [0, 3, 4]),
+    ({"price": {"$in": []}}, []),
+    ({"price": {"$nin": [10, 20]}}, [2, 3, 4, 5, 6]),
+    ({"sold": {"$exists": True}}, [2, 3]),
+    ({"place": None}, [2, 3, 4, 5, 6]),
+    ({"place": {"city": "Oslo"}}, [0]),
+    ({"place.city": "Rome"}, [1]),
+    ({"tags": {"$all": ["a", "b"]}}, [0]),
+    ({"tags": {"$all": []}}, []),
+    ({"tags": {"$size": 0}}, [2]),
+    ({"tags": {"$size": 3}}, [4]),
+    ({"tags": ["b"]}, [1]),
+    ({"tags": [1]}, [5]),
+    ({"tags": {"$elemMatch": {"$gte": 2, "$lt": 3}}}, [4]),
+    ({"items": {"$elemMatch": {"q": 1, "r": 9}}}, [0]),
+    ({"items.q": 1, "items.r": 9}, [0, 1]),
+    ({"price": {"$not": {"$gte": 10}}}, [3, 4, 5, 6]),
+    ({"$and": [{"price": {"$gt": 0}}, {"sold": True}]}, [2]),
+    ({"$or": [{"price": 10}, {"name": "beta"}]}, [0, 1]),
+    ({"$nor": [{"price": {"$gt": 0}}, {"tags": "a"}]}, [4, 5]),
+    ({"$or": [{"$and": [{"n": 0}, {"n": 1}]}, {"n": {"$not": {"$lt": 6}}}]}, [6]),
+    ({"name": {"$contains": "pha"}}, [0, 2]),
+    ({"name": {"$startswith": "alphab"}}, [2]),
+    ({"name": {"$contains": '"hi"'}}, [4]),
+    ({"name": {"$contains": ""}}, [0, 1, 2, 3, 4, 5]),
+]
+
+
+@pytest.mark.parametrize(("document", "expected"), JSON_CASES, ids=[json.dumps(d) for d, _ in JSON_CASES])
+async def test_a_json_filter_filters(user: Client, rows: str, document: Any, expected: list[int]) -> None:
+    """Every operator of the contract, alone and combined."""
+    assert await found(user, rows, "filter=" + quote(json.dumps(document))) == expected
+
+
+async def test_both_notations_hold_together(user: Client, rows: str) -> None:
+    """`filter`, parameters and search are one conjunction, for a list as for its meta."""
+    query = 'filter={"price":{"$gt":0}}&n[lt]=3&name[startswith]=alpha'
+    assert await found(user, rows, query) == [0, 2]
+    assert good(await user.get(f"/{rows}?{query}&meta=true"))["count"] == 2
+
+
+UNKNOWN = ["$where", "$expr", "$regex", "$text", "$jsonSchema", "$type", "$mod", "$function", "$eqq", "$", "$set"]
+
+
+@pytest.mark.parametrize("operator", UNKNOWN)
+async def test_an_unknown_operator_is_named(user: Client, bare: str, operator: str) -> None:
+    """At the top, on a field, in a negation, in an element, beside a known one, in a value: 400 with its name."""
+    documents: list[Any] = [
+        {operator: "1"},
+        {"a": {operator: 1}},
+        {"a": {"$not": {operator: 1}}},
+        {"a": {"$elemMatch": {operator: 1}}},
+        {"a": {"$elemMatch": {"b": {operator: 1}}}},
+        {"a": {"$eq": 1, operator: 1}},
+        {"$or": [{"a": {operator: 1}}]},
+        {"a": {"$in": [{operator: 1}]}},
+        {"a": {"$eq": {operator: 1}}},
+    ]
+    for document in documents:
+        answer = await user.get(f"/{bare}", {"filter": json.dumps(document)})
+        refused(answer, 400, operator)
+        assert operator in str(answer.json()["errors"][operator])
+
+
+async def test_an_unknown_url_operator_is_named(user: Client, bare: str) -> None:
+    """``price[regex]``, and what only looks like an operator."""
+    for operator in ("regex", "where", "", "$gt", "GT", "size"):
+        errors = refused(await user.get(f"/{bare}", {f"price[{operator}]": "1"}), 400)
+        assert operator in str(errors)
+
+
+BAD_FILTERS = [
+    "", "{", "x", "{'a':1}", "[]", "5", "null", '"a"', "[1]", '{"a":NaN}', '{"a":1}x', '{"a":Infinity}',
+    '{"$and":[]}', '{"$and":{}}', '{"$or":[5]}', '{"$nor":5}', '{"a":{"$in":5}}', '{"a":{"$in":{}}}',
+    '{"a":{"$all":"x"}}', '{"a":{"$size":-1}}', '{"a":{"$size":1.5}}', '{"a":{"$size":true}}',
+    '{"a":{"$exists":1}}', '{"a":{"$elemMatch":5}}', '{"a":{"$elemMatch":{}}}', '{"a":{"$not":5}}',
+    '{"a":{"$not":{}}}', '{"a":{"$contains":5}}', '{"a":{"$startswith":null}}', '{"a":{"$gt":[1]}}',
+    '{"a":{"$lt":{"b":1}}}', '{"":1}', '{"a..b":1}', '{".a":1}', '{"a.$b":1}', '{"a.":1}',
+    '{"a":"\\u0000"}', '{"a\\u0000":1}', '{"a":{"$contains":"\\u0000"}}', '{"_id":5}', '{"_id":"x"}',
+    '{"_id":{"$in":["x"]}}', '{"_id":{"$contains":"a"}}', '{"a":"\\ud800"}',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", BAD_FILTERS)
+async def test_a_malformed_filter_is_refused(user: Client, bare: str, text: str) -> None:
+    """400 with a text that says what is wrong, for a list, its meta, a delta and a bulk change."""
+    assert refused(await user.get(f"/{bare}", {"filter": text}), 400)
+    assert refused(await user.get(f"/{bare}", {"filter": text, "meta": "true"}), 400)
+    assert refused(await user.delete(f"/{bare}", {"filter": text}), 400)
+
+
+async def test_a_filter_has_bounds(user: Client, bare: str) -> None:
+    """Too deep, too many conditions, too many values, integers beyond 64 bits, too many parameters: 400."""
+    deep: Any = {"a": 1}
+    for _ in range(40):
+        deep = {"$and": [deep]}
+    documents: list[Any] = [deep, {"$or": [{"a": 1}] * 1_001}, {"a": {"$in": [1] * 10_001}}]
+    for document in documents:
+        text = json.dumps(document, separators=(",", ":"))
+        refused(await user.get(f"/{bare}", {"filter": text}), 400)
+    value: Any = "x"
+    for _ in range(40):
+        value = [value]
+    refused(await user.get(f"/{bare}", {"filter": json.dumps({"a": value})}), 400)
+    refused(await user.get(f"/{bare}", {"filter": '{"a":9223372036854775808}'}), 400)
+    refused(await user.get(f"/{bare}?" + "&".join(f"f{n}=1" for n in range(1_100))), 400)
+
+
+async def test_ids_are_compared_as_ids(user: Client, store: str) -> None:
+    """In either case of letters; what is no id is refused where ids are compared."""
+    a, b = await user.make_all(store, [{"n": 1}, {"n": 2}])
+    for query in (f"_id={a['_id']}", f"_id={a['_id'].upper()}", f"_id[in]={a['_id']}", f"_id[ne]={b['_id']}"):
+        assert await found(user, store, query) == [1]
+    assert await found(user, store, f"_id[gt]={a['_id']}&_id[lte]={b['_id']}") == [2]
+    refused(await user.get(f"/{store}?_id=5"), 400, "_id")
+
+
+@pytest.fixture(scope="module")
+async def flats(hub: Hub, user: Client) -> str:
+    """A typed store with three entities, which tests only read."""
+    fields = [
+        {"id": "n", "type": "Number"},
+        {"id": "name", "type": "Text"},
+        {"id": "price", "type": "Numeric"},
+        {"id": "sold", "type": "Boolean"},
+        {"id": "day", "type": "Date"},
+        {"id": "state", "type": "Select", "options": [{"id": 1, "name": "new"}, {"id": "old", "name": "old"}]},
+        {"id": "extra", "type": "JSON"},
+        {"id": "secret", "type": "Text", "hidden": True},
+    ]
+    store = await hub.define(fields=fields)
+    await user.make_all(
+        store,
+        [
+            {"n": 1, "name": "7", "price": 7, "sold": True, "day": "2020-01-01", "state": 1, "extra": {"a": 5}},
+            {"n": 2, "name": "true", "price": 12.5, "sold": False, "state": "old", "extra": "5", "secret": "x"},
+            {"n": 3, "name": "null", "day": "2021-01-01"},
+            {"n": 4},
+        ],
+    )
+    return store
+
+
+TYPED_CASES: list[tuple[str, list[int]]] = [
+    ("name=7", [1]),
+    ('name="7"', [1]),
+    ("name=true", [2]),
+    ("name=null", [4]),
+    ('name="null"', [3]),
+    ("name[in]=7,true", [1, 2]),
+    ("name[gte]=7", [1, 2, 3]),
+    ("price=7", [1]),
+    ("price=7.000", [1]),
+    ("price[gt]=7", [2]),
+    ("price=null", [3, 4]),
+    ("sold=true", [1]),
+    ("sold=false", [2]),
+    ("sold=null", [3, 4]),
+    ("day[gt]=2020-06-01", [3]),
+    ("day[startswith]=2020", [1]),
+    ("state=1", [1]),
+    ("state=old", [2]),
+    ("extra=5", []),
+    ('extra="5"', [2]),
+    ("extra.a=5", [1]),
+    ("_rev=1", [1, 2, 3, 4]),
+    ("access[exists]=true", [1, 2, 3, 4]),
+]
+
+
+@pytest.mark.parametrize(("query", "expected"), TYPED_CASES, ids=[query for query, _ in TYPED_CASES])
+async def test_values_are_typed_by_the_schema(user: Client, flats: str, query: str, expected: list[int]) -> None:
+    """A text field's ``7`` is text, a number's is a number."""
+    assert await found(user, flats, query) == expected
+
+
+BAD_TYPED = [("price=cheap", "price"), ("n=x", "n"), ("n[gt]=x", "n"), ("sold=yes", "sold"), ("_rev=x", "_rev"),
+             ("name[exists]=maybe", "name"), ("time[gt]=x", "time")]  # fmt: skip
+
+
+@pytest.mark.parametrize(("query", "name"), BAD_TYPED)
+async def test_a_value_of_another_type_is_refused(user: Client, flats: str, query: str, name: str) -> None:
+    """400 that names the field."""
+    errors = refused(await user.get(f"/{flats}?{query}"), 400)
+    assert name in str(errors)
+
+
+@pytest.mark.parametrize("name", ["colour", "Name", "colour[gt]", "colour.x", "ofset", "_secret"])
+async def test_an_unknown_parameter_of_a_typed_store_is_named(user: Client, flats: str, name: str) -> None:
+    """400, so that a misspelt parameter does not quietly find everything; in `filter`, `sort` and `only` too."""
+    field = name.split("[")[0]
+    assert field in str(refused(await user.get(f"/{flats}", {name: "1"}), 400))
+    refused(await user.get(f"/{flats}", {"filter": json.dumps({field: 1})}), 400, field)
+    assert field in str(refused(await user.get(f"/{flats}", {"sort": field}), 400))
+    assert field in str(refused(await user.get(f"/{flats}", {"only": field}), 400))
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"secret": "x"},
+        {"secret[exists]": "true"},
+        {"secret.a": "x"},
+        {"filter": '{"secret":"x"}'},
+        {"filter": '{"$or":[{"n":1},{"secret":{"$gt":""}}]}'},
+        {"filter": '{"$nor":[{"secret":{"$startswith":"x"}}]}'},
+        {"sort": "secret"},
+        {"sort": "-n,secret"},
+        {"only": "secret"},
+        {"only": "n,secret.a"},
+    ],
+)
+async def test_a_hidden_field_cannot_be_asked_about(
+    user: Client, admin: Client, flats: str, params: dict[str, str]
+) -> None:
+    """Not filtered, sorted or shown, for an administrator either; nor does an unhidden list show it."""
+    for caller in (user, admin):
+        assert "secret" in str(refused(await caller.get(f"/{flats}", params), 400))
+        assert "secret" in str(refused(await caller.get(f"/{flats}", params | {"meta": "true"}), 400))
+        assert "secret" not in (await caller.get(f"/{flats}")).text
+
+
+@pytest.mark.parametrize("path", ["/{store}/5f00000000000000000000a1", "/{store}/5f00000000000000000000a1/history"])
+async def test_calls_without_parameters_refuse_them(user: Client, bare: str, path: str) -> None:
+    """A parameter that a call does not take is named."""
+    refused(await user.get(path.format(store=bare) + "?limit=1"), 400, "limit")

@@ -1,0 +1,439 @@
+"""Running the hub: health, metrics, logs, request ids, limits, other sites, slow callers, and a graceful stop."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import secrets
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from stores.records import now_ms
+from tests.platform.answers import good, refused
+from tests.platform.raw import Wire, request, token_of, wire
+from tests.support.engines import Database
+from tests.support.hub import Client, Hub, entity_of, eventually, fetch, running_hub, unique
+
+PASSWORD = "open sesame 1"
+TRUSTED = "https://portal.example.com"
+
+
+@asynccontextmanager
+async def beside(database: Database, folder: Path) -> AsyncIterator[Database]:
+    """Another database: a file in `folder`, or one on the same server, which is dropped afterwards."""
+    if database.kind == "sqlite":
+        yield Database("sqlite", str(folder / "hub.db"))
+        return
+    parts = httpx.URL(database.location)
+    fresh = Database("mongodb", str(parts.copy_with(path=f"{parts.path}_{secrets.token_hex(4)}")))
+    yield fresh
+    await fresh.drop()
+
+
+@pytest.fixture(scope="module")
+async def strict(shared_database: Database, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Hub]:
+    """A hub with tight limits, on a database of its own beside the shared one."""
+    settings = {"login_attempts": 3, "login_window": 120, "body_timeout": 1, "trusted_origins": TRUSTED}
+    folder = tmp_path_factory.mktemp("strict")
+    async with beside(shared_database, folder) as database, running_hub(database, folder, **settings) as hub:
+        yield hub
+
+
+@pytest.fixture
+async def spare(shared_database: Database, tmp_path: Path) -> AsyncIterator[Database]:
+    """A new database for hubs that a test starts and stops itself."""
+    async with beside(shared_database, tmp_path) as database:
+        yield database
+
+
+async def test_the_hub_tells_its_health(hub: Hub) -> None:
+    """Alive and ready, to anybody."""
+    live, ready = await fetch(hub.url + "/health/live"), await fetch(hub.url + "/health/ready")
+    assert (live.status_code, live.json()) == (200, {"ok": True})
+    assert (ready.status_code, ready.json()) == (200, {"ok": True})
+
+
+async def test_the_metrics_count(hub: Hub, user: Client, store: str) -> None:
+    """Requests by operation and status, their time, those in progress and the changes of the feed."""
+
+    async def samples() -> dict[tuple[str, ...], float]:
+        answer = await fetch(hub.url + "/metrics")
+        assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
+        families = text_string_to_metric_families(answer.text)
+        return {(s.name, *sorted(s.labels.values())): s.value for f in families for s in f.samples}
+
+    before = await samples()
+    for n in range(3):
+        await user.make(store, n=n)
+    await user.get(f"/{store}/x")
+
+    async def counted() -> dict[tuple[str, ...], float] | None:
+        now = await samples()
+        return now if now.get(("hub_changes_total", "insert", store)) == 3 else None
+
+    after = await eventually(counted)
+    assert after is not None
+    expected: dict[tuple[str, ...], int] = {
+        ("hub_requests_total", "200", "create"): 3,
+        ("hub_requests_total", "404", "get"): 1,
+        ("hub_request_seconds_count", "create"): 3,
+    }
+    for name, more in expected.items():
+        assert after[name] - before.get(name, 0) == more
+    assert after[("hub_requests_in_progress",)] >= 1
+
+
+async def test_every_answer_has_a_request_id(hub: Hub, user: Client, store: str) -> None:
+    """The caller's own if it is one word, otherwise a new one; on errors, 304 and health alike."""
+    made = await user.make(store)
+    path = f"/{store}/{made['_id']}"
+    answers = [
+        await user.get(path),
+        await user.get(path, if_none_match="*"),
+        await user.get("/nowhere"),
+        await user.request("PUT", f"/{store}"),
+        await hub.client().get(path),
+        await fetch(hub.url + "/health/live"),
+        await fetch(hub.url + "/nowhere"),
+        await user.get(path, x_request_id="two words"),
+        await user.get(path, x_request_id="x" * 101),
+    ]
+    assert len({a.headers["x-request-id"] for a in answers}) == len(answers)
+    for answer in answers:
+        assert re.fullmatch("[0-9a-f]{16}", answer.headers["x-request-id"])
+    assert (await user.get(path, x_request_id="abc-123")).headers["x-request-id"] == "abc-123"
+
+
+async def test_what_is_outside_the_api_is_404_too(hub: Hub) -> None:
+    """In the same envelope."""
+    for path in ("/nowhere", "/api", "/api/v2/units", "/api/v1x", "/..", "/health/dead", "/x%0Ay"):
+        refused(await fetch(hub.url + path), 404)
+
+
+async def test_the_api_document_lists_every_call(hub: Hub, store: str) -> None:
+    """To anybody who asks with credentials or, if it is open, without."""
+    document = good(await hub.admin.get("/openapi.json"))
+    assert document["openapi"].startswith("3.")
+    assert "/api/v1/auth" in document["paths"]
+
+
+async def test_the_log_is_json_without_secrets(hub: Hub, store: str) -> None:
+    """One object per line and request; no password, token, cookie, body or query string."""
+    user = await hub.as_user(password=PASSWORD)
+    session = await hub.as_session(user.user["login"], PASSWORD)
+    token = await hub.token_of(user.user["login"], PASSWORD)
+    id = unique("request")
+    await session.get(f"/{store}?name=confidential", x_request_id=id)
+    await user.post(f"/{store}", {"title": "confidential"})
+    await hub.client(token).get(f"/{store}")
+    await hub.client("wrong-" + token).get(f"/{store}")
+    await hub.client().post("/auth", {"login": user.user["login"], "password": "confidential"})
+    await user.send("POST", f"/{store}", b'{"confidential')
+
+    async def logged() -> list[dict[str, Any]]:
+        lines = [json.loads(line) for line in hub.process.log.splitlines()]
+        return [line for line in lines if line.get("request_id") == id]
+
+    [line] = await eventually(logged)
+    assert line.items() >= {"method": "GET", "path": f"/api/v1/{store}", "status": 200, "level": "info"}.items()
+    assert line.keys() >= {"time", "level", "logger", "message", "ms"}
+    log = hub.process.log
+    hidden = [PASSWORD, token, token_of(user.http.headers), session.http.cookies["sid"], "confidential", "argon2"]
+    for secret in [*hidden, hub.database.location.partition("?")[2] or "no query"]:
+        assert secret not in log, secret[:8]
+
+
+async def test_what_callers_do_wrong_is_no_error_of_the_hub(hub: Hub, user: Client, store: str) -> None:
+    """304, 400, 401, 404, 405, 409, 410, 412 and 413 leave their line in the log and nothing more."""
+    path = f"/{store}/{(await user.make(store, code='a'))['_id']}"
+    start = len(hub.process.log)
+    statuses = [
+        (await user.get(path, if_none_match="*")).status_code,
+        (await user.post(f"/{store}", {"$a": 1})).status_code,
+        (await hub.client().get(path)).status_code,
+        (await user.get(path + "0")).status_code,
+        (await user.request("PUT", f"/{store}")).status_code,
+        (await user.post(f"/{store}", {"code": "a"})).status_code,
+        (await user.get(f"/{store}?since=x")).status_code,
+        (await user.patch(path, {}, if_match='"9"')).status_code,
+        (await user.send("POST", f"/{store}", b" " * 2_000_000)).status_code,
+    ]
+    assert statuses == [304, 400, 401, 404, 405, 409, 410, 412, 413]
+    await fetch(hub.url + "/health/live", x_request_id="the-end")
+    log = await eventually(lambda: _log_until(hub, start, "the-end"))
+    lines = [json.loads(line) for line in log.splitlines()]
+    assert {line["level"] for line in lines} == {"info"}
+    assert all("exception" not in line for line in lines)
+
+
+async def _log_until(hub: Hub, start: int, word: str) -> str:
+    log = hub.process.log[start:]
+    return log if word in log and log.endswith("\n") else ""
+
+
+async def test_logins_are_limited_per_login_and_address(strict: Hub) -> None:
+    """The fourth attempt: 429 with Retry-After, right or wrong, by cookie or token; other logins are free."""
+    user, other = await strict.as_user(password=PASSWORD), await strict.as_user(password=PASSWORD)
+    client = strict.client()
+    wrong = {"login": user.user["login"], "password": "wrong password"}
+    for path in ("/auth", "/auth/token", "/auth"):
+        refused(await client.post(path, wrong), 401)
+    for path in ("/auth", "/auth/token"):
+        for password in ("wrong password", PASSWORD):
+            answer = await client.post(path, wrong | {"password": password})
+            refused(answer, 429)
+            assert 1 <= int(answer.headers["retry-after"]) <= 120
+    nobody = {"login": unique("nobody"), "password": "wrong password"}
+    assert [(await client.post("/auth", nobody)).status_code for _ in range(4)] == [401, 401, 401, 429]
+    good(await client.post("/auth", {"login": other.user["login"], "password": PASSWORD}))
+    good(await user.get("/auth"))
+
+
+async def test_a_right_password_clears_the_count(strict: Hub) -> None:
+    """Two mistakes and a success, again and again, are no attack; guesses made at once are counted all the same."""
+    user = await strict.as_user(password=PASSWORD)
+    client, login = strict.client(), user.user["login"]
+    for password in ("wrong", "wrong", PASSWORD) * 2:
+        status = (await client.post("/auth", {"login": login, "password": password})).status_code
+        assert status == (200 if password == PASSWORD else 401)
+    guesses = [client.post("/auth", {"login": login, "password": f"wrong {n}"}) for n in range(10)]
+    statuses = sorted(a.status_code for a in await asyncio.gather(*guesses))
+    assert statuses == [401] * 3 + [429] * 7
+
+
+@pytest.fixture(scope="module")
+async def session(strict: Hub) -> Client:
+    """Somebody signed in with a cookie."""
+    user = await strict.as_user(password=PASSWORD)
+    return await strict.as_session(user.user["login"], PASSWORD)
+
+
+@pytest.fixture(scope="module")
+async def target(strict: Hub) -> str:
+    return await strict.define(unique=["code"])
+
+
+FOREIGN: list[dict[str, str]] = [
+    {"Sec-Fetch-Site": "cross-site"},
+    {"Sec-Fetch-Site": "same-site"},
+    {"Origin": "https://evil.example.com"},
+    {"Origin": "null"},
+    {"Origin": "https://portal.example.com.evil.example.com"},
+    {"Origin": "http://portal.example.com"},
+    {"Origin": "https://evil.example.com", "Sec-Fetch-Site": "cross-site"},
+    {"Sec-Fetch-Site": "nonsense"},
+]
+
+
+@pytest.mark.parametrize("headers", FOREIGN, ids=str)
+async def test_a_cookie_from_another_sites_page_writes_nothing(
+    strict: Hub, session: Client, target: str, headers: dict[str, str]
+) -> None:
+    """403 for every unsafe method; reading is safe; a Bearer token proves itself wherever it comes from."""
+    made = await session.make(target, n=1)
+    one = f"/{target}/{made['_id']}"
+    for method, path in (
+        ("POST", f"/{target}"),
+        ("PATCH", one),
+        ("PUT", one),
+        ("PUT", one + "/access"),
+        ("DELETE", one),
+        ("PATCH", f"/{target}?n=1"),
+        ("DELETE", f"/{target}?n=1"),
+        ("DELETE", "/auth"),
+    ):
+        refused(await session.request(method, path, json={}, headers=headers), 403)
+    assert await session.see(target, made["_id"]) == made
+    assert (await session.request("GET", one, headers=headers)).status_code == 200
+    bearer = await strict.with_token(session.user)
+    assert (await bearer.request("PATCH", one, json={"n": 2}, headers=headers)).status_code == 200
+    both = {**headers, "Authorization": f"Bearer {token_of(bearer.http.headers)}"}
+    assert (await session.request("PATCH", one, json={"n": 3}, headers=both)).status_code == 200
+
+
+async def test_a_cookie_from_our_own_or_a_trusted_page_writes(strict: Hub, session: Client, target: str) -> None:
+    """The same origin, no browser at all, or an origin of the settings."""
+    for headers in (
+        {},
+        {"Sec-Fetch-Site": "same-origin"},
+        {"Sec-Fetch-Site": "none"},
+        {"Origin": strict.url},
+        {"Origin": strict.url, "Sec-Fetch-Site": "same-origin"},
+        {"Origin": TRUSTED, "Sec-Fetch-Site": "cross-site"},
+    ):
+        assert (await session.request("POST", f"/{target}", json={}, headers=headers)).status_code == 200, headers
+
+
+async def test_another_site_cannot_sign_its_visitors_in(strict: Hub) -> None:
+    """A cross-site login sets no cookie."""
+    user = await strict.as_user(password=PASSWORD)
+    login = {"login": user.user["login"], "password": PASSWORD}
+    answer = await strict.client().request("POST", "/auth", json=login, headers={"Sec-Fetch-Site": "cross-site"})
+    refused(answer, 403)
+    assert "set-cookie" not in answer.headers
+
+
+async def test_a_trusted_page_may_ask(strict: Hub, session: Client, target: str) -> None:
+    """A browser's preflight passes for an origin of the settings, with its users' cookies; for no other."""
+    preflight = {"Access-Control-Request-Method": "PATCH", "Access-Control-Request-Headers": "authorization,if-match"}
+    passed = await strict.client().request("OPTIONS", f"/{target}", headers={"Origin": TRUSTED, **preflight})
+    assert passed.status_code == 200
+    assert passed.headers["access-control-allow-origin"] == TRUSTED
+    assert passed.headers["access-control-allow-credentials"] == "true"
+    answer = await session.request("GET", f"/{target}", headers={"Origin": TRUSTED})
+    assert answer.headers["access-control-allow-origin"] == TRUSTED
+    assert "X-Position" in answer.headers["access-control-expose-headers"]
+    stranger = {"Origin": "https://evil.example.com"}
+    refused_one = await strict.client().request("OPTIONS", f"/{target}", headers={**stranger, **preflight})
+    assert "access-control-allow-origin" not in refused_one.headers
+    assert "access-control-allow-origin" not in (await session.request("GET", f"/{target}", headers=stranger)).headers
+
+
+async def test_too_many_requests_at_once_are_turned_away(spare: Database, tmp_path: Path) -> None:
+    """503 with Retry-After beyond the bound; the hub still says that it is alive; afterwards all is well."""
+    async with running_hub(spare, tmp_path, max_requests=2) as hub:
+        store = await hub.define()
+        async with wire(hub.process.port) as one, wire(hub.process.port) as two:
+            await begin(one, hub.admin, store, 7)
+            await begin(two, hub.admin, store, 7)
+            answer = await hub.admin.get(f"/{store}")
+            refused(answer, 503)
+            assert int(answer.headers["retry-after"]) >= 1
+            assert (await fetch(hub.url + "/health/live")).status_code == 200
+            for connection in (one, two):
+                await connection.send(b'{"n":1}')
+                assert (await connection.answer()).status == 200
+        assert len(await hub.admin.list(store)) == 2
+
+
+async def test_a_slow_body_is_not_waited_for(strict: Hub, target: str) -> None:
+    """408 after the time of the setting; nothing is written, and others were not held up."""
+    client = await strict.as_user()
+    started = now_ms()
+    async with wire(strict.process.port) as slow:
+        await slow.send(request("POST", f"/{target}", token_of(client.http.headers), "Content-Length: 100"))
+        await slow.send(b'{"n":')
+        assert await client.list(target) == []
+        answer = await slow.answer()
+        assert answer.status == 408
+        assert answer.json() == {
+            "success": False,
+            "code": "408",
+            "message": "Request Timeout",
+            "tags": ["error_request_timeout"],
+        }
+        assert answer.headers["x-request-id"]
+        await slow.closed()
+    assert 900 <= now_ms() - started < 20_000
+    assert await client.list(target) == []
+
+
+async def test_a_caller_who_hangs_up_leaves_nothing(strict: Hub, target: str) -> None:
+    """In the middle of a body: no entity, no trace in the log."""
+    client = await strict.as_user()
+    for _ in range(5):
+        async with wire(strict.process.port) as connection:
+            head = request("POST", f"/{target}", token_of(client.http.headers), "Content-Length: 100", EXPECT)
+            await connection.send(head)
+            assert (await connection.head())[0] == 100
+            await connection.send(b'{"n":')
+    assert await client.list(target) == []
+    assert "Traceback" not in strict.process.log
+
+
+EXPECT = "Expect: 100-continue"
+"""The hub answers ``100 Continue`` when it begins to read the body: then it is known to be at work on the request."""
+
+
+async def begin(connection: Wire, client: Client, store: str, length: int) -> None:
+    """Send the head of a POST and wait until the hub reads its body."""
+    head = request("POST", f"/{store}", token_of(client.http.headers), f"Content-Length: {length}", EXPECT)
+    await connection.send(head)
+    assert (await connection.head())[0] == 100
+
+
+async def refuses(port: int) -> bool:
+    try:
+        async with wire(port):
+            return False
+    except ConnectionRefusedError:
+        return True
+
+
+async def test_a_stop_lets_a_running_request_finish(spare: Database, tmp_path: Path) -> None:
+    """SIGTERM closes the door at once; what has begun is answered, and is there after the next start."""
+    async with running_hub(spare, tmp_path) as hub:
+        store = await hub.define()
+        async with wire(hub.process.port) as connection:
+            await begin(connection, hub.admin, store, 7)
+            hub.process.process.send_signal(signal.SIGTERM)
+            await eventually(lambda: refuses(hub.process.port))
+            assert hub.process.process.poll() is None
+            await connection.send(b'{"n":1}')
+            answer = await connection.answer()
+            assert (answer.status, answer.json()["n"]) == (200, 1)
+        assert await asyncio.to_thread(hub.process.wait) == 0
+        assert "Traceback" not in hub.process.log
+        assert not (tmp_path / "hub.json").exists()
+    async with running_hub(spare, tmp_path) as hub:
+        assert [e["n"] for e in await hub.admin.list(store)] == [1]
+
+
+async def test_a_stop_does_not_wait_forever(spare: Database, tmp_path: Path) -> None:
+    """A request that does not end is cut off after the time of the setting."""
+    async with running_hub(spare, tmp_path, shutdown_grace=1) as hub:
+        store = await hub.define()
+        async with wire(hub.process.port) as connection:
+            await begin(connection, hub.admin, store, 7)
+            started = now_ms()
+            await asyncio.to_thread(hub.process.stop)
+            assert 900 <= now_ms() - started < 15_000
+
+
+async def test_what_was_answered_survives_a_kill(spare: Database, tmp_path: Path) -> None:
+    """SIGKILL in the middle of writing: every entity that was answered is there, whole, and so is its change."""
+    async with running_hub(spare, tmp_path) as hub:
+        store = await hub.define()
+        start = (await hub.admin.get(f"/{store}")).headers["x-position"]
+        answered: list[str] = []
+        writers = [asyncio.create_task(keep_writing(hub.admin, store, answered)) for _ in range(8)]
+        await eventually(lambda: _at_least(answered, 60))
+        await asyncio.to_thread(hub.process.stop, signal.SIGKILL)
+        await asyncio.gather(*writers)
+    async with running_hub(spare, tmp_path) as hub:
+        entities = {e["_id"] for e in await hub.admin.list(store)}
+        assert set(answered) <= entities
+        changes = good(await hub.admin.get(f"/{store}?since={start}"))["changes"]
+        assert {c["_id"] for c in changes} == entities
+        assert [c["_rev"] for c in changes] == [1] * len(entities)
+
+
+async def _at_least(found: list[str], count: int) -> bool:
+    return len(found) >= count
+
+
+async def keep_writing(client: Client, store: str, answered: list[str]) -> None:
+    """Create entities until the hub is gone; the ids of those that were answered."""
+    while True:
+        try:
+            answered.append(entity_of(await client.post(f"/{store}", {"n": 1}))["_id"])
+        except httpx.TransportError:
+            return
+
+
+async def test_settings_that_cannot_be_are_refused(spare: Database, tmp_path: Path) -> None:
+    """The hub does not start, and says why in a line rather than a traceback."""
+    for settings in ({"port": "70000"}, {"database_url": "redis://localhost"}):
+        with pytest.raises(RuntimeError) as failure:
+            async with running_hub(spare, tmp_path, **settings):
+                pass
+        assert "Traceback" not in str(failure.value)
+        assert "did not start" in str(failure.value)

@@ -1,0 +1,210 @@
+"""Typed stores: what each type takes, what it refuses, and what null, defaults and requirements do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from stores.records import Entity
+from tests.platform.answers import refused
+from tests.support.hub import Client, Hub, entity_of
+
+OPTIONS = [{"id": 1, "name": "one"}, {"id": "two", "name": "Two"}, {"id": 3, "name": "three"}]
+
+TYPES = ["Boolean", "ColorSwatch", "Checkbox", "MultiSelect", "Radio", "Select", "Date", "DateTime", "Number",
+         "Numeric", "URL", "Text", "Textarea", "Timezone", "JSON"]  # fmt: skip
+WITH_OPTIONS = ("Checkbox", "MultiSelect", "Radio", "Select")
+
+GOOD: dict[str, list[Any]] = {
+    "Boolean": [True, False],
+    "ColorSwatch": ["#333333", "#aBcDeF"],
+    "Checkbox": [[], [1], [1, "two", 3]],
+    "MultiSelect": [[], ["two"], [3, 1]],
+    "Radio": [1, "two"],
+    "Select": [3, "two"],
+    "Date": ["2020-11-26", "2020-02-29", "0001-01-01", "9999-12-31"],
+    "DateTime": ["2020-11-26 06:00:00", "2020-02-29 23:59:59"],
+    "Number": [0, -1, 2**63 - 1, -(2**63)],
+    "Numeric": [0, 1250.33, -0.001, 999999999999.999, 12, "1250.330", "-7", "0.5"],
+    "URL": ["https://example.com", "http://localhost:8000/a?b=c#d", "https://example.com/ü"],
+    "Text": ["", "x", "é" * 255, "null"],
+    "Textarea": ["", "x" * 100_000, "a\nb"],
+    "Timezone": ["America/Toronto", "Europe/Berlin", "UTC"],
+    "JSON": [1, "a", [1, [2]], {"a": {"b": 1}}, True],
+}
+
+BAD: dict[str, list[Any]] = {
+    "Boolean": [1, 0, "true", "", [], {}],
+    "ColorSwatch": ["333333", "#333", "#33333g", "red", "", 333333, "#3333333", "#333333\n"],
+    "Checkbox": [4, "two", [4], [1, "three"], {"1": True}, [[1]], [None], [True]],
+    "MultiSelect": ["1", [0], ["One"], [1.5], [{"id": 1}]],
+    "Radio": [4, "1", "Two", [1], True, {}, 1.5],
+    "Select": [0, "", "two ", ["two"], False],
+    "Date": ["2020-13-01", "2021-02-29", "26.11.2020", "2020-1-1", "2020-11-26 06:00:00", "", 20201126, "2020-11-26\n"],
+    "DateTime": ["2020-11-26", "2020-11-26T06:00:00", "2020-11-26 24:00:00", "2020-11-26 06:60:00", "", 0,
+                 "2020-02-30 00:00:00"],
+    "Number": [1.5, "5", "", True, [], "x", 1e30],
+    "Numeric": [1.2345, "1.2345", "x", "", True, [], 1e12, "1000000000000", "1e3", " 1"],
+    "URL": ["example.com", "ftp://example.com", "javascript:alert(1)", "https://", "", 5, "https://a b", "//x"],
+    "Text": [5, True, [], {}, "x" * 256],
+    "Textarea": [5, False, ["x"], "x" * 100_001],
+    "Timezone": ["Toronto", "america/toronto", "", "+02:00", 2, "Mars/Olympus"],
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+async def every_type(hub: Hub) -> str:
+    """A store with a field of each type, named like it."""
+    options = {"options": OPTIONS}
+    fields = [{"id": t, "type": t, "label": t, **(options if t in WITH_OPTIONS else {})} for t in TYPES]
+    return await hub.define(fields=fields)
+
+
+@pytest.mark.parametrize("type", TYPES)
+async def test_a_good_value_is_kept(user: Client, every_type: str, type: str) -> None:
+    """On creation and change; null clears whatever is there."""
+    for value in GOOD[type]:
+        made = await user.make(every_type, {type: value})
+        if type == "Numeric" and isinstance(value, str):
+            assert made[type] == float(value)
+        else:
+            assert made[type] == value
+        assert await user.see(every_type, made["_id"]) == made
+        path = f"/{every_type}/{made['_id']}"
+        assert entity_of(await user.patch(path, {type: None}))[type] is None
+        assert entity_of(await user.patch(path, {type: value}))[type] == made[type]
+    assert (await user.make(every_type, {type: None}))[type] is None
+
+
+@pytest.mark.parametrize("type", list(BAD))
+async def test_a_bad_value_is_refused_by_name(user: Client, every_type: str, type: str) -> None:
+    """On creation, change, replacement, upsert and bulk change: 400 that names the field, and nothing is written."""
+    made = await user.make(every_type, {type: GOOD[type][0]})
+    path = f"/{every_type}/{made['_id']}"
+    for value in BAD[type]:
+        body: Entity = {type: value}
+        refused(await user.post(f"/{every_type}", body), 400, type)
+        refused(await user.patch(path, body), 400, type)
+    body = {type: BAD[type][0]}
+    refused(await user.put(path, body), 400, type)
+    refused(await user.post(f"/{every_type}", [{}, body]), 400, f"1.{type}")
+    refused(await user.patch(f"/{every_type}", body, {"_id": made["_id"]}), 400, type)
+    assert await user.see(every_type, made["_id"]) == made
+
+
+async def test_decimals_are_exact(user: Client, every_type: str) -> None:
+    """``1250.330`` and its like come back digit for digit, as do sums that floats would spoil."""
+    for text in ("1250.330", "0.001", "0.3", "123456789012.345", "999999999999.999", "-0.1"):
+        answer = await user.post(f"/{every_type}", {"Numeric": text})
+        shown = answer.text.split('"Numeric":')[1].split(",")[0].rstrip("}")
+        assert shown == text.rstrip("0"), text
+    [found] = await user.list(f"{every_type}?Numeric=123456789012.345")
+    assert found["Numeric"] == 123456789012.345
+
+
+async def test_every_mistake_is_named_at_once(user: Client, typed: str) -> None:
+    """The caller need not mend them one by one."""
+    body = {"price": "x", "floor": "y", "sold": "z", "colour": "w"}
+    errors = refused(await user.post(f"/{typed}", body), 400, "name", "price", "floor", "sold", "colour")
+    assert set(errors) == {"name", "price", "floor", "sold", "colour"}
+
+
+async def test_a_closed_store_knows_its_fields_only(user: Client, hub: Hub) -> None:
+    """An unknown field is refused by name, unless the store is open."""
+    field = {"id": "name", "type": "Text"}
+    closed, open = await hub.define(fields=[field]), await hub.define(fields=[field], open=True)
+    refused(await user.post(f"/{closed}", {"name": "a", "nmae": "b"}), 400, "nmae")
+    made = await user.make(open, name="a", nmae="b")
+    assert made["nmae"] == "b"
+    refused(await user.post(f"/{open}", {"name": 5, "nmae": 5}), 400, "name")
+    assert await user.list(f"{open}?nmae=b") == [made]
+
+
+async def test_a_required_field_cannot_be_missing_or_emptied(user: Client, typed: str) -> None:
+    """Missing, null and the empty text are refused alike; a PATCH of other fields need not repeat it."""
+    for body in ({}, {"name": None}, {"name": ""}):
+        refused(await user.post(f"/{typed}", body), 400, "name")
+    made = await user.make(typed, name="a")
+    path = f"/{typed}/{made['_id']}"
+    assert entity_of(await user.patch(path, {"floor": 1}))["name"] == "a"
+    for value in (None, ""):
+        refused(await user.patch(path, {"name": value}), 400, "name")
+        refused(await user.patch(f"/{typed}", {"name": value}, {"name": "a"}), 400, "name")
+    refused(await user.put(path, {"floor": 1}), 400, "name")
+    assert (await user.see(typed, made["_id"]))["name"] == "a"
+
+
+async def test_defaults_fill_what_is_not_sent(user: Client, hub: Hub) -> None:
+    """On creation and replacement; a null that is sent stays null; a change fills nothing in."""
+    fields = [
+        {"id": "state", "type": "Select", "options": OPTIONS, "default": 1},
+        {"id": "count", "type": "Number", "default": 0},
+        {"id": "name", "type": "Text", "required": True, "default": "unnamed"},
+    ]
+    store = await hub.define(fields=fields)
+    made = await user.make(store)
+    assert (made["state"], made["count"], made["name"]) == (1, 0, "unnamed")
+    assert (await user.make(store, state=None))["state"] is None
+    path = f"/{store}/{made['_id']}"
+    await user.patch(path, {"state": None, "count": 5})
+    assert entity_of(await user.patch(path, {"name": "b"}))["state"] is None
+    replaced = entity_of(await user.put(path, {"name": "c"}))
+    assert (replaced["state"], replaced["count"]) == (1, 0)
+
+
+async def test_a_unique_field_is_held_by_one_entity(user: Client, other: Client, typed: str) -> None:
+    """409 that names it, on creation, change and replacement, seen or unseen; null is no value; deletion frees it."""
+    first = await user.make(typed, name="a", code="x")
+    second = await user.make(typed, name="b", code="y")
+    await user.make_all(typed, [{"name": "c"}, {"name": "d", "code": None}, {"name": "e", "code": None}])
+    refused(await user.post(f"/{typed}", {"name": "f", "code": "x"}), 409, "code")
+    refused(await other.post(f"/{typed}", {"name": "f", "code": "x"}), 409, "code")
+    path = f"/{typed}/{second['_id']}"
+    refused(await user.patch(path, {"code": "x"}), 409, "code")
+    refused(await user.put(path, {"name": "b", "code": "x"}), 409, "code")
+    refused(await user.patch(f"/{typed}", {"code": "z"}, {"name[in]": "c,d"}), 409, "code")
+    assert await user.see(typed, second["_id"]) == second
+    assert entity_of(await user.patch(path, {"code": "y", "floor": 1}))["code"] == "y"
+    assert (await user.make(typed, name="g", code="X"))["code"] == "X"
+    await user.delete(f"/{typed}/{first['_id']}")
+    assert entity_of(await user.patch(path, {"code": "x"}))["code"] == "x"
+
+
+async def test_a_unique_path_of_a_schemaless_store(user: Client, hub: Hub) -> None:
+    """A dotted path can be unique; objects, arrays and booleans cannot stand there."""
+    store = await hub.define(unique=["ref.no"])
+    await user.make(store, ref={"no": 1})
+    await user.make_all(store, [{}, {}, {"ref": {"no": None}}, {"ref": "x"}])
+    refused(await user.post(f"/{store}", {"ref": {"no": 1}}), 409, "ref.no")
+    refused(await user.post(f"/{store}", {"ref": {"no": 1.0}}), 409, "ref.no")
+    assert (await user.make(store, ref={"no": "1"}))["ref"] == {"no": "1"}
+    for value in ([1], {"a": 1}, True):
+        refused(await user.post(f"/{store}", {"ref": {"no": value}}), 400, "ref.no")
+
+
+async def test_a_hidden_field_is_written_and_never_shown(user: Client, admin: Client, typed: str) -> None:
+    """Not in an answer to a write, a read, a list, a delta or the history; a replacement without it keeps it."""
+    start = (await user.get(f"/{typed}")).headers["x-position"]
+    answers = [await user.post(f"/{typed}", {"name": "a", "secret": "hush"})]
+    path = f"/{typed}/{entity_of(answers[0])['_id']}"
+    answers += [
+        await user.patch(path, {"secret": "hush hush"}),
+        await user.put(path, {"name": "b"}),
+        await user.get(path),
+        await user.get(f"/{typed}"),
+        await user.get(f"/{typed}?only=name"),
+        await user.get(f"/{typed}?meta=true"),
+        await user.get(f"/{typed}?since={start}"),
+        await user.get(path + "/history"),
+        await user.post(f"/{typed}", [{"name": "c", "secret": "hush"}]),
+        await user.post(f"/{typed}", {"name": "c", "code": "1", "secret": "hush"}, {"upsert": "code"}),
+        await admin.get(path),
+        await admin.get(f"/{typed}"),
+        await admin.get(path + "/history"),
+        await user.delete(path),
+    ]
+    for answer in answers:
+        assert answer.status_code == 200, answer.text
+        assert "hush" not in answer.text
+        assert "secret" not in answer.text

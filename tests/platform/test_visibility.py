@@ -1,0 +1,256 @@
+"""Who sees what: one predicate for get, list, count, search, bulk changes, history and deltas."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from stores.records import Entity, new_id
+from tests.platform.answers import good, refused
+from tests.support.hub import Client, Hub, entity_of
+
+
+@dataclass(frozen=True)
+class World:
+    """A store with one entity per owner; the groups: `top` above `left` and `right`."""
+
+    store: str
+    people: dict[str, Client]
+    entities: dict[str, Entity]
+    starts: dict[str, str]
+    groups: dict[str, str]
+
+
+SEES = {
+    "top": {"top", "left", "lower", "right"},
+    "left": {"left", "lower"},
+    "left2": {"left", "lower"},
+    "lower": {"lower"},
+    "right": {"right"},
+    "loner": {"loner", "right"},
+    "stranger": set(),
+    "admin": {"top", "left", "lower", "right", "loner"},
+}
+"""Who sees whose entity: one's own, those of one's group and of the groups below it, and what one has been shown:
+`right` has put `loner` on the access list of its entity."""
+
+
+@pytest.fixture(scope="module")
+async def world(hub: Hub) -> World:
+    top = await hub.group()
+    left, right = await hub.group(top), await hub.group(top)
+    lower = await hub.group(left)
+    groups = {"top": top, "left": left, "right": right, "lower": lower}
+    homes = {**groups, "left2": left, "loner": None, "stranger": None}
+    people = {name: await hub.as_user(group=group) for name, group in homes.items()}
+    people["admin"] = hub.admin
+    store = await hub.define(search=["title"])
+    starts = {name: (await client.get(f"/{store}")).headers["x-position"] for name, client in people.items()}
+    owners = ("top", "left", "lower", "right", "loner")
+    entities = {name: await people[name].make(store, title=f"by {name}", n=1) for name in owners}
+    path = f"/{store}/{entities['right']['_id']}/access"
+    entities["right"] = entity_of(await people["right"].put(path, {"access": [people["loner"].id]}))
+    return World(store, people, entities, starts, groups)
+
+
+@pytest.fixture(params=list(SEES))
+def who(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+async def test_an_entity_carries_its_owners_place(world: World) -> None:
+    """`group` is the owner's, `branch` the chain of groups from it up to the root."""
+    g = world.groups
+    assert world.entities["lower"]["group"] == g["lower"]
+    assert world.entities["lower"]["branch"] == [g["lower"], g["left"], g["top"]]
+    assert world.entities["loner"]["group"] is None
+    assert world.entities["loner"]["branch"] == []
+
+
+async def test_every_way_of_reading_shows_the_same(world: World, who: str) -> None:
+    """List, get, meta, search, filters, pages, deltas and histories agree on what is in sight."""
+    client, store = world.people[who], world.store
+    expected = [e for name, e in world.entities.items() if name in SEES[who]]
+    assert await client.list(store) == expected
+    assert await client.list(f"{store}?search=BY") == expected
+    assert await client.list(f"{store}?n=1") == expected
+    assert await client.list(store, {"filter": '{"$nor":[{"n":2}]}'}) == expected
+    assert await client.list(f"{store}?offset=1") == expected[1:]
+    assert {e["_id"] for e in await client.list(f"{store}?sort=-title")} == {e["_id"] for e in expected}
+    ends = {"first": expected[0] if expected else None, "last": expected[-1] if expected else None}
+    meta = {"success": True, "count": len(expected), **ends}
+    assert good(await client.get(f"/{store}?meta=true")) == meta
+    for name, entity in world.entities.items():
+        await check_one(client, store, entity, visible=name in SEES[who])
+
+
+async def check_one(client: Client, store: str, entity: Entity, *, visible: bool) -> None:
+    """Everything that names one entity: it is there, or there is no such thing."""
+    path = f"/{store}/{entity['_id']}"
+    if visible:
+        assert await client.see(store, entity["_id"]) == entity
+        assert good(await client.get(path + "/history"))["success"] is True
+        return
+    for answer in (
+        await client.get(path),
+        await client.get(path, if_none_match='"2"'),
+        await client.get(path + "/history"),
+        await client.patch(path, {"n": 5}),
+        await client.patch(path, {"n": 5}, if_match='"99"'),
+        await client.put(path, {"n": 5}),
+        await client.put(path + "/access", {"access": []}),
+        await client.delete(path),
+    ):
+        refused(answer, 404)
+        assert answer.json() == (await client.get(f"/{store}/{new_id()}")).json()
+    assert await client.list(f"{store}?_id={entity['_id']}") == []
+
+
+async def test_a_delta_shows_the_same(world: World, who: str) -> None:
+    """From the beginning, it leads to exactly the list."""
+    client, store = world.people[who], world.store
+    delta = good(await client.get(f"/{store}?since={world.starts[who]}"))
+    state: dict[str, Any] = {}
+    for change in delta["changes"]:
+        state[change["_id"]] = change["entity"]
+    assert state == {e["_id"]: e for e in await client.list(store)}
+    hidden = {e["_id"] for name, e in world.entities.items() if name not in SEES[who]}
+    assert not hidden & {change["_id"] for change in delta["changes"]}
+
+
+async def test_bulk_changes_reach_what_is_in_sight(hub: Hub) -> None:
+    """A filter that matches everything changes and deletes only what its sender sees."""
+    group = await hub.group()
+    one, two = await hub.as_user(group=group), await hub.as_user()
+    store = await hub.define()
+    await one.make_all(store, [{"n": 1}, {"n": 1}])
+    mine = await two.make(store, n=1)
+    assert good(await two.patch(f"/{store}?n=1", {"m": 1})) == {"success": True, "count": 1}
+    assert [e.get("m") for e in await hub.admin.list(store)] == [None, None, 1]
+    assert good(await two.delete(f"/{store}?n[gte]=0")) == {"success": True, "count": 1}
+    assert good(await two.delete(f"/{store}?n[gte]=0")) == {"success": True, "count": 0}
+    assert mine["_id"] not in {e["_id"] for e in await hub.admin.list(store)}
+    assert len(await one.list(store)) == 2
+
+
+async def test_a_filter_cannot_widen_sight(world: World) -> None:
+    """Naming owner, access, group or branch in a filter finds nothing that is not in sight anyway."""
+    stranger, store = world.people["stranger"], world.store
+    owner, group = world.people["left"].id, world.groups["left"]
+    everything = {"$or": [{"owner": owner}, {"branch": group}, {"n": {"$not": {"$size": 9}}}]}
+    for query in (f"owner={owner}", f"group={group}", f"branch[in]={group}", "owner[ne]=x"):
+        assert await stranger.list(f"{store}?{query}") == []
+    for document in (everything, {"$nor": [{"a": 1}]}):
+        params = {"filter": json.dumps(document)}
+        assert await stranger.list(store, params) == []
+        assert good(await stranger.get(f"/{store}", params | {"meta": "true"}))["count"] == 0
+
+
+async def test_sharing_shows_an_entity_to_users(user: Client, other: Client, hub: Hub) -> None:
+    """The owner sets the whole list; who is on it may read and change; taken off it, sees nothing."""
+    store = await hub.define()
+    third = await hub.as_user()
+    made = await user.make(store, n=1)
+    path = f"/{store}/{made['_id']}"
+    answer = await user.put(path + "/access", {"access": [other.id, third.id, other.id]})
+    shared = entity_of(answer)
+    assert shared == made | {"access": [other.id, third.id], "_rev": 2, "_at": shared["_at"]}
+    assert answer.headers["etag"] == '"2"'
+    for reader in (other, third):
+        assert await reader.list(store) == [shared]
+    changed = entity_of(await other.patch(path, {"n": 2}))
+    assert changed["owner"] == user.id
+    entity_of(await user.put(path + "/access", {"access": [third.id]}))
+    refused(await other.get(path), 404)
+    assert (await third.see(store, made["_id"]))["n"] == 2
+
+
+async def test_only_the_owner_and_administrators_share(user: Client, other: Client, admin: Client, hub: Hub) -> None:
+    """Somebody who sees the entity: 403; who does not: 404."""
+    store = await hub.define()
+    third = await hub.as_user()
+    made = await user.make(store)
+    path = f"/{store}/{made['_id']}/access"
+    entity_of(await user.put(path, {"access": [other.id]}))
+    refused(await other.put(path, {"access": [other.id, third.id]}), 403)
+    refused(await third.put(path, {"access": [third.id]}), 404)
+    assert entity_of(await admin.put(path, {"access": [third.id]}))["access"] == [third.id]
+
+
+@pytest.mark.parametrize(
+    ("body", "name"),
+    [
+        ({}, "access"),
+        ({"access": None}, "access"),
+        ({"access": "5f00000000000000000000a1"}, "access"),
+        ({"access": ["x"]}, "access"),
+        ({"access": [5]}, "access"),
+        ({"access": ["5f00000000000000000000a1"]}, "access"),
+        ({"access": [], "n": 1}, "n"),
+        ([], "body"),
+    ],
+)
+async def test_a_bad_access_list_is_refused(user: Client, store: str, body: Any, name: str) -> None:
+    """Not a list, not users that exist, something beside it: 400 that names it."""
+    made = await user.make(store)
+    refused(await user.put(f"/{store}/{made['_id']}/access", body), 400, name)
+    assert await user.see(store, made["_id"]) == made
+
+
+async def test_moving_a_user_changes_what_it_sees(hub: Hub, admin: Client) -> None:
+    """At the next request; what it owns stays in sight, and new entities carry the new place."""
+    here, there = await hub.group(), await hub.group()
+    one, two, mover = await hub.as_user(group=here), await hub.as_user(group=there), await hub.as_user(group=here)
+    store = await hub.define()
+    first, second = await one.make(store), await two.make(store)
+    old = await mover.make(store)
+    assert await mover.list(store) == [first, old]
+    moved = entity_of(await admin.patch(f"/users/{mover.id}", {"group": there}))
+    assert (moved["group"], moved["branch"]) == (there, [there])
+    assert await mover.list(store) == [second, old]
+    new = await mover.make(store)
+    assert (new["group"], new["branch"]) == (there, [there])
+    assert await two.list(store) == [second, new]
+    entity_of(await admin.patch(f"/users/{mover.id}", {"group": None}))
+    assert await mover.list(store) == [old, new]
+
+
+async def test_moving_a_group_changes_what_is_seen(hub: Hub, admin: Client) -> None:
+    """The `branch` of everything in and below it follows; those above see it come or go at once."""
+    old_top, new_top = await hub.group(), await hub.group()
+    middle = await hub.group(old_top)
+    low = await hub.group(middle)
+    bosses = {top: await hub.as_user(group=top) for top in (old_top, new_top)}
+    maker = await hub.as_user(group=low)
+    store = await hub.define()
+    made = await maker.make(store, n=1)
+    start = (await bosses[old_top].get(f"/{store}")).headers["x-position"]
+    assert made["branch"] == [low, middle, old_top]
+    assert await bosses[old_top].list(store) == [made]
+    entity_of(await admin.patch(f"/groups/{middle}", {"parent": new_top}))
+    moved = await maker.see(store, made["_id"])
+    assert moved["branch"] == [low, middle, new_top]
+    assert moved["_rev"] == 2
+    assert await bosses[old_top].list(store) == []
+    assert await bosses[new_top].list(store) == [moved]
+    assert (await maker.make(store))["branch"] == [low, middle, new_top]
+    [gone] = good(await bosses[old_top].get(f"/{store}?since={start}"))["changes"]
+    assert (gone["op"], gone["_id"], gone["entity"]) == ("remove", made["_id"], None)
+
+
+async def test_groups_form_a_tree(hub: Hub, admin: Client) -> None:
+    """A group cannot be below itself or below nothing, nor go while something is in it."""
+    top = await hub.group()
+    low = await hub.group(await hub.group(top))
+    for parent in (top, low, "x", new_id(), 5):
+        refused(await admin.patch(f"/groups/{top}", {"parent": parent}), 400, "parent")
+    refused(await admin.post("/groups", {"name": "x", "parent": new_id()}), 400, "parent")
+    refused(await admin.delete(f"/groups/{top}"), 409)
+    member = await hub.as_user(group=low)
+    refused(await admin.delete(f"/groups/{low}"), 409)
+    await admin.patch(f"/users/{member.id}", {"group": None})
+    entity_of(await admin.delete(f"/groups/{low}"))
+    refused(await admin.patch(f"/users/{member.id}", {"group": low}), 400, "group")

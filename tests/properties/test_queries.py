@@ -1,0 +1,98 @@
+"""SQLite, MongoDB and the in-memory reference give one answer to the same question about the same entities."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import Phase, given, settings
+
+from stores.errors import InvalidQuery
+from stores.projection import compile_projection
+from stores.protocol import DeleteMany, Engine, Insert
+from stores.query import EVERYTHING, Query
+from stores.records import Entity, same
+from tests.conftest import CASES_PER_EXAMPLE
+from tests.properties.conftest import STORES
+from tests.properties.reference import answer, in_order, matching
+from tests.properties.strategies import Case, Example, examples
+from tests.support.reading import content, walk
+
+Answer = Any
+Place = tuple[str, Engine, str]
+
+
+@pytest.mark.generated
+@settings(phases=(Phase.explicit, Phase.reuse, Phase.generate))  # a failure shows the entities it is about by itself
+@given(example=examples(CASES_PER_EXAMPLE))
+async def test_every_engine_answers_like_the_reference(engines: dict[str, Engine], example: Example) -> None:
+    """Lists, pages, walks, counts and projections, with and without indexes."""
+    places = [(f"{kind}/{store}", engine, store) for kind, engine in engines.items() for store in STORES]
+    for _, engine, store in places:
+        await fill(engine, store, example.entities)
+    for case in example.cases:
+        for place in places:
+            await check(place, example.entities, case)
+
+
+async def fill(engine: Engine, store: str, entities: list[Entity]) -> None:
+    """Let the store hold exactly these entities."""
+    await engine.commit([DeleteMany(store, EVERYTHING, 10_000), *(Insert(store, e) for e in entities)], None)
+
+
+async def check(place: Place, entities: list[Entity], case: Case) -> None:
+    """Put one question to one store of one engine."""
+    name, engine, store = place
+    query = case.query
+    if query.limit > 0:
+        listed = await outcome(lambda: list_of(engine, store, case))
+        compare(name, "list", expected_list(entities, case), listed, case)
+        whole = await outcome(lambda: walk(engine, Query(query.where, query.sort), case.page_size, store))
+        compare(name, "walk", expected_walk(entities, query), whole, case)
+    summary = await engine.summarize(store, query.where)
+    ends = [None if end is None else orjson.loads(end) for end in (summary.first, summary.last)]
+    compare(name, "summary", expected_summary(entities, query), [summary.count, *ends], case)
+
+
+async def list_of(engine: Engine, store: str, case: Case) -> list[Entity]:
+    return await content(await engine.find(store, case.query, case.projection))
+
+
+async def outcome(ask: Callable[[], Awaitable[Answer]]) -> Answer:
+    """The answer, or the refusal as a value that compares."""
+    try:
+        return await ask()
+    except InvalidQuery:
+        return "InvalidQuery"
+
+
+def expected_walk(entities: list[Entity], query: Query) -> Answer:
+    try:
+        return answer(entities, query)
+    except InvalidQuery:
+        return "InvalidQuery"
+
+
+def expected_list(entities: list[Entity], case: Case) -> Answer:
+    whole = expected_walk(entities, case.query)
+    if whole == "InvalidQuery":
+        return whole
+    project = compile_projection(case.projection)
+    return [project(e) for e in whole[case.query.offset : case.query.offset + case.query.limit]]
+
+
+def expected_summary(entities: list[Entity], query: Query) -> Answer:
+    found = in_order(matching(entities, query.where), Query().sort)
+    return [len(found), found[0] if found else None, found[-1] if found else None]
+
+
+def compare(place: str, what: str, expected: Answer, got: Answer, case: Case) -> None:
+    if same(expected, got):
+        return
+    lines = [f"{place} gives another {what} than the reference", f"query: {case.query}", f"only: {case.projection}"]
+    if isinstance(expected, list) and isinstance(got, list):
+        lines += [f"expected but not given: {e}" for e in expected if not any(same(e, g) for g in got)]
+        lines += [f"given but not expected: {g}" for g in got if not any(same(g, e) for e in expected)]
+    pytest.fail("\n".join([*lines, f"expected: {expected}", f"got: {got}"]))

@@ -1,0 +1,55 @@
+"""The values that cross the store boundary."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from stores.records import Change, difference, is_id, new_id, same
+
+
+def test_ids_are_of_one_spelling() -> None:
+    """24 lower-case hexadecimal characters, growing within a process."""
+    ids = [new_id() for _ in range(1_000)]
+    assert all(map(is_id, ids))
+    assert sorted(set(ids)) == ids
+
+
+@pytest.mark.parametrize("value", ["", "5F0000000000000000000ABC", "5f0000000000000000000abc\n", "x" * 24, None, 5])
+def test_anything_else_is_no_id(value: object) -> None:
+    """Upper case, a trailing newline and other types are no id."""
+    assert not is_id(value)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "changed"),
+    [
+        (None, {"_id": "1", "a": 1}, {"a": (None, 1)}),
+        ({"_id": "1", "a": 1}, None, {"a": (1, None)}),
+        ({"a": 1, "b": 1}, {"a": 1, "b": 2}, {"b": (1, 2)}),
+        ({"a": 1}, {"a": True}, {"a": (1, True)}),
+        ({"a": 1}, {"a": 1.0}, {}),
+        ({"a": None}, {}, {}),
+        ({"a": {"x": 1, "y": 2}}, {"a": {"y": 2, "x": 1}}, {}),
+        ({"a": [1, 2]}, {"a": [2, 1]}, {"a": ([1, 2], [2, 1])}),
+    ],
+)
+def test_a_difference_names_the_fields_that_changed(before: Any, after: Any, changed: Any) -> None:
+    """Old and new value per top-level field; a missing one counts as null."""
+    assert difference(before, after) == changed
+
+
+def test_truth_is_not_one() -> None:
+    """JSON equality tells booleans from numbers at any depth."""
+    assert not same({"a": [1]}, {"a": [True]})
+    assert same({"a": [1]}, {"a": [1.0]})
+
+
+def test_a_change_parses_its_images_when_asked() -> None:
+    """Images given as JSON text are entities to whoever looks."""
+    change = Change("p", "update", "s", "1", '{"a":1}', {"a": 2}, None, 0)
+    assert change.before == {"a": 1}
+    assert change.before is change.before
+    assert change.after == {"a": 2}
+    assert Change("p", "insert", "s", "1", None, None, None, 0).before is None

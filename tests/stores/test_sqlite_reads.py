@@ -1,0 +1,72 @@
+"""Reads of the embedded engine that are cut short, and conditions that it keeps compiled."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from stores.parse import parse_filter
+from stores.query import Equal, In, Or, Query, Sort
+from stores.schema import StoreDefinition
+from stores.sqlite import SQLiteEngine, readers
+from tests.support.engines import opened
+from tests.support.entities import STORE, entity, insert, numbered
+from tests.support.reading import find
+
+pytestmark = pytest.mark.engine("sqlite")
+
+SEEN = Or((Equal(("owner",), "nobody"), In(("v",), ("a", "b"))))
+
+
+@pytest.mark.parametrize("quick", [0.0, 0.00005, 0.0001, 0.0002, 0.0005])
+async def test_a_read_cut_short_leaves_no_snapshot_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick: float
+) -> None:
+    """Wherever the clock strikes, be it in ROLLBACK, the read is answered, and the next one sees what is new."""
+    async with opened(SQLiteEngine(tmp_path / "hub.db")) as engine:
+        await engine.define(StoreDefinition(STORE))
+        await insert(engine, *numbered(3_000, v="a"))
+        monkeypatch.setattr(readers, "QUICK", quick)
+        for n in range(40):
+            assert len(await find(engine, Query(SEEN, offset=50 * n, limit=10))) == 10
+            fresh = entity(v="new")
+            await insert(engine, fresh)
+            assert await engine.get(STORE, fresh["_id"]) is not None
+
+
+async def test_a_kept_condition_follows_what_an_index_holds(tmp_path: Path) -> None:
+    """Once an indexed path holds an array, the same condition is compiled anew and looks into it."""
+    async with opened(SQLiteEngine(tmp_path / "hub.db")) as engine:
+        await engine.define(StoreDefinition(STORE, indexes=("v",)))
+        await insert(engine, entity(v="a"))
+        assert len(await find(engine, Query(SEEN))) == 1
+        await insert(engine, entity(v=["x", "b"]))
+        assert len(await find(engine, Query(SEEN))) == 2
+        await engine.define(StoreDefinition(STORE))
+        assert len(await find(engine, Query(SEEN))) == 2
+
+
+async def test_conditions_that_python_takes_for_equal_are_told_apart(tmp_path: Path) -> None:
+    """1 == True in Python, but not in a filter."""
+    async with opened(SQLiteEngine(tmp_path / "hub.db")) as engine:
+        await engine.define(StoreDefinition(STORE))
+        await insert(engine, entity(v=1), entity(v=True), entity(v=True))
+        for value, count in ((1, 1), (True, 2), (1, 1)):
+            where = parse_filter({"$or": [{"v": value}, {"v": "x"}]})
+            assert len(await find(engine, Query(where))) == count
+
+
+async def test_pages_seek_past_equal_values(tmp_path: Path) -> None:
+    """The statement of a page begins where the last one ended, also among entities that share the first value."""
+    from stores.sqlite.lists import page_sql
+
+    async with opened(SQLiteEngine(tmp_path / "hub.db")) as engine:
+        await engine.define(StoreDefinition(STORE, indexes=("v",)))
+        for sort in ((Sort(("time",)), Sort(("_id",))), (Sort(("v",), True), Sort(("_id",), True))):
+            query = Query(sort=sort, after=(5, "0" * 24))
+            sql, values = page_sql(engine._table(STORE), query, 10)
+            rows = engine._writer.connection.execute(f"EXPLAIN QUERY PLAN {sql}", values)
+            plan = [str(row[3]) for row in rows]
+            assert any("id>?" in step or "id<?" in step or "(time,id)>(?,?)" in step for step in plan), plan
+            assert not any("TEMP B-TREE" in step for step in plan), plan

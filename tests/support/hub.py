@@ -1,0 +1,293 @@
+"""A real hub for tests: `hub serve` as a process of its own at a free port, and clients that call it over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import httpx
+
+from stores.records import Entity
+from tests.support.engines import Database
+
+# The HTTP client asks for sniffio with every request; where it is not installed, that is a search of the whole path.
+sys.modules.setdefault("sniffio", None)  # type: ignore[arg-type]
+
+API: Final = "/api/v1"
+ADMIN_LOGIN: Final = "admin"
+ADMIN_PASSWORD: Final = "correct horse battery"
+PATIENCE: Final = 30.0
+"""Seconds that a test waits for something that should happen at once."""
+
+T = TypeVar("T")
+Parameters = dict[str, Any] | list[tuple[str, Any]] | None
+
+
+class HubProcess:
+    """A running `hub serve`. `folder` holds its data and its log; `stop` ends it by its own process id."""
+
+    def __init__(self, database: Database, folder: Path, settings: dict[str, object]) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self.log_path = folder / "hub.log"
+        with self.log_path.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "hub.cli", "serve"],
+                env=environment(database, folder, settings),
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+            )
+        assert self.process.stdout is not None
+        first_line = self.process.stdout.readline().decode()
+        if not first_line.startswith("hub is live at "):
+            self.stop()
+            raise RuntimeError(f"the hub did not start: {first_line}{self.log}")
+        self.url = first_line.split()[4]
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def port(self) -> int:
+        return int(self.url.rpartition(":")[2])
+
+    @property
+    def log(self) -> str:
+        return self.log_path.read_text()
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Signal the hub unless it has ended, wait until it has gone; its exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        return self.wait()
+
+    def wait(self) -> int:
+        """Wait until the hub has gone; its exit code."""
+        try:
+            code = self.process.wait(timeout=PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            code = self.process.wait()
+        if self.process.stdout:
+            self.process.stdout.close()
+        return code
+
+
+def environment(database: Database, folder: Path, settings: dict[str, object]) -> dict[str, str]:
+    """This process's environment with only the given settings: `login_attempts=3` becomes HUB_LOGIN_ATTEMPTS."""
+    url = database.location if database.kind == "mongodb" else f"sqlite:///{database.location}"
+    ours: dict[str, object] = {
+        "port": 0,
+        "data_dir": folder,
+        "database_url": url,
+        "admin_login": ADMIN_LOGIN,
+        "admin_password": ADMIN_PASSWORD,
+        "login_attempts": 100_000,
+        "log_format": "json",
+        **settings,
+    }
+    others = {name: value for name, value in os.environ.items() if not name.startswith("HUB_")}
+    return others | {f"HUB_{name.upper()}": str(value) for name, value in ours.items()}
+
+
+class Client:
+    """Calls of the platform API as one caller. Paths begin after ``/api/v1``; an answer of any status comes back."""
+
+    def __init__(self, url: str, headers: dict[str, str] | None = None, user: Entity | None = None) -> None:
+        self.user = user or {}
+        self.http = httpx.AsyncClient(
+            base_url=url + API,
+            headers=headers,
+            timeout=PATIENCE,
+            trust_env=False,
+            verify=False,  # loading the system's certificates takes longer than most tests, which speak plain HTTP
+            limits=httpx.Limits(max_connections=100),
+        )
+
+    @property
+    def id(self) -> str:
+        """The caller's user id."""
+        return str(self.user["_id"])
+
+    async def request(self, method: str, path: str, **more: Any) -> httpx.Response:
+        return await self.http.request(method, path, **more)
+
+    async def get(self, path: str, params: Parameters = None, **headers: str) -> httpx.Response:
+        return await self.http.get(path, params=params, headers=dashed(headers))
+
+    async def post(self, path: str, body: Any, params: Parameters = None, **headers: str) -> httpx.Response:
+        return await self.http.post(path, json=body, params=params, headers=dashed(headers))
+
+    async def patch(self, path: str, body: Any, params: Parameters = None, **headers: str) -> httpx.Response:
+        return await self.http.patch(path, json=body, params=params, headers=dashed(headers))
+
+    async def put(self, path: str, body: Any, params: Parameters = None, **headers: str) -> httpx.Response:
+        return await self.http.put(path, json=body, params=params, headers=dashed(headers))
+
+    async def delete(self, path: str, params: Parameters = None, **headers: str) -> httpx.Response:
+        return await self.http.delete(path, params=params, headers=dashed(headers))
+
+    async def send(self, method: str, path: str, content: bytes, **headers: str) -> httpx.Response:
+        """A body as it is, JSON or not."""
+        return await self.http.request(method, path, content=content, headers=dashed(headers))
+
+    async def make(self, store: str, fields: Entity | None = None, **more: Any) -> Entity:
+        """Create one entity, which must succeed; the entity without the answer's ``success``."""
+        return entity_of(await self.post(f"/{store}", (fields or {}) | more))
+
+    async def make_all(self, store: str, bodies: list[Entity]) -> list[Entity]:
+        """Create several at once."""
+        answer = await self.post(f"/{store}", bodies)
+        assert answer.status_code == 200, answer.text
+        entities: list[Entity] = answer.json()["entities"]
+        return entities
+
+    async def see(self, store: str, id: str) -> Entity:
+        """Get one entity, which must succeed."""
+        return entity_of(await self.get(f"/{store}/{id}"))
+
+    async def list(self, store: str, params: Parameters = None) -> list[Entity]:
+        """List a store, which must succeed."""
+        answer = await self.get(f"/{store}", params)
+        assert answer.status_code == 200, answer.text
+        entities: list[Entity] = answer.json()
+        return entities
+
+    async def close(self) -> None:
+        await self.http.aclose()
+
+
+def dashed(headers: dict[str, str]) -> dict[str, str]:
+    """``if_match`` as ``if-match``."""
+    return {name.replace("_", "-"): value for name, value in headers.items()}
+
+
+def entity_of(answer: httpx.Response) -> Entity:
+    """The entity in the answer to a call that went well."""
+    assert answer.status_code == 200, answer.text
+    entity: Entity = answer.json()
+    assert entity.pop("success") is True
+    return entity
+
+
+class Hub:
+    """A hub and those who call it. Every client that it gives out is closed with it."""
+
+    def __init__(self, process: HubProcess, database: Database) -> None:
+        self.process = process
+        self.database = database
+        self.admin: Client
+        self._clients = AsyncExitStack()
+
+    @property
+    def url(self) -> str:
+        return self.process.url
+
+    async def open(self) -> None:
+        self.admin = await self.as_admin()
+
+    async def close(self) -> None:
+        await self._clients.aclose()
+
+    def client(self, token: str | None = None, user: Entity | None = None, **headers: str) -> Client:
+        """A caller with a Bearer token, or with no credentials at all."""
+        credentials = {"Authorization": f"Bearer {token}"} if token is not None else {}
+        client = Client(self.url, credentials | dashed(headers), user)
+        self._clients.push_async_callback(client.close)
+        return client
+
+    async def as_admin(self) -> Client:
+        """The administrator, with a fresh access token."""
+        token = await self.token_of(ADMIN_LOGIN, ADMIN_PASSWORD)
+        client = self.client(token)
+        client.user = entity_of(await client.get("/auth"))
+        return client
+
+    async def as_user(self, password: str | None = None, **fields: Any) -> Client:
+        """A new user of a random login, such as ``as_user(group=…, roles=[…])``, with a long-lived token of all that
+        the user may do. Nobody signs in, so it is quick."""
+        body = {"login": unique("user"), "name": "Somebody", **fields}
+        user = await self.admin.make("users", body | ({"password": password} if password else {}))
+        return await self.with_token(user)
+
+    async def with_token(self, user: Entity, **fields: Any) -> Client:
+        """The user through a new long-lived token, such as ``with_token(user, scopes=["GET /units/*"])``."""
+        token = await self.admin.make("tokens", {"name": "test", "user": user["_id"], **fields})
+        return self.client(token["token"], user)
+
+    async def as_session(self, login: str, password: str) -> Client:
+        """Whoever signs in with a cookie."""
+        client = self.client()
+        answer = await client.post("/auth", {"login": login, "password": password})
+        assert answer.status_code == 200, answer.text
+        client.user = entity_of(await client.get("/auth"))
+        return client
+
+    async def token_of(self, login: str, password: str) -> str:
+        """A fresh access token."""
+        answer = await self.client().post("/auth/token", {"login": login, "password": password})
+        assert answer.status_code == 200, answer.text
+        return str(answer.json()["token"])
+
+    async def define(self, **definition: Any) -> str:
+        """A new store of a random name; the name."""
+        name = unique("store")
+        await self.admin.make("stores", {"name": name, **definition})
+        return name
+
+    async def group(self, parent: str | None = None) -> str:
+        """A new group; its id."""
+        made = await self.admin.make("groups", {"name": unique("group"), "parent": parent})
+        return str(made["_id"])
+
+    async def role(self, *scopes: str) -> str:
+        """A new role; its id."""
+        made = await self.admin.make("roles", {"name": unique("role"), "scopes": list(scopes)})
+        return str(made["_id"])
+
+
+async def fetch(url: str, **headers: str) -> httpx.Response:
+    """An answer from outside the API."""
+    async with httpx.AsyncClient(trust_env=False, verify=False, timeout=PATIENCE) as http:
+        return await http.get(url, headers=dashed(headers))
+
+
+def unique(word: str) -> str:
+    """A name that no other test uses."""
+    return f"{word}-{secrets.token_hex(6)}"
+
+
+@asynccontextmanager
+async def running_hub(database: Database, folder: Path, **settings: object) -> AsyncGenerator[Hub, None]:
+    """A hub on `database` for the length of a block, with settings such as ``login_attempts=3``."""
+    process = await asyncio.to_thread(HubProcess, database, folder, settings)
+    hub = Hub(process, database)
+    try:
+        await hub.open()
+        yield hub
+    finally:
+        await hub.close()
+        await asyncio.to_thread(process.stop)
+
+
+async def eventually(condition: Callable[[], Awaitable[T]], patience: float = PATIENCE) -> T:
+    """The first true result of `condition`, which is asked again and again."""
+    deadline = time.monotonic() + patience
+    while True:
+        result = await condition()
+        if result:
+            return result
+        assert time.monotonic() < deadline, "it did not happen"
+        await asyncio.sleep(0.01)

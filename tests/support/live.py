@@ -1,0 +1,336 @@
+"""A live client for tests: Socket.IO over a WebSocket, spoken by hand so that every packet is seen, and views that
+are kept by events alone, so that a gap, a duplicate or a change out of place shows at once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from copy import deepcopy
+from dataclasses import dataclass, field
+from typing import Any, Final
+from urllib.parse import urlencode
+
+import orjson
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from stores.records import Entity
+from tests.support.hub import PATIENCE, Client, Hub, unique
+
+Event = dict[str, Any]
+_MOST_BYTES: Final = 64 * 1024 * 1024
+
+
+class Refused(Exception):
+    """The hub would not have the client; the text says why."""
+
+
+class Ended(Exception):
+    """The hub closed the connection."""
+
+
+@dataclass
+class Watch:
+    """A subscription as its client knows it. `view` (entities by id) is the snapshot brought forward by events."""
+
+    channel: str
+    request: dict[str, Any]
+    position: str
+    view: dict[str, Entity]
+    resync: bool = False
+    strict: bool = True
+    ended: Event | None = None
+    events: list[Event] = field(default_factory=list)
+
+    def take(self) -> list[Event]:
+        """The changes since the last call."""
+        taken, self.events = self.events, []
+        return taken
+
+    def apply(self, event: Event) -> None:
+        """Bring the view forward. AssertionError when the event does not continue from it."""
+        self.events.append(event)
+        self.position = event["position"]
+        op, id = event["op"], event["_id"]
+        if self.strict:
+            assert (id in self.view) is (op != "insert"), f"{op} out of place: {event}"
+        if op == "remove":
+            assert event.keys() == {"channel", "op", "store", "_id", "position"}, event
+            self.view.pop(id, None)
+        else:
+            assert op != "update" or event["changed"], event
+            self.view[id] = event["entity"]
+
+
+class LiveClient:
+    """Made by `live`. Whatever arrives is dealt with as it comes; what went wrong is raised by the next call."""
+
+    def __init__(self, websocket: ClientConnection, version: int) -> None:
+        self.version = version
+        self.open: dict[str, Any] = {}
+        self.watches: dict[str, Watch] = {}
+        self.channels: set[str] = set()
+        self.notices: list[str] = []
+        self.positions: list[str] = []
+        self.packets: list[str] = []
+        self.closed = asyncio.Event()
+        self._websocket = websocket
+        self._replies: dict[int, Callable[[Event], None]] = {}
+        self._next_id = 0
+        self._arrived = asyncio.Event()
+        self._failure: BaseException | None = None
+        self._reader: asyncio.Task[None] | None = None
+
+    # Connecting.
+
+    async def handshake(self, auth: dict[str, Any] | None) -> None:
+        """Past the open and connect packets. Raises Refused."""
+        self.open = orjson.loads((await self.receive())[1:])
+        if self.version == 4:
+            await self._websocket.send("40" + ("" if auth is None else orjson.dumps(auth).decode()))
+        answer = await self.receive()
+        if answer.startswith("44"):
+            said = orjson.loads(answer[2:])
+            raise Refused(said["message"] if isinstance(said, dict) else said)
+        assert answer.startswith("40"), answer
+        self._reader = asyncio.create_task(self._read())
+
+    async def receive(self) -> str:
+        async with asyncio.timeout(PATIENCE):
+            message = await self._websocket.recv()
+        assert isinstance(message, str)
+        return message
+
+    async def close(self) -> None:
+        await self._websocket.close()
+        if self._reader is not None:
+            await self._reader
+
+    def abort(self) -> None:
+        """Cut the connection as a network does: nothing is said."""
+        self._websocket.transport.abort()
+
+    def stop_reading(self) -> None:
+        """Let what comes pile up in the network and in the hub."""
+        self._websocket.transport.pause_reading()
+
+    def read_on(self) -> None:
+        self._websocket.transport.resume_reading()
+
+    # Asking.
+
+    async def ask(self, name: str, *payload: Any) -> Event:
+        """The acknowledgement of a request."""
+        return await self._ask(name, payload, lambda answer: None)
+
+    async def _ask(self, name: str, payload: tuple[Any, ...], heard: Callable[[Event], None]) -> Event:
+        """`heard` is called as soon as the answer is there, before what follows it."""
+        self.check()
+        answered: asyncio.Future[Event] = asyncio.get_running_loop().create_future()
+
+        def reply(answer: Event) -> None:
+            heard(answer)
+            if not answered.done():
+                answered.set_result(answer)
+
+        id, self._next_id = self._next_id, self._next_id + 1
+        self._replies[id] = reply
+        await self._websocket.send(f"42{id}{orjson.dumps([name, *payload]).decode()}")
+        gone = asyncio.ensure_future(self.closed.wait())
+        try:
+            await asyncio.wait((answered, gone), timeout=PATIENCE, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            gone.cancel()
+        self.check()
+        if not answered.done():
+            raise Ended(f"no answer to {name}: {self.notices}")
+        return answered.result()
+
+    async def subscribe(self, store: str, **more: Any) -> Event:
+        """The acknowledgement of ``subscribe``, whatever it is."""
+        return await self._ask("subscribe", ({"store": store, **more},), self._subscribed)
+
+    def _subscribed(self, answer: Event) -> None:
+        if answer["ok"]:
+            self.channels.add(answer["channel"])
+
+    async def watch(self, store: str, *, strict: bool = True, **more: Any) -> Watch:
+        """A subscription that must succeed, with a snapshot unless told otherwise. A view without one is not strict:
+        it is told of changes to entities that it never saw."""
+        request = {"store": store, "snapshot": True, **more}
+        return await self._watch(request, {}, strict and bool(request["snapshot"]))
+
+    async def resume(self, watch: Watch, **more: Any) -> Watch:
+        """Go on, here, with what was watched elsewhere, from the last position that it brought."""
+        request = watch.request | {"since": watch.position, "snapshot": False} | more
+        return await self._watch(request, deepcopy(watch.view), watch.strict)
+
+    async def _watch(self, request: dict[str, Any], view: dict[str, Entity], strict: bool) -> Watch:
+        made: list[Watch] = []
+
+        def heard(answer: Event) -> None:
+            if answer["ok"]:
+                entities = answer.get("entities")
+                seen = view if entities is None else {e["_id"]: e for e in entities}
+                resync = answer.get("resync", False)
+                assert entities is None or len(seen) == len(entities)
+                made.append(Watch(answer["channel"], request, answer["position"], seen, resync, strict))
+                self.watches[answer["channel"]] = made[0]
+
+        answer = await self._ask("subscribe", (request,), heard)
+        assert made, answer
+        return made[0]
+
+    # Hearing.
+
+    async def until(self, condition: Callable[[], object], patience: float = PATIENCE) -> None:
+        """Wait until what has arrived makes the condition true. Raises Ended when nothing more can arrive."""
+        async with asyncio.timeout(patience):
+            while not condition():
+                self.check()
+                if self.closed.is_set():
+                    raise Ended(f"the connection has ended: {self.notices}")
+                self._arrived.clear()
+                await self._arrived.wait()
+        self.check()
+
+    async def ending(self, patience: float = PATIENCE) -> list[str]:
+        """Wait until the hub has closed the connection; the notices that came before."""
+        async with asyncio.timeout(patience):
+            await self.closed.wait()
+        self.check()
+        return self.notices
+
+    def check(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+    async def caught_up(self, beacon: Beacon) -> None:
+        """Wait until everything that was written before this call has been told.
+
+        What is told of the beacon comes after what was told of all before it; a request is answered after whatever
+        the hub is doing for this client.
+        """
+        shown = next((w for w in self.watches.values() if w.request["store"] == beacon.store and not w.ended), None)
+        if shown is None:
+            shown = await self.watch(beacon.store, snapshot=False)
+        id = await beacon.light()
+        await self.until(lambda: any(event["_id"] == id for event in shown.events))
+        shown.take()
+        await self.ask("unsubscribe", {"channel": "none"})
+
+    async def _read(self) -> None:
+        try:
+            async for message in self._websocket:
+                assert isinstance(message, str)
+                self.packets.append(message)
+                await self._take(message)
+                self._arrived.set()
+        except ConnectionClosed:
+            pass
+        except Exception as failure:
+            self._failure = failure
+        finally:
+            self.closed.set()
+            self._arrived.set()
+
+    async def _take(self, message: str) -> None:
+        if message == "2":
+            await self._websocket.send("3")
+        elif message.startswith("43"):
+            id, _, body = message[2:].partition("[")
+            self._replies.pop(int(id))(orjson.loads(body[:-1]))
+        elif message.startswith("42"):
+            name, payload = orjson.loads(message[2:])
+            self._heard(name, payload)
+        else:
+            assert message in ("1", "3", "41", "6"), message
+
+    def _heard(self, name: str, payload: Event) -> None:
+        if name == "change" and payload["channel"] in self.watches:
+            self.watches[payload["channel"]].apply(payload)
+        elif name == "change":
+            assert payload["channel"] in self.channels, payload
+        elif name == "position":
+            self.positions.append(payload["position"])
+            for watch in self.watches.values():
+                watch.position = payload["position"]
+        elif name == "ended":
+            self.watches[payload["channel"]].ended = payload["error"]
+        else:
+            assert name == "notice", name
+            self.notices.append(payload["kind"])
+
+
+class Beacon:
+    """A store that every user may read, and a way to write into it: see `LiveClient.caught_up`."""
+
+    def __init__(self, store: str, writer: Client) -> None:
+        self.store = store
+        self._writer = writer
+        self._readers: list[str] = []
+
+    def shine_for(self, user_id: str) -> None:
+        self._readers.append(user_id)
+
+    async def light(self) -> str:
+        """The id of an entity that everybody it shines for has just come to see."""
+        made = await self._writer.make(self.store)
+        if self._readers:
+            answer = await self._writer.put(f"/{self.store}/{made['_id']}/access", {"access": self._readers})
+            assert answer.status_code == 200, answer.text
+        return str(made["_id"])
+
+
+def socket_url(url: str, version: int = 4, **query: str) -> str:
+    """The address of a hub's WebSocket."""
+    return f"{url.replace('http', 'ws', 1)}/socket.io/?{urlencode({'EIO': version, 'transport': 'websocket', **query})}"
+
+
+@asynccontextmanager
+async def websocket(address: str, **options: Any) -> AsyncIterator[ClientConnection]:
+    """A WebSocket that says nothing by itself."""
+    settings = {"compression": None, "ping_interval": None, "close_timeout": 1, "max_size": _MOST_BYTES, "proxy": None}
+    async with connect(address, **settings | options) as opened:
+        yield opened
+
+
+@asynccontextmanager
+async def live(
+    hub: Hub | str,
+    client: Client | None = None,
+    *,
+    version: int = 4,
+    auth: dict[str, Any] | None = None,
+    query: dict[str, str] | None = None,
+    **options: Any,
+) -> AsyncIterator[LiveClient]:
+    """A connected client, with the credentials of `client` if one is given. Raises Refused."""
+    url = hub if isinstance(hub, str) else hub.url
+    headers = options.pop("headers", {}) | credentials(client)
+    try:
+        address = socket_url(url, version, **(query or {}))
+        async with websocket(address, additional_headers=headers, max_queue=None, **options) as opened:
+            made = LiveClient(opened, version)
+            await made.handshake(auth)
+            try:
+                yield made
+            finally:
+                await made.close()
+    except InvalidStatus as refused:
+        raise Refused(refused.response.body.decode() if refused.response.body else "") from None
+
+
+def credentials(client: Client | None) -> dict[str, str]:
+    """The headers by which a caller of the API is known."""
+    if client is None:
+        return {}
+    found = {name: client.http.headers[name] for name in ("Authorization",) if name in client.http.headers}
+    cookies = "; ".join(f"{name}={value}" for name, value in client.http.cookies.items())
+    return found | ({"Cookie": cookies} if cookies else {})
+
+
+async def make_beacon(hub: Hub) -> Beacon:
+    """A beacon whose light only administrators see, until it shines for others."""
+    return Beacon(await hub.define(label=unique("beacon")), hub.admin)

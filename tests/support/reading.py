@@ -1,0 +1,106 @@
+"""Ways to read an engine's answers whole: lists, pages one after another, stretches of the feed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any, Final
+
+import orjson
+
+from stores.protocol import Engine, Feed, Listing
+from stores.query import WHOLE, Projection, Query
+from stores.records import Change, Entity
+from tests.support.entities import STORE
+
+EVERY: Final = Query()
+
+PATIENCE: Final = 30.0
+"""Seconds that a test waits for something that should happen at once."""
+
+
+async def text(listing: Listing) -> bytes:
+    """The JSON text of a list, its pieces joined."""
+    if isinstance(listing.body, bytes):
+        return listing.body
+    return b"".join([piece async for piece in listing.body])
+
+
+async def content(listing: Listing) -> list[Entity]:
+    parsed: list[Entity] = orjson.loads(await text(listing))
+    return parsed
+
+
+async def find(
+    engine: Engine, query: Query = EVERY, projection: Projection = WHOLE, store: str = STORE
+) -> list[Entity]:
+    """The entities of one list."""
+    return await content(await engine.find(store, query, projection))
+
+
+async def get(engine: Engine, id: str, store: str = STORE, **more: Any) -> Entity | None:
+    found = await engine.get(store, id, **more)
+    return None if found is None else orjson.loads(found[0])
+
+
+async def walk(engine: Engine, query: Query, size: int, store: str = STORE) -> list[Entity]:
+    """The whole list, fetched in pages of `size` from sort key to sort key."""
+    entities: list[Entity] = []
+    page = replace(query, limit=size)
+    while True:
+        listing = await engine.find(store, page)
+        entities += await content(listing)
+        if listing.next is None:
+            return entities
+        page = replace(page, offset=0, after=listing.next)
+
+
+async def changes_since(feed: Feed, since: str, limit: int = 1_000) -> list[Change]:
+    """Every change after `since` that is there now."""
+    changes, _ = await drain(feed, since, limit)
+    return changes
+
+
+async def drain(feed: Feed, since: str, limit: int = 1_000) -> tuple[list[Change], str]:
+    """Every change after `since` that is there now, and the position after them."""
+    changes: list[Change] = []
+    while True:
+        batch = await feed.read(since, limit)
+        changes += batch.changes
+        since = batch.position
+        if not batch.more:
+            return changes, since
+
+
+@asynccontextmanager
+async def following(feed: Feed, since: str) -> AsyncIterator[AsyncIterator[list[Change]]]:
+    """The endless stream of changes as it brings them, closed at the end of the block."""
+    stream = feed.follow(since)
+    changes = (batch.changes async for batch in stream if batch.changes)
+    try:
+        yield changes
+    finally:
+        await changes.aclose()
+        if isinstance(stream, AsyncGenerator):
+            await stream.aclose()
+
+
+async def follow(feed: Feed, since: str, count: int) -> list[Change]:
+    """The next `count` changes (or more, when they came together) after `since`."""
+    changes: list[Change] = []
+    async with asyncio.timeout(PATIENCE), following(feed, since) as stream:
+        while len(changes) < count:
+            changes += await anext(stream)
+    return changes
+
+
+def apply(state: dict[str, Entity], changes: list[Change]) -> None:
+    """Bring `state` (entities by id) forward through `changes`, each of which must continue exactly from it."""
+    for change in changes:
+        assert state.get(change.id) == change.before
+        if change.after is None:
+            del state[change.id]
+        else:
+            state[change.id] = change.after

@@ -1,0 +1,121 @@
+"""The house is built one way: stores ← auth ← realtime ← hub, and importing any part of it does nothing."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+LAYERS = ("stores", "auth", "realtime", "hub")
+WEB = ("starlette", "uvicorn")
+TESTS = ("tests", "benchmarks")
+
+
+def modules(package: str) -> list[Path]:
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+MODULES = [path for package in LAYERS for path in modules(package)]
+
+
+def name_of(path: Path) -> str:
+    """The module's dotted name."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imported(path: Path, *, for_types: bool = True) -> Iterator[str]:
+    """Every name that this module imports, dotted, wherever in it the statement stands; without those that only type
+    checkers see unless `for_types`."""
+    package = path.relative_to(ROOT).parent.parts
+    for node in statements(ast.parse(path.read_text(), str(path)), for_types):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            module = [*base, *([node.module] if node.module else [])]
+            yield from (".".join([*module, alias.name]) for alias in node.names)
+
+
+def statements(node: ast.AST, for_types: bool) -> Iterator[ast.AST]:
+    yield node
+    if not for_types and isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+        return
+    for child in ast.iter_child_nodes(node):
+        yield from statements(child, for_types)
+
+
+def packages(path: Path) -> set[str]:
+    return {name.split(".")[0] for name in imported(path)}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_imports_point_one_way(path: Path) -> None:
+    """A layer knows itself and those below it, and nothing of the tests."""
+    layer = LAYERS.index(path.relative_to(ROOT).parts[0])
+    assert packages(path).isdisjoint((*LAYERS[layer + 1 :], *TESTS))
+
+
+@pytest.mark.parametrize("path", [*modules("stores"), *modules("auth")], ids=name_of)
+def test_what_lies_below_knows_nothing_of_the_web(path: Path) -> None:
+    """Stores and authentication take and give values, not requests and answers."""
+    assert packages(path).isdisjoint(WEB)
+
+
+@pytest.mark.parametrize("path", modules("realtime"), ids=name_of)
+def test_realtime_is_plain_asgi(path: Path) -> None:
+    """Its shell speaks ASGI itself."""
+    assert "starlette" not in packages(path)
+
+
+@pytest.mark.parametrize("path", modules("hub/services"), ids=name_of)
+def test_services_know_no_requests(path: Path) -> None:
+    """Services are called by dialects, never the other way round, and import nothing of the web."""
+    assert packages(path).isdisjoint(WEB)
+    assert not [name for name in imported(path) if name.startswith(("hub.dialects", "hub.app", "hub.asgi"))]
+
+
+@pytest.mark.parametrize("path", [p for p in modules("stores") if p.parent.name in ("sqlite", "mongo")], ids=name_of)
+def test_engines_do_not_know_each_other(path: Path) -> None:
+    """What one engine needs of another belongs beside them."""
+    other = "stores.mongo" if path.parent.name == "sqlite" else "stores.sqlite"
+    assert not [name for name in imported(path) if name.startswith(other)]
+
+
+def needs(path: Path, names: dict[str, Path]) -> set[str]:
+    """The modules of ours that this one imports."""
+    found = {name if name in names else name.rpartition(".")[0] for name in imported(path, for_types=False)}
+    return (found & names.keys()) - {name_of(path)}
+
+
+def test_modules_form_no_circle() -> None:
+    """Not even one hidden in a function. A package's own name stands for what it offers, not for its parts."""
+    names = {name_of(path): path for path in MODULES}
+    below = {name: needs(path, names) for name, path in names.items()}
+    while leaves := {name for name, needed in below.items() if not needed}:
+        below = {name: needed - leaves for name, needed in below.items() if name not in leaves}
+    assert not below
+
+
+IMPORT = """
+import importlib, sys, threading, warnings
+warnings.simplefilter("error")
+for name in sys.argv[1:]:
+    importlib.import_module(name)
+    assert threading.active_count() == 1, f"{name} starts a thread"
+"""
+
+
+def test_importing_does_nothing(tmp_path: Path) -> None:
+    """No output, no file, no thread, no warning."""
+    names = [name_of(path) for path in MODULES if path.name != "__main__.py"]
+    command = [sys.executable, "-B", "-c", IMPORT, *names]
+    environment = {"PYTHONPATH": str(ROOT), "HOME": str(tmp_path)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,75 @@
+"""Node for the tests of the wire: the packages of `js/`, installed once into a cache folder, and its scripts."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+SOURCES: Final = Path(__file__).parent / "js"
+ROOT: Final = Path(__file__).parents[2]
+INSTALL_SECONDS: Final = 300
+RUN_SECONDS: Final = 60
+
+
+def cache() -> Path:
+    """Where `scripts/mongod` keeps its own, too."""
+    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return Path(os.environ.get("HUB_TEST_CACHE") or caches / "hub-tests")
+
+
+def installed() -> Path:
+    """A folder with the scripts of `js/` and their packages. Made anew when the lock file changes."""
+    lock = (SOURCES / "package-lock.json").read_bytes()
+    folder = cache() / f"wire-js-{hashlib.sha256(lock).hexdigest()[:16]}"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as guard:
+        fcntl.flock(guard, fcntl.LOCK_EX)
+        if not (folder / ".complete").exists():
+            _install(folder)
+    return folder
+
+
+def _install(folder: Path) -> None:
+    for name in ("package.json", "package-lock.json", ".npmrc"):
+        shutil.copy(SOURCES / name, folder)
+    command = ["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=INSTALL_SECONDS)
+    (folder / ".complete").touch()
+
+
+def run(folder: Path, script: str, *arguments: str) -> str:
+    """What a script prints; a failing one, too."""
+    # Node looks for packages beside the script, so the scripts lie beside the packages, each run's own.
+    with scripts(folder) as place:
+        command = ["node", str(place / script), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=RUN_SECONDS, check=False).stdout
+
+
+@contextlib.contextmanager
+def scripts(folder: Path) -> Iterator[Path]:
+    place = folder / f"run-{os.getpid()}"
+    shutil.copytree(SOURCES, place, dirs_exist_ok=True)
+    try:
+        yield place
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def echo_server(kind: str, *settings: str) -> Iterator[str]:
+    """The URL of an echo server in a process of its own."""
+    command = [sys.executable, "-m", "tests.wire.echo", kind, "0", *settings]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield f"http://127.0.0.1:{process.stdout.readline().strip()}"
+        finally:
+            process.terminate()

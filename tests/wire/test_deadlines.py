@@ -1,0 +1,60 @@
+"""One timer for many deadlines."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from realtime.engineio.deadlines import Deadlines
+
+
+class Item:
+    """Something with a deadline so many seconds from now."""
+
+    def __init__(self, seconds: float) -> None:
+        self.armed: float | None = None
+        self.due = asyncio.get_running_loop().time() + seconds
+
+
+@pytest.fixture
+async def rung() -> AsyncIterator[tuple[Deadlines[Item], list[Item]]]:
+    heard: list[Item] = []
+    deadlines: Deadlines[Item] = Deadlines(heard.append)
+    yield deadlines, heard
+    deadlines.stop()
+
+
+async def test_items_ring_in_order_once_each(rung: tuple[Deadlines[Item], list[Item]]) -> None:
+    deadlines, heard = rung
+    late, early, past = Item(0.03), Item(0.01), Item(-1)
+    for item in (late, early, past, late):
+        deadlines.watch(item)
+    await asyncio.sleep(0.1)
+    assert heard == [past, early, late]
+
+
+async def test_a_deadline_may_move_either_way(rung: tuple[Deadlines[Item], list[Item]]) -> None:
+    deadlines, heard = rung
+    later, sooner = Item(0.01), Item(60)
+    deadlines.watch(later)
+    deadlines.watch(sooner)
+    later.due += 60
+    sooner.due -= 60
+    deadlines.watch(sooner)
+    await asyncio.sleep(0.05)
+    assert heard == [sooner]
+    later.due -= 60
+    deadlines.watch(later)
+    await asyncio.sleep(0.05)
+    assert heard == [sooner, later]
+
+
+async def test_what_is_forgotten_does_not_ring(rung: tuple[Deadlines[Item], list[Item]]) -> None:
+    deadlines, heard = rung
+    item = Item(0.01)
+    deadlines.watch(item)
+    deadlines.forget(item)
+    await asyncio.sleep(0.05)
+    assert heard == []

@@ -1,0 +1,262 @@
+"""Upgrades, frames for many, slow clients and the application's side of the Engine.IO server, over real connections."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from realtime.engineio import CloseReason, Connection, EngineIOServer, build_text_frame
+from tests.wire.echoing import Log, echo, first
+from tests.wire.serving import WAYS, eventually, read, serving, soon, until_closed
+
+BOTH_WAYS = pytest.mark.parametrize("way", WAYS)
+BOTH_VERSIONS = pytest.mark.parametrize("version", [3, 4])
+
+
+# Upgrade
+
+
+async def probed(websocket: ClientConnection) -> None:
+    await websocket.send("2probe")
+    assert await read(websocket) == ["3probe"]
+
+
+@BOTH_WAYS
+@BOTH_VERSIONS
+async def test_an_upgrade_loses_nothing_and_keeps_the_order(way: str, version: int) -> None:
+    async with echo(way) as (served, heard, _):
+        sid = await served.open(version)
+        poll = asyncio.create_task(served.get(version, sid))
+        await eventually(lambda: heard.connections[0].polling)
+        async with served.websocket(version, sid) as websocket:
+            await probed(websocket)
+            assert (await poll).text == ("1:6" if version == 3 else "6")
+            heard.connections[0].send("held 1")
+            heard.connections[0].write_frame(build_text_frame("4held 2"), "4held 2")
+            assert (await served.get(version, sid)).text == ("1:6" if version == 3 else "6")
+            await websocket.send("5")
+            await websocket.send("4after")
+            assert await read(websocket, 3) == ["4held 1", "4held 2", "4after"]
+            assert (heard.connections[0].transport, heard.gone) == ("websocket", [])
+            assert (await served.get(version, sid)).json()["code"] == 3
+            async with served.websocket(version, sid) as second:
+                assert (await until_closed(second))[0] == []
+            await websocket.send("4still")
+            assert await read(websocket) == ["4still"]
+
+
+@BOTH_WAYS
+async def test_an_upgrade_that_is_not_completed_leaves_the_session_polling(way: str) -> None:
+    async with echo(way, upgrade_timeout=50) as (served, heard, _):
+        sid = await served.open(4)
+        async with served.websocket(4, sid) as websocket:
+            await probed(websocket)
+            heard.connections[0].send("held")
+            await until_closed(websocket)
+        assert (await served.get(4, sid)).text == "4held"
+
+
+@BOTH_WAYS
+@pytest.mark.parametrize("sent", ["abc", "4early", "2"])
+async def test_nonsense_on_the_probed_websocket_leaves_the_session_polling(way: str, sent: str) -> None:
+    async with echo(way) as (served, heard, _):
+        sid = await served.open(4)
+        async with served.websocket(4, sid) as websocket:
+            await websocket.send(sent)
+            await until_closed(websocket)
+        async with served.websocket(4, sid) as websocket:
+            await probed(websocket)
+        heard.connections[0].send("kept")
+        await eventually(lambda: not heard.connections[0].session.upgrading)
+        assert (await served.get(4, sid)).text == "4kept"
+
+
+# Frames for many
+
+
+@BOTH_WAYS
+@BOTH_VERSIONS
+async def test_frames_keep_their_place_among_messages(way: str, version: int) -> None:
+    async with echo(way) as (served, heard, _), served.websocket(version) as websocket:
+        connection = await first(heard)
+        frame = build_text_frame('42["é"]')
+        for number in range(50):
+            connection.send(str(number))
+            connection.write_frame(frame, '42["é"]')
+            connection.send(b"\x01")
+        octets = b"\x04\x01" if version == 3 else b"\x01"
+        expected = [part for number in range(50) for part in (f"4{number}", '42["é"]', octets)]
+        assert (await read(websocket, 151))[1:] == expected
+
+
+async def test_a_frame_reaches_a_client_that_polls() -> None:
+    async with echo() as (served, heard, _):
+        sid = await served.open(4)
+        heard.connections[0].write_frame(build_text_frame("42[]"), "42[]")
+        assert (await served.get(4, sid)).text == "42[]"
+
+
+@BOTH_WAYS
+async def test_a_client_that_does_not_read_is_dropped_as_lagging_and_delays_nobody(way: str) -> None:
+    text = "4" + "x" * 100_000
+    frame = build_text_frame(text)
+    settings = {"max_buffered_bytes": 500_000, "farewell": lambda reason: f"4{reason}"}
+    async with echo(way, **settings) as (served, heard, _), served.websocket(4) as quick:
+        async with served.websocket(4, max_queue=1, max_size=None) as slow:
+            await eventually(lambda: len(heard.connections) == 2)
+            for number in range(400):
+                if heard.gone:
+                    break
+                heard.connections[number % 2].write_frame(frame, text)
+                assert all(connection.buffered < 1_000_000 for connection in heard.connections)
+                if number % 2 == 0:
+                    await read(quick)
+                await asyncio.sleep(0)
+            assert heard.gone == [CloseReason.LAGGING]
+            assert heard.connections[1].closed is CloseReason.LAGGING
+            slow.transport.abort()
+        heard.connections[0].send("on")
+        messages = [await soon(quick.recv())]
+        while messages[-1] != "4on":
+            messages.append(await soon(quick.recv()))
+
+
+@BOTH_WAYS
+async def test_a_close_may_have_last_words(way: str) -> None:
+    async with echo(way, farewell=lambda reason: f"4{reason}") as (served, heard, _), served.websocket(4) as websocket:
+        (await first(heard)).close(CloseReason.SHUTDOWN)
+        messages, reason = await until_closed(websocket)
+        assert (messages[1:], reason) == (["4shutdown"], "shutdown")
+
+
+# The application
+
+
+async def test_an_idle_websocket_costs_no_task_through_the_door() -> None:
+    def serving_tasks() -> int:
+        return sum("run_asgi" in repr(task.get_coro()) for task in asyncio.all_tasks())
+
+    async with echo() as (served, heard, server):
+        async with served.websocket(4) as websocket:
+            await read(websocket)
+            await eventually(lambda: serving_tasks() == 0)
+            assert len(server.connections) == 1
+        await eventually(lambda: heard.gone == [CloseReason.TRANSPORT_CLOSE])
+
+
+async def test_frames_are_not_compressed() -> None:
+    async with echo() as (served, _, _):
+        url = f"ws://127.0.0.1:{served.port}{served.query(EIO=4, transport='websocket')}"
+        async with connect(url, compression="deflate") as websocket:
+            assert websocket.protocol.extensions == []
+
+
+@pytest.mark.parametrize(("verdict", "message"), [(False, "Forbidden"), ("not you", "not you")])
+async def test_the_application_may_refuse(verdict: bool | str, message: str) -> None:
+    async with echo(on_connect=lambda connection: verdict) as (served, heard, server):
+        response = await served.get(4)
+        assert (response.status_code, response.json()) == (403, {"code": 4, "message": message})
+        with pytest.raises(InvalidStatus) as caught:
+            async with served.websocket(4):
+                pass
+        assert json.loads(caught.value.response.body or b"")["code"] == 4
+        assert (heard.connections, server.connections) == ([], {})
+
+
+@BOTH_WAYS
+async def test_one_clients_messages_are_handled_one_after_the_other_and_its_end_last(way: str) -> None:
+    heard: list[str | bytes] = []
+    gone = asyncio.Event()
+
+    async def slowly(connection: Connection, data: str | bytes) -> None:
+        heard.append(f"begin {data!r}")
+        await asyncio.sleep(0.001)
+        heard.append(f"end {data!r}")
+
+    async def leave(connection: Connection, reason: CloseReason) -> None:
+        heard.append(reason)
+        gone.set()
+
+    server = EngineIOServer(slowly, on_disconnect=leave, max_inbox=4)
+    async with serving(server, way=way) as served:
+        async with served.websocket(4) as websocket:
+            for number in range(20):
+                await websocket.send(f"4{number}")
+        await soon(gone.wait())
+    expected = [f"{phase} '{number}'" for number in range(20) for phase in ("begin", "end")]
+    assert heard == [*expected, CloseReason.TRANSPORT_CLOSE]
+
+
+@BOTH_WAYS
+async def test_a_client_that_floods_is_not_read(way: str) -> None:
+    release = asyncio.Event()
+    handled: list[str | bytes] = []
+
+    async def stuck(connection: Connection, data: str | bytes) -> None:
+        await release.wait()
+        handled.append(data)
+
+    server = EngineIOServer(stuck, max_inbox=4)
+    async with serving(server, way=way) as served, served.websocket(4) as websocket:
+        for number in range(200):
+            await websocket.send(f"4{number:0500}")
+        await asyncio.sleep(0.05)
+        (connection,) = server.connections.values()
+        assert len(connection._inbox or ()) < 200
+        release.set()
+        await eventually(lambda: len(handled) == 200)
+
+
+async def test_a_failing_application_is_logged_and_the_client_stays(caplog: pytest.LogCaptureFixture) -> None:
+    def fail(connection: Connection, data: str | bytes) -> None:
+        if data == "fail":
+            raise ValueError("on purpose")
+        connection.send(data)
+
+    async with serving(EngineIOServer(fail)) as served, served.websocket(4) as websocket:
+        await websocket.send("4fail")
+        await websocket.send("4go on")
+        assert (await read(websocket, 2))[1] == "4go on"
+    assert "on purpose" in caplog.text
+
+
+async def test_a_connect_handler_that_fails_refuses(caplog: pytest.LogCaptureFixture) -> None:
+    async def fail(connection: Connection) -> bool:
+        raise ValueError("on purpose")
+
+    async with serving(EngineIOServer(on_connect=fail)) as served:
+        assert (await served.get(4)).status_code == 403
+    assert "on purpose" in caplog.text
+
+
+@BOTH_WAYS
+async def test_a_shutdown_closes_everyone_with_its_name(way: str) -> None:
+    async with echo(way) as (served, heard, server), served.websocket(4) as websocket:
+        await read(websocket)
+        sid = await served.open(4)
+        poll = asyncio.create_task(served.get(4, sid))
+        await eventually(lambda: len(heard.connections) == 2 and heard.connections[1].polling)
+        await server.shutdown()
+        assert (await poll).text == "1"
+        assert (await until_closed(websocket))[1] == "shutdown"
+        assert heard.gone == [CloseReason.SHUTDOWN] * 2
+
+
+async def test_the_end_of_the_server_reaches_clients() -> None:
+    heard = Log()
+    async with serving(EngineIOServer(heard.on_message, on_disconnect=heard.on_disconnect)) as served:
+        websocket = await served.websocket(4).__aenter__()
+        await read(websocket)
+    with pytest.raises(ConnectionClosed):
+        await soon(websocket.recv())
+    assert heard.gone == [CloseReason.TRANSPORT_CLOSE]
+
+
+async def test_other_paths_are_not_its_own() -> None:
+    async with echo() as (served, _, _):
+        assert (await served.http.get("/other/?EIO=4&transport=polling")).status_code == 400
+        assert (await served.http.get("/engine.io?EIO=4&transport=polling")).status_code == 200

@@ -1,0 +1,242 @@
+"""The session without a network or a clock: heartbeats, the upgrade, its end, its bounds."""
+
+from __future__ import annotations
+
+import json
+from math import inf
+from typing import Any
+
+import pytest
+
+from realtime.engineio.options import Options, TransportName
+from realtime.engineio.packets import CLOSE, MESSAGE, NOOP, PING, PONG, UPGRADE, Packet, Version
+from realtime.engineio.session import CloseReason, Session
+
+PROBE = Packet(PING, "probe")
+
+
+def session(version: Version = 4, transport: TransportName = "polling", **settings: Any) -> Session:
+    """A session opened at time 0, its open packet taken."""
+    fresh = Session("sid", version, transport, Options(**settings), 0.0)
+    fresh.take()
+    return fresh
+
+
+def silent(session: Session, now: float) -> bool:
+    session.tick(now)
+    return session.closed is CloseReason.PING_TIMEOUT
+
+
+@pytest.mark.parametrize(
+    ("version", "transport", "data"),
+    [
+        (3, "websocket", {"sid": "sid", "upgrades": [], "pingInterval": 25_000, "pingTimeout": 60_000}),
+        (3, "polling", {"sid": "sid", "upgrades": ["websocket"], "pingInterval": 25_000, "pingTimeout": 60_000}),
+        (
+            4,
+            "polling",
+            {
+                "sid": "sid",
+                "upgrades": ["websocket"],
+                "pingInterval": 25_000,
+                "pingTimeout": 60_000,
+                "maxPayload": 1_000_000,
+            },
+        ),
+    ],
+)
+def test_the_open_packet_has_the_keys_of_its_version(
+    version: Version, transport: TransportName, data: dict[str, Any]
+) -> None:
+    (packet,) = Session("sid", version, transport, Options(), 0.0).take()
+    assert (packet.type, json.loads(packet.data)) == ("0", data)
+
+
+def test_version_3_can_be_told_the_largest_payload_too() -> None:
+    (packet,) = Session("sid", 3, "polling", Options(announce_max_payload=True), 0.0).take()
+    assert json.loads(packet.data)["maxPayload"] == 1_000_000
+
+
+def test_no_upgrade_is_offered_that_is_not_allowed() -> None:
+    for settings in ({"allow_upgrades": False}, {"transports": ("polling",)}):
+        assert not session(**settings).begin_upgrade(0)
+
+
+# Heartbeat
+
+
+def test_in_version_3_the_client_pings_and_its_data_comes_back() -> None:
+    client = session(3)
+    assert client.receive(Packet(PING, "x"), 25.0) is None
+    assert client.take() == [Packet(PONG, "x")]
+
+
+def test_in_version_3_any_packet_keeps_the_session_for_interval_and_timeout() -> None:
+    client = session(3)
+    assert client.due == 85.0
+    client.receive(Packet(MESSAGE, "x"), 80.0)
+    assert client.due == 165.0
+    assert not silent(client, 164.9)
+    assert silent(client, 165.0)
+
+
+def test_in_version_4_the_server_pings_every_interval() -> None:
+    client = session()
+    for sent in (25.0, 51.0, 77.0):
+        assert client.due == sent
+        client.tick(sent)
+        assert client.take() == [Packet(PING)]
+        client.receive(Packet(PONG), sent + 1)
+
+
+def test_in_version_4_a_client_without_a_pong_is_gone_after_the_timeout() -> None:
+    client = session()
+    client.tick(25.0)
+    client.receive(Packet(MESSAGE, "no pong"), 30.0)
+    assert not silent(client, 84.9)
+    assert silent(client, 85.0)
+
+
+def test_a_timer_that_is_late_ends_a_silent_session_all_the_same() -> None:
+    assert silent(session(), 85.0)
+
+
+@pytest.mark.parametrize(("version", "type"), [(3, PONG), (4, PING)])
+def test_a_heartbeat_in_the_wrong_direction_ends_the_session(version: Version, type: str) -> None:
+    client = session(version, "websocket")
+    client.receive(Packet(type), 1.0)
+    assert client.closed is CloseReason.PARSE_ERROR
+
+
+def test_a_session_may_expire() -> None:
+    client = session()
+    client.expires = 10.0
+    assert client.due == 10.0
+    client.tick(10.0)
+    assert client.closed is CloseReason.NOT_CONNECTED
+
+
+# Messages and bounds
+
+
+def test_messages_are_for_the_application_and_others_are_not() -> None:
+    client = session()
+    assert client.receive(Packet(MESSAGE, "x"), 1.0) == "x"
+    assert client.receive(Packet(MESSAGE, b"x"), 1.0) == b"x"
+    assert client.receive(Packet(NOOP), 1.0) is None
+    assert client.receive(Packet(UPGRADE), 1.0) is None
+    assert client.closed is None
+
+
+def test_a_client_with_too_many_bytes_waiting_is_lagging() -> None:
+    client = session(max_buffered_bytes=10)
+    client.send("x" * 100)
+    assert client.closed is None
+    client.send("x")
+    assert client.closed is CloseReason.LAGGING
+
+
+def test_a_client_with_too_many_packets_waiting_is_lagging() -> None:
+    client = session(max_queued_packets=3)
+    for _ in range(3):
+        client.send("")
+    assert client.closed is None
+    client.send("")
+    assert client.closed is CloseReason.LAGGING
+
+
+def test_what_was_taken_no_longer_waits() -> None:
+    client = session(max_buffered_bytes=10)
+    for _ in range(10):
+        client.send("x" * 9)
+        assert client.take() == [Packet(MESSAGE, "x" * 9)]
+
+
+# Upgrade
+
+
+def upgrading() -> Session:
+    client = session()
+    assert client.begin_upgrade(1.0)
+    assert client.probe(PROBE) == Packet(PONG, "probe")
+    return client
+
+
+def test_while_a_websocket_is_probed_packets_wait_and_a_poll_gets_a_noop() -> None:
+    client = upgrading()
+    client.send("held")
+    assert client.has_output
+    assert client.take() == [Packet(NOOP)]
+    assert client.probe(Packet(UPGRADE)) is None
+    assert (client.transport, client.take()) == ("websocket", [Packet(MESSAGE, "held")])
+
+
+def test_only_one_websocket_may_try_at_a_time_and_none_after_it() -> None:
+    client = upgrading()
+    assert not client.begin_upgrade(2.0)
+    client.probe(Packet(UPGRADE))
+    assert not client.begin_upgrade(3.0)
+
+
+@pytest.mark.parametrize("packet", [Packet(MESSAGE, "early"), Packet(PING), Packet(PING, "other"), Packet(PONG)])
+def test_anything_else_on_the_probed_websocket_ends_the_attempt(packet: Packet) -> None:
+    client = upgrading()
+    assert client.probe(packet) is None
+    assert (client.transport, client.upgrading, client.closed) == ("polling", False, None)
+
+
+def test_an_upgrade_without_a_probe_is_none() -> None:
+    client = session()
+    client.begin_upgrade(1.0)
+    client.probe(Packet(UPGRADE))
+    assert client.transport == "polling"
+
+
+def test_an_upgrade_that_is_not_completed_in_time_is_given_up_and_polling_goes_on() -> None:
+    client = upgrading()
+    assert client.due == 11.0
+    client.send("held")
+    client.tick(11.0)
+    assert not client.upgrading
+    assert client.take() == [Packet(MESSAGE, "held")]
+
+
+# The end
+
+
+def test_a_poll_is_told_of_the_servers_close_after_what_waits() -> None:
+    client = session()
+    client.send("last")
+    client.close(CloseReason.SERVER_DISCONNECT)
+    assert client.closing
+    assert client.take() == [Packet(MESSAGE, "last"), Packet(CLOSE)]
+    assert not client.closing
+
+
+def test_nobody_waits_for_ever_for_a_poll_to_tell_the_close() -> None:
+    client = session()
+    client.close(CloseReason.SERVER_DISCONNECT)
+    client.tick(client.due)
+    assert not client.closing
+
+
+def test_a_poll_of_a_client_that_closes_is_answered_with_a_noop() -> None:
+    client = session()
+    client.receive(Packet(CLOSE), 1.0)
+    assert client.closed is CloseReason.CLIENT_DISCONNECT
+    assert client.take() == [Packet(NOOP)]
+
+
+def test_over_a_websocket_no_close_packet_is_sent() -> None:
+    client = session(3, "websocket")
+    client.close(CloseReason.SERVER_DISCONNECT)
+    assert (client.take(), client.closing) == ([], False)
+
+
+def test_after_the_end_nothing_counts() -> None:
+    client = session(4, "websocket")
+    client.close(CloseReason.LAGGING)
+    client.close(CloseReason.SERVER_DISCONNECT)
+    client.send("x")
+    assert client.receive(Packet(MESSAGE, "x"), 1.0) is None
+    assert (client.closed, client.take(), client.expires) == (CloseReason.LAGGING, [], inf)
