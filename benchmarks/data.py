@@ -1,0 +1,111 @@
+"""What the benchmarks work on: a store with an index, an ordinary user in a group, and entities of about 300 bytes."""
+
+from __future__ import annotations
+
+import random
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import httpx
+import orjson
+
+from benchmarks.processes import PASSWORD, Hub
+
+READINGS, WRITES = "readings", "writes"
+"""The store that is read, and the one that is written to: what is written does not change what is read."""
+
+STATIONS: Final = 500
+LOAD_AT_ONCE: Final = 5_000
+SAMPLED_IDS: Final = 10_000
+
+FIELDS: Final[list[dict[str, object]]] = [
+    {"id": "station", "type": "Text", "index": True, "required": True},
+    {"id": "serial", "type": "Number", "index": True},
+    {"id": "note", "type": "Textarea", "search": True},
+]
+
+
+def body(number: int) -> dict[str, Any]:
+    """One entity as a client sends it."""
+    return {
+        "station": f"station-{number % STATIONS:04}",
+        "serial": number,
+        "value": round(20 + (number % 977) / 100, 2),
+        "unit": "°C",
+        "valid": number % 7 != 0,
+        "place": {"city": "Lausanne", "lat": 46.519653, "lon": 6.632273, "floor": number % 12},
+        "tags": ["temperature", "indoor", f"line-{number % 20}"],
+        "note": "Measured by the roof sensor, averaged over a minute, corrected for drift.",
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """A prepared hub: tokens of an ordinary user and of the administrator, and ids of entities that are there."""
+
+    hub: Hub
+    user: str
+    admin: str
+    entities: int
+    ids: Sequence[str]
+
+    def request(self, method: str, path: str, token: str = "", content: bytes = b"") -> bytes:
+        """The bytes of a request; by the ordinary user unless another token is given."""
+        head = f"{method} /api/v1/{path} HTTP/1.1\r\nhost: {self.hub.host}:{self.hub.port}\r\n"
+        head += f"authorization: Bearer {token or self.user}\r\naccept: */*\r\nuser-agent: hub-benchmark\r\n"
+        if content:
+            head += f"content-type: application/json\r\ncontent-length: {len(content)}\r\n"
+        return head.encode() + b"\r\n" + content
+
+    def http(self) -> httpx.Client:
+        """For single calls as the ordinary user."""
+        return client(self.hub, self.user)
+
+
+def client(hub: Hub, token: str) -> httpx.Client:
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    return httpx.Client(base_url=f"{hub.url}/api/v1/", headers=headers, timeout=120, trust_env=False)
+
+
+def sign_in(hub: Hub, login: str, password: str) -> str:
+    """A long-lived token of the user."""
+    with client(hub, "") as http:
+        access = made(http, "auth/token", {"login": login, "password": password})["token"]
+    with client(hub, access) as http:
+        return str(made(http, "tokens", {"name": "benchmark"})["token"])
+
+
+def made(http: httpx.Client, path: str, value: object) -> Any:
+    """The answer to a POST, which must be 200."""
+    answer = http.post(path, content=orjson.dumps(value), headers={"content-type": "application/json"})
+    if answer.status_code != 200:
+        raise RuntimeError(f"POST {path}: {answer.status_code} {answer.text[:500]}")
+    return orjson.loads(answer.content)
+
+
+def prepare(hub: Hub, entities: int) -> Scene:
+    """Stores, a user in a group, and `entities` entities that this user created through the API."""
+    admin = sign_in(hub, "admin", PASSWORD)
+    password = secrets.token_urlsafe(16)
+    with client(hub, admin) as http:
+        for name in (READINGS, WRITES):
+            made(http, "stores", {"name": name, "fields": FIELDS, "open": True})
+        group = made(http, "groups", {"name": "Roof"})["_id"]
+        made(http, "users", {"login": "sensor", "password": password, "group": group})
+    user = sign_in(hub, "sensor", password)
+    with client(hub, user) as http:
+        ids = fill(http, entities)
+    return Scene(hub, user, admin, entities, ids)
+
+
+def fill(http: httpx.Client, entities: int) -> list[str]:
+    """Create the entities; ids of a sample that is spread over all of them, in no order."""
+    every = max(1, entities // SAMPLED_IDS)
+    ids: list[str] = []
+    for start in range(0, entities, LOAD_AT_ONCE):
+        bodies = [body(number) for number in range(start, min(start + LOAD_AT_ONCE, entities))]
+        ids += [entity["_id"] for entity in made(http, READINGS, bodies)["entities"][::every]]
+    random.Random(1).shuffle(ids)
+    return ids

@@ -1,0 +1,151 @@
+"""A load generator that is much cheaper than the server: prebuilt requests on keep-alive connections, and of each
+answer only its status and where it ends.
+
+One request is under way per connection, so an answer ends where its Content-Length says, or, chunked, where the data
+does with the last chunk: the JSON of the hub holds no line breaks that could look like it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from array import array
+from collections.abc import Awaitable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final, cast
+
+Requests = Iterator[bytes]
+
+CHUNKED: Final = -1
+LAST_CHUNK: Final = b"\r\n0\r\n\r\n"
+GIVE_UP: Final = 60.0
+"""Seconds that answers may take to come in after the end of a run."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a run brought. Latencies are in seconds, one per answer; `failures` holds the first lines of other answers
+    than 200, and what else went wrong."""
+
+    latencies: array[float] = field(default_factory=lambda: array("d"))
+    seconds: float = 0.0
+    failures: list[str] = field(default_factory=list)
+
+    @property
+    def per_second(self) -> float:
+        return len(self.latencies) / self.seconds if self.seconds else 0.0
+
+    def percentile(self, share: float) -> float:
+        """The latency that this share of the answers stays within; 0 without answers."""
+        ordered = sorted(self.latencies)
+        return ordered[min(int(share * len(ordered)), len(ordered) - 1)] if ordered else 0.0
+
+
+class Client(asyncio.Protocol):
+    """One connection: sends its next request when the answer to the last one is in, `pause` seconds later."""
+
+    def __init__(self, requests: Requests, tally: Tally, pause: float) -> None:
+        self._requests = requests
+        self._tally = tally
+        self._pause = pause
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._head = b""
+        self._left: int | None = None  # bytes of the body that are still to come; None in the head
+        self._tail = b""
+        self._sent = 0.0
+        self._stopping = False
+        self.done: asyncio.Future[None] = self._loop.create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
+        self.send()
+
+    def send(self) -> None:
+        request = None if self._stopping else next(self._requests, None)
+        if request is None or self._transport is None:
+            self.end()
+            return
+        self._left, self._tail = None, b""
+        self._sent = time.perf_counter()
+        self._transport.write(request)
+
+    def data_received(self, data: bytes) -> None:
+        if self._left is None:
+            data = self._read_head(self._head + data)
+        if self._left is None:
+            return
+        if self._left == CHUNKED:
+            self._tail = (self._tail + data[-len(LAST_CHUNK) :])[-len(LAST_CHUNK) :]
+            if self._tail != LAST_CHUNK:
+                return
+        else:
+            self._left -= len(data)
+            if self._left > 0:
+                return
+        self._answered()
+
+    def _read_head(self, data: bytes) -> bytes:
+        """What of `data` belongs to the body; `_left` stays None while the head is not complete."""
+        end = data.find(b"\r\n\r\n")
+        if end < 0:
+            self._head = data
+            return b""
+        self._head = b""
+        if not data.startswith(b"HTTP/1.1 200 "):
+            self._tally.failures.append(data[: data.find(b"\r\n")].decode("latin-1"))
+        at = data.find(b"content-length: ", 0, end)
+        self._left = CHUNKED if at < 0 else int(data[at + 16 : data.find(b"\r\n", at)])
+        return data[end + (2 if at < 0 else 4) :]  # the last chunk may be the only one
+
+    def _answered(self) -> None:
+        self._tally.latencies.append(time.perf_counter() - self._sent)
+        if self._pause:
+            self._loop.call_later(self._pause, self.send)
+        else:
+            self.send()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if not self.done.done():
+            self._tally.failures.append(f"the connection was lost: {error or 'closed'}")
+        self.end()
+
+    def stop(self) -> None:
+        """Send nothing more."""
+        self._stopping = True
+
+    def end(self) -> None:
+        if not self.done.done():
+            self.done.set_result(None)
+        if self._transport is not None:
+            self._transport.close()
+
+
+async def load(
+    address: tuple[str, int],
+    requests: Sequence[Requests],
+    seconds: float,
+    *,
+    pause: float = 0.0,
+    until: Awaitable[object] | None = None,
+) -> Tally:
+    """Send every sequence of `requests` on a connection of its own, until `seconds` have passed (or `until` is done)
+    or there are no more. Raises TimeoutError when answers stay out."""
+    tally = Tally()
+    loop = asyncio.get_running_loop()
+    started = time.perf_counter()
+    clients: list[Client] = []
+    for each in requests:
+        _, client = await loop.create_connection(lambda r=each: Client(r, tally, pause), *address)  # type: ignore[misc]
+        clients.append(client)
+    ended = asyncio.gather(*(client.done for client in clients))
+    if until is None:
+        await asyncio.wait([ended], timeout=seconds)
+    else:
+        await until
+    for client in clients:
+        client.stop()
+    async with asyncio.timeout(GIVE_UP):
+        await ended
+    tally.seconds = time.perf_counter() - started
+    return tally

@@ -1,0 +1,142 @@
+"""Figures side by side, and as JSON."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import apsw
+
+from benchmarks.load import Tally
+
+FEATHERS: Final = {"read by id": 1_440, "list of 100": 312, "durable create, 32 clients": 965}
+"""Feathers 5 with MongoDB on comparable hardware, operations per second."""
+
+OWN: Final[Mapping[str, Mapping[str, float]]] = {
+    "sqlite": {"read by id": 6_000, "list of 100": 2_500, "durable create, 32 clients": 3_000},
+    "mongodb": {"read by id": 2_000},
+}
+TIMES_FEATHERS: Final[Mapping[str, float]] = {"sqlite": 4, "mongodb": 1.5}
+
+COLUMNS: Final = ("per s", "target", "ratio", "hub µs", "core/s", "busy %", "db µs", "p50 ms", "p99 ms")
+"""`hub µs` and `db µs` are CPU per operation, `core/s` is what a whole core makes of the former. `busy %` is the share
+of a core that the hub had: under load and well below 100, `per s` tells of what else the machine had to do."""
+
+
+def target(engine: str, operation: str) -> float | None:
+    """Operations per second to reach on one core: our own figure or the multiple of Feathers', the higher."""
+    known = [OWN[engine].get(operation, 0.0), TIMES_FEATHERS[engine] * FEATHERS.get(operation, 0.0)]
+    return max(known) or None
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One operation on one engine. `hub_cpu` and `database_cpu` are seconds of CPU during the run; an operation is
+    `entities` entities of a request, else one request."""
+
+    engine: str
+    operation: str
+    tally: Tally
+    hub_cpu: float | None
+    database_cpu: float | None
+    entities: int = 1
+
+    @property
+    def per_second(self) -> float:
+        return self.tally.per_second * self.entities
+
+    def micros(self, cpu: float | None) -> float | None:
+        """CPU microseconds per operation."""
+        done = len(self.tally.latencies) * self.entities
+        return None if cpu is None or not done else cpu / done * 1e6
+
+    @property
+    def per_core(self) -> float | None:
+        """Operations per second that one core has time for."""
+        micros = self.micros(self.hub_cpu)
+        return 1e6 / micros if micros else None
+
+    @property
+    def busy(self) -> float | None:
+        """The share of one core that the hub had; above 1 when its threads ran at once."""
+        return None if self.hub_cpu is None or not self.tally.seconds else self.hub_cpu / self.tally.seconds
+
+    def cells(self) -> list[str]:
+        aim = target(self.engine, self.operation)
+        return [
+            _number(self.per_second),
+            _number(aim),
+            "" if aim is None else f"{self.per_second / aim:.2f}",
+            _number(self.micros(self.hub_cpu)),
+            _number(self.per_core),
+            "" if self.busy is None else f"{self.busy:.0%}".rstrip("%"),
+            _number(self.micros(self.database_cpu)),
+            f"{self.tally.percentile(0.5) * 1e3:.2f}",
+            f"{self.tally.percentile(0.99) * 1e3:.2f}",
+        ]
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "engine": self.engine,
+            "operation": self.operation,
+            "per_second": self.per_second,
+            "target": target(self.engine, self.operation),
+            "per_core": self.per_core,
+            "busy": self.busy,
+            "hub_cpu_us": self.micros(self.hub_cpu),
+            "database_cpu_us": self.micros(self.database_cpu),
+            "p50_ms": self.tally.percentile(0.5) * 1e3,
+            "p99_ms": self.tally.percentile(0.99) * 1e3,
+            "requests": len(self.tally.latencies),
+            "errors": len(self.tally.failures),
+        }
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:,.0f}".replace(",", " ") if value >= 100 else f"{value:.1f}"
+
+
+def table(rows: Sequence[Row]) -> Iterator[str]:
+    """The lines of one table: operations down, engines across."""
+    engines = list(dict.fromkeys(row.engine for row in rows))
+    operations = list(dict.fromkeys(row.operation for row in rows))
+    found = {(row.operation, row.engine): row.cells() for row in rows}
+    width = max(map(len, operations))
+    yield " " * width + "".join(f" | {engine:^{8 * len(COLUMNS)}}" for engine in engines)
+    yield f"{'operation':{width}}" + (" | " + "".join(f"{name:>8}" for name in COLUMNS)) * len(engines)
+    for operation in operations:
+        blocks = (found.get((operation, engine), [""] * len(COLUMNS)) for engine in engines)
+        yield f"{operation:{width}}" + "".join(" | " + "".join(f"{cell:>8}" for cell in block) for block in blocks)
+
+
+def failures(rows: Sequence[Row]) -> Iterator[str]:
+    """A line for every row that met errors."""
+    for row in rows:
+        if row.tally.failures:
+            kinds = ", ".join(dict.fromkeys(row.tally.failures[:1_000]))
+            yield f"{row.engine}, {row.operation}: {len(row.tally.failures)} errors: {kinds[:300]}"
+
+
+def machine() -> dict[str, str]:
+    """What the figures were taken on."""
+    return {
+        "processor": f"{_processor()}, {os.cpu_count()} cores",
+        "system": platform.platform(),
+        "python": sys.version.split()[0],
+        "sqlite": apsw.sqlite_lib_version(),
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.machine())
