@@ -95,6 +95,9 @@ def run(app: Starlette, settings: Settings) -> int:
         timeout_graceful_shutdown=settings.shutdown_grace,
         lifespan="off",  # see HubServer.serve
     )
+    # A thread that wants the interpreter waits this long for a busy event loop to let go of it, at every statement of a
+    # bulk write: a tenth of Python's default halves what such a write costs (measured: 109 to 61 µs of CPU a row).
+    sys.setswitchinterval(0.0005)
     server = HubServer(config, app, announce)
     try:
         server.run()

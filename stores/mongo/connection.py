@@ -25,7 +25,7 @@ from pymongo.server_type import SERVER_TYPE
 
 from stores.errors import CannotOpen, Unavailable
 from stores.mongo.codec import CODEC, Document
-from stores.mongo.errors import SNAPSHOT_UNAVAILABLE
+from stores.mongo.errors import AUTHENTICATION_FAILED, SNAPSHOT_UNAVAILABLE, UNAUTHORIZED
 
 Session = AsyncClientSession
 
@@ -62,6 +62,7 @@ _UNREACHABLE = (
     "can reach it, and that replicaSet in the URL, if given, is the set's name."
 )
 _REFUSED = "MongoDB at {hosts} refused the user or password of the database URL."
+_FORBIDDEN = "The user of the database URL may not write to {database} on {hosts}: grant it the role readWrite there."
 _TOO_OLD = "MongoDB at {hosts} is version {version}; the hub needs 6.0 or newer."
 _SEVERAL_ROUTERS = (
     "The database URL names several mongos routers. Name one: a change feed stays with the router that opened it."
@@ -76,13 +77,6 @@ def check_cancelled() -> None:
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         raise asyncio.CancelledError
-
-
-def time_of(reply: Document) -> Timestamp:
-    """The cluster time that a reply to `Connection.snapshot` stands for."""
-    # A collection that does not exist is read at no time in particular: now will do.
-    time: Timestamp = reply["cursor"].get("atClusterTime") or reply["operationTime"]
-    return time
 
 
 class Connection:
@@ -173,7 +167,9 @@ class Connection:
                 return _NOT_INITIATED.format(hosts=self._hosts())
             seconds = self.client.options.server_selection_timeout
             return _UNREACHABLE.format(hosts=self._hosts(), seconds=seconds)
-        if isinstance(error, OperationFailure) and error.code in (13, 18, 8000):
+        if isinstance(error, OperationFailure) and error.code == UNAUTHORIZED:
+            return _FORBIDDEN.format(hosts=self._hosts(), database=self.database.name)
+        if isinstance(error, OperationFailure) and error.code in AUTHENTICATION_FAILED:
             return _REFUSED.format(hosts=self._hosts())
         return f"MongoDB at {self._hosts()} cannot be used: {type(error).__name__}."
 
@@ -188,13 +184,21 @@ class Connection:
         """Run a raw command on the primary: half the cost of the cursor API, and replies show what cursors hide."""
         return await self.database.command(command, session=session, codec_options=CODEC)
 
-    async def snapshot(self, command: Document, at: Timestamp | None = None) -> Document:
-        """Run a reading command on one majority-committed cluster time, the current one unless `at` is given. The
-        reply names it: see `time_of`."""
+    async def snapshot(self, command: Document, at: Timestamp | None = None) -> tuple[Document, Timestamp]:
+        """The ``cursor`` that a reading command replies with, read at one majority-committed cluster time, and that
+        time: the current one unless `at` is given."""
+        cursor = await self._read_at(command, at)
+        time = at or cursor.get("atClusterTime")
+        if time is None:  # a collection that does not exist is read at no time in particular
+            return await self.snapshot(command, await self.now())
+        return cursor, time
+
+    async def _read_at(self, command: Document, at: Timestamp | None) -> Document:
         concern: Document = {"level": "snapshot"} if at is None else {"level": "snapshot", "atClusterTime": at}
         for pause in (0.01, 0.05, 0.2):
             try:
-                return await self.command({**command, "readConcern": concern})
+                cursor: Document = (await self.command({**command, "readConcern": concern}))["cursor"]
+                return cursor
             except OperationFailure as error:
                 # Just after an index was made the newest snapshot may be older than it.
                 if error.code != SNAPSHOT_UNAVAILABLE:
@@ -204,5 +208,8 @@ class Connection:
 
     async def now(self) -> Timestamp:
         """The newest majority-committed cluster time."""
-        reply = await self.snapshot({"find": META, "filter": {"_id": "epoch"}, "limit": 1, "singleBatch": True})
-        return time_of(reply)
+        probe = {"find": META, "filter": {"_id": "epoch"}, "limit": 1, "singleBatch": True}
+        reply = await self.command({**probe, "readConcern": {"level": "snapshot"}})
+        # Without `_meta` the database has been dropped: any later time will tell.
+        time: Timestamp = reply["cursor"].get("atClusterTime") or reply["operationTime"]
+        return time

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import pymongo
 
+from stores.errors import CannotOpen, Unavailable
 from stores.mongo import structure
 from stores.mongo.commits import Committer
 from stores.mongo.connection import Connection
@@ -39,8 +40,10 @@ class MongoEngine:
         try:
             await structure.prepare(self._connection)
             await self._history.start()
-        except BaseException:
+        except BaseException as error:
             await self._connection.close()
+            if isinstance(error, Unavailable):
+                raise CannotOpen(str(error)) from error
             raise
 
     async def close(self) -> None:

@@ -32,6 +32,8 @@ DUPLICATE_KEY: Final = 11000
 NAMESPACE_EXISTS: Final = 48
 NAMESPACE_NOT_FOUND: Final = 26
 SNAPSHOT_UNAVAILABLE: Final = 246
+UNAUTHORIZED: Final = 13
+AUTHENTICATION_FAILED: Final = (18, 8000)  # the latter is Atlas's
 
 _BAD_QUERY: Final = frozenset({2, 9, 40324, 51091, 51108})  # BadValue, FailedToParse, and three of the query parser's
 _TOO_LARGE: Final = frozenset({10334, 17419, 17420})

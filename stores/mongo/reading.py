@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -12,11 +13,11 @@ from stores.cursor import Key
 from stores.mongo import keyset, position
 from stores.mongo.codec import Document, dumps, entity_of, entity_text, revision, to_id
 from stores.mongo.compile import Match, compile_filter, compile_projection, compile_sort, conjunction
-from stores.mongo.connection import Connection, time_of
+from stores.mongo.connection import Connection
 from stores.mongo.errors import store_errors
 from stores.projection import compile_projection as compile_view
 from stores.protocol import Listing, Summary
-from stores.query import CREATION, Filter, Projection, Query, Sort
+from stores.query import CREATION, WHOLE, Filter, Projection, Query, Sort
 from stores.records import Entity
 
 AT_ONCE: Final = 1_000
@@ -112,28 +113,31 @@ class Reader:
 
     async def find(self, store: str, query: Query, projection: Projection) -> Listing:
         selection = Selection.of(store, query, projection)
-        wanted = min(query.limit, AT_ONCE) + 1
+        write = _writer(projection)
         with store_errors():
-            reply = await self._connection.snapshot(selection.command(query.offset, wanted))
-            at = time_of(reply)
-            rows: list[Document] = reply["cursor"]["firstBatch"]
-            cut_short = reply["cursor"]["id"] != 0  # by the 16 MB that one reply holds
-            if cut_short:
-                await self._kill(store, reply["cursor"]["id"])
-            if cut_short or (query.limit > AT_ONCE and len(rows) > AT_ONCE):
-                return await self._long(selection, query, _writer(projection), rows, at)
+            rows, at, is_all = await self._head(selection, query.offset, query.limit + 1)
+            if not is_all:
+                return await self._long(selection, query, write, rows, at)
         more = len(rows) > query.limit > 0
         rows = rows[: query.limit]
         following = keyset.key_of(rows[-1], query.sort) if more else None
-        body = b"[" + b",".join(map(_writer(projection), rows)) + b"]"
-        return Listing(self._position(at), following, body)
+        return Listing(self._position(at), following, b"[" + b",".join(map(write, rows)) + b"]")
+
+    async def _head(self, selection: Selection, skip: int, limit: int) -> tuple[list[Document], Timestamp, bool]:
+        """The first of at most `limit` documents, the cluster time that they are from, and whether they are all."""
+        wanted = min(limit, AT_ONCE + 1)
+        cursor, at = await self._connection.snapshot(selection.command(skip, wanted))
+        rows: list[Document] = cursor["firstBatch"]
+        if cursor["id"]:  # cut short by the 16 MB that one reply holds
+            await self._kill(selection.store, cursor["id"])
+        return rows, at, not cursor["id"] and (len(rows) < wanted or wanted == limit)
 
     async def _long(
         self, selection: Selection, query: Query, write: Writer, head: list[Document], at: Timestamp
     ) -> Listing:
         """A list that is streamed: `head` is read already, the rest is as it was at the same cluster time."""
-        ends = await self._connection.snapshot(selection.keys_only().command(query.offset + query.limit - 1, 2), at)
-        last = ends["cursor"]["firstBatch"]
+        keys = selection.keys_only().command(query.offset + query.limit - 1, 2)
+        last = (await self._connection.snapshot(keys, at))[0]["firstBatch"]
         following = keyset.key_of(last[0], query.sort) if len(last) == 2 else None
         head = head[: query.limit]
         rest = selection.command(query.offset + len(head), query.limit - len(head), STREAM_BATCH)
@@ -147,12 +151,13 @@ class Reader:
         for piece in pieces.add(map(write, head)):
             yield piece
         if rest is not None:
-            async for rows in self._batches(rest, at):
-                for piece in pieces.add(map(write, rows)):
-                    yield piece
+            async with aclosing(self._batches(rest, at)) as batches:
+                async for rows in batches:
+                    for piece in pieces.add(map(write, rows)):
+                        yield piece
         yield pieces.end()
 
-    async def _batches(self, command: Document, at: Timestamp) -> AsyncIterator[list[Document]]:
+    async def _batches(self, command: Document, at: Timestamp) -> AsyncGenerator[list[Document]]:
         """Everything that a reading command finds at one cluster time, as the server's exchanges bring it."""
         store = command.get("find") or command["aggregate"]
         concern = {"level": "snapshot", "atClusterTime": at}
@@ -180,12 +185,15 @@ class Reader:
     async def entities(self, store: str, query: Query) -> list[Entity]:
         if query.limit == 0:
             return []
-        selection = Selection.of(store, query, Projection())
-        found: list[Entity] = []
+        selection = Selection.of(store, query, WHOLE)
         with store_errors():
-            at = await self._connection.now()
-        async for rows in self._batches(selection.command(query.offset, query.limit, STREAM_BATCH), at):
-            found.extend(map(entity_of, rows))
+            rows, at, is_all = await self._head(selection, query.offset, query.limit)
+        found = [entity_of(row) for row in rows]
+        if not is_all:
+            rest = selection.command(query.offset + len(rows), query.limit - len(rows), STREAM_BATCH)
+            async with aclosing(self._batches(rest, at)) as batches:
+                async for more in batches:
+                    found.extend(map(entity_of, more))
         return found
 
     async def summarize(self, store: str, where: Filter, projection: Projection) -> Summary:
@@ -195,13 +203,12 @@ class Reader:
         first = Selection.of(store, Query(where), projection)
         last = Selection.of(store, Query(where, backwards), projection)
         with store_errors():
-            reply = await self._connection.snapshot(counting)
-            at = time_of(reply)
-            counted = reply["cursor"]["firstBatch"]
+            cursor, at = await self._connection.snapshot(counting)
+            counted = cursor["firstBatch"]
             if not counted:
                 return Summary(self._position(at), 0, None, None)
-            ends = [await self._connection.snapshot(end.command(0, 1), at) for end in (first, last)]
-        texts = [_writer(projection)(end["cursor"]["firstBatch"][0]) for end in ends]
+            ends = [(await self._connection.snapshot(end.command(0, 1), at))[0] for end in (first, last)]
+        texts = [_writer(projection)(end["firstBatch"][0]) for end in ends]
         return Summary(self._position(at), int(counted[0]["n"]), texts[0], texts[1])
 
     def _position(self, at: Timestamp) -> str:
