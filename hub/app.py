@@ -175,7 +175,7 @@ def assemble(settings: Settings) -> Hub:
     bounds = Bounds(
         settings.max_items, settings.max_matches, EntityLimits(settings.max_depth, settings.max_name_length)
     )
-    fanout = Fanout(engine, settings.live_recent)
+    fanout = Fanout(engine, settings.live_recent, settings.live_recent_mb * 1_048_576)
     live_settings = LiveSettings(
         settings.live_subscriptions,
         settings.live_snapshot,

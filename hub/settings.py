@@ -65,6 +65,7 @@ class Settings(BaseSettings):
     live_subscriptions: Positive = 1_000
     live_snapshot: Positive = 10_000
     live_recent: Positive = 10_000
+    live_recent_mb: Positive = 64
     live_position_every: Positive = 20
 
     # The engine.

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -18,6 +17,7 @@ from realtime.engineio import build_text_frame
 from realtime.events import ChangeEncoder
 from stores.protocol import Engine
 from stores.query import Filter, Projection
+from stores.recent import RecentChanges
 from stores.records import Change
 
 log = logging.getLogger(__name__)
@@ -33,28 +33,25 @@ class Subscriber(Protocol):
 
 
 class Fanout:
-    """`recent`: changes kept for subscriptions that join a little late. `overheard` is called with every change
-    before its events go out: who is listening may change with it."""
+    """`recent`: changes, and bytes of them, kept for subscriptions that join a little late. `overheard` is called with
+    every change before its events go out: who is listening may change with it."""
 
-    def __init__(self, engine: Engine, recent: int = 10_000) -> None:
+    def __init__(self, engine: Engine, recent: int = 10_000, recent_bytes: int = 67_108_864) -> None:
         self.channels: ChannelIndex[Subscriber] = ChannelIndex()
         self.overheard: list[Callable[[Change], None]] = []
         self.deliveries = 0
         self._engine = engine
-        self._most_recent = recent
-        self._recent: list[Change] = []
-        self._orders: list[bytes] = []
+        self._recent: RecentChanges[bytes] = RecentChanges(b"", recent, recent_bytes)
         self._encoders: dict[str, ChangeEncoder] = {}
         self._reached = asyncio.Event()
         self.position = ""
         self.order = b""
-        self._floor = b""
 
     def start(self, position: str) -> None:
         """Everything up to `position` counts as handed out."""
         self.position = position
-        self.order = self._floor = self._engine.feed.order(position)
-        self._recent, self._orders = [], []
+        self.order = self._engine.feed.order(position)
+        self._recent.clear(self.order)
 
     def advance(self, changes: Sequence[Change], position: str) -> None:
         """Hand out what the feed has brought; `position` is where it stands after that."""
@@ -72,7 +69,7 @@ class Fanout:
         for listen in self.overheard:
             listen(change)
         self.position, self.order = change.position, order
-        self._remember(change, order)
+        self._recent.append(order, change)
         for channel in self.channels.concerned(change):
             self._tell(channel, change, order)
 
@@ -88,19 +85,10 @@ class Fanout:
                 member.tell(text, frame)
                 self.deliveries += 1
 
-    def _remember(self, change: Change, order: bytes) -> None:
-        self._recent.append(change)
-        self._orders.append(order)
-        if len(self._recent) > 2 * self._most_recent:  # trimmed now and then, not every time
-            self._floor = self._orders[-self._most_recent - 1]
-            self._recent = self._recent[-self._most_recent :]
-            self._orders = self._orders[-self._most_recent :]
-
     def recent_after(self, order: bytes) -> list[Change] | None:
         """The changes handed out after `order`; None when they are not all kept."""
-        if order < self._floor:
-            return None
-        return self._recent[bisect_right(self._orders, order) :]
+        found = self._recent.after(order)
+        return None if found is None else [change for _, change in found]
 
     async def reach(self, order: bytes) -> None:
         """Wait until everything up to `order` has been handed out."""

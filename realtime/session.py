@@ -137,8 +137,10 @@ class LiveSession:
             self._drop(subscription)
 
     def say_position(self) -> None:
-        """Tell the client how far it has seen, so that it can resume from there."""
-        if self.subscriptions and all(s.channel for s in self.subscriptions.values()):
+        """Tell the client how far it has seen, so that it can resume from there. Not while a subscription is still
+        ahead of fan-out: it would be led back behind what it has."""
+        reached = self.live.fanout.order
+        if self.subscriptions and all(s.channel and s.floor <= reached for s in self.subscriptions.values()):
             position = give(self.live.fanout.position, self.principal)
             self.outlet.send(event_text("position", {"position": position}))
 

@@ -44,7 +44,7 @@ class Change:
     resumes the feed right after this change.
     """
 
-    __slots__ = ("_after", "_before", "by", "id", "op", "position", "store", "time")
+    __slots__ = ("_after", "_before", "by", "id", "op", "position", "size", "store", "time")
 
     def __init__(
         self,
@@ -65,6 +65,8 @@ class Change:
         self.time = time
         self._before = before
         self._after = after
+        self.size = 500 + sum(len(text) for text in (before, after) if isinstance(text, str))
+        """Bytes that it takes in memory, about: the images' text and the record itself."""
 
     # JSON text is parsed only when somebody looks: most changes pass by without a subscriber.
     @property

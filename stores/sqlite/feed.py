@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from bisect import bisect_right
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 
@@ -11,12 +10,15 @@ import apsw
 
 from stores.errors import HistoryGone
 from stores.protocol import Batch
+from stores.recent import RecentChanges
 from stores.records import Change
 from stores.sqlite.readers import Readers, snapshot
 
 COLUMNS = "seq, op, store, id, before, after, by, time"
 RING = 10_000
 """Changes kept in memory; who is further behind reads them from the file."""
+
+RING_BYTES = 33_554_432
 
 FOLLOW_BATCH = 1_000
 
@@ -40,9 +42,7 @@ class SQLiteFeed:
         self.epoch = epoch
         self.readers = readers
         self.seq = seq
-        self._ring: list[Change] = []
-        self._ring_seqs: list[int] = []
-        self._ring_floor = seq  # every change after it and up to `seq` is in the ring
+        self._recent = RecentChanges(seq, RING, RING_BYTES)
         self._news = asyncio.Event()
 
     def at(self, seq: int) -> str:
@@ -63,11 +63,12 @@ class SQLiteFeed:
         if start > self.seq:
             raise HistoryGone("this position has not been reached")
         while True:
-            if start < self._ring_floor:
+            recent = self._recent.after(start, FOLLOW_BATCH)
+            if recent is None:
                 batch = await self.read(self.at(start), FOLLOW_BATCH)
                 changes, start = batch.changes, self._parse(batch.position)
             else:
-                changes, start = self._recent(start)
+                changes, start = [change for _, change in recent], recent[-1][0] if recent else start
             if changes:
                 yield Batch(changes, self.at(start), start < self.seq)
             elif start >= self.seq:
@@ -79,13 +80,10 @@ class SQLiteFeed:
             return
         self.seq = fresh.seq
         if fresh.changes is None:
-            self._ring, self._ring_seqs, self._ring_floor = [], [], fresh.seq
+            self._recent.clear(fresh.seq)
         else:
-            self._ring_seqs += [seq for seq, _ in fresh.changes]
-            self._ring += [change for _, change in fresh.changes]
-            if len(self._ring) > 2 * RING:  # trimmed now and then, not at every commit
-                self._ring_floor = self._ring_seqs[-RING - 1]
-                self._ring, self._ring_seqs = self._ring[-RING:], self._ring_seqs[-RING:]
+            for seq, change in fresh.changes:
+                self._recent.append(seq, change)
         news, self._news = self._news, asyncio.Event()
         news.set()
 
@@ -96,11 +94,6 @@ class SQLiteFeed:
             return Fresh(current_seq(connection), None)
         changes = list(self._changes(rows))
         return Fresh(changes[-1][0] if changes else self.seq, changes)
-
-    def _recent(self, start: int) -> tuple[list[Change], int]:
-        first = bisect_right(self._ring_seqs, start)
-        end = min(first + FOLLOW_BATCH, len(self._ring))
-        return self._ring[first:end], self._ring_seqs[end - 1] if end > first else start
 
     def _read(self, connection: apsw.Connection, start: int, limit: int) -> Batch:
         with snapshot(connection):

@@ -4,6 +4,7 @@ are kept by events alone, so that a gap, a duplicate or a change out of place sh
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from copy import deepcopy
@@ -19,6 +20,7 @@ from stores.records import Entity
 from tests.support.hub import PATIENCE, Client, Hub, unique
 
 Event = dict[str, Any]
+_NUMBER: Final = re.compile(r"^[^.]*\.(\d+)~")
 _MOST_BYTES: Final = 64 * 1024 * 1024
 
 
@@ -48,10 +50,16 @@ class Watch:
         taken, self.events = self.events, []
         return taken
 
+    def reached(self, position: str) -> None:
+        """Remember how far it has got. AssertionError when that is not forward (SQLite's positions can be compared)."""
+        before, now = _NUMBER.search(self.position), _NUMBER.search(position)
+        assert not (before and now) or int(before[1]) <= int(now[1]), f"back from {self.position} to {position}"
+        self.position = position
+
     def apply(self, event: Event) -> None:
         """Bring the view forward. AssertionError when the event does not continue from it."""
         self.events.append(event)
-        self.position = event["position"]
+        self.reached(event["position"])
         op, id = event["op"], event["_id"]
         if self.strict:
             assert (id in self.view) is (op != "insert"), f"{op} out of place: {event}"
@@ -248,14 +256,15 @@ class LiveClient:
             assert message in ("1", "3", "41", "6"), message
 
     def _heard(self, name: str, payload: Event) -> None:
-        if name == "change" and payload["channel"] in self.watches:
-            self.watches[payload["channel"]].apply(payload)
+        channel = payload.get("channel")
+        if channel is not None and channel not in self.watches:
+            assert channel in self.channels, payload  # subscribed to, but not watched
         elif name == "change":
-            assert payload["channel"] in self.channels, payload
+            self.watches[payload["channel"]].apply(payload)
         elif name == "position":
             self.positions.append(payload["position"])
             for watch in self.watches.values():
-                watch.position = payload["position"]
+                watch.reached(payload["position"])
         elif name == "ended":
             self.watches[payload["channel"]].ended = payload["error"]
         else:

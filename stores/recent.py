@@ -1,0 +1,53 @@
+"""The newest changes, kept in memory for whoever is only a little behind, within a bound of number and of bytes."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from typing import Generic, TypeVar
+
+from stores.records import Change
+
+Order = TypeVar("Order", int, bytes)
+
+
+class RecentChanges(Generic[Order]):
+    """Changes in their order; `floor` is the order after which none is missing."""
+
+    floor: Order
+
+    def __init__(self, floor: Order, most: int, most_bytes: int) -> None:
+        self._most = most
+        self._most_bytes = most_bytes
+        self.clear(floor)
+
+    def clear(self, floor: Order) -> None:
+        """Forget everything; what comes next comes right after `floor`."""
+        self.floor = floor
+        self._orders: list[Order] = []
+        self._changes: list[Change] = []
+        self._bytes = 0
+
+    def append(self, order: Order, change: Change) -> None:
+        self._orders.append(order)
+        self._changes.append(change)
+        self._bytes += change.size
+        if len(self._changes) > 2 * self._most or self._bytes > self._most_bytes:
+            self._trim()
+
+    def after(self, order: Order, limit: int | None = None) -> list[tuple[Order, Change]] | None:
+        """The first `limit` changes after `order`, all without a limit; None when they are not all kept."""
+        if order < self.floor:
+            return None
+        first = bisect_right(self._orders, order)
+        end = None if limit is None else first + limit
+        return list(zip(self._orders[first:end], self._changes[first:end], strict=True))
+
+    def _trim(self) -> None:
+        """Down to half the bytes and the number wanted: now and then, not at every change."""
+        gone = max(0, len(self._changes) - self._most)
+        self._bytes -= sum(change.size for change in self._changes[:gone])
+        while self._bytes > self._most_bytes // 2 and gone < len(self._changes):
+            self._bytes -= self._changes[gone].size
+            gone += 1
+        self.floor = self._orders[gone - 1]
+        del self._orders[:gone], self._changes[:gone]
