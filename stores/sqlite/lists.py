@@ -40,14 +40,13 @@ def page_sql(table: StoreTable, query: Query, limit: int) -> tuple[str, list[aps
 
 
 def _stretch_sql(table: StoreTable, where: str, stretch: Stretch, *, strict: bool) -> str:
-    condition, doc = f"{where} AND {stretch.condition}", "CAST(doc AS BLOB)"
+    condition = f"{where} AND {stretch.condition}"
     if strict:
-        # SQLite evaluates AND in any order it likes, CASE in the order written; and it drops ORDER BY where there can
-        # be one row only, which must not hide that this row cannot be sorted.
-        if stretch.condition != "1":
-            condition = f"CASE WHEN {where} THEN {stretch.condition} END"
-        doc = f"CASE WHEN {stretch.columns[0].sql} IS NOT NULL THEN {doc} END"
-    return f"SELECT {doc} FROM {table.table} WHERE {condition} ORDER BY {stretch.terms}"
+        # Every match is put to the sort, and nothing else is: SQLite evaluates AND in any order it likes, CASE in the
+        # order written, and ORDER BY not at all where there can be one row only. The first part is for an index.
+        sorted_at = stretch.condition if stretch.condition != "1" else f"{stretch.columns[0].sql} IS NOT NULL"
+        condition = f"{where} AND CASE WHEN {where} THEN {sorted_at} END"
+    return f"SELECT CAST(doc AS BLOB) FROM {table.table} WHERE {condition} ORDER BY {stretch.terms}"
 
 
 def read_page(
