@@ -57,7 +57,8 @@ async def subscribe(socket, watched, number):
 
 def subscribed(watch, answer):
     if not answer["ok"]:
-        return say("refused", watch["store"], answer["error"]["message"])
+        say("refused", watch["store"], answer["error"]["message"])
+        return
     watch.update(channel=answer["channel"], position=answer["position"])
     if "entities" in answer:
         say("resync" if answer.get("resync") else "snapshot", watch["store"], json.dumps(answer["entities"]))

@@ -1,4 +1,4 @@
-"""Several hubs on one MongoDB are one hub to those who watch, and whatever else happens to the database reaches them."""
+"""Several hubs on one MongoDB are one hub to those who watch; what others do to the database reaches them too."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ import pytest
 from bson import ObjectId
 from pymongo import AsyncMongoClient
 
+from stores.records import Entity
 from tests.live.test_credentials import SOON, ends_as_revoked
 from tests.live.test_subscribing import matches_rest, ops
 from tests.support import mongod
 from tests.support.engines import Database, mongo_database
-from tests.support.hub import Client, Hub, entity_of, running_hub
+from tests.support.hub import Client, Hub, entity_of, eventually, running_hub
 from tests.support.live import Beacon, Event, live, make_beacon
 
 pytestmark = pytest.mark.engine("mongodb")
@@ -46,6 +47,17 @@ async def beacon(hubs: tuple[Hub, Hub]) -> Beacon:
     return await make_beacon(hubs[0])
 
 
+async def known(hub: Hub, admin: Client, *stores: str) -> None:
+    """Wait until this process has heard of stores that were defined through another."""
+    for store in stores:
+        path = f"/{store}"
+
+        async def listed() -> bool:
+            return (await at(hub, admin).get(path)).status_code == 200  # noqa: B023
+
+        await eventually(listed)
+
+
 def at(hub: Hub, client: Client) -> Client:
     """The same caller, at another process."""
     return hub.client(client.http.headers["Authorization"].removeprefix("Bearer "), client.user)
@@ -55,6 +67,7 @@ async def test_writes_of_one_process_are_seen_through_the_other(hubs: tuple[Hub,
     """A thousand, once each and in order, by one that stays and one that hops between the processes."""
     one, two = hubs
     store = await one.define()
+    await known(two, one.admin, store, beacon.store)
     async with live(two, one.admin) as staying:
         stayed = await staying.watch(store)
         hopped, hops = await hop(hubs, one.admin, store)
@@ -98,11 +111,12 @@ async def hop(hubs: tuple[Hub, Hub], admin: Client, store: str) -> tuple[list[Ev
     return await watching
 
 
-async def test_a_write_by_another_program_is_pushed(hubs: tuple[Hub, Hub], shared: Database, beacon: Beacon) -> None:
+async def test_a_write_by_another_program_is_pushed(hubs: tuple[Hub, Hub], shared: Database) -> None:
     """Straight into the collection, by PyMongo: insert, update and delete, as REST shows them."""
     one, two = hubs
     store = await one.define()
-    async with live(two, one.admin) as client, AsyncMongoClient(shared.location) as mongo:
+    await known(two, one.admin, store)
+    async with live(two, one.admin) as client, AsyncMongoClient[Entity](shared.location) as mongo:
         watch = await client.watch(store)
         collection = mongo.get_default_database()[store]
         id = ObjectId()
@@ -117,7 +131,7 @@ async def test_a_write_by_another_program_is_pushed(hubs: tuple[Hub, Hub], share
         assert ops(watch.take()) == [(op, str(id)) for op in ("insert", "update", "remove")]
 
 
-async def test_users_tokens_and_stores_changed_elsewhere_take_effect(hubs: tuple[Hub, Hub], beacon: Beacon) -> None:
+async def test_users_tokens_and_stores_changed_elsewhere_take_effect(hubs: tuple[Hub, Hub]) -> None:
     """Made on one process, good on the other; moved, revoked or redefined there, in effect on the other's sockets
     within a second or so."""
     one, two = hubs
@@ -125,7 +139,7 @@ async def test_users_tokens_and_stores_changed_elsewhere_take_effect(hubs: tuple
     store, doomed = await one.define(), await one.define()
     mover, other = await one.as_user(group=here), await one.as_user(group=there)
     made = await other.make(store)
-    beacon.shine_for(mover.id)
+    await known(two, one.admin, store, doomed)
     async with live(two, mover) as client:
         watch, ending = await client.watch(store), await client.watch(doomed)
         assert watch.view == {}
@@ -146,10 +160,7 @@ async def test_users_tokens_and_stores_changed_elsewhere_take_effect(hubs: tuple
         await ends_as_revoked(client, began)
 
 
-@pytest.mark.parametrize("how", ["politely", "killed"])
-async def test_an_outage_of_the_database_is_only_a_delay(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
-) -> None:
+async def test_an_outage_of_the_database_is_only_a_delay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Live clients stay connected, and what is written afterwards comes to them; the same for one that resumes."""
     monkeypatch.delenv("HUB_TEST_MONGODB_URL", raising=False)
     data = ["--data", str(tmp_path / "mongod")]
@@ -164,7 +175,7 @@ async def test_an_outage_of_the_database_is_only_a_delay(
                     await hub.admin.make(store, n=n)
                 await client.caught_up(beacon)
                 leaving.abort()
-                await asyncio.to_thread(stop, server, how)
+                await asyncio.to_thread(kill, server)
                 assert (await hub.admin.post(f"/{store}", {"n": 20})).status_code == 503
                 server = await asyncio.to_thread(mongod.start, "--port", str(server.port), *data)
                 written = await write_again(hub.admin, store, 20)
@@ -180,12 +191,10 @@ async def test_an_outage_of_the_database_is_only_a_delay(
         await asyncio.to_thread(server.stop)
 
 
-def stop(server: mongod.Mongod, how: str) -> None:
-    """Stop the server; when killed, with no chance to say goodbye to anybody."""
-    if how == "killed":
-        children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
-        for child in children:
-            os.kill(int(child), signal.SIGKILL)
+def kill(server: mongod.Mongod) -> None:
+    """End the server with no chance to say goodbye to anybody."""
+    for child in Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split():
+        os.kill(int(child), signal.SIGKILL)
     server.stop()
 
 

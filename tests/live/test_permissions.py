@@ -114,7 +114,7 @@ async def test_a_role_that_loses_a_store_ends_the_subscription(
 
 
 async def test_views_stay_right_whatever_changes(connected: Connect, hub: Hub, admin: Client, beacon: Beacon) -> None:
-    """Entities change, are shared and deleted, while users are moved and promoted: each view ends as REST lists it."""
+    """Entities change and are shared, users are moved and promoted, and come back: each view ends as REST lists it."""
     chance = random.Random(7)
     groups = [await hub.group() for _ in range(2)]
     store = await hub.define()
@@ -133,6 +133,11 @@ async def test_views_stay_right_whatever_changes(connected: Connect, hub: Hub, a
             await share(admin, store, chance.choice(alive)[1], *chance.sample(users, chance.randrange(3)))
         elif number < 0.85:
             await admin.delete(f"/{store}/{alive.pop(chance.randrange(len(alive)))[1]}")
+        elif number < 0.9:
+            each = chance.randrange(len(users))
+            clients[each].abort()
+            clients[each] = await connected(users[each])
+            watches[each] = await clients[each].resume(watches[each], snapshot="auto")
         else:
             roles = chance.choice([[], [], admin.user["roles"]])
             change = {"group": chance.choice([*groups, None]), "roles": roles}
