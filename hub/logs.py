@@ -34,3 +34,5 @@ def configure_logging(settings: Settings) -> None:
     handler.setFormatter(JsonFormatter() if settings.log_format == "json" else text)
     logging.basicConfig(level=settings.log_level.upper(), handlers=[handler], force=True)
     logging.getLogger("uvicorn.access").disabled = True  # the middleware's line says more
+    # No format shows these, and each is asked for at every line.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
