@@ -7,6 +7,7 @@ and live events cannot disagree.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Final
 
 from auth.errors import Forbidden
@@ -17,12 +18,14 @@ from stores.schema import StoreDefinition
 
 def visible_to(principal: Principal) -> Filter:
     """True of the entities that the principal owns, is on the access list of, or shares a group with."""
-    if principal.admin:
-        return EVERYTHING
-    me = principal.user_id
+    return EVERYTHING if principal.admin else _shared_with(principal.user_id, principal.groups)
+
+
+@lru_cache(maxsize=10_000)
+def _shared_with(me: str, groups: tuple[str, ...]) -> Filter:
     choices: tuple[Filter, ...] = (Equal(("owner",), me), Equal(("access",), me))
-    if principal.groups:
-        choices += (In(("group",), principal.groups), In(("branch",), principal.groups))
+    if groups:
+        choices += (In(("group",), groups), In(("branch",), groups))
     return Or(choices)
 
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
 from starlette.applications import Starlette
+from starlette.datastructures import Headers
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.requests import Request
 from starlette.routing import BaseRoute, Route, WebSocketRoute
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from auth.attempts import LoginAttempts
 from auth.resolver import Resolver
@@ -24,8 +24,8 @@ from hub.dialects.live import LiveEndpoint, LiveServer, describe_live
 from hub.dialects.platform.dialect import PlatformDialect
 from hub.dialects.platform.render import error_answer
 from hub.engines import make_engine
-from hub.errors import NoSuchPath
-from hub.http import Answer, json_answer
+from hub.errors import NoSuchPath, WrongMethod
+from hub.http import WHOLE_ANSWER, Answer, json_answer
 from hub.metrics import CONTENT_TYPE, Metrics
 from hub.middleware import Envelope
 from hub.services.accounts import Accounts
@@ -127,6 +127,16 @@ class Hub:
             await asyncio.wait(running, timeout=0.5)
 
 
+class HubApplication(Starlette):
+    """Starlette without its two outer layers, whose work the envelope does: an answer whatever happens."""
+
+    def build_middleware_stack(self) -> ASGIApp:
+        app: ASGIApp = self.router
+        for cls, args, kwargs in reversed(self.user_middleware):
+            app = cls(app, *args, **kwargs)
+        return app
+
+
 def create_app(settings: Settings | None = None) -> Starlette:
     """The hub as an ASGI application; `app.state.hub` holds its parts. Raises CannotOpen for an unusable setting."""
     settings = settings or Settings()
@@ -155,8 +165,8 @@ def create_app(settings: Settings | None = None) -> Starlette:
     hub.metrics.watch(live)
     endpoint = LiveEndpoint(live)
     sockets: list[BaseRoute] = [Route(LIVE_PATH, endpoint), WebSocketRoute(LIVE_PATH, endpoint)]
-    routes = [*operational_routes(hub), *sockets, *dialect.routes()]
-    app = Starlette(routes=routes, middleware=middleware, lifespan=lifespan)
+    routes = [*dialect.routes(), *sockets, *operational_routes(hub)]  # tried in this order: the busiest first
+    app = HubApplication(routes=routes, middleware=middleware, lifespan=lifespan)
     app.router.redirect_slashes = False
     app.router.default = NotFoundEndpoint()
     app.state.hub = hub
@@ -198,10 +208,24 @@ def assemble(settings: Settings) -> Hub:
     )
 
 
+class CrossOrigin(CORSMiddleware):
+    """Starlette's, for whole answers as well."""
+
+    async def send(self, message: Message, send: Send, request_headers: Headers) -> None:
+        if message["type"] != WHOLE_ANSWER:
+            await super().send(message, send, request_headers)
+            return
+
+        async def send_whole(start: Message) -> None:
+            await send({**start, "type": WHOLE_ANSWER})
+
+        await super().send({**message, "type": "http.response.start"}, send_whole, request_headers)
+
+
 def cross_origin(settings: Settings) -> Middleware:
     """Pages of the trusted origins may call the API, with their users' cookies."""
     return Middleware(
-        CORSMiddleware,
+        CrossOrigin,
         allow_origins=settings.trusted_origins,
         allow_methods=("GET", "POST", "PATCH", "PUT", "DELETE"),
         allow_headers=("Authorization", "Content-Type", "If-Match", "If-None-Match", "Idempotency-Key", "X-Request-Id"),
@@ -213,31 +237,36 @@ def cross_origin(settings: Settings) -> Middleware:
 def operational_routes(hub: Hub) -> list[BaseRoute]:
     """Health for whoever runs the hub, and the metrics."""
 
-    async def live(_: Request) -> AnswerResponse:
-        return AnswerResponse(json_answer({"ok": True}))
+    async def live() -> Answer:
+        return json_answer({"ok": True})
 
-    async def ready(_: Request) -> AnswerResponse:
+    async def ready() -> Answer:
         try:
             await hub.engine.ping()
         except StoreError:
-            return AnswerResponse(json_answer({"ok": False, "failing": ["database"]}, 503))
-        return AnswerResponse(json_answer({"ok": hub.ready}, 200 if hub.ready else 503))
+            return json_answer({"ok": False, "failing": ["database"]}, 503)
+        return json_answer({"ok": hub.ready}, 200 if hub.ready else 503)
 
-    async def metrics(_: Request) -> AnswerResponse:
-        return AnswerResponse(Answer(hub.metrics.render(), content_type=CONTENT_TYPE))
+    async def metrics() -> Answer:
+        return Answer(hub.metrics.render(), content_type=CONTENT_TYPE)
 
-    routes: list[BaseRoute] = [Route("/health/live", live), Route("/health/ready", ready)]
-    return [*routes, Route("/metrics", metrics)] if hub.settings.metrics else routes
+    routes: list[BaseRoute] = [
+        Route("/health/live", ReadingEndpoint(live)),
+        Route("/health/ready", ReadingEndpoint(ready)),
+    ]
+    return [*routes, Route("/metrics", ReadingEndpoint(metrics))] if hub.settings.metrics else routes
 
 
-class AnswerResponse:
-    """An answer where Starlette expects a response."""
+class ReadingEndpoint:
+    """What GET and HEAD are answered with, whoever asks."""
 
-    def __init__(self, answer: Answer) -> None:
-        self.answer = answer
+    def __init__(self, read: Callable[[], Awaitable[Answer]]) -> None:
+        self._read = read
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self.answer.send(scope, send)
+        reading = scope["method"] in ("GET", "HEAD")
+        answer = await self._read() if reading else error_answer(WrongMethod(("GET", "HEAD")))
+        await answer.send(scope, send)
 
 
 class NotFoundEndpoint:

@@ -20,6 +20,9 @@ JSON_TYPE = b"application/json"
 LARGE_BODY = 262_144
 """Bytes; a larger body is parsed in a thread."""
 
+WHOLE_ANSWER = "hub.response"
+"""ASGI extension of our own server: head and body in one message, `status`, `headers` and `body`."""
+
 LINGER_BYTES = 2_097_152
 LINGER_SECONDS = 1.0
 
@@ -39,15 +42,18 @@ class Answer:
 
     async def send(self, scope: Scope, send: Send) -> None:
         head = scope["method"] == "HEAD"
-        start = {"type": "http.response.start", "status": self.status}
         headers = [(b"content-type", self.content_type), *self.headers]
         if isinstance(self.body, bytes):
             headers.append((b"content-length", b"%d" % len(self.body)))
-            await send({**start, "headers": headers})
+            start = {"type": "http.response.start", "status": self.status, "headers": headers}
+            if WHOLE_ANSWER in scope.get("extensions", ()) and not head:
+                await send({**start, "type": WHOLE_ANSWER, "body": self.body})
+                return
+            await send(start)
             await send({"type": "http.response.body", "body": b"" if head else self.body})
             return
         async with asyncio.timeout(self.timeout), aclosing(self.body) as pieces:  # type: ignore[type-var]
-            await send({**start, "headers": headers})
+            await send({"type": "http.response.start", "status": self.status, "headers": headers})
             if not head:
                 async for piece in pieces:
                     await send({"type": "http.response.body", "body": piece, "more_body": True})

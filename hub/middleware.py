@@ -6,6 +6,7 @@ import logging
 import random
 import re
 import time
+from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -17,6 +18,9 @@ access_log = logging.getLogger("hub.access")
 log = logging.getLogger(__name__)
 
 _LINE = "%(method)s %(path)s %(status)s %(ms)s ms"
+_RECORD = logging.makeLogRecord(
+    {"name": access_log.name, "levelno": logging.INFO, "levelname": "INFO", "msg": _LINE, "pathname": __file__}
+).__dict__
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,100}\Z")
 
 
@@ -48,7 +52,7 @@ class Envelope:
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
-            if message["type"] == "http.response.start":
+            if not status:  # the first message: the head, or a whole answer
                 status = message["status"]
                 message["headers"].append((b"x-request-id", request_id))
             await send(message)
@@ -81,10 +85,16 @@ class Envelope:
                 "ms": round(seconds * 1000, 2),
                 "request_id": request_id.decode(),
             }
-            # Not by `info`: it would look through the stack for the caller, each time.
-            record = access_log.makeRecord(access_log.name, logging.INFO, __file__, 0, _LINE, (fields,), None)
-            record.fields = fields
-            access_log.handle(record)
+            access_log.handle(access_record(fields))
+
+
+def access_record(fields: dict[str, Any]) -> logging.LogRecord:
+    """Like `info` makes one, without looking for the caller in the stack and for its file's name (a tenth of the time
+    that a small read takes)."""
+    record = logging.LogRecord.__new__(logging.LogRecord)
+    now = time.time()
+    record.__dict__ = {**_RECORD, "created": now, "msecs": now % 1 * 1000, "args": fields, "fields": fields}
+    return record
 
 
 def sent_path(scope: Scope) -> str:

@@ -1,63 +1,62 @@
-"""uvicorn's HTTP protocol with two changes: an answer's head and body leave in one write, and what uvicorn refuses by
+"""uvicorn's HTTP protocol with two changes: an answer that is whole leaves in one write, and what uvicorn refuses by
 itself is refused in JSON as well."""
 
 from __future__ import annotations
 
-import asyncio
 import secrets
-from typing import Any
+from typing import Any, Final
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from hub.dialects.platform.render import error_answer
 from hub.errors import BadRequest
+from hub.http import WHOLE_ANSWER
+
+EXTENSIONS: Final[dict[str, dict[object, object]]] = {WHOLE_ANSWER: {}}
 
 
-class OneWrite:
-    """A transport that keeps the head of an answer back until its body comes, or the loop has nothing more to do: one
-    system call instead of two (measured: some 20 µs of every request)."""
+class HubCycle(RequestResponseCycle):
+    """Takes a whole answer in one message: one system call instead of two, and one pass over its headers (measured:
+    some 30 µs of every request)."""
 
-    __slots__ = ("_held", "_loop", "transport")
+    async def send(self, message: Any) -> None:
+        if message["type"] != WHOLE_ANSWER:
+            await super().send(message)
+            return
+        if self.flow.write_paused and not self.disconnected:
+            await self.flow.drain()
+        if self.disconnected:
+            return
+        if self.response_started:
+            raise RuntimeError("a second answer to one request")
+        self.response_started = self.response_complete = True
+        self.transport.write(self._head(message["status"], message["headers"]) + message["body"])
+        self.message_event.set()
+        if not self.keep_alive:
+            self.transport.close()
+        self.on_response()
 
-    def __init__(self, transport: asyncio.Transport) -> None:
-        self.transport = transport
-        self._held: bytes | None = None
-        self._loop = asyncio.get_running_loop()
-
-    def write(self, data: bytes) -> None:
-        if self._held is not None:
-            held, self._held = self._held, None
-            self.transport.write(held + data)
-        elif data.startswith(b"HTTP/1."):
-            self._held = data
-            self._loop.call_soon(self._flush)
-        else:
-            self.transport.write(data)
-
-    def close(self) -> None:
-        self._flush()
-        self.transport.close()
-
-    def _flush(self) -> None:
-        if self._held is not None:
-            held, self._held = self._held, None
-            self.transport.write(held)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.transport, name)
+    def _head(self, status: int, headers: list[tuple[bytes, bytes]]) -> bytes:
+        lines = [b"%s: %s\r\n" % header for header in self.default_headers + headers]
+        if not self.keep_alive:
+            lines.append(b"connection: close\r\n")
+        head = b"".join([STATUS_LINE[status], *lines, b"\r\n"])
+        if head.count(b"\n") != len(lines) + 2 or head.count(b"\r") != len(lines) + 2:
+            raise RuntimeError("a line break in a header")
+        return head
 
 
 class HubHttpProtocol(HttpToolsProtocol):
-    """Answers what is no HTTP request, or one with a line beyond 64 KiB, in the platform's envelope."""
+    """Offers whole answers to the application; answers what is no HTTP request, or one with a line beyond 64 KiB, in
+    the platform's envelope."""
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(OneWrite(transport))  # type: ignore[arg-type]
-
-    def handle_websocket_upgrade(self) -> None:
-        # From here on frames are written, many at a time and straight to the transport.
-        if isinstance(self.transport, OneWrite):
-            self.transport = self.transport.transport
-        super().handle_websocket_upgrade()
+    def on_headers_complete(self) -> None:
+        before = self.cycle
+        super().on_headers_complete()
+        if self.cycle is not before:  # not an upgrade
+            # uvicorn lets nobody choose the class. The application runs in a task that has yet to start.
+            self.cycle.__class__ = HubCycle
+            self.scope["extensions"] = EXTENSIONS
 
     def send_400_response(self, msg: str) -> None:
         answer = error_answer(BadRequest("request", msg))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,8 @@ import orjson
 from stores.errors import InvalidEntity, Violation
 
 _FLOAT_FROM = 2.0**63
+_MANY_DIGITS = re.compile(rb"[0-9]{19}")  # as many as the smallest integer beyond 64 bits has
+_ALWAYS_GOOD = frozenset({float, bool, type(None)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,50 +26,61 @@ class EntityLimits:
 
 def check_document(entity: dict[str, Any], limits: EntityLimits, prefix: str = "") -> list[Violation]:
     """The rules that `entity` breaks: names, NUL, integers beyond 64 bits, depth. Linear in its size."""
-    return list(_check_object(entity, prefix, limits, limits.depth))
+    found: list[Violation] = []
+    _check_object(entity, prefix, limits, limits.depth, found)
+    return found
 
 
-def _check_object(value: dict[str, Any], path: str, limits: EntityLimits, depth: int) -> Iterator[Violation]:
+def _check_object(value: dict[str, Any], path: str, limits: EntityLimits, depth: int, found: list[Violation]) -> None:
     if depth == 0:
-        yield Violation(path, "too_deep", str(limits.depth))
+        found.append(Violation(path, "too_deep", str(limits.depth)))
         return
     for name, item in value.items():
-        place = f"{path}.{name}" if path else name
         if not name or "." in name or name[0] == "$" or "\0" in name:
-            yield Violation(place.replace("\0", "\\u0000"), "bad_name")
+            found.append(Violation(_join(path, name).replace("\0", "\\u0000"), "bad_name"))
         elif len(name) > limits.name_length:
-            yield Violation(place[: limits.name_length], "name_too_long", str(limits.name_length))
-        else:
-            yield from _check_value(item, place, limits, depth - 1)
+            found.append(Violation(_join(path, name)[: limits.name_length], "name_too_long", str(limits.name_length)))
+        elif type(item) not in _ALWAYS_GOOD:
+            _check_value(item, path, name, limits, depth - 1, found)
 
 
-def _check_value(value: Any, path: str, limits: EntityLimits, depth: int) -> Iterator[Violation]:
+def _check_value(value: Any, path: str, name: str, limits: EntityLimits, depth: int, found: list[Violation]) -> None:
     kind = type(value)
     if kind is str:
         if "\0" in value:
-            yield Violation(path, "nul")
+            found.append(Violation(_join(path, name), "nul"))
     elif kind is int:
         if not -(2**63) <= value < 2**63:
-            yield Violation(path, "integer_range")
+            found.append(Violation(_join(path, name), "integer_range"))
     elif kind is dict:
-        yield from _check_object(value, path, limits, depth)
+        _check_object(value, _join(path, name), limits, depth, found)
     elif kind is list:
-        if depth == 0:
-            yield Violation(path, "too_deep", str(limits.depth))
-            return
-        for position, item in enumerate(value):
-            yield from _check_value(item, f"{path}.{position}", limits, depth - 1)
+        _check_array(value, _join(path, name), limits, depth, found)
+
+
+def _check_array(value: list[Any], path: str, limits: EntityLimits, depth: int, found: list[Violation]) -> None:
+    if depth == 0:
+        found.append(Violation(path, "too_deep", str(limits.depth)))
+        return
+    for position, item in enumerate(value):
+        if type(item) not in _ALWAYS_GOOD:
+            _check_value(item, path, str(position), limits, depth - 1, found)
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
 
 
 def parse_json(body: bytes) -> Any:
     """The JSON value of `body`. Raises ValueError that says what is wrong, and InvalidEntity for an integer beyond
     64 bits, which the fast parser would silently turn into a float."""
     value = orjson.loads(body)
-    try:
-        if _has_large_float(value):
-            json.loads(body, parse_int=_checked_integer)
-    except RecursionError:
-        raise InvalidEntity([Violation("body", "too_deep", "500")]) from None
+    if _MANY_DIGITS.search(body):
+        try:
+            if _has_large_float(value):
+                json.loads(body, parse_int=_checked_integer)
+        except RecursionError:
+            raise InvalidEntity([Violation("body", "too_deep", "500")]) from None
     return value
 
 

@@ -11,8 +11,17 @@ import apsw
 import orjson
 
 from stores.errors import CannotOpen, DuplicateValue, KeyReused, NotFound, StoreNotEmpty
-from stores.protocol import EngineOptions, IdempotencyKey, Listing, Summary, Write, Written
-from stores.query import EVERYTHING, WHOLE, And, Equal, Filter, Projection, Query
+from stores.protocol import (
+    DeleteMany,
+    EngineOptions,
+    IdempotencyKey,
+    Listing,
+    Summary,
+    UpdateMany,
+    Write,
+    Written,
+)
+from stores.query import EVERYTHING, WHOLE, Filter, Projection, Query
 from stores.records import Entity, HistoryEntry, now_ms
 from stores.schema import StoreDefinition
 from stores.sqlite import lists
@@ -38,6 +47,7 @@ log = logging.getLogger(__name__)
 LONGEST_PAGE_ON_LOOP = 200
 """Entities; a longer list is made in a reader thread and streamed."""
 
+BULK = (UpdateMany, DeleteMany)
 HEAVY = 100
 """Writes; a commit of more of them runs in the writer thread."""
 
@@ -125,8 +135,8 @@ class SQLiteEngine:
         table = self._table(store)
         compiler = Compiler(table)
         # What the caller can see first: see `Compiler.kept_choice`.
-        condition = compiler.condition(And((where, Equal(("_id",), id))))
-        sql = f"SELECT CAST(doc AS BLOB), rev FROM {table.table} WHERE {condition}"
+        condition = compiler.condition(where)
+        sql = f"SELECT CAST(doc AS BLOB), rev FROM {table.table} WHERE {condition} AND id={compiler.bind(id)}"
         row = await self._readers.run(lambda connection: connection.execute(sql, compiler.values).fetchone())
         return None if row is None else (lists.shower(projection)(row[0]), row[1])
 
@@ -157,10 +167,10 @@ class SQLiteEngine:
         return await self._readers.run(lambda c: lists.summarize(c, table, where, show, self.feed.at))
 
     async def commit(self, writes: Sequence[Write], by: str | None, key: IdempotencyKey | None = None) -> list[Written]:
-        heavy = len(writes) > HEAVY or any(hasattr(write, "limit") for write in writes)
-        if len(writes) == 1 and key is None and not heavy:
+        if len(writes) == 1 and key is None and not isinstance(writes[0], BULK):
             # One statement changes one entity: it is atomic by itself.
             return [await self._writer.submit(lambda: self._executor.run(writes[0], 0), by)]
+        heavy = len(writes) > HEAVY or any(isinstance(write, BULK) for write in writes)
         return await self._writer.submit(lambda: self._commit_together(writes, key), by, heavy=heavy)
 
     def _commit_together(self, writes: Sequence[Write], key: IdempotencyKey | None) -> list[Written]:

@@ -72,7 +72,8 @@ class Writer:
             self._idle.clear()
             # Not at once: jobs that other tasks submit in this turn of the loop join the batch.
             loop.call_soon(self._next_batch)
-        return await asyncio.shield(job.done)
+        # A submitter that is cancelled cancels this future and no more: its job is carried out all the same.
+        return await job.done  # type: ignore[no-any-return]
 
     async def close(self) -> None:
         """Finish what has been submitted, take nothing more."""

@@ -26,7 +26,7 @@ from hub.http import Answer, Call, json_answer, parse_body
 from stores.cursor import encode_cursor
 from stores.errors import InvalidQuery
 from stores.protocol import IdempotencyKey
-from stores.query import Projection
+from stores.query import WHOLE, Projection
 from stores.records import Entity, now_ms
 
 if TYPE_CHECKING:
@@ -228,6 +228,8 @@ def read_bulk(dialect: PlatformDialect, call: Call) -> ListRequest:
 
 def read_projection(dialect: PlatformDialect, call: Call) -> Projection:
     pairs = call.parameters()
+    if not pairs:
+        return WHOLE
     known_parameters(pairs, ("only",))
     definition = dialect.registry.get(call.path["store"])
     return ListParameters(definition, pairs, dialect.filter_limits, 1).projection()
