@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter as CountOf
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Protocol
@@ -71,8 +72,9 @@ class Metrics:
         """Changes that the feed has brought."""
         now = now_ms()
         for change in changes:
-            self.changes.labels(change.store, change.op).inc()
             self.feed_delay.observe(max(0, now - change.time) / 1000)
+        for (store, op), count in CountOf((change.store, change.op) for change in changes).items():
+            self.changes.labels(store, op).inc(count)
 
     def watch(self, live: LiveCounts) -> None:
         """Show the live connections, as they are whenever the metrics are asked for."""

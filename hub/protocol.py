@@ -10,9 +10,10 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from hub.dialects.platform.render import error_answer
 from hub.errors import BadRequest
-from hub.http import WHOLE_ANSWER
+from hub.http import BODY, WHOLE_ANSWER
 
 EXTENSIONS: Final[dict[str, dict[object, object]]] = {WHOLE_ANSWER: {}}
+LARGEST_AT_HAND: Final = 65_536
 
 
 class HubCycle(RequestResponseCycle):
@@ -57,6 +58,11 @@ class HubHttpProtocol(HttpToolsProtocol):
             # uvicorn lets nobody choose the class. The application runs in a task that has yet to start.
             self.cycle.__class__ = HubCycle
             self.scope["extensions"] = EXTENSIONS
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        if isinstance(self.cycle, HubCycle) and len(self.cycle.body) <= LARGEST_AT_HAND:
+            self.scope[BODY] = bytes(self.cycle.body)  # type: ignore[literal-required]
 
     def send_400_response(self, msg: str) -> None:
         answer = error_answer(BadRequest("request", msg))

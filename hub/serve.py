@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -98,6 +99,10 @@ def run(app: Starlette, settings: Settings) -> int:
     # A thread that wants the interpreter waits this long for a busy event loop to let go of it, at every statement of a
     # bulk write: a tenth of Python's default halves what such a write costs (measured: 109 to 61 µs of CPU a row).
     sys.setswitchinterval(0.0005)
+    # What has been loaded by now stays, and what a request makes is mostly gone without a collection: look for cycles
+    # less often (measured: 6% of the CPU of a load of creates, most of it over the changes that are kept in memory).
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 50)
     server = HubServer(config, app, announce)
     try:
         server.run()

@@ -13,6 +13,7 @@ from stores.errors import InvalidEntity, Violation
 
 _FLOAT_FROM = 2.0**63
 _MANY_DIGITS = re.compile(rb"[0-9]{19}")  # as many as the smallest integer beyond 64 bits has
+_DEEPEST = 500  # levels; from about there on the interpreter's stack ends
 _ALWAYS_GOOD = frozenset({float, bool, type(None)})
 
 
@@ -75,12 +76,12 @@ def parse_json(body: bytes) -> Any:
     """The JSON value of `body`. Raises ValueError that says what is wrong, and InvalidEntity for an integer beyond
     64 bits, which the fast parser would silently turn into a float."""
     value = orjson.loads(body)
-    if _MANY_DIGITS.search(body):
+    if body.count(b"[") + body.count(b"{") > _DEEPEST or _MANY_DIGITS.search(body):
         try:
             if _has_large_float(value):
                 json.loads(body, parse_int=_checked_integer)
         except RecursionError:
-            raise InvalidEntity([Violation("body", "too_deep", "500")]) from None
+            raise InvalidEntity([Violation("body", "too_deep", str(_DEEPEST))]) from None
     return value
 
 
