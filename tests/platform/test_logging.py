@@ -1,0 +1,100 @@
+"""Log lines: gathered while nothing is wrong, at once when something is, never lost."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import logging
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from hub.logs import GATHER_LINES, GATHER_SECONDS, GatheringHandler, TextFormatter
+from hub.middleware import access_record
+
+FIELDS = {"method": "GET", "path": "/x", "status": 200, "ms": 1.5, "request_id": "abc"}
+
+
+@pytest.fixture
+def out() -> io.StringIO:
+    return io.StringIO()
+
+
+@pytest.fixture
+def log(out: io.StringIO) -> Iterator[logging.Logger]:
+    handler = GatheringHandler(out)
+    logger = logging.Logger("test", logging.INFO)
+    logger.addHandler(handler)
+    yield logger
+    handler.close()
+
+
+async def test_lines_are_gathered_for_a_moment(log: logging.Logger, out: io.StringIO) -> None:
+    """Nothing is written at once; all of it, in order, after the time set."""
+    log.info("one")
+    log.info("two")
+    assert out.getvalue() == ""
+    await asyncio.sleep(2 * GATHER_SECONDS)
+    assert out.getvalue() == "one\ntwo\n"
+    log.info("three")
+    await asyncio.sleep(2 * GATHER_SECONDS)
+    assert out.getvalue() == "one\ntwo\nthree\n"
+
+
+async def test_a_warning_takes_the_lines_before_it_along(log: logging.Logger, out: io.StringIO) -> None:
+    log.info("before")
+    log.warning("now")
+    assert out.getvalue() == "before\nnow\n"
+
+
+async def test_no_more_are_gathered_than_the_bound(log: logging.Logger, out: io.StringIO) -> None:
+    for number in range(GATHER_LINES):
+        log.info("%d", number)
+    assert out.getvalue().count("\n") == GATHER_LINES
+
+
+def test_without_a_loop_a_line_is_written_at_once(log: logging.Logger, out: io.StringIO) -> None:
+    log.info("alone")
+    assert out.getvalue() == "alone\n"
+
+
+def test_lines_of_a_loop_that_has_ended_are_written_with_the_next(log: logging.Logger, out: io.StringIO) -> None:
+    async def say() -> None:
+        log.info("last words")
+
+    asyncio.run(say())
+    assert out.getvalue() == ""
+    log.warning("later")
+    assert out.getvalue() == "last words\nlater\n"
+
+
+def test_what_is_gathered_is_written_at_the_end_of_the_process() -> None:
+    """Also when the loop ends before its timer."""
+    program = """
+import asyncio, logging, sys
+from hub.logs import GatheringHandler
+logging.basicConfig(level="INFO", format="%(message)s", handlers=[GatheringHandler(sys.stderr)])
+async def main():
+    logging.info("gathered")
+asyncio.run(main())
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stderr == "gathered\n"
+
+
+def test_an_access_record_has_what_any_format_shows() -> None:
+    """The attributes of a record that logging itself has made."""
+    record = access_record(FIELDS)
+    made = logging.LogRecord("hub.access", logging.INFO, "", 0, "", (), None)
+    assert made.__dict__.keys() <= record.__dict__.keys()
+    assert record.getMessage() == "GET /x 200 1.5 ms"
+    assert TextFormatter().format(record).endswith(" INFO    hub.access: GET /x 200 1.5 ms")
+
+
+def test_times_are_those_of_the_standard_format() -> None:
+    formatter, standard = TextFormatter(), logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+    for _ in range(3):
+        record = access_record(FIELDS)
+        assert formatter.format(record) == standard.format(record)

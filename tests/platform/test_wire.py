@@ -1,0 +1,106 @@
+"""HTTP/1.1 as bytes: what our own server protocol writes, in the order and on the connections that it should."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from hub.http import WHOLE_ANSWER
+from hub.protocol import HubCycle
+from tests.platform.raw import request, token_of, wire
+from tests.support.hub import Client, Hub
+
+
+@pytest.fixture
+def token(user: Client) -> str:
+    return token_of(user.http.headers)
+
+
+async def test_requests_in_one_packet_are_answered_in_order(hub: Hub, user: Client, store: str, token: str) -> None:
+    """Each by its own answer, bodies that came along included."""
+    first, second = [await user.make(store, n=n) for n in (1, 2)]
+    write = request("PATCH", f"/{store}/{first['_id']}", token, "Content-Length: 7") + b'{"n":9}'
+    reads = [request("GET", f"/{store}/{entity['_id']}", token) for entity in (second, first)]
+    async with wire(hub.process.port) as connection:
+        await connection.send(b"".join([reads[0], write, reads[1]]))
+        answers = [await connection.answer() for _ in range(3)]
+    assert [answer.status for answer in answers] == [200, 200, 200]
+    assert [(answer.json()["_id"], answer.json()["n"]) for answer in answers] == [
+        (second["_id"], 2),
+        (first["_id"], 9),
+        (first["_id"], 9),
+    ]
+
+
+async def test_a_body_in_pieces_is_one_body(hub: Hub, user: Client, store: str, token: str) -> None:
+    """Whether it comes with its head, after it or bit by bit."""
+    body = b'{"n":12345}'
+    head = request("POST", f"/{store}", token, f"Content-Length: {len(body)}")
+    async with wire(hub.process.port) as connection:
+        for cut in (0, 1, len(body) - 1, len(body)):
+            await connection.send(head + body[:cut])
+            await user.get("/auth")  # the hub has seen what there is of it
+            await connection.send(body[cut:])
+            assert (await connection.answer()).json()["n"] == 12345
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+async def test_a_connection_ends_when_the_caller_says_so(hub: Hub, user: Client, token: str, version: str) -> None:
+    """`Connection: close`, and HTTP/1.0, whose connections end anyway."""
+    asked = request("GET", "/auth", token, *(["Connection: close"] if version == "1.1" else []))
+    async with wire(hub.process.port) as connection:
+        await connection.send(asked.replace(b"HTTP/1.1", f"HTTP/{version}".encode()))
+        answer = await connection.answer()
+        assert (answer.status, answer.headers["connection"]) == (200, "close")
+        assert await connection.closed()
+
+
+async def test_head_is_get_without_the_body(hub: Hub, user: Client, store: str, token: str) -> None:
+    """The same headers, and the next answer follows at once."""
+    path = f"/{store}/{(await user.make(store, n=1))['_id']}"
+    async with wire(hub.process.port) as connection:
+        await connection.send(request("HEAD", path, token) + request("GET", path, token))
+        status, headers = await connection.head()
+        answer = await connection.answer()
+    assert status == answer.status == 200
+    of_the_moment = {"date", "x-request-id"}
+    assert {k: v for k, v in headers.items() if k not in of_the_moment} == {
+        k: v for k, v in answer.headers.items() if k not in of_the_moment
+    }
+
+
+@pytest.mark.parametrize("value", [b"a\r\nset-cookie: sid=x", b"a\nb", b"a\rb"])
+async def test_no_header_carries_a_line_break(value: bytes) -> None:
+    """Nothing is written of an answer that would be two."""
+    written: list[bytes] = []
+    transport: Any = SimpleNamespace(write=written.append, is_closing=lambda: False)
+    flow: Any = SimpleNamespace(write_paused=False)
+    cycle = HubCycle(
+        scope={"method": "GET"},  # type: ignore[typeddict-item]
+        transport=transport,
+        flow=flow,
+        logger=None,  # type: ignore[arg-type]
+        access_logger=None,  # type: ignore[arg-type]
+        access_log=False,
+        default_headers=[],
+        message_event=None,  # type: ignore[arg-type]
+        expect_100_continue=False,
+        keep_alive=True,
+        on_response=lambda: None,
+    )
+    with pytest.raises(RuntimeError):
+        await cycle.send({"type": WHOLE_ANSWER, "status": 200, "headers": [(b"location", value)], "body": b""})
+    assert written == []
+
+
+async def test_an_expected_continue_is_given(hub: Hub, user: Client, store: str, token: str) -> None:
+    """`Expect: 100-continue`: the interim answer first, then the body is taken."""
+    body = b'{"n":1}'
+    head = request("POST", f"/{store}", token, f"Content-Length: {len(body)}", "Expect: 100-continue")
+    async with wire(hub.process.port) as connection:
+        await connection.send(head)
+        assert (await connection.head())[0] == 100
+        await connection.send(body)
+        assert (await connection.answer()).json()["n"] == 1
