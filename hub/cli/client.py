@@ -65,6 +65,15 @@ class Where:
     data_dir: Path | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A hub that runs; without `trust_env` it is reached past any proxy of the environment."""
+
+    url: str
+    token: str
+    trust_env: bool
+
+
 class Client:
     """Calls of the REST API. Each raises Refused for an error answer and Unreachable when there is none."""
 
@@ -120,18 +129,21 @@ class Client:
 async def open_client(where: Where) -> AsyncIterator[Client]:
     """A client of the hub that `where` names. On a data directory: of the server that runs on it, otherwise of the
     application, started in this process and stopped at the end."""
-    if where.url:
-        async with connect(where.url, where.token or "") as client:
-            yield client
-        return
-    settings = load_settings(where.data_dir)
-    running = await find_running(settings.data_dir)
-    if running:
-        async with connect(running.url, running.token, trust_env=False) as client:
+    server = await find_server(where)
+    if server:
+        async with connect(server.url, server.token, trust_env=server.trust_env) as client:
             yield client
     else:
-        async with start_in_process(settings) as client:
+        async with start_in_process(load_settings(where.data_dir)) as client:
             yield client
+
+
+async def find_server(where: Where) -> Server | None:
+    """The server that `where` names; None when none runs on its data directory."""
+    if where.url:
+        return Server(where.url, where.token or "", trust_env=True)
+    running = await find_running(load_settings(where.data_dir).data_dir)
+    return Server(running.url, running.token, trust_env=False) if running else None
 
 
 async def find_running(data_dir: Path) -> Control | None:

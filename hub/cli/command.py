@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any, Concatenate, Final, ParamSpec
@@ -53,11 +53,22 @@ def on_hub(command: Callable[Concatenate[Client, P], Awaitable[None]]) -> Callab
     """Run `command` with a client of the hub that its options --url, --token and --data-dir name."""
 
     @wraps(command)
+    async def in_client(where: Where, /, *args: P.args, **options: P.kwargs) -> None:
+        async with open_client(where) as client:
+            await command(client, *args, **options)
+
+    return takes_where(in_client)
+
+
+def takes_where(command: Callable[Concatenate[Where, P], Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """Run `command` with what its options --url, --token and --data-dir say."""
+
+    @wraps(command)
     def run(**options: Any) -> None:
         where = Where(*(options.pop(name) for name in SHARED))
         if where.url and not where.token:
             raise Misuse("--url needs a token of that hub: add --token, or set HUB_TOKEN")
-        asyncio.run(in_client(command, where, options))
+        asyncio.run(command(where, **options))  # type: ignore[call-arg]
 
     own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
     shared = [
@@ -68,8 +79,3 @@ def on_hub(command: Callable[Concatenate[Client, P], Awaitable[None]]) -> Callab
     run.__signature__ = inspect.Signature([*own, *shared])  # type: ignore[attr-defined]
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in [*own, *shared]}
     return run
-
-
-async def in_client(command: Callable[..., Awaitable[None]], where: Where, options: dict[str, Any]) -> None:
-    async with open_client(where) as client:
-        await command(client, **options)
