@@ -15,6 +15,7 @@ from hub.cli.serving import serve
 from hub.cli.stores import stores
 from hub.cli.tokens import tokens
 from hub.cli.users import users
+from hub.cli.watch import watch
 from stores.errors import StoreError
 
 app = typer.Typer(
@@ -31,6 +32,7 @@ app.add_typer(tokens, name="token")
 app.add_typer(stores, name="store")
 app.command("import")(import_rows)
 app.command("export")(export)
+app.command("watch")(watch)
 app.command("doctor")(doctor)
 
 
