@@ -2,7 +2,7 @@
 answer only its status and where it ends.
 
 One request is under way per connection, so an answer ends where its Content-Length says, or, chunked, where the data
-does with the last chunk: the JSON of the hub holds no line breaks that could look like it.
+does with the last chunk: the JSON of the servers holds no line breaks that could look like it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ GIVE_UP: Final = 60.0
 @dataclass(slots=True)
 class Tally:
     """What a run brought. Latencies are in seconds, one per answer; `failures` holds the first lines of other answers
-    than 200, and what else went wrong."""
+    than 200 and 201, and what else went wrong."""
 
     latencies: array[float] = field(default_factory=lambda: array("d"))
     seconds: float = 0.0
@@ -92,9 +92,9 @@ class Client(asyncio.Protocol):
             self._head = data
             return b""
         self._head = b""
-        if not data.startswith(b"HTTP/1.1 200 "):
+        if not data.startswith((b"HTTP/1.1 200 ", b"HTTP/1.1 201 ")):
             self._tally.failures.append(data[: data.find(b"\r\n")].decode("latin-1"))
-        at = data.find(b"content-length: ", 0, end)
+        at = data[:end].lower().find(b"content-length: ")
         self._left = CHUNKED if at < 0 else int(data[at + 16 : data.find(b"\r\n", at)])
         return data[end + (2 if at < 0 else 4) :]  # the last chunk may be the only one
 

@@ -14,14 +14,11 @@ import apsw
 
 from benchmarks.load import Tally
 
-FEATHERS: Final = {"read by id": 1_440, "list of 100": 312, "durable create, 32 clients": 965}
-"""Feathers 5 with MongoDB on comparable hardware, operations per second."""
-
-OWN: Final[Mapping[str, Mapping[str, float]]] = {
+TARGETS: Final[Mapping[str, Mapping[str, float]]] = {
     "sqlite": {"read by id": 6_000, "list of 100": 2_500, "durable create, 32 clients": 3_000},
     "mongodb": {"read by id": 2_000},
 }
-TIMES_FEATHERS: Final[Mapping[str, float]] = {"sqlite": 4, "mongodb": 1.5}
+"""Operations per second to reach on one core."""
 
 COLUMNS: Final = ("per s", "target", "ratio", "hub µs", "core/s", "busy %", "db µs", "p50 ms", "p99 ms")
 """`hub µs` and `db µs` are CPU per operation, `core/s` is what a whole core makes of the former. `busy %` is the share
@@ -29,9 +26,7 @@ of a core that the hub had: under load and well below 100, `per s` tells of what
 
 
 def target(engine: str, operation: str) -> float | None:
-    """Operations per second to reach on one core: our own figure or the multiple of Feathers', the higher."""
-    known = [OWN[engine].get(operation, 0.0), TIMES_FEATHERS[engine] * FEATHERS.get(operation, 0.0)]
-    return max(known) or None
+    return TARGETS[engine].get(operation)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +64,13 @@ class Row:
     def cells(self) -> list[str]:
         aim = target(self.engine, self.operation)
         return [
-            _number(self.per_second),
-            _number(aim),
+            number(self.per_second),
+            number(aim),
             "" if aim is None else f"{self.per_second / aim:.2f}",
-            _number(self.micros(self.hub_cpu)),
-            _number(self.per_core),
+            number(self.micros(self.hub_cpu)),
+            number(self.per_core),
             "" if self.busy is None else f"{self.busy:.0%}".rstrip("%"),
-            _number(self.micros(self.database_cpu)),
+            number(self.micros(self.database_cpu)),
             f"{self.tally.percentile(0.5) * 1e3:.2f}",
             f"{self.tally.percentile(0.99) * 1e3:.2f}",
         ]
@@ -97,7 +92,8 @@ class Row:
         }
 
 
-def _number(value: float | None) -> str:
+def number(value: float | None) -> str:
+    """Whole from 100 on, thousands apart."""
     if value is None:
         return ""
     return f"{value:,.0f}".replace(",", " ") if value >= 100 else f"{value:.1f}"

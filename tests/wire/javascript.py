@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import hashlib
 import os
 import shutil
 import subprocess
@@ -13,36 +11,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from benchmarks.packages import npm_packages
+
 SOURCES: Final = Path(__file__).parent / "js"
 ROOT: Final = Path(__file__).parents[2]
-INSTALL_SECONDS: Final = 300
 RUN_SECONDS: Final = 60
 
 
-def cache() -> Path:
-    """Where `scripts/mongod` keeps its own, too."""
-    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return Path(os.environ.get("HUB_TEST_CACHE") or caches / "hub-tests")
-
-
 def installed() -> Path:
-    """A folder with the scripts of `js/` and their packages. Made anew when the lock file changes."""
-    lock = (SOURCES / "package-lock.json").read_bytes()
-    folder = cache() / f"wire-js-{hashlib.sha256(lock).hexdigest()[:16]}"
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as guard:
-        fcntl.flock(guard, fcntl.LOCK_EX)
-        if not (folder / ".complete").exists():
-            _install(folder)
-    return folder
-
-
-def _install(folder: Path) -> None:
-    for name in ("package.json", "package-lock.json", ".npmrc"):
-        shutil.copy(SOURCES / name, folder)
-    command = ["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"]
-    subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=INSTALL_SECONDS)
-    (folder / ".complete").touch()
+    """A folder with the packages of `js/`."""
+    return npm_packages(SOURCES)
 
 
 def run(folder: Path, script: str, *arguments: str) -> str:

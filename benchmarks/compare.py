@@ -1,0 +1,182 @@
+"""The hub beside Feathers 5 and Eve: `python -m benchmarks.compare [--seconds N] [--rounds N] [--entities N]`.
+
+The same entities and the same requests on the same machine in one run, each server in turn and round by round, so that
+what else the machine does meets all of them. docs/performance.md says how each is set up.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import itertools
+import statistics
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+import uvloop
+
+from benchmarks.data import prepare
+from benchmarks.load import Requests, load
+from benchmarks.peers import BULK, BULK_CREATE, EVE, FEATHERS, OPERATIONS, Subject, hub_subject, running_peer
+from benchmarks.processes import Cores, cpu_seconds, mongodb, on_cores, running_hub, settle
+from benchmarks.report import machine, number
+
+CLIENTS: Final = 32
+BULK_CLIENTS: Final = 2
+TARGETS: Final = {"hub, sqlite": 4.0, "hub, mongodb": 1.5}
+"""Times the throughput of Feathers."""
+
+
+@dataclass(slots=True)
+class Result:
+    """One operation on one server. CPU is in µs per operation, of the server and its database together."""
+
+    per_second: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+    p99_ms: list[float] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "per_second": statistics.median(self.per_second),
+            "cpu_us": statistics.median(self.cpu),
+            "p99_ms": statistics.median(self.p99_ms),
+            "rounds": self.per_second,
+            "errors": len(self.failures),
+        }
+
+
+Results = dict[tuple[str, str], Result]
+"""By operation and server."""
+
+
+async def measure(subject: Subject, operation: str, seconds: float, into: Result) -> None:
+    """One round: load the server with the operation and add what came of it."""
+    clients, entities = (BULK_CLIENTS, BULK) if operation == BULK_CREATE else (CLIENTS, 1)
+    requests = spread(subject.requests[operation], clients)
+    await load(subject.address, requests, seconds / 4)
+    for pid in (subject.pid, subject.database_pid):
+        await asyncio.to_thread(settle, pid)
+    before = cpu_of(subject)
+    tally = await load(subject.address, requests, seconds)
+    into.per_second.append(tally.per_second * entities)
+    into.cpu.append((cpu_of(subject) - before) / max(1, len(tally.latencies) * entities) * 1e6)
+    into.p99_ms.append(tally.percentile(0.99) * 1e3)
+    into.failures += tally.failures
+
+
+def cpu_of(subject: Subject) -> float:
+    return sum(cpu_seconds(pid) or 0.0 for pid in (subject.pid, subject.database_pid) if pid is not None)
+
+
+def spread(requests: Sequence[bytes], clients: int) -> list[Requests]:
+    """The same requests for every client, over and over, each beginning somewhere else."""
+    starts = (len(requests) * n // clients for n in range(clients))
+    return [itertools.cycle([*requests[start:], *requests[:start]]) for start in starts]
+
+
+async def run(subjects: Sequence[Subject], seconds: float, rounds: int, only: str) -> Results:
+    results: Results = {}
+    for operation in OPERATIONS:
+        if only not in operation:
+            continue
+        for turn in range(rounds):
+            for subject in subjects:
+                say(f"{operation}, round {turn + 1}: {subject.name} ...")
+                await measure(subject, operation, seconds, results.setdefault((operation, subject.name), Result()))
+    return results
+
+
+def say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def table(results: Results) -> Iterator[str]:
+    """Operations down, servers across: operations per second, times Feathers', CPU."""
+    servers = list(dict.fromkeys(server for _, server in results))
+    operations = list(dict.fromkeys(operation for operation, _ in results))
+    yield "| operation | " + " | ".join(f"{s}: per s | × Feathers | CPU µs | p99 ms" for s in servers) + " |"
+    yield "| --- " * (1 + 4 * len(servers)) + "|"
+    for operation in operations:
+        cells = [cell for server in servers for cell in cells_of(results, operation, server)]
+        yield f"| {operation} | " + " | ".join(cells) + " |"
+
+
+def cells_of(results: Results, operation: str, server: str) -> list[str]:
+    found = results[operation, server].as_json()
+    times = times_feathers(results, operation, server)
+    return [
+        number(found["per_second"]),
+        "" if times is None else f"{times:.1f}",
+        number(found["cpu_us"]),
+        number(found["p99_ms"]),
+    ]
+
+
+def times_feathers(results: Results, operation: str, server: str) -> float | None:
+    """The median of the rounds' ratios: a round's servers had the same machine."""
+    peer = results.get((operation, FEATHERS.name))
+    if peer is None or server == FEATHERS.name:
+        return None
+    own = results[operation, server]
+    return statistics.median(a / b for a, b in zip(own.per_second, peer.per_second, strict=True) if b)
+
+
+def misses(results: Results) -> Iterator[str]:
+    """A line for every row below its target, and for every error."""
+    for (operation, server), result in results.items():
+        times, aim = times_feathers(results, operation, server), TARGETS.get(server)
+        if times is not None and aim is not None and times < aim:
+            yield f"{server}, {operation}: {times:.2f} × Feathers, below {aim:g}"
+        if result.failures:
+            yield f"{server}, {operation}: {len(result.failures)} errors: {result.failures[0][:200]}"
+
+
+def subjects(stack: ExitStack, cores: Cores, mongodb_url: str | None, entities: int) -> list[Subject]:
+    """All four, started and filled. MongoDB serves three of them."""
+    database_url = stack.enter_context(mongodb(mongodb_url, cores))
+    started: list[Subject] = []
+    for url in ("", database_url):
+        hub = stack.enter_context(running_hub(url, cores))
+        say(f"hub, {hub.engine}: creating {entities} entities ...")
+        started.append(hub_subject(prepare(hub, entities)))
+    for peer in (FEATHERS, EVE):
+        say(f"{peer.name}: starting, creating {entities} entities ...")
+        started.append(stack.enter_context(running_peer(peer, database_url, cores, entities)))
+    return started
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.compare", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=3.0, help="length of each measurement (default 3)")
+    parser.add_argument("--rounds", type=int, default=3, help="measurements of each row; medians count (default 3)")
+    parser.add_argument("--entities", type=int, default=20_000, help="entities to read from (default 20000)")
+    parser.add_argument("--only", default="", help="operations whose name contains this")
+    parser.add_argument("--mongodb", metavar="URL", help="a replica set to use; one is started otherwise")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE too")
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Print the table; 1 when an answer was an error."""
+    given = arguments()
+    cores = Cores.choose()
+    with ExitStack() as stack:
+        started = subjects(stack, cores, given.mongodb, given.entities)
+        with on_cores(cores.load):
+            results = uvloop.run(run(started, given.seconds, given.rounds, given.only))
+    print(*(f"{name}: {value}" for name, value in machine().items()), sep="\n")
+    print("", *table(results), "", *misses(results), sep="\n")
+    if given.json:
+        rows = [{"operation": o, "server": s, **result.as_json()} for (o, s), result in results.items()]
+        given.json.write_bytes(orjson.dumps({"machine": machine(), "rows": rows}, option=orjson.OPT_INDENT_2))
+    return 1 if any(result.failures for result in results.values()) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

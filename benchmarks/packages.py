@@ -1,0 +1,62 @@
+"""Packages of other worlds that benchmarks and tests run, installed once into a cache folder: npm's, and PyPI's in a
+virtual environment of their own. Made anew when what they are installed from changes."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+INSTALL_SECONDS: Final = 300
+NPM_FILES: Final = ("package.json", "package-lock.json", ".npmrc")
+
+
+def cache() -> Path:
+    """Where `scripts/mongod` keeps its own, too."""
+    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return Path(os.environ.get("HUB_TEST_CACHE") or caches / "hub-tests")
+
+
+def npm_packages(source: Path) -> Path:
+    """A folder with the `node_modules` that the lock file in `source` names."""
+
+    def install(folder: Path) -> None:
+        for name in NPM_FILES:
+            shutil.copy(source / name, folder)
+        _run(["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"], folder)
+
+    return _once(source.name, (source / "package-lock.json").read_bytes(), install)
+
+
+def python_packages(constraints: Path) -> Path:
+    """The interpreter of a virtual environment with the packages that the file `constraints` names."""
+
+    def install(folder: Path) -> None:
+        _run([sys.executable, "-m", "venv", "venv"], folder)
+        _run(["venv/bin/python", "-m", "pip", "install", "--quiet", "--requirement", str(constraints)], folder)
+
+    recipe = constraints.read_bytes() + sys.version.encode()
+    return _once(constraints.parent.name, recipe, install) / "venv" / "bin" / "python"
+
+
+def _once(name: str, recipe: bytes, install: Callable[[Path], None]) -> Path:
+    folder = cache() / f"{name}-{hashlib.sha256(recipe).hexdigest()[:16]}"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as guard:
+        fcntl.flock(guard, fcntl.LOCK_EX)
+        if not (folder / ".complete").exists():
+            install(folder)
+            (folder / ".complete").touch()
+    return folder
+
+
+def _run(command: list[str], folder: Path) -> None:
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=INSTALL_SECONDS, check=False)
+    if done.returncode != 0:
+        raise RuntimeError(f"{' '.join(command)}: {done.stderr[-2_000:] or done.stdout[-2_000:]}")

@@ -1,0 +1,158 @@
+"""What the hub is compared with: a Feathers and an Eve application over the same MongoDB, and how each of the three is
+asked for the same. `benchmarks/peers/` holds the applications; docs/performance.md says how they are set up."""
+
+from __future__ import annotations
+
+import secrets
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import httpx
+import orjson
+
+from benchmarks.data import READINGS, STATIONS, WRITES, Scene, body
+from benchmarks.packages import npm_packages, python_packages
+from benchmarks.processes import START_SECONDS, Cores, mongod_pid, on_cores
+
+APPLICATIONS: Final = Path(__file__).parent / "peers"
+FILL_AT_ONCE: Final = 1_000
+BULK: Final = 1_000
+PREBUILT: Final = 2_000
+
+READ, LIST, FILTERED, CREATE, BULK_CREATE = OPERATIONS = (
+    "read by id",
+    "list of 100",
+    "100 of one station",
+    "durable create",
+    "bulk create, 1 000 in a request",
+)
+
+Build = Callable[[str, str, bytes], bytes]
+"""The bytes of a request: method, path, content."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A server with entities in it. `requests` holds, for each operation, requests to be sent over and over."""
+
+    name: str
+    address: tuple[str, int]
+    pid: int
+    database_pid: int | None
+    requests: dict[str, Sequence[bytes]]
+
+
+def hub_subject(scene: Scene) -> Subject:
+    """The hub, asked by an ordinary user with a Bearer token."""
+    lists = {LIST: [f"{READINGS}?limit=100"], FILTERED: [f"{READINGS}?station={s}&limit=100" for s in stations()]}
+    requests = every_request(lambda m, path, content: scene.request(m, path, content=content), scene.ids, lists)
+    return Subject(
+        f"hub, {scene.hub.engine}", (scene.hub.host, scene.hub.port), scene.hub.pid, scene.hub.database_pid, requests
+    )
+
+
+def every_request(build: Build, ids: Sequence[str], lists: dict[str, list[str]]) -> dict[str, Sequence[bytes]]:
+    """`lists`: the paths of the two kinds of lists, where the servers differ."""
+    bodies = [body(number) for number in range(PREBUILT)]
+    arrays = [bodies[start : start + BULK] for start in range(0, PREBUILT, BULK)]
+    return {
+        READ: [build("GET", f"{READINGS}/{id}", b"") for id in ids[:PREBUILT]],
+        **{name: [build("GET", path, b"") for path in paths] for name, paths in lists.items()},
+        CREATE: [build("POST", WRITES, orjson.dumps(each)) for each in bodies],
+        BULK_CREATE: [build("POST", WRITES, orjson.dumps(array)) for array in arrays],
+    }
+
+
+def stations() -> list[str]:
+    return [f"station-{number:04}" for number in range(STATIONS)]
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """`command`: what starts it, given the URL of its database; it prints its port. `ids_of` reads the ids from its
+    answer to the creation of an array."""
+
+    name: str
+    command: Callable[[str], list[str]]
+    lists: dict[str, list[str]]
+    ids_of: Callable[[Any], list[str]]
+
+
+def feathers_command(database_url: str) -> list[str]:
+    # Node looks for packages beside the script, so the script lies beside the packages.
+    folder = npm_packages(APPLICATIONS / "feathers")
+    script = folder / "server.mjs"
+    script.write_bytes((APPLICATIONS / "feathers" / "server.mjs").read_bytes())
+    return ["node", str(script), database_url]
+
+
+def eve_command(database_url: str) -> list[str]:
+    folder = APPLICATIONS / "eve"
+    return [str(python_packages(folder / "constraints.txt")), str(folder / "server.py"), database_url]
+
+
+FEATHERS: Final = Peer(
+    name="Feathers 5",
+    command=feathers_command,
+    lists={
+        LIST: [f"{READINGS}?$limit=100&$sort[_id]=1"],
+        FILTERED: [f"{READINGS}?station={s}&$limit=100&$sort[_id]=1" for s in stations()],
+    },
+    ids_of=lambda answer: [entity["_id"] for entity in answer],
+)
+EVE: Final = Peer(
+    name="Eve 2.3",
+    command=eve_command,
+    lists={
+        LIST: [f"{READINGS}?max_results=100&sort=_id"],
+        FILTERED: [f"{READINGS}?where=%7B%22station%22:%22{s}%22%7D&max_results=100&sort=_id" for s in stations()],
+    },
+    ids_of=lambda answer: [entity["_id"] for entity in answer["_items"]],
+)
+
+
+@contextmanager
+def running_peer(peer: Peer, server_url: str, cores: Cores, entities: int) -> Iterator[Subject]:
+    """A peer with `entities` entities, in a database of its own on the MongoDB at `server_url`, on the hub's core."""
+    url = urlsplit(server_url)._replace(path=f"/peer_bench_{secrets.token_hex(6)}").geturl()
+    with on_cores(cores.hub):
+        process = subprocess.Popen(peer.command(url), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    try:
+        line = process.stdout.readline().strip()
+        if not line.isdigit():
+            raise RuntimeError(f"{peer.name} did not start: see above")
+        address = ("127.0.0.1", int(line))
+        ids = fill(peer, address, entities)
+        requests = every_request(lambda m, p, c: plain_request(address, m, p, c), ids, peer.lists)
+        yield Subject(peer.name, address, process.pid, mongod_pid(url), requests)
+    finally:
+        process.terminate()
+        process.wait(timeout=START_SECONDS)
+        process.stdout.close()
+
+
+def plain_request(address: tuple[str, int], method: str, path: str, content: bytes) -> bytes:
+    """As the hub's are, without a token: the peers ask for none."""
+    head = f"{method} /{path} HTTP/1.1\r\nhost: {address[0]}:{address[1]}\r\n"
+    head += "accept: application/json\r\nuser-agent: hub-benchmark\r\n"
+    if content:
+        head += f"content-type: application/json\r\ncontent-length: {len(content)}\r\n"
+    return head.encode() + b"\r\n" + content
+
+
+def fill(peer: Peer, address: tuple[str, int], entities: int) -> list[str]:
+    """Create the entities; their ids."""
+    ids: list[str] = []
+    with httpx.Client(base_url=f"http://{address[0]}:{address[1]}", timeout=120, trust_env=False) as http:
+        for start in range(0, entities, FILL_AT_ONCE):
+            bodies = [body(number) for number in range(start, min(start + FILL_AT_ONCE, entities))]
+            answer = http.post(f"/{READINGS}", json=bodies)
+            answer.raise_for_status()
+            ids += peer.ids_of(answer.json())
+    return ids

@@ -1,0 +1,40 @@
+"""An Eve application over MongoDB under waitress: resources without a schema, and, in its favour, no sign-in and no
+counts of lists. Writes are as durable as the hub's: majority and journaled.
+
+python server.py MONGODB_URL; prints its port.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import sys
+from typing import Any
+
+import waitress
+from eve import Eve
+
+RESOURCE: dict[str, Any] = {
+    "allow_unknown": True,
+    "schema": {},
+    "mongo_write_concern": {"w": "majority", "j": True},
+    "mongo_indexes": {"station": [("station", 1)], "serial": [("serial", 1)]},
+}
+SETTINGS: dict[str, Any] = {
+    "MONGO_URI": sys.argv[1],
+    "DOMAIN": {"readings": {**RESOURCE}, "writes": {**RESOURCE}},  # Eve writes into them
+    "RESOURCE_METHODS": ["GET", "POST"],
+    "ITEM_METHODS": ["GET", "PATCH"],
+    "BULK_ENABLED": True,
+    "OPTIMIZE_PAGINATION_FOR_SPEED": True,
+    "PAGINATION_LIMIT": 10_000,
+    "HATEOAS": False,
+    "RATE_LIMIT_GET": None,
+    "TRANSPARENT_SCHEMA_RULES": True,
+}
+
+logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # a line for each request that waits
+listening = socket.create_server(("127.0.0.1", 0))
+server = waitress.create_server(Eve(settings=SETTINGS), sockets=[listening], threads=8, max_request_body_size=1 << 26)
+print(listening.getsockname()[1], flush=True)
+server.run()
