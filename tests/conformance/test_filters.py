@@ -175,3 +175,19 @@ async def test_the_id_filters_like_a_string_of_its_own_kind(engine: Engine) -> N
     ]:
         found = await find(engine, Query(parse_filter(document), sort=by_id))
         assert [e["_id"] for e in found] == expected, document
+
+
+async def test_what_was_asked_before_changes_no_answer(engine: Engine) -> None:
+    """A database may reuse the plan of a query of the same shape, whatever its operands: MongoDB does."""
+    await engine.define(StoreDefinition("indexed", indexes=("a",)))
+    values = [[], None, "é", [1, None], *range(20)]
+    await insert(engine, *(entity(a=value) for value in values), store="indexed")
+    asked = [[{"$nin": ["x", "y"]}, {"$nin": [None, "é"]}], [{"$ne": "x"}, {"$ne": None}], [{"$ne": "x"}, {"$ne": []}]]
+    for usual, special in asked:
+        for _ in range(4):
+            await engine.summarize("indexed", parse_filter({"a": usual}))
+            await find(engine, Query(parse_filter({"a": usual})), store="indexed")
+        where = parse_filter({"a": special})
+        expected = sum(matches(where, {"a": value}) for value in values)
+        assert (await engine.summarize("indexed", where)).count == expected, special
+        assert len(await find(engine, Query(where), store="indexed")) == expected, special
