@@ -24,6 +24,9 @@ _RECORD = logging.makeLogRecord(
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,100}\Z")
 
 
+FOR_THE_CALLER_ALONE = ((b"cache-control", b"private, no-cache"), (b"x-content-type-options", b"nosniff"))
+"""No cache between us and the caller may keep an answer, whoever it was for; the caller's own may, and asks by ETag."""
+
 OPERATIONAL = frozenset({"/health/live", "/health/ready", "/metrics"})
 """Paths that are answered however busy the hub is: who runs it must not take busy for dead."""
 
@@ -54,7 +57,7 @@ class Envelope:
             nonlocal status
             if not status:  # the first message: the head, or a whole answer
                 status = message["status"]
-                message["headers"].append((b"x-request-id", request_id))
+                message["headers"] += [(b"x-request-id", request_id), *FOR_THE_CALLER_ALONE]
             await send(message)
 
         self.running += 1

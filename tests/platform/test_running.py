@@ -91,7 +91,7 @@ async def test_the_metrics_count(hub: Hub, user: Client, store: str) -> None:
     assert after[("hub_requests_in_progress",)] >= 1
 
 
-async def test_every_answer_has_a_request_id(hub: Hub, user: Client, store: str) -> None:
+async def test_every_answer_has_a_request_id_and_is_for_its_caller_alone(hub: Hub, user: Client, store: str) -> None:
     """The caller's own if it is one word, otherwise a new one; on errors, 304 and health alike."""
     made = await user.make(store)
     path = f"/{store}/{made['_id']}"
@@ -109,6 +109,8 @@ async def test_every_answer_has_a_request_id(hub: Hub, user: Client, store: str)
     assert len({a.headers["x-request-id"] for a in answers}) == len(answers)
     for answer in answers:
         assert re.fullmatch("[0-9a-f]{16}", answer.headers["x-request-id"])
+        assert answer.headers["cache-control"] == "private, no-cache"
+        assert answer.headers["x-content-type-options"] == "nosniff"
     assert (await user.get(path, x_request_id="abc-123")).headers["x-request-id"] == "abc-123"
 
 

@@ -1,0 +1,52 @@
+"""docs/security.md tells of ten risks, each with a test that is there."""
+
+from __future__ import annotations
+
+import ast
+import re
+
+import pytest
+
+from tests.docs.pages import ROOT, page, rows
+
+TEST = re.compile(r"`(tests/[\w/]+\.py)::(test_\w+)`")
+
+CLIENTS = {"aiohttp", "ftplib", "httpx", "requests", "smtplib", "urllib.request", "urllib3", "http.client"}
+"""Modules that make requests to addresses."""
+
+
+def risks() -> list[list[str]]:
+    return [cells for cells in rows(page("security.md")) if re.match(r"API\d+ ", cells[0])]
+
+
+def test_there_are_ten_risks() -> None:
+    assert [cells[0].split()[0] for cells in risks()] == [f"API{n}" for n in range(1, 11)]
+
+
+@pytest.mark.parametrize("risk", risks(), ids=lambda cells: cells[0].split()[0])
+def test_each_has_a_test_that_is_there(risk: list[str]) -> None:
+    found = TEST.findall(risk[2])
+    assert found
+    for file, name in found:
+        tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
+        assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+
+
+def imports_of(source: str) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return names
+
+
+def test_what_serves_makes_no_requests() -> None:
+    """Of our modules only the command line is a client of anything but the database."""
+    places = [path for layer in ("stores", "auth", "realtime", "hub") for path in (ROOT / layer).rglob("*.py")]
+    serving = [path for path in places if not path.is_relative_to(ROOT / "hub" / "cli")]
+    assert len(serving) > 50
+    assert not {
+        str(path.relative_to(ROOT)): used for path in serving if (used := imports_of(path.read_text()) & CLIENTS)
+    }
