@@ -85,8 +85,8 @@ def made(http: httpx.Client, path: str, value: object) -> Any:
     return orjson.loads(answer.content)
 
 
-def prepare(hub: Hub, entities: int) -> Scene:
-    """Stores, a user in a group, and `entities` entities that this user created through the API."""
+def accounts(hub: Hub) -> tuple[str, str]:
+    """Make the stores and an ordinary user in a group; tokens of this user and of the administrator."""
     admin = sign_in(hub, "admin", PASSWORD)
     password = secrets.token_urlsafe(16)
     with client(hub, admin) as http:
@@ -94,7 +94,12 @@ def prepare(hub: Hub, entities: int) -> Scene:
             made(http, "stores", {"name": name, "fields": FIELDS, "open": True})
         group = made(http, "groups", {"name": "Roof"})["_id"]
         made(http, "users", {"login": "sensor", "password": password, "group": group})
-    user = sign_in(hub, "sensor", password)
+    return sign_in(hub, "sensor", password), admin
+
+
+def prepare(hub: Hub, entities: int) -> Scene:
+    """Stores, a user in a group, and `entities` entities that this user created through the API."""
+    user, admin = accounts(hub)
     with client(hub, user) as http:
         ids = fill(http, entities)
     return Scene(hub, user, admin, entities, ids)

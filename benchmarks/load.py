@@ -83,7 +83,7 @@ class Client(asyncio.Protocol):
             self._left -= len(data)
             if self._left > 0:
                 return
-        self._answered()
+        self.answered()
 
     def _read_head(self, data: bytes) -> bytes:
         """What of `data` belongs to the body; `_left` stays None while the head is not complete."""
@@ -98,7 +98,8 @@ class Client(asyncio.Protocol):
         self._left = CHUNKED if at < 0 else int(data[at + 16 : data.find(b"\r\n", at)])
         return data[end + (2 if at < 0 else 4) :]  # the last chunk may be the only one
 
-    def _answered(self) -> None:
+    def answered(self) -> None:
+        """The answer is in: send the next request."""
         self._tally.latencies.append(time.perf_counter() - self._sent)
         if self._pause:
             self._loop.call_later(self._pause, self.send)

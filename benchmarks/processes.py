@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,6 +64,15 @@ def cpu_seconds(pid: int | None) -> float | None:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def resident_kib(pid: int) -> float | None:
+    """Memory of a process that is in RAM, KiB; None where there is no /proc."""
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    except OSError:
+        return None
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1024
+
+
 @dataclass(frozen=True, slots=True)
 class Hub:
     """A running hub. `database_pid` is its MongoDB's, None without one or when it runs elsewhere."""
@@ -87,34 +96,45 @@ class Hub:
 @contextmanager
 def running_hub(database_url: str, cores: Cores) -> Iterator[Hub]:
     """A hub with a data folder of its own; on SQLite (`database_url` empty) that holds the database."""
-    with tempfile.TemporaryDirectory(prefix="hub-bench-") as folder, open(f"{folder}/hub.log", "wb") as log:
+    with tempfile.TemporaryDirectory(prefix="hub-bench-") as folder:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("HUB_")}
         environment |= {"HUB_DATA_DIR": f"{folder}/data", "HUB_PORT": "0", "HUB_ADMIN_PASSWORD": PASSWORD}
         environment |= {"HUB_DATABASE_URL": database_url} if database_url else {}
         environment["PYTHONPATH"] = str(ROOT)
         command = [sys.executable, "-m", "hub.cli", "serve"]
-        with on_cores(cores.hub):
-            process = subprocess.Popen(
-                command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log
-            )
-        try:
-            url = urlsplit(_announced(process, Path(log.name)))
+        with running_server(command, Path(folder), environment, cores) as (pid, host, port, log):
             engine = "mongodb" if database_url else "sqlite"
             database_pid = mongod_pid(database_url) if database_url else None
-            yield Hub(engine, url.hostname or "", url.port or 0, process.pid, Path(log.name), database_pid)
-        finally:
-            process.terminate()
-            process.wait(timeout=START_SECONDS)
-            if process.stdout:
-                process.stdout.close()
+            yield Hub(engine, host, port, pid, log, database_pid)
+
+
+@contextmanager
+def running_server(
+    command: Sequence[str], folder: Path, environment: Mapping[str, str], cores: Cores
+) -> Iterator[tuple[int, str, int, Path]]:
+    """A server on the hub's core that announces its URL in the first line it prints: its process id, host and port,
+    and its log in `folder`."""
+    log = folder / "server.log"
+    with log.open("wb") as errors, on_cores(cores.hub):
+        process = subprocess.Popen(
+            command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors
+        )
+    try:
+        url = urlsplit(_announced(process, log))
+        yield process.pid, url.hostname or "", url.port or 0, log
+    finally:
+        process.terminate()
+        process.wait(timeout=START_SECONDS)
+        if process.stdout:
+            process.stdout.close()
 
 
 def _announced(process: subprocess.Popen[bytes], log: Path) -> str:
-    """The URL that the hub says it is live at."""
+    """The URL that a server says it is live at."""
     assert process.stdout is not None
     line = process.stdout.readline().decode()
     if "http://" not in line:
-        raise RuntimeError(f"the hub did not start: {log.read_text()[-2_000:]}")
+        raise RuntimeError(f"the server did not start: {log.read_text()[-2_000:]}")
     return line[line.index("http://") :].split()[0]
 
 
@@ -122,7 +142,7 @@ def _announced(process: subprocess.Popen[bytes], log: Path) -> str:
 def mongodb(given: str | None, cores: Cores) -> Iterator[str]:
     """The URL of a new database, dropped afterwards: on the replica set of URL `given`, else on one that
     `scripts/mongod` starts."""
-    with _replica_set(given, cores) as server:
+    with replica_set(given, cores) as server:
         url = urlsplit(server)._replace(path=f"/hub_bench_{secrets.token_hex(6)}").geturl()
         try:
             yield url
@@ -132,7 +152,8 @@ def mongodb(given: str | None, cores: Cores) -> Iterator[str]:
 
 
 @contextmanager
-def _replica_set(given: str | None, cores: Cores) -> Iterator[str]:
+def replica_set(given: str | None, cores: Cores) -> Iterator[str]:
+    """The URL of one that is there, or of one that `scripts/mongod` starts."""
     if given:
         yield given
         return

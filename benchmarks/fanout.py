@@ -1,0 +1,319 @@
+"""Live fan-out, beside a Socket.IO server of Node: `python -m benchmarks.fanout [--only ROW] [--seconds N]`.
+
+Real server processes, `hub serve` and Node in turn, on one core; writes and clients come from this process on another,
+the same program for both. The figure that counts is the CPU of the server per delivery. Each figure is taken in several
+rounds, the hub's and Node's interleaved. docs/performance.md says what each row is.
+
+Latency is read so: 500 subscribers each watch a slice of their own, so that each of 500 writes per second reaches one
+of them, while all of them are connected. All 500 hearing of all 500 would be 250 000 deliveries per second, more than
+one core has time for; how many writes per second may go to all is a figure of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import math
+import secrets
+import statistics
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import orjson
+import uvloop
+
+from benchmarks.figures import Figures
+from benchmarks.processes import Cores, mongodb, on_cores, replica_set, running_hub
+from benchmarks.report import machine
+from benchmarks.runs import Run, grown, warm_up, write
+from benchmarks.sides import EVERYTHING, Audience, HubSide, Node, Side, entity_view, slice_view
+
+WRITE_RATE: Final = 100.0
+DELIVERY_RATE: Final = 50_000
+"""Writes per second of a broadcast, unless these are more deliveries per second."""
+
+CROWD_RATE: Final = 20_000
+"""Deliveries per second to many connections: one event is out before the next comes."""
+
+LATENCY_RATE: Final = 500.0
+RAMP_FROM: Final = 25_000
+"""Deliveries per second from which the highest rate of broadcasts is sought, in steps of RAMP_BY."""
+RAMP_BY: Final = 1.25
+RAMP_MOST: Final = 1_000.0
+"""Writes per second at which the search ends anyway."""
+
+SUSTAINED_MS: Final = 100.0
+"""A rate is sustained while 99 of 100 deliveries take no longer."""
+
+FEW: Final = 100
+"""Connections over which the distinct subscriptions are spread, and the fewest of them."""
+
+# What the hub should stay within.
+DELIVERY_US: Final = 6.0
+MEMORY_KIB: Final = 28.0
+CHANNELS_RATIO: Final = 2.0
+P50_MS: Final = 3.0
+P99_MS: Final = 15.0
+
+
+@dataclass(slots=True)
+class Bench:
+    """What to measure with, and what has come of it. `replica_set` is empty for SQLite."""
+
+    cores: Cores
+    node: Node | None
+    replica_set: str
+    clients: int
+    connections: int
+    subscriptions: int
+    seconds: float
+    rounds: int
+    figures: Figures = field(default_factory=Figures)
+    faults: list[str] = field(default_factory=list)
+    _written: int = 0
+
+    @asynccontextmanager
+    async def hub(self) -> AsyncIterator[HubSide]:
+        """A fresh hub."""
+        with ExitStack() as stack:
+            url = stack.enter_context(mongodb(self.replica_set, self.cores)) if self.replica_set else ""
+            hub = stack.enter_context(running_hub(url, self.cores))
+            side = HubSide(hub)
+            await opened(side, stack)
+            yield side
+            self.faults += [f"the hub logged: {line}" for line in hub.complaints()[:10]]
+
+    @asynccontextmanager
+    async def sides(self) -> AsyncIterator[list[Side]]:
+        """A fresh hub and, where there is Node, a fresh Socket.IO server."""
+        async with AsyncExitStack() as stack:
+            hub = await stack.enter_async_context(self.hub())
+            sides: list[Side] = [hub]
+            if self.node:
+                sides.append(stack.enter_context(self.node.running(self.cores, hub.crowd)))
+                await opened(sides[1], stack)
+            yield sides
+
+    async def write(self, side: Side, rate: float, audience: Audience, seconds: float = 0.0, least: int = 1) -> Run:
+        """A run of `seconds` (as long as a row by default) or of at least so many writes."""
+        count = max(least, round(rate * (seconds or self.seconds)))
+        numbers = range(self._written, self._written + count)
+        self._written += count
+
+        def expected(index: int) -> Iterable[int]:
+            if audience == "slice":
+                return [number for number in numbers if number % side.slices == index % side.slices]
+            return numbers if audience == "all" else ()
+
+        run, faults = await write(side, numbers, rate, audience, expected)
+        self.faults += [f"{side.name}: {fault}" for fault in faults]
+        return run
+
+    async def pair(self, side: Side, rate: float, audience: Audience) -> tuple[Run, Run]:
+        """The same writes with and without those who hear of them."""
+        return await self.write(side, rate, audience), await self.write(side, rate, "nobody")
+
+
+async def opened(side: Side, stack: ExitStack | AsyncExitStack) -> None:
+    await side.writer.open(side.crowd.address)
+    stack.callback(side.crowd.leave)
+    stack.callback(side.writer.close)
+
+
+# The rows.
+
+
+async def broadcast(bench: Bench) -> None:
+    """Every write goes to every client; and the same writes, unheard, whose cost is not the deliveries'."""
+    rate = min(WRITE_RATE, DELIVERY_RATE / bench.clients)
+    to = f"broadcast to {bench.clients} at {rate:g}/s"
+    async with bench.sides() as sides:
+        for side in sides:
+            await side.crowd.join([[EVERYTHING]] * bench.clients)
+            await bench.pair(side, rate, "all")  # to warm up
+        for _ in range(bench.rounds):
+            for side in sides:
+                heard, quiet = await bench.pair(side, rate, "all")
+                deliveries = len(heard.lags)
+                bench.figures.add(side.name, f"{to}: CPU per delivery, net", "µs", heard.net(quiet), DELIVERY_US)
+                bench.figures.add(side.name, f"{to}: CPU per delivery, gross", "µs", heard.micros(deliveries))
+                bench.figures.add(side.name, f"{to}: CPU per write, unheard", "µs", quiet.micros(quiet.writes))
+                bench.figures.add(side.name, f"{to}: server busy", "%", heard.busy(heard.cpu))
+                bench.figures.add(side.name, f"{to}: clients busy", "%", heard.busy(heard.load))
+
+
+async def memory(bench: Bench) -> None:
+    """What a server grows by for each idle client with one subscription."""
+    number = 4 * bench.clients
+    for _ in range(bench.rounds):
+        async with bench.sides() as sides:
+            for side in sides:
+                await warm_up(side, EVERYTHING)
+                kib = await grown(side, [[EVERYTHING]] * number)
+                label = f"memory per idle client, of {number}"
+                bench.figures.add(side.name, label, "KiB", kib and kib / number, MEMORY_KIB)
+
+
+async def channels(bench: Bench) -> None:
+    """A change that one subscription hears of, among few and among many that watch other entities: most of those
+    entities do not exist, which makes no difference to a subscription."""
+    few, many = FEW, max(FEW, bench.subscriptions)
+    async with bench.hub() as small, bench.hub() as large:
+        for side, number in ((small, few), (large, many)):
+            side.slices = FEW
+            others = range(number // FEW - 1)
+            views = [[id, *(secrets.token_hex(12) for _ in others)] for id in side.scene.ids[:FEW]]
+            kib = await grown(side, [[entity_view(id) for id in ids] for ids in views])
+            label = f"memory of {FEW} clients with {number} subscriptions, per subscription"
+            bench.figures.add("hub", label, "KiB", kib and kib / number)
+            await bench.write(side, LATENCY_RATE / 2, "slice")
+        for _ in range(bench.rounds):
+            costs = []
+            for side, number in ((small, few), (large, many)):
+                heard, quiet = await bench.pair(side, LATENCY_RATE / 2, "slice")
+                costs.append(heard.micros(heard.writes))
+                bench.figures.add("hub", f"change among {number} subscriptions: CPU", "µs", costs[-1])
+                bench.figures.add("hub", f"change among {number} subscriptions: CPU, net", "µs", heard.net(quiet))
+            if costs[0] and costs[1]:
+                label, ratio = f"change among {many} to {few}: CPU", costs[1] / costs[0]
+                bench.figures.add("hub", label, "times", ratio, CHANNELS_RATIO)
+
+
+async def latency(bench: Bench) -> None:
+    """From a write to the client that watches its slice."""
+    label = f"write to client, {LATENCY_RATE:g} writes/s, one of {bench.clients} hears each"
+    async with bench.sides() as sides:
+        for side in sides:
+            side.slices = min(side.slices, bench.clients)
+            await side.crowd.join([[slice_view(index % side.slices)] for index in range(bench.clients)])
+            await bench.write(side, LATENCY_RATE, "slice")
+        for _ in range(bench.rounds):
+            for side in sides:
+                run = await bench.write(side, LATENCY_RATE, "slice")
+                bench.figures.add(side.name, f"{label}: p50", "ms", run.lag_ms(0.5), P50_MS)
+                bench.figures.add(side.name, f"{label}: p99", "ms", run.lag_ms(0.99), P99_MS)
+                bench.figures.add(side.name, f"{label}: server busy", "%", run.busy(run.cpu))
+
+
+async def sustained(bench: Bench) -> None:
+    """The highest rate of broadcasts that a server keeps up with, and the latencies there."""
+    label = f"broadcast to {bench.clients}, highest rate"
+    async with bench.sides() as sides:
+        for side in sides:
+            await side.crowd.join([[EVERYTHING]] * bench.clients)
+        for side in sides:
+            rate, best = min(WRITE_RATE, RAMP_FROM / bench.clients), None
+            run = await bench.write(side, rate, "all")
+            while run.lag_ms(0.99) <= SUSTAINED_MS and rate <= RAMP_MOST:
+                rate, best = rate * RAMP_BY, run
+                run = await bench.write(side, rate, "all")
+            if best is not None:
+                bench.figures.add(side.name, f"{label}: writes", "/s", rate / RAMP_BY)
+                bench.figures.add(side.name, f"{label}: deliveries", "/s", len(best.lags) / best.seconds)
+                bench.figures.add(side.name, f"{label}: p50", "ms", best.lag_ms(0.5))
+                bench.figures.add(side.name, f"{label}: p99", "ms", best.lag_ms(0.99))
+                bench.figures.add(side.name, f"{label}: server busy", "%", best.busy(best.cpu))
+                bench.figures.add(side.name, f"{label}: clients busy", "%", best.busy(best.load))
+
+
+async def connections(bench: Bench) -> None:
+    """Very many clients on one process, all of them told of every write."""
+    number = bench.connections
+    rate, label = min(WRITE_RATE, CROWD_RATE / number), f"{number} connections"
+    async with bench.sides() as sides:
+        for side in sides:
+            await warm_up(side, EVERYTHING)
+            kib = await grown(side, [[EVERYTHING]] * number)
+            bench.figures.add(side.name, f"{label}: memory per client", "KiB", kib and kib / number, MEMORY_KIB)
+            await bench.write(side, rate, "all")
+        for _ in range(bench.rounds):
+            for side in sides:
+                heard, quiet = await bench.pair(side, rate, "all")
+                bench.figures.add(side.name, f"{label}: CPU per delivery, net", "µs", heard.net(quiet), DELIVERY_US)
+                last = statistics.median(heard.last) if heard.last else math.nan
+                bench.figures.add(side.name, f"{label}: write to last delivery", "ms", last * 1e3)
+                bench.figures.add(side.name, f"{label}: events to each, exactly once", "", heard.writes)
+
+
+ROWS: Final[tuple[Callable[[Bench], Awaitable[None]], ...]] = (
+    broadcast,
+    memory,
+    channels,
+    latency,
+    sustained,
+    connections,
+)
+
+
+# Running them.
+
+
+async def run(bench: Bench, only: str) -> None:
+    """Every row whose name contains `only`."""
+    gc.freeze()
+    gc.disable()  # collected between runs: a pause of the clients would be a latency of the server
+    for row in ROWS:
+        if only in row.__name__:
+            say(f"{row.__name__} ...")
+            await row(bench)
+
+
+def say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def installed_node() -> Node | None:
+    """None, and why, where there is no Node."""
+    try:
+        return Node()
+    except (OSError, subprocess.SubprocessError) as error:
+        say(f"no Node with socket.io ({error}): only the hub is measured")
+        return None
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.fanout", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--engine", choices=("sqlite", "mongodb"), default="sqlite")
+    parser.add_argument("--clients", type=int, default=500, help="subscribers of most rows (default 500)")
+    parser.add_argument("--connections", type=int, default=10_000, help="of the row of that name (default 10000)")
+    parser.add_argument("--subscriptions", type=int, default=100_000, help="of the row channels (default 100000)")
+    parser.add_argument("--seconds", type=float, default=2.0, help="length of each run (default 2)")
+    parser.add_argument("--rounds", type=int, default=3, help="how often each figure is taken (default 3)")
+    names = ", ".join(row.__name__ for row in ROWS)
+    parser.add_argument("--only", default="", help=f"rows whose name contains this: {names}")
+    parser.add_argument("--no-node", action="store_true", help="measure the hub alone")
+    parser.add_argument("--mongodb", metavar="URL", help="a replica set to use; one is started otherwise")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE too")
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Print the table; 1 when a client missed an event or got one twice, or a write failed."""
+    given = arguments()
+    cores = Cores.choose()
+    node = None if given.no_node else installed_node()
+    with ExitStack() as stack:
+        url = stack.enter_context(replica_set(given.mongodb, cores)) if given.engine == "mongodb" else ""
+        counts = (given.clients, given.connections, given.subscriptions)
+        bench = Bench(cores, node, url, *counts, given.seconds, given.rounds)
+        with on_cores(cores.load):
+            uvloop.run(run(bench, given.only))
+    about = machine() | {"engine": given.engine, "node": node.versions if node else "not measured"}
+    print(*(f"{name}: {value}" for name, value in about.items()), sep="\n")
+    print(f"seconds per run: {given.seconds:g}, rounds: {given.rounds}\n", *bench.figures.table(), sep="\n")
+    faults = list(dict.fromkeys(bench.faults))
+    print(*(["", *faults[:50]] if faults else ["", "no errors"]), sep="\n")
+    if given.json:
+        figures = [figure.as_json() for figure in bench.figures]
+        everything = {"machine": about, "figures": figures, "faults": faults}
+        given.json.write_bytes(orjson.dumps(everything, option=orjson.OPT_INDENT_2))
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,95 @@
+"""Figures taken several times on two sides: medians, spreads, targets."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+HEAD: Final = ("figure", "unit", "hub", "spread", "target", "ratio", "node", "spread", "hub/node")
+
+
+@dataclass(slots=True)
+class Figure:
+    """One figure, a value per round and side. `target` is the hub's, to stay within; `ratio` the hub's part of it."""
+
+    label: str
+    unit: str
+    target: float | None = None
+    values: dict[str, list[float]] = field(default_factory=dict)
+
+    def median(self, side: str) -> float | None:
+        return statistics.median(self.values[side]) if self.values.get(side) else None
+
+    def spread(self, side: str) -> str:
+        """The least and the greatest; nothing for a single value."""
+        values = self.values.get(side, [])
+        return f"{number(min(values))}–{number(max(values))}" if len(values) > 1 else ""
+
+    @property
+    def ratio(self) -> float | None:
+        hub = self.median("hub")
+        return hub / self.target if hub is not None and self.target else None
+
+    @property
+    def of_node(self) -> float | None:
+        hub, node = self.median("hub"), self.median("node")
+        return hub / node if hub is not None and node else None
+
+    def cells(self) -> tuple[str, ...]:
+        return (
+            self.label,
+            self.unit,
+            number(self.median("hub")),
+            self.spread("hub"),
+            number(self.target),
+            "" if self.ratio is None else f"{self.ratio:.2f}",
+            number(self.median("node")),
+            self.spread("node"),
+            "" if self.of_node is None else f"{self.of_node:.2f}",
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        medians = {side: self.median(side) for side in self.values}
+        return {
+            "figure": self.label,
+            "unit": self.unit,
+            "target": self.target,
+            "ratio": self.ratio,
+            "median": medians,
+            "values": self.values,
+        }
+
+
+class Figures:
+    """All figures of a run, in the order in which they came up."""
+
+    def __init__(self) -> None:
+        self._figures: dict[str, Figure] = {}
+
+    def add(self, side: str, label: str, unit: str, value: float | None, target: float | None = None) -> None:
+        """Note a value; None, where the system does not tell, leaves the figure out."""
+        if value is not None:
+            figure = self._figures.setdefault(label, Figure(label, unit, target))
+            figure.values.setdefault(side, []).append(value)
+
+    def __iter__(self) -> Iterator[Figure]:
+        return iter(self._figures.values())
+
+    def table(self) -> Iterator[str]:
+        """The lines of a table."""
+        rows = [HEAD, *(figure.cells() for figure in self)]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        for label, unit, *cells in rows:
+            numbers = (f"{cell:>{width}}" for cell, width in zip(cells, widths[2:], strict=True))
+            yield "  ".join((f"{label:{widths[0]}}", f"{unit:{widths[1]}}", *numbers)).rstrip()
+
+
+def number(value: float | None) -> str:
+    """With three digits or so, and a thin gap between thousands."""
+    if value is None:
+        return ""
+    if abs(value) >= 100:
+        return f"{value:,.0f}".replace(",", " ")
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"

@@ -1,0 +1,38 @@
+// A Socket.IO server beside the hub, installed and configured as its documentation begins: `new Server(httpServer)`.
+// What it tells its clients comes by HTTP: POST the event's JSON to /emit (to everybody), /tell (to those who
+// subscribed to its entity's station) or /quiet (to nobody: what the request alone costs). POST /gc collects garbage,
+// so that memory is read without it.
+import { createServer } from "node:http";
+import { Server } from "socket.io";
+
+const respond = (response, value) => {
+  const body = JSON.stringify(value);
+  response.writeHead(200, { "content-type": "application/json", "content-length": Buffer.byteLength(body) });
+  response.end(body);
+};
+
+const ways = {
+  "/emit": (event) => io.emit("change", event),
+  "/tell": (event) => io.to(event.entity.station).emit("change", event),
+  "/quiet": () => {},
+  "/gc": () => globalThis.gc(),
+};
+
+const http = createServer((request, response) => {
+  const chunks = [];
+  request.on("data", (chunk) => chunks.push(chunk));
+  request.on("end", () => {
+    ways[request.url](JSON.parse(Buffer.concat(chunks)));
+    respond(response, { success: true });
+  });
+});
+
+const io = new Server(http);
+io.on("connection", (socket) => {
+  socket.on("subscribe", (view, acknowledge) => {
+    if (view.filter) socket.join(view.filter.station);
+    acknowledge({ ok: true });
+  });
+});
+
+http.listen(0, "127.0.0.1", 4096, () => console.log(`live at http://127.0.0.1:${http.address().port}`));

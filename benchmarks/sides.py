@@ -1,0 +1,135 @@
+"""The two that are compared, behind one face: a hub, and a Socket.IO server of Node. Both are told what to tell by
+HTTP requests, and watched by the same clients."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, Literal, Protocol
+
+import httpx
+import orjson
+
+from benchmarks.data import READINGS, STATIONS, WRITES, Scene, accounts, body, client, made
+from benchmarks.paced import Writer
+from benchmarks.packages import npm_packages
+from benchmarks.processes import Cores, Hub, running_server
+from benchmarks.watchers import Crowd
+
+Audience = Literal["all", "slice", "nobody"]
+"""Whom a write is for: all watchers, those of one slice, or none."""
+
+SOURCES: Final = Path(__file__).parent / "node"
+EVERYTHING: Final = orjson.dumps({"store": READINGS}).decode()
+
+
+def slice_view(number: int) -> str:
+    """A subscription to one of the slices: the entities of one station."""
+    return orjson.dumps({"store": READINGS, "filter": {"station": body(number)["station"]}}).decode()
+
+
+def entity_view(id: str) -> str:
+    """A subscription to one entity."""
+    return orjson.dumps({"store": READINGS, "filter": {"_id": id}}).decode()
+
+
+class Side(Protocol):
+    """A server under measurement, its watchers, and the connections for writes to it. A write of `number` concerns
+    slice `number % slices`."""
+
+    name: str
+    pid: int
+    crowd: Crowd
+    writer: Writer
+    slices: int
+
+    def write(self, number: int, audience: Audience) -> bytes:
+        """The request that makes an event with this number."""
+
+    def tidy(self) -> None:
+        """Before memory is read: drop what is garbage already."""
+
+
+class HubSide:
+    """A write changes one of 500 entities that an ordinary user owns; nobody watches the store of the quiet ones."""
+
+    name = "hub"
+
+    def __init__(self, hub: Hub) -> None:
+        self.pid = hub.pid
+        user, admin = accounts(hub)
+        with client(hub, user) as http:
+            self.ids = {store: _created(http, store) for store in (READINGS, WRITES)}
+        self.scene = Scene(hub, user, admin, STATIONS, self.ids[READINGS])
+        self.crowd = Crowd((hub.host, hub.port), "40" + orjson.dumps({"token": user}).decode())
+        self.writer = Writer()
+        self.slices = STATIONS
+
+    def write(self, number: int, audience: Audience) -> bytes:
+        store = WRITES if audience == "nobody" else READINGS
+        path = f"{store}/{self.ids[store][number % self.slices]}"
+        return self.scene.request("PATCH", path, content=b'{"value":%d}' % number)
+
+    def tidy(self) -> None:
+        """Memory is freed as it falls out of use."""
+
+
+def _created(http: httpx.Client, store: str) -> list[str]:
+    """An entity for each station: their ids."""
+    entities = made(http, store, [body(number) for number in range(STATIONS)])["entities"]
+    return [entity["_id"] for entity in entities]
+
+
+class NodeSide:
+    """A write is a POST of the whole event, in the form that the hub gave its last one."""
+
+    name = "node"
+
+    def __init__(self, pid: int, host: str, port: int, model: Crowd) -> None:
+        self.pid = pid
+        self.crowd = Crowd((host, port), "40")
+        self.writer = Writer()
+        self.slices = STATIONS
+        self._model = model
+
+    def write(self, number: int, audience: Audience) -> bytes:
+        event = orjson.loads(self._model.sample.removeprefix(b"42") or b'["change",{"entity":{}}]')[1]
+        event["entity"] |= {"value": number, "station": body(number % self.slices)["station"]}
+        path = {"all": "emit", "slice": "tell", "nobody": "quiet"}[audience]
+        return self._request(path, orjson.dumps(event))
+
+    def _request(self, path: str, content: bytes) -> bytes:
+        host, port = self.crowd.address
+        head = f"POST /{path} HTTP/1.1\r\nhost: {host}:{port}\r\ncontent-type: application/json\r\n"
+        return f"{head}content-length: {len(content)}\r\n\r\n".encode() + content
+
+    def tidy(self) -> None:
+        """V8 lets garbage lie for long."""
+        host, port = self.crowd.address
+        httpx.post(f"http://{host}:{port}/gc", content=b"0", timeout=60, trust_env=False).raise_for_status()
+
+
+class Node:
+    """An installation of the packages that the lock file names. Raises OSError or CalledProcessError where there is no
+    Node or no way to install them."""
+
+    def __init__(self) -> None:
+        version = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True).stdout.strip()
+        self.packages = npm_packages(SOURCES) / "node_modules"
+        package = orjson.loads((self.packages / "socket.io" / "package.json").read_bytes())
+        self.versions = f"socket.io {package['version']} on Node {version}"
+
+    @contextmanager
+    def running(self, cores: Cores, model: Crowd) -> Iterator[NodeSide]:
+        with tempfile.TemporaryDirectory(prefix="hub-bench-") as name:
+            folder = Path(name)
+            shutil.copy(SOURCES / "fanout.mjs", folder)
+            (folder / "node_modules").symlink_to(self.packages)  # Node looks for packages beside the script
+            command = ["node", "--expose-gc", "fanout.mjs"]
+            with running_server(command, folder, os.environ, cores) as (pid, host, port, _):
+                yield NodeSide(pid, host, port, model)
