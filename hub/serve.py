@@ -6,7 +6,7 @@ import gc
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import uvicorn
 from starlette.applications import Starlette
@@ -19,6 +19,11 @@ from hub.protocol import HubHttpProtocol
 from hub.settings import Settings
 from realtime.engineio.uvicorn_protocol import HubProtocol
 from stores.errors import CannotOpen
+
+try:
+    import resource
+except ImportError:  # Windows has no such limit
+    resource = None  # type: ignore[assignment]
 
 FIRST_START = """First start: sign in as {login!r} with the password {password}
 It is shown this once; `hub user password` sets another."""
@@ -73,12 +78,23 @@ class HubServer(uvicorn.Server):
 def serve(settings: Settings) -> int:
     """Serve until SIGINT or SIGTERM; the exit code. Requests in progress get `shutdown_grace` seconds to end."""
     configure_logging(settings)
+    allow_connections()
     try:
         app = create_app(settings)
         return run(app, settings)
     except CannotOpen as error:
         print(f"hub: {error}", file=sys.stderr)
         return 1
+
+
+def allow_connections() -> None:
+    """Open as many files as the system lets us: each connection is one, and the usual soft limit is 1 024."""
+    if resource is None:
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with suppress(ValueError, OSError):  # where the hard limit is not really to be had, as on macOS: as before
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def run(app: Starlette, settings: Settings) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import resource
 import secrets
 import signal
 from collections.abc import AsyncIterator
@@ -297,6 +298,17 @@ async def test_a_trusted_page_may_ask(strict: Hub, session: Client, target: str)
     refused_one = await strict.client().request("OPTIONS", f"/{target}", headers={**stranger, **preflight})
     assert "access-control-allow-origin" not in refused_one.headers
     assert "access-control-allow-origin" not in (await session.request("GET", f"/{target}", headers=stranger)).headers
+
+
+async def test_the_hub_may_open_as_many_files_as_the_system_allows(spare: Database, tmp_path: Path) -> None:
+    """Started under the usual soft limit, it takes more connections than that."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(1_024, before[1] - 1), before[1]))
+    try:
+        async with running_hub(spare, tmp_path / "hub") as hub:
+            assert resource.prlimit(hub.process.pid, resource.RLIMIT_NOFILE) == (before[1], before[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 async def test_too_many_requests_at_once_are_turned_away(spare: Database, tmp_path: Path) -> None:
