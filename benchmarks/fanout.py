@@ -44,7 +44,7 @@ LATENCY_RATE: Final = 500.0
 RAMP_FROM: Final = 25_000
 """Deliveries per second from which the highest rate of broadcasts is sought, in steps of RAMP_BY."""
 RAMP_BY: Final = 1.25
-RAMP_MOST: Final = 1_000.0
+RAMP_MOST: Final = 400.0
 """Writes per second at which the search ends anyway."""
 
 SUSTAINED_MS: Final = 100.0
@@ -84,8 +84,8 @@ class Bench:
             url = stack.enter_context(mongodb(self.replica_set, self.cores)) if self.replica_set else ""
             hub = stack.enter_context(running_hub(url, self.cores))
             side = HubSide(hub)
-            await opened(side, stack)
             yield side
+            side.crowd.leave()
             self.faults += [f"the hub logged: {line}" for line in hub.complaints()[:10]]
 
     @asynccontextmanager
@@ -93,15 +93,11 @@ class Bench:
         """A fresh hub and, where there is Node, a fresh Socket.IO server."""
         async with AsyncExitStack() as stack:
             hub = await stack.enter_async_context(self.hub())
-            sides: list[Side] = [hub]
-            if self.node:
-                sides.append(stack.enter_context(self.node.running(self.cores, hub.crowd)))
-                await opened(sides[1], stack)
-            yield sides
+            yield [hub, stack.enter_context(self.node.running(self.cores, hub.crowd))] if self.node else [hub]
 
-    async def write(self, side: Side, rate: float, audience: Audience, seconds: float = 0.0, least: int = 1) -> Run:
-        """A run of `seconds` (as long as a row by default) or of at least so many writes."""
-        count = max(least, round(rate * (seconds or self.seconds)))
+    async def write(self, side: Side, rate: float, audience: Audience, least: int = 1) -> Run:
+        """A run at this rate, of at least so many writes."""
+        count = max(least, round(rate * self.seconds))
         numbers = range(self._written, self._written + count)
         self._written += count
 
@@ -117,12 +113,6 @@ class Bench:
     async def pair(self, side: Side, rate: float, audience: Audience) -> tuple[Run, Run]:
         """The same writes with and without those who hear of them."""
         return await self.write(side, rate, audience), await self.write(side, rate, "nobody")
-
-
-async def opened(side: Side, stack: ExitStack | AsyncExitStack) -> None:
-    await side.writer.open(side.crowd.address)
-    stack.callback(side.crowd.leave)
-    stack.callback(side.writer.close)
 
 
 # The rows.
@@ -206,19 +196,28 @@ async def sustained(bench: Bench) -> None:
     async with bench.sides() as sides:
         for side in sides:
             await side.crowd.join([[EVERYTHING]] * bench.clients)
+            await bench.write(side, RAMP_FROM / bench.clients / 2, "all", least=10)
         for side in sides:
-            rate, best = min(WRITE_RATE, RAMP_FROM / bench.clients), None
-            run = await bench.write(side, rate, "all")
-            while run.lag_ms(0.99) <= SUSTAINED_MS and rate <= RAMP_MOST:
-                rate, best = rate * RAMP_BY, run
-                run = await bench.write(side, rate, "all")
-            if best is not None:
-                bench.figures.add(side.name, f"{label}: writes", "/s", rate / RAMP_BY)
-                bench.figures.add(side.name, f"{label}: deliveries", "/s", len(best.lags) / best.seconds)
+            rate, best = await highest_rate(bench, side)
+            bench.figures.add(side.name, f"{label}: writes", "/s", rate)
+            bench.figures.add(side.name, f"{label}: deliveries", "/s", len(best.lags) / best.seconds if best else 0.0)
+            if best:
                 bench.figures.add(side.name, f"{label}: p50", "ms", best.lag_ms(0.5))
                 bench.figures.add(side.name, f"{label}: p99", "ms", best.lag_ms(0.99))
                 bench.figures.add(side.name, f"{label}: server busy", "%", best.busy(best.cpu))
                 bench.figures.add(side.name, f"{label}: clients busy", "%", best.busy(best.load))
+
+
+async def highest_rate(bench: Bench, side: Side) -> tuple[float, Run | None]:
+    """Writes per second, and the run at that rate; 0 and None when not even the first is sustained."""
+    rate, found, best = min(WRITE_RATE, RAMP_FROM / bench.clients), 0.0, None
+    while rate <= RAMP_MOST:
+        run = await bench.write(side, rate, "all")
+        if run.lag_ms(0.99) > SUSTAINED_MS:
+            break
+        found, best = rate, run
+        rate *= RAMP_BY
+    return found, best
 
 
 async def connections(bench: Bench) -> None:

@@ -24,7 +24,8 @@ def cache() -> Path:
 
 
 def npm_packages(source: Path) -> Path:
-    """A folder with the `node_modules` that the lock file in `source` names."""
+    """A folder with the `node_modules` that the lock file in `source` names. Raises OSError without npm, and when it
+    fails."""
 
     def install(folder: Path) -> None:
         for name in NPM_FILES:
@@ -59,4 +60,4 @@ def _once(name: str, recipe: bytes, install: Callable[[Path], None]) -> Path:
 def _run(command: list[str], folder: Path) -> None:
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=INSTALL_SECONDS, check=False)
     if done.returncode != 0:
-        raise RuntimeError(f"{' '.join(command)}: {done.stderr[-2_000:] or done.stdout[-2_000:]}")
+        raise OSError(f"{' '.join(command)}: {done.stderr[-2_000:] or done.stdout[-2_000:]}")

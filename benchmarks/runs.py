@@ -9,14 +9,16 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from benchmarks.paced import Writer
 from benchmarks.processes import cpu_seconds, resident_kib, settle
 from benchmarks.sides import Audience, Side
 
 GIVE_UP: Final = 30.0
 """Seconds that events may take to come in after the last write is answered."""
 
-STRAY: Final = 0.05
-"""Seconds after the last event that is due, in which one too many may yet come."""
+PAUSE: Final = 0.05
+"""Seconds before a run, for the server to take its connections in, and after the last event that is due, for one too
+many to arrive."""
 
 WARM_UP: Final = 20
 """Clients that come and go before memory is read: what the first ones make stays."""
@@ -58,21 +60,22 @@ async def write(
 ) -> tuple[Run, list[str]]:
     """Write these numbers, `rate` of them a second, and wait until every watcher has heard of `expected(its index)`.
     The run, and what was wrong with what they heard."""
-    crowd = side.crowd
+    crowd, writer = side.crowd, Writer()
     wanted = sum(len(list(expected(index))) for index in range(len(crowd.watchers)))
     await asyncio.to_thread(settle, side.pid)
     gc.collect()
-    complete = crowd.expect(wanted)
-    begun, load, cpu = time.perf_counter(), time.process_time(), cpu_seconds(side.pid)
-    await side.writer.run(numbers, lambda number: side.write(number, audience), rate, crowd.sent)
-    await asyncio.wait([complete], timeout=GIVE_UP)
-    seconds, after = time.perf_counter() - begun, cpu_seconds(side.pid)
-    load = time.process_time() - load
-    await asyncio.sleep(STRAY)
+    async with writer.connected(crowd.address):
+        await asyncio.sleep(PAUSE)
+        complete = crowd.expect(wanted)
+        begun, load, cpu = time.perf_counter(), time.process_time(), cpu_seconds(side.pid)
+        await writer.run(numbers, lambda number: side.write(number, audience), rate, crowd.sent)
+        await asyncio.wait([complete], timeout=GIVE_UP)
+        seconds, load, after = time.perf_counter() - begun, time.process_time() - load, cpu_seconds(side.pid)
+        await asyncio.sleep(PAUSE)
     last = [crowd.latest[number] - crowd.sent[number] for number in numbers if number in crowd.latest]
     took = None if cpu is None or after is None else after - cpu
     run = Run(len(numbers), seconds, took, load, sorted(crowd.lags), last)
-    return run, [*crowd.check(expected), *side.writer.tally.failures]
+    return run, [*crowd.check(expected), *writer.tally.failures]
 
 
 async def grown(side: Side, subscriptions: Sequence[Sequence[str]]) -> float | None:

@@ -16,7 +16,6 @@ import httpx
 import orjson
 
 from benchmarks.data import READINGS, STATIONS, WRITES, Scene, accounts, body, client, made
-from benchmarks.paced import Writer
 from benchmarks.packages import npm_packages
 from benchmarks.processes import Cores, Hub, running_server
 from benchmarks.watchers import Crowd
@@ -39,13 +38,12 @@ def entity_view(id: str) -> str:
 
 
 class Side(Protocol):
-    """A server under measurement, its watchers, and the connections for writes to it. A write of `number` concerns
+    """A server under measurement and its watchers. A write of `number` concerns
     slice `number % slices`."""
 
     name: str
     pid: int
     crowd: Crowd
-    writer: Writer
     slices: int
 
     def write(self, number: int, audience: Audience) -> bytes:
@@ -67,7 +65,6 @@ class HubSide:
             self.ids = {store: _created(http, store) for store in (READINGS, WRITES)}
         self.scene = Scene(hub, user, admin, STATIONS, self.ids[READINGS])
         self.crowd = Crowd((hub.host, hub.port), "40" + orjson.dumps({"token": user}).decode())
-        self.writer = Writer()
         self.slices = STATIONS
 
     def write(self, number: int, audience: Audience) -> bytes:
@@ -93,7 +90,6 @@ class NodeSide:
     def __init__(self, pid: int, host: str, port: int, model: Crowd) -> None:
         self.pid = pid
         self.crowd = Crowd((host, port), "40")
-        self.writer = Writer()
         self.slices = STATIONS
         self._model = model
 
@@ -132,4 +128,6 @@ class Node:
             (folder / "node_modules").symlink_to(self.packages)  # Node looks for packages beside the script
             command = ["node", "--expose-gc", "fanout.mjs"]
             with running_server(command, folder, os.environ, cores) as (pid, host, port, _):
-                yield NodeSide(pid, host, port, model)
+                side = NodeSide(pid, host, port, model)
+                yield side
+                side.crowd.leave()
