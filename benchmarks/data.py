@@ -105,11 +105,12 @@ def prepare(hub: Hub, entities: int) -> Scene:
     return Scene(hub, user, admin, entities, ids)
 
 
-def fill(http: httpx.Client, entities: int) -> list[str]:
-    """Create the entities; ids of a sample that is spread over all of them, in no order."""
-    every = max(1, entities // SAMPLED_IDS)
+def fill(http: httpx.Client, entities: int, first: int = 0) -> list[str]:
+    """Create the entities from number `first` up to `entities`; ids of a sample that is spread over all of them, in no
+    order."""
+    every = max(1, (entities - first) // SAMPLED_IDS)
     ids: list[str] = []
-    for start in range(0, entities, LOAD_AT_ONCE):
+    for start in range(first, entities, LOAD_AT_ONCE):
         bodies = [body(number) for number in range(start, min(start + LOAD_AT_ONCE, entities))]
         ids += [entity["_id"] for entity in made(http, READINGS, bodies)["entities"][::every]]
     random.Random(1).shuffle(ids)

@@ -94,15 +94,19 @@ class Hub:
 
 
 @contextmanager
-def running_hub(database_url: str, cores: Cores) -> Iterator[Hub]:
-    """A hub with a data folder of its own; on SQLite (`database_url` empty) that holds the database."""
-    with tempfile.TemporaryDirectory(prefix="hub-bench-") as folder:
+def running_hub(
+    database_url: str, cores: Cores, folder: Path | None = None, settings: Mapping[str, str] | None = None
+) -> Iterator[Hub]:
+    """A hub with a data folder of its own (in `folder`, which may be another run's, or a new one); on SQLite
+    (`database_url` empty) that holds the database. `settings` are further ``HUB_`` variables."""
+    with tempfile.TemporaryDirectory(prefix="hub-bench-") as fresh:
+        folder = folder or Path(fresh)
         environment = {name: value for name, value in os.environ.items() if not name.startswith("HUB_")}
         environment |= {"HUB_DATA_DIR": f"{folder}/data", "HUB_PORT": "0", "HUB_ADMIN_PASSWORD": PASSWORD}
         environment |= {"HUB_DATABASE_URL": database_url} if database_url else {}
-        environment["PYTHONPATH"] = str(ROOT)
+        environment |= {"PYTHONPATH": str(ROOT), **(settings or {})}
         command = [sys.executable, "-m", "hub.cli", "serve"]
-        with running_server(command, Path(folder), environment, cores) as (pid, host, port, log):
+        with running_server(command, folder, environment, cores) as (pid, host, port, log):
             engine = "mongodb" if database_url else "sqlite"
             database_pid = mongod_pid(database_url) if database_url else None
             yield Hub(engine, host, port, pid, log, database_pid)

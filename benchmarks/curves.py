@@ -1,0 +1,257 @@
+"""How costs grow: `python -m benchmarks.curves [--only NAME] [--entities N] [--subscriptions N] [--connections N]`.
+
+Entities up to a million, distinct subscriptions up to 100 000, connections up to 20 000, and a thousand clients that
+resume at once after a restart. On the embedded engine: the hub on one core, the load on another.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import secrets
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+import orjson
+import uvloop
+
+from benchmarks import rest
+from benchmarks.data import READINGS, STATIONS, Scene, accounts, client, fill
+from benchmarks.fanout import Bench
+from benchmarks.figures import number
+from benchmarks.processes import Cores, cpu_seconds, on_cores, resident_kib, running_hub, settle
+from benchmarks.report import Row, machine
+from benchmarks.sides import EVERYTHING, HubSide, entity_view
+from benchmarks.watchers import Crowd
+
+SPREAD: Final = 100
+"""Connections over which distinct subscriptions are spread."""
+MISSED: Final = 100
+"""Changes that each of the resuming clients has missed."""
+RESUMING: Final = 1_000
+DELIVERIES: Final = 20_000
+"""Deliveries per second while connections are counted."""
+RESUME_SECONDS: Final = 60.0
+
+
+@dataclass(slots=True)
+class Curve:
+    """`points` are (x, {series: value})."""
+
+    name: str
+    title: str
+    x: str
+    unit: str
+    points: list[tuple[float, dict[str, float | None]]] = field(default_factory=list)
+
+    def lines(self) -> Iterator[str]:
+        """A Markdown table."""
+        series = list(dict.fromkeys(name for _, values in self.points for name in values))
+        yield f"| {self.x} | " + " | ".join(f"{name}, {self.unit}" for name in series) + " |"
+        yield "| --- " * (len(series) + 1) + "|"
+        for x, values in self.points:
+            yield f"| {number(x)} | " + " | ".join(number(values.get(name)) for name in series) + " |"
+
+    def as_json(self) -> dict[str, Any]:
+        return {"name": self.name, "title": self.title, "x": self.x, "unit": self.unit, "points": self.points}
+
+
+@dataclass(slots=True)
+class Curves:
+    """What to measure up to which size, and what has come of it."""
+
+    cores: Cores
+    entities: int
+    subscriptions: int
+    connections: int
+    seconds: float
+    curves: list[Curve] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+
+    def begin(self, name: str, title: str, x: str, unit: str) -> Curve:
+        self.curves.append(Curve(name, title, x, unit))
+        return self.curves[-1]
+
+    def bench(self, clients: int) -> Bench:
+        """A fan-out benchmark of these clients without a peer, once."""
+        return Bench(self.cores, None, "", clients, clients, 0, self.seconds, 1)
+
+
+def sizes(first: int, most: int) -> list[int]:
+    """Powers of ten times `first`, and `most` itself."""
+    found = []
+    while first < most:
+        found.append(first)
+        first *= 10
+    return [*found, most]
+
+
+# The curves.
+
+
+async def entities(run: Curves) -> None:
+    """One store grows; what reading from it costs at each size."""
+    cost = run.begin("entities", "Reading from a store that grows", "entities", "µs of CPU")
+    import_rate = run.begin("import", "Filling a store through the API, in arrays of 5 000", "entities", "entities/s")
+    with running_hub("", run.cores) as hub:
+        user, admin = accounts(hub)
+        there = 0
+        for size in sizes(1_000, run.entities):
+            begun = time.perf_counter()
+            with client(hub, user) as http:
+                ids = await asyncio.to_thread(fill, http, size, there)
+            import_rate.points.append((size, {"import": (size - there) / (time.perf_counter() - begun)}))
+            there = size
+            say(f"entities: {size} ...")
+            bench = rest.Bench(Scene(hub, user, admin, size, ids), run.seconds)
+            cost.points.append((size, await reading(bench)))
+        run.faults += hub.complaints()[:10]
+
+
+async def reading(bench: rest.Bench) -> dict[str, float | None]:
+    rows = [(await rest.read_by_id(bench))[0], *await rest.filtered_list(bench)]
+    names = ["read by id", "100 of one station", "100 from a serial on"]
+    for depth in (0.0, 0.5, 0.99):
+        request = bench.scene.request("GET", rest.page_at(bench.scene, int(depth * bench.scene.entities)))
+        rows.append(await bench.measure("page", rest.spread([request], 1)))
+        names.append(f"page of 100 at {depth:.0%}")
+    return dict(zip(names, map(micros, rows), strict=True))
+
+
+def micros(row: Row) -> float | None:
+    return row.micros(row.hub_cpu)
+
+
+async def channels(run: Curves) -> None:
+    """One change among more and more subscriptions to other entities, one of which hears of it."""
+    curve = run.begin("channels", "One change among distinct subscriptions", "subscriptions", "µs of CPU")
+    for size in sizes(SPREAD, run.subscriptions):
+        say(f"channels: {size} subscriptions ...")
+        bench = run.bench(SPREAD)
+        async with bench.hub() as side:
+            side.slices = SPREAD
+            others = range(size // SPREAD - 1)
+            views = [[id, *(secrets.token_hex(12) for _ in others)] for id in side.scene.ids[:SPREAD]]
+            await side.crowd.join([[entity_view(id) for id in ids] for ids in views])
+            await bench.write(side, 250, "slice")
+            heard = await bench.write(side, 250, "slice")
+            curve.points.append((size, {"change": heard.micros(heard.writes)}))
+        run.faults += bench.faults
+
+
+async def subscribers(run: Curves) -> None:
+    """Every write goes to every connection; at each size the same number of deliveries per second."""
+    cost = run.begin("subscribers", "Broadcast to connections", "connections", "µs of CPU per delivery")
+    memory = run.begin("memory", "Memory of connections", "connections", "MiB")
+    for size in sizes(10, run.connections):
+        say(f"subscribers: {size} connections ...")
+        bench = run.bench(size)
+        async with bench.hub() as side:
+            await side.crowd.join([[EVERYTHING]] * size)
+            rate = min(100.0, DELIVERIES / size)
+            await bench.write(side, rate, "all", least=2)
+            heard = await bench.write(side, rate, "all", least=4)
+            quiet = await bench.write(side, rate, "nobody", least=4)
+            cost.points.append((size, {"delivery, net of the write": heard.net(quiet)}))
+            memory.points.append((size, {"hub": resident_mib(side)}))
+        run.faults += bench.faults
+
+
+def resident_mib(side: HubSide) -> float | None:
+    kib = resident_kib(side.pid)
+    return kib and kib / 1024
+
+
+async def resume(run: Curves) -> None:
+    """The hub restarts while its clients are away, and all of them come back at once."""
+    curve = run.begin("resume", f"Clients that resume at once after a restart, {MISSED} changes each", "clients", "s")
+    for size in sizes(10, RESUMING):
+        say(f"resume: {size} clients ...")
+        with tempfile.TemporaryDirectory(prefix="hub-bench-") as name:
+            folder = Path(name)
+            with running_hub("", run.cores, folder) as hub:
+                side = HubSide(hub)
+                since = await asyncio.to_thread(missed, side)
+            greeting = side.crowd.greeting
+            with running_hub("", run.cores, folder) as hub:
+                crowd = Crowd((hub.host, hub.port), greeting)
+                await asyncio.to_thread(settle, hub.pid)
+                curve.points.append((size, await resumed(crowd, hub.pid, since, size, run.faults)))
+                crowd.leave()
+
+
+def missed(side: HubSide) -> str:
+    """A position, and changes after it."""
+    with side.scene.http() as http:
+        position = http.get(READINGS, params={"limit": 1}).headers["x-position"]
+        for count in range(MISSED):
+            answer: httpx.Response = http.patch(f"{READINGS}/{side.scene.ids[count % STATIONS]}", json={"value": count})
+            answer.raise_for_status()
+    return position
+
+
+async def resumed(crowd: Crowd, pid: int, since: str, size: int, faults: list[str]) -> dict[str, float | None]:
+    """Seconds until the last client has everything, and the CPU that it took."""
+    complete = crowd.expect(size * MISSED)
+    begun, cpu = time.perf_counter(), cpu_seconds(pid)
+    wanted = orjson.dumps({"store": READINGS, "since": since}).decode()
+    await crowd.join([[wanted]] * size)
+    await asyncio.wait([complete], timeout=RESUME_SECONDS)
+    seconds, after = time.perf_counter() - begun, cpu_seconds(pid)
+    faults += crowd.check(lambda _: range(MISSED))
+    return {"until the last has all": seconds, "CPU": None if cpu is None or after is None else after - cpu}
+
+
+CURVES: Final[tuple[Callable[[Curves], Awaitable[None]], ...]] = (entities, channels, subscribers, resume)
+
+
+# Running them.
+
+
+def say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+async def measure(run: Curves, only: str) -> None:
+    for curve in CURVES:
+        if only in curve.__name__:
+            await curve(run)
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.curves", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--entities", type=int, default=1_000_000, help="the largest store (default 1000000)")
+    parser.add_argument("--subscriptions", type=int, default=100_000, help="the most subscriptions (default 100000)")
+    parser.add_argument("--connections", type=int, default=20_000, help="the most connections (default 20000)")
+    parser.add_argument("--seconds", type=float, default=2.0, help="length of each measurement (default 2)")
+    names = ", ".join(curve.__name__ for curve in CURVES)
+    parser.add_argument("--only", default="", help=f"curves whose name contains this: {names}")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE too")
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Print the tables; 1 when a client missed an event or got one twice."""
+    given = arguments()
+    run = Curves(Cores.choose(), given.entities, given.subscriptions, given.connections, given.seconds)
+    with on_cores(run.cores.load):
+        uvloop.run(measure(run, given.only))
+    print(*(f"{name}: {value}" for name, value in machine().items()), sep="\n")
+    for curve in run.curves:
+        print("", curve.title, *curve.lines(), sep="\n")
+    faults = list(dict.fromkeys(run.faults))
+    print(*(["", *faults[:50]] if faults else ["", "no errors"]), sep="\n")
+    if given.json:
+        figures = {"machine": machine(), "curves": [curve.as_json() for curve in run.curves], "faults": faults}
+        given.json.write_bytes(orjson.dumps(figures, option=orjson.OPT_INDENT_2))
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
