@@ -96,26 +96,28 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def table(results: Results) -> Iterator[str]:
-    """Operations down, servers across: operations per second, times Feathers', CPU."""
-    servers = list(dict.fromkeys(server for _, server in results))
-    operations = list(dict.fromkeys(operation for operation, _ in results))
-    yield "| operation | " + " | ".join(f"{s}: per s | × Feathers | CPU µs | p99 ms" for s in servers) + " |"
-    yield "| --- " * (1 + 4 * len(servers)) + "|"
-    for operation in operations:
-        cells = [cell for server in servers for cell in cells_of(results, operation, server)]
-        yield f"| {operation} | " + " | ".join(cells) + " |"
-
-
-def cells_of(results: Results, operation: str, server: str) -> list[str]:
-    found = results[operation, server].as_json()
-    times = times_feathers(results, operation, server)
-    return [
-        number(found["per_second"]),
-        "" if times is None else f"{times:.1f}",
-        number(found["cpu_us"]),
-        number(found["p99_ms"]),
+def as_json(results: Results) -> dict[str, Any]:
+    rows = [
+        {"operation": o, "server": s, "times_feathers": times_feathers(results, o, s), **result.as_json()}
+        for (o, s), result in results.items()
     ]
+    return {"machine": machine(), "rows": rows, "misses": list(misses(results))}
+
+
+def lines_of(figures: dict[str, Any]) -> list[str]:
+    """Markdown: operations down, servers across, and what misses its target."""
+    servers = list(dict.fromkeys(row["server"] for row in figures["rows"]))
+    lines = ["| operation | " + " | ".join(servers) + " |", "| --- " * (1 + len(servers)) + "|"]
+    for operation in dict.fromkeys(row["operation"] for row in figures["rows"]):
+        found = {row["server"]: cell(row) for row in figures["rows"] if row["operation"] == operation}
+        lines.append(f"| {operation} | " + " | ".join(found.get(server, "") for server in servers) + " |")
+    return [*lines, "", *(f"- {miss}" for miss in figures["misses"])]
+
+
+def cell(row: dict[str, Any]) -> str:
+    times = row["times_feathers"]
+    beside = "" if times is None else f" (**{times:.1f} ×**)"
+    return f"{number(row['per_second'])}/s{beside}, {number(row['cpu_us'])} µs"
 
 
 def times_feathers(results: Results, operation: str, server: str) -> float | None:
@@ -171,10 +173,10 @@ def main() -> int:
         with on_cores(cores.load):
             results = uvloop.run(run(started, given.seconds, given.rounds, given.only))
     print(*(f"{name}: {value}" for name, value in machine().items()), sep="\n")
-    print("", *table(results), "", *misses(results), sep="\n")
+    figures = as_json(results)
+    print("", *lines_of(figures), sep="\n")
     if given.json:
-        rows = [{"operation": o, "server": s, **result.as_json()} for (o, s), result in results.items()]
-        given.json.write_bytes(orjson.dumps({"machine": machine(), "rows": rows}, option=orjson.OPT_INDENT_2))
+        given.json.write_bytes(orjson.dumps(figures, option=orjson.OPT_INDENT_2))
     return 1 if any(result.failures for result in results.values()) else 0
 
 

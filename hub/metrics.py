@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter as CountOf
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
@@ -48,6 +49,8 @@ class Metrics:
             registry=self.registry,
         )
         self.in_progress = Gauge("hub_requests_in_progress", "Requests being answered", registry=self.registry)
+        tasks = Gauge("hub_tasks", "Tasks of the event loop", registry=self.registry)
+        tasks.set_function(lambda: len(asyncio.all_tasks()))
         self.changes = Counter("hub_changes", "Changes seen in the feed", ("store", "op"), registry=self.registry)
 
         self.feed_delay = Histogram(
