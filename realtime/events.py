@@ -6,12 +6,13 @@ the protocol. The position comes last, so that what differs between audiences is
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import orjson
 
 from auth.positions import SEPARATOR
-from realtime.view import ViewChange, ViewOperation
+from realtime.view import Settled, ViewChange, changed_fields
 from stores.records import Change, Entity
 
 _END = '"}]'
@@ -57,13 +58,14 @@ def change_payload(topic: str, event: ViewChange) -> dict[str, Any]:
     return payload
 
 
-def settled_payload(
-    topic: str, store: str, op: ViewOperation, id: str, whole: Entity | None, shown: Entity | None
-) -> dict[str, Any]:
-    """An event that comes of a changed sight, not of a change in the store; the position is the caller's to add."""
-    payload: dict[str, Any] = {"channel": topic, "op": op, "store": store, "_id": id}
-    if whole is not None:
-        payload |= {"entity": shown, "_rev": whole.get("_rev"), "time": whole.get("_at")}
-    if op == "update":
-        payload["changed"] = list(shown or ())
+def settled_payload(topic: str, store: str, item: Settled, show: Callable[[Entity], Entity]) -> dict[str, Any] | None:
+    """An event that comes of a changed sight, not of a change in the store; the position is the caller's to add. None
+    for an update of nothing that is shown."""
+    payload: dict[str, Any] = {"channel": topic, "op": item.op, "store": store, "_id": item.id}
+    if item.after is not None:
+        entity = show(item.after)
+        payload |= {"entity": entity, "_rev": item.after.get("_rev"), "time": item.after.get("_at")}
+        if item.before is not None:
+            payload["changed"] = changed_fields(show(item.before), entity)
+            return payload if payload["changed"] else None
     return payload

@@ -8,12 +8,11 @@ decides.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import orjson
 
 from realtime.fanout import Fanout
-from realtime.view import ViewOperation
+from realtime.view import Settled
 from stores.errors import HistoryGone
 from stores.matcher import compile_filter
 from stores.protocol import Engine, Listing
@@ -22,15 +21,6 @@ from stores.records import Change, Entity
 
 MOST = 10_000
 """Entities that may enter or leave one view at once; beyond that a fresh list is cheaper."""
-
-
-@dataclass(frozen=True, slots=True)
-class Settled:
-    """`entity` is whole; for a removal it is None."""
-
-    op: ViewOperation
-    id: str
-    entity: Entity | None
 
 
 async def reconciled(
@@ -52,16 +42,16 @@ async def reconciled(
     changed = _ends(change for change in recent if change.store == store and engine.feed.order(change.position) <= end)
     sees_old, sees_new = compile_filter(old), compile_filter(new)
     settled = [
-        Settled("insert", e["_id"], e) if sees_new(e) else Settled("remove", e["_id"], None)
+        Settled("insert", e["_id"], None, e) if sees_new(e) else Settled("remove", e["_id"], None, None)
         for e in entities
         if e["_id"] not in changed
     ]
     for id, (before, after) in changed.items():
         was, is_ = before is not None and sees_old(before), after is not None and sees_new(after)
         if is_:
-            settled.append(Settled("update" if was else "insert", id, after))
+            settled.append(Settled("update", id, before, after) if was else Settled("insert", id, None, after))
         elif was:
-            settled.append(Settled("remove", id, None))
+            settled.append(Settled("remove", id, None, None))
     return settled, listing.position
 
 

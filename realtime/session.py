@@ -23,9 +23,9 @@ from realtime.channels import Channel, ChannelKey
 from realtime.errors import BadRequest, SnapshotTooLarge, TooManySubscriptions
 from realtime.events import ChangeEncoder, event_text, settled_payload
 from realtime.fanout import Fanout, Subscriber, topic_of
-from realtime.reconcile import Settled, reconciled, whole_body
+from realtime.reconcile import reconciled, whole_body
 from realtime.requests import SubscribeRequest
-from realtime.view import View, check_same_store
+from realtime.view import Settled, View, check_same_store
 from stores.errors import HistoryGone, NotFound, StoreError
 from stores.parse import Limits
 from stores.projection import compile_projection
@@ -362,6 +362,6 @@ class LiveSession:
         show = compile_projection(subscription.projection)
         position = f"{subscription.position}{SEPARATOR}{subscription.digest}"
         for item in settled:
-            entity = None if item.entity is None else show(item.entity)
-            payload = settled_payload(subscription.topic, subscription.store, item.op, item.id, item.entity, entity)
-            self.outlet.send(event_text("change", payload | {"position": position}))
+            payload = settled_payload(subscription.topic, subscription.store, item, show)
+            if payload is not None:
+                self.outlet.send(event_text("change", payload | {"position": position}))

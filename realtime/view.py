@@ -34,6 +34,17 @@ class ViewChange:
         return None if self.entity is None or self.change.after is None else self.change.after.get("_rev")
 
 
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What a change of sight means to a view. The entity is whole: `before`, as the view last had it, is there for an
+    update alone, `after` for all but a removal."""
+
+    op: ViewOperation
+    id: str
+    before: Entity | None
+    after: Entity | None
+
+
 class View:
     """One store as seen through `where` (visibility and filter) and `projection`."""
 
@@ -55,7 +66,7 @@ class View:
         if not was:
             return ViewChange("insert", change, entity)
         assert change.before is not None
-        changed = _changed(self._show(change.before), entity)
+        changed = changed_fields(self._show(change.before), entity)
         return ViewChange("update", change, entity, changed) if changed else None
 
 
@@ -67,6 +78,7 @@ def check_same_store(store: str, changes: Iterable[Change]) -> None:
             raise HistoryGone(f"{store} has been redefined since that position")
 
 
-def _changed(before: Entity, after: Entity) -> tuple[str, ...]:
+def changed_fields(before: Entity, after: Entity) -> tuple[str, ...]:
+    """The names of the top-level fields that differ."""
     names = dict.fromkeys([*before, *after])
     return tuple(n for n in names if n not in before or n not in after or not same(before[n], after[n]))

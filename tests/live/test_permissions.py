@@ -57,6 +57,23 @@ async def test_moving_a_user_moves_its_view(connected: Connect, hub: Hub, admin:
     assert ops(narrow.take()) == [("remove", second["_id"])]
 
 
+async def test_a_change_of_oneself_that_shows_nothing_is_not_told(
+    connected: Connect, hub: Hub, user: Client, admin: Client, beacon: Beacon
+) -> None:
+    """The change of a user that changes what that user sees: of its own entity, no more than what differs."""
+    group = await hub.group()
+    client = await connected(user)
+    narrow = await client.watch("users", only="login")
+    groups = await client.watch("users", only="login,group")
+    await admin.patch(f"/users/{user.id}", {"roles": admin.user["roles"]})
+    await client.caught_up(beacon)
+    narrow.take(), groups.take()
+    await admin.patch(f"/users/{user.id}", {"roles": [], "group": group})
+    await client.caught_up(beacon)
+    assert {event["op"] for event in narrow.take()} == {"remove"}
+    assert [event["changed"] for event in groups.take() if event["op"] == "update"] == [["group"]]
+
+
 async def test_moving_a_group_moves_its_branch(connected: Connect, hub: Hub, admin: Client, beacon: Beacon) -> None:
     """Those above the new place see its entities come, those above the old one see them go."""
     old_top, new_top = await hub.group(), await hub.group()

@@ -4,9 +4,9 @@ are kept by events alone, so that a gap, a duplicate or a change out of place sh
 from __future__ import annotations
 
 import asyncio
-import re
+from base64 import urlsafe_b64decode
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -20,7 +20,6 @@ from stores.records import Entity
 from tests.support.hub import PATIENCE, Client, Hub, unique
 
 Event = dict[str, Any]
-_NUMBER: Final = re.compile(r"^[^.]*\.(\d+)~")
 _MOST_BYTES: Final = 64 * 1024 * 1024
 
 
@@ -30,6 +29,14 @@ class Refused(Exception):
 
 class Ended(Exception):
     """The hub closed the connection."""
+
+
+class Declined(AssertionError):
+    """A subscription that had to succeed did not. `answer` is the acknowledgement."""
+
+    def __init__(self, answer: Event) -> None:
+        super().__init__(str(answer))
+        self.answer = answer
 
 
 @dataclass
@@ -51,9 +58,8 @@ class Watch:
         return taken
 
     def reached(self, position: str) -> None:
-        """Remember how far it has got. AssertionError when that is not forward (SQLite's positions can be compared)."""
-        before, now = _NUMBER.search(self.position), _NUMBER.search(position)
-        assert not (before and now) or int(before[1]) <= int(now[1]), f"back from {self.position} to {position}"
+        """Remember how far it has got. AssertionError when that is not forward."""
+        assert order_of(self.position) <= order_of(position), f"back from {self.position} to {position}"
         self.position = position
 
     def apply(self, event: Event) -> None:
@@ -68,7 +74,14 @@ class Watch:
             self.view.pop(id, None)
         else:
             assert op != "update" or event["changed"], event
+            if self.strict and op == "update":
+                assert {*event["changed"]} == differing(self.view[id], event["entity"]), event
             self.view[id] = event["entity"]
+
+
+def differing(one: Entity, other: Entity) -> set[str]:
+    """The names of the fields that differ."""
+    return {name for name in {*one, *other} if (name in one, one.get(name)) != (name in other, other.get(name))}
 
 
 class LiveClient:
@@ -88,6 +101,7 @@ class LiveClient:
         self._next_id = 0
         self._arrived = asyncio.Event()
         self._failure: BaseException | None = None
+        self._left: int | None = None
         self._reader: asyncio.Task[None] | None = None
 
     # Connecting.
@@ -119,6 +133,14 @@ class LiveClient:
         """Cut the connection as a network does: nothing is said."""
         self._websocket.transport.abort()
 
+    def cut_after(self, changes: int) -> None:
+        """Cut the connection once so many more changes have been dealt with, whatever else has arrived by then."""
+        self._left = changes
+
+    @property
+    def was_cut(self) -> bool:
+        return self._left == 0
+
     def stop_reading(self) -> None:
         """Let what comes pile up in the network and in the hub."""
         self._websocket.transport.pause_reading()
@@ -144,7 +166,8 @@ class LiveClient:
 
         id, self._next_id = self._next_id, self._next_id + 1
         self._replies[id] = reply
-        await self._websocket.send(f"42{id}{orjson.dumps([name, *payload]).decode()}")
+        with suppress(ConnectionClosed):
+            await self._websocket.send(f"42{id}{orjson.dumps([name, *payload]).decode()}")
         gone = asyncio.ensure_future(self.closed.wait())
         try:
             await asyncio.wait((answered, gone), timeout=PATIENCE, return_when=asyncio.FIRST_COMPLETED)
@@ -187,7 +210,8 @@ class LiveClient:
                 self.watches[answer["channel"]] = made[0]
 
         answer = await self._ask("subscribe", (request,), heard)
-        assert made, answer
+        if not made:
+            raise Declined(answer)
         return made[0]
 
     # Hearing.
@@ -235,6 +259,9 @@ class LiveClient:
                 self.packets.append(message)
                 await self._take(message)
                 self._arrived.set()
+                if self.was_cut:
+                    self.abort()
+                    break
         except ConnectionClosed:
             pass
         except Exception as failure:
@@ -256,11 +283,14 @@ class LiveClient:
             assert message in ("1", "3", "41", "6"), message
 
     def _heard(self, name: str, payload: Event) -> None:
+        assert not self.notices, f"{name} after the notice of {self.notices}"
         channel = payload.get("channel")
         if channel is not None and channel not in self.watches:
             assert channel in self.channels, payload  # subscribed to, but not watched
         elif name == "change":
             self.watches[payload["channel"]].apply(payload)
+            if self._left:
+                self._left -= 1
         elif name == "position":
             self.positions.append(payload["position"])
             for watch in self.watches.values():
@@ -290,6 +320,17 @@ class Beacon:
             answer = await self._writer.put(f"/{self.store}/{made['_id']}/access", {"access": self._readers})
             assert answer.status_code == 200, answer.text
         return str(made["_id"])
+
+
+def order_of(position: str) -> bytes:
+    """A sort key of positions: a number on SQLite; on MongoDB a resume token or, after all tokens of it, a time."""
+    _, _, place = position.partition("~")[0].partition(".")
+    if place.isdigit():
+        return int(place).to_bytes(8)
+    if place.startswith("t"):
+        seconds, _, number = place[1:].partition(".")
+        return b"\x82" + int(seconds).to_bytes(4) + int(number).to_bytes(4) + b"\xff"
+    return urlsafe_b64decode(place[1:] + "=" * (-len(place[1:]) % 4))
 
 
 def socket_url(url: str, version: int = 4, **query: str) -> str:
