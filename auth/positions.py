@@ -14,6 +14,8 @@ from auth.principal import Principal
 from stores.errors import HistoryGone
 
 SEPARATOR = "~"
+_NOBODY = "-"
+"""In place of a digest: the sight of nobody."""
 
 
 @lru_cache(maxsize=4_096)
@@ -29,6 +31,12 @@ def sight_digest(principal: Principal) -> str:
 def give(position: str, principal: Principal) -> str:
     """The position as text for this principal."""
     return f"{position}{SEPARATOR}{sight_digest(principal)}"
+
+
+def give_in_between(position: str) -> str:
+    """The position as text that nobody can take: for what is told while a sight changes. Only all of it, and the
+    position that follows, make a view that can be gone on with, whatever the holder's sight is by then."""
+    return f"{position}{SEPARATOR}{_NOBODY}"
 
 
 def take(text: str, principal: Principal) -> str:

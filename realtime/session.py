@@ -16,7 +16,7 @@ import orjson
 
 from auth.errors import AuthError, Unauthenticated
 from auth.policy import sight
-from auth.positions import SEPARATOR, give, sight_digest, take
+from auth.positions import give, give_in_between, sight_digest, take
 from auth.principal import Principal
 from auth.resolver import Resolver
 from realtime.channels import Channel, ChannelKey
@@ -357,10 +357,10 @@ class LiveSession:
         await self._join(subscription)
 
     def _settle(self, subscription: Subscription, settled: list[Settled]) -> None:
-        """These events carry the position and the sight from before the change: a client that is cut off between
-        them comes back with a position that its new sight does not fit, and is told to start afresh."""
+        """These events carry the position from before the change, and no sight: a client that is cut off between them
+        is told to start afresh when it comes back, even if it sees by the old rule again."""
         show = compile_projection(subscription.projection)
-        position = f"{subscription.position}{SEPARATOR}{subscription.digest}"
+        position = give_in_between(subscription.position)
         for item in settled:
             payload = settled_payload(subscription.topic, subscription.store, item, show)
             if payload is not None:

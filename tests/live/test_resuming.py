@@ -167,6 +167,29 @@ async def test_a_sight_that_changed_meanwhile_is_told(
     assert again.view.keys() == {made["_id"]}
 
 
+async def test_cut_off_while_sight_changes_and_then_back(
+    connected: Connect, hub: Hub, admin: Client, beacon: Beacon
+) -> None:
+    """Moved to another group, cut off when half of that was told, and moved back: what was told holds no more."""
+    here, there = await hub.group(), await hub.group()
+    store = await hub.define()
+    mover, other = await hub.as_user(group=here), await hub.as_user(group=here)
+    made = await other.make_all(store, [{"n": n} for n in range(3)])
+    client = await connected(mover)
+    watch = await client.watch(store)
+    assert len(watch.view) == 3
+    client.cut_after(1)
+    entity_of(await admin.patch(f"/users/{mover.id}", {"group": there}))
+    await client.ending()
+    assert len(watch.view) == 2
+    entity_of(await admin.patch(f"/users/{mover.id}", {"group": here}))
+    another = await connected(mover)
+    again = await another.resume(watch, snapshot="auto")
+    await another.caught_up(beacon)
+    assert again.resync
+    assert again.view == {entity["_id"]: entity for entity in made}
+
+
 async def test_a_store_that_was_redefined_meanwhile_is_told(
     connected: Connect, hub: Hub, admin: Client, user: Client
 ) -> None:
