@@ -94,16 +94,23 @@ class Resolver:
                 del self._cache[key]
 
     async def _load(self, key: str) -> Principal:
-        generation = self._generation
+        """Read anew as often as something changes meanwhile: a live session that begins by what was true before such
+        a change is not told of it again."""
+        while True:
+            generation = self._generation
+            principal = await self._read(key)
+            if generation == self._generation:
+                break
+        self._cache[key] = principal
+        while len(self._cache) > self._remembered:
+            self._cache.popitem(last=False)
+        return principal
+
+    async def _read(self, key: str) -> Principal:
         credential = await self._credential(key)
         if credential is None:
             raise Unauthenticated("unknown credential")
-        principal = await self.principal_of(credential.user_id, credential)
-        if generation == self._generation:  # nothing changed while it was put together
-            self._cache[key] = principal
-            while len(self._cache) > self._remembered:
-                self._cache.popitem(last=False)
-        return principal
+        return await self.principal_of(credential.user_id, credential)
 
     async def first_admin(self) -> str:
         """The user id of the administrator that has been there longest. Raises Unauthenticated if there is none."""
