@@ -14,17 +14,18 @@ from tests.support.engines import KINDS, Database, mongo_database, opened, sqlit
 
 CASES_PER_EXAMPLE = 20
 """Queries that a property test runs against each data set that it generates."""
+DEFAULT_CASES = 2_000
 SECONDS_PER_CASE = 0.15
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--engine", choices=[*KINDS, "both"], default="both", help="the engines to test")
-    parser.addoption("--cases", type=int, default=2_000, help="generated cases of each property (default 2000)")
+    parser.addoption("--cases", type=int, default=DEFAULT_CASES, help="generated cases of each property (default 2000)")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "engine(kind): a test of one engine only")
-    config.addinivalue_line("markers", "generated: a property test, whose length --cases decides")
+    config.addinivalue_line("markers", "generated(seconds per case): a property test, whose length --cases decides")
     hypothesis.settings.register_profile(
         "hub",
         max_examples=max(1, config.getoption("--cases") // CASES_PER_EXAMPLE),
@@ -54,8 +55,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=unwanted)
         items[:] = [item for item in items if item not in unwanted]
     for item in items:
-        if item.get_closest_marker("generated"):
-            item.add_marker(pytest.mark.timeout(120 + SECONDS_PER_CASE * config.getoption("--cases")))
+        if marker := item.get_closest_marker("generated"):
+            [seconds] = marker.args or (SECONDS_PER_CASE,)
+            item.add_marker(pytest.mark.timeout(120 + seconds * config.getoption("--cases")))
 
 
 @pytest.fixture(scope="session")

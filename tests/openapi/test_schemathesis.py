@@ -18,13 +18,13 @@ from typing import Any
 import pytest
 
 from hub.control import read_control
+from tests.conftest import DEFAULT_CASES
 from tests.openapi.sample_stores import ANY
 from tests.support.hub import Hub
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = Path(__file__).with_name("schemathesis.toml")
 
-DEFAULT_CASES = 2_000
 CASES_PER_EXAMPLE = 500
 
 BOUNDARIES = (

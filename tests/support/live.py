@@ -41,7 +41,8 @@ class Declined(AssertionError):
 
 @dataclass
 class Watch:
-    """A subscription as its client knows it. `view` (entities by id) is the snapshot brought forward by events."""
+    """A subscription as its client knows it. `view` (entities by id) is the snapshot brought forward by events; `began`
+    is the position of the acknowledgement."""
 
     channel: str
     request: dict[str, Any]
@@ -51,6 +52,9 @@ class Watch:
     strict: bool = True
     ended: Event | None = None
     events: list[Event] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.began = self.position
 
     def take(self) -> list[Event]:
         """The changes since the last call."""

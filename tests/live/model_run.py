@@ -1,0 +1,338 @@
+"""One run of the model: users, their connections with the views they keep, and what is checked after every step.
+
+A step is over for a connection when it has seen a later write of the beacon and an answer that comes after whatever
+the hub is doing for it: events come in the order of the feed, so everything of the step has been told by then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+from stores.records import Entity
+from tests.live.model_oracle import Holder, Moment
+from tests.live.model_stage import PLAIN, TYPED, USERS, Stage
+from tests.support.hub import Client, entity_of
+from tests.support.live import Declined, Ended, Event, LiveClient, Watch, live, order_of
+
+STORES = (PLAIN, TYPED, USERS)
+MOST_WATCHES = 3
+Token = tuple[int, tuple[str, ...] | None]
+"""Whose it is, and its scopes."""
+
+
+@dataclass(eq=False)
+class Kept:
+    """A view as its client keeps it. `since`: the moment that the client knows; `sights`: those that it may have had
+    then; `redefined`: whether the store was, after that."""
+
+    watch: Watch
+    since: int
+    sights: set[Any] = field(default_factory=set)
+    redefined: bool = False
+    order: bytes = b""
+    revs: dict[str, int] = field(default_factory=dict)
+    fresh: list[Entity] = field(default_factory=list)
+
+    @property
+    def store(self) -> str:
+        return str(self.watch.request["store"])
+
+    @property
+    def only(self) -> str | None:
+        return self.watch.request.get("only")
+
+    @property
+    def filter(self) -> Any:
+        return self.watch.request["filter"]
+
+    @property
+    def parameters(self) -> dict[str, str]:
+        """Those of the list that shows the same."""
+        return {"filter": json.dumps(self.filter)} | ({"only": self.only} if self.only else {})
+
+
+@dataclass(eq=False)
+class Seat:
+    """A client program. `token` is its own by now; `formerly` that which it had when the step began; what comes after
+    the moment `lost`, when that was revoked, is not for it."""
+
+    caller: Client
+    token: str
+    formerly: str = ""
+    lost: int | None = None
+    client: LiveClient | None = None
+    beacon: Watch | None = None
+    kept: list[Kept] = field(default_factory=list)
+    stack: AsyncExitStack = field(default_factory=AsyncExitStack)
+
+
+class Run:
+    """`moments` are what has been; the last one is now. Those from `begun` on are of the step that is going on."""
+
+    def __init__(self, stage: Stage) -> None:
+        self.stage = stage
+        self.admin = stage.admin
+        self.tag = stage.tag()
+        self.users: list[str] = []
+        self.writers: list[Client] = []
+        self.seats: list[Seat] = []
+        self.tokens: dict[str, Token] = {}
+        self.role_scopes = stage.scopes(0)
+        self.parents = stage.tree()
+        self.hidden = True
+        self.moments: list[Moment] = []
+        self.begun = 0
+        self.meanwhile: list[tuple[str, Entity]] = []
+        self.together = False
+        self._clients: list[Client] = []
+        self._lit = 0
+        self._beacon = ""
+
+    # Beginning and end.
+
+    async def open(self) -> None:
+        groups = self.stage.groups
+        users = [{"login": f"{self.tag}-{n}", "name": self.tag, "group": groups[n + 1]} for n in range(3)]
+        self.users = [user["_id"] for user in await self.admin.make_all(USERS, users)]
+        tokens, _ = await asyncio.gather(self.new_tokens(0, 1, 2, 0, 1, 0), self._new_beacon())
+        self.writers = [self.admin, *(caller for caller, _ in tokens[:3])]
+        self.seats = [Seat(caller, token) for caller, token in tokens[3:]]
+        self.moments.append(await self.look(*STORES))
+
+    async def close(self) -> None:
+        await asyncio.gather(*map(self.cut, self.seats), return_exceptions=True)
+        await asyncio.gather(*(client.close() for client in self._clients))
+        await self.stage.reset(self.parents, self.role_scopes, self.hidden)
+
+    async def _new_beacon(self) -> None:
+        self._beacon = (await self.admin.make(self.stage.beacons, n=0))["_id"]
+        entity_of(await self.admin.put(f"/{self.stage.beacons}/{self._beacon}/access", {"access": self.users}))
+
+    async def new_tokens(self, *users: int) -> list[tuple[Client, str]]:
+        """The users as callers, each with the id of the token that it uses."""
+        bodies = [{"name": self.tag, "user": self.users[user]} for user in users]
+        made = await self.admin.make_all("tokens", bodies)
+        return [self._caller(user, token) for user, token in zip(users, made, strict=True)]
+
+    def _caller(self, user: int, token: Entity) -> tuple[Client, str]:
+        self.tokens[token["_id"]] = (user, None)
+        client = Client(self.stage.hub.url, {"Authorization": f"Bearer {token['token']}"}, {"_id": self.users[user]})
+        self._clients.append(client)
+        return client, token["_id"]
+
+    # What there is.
+
+    @property
+    def now(self) -> Moment:
+        return self.moments[-1]
+
+    @property
+    def of_run(self) -> Entity:
+        """A filter: of users, everybody watches those of this run alone."""
+        return {"_id": {"$in": self.users}}
+
+    async def look(self, *stores: str) -> Moment:
+        """The present, of the entities as an administrator lists them; of other stores than these as before."""
+        of_run = {USERS: {"filter": json.dumps(self.of_run)}}
+        listed = await asyncio.gather(*(self.admin.list(store, of_run.get(store)) for store in stores))
+        found = {store: {e["_id"]: e for e in entities} for store, entities in zip(stores, listed, strict=True)}
+        entities = {**self.now.entities, **found} if self.moments else found
+        holders = {id: self._holder(entities[USERS][self.users[user]], s) for id, (user, s) in self.tokens.items()}
+        hidden = {TYPED: frozenset({"pin"} if self.hidden else ())}
+        valid = {id: holder for id, holder in holders.items() if holder is not None}
+        return Moment(entities, valid, dict(self.parents), hidden, tuple(self.meanwhile))
+
+    def _holder(self, user: Entity, scopes: tuple[str, ...] | None) -> Holder | None:
+        roles = user.get("roles") or []
+        by_role = (self.role_scopes if self.stage.role in roles else ()) if roles else None
+        admin = self.stage.admin_role in roles
+        return None if user.get("disabled") else Holder(user["_id"], user["group"], admin, by_role, scopes)
+
+    def place_of(self, seat: Seat) -> tuple[int, int | None]:
+        """Whose the seat is, and the group that this user is in, by their numbers."""
+        user = self.tokens[seat.token][0]
+        group = self.now.entities[USERS][self.users[user]]["group"]
+        return user, None if group is None else self.stage.groups.index(group)
+
+    # Steps.
+
+    async def step(self, *operations: Any, together: bool = False) -> None:
+        """Do something, wait until every client has heard of it, and check what they know. Operations that happen
+        together may take effect in any order, so whatever was there before, after or meanwhile may be seen by who
+        could see it before or after; of those one after the other, each has its own moments."""
+        self.begun = len(self.moments) - 1
+        self.meanwhile, self.together = [], together
+        for seat in self.seats:
+            seat.formerly, seat.lost = seat.token, None
+        if together:
+            before = self.now
+            await asyncio.gather(*(operation.perform(self) for operation in operations))
+            after = await self.look(*{store for operation in operations for store in operation.touches})
+            either = (*self.meanwhile, *((s, e) for s in STORES for e in after.entities[s].values()))
+            during = Moment(before.entities, before.holders, before.parents, before.hidden, either, blurred=True)
+            self.moments += [during, after]
+        else:
+            for operation in operations:
+                self.meanwhile = []
+                await operation.perform(self)
+                self.moments.append(await self.look(*operation.touches))
+        listed, _ = await asyncio.gather(self._listed(), self._everybody_has_heard())
+        for seat in self.seats:
+            self._check(seat, listed)
+
+    async def _everybody_has_heard(self) -> None:
+        """The beacon is lit until all have answered: what settles a change of sight on MongoDB waits for a change to
+        come by, for a second if there is none."""
+        self._lit = lit = self._lit + 1
+        hearing = asyncio.gather(*(self._has_heard(seat, lit) for seat in self.seats))
+        while not hearing.done():
+            entity_of(await self.admin.patch(f"/{self.stage.beacons}/{self._beacon}", {"n": self._lit}))
+            await asyncio.wait([hearing], timeout=0.02)
+            self._lit += 1
+        await hearing
+
+    async def _has_heard(self, seat: Seat, lit: int) -> None:
+        if seat.client is None or seat.beacon is None:
+            return
+        view = seat.beacon.view
+        try:
+            await seat.client.until(lambda: view[self._beacon]["n"] >= lit)
+            await seat.client.ask("unsubscribe", {"channel": "none"})
+        except Ended:
+            assert seat.client.was_cut, f"nobody ended this connection: {seat.client.notices}"
+        seat.client.check()
+        if seat.client.was_cut:
+            await self.cut(seat)
+
+    # Connections.
+
+    async def connect(self, seat: Seat) -> LiveClient:
+        client = await seat.stack.enter_async_context(live(self.stage.hub.url, seat.caller))
+        seat.client = client
+        seat.beacon = await client.watch(self.stage.beacons, filter={"_id": self._beacon})
+        return client
+
+    async def cut(self, seat: Seat) -> None:
+        """Leave without a word, if it has not been left already. Whether what was said last still got through, no one
+        knows."""
+        if seat.client is None:
+            return
+        client, seat.client = seat.client, None
+        client.abort()
+        await client.closed.wait()
+        await seat.stack.aclose()
+        client.check()
+        for kept in seat.kept:
+            kept.sights = {moment.holders[token].sight() for moment, token in self._then(seat)}
+
+    async def ended(self, seat: Seat, notices: list[str]) -> None:
+        """The hub must end this connection, in these words."""
+        if seat.client is not None:
+            try:
+                said = await seat.client.ending()
+                assert said == notices or seat.client.was_cut, said
+            finally:
+                await self.cut(seat)
+
+    async def keep(self, seat: Seat, store: str, asking: Awaitable[Watch], before: Kept | None = None) -> Kept | None:
+        """A view from now on, be it the continuation of one from before. None when it is refused, as it must be
+        exactly when the store may not be read. Raises Declined when it cannot be continued."""
+        may = self.now.holders[seat.token].may_read(store)
+        try:
+            watch = await asking
+        except Declined as refusal:
+            if refusal.answer["error"]["code"] != "403":
+                raise
+            watch = None
+        assert (watch is not None) is may or self.together, f"may it read {store}? {may}: {watch}"
+        if watch is None:
+            return None
+        if before is None or watch.resync:
+            kept = Kept(watch, self.begun, fresh=[*watch.view.values()])
+        else:
+            kept = Kept(watch, before.since, revs=before.revs)
+        kept.order = order_of(watch.began)
+        seat.kept = [*(other for other in seat.kept if other.watch.channel != watch.channel), kept]
+        return kept
+
+    def _then(self, seat: Seat) -> list[tuple[Moment, str]]:
+        """With which tokens the seat may have been served since the step began."""
+        tokens = {seat.formerly, seat.token}
+        return [(moment, token) for moment in self.moments[self.begun :] for token in tokens if token in moment.holders]
+
+    # What is checked.
+
+    async def _listed(self) -> dict[Kept, httpx.Response]:
+        """What REST answers to those who are connected, for each of their views."""
+        asked = [(seat.caller, kept) for seat in self.seats if seat.client is not None for kept in seat.kept]
+        answers = await asyncio.gather(*(caller.get(f"/{kept.store}", kept.parameters) for caller, kept in asked))
+        return {kept: answer for (_, kept), answer in zip(asked, answers, strict=True)}
+
+    def _check(self, seat: Seat, listed: dict[Kept, httpx.Response]) -> None:
+        for kept in list(seat.kept):
+            self._check_events(seat, kept)
+            if seat.client is not None and self._goes_on(seat, kept):
+                self._check_view(seat, kept, listed[kept])
+            elif seat.client is not None:
+                seat.kept.remove(kept)
+
+    def _check_events(self, seat: Seat, kept: Kept) -> None:
+        for entity in kept.fresh:
+            assert self._could_see(seat, kept, entity), f"a leak: {entity}"
+        kept.fresh = []
+        moved = len({m.holders[t].sight() for m, t in self._then(seat)}) > 1
+        for event in kept.watch.take():
+            before, kept.order = kept.order, order_of(event["position"])
+            # What enters and leaves by a change of sight all carries the position from before it.
+            assert before < kept.order or (moved and before == kept.order), f"twice, or out of order: {event}"
+            if event["op"] != "remove":
+                assert self._could_see(seat, kept, event["entity"]), f"a leak: {event}"
+                self._check_revision(kept, event)
+
+    @staticmethod
+    def _check_revision(kept: Kept, event: Event) -> None:
+        last = kept.revs.get(event["_id"], 0)
+        assert event["_rev"] >= last + (event["op"] == "update"), f"after revision {last}: {event}"
+        kept.revs[event["_id"]] = event["_rev"]
+
+    def _could_see(self, seat: Seat, kept: Kept, entity: Entity) -> bool:
+        """Whether this is how an entity looked at a moment that the client has to hear of, to somebody who could see
+        it then or later; but not before, and not after the client's token was revoked."""
+        for then in range(kept.since, len(self.moments)):
+            for state in self.moments[then].states(kept.store, entity["_id"]):
+                for moment in self.moments[max(then, self.begun) : seat.lost]:
+                    seen = any(moment.sees(token, kept.store, state) for token in {seat.formerly, seat.token})
+                    hidden = moment.hidden.get(kept.store, frozenset())
+                    if seen and self.moments[then].had(state, entity, kept.only, hidden):
+                        return True
+        return False
+
+    def _goes_on(self, seat: Seat, kept: Kept) -> bool:
+        """Whether the subscription has not ended, as it must exactly when its store may not be read any more or shows
+        other fields."""
+        moments = self.moments[self.begun :]
+        readable = [m.holders[seat.token].may_read(kept.store) for m in moments if seat.token in m.holders]
+        redefined = len({moment.hidden.get(kept.store) for moment in moments}) > 1
+        if kept.watch.ended:
+            code = kept.watch.ended["code"]
+            moved = len({moment.holders[token].sight() for moment, token in self._then(seat)}) > 1
+            gone = redefined or (moved and self.stage.remembers_little)
+            assert (code == "410" and gone) or (code == "403" and not all(readable)), kept.watch.ended
+            return False
+        assert readable[-1], f"still watched, and not to be read: {kept.watch.request}"
+        assert not redefined, f"still watched, though it shows other fields: {kept.watch.request}"
+        return True
+
+    def _check_view(self, seat: Seat, kept: Kept, listed: httpx.Response) -> None:
+        expected = self.now.view(seat.token, kept.store, kept.filter, kept.only)
+        assert listed.status_code == 200, listed.text
+        assert {e["_id"]: e for e in listed.json()} == expected, f"REST shows something else: {kept.watch.request}"
+        assert kept.watch.view == expected, f"not what REST shows: {kept.watch.request}"
+        kept.since, kept.sights = len(self.moments) - 1, {self.now.holders[seat.token].sight()}

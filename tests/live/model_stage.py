@@ -1,0 +1,132 @@
+"""What all runs of the model test share: one hub that can be killed and started again, its stores, groups and role."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from pathlib import Path
+from typing import Any
+
+from tests.support.engines import Database
+from tests.support.hub import Client, Hub, HubProcess, entity_of, unique
+
+FIELDS: list[dict[str, Any]] = [
+    {"id": "name", "type": "Text"},
+    {"id": "n", "type": "Number"},
+    {"id": "tags", "type": "JSON"},
+    {"id": "place", "type": "JSON"},
+]
+PLAIN, TYPED, USERS = "plain", "typed", "users"
+PARENTS = (None, 0, 1, None)
+"""The tree of groups at the beginning of each run: three in a row, and one apart."""
+SCOPES: tuple[tuple[str, ...], ...] = (
+    ("* /*",),
+    ("GET /*",),
+    ("GET /plain/*",),
+    ("* /typed/*", "GET /users/*"),
+    ("GET /users/*",),
+)
+
+
+FEW = 4
+"""Changes that a hub with a short memory keeps."""
+
+
+def pin(hidden: bool) -> dict[str, Any]:
+    return {"id": "pin", "type": "Text", "hidden": hidden}
+
+
+class Stage:
+    """The hub and how to start it."""
+
+    def __init__(self, database: Database, folder: Path) -> None:
+        self.hub: Hub
+        self.admin: Client
+        self.groups: list[str] = []
+        self.typed = self.role = self.beacons = ""
+        self._database = database
+        self._folder = folder
+        self._settings: dict[str, object] = {"live_position_every": 1}
+
+    @property
+    def remembers_little(self) -> bool:
+        """Whether more may happen while a change of sight is settled than the hub has at hand: then it ends the views
+        concerned, and says so."""
+        return self._settings.get("live_recent") == FEW
+
+    @property
+    def admin_role(self) -> str:
+        return str(self.admin.user["roles"][0])
+
+    async def open(self) -> None:
+        self.hub = Hub(await self._start(), self._database)
+        self._settings["port"] = self.hub.process.port
+        await self.hub.open()
+        self.admin = self.hub.admin
+        self.beacons = await self.hub.define(label="beacons")
+        await self.admin.make("stores", {"name": PLAIN})
+        typed = {"name": TYPED, "fields": [*FIELDS, pin(True)]}
+        self.typed = (await self.admin.make("stores", typed))["_id"]
+        for parent in PARENTS:
+            self.groups.append(await self.hub.group(None if parent is None else self.groups[parent]))
+        self.role = await self.hub.role(*self.scopes(0))
+
+    async def close(self) -> None:
+        await self.hub.close()
+        await asyncio.to_thread(self.hub.process.stop, signal.SIGKILL)
+
+    async def restart(self, number: int, recent: int) -> None:
+        """End the hub by a signal and start it again on the same port. `recent`: changes that it keeps in memory; with
+        few, who comes back is served from the database."""
+        await asyncio.to_thread(self.hub.process.stop, number)
+        self._settings["live_recent"] = recent
+        self.hub.process = await self._start()
+
+    async def _start(self) -> HubProcess:
+        return await asyncio.to_thread(HubProcess, self._database, self._folder, self._settings)
+
+    def scopes(self, choice: int) -> tuple[str, ...]:
+        """What a role or token may be given. Everybody may read the beacons."""
+        return (*SCOPES[choice], f"GET /{self.beacons}/*")
+
+    def tree(self) -> dict[str, str | None]:
+        """The groups' parents as they are at the beginning of each run."""
+        return {
+            group: None if parent is None else self.groups[parent]
+            for group, parent in zip(self.groups, PARENTS, strict=True)
+        }
+
+    async def reset(self, parents: dict[str, str | None], scopes: tuple[str, ...], hidden: bool) -> None:
+        """Undo what a run has changed of what the runs share; given is how it left it."""
+        if self.hub.process.process.poll() is not None:
+            self.hub.process = await self._start()
+        await asyncio.gather(
+            *(self._empty(store) for store in (PLAIN, TYPED)),
+            self._replant(parents),
+            self._give_back(scopes),
+            self._hide(hidden),
+        )
+
+    async def _empty(self, store: str) -> None:
+        answer = await self.admin.delete(f"/{store}", {"filter": '{"_id":{"$exists":true}}'})
+        assert answer.status_code == 200, answer.text
+
+    async def _replant(self, parents: dict[str, str | None]) -> None:
+        moved = {group: parent for group, parent in self.tree().items() if parents[group] != parent}
+        for group in moved:
+            entity_of(await self.admin.patch(f"/groups/{group}", {"parent": None}))
+        for group, parent in moved.items():
+            entity_of(await self.admin.patch(f"/groups/{group}", {"parent": parent}))
+
+    async def _give_back(self, scopes: tuple[str, ...]) -> None:
+        if scopes != self.scopes(0):
+            entity_of(await self.admin.patch(f"/roles/{self.role}", {"scopes": self.scopes(0)}))
+
+    async def _hide(self, hidden: bool) -> None:
+        if not hidden:
+            entity_of(await self.admin.patch(f"/stores/{self.typed}", {"fields": [*FIELDS, pin(True)]}))
+
+    @staticmethod
+    def tag() -> str:
+        """A name for one run."""
+        return unique("run")

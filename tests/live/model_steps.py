@@ -1,0 +1,400 @@
+"""What can happen in a run. Numbers stand for whom and what: they count round what there is."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from stores.records import Entity
+from tests.live.model_oracle import matches, upwards
+from tests.live.model_run import MOST_WATCHES, STORES, Kept, Run, Seat
+from tests.live.model_stage import FIELDS, PLAIN, TYPED, USERS, pin
+from tests.support.hub import Client, entity_of
+from tests.support.live import Declined, Watch
+
+
+class Operation:
+    """Something that a run does. It may change entities of the stores that it `touches`."""
+
+    @property
+    def touches(self) -> tuple[str, ...]:
+        return ()
+
+    async def perform(self, run: Run) -> None:
+        raise NotImplementedError
+
+
+def named(filter: Any, run: Run) -> Any:
+    """The filter with the ids that its ``@user0`` and ``@group0`` stand for."""
+    if isinstance(filter, dict):
+        return {name: named(value, run) for name, value in filter.items()}
+    if isinstance(filter, list):
+        return [named(part, run) for part in filter]
+    if isinstance(filter, str) and filter.startswith("@"):
+        return (run.users if filter.startswith("@user") else run.stage.groups)[int(filter[-1])]
+    return filter
+
+
+# Writes.
+
+
+@dataclass(frozen=True)
+class Write(Operation):
+    """`by` is the administrator (0) or a user; where the user may not, the administrator does it."""
+
+    by: int
+    store: str
+
+    @property
+    def touches(self) -> tuple[str, ...]:
+        return (self.store,)
+
+    def writer(self, run: Run, method: str, entity: Entity | None = None) -> Client:
+        writer = run.writers[self.by]
+        if self.by:
+            token = next(t for t, (user, _) in run.tokens.items() if run.users[user] == writer.id)
+            holder = run.now.holders[token]
+            visible = entity is None or run.now.sees(token, self.store, entity)
+            if not (visible and holder.may(method, self.store) and holder.may("GET", self.store)):
+                return run.admin
+        return writer
+
+    def wrote(self, run: Run, answer: httpx.Response) -> None:
+        """Remember what there was meanwhile. Of what happens together, one may be in the way of the other."""
+        if answer.status_code in (403, 404) and run.together:
+            return
+        assert answer.status_code == 200, answer.text
+        body = answer.json()
+        body.pop("success")
+        run.meanwhile += [(self.store, entity) for entity in body.get("entities", [body])]
+
+    def picked(self, run: Run, number: int) -> Entity | None:
+        entities = [*run.now.entities[self.store].values()]
+        return entities[number % len(entities)] if entities else None
+
+
+@dataclass(frozen=True)
+class Make(Write):
+    items: list[Entity]
+
+    async def perform(self, run: Run) -> None:
+        body = self.items if len(self.items) > 1 else self.items[0]
+        self.wrote(run, await self.writer(run, "POST").post(f"/{self.store}", body))
+
+
+@dataclass(frozen=True)
+class Change(Write):
+    """PATCH, PUT or DELETE of one entity."""
+
+    pick: int
+    method: str
+    fields: Entity
+
+    async def perform(self, run: Run) -> None:
+        entity = self.picked(run, self.pick)
+        if entity is not None:
+            path = f"/{self.store}/{entity['_id']}"
+            more = {} if self.method == "DELETE" else {"json": self.fields}
+            self.wrote(run, await self.writer(run, self.method, entity).request(self.method, path, **more))
+
+
+@dataclass(frozen=True)
+class ChangeAll(Write):
+    """PATCH or DELETE of every match that the writer sees."""
+
+    filter: Entity
+    method: str
+    fields: Entity
+
+    async def perform(self, run: Run) -> None:
+        writer = self.writer(run, self.method)
+        filter = named(self.filter, run)
+        more = {} if self.method == "DELETE" else {"json": self.fields}
+        answer = await writer.request(self.method, f"/{self.store}", params={"filter": json.dumps(filter)}, **more)
+        assert answer.status_code == 200, answer.text
+        entities = [e for e in run.now.entities[self.store].values() if matches(filter, e)]
+        if writer is not run.admin:
+            token = next(t for t, (user, _) in run.tokens.items() if run.users[user] == writer.id)
+            entities = [e for e in entities if run.now.sees(token, self.store, e)]
+        assert answer.json()["count"] == len(entities)
+
+
+@dataclass(frozen=True)
+class Share(Write):
+    pick: int
+    users: list[int]
+
+    async def perform(self, run: Run) -> None:
+        entity = self.picked(run, self.pick)
+        if entity is not None:
+            owner = run.writers[self.by]
+            writer = self.writer(run, "PUT", entity) if entity["owner"] == owner.id else run.admin
+            body = {"access": [run.users[user] for user in self.users]}
+            self.wrote(run, await writer.put(f"/{self.store}/{entity['_id']}/access", body))
+
+
+# Who may see what.
+
+
+class OfUsers(Operation):
+    @property
+    def touches(self) -> tuple[str, ...]:
+        return (USERS,)
+
+
+class OfAll(Operation):
+    @property
+    def touches(self) -> tuple[str, ...]:
+        return STORES
+
+
+@dataclass(frozen=True)
+class MoveUser(OfUsers):
+    user: int
+    group: int | None
+
+    async def perform(self, run: Run) -> None:
+        group = None if self.group is None else run.stage.groups[self.group]
+        moved = entity_of(await run.admin.patch(f"/{USERS}/{run.users[self.user]}", {"group": group}))
+        run.meanwhile.append((USERS, moved))
+
+
+@dataclass(frozen=True)
+class GiveRoles(OfUsers):
+    user: int
+    roles: str
+
+    async def perform(self, run: Run) -> None:
+        known = {"r": run.stage.role, "a": run.stage.admin_role}
+        roles = [known[letter] for letter in self.roles]
+        changed = entity_of(await run.admin.patch(f"/{USERS}/{run.users[self.user]}", {"roles": roles}))
+        run.meanwhile.append((USERS, changed))
+
+
+@dataclass(frozen=True)
+class ChangeRole(Operation):
+    scopes: int
+
+    async def perform(self, run: Run) -> None:
+        scopes = run.stage.scopes(self.scopes)
+        entity_of(await run.admin.patch(f"/roles/{run.stage.role}", {"scopes": scopes}))
+        run.role_scopes = scopes
+
+
+@dataclass(frozen=True)
+class NarrowToken(Operation):
+    seat: int
+    scopes: int | None
+
+    async def perform(self, run: Run) -> None:
+        token = run.seats[self.seat].token
+        scopes = None if self.scopes is None else run.stage.scopes(self.scopes)
+        entity_of(await run.admin.patch(f"/tokens/{token}", {"scopes": scopes}))
+        run.tokens[token] = (run.tokens[token][0], scopes)
+
+
+@dataclass(frozen=True)
+class MoveGroup(OfAll):
+    group: int
+    parent: int | None
+
+    async def perform(self, run: Run) -> None:
+        group = run.stage.groups[self.group]
+        parent = None if self.parent is None else run.stage.groups[self.parent]
+        if group not in upwards(parent, run.parents):
+            entity_of(await run.admin.patch(f"/groups/{group}", {"parent": parent}))
+            run.parents[group] = parent
+
+
+@dataclass(frozen=True)
+class Redefine(OfAll):
+    """Show the field `pin` of the typed store, or hide it."""
+
+    hidden: bool
+
+    async def perform(self, run: Run) -> None:
+        if run.hidden is not self.hidden:
+            fields = [*FIELDS, pin(self.hidden)]
+            entity_of(await run.admin.patch(f"/stores/{run.stage.typed}", {"fields": fields}))
+            run.hidden = self.hidden
+            for kept in (kept for seat in run.seats for kept in seat.kept if kept.store == TYPED):
+                kept.redefined = True
+
+
+@dataclass(frozen=True)
+class Revoke(OfAll):
+    """End a seat's token, or disable its user for a while; change what it would have heard of; come with another."""
+
+    seat: int
+    disable: bool
+
+    async def perform(self, run: Run) -> None:
+        seat = run.seats[self.seat]
+        user = run.tokens[seat.token][0]
+        path = f"/{USERS}/{run.users[user]}"
+        if self.disable:
+            concerned = [s for s in run.seats if run.tokens[s.token][0] == user]
+            entity_of(await run.admin.patch(path, {"disabled": True}))
+        else:
+            concerned = [seat]
+            entity_of(await run.admin.delete(f"/tokens/{seat.token}"))
+            del run.tokens[seat.token]
+        run.moments.append(await run.look(*self.touches))
+        watched = dict.fromkeys((k.store, id) for s in concerned for k in s.kept for id in k.watch.view)
+        for store, id in [*watched][:2]:
+            if store != USERS and id in run.now.entities[store]:
+                entity_of(await run.admin.patch(f"/{store}/{id}", {"n": 5}))
+        run.moments.append(await run.look(*self.touches))
+        for other in concerned:
+            other.lost = len(run.moments)
+            await run.ended(other, ["revoked"])
+            assert (await other.caller.get(f"/{PLAIN}")).status_code == 401
+        if self.disable:
+            entity_of(await run.admin.patch(path, {"disabled": False}))
+        else:
+            [(seat.caller, seat.token)] = await run.new_tokens(user)
+
+
+# Clients.
+
+
+@dataclass(frozen=True)
+class Subscribe(Operation):
+    """`how`: with a snapshot, or from the position of a list."""
+
+    quiet = True
+    seat: int
+    store: str
+    filter: Entity | None
+    only: str | None
+    how: str
+
+    async def perform(self, run: Run) -> None:
+        seat = run.seats[self.seat]
+        client = seat.client
+        if client is None:
+            return
+        only = "login,group" if self.only and self.store == USERS else self.only
+        more: dict[str, Any] = {"filter": self.of_the_run(run)} | ({"only": only} if only else {})
+        if len(seat.kept) == MOST_WATCHES:
+            gone = seat.kept.pop(0)
+            assert (await client.ask("unsubscribe", {"channel": gone.watch.channel}))["ok"]
+        if self.how == "list" and run.now.holders[seat.token].may_read(self.store):
+            listed = await seat.caller.get(f"/{self.store}", more | {"filter": json.dumps(more["filter"])})
+            if listed.status_code == 403 and run.together:
+                return
+            assert listed.status_code == 200, listed.text
+            view = {entity["_id"]: entity for entity in listed.json()}
+            seen = Watch("", {"store": self.store, **more}, listed.headers["x-position"], view)
+            await run.keep(seat, self.store, client.resume(seen, snapshot="auto" if run.together else False))
+        else:
+            snapshot = "auto" if self.how == "auto" else True
+            await run.keep(seat, self.store, client.watch(self.store, snapshot=snapshot, **more))
+
+    def of_the_run(self, run: Run) -> Any:
+        if self.store == USERS:
+            return run.of_run
+        return {} if self.filter is None else named(self.filter, run)
+
+
+@dataclass(frozen=True)
+class Leave(Operation):
+    """Cut a connection, at once or when some more changes have been dealt with."""
+
+    quiet = True
+    seat: int
+    after: int
+
+    async def perform(self, run: Run) -> None:
+        seat = run.seats[self.seat]
+        if self.after and seat.client is not None:
+            seat.client.cut_after(self.after)
+        else:
+            await run.cut(seat)
+
+
+@dataclass(frozen=True)
+class Return(Operation):
+    """Connect, and go on with every view from where it was; or begin anew where that cannot be."""
+
+    quiet = True
+    seat: int
+    auto: bool
+
+    async def perform(self, run: Run) -> None:
+        seat = run.seats[self.seat]
+        if seat.client is None:
+            await run.connect(seat)
+            views, seat.kept = seat.kept, []
+            for kept in views:
+                await self.go_on(run, seat, kept)
+
+    async def go_on(self, run: Run, seat: Seat, kept: Kept) -> None:
+        assert seat.client is not None
+        more = {"snapshot": "auto"} if self.auto else {}
+        try:
+            again = await run.keep(seat, kept.store, seat.client.resume(kept.watch, **more), kept)
+            anew = again is not None and again.watch.resync
+        except Declined:
+            assert not self.auto
+            again, anew = await run.keep(seat, kept.store, watch_anew(seat, kept)), True
+        if again is not None and not run.together:
+            now = run.now.holders[seat.token].sight()
+            assert anew or (now in kept.sights and not kept.redefined), "resumed, over what no change tells"
+            assert not anew or kept.sights != {now} or kept.redefined, "begun anew, without need"
+
+
+def watch_anew(seat: Seat, kept: Kept) -> Any:
+    assert seat.client is not None
+    request = {name: value for name, value in kept.watch.request.items() if name != "since"}
+    return seat.client.watch(**request | {"snapshot": True})
+
+
+@dataclass(frozen=True)
+class Become(Operation):
+    """`authenticate`: the connection goes on as a user, with a new token."""
+
+    seat: int
+    user: int
+
+    async def perform(self, run: Run) -> None:
+        seat = run.seats[self.seat]
+        [(caller, token)] = await run.new_tokens(self.user)
+        run.moments.append(await run.look(*self.touches))
+        if seat.client is not None:
+            secret = caller.http.headers["Authorization"].removeprefix("Bearer ")
+            assert await seat.client.ask("authenticate", {"token": secret}) == {"ok": True}
+        seat.caller, seat.token = caller, token
+
+
+@dataclass(frozen=True)
+class Restart(OfAll):
+    """End the hub, politely or not, while somebody writes; start it; everybody comes back and goes on."""
+
+    number: signal.Signals
+    recent: int
+    writes: int
+
+    async def perform(self, run: Run) -> None:
+        writing = asyncio.create_task(self.write(run))
+        if self.writes:
+            await asyncio.sleep(0)
+        await run.stage.restart(self.number, self.recent)
+        await writing
+        for seat in run.seats:
+            await run.ended(seat, ["shutdown"] if self.number == signal.SIGTERM else [])
+        run.moments.append(await run.look(*self.touches))
+        for number in range(len(run.seats)):
+            await Return(number, False).perform(run)
+
+    async def write(self, run: Run) -> None:
+        """Until it is done or the hub is gone."""
+        with suppress(httpx.HTTPError):
+            for number in range(self.writes):
+                await run.admin.post(f"/{PLAIN}", {"n": number})

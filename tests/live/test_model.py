@@ -1,0 +1,184 @@
+"""Whatever happens, in whatever order: what each client keeps is what REST shows it, told once, in order, and no more.
+
+Each run has users of its own on a hub that all runs share. After each step every connection has heard of all of it;
+then the view that its client made of a snapshot and of events, the list that REST gives to the same token, and what the
+rules of visibility give (`model_oracle`) are compared, and each event with what its reader could see at that moment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+
+from tests.conftest import DEFAULT_CASES
+from tests.live import model_draws as draws
+from tests.live.model_run import Run
+from tests.live.model_stage import TYPED, Stage
+from tests.live.model_steps import ChangeRole, GiveRoles, Leave, MoveUser, Redefine, Return, Subscribe
+from tests.support.engines import Database
+
+RUNS = 300
+"""Runs when `--cases` is left at its default; another number of cases is that many runs."""
+STEPS = 10
+
+
+@pytest.fixture
+async def stage(database: Database, tmp_path: Path) -> AsyncIterator[tuple[Stage, asyncio.AbstractEventLoop]]:
+    made = Stage(database, tmp_path / "hub")
+    await made.open()
+    yield made, asyncio.get_running_loop()
+    await made.close()
+
+
+class Model(RuleBasedStateMachine):
+    """`stage` and `loop` are those of the test."""
+
+    stage: Stage
+    loop: asyncio.AbstractEventLoop
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.run = Run(self.stage)
+        self.restarts = 0
+        self.steps: list[str] = []
+        self.do(self.run.open())
+
+    def do(self, work: Coroutine[Any, Any, None]) -> None:
+        self.loop.run_until_complete(work)
+
+    def step(self, *operations: Any, together: bool = False) -> None:
+        """Hypothesis cannot show the steps of a failure that does not happen again, so they are noted here."""
+        self.steps.append(f"{'together: ' * together}{', '.join(map(str, operations))}")
+        try:
+            self.do(self.run.step(*operations, together=together))
+        except Exception as error:
+            error.add_note("\n".join(["The steps of this run:", *self.steps]))
+            raise
+
+    def teardown(self) -> None:
+        self.do(self.run.close())
+
+    @initialize(
+        restarts=st.sampled_from([0] * 11 + [1]),
+        made=st.lists(draws.makes, min_size=2, max_size=4),
+        subscribed=st.lists(draws.subscriptions, min_size=2, max_size=4),
+    )
+    def begin(self, restarts: int, made: list[Any], subscribed: list[Any]) -> None:
+        self.restarts = restarts
+        everybody = [Return(seat, False) for seat in range(len(self.run.seats))]
+        self.step(*made, *everybody, together=True)
+        self.step(*subscribed)
+
+    @rule(operation=draws.makes)
+    def make(self, operation: Any) -> None:
+        self.step(operation)
+
+    @rule(operation=draws.changes)
+    def change(self, operation: Any) -> None:
+        self.step(operation)
+
+    @rule(operation=draws.bulk_changes)
+    def change_all(self, operation: Any) -> None:
+        self.step(operation)
+
+    @rule(operation=draws.shares)
+    def share(self, operation: Any) -> None:
+        self.step(operation)
+
+    @rule(operation=draws.user_changes)
+    def change_user(self, operation: Any) -> None:
+        self.step(operation)
+
+    @rule(operation=st.one_of(draws.role_changes, draws.narrowings))
+    def change_scopes(self, operation: Any) -> None:
+        self.step(operation)
+
+    @rule(operation=draws.group_moves)
+    def move_group(self, operation: Any) -> None:
+        self.step(operation)
+
+    @rule(operation=draws.redefinitions)
+    def redefine(self, operation: Any) -> None:
+        self.step(operation)
+
+    @rule(operation=draws.revocations)
+    def revoke(self, operation: Any) -> None:
+        self.step(operation)
+
+    @rule(operation=draws.subscriptions)
+    def subscribe(self, operation: Any) -> None:
+        self.step(operation)
+
+    @rule(operation=draws.becomings)
+    def become(self, operation: Any) -> None:
+        self.step(operation)
+
+    @rule(operation=draws.leavings)
+    def leave(self, operation: Any) -> None:
+        self.step(operation)
+
+    @rule(operation=draws.returns)
+    def come_back(self, operation: Any) -> None:
+        self.step(operation)
+
+    @rule(seat=draws.seats, changes=st.integers(1, 3), group=draws.groups, auto=st.booleans())
+    def leave_while_it_moves(self, seat: int, changes: int, group: int, auto: bool) -> None:
+        """Be cut off in the middle of a change of sight, and come back when it is as before."""
+        user, home = self.run.place_of(self.run.seats[seat])
+        self.step(Leave(seat, changes), MoveUser(user, group))
+        self.step(Leave(seat, 0), MoveUser(user, home))
+        self.step(Return(seat, auto))
+
+    @rule(subscription=draws.subscriptions, scopes=draws.scopes)
+    def watch_by_a_role(self, subscription: Any, scopes: int) -> None:
+        """Which then allows something else."""
+        user, _ = self.run.place_of(self.run.seats[subscription.seat])
+        self.step(GiveRoles(user, "r"))
+        self.step(Return(subscription.seat, True), subscription)
+        self.step(ChangeRole(scopes))
+
+    @rule(seat=draws.seats, filter=draws.filters, auto=st.booleans())
+    def be_away_while_a_store_is_redefined(self, seat: int, filter: Any, auto: bool) -> None:
+        self.step(Return(seat, auto), Subscribe(seat, TYPED, filter, None, "snapshot"))
+        self.step(Leave(seat, 0), Redefine(not self.run.hidden))
+        self.step(Return(seat, auto))
+
+    @rule(operations=st.lists(st.one_of(draws.writes, draws.sights), min_size=2, max_size=4))
+    def one_after_the_other(self, operations: list[Any]) -> None:
+        """Without waiting for anybody to hear of it in between."""
+        self.step(*operations)
+
+    @rule(
+        writes=st.lists(draws.single_writes, max_size=4),
+        sight=draws.sights,
+        another=st.one_of(draws.single_writes, draws.user_changes, draws.returns, draws.subscriptions),
+    )
+    def together(self, writes: list[Any], sight: Any, another: Any) -> None:
+        self.step(*writes, sight, another, together=True)
+
+    @precondition(lambda self: self.restarts)
+    @rule(operation=draws.restarts)
+    def restart(self, operation: Any) -> None:
+        self.restarts -= 1
+        self.step(operation)
+
+
+@pytest.mark.generated(2.0)
+def test_views_are_what_rest_shows(stage: tuple[Stage, asyncio.AbstractEventLoop], pytestconfig: pytest.Config) -> None:
+    """Several principals, random writes, permissions, filters, projections, disconnects, resumes and restarts."""
+    cases = pytestconfig.getoption("--cases")
+    runs = RUNS if cases == DEFAULT_CASES else cases
+    machine = type("Model", (Model,), {"stage": stage[0], "loop": stage[1]})
+    # A failure is not made smaller: that takes minutes against a real hub, and its steps are few.
+    phases = (Phase.explicit, Phase.generate)
+    run_state_machine_as_test(
+        machine,
+        settings=settings(max_examples=runs, stateful_step_count=STEPS, phases=phases),
+    )
