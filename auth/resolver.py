@@ -15,9 +15,13 @@ from auth.principal import CredentialKind, Principal
 from auth.scopes import BadScope, Scopes, parse_scopes
 from auth.secrets import digest
 from auth.standard import ADMIN_ROLE
+from stores.errors import Unavailable
 from stores.protocol import Engine
 from stores.query import NOTHING, And, Equal, In, Not, Query
 from stores.records import Change, Entity, is_id, now_ms
+
+ATTEMPTS = 100
+"""Readings of one principal, while what it depends on changes."""
 
 FOREVER = 2**62
 """`expires` of what does not expire."""
@@ -96,15 +100,15 @@ class Resolver:
     async def _load(self, key: str) -> Principal:
         """Read anew as often as something changes meanwhile: a live session that begins by what was true before such
         a change is not told of it again."""
-        while True:
+        for _ in range(ATTEMPTS):
             generation = self._generation
             principal = await self._read(key)
             if generation == self._generation:
-                break
-        self._cache[key] = principal
-        while len(self._cache) > self._remembered:
-            self._cache.popitem(last=False)
-        return principal
+                self._cache[key] = principal
+                while len(self._cache) > self._remembered:
+                    self._cache.popitem(last=False)
+                return principal
+        raise Unavailable("users, groups and roles change faster than they can be read")
 
     async def _read(self, key: str) -> Principal:
         credential = await self._credential(key)
