@@ -81,7 +81,7 @@ PARTS: Final = (
                     "1000"), fanout_lines),
     Part("curves", ("--seconds", "0.1", "--entities", "2000", "--subscriptions", "1000", "--connections", "100"),
          curve_lines),
-    Part("soak", ("--minutes", "0.5", "--clients", "60"), soak_lines),
+    Part("soak", ("--minutes", "0.25", "--clients", "60"), soak_lines),
 )  # fmt: skip
 
 
