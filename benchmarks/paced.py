@@ -28,24 +28,28 @@ class Pen(Client):
         self._requests = iter((request,))
         super().send()
 
+    def connection_lost(self, error: Exception | None) -> None:
+        if self._writer.dropped(self):
+            self.done.set_result(None)
+        super().connection_lost(error)
+
     def answered(self) -> None:
         self._tally.latencies.append(time.perf_counter() - self._sent)
         self._writer.freed(self)
 
 
 class Writer:
-    """Some connections to one server."""
+    """Some connections to one server. The one that was used last is used next: those that rest, servers close."""
 
     def __init__(self) -> None:
         self.tally = Tally()
-        self._free: deque[Pen] = deque()
+        self._free: list[Pen] = []
         self._waiting: deque[bytes] = deque()
         self._due = -1
         self._done = asyncio.Event()
 
     @asynccontextmanager
     async def connected(self, address: tuple[str, int]) -> AsyncIterator[None]:
-        """For a few seconds: servers close connections that rest."""
         loop = asyncio.get_running_loop()
         pens = [(await loop.create_connection(lambda: Pen(self), *address))[1] for _ in range(CONNECTIONS)]
         self._free.extend(pens)
@@ -68,13 +72,20 @@ class Writer:
                 await asyncio.sleep(pause)
             sent[number] = time.perf_counter()
             if self._free:
-                self._free.popleft().write(request)
+                self._free.pop().write(request)
             else:
                 self._waiting.append(request)
         self._due = len(numbers)
         if len(self.tally.latencies) < self._due:
             async with asyncio.timeout(GIVE_UP):
                 await self._done.wait()
+
+    def dropped(self, pen: Pen) -> bool:
+        """A connection has been closed: whether it was at rest, and nobody minds."""
+        resting = pen in self._free
+        if resting:
+            self._free.remove(pen)
+        return resting and not pen.done.done()
 
     def freed(self, pen: Pen) -> None:
         """A connection has its answer."""

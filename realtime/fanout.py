@@ -28,8 +28,9 @@ class Subscriber(Protocol):
 
     floor: bytes
 
-    def tell(self, text: str, frame: bytes) -> None:
-        """Take an event's packet, as text and as a WebSocket frame. Must not wait and must not raise."""
+    @property
+    def tell(self) -> Callable[[bytes, str], None]:
+        """Takes an event's packet, as a WebSocket frame and as text. Must not wait and must not raise."""
 
 
 class Fanout:
@@ -80,10 +81,12 @@ class Fanout:
         text = self.encoder(channel.topic).text(event, channel.key.digest)
         frame = build_text_frame(text)
         # A copy: a member that lags is cut off, and leaves, while it is told.
+        told = 0
         for member in list(channel.members):
             if order > member.floor:
-                member.tell(text, frame)
-                self.deliveries += 1
+                member.tell(frame, text)
+                told += 1
+        self.deliveries += told
 
     def recent_after(self, order: bytes) -> list[Change] | None:
         """The changes handed out after `order`; None when they are not all kept."""

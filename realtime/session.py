@@ -45,7 +45,7 @@ class Outlet(Protocol):
 
     def send(self, text: str) -> None: ...
 
-    def write(self, text: str, frame: bytes) -> None:
+    def write(self, frame: bytes, text: str) -> None:
         """Send one packet of many alike: `frame` is the WebSocket frame that holds `text`."""
 
     async def drained(self) -> None:
@@ -80,7 +80,7 @@ class _SightChanged(Exception):
 
 
 @dataclass(eq=False, slots=True)
-class Subscription(Subscriber):
+class Subscription:
     """One view that a session watches: `where` is its filter and the sight of a principal with this `digest`.
 
     `channel` is None while it is not told of changes; then `position` is how far it has been told.
@@ -97,9 +97,11 @@ class Subscription(Subscriber):
     floor: bytes = b""
     channel: Channel[Subscriber] | None = None
     ended: bool = False
+    tell: Callable[[bytes, str], None] = field(init=False)
 
-    def tell(self, text: str, frame: bytes) -> None:
-        self.session.outlet.write(text, frame)
+    def __post_init__(self) -> None:
+        # What is called for every delivery leads straight to the connection.
+        self.tell = self.session.outlet.write
 
 
 class LiveSession:

@@ -53,17 +53,17 @@ def farewell(reason: CloseReason) -> str | None:
 
 
 class ClientOutlet:
-    """The way out to one Socket.IO client."""
+    """The way out to one Socket.IO client. `write` is the connection's own `write_frame`."""
+
+    __slots__ = ("_connection", "_room", "write")
 
     def __init__(self, connection: Connection, most_buffered: int) -> None:
         self._connection = connection
+        self.write = connection.write_frame
         self._room = most_buffered // 2
 
     def send(self, text: str) -> None:
         self._connection.send(text[1:])
-
-    def write(self, text: str, frame: bytes) -> None:
-        self._connection.write_frame(frame, text)
 
     async def drained(self) -> None:
         while self._connection.buffered > self._room:  # noqa: ASYNC110 (the transport has no event for it)
