@@ -28,6 +28,7 @@ import orjson
 import uvloop
 
 from benchmarks.figures import Figures
+from benchmarks.floor import floor
 from benchmarks.processes import Cores, mongodb, on_cores, replica_set, running_hub
 from benchmarks.report import machine
 from benchmarks.runs import Run, grown, warm_up, write
@@ -37,6 +38,9 @@ from hub.serve import allow_connections
 WRITE_RATE: Final = 100.0
 DELIVERY_RATE: Final = 50_000
 """Writes per second of a broadcast, unless these are more deliveries per second."""
+
+FRAME_HEAD: Final = 4
+"""Octets of a WebSocket frame before an event of more than 125."""
 
 CROWD_RATE: Final = 20_000
 """Deliveries per second to many connections: one event is out before the next comes."""
@@ -139,6 +143,9 @@ async def broadcast(bench: Bench) -> None:
                 bench.figures.add(side.name, f"{to}: CPU per write, unheard", "µs", quiet.micros(quiet.writes))
                 bench.figures.add(side.name, f"{to}: server busy", "%", heard.busy(heard.cpu))
                 bench.figures.add(side.name, f"{to}: clients busy", "%", heard.busy(heard.load))
+            octets = len(sides[0].crowd.sample) + FRAME_HEAD
+            least = await floor(bench.cores, bench.clients, octets, rate, round(rate * bench.seconds))
+            bench.figures.add("hub", f"{to}: a bare write(2) of the same", "µs", least)
 
 
 async def memory(bench: Bench) -> None:
