@@ -56,7 +56,9 @@ RAMP_MOST: Final = 400.0
 """Writes per second at which the search ends anyway."""
 
 SUSTAINED_MS: Final = 100.0
-"""A rate is sustained while 99 of 100 deliveries take no longer."""
+"""A rate is sustained while 9 of 10 deliveries take no longer: beyond it the backlog grows, and most come late."""
+ATTEMPTS: Final = 2
+"""Runs in which a rate may show that it is: a machine with other things to do spoils one now and then."""
 
 FEW: Final = 100
 """Connections over which the distinct subscriptions are spread, and the fewest of them."""
@@ -223,12 +225,21 @@ async def highest_rate(bench: Bench, side: Side) -> tuple[float, Run | None]:
     """Writes per second, and the run at that rate; 0 and None when not even the first is sustained."""
     rate, found, best = min(WRITE_RATE, RAMP_FROM / bench.clients), 0.0, None
     while rate <= RAMP_MOST:
-        run = await bench.write(side, rate, "all")
-        if run.lag_ms(0.99) > SUSTAINED_MS:
+        run = await attempt(bench, side, rate)
+        if run is None:
             break
         found, best = rate, run
         rate *= RAMP_BY
     return found, best
+
+
+async def attempt(bench: Bench, side: Side, rate: float) -> Run | None:
+    """A run that sustains this rate; None when there is none."""
+    for _ in range(ATTEMPTS):
+        run = await bench.write(side, rate, "all")
+        if run.lag_ms(0.9) <= SUSTAINED_MS:
+            return run
+    return None
 
 
 async def connections(bench: Bench) -> None:
