@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import gc
 import math
+import resource
 import secrets
 import statistics
 import subprocess
@@ -47,6 +48,9 @@ CROWD_RATE: Final = 20_000
 
 MANY_WRITES: Final = 10
 """Writes of such a run at least."""
+
+SPARE_FILES: Final = 500
+"""Open files that are no clients."""
 
 LATENCY_RATE: Final = 500.0
 RAMP_FROM: Final = 25_000
@@ -245,7 +249,7 @@ async def attempt(bench: Bench, side: Side, rate: float) -> Run | None:
 async def connections(bench: Bench) -> None:
     """Very many clients on one process, all of them told of every write. One side after the other: the clients of both
     would be more open files than many systems grant."""
-    number = bench.connections
+    number = affordable(bench.connections)
     rate, label = min(WRITE_RATE, CROWD_RATE / number), f"{number} connections"
     async with bench.sides() as sides:
         for side in sides:
@@ -261,6 +265,14 @@ async def connections(bench: Bench) -> None:
                 bench.figures.add(side.name, f"{label}: write to last delivery", "ms", last * 1e3)
                 bench.figures.add(side.name, f"{label}: deliveries", "", len(heard.lags))
             side.crowd.leave()
+
+
+def affordable(number: int) -> int:
+    """As many connections as this process, and a server under the same limit, may have open files for."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - SPARE_FILES
+    if number > most:
+        say(f"the limit of open files (ulimit -Hn) allows {most} connections, not {number}")
+    return min(number, most)
 
 
 ROWS: Final[tuple[Callable[[Bench], Awaitable[None]], ...]] = (
