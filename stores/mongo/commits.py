@@ -20,6 +20,7 @@ from stores.mongo.codec import Document, to_document
 from stores.mongo.connection import Connection, Session
 from stores.mongo.errors import duplicates_at, store_errors
 from stores.mongo.inserting import Inserter
+from stores.mongo.orphans import end_orphans
 from stores.mongo.structure import KEYS
 from stores.mongo.writes import Writer, value_at, written
 from stores.protocol import IdempotencyKey, Insert, Update, Upsert, Write, Written
@@ -28,6 +29,9 @@ from stores.records import now_ms
 T = TypeVar("T")
 
 _GIVE_UP_SECONDS: Final = 15.0
+_SUSPICIOUS_SECONDS: Final = 1.0
+"""Transactions that collide are done in milliseconds: what stands in the way for so long may be nobody's any more."""
+
 _AT_ONCE: Final = 64
 """Commits in progress at a time; the pool has more connections, which leaves some to reads."""
 
@@ -91,6 +95,7 @@ class Committer:
     async def _in_transaction(self, work: Callable[[Session], Awaitable[T]]) -> T:
         """The result of `work`, committed. It is done again when it collides with another transaction."""
         give_up = clock.monotonic() + _GIVE_UP_SECONDS
+        suspicious = clock.monotonic() + _SUSPICIOUS_SECONDS
         pause = 0.002
         async with self._turns, self._connection.client.start_session() as session:
             while True:
@@ -104,6 +109,9 @@ class Committer:
                 except PyMongoError as error:
                     if not _is_collision(error) or clock.monotonic() > give_up:
                         raise
+                if clock.monotonic() > suspicious:
+                    suspicious = give_up
+                    await end_orphans(self._connection)
                 await asyncio.sleep(random.uniform(0, pause))
                 pause = min(2 * pause, _LONGEST_PAUSE)
 

@@ -30,6 +30,9 @@ from stores.mongo.errors import AUTHENTICATION_FAILED, SNAPSHOT_UNAVAILABLE, UNA
 Session = AsyncClientSession
 
 META: Final = "_meta"
+APPLICATION: Final = "hub"
+"""The name by which MongoDB knows the connections of every hub."""
+
 OLDEST: Final = (6, 0)
 SPLITTING: Final = (6, 0, 9)
 
@@ -39,7 +42,7 @@ _SETTINGS: Final[Mapping[str, Any]] = {
     "retryWrites": True,
     "retryReads": True,
     "readPreference": "primary",
-    "appname": "hub",
+    "appname": APPLICATION,
 }
 _TIMEOUTS: Final[Mapping[str, Any]] = {
     "serverSelectionTimeoutMS": 5_000,

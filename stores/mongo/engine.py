@@ -13,6 +13,7 @@ from stores.mongo.connection import Connection
 from stores.mongo.errors import store_errors
 from stores.mongo.feed import MongoFeed
 from stores.mongo.history import HistoryKeeper
+from stores.mongo.orphans import end_orphans
 from stores.mongo.reading import Reader
 from stores.protocol import EngineOptions, Feed, IdempotencyKey, Listing, Summary, Write, Written
 from stores.query import EVERYTHING, WHOLE, Filter, Projection, Query
@@ -38,6 +39,7 @@ class MongoEngine:
     async def open(self) -> None:
         await self._connection.open()
         try:
+            await end_orphans(self._connection)
             await structure.prepare(self._connection)
             await self._history.start()
         except BaseException as error:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,13 +16,16 @@ from bson import ObjectId
 from pymongo import AsyncMongoClient
 
 from stores.errors import CannotOpen, HistoryGone, Unavailable
-from stores.protocol import Engine, Upsert
-from stores.query import Equal, Query
+from stores.protocol import Engine, Update, UpdateMany, Upsert, Write
+from stores.query import EVERYTHING, Equal, Query
 from stores.schema import StoreDefinition
 from tests.support import mongod
 from tests.support.engines import Database, mongo_database, opened
-from tests.support.entities import STORE, entity, insert_one
+from tests.support.entities import STORE, USER, entity, insert_one
 from tests.support.reading import PATIENCE, changes_since, find, follow, following, get
+
+SOON = 10.0
+"""Seconds, against the minute that MongoDB keeps an open transaction."""
 
 pytestmark = [
     pytest.mark.engine("mongodb"),
@@ -193,3 +199,64 @@ async def test_a_hundred_upserts_from_two_hubs_make_one_entity(engine: Engine, d
         await asyncio.gather(*((engine, other)[n % 2].commit([write], None) for n, write in enumerate(writes)))
     [read] = await find(engine)
     assert read["_rev"] == 100
+
+
+HOLDER = """
+import sys
+from bson import ObjectId
+from pymongo import MongoClient
+client = MongoClient(sys.argv[1], appname="hub")
+session = client.start_session()
+session.start_transaction()
+things = client.get_default_database()[sys.argv[2]]
+things.update_one({"_id": ObjectId(sys.argv[3])}, {"$set": {"n": -1}}, session=session)
+print("held", flush=True)
+sys.stdin.read()
+session.commit_transaction()
+print("committed", flush=True)
+"""
+
+
+@contextmanager
+def held(database: Database, id: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that calls itself a hub and has changed an entity in a transaction. It commits when its standard input
+    ends."""
+    command = [sys.executable, "-c", HOLDER, database.location, STORE, id]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        try:
+            yield holder
+        finally:
+            holder.kill()
+
+
+async def test_what_a_killed_hub_left_open_holds_nobody_up(database: Database) -> None:
+    """MongoDB would keep its transactions for a minute: who opens the database, or meets one of them, ends it."""
+    async with opened(database.engine()) as engine:
+        await engine.define(StoreDefinition(STORE))
+        made = await insert_one(engine, n=0)
+        for number in (1, 2):
+            with held(database, made["_id"]) as holder:
+                holder.kill()
+                holder.wait()
+                async with asyncio.timeout(SOON), contextlib.AsyncExitStack() as stack:
+                    if number == 1:
+                        await stack.enter_async_context(opened(database.engine()))
+                        writes: list[Write] = [Update(STORE, made["_id"], {"n": number})]
+                    else:
+                        writes = [UpdateMany(STORE, EVERYTHING, {"n": number}, 10)]
+                    await engine.commit(writes, USER)
+            assert (await get(engine, made["_id"]) or {})["n"] == number
+
+
+async def test_an_open_transaction_of_a_hub_that_lives_is_left_alone(database: Database) -> None:
+    """Whoever opens the database meanwhile does not undo it."""
+    async with opened(database.engine()) as engine:
+        await engine.define(StoreDefinition(STORE))
+        made = await insert_one(engine, n=0)
+        with held(database, made["_id"]) as holder:
+            async with opened(database.engine()):
+                out, _ = await asyncio.to_thread(holder.communicate)
+        assert out == b"committed\n"
+        assert (await get(engine, made["_id"]) or {})["n"] == -1
