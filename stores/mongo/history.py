@@ -26,13 +26,18 @@ from stores.mongo.connection import META, Connection
 from stores.mongo.errors import DUPLICATE_KEY, store_errors
 from stores.mongo.feed import MongoFeed
 from stores.mongo.structure import HISTORY
-from stores.records import Change, Entity, HistoryEntry, difference, now_ms
+from stores.records import Change, Entity, HistoryEntry, difference
 
 log = logging.getLogger(__name__)
 
 _LEASE_MS: Final = 6_000
 _RENEW_SECONDS: Final = 2.0
 _LEASE: Final = {"_id": "history"}
+# The server's clock, since those of hubs differ and jump. What lies further ahead than a lease that is made now was
+# said by a clock that was wrong.
+_NOW: Final = {"$toLong": "$$NOW"}
+_RENEWED: Final = {"$add": [_NOW, _LEASE_MS]}
+_IS_FREE: Final = {"$or": [{"$lt": ["$until", _NOW]}, {"$gt": ["$until", _RENEWED]}]}
 _WAIT_SECONDS: Final = 5.0
 _POLL_SECONDS: Final = 0.025
 _LARGEST: Final = 16 * 1024 * 1024
@@ -85,9 +90,8 @@ class HistoryKeeper:
 
     async def _take_lease(self) -> str | None:
         """Become the one that records; the position to go on from, None while another process holds the lease."""
-        now = now_ms()
-        free = {**_LEASE, "$or": [{"holder": self._holder}, {"until": {"$lt": now}}]}
-        taken = {"$set": {"holder": self._holder, "until": now + _LEASE_MS}}
+        free = {**_LEASE, "$or": [{"holder": self._holder}, {"$expr": _IS_FREE}]}
+        taken = [{"$set": {"holder": self._holder, "until": _RENEWED}}]
         lease = await self._connection.collection(META).find_one_and_update(free, taken)
         return None if lease is None else str(lease["position"])
 
@@ -101,7 +105,7 @@ class HistoryKeeper:
                     if clock.monotonic() - renewed < _RENEW_SECONDS:
                         continue
                     renewed = clock.monotonic()
-                    if not await self._update({"until": now_ms() + _LEASE_MS, "position": batch.position}):
+                    if not await self._update({"until": _RENEWED, "position": batch.position}):
                         return
         except HistoryGone as error:
             log.warning("history: changes were lost before they were recorded: %s", error)
@@ -109,7 +113,7 @@ class HistoryKeeper:
 
     async def _update(self, values: Document) -> bool:
         ours = {**_LEASE, "holder": self._holder}
-        result = await self._connection.collection(META).update_one(ours, {"$set": values})
+        result = await self._connection.collection(META).update_one(ours, [{"$set": values}])
         return result.matched_count == 1
 
     async def _write(self, changes: list[Change]) -> None:

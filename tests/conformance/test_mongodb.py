@@ -18,6 +18,7 @@ from pymongo import AsyncMongoClient
 from stores.errors import CannotOpen, HistoryGone, Unavailable
 from stores.protocol import Engine, Update, UpdateMany, Upsert, Write
 from stores.query import EVERYTHING, Equal, Query
+from stores.records import now_ms
 from stores.schema import StoreDefinition
 from tests.support import mongod
 from tests.support.engines import Database, mongo_database, opened
@@ -260,3 +261,17 @@ async def test_an_open_transaction_of_a_hub_that_lives_is_left_alone(database: D
                 out, _ = await asyncio.to_thread(holder.communicate)
         assert out == b"committed\n"
         assert (await get(engine, made["_id"]) or {})["n"] == -1
+
+
+async def test_a_lease_of_a_wrong_clock_holds_nobody_up(database: Database) -> None:
+    """Whoever recorded history believed to be in another year, and was killed: the next one goes on at once."""
+    async with opened(database.engine()) as engine:
+        await engine.define(StoreDefinition(STORE))
+    year = 31_536_000_000
+    for until in (now_ms() + year, now_ms() - year):
+        async with collection_of(database, "_meta") as meta:
+            await meta.update_one({"_id": "history"}, {"$set": {"holder": "gone", "until": until}})  # type: ignore[attr-defined]
+        async with opened(database.engine()) as engine:
+            made = await insert_one(engine, n=0)
+            entries, _ = await engine.history(STORE, made["_id"])
+            assert [entry.op for entry in entries] == ["insert"]
