@@ -16,16 +16,19 @@ CASES_PER_EXAMPLE = 20
 """Queries that a property test runs against each data set that it generates."""
 DEFAULT_CASES = 2_000
 SECONDS_PER_CASE = 0.15
+SECONDS_PER_FAULT = 8
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--engine", choices=[*KINDS, "both"], default="both", help="the engines to test")
     parser.addoption("--cases", type=int, default=DEFAULT_CASES, help="generated cases of each property (default 2000)")
+    parser.addoption("--faults", type=int, default=8, help="times that a fault of about a second is made (default 8)")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "engine(kind): a test of one engine only")
     config.addinivalue_line("markers", "generated(seconds per case): a property test, whose length --cases decides")
+    config.addinivalue_line("markers", "faults: a test whose length --faults decides")
     hypothesis.settings.register_profile(
         "hub",
         max_examples=max(1, config.getoption("--cases") // CASES_PER_EXAMPLE),
@@ -58,6 +61,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if marker := item.get_closest_marker("generated"):
             [seconds] = marker.args or (SECONDS_PER_CASE,)
             item.add_marker(pytest.mark.timeout(120 + seconds * config.getoption("--cases")))
+    parser.addoption("--faults", type=int, default=8, help="times that a fault of about a second is made (default 8)")
 
 
 @pytest.fixture(scope="session")

@@ -28,6 +28,8 @@ ADMIN_PASSWORD: Final = "correct horse battery"
 PATIENCE: Final = 30.0
 """Seconds that a test waits for something that should happen at once."""
 
+LOG: Final = "hub.log"
+
 T = TypeVar("T")
 Parameters = dict[str, Any] | list[tuple[str, Any]] | None
 
@@ -36,18 +38,9 @@ class HubProcess:
     """A running `hub serve`. `folder` holds its data and its log; `stop` ends it by its own process id."""
 
     def __init__(self, database: Database, folder: Path, settings: dict[str, object]) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
-        self.log_path = folder / "hub.log"
-        with self.log_path.open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "hub.cli", "serve"],
-                env=environment(database, folder, settings),
-                cwd=folder,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=log,
-            )
+        self.log_path = folder / LOG
+        self.process = launch(database, folder, settings)
         assert self.process.stdout is not None
         first_line = self.process.stdout.readline().decode()
         if not first_line.startswith("hub is live at "):
@@ -85,6 +78,20 @@ class HubProcess:
         return code
 
 
+def launch(database: Database, folder: Path, settings: dict[str, object]) -> subprocess.Popen[bytes]:
+    """Begin a `hub serve`, whose standard output is the caller's to read, and do not wait for anything."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOG).open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "hub.cli", "serve"],
+            env=environment(database, folder, settings),
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=log,
+        )
+
+
 def environment(database: Database, folder: Path, settings: dict[str, object]) -> dict[str, str]:
     """This process's environment with only the given settings: `login_attempts=3` becomes HUB_LOGIN_ATTEMPTS."""
     url = database.location if database.kind == "mongodb" else f"sqlite:///{database.location}"
@@ -106,6 +113,7 @@ class Client:
     """Calls of the platform API as one caller. Paths begin after ``/api/v1``; an answer of any status comes back."""
 
     def __init__(self, url: str, headers: dict[str, str] | None = None, user: Entity | None = None) -> None:
+        self.url = url
         self.user = user or {}
         self.http = httpx.AsyncClient(
             base_url=url + API,

@@ -7,7 +7,6 @@ import asyncio
 from base64 import urlsafe_b64decode
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -199,7 +198,7 @@ class LiveClient:
     async def resume(self, watch: Watch, **more: Any) -> Watch:
         """Go on, here, with what was watched elsewhere, from the last position that it brought."""
         request = watch.request | {"since": watch.position, "snapshot": False} | more
-        return await self._watch(request, deepcopy(watch.view), watch.strict)
+        return await self._watch(request, dict(watch.view), watch.strict)
 
     async def _watch(self, request: dict[str, Any], view: dict[str, Entity], strict: bool) -> Watch:
         made: list[Watch] = []

@@ -1,0 +1,96 @@
+"""Those who watch while a fault happens. Whoever is cut off comes back from the last position that it heard of."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import Any
+
+from websockets.exceptions import ConnectionClosed, InvalidHandshake
+
+from tests.faults.writers import PAUSE
+from tests.support.hub import Client
+from tests.support.live import Declined, Ended, Event, LiveClient, Refused, Watch, live
+
+LONG = 600.0
+"""Seconds: a hang is for the test's own time limit to find."""
+
+LAST = "last"
+"""The tag of the last write: who has heard of it has heard all."""
+
+CUT_OFF = (OSError, Ended, Refused, ConnectionClosed, InvalidHandshake)
+
+
+class Follower:
+    """Watches one view from beginning to end, over as many connections as it takes. `restless`: it hangs up by itself
+    after so many events, about."""
+
+    def __init__(self, client: Client, store: str, *, restless: int = 0, **request: Any) -> None:
+        self.client = client
+        self.store = store
+        self.request = request
+        self.restless = restless
+        self.watches: list[Watch] = []
+        self.connection: LiveClient | None = None
+        self.start = ""
+        self.began = asyncio.Event()
+
+    @property
+    def watch(self) -> Watch:
+        return self.watches[-1]
+
+    @property
+    def events(self) -> list[Event]:
+        return [event for watch in self.watches for event in watch.events]
+
+    @property
+    def resyncs(self) -> int:
+        return sum(watch.resync for watch in self.watches)
+
+    async def run(self) -> None:
+        """Follow until the last write is in the view."""
+        while not self._finished():
+            try:
+                async with live(self.client.url, self.client) as connection:
+                    await self._follow(connection)
+            except CUT_OFF:
+                await asyncio.sleep(PAUSE)
+            except Declined as declined:
+                if declined.args[0]["error"]["code"] != "503":
+                    raise
+                await asyncio.sleep(PAUSE)
+
+    async def _follow(self, connection: LiveClient) -> None:
+        self.connection = connection
+        if self.watches:
+            watch = await connection.resume(self.watch, snapshot="auto")
+        else:
+            watch = await self._watch(connection)
+        self.watches.append(watch)
+        enough = random.randint(1, 2 * self.restless) if self.restless else None
+        await connection.until(lambda: self._finished() or len(watch.events) == enough, LONG)
+        connection.abort()
+
+    async def _watch(self, connection: LiveClient) -> Watch:
+        """The first time, while nobody writes."""
+        watch = await connection.watch(self.store, **self.request)
+        self.start = watch.position
+        self.began.set()
+        return watch
+
+    def _finished(self) -> bool:
+        if not self.watches:
+            return False
+        events = self.watch.events
+        if events:
+            return bool(events[-1].get("entity", {}).get("tag") == LAST)
+        return any(entity["tag"] == LAST for entity in self.watch.view.values())
+
+
+class Sleeper(Follower):
+    """Hears the beginning, hangs up, and comes back when all is over."""
+
+    async def fall_asleep(self) -> None:
+        async with live(self.client.url, self.client) as connection:
+            self.watches.append(await self._watch(connection))
+            connection.abort()

@@ -1,0 +1,72 @@
+"""What writers asked for, and what they were told became of it.
+
+Every write marks what it touches with a tag of its own, so each change in the feed names the write that made it. A
+deletion, which leaves nothing to mark, goes by the id of what it deletes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+
+class Fate(Enum):
+    ACKNOWLEDGED = "acknowledged"
+    REFUSED = "refused"
+    IN_DOUBT = "in doubt"
+
+
+@dataclass
+class Asked:
+    """One write of `size` entities. It is in doubt until an answer says otherwise."""
+
+    tag: str
+    size: int = 1
+    fate: Fate = Fate.IN_DOUBT
+
+
+@dataclass
+class Audit:
+    """`lost`: acknowledged, and not there. `twice`: done more than once. `torn`: done in part. `ghosts`: refused, and
+    there all the same."""
+
+    lost: list[str] = field(default_factory=list)
+    twice: list[str] = field(default_factory=list)
+    torn: list[str] = field(default_factory=list)
+    ghosts: list[str] = field(default_factory=list)
+
+
+class Ledger:
+    def __init__(self) -> None:
+        self.writes: list[Asked] = []
+        self.told: Counter[Fate] = Counter()
+
+    def ask(self, tag: str, size: int = 1) -> Asked:
+        self.writes.append(Asked(tag, size))
+        return self.writes[-1]
+
+    def settle(self, asked: Asked, fate: Fate) -> None:
+        asked.fate = fate
+        self.told[fate] += 1
+
+    @property
+    def in_doubt(self) -> int:
+        return len(self.writes) - self.told.total()
+
+    def audit(self, changes: list[dict[str, Any]]) -> Audit:
+        """Hold what was told against the feed, change by change."""
+        done = Counter(c["_id"] if c["op"] == "remove" else c["entity"]["tag"] for c in changes)
+        audit = Audit()
+        for asked in self.writes:
+            times = done[asked.tag]
+            if times > asked.size:
+                audit.twice.append(asked.tag)
+            elif 0 < times < asked.size:
+                audit.torn.append(asked.tag)
+            elif times == 0 and asked.fate is Fate.ACKNOWLEDGED:
+                audit.lost.append(asked.tag)
+            elif times and asked.fate is Fate.REFUSED:
+                audit.ghosts.append(asked.tag)
+        return audit

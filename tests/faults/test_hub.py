@@ -1,0 +1,130 @@
+"""The hub itself is the one that fails: killed at any moment, stopped while everybody writes, without room on its
+disk, or with a clock that jumps."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import resource
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from stores.records import now_ms
+from tests.faults.clock import Clock
+from tests.faults.conftest import Report
+from tests.faults.hub import MortalHub, mortal_hub
+from tests.faults.ledger import Fate
+from tests.faults.workload import Workload, workload
+from tests.support.engines import Database, sqlite_database
+from tests.support.hub import ADMIN_LOGIN, ADMIN_PASSWORD, eventually
+
+pytestmark = pytest.mark.faults
+
+LIMITS = (0, 40_000)
+"""Bytes that a file may have when the disk is full."""
+
+
+async def test_killed_at_any_moment(mortal: MortalHub, times: int, report: Report) -> None:
+    """`kill -9` in the middle of everything, again and again; every fourth time once more while it starts."""
+    async with workload(mortal) as load:
+        for number in range(times):
+            await load.progress(random.randint(1, 60))
+            await asyncio.sleep(random.uniform(0, 0.02))
+            await mortal.end()
+            if number % 4 == 3:
+                await mortal.die_at_start(random.uniform(0.1, 1))
+            await mortal.start()
+    report(await load.verdict("hub killed (SIGKILL)", times))
+
+
+async def test_stopped_under_load(mortal: MortalHub, times: int, report: Report) -> None:
+    """SIGTERM while everybody writes: it ends by itself, in order."""
+    stops = 1 + times // 4
+    async with workload(mortal) as load:
+        for _ in range(stops):
+            await load.progress(random.randint(1, 60))
+            assert await mortal.end(signal.SIGTERM) == 0
+            await mortal.start()
+    report(await load.verdict("hub stopped (SIGTERM)", stops))
+
+
+@pytest.mark.engine("sqlite")
+async def test_the_disk_is_full(tmp_path: Path, times: int, report: Report) -> None:
+    """507, again and again: what was refused is not there, and with room everybody goes on; once the hub is killed
+    meanwhile."""
+    rounds = 1 + times // 2
+    async with mortal_hub(sqlite_database(tmp_path), tmp_path / "hub") as hub, workload(hub) as load:
+        for number in range(rounds):
+            await load.progress(random.randint(10, 40))
+            with full_disk(hub, random.choice(LIMITS)):
+                await load.progress(20, Fate.REFUSED)
+                if number == 1:
+                    await hub.end()
+            if number == 1:
+                await hub.start()
+        await load.progress(40)
+        await load.end()
+        report(await load.verdict("disk full", rounds))
+
+
+@contextmanager
+def full_disk(hub: MortalHub, room: int) -> Iterator[None]:
+    """As long as the block lasts the hub may write to no file beyond its first `room` bytes. The system's answer is
+    that of a full disk, also where there was something before; every user may set it."""
+    pid, limit = hub.process.pid, resource.RLIMIT_FSIZE
+    before = resource.prlimit(pid, limit)
+    resource.prlimit(pid, limit, (room, before[1]))
+    try:
+        yield
+    finally:
+        if hub.process.process.poll() is None:
+            resource.prlimit(pid, limit, before)
+
+
+async def test_the_clock_jumps(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, report: Report
+) -> None:
+    """Hours forward and back, under load and between two lives of the hub, with housekeeping every second: by less
+    than what is kept for a time is kept for, nothing shows it but the time stamps."""
+    clock = Clock(tmp_path / "clock", monkeypatch)
+    jumps = (+11, -12, +5, 0)
+    async with mortal_hub(database, tmp_path / "hub", sweep_interval=1) as hub:
+        async with workload(hub) as load:
+            for number, hours in enumerate(jumps):
+                await load.progress(30)
+                clock.jump(hours)
+                if number % 2:
+                    await hub.end()
+                    await hub.start()
+                await eventually(lambda: is_stamped(load, hours))  # noqa: B023
+        report(await load.verdict("clock jumps by hours", len(jumps)))
+
+
+async def is_stamped(load: Workload, hours: float) -> bool:
+    """Whether the hub stamps what it writes with a time so many hours off."""
+    counter = await load.admin.see(load.store, load.counter)
+    return bool(abs(counter["_at"] - now_ms() - hours * 3_600_000) < 600_000)
+
+
+async def test_the_clock_jumps_far(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, report: Report
+) -> None:
+    """A month ahead and back: what has a time to live ends (an access token, the history on SQLite), no write does."""
+    clock = Clock(tmp_path / "clock", monkeypatch)
+    async with mortal_hub(database, tmp_path / "hub") as hub:
+        login = {"login": ADMIN_LOGIN, "password": ADMIN_PASSWORD}
+        async with workload(hub) as load:
+            token = (await load.admin.post("/auth/token", login)).json()["token"]
+            hours = (24 * 30, 0)
+            for ahead in hours:
+                await load.progress(40)
+                clock.jump(ahead)
+                bearer = {"authorization": f"Bearer {token}"}
+                status = (await load.admin.get(f"/{load.store}", {"limit": "1"}, **bearer)).status_code
+                assert status == (401 if ahead else 200)
+                await load.progress(40)
+        report(await load.verdict("clock jumps by a month", len(hours)))

@@ -1,0 +1,148 @@
+"""MongoDB is the one that fails: its primary is killed, steps down or freezes, or all of it stands still."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from pymongo import AsyncMongoClient
+from pymongo.errors import AutoReconnect, ConnectionFailure
+
+from stores.records import Entity
+from tests.faults.conftest import Report
+from tests.faults.hub import MortalHub, mortal_hub
+from tests.faults.workload import workload
+from tests.support import mongod
+from tests.support.engines import Database, mongo_database
+from tests.support.hub import eventually
+
+pytestmark = [pytest.mark.engine("mongodb"), pytest.mark.faults]
+
+Mongo = AsyncMongoClient[Entity]
+Server = tuple[str, int]
+STANDSTILL = 10.0
+"""Seconds that the whole of MongoDB stands still."""
+
+
+@pytest.fixture(scope="module")
+def replica_set() -> Iterator[str]:
+    """The URL of three members; one that ends is started again."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("HUB_TEST_MONGODB_URL", raising=False)
+        with mongod.running("--members", "3", "--restart") as server:
+            yield server.url
+
+
+@pytest.fixture
+async def replicated(replica_set: str, tmp_path: Path) -> AsyncIterator[MortalHub]:
+    async with mortal_hub(mongo_database(replica_set), tmp_path / "hub") as hub:
+        yield hub
+
+
+async def primary(mongo: Mongo) -> Server:
+    """The primary of this moment, as the members that answer see it."""
+    await mongo.admin.command("ping")
+    found = await mongo.primary
+    assert found is not None
+    return found
+
+
+async def pid_of(server: Server) -> int:
+    async with Mongo(*server, directConnection=True) as mongo:
+        return int((await mongo.admin.command("serverStatus"))["pid"])
+
+
+async def another(mongo: Mongo, before: Server) -> bool:
+    """Whether there is a primary other than before."""
+    try:
+        return await primary(mongo) != before
+    except ConnectionFailure:
+        return False
+
+
+async def all_there(mongo: Mongo) -> bool:
+    """Whether every member is a primary or a secondary, so that the next fault leaves a majority."""
+    try:
+        status = await mongo.admin.command("replSetGetStatus")
+    except ConnectionFailure:
+        return False
+    return all(member["state"] in (1, 2) for member in status["members"])
+
+
+async def whole(mongo: Mongo) -> None:
+    await eventually(lambda: all_there(mongo), 60)
+
+
+async def test_the_primary_is_killed(replicated: MortalHub, times: int, report: Report) -> None:
+    """`kill -9`: another is elected, the killed one comes back and is taken along again."""
+    kills = 1 + times // 4
+    async with workload(replicated) as load, Mongo(replicated.database.location) as mongo:
+        for _ in range(kills):
+            await whole(mongo)
+            await load.progress(random.randint(20, 60))
+            before = await primary(mongo)
+            os.kill(await pid_of(before), signal.SIGKILL)
+            await load.progress(20)
+    report(await load.verdict("MongoDB primary killed", kills))
+
+
+async def test_the_primary_steps_down(replicated: MortalHub, times: int, report: Report) -> None:
+    """`replSetStepDown` while everybody writes."""
+    steps = 1 + times // 4
+    async with workload(replicated) as load, Mongo(replicated.database.location) as mongo:
+        for _ in range(steps):
+            await whole(mongo)
+            await load.progress(random.randint(20, 60))
+            before = await primary(mongo)
+            await step_down(mongo)
+            await eventually(lambda: another(mongo, before))  # noqa: B023
+            await load.progress(20)
+    report(await load.verdict("MongoDB primary steps down", steps))
+
+
+async def step_down(mongo: Mongo) -> None:
+    try:
+        await mongo.admin.command({"replSetStepDown": 5, "secondaryCatchUpPeriodSecs": 5})
+    except AutoReconnect:
+        pass  # it hangs up on everybody
+
+
+async def test_the_primary_freezes(replicated: MortalHub, report: Report) -> None:
+    """SIGSTOP: another is elected; woken up, the old one still believes to be the primary, for a moment."""
+    async with workload(replicated) as load, Mongo(replicated.database.location) as mongo:
+        await whole(mongo)
+        await load.progress(40)
+        before = await primary(mongo)
+        pid = await pid_of(before)
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            await eventually(lambda: another(mongo, before), 60)
+            await load.progress(40)
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        await load.progress(40)
+        await whole(mongo)
+    report(await load.verdict("MongoDB primary frozen", 1))
+
+
+async def test_mongodb_stands_still(tmp_path: Path, report: Report, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten seconds without an answer; nothing is restarted."""
+    monkeypatch.delenv("HUB_TEST_MONGODB_URL", raising=False)
+    with mongod.running() as server:
+        database: Database = mongo_database(server.url)
+        async with mortal_hub(database, tmp_path / "hub") as hub, workload(hub) as load:
+            await load.progress(40)
+            pid = await pid_of(("127.0.0.1", server.port))
+            os.kill(pid, signal.SIGSTOP)
+            try:
+                await asyncio.sleep(STANDSTILL)
+            finally:
+                os.kill(pid, signal.SIGCONT)
+            await load.progress(40)
+            await load.end()
+            report(await load.verdict("MongoDB stands still for 10 s", 1))

@@ -1,0 +1,180 @@
+"""What comes between a client and the hub fails: the network freezes, a client stops reading, requests are spoilt."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.faults.conftest import Report
+from tests.faults.followers import Follower
+from tests.faults.hub import MortalHub, mortal_hub
+from tests.faults.network import network
+from tests.faults.workload import define, workload
+from tests.faults.writers import Bulk
+from tests.platform.raw import wire
+from tests.support.engines import Database, sqlite_database
+from tests.support.hub import Client, eventually
+from tests.support.live import socket_url, websocket
+
+pytestmark = pytest.mark.faults
+
+SHORT = 0.3
+LONG = 4.0
+"""Seconds of a frozen network: less than the hub waits for a sign of life, and more."""
+
+HEARTBEAT = {"live_ping_interval": 1, "live_ping_timeout": 1}
+
+
+async def test_the_network_freezes(database: Database, tmp_path: Path, times: int, report: Report) -> None:
+    """For half of the clients, now so shortly that connections go on, now for longer than the hub takes them for
+    alive. In the end it is cut."""
+    async with mortal_hub(database, tmp_path / "hub", **HEARTBEAT) as hub, network(hub.process.port) as between:
+        freezes = 2 + times // 2
+        async with workload(hub, between.url) as load:
+            for number in range(freezes):
+                await load.progress(random.randint(10, 40))
+                between.freeze()
+                await asyncio.sleep(LONG if number == 1 else SHORT)
+                between.thaw()
+            await load.progress(30)
+            between.cut()
+            await load.progress(30)
+        report(await load.verdict("network frozen, then cut", freezes + 1))
+
+
+class Flooding(Bulk):
+    """Arrays of large entities: a client that does not read them is soon far behind."""
+
+    text = "x" * 20_000
+    written = 0
+
+    def body(self, tag: str, number: int, **more: object) -> dict[str, object]:
+        Flooding.written += len(self.text)
+        return super().body(tag, number, text=self.text, **more)
+
+
+@pytest.mark.engine("sqlite")
+async def test_clients_stop_reading(tmp_path: Path, report: Report) -> None:
+    """More is written than the system and the hub hold for them: they are cut off, read on, and come back."""
+    async with mortal_hub(sqlite_database(tmp_path), tmp_path / "hub", live_max_buffered=200_000) as hub:
+        Flooding.written = 0
+        async with workload(hub, crowd=[Flooding]) as load:
+            await load.progress(2)
+            sleepy = [follower for follower in load.followers if not follower.request]
+            for follower in sleepy:
+                assert follower.connection is not None
+                follower.restless = 0
+                follower.connection.stop_reading()
+
+            async def flooded() -> bool:
+                return Flooding.written > IN_KERNEL
+
+            await eventually(flooded)
+            for follower in sleepy:
+                assert follower.connection is not None
+                follower.connection.read_on()
+            await eventually(lambda: all_cut_off(sleepy))
+        report(await load.verdict("clients stop reading", len(sleepy)))
+
+
+IN_KERNEL = 16_000_000
+"""Bytes, well above what the system holds for one connection."""
+
+
+async def all_cut_off(followers: list[Follower]) -> bool:
+    return all(len(follower.watches) > 1 for follower in followers)
+
+
+async def test_spoilt_requests(mortal: MortalHub, times: int, report: Report) -> None:
+    """Cut short, with other bytes in between, or garbage from the start, over HTTP and over the WebSocket, while others
+    write: an array is written as a whole or not at all, never when it was cut short, and nobody else notices."""
+    spoilt = 20 * times
+    chance = random.Random(1)
+    async with workload(mortal) as load:
+        client = mortal.client()
+        store = await define(client)
+        told: Counter[int] = Counter()
+        for number in range(spoilt):
+            told += await spoil(mortal, store, chance)
+            if number % 5 == 0:
+                await spoil_socket(mortal, chance)
+        assert await count(client, store, tag="cut") == 0
+        arrays, rest = divmod(await count(client, store), ITEMS)
+        assert rest == 0
+        assert told[200] <= arrays <= told[200] + told[UNANSWERED]
+        assert told[200]
+        assert told[500] == 0
+    report(await load.verdict("spoilt requests", spoilt + spoilt // 5))
+
+
+ITEMS = 5
+MOMENT = 0.3
+"""Seconds to listen for an answer: to many of these there is none."""
+
+UNANSWERED = 0
+
+
+async def spoil(mortal: MortalHub, store: str, chance: random.Random) -> Counter[int]:
+    """Send a spoilt array; how often which status was answered."""
+    if chance.random() < 0.5:
+        request = array_request(mortal, store, "cut")
+        async with wire(mortal.process.port) as connection:
+            await connection.send(request[: chance.randrange(len(request))])
+        return Counter()
+    answers = await statuses(mortal, disturbed(array_request(mortal, store, "disturbed"), chance))
+    return Counter(answers or [UNANSWERED])
+
+
+def array_request(mortal: MortalHub, store: str, tag: str) -> bytes:
+    body = json.dumps([{"tag": tag, "text": "é" * 20, "n": n} for n in range(ITEMS)]).encode()
+    lines = [f"POST /api/v1/{store} HTTP/1.1", "Host: hub", f"Authorization: Bearer {mortal.token}"]
+    lines += [f"Content-Length: {len(body)}", "Connection: close", "", ""]
+    return "\r\n".join(lines).encode() + body
+
+
+def disturbed(request: bytes, chance: random.Random) -> bytes:
+    """Some bytes changed, left out or put in."""
+    spoilt = bytearray(request)
+    for _ in range(chance.randint(1, 2)):
+        place = chance.randrange(len(spoilt))
+        end = place + chance.choice((0, 1, 1, 5))
+        spoilt[place:end] = chance.randbytes(chance.choice((0, 1, 1, 3)))
+    return bytes(spoilt)
+
+
+async def statuses(mortal: MortalHub, sent: bytes) -> list[int]:
+    """Send these bytes, listen for a moment, hang up; the status of every answer."""
+    answer = b""
+    async with wire(mortal.process.port) as connection:
+        try:
+            await connection.send(sent)
+            async with asyncio.timeout(MOMENT):
+                answer = await connection.reader.read(65_536)
+        except (ConnectionError, TimeoutError):
+            pass
+    return [int(line.split()[1]) for line in answer.split(b"\r\n") if line.startswith(b"HTTP/1.1 ")]
+
+
+async def count(client: Client, store: str, **params: str) -> int:
+    return int((await client.get(f"/{store}", {"meta": "true", **params})).json()["count"])
+
+
+async def spoil_socket(mortal: MortalHub, chance: random.Random) -> None:
+    """A live connection that goes wrong after a good beginning."""
+    headers = {"Authorization": f"Bearer {mortal.token}"}
+    async with websocket(socket_url(mortal.url), additional_headers=headers) as socket:
+        await socket.recv()
+        await socket.send("40")
+        await socket.recv()
+        if chance.random() < 0.5:
+            packet = disturbed(b'420["subscribe",{"store":"users","snapshot":true}]', chance)
+            await socket.send(packet.decode("utf-8", "replace"))
+        else:
+            socket.transport.write(chance.randbytes(chance.randint(1, 200)))
+        socket.transport.write(b"\x81\xfe\xff\xff")  # the beginning of a frame that never comes
+        socket.transport.abort()

@@ -1,0 +1,198 @@
+"""Writers and followers around a fault, and the verdict on what they saw.
+
+The promise: every acknowledged write is there and none twice; one in doubt is there as a whole or not at all; whoever
+follows sees each change exactly once and in order, over whatever connections, and what it has in the end is what REST
+lists.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from stores.records import Entity
+from tests.faults.followers import LAST, Follower, Sleeper
+from tests.faults.hub import MortalHub
+from tests.faults.ledger import Audit, Fate, Ledger
+from tests.faults.report import Row
+from tests.faults.writers import CROWD, Counting, Writer
+from tests.support.hub import Client, entity_of, eventually, unique
+from tests.support.live import Event
+
+LOW_PHASE: dict[str, Any] = {"filter": {"phase": {"$lt": 2}}, "only": "tag,phase"}
+"""A view that entities enter and leave all the time."""
+
+
+class Workload:
+    """`addresses`: of the hub and of ways to it, which the writers and the followers share among them."""
+
+    def __init__(self, hub: MortalHub, store: str, addresses: Sequence[str], crowd: Sequence[type[Writer]]) -> None:
+        self.hub = hub
+        self.store = store
+        self.ledger = Ledger()
+        self.admin = hub.client()
+        self.start = ""
+        self.sleeper = Sleeper(hub.client(), store)
+        self.followers = [
+            Follower(hub.client(addresses[0]), store),
+            Follower(hub.client(addresses[-1]), store, restless=100),
+            Follower(hub.client(addresses[-1]), store, **LOW_PHASE),
+            Follower(hub.client(addresses[0]), store, restless=50, **LOW_PHASE),
+        ]
+        self.writers = [
+            kind(hub.client(addresses[number % len(addresses)]), store, self.ledger)
+            for number, kind in enumerate(crowd)
+        ]
+        self._stop = asyncio.Event()
+
+    async def begin(self, group: asyncio.TaskGroup) -> None:
+        """Everybody follows before anybody writes."""
+        self.start = (await self.admin.get(f"/{self.store}")).headers["x-position"]
+        await self._make_counter()
+        await self.sleeper.fall_asleep()
+        self._following = [group.create_task(follower.run()) for follower in self.followers]
+        for follower in self.followers:
+            await follower.began.wait()
+        self._writing = [group.create_task(writer.run(self._stop)) for writer in self.writers]
+
+    async def _make_counter(self) -> None:
+        asked = self.ledger.ask("counter")
+        counter = await self.admin.make(self.store, tag="counter", n=0, phase=0)
+        self.ledger.settle(asked, Fate.ACKNOWLEDGED)
+        for writer in self.writers:
+            if isinstance(writer, Counting):
+                writer.counter = counter["_id"]
+        self.counter = counter["_id"]
+
+    async def progress(self, more: int, fate: Fate = Fate.ACKNOWLEDGED) -> None:
+        """Wait until so many more writes have been acknowledged, or refused."""
+        enough = self.ledger.told[fate] + more
+
+        async def reached() -> bool:
+            return self.ledger.told[fate] >= enough
+
+        await eventually(reached, 100)
+
+    async def end(self) -> None:
+        """Let the writers end, and everybody see the last of it."""
+        self._stop.set()
+        await asyncio.gather(*self._writing)
+        asked = self.ledger.ask(LAST)
+        await self.admin.make(self.store, tag=LAST, phase=0)
+        self.ledger.settle(asked, Fate.ACKNOWLEDGED)
+        await asyncio.gather(self.sleeper.run(), *self._following)
+
+    # The verdict.
+
+    async def verdict(self, fault: str, times: int) -> Row:
+        """What was kept and what was not. AssertionError when what is there contradicts itself."""
+        changes = await self.changes(self.start)
+        assert replayed(changes) == await self.listed()
+        await eventually(lambda: self._is_on_record(changes))
+        audit = self.ledger.audit(changes)
+        assert not audit.ghosts, audit
+        assert "never retrieved" not in self.hub.log
+        heard = [await self._heard(follower) for follower in [*self.followers, self.sleeper]]
+        return self._row(fault, times, audit, [sum(column) for column in zip(*heard, strict=True)])
+
+    def _row(self, fault: str, times: int, audit: Audit, heard: list[int]) -> Row:
+        events, gaps, repeats, resyncs = heard
+        return Row(
+            fault=fault,
+            engine=self.hub.database.kind,
+            times=times,
+            acknowledged=self.ledger.told[Fate.ACKNOWLEDGED],
+            in_doubt=self.ledger.in_doubt,
+            events=events,
+            lost=len(audit.lost),
+            twice=len(audit.twice),
+            torn=len(audit.torn),
+            gaps=gaps,
+            repeats=repeats,
+            resyncs=resyncs,
+        )
+
+    async def _heard(self, follower: Follower) -> tuple[int, int, int, int]:
+        """Events, gaps, repeats and resyncs of one follower, whose view must be what REST lists."""
+        params = parameters(follower)
+        assert follower.watch.view == await self.listed(params)
+        events = [plain(event) for event in follower.events]
+        if follower.resyncs:
+            return len(events), 0, 0, follower.resyncs
+        expected = [plain(change) for change in await self.changes(follower.start, params)]
+        gaps, repeats = Counter(expected) - Counter(events), Counter(events) - Counter(expected)
+        assert gaps or repeats or events == expected, "everything was told once, but out of order"
+        return len(events), gaps.total(), repeats.total(), 0
+
+    async def _is_on_record(self, changes: list[Event]) -> bool:
+        """Whether the audit trail of the counter has each of its changes, once and in order."""
+        answer = await self.admin.get(f"/{self.store}/{self.counter}/history")
+        revs = [entry["_rev"] for entry in answer.json()["history"]]
+        return revs == [change["_rev"] for change in changes if change["_id"] == self.counter]
+
+    async def changes(self, since: str, params: dict[str, str] | None = None) -> list[Event]:
+        """All that REST tells of the view since a position."""
+        found: list[Event] = []
+        while True:
+            answer = await self.admin.get(f"/{self.store}", {**(params or {}), "since": since})
+            assert answer.status_code == 200, answer.text
+            found += answer.json()["changes"]
+            since = answer.json()["position"]
+            if not answer.json()["more"]:
+                return found
+
+    async def listed(self, params: dict[str, str] | None = None) -> dict[str, Entity]:
+        """All that REST lists of the view, by id."""
+        answer = await self.admin.get(f"/{self.store}", params)
+        found: list[Entity] = answer.json()
+        while "next" in answer.links:
+            answer = await self.admin.http.get(f"{self.hub.url}{answer.links['next']['url']}")
+            found += answer.json()
+        return {entity["_id"]: entity for entity in found}
+
+
+def parameters(follower: Follower) -> dict[str, str]:
+    """The follower's view as parameters of a list."""
+    request = follower.request
+    return {name: value if isinstance(value, str) else json.dumps(value) for name, value in request.items()}
+
+
+def plain(change: Event) -> str:
+    """A change as its content, in REST and live alike."""
+    return json.dumps([change["op"], change["_id"], change.get("_rev"), change.get("entity")], sort_keys=True)
+
+
+def replayed(changes: list[Event]) -> dict[str, Entity]:
+    """What is there after these changes from nothing, each of which must fit on what was there before."""
+    content: dict[str, Entity] = {}
+    for change in changes:
+        id = change["_id"]
+        assert (id in content) is (change["op"] != "insert"), change
+        if change["op"] == "remove":
+            del content[id]
+        else:
+            assert change["_rev"] == content.get(id, {"_rev": 0})["_rev"] + 1, change
+            content[id] = change["entity"]
+    return content
+
+
+async def define(client: Client, **definition: Any) -> str:
+    """A new store; its name."""
+    answer = await client.post("/stores", {"name": unique("store"), **definition})
+    return str(entity_of(answer)["name"])
+
+
+@asynccontextmanager
+async def workload(hub: MortalHub, *detours: str, crowd: Sequence[type[Writer]] = CROWD) -> AsyncIterator[Workload]:
+    """Everybody at work for the length of a block, at the end of which all has been written and seen. `detours` are
+    other addresses of the hub, which half of them use."""
+    async with asyncio.TaskGroup() as group:
+        store = await define(hub.client(), unique=["code"], indexes=["flock"])
+        load = Workload(hub, store, [hub.url, *detours], crowd)
+        await load.begin(group)
+        yield load
+        await load.end()

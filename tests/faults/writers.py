@@ -1,0 +1,180 @@
+"""Those who write while a fault happens, each in its own way, and keep book of what they were told.
+
+What is answered 200 is acknowledged. 4xx and 507 promise that nothing was done. No answer at all, or another 5xx,
+leaves it in doubt: a writer with an Idempotency-Key or an If-Match asks again until it knows, the others go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+import httpx
+
+from stores.records import Entity
+from tests.faults.ledger import Asked, Fate, Ledger
+from tests.support.hub import Client, dashed, unique
+
+PAUSE = 0.05
+"""Seconds between attempts while the hub is away."""
+
+FLOCK = 12
+BULK = 5
+HEAVY = 120
+"""More than SQLite takes on its event loop: a transaction in the writer thread."""
+
+
+class Writer:
+    """Does `step` again and again until told to stop. Names, tags and keys begin with its own name."""
+
+    def __init__(self, client: Client, store: str, ledger: Ledger) -> None:
+        self.client = client
+        self.path = f"/{store}"
+        self.ledger = ledger
+        self.name = unique(type(self).__name__.lower())
+        self.numbers: Iterator[int] = itertools.count()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        await self.prepare()
+        while not stop.is_set():
+            await self.step(next(self.numbers))
+
+    async def prepare(self) -> None:
+        """What the steps need."""
+
+    async def step(self, number: int) -> None:
+        raise NotImplementedError
+
+    # Asking.
+
+    async def send(self, method: str, path: str = "", body: Any = None, **headers: str) -> httpx.Response | None:
+        """The answer, None when what became of the request is in doubt."""
+        try:
+            answer = await self._send(method, self.path + path, json=body, headers=dashed(headers))
+        except httpx.TransportError:
+            answer = None
+        assert answer is None or answer.status_code != 500, answer.text
+        if answer is not None and (answer.status_code < 500 or answer.status_code == 507):
+            return answer
+        await asyncio.sleep(PAUSE)
+        return None
+
+    async def _send(self, *request: Any, **more: Any) -> httpx.Response:
+        """A request that could not even be sent has not been asked."""
+        while True:
+            try:
+                return await self.client.request(*request, **more)
+            except httpx.ConnectError:
+                await asyncio.sleep(PAUSE)
+
+    async def attempt(self, asked: Asked, *request: Any, **headers: str) -> httpx.Response | None:
+        """Ask once, and note what was said."""
+        answer = await self.send(*request, **headers)
+        if answer is not None:
+            self.ledger.settle(asked, Fate.ACKNOWLEDGED if answer.status_code == 200 else Fate.REFUSED)
+            assert answer.status_code in (200, 507), answer.text
+        return answer
+
+    async def insist(self, asked: Asked, *request: Any, **headers: str) -> httpx.Response:
+        """Ask until something is said. For requests that may be sent twice."""
+        return await until(lambda: self.attempt(asked, *request, **headers))
+
+    def body(self, tag: str, number: int, **more: Any) -> Entity:
+        return {"tag": tag, "kind": type(self).__name__, "phase": number % 4, **more}
+
+
+async def until(ask: Callable[[], Awaitable[httpx.Response | None]]) -> httpx.Response:
+    while True:
+        answer = await ask()
+        if answer is not None:
+            return answer
+
+
+class Singles(Writer):
+    """Creates one at a time, and deletes every third again. Nothing is asked twice."""
+
+    async def step(self, number: int) -> None:
+        tag = f"{self.name}-{number}"
+        made = await self.attempt(self.ledger.ask(tag), "POST", "", self.body(tag, number))
+        if made is not None and made.status_code == 200 and number % 3 == 0:
+            id = made.json()["_id"]
+            await self.attempt(self.ledger.ask(id), "DELETE", f"/{id}")
+
+
+class Keyed(Writer):
+    """Creates under an Idempotency-Key, again and again until it is answered, and now and then once more after that:
+    the answer is the same."""
+
+    async def step(self, number: int) -> None:
+        tag = f"{self.name}-{number}"
+        request = ("POST", "", self.body(tag, number))
+        made = await self.insist(self.ledger.ask(tag), *request, idempotency_key=tag)
+        if number % 4 == 0 and made.status_code == 200:
+            again = await until(lambda: self.send(*request, idempotency_key=tag))
+            assert again.status_code == 507 or again.json() == made.json(), again.text
+
+
+class Bulk(Writer):
+    """Creates arrays, by turns under a key and without; some are long."""
+
+    async def step(self, number: int) -> None:
+        tag = f"{self.name}-{number}"
+        size = HEAVY if number % 25 == 20 else BULK
+        request = ("POST", "", [self.body(tag, number, item=item) for item in range(size)])
+        asked = self.ledger.ask(tag, size)
+        if number % 2:
+            await self.insist(asked, *request, idempotency_key=tag)
+        else:
+            await self.attempt(asked, *request)
+
+
+class Counting(Writer):
+    """Counts up an entity that others count up as well, each time from the revision that it has seen (If-Match). A
+    revision is used up once, so it is safe to ask again."""
+
+    counter = ""
+
+    async def step(self, number: int) -> None:
+        path = f"/{self.counter}"
+        seen = (await until(lambda: self.send("GET", path))).json()
+        asked = self.ledger.ask(f"{self.name}-{number}")
+        body = {"tag": asked.tag, "n": seen["n"] + 1, "phase": number % 4}
+        request, header = ("PATCH", path, body), {"if_match": f'"{seen["_rev"]}"'}
+        answer = await self.send(*request, **header)
+        if answer is None:
+            answer = await until(lambda: self.send(*request, **header))
+            if answer.status_code == 412:
+                return  # in doubt: it lost the race, or won it without hearing so
+        assert answer.status_code in (200, 412, 507), answer.text
+        self.ledger.settle(asked, Fate.ACKNOWLEDGED if answer.status_code == 200 else Fate.REFUSED)
+
+
+class Upserting(Writer):
+    """Sets two entities by their unique codes, both or neither, by turns under a key and without."""
+
+    async def step(self, number: int) -> None:
+        asked = self.ledger.ask(f"{self.name}-{number}", 2)
+        bodies = [self.body(asked.tag, number, code=f"{self.name}-{which}") for which in "ab"]
+        request = ("POST", "?upsert=code", bodies)
+        if number % 2:
+            await self.insist(asked, *request, idempotency_key=asked.tag)
+        else:
+            await self.attempt(asked, *request)
+
+
+class Herding(Writer):
+    """Changes a flock of entities by a filter: all of them or none."""
+
+    async def prepare(self) -> None:
+        tag = f"{self.name}-flock"
+        flock = [self.body(tag, 0, flock=self.name) for _ in range(FLOCK)]
+        await self.insist(self.ledger.ask(tag, FLOCK), "POST", "", flock, idempotency_key=tag)
+
+    async def step(self, number: int) -> None:
+        asked = self.ledger.ask(f"{self.name}-{number}", FLOCK)
+        await self.attempt(asked, "PATCH", f"?flock={self.name}", {"tag": asked.tag, "phase": number % 4})
+
+
+CROWD: tuple[type[Writer], ...] = (Singles, Singles, Keyed, Keyed, Bulk, Counting, Counting, Upserting, Herding)
