@@ -61,7 +61,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if marker := item.get_closest_marker("generated"):
             [seconds] = marker.args or (SECONDS_PER_CASE,)
             item.add_marker(pytest.mark.timeout(120 + seconds * config.getoption("--cases")))
-    parser.addoption("--faults", type=int, default=8, help="times that a fault of about a second is made (default 8)")
+        if item.get_closest_marker("faults"):
+            item.add_marker(pytest.mark.timeout(180 + SECONDS_PER_FAULT * config.getoption("--faults")))
 
 
 @pytest.fixture(scope="session")

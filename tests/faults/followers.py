@@ -56,7 +56,7 @@ class Follower:
             except CUT_OFF:
                 await asyncio.sleep(PAUSE)
             except Declined as declined:
-                if declined.args[0]["error"]["code"] != "503":
+                if declined.answer["error"]["code"] != "503":
                     raise
                 await asyncio.sleep(PAUSE)
 
