@@ -7,8 +7,8 @@ are those of a CRM's custom fields, and `JSON` for whatever has no type.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
 from functools import cached_property
@@ -19,10 +19,6 @@ from zoneinfo import available_timezones
 from stores.errors import InvalidEntity, InvalidQuery, Violation
 from stores.records import SYSTEM_FIELDS, Entity, Json
 
-STORE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}\Z")
-MAX_FIELDS: Final = 500
-MAX_INDEXES: Final = 30
-"""MongoDB takes 64 for a collection; a path has two, and three are the engine's own."""
 TEXT_LENGTH: Final = 255
 TEXTAREA_LENGTH: Final = 100_000
 
@@ -301,161 +297,3 @@ def _is_single(entity: Entity, path: str) -> bool:
             break
         value = value.get(segment)
     return not isinstance(value, dict | list | bool)
-
-
-_KINDS: Final[Mapping[type, str]] = {
-    str: "a string",
-    bool: "true or false",
-    int: "a whole number",
-    list: "a list",
-}
-
-
-@dataclass
-class _Reader:
-    """Reads a definition document, collecting every violation rather than stopping at the first."""
-
-    violations: list[Violation] = field(default_factory=list)
-
-    def refuse(self, place: str, detail: str) -> None:
-        self.violations.append(Violation(place, "invalid", detail))
-
-    def of_type(self, document: Mapping[str, Any], name: str, kind: type, default: Any, place: str) -> Any:
-        value = document.get(name)
-        if value is None:
-            return default
-        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-            self.refuse(f"{place}{name}", f"Must be {_KINDS[kind]}.")
-            return default
-        return value
-
-    def paths(self, document: Mapping[str, Any], name: str) -> tuple[str, ...]:
-        found = []
-        for i, path in enumerate(self.of_type(document, name, list, [], "")):
-            if (
-                isinstance(path, str)
-                and path
-                and all(s and s[0] not in "$" for s in path.split("."))
-                and "\0" not in path
-            ):
-                found.append(path)
-            else:
-                self.refuse(f"{name}.{i}", "Must be a field path.")
-        return tuple(dict.fromkeys(found))
-
-    def options(self, document: Mapping[str, Any], place: str) -> tuple[tuple[int | str, str], ...]:
-        found: list[tuple[int | str, str]] = []
-        for i, item in enumerate(self.of_type(document, "options", list, [], place)):
-            good = (
-                isinstance(item, dict) and isinstance(item.get("id"), int | str) and isinstance(item.get("name"), str)
-            )
-            if not good or isinstance(item["id"], bool) or set(item) - {"id", "name"}:
-                self.refuse(f"{place}options.{i}", "Must be an object with an id and a name.")
-            elif any(item["id"] == id for id, _ in found):
-                self.refuse(f"{place}options.{i}", "This id is taken.")
-            else:
-                found.append((item["id"], item["name"]))
-        return tuple(found)
-
-    def field(self, document: Any, place: str) -> Field | None:
-        if not isinstance(document, dict):
-            self.refuse(place.rstrip("."), "Must be an object.")
-            return None
-        known = {
-            "id",
-            "type",
-            "label",
-            "required",
-            "unique",
-            "index",
-            "search",
-            "hidden",
-            "length",
-            "options",
-            "default",
-        }
-        for name in document.keys() - known:
-            self.refuse(f"{place}{name}", "There is no such setting of a field.")
-        flags = {
-            n: self.of_type(document, n, bool, False, place)
-            for n in ("required", "unique", "index", "search", "hidden")
-        }
-        made = Field(
-            id=self.of_type(document, "id", str, "", place),
-            type=self.of_type(document, "type", str, "", place),
-            label=self.of_type(document, "label", str, "", place),
-            length=self.of_type(document, "length", int, None, place),
-            options=self.options(document, place),
-            **flags,
-        )
-        return self.checked(made, document, place)
-
-    def checked(self, made: Field, document: Mapping[str, Any], place: str) -> Field | None:
-        before = len(self.violations)
-        if (
-            not made.id
-            or "." in made.id
-            or made.id[0] in "$_"
-            or "\0" in made.id
-            or made.id in (*SYSTEM_FIELDS, "success")
-        ):
-            self.refuse(f"{place}id", "Must be a field name that is not reserved.")
-        if made.type not in CHECKERS:
-            self.refuse(f"{place}type", f"Must be one of {', '.join(CHECKERS)}.")
-        elif made.type in OPTION_TYPES and not made.options:
-            self.refuse(f"{place}options", f"{made.type} needs options.")
-        elif made.unique and made.type not in UNIQUE_TYPES:
-            self.refuse(f"{place}unique", f"{made.type} cannot be unique.")
-        elif made.search and made.type not in STRING_TYPES:
-            self.refuse(f"{place}search", f"{made.type} is not text.")
-        if made.length is not None and not 0 < made.length <= TEXTAREA_LENGTH:
-            self.refuse(f"{place}length", f"Must be from 1 to {TEXTAREA_LENGTH}.")
-        if len(self.violations) > before:
-            return None
-        try:
-            default = made.check(document.get("default"), f"{place}default")
-        except InvalidEntity as error:
-            self.violations.extend(error.violations)
-            return None
-        return replace(made, default=default)
-
-
-SETTINGS: Final = ("name", "fields", "open", "indexes", "unique", "search", "label", "description")
-
-
-def parse_definition(document: Mapping[str, Any]) -> StoreDefinition:
-    """A definition from an entity of the store `stores`. Raises InvalidEntity with every mistake in it."""
-    reader = _Reader()
-    for name in document.keys() - {*SETTINGS, *SYSTEM_FIELDS}:
-        reader.refuse(name, "There is no such setting of a store.")
-    title: str = reader.of_type(document, "name", str, "", "")
-    if not STORE_NAME.match(title):
-        reader.refuse("name", "Must be 1 to 63 letters, digits, - or _, beginning with a letter.")
-    fields = _parse_fields(reader, document)
-    definition = StoreDefinition(
-        name=title,
-        fields=fields,
-        open=reader.of_type(document, "open", bool, not fields, ""),
-        indexes=reader.paths(document, "indexes"),
-        unique=reader.paths(document, "unique"),
-        search=reader.paths(document, "search"),
-    )
-    if len(definition.index_paths) + len(definition.unique_paths) > MAX_INDEXES:
-        reader.refuse("indexes", f"At most {MAX_INDEXES} indexes.")
-    if reader.violations:
-        raise InvalidEntity(reader.violations)
-    return definition
-
-
-def _parse_fields(reader: _Reader, document: Mapping[str, Any]) -> tuple[Field, ...]:
-    listed: Iterable[Any] = reader.of_type(document, "fields", list, [], "")
-    fields: list[Field] = []
-    for i, item in enumerate(listed):
-        made = reader.field(item, f"fields.{i}.")
-        if made and any(made.id == other.id for other in fields):
-            reader.refuse(f"fields.{i}.id", "This id is taken.")
-        elif made:
-            fields.append(made)
-    if len(fields) > MAX_FIELDS:
-        reader.refuse("fields", f"At most {MAX_FIELDS} fields.")
-    return tuple(fields)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 
 from auth.standard import STANDARD
+from stores.definitions import parse_definition
 from stores.errors import NotFound, StoreError
 from stores.protocol import Engine
 from stores.query import Query
 from stores.records import Change, Entity
-from stores.schema import StoreDefinition, parse_definition
+from stores.schema import StoreDefinition
 
 log = logging.getLogger(__name__)
 

@@ -13,11 +13,11 @@ from auth.secrets import PREFIX_LENGTH, Passwords, digest, new_credential
 from auth.standard import ADMIN_ROLE, STANDARD
 from hub.services.registry import RESERVED, StoreRegistry
 from hub.services.times import parse_time
+from stores.definitions import parse_definition
 from stores.errors import Conflict, DuplicateValue, InvalidEntity, Violation
 from stores.protocol import DeleteMany, Engine, UpdateMany, Write
 from stores.query import And, Equal, Not, Query
 from stores.records import Entity, is_id, now_ms
-from stores.schema import parse_definition
 
 UNBOUNDED = 2**31 - 1
 """For changes that must reach every entity concerned, however many."""

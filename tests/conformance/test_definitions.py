@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from stores.definitions import MAX_INDEXES
 from stores.errors import DuplicateValue, StoreNotEmpty, Unavailable
 from stores.protocol import Delete, Engine, Insert, Update
 from stores.query import Compare, Equal, Query
-from stores.schema import MAX_INDEXES, Field, StoreDefinition
+from stores.schema import Field, StoreDefinition
 from tests.support.engines import Database, opened
 from tests.support.entities import STORE, USER, entity, insert, insert_one
 from tests.support.reading import find, get

@@ -11,9 +11,10 @@ from hub.dialects.platform.parameters import OPERATORS, RESERVED
 from hub.dialects.platform.table import OPERATIONS
 from hub.errors import STATUS, status_text, tags_of
 from hub.settings import Settings
+from stores.definitions import SETTINGS
 from stores.parse import OPERATORS as FILTER_OPERATORS
 from stores.records import SYSTEM_FIELDS
-from stores.schema import CHECKERS, RULES, SETTINGS
+from stores.schema import CHECKERS, RULES
 from tests.docs.pages import first_cells, page, rows, section
 
 API = page("platform-api.md")

@@ -15,13 +15,14 @@ from auth.principal import Principal
 from hub.dialects.platform.parameters import ListParameters
 from hub.errors import BadRequest
 from stores.cursor import decode_cursor
+from stores.definitions import parse_definition
 from stores.errors import HistoryGone, InvalidEntity, InvalidQuery
 from stores.limits import EntityLimits, check_document, parse_json
 from stores.matcher import matches
 from stores.mongo.compile import compile_filter as compile_mongo
 from stores.parse import Limits, parse_filter, parse_only, parse_sort
 from stores.query import CREATION, Filter
-from stores.schema import StoreDefinition, parse_definition
+from stores.schema import StoreDefinition
 from stores.sqlite.compile import Compiler
 from stores.sqlite.tables import StoreTable
 

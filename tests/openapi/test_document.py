@@ -15,8 +15,9 @@ from auth.standard import STANDARD
 from hub.dialects.platform.schemas import TYPES, sent_field, shared_schemas, shown_field
 from hub.dialects.platform.table import OPERATIONS
 from hub.errors import STATUS, tags_of
+from stores.definitions import parse_definition
 from stores.errors import InvalidEntity
-from stores.schema import CHECKERS, Field, parse_definition
+from stores.schema import CHECKERS, Field
 from tests.openapi.sample_stores import CLOSED, OPTIONS, STORES
 from tests.support.hub import Client, Hub
 

@@ -9,7 +9,8 @@ from typing import Any, Final
 from hub.dialects.platform.operations import Operation
 from hub.dialects.platform.schemas import ANY_STORE, ID, INT64, MOMENT, NULL, Schema, conditions_schema, ref
 from hub.errors import status_text, tags_of
-from stores.schema import STORE_NAME, StoreDefinition
+from stores.definitions import STORE_NAME
+from stores.schema import StoreDefinition
 
 JSON: Final = "application/json"
 

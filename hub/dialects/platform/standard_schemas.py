@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from stores.schema import CHECKERS, MAX_FIELDS, OPTION_TYPES, TEXTAREA_LENGTH
+from stores.definitions import MAX_FIELDS
+from stores.schema import CHECKERS, OPTION_TYPES, TEXTAREA_LENGTH
 
 Schema = dict[str, Any]
 
 ID: Final[Schema] = {"$ref": "#/components/schemas/Id"}
 _TEXT: Final[Schema] = {"type": "string"}
 _FLAG: Final[Schema] = {"type": "boolean"}
-_PATHS: Final[Schema] = {"type": "array", "items": {"type": "string", "pattern": r"^[^.$][^.]*(\.[^.$][^.]*)*$"}}
+_SEGMENT: Final = r"(?![0-9]+(\.|$))[^.$][^.]*"
+_PATHS: Final[Schema] = {"type": "array", "items": {"type": "string", "pattern": rf"^{_SEGMENT}(\.{_SEGMENT})*$"}}
 _SCOPES: Final[Schema] = {
     "type": "array",
     "maxItems": 1_000,
