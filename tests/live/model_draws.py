@@ -6,7 +6,7 @@ import signal
 
 from hypothesis import strategies as st
 
-from tests.live.model_stage import FEW, PLAIN, SCOPES, TYPED, USERS
+from tests.live.model_stage import ENOUGH, FEW, PLAIN, SCOPES, TYPED, USERS
 from tests.live.model_steps import (
     Become,
     Change,
@@ -90,7 +90,10 @@ leavings = st.builds(Leave, seats, st.integers(0, 4))
 returns = st.builds(Return, seats, st.booleans())
 becomings = st.builds(Become, seats, users)
 restarts = st.builds(
-    Restart, st.sampled_from([signal.SIGTERM, signal.SIGKILL]), st.sampled_from([FEW, 10_000]), st.integers(0, 3)
+    Restart,
+    st.sampled_from([signal.SIGTERM, signal.SIGKILL]),
+    st.sampled_from([FEW, ENOUGH, 10_000]),
+    st.integers(0, 3),
 )
 redefinitions = st.builds(Redefine, st.booleans())
 single_writes = st.one_of(makes, changes, shares)

@@ -28,8 +28,8 @@ SCOPES: tuple[tuple[str, ...], ...] = (
 )
 
 
-FEW = 4
-"""Changes that a hub with a short memory keeps."""
+ENOUGH, FEW = 40, 4
+"""Changes that the hub keeps in memory: fewer than are missed in a long absence, or than in nearly any."""
 
 
 def pin(hidden: bool) -> dict[str, Any]:
@@ -46,7 +46,7 @@ class Stage:
         self.typed = self.role = self.beacons = ""
         self._database = database
         self._folder = folder
-        self._settings: dict[str, object] = {"live_position_every": 1}
+        self._settings: dict[str, object] = {"live_position_every": 1, "live_recent": ENOUGH}
 
     @property
     def remembers_little(self) -> bool:
@@ -96,8 +96,12 @@ class Stage:
             for group, parent in zip(self.groups, PARENTS, strict=True)
         }
 
-    async def reset(self, parents: dict[str, str | None], scopes: tuple[str, ...], hidden: bool) -> None:
+    async def reset(
+        self, users: list[str], parents: dict[str, str | None], scopes: tuple[str, ...], hidden: bool
+    ) -> None:
         """Undo what a run has changed of what the runs share; given is how it left it."""
+        # First: moving a group stamps its users too.
+        await asyncio.gather(*(self.admin.delete(f"/{USERS}/{user}") for user in users))
         if self.hub.process.process.poll() is not None:
             self.hub.process = await self._start()
         await asyncio.gather(

@@ -346,7 +346,7 @@ class Return(Operation):
             again, anew = await run.keep(seat, kept.store, watch_anew(seat, kept)), True
         if again is not None and not run.together:
             now = run.now.holders[seat.token].sight()
-            assert anew or (now in kept.sights and not kept.redefined), "resumed, over what no change tells"
+            assert anew or now in kept.sights, f"resumed, by a sight that it never had: {kept}"
             assert not anew or kept.sights != {now} or kept.redefined, "begun anew, without need"
 
 

@@ -20,8 +20,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from tests.conftest import DEFAULT_CASES
 from tests.live import model_draws as draws
 from tests.live.model_run import Run
-from tests.live.model_stage import TYPED, Stage
-from tests.live.model_steps import ChangeRole, GiveRoles, Leave, MoveUser, Redefine, Return, Subscribe
+from tests.live.model_stage import ENOUGH, PLAIN, TYPED, Stage
+from tests.live.model_steps import ChangeAll, ChangeRole, GiveRoles, Leave, Make, MoveUser, Redefine, Return, Subscribe
 from tests.support.engines import Database
 
 RUNS = 300
@@ -149,6 +149,18 @@ class Model(RuleBasedStateMachine):
         self.step(Return(seat, auto), Subscribe(seat, TYPED, filter, None, "snapshot"))
         self.step(Leave(seat, 0), Redefine(not self.run.hidden))
         self.step(Return(seat, auto))
+
+    @rule(seat=draws.seats, fields=draws.fields, filter=draws.filters)
+    def be_away_for_long(self, seat: int, fields: Any, filter: Any) -> None:
+        """For more changes than the hub has at hand, which are up to twice as many as it is told to keep."""
+        user, _ = self.run.place_of(self.run.seats[seat])
+        self.step(Return(seat, True), Subscribe(seat, PLAIN, None, None, "snapshot"))
+        self.step(
+            Leave(seat, 0),
+            Make(user + 1, PLAIN, [fields] * (2 * ENOUGH + 1)),
+            ChangeAll(user + 1, PLAIN, filter, "DELETE", {}),
+        )
+        self.step(Return(seat, True))
 
     @rule(operations=st.lists(st.one_of(draws.writes, draws.sights), min_size=2, max_size=4))
     def one_after_the_other(self, operations: list[Any]) -> None:
