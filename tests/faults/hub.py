@@ -53,7 +53,8 @@ class MortalHub:
 
     async def end(self, number: int = signal.SIGKILL) -> int:
         """Stop it, by default with no chance to clean up; its exit code."""
-        return await asyncio.to_thread(self.process.stop, number)
+        self.process.process.send_signal(number)  # here and now, not when a thread gets to it
+        return await asyncio.to_thread(self.process.wait)
 
     async def die_at_start(self, seconds: float) -> None:
         """Start it, and kill it so much later, whatever it is doing."""

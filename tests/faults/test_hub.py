@@ -29,11 +29,15 @@ LIMITS = (0, 40_000)
 
 
 async def test_killed_at_any_moment(mortal: MortalHub, times: int, report: Report) -> None:
-    """`kill -9` in the middle of everything, again and again; every fourth time once more while it starts."""
+    """`kill -9` in the middle of everything, again and again: at any moment, or just when a change is told of; now and
+    then once more while it starts."""
     async with workload(mortal) as load:
         for number in range(times):
             await load.progress(random.randint(1, 60))
-            await asyncio.sleep(random.uniform(0, 0.02))
+            if number % 2:
+                await load.hear(random.randint(1, 20))
+            else:
+                await asyncio.sleep(random.uniform(0, 0.02))
             await mortal.end()
             if number % 4 == 3:
                 await mortal.die_at_start(random.uniform(0.1, 1))

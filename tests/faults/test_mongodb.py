@@ -40,6 +40,9 @@ def replica_set() -> Iterator[str]:
 
 @pytest.fixture
 async def replicated(replica_set: str, tmp_path: Path) -> AsyncIterator[MortalHub]:
+    """A hub on the replica set, all of whose members are there."""
+    async with Mongo(replica_set) as mongo:
+        await whole(mongo)
     async with mortal_hub(mongo_database(replica_set), tmp_path / "hub") as hub:
         yield hub
 

@@ -14,13 +14,15 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+import httpx
+
 from stores.records import Entity
 from tests.faults.followers import LAST, Follower, Sleeper
 from tests.faults.hub import MortalHub
 from tests.faults.ledger import Audit, Fate, Ledger
 from tests.faults.report import Row
 from tests.faults.writers import CROWD, Counting, Writer
-from tests.support.hub import Client, entity_of, eventually, unique
+from tests.support.hub import API, Client, entity_of, eventually, unique
 from tests.support.live import Event
 
 LOW_PHASE: dict[str, Any] = {"filter": {"phase": {"$lt": 2}}, "only": "tag,phase"}
@@ -77,14 +79,27 @@ class Workload:
 
         await eventually(reached, 100)
 
+    async def hear(self, more: int) -> None:
+        """Wait until a subscriber has been told of so many more changes: the one who made the last of them may not
+        have been answered yet."""
+        follower = self.followers[0]
+        await eventually(lambda: is_following(follower))
+        assert follower.connection is not None
+        enough = len(follower.watch.events) + more
+        await follower.connection.until(lambda: len(follower.watch.events) >= enough)
+
     async def end(self) -> None:
         """Let the writers end, and everybody see the last of it."""
         self._stop.set()
         await asyncio.gather(*self._writing)
         asked = self.ledger.ask(LAST)
-        await self.admin.make(self.store, tag=LAST, phase=0)
+        await eventually(self._write_last)
         self.ledger.settle(asked, Fate.ACKNOWLEDGED)
         await asyncio.gather(self.sleeper.run(), *self._following)
+
+    async def _write_last(self) -> bool:
+        body = {"tag": LAST, "phase": 0}
+        return (await self.admin.post(f"/{self.store}", body, idempotency_key=self.store)).status_code == 200
 
     # The verdict.
 
@@ -130,16 +145,27 @@ class Workload:
 
     async def _is_on_record(self, changes: list[Event]) -> bool:
         """Whether the audit trail of the counter has each of its changes, once and in order."""
-        answer = await self.admin.get(f"/{self.store}/{self.counter}/history")
+        answer = await self._read(f"/{self.store}/{self.counter}/history")
         revs = [entry["_rev"] for entry in answer.json()["history"]]
         return revs == [change["_rev"] for change in changes if change["_id"] == self.counter]
+
+    async def _read(self, path: str, params: dict[str, str] | None = None) -> httpx.Response:
+        """The answer, asked for again while there is an election after the fault."""
+
+        async def answered() -> httpx.Response | None:
+            answer = await self.admin.get(path, params)
+            return None if answer.status_code == 503 else answer
+
+        answer = await eventually(answered)
+        assert answer is not None
+        assert answer.status_code == 200, answer.text
+        return answer
 
     async def changes(self, since: str, params: dict[str, str] | None = None) -> list[Event]:
         """All that REST tells of the view since a position."""
         found: list[Event] = []
         while True:
-            answer = await self.admin.get(f"/{self.store}", {**(params or {}), "since": since})
-            assert answer.status_code == 200, answer.text
+            answer = await self._read(f"/{self.store}", {**(params or {}), "since": since})
             found += answer.json()["changes"]
             since = answer.json()["position"]
             if not answer.json()["more"]:
@@ -147,12 +173,21 @@ class Workload:
 
     async def listed(self, params: dict[str, str] | None = None) -> dict[str, Entity]:
         """All that REST lists of the view, by id."""
-        answer = await self.admin.get(f"/{self.store}", params)
+        answer = await self._read(f"/{self.store}", params)
         found: list[Entity] = answer.json()
         while "next" in answer.links:
-            answer = await self.admin.http.get(f"{self.hub.url}{answer.links['next']['url']}")
+            answer = await self._read(answer.links["next"]["url"].removeprefix(API))
             found += answer.json()
         return {entity["_id"]: entity for entity in found}
+
+
+async def is_following(follower: Follower) -> bool:
+    """Whether it is connected and subscribed."""
+    return (
+        follower.connection is not None
+        and bool(follower.connection.watches)
+        and not follower.connection.closed.is_set()
+    )
 
 
 def parameters(follower: Follower) -> dict[str, str]:
