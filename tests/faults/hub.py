@@ -30,7 +30,7 @@ def quiet_port() -> int:
 
 
 class MortalHub:
-    """Made by `begin`, which also signs in; from then on every life of the hub knows `token`."""
+    """Made by `mortal_hub`. After `sign_in` every life of the hub knows `token`."""
 
     def __init__(self, database: Database, folder: Path, **settings: object) -> None:
         self.database = database
@@ -41,8 +41,7 @@ class MortalHub:
         self.process: HubProcess
         self._clients = AsyncExitStack()
 
-    async def begin(self) -> None:
-        await self.start()
+    async def sign_in(self) -> None:
         hub = Hub(self.process, self.database)
         await hub.open()
         self.token = (await hub.admin.make("tokens", {"name": "faults", "user": hub.admin.id}))["token"]
@@ -81,10 +80,11 @@ class MortalHub:
 
 @asynccontextmanager
 async def mortal_hub(database: Database, folder: Path, **settings: object) -> AsyncIterator[MortalHub]:
-    """A hub that has begun, for the length of a block, and the clients that it gives out."""
+    """A hub that has started, for the length of a block, and the clients that it gives out."""
     hub = MortalHub(database, folder, **settings)
-    await hub.begin()
+    await hub.start()
     try:
+        await hub.sign_in()
         yield hub
     finally:
         await hub.close()
