@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 from collections.abc import AsyncIterator
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 import socketio  # type: ignore[import-untyped]
 from websockets.asyncio.client import ClientConnection
+from websockets.server import ServerProtocol
 
 from realtime.engineio import build_text_frame
 from realtime.socketio import SocketIOServer
@@ -280,6 +282,28 @@ async def test_a_connect_handler_that_fails_refuses_and_leaves_nothing(caplog: p
             assert await asked(websocket, "40") == '44{"message":"Internal error"}'
             assert server.manager.rooms == {}
     assert "on purpose" in caplog.text
+
+
+@BOTH_VERSIONS
+async def test_what_was_cut_off_does_not_wait_for_the_garbage_collector(version: int) -> None:
+    """Connections that come and go at a high rate would otherwise fill the memory between two of its rounds."""
+    gc.collect()
+    gc.disable()
+    try:
+        async with hub() as (served, server, _):
+            before = protocols()
+            for _ in range(5):
+                async with client(served, version) as (websocket, _):
+                    websocket.transport.abort()
+                await eventually(lambda: not server.eio.connections)
+            await eventually(lambda: protocols() == before)
+    finally:
+        gc.enable()
+
+
+def protocols() -> int:
+    """The WebSocket protocols of the server that are in memory."""
+    return sum(type(each) is ServerProtocol for each in gc.get_objects())
 
 
 @BOTH_VERSIONS
