@@ -171,6 +171,32 @@ class SocketIOServer(socketio.AsyncServer):  # type: ignore[misc]
 class HubManager(socketio.AsyncManager):  # type: ignore[misc]
     """Who is in which room. An event for many is encoded once, and one frame is written to all."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._rooms_of: dict[tuple[str, str], dict[str | None, None]] = {}
+
+    def basic_enter_room(self, sid: str, namespace: str, room: str | None, eio_sid: str | None = None) -> None:
+        super().basic_enter_room(sid, namespace, room, eio_sid=eio_sid)
+        self._rooms_of.setdefault((namespace, sid), {})[room] = None
+
+    def basic_leave_room(self, sid: str, namespace: str, room: str | None) -> None:
+        super().basic_leave_room(sid, namespace, room)
+        rooms = self._rooms_of.get((namespace, sid), {})
+        rooms.pop(room, None)
+        if not rooms:
+            self._rooms_of.pop((namespace, sid), None)
+
+    def basic_disconnect(self, sid: str, namespace: str, **_: Any) -> None:
+        """As in the base, which looks through the rooms of everybody: 2 ms for each of 20 000 clients that leaves."""
+        for room in list(self._rooms_of.get((namespace, sid), ())):
+            self.basic_leave_room(sid, namespace, room)
+        self.callbacks.pop(sid, None)
+        for pending in (self.pending_connect, self.pending_disconnect):
+            if sid in pending.get(namespace, ()):
+                pending[namespace].remove(sid)
+                if not pending[namespace]:
+                    del pending[namespace]
+
     async def pre_connect(self, eio_sid: str, namespace: str) -> str | None:
         connection = self.server.eio.connections.get(eio_sid)
         if connection is None or connection.version == 4:

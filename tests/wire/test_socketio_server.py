@@ -315,3 +315,4 @@ async def test_nothing_is_kept_of_a_client_that_has_gone(version: int) -> None:
         kept = (server.environ, server.eio.connections, server.manager.rooms, server._binary_packet)
         assert kept == ({}, {}, {}, {})
         assert (server.manager.pending_connect, server.manager.callbacks) == ({}, {})
+        assert server.manager._rooms_of == {}
