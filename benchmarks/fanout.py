@@ -56,7 +56,7 @@ LATENCY_RATE: Final = 500.0
 RAMP_FROM: Final = 25_000
 """Deliveries per second from which the highest rate of broadcasts is sought, in steps of RAMP_BY."""
 RAMP_BY: Final = 1.25
-RAMP_MOST: Final = 400.0
+RAMP_MOST: Final = 6_400.0
 """Writes per second at which the search ends anyway."""
 
 SUSTAINED_MS: Final = 100.0

@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
 from realtime.channels import Channel, ChannelIndex, ChannelKey
@@ -35,11 +36,13 @@ class Subscriber(Protocol):
 
 class Fanout:
     """`recent`: changes, and bytes of them, kept for subscriptions that join a little late. `overheard` is called with
-    every change before its events go out: who is listening may change with it."""
+    every change before its events go out: who is listening may change with it. Within `together()` the outlets may gather
+    what they are told, so that it leaves in one write."""
 
     def __init__(self, engine: Engine, recent: int = 10_000, recent_bytes: int = 67_108_864) -> None:
         self.channels: ChannelIndex[Subscriber] = ChannelIndex()
         self.overheard: list[Callable[[Change], None]] = []
+        self.together: Callable[[], AbstractContextManager[object]] = nullcontext
         self.deliveries = 0
         self._engine = engine
         self._recent: RecentChanges[bytes] = RecentChanges(b"", recent, recent_bytes)
@@ -56,10 +59,11 @@ class Fanout:
 
     def advance(self, changes: Sequence[Change], position: str) -> None:
         """Hand out what the feed has brought; `position` is where it stands after that."""
-        for change in changes:
-            order = self._engine.feed.order(change.position)
-            if order > self.order:
-                self._hand_out(change, order)
+        with self.together() if len(changes) > 1 else nullcontext():
+            for change in changes:
+                order = self._engine.feed.order(change.position)
+                if order > self.order:
+                    self._hand_out(change, order)
         order = self._engine.feed.order(position)
         if order > self.order:
             self.position, self.order = position, order

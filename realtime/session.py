@@ -20,6 +20,7 @@ from auth.positions import give, give_in_between, sight_digest, take
 from auth.principal import Principal
 from auth.resolver import Resolver
 from realtime.channels import Channel, ChannelKey
+from realtime.engineio import build_text_frame
 from realtime.errors import BadRequest, SnapshotTooLarge, TooManySubscriptions
 from realtime.events import ChangeEncoder, event_text, settled_payload
 from realtime.fanout import Fanout, Subscriber, topic_of
@@ -256,10 +257,12 @@ class LiveSession:
 
     def _replay(self, subscription: Subscription, view: View, encoder: ChangeEncoder, changes: list[Change]) -> None:
         check_same_store(subscription.store, changes)
-        for change in changes:
-            event = view.of(change)
-            if event is not None:
-                self.outlet.send(encoder.text(event, subscription.digest))
+        with self.live.fanout.together():
+            for change in changes:
+                event = view.of(change)
+                if event is not None:
+                    text = encoder.text(event, subscription.digest)
+                    self.outlet.write(build_text_frame(text), text)
 
     def _listen(self, subscription: Subscription, floor: bytes) -> None:
         """No waiting between the last replay and this: what fan-out hands out next is what comes next."""

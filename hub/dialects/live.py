@@ -90,6 +90,7 @@ class LiveServer(SocketIOServer):
             cors_origins=settings.trusted_origins,
             farewell=farewell,
         )
+        hub.live.fanout.together = self.eio.together
         self._hub = hub
         self._resolver = resolver
         self._trusted = frozenset(settings.trusted_origins)

@@ -32,6 +32,8 @@ log = logging.getLogger("hub.engineio")
 
 Result = Awaitable[None] | None
 OPENED: Final = object()
+MOST_HELD: Final = 65_536
+"""Bytes that are gathered for one write; more leaves in several."""
 _LEFT_BY_ITSELF: Final = frozenset((CloseReason.CLIENT_DISCONNECT, CloseReason.TRANSPORT_CLOSE))
 
 
@@ -44,6 +46,8 @@ class Host(Protocol):
     on_message: Callable[[Connection, Data], Result]
     on_disconnect: Callable[[Connection, CloseReason], Result]
     farewell: Callable[[CloseReason], str | None]
+    gathering: list[Connection] | None
+    """While frames are gathered: whom they wait for."""
 
     def forget(self, connection: Connection) -> None: ...
 
@@ -57,6 +61,8 @@ class Connection:
     __slots__ = (
         "__weakref__",
         "_finished",
+        "_held",
+        "_held_bytes",
         "_host",
         "_inbox",
         "_max_buffered",
@@ -84,6 +90,8 @@ class Connection:
         self._max_buffered = host.options.max_buffered_bytes
         self._wire: Wire | None = None
         self._raw: asyncio.Transport | None = None
+        self._held: list[bytes] | None = None
+        self._held_bytes = 0
         self._poll: asyncio.Future[list[Packet] | None] | None = None
         self._inbox: deque[object] | None = None
         self._worker: asyncio.Task[None] | None = None
@@ -138,8 +146,10 @@ class Connection:
             self.send(text[1:])
         elif raw.get_write_buffer_size() > self._max_buffered:
             self.close(CloseReason.LAGGING)
-        else:
+        elif (gathering := self._host.gathering) is None:
             raw.write(frame)
+        else:
+            self._hold(frame, gathering)
 
     def close(self, reason: CloseReason = CloseReason.SERVER_DISCONNECT) -> None:
         """End the session. The application hears of it once, by `on_disconnect`."""
@@ -192,7 +202,23 @@ class Connection:
         else:
             self._host.deadlines.watch(self)
 
+    def _hold(self, frame: bytes, gathering: list[Connection]) -> None:
+        if self._held is None:
+            self._held, self._held_bytes = [], 0
+            gathering.append(self)
+        self._held.append(frame)
+        self._held_bytes += len(frame)
+        if self._held_bytes > MOST_HELD:
+            self.release()
+
+    def release(self) -> None:
+        """Write what was gathered."""
+        held, self._held = self._held, None
+        if held is not None and self._raw is not None:
+            self._raw.write(b"".join(held))
+
     def _write_out(self) -> None:
+        self.release()
         if self._poll is not None:
             self._poll.set_result([Packet(NOOP)])
             self._poll = None
@@ -212,6 +238,7 @@ class Connection:
             self._host.forget(self)
 
     def _close_wires(self, reason: CloseReason) -> None:
+        self.release()
         self._raw = None
         self.drop_probe()
         if self._wire is not None:

@@ -11,8 +11,8 @@ from __future__ import annotations
 import asyncio
 import inspect
 import secrets
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -60,6 +60,7 @@ class EngineIOServer:
         self.options = replace(options or Options(), **settings)
         self.connections: dict[str, Connection] = {}
         self.deadlines: Deadlines[Connection] = Deadlines(Connection.tick)
+        self.gathering: list[Connection] | None = None
         self.on_connect = on_connect
         self.on_open = on_open
         self.on_message = on_message
@@ -79,6 +80,21 @@ class EngineIOServer:
         """The connection has ended and nobody will poll for its last words."""
         self.deadlines.forget(connection)
         self.connections.pop(connection.sid, None)
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Within the block, which must not wait, what `Connection.write_frame` brings to one client is gathered and
+        leaves in one write, in its order."""
+        if self.gathering is not None:
+            yield
+            return
+        gathering = self.gathering = []
+        try:
+            yield
+        finally:
+            self.gathering = None
+            for connection in gathering:
+                connection.release()
 
     def generate_id(self) -> str:
         """A new session id, impossible to guess: it is all that a poll is recognised by."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import nullcontext
 
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from realtime.engineio import CloseReason, Connection, EngineIOServer, build_text_frame
+from realtime.engineio.connection import MOST_HELD
 from tests.wire.echoing import Log, echo, first
 from tests.wire.serving import WAYS, eventually, read, serving, soon, until_closed
 
@@ -80,17 +82,73 @@ async def test_nonsense_on_the_probed_websocket_leaves_the_session_polling(way: 
 
 @BOTH_WAYS
 @BOTH_VERSIONS
-async def test_frames_keep_their_place_among_messages(way: str, version: int) -> None:
-    async with echo(way) as (served, heard, _), served.websocket(version) as websocket:
+@pytest.mark.parametrize("gathered", [False, True])
+async def test_frames_keep_their_place_among_messages(way: str, version: int, gathered: bool) -> None:
+    async with echo(way) as (served, heard, server), served.websocket(version) as websocket:
         connection = await first(heard)
         frame = build_text_frame('42["é"]')
-        for number in range(50):
-            connection.send(str(number))
-            connection.write_frame(frame, '42["é"]')
-            connection.send(b"\x01")
+        with server.together() if gathered else nullcontext():
+            for number in range(50):
+                connection.send(str(number))
+                connection.write_frame(frame, '42["é"]')
+                connection.send(b"\x01")
         octets = b"\x04\x01" if version == 3 else b"\x01"
         expected = [part for number in range(50) for part in (f"4{number}", '42["é"]', octets)]
         assert (await read(websocket, 151))[1:] == expected
+
+
+class Counted:
+    """A transport that counts what is written to it."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self.transport = transport
+        self.sizes: list[int] = []
+
+    def get_write_buffer_size(self) -> int:
+        return self.transport.get_write_buffer_size()
+
+    def write(self, data: bytes) -> None:
+        self.sizes.append(len(data))
+        self.transport.write(data)
+
+
+async def counted(server: EngineIOServer, text: str, number: int) -> tuple[list[str | bytes], list[int]]:
+    """Bring a client so many frames together: what it got, and the sizes of what was written."""
+    async with serving(server) as served, served.websocket(4, max_size=None) as websocket:
+        await read(websocket)
+        (connection,) = server.connections.values()
+        assert connection._raw is not None
+        connection._raw = transport = Counted(connection._raw)  # type: ignore[assignment]
+        frame = build_text_frame(text)
+        with server.together(), server.together():
+            for _ in range(number):
+                connection.write_frame(frame, text)
+        return await read(websocket, number), transport.sizes
+
+
+async def test_frames_that_come_together_leave_in_one_write() -> None:
+    messages, sizes = await counted(EngineIOServer(), "42[]", 100)
+    assert messages == ["42[]"] * 100
+    assert sizes == [100 * len(build_text_frame("42[]"))]
+
+
+async def test_what_is_gathered_for_one_client_is_bounded() -> None:
+    text = "4" + "x" * 10_000
+    messages, sizes = await counted(EngineIOServer(), text, 50)
+    assert messages == [text] * 50
+    assert len(sizes) > 1
+    assert max(sizes) < MOST_HELD + 2 * len(text)
+
+
+async def test_a_client_that_is_closed_while_frames_are_gathered_gets_them_first() -> None:
+    async with echo(farewell=lambda reason: f"4{reason}") as (served, heard, server), served.websocket(4) as websocket:
+        connection = await first(heard)
+        with server.together():
+            connection.write_frame(build_text_frame("42[]"), "42[]")
+            connection.close()
+            connection.write_frame(build_text_frame("4late"), "4late")
+        messages, _ = await until_closed(websocket)
+        assert messages[1:] == ["42[]", "4server disconnect"]
 
 
 async def test_a_frame_reaches_a_client_that_polls() -> None:
