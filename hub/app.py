@@ -185,7 +185,8 @@ def assemble(settings: Settings) -> Hub:
     bounds = Bounds(
         settings.max_items, settings.max_matches, EntityLimits(settings.max_depth, settings.max_name_length)
     )
-    fanout = Fanout(engine, settings.live_recent, settings.live_recent_mb * 1_048_576)
+    sizes = (settings.live_recent_mb * 1_048_576, settings.live_replay_mb * 1_048_576)
+    fanout = Fanout(engine, settings.live_recent, *sizes)
     live_settings = LiveSettings(
         settings.live_subscriptions,
         settings.live_snapshot,

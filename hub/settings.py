@@ -66,6 +66,7 @@ class Settings(BaseSettings):
     live_snapshot: Positive = 10_000
     live_recent: Positive = 10_000
     live_recent_mb: Positive = 64
+    live_replay_mb: Positive = 16
     live_position_every: Positive = 20
 
     # The engine.

@@ -16,12 +16,16 @@ from typing import Protocol
 from realtime.channels import Channel, ChannelIndex, ChannelKey
 from realtime.engineio import build_text_frame
 from realtime.events import ChangeEncoder
-from stores.protocol import Engine
+from realtime.replays import Replays
+from stores.protocol import Batch, Engine
 from stores.query import Filter, Projection
 from stores.recent import RecentChanges
 from stores.records import Change
 
 log = logging.getLogger(__name__)
+
+READ_AT_ONCE = 500
+"""Changes read at once for a subscription that resumes."""
 
 
 class Subscriber(Protocol):
@@ -35,17 +39,21 @@ class Subscriber(Protocol):
 
 
 class Fanout:
-    """`recent`: changes, and bytes of them, kept for subscriptions that join a little late. `overheard` is called with
-    every change before its events go out: who is listening may change with it. Within `together()` the outlets may gather
-    what they are told, so that it leaves in one write."""
+    """`recent`: changes, and bytes of them, kept for subscriptions that join a little late; `replay_bytes`: of events
+    made for them, kept for others that see alike. `overheard` is called with every change before its events go out: who
+    is listening may change with it. Within `together()` outlets may gather what they are told, to write it at once."""
 
-    def __init__(self, engine: Engine, recent: int = 10_000, recent_bytes: int = 67_108_864) -> None:
+    def __init__(
+        self, engine: Engine, recent: int = 10_000, recent_bytes: int = 67_108_864, replay_bytes: int = 16_777_216
+    ) -> None:
         self.channels: ChannelIndex[Subscriber] = ChannelIndex()
         self.overheard: list[Callable[[Change], None]] = []
         self.together: Callable[[], AbstractContextManager[object]] = nullcontext
         self.deliveries = 0
         self._engine = engine
         self._recent: RecentChanges[bytes] = RecentChanges(b"", recent, recent_bytes)
+        self.replays = Replays(replay_bytes)
+        self._reading = asyncio.Lock()
         self._encoders: dict[str, ChangeEncoder] = {}
         self._reached = asyncio.Event()
         self.position = ""
@@ -96,6 +104,21 @@ class Fanout:
         """The changes handed out after `order`; None when they are not all kept."""
         found = self._recent.after(order)
         return None if found is None else [change for _, change in found]
+
+    async def read_after(self, position: str) -> Batch:
+        """The first changes after a position, from memory if they are there. What had to be read is kept if it leads
+        up to what is: whoever lost the same connection comes back from about there. One reads at a time, and the next
+        may find it done. Raises HistoryGone."""
+        feed = self._engine.feed
+        order = feed.order(position)
+        async with self._reading:
+            recent = self.recent_after(order) if order <= self.order else None
+            if recent is not None:
+                return Batch(recent, self.position, False)
+            batch = await feed.read(position, READ_AT_ONCE)
+            if feed.order(batch.position) >= self._recent.floor:
+                self._recent.prepend(order, [(feed.order(change.position), change) for change in batch.changes])
+            return batch
 
     async def reach(self, order: bytes) -> None:
         """Wait until everything up to `order` has been handed out."""

@@ -51,6 +51,7 @@ class LiveHub:
                     session.say_position()
             if told >= self._position_every:
                 told = 0.0
+                self.live.fanout.replays.rest()
 
     def start_afresh(self) -> None:
         """The feed has lost its thread: no subscription can go on without a gap, so each is told to begin anew."""

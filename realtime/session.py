@@ -8,7 +8,7 @@ principal) ends in the same join: nothing between two moments of the feed is lef
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -20,13 +20,12 @@ from auth.positions import give, give_in_between, sight_digest, take
 from auth.principal import Principal
 from auth.resolver import Resolver
 from realtime.channels import Channel, ChannelKey
-from realtime.engineio import build_text_frame
 from realtime.errors import BadRequest, SnapshotTooLarge, TooManySubscriptions
-from realtime.events import ChangeEncoder, event_text, settled_payload
+from realtime.events import event_text, settled_payload
 from realtime.fanout import Fanout, Subscriber, topic_of
 from realtime.reconcile import reconciled, whole_body
 from realtime.requests import SubscribeRequest
-from realtime.view import Settled, View, check_same_store
+from realtime.view import Settled, check_same_store
 from stores.errors import HistoryGone, NotFound, StoreError
 from stores.parse import Limits
 from stores.projection import compile_projection
@@ -36,9 +35,6 @@ from stores.records import Change
 from stores.schema import StoreDefinition
 
 Reply = Callable[[bytes], None]
-
-REPLAY_BATCH = 500
-"""Changes read at once for a subscription that resumes."""
 
 
 class Outlet(Protocol):
@@ -99,6 +95,10 @@ class Subscription:
     channel: Channel[Subscriber] | None = None
     ended: bool = False
     tell: Callable[[bytes, str], None] = field(init=False)
+
+    @property
+    def key(self) -> ChannelKey:
+        return ChannelKey(self.store, repr(self.where), self.projection, self.digest)
 
     def __post_init__(self) -> None:
         # What is called for every delivery leads straight to the connection.
@@ -208,7 +208,7 @@ class LiveSession:
         """The missed changes as events, then the new ones."""
         position = take(since, self.principal)
         # Before anything is promised: is that history there, and is it one of the store as it is now?
-        first = await self.live.engine.feed.read(position, REPLAY_BATCH)
+        first = await self.live.fanout.read_after(position)
         check_same_store(subscription.store, first.changes)
         self._accept(subscription, position, reply)
         try:
@@ -240,36 +240,34 @@ class LiveSession:
         When the principal changes meanwhile it stays where it is: whoever brings the new sight goes on from there.
         """
         feed, fanout = self.live.engine.feed, self.live.fanout
-        view = View(subscription.store, subscription.where, subscription.projection)
-        encoder = ChangeEncoder(subscription.topic)
         while not subscription.ended and not self._stale:
             order = feed.order(subscription.position)
             recent = fanout.recent_after(order)
             if recent is not None:
-                self._replay(subscription, view, encoder, recent)
+                self._replay(subscription, recent)
                 self._listen(subscription, max(order, fanout.order))
                 return
-            batch = await feed.read(subscription.position, REPLAY_BATCH)
+            batch = await fanout.read_after(subscription.position)
             if not subscription.ended and not self._stale:
-                self._replay(subscription, view, encoder, batch.changes)
+                self._replay(subscription, batch.changes)
                 subscription.position = batch.position
                 await self.outlet.drained()
 
-    def _replay(self, subscription: Subscription, view: View, encoder: ChangeEncoder, changes: list[Change]) -> None:
+    def _replay(self, subscription: Subscription, changes: Sequence[Change]) -> None:
         check_same_store(subscription.store, changes)
-        with self.live.fanout.together():
+        fanout = self.live.fanout
+        replay = fanout.replays.of(subscription.key, subscription.where, subscription.topic)
+        with fanout.together():
             for change in changes:
-                event = view.of(change)
-                if event is not None:
-                    text = encoder.text(event, subscription.digest)
-                    self.outlet.write(build_text_frame(text), text)
+                told = replay.told(change)
+                if told is not None:
+                    self.outlet.write(*told)
 
     def _listen(self, subscription: Subscription, floor: bytes) -> None:
         """No waiting between the last replay and this: what fan-out hands out next is what comes next."""
-        where = subscription.where
-        key = ChannelKey(subscription.store, repr(where), subscription.projection, subscription.digest)
         subscription.floor = floor
-        subscription.channel = self.live.fanout.join(key, where, subscription.topic, subscription)
+        join = self.live.fanout.join
+        subscription.channel = join(subscription.key, subscription.where, subscription.topic, subscription)
 
     # Leaving.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Sequence
 from typing import Generic, TypeVar
 
 from stores.records import Change
@@ -33,6 +34,19 @@ class RecentChanges(Generic[Order]):
         self._bytes += change.size
         if len(self._changes) > 2 * self._most or self._bytes > self._most_bytes:
             self._trim()
+
+    def prepend(self, order: Order, changes: Sequence[tuple[Order, Change]]) -> None:
+        """Take in what came before: every change after `order` up to the floor, or beyond it. Nothing if there is no
+        room for it."""
+        earlier = [(at, change) for at, change in changes if order < at <= self.floor]
+        size = sum(change.size for _, change in earlier)
+        if order >= self.floor or len(self._changes) + len(earlier) > self._most:
+            return
+        if self._bytes + size <= self._most_bytes:
+            self.floor = order
+            self._orders[:0] = [at for at, _ in earlier]
+            self._changes[:0] = [change for _, change in earlier]
+            self._bytes += size
 
     def after(self, order: Order, limit: int | None = None) -> list[tuple[Order, Change]] | None:
         """The first `limit` changes after `order`, all without a limit; None when they are not all kept."""

@@ -1,0 +1,79 @@
+"""What subscriptions that catch up are told, kept for a moment: after a restart all clients come back at once, and most
+of them see alike."""
+
+from __future__ import annotations
+
+from realtime.channels import ChannelKey
+from realtime.engineio import build_text_frame
+from realtime.events import ChangeEncoder
+from realtime.view import View
+from stores.query import Filter
+from stores.records import Change
+
+Told = tuple[bytes, str]
+"""An event's packet, as a WebSocket frame and as text."""
+
+RECORD = 200
+"""Bytes that an entry takes beside its packet, about."""
+
+
+class Replay:
+    """Makes the events of one channel's subscribers, each once."""
+
+    __slots__ = ("_digest", "_encoder", "_keeper", "_made", "_view")
+
+    def __init__(self, keeper: Replays, key: ChannelKey, where: Filter, topic: str) -> None:
+        self._keeper = keeper
+        self._view = View(key.store, where, key.projection)
+        self._encoder = ChangeEncoder(topic)
+        self._digest = key.digest
+        self._made: dict[str, Told | None] = {}
+
+    def told(self, change: Change) -> Told | None:
+        """None when the change shows nothing in this view."""
+        try:
+            return self._made[change.position]
+        except KeyError:
+            made = self._made[change.position] = self._make(change)
+            self._keeper.grown(RECORD if made is None else RECORD + len(made[0]) + len(made[1]))
+            return made
+
+    def _make(self, change: Change) -> Told | None:
+        event = self._view.of(change)
+        if event is None:
+            return None
+        text = self._encoder.text(event, self._digest)
+        return build_text_frame(text), text
+
+
+class Replays:
+    """Keeps up to `most_bytes`; what is more starts over."""
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most_bytes = most_bytes
+        self._bytes = 0
+        self._used = False
+        self._replays: dict[tuple[ChannelKey, str], Replay] = {}
+
+    def of(self, key: ChannelKey, where: Filter, topic: str) -> Replay:
+        self._used = True
+        found = self._replays.get((key, topic))
+        if found is None:
+            found = self._replays[key, topic] = Replay(self, key, where, topic)
+            self.grown(len(key.where) + RECORD)
+        return found
+
+    def grown(self, size: int) -> None:
+        self._bytes += size
+        if self._bytes > self._most_bytes:
+            self._clear()
+
+    def rest(self) -> None:
+        """Called now and then: what nobody has asked for since the last time is let go."""
+        if not self._used:
+            self._clear()
+        self._used = False
+
+    def _clear(self) -> None:
+        self._replays = {}
+        self._bytes = 0
