@@ -26,7 +26,7 @@ from stores.records import Entity, HistoryEntry, now_ms
 from stores.schema import StoreDefinition
 from stores.sqlite import lists
 from stores.sqlite.compile import Compiler
-from stores.sqlite.connection import FileLock, connect, translated
+from stores.sqlite.connection import FileLock, connect, temporary_files, translated
 from stores.sqlite.feed import SQLiteFeed, current_seq
 from stores.sqlite.history import CONDENSE, condense, read_history, retired_up_to
 from stores.sqlite.readers import Readers
@@ -101,17 +101,17 @@ class SQLiteEngine:
         connection = self._writer.connection
         known = self._tables.get(store)
         paths = dict(known.paths) if known else {}
-        with connection:  # a savepoint: all of the definition or nothing
-            table = known or create_table(connection, store)
-            for path, indexed in list(paths.items()):
-                if wanted.get(path) is not indexed.unique:
-                    drop_index(connection, table, path)
-                    del paths[path]
-            for path in wanted.keys() - paths.keys():
-                try:
+        table = known or create_table(connection, store)
+        for path, indexed in list(paths.items()):
+            if wanted.get(path) is not indexed.unique:
+                drop_index(connection, table, path)
+                del paths[path]
+        for path in wanted.keys() - paths.keys():
+            try:
+                with temporary_files(connection):
                     paths[path] = create_index(connection, table, path, wanted[path])
-                except apsw.ConstraintError:
-                    raise DuplicateValue(path) from None
+            except apsw.ConstraintError:
+                raise DuplicateValue(path) from None
         table.paths = paths
         table.forget()
         self._tables[store] = table
@@ -171,17 +171,21 @@ class SQLiteEngine:
             # One statement changes one entity: it is atomic by itself.
             return [await self._writer.submit(lambda: self._executor.run(writes[0], 0), by)]
         heavy = len(writes) > HEAVY or any(isinstance(write, BULK) for write in writes)
-        return await self._writer.submit(lambda: self._commit_together(writes, key), by, heavy=heavy)
+        together = self._commit_together if heavy else self._commit_in_savepoint
+        return await self._writer.submit(lambda: together(writes, key), by, heavy=heavy)
+
+    def _commit_in_savepoint(self, writes: Sequence[Write], key: IdempotencyKey | None) -> list[Written]:
+        with self._writer.connection:
+            written = self._commit_together(writes, key)
+        return written
 
     def _commit_together(self, writes: Sequence[Write], key: IdempotencyKey | None) -> list[Written]:
         earlier = self._earlier(key) if key else None
         if earlier is not None:
             return earlier
-        written: list[Written] = []
-        with self._writer.connection:  # a savepoint inside the batch's transaction
-            written += [self._executor.run(write, index) for index, write in enumerate(writes)]
-            if key:
-                self._remember(key, written)
+        written = [self._executor.run(write, index) for index, write in enumerate(writes)]
+        if key:
+            self._remember(key, written)
         return written
 
     def _remember(self, key: IdempotencyKey, written: list[Written]) -> None:

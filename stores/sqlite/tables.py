@@ -163,13 +163,10 @@ def create_table(connection: apsw.Connection, store: str) -> StoreTable:
 def create_index(connection: apsw.Connection, table: StoreTable, path: str, unique: bool) -> IndexedPath:
     """Index the path; raises apsw.ConstraintError when it is to be unique and is not."""
     store, value = table.name, extract(path)
-    if unique:
-        name = identifier(index_name(store, path, "u"))
-        connection.execute(f"CREATE UNIQUE INDEX {name} ON {table.table}({value})")
-    else:
-        for purpose, rest in (("s", "id"), ("c", "time,id")):
-            name = identifier(index_name(store, path, purpose))
-            connection.execute(f"CREATE INDEX {name} ON {table.table}({value},{rest})")
+    wanted = (("u", ""),) if unique else (("s", ",id"), ("c", ",time,id"))
+    for purpose, rest in wanted:
+        name, kind = identifier(index_name(store, path, purpose)), "UNIQUE INDEX" if unique else "INDEX"
+        connection.execute(f"CREATE {kind} {name} ON {table.table}({value}{rest})")
     mixed = connection.execute(f"SELECT EXISTS(SELECT 1 FROM {table.table} WHERE {holds_mixed(path)})").get
     connection.execute("INSERT INTO paths VALUES(?,?,?,?)", (store, path, unique, mixed))
     return IndexedPath(path, unique, bool(mixed))

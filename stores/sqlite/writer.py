@@ -2,7 +2,8 @@
 
 Light jobs run on the event loop, a few microseconds of SQL each in an open transaction; only COMMIT, which waits for
 the disk, runs in the writer thread (run there whole, each statement would fight the loop for the interpreter lock).
-A heavy job (a bulk change, an index) runs in the thread as a transaction of its own.
+A heavy job (a bulk change, an index) runs in the thread as a transaction of its own, which its failure undoes. A light
+one that takes several statements needs a savepoint.
 """
 
 from __future__ import annotations
@@ -106,6 +107,9 @@ class Writer:
                 if not self.connection.in_transaction:
                     self._fail(batch, job.error or Unavailable("the transaction was rolled back"))
                     return
+            if batch[0].heavy and batch[0].error:
+                self.connection.execute("ROLLBACK")
+                return
             # Read here, by whoever runs the jobs: row by row in the writer thread it would wait for the loop each time.
             self._changes = self.read_changes()
         except apsw.Error as error:
