@@ -175,8 +175,9 @@ class SQLiteEngine:
         return await self._writer.submit(lambda: together(writes, key), by, heavy=heavy)
 
     def _commit_in_savepoint(self, writes: Sequence[Write], key: IdempotencyKey | None) -> list[Written]:
+        written: list[Written] = []
         with self._writer.connection:
-            written = self._commit_together(writes, key)
+            written += self._commit_together(writes, key)
         return written
 
     def _commit_together(self, writes: Sequence[Write], key: IdempotencyKey | None) -> list[Written]:
