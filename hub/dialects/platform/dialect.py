@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, cast
 
-from starlette.routing import BaseRoute, Route
-from starlette.types import Receive, Scope, Send
+from starlette.routing import BaseRoute, Match
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from auth.errors import Unauthenticated
 from auth.principal import Principal
@@ -50,7 +50,7 @@ class PlatformDialect:
         tree = Branch()
         for operation in OPERATIONS:
             tree.add(operation, operation.path.removeprefix(PREFIX).split("/"))
-        return [Route(PREFIX + "{rest:path}", Endpoint(self, tree))]
+        return [Below(PREFIX, Endpoint(self, tree))]
 
     async def principal(self, call: Call) -> Principal:
         """Who is calling: by Bearer token, or by cookie if the request comes from a page of ours."""
@@ -69,6 +69,24 @@ class PlatformDialect:
         """The request's body, within its bounds."""
         s = self.settings
         return await call.body(s.max_body_bytes, max(s.max_body_bytes, s.max_bulk_body_bytes), s.body_timeout)
+
+
+class Below(BaseRoute):
+    """Whatever begins with a path, by any method. Starlette's `Route` would match a pattern at each request, and look
+    at the methods."""
+
+    def __init__(self, prefix: str, app: ASGIApp) -> None:
+        self.prefix = prefix
+        self.app = app
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        if scope["type"] != "http" or not path.startswith(self.prefix):
+            return Match.NONE, {}
+        return Match.FULL, {"path_params": {"rest": path[len(self.prefix) :]}}
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.app(scope, receive, send)
 
 
 @dataclass(slots=True)
