@@ -22,9 +22,9 @@ import orjson
 
 from benchmarks.compare import lines_of as compared_lines
 from benchmarks.curves import Curve
-from benchmarks.figures import number
 from benchmarks.packages import python_packages
 from benchmarks.processes import ROOT
+from benchmarks.report import number
 
 PAGE: Final = ROOT / "docs" / "performance.md"
 PLOTS: Final = ROOT / "docs" / "plots"

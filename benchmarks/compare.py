@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import itertools
 import statistics
 import sys
 from collections.abc import Iterator, Sequence
@@ -17,16 +16,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-import orjson
 import uvloop
 
 from benchmarks.data import prepare
-from benchmarks.load import Requests, load
+from benchmarks.load import CLIENTS, load, spread
 from benchmarks.peers import BULK, BULK_CREATE, EVE, FEATHERS, OPERATIONS, Subject, hub_subject, running_peer
 from benchmarks.processes import Cores, cpu_seconds, mongodb, on_cores, running_hub, settle
-from benchmarks.report import machine, number
+from benchmarks.report import conclude, number, say
 
-CLIENTS: Final = 32
 BULK_CLIENTS: Final = 2
 TARGETS: Final = {"hub, sqlite": 4.0, "hub, mongodb": 1.5}
 """Times the throughput of Feathers."""
@@ -74,12 +71,6 @@ def cpu_of(subject: Subject) -> float:
     return sum(cpu_seconds(pid) or 0.0 for pid in (subject.pid, subject.database_pid) if pid is not None)
 
 
-def spread(requests: Sequence[bytes], clients: int) -> list[Requests]:
-    """The same requests for every client, over and over, each beginning somewhere else."""
-    starts = (len(requests) * n // clients for n in range(clients))
-    return [itertools.cycle([*requests[start:], *requests[:start]]) for start in starts]
-
-
 async def run(subjects: Sequence[Subject], seconds: float, rounds: int, only: str) -> Results:
     results: Results = {}
     for operation in OPERATIONS:
@@ -92,16 +83,12 @@ async def run(subjects: Sequence[Subject], seconds: float, rounds: int, only: st
     return results
 
 
-def say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
-
-
 def as_json(results: Results) -> dict[str, Any]:
     rows = [
         {"operation": o, "server": s, "times_feathers": times_feathers(results, o, s), **result.as_json()}
         for (o, s), result in results.items()
     ]
-    return {"machine": machine(), "rows": rows, "misses": list(misses(results))}
+    return {"rows": rows, "misses": list(misses(results))}
 
 
 def lines_of(figures: dict[str, Any]) -> list[str]:
@@ -130,13 +117,20 @@ def times_feathers(results: Results, operation: str, server: str) -> float | Non
 
 
 def misses(results: Results) -> Iterator[str]:
-    """A line for every row below its target, and for every error."""
-    for (operation, server), result in results.items():
+    """A line for every row below its target."""
+    for operation, server in results:
         times, aim = times_feathers(results, operation, server), TARGETS.get(server)
         if times is not None and aim is not None and times < aim:
             yield f"{server}, {operation}: {times:.2f} × Feathers, below {aim:g}"
-        if result.failures:
-            yield f"{server}, {operation}: {len(result.failures)} errors: {result.failures[0][:200]}"
+
+
+def failures(results: Results) -> list[str]:
+    """A line for every row that met errors."""
+    return [
+        f"{server}, {operation}: {len(result.failures)} errors: {result.failures[0][:200]}"
+        for (operation, server), result in results.items()
+        if result.failures
+    ]
 
 
 def subjects(stack: ExitStack, cores: Cores, mongodb_url: str | None, entities: int) -> list[Subject]:
@@ -172,12 +166,8 @@ def main() -> int:
         started = subjects(stack, cores, given.mongodb, given.entities)
         with on_cores(cores.load):
             results = uvloop.run(run(started, given.seconds, given.rounds, given.only))
-    print(*(f"{name}: {value}" for name, value in machine().items()), sep="\n")
     figures = as_json(results)
-    print("", *lines_of(figures), sep="\n")
-    if given.json:
-        given.json.write_bytes(orjson.dumps(figures, option=orjson.OPT_INDENT_2))
-    return 1 if any(result.failures for result in results.values()) else 0
+    return conclude(lines_of(figures), failures(results), figures, given.json)
 
 
 if __name__ == "__main__":

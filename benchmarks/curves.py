@@ -24,9 +24,9 @@ import uvloop
 from benchmarks import rest
 from benchmarks.data import READINGS, STATIONS, Scene, accounts, client, fill
 from benchmarks.fanout import Bench
-from benchmarks.figures import number
+from benchmarks.load import spread
 from benchmarks.processes import Cores, cpu_seconds, on_cores, resident_kib, running_hub, settle
-from benchmarks.report import Row, machine
+from benchmarks.report import Row, conclude, number, say
 from benchmarks.sides import EVERYTHING, HubSide, entity_view
 from benchmarks.watchers import Crowd
 
@@ -119,7 +119,7 @@ async def reading(bench: rest.Bench) -> dict[str, float | None]:
     names = ["read by id", "100 of one station", "100 from a serial on"]
     for depth in (0.0, 0.5, 0.99):
         request = bench.scene.request("GET", rest.page_at(bench.scene, int(depth * bench.scene.entities)))
-        rows.append(await bench.measure("page", rest.spread([request], 1)))
+        rows.append(await bench.measure("page", spread([request], 1)))
         names.append(f"page of 100 at {depth:.0%}")
     return dict(zip(names, map(micros, rows), strict=True))
 
@@ -214,10 +214,6 @@ CURVES: Final[tuple[Callable[[Curves], Awaitable[None]], ...]] = (entities, chan
 # Running them.
 
 
-def say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
-
-
 async def measure(run: Curves, only: str) -> None:
     for curve in CURVES:
         if only in curve.__name__:
@@ -242,15 +238,9 @@ def main() -> int:
     run = Curves(Cores.choose(), given.entities, given.subscriptions, given.connections, given.seconds)
     with on_cores(run.cores.load):
         uvloop.run(measure(run, given.only))
-    print(*(f"{name}: {value}" for name, value in machine().items()), sep="\n")
-    for curve in run.curves:
-        print("", curve.title, *curve.lines(), sep="\n")
-    faults = list(dict.fromkeys(run.faults))
-    print(*(["", *faults[:50]] if faults else ["", "no errors"]), sep="\n")
-    if given.json:
-        figures = {"machine": machine(), "curves": [curve.as_json() for curve in run.curves], "faults": faults}
-        given.json.write_bytes(orjson.dumps(figures, option=orjson.OPT_INDENT_2))
-    return 1 if faults else 0
+    lines = [line for curve in run.curves for line in (curve.title, *curve.lines(), "")][:-1]
+    figures = {"curves": [curve.as_json() for curve in run.curves]}
+    return conclude(lines, list(dict.fromkeys(run.faults)), figures, given.json)
 
 
 if __name__ == "__main__":

@@ -25,13 +25,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-import orjson
 import uvloop
 
 from benchmarks.figures import Figures
 from benchmarks.floor import floor
 from benchmarks.processes import Cores, mongodb, on_cores, replica_set, running_hub
-from benchmarks.report import machine
+from benchmarks.report import conclude, say
 from benchmarks.runs import Run, grown, warm_up, write
 from benchmarks.sides import EVERYTHING, Audience, HubSide, Node, Side, entity_view, slice_view
 from hub.serve import allow_connections
@@ -219,6 +218,8 @@ async def sustained(bench: Bench) -> None:
             bench.figures.add(side.name, f"{label}: writes", "/s", rate)
             bench.figures.add(side.name, f"{label}: deliveries", "/s", len(best.lags) / best.seconds if best else 0.0)
             if best:
+                cost = best.micros(len(best.lags))
+                bench.figures.add(side.name, f"{label}: CPU per delivery, gross", "µs", cost, DELIVERY_US)
                 bench.figures.add(side.name, f"{label}: p50", "ms", best.lag_ms(0.5))
                 bench.figures.add(side.name, f"{label}: p99", "ms", best.lag_ms(0.99))
                 bench.figures.add(side.name, f"{label}: server busy", "%", best.busy(best.cpu))
@@ -299,10 +300,6 @@ async def run(bench: Bench, only: str) -> None:
             await row(bench)
 
 
-def say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
-
-
 def installed_node() -> Node | None:
     """None, and why, where there is no Node."""
     try:
@@ -339,16 +336,10 @@ def main() -> int:
         bench = Bench(cores, node, url, *counts, given.seconds, given.rounds)
         with on_cores(cores.load):
             uvloop.run(run(bench, given.only))
-    about = machine() | {"engine": given.engine, "node": node.versions if node else "not measured"}
-    print(*(f"{name}: {value}" for name, value in about.items()), sep="\n")
-    print(f"seconds per run: {given.seconds:g}, rounds: {given.rounds}\n", *bench.figures.table(), sep="\n")
-    faults = list(dict.fromkeys(bench.faults))
-    print(*(["", *faults[:50]] if faults else ["", "no errors"]), sep="\n")
-    if given.json:
-        figures = [figure.as_json() for figure in bench.figures]
-        everything = {"machine": about, "figures": figures, "faults": faults}
-        given.json.write_bytes(orjson.dumps(everything, option=orjson.OPT_INDENT_2))
-    return 1 if faults else 0
+    about = {"engine": given.engine, "node": node.versions if node else "not measured"}
+    lines = [f"seconds per run: {given.seconds:g}, rounds: {given.rounds}", "", *bench.figures.table()]
+    figures = {"figures": [figure.as_json() for figure in bench.figures]}
+    return conclude(lines, list(dict.fromkeys(bench.faults)), figures, given.json, about=about)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from benchmarks.report import number
+
 HEAD: Final = ("figure", "unit", "hub", "spread", "target", "ratio", "node", "spread", "hub/node")
 
 
@@ -84,12 +86,3 @@ class Figures:
         for label, unit, *cells in rows:
             numbers = (f"{cell:>{width}}" for cell, width in zip(cells, widths[2:], strict=True))
             yield "  ".join((f"{label:{widths[0]}}", f"{unit:{widths[1]}}", *numbers)).rstrip()
-
-
-def number(value: float | None) -> str:
-    """With three digits or so, and a thin gap between thousands."""
-    if value is None:
-        return ""
-    if abs(value) >= 100:
-        return f"{value:,.0f}".replace(",", " ")
-    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"

@@ -8,6 +8,7 @@ does with the last chunk: the JSON of the servers holds no line breaks that coul
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from array import array
 from collections.abc import Awaitable, Iterator, Sequence
@@ -16,6 +17,7 @@ from typing import Final, cast
 
 Requests = Iterator[bytes]
 
+CLIENTS: Final = 32
 CHUNKED: Final = -1
 LAST_CHUNK: Final = b"\r\n0\r\n\r\n"
 GIVE_UP: Final = 60.0
@@ -39,6 +41,12 @@ class Tally:
         """The latency that this share of the answers stays within; 0 without answers."""
         ordered = sorted(self.latencies)
         return ordered[min(int(share * len(ordered)), len(ordered) - 1)] if ordered else 0.0
+
+
+def spread(requests: Sequence[bytes], clients: int = CLIENTS) -> list[Requests]:
+    """The same requests for every client, over and over, each beginning somewhere else."""
+    starts = (len(requests) * n // clients for n in range(clients))
+    return [itertools.cycle([*requests[start:], *requests[:start]]) for start in starts]
 
 
 class Client(asyncio.Protocol):

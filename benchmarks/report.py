@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import apsw
+import orjson
 
 from benchmarks.load import Tally
 
@@ -93,10 +94,12 @@ class Row:
 
 
 def number(value: float | None) -> str:
-    """Whole from 100 on, thousands apart."""
+    """With three digits or so, and a thin gap between thousands."""
     if value is None:
         return ""
-    return f"{value:,.0f}".replace(",", " ") if value >= 100 else f"{value:.1f}"
+    if abs(value) >= 100:
+        return f"{value:,.0f}".replace(",", " ")
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
 
 
 def table(rows: Sequence[Row]) -> Iterator[str]:
@@ -128,6 +131,30 @@ def machine() -> dict[str, str]:
         "python": sys.version.split()[0],
         "sqlite": apsw.sqlite_lib_version(),
     }
+
+
+def say(line: str) -> None:
+    """Tell whoever waits what is being done."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def conclude(
+    lines: Iterable[str],
+    faults: Sequence[str],
+    figures: Mapping[str, Any],
+    file: Path | None,
+    calm: str = "no errors",
+    about: Mapping[str, str] | None = None,
+) -> int:
+    """Print where the figures were taken (`about` adds to that), the lines and what went wrong, `calm` if nothing did;
+    write the figures to `file`. The exit code."""
+    place = machine() | dict(about or {})
+    print(*(f"{name}: {value}" for name, value in place.items()), "", *lines, "", sep="\n")
+    print(*(faults[:50] or [calm]), sep="\n")
+    if file:
+        everything = {"machine": place, **figures, "faults": faults}
+        file.write_bytes(orjson.dumps(everything, option=orjson.OPT_INDENT_2))
+    return 1 if faults else 0
 
 
 def _processor() -> str:

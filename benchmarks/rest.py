@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import itertools
 import random
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -22,11 +21,10 @@ import orjson
 import uvloop
 
 from benchmarks.data import READINGS, STATIONS, WRITES, Scene, body, prepare
-from benchmarks.load import Requests, Tally, load
+from benchmarks.load import CLIENTS, Requests, Tally, load, spread
 from benchmarks.processes import Cores, Hub, cpu_seconds, mongodb, on_cores, running_hub, settle
-from benchmarks.report import Row, failures, machine, table
+from benchmarks.report import Row, conclude, failures, say, table
 
-CLIENTS: Final = 32
 BULK: Final = 1_000
 PREBUILT: Final = 2_000
 """Requests that are made before a run and sent over and over."""
@@ -65,12 +63,6 @@ class Bench:
 
     def reads(self, token: str = "") -> list[bytes]:
         return [self.scene.request("GET", f"{READINGS}/{id}", token) for id in self.scene.ids[:PREBUILT]]
-
-
-def spread(requests: Sequence[bytes], clients: int = CLIENTS) -> list[Requests]:
-    """The same requests for every client, over and over, each beginning somewhere else."""
-    starts = (len(requests) * n // clients for n in range(clients))
-    return [itertools.cycle([*requests[start:], *requests[:start]]) for start in starts]
 
 
 # The rows.
@@ -197,10 +189,6 @@ async def run(hub: Hub, seconds: float, entities: int, only: str) -> list[Row]:
     return rows
 
 
-def say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
-
-
 def engines(choice: str, mongodb_url: str | None, cores: Cores, stack: ExitStack) -> Iterator[str]:
     """The database URLs to run on, the empty one for SQLite."""
     if choice in ("sqlite", "both"):
@@ -231,14 +219,9 @@ def main() -> int:
         for database_url in engines(given.engine, given.mongodb, cores, stack):
             with running_hub(database_url, cores) as hub, on_cores(cores.load):
                 rows += uvloop.run(run(hub, given.seconds, given.entities, given.only))
-    print(*(f"{name}: {value}" for name, value in machine().items()), sep="\n")
-    print(f"entities: {given.entities}, seconds per row: {given.seconds:g}\n", *table(rows), sep="\n")
-    errors = list(failures(rows))
-    print(*(["", *errors] if errors else ["", "no errors"]), sep="\n")
-    if given.json:
-        figures = {"machine": machine(), "entities": given.entities, "rows": [row.as_json() for row in rows]}
-        given.json.write_bytes(orjson.dumps(figures, option=orjson.OPT_INDENT_2))
-    return 1 if errors else 0
+    lines = [f"entities: {given.entities}, seconds per row: {given.seconds:g}", "", *table(rows)]
+    figures = {"entities": given.entities, "rows": [row.as_json() for row in rows]}
+    return conclude(lines, list(failures(rows)), figures, given.json)
 
 
 if __name__ == "__main__":

@@ -25,10 +25,9 @@ import uvloop
 from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.data import READINGS, WRITES, Scene, body, prepare
-from benchmarks.figures import number
 from benchmarks.load import Tally, load
 from benchmarks.processes import Cores, mongodb, on_cores, resident_kib, running_hub
-from benchmarks.report import machine
+from benchmarks.report import conclude, number, say
 from benchmarks.sides import EVERYTHING, slice_view
 from benchmarks.watchers import Crowd
 
@@ -187,10 +186,6 @@ def middle(values: Any) -> float:
     return ordered[len(ordered) // 2] if ordered else 0.0
 
 
-def say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
-
-
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.soak", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--engine", choices=("sqlite", "mongodb"), default="sqlite")
@@ -214,13 +209,9 @@ def main() -> int:
         complaints = hub.complaints()[:20]
     lines, grown = verdict(soak.samples)
     faults = [*dict.fromkeys(soak.faults), *complaints, *grown]
-    print(*(f"{name}: {value}" for name, value in machine().items()), sep="\n")
-    print(f"requests answered: {soak.answered}, clients that came: {soak.came}", *lines, sep="\n")
-    print(*(["", *faults[:50]] if faults else ["", "nothing grew, no errors"]), sep="\n")
-    if given.json:
-        figures = {"machine": machine(), "samples": soak.samples, "verdict": lines, "faults": faults}
-        given.json.write_bytes(orjson.dumps(figures, option=orjson.OPT_INDENT_2))
-    return 1 if faults else 0
+    said = [f"requests answered: {soak.answered}, clients that came: {soak.came}", *lines]
+    figures = {"samples": soak.samples, "verdict": lines}
+    return conclude(said, faults, figures, given.json, calm="nothing grew, no errors")
 
 
 if __name__ == "__main__":

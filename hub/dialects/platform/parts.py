@@ -159,6 +159,12 @@ def header_refs(names: Mapping[str, str]) -> Schema:
     return {name: ref(component, "headers") for name, component in {"X-Request-Id": "X-Request-Id", **names}.items()}
 
 
+TEXTS: Final[Schema] = {"type": "array", "items": {"type": "string"}}
+SIGNED: Final[Schema] = {
+    "sucess": {"const": True, "description": "Spelled as the first clients read it"},
+    "success": {"const": True},
+}
+
 _ERROR_HEADERS: Final[Mapping[int, tuple[str, ...]]] = {
     401: ("WWW-Authenticate",),
     429: ("Retry-After",),
@@ -190,70 +196,68 @@ def error_responses() -> dict[str, Schema]:
 
 def answer_schemas() -> dict[str, Schema]:
     """What answers are made of, whatever the store."""
-    texts = {"type": "array", "items": {"type": "string"}}
-    signed = {
-        "sucess": {"const": True, "description": "Spelled as the first clients read it"},
-        "success": {"const": True},
-    }
-    nothing_known: Schema = {}
     return {
-        "Error": _object(
-            {
-                "success": {"const": False},
-                "code": {"type": "string"},
-                "message": {"type": "string"},
-                "tags": texts | {"minItems": 1},
-                "errors": {"type": "object", "additionalProperties": texts | {"minItems": 1}},
-            },
-            optional=("errors",),
-        ),
+        "Error": _error(),
         "Success": {"type": "object", "properties": {"success": {"const": True}}, "required": ["success"]},
         "Stamped": {"type": "object", "required": ["owner", "group", "access", "branch", "time", "_at", "_rev"]},
         "Count": _object({"success": {"const": True}, "count": {"type": "integer", "minimum": 0}}),
-        "Signed": _object(signed),
+        "Signed": _object(SIGNED),
         "AccessToken": _object(
-            signed | {"type": {"const": "access"}, "token": {"type": "string"}, "issuedAt": MOMENT, "expiresAt": MOMENT}
+            SIGNED | {"type": {"const": "access"}, "token": {"type": "string"}, "issuedAt": MOMENT, "expiresAt": MOMENT}
         ),
-        "Account": _object(
-            {
-                "success": {"const": True},
-                "_id": ID,
-                "login": {"type": "string"},
-                "group": {"anyOf": [ID, NULL]},
-                "roles": {"type": "array", "items": ID},
-                "admin": {"type": "boolean"},
-                "type": {"enum": ["session", "access", "token", "control"]},
-                "scopes": texts | {"type": ["array", "null"], "description": "null: all that the user may"},
-                "expiresAt": MOMENT | {"type": ["integer", "null"], "description": "null: never"},
-            }
-        ),
-        "History": _object(
-            {
-                "success": {"const": True},
-                "history": {
-                    "type": "array",
-                    "items": _object(
-                        {
-                            "time": MOMENT,
-                            "by": {"type": ["string", "null"], "description": "A user; null: from outside the hub"},
-                            "op": {"enum": ["insert", "update", "delete"]},
-                            "_rev": INT64,
-                            "changes": {
-                                "type": "object",
-                                "additionalProperties": _object({"old": nothing_known, "new": nothing_known}),
-                            },
-                        }
-                    ),
-                },
-            }
-        ),
+        "Account": _account(),
+        "History": _object({"success": {"const": True}, "history": {"type": "array", "items": _history_entry()}}),
         "Credentials": {
             "type": "object",
             "properties": {n: {"type": "string", "minLength": 1, "maxLength": 1_000} for n in ("login", "password")},
             "required": ["login", "password"],
         },
         "Document": {"type": "object", "required": ["openapi", "info", "paths", "components"]},
-    }  # fmt: skip
+    }
+
+
+def _error() -> Schema:
+    said = TEXTS | {"minItems": 1}
+    return _object(
+        {
+            "success": {"const": False},
+            "code": {"type": "string"},
+            "message": {"type": "string"},
+            "tags": said,
+            "errors": {"type": "object", "additionalProperties": said},
+        },
+        optional=("errors",),
+    )
+
+
+def _account() -> Schema:
+    return _object(
+        {
+            "success": {"const": True},
+            "_id": ID,
+            "login": {"type": "string"},
+            "group": {"anyOf": [ID, NULL]},
+            "roles": {"type": "array", "items": ID},
+            "admin": {"type": "boolean"},
+            "type": {"enum": ["session", "access", "token", "control"]},
+            "scopes": TEXTS | {"type": ["array", "null"], "description": "null: all that the user may"},
+            "expiresAt": MOMENT | {"type": ["integer", "null"], "description": "null: never"},
+        }
+    )
+
+
+def _history_entry() -> Schema:
+    anything: Schema = {}
+    changed = _object({"old": anything, "new": anything})
+    return _object(
+        {
+            "time": MOMENT,
+            "by": {"type": ["string", "null"], "description": "A user; null: from outside the hub"},
+            "op": {"enum": ["insert", "update", "delete"]},
+            "_rev": INT64,
+            "changes": {"type": "object", "additionalProperties": changed},
+        }
+    )
 
 
 def access_list(most: int) -> Schema:
