@@ -13,7 +13,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Final
 
 import uvloop
@@ -22,7 +21,7 @@ from benchmarks.data import prepare
 from benchmarks.load import CLIENTS, load, spread
 from benchmarks.peers import BULK, BULK_CREATE, EVE, FEATHERS, OPERATIONS, Subject, hub_subject, running_peer
 from benchmarks.processes import Cores, cpu_seconds, mongodb, on_cores, running_hub, settle
-from benchmarks.report import conclude, number, say
+from benchmarks.report import conclude, number, parser, say
 
 BULK_CLIENTS: Final = 2
 TARGETS: Final = {"hub, sqlite": 4.0, "hub, mongodb": 1.5}
@@ -148,14 +147,12 @@ def subjects(stack: ExitStack, cores: Cores, mongodb_url: str | None, entities: 
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.compare", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=3.0, help="length of each measurement (default 3)")
-    parser.add_argument("--rounds", type=int, default=3, help="measurements of each row; medians count (default 3)")
-    parser.add_argument("--entities", type=int, default=20_000, help="entities to read from (default 20000)")
-    parser.add_argument("--only", default="", help="operations whose name contains this")
-    parser.add_argument("--mongodb", metavar="URL", help="a replica set to use; one is started otherwise")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE too")
-    return parser.parse_args()
+    options = parser("benchmarks.compare", __doc__)
+    options.add_argument("--seconds", type=float, default=3.0, help="length of each measurement (default 3)")
+    options.add_argument("--rounds", type=int, default=3, help="measurements of each row; medians count (default 3)")
+    options.add_argument("--entities", type=int, default=20_000, help="entities to read from (default 20000)")
+    options.add_argument("--only", default="", help="operations whose name contains this")
+    return options.parse_args()
 
 
 def main() -> int:

@@ -26,7 +26,7 @@ from benchmarks.data import READINGS, STATIONS, Scene, accounts, client, fill
 from benchmarks.fanout import Bench
 from benchmarks.load import spread
 from benchmarks.processes import Cores, cpu_seconds, on_cores, resident_kib, running_hub, settle
-from benchmarks.report import Row, conclude, number, say
+from benchmarks.report import Row, conclude, number, parser, say
 from benchmarks.sides import EVERYTHING, HubSide, entity_view
 from benchmarks.watchers import Crowd
 
@@ -221,15 +221,14 @@ async def measure(run: Curves, only: str) -> None:
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.curves", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--entities", type=int, default=1_000_000, help="the largest store (default 1000000)")
-    parser.add_argument("--subscriptions", type=int, default=100_000, help="the most subscriptions (default 100000)")
-    parser.add_argument("--connections", type=int, default=20_000, help="the most connections (default 20000)")
-    parser.add_argument("--seconds", type=float, default=2.0, help="length of each measurement (default 2)")
+    options = parser("benchmarks.curves", __doc__, mongodb=False)
+    options.add_argument("--entities", type=int, default=1_000_000, help="the largest store (default 1000000)")
+    options.add_argument("--subscriptions", type=int, default=100_000, help="the most subscriptions (default 100000)")
+    options.add_argument("--connections", type=int, default=20_000, help="the most connections (default 20000)")
+    options.add_argument("--seconds", type=float, default=2.0, help="length of each measurement (default 2)")
     names = ", ".join(curve.__name__ for curve in CURVES)
-    parser.add_argument("--only", default="", help=f"curves whose name contains this: {names}")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE too")
-    return parser.parse_args()
+    options.add_argument("--only", default="", help=f"curves whose name contains this: {names}")
+    return options.parse_args()
 
 
 def main() -> int:

@@ -22,7 +22,6 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final
 
 import uvloop
@@ -30,7 +29,7 @@ import uvloop
 from benchmarks.figures import Figures
 from benchmarks.floor import floor
 from benchmarks.processes import Cores, mongodb, on_cores, replica_set, running_hub
-from benchmarks.report import conclude, say
+from benchmarks.report import conclude, parser, say
 from benchmarks.runs import Run, grown, warm_up, write
 from benchmarks.sides import EVERYTHING, Audience, HubSide, Node, Side, entity_view, slice_view
 from hub.serve import allow_connections
@@ -310,19 +309,17 @@ def installed_node() -> Node | None:
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.fanout", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--engine", choices=("sqlite", "mongodb"), default="sqlite")
-    parser.add_argument("--clients", type=int, default=500, help="subscribers of most rows (default 500)")
-    parser.add_argument("--connections", type=int, default=10_000, help="of the row of that name (default 10000)")
-    parser.add_argument("--subscriptions", type=int, default=100_000, help="of the row channels (default 100000)")
-    parser.add_argument("--seconds", type=float, default=2.0, help="length of each run (default 2)")
-    parser.add_argument("--rounds", type=int, default=3, help="how often each figure is taken (default 3)")
+    options = parser("benchmarks.fanout", __doc__)
+    options.add_argument("--engine", choices=("sqlite", "mongodb"), default="sqlite")
+    options.add_argument("--clients", type=int, default=500, help="subscribers of most rows (default 500)")
+    options.add_argument("--connections", type=int, default=10_000, help="of the row of that name (default 10000)")
+    options.add_argument("--subscriptions", type=int, default=100_000, help="of the row channels (default 100000)")
+    options.add_argument("--seconds", type=float, default=2.0, help="length of each run (default 2)")
+    options.add_argument("--rounds", type=int, default=3, help="how often each figure is taken (default 3)")
     names = ", ".join(row.__name__ for row in ROWS)
-    parser.add_argument("--only", default="", help=f"rows whose name contains this: {names}")
-    parser.add_argument("--no-node", action="store_true", help="measure the hub alone")
-    parser.add_argument("--mongodb", metavar="URL", help="a replica set to use; one is started otherwise")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE too")
-    return parser.parse_args()
+    options.add_argument("--only", default="", help=f"rows whose name contains this: {names}")
+    options.add_argument("--no-node", action="store_true", help="measure the hub alone")
+    return options.parse_args()
 
 
 def main() -> int:

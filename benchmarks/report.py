@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import platform
 import sys
@@ -131,6 +132,15 @@ def machine() -> dict[str, str]:
         "python": sys.version.split()[0],
         "sqlite": apsw.sqlite_lib_version(),
     }
+
+
+def parser(module: str, doc: str | None, *, mongodb: bool = True) -> argparse.ArgumentParser:
+    """A benchmark's options, to begin with: where to write its figures, and a MongoDB to use."""
+    made = argparse.ArgumentParser(prog=f"python -m {module}", description=(doc or "").splitlines()[0])
+    made.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE too")
+    if mongodb:
+        made.add_argument("--mongodb", metavar="URL", help="a replica set to use; one is started otherwise")
+    return made
 
 
 def say(line: str) -> None:

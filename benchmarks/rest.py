@@ -13,7 +13,6 @@ import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
@@ -23,7 +22,7 @@ import uvloop
 from benchmarks.data import READINGS, STATIONS, WRITES, Scene, body, prepare
 from benchmarks.load import CLIENTS, Requests, Tally, load, spread
 from benchmarks.processes import Cores, Hub, cpu_seconds, mongodb, on_cores, running_hub, settle
-from benchmarks.report import Row, conclude, failures, say, table
+from benchmarks.report import Row, conclude, failures, parser, say, table
 
 BULK: Final = 1_000
 PREBUILT: Final = 2_000
@@ -198,16 +197,14 @@ def engines(choice: str, mongodb_url: str | None, cores: Cores, stack: ExitStack
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.rest", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--engine", choices=("sqlite", "mongodb", "both"), default="both")
-    parser.add_argument("--seconds", type=float, default=3.0, help="length of each row (default 3)")
-    parser.add_argument("--entities", type=int, default=50_000, help="entities to read from (default 50000)")
-    parser.add_argument(
+    options = parser("benchmarks.rest", __doc__)
+    options.add_argument("--engine", choices=("sqlite", "mongodb", "both"), default="both")
+    options.add_argument("--seconds", type=float, default=3.0, help="length of each row (default 3)")
+    options.add_argument("--entities", type=int, default=50_000, help="entities to read from (default 50000)")
+    options.add_argument(
         "--only", default="", help="rows whose name contains this: " + ", ".join(r.__name__ for r in ROWS)
     )
-    parser.add_argument("--mongodb", metavar="URL", help="a replica set to use; one is started otherwise")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE too")
-    return parser.parse_args()
+    return options.parse_args()
 
 
 def main() -> int:

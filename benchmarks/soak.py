@@ -27,7 +27,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from benchmarks.data import READINGS, WRITES, Scene, body, prepare
 from benchmarks.load import Tally, load
 from benchmarks.processes import Cores, mongodb, on_cores, resident_kib, running_hub
-from benchmarks.report import conclude, number, say
+from benchmarks.report import conclude, number, parser, say
 from benchmarks.sides import EVERYTHING, slice_view
 from benchmarks.watchers import Crowd
 
@@ -187,13 +187,11 @@ def middle(values: Any) -> float:
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.soak", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--engine", choices=("sqlite", "mongodb"), default="sqlite")
-    parser.add_argument("--minutes", type=float, default=10.0, help="how long (default 10)")
-    parser.add_argument("--clients", type=int, default=1_000, help="live connections at any time (default 1000)")
-    parser.add_argument("--mongodb", metavar="URL", help="a replica set to use; one is started otherwise")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the samples to FILE too")
-    return parser.parse_args()
+    options = parser("benchmarks.soak", __doc__)
+    options.add_argument("--engine", choices=("sqlite", "mongodb"), default="sqlite")
+    options.add_argument("--minutes", type=float, default=10.0, help="how long (default 10)")
+    options.add_argument("--clients", type=int, default=1_000, help="live connections at any time (default 1000)")
+    return options.parse_args()
 
 
 def main() -> int:
