@@ -10,7 +10,7 @@ import pytest
 
 from stores.protocol import Engine
 from tests.support import mongod
-from tests.support.engines import KINDS, Database, mongo_database, opened, sqlite_database
+from tests.support.engines import KINDS, Database, fitting_database, opened
 
 CASES_PER_EXAMPLE = 20
 """Queries that a property test runs against each data set that it generates."""
@@ -75,12 +75,8 @@ def mongodb() -> Iterator[str]:
 @pytest.fixture
 async def database(engine_kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Database]:
     """A new database: the test runs once with each kind."""
-    if engine_kind == "sqlite":
-        yield sqlite_database(tmp_path)
-        return
-    fresh = mongo_database(request.getfixturevalue("mongodb"))
-    yield fresh
-    await fresh.drop()
+    async with fitting_database(engine_kind, request, tmp_path) as database:
+        yield database
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import asyncio
 import os
 import random
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,7 @@ from pymongo.errors import AutoReconnect, ConnectionFailure
 from stores.records import Entity
 from tests.faults.conftest import Report
 from tests.faults.hub import MortalHub, mortal_hub
-from tests.faults.workload import workload
+from tests.faults.workload import Workload, workload
 from tests.support import mongod
 from tests.support.engines import Database, mongo_database
 from tests.support.hub import eventually
@@ -81,30 +81,37 @@ async def whole(mongo: Mongo) -> None:
     await eventually(lambda: all_there(mongo), 60)
 
 
-async def test_the_primary_is_killed(replicated: MortalHub, times: int, report: Report) -> None:
-    """`kill -9`: another is elected, the killed one comes back and is taken along again."""
-    kills = 1 + times // 4
-    async with workload(replicated) as load, Mongo(replicated.database.location) as mongo:
-        for _ in range(kills):
+async def upset(hub: MortalHub, times: int, fault: Callable[[Mongo, Server], Awaitable[object]]) -> Workload:
+    """Writers and subscribers, and now and then the fault: it is told the primary that all look to."""
+    async with workload(hub) as load, Mongo(hub.database.location) as mongo:
+        for _ in range(times):
             await whole(mongo)
             await load.progress(random.randint(20, 60))
-            before = await primary(mongo)
-            os.kill(await pid_of(before), signal.SIGKILL)
+            await fault(mongo, await primary(mongo))
             await load.progress(20)
+    return load
+
+
+async def test_the_primary_is_killed(replicated: MortalHub, times: int, report: Report) -> None:
+    """`kill -9`: another is elected, the killed one comes back and is taken along again."""
+
+    async def kill(mongo: Mongo, primary: Server) -> None:
+        os.kill(await pid_of(primary), signal.SIGKILL)
+
+    kills = 1 + times // 4
+    load = await upset(replicated, kills, kill)
     report(await load.verdict("MongoDB primary killed", kills))
 
 
 async def test_the_primary_steps_down(replicated: MortalHub, times: int, report: Report) -> None:
     """`replSetStepDown` while everybody writes."""
+
+    async def elect(mongo: Mongo, primary: Server) -> None:
+        await step_down(mongo)
+        await eventually(lambda: another(mongo, primary))
+
     steps = 1 + times // 4
-    async with workload(replicated) as load, Mongo(replicated.database.location) as mongo:
-        for _ in range(steps):
-            await whole(mongo)
-            await load.progress(random.randint(20, 60))
-            before = await primary(mongo)
-            await step_down(mongo)
-            await eventually(lambda: another(mongo, before))  # noqa: B023
-            await load.progress(20)
+    load = await upset(replicated, steps, elect)
     report(await load.verdict("MongoDB primary steps down", steps))
 
 

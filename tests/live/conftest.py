@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.engines import Database, mongo_database, sqlite_database
+from tests.support.engines import Database, fitting_database
 from tests.support.hub import Client, Hub, running_hub
 from tests.support.live import Beacon, LiveClient, live, make_beacon
 
@@ -19,14 +19,10 @@ StartHub = Callable[..., Awaitable[Hub]]
 
 @pytest.fixture(scope="session")
 async def live_database(
-    engine_kind: str, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+    engine_kind: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Database]:
-    if engine_kind == "sqlite":
-        yield sqlite_database(tmp_path_factory.mktemp("live"))
-        return
-    fresh = mongo_database(request.getfixturevalue("mongodb"))
-    yield fresh
-    await fresh.drop()
+    async with fitting_database(engine_kind, request, tmp_path_factory.mktemp("live")) as database:
+        yield database
 
 
 @pytest.fixture(scope="session")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -160,42 +158,32 @@ async def test_users_tokens_and_stores_changed_elsewhere_take_effect(hubs: tuple
         await ends_as_revoked(client, began)
 
 
-async def test_an_outage_of_the_database_is_only_a_delay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_outage_of_the_database_is_only_a_delay(tmp_path: Path) -> None:
     """Live clients stay connected, and what is written afterwards comes to them; the same for one that resumes."""
-    monkeypatch.delenv("HUB_TEST_MONGODB_URL", raising=False)
-    data = ["--data", str(tmp_path / "mongod")]
-    server = await asyncio.to_thread(mongod.start, *data)
-    try:
-        async with running_hub(mongo_database(server.url), tmp_path / "hub") as hub:
-            store = await hub.define()
-            beacon = await make_beacon(hub)
-            async with live(hub, hub.admin) as client, live(hub, hub.admin) as leaving:
-                watch, left = await client.watch(store), await leaving.watch(store)
-                for n in range(20):
-                    await hub.admin.make(store, n=n)
-                await client.caught_up(beacon)
-                leaving.abort()
-                await asyncio.to_thread(kill, server)
-                assert (await hub.admin.post(f"/{store}", {"n": 20})).status_code == 503
-                server = await asyncio.to_thread(mongod.start, "--port", str(server.port), *data)
-                written = await write_again(hub.admin, store, 20)
-                await client.caught_up(beacon)
-                assert [event["entity"]["n"] for event in watch.events] == [*range(written)]
-                async with live(hub, hub.admin) as back:
-                    again = await back.resume(left)
-                    await back.caught_up(beacon)
-                    await matches_rest(again, hub.admin)
-                assert client.notices == []
-                await matches_rest(watch, hub.admin)
-    finally:
-        await asyncio.to_thread(server.stop)
-
-
-def kill(server: mongod.Mongod) -> None:
-    """End the server with no chance to say goodbye to anybody."""
-    for child in Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split():
-        os.kill(int(child), signal.SIGKILL)
-    server.stop()
+    async with (
+        mongod.restartable(tmp_path / "mongod") as server,
+        running_hub(mongo_database(server.url), tmp_path / "hub") as hub,
+    ):
+        store = await hub.define()
+        beacon = await make_beacon(hub)
+        async with live(hub, hub.admin) as client, live(hub, hub.admin) as leaving:
+            watch, left = await client.watch(store), await leaving.watch(store)
+            for n in range(20):
+                await hub.admin.make(store, n=n)
+            await client.caught_up(beacon)
+            leaving.abort()
+            await asyncio.to_thread(server.kill)
+            assert (await hub.admin.post(f"/{store}", {"n": 20})).status_code == 503
+            await asyncio.to_thread(server.start_again)
+            written = await write_again(hub.admin, store, 20)
+            await client.caught_up(beacon)
+            assert [event["entity"]["n"] for event in watch.events] == [*range(written)]
+            async with live(hub, hub.admin) as back:
+                again = await back.resume(left)
+                await back.caught_up(beacon)
+                await matches_rest(again, hub.admin)
+            assert client.notices == []
+            await matches_rest(watch, hub.admin)
 
 
 async def write_again(client: Client, store: str, start: int) -> int:

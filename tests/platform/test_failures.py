@@ -31,27 +31,24 @@ def away(answer: httpx.Response) -> None:
 
 
 @pytest.mark.engine("mongodb")
-async def test_a_lost_mongodb_is_503_until_it_is_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_lost_mongodb_is_503_until_it_is_back(tmp_path: Path) -> None:
     """Every call and the readiness say so, the hub stays alive, and goes on by itself when the database is back."""
-    monkeypatch.delenv("HUB_TEST_MONGODB_URL", raising=False)
-    data = ["--data", str(tmp_path / "mongod")]
-    server = await asyncio.to_thread(mongod.start, *data)
-    try:
-        async with running_hub(mongo_database(server.url), tmp_path / "hub") as hub:
-            store = await hub.define()
-            made = await hub.admin.make(store, n=1)
-            start = (await hub.admin.get(f"/{store}")).headers["x-position"]
-            await asyncio.to_thread(server.stop)
-            await check_away(hub, store, made["_id"])
-            server = await asyncio.to_thread(mongod.start, "--port", str(server.port), *data)
-            await eventually(lambda: is_ready(hub))
-            assert await hub.admin.list(store) == [made]
-            new = await hub.admin.make(store, n=2)
-            changes = good(await hub.admin.get(f"/{store}?since={start}"))["changes"]
-            assert [c["entity"] for c in changes] == [new]
-            await eventually(lambda: follows(hub, store))
-    finally:
+    async with (
+        mongod.restartable(tmp_path / "mongod") as server,
+        running_hub(mongo_database(server.url), tmp_path / "hub") as hub,
+    ):
+        store = await hub.define()
+        made = await hub.admin.make(store, n=1)
+        start = (await hub.admin.get(f"/{store}")).headers["x-position"]
         await asyncio.to_thread(server.stop)
+        await check_away(hub, store, made["_id"])
+        await asyncio.to_thread(server.start_again)
+        await eventually(lambda: is_ready(hub))
+        assert await hub.admin.list(store) == [made]
+        new = await hub.admin.make(store, n=2)
+        changes = good(await hub.admin.get(f"/{store}?since={start}"))["changes"]
+        assert [c["entity"] for c in changes] == [new]
+        await eventually(lambda: follows(hub, store))
 
 
 async def is_ready(hub: Hub) -> bool:

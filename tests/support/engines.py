@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
+import pytest
 from pymongo import AsyncMongoClient
 
 from stores.mongo import MongoEngine
@@ -47,6 +48,17 @@ def mongo_database(server_url: str) -> Database:
     """A database of a new name on that server."""
     parts = urlsplit(server_url)
     return Database("mongodb", parts._replace(path=f"/hub_test_{secrets.token_hex(6)}").geturl())
+
+
+@asynccontextmanager
+async def fitting_database(kind: str, request: pytest.FixtureRequest, folder: Path) -> AsyncIterator[Database]:
+    """A new database of this kind: a file in `folder`, or one of the tests' MongoDB, dropped afterwards."""
+    if kind == "sqlite":
+        yield sqlite_database(folder)
+        return
+    fresh = mongo_database(request.getfixturevalue("mongodb"))
+    yield fresh
+    await fresh.drop()
 
 
 @asynccontextmanager

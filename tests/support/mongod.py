@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -53,3 +56,40 @@ def running(*arguments: str) -> Iterator[Mongod]:
         yield server
     finally:
         server.stop()
+
+
+class Restartable:
+    """A server with a folder and a port that outlive it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._data = ["--data", str(folder)]
+        self._server = start(*self._data)
+        self.url = self._server.url
+
+    def stop(self) -> None:
+        self._server.stop()
+
+    def kill(self) -> None:
+        """End it with no chance to say goodbye to anybody."""
+        pid = self._server.process.pid
+        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            os.kill(int(child), signal.SIGKILL)
+        self.stop()
+
+    def start_again(self) -> None:
+        self._server = start("--port", str(self._server.port), *self._data)
+
+
+@asynccontextmanager
+async def restartable(folder: Path) -> AsyncIterator[Restartable]:
+    """A server of one's own, for the length of a block, whatever HUB_TEST_MONGODB_URL says."""
+    elsewhere = os.environ.pop("HUB_TEST_MONGODB_URL", None)
+    try:
+        server = await asyncio.to_thread(Restartable, folder)
+        try:
+            yield server
+        finally:
+            await asyncio.to_thread(server.stop)
+    finally:
+        if elsewhere is not None:
+            os.environ["HUB_TEST_MONGODB_URL"] = elsewhere
