@@ -23,12 +23,13 @@ import uvloop
 
 from benchmarks import rest
 from benchmarks.data import READINGS, STATIONS, Scene, accounts, client, fill
-from benchmarks.fanout import Bench
+from benchmarks.fanout import Bench, affordable
 from benchmarks.load import spread
 from benchmarks.processes import Cores, cpu_seconds, on_cores, resident_kib, running_hub, settle
 from benchmarks.report import Row, conclude, number, parser, say
 from benchmarks.sides import EVERYTHING, HubSide, entity_view
 from benchmarks.watchers import Crowd
+from hub.serve import allow_connections
 
 SPREAD: Final = 100
 """Connections over which distinct subscriptions are spread."""
@@ -149,7 +150,7 @@ async def subscribers(run: Curves) -> None:
     """Every write goes to every connection; at each size the same number of deliveries per second."""
     cost = run.begin("subscribers", "Broadcast to connections", "connections", "µs of CPU per delivery")
     memory = run.begin("memory", "Memory of connections", "connections", "MiB")
-    for size in sizes(10, run.connections):
+    for size in sizes(10, affordable(run.connections)):
         say(f"subscribers: {size} connections ...")
         bench = run.bench(size)
         async with bench.hub() as side:
@@ -215,6 +216,7 @@ CURVES: Final[tuple[Callable[[Curves], Awaitable[None]], ...]] = (entities, chan
 
 
 async def measure(run: Curves, only: str) -> None:
+    allow_connections()
     for curve in CURVES:
         if only in curve.__name__:
             await curve(run)

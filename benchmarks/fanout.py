@@ -47,7 +47,7 @@ CROWD_RATE: Final = 20_000
 MANY_WRITES: Final = 10
 """Writes of such a run at least."""
 
-SPARE_FILES: Final = 500
+SPARE_FILES: Final = 200
 """Open files that are no clients."""
 
 LATENCY_RATE: Final = 500.0
