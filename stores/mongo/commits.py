@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 _GIVE_UP_SECONDS: Final = 15.0
 _SUSPICIOUS_SECONDS: Final = 1.0
-"""Transactions that collide are done in milliseconds: what stands in the way for so long may be nobody's any more."""
+"""Commits are done in milliseconds: what keeps one waiting for so long may be a transaction that has lost its hub."""
 
 _AT_ONCE: Final = 64
 """Commits in progress at a time; the pool has more connections, which leaves some to reads."""
@@ -46,20 +46,35 @@ class Committer:
         self._connection = connection
         # Requests with the same key wait for each other here rather than collide in the database.
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self._running: set[asyncio.Task[list[Written]]] = set()
+        self._running: dict[asyncio.Task[list[Written]], float] = {}  # since when
+        self._watch: asyncio.Task[None] | None = None
         self._inserter = Inserter(connection)
         self._turns = asyncio.Semaphore(_AT_ONCE)
 
     async def commit(self, writes: Sequence[Write], by: str | None, key: IdempotencyKey | None) -> list[Written]:
         # A caller who goes away does not tear a transaction apart, nor a connection out of the pool.
         task = asyncio.create_task(self._commit(writes, by, key))
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
+        self._running[task] = clock.monotonic()
+        task.add_done_callback(self._running.pop)
+        if self._watch is None:
+            self._watch = asyncio.create_task(self._clear_the_way())
         return await asyncio.shield(task)
 
     async def finish(self) -> None:
         """Wait for the commits that are under way."""
         await asyncio.gather(*self._running, return_exceptions=True)
+        if self._watch is not None:
+            self._watch.cancel()
+
+    async def _clear_the_way(self) -> None:
+        """As long as there are commits: end what a hub that has gone keeps one of them waiting with. A single write
+        waits for it in the server, where nobody is told."""
+        while self._running:
+            await asyncio.sleep(_SUSPICIOUS_SECONDS)
+            long_ago = clock.monotonic() - _SUSPICIOUS_SECONDS
+            if any(since < long_ago for since in self._running.values()):
+                await end_orphans(self._connection)
+        self._watch = None
 
     async def _commit(self, writes: Sequence[Write], by: str | None, key: IdempotencyKey | None) -> list[Written]:
         with store_errors():
@@ -95,7 +110,6 @@ class Committer:
     async def _in_transaction(self, work: Callable[[Session], Awaitable[T]]) -> T:
         """The result of `work`, committed. It is done again when it collides with another transaction."""
         give_up = clock.monotonic() + _GIVE_UP_SECONDS
-        suspicious = clock.monotonic() + _SUSPICIOUS_SECONDS
         pause = 0.002
         async with self._turns, self._connection.client.start_session() as session:
             while True:
@@ -109,9 +123,6 @@ class Committer:
                 except PyMongoError as error:
                     if not _is_collision(error) or clock.monotonic() > give_up:
                         raise
-                if clock.monotonic() > suspicious:
-                    suspicious = give_up
-                    await end_orphans(self._connection)
                 await asyncio.sleep(random.uniform(0, pause))
                 pause = min(2 * pause, _LONGEST_PAUSE)
 

@@ -16,7 +16,7 @@ from bson import ObjectId
 from pymongo import AsyncMongoClient
 
 from stores.errors import CannotOpen, HistoryGone, Unavailable
-from stores.protocol import Engine, Update, UpdateMany, Upsert, Write
+from stores.protocol import Delete, Engine, Update, UpdateMany, Upsert, Write
 from stores.query import EVERYTHING, Equal, Query
 from stores.records import now_ms
 from stores.schema import StoreDefinition
@@ -232,23 +232,26 @@ def held(database: Database, id: str) -> Iterator[subprocess.Popen[bytes]]:
             holder.kill()
 
 
-async def test_what_a_killed_hub_left_open_holds_nobody_up(database: Database) -> None:
-    """MongoDB would keep its transactions for a minute: who opens the database, or meets one of them, ends it."""
+@pytest.mark.parametrize("write", ["one that opens", "update", "upsert", "delete", "update many"])
+async def test_what_a_killed_hub_left_open_holds_nobody_up(database: Database, write: str) -> None:
+    """MongoDB would keep its transactions for a minute: who opens the database, or is kept waiting by one, ends it."""
     async with opened(database.engine()) as engine:
-        await engine.define(StoreDefinition(STORE))
+        await engine.define(StoreDefinition(STORE, unique=("n",)))
         made = await insert_one(engine, n=0)
-        for number in (1, 2):
-            with held(database, made["_id"]) as holder:
-                holder.kill()
-                holder.wait()
-                async with asyncio.timeout(SOON), contextlib.AsyncExitStack() as stack:
-                    if number == 1:
-                        await stack.enter_async_context(opened(database.engine()))
-                        writes: list[Write] = [Update(STORE, made["_id"], {"n": number})]
-                    else:
-                        writes = [UpdateMany(STORE, EVERYTHING, {"n": number}, 10)]
-                    await engine.commit(writes, USER)
-            assert (await get(engine, made["_id"]) or {})["n"] == number
+        writes: dict[str, Write] = {
+            "upsert": Upsert(STORE, "n", {**made, "n": 0}, {"n": 1}),
+            "delete": Delete(STORE, made["_id"]),
+            "update many": UpdateMany(STORE, EVERYTHING, {"n": 1}, 10),
+        }
+        with held(database, made["_id"]) as holder:
+            holder.kill()
+            holder.wait()
+            async with asyncio.timeout(SOON), contextlib.AsyncExitStack() as stack:
+                if write == "one that opens":
+                    await stack.enter_async_context(opened(database.engine()))
+                await engine.commit([writes.get(write, Update(STORE, made["_id"], {"n": 1}))], USER)
+        left = await get(engine, made["_id"])
+        assert left is None if write == "delete" else (left or {})["n"] == 1
 
 
 async def test_an_open_transaction_of_a_hub_that_lives_is_left_alone(database: Database) -> None:
