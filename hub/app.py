@@ -95,6 +95,7 @@ class Hub:
             try:
                 async for batch in self.engine.feed.follow(position):
                     self.resolver.forget(batch.changes)
+                    self.entities.branches.follow(batch.changes)
                     await self.registry.follow(batch.changes)
                     self.live.live.fanout.advance(batch.changes, batch.position)
                     self.metrics.seen(batch.changes)

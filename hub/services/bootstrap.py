@@ -27,9 +27,11 @@ async def ensure_admin(engine: Engine, passwords: Passwords, login: str, passwor
         return None
     given = password or secrets.token_urlsafe(12)
     nobody = Principal("", login, None, (), (), True, None, None, "control", "", FOREVER)
-    user = stamp_new({"login": login, "name": "Administrator", "email": None, "disabled": False}, nobody)
+    user = stamp_new({"login": login, "name": "Administrator", "email": None, "disabled": False}, nobody, ())
     me = nobody_to_owner(user["_id"])
-    role = roles[0] if roles else stamp_new({"name": ADMIN_ROLE, "scopes": ["* /*"]}, nobody) | {"owner": user["_id"]}
+    role = (
+        roles[0] if roles else stamp_new({"name": ADMIN_ROLE, "scopes": ["* /*"]}, nobody, ()) | {"owner": user["_id"]}
+    )
     user |= me | {"roles": [role["_id"]], "password": await passwords.hash(given)}
     writes = [Insert("users", user)] if roles else [Insert("roles", role), Insert("users", user)]
     try:

@@ -4,7 +4,7 @@ the store's own rules are applied here, for every dialect alike; the engine does
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -17,6 +17,7 @@ from auth.positions import give
 from auth.principal import Principal
 from auth.resolver import Resolver
 from hub.errors import BadRequest
+from hub.services.branches import Branches
 from hub.services.registry import StoreRegistry
 from hub.services.rules import Prepared, Rules, refuse
 from hub.services.stamping import clean, stamp_change, stamp_new
@@ -68,6 +69,7 @@ class EntityService:
         self._resolver = resolver
         self._rules = rules
         self._bounds = bounds
+        self.branches = Branches(engine, registry)
 
     # Reading. `only` is a list of paths to show, None for everything.
 
@@ -118,12 +120,11 @@ class EntityService:
         position of the body at fault: ``3.price``."""
         definition = self._registry.get(store)
         sight(principal, definition, "POST")
-        entities = self._new_entities(principal, definition, bodies, indexed)
-        if definition.administrative:
-            with indexed_errors(indexed):
+        with indexed_errors(indexed), self.branches.stamping():
+            entities = await self._new_entities(principal, definition, bodies, indexed)
+            if definition.administrative:
                 return await self._create_administrative(principal, definition, bodies, entities, key)
-        writes = [Insert(store, entity) for entity in entities]
-        with indexed_errors(indexed):
+            writes = [Insert(store, entity) for entity in entities]
             return self._texts(definition, await self._engine.commit(writes, principal.user_id, key))
 
     async def upsert(
@@ -143,10 +144,10 @@ class EntityService:
         self._not_administrative(definition)
         if path not in definition.unique_paths:
             raise InvalidQuery("upsert", f"{path!r} is not a unique field of {store}")
-        entities = self._new_entities(principal, definition, bodies, indexed)
-        changes = self._changes_of_upserts(definition, bodies)
-        writes = [Upsert(store, path, e, c, where) for e, c in zip(entities, changes, strict=True)]
-        with indexed_errors(indexed):
+        with indexed_errors(indexed), self.branches.stamping():
+            entities = await self._new_entities(principal, definition, bodies, indexed)
+            changes = self._changes_of_upserts(definition, bodies)
+            writes = [Upsert(store, path, e, c, where) for e, c in zip(entities, changes, strict=True)]
             return self._texts(definition, await self._engine.commit(writes, principal.user_id, key))
 
     async def change(
@@ -217,10 +218,10 @@ class EntityService:
 
     # The parts of the above.
 
-    def _new_entities(
+    async def _new_entities(
         self, principal: Principal, definition: StoreDefinition, bodies: Sequence[Entity], indexed: bool
     ) -> list[Entity]:
-        now = now_ms()
+        now, branch = now_ms(), await self.branches.of(principal)
         violations: list[Violation] = []
         entities: list[Entity] = []
         for body in bodies:
@@ -230,7 +231,7 @@ class EntityService:
             violations += [replace(v, field=place + v.field) for v in found + more]
             if len(violations) > MOST_VIOLATIONS:
                 break
-            entities.append(stamp_new(fields, principal, now))
+            entities.append(stamp_new(fields, principal, branch, now))
         raise_violations(violations)
         return entities
 
@@ -324,14 +325,19 @@ class EntityService:
     ) -> tuple[bytes, int]:
         store, rules = definition.name, self._rules[definition.name]
 
-        async def attempt(before: Entity) -> tuple[bytes, int]:
-            prepared = await rules.change(principal, before, body, stamp_change(fields))
-            write = Update(store, id, prepared.fields, where, frozenset({before["_rev"]}))
-            written = await self._engine.commit([write, *prepared.also], principal.user_id)
-            return self._text(definition, written[0]), written[0].rev
+        async def attempt(before: Entity) -> tuple[tuple[bytes, int], bool]:
+            with self.branches.stamping() as stamping:
+                prepared = await rules.change(principal, before, body, stamp_change(fields))
+                moves = store == "groups" and bool(prepared.also)
+                writes = [Update(store, id, prepared.fields, where, frozenset({before["_rev"]})), *prepared.also]
+                with self.branches.moving(id) if moves else nullcontext():
+                    written = await self._engine.commit(writes, principal.user_id)
+            return (self._text(definition, written[0]), written[0].rev), moves and not stamping.alone
 
-        answer = await self._on_current(store, id, where, revs, attempt)
+        answer, in_company = await self._on_current(store, id, where, revs, attempt)
         await self._changed(store, id)
+        if in_company:
+            await self.branches.settle(id, principal.user_id)
         return answer
 
     async def _delete_administrative(

@@ -11,6 +11,7 @@ from auth.principal import Principal
 from auth.scopes import BadScope, parse_scope
 from auth.secrets import PREFIX_LENGTH, Passwords, digest, new_credential
 from auth.standard import ADMIN_ROLE, STANDARD
+from hub.services.branches import UNBOUNDED
 from hub.services.registry import RESERVED, StoreRegistry
 from hub.services.times import parse_time
 from stores.definitions import parse_definition
@@ -18,9 +19,6 @@ from stores.errors import Conflict, DuplicateValue, InvalidEntity, Violation
 from stores.protocol import DeleteMany, Engine, UpdateMany, Write
 from stores.query import And, Equal, Not, Query
 from stores.records import Entity, is_id, now_ms
-
-UNBOUNDED = 2**31 - 1
-"""For changes that must reach every entity concerned, however many."""
 
 
 @dataclass(slots=True)

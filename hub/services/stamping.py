@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from auth.principal import Principal
@@ -27,8 +28,8 @@ def clean(body: Entity, limits: EntityLimits, own_id: str | None = None) -> tupl
     return {name: value for name, value in body.items() if name not in DROPPED}, violations
 
 
-def stamp_new(fields: Entity, principal: Principal, now: int | None = None) -> Entity:
-    """A whole new entity that belongs to the principal."""
+def stamp_new(fields: Entity, principal: Principal, branch: Sequence[str], now: int | None = None) -> Entity:
+    """A whole new entity that belongs to the principal; `branch` is the chain of its group."""
     time = now_ms() if now is None else now
     return {
         "_id": new_id(),
@@ -36,7 +37,7 @@ def stamp_new(fields: Entity, principal: Principal, now: int | None = None) -> E
         "owner": principal.user_id,
         "group": principal.group,
         "access": [],
-        "branch": list(principal.branch),
+        "branch": list(branch),
         "time": time,
         "_at": time,
         "_rev": 1,

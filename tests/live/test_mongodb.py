@@ -158,6 +158,27 @@ async def test_users_tokens_and_stores_changed_elsewhere_take_effect(hubs: tuple
         await ends_as_revoked(client, began)
 
 
+async def test_what_one_process_creates_while_another_moves_its_group(hubs: tuple[Hub, Hub]) -> None:
+    """In the end its branch is what the tree says."""
+    one, two = hubs
+    tops = [await one.group(), await one.group()]
+    group = await one.group(tops[0])
+    store = await one.define()
+    maker = at(two, await one.as_user(group=group))
+    await known(two, one.admin, store)
+
+    async def all_moved(top: str) -> bool:
+        return all(entity["branch"] == [group, top] for entity in await one.admin.list(store, {"limit": 1_000}))
+
+    for number in range(10):
+        top = tops[(number + 1) % 2]
+        makes = [maker.make(store, n=number) for _ in range(20)]
+        move = one.admin.patch(f"/groups/{group}", {"parent": top})
+        *_, moved = await asyncio.gather(*makes, move)
+        entity_of(moved)
+        await eventually(lambda: all_moved(top))  # noqa: B023
+
+
 async def test_an_outage_of_the_database_is_only_a_delay(tmp_path: Path) -> None:
     """Live clients stay connected, and what is written afterwards comes to them; the same for one that resumes."""
     async with (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 from stores.records import Entity, new_id
 from tests.platform.answers import good, refused
+from tests.platform.raw import request, token_of, wire
 from tests.support.hub import Client, Hub, entity_of
 
 
@@ -239,6 +241,38 @@ async def test_moving_a_group_changes_what_is_seen(hub: Hub, admin: Client) -> N
     assert (await maker.make(store))["branch"] == [low, middle, new_top]
     [gone] = good(await bosses[old_top].get(f"/{store}?since={start}"))["changes"]
     assert (gone["op"], gone["_id"], gone["entity"]) == ("remove", made["_id"], None)
+
+
+async def test_what_is_created_while_a_group_moves_is_stamped_with_where_it_went(hub: Hub, admin: Client) -> None:
+    """Whether a creation comes before, in or after the move: its branch is what the tree says in the end."""
+    store, tops = await hub.define(), [await hub.group(), await hub.group()]
+    middle = await hub.group(tops[0])
+    low = await hub.group(middle)
+    makers = [await hub.as_user(group=group) for group in (middle, low)]
+    for number in range(10):
+        move = admin.patch(f"/groups/{middle}", {"parent": tops[(number + 1) % 2]})
+        makes = [maker.post(f"/{store}", {"n": number}) for maker in makers for _ in range(5)]
+        for answer in await asyncio.gather(*makes[:5], move, *makes[5:]):
+            good(answer)
+        above = [middle, tops[(number + 1) % 2]]
+        for entity in await admin.list(store, {"limit": 1_000}):
+            assert entity["branch"] == ([low, *above] if entity["group"] == low else above), number
+
+
+async def test_a_body_that_was_long_on_its_way_is_stamped_as_of_its_end(hub: Hub, admin: Client) -> None:
+    """Its sender was looked up before the group moved."""
+    store, old, new = await hub.define(), await hub.group(), await hub.group()
+    group = await hub.group(old)
+    maker = await hub.as_user(group=group)
+    async with wire(hub.process.port) as slow:
+        await slow.send(request("POST", f"/{store}", token_of(maker.http.headers), "Content-Length: 7"))
+        await slow.send(b'{"n":')
+        await asyncio.sleep(0.1)
+        good(await admin.patch(f"/groups/{group}", {"parent": new}))
+        await slow.send(b"1}")
+        await slow.answer()
+    [made] = await admin.list(store)
+    assert made["branch"] == [group, new]
 
 
 async def test_groups_form_a_tree(hub: Hub, admin: Client) -> None:

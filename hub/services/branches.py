@@ -1,0 +1,128 @@
+"""Keeps `branch` true: what is created while a group moves may be stamped with the chain of groups from before, and too
+late for the move to re-stamp it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from auth.groups import chain_of, subtree_of
+from auth.principal import Principal
+from hub.services.registry import StoreRegistry
+from stores.errors import StoreError
+from stores.protocol import Engine, UpdateMany, Write
+from stores.query import And, Equal, Not
+from stores.records import Change, now_ms
+
+log = logging.getLogger(__name__)
+
+UNBOUNDED: Final = 2**31 - 1
+"""For changes that must reach every entity concerned, however many."""
+
+LONGEST_DELAY: Final = 5.0
+"""Seconds that the feed may be behind another process's commit while this one creates."""
+
+LONGEST_REQUEST: Final = 120.0
+"""Seconds for which a request may be on its way with a principal from before a group moved."""
+
+
+@dataclass(slots=True)
+class Stamping:
+    """A write between stamping and commit. `alone`: no other was on its way at the same time."""
+
+    number: int
+    alone: bool
+
+
+class Branches:
+    """Knows which writes are on their way in this process, and re-stamps behind a group that has moved."""
+
+    def __init__(self, engine: Engine, registry: StoreRegistry) -> None:
+        self._engine = engine
+        self._registry = registry
+        self._begun = 0
+        self._open: set[int] = set()
+        self._ended = asyncio.Event()
+        self._ended_at = self._moved_at = -LONGEST_REQUEST
+        self._mine: set[str] = set()
+        self._settling: set[asyncio.Task[None]] = set()
+
+    @contextmanager
+    def stamping(self) -> Iterator[Stamping]:
+        """Around whatever stamps entities with a branch, or moves a group, up to its commit."""
+        self._begun += 1
+        here = Stamping(self._begun, alone=not self._open)
+        self._open.add(here.number)
+        try:
+            yield here
+        finally:
+            here.alone = here.alone and self._begun == here.number
+            self._open.remove(here.number)
+            self._ended_at = time.monotonic()
+            self._ended.set()
+
+    @contextmanager
+    def moving(self, group: str) -> Iterator[None]:
+        """Around the commit that moves a group, by somebody who will `settle` it unless it was alone."""
+        self._moved_at = time.monotonic()
+        self._mine.add(group)
+        try:
+            yield
+        except BaseException:
+            self._mine.discard(group)
+            raise
+
+    def follow(self, changes: Iterable[Change]) -> None:
+        """Take in what the feed brings: groups are moved by other processes too."""
+        for change in changes:
+            if change.store == "groups" and _moves(change):
+                self._moved_at = now = time.monotonic()
+                if change.id in self._mine:
+                    self._mine.remove(change.id)
+                elif self._open or now - self._ended_at < LONGEST_DELAY:
+                    task = asyncio.create_task(self._settle_later(change))
+                    self._settling.add(task)
+                    task.add_done_callback(self._settling.discard)
+
+    async def of(self, principal: Principal) -> tuple[str, ...]:
+        """The chain of the principal's group, read anew if groups have moved lately."""
+        if time.monotonic() - self._moved_at > LONGEST_REQUEST:
+            return principal.branch
+        return await chain_of(self._engine, principal.group)
+
+    async def _settle_later(self, moved: Change) -> None:
+        try:
+            await self.settle(moved.id, moved.by)
+        except StoreError as error:
+            log.warning("cannot re-stamp what was created while group %s moved: %s", moved.id, error)
+
+    async def settle(self, group: str, by: str | None) -> None:
+        """Once the writes that are on their way have ended, re-stamp what the move of the group has not seen."""
+        newest = self._begun
+        while any(number <= newest for number in self._open):
+            self._ended.clear()
+            await self._ended.wait()
+        with self.stamping():
+            writes = await restamped(self._engine, self._registry, group)
+            await self._engine.commit(writes, by)
+
+
+def _moves(change: Change) -> bool:
+    before, after = change.before, change.after
+    return before is not None and after is not None and before.get("parent") != after.get("parent")
+
+
+async def restamped(engine: Engine, registry: StoreRegistry, group: str) -> list[Write]:
+    """Writes that bring the branch of everything in the group and below it to what the tree says now."""
+    writes: list[Write] = []
+    for each in await subtree_of(engine, group):
+        branch = list(await chain_of(engine, each))
+        stale = And((Equal(("group",), each), Not(Equal(("branch",), branch))))
+        changes = {"branch": branch, "_at": now_ms()}
+        writes += [UpdateMany(d.name, stale, changes, UNBOUNDED) for d in registry.all()]
+    return writes
