@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from auth.policy import sight
 from auth.positions import give, take
 from auth.principal import Principal
-from hub.services.entities import shown
+from hub.services.checks import shown
 from hub.services.registry import StoreRegistry
 from realtime.view import View, ViewChange, check_same_store
 from stores.protocol import Engine

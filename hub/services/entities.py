@@ -3,8 +3,8 @@ the store's own rules are applied here, for every dialect alike; the engine does
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -18,10 +18,19 @@ from auth.principal import Principal
 from auth.resolver import Resolver
 from hub.errors import BadRequest
 from hub.services.branches import Branches
+from hub.services.checks import (
+    ASSIGNED,
+    MOST_VIOLATIONS,
+    checked_id,
+    indexed_errors,
+    raise_violations,
+    revealed,
+    shown,
+)
 from hub.services.registry import StoreRegistry
-from hub.services.rules import Prepared, Rules, refuse
+from hub.services.rules import Rules, refuse
 from hub.services.stamping import clean, stamp_change, stamp_new
-from stores.errors import DuplicateValue, InvalidEntity, InvalidQuery, NotFound, StaleRevision, Violation
+from stores.errors import InvalidQuery, NotFound, StaleRevision, Violation
 from stores.limits import EntityLimits
 from stores.matcher import matches
 from stores.projection import compile_projection
@@ -47,8 +56,6 @@ T = TypeVar("T")
 
 RETRIES = 20
 """Attempts at a change that depends on what was read, when others change the entity in between."""
-
-MOST_VIOLATIONS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -383,40 +390,3 @@ class EntityService:
             return written.entity
         project = compile_projection(Projection(hidden=definition.hidden))
         return orjson.dumps(project(orjson.loads(written.entity)))
-
-
-ASSIGNED = frozenset({"user", "prefix", "digest", "last_used"})
-"""Fields of administrative stores that the hub fills in: a replacement leaves them."""
-
-
-def shown(definition: StoreDefinition, projection: Projection) -> Projection:
-    """The projection without what the store hides."""
-    return replace(projection, hidden=definition.hidden) if definition.hidden else projection
-
-
-def checked_id(id: str) -> str:
-    """A malformed id is the id of nothing: NotFound."""
-    if not is_id(id):
-        raise NotFound(f"{id!r} is not an id")
-    return id
-
-
-@contextmanager
-def indexed_errors(indexed: bool) -> Iterator[None]:
-    """Name the position of the body whose value is taken, when there are several bodies."""
-    try:
-        yield
-    except DuplicateValue as error:
-        if not indexed:
-            raise
-        raise DuplicateValue(f"{error.index}.{error.field}", error.index) from error
-
-
-def raise_violations(violations: Sequence[Violation]) -> None:
-    if violations:
-        raise InvalidEntity(violations[:MOST_VIOLATIONS])
-
-
-def revealed(text: bytes, prepared: Prepared) -> bytes:
-    """The entity with what only the one who made it is told, once."""
-    return orjson.dumps(orjson.loads(text) | prepared.reveal) if prepared.reveal else text

@@ -1,0 +1,53 @@
+"""What several operations on entities ask of their arguments, and make of their answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
+import orjson
+
+from hub.services.rules import Prepared
+from stores.errors import DuplicateValue, InvalidEntity, NotFound, Violation
+from stores.query import Projection
+from stores.records import is_id
+from stores.schema import StoreDefinition
+
+MOST_VIOLATIONS = 1_000
+
+ASSIGNED = frozenset({"user", "prefix", "digest", "last_used"})
+"""Fields of administrative stores that the hub fills in: a replacement leaves them."""
+
+
+def shown(definition: StoreDefinition, projection: Projection) -> Projection:
+    """The projection without what the store hides."""
+    return replace(projection, hidden=definition.hidden) if definition.hidden else projection
+
+
+def checked_id(id: str) -> str:
+    """A malformed id is the id of nothing: NotFound."""
+    if not is_id(id):
+        raise NotFound(f"{id!r} is not an id")
+    return id
+
+
+@contextmanager
+def indexed_errors(indexed: bool) -> Iterator[None]:
+    """Name the position of the body whose value is taken, when there are several bodies."""
+    try:
+        yield
+    except DuplicateValue as error:
+        if not indexed:
+            raise
+        raise DuplicateValue(f"{error.index}.{error.field}", error.index) from error
+
+
+def raise_violations(violations: Sequence[Violation]) -> None:
+    if violations:
+        raise InvalidEntity(violations[:MOST_VIOLATIONS])
+
+
+def revealed(text: bytes, prepared: Prepared) -> bytes:
+    """The entity with what only the one who made it is told, once."""
+    return orjson.dumps(orjson.loads(text) | prepared.reveal) if prepared.reveal else text
