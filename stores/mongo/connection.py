@@ -209,6 +209,10 @@ class Connection:
             await asyncio.sleep(pause)
         raise Unavailable("the collection is being changed")
 
+    async def kill(self, collection: str, cursor: int) -> None:
+        """Close a cursor before its end."""
+        await self.command({"killCursors": collection, "cursors": [cursor]})
+
     async def now(self) -> Timestamp:
         """The newest majority-committed cluster time."""
         probe = {"find": META, "filter": {"_id": "epoch"}, "limit": 1, "singleBatch": True}

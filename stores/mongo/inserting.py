@@ -1,12 +1,8 @@
-"""Single inserts, gathered: those that arrive while others are on their way to a store go together next time.
-
-Durability costs an exchange with the server and a flush of its journal, whatever the number of documents. Alone, an
-insert waits for nobody; in a crowd hundreds share that cost. Each still succeeds or fails by itself.
-"""
+"""Single inserts, gathered: they share an exchange with the server and a flush of its journal, whatever their number.
+Each still succeeds or fails by itself."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -16,11 +12,10 @@ from pymongo.errors import BulkWriteError, DocumentTooLarge, OperationFailure, W
 
 from stores.mongo.codec import Document
 from stores.mongo.connection import Connection
+from stores.mongo.gathering import Gatherer
 
 _TOGETHER: Final = 500
 _LARGEST: Final = 16 * 1024 * 1024
-
-_Waiting = tuple[RawBSONDocument, asyncio.Future[None]]
 
 
 class Inserter:
@@ -28,49 +23,30 @@ class Inserter:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._waiting: dict[str, list[_Waiting]] = {}
-        self._senders: dict[str, asyncio.Task[None]] = {}
+        self._gatherer = Gatherer(self._send, _TOGETHER)
 
     async def insert(self, store: str, document: Document) -> None:
         """Insert one document; raises PyMongo's errors as `insert_one` does."""
         data = bson.encode(document)  # here, so that whatever cannot be encoded harms no other
         if len(data) > _LARGEST:
             raise DocumentTooLarge("an entity must not be larger than 16 MB")
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(store, []).append((RawBSONDocument(data), done))
-        if store not in self._senders:
-            self._senders[store] = asyncio.create_task(self._send_all(store))
-        await done
+        await self._gatherer.call(store, RawBSONDocument(data))
 
-    async def _send_all(self, store: str) -> None:
-        while waiting := self._waiting[store]:
-            self._waiting[store] = waiting[_TOGETHER:]
-            await self._send(store, waiting[:_TOGETHER])
-        del self._waiting[store], self._senders[store]
-
-    async def _send(self, store: str, waiting: list[_Waiting]) -> None:
-        refused: dict[int, BaseException] = {}
+    async def _send(self, store: str, documents: list[RawBSONDocument]) -> list[BaseException | None]:
         try:
-            collection = self._connection.collection(store)
-            await collection.insert_many([document for document, _ in waiting], ordered=False)
+            await self._connection.collection(store).insert_many(documents, ordered=False)
         except BulkWriteError as error:
-            refused = _refusals(error, len(waiting))
-        except Exception as error:
-            refused = dict.fromkeys(range(len(waiting)), error)
-        for index, (_, done) in enumerate(waiting):
-            if index in refused:
-                done.set_exception(refused[index])
-            else:
-                done.set_result(None)
+            return _refusals(error, len(documents))
+        return [None] * len(documents)
 
 
-def _refusals(error: BulkWriteError, count: int) -> dict[int, BaseException]:
-    """What became of the documents of a bulk write that failed: the errors by position."""
+def _refusals(error: BulkWriteError, count: int) -> list[BaseException | None]:
+    """What became of the documents of a bulk write that failed."""
     details: Mapping[str, Any] = error.details
     unsure = details.get("writeConcernErrors") or []
-    refused: dict[int, BaseException] = {}
+    refused: list[BaseException | None] = [None] * count
     if unsure:  # written, but not known to be durable
-        refused = {i: WriteConcernError(unsure[0]["errmsg"], unsure[0]["code"], unsure[0]) for i in range(count)}
+        refused = [WriteConcernError(unsure[0]["errmsg"], unsure[0]["code"], unsure[0]) for _ in range(count)]
     for entry in details.get("writeErrors") or []:
         refused[entry["index"]] = OperationFailure(entry["errmsg"], entry["code"], entry)
     return refused

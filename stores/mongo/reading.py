@@ -11,10 +11,11 @@ from bson import Timestamp
 
 from stores.cursor import Key
 from stores.mongo import keyset, position
-from stores.mongo.codec import Document, dumps, entity_of, entity_text, revision, to_id
+from stores.mongo.codec import Document, dumps, entity_of, entity_text, revision
 from stores.mongo.compile import Match, compile_filter, compile_projection, compile_sort, conjunction
 from stores.mongo.connection import Connection
 from stores.mongo.errors import store_errors
+from stores.mongo.getting import Getter
 from stores.projection import compile_projection as compile_view
 from stores.protocol import Listing, Summary
 from stores.query import CREATION, WHOLE, Filter, Projection, Query, Sort
@@ -93,23 +94,16 @@ class Reader:
     def __init__(self, connection: Connection, chunk_bytes: int) -> None:
         self._connection = connection
         self._chunk_bytes = chunk_bytes
+        self._getter = Getter(connection)
 
     async def get(self, store: str, id: str, where: Filter, projection: Projection) -> tuple[bytes, int] | None:
-        command = {
-            "find": store,
-            "filter": conjunction({"_id": to_id(id)}, compile_filter(where)),
-            "projection": compile_projection(projection, (("_rev",),)),
-            "limit": 1,
-            "singleBatch": True,
-            "readConcern": {"level": "majority"},
-        }
+        match, fields = compile_filter(where), compile_projection(projection, (("_rev",),))
         with store_errors():
-            reply = await self._connection.command(command)
-        found = reply["cursor"]["firstBatch"]
-        if not found:
+            document = await self._getter.get(store, id, match, fields)
+        if document is None:
             return None
-        rev = revision(found[0])
-        return _writer(projection)(found[0]), rev
+        rev = revision(document)
+        return _writer(projection)(document), rev
 
     async def find(self, store: str, query: Query, projection: Projection) -> Listing:
         selection = Selection.of(store, query, projection)
@@ -129,7 +123,7 @@ class Reader:
         cursor, at = await self._connection.snapshot(selection.command(skip, wanted))
         rows: list[Document] = cursor["firstBatch"]
         if cursor["id"]:  # cut short by the 16 MB that one reply holds
-            await self._kill(selection.store, cursor["id"])
+            await self._connection.kill(selection.store, cursor["id"])
         return rows, at, not cursor["id"] and (len(rows) < wanted or wanted == limit)
 
     async def _long(
@@ -177,10 +171,7 @@ class Reader:
             finally:
                 if cursor:
                     with store_errors():
-                        await self._kill(store, cursor)
-
-    async def _kill(self, store: str, cursor: int) -> None:
-        await self._connection.command({"killCursors": store, "cursors": [cursor]})
+                        await self._connection.kill(store, cursor)
 
     async def entities(self, store: str, query: Query) -> list[Entity]:
         if query.limit == 0:

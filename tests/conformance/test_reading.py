@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections.abc import AsyncIterator
 from typing import Any
@@ -11,7 +12,9 @@ import pytest
 
 from stores import query
 from stores.errors import InvalidQuery
+from stores.matcher import matches
 from stores.parse import parse_only, parse_sort
+from stores.projection import compile_projection
 from stores.protocol import Engine
 from stores.query import And, Compare, Equal, Projection, Query
 from stores.records import same
@@ -120,6 +123,37 @@ async def test_get_sees_only_what_where_allows(engine: Engine) -> None:
     assert await get(engine, made["_id"], where=Equal(("n",), 1)) == made
     assert await get(engine, made["_id"], where=Equal(("n",), 2)) is None
     assert await get(engine, made["_id"], where=query.NOTHING) is None
+
+
+async def test_reads_at_once_do_not_mix(engine: Engine) -> None:
+    """Of many reads at the same moment each is answered for itself: its id, its `where`, its projection. `True` and 1
+    are two values."""
+    made = [await insert_one(engine, n=n % 2, flag=n % 2 == 1, secret=n) for n in range(40)]
+    wheres = [query.EVERYTHING, Equal(("n",), 1), Equal(("flag",), True), Equal(("n",), True)]
+    projections = [Projection(), Projection(hidden=frozenset({"secret"})), Projection(only=(("n",),))]
+    asked = [*itertools.product(made, wheres, projections)]
+    at_once = await asyncio.gather(*(get(engine, e["_id"], where=w, projection=p) for e, w, p in asked))
+    for (each, where, projection), found in zip(asked, at_once, strict=True):
+        visible = matches(where, each)
+        assert found == (compile_projection(projection)(each) if visible else None)
+
+
+async def test_a_reader_who_goes_away_harms_no_other(engine: Engine) -> None:
+    """Half of those who read at the same moment give up: the others are answered."""
+    made = [await insert_one(engine, n=n) for n in range(20)]
+    reads = [asyncio.ensure_future(get(engine, entity["_id"])) for entity in made]
+    await asyncio.sleep(0)
+    for read in reads[::2]:
+        read.cancel()
+    found = await asyncio.gather(*reads, return_exceptions=True)
+    assert found[1::2] == made[1::2]
+    assert await get(engine, made[0]["_id"]) == made[0]
+
+
+async def test_large_entities_read_at_once(engine: Engine) -> None:
+    """More than one reply of a database holds: all are given whole."""
+    made = [await insert_one(engine, n=n, text="x" * 1_000_000) for n in range(40)]
+    assert await asyncio.gather(*(get(engine, entity["_id"]) for entity in made)) == made
 
 
 async def test_an_empty_store_gives_an_empty_list(engine: Engine) -> None:

@@ -137,8 +137,10 @@ class LiveClient:
         self._websocket.transport.abort()
 
     def cut_after(self, changes: int) -> None:
-        """Cut the connection once so many more changes have been dealt with, whatever else has arrived by then."""
-        self._left = changes
+        """Cut the connection once so many more changes have been dealt with, whatever else has arrived by then.
+        One that has been cut stays so."""
+        if not self.was_cut:
+            self._left = changes
 
     @property
     def was_cut(self) -> bool:

@@ -1,0 +1,56 @@
+"""Calls that are gathered: those that arrive while others like them are on their way go together next time.
+
+An exchange with the server costs much the same for one document as for a hundred. Alone, a call waits for nobody; in
+a crowd many share that cost. None joins an exchange that has begun, so each sees what was acknowledged before it came.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Hashable, Sequence
+from typing import Generic, TypeVar
+
+Kind = TypeVar("Kind", bound=Hashable)
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+
+
+class Gatherer(Generic[Kind, Item, Answer]):
+    """`send` takes a kind of call and at most `most` items; it gives each item's answer in their order, an exception
+    for one that failed by itself, or raises what all of them failed with."""
+
+    def __init__(
+        self, send: Callable[[Kind, list[Item]], Awaitable[Sequence[Answer | BaseException]]], most: int
+    ) -> None:
+        self._send = send
+        self._most = most
+        self._waiting: dict[Kind, list[tuple[Item, asyncio.Future[Answer]]]] = {}
+        self._senders: dict[Kind, asyncio.Task[None]] = {}
+
+    async def call(self, kind: Kind, item: Item) -> Answer:
+        """The answer for `item`, which travels with others of its kind."""
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(kind, []).append((item, answer))
+        if kind not in self._senders:
+            self._senders[kind] = asyncio.create_task(self._send_all(kind))
+        return await answer
+
+    async def _send_all(self, kind: Kind) -> None:
+        while waiting := self._waiting[kind]:
+            self._waiting[kind] = waiting[self._most :]
+            await self._send_some(kind, waiting[: self._most])
+        del self._waiting[kind], self._senders[kind]
+
+    async def _send_some(self, kind: Kind, waiting: list[tuple[Item, asyncio.Future[Answer]]]) -> None:
+        answers: Sequence[Answer | BaseException]
+        try:
+            answers = await self._send(kind, [item for item, _ in waiting])
+        except Exception as error:
+            answers = [error] * len(waiting)
+        for (_, future), answer in zip(waiting, answers, strict=True):
+            if future.done():  # whoever called has gone away
+                continue
+            if isinstance(answer, BaseException):
+                future.set_exception(answer)
+            else:
+                future.set_result(answer)

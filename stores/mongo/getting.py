@@ -1,0 +1,56 @@
+"""Reads by id, gathered: those of one store that ask through the same filter share an exchange with the server."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import bson
+from bson.raw_bson import RawBSONDocument
+
+from stores.mongo.codec import Document, to_id
+from stores.mongo.compile import Match, conjunction
+from stores.mongo.connection import Connection
+from stores.mongo.gathering import Gatherer
+
+_TOGETHER: Final = 100
+
+
+class Getter:
+    """Gets documents by id, each by a call of its own."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._gatherer = Gatherer(self._send, _TOGETHER)
+
+    async def get(self, store: str, id: str, match: Match, fields: dict[str, int]) -> Document | None:
+        """The document with this id, if it matches: its `fields`. Callers may share it. Raises PyMongo's errors."""
+        # As BSON, since Python holds 1, 1.0 and True for the same value.
+        kind = bson.encode({"find": store, "filter": match, "projection": fields})
+        return await self._gatherer.call(kind, id)
+
+    async def _send(self, kind: bytes, ids: list[str]) -> list[Document | BaseException | None]:
+        command = RawBSONDocument(kind)
+        found: dict[str, Document] = {}
+        missing = set(ids)
+        while missing:
+            cursor = await self._find(command, [to_id(id) for id in missing])
+            found |= {str(document["_id"]): document for document in cursor["firstBatch"]}
+            if not cursor["id"]:
+                break
+            # Cut short by the 16 MB that one reply holds, which the first document has room in.
+            await self._connection.kill(command["find"], cursor["id"])
+            missing -= found.keys()
+        return [found.get(id) for id in ids]
+
+    async def _find(self, command: RawBSONDocument, ids: list[Any]) -> Document:
+        by_id = {"_id": ids[0] if len(ids) == 1 else {"$in": ids}}
+        reply = await self._connection.command(
+            {
+                **command,
+                "filter": conjunction(by_id, command["filter"]),
+                "batchSize": len(ids) + 1,  # with room for one more the server knows at once that it is done
+                "readConcern": {"level": "majority"},
+            }
+        )
+        cursor: Document = reply["cursor"]
+        return cursor
