@@ -1,9 +1,10 @@
-"""What the hub is compared with: a Feathers and an Eve application over the same MongoDB, and how each of the three is
-asked for the same. `benchmarks/peers/` holds the applications; docs/performance.md says how they are set up."""
+"""What the hub is compared with: two Feathers applications and one of Eve over the same MongoDB, and how each is asked
+for the same. `benchmarks/peers/` holds the applications; docs/performance.md says how they are set up."""
 
 from __future__ import annotations
 
 import secrets
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -74,8 +75,8 @@ def stations() -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """`command`: what starts it, given the URL of its database; it prints its port. `ids_of` reads the ids from its
-    answer to the creation of an array."""
+    """`command`: what starts it, given the URL of its database; it prints its port and, where it asks who is calling, a
+    token. `ids_of` reads the ids from its answer to the creation of an array."""
 
     name: str
     command: Callable[[str], list[str]]
@@ -83,12 +84,19 @@ class Peer:
     ids_of: Callable[[Any], list[str]]
 
 
-def feathers_command(database_url: str) -> list[str]:
-    # Node looks for packages beside the script, so the script lies beside the packages.
-    folder = npm_packages(APPLICATIONS / "feathers")
-    script = folder / "server.mjs"
-    script.write_bytes((APPLICATIONS / "feathers" / "server.mjs").read_bytes())
-    return ["node", str(script), database_url]
+def feathers(name: str, script: str) -> Peer:
+    """The Feathers application of this script."""
+
+    def command(database_url: str) -> list[str]:
+        # Node looks for packages beside the script, so the script lies beside the packages.
+        source = APPLICATIONS / "feathers"
+        return ["node", str(shutil.copy(source / script, npm_packages(source))), database_url]
+
+    lists = {
+        LIST: [f"{READINGS}?$limit=100&$sort[_id]=1"],
+        FILTERED: [f"{READINGS}?station={s}&$limit=100&$sort[_id]=1" for s in stations()],
+    }
+    return Peer(name, command, lists, ids_of=lambda answer: [entity["_id"] for entity in answer])
 
 
 def eve_command(database_url: str) -> list[str]:
@@ -96,15 +104,8 @@ def eve_command(database_url: str) -> list[str]:
     return [str(python_packages(folder / "constraints.txt")), str(folder / "server.py"), database_url]
 
 
-FEATHERS: Final = Peer(
-    name="Feathers 5",
-    command=feathers_command,
-    lists={
-        LIST: [f"{READINGS}?$limit=100&$sort[_id]=1"],
-        FILTERED: [f"{READINGS}?station={s}&$limit=100&$sort[_id]=1" for s in stations()],
-    },
-    ids_of=lambda answer: [entity["_id"] for entity in answer],
-)
+SIGNED_IN: Final = feathers("Feathers 5, signed in", "signed_in.mjs")
+FEATHERS: Final = feathers("Feathers 5, open", "server.mjs")
 EVE: Final = Peer(
     name="Eve 2.3",
     command=eve_command,
@@ -124,12 +125,13 @@ def running_peer(peer: Peer, server_url: str, cores: Cores, entities: int) -> It
         process = subprocess.Popen(peer.command(url), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     try:
-        line = process.stdout.readline().strip()
-        if not line.isdigit():
+        port, _, token = process.stdout.readline().strip().partition(" ")
+        if not port.isdigit():
             raise RuntimeError(f"{peer.name} did not start: see above")
-        address = ("127.0.0.1", int(line))
-        ids = fill(peer, address, entities)
-        requests = every_request(lambda m, p, c: plain_request(address, m, p, c), ids, peer.lists)
+        address = ("127.0.0.1", int(port))
+        headers = {"authorization": f"Bearer {token}"} if token else {}
+        ids = fill(peer, address, headers, entities)
+        requests = every_request(lambda m, p, c: plain_request(address, headers, m, p, c), ids, peer.lists)
         yield Subject(peer.name, address, process.pid, mongod_pid(url), requests)
     finally:
         process.terminate()
@@ -137,19 +139,21 @@ def running_peer(peer: Peer, server_url: str, cores: Cores, entities: int) -> It
         process.stdout.close()
 
 
-def plain_request(address: tuple[str, int], method: str, path: str, content: bytes) -> bytes:
-    """As the hub's are, without a token: the peers ask for none."""
+def plain_request(address: tuple[str, int], headers: dict[str, str], method: str, path: str, content: bytes) -> bytes:
+    """As the hub's are, with these headers."""
     head = f"{method} /{path} HTTP/1.1\r\nhost: {address[0]}:{address[1]}\r\n"
+    head += "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     head += "accept: application/json\r\nuser-agent: hub-benchmark\r\n"
     if content:
         head += f"content-type: application/json\r\ncontent-length: {len(content)}\r\n"
     return head.encode() + b"\r\n" + content
 
 
-def fill(peer: Peer, address: tuple[str, int], entities: int) -> list[str]:
+def fill(peer: Peer, address: tuple[str, int], headers: dict[str, str], entities: int) -> list[str]:
     """Create the entities; their ids."""
     ids: list[str] = []
-    with httpx.Client(base_url=f"http://{address[0]}:{address[1]}", timeout=120, trust_env=False) as http:
+    url = f"http://{address[0]}:{address[1]}"
+    with httpx.Client(base_url=url, headers=headers, timeout=120, trust_env=False) as http:
         for start in range(0, entities, FILL_AT_ONCE):
             bodies = [body(number) for number in range(start, min(start + FILL_AT_ONCE, entities))]
             answer = http.post(f"/{READINGS}", json=bodies)

@@ -1,5 +1,5 @@
-// A Feathers 5 application over MongoDB as its guide makes one: Koa, one service per collection. Beyond the guide, in its favour:
-// no sign-in and no pagination counts. Writes are as durable as the hub's: majority and journaled.
+// A Feathers 5 application over MongoDB, open to all: Koa, one service per collection. In its favour: no sign-in, no
+// schemas and no pagination counts. Writes are as durable as the hub's: majority and journaled.
 // node server.mjs MONGODB_URL; prints its port.
 import { feathers } from "@feathersjs/feathers";
 import { bodyParser, errorHandler, koa, rest } from "@feathersjs/koa";

@@ -1,0 +1,109 @@
+"""The comparison sets the hub beside two Feathers applications; the one that asks for a sign-in keeps what it says."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from benchmarks.compare import Result, Results, as_json, lines_of
+from benchmarks.data import READINGS, body
+from benchmarks.peers import EVE, FEATHERS, FILTERED, LIST, READ, SIGNED_IN, Subject, running_peer
+from benchmarks.processes import Cores
+
+ENTITIES = 1_500
+
+
+def results(**per_second: list[float]) -> Results:
+    """One operation, with the rounds of the hub on SQLite and of its peers."""
+    servers = {"hub": "hub, sqlite", "signed_in": SIGNED_IN.name, "free": FEATHERS.name, "eve": EVE.name}
+    return {(READ, servers[key]): Result(rounds, [100.0], [1.0]) for key, rounds in per_second.items()}
+
+
+def test_the_hub_stands_beside_both_feathers_round_by_round() -> None:
+    """The median of the ratios, not the ratio of the medians."""
+    figures = as_json(results(hub=[900.0, 800.0, 4000.0], signed_in=[100.0, 100.0, 400.0], free=[200.0] * 3))
+    times = {row["server"]: row["times_feathers"] for row in figures["rows"]}
+    assert times == {"hub, sqlite": {"signed in": 9.0, "open": 4.5}, SIGNED_IN.name: {}, FEATHERS.name: {}}
+    assert lines_of(figures)[0] == "| operation | hub, sqlite | Feathers 5, signed in | Feathers 5, open |"
+    assert lines_of(figures)[2] == (
+        "| read by id | 900/s (**9.0 ×**, open 4.5 ×), 100 µs | 100/s, 100 µs | 200/s, 100 µs |"
+    )
+    assert figures["misses"] == []
+
+
+@pytest.mark.parametrize(
+    ("per_second", "misses"),
+    [
+        (390.0, ["3.90 × Feathers (signed in), below 4", "1.95 × Feathers (open), below 4"]),
+        (790.0, ["3.95 × Feathers (open), below 4"]),
+        (800.0, []),
+    ],
+)
+def test_a_target_is_missed_beside_each_feathers(per_second: float, misses: list[str]) -> None:
+    """The hub on SQLite is to do four times as much as either; Eve has no target."""
+    figures = as_json(results(hub=[per_second], signed_in=[100.0], free=[200.0], eve=[1.0]))
+    assert figures["misses"] == [f"hub, sqlite, read by id: {miss}" for miss in misses]
+
+
+@pytest.fixture(scope="module")
+def signed_in(mongodb: str) -> Iterator[Subject]:
+    with running_peer(SIGNED_IN, mongodb, Cores(), ENTITIES) as subject:
+        yield subject
+
+
+@pytest.fixture
+def http(signed_in: Subject) -> Iterator[httpx.Client]:
+    """Asks as nobody."""
+    host, port = signed_in.address
+    with httpx.Client(base_url=f"http://{host}:{port}/", trust_env=False, timeout=30) as client:
+        yield client
+
+
+def head(request: bytes) -> tuple[str, dict[str, str]]:
+    """The path and the headers of a request that the benchmark sends."""
+    first, *lines = request.partition(b"\r\n\r\n")[0].decode().split("\r\n")
+    return first.split()[1], dict(line.split(": ", 1) for line in lines)
+
+
+@pytest.mark.engine("mongodb")
+@pytest.mark.parametrize(("operation", "length"), [(LIST, 100), (FILTERED, 3)])
+def test_a_list_holds_what_its_user_owns(signed_in: Subject, http: httpx.Client, operation: str, length: int) -> None:
+    """It is what the benchmark asks for, in order; another user's is empty, and nobody gets one."""
+    path, headers = head(signed_in.requests[operation][0])
+    answer = http.get(path, headers=headers)
+    entities = answer.raise_for_status().json()
+    assert [each["_id"] for each in entities] == sorted(each["_id"] for each in entities)
+    assert (len(entities), len({each["userId"] for each in entities})) == (length, 1)
+    assert body(entities[0]["serial"]).items() <= entities[0].items()
+    assert http.get(path).status_code == 401
+    assert http.get(path, headers=another(http)).json() == []
+
+
+@pytest.mark.engine("mongodb")
+def test_an_entity_is_read_by_its_owner_alone(signed_in: Subject, http: httpx.Client) -> None:
+    path, headers = head(signed_in.requests[READ][0])
+    assert http.get(path, headers=headers).json()["_id"] == path.rpartition("/")[2]
+    assert (http.get(path).status_code, http.get(path, headers=another(http)).status_code) == (401, 404)
+
+
+@pytest.mark.engine("mongodb")
+@pytest.mark.parametrize("spoilt", [{"serial": "1"}, {"place": {}}, {"surplus": 1}, {"userId": "0" * 24}])
+def test_what_is_created_is_checked_one_by_one(
+    signed_in: Subject, http: httpx.Client, spoilt: dict[str, object]
+) -> None:
+    """In an array too: it is refused as a whole."""
+    headers = {"authorization": head(signed_in.requests[LIST][0])[1]["authorization"]}
+    for data in (body(1) | spoilt, [body(1), body(2) | spoilt]):
+        assert http.post(READINGS, json=data, headers=headers).status_code == 400
+    assert http.post(READINGS, json=body(1)).status_code == 401
+
+
+def another(http: httpx.Client) -> dict[str, str]:
+    """Sign up another user; its headers."""
+    account = {"email": f"{secrets.token_hex(6)}@example.org", "password": "visitor's"}
+    http.post("users", json=account).raise_for_status()
+    answer = http.post("authentication", json={"strategy": "local", **account}).raise_for_status()
+    return {"authorization": f"Bearer {answer.json()['accessToken']}"}
