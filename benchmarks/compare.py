@@ -19,7 +19,18 @@ import uvloop
 
 from benchmarks.data import prepare
 from benchmarks.load import CLIENTS, load, spread
-from benchmarks.peers import BULK, BULK_CREATE, EVE, FEATHERS, OPERATIONS, SIGNED_IN, Subject, hub_subject, running_peer
+from benchmarks.peers import (
+    BULK,
+    BULK_CREATE,
+    EVE,
+    FEATHERS,
+    OPERATIONS,
+    READ,
+    SIGNED_IN,
+    Subject,
+    hub_subject,
+    running_peer,
+)
 from benchmarks.processes import Cores, cpu_seconds, mongodb, on_cores, running_hub, settle
 from benchmarks.report import conclude, number, parser, say
 
@@ -55,6 +66,13 @@ Results = dict[tuple[str, str], Result]
 """By operation and server."""
 
 
+async def warm_up(subjects: Sequence[Subject], seconds: float) -> None:
+    """Load each for three times as long as it will be measured: Node goes on getting faster for that long."""
+    for subject in subjects:
+        say(f"warming up: {subject.name} ...")
+        await load(subject.address, spread(subject.requests[READ], CLIENTS), 3 * seconds)
+
+
 async def measure(subject: Subject, operation: str, seconds: float, into: Result) -> None:
     """One round: load the server with the operation and add what came of it."""
     clients, entities = (BULK_CLIENTS, BULK) if operation == BULK_CREATE else (CLIENTS, 1)
@@ -76,6 +94,7 @@ def cpu_of(subject: Subject) -> float:
 
 async def run(subjects: Sequence[Subject], seconds: float, rounds: int, only: str) -> Results:
     results: Results = {}
+    await warm_up(subjects, seconds)
     for operation in OPERATIONS:
         if only not in operation:
             continue
