@@ -22,10 +22,10 @@ import orjson
 import uvloop
 
 from benchmarks import rest
-from benchmarks.data import READINGS, STATIONS, Scene, accounts, client, fill
+from benchmarks.data import READINGS, STATIONS, Scene, accounts, client, fill, made, sign_in
 from benchmarks.fanout import Bench, affordable
 from benchmarks.load import spread
-from benchmarks.processes import Cores, cpu_seconds, on_cores, resident_kib, running_hub, settle
+from benchmarks.processes import Cores, Hub, cpu_seconds, on_cores, resident_kib, running_hub, settle
 from benchmarks.report import Row, conclude, number, parser, say
 from benchmarks.sides import EVERYTHING, HubSide, entity_view
 from benchmarks.watchers import Crowd
@@ -36,6 +36,8 @@ SPREAD: Final = 100
 MISSED: Final = 100
 """Changes that each of the resuming clients has missed."""
 RESUMING: Final = 1_000
+GUESTS: Final = 50
+"""Entities that a guest sees of the store that grows."""
 DELIVERIES: Final = 20_000
 """Deliveries per second while connections are counted."""
 RESUME_SECONDS: Final = 60.0
@@ -102,7 +104,8 @@ async def entities(run: Curves) -> None:
     import_rate = run.begin("import", "Filling a store through the API, in arrays of 5 000", "entities", "entities/s")
     with running_hub("", run.cores) as hub:
         user, admin = accounts(hub)
-        there = 0
+        guest = guest_of(hub, admin)
+        there = GUESTS
         for size in sizes(1_000, run.entities):
             begun = time.perf_counter()
             with client(hub, user) as http:
@@ -110,14 +113,26 @@ async def entities(run: Curves) -> None:
             import_rate.points.append((size, {"import": (size - there) / (time.perf_counter() - begun)}))
             there = size
             say(f"entities: {size} ...")
-            bench = rest.Bench(Scene(hub, user, admin, size, ids), run.seconds)
-            cost.points.append((size, await reading(bench)))
+            bench = rest.Bench(Scene(hub, user, admin, size - GUESTS, ids), run.seconds)
+            cost.points.append((size, await reading(bench, guest)))
         run.faults += hub.complaints()[:10]
 
 
-async def reading(bench: rest.Bench) -> dict[str, float | None]:
+def guest_of(hub: Hub, admin: str) -> str:
+    """The token of a user in no group, who sees no entities but a few of its own."""
+    password = secrets.token_urlsafe(16)
+    with client(hub, admin) as http:
+        made(http, "users", {"login": "guest", "password": password})
+    guest = sign_in(hub, "guest", password)
+    with client(hub, guest) as http:
+        fill(http, GUESTS)
+    return guest
+
+
+async def reading(bench: rest.Bench, guest: str) -> dict[str, float | None]:
     rows = [(await rest.read_by_id(bench))[0], *await rest.filtered_list(bench)]
-    names = ["read by id", "100 of one station", "100 from a serial on"]
+    names = ["read by id", "100 of one station", "100 from a serial on", f"list of who sees {GUESTS}"]
+    rows.append(await bench.measure("guest", spread([bench.scene.request("GET", f"{READINGS}?limit=100", guest)], 1)))
     for depth in (0.0, 0.5, 0.99):
         request = bench.scene.request("GET", rest.page_at(bench.scene, int(depth * bench.scene.entities)))
         rows.append(await bench.measure("page", spread([request], 1)))

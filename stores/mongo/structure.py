@@ -20,6 +20,8 @@ KEYS: Final = "_idempotency"
 HISTORY: Final = "_history"
 
 _OURS: Final = "hub_"
+_SHARING: Final = ("access", "group", "branch")
+"""What lets others than the owner see an entity. Of what nobody shares, their indexes hold nothing."""
 _IMAGES: Final = {"enabled": True}
 _BUILD_SECONDS: Final = 3_600
 
@@ -83,6 +85,7 @@ def _wanted(definition: StoreDefinition) -> list[Index]:
     indexes = [
         Index(f"{_OURS}creation", creation),
         Index(f"{_OURS}owner", ("owner", *creation)),
+        *(Index(f"{_OURS}{name}", (name, *creation), {"partialFilterExpression": _texts(name)}) for name in _SHARING),
         # One for a value's entities in order of creation, one for the order of the values themselves.
         *(Index(f"{_OURS}ix_{path}", tuple(dict.fromkeys((path, *creation)))) for path in definition.index_paths),
         *(Index(f"{_OURS}sort_{path}", tuple(dict.fromkeys((path, "_id")))) for path in definition.index_paths),
@@ -93,8 +96,13 @@ def _wanted(definition: StoreDefinition) -> list[Index]:
 
 def _unique(path: str) -> Index:
     # Strings and numbers only, so that nulls do not collide; put so that the planner sees it hold for any equality.
-    covered = {"$or": [{path: {"$gte": ""}}, {path: {"$gte": float("-inf")}}]}
+    covered = {"$or": [_texts(path), {path: {"$gte": float("-inf")}}]}
     return Index(f"{_OURS}unique_{path}", (path,), {"unique": True, "partialFilterExpression": covered})
+
+
+def _texts(path: str) -> dict[str, Any]:
+    """True of the documents with a string on the path."""
+    return {path: {"$gte": ""}}
 
 
 async def prepare(connection: Connection) -> None:

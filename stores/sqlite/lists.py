@@ -18,19 +18,23 @@ from stores.sqlite.compile import Compiler
 from stores.sqlite.feed import current_seq
 from stores.sqlite.order import Stretch, compile_order
 from stores.sqlite.readers import snapshot
+from stores.sqlite.sight import narrowing
 from stores.sqlite.tables import StoreTable
 
 Key = tuple[Json, ...]
 Show = Callable[[bytes], bytes]
 
 
-def page_sql(table: StoreTable, query: Query, limit: int) -> tuple[str, list[apsw.SQLiteValue]]:
+def page_sql(
+    connection: apsw.Connection, table: StoreTable, query: Query, limit: int
+) -> tuple[str, list[apsw.SQLiteValue]]:
     """The statement of a page of at most `limit`. Compile it inside the snapshot that it runs in (see
     `WriteExecutor.watch_indexes`)."""
     compiler = Compiler(table)
     where = compiler.condition(query.where)
     order = compile_order(compiler, query)
-    stretches = [_stretch_sql(table, where, stretch, strict=order.strict) for stretch in order.stretches]
+    source = table.table + narrowing(connection, compiler, query.where)
+    stretches = [_stretch_sql(source, where, stretch, strict=order.strict) for stretch in order.stretches]
     if len(stretches) == 1:
         sql = stretches[0]
     else:
@@ -39,14 +43,14 @@ def page_sql(table: StoreTable, query: Query, limit: int) -> tuple[str, list[aps
     return f"{sql} LIMIT {limit} OFFSET {query.offset}", compiler.values
 
 
-def _stretch_sql(table: StoreTable, where: str, stretch: Stretch, *, strict: bool) -> str:
+def _stretch_sql(source: str, where: str, stretch: Stretch, *, strict: bool) -> str:
     condition = f"{where} AND {stretch.condition}"
     if strict:
         # Every match is put to the sort, and nothing else is: SQLite evaluates AND in any order it likes, CASE in the
         # order written, and ORDER BY not at all where there can be one row only. The first part is for an index.
         sorted_at = stretch.condition if stretch.condition != "1" else f"{stretch.columns[0].sql} IS NOT NULL"
         condition = f"{where} AND CASE WHEN {where} THEN {sorted_at} END"
-    return f"SELECT CAST(doc AS BLOB) FROM {table.table} WHERE {condition} ORDER BY {stretch.terms}"
+    return f"SELECT CAST(doc AS BLOB) FROM {source} {condition} ORDER BY {stretch.terms}"
 
 
 def read_page(
@@ -55,7 +59,7 @@ def read_page(
     """The feed's `seq`, at most `limit` documents, and the sort key of the last one if more follow: of one moment."""
     with snapshot(connection):
         seq = current_seq(connection)
-        sql, values = page_sql(table, query, limit + 1)
+        sql, values = page_sql(connection, table, query, limit + 1)
         docs = [doc for (doc,) in connection.execute(sql, values)]
     if len(docs) <= limit:
         return seq, docs, None
@@ -70,7 +74,7 @@ def stream_page(
     with snapshot(connection):
         seq = current_seq(connection)
         yield seq, _last_key(connection, table, query)
-        sql, values = page_sql(table, query, query.limit)
+        sql, values = page_sql(connection, table, query, query.limit)
         yield from _pieces((show(doc) for (doc,) in connection.execute(sql, values)), chunk_bytes)
 
 
@@ -79,7 +83,7 @@ def _last_key(connection: apsw.Connection, table: StoreTable, query: Query) -> K
     if query.limit == 0:
         return None
     ends = replace(query, offset=query.offset + query.limit - 1)
-    sql, values = page_sql(table, ends, 2)
+    sql, values = page_sql(connection, table, ends, 2)
     docs = [doc for (doc,) in connection.execute(sql, values)]
     return sort_key_of(orjson.loads(docs[0]), query.sort) if len(docs) == 2 else None
 
@@ -112,7 +116,7 @@ def shower(projection: Projection) -> Show:
 def read_entities(connection: apsw.Connection, table: StoreTable, query: Query) -> list[Entity]:
     with snapshot(connection):
         current_seq(connection)
-        sql, values = page_sql(table, query, query.limit)
+        sql, values = page_sql(connection, table, query, query.limit)
         return [orjson.loads(doc) for (doc,) in connection.execute(sql, values)]
 
 
@@ -123,11 +127,12 @@ def summarize(
         seq = current_seq(connection)
         compiler = Compiler(table)
         condition = compiler.condition(where)
-        count = connection.execute(f"SELECT count(*) FROM {table.table} WHERE {condition}", compiler.values).get
+        source = table.table + narrowing(connection, compiler, where)
+        count = connection.execute(f"SELECT count(*) FROM {source} {condition}", compiler.values).get
         ends = []
         for backwards in (False, True):
             sort = tuple(Sort(s.path, backwards) for s in CREATION)
-            sql, values = page_sql(table, Query(where, sort), 1)
+            sql, values = page_sql(connection, table, Query(where, sort), 1)
             ends.append([show(doc) for (doc,) in islice(connection.execute(sql, values), 1)])
     first, last = ends
     return Summary(at(seq), count, first[0] if first else None, last[0] if last else None)

@@ -17,7 +17,7 @@ import orjson
 from stores.errors import CannotOpen
 from stores.query import Filter
 
-FORMAT = 1
+FORMAT = 2
 APPLICATION_ID = 0x48756221
 """Marks the file as a hub's, in SQLite's own header."""
 
@@ -40,22 +40,40 @@ CREATE TABLE IF NOT EXISTS paths(
 CREATE TABLE IF NOT EXISTS stores(name TEXT PRIMARY KEY) WITHOUT ROWID;
 """
 
-# An entity's table is made by its store's definition. `rev`, `owner` ... repeat what `doc` holds.
+# An entity's table is made by its store's definition. `rev`, `owner` ... repeat what `doc` holds; the table of viewers
+# says which users and groups, other than the owner, `doc` lets see it (`stores.sqlite.sight`).
 STORE_TABLE = """
 CREATE TABLE {table}(
-  id TEXT NOT NULL UNIQUE, time INTEGER, at INTEGER, rev INTEGER NOT NULL, owner TEXT, "group" TEXT, doc TEXT NOT NULL);
+  row INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, time INTEGER, at INTEGER, rev INTEGER NOT NULL, owner TEXT,
+  "group" TEXT, doc TEXT NOT NULL);
+CREATE TABLE {viewers}(viewer TEXT NOT NULL, row INTEGER NOT NULL, PRIMARY KEY(viewer, row)) WITHOUT ROWID;
 CREATE INDEX {created} ON {table}(time, id);
 CREATE INDEX {owned} ON {table}(owner, time, id);
 CREATE TRIGGER {inserted} AFTER INSERT ON {table} BEGIN
   INSERT INTO changes(op, store, id, before, after, by, time)
-  VALUES('insert', {name}, NEW.id, NULL, NEW.doc, hub_by(), hub_time()); END;
+  VALUES('insert', {name}, NEW.id, NULL, NEW.doc, hub_by(), hub_time());
+  INSERT OR IGNORE INTO {viewers} {new_viewers}; END;
 CREATE TRIGGER {updated} AFTER UPDATE ON {table} BEGIN
   INSERT INTO changes(op, store, id, before, after, by, time)
   VALUES('update', {name}, NEW.id, OLD.doc, NEW.doc, hub_by(), hub_time()); END;
+CREATE TRIGGER {shared} AFTER UPDATE ON {table} WHEN {moved} BEGIN
+  DELETE FROM {viewers} WHERE (viewer, row) IN ({old_viewers});
+  INSERT OR IGNORE INTO {viewers} {new_viewers}; END;
 CREATE TRIGGER {deleted} AFTER DELETE ON {table} BEGIN
   INSERT INTO changes(op, store, id, before, after, by, time)
-  VALUES('delete', {name}, OLD.id, OLD.doc, NULL, hub_by(), hub_time()); END;
+  VALUES('delete', {name}, OLD.id, OLD.doc, NULL, hub_by(), hub_time());
+  DELETE FROM {viewers} WHERE (viewer, row) IN ({old_viewers}); END;
 """
+
+VIEWERS = """SELECT value, {of}.row FROM json_each({of}.doc, '$.access') WHERE type='text'
+  UNION ALL SELECT value, {of}.row FROM json_each({of}.doc, '$.branch') WHERE type='text'
+  UNION ALL SELECT {of}."group", {of}.row WHERE {of}."group" IS NOT NULL"""
+
+MOVED = """NEW."group" IS NOT OLD."group" OR NEW.doc->'$.access' IS NOT OLD.doc->'$.access'
+  OR NEW.doc->'$.branch' IS NOT OLD.doc->'$.branch'"""
+
+MOST_SEEN = 1_000
+"""Viewers that a store remembers the sight of."""
 
 
 def text(value: str) -> str:
@@ -111,23 +129,38 @@ class IndexedPath:
     mixed: bool = False
 
 
+Viewer = tuple[tuple[str, ...], tuple[str, ...]]
+"""Whose sight it is: ids to be found as `owner`, and those to be found in the other fields that share an entity."""
+
 Compiled = dict[Filter, tuple[str, list[Any]]]
 """Conditions as SQL, numbered from ?1, and the values that they bind."""
 
 
 @dataclass(slots=True)
 class StoreTable:
-    """`compiled` holds what was compiled under the present `paths`; whoever changes these calls `forget`."""
+    """`compiled` holds what was compiled under the present `paths`; whoever changes these calls `forget`. `seen` tells
+    of a viewer how many rows it saw, None for many, and until when (monotonic) that may be believed."""
 
     name: str
-    table: str
     paths: dict[str, IndexedPath] = field(default_factory=dict)
+    table: str = field(init=False)
+    viewers: str = field(init=False)
     compiled: Compiled = field(default_factory=dict)
+    seen: dict[Viewer, tuple[int | None, float]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.table = table_name(self.name)
+        self.viewers = identifier("v_" + encoded(self.name))
 
     def forget(self) -> None:
         # A new dict rather than an emptied one: what is just being compiled, maybe in another thread and with the
         # paths as they were, goes into the old one.
         self.compiled = {}
+
+    def note_seen(self, viewer: Viewer, rows: int | None, until: float) -> None:
+        if len(self.seen) >= MOST_SEEN:
+            self.seen = {}
+        self.seen[viewer] = rows, until
 
 
 def prepare_file(connection: apsw.Connection) -> str:
@@ -140,11 +173,15 @@ def prepare_file(connection: apsw.Connection) -> str:
     meta = dict(connection.execute("SELECT name, value FROM meta"))
     if int(meta["format"]) > FORMAT:
         raise CannotOpen("the file was written by a newer hub: update this one")
+    if int(meta["format"]) < FORMAT:
+        raise CannotOpen(
+            "the file was written before the first release: export it with that hub, import it with this one"
+        )
     return str(meta["epoch"])
 
 
 def load_tables(connection: apsw.Connection) -> dict[str, StoreTable]:
-    tables = {name: StoreTable(name, table_name(name)) for (name,) in connection.execute("SELECT name FROM stores")}
+    tables = {name: StoreTable(name) for (name,) in connection.execute("SELECT name FROM stores")}
     for store, path, unique, mixed in connection.execute("SELECT store, path, is_unique, mixed FROM paths"):
         tables[store].paths[path] = IndexedPath(path, bool(unique), bool(mixed))
     return tables
@@ -153,11 +190,14 @@ def load_tables(connection: apsw.Connection) -> dict[str, StoreTable]:
 def create_table(connection: apsw.Connection, store: str) -> StoreTable:
     names = {
         purpose: identifier(f"{purpose}_{encoded(store)}")
-        for purpose in ("created", "owned", "inserted", "updated", "deleted")
+        for purpose in ("created", "owned", "inserted", "updated", "shared", "deleted")
     }
-    connection.execute(STORE_TABLE.format(table=table_name(store), name=text(store), **names))
+    table = StoreTable(store)
+    new, old = (VIEWERS.format(of=of) for of in ("NEW", "OLD"))
+    parts = {"table": table.table, "viewers": table.viewers, "new_viewers": new, "old_viewers": old, "moved": MOVED}
+    connection.execute(STORE_TABLE.format(**parts, name=text(store), **names))
     connection.execute("INSERT INTO stores VALUES(?)", (store,))
-    return StoreTable(store, table_name(store))
+    return table
 
 
 def create_index(connection: apsw.Connection, table: StoreTable, path: str, unique: bool) -> IndexedPath:
@@ -180,6 +220,7 @@ def drop_index(connection: apsw.Connection, table: StoreTable, path: str) -> Non
 
 def drop_table(connection: apsw.Connection, table: StoreTable) -> None:
     connection.execute(f"DROP TABLE {table.table}")
+    connection.execute(f"DROP TABLE {table.viewers}")
     connection.execute("DELETE FROM paths WHERE store=?", (table.name,))
     connection.execute("DELETE FROM stores WHERE name=?", (table.name,))
 

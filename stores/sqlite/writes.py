@@ -15,6 +15,7 @@ from stores.query import And, Equal, Filter
 from stores.records import SYSTEM_FIELDS, Entity
 from stores.sqlite.compile import Compiler
 from stores.sqlite.connection import translated
+from stores.sqlite.sight import narrowing
 from stores.sqlite.tables import StoreTable
 
 _WHOLE_ROW = "id, rev, doc"
@@ -50,7 +51,7 @@ class WriteExecutor:
     def insert(self, table: StoreTable, entity: Entity) -> Written:
         self.watch_indexes(table, entity)
         doc = orjson.dumps(entity)
-        sql = f"INSERT INTO {table.table} VALUES(?,?,?,?,?,?,?)"
+        sql = f"INSERT INTO {table.table} VALUES(NULL,?,?,?,?,?,?,?)"
         self.connection.execute(sql, (entity["_id"], *_columns(entity), doc.decode()))
         return Written(doc, entity["_rev"])
 
@@ -105,14 +106,18 @@ class WriteExecutor:
             raise StaleRevision(row[1])
         return row[1], row[2]
 
-    def rows(self, table: StoreTable, where: Filter, limit: int) -> Iterator[tuple[str, int, str]]:
+    def rows(
+        self, table: StoreTable, where: Filter, limit: int, *, many: bool = False
+    ) -> Iterator[tuple[str, int, str]]:
+        """`many`: those of a whole store, not what an id or a unique value leads to."""
         compiler = Compiler(table)
         condition = compiler.condition(where)
-        sql = f"SELECT {_WHOLE_ROW} FROM {table.table} WHERE {condition} ORDER BY time, id LIMIT {limit}"
+        source = table.table + (narrowing(self.connection, compiler, where) if many else " WHERE")
+        sql = f"SELECT {_WHOLE_ROW} FROM {source} {condition} ORDER BY time, id LIMIT {limit}"
         return self.connection.execute(sql, compiler.values)
 
     def bounded(self, table: StoreTable, where: Filter, limit: int) -> list[tuple[str, int, str]]:
-        rows = list(self.rows(table, where, limit + 1))
+        rows = list(self.rows(table, where, limit + 1, many=True))
         if len(rows) > limit:
             raise TooManyMatches(limit)
         return rows

@@ -16,14 +16,17 @@ from bson import ObjectId
 from pymongo import AsyncMongoClient
 
 from stores.errors import CannotOpen, HistoryGone, Unavailable
+from stores.mongo.reading import Selection
+from stores.parse import parse_filter, parse_sort
 from stores.protocol import Delete, Engine, Update, UpdateMany, Upsert, Write
-from stores.query import EVERYTHING, Equal, Query
-from stores.records import now_ms
+from stores.query import EVERYTHING, WHOLE, Equal, Query, both, total
+from stores.records import Entity, now_ms
 from stores.schema import StoreDefinition
-from tests.support import mongod
+from tests.support import mongod, sharing
 from tests.support.engines import Database, mongo_database, opened
 from tests.support.entities import STORE, USER, entity, insert_one
 from tests.support.reading import PATIENCE, changes_since, find, follow, following, get
+from tests.support.sharing import MINE
 
 SOON = 10.0
 """Seconds, against the minute that MongoDB keeps an open transaction."""
@@ -278,3 +281,16 @@ async def test_a_lease_of_a_wrong_clock_holds_nobody_up(database: Database) -> N
             made = await insert_one(engine, n=0)
             entries, _ = await engine.history(STORE, made["_id"])
             assert [entry.op for entry in entries] == ["insert"]
+
+
+@pytest.mark.parametrize("sort", ["time,_id", "-n"])
+@pytest.mark.parametrize("filter", [{}, {"kind": "k0"}, {"text": {"$ne": "x"}}])
+async def test_what_is_little_is_looked_up(engine: Engine, database: Database, sort: str, filter: Entity) -> None:
+    """The server examines what somebody sees of a large store, and little else, whatever is asked."""
+    await sharing.fill(engine)
+    query = Query(both(MINE, parse_filter(filter)), total(parse_sort(sort)))
+    async with AsyncMongoClient[Entity](database.location) as client:
+        command = Selection.of(STORE, query, WHOLE).command(0, 101)
+        plan = await client.get_default_database().command({"explain": command, "verbosity": "executionStats"})
+    assert plan["executionStats"]["totalKeysExamined"] < 20, plan
+    assert plan["executionStats"]["totalDocsExamined"] < 20, plan

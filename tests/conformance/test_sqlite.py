@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import apsw
@@ -43,6 +44,18 @@ async def test_a_second_hub_on_one_file_is_refused(engine: Engine, database: Dat
     await engine.close()
     async with opened(database.engine()) as third:
         assert len(await find(third)) == 1
+
+
+@pytest.mark.parametrize(("layout", "reason"), [(1, "before the first release"), (99, "newer hub")])
+async def test_a_file_of_another_layout_is_refused(
+    engine: Engine, database: Database, layout: int, reason: str
+) -> None:
+    """CannotOpen says which hub wrote it, and what to do."""
+    await engine.close()
+    with closing(apsw.Connection(database.location)) as connection:
+        connection.execute("UPDATE meta SET value=? WHERE name='format'", (layout,))
+    with pytest.raises(CannotOpen, match=reason):
+        await database.engine().open()
 
 
 async def test_a_second_process_on_one_file_is_refused(engine: Engine, database: Database) -> None:

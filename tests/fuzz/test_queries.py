@@ -65,7 +65,7 @@ def nested(depth: int) -> dict[str, Any]:
 
 def carried_out(where: Filter) -> None:
     """Both compilers and the matcher take the filter."""
-    compiler = Compiler(StoreTable("a", "e_a"))
+    compiler = Compiler(StoreTable("a"))
     assert compiler.condition(where)
     compile_mongo(where)
     assert matches(where, ENTITY) in (True, False)

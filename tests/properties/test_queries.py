@@ -14,6 +14,7 @@ from stores.projection import compile_projection
 from stores.protocol import DeleteMany, Engine, Insert
 from stores.query import EVERYTHING, Query
 from stores.records import Entity, same
+from stores.sqlite import sight
 from tests.conftest import CASES_PER_EXAMPLE
 from tests.properties.conftest import STORES
 from tests.properties.reference import answer, in_order, matching
@@ -29,6 +30,22 @@ Place = tuple[str, Engine, str]
 @given(example=examples(CASES_PER_EXAMPLE))
 async def test_every_engine_answers_like_the_reference(engines: dict[str, Engine], example: Example) -> None:
     """Lists, pages, walks, counts and projections, with and without indexes."""
+    await check_all(engines, example)
+
+
+@pytest.mark.generated
+@pytest.mark.engine("sqlite")
+@settings(phases=(Phase.explicit, Phase.reuse, Phase.generate))
+@given(example=examples(CASES_PER_EXAMPLE))
+async def test_what_is_looked_up_is_as_the_reference(engines: dict[str, Engine], example: Example) -> None:
+    """The same, where SQLite thinks of everybody that they see little of a large store."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sight, "sees_little", lambda *_: True)
+        await check_all({"sqlite": engines["sqlite"]}, example)
+
+
+async def check_all(engines: dict[str, Engine], example: Example) -> None:
+    """Put all questions about the entities to each engine."""
     places = [(f"{kind}/{store}", engine, store) for kind, engine in engines.items() for store in STORES]
     for _, engine, store in places:
         await fill(engine, store, example.entities)

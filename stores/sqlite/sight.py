@@ -1,0 +1,107 @@
+"""Who sees little of a large store reads what they see, instead of looking at everything for it.
+
+Beside each table lies one of its viewers: the users and groups, other than the owner, that an entity lets see it. What
+a principal sees is therefore an index away. Only whether that way is the shorter one is estimated, now and then; the
+condition itself is put to every row all the same.
+"""
+
+from __future__ import annotations
+
+import time
+from math import isqrt
+from typing import Final
+
+import apsw
+
+from stores.query import And, Compare, Equal, Filter, In, Or, StartsWith
+from stores.sqlite.compile import Compiler
+from stores.sqlite.tables import StoreTable, Viewer
+
+SMALL: Final = 500
+"""Rows of a table that are quicker looked at than asked about."""
+
+PAGE: Final = 100
+"""Entities that a list usually wants."""
+
+LITTLE: Final = 1_000
+"""Rows that are looked up, when there is an index for what else is asked."""
+
+SECONDS: Final = 10.0
+"""For which an estimate holds."""
+
+_SHARING: Final = (("owner",), ("access",), ("group",), ("branch",))
+
+
+def narrowing(connection: apsw.Connection, compiler: Compiler, where: Filter) -> str:
+    """What leads from the table's name to the condition: ``WHERE``, and before it, if the principal of `where` sees
+    little, that it is among that. Of the statement's values this binds the last."""
+    viewer = viewer_of(where)
+    if viewer is None or not sees_little(connection, compiler.table, viewer, where):
+        return " WHERE"
+    # Without NOT INDEXED the order might be taken from an index, and all of the table be read in it.
+    return f" NOT INDEXED WHERE row IN ({_rows_sql(compiler, viewer)}) AND"
+
+
+def viewer_of(where: Filter) -> Viewer | None:
+    """Whose sight a filter is limited to: that of `auth.policy.visible_to`, alone or with further conditions."""
+    sight = next((part for part in _conditions(where) if isinstance(part, Or)), None)
+    if sight is None:
+        return None
+    owners: list[str] = []
+    others: list[str] = []
+    for part in sight.parts:
+        if not isinstance(part, Equal | In) or part.path not in _SHARING:
+            return None
+        values = (part.value,) if isinstance(part, Equal) else part.values
+        ids = [value for value in values if isinstance(value, str)]
+        if len(ids) < len(values):
+            return None
+        (owners if part.path == ("owner",) else others).extend(ids)
+    return tuple(owners), tuple(others)
+
+
+def sees_little(connection: apsw.Connection, table: StoreTable, viewer: Viewer, where: Filter) -> bool:
+    """Whether it is less work to look up all that the viewer sees than to look for a page of it among everything."""
+    now = time.monotonic()
+    seen, until = table.seen.get(viewer, (None, 0.0))
+    if now > until:
+        seen = _seen(connection, table, viewer)
+        table.note_seen(viewer, seen, now + SECONDS)
+    return seen is not None and (seen <= LITTLE or not _has_index(table, where))
+
+
+def _seen(connection: apsw.Connection, table: StoreTable, viewer: Viewer) -> int | None:
+    """How many rows the viewer sees, None when they are too many to look up."""
+    rows = connection.execute(f"SELECT max(row) FROM {table.table}").get or 0
+    if rows <= SMALL:
+        return None
+    # A page is found among some PAGE * rows / seen rows; that is as many as are seen at the square root.
+    most = isqrt(PAGE * rows)
+    compiler = Compiler(table)
+    sql = f"SELECT count(*) FROM ({_rows_sql(compiler, viewer)} LIMIT {most + 1})"
+    seen: int = connection.execute(sql, compiler.values).get
+    return seen if seen <= most else None
+
+
+def _rows_sql(compiler: Compiler, viewer: Viewer) -> str:
+    """The rows that the viewer may see, some twice, and maybe more: a group's id may stand where a user's belongs."""
+    owners, others = (",".join(map(compiler.bind, ids)) for ids in viewer)
+    table = compiler.table
+    return (
+        f"SELECT row FROM {table.table} WHERE owner IN ({owners})"
+        f" UNION ALL SELECT row FROM {table.viewers} WHERE viewer IN ({others})"
+    )
+
+
+def _conditions(where: Filter) -> tuple[Filter, ...]:
+    """What must all hold."""
+    return where.parts if isinstance(where, And) else (where,)
+
+
+def _has_index(table: StoreTable, where: Filter) -> bool:
+    """Whether a condition that must hold can be looked up in an index."""
+    return any(
+        isinstance(part, Equal | In | Compare | StartsWith)
+        and (part.path == ("_id",) or ".".join(part.path) in table.paths)
+        for part in _conditions(where)
+    )

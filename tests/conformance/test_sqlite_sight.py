@@ -1,0 +1,84 @@
+"""How SQLite finds what somebody sees of a large store, who sees little of it."""
+
+from __future__ import annotations
+
+import json
+import random
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from stores.parse import parse_filter, parse_sort
+from stores.protocol import Delete, Engine, Update
+from stores.query import Query, both, total
+from stores.records import Entity
+from stores.sqlite import lists
+from stores.sqlite.connection import connect
+from stores.sqlite.tables import load_tables
+from tests.support import sharing
+from tests.support.engines import Database, sqlite_database
+from tests.support.entities import STORE, entity, insert
+from tests.support.sharing import INDEXED, MINE, OTHER, others, seen_by
+
+pytestmark = pytest.mark.engine("sqlite")
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Database:
+    return sqlite_database(tmp_path)
+
+
+@pytest.fixture
+async def large(engine: Engine) -> Engine:
+    await sharing.fill(engine)
+    return engine
+
+
+@pytest.mark.parametrize("sort", ["time,_id", "-n"])
+@pytest.mark.parametrize("filter", [{}, {"kind": "k0"}, {"text": {"$ne": "x"}}])
+async def test_what_is_little_is_looked_up(large: Engine, database: Database, sort: str, filter: Entity) -> None:
+    """SQLite goes through no table and no index from end to end, whatever is asked."""
+    query = Query(both(MINE, parse_filter(filter)), total(parse_sort(sort)))
+    with closing(connect(Path(database.location))) as connection:
+        sql, values = lists.page_sql(connection, load_tables(connection)[STORE], query, 100)
+        steps = [detail for *_, detail in connection.execute(f"EXPLAIN QUERY PLAN {sql}", values)]
+    assert any("rowid=?" in step for step in steps), steps
+    assert not any(step.startswith("SCAN e_things") for step in steps), steps
+
+
+async def test_what_is_much_is_looked_for(large: Engine, database: Database) -> None:
+    """Who sees most of a store has its first page from the index of the order."""
+    with closing(connect(Path(database.location))) as connection:
+        sql, _ = lists.page_sql(connection, load_tables(connection)[STORE], Query(seen_by(OTHER)), 100)
+    assert "NOT INDEXED" not in sql
+
+
+async def test_the_table_of_viewers_says_what_the_entities_say(engine: Engine, database: Database) -> None:
+    """After many random writes, deletions among them, of entities that are shared in every way."""
+    await engine.define(INDEXED)
+    ids = [f"5f0000000000000000000{n:03x}" for n in range(6)]
+    made = [entity(e) for e in others(50)]
+    await insert(engine, *made)
+    for _ in range(300):
+        id = random.choice(made)["_id"]
+        changes: Entity = {
+            "group": random.choice([None, *ids]),
+            "branch": random.sample(ids, random.randint(0, 3)),
+            "access": random.sample(ids, random.randint(0, 3)),
+        }
+        if random.random() < 0.1:
+            await engine.commit([Delete(STORE, id)], None)
+            await insert(engine, entity(changes, _id=id))
+        else:
+            some = {name: changes[name] for name in random.sample([*changes], 2)}
+            await engine.commit([Update(STORE, id, some)], None)
+    with closing(connect(Path(database.location))) as connection:
+        table = load_tables(connection)[STORE]
+        told = set(connection.execute(f"SELECT viewer, row FROM {table.viewers}"))
+        rows = connection.execute(f"SELECT row, doc FROM {table.table}")
+        assert told == {(viewer, row) for row, doc in rows for viewer in viewers(json.loads(doc))}
+
+
+def viewers(entity: Entity) -> set[str]:
+    return {*entity["access"], *entity["branch"], *([entity["group"]] if entity["group"] else [])}
