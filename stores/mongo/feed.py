@@ -47,7 +47,8 @@ _PIPELINE: Final[list[Document]] = [
 ]
 _NAMESPACE: Final = "$cmd.aggregate"
 _BATCH: Final = 1_000
-_FOLLOW_MS: Final = 1_000
+_FOLLOW_MS: Final = 500
+"""What waits for the feed to pass a moment (a change of sight) does so for no longer, though nothing may happen."""
 _READ_MS: Final = 2
 _SHORTEST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 5.0
@@ -92,8 +93,8 @@ class MongoFeed:
                 return Batch(changes, position.at_token(self._connection.epoch, token), False)
 
     async def follow(self, since: str) -> AsyncGenerator[Batch]:
-        """A batch for each exchange with the server, also when it brought no change: at least one a second. A lost
-        connection is taken up again where it broke off."""
+        """A batch for each exchange with the server, also when it brought no change: two a second. A lost connection
+        is taken up again where it broke off."""
         resume = position.parse(self._connection.epoch, since)
         outage = _Outage()
         checked = False

@@ -202,7 +202,7 @@ class Run:
 
     async def _everybody_has_heard(self) -> None:
         """The beacon is lit until all have answered: what settles a change of sight on MongoDB waits for a change to
-        come by, for a second if there is none."""
+        come by, for half a second if there is none."""
         self._lit = lit = self._lit + 1
         hearing = asyncio.gather(*(self._has_heard(seat, lit) for seat in self.seats))
         while not hearing.done():
