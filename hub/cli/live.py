@@ -166,7 +166,7 @@ class LiveConnection:
                 await self._first(Joined)
 
     async def _first(self, kind: type[M]) -> M:
-        """The next message of this kind. Events before it are farewells: the end of the connection follows them."""
+        """The next message of this kind. An event before it is the last one: the connection ends after it."""
         while True:
             message = await self.receive()
             if isinstance(message, kind):

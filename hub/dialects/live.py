@@ -46,12 +46,6 @@ def describe_live(error: Exception) -> dict[str, Any]:
     return described | {"errors": failure.errors} if failure.errors else described
 
 
-def farewell(reason: CloseReason) -> str | None:
-    """The last packet to a client that is cut off: why, if there is a name for it."""
-    kind = NOTICES.get(reason)
-    return event_text("notice", {"kind": kind}) if kind else None
-
-
 class ClientOutlet:
     """The way out to one Socket.IO client. `write` is the connection's own `write_frame`."""
 
@@ -88,7 +82,7 @@ class LiveServer(SocketIOServer):
             max_payload=settings.live_max_payload,
             max_buffered_bytes=settings.live_max_buffered,
             cors_origins=settings.trusted_origins,
-            farewell=farewell,
+            farewell=self._farewell,
         )
         hub.live.fanout.together = self.eio.together
         self._hub = hub
@@ -148,6 +142,12 @@ class LiveServer(SocketIOServer):
         session = self._sessions.pop(self._eio_sids.pop(sid, ""), None)
         if session is not None:
             self._hub.close(session)
+
+    def _farewell(self, connection: Connection, reason: CloseReason) -> str | None:
+        """The last packet to a client that is cut off: why, if there is a name for it. None to one that is still
+        connecting: an event cannot come before the answer to that."""
+        kind = NOTICES.get(reason) if connection.sid in self._sessions else None
+        return event_text("notice", {"kind": kind}) if kind else None
 
     async def _handle_event(self, eio_sid: str, namespace: str, id: int | None, data: list[Any]) -> None:
         session, connection = self._sessions.get(eio_sid), self.eio.connections.get(eio_sid)

@@ -45,7 +45,7 @@ class Host(Protocol):
     on_open: Callable[[Connection], Result]
     on_message: Callable[[Connection, Data], Result]
     on_disconnect: Callable[[Connection, CloseReason], Result]
-    farewell: Callable[[CloseReason], str | None]
+    farewell: Callable[[Connection, CloseReason], str | None]
     gathering: list[Connection] | None
     """While frames are gathered: whom they wait for."""
 
@@ -242,7 +242,7 @@ class Connection:
         self._raw = None
         self.drop_probe()
         if self._wire is not None:
-            if last := self._host.farewell(reason):
+            if last := self._host.farewell(self, reason):
                 self._wire.write(last)
             self._wire.close(reason)
             self._wire = None

@@ -52,7 +52,7 @@ class EngineIOServer:
         on_connect: Callable[[Connection], Awaitable[Verdict] | Verdict] = lambda connection: True,
         on_open: Callable[[Connection], Result] = lambda connection: None,
         on_disconnect: Callable[[Connection, CloseReason], Result] = lambda connection, reason: None,
-        farewell: Callable[[CloseReason], str | None] = lambda reason: None,
+        farewell: Callable[[Connection, CloseReason], str | None] = lambda connection, reason: None,
         path: str | None = "/engine.io/",
         options: Options | None = None,
         **settings: Any,

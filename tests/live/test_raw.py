@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import time
 from collections.abc import AsyncIterator
 
@@ -11,6 +12,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
+from tests.live.conftest import StartHub
 from tests.support.engines import sqlite_database
 from tests.support.hub import PATIENCE, Client, Hub, running_hub
 from tests.support.live import credentials, live, socket_url, websocket
@@ -64,6 +66,20 @@ async def test_the_open_packet_of_version_4(hub: Hub, user: Client) -> None:
                 await socket.recv()
         await socket.send("40")
         assert (await frame(socket)).startswith('40{"sid":"')
+
+
+async def test_a_client_that_is_still_connecting_is_told_no_event(own_hub: StartHub) -> None:
+    """When the hub shuts down: before the answer to `40` there can be none. Who is connected hears why."""
+    hub = await own_hub()
+    async with (
+        websocket(socket_url(hub.url, 4), additional_headers=credentials(hub.admin)) as early,
+        live(hub, hub.admin) as connected,
+    ):
+        await frame(early)
+        hub.process.process.send_signal(signal.SIGTERM)
+        assert await connected.ending() == ["shutdown"]
+        with pytest.raises(ConnectionClosed):
+            await frame(early)
 
 
 @pytest.mark.parametrize("version", [3, 4])

@@ -141,7 +141,10 @@ async def test_what_is_gathered_for_one_client_is_bounded() -> None:
 
 
 async def test_a_client_that_is_closed_while_frames_are_gathered_gets_them_first() -> None:
-    async with echo(farewell=lambda reason: f"4{reason}") as (served, heard, server), served.websocket(4) as websocket:
+    async with (
+        echo(farewell=lambda connection, reason: f"4{reason}") as (served, heard, server),
+        served.websocket(4) as websocket,
+    ):
         connection = await first(heard)
         with server.together():
             connection.write_frame(build_text_frame("42[]"), "42[]")
@@ -162,7 +165,7 @@ async def test_a_frame_reaches_a_client_that_polls() -> None:
 async def test_a_client_that_does_not_read_is_dropped_as_lagging_and_delays_nobody(way: str) -> None:
     text = "4" + "x" * 100_000
     frame = build_text_frame(text)
-    settings = {"max_buffered_bytes": 500_000, "farewell": lambda reason: f"4{reason}"}
+    settings = {"max_buffered_bytes": 500_000, "farewell": lambda connection, reason: f"4{reason}"}
     async with echo(way, **settings) as (served, heard, _), served.websocket(4) as quick:
         async with served.websocket(4, max_queue=1, max_size=None) as slow:
             await eventually(lambda: len(heard.connections) == 2)
@@ -185,7 +188,10 @@ async def test_a_client_that_does_not_read_is_dropped_as_lagging_and_delays_nobo
 
 @BOTH_WAYS
 async def test_a_close_may_have_last_words(way: str) -> None:
-    async with echo(way, farewell=lambda reason: f"4{reason}") as (served, heard, _), served.websocket(4) as websocket:
+    async with (
+        echo(way, farewell=lambda connection, reason: f"4{reason}") as (served, heard, _),
+        served.websocket(4) as websocket,
+    ):
         (await first(heard)).close(CloseReason.SHUTDOWN)
         messages, reason = await until_closed(websocket)
         assert (messages[1:], reason) == (["4shutdown"], "shutdown")
