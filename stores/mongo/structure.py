@@ -85,11 +85,11 @@ def _wanted(definition: StoreDefinition) -> list[Index]:
     indexes = [
         Index(f"{_OURS}creation", creation),
         Index(f"{_OURS}owner", ("owner", *creation)),
-        *(Index(f"{_OURS}{name}", (name, *creation), {"partialFilterExpression": _texts(name)}) for name in _SHARING),
         # One for a value's entities in order of creation, one for the order of the values themselves.
         *(Index(f"{_OURS}ix_{path}", tuple(dict.fromkeys((path, *creation)))) for path in definition.index_paths),
         *(Index(f"{_OURS}sort_{path}", tuple(dict.fromkeys((path, "_id")))) for path in definition.index_paths),
         *map(_unique, definition.unique_paths),
+        *(Index(f"{_OURS}{name}", (name, *creation), {"partialFilterExpression": _texts(name)}) for name in _SHARING),
     ]
     return list({index.fields: index for index in reversed(indexes)}.values())
 
