@@ -90,9 +90,13 @@ class Hub:
                 self.ready = False
 
     async def _follow(self, position: str) -> None:
-        """Other processes change users, tokens and stores too: what is remembered of them follows the feed."""
+        """Other processes change users, tokens and stores too: what is remembered of them follows the feed. Whatever
+        goes wrong, the feed goes on; where it cannot do so without a gap, every subscription is told."""
+        lost = False
         while True:
             try:
+                if lost:
+                    position, lost = await self._begin_afresh(), False
                 async for batch in self.engine.feed.follow(position):
                     self.resolver.forget(batch.changes)
                     self.entities.branches.follow(batch.changes)
@@ -102,14 +106,24 @@ class Hub:
                     position = batch.position
             except HistoryGone:
                 log.warning("changes were missed while the feed was away: reading everything anew")
-                position = await self.engine.feed.position()
-                self.resolver.forget_all()
-                await self.registry.refresh()
-                self.live.live.fanout.start(position)
-                self.live.start_afresh()
+                lost = True
             except StoreError as error:
                 log.warning("the change feed is interrupted: %s", error)
                 await asyncio.sleep(1)
+            except Exception:
+                # A change that cannot be handed out must not end the feed, and with it every subscription, in silence.
+                log.exception("a change could not be handed out: reading everything anew")
+                lost = True
+                await asyncio.sleep(1)
+
+    async def _begin_afresh(self) -> str:
+        """Forget what followed the feed and tell all who listen to it; the position to go on from."""
+        position = await self.engine.feed.position()
+        self.resolver.forget_all()
+        await self.registry.refresh()
+        self.live.live.fanout.start(position)
+        self.live.start_afresh()
+        return position
 
     async def _sweep(self) -> None:
         while True:
@@ -119,6 +133,8 @@ class Hub:
                 await self.accounts.sweep(now_ms())
             except StoreError as error:
                 log.warning("housekeeping failed: %s", error)
+            except Exception:
+                log.exception("housekeeping failed")
 
     async def _stop_tasks(self) -> None:
         # Again until they end: on Python 3.11 a cancellation that meets a finished `wait_for` is lost.

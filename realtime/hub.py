@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import defaultdict
 from collections.abc import Coroutine, Iterable
 from typing import Any, Final
@@ -10,6 +11,8 @@ from typing import Any, Final
 from realtime.session import Live, LiveSession
 from stores.errors import HistoryGone, NotFound
 from stores.records import Change, now_ms
+
+log = logging.getLogger(__name__)
 
 REFRESHED_AT_ONCE: Final = 50
 """Sessions that resolve their principal at the same time: a change of a role may concern all of them."""
@@ -43,19 +46,25 @@ class LiveHub:
         while True:
             await asyncio.sleep(1)
             told += 1
-            now = now_ms()
+            is_due = told >= self._position_every
             for session in list(self.sessions):
-                if session.principal.expires <= now:
-                    session.outlet.close("revoked")
-                elif told >= self._position_every:
-                    session.say_position()
-            if told >= self._position_every:
+                try:
+                    self._attend(session, is_due)
+                except Exception:
+                    log.exception("a session could not be attended to")
+            if is_due:
                 told = 0.0
                 self.live.fanout.replays.rest()
 
+    def _attend(self, session: LiveSession, is_due: bool) -> None:
+        if session.principal.expires <= now_ms():
+            session.outlet.close("revoked")
+        elif is_due:
+            session.say_position()
+
     def start_afresh(self) -> None:
         """The feed has lost its thread: no subscription can go on without a gap, so each is told to begin anew."""
-        for session in self.sessions:
+        for session in list(self.sessions):
             for subscription in list(session.subscriptions.values()):
                 session.end(subscription, HistoryGone("changes were missed"))
 
@@ -87,7 +96,7 @@ class LiveHub:
             return
         name = (change.before or {}).get("name")
         error = HistoryGone("the store was redefined") if change.op == "update" else NotFound(f"no store {name}")
-        for session in self.sessions:
+        for session in list(self.sessions):
             for subscription in [s for s in session.subscriptions.values() if s.store == name]:
                 session.end(subscription, error)
 

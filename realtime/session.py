@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import orjson
 
@@ -35,6 +35,9 @@ from stores.records import Change
 from stores.schema import StoreDefinition
 
 Reply = Callable[[bytes], None]
+
+RETRY_SECONDS: Final = 0.5
+"""Between attempts to read a principal that has changed, while the database is away."""
 
 
 class Outlet(Protocol):
@@ -308,7 +311,10 @@ class LiveSession:
         self.credential = token
         self.suspend()
         reply(b'{"ok":true}')
-        await self._freshen()
+        while not self.closed:
+            if await self._is_fresh():
+                return
+            await asyncio.sleep(RETRY_SECONDS)
 
     def suspend(self) -> None:
         """The principal is changing, at this point of the feed: say nothing more by what it was. Follow with
@@ -318,11 +324,24 @@ class LiveSession:
             self._mute(subscription)
 
     async def refresh(self) -> None:
-        """Take in the principal as it is now. A client whose credential is no longer valid is sent away."""
-        async with self._turn:
+        """Take in the principal as it is now, as soon as the database says who that is. A client whose credential is
+        no longer valid is sent away."""
+        while not self.closed:
+            async with self._turn:
+                if await self._is_fresh():
+                    return
+            await asyncio.sleep(RETRY_SECONDS)
+
+    async def _is_fresh(self) -> bool:
+        """Whether the principal has been taken in; not while the database is away."""
+        try:
             await self._freshen()
+        except StoreError:
+            return False
+        return True
 
     async def _freshen(self) -> None:
+        """Raises StoreError when the principal cannot be read: the session stays stale, and says nothing."""
         if not self._stale:
             return
         while self._stale and not self.closed:
@@ -333,6 +352,9 @@ class LiveSession:
             except Unauthenticated:
                 self.outlet.close("revoked")
                 return
+            except StoreError:
+                self._stale = True
+                raise
             self.became(self, before)
             for subscription in list(self.subscriptions.values()):
                 try:

@@ -214,9 +214,10 @@ class Run:
     async def _has_heard(self, seat: Seat, lit: int) -> None:
         if seat.client is None or seat.beacon is None:
             return
-        view = seat.beacon.view
         try:
-            await seat.client.until(lambda: view[self._beacon]["n"] >= lit)
+            await self._sees(seat.client, seat.beacon, lit)
+            if seat.beacon.ended:
+                await self._light_again(seat, seat.client)
             await seat.client.ask("unsubscribe", {"channel": "none"})
         except Ended:
             assert seat.client.was_cut, f"nobody ended this connection: {seat.client.notices}"
@@ -224,12 +225,28 @@ class Run:
         if seat.client.was_cut:
             await self.cut(seat)
 
+    async def _sees(self, client: LiveClient, beacon: Watch, lit: int) -> None:
+        await client.until(lambda: beacon.ended or beacon.view[self._beacon]["n"] >= lit)
+
+    async def _light_again(self, seat: Seat, client: LiveClient) -> None:
+        """Views may end when sight changes and the hub remembers little; that of the beacon is begun anew, and what
+        it is told after that comes after what the others are told."""
+        assert seat.beacon is not None
+        while seat.beacon.ended:
+            assert self.stage.remembers_little, seat.beacon.ended
+            assert seat.beacon.ended["code"] == "410", seat.beacon.ended
+            seat.beacon = await self._watch_beacon(client)
+            await self._sees(client, seat.beacon, seat.beacon.view[self._beacon]["n"] + 1)
+
+    async def _watch_beacon(self, client: LiveClient) -> Watch:
+        return await client.watch(self.stage.beacons, filter={"_id": self._beacon})
+
     # Connections.
 
     async def connect(self, seat: Seat) -> LiveClient:
         client = await seat.stack.enter_async_context(live(self.stage.hub.url, seat.caller))
         seat.client = client
-        seat.beacon = await client.watch(self.stage.beacons, filter={"_id": self._beacon})
+        seat.beacon = await self._watch_beacon(client)
         return client
 
     async def cut(self, seat: Seat) -> None:

@@ -1,0 +1,148 @@
+"""What the live hub relies on fails: it is never silent for good. Either nothing was missed, or the client is told."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from auth.principal import Principal
+from auth.resolver import Resolver
+from hub.app import Hub, assemble
+from hub.settings import Settings
+from realtime import session
+from realtime.session import LiveSession
+from stores.errors import Unavailable
+from stores.records import Change, Entity
+from tests.support.hub import eventually
+
+PASSWORD = "correct horse battery"
+
+
+@dataclass
+class Ear:
+    """Hears what one client is told."""
+
+    said: list[tuple[str, Any]] = field(default_factory=list)
+
+    def send(self, text: str) -> None:
+        name, payload = orjson.loads(text[2:])
+        self.said.append((name, payload))
+
+    def write(self, frame: bytes, text: str) -> None:
+        self.send(text)
+
+    async def drained(self) -> None:
+        """It takes everything at once."""
+
+    def close(self, kind: str) -> None:
+        self.said.append(("closed", kind))
+
+    def changes(self) -> list[Entity]:
+        return [payload["entity"] for name, payload in self.said if name == "change"]
+
+
+@pytest.fixture
+async def hub(tmp_path: Path) -> AsyncIterator[Hub]:
+    """The parts of a running hub, in this process."""
+    made = assemble(Settings(data_dir=tmp_path, admin_password=PASSWORD))  # type: ignore[arg-type]
+    async with made.run():
+        yield made
+
+
+@dataclass
+class Listener:
+    """A session of the administrator that watches notes."""
+
+    hub: Hub
+    principal: Principal
+    session: LiveSession
+    ear: Ear
+
+    async def subscribe(self) -> None:
+        answers: list[bytes] = []
+        await self.session.request("subscribe", {"store": "notes"}, answers.append)
+        assert orjson.loads(answers[0])["ok"], answers
+
+    async def write(self, text: str) -> None:
+        await self.hub.entities.create(self.principal, "notes", [{"text": text}])
+
+    def heard(self) -> list[str]:
+        return [note["text"] for note in self.ear.changes()]
+
+    async def hears(self, *texts: str) -> None:
+        async def has_heard() -> bool:
+            return len(self.heard()) >= len(texts)
+
+        await eventually(has_heard)
+        assert self.heard() == [*texts]
+
+
+@pytest.fixture
+async def listener(hub: Hub) -> Listener:
+    principal = await hub.resolver.resolve(hub.control_token)
+    await hub.entities.create(principal, "stores", [{"name": "notes"}])
+    ear = Ear()
+    made = Listener(hub, principal, LiveSession(hub.live.live, ear, principal, hub.control_token), ear)
+    hub.live.open(made.session)
+    await made.subscribe()
+    await made.write("first")
+    await made.hears("first")
+    return made
+
+
+class AwayAtFirst:
+    """A resolver whose database is away the first `times` that it is asked."""
+
+    def __init__(self, resolver: Resolver, times: int) -> None:
+        self._resolver = resolver
+        self.times = times
+
+    async def resolve(self, credential: str) -> Principal:
+        self.times -= 1
+        if self.times >= 0:
+            raise Unavailable("the database is away")
+        return await self._resolver.resolve(credential)
+
+
+async def test_a_principal_changes_while_the_database_is_away(
+    hub: Hub, listener: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The session waits until it knows again who that is, and has missed nothing."""
+    monkeypatch.setattr(session, "RETRY_SECONDS", 0.01)
+    away = AwayAtFirst(hub.resolver, times=3)
+    hub.live.live.resolver = away  # type: ignore[assignment]
+    await hub.entities.change(listener.principal, "users", listener.principal.user_id, {"name": "Renamed"}, None)
+    await listener.write("second")
+    await listener.hears("first", "second")
+    assert away.times < 0
+    await listener.write("third")
+    await listener.hears("first", "second", "third")
+
+
+async def test_a_change_that_cannot_be_handed_out(
+    hub: Hub, listener: Listener, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A defect costs every subscription a fresh start, and is logged; it does not end the feed."""
+
+    def fail(change: Change) -> None:
+        hub.live.live.fanout.overheard.remove(fail)
+        raise ZeroDivisionError("a defect")
+
+    hub.live.live.fanout.overheard.append(fail)
+    await listener.write("lost")
+
+    async def is_told() -> bool:
+        return any(name == "ended" for name, _ in listener.ear.said)
+
+    await eventually(is_told)
+    ended = next(payload for name, payload in listener.ear.said if name == "ended")
+    assert ended["error"]["code"] == "410"
+    assert "a defect" in caplog.text
+    await listener.subscribe()
+    await listener.write("second")
+    await listener.hears("first", "second")
