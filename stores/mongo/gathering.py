@@ -36,10 +36,16 @@ class Gatherer(Generic[Kind, Item, Answer]):
         return await answer
 
     async def _send_all(self, kind: Kind) -> None:
-        while waiting := self._waiting[kind]:
-            self._waiting[kind] = waiting[self._most :]
-            await self._send_some(kind, waiting[: self._most])
-        del self._waiting[kind], self._senders[kind]
+        sending: list[tuple[Item, asyncio.Future[Answer]]] = []
+        try:
+            while waiting := self._waiting[kind]:
+                sending, self._waiting[kind] = waiting[: self._most], waiting[self._most :]
+                await self._send_some(kind, sending)
+        finally:
+            # Nobody is left waiting, should this task be cancelled.
+            for _, answer in (*sending, *self._waiting.pop(kind)):
+                answer.cancel()
+            del self._senders[kind]
 
     async def _send_some(self, kind: Kind, waiting: list[tuple[Item, asyncio.Future[Answer]]]) -> None:
         answers: Sequence[Answer | BaseException]
