@@ -312,7 +312,7 @@ class LiveSession:
         self.suspend()
         reply(b'{"ok":true}')
         while not self.closed:
-            if await self._is_fresh():
+            if await self._try_to_freshen():
                 return
             await asyncio.sleep(RETRY_SECONDS)
 
@@ -328,11 +328,11 @@ class LiveSession:
         no longer valid is sent away."""
         while not self.closed:
             async with self._turn:
-                if await self._is_fresh():
+                if await self._try_to_freshen():
                     return
             await asyncio.sleep(RETRY_SECONDS)
 
-    async def _is_fresh(self) -> bool:
+    async def _try_to_freshen(self) -> bool:
         """Whether the principal has been taken in; not while the database is away."""
         try:
             await self._freshen()

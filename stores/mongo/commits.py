@@ -69,12 +69,14 @@ class Committer:
     async def _clear_the_way(self) -> None:
         """As long as there are commits: end what a hub that has gone keeps one of them waiting with. A single write
         waits for it in the server, where nobody is told."""
-        while self._running:
-            await asyncio.sleep(_SUSPICIOUS_SECONDS)
-            long_ago = clock.monotonic() - _SUSPICIOUS_SECONDS
-            if any(since < long_ago for since in self._running.values()):
-                await end_orphans(self._connection)
-        self._watch = None
+        try:
+            while self._running:
+                await asyncio.sleep(_SUSPICIOUS_SECONDS)
+                long_ago = clock.monotonic() - _SUSPICIOUS_SECONDS
+                if any(since < long_ago for since in self._running.values()):
+                    await end_orphans(self._connection)
+        finally:
+            self._watch = None  # the next commit sets another one to watch, should this one fail
 
     async def _commit(self, writes: Sequence[Write], by: str | None, key: IdempotencyKey | None) -> list[Written]:
         with store_errors():
