@@ -207,6 +207,7 @@ def assemble(settings: Settings) -> Hub:
     live_settings = LiveSettings(
         settings.live_subscriptions,
         settings.live_snapshot,
+        settings.live_snapshot_mb * 1_048_576,
         Limits(settings.max_filter_depth, settings.max_filter_nodes, settings.max_items),
     )
     live = Live(engine, resolver, fanout, registry.get, describe_live, live_settings)

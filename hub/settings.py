@@ -64,6 +64,7 @@ class Settings(BaseSettings):
     live_max_buffered: Positive = 1_048_576
     live_subscriptions: Positive = 1_000
     live_snapshot: Positive = 10_000
+    live_snapshot_mb: Positive = 16
     live_recent: Positive = 10_000
     live_recent_mb: Positive = 64
     live_replay_mb: Positive = 16

@@ -6,16 +6,13 @@ import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Coroutine, Iterable
-from typing import Any, Final
+from typing import Any
 
 from realtime.session import Live, LiveSession
 from stores.errors import HistoryGone, NotFound
 from stores.records import Change, now_ms
 
 log = logging.getLogger(__name__)
-
-REFRESHED_AT_ONCE: Final = 50
-"""Sessions that resolve their principal at the same time: a change of a role may concern all of them."""
 
 
 class LiveHub:
@@ -26,7 +23,6 @@ class LiveHub:
         self.sessions: set[LiveSession] = set()
         self._by_user: dict[str, set[LiveSession]] = defaultdict(set)
         self._position_every = position_every
-        self._refreshing = asyncio.Semaphore(REFRESHED_AT_ONCE)
         self._tasks: set[asyncio.Task[None]] = set()
         live.fanout.overheard.append(self._overhear)
 
@@ -84,11 +80,7 @@ class LiveHub:
     def _look_again(self, sessions: Iterable[LiveSession]) -> None:
         for session in list(sessions):
             session.suspend()
-            self._start(self._refresh(session))
-
-    async def _refresh(self, session: LiveSession) -> None:
-        async with self._refreshing:
-            await session.refresh()
+            self._start(session.refresh())
 
     def _redefined(self, change: Change) -> None:
         """A store that is defined differently may show other fields: whoever watches it has to begin anew."""

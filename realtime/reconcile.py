@@ -8,6 +8,7 @@ decides.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import aclosing
 
 import orjson
 
@@ -24,16 +25,17 @@ MOST = 10_000
 
 
 async def reconciled(
-    engine: Engine, fanout: Fanout, store: str, old: Filter, new: Filter, position: str
+    engine: Engine, fanout: Fanout, store: str, old: Filter, new: Filter, position: str, most_bytes: int
 ) -> tuple[list[Settled], str]:
     """The difference between the view by `old` at `position` and the view by `new` at the position returned. Raises
     HistoryGone when it is too large or the changes in between are no longer at hand."""
     start = engine.feed.order(position)
     only_one = Or((And((new, Not(old))), And((old, Not(new)))))
     listing = await engine.find(store, Query(only_one, limit=MOST))
-    entities: list[Entity] = orjson.loads(await whole_body(listing))
-    if listing.next is not None:
-        raise HistoryGone(f"more than {MOST} entities enter or leave this view")
+    text = await whole_body(listing, most_bytes)
+    if listing.next is not None or text is None:
+        raise HistoryGone(f"more than {MOST} entities enter or leave this view, or more than {most_bytes} bytes")
+    entities: list[Entity] = orjson.loads(text)
     end = engine.feed.order(listing.position)
     await fanout.reach(end)
     recent = fanout.recent_after(start)
@@ -64,8 +66,16 @@ def _ends(changes: Iterable[Change]) -> dict[str, tuple[Entity | None, Entity | 
     return ends
 
 
-async def whole_body(listing: Listing) -> bytes:
-    """The array's text, of however many pieces."""
+async def whole_body(listing: Listing, most_bytes: int) -> bytes | None:
+    """The array's text, of however many pieces; None when it is longer than that."""
     if isinstance(listing.body, bytes):
-        return listing.body
-    return b"".join([piece async for piece in listing.body])
+        return listing.body if len(listing.body) <= most_bytes else None
+    pieces: list[bytes] = []
+    size = 0
+    async with aclosing(listing.body) as body:  # type: ignore[type-var]
+        async for piece in body:
+            pieces.append(piece)
+            size += len(piece)
+            if size > most_bytes:
+                return None
+    return b"".join(pieces)

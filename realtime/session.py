@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol
 
 import orjson
 
-from auth.errors import AuthError, Unauthenticated
+from auth.errors import AuthError
 from auth.policy import sight
 from auth.positions import give, give_in_between, sight_digest, take
 from auth.principal import Principal
@@ -29,7 +29,7 @@ from realtime.view import Settled, check_same_store
 from stores.errors import HistoryGone, NotFound, StoreError
 from stores.parse import Limits
 from stores.projection import compile_projection
-from stores.protocol import Engine
+from stores.protocol import Batch, Engine
 from stores.query import Filter, Projection, Query, both
 from stores.records import Change
 from stores.schema import StoreDefinition
@@ -38,6 +38,15 @@ Reply = Callable[[bytes], None]
 
 RETRY_SECONDS: Final = 0.5
 """Between attempts to read a principal that has changed, while the database is away."""
+
+REFRESHED_AT_ONCE: Final = 50
+"""Sessions that ask the database about a changed principal at the same time: a role may concern all of them."""
+
+PIECE: Final = 65_536
+"""Bytes of missed changes that are written before it is asked whether the client has room for more."""
+
+PIECE_CHANGES: Final = 500
+"""Missed changes that are looked at before others have their turn."""
 
 
 class Outlet(Protocol):
@@ -48,18 +57,23 @@ class Outlet(Protocol):
     def write(self, frame: bytes, text: str) -> None:
         """Send one packet of many alike: `frame` is the WebSocket frame that holds `text`."""
 
+    def make_room(self, size: int) -> None:
+        """So many bytes may wait beyond the usual bound, until the client is `drained`: it has asked for them."""
+
     async def drained(self) -> None:
-        """Wait until the client has taken most of what was sent; raises ConnectionError once it is gone."""
+        """Wait until the client has taken most of what was sent, or is gone. One that takes nothing is cut off."""
 
     def close(self, kind: str) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
 class LiveSettings:
-    """`subscriptions`: per session; `snapshot`: most entities in one acknowledgement."""
+    """`subscriptions`: per session; `snapshot` and `snapshot_bytes`: most entities in one acknowledgement, and most
+    bytes of them."""
 
     subscriptions: int = 1_000
     snapshot: int = 10_000
+    snapshot_bytes: int = 16_777_216
     filter_limits: Limits = field(default_factory=Limits)
 
 
@@ -73,6 +87,7 @@ class Live:
     definition: Callable[[str], StoreDefinition]
     describe: Callable[[Exception], dict[str, Any]]
     settings: LiveSettings
+    refreshing: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(REFRESHED_AT_ONCE))
 
 
 class _SightChanged(Exception):
@@ -198,12 +213,13 @@ class LiveSession:
 
     async def _snapshot(self, subscription: Subscription, reply: Reply, *, resync: bool) -> None:
         """The visible matches in the acknowledgement, and events from exactly there on."""
-        most = self.live.settings.snapshot
+        most, most_bytes = self.live.settings.snapshot, self.live.settings.snapshot_bytes
         query = Query(subscription.where, limit=most)
         listing = await self.live.engine.find(subscription.store, query, subscription.projection)
-        entities = await whole_body(listing)
-        if listing.next is not None:
-            raise SnapshotTooLarge("snapshot", f"more than {most} entities match: narrow the filter or list over REST")
+        entities = await whole_body(listing, most_bytes)
+        if listing.next is not None or entities is None:
+            bound = f"{most} entities" if listing.next is not None else f"{most_bytes} bytes"
+            raise SnapshotTooLarge("snapshot", f"more than {bound} match: narrow the filter or list over REST")
         self._accept(subscription, listing.position, reply, entities, resync=resync)
         await self._join(subscription)
 
@@ -214,10 +230,7 @@ class LiveSession:
         first = await self.live.fanout.read_after(position)
         check_same_store(subscription.store, first.changes)
         self._accept(subscription, position, reply)
-        try:
-            await self._join(subscription)
-        except HistoryGone as error:
-            self.end(subscription, error)
+        await self._join(subscription)
 
     def _accept(
         self,
@@ -235,36 +248,62 @@ class LiveSession:
         if resync:
             answer["resync"] = True
         text = orjson.dumps(answer)
-        reply(text if entities is None else text[:-1] + b',"entities":' + entities + b"}")
+        if entities is not None:
+            text = text[:-1] + b',"entities":' + entities + b"}"
+            self.outlet.make_room(len(text))
+        reply(text)
 
     async def _join(self, subscription: Subscription) -> None:
+        """Catch up. The client has its acknowledgement by now, so a failure is told as the end of the subscription."""
+        try:
+            await self._catch_up(subscription)
+        except Exception as error:
+            self.end(subscription, error)
+
+    async def _catch_up(self, subscription: Subscription) -> None:
         """Tell the subscription what happened after its position, then let it hear of what happens from now on.
 
         When the principal changes meanwhile it stays where it is: whoever brings the new sight goes on from there.
         """
         feed, fanout = self.live.engine.feed, self.live.fanout
-        while not subscription.ended and not self._stale:
+        while await self._may_be_told(subscription):
             order = feed.order(subscription.position)
-            recent = fanout.recent_after(order)
-            if recent is not None:
-                self._replay(subscription, recent)
-                self._listen(subscription, max(order, fanout.order))
+            if order >= fanout.order:
+                self._listen(subscription, order)
                 return
-            batch = await fanout.read_after(subscription.position)
-            if not subscription.ended and not self._stale:
-                self._replay(subscription, batch.changes)
-                subscription.position = batch.position
-                await self.outlet.drained()
+            await self._replay(subscription, await fanout.read_after(subscription.position))
 
-    def _replay(self, subscription: Subscription, changes: Sequence[Change]) -> None:
-        check_same_store(subscription.store, changes)
+    async def _may_be_told(self, subscription: Subscription) -> bool:
+        """Whether the subscription still goes on by the same sight, once the client has room for more."""
+        await self.outlet.drained()
+        return not subscription.ended and not self._stale
+
+    async def _replay(self, subscription: Subscription, batch: Batch) -> None:
+        """Tell of missed changes piece by piece, no faster than the client takes them."""
+        check_same_store(subscription.store, batch.changes)
+        told = 0
+        while told < len(batch.changes):
+            if not await self._may_be_told(subscription):
+                return
+            told = self._replay_piece(subscription, batch.changes, told)
+            subscription.position = batch.changes[told - 1].position
+            if told < len(batch.changes):
+                await asyncio.sleep(0)
+        subscription.position = batch.position
+
+    def _replay_piece(self, subscription: Subscription, changes: Sequence[Change], start: int) -> int:
+        """Tell of the changes from `start` on, up to the index that is returned."""
         fanout = self.live.fanout
         replay = fanout.replays.of(subscription.key, subscription.where, subscription.topic)
+        end, size = start, 0
         with fanout.together():
-            for change in changes:
-                told = replay.told(change)
+            while end < min(len(changes), start + PIECE_CHANGES) and size < PIECE:
+                told = replay.told(changes[end])
+                end += 1
                 if told is not None:
                     self.outlet.write(*told)
+                    size += len(told[0])
+        return end
 
     def _listen(self, subscription: Subscription, floor: bytes) -> None:
         """No waiting between the last replay and this: what fan-out hands out next is what comes next."""
@@ -296,7 +335,9 @@ class LiveSession:
                 subscription.position = self.live.fanout.position
 
     def end(self, subscription: Subscription, error: Exception) -> None:
-        """Take a subscription away and say why."""
+        """Take a subscription away and say why, unless that has been done."""
+        if subscription.ended:
+            return
         self._drop(subscription)
         payload = {"channel": subscription.topic, "error": self.live.describe(error)}
         self.outlet.send(event_text("ended", payload))
@@ -333,33 +374,37 @@ class LiveSession:
             await asyncio.sleep(RETRY_SECONDS)
 
     async def _try_to_freshen(self) -> bool:
-        """Whether the principal has been taken in; not while the database is away."""
+        """Whether that is settled; not while the database is away. A defect costs the session its subscriptions."""
         try:
             await self._freshen()
         except StoreError:
             return False
+        except Exception as error:
+            for subscription in list(self.subscriptions.values()):
+                self.end(subscription, error)
         return True
 
     async def _freshen(self) -> None:
-        """Raises StoreError when the principal cannot be read: the session stays stale, and says nothing."""
+        """Raises what keeps the principal from being read: the session stays stale, and tells of no change."""
         if not self._stale:
             return
         while self._stale and not self.closed:
             self._stale = False
             before = self.principal.user_id
             try:
-                self.principal = await self.live.resolver.resolve(self.credential)
-            except Unauthenticated:
+                async with self.live.refreshing:
+                    self.principal = await self.live.resolver.resolve(self.credential)
+            except AuthError:
                 self.outlet.close("revoked")
                 return
-            except StoreError:
+            except BaseException:
                 self._stale = True
                 raise
             self.became(self, before)
             for subscription in list(self.subscriptions.values()):
                 try:
                     await self._move(subscription)
-                except (StoreError, AuthError) as error:
+                except Exception as error:
                     self.end(subscription, error)
         self.say_position()
 
@@ -370,10 +415,12 @@ class LiveSession:
         definition = self.live.definition(subscription.store)
         new = both(sight(self.principal, definition, "GET"), subscription.filter)
         if new != subscription.where:
-            live, old = self.live, subscription.where
-            settled, position = await reconciled(
-                live.engine, live.fanout, subscription.store, old, new, subscription.position
-            )
+            live, old, store = self.live, subscription.where, subscription.store
+            most_bytes = live.settings.snapshot_bytes
+            async with live.refreshing:
+                settled, position = await reconciled(
+                    live.engine, live.fanout, store, old, new, subscription.position, most_bytes
+                )
             if self._stale or subscription.ended:
                 return
             self._settle(subscription, settled)
@@ -386,7 +433,8 @@ class LiveSession:
         is told to start afresh when it comes back, even if it sees by the old rule again."""
         show = compile_projection(subscription.projection)
         position = give_in_between(subscription.position)
-        for item in settled:
-            payload = settled_payload(subscription.topic, subscription.store, item, show)
-            if payload is not None:
-                self.outlet.send(event_text("change", payload | {"position": position}))
+        payloads = (settled_payload(subscription.topic, subscription.store, item, show) for item in settled)
+        texts = [event_text("change", payload | {"position": position}) for payload in payloads if payload is not None]
+        self.outlet.make_room(sum(len(text.encode()) for text in texts))
+        for text in texts:
+            self.outlet.send(text)

@@ -4,6 +4,7 @@ client's live session, what that says goes out."""
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -28,7 +29,10 @@ from realtime.session import LiveSession
 from realtime.socketio import SocketIOServer
 from stores.errors import StoreError
 
+log = logging.getLogger(__name__)
+
 PATH = "/socket.io/"
+POLL_SECONDS = 0.01
 NOTICES: Mapping[CloseReason, str] = {CloseReason.LAGGING: "lagging", CloseReason.SHUTDOWN: "shutdown"}
 
 
@@ -38,6 +42,8 @@ def describe_live(error: Exception) -> dict[str, Any]:
         failure_status, tags, errors = HTTPStatus.BAD_REQUEST, ("error_bad_request",), {error.field: [error.message]}
         return {"code": "400", "message": status_text(failure_status), "tags": tags, "errors": errors}
     failure = describe(error)
+    if failure.status == HTTPStatus.INTERNAL_SERVER_ERROR:
+        log.error("a live client met a defect", exc_info=error)
     described: dict[str, Any] = {
         "code": str(failure.status.value),
         "message": status_text(failure.status),
@@ -47,23 +53,32 @@ def describe_live(error: Exception) -> dict[str, Any]:
 
 
 class ClientOutlet:
-    """The way out to one Socket.IO client. `write` is the connection's own `write_frame`."""
+    """The way out to one Socket.IO client. `write` and `make_room` are the connection's own. `patience`: seconds for
+    which a client may take nothing of what it is waited for."""
 
-    __slots__ = ("_connection", "_room", "write")
+    __slots__ = ("_connection", "_patience", "_room", "make_room", "write")
 
-    def __init__(self, connection: Connection, most_buffered: int) -> None:
+    def __init__(self, connection: Connection, most_buffered: int, patience: float) -> None:
         self._connection = connection
         self.write = connection.write_frame
+        self.make_room = connection.make_room
         self._room = most_buffered // 2
+        self._patience = patience
 
     def send(self, text: str) -> None:
         self._connection.send(text[1:])
 
     async def drained(self) -> None:
-        while self._connection.buffered > self._room:  # noqa: ASYNC110 (the transport has no event for it)
-            await asyncio.sleep(0.01)
-        if self._connection.closed:
-            raise ConnectionError("the client is gone")
+        connection, clock = self._connection, asyncio.get_running_loop().time
+        least, since = connection.buffered, clock()
+        while (waiting := connection.buffered) > self._room and not connection.closed:
+            if waiting < least:
+                least, since = waiting, clock()
+            elif clock() > since + self._patience:
+                # Its heartbeat may go on: EIO=3 clients send pings without reading anything.
+                connection.close(CloseReason.LAGGING)
+            await asyncio.sleep(POLL_SECONDS)  # the transport has no event for it
+        connection.make_room(0)
 
     def close(self, kind: str) -> None:
         self.send(event_text("notice", {"kind": kind}))
@@ -90,6 +105,7 @@ class LiveServer(SocketIOServer):
         self._trusted = frozenset(settings.trusted_origins)
         self._most = settings.live_max_connections
         self._most_buffered = settings.live_max_buffered
+        self._patience = settings.live_ping_timeout
         self.lagging = 0
         self._sessions: dict[str, LiveSession] = {}
         self._eio_sids: dict[str, str] = {}
@@ -120,7 +136,8 @@ class LiveServer(SocketIOServer):
             raise Refused(status_text(describe(error).status)) from None
         connection = self.connection(sid)
         if connection is not None:
-            session = LiveSession(self._hub.live, ClientOutlet(connection, self._most_buffered), principal, credential)
+            outlet = ClientOutlet(connection, self._most_buffered, self._patience)
+            session = LiveSession(self._hub.live, outlet, principal, credential)
             self._sessions[connection.sid] = session
             self._eio_sids[sid] = connection.sid
             self._hub.open(session)

@@ -124,8 +124,12 @@ class Connection:
 
     @property
     def buffered(self) -> int:
-        """Bytes that wait in the WebSocket for this client to read."""
-        return 0 if self._wire is None else self._wire.buffered()
+        """Bytes that wait for this client to take them."""
+        return self.session.queued_bytes if self._wire is None else self._wire.buffered()
+
+    def make_room(self, size: int) -> None:
+        """Let so many bytes wait beyond the usual bound, for what the client has asked for; 0: the usual bound."""
+        self._max_buffered = self.session.max_buffered = self._host.options.max_buffered_bytes + size
 
     def send(self, data: Data) -> None:
         """Send a message, text or binary. It never waits: a client with too much unread is closed as `lagging`."""

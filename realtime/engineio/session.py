@@ -61,12 +61,13 @@ class Session:
         "_options",
         "_ping_pending",
         "_queue",
-        "_queued_bytes",
         "closed",
         "closing",
         "expires",
+        "max_buffered",
         "octets",
         "probed",
+        "queued_bytes",
         "sid",
         "transport",
         "upgrade_deadline",
@@ -97,7 +98,8 @@ class Session:
         self._ping_pending = False
         self._deadline = now + self._patience
         self._queue = [Packet(OPEN, self._open_data())]
-        self._queued_bytes = 0
+        self.max_buffered = options.max_buffered_bytes
+        self.queued_bytes = 0
 
     def _open_data(self) -> str:
         options = self._options
@@ -183,12 +185,11 @@ class Session:
         """Queue a message. A client that lets too much wait is closed as `lagging`."""
         if self.closed:
             return
-        options = self._options
-        if self._queued_bytes > options.max_buffered_bytes or len(self._queue) >= options.max_queued_packets:
+        if self.queued_bytes > self.max_buffered or len(self._queue) >= self._options.max_queued_packets:
             self.close(CloseReason.LAGGING)
             return
         self._queue.append(Packet(MESSAGE, data))
-        self._queued_bytes += len(data)
+        self.queued_bytes += len(data)
 
     @property
     def has_output(self) -> bool:
@@ -199,7 +200,7 @@ class Session:
         """What goes to the client now, in order. For polling: the payload of the answer."""
         if self.probed and not self.closed:
             return [Packet(NOOP)]
-        packets, self._queue, self._queued_bytes = self._queue, [], 0
+        packets, self._queue, self.queued_bytes = self._queue, [], 0
         self.closing = False
         return packets
 

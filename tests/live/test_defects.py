@@ -17,6 +17,7 @@ from hub.settings import Settings
 from realtime import session
 from realtime.session import LiveSession
 from stores.errors import Unavailable
+from stores.protocol import Batch
 from stores.records import Change, Entity
 from tests.support.hub import eventually
 
@@ -35,6 +36,9 @@ class Ear:
 
     def write(self, frame: bytes, text: str) -> None:
         self.send(text)
+
+    def make_room(self, size: int) -> None:
+        """There is room for everything."""
 
     async def drained(self) -> None:
         """It takes everything at once."""
@@ -143,6 +147,63 @@ async def test_a_change_that_cannot_be_handed_out(
     ended = next(payload for name, payload in listener.ear.said if name == "ended")
     assert ended["error"]["code"] == "410"
     assert "a defect" in caplog.text
+    await listener.subscribe()
+    await listener.write("second")
+    await listener.hears("first", "second")
+
+
+@pytest.mark.parametrize(("error", "code"), [(Unavailable("the database is away"), "503"), (KeyError("x"), "500")])
+async def test_what_fails_after_the_acknowledgement(
+    hub: Hub,
+    listener: Listener,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    error: Exception,
+    code: str,
+) -> None:
+    """The client has been told that it is subscribed, so it is told that it is not any more."""
+    fanout, answers = hub.live.live.fanout, list[bytes]()
+    request = {"store": "notes", "since": listener.ear.said[-1][1]["position"]}
+    await listener.write("second")
+    await listener.hears("first", "second")
+    read, is_first = fanout.read_after, iter((True, False))
+
+    async def read_after(position: str) -> Batch:
+        if next(is_first):
+            return await read(position)
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fanout, "read_after", read_after)
+        await listener.session.request("subscribe", request, answers.append)
+    assert [orjson.loads(answer)["ok"] for answer in answers] == [True]
+    name, payload = listener.ear.said[-1]
+    assert (name, payload["error"]["code"]) == ("ended", code)
+    assert ("Traceback" in caplog.text) is (code == "500")
+    await listener.session.request("subscribe", request, answers.append)
+    await listener.hears("first", "second", "second")
+
+
+async def test_a_principal_that_cannot_be_read(hub: Hub, listener: Listener, caplog: pytest.LogCaptureFixture) -> None:
+    """By a defect: the views end, aloud, and no answer is given by what the principal was."""
+
+    class Broken:
+        async def resolve(self, credential: str) -> Principal:
+            raise ZeroDivisionError("a defect")
+
+    resolver, answers = hub.resolver, list[bytes]()
+    hub.live.live.resolver = Broken()  # type: ignore[assignment]
+    await hub.entities.change(listener.principal, "users", listener.principal.user_id, {"name": "Renamed"}, None)
+
+    async def is_told() -> bool:
+        return listener.ear.said[-1][0] == "ended"
+
+    await eventually(is_told)
+    assert listener.ear.said[-1][1]["error"]["code"] == "500"
+    assert "a defect" in caplog.text
+    await listener.session.request("subscribe", {"store": "notes"}, answers.append)
+    assert orjson.loads(answers[0])["error"]["code"] == "500"
+    hub.live.live.resolver = resolver
     await listener.subscribe()
     await listener.write("second")
     await listener.hears("first", "second")
