@@ -19,6 +19,9 @@ from stores.records import Entity
 from stores.sqlite.tables import StoreTable, extract, json_path
 
 COLUMNS = {"_id": "id", "time": "time", "_at": "at", "_rev": "rev", "owner": "owner", "group": '"group"'}
+_TEXTS = frozenset({"_id", "owner", "group"})
+"""Of these the columns that hold text; the others hold integers."""
+
 MOST_KEPT = 1_000
 """Compiled conditions that a store keeps: about as many as there are principals at work."""
 
@@ -70,6 +73,8 @@ class Compiler:
         return sql
 
     def leaf(self, node: Leaf) -> str:
+        if is_column(node.path):
+            return self.column(node, COLUMNS[node.path[0]])
         plain = self.plain_value(node.path)
         if plain is not None:
             return self.plain(node, plain)
@@ -82,10 +87,25 @@ class Compiler:
 
     def plain_value(self, path: tuple[str, ...]) -> str | None:
         """The SQL value of a path that holds only nulls, numbers and strings, None if it may hold more."""
-        if len(path) == 1 and path[0] in COLUMNS:
+        if is_column(path):
             return COLUMNS[path[0]]
         indexed = self.table.paths.get(".".join(path))
         return extract(path) if indexed and not indexed.mixed else None
+
+    def column(self, node: Leaf, value: str) -> str:
+        """Only operands of the column's own type get as far as SQL: SQLite would convert the others, '5' to 5."""
+        is_text = node.path[0] in _TEXTS
+        own = str if is_text else (int, float)
+        match node:
+            case query.Exists():
+                return "1"
+            case query.Equal(value=operand) | query.Compare(value=operand) if operand is not None:
+                return self.plain(node, value) if isinstance(operand, own) else "0"
+            case query.In(values=operands):
+                return self.plain_in(value, [v for v in operands if v is None or isinstance(v, own)])
+            case query.StartsWith() if not is_text:
+                return "0"
+        return self.plain(node, value)
 
     def plain(self, node: Leaf, value: str) -> str:
         match node:
@@ -96,9 +116,7 @@ class Compiler:
             case query.Compare(op=op, value=operand):
                 return self.plain_compare(value, op, operand)
             case query.Exists():
-                # Columns always exist; elsewhere null has a type and a missing value has none.
-                column = len(node.path) == 1 and node.path[0] in COLUMNS
-                return "1" if column else f"json_type(doc,{json_path(node.path)}) IS NOT NULL"
+                return f"json_type(doc,{json_path(node.path)}) IS NOT NULL"  # null has a type, a missing value has none
             case query.StartsWith(text=prefix):
                 return self.plain_prefix(value, prefix)
             case query.Contains() | query.ContainsFolded():
@@ -186,6 +204,11 @@ class Compiler:
 
     def ask_matcher(self, node: Leaf) -> str:
         return f"hub_match(doc,{self.bind(apsw.pyobject(_on_json(node)))})"
+
+
+def is_column(path: tuple[str, ...]) -> bool:
+    """Whether the path is a system field that the table has a column for."""
+    return len(path) == 1 and path[0] in COLUMNS
 
 
 def _is_of_texts(node: query.Or) -> bool:

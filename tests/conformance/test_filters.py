@@ -157,6 +157,29 @@ async def test_the_visibility_predicate_is_a_filter_like_any_other(engine: Engin
     assert names == {"owner", "access", "group", "branch"}
 
 
+async def test_a_system_field_has_one_type(engine: Engine) -> None:
+    """A number's text is no number, and a text no number that is spelt so: SQLite's columns would convert them."""
+    rows = [entity(time=n, _at=n, _rev=n, owner=f"{n}f{n:022}", group=f"{n}f{n:022}") for n in range(10)]
+    rows.append(entity(time=10, _at=10, _rev=10, owner=USER, group=None))
+    await insert(engine, *rows)
+    operands = [None, 5, 5.0, 9e99, -1e99, "5", "5.0", "", USER, f"5f{5:022}", True]
+    conditions: list[dict[str, Any]] = [
+        *({operator: v} for operator in ("$eq", "$ne", "$gt", "$gte", "$lt", "$lte") for v in operands),
+        {"$in": operands},
+        {"$nin": operands},
+        *({operator: v} for operator in ("$startswith", "$contains") for v in ("", "5")),
+        {"$exists": True},
+        {"$exists": False},
+        {"$size": 1},
+        {"$elemMatch": {"$gt": 5}},
+    ]
+    for path in ("time", "_at", "_rev", "owner", "group"):
+        for condition in conditions:
+            where = parse_filter({path: condition})
+            found = [e["time"] for e in await find(engine, Query(where))]
+            assert found == [e["time"] for e in rows if matches(where, e)], (path, condition)
+
+
 async def test_the_id_filters_like_a_string_of_its_own_kind(engine: Engine) -> None:
     """Equality, lists and ranges of ids."""
     rows = sorted((entity(n=n) for n in range(5)), key=lambda e: e["_id"])

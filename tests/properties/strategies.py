@@ -189,7 +189,10 @@ def conditions_met_by(value: Json) -> st.SearchStrategy[Any]:
         met += [{"$elemMatch": element} for element in value if isinstance(element, dict) and element]
     elif not isinstance(value, dict):
         met += [{operator: value} for operator in COMPARISONS]
+    if isinstance(value, int) and not isinstance(value, bool):
+        met += [{operator: str(value)} for operator in ("$eq", *COMPARISONS)]  # its text is of another type
     if isinstance(value, str):
+        met += [{operator: 9e99} for operator in COMPARISONS]  # and is above every digit as a text
         met += [{"$startswith": value[:1]}, {"$contains": value[1:]}, {"$not": {"$contains": value[:1]}}]
     return st.sampled_from(met)
 
