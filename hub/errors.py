@@ -3,11 +3,12 @@
 HubError
 ├── BadRequest              the request itself is wrong: `errors` names what, field by field
 │   └── BodyTooLarge        the body is beyond its bound
+├── HeadTooLarge            the request's line and headers are
 ├── NoSuchPath              no such path (an entity out of sight is `stores.errors.NotFound`)
 ├── WrongMethod             the path exists, not with this method
 ├── NotModified             the caller's copy is current
 ├── Overloaded              more requests at once than the hub takes
-├── TooSlow                 the body did not arrive in time
+├── TooSlow                 the head or the body did not arrive in time
 └── ClientGone              the client hung up before its request was whole: nobody to answer
 
 `stores.errors` and `auth.errors` have the rest of what services raise.
@@ -38,6 +39,11 @@ class BadRequest(HubError):
 
 class BodyTooLarge(BadRequest):
     pass
+
+
+class HeadTooLarge(HubError):
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"the head must not exceed {limit} bytes")
 
 
 class NoSuchPath(HubError):
@@ -81,6 +87,7 @@ class Failure:
 STATUS: Mapping[type[Exception], HTTPStatus] = {
     BadRequest: HTTPStatus.BAD_REQUEST,
     BodyTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    HeadTooLarge: HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
     NoSuchPath: HTTPStatus.NOT_FOUND,
     WrongMethod: HTTPStatus.METHOD_NOT_ALLOWED,
     TooSlow: HTTPStatus.REQUEST_TIMEOUT,

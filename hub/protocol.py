@@ -1,19 +1,29 @@
-"""uvicorn's HTTP protocol with two changes: an answer that is whole leaves in one write, and what uvicorn refuses by
-itself is refused in JSON as well."""
+"""uvicorn's HTTP protocol with three changes: an answer that is whole leaves in one write, a request's head has a bound
+in bytes and in time, and what is refused before the application sees it is refused in JSON as well."""
 
 from __future__ import annotations
 
+import asyncio
 import secrets
+from dataclasses import dataclass
 from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from hub.dialects.platform.render import error_answer
-from hub.errors import BadRequest
-from hub.http import BODY, WHOLE_ANSWER
+from hub.errors import BadRequest, HeadTooLarge, HubError, TooSlow, describe, status_text
+from hub.http import BODY, LINGER_SECONDS, WHOLE_ANSWER
 
 EXTENSIONS: Final[dict[str, dict[object, object]]] = {WHOLE_ANSWER: {}}
 LARGEST_AT_HAND: Final = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class HeadBounds:
+    """Of a request's line and headers: `size` in bytes, `seconds` in which they must arrive."""
+
+    size: int = 65_536
+    seconds: float = 30
 
 
 class HubCycle(RequestResponseCycle):
@@ -48,10 +58,49 @@ class HubCycle(RequestResponseCycle):
 
 
 class HubHttpProtocol(HttpToolsProtocol):
-    """Offers whole answers to the application; answers what is no HTTP request, or one with a line beyond 64 KiB, in
-    the platform's envelope."""
+    """Offers whole answers to the application. uvicorn waits without end for a head, and takes one of any size; it also
+    forgets its own timeout of an idle connection as soon as a byte comes. Here, whenever the application has nothing to
+    do, the client has `bounds.seconds` to get a whole head across."""
+
+    def __init__(self, *args: Any, bounds: HeadBounds, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._bounds = bounds
+        self._waiting: asyncio.TimerHandle | None = None
+        self._arriving: int | None = None
+        """Bytes of a head that have come after the piece in which it began; None between head and head."""
+        self._refusing: HubError | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._wait(self._bounds.seconds)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._refusing is not None:
+            return
+        before = self._arriving
+        super().data_received(data)
+        if before is not None and self._arriving == before:
+            self._arriving += len(data)
+            if self._arriving > self._bounds.size:
+                self._refuse(HeadTooLarge(self._bounds.size))
+        is_idle = self.cycle is None or self.cycle.response_complete
+        if is_idle and self._waiting is None and self in self.connections:  # not handed over to a WebSocket
+            self._wait(self._bounds.seconds)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._arriving = 0
 
     def on_headers_complete(self) -> None:
+        self._arriving = None
+        if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > self._bounds.size:
+            self._refusing = HeadTooLarge(self._bounds.size)
+            raise self._refusing  # for the parser, which stops there
+        self._stop_waiting()
         before = self.cycle
         super().on_headers_complete()
         if self.cycle is not before:  # not an upgrade
@@ -65,14 +114,47 @@ class HubHttpProtocol(HttpToolsProtocol):
             self.scope[BODY] = bytes(self.cycle.body)  # type: ignore[literal-required]
 
     def send_400_response(self, msg: str) -> None:
-        answer = error_answer(BadRequest("request", msg))
+        """What the parser has stopped at."""
+        self._refuse(self._refusing or BadRequest("request", msg))
+
+    def _wait(self, seconds: float) -> None:
+        self._stop_waiting()
+        self._waiting = self.loop.call_later(seconds, self._waited)
+
+    def _stop_waiting(self) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
+
+    def _waited(self) -> None:
+        self._waiting = None
+        if self._arriving is None or self._refusing is not None:
+            self.transport.close()
+        else:
+            self._refuse(TooSlow("the head did not arrive in time"))
+
+    def _refuse(self, error: HubError) -> None:
+        """Answer and hang up, a moment later: with input unread, closing the connection would reset it, and the client
+        might never see the answer. A request before this one is answered first, and then nothing more."""
+        self._refusing = error
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            if not cycle.more_body:
+                cycle.keep_alive = False
+                return
+            cycle.disconnected = True
+            cycle.message_event.set()
+        answer = error_answer(error)
         assert isinstance(answer.body, bytes)
+        status = describe(error).status
         head = (
-            "HTTP/1.1 400 Bad Request\r\n"
+            f"HTTP/1.1 {status} {status_text(status)}\r\n"
             "content-type: application/json\r\n"
             f"content-length: {len(answer.body)}\r\n"
             f"x-request-id: {secrets.token_hex(8)}\r\n"
             "connection: close\r\n\r\n"
         )
         self.transport.write(head.encode("ascii") + answer.body)
-        self.transport.close()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self._wait(LINGER_SECONDS)

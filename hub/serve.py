@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 
 import uvicorn
 from starlette.applications import Starlette
@@ -15,7 +16,7 @@ from hub.app import Hub, create_app
 from hub.control import Control, remove_control, write_control
 from hub.dialects.live import LiveServer
 from hub.logs import configure_logging
-from hub.protocol import HubHttpProtocol
+from hub.protocol import HeadBounds, HubHttpProtocol
 from hub.settings import Settings
 from realtime.engineio.uvicorn_protocol import HubProtocol
 from stores.errors import CannotOpen
@@ -98,14 +99,16 @@ def allow_connections() -> None:
 
 
 def run(app: Starlette, settings: Settings) -> int:
+    bounds = HeadBounds(settings.max_head_bytes, settings.head_timeout)
     config = uvicorn.Config(
         app,
         host=settings.host,
         port=settings.port,
-        http=HubHttpProtocol,
+        http=partial(HubHttpProtocol, bounds=bounds),  # type: ignore[arg-type]
         ws=HubProtocol,
         log_config=None,
         access_log=False,
+        ws_max_size=settings.live_max_payload,
         proxy_headers=True,
         forwarded_allow_ips=settings.trusted_proxies,
         server_header=False,

@@ -44,6 +44,7 @@ class Settings(BaseSettings):
     # Bounds of one request.
     max_body_bytes: Positive = 1_048_576
     max_bulk_body_bytes: Positive = 67_108_864
+    max_head_bytes: Positive = 65_536
     max_depth: Annotated[int, Field(ge=1, le=200)] = 32
     max_name_length: Positive = 200
     max_items: Positive = 10_000
@@ -52,6 +53,7 @@ class Settings(BaseSettings):
     max_filter_depth: Annotated[int, Field(ge=1, le=100)] = 16
     delta_changes: Positive = 1_000
     idempotency_hours: Positive = 24
+    head_timeout: Positive = 30
     body_timeout: Positive = 30
     max_requests: Positive = 1_000
 

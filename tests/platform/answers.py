@@ -21,6 +21,7 @@ MESSAGES: Final = {
     412: "Precondition Failed",
     413: "Payload Too Large",
     429: "Too Many Requests",
+    431: "Request Header Fields Too Large",
     503: "Service Unavailable",
     507: "Insufficient Storage",
 }

@@ -161,13 +161,13 @@ def _responses(call: Operation, name: str) -> Schema:
 def statuses(call: Operation) -> list[int]:
     """The errors that the call can meet: its own, and those that follow from what it takes and does."""
     on_store = "{store}" in call.path
-    found = {400, 503, *call.errors}
+    found = {400, 408, 431, 503, *call.errors}
     if not call.open:
         found |= {401, 403} if on_store or call.writes else {401}
     if on_store:
         found |= {404}
     if call.body != "none":
-        found |= {408, 413}
+        found |= {413}
     if call.writes:
         found |= {507}
     if call.conditional and call.method != "GET":

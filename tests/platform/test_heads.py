@@ -1,0 +1,140 @@
+"""What comes before a request is whole has a bound in bytes and in time; a connection that asks nothing ends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.platform.raw import RawAnswer, Wire, request, token_of, wire
+from tests.support.engines import sqlite_database
+from tests.support.hub import Hub, running_hub
+from tests.support.live import live
+
+pytestmark = pytest.mark.engine("sqlite")  # no request gets as far as the engine
+
+MOST = 65_536
+SECONDS = 1
+ENDLESS = 200 * MOST
+
+
+@pytest.fixture(scope="module")
+async def hub(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Hub]:
+    folder = tmp_path_factory.mktemp("heads")
+    async with running_hub(sqlite_database(folder), folder / "hub", head_timeout=SECONDS) as hub:
+        yield hub
+
+
+@pytest.fixture
+def token(hub: Hub) -> str:
+    return token_of(hub.admin.http.headers)
+
+
+@pytest.fixture
+async def connection(hub: Hub) -> AsyncIterator[Wire]:
+    async with wire(hub.process.port) as connection:
+        yield connection
+
+
+def is_refusal(answer: RawAnswer, status: int, tag: str) -> bool:
+    """Whether the answer is an error in the API's shape, and the last on its connection."""
+    body = answer.json()
+    told = (answer.status, body["success"], body["code"], body["tags"], answer.headers["connection"])
+    return told == (status, False, str(status), [tag], "close")
+
+
+TOO_LARGE = (431, "error_request_header_fields_too_large")
+TOO_SLOW = (408, "error_request_timeout")
+
+
+@pytest.mark.parametrize(
+    ("path", "header"),
+    [("/auth", "X-Long: " + "x" * MOST), ("/auth", "X: x\r\n" * (MOST // 2) + "Y: y"), ("/auth?" + "x" * MOST, "Y: y")],
+    ids=["a long header", "many headers", "a long query"],
+)
+async def test_a_head_beyond_its_bound(connection: Wire, token: str, path: str, header: str) -> None:
+    await connection.send(request("GET", path, token, header))
+    assert is_refusal(await connection.answer(), *TOO_LARGE)
+    assert await connection.closed()
+
+
+async def test_a_head_within_its_bound(connection: Wire, token: str) -> None:
+    await connection.send(request("GET", "/auth", token, "X-Long: " + "x" * (MOST - 1_000)))
+    assert (await connection.answer()).status == 200
+
+
+async def test_a_head_without_end(hub: Hub, connection: Wire, token: str) -> None:
+    """It is refused while it comes, and what comes after that is not kept."""
+    head = request("GET", "/auth", token).removesuffix(b"\r\n")
+
+    async def go_on() -> None:
+        await connection.send(head)
+        for number in range(ENDLESS // 1_000):
+            await connection.send(b"X-%d: %s\r\n" % (number, b"x" * 1_000))
+
+    sending = asyncio.create_task(go_on())
+    assert is_refusal(await connection.answer(), *TOO_LARGE)
+    await asyncio.gather(sending, return_exceptions=True)  # it may be cut off
+
+
+@pytest.mark.parametrize("part", [b"G", b"GET /api/v1/auth HTTP/1.1\r\nHost: hub\r\nX-"])
+async def test_a_head_that_does_not_arrive(connection: Wire, part: bytes) -> None:
+    await connection.send(part)
+    assert is_refusal(await connection.answer(), *TOO_SLOW)
+    assert await connection.closed()
+
+
+async def test_a_head_that_comes_drop_by_drop(connection: Wire, token: str) -> None:
+    """Its time is counted from the start, also on a connection that has been used before."""
+    await connection.send(request("GET", "/auth", token))
+    assert (await connection.answer()).status == 200
+
+    async def drip() -> None:
+        for byte in request("GET", "/auth", token):
+            await connection.send(bytes([byte]))
+            await asyncio.sleep(SECONDS / 5)
+
+    dripping = asyncio.create_task(drip())
+    assert is_refusal(await connection.answer(), *TOO_SLOW)
+    dripping.cancel()
+
+
+async def test_a_connection_on_which_nothing_is_asked(connection: Wire) -> None:
+    assert await connection.closed()
+
+
+async def test_a_websocket_stays(hub: Hub) -> None:
+    """Its head has arrived, and it has a heartbeat of its own."""
+    store = await hub.define()
+    async with live(hub, hub.admin) as client:
+        await asyncio.sleep(2 * SECONDS)
+        assert (await client.subscribe(store))["ok"]
+
+
+async def test_what_is_no_request_keeps_no_connection(connection: Wire, token: str) -> None:
+    """Blank lines after an answer, and the rest of a body that nobody wants."""
+    await connection.send(request("POST", "/nowhere/at/all", token, "Content-Length: 1000000"))
+    assert (await connection.answer()).status == 404
+
+    async def drip() -> None:
+        while True:
+            await connection.send(b"\r\n")
+            await asyncio.sleep(SECONDS / 5)
+
+    dripping = asyncio.create_task(drip())
+    assert await connection.closed()
+    dripping.cancel()
+
+
+async def test_a_request_before_nonsense_is_answered(connection: Wire, token: str) -> None:
+    """The nonsense is not: an answer to it could be taken for that of the request."""
+    await connection.send(request("GET", "/auth", token) + b"nonsense\r\n\r\n")
+    assert (await connection.answer()).status == 200
+    assert await connection.closed()
+
+
+async def test_nonsense_within_a_body_is_refused_at_once(connection: Wire, token: str) -> None:
+    await connection.send(request("POST", "/auth", token, "Transfer-Encoding: chunked") + b"nonsense\r\n")
+    assert is_refusal(await connection.answer(), 400, "error_bad_request")
+    assert await connection.closed()
