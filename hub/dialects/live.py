@@ -94,6 +94,9 @@ class LiveServer(SocketIOServer):
             path=PATH,
             ping_interval=settings.live_ping_interval * 1000,
             ping_timeout=settings.live_ping_timeout * 1000,
+            # With room for those who have yet to connect, or to be told that there is no room.
+            max_connections=2 * settings.live_max_connections,
+            body_timeout=settings.body_timeout * 1000,
             max_payload=settings.live_max_payload,
             max_buffered_bytes=settings.live_max_buffered,
             cors_origins=settings.trusted_origins,

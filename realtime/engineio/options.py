@@ -17,6 +17,10 @@ class Options:
     ping_timeout: int = 60_000
     max_payload: int = 1_000_000
     """Of one POST, and of one WebSocket message. A larger POST is answered 413, a larger message ends the session."""
+    body_timeout: int = 30_000
+    """In which the body of a request must arrive."""
+    max_connections: int = 40_000
+    """Further ones are refused, 403."""
     upgrade_timeout: int = 10_000
     """From the probe's WebSocket to the packet that completes the upgrade."""
     max_queued_packets: int = 10_000

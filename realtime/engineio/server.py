@@ -161,11 +161,18 @@ class EngineIOServer:
         return self._polled(connection, request, packets)
 
     async def _poll(self, connection: Connection, request: Request, receive: Receive) -> Response:
-        await receive()  # the empty body; what comes next is that the client hangs up
+        try:
+            async with self._body_timeout():
+                await receive()  # the empty body; what comes next is that the client hangs up
+        except TimeoutError:
+            raise Refused(ErrorCode.BAD_REQUEST) from None
         if connection.polling:
             connection.close(CloseReason.TRANSPORT_ERROR)
             raise Refused(ErrorCode.BAD_REQUEST)
         return self._polled(connection, request, await connection.poll(receive))
+
+    def _body_timeout(self) -> asyncio.Timeout:
+        return asyncio.timeout(self.options.body_timeout / 1000)
 
     def _polled(self, connection: Connection, request: Request, packets: list[Packet]) -> Response:
         if self.options.json_messages and connection.version == 3:
@@ -179,11 +186,15 @@ class EngineIOServer:
             raise Refused(ErrorCode.BAD_REQUEST)
         connection.posting = True
         try:
-            body = await _read(scope, receive, self.options.max_payload)
+            async with self._body_timeout():
+                body = await _read(scope, receive, self.options.max_payload)
             self._receive(connection, request, body)
             await connection.inbox_has_room()
         except _TooLarge:
             return http.too_large_response()
+        except TimeoutError:
+            connection.close(CloseReason.TRANSPORT_ERROR)
+            raise Refused(ErrorCode.BAD_REQUEST) from None
         except _HungUp:
             connection.close(CloseReason.TRANSPORT_ERROR)
             return None
@@ -205,6 +216,8 @@ class EngineIOServer:
 
     async def _connect(self, request: Request, scope: Scope) -> Connection:
         """A new connection that the application has accepted. Raises Refused."""
+        if len(self.connections) >= self.options.max_connections:
+            raise Refused(ErrorCode.FORBIDDEN, "Too many connections")
         now = asyncio.get_running_loop().time()
         sid = self.generate_id()
         session = Session(sid, request.version, request.transport, self.options, now, octets=request.octets)

@@ -14,7 +14,7 @@ from websockets.exceptions import InvalidStatus
 
 from realtime.engineio import CloseReason
 from tests.wire.echoing import echo, first
-from tests.wire.serving import WAYS, eventually, read, until_closed
+from tests.wire.serving import PATIENCE, WAYS, eventually, read, until_closed
 
 BOTH_WAYS = pytest.mark.parametrize("way", WAYS)
 BOTH_VERSIONS = pytest.mark.parametrize("version", [3, 4])
@@ -102,6 +102,33 @@ async def test_a_post_beyond_the_bound_is_too_large_and_the_session_lives() -> N
         assert (await served.http.post(query, content=chunks())).status_code == 413
         assert (await served.post(4, sid, "4x")).status_code == 200
         assert heard.messages == ["x"]
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_a_body_that_does_not_arrive_is_not_waited_for(method: str) -> None:
+    async def nothing() -> AsyncIterator[bytes]:
+        await asyncio.sleep(PATIENCE)
+        yield b""
+
+    async with echo(body_timeout=100) as (served, heard, _):
+        query = served.query(EIO=4, transport="polling", sid=await served.open(4))
+        answer = await served.http.request(method, query, content=nothing())
+        assert (answer.status_code, answer.json()["code"]) == (400, 3)
+        assert heard.gone == ([CloseReason.TRANSPORT_ERROR] if method == "POST" else [])
+
+
+@BOTH_VERSIONS
+async def test_connections_have_a_bound(version: int) -> None:
+    """A client beyond it is refused, whatever its transport, until somebody leaves."""
+    async with echo(max_connections=2) as (served, _, server):
+        await served.open(version)
+        async with served.websocket(version):
+            answer = await served.get(version)
+            assert (answer.status_code, answer.json()["message"]) == (403, "Too many connections")
+            with pytest.raises(InvalidStatus):
+                await served.websocket(version).__aenter__()
+        await eventually(lambda: len(server.connections) == 1)
+        await served.open(version)
 
 
 async def test_octets_and_jsonp_of_version_3() -> None:
