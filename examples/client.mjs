@@ -13,29 +13,36 @@ const socket = io(url, { auth: { token } });
 function subscribe(watch) {
   const request = { store: watch.store, since: watch.position, snapshot: "auto" };
   socket.emit("subscribe", request, ({ ok, error, channel, position, entities, resync }) => {
-    if (!ok) return console.log("refused", watch.store, error.message);
+    if (!ok) return over("refused", watch, error);
     Object.assign(watch, { channel, position });
     if (entities) console.log(resync ? "resync" : "snapshot", watch.store, JSON.stringify(entities));
   });
 }
 
-socket.on("connect", () => watched.forEach(subscribe)); // at first, and after every reconnect
+/** 410: begin anew, the store was redefined; 503: the database is away. Else it is deleted, or not allowed any more. */
+function over(word, watch, { code, message }) {
+  console.log(word, watch.store, message);
+  watch.channel = null;
+  if (code === "410") watch.position = undefined;
+  if (code === "410" || code === "503") setTimeout(() => socket.connected && !watch.channel && subscribe(watch), 1000);
+}
+
+socket.on("connect", () => { // at first, and after every reconnect
+  watched.forEach((watch) => (watch.channel = null));
+  watched.forEach(subscribe);
+});
 
 socket.on("change", ({ channel, op, store, _id, entity, position }) => {
   console.log(op, store, _id, entity ? JSON.stringify(entity) : "");
   watched.find((watch) => watch.channel === channel).position = position;
 });
 
-// How far a quiet connection has seen: it counts for every subscription.
-socket.on("position", ({ position }) => watched.forEach((watch) => (watch.position = position)));
-
-// The store was redefined (410: begin anew), deleted, or is not allowed any more.
-socket.on("ended", ({ channel, error }) => {
-  const watch = watched.find((watch) => watch.channel === channel);
-  console.log("ended", watch.store, error.message);
-  watch.position = undefined;
-  if (error.code === "410") subscribe(watch);
+// How far a quiet connection has seen: it counts for what is subscribed to.
+socket.on("position", ({ position }) => {
+  for (const watch of watched) if (watch.channel) watch.position = position;
 });
+
+socket.on("ended", ({ channel, error }) => over("ended", watched.find((watch) => watch.channel === channel), error));
 
 socket.on("notice", ({ kind }) => console.log("notice", kind)); // revoked, lagging or shutdown
 socket.on("connect_error", ({ message }) => {

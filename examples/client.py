@@ -33,11 +33,13 @@ async def follow(socket, token, watched):
         if packet == "2":
             await socket.send("3")  # the heartbeat
         elif packet.startswith("40"):
+            for watch in watched:
+                watch["channel"] = None
             for number in range(len(watched)):
                 await subscribe(socket, watched, number)
         elif packet.startswith("43"):
             number, _, answer = packet[2:].partition("[")
-            subscribed(watched[int(number)], json.loads(answer[:-1]))
+            await subscribed(socket, watched, int(number), json.loads(answer[:-1]))
         elif packet.startswith("42"):
             await heard(socket, watched, *json.loads(packet[2:]))
         elif packet.startswith("44"):
@@ -55,13 +57,26 @@ async def subscribe(socket, watched, number):
     await socket.send(f"42{number}" + json.dumps(["subscribe", request]))
 
 
-def subscribed(watch, answer):
+async def subscribed(socket, watched, number, answer):
+    watch = watched[number]
     if not answer["ok"]:
-        say("refused", watch["store"], answer["error"]["message"])
+        await over("refused", socket, watched, number, answer["error"])
         return
     watch.update(channel=answer["channel"], position=answer["position"])
     if "entities" in answer:
         say("resync" if answer.get("resync") else "snapshot", watch["store"], json.dumps(answer["entities"]))
+
+
+async def over(word, socket, watched, number, error):
+    """410: begin anew, the store was redefined; 503: the database is away. Else deleted, or not allowed any more."""
+    watch = watched[number]
+    say(word, watch["store"], error["message"])
+    watch["channel"] = None
+    if error["code"] == "410":
+        watch["position"] = None
+    if error["code"] in ("410", "503"):
+        await asyncio.sleep(1)
+        await subscribe(socket, watched, number)
 
 
 async def heard(socket, watched, event, data):
@@ -69,14 +84,11 @@ async def heard(socket, watched, event, data):
     if event == "change":
         say(data["op"], data["store"], data["_id"], json.dumps(data["entity"]) if "entity" in data else "")
         watch["position"] = data["position"]
-    elif event == "position":  # how far a quiet connection has seen: it counts for every subscription
+    elif event == "position":  # how far a quiet connection has seen: it counts for what is subscribed to
         for each in watched:
-            each["position"] = data["position"]
-    elif event == "ended":  # the store was redefined (410: begin anew), deleted, or is not allowed any more
-        say("ended", watch["store"], data["error"]["message"])
-        watch["position"] = None
-        if data["error"]["code"] == "410":
-            await subscribe(socket, watched, watched.index(watch))
+            each["position"] = data["position"] if each["channel"] else each["position"]
+    elif event == "ended":
+        await over("ended", socket, watched, watched.index(watch), data["error"])
     elif event == "notice":  # revoked, lagging or shutdown
         say("notice", data["kind"])
 
