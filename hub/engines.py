@@ -16,6 +16,7 @@ def make_engine(settings: Settings) -> Engine:
         feed_retention_mb=settings.feed_retention_mb,
         reader_threads=settings.reader_threads,
         chunk_bytes=settings.stream_chunk_bytes,
+        read_timeout=settings.read_timeout,
     )
     url = settings.engine_url
     # Each engine is imported when it is asked for: the embedded one starts without the other's driver.

@@ -153,6 +153,8 @@ def _errors(error: Exception) -> Errors:
             return {error.field: [error.message]}
         case stores.TooManyMatches():
             return {"filter": [f"More than {error.limit} entities match: narrow the filter."]}
+        case stores.ReadTimeout():
+            return {"query": ["This takes too long: ask for less, or for what an index leads to."]}
         case stores.DuplicateValue():
             return {error.field: [RULES["duplicate"]]}
         case stores.KeyReused():

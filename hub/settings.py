@@ -78,6 +78,7 @@ class Settings(BaseSettings):
     reader_threads: Positive = 4
     stream_chunk_bytes: Positive = 65_536
     stream_timeout: Positive = 300
+    read_timeout: Positive = 15
     sweep_interval: Positive = 60
 
     # Running it.

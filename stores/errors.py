@@ -12,6 +12,7 @@ StoreError
 ├── TooManyMatches          a bulk change that would touch more entities than allowed
 ├── HistoryGone             a position that the feed cannot resume from
 ├── Unavailable             the database does not answer now; try again
+│   └── ReadTimeout         what was asked takes longer than a read may
 ├── StorageFull             the disk or quota is exhausted; nothing was written
 └── CannotOpen              the database cannot be used at all: says why and what to do
 """
@@ -94,6 +95,11 @@ class HistoryGone(StoreError):
 
 class Unavailable(StoreError):
     pass
+
+
+class ReadTimeout(Unavailable):
+    def __init__(self) -> None:
+        super().__init__("the read took longer than it may")
 
 
 class StorageFull(StoreError):

@@ -184,8 +184,9 @@ class MongoServer:
 async def look_at_mongodb(url: str) -> MongoServer:
     """Raises CannotOpen, which says what to do."""
     from stores.mongo.connection import Connection
+    from stores.protocol import EngineOptions
 
-    connection = Connection(url)
+    connection = Connection(url, EngineOptions().read_timeout)
     await connection.open()
     try:
         hello = await connection.client.admin.command("hello")

@@ -48,9 +48,10 @@ _TIMEOUTS: Final[Mapping[str, Any]] = {
     "serverSelectionTimeoutMS": 5_000,
     "connectTimeoutMS": 5_000,
     "heartbeatFrequencyMS": 5_000,
-    "socketTimeoutMS": 20_000,
     "waitQueueTimeoutMS": 10_000,
 }
+_SOCKET_MS: Final = 5_000
+"""For which the server's answer may be on its way, beyond the time of the longest read."""
 _NOT_A_URL = (
     "The database URL is not a MongoDB URL. It looks like mongodb://user:password@host:27017/hub?replicaSet=name, "
     "with special characters in user and password percent-encoded."
@@ -83,10 +84,12 @@ def check_cancelled() -> None:
 
 
 class Connection:
-    """A client, its database and that database's epoch. Unavailable from all of it but between `open` and `close`."""
+    """A client, its database and that database's epoch. Unavailable from all of it but between `open` and `close`.
+    `read_timeout`: seconds that the server may spend on a `bounded` command."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, read_timeout: float) -> None:
         self._url = url
+        self._read_timeout = read_timeout
         self._client: AsyncMongoClient[Document] | None = None
         self._epoch = ""
         self.stores: set[str] = set()
@@ -135,7 +138,8 @@ class Connection:
                 raise CannotOpen(_NOT_A_URL)
             # What the URL says of timeouts counts; what the hub's promises rest on does not bend.
             given = {name.lower() for name, _ in parse_qsl(url.query)}
-            timeouts = {name: value for name, value in _TIMEOUTS.items() if name.lower() not in given}
+            known = {**_TIMEOUTS, "socketTimeoutMS": _SOCKET_MS + round(self._read_timeout * 1000)}
+            timeouts = {name: value for name, value in known.items() if name.lower() not in given}
             return AsyncMongoClient(self._url, **_SETTINGS, **timeouts)
         except (InvalidURI, ConfigurationError, ValueError):
             # The cause may quote the URL, and with it the password.
@@ -187,6 +191,10 @@ class Connection:
         """Run a raw command on the primary: half the cost of the cursor API, and replies show what cursors hide."""
         return await self.database.command(command, session=session, codec_options=CODEC)
 
+    def bounded(self, command: Document) -> Document:
+        """A reading command that the server gives up when it takes too long: ReadTimeout, by way of `store_errors`."""
+        return {**command, "maxTimeMS": max(1, round(self._read_timeout * 1000))}
+
     async def snapshot(self, command: Document, at: Timestamp | None = None) -> tuple[Document, Timestamp]:
         """The ``cursor`` that a reading command replies with, read at one majority-committed cluster time, and that
         time: the current one unless `at` is given."""
@@ -200,7 +208,8 @@ class Connection:
         concern: Document = {"level": "snapshot"} if at is None else {"level": "snapshot", "atClusterTime": at}
         for pause in (0.01, 0.05, 0.2):
             try:
-                cursor: Document = (await self.command({**command, "readConcern": concern}))["cursor"]
+                reply = await self.command(self.bounded({**command, "readConcern": concern}))
+                cursor: Document = reply["cursor"]
                 return cursor
             except OperationFailure as error:
                 # Just after an index was made the newest snapshot may be older than it.

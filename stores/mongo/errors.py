@@ -13,6 +13,7 @@ from pymongo.errors import (
     BulkWriteError,
     ConnectionFailure,
     DocumentTooLarge,
+    ExecutionTimeout,
     OperationFailure,
     PyMongoError,
     WaitQueueTimeoutError,
@@ -22,6 +23,7 @@ from stores.errors import (
     DuplicateValue,
     InvalidEntity,
     InvalidQuery,
+    ReadTimeout,
     StorageFull,
     StoreError,
     Unavailable,
@@ -115,6 +117,8 @@ def translate(error: PyMongoError) -> StoreError | None:
     """The StoreError that says the same, or None."""
     if is_storage_full(error):
         return StorageFull("the database has no space left")
+    if isinstance(error, ExecutionTimeout):
+        return ReadTimeout()
     if is_passing(error):
         return Unavailable(f"the database does not answer: {type(error).__name__}")
     if not isinstance(error, OperationFailure):

@@ -159,7 +159,8 @@ class Reader:
         async with self._connection.client.start_session(causal_consistency=False) as session:
             try:
                 with store_errors():
-                    reply = await self._connection.command({**command, "readConcern": concern}, session)
+                    bounded = self._connection.bounded({**command, "readConcern": concern})
+                    reply = await self._connection.command(bounded, session)
                 cursor = reply["cursor"]["id"]
                 yield reply["cursor"]["firstBatch"]
                 while cursor:

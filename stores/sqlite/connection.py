@@ -6,17 +6,23 @@ import errno
 import fcntl
 import logging
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 import apsw
 
-from stores.errors import CannotOpen, DuplicateValue, StorageFull, StoreError, Unavailable
+from stores.errors import CannotOpen, DuplicateValue, ReadTimeout, StorageFull, StoreError, Unavailable
 from stores.sqlite import functions
 from stores.sqlite.tables import APPLICATION_ID, unique_path
 
 log = logging.getLogger(__name__)
+
+_LOOK_EVERY: Final = 100_000
+"""Steps of SQLite's virtual machine, some milliseconds, after which a read looks at the clock. That takes the
+interpreter, which the event loop needs too."""
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -100,6 +106,19 @@ def temporary_files(connection: apsw.Connection) -> Iterator[None]:
         yield
     finally:
         connection.pragma("temp_store", "memory")
+
+
+@contextmanager
+def time_limit(connection: apsw.Connection, seconds: float) -> Iterator[None]:
+    """Raise ReadTimeout if the statements within take longer than that."""
+    end = time.monotonic() + seconds
+    connection.set_progress_handler(lambda: time.monotonic() > end, _LOOK_EVERY)
+    try:
+        yield
+    except apsw.InterruptError:
+        raise ReadTimeout from None
+    finally:
+        connection.set_progress_handler(None)
 
 
 @contextmanager

@@ -52,6 +52,10 @@ HEAVY = 100
 """Writes; a commit of more of them runs in the writer thread."""
 
 
+SWEEP_SECONDS = 3_600.0
+"""For which the sweep may look for what it can retire: nobody waits for it."""
+
+
 class SQLiteEngine:
     """See `stores.protocol.Engine`. `path` is the database file; its folder must exist."""
 
@@ -77,8 +81,8 @@ class SQLiteEngine:
         connection = connect(self.path, writer=True)
         epoch = prepare_file(connection)
         self._tables = load_tables(connection)
-        self._executor = WriteExecutor(connection, self._tables)
-        self._readers = Readers(self.path, self.options.reader_threads)
+        self._executor = WriteExecutor(connection, self._tables, self.options.read_timeout)
+        self._readers = Readers(self.path, self.options.reader_threads, self.options.read_timeout)
         self.feed = SQLiteFeed(epoch, self._readers, current_seq(connection))
         self._writer = Writer(connection, lambda: self.feed.fresh(connection), self.feed.publish)
 
@@ -210,7 +214,8 @@ class SQLiteEngine:
     async def sweep(self, now: int) -> None:
         oldest = now - int(self.options.feed_retention_hours * 3_600_000)
         most = int(self.options.feed_retention_mb * 1_048_576)
-        up_to = await self._readers.in_thread(lambda connection: retired_up_to(connection, oldest, most))
+        readers = self._readers
+        up_to = await readers.in_thread(lambda connection: retired_up_to(connection, oldest, most), SWEEP_SECONDS)
         connection = self._writer.connection
         moved = CONDENSE if up_to > 0 else 0
         while moved == CONDENSE:  # in steps, so that other writes come in between

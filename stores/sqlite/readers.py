@@ -15,7 +15,7 @@ from typing import Final, TypeVar, cast
 import apsw
 
 from stores.errors import Unavailable
-from stores.sqlite.connection import connect, translated
+from stores.sqlite.connection import connect, time_limit, translated
 
 T = TypeVar("T")
 
@@ -40,9 +40,11 @@ def snapshot(connection: apsw.Connection) -> Iterator[None]:
 
 
 class Readers:
-    """`threads` connections for long reads, and one of the loop's own."""
+    """`threads` connections for long reads, and one of the loop's own. `timeout`: seconds that a read may take, or a
+    stream until its next item."""
 
-    def __init__(self, path: Path, threads: int) -> None:
+    def __init__(self, path: Path, threads: int, timeout: float) -> None:
+        self._timeout = timeout
         self._deadline = 0.0
         self._own = connect(path)
         self._own.set_progress_handler(lambda: time.perf_counter() > self._deadline, _CHECK_EVERY)
@@ -82,15 +84,17 @@ class Readers:
                 self._own.execute("ROLLBACK")
         return await self.in_thread(read)
 
-    async def in_thread(self, read: Read[T]) -> T:
+    async def in_thread(self, read: Read[T], timeout: float | None = None) -> T:
+        """`timeout`: another than that of all reads, in seconds."""
         if self._closed:
             raise Unavailable("the store is closed")
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._with_connection, read)
+        seconds = timeout or self._timeout
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._with_connection, read, seconds)
 
-    def _with_connection(self, read: Read[T]) -> T:
+    def _with_connection(self, read: Read[T], seconds: float) -> T:
         connection = self._idle.get()
         try:
-            with translated(connection):
+            with translated(connection), time_limit(connection, seconds):
                 return read(connection)
         finally:
             self._idle.put(connection)
@@ -108,7 +112,7 @@ class Readers:
             connection = await loop.run_in_executor(self._threads, connect, self._path)
             items = produce(connection)
             try:
-                while (item := await loop.run_in_executor(self._threads, _next, connection, items)) is not _END:
+                while (item := await loop.run_in_executor(self._threads, self._next, connection, items)) is not _END:
                     yield cast(T, item)
             finally:
                 # Not awaited: whoever has gone away may have been cancelled. Threads of the pool outlive this.
@@ -116,13 +120,12 @@ class Readers:
         finally:
             self._streams -= 1
 
+    def _next(self, connection: apsw.Connection, items: Generator[object]) -> object:
+        with translated(connection), time_limit(connection, self._timeout):
+            return next(items, _END)
+
 
 _END: Final = object()
-
-
-def _next(connection: apsw.Connection, items: Generator[object]) -> object:
-    with translated(connection):
-        return next(items, _END)
 
 
 def _finish(connection: apsw.Connection, items: Generator[object]) -> None:

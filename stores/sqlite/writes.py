@@ -14,7 +14,7 @@ from stores.protocol import Delete, DeleteMany, Insert, Update, UpdateMany, Upse
 from stores.query import And, Equal, Filter
 from stores.records import SYSTEM_FIELDS, Entity
 from stores.sqlite.compile import Compiler
-from stores.sqlite.connection import translated
+from stores.sqlite.connection import time_limit, translated
 from stores.sqlite.sight import narrowing
 from stores.sqlite.tables import StoreTable
 
@@ -22,11 +22,13 @@ _WHOLE_ROW = "id, rev, doc"
 
 
 class WriteExecutor:
-    """Runs writes inside the transaction that its caller has opened."""
+    """Runs writes inside the transaction that its caller has opened. `read_timeout`: seconds for which a bulk change
+    may look for what it changes, since all other writes wait for it."""
 
-    def __init__(self, connection: apsw.Connection, tables: dict[str, StoreTable]) -> None:
+    def __init__(self, connection: apsw.Connection, tables: dict[str, StoreTable], read_timeout: float) -> None:
         self.connection = connection
         self.tables = tables
+        self.read_timeout = read_timeout
 
     def run(self, write: Write, index: int) -> Written:
         """Raises the errors of `stores.protocol.Engine.commit`."""
@@ -117,7 +119,8 @@ class WriteExecutor:
         return self.connection.execute(sql, compiler.values)
 
     def bounded(self, table: StoreTable, where: Filter, limit: int) -> list[tuple[str, int, str]]:
-        rows = list(self.rows(table, where, limit + 1, many=True))
+        with time_limit(self.connection, self.read_timeout):
+            rows = list(self.rows(table, where, limit + 1, many=True))
         if len(rows) > limit:
             raise TooManyMatches(limit)
         return rows
