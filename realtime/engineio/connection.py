@@ -133,7 +133,10 @@ class Connection:
 
     def send(self, data: Data) -> None:
         """Send a message, text or binary. It never waits: a client with too much unread is closed as `lagging`."""
-        if self._wire is not None and self._wire.buffered() > self._max_buffered:
+        if self.session.closed:
+            return
+        is_full = self.session.full if self._wire is None else self._wire.buffered() > self._max_buffered
+        if is_full:
             self.close(CloseReason.LAGGING)
             return
         self.session.send(data)
@@ -157,7 +160,8 @@ class Connection:
 
     def close(self, reason: CloseReason = CloseReason.SERVER_DISCONNECT) -> None:
         """End the session. The application hears of it once, by `on_disconnect`."""
-        self.session.close(reason)
+        last = None if self._wire is not None or self.session.closed else self._host.farewell(self, reason)
+        self.session.close(reason, last and last[1:])
         self.flush()
 
     def expire(self, seconds: float | None) -> None:

@@ -41,7 +41,7 @@ class EngineIOServer:
 
     `on_connect` is asked before the open packet is sent: False, or a text that says why, refuses (403, code 4).
     `on_open` follows it, then `on_message` for each message, text or binary; `on_disconnect` is the last.
-    `farewell` gives the last packet of a WebSocket that is closed for a reason, as text: `42["notice",{…}]`.
+    `farewell` gives the last packet to a client that is cut off for a reason, as text: `42["notice",{…}]`.
     Settings are those of `Options`. `connections` holds who is connected, by session id.
     """
 

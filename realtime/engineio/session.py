@@ -50,7 +50,7 @@ class CloseReason(StrEnum):
 
 
 PROBE = "probe"
-_TOLD_BY_POLL = frozenset((CloseReason.SERVER_DISCONNECT, CloseReason.SHUTDOWN))
+_TOLD_BY_POLL = frozenset((CloseReason.SERVER_DISCONNECT, CloseReason.SHUTDOWN, CloseReason.LAGGING))
 
 
 class Session:
@@ -181,11 +181,16 @@ class Session:
 
     # To the client
 
+    @property
+    def full(self) -> bool:
+        """Whether so much waits that a client which is sent more is lagging."""
+        return self.queued_bytes > self.max_buffered or len(self._queue) >= self._options.max_queued_packets
+
     def send(self, data: Data) -> None:
         """Queue a message. A client that lets too much wait is closed as `lagging`."""
         if self.closed:
             return
-        if self.queued_bytes > self.max_buffered or len(self._queue) >= self._options.max_queued_packets:
+        if self.full:
             self.close(CloseReason.LAGGING)
             return
         self._queue.append(Packet(MESSAGE, data))
@@ -234,8 +239,9 @@ class Session:
 
     # The end
 
-    def close(self, reason: CloseReason) -> None:
-        """End the session; nothing that comes later counts. A client that polls is told in its last answer."""
+    def close(self, reason: CloseReason, last: str | None = None) -> None:
+        """End the session; nothing that comes later counts. A client that polls is told in its last answer, after the
+        message `last`."""
         if self.closed:
             self.closing = False
             return
@@ -244,4 +250,6 @@ class Session:
         self.abandon_upgrade()
         self.closing = self.transport == "polling" and reason in _TOLD_BY_POLL
         if self.transport == "polling":
+            if self.closing and last is not None:
+                self._queue.append(Packet(MESSAGE, last))
             self._queue.append(Packet(NOOP if reason == CloseReason.CLIENT_DISCONNECT else CLOSE))

@@ -197,6 +197,17 @@ async def test_a_close_may_have_last_words(way: str) -> None:
         assert (messages[1:], reason) == (["4shutdown"], "shutdown")
 
 
+@pytest.mark.parametrize("reason", [CloseReason.SHUTDOWN, CloseReason.LAGGING])
+async def test_a_close_may_have_last_words_for_a_poll(reason: CloseReason) -> None:
+    async with echo(farewell=lambda connection, reason: f"4{reason}") as (served, heard, server):
+        sid = await served.open(4)
+        heard.connections[0].send("before")
+        heard.connections[0].close(reason)
+        assert (await served.get(4, sid)).text == f"4before\x1e4{reason}\x1e1"
+        assert (await served.get(4, sid)).json()["code"] == 1
+        assert (heard.gone, server.connections) == ([reason], {})
+
+
 # The application
 
 

@@ -213,6 +213,17 @@ def test_a_poll_is_told_of_the_servers_close_after_what_waits() -> None:
     assert not client.closing
 
 
+def test_a_poll_is_told_why_after_what_waits() -> None:
+    client = session(max_queued_packets=1)
+    client.take()
+    client.send("taken")
+    assert client.full
+    client.close(CloseReason.LAGGING, "why")
+    assert client.closing
+    assert client.take() == [Packet(MESSAGE, "taken"), Packet(MESSAGE, "why"), Packet(CLOSE)]
+    assert not client.closing
+
+
 def test_nobody_waits_for_ever_for_a_poll_to_tell_the_close() -> None:
     client = session()
     client.close(CloseReason.SERVER_DISCONNECT)
