@@ -68,6 +68,8 @@ class HubHttpProtocol(HttpToolsProtocol):
         self._waiting: asyncio.TimerHandle | None = None
         self._arriving: int | None = None
         """Bytes of a head that have come after the piece in which it began; None between head and head."""
+        self._begins = False
+        """Whether a head began in the piece at hand."""
         self._refusing: HubError | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -81,9 +83,9 @@ class HubHttpProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._refusing is not None:
             return
-        before = self._arriving
+        self._begins = False
         super().data_received(data)
-        if before is not None and self._arriving == before:
+        if self._arriving is not None and not self._begins:
             self._arriving += len(data)
             if self._arriving > self._bounds.size:
                 self._refuse(HeadTooLarge(self._bounds.size))
@@ -94,6 +96,7 @@ class HubHttpProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._arriving = 0
+        self._begins = True
 
     def on_headers_complete(self) -> None:
         self._arriving = None
@@ -139,7 +142,7 @@ class HubHttpProtocol(HttpToolsProtocol):
         self._refusing = error
         cycle = self.cycle
         if cycle is not None and not cycle.response_complete:
-            if not cycle.more_body:
+            if self.pipeline or not cycle.more_body:
                 cycle.keep_alive = False
                 return
             cycle.disconnected = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from itertools import pairwise
 
 import pytest
 
@@ -14,15 +15,15 @@ from tests.support.live import live
 
 pytestmark = pytest.mark.engine("sqlite")  # no request gets as far as the engine
 
-MOST = 65_536
+MOST = 8_192
 SECONDS = 1
-ENDLESS = 200 * MOST
+ENDLESS = 2_000 * MOST
 
 
 @pytest.fixture(scope="module")
 async def hub(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Hub]:
     folder = tmp_path_factory.mktemp("heads")
-    async with running_hub(sqlite_database(folder), folder / "hub", head_timeout=SECONDS) as hub:
+    async with running_hub(sqlite_database(folder), folder / "hub", head_timeout=SECONDS, max_head_bytes=MOST) as hub:
         yield hub
 
 
@@ -62,6 +63,18 @@ async def test_a_head_beyond_its_bound(connection: Wire, token: str, path: str, 
 async def test_a_head_within_its_bound(connection: Wire, token: str) -> None:
     await connection.send(request("GET", "/auth", token, "X-Long: " + "x" * (MOST - 1_000)))
     assert (await connection.answer()).status == 200
+
+
+async def test_heads_among_large_bodies(connection: Wire, token: str) -> None:
+    """Of a packet that ends a head, brings a body and begins the next head, nothing is counted as the next head's."""
+    body = b" " * 2 * MOST
+    stream = (request("POST", "/nowhere/at/all", token, f"Content-Length: {len(body)}") + body) * 6
+    length = len(stream) // 6
+    cuts = [0, *(length * number + 20 for number in range(6)), len(stream)]
+    for start, end in pairwise(cuts):
+        await connection.send(stream[start:end])
+        await asyncio.sleep(SECONDS / 20)
+    assert [(await connection.answer()).status for _ in range(6)] == [404] * 6
 
 
 async def test_a_head_without_end(hub: Hub, connection: Wire, token: str) -> None:
