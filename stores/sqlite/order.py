@@ -15,7 +15,7 @@ from stores import cursor, ordering
 from stores.errors import InvalidQuery
 from stores.query import Query, Sort
 from stores.records import Json
-from stores.sqlite.compile import COLUMNS, Compiler
+from stores.sqlite.compile import Compiler, is_column
 from stores.sqlite.tables import extract, json_path
 
 
@@ -83,7 +83,7 @@ def compile_order(compiler: Compiler, query: Query) -> Order:
 def _plain(compiler: Compiler, sort: Sort) -> Column:
     value = compiler.plain_value(sort.path)
     assert value is not None
-    stored = len(sort.path) == 1 and sort.path[0] in COLUMNS
+    stored = is_column(sort.path)
     return Column(value, sort.descending, not stored or sort.path[0] not in ("_id", "_rev"), stored)
 
 
