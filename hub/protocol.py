@@ -1,10 +1,12 @@
-"""uvicorn's HTTP protocol with three changes: an answer that is whole leaves in one write, a request's head has a bound
-in bytes and in time, and what is refused before the application sees it is refused in JSON as well."""
+"""uvicorn's HTTP protocol with some changes: an answer that is whole leaves in one write, a request's head has a bound
+in bytes and in time, no request that has come in time is cut off, and what is refused before the application sees it is
+refused in JSON as well."""
 
 from __future__ import annotations
 
 import asyncio
 import secrets
+import select
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,6 +18,8 @@ from hub.http import BODY, LINGER_SECONDS, WHOLE_ANSWER
 
 EXTENSIONS: Final[dict[str, dict[object, object]]] = {WHOLE_ANSWER: {}}
 LARGEST_AT_HAND: Final = 65_536
+MOMENT: Final = 0.1
+"""Seconds in which what has come is read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,10 +135,28 @@ class HubHttpProtocol(HttpToolsProtocol):
 
     def _waited(self) -> None:
         self._waiting = None
-        if self._arriving is None or self._refusing is not None:
+        if self._refusing is not None:
+            self.transport.close()
+        elif self._has_input():
+            self._wait(self._bounds.seconds if self._arriving is None else MOMENT)
+        elif self._arriving is None:
             self.transport.close()
         else:
             self._refuse(TooSlow("the head did not arrive in time"))
+
+    def timeout_keep_alive_handler(self) -> None:
+        """uvicorn's, for a connection that has rested long enough."""
+        if self._has_input():
+            self._wait(self._bounds.seconds)
+        else:
+            super().timeout_keep_alive_handler()
+
+    def _has_input(self) -> bool:
+        """Whether there is something that the loop, behind its time, has yet to read. Timers run before that, and
+        closing the connection would reset a request that was sent while all was well."""
+        poll = select.poll()
+        poll.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return bool(poll.poll(0))
 
     def _refuse(self, error: HubError) -> None:
         """Answer and hang up, a moment later: with input unread, closing the connection would reset it, and the client

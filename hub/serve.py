@@ -109,6 +109,7 @@ def run(app: Starlette, settings: Settings) -> int:
         log_config=None,
         access_log=False,
         ws_max_size=settings.live_max_payload,
+        timeout_keep_alive=settings.keep_alive_timeout,
         proxy_headers=True,
         forwarded_allow_ips=settings.trusted_proxies,
         server_header=False,

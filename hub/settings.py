@@ -55,6 +55,7 @@ class Settings(BaseSettings):
     idempotency_hours: Positive = 24
     head_timeout: Positive = 30
     body_timeout: Positive = 30
+    keep_alive_timeout: Positive = 75
     max_requests: Positive = 1_000
 
     # Live subscriptions. Times in seconds.

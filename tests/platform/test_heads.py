@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from itertools import pairwise
 
 import pytest
@@ -23,7 +25,8 @@ ENDLESS = 2_000 * MOST
 @pytest.fixture(scope="module")
 async def hub(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Hub]:
     folder = tmp_path_factory.mktemp("heads")
-    async with running_hub(sqlite_database(folder), folder / "hub", head_timeout=SECONDS, max_head_bytes=MOST) as hub:
+    bounds = {"head_timeout": SECONDS, "keep_alive_timeout": SECONDS, "max_head_bytes": MOST}
+    async with running_hub(sqlite_database(folder), folder / "hub", **bounds) as hub:
         yield hub
 
 
@@ -115,6 +118,32 @@ async def test_a_head_that_comes_drop_by_drop(connection: Wire, token: str) -> N
 
 async def test_a_connection_on_which_nothing_is_asked(connection: Wire) -> None:
     assert await connection.closed()
+
+
+async def test_a_connection_on_which_nothing_more_is_asked(connection: Wire, token: str) -> None:
+    await connection.send(request("GET", "/auth", token))
+    assert (await connection.answer()).status == 200
+    assert await connection.closed()
+
+
+@pytest.mark.parametrize("before", [0, 1])
+async def test_what_has_come_in_time_is_answered(hub: Hub, token: str, before: int) -> None:
+    """However late the hub comes to read it: hung up on, the client would see its request reset."""
+    async with AsyncExitStack() as stack:
+        connections = [await stack.enter_async_context(wire(hub.process.port)) for _ in range(20)]
+        for connection in connections * before:
+            await connection.send(request("GET", "/auth", token))
+            assert (await connection.answer()).status == 200
+        await asyncio.sleep(SECONDS / 2)
+        process = hub.process.process
+        process.send_signal(signal.SIGSTOP)
+        try:
+            for connection in connections:
+                await connection.send(request("GET", "/auth", token))
+            await asyncio.sleep(SECONDS)
+        finally:
+            process.send_signal(signal.SIGCONT)
+        assert [(await connection.answer()).status for connection in connections] == [200] * len(connections)
 
 
 async def test_a_websocket_stays(hub: Hub) -> None:
