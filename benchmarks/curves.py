@@ -1,7 +1,8 @@
 """How costs grow: `python -m benchmarks.curves [--only NAME] [--entities N] [--subscriptions N] [--connections N]`.
 
-Entities up to a million, distinct subscriptions up to 100 000, connections up to 20 000, and a thousand clients that
-resume at once after a restart. On the embedded engine: the hub on one core, the load on another.
+Entities up to a million, distinct subscriptions up to 100 000, connections up to 20 000 to one process, as many to two
+over one MongoDB, and a thousand clients that resume at once after a restart. The hub is on one core, the load on
+another; but for the two processes it is on the embedded engine.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -25,8 +27,19 @@ from benchmarks import rest
 from benchmarks.data import READINGS, STATIONS, Scene, accounts, client, fill, made, sign_in
 from benchmarks.fanout import Bench, affordable
 from benchmarks.load import spread
-from benchmarks.processes import Cores, Hub, cpu_seconds, on_cores, resident_kib, running_hub, settle
+from benchmarks.processes import (
+    Cores,
+    Hub,
+    cpu_seconds,
+    mongodb,
+    on_cores,
+    replica_set,
+    resident_kib,
+    running_hub,
+    settle,
+)
 from benchmarks.report import Row, conclude, number, parser, say
+from benchmarks.several import Several
 from benchmarks.sides import EVERYTHING, HubSide, entity_view
 from benchmarks.watchers import Crowd
 from hub.serve import allow_connections
@@ -41,6 +54,8 @@ GUESTS: Final = 50
 DELIVERIES: Final = 20_000
 """Deliveries per second while connections are counted."""
 RESUME_SECONDS: Final = 60.0
+HUBS: Final = 2
+"""Processes over one MongoDB, between which connections are divided: the system bounds the open files of each."""
 
 
 @dataclass(slots=True)
@@ -70,6 +85,7 @@ class Curves:
     """What to measure up to which size, and what has come of it."""
 
     cores: Cores
+    mongodb: str | None
     entities: int
     subscriptions: int
     connections: int
@@ -184,6 +200,28 @@ def resident_mib(side: HubSide) -> float | None:
     return kib and kib / 1024
 
 
+async def processes(run: Curves) -> None:
+    """Writes through one hub process go to every connection, most of them to other processes."""
+    over = f"{HUBS} hub processes over one MongoDB"
+    cost = run.begin("processes", f"Broadcast to connections of {over}", "connections", "µs of CPU per delivery")
+    delay = run.begin("delay", f"From a write to its last delivery, {over}", "connections", "ms")
+    with replica_set(run.mongodb, run.cores) as server:
+        for size in sizes(1_000, HUBS * affordable(run.connections // HUBS)):
+            say(f"processes: {size} connections ...")
+            with ExitStack() as stack:
+                url = stack.enter_context(mongodb(server, run.cores))
+                hubs = [stack.enter_context(running_hub(url, run.cores)) for _ in range(HUBS)]
+                several = Several(hubs)
+                await several.join(stack, size // HUBS)
+                rate = min(100.0, DELIVERIES / size)
+                await several.write(rate, run.seconds, "all")  # to warm up
+                heard = await several.write(rate, run.seconds, "all")
+                quiet = await several.write(rate, run.seconds, "nobody")
+                cost.points.append((size, {"delivery, net of the write": heard.net(quiet)}))
+                delay.points.append((size, {"write to last delivery": heard.last_ms}))
+                run.faults += heard.faults + [line for hub in hubs for line in hub.complaints()[:10]]
+
+
 async def resume(run: Curves) -> None:
     """The hub restarts while its clients are away, and all of them come back at once."""
     curve = run.begin("resume", f"Clients that resume at once after a restart, {MISSED} changes each", "clients", "s")
@@ -224,7 +262,7 @@ async def resumed(crowd: Crowd, pid: int, since: str, size: int, faults: list[st
     return {"until the last has all": seconds, "CPU": None if cpu is None or after is None else after - cpu}
 
 
-CURVES: Final[tuple[Callable[[Curves], Awaitable[None]], ...]] = (entities, channels, subscribers, resume)
+CURVES: Final[tuple[Callable[[Curves], Awaitable[None]], ...]] = (entities, channels, subscribers, processes, resume)
 
 
 # Running them.
@@ -238,7 +276,7 @@ async def measure(run: Curves, only: str) -> None:
 
 
 def arguments() -> argparse.Namespace:
-    options = parser("benchmarks.curves", __doc__, mongodb=False)
+    options = parser("benchmarks.curves", __doc__)
     options.add_argument("--entities", type=int, default=1_000_000, help="the largest store (default 1000000)")
     options.add_argument("--subscriptions", type=int, default=100_000, help="the most subscriptions (default 100000)")
     options.add_argument("--connections", type=int, default=20_000, help="the most connections (default 20000)")
@@ -251,7 +289,8 @@ def arguments() -> argparse.Namespace:
 def main() -> int:
     """Print the tables; 1 when a client missed an event or got one twice."""
     given = arguments()
-    run = Curves(Cores.choose(), given.entities, given.subscriptions, given.connections, given.seconds)
+    most = (given.entities, given.subscriptions, given.connections)
+    run = Curves(Cores.choose(), given.mongodb, *most, given.seconds)
     with on_cores(run.cores.load):
         uvloop.run(measure(run, given.only))
     lines = [line for curve in run.curves for line in (curve.title, *curve.lines(), "")][:-1]

@@ -1,0 +1,77 @@
+"""Several hub processes over one database: writes go through the first, and each has a crowd of its own to tell."""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Final
+
+from benchmarks.crowds import Place, RemoteCrowd, remote_crowd
+from benchmarks.paced import Writer
+from benchmarks.processes import Hub, cpu_seconds, settle
+from benchmarks.sides import EVERYTHING, Audience, HubSide
+
+LEAST: Final = 4
+"""Writes of a run at least."""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """`cpu`: seconds of CPU of all hubs; `last`: seconds from each write to its last delivery."""
+
+    writes: int
+    cpu: float
+    deliveries: int
+    last: Sequence[float]
+    faults: list[str]
+
+    def net(self, quiet: Told) -> float | None:
+        """CPU of the hubs, µs per delivery, without what as many writes cost that nobody hears of."""
+        if not self.deliveries:
+            return None
+        return (self.cpu - quiet.cpu * self.writes / quiet.writes) / self.deliveries * 1e6
+
+    @property
+    def last_ms(self) -> float | None:
+        return statistics.median(self.last) * 1e3 if self.last else None
+
+
+class Several:
+    """The hubs, which must be fresh, and their crowds."""
+
+    def __init__(self, hubs: Sequence[Hub]) -> None:
+        self.hubs = hubs
+        self.side = HubSide(hubs[0])
+        self._crowds: list[RemoteCrowd] = []
+        self._written = 0
+
+    async def join(self, stack: ExitStack, each: int) -> None:
+        """Connect so many clients to each hub, until `stack` ends."""
+        for hub in self.hubs:
+            place = Place((hub.host, hub.port), self.side.crowd.greeting, EVERYTHING)
+            self._crowds.append(stack.enter_context(remote_crowd(place, each)))
+        await asyncio.gather(*(crowd.joined() for crowd in self._crowds))
+
+    async def write(self, rate: float, seconds: float, audience: Audience) -> Told:
+        """Write at this rate, to all or to nobody, and wait until everybody has heard of it."""
+        count = max(LEAST, round(rate * seconds))
+        numbers = range(self._written, self._written + count)
+        self._written += count
+        crowds, writer, sent = self._crowds if audience == "all" else [], Writer(), dict[int, float]()
+        for hub in self.hubs:
+            await asyncio.to_thread(settle, hub.pid)
+        async with writer.connected(self.side.crowd.address):
+            await asyncio.gather(*(crowd.expect(numbers) for crowd in crowds))
+            before = self._cpu()
+            await writer.run(numbers, lambda number: self.side.write(number, audience), rate, sent)
+            heard = await asyncio.gather(*(crowd.heard() for crowd in crowds))
+            cpu = self._cpu() - before
+        latest = [max(one.latest.get(number, 0.0) for one in heard) - sent[number] for number in numbers if heard]
+        faults = [fault for one in heard for fault in one.faults] + writer.tally.failures
+        return Told(count, cpu, sum(one.deliveries for one in heard), latest, faults)
+
+    def _cpu(self) -> float:
+        return sum(cpu_seconds(hub.pid) or 0.0 for hub in self.hubs)
