@@ -20,6 +20,8 @@ EXTENSIONS: Final[dict[str, dict[object, object]]] = {WHOLE_ANSWER: {}}
 LARGEST_AT_HAND: Final = 65_536
 MOMENT: Final = 0.1
 """Seconds in which what has come is read."""
+UNWANTED_SECONDS: Final = 5.0
+"""For which the client of a request that is answered may leave off sending its body."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +145,12 @@ class HubHttpProtocol(HttpToolsProtocol):
             self.transport.close()
         else:
             self._refuse(TooSlow("the head did not arrive in time"))
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.timeout_keep_alive_task is not None and self.cycle.more_body:
+            self.timeout_keep_alive_task.cancel()
+            self.timeout_keep_alive_task = self.loop.call_later(UNWANTED_SECONDS, self.timeout_keep_alive_handler)
 
     def timeout_keep_alive_handler(self) -> None:
         """uvicorn's, for a connection that has rested long enough."""
