@@ -188,7 +188,7 @@ class SQLiteEngine:
         earlier = self._earlier(key) if key else None
         if earlier is not None:
             return earlier
-        written = [self._executor.run(write, index) for index, write in enumerate(writes)]
+        written = self._executor.run_all(writes)
         if key:
             self._remember(key, written)
         return written

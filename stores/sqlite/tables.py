@@ -15,6 +15,7 @@ import apsw
 import orjson
 
 from stores.errors import CannotOpen
+from stores.paths import Path, split
 from stores.query import Filter
 
 FORMAT = 2
@@ -127,6 +128,10 @@ class IndexedPath:
     path: str
     unique: bool
     mixed: bool = False
+    segments: Path = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.segments = split(self.path)
 
 
 Viewer = tuple[tuple[str, ...], tuple[str, ...]]
