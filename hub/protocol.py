@@ -84,6 +84,7 @@ class HubHttpProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()
+        self._unset_keepalive_if_required()  # which uvicorn forgets when the connection was reset
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -162,6 +163,8 @@ class HubHttpProtocol(HttpToolsProtocol):
     def _has_input(self) -> bool:
         """Whether there is something that the loop, behind its time, has yet to read. Timers run before that, and
         closing the connection would reset a request that was sent while all was well."""
+        if self.transport.is_closing():
+            return False
         poll = select.poll()
         poll.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
         return bool(poll.poll(0))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
+import struct
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -46,6 +48,12 @@ class Wire:
         async with asyncio.timeout(PATIENCE):
             body = await self.reader.readexactly(int(headers.get("content-length", "0")))
         return RawAnswer(status, headers, body)
+
+    def reset(self) -> None:
+        """End the connection as a crash would, without a word."""
+        connection = self.writer.get_extra_info("socket")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.writer.transport.abort()
 
     async def closed(self) -> bool:
         """Wait until the hub hangs up; what it still sends is thrown away."""

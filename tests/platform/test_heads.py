@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -144,6 +145,20 @@ async def test_what_has_come_in_time_is_answered(hub: Hub, token: str, before: i
         finally:
             process.send_signal(signal.SIGCONT)
         assert [(await connection.answer()).status for connection in connections] == [200] * len(connections)
+
+
+async def test_connections_that_are_reset_are_forgotten(hub: Hub, token: str) -> None:
+    """Before and after an answer, and while it is made: no timer looks at them later."""
+    asked = request("GET", "/auth", token)
+    for sent in (b"", asked[:20], asked, asked + asked[:20], asked + asked):
+        async with wire(hub.process.port) as connection:
+            if sent:
+                await connection.send(sent)
+            if sent.startswith(asked):
+                assert (await connection.answer()).status == 200
+            connection.reset()
+    await asyncio.sleep(2 * SECONDS)
+    assert not [line for line in hub.process.log.splitlines() if json.loads(line)["level"] == "error"]
 
 
 async def test_a_websocket_stays(hub: Hub) -> None:
