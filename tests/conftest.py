@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -26,6 +27,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # What a script starts in the background ignores Ctrl-C, and would so hand it down to the programs under test.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "engine(kind): a test of one engine only")
     config.addinivalue_line("markers", "generated(seconds per case): a property test, whose length --cases decides")
     config.addinivalue_line("markers", "faults: a test whose length --faults decides")
