@@ -1,8 +1,8 @@
 """Every benchmark: `python -m benchmarks [--quick]` measures and writes the figures into docs/performance.md.
 
 The page's prose is written by hand; what stands between `<!-- begin NAME -->` and `<!-- end NAME -->` is written
-here, and the plots in docs/plots. It takes about an hour; `--only` renews some parts, `--quick` shows in a few minutes
-that all of it runs, with figures that mean nothing.
+here, and the plots in docs/plots. It takes about half an hour; `--only` renews some parts, `--quick` shows in a few
+minutes that all of it runs, with figures that mean nothing.
 """
 
 from __future__ import annotations
