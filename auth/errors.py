@@ -9,8 +9,10 @@ AuthError
 
 from __future__ import annotations
 
+from stores.bounds import Limited
 
-class AuthError(Exception):
+
+class AuthError(Limited):
     """Base of everything that turns a caller away."""
 
 

@@ -8,6 +8,7 @@ import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
@@ -38,6 +39,7 @@ from hub.settings import Settings
 from realtime.fanout import Fanout
 from realtime.hub import LiveHub
 from realtime.session import Live, LiveSettings
+from stores.bounds import Limited
 from stores.errors import HistoryGone, StoreError
 from stores.limits import EntityLimits
 from stores.parse import Limits
@@ -72,6 +74,8 @@ class Hub:
         """Open the database and keep in step with it. Raises CannotOpen."""
         async with AsyncExitStack() as stack:
             stack.callback(self.passwords.close)
+            self.metrics.loop_watch.start()
+            stack.callback(self.metrics.loop_watch.stop)
             await self.engine.open()
             stack.push_async_callback(self.engine.close)
             await self.registry.open()
@@ -210,7 +214,13 @@ def assemble(settings: Settings) -> Hub:
         settings.live_snapshot_mb * 1_048_576,
         Limits(settings.max_filter_depth, settings.max_filter_nodes, settings.max_items),
     )
-    live = Live(engine, resolver, fanout, registry.get, describe_live, live_settings)
+    metrics = Metrics()
+
+    def describe(error: Exception) -> dict[str, Any]:
+        metrics.limit_reached(error.limit_name if isinstance(error, Limited) else "")
+        return describe_live(error)
+
+    live = Live(engine, resolver, fanout, registry.get, describe, live_settings)
     attempts = LoginAttempts(settings.login_attempts, settings.login_window)
     return Hub(
         settings=settings,
@@ -221,7 +231,7 @@ def assemble(settings: Settings) -> Hub:
         accounts=Accounts(engine, resolver, passwords, attempts, settings.session_hours, settings.access_token_hours),
         entities=EntityService(engine, registry, resolver, rules, bounds),
         delta=DeltaService(engine, registry),
-        metrics=Metrics(),
+        metrics=metrics,
         control_token=control_token,
         live=LiveHub(live, settings.live_position_every),
     )

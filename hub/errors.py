@@ -22,12 +22,13 @@ from http import HTTPStatus
 
 from auth import errors as auth
 from stores import errors as stores
+from stores.bounds import Limited
 from stores.schema import RULES
 
 Errors = Mapping[str, list[str]]
 
 
-class HubError(Exception):
+class HubError(Limited):
     """Base of what the application raises on purpose."""
 
 

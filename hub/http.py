@@ -7,13 +7,14 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from http.cookies import CookieError, SimpleCookie
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import parse_qsl
 
 import orjson
 from starlette.types import Receive, Scope, Send
 
 from hub.errors import BadRequest, BodyTooLarge, ClientGone, TooSlow
+from stores.bounds import Limit
 from stores.limits import parse_json
 
 JSON_TYPE = b"application/json"
@@ -27,10 +28,13 @@ BODY = "hub.body"
 """Key of the scope under which our own server puts a body that is there, whole, before the application is called: it
 need not be waited for (measured: a timeout that never fires costs 10 µs)."""
 
+LIMIT_REACHED = "hub.limit"
+"""Key of the scope for the name of the limit that a request has reached."""
+
 LINGER_BYTES = 2_097_152
 LINGER_SECONDS = 1.0
 
-MOST_PARAMETERS = 1_000
+MOST_PARAMETERS: Annotated[int, Limit("request", "parameters", "400")] = 1_000
 
 
 @dataclass(slots=True)
@@ -126,7 +130,7 @@ class Call:
         except UnicodeDecodeError:
             raise BadRequest("query", "The query string is not UTF-8.") from None
         except ValueError:
-            raise BadRequest("query", f"More than {MOST_PARAMETERS} parameters.") from None
+            raise BadRequest("query", f"More than {MOST_PARAMETERS} parameters.").at("MOST_PARAMETERS") from None
 
     async def body(self, limit: int, array_limit: int, timeout: float) -> bytes:
         """The whole body: at most `limit` bytes, or `array_limit` when it is a JSON array; within `timeout` s."""
@@ -137,7 +141,7 @@ class Call:
             async with asyncio.timeout(timeout):
                 return await self._whole(limit, max(limit, array_limit))
         except TimeoutError:
-            raise TooSlow("the body did not arrive in time") from None
+            raise TooSlow("the body did not arrive in time").at("body_timeout") from None
         except BodyTooLarge:
             await self._discard()
             raise
@@ -145,15 +149,19 @@ class Call:
     async def _whole(self, limit: int, array_limit: int) -> bytes:
         declared = self.header(b"content-length")
         if declared is not None and declared.isdigit() and int(declared[:20]) > array_limit:
-            raise BodyTooLarge("body", f"The body must not exceed {limit} bytes.")
+            raise self._too_large(limit)
         chunks: list[bytes] = []
         size = 0
         async for chunk in self._chunks():
             chunks.append(chunk)
             size += len(chunk)
             if size > limit and (size > array_limit or not _is_array(chunks)):
-                raise BodyTooLarge("body", f"The body must not exceed {limit} bytes.")
+                raise self._too_large(limit)
         return b"".join(chunks)
+
+    @staticmethod
+    def _too_large(limit: int) -> BodyTooLarge:
+        return BodyTooLarge("body", f"The body must not exceed {limit} bytes.").at("max_body_bytes")
 
     async def _discard(self) -> None:
         """Take in some of a body that is refused: with input unread, closing the connection would reset it, and the

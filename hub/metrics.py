@@ -14,6 +14,7 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
+from hub.loop_watch import LoopWatch
 from stores.records import Change, now_ms
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
@@ -51,6 +52,10 @@ class Metrics:
         self.in_progress = Gauge("hub_requests_in_progress", "Requests being answered", registry=self.registry)
         tasks = Gauge("hub_tasks", "Tasks of the event loop", registry=self.registry)
         tasks.set_function(lambda: len(asyncio.all_tasks()))
+        self._watch_loop()
+        self.limits = Counter(
+            "hub_limit_reached", "Refusals at a limit, by the name of its setting", ("limit",), registry=self.registry
+        )
         self.changes = Counter("hub_changes", "Changes seen in the feed", ("store", "op"), registry=self.registry)
 
         self.feed_delay = Histogram(
@@ -62,6 +67,22 @@ class Metrics:
 
         # Found once: `labels` takes a lock and makes a tuple of strings each time.
         self._of_operation = lru_cache(maxsize=1_000)(self._find)
+
+    def _watch_loop(self) -> None:
+        turns = Histogram(
+            "hub_loop_turn_cpu_seconds",
+            "CPU time that the event loop's thread took between two looks, which are at most one turn and 20 ms apart",
+            buckets=(0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5),
+            registry=self.registry,
+        )
+        self.loop_watch = LoopWatch(turns.observe)
+        lag = Gauge("hub_loop_lag_seconds", "The longest turn of the loop in the last minute", registry=self.registry)
+        lag.set_function(self.loop_watch.longest)
+
+    def limit_reached(self, limit_name: str) -> None:
+        """Count a refusal; nothing for an empty name, which an error of no limit has."""
+        if limit_name:
+            self.limits.labels(limit_name).inc()
 
     def observed(self, operation: str, status: int, seconds: float) -> None:
         requests, durations = self._of_operation(operation, status)

@@ -12,7 +12,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hub.dialects.platform.render import error_answer
 from hub.errors import NoSuchPath, Overloaded
+from hub.http import LIMIT_REACHED
 from hub.metrics import Metrics
+from stores.bounds import Limited
 
 access_log = logging.getLogger("hub.access")
 log = logging.getLogger(__name__)
@@ -65,13 +67,15 @@ class Envelope:
             if "\n" in scope["path"]:  # where a route's pattern may end before the path does
                 raise NoSuchPath(scope["path"])
             if self.running > self.most and scope["path"] not in OPERATIONAL:
-                raise Overloaded(f"{self.most} requests are being answered")
+                raise Overloaded(f"{self.most} requests are being answered").at("max_requests")
             await self.app(scope, receive, send_with_id)
         except Exception as error:
             if status:
                 raise  # the answer has begun: all that is left is to break it off
             if not isinstance(error, Overloaded | NoSuchPath):
                 log.exception("request %s failed", request_id.decode())
+            if isinstance(error, Limited):
+                scope[LIMIT_REACHED] = error.limit_name
             await error_answer(error).send(scope, send_with_id)
         finally:
             self.running -= 1
@@ -79,6 +83,8 @@ class Envelope:
 
     def _record(self, scope: Scope, status: int, seconds: float, request_id: bytes) -> None:
         self.metrics.observed(scope.get("hub.operation", "other"), status, seconds)
+        if status >= 400:
+            self.metrics.limit_reached(scope.get(LIMIT_REACHED, ""))
         if access_log.isEnabledFor(logging.INFO):
             # The path only: query strings may hold what a log should not.
             fields = {

@@ -17,6 +17,8 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from stores.bounds import Limit
+
 Positive = Annotated[int, Field(gt=0)]
 
 
@@ -34,58 +36,58 @@ class Settings(BaseSettings):
     # Who may ask, and how often.
     session_hours: Positive = 336
     access_token_hours: Positive = 24
-    login_attempts: Positive = 10
+    login_attempts: Annotated[Positive, Limit("login", "attempts", "429")] = 10
     login_window: Positive = 300
     password_length: Positive = 8
     trusted_origins: Annotated[tuple[str, ...], NoDecode] = ()
     trusted_proxies: str = "127.0.0.1"
-    principals_remembered: Positive = 10_000
+    principals_remembered: Annotated[Positive, Limit("process", "credentials", "the oldest goes")] = 10_000
 
     # Bounds of one request.
-    max_body_bytes: Positive = 1_048_576
-    max_bulk_body_bytes: Positive = 67_108_864
-    max_head_bytes: Positive = 65_536
-    max_depth: Annotated[int, Field(ge=1, le=200)] = 32
-    max_name_length: Positive = 200
-    max_items: Positive = 10_000
-    max_matches: Positive = 100_000
-    max_filter_nodes: Positive = 1_000
-    max_filter_depth: Annotated[int, Field(ge=1, le=100)] = 16
-    delta_changes: Positive = 1_000
+    max_body_bytes: Annotated[Positive, Limit("request", "bytes", "413")] = 1_048_576
+    max_bulk_body_bytes: Annotated[Positive, Limit("request", "bytes", "413")] = 67_108_864
+    max_head_bytes: Annotated[Positive, Limit("request", "bytes", "431")] = 65_536
+    max_depth: Annotated[int, Field(ge=1, le=200), Limit("entity", "levels", "400")] = 32
+    max_name_length: Annotated[Positive, Limit("field name", "characters", "400")] = 200
+    max_items: Annotated[Positive, Limit("request", "entities", "400")] = 10_000
+    max_matches: Annotated[Positive, Limit("request", "entities", "400")] = 100_000
+    max_filter_nodes: Annotated[Positive, Limit("filter", "conditions", "400")] = 1_000
+    max_filter_depth: Annotated[int, Field(ge=1, le=100), Limit("filter", "levels", "400")] = 16
+    delta_changes: Annotated[Positive, Limit("request", "changes", "`more`")] = 1_000
     idempotency_hours: Positive = 24
-    head_timeout: Positive = 30
-    body_timeout: Positive = 30
-    keep_alive_timeout: Positive = 75
-    max_requests: Positive = 1_000
+    head_timeout: Annotated[Positive, Limit("request", "seconds", "408")] = 30
+    body_timeout: Annotated[Positive, Limit("request", "seconds", "408")] = 30
+    keep_alive_timeout: Annotated[Positive, Limit("connection", "seconds", "closed")] = 75
+    max_requests: Annotated[Positive, Limit("process", "requests", "503")] = 1_000
 
     # Live subscriptions. Times in seconds.
     live_ping_interval: Positive = 25
-    live_ping_timeout: Positive = 60
-    live_connect_timeout: Positive = 45
-    live_max_connections: Positive = 20_000
-    live_max_payload: Positive = 1_000_000
-    live_max_buffered: Positive = 1_048_576
-    live_subscriptions: Positive = 1_000
-    live_snapshot: Positive = 10_000
-    live_snapshot_mb: Positive = 16
-    live_recent: Positive = 10_000
-    live_recent_mb: Positive = 64
-    live_replay_mb: Positive = 16
+    live_ping_timeout: Annotated[Positive, Limit("connection", "seconds", "closed")] = 60
+    live_connect_timeout: Annotated[Positive, Limit("connection", "seconds", "closed")] = 45
+    live_max_connections: Annotated[Positive, Limit("process", "connections", "refused")] = 20_000
+    live_max_payload: Annotated[Positive, Limit("message", "bytes", "closed")] = 1_000_000
+    live_max_buffered: Annotated[Positive, Limit("connection", "bytes", "`lagging`")] = 1_048_576
+    live_subscriptions: Annotated[Positive, Limit("connection", "subscriptions", "400")] = 1_000
+    live_snapshot: Annotated[Positive, Limit("acknowledgement", "entities", "400")] = 10_000
+    live_snapshot_mb: Annotated[Positive, Limit("acknowledgement", "MiB", "400")] = 16
+    live_recent: Annotated[Positive, Limit("process", "changes", "the oldest goes")] = 10_000
+    live_recent_mb: Annotated[Positive, Limit("process", "MiB", "the oldest goes")] = 64
+    live_replay_mb: Annotated[Positive, Limit("process", "MiB", "the oldest goes")] = 16
     live_position_every: Positive = 20
 
     # The engine.
-    feed_retention_hours: Positive = 72
-    feed_retention_mb: Positive = 1_024
+    feed_retention_hours: Annotated[Positive, Limit("database", "hours", "410")] = 72
+    feed_retention_mb: Annotated[Positive, Limit("database", "MiB", "410")] = 1_024
     reader_threads: Positive = 4
-    stream_chunk_bytes: Positive = 65_536
-    stream_timeout: Positive = 300
-    read_timeout: Positive = 15
+    stream_chunk_bytes: Annotated[Positive, Limit("piece of a list", "bytes", "sent")] = 65_536
+    stream_timeout: Annotated[Positive, Limit("request", "seconds", "broken off")] = 300
+    read_timeout: Annotated[Positive, Limit("read", "seconds", "503")] = 15
     sweep_interval: Positive = 60
 
     # Running it.
     log_format: Literal["text", "json"] = "text"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    shutdown_grace: Positive = 10
+    shutdown_grace: Annotated[Positive, Limit("process", "seconds", "broken off")] = 10
     metrics: bool = True
 
     @field_validator("trusted_origins", mode="before")

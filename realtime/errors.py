@@ -8,8 +8,10 @@ LiveError
 
 from __future__ import annotations
 
+from stores.bounds import Limited
 
-class LiveError(Exception):
+
+class LiveError(Limited):
     """`field` is the member of the request at fault."""
 
     def __init__(self, field: str, message: str) -> None:

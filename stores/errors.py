@@ -22,6 +22,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from stores.bounds import Limited
+
 
 @dataclass(frozen=True, slots=True)
 class Violation:
@@ -33,7 +35,7 @@ class Violation:
     detail: str = ""
 
 
-class StoreError(Exception):
+class StoreError(Limited):
     """Base of everything that an engine or the model layer raises on purpose."""
 
 

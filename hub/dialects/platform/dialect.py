@@ -18,12 +18,13 @@ from hub.dialects.platform.operations import Handler, OpenHandler, Operation
 from hub.dialects.platform.render import error_answer
 from hub.dialects.platform.table import OPERATIONS
 from hub.errors import ClientGone, NoSuchPath, NotModified, WrongMethod, describe
-from hub.http import Answer, Call
+from hub.http import LIMIT_REACHED, Answer, Call
 from hub.services.accounts import Accounts
 from hub.services.delta import DeltaService
 from hub.services.entities import EntityService
 from hub.services.registry import StoreRegistry
 from hub.settings import Settings
+from stores.bounds import Limited
 from stores.parse import Limits
 
 log = logging.getLogger(__name__)
@@ -144,6 +145,8 @@ class Endpoint:
         except Exception as error:
             if describe(error).status.value >= 500:
                 log.error("%s %s failed", call.method, repr(scope["path"]), exc_info=error)
+            if isinstance(error, Limited):
+                scope[LIMIT_REACHED] = error.limit_name
             answer = error_answer(error)
         await answer.send(scope, send)
 

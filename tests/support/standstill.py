@@ -1,0 +1,51 @@
+"""Asserts that a hub's event loop never stands still: no turn takes long on the CPU of the loop's thread."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Final
+
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.support.hub import PATIENCE
+
+LONGEST_TURN: Final = 0.1
+"""Seconds of CPU that one turn of the loop may take; must be one of the histogram's buckets."""
+
+
+class Metrics:
+    """A hub's metrics at one moment, by name and labels."""
+
+    def __init__(self, text: str) -> None:
+        self._samples = [s for family in text_string_to_metric_families(text) for s in family.samples]
+
+    def value(self, name: str, **labels: str) -> float:
+        """The sum of the samples of this name that have these labels; 0 without any."""
+        return sum(s.value for s in self._samples if s.name == name and labels.items() <= s.labels.items())
+
+    def turns_longer_than(self, seconds: float) -> int:
+        """Turns of the loop that took more CPU time, since the hub has started."""
+        bucket = str(float(seconds))
+        name = "hub_loop_turn_cpu_seconds"
+        return int(self.value(f"{name}_count") - self.value(f"{name}_bucket", le=bucket))
+
+
+async def read_metrics(url: str) -> Metrics:
+    """The metrics of the hub at `url`."""
+    async with httpx.AsyncClient(trust_env=False, verify=False, timeout=PATIENCE) as http:
+        answer = await http.get(f"{url}/metrics")
+    assert answer.status_code == 200, answer.text
+    return Metrics(answer.text)
+
+
+@asynccontextmanager
+async def no_standstill(url: str, longest: float = LONGEST_TURN) -> AsyncGenerator[None, None]:
+    """Fail if a turn of the loop takes more than `longest` seconds of CPU while the block runs."""
+    before = (await read_metrics(url)).turns_longer_than(longest)
+    yield
+    metrics = await read_metrics(url)
+    more = metrics.turns_longer_than(longest) - before
+    lag = metrics.value("hub_loop_lag_seconds")
+    assert not more, f"{more} turns of the loop took more than {longest} s of CPU (longest wait: {lag:.3f} s)"
