@@ -103,6 +103,7 @@ def running_hub(
         folder = folder or Path(fresh)
         environment = {name: value for name, value in os.environ.items() if not name.startswith("HUB_")}
         environment |= {"HUB_DATA_DIR": f"{folder}/data", "HUB_PORT": "0", "HUB_ADMIN_PASSWORD": PASSWORD}
+        environment |= {"HUB_SECRET_KEY": "5e" * 32}  # hubs over one database share it
         environment |= {"HUB_DATABASE_URL": database_url} if database_url else {}
         environment |= {"PYTHONPATH": str(ROOT), **(settings or {})}
         command = [sys.executable, "-m", "hub.cli", "serve"]

@@ -27,6 +27,7 @@ from hub.dialects.platform.render import error_answer
 from hub.engines import make_engine
 from hub.errors import NoSuchPath, WrongMethod
 from hub.http import WHOLE_ANSWER, Answer, json_answer
+from hub.key_file import KeyInUse, check_key, load_key
 from hub.metrics import CONTENT_TYPE, Metrics
 from hub.middleware import Envelope
 from hub.services.accounts import Accounts
@@ -64,6 +65,7 @@ class Hub:
     delta: DeltaService
     metrics: Metrics
     live: LiveHub
+    key: KeyInUse
     control_token: str
     first_password: str | None = None
     ready: bool = False
@@ -78,6 +80,7 @@ class Hub:
             stack.callback(self.metrics.loop_watch.stop)
             await self.engine.open()
             stack.push_async_callback(self.engine.close)
+            await check_key(self.engine, self.key)
             await self.registry.open()
             admin = self.settings.admin_password.get_secret_value()
             self.first_password = await ensure_admin(self.engine, self.passwords, self.settings.admin_login, admin)
@@ -164,6 +167,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
     hub = assemble(settings)
     dialect = PlatformDialect(
         settings=settings,
+        key=hub.key.key,
         registry=hub.registry,
         resolver=hub.resolver,
         accounts=hub.accounts,
@@ -198,6 +202,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
 def assemble(settings: Settings) -> Hub:
     """Every part, connected, nothing started."""
     engine = make_engine(settings)
+    key = load_key(settings)
     control_token = secrets.token_urlsafe(32)
     registry = StoreRegistry(engine)
     resolver = Resolver(engine, settings.principals_remembered, control_token)
@@ -232,6 +237,7 @@ def assemble(settings: Settings) -> Hub:
         entities=EntityService(engine, registry, resolver, rules, bounds),
         delta=DeltaService(engine, registry),
         metrics=metrics,
+        key=key,
         control_token=control_token,
         live=LiveHub(live, settings.live_position_every),
     )

@@ -30,6 +30,7 @@ class Settings(BaseSettings):
     port: Annotated[int, Field(ge=0, le=65_535)] = 8000
     data_dir: Path = Path("data")
     database_url: SecretStr = SecretStr("")
+    secret_key: SecretStr = SecretStr("")
     admin_login: str = "admin"
     admin_password: SecretStr = SecretStr("")
 

@@ -161,6 +161,10 @@ class Engine(Protocol):
     async def ping(self) -> None:
         """Raises Unavailable when the database does not answer."""
 
+    async def constant(self, name: str, value: str, *, replace: bool = False) -> str:
+        """The value that the database keeps under `name`: this one if it had none, or with `replace`. Of several
+        processes that ask at once, one decides for all."""
+
     async def define(self, definition: StoreDefinition) -> None:
         """Make or change the storage and the indexes of a store; nothing when they are as wanted. Raises
         DuplicateValue when a new unique index finds equal values."""

@@ -11,6 +11,7 @@ from hub.cli.doctor import doctor
 from hub.cli.exports import export
 from hub.cli.imports import import_rows
 from hub.cli.output import STOPPED, Failure, note
+from hub.cli.secret import secret
 from hub.cli.serving import serve
 from hub.cli.stores import stores
 from hub.cli.tokens import tokens
@@ -30,6 +31,7 @@ app.command("serve")(serve)
 app.add_typer(users, name="user")
 app.add_typer(tokens, name="token")
 app.add_typer(stores, name="store")
+app.add_typer(secret, name="secret")
 app.command("import")(import_rows)
 app.command("export")(export)
 app.command("watch")(watch)

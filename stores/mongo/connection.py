@@ -159,9 +159,13 @@ class Connection:
 
     async def _read_epoch(self) -> str:
         """The database's epoch, made when it is first opened."""
+        return await self.constant("epoch", secrets.token_hex(4))
+
+    async def constant(self, name: str, value: str, *, replace: bool = False) -> str:
+        """See `stores.protocol.Engine.constant`."""
         document = await self.database[META].find_one_and_update(
-            {"_id": "epoch"},
-            {"$setOnInsert": {"value": secrets.token_hex(4)}},
+            {"_id": name},
+            {"$set" if replace else "$setOnInsert": {"value": value}},
             upsert=True,
             return_document=pymongo.ReturnDocument.AFTER,
         )

@@ -57,6 +57,10 @@ class MongoEngine:
         with store_errors(), pymongo.timeout(_PING_SECONDS):
             await self._connection.command({"ping": 1})
 
+    async def constant(self, name: str, value: str, *, replace: bool = False) -> str:
+        with store_errors():
+            return await self._connection.constant(name, value, replace=replace)
+
     async def define(self, definition: StoreDefinition) -> None:
         await structure.define(self._connection, definition)
 

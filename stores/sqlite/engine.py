@@ -95,6 +95,16 @@ class SQLiteEngine:
     async def ping(self) -> None:
         await self._readers.run(current_seq)
 
+    async def constant(self, name: str, value: str, *, replace: bool = False) -> str:
+        return await self._writer.submit(lambda: self._constant(name, value, replace), None, heavy=True)
+
+    def _constant(self, name: str, value: str, replace: bool) -> str:
+        connection = self._writer.connection
+        verb = "REPLACE" if replace else "IGNORE"
+        with translated(connection):
+            connection.execute(f"INSERT OR {verb} INTO meta VALUES(?,?)", (name, value))
+            return str(connection.execute("SELECT value FROM meta WHERE name=?", (name,)).get)
+
     async def define(self, definition: StoreDefinition) -> None:
         table = self._tables.get(definition.name)
         wanted = dict.fromkeys(definition.unique_paths, True) | dict.fromkeys(definition.index_paths, False)

@@ -28,6 +28,9 @@ COMMANDS = dict(commands(typer.main.get_command(app), "hub"))
 PAGE = (ROOT / "docs" / "cli.md").read_text()
 SECTIONS = dict(re.findall(r"^### (.+?)\n(.*?)(?=^##|\Z)", PAGE, re.MULTILINE | re.DOTALL))
 
+ALONE = ("hub serve", "hub doctor", "hub secret make", "hub secret accept")
+"""Commands that are no clients of a hub."""
+
 
 def options(command: Any) -> set[str]:
     """Every spelling of the options of a command, but for those that all have."""
@@ -48,7 +51,7 @@ def test_every_option_is_documented_and_every_documented_one_is_there(name: str)
     assert listed <= own
 
 
-@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in ("hub serve", "hub doctor")])
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in ALONE])
 def test_every_client_takes_the_shared_options(name: str) -> None:
     assert options(COMMANDS[name]) >= SHARED
     assert all(f"| `{option} " in PAGE for option in SHARED)

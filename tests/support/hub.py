@@ -25,6 +25,8 @@ sys.modules.setdefault("sniffio", None)  # type: ignore[arg-type]
 API: Final = "/api/v1"
 ADMIN_LOGIN: Final = "admin"
 ADMIN_PASSWORD: Final = "correct horse battery"
+SECRET_KEY: Final = "5e" * 32
+"""One for all: hubs on one database share it."""
 PATIENCE: Final = 30.0
 """Seconds that a test waits for something that should happen at once."""
 
@@ -99,6 +101,7 @@ def environment(database: Database, folder: Path, settings: dict[str, object]) -
         "port": 0,
         "data_dir": folder,
         "database_url": url,
+        "secret_key": SECRET_KEY,
         "admin_login": ADMIN_LOGIN,
         "admin_password": ADMIN_PASSWORD,
         "login_attempts": 100_000,

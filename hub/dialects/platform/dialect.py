@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from auth.errors import Unauthenticated
 from auth.principal import Principal
 from auth.resolver import Resolver
+from auth.secret_key import SecretKey
 from hub.dialects.platform.handlers import check_browser
 from hub.dialects.platform.operations import Handler, OpenHandler, Operation
 from hub.dialects.platform.render import error_answer
@@ -37,6 +38,7 @@ class PlatformDialect:
     """What the handlers work with."""
 
     settings: Settings
+    key: SecretKey
     registry: StoreRegistry
     resolver: Resolver
     accounts: Accounts

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -277,7 +276,7 @@ def idempotency_key(dialect: PlatformDialect, call: Call, principal: Principal, 
         raise BadRequest("Idempotency-Key", "Takes 1 to 255 visible ASCII characters.")
     request = b"\0".join((call.method.encode(), call.scope["path"].encode(), call.scope["query_string"], body))
     expires = now_ms() + dialect.settings.idempotency_hours * HOUR
-    return IdempotencyKey(f"{principal.user_id}:{header}", hashlib.sha256(request).hexdigest(), expires)
+    return IdempotencyKey(f"{principal.user_id}:{header}", dialect.key.digest("idempotency", request), expires)
 
 
 async def credentials(dialect: PlatformDialect, call: Call) -> tuple[str, str]:

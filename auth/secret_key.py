@@ -1,0 +1,134 @@
+"""The hub's secret key and what is derived from it: sub-keys, keyed digests, sealed values.
+
+Each purpose has a key of its own, so that what one part of the hub digests or seals means nothing to another.
+Sources: RFC 5869 (HKDF), RFC 2104 (HMAC), NIST SP 800-38D (AES-GCM), RFC 5297 (AES-SIV).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import os
+import secrets
+from functools import lru_cache
+from typing import Final
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM, AESSIV
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+KEY_BYTES: Final = 32
+_NONCE_BYTES: Final = 12
+_CHECK: Final = "check of the secret key"
+
+
+class BadKey(ValueError):
+    """A text that is not a secret key; the message says what one looks like."""
+
+
+class BadSeal(ValueError):
+    """A text that was not sealed with this key for this purpose and context."""
+
+
+class SecretKey:
+    """32 random bytes that every process of one hub shares."""
+
+    def __init__(self, material: bytes) -> None:
+        if len(material) != KEY_BYTES:
+            raise BadKey(f"a secret key has {KEY_BYTES} bytes, this one has {len(material)}")
+        self._material = material
+        self._derived = lru_cache(maxsize=256)(self._derive)
+
+    @classmethod
+    def generate(cls) -> SecretKey:
+        return cls(secrets.token_bytes(KEY_BYTES))
+
+    @classmethod
+    def parse(cls, text: str) -> SecretKey:
+        """A key written as 64 hexadecimal digits or as base64url. Raises BadKey."""
+        text = text.strip()
+        try:
+            material = bytes.fromhex(text) if len(text) == 2 * KEY_BYTES else _from_base64(text)
+        except (ValueError, binascii.Error):
+            raise BadKey(f"a secret key is {KEY_BYTES} bytes as hexadecimal digits or base64url") from None
+        return cls(material)
+
+    def as_text(self) -> str:
+        return self._material.hex()
+
+    def derive(self, purpose: str, length: int = KEY_BYTES) -> bytes:
+        """The sub-key of one purpose, at most 8 160 bytes. The same key and purpose give the same bytes."""
+        return self._derived(purpose, length)
+
+    def digest(self, purpose: str, data: bytes) -> str:
+        """HMAC-SHA-256 as hexadecimal digits: nobody without the key can test a guess of `data` against it."""
+        return hmac.new(self.derive(purpose), data, hashlib.sha256).hexdigest()
+
+    def sealer(self, purpose: str) -> Sealer:
+        """Encryption of values that must be read again."""
+        return Sealer(self.derive(purpose))
+
+    def cover(self, purpose: str) -> Cover:
+        """Encryption of text that callers carry for the hub."""
+        return Cover(self.derive(purpose, 2 * KEY_BYTES))
+
+    @property
+    def check_value(self) -> str:
+        """A value that two processes compare to learn whether they have the same key. It tells nothing of the key."""
+        return self.digest(_CHECK, b"")
+
+    def _derive(self, purpose: str, length: int) -> bytes:
+        return HKDF(SHA256(), length, salt=None, info=purpose.encode()).derive(self._material)
+
+    def __repr__(self) -> str:
+        return "SecretKey(…)"  # never in a log
+
+
+class Sealer:
+    """AES-256-GCM with a random nonce: sealing the same value twice gives two texts."""
+
+    def __init__(self, key: bytes) -> None:
+        self._cipher = AESGCM(key)
+
+    def seal(self, data: bytes, context: str = "") -> str:
+        """`data` as URL-safe text. `context` names what it belongs to, such as the id of a user: a text that is moved
+        to another one is refused."""
+        nonce = os.urandom(_NONCE_BYTES)
+        return _to_base64(nonce + self._cipher.encrypt(nonce, data, context.encode()))
+
+    def unseal(self, text: str, context: str = "") -> bytes:
+        """Raises BadSeal."""
+        try:
+            sealed = _from_base64(text)
+            return self._cipher.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], context.encode())
+        except (ValueError, binascii.Error, InvalidTag):
+            raise BadSeal("this was not sealed here") from None
+
+
+class Cover:
+    """AES-256-SIV, deterministic: the same text always looks the same outside, so that callers can compare."""
+
+    def __init__(self, key: bytes) -> None:
+        self._cipher = AESSIV(key)
+
+    def seal(self, text: str) -> str:
+        """`text`, which is not empty, as URL-safe text."""
+        return _to_base64(self._cipher.encrypt(text.encode(), None))
+
+    def unseal(self, text: str) -> str:
+        """Raises BadSeal."""
+        try:
+            return self._cipher.decrypt(_from_base64(text), None).decode()
+        except (ValueError, binascii.Error, InvalidTag):
+            raise BadSeal("this was not sealed here") from None
+
+
+def _to_base64(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def _from_base64(text: str) -> bytes:
+    return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)

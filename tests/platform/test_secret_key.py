@@ -1,0 +1,145 @@
+"""The secret key: where it comes from, what is derived from it, and that all processes of a hub share it."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import sys
+from pathlib import Path
+
+import apsw
+import pytest
+from pymongo import AsyncMongoClient
+
+from auth.secret_key import BadKey, BadSeal, SecretKey
+from tests.support.engines import Database
+from tests.support.hub import environment, launch, running_hub
+
+HUB = (sys.executable, "-m", "hub.cli")
+KEY = SecretKey(bytes(range(32)))
+OTHER = SecretKey(bytes(32))
+
+
+def test_a_key_is_read_from_hexadecimal_digits_and_from_base64url() -> None:
+    """Both spellings stand for the same key."""
+    assert SecretKey.parse(f" {KEY.as_text()}\n").check_value == KEY.check_value
+    assert SecretKey.parse("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8").check_value == KEY.check_value
+
+
+@pytest.mark.parametrize("text", ["", "short", "00" * 31, "00" * 33, "xy" * 32, "ä" * 43, "A" * 42])
+def test_a_text_that_is_no_key_is_refused(text: str) -> None:
+    """The message says what a key looks like."""
+    with pytest.raises(BadKey, match="32 bytes"):
+        SecretKey.parse(text)
+
+
+def test_each_purpose_has_a_key_of_its_own() -> None:
+    """Digests and seals of one purpose mean nothing to another, nor to another key."""
+    assert KEY.derive("a") != KEY.derive("b") != OTHER.derive("b")
+    assert KEY.digest("a", b"x") != KEY.digest("b", b"x") != OTHER.digest("b", b"x")
+    sealed = KEY.sealer("a").seal(b"secret")
+    assert KEY.sealer("a").unseal(sealed) == b"secret"
+    for stranger in (KEY.sealer("b"), OTHER.sealer("a")):
+        with pytest.raises(BadSeal):
+            stranger.unseal(sealed)
+
+
+def test_a_seal_is_bound_to_its_context_and_to_every_byte() -> None:
+    """A value moved to another entity, cut or changed is refused."""
+    sealer = KEY.sealer("totp")
+    sealed = sealer.seal(b"secret", "user-1")
+    assert sealer.unseal(sealed, "user-1") == b"secret"
+    assert sealer.seal(b"secret", "user-1") != sealed
+    for text, context in ((sealed, "user-2"), (sealed[:-4], "user-1"), ("A" + sealed[1:], "user-1"), ("", "user-1")):
+        with pytest.raises(BadSeal):
+            sealer.unseal(text, context)
+
+
+def test_a_cover_is_the_same_for_the_same_text() -> None:
+    """Callers can compare what they carry, and change nothing in it."""
+    cover = KEY.cover("positions")
+    covered = cover.seal("place 17")
+    assert cover.seal("place 17") == covered
+    assert cover.unseal(covered) == "place 17"
+    for text in ("", "~", covered[:-1], covered + "AAAA", OTHER.cover("positions").seal("place 17")):
+        with pytest.raises(BadSeal):
+            cover.unseal(text)
+
+
+async def test_a_first_start_makes_the_key_for_its_owner_only(database: Database, tmp_path: Path) -> None:
+    """The next start uses the same one."""
+    for _ in range(2):
+        async with running_hub(database, tmp_path, secret_key=""):
+            path = tmp_path / "secret.key"
+            assert path.stat().st_mode & 0o777 == 0o600
+    assert len(path.read_text().strip()) == 64
+
+
+async def test_a_hub_with_another_key_refuses_to_start(database: Database, tmp_path: Path) -> None:
+    """Whether it was made up or given, it says what to do, and leaves no key behind that it made."""
+    async with running_hub(database, tmp_path / "first"):
+        pass
+    for number, key in enumerate(("", "ab" * 32)):
+        folder = tmp_path / f"next{number}"
+        code, log = await ended(database, folder, secret_key=key)
+        assert code == 1
+        assert "another secret key" in log
+        assert "HUB_SECRET_KEY" in log
+        assert not (folder / "secret.key").exists()
+    async with running_hub(database, tmp_path / "last"):
+        pass
+
+
+async def test_a_lost_key_can_be_replaced(database: Database, tmp_path: Path) -> None:
+    """`hub secret accept` takes the present key."""
+    async with running_hub(database, tmp_path):
+        pass
+    process = await asyncio.create_subprocess_exec(
+        *HUB, "secret", "accept", "--yes", env=environment(database, tmp_path, {"secret_key": "ab" * 32})
+    )
+    assert await process.wait() == 0
+    async with running_hub(database, tmp_path, secret_key="ab" * 32):
+        pass
+
+
+async def test_a_key_that_is_none_stops_the_start(database: Database, tmp_path: Path) -> None:
+    """The message names where it came from and does not quote it."""
+    code, log = await ended(database, tmp_path, secret_key="no-key-at-all")
+    assert code == 1
+    assert "HUB_SECRET_KEY" in log
+    assert "no-key-at-all" not in log
+    (tmp_path / "secret.key").write_text("spoilt")
+    code, log = await ended(database, tmp_path, secret_key="")
+    assert code == 1
+    assert "secret.key" in log
+
+
+async def ended(database: Database, folder: Path, **settings: object) -> tuple[int, str]:
+    """The exit code and the log of a hub that does not start."""
+    process = launch(database, folder, settings)
+    await asyncio.to_thread(process.communicate, timeout=60)
+    return process.returncode, (folder / "hub.log").read_text()
+
+
+async def test_no_digest_of_a_password_can_be_guessed_from(database: Database, tmp_path: Path) -> None:
+    """What is kept of a request with an `Idempotency-Key` is digested under the secret key."""
+    body = b'{"login":"ada","password":"correct horse battery 1"}'
+    request = b"\0".join((b"POST", b"/api/v1/users", b"", body))
+    async with running_hub(database, tmp_path) as hub:
+        for _ in range(2):
+            answer = await hub.admin.send("POST", "/users", body, idempotency_key="once")
+            assert answer.status_code == 200, answer.text
+        answer = await hub.admin.send("POST", "/users", body.replace(b"1", b"2"), idempotency_key="once")
+        assert answer.status_code == 409
+    kept = await fingerprints(database)
+    assert len(kept) == 1
+    assert hashlib.sha256(request).hexdigest() not in kept
+
+
+async def fingerprints(database: Database) -> list[str]:
+    """The digests of requests that the database keeps."""
+    if database.kind == "sqlite":
+        connection = apsw.Connection(database.location)
+        return [row[0] for row in connection.execute("SELECT fingerprint FROM idempotency")]
+    async with AsyncMongoClient[dict[str, str]](database.location) as client:
+        return [d["fingerprint"] async for d in client.get_default_database()["_idempotency"].find()]
