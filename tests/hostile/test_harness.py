@@ -16,14 +16,18 @@ async def test_a_quiet_hub_is_unharmed(hub: Hub) -> None:
         await asyncio.sleep(2)
 
 
+async def attack_by_a_pause(hub: Hub) -> None:
+    async with unharmed(hub):
+        await asyncio.sleep(0.5)
+        hub.process.process.send_signal(signal.SIGSTOP)
+        await asyncio.sleep(1.5)
+        hub.process.process.send_signal(signal.SIGCONT)
+
+
 @pytest.mark.engine("sqlite")
 async def test_a_hub_that_stands_still_is_harmed(hub: Hub) -> None:
     with pytest.raises(AssertionError, match="p99"):
-        async with unharmed(hub):
-            await asyncio.sleep(0.5)
-            hub.process.process.send_signal(signal.SIGSTOP)
-            await asyncio.sleep(1.5)
-            hub.process.process.send_signal(signal.SIGCONT)
+        await attack_by_a_pause(hub)
 
 
 def test_a_traceback_and_a_secret_in_the_log_are_found() -> None:
