@@ -6,13 +6,13 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
-from http.cookies import CookieError, SimpleCookie
 from typing import Annotated, Any
 from urllib.parse import parse_qsl
 
 import orjson
 from starlette.types import Receive, Scope, Send
 
+from hub.cookies import cookie_value
 from hub.errors import BadRequest, BodyTooLarge, ClientGone, TooSlow
 from stores.bounds import Limit
 from stores.limits import parse_json
@@ -104,15 +104,8 @@ class Call:
                 return value.decode("latin-1")  # type: ignore[no-any-return]
         return None
 
-    def cookie(self, name: str) -> str | None:
-        header = self.header(b"cookie")
-        if header is None or name not in header:
-            return None
-        try:
-            found = SimpleCookie(header).get(name)
-        except CookieError:
-            return None
-        return found.value if found else None
+    def cookie(self, name: bytes) -> str | None:
+        return cookie_value(self.scope["headers"], name)
 
     def bearer(self) -> str | None:
         """The token of the Authorization header; None without one, also for another scheme."""

@@ -154,7 +154,7 @@ class LiveServer(SocketIOServer):
             # A WebSocket handshake is a GET that changes nothing by itself, but what follows it can do anything.
             origin, site = call.header(b"origin"), call.header(b"sec-fetch-site")
             check_same_site("POST", call.host, origin, site, self._trusted)
-            token = call.cookie("sid") or ""
+            token = call.cookie(b"sid") or ""
         return token, await self._resolver.resolve(token)
 
     async def _disconnected(self, sid: str, reason: str | None = None) -> None:

@@ -62,7 +62,7 @@ class PlatformDialect:
             principal = await self.resolver.resolve(token)
             await self.accounts.note_use(principal)
             return principal
-        cookie = call.cookie("sid")
+        cookie = call.cookie(b"sid")
         if cookie is None:
             raise Unauthenticated("no credentials")
         check_browser(self, call)

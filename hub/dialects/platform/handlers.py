@@ -201,7 +201,7 @@ async def who_am_i(dialect: PlatformDialect, call: Call, principal: Principal) -
 async def describe_api(dialect: PlatformDialect, call: Call) -> Answer:
     """Without credentials the document says how to get some, and what every store has in common."""
     known_parameters(call.parameters(), ())
-    asked = call.bearer() is not None or call.cookie("sid") is not None
+    asked = call.bearer() is not None or call.cookie(b"sid") is not None
     principal = await dialect.principal(call) if asked else None
     # With hundreds of stores it takes a while: not in the loop.
     return Answer(await asyncio.to_thread(lambda: orjson.dumps(openapi_document(dialect, principal))))
