@@ -16,6 +16,7 @@ from hub.settings import Settings
 
 GATHER_SECONDS: Final = 0.1
 GATHER_LINES: Final = 1_000
+OUR_PACKAGES: Final = ("stores", "auth", "realtime", "hub")
 
 
 class GatheringHandler(logging.StreamHandler[TextIO]):
@@ -93,7 +94,11 @@ def configure_logging(settings: Settings) -> None:
     """Set up the process's logging, to stderr."""
     handler = GatheringHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if settings.log_format == "json" else TextFormatter())
-    logging.basicConfig(level=settings.log_level.upper(), handlers=[handler], force=True)
+    level = logging.getLevelNamesMapping()[settings.log_level.upper()]
+    # What libraries log below INFO may hold anything: MongoDB's driver logs commands with all their data.
+    logging.basicConfig(level=max(level, logging.INFO), handlers=[handler], force=True)
+    for package in OUR_PACKAGES:
+        logging.getLogger(package).setLevel(level)
     logging.getLogger("uvicorn.access").disabled = True  # the middleware's line says more
     # No format shows these, and each is asked for at every line.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False

@@ -13,6 +13,7 @@ uvicorn 0.54; tests/wire fails if a later one changes them.
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any
 
 from uvicorn.protocols.utils import ClientDisconnected
@@ -35,6 +36,19 @@ class _Inlet:
             self.listener.wire_lost()
 
 
+class PathLogger(logging.LoggerAdapter[logging.Logger]):
+    """Logs handshakes as uvicorn does, without the query string: it may hold a token."""
+
+    @property
+    def level(self) -> int:
+        return self.logger.level
+
+    def info(self, msg: object, *args: object, **kwargs: Any) -> None:
+        """uvicorn's arguments: the client's address, the target of the request, perhaps a status."""
+        client, target, *status = args
+        super().info(msg, client, str(target).partition("?")[0], *status, **kwargs)
+
+
 class HubProtocol(WebSocketsSansIOProtocol):
     """A WebSocket whose transport the application may write to."""
 
@@ -43,6 +57,8 @@ class HubProtocol(WebSocketsSansIOProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.conn.available_extensions = []
+        self.conn.debug = False  # it would log heads and frames, secrets included
+        self.logger = PathLogger(self.logger, {})  # type: ignore[assignment]
 
     def handle_connect(self, event: Request) -> None:
         super().handle_connect(event)
