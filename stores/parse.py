@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeGuard
+from typing import Annotated, Any, TypeGuard
 
 import orjson
 
 from stores import query
+from stores.bounds import Limit
 from stores.errors import InvalidQuery
 from stores.query import Filter, Scalar, Sort
 from stores.records import is_id
@@ -22,11 +23,25 @@ Check = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds of one filter: how deep it may nest, how many conditions and list items it may hold."""
+    """Bounds of one filter: how deep it may nest, how many conditions and how many values of one list it may hold."""
 
     depth: int = 16
     nodes: int = 1_000
     items: int = 10_000
+
+
+MOST_VALUES: Annotated[int, Limit("filter", "values", "400")] = 100_000
+"""Values of all lists and composite operands of one filter."""
+
+MOST_TEXT: Annotated[int, Limit("condition", "characters", "400")] = 2_000
+"""Characters of text to search for. A longer one makes a regular expression that MongoDB refuses, and the search of one
+value take long."""
+
+MOST_SEGMENTS: Annotated[int, Limit("path", "segments", "400")] = 100
+"""Segments of a dotted path."""
+
+MOST_SORTS: Annotated[int, Limit("request", "fields of a sort", "400")] = 16
+"""Fields of one sort."""
 
 
 def any_path(_: str) -> None:
@@ -36,6 +51,8 @@ def any_path(_: str) -> None:
 def parse_path(text: str, check: Check = any_path) -> tuple[str, ...]:
     """A dotted path as segments; InvalidQuery for an empty or forbidden one."""
     segments = tuple(text.split("."))
+    if len(segments) > MOST_SEGMENTS:
+        raise InvalidQuery("path", f"{text[:100]!r}… has more than {MOST_SEGMENTS} segments").at("MOST_SEGMENTS")
     if not all(segments) or "\0" in text or any(s.startswith("$") for s in segments):
         raise InvalidQuery(text, f"{text!r} is not a field path")
     check(text)
@@ -45,7 +62,10 @@ def parse_path(text: str, check: Check = any_path) -> tuple[str, ...]:
 def parse_sort(text: str, check: Check = any_path) -> tuple[Sort, ...]:
     """``-price,name`` → descending by price, then by name, then by `_id`."""
     sorts: list[Sort] = []
-    for item in text.split(","):
+    items = text.split(",", MOST_SORTS)
+    if len(items) > MOST_SORTS:
+        raise InvalidQuery("sort", f"at most {MOST_SORTS} fields").at("MOST_SORTS")
+    for item in items:
         name = item.strip().removeprefix("-")
         path = parse_path(name, check)
         if any(s.isdigit() for s in path):
@@ -53,8 +73,6 @@ def parse_sort(text: str, check: Check = any_path) -> tuple[Sort, ...]:
         if any(s.path == path for s in sorts):
             raise InvalidQuery("sort", f"{name!r} is named twice")
         sorts.append(Sort(path, item.strip().startswith("-")))
-    if len(sorts) > 16:
-        raise InvalidQuery("sort", "at most 16 fields")
     return query.total(tuple(sorts))
 
 
@@ -75,18 +93,19 @@ class FilterParser:
         self.check = check
         self.limits = limits
         self.nodes = 0
+        self.items = 0
 
     def document(self, document: object, depth: int, *, element: bool = False) -> Filter:
         if not isinstance(document, Mapping):
             raise InvalidQuery("filter", "a filter is an object")
         if depth > self.limits.depth:
-            raise InvalidQuery("filter", f"the filter is nested deeper than {self.limits.depth}")
+            raise InvalidQuery("filter", f"the filter is nested deeper than {self.limits.depth}").at("max_filter_depth")
         parts = [self.member(str(key), value, depth, element) for key, value in document.items()]
         return parts[0] if len(parts) == 1 else query.And(tuple(parts))
 
     def member(self, key: str, value: object, depth: int, element: bool) -> Filter:
-        self.count()
         if key in ("$and", "$or", "$nor"):
+            self.count()
             return self.logical(key, value, depth, element)
         if key.startswith("$"):
             raise InvalidQuery(key, f"unknown operator {key}")
@@ -117,9 +136,16 @@ class FilterParser:
         return build(self, path, op, operand, depth + 1)
 
     def count(self, more: int = 1) -> None:
+        """Take in conditions: each operator, `$and`, `$or` and `$nor` is one, and so is a plain value."""
         self.nodes += more
         if self.nodes > self.limits.nodes:
-            raise InvalidQuery("filter", f"more than {self.limits.nodes} conditions")
+            raise InvalidQuery("filter", f"more than {self.limits.nodes} conditions").at("max_filter_nodes")
+
+    def count_items(self, more: int) -> None:
+        """Take in values of lists and of composite operands."""
+        self.items += more
+        if self.items > MOST_VALUES:
+            raise InvalidQuery("filter", f"more than {MOST_VALUES} values in lists and objects").at("MOST_VALUES")
 
     # The operators, each (path, operator, operand, depth) → tree.
 
@@ -159,7 +185,7 @@ class FilterParser:
             raise InvalidQuery(op, f"{op} takes a string")
         if path == ("_id",):
             raise InvalidQuery(op, f"{op} cannot be used on _id")
-        check_text(op, operand)
+        check_sought(op, operand)
         return query.Contains(path, operand) if op == "$contains" else query.StartsWith(path, operand)
 
     def negation(self, path: tuple[str, ...], op: str, operand: Any, depth: int) -> Filter:
@@ -179,11 +205,14 @@ class FilterParser:
         if not isinstance(operand, list):
             raise InvalidQuery(op, f"{op} takes a list")
         if len(operand) > self.limits.items:
-            raise InvalidQuery(op, f"{op} takes at most {self.limits.items} values")
+            raise InvalidQuery(op, f"{op} takes at most {self.limits.items} values").at("max_items")
+        self.count_items(len(operand))
         return tuple(self.value(path, op, item) for item in operand)
 
     def value(self, path: tuple[str, ...], op: str, operand: Any) -> Any:
         check_value(op, operand, self.limits.depth)
+        if isinstance(operand, list | dict):
+            self.count_items(size_of(operand) - 1)
         if path == ("_id",) and operand is not None:
             if not isinstance(operand, str) or not is_id(operand.lower()):
                 raise InvalidQuery("_id", f"{op}: _id takes an id of 24 hexadecimal characters")
@@ -232,6 +261,20 @@ def check_value(op: str, value: object, depth: int) -> None:
                 raise InvalidQuery(name, f"unknown operator {name}")
             check_text(op, name)
             check_value(op, item, depth - 1)
+
+
+def size_of(value: object) -> int:
+    """How many values there are in `value`, itself included."""
+    if isinstance(value, dict):
+        return 1 + sum(map(size_of, value.values()))
+    return 1 + sum(map(size_of, value)) if isinstance(value, list) else 1
+
+
+def check_sought(name: str, text: str) -> None:
+    """Refuse text to search for that no value can hold, or that is too long. `name` is its operator or parameter."""
+    check_text(name, text)
+    if len(text) > MOST_TEXT:
+        raise InvalidQuery(name, f"{name} takes at most {MOST_TEXT} characters").at("MOST_TEXT")
 
 
 def check_text(op: str, text: str) -> None:

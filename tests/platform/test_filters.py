@@ -63,6 +63,9 @@ URL_CASES: list[tuple[str, list[int]]] = [
     ("price[in]=10,20", [0, 1]),
     ('price[in]=10,"20"', [0, 3]),
     ('name[in]="a,b",beta', [1, 3]),
+    ('name[in]="say ""hi""",beta', [1, 4]),
+    ('name[in]=say "hi",beta', [1, 4]),
+    ('name[nin]="say ""hi""","a,b"', [0, 1, 2, 5, 6]),
     ("price[in]=null,7", [4, 6]),
     ("price[nin]=10,20,20.5", [3, 4, 5, 6]),
     ("sold[exists]=true", [2, 3]),
@@ -215,6 +218,12 @@ async def test_a_filter_has_bounds(user: Client, bare: str) -> None:
     refused(await user.get(f"/{bare}", {"filter": json.dumps({"a": value})}), 400)
     refused(await user.get(f"/{bare}", {"filter": '{"a":9223372036854775808}'}), 400)
     refused(await user.get(f"/{bare}?" + "&".join(f"f{n}=1" for n in range(1_100))), 400)
+
+
+@pytest.mark.parametrize("query", ['name[in]="a,b', 'name[in]="say "hi", you"', 'name[nin]=beta,"a"b'])
+async def test_a_quote_that_encloses_no_whole_item_is_refused(user: Client, bare: str, query: str) -> None:
+    """Rather than part of the list being passed over in silence."""
+    refused(await user.get(f"/{bare}?{query}"), 400, "name")
 
 
 async def test_ids_are_compared_as_ids(user: Client, store: str) -> None:

@@ -150,6 +150,44 @@ def test_the_number_of_list_items_is_bounded() -> None:
         parse_filter({"a": {"$in": [1, 2, 3, 4]}}, limits=Limits(items=3))
 
 
+def test_a_condition_on_a_field_is_one_condition() -> None:
+    """The name of a field and the value or operator behind it are counted once: as many fit as documented."""
+    parse_filter({f"f{n}": 1 for n in range(1_000)})
+    parse_filter({f"f{n}": {"$gt": 1} for n in range(1_000)})
+    with pytest.raises(InvalidQuery, match="more than 1000 conditions"):
+        parse_filter({f"f{n}": 1 for n in range(1_001)})
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"$or": [{"a": {"$in": list(range(10_000))}} for _ in range(11)]},
+        {"a": {"$in": [list(range(100_000)), 1]}},
+        {"a": {"$eq": {"b": list(range(50_000)), "c": list(range(50_000))}}},
+    ],
+)
+def test_the_values_of_a_filter_are_bounded_together(document: Any) -> None:
+    """Several lists, and what composite values hold, count as one."""
+    with pytest.raises(InvalidQuery, match="more than 100000 values"):
+        parse_filter(document)
+
+
+@pytest.mark.parametrize("operator", ["$contains", "$startswith"])
+def test_text_to_search_for_is_bounded(operator: str) -> None:
+    """Two thousand characters are taken, one more is refused by the operator's name."""
+    parse_filter({"a": {operator: "x" * 2_000}})
+    with pytest.raises(InvalidQuery, match=r"at most 2000 characters"):
+        parse_filter({"a": {operator: "x" * 2_001}})
+
+
+def test_paths_and_sorts_are_bounded_before_they_are_looked_at() -> None:
+    """A path of very many segments and a sort by very many fields are refused."""
+    with pytest.raises(InvalidQuery, match="more than 100 segments"):
+        parse_path(".".join("a" * 101))
+    with pytest.raises(InvalidQuery, match="at most 16 fields"):
+        parse_sort(",".join(f"f{n}" for n in range(30_000)))
+
+
 def refuse_secret(path: str) -> None:
     if path.split(".")[0] == "secret":
         raise InvalidQuery(path, "no such field")

@@ -14,7 +14,7 @@ from hub.services.times import parse_time
 from stores import query
 from stores.cursor import decode_cursor
 from stores.errors import InvalidQuery
-from stores.parse import FilterParser, Limits, parse_filter, parse_only, parse_path, parse_sort, scalar
+from stores.parse import FilterParser, Limits, check_sought, parse_only, parse_path, parse_sort, scalar
 from stores.query import Filter, Projection, Query
 from stores.records import Json
 from stores.schema import STRING_TYPES, StoreDefinition
@@ -56,8 +56,9 @@ class ListParameters:
 
     def __init__(self, definition: StoreDefinition, pairs: Pairs, limits: Limits, most: int) -> None:
         self.definition = definition
-        self.limits = limits
         self.most = most
+        # One for all conditions: its bounds are those of the whole request.
+        self.parser = FilterParser(definition.check_path, limits)
         self.single = _single([p for p in pairs if p[0] in RESERVED])
         self.conditions = [p for p in pairs if p[0] not in RESERVED]
 
@@ -94,7 +95,7 @@ class ListParameters:
         parts = [self.condition(name, value) for name, value in self.conditions]
         parts += self.period()
         if "filter" in self.single:
-            parts.append(parse_filter(self.filter_document(), self.definition.check_path, self.limits))
+            parts.append(self.parser.document(self.filter_document(), 0))
         if self.single.get("search"):
             parts.append(self.search(self.single["search"]))
         if not parts:
@@ -111,8 +112,7 @@ class ListParameters:
         paths = self.definition.search_paths
         if not paths:
             raise InvalidQuery("search", f"{self.definition.name} has no searchable fields")
-        if "\0" in text:
-            raise InvalidQuery("search", "text must not contain NUL")
+        check_sought("search", text)
         return query.Or(tuple(query.ContainsFolded(tuple(p.split(".")), text) for p in paths))
 
     def period(self) -> Iterable[Filter]:
@@ -151,8 +151,7 @@ class ListParameters:
         if op not in OPERATORS:
             raise InvalidQuery(name, f"unknown operator [{op}]")
         path = parse_path(path_text, self.definition.check_path)
-        parser = FilterParser(self.definition.check_path, self.limits)
-        return parser.operator(path, OPERATORS[op], self.operand(path_text, op, text), 0)
+        return self.parser.operator(path, OPERATORS[op], self.operand(path_text, op, text), 0)
 
     def operand(self, path: str, op: str, text: str) -> Json:
         if op == "exists":
@@ -162,7 +161,7 @@ class ListParameters:
         if op in ("contains", "startswith"):
             return text
         if op in ("in", "nin"):
-            return [self.typed(path, item) for item in _split(text)]
+            return [self.typed(path, item) for item in _split(path, text)]
         return self.typed(path, text)
 
     def typed(self, path: str, text: str) -> Json:
@@ -204,12 +203,20 @@ def _single(pairs: Pairs) -> dict[str, str]:
     return values
 
 
-_ITEM = re.compile(r'(?:^|,)("[^"]*"|[^,]*)')
+_ITEM = re.compile(r'(?:("[^"]*(?:""[^"]*)*")|((?!")[^,]*))(,|\Z)')
 
 
-def _split(text: str) -> list[str]:
-    """Comma-separated items; one that holds a comma is quoted, and quotes stay on to force a string."""
-    return _ITEM.findall(text)
+def _split(path: str, text: str) -> list[str]:
+    """Comma-separated items; one that holds a comma is quoted. The quotes stay on to force a string, and a quote within
+    them is written twice. Raises InvalidQuery for quotes that do not enclose an item."""
+    items: list[str] = []
+    at = 0
+    while found := _ITEM.match(text, at):
+        items.append(found[2] if found[1] is None else '"' + found[1][1:-1].replace('""', '"') + '"')
+        if not found[3]:
+            return items
+        at = found.end()
+    raise InvalidQuery(path, f'{path}: quotes enclose a whole item, and a quote in it is written twice ("")')
 
 
 def next_link(path: str, pairs: Pairs, cursor: str) -> str:
