@@ -2,7 +2,8 @@
 
 The page's prose is written by hand; what stands between `<!-- begin NAME -->` and `<!-- end NAME -->` is written
 here, and the plots in docs/plots. It takes about half an hour; `--only` renews some parts, `--quick` shows in a few
-minutes that all of it runs, with figures that mean nothing.
+minutes that all of it runs, with figures that mean nothing. `python -m benchmarks against COMMIT` compares this tree
+with another commit instead.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any, Final
 
 import orjson
 
+from benchmarks.against import main as against
 from benchmarks.compare import lines_of as compared_lines
 from benchmarks.curves import Curve
 from benchmarks.packages import python_packages
@@ -124,6 +126,8 @@ def arguments() -> argparse.Namespace:
 
 
 def main() -> int:
+    if sys.argv[1:2] == ["against"]:
+        return against(sys.argv[2:])
     given = arguments()
     wanted = [part for part in PARTS if not given.only or part.name in given.only.split(",")]
     plots = PLOTS if given.page == PAGE else given.page.parent / "plots"

@@ -32,7 +32,7 @@ def npm_packages(source: Path) -> Path:
             shutil.copy(source / name, folder)
         _run(["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"], folder)
 
-    return _once(source.name, (source / "package-lock.json").read_bytes(), install)
+    return install_once(source.name, (source / "package-lock.json").read_bytes(), install)
 
 
 def python_packages(constraints: Path) -> Path:
@@ -43,10 +43,11 @@ def python_packages(constraints: Path) -> Path:
         _run(["venv/bin/python", "-m", "pip", "install", "--quiet", "--requirement", str(constraints)], folder)
 
     recipe = constraints.read_bytes() + sys.version.encode()
-    return _once(constraints.parent.name, recipe, install) / "venv" / "bin" / "python"
+    return install_once(constraints.parent.name, recipe, install) / "venv" / "bin" / "python"
 
 
-def _once(name: str, recipe: bytes, install: Callable[[Path], None]) -> Path:
+def install_once(name: str, recipe: bytes, install: Callable[[Path], None]) -> Path:
+    """A folder of the cache that `install` has filled; filled anew for another `recipe`. One process at a time."""
     folder = cache() / f"{name}-{hashlib.sha256(recipe).hexdigest()[:16]}"
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as guard:

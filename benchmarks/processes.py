@@ -74,6 +74,18 @@ def resident_kib(pid: int) -> float | None:
 
 
 @dataclass(frozen=True, slots=True)
+class Program:
+    """A hub's source folder and the interpreter that has its packages."""
+
+    root: Path
+    python: str
+
+    @classmethod
+    def here(cls) -> Program:
+        return cls(ROOT, sys.executable)
+
+
+@dataclass(frozen=True, slots=True)
 class Hub:
     """A running hub. `database_pid` is its MongoDB's, None without one or when it runs elsewhere."""
 
@@ -95,18 +107,24 @@ class Hub:
 
 @contextmanager
 def running_hub(
-    database_url: str, cores: Cores, folder: Path | None = None, settings: Mapping[str, str] | None = None
+    database_url: str,
+    cores: Cores,
+    folder: Path | None = None,
+    settings: Mapping[str, str] | None = None,
+    program: Program | None = None,
 ) -> Iterator[Hub]:
     """A hub with a data folder of its own (in `folder`, which may be another run's, or a new one); on SQLite
-    (`database_url` empty) that holds the database. `settings` are further ``HUB_`` variables."""
+    (`database_url` empty) that holds the database. `settings` are further ``HUB_`` variables, `program` is another hub
+    than this tree's."""
+    program = program or Program.here()
     with tempfile.TemporaryDirectory(prefix="hub-bench-") as fresh:
         folder = folder or Path(fresh)
         environment = {name: value for name, value in os.environ.items() if not name.startswith("HUB_")}
         environment |= {"HUB_DATA_DIR": f"{folder}/data", "HUB_PORT": "0", "HUB_ADMIN_PASSWORD": PASSWORD}
         environment |= {"HUB_SECRET_KEY": "5e" * 32}  # hubs over one database share it
         environment |= {"HUB_DATABASE_URL": database_url} if database_url else {}
-        environment |= {"PYTHONPATH": str(ROOT), **(settings or {})}
-        command = [sys.executable, "-m", "hub.cli", "serve"]
+        environment |= {"PYTHONPATH": str(program.root), **(settings or {})}
+        command = [program.python, "-m", "hub.cli", "serve"]
         with running_server(command, folder, environment, cores) as (pid, host, port, log):
             engine = "mongodb" if database_url else "sqlite"
             database_pid = mongod_pid(database_url) if database_url else None

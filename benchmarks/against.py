@@ -1,0 +1,219 @@
+"""This tree beside another commit of it: `python -m benchmarks against COMMIT [--engine ENGINE] [--only ROW]`.
+
+The other commit is installed into a cache folder, in an environment of its own where its packages differ. A hub of each
+runs on the same core, loaded by the same program from another one, in alternating rounds: row by row, each round takes
+both, in turns first and second. A figure is the median over the rounds of the ratio of one round: above 1 this tree
+does more per CPU second, or per second. Machines drift; ratios within a round do not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import uvloop
+
+from benchmarks import fanout, rest
+from benchmarks.data import prepare
+from benchmarks.packages import install_once
+from benchmarks.processes import ROOT, Cores, Hub, Program, mongodb, on_cores, replica_set, running_hub
+from benchmarks.report import Row, conclude, failures, parser, say
+from benchmarks.sides import EVERYTHING, Audience, HubSide, slice_view
+from hub.serve import allow_connections
+
+PACKAGE_FILES: Final = ("pyproject.toml", "constraints.txt")
+
+LEAST: Final = 0.95
+"""Ratio of CPU per operation below which a row counts as slower."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One run of one row. `cpu` is the hub's CPU seconds per operation."""
+
+    cpu: float | None
+    per_second: float
+
+
+@dataclass(slots=True)
+class Comparison:
+    """The samples of a row, round by round, as (other commit, this tree)."""
+
+    rounds: list[tuple[Sample, Sample]] = field(default_factory=list)
+
+    @property
+    def cpu(self) -> float | None:
+        """The median ratio of operations per CPU second, None where CPU time cannot be read."""
+        ratios = [other.cpu / here.cpu for other, here in self.rounds if other.cpu and here.cpu]
+        return statistics.median(ratios) if ratios else None
+
+    @property
+    def throughput(self) -> float:
+        return statistics.median(
+            here.per_second / other.per_second if other.per_second else 0.0 for other, here in self.rounds
+        )
+
+
+Comparisons = dict[tuple[str, str], Comparison]
+"""By engine and operation."""
+
+
+def installed(commit: str) -> tuple[str, Program]:
+    """The full name of a commit, and the hub of it. Raises SystemExit when there is no such commit."""
+    named = subprocess.run(
+        ["git", "rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}"], cwd=ROOT, capture_output=True, text=True
+    )
+    if named.returncode != 0:
+        raise SystemExit(f"benchmarks against: there is no commit {commit!r} here")
+    name = named.stdout.strip()
+
+    def install(folder: Path) -> None:
+        archive = subprocess.run(["git", "archive", name], cwd=ROOT, capture_output=True, check=True)
+        subprocess.run(["tar", "-x"], cwd=folder, input=archive.stdout, check=True)
+        if not _has_our_packages(folder):
+            subprocess.run(["bash", "-c", ". scripts/environment && prepare"], cwd=folder, check=True)
+
+    say(f"installing {name[:10]} ...")
+    folder = install_once(f"commit-{name[:10]}", name.encode() + sys.version.encode(), install)
+    python = sys.executable if _has_our_packages(folder) else str(folder / ".venv" / "bin" / "python")
+    return name, Program(folder, python)
+
+
+def _has_our_packages(folder: Path) -> bool:
+    """Whether that tree needs the packages of this one, so that it runs with this interpreter."""
+    return all((folder / name).read_bytes() == (ROOT / name).read_bytes() for name in PACKAGE_FILES)
+
+
+def in_turns(round_number: int) -> Sequence[int]:
+    """Who is measured first: each side in every second round."""
+    return (0, 1) if round_number % 2 == 0 else (1, 0)
+
+
+async def compare_rest(hubs: Sequence[Hub], given: argparse.Namespace, found: Comparisons) -> list[str]:
+    """Every row of `benchmarks.rest`; what went wrong."""
+    benches = [rest.Bench(prepare(hub, given.entities), given.seconds) for hub in hubs]
+    faults: list[str] = []
+    for number in range(given.rounds):
+        for row in rest.ROWS:
+            if given.only in row.__name__:
+                say(f"{hubs[0].engine}: {row.__name__}, round {number + 1} ...")
+                faults += await _round(benches, row, number, found)
+    return faults
+
+
+async def _round(
+    benches: Sequence[rest.Bench],
+    row: Callable[[rest.Bench], Awaitable[list[Row]]],
+    number: int,
+    found: Comparisons,
+) -> list[str]:
+    measured: dict[int, list[Row]] = {}
+    for side in in_turns(number):
+        measured[side] = await row(benches[side])
+    faults: list[str] = []
+    for other, here in zip(measured[0], measured[1], strict=True):
+        faults += failures([other, here])
+        samples = [Sample(each.micros(each.hub_cpu), each.per_second) for each in (other, here)]
+        found[here.engine, here.operation].rounds.append((samples[0], samples[1]))
+    return faults
+
+
+async def compare_fanout(hubs: Sequence[Hub], cores: Cores, given: argparse.Namespace, found: Comparisons) -> list[str]:
+    """Broadcasts to all clients, and writes that one of them hears."""
+    bench = fanout.Bench(cores, None, "", given.clients, 0, 0, given.seconds, given.rounds)
+    rows: tuple[tuple[str, Audience, float], ...] = (
+        ("broadcast to all: deliveries", "all", min(fanout.WRITE_RATE, fanout.DELIVERY_RATE / given.clients)),
+        ("one of all hears: writes", "slice", fanout.LATENCY_RATE / 2),
+    )
+    sides = [HubSide(hub) for hub in hubs]
+    for label, audience, rate in rows:
+        for side in sides:
+            side.slices = min(side.slices, given.clients)
+            views = [EVERYTHING if audience == "all" else slice_view(n % side.slices) for n in range(given.clients)]
+            await side.crowd.join([[view] for view in views])
+            await bench.write(side, rate, audience)
+        for number in range(given.rounds):
+            say(f"{hubs[0].engine}: {label}, round {number + 1} ...")
+            samples: dict[int, Sample] = {}
+            for index in in_turns(number):
+                run = await bench.write(sides[index], rate, audience)
+                done = len(run.lags) if audience == "all" else run.writes
+                samples[index] = Sample(run.micros(done), done / run.seconds)
+            found[hubs[0].engine, f"{label}, of {given.clients}"].rounds.append((samples[0], samples[1]))
+        for side in sides:
+            side.crowd.leave()
+    return list(bench.faults)
+
+
+async def measure(
+    engine: str, given: argparse.Namespace, other: Program, cores: Cores, found: Comparisons
+) -> list[str]:
+    """All rows on one engine, the REST ones and the live ones on fresh hubs."""
+    allow_connections()
+    faults: list[str] = []
+    for part in ("rest", "fanout"):
+        if part == "fanout" and given.only not in "fanout":
+            continue
+        with ExitStack() as stack:
+            server = stack.enter_context(replica_set(given.mongodb, cores)) if engine == "mongodb" else ""
+            hubs = [
+                stack.enter_context(
+                    running_hub(stack.enter_context(mongodb(server, cores)) if server else "", cores, program=program)
+                )
+                for program in (other, Program.here())
+            ]
+            if part == "rest":
+                faults += await compare_rest(hubs, given, found)
+            else:
+                faults += await compare_fanout(hubs, cores, given, found)
+            faults += [f"the hub logged: {line}" for line in hubs[1].complaints()[:10]]
+    return faults
+
+
+def table(found: Comparisons) -> Iterator[str]:
+    width = max((len(operation) for _, operation in found), default=9)
+    yield f"{'engine':8} {'operation':{width}} {'CPU':>7} {'per s':>7}   rounds"
+    for (engine, operation), row in found.items():
+        cpu = row.cpu
+        shown = "" if cpu is None else f"{cpu:.2f}"
+        mark = "  slower" if cpu is not None and cpu < LEAST else ""
+        yield f"{engine:8} {operation:{width}} {shown:>7} {row.throughput:>7.2f}   {len(row.rounds)}{mark}"
+
+
+def arguments(argv: Sequence[str]) -> argparse.Namespace:
+    options = parser("benchmarks against", __doc__)
+    options.add_argument("commit", help="the commit to compare with")
+    options.add_argument("--engine", choices=("sqlite", "mongodb", "both"), default="both")
+    options.add_argument("--rounds", type=int, default=5, help="rounds of each row (default 5)")
+    options.add_argument("--seconds", type=float, default=2.0, help="length of each run (default 2)")
+    options.add_argument("--entities", type=int, default=20_000, help="entities to read from (default 20000)")
+    options.add_argument("--clients", type=int, default=300, help="live clients of each hub (default 300)")
+    names = ", ".join(row.__name__ for row in rest.ROWS)
+    options.add_argument("--only", default="", help=f"rows whose name contains this: {names}, fanout")
+    return options.parse_args(argv)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Print the table; 1 when a row is slower by CPU, or an answer was wrong."""
+    given = arguments(argv)
+    name, other = installed(given.commit)
+    cores, found, faults = Cores.choose(), defaultdict[tuple[str, str], Comparison](Comparison), list[str]()
+    engines = ("sqlite", "mongodb") if given.engine == "both" else (given.engine,)
+    with on_cores(cores.load):
+        for engine in engines:
+            faults += uvloop.run(measure(engine, given, other, cores, found))
+    rows = [
+        {"engine": engine, "operation": operation, "cpu": row.cpu, "throughput": row.throughput}
+        for (engine, operation), row in found.items()
+    ]
+    lines = [f"this tree per {name[:10]}: above 1, this tree does more", "", *table(found)]
+    code = conclude(lines, list(dict.fromkeys(faults)), {"against": name, "rows": rows}, given.json)
+    return 1 if any(row.cpu is not None and row.cpu < LEAST for row in found.values()) else code
