@@ -12,13 +12,20 @@ DEEPEST = 64
 
 async def chain_of(engine: Engine, group: str | None) -> tuple[str, ...]:
     """The group and its ancestors, nearest first."""
+    return (await read_chain(engine, group))[0]
+
+
+async def read_chain(engine: Engine, group: str | None) -> tuple[tuple[str, ...], list[Entity]]:
+    """The ids of the group and its ancestors, nearest first, and those of them that are there, whole."""
     chain: list[str] = []
+    groups: list[Entity] = []
     while group is not None and group not in chain and len(chain) < DEEPEST:
         chain.append(group)
         found = await find_one(engine, "groups", group)
+        groups += [found] if found else []
         parent = found.get("parent") if found else None
         group = parent if isinstance(parent, str) else None
-    return tuple(chain)
+    return tuple(chain), groups
 
 
 async def subtree_of(engine: Engine, group: str) -> list[str]:

@@ -6,6 +6,7 @@ StoreError
 ├── Conflict
 │   ├── DuplicateValue      a unique field already holds this value
 │   ├── StaleRevision       the entity is no longer at the expected revision
+│   ├── NotAsExpected       a condition of the commit no longer holds
 │   ├── KeyReused           an idempotency key came back with another request
 │   └── StoreNotEmpty       a store that still holds entities cannot be dropped
 ├── NotFound                no such entity, or none that the caller may see
@@ -71,6 +72,13 @@ class StaleRevision(Conflict):
     def __init__(self, current: int) -> None:
         super().__init__(f"the entity is at revision {current}")
         self.current = current
+
+
+class NotAsExpected(Conflict):
+    """What the commit relied on has changed meanwhile: read again, decide again."""
+
+    def __init__(self) -> None:
+        super().__init__("Something that this depends on has just changed: try again.")
 
 
 class KeyReused(Conflict):

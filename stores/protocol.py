@@ -76,13 +76,34 @@ class DeleteMany:
     limit: int
 
 
-Write = Insert | Update | Delete | Upsert | UpdateMany | DeleteMany
+@dataclass(frozen=True, slots=True)
+class Expect:
+    """A condition of the whole commit: from `least` to `most` entities of the store meet `where` at this place among
+    its writes, else NotAsExpected. Commits that expect something under the same `guard` (default: the store's name)
+    take effect one after the other, so each sees what the one before it has left."""
+
+    store: str
+    where: Filter
+    least: int = 1
+    most: int | None = None
+    guard: str = ""
+
+    @property
+    def enough(self) -> int:
+        """How many entities need to be counted."""
+        return self.least if self.most is None else self.most + 1
+
+    def holds(self, count: int) -> bool:
+        return self.least <= count and (self.most is None or count <= self.most)
+
+
+Write = Insert | Update | Delete | Upsert | UpdateMany | DeleteMany | Expect
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
     """The outcome of one write. `entity`: JSON text of the entity as it is now (or was, when deleted); empty after
-    a bulk change. `rev` is its revision, `count` the number of entities changed."""
+    a bulk change and for an Expect. `rev` is its revision, `count` the number of entities changed."""
 
     entity: bytes
     rev: int
@@ -186,8 +207,8 @@ class Engine(Protocol):
 
     async def commit(self, writes: Sequence[Write], by: str | None, key: IdempotencyKey | None = None) -> list[Written]:
         """Do all writes or none; returned once durable. With a `key` seen before: the first outcome again, or
-        KeyReused when the fingerprint differs. Raises InvalidQuery, NotFound, StaleRevision, DuplicateValue,
-        TooManyMatches, StorageFull, Unavailable."""
+        KeyReused when the fingerprint differs. Raises InvalidQuery, NotFound, StaleRevision, NotAsExpected,
+        DuplicateValue, TooManyMatches, StorageFull, Unavailable."""
 
     async def history(self, store: str, id: str) -> tuple[list[HistoryEntry], Entity | None]:
         """The audit trail of an entity, oldest first, and, if it has been deleted, what it was at the end."""

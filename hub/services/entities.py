@@ -17,6 +17,7 @@ from auth.positions import give
 from auth.principal import Principal
 from auth.resolver import Resolver
 from hub.errors import BadRequest
+from hub.services import expectations as expect
 from hub.services.branches import Branches
 from hub.services.checks import (
     ASSIGNED,
@@ -28,9 +29,9 @@ from hub.services.checks import (
     shown,
 )
 from hub.services.registry import StoreRegistry
-from hub.services.rules import Rules, refuse
+from hub.services.rules import Prepared, Rules, refuse
 from hub.services.stamping import clean, stamp_change, stamp_new
-from stores.errors import InvalidQuery, NotFound, StaleRevision, Violation
+from stores.errors import InvalidQuery, NotAsExpected, NotFound, StaleRevision, Violation
 from stores.limits import EntityLimits
 from stores.matcher import matches
 from stores.projection import compile_projection
@@ -199,10 +200,16 @@ class EntityService:
         definition = self._registry.get(store)
         where = sight(principal, definition, "PUT")
         checked_id(id)
-        access = await self._known_users(users)
         mine = where if principal.admin else both(where, Equal(("owner",), principal.user_id))
+
+        async def attempt() -> tuple[bytes, int]:
+            access = await self._known_users(users)
+            update = Update(store, id, stamp_change({"access": access}), mine)
+            written = await self._engine.commit([update, *expect.users_exist(access)], principal.user_id)
+            return self._text(definition, written[0]), written[0].rev
+
         try:
-            return await self._update(principal, definition, Update(store, id, stamp_change({"access": access}), mine))
+            return await self._decided(attempt)
         except NotFound:
             if await self._engine.get(store, id, where) is None:
                 raise
@@ -295,7 +302,18 @@ class EntityService:
                 raise StaleRevision(found[0]["_rev"])
             try:
                 return await attempt(found[0])
-            except StaleRevision:
+            except (StaleRevision, NotAsExpected):
+                if not last:
+                    raise
+        raise AssertionError("unreachable")
+
+    @staticmethod
+    async def _decided(attempt: Callable[[], Awaitable[T]]) -> T:
+        """Do `attempt`, again when what it relied on has changed before its commit."""
+        for last in range(RETRIES, -1, -1):
+            try:
+                return await attempt()
+            except NotAsExpected:
                 if not last:
                     raise
         raise AssertionError("unreachable")
@@ -313,9 +331,15 @@ class EntityService:
         store, rules = definition.name, self._rules[definition.name]
         if store == "tokens" and key is not None:
             raise BadRequest("Idempotency-Key", "A token's secret is not kept, so its answer cannot be repeated.")
-        prepared = [await rules.create(principal, b, e) for b, e in zip(bodies, entities, strict=True)]
-        writes: list[Write] = [Insert(store, p.fields) for p in prepared]
-        written = await self._engine.commit(writes, principal.user_id, key)
+
+        async def attempt() -> tuple[list[Prepared], list[Written]]:
+            prepared = [await rules.create(principal, b, e) for b, e in zip(bodies, entities, strict=True)]
+            writes: list[Write] = [Insert(store, p.fields) for p in prepared]
+            writes += [also for p in prepared for also in p.also]
+            written = await self._engine.commit(writes, principal.user_id, key)
+            return prepared, written[: len(prepared)]
+
+        prepared, written = await self._decided(attempt)
         for p in prepared:
             await rules.created(p.fields)
         return [(revealed(self._text(definition, w), p), w.rev) for w, p in zip(written, prepared, strict=True)]

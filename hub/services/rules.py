@@ -6,16 +6,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from auth.errors import Forbidden
-from auth.groups import chain_of, find_one, subtree_of
+from auth.groups import chain_of, find_one, read_chain, subtree_of
 from auth.principal import Principal
 from auth.scopes import BadScope, parse_scope
 from auth.secrets import PREFIX_LENGTH, Passwords, digest, new_credential
 from auth.standard import ADMIN_ROLE, STANDARD
+from hub.services import expectations as expect
 from hub.services.branches import UNBOUNDED
 from hub.services.registry import RESERVED, StoreRegistry
 from hub.services.times import parse_time
 from stores.definitions import parse_definition
-from stores.errors import Conflict, DuplicateValue, InvalidEntity, Violation
+from stores.errors import Conflict, DuplicateValue, InvalidEntity, NotAsExpected, Violation
 from stores.protocol import DeleteMany, Engine, UpdateMany, Write
 from stores.query import And, Equal, Not, Query
 from stores.records import Entity, is_id, now_ms
@@ -67,8 +68,8 @@ class UserRules(Rules):
 
     async def create(self, principal: Principal, body: Entity, entity: Entity) -> Prepared:
         group = await self._group(body.get("group"))
-        made = entity | group | {"access": [entity["_id"]]}
-        return Prepared(await self._checked(made))
+        made = await self._checked(entity | group | {"access": [entity["_id"]]})
+        return Prepared(made, self._references(made))
 
     async def change(self, principal: Principal, before: Entity, body: Entity, fields: Entity) -> Prepared:
         if not principal.admin:
@@ -79,14 +80,20 @@ class UserRules(Rules):
         elif "group" in body:
             fields = fields | await self._group(body["group"])
         checked = await self._checked(fields)
+        also = self._signed_out(principal, before, checked) + self._references(checked)
         if "roles" in checked or checked.get("disabled"):
-            await self._keep_an_admin(before, before | checked)
-        return Prepared(checked, self._signed_out(principal, before, checked))
+            also += await self._keep_an_admin(before, before | checked)
+        return Prepared(checked, also)
 
     async def delete(self, principal: Principal, before: Entity) -> list[Write]:
-        await self._keep_an_admin(before, {})
         mine = Equal(("user",), before["_id"])
-        return [DeleteMany("sessions", mine, UNBOUNDED), DeleteMany("tokens", mine, UNBOUNDED)]
+        also: list[Write] = [DeleteMany("sessions", mine, UNBOUNDED), DeleteMany("tokens", mine, UNBOUNDED)]
+        return [*also, expect.user_is_gone(before["_id"]), *await self._keep_an_admin(before, {})]
+
+    @staticmethod
+    def _references(fields: Entity) -> list[Write]:
+        """What the user is given must still be there when it is."""
+        return [*expect.roles_exist(fields.get("roles") or ()), *expect.groups_exist(fields.get("group"))]
 
     def _signed_out(self, principal: Principal, before: Entity, fields: Entity) -> list[Write]:
         """A new password, or none any more, ends every session but the one it was given in."""
@@ -125,16 +132,18 @@ class UserRules(Rules):
             raise refuse("group", f"There is no group {group!r}.")
         return {"group": group, "branch": list(await chain_of(self.engine, group))}
 
-    async def _keep_an_admin(self, before: Entity, after: Entity) -> None:
+    async def _keep_an_admin(self, before: Entity, after: Entity) -> list[Write]:
+        """Refuse to lose the last administrator; the condition under which that is decided in the commit."""
         roles = await self.engine.entities("roles", Query(Equal(("name",), ADMIN_ROLE), limit=1))
         role = roles[0]["_id"] if roles else None
-        if role not in (before.get("roles") or []) or before.get("disabled"):
-            return
+        if role is None or role not in (before.get("roles") or []) or before.get("disabled"):
+            return []
         if role in (after.get("roles") or []) and not after.get("disabled"):
-            return
+            return []
         others = And((Equal(("roles",), role), Not(Equal(("_id",), before["_id"])), Not(Equal(("disabled",), True))))
         if not await self.engine.entities("users", Query(others, limit=1)):
             raise Conflict("This is the last administrator.")
+        return [expect.an_administrator_remains(role)]
 
 
 class GroupRules(Rules):
@@ -142,7 +151,7 @@ class GroupRules(Rules):
 
     async def create(self, principal: Principal, body: Entity, entity: Entity) -> Prepared:
         await self._check_parent(entity.get("parent"), None)
-        return Prepared(entity)
+        return Prepared(entity, [*expect.groups_exist(entity.get("parent"))])
 
     async def change(self, principal: Principal, before: Entity, body: Entity, fields: Entity) -> Prepared:
         if fields.get("parent", before.get("parent")) == before.get("parent"):
@@ -150,14 +159,19 @@ class GroupRules(Rules):
         parent = fields["parent"]
         subtree = await subtree_of(self.engine, before["_id"])
         await self._check_parent(parent, subtree)
-        above = await chain_of(self.engine, parent)
-        return Prepared(fields, await self._restamped(before["_id"], subtree, above))
+        above, ancestors = await read_chain(self.engine, parent)
+        if before["_id"] in above:
+            raise NotAsExpected  # moved there since the subtree was read
+        restamped = await self._restamped(before["_id"], subtree, above)
+        # If nothing above has moved or gone, the group is still not above itself.
+        expected = [*expect.groups_exist(parent), *expect.groups_are_unchanged(ancestors)]
+        return Prepared(fields, [*expected, *restamped])
 
     async def delete(self, principal: Principal, before: Entity) -> list[Write]:
         for store, path, what in (("groups", "parent", "groups below it"), ("users", "group", "users in it")):
             if await self.engine.entities(store, Query(Equal((path,), before["_id"]), limit=1)):
                 raise Conflict(f"There are {what}.")
-        return []
+        return [*expect.nothing_is_in_group(before["_id"])]
 
     async def _check_parent(self, parent: Any, subtree: list[str] | None) -> None:
         if parent is None:
@@ -191,7 +205,7 @@ class RoleRules(Rules):
         self._not_the_admin_role(before)
         if await self.engine.entities("users", Query(Equal(("roles",), before["_id"]), limit=1)):
             raise Conflict("There are users with this role.")
-        return []
+        return [expect.nobody_has_role(before["_id"])]
 
     @staticmethod
     def _not_the_admin_role(role: Entity) -> None:
@@ -216,7 +230,7 @@ class TokenRules(Rules):
             "digest": digest(secret),
             "last_used": None,
         }
-        return Prepared(made, reveal={"token": secret})
+        return Prepared(made, [expect.user_exists(user["_id"])], {"token": secret})
 
     async def change(self, principal: Principal, before: Entity, body: Entity, fields: Entity) -> Prepared:
         fixed = fields.keys() - {"name", "scopes", "expires", "_at"}

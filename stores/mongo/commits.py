@@ -17,13 +17,13 @@ from pymongo.write_concern import WriteConcern
 
 from stores.errors import KeyReused
 from stores.mongo.codec import Document, to_document
-from stores.mongo.connection import Connection, Session
+from stores.mongo.connection import META, Connection, Session
 from stores.mongo.errors import duplicates_at, store_errors
 from stores.mongo.inserting import Inserter
 from stores.mongo.orphans import end_orphans
 from stores.mongo.structure import KEYS
 from stores.mongo.writes import Writer, value_at, written
-from stores.protocol import IdempotencyKey, Insert, Update, Upsert, Write, Written
+from stores.protocol import Expect, IdempotencyKey, Insert, Update, Upsert, Write, Written
 from stores.records import now_ms
 
 T = TypeVar("T")
@@ -50,6 +50,7 @@ class Committer:
         self._watch: asyncio.Task[None] | None = None
         self._inserter = Inserter(connection)
         self._turns = asyncio.Semaphore(_AT_ONCE)
+        self._guards: set[str] = set()  # those that are known to be there
 
     async def commit(self, writes: Sequence[Write], by: str | None, key: IdempotencyKey | None) -> list[Written]:
         # A caller who goes away does not tear a transaction apart, nor a connection out of the pool.
@@ -80,6 +81,7 @@ class Committer:
 
     async def _commit(self, writes: Sequence[Write], by: str | None, key: IdempotencyKey | None) -> list[Written]:
         with store_errors():
+            await self._make_guards(writes)
             if key is not None:
                 lock = self._locks.setdefault(key.key, asyncio.Lock())
                 async with lock:
@@ -101,7 +103,20 @@ class Committer:
         with store_errors():
             await self._connection.collection(KEYS).delete_many({"expires": {"$lte": _date(now)}})
 
+    async def _make_guards(self, writes: Sequence[Write]) -> None:
+        """Make the documents that transactions with expectations share. Two of these that made one would collide by
+        its id, which is no reason to begin again."""
+        for guard in _guards(writes):
+            if guard not in self._guards:
+                meta = self._connection.collection(META)
+                await meta.update_one({"_id": _guard_id(guard)}, {"$setOnInsert": {"commits": 0}}, upsert=True)
+                self._guards.add(guard)
+
     async def _write(self, writes: Sequence[Write], by: str | None, session: Session) -> list[Written]:
+        for guard in _guards(writes):
+            # A snapshot does not notice what others read: a document that both change makes one of them begin again.
+            meta = self._connection.collection(META)
+            await meta.update_one({"_id": _guard_id(guard)}, {"$inc": {"commits": 1}}, session=session)
         writer = Writer(self._connection, by, session)
         outcome: list[Written] = []
         for run in _runs(writes):
@@ -175,6 +190,15 @@ async def _write_run(writer: Writer, run: Sequence[Write]) -> list[Written]:
     if len(upserts) > 1:
         return await writer.upsert_all(upserts)
     return [await writer.write(run[0])]
+
+
+def _guards(writes: Sequence[Write]) -> list[str]:
+    """What the commit is guarded by, in one order for all commits."""
+    return sorted({write.guard or write.store for write in writes if isinstance(write, Expect)})
+
+
+def _guard_id(guard: str) -> str:
+    return f"guard:{guard}"
 
 
 def _runs(writes: Sequence[Write]) -> list[list[Write]]:

@@ -12,11 +12,11 @@ from typing import Any, Final
 from pymongo import InsertOne, ReturnDocument, UpdateOne
 from pymongo.errors import DuplicateKeyError
 
-from stores.errors import NotFound, StaleRevision, TooManyMatches
+from stores.errors import NotAsExpected, NotFound, StaleRevision, TooManyMatches
 from stores.mongo.codec import BY, DELETER, Document, entity_text, revision, to_document, to_id
 from stores.mongo.compile import Match, compile_filter, conjunction
 from stores.mongo.connection import Connection, Session
-from stores.protocol import Delete, DeleteMany, Insert, Update, UpdateMany, Upsert, Write, Written
+from stores.protocol import Delete, DeleteMany, Expect, Insert, Update, UpdateMany, Upsert, Write, Written
 from stores.records import SYSTEM_FIELDS, Entity
 
 _TRIES: Final = 5
@@ -32,7 +32,7 @@ class Writer:
         self._session = session
 
     async def write(self, write: Write) -> Written:
-        """Do one write; Delete, UpdateMany and DeleteMany need a session, being several steps."""
+        """Do one write; Delete, UpdateMany, DeleteMany and Expect need a session, being several steps."""
         match write:
             case Insert():
                 return await self._insert(write)
@@ -46,6 +46,8 @@ class Writer:
                 return await self._update_many(write)
             case DeleteMany():
                 return await self._delete_many(write)
+            case Expect():
+                return await self._expect(write)
 
     async def insert_all(self, writes: Sequence[Insert]) -> list[Written]:
         """Insert into one store, in one exchange with the server."""
@@ -146,6 +148,13 @@ class Writer:
         await collection.update_many(match, {"$set": {BY: {DELETER: self._by}}}, session=self._session)
         result = await collection.delete_many(match, session=self._session)
         return Written(b"", 0, result.deleted_count)
+
+    async def _expect(self, write: Expect) -> Written:
+        collection = self._connection.collection(write.store)
+        match, options = compile_filter(write.where), {"limit": write.enough} if write.enough else {}
+        if not write.holds(await collection.count_documents(match, session=self._session, **options)):
+            raise NotAsExpected
+        return Written(b"", 0, 0)
 
     async def _check_count(self, store: str, match: Match, limit: int) -> None:
         collection = self._connection.collection(store)

@@ -8,9 +8,9 @@ from typing import Any
 import apsw
 import orjson
 
-from stores.errors import DuplicateValue, NotFound, StaleRevision, TooManyMatches
+from stores.errors import DuplicateValue, NotAsExpected, NotFound, StaleRevision, TooManyMatches
 from stores.paths import MISSING, Path, elements, split, traverses_array
-from stores.protocol import Delete, DeleteMany, Insert, Update, UpdateMany, Upsert, Write, Written
+from stores.protocol import Delete, DeleteMany, Expect, Insert, Update, UpdateMany, Upsert, Write, Written
 from stores.query import And, Equal, Filter
 from stores.records import SYSTEM_FIELDS, Entity
 from stores.sqlite.compile import Compiler
@@ -56,6 +56,8 @@ class WriteExecutor:
                     return self.update_many(table, write)
                 case DeleteMany():
                     return self.delete_many(table, write)
+                case Expect():
+                    return self.expect(table, write)
 
     def table(self, store: str) -> StoreTable:
         table = self.tables.get(store)
@@ -120,6 +122,15 @@ class WriteExecutor:
         rows = self.bounded(table, write.where, write.limit)
         self.connection.executemany(f"DELETE FROM {table.table} WHERE id=?", [(id,) for id, _, _ in rows])
         return Written(b"", 0, len(rows))
+
+    def expect(self, table: StoreTable, write: Expect) -> Written:
+        # The writer's transactions follow one another: that is the guard.
+        compiler = Compiler(table)
+        condition = compiler.condition(write.where)
+        sql = f"SELECT count(*) FROM (SELECT 1 FROM {table.table} WHERE {condition} LIMIT {write.enough})"
+        if not write.holds(self.connection.execute(sql, compiler.values).get):
+            raise NotAsExpected
+        return Written(b"", 0, 0)
 
     def merge(self, table: StoreTable, entity: Entity, rev: int, changes: Entity, replace: bool) -> Written:
         self.watch_indexes(table, changes)

@@ -1,0 +1,65 @@
+"""Conditions that the rules of administrative stores put into a commit, and the guards that order such commits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from stores.protocol import Expect
+from stores.query import And, Equal, Filter, In, Not
+from stores.records import Entity
+
+ADMINISTRATORS: Final = "administrators"
+
+
+def user_guard(user: str) -> str:
+    """The guard of what refers to the user. Users share sixteen of them, by the last digit of their ids."""
+    return f"user-{user[-1:]}"
+
+
+def user_exists(user: str) -> Expect:
+    return Expect("users", Equal(("_id",), user), guard=user_guard(user))
+
+
+def user_is_gone(user: str) -> Expect:
+    """Belongs into the commit that deletes the user."""
+    return Expect("users", Equal(("_id",), user), least=0, most=0, guard=user_guard(user))
+
+
+def an_administrator_remains(role: str) -> Expect:
+    """Somebody who is not disabled has the role of administrators."""
+    active = And((Equal(("roles",), role), Not(Equal(("disabled",), True))))
+    return Expect("users", active, guard=ADMINISTRATORS)
+
+
+def roles_exist(roles: Iterable[str]) -> list[Expect]:
+    return [Expect("roles", Equal(("_id",), role)) for role in dict.fromkeys(roles)]
+
+
+def nobody_has_role(role: str) -> Expect:
+    return _none("users", Equal(("roles",), role), "roles")
+
+
+def groups_exist(*groups: str | None) -> list[Expect]:
+    return [Expect("groups", Equal(("_id",), group)) for group in groups if group is not None]
+
+
+def nothing_is_in_group(group: str) -> list[Expect]:
+    return [_none(store, Equal((path,), group), "groups") for store, path in (("groups", "parent"), ("users", "group"))]
+
+
+def groups_are_unchanged(groups: Sequence[Entity]) -> list[Expect]:
+    """Each is there at the revision that was read."""
+    return [Expect("groups", And((Equal(("_id",), g["_id"]), Equal(("_rev",), g["_rev"])))) for g in groups]
+
+
+def users_exist(users: Sequence[str]) -> list[Expect]:
+    """One expectation for each guard."""
+    by_guard: dict[str, list[str]] = {}
+    for user in users:
+        by_guard.setdefault(user_guard(user), []).append(user)
+    return [Expect("users", In(("_id",), tuple(ids)), len(ids), guard=guard) for guard, ids in by_guard.items()]
+
+
+def _none(store: str, where: Filter, guard: str) -> Expect:
+    return Expect(store, where, least=0, most=0, guard=guard)

@@ -1,0 +1,142 @@
+"""Rules of the administrative stores when two requests at once would break them together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable
+
+import httpx
+import pytest
+
+from stores.records import new_id
+from tests.support.engines import fitting_database
+from tests.support.hub import Client, Hub, running_hub, unique
+
+RACES = 12
+
+
+@pytest.fixture(scope="module")
+async def lone_hub(
+    engine_kind: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Hub]:
+    """A hub of its own: who administers it changes."""
+    async with (
+        fitting_database(engine_kind, request, tmp_path_factory.mktemp("races")) as database,
+        running_hub(database, tmp_path_factory.mktemp("hub")) as hub,
+    ):
+        yield hub
+
+
+async def together(*calls: Awaitable[httpx.Response]) -> list[int]:
+    """The statuses of calls made at the same time, in order of size."""
+    return sorted(answer.status_code for answer in await asyncio.gather(*calls))
+
+
+async def is_admin(client: Client) -> bool:
+    answer = await client.get("/auth")
+    return answer.status_code == 200 and bool(answer.json()["admin"])
+
+
+def away(by: Client, whom: Client, way: str) -> Awaitable[httpx.Response]:
+    """One way in which an administrator goes."""
+    path = f"/users/{whom.id}"
+    if way == "deleted":
+        return by.delete(path)
+    return by.patch(path, {"roles": []} if way == "roles" else {"disabled": True})
+
+
+@pytest.mark.parametrize("ways", [("roles", "roles"), ("disabled", "deleted"), ("deleted", "roles")])
+async def test_the_last_two_administrators_cannot_remove_each_other(lone_hub: Hub, ways: tuple[str, str]) -> None:
+    """By taking roles, disabling or deleting, in any combination: one of them remains."""
+    hub, one = lone_hub, lone_hub.admin
+    role = (await one.list("roles", {"name": "admin"}))[0]["_id"]
+    for _ in range(RACES):
+        hub.admin = one
+        other = await hub.as_user(roles=[role])
+        statuses = await together(away(one, other, ways[0]), away(other, one, ways[1]))
+        assert statuses[0] == 200
+        assert statuses[1] in (401, 403, 404, 409), statuses
+        one = one if await is_admin(one) else other
+        assert await is_admin(one)
+        assert len(await one.list("users", {"roles": role, "filter": '{"disabled": {"$ne": true}}'})) == 1
+    hub.admin = one
+
+
+async def test_an_administrator_alone_cannot_leave_twice(lone_hub: Hub) -> None:
+    """Two different requests at once, each of which is refused by itself."""
+    one = lone_hub.admin
+    assert await together(away(one, one, "roles"), away(one, one, "deleted")) == [409, 409]
+    assert await is_admin(one)
+
+
+async def test_groups_that_move_at_once_stay_a_tree(hub: Hub, admin: Client) -> None:
+    """Two, and three in a ring: what would close the circle is refused."""
+    for size in (2, 3, 2, 3):
+        for _ in range(RACES // 2):
+            groups = [await hub.group() for _ in range(size)]
+            moves = zip(groups, groups[1:] + groups[:1], strict=True)
+            statuses = await together(*(admin.patch(f"/groups/{g}", {"parent": p}) for g, p in moves))
+            assert statuses[0] == 200
+            assert statuses[-1] == 400, statuses
+            for group in groups:
+                chain, at = [], str(group)
+                while at:
+                    assert at not in chain, "a circle"
+                    chain.append(at)
+                    at = (await admin.see("groups", at))["parent"]
+
+
+async def test_what_is_given_to_a_user_is_not_deleted_meanwhile(hub: Hub, admin: Client) -> None:
+    """A role or a group that is deleted while a user gets it: one of the two is refused."""
+    for number in range(RACES):
+        store, made = ("roles", await hub.role("GET /units/*")) if number % 2 else ("groups", await hub.group())
+        given = {"roles": [made]} if store == "roles" else {"group": made}
+        if number % 4 < 2:
+            gets = admin.post("/users", {"login": unique("user"), **given})
+        else:
+            user = await admin.make("users", {"login": unique("user")})
+            gets = admin.patch(f"/users/{user['_id']}", given)
+        statuses = await together(gets, admin.delete(f"/{store}/{made}"))
+        assert statuses in ([200, 400], [200, 409]), statuses
+        holders = await admin.list("users", {"roles" if store == "roles" else "group": made})
+        there = (await admin.get(f"/{store}/{made}")).status_code == 200
+        assert there is bool(holders)
+
+
+async def test_a_group_is_not_deleted_while_another_comes_below_it(hub: Hub, admin: Client) -> None:
+    """By creation or by a move."""
+    for number in range(RACES):
+        parent = await hub.group()
+        if number % 2:
+            comes = admin.post("/groups", {"name": unique("group"), "parent": parent})
+        else:
+            comes = admin.patch(f"/groups/{await hub.group()}", {"parent": parent})
+        statuses = await together(comes, admin.delete(f"/groups/{parent}"))
+        assert statuses in ([200, 400], [200, 409]), statuses
+        below = await admin.list("groups", {"parent": parent})
+        assert ((await admin.get(f"/groups/{parent}")).status_code == 200) is bool(below)
+
+
+async def test_a_deleted_user_has_no_tokens(hub: Hub, admin: Client) -> None:
+    """Not even one that is made at the same time."""
+    for _ in range(RACES):
+        user = await admin.make("users", {"login": unique("user")})
+        makes = admin.post("/tokens", {"name": "late", "user": user["_id"]})
+        statuses = await together(makes, admin.delete(f"/users/{user['_id']}"))
+        assert statuses in ([200, 200], [200, 400]), statuses
+        assert await admin.list("tokens", {"user": user["_id"]}) == []
+
+
+async def test_nothing_is_shared_with_a_user_who_is_gone(hub: Hub, admin: Client, store: str) -> None:
+    """Whoever is deleted at the same time was there when the list was set, or the list is refused."""
+    entity = await admin.make(store, {"n": 1})
+    path = f"/{store}/{entity['_id']}/access"
+    for _ in range(RACES):
+        user = await admin.make("users", {"login": unique("user")})
+        share, delete = await asyncio.gather(
+            admin.put(path, {"access": [user["_id"]]}), admin.delete(f"/users/{user['_id']}")
+        )
+        assert delete.status_code == 200
+        assert share.status_code in (200, 400)
+        assert (await admin.put(path, {"access": [user["_id"]]})).status_code == 400
+        assert (await admin.put(path, {"access": [new_id()]})).status_code == 400
