@@ -17,6 +17,7 @@ from typing import Any, Final, TypeVar
 import httpx
 
 from stores.records import Entity
+from tests.support import secrets as secrets_in_use
 from tests.support.engines import Database
 
 # The HTTP client asks for sniffio with every request; where it is not installed, that is a search of the whole path.
@@ -40,6 +41,7 @@ class HubProcess:
     """A running `hub serve`. `folder` holds its data and its log; `stop` ends it by its own process id."""
 
     def __init__(self, database: Database, folder: Path, settings: dict[str, object]) -> None:
+        secrets_in_use.note(settings.get("admin_password", ADMIN_PASSWORD))
         self.folder = folder
         self.log_path = folder / LOG
         self.process = launch(database, folder, settings)
@@ -77,7 +79,13 @@ class HubProcess:
             code = self.process.wait()
         if self.process.stdout:
             self.process.stdout.close()
+        self.check_log()
         return code
+
+    def check_log(self) -> None:
+        """Fail if the log holds a secret that a test has used, such as a password, a cookie or a token."""
+        found = secrets_in_use.found_in(self.log)
+        assert not found, f"secrets in the log of the hub: {found[:5]}"
 
 
 def launch(database: Database, folder: Path, settings: dict[str, object]) -> subprocess.Popen[bytes]:
@@ -125,6 +133,7 @@ class Client:
             trust_env=False,
             verify=False,  # loading the system's certificates takes longer than most tests, which speak plain HTTP
             limits=httpx.Limits(max_connections=100),
+            event_hooks={"request": [secrets_in_use.note_request], "response": [secrets_in_use.note_response]},
         )
 
     @property
