@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from stores.errors import InvalidEntity, Violation
+from stores.parse import MOST_SEGMENTS
 from stores.records import SYSTEM_FIELDS
 from stores.schema import (
     CHECKERS,
@@ -57,7 +58,7 @@ class _Reader:
     def paths(self, document: Mapping[str, Any], name: str) -> tuple[str, ...]:
         found = []
         for i, path in enumerate(self.of_type(document, name, list, [], "")):
-            if isinstance(path, str) and "\0" not in path and all(map(_is_segment, path.split("."))):
+            if isinstance(path, str) and "\0" not in path and _is_path(path):
                 found.append(path)
             else:
                 self.refuse(f"{name}.{i}", "Must be a field path.")
@@ -118,6 +119,11 @@ class _Reader:
         return replace(made, default=default)
 
 
+def _is_path(path: str) -> bool:
+    segments = path.split(".")
+    return len(segments) <= MOST_SEGMENTS and all(map(_is_segment, segments))
+
+
 def _is_segment(segment: str) -> bool:
     # A position is refused: it would index one element of an array, and MongoDB then takes no entity that has fields
     # there whose names are numbers.
@@ -148,6 +154,8 @@ def parse_definition(document: Mapping[str, Any]) -> StoreDefinition:
     )
     if len(definition.index_paths) + len(definition.unique_paths) > MAX_INDEXES:
         reader.refuse("indexes", f"At most {MAX_INDEXES} indexes.")
+    if len(definition.search) > MAX_FIELDS:
+        reader.refuse("search", f"At most {MAX_FIELDS} paths.")
     if reader.violations:
         raise InvalidEntity(reader.violations)
     return definition

@@ -20,6 +20,8 @@ Path = tuple[str, ...]
 
 NO_MATCH: Final[Match] = {"_id": {"$in": []}}
 _LONGEST_ARRAY = 2**31 - 1
+_MANY: Final = 20
+"""Values of `$all` that the planner is shown."""
 
 
 def compile_filter(node: Filter) -> Match:
@@ -36,7 +38,7 @@ def conjunction(*parts: Match) -> Match:
 def _compile(node: Filter, *, top: bool) -> Match:
     """`top`: paths start in the entity, where `_id` is an ObjectId, rather than in an element of an array."""
     if isinstance(node, query.And):
-        return conjunction(*[_compile(part, top=top) for part in node.parts])
+        return _conjunction_of(node.parts, top)
     if isinstance(node, query.Or):
         return {"$or": [_compile(part, top=top) for part in node.parts]} if node.parts else NO_MATCH
     if isinstance(node, query.Not):
@@ -44,6 +46,16 @@ def _compile(node: Filter, *, top: bool) -> Match:
     if isinstance(node, Leaf):
         return {field_name(node.path, top=top): _condition(node, is_id=top and node.path == ("_id",))}
     raise TypeError(f"not a filter: {node!r}")
+
+
+def _conjunction_of(parts: tuple[Filter, ...], top: bool) -> Match:
+    path = parts[0].path if parts and isinstance(parts[0], query.Equal) else ()
+    if len(parts) <= _MANY or path == ("_id",) or not all(isinstance(p, query.Equal) and p.path == path for p in parts):
+        return conjunction(*[_compile(part, top=top) for part in parts])
+    # `$all` of many values. An index is searched for the first of them, and the others are hidden from the planner: it
+    # would try out a plan for each (measured: 10 000 values take it longer than a read may).
+    rest = [part.value for part in parts[1:] if isinstance(part, query.Equal)]
+    return conjunction(_compile(parts[0], top=top), {"$nor": [{field_name(path, top=top): {"$not": {"$all": rest}}}]})
 
 
 def _negation(part: Filter, top: bool) -> Match:

@@ -37,7 +37,8 @@ SNAPSHOT_UNAVAILABLE: Final = 246
 UNAUTHORIZED: Final = 13
 AUTHENTICATION_FAILED: Final = (18, 8000)  # the latter is Atlas's
 
-_BAD_QUERY: Final = frozenset({2, 9, 40324, 51091, 51108})  # BadValue, FailedToParse, and three of the query parser's
+# BadValue, FailedToParse, Overflow (nested too deep), and four of the query parser's.
+_BAD_QUERY: Final = frozenset({2, 9, 15, 40324, 51091, 51108, 5729100})
 _TOO_LARGE: Final = frozenset({10334, 17419, 17420})
 _DISK_FULL: Final = 14031
 _PASSING: Final = frozenset(

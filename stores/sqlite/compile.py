@@ -8,9 +8,10 @@ entered with `json_each`, and what SQL cannot say (an array on the way, composit
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import apsw
+import orjson
 
 from stores import query
 from stores.matcher import compile_filter
@@ -22,9 +23,32 @@ COLUMNS = {"_id": "id", "time": "time", "_at": "at", "_rev": "rev", "owner": "ow
 _TEXTS = frozenset({"_id", "owner", "group"})
 """Of these the columns that hold text; the others hold integers."""
 
-MOST_KEPT = 1_000
+MOST_KEPT: Final = 1_000
 """Compiled conditions that a store keeps: about as many as there are principals at work."""
 
+MOST_KEPT_VALUES: Final = 200
+"""Values of a condition that is kept; together with `MOST_KEPT` the bound on what a store keeps."""
+
+# SQLite's own limits: 32 766 variables in a statement, and 1 000 levels of nesting in an expression, where a chain of
+# ORs has one level for each.
+
+SHORT_LIST: Final = 100
+"""Values that are bound one by one. A longer list is one variable: a JSON array."""
+
+MANY_VALUES: Final = 10_000
+"""Variables of a statement from which on every list is one."""
+
+SHORT_CHAIN: Final = 8
+"""Conditions that are joined one after the other. A longer chain is a balanced tree."""
+
+WIDEST: Final = 1_000
+"""Conditions of one conjunction in SQL. Only `$all` of arrays and objects can hold more: the matcher decides it."""
+
+DEEPEST: Final = 16
+"""Segments of a path in SQL, which names every prefix of it. The matcher follows longer ones."""
+
+_SCALARS: Final = frozenset({str, int, float})
+_OF_SCALARS: Final = "{} IN ('text','integer','real')"
 _SQL = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 
 
@@ -39,10 +63,18 @@ class Compiler:
         self.values.append(value)
         return f"?{len(self.values)}"
 
+    def bind_list(self, values: Sequence[Any]) -> str:
+        """What stands between the parentheses of IN: the values, which are strings and numbers."""
+        if len(values) <= SHORT_LIST and len(self.values) < MANY_VALUES:
+            return ",".join(map(self.bind, values))
+        return f"SELECT value FROM json_each({self.bind(orjson.dumps(values).decode())})"
+
     def condition(self, node: Filter) -> str:
         """A boolean SQL expression; it may be NULL where it means false."""
         if isinstance(node, query.And):
-            return "(" + " AND ".join(map(self.condition, node.parts)) + ")" if node.parts else "1"
+            if len(node.parts) > SHORT_LIST:
+                return self.long_conjunction(node)
+            return "(" + joined("AND", list(map(self.condition, node.parts))) + ")" if node.parts else "1"
         if isinstance(node, query.Or):
             return self.choice(node) if self.values else self.kept_choice(node)
         if isinstance(node, query.Not):
@@ -51,8 +83,40 @@ class Compiler:
             return self.leaf(node)
         raise TypeError(f"not a filter: {node!r}")
 
+    def long_conjunction(self, node: query.And) -> str:
+        """The same; what one array must hold, as `$all` says it, is looked for once and not value by value."""
+        held: dict[tuple[str, ...], dict[Any, Filter]] = {}
+        others: list[Filter] = []
+        for part in node.parts:
+            if isinstance(part, query.Equal) and type(part.value) in _SCALARS and not is_column(part.path):
+                held.setdefault(part.path, {})[part.value] = part
+            else:
+                others.append(part)
+        if len(others) > WIDEST:
+            return self.ask_matcher(node)
+        tests = [self.holds_all(path, values) for path, values in held.items()]
+        return "(" + joined("AND", [*tests, *map(self.condition, others)]) + ")"
+
+    def holds_all(self, path: tuple[str, ...], parts: dict[Any, Filter]) -> str:
+        """The path has each of the values, which are strings and numbers, by each value's own condition."""
+        if len(parts) <= SHORT_LIST:
+            return self.condition(query.And(tuple(parts.values())))
+        if self.plain_value(path) is not None:
+            return "0"  # one value is not many
+        wanted = self.bind_list(list(parts))
+        entered = f"json_each(doc,{json_path(path)}) e WHERE {_OF_SCALARS.format('e.type')} AND e.value IN ({wanted})"
+        here = f"(SELECT count(DISTINCT e.value) FROM {entered})={len(parts)}"
+        is_array = f"json_type(doc,{json_path(path)})='array'"
+        if len(path) == 1:
+            return f"({is_array} AND {here})"
+        if len(path) > DEEPEST:
+            return self.ask_matcher(query.And(tuple(parts.values())))
+        ask = self.ask_matcher(query.And(tuple(parts.values())))
+        return f"CASE WHEN {arrays_before(path)} THEN {ask} WHEN {is_array} THEN {here} ELSE 0 END"
+
     def choice(self, node: query.Or) -> str:
-        return "(" + " OR ".join(map(self.condition, node.parts)) + ")" if node.parts else "0"
+        parts = node.parts if len(node.parts) <= SHORT_CHAIN else _gathered(node.parts)
+        return "(" + joined("OR", list(map(self.condition, parts))) + ")" if parts else "0"
 
     def kept_choice(self, node: query.Or) -> str:
         """The same at the beginning of a statement. What a principal can see stands there, the same in request after
@@ -66,7 +130,7 @@ class Compiler:
             self.values += known[1]
             return known[0]
         sql = self.choice(node)
-        if _is_of_texts(node):
+        if len(self.values) <= MOST_KEPT_VALUES and _is_of_texts(node):
             if len(compiled) >= MOST_KEPT:
                 compiled.clear()
             compiled[node] = sql, self.values[:]
@@ -78,12 +142,13 @@ class Compiler:
         plain = self.plain_value(node.path)
         if plain is not None:
             return self.plain(node, plain)
+        if len(node.path) > DEEPEST:
+            return self.ask_matcher(node)
         kind, value = f"json_type(doc,{json_path(node.path)})", extract(node.path)
         here = self.at_leaf(node, kind, value)
         if len(node.path) == 1:
             return here
-        arrays = " OR ".join(f"json_type(doc,{json_path(node.path[:n])})='array'" for n in range(1, len(node.path)))
-        return f"CASE WHEN {arrays} THEN {self.ask_matcher(node)} ELSE {here} END"
+        return f"CASE WHEN {arrays_before(node.path)} THEN {self.ask_matcher(node)} ELSE {here} END"
 
     def plain_value(self, path: tuple[str, ...]) -> str | None:
         """The SQL value of a path that holds only nulls, numbers and strings, None if it may hold more."""
@@ -131,8 +196,8 @@ class Compiler:
         return f"{value}={self.bind(operand)}"
 
     def plain_in(self, value: str, operands: Sequence[Any]) -> str:
-        scalars = [self.bind(v) for v in operands if v is not None and not isinstance(v, bool | list | dict)]
-        tests = [f"{value} IN ({','.join(scalars)})"] if scalars else []
+        scalars = [v for v in operands if v is not None and not isinstance(v, bool | list | dict)]
+        tests = [f"{value} IN ({self.bind_list(scalars)})"] if scalars else []
         tests += [f"{value} IS NULL"] if None in operands else []
         return "(" + " OR ".join(tests) + ")" if tests else "0"
 
@@ -175,7 +240,7 @@ class Compiler:
             case query.Equal(value=operand):
                 return self.equal(kind, value, operand)
             case query.In(values=operands):
-                return "(" + " OR ".join(self.equal(kind, value, v) for v in operands) + ")" if operands else "0"
+                return self.scalar_in(kind, value, operands)
             case query.Compare(op=op, value=operand):
                 return self.compare(kind, value, op, operand)
         return self.text_test(node, kind, value)
@@ -186,6 +251,14 @@ class Compiler:
         if isinstance(operand, bool):
             return f"{kind}='{str(operand).lower()}'"
         return f"({_of_kind(kind, operand)} AND {value}={self.bind(operand)})"
+
+    def scalar_in(self, kind: str, value: str, operands: Sequence[Any]) -> str:
+        scalars = [v for v in operands if v is not None and not isinstance(v, bool)]
+        # Without the kind, true would equal 1. SQLite itself takes no string for equal to a number.
+        tests = [f"({_OF_SCALARS.format(kind)} AND {value} IN ({self.bind_list(scalars)}))"] if scalars else []
+        others = [v for v in (None, False, True) if any(v is operand for operand in operands)]
+        tests += [self.equal(kind, value, other) for other in others]
+        return "(" + " OR ".join(tests) + ")" if tests else "0"
 
     def compare(self, kind: str, value: str, op: str, operand: Any) -> str:
         if operand is None:
@@ -202,13 +275,41 @@ class Compiler:
                 return f"({kind}='text' AND substr({value},1,{len(text)})={self.bind(text)})"
         raise TypeError(f"not a leaf: {node!r}")
 
-    def ask_matcher(self, node: Leaf) -> str:
+    def ask_matcher(self, node: Filter) -> str:
         return f"hub_match(doc,{self.bind(apsw.pyobject(_on_json(node)))})"
+
+
+def joined(operator: str, conditions: list[str]) -> str:
+    """The conditions with AND or OR between them."""
+    if len(conditions) <= SHORT_CHAIN:
+        return f" {operator} ".join(conditions)
+    middle = len(conditions) // 2
+    return f"({joined(operator, conditions[:middle])}) {operator} ({joined(operator, conditions[middle:])})"
+
+
+def arrays_before(path: tuple[str, ...]) -> str:
+    """SQL condition: there is an array on the way to the path's end."""
+    return " OR ".join(f"json_type(doc,{json_path(path[:n])})='array'" for n in range(1, len(path)))
 
 
 def is_column(path: tuple[str, ...]) -> bool:
     """Whether the path is a system field that the table has a column for."""
     return len(path) == 1 and path[0] in COLUMNS
+
+
+def _gathered(choices: Sequence[Filter]) -> list[Filter]:
+    """The same choices, those of one value or another at one path as one list (measured: SQLite takes 100 ms to plan a
+    thousand of them over an index, and 1 ms for the list)."""
+    values: dict[tuple[str, ...], list[Any]] = {}
+    others: list[Filter] = []
+    for choice in choices:
+        if isinstance(choice, query.Equal):
+            values.setdefault(choice.path, []).append(choice.value)
+        elif isinstance(choice, query.In):
+            values.setdefault(choice.path, []).extend(choice.values)
+        else:
+            others.append(choice)
+    return [*(query.In(path, tuple(found)) for path, found in values.items()), *others]
 
 
 def _is_of_texts(node: query.Or) -> bool:
@@ -227,7 +328,7 @@ def _of_kind(kind: str, operand: Any) -> str:
     return f"{kind}='text'" if isinstance(operand, str) else f"{kind} IN ('integer','real')"
 
 
-def _on_json(node: Leaf) -> Any:
+def _on_json(node: Filter) -> Any:
     predicate = compile_filter(node)
 
     def match(entity: Entity) -> int:

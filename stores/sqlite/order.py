@@ -15,7 +15,7 @@ from stores import cursor, ordering
 from stores.errors import InvalidQuery
 from stores.query import Query, Sort
 from stores.records import Json
-from stores.sqlite.compile import Compiler, is_column
+from stores.sqlite.compile import DEEPEST, Compiler, arrays_before, is_column
 from stores.sqlite.tables import extract, json_path
 
 
@@ -90,8 +90,12 @@ def _plain(compiler: Compiler, sort: Sort) -> Column:
 def _special(sort: Sort) -> list[Column]:
     path, direction = json_path(sort.path), int(sort.descending)
     kind = f"json_type(doc,{path})"
-    arrays = [f"json_type(doc,{json_path(sort.path[:n])})='array'" for n in range(1, len(sort.path))]
-    composite = " OR ".join([*arrays, f"{kind} IN ('array','object')"])
+    arguments = f"doc,{path},{direction}"
+    if len(sort.path) > DEEPEST:
+        rank, value = f"hub_rank({arguments})", f"hub_value({arguments})"
+        return [Column(rank, sort.descending, False), Column(value, sort.descending, True)]
+    itself = f"{kind} IN ('array','object')"
+    composite = f"{arrays_before(sort.path)} OR {itself}" if len(sort.path) > 1 else itself
     ranks = {
         "integer": ordering.RANK_NUMBER,
         "real": ordering.RANK_NUMBER,
@@ -101,7 +105,6 @@ def _special(sort: Sort) -> list[Column]:
     }
     rank = f"CASE {kind} " + " ".join(f"WHEN '{k}' THEN {r}" for k, r in ranks.items())
     rank += f" ELSE {ordering.RANK_NULL} END"
-    arguments = f"doc,{path},{direction}"
     return [
         Column(f"CASE WHEN {composite} THEN hub_rank({arguments}) ELSE {rank} END", sort.descending, False),
         Column(

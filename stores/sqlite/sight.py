@@ -26,6 +26,9 @@ PAGE: Final = 100
 LITTLE: Final = 1_000
 """Rows that are looked up, when there is an index for what else is asked."""
 
+MOST_IDS: Final = 200
+"""Ids of one viewer. What names more is a list that somebody asks for, not what a principal sees."""
+
 SECONDS: Final = 10.0
 """For which an estimate holds."""
 
@@ -57,6 +60,8 @@ def viewer_of(where: Filter) -> Viewer | None:
         if len(ids) < len(values):
             return None
         (owners if part.path == ("owner",) else others).extend(ids)
+    if len(owners) + len(others) > MOST_IDS:
+        return None
     return tuple(owners), tuple(others)
 
 

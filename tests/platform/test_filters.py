@@ -344,3 +344,12 @@ async def test_a_hidden_field_cannot_be_asked_about(
 async def test_calls_without_parameters_refuse_them(user: Client, bare: str, path: str) -> None:
     """A parameter that a call does not take is named."""
     refused(await user.get(path.format(store=bare) + "?limit=1"), 400, "limit")
+
+
+@pytest.mark.parametrize("count", [496, 10_000])
+async def test_long_lists_of_values_are_answered(user: Client, rows: str, count: int) -> None:
+    """As parameter and as JSON, as many values as are documented."""
+    values = [10, *range(20, 19 + count)]
+    assert await found(user, rows, f"price[in]={','.join(map(str, values))}") == [0, 1]
+    inner = json.dumps({"items.q": {"$in": [v - 9 for v in values]}}, separators=(",", ":"))
+    assert await found(user, rows, f"filter={inner}") == [0, 1]
