@@ -39,6 +39,21 @@ OWN: Final[dict[str, _Own]] = {
 """What everybody may do in administrative stores, with entities of their own: methods and which are one's own."""
 
 
+def authorize(principal: Principal, definition: StoreDefinition, method: str) -> None:
+    """Raise Forbidden unless the principal's scopes allow the method on the store."""
+    if definition.administrative or not principal.may(method, definition.name):
+        sight(principal, definition, method)
+
+
+def may_read(principal: Principal, definition: StoreDefinition) -> bool:
+    """Whether the scopes allow reading the store."""
+    try:
+        authorize(principal, definition, "GET")
+    except Forbidden:
+        return False
+    return True
+
+
 def sight(principal: Principal, definition: StoreDefinition, method: str) -> Filter:
     """The entities of a store that the principal may use `method` on. Raises Forbidden when its scopes do not."""
     store = definition.name

@@ -225,7 +225,7 @@ def assemble(settings: Settings) -> Hub:
         metrics.limit_reached(error.limit_name if isinstance(error, Limited) else "")
         return describe_live(error)
 
-    live = Live(engine, resolver, fanout, registry.get, describe, live_settings)
+    live = Live(engine, resolver, fanout, registry.authorized, describe, live_settings)
     attempts = LoginAttempts(settings.login_attempts, settings.login_window)
     return Hub(
         settings=settings,

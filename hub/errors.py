@@ -5,6 +5,7 @@ HubError
 │   └── BodyTooLarge        the body is beyond its bound
 ├── HeadTooLarge            the request's line and headers are
 ├── NoSuchPath              no such path (an entity out of sight is `stores.errors.NotFound`)
+├── NoSuchStore             no such store; also a `stores.errors.NotFound`
 ├── WrongMethod             the path exists, not with this method
 ├── NotModified             the caller's copy is current
 ├── Overloaded              more requests at once than the hub takes
@@ -49,6 +50,14 @@ class HeadTooLarge(HubError):
 
 class NoSuchPath(HubError):
     pass
+
+
+class NoSuchStore(stores.NotFound):
+    """`revealed`: the caller may list stores, so it may be told that the store's name is the mistake."""
+
+    def __init__(self, name: str, *, revealed: bool) -> None:
+        super().__init__(f"no store {name}")
+        self.errors: Errors = {"store": [f"There is no store {name!r}."]} if revealed else {}
 
 
 class WrongMethod(HubError):
@@ -143,7 +152,7 @@ def describe(error: Exception) -> Failure:
 
 def _errors(error: Exception) -> Errors:
     match error:
-        case BadRequest():
+        case BadRequest() | NoSuchStore():
             return error.errors
         case stores.InvalidEntity():
             found: dict[str, list[str]] = {}

@@ -79,12 +79,13 @@ class LiveSettings:
 
 @dataclass(slots=True)
 class Live:
-    """What all sessions of a process share. `describe` renders an error as ``{code, message, tags}``."""
+    """What all sessions of a process share. `definition` gives the definition of a store that a principal's scopes
+    allow it to read (else Forbidden or NotFound). `describe` renders an error as ``{code, message, tags}``."""
 
     engine: Engine
     resolver: Resolver
     fanout: Fanout
-    definition: Callable[[str], StoreDefinition]
+    definition: Callable[[Principal, str], StoreDefinition]
     describe: Callable[[Exception], dict[str, Any]]
     settings: LiveSettings
     refreshing: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(REFRESHED_AT_ONCE))
@@ -182,7 +183,7 @@ class LiveSession:
                 raise
 
     def _new_subscription(self, request: SubscribeRequest) -> Subscription:
-        definition = self.live.definition(request.store)
+        definition = self.live.definition(self.principal, request.store)
         filter, projection = request.query(definition, self.live.settings.filter_limits)
         where = both(sight(self.principal, definition, "GET"), filter)
         topic = topic_of(request.store, filter, projection)
@@ -412,7 +413,7 @@ class LiveSession:
         """Let a muted subscription see as the principal now does, telling what enters and leaves its view by that."""
         if self._stale or subscription.channel is not None:
             return
-        definition = self.live.definition(subscription.store)
+        definition = self.live.definition(self.principal, subscription.store)
         new = both(sight(self.principal, definition, "GET"), subscription.filter)
         if new != subscription.where:
             live, old, store = self.live, subscription.where, subscription.store

@@ -54,7 +54,7 @@ def parse_path(text: str, check: Check = any_path) -> tuple[str, ...]:
     if len(segments) > MOST_SEGMENTS:
         raise InvalidQuery("path", f"{text[:100]!r}… has more than {MOST_SEGMENTS} segments").at("MOST_SEGMENTS")
     if not all(segments) or "\0" in text or any(s.startswith("$") for s in segments):
-        raise InvalidQuery(text, f"{text!r} is not a field path")
+        raise InvalidQuery(text or "filter", f"{text!r} is not a field path")
     check(text)
     return segments
 
@@ -67,7 +67,7 @@ def parse_sort(text: str, check: Check = any_path) -> tuple[Sort, ...]:
         raise InvalidQuery("sort", f"at most {MOST_SORTS} fields").at("MOST_SORTS")
     for item in items:
         name = item.strip().removeprefix("-")
-        path = parse_path(name, check)
+        path = parse_path(named("sort", name), check)
         if any(s.isdigit() for s in path):
             raise InvalidQuery("sort", f"{name!r}: cannot sort by a position of an array")
         if any(s.path == path for s in sorts):
@@ -78,7 +78,14 @@ def parse_sort(text: str, check: Check = any_path) -> tuple[Sort, ...]:
 
 def parse_only(text: str, check: Check = any_path) -> tuple[tuple[str, ...], ...]:
     """``name,address.city`` → paths to keep."""
-    return tuple(parse_path(item.strip(), check) for item in text.split(","))
+    return tuple(parse_path(named("only", item.strip()), check) for item in text.split(","))
+
+
+def named(parameter: str, path: str) -> str:
+    """The path; InvalidQuery that names the parameter when it is empty."""
+    if not path:
+        raise InvalidQuery(parameter, f"{parameter} takes field paths, separated by commas")
+    return path
 
 
 def parse_filter(document: object, check: Check = any_path, limits: Limits = Limits()) -> Filter:

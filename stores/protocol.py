@@ -14,6 +14,20 @@ from stores.query import EVERYTHING, WHOLE, Filter, Projection, Query
 from stores.records import Change, Entity, HistoryEntry, Json
 from stores.schema import StoreDefinition
 
+
+@dataclass(frozen=True, slots=True)
+class AllBut:
+    """Every revision but these."""
+
+    excluded: frozenset[int]
+
+    def __contains__(self, rev: int) -> bool:
+        return rev not in self.excluded
+
+
+Revisions = frozenset[int] | AllBut
+"""The current revisions at which a write is acceptable."""
+
 # Writes. System fields are the caller's, except that engines raise `_rev` by one on every change.
 
 
@@ -35,7 +49,7 @@ class Update:
     id: str
     changes: Entity
     where: Filter = EVERYTHING
-    revs: frozenset[int] | None = None
+    revs: Revisions | None = None
     replace: bool = False
 
 
@@ -44,7 +58,7 @@ class Delete:
     store: str
     id: str
     where: Filter = EVERYTHING
-    revs: frozenset[int] | None = None
+    revs: Revisions | None = None
 
 
 @dataclass(frozen=True, slots=True)

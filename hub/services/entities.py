@@ -12,7 +12,7 @@ import orjson
 
 from auth.errors import Forbidden
 from auth.groups import find_one
-from auth.policy import sight
+from auth.policy import may_read, sight
 from auth.positions import give
 from auth.principal import Principal
 from auth.resolver import Resolver
@@ -42,6 +42,7 @@ from stores.protocol import (
     IdempotencyKey,
     Insert,
     Listing,
+    Revisions,
     Summary,
     Update,
     UpdateMany,
@@ -133,7 +134,7 @@ class EntityService:
             if definition.administrative:
                 return await self._create_administrative(principal, definition, bodies, entities, key)
             writes = [Insert(store, entity) for entity in entities]
-            return self._texts(definition, await self._engine.commit(writes, principal.user_id, key))
+            return self._texts(principal, definition, await self._engine.commit(writes, principal.user_id, key))
 
     async def upsert(
         self,
@@ -156,10 +157,10 @@ class EntityService:
             entities = await self._new_entities(principal, definition, bodies, indexed)
             changes = self._changes_of_upserts(definition, bodies)
             writes = [Upsert(store, path, e, c, where) for e, c in zip(entities, changes, strict=True)]
-            return self._texts(definition, await self._engine.commit(writes, principal.user_id, key))
+            return self._texts(principal, definition, await self._engine.commit(writes, principal.user_id, key))
 
     async def change(
-        self, principal: Principal, store: str, id: str, body: Entity, revs: frozenset[int] | None
+        self, principal: Principal, store: str, id: str, body: Entity, revs: Revisions | None
     ) -> tuple[bytes, int]:
         """Merge `body` into the entity."""
         definition = self._registry.get(store)
@@ -170,7 +171,7 @@ class EntityService:
         return await self._update(principal, definition, Update(store, id, stamp_change(fields), where, revs))
 
     async def replace(
-        self, principal: Principal, store: str, id: str, body: Entity, revs: frozenset[int] | None
+        self, principal: Principal, store: str, id: str, body: Entity, revs: Revisions | None
     ) -> tuple[bytes, int]:
         """Put `body` in place of everything but the system fields, and hidden fields that it does not mention."""
         definition = self._registry.get(store)
@@ -185,7 +186,7 @@ class EntityService:
             return await self._replace_around_hidden(principal, definition, id, where, fields, revs)
         return await self._update(principal, definition, Update(store, id, stamp_change(fields), where, revs, True))
 
-    async def delete(self, principal: Principal, store: str, id: str, revs: frozenset[int] | None) -> tuple[bytes, int]:
+    async def delete(self, principal: Principal, store: str, id: str, revs: Revisions | None) -> tuple[bytes, int]:
         """The entity as it was."""
         definition = self._registry.get(store)
         where = sight(principal, definition, "DELETE")
@@ -193,9 +194,11 @@ class EntityService:
         if definition.administrative:
             return await self._delete_administrative(principal, definition, id, where, revs)
         [written] = await self._engine.commit([Delete(store, id, where, revs)], principal.user_id)
-        return self._text(definition, written), written.rev
+        return self._text(principal, definition, written), written.rev
 
-    async def share(self, principal: Principal, store: str, id: str, users: object) -> tuple[bytes, int]:
+    async def share(
+        self, principal: Principal, store: str, id: str, users: object, revs: Revisions | None = None
+    ) -> tuple[bytes, int]:
         """Set the entity's access list: for its owner and administrators."""
         definition = self._registry.get(store)
         where = sight(principal, definition, "PUT")
@@ -204,9 +207,9 @@ class EntityService:
 
         async def attempt() -> tuple[bytes, int]:
             access = await self._known_users(users)
-            update = Update(store, id, stamp_change({"access": access}), mine)
+            update = Update(store, id, stamp_change({"access": access}), mine, revs)
             written = await self._engine.commit([update, *expect.users_exist(access)], principal.user_id)
-            return self._text(definition, written[0]), written[0].rev
+            return self._text(principal, definition, written[0]), written[0].rev
 
         try:
             return await self._decided(attempt)
@@ -217,18 +220,20 @@ class EntityService:
 
     # Writing whatever matches.
 
-    async def change_matches(self, principal: Principal, store: str, where: Filter, body: Entity) -> int:
+    async def change_matches(self, principal: Principal, store: str, where: Filter, body: Entity) -> int | None:
+        """The number of entities changed; None for a writer whose scopes do not allow reading them."""
         definition = self._registry.get(store)
         where = both(sight(principal, definition, "PATCH"), where)
         self._not_administrative(definition)
         fields = stamp_change(self._checked_changes(definition, body, None))
-        return await self._count(principal, UpdateMany(store, where, fields, self._bounds.matches))
+        return await self._count(principal, definition, UpdateMany(store, where, fields, self._bounds.matches))
 
-    async def delete_matches(self, principal: Principal, store: str, where: Filter) -> int:
+    async def delete_matches(self, principal: Principal, store: str, where: Filter) -> int | None:
+        """The number of entities deleted; None for a writer whose scopes do not allow reading them."""
         definition = self._registry.get(store)
         where = both(sight(principal, definition, "DELETE"), where)
         self._not_administrative(definition)
-        return await self._count(principal, DeleteMany(store, where, self._bounds.matches))
+        return await self._count(principal, definition, DeleteMany(store, where, self._bounds.matches))
 
     # The parts of the above.
 
@@ -261,11 +266,11 @@ class EntityService:
 
     async def _update(self, principal: Principal, definition: StoreDefinition, write: Update) -> tuple[bytes, int]:
         [written] = await self._engine.commit([write], principal.user_id)
-        return self._text(definition, written), written.rev
+        return self._text(principal, definition, written), written.rev
 
-    async def _count(self, principal: Principal, write: Write) -> int:
+    async def _count(self, principal: Principal, definition: StoreDefinition, write: Write) -> int | None:
         [written] = await self._engine.commit([write], principal.user_id)
-        return written.count
+        return written.count if may_read(principal, definition) else None
 
     async def _replace_around_hidden(
         self,
@@ -274,7 +279,7 @@ class EntityService:
         id: str,
         where: Filter,
         fields: Entity,
-        revs: frozenset[int] | None,
+        revs: Revisions | None,
     ) -> tuple[bytes, int]:
         async def attempt(before: Entity) -> tuple[bytes, int]:
             kept = {n: before[n] for n in definition.hidden if n in before}
@@ -290,7 +295,7 @@ class EntityService:
         store: str,
         id: str,
         where: Filter,
-        revs: frozenset[int] | None,
+        revs: Revisions | None,
         attempt: Callable[[Entity], Awaitable[T]],
     ) -> T:
         """Do `attempt` on the entity as it is now, again when somebody else was faster."""
@@ -342,7 +347,9 @@ class EntityService:
         prepared, written = await self._decided(attempt)
         for p in prepared:
             await rules.created(p.fields)
-        return [(revealed(self._text(definition, w), p), w.rev) for w, p in zip(written, prepared, strict=True)]
+        return [
+            (revealed(self._text(principal, definition, w), p), w.rev) for w, p in zip(written, prepared, strict=True)
+        ]
 
     async def _change_administrative(
         self,
@@ -352,7 +359,7 @@ class EntityService:
         where: Filter,
         body: Entity,
         fields: Entity,
-        revs: frozenset[int] | None,
+        revs: Revisions | None,
     ) -> tuple[bytes, int]:
         store, rules = definition.name, self._rules[definition.name]
 
@@ -363,7 +370,7 @@ class EntityService:
                 writes = [Update(store, id, prepared.fields, where, frozenset({before["_rev"]})), *prepared.also]
                 with self.branches.moving(id) if moves else nullcontext():
                     written = await self._engine.commit(writes, principal.user_id)
-            return (self._text(definition, written[0]), written[0].rev), moves and not stamping.alone
+            return (self._text(principal, definition, written[0]), written[0].rev), moves and not stamping.alone
 
         answer, in_company = await self._on_current(store, id, where, revs, attempt)
         await self._changed(store, id)
@@ -372,7 +379,7 @@ class EntityService:
         return answer
 
     async def _delete_administrative(
-        self, principal: Principal, definition: StoreDefinition, id: str, where: Filter, revs: frozenset[int] | None
+        self, principal: Principal, definition: StoreDefinition, id: str, where: Filter, revs: Revisions | None
     ) -> tuple[bytes, int]:
         store, rules = definition.name, self._rules[definition.name]
 
@@ -384,7 +391,7 @@ class EntityService:
         before, written = await self._on_current(store, id, where, revs, attempt)
         await rules.deleted(before)
         await self._changed(store, id)
-        return self._text(definition, written), written.rev
+        return self._text(principal, definition, written), written.rev
 
     async def _changed(self, store: str, id: str) -> None:
         """Before the answer goes out, not when the feed comes round: the next request must find it in force."""
@@ -405,11 +412,16 @@ class EntityService:
         if definition.administrative:
             raise InvalidQuery("store", f"{definition.name} is administrative: change its entities one by one")
 
-    def _texts(self, definition: StoreDefinition, written: list[Written]) -> list[tuple[bytes, int]]:
-        return [(self._text(definition, w), w.rev) for w in written]
+    def _texts(
+        self, principal: Principal, definition: StoreDefinition, written: list[Written]
+    ) -> list[tuple[bytes, int]]:
+        return [(self._text(principal, definition, w), w.rev) for w in written]
 
     @staticmethod
-    def _text(definition: StoreDefinition, written: Written) -> bytes:
+    def _text(principal: Principal, definition: StoreDefinition, written: Written) -> bytes:
+        """What a writer is shown of what it wrote: without a scope for reading, the id and the revision only."""
+        if not may_read(principal, definition):
+            return orjson.dumps({"_id": orjson.loads(written.entity)["_id"], "_rev": written.rev})
         if not definition.hidden:
             return written.entity
         project = compile_projection(Projection(hidden=definition.hidden))

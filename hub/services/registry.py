@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import logging
 
+from auth.policy import authorize
+from auth.principal import Principal
 from auth.standard import STANDARD
+from hub.errors import NoSuchStore
 from stores.definitions import parse_definition
 from stores.errors import NotFound, StoreError
 from stores.protocol import Engine
@@ -33,6 +36,16 @@ class StoreRegistry:
         if found is None:
             raise NotFound(f"no store {name}")
         return found
+
+    def authorized(self, principal: Principal, name: str, method: str = "GET") -> StoreDefinition:
+        """The definition of a store that the principal's scopes allow the method on; asked before anything else of a
+        request is looked at. Raises NoSuchStore, and Forbidden outside the scopes."""
+        try:
+            definition = self.get(name)
+        except NotFound:
+            raise NoSuchStore(name, revealed=principal.may_administer("GET", "stores")) from None
+        authorize(principal, definition, method)
+        return definition
 
     def all(self) -> list[StoreDefinition]:
         """Every store, the standard ones first."""

@@ -16,7 +16,19 @@ from stores.errors import NotAsExpected, NotFound, StaleRevision, TooManyMatches
 from stores.mongo.codec import BY, DELETER, Document, entity_text, revision, to_document, to_id
 from stores.mongo.compile import Match, compile_filter, conjunction
 from stores.mongo.connection import Connection, Session
-from stores.protocol import Delete, DeleteMany, Expect, Insert, Update, UpdateMany, Upsert, Write, Written
+from stores.protocol import (
+    AllBut,
+    Delete,
+    DeleteMany,
+    Expect,
+    Insert,
+    Revisions,
+    Update,
+    UpdateMany,
+    Upsert,
+    Write,
+    Written,
+)
 from stores.records import SYSTEM_FIELDS, Entity
 
 _TRIES: Final = 5
@@ -176,11 +188,13 @@ def _changeable(changes: Entity) -> Entity:
     return {name: value for name, value in changes.items() if name not in ("_id", "_rev", BY)}
 
 
-def _at_revisions(revs: frozenset[int] | None) -> Match:
+def _at_revisions(revs: Revisions | None) -> Match:
     if revs is None:
         return {}
+    named = revs.excluded if isinstance(revs, AllBut) else revs
     # A document that another program wrote without a revision counts as 0.
-    return {"_rev": {"$in": [*sorted(revs), *([None] if 0 in revs else [])]}}
+    values = [*sorted(named), *([None] if 0 in named else [])]
+    return {"_rev": {"$nin" if isinstance(revs, AllBut) else "$in": values}}
 
 
 def written(document: Document) -> Written:

@@ -10,7 +10,7 @@ import orjson
 
 from stores.errors import DuplicateValue, NotAsExpected, NotFound, StaleRevision, TooManyMatches
 from stores.paths import MISSING, Path, elements, split, traverses_array
-from stores.protocol import Delete, DeleteMany, Expect, Insert, Update, UpdateMany, Upsert, Write, Written
+from stores.protocol import Delete, DeleteMany, Expect, Insert, Revisions, Update, UpdateMany, Upsert, Write, Written
 from stores.query import And, Equal, Filter
 from stores.records import SYSTEM_FIELDS, Entity
 from stores.sqlite.compile import Compiler
@@ -141,7 +141,7 @@ class WriteExecutor:
         self.connection.execute(sql, (*_columns(merged), doc.decode(), entity["_id"]))
         return Written(doc, rev + 1)
 
-    def one(self, table: StoreTable, id: str, where: Filter, revs: frozenset[int] | None) -> tuple[int, str]:
+    def one(self, table: StoreTable, id: str, where: Filter, revs: Revisions | None) -> tuple[int, str]:
         """Revision and JSON text of the entity; NotFound or StaleRevision."""
         row = next(self.rows(table, And((where, Equal(("_id",), id))), 1), None)
         if row is None:

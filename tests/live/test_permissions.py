@@ -162,3 +162,22 @@ async def test_views_stay_right_whatever_changes(connected: Connect, hub: Hub, a
     for user, client, watch in zip(users, clients, watches, strict=True):
         await client.caught_up(beacon)
         await matches_rest(watch, user)
+
+
+async def test_a_subscription_outside_the_scopes_says_nothing_of_fields(
+    connected: Connect, hub: Hub, user: Client
+) -> None:
+    """403 comes before the filter and the projection are looked at."""
+    closed = await hub.define(fields=[{"id": "secret", "type": "Text", "hidden": True}])
+    narrow = await connected(await hub.with_token(user.user, scopes=["GET /elsewhere/*"]))
+    for more in ({}, {"filter": {"wings": 1}}, {"filter": {"secret": 1}}, {"only": "wings"}, {"filter": 5}):
+        error = (await narrow.subscribe(closed, **more))["error"]
+        assert (error["code"], error.get("errors")) == ("403", None)
+
+
+async def test_a_misspelt_store_is_named_to_an_administrator(connected: Connect, admin: Client, user: Client) -> None:
+    told, untold = await connected(admin), await connected(user)
+    assert (await told.subscribe("no-such-store"))["error"]["errors"] == {
+        "store": ["There is no store 'no-such-store'."]
+    }
+    assert "errors" not in (await untold.subscribe("no-such-store"))["error"]

@@ -83,6 +83,7 @@ EXCLUDED: Final = {
     "to": ("end",),
     "meta": ("offset", "limit", "sort", "after", "since"),
     "since": ("offset", "after", "sort"),
+    "all": ("from", "to", "begin", "end", "filter", "search"),
     "after": ("offset", "sort"),
 }
 """Parameter → those that cannot be sent beside it."""
@@ -103,7 +104,7 @@ def before_call(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
             for other in others:
                 case.query.pop(other, None)
     if case.method in ("PATCH", "DELETE") and case.path.count("/") == 3 and "auth" not in case.path and not case.query:
-        case.query["from"] = 0  # a bulk change needs a filter
+        case.query["all"] = "true"  # a bulk change needs a condition, or this
     if "id" in (case.path_parameters or {}):
         case.path_parameters["id"] = entity_of(store_of(case))
     for body in case.body if isinstance(case.body, list) else [case.body]:
@@ -170,7 +171,9 @@ RULES: Final = re.compile(
             r".*cannot be used together",
             r"sort: .*(is named twice|two different arrays|position of an array)",
             r"after: this cursor belongs to another sort",
-            r"filter: a bulk change needs a filter",
+            r"filter: a bulk change needs a condition",
+            r".*\[nin\]: ",
+            r"all: all=true means",
             r"search: .* has no searchable fields",
             r"upsert: .* is not a unique field",
             r"[^:]*: There is no (user|group|role) ",

@@ -286,3 +286,25 @@ async def test_an_unknown_parameter_of_a_write_is_named(user: Client, bare: str)
     one = f"/{bare}/{SOME}"
     for method, path in (("POST", f"/{bare}"), ("PATCH", one), ("PUT", one), ("DELETE", one), ("PUT", one + "/access")):
         refused(await user.request(method, path + "?colour=1", json={}), 400, "colour")
+
+
+@pytest.mark.parametrize("name", ["sort", "only"])
+async def test_a_list_parameter_without_a_field_is_named(user: Client, bare: str, bare_typed: str, name: str) -> None:
+    for store in (bare, bare_typed):
+        for value in ("", ",", "name,", "-" if name == "sort" else " "):
+            assert list(refused(await user.get(f"/{store}", {name: value}), 400)) == [name]
+    assert "" not in refused(await user.get(f"/{bare}?=1"), 400)
+    assert "" not in refused(await user.get(f"/{bare}", {"filter": '{"":1}'}), 400)
+
+
+async def test_a_form_is_told_that_json_is_wanted(user: Client, bare: str) -> None:
+    """Also for signing in; the type alone decides nothing, since curl calls any body a form."""
+    form = "application/x-www-form-urlencoded"
+    multipart = b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\n1\r\n--x--\r\n'
+    for body, kind in ((b"a=1&b=2", form), (b"-5=6", form), (multipart, "multipart/form-data; boundary=x")):
+        for path in (f"/{bare}", "/auth", "/auth/token"):
+            [text] = refused(await user.send("POST", path, body, content_type=kind), 400, "body")["body"]
+            assert "application/json" in text
+            assert kind.partition(";")[0] in text
+    taken = await user.send("PATCH", f"/{bare}?a=1", b'{"b":2}', content_type=form)
+    assert taken.json() == {"success": True, "count": 0}

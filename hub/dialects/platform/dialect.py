@@ -14,6 +14,7 @@ from auth.errors import Unauthenticated
 from auth.principal import Principal
 from auth.resolver import Resolver
 from auth.secret_key import SecretKey
+from hub.dialects.platform.conditions import refuse_preconditions
 from hub.dialects.platform.handlers import check_browser
 from hub.dialects.platform.operations import Handler, OpenHandler, Operation
 from hub.dialects.platform.render import error_answer
@@ -160,4 +161,9 @@ class Endpoint:
         if operation.open:
             return await cast(OpenHandler, operation.handler)(self._dialect, call)
         principal = await self._dialect.principal(call)
+        store = call.path.get("store")
+        if store is not None:  # before anything else of the request is looked at: errors name fields
+            self._dialect.registry.authorized(principal, store, operation.method)
+        if not operation.conditional:
+            refuse_preconditions(call)
         return await cast(Handler, operation.handler)(self._dialect, call, principal)

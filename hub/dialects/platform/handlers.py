@@ -12,6 +12,7 @@ from auth.csrf import check_same_site
 from auth.errors import Unauthenticated
 from auth.principal import Principal
 from hub.dialects.platform import render
+from hub.dialects.platform.conditions import check_read, expected_revisions
 from hub.dialects.platform.openapi import openapi_document
 from hub.dialects.platform.parameters import (
     ListParameters,
@@ -20,19 +21,19 @@ from hub.dialects.platform.parameters import (
     next_link,
     refuse_given,
 )
-from hub.errors import BadRequest, NotModified
+from hub.errors import BadRequest
 from hub.http import Answer, Call, json_answer, parse_body
 from stores.cursor import encode_cursor
 from stores.errors import InvalidQuery
 from stores.protocol import IdempotencyKey
 from stores.query import WHOLE, Projection
 from stores.records import Entity, now_ms
+from stores.tautology import is_tautology
 
 if TYPE_CHECKING:
     from hub.dialects.platform.dialect import PlatformDialect
 
 HOUR = 3_600_000
-_ETAG = re.compile(r'(?:W/)?"([^"]*)"')
 _KEY = re.compile(r"[\x21-\x7e]{1,255}\Z")
 
 
@@ -40,12 +41,14 @@ _KEY = re.compile(r"[\x21-\x7e]{1,255}\Z")
 
 
 async def create(dialect: PlatformDialect, call: Call, principal: Principal) -> Answer:
+    store = call.path["store"]
     known = known_parameters(call.parameters(), ("upsert",))
+    if known:
+        dialect.registry.authorized(principal, store, "PATCH")
     raw = await dialect.read(call)
-    value = await parse_body(raw)
+    value = await parse_json(call, raw)
     bodies, indexed = entity_bodies(value, dialect.settings.max_items), isinstance(value, list)
     key = idempotency_key(dialect, call, principal, raw)
-    store = call.path["store"]
     if "upsert" in known:
         made = await dialect.entities.upsert(principal, store, known["upsert"], bodies, key, indexed=indexed)
     else:
@@ -58,16 +61,14 @@ async def create(dialect: PlatformDialect, call: Call, principal: Principal) -> 
 async def get(dialect: PlatformDialect, call: Call, principal: Principal) -> Answer:
     projection = read_projection(dialect, call)
     text, rev = await dialect.entities.get(principal, call.path["store"], call.path["id"], projection)
-    if_none_match = call.header(b"if-none-match")
-    if if_none_match is not None and not_modified(if_none_match, rev):
-        raise NotModified(render.etag(rev).decode())
+    check_read(call, rev)
     return render.entity_answer(text, rev)
 
 
 async def find(dialect: PlatformDialect, call: Call, principal: Principal) -> Answer:
     pairs = call.parameters()
     request = read_list(dialect, call, pairs)
-    refuse_given(request, ("upsert",), "does not belong to a list")
+    refuse_given(request, ("upsert", "all"), "does not belong to a list")
     if request.meta:
         return await summarize(dialect, call, principal, request)
     if request.since is not None:
@@ -98,7 +99,7 @@ async def changes_since(dialect: PlatformDialect, call: Call, principal: Princip
 
 async def change(dialect: PlatformDialect, call: Call, principal: Principal) -> Answer:
     known_parameters(call.parameters(), ())
-    body = entity_body(await parse_body(await dialect.read(call)))
+    body = entity_body(await read_json(dialect, call))
     revs = expected_revisions(call)
     text, rev = await dialect.entities.change(principal, call.path["store"], call.path["id"], body, revs)
     return render.entity_answer(text, rev)
@@ -106,7 +107,7 @@ async def change(dialect: PlatformDialect, call: Call, principal: Principal) -> 
 
 async def replace(dialect: PlatformDialect, call: Call, principal: Principal) -> Answer:
     known_parameters(call.parameters(), ())
-    body = entity_body(await parse_body(await dialect.read(call)))
+    body = entity_body(await read_json(dialect, call))
     revs = expected_revisions(call)
     text, rev = await dialect.entities.replace(principal, call.path["store"], call.path["id"], body, revs)
     return render.entity_answer(text, rev)
@@ -121,7 +122,7 @@ async def delete(dialect: PlatformDialect, call: Call, principal: Principal) -> 
 
 async def change_matches(dialect: PlatformDialect, call: Call, principal: Principal) -> Answer:
     request = read_bulk(dialect, call)
-    body = entity_body(await parse_body(await dialect.read(call)))
+    body = entity_body(await read_json(dialect, call))
     count = await dialect.entities.change_matches(principal, call.path["store"], request.where, body)
     return render.count_answer(count)
 
@@ -134,12 +135,13 @@ async def delete_matches(dialect: PlatformDialect, call: Call, principal: Princi
 
 async def share(dialect: PlatformDialect, call: Call, principal: Principal) -> Answer:
     known_parameters(call.parameters(), ())
-    body = entity_body(await parse_body(await dialect.read(call)))
+    body = entity_body(await read_json(dialect, call))
     for name in body:
         if name != "access":
             raise BadRequest(name, "Send the access list alone.")
     users = body.get("access")
-    text, rev = await dialect.entities.share(principal, call.path["store"], call.path["id"], users)
+    revs = expected_revisions(call)
+    text, rev = await dialect.entities.share(principal, call.path["store"], call.path["id"], users, revs)
     return render.entity_answer(text, rev)
 
 
@@ -216,12 +218,19 @@ def read_list(dialect: PlatformDialect, call: Call, pairs: list[tuple[str, str]]
 
 
 def read_bulk(dialect: PlatformDialect, call: Call) -> ListRequest:
-    """The matches of a bulk change; there must be a filter, so that a forgotten one does not mean everything."""
-    request = read_list(dialect, call, call.parameters())
+    """The matches of a bulk change. Without a condition only ``all=true`` means everything: a filter that was
+    forgotten, or came out empty, does not."""
+    pairs = call.parameters()
+    request = read_list(dialect, call, pairs)
     paging = ("offset", "limit", "after", "sort", "only", "meta", "since", "upsert")
     refuse_given(request, paging, "does not belong to a bulk change")
-    if not request.filtered:
-        raise InvalidQuery("filter", "a bulk change needs a filter")
+    if request.all and len(pairs) > 1:
+        raise InvalidQuery("all", "all=true means every visible entity: it takes no filter beside it")
+    for name, value in pairs:
+        if name.endswith("[nin]") and not value:
+            raise InvalidQuery(name, f"{name} has no value, so it excludes nothing")
+    if not request.all and is_tautology(request.where):
+        raise InvalidQuery("filter", "a bulk change needs a condition; all=true stands for every visible entity")
     return request
 
 
@@ -232,6 +241,23 @@ def read_projection(dialect: PlatformDialect, call: Call) -> Projection:
     known_parameters(pairs, ("only",))
     definition = dialect.registry.get(call.path["store"])
     return ListParameters(definition, pairs, dialect.filter_limits, 1).projection()
+
+
+async def read_json(dialect: PlatformDialect, call: Call) -> Any:
+    return await parse_json(call, await dialect.read(call))
+
+
+async def parse_json(call: Call, raw: bytes) -> Any:
+    """The JSON value of a body. The Content-Type is not asked (curl calls whatever it sends a form), but a body that
+    is not JSON and says so is told what is wanted."""
+    try:
+        return await parse_body(raw)
+    except BadRequest:
+        kind = (call.header(b"content-type") or "").partition(";")[0].strip().lower()
+        if not raw or kind == "application/json" or kind.endswith("+json"):
+            raise
+        said = kind or "of no content type"
+        raise BadRequest("body", f"The body must be JSON (application/json); this one is {said}.") from None
 
 
 def entity_body(value: Any) -> Entity:
@@ -252,21 +278,6 @@ def entity_bodies(value: Any, most: int) -> list[Entity]:
     return value
 
 
-def expected_revisions(call: Call) -> frozenset[int] | None:
-    """The revisions that If-Match accepts; None for any."""
-    header = call.header(b"if-match")
-    if header is None or header.strip() == "*":
-        return None
-    tags = _ETAG.findall(header)
-    if not tags:
-        raise BadRequest("If-Match", 'Takes an ETag such as "3".')
-    return frozenset(int(tag) for tag in tags if tag.isascii() and tag.isdigit() and len(tag) < 19)
-
-
-def not_modified(if_none_match: str, rev: int) -> bool:
-    return if_none_match.strip() == "*" or str(rev) in _ETAG.findall(if_none_match)
-
-
 def idempotency_key(dialect: PlatformDialect, call: Call, principal: Principal, body: bytes) -> IdempotencyKey | None:
     """The request's key, its user's own; what it must be the same as is everything that decides the outcome."""
     header = call.header(b"idempotency-key")
@@ -281,7 +292,7 @@ def idempotency_key(dialect: PlatformDialect, call: Call, principal: Principal, 
 
 async def credentials(dialect: PlatformDialect, call: Call) -> tuple[str, str]:
     known_parameters(call.parameters(), ())
-    body = entity_body(await parse_body(await dialect.read(call)))
+    body = entity_body(await read_json(dialect, call))
     found = []
     for name in ("login", "password"):
         value = body.get(name)

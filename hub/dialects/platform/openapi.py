@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from auth.errors import Forbidden
-from auth.policy import sight
+from auth.policy import may_read, sight
 from auth.principal import Principal
 from hub.dialects.platform import parts
 from hub.dialects.platform.operations import Operation
@@ -30,9 +30,10 @@ def openapi_document(dialect: PlatformDialect, principal: Principal | None) -> d
     stores = [] if principal is None else dialect.registry.all()
     paths: dict[str, Schema] = {}
     schemas = shared_schemas() | parts.answer_schemas() | {"Access": parts.access_list(most)}
-    _add(paths, schemas, ANY_STORE, dialect.operations, most)
+    _add(paths, schemas, ANY_STORE, dialect.operations, most, None)
     for definition in stores:
-        _add(paths, schemas, definition, [c for c in dialect.operations if _applies(c, definition, principal)], most)
+        calls = [c for c in dialect.operations if _applies(c, definition, principal)]
+        _add(paths, schemas, definition, calls, most, principal is not None and may_read(principal, definition))
     _require_length(schemas, dialect.settings.password_length)
     return {
         "openapi": "3.1.0",
@@ -59,15 +60,17 @@ def _add(
     definition: StoreDefinition,
     calls: Sequence[Operation],
     most: int,
+    readable: bool | None,
 ) -> None:
-    """Put the calls on one store, and its schemas, into the document."""
+    """Put the calls on one store, and its schemas, into the document. `readable`: whether a writer is shown what it
+    wrote; None: it depends on the store."""
     if not calls:
         return
     schemas |= store_schemas(definition)
     for call in calls:
         at = call.path if definition is ANY_STORE else call.path.replace("{store}", definition.name)
         item = paths.setdefault(at, {"parameters": [ref("requestId", "parameters")]})
-        item[call.method.lower()] = operation_object(call, definition, most)
+        item[call.method.lower()] = operation_object(call, definition, most, readable)
 
 
 def _require_length(schemas: dict[str, Schema], least: int) -> None:
@@ -92,7 +95,7 @@ def _applies(call: Operation, definition: StoreDefinition, principal: Principal 
     return True
 
 
-def operation_object(call: Operation, definition: StoreDefinition, most: int) -> Schema:
+def operation_object(call: Operation, definition: StoreDefinition, most: int, readable: bool | None) -> Schema:
     """One call as OpenAPI describes it."""
     name = definition.name
     any_store = definition is ANY_STORE
@@ -105,7 +108,7 @@ def operation_object(call: Operation, definition: StoreDefinition, most: int) ->
             *parts.store_parameters(call, definition, name),
             *_headers(call),
         ],
-        "responses": _responses(call, name),
+        "responses": _responses(call, name, readable),
     }
     if call.body != "none":
         made["requestBody"] = {"required": True, "content": {parts.JSON: {"schema": _body(call, name, most)}}}
@@ -128,7 +131,7 @@ def _path_parameters(call: Operation, any_store: bool) -> list[Schema]:
 def _headers(call: Operation) -> list[Schema]:
     names = []
     if call.conditional:
-        names.append("ifNoneMatch" if call.method == "GET" else "ifMatch")
+        names += ["ifMatch", "ifNoneMatch"]
     if call.idempotent:
         names.append("idempotencyKey")
     return [ref(name, "parameters") for name in names]
@@ -151,8 +154,8 @@ def _body(call: Operation, name: str, most: int) -> Schema:
 # Answers.
 
 
-def _responses(call: Operation, name: str) -> Schema:
-    done = {"200": {"description": "Done", **_result(call, name)}}
+def _responses(call: Operation, name: str, readable: bool | None) -> Schema:
+    done = {"200": {"description": "Done", **_result(call, name, readable)}}
     if call.conditional and call.method == "GET":
         done["304"] = ref("NotModified", "responses")
     return done | {str(status): ref(f"Error{status}", "responses") for status in statuses(call)}
@@ -170,7 +173,7 @@ def statuses(call: Operation) -> list[int]:
         found |= {413}
     if call.writes:
         found |= {507}
-    if call.conditional and call.method != "GET":
+    if call.conditional:
         found |= {412}
     return sorted(found)
 
@@ -186,19 +189,28 @@ _SIMPLE: Final[Mapping[str, str]] = {
 }
 
 
-def _result(call: Operation, name: str) -> Schema:
+def _written(name: str, readable: bool | None, *more: Schema) -> Schema:
+    """What a writer is shown of an entity: all of it, or its id and revision."""
+    whole = {"allOf": [ref(f"{name}.entity"), WHOLE_BODY, *more]}
+    marks = ref("WrittenOne") if more else ref("Written")
+    return {"anyOf": [whole, marks]} if readable is None else whole if readable else marks
+
+
+def _result(call: Operation, name: str, readable: bool | None) -> Schema:
     """Headers and content of the answer when all goes well."""
     shown = ref(f"{name}.entity")
-    whole = {"allOf": [shown, WHOLE_BODY]}
     match call.result:
         case "entity":
-            return _content({"allOf": [shown, WHOLE_BODY, ONE]}, ETag="ETag")
+            return _content(_written(name, readable, ONE), ETag="ETag")
         case "projected":
             return _content({"allOf": [shown, ONE]}, ETag="ETag")
         case "entities":
-            several = {"success": {"const": True}, "entities": {"type": "array", "minItems": 1, "items": whole}}
+            several = {
+                "success": {"const": True},
+                "entities": {"type": "array", "minItems": 1, "items": _written(name, readable)},
+            }
             many = {"type": "object", "properties": several, "required": ["success", "entities"]}
-            return _content({"anyOf": [{"allOf": [shown, WHOLE_BODY, ONE]}, many]}, ETag="ETag-of-one")
+            return _content({"anyOf": [_written(name, readable, ONE), many]}, ETag="ETag-of-one")
         case "list":
             return _content(parts.list_answers(name), **{"X-Position": "X-Position", "Link": "Link"})
         case "session" | "signed_out":

@@ -23,7 +23,7 @@ Pairs = list[tuple[str, str]]
 
 RESERVED = (
     "offset", "limit", "only", "meta", "from", "to", "begin", "end", "filter", "sort", "after", "search", "since",
-    "upsert",
+    "upsert", "all",
 )  # fmt: skip
 """Names with a meaning of their own; a field of such a name is filtered as ``from[eq]=x`` or in `filter`."""
 
@@ -39,10 +39,10 @@ _SYSTEM_TEXTS = ("_id", "owner", "group", "access", "branch")
 
 @dataclass(frozen=True, slots=True)
 class ListRequest:
-    """`given` names the reserved parameters that were sent; `filtered`: some condition was."""
+    """`given` names the reserved parameters that were sent; `all`: every entity is meant."""
 
     where: Filter
-    filtered: bool
+    all: bool
     query: Query
     projection: Projection
     meta: bool
@@ -66,13 +66,13 @@ class ListParameters:
         """Raises InvalidQuery that names the parameter at fault."""
         single = self.single
         limit = self.natural("limit")
-        where, filtered = self.where()
+        where = self.where()
         sort = parse_sort(single["sort"], self.definition.check_path) if "sort" in single else query.CREATION
         if "after" in single and "offset" in single:
             raise InvalidQuery("after", "after cannot be used together with offset")
         return ListRequest(
             where=where,
-            filtered=filtered,
+            all=self.flag("all"),
             query=Query(
                 where=where,
                 sort=sort,
@@ -91,16 +91,14 @@ class ListParameters:
         only = self.single.get("only")
         return query.WHOLE if only is None else Projection(parse_only(only, self.definition.check_path))
 
-    def where(self) -> tuple[Filter, bool]:
+    def where(self) -> Filter:
         parts = [self.condition(name, value) for name, value in self.conditions]
         parts += self.period()
         if "filter" in self.single:
             parts.append(self.parser.document(self.filter_document(), 0))
         if self.single.get("search"):
             parts.append(self.search(self.single["search"]))
-        if not parts:
-            return query.EVERYTHING, False
-        return (parts[0] if len(parts) == 1 else query.And(tuple(parts))), True
+        return parts[0] if len(parts) == 1 else query.And(tuple(parts))
 
     def filter_document(self) -> object:
         try:

@@ -64,8 +64,11 @@ def shared_parameters(most: int) -> dict[str, Schema]:
         "after": query("after", {"type": "string", "format": "cursor"}, "Cursor of a rel=next link; not with offset"),
         "search": query("search", {"type": "string"}, "Text that a searchable field contains, in either case"),
         "since": query("since", {"type": "string", "format": "position"}, "A position: only what has changed after it"),
+        "all": query("all", {"const": True}, "Every visible entity; takes no filter beside it"),
         "ifMatch": header_parameter("If-Match", _MATCH, "Do it only to one of these revisions"),
-        "ifNoneMatch": header_parameter("If-None-Match", {"type": "string"}, "304 if the entity is at this revision"),
+        "ifNoneMatch": header_parameter(
+            "If-None-Match", _MATCH, "304 for a read, 412 for a write, if the entity is at one of these revisions"
+        ),
         "idempotencyKey": header_parameter(
             "Idempotency-Key",
             {"type": "string", "pattern": r"^[\x21-\x7e]{1,255}$"},
@@ -85,7 +88,7 @@ def store_parameters(operation: Operation, definition: StoreDefinition, name: st
             shared = ["offset", "limit", "meta", "from", "to", "begin", "end", "after", "since"]
             return [*_refs(shared), _only(name), _sort(name), *_filters(definition, name)]
         case "filter":
-            return [*_refs(["from", "to", "begin", "end"]), *_filters(definition, name)]
+            return [*_refs(["all", "from", "to", "begin", "end"]), *_filters(definition, name)]
         case "projection":
             return [_only(name)]
         case "upsert":
@@ -200,7 +203,9 @@ def answer_schemas() -> dict[str, Schema]:
         "Error": _error(),
         "Success": {"type": "object", "properties": {"success": {"const": True}}, "required": ["success"]},
         "Stamped": {"type": "object", "required": ["owner", "group", "access", "branch", "time", "_at", "_rev"]},
-        "Count": _object({"success": {"const": True}, "count": {"type": "integer", "minimum": 0}}),
+        "Count": _object({"success": {"const": True}, "count": {"type": "integer", "minimum": 0}}, optional=("count",)),
+        "Written": _object({"_id": ID, "_rev": INT64}),
+        "WrittenOne": _object({"success": {"const": True}, "_id": ID, "_rev": INT64}),
         "Signed": _object(SIGNED),
         "AccessToken": _object(
             SIGNED | {"type": {"const": "access"}, "token": {"type": "string"}, "issuedAt": MOMENT, "expiresAt": MOMENT}

@@ -41,8 +41,9 @@ def position_header(position: str) -> tuple[bytes, bytes]:
     return b"x-position", position.encode()
 
 
-def count_answer(count: int) -> Answer:
-    return json_answer({"success": True, "count": count})
+def count_answer(count: int | None) -> Answer:
+    """The answer to a bulk change, without the count for a writer that may not know it."""
+    return json_answer({"success": True} if count is None else {"success": True, "count": count})
 
 
 def delta_answer(delta: Delta, principal: Principal) -> Answer:

@@ -34,6 +34,6 @@ OPERATIONS: Final = (
     Operation("delete", "DELETE", ENTITY, "Delete an entity", h.delete, "entity", writes=True, conditional=True,
               errors=(409,)),
     Operation("share", "PUT", ENTITY + "/access", "Share an entity with users", h.share, "entity", body="access",
-              writes=True),
+              writes=True, conditional=True),
     Operation("history", "GET", ENTITY + "/history", "The audit trail of an entity", h.history, "history"),
 )  # fmt: skip

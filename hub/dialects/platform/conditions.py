@@ -1,0 +1,83 @@
+"""Preconditions on revisions: If-Match and If-None-Match, and the refusal of those that cannot be honoured."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from hub.errors import BadRequest, NotModified
+from hub.http import Call
+from stores.errors import StaleRevision
+from stores.protocol import AllBut, Revisions
+
+_ETAG: Final = re.compile(r'(?:W/)?"([^"]*)"')
+_SAFE: Final = frozenset({"GET", "HEAD"})
+_NAMES: Final = {
+    b"if-match": "If-Match",
+    b"if-none-match": "If-None-Match",
+    b"if-unmodified-since": "If-Unmodified-Since",
+}
+
+
+def preconditions(call: Call) -> dict[bytes, str] | None:
+    """The preconditions that were sent, by header in lower case; None for none."""
+    given: dict[bytes, str] | None = None
+    for name, value in call.scope["headers"]:
+        if name in _NAMES:
+            given = given or {}
+            given.setdefault(name, value.decode("latin-1"))
+    return given
+
+
+def expected_revisions(call: Call) -> Revisions | None:
+    """The revisions at which If-Match and If-None-Match let a write happen; None for any. A write only reaches an
+    entity that is there, so ``If-None-Match: *`` accepts none. Raises BadRequest for a header without an ETag, and
+    for a condition on the time of the last change, which is too coarse to protect a write."""
+    given = preconditions(call)
+    if given is None:
+        return None
+    if b"if-unmodified-since" in given:
+        raise BadRequest("If-Unmodified-Since", "Send If-Match with the entity's ETag instead.")
+    wanted = revisions(given, b"if-match")
+    if b"if-none-match" not in given:
+        return wanted
+    unwanted = revisions(given, b"if-none-match")
+    if unwanted is None:
+        return frozenset()
+    return AllBut(unwanted) if wanted is None else wanted - unwanted
+
+
+def revisions(given: dict[bytes, str], header: bytes) -> frozenset[int] | None:
+    """The revisions in a header of ETags; None without it and for ``*``."""
+    text = given.get(header)
+    if text is None or text.strip() == "*":
+        return None
+    tags = _ETAG.findall(text)
+    if not tags:
+        raise BadRequest(_NAMES[header], 'Takes an ETag such as "3".')
+    return frozenset(int(tag) for tag in tags if tag.isascii() and tag.isdigit() and len(tag) < 19)
+
+
+def check_read(call: Call, rev: int) -> None:
+    """Raise StaleRevision or NotModified when the preconditions of a read do not hold at this revision."""
+    given = preconditions(call)
+    if given is None:
+        return
+    wanted = revisions(given, b"if-match")
+    if wanted is not None and rev not in wanted:
+        raise StaleRevision(rev)
+    unwanted = given.get(b"if-none-match")
+    if unwanted is not None and not_modified(unwanted, rev):
+        raise NotModified(f'"{rev}"')
+
+
+def not_modified(if_none_match: str, rev: int) -> bool:
+    return if_none_match.strip() == "*" or str(rev) in _ETAG.findall(if_none_match)
+
+
+def refuse_preconditions(call: Call) -> None:
+    """BadRequest for a precondition that the call has no way to honour: ignored, it would protect nothing. A safe
+    call may ignore If-None-Match, which then only costs an answer."""
+    for name, _ in call.scope["headers"]:
+        if name in _NAMES and not (name != b"if-match" and call.method in _SAFE):
+            raise BadRequest(_NAMES[name], "This call does not support the precondition.")

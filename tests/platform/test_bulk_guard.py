@@ -1,0 +1,80 @@
+"""A bulk change needs a condition: what a forgotten or an empty filter leaves does not mean everything."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.platform.answers import good, refused
+from tests.support.hub import Client
+
+NO_CONDITION: list[Any] = [
+    {},
+    {"$and": [{}]},
+    {"$and": [{}, {"$or": [{}]}]},
+    {"$or": [{}]},
+    {"$or": [{"n": 1}, {}]},
+    {"$nor": [{"n": {"$in": []}}]},
+    {"n": {"$nin": []}},
+    {"n": {"$not": {"$in": []}}},
+    {"$nor": [{"n": {"$all": []}}]},
+    {"_id": {"$exists": True}},
+    {"_id": {"$ne": None}},
+    {"time": {"$nin": [None]}},
+    {"owner": {"$ne": "undefined"}},
+    {"name": {"$startswith": ""}},
+    {"name": {"$contains": ""}},
+    {"$nor": [{"list": {"$elemMatch": {"$in": []}}}]},
+]
+
+NO_VALUE = ["", "?name[nin]=", "?owner[ne]=undefined", "?owner[nin]=", "?group[ne]=x", "?_id[exists]=true",
+            "?name[startswith]=", "?name[contains]=", "?search=", "?_id[nin]=", "?all=false"]  # fmt: skip
+
+MALFORMED = [{"$nor": []}, {"$and": []}, {"$or": []}, [], None]
+
+
+@pytest.mark.parametrize("document", NO_CONDITION, ids=json.dumps)
+async def test_a_filter_without_a_condition_changes_nothing(user: Client, store: str, document: Any) -> None:
+    """400 that names the filter, for PATCH and DELETE; a list takes it."""
+    made = await user.make(store, name="a", n=1, list=[1])
+    params = {"filter": json.dumps(document)}
+    assert await user.list(store, params) == [made]
+    refused(await user.patch(f"/{store}", {"n": 2}, params), 400, "filter")
+    refused(await user.delete(f"/{store}", params), 400, "filter")
+    assert await user.list(store) == [made]
+
+
+@pytest.mark.parametrize("query", NO_VALUE)
+async def test_a_parameter_without_a_value_is_no_condition(user: Client, store: str, query: str) -> None:
+    made = await user.make(store, name="a", title="t")
+    assert refused(await user.patch(f"/{store}{query}", {"n": 2}), 400)
+    assert refused(await user.delete(f"/{store}{query}"), 400)
+    assert await user.list(store) == [made]
+
+
+@pytest.mark.parametrize("document", MALFORMED, ids=json.dumps)
+async def test_a_malformed_filter_changes_nothing(user: Client, store: str, document: Any) -> None:
+    made = await user.make(store, name="a")
+    assert refused(await user.delete(f"/{store}", {"filter": json.dumps(document)}), 400)
+    assert await user.list(store) == [made]
+
+
+async def test_a_condition_beside_an_empty_filter_is_one(user: Client, store: str) -> None:
+    await user.make_all(store, [{"n": 1}, {"n": 2}])
+    assert good(await user.delete(f"/{store}", {"filter": "{}", "n": "1"}))["count"] == 1
+    assert good(await user.delete(f"/{store}", {"filter": '{"n":{"$exists":true}}'}))["count"] == 1
+
+
+async def test_all_says_everything_on_purpose(user: Client, other: Client, store: str) -> None:
+    """Every entity that the caller sees, for PATCH and DELETE; nothing else may stand beside it."""
+    await user.make_all(store, [{"n": 1}, {"n": 2}])
+    hidden = await other.make(store, n=3)
+    refused(await user.delete(f"/{store}", {"all": "true", "n": "1"}), 400, "all")
+    refused(await user.delete(f"/{store}", {"all": "yes"}), 400, "all")
+    refused(await user.get(f"/{store}", {"all": "true"}), 400, "all")
+    assert good(await user.patch(f"/{store}", {"n": 9}, {"all": "true"})) == {"success": True, "count": 2}
+    assert [entity["n"] for entity in await user.list(store)] == [9, 9]
+    assert good(await user.delete(f"/{store}", {"all": "true"}))["count"] == 2
+    assert await other.list(store) == [hidden]

@@ -1,0 +1,99 @@
+"""Preconditions are honoured or refused, never ignored."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from stores.records import Entity
+from tests.platform.answers import refused
+from tests.support.hub import Client, Hub, entity_of
+
+
+async def write(client: Client, method: str, path: str, **headers: str) -> Any:
+    body = {"access": []} if path.endswith("/access") else {"n": 2}
+    more = {} if method == "DELETE" else {"json": body}
+    sent = {name.replace("_", "-"): value for name, value in headers.items()}
+    return await client.request(method, path, headers=sent, **more)
+
+
+WRITES = [("PATCH", ""), ("PUT", ""), ("DELETE", ""), ("PUT", "/access")]
+
+
+@pytest.mark.parametrize(("method", "end"), WRITES)
+async def test_if_none_match_is_honoured_by_writes(user: Client, store: str, method: str, end: str) -> None:
+    """412 when the entity is at a listed revision, or exists at all with `*`; carried out at any other revision."""
+    made = await user.make(store, n=1)
+    path = f"/{store}/{made['_id']}{end}"
+    for header in ('"1"', "*", '"7", "1"', 'W/"1"'):
+        refused(await write(user, method, path, if_none_match=header), 412)
+    refused(await write(user, method, path, if_match='"1"', if_none_match='"1"'), 412)
+    refused(await write(user, method, path, if_none_match="1"), 400, "If-None-Match")
+    refused(await write(user, method, path, if_unmodified_since="Mon, 07 Dec 2026 04:44:21 GMT"), 400)
+    assert await user.see(store, made["_id"]) == made
+    assert (await write(user, method, path, if_none_match='"2", "x"')).status_code == 200
+
+
+@pytest.mark.parametrize(("method", "end"), WRITES)
+async def test_if_match_is_honoured_by_writes(user: Client, store: str, method: str, end: str) -> None:
+    """Sharing too."""
+    made = await user.make(store, n=1)
+    path = f"/{store}/{made['_id']}{end}"
+    refused(await write(user, method, path, if_match='"2"'), 412)
+    assert await user.see(store, made["_id"]) == made
+    assert (await write(user, method, path, if_match='"1"')).status_code == 200
+
+
+async def test_a_read_honours_if_match(user: Client, store: str) -> None:
+    made = await user.make(store, n=1)
+    path = f"/{store}/{made['_id']}"
+    refused(await user.get(path, if_match='"2"'), 412)
+    assert entity_of(await user.get(path, if_match='"1"')) == made
+
+
+async def test_an_administrative_entity_honours_if_none_match(hub: Hub, admin: Client) -> None:
+    group = await hub.group()
+    refused(await admin.patch(f"/groups/{group}", {"name": "x"}, if_none_match='"1"'), 412)
+    refused(await admin.put(f"/groups/{group}", {"name": "x"}, if_none_match="*"), 412)
+    assert entity_of(await admin.patch(f"/groups/{group}", {"name": "x"}, if_none_match='"2"'))["_rev"] == 2
+
+
+async def test_if_none_match_is_decided_with_the_write(user: Client, store: str) -> None:
+    """Of several writes at once that must not meet revision 2, one passes."""
+    made = await user.make(store, n=0)
+    path = f"/{store}/{made['_id']}"
+    answers = await asyncio.gather(*(user.patch(path, {"n": n}, if_none_match='"2"') for n in range(1, 6)))
+    assert sorted(answer.status_code for answer in answers) == [200, 412, 412, 412, 412]
+    assert (await user.see(store, made["_id"]))["_rev"] == 2
+
+
+CALLS: list[tuple[str, str, Any]] = [
+    ("PATCH", "/{store}?n=1", {"n": 2}),
+    ("DELETE", "/{store}?n=1", None),
+    ("POST", "/{store}?upsert=code", {"code": "a", "n": 2}),
+    ("POST", "/{store}", {"n": 2}),
+    ("DELETE", "/auth", None),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "body"), CALLS)
+@pytest.mark.parametrize(
+    ("header", "value"),
+    [("If-Match", '"1"'), ("If-Match", "*"), ("If-None-Match", "*"), ("If-Unmodified-Since", "x")],
+)
+async def test_a_precondition_that_cannot_be_honoured_is_refused(
+    user: Client, store: str, method: str, path: str, body: Entity | None, header: str, value: str
+) -> None:
+    """400 that names the header, and nothing is changed."""
+    made = await user.make(store, code="a", n=1)
+    answer = await user.request(method, path.replace("{store}", store), json=body, headers={header: value})
+    refused(answer, 400, header)
+    assert await user.list(store) == [made]
+
+
+async def test_a_list_ignores_what_only_saves_an_answer(user: Client, store: str) -> None:
+    made = await user.make(store, n=1)
+    assert (await user.get(f"/{store}", if_none_match="*")).json() == [made]
+    refused(await user.get(f"/{store}", if_match='"1"'), 400, "If-Match")
