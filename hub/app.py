@@ -53,7 +53,8 @@ log = logging.getLogger(__name__)
 @dataclass(slots=True)
 class Hub:
     """The parts of one running hub. `control_token` is a Bearer token of this process, for its own command line;
-    `first_password` is the one made up for the first administrator, None once there is one."""
+    `first_password` is the one made up for the first administrator, None once there is one. Only a start that
+    `makes_administrator` makes one."""
 
     settings: Settings
     engine: Engine
@@ -67,6 +68,7 @@ class Hub:
     live: LiveHub
     key: KeyInUse
     control_token: str
+    makes_administrator: bool = True
     first_password: str | None = None
     ready: bool = False
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
@@ -83,7 +85,8 @@ class Hub:
             await check_key(self.engine, self.key)
             await self.registry.open()
             admin = self.settings.admin_password.get_secret_value()
-            self.first_password = await ensure_admin(self.engine, self.passwords, self.settings.admin_login, admin)
+            if self.makes_administrator:
+                self.first_password = await ensure_admin(self.engine, self.passwords, self.settings.admin_login, admin)
             position = await self.engine.feed.position()
             self.live.live.fanout.start(position)
             for job in (self._follow(position), self._sweep(), self.live.run()):

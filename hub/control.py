@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 FILE_NAME = "hub.json"
+STATE = "hub/running"
+"""Where each running hub of this user leaves a note of its data folder, below the user's state folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +26,18 @@ def read_control(data_dir: Path) -> Control | None:
     """The hub that runs on `data_dir`; None when there is none (any more)."""
     try:
         control = Control(**json.loads((data_dir / FILE_NAME).read_text()))
-        os.kill(control.pid, 0)
     except (OSError, ValueError, TypeError):
         return None
-    return control
+    return control if is_alive(control.pid) else None
+
+
+def is_alive(pid: int) -> bool:
+    """Whether there is such a process that this user may signal."""
+    try:
+        os.kill(pid, 0)
+    except OSError:
+        return False
+    return True
 
 
 def write_control(data_dir: Path, control: Control) -> None:
@@ -43,3 +54,35 @@ def remove_control(data_dir: Path, pid: int) -> None:
     control = read_control(data_dir)
     if control and control.pid == pid:
         (data_dir / FILE_NAME).unlink(missing_ok=True)
+
+
+def running_folder() -> Path:
+    """The folder of those notes (XDG Base Directory)."""
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / STATE
+
+
+def register(data_dir: Path, pid: int) -> None:
+    """Note that a hub runs on `data_dir`. Where there is no place for it, nothing is noted: it is a convenience."""
+    with suppress(OSError, RuntimeError):
+        folder = running_folder()
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        (folder / str(pid)).write_text(str(data_dir.absolute()))
+
+
+def unregister(pid: int) -> None:
+    with suppress(OSError, RuntimeError):
+        (running_folder() / str(pid)).unlink(missing_ok=True)
+
+
+def running_data_dirs() -> list[Path]:
+    """The data folders of this user's running hubs; notes of hubs that have gone are removed."""
+    found: list[Path] = []
+    with suppress(OSError, RuntimeError, ValueError):
+        for note in sorted(running_folder().iterdir()):
+            data_dir = Path(note.read_text())
+            control = read_control(data_dir)
+            if control and str(control.pid) == note.name:
+                found.append(data_dir)
+            elif not is_alive(int(note.name)):
+                note.unlink(missing_ok=True)
+    return found

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
+import shlex
+import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
+from pathlib import Path
+from typing import Final
 
 import uvicorn
 from starlette.applications import Starlette
 
 from hub.app import Hub, create_app
-from hub.control import Control, remove_control, write_control
+from hub.control import Control, register, remove_control, unregister, write_control
 from hub.dialects.live import LiveServer
 from hub.logs import configure_logging
 from hub.protocol import HeadBounds, HubHttpProtocol
-from hub.settings import Settings
+from hub.settings import Settings, file_data_dir, unknown_variables
 from realtime.engineio.uvicorn_protocol import HubProtocol
 from stores.errors import CannotOpen
 
@@ -25,6 +30,9 @@ try:
     import resource
 except ImportError:  # Windows has no such limit
     resource = None  # type: ignore[assignment]
+
+BACKLOG: Final = 2_048
+"""Connections that wait to be accepted."""
 
 FIRST_START = """First start: sign in as {login!r} with the password {password}
 It is shown this once; `hub user password` sets another."""
@@ -41,14 +49,18 @@ class HubServer(uvicorn.Server):
 
     async def serve(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
         # Not as the application's lifespan: uvicorn would turn CannotOpen into a traceback.
-        async with self.hub.run():
-            if self.hub.first_password:
-                # At once: it is known only now, and the port may yet turn out to be taken.
-                print(
-                    FIRST_START.format(login=self.hub.settings.admin_login, password=self.hub.first_password),
-                    flush=True,
-                )
-            await super().serve(sockets)  # type: ignore[arg-type]
+        try:
+            async with self.hub.run():
+                self.show_first_password()
+                await super().serve(sockets)  # type: ignore[arg-type]
+        finally:
+            self.show_first_password()  # the start may fail after it was made
+
+    def show_first_password(self) -> None:
+        """Print it, once."""
+        password, self.hub.first_password = self.hub.first_password, None
+        if password:
+            print(FIRST_START.format(login=self.hub.settings.admin_login, password=password), flush=True)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -72,6 +84,7 @@ class HubServer(uvicorn.Server):
         url = f"http://{'127.0.0.1' if shown in ('0.0.0.0', '[::]') else shown}:{port}"
         data_dir = self.hub.settings.data_dir
         data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        register(data_dir, os.getpid())
         write_control(data_dir, Control(os.getpid(), url, self.hub.control_token))
         self.announce(self.hub, url)
 
@@ -80,12 +93,51 @@ def serve(settings: Settings) -> int:
     """Serve until SIGINT or SIGTERM; the exit code. Requests in progress get `shutdown_grace` seconds to end."""
     configure_logging(settings)
     allow_connections()
+    for name, near in unknown_variables(os.environ).items():
+        print(f"hub: {name} is no setting and has no effect{near}", file=sys.stderr, flush=True)
+    listening: list[socket.socket] = []
     try:
-        app = create_app(settings)
-        return run(app, settings)
+        # Before anything is made: whoever finds the port taken should not find a database and a password behind it.
+        listening += listen(settings.host, settings.port)
+        return run(create_app(settings), settings, listening)
     except CannotOpen as error:
-        print(f"hub: {error}", file=sys.stderr)
+        print(f"hub: {error}", file=sys.stderr, flush=True)
         return 1
+    finally:
+        for each in listening:
+            each.close()
+
+
+def listen(host: str, port: int) -> list[socket.socket]:
+    """A listening socket for each address of `host`, all at one port. Raises CannotOpen when it cannot be had."""
+    sockets: list[socket.socket] = []
+    shown = f"[{host}]" if ":" in host else host
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, _, _, _, address in dict.fromkeys(found):
+            taken = sockets[0].getsockname()[1] if sockets else port
+            sockets.append(listen_at(family, (address[0], taken, *address[2:])))
+    except OSError as error:
+        for each in sockets:
+            each.close()
+        advice = "stop what listens there, or choose another HUB_PORT" if error.errno == errno.EADDRINUSE else ""
+        raise CannotOpen(": ".join(filter(None, (f"{shown}:{port}", error.strerror, advice)))) from error
+    return sockets
+
+
+def listen_at(family: int, address: tuple[object, ...]) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind(address)
+        sock.listen(BACKLOG)  # at once: two processes can bind to one port as long as neither listens
+        sock.setblocking(False)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
 
 
 def allow_connections() -> None:
@@ -98,12 +150,10 @@ def allow_connections() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def run(app: Starlette, settings: Settings) -> int:
+def run(app: Starlette, settings: Settings, listening: list[socket.socket]) -> int:
     bounds = HeadBounds(settings.max_head_bytes, settings.head_timeout)
     config = uvicorn.Config(
         app,
-        host=settings.host,
-        port=settings.port,
         http=partial(HubHttpProtocol, bounds=bounds),  # type: ignore[arg-type]
         ws=HubProtocol,
         log_config=None,
@@ -115,6 +165,7 @@ def run(app: Starlette, settings: Settings) -> int:
         server_header=False,
         timeout_graceful_shutdown=settings.shutdown_grace,
         lifespan="off",  # see HubServer.serve
+        backlog=BACKLOG,
     )
     # A thread that wants the interpreter waits this long for a busy event loop to let go of it, at every statement of a
     # bulk write: a tenth of Python's default halves what such a write costs (measured: 109 to 61 µs of CPU a row).
@@ -125,19 +176,33 @@ def run(app: Starlette, settings: Settings) -> int:
     gc.set_threshold(10_000, 20, 50)
     server = HubServer(config, app, announce)
     try:
-        server.run()
+        server.run(listening)
     finally:
         remove_control(settings.data_dir, os.getpid())
+        unregister(os.getpid())
     return 0 if server.started else 1
 
 
 def announce(hub: Hub, url: str) -> None:
     """Where it is, and what to do next."""
     lines = [f"hub is live at {url}  (API: {url}/api/v1, document: {url}/api/v1/openapi.json)"]
-    command = os.path.relpath(sys.argv[0])
+    here = options_of(hub.settings)
     lines += [
-        f"Next, in another terminal: {command} store create notes",
-        f"                           {command} token create laptop",
+        f"Next, in another terminal: {command_name()} store create notes{here}",
+        f"                           {command_name()} token create laptop{here}",
     ]
     lines += ["Stop: Ctrl-C"]
     print("\n".join(lines), flush=True)
+
+
+def command_name() -> str:
+    """How this program was called, to be typed again in the same folder."""
+    if Path(sys.argv[0]).name == "__main__.py":
+        return f"{shlex.quote(sys.executable)} -m hub.cli"
+    return shlex.quote(os.path.relpath(sys.argv[0]))
+
+
+def options_of(settings: Settings) -> str:
+    """What a command in another terminal must be told: a data folder that an option or a variable has named here."""
+    data_dir = settings.data_dir
+    return "" if data_dir == file_data_dir() else f" --data-dir {shlex.quote(str(data_dir))}"

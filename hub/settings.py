@@ -5,10 +5,14 @@ docs/settings.md describes each; a test fails when one is missing there.
 
 from __future__ import annotations
 
+import os
+import tomllib
+from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -21,9 +25,18 @@ from stores.bounds import Limit
 
 Positive = Annotated[int, Field(gt=0)]
 
+FILE: Final = "hub.toml"
+PREFIX: Final = "HUB_"
+OF_THE_COMMAND_LINE: Final = ("HUB_URL", "HUB_TOKEN")
+"""Variables that are no settings."""
+
+
+class BadSettings(Exception):
+    """The settings cannot be used; the text is one line that says where the mistake is."""
+
 
 class Settings(BaseSettings):
-    model_config = SettingsConfigDict(env_prefix="HUB_", toml_file="hub.toml", extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, toml_file=FILE, extra="forbid", frozen=True)
 
     # Where it listens and what it serves from.
     host: str = "127.0.0.1"
@@ -111,3 +124,51 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+
+def read_settings(**given: Any) -> Settings:
+    """The settings in force; those in `given` come first. Raises BadSettings."""
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        raise BadSettings("; ".join(describe(e["loc"], e["type"], e["msg"], given) for e in error.errors())) from error
+    except tomllib.TOMLDecodeError as error:
+        raise BadSettings(f"{FILE}: not valid TOML: {error}") from error
+    except UnicodeDecodeError as error:
+        raise BadSettings(f"{FILE}: not UTF-8 at byte {error.start}") from error
+    except OSError as error:
+        raise BadSettings(f"{FILE}: {error.strerror}") from error
+
+
+def describe(place: tuple[int | str, ...], kind: str, message: str, given: Iterable[str]) -> str:
+    """One mistake, under the name that it was made under: an option, a variable or a line of the file."""
+    name = str(place[0]) if place else ""
+    if name in given:
+        return f"--{name.replace('_', '-')}: {message}"
+    variable = f"{PREFIX}{name}".upper()
+    if variable in (each.upper() for each in os.environ):
+        return f"{variable}: {message}"
+    if kind == "extra_forbidden":
+        return f"{FILE}: there is no setting {name}{suggestion(name, Settings.model_fields)}"
+    return f"{FILE}: {name}: {message}"
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """``; did you mean port?``, or nothing when no known name is near."""
+    near = get_close_matches(name, list(known), n=1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def unknown_variables(names: Iterable[str]) -> dict[str, str]:
+    """The `HUB_` variables among `names` that are no settings, each with a suggestion."""
+    known = [f"{PREFIX}{name}".upper() for name in Settings.model_fields] + list(OF_THE_COMMAND_LINE)
+    ours = [name for name in names if name.upper().startswith(PREFIX) and name.upper() not in known]
+    return {name: suggestion(name.upper(), known) for name in sorted(ours)}
+
+
+def file_data_dir() -> Path:
+    """The data folder that a command has when neither an option nor a variable names one."""
+    try:
+        return Path(TomlConfigSettingsSource(Settings)().get("data_dir", Settings.model_fields["data_dir"].default))
+    except (ValueError, OSError, TypeError):
+        return Path(Settings.model_fields["data_dir"].default)

@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 import httpx
 
+from hub.cli.databases import database_file, require_database
 from hub.cli.output import Failure, note
 from stores.records import Entity
 
@@ -128,22 +129,44 @@ class Client:
 @asynccontextmanager
 async def open_client(where: Where) -> AsyncIterator[Client]:
     """A client of the hub that `where` names. On a data directory: of the server that runs on it, otherwise of the
-    application, started in this process and stopped at the end."""
+    application, started in this process and stopped at the end. Raises Failure when there is no hub yet."""
     server = await find_server(where)
     if server:
         async with connect(server.url, server.token, trust_env=server.trust_env) as client:
             yield client
     else:
-        async with start_in_process(load_settings(where.data_dir)) as client:
+        settings = load_settings(where.data_dir)
+        await require_database(settings)
+        async with start_in_process(settings) as client:
             yield client
 
 
 async def find_server(where: Where) -> Server | None:
-    """The server that `where` names; None when none runs on its data directory."""
+    """The server that `where` names. Without a name: the one on the settings' data directory, or, where no hub has
+    ever been there, the only one that this user runs. None when there is none."""
     if where.url:
         return Server(where.url, where.token or "", trust_env=True)
-    running = await find_running(load_settings(where.data_dir).data_dir)
+    settings = load_settings(where.data_dir)
+    running = await find_running(settings.data_dir) or await find_elsewhere(settings)
     return Server(running.url, running.token, trust_env=False) if running else None
+
+
+async def find_elsewhere(settings: Settings) -> Control | None:
+    """The only hub that this user runs, when nothing says which one is meant and there is none in this folder."""
+    from hub.control import running_data_dirs
+
+    if settings.model_fields_set & {"data_dir", "database_url"} or database_file(settings).exists():
+        return None
+    others = running_data_dirs()
+    if len(others) > 1:
+        named = ", ".join(map(str, others))
+        raise Failure(
+            f"no hub in {settings.data_dir.absolute()}; several run elsewhere: add --data-dir, one of {named}"
+        )
+    running = await find_running(others[0]) if others else None
+    if running:
+        note(f"no hub in {settings.data_dir.absolute()}: using the one that runs on {others[0]}")
+    return running
 
 
 async def find_running(data_dir: Path) -> Control | None:
@@ -175,12 +198,9 @@ async def start_in_process(settings: Settings) -> AsyncIterator[Client]:
     from hub.app import create_app
 
     app = create_app(settings)
+    hub = app.state.hub
+    hub.makes_administrator = False
     async with app.router.lifespan_context(app):
-        hub = app.state.hub
-        if hub.first_password:
-            note(
-                f"first start: {settings.admin_login} signs in with the password {hub.first_password}, shown this once"
-            )
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         headers = bearer(hub.control_token)
         async with httpx.AsyncClient(transport=transport, base_url=IN_PROCESS, headers=headers) as http:
@@ -189,17 +209,13 @@ async def start_in_process(settings: Settings) -> AsyncIterator[Client]:
 
 def load_settings(data_dir: Path | None = None, **given: Any) -> Settings:
     """The settings in force, with those given on the command line before all others."""
-    from pydantic import ValidationError
-
-    from hub.settings import Settings
+    from hub.settings import BadSettings, read_settings
 
     chosen = {name: value for name, value in {"data_dir": data_dir, **given}.items() if value is not None}
     try:
-        return Settings(**chosen)
-    except ValidationError as error:
-        raise Failure(
-            "; ".join(f"HUB_{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors())
-        ) from error
+        return read_settings(**chosen)
+    except BadSettings as error:
+        raise Failure(str(error)) from error
 
 
 def path_of(store: str) -> str:

@@ -22,6 +22,7 @@ import typer
 
 from hub.cli.client import load_settings
 from hub.cli.command import DataDir
+from hub.cli.databases import look_at_mongodb
 from hub.cli.output import grouped, print_table
 from stores.errors import CannotOpen
 
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
 LEAST_FREE_MB: Final = 512
 MOST_SKEW: Final = 5.0
 """Seconds that two clocks may differ: tokens expire and `from`/`to` select by them."""
-OURS: Final = ("HUB_URL", "HUB_TOKEN")
-"""Variables of the command line, which are no settings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +92,10 @@ async def python(_settings: Settings, _running: Control | None) -> Finding:
     return Finding("programs", found, "" if sys.version_info >= (3, 11) else "Install Python 3.11 or newer.")
 
 
-async def variables(settings: Settings, _running: Control | None) -> Finding:
-    known = {f"HUB_{name}".upper() for name in type(settings).model_fields} | set(OURS)
-    unknown = [name for name in os.environ if name.startswith("HUB_") and name not in known]
+async def variables(_settings: Settings, _running: Control | None) -> Finding:
+    from hub.settings import unknown_variables
+
+    unknown = [f"{name}{near}" for name, near in unknown_variables(os.environ).items()]
     if unknown:
         return Finding("variables", ", ".join(unknown), "These are no settings: see the list above for their names.")
     return Finding("variables", "every HUB_ variable is a setting")
@@ -169,32 +169,6 @@ async def database(settings: Settings, running: Control | None) -> Finding:
         return Finding("database", f"{place}: {look_at_sqlite(Path(settings.engine_url.removeprefix('sqlite:///')))}")
     except CannotOpen as error:
         return Finding("database", f"{place}: cannot be used", str(error))
-
-
-@dataclass(frozen=True, slots=True)
-class MongoServer:
-    """`time` is the server's clock, in Unix seconds."""
-
-    version: str
-    set_name: str
-    members: int
-    time: float
-
-
-async def look_at_mongodb(url: str) -> MongoServer:
-    """Raises CannotOpen, which says what to do."""
-    from stores.mongo.connection import Connection
-    from stores.protocol import EngineOptions
-
-    connection = Connection(url, EngineOptions().read_timeout)
-    await connection.open()
-    try:
-        hello = await connection.client.admin.command("hello")
-        version = (await connection.client.server_info())["version"]
-        time = hello["localTime"].replace(tzinfo=UTC).timestamp()
-        return MongoServer(version, hello.get("setName", "behind mongos"), len(hello.get("hosts", ())), time)
-    finally:
-        await connection.close()
 
 
 def look_at_sqlite(path: Path) -> str:

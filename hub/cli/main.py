@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 
 from hub.cli.doctor import doctor
 from hub.cli.exports import export
 from hub.cli.imports import import_rows
-from hub.cli.output import STOPPED, Failure, note
+from hub.cli.output import STOPPED, Failure, note, say
 from hub.cli.secret import secret
 from hub.cli.serving import serve
 from hub.cli.stores import stores
@@ -21,12 +23,28 @@ from stores.errors import StoreError
 
 app = typer.Typer(
     name="hub",
-    help="A self-hosted real-time hub: one database, one live API.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def show_version(wanted: bool) -> None:
+    if wanted:
+        say(f"hub {version('hub-live-api')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    _: Annotated[
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """A self-hosted real-time hub: one database, one live API."""
+
+
 app.command("serve")(serve)
 app.add_typer(users, name="user")
 app.add_typer(tokens, name="token")

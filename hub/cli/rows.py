@@ -119,6 +119,12 @@ class RowReader:
         csv.field_size_limit(MAX_CELL)
         # What is not UTF-8 becomes surrogates, which no row may hold.
         text = io.TextIOWrapper(file, "utf-8-sig", errors="surrogateescape", newline="")
+        try:
+            yield from self.csv_text_rows(text)
+        finally:
+            text.detach()  # the file is not ours to close
+
+    def csv_text_rows(self, text: io.TextIOWrapper) -> Iterator[Row | Refusal]:
         reader = csv.reader(text, delimiter=self.delimiter, strict=True)
         columns = csv_header(next(reader, []))
         for number in count(2):

@@ -8,6 +8,7 @@ import typer
 
 from hub.cli.client import load_settings
 from hub.cli.command import DataDir, Yes, confirm
+from hub.cli.databases import require_database
 from hub.cli.output import say
 
 secret = typer.Typer(help="The secret key that the hub seals and digests with.", no_args_is_help=True)
@@ -38,6 +39,7 @@ def accept(data_dir: DataDir = None, yes: Yes = False) -> None:
 
     async def run() -> None:
         settings = load_settings(data_dir)
+        await require_database(settings)
         engine = make_engine(settings)
         await engine.open()
         try:

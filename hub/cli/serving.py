@@ -20,6 +20,8 @@ def serve(
 
     Example: hub serve --port 9000
     """
+    settings = load_settings(data_dir, host=host, port=port, database_url=database_url)
+    # Imported here: a mistake in the settings is told before half a second of imports.
     from hub.serve import serve as run
 
-    raise typer.Exit(run(load_settings(data_dir, host=host, port=port, database_url=database_url)))
+    raise typer.Exit(run(settings))

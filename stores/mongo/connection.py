@@ -97,12 +97,13 @@ class Connection:
         self.splits_events = False
         """Whether the server can split the event of a very large change."""
 
-    async def open(self) -> None:
-        """Connect and check the server. Raises CannotOpen."""
+    async def open(self, *, make: bool = True) -> None:
+        """Connect and check the server; without `make`, write nothing. Raises CannotOpen."""
         self._client = self._make_client()
         try:
             await self._check()
-            self._epoch = await self._read_epoch()
+            if make:
+                self._epoch = await self._read_epoch()
         except PyMongoError as error:
             explanation = self._explain(error)
             await self.close()

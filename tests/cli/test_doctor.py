@@ -34,7 +34,9 @@ def hub(hub: CommandLine) -> CommandLine:
     return hub
 
 
-def test_all_is_well_before_the_first_start(hub: CommandLine) -> None:
+def test_all_is_well_before_the_first_start(empty_hub: CommandLine) -> None:
+    hub = empty_hub
+    hub.variables["HUB_PORT"] = free_port()
     result = hub("doctor")
     assert verdicts(result) == dict.fromkeys(CHECKS, True)
     assert "made at the first start" in result.out
@@ -98,7 +100,9 @@ def test_a_file_from_the_future_is_wrong(hub: CommandLine) -> None:
     assert [check for check, well in verdicts(result).items() if not well] == ["clock"]
 
 
-def test_a_data_folder_that_is_a_file_is_wrong(hub: CommandLine) -> None:
+def test_a_data_folder_that_is_a_file_is_wrong(empty_hub: CommandLine) -> None:
+    hub = empty_hub
+    hub.variables["HUB_PORT"] = free_port()
     hub.file("data", "")
     result = hub("doctor", code=1)
     assert verdicts(result)["data folder"] is False

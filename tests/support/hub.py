@@ -117,6 +117,7 @@ def environment(database: Database, folder: Path, settings: dict[str, object]) -
         **settings,
     }
     others = {name: value for name, value in os.environ.items() if not name.startswith("HUB_")}
+    others["XDG_STATE_HOME"] = str(folder / "state")
     return others | {f"HUB_{name.upper()}": str(value) for name, value in ours.items()}
 
 
