@@ -49,6 +49,12 @@ def chosen_kinds(config: pytest.Config) -> list[str]:
     return list(KINDS) if choice == "both" else [choice]
 
 
+def group_of(item: pytest.Item) -> str:
+    """Tests of one group run in one process and share its servers: those of an engine, else those of a file."""
+    parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+    return str(parameters.get("engine_kind", item.path.name))
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "engine_kind" in metafunc.fixturenames:
         metafunc.parametrize("engine_kind", chosen_kinds(metafunc.config), scope="session")
@@ -64,6 +70,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if marker := item.get_closest_marker("generated"):
             [seconds] = marker.args or (SECONDS_PER_CASE,)
             item.add_marker(pytest.mark.timeout(120 + seconds * config.getoption("--cases")))
+        item.add_marker(pytest.mark.xdist_group(group_of(item)))
         if item.get_closest_marker("faults"):
             item.add_marker(pytest.mark.timeout(180 + SECONDS_PER_FAULT * config.getoption("--faults")))
 
