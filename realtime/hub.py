@@ -54,7 +54,7 @@ class LiveHub:
 
     def _attend(self, session: LiveSession, is_due: bool) -> None:
         if session.principal.expires <= now_ms():
-            session.outlet.close("revoked")
+            session.outlet.close("expired")
         elif is_due:
             session.say_position()
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Any, Final, Literal, Protocol
 
 import orjson
 
@@ -31,10 +31,12 @@ from stores.parse import Limits
 from stores.projection import compile_projection
 from stores.protocol import Batch, Engine
 from stores.query import Filter, Projection, Query, both
-from stores.records import Change
+from stores.records import Change, now_ms
 from stores.schema import StoreDefinition
 
 Reply = Callable[[bytes], None]
+Ending = Literal["revoked", "expired"]
+"""Why a session ends: its credential was taken back, or has reached its time."""
 
 RETRY_SECONDS: Final = 0.5
 """Between attempts to read a principal that has changed, while the database is away."""
@@ -63,7 +65,7 @@ class Outlet(Protocol):
     async def drained(self) -> None:
         """Wait until the client has taken most of what was sent, or is gone. One that takes nothing is cut off."""
 
-    def close(self, kind: str) -> None: ...
+    def close(self, kind: Ending) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -396,7 +398,7 @@ class LiveSession:
                 async with self.live.refreshing:
                     self.principal = await self.live.resolver.resolve(self.credential)
             except AuthError:
-                self.outlet.close("revoked")
+                self.outlet.close("expired" if self.principal.expires <= now_ms() else "revoked")
                 return
             except BaseException:
                 self._stale = True

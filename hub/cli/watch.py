@@ -171,7 +171,9 @@ class Watch:
     def noticed(self, kind: str) -> None:
         """The hub is about to close the connection."""
         if kind == "revoked":
-            raise Failure("the hub has ended this: the token is revoked or expired, or its user is disabled")
+            raise Failure("the hub has ended this: the token is revoked, or its user is disabled or deleted")
+        if kind == "expired":
+            raise Failure("the hub has ended this: the token has expired")
         reasons = {"lagging": "changes came faster than they were taken here", "shutdown": "the hub shuts down"}
         raise Lost(reasons.get(kind, f"the hub closes the connection: {kind}"))
 

@@ -25,7 +25,7 @@ from realtime.engineio import CloseReason, Connection
 from realtime.errors import LiveError
 from realtime.events import event_text
 from realtime.hub import LiveHub
-from realtime.session import LiveSession
+from realtime.session import Ending, LiveSession
 from realtime.socketio import SocketIOServer
 from stores.errors import StoreError
 
@@ -33,7 +33,10 @@ log = logging.getLogger(__name__)
 
 PATH = "/socket.io/"
 POLL_SECONDS = 0.01
-NOTICES: Mapping[CloseReason, str] = {CloseReason.LAGGING: "lagging", CloseReason.SHUTDOWN: "shutdown"}
+NOTICES: Mapping[CloseReason, str] = {
+    reason: str(reason)
+    for reason in (CloseReason.LAGGING, CloseReason.SHUTDOWN, CloseReason.REVOKED, CloseReason.EXPIRED)
+}
 
 
 def describe_live(error: Exception) -> dict[str, Any]:
@@ -80,9 +83,8 @@ class ClientOutlet:
             await asyncio.sleep(POLL_SECONDS)  # the transport has no event for it
         connection.make_room(0)
 
-    def close(self, kind: str) -> None:
-        self.send(event_text("notice", {"kind": kind}))
-        self._connection.close()
+    def close(self, kind: Ending) -> None:
+        self._connection.close(CloseReason(kind))  # the server's farewell says why
 
 
 class LiveServer(SocketIOServer):

@@ -25,8 +25,8 @@ from realtime.engineio.packets import (
     decode_text,
     encode_frame,
 )
-from realtime.engineio.session import CloseReason, Session
-from realtime.engineio.wire import Receive, Scope, Wire
+from realtime.engineio.session import CLOSE_CODES, CloseReason, Session
+from realtime.engineio.wire import NORMAL_CLOSURE, Receive, Scope, Wire
 
 log = logging.getLogger("hub.engineio")
 
@@ -69,6 +69,7 @@ class Connection:
         "_opened",
         "_poll",
         "_raw",
+        "_sent_unread",
         "_wire",
         "_worker",
         "armed",
@@ -91,7 +92,7 @@ class Connection:
         self._wire: Wire | None = None
         self._raw: asyncio.Transport | None = None
         self._held: list[bytes] | None = None
-        self._held_bytes = 0
+        self._held_bytes = self._sent_unread = 0
         self._poll: asyncio.Future[list[Packet] | None] | None = None
         self._inbox: deque[object] | None = None
         self._worker: asyncio.Task[None] | None = None
@@ -252,7 +253,7 @@ class Connection:
         if self._wire is not None:
             if last := self._host.farewell(self, reason):
                 self._wire.write(last)
-            self._wire.close(reason)
+            self._wire.close(reason, CLOSE_CODES.get(reason, NORMAL_CLOSURE))
             self._wire = None
 
     def drop_probe(self) -> None:
@@ -266,6 +267,9 @@ class Connection:
         if len(data) > self._host.options.max_payload:
             self.close(CloseReason.TOO_LARGE)
             return
+        if self._wire is not None and self._sends_without_reading(self._wire, len(data)):
+            self.close(CloseReason.LAGGING)
+            return
         try:
             packet = self.decode(data)
         except MalformedPacket:
@@ -273,6 +277,14 @@ class Connection:
             return
         self.receive(packet)
         self.flush()
+
+    def _sends_without_reading(self, wire: Wire, size: int) -> bool:
+        """Whether the client has sent too much while too much waits for it: pings, whose answers would pile up."""
+        if wire.buffered() <= self._max_buffered:
+            self._sent_unread = 0
+            return False
+        self._sent_unread += size
+        return self._sent_unread > self._host.options.max_buffered_bytes
 
     def decode(self, data: Data) -> Packet:
         return decode_text(data) if isinstance(data, str) else decode_binary(self.session.version, data)

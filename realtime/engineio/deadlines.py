@@ -12,6 +12,12 @@ from typing import Final, Generic, Protocol, TypeVar
 SLACK: Final = 0.005
 """Seconds by which a deadline may be served late, together with those that follow so closely."""
 
+LATE: Final = 0.05
+"""Seconds by which a timer that rings later shows that the process stood still."""
+
+READING: Final = 0.1
+"""Seconds in which, after that, what has arrived meanwhile is read before deadlines are served."""
+
 
 class Timed(Protocol):
     """`armed` is this module's: the time of the one entry that counts, None when it is no longer watched."""
@@ -48,6 +54,10 @@ class Deadlines(Generic[T]):
     def forget(self, item: T) -> None:
         item.armed = None
 
+    def overdue(self) -> bool:
+        """Whether the process stood still over a deadline, and what came meanwhile may be unread."""
+        return bool(self._heap) and asyncio.get_running_loop().time() > self._heap[0][0] + SLACK + LATE
+
     def stop(self) -> None:
         """Forget all."""
         self._heap.clear()
@@ -58,12 +68,16 @@ class Deadlines(Generic[T]):
     def _set(self, when: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._alarm = when
-        self._timer = asyncio.get_running_loop().call_at(when, self._ring)
+        loop = asyncio.get_running_loop()
+        self._alarm = max(when, loop.time())
+        self._timer = loop.call_at(when, self._ring)
 
     def _ring(self) -> None:
-        self._timer, self._alarm = None, -inf
         now = asyncio.get_running_loop().time()
+        if now > self._alarm + LATE:
+            self._set(now + READING)
+            return
+        self._timer, self._alarm = None, -inf
         while self._heap and self._heap[0][0] <= now:
             due, _, item = heappop(self._heap)
             if item.armed == due:

@@ -144,7 +144,7 @@ class EngineIOServer:
 
     def _known(self, request: Request) -> Connection:
         connection = self.connections.get(request.sid or "")
-        if connection is not None:
+        if connection is not None and not self.deadlines.overdue():
             # The deadline may have passed before the timer ran.
             connection.tick()
             connection = self.connections.get(connection.sid)

@@ -16,8 +16,10 @@ Source: engine.io-protocol v3 and v4; what they leave open is as in Node's engin
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from enum import StrEnum
 from math import inf
+from typing import Final
 
 from realtime.engineio.options import Options, TransportName
 from realtime.engineio.packets import (
@@ -47,10 +49,38 @@ class CloseReason(StrEnum):
     TOO_LARGE = "too large"
     NOT_CONNECTED = "not connected"
     SHUTDOWN = "shutdown"
+    OVERLOADED = "overloaded"
+    REVOKED = "revoked"
+    EXPIRED = "expired"
 
+
+CLOSE_CODES: Final[Mapping[CloseReason, int]] = {
+    CloseReason.PING_TIMEOUT: 1001,
+    CloseReason.PARSE_ERROR: 1002,
+    CloseReason.NOT_CONNECTED: 1008,
+    CloseReason.REVOKED: 1008,
+    CloseReason.EXPIRED: 1008,
+    CloseReason.TOO_LARGE: 1009,
+    CloseReason.SHUTDOWN: 1012,
+    CloseReason.LAGGING: 1013,
+    CloseReason.OVERLOADED: 1013,
+}
+"""The WebSocket close code of each reason, 1000 for the others: many clients come back only after one that invites
+them. Source: RFC 6455, 7.4.1, and IANA's WebSocket Close Code Number Registry."""
 
 PROBE = "probe"
-_TOLD_BY_POLL = frozenset((CloseReason.SERVER_DISCONNECT, CloseReason.SHUTDOWN, CloseReason.LAGGING))
+_TOLD_BY_POLL = frozenset(
+    (
+        CloseReason.SERVER_DISCONNECT,
+        CloseReason.REVOKED,
+        CloseReason.EXPIRED,
+        CloseReason.SHUTDOWN,
+        CloseReason.LAGGING,
+        CloseReason.OVERLOADED,
+    )
+)
+_COMES_BACK = frozenset((CloseReason.SHUTDOWN, CloseReason.LAGGING, CloseReason.OVERLOADED))
+"""Reasons for which a client that polls gets no close packet: python-engineio's does not reconnect after one."""
 
 
 class Session:
@@ -147,12 +177,9 @@ class Session:
             self.close(CloseReason.PING_TIMEOUT)
             return
         self._ping_pending = True
-        # From when the ping was due, not from when a late timer sent it.
-        self._deadline += self._options.ping_timeout / 1000
-        if now >= self._deadline:
-            self.close(CloseReason.PING_TIMEOUT)
-        else:
-            self._queue.append(Packet(PING))
+        # From when the ping is sent: a client cannot answer one that a late timer has yet to send.
+        self._deadline = now + self._options.ping_timeout / 1000
+        self._queue.append(Packet(PING))
 
     # From the client
 
@@ -173,8 +200,11 @@ class Session:
     def _heartbeat(self, packet: Packet, now: float) -> None:
         if (packet.type == PING) != (self.version == 3):
             self.close(CloseReason.PARSE_ERROR)
+        elif packet.type == PING and self.full:
+            self.close(CloseReason.LAGGING)
         elif packet.type == PING:
             self._queue.append(Packet(PONG, packet.data))
+            self.queued_bytes += len(packet.data)
         else:
             self._ping_pending = False
             self._deadline = now + self._patience
@@ -252,4 +282,7 @@ class Session:
         if self.transport == "polling":
             if self.closing and last is not None:
                 self._queue.append(Packet(MESSAGE, last))
-            self._queue.append(Packet(NOOP if reason == CloseReason.CLIENT_DISCONNECT else CLOSE))
+            comes_back = reason in _COMES_BACK
+            if not (comes_back and self._queue):
+                is_noop = comes_back or reason == CloseReason.CLIENT_DISCONNECT
+                self._queue.append(Packet(NOOP if is_noop else CLOSE))

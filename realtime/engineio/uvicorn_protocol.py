@@ -14,13 +14,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any
+from typing import Annotated, Any
 
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import Frame
 from websockets.http11 import Request
 
 from realtime.engineio.wire import EXTENSION, Listener
+from stores.bounds import Limit
+
+PONGS_WAITING: Annotated[int, Limit("connection", "bytes", "no pong")] = 65_536
+"""Bytes waiting for a client, beyond which its WebSocket pings are not answered."""
 
 
 class _Inlet:
@@ -67,6 +72,20 @@ class HubProtocol(WebSocketsSansIOProtocol):
 
     def start_keepalive(self) -> None:
         """No pings."""
+
+    def handle_ping(self) -> None:
+        if self.transport.get_write_buffer_size() > PONGS_WAITING:
+            self.conn.data_to_send()  # the pong: a client that does not read gets none
+        else:
+            super().handle_ping()
+
+    def handle_cont(self, event: Frame) -> None:
+        """Joined as they come: a million empty or tiny fragments take no more memory than the message."""
+        if len(self.frames) == 1:
+            self.frames.append(bytearray())  # type: ignore[arg-type]
+        self.frames[1] += event.data
+        if event.fin:
+            self.send_receive_event_to_app()
 
     def hand_over(self, listener: Listener) -> None:
         """From now on the listener gets what comes. The application may return."""

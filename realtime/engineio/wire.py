@@ -24,6 +24,9 @@ GRACE: Final = 5.0
 """Seconds that a closing WebSocket has to send what is buffered and to answer; then it is cut."""
 
 
+_CUT: Final = (NORMAL_CLOSURE, "")
+
+
 class Listener(Protocol):
     """Who is told what comes from a WebSocket."""
 
@@ -67,7 +70,7 @@ class Wire(Protocol):
     def buffered(self) -> int:
         """Bytes that wait for the client."""
 
-    def close(self, reason: str) -> None:
+    def close(self, reason: str, code: int = NORMAL_CLOSURE) -> None:
         """Send what waits, then close; cut after GRACE seconds. Closing again does nothing."""
 
     def pause(self) -> None:
@@ -92,10 +95,10 @@ class DoorWire:
     def buffered(self) -> int:
         return 0 if self.transport is None else self.transport.get_write_buffer_size()
 
-    def close(self, reason: str) -> None:
+    def close(self, reason: str, code: int = NORMAL_CLOSURE) -> None:
         if self.transport is not None:
             self.transport = None
-            self._door.close_with(NORMAL_CLOSURE, reason, GRACE)
+            self._door.close_with(code, reason, GRACE)
 
     def pause(self) -> None:
         self._door.pause()
@@ -114,7 +117,7 @@ class AsgiWire:
         self._send = send
         self._waiting: list[str | bytes] = []
         self._buffered = 0
-        self._closing: str | None = None
+        self._closing: tuple[int, str] | None = None
         self._task: asyncio.Task[None] | None = None
         self._reading = asyncio.Event()
         self._reading.set()
@@ -128,9 +131,9 @@ class AsgiWire:
     def buffered(self) -> int:
         return self._buffered
 
-    def close(self, reason: str) -> None:
+    def close(self, reason: str, code: int = NORMAL_CLOSURE) -> None:
         if self._closing is None:
-            self._closing = reason
+            self._closing = (code, reason)
             self._start()
             asyncio.get_running_loop().call_later(GRACE, self.cut)
 
@@ -142,7 +145,7 @@ class AsgiWire:
 
     def cut(self) -> None:
         """Give up what waits."""
-        self._closing = self._closing or ""
+        self._closing = self._closing or _CUT
         self._waiting.clear()
         self.resume()
         if self._task is not None:
@@ -160,10 +163,11 @@ class AsgiWire:
                     await self._send(_event(data))
                     self._buffered -= len(data)
             if self._closing is not None:
-                await self._send({"type": "websocket.close", "code": NORMAL_CLOSURE, "reason": self._closing})
+                code, reason = self._closing
+                await self._send({"type": "websocket.close", "code": code, "reason": reason})
         except (OSError, RuntimeError):
             # The client is gone, or the server has closed: `run` hears of it from `receive`.
-            self._closing = self._closing or ""
+            self._closing = self._closing or _CUT
         finally:
             self._task = None
 

@@ -111,7 +111,7 @@ async def test_an_expired_token_ends_its_connection(hub: Hub, connected: Connect
     expires = int(time.time() * 1000) + 1_500
     client = await connected(await hub.with_token(user.user, expires=expires))
     await client.watch("users")
-    assert await client.ending() == ["revoked"]
+    assert await client.ending() == ["expired"]
     assert time.time() * 1000 - expires < SOON * 1000
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 
 import pytest
 
-from realtime.engineio.deadlines import Deadlines
+from realtime.engineio.deadlines import READING, Deadlines
 
 
 class Item:
@@ -58,3 +59,21 @@ async def test_what_is_forgotten_does_not_ring(rung: tuple[Deadlines[Item], list
     deadlines.forget(item)
     await asyncio.sleep(0.05)
     assert heard == []
+
+
+async def test_what_came_while_the_process_stood_still_is_read_first(
+    rung: tuple[Deadlines[Item], list[Item]],
+) -> None:
+    deadlines, heard = rung
+    answered, silent = Item(0.01), Item(0.01)
+    deadlines.watch(answered)
+    deadlines.watch(silent)
+    loop = asyncio.get_running_loop()
+    loop.call_later(0.011, time.sleep, 0.2)  # the process stands still over both deadlines
+    await asyncio.sleep(0.011)
+    while loop.time() < answered.due + 0.1:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    assert (heard, deadlines.overdue()) == ([], True)
+    answered.due += 60  # its answer is read
+    await asyncio.sleep(2 * READING)
+    assert heard == [silent]

@@ -97,8 +97,22 @@ def test_in_version_4_a_client_without_a_pong_is_gone_after_the_timeout() -> Non
     assert silent(client, 85.0)
 
 
-def test_a_timer_that_is_late_ends_a_silent_session_all_the_same() -> None:
-    assert silent(session(), 85.0)
+def test_a_timer_that_is_late_leaves_the_client_its_time_to_answer() -> None:
+    """The timeout counts from the ping as sent, not from when it was due."""
+    client = session()
+    client.tick(85.0)
+    assert client.take() == [Packet(PING)]
+    assert not silent(client, 144.9)
+    assert silent(client, 145.0)
+
+
+def test_a_client_that_sends_pings_and_polls_nothing_is_lagging() -> None:
+    client = session(3, max_buffered_bytes=100)
+    for _ in range(11):
+        client.receive(Packet(PING, "x" * 10), 1.0)
+    assert client.closed is None
+    client.receive(Packet(PING, "x"), 1.0)
+    assert client.closed is CloseReason.LAGGING
 
 
 @pytest.mark.parametrize(("version", "type"), [(3, PONG), (4, PING)])
@@ -220,8 +234,26 @@ def test_a_poll_is_told_why_after_what_waits() -> None:
     assert client.full
     client.close(CloseReason.LAGGING, "why")
     assert client.closing
-    assert client.take() == [Packet(MESSAGE, "taken"), Packet(MESSAGE, "why"), Packet(CLOSE)]
+    assert client.take() == [Packet(MESSAGE, "taken"), Packet(MESSAGE, "why")]
     assert not client.closing
+
+
+@pytest.mark.parametrize(
+    ("reason", "last"),
+    [
+        (CloseReason.SERVER_DISCONNECT, CLOSE),
+        (CloseReason.REVOKED, CLOSE),
+        (CloseReason.EXPIRED, CLOSE),
+        (CloseReason.SHUTDOWN, NOOP),
+        (CloseReason.LAGGING, NOOP),
+        (CloseReason.OVERLOADED, NOOP),
+    ],
+)
+def test_only_who_shall_not_come_back_is_sent_a_close_packet(reason: CloseReason, last: str) -> None:
+    """python-engineio's client does not reconnect after one."""
+    client = session()
+    client.close(reason)
+    assert client.take() == [Packet(last)]
 
 
 def test_nobody_waits_for_ever_for_a_poll_to_tell_the_close() -> None:

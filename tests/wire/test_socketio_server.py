@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import socketio  # type: ignore[import-untyped]
 from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import ConnectionClosed
 from websockets.server import ServerProtocol
 
 from realtime.engineio import build_text_frame
@@ -225,7 +226,8 @@ async def test_a_client_that_never_connects_is_closed_though_it_answers_pings() 
                 if message == "2":
                     await websocket.send("3")
 
-        await asyncio.wait_for(answer(), 5)
+        with pytest.raises(ConnectionClosed):
+            await asyncio.wait_for(answer(), 5)
         assert (websocket.close_reason, heard) == ("not connected", [])
 
 

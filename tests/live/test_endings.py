@@ -1,0 +1,210 @@
+"""How connections end: with a code and a notice by which any client knows whether to come back."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import ConnectionClosed
+
+from tests.live.conftest import StartHub
+from tests.live.test_lagging import small_window
+from tests.live.test_raw import frame
+from tests.support.engines import Database, sqlite_database
+from tests.support.hub import PATIENCE, Hub, entity_of, eventually, running_hub
+from tests.support.live import credentials, socket_url, websocket
+from tests.support.standstill import read_metrics
+
+pytestmark = pytest.mark.engine("sqlite")  # the way out to clients knows no engine: one of them will do
+
+MOST_BUFFERED = 100_000
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+async def hub(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Hub]:
+    """A hub of short patience."""
+    folder = tmp_path_factory.mktemp("endings")
+    settings = {"live_ping_interval": 1, "live_ping_timeout": 1, "live_max_buffered": MOST_BUFFERED}
+    async with running_hub(sqlite_database(folder), folder / "hub", **settings) as hub:
+        yield hub
+
+
+async def closing(socket: ClientConnection) -> tuple[int, str]:
+    """The code and the last packet of a connection that the hub closes. Pings are left unanswered."""
+    last = ""
+    try:
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                last = str(await socket.recv())
+    except ConnectionClosed as closed:
+        return closed.rcvd.code if closed.rcvd else 1006, last
+
+
+async def revoke(hub: Hub, socket: ClientConnection, token: str) -> None:
+    entity_of(await hub.admin.delete(f"/tokens/{token}"))
+
+
+async def expire(hub: Hub, socket: ClientConnection, token: str) -> None:
+    soon = int(time.time() * 1000) + 100
+    entity_of(await hub.admin.patch(f"/tokens/{token}", {"expires": soon}))
+
+
+async def stay_silent(hub: Hub, socket: ClientConnection, token: str) -> None:
+    pass
+
+
+async def talk_nonsense(hub: Hub, socket: ClientConnection, token: str) -> None:
+    await socket.send("nonsense")
+
+
+async def send_much(hub: Hub, socket: ClientConnection, token: str) -> None:
+    await socket.send("4" + "x" * 1_000_001)
+
+
+async def leave(hub: Hub, socket: ClientConnection, token: str) -> None:
+    await socket.send("41")
+
+
+@pytest.mark.parametrize(
+    ("act", "code", "notice"),
+    [
+        (revoke, 1008, "revoked"),
+        (expire, 1008, "expired"),
+        (stay_silent, 1001, None),
+        (talk_nonsense, 1002, None),
+        (send_much, 1009, None),
+        (leave, 1000, None),
+    ],
+)
+async def test_each_reason_has_its_close_code(
+    hub: Hub, act: Callable[[Hub, ClientConnection, str], Awaitable[None]], code: int, notice: str | None
+) -> None:
+    """1008 says that these credentials are of no use any more, and the notice which of the two it is."""
+    user = await hub.as_user()
+    [token] = await hub.admin.list("tokens", {"user": user.id})
+    async with websocket(socket_url(hub.url, 3), additional_headers=credentials(user)) as socket:
+        await frame(socket)
+        assert await frame(socket) == "40"
+        await act(hub, socket, token["_id"])
+        closed, last = await closing(socket)
+    assert closed == code
+    if notice:
+        assert last == f'42["notice",{{"kind":"{notice}"}}]'
+
+
+async def test_a_restart_and_an_overload_invite_to_come_back(own_hub: StartHub) -> None:
+    """1012 at a shutdown; 1013 for a client that does not keep up."""
+    hub = await own_hub(live_max_buffered=MOST_BUFFERED, live_ping_timeout=2)
+    store = await hub.define()
+    headers = {"additional_headers": credentials(hub.admin)}
+    async with (
+        websocket(socket_url(hub.url, 3), **headers) as socket,
+        websocket(socket_url(hub.url, 3), **headers, sock=await small_window(hub)) as slow,
+    ):
+        for each in (socket, slow):
+            await frame(each)
+            await frame(each)
+        await slow.send(f'420["subscribe",{{"store":"{store}"}}]')
+        await frame(slow)
+        slow.transport.pause_reading()
+
+        async def is_cut() -> bool:
+            await hub.admin.make_all(store, [{"text": "x" * 20_000}] * 20)
+            return (await read_metrics(hub.url)).value("hub_live_lagging_total") == 1
+
+        await eventually(is_cut)
+        slow.transport.resume_reading()
+        assert await closing(slow) == (1013, '42["notice",{"kind":"lagging"}]')
+        hub.process.process.send_signal(signal.SIGTERM)
+        assert await closing(socket) == (1012, '42["notice",{"kind":"shutdown"}]')
+
+
+@pytest.mark.parametrize("transport", ["polling", "websocket"])
+async def test_python_socketio_comes_back_after_a_restart(database: Database, tmp_path: Path, transport: str) -> None:
+    """Its client does not reconnect after a close packet, so that a poll ends without one."""
+    async with AsyncExitStack() as stack:
+        hub = await stack.enter_async_context(running_hub(database, tmp_path / "hub"))
+        heard = await stack.enter_async_context(python_client(hub, transport))
+        assert await heard() == f"connected {transport}"
+        await asyncio.to_thread(hub.process.stop)
+        await stack.enter_async_context(running_hub(database, tmp_path / "hub", port=hub.process.port))
+        assert await heard() == f"connected {transport}"
+
+
+@asynccontextmanager
+async def python_client(hub: Hub, *arguments: str) -> AsyncIterator[Callable[[], Awaitable[str]]]:
+    """python-socketio's client as a process of its own; a call gives the next line that it prints."""
+    token = credentials(hub.admin)["Authorization"].removeprefix("Bearer ")
+    command = (sys.executable, "-m", "tests.live.python_client", hub.url, token, *arguments)
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, cwd=ROOT)
+    assert process.stdout is not None
+    output = process.stdout
+
+    async def line() -> str:
+        async with asyncio.timeout(PATIENCE):
+            return (await output.readline()).decode().strip()
+
+    try:
+        yield line
+    finally:
+        process.kill()
+        await process.wait()
+
+
+@pytest.mark.parametrize("version", [3, 4])
+async def test_a_pause_of_the_process_costs_no_client_its_connection(hub: Hub, version: int) -> None:
+    """What a client sent while the process stood still is read before its silence is judged."""
+    async with websocket(socket_url(hub.url, version), additional_headers=credentials(hub.admin)) as socket:
+        await frame(socket)
+        if version == 4:
+            await socket.send("40")
+            await frame(socket)
+            while await frame(socket) != "2":
+                pass
+        else:
+            assert await frame(socket) == "40"
+        await paused(hub, socket.send("3" if version == 4 else "2"))
+        await socket.send('421["unsubscribe",{"channel":"none"}]')
+        answer = await frame(socket)
+        while not answer.startswith("431["):
+            if answer == "2":
+                await socket.send("3")
+            answer = await frame(socket)
+
+
+async def test_a_pause_of_the_process_costs_no_client_that_polls_its_connection(hub: Hub) -> None:
+    """Its answer to a ping is a request of its own, which waits to be read."""
+    address = f"{hub.url}/socket.io/?EIO=4&transport=polling"
+    async with httpx.AsyncClient(trust_env=False, headers=credentials(hub.admin), timeout=PATIENCE) as http:
+        sid = (await http.get(address)).text.split('"')[3]
+        address += f"&sid={sid}"
+        assert (await http.post(address, content="40")).text == "ok"
+        while "2" not in (await http.get(address)).text.split("\x1e"):
+            pass
+        answering: list[asyncio.Task[httpx.Response]] = []
+
+        async def answer() -> None:
+            answering.append(asyncio.create_task(http.post(address, content="3")))
+
+        await paused(hub, answer())
+        assert (await answering[0]).text == "ok"
+        assert (await http.get(address)).status_code == 200
+
+
+async def paused(hub: Hub, meanwhile: Awaitable[None]) -> None:
+    """Stop the hub's process for longer than its patience, and do something meanwhile."""
+    hub.process.process.send_signal(signal.SIGSTOP)
+    try:
+        await meanwhile
+        await asyncio.sleep(2.5)
+    finally:
+        hub.process.process.send_signal(signal.SIGCONT)
