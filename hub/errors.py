@@ -108,6 +108,7 @@ STATUS: Mapping[type[Exception], HTTPStatus] = {
     auth.CrossSite: HTTPStatus.FORBIDDEN,
     auth.TooManyAttempts: HTTPStatus.TOO_MANY_REQUESTS,
     stores.InvalidQuery: HTTPStatus.BAD_REQUEST,
+    stores.FilterTooCostly: HTTPStatus.BAD_REQUEST,
     stores.InvalidEntity: HTTPStatus.BAD_REQUEST,
     stores.TooManyMatches: HTTPStatus.BAD_REQUEST,
     stores.NotFound: HTTPStatus.NOT_FOUND,
@@ -129,6 +130,11 @@ _FURTHER_TAGS: Mapping[HTTPStatus, tuple[str, ...]] = {
     HTTPStatus.GONE: ("error_resync_required", "error_gone"),
 }
 
+_OWN_TAGS: Mapping[type[Exception], tuple[str, ...]] = {
+    stores.FilterTooCostly: ("error_filter_too_costly", "error_bad_request"),
+}
+"""Tags of errors that are told apart from others of their status."""
+
 RETRY_AFTER = 1
 """Seconds after which a caller may try again while the database is away."""
 
@@ -147,7 +153,8 @@ def describe(error: Exception) -> Failure:
     """What to answer to `error`; an error of no known kind is an internal one, its cause is for the log alone."""
     kind = next((k for k in type(error).__mro__ if k in STATUS), None)
     status = STATUS[kind] if kind else HTTPStatus.INTERNAL_SERVER_ERROR
-    return Failure(status, tags_of(status), _errors(error), _headers(error))
+    tags = (_OWN_TAGS.get(kind) if kind else None) or tags_of(status)
+    return Failure(status, tags, _errors(error), _headers(error))
 
 
 def _errors(error: Exception) -> Errors:
@@ -161,6 +168,8 @@ def _errors(error: Exception) -> Errors:
             return found
         case stores.InvalidQuery():
             return {error.field: [error.message]}
+        case stores.FilterTooCostly():
+            return {"filter": ["This filter takes too many steps over one entity: ask for less of long arrays."]}
         case stores.TooManyMatches():
             return {"filter": [f"More than {error.limit} entities match: narrow the filter."]}
         case stores.ReadTimeout():

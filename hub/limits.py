@@ -6,7 +6,7 @@ import importlib
 import pkgutil
 from collections.abc import Iterator
 from dataclasses import dataclass
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Final, get_type_hints
 
 import auth
@@ -57,9 +57,11 @@ def modules() -> Iterator[ModuleType]:
 
 def limits_of_constants() -> Iterator[Declared]:
     for module in modules():
-        if "Limit(" not in "".join(map(str, getattr(module, "__annotations__", {}).values())):
+        declared = {n: h for n, h in getattr(module, "__annotations__", {}).items() if "Limit(" in str(h)}
+        if not declared:
             continue
-        for name, hint in get_type_hints(module, include_extras=True).items():
+        hints = get_type_hints(SimpleNamespace(__annotations__=declared), vars(module), include_extras=True)
+        for name, hint in hints.items():
             for limit in (note for note in getattr(hint, "__metadata__", ()) if isinstance(note, Limit)):
                 yield Declared(name, name, getattr(module, name), limit)
 

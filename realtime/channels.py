@@ -10,13 +10,18 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from realtime.view import View
 from stores import query
+from stores.errors import FilterTooCostly
 from stores.paths import MISSING, Path, elements
 from stores.query import Filter, Projection
 from stores.records import Change, Entity
+from stores.steps import Spend, StepBudget
+
+LOOKUP_STEPS: Final = 100_000
+"""Steps for which a change looks for the channels that it may concern; then all of the store are asked."""
 
 Term = tuple[Path, Any]
 Member = TypeVar("Member")
@@ -86,6 +91,7 @@ class _StoreIndex(Generic[Member]):
     by_term: dict[Term, dict[Channel[Member], None]] = field(default_factory=dict)
     paths: dict[Path, int] = field(default_factory=lambda: defaultdict(int))
     always: dict[Channel[Member], None] = field(default_factory=dict)
+    budget: StepBudget = field(default_factory=lambda: StepBudget(LOOKUP_STEPS))
 
     def add(self, channel: Channel[Member]) -> None:
         if channel.terms is None:
@@ -109,11 +115,20 @@ class _StoreIndex(Generic[Member]):
                 del self.paths[term[0]]
 
     def candidates(self, change: Change) -> dict[Channel[Member], None]:
+        self.budget.renew()
+        try:
+            return self.found(change)
+        except FilterTooCostly:
+            # Their own filters have the last word, and bounds of their own.
+            return self.always | {channel: None for holders in self.by_term.values() for channel in holders}
+
+    def found(self, change: Change) -> dict[Channel[Member], None]:
+        """Those that have no terms, or one that the entity has. Raises FilterTooCostly."""
         found = dict(self.always)
         for entity in (change.before, change.after):
             if entity is not None:
                 for path in self.paths:
-                    for value in _values(entity, path):
+                    for value in _values(entity, path, self.budget.spend):
                         found |= self.by_term.get((path, value), {})
         return found
 
@@ -151,7 +166,7 @@ class ChannelIndex(Generic[Member]):
         return iter(index.candidates(change) if index else ())
 
 
-def _values(entity: Entity, path: Path) -> Iterator[Any]:
-    for value in elements(entity, path):
+def _values(entity: Entity, path: Path, spend: Spend) -> Iterator[Any]:
+    for value in elements(entity, path, spend=spend):
         if value is not MISSING and isinstance(value, str | int | float):
             yield term_value(value)

@@ -24,7 +24,8 @@ def event_text(name: str, payload: dict[str, Any]) -> str:
 
 
 class ChangeEncoder:
-    """Encodes changes for one topic. What it made of the latest is kept: several channels of a topic ask for it."""
+    """Encodes changes for one topic. What it made of the latest is kept until `rest`: several channels of a topic ask
+    for it."""
 
     __slots__ = ("_change", "_heads", "topic")
 
@@ -44,6 +45,11 @@ class ChangeEncoder:
             # Without the closing quote and brace: the position comes last, and goes on with the digest.
             head = self._heads[event.op] = f'42["change",{body[:-2]}{SEPARATOR}'
         return head + digest + _END
+
+    def rest(self) -> None:
+        """Let go of the latest change, which may be large."""
+        self._change = None
+        self._heads = {}
 
 
 def change_payload(topic: str, event: ViewChange) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from realtime.channels import Channel, ChannelIndex, ChannelKey
 from realtime.engineio import build_text_frame
 from realtime.events import ChangeEncoder
 from realtime.replays import Replays
+from stores.errors import FilterTooCostly, StoreError
 from stores.protocol import Batch, Engine
 from stores.query import Filter, Projection
 from stores.recent import RecentChanges
@@ -37,6 +38,9 @@ class Subscriber(Protocol):
     def tell(self) -> Callable[[bytes, str], None]:
         """Takes an event's packet, as a WebSocket frame and as text. Must not wait and must not raise."""
 
+    def fail(self, error: StoreError) -> None:
+        """End, and say why: what happened cannot be told. Must not wait and must not raise."""
+
 
 class Fanout:
     """`recent`: changes, and bytes of them, kept for subscriptions that join a little late; `replay_bytes`: of events
@@ -55,6 +59,7 @@ class Fanout:
         self.replays = Replays(replay_bytes)
         self._reading = asyncio.Lock()
         self._encoders: dict[str, ChangeEncoder] = {}
+        self._used: list[ChangeEncoder] = []
         self._reached = asyncio.Event()
         self.position = ""
         self.order = b""
@@ -85,12 +90,21 @@ class Fanout:
         self._recent.append(order, change)
         for channel in self.channels.concerned(change):
             self._tell(channel, change, order)
+        while self._used:
+            self._used.pop().rest()
 
     def _tell(self, channel: Channel[Subscriber], change: Change, order: bytes) -> None:
-        event = channel.view.of(change)
+        try:
+            event = channel.view.of(change)
+        except FilterTooCostly as error:
+            for member in list(channel.members):
+                member.fail(error)
+            return
         if event is None:
             return
-        text = self.encoder(channel.topic).text(event, channel.key.digest)
+        encoder = self.encoder(channel.topic)
+        self._used.append(encoder)
+        text = encoder.text(event, channel.key.digest)
         frame = build_text_frame(text)
         # A copy: a member that lags is cut off, and leaves, while it is told.
         told = 0

@@ -7,6 +7,7 @@ decides.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from contextlib import aclosing
 
@@ -35,13 +36,20 @@ async def reconciled(
     text = await whole_body(listing, most_bytes)
     if listing.next is not None or text is None:
         raise HistoryGone(f"more than {MOST} entities enter or leave this view, or more than {most_bytes} bytes")
-    entities: list[Entity] = orjson.loads(text)
     end = engine.feed.order(listing.position)
     await fanout.reach(end)
     recent = fanout.recent_after(start)
     if recent is None:
         raise HistoryGone("the changes since that position are not at hand")
-    changed = _ends(change for change in recent if change.store == store and engine.feed.order(change.position) <= end)
+    changes = [change for change in recent if change.store == store and engine.feed.order(change.position) <= end]
+    # In a thread: it may be megabytes, and a filter that looks for long at each entity.
+    return await asyncio.to_thread(_settled, old, new, text, changes), listing.position
+
+
+def _settled(old: Filter, new: Filter, text: bytes, changes: list[Change]) -> list[Settled]:
+    """What enters and leaves, of the entities in `text` and of those that have changed."""
+    entities: list[Entity] = orjson.loads(text)
+    changed = _ends(changes)
     sees_old, sees_new = compile_filter(old), compile_filter(new)
     settled = [
         Settled("insert", e["_id"], None, e) if sees_new(e) else Settled("remove", e["_id"], None, None)
@@ -54,7 +62,7 @@ async def reconciled(
             settled.append(Settled("update", id, before, after) if was else Settled("insert", id, None, after))
         elif was:
             settled.append(Settled("remove", id, None, None))
-    return settled, listing.position
+    return settled
 
 
 def _ends(changes: Iterable[Change]) -> dict[str, tuple[Entity | None, Entity | None]]:

@@ -3,6 +3,8 @@ of them see alike."""
 
 from __future__ import annotations
 
+from sys import getsizeof
+
 from realtime.channels import ChannelKey
 from realtime.engineio import build_text_frame
 from realtime.events import ChangeEncoder
@@ -35,7 +37,7 @@ class Replay:
             return self._made[change.position]
         except KeyError:
             made = self._made[change.position] = self._make(change)
-            self._keeper.grown(RECORD if made is None else RECORD + len(made[0]) + len(made[1]))
+            self._keeper.grown(RECORD if made is None else RECORD + len(made[0]) + getsizeof(made[1]))
             return made
 
     def _make(self, change: Change) -> Told | None:

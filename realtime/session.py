@@ -8,6 +8,7 @@ principal) ends in the same join: nothing between two moments of the feed is lef
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, Protocol
@@ -49,6 +50,9 @@ PIECE: Final = 65_536
 
 PIECE_CHANGES: Final = 500
 """Missed changes that are looked at before others have their turn."""
+
+PIECE_SECONDS: Final = 0.01
+"""For which missed changes are looked at before others have their turn."""
 
 
 class Outlet(Protocol):
@@ -120,6 +124,9 @@ class Subscription:
     @property
     def key(self) -> ChannelKey:
         return ChannelKey(self.store, repr(self.where), self.projection, self.digest)
+
+    def fail(self, error: StoreError) -> None:
+        self.session.end(self, error)
 
     def __post_init__(self) -> None:
         # What is called for every delivery leads straight to the connection.
@@ -299,8 +306,9 @@ class LiveSession:
         fanout = self.live.fanout
         replay = fanout.replays.of(subscription.key, subscription.where, subscription.topic)
         end, size = start, 0
+        turn_ends = time.perf_counter() + PIECE_SECONDS
         with fanout.together():
-            while end < min(len(changes), start + PIECE_CHANGES) and size < PIECE:
+            while end < min(len(changes), start + PIECE_CHANGES) and size < PIECE and time.perf_counter() < turn_ends:
                 told = replay.told(changes[end])
                 end += 1
                 if told is not None:

@@ -14,6 +14,7 @@ from stores.matcher import Predicate, compile_filter
 from stores.projection import compile_projection
 from stores.query import Filter, Projection
 from stores.records import Change, Entity, same
+from stores.steps import StepBudget
 
 ViewOperation = Literal["insert", "update", "remove"]
 
@@ -50,13 +51,15 @@ class View:
 
     def __init__(self, store: str, where: Filter, projection: Projection) -> None:
         self.store = store
-        self._sees: Predicate = compile_filter(where)
+        self._budget = StepBudget()
+        self._sees: Predicate = compile_filter(where, self._budget.spend)
         self._show = compile_projection(projection)
 
     def of(self, change: Change) -> ViewChange | None:
-        """The change as this view has it; None when it shows nothing of it."""
+        """The change as this view has it; None when it shows nothing of it. Raises FilterTooCostly."""
         if change.store != self.store:
             return None
+        self._budget.renew()
         was = change.before is not None and self._sees(change.before)
         is_ = change.after is not None and self._sees(change.after)
         if not is_:

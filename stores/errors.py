@@ -2,6 +2,7 @@
 
 StoreError
 ├── InvalidQuery            a filter, sort, page or projection that cannot be answered
+├── FilterTooCostly         a filter takes too many steps over one entity
 ├── InvalidEntity           an entity that breaks its schema or the limits of any entity
 ├── Conflict
 │   ├── DuplicateValue      a unique field already holds this value
@@ -47,6 +48,11 @@ class InvalidQuery(StoreError):
         super().__init__(message)
         self.field = field
         self.message = message
+
+
+class FilterTooCostly(StoreError):
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"the filter takes more than {limit} steps over one entity")
 
 
 class InvalidEntity(StoreError):

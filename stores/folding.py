@@ -15,9 +15,19 @@ _LAST_CASED = 0x1FFFF  # planes 0 and 1: no script further up has letter case
 def fold(text: str) -> str:
     """The text with every character replaced by the representative of its case class."""
     lowered = text.casefold()
-    # A folding that keeps the length may still have expanded one character while nothing shrinks, so only ASCII,
-    # where it cannot, takes the short way.
-    return lowered if text.isascii() else "".join(map(fold_character, text))
+    # No character folds to none: where the length is kept, each has folded to one.
+    return lowered if len(lowered) == len(text) else _unexpanded().sub(_folded, text)
+
+
+def _folded(run: re.Match[str]) -> str:
+    return run[0].casefold()
+
+
+@cache
+def _unexpanded() -> re.Pattern[str]:
+    """Finds runs of characters that fold to one character each."""
+    expanded = "".join(c for c in map(chr, range(_LAST_CASED + 1)) if len(c.casefold()) > 1)
+    return re.compile(f"[^{re.escape(expanded)}]+")
 
 
 def fold_character(character: str) -> str:

@@ -12,6 +12,7 @@ from typing import Any, Final
 from stores.errors import InvalidQuery
 from stores.ordering import MISSING_LEAF
 from stores.records import Entity
+from stores.steps import Spend, free
 
 Path = tuple[str, ...]
 
@@ -23,11 +24,16 @@ def split(path: str) -> Path:
     return tuple(path.split("."))
 
 
-def elements(entity: Entity, path: Path, *, into_leaf: bool = True) -> Iterator[Any]:
+ELEMENT_STEPS: Final = 4
+"""Steps that an element of an array on the way takes."""
+
+
+def elements(entity: Entity, path: Path, *, into_leaf: bool = True, spend: Spend = free) -> Iterator[Any]:
     """The values that a condition on `path` is tried on: it holds when it holds for one of them.
 
     An array on the way is entered element by element (objects only, or the one a numeric segment names); an array
-    at the end gives its elements and then itself, or only itself when `into_leaf` is False.
+    at the end gives its elements and then itself, or only itself when `into_leaf` is False. `spend` is told of the
+    elements of each array.
     """
     node: Any = entity
     for depth, segment in enumerate(path):
@@ -36,31 +42,33 @@ def elements(entity: Entity, path: Path, *, into_leaf: bool = True) -> Iterator[
             return
         node = node[segment]
         if isinstance(node, list):
-            yield from _in_array(node, path[depth + 1 :], into_leaf)
+            yield from _in_array(node, path[depth + 1 :], into_leaf, spend)
             return
     yield node
 
 
-def _in_array(array: list[Any], rest: Path, into_leaf: bool) -> Iterator[Any]:
+def _in_array(array: list[Any], rest: Path, into_leaf: bool, spend: Spend) -> Iterator[Any]:
     if not rest:
         if into_leaf:
+            spend(2 * len(array))
             yield from array
         yield array
         return
+    spend(ELEMENT_STEPS * len(array))
     for position, element in enumerate(array):
         if isinstance(element, dict):
-            yield from elements(element, rest, into_leaf=into_leaf)
+            yield from elements(element, rest, into_leaf=into_leaf, spend=spend)
         if rest[0] == str(position):
-            yield from _at_position(element, rest[1:], into_leaf)
+            yield from _at_position(element, rest[1:], into_leaf, spend)
 
 
-def _at_position(element: Any, rest: Path, into_leaf: bool) -> Iterator[Any]:
+def _at_position(element: Any, rest: Path, into_leaf: bool, spend: Spend) -> Iterator[Any]:
     if not rest:  # an array found by its position is one value, not many
         yield element
     elif isinstance(element, dict):
-        yield from elements(element, rest, into_leaf=into_leaf)
+        yield from elements(element, rest, into_leaf=into_leaf, spend=spend)
     elif isinstance(element, list):
-        yield from _in_array(element, rest, into_leaf)
+        yield from _in_array(element, rest, into_leaf, spend)
 
 
 def sort_values(entity: Entity, paths: Sequence[Path]) -> Iterator[tuple[Any, ...]]:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Annotated, Protocol
 
+from stores.bounds import Limit
 from stores.query import EVERYTHING, WHOLE, Filter, Projection, Query
 from stores.records import Change, Entity, HistoryEntry, Json
 from stores.schema import StoreDefinition
@@ -151,6 +152,10 @@ class Summary:
     count: int
     first: bytes | None
     last: bytes | None
+
+
+MOST_READ_BYTES: Annotated[int, Limit("read of the feed", "bytes", "the next read goes on")] = 8_388_608
+"""Of changes in one batch of the feed; the one that exceeds it is still in it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import re
 import time as clock
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
+from sys import getsizeof
+from threading import Lock
 from typing import Any, Final, Literal
 
 import orjson
@@ -41,10 +44,10 @@ class Change:
 
     `before` and `after` are whole entities, None where there is none (before an insert, after a delete).
     `by` is the id of the user who made it, None when it was made outside the hub. `position` is opaque: it
-    resumes the feed right after this change.
+    resumes the feed right after this change. `size` is what it takes in memory, in bytes, about.
     """
 
-    __slots__ = ("_after", "_before", "by", "id", "op", "position", "size", "store", "time")
+    __slots__ = ("_after", "_before", "_parsed", "by", "id", "op", "position", "size", "store", "time")
 
     def __init__(
         self,
@@ -65,24 +68,60 @@ class Change:
         self.time = time
         self._before = before
         self._after = after
-        self.size = 500 + sum(len(text) for text in (before, after) if isinstance(text, str))
-        """Bytes that it takes in memory, about: the images' text and the record itself."""
+        self._parsed: Images | None = None
+        # Not the length of the texts: a character takes up to four bytes.
+        self.size = 500 + sum(getsizeof(text) for text in (before, after) if isinstance(text, str))
 
     # JSON text is parsed only when somebody looks: most changes pass by without a subscriber.
     @property
     def before(self) -> Entity | None:
-        if isinstance(self._before, str):
-            self._before = orjson.loads(self._before)
-        return self._before  # type: ignore[return-value]
+        return (self._parsed or self._parse())[0]
 
     @property
     def after(self) -> Entity | None:
-        if isinstance(self._after, str):
-            self._after = orjson.loads(self._after)
-        return self._after  # type: ignore[return-value]
+        return (self._parsed or self._parse())[1]
+
+    def _parse(self) -> Images:
+        parsed = self._parsed = _image(self._before), _image(self._after)
+        _looked_at.add(self)
+        return parsed
+
+    def forget(self) -> None:
+        """Keep no more than the text."""
+        self._parsed = None
 
     def __repr__(self) -> str:
         return f"Change({self.position}, {self.op} {self.store}/{self.id})"
+
+
+Images = tuple[Entity | None, Entity | None]
+
+
+def _image(image: str | Entity | None) -> Entity | None:
+    return orjson.loads(image) if isinstance(image, str) else image
+
+
+class _LookedAt:
+    """The changes that hold their images parsed, the newest: as objects they take ten times the memory of their text,
+    and whoever keeps changes counts the text."""
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most_bytes = most_bytes
+        self._bytes = 0
+        self._changes: deque[Change] = deque()
+        self._lock = Lock()  # of reader threads and the loop
+
+    def add(self, change: Change) -> None:
+        with self._lock:
+            self._changes.append(change)
+            self._bytes += change.size
+            while self._bytes > self._most_bytes and len(self._changes) > 1:
+                oldest = self._changes.popleft()
+                self._bytes -= oldest.size
+                oldest.forget()
+
+
+_looked_at: Final = _LookedAt(2_097_152)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import asyncio
+import time
+from dataclasses import dataclass, field
+from typing import Annotated, Final
 
 from auth.policy import sight
 from auth.positions import give, take
@@ -10,12 +13,19 @@ from auth.principal import Principal
 from hub.services.checks import shown
 from hub.services.registry import StoreRegistry
 from realtime.view import View, ViewChange, check_same_store
-from stores.protocol import Engine
+from stores.bounds import Limit
+from stores.protocol import Batch, Engine
 from stores.query import Filter, Projection, both
 
 READ_AT_ONCE = 1_000
 ROUNDS = 10
 """Reads of the feed for one answer: a store that hardly changes beside a busy one must not hold the request up."""
+
+MOST_DELTA_BYTES: Annotated[int, Limit("request", "bytes", "`more`")] = 8_388_608
+"""Of changes in one answer; the one that exceeds it is still in it."""
+
+TURN: Final = 0.01
+"""Seconds for which changes are looked at before others have their turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +50,44 @@ class DeltaService:
         definition = self._registry.get(store)
         seen = both(sight(principal, definition, "GET"), where)
         position = take(position, principal)
-        view = View(store, seen, shown(definition, projection))
-        found: list[ViewChange] = []
+        gathering = _Gathering(View(store, seen, shown(definition, projection)), limit, position)
         for _ in range(ROUNDS):
-            batch = await self._engine.feed.read(position, min(READ_AT_ONCE, limit - len(found)))
+            batch = await self._engine.feed.read(gathering.position, min(READ_AT_ONCE, limit - len(gathering.found)))
             check_same_store(store, batch.changes)
-            found += [event for event in map(view.of, batch.changes) if event is not None]
-            position = batch.position
-            if not batch.more or len(found) >= limit:
-                return Delta(found, give(position, principal), batch.more)
-        return Delta(found, give(position, principal), True)
+            await gathering.add(batch)
+            if gathering.is_full or not batch.more:
+                break
+        return Delta(gathering.found, give(gathering.position, principal), gathering.more)
+
+
+@dataclass(slots=True)
+class _Gathering:
+    """Changes of a view on their way into one answer; `position` is how far they have been looked at."""
+
+    view: View
+    limit: int
+    position: str
+    found: list[ViewChange] = field(default_factory=list)
+    size: int = 0
+    more: bool = True
+
+    @property
+    def is_full(self) -> bool:
+        return len(self.found) >= self.limit or self.size >= MOST_DELTA_BYTES
+
+    async def add(self, batch: Batch) -> None:
+        """Take in a stretch of the feed, or what there is room for. Raises FilterTooCostly."""
+        turn_ends = time.perf_counter() + TURN
+        for change in batch.changes:
+            event = self.view.of(change)
+            if event is not None:
+                self.found.append(event)
+                self.size += change.size
+            if self.size >= MOST_DELTA_BYTES:
+                self.position = change.position
+                self.more = change is not batch.changes[-1] or batch.more
+                return
+            if time.perf_counter() > turn_ends:
+                await asyncio.sleep(0)
+                turn_ends = time.perf_counter() + TURN
+        self.position, self.more = batch.position, batch.more

@@ -22,7 +22,7 @@ from stores.mongo.connection import Connection, check_cancelled
 from stores.mongo.errors import is_passing, store_errors, translate
 from stores.mongo.position import Resume, Token, parse_order
 from stores.mongo.structure import DROPPED
-from stores.protocol import Batch
+from stores.protocol import MOST_READ_BYTES, Batch
 from stores.records import Change, Operation
 
 log = logging.getLogger(__name__)
@@ -79,13 +79,15 @@ class MongoFeed:
 
     async def _read_until(self, stream: _Stream, now: Timestamp, limit: int) -> Batch:
         changes: list[Change] = []
+        size = 0
         while True:
             events, token = await stream.next(_READ_MS)
             for event in events:
                 change = self._change(event)
                 if change is not None:
                     changes.append(change)
-                if len(changes) == limit:
+                    size += change.size
+                if len(changes) == limit or (changes and size >= MOST_READ_BYTES):
                     return Batch(changes, changes[-1].position, True)
             # Events of one transaction share a time, so one that is reached is not left before an exchange is empty.
             reached = position.after_token(token).time

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import apsw
 
 from stores.errors import HistoryGone
-from stores.protocol import Batch
+from stores.protocol import MOST_READ_BYTES, Batch
 from stores.recent import RecentChanges
 from stores.records import Change
 from stores.sqlite.readers import Readers, snapshot
@@ -101,8 +101,15 @@ class SQLiteFeed:
             oldest = connection.execute("SELECT min(seq) FROM changes").get or 1
             if start > newest or start < oldest - 1:
                 raise HistoryGone("the changes since that position are not kept any more")
-            changes = list(self._changes(self._rows(connection, start, limit)))
-        end = changes[-1][0] if len(changes) == limit and changes else newest
+            changes, full = [], False
+            size = 0
+            for seq, change in self._changes(self._rows(connection, start, limit)):
+                changes.append((seq, change))
+                size += change.size
+                full = len(changes) == limit or size >= MOST_READ_BYTES
+                if full:
+                    break
+        end = changes[-1][0] if full else newest
         return Batch([change for _, change in changes], self.at(end), end < newest)
 
     @staticmethod

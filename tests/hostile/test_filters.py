@@ -1,0 +1,70 @@
+"""Filters whose work is a product of conditions and elements stop nobody else: they are answered off the loop, bounded,
+or end by name."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from tests.support.hub import Client, Hub
+from tests.support.live import live
+from tests.support.standstill import no_standstill
+
+MANY: Final = [{}] * 60_000
+HUNDRED: Final = {"a": {"$elemMatch": {"$or": [{f"x{n}": 1} for n in range(100)]}}}
+"""A hundred conditions, each put to every element."""
+TAG: Final = "error_filter_too_costly"
+
+
+async def test_a_costly_filter_ends_its_live_subscription_by_name(hub: Hub) -> None:
+    """The others on the store go on, and one condition is never too costly."""
+    user = await hub.as_user()
+    store = await hub.define()
+    async with live(hub.url, user) as client, no_standstill(hub.url):
+        costly = await client.watch(store, filter=HUNDRED)
+        also = await client.watch(store, filter={"a.x": 1})
+        plain = await client.watch(store, filter={"a": {"$elemMatch": {"x": {"$in": list(range(9_000))}}}})
+        made = await user.make(store, {"a": [*MANY, {"x": 1}]})
+        await client.until(lambda: costly.ended is not None and made["_id"] in plain.view and made["_id"] in also.view)
+        assert costly.ended is not None
+        assert costly.ended["tags"][0] == TAG
+        assert costly.ended["errors"].keys() == {"filter"}
+        small = await user.make(store, {"a": [{"x": 1}]})
+        await client.until(lambda: small["_id"] in plain.view)
+
+
+async def test_a_costly_filter_does_not_resume(hub: Hub) -> None:
+    """Missed changes are matched within the same bound, over REST and live."""
+    user = await hub.as_user()
+    store = await hub.define()
+    position = (await user.get(f"/{store}")).headers["x-position"]
+    for _ in range(3):
+        await user.make(store, {"a": MANY})
+    async with live(hub.url, user) as client, no_standstill(hub.url):
+        assert await matched_since(user, store, position, HUNDRED) == TAG
+        assert await matched_since(user, store, position, {"a": {"$elemMatch": {"x": None}}}) == 3
+        watch = await client.watch(store, snapshot=False, since=position, filter=HUNDRED)
+        await client.until(lambda: watch.ended is not None)
+        assert watch.ended is not None
+        assert watch.ended["tags"][0] == TAG
+
+
+async def test_terms_that_lead_into_long_arrays(hub: Hub) -> None:
+    """Many subscriptions by equality are looked up in what changes: that is bounded too, and none hears less."""
+    user = await hub.as_user()
+    store = await hub.define()
+    async with live(hub.url, user) as client, no_standstill(hub.url):
+        watches = [await client.watch(store, filter={f"a.x{n}": 1}) for n in range(20)]
+        made = await user.make(store, {"a": [*MANY[:5_000], {"x7": 1}]})
+        await client.until(lambda: made["_id"] in watches[7].view)
+        assert [w for w in watches if w.view] == [watches[7]]
+
+
+async def matched_since(user: Client, store: str, position: str, filter: dict[str, Any]) -> Any:
+    """The number of changes since `position` in a view, or the first tag of a refusal."""
+    answer = await user.get(
+        f"/{store}", {"since": position, "filter": str(filter).replace("'", '"').replace("None", "null")}
+    )
+    if answer.status_code == 400:
+        assert answer.json()["errors"].keys() == {"filter"}
+        return answer.json()["tags"][0]
+    return len(answer.json()["changes"])

@@ -1,0 +1,88 @@
+"""The steps of a filter over one entity are counted before they are taken."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from stores.errors import FilterTooCostly
+from stores.matcher import compile_filter
+from stores.parse import parse_filter
+from stores.query import ContainsFolded, Filter
+from stores.steps import MOST_STEPS, StepBudget
+
+ELEMENTS = 3_000
+
+
+class Count:
+    """Counts steps."""
+
+    def __init__(self) -> None:
+        self.steps = 0
+
+    def spend(self, steps: int) -> None:
+        self.steps += steps
+
+
+def steps(where: Filter, value: Any) -> int:
+    count = Count()
+    compile_filter(where, count.spend)({"a": value})
+    return count.steps
+
+
+def test_a_list_of_values_is_looked_up() -> None:
+    """Nine thousand values take as many steps as one, at each element."""
+    for document, value in (
+        (lambda listed: {"a": {"$in": listed}}, list(range(ELEMENTS))),
+        (lambda listed: {"a": {"$elemMatch": {"x": {"$in": listed}}}}, [{}] * ELEMENTS),
+    ):
+        many, one = parse_filter(document(list(range(-9_000, 0)))), parse_filter(document([-1]))
+        assert steps(many, value) == steps(one, value) <= 4 * ELEMENTS
+
+
+def test_all_of_many_values_is_looked_up() -> None:
+    """An array is gone through once, however many values it has to hold."""
+    assert steps(parse_filter({"a": {"$all": list(range(ELEMENTS))}}), list(range(ELEMENTS))) <= 4 * ELEMENTS
+
+
+@pytest.mark.parametrize(
+    ("document", "value", "least"),
+    [
+        ({"a": {"$elemMatch": {"$or": [{f"x{n}": 1} for n in range(100)]}}}, [{}] * ELEMENTS, 100 * ELEMENTS),
+        ({"a.b.c": 1}, [{"b": [{}] * 10}] * ELEMENTS, 10 * ELEMENTS),
+        ({"a": {"$eq": [1] * ELEMENTS}}, [[1] * (ELEMENTS - 1) + [2]] * 10, 0),
+        ({"a": {"$in": [[n] for n in range(1_000)]}}, [[-1]] * ELEMENTS, 1_000 * ELEMENTS),
+        ({"a": {"$contains": "x"}}, "a" * 640_000, 10_000),
+        ({"a": {"$elemMatch": {"0": 1}}}, [[0] * 100] * ELEMENTS, 100 * ELEMENTS),
+    ],
+)
+def test_products_are_counted(document: dict[str, Any], value: Any, least: int) -> None:
+    """Conditions by elements, arrays in arrays, composite values one by one, and long texts."""
+    assert steps(parse_filter(document), value) >= least
+
+
+def test_folding_the_case_of_a_long_text_is_counted() -> None:
+    assert steps(ContainsFolded(("a",), "x"), "é" * 100_000) >= 50_000
+    assert steps(ContainsFolded(("a",), "x"), "e" * 100_000) >= 1_000
+
+
+def test_one_condition_is_never_too_costly() -> None:
+    """Not over the longest arrays that fit into an entity of the default size, before and after a change."""
+    for document, value in (
+        ({"a": 1}, [0] * 50_000),
+        ({"a": {"$in": list(range(1, 10_000))}}, [0] * 50_000),
+        ({"a.b": 1}, [{"b": 0}] * 50_000),
+        ({"a": {"$elemMatch": {"b": 1}}}, [{"b": 0}] * 50_000),
+    ):
+        assert 2 * steps(parse_filter(document), value) <= MOST_STEPS
+
+
+def test_a_budget_lasts_until_it_is_renewed() -> None:
+    budget = StepBudget(10)
+    budget.spend(10)
+    with pytest.raises(FilterTooCostly) as refusal:
+        budget.spend(1)
+    assert refusal.value.limit_name == "MOST_STEPS"
+    budget.renew()
+    budget.spend(10)
