@@ -6,8 +6,8 @@ import importlib
 import pkgutil
 from collections.abc import Iterator
 from dataclasses import dataclass
-from types import ModuleType, SimpleNamespace
-from typing import Final, get_type_hints
+from types import ModuleType
+from typing import Final, get_args, get_origin, get_type_hints
 
 import auth
 import hub
@@ -57,12 +57,11 @@ def modules() -> Iterator[ModuleType]:
 
 def limits_of_constants() -> Iterator[Declared]:
     for module in modules():
-        declared = {n: h for n, h in getattr(module, "__annotations__", {}).items() if "Limit(" in str(h)}
-        if not declared:
-            continue
-        hints = get_type_hints(SimpleNamespace(__annotations__=declared), vars(module), include_extras=True)
-        for name, hint in hints.items():
-            for limit in (note for note in getattr(hint, "__metadata__", ()) if isinstance(note, Limit)):
+        declared = {name: text for name, text in vars(module).get("__annotations__", {}).items() if "Limit(" in text}
+        holder = type("Holder", (), {"__annotations__": declared})  # a module's own may not be `Final`
+        for name, hint in get_type_hints(holder, vars(module), include_extras=True).items():
+            inner = get_args(hint)[0] if get_origin(hint) is Final else hint
+            for limit in (note for note in getattr(inner, "__metadata__", ()) if isinstance(note, Limit)):
                 yield Declared(name, name, getattr(module, name), limit)
 
 

@@ -1,0 +1,61 @@
+"""Tokens by which a user who has forgotten the password may set another one.
+
+A token is signed and not stored. The signature covers the stored password, so the first use, which changes it, makes
+every token of the user worthless, as any other change of the password does.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+from dataclasses import dataclass
+from typing import Final
+
+from auth.errors import Unauthenticated
+from auth.secret_key import SecretKey
+from stores.records import Entity, is_id
+
+MINUTES: Final = 30
+_PURPOSE: Final = "password reset"
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a token says, not yet checked: the user it is for and when it expires (Unix ms)."""
+
+    user_id: str
+    expires: int
+    signature: str
+
+
+def new_token(key: SecretKey, user: Entity, now: int) -> str:
+    """A token for the user as stored, valid for `MINUTES`; `now` is in Unix ms."""
+    expires = now + MINUTES * 60_000
+    signature = _signature(key, user, expires)
+    return base64.urlsafe_b64encode(f"{user['_id']}.{expires}.{signature}".encode()).rstrip(b"=").decode()
+
+
+def read_claim(token: str) -> Claim:
+    """Raises Unauthenticated for what is no token."""
+    try:
+        text = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True).decode("ascii")
+        user_id, expires, signature = text.split(".")
+        if not is_id(user_id) or not expires.isascii() or not expires.isdigit() or len(expires) > 16:
+            raise ValueError(token)
+        return Claim(user_id, int(expires), signature)
+    except (ValueError, binascii.Error):
+        raise Unauthenticated("no such reset token") from None
+
+
+def check_claim(key: SecretKey, claim: Claim, user: Entity | None, now: int) -> None:
+    """Raises Unauthenticated unless the token was made for the user as stored now, and has not expired."""
+    if user is None or claim.expires <= now:
+        raise Unauthenticated("no such reset token")
+    if not hmac.compare_digest(_signature(key, user, claim.expires), claim.signature):
+        raise Unauthenticated("no such reset token")
+
+
+def _signature(key: SecretKey, user: Entity, expires: int) -> str:
+    said = "\0".join((user["_id"], str(expires), str(user.get("password") or ""), str(user.get("email") or "")))
+    return key.digest(_PURPOSE, said.encode())

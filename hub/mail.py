@@ -1,0 +1,131 @@
+"""Sends mail in the background: by SMTP, or as files in an outbox folder where no server is set."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import time
+from dataclasses import dataclass
+from email.message import EmailMessage
+from email.utils import formatdate, make_msgid
+from pathlib import Path
+from typing import Annotated, Final
+from urllib.parse import unquote, urlsplit
+
+import aiosmtplib
+
+from stores.bounds import Limit
+from stores.errors import CannotOpen
+
+log = logging.getLogger(__name__)
+
+MOST_MAILS: Final[Annotated[int, Limit("process", "mails", "the mail is dropped and logged")]] = 1_000
+"""Mails that wait to be sent."""
+
+MOST_FILES: Final[Annotated[int, Limit("outbox", "files", "the oldest goes")]] = 1_000
+"""Mails in the outbox folder."""
+
+TRIES: Final = 5
+FIRST_PAUSE: Final = 1.0
+SEND_SECONDS: Final = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class SmtpServer:
+    """Where mail is handed over. `encrypted`: TLS from the first byte; otherwise STARTTLS is used where offered, and
+    is required for a login."""
+
+    host: str
+    port: int
+    login: str = ""
+    password: str = ""
+    encrypted: bool = False
+
+    @classmethod
+    def parse(cls, url: str) -> SmtpServer:
+        """From ``smtp://login:password@host:587`` or ``smtps://…``. Raises CannotOpen, which does not repeat the
+        URL."""
+        try:
+            parts = urlsplit(url)
+            host, port = parts.hostname, parts.port
+        except ValueError:
+            parts, host, port = urlsplit(""), None, None
+        if parts.scheme not in ("smtp", "smtps") or not host:
+            raise CannotOpen("HUB_SMTP_URL must look like smtp://login:password@host:587 or smtps://host")
+        encrypted = parts.scheme == "smtps"
+        default = 465 if encrypted else 587 if parts.username else 25
+        return cls(host, port or default, unquote(parts.username or ""), unquote(parts.password or ""), encrypted)
+
+
+class Mailer:
+    """`server` None: mails become files in `outbox`, for the owner of the data folder only."""
+
+    def __init__(self, server: SmtpServer | None, outbox: Path, sender: str) -> None:
+        self._server = server
+        self._outbox = outbox
+        self._sender = sender
+        self._waiting: asyncio.Queue[EmailMessage] = asyncio.Queue(MOST_MAILS)
+
+    def send(self, to: str, subject: str, text: str) -> None:
+        """Queue a mail, and return at once."""
+        message = EmailMessage()
+        try:
+            message["From"], message["To"], message["Subject"] = self._sender, to, subject
+        except ValueError:  # a line break in a header
+            log.warning("a mail has no usable address and is dropped")
+            return
+        message["Date"], message["Message-ID"] = formatdate(), make_msgid(domain=self._sender.rpartition("@")[2])
+        message.set_content(text)
+        try:
+            self._waiting.put_nowait(message)
+        except asyncio.QueueFull:
+            log.error("a mail is dropped: %s are waiting to be sent", MOST_MAILS)
+
+    async def run(self) -> None:
+        """Send what is queued, one mail after the other, until cancelled."""
+        while True:
+            message = await self._waiting.get()
+            await self._deliver(message)
+
+    async def _deliver(self, message: EmailMessage) -> None:
+        for attempt in range(TRIES):
+            try:
+                async with asyncio.timeout(SEND_SECONDS):
+                    await self._hand_over(message)
+                return
+            except aiosmtplib.SMTPResponseException as error:
+                if error.code >= 500:  # refused for good
+                    log.error("a mail was refused by the mail server: %s", error.code)
+                    return
+                log.warning("a mail is not yet taken by the mail server: %s", error.code)
+            except (aiosmtplib.SMTPException, OSError, TimeoutError) as error:
+                log.warning("a mail could not be sent: %s", type(error).__name__)
+            await asyncio.sleep(FIRST_PAUSE * 2**attempt)
+        log.error("a mail is given up after %s attempts", TRIES)
+
+    async def _hand_over(self, message: EmailMessage) -> None:
+        server = self._server
+        if server is None:
+            await asyncio.to_thread(self._write, message)
+            return
+        await aiosmtplib.send(
+            message,
+            hostname=server.host,
+            port=server.port,
+            username=server.login or None,
+            password=server.password or None,
+            use_tls=server.encrypted,
+            start_tls=None if server.encrypted or not server.login else True,
+            timeout=SEND_SECONDS,
+        )
+
+    def _write(self, message: EmailMessage) -> None:
+        self._outbox.mkdir(mode=0o700, parents=True, exist_ok=True)
+        name = f"{time.time_ns()}-{secrets.token_hex(4)}.eml"
+        descriptor = os.open(self._outbox / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(message.as_bytes())
+        for old in sorted(self._outbox.glob("*.eml"))[:-MOST_FILES]:
+            old.unlink(missing_ok=True)

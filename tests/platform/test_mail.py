@@ -1,0 +1,149 @@
+"""Mail goes to a real SMTP server, or into the outbox; it waits in the background, and its queue has a bound."""
+
+from __future__ import annotations
+
+import asyncio
+import email
+import email.policy
+import stat
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from aiosmtpd.handlers import Message
+from aiosmtpd.smtp import SMTP, AuthResult
+
+from hub.mail import MOST_FILES, MOST_MAILS, Mailer, SmtpServer
+from stores.errors import CannotOpen
+from tests.support.hub import eventually
+
+
+class Inbox(Message):
+    """An SMTP handler that keeps what it gets."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.messages: list[email.message.Message] = []
+
+    def handle_message(self, message: email.message.Message) -> None:
+        self.messages.append(message)
+
+
+@asynccontextmanager
+async def smtp_server(inbox: Inbox, **options: object) -> AsyncIterator[int]:
+    """A real server on a free port of the loopback."""
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: SMTP(inbox, **options), "127.0.0.1", 0)  # type: ignore[arg-type]
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+
+
+@asynccontextmanager
+async def running(mailer: Mailer) -> AsyncIterator[Mailer]:
+    task = asyncio.create_task(mailer.run())
+    try:
+        yield mailer
+    finally:
+        task.cancel()
+
+
+async def test_a_mail_reaches_an_smtp_server(tmp_path: Path) -> None:
+    inbox = Inbox()
+    async with smtp_server(inbox) as port:
+        server = SmtpServer.parse(f"smtp://127.0.0.1:{port}")
+        async with running(Mailer(server, tmp_path, "hub@example.com")) as mailer:
+            mailer.send("ann@example.com", "Grüße", "Guten Tag\n")
+            await eventually(lambda: _arrived(inbox))
+    [message] = inbox.messages
+    assert (message["from"], message["to"]) == ("hub@example.com", "ann@example.com")
+    assert "Guten Tag" in str(message.get_payload())
+    assert message["message-id"].endswith("@example.com>")
+
+
+async def _arrived(inbox: Inbox) -> bool:
+    return bool(inbox.messages)
+
+
+async def test_without_a_server_mails_are_files_for_the_owner_alone(tmp_path: Path) -> None:
+    outbox = tmp_path / "outbox"
+    async with running(Mailer(None, outbox, "hub@example.com")) as mailer:
+        mailer.send("ann@example.com", "Hello", "Guten Tag\n")
+
+        async def written() -> list[Path]:
+            return [path for path in outbox.glob("*.eml") if path.stat().st_size] if outbox.exists() else []
+
+        [path] = await eventually(written)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(outbox.stat().st_mode) == 0o700
+    message = email.message_from_bytes(path.read_bytes(), policy=email.policy.default)
+    assert message["to"] == "ann@example.com"
+    assert message.get_content() == "Guten Tag\n"
+
+
+async def test_the_outbox_keeps_the_newest_mails(tmp_path: Path) -> None:
+    for number in range(MOST_FILES + 5):
+        (tmp_path / f"{number:08}.eml").touch()
+    async with running(Mailer(None, tmp_path, "hub@example.com")) as mailer:
+        mailer.send("ann@example.com", "Hello", "Hello\n")
+
+        await eventually(lambda: asyncio.to_thread(lambda: len(list(tmp_path.glob("*.eml"))) == MOST_FILES))
+    assert not (tmp_path / "00000000.eml").exists()
+
+
+async def test_mails_beyond_the_queue_are_dropped_and_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    mailer = Mailer(None, tmp_path, "hub@example.com")
+    for _ in range(MOST_MAILS + 1):
+        mailer.send("ann@example.com", "Hello", "Hello\n")
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+
+
+@pytest.mark.parametrize("address", ["ann@example.com\nBcc: all@example.com", "ann@example.com\r\n\r\nbody"])
+async def test_an_address_cannot_add_headers(address: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    Mailer(None, tmp_path, "hub@example.com").send(address, "Hello", "Hello\n")
+    assert "no usable address" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("url", "server"),
+    [
+        ("smtp://mail.example.com", SmtpServer("mail.example.com", 25)),
+        ("smtp://mail.example.com:2525", SmtpServer("mail.example.com", 2525)),
+        ("smtp://ann:p%40ss@mail.example.com", SmtpServer("mail.example.com", 587, "ann", "p@ss")),
+        ("smtps://ann:p@mail.example.com", SmtpServer("mail.example.com", 465, "ann", "p", encrypted=True)),
+    ],
+)
+def test_the_url_of_a_server(url: str, server: SmtpServer) -> None:
+    assert SmtpServer.parse(url) == server
+
+
+@pytest.mark.parametrize("url", ["mail.example.com", "http://x", "smtp://", "smtp://ann:secret@host:port"])
+def test_a_wrong_url_is_refused_and_not_repeated(url: str) -> None:
+    with pytest.raises(CannotOpen, match="HUB_SMTP_URL") as refused:
+        SmtpServer.parse(url)
+    assert "secret" not in str(refused.value)
+
+
+async def test_a_login_is_never_sent_in_clear(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The server offers a login without TLS: the mail is not handed over."""
+    tried: list[object] = []
+
+    def authenticate(*arguments: object) -> AuthResult:
+        tried.append(arguments)
+        return AuthResult(success=True)
+
+    inbox = Inbox()
+    options = {"authenticator": authenticate, "auth_require_tls": False}
+    async with smtp_server(inbox, **options) as port:
+        server = SmtpServer.parse(f"smtp://ann:secret@127.0.0.1:{port}")
+        async with running(Mailer(server, tmp_path, "hub@example.com")) as mailer:
+            mailer.send("ann@example.com", "Hello", "Hello\n")
+            await eventually(lambda: _logged(caplog))
+    assert not tried
+    assert not inbox.messages
+
+
+async def _logged(caplog: pytest.LogCaptureFixture) -> bool:
+    return "could not be sent" in caplog.text
