@@ -38,6 +38,7 @@ from stores.sqlite.tables import (
     drop_table,
     load_tables,
     prepare_file,
+    renew_triggers,
 )
 from stores.sqlite.writer import Writer
 from stores.sqlite.writes import WriteExecutor
@@ -81,6 +82,7 @@ class SQLiteEngine:
         connection = connect(self.path, writer=True)
         epoch = prepare_file(connection)
         self._tables = load_tables(connection)
+        renew_triggers(connection, self._tables.values())
         self._executor = WriteExecutor(connection, self._tables, self.options.read_timeout)
         self._readers = Readers(self.path, self.options.reader_threads, self.options.read_timeout)
         self.feed = SQLiteFeed(epoch, self._readers, current_seq(connection))

@@ -7,9 +7,10 @@ Triggers write the change record, so no way of writing an entity can leave it ou
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 
 import apsw
 import orjson
@@ -50,25 +51,29 @@ CREATE TABLE {table}(
 CREATE TABLE {viewers}(viewer TEXT NOT NULL, row INTEGER NOT NULL, PRIMARY KEY(viewer, row)) WITHOUT ROWID;
 CREATE INDEX {created} ON {table}(time, id);
 CREATE INDEX {owned} ON {table}(owner, time, id);
-CREATE TRIGGER {inserted} AFTER INSERT ON {table} BEGIN
-  INSERT INTO changes(op, store, id, before, after, by, time)
-  VALUES('insert', {name}, NEW.id, NULL, NEW.doc, hub_by(), hub_time());
-  INSERT OR IGNORE INTO {viewers} {new_viewers}; END;
-CREATE TRIGGER {updated} AFTER UPDATE ON {table} BEGIN
-  INSERT INTO changes(op, store, id, before, after, by, time)
-  VALUES('update', {name}, NEW.id, OLD.doc, NEW.doc, hub_by(), hub_time()); END;
-CREATE TRIGGER {shared} AFTER UPDATE ON {table} WHEN {moved} BEGIN
-  DELETE FROM {viewers} WHERE (viewer, row) IN ({old_viewers});
-  INSERT OR IGNORE INTO {viewers} {new_viewers}; END;
-CREATE TRIGGER {deleted} AFTER DELETE ON {table} BEGIN
-  INSERT INTO changes(op, store, id, before, after, by, time)
-  VALUES('delete', {name}, OLD.id, OLD.doc, NULL, hub_by(), hub_time());
-  DELETE FROM {viewers} WHERE (viewer, row) IN ({old_viewers}); END;
 """
 
-VIEWERS = """SELECT value, {of}.row FROM json_each({of}.doc, '$.access') WHERE type='text'
-  UNION ALL SELECT value, {of}.row FROM json_each({of}.doc, '$.branch') WHERE type='text'
-  UNION ALL SELECT {of}."group", {of}.row WHERE {of}."group" IS NOT NULL"""
+# By purpose; the name of each begins with it. A row of the table of viewers is found by both columns of its key.
+TRIGGERS: Final[Mapping[str, str]] = {
+    "inserted": """CREATE TRIGGER {trigger} AFTER INSERT ON {table} BEGIN
+  INSERT INTO changes(op, store, id, before, after, by, time)
+  VALUES('insert', {name}, NEW.id, NULL, NEW.doc, hub_by(), hub_time());
+  INSERT OR IGNORE INTO {viewers} {new_viewers}; END""",
+    "updated": """CREATE TRIGGER {trigger} AFTER UPDATE ON {table} BEGIN
+  INSERT INTO changes(op, store, id, before, after, by, time)
+  VALUES('update', {name}, NEW.id, OLD.doc, NEW.doc, hub_by(), hub_time()); END""",
+    "shared": """CREATE TRIGGER {trigger} AFTER UPDATE ON {table} WHEN {moved} BEGIN
+  DELETE FROM {viewers} WHERE row=OLD.row AND viewer IN ({old_viewers});
+  INSERT OR IGNORE INTO {viewers} {new_viewers}; END""",
+    "deleted": """CREATE TRIGGER {trigger} AFTER DELETE ON {table} BEGIN
+  INSERT INTO changes(op, store, id, before, after, by, time)
+  VALUES('delete', {name}, OLD.id, OLD.doc, NULL, hub_by(), hub_time());
+  DELETE FROM {viewers} WHERE row=OLD.row AND viewer IN ({old_viewers}); END""",
+}
+
+VIEWERS = """SELECT value{row} FROM json_each({of}.doc, '$.access') WHERE type='text'
+  UNION ALL SELECT value{row} FROM json_each({of}.doc, '$.branch') WHERE type='text'
+  UNION ALL SELECT {of}."group"{row} WHERE {of}."group" IS NOT NULL"""
 
 MOVED = """NEW."group" IS NOT OLD."group" OR NEW.doc->'$.access' IS NOT OLD.doc->'$.access'
   OR NEW.doc->'$.branch' IS NOT OLD.doc->'$.branch'"""
@@ -193,16 +198,35 @@ def load_tables(connection: apsw.Connection) -> dict[str, StoreTable]:
 
 
 def create_table(connection: apsw.Connection, store: str) -> StoreTable:
-    names = {
-        purpose: identifier(f"{purpose}_{encoded(store)}")
-        for purpose in ("created", "owned", "inserted", "updated", "shared", "deleted")
-    }
     table = StoreTable(store)
-    new, old = (VIEWERS.format(of=of) for of in ("NEW", "OLD"))
-    parts = {"table": table.table, "viewers": table.viewers, "new_viewers": new, "old_viewers": old, "moved": MOVED}
-    connection.execute(STORE_TABLE.format(**parts, name=text(store), **names))
+    indexes = {purpose: identifier(f"{purpose}_{encoded(store)}") for purpose in ("created", "owned")}
+    connection.execute(STORE_TABLE.format(table=table.table, viewers=table.viewers, **indexes))
+    for sql in triggers(table).values():
+        connection.execute(sql)
     connection.execute("INSERT INTO stores VALUES(?)", (store,))
     return table
+
+
+def triggers(table: StoreTable) -> dict[str, str]:
+    """The statements that make the triggers of a store, by the triggers' names."""
+    new, old = VIEWERS.format(of="NEW", row=", NEW.row"), VIEWERS.format(of="OLD", row="")
+    parts = {"table": table.table, "viewers": table.viewers, "new_viewers": new, "old_viewers": old, "moved": MOVED}
+    names = {purpose: f"{purpose}_{encoded(table.name)}" for purpose in TRIGGERS}
+    return {
+        names[purpose]: sql.format(trigger=identifier(names[purpose]), name=text(table.name), **parts)
+        for purpose, sql in TRIGGERS.items()
+    }
+
+
+def renew_triggers(connection: apsw.Connection, tables: Iterable[StoreTable]) -> None:
+    """Replace the triggers that another version of the hub has made differently."""
+    present = dict(connection.execute("SELECT name, sql FROM sqlite_schema WHERE type='trigger'"))
+    with connection:
+        for table in tables:
+            for name, sql in triggers(table).items():
+                if present.get(name) != sql:
+                    connection.execute(f"DROP TRIGGER IF EXISTS {identifier(name)}")
+                    connection.execute(sql)
 
 
 def create_index(connection: apsw.Connection, table: StoreTable, path: str, unique: bool) -> IndexedPath:

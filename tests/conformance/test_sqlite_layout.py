@@ -1,0 +1,141 @@
+"""The layout of a SQLite file: what its triggers cost, and files that an earlier hub has made."""
+
+from __future__ import annotations
+
+import re
+import time
+from contextlib import closing
+from pathlib import Path
+
+import apsw
+import pytest
+
+from stores.protocol import DeleteMany, Engine, Insert, UpdateMany
+from stores.query import EVERYTHING, Query
+from stores.schema import StoreDefinition
+from stores.sqlite.tables import identifier, text
+from tests.support.engines import Database, opened, sqlite_database
+from tests.support.entities import GROUP, OTHER_USER, STORE, USER, entity, insert
+from tests.support.reading import changes_since, find
+
+pytestmark = pytest.mark.engine("sqlite")
+MANY = 40_000
+HOME = "5f00000000000000000000b2"
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Database:
+    return sqlite_database(tmp_path)
+
+
+def statements(connection: apsw.Connection) -> list[tuple[str, str]]:
+    """Each statement inside a trigger as one that can be planned: the values of the row become variables."""
+    found = []
+    for name, sql in connection.execute("SELECT name, sql FROM sqlite_schema WHERE type='trigger'"):
+        body = sql.split(" BEGIN", 1)[1].rsplit("END", 1)[0]
+        free = re.sub(r'\b(NEW|OLD)\."?(\w+)"?', r":\1_\2", body)
+        found += [(name, part.strip()) for part in free.split(";") if part.strip()]
+    return found
+
+
+async def test_no_statement_of_a_trigger_scans_a_table(engine: Engine, database: Database) -> None:
+    """Rows of a table are found by an index, however many there are: only what the row itself holds is walked."""
+    await engine.close()
+    with closing(apsw.Connection(database.location)) as connection:
+        for function in ("hub_by", "hub_time"):
+            connection.create_scalar_function(function, lambda: None, 0)
+        planned = statements(connection)
+        assert len(planned) >= 7
+        for name, sql in planned:
+            values = dict.fromkeys(re.findall(r":(\w+)", sql))
+            plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}", values)]
+            walks = [step for step in plan if step.startswith("SCAN") and not re.search("json_each|CONSTANT ROW", step)]
+            assert not walks, (name, sql, plan)
+
+
+async def test_deleting_and_moving_many_takes_as_long_as_creating_them(engine: Engine) -> None:
+    """At most three times as much, in CPU of this process."""
+    shared = {"access": [OTHER_USER, HOME], "branch": [GROUP, HOME]}
+    started = time.process_time()
+    for _ in range(MANY // 10_000):
+        await engine.commit([Insert(STORE, entity(shared)) for _ in range(10_000)], USER)
+    created = time.process_time()
+    [moved] = await engine.commit([UpdateMany(STORE, EVERYTHING, {"branch": [GROUP, USER]}, MANY)], USER)
+    then = time.process_time()
+    [deleted] = await engine.commit([DeleteMany(STORE, EVERYTHING, MANY)], USER)
+    assert (moved.count, deleted.count) == (MANY, MANY)
+    assert then - created < 3 * (created - started)
+    assert time.process_time() - then < 3 * (created - started)
+
+
+# As the first release made them.
+OLD_VIEWERS = """SELECT value, {of}.row FROM json_each({of}.doc, '$.access') WHERE type='text'
+  UNION ALL SELECT value, {of}.row FROM json_each({of}.doc, '$.branch') WHERE type='text'
+  UNION ALL SELECT {of}."group", {of}.row WHERE {of}."group" IS NOT NULL"""
+OLD_MOVED = """NEW."group" IS NOT OLD."group" OR NEW.doc->'$.access' IS NOT OLD.doc->'$.access'
+  OR NEW.doc->'$.branch' IS NOT OLD.doc->'$.branch'"""
+OLD_TRIGGERS = """
+CREATE TRIGGER {inserted} AFTER INSERT ON {table} BEGIN
+  INSERT INTO changes(op, store, id, before, after, by, time)
+  VALUES('insert', {name}, NEW.id, NULL, NEW.doc, hub_by(), hub_time());
+  INSERT OR IGNORE INTO {viewers} {new_viewers}; END;
+CREATE TRIGGER {updated} AFTER UPDATE ON {table} BEGIN
+  INSERT INTO changes(op, store, id, before, after, by, time)
+  VALUES('update', {name}, NEW.id, OLD.doc, NEW.doc, hub_by(), hub_time()); END;
+CREATE TRIGGER {shared} AFTER UPDATE ON {table} WHEN {moved} BEGIN
+  DELETE FROM {viewers} WHERE (viewer, row) IN ({old_viewers});
+  INSERT OR IGNORE INTO {viewers} {new_viewers}; END;
+CREATE TRIGGER {deleted} AFTER DELETE ON {table} BEGIN
+  INSERT INTO changes(op, store, id, before, after, by, time)
+  VALUES('delete', {name}, OLD.id, OLD.doc, NULL, hub_by(), hub_time());
+  DELETE FROM {viewers} WHERE (viewer, row) IN ({old_viewers}); END;
+"""
+PURPOSES = ("inserted", "updated", "shared", "deleted")
+
+
+def as_the_first_release_made_it(path: str, stores: dict[str, str]) -> None:
+    """Put the file back to that layout; `stores` maps each store's name to that name in identifiers."""
+    with closing(apsw.Connection(path)) as connection:
+        for store, encoded in stores.items():
+            names = {purpose: identifier(f"{purpose}_{encoded}") for purpose in PURPOSES}
+            for name in names.values():
+                connection.execute(f"DROP TRIGGER {name}")
+            tables = {"table": identifier(f"e_{encoded}"), "viewers": identifier(f"v_{encoded}")}
+            new, old = (OLD_VIEWERS.format(of=of) for of in ("NEW", "OLD"))
+            parts = {"new_viewers": new, "old_viewers": old, "moved": OLD_MOVED, "name": text(store)}
+            connection.execute(OLD_TRIGGERS.format(**names, **tables, **parts))
+
+
+def trigger_texts(path: str) -> dict[str, str]:
+    with closing(apsw.Connection(path)) as connection:
+        return dict(connection.execute("SELECT name, sql FROM sqlite_schema WHERE type='trigger'"))
+
+
+async def test_a_file_of_the_first_release_is_brought_up_to_date(database: Database) -> None:
+    """Its triggers become what this hub makes, once, and what it holds, its feed and who sees what stay."""
+    stores = {STORE: STORE, "Odd-Name_1": "^odd-^name_1"}
+    async with opened(database.engine()) as engine:
+        for store in stores:
+            await engine.define(StoreDefinition(store))
+        start = await engine.feed.position()
+        made = [entity(n=n, access=[OTHER_USER]) for n in range(3)]
+        await insert(engine, *made)
+        await insert(engine, entity(n=9), store="Odd-Name_1")
+    wanted = trigger_texts(database.location)
+    as_the_first_release_made_it(database.location, stores)
+    assert trigger_texts(database.location) != wanted
+    async with opened(database.engine()) as engine:
+        assert trigger_texts(database.location) == wanted
+        await engine.commit([UpdateMany(STORE, EVERYTHING, {"access": [HOME]}, 10)], USER)
+        await engine.commit([DeleteMany("Odd-Name_1", EVERYTHING, 10)], USER)
+        assert [e["access"] for e in await find(engine, Query())] == [[HOME]] * 3
+        changes = await changes_since(engine.feed, start)
+        assert [c.op for c in changes] == ["insert"] * 4 + ["update"] * 3 + ["delete"]
+    with closing(apsw.Connection(database.location)) as connection:
+        viewers = {viewer for (viewer,) in connection.execute("SELECT viewer FROM v_things")}
+        assert viewers == {HOME, GROUP}
+        version = connection.pragma("schema_version")
+    async with opened(database.engine()):
+        pass
+    with closing(apsw.Connection(database.location)) as connection:
+        assert connection.pragma("schema_version") == version
