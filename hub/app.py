@@ -5,17 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from starlette.applications import Starlette
-from starlette.datastructures import Headers
 from starlette.middleware import Middleware
-from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import BaseRoute, Route, WebSocketRoute
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from auth.attempts import LoginAttempts
 from auth.resolver import Resolver
@@ -25,11 +23,12 @@ from hub.dialects.live import LiveEndpoint, LiveServer, describe_live
 from hub.dialects.platform.dialect import PlatformDialect
 from hub.dialects.platform.render import error_answer
 from hub.engines import make_engine
-from hub.errors import NoSuchPath, WrongMethod
-from hub.http import WHOLE_ANSWER, Answer, json_answer
+from hub.errors import NoSuchPath
 from hub.key_file import KeyInUse, check_key, load_key
-from hub.metrics import CONTENT_TYPE, Metrics
+from hub.metrics import Metrics
 from hub.middleware import Envelope
+from hub.operational import health_routes, metrics_route
+from hub.origins import Origins
 from hub.services.accounts import Accounts
 from hub.services.bootstrap import ensure_admin
 from hub.services.delta import DeltaService
@@ -168,6 +167,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
     """The hub as an ASGI application; `app.state.hub` holds its parts. Raises CannotOpen for an unusable setting."""
     settings = settings or Settings()
     hub = assemble(settings)
+    origins = Origins(settings.trusted_origins, settings.allowed_hosts)
     dialect = PlatformDialect(
         settings=settings,
         key=hub.key.key,
@@ -177,7 +177,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
         entities=hub.entities,
         delta=hub.delta,
         filter_limits=Limits(settings.max_filter_depth, settings.max_filter_nodes, settings.max_items),
-        trusted_origins=frozenset(settings.trusted_origins),
+        origins=origins,
     )
 
     @asynccontextmanager
@@ -186,14 +186,13 @@ def create_app(settings: Settings | None = None) -> Starlette:
             yield
             await live.eio.shutdown()
 
-    middleware = [Middleware(Envelope, metrics=hub.metrics, most=settings.max_requests, apart=LIVE_PATH)]
-    if settings.trusted_origins:
-        middleware.append(cross_origin(settings))
-    live = LiveServer(settings, hub.live, hub.resolver)
+    most = settings.max_requests
+    middleware = [Middleware(Envelope, metrics=hub.metrics, most=most, apart=LIVE_PATH, origins=origins)]
+    live = LiveServer(settings, hub.live, hub.resolver, origins.trusted)
     hub.metrics.watch(live)
-    endpoint = LiveEndpoint(live)
+    endpoint = LiveEndpoint(live, origins)
     sockets: list[BaseRoute] = [Route(LIVE_PATH, endpoint), WebSocketRoute(LIVE_PATH, endpoint)]
-    routes = [*dialect.routes(), *sockets, *operational_routes(hub)]  # tried in this order: the busiest first
+    routes = [*dialect.routes(), *sockets, *operational_routes(hub, dialect)]  # tried in this order: the busiest first
     app = HubApplication(routes=routes, middleware=middleware, lifespan=lifespan)
     app.router.redirect_slashes = False
     app.router.default = NotFoundEndpoint()
@@ -246,65 +245,11 @@ def assemble(settings: Settings) -> Hub:
     )
 
 
-class CrossOrigin(CORSMiddleware):
-    """Starlette's, for whole answers as well."""
-
-    async def send(self, message: Message, send: Send, request_headers: Headers) -> None:
-        if message["type"] != WHOLE_ANSWER:
-            await super().send(message, send, request_headers)
-            return
-
-        async def send_whole(start: Message) -> None:
-            await send({**start, "type": WHOLE_ANSWER})
-
-        await super().send({**message, "type": "http.response.start"}, send_whole, request_headers)
-
-
-def cross_origin(settings: Settings) -> Middleware:
-    """Pages of the trusted origins may call the API, with their users' cookies."""
-    return Middleware(
-        CrossOrigin,
-        allow_origins=settings.trusted_origins,
-        allow_methods=("GET", "POST", "PATCH", "PUT", "DELETE"),
-        allow_headers=("Authorization", "Content-Type", "If-Match", "If-None-Match", "Idempotency-Key", "X-Request-Id"),
-        allow_credentials=True,
-        expose_headers=("ETag", "Link", "X-Position", "X-Request-Id", "Retry-After"),
-    )
-
-
-def operational_routes(hub: Hub) -> list[BaseRoute]:
-    """Health for whoever runs the hub, and the metrics."""
-
-    async def live() -> Answer:
-        return json_answer({"ok": True})
-
-    async def ready() -> Answer:
-        try:
-            await hub.engine.ping()
-        except StoreError:
-            return json_answer({"ok": False, "failing": ["database"]}, 503)
-        return json_answer({"ok": hub.ready}, 200 if hub.ready else 503)
-
-    async def metrics() -> Answer:
-        return Answer(hub.metrics.render(), content_type=CONTENT_TYPE)
-
-    routes: list[BaseRoute] = [
-        Route("/health/live", ReadingEndpoint(live)),
-        Route("/health/ready", ReadingEndpoint(ready)),
-    ]
-    return [*routes, Route("/metrics", ReadingEndpoint(metrics))] if hub.settings.metrics else routes
-
-
-class ReadingEndpoint:
-    """What GET and HEAD are answered with, whoever asks."""
-
-    def __init__(self, read: Callable[[], Awaitable[Answer]]) -> None:
-        self._read = read
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        reading = scope["method"] in ("GET", "HEAD")
-        answer = await self._read() if reading else error_answer(WrongMethod(("GET", "HEAD")))
-        await answer.send(scope, send)
+def operational_routes(hub: Hub, dialect: PlatformDialect) -> list[BaseRoute]:
+    routes = health_routes(hub.engine.ping, lambda: hub.ready)
+    if hub.settings.metrics != "off":
+        routes.append(metrics_route(hub.metrics, None if hub.settings.metrics == "public" else dialect.principal))
+    return routes
 
 
 class NotFoundEndpoint:

@@ -4,6 +4,7 @@ HubError
 ├── BadRequest              the request itself is wrong: `errors` names what, field by field
 │   └── BodyTooLarge        the body is beyond its bound
 ├── HeadTooLarge            the request's line and headers are
+├── WrongHost               the Host header is none of the hub's names
 ├── NoSuchPath              no such path (an entity out of sight is `stores.errors.NotFound`)
 ├── NoSuchStore             no such store; also a `stores.errors.NotFound`
 ├── WrongMethod             the path exists, not with this method
@@ -50,6 +51,12 @@ class HeadTooLarge(HubError):
 
 class NoSuchPath(HubError):
     pass
+
+
+class WrongHost(HubError):
+    def __init__(self, host: str) -> None:
+        super().__init__(f"the hub does not answer for {host}")
+        self.errors: Errors = {"Host": ["The hub does not answer to this name."]}
 
 
 class NoSuchStore(stores.NotFound):
@@ -99,6 +106,7 @@ STATUS: Mapping[type[Exception], HTTPStatus] = {
     BodyTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     HeadTooLarge: HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
     NoSuchPath: HTTPStatus.NOT_FOUND,
+    WrongHost: HTTPStatus.MISDIRECTED_REQUEST,
     WrongMethod: HTTPStatus.METHOD_NOT_ALLOWED,
     TooSlow: HTTPStatus.REQUEST_TIMEOUT,
     Overloaded: HTTPStatus.SERVICE_UNAVAILABLE,
@@ -159,7 +167,7 @@ def describe(error: Exception) -> Failure:
 
 def _errors(error: Exception) -> Errors:
     match error:
-        case BadRequest() | NoSuchStore():
+        case BadRequest() | NoSuchStore() | WrongHost():
             return error.errors
         case stores.InvalidEntity():
             found: dict[str, list[str]] = {}

@@ -31,6 +31,10 @@ need not be waited for (measured: a timeout that never fires costs 10 µs)."""
 LIMIT_REACHED = "hub.limit"
 """Key of the scope for the name of the limit that a request has reached."""
 
+SESSION_COOKIE = b"sid"
+HOST_COOKIE = b"__Host-sid"
+"""Over https: browsers take a cookie of this name from this host alone, over https."""
+
 LINGER_BYTES = 2_097_152
 LINGER_SECONDS = 1.0
 
@@ -94,8 +98,12 @@ class Call:
         return str(client[0]) if client else ""
 
     @property
+    def scheme(self) -> str:
+        return self.scope.get("scheme", "http")  # type: ignore[no-any-return]
+
+    @property
     def secure(self) -> bool:
-        return self.scope.get("scheme") == "https"
+        return self.scheme == "https"
 
     def header(self, name: bytes) -> str | None:
         """The first header of this name (lower case), None when there is none."""
@@ -106,6 +114,10 @@ class Call:
 
     def cookie(self, name: bytes) -> str | None:
         return cookie_value(self.scope["headers"], name)
+
+    def session(self) -> str | None:
+        """The credential in the session's cookie: under its name over https, or the one that is documented."""
+        return self.cookie(HOST_COOKIE) or self.cookie(SESSION_COOKIE)
 
     def bearer(self) -> str | None:
         """The token of the Authorization header; None without one, also for another scheme."""

@@ -10,10 +10,12 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from auth.errors import CrossSite
 from hub.dialects.platform.render import error_answer
-from hub.errors import NoSuchPath, Overloaded
+from hub.errors import NoSuchPath, Overloaded, WrongHost
 from hub.http import LIMIT_REACHED
 from hub.metrics import Metrics
+from hub.origins import Headers, Origins
 from stores.bounds import Limited
 
 access_log = logging.getLogger("hub.access")
@@ -38,8 +40,9 @@ class Envelope:
     `most` requests at once the next ones are turned away. Paths that begin with `apart` are left alone: a poll that
     waits for news is no request that is being worked on."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, most: int, apart: str) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, most: int, apart: str, origins: Origins) -> None:
         self.app = app
+        self.origins = origins
         self.metrics = metrics
         self.most = most
         self.apart = apart
@@ -54,16 +57,20 @@ class Envelope:
         request_id = _request_id(scope)
         scope["hub.request_id"] = request_id
         status = 0
+        for_pages: Headers | None = None
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
             if not status:  # the first message: the head, or a whole answer
                 status = message["status"]
                 message["headers"] += [(b"x-request-id", request_id), *FOR_THE_CALLER_ALONE]
+                if for_pages is not None:
+                    message["headers"] += for_pages
             await send(message)
 
         self.running += 1
         try:
+            for_pages = self.origins.admit(scope)
             if "\n" in scope["path"]:  # where a route's pattern may end before the path does
                 raise NoSuchPath(scope["path"])
             if self.running > self.most and scope["path"] not in OPERATIONAL:
@@ -72,7 +79,7 @@ class Envelope:
         except Exception as error:
             if status:
                 raise  # the answer has begun: all that is left is to break it off
-            if not isinstance(error, Overloaded | NoSuchPath):
+            if not isinstance(error, Overloaded | NoSuchPath | WrongHost | CrossSite):
                 log.exception("request %s failed", request_id.decode())
             if isinstance(error, Limited):
                 scope[LIMIT_REACHED] = error.limit_name

@@ -21,6 +21,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from auth.origins import own_origin, parse_trusted
 from stores.bounds import Limit
 
 Positive = Annotated[int, Field(gt=0)]
@@ -54,6 +55,7 @@ class Settings(BaseSettings):
     login_window: Positive = 300
     password_length: Positive = 8
     trusted_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
     trusted_proxies: str = "127.0.0.1"
     principals_remembered: Annotated[Positive, Limit("process", "credentials", "the oldest goes")] = 10_000
 
@@ -102,12 +104,32 @@ class Settings(BaseSettings):
     log_format: Literal["text", "json"] = "text"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     shutdown_grace: Annotated[Positive, Limit("process", "seconds", "broken off")] = 10
-    metrics: bool = True
+    metrics: Literal["local", "public", "off"] = "local"
 
-    @field_validator("trusted_origins", mode="before")
+    @field_validator("trusted_origins", "allowed_hosts", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("trusted_origins")
+    @classmethod
+    def _check_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(str(parse_trusted(text)) for text in value)
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _check_hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for text in value:
+            if "/" in text or "*" in text or own_origin("http", text) is None:
+                raise ValueError(f"{text!r} is not a host: write a name, or name:port, such as hub.example.org")
+        return value
+
+    @field_validator("metrics", mode="before")
+    @classmethod
+    def _name_metrics(cls, value: object) -> object:
+        """true and false, as the setting was before it had three values."""
+        words: dict[object, str] = {True: "local", False: "off", "true": "local", "false": "off"}
+        return words.get(value.lower() if isinstance(value, str) else value, value)
 
     @property
     def engine_url(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 from collections import Counter
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -16,10 +17,13 @@ from starlette.types import Receive, Scope, Send
 
 from auth.csrf import check_same_site
 from auth.errors import AuthError
+from auth.origins import Origin
 from auth.principal import Principal
 from auth.resolver import Resolver
-from hub.errors import describe, status_text
+from hub.dialects.platform.render import error_answer
+from hub.errors import HubError, describe, status_text
 from hub.http import Call
+from hub.origins import Origins
 from hub.settings import Settings
 from realtime.engineio import CloseReason, Connection
 from realtime.errors import LiveError
@@ -90,7 +94,7 @@ class ClientOutlet:
 class LiveServer(SocketIOServer):
     """The default namespace is the hub's; there is no other."""
 
-    def __init__(self, settings: Settings, hub: LiveHub, resolver: Resolver) -> None:
+    def __init__(self, settings: Settings, hub: LiveHub, resolver: Resolver, trusted: frozenset[Origin]) -> None:
         super().__init__(
             connect_timeout=settings.live_connect_timeout * 1000,
             path=PATH,
@@ -102,12 +106,13 @@ class LiveServer(SocketIOServer):
             max_payload=settings.live_max_payload,
             max_buffered_bytes=settings.live_max_buffered,
             cors_origins=settings.trusted_origins,
+            cors_public=True,  # with a token of its own, any page; a cookie is another matter, see `_principal`
             farewell=self._farewell,
         )
         hub.live.fanout.together = self.eio.together
         self._hub = hub
         self._resolver = resolver
-        self._trusted = frozenset(settings.trusted_origins)
+        self._trusted = trusted
         self._most = settings.live_max_connections
         self._most_buffered = settings.live_max_buffered
         self._patience = settings.live_ping_timeout
@@ -155,8 +160,8 @@ class LiveServer(SocketIOServer):
         if not isinstance(token, str):
             # A WebSocket handshake is a GET that changes nothing by itself, but what follows it can do anything.
             origin, site = call.header(b"origin"), call.header(b"sec-fetch-site")
-            check_same_site("POST", call.host, origin, site, self._trusted)
-            token = call.cookie(b"sid") or ""
+            check_same_site("POST", call.scheme, call.host, origin, site, self._trusted)
+            token = call.session() or ""
         return token, await self._resolver.resolve(token)
 
     async def _disconnected(self, sid: str, reason: str | None = None) -> None:
@@ -188,11 +193,33 @@ async def _no_body() -> dict[str, Any]:
     return {"type": "http.disconnect"}
 
 
+async def refuse(error: Exception, scope: Scope, send: Send) -> None:
+    """Answer a request or a handshake with the error in the API's shape."""
+    answer = error_answer(error)
+    answer.headers = [*answer.headers, (b"x-request-id", secrets.token_hex(8).encode())]
+    if scope["type"] == "http":
+        await answer.send(scope, send)
+        return
+    if "websocket.http.response" not in scope.get("extensions", ()):
+        await send({"type": "websocket.close"})
+        return
+    assert isinstance(answer.body, bytes)
+    headers = [(b"content-type", answer.content_type), *answer.headers]
+    await send({"type": "websocket.http.response.start", "status": int(answer.status), "headers": headers})
+    await send({"type": "websocket.http.response.body", "body": answer.body})
+
+
 class LiveEndpoint:
     """The server as an ASGI application among the routes; what arrives while the hub is not open is refused."""
 
-    def __init__(self, server: LiveServer) -> None:
+    def __init__(self, server: LiveServer, origins: Origins) -> None:
         self._server = server
+        self._origins = origins
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            self._origins.admit(scope)
+        except (AuthError, HubError) as error:
+            await refuse(error, scope, send)
+            return
         await self._server.eio(scope, receive, send)

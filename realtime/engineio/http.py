@@ -132,12 +132,15 @@ def origin_allowed(scope: Mapping[str, Any], options: Options) -> bool:
     It is asked of WebSockets too: browsers send them cookies, whatever page opens them.
     """
     origin = header(scope, b"origin")
-    return origin is None or _is_own(origin, scope) or _is_foreign_allowed(origin, options)
+    return origin is None or options.cors_public or _is_own(origin, scope) or _is_foreign_allowed(origin, options)
 
 
 def _is_own(origin: str, scope: Mapping[str, Any]) -> bool:
     host = header(scope, b"host")
-    return host is not None and urlsplit(origin).netloc == host
+    try:
+        return host is not None and urlsplit(origin).netloc == host
+    except ValueError:
+        return False
 
 
 def _is_foreign_allowed(origin: str, options: Options) -> bool:
@@ -147,8 +150,11 @@ def _is_foreign_allowed(origin: str, options: Options) -> bool:
 def cors_headers(scope: Mapping[str, Any], options: Options) -> Headers:
     """The headers with which a page of another origin may read the answer; none if it may not."""
     origin = header(scope, b"origin")
-    if origin is None or not _is_foreign_allowed(origin, options):
+    if origin is None:
         return []
+    if not _is_foreign_allowed(origin, options):
+        public = [(b"access-control-allow-origin", b"*"), (b"vary", b"Origin")]
+        return public if options.cors_public else []
     headers = [(b"access-control-allow-origin", origin.encode("latin-1")), (b"vary", b"Origin")]
     if options.cors_credentials:
         headers.append((b"access-control-allow-credentials", b"true"))

@@ -38,4 +38,6 @@ class Options:
     """Text messages are Socket.IO packets: what is not ASCII in their JSON may be escaped for EIO=3 polling."""
     cors_origins: Collection[str] | Literal["*"] = ()
     """Origins, such as `https://example.org`, that may use this server beside its own; `"*"`: all."""
+    cors_public: bool = False
+    """Pages of every other origin may use this server too, without credentials: the application authenticates them."""
     cors_credentials: bool = True

@@ -19,6 +19,7 @@ MESSAGES: Final = {
     409: "Conflict",
     410: "Gone",
     412: "Precondition Failed",
+    421: "Misdirected Request",
     413: "Payload Too Large",
     429: "Too Many Requests",
     431: "Request Header Fields Too Large",

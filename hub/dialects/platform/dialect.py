@@ -21,6 +21,7 @@ from hub.dialects.platform.render import error_answer
 from hub.dialects.platform.table import OPERATIONS
 from hub.errors import ClientGone, NoSuchPath, NotModified, WrongMethod, describe
 from hub.http import LIMIT_REACHED, Answer, Call
+from hub.origins import Origins, preflight
 from hub.services.accounts import Accounts
 from hub.services.delta import DeltaService
 from hub.services.entities import EntityService
@@ -46,7 +47,7 @@ class PlatformDialect:
     entities: EntityService
     delta: DeltaService
     filter_limits: Limits
-    trusted_origins: frozenset[str]
+    origins: Origins
     operations: ClassVar = OPERATIONS
 
     def routes(self) -> list[BaseRoute]:
@@ -63,7 +64,7 @@ class PlatformDialect:
             principal = await self.resolver.resolve(token)
             await self.accounts.note_use(principal)
             return principal
-        cookie = call.cookie(b"sid")
+        cookie = call.session()
         if cookie is None:
             raise Unauthenticated("no credentials")
         check_browser(self, call)
@@ -156,6 +157,9 @@ class Endpoint:
     async def _answer(self, call: Call, operations: dict[str, Operation]) -> Answer:
         operation = operations.get(call.method)
         if operation is None:
+            asked = preflight(call.scope) if call.method == "OPTIONS" else None
+            if asked is not None:
+                return asked
             raise WrongMethod(tuple(operations)) if operations else NoSuchPath(call.scope["path"])
         call.scope["hub.operation"] = operation.name
         if operation.open:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from auth.csrf import check_same_site
+from auth.csrf import check_same_site, read_origin
 from auth.errors import Unauthenticated
 from auth.principal import Principal
 from hub.dialects.platform import render
@@ -158,7 +158,9 @@ async def sign_in(dialect: PlatformDialect, call: Call) -> Answer:
     check_browser(dialect, call)  # or another site could sign its visitors in as somebody else
     login, password = await credentials(dialect, call)
     issued = await dialect.accounts.sign_in(login, password, "session", call.address, call.header(b"user-agent") or "")
-    cookie = render.session_cookie(issued.credential, issued.expires_at, call.secure)
+    cookie = render.session_cookie(
+        issued.credential, issued.expires_at, call.secure, foreign=from_trusted(dialect, call)
+    )
     return json_answer({"sucess": True, "success": True}, headers=[cookie])
 
 
@@ -180,7 +182,7 @@ async def issue_token(dialect: PlatformDialect, call: Call) -> Answer:
 async def sign_out(dialect: PlatformDialect, call: Call, principal: Principal) -> Answer:
     known_parameters(call.parameters(), ())
     await dialect.accounts.sign_out(principal)
-    return json_answer({"sucess": True, "success": True}, headers=[render.session_cookie("", 0, call.secure)])
+    return json_answer({"sucess": True, "success": True}, headers=render.forgotten_cookies(call.secure))
 
 
 async def who_am_i(dialect: PlatformDialect, call: Call, principal: Principal) -> Answer:
@@ -203,7 +205,7 @@ async def who_am_i(dialect: PlatformDialect, call: Call, principal: Principal) -
 async def describe_api(dialect: PlatformDialect, call: Call) -> Answer:
     """Without credentials the document says how to get some, and what every store has in common."""
     known_parameters(call.parameters(), ())
-    asked = call.bearer() is not None or call.cookie(b"sid") is not None
+    asked = call.bearer() is not None or call.session() is not None
     principal = await dialect.principal(call) if asked else None
     # With hundreds of stores it takes a while: not in the loop.
     return Answer(await asyncio.to_thread(lambda: orjson.dumps(openapi_document(dialect, principal))))
@@ -306,4 +308,11 @@ async def credentials(dialect: PlatformDialect, call: Call) -> tuple[str, str]:
 
 def check_browser(dialect: PlatformDialect, call: Call) -> None:
     origin, site = call.header(b"origin"), call.header(b"sec-fetch-site")
-    check_same_site(call.method, call.host, origin, site, dialect.trusted_origins)
+    check_same_site(call.method, call.scheme, call.host, origin, site, dialect.origins.trusted)
+
+
+def from_trusted(dialect: PlatformDialect, call: Call) -> bool:
+    """Whether the call comes from a page of a trusted origin on another site, as far as the browser says."""
+    page = read_origin(call.header(b"origin"))
+    foreign = page is not None and dialect.origins.is_foreign(page, call.scheme, call.host)
+    return foreign and call.header(b"sec-fetch-site") not in ("same-site", "same-origin")

@@ -10,7 +10,7 @@ import orjson
 from auth.positions import give
 from auth.principal import Principal
 from hub.errors import Failure, NotModified, describe, status_text
-from hub.http import Answer, json_answer
+from hub.http import HOST_COOKIE, SESSION_COOKIE, Answer, json_answer
 from hub.services.delta import Delta
 from realtime.view import ViewChange
 from stores.records import HistoryEntry
@@ -73,11 +73,23 @@ def history_entry(entry: HistoryEntry) -> dict[str, Any]:
     return {"time": entry.time, "by": entry.by, "op": entry.op, "_rev": entry.rev, "changes": changes}
 
 
-def session_cookie(credential: str, expires_at: int, secure: bool) -> tuple[bytes, bytes]:
-    """`expires_at` is Unix ms; 0 makes the browser forget the cookie."""
+def session_cookie(credential: str, expires_at: int, secure: bool, *, foreign: bool = False) -> tuple[bytes, bytes]:
+    """`expires_at` is Unix ms; 0 makes the browser forget the cookie. `foreign`: it is for a page of another site,
+    which browsers only send it from over https."""
+    name = HOST_COOKIE if secure else SESSION_COOKIE
+    return _cookie(name, credential, expires_at, secure, "None" if foreign and secure else "Lax")
+
+
+def forgotten_cookies(secure: bool) -> list[tuple[bytes, bytes]]:
+    """Make the browser forget the session, under each name that it may have."""
+    names = (HOST_COOKIE, SESSION_COOKIE) if secure else (SESSION_COOKIE,)
+    return [_cookie(name, "", 0, secure, "Lax") for name in names]
+
+
+def _cookie(name: bytes, value: str, expires_at: int, secure: bool, same_site: str) -> tuple[bytes, bytes]:
     expires = formatdate(expires_at / 1000, usegmt=True)
-    cookie = f"sid={credential}; Path=/; Expires={expires}; HttpOnly; SameSite=Lax"
-    return b"set-cookie", (cookie + "; Secure" if secure else cookie).encode()
+    text = f"={value}; Path=/; Expires={expires}; HttpOnly; SameSite={same_site}"
+    return b"set-cookie", name + (text + "; Secure" if secure else text).encode()
 
 
 def error_answer(error: Exception) -> Answer:

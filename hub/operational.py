@@ -1,0 +1,90 @@
+"""Paths for those who run the hub: health, and the metrics, which name stores and so are not for everybody."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from starlette.routing import BaseRoute, Route
+from starlette.types import Receive, Scope, Send
+
+from auth.errors import Forbidden
+from auth.origins import own_origin
+from auth.principal import Principal
+from hub.dialects.platform.render import error_answer
+from hub.errors import WrongMethod
+from hub.http import Answer, Call, json_answer
+from hub.metrics import CONTENT_TYPE, Metrics
+from stores.errors import StoreError
+
+Read = Callable[[Call], Awaitable[Answer]]
+Authenticate = Callable[[Call], Awaitable[Principal]]
+
+_FORWARDED: Final = frozenset({b"forwarded", b"via", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto",
+                               b"x-real-ip"})  # fmt: skip
+"""Headers of a proxy: what it passes on is no request of this machine, whatever address it comes from."""
+
+
+def health_routes(ping: Callable[[], Awaitable[None]], is_ready: Callable[[], bool]) -> list[BaseRoute]:
+    """For load balancers and supervisors; they say no names."""
+
+    async def live(_: Call) -> Answer:
+        return json_answer({"ok": True})
+
+    async def ready(_: Call) -> Answer:
+        try:
+            await ping()
+        except StoreError:
+            return json_answer({"ok": False, "failing": ["database"]}, 503)
+        return json_answer({"ok": is_ready()}, 200 if is_ready() else 503)
+
+    return [Route("/health/live", ReadingEndpoint(live)), Route("/health/ready", ReadingEndpoint(ready))]
+
+
+def metrics_route(metrics: Metrics, authenticate: Authenticate | None) -> BaseRoute:
+    """`authenticate` finds the principal of a call; None: the metrics are for everybody."""
+
+    async def read(call: Call) -> Answer:
+        if authenticate is not None and not is_local(call):
+            principal = await authenticate(call)
+            if not (principal.admin and principal.may_administer("GET", "stores")):
+                raise Forbidden("the metrics are for administrators")
+        return Answer(metrics.render(), content_type=CONTENT_TYPE)
+
+    return Route("/metrics", ReadingEndpoint(read))
+
+
+def is_local(call: Call) -> bool:
+    """Whether a request comes from this machine itself: from a loopback address, to a loopback name (no page can do
+    that in a browser's back), and through no proxy."""
+    if not _is_loopback(call.address) or any(name in _FORWARDED for name, _ in call.scope["headers"]):
+        return False
+    at = own_origin("http", call.host)
+    return at is not None and (at.host == "localhost" or _is_loopback(at.host.strip("[]")))
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    mapped = getattr(found, "ipv4_mapped", None)
+    return (mapped or found).is_loopback
+
+
+class ReadingEndpoint:
+    """Answers GET and HEAD by `read`, every error in the API's shape."""
+
+    def __init__(self, read: Read) -> None:
+        self._read = read
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        call = Call(scope, receive)
+        try:
+            if call.method not in ("GET", "HEAD"):
+                raise WrongMethod(("GET", "HEAD"))
+            answer = await self._read(call)
+        except Exception as error:
+            answer = error_answer(error)
+        await answer.send(scope, send)

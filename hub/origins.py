@@ -1,0 +1,83 @@
+"""Which hosts the hub answers for, and what pages of other origins may do: decided before a request is looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from starlette.types import Scope
+
+from auth.csrf import read_origin
+from auth.origins import Origin, own_origin, parse_origin
+from hub.errors import WrongHost
+from hub.http import Answer
+
+Headers = list[tuple[bytes, bytes]]
+
+_EXPOSED: Final = b"ETag, Link, Retry-After, X-Position, X-Request-Id"
+_METHODS: Final = b"GET, POST, PATCH, PUT, DELETE"
+_SENT: Final = b"Authorization, Content-Encoding, Content-Type, If-Match, If-None-Match, Idempotency-Key, X-Request-Id"
+_PREFLIGHT_SECONDS: Final = b"600"
+
+_ANY: Final[Headers] = [
+    (b"access-control-allow-origin", b"*"),
+    (b"access-control-expose-headers", _EXPOSED),
+    (b"vary", b"Origin"),
+]
+"""Any page may call the API and read the answers, as long as the browser adds no cookies: with a token of its own."""
+
+HEALTH: Final = "/health/"
+
+
+class Origins:
+    """`trusted` are the origins whose pages may use their visitors' cookies; `hosts` the names in Host headers that
+    the hub answers to, empty for all."""
+
+    def __init__(self, trusted: Iterable[str], hosts: Iterable[str]) -> None:
+        self.trusted = frozenset(map(parse_origin, trusted))
+        self._hosts = frozenset(host.lower() for host in hosts)
+
+    def admit(self, scope: Scope) -> Headers | None:
+        """The headers that let a page of another origin read the answer; None for a request of no page. Raises
+        WrongHost, and CrossSite for a malformed Origin header."""
+        origin: bytes | None = None
+        for name, value in scope["headers"]:
+            if name == b"origin":
+                origin = value
+                break
+        if self._hosts and not scope["path"].startswith(HEALTH):
+            self._check_host(scope)
+        if origin is None:
+            return None
+        text = origin.decode("latin-1")
+        page = read_origin(text)
+        if page not in self.trusted:
+            return _ANY
+        return [
+            (b"access-control-allow-origin", origin),
+            (b"access-control-allow-credentials", b"true"),
+            *_ANY[1:],
+        ]
+
+    def _check_host(self, scope: Scope) -> None:
+        header = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"host"), "")
+        at = own_origin(scope.get("scheme", "http"), header)
+        if at is None or not ({header.lower(), at.host} & self._hosts):
+            raise WrongHost(header)
+
+    def is_foreign(self, page: Origin | None, scheme: str, host: str) -> bool:
+        """Whether a page is of a trusted origin that is not the hub's own."""
+        return page in self.trusted and page != own_origin(scheme, host)
+
+
+def preflight(scope: Scope) -> Answer | None:
+    """The answer to a browser that asks whether a page may send a request; None if it is no such question."""
+    for name, _ in scope["headers"]:
+        if name == b"access-control-request-method":
+            headers = [
+                (b"access-control-allow-methods", _METHODS),
+                (b"access-control-allow-headers", _SENT),
+                (b"access-control-max-age", _PREFLIGHT_SECONDS),
+            ]
+            return Answer(headers=headers)
+    return None
