@@ -1,35 +1,137 @@
-"""A limit on guessing passwords: so many failed logins per name and address, and per address, in a moving window."""
+"""A limit on guessing passwords: so many failed logins per name and address, and per address, in a moving window.
+
+The counts are kept in this process, in tables of a fixed size. A refused attempt leaves nothing behind, so that an
+attack costs neither memory nor the time to clear it away.
+"""
 
 from __future__ import annotations
 
+import math
 import time
+from array import array
+from bisect import bisect_right
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from hashlib import blake2b
+from typing import Annotated
 
-from limits import RateLimitItemPerSecond
-from limits.aio.storage import MemoryStorage
-from limits.aio.strategies import MovingWindowRateLimiter
-
+from auth.addresses import address_block
 from auth.errors import TooManyAttempts
+from stores.bounds import Limit
 
 ADDRESS_FACTOR = 10
 """An address may fail this many times as often as one name from it: many people can share an address."""
 
+LOGIN_COUNTS: Annotated[int, Limit("process", "names and addresses", "the oldest goes")] = 20_000
+"""Names, and as many addresses, whose failed logins are counted at a time."""
+
+
+class MovingWindow:
+    """Counts events by key: at most `most` of one key in `seconds`."""
+
+    def __init__(self, most: int, seconds: float, clock: Callable[[], float], keys: int = LOGIN_COUNTS) -> None:
+        self._most = most
+        self._seconds = seconds
+        self._clock = clock
+        self._keys = keys
+        self._events: OrderedDict[bytes, array[float]] = OrderedDict()  # the key with the oldest last event first
+
+    def wait(self, key: bytes) -> float:
+        """Seconds until another event of the key is within the limit; 0 if it is now."""
+        events = self._events.get(key)
+        if events is None:
+            return 0
+        now = self._clock()
+        del events[: bisect_right(events, now - self._seconds)]
+        if not events:
+            del self._events[key]
+        return 0 if len(events) < self._most else events[0] + self._seconds - now
+
+    def add(self, key: bytes) -> None:
+        """Count an event now."""
+        self._events.setdefault(key, array("d")).append(self._clock())
+        self._events.move_to_end(key)
+        while len(self._events) > self._keys or self._outdated():
+            self._events.popitem(last=False)
+
+    def take_back(self, key: bytes) -> None:
+        """Forget the latest event of the key."""
+        events = self._events.get(key)
+        if events:
+            events.pop()
+
+    def clear(self, key: bytes) -> None:
+        self._events.pop(key, None)
+
+    def __len__(self) -> int:
+        return len(self._events)
+
+    def _outdated(self) -> bool:
+        oldest = next(iter(self._events.values()), None)
+        return oldest is not None and (not oldest or oldest[-1] <= self._clock() - self._seconds)
+
 
 class LoginAttempts:
-    """Counts in this process. `attempts` per `window` seconds."""
+    """`attempts` per `window` seconds for one name from one address."""
 
-    def __init__(self, attempts: int, window: int) -> None:
-        self._limiter = MovingWindowRateLimiter(MemoryStorage())
-        self._per_name = RateLimitItemPerSecond(attempts, window, namespace="login")
-        self._per_address = RateLimitItemPerSecond(attempts * ADDRESS_FACTOR, window, namespace="address")
+    def __init__(self, attempts: int, window: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self.names = MovingWindow(attempts, window, clock)
+        self.addresses = MovingWindow(attempts * ADDRESS_FACTOR, window, clock)
 
-    async def take(self, login: str, address: str) -> None:
+    def take(self, login: str, address: str) -> None:
         """Count an attempt before it is judged, so that guesses made at once count too. Raises TooManyAttempts."""
-        name = (login[:200], address)
-        for item, keys in ((self._per_name, name), (self._per_address, (address,))):
-            if not await self._limiter.hit(item, *keys):
-                reset = (await self._limiter.get_window_stats(item, *keys)).reset_time
-                raise TooManyAttempts(max(1, round(reset - time.time())))
+        block, name = _keys(login, address)
+        for window, key in ((self.addresses, block), (self.names, name)):
+            seconds = window.wait(key)
+            if seconds > 0:
+                raise TooManyAttempts(math.ceil(seconds)).at("login_attempts")
+        self.addresses.add(block)
+        self.names.add(name)
 
-    async def succeeded(self, login: str, address: str) -> None:
-        """A right password clears what was counted for the name."""
-        await self._limiter.clear(self._per_name, login[:200], address)
+    def take_of(self, account: str) -> None:
+        """The same for one account, wherever the attempt comes from. Raises TooManyAttempts."""
+        seconds = self.names.wait(account.encode())
+        if seconds > 0:
+            raise TooManyAttempts(math.ceil(seconds)).at("login_attempts")
+        self.names.add(account.encode())
+
+    def succeeded_of(self, account: str) -> None:
+        self.names.clear(account.encode())
+
+    def succeeded(self, login: str, address: str) -> None:
+        """A right password clears what was counted for the name, and does not count for the address."""
+        block, name = _keys(login, address)
+        self.names.clear(name)
+        self.addresses.take_back(block)
+
+
+def _keys(login: str, address: str) -> tuple[bytes, bytes]:
+    """Of the address and of the name from it: of one size, however long the name is."""
+    block = address_block(address)
+    name = blake2b(f"{block}\0{login}".encode("utf-8", "surrogatepass"), digest_size=16)
+    return block.encode("utf-8", "surrogatepass"), name.digest()
+
+
+class LoginQueue:
+    """Places of logins whose password is being checked or waits for that: at most `most`, and half of them for one
+    address, so that nobody keeps the others out."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._per_address = max(1, most // 2)
+        self._held: Counter[str] = Counter()
+
+    @contextmanager
+    def place(self, address: str) -> Iterator[None]:
+        """Hold a place for the length of a block. Raises TooManyAttempts when there is none."""
+        block = address_block(address)
+        if self._held.total() >= self._most or self._held[block] >= self._per_address:
+            raise TooManyAttempts(1).at("login_queue")
+        self._held[block] += 1
+        try:
+            yield
+        finally:
+            self._held[block] -= 1
+            if not self._held[block]:
+                del self._held[block]

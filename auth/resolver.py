@@ -18,10 +18,13 @@ from auth.standard import ADMIN_ROLE
 from stores.errors import Unavailable
 from stores.protocol import Engine
 from stores.query import NOTHING, And, Equal, In, Not, Query
-from stores.records import Change, Entity, is_id, now_ms
+from stores.records import Change, Entity, difference, is_id, now_ms
 
 ATTEMPTS = 100
 """Readings of one principal, while what it depends on changes."""
+
+BOOKKEEPING = frozenset({"last_used", "address", "agent", "_at", "_rev"})
+"""Fields of sessions and tokens that tell of their use."""
 
 FOREVER = 2**62
 """`expires` of what does not expire."""
@@ -47,6 +50,7 @@ class Resolver:
         self._control = digest(control) if control else None
         self._remembered = remembered
         self._cache: OrderedDict[str, Principal] = OrderedDict()
+        self._key_of: dict[str, str] = {}  # by credential id
         self._generation = 0
 
     async def resolve(self, credential: str) -> Principal:
@@ -83,18 +87,21 @@ class Resolver:
     def forget(self, changes: Iterable[Change]) -> None:
         """Take in changes of the administrative stores: what is remembered of them is no longer true."""
         for change in changes:
-            self.forget_entity(change.store, change.id, change.op == "insert")
+            if not is_bookkeeping(change):
+                self.forget_entity(change.store, change.id, change.op == "insert")
 
     def forget_all(self) -> None:
         self._generation += 1
         self._cache.clear()
+        self._key_of.clear()
 
     def forget_entity(self, store: str, id: str, inserted: bool = False) -> None:
         if store in ("users", "roles", "groups"):
             self.forget_all()
         elif store in ("tokens", "sessions") and not inserted:
             self._generation += 1
-            for key in [k for k, p in self._cache.items() if p.credential_id == id]:
+            key = self._key_of.pop(id, None)
+            if key is not None:
                 del self._cache[key]
 
     async def _load(self, key: str) -> Principal:
@@ -104,11 +111,16 @@ class Resolver:
             generation = self._generation
             principal = await self._read(key)
             if generation == self._generation:
-                self._cache[key] = principal
-                while len(self._cache) > self._remembered:
-                    self._cache.popitem(last=False)
+                self._remember(key, principal)
                 return principal
         raise Unavailable("users, groups and roles change faster than they can be read")
+
+    def _remember(self, key: str, principal: Principal) -> None:
+        self._cache[key] = principal
+        self._key_of[principal.credential_id] = key
+        while len(self._cache) > self._remembered:
+            _, oldest = self._cache.popitem(last=False)
+            self._key_of.pop(oldest.credential_id, None)
 
     async def _read(self, key: str) -> Principal:
         credential = await self._credential(key)
@@ -140,6 +152,13 @@ class Resolver:
     async def _roles(self, ids: object) -> list[Entity]:
         known = tuple(i for i in ids if is_id(i)) if isinstance(ids, list) else ()
         return await self._engine.entities("roles", Query(In(("_id",), known))) if known else []
+
+
+def is_bookkeeping(change: Change) -> bool:
+    """Whether the change only says when and from where a credential was last used: no principal is another for it."""
+    if change.store not in ("tokens", "sessions") or change.op != "update":
+        return False
+    return difference(change.before, change.after).keys() <= BOOKKEEPING
 
 
 def _role_scopes(roles: list[Entity]) -> Scopes:

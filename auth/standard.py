@@ -14,6 +14,7 @@ USERS: Final = StoreDefinition(
         Field("login", "Text", required=True, unique=True, search=True),
         Field("name", "Text", search=True),
         Field("email", "Text", search=True),
+        Field("login_key", "Text", hidden=True, unique=True),
         Field("password", "Text", hidden=True),
         Field("roles", "JSON"),
         Field("disabled", "Boolean"),
@@ -22,7 +23,8 @@ USERS: Final = StoreDefinition(
     indexes=("roles",),
     administrative=True,
 )
-"""A user's group is the system field `group` of its own entity, which here, and only here, can be written."""
+"""`login_key` is what logins are compared by, without regard to case. A user's group is the system field `group` of
+its own entity, which here, and only here, can be written."""
 
 GROUPS: Final = StoreDefinition(
     "groups",
@@ -48,6 +50,8 @@ TOKENS: Final = StoreDefinition(
         Field("prefix", "Text"),
         Field("digest", "Text", hidden=True, unique=True),
         Field("last_used", "Number"),
+        Field("address", "Text"),
+        Field("agent", "Text"),
     ),
     open=False,
     administrative=True,
@@ -60,6 +64,7 @@ SESSIONS: Final = StoreDefinition(
         Field("kind", "Text"),
         Field("expires", "Number", index=True),
         Field("prefix", "Text"),
+        Field("last_used", "Number"),
         Field("address", "Text"),
         Field("agent", "Text"),
         Field("digest", "Text", hidden=True, unique=True),

@@ -15,7 +15,7 @@ from starlette.middleware import Middleware
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from auth.attempts import LoginAttempts
+from auth.attempts import LoginAttempts, LoginQueue
 from auth.resolver import Resolver
 from auth.secrets import Passwords
 from hub.dialects.live import PATH as LIVE_PATH
@@ -30,7 +30,8 @@ from hub.middleware import Envelope
 from hub.operational import health_routes, metrics_route
 from hub.origins import Origins
 from hub.services.accounts import Accounts
-from hub.services.bootstrap import ensure_admin
+from hub.services.bootstrap import ensure_admin, fill_login_keys
+from hub.services.credentials import Credentials
 from hub.services.delta import DeltaService
 from hub.services.entities import Bounds, EntityService
 from hub.services.registry import StoreRegistry
@@ -85,7 +86,10 @@ class Hub:
             await self.registry.open()
             admin = self.settings.admin_password.get_secret_value()
             if self.makes_administrator:
-                self.first_password = await ensure_admin(self.engine, self.passwords, self.settings.admin_login, admin)
+                self.first_password = await ensure_admin(
+                    self.engine, self.passwords, self.settings.admin_login, admin, self.settings.password_length
+                )
+            await fill_login_keys(self.engine)
             position = await self.engine.feed.position()
             self.live.live.fanout.start(position)
             for job in (self._follow(position), self._sweep(), self.live.run()):
@@ -209,7 +213,12 @@ def assemble(settings: Settings) -> Hub:
     registry = StoreRegistry(engine)
     resolver = Resolver(engine, settings.principals_remembered, control_token)
     passwords = Passwords()
-    rules = standard_rules(engine, registry, passwords, settings.password_length)
+    attempts = LoginAttempts(settings.login_attempts, settings.login_window)
+    queue = LoginQueue(settings.login_queue)
+    credentials = Credentials(
+        passwords, attempts, queue, settings.password_length, ends_tokens=settings.reset_ends_tokens
+    )
+    rules = standard_rules(engine, registry, credentials)
     bounds = Bounds(
         settings.max_items, settings.max_matches, EntityLimits(settings.max_depth, settings.max_name_length)
     )
@@ -228,14 +237,15 @@ def assemble(settings: Settings) -> Hub:
         return describe_live(error)
 
     live = Live(engine, resolver, fanout, registry.authorized, describe, live_settings)
-    attempts = LoginAttempts(settings.login_attempts, settings.login_window)
     return Hub(
         settings=settings,
         engine=engine,
         registry=registry,
         resolver=resolver,
         passwords=passwords,
-        accounts=Accounts(engine, resolver, passwords, attempts, settings.session_hours, settings.access_token_hours),
+        accounts=Accounts(
+            engine, resolver, passwords, attempts, queue, settings.session_hours, settings.access_token_hours
+        ),
         entities=EntityService(engine, registry, resolver, rules, bounds),
         delta=DeltaService(engine, registry),
         metrics=metrics,

@@ -53,7 +53,9 @@ class Settings(BaseSettings):
     access_token_hours: Positive = 24
     login_attempts: Annotated[Positive, Limit("login", "attempts", "429")] = 10
     login_window: Positive = 300
+    login_queue: Annotated[Positive, Limit("process", "logins", "429")] = 16
     password_length: Positive = 8
+    reset_ends_tokens: bool = True
     trusted_origins: Annotated[tuple[str, ...], NoDecode] = ()
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
     trusted_proxies: str = "127.0.0.1"

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Coroutine, Iterable
 from typing import Any
 
+from auth.resolver import is_bookkeeping
 from realtime.session import Live, LiveSession
 from stores.errors import HistoryGone, NotFound
 from stores.records import Change, now_ms
@@ -22,6 +23,7 @@ class LiveHub:
         self.live = live
         self.sessions: set[LiveSession] = set()
         self._by_user: dict[str, set[LiveSession]] = defaultdict(set)
+        self._by_credential: dict[str, set[LiveSession]] = defaultdict(set)
         self._position_every = position_every
         self._tasks: set[asyncio.Task[None]] = set()
         live.fanout.overheard.append(self._overhear)
@@ -29,12 +31,17 @@ class LiveHub:
     def open(self, session: LiveSession) -> None:
         self.sessions.add(session)
         self._by_user[session.principal.user_id].add(session)
+        self._by_credential[session.principal.credential_id].add(session)
         session.became = self._rename
 
     def close(self, session: LiveSession) -> None:
         session.close()
         self.sessions.discard(session)
         self._unname(session, session.principal.user_id)
+        same_credential = self._by_credential.get(session.principal.credential_id, set())
+        same_credential.discard(session)
+        if not same_credential:
+            self._by_credential.pop(session.principal.credential_id, None)
 
     async def run(self) -> None:
         """Until cancelled: end what has expired, and tell quiet clients their position."""
@@ -70,8 +77,8 @@ class LiveHub:
         if change.store == "users":
             self._look_again(self._by_user.get(change.id, ()))
         elif change.store in ("tokens", "sessions"):
-            if change.op != "insert":
-                self._look_again(s for s in self.sessions if s.principal.credential_id == change.id)
+            if change.op != "insert" and change.id in self._by_credential and not is_bookkeeping(change):
+                self._look_again(self._by_credential[change.id])
         elif change.store == "roles":
             self._look_again(s for s in self.sessions if change.id in s.principal.roles)
         elif change.store == "stores":

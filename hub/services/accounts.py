@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
+from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
-from auth.attempts import LoginAttempts
+from auth.attempts import LoginAttempts, LoginQueue
 from auth.errors import Unauthenticated
 from auth.groups import chain_of
+from auth.names import BadName, canonical_login, login_key
 from auth.principal import Principal
 from auth.resolver import Resolver
 from auth.secrets import PREFIX_LENGTH, Passwords, digest, new_credential
 from hub.errors import BadRequest
-from stores.errors import NotFound
-from stores.protocol import Delete, DeleteMany, Engine, Insert, Update
-from stores.query import Compare, Equal, Query
+from hub.services import expectations as expect
+from stores.errors import NotAsExpected, NotFound, StoreError, Unavailable
+from stores.protocol import Delete, DeleteMany, Engine, Insert, Update, Write
+from stores.query import Compare, Equal, In, Or, Query
 from stores.records import Entity, new_id, now_ms
 
+log = logging.getLogger(__name__)
+
 HOUR = 3_600_000
-MOST_EXPIRED = 10_000
-"""Sessions removed by one round of housekeeping."""
+
+RETRIES = 5
+"""Attempts to begin a session while the password changes."""
+
+EXPIRED_AT_ONCE = 1_000
+"""Sessions removed by one commit of housekeeping."""
+
+NOTED = 10_000
+"""Credentials of which this process remembers when their use was last noted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +54,7 @@ class Accounts:
         resolver: Resolver,
         passwords: Passwords,
         attempts: LoginAttempts,
+        queue: LoginQueue,
         session_hours: int,
         token_hours: int,
     ) -> None:
@@ -47,24 +62,47 @@ class Accounts:
         self._resolver = resolver
         self._passwords = passwords
         self._attempts = attempts
+        self._queue = queue
         self._hours = {"session": session_hours, "access": token_hours}
-        self._noted: dict[str, int] = {}
+        self._noted: OrderedDict[str, int] = OrderedDict()
+        self._notes: set[asyncio.Task[None]] = set()
 
     async def sign_in(
         self, login: str, password: str, kind: Literal["session", "access"], address: str, agent: str
     ) -> Issued:
         """Raises Unauthenticated, the same and after the same time for an unknown login and a wrong password, and
         TooManyAttempts."""
-        await self._attempts.take(login, address)
-        found = await self._engine.entities("users", Query(Equal(("login",), login), limit=1))
-        user = found[0] if found else None
-        right = await self._passwords.verify(user.get("password") if user else None, password)
-        if user is None or not right or user.get("disabled"):
-            raise Unauthenticated("wrong login or password")
-        await self._attempts.succeeded(login, address)
-        return await self._begin(user, kind, address, agent)
+        names = names_of(login)
+        with self._queue.place(address):
+            self._attempts.take(names[-1], address)
+            for _ in range(RETRIES):
+                user, renewed = await self._proven(names, password)
+                try:
+                    issued = await self._begin(user, renewed, kind, address, agent)
+                except NotAsExpected:
+                    continue  # the password has just changed: is it still right?
+                self._attempts.succeeded(names[-1], address)
+                return issued
+        raise Unavailable("the user changes faster than a session can begin")
 
-    async def _begin(self, user: Entity, kind: Literal["session", "access"], address: str, agent: str) -> Issued:
+    async def _proven(self, names: tuple[str, ...], password: str) -> tuple[Entity, str | None]:
+        """The user whose password this is, and the password's hash if it is to be renewed. Raises Unauthenticated."""
+        user = await self._user(names)
+        verdict = await self._passwords.verify(user.get("password") if user else None, password)
+        if user is None or not verdict.right or user.get("disabled"):
+            raise Unauthenticated("wrong login or password")
+        return user, verdict.renewed
+
+    async def _user(self, names: tuple[str, ...]) -> Entity | None:
+        """The user of a login: of two that only differ by case, which older versions allowed, the one as spelled."""
+        spelled = Or((In(("login",), names), Equal(("login_key",), names[-1])))
+        found = await self._engine.entities("users", Query(spelled, limit=4))
+        return next((user for name in names for user in found if user["login"] == name), found[0] if found else None)
+
+    async def _begin(
+        self, user: Entity, renewed: str | None, kind: Literal["session", "access"], address: str, agent: str
+    ) -> Issued:
+        """Raises NotAsExpected when the user's password is no longer the one that was checked."""
         credential, now = new_credential(), now_ms()
         issued = Issued(credential, now, now + self._hours[kind] * HOUR)
         session = {
@@ -73,6 +111,7 @@ class Accounts:
             "kind": kind,
             "expires": issued.expires_at,
             "prefix": credential[:PREFIX_LENGTH],
+            "last_used": now,
             "address": address[:200],
             "agent": agent[:200],
             "digest": digest(credential),
@@ -84,7 +123,11 @@ class Accounts:
             "_at": now,
             "_rev": 1,
         }
-        await self._engine.commit([Insert("sessions", session)], user["_id"])
+        writes: list[Write] = [expect.password_is(user), Insert("sessions", session)]
+        if renewed is not None:
+            writes.append(Update("users", user["_id"], {"password": renewed}))
+        await self._engine.commit(writes, user["_id"])
+        self._is_due(session["_id"], now)  # its use has just been noted
         return issued
 
     async def sign_out(self, principal: Principal) -> None:
@@ -98,21 +141,62 @@ class Accounts:
             pass  # it has ended already: that is what was asked for
         self._resolver.forget_entity("sessions", principal.credential_id)
 
-    async def note_use(self, principal: Principal) -> None:
-        """Remember, to the hour, when a token was last used."""
+    def note_use(self, principal: Principal, call: Caller) -> None:
+        """Remember, to the hour, when and from where a session or token was last used. It costs the request nothing,
+        and fails in silence: the next use is noted instead."""
         now = now_ms()
-        if principal.kind != "token" or now - self._noted.get(principal.credential_id, 0) < HOUR:
+        if principal.kind == "control" or not self._is_due(principal.credential_id, now):
             return
-        if len(self._noted) > 10_000:
-            self._noted.clear()
-        self._noted[principal.credential_id] = now
+        use = {"last_used": now, "address": call.address[:200], "agent": agent_of(call)}
+        task = asyncio.create_task(self._note(principal, use))
+        self._notes.add(task)
+        task.add_done_callback(self._notes.discard)
+
+    def _is_due(self, credential_id: str, now: int) -> bool:
+        """Whether an hour has passed since this was last true of the credential."""
+        noted = self._noted.get(credential_id)
+        if noted is not None and now - noted < HOUR:
+            return False
+        self._noted[credential_id] = now
+        self._noted.move_to_end(credential_id)
+        while len(self._noted) > NOTED:
+            self._noted.popitem(last=False)
+        return True
+
+    async def _note(self, principal: Principal, use: Entity) -> None:
+        store = "tokens" if principal.kind == "token" else "sessions"
         try:
-            await self._engine.commit([Update("tokens", principal.credential_id, {"last_used": now})], None)
+            await self._engine.commit([Update(store, principal.credential_id, use)], None)
         except NotFound:
-            pass  # revoked in this moment
+            pass  # it has just ended
+        except StoreError as error:
+            log.info("the last use of a credential could not be noted: %s", error)
+            self._noted.pop(principal.credential_id, None)
 
     async def sweep(self, now: int) -> None:
-        """Remove sessions that have expired."""
-        expired = Compare(("expires",), "lt", now)
-        if len(await self._engine.entities("sessions", Query(expired, limit=MOST_EXPIRED))) < MOST_EXPIRED:
-            await self._engine.commit([DeleteMany("sessions", expired, MOST_EXPIRED)], None)
+        """Remove sessions that have expired, in batches, so that other writes come in between."""
+        expired = Query(Compare(("expires",), "lt", now), limit=EXPIRED_AT_ONCE)
+        while found := await self._engine.entities("sessions", expired):
+            ids = In(("_id",), tuple(session["_id"] for session in found))
+            await self._engine.commit([DeleteMany("sessions", ids, EXPIRED_AT_ONCE)], None)
+
+
+class Caller(Protocol):
+    """What is noted of a request."""
+
+    @property
+    def address(self) -> str: ...
+
+    def header(self, name: bytes) -> str | None: ...
+
+
+def agent_of(call: Caller) -> str:
+    return (call.header(b"user-agent") or "")[:200]
+
+
+def names_of(login: str) -> tuple[str, ...]:
+    """The spellings by which a login may be stored, the one that is compared without case last."""
+    try:
+        return login, canonical_login(login), login_key(login)
+    except BadName:
+        return login, login

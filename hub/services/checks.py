@@ -16,7 +16,7 @@ from stores.schema import StoreDefinition
 
 MOST_VIOLATIONS = 1_000
 
-ASSIGNED = frozenset({"user", "prefix", "digest", "last_used"})
+ASSIGNED = frozenset({"user", "prefix", "digest", "last_used", "address", "agent"})
 """Fields of administrative stores that the hub fills in: a replacement leaves them."""
 
 

@@ -3,8 +3,8 @@ the store's own rules are applied here, for every dialect alike; the engine does
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -31,7 +31,7 @@ from hub.services.checks import (
 from hub.services.registry import StoreRegistry
 from hub.services.rules import Prepared, Rules, refuse
 from hub.services.stamping import clean, stamp_change, stamp_new
-from stores.errors import InvalidQuery, NotAsExpected, NotFound, StaleRevision, Violation
+from stores.errors import DuplicateValue, InvalidQuery, NotAsExpected, NotFound, StaleRevision, Violation
 from stores.limits import EntityLimits
 from stores.matcher import matches
 from stores.projection import compile_projection
@@ -165,7 +165,7 @@ class EntityService:
         """Merge `body` into the entity."""
         definition = self._registry.get(store)
         where = sight(principal, definition, "PATCH")
-        fields = self._checked_changes(definition, body, checked_id(id))
+        fields = self._checked_changes(definition, self._without_beside(store, body), checked_id(id))
         if definition.administrative:
             return await self._change_administrative(principal, definition, id, where, body, fields, revs)
         return await self._update(principal, definition, Update(store, id, stamp_change(fields), where, revs))
@@ -176,7 +176,7 @@ class EntityService:
         """Put `body` in place of everything but the system fields, and hidden fields that it does not mention."""
         definition = self._registry.get(store)
         where = sight(principal, definition, "PUT")
-        cleaned, violations = clean(body, self._bounds.entity, checked_id(id))
+        cleaned, violations = clean(self._without_beside(store, body), self._bounds.entity, checked_id(id))
         fields, more = definition.check_new(cleaned)
         raise_violations(violations + more)
         if definition.administrative:
@@ -264,6 +264,11 @@ class EntityService:
         raise_violations(violations + more)
         return fields
 
+    def _without_beside(self, store: str, body: Entity) -> Entity:
+        """The body without what is for the store's rules alone."""
+        beside = self._rules[store].beside if store in self._rules else None
+        return {n: v for n, v in body.items() if n not in beside} if beside else body
+
     async def _update(self, principal: Principal, definition: StoreDefinition, write: Update) -> tuple[bytes, int]:
         [written] = await self._engine.commit([write], principal.user_id)
         return self._text(principal, definition, written), written.rev
@@ -341,7 +346,8 @@ class EntityService:
             prepared = [await rules.create(principal, b, e) for b, e in zip(bodies, entities, strict=True)]
             writes: list[Write] = [Insert(store, p.fields) for p in prepared]
             writes += [also for p in prepared for also in p.also]
-            written = await self._engine.commit(writes, principal.user_id, key)
+            with _named_as_sent(rules):
+                written = await self._engine.commit(writes, principal.user_id, key)
             return prepared, written[: len(prepared)]
 
         prepared, written = await self._decided(attempt)
@@ -368,7 +374,7 @@ class EntityService:
                 prepared = await rules.change(principal, before, body, stamp_change(fields))
                 moves = store == "groups" and bool(prepared.also)
                 writes = [Update(store, id, prepared.fields, where, frozenset({before["_rev"]})), *prepared.also]
-                with self.branches.moving(id) if moves else nullcontext():
+                with _named_as_sent(rules), self.branches.moving(id) if moves else nullcontext():
                     written = await self._engine.commit(writes, principal.user_id)
             return (self._text(principal, definition, written[0]), written[0].rev), moves and not stamping.alone
 
@@ -426,3 +432,12 @@ class EntityService:
             return written.entity
         project = compile_projection(Projection(hidden=definition.hidden))
         return orjson.dumps(project(orjson.loads(written.entity)))
+
+
+@contextmanager
+def _named_as_sent(rules: Rules) -> Iterator[None]:
+    """Name the field that the caller sent whose value is taken, not one that is made of it."""
+    try:
+        yield
+    except DuplicateValue as error:
+        raise DuplicateValue(rules.sent_as.get(error.field, error.field), error.index) from error

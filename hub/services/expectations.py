@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from auth.principal import Principal
 from stores.protocol import Expect
 from stores.query import And, Equal, Filter, In, Not
 from stores.records import Entity
@@ -19,6 +20,24 @@ def user_guard(user: str) -> str:
 
 def user_exists(user: str) -> Expect:
     return Expect("users", Equal(("_id",), user), guard=user_guard(user))
+
+
+def password_is(user: Entity) -> Expect:
+    """The password is the one that was read, and the user is not disabled. Belongs into the commit that begins a
+    session, as `user_exists` does into the one that ends them: neither misses the other."""
+    same = Equal(("password",), user["password"])
+    where = And((Equal(("_id",), user["_id"]), same, Not(Equal(("disabled",), True))))
+    return Expect("users", where, guard=user_guard(user["_id"]))
+
+
+def credential_is_good(principal: Principal, user: str) -> list[Expect]:
+    """The user is there, and the credential that acts has not been ended meanwhile."""
+    expected = [user_exists(user)]
+    if principal.kind != "control":
+        store = "tokens" if principal.kind == "token" else "sessions"
+        guard = user_guard(principal.user_id)
+        expected.append(Expect(store, Equal(("_id",), principal.credential_id), guard=guard))
+    return expected
 
 
 def user_is_gone(user: str) -> Expect:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from auth.errors import Forbidden
 from auth.groups import chain_of, find_one, read_chain, subtree_of
 from auth.principal import Principal
+from auth.resolver import FOREVER
 from auth.scopes import BadScope, parse_scope
-from auth.secrets import PREFIX_LENGTH, Passwords, digest, new_credential
+from auth.secrets import PREFIX_LENGTH, digest, new_credential
 from auth.standard import ADMIN_ROLE, STANDARD
 from hub.services import expectations as expect
 from hub.services.branches import UNBOUNDED
+from hub.services.credentials import PROOF, Credentials
 from hub.services.registry import RESERVED, StoreRegistry
 from hub.services.times import parse_time
 from stores.definitions import parse_definition
@@ -38,6 +41,12 @@ def refuse(place: str, text: str) -> InvalidEntity:
 class Rules:
     """Hooks around the writes of one store; `body` is what the caller sent, `fields` what came out of its checks."""
 
+    beside: frozenset[str] = frozenset()
+    """Fields of a body that are for the rules alone: no fields of the store."""
+
+    sent_as: Mapping[str, str] = {}
+    """Unique fields that the rules fill in, and the fields that they are made of."""
+
     def __init__(self, engine: Engine, registry: StoreRegistry) -> None:
         self.engine = engine
         self.registry = registry
@@ -61,14 +70,16 @@ class Rules:
 class UserRules(Rules):
     """Passwords are hashed; only administrators give roles and groups; one administrator always remains."""
 
-    def __init__(self, engine: Engine, registry: StoreRegistry, passwords: Passwords, password_length: int) -> None:
+    beside = frozenset({PROOF})
+    sent_as = {"login_key": "login"}  # noqa: RUF012
+
+    def __init__(self, engine: Engine, registry: StoreRegistry, credentials: Credentials) -> None:
         super().__init__(engine, registry)
-        self.passwords = passwords
-        self.password_length = password_length
+        self.credentials = credentials
 
     async def create(self, principal: Principal, body: Entity, entity: Entity) -> Prepared:
         group = await self._group(body.get("group"))
-        made = await self._checked(entity | group | {"access": [entity["_id"]]})
+        made = await self._checked(entity | group | {"access": [entity["_id"]]}, {})
         return Prepared(made, self._references(made))
 
     async def change(self, principal: Principal, before: Entity, body: Entity, fields: Entity) -> Prepared:
@@ -79,8 +90,9 @@ class UserRules(Rules):
             fields = {n: v for n, v in fields.items() if n not in foreign}
         elif "group" in body:
             fields = fields | await self._group(body["group"])
-        checked = await self._checked(fields)
-        also = self._signed_out(principal, before, checked) + self._references(checked)
+        await self.credentials.check_proof(principal, before, body, fields)
+        checked = await self._checked(fields, before)
+        also = self.credentials.ended(principal, before, checked) + self._references(checked)
         if "roles" in checked or checked.get("disabled"):
             also += await self._keep_an_admin(before, before | checked)
         return Prepared(checked, also)
@@ -95,27 +107,11 @@ class UserRules(Rules):
         """What the user is given must still be there when it is."""
         return [*expect.roles_exist(fields.get("roles") or ()), *expect.groups_exist(fields.get("group"))]
 
-    def _signed_out(self, principal: Principal, before: Entity, fields: Entity) -> list[Write]:
-        """A new password, or none any more, ends every session but the one it was given in."""
-        if "password" not in fields and not fields.get("disabled"):
-            return []
-        others = And((Equal(("user",), before["_id"]), Not(Equal(("_id",), principal.credential_id))))
-        return [DeleteMany("sessions", others if principal.credential_id else others.parts[0], UNBOUNDED)]
-
-    async def _checked(self, fields: Entity) -> Entity:
-        checked = dict(fields)
-        if "password" in fields:
-            checked["password"] = await self._hashed(fields["password"])
+    async def _checked(self, fields: Entity, before: Entity) -> Entity:
+        checked = await self.credentials.kept(fields, before)
         if "roles" in fields:
             checked["roles"] = await self._roles(fields["roles"])
         return checked
-
-    async def _hashed(self, password: str | None) -> str | None:
-        if password is None:
-            return None
-        if len(password) < self.password_length:
-            raise refuse("password", f"Must be at least {self.password_length} characters long.")
-        return await self.passwords.hash(password)
 
     async def _roles(self, roles: Any) -> list[str] | None:
         if roles is None:
@@ -225,12 +221,14 @@ class TokenRules(Rules):
             "group": user.get("group"),
             "branch": list(await chain_of(self.engine, user.get("group"))),
             "scopes": narrowed(principal, checked_scopes(entity.get("scopes"))),
-            "expires": checked_expiry(entity.get("expires")),
+            "expires": first_expiry(principal, entity.get("expires")),
             "prefix": secret[:PREFIX_LENGTH],
             "digest": digest(secret),
             "last_used": None,
+            "address": None,
+            "agent": None,
         }
-        return Prepared(made, [expect.user_exists(user["_id"])], {"token": secret})
+        return Prepared(made, [*expect.credential_is_good(principal, user["_id"])], {"token": secret})
 
     async def change(self, principal: Principal, before: Entity, body: Entity, fields: Entity) -> Prepared:
         fixed = fields.keys() - {"name", "scopes", "expires", "_at"}
@@ -240,7 +238,9 @@ class TokenRules(Rules):
         fields = {n: v for n, v in fields.items() if n not in fixed}
         if "scopes" in fields:
             fields = fields | {"scopes": narrowed(principal, checked_scopes(fields["scopes"]))}
-        return Prepared(fields | {"expires": checked_expiry(fields["expires"])} if "expires" in fields else fields)
+        if "expires" in fields and fields["expires"] != before.get("expires"):
+            fields = fields | {"expires": later_expiry(principal, fields["expires"])}
+        return Prepared(fields)
 
     async def _holder(self, principal: Principal, user: Any) -> Entity:
         if user is not None and user != principal.user_id and not principal.admin:
@@ -339,12 +339,28 @@ def checked_expiry(expires: Any) -> int | None:
     return at
 
 
-def standard_rules(
-    engine: Engine, registry: StoreRegistry, passwords: Passwords, password_length: int
-) -> dict[str, Rules]:
+def first_expiry(principal: Principal, expires: Any) -> int | None:
+    """The expiry of a new token; of one that a token makes, if none is sent, that token's own."""
+    latest = _latest_expiry(principal)
+    return latest if expires is None and latest < FOREVER else later_expiry(principal, expires)
+
+
+def later_expiry(principal: Principal, expires: Any) -> int | None:
+    """An expiry that is sent. Raises InvalidEntity for one after that of the token which sends it."""
+    at = checked_expiry(expires)
+    if (FOREVER if at is None else at) > _latest_expiry(principal):
+        raise refuse("expires", "Must not be after the end of the token that asks for it.")
+    return at
+
+
+def _latest_expiry(principal: Principal) -> int:
+    return principal.expires if principal.kind == "token" else FOREVER
+
+
+def standard_rules(engine: Engine, registry: StoreRegistry, credentials: Credentials) -> dict[str, Rules]:
     """The rules of each standard store by its name."""
     return {
-        "users": UserRules(engine, registry, passwords, password_length),
+        "users": UserRules(engine, registry, credentials),
         "groups": GroupRules(engine, registry),
         "roles": RoleRules(engine, registry),
         "tokens": TokenRules(engine, registry),

@@ -55,7 +55,7 @@ async def test_a_password_never_comes_out(hub: Hub, admin: Client) -> None:
         await owner.get("/users"),
         await owner.get("/auth"),
         await owner.get(f"/users/{id}/history"),
-        await owner.patch(f"/users/{id}", {"password": "fourth sesame 4"}),
+        await owner.patch(f"/users/{id}", {"password": "fourth sesame 4", "current_password": "third sesame 3"}),
         await admin.delete(f"/users/{id}"),
         await admin.get(f"/users/{id}/history"),
     ]
@@ -91,18 +91,23 @@ async def test_a_password_cannot_be_asked_about(admin: Client, params: dict[str,
     refused(await admin.get("/sessions?sort=digest"), 400)
 
 
-async def test_a_password_has_a_shortest(admin: Client, user: Client) -> None:
+async def test_a_password_has_a_shortest(hub: Hub, admin: Client) -> None:
     """Shorter ones, and what is no text, are refused."""
+    user = await hub.as_user(password=PASSWORD)
+    session = await hub.as_session(user.user["login"], PASSWORD)
     for password in ("", "short", "1234567", 12345678, ["x" * 10]):
         refused(await admin.post("/users", {"login": unique("user"), "password": password}), 400, "password")
-        refused(await user.patch(f"/users/{user.id}", {"password": password}), 400, "password")
+        changes = {"password": password, "current_password": PASSWORD}
+        refused(await session.patch(f"/users/{user.id}", changes), 400, "password")
 
 
 async def test_a_user_changes_itself(hub: Hub) -> None:
     """Name, email and password; what it sends unchanged beside them does not matter."""
-    user = await hub.as_user(group=await hub.group())
+    user = await hub.as_user(group=await hub.group(), password=PASSWORD)
+    session = await hub.as_session(user.user["login"], PASSWORD)
     path = f"/users/{user.id}"
-    changed = entity_of(await user.patch(path, {"name": "New", "email": "new@example.com"}))
+    changes = {"name": "New", "email": "new@example.com", "current_password": PASSWORD}
+    changed = entity_of(await session.patch(path, changes))
     assert (changed["name"], changed["email"], changed["_rev"]) == ("New", "new@example.com", 2)
     whole = (await user.get(path)).json() | {"name": "Newer"}
     assert entity_of(await user.patch(path, whole))["name"] == "Newer"

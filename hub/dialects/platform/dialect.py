@@ -62,13 +62,15 @@ class PlatformDialect:
         token = call.bearer()
         if token is not None:
             principal = await self.resolver.resolve(token)
-            await self.accounts.note_use(principal)
+            self.accounts.note_use(principal, call)
             return principal
         cookie = call.session()
         if cookie is None:
             raise Unauthenticated("no credentials")
         check_browser(self, call)
-        return await self.resolver.resolve(cookie)
+        principal = await self.resolver.resolve(cookie)
+        self.accounts.note_use(principal, call)
+        return principal
 
     async def read(self, call: Call) -> bytes:
         """The request's body, within its bounds."""

@@ -12,7 +12,7 @@ from typing import Any, Final
 from zoneinfo import available_timezones
 
 from hub.dialects.platform.parameters import OPERATORS, RESERVED
-from hub.dialects.platform.standard_schemas import ASSIGNED, FIXED, REFINED, REVEALED, WRITABLE_SYSTEM
+from hub.dialects.platform.standard_schemas import ASSIGNED, BESIDE, FIXED, REFINED, REVEALED, WRITABLE_SYSTEM
 from stores.records import SYSTEM_FIELDS
 from stores.schema import STRING_TYPES, Field, StoreDefinition
 
@@ -163,6 +163,7 @@ def sent_entity(definition: StoreDefinition, more: dict[str, Schema], *, whole: 
     fields = {f.id: sent_field(store, f) for f in definition.fields if (store, f.id) not in barred}
     singles = {p: ref("Single") for p in definition.unique_paths if "." not in p and p not in definition.by_id}
     properties = echoed | WRITABLE_SYSTEM.get(store, {}) | more | fields | singles
+    properties |= BESIDE.get(store, {}) if more else {}
     required = [f.id for f in definition.fields if whole and f.required and f.default is None]
     schema: Schema = {"type": "object", "properties": properties} | ({"required": required} if required else {})
     if not definition.open:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from auth.standard import SESSIONS
 from stores.definitions import MAX_FIELDS
 from stores.schema import CHECKERS, OPTION_TYPES, TEXTAREA_LENGTH
 
@@ -77,8 +78,9 @@ REFINED: Final[Mapping[tuple[str, str], Schema]] = {
 """(store, field) → its schema, in place of the one that its type has."""
 
 ASSIGNED: Final = frozenset(
-    {("tokens", "prefix"), ("tokens", "digest"), ("tokens", "last_used")}
-    | {("sessions", name) for name in ("user", "kind", "expires", "prefix", "address", "agent", "digest")}
+    {("tokens", name) for name in ("prefix", "digest", "last_used", "address", "agent")}
+    | {("sessions", f.id) for f in SESSIONS.fields}
+    | {("users", "login_key")}
 )
 """Fields that only the hub writes."""
 
@@ -89,6 +91,14 @@ REVEALED: Final[Mapping[str, dict[str, Schema]]] = {
     "tokens": {"token": _TEXT | {"readOnly": True, "description": "Only in the answer that makes the token"}}
 }
 """What only the one who makes an entity is told."""
+
+BESIDE: Final[Mapping[str, dict[str, Schema]]] = {
+    "users": {
+        "current_password": _TEXT
+        | {"writeOnly": True, "description": "Needed to change one's own password or e-mail address; not kept"}
+    }
+}
+"""What a change may carry beside the entity's fields."""
 
 WRITABLE_SYSTEM: Final[Mapping[str, dict[str, Schema]]] = {
     "users": {"group": {"anyOf": [ID, {"type": "null"}], "description": "The user's group"}}

@@ -1,0 +1,105 @@
+"""What holds for a user's login and password: how they are kept, who may change them, and what a change ends."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from auth.attempts import LoginAttempts, LoginQueue
+from auth.errors import Forbidden
+from auth.names import BadName, canonical_login, fault_of, login_key
+from auth.principal import Principal
+from auth.secrets import Passwords
+from hub.services import expectations as expect
+from hub.services.branches import UNBOUNDED
+from stores.errors import InvalidEntity, Violation
+from stores.protocol import DeleteMany, Write
+from stores.query import And, Equal, Not
+from stores.records import Entity
+
+PROOF = "current_password"
+"""Field of a body that is checked and not kept."""
+
+
+class Credentials:
+    """`least`: characters of a new password; `ends_tokens`: whether a new password ends tokens as well as sessions."""
+
+    def __init__(
+        self,
+        passwords: Passwords,
+        attempts: LoginAttempts,
+        queue: LoginQueue,
+        least: int,
+        *,
+        ends_tokens: bool,
+    ) -> None:
+        self._passwords = passwords
+        self._attempts = attempts
+        self._queue = queue
+        self._least = least
+        self._ends_tokens = ends_tokens
+
+    async def kept(self, fields: Entity, before: Mapping[str, Any]) -> Entity:
+        """`fields` of a user with login and password as they are stored. Raises InvalidEntity."""
+        kept = {name: value for name, value in fields.items() if name != "login_key"}
+        if "login" in fields and fields["login"] != before.get("login"):
+            kept |= named(fields["login"])
+        if "password" in fields:
+            login = str(kept.get("login", before.get("login", "")))
+            kept["password"] = await self._hashed(fields["password"], login)
+        return kept
+
+    async def _hashed(self, password: str | None, login: str) -> str | None:
+        if password is None:
+            return None
+        fault = fault_of(password, self._least, login)
+        if fault:
+            raise _refusal("password", fault)
+        return await self._passwords.hash(password)
+
+    async def check_proof(self, principal: Principal, before: Entity, body: Entity, fields: Entity) -> None:
+        """Who changes the own password or e-mail address must know the password, and not be a long-lived token.
+        Raises Forbidden, InvalidEntity and TooManyAttempts."""
+        changed = [n for n in ("password", "email") if n in fields and fields[n] != before.get(n)]
+        if not changed or before["_id"] != principal.user_id or principal.kind == "control":
+            return
+        if principal.kind == "token":
+            raise Forbidden(f"a long-lived token does not change its user's {changed[0]}")
+        given = body.get(PROOF)
+        if not isinstance(given, str) or not given:
+            raise _refusal(PROOF, f"The current password is needed to change the {changed[0]}.")
+        await self._check_password(before, given)
+
+    async def _check_password(self, user: Entity, given: str) -> None:
+        """Guesses are limited like logins, for each user, wherever they come from."""
+        account = f"user:{user['_id']}"
+        with self._queue.place(account):
+            self._attempts.take_of(account)
+            if not (await self._passwords.verify(user.get("password"), given)).right:
+                raise _refusal(PROOF, "This is not the current password.")
+            self._attempts.succeeded_of(account)
+
+    def ended(self, principal: Principal, before: Entity, fields: Entity) -> list[Write]:
+        """A new password ends every session and token but the credential that it was given with; disabling ends the
+        sessions."""
+        if "password" not in fields and not fields.get("disabled"):
+            return []
+        mine = Equal(("user",), before["_id"])
+        present = principal.credential_id
+        others = And((mine, Not(Equal(("_id",), present)))) if present else mine
+        ended: list[Write] = [expect.user_exists(before["_id"]), DeleteMany("sessions", others, UNBOUNDED)]
+        if "password" in fields and self._ends_tokens:
+            ended.append(DeleteMany("tokens", others, UNBOUNDED))
+        return ended
+
+
+def named(login: str) -> Entity:
+    """A login as it is shown and as it is compared. Raises InvalidEntity."""
+    try:
+        return {"login": canonical_login(login), "login_key": login_key(login)}
+    except BadName as error:
+        raise _refusal("login", str(error)) from None
+
+
+def _refusal(field: str, text: str) -> InvalidEntity:
+    return InvalidEntity([Violation(field, "invalid", text)])

@@ -1,0 +1,193 @@
+"""Guessing passwords: what is counted together, what a refused guess costs, and that others still sign in."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import tracemalloc
+from pathlib import Path
+
+import pytest
+
+from auth.attempts import LOGIN_COUNTS, LoginAttempts, LoginQueue
+from auth.errors import TooManyAttempts
+from hub.services import expectations as expect
+from hub.services.registry import StoreRegistry
+from stores.errors import NotAsExpected
+from stores.protocol import DeleteMany, Engine, Insert, Update
+from stores.query import Equal, Query
+from stores.records import Entity, new_id, now_ms
+from tests.platform.answers import good, refused
+from tests.support.engines import Database
+from tests.support.hub import Hub, running_hub, unique
+from tests.support.standstill import no_standstill, read_metrics
+
+PASSWORD = "open sesame 1"
+RACES = 1_000
+AT_ONCE = 20
+
+
+class Clock:
+    """Seconds, moved on by the test."""
+
+    def __init__(self) -> None:
+        self.now = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def is_taken(attempts: LoginAttempts, login: str, address: str) -> bool:
+    try:
+        attempts.take(login, address)
+    except TooManyAttempts:
+        return False
+    return True
+
+
+def test_the_window_moves() -> None:
+    """Each attempt counts for its time, to the second at which the answer says to come back."""
+    clock = Clock()
+    attempts = LoginAttempts(3, 60, clock)
+    for _ in range(3):
+        attempts.take("ada", "192.0.2.1")
+        clock.now += 10
+    with pytest.raises(TooManyAttempts) as refusal:
+        attempts.take("ada", "192.0.2.1")
+    clock.now += refusal.value.retry_after - 1
+    assert not is_taken(attempts, "ada", "192.0.2.1")
+    clock.now += 1
+    assert is_taken(attempts, "ada", "192.0.2.1")
+    assert not is_taken(attempts, "ada", "192.0.2.1")
+
+
+def test_an_ipv6_network_counts_as_one_address() -> None:
+    """Whoever has one address of a /64 has them all; an IPv4 address is the same written as IPv6."""
+    attempts = LoginAttempts(10, 300, Clock())
+    assert sum(is_taken(attempts, "ada", f"2001:db8::{n:x}") for n in range(1, 40)) == 10
+    assert is_taken(attempts, "ada", "2001:db8:0:1::1")
+    assert sum(is_taken(attempts, "ada", "::ffff:192.0.2.1" if n % 2 else "192.0.2.1") for n in range(40)) == 10
+
+
+def test_a_refused_address_uses_up_nobodys_attempts() -> None:
+    """The address is judged before the name is counted."""
+    attempts = LoginAttempts(2, 300, Clock())
+    assert sum(is_taken(attempts, f"name {n}", "192.0.2.1") for n in range(100)) == 20
+    counted = len(attempts.names)
+    assert not is_taken(attempts, "ada", "192.0.2.1")
+    assert len(attempts.names) == counted
+
+
+def test_refused_logins_cost_no_memory() -> None:
+    """A hundred thousand guesses from one address, of logins however long, leave nothing behind."""
+    attempts = LoginAttempts(10, 300, Clock())
+    for n in range(200):
+        is_taken(attempts, f"{n}", "192.0.2.1")
+    gc.collect()
+    tracemalloc.start()
+    before, _ = tracemalloc.get_traced_memory()
+    for n in range(100_000):
+        assert not is_taken(attempts, f"{n}" * 100, "192.0.2.1")
+    gc.collect()
+    after, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert after - before < 100_000
+
+
+def test_the_table_has_an_end_and_empties_itself() -> None:
+    """Guesses from many addresses: the oldest counts go; what has passed is gone after the window."""
+    clock = Clock()
+    attempts = LoginAttempts(10, 300, clock)
+    for n in range(3 * LOGIN_COUNTS):
+        attempts.take("ada", f"2001:db8:{n >> 16:x}:{n & 0xFFFF:x}::1")
+        attempts.succeeded("ada", f"2001:db8:{n >> 16:x}:{n & 0xFFFF:x}::1") if n % 3 == 0 else None
+    assert len(attempts.addresses) <= LOGIN_COUNTS
+    assert len(attempts.names) <= LOGIN_COUNTS
+    clock.now += 301
+    attempts.take("ada", "192.0.2.1")
+    assert (len(attempts.names), len(attempts.addresses)) == (1, 1)
+
+
+def test_one_address_takes_half_of_the_queue() -> None:
+    """The other half is for the others; a place is free again when its login is through."""
+    queue = LoginQueue(4)
+    with queue.place("192.0.2.1"), queue.place("192.0.2.1"):
+        with pytest.raises(TooManyAttempts), queue.place("192.0.2.1"):
+            pass
+        with queue.place("192.0.2.2"), queue.place("2001:db8::1"):
+            with pytest.raises(TooManyAttempts) as refusal, queue.place("192.0.2.3"):
+                pass
+            assert refusal.value.limit_name == "login_queue"
+    with queue.place("192.0.2.1"):
+        pass
+
+
+async def test_guesses_from_one_network_end_at_the_same_limit_as_from_one_address(
+    database: Database, tmp_path: Path
+) -> None:
+    """By the login and by all logins, and every refusal is counted."""
+    async with running_hub(database, tmp_path, login_attempts=3) as hub:
+        user = await hub.as_user(password=PASSWORD)
+        statuses = [await guess(hub, user.user["login"], f"2001:db8::{n}") for n in range(1, 6)]
+        assert statuses == [401] * 3 + [429] * 2
+        statuses = [await guess(hub, unique("nobody"), f"2001:db8::{n}") for n in range(1, 32)]
+        assert statuses == [401] * 27 + [429] * 4
+        assert await guess(hub, user.user["login"], "2001:db8:0:1::1") == 401
+        assert (await read_metrics(hub.url)).value("hub_limit_reached_total", limit="login_attempts") == 6
+
+
+async def guess(hub: Hub, login: str, address: str) -> int:
+    client = hub.client(x_forwarded_for=address)
+    return (await client.post("/auth", {"login": login, "password": "wrong password"})).status_code
+
+
+async def test_fifty_logins_at_once_keep_nobody_out(database: Database, tmp_path: Path) -> None:
+    """Beyond a short queue they are told to come again; others sign in at once, and the loop goes on."""
+    async with running_hub(database, tmp_path, login_queue=8) as hub:
+        user = await hub.as_user(password=PASSWORD)
+        right = {"login": user.user["login"], "password": PASSWORD}
+        async with no_standstill(hub.url):
+            flood = [hub.client(x_forwarded_for="203.0.113.9").post("/auth", right) for _ in range(50)]
+            pending = asyncio.gather(*flood)
+            for number in range(3):
+                good(await hub.client(x_forwarded_for=f"192.0.2.{number}").post("/auth", right))
+            answers = await pending
+        turned_away = [answer for answer in answers if answer.status_code == 429]
+        assert len(turned_away) >= 30
+        for answer in turned_away:
+            refused(answer, 429)
+            assert int(answer.headers["retry-after"]) == 1
+        assert {answer.status_code for answer in answers} == {200, 429}
+        limit = (await read_metrics(hub.url)).value("hub_limit_reached_total", limit="login_queue")
+        assert limit == len(turned_away)
+
+
+async def test_of_a_thousand_sessions_that_meet_a_new_password_none_remains(engine: Engine) -> None:
+    """A session begins in the same commit that looks at the password, and a new password ends what has begun."""
+    await StoreRegistry(engine).open()
+    for _ in range(RACES // AT_ONCE):
+        users = [user_entity() for _ in range(AT_ONCE)]
+        await engine.commit([Insert("users", user) for user in users], None)
+        await asyncio.gather(*(race(engine, user) for user in users))
+    assert await engine.entities("sessions", Query(limit=1)) == []
+
+
+async def race(engine: Engine, user: Entity) -> None:
+    """Begin a session by the password as it is, while another one is set."""
+    mine = Equal(("user",), user["_id"])
+    session = {"_id": new_id(), "user": user["_id"], "digest": new_id(), "time": now_ms(), "_rev": 1, "owner": None}
+
+    async def begin() -> None:
+        try:
+            await engine.commit([expect.password_is(user), Insert("sessions", session)], None)
+        except NotAsExpected:
+            pass
+
+    change = Update("users", user["_id"], {"password": "new"})
+    ended = DeleteMany("sessions", mine, 100)
+    await asyncio.gather(begin(), engine.commit([change, expect.user_exists(user["_id"]), ended], None))
+
+
+def user_entity() -> Entity:
+    id = new_id()
+    return {"_id": id, "login": id, "password": "old", "time": now_ms(), "_rev": 1, "owner": id}

@@ -1,0 +1,271 @@
+"""Accounts that last: who may change a password, what a change ends, one spelling of logins, what is noted of use."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+from argon2 import PasswordHasher
+
+from hub.services.registry import StoreRegistry
+from stores.protocol import Engine, Insert, Update
+from stores.query import Equal, Query
+from stores.records import new_id, now_ms
+from tests.platform.answers import good, refused
+from tests.support.engines import Database, opened
+from tests.support.hub import ADMIN_LOGIN, Client, Hub, entity_of, eventually, launch, running_hub, unique
+
+PASSWORD = "open sesame 1"
+ANOTHER = "open sesame 2"
+
+
+@pytest.fixture
+async def somebody(hub: Hub) -> Client:
+    """A user with a password, by a long-lived token."""
+    return await hub.as_user(password=PASSWORD)
+
+
+async def session_of(hub: Hub, user: Client, password: str = PASSWORD) -> Client:
+    return await hub.as_session(user.user["login"], password)
+
+
+# Who may change a password, and what that ends.
+
+
+@pytest.mark.parametrize("change", [{"password": ANOTHER}, {"email": "new@example.com"}])
+async def test_the_current_password_is_needed(hub: Hub, somebody: Client, change: dict[str, Any]) -> None:
+    """To change the own password or e-mail address: 400 that names it when it is missing or wrong."""
+    session, path = await session_of(hub, somebody), f"/users/{somebody.id}"
+    for proof in ({}, {"current_password": "wrong"}, {"current_password": 5}, {"current_password": None}):
+        refused(await session.patch(path, change | proof), 400, "current_password")
+    assert "current_password" not in entity_of(await session.patch(path, change | {"current_password": PASSWORD}))
+
+
+@pytest.mark.parametrize("change", [{"password": ANOTHER}, {"email": "new@example.com"}])
+async def test_a_long_lived_token_does_not_take_the_account_over(somebody: Client, change: dict[str, Any]) -> None:
+    """Not even with the password."""
+    path = f"/users/{somebody.id}"
+    refused(await somebody.patch(path, change), 403)
+    refused(await somebody.patch(path, change | {"current_password": PASSWORD}), 403)
+    entity_of(await somebody.patch(path, {"name": "Renamed"}))
+
+
+async def test_administrators_prove_themselves_too(hub: Hub) -> None:
+    """For their own password, by PATCH and PUT; not for another's."""
+    role = (await hub.admin.list("roles", {"name": "admin"}))[0]["_id"]
+    chief = await hub.as_user(password=PASSWORD, roles=[role])
+    session, other = await session_of(hub, chief), await hub.as_user(password=PASSWORD)
+    refused(await session.patch(f"/users/{chief.id}", {"password": ANOTHER}), 400, "current_password")
+    body = {"login": chief.user["login"], "roles": [role], "password": ANOTHER}
+    refused(await session.put(f"/users/{chief.id}", body), 400, "current_password")
+    entity_of(await session.put(f"/users/{chief.id}", body | {"current_password": PASSWORD}))
+    entity_of(await session.patch(f"/users/{other.id}", {"password": ANOTHER}))
+    entity_of(await hub.admin.delete(f"/users/{chief.id}"))
+
+
+async def test_a_new_password_ends_other_sessions_and_tokens(hub: Hub, somebody: Client) -> None:
+    """All but the session that it was given in."""
+    here, there = await session_of(hub, somebody), await session_of(hub, somebody)
+    access = hub.client(await hub.token_of(somebody.user["login"], PASSWORD))
+    entity_of(await here.patch(f"/users/{somebody.id}", {"password": ANOTHER, "current_password": PASSWORD}))
+    good(await here.get("/auth"))
+    for ended in (there, access, somebody):
+        refused(await ended.get("/auth"), 401)
+
+
+async def test_a_reset_ends_all_sessions_and_tokens(hub: Hub, somebody: Client) -> None:
+    """An administrator's new password for somebody else."""
+    session = await session_of(hub, somebody)
+    entity_of(await hub.admin.patch(f"/users/{somebody.id}", {"password": ANOTHER}))
+    for ended in (session, somebody):
+        refused(await ended.get("/auth"), 401)
+
+
+async def test_tokens_outlive_a_new_password_if_that_is_set(database: Database, tmp_path: Path) -> None:
+    """HUB_RESET_ENDS_TOKENS=false: sessions end all the same."""
+    async with running_hub(database, tmp_path, reset_ends_tokens=False) as hub:
+        user = await hub.as_user(password=PASSWORD)
+        session = await session_of(hub, user)
+        entity_of(await hub.admin.patch(f"/users/{user.id}", {"password": ANOTHER}))
+        refused(await session.get("/auth"), 401)
+        good(await user.get("/auth"))
+
+
+async def test_guesses_of_the_current_password_are_limited(database: Database, tmp_path: Path) -> None:
+    """A stolen session does not guess its way to the password."""
+    async with running_hub(database, tmp_path, login_attempts=3) as hub:
+        user = await hub.as_user(password=PASSWORD)
+        session, path = await session_of(hub, user), f"/users/{user.id}"
+        for number in range(3):
+            body = {"password": ANOTHER, "current_password": f"wrong {number}"}
+            refused(await session.patch(path, body), 400, "current_password")
+        refused(await session.patch(path, {"password": ANOTHER, "current_password": PASSWORD}), 429)
+
+
+async def test_no_session_of_the_old_password_outlives_the_new_one(hub: Hub) -> None:
+    """However logins and the change meet."""
+    for _ in range(6):
+        user = await hub.as_user(password=PASSWORD)
+        credentials = {"login": user.user["login"], "password": PASSWORD}
+        logins = [hub.client().post("/auth/token", credentials) for _ in range(5)]
+        change = hub.admin.patch(f"/users/{user.id}", {"password": ANOTHER})
+        *answers, changed = await asyncio.gather(*logins, change)
+        entity_of(changed)
+        for answer in answers:
+            if answer.status_code == 200:
+                refused(await hub.client(answer.json()["token"]).get("/auth"), 401)
+            else:
+                refused(answer, 401)
+        good(await hub.client().post("/auth", credentials | {"password": ANOTHER}))
+
+
+# Tokens that tokens make.
+
+
+async def test_a_token_does_not_outlive_the_one_that_made_it(hub: Hub, somebody: Client) -> None:
+    """Nor can a token put off its own end."""
+    end = now_ms() + 60_000
+    parent = await hub.with_token(somebody.user, expires=end)
+    child = await parent.make("tokens", name="child")
+    assert child["expires"] == end
+    assert (await parent.make("tokens", name="sooner", expires=end - 1_000))["expires"] == end - 1_000
+    refused(await parent.post("/tokens", {"name": "later", "expires": end + 1}), 400, "expires")
+    [own] = [t for t in await parent.list("tokens") if t["name"] == "test" and t["expires"] == end]
+    for expires in (None, end + 1, "2100-01-01"):
+        for id in (own["_id"], child["_id"]):
+            refused(await parent.patch(f"/tokens/{id}", {"expires": expires}), 400, "expires")
+    entity_of(await parent.patch(f"/tokens/{own['_id']}", {"name": "renamed", "expires": end}))
+    entity_of(await somebody.patch(f"/tokens/{own['_id']}", {"expires": None}))
+
+
+# One spelling of logins and passwords.
+
+
+async def test_a_login_is_compared_without_case_and_in_one_form(hub: Hub) -> None:
+    """It keeps the spelling it was given in; the password counts as typed on any keyboard."""
+    tail = unique("")
+    composed, decomposed = f"J\u00fcrgen{tail}", f"Ju\u0308rgen{tail}"
+    made = await hub.admin.make("users", login=decomposed, password="pa\u00dfwort \u00fc 1")
+    assert made["login"] == composed
+    for login in (composed, decomposed, composed.upper(), composed.lower()):
+        refused(await hub.admin.post("/users", {"login": login}), 409, "login")
+        answer = await hub.client().post("/auth", {"login": login, "password": "pa\u00dfwort u\u0308 1"})
+        assert answer.status_code == 200, login
+    other = await hub.admin.make("users", login=unique("user"))
+    refused(await hub.admin.patch(f"/users/{other['_id']}", {"login": composed.upper()}), 409, "login")
+    entity_of(await hub.admin.patch(f"/users/{made['_id']}", {"login": composed.upper()}))
+
+
+@pytest.mark.parametrize("login", [" ada", "ada ", "a  b", "", "a\tb", "a\0b", "x" * 1_001, "\u200bada", "\ufb01sh", 5])
+async def test_a_login_that_looks_like_another_is_refused(hub: Hub, login: Any) -> None:
+    """Outer blanks, control characters and invisible or look-alike ones: 400 that names the login."""
+    refused(await hub.admin.post("/users", {"login": login}), 400, "login")
+
+
+async def test_a_login_may_have_blanks_within_and_be_an_address(hub: Hub) -> None:
+    for login in (f"Ada Lovelace {unique('')}", f"ada+{unique('')}@example.com"):
+        assert (await hub.admin.make("users", login=login))["login"] == login
+
+
+@pytest.mark.parametrize("password", ["password", "12345678", "PassWord1", "qwertyuiop", "tab\tin it 1", "same"])
+async def test_a_password_that_everybody_tries_is_refused(hub: Hub, password: str) -> None:
+    """By the API and by the command line alike, which asks the API; so is the login itself."""
+    login = unique("user")
+    body = {"login": login, "password": login.upper() if password == "same" else password}
+    refused(await hub.admin.post("/users", body), 400, "password")
+
+
+async def test_the_first_administrators_password_is_no_exception(database: Database, tmp_path: Path) -> None:
+    """HUB_ADMIN_PASSWORD: the hub says so and does not start; a longer HUB_PASSWORD_LENGTH counts."""
+    for password, length in (("short", 8), ("password", 8), ("long enough 1", 20)):
+        process = launch(database, tmp_path, {"admin_password": password, "password_length": length})
+        await asyncio.to_thread(process.communicate, timeout=60)
+        log = (tmp_path / "hub.log").read_text()
+        assert process.returncode == 1
+        assert "HUB_ADMIN_PASSWORD" in log
+        assert "Traceback" not in log
+
+
+async def test_users_of_older_versions_sign_in_without_case(database: Database, tmp_path: Path) -> None:
+    """Those whose logins differ only by case sign in as they are spelled, and nothing else breaks."""
+    async with running_hub(database, tmp_path) as hub:
+        user = await hub.admin.make("users", login="Ada", password=PASSWORD)
+        twin = await hub.admin.make("users", login="placeholder", password=ANOTHER)
+    async with opened(database.engine()) as engine:
+        await as_older_version(engine, user["_id"], "Ada")
+        await as_older_version(engine, twin["_id"], "aDa")
+        await as_older_version(engine, user["_id"], "Ada")
+    async with running_hub(database, tmp_path) as hub:
+        await hub.token_of("Ada", PASSWORD)
+        await hub.token_of("aDa", ANOTHER)
+        assert "see `hub doctor`" in hub.process.log
+
+
+async def as_older_version(engine: Engine, id: str, login: str) -> None:
+    """Store a user as it was before logins were compared without case."""
+    await StoreRegistry(engine).open()
+    await engine.commit([Update("users", id, {"login": login, "login_key": None})], None)
+
+
+async def test_an_aged_hash_is_renewed_at_the_next_login(database: Database, tmp_path: Path) -> None:
+    """With today's parameters; the old and the new sign in, and no session ends."""
+    aged = PasswordHasher(time_cost=1, memory_cost=1_024).hash(PASSWORD)
+    async with running_hub(database, tmp_path) as hub:
+        user = await hub.as_user(password=PASSWORD)
+    async with opened(database.engine()) as engine:
+        await as_older_version(engine, user.id, user.user["login"])
+        await engine.commit([Update("users", user.id, {"password": aged})], None)
+    async with running_hub(database, tmp_path) as hub:
+        session = await hub.as_session(user.user["login"], PASSWORD)
+        await hub.token_of(user.user["login"], PASSWORD)
+        good(await session.get("/auth"))
+    async with opened(database.engine()) as engine:
+        await as_older_version(engine, user.id, user.user["login"])
+        [kept] = await engine.entities("users", Query(Equal(("_id",), user.id)))
+        assert kept["password"] != aged
+        assert "m=65536" in kept["password"]
+
+
+# What is noted of use.
+
+
+async def test_sessions_and_tokens_show_where_they_were_last_used(hub: Hub, somebody: Client) -> None:
+    """Time, address and program."""
+    session = await session_of(hub, somebody)
+    shown = (await session.list("sessions"))[-1]
+    assert abs(shown["last_used"] - now_ms()) < 60_000
+    assert shown["address"] == "127.0.0.1"
+    assert "httpx" in shown["agent"]
+
+    async def used() -> dict[str, Any]:
+        [token] = await session.list("tokens")
+        return token if token["last_used"] else {}
+
+    await somebody.get("/auth")
+    token = await eventually(used)
+    assert (token["address"], "httpx" in token["agent"]) == ("127.0.0.1", True)
+    refused(await session.patch(f"/tokens/{token['_id']}", {"address": "203.0.113.1"}), 400, "address")
+
+
+async def test_thousands_of_expired_sessions_all_go(database: Database, tmp_path: Path) -> None:
+    """More than one round takes."""
+    async with running_hub(database, tmp_path):
+        pass
+    session = {"user": new_id(), "kind": "session", "expires": 1, "access": [], "branch": [], "time": 1, "_at": 1}
+    async with opened(database.engine()) as engine:
+        await StoreRegistry(engine).open()
+        for start in range(0, 12_000, 3_000):
+            writes = [
+                Insert("sessions", session | {"_id": new_id(), "_rev": 1, "digest": f"{n:064}", "owner": None})
+                for n in range(start, start + 3_000)
+            ]
+            await engine.commit(writes, None)
+    async with running_hub(database, tmp_path, sweep_interval=1) as hub:
+
+        async def gone() -> bool:
+            return bool((await hub.admin.get("/sessions?meta=true")).json()["count"] < 5)
+
+        await eventually(gone)
+        assert (await hub.admin.get("/auth")).json()["login"] == ADMIN_LOGIN
