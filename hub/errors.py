@@ -9,9 +9,10 @@ HubError
 ├── NoSuchStore             no such store; also a `stores.errors.NotFound`
 ├── WrongMethod             the path exists, not with this method
 ├── NotModified             the caller's copy is current
-├── Overloaded              more requests at once than the hub takes
+├── Overloaded              more requests, connections or bytes at once than the hub takes
 ├── TooSlow                 the head or the body did not arrive in time
-└── ClientGone              the client hung up before its request was whole: nobody to answer
+└── ClientGone              the client hung up before its request was whole, or its answer: nobody to answer
+    └── ClientTooSlow       the client did not take the answer in time, which is broken off
 
 `stores.errors` and `auth.errors` have the rest of what services raise.
 """
@@ -84,10 +85,18 @@ class TooSlow(HubError):
 
 
 class Overloaded(HubError):
-    pass
+    """More than the hub takes at once. `errors` names what, if that is not requests."""
+
+    def __init__(self, cause: str, field: str = "", text: str = "") -> None:
+        super().__init__(cause)
+        self.errors: Errors = {field: [text]} if field else {}
 
 
 class ClientGone(HubError):
+    pass
+
+
+class ClientTooSlow(ClientGone):
     pass
 
 
@@ -167,7 +176,7 @@ def describe(error: Exception) -> Failure:
 
 def _errors(error: Exception) -> Errors:
     match error:
-        case BadRequest() | NoSuchStore() | WrongHost():
+        case BadRequest() | NoSuchStore() | WrongHost() | Overloaded():
             return error.errors
         case stores.InvalidEntity():
             found: dict[str, list[str]] = {}

@@ -13,7 +13,7 @@ import orjson
 from starlette.types import Receive, Scope, Send
 
 from hub.cookies import cookie_value
-from hub.errors import BadRequest, BodyTooLarge, ClientGone, TooSlow
+from hub.errors import BadRequest, BodyTooLarge, ClientGone, ClientTooSlow, TooSlow
 from stores.bounds import Limit
 from stores.limits import parse_json
 
@@ -44,7 +44,7 @@ MOST_PARAMETERS: Annotated[int, Limit("request", "parameters", "400")] = 1_000
 @dataclass(slots=True)
 class Answer:
     """A response. `body` is bytes, or an iterator of them that is sent as it comes, within `timeout` seconds: then the
-    answer is broken off, since a client that does not read would hold what the iterator holds."""
+    answer is broken off (ClientTooSlow), since a client that does not read would hold what the iterator holds."""
 
     body: bytes | AsyncIterator[bytes] = b""
     status: int = 200
@@ -64,12 +64,17 @@ class Answer:
             await send(start)
             await send({"type": "http.response.body", "body": b"" if head else self.body})
             return
-        async with asyncio.timeout(self.timeout), aclosing(self.body) as pieces:  # type: ignore[type-var]
-            await send({"type": "http.response.start", "status": self.status, "headers": headers})
-            if not head:
-                async for piece in pieces:
-                    await send({"type": "http.response.body", "body": piece, "more_body": True})
-            await send({"type": "http.response.body", "body": b""})
+        try:
+            async with asyncio.timeout(self.timeout) as deadline, aclosing(self.body) as pieces:  # type: ignore[type-var]
+                await send({"type": "http.response.start", "status": self.status, "headers": headers})
+                if not head:
+                    async for piece in pieces:
+                        await send({"type": "http.response.body", "body": piece, "more_body": True})
+                await send({"type": "http.response.body", "body": b""})
+        except TimeoutError:
+            if not deadline.expired():
+                raise
+            raise ClientTooSlow("the answer was not taken in time").at("stream_timeout") from None
 
 
 def json_answer(value: Any, status: int = 200, headers: Sequence[tuple[bytes, bytes]] = ()) -> Answer:

@@ -50,6 +50,7 @@ class Metrics:
             registry=self.registry,
         )
         self.in_progress = Gauge("hub_requests_in_progress", "Requests being answered", registry=self.registry)
+        self.connections = Gauge("hub_connections", "Open connections of clients", registry=self.registry)
         tasks = Gauge("hub_tasks", "Tasks of the event loop", registry=self.registry)
         tasks.set_function(lambda: len(asyncio.all_tasks()))
         self._watch_loop()

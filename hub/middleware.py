@@ -12,8 +12,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from auth.errors import CrossSite
 from hub.dialects.platform.render import error_answer
-from hub.errors import NoSuchPath, Overloaded, WrongHost
-from hub.http import LIMIT_REACHED
+from hub.errors import ClientGone, NoSuchPath, Overloaded, WrongHost
+from hub.http import LIMIT_REACHED, WHOLE_ANSWER
 from hub.metrics import Metrics
 from hub.origins import Headers, Origins
 from stores.bounds import Limited
@@ -37,8 +37,9 @@ OPERATIONAL = frozenset({"/health/live", "/health/ready", "/metrics"})
 
 class Envelope:
     """Pure ASGI. A caller's own `X-Request-Id` is kept when it is one word of at most 100 ASCII characters; beyond
-    `most` requests at once the next ones are turned away. Paths that begin with `apart` are left alone: a poll that
-    waits for news is no request that is being worked on."""
+    `most` requests at once the next ones are turned away. A request that waits for its client, to send a body or to
+    read an answer, is not counted. Paths that begin with `apart` are left alone: a poll that waits for news is no
+    request that is being worked on."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics, most: int, apart: str, origins: Origins) -> None:
         self.app = app
@@ -66,7 +67,24 @@ class Envelope:
                 message["headers"] += [(b"x-request-id", request_id), *FOR_THE_CALLER_ALONE]
                 if for_pages is not None:
                     message["headers"] += for_pages
-            await send(message)
+            if message["type"] == WHOLE_ANSWER:
+                await send(message)
+                return
+            self.running -= 1
+            try:
+                await send(message)
+            finally:
+                self.running += 1
+
+        async def receive_apart() -> Message:
+            self.running -= 1
+            try:
+                message = await receive()
+            finally:
+                self.running += 1
+            if self.running > self.most and not message.get("more_body") and scope["path"] not in OPERATIONAL:
+                raise self._overloaded()
+            return message
 
         self.running += 1
         try:
@@ -74,10 +92,11 @@ class Envelope:
             if "\n" in scope["path"]:  # where a route's pattern may end before the path does
                 raise NoSuchPath(scope["path"])
             if self.running > self.most and scope["path"] not in OPERATIONAL:
-                raise Overloaded(f"{self.most} requests are being answered").at("max_requests")
-            await self.app(scope, receive, send_with_id)
+                raise self._overloaded()
+            await self.app(scope, receive_apart, send_with_id)
         except Exception as error:
-            if status:
+            if status or isinstance(error, ClientGone):
+                self.metrics.limit_reached(error.limit_name if isinstance(error, Limited) else "")
                 raise  # the answer has begun: all that is left is to break it off
             if not isinstance(error, Overloaded | NoSuchPath | WrongHost | CrossSite):
                 log.exception("request %s failed", request_id.decode())
@@ -87,6 +106,9 @@ class Envelope:
         finally:
             self.running -= 1
             self._record(scope, status, time.perf_counter() - started, request_id)
+
+    def _overloaded(self) -> Overloaded:
+        return Overloaded(f"{self.most} requests are being answered").at("max_requests")
 
     def _record(self, scope: Scope, status: int, seconds: float, request_id: bytes) -> None:
         self.metrics.observed(scope.get("hub.operation", "other"), status, seconds)

@@ -1,196 +1,323 @@
-"""uvicorn's HTTP protocol with some changes: an answer that is whole leaves in one write, a request's head has a bound
-in bytes and in time, no request that has come in time is cut off, and what is refused before the application sees it is
-refused in JSON as well."""
+"""uvicorn's HTTP protocol with limits: on a request's head in bytes and time, on what is read ahead of an answer, on
+the time that a client takes to read one, and on connections. What is refused before the application sees it is refused
+in JSON as well."""
 
 from __future__ import annotations
 
 import asyncio
-import secrets
-import select
-from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
+from urllib.parse import unquote
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+import httptools
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+from websockets.http11 import MAX_LINE_LENGTH
 
-from hub.dialects.platform.render import error_answer
-from hub.errors import BadRequest, HeadTooLarge, HubError, TooSlow, describe, status_text
-from hub.http import BODY, LINGER_SECONDS, WHOLE_ANSWER
+from hub.connection import ClientConnection
+from hub.connections import PIPELINED_SHARE
+from hub.cycle import HubCycle
+from hub.errors import BadRequest, HeadTooLarge, HubError, Overloaded
+from hub.heads import fault, is_handshake, without_offer
+from hub.http import BODY, WHOLE_ANSWER
+from realtime.engineio.uvicorn_protocol import HubProtocol
 
 EXTENSIONS: Final[dict[str, dict[object, object]]] = {WHOLE_ANSWER: {}}
 LARGEST_AT_HAND: Final = 65_536
-MOMENT: Final = 0.1
-"""Seconds in which what has come is read."""
 UNWANTED_SECONDS: Final = 5.0
-"""For which the client of a request that is answered may leave off sending its body."""
+"""Grace period for a client to stop uploading after an early response."""
+HEAD_END: Final = b"\r\n\r\n"
+LEAST_HEAD: Final = 14
+"""No request is shorter than this and `HEAD_END`."""
+LEAST_PIECE: Final = 512
+"""Bytes of a body that are parsed at once, even if a request may begin among them."""
 
 
-@dataclass(frozen=True, slots=True)
-class HeadBounds:
-    """Of a request's line and headers: `size` in bytes, `seconds` in which they must arrive."""
+class HubHttpProtocol(ClientConnection):
+    """Offers whole answers to the application, and hands WebSocket handshakes to `websocket_path` over.
 
-    size: int = 65_536
-    seconds: float = 30
+    uvicorn parses all that it has read, however many requests that are, forgets its own timeout of an idle connection
+    as soon as a byte comes, and waits without end for a head or for a client that does not read. Here the parser gets
+    one request at a time; what was read behind it is held, and nothing more is read, until the answer has left.
+    Whenever the application has nothing to do, the client has `bounds.seconds` to get a whole head across.
+    """
 
-
-class HubCycle(RequestResponseCycle):
-    """Takes a whole answer in one message: one system call instead of two, and one pass over its headers (measured:
-    some 30 µs of every request)."""
-
-    async def send(self, message: Any) -> None:
-        if message["type"] != WHOLE_ANSWER:
-            await super().send(message)
-            return
-        if self.flow.write_paused and not self.disconnected:
-            await self.flow.drain()
-        if self.disconnected:
-            return
-        if self.response_started:
-            raise RuntimeError("a second answer to one request")
-        self.response_started = self.response_complete = True
-        self.transport.write(self._head(message["status"], message["headers"]) + message["body"])
-        self.message_event.set()
-        if not self.keep_alive:
-            self.transport.close()
-        self.on_response()
-
-    def _head(self, status: int, headers: list[tuple[bytes, bytes]]) -> bytes:
-        lines = [b"%s: %s\r\n" % header for header in self.default_headers + headers]
-        if not self.keep_alive:
-            lines.append(b"connection: close\r\n")
-        head = b"".join([STATUS_LINE[status], *lines, b"\r\n"])
-        if head.count(b"\n") != len(lines) + 2 or head.count(b"\r") != len(lines) + 2:
-            raise RuntimeError("a line break in a header")
-        return head
-
-
-class HubHttpProtocol(HttpToolsProtocol):
-    """Offers whole answers to the application. uvicorn waits without end for a head, and takes one of any size; it also
-    forgets its own timeout of an idle connection as soon as a byte comes. Here, whenever the application has nothing to
-    do, the client has `bounds.seconds` to get a whole head across."""
-
-    def __init__(self, *args: Any, bounds: HeadBounds, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, websocket_path: bytes, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._bounds = bounds
-        self._waiting: asyncio.TimerHandle | None = None
-        self._arriving: int | None = None
-        """Bytes of a head that have come after the piece in which it began; None between head and head."""
+        self._websocket_path = websocket_path
+        self._held = b""
+        """What was read behind the request that is being answered."""
+        self._charged = 0
+        """Bytes of bodies that are counted for this connection."""
+
+        # Of the head and body at hand.
         self._begins = False
         """Whether a head began in the piece at hand."""
-        self._refusing: HubError | None = None
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self._wait(self._bounds.seconds)
+        self._size = 0
+        self._hosts = 0
+        self._offers = False
+        self._brought = False
+        """Whether the piece at hand brought something of a body."""
+        self._fruitless = 0
+        """Bytes since then: of trailers, or of a chunk's size."""
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._stop_waiting()
-        self._unset_keepalive_if_required()  # which uvicorn forgets when the connection was reset
+        self.pipeline.clear()
+        self._release()
+        self._discharge()
         super().connection_lost(exc)
+
+    # Reading.
 
     def data_received(self, data: bytes) -> None:
         if self._refusing is not None:
+            if not self._is_answered:
+                self._refuse(self._refusing)
             return
-        self._begins = False
-        super().data_received(data)
-        if self._arriving is not None and not self._begins:
-            self._arriving += len(data)
-            if self._arriving > self._bounds.size:
-                self._refuse(HeadTooLarge(self._bounds.size))
+        self._unset_keepalive_if_required()
+        if self._must_wait():
+            self._hold(data)
+        else:
+            self._feed(data)
+
+    def _must_wait(self) -> bool:
+        """Whether the next request is not looked at yet."""
+        cycle = self.cycle
+        return self.flow.write_paused or (cycle is not None and not cycle.response_complete and not cycle.more_body)
+
+    def _hold(self, data: bytes) -> None:
+        """Keep what was read behind a request, and read no more."""
+        self.flow.pause_reading()
+        self._held += data
+        if self._peer is not None and not self._all.take(self._peer, len(data), PIPELINED_SHARE):
+            self._release()
+            self._refuse(too_much())
+
+    def _release(self) -> bytes:
+        """What is held, which is then no longer."""
+        held, self._held = self._held, b""
+        if self._peer is not None:
+            self._all.give_back(self._peer, len(held))
+        return held
+
+    def _discharge(self) -> None:
+        if self._charged and self._peer is not None:
+            self._all.give_back(self._peer, self._charged)
+        self._charged = 0
+
+    def _feed(self, data: bytes) -> None:
+        end = data.find(HEAD_END) + len(HEAD_END)
+        if end in (len(HEAD_END) - 1, len(data)):
+            self._parse(data)
+        else:
+            self._parse_apart(data, end)
         is_idle = self.cycle is None or self.cycle.response_complete
         if is_idle and self._waiting is None and self in self.connections:  # not handed over to a WebSocket
-            self._wait(self._bounds.seconds)
+            self._wait(self._all.patience(self._bounds.seconds))
+
+    def _parse_apart(self, data: bytes, end: int) -> None:
+        """Parse piece by piece, each up to where a head or a body may end, until a request is whole."""
+        view, begin = memoryview(data), 0
+        while True:
+            self._parse(view[begin:end])
+            begin = end
+            if begin == len(data) or self._refusing is not None or self not in self.connections:
+                return
+            if self._must_wait():
+                self._hold(data[begin:])
+                return
+            least = LEAST_HEAD if self._is_between() else LEAST_PIECE
+            found = data.find(HEAD_END, begin + least)
+            end = len(data) if found < 0 else found + len(HEAD_END)
+
+    def _is_between(self) -> bool:
+        """Whether what comes next is a head, or more of one."""
+        return self._arriving is not None or self.cycle is None or not self.cycle.more_body
+
+    def _parse(self, piece: bytes | memoryview) -> None:
+        self._begins = self._brought = False
+        try:
+            self.parser.feed_data(piece)
+        except httptools.HttpParserUpgrade as offer:
+            self._offered(piece[offer.args[0] :])
+            return
+        except httptools.HttpParserError:
+            message = "Invalid HTTP request received."
+            if self._refusing is None:
+                self.logger.warning(message)
+            self._refuse(self._refusing or BadRequest("request", message))
+            return
+        if self._arriving is not None and not self._begins:
+            self._arriving += len(piece)
+            if self._arriving > self._bounds.size:
+                self._refuse(HeadTooLarge(self._bounds.size).at("max_head_bytes"))
+        elif not self._brought and self.cycle is not None and self.cycle.more_body:
+            self._fruitless += len(piece)
+            if self._fruitless > self._bounds.size:
+                self._refuse(HeadTooLarge(self._bounds.size).at("max_head_bytes"))
+
+    def _offered(self, rest: bytes | memoryview) -> None:
+        """The parser has stopped behind the head of a request that offers to upgrade the connection."""
+        self._offers = False
+        head = (self.parser.get_method(), self.parser.get_http_version(), self.url, self.headers)
+        is_idle = self.cycle is None or self.cycle.response_complete
+        if is_idle and is_handshake(*head, self._websocket_path):
+            self._stop_waiting()
+            self.handle_websocket_upgrade()
+            return
+        # Any other offer is ignored (RFC 9110, 7.8): the request is parsed again without it.
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self._parse(without_offer(*head))
+        if len(rest) and self._refusing is None:
+            self._parse(rest)
+
+    def handle_websocket_upgrade(self) -> None:
+        self.connections.discard(self)
+        protocol = HubProtocol(self.config, self.server_state, self.app_state)
+        protocol.connection_made(self.transport)
+        lines = [b"GET %s HTTP/1.1" % self.url, *(b"%s: %s" % header for header in self.headers), b"", b""]
+        protocol.data_received(b"\r\n".join(lines))
+        if not protocol.handshake_initiated:  # its parser takes no line as long as this one's
+            self.connections.discard(protocol)
+            self.connections.add(self)
+            self._refuse(HeadTooLarge(MAX_LINE_LENGTH).at("MAX_LINE_LENGTH"))
+            return
+        assert self._peer is not None
+        protocol.on_lost = partial(self._all.close, self._peer)
+        self._peer = self.parser = None  # type: ignore[assignment]
+        self.transport.set_protocol(protocol)
+
+    # What the parser finds.
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._arriving = 0
         self._begins = True
+        self._size = self._hosts = self._fruitless = 0
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._arriving is None:
+            return  # a trailer
+        name = name.lower()
+        self._size += len(name) + len(value)
+        if name == b"host":
+            self._hosts += 1
+        elif name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         self._arriving = None
-        if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > self._bounds.size:
-            self._refusing = HeadTooLarge(self._bounds.size)
-            raise self._refusing  # for the parser, which stops there
-        self._stop_waiting()
-        before = self.cycle
-        super().on_headers_complete()
-        if self.cycle is not before:  # not an upgrade
-            # uvicorn lets nobody choose the class. The application runs in a task that has yet to start.
-            self.cycle.__class__ = HubCycle
-            self.scope["extensions"] = EXTENSIONS
+        parser = self.parser
+        method, version = parser.get_method(), parser.get_http_version()
+        if len(self.url) + self._size > self._bounds.size:
+            self._stop_at(HeadTooLarge(self._bounds.size).at("max_head_bytes"))
+        error = fault(method, version, self.headers, self._hosts)
+        if error is not None:
+            self._stop_at(error)
+        self._offers = parser.should_upgrade()
+        if not self._offers:
+            self._stop_waiting()
+            self._complete_scope(method, version)
+            self._begin(
+                HubCycle(
+                    scope=self.scope,
+                    transport=self.transport,
+                    flow=self.flow,
+                    logger=self.logger,
+                    access_logger=self.access_logger,
+                    access_log=False,
+                    default_headers=self.server_state.default_headers,
+                    message_event=asyncio.Event(),
+                    expect_100_continue=self.expect_100_continue,
+                    keep_alive=version != "1.0" and parser.should_keep_alive(),
+                    on_response=self.on_response_complete,
+                )
+            )
+
+    def _stop_at(self, error: HubError) -> None:
+        self._refusing = error
+        raise error  # for the parser, which stops there
+
+    def _complete_scope(self, method: bytes, version: str) -> None:
+        scope: dict[str, Any] = self.scope  # type: ignore[assignment]
+        url = httptools.parse_url(self.url)
+        raw_path = url.path or b"/"
+        path = raw_path.decode("ascii")
+        scope["method"] = method.decode("ascii")
+        scope["http_version"] = version
+        scope["path"] = self.root_path + (unquote(path) if "%" in path else path)
+        scope["raw_path"] = self.root_path.encode("ascii") + raw_path
+        scope["query_string"] = url.query or b""
+        scope["extensions"] = EXTENSIONS
+
+    def _begin(self, cycle: HubCycle) -> None:
+        before, self.cycle = self.cycle, cycle
+        if before is None or before.response_complete:
+            self._run(cycle)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((cycle, self.app))
+
+    def _run(self, cycle: RequestResponseCycle) -> None:
+        self._running = cycle
+        task = self.loop.create_task(cycle.run_asgi(self.app))
+        task.add_done_callback(self.tasks.discard)
+        self.tasks.add(task)
+
+    def on_body(self, body: bytes) -> None:
+        self._brought = True
+        self._fruitless = 0
+        cycle = self.cycle
+        if cycle.response_complete:
+            return
+        self._charged += len(body)
+        if self._peer is not None and not self._all.take(self._peer, len(body)):
+            self._stop_at(too_much())
+        cycle.body += body
+        if len(cycle.body) > HIGH_WATER_LIMIT:
+            self.flow.pause_reading()
+        cycle.message_event.set()
 
     def on_message_complete(self) -> None:
-        super().on_message_complete()
-        if isinstance(self.cycle, HubCycle) and len(self.cycle.body) <= LARGEST_AT_HAND:
-            self.scope[BODY] = bytes(self.cycle.body)  # type: ignore[literal-required]
+        if self._offers:
+            return
+        cycle = self.cycle
+        cycle.more_body = False
+        if cycle.response_complete:
+            return
+        cycle.message_event.set()
+        if len(cycle.body) <= LARGEST_AT_HAND:
+            self.scope[BODY] = bytes(cycle.body)  # type: ignore[literal-required]
 
-    def send_400_response(self, msg: str) -> None:
-        """What the parser has stopped at."""
-        self._refuse(self._refusing or BadRequest("request", msg))
-
-    def _wait(self, seconds: float) -> None:
-        self._stop_waiting()
-        self._waiting = self.loop.call_later(seconds, self._waited)
-
-    def _stop_waiting(self) -> None:
-        if self._waiting is not None:
-            self._waiting.cancel()
-            self._waiting = None
-
-    def _waited(self) -> None:
-        self._waiting = None
-        if self._refusing is not None:
-            self.transport.close()
-        elif self._has_input():
-            self._wait(self._bounds.seconds if self._arriving is None else MOMENT)
-        elif self._arriving is None:
-            self.transport.close()
-        else:
-            self._refuse(TooSlow("the head did not arrive in time"))
+    # Between requests.
 
     def on_response_complete(self) -> None:
-        super().on_response_complete()
-        if self.timeout_keep_alive_task is not None and self.cycle.more_body:
-            self.timeout_keep_alive_task.cancel()
-            self.timeout_keep_alive_task = self.loop.call_later(UNWANTED_SECONDS, self.timeout_keep_alive_handler)
-
-    def timeout_keep_alive_handler(self) -> None:
-        """uvicorn's, for a connection that has rested long enough."""
-        if self._has_input():
-            self._wait(self._bounds.seconds)
-        else:
-            super().timeout_keep_alive_handler()
-
-    def _has_input(self) -> bool:
-        """Whether there is something that the loop, behind its time, has yet to read. Timers run before that, and
-        closing the connection would reset a request that was sent while all was well."""
+        self.server_state.total_requests += 1
+        self._running = None
+        self._discharge()
         if self.transport.is_closing():
-            return False
-        poll = select.poll()
-        poll.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
-        return bool(poll.poll(0))
+            self._watch_closing()
+        elif not self.flow.write_paused:
+            self._go_on()
 
-    def _refuse(self, error: HubError) -> None:
-        """Answer and hang up, a moment later: with input unread, closing the connection would reset it, and the client
-        might never see the answer. A request before this one is answered first, and then nothing more."""
-        self._refusing = error
-        cycle = self.cycle
-        if cycle is not None and not cycle.response_complete:
-            if self.pipeline or not cycle.more_body:
-                cycle.keep_alive = False
-                return
-            cycle.disconnected = True
-            cycle.message_event.set()
-        answer = error_answer(error)
-        assert isinstance(answer.body, bytes)
-        status = describe(error).status
-        head = (
-            f"HTTP/1.1 {status} {status_text(status)}\r\n"
-            "content-type: application/json\r\n"
-            f"content-length: {len(answer.body)}\r\n"
-            f"x-request-id: {secrets.token_hex(8)}\r\n"
-            "connection: close\r\n\r\n"
-        )
-        self.transport.write(head.encode("ascii") + answer.body)
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
-        self._wait(LINGER_SECONDS)
+    def _go_on(self) -> None:
+        """Take up the next request: the client has taken the answer to the last one."""
+        if self.pipeline:
+            cycle, _ = self.pipeline.pop()
+            self._run(cycle)
+            return
+        self.flow.resume_reading()
+        if self._held:
+            self._feed(self._release())
+            return
+        self._unset_keepalive_if_required()
+        unwanted = self.cycle is not None and self.cycle.more_body
+        rest = UNWANTED_SECONDS if unwanted else self._all.patience(self.timeout_keep_alive)
+        self.timeout_keep_alive_task = self.loop.call_later(rest, self.timeout_keep_alive_handler)
+
+
+def too_much() -> HubError:
+    text = "The hub holds as many bytes of requests as it takes: try again."
+    return Overloaded("too much is buffered", "body", text).at("max_buffered_bytes")

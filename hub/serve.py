@@ -16,12 +16,17 @@ from typing import Final
 
 import uvicorn
 from starlette.applications import Starlette
+from uvicorn.middleware.proxy_headers import _TrustedHosts
 
 from hub.app import Hub, create_app
+from hub.connections import ConnectionLimits, Connections
 from hub.control import Control, register, remove_control, unregister, write_control
+from hub.dialects.live import PATH as LIVE_PATH
 from hub.dialects.live import LiveServer
+from hub.heads import HeadBounds
 from hub.logs import configure_logging
-from hub.protocol import HeadBounds, HubHttpProtocol
+from hub.metrics import Metrics
+from hub.protocol import HubHttpProtocol
 from hub.settings import Settings, file_data_dir, unknown_variables
 from realtime.engineio.uvicorn_protocol import HubProtocol
 from stores.errors import CannotOpen
@@ -33,6 +38,8 @@ except ImportError:  # Windows has no such limit
 
 BACKLOG: Final = 2_048
 """Connections that wait to be accepted."""
+OTHER_FILES: Final = 128
+"""Open files that are no client's: of the database, logs, libraries."""
 
 FIRST_START = """First start: sign in as {login!r} with the password {password}
 It is shown this once; `hub user password` sets another."""
@@ -150,11 +157,30 @@ def allow_connections() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
+def count_connections(settings: Settings, metrics: Metrics) -> Connections:
+    """What keeps count of all connections. There are never more than the system has room for."""
+    most = settings.max_connections
+    if resource is not None:
+        files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        if files != resource.RLIM_INFINITY:
+            most = max(1, min(most, files - OTHER_FILES))
+    limits = ConnectionLimits(most, settings.max_connections_per_address, settings.max_buffered_bytes)
+    counted = Connections(limits, _TrustedHosts(settings.trusted_proxies).__contains__, metrics.limit_reached)
+    metrics.connections.set_function(lambda: counted.count)
+    return counted
+
+
 def run(app: Starlette, settings: Settings, listening: list[socket.socket]) -> int:
-    bounds = HeadBounds(settings.max_head_bytes, settings.head_timeout)
+    http = partial(
+        HubHttpProtocol,
+        bounds=HeadBounds(settings.max_head_bytes, settings.head_timeout),
+        connections=count_connections(settings, app.state.hub.metrics),
+        write_timeout=settings.write_timeout,
+        websocket_path=LIVE_PATH.encode(),
+    )
     config = uvicorn.Config(
         app,
-        http=partial(HubHttpProtocol, bounds=bounds),  # type: ignore[arg-type]
+        http=http,  # type: ignore[arg-type]
         ws=HubProtocol,
         log_config=None,
         access_log=False,

@@ -25,6 +25,7 @@ from auth.origins import own_origin, parse_trusted
 from stores.bounds import Limit
 
 Positive = Annotated[int, Field(gt=0)]
+NotNegative = Annotated[int, Field(ge=0)]
 
 FILE: Final = "hub.toml"
 PREFIX: Final = "HUB_"
@@ -76,6 +77,10 @@ class Settings(BaseSettings):
     head_timeout: Annotated[Positive, Limit("request", "seconds", "408")] = 30
     body_timeout: Annotated[Positive, Limit("request", "seconds", "408")] = 30
     keep_alive_timeout: Annotated[Positive, Limit("connection", "seconds", "closed")] = 75
+    write_timeout: Annotated[Positive, Limit("connection", "seconds", "broken off")] = 30
+    max_connections: Annotated[Positive, Limit("process", "connections", "closed")] = 50_000
+    max_connections_per_address: Annotated[NotNegative, Limit("address", "connections", "503")] = 1_024
+    max_buffered_bytes: Annotated[Positive, Limit("process", "bytes", "503")] = 268_435_456
     max_requests: Annotated[Positive, Limit("process", "requests", "503")] = 1_000
 
     # Live subscriptions. Times in seconds.

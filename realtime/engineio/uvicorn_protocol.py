@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from uvicorn.protocols.utils import ClientDisconnected
@@ -58,6 +59,8 @@ class HubProtocol(WebSocketsSansIOProtocol):
     """A WebSocket whose transport the application may write to."""
 
     inlet: _Inlet | None = None
+    on_lost: Callable[[], None] | None = None
+    """Is called when the connection has ended."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -123,6 +126,9 @@ class HubProtocol(WebSocketsSansIOProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        if self.on_lost is not None:
+            self.on_lost()
+            self.on_lost = None
         # A generator that holds its protocol, and so itself: it would wait for the garbage collector, and with it some
         # 10 KiB of the connection.
         self.conn.parser.close()

@@ -9,7 +9,7 @@ import resource
 import secrets
 import signal
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -314,15 +314,32 @@ async def test_the_hub_may_open_as_many_files_as_the_system_allows(spare: Databa
 
 async def test_too_many_requests_at_once_are_turned_away(spare: Database, tmp_path: Path) -> None:
     """503 with Retry-After beyond the bound; the hub still says that it is alive; afterwards all is well."""
-    async with running_hub(spare, tmp_path, max_requests=2) as hub:
+    async with running_hub(spare, tmp_path, max_requests=2) as hub, AsyncExitStack() as stack:
+        store = await hub.define()
+        connections = [await stack.enter_async_context(wire(hub.process.port)) for _ in range(12)]
+        hub.process.process.send_signal(signal.SIGSTOP)  # so that it reads them all at once
+        for connection in connections:
+            create = request("POST", f"/{store}", token_of(hub.admin.http.headers), "Content-Length: 7")
+            await connection.send(create + b'{"n":1}')
+        hub.process.process.send_signal(signal.SIGCONT)
+        answers = [await connection.answer() for connection in connections]
+        turned_away = [answer for answer in answers if answer.status == 503]
+        assert turned_away
+        for answer in turned_away:
+            assert answer.json()["tags"] == ["error_service_unavailable"]
+            assert int(answer.headers["retry-after"]) >= 1
+        assert (await fetch(hub.url + "/health/live")).status_code == 200
+        assert len(await hub.admin.list(store)) == len(answers) - len(turned_away) >= 2
+
+
+async def test_a_request_that_waits_for_its_client_keeps_nobody_out(spare: Database, tmp_path: Path) -> None:
+    """Beyond the bound are requests that are worked on, not those whose bodies have yet to come."""
+    async with running_hub(spare, tmp_path, max_requests=1) as hub:
         store = await hub.define()
         async with wire(hub.process.port) as one, wire(hub.process.port) as two:
             await begin(one, hub.admin, store, 7)
             await begin(two, hub.admin, store, 7)
-            answer = await hub.admin.get(f"/{store}")
-            refused(answer, 503)
-            assert int(answer.headers["retry-after"]) >= 1
-            assert (await fetch(hub.url + "/health/live")).status_code == 200
+            assert await hub.admin.list(store) == []
             for connection in (one, two):
                 await connection.send(b'{"n":1}')
                 assert (await connection.answer()).status == 200

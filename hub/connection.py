@@ -1,0 +1,214 @@
+"""One client's connection, apart from the requests on it: its place among all connections, its timers, what waits to be
+read by the client, and refusals."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import select
+import socket
+from typing import Annotated, Any, Final
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from hub.connections import Connections, Peer
+from hub.cycle import CLOSE
+from hub.dialects.platform.render import error_answer
+from hub.errors import HubError, TooSlow, describe, status_text
+from hub.heads import HeadBounds
+from hub.http import LINGER_SECONDS
+from hub.progress import Progress
+from stores.bounds import Limit
+
+UNSENT_BYTES: Annotated[int, Limit("connection", "bytes", "waits")] = 131_072
+"""Bytes of answers that wait in the system, besides those that are on their way."""
+MOMENT: Final = 0.1
+"""Seconds in which what has come is read."""
+
+
+class ClientConnection(HttpToolsProtocol):
+    """The part of `HubHttpProtocol` that is not about requests."""
+
+    def __init__(
+        self, *args: Any, bounds: HeadBounds, connections: Connections, write_timeout: float, **kwargs: Any
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self._bounds = bounds
+        self._all = connections
+        self._write_timeout = write_timeout
+        self._peer: Peer | None = None
+        self._waiting: asyncio.TimerHandle | None = None
+        self._progress: Progress | None = None
+        self._running: RequestResponseCycle | None = None
+        """The request that is being answered; `cycle` is the one that was parsed last."""
+        self._arriving: int | None = None
+        """Bytes of a head that have come after the piece in which it began; None between head and head."""
+        self._refusing: HubError | None = None
+        self._is_answered = False
+        """Whether `_refusing` has been answered."""
+
+    # The connection.
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        bound_unsent(transport)
+        self._peer = self._all.open(self.client[0] if self.client else "")
+        self._refusing = self._all.refusal(self._peer)
+        if self._refusing is None:
+            self._wait(self._all.patience(self._bounds.seconds))
+        else:
+            self._turn_away(self._peer, self._refusing)
+
+    def _turn_away(self, peer: Peer, error: HubError) -> None:
+        """The refusal is the answer to what the client sends first."""
+        if self._all.is_flood(peer):
+            self._all.reached(error.limit_name)
+            self._is_answered = True
+            self.transport.abort()
+        else:
+            self._wait(LINGER_SECONDS)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_waiting()
+        self._unset_keepalive_if_required()  # which uvicorn forgets when the connection was reset
+        if self._progress is not None:
+            self._progress.stop()
+        if self._running is not None and not self._running.response_complete:
+            self._running.disconnected = True
+            self._running.message_event.set()
+        self._forget_peer()
+        super().connection_lost(exc)
+
+    def _forget_peer(self) -> None:
+        if self._peer is not None:
+            self._all.close(self._peer)
+            self._peer = None
+
+    def eof_received(self) -> None:
+        """The transport closes when this returns."""
+        self.loop.call_soon(self._watch_closing)
+
+    def shutdown(self) -> None:
+        super().shutdown()
+        self._watch_closing()
+
+    def _close(self) -> None:
+        self.transport.close()
+        self._watch_closing()
+
+    def _watch_closing(self) -> None:
+        """A closed transport still sends what waits in it, however long that takes."""
+        if self.transport.is_closing() and self.transport.get_write_buffer_size():
+            self._watch_progress()
+
+    # Writing.
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._watch_progress()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self.transport.is_closing():
+            return
+        if self._progress is not None:
+            self._progress.stop()
+        if self._running is None:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Take up the next request: the client has taken the answer to the last one."""
+        raise NotImplementedError
+
+    def _watch_progress(self) -> None:
+        if self._progress is None:
+            self._progress = Progress(self.transport, self._write_timeout, self._cut_off)
+        self._progress.start()
+
+    def _cut_off(self) -> None:
+        self._all.reached("write_timeout")
+        self.transport.abort()
+
+    # Timers.
+
+    def timeout_keep_alive_handler(self) -> None:
+        """uvicorn's, for a connection that has rested long enough."""
+        if self._has_input():
+            self._wait(self._bounds.seconds)
+        else:
+            self._close()
+
+    def _wait(self, seconds: float) -> None:
+        self._stop_waiting()
+        self._waiting = self.loop.call_later(seconds, self._waited)
+
+    def _stop_waiting(self) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
+
+    def _waited(self) -> None:
+        self._waiting = None
+        if self._refusing is not None:
+            self._close()
+        elif self._has_input():
+            self._wait(self._bounds.seconds if self._arriving is None else MOMENT)
+        elif self._arriving is None:
+            self._close()
+        else:
+            self._refuse(TooSlow("the head did not arrive in time").at("head_timeout"))
+
+    def _has_input(self) -> bool:
+        """Whether there is something that the loop, behind its time, has yet to read. Timers run before that, and
+        closing the connection would reset a request that was sent while all was well."""
+        if self.transport.is_closing():
+            return False
+        poll = select.poll()
+        poll.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return bool(poll.poll(0))
+
+    # Refusals.
+
+    def _refuse(self, error: HubError) -> None:
+        """Answer and hang up, a moment later: with input unread, closing the connection would reset it, and the client
+        might never see the answer. A request before this one is answered first, and then nothing more."""
+        self._refusing = error
+        self._is_answered = True
+        if error.limit_name:
+            self._all.reached(error.limit_name)
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            if self.pipeline or not cycle.more_body or cycle.response_started:
+                cycle.keep_alive = False
+                return
+            cycle.disconnected = True
+            cycle.message_event.set()
+        self.transport.write(refusal(error))
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self._wait(LINGER_SECONDS)
+
+
+def bound_unsent(transport: asyncio.Transport) -> None:
+    """Let the system take only so much that is not sent yet: its own buffers, which grow to megabytes for each client
+    that does not read, would be filled with answers first."""
+    option = getattr(socket, "TCP_NOTSENT_LOWAT", None)
+    opened = transport.get_extra_info("socket")
+    if option is not None and opened is not None and opened.family in (socket.AF_INET, socket.AF_INET6):
+        opened.setsockopt(socket.IPPROTO_TCP, option, UNSENT_BYTES)
+
+
+def refusal(error: HubError) -> bytes:
+    """The last answer on a connection."""
+    answer = error_answer(error)
+    assert isinstance(answer.body, bytes)
+    status = describe(error).status
+    headers = [
+        (b"content-type", answer.content_type),
+        (b"content-length", b"%d" % len(answer.body)),
+        *(header for header in answer.headers if header != CLOSE),
+        (b"x-request-id", secrets.token_hex(8).encode()),
+        CLOSE,
+    ]
+    lines = [f"HTTP/1.1 {status} {status_text(status)}".encode("ascii"), *(b"%s: %s" % header for header in headers)]
+    return b"\r\n".join([*lines, b"", answer.body])

@@ -1,0 +1,106 @@
+"""Counts what clients hold of the process: open connections and buffered bytes, by address and in all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from auth.addresses import address_block
+from hub.errors import Overloaded
+
+PIPELINED_SHARE: Final = 0.25
+"""Part of `buffered` up to which requests may wait behind another on their connection."""
+ADDRESS_SHARE: Final = 0.5
+"""Part of `buffered` that one address may take."""
+REFUSED_MORE: Final = 64
+"""Connections of an address beyond its limit that are told so; further ones are closed without an answer."""
+CROWDED_SHARE: Final = 0.75
+"""Part of `in_all` from which idle connections get less time."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionLimits:
+    """`in_all` and `per_address` count connections, `buffered` bytes. 0 for `per_address`: no limit."""
+
+    in_all: int = 50_000
+    per_address: int = 1_024
+    buffered: int = 268_435_456
+
+
+@dataclass(slots=True, eq=False)
+class Peer:
+    """One address (IPv6: /64), and what it holds. No limit per address applies to an `exempt` one."""
+
+    block: str
+    exempt: bool
+    connections: int = 0
+    buffered: int = 0
+
+
+class Connections:
+    """Every open connection of the process.
+
+    Args:
+        exempt: whether an address is that of a proxy, behind which there are many clients.
+        reached: is called with the name of each limit at which something is refused.
+    """
+
+    def __init__(self, limits: ConnectionLimits, exempt: Callable[[str], bool], reached: Callable[[str], None]) -> None:
+        self.limits = limits
+        self.reached = reached
+        self.count = 0
+        self.buffered = 0
+        self._exempt = exempt
+        self._peers: dict[str, Peer] = {}
+
+    def open(self, address: str) -> Peer:
+        """Count a new connection; it must be given back to `close`, refused or not."""
+        exempt = not address or self._exempt(address)
+        block = address if exempt else address_block(address)
+        peer = self._peers.get(block)
+        if peer is None:
+            peer = self._peers[block] = Peer(block, exempt)
+        peer.connections += 1
+        self.count += 1
+        return peer
+
+    def close(self, peer: Peer) -> None:
+        peer.connections -= 1
+        self.count -= 1
+        if not peer.connections:
+            self._peers.pop(peer.block, None)
+
+    def refusal(self, peer: Peer) -> Overloaded | None:
+        """Why the connection that `peer` has just opened is refused, if it is."""
+        if self.count > self.limits.in_all:
+            return Overloaded("too many connections", "connection", "The hub has as many connections as it takes.").at(
+                "max_connections"
+            )
+        most = self.limits.per_address
+        if most and peer.connections > most and not peer.exempt:
+            return Overloaded(
+                "too many connections", "connection", f"More than {most} connections from this address."
+            ).at("max_connections_per_address")
+        return None
+
+    def is_flood(self, peer: Peer) -> bool:
+        """Whether so many connections are refused that an answer to each would be too much."""
+        most = self.limits.per_address
+        return self.count > self.limits.in_all or peer.connections > most + REFUSED_MORE
+
+    def patience(self, seconds: float) -> float:
+        """Seconds that an idle connection may stay: a tenth of the usual while there is little room for others."""
+        return seconds if self.count < CROWDED_SHARE * self.limits.in_all else seconds / 10
+
+    def take(self, peer: Peer, size: int, share: float = 1.0) -> bool:
+        """Count `size` more bytes held for `peer`. False if they do not fit into this share of all; they count anyway,
+        until they are given back."""
+        self.buffered += size
+        peer.buffered += size
+        most = share * self.limits.buffered
+        return self.buffered <= most and (peer.exempt or peer.buffered <= ADDRESS_SHARE * most)
+
+    def give_back(self, peer: Peer, size: int) -> None:
+        self.buffered -= size
+        peer.buffered -= size

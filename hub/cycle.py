@@ -1,0 +1,100 @@
+"""One request and its answer, on the server's side of ASGI: how the answer leaves, and what ends it early."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
+
+from hub.errors import ClientGone
+from hub.http import WHOLE_ANSWER
+
+CLOSE: Final = (b"connection", b"close")
+
+
+def _ignore() -> None:
+    pass
+
+
+class HubCycle(RequestResponseCycle):
+    """Takes a whole answer in one message: one system call instead of two, and one pass over its headers (measured:
+    some 30 µs of every request). A whole answer never waits for the client: the connection keeps it, and starts no
+    further request until the client has taken it."""
+
+    async def run_asgi(self, app: Any) -> None:
+        try:
+            await app(self.scope, self.receive, self.send)
+        except ClientGone:
+            self.transport.abort()  # in the middle of an answer
+        except BaseException as error:
+            self.logger.error("Exception in ASGI application\n", exc_info=error)
+            await self._end_badly()
+        else:
+            if not self.response_complete and not self._is_gone():
+                self.logger.error("ASGI callable returned without completing its response.")
+                await self._end_badly()
+        finally:
+            self.on_response = _ignore
+
+    async def _end_badly(self) -> None:
+        if self.response_started:
+            self.transport.abort()
+        else:
+            await self.send_500_response()
+
+    def _is_gone(self) -> bool:
+        return self.disconnected or self.transport.is_closing()
+
+    async def receive(self) -> Any:
+        """As in the base, except that no more is read from the connection once the request is whole: what comes then
+        belongs to the next one."""
+        if self.more_body:
+            return await super().receive()
+        if not self.disconnected and not self.response_complete:
+            await self.message_event.wait()
+            self.message_event.clear()
+        if self.disconnected or self.response_complete:
+            return {"type": "http.disconnect"}
+        body, self.body = bytes(self.body), bytearray()
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def send(self, message: Any) -> None:
+        if message["type"] != WHOLE_ANSWER:
+            await self._send_part(message)
+            return
+        if self._is_gone():
+            return
+        if self.response_started:
+            raise RuntimeError("a second answer to one request")
+        self._close_if_body_is_held_back()
+        self.response_started = self.response_complete = True
+        self.transport.write(self._head(message["status"], message["headers"]) + message["body"])
+        self.message_event.set()
+        if not self.keep_alive:
+            self.transport.close()
+        self.on_response()
+
+    async def _send_part(self, message: Any) -> None:
+        """Raises ClientGone for a piece of an answer that goes on, so that no more of it is made."""
+        if self.flow.write_paused and not self.disconnected:
+            await self.flow.drain()
+        if not self._is_gone():
+            self._close_if_body_is_held_back()
+            await super().send(message)
+        elif message.get("more_body"):
+            raise ClientGone("the client went away")
+
+    def _close_if_body_is_held_back(self) -> None:
+        """A client that waits for `100 Continue` may leave out its body after any other answer: what it sends next
+        could be taken for the body."""
+        if self.waiting_for_100_continue and self.more_body:
+            self.keep_alive = False
+
+    def _head(self, status: int, headers: list[tuple[bytes, bytes]]) -> bytes:
+        lines = [b"%s: %s\r\n" % header for header in self.default_headers + headers]
+        if not self.keep_alive and CLOSE not in headers:
+            lines.append(b"connection: close\r\n")
+        head = b"".join([STATUS_LINE[status], *lines, b"\r\n"])
+        if head.count(b"\n") != len(lines) + 2 or head.count(b"\r") != len(lines) + 2:
+            raise RuntimeError("a line break in a header")
+        return head

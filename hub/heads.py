@@ -1,0 +1,75 @@
+"""The head of a request: what is wrong with it, and offers to upgrade the connection."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import httptools
+
+from hub.errors import BadRequest, HubError
+
+Headers = Sequence[tuple[bytes, bytes]]
+
+VERSIONS: Final = ("1.1", "1.0")
+_HOST: Final = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[\w.~!$&'()*+;=%-]*)(?::\d*)?", re.ASCII)
+_KEY: Final = re.compile(rb"[A-Za-z0-9+/]{22}==")
+
+
+@dataclass(frozen=True, slots=True)
+class HeadBounds:
+    """Of a request's line and headers: `size` in bytes, `seconds` in which they must arrive."""
+
+    size: int = 65_536
+    seconds: float = 30
+
+
+def fault(method: bytes, version: str, headers: Headers, hosts: int) -> HubError | None:
+    """Why a request with this head is refused, if it is. `hosts` counts its Host headers."""
+    if method == b"CONNECT":
+        return BadRequest("request", "The hub is no proxy.")
+    if version not in VERSIONS:
+        return BadRequest("request", "HTTP/1.1 is spoken here.")
+    if hosts != 1 and (hosts or version == "1.1"):
+        return BadRequest("Host", "A request has one Host header.")
+    if hosts and not _HOST.fullmatch(values(headers, b"host")[0]):
+        return BadRequest("Host", "Must be a host name or an address, perhaps with a port.")
+    return None
+
+
+def values(headers: Headers, name: bytes) -> list[bytes]:
+    """The values of every header of this lower-case name."""
+    return [value for key, value in headers if key == name]
+
+
+def tokens(headers: Headers, name: bytes) -> list[bytes]:
+    """The items of a header that is a list, in lower case."""
+    return [item.strip().lower() for value in values(headers, name) for item in value.split(b",")]
+
+
+def is_handshake(method: bytes, version: str, url: bytes, headers: Headers, path: bytes) -> bool:
+    """Whether the request is a WebSocket handshake (RFC 6455, 4.2.1) to `path`. Its version is judged later: the answer
+    to another than 13 is an HTTP status of its own."""
+    keys = values(headers, b"sec-websocket-key")
+    return (
+        (method, version) == (b"GET", "1.1")
+        and tokens(headers, b"upgrade") == [b"websocket"]
+        and len(keys) == len(values(headers, b"sec-websocket-version")) == 1
+        and _KEY.fullmatch(keys[0]) is not None
+        and not any(name in (b"content-length", b"transfer-encoding") for name, _ in headers)
+        and httptools.parse_url(url).path == path
+    )
+
+
+def without_offer(method: bytes, version: str, url: bytes, headers: Headers) -> bytes:
+    """The same head without its offer to upgrade the connection."""
+    lines = [b"%s %s HTTP/%s" % (method, url, version.encode("ascii"))]
+    for name, value in headers:
+        if name == b"connection":
+            kept = [item for item in value.split(b",") if item.strip().lower() != b"upgrade"]
+            value = b",".join(kept)
+        if name != b"upgrade":
+            lines.append(b"%s: %s" % (name, value))
+    return b"\r\n".join([*lines, b"", b""])

@@ -1,0 +1,219 @@
+"""Where a request ends: offers to upgrade, bodies, trailers and Host headers never make two requests of one."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.platform.raw import Wire, request, token_of, wire
+from tests.support.engines import sqlite_database
+from tests.support.hub import Hub, running_hub
+from tests.support.live import live
+
+pytestmark = pytest.mark.engine("sqlite")  # all of this happens before the engine is asked
+
+H2C = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA")
+HANDSHAKE = (
+    "Connection: Upgrade",
+    "Upgrade: websocket",
+    "Sec-WebSocket-Version: 13",
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+)
+
+
+@pytest.fixture(scope="module")
+async def hub(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Hub]:
+    folder = tmp_path_factory.mktemp("framing")
+    async with running_hub(sqlite_database(folder), folder / "hub", max_head_bytes=20_000, head_timeout=5) as hub:
+        yield hub
+
+
+@pytest.fixture(scope="module")
+async def store(hub: Hub) -> str:
+    return await hub.define()
+
+
+@pytest.fixture(scope="module")
+def token(hub: Hub) -> str:
+    return token_of(hub.admin.http.headers)
+
+
+@pytest.fixture
+async def connection(hub: Hub) -> AsyncIterator[Wire]:
+    async with wire(hub.process.port) as connection:
+        yield connection
+
+
+def with_body(head: bytes, body: bytes, chunked: bool = False) -> bytes:
+    """A request whose head has no body's length yet."""
+    if chunked:
+        return head[:-2] + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
+    return head[:-2] + b"Content-Length: %d\r\n\r\n%s" % (len(body), body)
+
+
+@pytest.mark.parametrize("chunked", [False, True], ids=["length", "chunked"])
+@pytest.mark.parametrize(
+    "offer", [H2C, HANDSHAKE, HANDSHAKE[:2], ("Connection: upgrade", "Upgrade: TLS/1.0, foo/2")], ids=lambda o: o[1]
+)
+async def test_an_offer_to_upgrade_keeps_the_body(
+    connection: Wire, store: str, token: str, offer: tuple[str, ...], chunked: bool
+) -> None:
+    """It is ignored, whatever it is for, in one packet and in many; the connection stays."""
+    asked = with_body(request("POST", f"/{store}", token, *offer), b'{"a":5}', chunked)
+    for cut in (0, 20, asked.index(b"\r\n\r\n") + 4, len(asked) - 3):
+        await connection.send(asked[:cut])
+        await connection.send(asked[cut:])
+        answer = await connection.answer()
+        assert (answer.status, answer.json()["a"]) == (200, 5)
+
+
+@pytest.mark.parametrize("chunked", [False, True], ids=["length", "chunked"])
+@pytest.mark.parametrize("offer", [H2C, HANDSHAKE], ids=lambda o: o[1])
+async def test_a_body_behind_an_offer_is_no_request(
+    hub: Hub, connection: Wire, store: str, token: str, offer: tuple[str, ...], chunked: bool
+) -> None:
+    victim = await hub.admin.make(store)
+    hidden = request("DELETE", f"/{store}/{victim['_id']}", token)
+    asked = with_body(request("POST", f"/{store}", token, *offer), hidden, chunked)
+    end = asked.index(b"\r\n\r\n") + 4
+    await connection.send(asked[:end])
+    await hub.admin.get("/auth")  # the hub has seen what there is of it
+    await connection.send(asked[end:])
+    assert (await connection.answer()).status == 400
+    await connection.send(request("GET", "/auth", token))
+    assert (await connection.answer()).json()["login"] == "admin"
+    assert (await hub.admin.get(f"/{store}/{victim['_id']}")).status_code == 200
+
+
+async def test_requests_behind_an_offer_are_answered_in_order(connection: Wire, store: str, token: str) -> None:
+    first = with_body(request("POST", f"/{store}", token, *H2C), b'{"a":1}')
+    second = request("GET", f"/{store}", token, *HANDSHAKE)
+    third = request("GET", "/auth", token)
+    await connection.send(first + second + third)
+    answers = [await connection.answer() for _ in range(3)]
+    assert [answer.status for answer in answers] == [200, 200, 200]
+    assert (answers[0].json()["a"], answers[2].json()["login"]) == (1, "admin")
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "PATCH", "DELETE", "OPTIONS"])
+@pytest.mark.parametrize("path", ["/api/v1/nowhere", "/api/v1/auth", "/elsewhere", "/health/live"])
+async def test_a_handshake_elsewhere_is_answered_by_the_api(connection: Wire, method: str, path: str) -> None:
+    """At once, and as the same request without it."""
+    answers = []
+    for offer in (HANDSHAKE, ()):
+        await connection.send("\r\n".join([f"{method} {path} HTTP/1.1", "Host: hub", *offer, "", ""]).encode())
+        answers.append(await connection.answer())
+    assert answers[0].status == answers[1].status
+    assert answers[0].body == answers[1].body
+    assert answers[0].headers["content-type"] == "application/json"
+
+
+BROKEN = {
+    "no key": HANDSHAKE[:3],
+    "a bad key": (*HANDSHAKE[:3], "Sec-WebSocket-Key: short"),
+    "two keys": (*HANDSHAKE, HANDSHAKE[3]),
+    "no version": (*HANDSHAKE[:2], HANDSHAKE[3]),
+    "a body": (*HANDSHAKE, "Content-Length: 0"),
+    "another protocol": (HANDSHAKE[0], "Upgrade: websocket, h2c", *HANDSHAKE[2:]),
+}
+
+
+@pytest.mark.parametrize("offer", BROKEN.values(), ids=BROKEN.keys())
+async def test_a_broken_handshake_is_refused_at_once(connection: Wire, offer: tuple[str, ...]) -> None:
+    head = ["GET /socket.io/?EIO=4&transport=websocket HTTP/1.1", "Host: hub", *offer, "", ""]
+    await connection.send("\r\n".join(head).encode())
+    answer = await connection.answer()
+    assert (answer.status, answer.json()) == (400, {"code": 3, "message": "Bad request"})
+
+
+async def test_a_handshake_with_a_long_line_is_refused_at_once(connection: Wire) -> None:
+    """Longer than the WebSocket library's bound, within that of heads."""
+    head = ["GET /socket.io/?EIO=4&transport=websocket HTTP/1.1", "Host: hub", *HANDSHAKE, "Cookie: a=" + "x" * 9_000]
+    await connection.send("\r\n".join([*head, "", ""]).encode())
+    answer = await connection.answer()
+    assert (answer.status, answer.json()["code"]) == (431, "431")
+    assert await connection.closed()
+
+
+async def test_a_handshake_behind_a_request_waits_for_nobody(connection: Wire, token: str) -> None:
+    """Two at once on one connection: the handshake is answered as an ordinary request, in its turn."""
+    head = ["GET /socket.io/?EIO=4&transport=websocket HTTP/1.1", "Host: hub", *HANDSHAKE, "", ""]
+    await connection.send(request("GET", "/auth", token) + "\r\n".join(head).encode())
+    assert (await connection.answer()).json()["login"] == "admin"
+    status, _ = await connection.head()
+    assert status in (101, 400)
+
+
+async def test_a_websocket_is_still_one(hub: Hub, store: str) -> None:
+    async with live(hub, hub.admin) as client:
+        assert (await client.subscribe(store))["ok"]
+
+
+@pytest.mark.parametrize(
+    ("version", "hosts", "status"),
+    [
+        ("1.1", [], 400),
+        ("1.1", ["hub", "hub"], 400),
+        ("1.1", ["hub", "other"], 400),
+        ("1.0", ["hub", "other"], 400),
+        ("1.1", ["a b"], 400),
+        ("1.1", ["a,b"], 400),
+        ("1.1", ["a/b"], 400),
+        ("1.1", ["user@hub"], 400),
+        ("1.1", ["hub:port"], 400),
+        ("1.1", ["h\xfcb"], 400),
+        ("2.0", ["hub"], 400),
+        ("1.1", ["hub"], 200),
+        ("1.1", [""], 200),
+        ("1.1", ["hub:8000"], 200),
+        ("1.1", ["[::1]:8000"], 200),
+        ("1.1", ["a_b.example.com"], 200),
+        ("1.0", [], 200),
+    ],
+)
+async def test_a_request_has_one_host(connection: Wire, version: str, hosts: list[str], status: int) -> None:
+    lines = [f"GET /health/live HTTP/{version}", *(f"Host: {host}" for host in hosts), "", ""]
+    await connection.send("\r\n".join(lines).encode("latin-1"))
+    answer = await connection.answer()
+    assert answer.status == status
+    if status == 400:
+        assert (answer.json()["tags"], answer.headers["connection"]) == (["error_bad_request"], "close")
+        assert version == "2.0" or "Host" in answer.json()["errors"]
+        assert await connection.closed()
+
+
+async def test_trailers_are_not_headers(hub: Hub, connection: Wire, store: str, token: str) -> None:
+    """What comes behind a body says nothing of who is asking."""
+    head = f"GET /api/v1/{store} HTTP/1.1\r\nHost: hub\r\nTransfer-Encoding: chunked\r\n\r\n"
+    await connection.send(head.encode() + b"0\r\nAuthorization: Bearer " + token.encode() + b"\r\n\r\n")
+    assert (await connection.answer()).status == 401
+
+
+@pytest.mark.parametrize("end", [b"0\r\n" + b"X: x\r\n" * 9_000, b"0\r\nX: " + b"x" * 50_000, b"5;" + b"x" * 50_000])
+async def test_trailers_have_a_bound(connection: Wire, store: str, token: str, end: bytes) -> None:
+    """Also one header that does not end, and what may stand behind a chunk's size."""
+    await connection.send(request("POST", f"/{store}", token, "Transfer-Encoding: chunked") + end)
+    answer = await connection.answer()
+    assert (answer.status, answer.headers["connection"]) == (431, "close")
+
+
+async def test_the_hub_is_no_tunnel(connection: Wire) -> None:
+    await connection.send(b"CONNECT example.com:443 HTTP/1.1\r\nHost: example.com:443\r\n\r\n")
+    assert (await connection.answer()).status == 400
+    assert await connection.closed()
+
+
+async def test_a_path_may_be_left_out(connection: Wire) -> None:
+    """The absolute form of a target, as clients of a proxy send it."""
+    for target, status in [("http://hub/health/live", 200), ("http://hub", 404)]:
+        await connection.send(f"GET {target} HTTP/1.1\r\nHost: hub\r\n\r\n".encode())
+        assert (await connection.answer()).status == status
+
+
+async def test_a_client_that_is_refused_while_it_waits_to_send_is_hung_up_on(connection: Wire, store: str) -> None:
+    """It may leave its body out, or send it: neither is a request."""
+    await connection.send(request("POST", f"/{store}", "no token", "Content-Length: 100", "Expect: 100-continue"))
+    answer = await connection.answer()
+    assert (answer.status, answer.headers["connection"]) == (401, "close")
+    assert await connection.closed()
