@@ -13,6 +13,7 @@ from hub.cli.doctor import doctor
 from hub.cli.exports import export
 from hub.cli.imports import import_rows
 from hub.cli.output import STOPPED, Failure, note, say
+from hub.cli.rescue import make_admin
 from hub.cli.secret import secret
 from hub.cli.serving import serve
 from hub.cli.stores import stores
@@ -46,6 +47,7 @@ def options(
 
 
 app.command("serve")(serve)
+users.command("admin")(make_admin)
 app.add_typer(users, name="user")
 app.add_typer(tokens, name="token")
 app.add_typer(stores, name="store")

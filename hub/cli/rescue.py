@@ -1,0 +1,58 @@
+"""`hub user admin`: an administrator for a hub that has lost its own, given in the database itself."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hub.cli.client import load_settings
+from hub.cli.command import DataDir
+from hub.cli.output import Failure, say
+from hub.cli.users import Generate, Login, Password, PasswordStdin, read_password, show_generated
+
+if TYPE_CHECKING:
+    from hub.settings import Settings
+
+
+def make_admin(
+    login: Login,
+    password: Password = None,
+    password_stdin: PasswordStdin = False,
+    generate: Generate = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Make a user an administrator while the hub is stopped, for a hub that has none left.
+
+    The user is enabled again if it was disabled, and added if there is none and a password is given.
+
+    Example: hub user admin ada --generate
+    """
+    settings = load_settings(data_dir)
+    path = Path(settings.engine_url.removeprefix("sqlite:///"))
+    if settings.engine_url.startswith("sqlite:///") and not path.exists():
+        raise Failure(f"there is no database at {path}: name its folder with --data-dir")
+    wanted = password is not None or password_stdin or generate
+    chosen = read_password(password, password_stdin, generate) if wanted else None
+    added = asyncio.run(_in_database(settings, login, chosen))
+    say(f"user {login} {'added as' if added else 'is'} an administrator")
+    show_generated(chosen or "", generate)
+
+
+async def _in_database(settings: Settings, login: str, password: str | None) -> bool:
+    # Imported here: half a second that other commands need not wait.
+    from auth.secrets import Passwords
+    from auth.standard import ROLES, USERS
+    from hub.engines import make_engine
+    from hub.services.rescue import CannotRescue, make_administrator
+
+    engine = make_engine(settings)
+    await engine.open()
+    try:
+        await engine.define(USERS)
+        await engine.define(ROLES)
+        return await make_administrator(engine, Passwords(), login, password, settings.password_length)
+    except CannotRescue as error:
+        raise Failure(str(error)) from None
+    finally:
+        await engine.close()

@@ -1,0 +1,73 @@
+"""An administrator for a hub that has none left, written into its database."""
+
+from __future__ import annotations
+
+from auth.names import BadName, canonical_login, canonical_password, fault_of, login_key
+from auth.principal import Principal
+from auth.resolver import FOREVER
+from auth.secrets import Passwords
+from auth.standard import ADMIN_ROLE
+from hub.services.bootstrap import nobody_to_owner
+from hub.services.stamping import stamp_change, stamp_new
+from stores.protocol import Engine, Insert, Update, Write
+from stores.query import Equal, In, Or, Query
+from stores.records import Entity
+
+
+class CannotRescue(Exception):
+    """The text says why."""
+
+
+async def make_administrator(
+    engine: Engine, passwords: Passwords, login: str, password: str | None, least: int
+) -> bool:
+    """Give the user the role and enable it, with the password if there is one, of at least `least` characters; whether
+    the user had to be added. Raises CannotRescue."""
+    hashed = await _hashed(passwords, login, password, least)
+    user = await _user(engine, login)
+    if user is None and hashed is None:
+        raise CannotRescue(f"no user with the login {login!r}: add one with --generate or --password-stdin")
+    holder = user or _new_user(login)
+    roles = await engine.entities("roles", Query(Equal(("name",), ADMIN_ROLE), limit=1))
+    role = roles[0] if roles else _stamped({"name": ADMIN_ROLE, "scopes": ["* /*"]}) | {"owner": holder["_id"]}
+    given = {"roles": [*dict.fromkeys([*(holder.get("roles") or ()), role["_id"]])], "disabled": False}
+    given |= {} if hashed is None else {"password": hashed}
+    write: Write = Insert("users", holder | given)
+    if user is not None:
+        write = Update("users", user["_id"], stamp_change(given), revs=frozenset({user["_rev"]}))
+    await engine.commit([write] if roles else [Insert("roles", role), write], None)
+    return user is None
+
+
+async def _hashed(passwords: Passwords, login: str, password: str | None, least: int) -> str | None:
+    if password is None:
+        return None
+    fault = fault_of(password, least, login)
+    if fault:
+        raise CannotRescue(f"the password: {fault}")
+    return await passwords.hash(canonical_password(password))
+
+
+async def _user(engine: Engine, login: str) -> Entity | None:
+    """The user as spelled, else the one whose login differs by case only."""
+    try:
+        same: tuple[str, ...] = (login, canonical_login(login), login_key(login))
+    except BadName:
+        same = (login, login)
+    where = Or((In(("login",), same), Equal(("login_key",), same[-1])))
+    found = await engine.entities("users", Query(where, limit=4))
+    return next((user for user in found if user["login"] == login), found[0] if found else None)
+
+
+def _new_user(login: str) -> Entity:
+    try:
+        names = {"login": canonical_login(login), "login_key": login_key(login)}
+    except BadName as error:
+        raise CannotRescue(f"the login: {error}") from None
+    user = _stamped({**names, "name": "Administrator", "email": None})
+    return user | nobody_to_owner(user["_id"])
+
+
+def _stamped(fields: Entity) -> Entity:
+    nobody = Principal("", "", None, (), (), True, None, None, "control", "", FOREVER)
+    return stamp_new(fields, nobody, ())

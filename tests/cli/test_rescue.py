@@ -1,0 +1,58 @@
+"""`hub user admin`: an administrator for a hub that has none left."""
+
+from __future__ import annotations
+
+import asyncio
+
+import httpx
+
+from stores.protocol import UpdateMany
+from stores.query import EVERYTHING
+from tests.cli.conftest import CommandLine
+from tests.support.engines import Database, opened
+
+
+async def lose_administrators(hub: CommandLine) -> None:
+    """Disable everybody, as no hub would."""
+    url = hub.variables.get("HUB_DATABASE_URL")
+    database = Database("mongodb", url) if url else Database("sqlite", str(hub.folder / "data" / "hub.db"))
+    async with opened(database.engine()) as engine:
+        await engine.commit([UpdateMany("users", EVERYTHING, {"disabled": True}, 100)], None)
+
+
+def admins(hub: CommandLine) -> list[str]:
+    """Who is listed as an active administrator, by the command line, which needs one itself."""
+    return [user["login"] for user in hub.json("user", "list", "--json") if user["roles"] and not user["disabled"]]
+
+
+def test_a_hub_without_an_administrator_gets_one_back(hub_of_each_engine: CommandLine) -> None:
+    """A user that is there keeps its password; one that is not needs a new one."""
+    hub = hub_of_each_engine
+    hub("user", "add", "ada", "--generate")
+    asyncio.run(lose_administrators(hub))
+    assert hub("user", "list", code=1).err
+    assert "is an administrator" in hub("user", "admin", "ada").out
+    assert admins(hub) == ["ada"]
+    asyncio.run(lose_administrators(hub))
+    hub("user", "admin", "ada", "--password-stdin", input="another long phrase\n")
+    assert admins(hub) == ["ada"]
+    added = hub("user", "admin", "eve", "--generate")
+    assert "user eve added as an administrator" in added.out
+    assert "password: " in added.out
+    assert admins(hub) == ["ada", "eve"]
+    with hub.serving() as url:
+        answer = httpx.post(
+            f"{url}/api/v1/auth", json={"login": "ada", "password": "another long phrase"}, trust_env=False
+        )
+        assert answer.status_code == 200
+
+
+def test_what_cannot_be_done_is_said(hub: CommandLine) -> None:
+    """No database, nobody of that login, a short password, a hub that runs."""
+    assert "there is no database" in hub("user", "admin", "ada", code=1).err
+    assert not (hub.folder / "data" / "hub.db").exists()
+    hub("user", "list")
+    assert "no user with the login 'bob'" in hub("user", "admin", "bob", code=1).err
+    assert "at least 8 characters" in hub("user", "admin", "bob", "--password", "short", code=1).err
+    with hub.serving():
+        assert "another" in hub("user", "admin", "admin", code=1).err
