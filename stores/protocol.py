@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Annotated, Protocol
 
 from stores.bounds import Limit
+from stores.errors import Violation
 from stores.query import EVERYTHING, WHOLE, Filter, Projection, Query
 from stores.records import Change, Entity, HistoryEntry, Json
 from stores.schema import StoreDefinition
@@ -29,7 +30,8 @@ class AllBut:
 Revisions = frozenset[int] | AllBut
 """The current revisions at which a write is acceptable."""
 
-# Writes. System fields are the caller's, except that engines raise `_rev` by one on every change.
+# Writes. System fields are the caller's, except that engines raise `_rev` by one on every change. A change that would
+# alter nothing but `_at` is not made: the revision stays and nothing is recorded, unless the write is `forced`.
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,7 @@ class Update:
     where: Filter = EVERYTHING
     revs: Revisions | None = None
     replace: bool = False
+    forced: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +68,16 @@ class Delete:
 @dataclass(frozen=True, slots=True)
 class Upsert:
     """Insert `entity`, or, if one that meets `where` has the same value at the unique path `key`, merge `changes`
-    into it. DuplicateValue when one that does not meet `where` has it."""
+    into it. DuplicateValue when one that does not meet `where` has it. `missing` is what `entity` lacks to be inserted:
+    InvalidEntity when it would have to be."""
 
     store: str
     key: str
     entity: Entity
     changes: Entity
     where: Filter = EVERYTHING
+    forced: bool = False
+    missing: tuple[Violation, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +88,7 @@ class UpdateMany:
     where: Filter
     changes: Entity
     limit: int
+    forced: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +234,7 @@ class Engine(Protocol):
     async def commit(self, writes: Sequence[Write], by: str | None, key: IdempotencyKey | None = None) -> list[Written]:
         """Do all writes or none; returned once durable. With a `key` seen before: the first outcome again, or
         KeyReused when the fingerprint differs. Raises InvalidQuery, NotFound, StaleRevision, NotAsExpected,
-        DuplicateValue, TooManyMatches, StorageFull, Unavailable."""
+        DuplicateValue, InvalidEntity, TooManyMatches, StorageFull, Unavailable."""
 
     async def history(self, store: str, id: str) -> tuple[list[HistoryEntry], Entity | None]:
         """The audit trail of an entity, oldest first, and, if it has been deleted, what it was at the end."""

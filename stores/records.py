@@ -142,6 +142,18 @@ def difference(before: Entity | None, after: Entity | None) -> dict[str, tuple[J
     return {n: (old.get(n), new.get(n)) for n in names if n != "_id" and not same(old.get(n), new.get(n))}
 
 
+STAMPS: Final = frozenset({"_id", "_rev", "_at"})
+"""System fields that a write brings along, whatever it changes."""
+
+
+def alters(entity: Entity, changes: Entity, replace: bool = False) -> bool:
+    """Whether merging `changes`, or with `replace` putting them in place of all but the system fields, alters the
+    entity."""
+    if any(n not in entity or not same(entity[n], v) for n, v in changes.items() if n not in STAMPS):
+        return True
+    return replace and any(n not in changes and n not in SYSTEM_FIELDS for n in entity)
+
+
 def same(a: Json, b: Json) -> bool:
     """JSON equality: unlike Python's, `true` is not 1 (but 1 is 1.0, as everywhere in the hub)."""
     if isinstance(a, bool) or isinstance(b, bool):

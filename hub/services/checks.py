@@ -11,7 +11,7 @@ import orjson
 from hub.services.rules import Prepared
 from stores.errors import DuplicateValue, InvalidEntity, NotFound, Violation
 from stores.query import Projection
-from stores.records import is_id
+from stores.records import Entity, is_id
 from stores.schema import StoreDefinition
 
 MOST_VIOLATIONS = 1_000
@@ -23,6 +23,12 @@ ASSIGNED = frozenset({"user", "prefix", "digest", "last_used", "address", "agent
 def shown(definition: StoreDefinition, projection: Projection) -> Projection:
     """The projection without what the store hides."""
     return replace(projection, hidden=definition.hidden) if definition.hidden else projection
+
+
+def names_hidden(definition: StoreDefinition, fields: Entity) -> bool:
+    """Whether a write names a hidden field. It is then made even if it alters nothing: a revision that stays would tell
+    that the value was guessed."""
+    return not definition.hidden.isdisjoint(fields)
 
 
 def checked_id(id: str) -> str:

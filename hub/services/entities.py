@@ -24,6 +24,7 @@ from hub.services.checks import (
     MOST_VIOLATIONS,
     checked_id,
     indexed_errors,
+    names_hidden,
     raise_violations,
     revealed,
     shown,
@@ -51,7 +52,7 @@ from stores.protocol import (
     Written,
 )
 from stores.query import WHOLE, And, Equal, Filter, Projection, Query, both
-from stores.records import Entity, HistoryEntry, is_id, now_ms
+from stores.records import SYSTEM_FIELDS, Entity, HistoryEntry, is_id, now_ms
 from stores.schema import StoreDefinition
 
 T = TypeVar("T")
@@ -151,12 +152,16 @@ class EntityService:
         sight(principal, definition, "POST")
         where = sight(principal, definition, "PATCH")  # it may insert and it may change
         self._not_administrative(definition)
-        if path not in definition.unique_paths:
+        if path not in definition.unique_paths or path.split(".")[0] in definition.hidden:
             raise InvalidQuery("upsert", f"{path!r} is not a unique field of {store}")
         with indexed_errors(indexed), self.branches.stamping():
-            entities = await self._new_entities(principal, definition, bodies, indexed)
+            missing: list[tuple[Violation, ...]] = []
+            entities = await self._new_entities(principal, definition, bodies, indexed, missing)
             changes = self._changes_of_upserts(definition, bodies)
-            writes = [Upsert(store, path, e, c, where) for e, c in zip(entities, changes, strict=True)]
+            writes = [
+                Upsert(store, path, e, c, where, names_hidden(definition, c), m)
+                for e, c, m in zip(entities, changes, missing, strict=True)
+            ]
             return self._texts(principal, definition, await self._engine.commit(writes, principal.user_id, key))
 
     async def change(
@@ -168,7 +173,9 @@ class EntityService:
         fields = self._checked_changes(definition, self._without_beside(store, body), checked_id(id))
         if definition.administrative:
             return await self._change_administrative(principal, definition, id, where, body, fields, revs)
-        return await self._update(principal, definition, Update(store, id, stamp_change(fields), where, revs))
+        forced = names_hidden(definition, fields)
+        update = Update(store, id, stamp_change(fields), where, revs, forced=forced)
+        return await self._update(principal, definition, update)
 
     async def replace(
         self, principal: Principal, store: str, id: str, body: Entity, revs: Revisions | None
@@ -221,12 +228,15 @@ class EntityService:
     # Writing whatever matches.
 
     async def change_matches(self, principal: Principal, store: str, where: Filter, body: Entity) -> int | None:
-        """The number of entities changed; None for a writer whose scopes do not allow reading them."""
+        """The number of entities altered; None for a writer whose scopes do not allow reading them."""
         definition = self._registry.get(store)
         where = both(sight(principal, definition, "PATCH"), where)
         self._not_administrative(definition)
-        fields = stamp_change(self._checked_changes(definition, body, None))
-        return await self._count(principal, definition, UpdateMany(store, where, fields, self._bounds.matches))
+        raise_violations([Violation(name, "system") for name in body if name in SYSTEM_FIELDS])
+        fields = self._checked_changes(definition, body, None)
+        forced = names_hidden(definition, fields)
+        write = UpdateMany(store, where, stamp_change(fields), self._bounds.matches, forced)
+        return await self._count(principal, definition, write)
 
     async def delete_matches(self, principal: Principal, store: str, where: Filter) -> int | None:
         """The number of entities deleted; None for a writer whose scopes do not allow reading them."""
@@ -238,8 +248,14 @@ class EntityService:
     # The parts of the above.
 
     async def _new_entities(
-        self, principal: Principal, definition: StoreDefinition, bodies: Sequence[Entity], indexed: bool
+        self,
+        principal: Principal,
+        definition: StoreDefinition,
+        bodies: Sequence[Entity],
+        indexed: bool,
+        missing: list[tuple[Violation, ...]] | None = None,
     ) -> list[Entity]:
+        """Raises InvalidEntity; what a body merely leaves out goes into `missing`, body by body, if that is given."""
         now, branch = now_ms(), await self.branches.of(principal)
         violations: list[Violation] = []
         entities: list[Entity] = []
@@ -247,7 +263,12 @@ class EntityService:
             cleaned, found = clean(body, self._bounds.entity)
             fields, more = definition.check_new(cleaned)
             place = f"{len(entities)}." if indexed else ""
-            violations += [replace(v, field=place + v.field) for v in found + more]
+            here = [
+                (replace(v, field=place + v.field), v.rule == "required" and v.field not in body) for v in found + more
+            ]
+            if missing is not None:
+                missing.append(tuple(v for v, absent in here if absent))
+            violations += [v for v, absent in here if not (absent and missing is not None)]
             if len(violations) > MOST_VIOLATIONS:
                 break
             entities.append(stamp_new(fields, principal, branch, now))
@@ -286,11 +307,15 @@ class EntityService:
         fields: Entity,
         revs: Revisions | None,
     ) -> tuple[bytes, int]:
+        forced = names_hidden(definition, fields)
+
         async def attempt(before: Entity) -> tuple[bytes, int]:
             kept = {n: before[n] for n in definition.hidden if n in before}
             seen = frozenset({before["_rev"]})
             return await self._update(
-                principal, definition, Update(definition.name, id, stamp_change(kept | fields), where, seen, True)
+                principal,
+                definition,
+                Update(definition.name, id, stamp_change(kept | fields), where, seen, True, forced),
             )
 
         return await self._on_current(definition.name, id, where, revs, attempt)

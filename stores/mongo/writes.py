@@ -12,8 +12,10 @@ from typing import Any, Final
 from pymongo import InsertOne, ReturnDocument, UpdateOne
 from pymongo.errors import DuplicateKeyError
 
-from stores.errors import NotAsExpected, NotFound, StaleRevision, TooManyMatches
-from stores.mongo.codec import BY, DELETER, Document, entity_text, revision, to_document, to_id
+from stores import records
+from stores.errors import InvalidEntity, NotAsExpected, NotFound, StaleRevision, TooManyMatches
+from stores.mongo.altering import alters, is_quick, may_alter
+from stores.mongo.codec import BY, DELETER, Document, entity_of, entity_text, revision, to_document, to_id
 from stores.mongo.compile import Match, compile_filter, conjunction
 from stores.mongo.connection import Connection, Session
 from stores.protocol import (
@@ -80,14 +82,19 @@ class Writer:
         documents: list[Document] = []
         for write in writes:
             before = have.get(value_at(write.entity, key))
+            if before is None and write.missing:
+                raise InvalidEntity(write.missing)
             if before is None:
                 documents.append(to_document(write.entity, self._by))
                 operations.append(InsertOne(documents[-1]))
+            elif not write.forced and not records.alters(entity_of(dict(before)), write.changes):
+                documents.append(before)
             else:
                 changes = self._merge(write.changes)
                 documents.append({**before, **changes["$set"], "_rev": revision(before) + 1})
                 operations.append(UpdateOne({"_id": before["_id"]}, changes))
-        await collection.bulk_write(operations, session=self._session)
+        if operations:
+            await collection.bulk_write(operations, session=self._session)
         return [written(document) for document in documents]
 
     async def _insert(self, write: Insert) -> Written:
@@ -96,8 +103,45 @@ class Writer:
         return written(document)
 
     async def _update(self, write: Update) -> Written:
-        change = self._replacement(write.changes) if write.replace else self._merge(write.changes)
-        return written(await self._change(write, change, ReturnDocument.AFTER))
+        visible = conjunction({"_id": to_id(write.id)}, compile_filter(write.where))
+        done = await self._alter(write, visible)
+        if done is None:
+            raise NotFound(f"{write.store} has no {write.id}")
+        return done
+
+    async def _alter(self, write: Update | Upsert, visible: Match) -> Written | None:
+        """Change the one entity that meets `visible`, unless it is already as it should be; None when there is none.
+        Raises StaleRevision."""
+        collection = self._connection.collection(write.store)
+        replace, revs = (write.replace, write.revs) if isinstance(write, Update) else (False, None)
+        change = self._replacement(write.changes) if replace else self._merge(write.changes)
+        match = conjunction(visible, _at_revisions(revs))
+        known = conjunction(match, condition) if (condition := _quick_condition(write, replace)) is not None else None
+
+        async def attempt(match: Match) -> Written | None:
+            document: Document | None = await collection.find_one_and_update(
+                match, change, return_document=ReturnDocument.AFTER, session=self._session
+            )
+            return None if document is None else written(document)
+
+        for _ in range(_TRIES):
+            done = None if known is None else await attempt(known)
+            present = None if done else await collection.find_one(visible, session=self._session)
+            if done or present is None:
+                return done
+            current = revision(present)
+            if revs is not None and current not in revs:
+                raise StaleRevision(current)
+            if not write.forced and not records.alters(entity_of(dict(present)), write.changes, replace):
+                return Written(entity_text(present), current, 0)
+            done = await attempt(conjunction(visible, _at_revisions(frozenset({current}))))
+            if done:
+                return done
+        # Others change it all the time: whether this alters it is decided no more.
+        done = await attempt(match)
+        if done is None and await collection.find_one(visible, {"_id": 1}, session=self._session) is not None:
+            raise StaleRevision(current)
+        return done
 
     async def _delete(self, write: Delete) -> Written:
         document = await self._change(write, {"$set": {BY: {DELETER: self._by}}}, ReturnDocument.BEFORE)
@@ -105,7 +149,7 @@ class Writer:
         await collection.delete_one({"_id": document["_id"]}, session=self._session)
         return written(document)
 
-    async def _change(self, write: Update | Delete, change: Any, image: bool) -> Document:
+    async def _change(self, write: Delete, change: Any, image: bool) -> Document:
         """Change the one entity that meets the write's conditions. Raises NotFound or StaleRevision."""
         collection = self._connection.collection(write.store)
         visible = conjunction({"_id": to_id(write.id)}, compile_filter(write.where))
@@ -127,18 +171,16 @@ class Writer:
 
     async def _upsert(self, write: Upsert) -> Written:
         """Update, else insert: whoever loses the race to insert finds the entity at the next try."""
-        collection = self._connection.collection(write.store)
         value = value_at(write.entity, write.key)
         match = conjunction({write.key: {"$eq": value}}, compile_filter(write.where))
         tries = _TRIES
         while True:
             tries -= 1
-            if value is not None:
-                document = await collection.find_one_and_update(
-                    match, self._merge(write.changes), return_document=ReturnDocument.AFTER, session=self._session
-                )
-                if document is not None:
-                    return written(document)
+            done = None if value is None else await self._alter(write, match)
+            if done is not None:
+                return done
+            if write.missing:
+                raise InvalidEntity(write.missing)
             try:
                 return await self._insert(Insert(write.store, write.entity))
             except DuplicateKeyError as error:
@@ -150,7 +192,11 @@ class Writer:
         match = compile_filter(write.where)
         await self._check_count(write.store, match, write.limit)
         collection = self._connection.collection(write.store)
-        result = await collection.update_many(match, self._merge(write.changes), session=self._session)
+        condition = {} if write.forced else alters(write.changes, False)
+        if condition is None:
+            return Written(b"", 0, 0)
+        narrowed = conjunction(match, condition)
+        result = await collection.update_many(narrowed, self._merge(write.changes), session=self._session)
         return Written(b"", 0, result.matched_count)
 
     async def _delete_many(self, write: DeleteMany) -> Written:
@@ -182,6 +228,15 @@ class Writer:
         counted = {"_rev": {"$add": [{"$ifNull": ["$_rev", 0]}, 1]}}
         new = {"$literal": {**_changeable(changes), BY: self._by}}
         return [{"$replaceWith": {"$mergeObjects": [kept, new, counted]}}]
+
+
+def _quick_condition(write: Update | Upsert, replace: bool) -> Match | None:
+    """What tells MongoDB whether there is something to write; None where reading the entity tells it better."""
+    if write.forced:
+        return {}
+    if not is_quick(write.changes):
+        return None
+    return alters(write.changes, True) if replace else may_alter(write.changes)
 
 
 def _changeable(changes: Entity) -> Entity:

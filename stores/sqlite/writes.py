@@ -8,11 +8,11 @@ from typing import Any
 import apsw
 import orjson
 
-from stores.errors import DuplicateValue, NotAsExpected, NotFound, StaleRevision, TooManyMatches
+from stores.errors import DuplicateValue, InvalidEntity, NotAsExpected, NotFound, StaleRevision, TooManyMatches
 from stores.paths import MISSING, Path, elements, split, traverses_array
 from stores.protocol import Delete, DeleteMany, Expect, Insert, Revisions, Update, UpdateMany, Upsert, Write, Written
 from stores.query import And, Equal, Filter
-from stores.records import SYSTEM_FIELDS, Entity
+from stores.records import SYSTEM_FIELDS, Entity, alters
 from stores.sqlite.compile import Compiler
 from stores.sqlite.connection import time_limit, translate, translated
 from stores.sqlite.sight import narrowing
@@ -92,7 +92,7 @@ class WriteExecutor:
 
     def update(self, table: StoreTable, write: Update) -> Written:
         rev, doc = self.one(table, write.id, write.where, write.revs)
-        return self.merge(table, orjson.loads(doc), rev, write.changes, write.replace)
+        return self.merge(table, orjson.loads(doc), rev, write)
 
     def delete(self, table: StoreTable, write: Delete) -> Written:
         rev, doc = self.one(table, write.id, write.where, write.revs)
@@ -102,21 +102,20 @@ class WriteExecutor:
     def upsert(self, table: StoreTable, write: Upsert, index: int) -> Written:
         key = split(write.key)
         value = next(elements(write.entity, key))
-        if value is None or value is MISSING:
-            return self.insert(table, write.entity)
-        same_key = Equal(key, value)
-        found = next(self.rows(table, And((same_key, write.where)), 1), None)
+        same_key = None if value is None or value is MISSING else Equal(key, value)
+        found = next(self.rows(table, And((same_key, write.where)), 1), None) if same_key else None
         if found:
-            return self.merge(table, orjson.loads(found[2]), found[1], write.changes, False)
-        if next(self.rows(table, same_key, 1), None):
+            return self.merge(table, orjson.loads(found[2]), found[1], write)
+        if write.missing:
+            raise InvalidEntity(write.missing)
+        if same_key and next(self.rows(table, same_key, 1), None):
             raise DuplicateValue(write.key, index)
         return self.insert(table, write.entity)
 
     def update_many(self, table: StoreTable, write: UpdateMany) -> Written:
         rows = self.bounded(table, write.where, write.limit)
-        for _, rev, doc in rows:
-            self.merge(table, orjson.loads(doc), rev, write.changes, False)
-        return Written(b"", 0, len(rows))
+        changed = sum(self.merge(table, orjson.loads(doc), rev, write).count for _, rev, doc in rows)
+        return Written(b"", 0, changed)
 
     def delete_many(self, table: StoreTable, write: DeleteMany) -> Written:
         rows = self.bounded(table, write.where, write.limit)
@@ -132,7 +131,10 @@ class WriteExecutor:
             raise NotAsExpected
         return Written(b"", 0, 0)
 
-    def merge(self, table: StoreTable, entity: Entity, rev: int, changes: Entity, replace: bool) -> Written:
+    def merge(self, table: StoreTable, entity: Entity, rev: int, write: Update | Upsert | UpdateMany) -> Written:
+        changes, replace = write.changes, isinstance(write, Update) and write.replace
+        if not write.forced and not alters(entity, changes, replace):
+            return Written(orjson.dumps(entity), rev, 0)
         self.watch_indexes(table, changes)
         kept = {k: v for k, v in entity.items() if k in SYSTEM_FIELDS} if replace else entity
         merged = {**kept, **changes, "_id": entity["_id"], "_rev": rev + 1}

@@ -77,7 +77,7 @@ async def test_what_never_was_has_no_history(engine: Engine) -> None:
 async def test_trails_keep_apart(engine: Engine) -> None:
     """A trail holds the changes of one entity of one store."""
     made = [await insert_one(engine, n=n) for n in range(3)]
-    await engine.commit([Update(STORE, e["_id"], {"n": 9}) for e in made for _ in range(3)], USER)
+    await engine.commit([Update(STORE, e["_id"], {"n": n}) for e in made for n in (7, 8, 9)], USER)
     for e in made:
         entries, _ = await engine.history(STORE, e["_id"])
         assert [x.rev for x in entries] == [1, 2, 3, 4]

@@ -12,7 +12,7 @@ from tests.platform.answers import good, refused
 from tests.support.hub import Client, Hub, entity_of, unique
 
 
-async def test_the_etag_is_the_revision(user: Client, store: str) -> None:
+async def test_the_etag_is_the_revision(user: Client, other: Client, store: str) -> None:
     """On every single-entity answer, raised by one with every change."""
     created = await user.post(f"/{store}", {"n": 1})
     path = f"/{store}/{entity_of(created)['_id']}"
@@ -21,7 +21,7 @@ async def test_the_etag_is_the_revision(user: Client, store: str) -> None:
         await user.get(path),
         await user.patch(path, {"n": 2}),
         await user.put(path, {"n": 3}),
-        await user.put(path + "/access", {"access": []}),
+        await user.put(path + "/access", {"access": [other.id]}),
         await user.get(path),
         await user.delete(path),
     ]
@@ -231,10 +231,11 @@ async def test_a_bulk_change_takes_every_kind_of_filter(user: Client, store: str
 
 
 async def test_a_bulk_change_cannot_touch_system_fields(user: Client, other: Client, store: str) -> None:
-    """They are dropped as everywhere; an `_id` is refused; what is no object too."""
+    """They are refused, in whatever company; what is no object too."""
     await user.make_all(store, [{"n": 1}, {"n": 1}])
-    good(await user.patch(f"/{store}?n=1", {"owner": other.id, "access": [other.id], "_rev": 7, "m": 1}))
-    assert [(e["owner"], e["access"], e["_rev"], e["m"]) for e in await user.list(store)] == [(user.id, [], 2, 1)] * 2
+    body = {"owner": other.id, "access": [other.id], "_rev": 7, "m": 1}
+    refused(await user.patch(f"/{store}?n=1", body), 400, "owner", "access", "_rev")
+    assert [(e["owner"], e["access"], e["_rev"]) for e in await user.list(store)] == [(user.id, [], 1)] * 2
     refused(await user.patch(f"/{store}?n=1", {"_id": new_id()}), 400, "_id")
     refused(await user.patch(f"/{store}?n=1", [{"n": 1}]), 400, "body")
 

@@ -1,0 +1,109 @@
+"""A change that alters nothing is none: no revision, no event, no history."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from stores.records import SYSTEM_FIELDS
+from tests.platform.answers import good, refused
+from tests.support.hub import Client, Hub
+
+FIELDS: list[dict[str, Any]] = [
+    {"id": "number", "type": "Text", "unique": True},
+    {"id": "customer", "type": "Text", "required": True},
+    {"id": "amount", "type": "Number", "default": 1},
+    {"id": "pin", "type": "Text", "hidden": True},
+]
+
+
+@pytest.fixture
+async def orders(hub: Hub) -> str:
+    return await hub.define(fields=FIELDS)
+
+
+async def test_equal_values_leave_the_entity_as_it_is(user: Client, store: str) -> None:
+    """By PATCH, PUT, upsert, bulk change and sharing: the answer is the entity, its ETag the one it had."""
+    body = {"code": "a", "n": 1, "deep": {"list": [1, {"x": None}]}}
+    made = await user.make(store, body)
+    path = f"/{store}/{made['_id']}"
+    position = (await user.get(f"/{store}")).headers["x-position"]
+    for answer in (
+        await user.patch(path, {}),
+        await user.patch(path, {"n": 1.0}),
+        await user.patch(path, made),
+        await user.put(path, made),
+        await user.put(path, body, if_match='"1"'),
+        await user.post(f"/{store}", body, {"upsert": "code"}),
+        await user.put(path + "/access", {"access": []}),
+    ):
+        assert good(answer) == made | {"success": True}
+        assert answer.headers["etag"] == '"1"'
+    assert good(await user.patch(f"/{store}", {"n": 1}, {"n": 1}))["count"] == 0
+    assert good(await user.patch(f"/{store}", {}, {"n": 1}))["count"] == 0
+    assert good(await user.get(f"/{store}", {"since": position}))["changes"] == []
+    assert len(good(await user.get(path + "/history"))["history"]) == 1
+
+
+async def test_a_stale_condition_counts_all_the_same(user: Client, store: str) -> None:
+    """412, though there would be nothing to do."""
+    made = await user.make(store, n=1)
+    refused(await user.patch(f"/{store}/{made['_id']}", {"n": 1}, if_match='"7"'), 412)
+    refused(await user.put(f"/{store}/{made['_id']}", {"n": 1}, if_match='"7"'), 412)
+
+
+async def test_a_bulk_change_counts_what_it_altered(user: Client, store: str) -> None:
+    """Not what matched."""
+    await user.make_all(store, [{"n": n, "kind": "x"} for n in range(5)])
+    assert good(await user.patch(f"/{store}", {"n": 3}, {"kind": "x"}))["count"] == 4
+
+
+@pytest.mark.parametrize("name", SYSTEM_FIELDS)
+async def test_system_fields_are_refused_in_a_bulk_body(user: Client, store: str, name: str) -> None:
+    """Dropped, they would look as if they had been set."""
+    made = await user.make(store, n=1)
+    answer = await user.patch(f"/{store}", {name: made[name], "n": 2}, {"n": 1})
+    assert refused(answer, 400) == {name: ["This field is assigned by the hub."]}
+    assert await user.see(store, made["_id"]) == made
+
+
+async def test_guessing_a_hidden_value_does_not_show(user: Client, orders: str) -> None:
+    """The revision rises whether the value was right or wrong, by every kind of change."""
+    body = {"number": "1", "customer": "a"}
+    made = await user.make(orders, body, pin="1234")
+    path = f"/{orders}/{made['_id']}"
+    for guess in ("1234", "1234", "0000"):
+        before = (await user.see(orders, made["_id"]))["_rev"]
+        good(await user.patch(path, {"pin": guess}))
+        good(await user.put(path, body | {"pin": guess}))
+        good(await user.post(f"/{orders}", body | {"pin": guess}, {"upsert": "number"}))
+        assert good(await user.patch(f"/{orders}", {"pin": guess}, {"number": '"1"'}))["count"] == 1
+        assert (await user.see(orders, made["_id"]))["_rev"] == before + 4
+
+
+async def test_an_upsert_changes_with_less_than_a_whole_entity(user: Client, orders: str) -> None:
+    """As PATCH does; where there is none to change, what is required is missing."""
+    made = await user.make(orders, number="O1", customer="ada", amount=2)
+    upsert = {"upsert": "number"}
+    changed = good(await user.post(f"/{orders}", {"number": "O1", "amount": 5}, upsert))
+    assert (changed["_id"], changed["customer"], changed["amount"]) == (made["_id"], "ada", 5)
+    answer = refused(await user.post(f"/{orders}", {"number": "O2", "amount": 5}, upsert), 400)
+    assert answer == {"customer": ["This field is required."]}
+    answer = refused(await user.post(f"/{orders}", {"number": "O1", "customer": None}, upsert), 400)
+    assert answer == {"customer": ["This field is required."]}
+    answer = refused(await user.post(f"/{orders}", {"customer": ""}, upsert), 400)
+    assert answer == {"customer": ["This field is required."]}
+    rows: list[Any] = [{"number": "O1", "amount": 6}, {"number": "O3", "amount": 7}]
+    answer = refused(await user.post(f"/{orders}", rows, upsert), 400)
+    assert answer == {"1.customer": ["This field is required."]}
+    rows = [{"number": "O1", "amount": 6}, {"number": "O3", "customer": "eve"}, {"number": "O3", "amount": 8}]
+    entities = good(await user.post(f"/{orders}", rows, upsert))["entities"]
+    assert [(e["number"], e["amount"]) for e in entities] == [("O1", 6), ("O3", 1), ("O3", 8)]
+
+
+async def test_a_hidden_field_is_no_key_of_an_upsert(hub: Hub, user: Client) -> None:
+    """Whoever sends one gets what a field that is not unique gets."""
+    store = await hub.define(fields=[*FIELDS])
+    answer = refused(await user.post(f"/{store}", {"pin": "1", "customer": "a"}, {"upsert": "pin"}), 400)
+    assert list(answer) == ["upsert"]
