@@ -49,10 +49,10 @@ def test_a_hub_without_an_administrator_gets_one_back(hub_of_each_engine: Comman
 
 def test_what_cannot_be_done_is_said(hub: CommandLine) -> None:
     """No database, nobody of that login, a short password, a hub that runs."""
-    assert "there is no database" in hub("user", "admin", "ada", code=1).err
-    assert not (hub.folder / "data" / "hub.db").exists()
+    assert "there is no database" in hub("user", "admin", "ada", "--data-dir", "elsewhere", code=1).err
+    assert not (hub.folder / "elsewhere").exists()
     hub("user", "list")
     assert "no user with the login 'bob'" in hub("user", "admin", "bob", code=1).err
-    assert "at least 8 characters" in hub("user", "admin", "bob", "--password", "short", code=1).err
+    assert "the password: " in hub("user", "admin", "bob", "--password", "short", code=1).err
     with hub.serving():
         assert "another" in hub("user", "admin", "admin", code=1).err
