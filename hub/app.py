@@ -192,7 +192,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
 
     most = settings.max_requests
     middleware = [Middleware(Envelope, metrics=hub.metrics, most=most, apart=LIVE_PATH, origins=origins)]
-    live = LiveServer(settings, hub.live, hub.resolver, origins.trusted)
+    live = LiveServer(settings, hub.live, hub.resolver, origins.trusted, hub.metrics.limit_reached)
     hub.metrics.watch(live)
     endpoint = LiveEndpoint(live, origins)
     sockets: list[BaseRoute] = [Route(LIVE_PATH, endpoint), WebSocketRoute(LIVE_PATH, endpoint)]

@@ -88,6 +88,7 @@ class Settings(BaseSettings):
     live_ping_timeout: Annotated[Positive, Limit("connection", "seconds", "closed")] = 60
     live_connect_timeout: Annotated[Positive, Limit("connection", "seconds", "closed")] = 45
     live_max_connections: Annotated[Positive, Limit("process", "connections", "refused")] = 20_000
+    live_max_connections_per_address: Annotated[NotNegative, Limit("address", "connections", "refused")] = 1_000
     live_max_payload: Annotated[Positive, Limit("message", "bytes", "closed")] = 1_000_000
     live_max_buffered: Annotated[Positive, Limit("connection", "bytes", "`lagging`")] = 1_048_576
     live_subscriptions: Annotated[Positive, Limit("connection", "subscriptions", "400")] = 1_000

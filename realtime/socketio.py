@@ -42,7 +42,7 @@ class SocketIOServer(socketio.AsyncServer):  # type: ignore[misc]
     def __init__(
         self, *, connect_timeout: int = CONNECT_TIMEOUT, path: str | None = "/socket.io/", **settings: Any
     ) -> None:
-        settings = {"async_handlers": False, "logger": log, **settings}
+        settings = {"async_handlers": False, "logger": log, "must_join": True, **settings}
         super().__init__(client_manager=HubManager(), serializer=HubPacket, path=path, **settings)
         self._connect_timeout = connect_timeout / 1000
         self.eio.on("open", self._handle_eio_open)
@@ -81,6 +81,8 @@ class SocketIOServer(socketio.AsyncServer):  # type: ignore[misc]
             begun = HubPacket.read(data)
             if not begun.attachment_count:
                 return begun
+            if not connection.joined:
+                raise ValueError("attachments before CONNECT")
             self._binary_packet[connection.sid] = begun
         elif begun.add_attachment(data):
             del self._binary_packet[connection.sid]
@@ -130,7 +132,7 @@ class SocketIOServer(socketio.AsyncServer):  # type: ignore[misc]
             await self._refuse(eio_sid, namespace, "Internal error")
         connection = self.eio.connections.get(eio_sid)
         if connection is not None and self._namespaces_of(eio_sid):
-            connection.expire(None)
+            connection.join()
 
     async def _refuse(self, eio_sid: str, namespace: str, message: str) -> None:
         refusal = self.packet_class(packet.CONNECT_ERROR, data={"message": message}, namespace=namespace)

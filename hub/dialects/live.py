@@ -7,14 +7,16 @@ import asyncio
 import logging
 import secrets
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import parse_qs
 
 from socketio.exceptions import ConnectionRefusedError as Refused  # type: ignore[import-untyped]
 from starlette.types import Receive, Scope, Send
+from uvicorn.middleware.proxy_headers import _TrustedHosts
 
+from auth.addresses import address_block
 from auth.csrf import check_same_site
 from auth.errors import AuthError
 from auth.origins import Origin
@@ -31,6 +33,7 @@ from realtime.events import event_text
 from realtime.hub import LiveHub
 from realtime.session import Ending, LiveSession
 from realtime.socketio import SocketIOServer
+from stores.bounds import Limit
 from stores.errors import StoreError
 
 log = logging.getLogger(__name__)
@@ -41,6 +44,31 @@ NOTICES: Mapping[CloseReason, str] = {
     reason: str(reason)
     for reason in (CloseReason.LAGGING, CloseReason.SHUTDOWN, CloseReason.REVOKED, CloseReason.EXPIRED)
 }
+
+
+JOINING_PAYLOAD: Annotated[int, Limit("message", "bytes", "closed")] = 16_384
+"""Of a client that has not joined the namespace: credentials take no more."""
+LIMIT_NAMES: Mapping[str, str] = {
+    "max_connections": "live_max_connections",
+    "max_connections_per_address": "live_max_connections_per_address",
+    "max_payload": "live_max_payload",
+    "max_unjoined_payload": "JOINING_PAYLOAD",
+    "max_buffered_bytes": "live_max_buffered",
+    "ping_timeout": "live_ping_timeout",
+    "connect_timeout": "live_connect_timeout",
+}
+"""The setting or constant behind each option of the Engine.IO server."""
+
+
+def counted_address(trusted_proxies: str) -> Callable[[str], str | None]:
+    """What an address counts as; None for a trusted proxy, behind which there are many clients."""
+    proxies = _TrustedHosts(trusted_proxies)
+
+    def block(address: str) -> str | None:
+        is_proxy = not proxies.always_trust and address in proxies
+        return None if is_proxy else address_block(address)
+
+    return block
 
 
 def describe_live(error: Exception) -> dict[str, Any]:
@@ -94,7 +122,14 @@ class ClientOutlet:
 class LiveServer(SocketIOServer):
     """The default namespace is the hub's; there is no other."""
 
-    def __init__(self, settings: Settings, hub: LiveHub, resolver: Resolver, trusted: frozenset[Origin]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        hub: LiveHub,
+        resolver: Resolver,
+        trusted: frozenset[Origin],
+        limit_reached: Callable[[str], None],
+    ) -> None:
         super().__init__(
             connect_timeout=settings.live_connect_timeout * 1000,
             path=PATH,
@@ -102,15 +137,20 @@ class LiveServer(SocketIOServer):
             ping_timeout=settings.live_ping_timeout * 1000,
             # With room for those who have yet to connect, or to be told that there is no room.
             max_connections=2 * settings.live_max_connections,
+            max_connections_per_address=settings.live_max_connections_per_address,
+            address_block=counted_address(settings.trusted_proxies),
             body_timeout=settings.body_timeout * 1000,
             max_payload=settings.live_max_payload,
+            max_unjoined_payload=min(JOINING_PAYLOAD, settings.live_max_payload),
             max_buffered_bytes=settings.live_max_buffered,
             cors_origins=settings.trusted_origins,
             cors_public=True,  # with a token of its own, any page; a cookie is another matter, see `_principal`
             farewell=self._farewell,
+            on_limit=lambda name: limit_reached(LIMIT_NAMES[name]),
         )
         hub.live.fanout.together = self.eio.together
         self._hub = hub
+        self._limit_reached = limit_reached
         self._resolver = resolver
         self._trusted = trusted
         self._most = settings.live_max_connections
@@ -136,7 +176,8 @@ class LiveServer(SocketIOServer):
     # Clients.
 
     async def _connected(self, sid: str, environ: Mapping[str, Any], auth: Any = None) -> None:
-        if len(self._hub.sessions) >= self._most:
+        if self._is_full:
+            self._limit_reached("live_max_connections")
             raise Refused("Too many connections")
         try:
             credential, principal = await self._principal(Call(environ["asgi.scope"], _no_body), auth)
@@ -151,6 +192,16 @@ class LiveServer(SocketIOServer):
             self._sessions[connection.sid] = session
             self._eio_sids[sid] = connection.sid
             self._hub.open(session)
+
+    @property
+    def _is_full(self) -> bool:
+        return len(self._hub.sessions) >= self._most
+
+    async def _handle_connect(self, eio_sid: str, namespace: str, data: Any) -> None:
+        await super()._handle_connect(eio_sid, namespace, data)
+        connection = self.eio.connections.get(eio_sid)
+        if connection is not None and not connection.joined and self._is_full:
+            connection.close(CloseReason.OVERLOADED)
 
     async def _principal(self, call: Call, auth: Any) -> tuple[str, Principal]:
         """By the `auth` payload, the query's token, a Bearer token, or the cookie of a page of ours."""

@@ -11,8 +11,10 @@ import inspect
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
+from math import inf
 from typing import Any, Final, Protocol
 
+from realtime.engineio.admission import Admission
 from realtime.engineio.deadlines import Deadlines
 from realtime.engineio.options import Options, TransportName
 from realtime.engineio.packets import (
@@ -42,6 +44,7 @@ class Host(Protocol):
 
     options: Options
     deadlines: Deadlines[Connection]
+    admission: Admission[Connection]
     on_open: Callable[[Connection], Result]
     on_message: Callable[[Connection, Data], Result]
     on_disconnect: Callable[[Connection, CloseReason], Result]
@@ -50,6 +53,8 @@ class Host(Protocol):
     """While frames are gathered: whom they wait for."""
 
     def forget(self, connection: Connection) -> None: ...
+
+    def ended(self, connection: Connection, reason: CloseReason) -> None: ...
 
 
 class Connection:
@@ -65,6 +70,7 @@ class Connection:
         "_held_bytes",
         "_host",
         "_inbox",
+        "_inbox_bytes",
         "_max_buffered",
         "_opened",
         "_poll",
@@ -72,7 +78,10 @@ class Connection:
         "_sent_unread",
         "_wire",
         "_worker",
+        "admitted",
         "armed",
+        "block",
+        "joined",
         "posting",
         "probe_wire",
         "scope",
@@ -85,6 +94,9 @@ class Connection:
         self.scope = scope
         self.state: Any = None
         self.armed: float | None = None
+        self.block = host.options.address_block(self.remote) if self.remote else None
+        self.admitted = False
+        self.joined = not host.options.must_join
         self.posting = False
         self.probe_wire: Wire | None = None
         self._host = host
@@ -95,6 +107,7 @@ class Connection:
         self._held_bytes = self._sent_unread = 0
         self._poll: asyncio.Future[list[Packet] | None] | None = None
         self._inbox: deque[object] | None = None
+        self._inbox_bytes = 0
         self._worker: asyncio.Task[None] | None = None
         self._opened = self._finished = False
 
@@ -165,11 +178,28 @@ class Connection:
         self.session.close(reason, last and last[1:])
         self.flush()
 
-    def expire(self, seconds: float | None) -> None:
-        """Close as `not connected` in so many seconds, unless told otherwise before; None: do not."""
-        now = asyncio.get_running_loop().time()
-        self.session.expires = float("inf") if seconds is None else now + seconds
+    def expire(self, seconds: float) -> None:
+        """Close as `not connected` in so many seconds, unless it joins before. Until then it counts as not joined."""
+        self.session.expires = asyncio.get_running_loop().time() + seconds
+        self._set_joined(False)
+
+    def join(self) -> None:
+        """The client is what it should be: its messages may be as large as any, and it makes room for nobody."""
+        self.session.expires = inf
+        self._set_joined(True)
+
+    def _set_joined(self, joined: bool) -> None:
+        self.joined = joined
+        self._host.admission.join(self, joined)
+        if self._wire is not None:
+            self._wire.limit(self.max_payload)
         self.flush()
+
+    @property
+    def max_payload(self) -> int:
+        """Bytes of the largest message that the client may send now."""
+        options = self._host.options
+        return options.max_payload if self.joined else options.max_unjoined_payload or options.max_payload
 
     # For the server
 
@@ -192,6 +222,7 @@ class Connection:
     def attach(self, wire: Wire) -> None:
         """The WebSocket is open, or the upgrade to it complete: what waited goes there."""
         self._wire = wire
+        wire.limit(self.max_payload)
         self._raw = wire.transport
         self.flush()
 
@@ -238,6 +269,7 @@ class Connection:
     def _finish(self, reason: CloseReason) -> None:
         if not self._finished:
             self._finished = True
+            self._host.ended(self, reason)
             self._close_wires(reason)
             if self._opened:
                 self._feed(reason)
@@ -264,7 +296,7 @@ class Connection:
     # What comes: WebSocket
 
     def frame_received(self, data: Data) -> None:
-        if len(data) > self._host.options.max_payload:
+        if len(data) > self.max_payload:
             self.close(CloseReason.TOO_LARGE)
             return
         if self._wire is not None and self._sends_without_reading(self._wire, len(data)):
@@ -289,9 +321,9 @@ class Connection:
     def decode(self, data: Data) -> Packet:
         return decode_text(data) if isinstance(data, str) else decode_binary(self.session.version, data)
 
-    def wire_lost(self) -> None:
+    def wire_lost(self, *, too_large: bool = False) -> None:
         self._raw = self._wire = None
-        self.close(CloseReason.TRANSPORT_CLOSE)
+        self.close(CloseReason.TOO_LARGE if too_large else CloseReason.TRANSPORT_CLOSE)
 
     # What comes: polling
 
@@ -321,8 +353,15 @@ class Connection:
 
     async def inbox_has_room(self) -> None:
         """Wait while the application has too much of this client to do."""
-        if self._worker is not None and self._inbox and len(self._inbox) >= self._host.options.max_inbox:
+        if self._worker is not None and self._is_inbox_full:
             await asyncio.wait((self._worker,))
+
+    @property
+    def _is_inbox_full(self) -> bool:
+        options = self._host.options
+        return self._inbox is not None and (
+            len(self._inbox) >= options.max_inbox or self._inbox_bytes > options.max_payload
+        )
 
     # To the application
 
@@ -339,11 +378,12 @@ class Connection:
                 self._worker = asyncio.get_running_loop().create_task(self._work(job))
             return
         if self._inbox is None:
-            self._inbox = deque()
+            self._inbox, self._inbox_bytes = deque(), 0
         if isinstance(item, CloseReason) and item not in _LEFT_BY_ITSELF:
             self._inbox.clear()
         self._inbox.append(item)
-        if self._wire is not None and len(self._inbox) >= self._host.options.max_inbox:
+        self._inbox_bytes += len(item) if isinstance(item, Data) else 0
+        if self._wire is not None and self._is_inbox_full:
             self._wire.pause()
 
     def _call(self, item: object) -> Result:
@@ -370,7 +410,9 @@ class Connection:
                 log.exception("the application failed")
             following = None
             while self._inbox and following is None:
-                following = self._call(self._inbox.popleft())
+                item = self._inbox.popleft()
+                self._inbox_bytes -= len(item) if isinstance(item, Data) else 0
+                following = self._call(item)
         self._worker = self._inbox = None
         if self._wire is not None:
             self._wire.resume()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,7 +20,15 @@ class Options:
     body_timeout: int = 30_000
     """In which the body of a request must arrive."""
     max_connections: int = 40_000
-    """Further ones are refused, 403."""
+    """The oldest that has not joined makes room for a new one; without such a one that is refused, 403."""
+    max_connections_per_address: int = 0
+    """Likewise, of one address; 0: no limit."""
+    address_block: Callable[[str], str | None] = lambda address: address
+    """What an address counts as, such as its network; None: it is not counted."""
+    must_join: bool = False
+    """Connections count as joined only after `Connection.join`."""
+    max_unjoined_payload: int | None = None
+    """`max_payload` of a connection that has not joined; None: the same."""
     upgrade_timeout: int = 10_000
     """From the probe's WebSocket to the packet that completes the upgrade."""
     max_queued_packets: int = 10_000
@@ -29,7 +37,8 @@ class Options:
     """Bytes (of queued text, characters) that wait for a client, whatever its transport: a message that finds more of
     them is not sent, and the client is dropped as `lagging`. A single message may be larger than this."""
     max_inbox: int = 256
-    """Messages of one client that wait for the application: its WebSocket is not read, its POST not answered."""
+    """Messages of one client that wait for the application, which may hold `max_payload` bytes together: with more its
+    WebSocket is not read, its POST not answered."""
     transports: Collection[TransportName] = ("polling", "websocket")
     allow_upgrades: bool = True
     announce_max_payload: bool = False

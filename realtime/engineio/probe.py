@@ -34,14 +34,14 @@ class Probe:
         elif connection.has_wire(self._wire):
             connection.frame_received(data)
 
-    def wire_lost(self) -> None:
+    def wire_lost(self, *, too_large: bool = False) -> None:
         connection = self._connection
         if connection.probe_wire is self._wire:
             connection.probe_wire = None
             connection.session.abandon_upgrade()
             connection.flush()
         elif connection.has_wire(self._wire):
-            connection.wire_lost()
+            connection.wire_lost(too_large=too_large)
 
     def _probed(self, data: str | bytes) -> None:
         connection = self._connection

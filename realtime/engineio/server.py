@@ -11,12 +11,13 @@ from __future__ import annotations
 import asyncio
 import inspect
 import secrets
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from realtime.engineio import http
+from realtime.engineio.admission import Admission
 from realtime.engineio.connection import Connection, Result, log
 from realtime.engineio.deadlines import Deadlines
 from realtime.engineio.http import ErrorCode, Refused, Request, Response
@@ -35,6 +36,14 @@ from realtime.engineio.wire import AsgiWire, DoorWire, Message, Receive, Scope, 
 
 Verdict = bool | str | None
 
+LIMITS: Final[Mapping[CloseReason, str]] = {
+    CloseReason.TOO_LARGE: "max_payload",
+    CloseReason.LAGGING: "max_buffered_bytes",
+    CloseReason.PING_TIMEOUT: "ping_timeout",
+    CloseReason.NOT_CONNECTED: "connect_timeout",
+}
+"""The option whose limit ends a connection for a reason."""
+
 
 class EngineIOServer:
     """Serves `path` (None: whatever it is mounted at), and the lifespan of an application of its own.
@@ -42,6 +51,7 @@ class EngineIOServer:
     `on_connect` is asked before the open packet is sent: False, or a text that says why, refuses (403, code 4).
     `on_open` follows it, then `on_message` for each message, text or binary; `on_disconnect` is the last.
     `farewell` gives the last packet to a client that is cut off for a reason, as text: `42["notice",{…}]`.
+    `on_limit` is called with the name of an option at which a client was refused or cut off.
     Settings are those of `Options`. `connections` holds who is connected, by session id.
     """
 
@@ -53,6 +63,7 @@ class EngineIOServer:
         on_open: Callable[[Connection], Result] = lambda connection: None,
         on_disconnect: Callable[[Connection, CloseReason], Result] = lambda connection, reason: None,
         farewell: Callable[[Connection, CloseReason], str | None] = lambda connection, reason: None,
+        on_limit: Callable[[str], None] = lambda name: None,
         path: str | None = "/engine.io/",
         options: Options | None = None,
         **settings: Any,
@@ -66,7 +77,13 @@ class EngineIOServer:
         self.on_message = on_message
         self.on_disconnect = on_disconnect
         self.farewell = farewell
+        self.on_limit = on_limit
+        options = self.options
+        self.admission: Admission[Connection] = Admission(
+            options.max_connections, options.max_connections_per_address, self._evict
+        )
         self._path = None if path is None else path.rstrip("/")
+        self._is_closing = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -79,7 +96,20 @@ class EngineIOServer:
     def forget(self, connection: Connection) -> None:
         """The connection has ended and nobody will poll for its last words."""
         self.deadlines.forget(connection)
+        self.admission.leave(connection)
         self.connections.pop(connection.sid, None)
+
+    def ended(self, connection: Connection, reason: CloseReason) -> None:
+        """A connection has ended for this reason."""
+        if reason == CloseReason.TOO_LARGE and not connection.joined:
+            self.on_limit("max_unjoined_payload")
+        elif reason in LIMITS:
+            self.on_limit(LIMITS[reason])
+
+    def _evict(self, connection: Connection, limit: str) -> None:
+        self.on_limit(limit)
+        connection.close(CloseReason.OVERLOADED)
+        self.forget(connection)  # a client that polls may never fetch its last words
 
     @contextmanager
     def together(self) -> Iterator[None]:
@@ -101,7 +131,8 @@ class EngineIOServer:
         return secrets.token_urlsafe(15)
 
     async def shutdown(self) -> None:
-        """Close every connection, and wait until the application has heard of it."""
+        """Close every connection, take no new one, and wait until the application has heard of it."""
+        self._is_closing = True
         connections = list(self.connections.values())
         for connection in connections:
             connection.close(CloseReason.SHUTDOWN)
@@ -187,10 +218,11 @@ class EngineIOServer:
         connection.posting = True
         try:
             async with self._body_timeout():
-                body = await _read(scope, receive, self.options.max_payload)
+                body = await _read(scope, receive, connection.max_payload)
             self._receive(connection, request, body)
             await connection.inbox_has_room()
         except _TooLarge:
+            self.on_limit("max_payload" if connection.joined else "max_unjoined_payload")
             return http.too_large_response()
         except TimeoutError:
             connection.close(CloseReason.TRANSPORT_ERROR)
@@ -216,12 +248,16 @@ class EngineIOServer:
 
     async def _connect(self, request: Request, scope: Scope) -> Connection:
         """A new connection that the application has accepted. Raises Refused."""
-        if len(self.connections) >= self.options.max_connections:
-            raise Refused(ErrorCode.FORBIDDEN, "Too many connections")
+        if self._is_closing:
+            raise Refused(ErrorCode.FORBIDDEN, "Shutting down")
         now = asyncio.get_running_loop().time()
         sid = self.generate_id()
         session = Session(sid, request.version, request.transport, self.options, now, octets=request.octets)
         connection = Connection(self, session, scope)
+        if limit := self.admission.refusal(connection.block):
+            self.on_limit(limit)
+            raise Refused(ErrorCode.FORBIDDEN, "Too many connections")
+        self.admission.enter(connection, joined=connection.joined)
         verdict = await self._ask(connection)
         if verdict is False or isinstance(verdict, str) or connection.closed:
             self.forget(connection)
@@ -257,13 +293,15 @@ class EngineIOServer:
     async def _accept(
         self, connection: Connection, request: Request, scope: Scope, receive: Receive, send: Send
     ) -> None:
+        door = door_of(scope)
+        if door is not None:
+            door.limit(connection.max_payload)  # before anything of a message is read
         try:
             await send({"type": "websocket.accept"})
         except OSError:
             if request.sid is None:
                 self.forget(connection)
             raise
-        door = door_of(scope)
         wire = AsgiWire(send) if door is None else DoorWire(door)
         listener: Connection | Probe = connection
         if request.sid is None:

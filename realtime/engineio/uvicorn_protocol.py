@@ -19,6 +19,7 @@ from typing import Annotated, Any
 
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.exceptions import PayloadTooBig
 from websockets.frames import Frame
 from websockets.http11 import Request
 
@@ -32,14 +33,15 @@ PONGS_WAITING: Annotated[int, Limit("connection", "bytes", "no pong")] = 65_536
 class _Inlet:
     """Stands where the queue of ASGI events was, and tells the listener of the one event that still goes there."""
 
-    __slots__ = ("listener",)
+    __slots__ = ("listener", "too_large")
 
     def __init__(self, listener: Listener) -> None:
         self.listener = listener
+        self.too_large = False
 
     def put_nowait(self, event: dict[str, Any]) -> None:
         if event["type"] == "websocket.disconnect":
-            self.listener.wire_lost()
+            self.listener.wire_lost(too_large=self.too_large)
 
 
 class PathLogger(logging.LoggerAdapter[logging.Logger]):
@@ -147,6 +149,14 @@ class HubProtocol(WebSocketsSansIOProtocol):
                 self.send_500_response()
         if self.inlet is None and self.close_timer is None:
             self.transport.close()
+
+    def handle_parser_exception(self) -> None:
+        if self.inlet is not None:
+            self.inlet.too_large = isinstance(self.conn.parser_exc, PayloadTooBig)
+        super().handle_parser_exception()
+
+    def limit(self, size: int) -> None:
+        self.conn.max_message_size = size
 
     def pause(self) -> None:
         if not self.transport.is_closing():

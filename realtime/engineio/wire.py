@@ -32,8 +32,8 @@ class Listener(Protocol):
 
     def frame_received(self, data: str | bytes) -> None: ...
 
-    def wire_lost(self) -> None:
-        """The client closed it, or it broke; nothing comes after."""
+    def wire_lost(self, *, too_large: bool = False) -> None:
+        """The client closed it, or it broke, or it had to be closed because of a message; nothing comes after."""
 
 
 class Door(Protocol):
@@ -48,6 +48,8 @@ class Door(Protocol):
     def hand_over(self, listener: Listener) -> None: ...
 
     def close_with(self, code: int, reason: str, grace: float) -> None: ...
+
+    def limit(self, size: int) -> None: ...
 
     def pause(self) -> None: ...
 
@@ -72,6 +74,9 @@ class Wire(Protocol):
 
     def close(self, reason: str, code: int = NORMAL_CLOSURE) -> None:
         """Send what waits, then close; cut after GRACE seconds. Closing again does nothing."""
+
+    def limit(self, size: int) -> None:
+        """Take no message of more bytes, whole or not yet; nothing where the ASGI server decides that."""
 
     def pause(self) -> None:
         """Take nothing more from the client for now."""
@@ -99,6 +104,9 @@ class DoorWire:
         if self.transport is not None:
             self.transport = None
             self._door.close_with(code, reason, GRACE)
+
+    def limit(self, size: int) -> None:
+        self._door.limit(size)
 
     def pause(self) -> None:
         self._door.pause()
@@ -136,6 +144,9 @@ class AsgiWire:
             self._closing = (code, reason)
             self._start()
             asyncio.get_running_loop().call_later(GRACE, self.cut)
+
+    def limit(self, size: int) -> None:
+        pass
 
     def pause(self) -> None:
         self._reading.clear()

@@ -227,7 +227,7 @@ async def test_pings_of_a_client_that_reads_nothing_do_not_pile_up() -> None:
         websocket.transport.pause_reading()
         for number in range(80_000):
             await soon(websocket.ping(f"{number:0125}"))
-        assert transport.get_write_buffer_size() < 200_000
+        assert transport.get_write_buffer_size() < 600_000  # the bound, and what is read at once
 
 
 # The application
