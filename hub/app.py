@@ -29,6 +29,7 @@ from hub.metrics import Metrics
 from hub.middleware import Envelope
 from hub.operational import health_routes, metrics_route
 from hub.origins import Origins
+from hub.proxies import RootPath
 from hub.services.accounts import Accounts
 from hub.services.bootstrap import ensure_admin, fill_login_keys
 from hub.services.credentials import Credentials
@@ -191,7 +192,8 @@ def create_app(settings: Settings | None = None) -> Starlette:
             await live.eio.shutdown()
 
     most = settings.max_requests
-    middleware = [Middleware(Envelope, metrics=hub.metrics, most=most, apart=LIVE_PATH, origins=origins)]
+    middleware = [Middleware(RootPath, prefix=settings.root_path)] if settings.root_path else []
+    middleware += [Middleware(Envelope, metrics=hub.metrics, most=most, apart=LIVE_PATH, origins=origins)]
     live = LiveServer(settings, hub.live, hub.resolver, origins.trusted, hub.metrics.limit_reached)
     hub.metrics.watch(live)
     endpoint = LiveEndpoint(live, origins)

@@ -59,8 +59,13 @@ def is_handshake(method: bytes, version: str, url: bytes, headers: Headers, path
         and len(keys) == len(values(headers, b"sec-websocket-version")) == 1
         and _KEY.fullmatch(keys[0]) is not None
         and not any(name in (b"content-length", b"transfer-encoding") for name, _ in headers)
-        and httptools.parse_url(url).path == path
+        and _leads_to(httptools.parse_url(url).path, path)
     )
+
+
+def _leads_to(asked: bytes, path: bytes) -> bool:
+    """Whether the request asks for `path`, by itself or behind a prefix under which the hub is published."""
+    return asked == path or (asked.endswith(path) and not asked.startswith(b"/api/v1/"))
 
 
 def without_offer(method: bytes, version: str, url: bytes, headers: Headers) -> bytes:

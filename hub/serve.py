@@ -27,6 +27,7 @@ from hub.heads import HeadBounds
 from hub.logs import configure_logging
 from hub.metrics import Metrics
 from hub.protocol import HubHttpProtocol
+from hub.proxies import ForwardedHeaders
 from hub.settings import Settings, file_data_dir, unknown_variables
 from realtime.engineio.uvicorn_protocol import HubProtocol
 from stores.errors import CannotOpen
@@ -179,15 +180,14 @@ def run(app: Starlette, settings: Settings, listening: list[socket.socket]) -> i
         websocket_path=LIVE_PATH.encode(),
     )
     config = uvicorn.Config(
-        app,
+        ForwardedHeaders(app, settings.trusted_proxies),  # type: ignore[arg-type]
         http=http,  # type: ignore[arg-type]
         ws=HubProtocol,
         log_config=None,
         access_log=False,
         ws_max_size=settings.live_max_payload,
         timeout_keep_alive=settings.keep_alive_timeout,
-        proxy_headers=True,
-        forwarded_allow_ips=settings.trusted_proxies,
+        proxy_headers=False,  # see ForwardedHeaders
         server_header=False,
         timeout_graceful_shutdown=settings.shutdown_grace,
         lifespan="off",  # see HubServer.serve

@@ -22,6 +22,7 @@ from pydantic_settings import (
 )
 
 from auth.origins import own_origin, parse_trusted
+from hub.proxies import is_prefix
 from stores.bounds import Limit
 
 Positive = Annotated[int, Field(gt=0)]
@@ -43,6 +44,7 @@ class Settings(BaseSettings):
     # Where it listens and what it serves from.
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65_535)] = 8000
+    root_path: str = ""
     data_dir: Path = Path("data")
     database_url: SecretStr = SecretStr("")
     secret_key: SecretStr = SecretStr("")
@@ -123,6 +125,13 @@ class Settings(BaseSettings):
     @classmethod
     def _check_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(str(parse_trusted(text)) for text in value)
+
+    @field_validator("root_path")
+    @classmethod
+    def _check_root(cls, value: str) -> str:
+        if value.rstrip("/") and not is_prefix(value.rstrip("/")):
+            raise ValueError(f"{value!r} is not a path such as /hub")
+        return value.rstrip("/")
 
     @field_validator("allowed_hosts")
     @classmethod

@@ -23,6 +23,7 @@ from hub.dialects.platform.parameters import (
 )
 from hub.errors import BadRequest
 from hub.http import Answer, Call, json_answer, parse_body
+from hub.proxies import PREFIX, public_path
 from stores.cursor import encode_cursor
 from stores.errors import InvalidQuery
 from stores.protocol import IdempotencyKey
@@ -77,7 +78,7 @@ async def find(dialect: PlatformDialect, call: Call, principal: Principal) -> An
     headers = [render.position_header(listing.position)]
     if listing.next is not None:
         cursor = encode_cursor(listing.next, request.query.sort)
-        headers.append((b"link", next_link(call.scope["path"], pairs, cursor).encode("ascii")))
+        headers.append((b"link", next_link(public_path(call.scope), pairs, cursor).encode("ascii")))
     return Answer(listing.body, headers=headers, timeout=dialect.settings.stream_timeout)
 
 
@@ -158,9 +159,8 @@ async def sign_in(dialect: PlatformDialect, call: Call) -> Answer:
     check_browser(dialect, call)  # or another site could sign its visitors in as somebody else
     login, password = await credentials(dialect, call)
     issued = await dialect.accounts.sign_in(login, password, "session", call.address, call.header(b"user-agent") or "")
-    cookie = render.session_cookie(
-        issued.credential, issued.expires_at, call.secure, foreign=from_trusted(dialect, call)
-    )
+    foreign = from_trusted(dialect, call)
+    cookie = render.session_cookie(call, issued.credential, issued.expires_at, foreign=foreign)
     return json_answer({"sucess": True, "success": True}, headers=[cookie])
 
 
@@ -182,7 +182,7 @@ async def issue_token(dialect: PlatformDialect, call: Call) -> Answer:
 async def sign_out(dialect: PlatformDialect, call: Call, principal: Principal) -> Answer:
     known_parameters(call.parameters(), ())
     await dialect.accounts.sign_out(principal)
-    return json_answer({"sucess": True, "success": True}, headers=render.forgotten_cookies(call.secure))
+    return json_answer({"sucess": True, "success": True}, headers=render.forgotten_cookies(call))
 
 
 async def who_am_i(dialect: PlatformDialect, call: Call, principal: Principal) -> Answer:
@@ -207,8 +207,9 @@ async def describe_api(dialect: PlatformDialect, call: Call) -> Answer:
     known_parameters(call.parameters(), ())
     asked = call.bearer() is not None or call.session() is not None
     principal = await dialect.principal(call) if asked else None
+    prefix = call.scope.get(PREFIX, "")
     # With hundreds of stores it takes a while: not in the loop.
-    return Answer(await asyncio.to_thread(lambda: orjson.dumps(openapi_document(dialect, principal))))
+    return Answer(await asyncio.to_thread(lambda: orjson.dumps(openapi_document(dialect, principal, prefix))))
 
 
 # The parts of the above.

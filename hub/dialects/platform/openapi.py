@@ -24,8 +24,9 @@ ONE, WHOLE_BODY = ref("Success"), ref("Stamped")
 _CREDENTIALS: Final[list[Schema]] = [{"bearer": []}, {"cookie": []}]
 
 
-def openapi_document(dialect: PlatformDialect, principal: Principal | None) -> dict[str, Any]:
-    """The document for `principal`; for nobody it names no store but the ones that the calls always have."""
+def openapi_document(dialect: PlatformDialect, principal: Principal | None, prefix: str = "") -> dict[str, Any]:
+    """The document for `principal`, of a hub that is published under `prefix`; for nobody it names no store but the
+    ones that the calls always have."""
     most = dialect.settings.max_items
     stores = [] if principal is None else dialect.registry.all()
     paths: dict[str, Schema] = {}
@@ -38,7 +39,7 @@ def openapi_document(dialect: PlatformDialect, principal: Principal | None) -> d
     return {
         "openapi": "3.1.0",
         "info": {"title": "hub", "version": "1", "description": "Entities of every store, and who may see them."},
-        "servers": [{"url": "/"}],
+        "servers": [{"url": prefix + "/"}],
         "security": _CREDENTIALS,
         "paths": paths,
         "components": {

@@ -10,7 +10,8 @@ import orjson
 from auth.positions import give
 from auth.principal import Principal
 from hub.errors import Failure, NotModified, describe, status_text
-from hub.http import HOST_COOKIE, SESSION_COOKIE, Answer, json_answer
+from hub.http import HOST_COOKIE, SESSION_COOKIE, Answer, Call, json_answer
+from hub.proxies import PREFIX
 from hub.services.delta import Delta
 from realtime.view import ViewChange
 from stores.records import HistoryEntry
@@ -73,23 +74,25 @@ def history_entry(entry: HistoryEntry) -> dict[str, Any]:
     return {"time": entry.time, "by": entry.by, "op": entry.op, "_rev": entry.rev, "changes": changes}
 
 
-def session_cookie(credential: str, expires_at: int, secure: bool, *, foreign: bool = False) -> tuple[bytes, bytes]:
-    """`expires_at` is Unix ms; 0 makes the browser forget the cookie. `foreign`: it is for a page of another site,
-    which browsers only send it from over https."""
-    name = HOST_COOKIE if secure else SESSION_COOKIE
-    return _cookie(name, credential, expires_at, secure, "None" if foreign and secure else "Lax")
+def session_cookie(call: Call, credential: str, expires_at: int, *, foreign: bool = False) -> tuple[bytes, bytes]:
+    """`expires_at` is Unix ms. `foreign`: it is for a page of another site, which browsers only send it from over
+    https. The name that browsers take from this host alone needs https, and a path that is the host's root."""
+    name = HOST_COOKIE if call.secure and not call.scope.get(PREFIX) else SESSION_COOKIE
+    return _cookie(call, name, credential, expires_at, "None" if foreign and call.secure else "Lax")
 
 
-def forgotten_cookies(secure: bool) -> list[tuple[bytes, bytes]]:
+def forgotten_cookies(call: Call) -> list[tuple[bytes, bytes]]:
     """Make the browser forget the session, under each name that it may have."""
-    names = (HOST_COOKIE, SESSION_COOKIE) if secure else (SESSION_COOKIE,)
-    return [_cookie(name, "", 0, secure, "Lax") for name in names]
+    both = call.secure and not call.scope.get(PREFIX)
+    return [
+        _cookie(call, name, "", 0, "Lax") for name in ((HOST_COOKIE, SESSION_COOKIE) if both else (SESSION_COOKIE,))
+    ]
 
 
-def _cookie(name: bytes, value: str, expires_at: int, secure: bool, same_site: str) -> tuple[bytes, bytes]:
-    expires = formatdate(expires_at / 1000, usegmt=True)
-    text = f"={value}; Path=/; Expires={expires}; HttpOnly; SameSite={same_site}"
-    return b"set-cookie", name + (text + "; Secure" if secure else text).encode()
+def _cookie(call: Call, name: bytes, value: str, expires_at: int, same_site: str) -> tuple[bytes, bytes]:
+    path, expires = call.scope.get(PREFIX, "") + "/", formatdate(expires_at / 1000, usegmt=True)
+    text = f"={value}; Path={path}; Expires={expires}; HttpOnly; SameSite={same_site}"
+    return b"set-cookie", name + (text + "; Secure" if call.secure else text).encode()
 
 
 def error_answer(error: Exception) -> Answer:
