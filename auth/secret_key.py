@@ -72,7 +72,7 @@ class SecretKey:
         return Sealer(self.derive(purpose))
 
     def cover(self, purpose: str) -> Cover:
-        """Encryption of text that callers carry for the hub."""
+        """Encryption of what callers carry for the hub."""
         return Cover(self.derive(purpose, 2 * KEY_BYTES))
 
     @property
@@ -109,19 +109,19 @@ class Sealer:
 
 
 class Cover:
-    """AES-256-SIV, deterministic: the same text always looks the same outside, so that callers can compare."""
+    """AES-256-SIV, deterministic: the same data always looks the same outside, so that callers can compare."""
 
     def __init__(self, key: bytes) -> None:
         self._cipher = AESSIV(key)
 
-    def seal(self, text: str) -> str:
-        """`text`, which is not empty, as URL-safe text."""
-        return _to_base64(self._cipher.encrypt(text.encode(), None))
+    def seal(self, data: bytes) -> str:
+        """`data`, which is not empty, as URL-safe text."""
+        return _to_base64(self._cipher.encrypt(data, None))
 
-    def unseal(self, text: str) -> str:
+    def unseal(self, text: str) -> bytes:
         """Raises BadSeal."""
         try:
-            return self._cipher.decrypt(_from_base64(text), None).decode()
+            return self._cipher.decrypt(_from_base64(text), None)
         except (ValueError, binascii.Error, InvalidTag):
             raise BadSeal("this was not sealed here") from None
 

@@ -209,8 +209,8 @@ def create_app(settings: Settings | None = None) -> Starlette:
 
 def assemble(settings: Settings) -> Hub:
     """Every part, connected, nothing started."""
-    engine = make_engine(settings)
     key = load_key(settings)
+    engine = make_engine(settings, key.key)
     control_token = secrets.token_urlsafe(32)
     registry = StoreRegistry(engine)
     resolver = Resolver(engine, settings.principals_remembered, control_token)

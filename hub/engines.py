@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from auth.secret_key import SecretKey
 from hub.settings import Settings
 from stores.errors import CannotOpen
 from stores.protocol import Engine, EngineOptions
 
 
-def make_engine(settings: Settings) -> Engine:
-    """The engine for the settings' database, not yet open. Raises CannotOpen for a URL that no engine serves."""
+def make_engine(settings: Settings, key: SecretKey | None = None) -> Engine:
+    """The engine for the settings' database, not yet open. Raises CannotOpen for a URL that no engine serves.
+    Without the key positions are in clear."""
     options = EngineOptions(
         feed_retention_hours=settings.feed_retention_hours,
         feed_retention_mb=settings.feed_retention_mb,
         reader_threads=settings.reader_threads,
         chunk_bytes=settings.stream_chunk_bytes,
         read_timeout=settings.read_timeout,
+        seal=key.cover("positions") if key else None,
     )
     url = settings.engine_url
     # Each engine is imported when it is asked for: the embedded one starts without the other's driver.

@@ -243,12 +243,24 @@ class Engine(Protocol):
         """Housekeeping: retire feed records and idempotency keys that have outlived their time (Unix ms)."""
 
 
+class Seal(Protocol):
+    """Encryption of what a position holds, the same in every process of a hub and after a restart."""
+
+    def seal(self, data: bytes) -> str:
+        """URL-safe text, the same for the same data."""
+
+    def unseal(self, text: str) -> bytes:
+        """Raises ValueError for what was not sealed so."""
+
+
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
-    """Bounds of an engine; the settings of the same names say what they mean."""
+    """Bounds of an engine; the settings of the same names say what they mean. `seal`: for what positions hold of
+    entities that their holder may not see; without it they are in clear."""
 
     feed_retention_hours: float = 72
     feed_retention_mb: float = 1024
     reader_threads: int = 4
     chunk_bytes: int = 65_536
     read_timeout: float = 15
+    seal: Seal | None = None

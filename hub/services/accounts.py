@@ -17,7 +17,7 @@ from auth.resolver import Resolver
 from auth.secrets import PREFIX_LENGTH, Passwords, digest, new_credential
 from hub.errors import BadRequest
 from hub.services import expectations as expect
-from stores.errors import NotAsExpected, NotFound, StoreError, Unavailable
+from stores.errors import NotAsExpected, NotFound, Unavailable
 from stores.protocol import Delete, DeleteMany, Engine, Insert, Update, Write
 from stores.query import Compare, Equal, In, Or, Query
 from stores.records import Entity, new_id, now_ms
@@ -169,8 +169,8 @@ class Accounts:
             await self._engine.commit([Update(store, principal.credential_id, use)], None)
         except NotFound:
             pass  # it has just ended
-        except StoreError as error:
-            log.info("the last use of a credential could not be noted: %s", error)
+        except Exception as error:  # whatever it is: nobody asked for this write
+            log.info("the last use of a credential could not be noted: %s", type(error).__name__)
             self._noted.pop(principal.credential_id, None)
 
     async def sweep(self, now: int) -> None:

@@ -26,6 +26,8 @@ from pymongo.server_type import SERVER_TYPE
 from stores.errors import CannotOpen, Unavailable
 from stores.mongo.codec import CODEC, Document
 from stores.mongo.errors import AUTHENTICATION_FAILED, SNAPSHOT_UNAVAILABLE, UNAUTHORIZED
+from stores.mongo.position import Epoch
+from stores.protocol import Seal
 
 Session = AsyncClientSession
 
@@ -87,11 +89,12 @@ class Connection:
     """A client, its database and that database's epoch. Unavailable from all of it but between `open` and `close`.
     `read_timeout`: seconds that the server may spend on a `bounded` command."""
 
-    def __init__(self, url: str, read_timeout: float) -> None:
+    def __init__(self, url: str, read_timeout: float, seal: Seal | None = None) -> None:
         self._url = url
         self._read_timeout = read_timeout
         self._client: AsyncMongoClient[Document] | None = None
-        self._epoch = ""
+        self._seal = seal
+        self._epoch = Epoch("")
         self.stores: set[str] = set()
         """The stores that have been defined through this engine."""
         self.splits_events = False
@@ -103,7 +106,7 @@ class Connection:
         try:
             await self._check()
             if make:
-                self._epoch = await self._read_epoch()
+                self._epoch = Epoch(await self._read_epoch(), self._seal)
         except PyMongoError as error:
             explanation = self._explain(error)
             await self.close()
@@ -128,7 +131,7 @@ class Connection:
         return self.client.get_default_database("hub", codec_options=CODEC)
 
     @property
-    def epoch(self) -> str:
+    def epoch(self) -> Epoch:
         """What tells this database from any other, or from itself before it was dropped."""
         return self._epoch
 

@@ -29,7 +29,7 @@ class MongoEngine:
     feed: Feed
 
     def __init__(self, url: str, options: EngineOptions) -> None:
-        self._connection = Connection(url, options.read_timeout)
+        self._connection = Connection(url, options.read_timeout, options.seal)
         feed = MongoFeed(self._connection)
         self.feed = feed
         self._reader = Reader(self._connection, options.chunk_bytes)

@@ -55,7 +55,7 @@ class HistoryKeeper:
     async def start(self) -> None:
         """From now on every change is recorded, by this process or another."""
         with store_errors():
-            start = {"position": await self._feed.position(), "holder": "", "until": 0}
+            start = {"position": self._plain(await self._feed.position()), "holder": "", "until": 0}
             await self._connection.collection(META).update_one(_LEASE, {"$setOnInsert": start}, upsert=True)
         self._task = asyncio.create_task(self._run(), name="history")
 
@@ -105,11 +105,14 @@ class HistoryKeeper:
                     if clock.monotonic() - renewed < _RENEW_SECONDS:
                         continue
                     renewed = clock.monotonic()
-                    if not await self._update({"until": _RENEWED, "position": batch.position}):
+                    if not await self._update({"until": _RENEWED, "position": self._plain(batch.position)}):
                         return
         except HistoryGone as error:
             log.warning("history: changes were lost before they were recorded: %s", error)
-            await self._update({"position": await self._feed.position()})
+            await self._update({"position": self._plain(await self._feed.position())})
+
+    def _plain(self, text: str) -> str:
+        return position.plain(self._connection.epoch, text)
 
     async def _update(self, values: Document) -> bool:
         ours = {**_LEASE, "holder": self._holder}
@@ -181,12 +184,12 @@ class HistoryKeeper:
         return False
 
 
-def _id_of(change: Change, epoch: str) -> str:
+def _id_of(change: Change, epoch: position.Epoch) -> str:
     """The change's place in the feed as text whose order is the feed's."""
     return str((position.parse(epoch, change.position).token or {})["_data"])
 
 
-def _record_of(change: Change, epoch: str) -> Document:
+def _record_of(change: Change, epoch: position.Epoch) -> Document:
     deleted = change.op == "delete"
     # Names may hold anything, so they are values here. A deletion's are those of the entity that it keeps whole.
     changed = {} if deleted else difference(change.before, change.after)

@@ -1,8 +1,10 @@
-"""Positions of the feed: ``<epoch>.t<seconds>.<increment>`` or ``<epoch>.r<resume token>``, in URL-safe text.
+"""Positions of the feed: ``<epoch>.t<seconds>.<increment>`` or ``<epoch>.s<sealed resume token>``, in URL-safe text.
 
 A cluster time says: everything up to it, itself included, has been seen. The events of one transaction share a
 cluster time, so a change is known by its resume token. A token is nearly always ``{"_data": hex}``, kept as the
-bytes of the hex; one that holds more is kept as BSON after ``b``.
+bytes of the hex; one that holds more is kept as BSON. It holds the id of the entity that changed, which the holder of
+the position may not see: so it is sealed, after ``s`` and with ``r`` or ``b`` as the first sealed byte. Inside the
+database, and where there is no key, it is plain, after ``r`` or ``b``.
 
 Source: MongoDB specifications, "Change Streams"; `src/mongo/db/pipeline/resume_token.cpp` and
 `src/mongo/db/storage/key_string.cpp` (a token begins with 0x82 and the 8 bytes of its cluster time).
@@ -21,6 +23,7 @@ from bson import Timestamp
 from bson.errors import BSONError
 
 from stores.errors import HistoryGone
+from stores.protocol import Seal
 
 Token = Mapping[str, Any]
 
@@ -42,32 +45,56 @@ class Resume:
         return {"startAtOperationTime": Timestamp(self.time.time, self.time.inc + 1)}
 
 
-def at_time(epoch: str, time: Timestamp) -> str:
-    return f"{epoch}.t{time.time}.{time.inc}"
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """What tells one database's positions from another's, and what seals them."""
+
+    name: str
+    seal: Seal | None = None
 
 
-def at_token(epoch: str, token: Token) -> str:
-    if len(token) == 1:
-        return f"{epoch}.r{_encode(bytes.fromhex(token['_data']))}"
-    return f"{epoch}.b{_encode(bson.encode(token))}"
+def at_time(epoch: Epoch, time: Timestamp) -> str:
+    return f"{epoch.name}.t{time.time}.{time.inc}"
+
+
+def at_token(epoch: Epoch, token: Token) -> str:
+    return _of_bytes(epoch, token) if epoch.seal is None else f"{epoch.name}.s{epoch.seal.seal(_bytes_of(token))}"
+
+
+def plain(epoch: Epoch, text: str) -> str:
+    """The position as the database keeps it, which outlives the key. Raises HistoryGone."""
+    token = parse(epoch, text).token
+    return text if token is None else _of_bytes(epoch, token)
+
+
+def _of_bytes(epoch: Epoch, token: Token) -> str:
+    data = _bytes_of(token)
+    return f"{epoch.name}.{chr(data[0])}{_encode(data[1:])}"
+
+
+def _bytes_of(token: Token) -> bytes:
+    return b"r" + bytes.fromhex(token["_data"]) if len(token) == 1 else b"b" + bson.encode(token)
 
 
 def after_token(token: Token) -> Resume:
     return Resume(_time_of(bytes.fromhex(token["_data"])), token)
 
 
-def parse(epoch: str, text: str) -> Resume:
+def parse(epoch: Epoch, text: str) -> Resume:
     """The place that a position names. Raises HistoryGone when it is malformed or of another database."""
     own, _, place = text.partition(".")
     try:
-        if own == epoch:
+        if own == epoch.name and place[:1] == "s" and epoch.seal is not None:
+            data = epoch.seal.unseal(place[1:])
+            return _of_token(chr(data[0]), data[1:])
+        if own == epoch.name:
             return _parse(place[:1], place[1:])
     except (ValueError, TypeError, KeyError, OverflowError, BSONError):
         pass
     raise HistoryGone("this position is not one of this database")
 
 
-def parse_order(epoch: str, text: str) -> bytes:
+def parse_order(epoch: Epoch, text: str) -> bytes:
     """A sort key of positions: a token's own bytes, which begin with its time; a time comes after all tokens of it.
     Raises HistoryGone like `parse`."""
     resume = parse(epoch, text)
@@ -82,7 +109,10 @@ def _parse(kind: str, text: str) -> Resume:
         if match is None:
             raise ValueError(text)
         return Resume(Timestamp(int(match[1]), int(match[2])))
-    data = b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    return _of_token(kind, b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True))
+
+
+def _of_token(kind: str, data: bytes) -> Resume:
     if kind == "r":
         return Resume(_time_of(data), {"_data": data.hex().upper()})
     if kind == "b":

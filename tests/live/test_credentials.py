@@ -9,7 +9,7 @@ import pytest
 
 from tests.live.conftest import Connect
 from tests.live.test_subscribing import matches_rest, ops
-from tests.support.hub import Client, Hub, entity_of
+from tests.support.hub import Client, Hub, entity_of, eventually
 from tests.support.live import Beacon, LiveClient, Refused, live
 
 SOON = 1.5
@@ -185,3 +185,23 @@ async def test_a_bad_token_changes_nothing(
     await user.make(store)
     await client.caught_up(beacon)
     assert len(watch.take()) == 1
+
+
+async def test_the_note_of_a_tokens_use_is_no_reason_to_look_again(
+    connected: Connect, hub: Hub, user: Client, store: str
+) -> None:
+    """Its sessions go on as they are; what it may see is looked up no more."""
+    fresh = await hub.with_token(user.user)
+    client = await connected(fresh)
+    watch = await client.watch(store)
+    before = len(client.positions)
+    await fresh.get("/auth")
+
+    async def noted() -> bool:
+        return any(token["last_used"] for token in await fresh.list("tokens", {"sort": "-time", "limit": "1"}))
+
+    await eventually(noted)
+    made = await fresh.make(store, n=1)
+    await client.until(lambda: watch.events)
+    assert ops(watch.take()) == [("insert", made["_id"])]
+    assert len(client.positions) == before

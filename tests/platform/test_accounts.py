@@ -6,13 +6,16 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 from argon2 import PasswordHasher
+from pymongo import AsyncMongoClient
 
 from hub.services.registry import StoreRegistry
 from stores.protocol import Engine, Insert, Update
 from stores.query import Equal, Query
 from stores.records import new_id, now_ms
+from stores.sqlite.tables import StoreTable
 from tests.platform.answers import good, refused
 from tests.support.engines import Database, opened
 from tests.support.hub import ADMIN_LOGIN, Client, Hub, entity_of, eventually, launch, running_hub, unique
@@ -247,6 +250,29 @@ async def test_sessions_and_tokens_show_where_they_were_last_used(hub: Hub, some
     token = await eventually(used)
     assert (token["address"], "httpx" in token["agent"]) == ("127.0.0.1", True)
     refused(await session.patch(f"/tokens/{token['_id']}", {"address": "203.0.113.1"}), 400, "address")
+
+
+async def test_a_read_does_not_depend_on_the_note_of_its_use(database: Database, tmp_path: Path) -> None:
+    """It is answered while tokens cannot be written."""
+    async with running_hub(database, tmp_path) as hub:
+        user = await hub.as_user()
+        await lock_tokens(database)
+        for _ in range(3):
+            good(await user.get("/auth"))
+        assert (await hub.admin.list("tokens"))[0]["last_used"] is None
+        assert "Traceback" not in hub.process.log
+
+
+async def lock_tokens(database: Database) -> None:
+    """Let every change of a token fail in the database."""
+    if database.kind == "mongodb":
+        async with AsyncMongoClient[dict[str, Any]](database.location) as client:
+            await client.get_default_database().command({"collMod": "tokens", "validator": {"never": 1}})
+        return
+    connection = apsw.Connection(database.location)
+    table = StoreTable("tokens").table
+    connection.execute(f"CREATE TRIGGER locked BEFORE UPDATE ON {table} BEGIN SELECT RAISE(ABORT, 'locked'); END")
+    connection.close()
 
 
 async def test_thousands_of_expired_sessions_all_go(database: Database, tmp_path: Path) -> None:

@@ -15,10 +15,12 @@ import orjson
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from auth.secret_key import SecretKey
 from stores.records import Entity
-from tests.support.hub import PATIENCE, Client, Hub, unique
+from tests.support.hub import PATIENCE, SECRET_KEY, Client, Hub, unique
 
 Event = dict[str, Any]
+POSITIONS: Final = SecretKey.parse(SECRET_KEY).cover("positions")
 _MOST_BYTES: Final = 64 * 1024 * 1024
 
 
@@ -335,6 +337,8 @@ def order_of(position: str) -> bytes:
     if place.startswith("t"):
         seconds, _, number = place[1:].partition(".")
         return b"\x82" + int(seconds).to_bytes(4) + int(number).to_bytes(4) + b"\xff"
+    if place.startswith("s"):
+        return POSITIONS.unseal(place[1:])[1:]
     return urlsafe_b64decode(place[1:] + "=" * (-len(place[1:]) % 4))
 
 
