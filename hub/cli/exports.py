@@ -1,4 +1,4 @@
-"""`hub export`: a store as NDJSON, JSON or CSV, page by page, in constant memory."""
+"""`hub export`: a store as NDJSON, JSON, CSV or an Excel file, page by page, in constant memory."""
 
 from __future__ import annotations
 
@@ -7,18 +7,21 @@ import io
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, BinaryIO, Final, Protocol
+from typing import Annotated, BinaryIO, Final, Protocol, cast
 
 import orjson
 import typer
 
-from hub.cli.cells import Absent, Cells, flatten, pick
+from hub.cli.cells import Absent, Cells, by_id, defuse, flatten, pick
 from hub.cli.client import Client, Refused
 from hub.cli.command import on_hub
 from hub.cli.meter import Meter
-from hub.cli.output import grouped, note
+from hub.cli.output import Misuse, grouped, note, open_private
 from hub.cli.rows import Format, format_of
+from hub.cli.sheet import Sheet
+from hub.cli.tables import check_delimiter
 from stores.records import Entity, Json
 
 PAGE: Final = 1_000
@@ -33,16 +36,23 @@ async def export(
     filter: Annotated[str | None, typer.Option(help="Only the matches of this JSON filter.")] = None,
     only: Annotated[str | None, typer.Option(help="Only these fields, such as name,address.city.")] = None,
     sort: Annotated[str | None, typer.Option(help="The order, such as -price,name; by creation without.")] = None,
+    excel: Annotated[
+        bool, typer.Option("--excel", help="CSV for Excel: marked as UTF-8, and no text can be a formula.")
+    ] = False,
+    delimiter: Annotated[str, typer.Option(help="What separates the cells of a CSV file.")] = ",",
 ) -> None:
     """Export what is in a store. A file appears when it is complete.
 
     Example: hub export cities cities.csv --filter '{"countrycode": "CA"}' --only name,population
     """
     kind = format_of(file, format)
+    if excel and kind is not Format.CSV:
+        raise Misuse("--excel is about CSV; an .xlsx file needs no such care")
+    form = CsvTarget(check_delimiter(delimiter), excel)
     asked = {"limit": str(PAGE), "filter": filter, "only": only, "sort": sort}
     params = {name: value for name, value in asked.items() if value}
     with open_target(file) as target, Meter(f"export of {store}") as meter:
-        writer = await make_writer(client, store, kind, target, only)
+        writer = await make_writer(client, store, kind, target, only, form)
         total = 0
         async for page in client.pages(store, params):
             writer.write(page)
@@ -61,12 +71,25 @@ class Writer(Protocol):
         """What stands at the end."""
 
 
-async def make_writer(client: Client, store: str, kind: Format, target: BinaryIO, only: str | None) -> Writer:
+@dataclass(frozen=True, slots=True)
+class CsvTarget:
+    """How a CSV file is written. `excel`: with a byte order mark, and text that could be a formula marked."""
+
+    delimiter: str = ","
+    excel: bool = False
+
+
+async def make_writer(
+    client: Client, store: str, kind: Format, target: BinaryIO, only: str | None, form: CsvTarget
+) -> Writer:
     if kind is Format.NDJSON:
         return NdjsonWriter(target)
     if kind is Format.JSON:
         return JsonWriter(target)
-    return CsvWriter(target, Cells(await fields(client, store)), only.split(",") if only else None)
+    columns = Columns(only.split(",") if only else None)
+    if kind is Format.XLSX:
+        return SheetWriter(target, store, columns)
+    return CsvWriter(target, Cells(by_id(await fields(client, store)), excel=form.excel), columns, form)
 
 
 async def fields(client: Client, store: str) -> list[Entity]:
@@ -108,37 +131,77 @@ class JsonWriter:
         self.target.flush()
 
 
-class CsvWriter:
+class Columns:
     """Columns as asked for, or all that the first page has, nested objects as dotted names."""
 
-    def __init__(self, target: BinaryIO, cells: Cells, asked: list[str] | None) -> None:
-        self.text = io.TextIOWrapper(target, "utf-8", newline="", write_through=True)
-        self.writer = csv.writer(self.text)
-        self.cells = cells
+    def __init__(self, asked: list[str] | None) -> None:
         self.asked = asked
-        self.columns: list[str] = []
+        self.names: list[str] = asked or []
         self.missed: dict[str, None] = {}
 
-    def write(self, page: Sequence[Entity]) -> None:
+    def rows(self, page: Sequence[Entity]) -> list[dict[str, Json]]:
+        """The cells of a page of entities, by column."""
         rows = [self.values(entity) for entity in page]
-        if not self.columns:
-            self.columns = self.asked or list(dict.fromkeys(name for row in rows for name in row)) or ["_id"]
-            self.writer.writerow(self.columns)
+        if not self.names:
+            self.names = list(dict.fromkeys(name for row in rows for name in row)) or ["_id"]
         for row in rows:
-            self.missed.update(dict.fromkeys(row.keys() - self.columns))
-            self.writer.writerow([self.cells.write(c, row[c]) if c in row else "" for c in self.columns])
+            self.missed.update(dict.fromkeys(row.keys() - self.names))
+        return rows
 
     def values(self, entity: Entity) -> dict[str, Json]:
-        """An entity's cells by column."""
         if self.asked is None:
             return flatten(entity)
         picked = {column: pick(entity, column) for column in self.asked}
         return {column: value for column, value in picked.items() if not isinstance(value, Absent)}
 
-    def close(self) -> None:
+    def tell_missed(self) -> None:
         if self.missed:
             note(f"left out, as the first page has none of them: {', '.join(sorted(self.missed))}; name them in --only")
+
+
+class CsvWriter:
+    """A header, and a line for each entity."""
+
+    def __init__(self, target: BinaryIO, cells: Cells, columns: Columns, form: CsvTarget) -> None:
+        self.text = io.TextIOWrapper(target, "utf-8-sig" if form.excel else "utf-8", newline="", write_through=True)
+        self.writer = csv.writer(self.text, delimiter=form.delimiter)
+        self.cells = cells
+        self.columns = columns
+        self.begun = False
+
+    def write(self, page: Sequence[Entity]) -> None:
+        rows = self.columns.rows(page)
+        names = self.columns.names
+        if not self.begun:
+            self.begun = True
+            self.writer.writerow([defuse(name) for name in names] if self.cells.excel else names)
+        for row in rows:
+            self.writer.writerow([self.cells.write(c, row[c]) if c in row else "" for c in names])
+
+    def close(self) -> None:
+        self.columns.tell_missed()
         self.text.detach()
+
+
+class SheetWriter:
+    """An Excel workbook with one sheet. Raises Failure for what a sheet cannot hold."""
+
+    def __init__(self, target: BinaryIO, store: str, columns: Columns) -> None:
+        self.sheet = Sheet(target, store)
+        self.columns = columns
+        self.begun = False
+
+    def write(self, page: Sequence[Entity]) -> None:
+        rows = self.columns.rows(page)
+        if not self.begun:
+            self.begun = True
+            self.sheet.append(self.columns.names)
+        for row in rows:
+            self.sheet.append([row.get(name) for name in self.columns.names])
+
+    def close(self) -> None:
+        self.columns.tell_missed()
+        self.sheet.save()
 
 
 @contextmanager
@@ -150,8 +213,10 @@ def open_target(name: str) -> Iterator[BinaryIO]:
         return
     part = path if path.exists() and not path.is_file() else path.with_name(f"{path.name}.part")
     try:
-        with part.open("wb") as file:
-            yield file
+        if part != path:
+            part.unlink(missing_ok=True)  # one that was left behind may be readable by others
+        with open_private(part, "wb") as file:
+            yield cast(BinaryIO, file)
         part.replace(path)
     finally:
         if part != path:

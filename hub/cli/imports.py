@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import csv
-import io
 import signal
-import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Final, TextIO, cast
 
 import typer
 
-from hub.cli.cells import Cells
+from hub.cli.cells import Cells, Kind, by_id
 from hub.cli.client import Client, Refused, Unreachable, path_of
 from hub.cli.command import on_hub
+from hub.cli.keys import Keys
 from hub.cli.meter import Meter
-from hub.cli.output import STOPPED, Failure, Misuse, grouped, note, say
+from hub.cli.output import STOPPED, Failure, Misuse, grouped, note, open_private, say
+from hub.cli.plan import Plan, describe, type_in_store
 from hub.cli.rows import Format, Refusal, Row, RowReader, format_of
+from hub.cli.source import open_source
+from hub.cli.tables import CsvForm, check_delimiter
 from hub.cli.upload import Upload
 from stores.records import SYSTEM_FIELDS, Entity
 
@@ -40,38 +43,83 @@ class Stopped(Failure):
 async def import_rows(
     client: Client,
     store: Annotated[str, typer.Argument(help="The store to import into.", show_default=False)],
-    file: Annotated[str, typer.Argument(help="A JSON, NDJSON or CSV file; - for standard input.", show_default=False)],
+    file: Annotated[
+        str, typer.Argument(help="A JSON, NDJSON, CSV or Excel file; - for standard input.", show_default=False)
+    ],
     format: Annotated[Format | None, typer.Option(help="What the file is, if its name does not tell.")] = None,
     key: Annotated[
         str | None, typer.Option(help="A unique field: rows update the entity that has their value of it.")
     ] = None,
     create: Annotated[bool, typer.Option("--create", help="Define the store, without a schema, if need be.")] = False,
+    type: Annotated[
+        list[str] | None,
+        typer.Option(help="What a column holds, as COLUMN=text, number, boolean or json; may be repeated."),
+    ] = None,
     batch: Annotated[int, typer.Option(min=1, max=MAX_BATCH, help="Rows in one request.")] = 1_000,
     skip: Annotated[int, typer.Option(min=0, help="Leave out the rows up to this number.")] = 0,
     report: Annotated[Path | None, typer.Option(help="A CSV file for the refused rows.")] = None,
     drop_system: Annotated[
         bool, typer.Option("--drop-system/--keep-system", help="Leave out _id, owner and what else the hub assigns.")
     ] = True,
-    delimiter: Annotated[str, typer.Option(help="What separates the cells of a CSV file.")] = ",",
+    delimiter: Annotated[
+        str | None, typer.Option(help="What separates the cells of a CSV file, if it is not to be recognised.")
+    ] = None,
+    encoding: Annotated[
+        str | None, typer.Option(help="How the text is encoded, such as windows-1252, if it is not to be recognised.")
+    ] = None,
+    excel: Annotated[bool, typer.Option("--excel", help="The CSV file was exported with --excel.")] = False,
+    sheet: Annotated[str | None, typer.Option(help="The sheet of an Excel file; the first one without.")] = None,
+    multiline: Annotated[
+        bool, typer.Option("--multiline", help="Take cells of several lines even if these look like rows.")
+    ] = False,
 ) -> None:
     """Import a file. With --key it can be run again at any time and nothing doubles.
 
     Example: hub import cities cities.ndjson --create --key geonameid
     """
-    if len(delimiter) != 1:
-        raise Misuse("--delimiter takes one character")
+    form = CsvForm(check_delimiter(delimiter), multiline) if delimiter else None
     kind = format_of(file, format)
     dropped = dropped_fields(store) if drop_system else frozenset()
-    with open_source(file) as source, open_report(report) as refused, Meter(f"import into {store}", source) as meter:
-        reader = RowReader(kind, Cells(await schema(client, store, key, create)), delimiter, dropped)
+    given = parse_types(type or ())
+    with ExitStack() as stack:
+        source = stack.enter_context(open_source(file, encoding, text=kind is not Format.XLSX, again=kind.is_table))
+        refused = stack.enter_context(open_report(report))
+        definition = await find_definition(client, store)
+        if definition is None and not create:
+            await require_store(client, store)
+        fields = by_id((definition or {}).get("fields") or ())
+        cells = Cells(fields, {}, key, excel, native=kind is Format.XLSX)
+        reader = RowReader(kind, cells, form or CsvForm(), dropped, sheet=sheet)
+        if kind.is_table:
+            plan = Plan(source, reader, key, given, await type_in_store(client, store, key, fields))
+            reader = plan.decide(recognise=form is None, multiline=multiline)
+        elif source.packed or source.encoding != "utf-8":
+            note(f"{source.name}: {describe(source, reader)}")
+        if definition is None and create:
+            await client.call("POST", "/stores", {"name": store, **({"unique": [key]} if key else {})})
+        if key:
+            reader = replace(reader, keys=stack.enter_context(closing(Keys(key))))
+        meter = stack.enter_context(Meter(f"import into {store}", source))
         upload = Upload(client, store, key, batch, refused.add)
-        stopped = await run(reader.read(source), upload, refused, meter, skip)
+        stopped = await run(reader.read(source.open()), upload, refused, meter, skip)
     refused.close_list()
-    say(f"{grouped(upload.imported)} imported, {grouped(refused.rows)} refused")
+    rest = ", the rest of the file was not read" if refused.broken else ""
+    say(f"{grouped(upload.imported)} imported, {grouped(refused.rows)} refused{rest}")
     if stopped:
         raise stopped
     if refused.rows:
         raise typer.Exit(1)
+
+
+def parse_types(texts: Sequence[str]) -> dict[str, Kind]:
+    """``code=text`` → the kind of a column."""
+    kinds = {}
+    for text in texts:
+        column, _, kind = text.rpartition("=")
+        if not column or kind not in tuple(Kind):
+            raise Misuse(f"--type {text}: write COLUMN=KIND, the kind one of {', '.join(Kind)}")
+        kinds[column] = Kind(kind)
+    return kinds
 
 
 def dropped_fields(store: str) -> frozenset[str]:
@@ -79,21 +127,14 @@ def dropped_fields(store: str) -> frozenset[str]:
     return frozenset({*SYSTEM_FIELDS, "success"} - ({"group"} if store == "users" else set()))
 
 
-async def schema(client: Client, store: str, key: str | None, create: bool) -> list[Entity]:
-    """The fields of the store, none when it has no schema. Raises Failure when there is no such store."""
+async def find_definition(client: Client, store: str) -> Entity | None:
+    """The definition of the store; None when there is none, and an empty one when the token may not read it."""
     try:
-        definition = await client.find("stores", "name", store)
+        return await client.find("stores", "name", store)
     except Refused as error:
         if error.status != 403:
             raise
-        return []  # a token that may not read the definitions may still write to the store
-    if definition is None and create:
-        definition = {"name": store, **({"unique": [key]} if key else {})}
-        await client.call("POST", "/stores", definition)
-    if definition is None:
-        await require_store(client, store)
-        return []
-    return definition.get("fields") or []
+        return {}  # it may still write to the store
 
 
 async def require_store(client: Client, store: str) -> None:
@@ -118,7 +159,7 @@ async def run(
                 meter.show(upload.imported, refused.rows)
     except KeyboardInterrupt:
         return Stopped("; ".join(("stopped", *way_on(upload, skip))))
-    except (Refused, Unreachable) as error:
+    except Failure as error:
         doubt = ("the batch at hand may be in or not",) if isinstance(error, Unreachable) else ()
         return Failure("; ".join((str(error), *way_on(upload, skip), *doubt)))
     return None
@@ -183,6 +224,7 @@ class RefusedRows:
 
     def __init__(self, report: TextIO | None) -> None:
         self.rows = 0
+        self.broken = False
         self.lines = 0
         self.writer = csv.writer(report) if report else None
         if self.writer:
@@ -191,6 +233,7 @@ class RefusedRows:
     def add(self, refusals: Sequence[Refusal]) -> None:
         """Refusals of whole rows: a row may be refused for several of its fields."""
         self.rows += len({refusal.number for refusal in refusals})
+        self.broken = self.broken or any(refusal.last for refusal in refusals)
         for refusal in refusals:
             self.lines += 1
             if self.lines <= SHOWN:
@@ -205,18 +248,9 @@ class RefusedRows:
 
 
 @contextmanager
-def open_source(name: str) -> Iterator[io.BufferedReader]:
-    if name == "-":
-        yield cast(io.BufferedReader, sys.stdin.buffer)
-        return
-    with open(name, "rb") as file:
-        yield file
-
-
-@contextmanager
 def open_report(path: Path | None) -> Iterator[RefusedRows]:
     if path is None:
         yield RefusedRows(None)
         return
-    with path.open("w", newline="", encoding="utf-8") as file:
-        yield RefusedRows(file)
+    with open_private(path, "w", newline="", encoding="utf-8") as file:
+        yield RefusedRows(cast(TextIO, file))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from pathlib import Path
+from typing import IO, Any, Final
 
 import orjson
 from rich.console import Console
@@ -37,6 +39,15 @@ def say(text: str) -> None:
 def note(text: str) -> None:
     """A line on standard error: progress, warnings and failures."""
     print(plain(text), file=sys.stderr, flush=True)
+
+
+def open_private(path: Path, mode: str, **options: Any) -> IO[Any]:
+    """Open a file to write; a new one is for its owner alone, whatever the umask: it may hold anything of the hub."""
+
+    def opener(name: str, flags: int) -> int:
+        return os.open(name, flags, 0o600)
+
+    return open(path, mode, opener=opener, **options)
 
 
 def plain(text: str) -> str:

@@ -1,19 +1,16 @@
-"""Rows of a JSON, NDJSON or CSV file, one at a time: a file of any size takes the same memory.
+"""Rows of a JSON, NDJSON, CSV or Excel file, one at a time: a file of any size takes the same memory.
 
-A row that cannot be read comes out as a refusal with its number: the line of an NDJSON file, the row of a CSV file as a
-spreadsheet counts it (the header is 1), the place in a JSON array from 1.
+A row that cannot be read comes out as a refusal with its number: the line of an NDJSON file, the row of a CSV file or a
+sheet as a spreadsheet counts it (the header is 1), the place in a JSON array from 1.
 """
 
 from __future__ import annotations
 
-import codecs
-import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
-from itertools import count
 from math import isfinite
 from pathlib import Path
 from typing import Any, Final
@@ -21,13 +18,18 @@ from typing import Any, Final
 import ijson
 import orjson
 
-from hub.cli.cells import Cells, nest
-from hub.cli.output import Failure
+from hub.cli import extended_json
+from hub.cli.cells import Absent, Cells, nest
+from hub.cli.extended_json import MARK
+from hub.cli.keys import Keys
+from hub.cli.output import Failure, grouped
+from hub.cli.tables import BadRow, CsvForm, TableRow, check_header, read_csv, read_sheet
 from stores.errors import InvalidEntity
 from stores.limits import parse_json
+from stores.records import Json
 
-MAX_CELL: Final = 16 * 1024 * 1024
-"""Characters of one CSV cell: beyond that, a quote is missing somewhere."""
+MAX_LINE: Final = 64 * 1024 * 1024
+"""Bytes of one line of an NDJSON file: no entity is as long."""
 
 
 class Format(StrEnum):
@@ -36,6 +38,12 @@ class Format(StrEnum):
     JSON = "json"
     NDJSON = "ndjson"
     CSV = "csv"
+    XLSX = "xlsx"
+
+    @property
+    def is_table(self) -> bool:
+        """Whether it has columns, and no types of JSON."""
+        return self in (Format.CSV, Format.XLSX)
 
 
 EXTENSIONS: Final = {
@@ -43,6 +51,9 @@ EXTENSIONS: Final = {
     ".ndjson": Format.NDJSON,
     ".jsonl": Format.NDJSON,
     ".csv": Format.CSV,
+    ".tsv": Format.CSV,
+    ".xlsx": Format.XLSX,
+    ".xlsm": Format.XLSX,
 }
 
 
@@ -56,11 +67,13 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a row is not imported. `field` is empty when it is about the row as a whole."""
+    """Why a row is not imported. `field` is empty when it is about the row as a whole. `last`: nothing behind it is
+    read."""
 
     number: int
     field: str
     reason: str
+    last: bool = False
 
 
 def format_of(name: str, chosen: Format | None) -> Format:
@@ -69,39 +82,52 @@ def format_of(name: str, chosen: Format | None) -> Format:
         return chosen
     if name == "-":
         return Format.NDJSON
-    found = EXTENSIONS.get(Path(name).suffix.lower())
+    found = EXTENSIONS.get(Path(name.removesuffix(".gz")).suffix.lower())
     if found is None:
-        raise Failure(f"{name}: cannot tell the format from the name: add --format json, ndjson or csv")
+        raise Failure(f"{name}: cannot tell the format from the name: add --format json, ndjson, csv or xlsx")
     return found
 
 
 @dataclass(frozen=True, slots=True)
 class RowReader:
-    """Reads the rows for one store. `dropped` are fields that rows may hold and the import leaves out."""
+    """Reads the rows for one store. `dropped` are fields that rows may hold and the import leaves out; `keys` judge the
+    keys, if the import has one."""
 
     format: Format
     cells: Cells = field(default_factory=Cells)
-    delimiter: str = ","
+    form: CsvForm = field(default_factory=CsvForm)
     dropped: frozenset[str] = frozenset()
+    keys: Keys | None = None
+    sheet: str | None = None
 
     def read(self, file: io.BufferedReader) -> Iterator[Row | Refusal]:
-        if self.format is Format.CSV:
-            return self.csv_rows(file)
-        skip_byte_order_mark(file)
+        """The rows of a file, of which a text is UTF-8. Raises Failure where the rest cannot be read."""
+        if self.format.is_table:
+            return self.table_rows(self.table(file))
         return self.json_rows(file) if self.format is Format.JSON else self.ndjson_rows(file)
 
+    def table(self, file: io.BufferedReader) -> Generator[TableRow]:
+        return read_sheet(file, self.sheet) if self.format is Format.XLSX else read_csv(file, self.form)
+
     def ndjson_rows(self, file: io.BufferedReader) -> Iterator[Row | Refusal]:
-        for number, line in enumerate(file, 1):
-            if line.strip():
+        number = 0
+        while line := file.readline(MAX_LINE):
+            number += 1
+            if len(line) == MAX_LINE and not line.endswith(b"\n"):
+                while line and not line.endswith(b"\n"):
+                    line = file.readline(MAX_LINE)
+                yield Refusal(number, "", f"longer than {grouped(MAX_LINE)} bytes")
+            elif line.strip():
                 yield self.ndjson_row(number, line)
 
     def ndjson_row(self, number: int, line: bytes) -> Row | Refusal:
         try:
-            return self.row(number, parse_json(line))
+            value = parse_json(line)
+            return self.row(number, self.unwrap(value) if MARK in line else value)
         except InvalidEntity:
             return Refusal(number, "", "integers must fit in 64 bits")
         except ValueError as error:
-            return Refusal(number, "", f"not valid JSON: {error}")
+            return Refusal(number, "", str(error) if "extended" in str(error) else f"not valid JSON: {error}")
 
     def json_rows(self, file: io.BufferedReader) -> Iterator[Row | Refusal]:
         """The items of one array. Damage ends the file there: what follows cannot be told apart any more."""
@@ -111,37 +137,46 @@ class RowReader:
         try:
             for value in ijson.items(file, "item"):
                 number += 1
-                yield self.row(number, value)
+                yield self.json_row(number, value)
         except ijson.JSONError as error:
-            yield Refusal(number + 1, "", f"not valid JSON, the rest of the file is not read: {first_line(error)}")
+            reason = f"not valid JSON, the rest of the file is not read: {first_line(error)}"
+            yield Refusal(number + 1, "", reason, last=True)
 
-    def csv_rows(self, file: io.BufferedReader) -> Iterator[Row | Refusal]:
-        csv.field_size_limit(MAX_CELL)
-        # What is not UTF-8 becomes surrogates, which no row may hold.
-        text = io.TextIOWrapper(file, "utf-8-sig", errors="surrogateescape", newline="")
+    def json_row(self, number: int, value: Any) -> Row | Refusal:
         try:
-            yield from self.csv_text_rows(text)
-        finally:
-            text.detach()  # the file is not ours to close
+            return self.row(number, self.unwrap(value))
+        except ValueError as error:
+            return Refusal(number, "", str(error))
 
-    def csv_text_rows(self, text: io.TextIOWrapper) -> Iterator[Row | Refusal]:
-        reader = csv.reader(text, delimiter=self.delimiter, strict=True)
-        columns = csv_header(next(reader, []))
-        for number in count(2):
-            try:
-                values = next(reader)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                yield Refusal(number, "", f"not valid CSV: {error}")
-            else:
-                if values:
-                    yield self.csv_row(number, columns, values)
+    def unwrap(self, value: Any) -> Any:
+        """Values of extended JSON in a row. Raises ValueError."""
+        return extended_json.plain(value, {name: str(each["type"]) for name, each in self.cells.fields.items()})
 
-    def csv_row(self, number: int, columns: list[str], values: list[str]) -> Row | Refusal:
-        if len(values) > len(columns):
+    def table_rows(self, table: Iterator[TableRow]) -> Iterator[Row | Refusal]:
+        header = next(table)
+        columns = self.names(header)
+        for row in table:
+            if isinstance(row, BadRow):
+                yield Refusal(row.number, "", row.reason)
+            elif row[1]:
+                yield self.table_row(row[0], columns, row[1])
+
+    def names(self, header: TableRow) -> list[str]:
+        """The names of the columns. Raises Failure."""
+        cells = [] if isinstance(header, BadRow) else header[1]
+        if self.cells.excel:
+            cells = [cell.removeprefix("'") for cell in cells]
+        return check_header(cells, self.format.upper())
+
+    def table_row(self, number: int, columns: list[str], values: list[Any]) -> Row | Refusal:
+        if len(values) > len(columns) and any(value is not None for value in values[len(columns) :]):
             return Refusal(number, "", f"{len(values)} cells under {len(columns)} columns")
-        cells = [self.cells.read(column, text) for column, text in zip(columns, values, strict=False)]
+        cells: list[Json | Absent] = []
+        try:
+            for column, value in zip(columns, values, strict=False):
+                cells.append(self.cells.read(column, value))
+        except ValueError as error:
+            return Refusal(number, columns[len(cells)], str(error))
         try:
             return self.row(number, nest(columns, cells))
         except ValueError as error:
@@ -151,6 +186,8 @@ class RowReader:
         if not isinstance(value, dict):
             return Refusal(number, "", "not an object")
         kept = {name: item for name, item in value.items() if name not in self.dropped}
+        if self.keys and (fault := self.keys.fault(number, kept)):
+            return Refusal(number, self.keys.path, fault)
         try:
             return Row(number, orjson.dumps(kept, default=as_float))
         except TypeError as error:
@@ -165,11 +202,6 @@ def as_float(value: Decimal) -> float:
     return number
 
 
-def skip_byte_order_mark(file: io.BufferedReader) -> None:
-    if file.peek(3).startswith(codecs.BOM_UTF8):
-        file.read(len(codecs.BOM_UTF8))
-
-
 def next_character(file: io.BufferedReader) -> bytes:
     """The first byte that is no white space, left unread."""
     while (character := file.peek(1)[:1]).isspace():
@@ -181,15 +213,3 @@ def first_line(error: Exception) -> str:
     """ijson's messages are text or bytes, and go on with a drawing of the place."""
     message = error.args[0] if error.args else ""
     return (message.decode(errors="replace") if isinstance(message, bytes) else str(message)).split("\n", 1)[0]
-
-
-def csv_header(columns: list[str]) -> list[str]:
-    columns = [column.strip() for column in columns]
-    if not columns:
-        raise Failure("the CSV file is empty: its first row names the columns")
-    for column in columns:
-        if not all(column.split(".")):
-            raise Failure(f"the CSV header has a column without a name: {', '.join(columns)}")
-        if columns.count(column) > 1:
-            raise Failure(f"the CSV header names {column} twice")
-    return columns

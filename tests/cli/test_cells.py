@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hub.cli.cells import ABSENT, Cells, flatten, nest, pick
+from hub.cli.cells import ABSENT, Cells, by_id, flatten, nest, pick
 from stores.records import same
 
 TRICKY = ["", "null", "true", "007", "7", "1e3", '"', '""', '"a"', "[1]", "{}", " 1", "-", "[", "1e999", "a\r\nb"]
@@ -43,15 +43,17 @@ def test_an_entity_survives_its_columns(entity: dict[str, Any]) -> None:
 
 
 TYPED = Cells(
-    [
-        {"id": "zip", "type": "Text"},
-        {"id": "speed", "type": "Number"},
-        {"id": "price", "type": "Numeric"},
-        {"id": "on", "type": "Boolean"},
-        {"id": "day", "type": "Date"},
-        {"id": "grade", "type": "Select", "options": [{"id": "1", "name": "One"}, {"id": 2, "name": "Two"}]},
-        {"id": "tags", "type": "MultiSelect", "options": [{"id": 1, "name": "One"}]},
-    ]
+    by_id(
+        [
+            {"id": "zip", "type": "Text"},
+            {"id": "speed", "type": "Number"},
+            {"id": "price", "type": "Numeric"},
+            {"id": "on", "type": "Boolean"},
+            {"id": "day", "type": "Date"},
+            {"id": "grade", "type": "Select", "options": [{"id": "1", "name": "One"}, {"id": 2, "name": "Two"}]},
+            {"id": "tags", "type": "MultiSelect", "options": [{"id": 1, "name": "One"}]},
+        ]
+    )
 )
 
 

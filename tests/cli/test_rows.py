@@ -12,13 +12,16 @@ import pytest
 
 from hub.cli.output import Failure
 from hub.cli.rows import Format, Refusal, Row, RowReader, format_of
+from hub.cli.source import Source
+from hub.cli.tables import CsvForm
 
 Outcome = dict[str, Any] | str
 
 
 def read(format: Format, content: bytes, **options: Any) -> list[tuple[int, Outcome]]:
     """(row number, entity or reason) of each row."""
-    rows = RowReader(format, **options).read(io.BufferedReader(io.BytesIO(content)))  # type: ignore[arg-type]
+    source = Source("a file", io.BufferedReader(io.BytesIO(content)), 0)  # type: ignore[arg-type]
+    rows = RowReader(format, **options).read(source.open())
     return [(row.number, row.reason if isinstance(row, Refusal) else orjson.loads(row.body)) for row in rows]
 
 
@@ -79,7 +82,7 @@ def test_csv_is_numbered_as_a_spreadsheet_does() -> None:
 
 
 def test_csv_may_be_separated_by_anything() -> None:
-    assert read(Format.CSV, b"a;b\n1;2,5\n", delimiter=";") == [(2, {"a": 1, "b": "2,5"})]
+    assert read(Format.CSV, b"a;b\n1;2,5\n", form=CsvForm(";")) == [(2, {"a": 1, "b": "2,5"})]
 
 
 def test_csv_that_is_not_utf8_is_refused_by_row() -> None:
@@ -131,7 +134,8 @@ class Endless(io.RawIOBase):
 
     @staticmethod
     def make(head: bytes, row: bytes, rows: int, tail: bytes) -> Iterator[bytes]:
-        yield head
+        if head:  # nothing would be the end
+            yield head
         for _ in range(rows):
             yield row
         yield tail

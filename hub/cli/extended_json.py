@@ -1,0 +1,72 @@
+"""MongoDB's extended JSON (`{"$oid": …}`, `{"$date": …}`), as `mongoexport` writes it, as plain values."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, Final
+from uuid import UUID
+
+MARK: Final = b'"$'
+
+
+def plain(value: Any, types: Mapping[str, str] | None = None) -> Any:
+    """`value` with each wrapped value in its place unwrapped: ids, times and numbers. `types` are those of the
+    top-level fields, by which a time is written. Raises ValueError for a wrapper that cannot be read."""
+    if isinstance(value, dict):
+        if any(str(name).startswith("$") for name in value):
+            return unwrapped(value)
+        return {name: timed(plain(item), (types or {}).get(name, "")) for name, item in value.items()}
+    if isinstance(value, list):
+        return [timed(plain(item), "") for item in value]
+    return value
+
+
+def unwrapped(document: dict[str, Any]) -> Any:
+    """A value from its wrapper; a document that is none, as it is."""
+    from bson import json_util
+
+    inner = {name: plain(item) if isinstance(item, dict | list) else item for name, item in document.items()}
+    try:
+        found = json_util.object_hook(inner, json_util.JSONOptions(tz_aware=True, tzinfo=UTC))
+    except (TypeError, ValueError, ArithmeticError, OverflowError) as error:
+        raise ValueError(f"not valid extended JSON: {error}") from error
+    return found if isinstance(found, dict | datetime) else simple(found)
+
+
+def simple(found: Any) -> Any:
+    """A BSON value as JSON has it; text for what JSON has no value for."""
+    from bson import Decimal128, ObjectId, Regex
+
+    if found is None or isinstance(found, bool | str):
+        return found
+    if isinstance(found, int):
+        return int(found)
+    if isinstance(found, float):
+        return found if Decimal(found).is_finite() else str(found)
+    if isinstance(found, Decimal128):
+        exact = found.to_decimal()
+        return float(exact) if exact.is_finite() and Decimal(repr(float(exact))) == exact else str(exact)
+    if isinstance(found, Regex):
+        return f"/{found.pattern}/"
+    if isinstance(found, bytes):
+        return base64.b64encode(found).decode()
+    if isinstance(found, ObjectId | UUID):
+        return str(found)
+    raise ValueError(f"not valid extended JSON: a {type(found).__name__} has no value in JSON")
+
+
+def timed(value: Any, type: str) -> Any:
+    """A time as its field has it: a Date, a DateTime, milliseconds for a Number, ISO 8601 in UTC without a type."""
+    if not isinstance(value, datetime):
+        return value
+    utc = value.astimezone(UTC)
+    if type == "Date":
+        return f"{utc:%Y-%m-%d}"
+    if type == "DateTime":
+        return f"{utc:%Y-%m-%d %H:%M:%S}"
+    if type == "Number":
+        return round(utc.timestamp() * 1000)
+    return utc.isoformat(timespec="milliseconds").replace("+00:00", "Z")

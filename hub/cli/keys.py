@@ -1,0 +1,44 @@
+"""The keys of an import: which rows have none, and which row had the same one before, in constant memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from hashlib import blake2b
+from typing import Any, Final
+
+import apsw
+import orjson
+
+from hub.cli.cells import Absent, pick
+
+LONGEST: Final = 32
+"""Bytes of a key that is kept as it is; of a longer one, its digest."""
+
+
+class Keys:
+    """Remembers the key of every row in a temporary file. `path` is the dotted name of the key field."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.database = apsw.Connection("")  # a temporary file, removed when it is closed
+        for name, value in {"journal_mode": "off", "synchronous": 0, "cache_size": -16_384}.items():
+            self.database.pragma(name, value)
+        self.database.execute("CREATE TABLE keys (key BLOB PRIMARY KEY, row INTEGER) WITHOUT ROWID; BEGIN")
+
+    def close(self) -> None:
+        self.database.close()
+
+    def fault(self, number: int, entity: Mapping[str, Any]) -> str:
+        """Why the row cannot be imported under its key; empty when it can."""
+        value = pick(entity, self.path)
+        if isinstance(value, Absent) or value is None or value == "":
+            return "the key is empty"
+        if isinstance(value, dict | list):
+            return "the key is not a single value"
+        key = orjson.dumps(int(value) if isinstance(value, float) and value.is_integer() else value)
+        if len(key) > LONGEST:
+            key = b"#" + blake2b(key, digest_size=LONGEST - 1).digest()
+        self.database.execute("INSERT OR IGNORE INTO keys VALUES (?, ?)", (key, number))
+        if self.database.changes():
+            return ""
+        return f"row {self.database.execute('SELECT row FROM keys WHERE key = ?', (key,)).get} has the same key"

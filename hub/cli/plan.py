@@ -1,0 +1,126 @@
+"""How a table is going to be imported: it is read once to decide, and what was found is said in one line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+
+from hub.cli.cells import Kind, pick
+from hub.cli.client import Client, Refused, path_of
+from hub.cli.columns import Columns
+from hub.cli.meter import Meter
+from hub.cli.output import Failure, grouped, note, say
+from hub.cli.rows import Format, RowReader
+from hub.cli.source import NAMES, Source
+from hub.cli.tables import (
+    DELIMITERS,
+    CsvForm,
+    OpenQuote,
+    TableRow,
+    describe_sheets,
+    find_delimiter,
+)
+
+
+async def type_in_store(client: Client, store: str, key: str | None, fields: Mapping[str, object]) -> Kind | None:
+    """What a key that the store does not define holds there so far: keys of another type would never meet."""
+    if key is None or key in fields:
+        return None
+    params = {"filter": json.dumps({key: {"$exists": True}}), "limit": "1"}
+    try:
+        found = await client.call("GET", path_of(store), params=params)
+    except Refused as error:
+        if error.status not in (403, 404):
+            raise
+        return None  # it may not be read, or is not there yet
+    value = pick(found[0], key) if found else None
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return None
+    return Kind.TEXT if isinstance(value, str) else Kind.NUMBER
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a table is going to be read, found by reading it once. `stored` is the kind of the keys that are there."""
+
+    source: Source
+    reader: RowReader
+    key: str | None
+    given: Mapping[str, Kind]
+    stored: Kind | None
+
+    def decide(self, *, recognise: bool, multiline: bool) -> RowReader:
+        """The reader with its delimiter and the kind of each column; says what was found in one line. Raises Failure
+        for a table that cannot be imported as a whole."""
+        reader = self.reader
+        if recognise and reader.format is Format.CSV:
+            reader = replace(reader, form=CsvForm(find_delimiter(self.source.open()), multiline))
+        try:
+            columns = self.look(reader)
+        except OpenQuote as error:
+            say(f"0 imported, 0 refused, {grouped(error.lines - 1)} lines left out")
+            raise Failure(f"{self.source.name}: {error}; nothing has been imported") from error
+        except Failure as error:
+            raise Failure(f"{self.source.name}: {error}") from error
+        note(f"{self.source.name}: {describe(self.source, reader)}; {columns.described()}")
+        return replace(reader, cells=replace(reader.cells, kinds=columns.all_kinds))
+
+    def look(self, reader: RowReader) -> Columns:
+        with (
+            Meter(f"reading {self.source.name}", self.source) as meter,
+            closing(reader.table(self.source.open())) as table,
+        ):
+            names = reader.names(next(table))
+            self.check(names, reader)
+            columns = Columns(names, reader.cells.fields, reader.dropped, self.key, self.given, reader.cells.native)
+            columns.observe(metered(table, meter))
+        self.fit_key(columns)
+        return columns
+
+    def check(self, names: list[str], reader: RowReader) -> None:
+        """Raise Failure for a key or a type of a column that is not there."""
+        usable = [name for name in names if name.split(".")[0] not in reader.dropped]
+        for option, wanted in [("--key", self.key), *(("--type", name) for name in self.given)]:
+            if wanted is not None and wanted not in usable:
+                near = nearest(wanted, usable)
+                raise Failure(f"{option} {wanted}: there is no such column{near}; there are: {', '.join(usable)}")
+
+    def fit_key(self, columns: Columns) -> None:
+        """Read the keys as those that are in the store. Raises Failure when they cannot be read so."""
+        found = columns.all_kinds.get(self.key or "")
+        if self.key is None or found is None or self.stored in (None, found) or self.key in self.given:
+            return
+        if self.stored is not Kind.TEXT:
+            raise Failure(
+                f"--key {self.key}: the store has numbers there and this file has text: its rows would never meet"
+                f" those: define {self.key} as a field of the store, or add --type {self.key}=number"
+            )
+        columns.kinds[self.key] = Kind.TEXT
+
+
+def metered(table: Iterator[TableRow], meter: Meter) -> Iterator[TableRow]:
+    for count, row in enumerate(table, 1):
+        if count % 1_000 == 0:
+            meter.show(count)
+        yield row
+
+
+def nearest(name: str, names: Sequence[str]) -> str:
+    near = get_close_matches(name, names, n=1, cutoff=0.5)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def describe(source: Source, reader: RowReader) -> str:
+    """``CSV, separated by semicolons, Windows-1252, gzip``"""
+    if reader.format is Format.XLSX:
+        return f"Excel, {describe_sheets(source.open(), reader.sheet)}"
+    parts = [reader.format.upper()]
+    if reader.format is Format.CSV:
+        delimiter = reader.form.delimiter
+        parts.append(f"separated by {DELIMITERS.get(delimiter, repr(delimiter))}")
+    encoding = source.encoding or ""
+    parts += [NAMES.get(encoding, encoding.upper()), *(["gzip"] if source.packed else [])]
+    return ", ".join(parts)
