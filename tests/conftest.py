@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ import hypothesis
 import pytest
 
 from stores.protocol import Engine
-from tests.support import mongod
+from tests.support import mongod, programs
 from tests.support.engines import KINDS, Database, fitting_database, opened
 
 CASES_PER_EXAMPLE = 20
@@ -29,6 +30,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     # What a script starts in the background ignores Ctrl-C, and would so hand it down to the programs under test.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    config.addinivalue_line("markers", "needs(program): a test of a program of the system's package manager")
     config.addinivalue_line("markers", "engine(kind): a test of one engine only")
     config.addinivalue_line("markers", "generated(seconds per case): a property test, whose length --cases decides")
     config.addinivalue_line("markers", "faults: a test whose length --faults decides")
@@ -66,6 +68,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if unwanted:
         config.hook.pytest_deselected(items=unwanted)
         items[:] = [item for item in items if item not in unwanted]
+    leave_out(items)
     for item in items:
         if marker := item.get_closest_marker("generated"):
             [seconds] = marker.args or (SECONDS_PER_CASE,)
@@ -73,6 +76,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         item.add_marker(pytest.mark.xdist_group(group_of(item)))
         if item.get_closest_marker("faults"):
             item.add_marker(pytest.mark.timeout(180 + SECONDS_PER_FAULT * config.getoption("--faults")))
+
+
+def leave_out(items: list[pytest.Item]) -> None:
+    """Leave out the tests of programs that are not installed; in CI they fail instead."""
+    if os.environ.get("CI") != "true":
+        items[:] = [i for i in items if all(programs.found(m.args[0]) for m in i.iter_markers("needs"))]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for name in programs.NEEDED:
+        if not programs.found(name):
+            advice = f"{name} is not installed (Debian: apt-get install {name})"
+            terminalreporter.write_line(f"LEFT OUT: the tests that need {name}. {advice}", red=True)
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 from typing import Final
 
@@ -10,10 +11,16 @@ SCRIPTS: Final = Path(__file__).parent / "js"
 RUN_SECONDS: Final = 90
 
 
-async def run(script: str, *arguments: str) -> str:
-    """What a script prints. AssertionError with what it complains of when it fails."""
+async def run(script: str, *arguments: str, **environment: str) -> str:
+    """What a script prints, with further variables in its environment. AssertionError with what it complains of when
+    it fails."""
     process = await asyncio.create_subprocess_exec(
-        "node", str(SCRIPTS / script), *arguments, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        "node",
+        str(SCRIPTS / script),
+        *arguments,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=os.environ | environment,
     )
     try:
         async with asyncio.timeout(RUN_SECONDS):

@@ -26,16 +26,21 @@ async def packages() -> Path:
 async def results(packages: Path, hub: Hub) -> dict[str, str]:
     """What became of each client in each way to connect: it is refused without credentials, let in by each kind of
     them, follows writes through two cuts of its connection, and gets every text as it was."""
+    return await every_client(packages, hub, hub.url)
+
+
+async def every_client(packages: Path, hub: Hub, url: str, **environment: str) -> dict[str, str]:
+    """What became of each client that reaches the hub at `url`."""
     user = await hub.as_user(password=PASSWORD)
     session = await hub.as_session(user.user["login"], PASSWORD)
     given = {
-        "url": hub.url,
+        "url": url,
         "token": token_of(user),
         "cookie": session.http.cookies["sid"],
         "user": user.id,
         "store": await hub.define(),
     }
-    read: dict[str, str] = json.loads(await node.run("clients.mjs", str(packages), json.dumps(given)))
+    read: dict[str, str] = json.loads(await node.run("clients.mjs", str(packages), json.dumps(given), **environment))
     assert "unhandled" not in read, read["unhandled"]
     return read
 

@@ -29,7 +29,7 @@ const asked = (socket, name, payload) => new Promise((resolve) => socket.emit(na
 
 /** A TCP proxy before the hub: `cut` breaks every connection and lets none through until `mend`. */
 async function proxy() {
-  const { hostname, port } = new URL(given.url);
+  const { hostname, port, protocol } = new URL(given.url);
   const open = new Set();
   let broken = false;
   const server = net.createServer((socket) => {
@@ -42,7 +42,7 @@ async function proxy() {
   });
   await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
   const cut = () => ((broken = true), open.forEach((socket) => socket.destroy()));
-  return { url: `http://127.0.0.1:${server.address().port}`, cut, mend: () => (broken = false) };
+  return { url: `${protocol}//127.0.0.1:${server.address().port}`, cut, mend: () => (broken = false) };
 }
 
 async function rest(method, path, body) {
