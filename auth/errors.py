@@ -2,6 +2,7 @@
 
 AuthError
 ├── Unauthenticated     no credentials, or none that are (still) valid
+│   └── CodeRequired    the password is right, and a one-time code is missing or wrong
 ├── Forbidden           known, but not allowed to do this
 │   └── CrossSite       a cookie that another site's page has sent along
 └── TooManyAttempts     too many logins for this name or from this address
@@ -17,6 +18,10 @@ class AuthError(Limited):
 
 
 class Unauthenticated(AuthError):
+    pass
+
+
+class CodeRequired(Unauthenticated):
     pass
 
 

@@ -73,6 +73,20 @@ SESSIONS: Final = StoreDefinition(
     administrative=True,
 )
 
+SECOND_FACTORS: Final = StoreDefinition(
+    "second_factors",
+    (
+        Field("user", "Text", unique=True),
+        Field("confirmed", "Boolean"),
+        Field("secret", "Text", hidden=True),
+        Field("step", "Number", hidden=True),
+        Field("codes", "JSON", hidden=True),
+    ),
+    open=False,
+    administrative=True,
+)
+"""One-time codes of users; only an administrator sees who has them."""
+
 DEFINITIONS: Final = StoreDefinition(
     "stores",
     (
@@ -89,4 +103,4 @@ DEFINITIONS: Final = StoreDefinition(
     administrative=True,
 )
 
-STANDARD: Final = {d.name: d for d in (USERS, GROUPS, ROLES, TOKENS, SESSIONS, DEFINITIONS)}
+STANDARD: Final = {d.name: d for d in (USERS, GROUPS, ROLES, TOKENS, SESSIONS, SECOND_FACTORS, DEFINITIONS)}

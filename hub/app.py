@@ -22,9 +22,11 @@ from hub.dialects.live import PATH as LIVE_PATH
 from hub.dialects.live import LiveEndpoint, LiveServer, describe_live
 from hub.dialects.platform.dialect import PlatformDialect
 from hub.dialects.platform.render import error_answer
+from hub.dialects.platform.table import RESET_PATH
 from hub.engines import make_engine
 from hub.errors import NoSuchPath
 from hub.key_file import KeyInUse, check_key, load_key
+from hub.mail import Mailer, SmtpServer
 from hub.metrics import Metrics
 from hub.middleware import Envelope
 from hub.operational import health_routes, metrics_route
@@ -35,8 +37,10 @@ from hub.services.bootstrap import ensure_admin, fill_login_keys
 from hub.services.credentials import Credentials
 from hub.services.delta import DeltaService
 from hub.services.entities import Bounds, EntityService
+from hub.services.password_reset import PasswordReset
 from hub.services.registry import StoreRegistry
 from hub.services.rules import standard_rules
+from hub.services.second_factors import SecondFactors
 from hub.settings import Settings
 from realtime.fanout import Fanout
 from realtime.hub import LiveHub
@@ -63,6 +67,9 @@ class Hub:
     resolver: Resolver
     passwords: Passwords
     accounts: Accounts
+    second_factors: SecondFactors
+    resets: PasswordReset
+    mailer: Mailer
     entities: EntityService
     delta: DeltaService
     metrics: Metrics
@@ -93,7 +100,7 @@ class Hub:
             await fill_login_keys(self.engine)
             position = await self.engine.feed.position()
             self.live.live.fanout.start(position)
-            for job in (self._follow(position), self._sweep(), self.live.run()):
+            for job in (self._follow(position), self._sweep(), self.live.run(), self.mailer.run(), self.resets.run()):
                 task = asyncio.create_task(job)
                 self._tasks.add(task)
             stack.push_async_callback(self._stop_tasks)
@@ -179,6 +186,8 @@ def create_app(settings: Settings | None = None) -> Starlette:
         registry=hub.registry,
         resolver=hub.resolver,
         accounts=hub.accounts,
+        second_factors=hub.second_factors,
+        resets=hub.resets,
         entities=hub.entities,
         delta=hub.delta,
         filter_limits=Limits(settings.max_filter_depth, settings.max_filter_nodes, settings.max_items),
@@ -220,6 +229,11 @@ def assemble(settings: Settings) -> Hub:
     credentials = Credentials(
         passwords, attempts, queue, settings.password_length, ends_tokens=settings.reset_ends_tokens
     )
+    factors = SecondFactors(engine, key.key, attempts)
+    accounts = Accounts(
+        engine, resolver, passwords, attempts, queue, factors, settings.session_hours, settings.access_token_hours
+    )
+    mailer = make_mailer(settings)
     rules = standard_rules(engine, registry, credentials)
     bounds = Bounds(
         settings.max_items, settings.max_matches, EntityLimits(settings.max_depth, settings.max_name_length)
@@ -245,9 +259,10 @@ def assemble(settings: Settings) -> Hub:
         registry=registry,
         resolver=resolver,
         passwords=passwords,
-        accounts=Accounts(
-            engine, resolver, passwords, attempts, queue, settings.session_hours, settings.access_token_hours
-        ),
+        accounts=accounts,
+        second_factors=factors,
+        resets=PasswordReset(accounts, credentials, engine, key.key, mailer, reset_page_of(settings)),
+        mailer=mailer,
         entities=EntityService(engine, registry, resolver, rules, bounds),
         delta=DeltaService(engine, registry),
         metrics=metrics,
@@ -255,6 +270,19 @@ def assemble(settings: Settings) -> Hub:
         control_token=control_token,
         live=LiveHub(live, settings.live_position_every),
     )
+
+
+def make_mailer(settings: Settings) -> Mailer:
+    """Raises CannotOpen for a wrong HUB_SMTP_URL."""
+    url = settings.smtp_url.get_secret_value()
+    return Mailer(SmtpServer.parse(url) if url else None, settings.data_dir / "outbox", settings.mail_from)
+
+
+def reset_page_of(settings: Settings) -> str:
+    """The address of the page that takes a reset token. It is never made of what a request says, which could lead a
+    user's token to another server."""
+    base = settings.public_url or (f"http://{settings.host}:{settings.port}" if settings.port else "")
+    return f"{base.rstrip('/')}{RESET_PATH}" if base else ""
 
 
 def operational_routes(hub: Hub, dialect: PlatformDialect) -> list[BaseRoute]:

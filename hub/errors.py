@@ -149,6 +149,7 @@ _FURTHER_TAGS: Mapping[HTTPStatus, tuple[str, ...]] = {
 
 _OWN_TAGS: Mapping[type[Exception], tuple[str, ...]] = {
     stores.FilterTooCostly: ("error_filter_too_costly", "error_bad_request"),
+    auth.CodeRequired: ("error_code_required", "error_unauthorized"),
 }
 """Tags of errors that are told apart from others of their status."""
 
@@ -170,7 +171,7 @@ def describe(error: Exception) -> Failure:
     """What to answer to `error`; an error of no known kind is an internal one, its cause is for the log alone."""
     kind = next((k for k in type(error).__mro__ if k in STATUS), None)
     status = STATUS[kind] if kind else HTTPStatus.INTERNAL_SERVER_ERROR
-    tags = (_OWN_TAGS.get(kind) if kind else None) or tags_of(status)
+    tags = _OWN_TAGS.get(type(error)) or tags_of(status)
     return Failure(status, tags, _errors(error), _headers(error))
 
 

@@ -64,6 +64,11 @@ class Settings(BaseSettings):
     trusted_proxies: str = "127.0.0.1"
     principals_remembered: Annotated[Positive, Limit("process", "credentials", "the oldest goes")] = 10_000
 
+    # Mail.
+    smtp_url: SecretStr = SecretStr("")
+    mail_from: str = "hub@localhost"
+    public_url: str = ""
+
     # Bounds of one request.
     max_body_bytes: Annotated[Positive, Limit("request", "bytes", "413")] = 1_048_576
     max_bulk_body_bytes: Annotated[Positive, Limit("request", "bytes", "413")] = 67_108_864
@@ -115,6 +120,13 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     shutdown_grace: Annotated[Positive, Limit("process", "seconds", "broken off")] = 10
     metrics: Literal["local", "public", "off"] = "local"
+
+    @field_validator("public_url")
+    @classmethod
+    def _is_web_address(cls, value: str) -> str:
+        if value and not value.startswith(("http://", "https://")):
+            raise ValueError("must be the address of the hub, such as https://hub.example.com")
+        return value
 
     @field_validator("trusted_origins", "allowed_hosts", mode="before")
     @classmethod

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from auth.attempts import LoginAttempts, LoginQueue
-from auth.errors import Unauthenticated
+from auth.errors import CodeRequired, Unauthenticated
 from auth.groups import chain_of
 from auth.names import BadName, canonical_login, login_key
 from auth.principal import Principal
@@ -17,7 +17,8 @@ from auth.resolver import Resolver
 from auth.secrets import PREFIX_LENGTH, Passwords, digest, new_credential
 from hub.errors import BadRequest
 from hub.services import expectations as expect
-from stores.errors import NotAsExpected, NotFound, Unavailable
+from hub.services.second_factors import SecondFactors
+from stores.errors import NotAsExpected, NotFound, StaleRevision, Unavailable
 from stores.protocol import Delete, DeleteMany, Engine, Insert, Update, Write
 from stores.query import Compare, Equal, In, Or, Query
 from stores.records import Entity, new_id, now_ms
@@ -55,6 +56,7 @@ class Accounts:
         passwords: Passwords,
         attempts: LoginAttempts,
         queue: LoginQueue,
+        factors: SecondFactors,
         session_hours: int,
         token_hours: int,
     ) -> None:
@@ -63,24 +65,37 @@ class Accounts:
         self._passwords = passwords
         self._attempts = attempts
         self._queue = queue
+        self._factors = factors
         self._hours = {"session": session_hours, "access": token_hours}
         self._noted: OrderedDict[str, int] = OrderedDict()
         self._notes: set[asyncio.Task[None]] = set()
 
     async def sign_in(
-        self, login: str, password: str, kind: Literal["session", "access"], address: str, agent: str
+        self,
+        login: str,
+        password: str,
+        code: str | None,
+        kind: Literal["session", "access"],
+        address: str,
+        agent: str,
     ) -> Issued:
-        """Raises Unauthenticated, the same and after the same time for an unknown login and a wrong password, and
-        TooManyAttempts."""
+        """Begin a session or an access token.
+
+        Raises Unauthenticated, the same and after the same time for an unknown login and a wrong password;
+        CodeRequired, with the right password, for a one-time code that is missing or wrong; and TooManyAttempts.
+        """
         names = names_of(login)
         with self._queue.place(address):
             self._attempts.take(names[-1], address)
             for _ in range(RETRIES):
                 user, renewed = await self._proven(names, password)
+                used_up = await self._factors.writes_of(user, code)
                 try:
-                    issued = await self._begin(user, renewed, kind, address, agent)
+                    issued = await self._begin(user, renewed, used_up, kind, address, agent)
                 except NotAsExpected:
                     continue  # the password has just changed: is it still right?
+                except StaleRevision:
+                    raise CodeRequired("the code has just been used") from None
                 self._attempts.succeeded(names[-1], address)
                 return issued
         raise Unavailable("the user changes faster than a session can begin")
@@ -93,6 +108,10 @@ class Accounts:
             raise Unauthenticated("wrong login or password")
         return user, verdict.renewed
 
+    async def find_user(self, login: str) -> Entity | None:
+        """The user who signs in with this login."""
+        return await self._user(names_of(login))
+
     async def _user(self, names: tuple[str, ...]) -> Entity | None:
         """The user of a login: of two that only differ by case, which older versions allowed, the one as spelled."""
         spelled = Or((In(("login",), names), Equal(("login_key",), names[-1])))
@@ -100,9 +119,16 @@ class Accounts:
         return next((user for name in names for user in found if user["login"] == name), found[0] if found else None)
 
     async def _begin(
-        self, user: Entity, renewed: str | None, kind: Literal["session", "access"], address: str, agent: str
+        self,
+        user: Entity,
+        renewed: str | None,
+        used_up: list[Write],
+        kind: Literal["session", "access"],
+        address: str,
+        agent: str,
     ) -> Issued:
-        """Raises NotAsExpected when the user's password is no longer the one that was checked."""
+        """Raises NotAsExpected when the user's password is no longer the one that was checked, and StaleRevision when
+        the one-time code is used up."""
         credential, now = new_credential(), now_ms()
         issued = Issued(credential, now, now + self._hours[kind] * HOUR)
         session = {
@@ -123,7 +149,7 @@ class Accounts:
             "_at": now,
             "_rev": 1,
         }
-        writes: list[Write] = [expect.password_is(user), Insert("sessions", session)]
+        writes: list[Write] = [expect.password_is(user), *used_up, Insert("sessions", session)]
         if renewed is not None:
             writes.append(Update("users", user["_id"], {"password": renewed}))
         await self._engine.commit(writes, user["_id"])

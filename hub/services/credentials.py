@@ -92,6 +92,12 @@ class Credentials:
             ended.append(DeleteMany("tokens", others, UNBOUNDED))
         return ended
 
+    def ended_by_reset(self, user: Entity) -> list[Write]:
+        """A forgotten password's reset ends every session, and every token unless the settings say otherwise."""
+        mine = Equal(("user",), user["_id"])
+        stores = ("sessions", "tokens") if self._ends_tokens else ("sessions",)
+        return [expect.user_exists(user["_id"]), *(DeleteMany(store, mine, UNBOUNDED) for store in stores)]
+
 
 def named(login: str) -> Entity:
     """A login as it is shown and as it is compared. Raises InvalidEntity."""

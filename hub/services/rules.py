@@ -99,7 +99,7 @@ class UserRules(Rules):
 
     async def delete(self, principal: Principal, before: Entity) -> list[Write]:
         mine = Equal(("user",), before["_id"])
-        also: list[Write] = [DeleteMany("sessions", mine, UNBOUNDED), DeleteMany("tokens", mine, UNBOUNDED)]
+        also = [DeleteMany(store, mine, UNBOUNDED) for store in ("sessions", "tokens", "second_factors")]
         return [*also, expect.user_is_gone(before["_id"]), *await self._keep_an_admin(before, {})]
 
     @staticmethod
@@ -265,6 +265,16 @@ class SessionRules(Rules):
         raise Forbidden("a session cannot be changed")
 
 
+class SecondFactorRules(Rules):
+    """One-time codes begin with `POST /api/v1/auth/totp`; deleting them switches them off."""
+
+    async def create(self, principal: Principal, body: Entity, entity: Entity) -> Prepared:
+        raise Forbidden("one-time codes begin with POST /auth/totp")
+
+    async def change(self, principal: Principal, before: Entity, body: Entity, fields: Entity) -> Prepared:
+        raise Forbidden("one-time codes cannot be changed")
+
+
 class DefinitionRules(Rules):
     """A definition and the storage of its store come, change and go together."""
 
@@ -365,5 +375,6 @@ def standard_rules(engine: Engine, registry: StoreRegistry, credentials: Credent
         "roles": RoleRules(engine, registry),
         "tokens": TokenRules(engine, registry),
         "sessions": SessionRules(engine, registry),
+        "second_factors": SecondFactorRules(engine, registry),
         "stores": DefinitionRules(engine, registry),
     }

@@ -25,7 +25,9 @@ from hub.origins import Origins, preflight
 from hub.services.accounts import Accounts
 from hub.services.delta import DeltaService
 from hub.services.entities import EntityService
+from hub.services.password_reset import PasswordReset
 from hub.services.registry import StoreRegistry
+from hub.services.second_factors import SecondFactors
 from hub.settings import Settings
 from stores.bounds import Limited
 from stores.parse import Limits
@@ -44,6 +46,8 @@ class PlatformDialect:
     registry: StoreRegistry
     resolver: Resolver
     accounts: Accounts
+    second_factors: SecondFactors
+    resets: PasswordReset
     entities: EntityService
     delta: DeltaService
     filter_limits: Limits

@@ -157,16 +157,16 @@ async def history(dialect: PlatformDialect, call: Call, principal: Principal) ->
 
 async def sign_in(dialect: PlatformDialect, call: Call) -> Answer:
     check_browser(dialect, call)  # or another site could sign its visitors in as somebody else
-    login, password = await credentials(dialect, call)
-    issued = await dialect.accounts.sign_in(login, password, "session", call.address, call.header(b"user-agent") or "")
+    given = await credentials(dialect, call)
+    issued = await dialect.accounts.sign_in(*given, "session", call.address, call.header(b"user-agent") or "")
     foreign = from_trusted(dialect, call)
     cookie = render.session_cookie(call, issued.credential, issued.expires_at, foreign=foreign)
     return json_answer({"sucess": True, "success": True}, headers=[cookie])
 
 
 async def issue_token(dialect: PlatformDialect, call: Call) -> Answer:
-    login, password = await credentials(dialect, call)
-    issued = await dialect.accounts.sign_in(login, password, "access", call.address, call.header(b"user-agent") or "")
+    given = await credentials(dialect, call)
+    issued = await dialect.accounts.sign_in(*given, "access", call.address, call.header(b"user-agent") or "")
     return json_answer(
         {
             "sucess": True,
@@ -293,7 +293,8 @@ def idempotency_key(dialect: PlatformDialect, call: Call, principal: Principal, 
     return IdempotencyKey(f"{principal.user_id}:{header}", dialect.key.digest("idempotency", request), expires)
 
 
-async def credentials(dialect: PlatformDialect, call: Call) -> tuple[str, str]:
+async def credentials(dialect: PlatformDialect, call: Call) -> tuple[str, str, str | None]:
+    """Login, password and one-time code; None without a code."""
     known_parameters(call.parameters(), ())
     body = entity_body(await read_json(dialect, call))
     found = []
@@ -302,9 +303,12 @@ async def credentials(dialect: PlatformDialect, call: Call) -> tuple[str, str]:
         if not isinstance(value, str) or not 0 < len(value) <= 1_000:
             raise BadRequest(name, "Must be a string that is not empty.")
         found.append(value)
+    code = body.get("code")
+    if code is not None and (not isinstance(code, str) or len(code) > 1_000):
+        raise BadRequest("code", "Must be a string.")
     if "\0" in found[0]:
         raise Unauthenticated("no such user")
-    return found[0], found[1]
+    return found[0], found[1], code
 
 
 def check_browser(dialect: PlatformDialect, call: Call) -> None:

@@ -31,7 +31,9 @@ def openapi_document(dialect: PlatformDialect, principal: Principal | None, pref
     stores = [] if principal is None else dialect.registry.all()
     paths: dict[str, Schema] = {}
     schemas = shared_schemas() | parts.answer_schemas() | {"Access": parts.access_list(most)}
-    _add(paths, schemas, ANY_STORE, dialect.operations, most, None)
+    is_admin = principal is not None and principal.admin
+    general = [call for call in dialect.operations if is_admin or not call.for_administrators]
+    _add(paths, schemas, ANY_STORE, general, most, None)
     for definition in stores:
         calls = [c for c in dialect.operations if _applies(c, definition, principal)]
         _add(paths, schemas, definition, calls, most, principal is not None and may_read(principal, definition))
@@ -149,7 +151,7 @@ def _body(call: Operation, name: str, most: int) -> Schema:
             return ref(f"{name}.changes")
         case "access":
             return ref("Access")
-    return ref("Credentials")
+    return ref(call.body.capitalize())
 
 
 # Answers.
@@ -165,7 +167,7 @@ def _responses(call: Operation, name: str, readable: bool | None) -> Schema:
 def statuses(call: Operation) -> list[int]:
     """The errors that the call can meet: its own, and those that follow from what it takes and does."""
     on_store = "{store}" in call.path
-    found = {400, 408, 431, 503, *call.errors}
+    found = {400, 408, 421, 431, 503, *call.errors}
     if not call.open:
         found |= {401, 403} if on_store or call.writes else {401}
     if on_store:
@@ -187,6 +189,9 @@ _SIMPLE: Final[Mapping[str, str]] = {
     "token": "AccessToken",
     "account": "Account",
     "document": "Document",
+    "enrolment": "Enrolment",
+    "recovery": "RecoveryCodes",
+    "done": "Done",
 }
 
 
@@ -216,6 +221,8 @@ def _result(call: Operation, name: str, readable: bool | None) -> Schema:
             return _content(parts.list_answers(name), **{"X-Position": "X-Position", "Link": "Link"})
         case "session" | "signed_out":
             return _content(ref("Signed"), **{"Set-Cookie": "Set-Cookie"})
+        case "page":
+            return {"content": {"text/html": {"schema": {"type": "string"}}}}
     return _content(ref(_SIMPLE[call.result]))
 
 

@@ -16,10 +16,10 @@ Handler = Callable[["PlatformDialect", Call, Principal], Awaitable[Answer]]
 OpenHandler = Callable[["PlatformDialect", Call], Awaitable[Answer]]
 
 ParameterSet = Literal["none", "list", "filter", "projection", "upsert"]
-BodyKind = Literal["none", "entity", "entities", "changes", "access", "credentials"]
+BodyKind = Literal["none", "entity", "entities", "changes", "access", "credentials", "code", "login", "reset"]
 ResultKind = Literal[
     "entity", "projected", "entities", "list", "count", "history", "session", "token", "signed_out", "account",
-    "document",
+    "document", "enrolment", "recovery", "done", "page",
 ]  # fmt: skip
 
 
@@ -28,7 +28,8 @@ class Operation:
     """One call. `path` is in Starlette's notation; `open` ones need no credentials. The rest describes the call for
     the OpenAPI document: which parameters and body it takes, whether it heeds If-Match or If-None-Match
     (`conditional`) and Idempotency-Key (`idempotent`), whether it changes something (`writes`), and which errors it
-    can meet besides those that follow from all this. `personal`: it answers more to who sends credentials."""
+    can meet besides those that follow from all this. `personal`: it answers more to who sends credentials.
+    `for_administrators`: nobody else can use it."""
 
     name: str
     method: str
@@ -43,4 +44,5 @@ class Operation:
     idempotent: bool = False
     writes: bool = False
     personal: bool = False
+    for_administrators: bool = False
     errors: tuple[int, ...] = field(default=())

@@ -14,7 +14,7 @@ from stores.schema import StoreDefinition
 
 JSON: Final = "application/json"
 
-ERRORS: Final = (400, 401, 403, 404, 408, 409, 410, 412, 413, 429, 431, 503, 507)
+ERRORS: Final = (400, 401, 403, 404, 408, 409, 410, 412, 413, 421, 429, 431, 503, 507)
 
 
 def query(name: str, schema: Schema, description: str, **more: Any) -> Schema:
@@ -163,6 +163,7 @@ def header_refs(names: Mapping[str, str]) -> Schema:
 
 
 TEXTS: Final[Schema] = {"type": "array", "items": {"type": "string"}}
+_GIVEN: Final[Schema] = {"type": "string", "minLength": 1, "maxLength": 1_000}
 SIGNED: Final[Schema] = {
     "sucess": {"const": True, "description": "Spelled as the first clients read it"},
     "success": {"const": True},
@@ -214,9 +215,19 @@ def answer_schemas() -> dict[str, Schema]:
         "History": _object({"success": {"const": True}, "history": {"type": "array", "items": _history_entry()}}),
         "Credentials": {
             "type": "object",
-            "properties": {n: {"type": "string", "minLength": 1, "maxLength": 1_000} for n in ("login", "password")},
+            "properties": {
+                "login": _GIVEN,
+                "password": _GIVEN,
+                "code": _GIVEN | {"type": ["string", "null"]},
+            },
             "required": ["login", "password"],
         },
+        "Code": _object({"code": _GIVEN}),
+        "Login": _object({"login": _GIVEN}),
+        "Reset": _object({"token": _GIVEN, "password": _GIVEN}),
+        "Enrolment": _object({"success": {"const": True}, "secret": {"type": "string"}, "url": {"type": "string"}}),
+        "RecoveryCodes": _object({"success": {"const": True}, "codes": TEXTS}),
+        "Done": _object({"success": {"const": True}}),
         "Document": {"type": "object", "required": ["openapi", "info", "paths", "components"]},
     }
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
+from hub.dialects.platform import account_handlers as a
 from hub.dialects.platform import handlers as h
 from hub.dialects.platform.operations import Operation
 
+RESET_PATH: Final = "/api/v1/auth/reset/confirm"
 STORE, ENTITY = "/api/v1/{store}", "/api/v1/{store}/{id}"
 
 OPERATIONS: Final = (
@@ -16,6 +18,20 @@ OPERATIONS: Final = (
     Operation("signOut", "DELETE", "/api/v1/auth", "End the session", h.sign_out, "signed_out", writes=True),
     Operation("issueToken", "POST", "/api/v1/auth/token", "Get an access token", h.issue_token, "token", open=True,
               body="credentials", writes=True, errors=(401, 429)),
+    Operation("beginTotp", "POST", "/api/v1/auth/totp", "Get a secret for one-time codes", a.begin_totp, "enrolment",
+              writes=True, errors=(409,)),
+    Operation("switchOffTotp", "DELETE", "/api/v1/auth/totp", "Switch one-time codes off", a.switch_off_totp, "done",
+              body="code", writes=True, errors=(404, 429)),
+    Operation("confirmTotp", "POST", "/api/v1/auth/totp/confirm", "Put one-time codes into force", a.confirm_totp,
+              "recovery", body="code", writes=True, errors=(404, 412, 429)),
+    Operation("removeTotp", "DELETE", "/api/v1/users/{id}/totp", "Switch off the one-time codes of a user",
+              a.remove_totp, "done", writes=True, for_administrators=True, errors=(404,)),
+    Operation("requestReset", "POST", "/api/v1/auth/reset", "Ask for a mail that lets one set another password",
+              a.request_reset, "done", open=True, body="login", errors=(403, 429)),
+    Operation("resetPage", "GET", RESET_PATH, "The page that such a mail leads to", a.reset_page,
+              "page", open=True),
+    Operation("confirmReset", "POST", RESET_PATH, "Set another password", a.confirm_reset, "done",
+              open=True, body="reset", writes=True, errors=(403,)),
     Operation("describe", "GET", "/api/v1/openapi.json", "This document", h.describe_api, "document", open=True,
               personal=True, errors=(401,)),
     Operation("list", "GET", STORE, "List entities, count them, or what has changed since a position", h.find, "list",

@@ -1,0 +1,97 @@
+"""Operations on one's own account: one-time codes, and a forgotten password."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from auth.errors import Forbidden
+from auth.principal import Principal
+from hub.dialects.platform.handlers import check_browser, entity_body, read_json
+from hub.dialects.platform.parameters import known_parameters
+from hub.dialects.platform.reset_page import PAGE, POLICY
+from hub.errors import BadRequest
+from hub.http import Answer, Call, json_answer
+
+if TYPE_CHECKING:
+    from hub.dialects.platform.dialect import PlatformDialect
+
+LONGEST: Final = 1_000
+"""Characters of a login, a password, a token or a code."""
+
+
+async def request_reset(dialect: PlatformDialect, call: Call) -> Answer:
+    """The same answer after the same time, whether there is such a login or not."""
+    check_browser(dialect, call)
+    [login] = await texts(dialect, call, "login")
+    dialect.resets.request(login, call.address)
+    return done()
+
+
+async def confirm_reset(dialect: PlatformDialect, call: Call) -> Answer:
+    check_browser(dialect, call)
+    token, password = await texts(dialect, call, "token", "password")
+    await dialect.resets.confirm(token, password)
+    return done()
+
+
+async def reset_page(dialect: PlatformDialect, call: Call) -> Answer:
+    """The page that the mail leads to. The token is behind the `#` of its address, which browsers keep to
+    themselves."""
+    return Answer(PAGE, headers=[(b"content-security-policy", POLICY)], content_type=b"text/html; charset=utf-8")
+
+
+async def begin_totp(dialect: PlatformDialect, call: Call, principal: Principal) -> Answer:
+    known_parameters(call.parameters(), ())
+    check_personal(principal)
+    enrolment = await dialect.second_factors.begin(principal)
+    return json_answer({"success": True, "secret": enrolment.secret, "url": enrolment.url})
+
+
+async def confirm_totp(dialect: PlatformDialect, call: Call, principal: Principal) -> Answer:
+    check_personal(principal)
+    [code] = await texts(dialect, call, "code")
+    codes = await dialect.second_factors.confirm(principal, code)
+    return json_answer({"success": True, "codes": codes})
+
+
+async def switch_off_totp(dialect: PlatformDialect, call: Call, principal: Principal) -> Answer:
+    check_personal(principal)
+    [code] = await texts(dialect, call, "code")
+    await dialect.second_factors.switch_off(principal, code)
+    return done()
+
+
+async def remove_totp(dialect: PlatformDialect, call: Call, principal: Principal) -> Answer:
+    """For administrators: the user has lost the app and the recovery codes."""
+    known_parameters(call.parameters(), ())
+    dialect.registry.authorized(principal, "users", "DELETE")
+    if not principal.admin:
+        raise Forbidden("only administrators switch off the one-time codes of others")
+    await dialect.second_factors.remove(call.path["id"], principal.user_id)
+    return done()
+
+
+def check_personal(principal: Principal) -> None:
+    """Raise Forbidden for a long-lived token: it stands for a program, not for its user."""
+    if principal.kind == "token":
+        raise Forbidden("a long-lived token does not change how its user signs in")
+
+
+async def texts(dialect: PlatformDialect, call: Call, *names: str) -> list[str]:
+    """The body's members of these names, each a text that is not empty. Raises BadRequest that names the one that is
+    missing, or one that does not belong there."""
+    known_parameters(call.parameters(), ())
+    body = entity_body(await read_json(dialect, call))
+    for name in body.keys() - set(names):
+        raise BadRequest(name, f"Send {' and '.join(names)} alone.")
+    return [text(body.get(name), name) for name in names]
+
+
+def text(value: Any, name: str) -> str:
+    if not isinstance(value, str) or not 0 < len(value) <= LONGEST:
+        raise BadRequest(name, f"Must be a string of 1 to {LONGEST} characters.")
+    return value
+
+
+def done() -> Answer:
+    return json_answer({"success": True})

@@ -1,0 +1,159 @@
+"""The second factor of a sign-in: one-time codes of an authenticator app, and recovery codes.
+
+A user has at most one entity in `second_factors`. Its secret is sealed under the hub's key; of recovery codes only
+keyed digests are kept. Each accepted code is written in the same commit as what it allows, so that it counts once.
+"""
+
+from __future__ import annotations
+
+import hmac
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from auth.attempts import LoginAttempts
+from auth.errors import CodeRequired
+from auth.principal import Principal
+from auth.secret_key import BadSeal, SecretKey
+from auth.totp import matching_step, new_recovery_codes, new_secret, normal_code, provisioning_url
+from hub.errors import BadRequest
+from hub.services.stamping import stamp_new
+from stores.errors import Conflict, NotFound
+from stores.protocol import Delete, Engine, Insert, Update, Write
+from stores.query import Equal, Query
+from stores.records import Entity, now_ms
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+STORE: Final = "second_factors"
+ISSUER: Final = "hub"
+_PURPOSE: Final = "one-time codes"
+_RECOVERY: Final = "recovery codes"
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolment:
+    """What an authenticator app needs; shown once."""
+
+    secret: str
+    url: str
+
+
+class SecondFactors:
+    """`attempts` bounds the guesses of one user's codes, wherever they come from."""
+
+    def __init__(self, engine: Engine, key: SecretKey, attempts: LoginAttempts) -> None:
+        self._engine = engine
+        self._key = key
+        self._sealer = key.sealer(_PURPOSE)
+        self._attempts = attempts
+
+    async def is_in_force(self, user_id: str) -> bool:
+        found = await self._find(user_id)
+        return found is not None and found["confirmed"]
+
+    async def begin(self, principal: Principal) -> Enrolment:
+        """A new secret, in force once a code of it is confirmed. Raises Conflict if there is one in force."""
+        found = await self._find(principal.user_id)
+        if found is not None and found["confirmed"]:
+            raise Conflict("One-time codes are in force: switch them off first.")
+        secret = new_secret()
+        fields = {"secret": self._sealer.seal(secret.encode(), principal.user_id), "confirmed": False, "step": 0}
+        if found is None:
+            made = stamp_new({"user": principal.user_id, "codes": [], **fields}, principal, principal.branch)
+            write: Write = Insert(STORE, made)
+        else:
+            write = Update(STORE, found["_id"], fields | {"_at": now_ms()}, revs=frozenset({found["_rev"]}))
+        await self._engine.commit([write], principal.user_id)
+        return Enrolment(secret, provisioning_url(secret, principal.login, ISSUER))
+
+    async def confirm(self, principal: Principal, code: str) -> list[str]:
+        """Put the secret into force by a first code of it; the recovery codes, which are shown once. Raises NotFound
+        without a secret that waits for this, BadRequest for a wrong code and TooManyAttempts."""
+        found = await self._find(principal.user_id)
+        if found is None or found["confirmed"]:
+            raise NotFound("no one-time codes to confirm")
+        step = self._judged(found, lambda: self._step(found, code))
+        if step is None:
+            raise _wrong()
+        codes = new_recovery_codes()
+        digests = [self._digest(found, each) for each in codes]
+        fields = {"confirmed": True, "step": step, "codes": digests, "_at": now_ms()}
+        await self._engine.commit([self._update(found, fields)], principal.user_id)
+        return codes
+
+    async def switch_off(self, principal: Principal, code: str) -> None:
+        """By a code of the app or a recovery code. Raises NotFound if there is nothing to switch off, BadRequest for a
+        wrong code and TooManyAttempts."""
+        found = await self._find(principal.user_id)
+        if found is None:
+            raise NotFound("no one-time codes")
+        if found["confirmed"] and self._judged(found, lambda: self._accepted(found, code)) is None:
+            raise _wrong()
+        await self._engine.commit([Delete(STORE, found["_id"])], principal.user_id)
+
+    async def remove(self, user_id: str, by: str) -> None:
+        """An administrator switches the codes of a user off. Raises NotFound if there are none."""
+        found = await self._find(user_id)
+        if found is None:
+            raise NotFound("no one-time codes")
+        await self._engine.commit([Delete(STORE, found["_id"])], by)
+
+    async def writes_of(self, user: Entity, code: str | None) -> list[Write]:
+        """What a sign-in of this user writes besides its session: that the code is used up; nothing without a second
+        factor. Raises CodeRequired without a right code, and TooManyAttempts. A commit of the writes raises
+        StaleRevision when the code has just been used."""
+        found = await self._find(user["_id"])
+        if found is None or not found["confirmed"]:
+            return []
+        if code is None:
+            raise CodeRequired("a code is needed")
+        fields = self._judged(found, lambda: self._accepted(found, code))
+        if fields is None:
+            raise CodeRequired("wrong code")
+        return [self._update(found, fields | {"_at": now_ms()})]
+
+    async def _find(self, user_id: str) -> Entity | None:
+        found = await self._engine.entities(STORE, Query(Equal(("user",), user_id), limit=1))
+        return found[0] if found else None
+
+    def _judged(self, factor: Entity, judge: Callable[[], T | None]) -> T | None:
+        """What `judge` says of a code, None for a wrong one. Guesses are counted before they are judged. Raises
+        TooManyAttempts."""
+        account = f"code:{factor['user']}"
+        self._attempts.take_of(account)
+        verdict = judge()
+        if verdict is not None:
+            self._attempts.succeeded_of(account)
+        return verdict
+
+    def _accepted(self, factor: Entity, code: str) -> Entity | None:
+        """What a right code changes of the factor: it counts once. None for a wrong code."""
+        step = self._step(factor, code)
+        if step is not None:
+            return {"step": step}
+        given = self._digest(factor, code)
+        used = [each for each in factor["codes"] if hmac.compare_digest(each, given)]
+        return {"codes": [each for each in factor["codes"] if each not in used]} if used else None
+
+    def _step(self, factor: Entity, code: str) -> int | None:
+        try:
+            secret = self._sealer.unseal(factor["secret"], factor["user"]).decode()
+        except BadSeal:
+            log.error("the one-time codes of a user were sealed with another HUB_SECRET_KEY")
+            return None
+        return matching_step(secret, normal_code(code), now_ms() // 1000, factor["step"])
+
+    def _digest(self, factor: Entity, code: str) -> str:
+        return self._key.digest(_RECOVERY, f"{factor['user']}:{normal_code(code)}".encode())
+
+    @staticmethod
+    def _update(factor: Entity, fields: Entity) -> Update:
+        return Update(STORE, factor["_id"], fields, revs=frozenset({factor["_rev"]}))
+
+
+def _wrong() -> BadRequest:
+    return BadRequest("code", "This is not a code that is valid now.")

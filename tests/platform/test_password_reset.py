@@ -1,0 +1,158 @@
+"""A forgotten password: what is mailed, what a token does once, and what nobody learns."""
+
+from __future__ import annotations
+
+import email
+import email.policy
+import re
+import secrets
+from collections.abc import AsyncIterator
+from email.message import EmailMessage
+from pathlib import Path
+
+import pytest
+
+from tests.support.engines import Database, fitting_database
+from tests.support.hub import Client, Hub, eventually, fetch, running_hub, unique
+
+LINK = "https://hub.example.com/api/v1/auth/reset/confirm#token="
+
+
+@pytest.fixture
+async def mailing(engine_kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Hub]:
+    """A hub of its own whose mails are files."""
+    database: Database
+    async with (
+        fitting_database(engine_kind, request, tmp_path) as database,
+        running_hub(database, tmp_path / "hub", public_url="https://hub.example.com", log_level="debug") as hub,
+    ):
+        yield hub
+
+
+def mails(hub: Hub) -> list[EmailMessage]:
+    """The mails of the outbox, oldest first."""
+    paths = sorted((hub.process.folder / "outbox").glob("*.eml"))
+    found = [email.message_from_bytes(path.read_bytes(), policy=email.policy.default) for path in paths]
+    return [mail for mail in found if isinstance(mail, EmailMessage) and mail["to"]]
+
+
+async def make_user(hub: Hub, **fields: str) -> tuple[Client, str]:
+    password = f"pass {secrets.token_hex(8)}"
+    login = unique("user")
+    return await hub.as_user(password, login=login, email=f"{login}@example.com", **fields), password
+
+
+async def mailed_token(hub: Hub, login: str, number: int = 1) -> str:
+    """Ask for a reset; the token of the mail."""
+    answer = await hub.client().post("/auth/reset", {"login": login})
+    assert answer.status_code == 200, answer.text
+    assert answer.json() == {"success": True}
+
+    async def arrived() -> bool:
+        return len(mails(hub)) >= number
+
+    await eventually(arrived)
+    text = mails(hub)[-1].get_content()
+    found = re.search(
+        r"^https://hub\.example\.com/api/v1/auth/reset/confirm#token=([A-Za-z0-9_-]+)$", text, re.MULTILINE
+    )
+    assert found, text
+    return found[1]
+
+
+async def confirm(hub: Hub, token: str, password: str) -> tuple[int, set[str]]:
+    answer = await hub.client().post("/auth/reset/confirm", {"token": token, "password": password})
+    return answer.status_code, set(answer.json().get("errors", ()))
+
+
+async def test_a_mailed_token_sets_a_password_once_and_ends_what_the_old_one_began(mailing: Hub) -> None:
+    user, old = await make_user(mailing)
+    login = user.user["login"]
+    session = await mailing.as_session(login, old)
+    token, new = await mailed_token(mailing, login), f"pass {secrets.token_hex(8)}"
+    [mail] = mails(mailing)
+    assert mail["to"] == f"{login}@example.com"
+    assert await confirm(mailing, token, new) == (200, set())
+    await mailing.as_session(login, new)
+    assert (await mailing.client().post("/auth", {"login": login, "password": old})).status_code == 401
+    assert (await session.get("/auth")).status_code == 401
+    assert (await user.get("/auth")).status_code == 401
+    assert await confirm(mailing, token, old) == (400, {"token"})
+    assert token not in mailing.process.log
+
+
+async def test_an_unknown_login_is_answered_alike_and_gets_no_mail(mailing: Hub) -> None:
+    disabled, _ = await make_user(mailing)
+    await mailing.admin.patch(f"/users/{disabled.id}", {"disabled": True})
+    without = await mailing.as_user()
+    for login in ("nobody", disabled.user["login"], without.user["login"], "\0", "x" * 1_000):
+        answer = await mailing.client().post("/auth/reset", {"login": login})
+        assert (answer.status_code, answer.json()) == (200, {"success": True})
+    user, _ = await make_user(mailing)
+    await mailed_token(mailing, user.user["login"])
+    assert [mail["to"] for mail in mails(mailing)] == [f"{user.user['login']}@example.com"]
+
+
+async def test_a_weak_password_is_refused_and_the_token_stays(mailing: Hub) -> None:
+    user, _ = await make_user(mailing)
+    token = await mailed_token(mailing, user.user["login"])
+    assert await confirm(mailing, token, "short") == (400, {"password"})
+    assert await confirm(mailing, token, f"pass {secrets.token_hex(8)}") == (200, set())
+
+
+async def test_a_change_of_the_password_or_the_address_makes_tokens_worthless(mailing: Hub) -> None:
+    user, _ = await make_user(mailing)
+    login = user.user["login"]
+    by_password = await mailed_token(mailing, login)
+    await mailing.admin.patch(f"/users/{user.id}", {"password": f"pass {secrets.token_hex(8)}"})
+    assert await confirm(mailing, by_password, f"pass {secrets.token_hex(8)}") == (400, {"token"})
+    by_email = await mailed_token(mailing, login, 2)
+    await mailing.admin.patch(f"/users/{user.id}", {"email": "other@example.com"})
+    assert await confirm(mailing, by_email, f"pass {secrets.token_hex(8)}") == (400, {"token"})
+
+
+async def test_a_mailbox_is_not_flooded(mailing: Hub) -> None:
+    user, _ = await make_user(mailing)
+    other, _ = await make_user(mailing)
+    for _ in range(9):
+        answer = await mailing.client().post("/auth/reset", {"login": user.user["login"]})
+        assert answer.status_code == 200
+    await mailed_token(mailing, other.user["login"], 6)
+    assert len([mail for mail in mails(mailing) if mail["to"].startswith(user.user["login"])]) == 5
+
+
+async def test_one_address_asks_so_often(mailing: Hub) -> None:
+    answers = [await mailing.client().post("/auth/reset", {"login": unique("nobody")}) for _ in range(51)]
+    assert [answer.status_code for answer in answers] == [200] * 50 + [429]
+    assert int(answers[-1].headers["retry-after"]) > 0
+
+
+async def test_another_sites_page_cannot_ask(mailing: Hub) -> None:
+    client = mailing.client(origin="https://evil.example.com")
+    assert (await client.post("/auth/reset", {"login": "admin"})).status_code == 403
+
+
+async def test_the_mail_leads_to_a_page_without_foreign_parts(mailing: Hub) -> None:
+    page = await fetch(f"{mailing.url}/api/v1/auth/reset/confirm")
+    assert page.status_code == 200
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    assert "src=" not in page.text
+    assert "http" not in page.text
+
+
+@pytest.mark.parametrize(
+    ("body", "named"),
+    [
+        ({}, {"token"}),
+        ({"token": "x"}, {"password"}),
+        ({"token": "x", "password": "y" * 12}, {"token"}),
+        ({"token": "é" * 50, "password": "y" * 12}, {"token"}),
+        ({"token": 1, "password": "y" * 12}, {"token"}),
+        ({"token": "x", "password": "y" * 12, "user": "me"}, {"user"}),
+        ([], {"body"}),
+    ],
+)
+async def test_a_wrong_body_is_named(hub: Hub, body: object, named: set[str]) -> None:
+    answer = await hub.client().post("/auth/reset/confirm", body)
+    assert (answer.status_code, set(answer.json()["errors"])) == (400, named)

@@ -1,0 +1,161 @@
+"""One-time codes as a second factor: enrolment, sign-in, recovery, and who may switch them off."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import pyotp
+import pytest
+
+from auth.totp import RECOVERY_CODES, STEP
+from tests.support.hub import Client, Hub
+
+
+@dataclass
+class Enrolled:
+    """A user who signs in with codes. `used` is the step of the last code that was accepted."""
+
+    client: Client
+    login: str
+    password: str
+    secret: str
+    codes: list[str]
+    used: int
+
+    def next_code(self) -> str:
+        """A code that has not been used: of the next step if need be, which the hub accepts too."""
+        self.used = max(self.used + 1, int(time.time()) // STEP)
+        return pyotp.TOTP(self.secret).generate_otp(self.used)
+
+
+async def begin(hub: Hub) -> tuple[Client, str, str]:
+    password = f"pass {secrets.token_hex(8)}"
+    user = await hub.as_user(password)
+    return await hub.as_session(user.user["login"], password), user.user["login"], password
+
+
+@pytest.fixture
+async def enrolled(hub: Hub) -> Enrolled:
+    client, login, password = await begin(hub)
+    answer = (await client.post("/auth/totp", None)).json()
+    step = int(time.time()) // STEP - 1
+    code = pyotp.TOTP(answer["secret"]).generate_otp(step)
+    confirmed = await client.post("/auth/totp/confirm", {"code": code})
+    assert confirmed.status_code == 200, confirmed.text
+    return Enrolled(client, login, password, answer["secret"], confirmed.json()["codes"], step)
+
+
+async def sign_in(hub: Hub, login: str, password: str, **more: Any) -> Any:
+    return await hub.client().post("/auth", {"login": login, "password": password, **more})
+
+
+async def test_the_url_holds_the_secret_and_codes_are_in_force_once_confirmed(hub: Hub) -> None:
+    client, login, password = await begin(hub)
+    answer = (await client.post("/auth/totp", None)).json()
+    assert answer["success"] is True
+    assert f"secret={answer['secret']}" in answer["url"]
+    assert answer["url"].startswith("otpauth://totp/hub:")
+    assert (await sign_in(hub, login, password)).status_code == 200
+
+
+async def test_a_sign_in_needs_a_code(hub: Hub, enrolled: Enrolled) -> None:
+    refused = await sign_in(hub, enrolled.login, enrolled.password)
+    assert refused.status_code == 401
+    assert refused.json()["tags"] == ["error_code_required", "error_unauthorized"]
+    assert (await sign_in(hub, enrolled.login, enrolled.password, code=enrolled.next_code())).status_code == 200
+
+
+async def test_an_access_token_needs_a_code(hub: Hub, enrolled: Enrolled) -> None:
+    body = {"login": enrolled.login, "password": enrolled.password}
+    assert (await hub.client().post("/auth/token", body)).status_code == 401
+    answer = await hub.client().post("/auth/token", body | {"code": enrolled.next_code()})
+    assert answer.status_code == 200
+
+
+async def test_a_wrong_password_says_nothing_of_codes(hub: Hub, enrolled: Enrolled) -> None:
+    refused = await sign_in(hub, enrolled.login, "wrong password", code=enrolled.next_code())
+    assert refused.json()["tags"] == ["error_unauthorized"]
+
+
+async def test_a_code_counts_once_however_many_use_it_at_once(hub: Hub, enrolled: Enrolled) -> None:
+    code = enrolled.next_code()
+    answers = await asyncio.gather(
+        *(sign_in(hub, enrolled.login, enrolled.password, code=code) for _ in range(4)),
+    )
+    assert sorted(a.status_code for a in answers) == [200, 401, 401, 401]
+    assert (await sign_in(hub, enrolled.login, enrolled.password, code=code)).status_code == 401
+
+
+async def test_each_recovery_code_signs_in_once(hub: Hub, enrolled: Enrolled) -> None:
+    assert len(enrolled.codes) == RECOVERY_CODES
+    typed = enrolled.codes[0].upper().replace("-", " - ")
+    assert (await sign_in(hub, enrolled.login, enrolled.password, code=typed)).status_code == 200
+    assert (await sign_in(hub, enrolled.login, enrolled.password, code=enrolled.codes[0])).status_code == 401
+    assert (await sign_in(hub, enrolled.login, enrolled.password, code=enrolled.codes[1])).status_code == 200
+
+
+async def test_a_code_switches_them_off(hub: Hub, enrolled: Enrolled) -> None:
+    client = enrolled.client
+    wrong = await client.request("DELETE", "/auth/totp", json={"code": "000000"})
+    assert wrong.status_code == 400
+    assert wrong.json()["errors"].keys() == {"code"}
+    right = await client.request("DELETE", "/auth/totp", json={"code": enrolled.next_code()})
+    assert right.status_code == 200, right.text
+    assert (await sign_in(hub, enrolled.login, enrolled.password)).status_code == 200
+    again = await client.request("DELETE", "/auth/totp", json={"code": "000000"})
+    assert again.status_code == 404
+
+
+async def test_codes_in_force_are_not_replaced(enrolled: Enrolled) -> None:
+    assert (await enrolled.client.post("/auth/totp", None)).status_code == 409
+    assert (await enrolled.client.post("/auth/totp/confirm", {"code": "123456"})).status_code == 404
+
+
+async def test_a_wrong_code_confirms_nothing(hub: Hub) -> None:
+    client, login, password = await begin(hub)
+    await client.post("/auth/totp", None)
+    refused = await client.post("/auth/totp/confirm", {"code": "abc"})
+    assert refused.status_code == 400
+    assert refused.json()["errors"].keys() == {"code"}
+    assert (await sign_in(hub, login, password)).status_code == 200
+
+
+async def test_an_administrator_switches_the_codes_of_others_off(hub: Hub, enrolled: Enrolled, user: Client) -> None:
+    path = f"/users/{enrolled.client.id}/totp"
+    assert (await user.delete(path)).status_code in (403, 404)
+    assert (await hub.admin.delete(path)).status_code == 200
+    assert (await sign_in(hub, enrolled.login, enrolled.password)).status_code == 200
+    assert (await hub.admin.delete(path)).status_code == 404
+
+
+async def test_a_long_lived_token_does_not_touch_codes(user: Client) -> None:
+    assert (await user.post("/auth/totp", None)).status_code == 403
+    assert (await user.request("DELETE", "/auth/totp", json={"code": "123456"})).status_code == 403
+
+
+async def test_the_secret_is_shown_to_nobody(hub: Hub, enrolled: Enrolled) -> None:
+    assert (await enrolled.client.get("/second_factors")).status_code == 403
+    [seen] = await hub.admin.list("second_factors", {"user": enrolled.client.id})
+    assert seen["confirmed"] is True
+    assert not seen.keys() & {"secret", "codes", "step"}
+    history = (await hub.admin.get(f"/second_factors/{seen['_id']}/history")).text
+    assert enrolled.secret not in history
+    assert "secret" not in history
+    made = await hub.admin.post("/second_factors", {"user": enrolled.client.id})
+    assert made.status_code == 403
+
+
+async def test_deleting_the_user_deletes_the_codes(hub: Hub, enrolled: Enrolled) -> None:
+    assert (await hub.admin.delete(f"/users/{enrolled.client.id}")).status_code == 200
+    assert await hub.admin.list("second_factors", {"user": enrolled.client.id}) == []
+
+
+@pytest.mark.parametrize("body", [None, [], {"code": 123456}, {"code": ""}, {"code": "1" * 1_001}, {"cod": "123456"}])
+async def test_a_body_without_a_code_is_named(enrolled: Enrolled, body: Any) -> None:
+    answer = await enrolled.client.request("DELETE", "/auth/totp", json=body)
+    assert answer.status_code == 400
+    assert answer.json()["errors"].keys() <= {"code", "body", "cod"}
