@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import math
+import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
@@ -24,6 +26,9 @@ from stores.recent import RecentChanges
 from stores.records import Change
 
 log = logging.getLogger(__name__)
+
+TURN = 0.01
+"""Seconds for which changes are handed out before others have their turn."""
 
 READ_AT_ONCE = 500
 """Changes read at once for a subscription that resumes."""
@@ -72,11 +77,30 @@ class Fanout:
 
     def advance(self, changes: Sequence[Change], position: str) -> None:
         """Hand out what the feed has brought; `position` is where it stands after that."""
+        self._hand_out_for(math.inf, changes, 0)
+        self._arrive(position)
+
+    async def advance_in_turns(self, changes: Sequence[Change], position: str) -> None:
+        """The same, with turns of the loop for others in between: a few large changes take long."""
+        done = self._hand_out_for(TURN, changes, 0)
+        while done < len(changes):
+            await asyncio.sleep(0)
+            done = self._hand_out_for(TURN, changes, done)
+        self._arrive(position)
+
+    def _hand_out_for(self, seconds: float, changes: Sequence[Change], start: int) -> int:
+        """Hand out changes from `start` on, for about so long; the index of the next."""
+        turn_ends = time.perf_counter() + seconds
         with self.together() if len(changes) > 1 else nullcontext():
-            for change in changes:
-                order = self._engine.feed.order(change.position)
+            for index in range(start, len(changes)):
+                order = self._engine.feed.order(changes[index].position)
                 if order > self.order:
-                    self._hand_out(change, order)
+                    self._hand_out(changes[index], order)
+                if time.perf_counter() > turn_ends:
+                    return index + 1
+        return len(changes)
+
+    def _arrive(self, position: str) -> None:
         order = self._engine.feed.order(position)
         if order > self.order:
             self.position, self.order = position, order

@@ -22,17 +22,14 @@ ViewOperation = Literal["insert", "update", "remove"]
 @dataclass(frozen=True, slots=True)
 class ViewChange:
     """`op` is relative to the view: an entity that enters it is inserted, one that leaves it removed, whatever
-    happened in the store. `entity` is as shown; None when removed, so that nothing but the id gets out. `changed`
-    names the shown top-level fields whose value differs, for an update."""
+    happened in the store. `entity` is as shown; None when removed, so that nothing but the id gets out. `rev` is the
+    entity's. `changed` names the shown top-level fields whose value differs, for an update."""
 
     op: ViewOperation
     change: Change
     entity: Entity | None
+    rev: int | None = None
     changed: tuple[str, ...] = ()
-
-    @property
-    def rev(self) -> int | None:
-        return None if self.entity is None or self.change.after is None else self.change.after.get("_rev")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,17 +57,15 @@ class View:
         if change.store != self.store:
             return None
         self._budget.renew()
-        was = change.before is not None and self._sees(change.before)
-        is_ = change.after is not None and self._sees(change.after)
-        if not is_:
+        before, after = change.before, change.after
+        was = before is not None and self._sees(before)
+        if after is None or not self._sees(after):
             return ViewChange("remove", change, None) if was else None
-        assert change.after is not None
-        entity = self._show(change.after)
-        if not was:
-            return ViewChange("insert", change, entity)
-        assert change.before is not None
-        changed = changed_fields(self._show(change.before), entity)
-        return ViewChange("update", change, entity, changed) if changed else None
+        entity, rev = self._show(after), after.get("_rev")
+        if before is None or not was:
+            return ViewChange("insert", change, entity, rev)
+        changed = changed_fields(self._show(before), entity)
+        return ViewChange("update", change, entity, rev, changed) if changed else None
 
 
 def check_same_store(store: str, changes: Iterable[Change]) -> None:

@@ -17,7 +17,7 @@ from stores import ordering
 from stores.errors import InvalidQuery
 from stores.ordering import MISSING_LEAF
 from stores.parse import check_value
-from stores.paths import sort_values
+from stores.paths import sort_values, traverses_array, values_at
 from stores.query import Sort
 from stores.records import Entity, Json
 
@@ -36,8 +36,13 @@ def sort_key_of(entity: Entity, sort: Order) -> Key:
 
     Raises InvalidQuery when two fields lead into different arrays of the entity.
     """
-    offered = list(sort_values(entity, [s.path for s in sort]))
-    lowest = offered[0] if len(offered) == 1 else min(offered, key=lambda values: _compound(values, sort))
+    lowest: tuple[Any, ...]
+    if sum(traverses_array(entity, s.path) for s in sort) <= 1:
+        # At most one field offers several values: the others are the same with each of them.
+        lowest = tuple(ordering.lowest(values_at(entity, s.path), s.descending) for s in sort)
+    else:
+        offered = sort_values(entity, [s.path for s in sort])
+        lowest = min(offered, key=lambda values: _compound(values, sort))
     return tuple({EMPTY: True} if value is MISSING_LEAF else value for value in lowest)
 
 

@@ -70,6 +70,20 @@ def encode_number(number: int | float) -> bytes:
     return struct.pack(">QH", bits, rest + 0x8000)
 
 
+def lowest(values: Sequence[Any], descending: bool) -> Any:
+    """The value that comes first in the order, or with `descending` in its reverse."""
+    if len(values) == 1:
+        return values[0]
+    ranks = list(map(rank, values))
+    first = max(ranks) if descending else min(ranks)
+    among = [value for value, r in zip(values, ranks, strict=True) if r == first]
+    if first in (RANK_NUMBER, RANK_STRING, RANK_BOOLEAN):  # Python orders these as their encoding does
+        return max(among) if descending else min(among)
+    if first in (RANK_EMPTY, RANK_NULL):
+        return among[0]
+    return max(among, key=encode) if descending else min(among, key=encode)
+
+
 def equal(a: Json, b: Json) -> bool:
     """Equality as MongoDB has it: 1 = 1.0, true is not 1, objects only with the same field order."""
     if isinstance(a, str) or a is None or a is True or a is False:

@@ -79,6 +79,27 @@ def sort_values(entity: Entity, paths: Sequence[Path]) -> Iterator[tuple[Any, ..
     return _combinations(entity, list(paths), [None] * len(paths))
 
 
+def values_at(entity: Entity, path: Path) -> list[Any]:
+    """The same for one path, as plain values."""
+    found: list[Any] = []
+    _gather(entity, path, found)
+    return found
+
+
+def _gather(node: Any, path: Path, found: list[Any]) -> None:
+    value, rest = _until_array(node, path)
+    if not isinstance(value, list):
+        found.append(value)
+    elif not rest:
+        found += value or [MISSING_LEAF]
+    else:
+        for element in value or [None]:
+            if isinstance(element, dict):
+                _gather(element, rest, found)
+            else:
+                found.append(None)
+
+
 def _combinations(node: Entity, open_paths: list[Path | None], values: list[Any]) -> Iterator[tuple[Any, ...]]:
     array: list[Any] | None = None
     inside: list[int] = []

@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Protocol
 
+import orjson
+
 from stores.bounds import Limit
 from stores.errors import Violation
 from stores.query import EVERYTHING, WHOLE, Filter, Projection, Query
@@ -130,6 +132,19 @@ class Written:
     entity: bytes
     rev: int
     count: int = 1
+
+
+def pack(written: Sequence[Written]) -> bytes:
+    """The outcome of a commit as JSON, one write a line."""
+    # Each on its own: one call for all of them would hold the interpreter for as long as that takes.
+    lines = (orjson.dumps((w.entity.decode(), w.rev, w.count)) for w in written)
+    return b"[" + b",\n".join(lines) + b"]"
+
+
+def unpack(text: str) -> list[Written]:
+    """The outcome of a commit as `pack` made it."""
+    items = (item for line in text[1:-1].split(",\n") for item in orjson.loads(f"[{line}]"))
+    return [Written(entity.encode(), rev, count) for entity, rev, count in items]
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from stores import query
 from stores.matcher import compile_filter
 from stores.query import Filter, Leaf
 from stores.records import Entity
+from stores.sqlite.allowance import spend
 from stores.sqlite.tables import StoreTable, extract, json_path
 
 COLUMNS = {"_id": "id", "time": "time", "_at": "at", "_rev": "rev", "owner": "owner", "group": '"group"'}
@@ -49,6 +50,9 @@ DEEPEST: Final = 16
 
 _SCALARS: Final = frozenset({str, int, float})
 _OF_SCALARS: Final = "{} IN ('text','integer','real')"
+LONGEST_SOUGHT = 64
+"""Characters that `instr` is asked for: it compares them anew at every place of the value."""
+
 _SQL = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 
 
@@ -267,6 +271,8 @@ class Compiler:
 
     def text_test(self, node: Leaf, kind: str, value: str) -> str:
         match node:
+            case query.Contains(text=text) if len(text) > LONGEST_SOUGHT:
+                return f"({kind}='text' AND hub_contains({value},{self.bind(text)}))"
             case query.Contains(text=text):
                 return f"({kind}='text' AND instr({value},{self.bind(text)})>0)"
             case query.ContainsFolded(text=text):
@@ -329,7 +335,7 @@ def _of_kind(kind: str, operand: Any) -> str:
 
 
 def _on_json(node: Filter) -> Any:
-    predicate = compile_filter(node)
+    predicate = compile_filter(node, spend)
 
     def match(entity: Entity) -> int:
         return int(predicate(entity))

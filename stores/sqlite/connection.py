@@ -16,6 +16,7 @@ import apsw
 
 from stores.errors import CannotOpen, DuplicateValue, ReadTimeout, StorageFull, StoreError, Unavailable
 from stores.sqlite import functions
+from stores.sqlite.allowance import allowance
 from stores.sqlite.tables import APPLICATION_ID, unique_path
 
 log = logging.getLogger(__name__)
@@ -114,7 +115,8 @@ def time_limit(connection: apsw.Connection, seconds: float) -> Iterator[None]:
     end = time.monotonic() + seconds
     connection.set_progress_handler(lambda: time.monotonic() > end, _LOOK_EVERY)
     try:
-        yield
+        with allowance.until(end):
+            yield
     except apsw.InterruptError:
         raise ReadTimeout from None
     finally:

@@ -15,11 +15,16 @@ from stores.protocol import (
     DeleteMany,
     EngineOptions,
     IdempotencyKey,
+    Insert,
     Listing,
     Summary,
+    Update,
     UpdateMany,
+    Upsert,
     Write,
     Written,
+    pack,
+    unpack,
 )
 from stores.query import EVERYTHING, WHOLE, Filter, Projection, Query
 from stores.records import Entity, HistoryEntry, now_ms
@@ -52,9 +57,25 @@ BULK = (UpdateMany, DeleteMany)
 HEAVY = 100
 """Writes; a commit of more of them runs in the writer thread."""
 
+HEAVY_BYTES = 262_144
+"""Of JSON text; a commit of several writes with more of it runs there too."""
 
 SWEEP_SECONDS = 3_600.0
 """For which the sweep may look for what it can retire: nobody waits for it."""
+
+
+def is_long(writes: Sequence[Write]) -> bool:
+    """Whether the entities and changes of a commit are more than `HEAVY_BYTES`."""
+    size = 0
+    for write in writes:
+        match write:
+            case Insert() | Upsert():
+                size += len(orjson.dumps(write.entity))
+            case Update():
+                size += len(orjson.dumps(write.changes))
+        if size > HEAVY_BYTES:
+            return True
+    return False
 
 
 class SQLiteEngine:
@@ -153,18 +174,29 @@ class SQLiteEngine:
         # What the caller can see first: see `Compiler.kept_choice`.
         condition = compiler.condition(where)
         sql = f"SELECT CAST(doc AS BLOB), rev FROM {table.table} WHERE {condition} AND id={compiler.bind(id)}"
-        row = await self._readers.run(lambda connection: connection.execute(sql, compiler.values).fetchone())
-        return None if row is None else (lists.shower(projection)(row[0]), row[1])
+        if projection.everything:
+            found = await self._readers.run(lambda connection: connection.execute(sql, compiler.values).fetchone())
+            return cast(tuple[bytes, int] | None, found)
+        show = lists.shower(projection)
+
+        def read(connection: apsw.Connection) -> tuple[bytes, int] | None:
+            row = connection.execute(sql, compiler.values).fetchone()
+            return None if row is None else (show(row[0]), row[1])
+
+        return await self._readers.run(read)
 
     async def find(self, store: str, query: Query, projection: Projection = WHOLE) -> Listing:
         table, show = self._table(store), lists.shower(projection)
         # A long page may turn out short: only when it does not is it worth a thread and a stream.
         limit = min(query.limit, LONGEST_PAGE_ON_LOOP)
-        seq, docs, last = await self._readers.run(lambda connection: lists.read_page(connection, table, query, limit))
+        showing = None if projection.everything else show
+        try:
+            seq, docs, last = await self._readers.run(lambda c: lists.read_page(c, table, query, limit, showing))
+        except lists.LongPage:
+            return await self._stream(table, query, show)
         if last is not None and query.limit > limit:
             return await self._stream(table, query, show)
-        body = b"[" + b",".join(docs if projection.everything else map(show, docs)) + b"]"
-        return Listing(self.feed.at(seq), last, body)
+        return Listing(self.feed.at(seq), last, b"[" + b",".join(docs) + b"]")
 
     async def _stream(self, table: StoreTable, query: Query, show: lists.Show) -> Listing:
         """The list while it is being read. The reader thread stops when the body is closed."""
@@ -186,7 +218,7 @@ class SQLiteEngine:
         if len(writes) == 1 and key is None and not isinstance(writes[0], BULK):
             # One statement changes one entity: it is atomic by itself.
             return [await self._writer.submit(lambda: self._executor.run(writes[0], 0), by)]
-        heavy = len(writes) > HEAVY or any(isinstance(write, BULK) for write in writes)
+        heavy = len(writes) > HEAVY or any(isinstance(write, BULK) for write in writes) or is_long(writes)
         together = self._commit_together if heavy else self._commit_in_savepoint
         return await self._writer.submit(lambda: together(writes, key), by, heavy=heavy)
 
@@ -206,8 +238,7 @@ class SQLiteEngine:
         return written
 
     def _remember(self, key: IdempotencyKey, written: list[Written]) -> None:
-        outcome = orjson.dumps([(w.entity.decode(), w.rev, w.count) for w in written]).decode()
-        row = (key.key, key.fingerprint, key.expires, outcome)
+        row = (key.key, key.fingerprint, key.expires, pack(written).decode())
         with translated(self._writer.connection):
             self._writer.connection.execute("INSERT OR REPLACE INTO idempotency VALUES(?,?,?,?)", row)
 
@@ -218,7 +249,7 @@ class SQLiteEngine:
             return None
         if row[0] != key.fingerprint:
             raise KeyReused("this key came with another request before")
-        return [Written(entity.encode(), rev, count) for entity, rev, count in orjson.loads(row[1])]
+        return unpack(row[1])
 
     async def history(self, store: str, id: str) -> tuple[list[HistoryEntry], Entity | None]:
         return await self._readers.run(lambda connection: read_history(connection, store, id))

@@ -89,10 +89,13 @@ class SQLiteFeed:
 
     def fresh(self, connection: apsw.Connection) -> Fresh:
         """What the open transaction of `connection` has added so far."""
-        rows = list(self._rows(connection, self.seq, FOLLOW_BATCH + 1))
-        if len(rows) > FOLLOW_BATCH:
-            return Fresh(current_seq(connection), None)
-        changes = list(self._changes(rows))
+        changes: list[tuple[int, Change]] = []
+        size = 0
+        for seq, change in self._changes(self._rows(connection, self.seq, FOLLOW_BATCH + 1)):
+            changes.append((seq, change))
+            size += change.size
+            if len(changes) > FOLLOW_BATCH or size > RING_BYTES:
+                return Fresh(current_seq(connection), None)
         return Fresh(changes[-1][0] if changes else self.seq, changes)
 
     def _read(self, connection: apsw.Connection, start: int, limit: int) -> Batch:

@@ -4,23 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
+from typing import Final
 
 import apsw
 import orjson
 
+from stores import ordering
 from stores.cursor import encode_key, sort_key_of
 from stores.folding import fold
-from stores.ordering import encode, sort_key
-from stores.paths import sort_values
+from stores.paths import values_at
 from stores.query import Sort
-from stores.records import Entity
+from stores.records import Entity, Json
+from stores.sqlite.allowance import spend
 from stores.sqlite.order import special_parts
+
+# Bits to shift a length by for the steps (of 0.1 µs) that are taken with a text of it.
+_PARSE_SHIFT: Final = 5
+_SORT_SHIFT: Final = 3
+_TEXT_SHIFT: Final = 6
+_FOLD_SHIFT: Final = 1
 
 
 def register(connection: apsw.Connection) -> None:
     """Give the connection the functions that compiled queries call."""
     functions: dict[str, tuple[Callable[..., apsw.SQLiteValue], int]] = {
         "hub_match": (_match, 2),
+        "hub_contains": (_contains, 2),
         "hub_contains_folded": (_contains_folded, 2),
         "hub_rank": (lambda doc, path, descending: _parts(doc, path, descending)[0], 3),
         "hub_value": (lambda doc, path, descending: _parts(doc, path, descending)[1], 3),
@@ -30,25 +39,48 @@ def register(connection: apsw.Connection) -> None:
         connection.create_scalar_function(name, function, arguments)
 
 
+def parsed(doc: str | bytes) -> Entity:
+    """The entity in a stored text."""
+    spend(len(doc) >> _PARSE_SHIFT)
+    entity: Entity = orjson.loads(doc)
+    return entity
+
+
+def sort_key(doc: str | bytes, sort: tuple[Sort, ...]) -> tuple[Json, ...]:
+    """What the entity in a stored text sorts by."""
+    spend(len(doc) >> _SORT_SHIFT)
+    return sort_key_of(orjson.loads(doc), sort)
+
+
 def _match(doc: str, predicate: Callable[[Entity], int]) -> int:
-    return predicate(orjson.loads(doc))
+    return predicate(parsed(doc))
+
+
+def _contains(value: apsw.SQLiteValue, text: str) -> int:
+    # SQLite may evaluate both sides of an AND, so values of other types arrive here too.
+    if not isinstance(value, str):
+        return 0
+    spend(len(value) >> _TEXT_SHIFT)
+    return int(text in value)
 
 
 def _contains_folded(value: apsw.SQLiteValue, text: str) -> int:
-    # SQLite may evaluate both sides of an AND, so values of other types arrive here too.
-    return int(isinstance(value, str) and fold(text) in fold(value))
+    if not isinstance(value, str):
+        return 0
+    spend(len(value) >> (_TEXT_SHIFT if value.isascii() else _FOLD_SHIFT))
+    return int(fold(text) in fold(value))
 
 
 def _sort_key(doc: str, sort: tuple[Sort, ...]) -> bytes:
-    return encode_key(sort_key_of(orjson.loads(doc), sort), sort)
+    return encode_key(sort_key(doc, sort), sort)
 
 
 @lru_cache(maxsize=2)
 def _parts(doc: str, path: str, descending: int) -> tuple[int, apsw.SQLiteValue]:
     """Rank and value of what the entity sorts by; both are asked for one after the other, hence the small cache."""
+    spend(len(doc) >> _SORT_SHIFT)
     segments = tuple(_segments(path))
-    values = [value for (value,) in sort_values(orjson.loads(doc), [segments])]
-    lowest = min(values, key=lambda v: sort_key([(encode(v), bool(descending))]))
+    lowest = ordering.lowest(values_at(orjson.loads(doc), segments), bool(descending))
     rank, value = special_parts(lowest)
     return rank, value
 

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 from itertools import islice
+from typing import Final
 
 import apsw
 import orjson
 
-from stores.cursor import sort_key_of
 from stores.projection import compile_projection
 from stores.protocol import Summary
 from stores.query import CREATION, Filter, Projection, Query, Sort
 from stores.records import Entity, Json
+from stores.sqlite.allowance import allowance, spend
 from stores.sqlite.compile import Compiler
 from stores.sqlite.feed import current_seq
+from stores.sqlite.functions import parsed, sort_key
 from stores.sqlite.order import Stretch, compile_order
 from stores.sqlite.readers import snapshot
 from stores.sqlite.sight import narrowing
@@ -23,6 +25,20 @@ from stores.sqlite.tables import StoreTable
 
 Key = tuple[Json, ...]
 Show = Callable[[bytes], bytes]
+
+LONGEST_PAGE: Final = 1_048_576
+"""Bytes of a list that is made in one piece; a longer one is streamed."""
+
+
+SMALL: Final = 2_048
+"""Bytes of an entity that need not be counted: the bound on a page counts them."""
+
+PROJECT_SHIFT: Final = 5
+"""Bits to shift an entity's bytes by for the steps of projecting it."""
+
+
+class LongPage(Exception):
+    """The page is longer than `LONGEST_PAGE`."""
 
 
 def page_sql(
@@ -54,17 +70,33 @@ def _stretch_sql(source: str, where: str, stretch: Stretch, *, strict: bool) -> 
 
 
 def read_page(
-    connection: apsw.Connection, table: StoreTable, query: Query, limit: int
+    connection: apsw.Connection, table: StoreTable, query: Query, limit: int, show: Show | None
 ) -> tuple[int, list[bytes], Key | None]:
-    """The feed's `seq`, at most `limit` documents, and the sort key of the last one if more follow: of one moment."""
+    """The feed's `seq`, at most `limit` documents as they are shown, and the sort key of the last one if more follow:
+    of one moment. Raises LongPage."""
     with snapshot(connection):
         seq = current_seq(connection)
         sql, values = page_sql(connection, table, query, limit + 1)
-        docs = [doc for (doc,) in connection.execute(sql, values)]
-    if len(docs) <= limit:
-        return seq, docs, None
-    del docs[limit:]
-    return seq, docs, sort_key_of(orjson.loads(docs[-1]), query.sort) if docs else None
+        docs = _bounded(connection.execute(sql, values))
+    last = None
+    if len(docs) > limit:
+        del docs[limit:]
+        last = sort_key(docs[-1], query.sort) if docs else None
+    return seq, docs if show is None else list(map(show, docs)), last
+
+
+def _bounded(rows: Iterator[tuple[apsw.SQLiteValue, ...]]) -> list[bytes]:
+    """The documents in `rows`. Raises LongPage for two or more that are longer than `LONGEST_PAGE` together."""
+    docs: list[bytes] = []
+    size = 0
+    # On the loop there is no time to read many more than that, so all are counted at once: row by row it would take a
+    # tenth of the time of a list.
+    while piece := [doc for (doc,) in (rows if allowance.on_loop else islice(rows, 20))]:
+        docs += piece  # type: ignore[arg-type]
+        size += sum(map(len, piece))  # type: ignore[arg-type]
+        if size > LONGEST_PAGE and len(docs) > 1:
+            raise LongPage
+    return docs
 
 
 def stream_page(
@@ -85,7 +117,7 @@ def _last_key(connection: apsw.Connection, table: StoreTable, query: Query) -> K
     ends = replace(query, offset=query.offset + query.limit - 1)
     sql, values = page_sql(connection, table, ends, 2)
     docs = [doc for (doc,) in connection.execute(sql, values)]
-    return sort_key_of(orjson.loads(docs[0]), query.sort) if len(docs) == 2 else None
+    return sort_key(docs[0], query.sort) if len(docs) == 2 else None
 
 
 def _pieces(docs: Iterator[bytes], chunk_bytes: int) -> Iterator[bytes]:
@@ -110,14 +142,20 @@ def shower(projection: Projection) -> Show:
     if projection.everything:
         return lambda doc: doc
     project = compile_projection(projection)
-    return lambda doc: orjson.dumps(project(orjson.loads(doc)))
+
+    def show(doc: bytes) -> bytes:
+        if len(doc) > SMALL:
+            spend(len(doc) >> PROJECT_SHIFT)
+        return orjson.dumps(project(orjson.loads(doc)))
+
+    return show
 
 
 def read_entities(connection: apsw.Connection, table: StoreTable, query: Query) -> list[Entity]:
     with snapshot(connection):
         current_seq(connection)
         sql, values = page_sql(connection, table, query, query.limit)
-        return [orjson.loads(doc) for (doc,) in connection.execute(sql, values)]
+        return [parsed(doc) for (doc,) in connection.execute(sql, values)]
 
 
 def summarize(

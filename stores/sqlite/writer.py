@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import apsw
 
@@ -28,6 +29,9 @@ T = TypeVar("T")
 
 LARGEST_BATCH = 256
 """Jobs in one transaction: bounds how long the loop spends on writes before it looks at anything else."""
+
+TURN: Final = 0.01
+"""Seconds of the loop after which a transaction takes in no further job."""
 
 
 @dataclass(slots=True)
@@ -102,11 +106,15 @@ class Writer:
         self.time = now_ms()
         try:
             self.connection.execute("BEGIN IMMEDIATE")
-            for job in batch:
+            ends = time.perf_counter() + TURN
+            for done, job in enumerate(batch, 1):
                 self._run_one(job)
                 if not self.connection.in_transaction:
                     self._fail(batch, job.error or Unavailable("the transaction was rolled back"))
                     return
+                if time.perf_counter() > ends and done < len(batch):
+                    self.queue.extendleft(reversed(batch[done:]))
+                    del batch[done:]
             if batch[0].heavy and batch[0].error:
                 self.connection.execute("ROLLBACK")
                 return

@@ -22,7 +22,7 @@ from hub.dialects.platform.parameters import (
     refuse_given,
 )
 from hub.errors import BadRequest
-from hub.http import Answer, Call, json_answer, parse_body
+from hub.http import LARGE_BODY, Answer, Call, json_answer, parse_body
 from hub.proxies import PREFIX, public_path
 from stores.cursor import encode_cursor
 from stores.errors import InvalidQuery
@@ -49,13 +49,13 @@ async def create(dialect: PlatformDialect, call: Call, principal: Principal) -> 
     raw = await dialect.read(call)
     value = await parse_json(call, raw)
     bodies, indexed = entity_bodies(value, dialect.settings.max_items), isinstance(value, list)
-    key = idempotency_key(dialect, call, principal, raw)
+    key = await idempotency_key(dialect, call, principal, raw)
     if "upsert" in known:
         made = await dialect.entities.upsert(principal, store, known["upsert"], bodies, key, indexed=indexed)
     else:
         made = await dialect.entities.create(principal, store, bodies, key, indexed=indexed)
     if indexed:
-        return render.entities_answer([text for text, _ in made])
+        return render.entities_answer([text for text, _ in made], dialect.settings.stream_timeout)
     return render.entity_answer(*made[0])
 
 
@@ -281,7 +281,9 @@ def entity_bodies(value: Any, most: int) -> list[Entity]:
     return value
 
 
-def idempotency_key(dialect: PlatformDialect, call: Call, principal: Principal, body: bytes) -> IdempotencyKey | None:
+async def idempotency_key(
+    dialect: PlatformDialect, call: Call, principal: Principal, body: bytes
+) -> IdempotencyKey | None:
     """The request's key, its user's own; what it must be the same as is everything that decides the outcome."""
     header = call.header(b"idempotency-key")
     if header is None:
@@ -290,7 +292,12 @@ def idempotency_key(dialect: PlatformDialect, call: Call, principal: Principal, 
         raise BadRequest("Idempotency-Key", "Takes 1 to 255 visible ASCII characters.")
     request = b"\0".join((call.method.encode(), call.scope["path"].encode(), call.scope["query_string"], body))
     expires = now_ms() + dialect.settings.idempotency_hours * HOUR
-    return IdempotencyKey(f"{principal.user_id}:{header}", dialect.key.digest("idempotency", request), expires)
+    digest = dialect.key.digest
+    if len(request) > LARGE_BODY:
+        fingerprint = await asyncio.to_thread(digest, "idempotency", request)
+    else:
+        fingerprint = digest("idempotency", request)
+    return IdempotencyKey(f"{principal.user_id}:{header}", fingerprint, expires)
 
 
 async def credentials(dialect: PlatformDialect, call: Call) -> tuple[str, str, str | None]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from email.utils import formatdate
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
@@ -18,6 +19,11 @@ from stores.records import HistoryEntry
 
 SUCCESS = b'{"success":true,'
 
+LONG: Final = 1_048_576
+"""Bytes of an answer that is sent in one piece; a longer one is sent in pieces."""
+
+PIECE: Final = 262_144
+
 
 def etag(rev: int) -> bytes:
     return b'"%d"' % rev
@@ -29,8 +35,23 @@ def entity_answer(text: bytes, rev: int | None = None) -> Answer:
     return Answer(SUCCESS + text[1:], headers=headers)
 
 
-def entities_answer(texts: list[bytes]) -> Answer:
+def entities_answer(texts: list[bytes], timeout: float) -> Answer:
+    """`timeout`: seconds for which a long answer may be sent."""
+    if sum(map(len, texts)) > LONG:
+        return Answer(_entities(texts), timeout=timeout)
     return Answer(SUCCESS + b'"entities":[' + b",".join(texts) + b"]}")
+
+
+async def _entities(texts: list[bytes]) -> AsyncIterator[bytes]:
+    """A long answer in pieces: as one it would be copied several times over, for which the loop stands still."""
+    piece, size = [SUCCESS + b'"entities":[' + texts[0]], 0
+    for text in texts[1:]:
+        piece += b",", text
+        size += len(text)
+        if size > PIECE:
+            yield b"".join(piece)
+            piece, size = [], 0
+    yield b"".join(piece) + b"]}"
 
 
 def summary_answer(count: int, first: bytes | None, last: bytes | None, position: str) -> Answer:

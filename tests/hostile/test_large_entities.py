@@ -1,0 +1,110 @@
+"""Small requests over large entities stop nobody: what is bounded is bytes and steps, not rows."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+import orjson
+import pytest
+
+from tests.support.hub import Client, Hub
+from tests.support.live import live
+from tests.support.standstill import no_standstill
+
+ELEMENTS: Final = 30_000
+
+
+def large(number: int) -> dict[str, Any]:
+    """Some 700 kB, half of it text and half an array of objects."""
+    return {"n": number, "a": [{"x": (n * 7 + number) % 1_000} for n in range(ELEMENTS)], "text": "é" * 180_000}
+
+
+READS: Final[list[dict[str, str]]] = [
+    {"limit": "100"},
+    {"limit": "5"},
+    {"sort": "-a.x", "limit": "3"},
+    {"sort": "a.x,-n", "limit": "3"},
+    {"sort": "-a", "limit": "3"},
+    {"only": "a.x", "limit": "3"},
+    {"only": "n"},
+    {"meta": "true"},
+    {"meta": "true", "only": "a.x"},
+    {"search": "EE"},
+    {"filter": '{"a":{"$elemMatch":{"x":{"$gt":2000}}}}'},
+    {"filter": '{"a.x":{"$in":[5000,6000]}}', "limit": "3"},
+    {"filter": '{"$or":[{"a":{"$size":3}},{"text":{"$contains":"xyz"}}]}'},
+]
+
+
+async def filled(hub: Hub, user: Client, count: int) -> str:
+    store = await hub.define(search=["text"])
+    for number in range(count):
+        await user.make(store, large(number))
+    return store
+
+
+async def test_reads_over_large_entities(hub: Hub) -> None:
+    """Lists, sorts, projections, summaries and filters, again after the cache has them; and one by one."""
+    user = await hub.as_user()
+    store = await filled(hub, user, 12)
+    async with no_standstill(hub.url):
+        for _ in range(2):
+            for parameters in READS:
+                answer = await user.get(f"/{store}", parameters)
+                assert answer.status_code == 200, (parameters, answer.text[:500])
+        first = (await user.list(f"{store}?limit=1&only=n"))[0]["_id"]
+        for path in (f"/{store}/{first}", f"/{store}/{first}?only=a.x", f"/{store}/{first}/history"):
+            assert (await user.get(path)).status_code == 200
+
+
+async def test_pages_of_large_entities_are_whole(hub: Hub) -> None:
+    """A page that is streamed for its bytes holds the entities that were asked for, and leads to the next."""
+    user = await hub.as_user()
+    store = await filled(hub, user, 5)
+    page = await user.get(f"/{store}", {"limit": "3", "sort": "-n"})
+    assert [e["n"] for e in page.json()] == [4, 3, 2]
+    assert page.json()[0]["a"] == large(4)["a"]
+    following = await user.http.get(page.links["next"]["url"].removeprefix("/api/v1"))
+    assert [e["n"] for e in following.json()] == [1, 0]
+    assert "next" not in following.links
+    projected = await user.list(store, {"only": "a.x", "limit": "2"})
+    assert [e["a"] for e in projected] == [large(n)["a"] for n in (0, 1)]
+
+
+async def test_changes_of_large_entities(hub: Hub) -> None:
+    """Creating, changing and deleting them, one by one and together, with somebody who watches and catches up."""
+    user = await hub.as_user()
+    store = await hub.define()
+    position = (await user.get(f"/{store}")).headers["x-position"]
+    async with live(hub.url, user) as client, no_standstill(hub.url):
+        watch = await client.watch(store, filter={"a.x": {"$gte": 0}})
+        await asyncio.gather(*(user.make(store, large(number)) for number in range(10)))
+        await client.until(lambda: len(watch.view) == 10)
+        ids = list(watch.view)
+        await asyncio.gather(*(user.patch(f"/{store}/{id}", {"n": 50}) for id in ids))
+        await client.until(lambda: all(e["n"] == 50 for e in watch.view.values()))
+        assert (await user.patch(f"/{store}", {"n": 60}, {"n[gte]": "0"})).json()["count"] == 10
+        await client.until(lambda: all(e["n"] == 60 for e in watch.view.values()))
+        seen, more = 0, True
+        while more:
+            answer = (await user.get(f"/{store}", {"since": position})).json()
+            position, more = answer["position"], answer["more"]
+            seen += len(answer["changes"])
+        assert seen == 30
+        again = await client.watch(store, snapshot=False, since=watch.began)
+        await client.until(lambda: len(again.view) == 10)
+
+
+@pytest.mark.parametrize("key", [None, "once"])
+async def test_a_hundred_large_entities_in_one_commit(hub: Hub, key: str | None) -> None:
+    """Sixty megabytes in one array, and the same again with an idempotency key: the same answer."""
+    user = await hub.as_user()
+    store = await hub.define()
+    body = orjson.dumps([{"n": n, "text": "x" * 600_000} for n in range(100)])
+    headers = {"idempotency_key": key} if key else {}
+    async with no_standstill(hub.url):
+        answers = [await user.send("POST", f"/{store}", body, **headers) for _ in range(2 if key else 1)]
+        assert [a.status_code for a in answers] == [200] * len(answers)
+        assert (await user.get(f"/{store}", {"meta": "true", "only": "n"})).json()["count"] == 100
+    assert answers[0].content == answers[-1].content
