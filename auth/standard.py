@@ -98,6 +98,7 @@ DEFINITIONS: Final = StoreDefinition(
         Field("indexes", "JSON"),
         Field("unique", "JSON"),
         Field("search", "JSON"),
+        Field("retired", "JSON"),
     ),
     open=False,
     administrative=True,

@@ -39,8 +39,8 @@ from hub.services.delta import DeltaService
 from hub.services.entities import Bounds, EntityService
 from hub.services.password_reset import PasswordReset
 from hub.services.registry import StoreRegistry
-from hub.services.rules import standard_rules
 from hub.services.second_factors import SecondFactors
+from hub.services.standard_rules import standard_rules
 from hub.settings import Settings
 from realtime.fanout import Fanout
 from realtime.hub import LiveHub

@@ -131,6 +131,7 @@ STATUS: Mapping[type[Exception], HTTPStatus] = {
     stores.NotFound: HTTPStatus.NOT_FOUND,
     stores.Conflict: HTTPStatus.CONFLICT,
     stores.DuplicateValue: HTTPStatus.CONFLICT,
+    stores.DataStandsAgainst: HTTPStatus.CONFLICT,
     stores.KeyReused: HTTPStatus.CONFLICT,
     stores.StoreNotEmpty: HTTPStatus.CONFLICT,
     stores.StaleRevision: HTTPStatus.PRECONDITION_FAILED,
@@ -194,6 +195,8 @@ def _errors(error: Exception) -> Errors:
             return {"query": ["This takes too long: ask for less, or for what an index leads to."]}
         case stores.DuplicateValue():
             return {error.field: [RULES["duplicate"]]}
+        case stores.DataStandsAgainst():
+            return {name: [text] for name, text in error.found.items()}
         case stores.KeyReused():
             return {"Idempotency-Key": ["This key came with another request before."]}
         case stores.Conflict() if error.args and not isinstance(error, stores.StaleRevision):

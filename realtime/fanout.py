@@ -180,5 +180,6 @@ class Fanout:
 
 def topic_of(store: str, where: Filter, projection: Projection) -> str:
     """The name of a subscription: the same for the same store, filter and projection, on every process."""
-    text = repr((store, where, projection.only, sorted(projection.hidden)))
+    known = () if projection.known is None else (sorted(projection.known),)
+    text = repr((store, where, projection.only, sorted(projection.hidden), *known))
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]

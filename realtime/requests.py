@@ -44,7 +44,7 @@ class SubscribeRequest:
         check = definition.check_path
         filter = EVERYTHING if self.filter is None else parse_filter(self.filter, check, limits)
         only = None if self.only is None else parse_only(self.only, check)
-        return filter, Projection(only, definition.hidden)
+        return filter, definition.shown(Projection(only))
 
 
 def _only(value: Any) -> str | None:

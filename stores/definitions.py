@@ -25,7 +25,7 @@ MAX_FIELDS: Final = 500
 MAX_INDEXES: Final = 29
 """MongoDB takes 64 for a collection; a path has two, and six are the engine's own."""
 
-SETTINGS: Final = ("name", "fields", "open", "indexes", "unique", "search", "label", "description")
+SETTINGS: Final = ("name", "fields", "open", "indexes", "unique", "search", "retired", "label", "description")
 FLAGS: Final = ("required", "unique", "index", "search", "hidden")
 FIELD_SETTINGS: Final = frozenset({"id", "type", "label", "length", "options", "default", *FLAGS})
 
@@ -151,6 +151,8 @@ def parse_definition(document: Mapping[str, Any]) -> StoreDefinition:
         indexes=reader.paths(document, "indexes"),
         unique=reader.paths(document, "unique"),
         search=reader.paths(document, "search"),
+        retired=tuple(n for n in reader.of_type(document, "retired", list, [], "") if isinstance(n, str)),
+        leftovers=(document.get("_rev") or 1) != 1,
     )
     if len(definition.index_paths) + len(definition.unique_paths) > MAX_INDEXES:
         reader.refuse("indexes", f"At most {MAX_INDEXES} indexes.")

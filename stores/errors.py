@@ -8,6 +8,7 @@ StoreError
 │   ├── DuplicateValue      a unique field already holds this value
 │   ├── StaleRevision       the entity is no longer at the expected revision
 │   ├── NotAsExpected       a condition of the commit no longer holds
+│   ├── DataStandsAgainst   a definition that entities of the store would not fit
 │   ├── KeyReused           an idempotency key came back with another request
 │   └── StoreNotEmpty       a store that still holds entities cannot be dropped
 ├── NotFound                no such entity, or none that the caller may see
@@ -21,7 +22,7 @@ StoreError
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from stores.bounds import Limited
@@ -85,6 +86,14 @@ class NotAsExpected(Conflict):
 
     def __init__(self) -> None:
         super().__init__("Something that this depends on has just changed: try again.")
+
+
+class DataStandsAgainst(Conflict):
+    """`found`: {field: how many entities, and why}."""
+
+    def __init__(self, found: Mapping[str, str]) -> None:
+        super().__init__("; ".join(f"{name}: {text}" for name, text in found.items()))
+        self.found = dict(found)
 
 
 class KeyReused(Conflict):

@@ -13,10 +13,15 @@ Project = Callable[[Entity], Entity]
 
 def compile_projection(projection: Projection) -> Project:
     """The function that shows an entity through `projection`. It copies what it narrows."""
-    hidden = projection.hidden
+    if projection.everything:
+        return lambda entity: entity
     if projection.only is None:
-        return (lambda entity: {k: v for k, v in entity.items() if k not in hidden}) if hidden else (lambda e: e)
-    tree = _tree([p for p in projection.only if p[0] not in hidden])
+        hidden, known = projection.hidden, projection.known
+        if known is None:
+            return lambda entity: {k: v for k, v in entity.items() if k not in hidden}
+        shown = known - hidden
+        return lambda entity: {k: v for k, v in entity.items() if k in shown}
+    tree = _tree([p for p in projection.only if projection.shows(p[0])])
     return lambda entity: {"_id": entity.get("_id")} | _pick(entity, tree)
 
 

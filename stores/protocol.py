@@ -211,6 +211,9 @@ class Feed(Protocol):
 class Engine(Protocol):
     """One database. Methods raise `stores.errors`; Unavailable from any of them while the database is away."""
 
+    shared: bool
+    """Whether other programs may write to the database."""
+
     @property
     def feed(self) -> Feed:
         """The feed of an open engine."""

@@ -153,16 +153,22 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Projection:
-    """What of an entity is shown: the `only` paths (None: everything) and never the `hidden` top-level fields.
+    """What of an entity is shown: the `only` paths (None: everything), of the `known` top-level fields (None: of all)
+    and never the `hidden` ones.
 
-    `_id` always comes along, but for a hidden one there is no way in."""
+    `_id` always comes along, but for a hidden field there is no way in."""
 
     only: tuple[tuple[str, ...], ...] | None = None
     hidden: frozenset[str] = field(default=frozenset())
+    known: frozenset[str] | None = None
 
     @property
     def everything(self) -> bool:
-        return self.only is None and not self.hidden
+        return self.only is None and not self.hidden and self.known is None
+
+    def shows(self, name: str) -> bool:
+        """Whether anything of a top-level field may be shown."""
+        return name not in self.hidden and (self.known is None or name in self.known)
 
 
 WHOLE: Final = Projection()

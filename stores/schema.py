@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from decimal import Decimal
 from functools import cached_property
@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from zoneinfo import available_timezones
 
 from stores.errors import InvalidEntity, InvalidQuery, Violation
+from stores.query import Projection
 from stores.records import SYSTEM_FIELDS, Entity, Json
 
 TEXT_LENGTH: Final = 255
@@ -195,6 +196,11 @@ class Field:
         return frozenset(id for id, _ in self.options)
 
     @property
+    def accepts(self) -> tuple[object, ...]:
+        """What decides which values pass."""
+        return self.type, self.longest if self.type in ("Text", "Textarea") else None, self.option_ids
+
+    @property
     def longest(self) -> int:
         return self.length or (TEXT_LENGTH if self.type == "Text" else TEXTAREA_LENGTH)
 
@@ -213,7 +219,9 @@ class Field:
 class StoreDefinition:
     """A store. Without `fields` it takes any entity; with them only these, unless it is `open`.
 
-    `indexes`, `unique` and `search` name dotted paths besides those that the fields ask for.
+    `indexes`, `unique` and `search` name dotted paths besides those that the fields ask for. `retired` names hidden
+    fields that were taken out of it: they stay hidden. `leftovers`: entities may hold fields that it does not allow,
+    from before it was changed or by another program.
     """
 
     name: str
@@ -223,6 +231,8 @@ class StoreDefinition:
     unique: tuple[str, ...] = ()
     search: tuple[str, ...] = ()
     administrative: bool = False
+    retired: tuple[str, ...] = ()
+    leftovers: bool = False
 
     @cached_property
     def by_id(self) -> Mapping[str, Field]:
@@ -240,17 +250,36 @@ class StoreDefinition:
 
     @cached_property
     def search_paths(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys([*(f.id for f in self.fields if f.search), *self.search]))
+        """A hidden field is never searched: what is found would tell its value."""
+        wanted = dict.fromkeys([*(f.id for f in self.fields if f.search), *self.search])
+        return tuple(p for p in wanted if _top(p) not in self.hidden)
+
+    @cached_property
+    def hidden_fields(self) -> frozenset[str]:
+        return frozenset(f.id for f in self.fields if f.hidden)
 
     @cached_property
     def hidden(self) -> frozenset[str]:
-        return frozenset(f.id for f in self.fields if f.hidden)
+        """Names that are never shown."""
+        return self.hidden_fields.union(n for n in self.retired if n not in self.by_id)
+
+    @cached_property
+    def whole(self) -> Projection:
+        """All that is shown of an entity."""
+        known = None if self.open or not self.leftovers else frozenset({*self.by_id, *SYSTEM_FIELDS})
+        return Projection(hidden=self.hidden, known=known)
+
+    def shown(self, projection: Projection) -> Projection:
+        """The projection without what the store does not show."""
+        return self.whole if projection.only is None else replace(self.whole, only=projection.only)
+
+    def shows(self, name: str) -> bool:
+        """Whether a top-level field is shown."""
+        return name not in self.hidden and (self.open or name in self.by_id or name in SYSTEM_FIELDS)
 
     def check_path(self, path: str) -> None:
         """Refuse a path that a query may not name: hidden, or no field of a closed store."""
-        top = path.split(".", 1)[0]
-        known = self.open or top in self.by_id or top in SYSTEM_FIELDS
-        if top in self.hidden or not known:
+        if not self.shows(_top(path)):
             raise InvalidQuery(path, f"{self.name} has no field {path!r}")
 
     def check_new(self, entity: Entity) -> tuple[Entity, list[Violation]]:
@@ -271,7 +300,7 @@ class StoreDefinition:
         return checked, emptied + violations
 
     def check_values(self, entity: Entity) -> tuple[Entity, list[Violation]]:
-        if not self.fields and not self.unique:
+        if not self.fields and not self.unique and not self.retired:
             return entity, []
         checked: Entity = {}
         violations: list[Violation] = []
@@ -279,18 +308,23 @@ class StoreDefinition:
             typed = self.by_id.get(name)
             if typed is None:
                 checked[name] = value
-                if not self.open:
+                if not self.open or name in self.hidden:
                     violations.append(Violation(name, "unknown"))
                 continue
             try:
                 checked[name] = typed.check(value, name)
             except InvalidEntity as error:
                 violations.extend(error.violations)
-        violations.extend(Violation(p, "not_scalar") for p in self.unique_paths if not _is_single(entity, p))
+        violations.extend(Violation(p, "not_scalar") for p in self.unique_paths if not is_single(entity, p))
         return checked, violations
 
 
-def _is_single(entity: Entity, path: str) -> bool:
+def _top(path: str) -> str:
+    return path.split(".", 1)[0]
+
+
+def is_single(entity: Entity, path: str) -> bool:
+    """Whether what a unique index would hold of the entity is one value, or none."""
     value: Any = entity
     for segment in path.split("."):
         if not isinstance(value, dict):

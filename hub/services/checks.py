@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 
 import orjson
 
+from auth.policy import may_read
+from auth.principal import Principal
 from hub.services.rules import Prepared
 from stores.errors import DuplicateValue, InvalidEntity, NotFound, Violation
-from stores.query import Projection
-from stores.records import Entity, is_id
+from stores.records import is_id
 from stores.schema import StoreDefinition
 
 MOST_VIOLATIONS = 1_000
@@ -20,15 +20,10 @@ ASSIGNED = frozenset({"user", "prefix", "digest", "last_used", "address", "agent
 """Fields of administrative stores that the hub fills in: a replacement leaves them."""
 
 
-def shown(definition: StoreDefinition, projection: Projection) -> Projection:
-    """The projection without what the store hides."""
-    return replace(projection, hidden=definition.hidden) if definition.hidden else projection
-
-
-def names_hidden(definition: StoreDefinition, fields: Entity) -> bool:
-    """Whether a write names a hidden field. It is then made even if it alters nothing: a revision that stays would tell
-    that the value was guessed."""
-    return not definition.hidden.isdisjoint(fields)
+def keeps_quiet(principal: Principal, definition: StoreDefinition, fields: Iterable[str]) -> bool:
+    """Whether a write of these fields has to be made even if it alters nothing: a revision that stays would confirm a
+    guess to somebody who may not see the value."""
+    return not definition.hidden.isdisjoint(fields) or not may_read(principal, definition)
 
 
 def checked_id(id: str) -> str:

@@ -10,7 +10,6 @@ from typing import Annotated, Final
 from auth.policy import sight
 from auth.positions import give, take
 from auth.principal import Principal
-from hub.services.checks import shown
 from hub.services.registry import StoreRegistry
 from realtime.view import View, ViewChange, check_same_store
 from stores.bounds import Limit
@@ -50,7 +49,7 @@ class DeltaService:
         definition = self._registry.get(store)
         seen = both(sight(principal, definition, "GET"), where)
         position = take(position, principal)
-        gathering = _Gathering(View(store, seen, shown(definition, projection)), limit, position)
+        gathering = _Gathering(View(store, seen, definition.shown(projection)), limit, position)
         for _ in range(ROUNDS):
             batch = await self._engine.feed.read(gathering.position, min(READ_AT_ONCE, limit - len(gathering.found)))
             check_same_store(store, batch.changes)

@@ -24,17 +24,17 @@ from hub.services.checks import (
     MOST_VIOLATIONS,
     checked_id,
     indexed_errors,
-    names_hidden,
+    keeps_quiet,
     raise_violations,
     revealed,
-    shown,
 )
 from hub.services.registry import StoreRegistry
 from hub.services.rules import Prepared, Rules, refuse
+from hub.services.sent_back import field_of, without_unchanged
 from hub.services.stamping import clean, stamp_change, stamp_new
 from stores.errors import DuplicateValue, InvalidQuery, NotAsExpected, NotFound, StaleRevision, Violation
 from stores.limits import EntityLimits
-from stores.matcher import matches
+from stores.matcher import compile_filter, matches
 from stores.projection import compile_projection
 from stores.protocol import (
     Delete,
@@ -54,6 +54,7 @@ from stores.protocol import (
 from stores.query import WHOLE, And, Equal, Filter, Projection, Query, both
 from stores.records import SYSTEM_FIELDS, Entity, HistoryEntry, is_id, now_ms
 from stores.schema import StoreDefinition
+from stores.trail import images
 
 T = TypeVar("T")
 
@@ -87,7 +88,7 @@ class EntityService:
         """JSON text and revision. Raises NotFound also for an entity out of sight."""
         definition = self._registry.get(store)
         where = sight(principal, definition, "GET")
-        found = await self._engine.get(store, checked_id(id), where, shown(definition, projection))
+        found = await self._engine.get(store, checked_id(id), where, definition.shown(projection))
         if found is None:
             raise NotFound(f"no {store}/{id}")
         return found
@@ -95,25 +96,28 @@ class EntityService:
     async def find(self, principal: Principal, store: str, query: Query, projection: Projection = WHOLE) -> Listing:
         definition = self._registry.get(store)
         where = both(sight(principal, definition, "GET"), query.where)
-        listing = await self._engine.find(store, replace(query, where=where), shown(definition, projection))
+        listing = await self._engine.find(store, replace(query, where=where), definition.shown(projection))
         return replace(listing, position=give(listing.position, principal))
 
     async def summarize(self, principal: Principal, store: str, where: Filter, projection: Projection) -> Summary:
         definition = self._registry.get(store)
         where = both(sight(principal, definition, "GET"), where)
-        summary = await self._engine.summarize(store, where, shown(definition, projection))
+        summary = await self._engine.summarize(store, where, definition.shown(projection))
         return replace(summary, position=give(summary.position, principal))
 
     async def history(self, principal: Principal, store: str, id: str) -> list[HistoryEntry]:
-        """The audit trail, hidden fields left out. A deleted entity's is for those who could see it at its end."""
+        """The audit trail: the entries after which the entity, as it was then, is in sight by today's rule, without the
+        fields that are not shown today. Of an entity out of sight, or deleted out of sight: NotFound."""
         definition = self._registry.get(store)
         where = sight(principal, definition, "GET")
-        visible = await self._engine.get(store, checked_id(id), where) is not None
+        present = await self._engine.entities(store, Query(And((where, Equal(("_id",), checked_id(id)))), limit=1))
         entries, final = await self._engine.history(store, id)
-        if not visible and (final is None or not matches(where, final)):
+        end = present[0] if present else final
+        if end is None or not (present or matches(where, end)):
             raise NotFound(f"no {store}/{id}")
-        hidden = definition.hidden
-        return [replace(e, changed={n: c for n, c in e.changed.items() if n not in hidden}) for e in entries]
+        sees = compile_filter(where)
+        seen = [entry for entry, image in zip(entries, images(entries, end), strict=True) if sees(image)]
+        return [replace(e, changed={n: c for n, c in e.changed.items() if definition.shows(n)}) for e in seen]
 
     # Writing one or several.
 
@@ -159,7 +163,7 @@ class EntityService:
             entities = await self._new_entities(principal, definition, bodies, indexed, missing)
             changes = self._changes_of_upserts(definition, bodies)
             writes = [
-                Upsert(store, path, e, c, where, names_hidden(definition, c), m)
+                Upsert(store, path, e, c, where, keeps_quiet(principal, definition, c), m)
                 for e, c, m in zip(entities, changes, missing, strict=True)
             ]
             return self._texts(principal, definition, await self._engine.commit(writes, principal.user_id, key))
@@ -170,10 +174,12 @@ class EntityService:
         """Merge `body` into the entity."""
         definition = self._registry.get(store)
         where = sight(principal, definition, "PATCH")
-        fields = self._checked_changes(definition, self._without_beside(store, body), checked_id(id))
+        cleaned, violations = clean(self._without_beside(store, body), self._bounds.entity, checked_id(id))
+        fields, more = definition.check_changes(cleaned)
+        fields |= await self._sent_back(principal, definition, id, where, cleaned, violations + more)
         if definition.administrative:
             return await self._change_administrative(principal, definition, id, where, body, fields, revs)
-        forced = names_hidden(definition, fields)
+        forced = keeps_quiet(principal, definition, fields)
         update = Update(store, id, stamp_change(fields), where, revs, forced=forced)
         return await self._update(principal, definition, update)
 
@@ -185,13 +191,17 @@ class EntityService:
         where = sight(principal, definition, "PUT")
         cleaned, violations = clean(self._without_beside(store, body), self._bounds.entity, checked_id(id))
         fields, more = definition.check_new(cleaned)
-        raise_violations(violations + more)
+        unknown = definition.hidden_fields - cleaned.keys()  # to the caller, who leaves them as they are
+        violations += [v for v in more if v.field not in unknown]
+        fields |= await self._sent_back(principal, definition, id, where, cleaned, violations)
         if definition.administrative:
             emptied = {f.id: None for f in definition.fields if not f.hidden and f.id not in ASSIGNED}
             return await self._change_administrative(principal, definition, id, where, body, emptied | fields, revs)
-        if definition.hidden:
-            return await self._replace_around_hidden(principal, definition, id, where, fields, revs)
-        return await self._update(principal, definition, Update(store, id, stamp_change(fields), where, revs, True))
+        if definition.hidden_fields:
+            return await self._replace_around_hidden(principal, definition, id, where, fields, unknown, revs)
+        forced = keeps_quiet(principal, definition, fields)
+        update = Update(store, id, stamp_change(fields), where, revs, True, forced)
+        return await self._update(principal, definition, update)
 
     async def delete(self, principal: Principal, store: str, id: str, revs: Revisions | None) -> tuple[bytes, int]:
         """The entity as it was."""
@@ -234,7 +244,7 @@ class EntityService:
         self._not_administrative(definition)
         raise_violations([Violation(name, "system") for name in body if name in SYSTEM_FIELDS])
         fields = self._checked_changes(definition, body, None)
-        forced = names_hidden(definition, fields)
+        forced = keeps_quiet(principal, definition, fields)
         write = UpdateMany(store, where, stamp_change(fields), self._bounds.matches, forced)
         return await self._count(principal, definition, write)
 
@@ -279,6 +289,25 @@ class EntityService:
         """What each body changes of an entity that is there: the fields sent, not the defaults of the others."""
         return [stamp_change(definition.check_values(clean(b, self._bounds.entity)[0])[0]) for b in bodies]
 
+    async def _sent_back(
+        self,
+        principal: Principal,
+        definition: StoreDefinition,
+        id: str,
+        where: Filter,
+        body: Entity,
+        violations: list[Violation],
+    ) -> Entity:
+        """Raise InvalidEntity for what is wrong with the body, but for what is sent back as it is: that is returned."""
+        if not violations:
+            return {}
+        if not may_read(principal, definition):
+            raise_violations(violations)
+        found = await self._engine.entities(definition.name, Query(And((where, Equal(("_id",), id))), limit=1))
+        raise_violations(without_unchanged(definition, violations, body, found[0]) if found else violations)
+        names = {field_of(v, body) for v in violations}
+        return {name: body[name] for name in names if name in body}
+
     def _checked_changes(self, definition: StoreDefinition, body: Entity, own_id: str | None) -> Entity:
         cleaned, violations = clean(body, self._bounds.entity, own_id)
         fields, more = definition.check_changes(cleaned)
@@ -305,18 +334,16 @@ class EntityService:
         id: str,
         where: Filter,
         fields: Entity,
+        unknown: frozenset[str],
         revs: Revisions | None,
     ) -> tuple[bytes, int]:
-        forced = names_hidden(definition, fields)
+        forced = keeps_quiet(principal, definition, fields.keys() - unknown)
 
         async def attempt(before: Entity) -> tuple[bytes, int]:
-            kept = {n: before[n] for n in definition.hidden if n in before}
+            kept = {n: before[n] for n in unknown if n in before}
             seen = frozenset({before["_rev"]})
-            return await self._update(
-                principal,
-                definition,
-                Update(definition.name, id, stamp_change(kept | fields), where, seen, True, forced),
-            )
+            update = Update(definition.name, id, stamp_change(fields | kept), where, seen, True, forced)
+            return await self._update(principal, definition, update)
 
         return await self._on_current(definition.name, id, where, revs, attempt)
 
@@ -453,9 +480,9 @@ class EntityService:
         """What a writer is shown of what it wrote: without a scope for reading, the id and the revision only."""
         if not may_read(principal, definition):
             return orjson.dumps({"_id": orjson.loads(written.entity)["_id"], "_rev": written.rev})
-        if not definition.hidden:
+        if definition.whole.everything:
             return written.entity
-        project = compile_projection(Projection(hidden=definition.hidden))
+        project = compile_projection(definition.whole)
         return orjson.dumps(project(orjson.loads(written.entity)))
 
 

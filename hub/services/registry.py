@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 from auth.policy import authorize
 from auth.principal import Principal
@@ -28,11 +29,12 @@ class StoreRegistry:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._standard = {name: self._as_held(definition) for name, definition in STANDARD.items()}
         self._defined: dict[str, StoreDefinition] = {}
 
     def get(self, name: str) -> StoreDefinition:
         """Raises NotFound for a store that is not defined."""
-        found = STANDARD.get(name) or self._defined.get(name)
+        found = self._standard.get(name) or self._defined.get(name)
         if found is None:
             raise NotFound(f"no store {name}")
         return found
@@ -49,7 +51,11 @@ class StoreRegistry:
 
     def all(self) -> list[StoreDefinition]:
         """Every store, the standard ones first."""
-        return [*STANDARD.values(), *self._defined.values()]
+        return [*self._standard.values(), *self._defined.values()]
+
+    def _as_held(self, definition: StoreDefinition) -> StoreDefinition:
+        """Where other programs write, entities may hold anything."""
+        return replace(definition, leftovers=True) if self._engine.shared else definition
 
     async def open(self) -> None:
         """Make the engine hold what is defined; a definition that it cannot hold is logged and left out."""
@@ -70,7 +76,7 @@ class StoreRegistry:
         name = entity.get("name")
         known = self._defined.get(name) if isinstance(name, str) else None
         try:
-            definition = parse_definition(entity)
+            definition = self._as_held(parse_definition(entity))
             if definition != known:
                 await self._engine.define(definition)
         except StoreError as error:

@@ -16,10 +16,9 @@ from auth.standard import ADMIN_ROLE, STANDARD
 from hub.services import expectations as expect
 from hub.services.branches import UNBOUNDED
 from hub.services.credentials import PROOF, Credentials
-from hub.services.registry import RESERVED, StoreRegistry
+from hub.services.registry import StoreRegistry
 from hub.services.times import parse_time
-from stores.definitions import parse_definition
-from stores.errors import Conflict, DuplicateValue, InvalidEntity, NotAsExpected, Violation
+from stores.errors import Conflict, InvalidEntity, NotAsExpected, Violation
 from stores.protocol import DeleteMany, Engine, UpdateMany, Write
 from stores.query import And, Equal, Not, Query
 from stores.records import Entity, is_id, now_ms
@@ -275,38 +274,6 @@ class SecondFactorRules(Rules):
         raise Forbidden("one-time codes cannot be changed")
 
 
-class DefinitionRules(Rules):
-    """A definition and the storage of its store come, change and go together."""
-
-    async def create(self, principal: Principal, body: Entity, entity: Entity) -> Prepared:
-        definition = parse_definition(entity)
-        if definition.name in RESERVED:
-            raise refuse("name", "This name is reserved.")
-        if any(d.name == definition.name for d in self.registry.all()):
-            raise DuplicateValue("name")
-        # Before the definition is stored: what the engine cannot hold must not be promised.
-        await self.engine.define(definition)
-        return Prepared(entity)
-
-    async def created(self, entity: Entity) -> None:
-        await self.registry.refresh()
-
-    async def change(self, principal: Principal, before: Entity, body: Entity, fields: Entity) -> Prepared:
-        definition = parse_definition(before | fields)
-        if definition.name != before["name"]:
-            raise refuse("name", "A store cannot be renamed.")
-        # Before the definition is stored: existing entities may stand against a new unique field.
-        await self.engine.define(definition)
-        return Prepared(fields)
-
-    async def delete(self, principal: Principal, before: Entity) -> list[Write]:
-        await self.engine.drop(before["name"])
-        return []
-
-    async def deleted(self, entity: Entity) -> None:
-        await self.registry.refresh()
-
-
 def checked_scopes(scopes: Any) -> list[str] | None:
     """Scopes as sent, each one valid; None stands for no narrowing."""
     if scopes is None:
@@ -365,16 +332,3 @@ def later_expiry(principal: Principal, expires: Any) -> int | None:
 
 def _latest_expiry(principal: Principal) -> int:
     return principal.expires if principal.kind == "token" else FOREVER
-
-
-def standard_rules(engine: Engine, registry: StoreRegistry, credentials: Credentials) -> dict[str, Rules]:
-    """The rules of each standard store by its name."""
-    return {
-        "users": UserRules(engine, registry, credentials),
-        "groups": GroupRules(engine, registry),
-        "roles": RoleRules(engine, registry),
-        "tokens": TokenRules(engine, registry),
-        "sessions": SessionRules(engine, registry),
-        "second_factors": SecondFactorRules(engine, registry),
-        "stores": DefinitionRules(engine, registry),
-    }

@@ -134,9 +134,12 @@ def compile_projection(projection: Projection, needed: tuple[Path, ...]) -> dict
     """What the database need not send: the hidden top-level fields, or all but the top-level ones that are shown or
     `needed` otherwise. The rest of the projection is `stores.projection`'s."""
     tops = {path[0] for path in needed}
-    if projection.only is None:
+    if projection.only is not None:
+        shown = {path[0] for path in projection.only if projection.shows(path[0])}
+    elif projection.known is not None and all(map(_is_plain, projection.known)):
+        shown = {*projection.known} - projection.hidden
+    else:
         return {name: 0 for name in (BY, *sorted(projection.hidden - tops)) if _is_plain(name)}
-    shown = {path[0] for path in projection.only} - projection.hidden
     return {name: 1 for name in sorted(shown | tops | {"_id"}) if name != BY and _is_plain(name)}
 
 

@@ -27,6 +27,7 @@ class MongoEngine:
     """`url` is a MongoDB connection string; the database is the one in its path, ``hub`` without."""
 
     feed: Feed
+    shared = True
 
     def __init__(self, url: str, options: EngineOptions) -> None:
         self._connection = Connection(url, options.read_timeout, options.seal)

@@ -82,6 +82,7 @@ class SQLiteEngine:
     """See `stores.protocol.Engine`. `path` is the database file; its folder must exist."""
 
     feed: SQLiteFeed
+    shared = False
 
     def __init__(self, path: Path, options: EngineOptions | None = None) -> None:
         self.path = path

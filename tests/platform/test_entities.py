@@ -170,8 +170,9 @@ async def test_the_history_tells_time_who_what_and_both_values(user: Client, oth
     await user.put(path + "/access", {"access": [other.id]})
     await other.patch(path, {"n": 2, "kept": "x"})
     last = entity_of(await user.patch(path, {"n": None, "more": [1]}))
-    history = good(await other.get(path + "/history"))
+    history = good(await user.get(path + "/history"))
     assert history["success"] is True
+    assert good(await other.get(path + "/history"))["history"] == history["history"][1:], "from when it was shared on"
     entries = history["history"]
     assert [e["op"] for e in entries] == ["insert", "update", "update", "update"]
     assert [e["by"] for e in entries] == [user.id, user.id, other.id, user.id]

@@ -1,0 +1,126 @@
+"""Rules of the store `stores`: a definition and its storage come, change and go together, and no change of a
+definition hides, reveals or spoils what entities hold."""
+
+from __future__ import annotations
+
+from auth.principal import Principal
+from hub.services.registry import RESERVED
+from hub.services.rules import Prepared, Rules, refuse
+from hub.services.standing_data import Standing, duplicates
+from stores.definitions import parse_definition
+from stores.errors import DataStandsAgainst, DuplicateValue, InvalidEntity, Violation
+from stores.protocol import Engine, Write
+from stores.records import Entity
+from stores.schema import StoreDefinition
+
+
+class DefinitionRules(Rules):
+    async def create(self, principal: Principal, body: Entity, entity: Entity) -> Prepared:
+        entity = {name: value for name, value in entity.items() if name != "retired"}
+        definition = parse_definition(entity)
+        if definition.name in RESERVED:
+            raise refuse("name", "This name is reserved.")
+        if any(d.name == definition.name for d in self.registry.all()):
+            raise DuplicateValue("name")
+        check_hidden(None, definition)
+        # Before the definition is stored: what the engine cannot hold must not be promised.
+        await self.engine.define(definition)
+        return Prepared(entity)
+
+    async def created(self, entity: Entity) -> None:
+        await self.registry.refresh()
+
+    async def change(self, principal: Principal, before: Entity, body: Entity, fields: Entity) -> Prepared:
+        old = parse_definition(before)
+        wanted = parse_definition({**before, **fields, "retired": None})
+        retired = retired_by(old, wanted)
+        fields = {name: value for name, value in fields.items() if name != "retired"}
+        if retired != old.retired:
+            fields["retired"] = [*retired]
+        definition = parse_definition({**before, **fields})
+        if definition.name != before["name"]:
+            raise refuse("name", "A store cannot be renamed.")
+        check_hidden(old, definition)
+        await check_data(self.engine, old, definition)
+        # Before the definition is stored: existing entities may stand against a new unique field.
+        await self._define(old, definition)
+        return Prepared(fields)
+
+    async def _define(self, old: StoreDefinition, new: StoreDefinition) -> None:
+        try:
+            await self.engine.define(new)
+        except DuplicateValue as error:
+            count = await duplicates(self.engine, old.name, error.field)
+            if not count:
+                raise
+            raise DataStandsAgainst({error.field: f"{_entities(count)} share a value of it with another."}) from error
+
+    async def delete(self, principal: Principal, before: Entity) -> list[Write]:
+        await self.engine.drop(before["name"])
+        return []
+
+    async def deleted(self, entity: Entity) -> None:
+        await self.registry.refresh()
+
+
+def retired_by(old: StoreDefinition, new: StoreDefinition) -> tuple[str, ...]:
+    """The names that stay hidden though the definition does not have them any more."""
+    return tuple(name for name in dict.fromkeys([*old.retired, *sorted(old.hidden_fields)]) if name not in new.by_id)
+
+
+def check_hidden(old: StoreDefinition | None, new: StoreDefinition) -> None:
+    """Refuse what would tell the values of hidden fields: a search into one, and a unique one, whose values can be
+    found out by trying. What a definition of an older hub has already may stay: the search passes it over."""
+    had = {} if old is None else revealing(old)
+    violations = [Violation(place, "invalid", text) for place, text in revealing(new).items() if place not in had]
+    if violations:
+        raise InvalidEntity(violations)
+
+
+def revealing(definition: StoreDefinition) -> dict[str, str]:
+    """What of the definition would tell hidden values: {place: why}."""
+    found: dict[str, str] = {}
+    for i, field in enumerate(definition.fields):
+        if field.hidden and field.search:
+            found[f"fields.{i}.search"] = f"The hidden field {field.id} cannot be searched."
+        if field.hidden and field.unique:
+            found[f"fields.{i}.unique"] = (
+                f"The hidden field {field.id} cannot be unique: refusals would tell its values."
+            )
+    for name, paths in (("search", definition.search), ("unique", definition.unique)):
+        for i, path in enumerate(paths):
+            if path.split(".", 1)[0] in definition.hidden:
+                found[f"{name}.{i}"] = f"{path} is hidden."
+    return found
+
+
+async def check_data(engine: Engine, old: StoreDefinition, new: StoreDefinition) -> None:
+    """Refuse a definition that entities stand against. Raises DataStandsAgainst that says which field and how many."""
+    standing = Standing(engine, old.name)
+    found: dict[str, str] = {}
+
+    def note(name: str, count: int, text: str) -> None:
+        if count:
+            found[name] = f"{_entities(count)} {text}"
+
+    for field in old.fields:
+        if field.id not in new.by_id and (field.hidden or not new.open):
+            note(field.id, await standing.having(field.id), "have a value of it: set it to null, or keep the field.")
+    for field in new.fields:
+        known = old.by_id.get(field.id)
+        if field.required and not (known and known.required):
+            note(field.id, await standing.lacking(field.id), "have no value of it, which would be required.")
+        if known is None or field.accepts != known.accepts:
+            note(field.id, await standing.refused_by(field), "have a value of it that would not be valid.")
+    for path in new.unique_paths:
+        if path not in old.unique_paths:
+            note(path, await standing.not_single(path), "have more than a single value of it.")
+    if old.open and not new.open:
+        for name, count in (await standing.unknown_to(new)).items():
+            note(name, count, "have this field, which would not be defined.")
+    if found:
+        raise DataStandsAgainst(found)
+
+
+def _entities(count: int) -> str:
+    return "1 entity" if count == 1 else f"{count} entities"

@@ -1,0 +1,31 @@
+"""What a caller sends back as it got it is taken, even if the store would not take it anew: an entity may be older than
+its store's definition, or another program's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from stores.errors import Violation
+from stores.records import Entity, same
+from stores.schema import StoreDefinition
+
+
+def without_unchanged(
+    definition: StoreDefinition, violations: Sequence[Violation], body: Entity, before: Entity
+) -> list[Violation]:
+    """The violations but those of shown fields that are sent, or left out, as they are."""
+    return [v for v in violations if not _is_unchanged(definition, v, body, before)]
+
+
+def field_of(violation: Violation, body: Entity) -> str:
+    """The top-level field that is at fault; the name of one may, wrongly, hold a dot."""
+    return violation.field if violation.field in body else violation.field.split(".", 1)[0]
+
+
+def _is_unchanged(definition: StoreDefinition, violation: Violation, body: Entity, before: Entity) -> bool:
+    name = field_of(violation, body)
+    if not definition.shows(name):
+        return False
+    if name not in body:
+        return violation.rule == "required" and name not in before
+    return name in before and same(body[name], before[name])

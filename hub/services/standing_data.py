@@ -1,0 +1,98 @@
+"""What the entities of a store hold, counted for a change of its definition."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from typing import Final
+
+import orjson
+
+from stores.errors import InvalidEntity
+from stores.paths import elements, split
+from stores.protocol import Engine
+from stores.query import EVERYTHING, And, ElemMatch, Equal, Exists, Filter, Not, Or, Query, Sort
+from stores.records import SYSTEM_FIELDS, Entity
+from stores.schema import Field, StoreDefinition, is_single
+
+READ_AT_ONCE: Final = 200
+"""Entities, after which others get their turn."""
+
+
+class Standing:
+    """Counts in one store. What the database cannot tell is read, a page at a time: a change of a definition is rare,
+    and may take as long as the store is large."""
+
+    def __init__(self, engine: Engine, store: str) -> None:
+        self._engine = engine
+        self._store = store
+
+    async def having(self, name: str) -> int:
+        """Entities with a value, which null is not."""
+        return await self._count(has_value((name,)))
+
+    async def lacking(self, name: str) -> int:
+        """Entities in which a required field would be missing."""
+        empty = And((Equal((name,), ""), Not(_lists((name,), ""))))
+        return await self._count(Or((Not(has_value((name,))), empty)))
+
+    async def refused_by(self, field: Field) -> int:
+        def is_refused(entity: Entity) -> bool:
+            try:
+                field.check(entity.get(field.id), field.id)
+            except InvalidEntity:
+                return True
+            return False
+
+        return await self._count_read(has_value((field.id,)), is_refused)
+
+    async def not_single(self, path: str) -> int:
+        return await self._count_read(Exists(split(path)), lambda entity: not is_single(entity, path))
+
+    async def unknown_to(self, definition: StoreDefinition) -> Counter[str]:
+        """Of each field that the definition does not have, how many entities have a value of it."""
+        found: Counter[str] = Counter()
+        known = {*definition.by_id, *definition.hidden, *SYSTEM_FIELDS}
+        async for entity in entities(self._engine, self._store, EVERYTHING):
+            found.update(name for name, value in entity.items() if name not in known and value is not None)
+        return found
+
+    async def _count(self, where: Filter) -> int:
+        return (await self._engine.summarize(self._store, where)).count
+
+    async def _count_read(self, where: Filter, stands_against: Callable[[Entity], bool]) -> int:
+        return sum([stands_against(entity) async for entity in entities(self._engine, self._store, where)])
+
+
+async def duplicates(engine: Engine, store: str, path: str) -> int:
+    """Entities whose value at the path another one has too."""
+    where, segments = has_value(split(path)), split(path)
+    values: Counter[bytes] = Counter()
+    async for entity in entities(engine, store, where):
+        value = next(elements(entity, segments))
+        values[orjson.dumps(float(value) if isinstance(value, int) and not isinstance(value, bool) else value)] += 1
+    return sum(count for count in values.values() if count > 1)
+
+
+async def entities(engine: Engine, store: str, where: Filter) -> AsyncIterator[Entity]:
+    """All that meet `where`, in the order of their ids."""
+    query = Query(where, (Sort(("_id",)),), limit=READ_AT_ONCE)
+    while True:
+        page = await engine.entities(store, query)
+        for entity in page:
+            yield entity
+        if len(page) < READ_AT_ONCE:
+            return
+        query = Query(where, query.sort, limit=READ_AT_ONCE, after=(page[-1]["_id"],))
+        await asyncio.sleep(0)
+
+
+def has_value(path: tuple[str, ...]) -> Filter:
+    """True of entities with something other than null at the path, be it a list that holds null."""
+    return Or((Not(Equal(path, None)), _lists(path, None)))
+
+
+def _lists(path: tuple[str, ...], value: str | None) -> Filter:
+    """True where a list with the value in it is at the path."""
+    return ElemMatch(path, Equal((), value), True)

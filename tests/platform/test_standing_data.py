@@ -1,0 +1,148 @@
+"""A change of a definition that entities stand against is refused; whatever is shown can be sent back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from stores.protocol import Update
+from tests.platform.answers import good, refused
+from tests.platform.test_hidden import definition_of
+from tests.support.engines import Database, opened
+from tests.support.hub import Client, Hub, entity_of, running_hub
+
+FIELDS: list[dict[str, Any]] = [
+    {"id": "name", "type": "Text"},
+    {"id": "amount", "type": "Numeric"},
+    {"id": "state", "type": "Select", "options": [{"id": 1, "name": "open"}, {"id": 2, "name": "done"}]},
+    {"id": "extra", "type": "JSON"},
+]
+
+
+def changed(name: str, **settings: Any) -> list[dict[str, Any]]:
+    return [field | settings if field["id"] == name else field for field in FIELDS]
+
+
+REFUSED: list[tuple[str, dict[str, Any], str, int]] = [
+    ("remove", {"fields": FIELDS[1:]}, "name", 3),
+    ("rename", {"fields": changed("name", id="title")}, "name", 3),
+    ("require", {"fields": changed("name", required=True)}, "name", 2),
+    ("require with a default", {"fields": changed("amount", required=True, default=1)}, "amount", 1),
+    ("require a new one", {"fields": [*FIELDS, {"id": "currency", "type": "Text", "required": True}]}, "currency", 4),
+    ("another type", {"fields": changed("amount", type="Text")}, "amount", 3),
+    ("shorter", {"fields": changed("name", length=3)}, "name", 1),
+    ("an option less", {"fields": changed("state", options=[{"id": 1, "name": "open"}])}, "state", 1),
+    ("a type for anything", {"fields": changed("extra", type="Number")}, "extra", 2),
+    ("unique, with several values", {"unique": ["extra"]}, "extra", 1),
+    ("unique, with equal values", {"fields": changed("amount", unique=True)}, "amount", 2),
+]
+ALLOWED: list[dict[str, Any]] = [
+    {"fields": changed("name", length=4)},
+    {"fields": changed("name", type="Textarea")},
+    {"fields": changed("amount", type="JSON")},
+    {"fields": [*FIELDS, {"id": "currency", "type": "Text", "default": "EUR"}]},
+    {"fields": changed("state", options=[{"id": i, "name": str(i)} for i in (1, 2, 3)])},
+    {"fields": FIELDS[1:], "open": True},
+    {"open": True},
+    {"label": "Orders"},
+]
+
+
+@pytest.fixture
+async def orders(hub: Hub, user: Client) -> str:
+    store = await hub.define(fields=FIELDS)
+    bodies: list[dict[str, Any]] = [
+        {"name": "abcd", "amount": 1.5, "state": 1},
+        {"name": "abc", "amount": 1.5, "state": 2, "extra": [1, 2]},
+        {"name": "", "amount": 3, "extra": "x"},
+        {"name": None, "amount": None, "extra": None},
+    ]
+    await user.make_all(store, bodies)
+    return store
+
+
+@pytest.mark.parametrize(("change", "field", "count"), [case[1:] for case in REFUSED], ids=[c[0] for c in REFUSED])
+async def test_a_change_is_refused_while_data_stand_against_it(
+    admin: Client, user: Client, orders: str, change: dict[str, Any], field: str, count: int
+) -> None:
+    """409 with the field and how many entities; the definition stays in force."""
+    path = await definition_of(admin, orders)
+    before = good(await admin.get(path))
+    errors = refused(await admin.patch(path, change), 409, field)
+    assert errors[field][0].startswith("1 entity " if count == 1 else f"{count} entities ")
+    assert good(await admin.get(path)) == before
+    await every_entity_can_be_sent_back(user, orders)
+
+
+async def every_entity_can_be_sent_back(user: Client, store: str) -> None:
+    for entity in await user.list(store):
+        assert entity_of(await user.patch(f"/{store}/{entity['_id']}", entity)) == entity
+        again = entity_of(await user.put(f"/{store}/{entity['_id']}", entity))
+        assert again == entity | {"_rev": again["_rev"], "_at": again["_at"]}
+
+
+@pytest.mark.parametrize("change", ALLOWED, ids=lambda change: str(change)[:60])
+async def test_a_change_that_all_entities_fit_is_made(
+    admin: Client, user: Client, orders: str, change: dict[str, Any]
+) -> None:
+    """And every entity can be sent back as it is shown."""
+    good(await admin.patch(await definition_of(admin, orders), change))
+    for entity in await user.list(orders):
+        good(await user.put(f"/{orders}/{entity['_id']}", entity))
+
+
+async def test_cleared_data_stand_against_nothing(admin: Client, user: Client, orders: str) -> None:
+    """A field that is null everywhere can go, and is not shown any more, in a closed store."""
+    for entity in await user.list(orders):
+        good(await user.patch(f"/{orders}/{entity['_id']}", {"name": None}))
+    good(await admin.patch(await definition_of(admin, orders), {"fields": FIELDS[1:]}))
+    assert all("name" not in entity for entity in await user.list(orders))
+    assert "name" not in (await user.get(f"/{orders}")).text
+    await every_entity_can_be_sent_back(user, orders)
+    refused(await user.get(f"/{orders}", {"name": "x"}), 400)
+
+
+async def test_a_store_is_not_closed_over_fields_that_it_does_not_know(hub: Hub, admin: Client, user: Client) -> None:
+    """Each is named with its count; null stands against nothing."""
+    store = await hub.define(fields=FIELDS, open=True)
+    await user.make_all(store, [{"a": 1, "name": "x"}, {"a": 2, "b": []}, {"c": None}])
+    path = await definition_of(admin, store)
+    errors = refused(await admin.patch(path, {"open": False}), 409)
+    assert {name: text[0].split(" have")[0] for name, text in errors.items()} == {"a": "2 entities", "b": "1 entity"}
+    good(await user.delete(f"/{store}", {"filter": '{"$or":[{"a":{"$gt":0}},{"b":{"$exists":true}}]}'}))
+    good(await admin.patch(path, {"open": False}))
+    await every_entity_can_be_sent_back(user, store)
+
+
+async def test_every_definition_can_be_sent_back(admin: Client, orders: str) -> None:
+    """Read, replaced by itself: nothing changes."""
+    path = await definition_of(admin, orders)
+    definition = entity_of(await admin.get(path))
+    again = entity_of(await admin.put(path, definition))
+    kept = {name: value for name, value in again.items() if name not in ("_rev", "_at") and value is not None}
+    assert kept == {name: v for name, v in definition.items() if name not in ("_rev", "_at") and v is not None}
+
+
+async def test_what_is_older_than_its_definition_can_be_sent_back(database: Database, tmp_path: Any) -> None:
+    """An entity that no definition of today would take: as it is shown it is taken, and nothing else of the kind."""
+    async with running_hub(database, tmp_path) as hub:
+        store = await hub.define(fields=[*FIELDS, {"id": "must", "type": "Text", "required": True}])
+        made = await hub.admin.make(store, name="a", must="x")
+        good(await hub.admin.patch(await definition_of(hub.admin, store), {"label": "Changed"}))
+        hub.process.stop()
+        old = {"name": "x" * 300, "amount": "many", "must": None, "leftover": 1}
+        async with opened(database.engine()) as engine:
+            await engine.commit([Update(store, made["_id"], old)], None)
+    async with running_hub(database, tmp_path) as hub:
+        shown = await hub.admin.see(store, made["_id"])
+        path = f"/{store}/{made['_id']}"
+        assert "leftover" not in shown
+        assert entity_of(await hub.admin.patch(path, {"name": "x" * 300})) == shown
+        again = entity_of(await hub.admin.put(path, shown))
+        assert again == shown | {"_rev": again["_rev"], "_at": again["_at"]}
+        refused(await hub.admin.put(path, shown | {"amount": "more"}), 400, "amount")
+        refused(await hub.admin.patch(path, {"name": "y" * 300}), 400, "name")
+        refused(await hub.admin.put(path, {n: v for n, v in shown.items() if n != "must"}), 400, "must")
+        mended = await hub.admin.put(path, {"must": "y", "amount": 1})
+        assert entity_of(mended)["amount"] == 1
