@@ -202,7 +202,10 @@ def create_app(settings: Settings | None = None) -> Starlette:
 
     most = settings.max_requests
     middleware = [Middleware(RootPath, prefix=settings.root_path)] if settings.root_path else []
-    middleware += [Middleware(Envelope, metrics=hub.metrics, most=most, apart=LIVE_PATH, origins=origins)]
+    packing = settings.compression
+    middleware += [
+        Middleware(Envelope, metrics=hub.metrics, most=most, apart=LIVE_PATH, origins=origins, compression=packing)
+    ]
     live = LiveServer(settings, hub.live, hub.resolver, origins.trusted, hub.metrics.limit_reached)
     hub.metrics.watch(live)
     endpoint = LiveEndpoint(live, origins)

@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl
 import orjson
 from starlette.types import Receive, Scope, Send
 
+from hub.compression import SMALLEST, coding_for
 from hub.cookies import cookie_value
 from hub.errors import BadRequest, BodyTooLarge, ClientGone, ClientTooSlow, TooSlow
 from stores.bounds import Limit
@@ -56,19 +57,26 @@ class Answer:
         head = scope["method"] == "HEAD"
         headers = [(b"content-type", self.content_type), *self.headers]
         if isinstance(self.body, bytes):
-            headers.append((b"content-length", b"%d" % len(self.body)))
+            body = self.body
+            if len(body) >= SMALLEST and not head and (coding := coding_for(scope)):
+                body = await coding.pack(body)
+                headers += coding.headers
+            headers.append((b"content-length", b"%d" % len(body)))
             start = {"type": "http.response.start", "status": self.status, "headers": headers}
             if WHOLE_ANSWER in scope.get("extensions", ()) and not head:
-                await send({**start, "type": WHOLE_ANSWER, "body": self.body})
+                await send({**start, "type": WHOLE_ANSWER, "body": body})
                 return
             await send(start)
-            await send({"type": "http.response.body", "body": b"" if head else self.body})
+            await send({"type": "http.response.body", "body": b"" if head else body})
             return
+        packed = None if head else coding_for(scope, streamed=True)
+        if packed is not None:
+            headers += packed.headers
         try:
             async with asyncio.timeout(self.timeout) as deadline, aclosing(self.body) as pieces:  # type: ignore[type-var]
                 await send({"type": "http.response.start", "status": self.status, "headers": headers})
                 if not head:
-                    async for piece in pieces:
+                    async for piece in pieces if packed is None else packed.pack_pieces(pieces):
                         await send({"type": "http.response.body", "body": piece, "more_body": True})
                 await send({"type": "http.response.body", "body": b""})
         except TimeoutError:

@@ -11,6 +11,7 @@ from typing import Any
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from auth.errors import CrossSite
+from hub.compression import POLICY, Policy
 from hub.dialects.platform.render import error_answer
 from hub.errors import ClientGone, NoSuchPath, Overloaded, WrongHost
 from hub.http import LIMIT_REACHED, WHOLE_ANSWER
@@ -41,9 +42,12 @@ class Envelope:
     read an answer, is not counted. Paths that begin with `apart` are left alone: a poll that waits for news is no
     request that is being worked on."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, most: int, apart: str, origins: Origins) -> None:
+    def __init__(
+        self, app: ASGIApp, metrics: Metrics, most: int, apart: str, origins: Origins, compression: Policy
+    ) -> None:
         self.app = app
         self.origins = origins
+        self.compression = compression
         self.metrics = metrics
         self.most = most
         self.apart = apart
@@ -57,6 +61,7 @@ class Envelope:
         started = time.perf_counter()
         request_id = _request_id(scope)
         scope["hub.request_id"] = request_id
+        scope[POLICY] = self.compression
         status = 0
         for_pages: Headers | None = None
 

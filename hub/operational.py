@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -12,6 +11,7 @@ from starlette.types import Receive, Scope, Send
 from auth.errors import Forbidden
 from auth.origins import own_origin
 from auth.principal import Principal
+from hub.compression import is_loopback
 from hub.dialects.platform.render import error_answer
 from hub.errors import WrongMethod
 from hub.http import Answer, Call, json_answer
@@ -58,19 +58,10 @@ def metrics_route(metrics: Metrics, authenticate: Authenticate | None) -> BaseRo
 def is_local(call: Call) -> bool:
     """Whether a request comes from this machine itself: from a loopback address, to a loopback name (no page can do
     that in a browser's back), and through no proxy."""
-    if not _is_loopback(call.address) or any(name in _FORWARDED for name, _ in call.scope["headers"]):
+    if not is_loopback(call.scope) or any(name in _FORWARDED for name, _ in call.scope["headers"]):
         return False
     at = own_origin("http", call.host)
-    return at is not None and (at.host == "localhost" or _is_loopback(at.host.strip("[]")))
-
-
-def _is_loopback(address: str) -> bool:
-    try:
-        found = ipaddress.ip_address(address)
-    except ValueError:
-        return False
-    mapped = getattr(found, "ipv4_mapped", None)
-    return (mapped or found).is_loopback
+    return at is not None and (at.host == "localhost" or is_loopback({"client": (at.host.strip("[]"), 0)}))
 
 
 class ReadingEndpoint:

@@ -69,6 +69,9 @@ class Settings(BaseSettings):
     mail_from: str = "hub@localhost"
     public_url: str = ""
 
+    # Answers.
+    compression: Literal["auto", "always", "off"] = "auto"
+
     # Bounds of one request.
     max_body_bytes: Annotated[Positive, Limit("request", "bytes", "413")] = 1_048_576
     max_bulk_body_bytes: Annotated[Positive, Limit("request", "bytes", "413")] = 67_108_864

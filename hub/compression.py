@@ -1,0 +1,120 @@
+"""Compression of answers: zstd or gzip, for clients that ask for it.
+
+Measured on 25 KB of a list (100 entities), level or quality 1: zstd 23 µs to 3.4 KB, gzip by isal 20 µs to 4.6 KB, gzip
+by zlib 40 µs to 5.0 KB, brotli 40 µs to 4.9 KB.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Final, Literal
+
+import zstandard
+from isal import isal_zlib
+from starlette.types import Scope
+
+Policy = Literal["auto", "always", "off"]
+"""`auto`: streamed answers only when they leave this machine."""
+
+POLICY: Final = "hub.compression"
+"""Key of the scope for the policy; without it nothing is compressed."""
+
+SMALLEST: Final = 1_024
+"""Bytes; what is smaller fits into one packet either way."""
+IN_A_THREAD: Final = 1_048_576
+"""Bytes; a larger body would hold the event loop for more than a millisecond."""
+
+_GZIP_WINDOW: Final = 31
+_ZSTD_STREAM: Final = zstandard.ZstdCompressionParameters.from_level(1, window_log=15)
+"""With a window that takes 214 KB a stream instead of 583."""
+
+
+@dataclass(frozen=True, slots=True)
+class Coding:
+    """A content coding: `whole` compresses a body at once, `stream` makes a packer of pieces, `flush_piece` brings out
+    what a packer holds back."""
+
+    name: bytes
+    whole: Callable[[bytes], bytes]
+    stream: Callable[[], Any]
+    flush_piece: Callable[[Any], bytes]
+
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        return [(b"content-encoding", self.name), (b"vary", b"Accept-Encoding")]
+
+    async def pack(self, body: bytes) -> bytes:
+        return await asyncio.to_thread(self.whole, body) if len(body) > IN_A_THREAD else self.whole(body)
+
+    async def pack_pieces(self, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """The stream, compressed; each piece can be read when it arrives."""
+        packer = self.stream()
+        async for piece in pieces:
+            yield packer.compress(piece) + self.flush_piece(packer)
+        yield packer.flush()
+
+
+def _gzip_whole(body: bytes) -> bytes:
+    packer = _gzip_stream()
+    return packer.compress(body) + packer.flush()  # type: ignore[no-any-return]
+
+
+def _gzip_stream() -> Any:
+    return isal_zlib.compressobj(1, isal_zlib.DEFLATED, _GZIP_WINDOW)
+
+
+ZSTD: Final = Coding(
+    b"zstd",
+    lambda body: zstandard.ZstdCompressor(level=1).compress(body),
+    lambda: zstandard.ZstdCompressor(compression_params=_ZSTD_STREAM).compressobj(),
+    lambda packer: packer.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK),
+)
+GZIP: Final = Coding(b"gzip", _gzip_whole, _gzip_stream, lambda packer: packer.flush(isal_zlib.Z_SYNC_FLUSH))
+
+
+def coding_for(scope: Scope, *, streamed: bool = False) -> Coding | None:
+    """The coding of an answer, None for none."""
+    policy = scope.get(POLICY, "off")
+    if policy == "off":
+        return None
+    for name, value in scope["headers"]:
+        if name == b"accept-encoding":
+            if streamed and policy == "auto" and is_loopback(scope):
+                return None
+            return accepted(value)
+    return None
+
+
+@lru_cache(maxsize=200)
+def accepted(header: bytes) -> Coding | None:
+    """The better of the codings that an Accept-Encoding header wants (RFC 9110, 12.5.3)."""
+    weights: dict[str, float] = {}
+    for item in header[:500].decode("latin-1").lower().split(","):
+        name, _, parameter = item.partition(";")
+        weights[name.strip()] = _weight(parameter.strip())
+    wanted = [(weights.get(c.name.decode(), weights.get("*", 0.0)), c) for c in (ZSTD, GZIP)]
+    weight, coding = max(wanted, key=lambda pair: pair[0])  # the first of equal ones
+    return coding if weight > 0 else None
+
+
+def _weight(parameter: str) -> float:
+    if not parameter.startswith("q="):
+        return 1.0
+    try:
+        return float(parameter[2:])
+    except ValueError:
+        return 0.0
+
+
+def is_loopback(scope: Scope) -> bool:
+    """Whether the client, as a trusted proxy names it, is this machine."""
+    client = scope.get("client")
+    try:
+        address = ipaddress.ip_address(client[0] if client else "")
+    except ValueError:
+        return False
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback

@@ -1,0 +1,150 @@
+"""Answers are compressed for who asks: whole ones over 1 KiB, and long lists that leave this machine."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+import zstandard
+
+from tests.platform.raw import RawAnswer, wire
+from tests.support.engines import Database
+from tests.support.hub import API, Hub, running_hub
+
+ELSEWHERE = "X-Forwarded-For: 203.0.113.9"
+
+
+@pytest.fixture(scope="module")
+async def sqlite(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Hub]:
+    """Compression does not depend on the engine."""
+    folder = tmp_path_factory.mktemp("compression")
+    async with running_hub(Database("sqlite", str(folder / "hub.db")), folder) as hub:
+        yield hub
+
+
+@pytest.fixture(scope="module")
+async def store(sqlite: Hub) -> str:
+    """1 000 entities of some 500 bytes: a list of all is streamed."""
+    store = await sqlite.define()
+    await sqlite.admin.make_all(store, [{"n": n, "text": f"unit {n} " * 25} for n in range(1_000)])
+    return store
+
+
+async def ask(hub: Hub, path: str, *headers: str, method: str = "GET") -> RawAnswer:
+    """The answer as it was sent, its chunks joined."""
+    token = hub.admin.http.headers["Authorization"]
+    lines = [f"{method} {API}{path} HTTP/1.1", "Host: hub", f"Authorization: {token}", "Connection: close", *headers]
+    async with wire(hub.process.port) as connection:
+        await connection.send("\r\n".join([*lines, "", ""]).encode())
+        status, found = await connection.head()
+        body = await connection.reader.read()
+    if found.get("transfer-encoding") == "chunked":
+        body = unchunked(body)
+    return RawAnswer(status, found, body)
+
+
+def unchunked(body: bytes) -> bytes:
+    joined = b""
+    while body:
+        size, _, body = body.partition(b"\r\n")
+        joined, body = joined + body[: int(size, 16)], body[int(size, 16) + 2 :]
+    return joined
+
+
+def unpacked(answer: RawAnswer) -> bytes:
+    match answer.headers.get("content-encoding"):
+        case "zstd":
+            return zstandard.ZstdDecompressor().decompressobj().decompress(answer.body)
+        case "gzip":
+            return zlib.decompress(answer.body, 31)
+    return answer.body
+
+
+ACCEPTED = [
+    ("zstd", "zstd"),
+    ("gzip", "gzip"),
+    ("gzip, deflate, br, zstd", "zstd"),
+    ("gzip, deflate, br", "gzip"),
+    ("GZIP", "gzip"),
+    ("*", "zstd"),
+    ("zstd;q=0.5, gzip", "gzip"),
+    ("zstd;q=0, *;q=0.1", "gzip"),
+    ("br, deflate", None),
+    ("identity", None),
+    ("gzip;q=0", None),
+    ("gzip;q=x", None),
+    ("", None),
+    (None, None),
+]
+
+
+@pytest.mark.parametrize(("asked", "given"), ACCEPTED)
+@pytest.mark.parametrize("limit", [100, 1_000])
+async def test_the_client_chooses_the_coding(
+    sqlite: Hub, store: str, asked: str | None, given: str | None, limit: int
+) -> None:
+    """Of whole and of streamed answers; they are the same answers."""
+    path = f"/{store}?limit={limit}"
+    headers = [ELSEWHERE] if asked is None else [ELSEWHERE, f"Accept-Encoding: {asked}"]
+    answer, plain = await ask(sqlite, path, *headers), await ask(sqlite, path)
+    assert (answer.status, answer.headers.get("content-encoding")) == (200, given)
+    assert unpacked(answer) == plain.body
+    if given:
+        assert "Accept-Encoding" in answer.headers["vary"]
+        assert len(answer.body) < len(plain.body) / 3
+
+
+async def test_a_list_that_streams_within_this_machine_is_not_compressed(sqlite: Hub, store: str) -> None:
+    answer = await ask(sqlite, f"/{store}?limit=1000", "Accept-Encoding: zstd, gzip")
+    assert "content-encoding" not in answer.headers
+    assert (await ask(sqlite, f"/{store}?limit=100", "Accept-Encoding: zstd")).headers["content-encoding"] == "zstd"
+
+
+async def test_small_answers_and_heads_are_left_alone(sqlite: Hub, store: str) -> None:
+    """HEAD tells the length of what is not sent."""
+    small = await ask(sqlite, f"/{store}?limit=1", "Accept-Encoding: gzip")
+    assert "content-encoding" not in small.headers
+    for limit in (100, 1_000):
+        head = await ask(sqlite, f"/{store}?limit={limit}", "Accept-Encoding: gzip", ELSEWHERE, method="HEAD")
+        assert (head.status, head.body) == (200, b"")
+        assert "content-encoding" not in head.headers
+
+
+async def test_a_conditional_request_works_as_without(sqlite: Hub) -> None:
+    """The ETag is the revision, whatever the coding."""
+    store = await sqlite.define()
+    made = await sqlite.admin.make(store, text="x" * 2_000)
+    answer = await ask(sqlite, f"/{store}/{made['_id']}", "Accept-Encoding: gzip")
+    assert (answer.headers["etag"], answer.headers["content-encoding"]) == ('"1"', "gzip")
+    again = await ask(sqlite, f"/{store}/{made['_id']}", "Accept-Encoding: gzip", 'If-None-Match: "1"')
+    assert (again.status, again.body) == (304, b"")
+
+
+async def test_a_large_whole_answer_is_compressed(sqlite: Hub) -> None:
+    """Out of the event loop."""
+    store = await sqlite.define()
+    bodies = [{"text": "x" * 1_000} for _ in range(3_000)]
+    answer = await sqlite.admin.request("POST", f"/{store}", json=bodies, headers={"Accept-Encoding": "gzip"})
+    assert answer.headers["content-encoding"] == "gzip"
+    assert len(answer.json()["entities"]) == 3_000
+
+
+@pytest.mark.parametrize(("setting", "streams"), [("always", "gzip"), ("off", None)])
+async def test_the_setting_decides(tmp_path: Path, setting: str, streams: str | None) -> None:
+    database = Database("sqlite", str(tmp_path / "hub.db"))
+    async with running_hub(database, tmp_path / "hub", compression=setting) as hub:
+        store = await hub.define()
+        await hub.admin.make_all(store, [{"text": "x" * 500} for _ in range(1_000)])
+        answer = await ask(hub, f"/{store}", "Accept-Encoding: gzip")
+        assert answer.headers.get("content-encoding") == streams
+        assert unpacked(answer).startswith(b"[{")
+
+
+async def test_browsers_and_libraries_read_it(sqlite: Hub, store: str) -> None:
+    async with httpx.AsyncClient(trust_env=False, headers=sqlite.admin.http.headers) as http:
+        answer = await http.get(f"{sqlite.url}{API}/{store}?limit=50")
+    assert answer.headers["content-encoding"] in ("zstd", "gzip")
+    assert len(answer.json()) == 50
