@@ -35,6 +35,7 @@ OWN: Final[dict[str, _Own]] = {
     "users": (frozenset({"GET", "HEAD", "PATCH"}), lambda me: Equal(("_id",), me)),
     "tokens": (frozenset({"GET", "HEAD", "POST", "PATCH", "DELETE"}), lambda me: Equal(("owner",), me)),
     "sessions": (frozenset({"GET", "HEAD", "DELETE"}), lambda me: Equal(("owner",), me)),
+    "signins": (frozenset({"GET", "HEAD"}), lambda me: Equal(("owner",), me)),
 }
 """What everybody may do in administrative stores, with entities of their own: methods and which are one's own."""
 

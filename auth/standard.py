@@ -87,6 +87,20 @@ SECOND_FACTORS: Final = StoreDefinition(
 )
 """One-time codes of users; only an administrator sees who has them."""
 
+SIGNINS: Final = StoreDefinition(
+    "signins",
+    (
+        Field("login", "Text"),
+        Field("user", "Text", index=True),
+        Field("address", "Text", index=True),
+        Field("agent", "Text"),
+        Field("result", "Text"),
+    ),
+    open=False,
+    administrative=True,
+)
+"""Written by the hub alone; its `time` is the system field."""
+
 DEFINITIONS: Final = StoreDefinition(
     "stores",
     (
@@ -104,4 +118,4 @@ DEFINITIONS: Final = StoreDefinition(
     administrative=True,
 )
 
-STANDARD: Final = {d.name: d for d in (USERS, GROUPS, ROLES, TOKENS, SESSIONS, SECOND_FACTORS, DEFINITIONS)}
+STANDARD: Final = {d.name: d for d in (USERS, GROUPS, ROLES, TOKENS, SESSIONS, SECOND_FACTORS, SIGNINS, DEFINITIONS)}

@@ -40,6 +40,7 @@ from hub.services.entities import Bounds, EntityService
 from hub.services.password_reset import PasswordReset
 from hub.services.registry import StoreRegistry
 from hub.services.second_factors import SecondFactors
+from hub.services.signins import SignIns
 from hub.services.standard_rules import standard_rules
 from hub.settings import Settings
 from realtime.fanout import Fanout
@@ -234,7 +235,15 @@ def assemble(settings: Settings) -> Hub:
     )
     factors = SecondFactors(engine, key.key, attempts)
     accounts = Accounts(
-        engine, resolver, passwords, attempts, queue, factors, settings.session_hours, settings.access_token_hours
+        engine,
+        resolver,
+        passwords,
+        attempts,
+        queue,
+        factors,
+        SignIns(engine, settings.login_window),
+        settings.session_hours,
+        settings.access_token_hours,
     )
     mailer = make_mailer(settings)
     rules = standard_rules(engine, registry, credentials)

@@ -234,6 +234,10 @@ class Engine(Protocol):
         """Make or change the storage and the indexes of a store; nothing when they are as wanted. Raises
         DuplicateValue when a new unique index finds equal values."""
 
+    async def rename(self, store: str, name: str, writes: Sequence[Write]) -> None:
+        """Give a store's storage another name, with its history, and do `writes`; only while no hub runs. It can be
+        done again when it was broken off. Raises Conflict when both names are in use."""
+
     async def drop(self, store: str) -> None:
         """Remove an empty store's storage. Raises StoreNotEmpty."""
 

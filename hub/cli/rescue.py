@@ -42,15 +42,15 @@ def make_admin(
 async def _in_database(settings: Settings, login: str, password: str | None) -> bool:
     # Imported here: half a second that other commands need not wait.
     from auth.secrets import Passwords
-    from auth.standard import ROLES, USERS
+    from auth.standard import ROLES, SESSIONS, TOKENS, USERS
     from hub.engines import make_engine
     from hub.services.rescue import CannotRescue, make_administrator
 
     engine = make_engine(settings)
     await engine.open()
     try:
-        await engine.define(USERS)
-        await engine.define(ROLES)
+        for store in (USERS, ROLES, SESSIONS, TOKENS):
+            await engine.define(store)
         return await make_administrator(engine, Passwords(), login, password, settings.password_length)
     except CannotRescue as error:
         raise Failure(str(error)) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -9,8 +10,9 @@ from typing import Annotated, Any, Final
 import orjson
 import typer
 
-from hub.cli.client import Client, path_of
-from hub.cli.command import AsJson, Yes, confirm, on_hub
+from hub.cli.client import Client, load_settings, path_of
+from hub.cli.command import AsJson, DataDir, Yes, confirm, on_hub
+from hub.cli.databases import require_database
 from hub.cli.output import Failure, Misuse, grouped, print_json, print_table, say
 from stores.records import Entity
 
@@ -51,6 +53,33 @@ async def create(
         definition["open"] = open
     await client.call("POST", "/stores", definition)
     say(f"store {name} created")
+
+
+@stores.command("rename")
+def rename(
+    old: Annotated[str, typer.Argument(help="The name of the store.", show_default=False)],
+    new: Annotated[str, typer.Argument(help="The name it gets.", show_default=False)],
+    data_dir: DataDir = None,
+) -> None:
+    """Give a store another name, with its entities and history. The hub must not run.
+
+    Example: hub store rename signins visits
+    """
+    from hub.engines import make_engine
+    from hub.services.renaming import rename_store
+
+    async def run() -> None:
+        settings = load_settings(data_dir)
+        await require_database(settings)
+        engine = make_engine(settings)
+        await engine.open()
+        try:
+            await rename_store(engine, old, new)
+        finally:
+            await engine.close()
+
+    asyncio.run(run())
+    say(f"store {old} is now {new}")
 
 
 @stores.command("list")

@@ -9,18 +9,22 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from auth.attempts import LoginAttempts, LoginQueue
-from auth.errors import CodeRequired, Unauthenticated
+from auth.errors import CodeRequired, TooManyAttempts, Unauthenticated
 from auth.groups import chain_of
 from auth.names import BadName, canonical_login, login_key
+from auth.policy import authorize
 from auth.principal import Principal
 from auth.resolver import Resolver
 from auth.secrets import PREFIX_LENGTH, Passwords, digest, new_credential
+from auth.standard import STANDARD
 from hub.errors import BadRequest
 from hub.services import expectations as expect
+from hub.services.branches import UNBOUNDED
 from hub.services.second_factors import SecondFactors
+from hub.services.signins import Result, SignIns
 from stores.errors import NotAsExpected, NotFound, StaleRevision, Unavailable
 from stores.protocol import Delete, DeleteMany, Engine, Insert, Update, Write
-from stores.query import Compare, Equal, In, Or, Query
+from stores.query import And, Compare, Equal, In, Not, Or, Query
 from stores.records import Entity, new_id, now_ms
 
 log = logging.getLogger(__name__)
@@ -46,6 +50,18 @@ class Issued:
     expires_at: int
 
 
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A sign-in as it is asked for."""
+
+    login: str
+    password: str
+    code: str | None
+    kind: Literal["session", "access"]
+    address: str
+    agent: str
+
+
 class Accounts:
     """`session_hours` and `token_hours` are how long a cookie and an access token last."""
 
@@ -57,6 +73,7 @@ class Accounts:
         attempts: LoginAttempts,
         queue: LoginQueue,
         factors: SecondFactors,
+        signins: SignIns,
         session_hours: int,
         token_hours: int,
     ) -> None:
@@ -66,6 +83,7 @@ class Accounts:
         self._attempts = attempts
         self._queue = queue
         self._factors = factors
+        self._signins = signins
         self._hours = {"session": session_hours, "access": token_hours}
         self._noted: OrderedDict[str, int] = OrderedDict()
         self._notes: set[asyncio.Task[None]] = set()
@@ -85,28 +103,40 @@ class Accounts:
         CodeRequired, with the right password, for a one-time code that is missing or wrong; and TooManyAttempts.
         """
         names = names_of(login)
-        with self._queue.place(address):
-            self._attempts.take(names[-1], address)
-            for _ in range(RETRIES):
-                user, renewed = await self._proven(names, password)
-                used_up = await self._factors.writes_of(user, code)
-                try:
-                    issued = await self._begin(user, renewed, used_up, kind, address, agent)
-                except NotAsExpected:
-                    continue  # the password has just changed: is it still right?
-                except StaleRevision:
-                    raise CodeRequired("the code has just been used") from None
-                self._attempts.succeeded(names[-1], address)
-                return issued
+        try:
+            with self._queue.place(address):
+                self._attempts.take(names[-1], address)
+                return await self._judged(Attempt(login, password, code, kind, address, agent), names)
+        except TooManyAttempts as refusal:
+            await self._signins.limited(refusal, login, address, agent)
+            raise
+
+    async def _judged(self, attempt: Attempt, names: tuple[str, ...]) -> Issued:
+        for _ in range(RETRIES):
+            user, renewed = await self._proven(attempt, names)
+            try:
+                used_up = await self._factors.writes_of(user, attempt.code)
+                issued = await self._begin(user, renewed, used_up, attempt)
+            except NotAsExpected:
+                continue  # the password has just changed: is it still right?
+            except (CodeRequired, StaleRevision):
+                await self._failed("code", attempt, user)
+                raise CodeRequired("the code is missing, wrong, or has just been used") from None
+            self._attempts.succeeded(names[-1], attempt.address)
+            return issued
         raise Unavailable("the user changes faster than a session can begin")
 
-    async def _proven(self, names: tuple[str, ...], password: str) -> tuple[Entity, str | None]:
+    async def _proven(self, attempt: Attempt, names: tuple[str, ...]) -> tuple[Entity, str | None]:
         """The user whose password this is, and the password's hash if it is to be renewed. Raises Unauthenticated."""
         user = await self._user(names)
-        verdict = await self._passwords.verify(user.get("password") if user else None, password)
+        verdict = await self._passwords.verify(user.get("password") if user else None, attempt.password)
         if user is None or not verdict.right or user.get("disabled"):
+            await self._failed("disabled" if verdict.right else "password", attempt, user)
             raise Unauthenticated("wrong login or password")
         return user, verdict.renewed
+
+    async def _failed(self, result: Result, attempt: Attempt, user: Entity | None) -> None:
+        await self._signins.failed(result, attempt.login, user, attempt.address, attempt.agent)
 
     async def find_user(self, login: str) -> Entity | None:
         """The user who signs in with this login."""
@@ -118,28 +148,20 @@ class Accounts:
         found = await self._engine.entities("users", Query(spelled, limit=4))
         return next((user for name in names for user in found if user["login"] == name), found[0] if found else None)
 
-    async def _begin(
-        self,
-        user: Entity,
-        renewed: str | None,
-        used_up: list[Write],
-        kind: Literal["session", "access"],
-        address: str,
-        agent: str,
-    ) -> Issued:
+    async def _begin(self, user: Entity, renewed: str | None, used_up: list[Write], attempt: Attempt) -> Issued:
         """Raises NotAsExpected when the user's password is no longer the one that was checked, and StaleRevision when
         the one-time code is used up."""
         credential, now = new_credential(), now_ms()
-        issued = Issued(credential, now, now + self._hours[kind] * HOUR)
+        issued = Issued(credential, now, now + self._hours[attempt.kind] * HOUR)
         session = {
             "_id": new_id(),
             "user": user["_id"],
-            "kind": kind,
+            "kind": attempt.kind,
             "expires": issued.expires_at,
             "prefix": credential[:PREFIX_LENGTH],
             "last_used": now,
-            "address": address[:200],
-            "agent": agent[:200],
+            "address": attempt.address[:200],
+            "agent": attempt.agent[:200],
             "digest": digest(credential),
             "owner": user["_id"],
             "group": user.get("group"),
@@ -149,7 +171,8 @@ class Accounts:
             "_at": now,
             "_rev": 1,
         }
-        writes: list[Write] = [expect.password_is(user), *used_up, Insert("sessions", session)]
+        entry = self._signins.entry("ok", attempt.login, user, attempt.address, attempt.agent)
+        writes: list[Write] = [expect.password_is(user), *used_up, Insert("sessions", session), entry]
         if renewed is not None:
             writes.append(Update("users", user["_id"], {"password": renewed}))
         await self._engine.commit(writes, user["_id"])
@@ -166,6 +189,19 @@ class Accounts:
         except NotFound:
             pass  # it has ended already: that is what was asked for
         self._resolver.forget_entity("sessions", principal.credential_id)
+
+    async def end_others(self, principal: Principal, *, tokens: bool) -> int:
+        """End the user's sessions but the one at hand, and with `tokens` its tokens; how many. Raises Forbidden."""
+        stores = ("sessions", "tokens") if tokens else ("sessions",)
+        for store in stores:
+            authorize(principal, STANDARD[store], "DELETE")
+        mine = Equal(("user",), principal.user_id)
+        others = And((mine, Not(Equal(("_id",), principal.credential_id)))) if principal.credential_id else mine
+        ended: list[Write] = [DeleteMany(store, others, UNBOUNDED) for store in stores]
+        # Under the guard of those that are just beginning.
+        written = await self._engine.commit([expect.user_exists(principal.user_id), *ended], principal.user_id)
+        self._resolver.forget_all()
+        return sum(each.count for each in written[1:])
 
     def note_use(self, principal: Principal, call: Caller) -> None:
         """Remember, to the hour, when and from where a session or token was last used. It costs the request nothing,
@@ -200,11 +236,12 @@ class Accounts:
             self._noted.pop(principal.credential_id, None)
 
     async def sweep(self, now: int) -> None:
-        """Remove sessions that have expired, in batches, so that other writes come in between."""
+        """Remove expired sessions and old records of sign-ins, in batches, so that other writes come in between."""
         expired = Query(Compare(("expires",), "lt", now), limit=EXPIRED_AT_ONCE)
         while found := await self._engine.entities("sessions", expired):
             ids = In(("_id",), tuple(session["_id"] for session in found))
             await self._engine.commit([DeleteMany("sessions", ids, EXPIRED_AT_ONCE)], None)
+        await self._signins.sweep(now)
 
 
 class Caller(Protocol):

@@ -7,12 +7,12 @@ from dataclasses import replace
 
 from auth.policy import authorize
 from auth.principal import Principal
-from auth.standard import STANDARD
+from auth.standard import DEFINITIONS, STANDARD
 from hub.errors import NoSuchStore
 from stores.definitions import parse_definition
-from stores.errors import NotFound, StoreError
+from stores.errors import CannotOpen, NotFound, StoreError
 from stores.protocol import Engine
-from stores.query import Query
+from stores.query import In, Query
 from stores.records import Change, Entity
 from stores.schema import StoreDefinition
 
@@ -22,6 +22,11 @@ RESERVED = frozenset({*STANDARD, "auth"})
 """Names that no defined store can have: the standard stores', and a path of the API."""
 
 MOST_STORES = 10_000
+
+CLASH = (
+    "This version has a store of its own by a name that one of yours has: {names}. Give yours another name while the "
+    "hub does not run: hub store rename {first} NEW"
+)
 
 
 class StoreRegistry:
@@ -58,10 +63,20 @@ class StoreRegistry:
         return replace(definition, leftovers=True) if self._engine.shared else definition
 
     async def open(self) -> None:
-        """Make the engine hold what is defined; a definition that it cannot hold is logged and left out."""
+        """Make the engine hold what is defined; a definition that it cannot hold is logged and left out. Raises
+        CannotOpen when a defined store has the name of a standard one, which an older version did not have."""
+        await self._engine.define(DEFINITIONS)
+        await self._refuse_clashes()
         for definition in STANDARD.values():
             await self._engine.define(definition)
         await self.refresh()
+
+    async def _refuse_clashes(self) -> None:
+        """Before anything of that store is touched."""
+        taken = Query(In(("name",), tuple(sorted(STANDARD))), limit=len(STANDARD))
+        names = ", ".join(str(entity["name"]) for entity in await self._engine.entities("stores", taken))
+        if names:
+            raise CannotOpen(CLASH.format(names=names, first=names.partition(",")[0]))
 
     async def refresh(self) -> None:
         """Take in what is defined now. A definition that cannot be put into force leaves the one before it."""

@@ -7,9 +7,11 @@ from auth.principal import Principal
 from auth.resolver import FOREVER
 from auth.secrets import Passwords
 from auth.standard import ADMIN_ROLE
+from hub.services import expectations as expect
 from hub.services.bootstrap import nobody_to_owner
+from hub.services.branches import UNBOUNDED
 from hub.services.stamping import stamp_change, stamp_new
-from stores.protocol import Engine, Insert, Update, Write
+from stores.protocol import DeleteMany, Engine, Insert, Update, Write
 from stores.query import Equal, In, Or, Query
 from stores.records import Entity
 
@@ -22,7 +24,7 @@ async def make_administrator(
     engine: Engine, passwords: Passwords, login: str, password: str | None, least: int
 ) -> bool:
     """Give the user the role and enable it, with the password if there is one, of at least `least` characters; whether
-    the user had to be added. Raises CannotRescue."""
+    the user had to be added. A new password ends the user's sessions and tokens. Raises CannotRescue."""
     hashed = await _hashed(passwords, login, password, least)
     user = await _user(engine, login)
     if user is None and hashed is None:
@@ -35,7 +37,11 @@ async def make_administrator(
     write: Write = Insert("users", holder | given)
     if user is not None:
         write = Update("users", user["_id"], stamp_change(given), revs=frozenset({user["_rev"]}))
-    await engine.commit([write] if roles else [Insert("roles", role), write], None)
+    writes = [write] if roles else [Insert("roles", role), write]
+    if hashed is not None and user is not None:
+        mine = Equal(("user",), user["_id"])
+        writes += [expect.user_exists(user["_id"]), *(DeleteMany(s, mine, UNBOUNDED) for s in ("sessions", "tokens"))]
+    await engine.commit(writes, None)
     return user is None
 
 

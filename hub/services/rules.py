@@ -274,6 +274,19 @@ class SecondFactorRules(Rules):
         raise Forbidden("one-time codes cannot be changed")
 
 
+class SignInRules(Rules):
+    """An audit trail: written by the hub alone, and removed by age."""
+
+    async def create(self, principal: Principal, body: Entity, entity: Entity) -> Prepared:
+        raise Forbidden("sign-ins are recorded by the hub")
+
+    async def change(self, principal: Principal, before: Entity, body: Entity, fields: Entity) -> Prepared:
+        raise Forbidden("the record of a sign-in cannot be changed")
+
+    async def delete(self, principal: Principal, before: Entity) -> list[Write]:
+        raise Forbidden("the record of a sign-in cannot be deleted")
+
+
 def checked_scopes(scopes: Any) -> list[str] | None:
     """Scopes as sent, each one valid; None stands for no narrowing."""
     if scopes is None:

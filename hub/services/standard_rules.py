@@ -5,7 +5,16 @@ from __future__ import annotations
 from hub.services.credentials import Credentials
 from hub.services.definition_rules import DefinitionRules
 from hub.services.registry import StoreRegistry
-from hub.services.rules import GroupRules, RoleRules, Rules, SecondFactorRules, SessionRules, TokenRules, UserRules
+from hub.services.rules import (
+    GroupRules,
+    RoleRules,
+    Rules,
+    SecondFactorRules,
+    SessionRules,
+    SignInRules,
+    TokenRules,
+    UserRules,
+)
 from stores.protocol import Engine
 
 
@@ -18,5 +27,6 @@ def standard_rules(engine: Engine, registry: StoreRegistry, credentials: Credent
         "tokens": TokenRules(engine, registry),
         "sessions": SessionRules(engine, registry),
         "second_factors": SecondFactorRules(engine, registry),
+        "signins": SignInRules(engine, registry),
         "stores": DefinitionRules(engine, registry),
     }

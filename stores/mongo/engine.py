@@ -65,6 +65,10 @@ class MongoEngine:
     async def define(self, definition: StoreDefinition) -> None:
         await structure.define(self._connection, definition)
 
+    async def rename(self, store: str, name: str, writes: Sequence[Write]) -> None:
+        await structure.rename(self._connection, store, name)
+        await self.commit(writes, None)
+
     async def drop(self, store: str) -> None:
         await structure.drop(self._connection, store)
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 import pymongo
 from pymongo.errors import OperationFailure
 
-from stores.errors import DuplicateValue, StoreNotEmpty
+from stores.errors import Conflict, DuplicateValue, NotFound, StoreNotEmpty
 from stores.mongo.connection import Connection
 from stores.mongo.errors import DUPLICATE_KEY, NAMESPACE_EXISTS, NAMESPACE_NOT_FOUND, store_errors
 from stores.schema import StoreDefinition
@@ -111,6 +111,21 @@ async def prepare(connection: Connection) -> None:
         await connection.collection(KEYS).create_index("expires", expireAfterSeconds=0)
         order = [("store", pymongo.ASCENDING), ("entity", pymongo.ASCENDING), ("_id", pymongo.ASCENDING)]
         await connection.collection(HISTORY).create_index(order)
+
+
+async def rename(connection: Connection, store: str, name: str) -> None:
+    """Rename a collection, and the store in its history. Done again, it does what is left."""
+    with store_errors():
+        have = set(await connection.database.list_collection_names())
+        if store in have and name in have:
+            raise Conflict(f"there is a collection {name}")
+        if store in have:
+            await connection.collection(store).rename(name)
+        elif name not in have:
+            raise NotFound(f"no collection {store}")
+        await connection.collection(HISTORY).update_many({"store": store}, {"$set": {"store": name}})
+    connection.stores.discard(store)
+    connection.stores.add(name)
 
 
 async def drop(connection: Connection, store: str) -> None:

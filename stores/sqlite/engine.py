@@ -10,7 +10,7 @@ from typing import cast
 import apsw
 import orjson
 
-from stores.errors import CannotOpen, DuplicateValue, KeyReused, NotFound, StoreNotEmpty
+from stores.errors import CannotOpen, Conflict, DuplicateValue, KeyReused, NotFound, StoreNotEmpty
 from stores.protocol import (
     DeleteMany,
     EngineOptions,
@@ -35,6 +35,7 @@ from stores.sqlite.connection import FileLock, connect, temporary_files, transla
 from stores.sqlite.feed import SQLiteFeed, current_seq
 from stores.sqlite.history import CONDENSE, condense, read_history, retired_up_to
 from stores.sqlite.readers import Readers
+from stores.sqlite.renaming import rename_table
 from stores.sqlite.tables import (
     StoreTable,
     create_index,
@@ -153,6 +154,18 @@ class SQLiteEngine:
         table.paths = paths
         table.forget()
         self._tables[store] = table
+
+    async def rename(self, store: str, name: str, writes: Sequence[Write]) -> None:
+        await self._writer.submit(lambda: self._rename(store, name, writes), None, heavy=True)
+
+    def _rename(self, store: str, name: str, writes: Sequence[Write]) -> None:
+        if name in self._tables:
+            raise Conflict(f"there is a store {name}")
+        with translated(self._writer.connection):
+            renamed = rename_table(self._writer.connection, self._table(store), name)
+        self._executor.run_all(writes)
+        del self._tables[store]
+        self._tables[name] = renamed
 
     async def drop(self, store: str) -> None:
         await self._writer.submit(lambda: self._drop(store), None, heavy=True)

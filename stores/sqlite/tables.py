@@ -49,6 +49,8 @@ CREATE TABLE {table}(
   row INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, time INTEGER, at INTEGER, rev INTEGER NOT NULL, owner TEXT,
   "group" TEXT, doc TEXT NOT NULL);
 CREATE TABLE {viewers}(viewer TEXT NOT NULL, row INTEGER NOT NULL, PRIMARY KEY(viewer, row)) WITHOUT ROWID;
+"""
+CREATE_INDEXES = """
 CREATE INDEX {created} ON {table}(time, id);
 CREATE INDEX {owned} ON {table}(owner, time, id);
 """
@@ -199,12 +201,17 @@ def load_tables(connection: apsw.Connection) -> dict[str, StoreTable]:
 
 def create_table(connection: apsw.Connection, store: str) -> StoreTable:
     table = StoreTable(store)
-    indexes = {purpose: identifier(f"{purpose}_{encoded(store)}") for purpose in ("created", "owned")}
-    connection.execute(STORE_TABLE.format(table=table.table, viewers=table.viewers, **indexes))
+    connection.execute(STORE_TABLE.format(table=table.table, viewers=table.viewers))
+    connection.execute(CREATE_INDEXES.format(table=table.table, **index_names(store)))
     for sql in triggers(table).values():
         connection.execute(sql)
     connection.execute("INSERT INTO stores VALUES(?)", (store,))
     return table
+
+
+def index_names(store: str) -> dict[str, str]:
+    """The identifiers of the indexes that every store has, by purpose."""
+    return {purpose: identifier(f"{purpose}_{encoded(store)}") for purpose in ("created", "owned")}
 
 
 def triggers(table: StoreTable) -> dict[str, str]:

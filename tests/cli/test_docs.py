@@ -28,7 +28,7 @@ COMMANDS = dict(commands(typer.main.get_command(app), "hub"))
 PAGE = (ROOT / "docs" / "cli.md").read_text()
 SECTIONS = dict(re.findall(r"^### (.+?)\n(.*?)(?=^##|\Z)", PAGE, re.MULTILINE | re.DOTALL))
 
-ALONE = ("hub serve", "hub doctor", "hub user admin", "hub secret make", "hub secret accept")
+ALONE = ("hub serve", "hub doctor", "hub user admin", "hub secret make", "hub secret accept", "hub store rename")
 """Commands that are no clients of a hub."""
 
 

@@ -1,4 +1,4 @@
-"""Operations on one's own account: one-time codes, and a forgotten password."""
+"""Operations on one's own account: its sessions, one-time codes, and a forgotten password."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from auth.errors import Forbidden
 from auth.principal import Principal
+from hub.dialects.platform import render
 from hub.dialects.platform.handlers import check_browser, entity_body, read_json
 from hub.dialects.platform.parameters import known_parameters
 from hub.dialects.platform.reset_page import PAGE, POLICY
 from hub.errors import BadRequest
-from hub.http import Answer, Call, json_answer
+from hub.http import Answer, Call, json_answer, parse_body
 
 if TYPE_CHECKING:
     from hub.dialects.platform.dialect import PlatformDialect
@@ -95,3 +96,19 @@ def text(value: Any, name: str) -> str:
 
 def done() -> Answer:
     return json_answer({"success": True})
+
+
+async def end_sessions(dialect: PlatformDialect, call: Call, principal: Principal) -> Answer:
+    """All of one's sessions but the one at hand end; with ``{"tokens": true}`` tokens as well."""
+    known_parameters(call.parameters(), ())
+    raw = await dialect.read(call)
+    body = await parse_body(raw) if raw.strip() else {}
+    if not isinstance(body, dict):
+        raise BadRequest("body", "The body must be a JSON object.")
+    for name in body:
+        if name != "tokens":
+            raise BadRequest(str(name), "Only tokens can be sent here.")
+    tokens = body.get("tokens", False)
+    if not isinstance(tokens, bool):
+        raise BadRequest("tokens", "Must be true or false.")
+    return render.count_answer(await dialect.accounts.end_others(principal, tokens=tokens))

@@ -14,7 +14,7 @@ from auth.principal import Principal
 from hub.dialects.platform import parts
 from hub.dialects.platform.operations import Operation
 from hub.dialects.platform.schemas import ANY_STORE, Schema, ref, shared_schemas, store_schemas
-from hub.dialects.platform.standard_schemas import NO_WRITES
+from hub.dialects.platform.standard_schemas import NO_DELETES, NO_WRITES
 from stores.schema import StoreDefinition
 
 if TYPE_CHECKING:
@@ -89,6 +89,8 @@ def _applies(call: Operation, definition: StoreDefinition, principal: Principal 
         return False
     if definition.administrative and call.parameters == "filter":
         return False
+    if definition.name in NO_DELETES and call.method == "DELETE":
+        return False
     if definition.name in NO_WRITES and call.body in ("entity", "entities", "changes"):
         return False
     try:
@@ -114,7 +116,8 @@ def operation_object(call: Operation, definition: StoreDefinition, most: int, re
         "responses": _responses(call, name, readable),
     }
     if call.body != "none":
-        made["requestBody"] = {"required": True, "content": {parts.JSON: {"schema": _body(call, name, most)}}}
+        needed = call.body != "ending"
+        made["requestBody"] = {"required": needed, "content": {parts.JSON: {"schema": _body(call, name, most)}}}
     if call.open:
         made["security"] = [{}, *_CREDENTIALS] if call.personal else []
     return made

@@ -16,7 +16,9 @@ Handler = Callable[["PlatformDialect", Call, Principal], Awaitable[Answer]]
 OpenHandler = Callable[["PlatformDialect", Call], Awaitable[Answer]]
 
 ParameterSet = Literal["none", "list", "filter", "projection", "upsert"]
-BodyKind = Literal["none", "entity", "entities", "changes", "access", "credentials", "code", "login", "reset"]
+BodyKind = Literal[
+    "none", "entity", "entities", "changes", "access", "credentials", "code", "login", "reset", "ending"
+]  # fmt: skip
 ResultKind = Literal[
     "entity", "projected", "entities", "list", "count", "history", "session", "token", "signed_out", "account",
     "document", "enrolment", "recovery", "done", "page",

@@ -228,6 +228,11 @@ def answer_schemas() -> dict[str, Schema]:
         "Enrolment": _object({"success": {"const": True}, "secret": {"type": "string"}, "url": {"type": "string"}}),
         "RecoveryCodes": _object({"success": {"const": True}, "codes": TEXTS}),
         "Done": _object({"success": {"const": True}}),
+        "Ending": {
+            "type": "object",
+            "properties": {"tokens": {"type": "boolean", "description": "Whether one's tokens end as well"}},
+            "additionalProperties": False,
+        },
         "Document": {"type": "object", "required": ["openapi", "info", "paths", "components"]},
     }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from auth.standard import SECOND_FACTORS, SESSIONS
+from auth.standard import SECOND_FACTORS, SESSIONS, SIGNINS
 from stores.definitions import MAX_FIELDS
 from stores.schema import CHECKERS, OPTION_TYPES, TEXTAREA_LENGTH
 
@@ -79,7 +79,7 @@ REFINED: Final[Mapping[tuple[str, str], Schema]] = {
 
 ASSIGNED: Final = frozenset(
     {("tokens", name) for name in ("prefix", "digest", "last_used", "address", "agent")}
-    | {(store.name, f.id) for store in (SESSIONS, SECOND_FACTORS) for f in store.fields}
+    | {(store.name, f.id) for store in (SESSIONS, SECOND_FACTORS, SIGNINS) for f in store.fields}
     | {("users", "login_key")}
 )
 """Fields that only the hub writes."""
@@ -105,5 +105,8 @@ WRITABLE_SYSTEM: Final[Mapping[str, dict[str, Schema]]] = {
 }
 """System fields that callers write after all."""
 
-NO_WRITES: Final = frozenset({"sessions", "second_factors"})
+NO_WRITES: Final = frozenset({"sessions", "second_factors", "signins"})
 """Stores whose entities callers neither make nor change."""
+
+NO_DELETES: Final = frozenset({"signins"})
+"""Stores whose entities callers do not delete."""

@@ -16,6 +16,8 @@ OPERATIONS: Final = (
               body="credentials", writes=True, errors=(401, 403, 429)),
     Operation("whoAmI", "GET", "/api/v1/auth", "Who the credentials stand for", h.who_am_i, "account"),
     Operation("signOut", "DELETE", "/api/v1/auth", "End the session", h.sign_out, "signed_out", writes=True),
+    Operation("endSessions", "DELETE", "/api/v1/auth/sessions", "End all other sessions", a.end_sessions, "count",
+              body="ending", writes=True),
     Operation("issueToken", "POST", "/api/v1/auth/token", "Get an access token", h.issue_token, "token", open=True,
               body="credentials", writes=True, errors=(401, 429)),
     Operation("beginTotp", "POST", "/api/v1/auth/totp", "Get a secret for one-time codes", a.begin_totp, "enrolment",

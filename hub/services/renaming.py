@@ -1,0 +1,64 @@
+"""Renaming a store while the hub does not run: its storage, its definition, and the scopes that name it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from auth.scopes import BadScope, parse_scope
+from auth.standard import DEFINITIONS
+from hub.services.registry import RESERVED
+from stores.definitions import parse_definition
+from stores.errors import Conflict, NotFound
+from stores.protocol import Engine, Update, Write
+from stores.query import Equal, Query
+from stores.records import Entity
+
+PAGE = 1_000
+
+
+async def rename_store(engine: Engine, old: str, new: str) -> None:
+    """Raises NotFound, Conflict and InvalidEntity. Broken off, it can be done again."""
+    if new in RESERVED:
+        raise Conflict(f"the name {new} is reserved")
+    await engine.define(DEFINITIONS)
+    definition = await _definition(engine, old)
+    if definition is None:
+        raise NotFound(f"there is no store {old}")
+    if await _definition(engine, new) is not None:
+        raise Conflict(f"there is a store {new}")
+    parse_definition(definition | {"name": new})
+    writes: list[Write] = [Update("stores", definition["_id"], {"name": new})]
+    for store in ("roles", "tokens"):
+        writes += [
+            Update(store, holder["_id"], {"scopes": scopes})
+            for holder in await _all(engine, store)
+            if (scopes := _renamed(holder.get("scopes"), old, new)) != holder.get("scopes")
+        ]
+    await engine.rename(old, new, writes)
+
+
+async def _definition(engine: Engine, name: str) -> Entity | None:
+    found = await engine.entities("stores", Query(Equal(("name",), name), limit=1))
+    return found[0] if found else None
+
+
+async def _all(engine: Engine, store: str) -> list[Entity]:
+    query, found = Query(limit=PAGE), list[Entity]()
+    while True:
+        page = await engine.entities(store, replace(query, offset=len(found)))
+        found += page
+        if len(page) < PAGE:
+            return found
+
+
+def _renamed(scopes: object, old: str, new: str) -> object:
+    """The scopes with the new name where they name the store."""
+    return [_renamed_scope(scope, old, new) for scope in scopes] if isinstance(scopes, list) else scopes
+
+
+def _renamed_scope(scope: object, old: str, new: str) -> object:
+    try:
+        method, store = parse_scope(str(scope))
+    except BadScope:
+        return scope
+    return f"{method} /{new}/*" if store == old else scope

@@ -1,0 +1,89 @@
+"""The audit trail of sign-ins: who signed in, or tried to, from where, and with which result."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Annotated, Final, Literal
+
+from auth.attempts import MovingWindow
+from auth.errors import TooManyAttempts
+from stores.bounds import Limit
+from stores.errors import StoreError
+from stores.protocol import DeleteMany, Engine, Insert
+from stores.query import Compare, In, Query
+from stores.records import Entity, new_id, now_ms
+
+log = logging.getLogger("hub.signin")
+
+Result = Literal["ok", "password", "code", "limited", "disabled"]
+
+FAILURES_RECORDED: Annotated[int, Limit("process and minute", "failed sign-ins", "not recorded, logged")] = 600
+"""Further ones are in the log alone, so that a flood of guesses does not fill the database."""
+
+KEPT_DAYS = 90
+DAY = 86_400_000
+REMOVED_AT_ONCE = 1_000
+LONGEST: Final = 200
+"""Characters of a login, address or agent that are kept."""
+
+_EVERYBODY = b"everybody"
+
+
+class SignIns:
+    """`window`: seconds in which a login that is limited is recorded once for its address."""
+
+    def __init__(self, engine: Engine, window: int) -> None:
+        self._engine = engine
+        self._recorded = MovingWindow(FAILURES_RECORDED, 60, time.monotonic)
+        self._limited = MovingWindow(1, window, time.monotonic)
+
+    def entry(self, result: Result, login: str, user: Entity | None, address: str, agent: str) -> Insert:
+        """The write that records a sign-in. A user's belong to the user, others are for administrators."""
+        now = now_ms()
+        known = {"user": user["_id"], "owner": user["_id"]} if user else {"user": None, "owner": None}
+        return Insert(
+            "signins",
+            {
+                "_id": new_id(),
+                "login": login[:LONGEST],
+                "address": address[:LONGEST],
+                "agent": agent[:LONGEST],
+                "result": result,
+                **known,
+                "group": None,
+                "access": [],
+                "branch": [],
+                "time": now,
+                "_at": now,
+                "_rev": 1,
+            },
+        )
+
+    async def failed(self, result: Result, login: str, user: Entity | None, address: str, agent: str) -> None:
+        """Log and record a sign-in that was refused; the answer does not depend on it."""
+        # The address stands where fail2ban looks for it. What was typed as a login may be a password: it is not logged.
+        known = f"user {user['_id']}" if user else "unknown login"
+        log.warning("sign-in failed from %s: %s, %s", address[:LONGEST].replace("\n", " ") or "?", result, known)
+        if self._recorded.wait(_EVERYBODY) > 0:
+            return
+        self._recorded.add(_EVERYBODY)
+        try:
+            await self._engine.commit([self.entry(result, login, user, address, agent)], None)
+        except StoreError as error:
+            log.warning("a failed sign-in could not be recorded: %s", error)
+
+    async def limited(self, refusal: TooManyAttempts, login: str, address: str, agent: str) -> None:
+        """The same for one that was refused unjudged: once for an address while its limit lasts."""
+        key = f"{refusal.limit_name} {address}".encode("utf-8", "surrogatepass")
+        if self._limited.wait(key) > 0:
+            return
+        self._limited.add(key)
+        await self.failed("limited", login, None, address, agent)
+
+    async def sweep(self, now: int) -> None:
+        """Remove what is older than 90 days."""
+        old = Query(Compare(("time",), "lt", now - KEPT_DAYS * DAY), limit=REMOVED_AT_ONCE)
+        while found := await self._engine.entities("signins", old):
+            ids = In(("_id",), tuple(entry["_id"] for entry in found))
+            await self._engine.commit([DeleteMany("signins", ids, REMOVED_AT_ONCE)], None)

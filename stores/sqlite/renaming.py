@@ -1,0 +1,37 @@
+"""Giving a store another name: its table, indexes and triggers, and its name in the log of changes and the history."""
+
+from __future__ import annotations
+
+import apsw
+
+from stores.sqlite.tables import (
+    CREATE_INDEXES,
+    StoreTable,
+    create_index,
+    drop_index,
+    identifier,
+    index_names,
+    triggers,
+)
+
+
+def rename_table(connection: apsw.Connection, table: StoreTable, name: str) -> StoreTable:
+    """Rename within the caller's transaction; the store under its new name. Nothing of it is a change."""
+    renamed = StoreTable(name)
+    for trigger in triggers(table):
+        connection.execute(f"DROP TRIGGER IF EXISTS {identifier(trigger)}")
+    for path in table.paths:
+        drop_index(connection, table, path)
+    for index in index_names(table.name).values():
+        connection.execute(f"DROP INDEX IF EXISTS {index}")
+    connection.execute(f"ALTER TABLE {table.table} RENAME TO {renamed.table}")
+    connection.execute(f"ALTER TABLE {table.viewers} RENAME TO {renamed.viewers}")
+    connection.execute(CREATE_INDEXES.format(table=renamed.table, **index_names(name)))
+    for sql in triggers(renamed).values():
+        connection.execute(sql)
+    connection.execute("UPDATE stores SET name=? WHERE name=?", (name, table.name))
+    for log in ("changes", "history"):
+        connection.execute(f"UPDATE {log} SET store=? WHERE store=?", (name, table.name))
+    for path, indexed in table.paths.items():
+        renamed.paths[path] = create_index(connection, renamed, path, indexed.unique)
+    return renamed

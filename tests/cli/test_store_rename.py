@@ -1,0 +1,60 @@
+"""`hub store rename`, which a hub asks for whose own store has the name of a new standard one."""
+
+from __future__ import annotations
+
+import asyncio
+
+from hub.engines import make_engine
+from hub.settings import Settings
+from stores.protocol import Update
+from stores.query import Equal, Query
+from tests.cli.conftest import CommandLine
+
+
+def test_a_store_gets_another_name_with_all_that_belongs_to_it(hub_of_each_engine: CommandLine) -> None:
+    """Entities, indexes, history, and the scopes that name it; a second time it says that there is none."""
+    hub = hub_of_each_engine
+    with hub.serving():
+        hub("store", "create", "visits", "--unique", "code", "--index", "day")
+        hub.file("rows.ndjson", '{"code":"a","day":1}\n{"code":"b","day":2}\n')
+        hub("import", "visits", "rows.ndjson")
+        hub("token", "create", "reader", "--scope", "GET /visits/*", "--scope", "GET /other/*")
+    before = hub.rows("visits")
+    assert hub("store", "rename", "visits", "calls").out.strip() == "store visits is now calls"
+    with hub.serving():
+        assert hub.rows("calls") == before
+        assert hub.json("token", "list", "--json")[0]["scopes"] == ["GET /calls/*", "GET /other/*"]
+        hub.file("again.ndjson", '{"code":"a"}\n')
+        assert "code" in hub("import", "calls", "again.ndjson", code=1).err
+        hub("export", "visits", code=1)
+    assert "no store visits" in hub("store", "rename", "visits", "more", code=1).err
+    assert "reserved" in hub("store", "rename", "calls", "users", code=1).err
+
+
+def test_a_store_by_the_name_of_a_standard_one_keeps_the_hub_from_starting(hub_of_each_engine: CommandLine) -> None:
+    """It names the store and the command, changes nothing, and starts after that."""
+    hub = hub_of_each_engine
+    with hub.serving():
+        hub("store", "create", "visits")
+        hub.file("rows.ndjson", '{"n":1}\n')
+        hub("import", "visits", "rows.ndjson")
+    asyncio.run(as_older_version(hub, "visits", "signins"))
+    refusal = hub("serve", "--port", "0", code=1).err
+    assert "hub store rename signins NEW" in refusal
+    assert "Traceback" not in refusal
+    hub("store", "rename", "signins", "visits")
+    with hub.serving():
+        assert [row["n"] for row in hub.rows("visits")] == [1]
+
+
+async def as_older_version(hub: CommandLine, store: str, standard: str) -> None:
+    """Leave the database as a version did that had no standard store of this name."""
+    url = hub.variables.get("HUB_DATABASE_URL", "")
+    engine = make_engine(Settings(data_dir=hub.folder / "data", database_url=url))  # type: ignore[arg-type]
+    await engine.open()
+    try:
+        await engine.drop(standard)
+        [definition] = await engine.entities("stores", Query(Equal(("name",), store)))
+        await engine.rename(store, standard, [Update("stores", definition["_id"], {"name": standard})])
+    finally:
+        await engine.close()
