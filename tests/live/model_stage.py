@@ -112,7 +112,7 @@ class Stage:
         )
 
     async def _empty(self, store: str) -> None:
-        answer = await self.admin.delete(f"/{store}", {"filter": '{"_id":{"$exists":true}}'})
+        answer = await self.admin.delete(f"/{store}", {"all": "true"})
         assert answer.status_code == 200, answer.text
 
     async def _replant(self, parents: dict[str, str | None]) -> None:
