@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from auth.attempts import LoginAttempts, LoginQueue
 from auth.resolver import Resolver
 from auth.secrets import Passwords
+from hub.bodies import BodyBounds
 from hub.dialects.live import PATH as LIVE_PATH
 from hub.dialects.live import LiveEndpoint, LiveServer, describe_live
 from hub.dialects.platform.dialect import PlatformDialect
@@ -192,6 +193,9 @@ def create_app(settings: Settings | None = None) -> Starlette:
         entities=hub.entities,
         delta=hub.delta,
         filter_limits=Limits(settings.max_filter_depth, settings.max_filter_nodes, settings.max_items),
+        body_bounds=BodyBounds(
+            settings.max_items, settings.max_body_bytes, settings.max_entity_nodes, settings.max_body_nodes
+        ),
         origins=origins,
     )
 

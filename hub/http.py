@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl
 import orjson
 from starlette.types import Receive, Scope, Send
 
+from hub.bodies import BodyBounds, parse_bounded
 from hub.compression import SMALLEST, coding_for
 from hub.cookies import cookie_value
 from hub.errors import BadRequest, BodyTooLarge, ClientGone, ClientTooSlow, TooSlow
@@ -19,8 +20,8 @@ from stores.bounds import Limit
 from stores.limits import parse_json
 
 JSON_TYPE = b"application/json"
-LARGE_BODY = 262_144
-"""Bytes; a larger body is parsed in a thread."""
+SMALL_BODY = 131_072
+"""Bytes; a larger body is parsed in a thread. None as small has too many values."""
 
 WHOLE_ANSWER = "hub.response"
 """ASGI extension of our own server: head and body in one message, `status`, `headers` and `body`."""
@@ -207,9 +208,11 @@ def _is_array(chunks: list[bytes]) -> bool:
     return next((chunk.lstrip() for chunk in chunks if chunk.strip()), b"").startswith(b"[")
 
 
-async def parse_body(body: bytes) -> Any:
+async def parse_body(body: bytes, bounds: BodyBounds) -> Any:
     """The JSON value of a body. Raises BadRequest that says what is wrong with it, and InvalidEntity."""
     try:
-        return await asyncio.to_thread(parse_json, body) if len(body) > LARGE_BODY else parse_json(body)
+        if len(body) <= SMALL_BODY:
+            return parse_json(body)
+        return await asyncio.to_thread(parse_bounded, body, bounds)
     except ValueError as error:
         raise BadRequest("body", f"The body is not JSON: {error}.") from None

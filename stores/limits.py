@@ -13,7 +13,8 @@ from stores.errors import InvalidEntity, Violation
 
 _FLOAT_FROM = 2.0**63
 _MANY_DIGITS = re.compile(rb"[0-9]{19}")  # as many as the smallest integer beyond 64 bits has
-_DEEPEST = 500  # levels; from about there on the interpreter's stack ends
+_DEEPEST = 250  # levels; at some 500 the interpreter's stack ends
+_CONTAINERS = frozenset({dict, list})
 _ALWAYS_GOOD = frozenset({float, bool, type(None)})
 
 
@@ -72,17 +73,33 @@ def _join(path: str, name: str) -> str:
     return f"{path}.{name}" if path else name
 
 
+def nodes_of(value: Any) -> int:
+    """How many values there are in `value`, itself included."""
+    kind = type(value)
+    if kind is dict:
+        return 1 + len(value) + sum(nodes_of(item) - 1 for item in value.values() if type(item) in _CONTAINERS)
+    if kind is list:
+        return 1 + len(value) + sum(nodes_of(item) - 1 for item in value if type(item) in _CONTAINERS)
+    return 1
+
+
 def parse_json(body: bytes) -> Any:
     """The JSON value of `body`. Raises ValueError that says what is wrong, and InvalidEntity for an integer beyond
     64 bits, which the fast parser would silently turn into a float."""
     value = orjson.loads(body)
-    if body.count(b"[") + body.count(b"{") > _DEEPEST or _MANY_DIGITS.search(body):
-        try:
-            if _has_large_float(value):
-                json.loads(body, parse_int=_checked_integer)
-        except RecursionError:
-            raise InvalidEntity([Violation("body", "too_deep", str(_DEEPEST))]) from None
+    if body.count(b"[") + body.count(b"{") > _DEEPEST:
+        _check_depth(value)
+    if _MANY_DIGITS.search(body) and _has_large_float(value):
+        json.loads(body, parse_int=_checked_integer)
     return value
+
+
+def _check_depth(value: Any) -> None:
+    """Raise InvalidEntity for what is nested deeper than anything that walks through values in Python can follow."""
+    try:
+        orjson.dumps(value)  # follows no more than 254 levels
+    except TypeError:
+        raise InvalidEntity([Violation("body", "too_deep", str(_DEEPEST))]) from None
 
 
 def _has_large_float(value: Any) -> bool:

@@ -41,6 +41,8 @@ RULES: Final[Mapping[str, str]] = {
     "name_too_long": "Field names must not be longer than {detail} characters.",
     "nul": "Text must not contain NUL.",
     "integer_range": "Integers must fit in 64 bits.",
+    "too_large": "Must not be larger than {detail} bytes.",
+    "too_many": "Must not hold more than {detail} values.",
     "too_deep": "Must not be nested deeper than {detail} levels.",
     "not_scalar": "A unique field takes a single value.",
     "duplicate": "Another entity has this value.",

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from dataclasses import dataclass, field
-from typing import Annotated, Final
+from typing import Annotated
 
 from auth.policy import sight
 from auth.positions import give, take
@@ -15,6 +13,7 @@ from realtime.view import View, ViewChange, check_same_store
 from stores.bounds import Limit
 from stores.protocol import Batch, Engine
 from stores.query import Filter, Projection, both
+from stores.turns import Turn
 
 READ_AT_ONCE = 1_000
 ROUNDS = 10
@@ -22,9 +21,6 @@ ROUNDS = 10
 
 MOST_DELTA_BYTES: Annotated[int, Limit("request", "bytes", "`more`")] = 8_388_608
 """Of changes in one answer; the one that exceeds it is still in it."""
-
-TURN: Final = 0.01
-"""Seconds for which changes are looked at before others have their turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +72,7 @@ class _Gathering:
 
     async def add(self, batch: Batch) -> None:
         """Take in a stretch of the feed, or what there is room for. Raises FilterTooCostly."""
-        turn_ends = time.perf_counter() + TURN
+        turn = Turn()
         for change in batch.changes:
             event = self.view.of(change)
             if event is not None:
@@ -86,7 +82,6 @@ class _Gathering:
                 self.position = change.position
                 self.more = change is not batch.changes[-1] or batch.more
                 return
-            if time.perf_counter() > turn_ends:
-                await asyncio.sleep(0)
-                turn_ends = time.perf_counter() + TURN
+            if turn.is_over:
+                await turn.pass_on()
         self.position, self.more = batch.position, batch.more

@@ -55,6 +55,7 @@ from stores.query import WHOLE, And, Equal, Filter, Projection, Query, both
 from stores.records import SYSTEM_FIELDS, Entity, HistoryEntry, is_id, now_ms
 from stores.schema import StoreDefinition
 from stores.trail import images
+from stores.turns import Turn
 
 T = TypeVar("T")
 
@@ -139,7 +140,7 @@ class EntityService:
             if definition.administrative:
                 return await self._create_administrative(principal, definition, bodies, entities, key)
             writes = [Insert(store, entity) for entity in entities]
-            return self._texts(principal, definition, await self._engine.commit(writes, principal.user_id, key))
+            return await self._texts(principal, definition, await self._engine.commit(writes, principal.user_id, key))
 
     async def upsert(
         self,
@@ -161,12 +162,12 @@ class EntityService:
         with indexed_errors(indexed), self.branches.stamping():
             missing: list[tuple[Violation, ...]] = []
             entities = await self._new_entities(principal, definition, bodies, indexed, missing)
-            changes = self._changes_of_upserts(definition, bodies)
+            changes = await self._changes_of_upserts(definition, bodies)
             writes = [
                 Upsert(store, path, e, c, where, keeps_quiet(principal, definition, c), m)
                 for e, c, m in zip(entities, changes, missing, strict=True)
             ]
-            return self._texts(principal, definition, await self._engine.commit(writes, principal.user_id, key))
+            return await self._texts(principal, definition, await self._engine.commit(writes, principal.user_id, key))
 
     async def change(
         self, principal: Principal, store: str, id: str, body: Entity, revs: Revisions | None
@@ -269,6 +270,7 @@ class EntityService:
         now, branch = now_ms(), await self.branches.of(principal)
         violations: list[Violation] = []
         entities: list[Entity] = []
+        turn = Turn()
         for body in bodies:
             cleaned, found = clean(body, self._bounds.entity)
             fields, more = definition.check_new(cleaned)
@@ -282,12 +284,20 @@ class EntityService:
             if len(violations) > MOST_VIOLATIONS:
                 break
             entities.append(stamp_new(fields, principal, branch, now))
+            if turn.is_over:
+                await turn.pass_on()
         raise_violations(violations)
         return entities
 
-    def _changes_of_upserts(self, definition: StoreDefinition, bodies: Sequence[Entity]) -> list[Entity]:
+    async def _changes_of_upserts(self, definition: StoreDefinition, bodies: Sequence[Entity]) -> list[Entity]:
         """What each body changes of an entity that is there: the fields sent, not the defaults of the others."""
-        return [stamp_change(definition.check_values(clean(b, self._bounds.entity)[0])[0]) for b in bodies]
+        changes: list[Entity] = []
+        turn = Turn()
+        for body in bodies:
+            changes.append(stamp_change(definition.check_values(clean(body, self._bounds.entity)[0])[0]))
+            if turn.is_over:
+                await turn.pass_on()
+        return changes
 
     async def _sent_back(
         self,
@@ -470,10 +480,16 @@ class EntityService:
         if definition.administrative:
             raise InvalidQuery("store", f"{definition.name} is administrative: change its entities one by one")
 
-    def _texts(
+    async def _texts(
         self, principal: Principal, definition: StoreDefinition, written: list[Written]
     ) -> list[tuple[bytes, int]]:
-        return [(self._text(principal, definition, w), w.rev) for w in written]
+        texts: list[tuple[bytes, int]] = []
+        turn = Turn()
+        for each in written:
+            texts.append((self._text(principal, definition, each), each.rev))
+            if turn.is_over:
+                await turn.pass_on()
+        return texts
 
     @staticmethod
     def _text(principal: Principal, definition: StoreDefinition, written: Written) -> bytes:

@@ -102,7 +102,7 @@ async def end_sessions(dialect: PlatformDialect, call: Call, principal: Principa
     """All of one's sessions but the one at hand end; with ``{"tokens": true}`` tokens as well."""
     known_parameters(call.parameters(), ())
     raw = await dialect.read(call)
-    body = await parse_body(raw) if raw.strip() else {}
+    body = await parse_body(raw, dialect.body_bounds) if raw.strip() else {}
     if not isinstance(body, dict):
         raise BadRequest("body", "The body must be a JSON object.")
     for name in body:

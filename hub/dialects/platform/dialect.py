@@ -14,6 +14,7 @@ from auth.errors import Unauthenticated
 from auth.principal import Principal
 from auth.resolver import Resolver
 from auth.secret_key import SecretKey
+from hub.bodies import BodyBounds
 from hub.dialects.platform.conditions import refuse_preconditions
 from hub.dialects.platform.handlers import check_browser
 from hub.dialects.platform.operations import Handler, OpenHandler, Operation
@@ -51,6 +52,7 @@ class PlatformDialect:
     entities: EntityService
     delta: DeltaService
     filter_limits: Limits
+    body_bounds: BodyBounds
     origins: Origins
     operations: ClassVar = OPERATIONS
 

@@ -22,7 +22,7 @@ from hub.dialects.platform.parameters import (
     refuse_given,
 )
 from hub.errors import BadRequest
-from hub.http import LARGE_BODY, Answer, Call, json_answer, parse_body
+from hub.http import SMALL_BODY, Answer, Call, json_answer, parse_body
 from hub.proxies import PREFIX, public_path
 from stores.cursor import encode_cursor
 from stores.errors import InvalidQuery
@@ -47,7 +47,7 @@ async def create(dialect: PlatformDialect, call: Call, principal: Principal) -> 
     if known:
         dialect.registry.authorized(principal, store, "PATCH")
     raw = await dialect.read(call)
-    value = await parse_json(call, raw)
+    value = await parse_json(dialect, call, raw)
     bodies, indexed = entity_bodies(value, dialect.settings.max_items), isinstance(value, list)
     key = await idempotency_key(dialect, call, principal, raw)
     if "upsert" in known:
@@ -247,14 +247,14 @@ def read_projection(dialect: PlatformDialect, call: Call) -> Projection:
 
 
 async def read_json(dialect: PlatformDialect, call: Call) -> Any:
-    return await parse_json(call, await dialect.read(call))
+    return await parse_json(dialect, call, await dialect.read(call))
 
 
-async def parse_json(call: Call, raw: bytes) -> Any:
+async def parse_json(dialect: PlatformDialect, call: Call, raw: bytes) -> Any:
     """The JSON value of a body. The Content-Type is not asked (curl calls whatever it sends a form), but a body that
     is not JSON and says so is told what is wanted."""
     try:
-        return await parse_body(raw)
+        return await parse_body(raw, dialect.body_bounds)
     except BadRequest:
         kind = (call.header(b"content-type") or "").partition(";")[0].strip().lower()
         if not raw or kind == "application/json" or kind.endswith("+json"):
@@ -293,7 +293,7 @@ async def idempotency_key(
     request = b"\0".join((call.method.encode(), call.scope["path"].encode(), call.scope["query_string"], body))
     expires = now_ms() + dialect.settings.idempotency_hours * HOUR
     digest = dialect.key.digest
-    if len(request) > LARGE_BODY:
+    if len(request) > SMALL_BODY:
         fingerprint = await asyncio.to_thread(digest, "idempotency", request)
     else:
         fingerprint = digest("idempotency", request)

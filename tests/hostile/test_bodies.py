@@ -1,0 +1,64 @@
+"""Large bodies stop nobody: what they hold is bounded, parsed in pieces in a thread and checked in turns."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import orjson
+import pytest
+
+from tests.platform.answers import refused
+from tests.support.engines import sqlite_database
+from tests.support.hub import Hub, running_hub
+from tests.support.standstill import no_standstill
+
+ENTITY = {"name": "Truck", "tags": ["a", "b"], "address": {"city": "Laval"}, "rows": [{"k": n} for n in range(10)]}
+
+
+async def test_a_large_array_of_many_values(hub: Hub) -> None:
+    """Five thousand entities of many values and some text: 40 MB, 250 000 values."""
+    user = await hub.as_user()
+    store = await hub.define()
+    body = orjson.dumps([{**ENTITY, "n": n, "text": "é," * 2_700} for n in range(5_000)])
+    async with no_standstill(hub.url):
+        answer = await user.send("POST", f"/{store}", body)
+        assert answer.status_code == 200, answer.text[:500]
+        refused(await user.send("POST", f"/{store}", body[:-1]), 400, "body")
+        broken = body.replace(b'"n":4321,', b'"$n":4321,')
+        refused(await user.send("POST", f"/{store}", broken), 400, "4321.$n")
+    assert (await user.get(f"/{store}", {"meta": "true", "only": "n"})).json()["count"] == 5_000
+
+
+@pytest.fixture(scope="module")
+async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Hub]:
+    """One hub for requests that do not get as far as the engine."""
+    folder = tmp_path_factory.mktemp("bodies")
+    async with running_hub(sqlite_database(folder), folder / "hub") as hub:
+        yield hub
+
+
+@pytest.mark.engine("sqlite")
+@pytest.mark.parametrize(
+    ("body", "name"),
+    [
+        (b"[" + b"[]," * 20_000_000 + b"[]]", "0"),
+        (b'[{"a":[' + b"0," * 20_000_000 + b"0]}]", "0"),
+        (b'[{"a":[' + b"[]," * 30_000 + b'1]},{"b":0}]', None),
+        (b"[" + b",".join([b'{"a":[' + b"[]," * 30_000 + b"[]]}"] * 100) + b"]", "body"),
+        (b"[" + b'{"a":1},' * 5_000_000 + b'{"a":1}]', "body"),
+        (b'{"a":[' + b"[]," * 300_000 + b"[]]}", "body"),
+        (b'[{"a":"' + b"},{" * 10_000_000 + b'"}]', "0"),
+        (b'[{"a":1},{"b":"' + b'},{"a":' * 5_000_000, "1"),
+    ],
+    ids=["arrays", "numbers", "allowed", "many entities", "small entities", "one entity", "a text", "no end"],
+)
+async def test_a_body_of_very_many_values_is_refused(shared: Hub, body: bytes, name: str | None) -> None:
+    """By the name of the item, or as a whole, before all of it is in memory as values."""
+    user = await shared.as_user()
+    store = await shared.define()
+    async with no_standstill(shared.url):
+        answer = await user.send("POST", f"/{store}", body)
+        if name is None:
+            assert answer.status_code == 200
+        else:
+            refused(answer, 400, name)
