@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections import Counter as CountOf
 from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
 from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -15,6 +14,7 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from hub.loop_watch import LoopWatch
+from hub.tallies import Durations, Tally
 from stores.records import Change, now_ms
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
@@ -40,14 +40,12 @@ class Metrics:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
-        names = ("operation", "status")
-        self.requests = Counter("hub_requests", "Requests answered", names, registry=self.registry)
-        self.seconds = Histogram(
+        self.requests = Tally("hub_requests", "Requests answered", ("operation", "status"))
+        self.seconds = Durations(
             "hub_request_seconds",
             "Time from a request's arrival to the end of its answer",
+            (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10),
             ("operation",),
-            buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10),
-            registry=self.registry,
         )
         self.in_progress = Gauge("hub_requests_in_progress", "Requests being answered", registry=self.registry)
         self.connections = Gauge("hub_connections", "Open connections of clients", registry=self.registry)
@@ -57,17 +55,14 @@ class Metrics:
         self.limits = Counter(
             "hub_limit_reached", "Refusals at a limit, by the name of its setting", ("limit",), registry=self.registry
         )
-        self.changes = Counter("hub_changes", "Changes seen in the feed", ("store", "op"), registry=self.registry)
-
-        self.feed_delay = Histogram(
+        self.changes = Tally("hub_changes", "Changes seen in the feed", ("store", "op"))
+        self.feed_delay = Durations(
             "hub_feed_delay_seconds",
             "Time from a change to its events being handed out",
-            buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30),
-            registry=self.registry,
+            (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30),
         )
-
-        # Found once: `labels` takes a lock and makes a tuple of strings each time.
-        self._of_operation = lru_cache(maxsize=1_000)(self._find)
+        for collector in (self.requests, self.seconds, self.changes, self.feed_delay):
+            self.registry.register(collector)
 
     def _watch_loop(self) -> None:
         turns = Histogram(
@@ -86,12 +81,8 @@ class Metrics:
             self.limits.labels(limit_name).inc()
 
     def observed(self, operation: str, status: int, seconds: float) -> None:
-        requests, durations = self._of_operation(operation, status)
-        requests.inc()
-        durations.observe(seconds)
-
-    def _find(self, operation: str, status: int) -> tuple[Counter, Histogram]:
-        return self.requests.labels(operation, str(status)), self.seconds.labels(operation)
+        self.requests.add(operation, status)
+        self.seconds.observe(seconds, operation)
 
     def seen(self, changes: Sequence[Change]) -> None:
         """Changes that the feed has brought."""
@@ -99,7 +90,7 @@ class Metrics:
         for change in changes:
             self.feed_delay.observe(max(0, now - change.time) / 1000)
         for (store, op), count in CountOf((change.store, change.op) for change in changes).items():
-            self.changes.labels(store, op).inc(count)
+            self.changes.add(store, op, count=count)
 
     def watch(self, live: LiveCounts) -> None:
         """Show the live connections, as they are whenever the metrics are asked for."""
