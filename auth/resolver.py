@@ -87,7 +87,9 @@ class Resolver:
     def forget(self, changes: Iterable[Change]) -> None:
         """Take in changes of the administrative stores: what is remembered of them is no longer true."""
         for change in changes:
-            if not is_bookkeeping(change):
+            if change.op == "lost":
+                self.forget_all()
+            elif not is_bookkeeping(change):
                 self.forget_entity(change.store, change.id, change.op == "insert")
 
     def forget_all(self) -> None:

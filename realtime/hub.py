@@ -9,6 +9,7 @@ from collections.abc import Coroutine, Iterable
 from typing import Any
 
 from auth.resolver import is_bookkeeping
+from auth.standard import STANDARD
 from realtime.session import Live, LiveSession
 from stores.errors import HistoryGone, NotFound
 from stores.records import Change, now_ms
@@ -74,7 +75,9 @@ class LiveHub:
     # What the feed says of those who listen to it, heard before the change itself goes out.
 
     def _overhear(self, change: Change) -> None:
-        if change.store == "users":
+        if change.op == "lost":
+            self._lost(change.store)
+        elif change.store == "users":
             self._look_again(self._by_user.get(change.id, ()))
         elif change.store in ("tokens", "sessions"):
             if change.op != "insert" and change.id in self._by_credential and not is_bookkeeping(change):
@@ -83,6 +86,16 @@ class LiveHub:
             self._look_again(s for s in self.sessions if change.id in s.principal.roles)
         elif change.store == "stores":
             self._redefined(change)
+
+    def _lost(self, store: str) -> None:
+        """Not all changes of a store are known. Of an administrative one any session may depend."""
+        if store in STANDARD:
+            self.start_afresh()
+            self._look_again(self.sessions)
+            return
+        for session in list(self.sessions):
+            for subscription in [s for s in session.subscriptions.values() if s.store == store]:
+                session.end(subscription, HistoryGone("changes were missed"))
 
     def _look_again(self, sessions: Iterable[LiveSession]) -> None:
         for session in list(sessions):

@@ -14,7 +14,7 @@ from contextlib import aclosing
 import orjson
 
 from realtime.fanout import Fanout
-from realtime.view import Settled
+from realtime.view import Settled, check_same_store
 from stores.errors import HistoryGone
 from stores.matcher import compile_filter
 from stores.protocol import Engine, Listing
@@ -41,6 +41,7 @@ async def reconciled(
     recent = fanout.recent_after(start)
     if recent is None:
         raise HistoryGone("the changes since that position are not at hand")
+    check_same_store(store, recent)
     changes = [change for change in recent if change.store == store and engine.feed.order(change.position) <= end]
     # In a thread: it may be megabytes, and a filter that looks for long at each entity.
     return await asyncio.to_thread(_settled, old, new, text, changes), listing.position

@@ -69,9 +69,11 @@ class View:
 
 
 def check_same_store(store: str, changes: Iterable[Change]) -> None:
-    """Raise HistoryGone if one of the changes redefines the store: what is shown of entities that did not change may
-    differ from before, and no change says so."""
+    """Raise HistoryGone if one of the changes redefines the store, since what is shown of entities that did not change
+    may differ from before and no change says so, or if not all of the store's changes are known."""
     for change in changes:
+        if change.op == "lost" and change.store == store:
+            raise HistoryGone(f"not every change of {store} since that position is known")
         if change.store == "stores" and change.before is not None and change.before.get("name") == store:
             raise HistoryGone(f"{store} has been redefined since that position")
 

@@ -15,7 +15,7 @@ import orjson
 from stores.bounds import Limit
 from stores.errors import Violation
 from stores.query import EVERYTHING, WHOLE, Filter, Projection, Query
-from stores.records import Change, Entity, HistoryEntry, Json
+from stores.records import Change, Entity, History, Json
 from stores.schema import StoreDefinition
 
 
@@ -176,6 +176,12 @@ class Summary:
     last: bytes | None
 
 
+MOST_HISTORY_ENTRIES: Annotated[int, Limit("request", "entries", "`Link`")] = 1_000
+"""Of an audit trail in one answer."""
+
+MOST_HISTORY_BYTES: Annotated[int, Limit("request", "bytes", "`Link`")] = 4_194_304
+"""Of values in one page of an audit trail; the entry that exceeds it is still in it."""
+
 MOST_READ_BYTES: Annotated[int, Limit("read of the feed", "bytes", "the next read goes on")] = 8_388_608
 """Of changes in one batch of the feed; the one that exceeds it is still in it."""
 
@@ -258,8 +264,17 @@ class Engine(Protocol):
         KeyReused when the fingerprint differs. Raises InvalidQuery, NotFound, StaleRevision, NotAsExpected,
         DuplicateValue, InvalidEntity, TooManyMatches, StorageFull, Unavailable."""
 
-    async def history(self, store: str, id: str) -> tuple[list[HistoryEntry], Entity | None]:
-        """The audit trail of an entity, oldest first, and, if it has been deleted, what it was at the end."""
+    async def history(
+        self,
+        store: str,
+        id: str,
+        after: str | None = None,
+        limit: int = MOST_HISTORY_ENTRIES,
+        fields: frozenset[str] = frozenset(),
+    ) -> History:
+        """A page of the audit trail of an entity: at most `limit` entries beyond the place `after`, less when their
+        values exceed `MOST_HISTORY_BYTES`; `fields` are those wanted in `later`. It holds every change that was
+        answered before the call. Raises InvalidQuery for a place that is none."""
 
     async def sweep(self, now: int) -> None:
         """Housekeeping: retire feed records and idempotency keys that have outlived their time (Unix ms)."""

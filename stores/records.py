@@ -6,7 +6,7 @@ import re
 import time as clock
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from sys import getsizeof
 from threading import Lock
 from typing import Any, Final, Literal
@@ -16,7 +16,8 @@ from bson import ObjectId
 
 Json = None | bool | int | float | str | list[Any] | dict[str, Any]
 Entity = dict[str, Any]
-Operation = Literal["insert", "update", "delete"]
+Operation = Literal["insert", "update", "delete", "lost"]
+"""What a change did. ``lost`` is no change of an entity: from here on those of its store are not known in full."""
 
 SYSTEM_FIELDS: Final = ("_id", "owner", "group", "access", "branch", "time", "_at", "_rev")
 """Assigned by the hub on every entity; `_at` is the last update, `time` the creation, both Unix milliseconds."""
@@ -42,7 +43,8 @@ def now_ms() -> int:
 class Change:
     """One committed change of one entity.
 
-    `before` and `after` are whole entities, None where there is none (before an insert, after a delete).
+    `before` and `after` are whole entities, None where there is none (before an insert, after a delete). A ``lost`` one
+    has neither, and no `id`: whoever followed the store must read it anew.
     `by` is the id of the user who made it, None when it was made outside the hub. `position` is opaque: it
     resumes the feed right after this change. `size` is what it takes in memory, in bytes, about.
     """
@@ -133,6 +135,18 @@ class HistoryEntry:
     op: Operation
     rev: int
     changed: Mapping[str, tuple[Json, Json]]
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """A page of an entity's audit trail, oldest first. `next` is the place to go on after, None at the end. `final` is
+    the entity as it was at the end of the whole trail if it has been deleted. `later` has, of the fields asked for,
+    those that entries beyond this page change, as they were at the end of the page."""
+
+    entries: list[HistoryEntry]
+    next: str | None
+    final: Entity | None
+    later: Entity = field(default_factory=dict)
 
 
 def difference(before: Entity | None, after: Entity | None) -> dict[str, tuple[Json, Json]]:

@@ -41,6 +41,26 @@ async def look_at_mongodb(url: str) -> MongoServer:
         await connection.close()
 
 
+async def faults_of_mongodb(url: str) -> list[str]:
+    """What the collections of a hub's stores lack, in words: another program may have changed them. Raises
+    CannotOpen."""
+    from auth.standard import STANDARD
+    from stores.definitions import parse_definition
+    from stores.mongo.codec import entity_of
+    from stores.mongo.connection import Connection
+    from stores.mongo.structure import faults
+    from stores.protocol import EngineOptions
+
+    connection = Connection(url, EngineOptions().read_timeout)
+    await connection.open(make=False)
+    try:
+        defined = [entity_of(document) async for document in connection.collection("stores").find({})]
+        definitions = [*STANDARD.values(), *map(parse_definition, defined)]
+        return [fault for definition in definitions for fault in await faults(connection, definition)]
+    finally:
+        await connection.close()
+
+
 def database_file(settings: Settings) -> Path:
     """The file of a SQLite database."""
     return Path(settings.engine_url.removeprefix("sqlite:///"))

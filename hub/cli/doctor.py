@@ -22,7 +22,7 @@ import typer
 
 from hub.cli.client import load_settings
 from hub.cli.command import DataDir
-from hub.cli.databases import look_at_mongodb
+from hub.cli.databases import faults_of_mongodb, look_at_mongodb
 from hub.cli.output import grouped, print_table
 from stores.errors import CannotOpen
 
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from hub.settings import Settings
 
 LEAST_FREE_MB: Final = 512
+MOST_FAULTS: Final = 10
+"""Shown of what is wrong with the database's collections."""
 MOST_SKEW: Final = 5.0
 """Seconds that two clocks may differ: tokens expire and `from`/`to` select by them."""
 
@@ -163,6 +165,11 @@ async def database(settings: Settings, running: Control | None) -> Finding:
         if settings.engine_url.startswith("mongodb"):
             server = await look_at_mongodb(settings.engine_url)
             found = f"MongoDB {server.version}, replica set {server.set_name}, members: {server.members}"
+            faults = await faults_of_mongodb(settings.engine_url) if server.used else []
+            if faults:
+                named = "; ".join(faults[:MOST_FAULTS])
+                advice = "Another program has changed what the hub made: a hub that starts puts it right."
+                return Finding("database", f"{place}: {found}; {named}", advice)
             return Finding("database", f"{place}: {found}")
         if running:
             return Finding("database", f"{place}: open in process {running.pid}")

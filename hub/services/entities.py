@@ -37,6 +37,7 @@ from stores.limits import EntityLimits
 from stores.matcher import compile_filter, matches
 from stores.projection import compile_projection
 from stores.protocol import (
+    MOST_HISTORY_ENTRIES,
     Delete,
     DeleteMany,
     Engine,
@@ -51,8 +52,8 @@ from stores.protocol import (
     Write,
     Written,
 )
-from stores.query import WHOLE, And, Equal, Filter, Projection, Query, both
-from stores.records import SYSTEM_FIELDS, Entity, HistoryEntry, is_id, now_ms
+from stores.query import WHOLE, And, Equal, Filter, Projection, Query, both, leaves
+from stores.records import SYSTEM_FIELDS, Entity, History, is_id, now_ms
 from stores.schema import StoreDefinition
 from stores.trail import images
 from stores.turns import Turn
@@ -106,19 +107,25 @@ class EntityService:
         summary = await self._engine.summarize(store, where, definition.shown(projection))
         return replace(summary, position=give(summary.position, principal))
 
-    async def history(self, principal: Principal, store: str, id: str) -> list[HistoryEntry]:
-        """The audit trail: the entries after which the entity, as it was then, is in sight by today's rule, without the
-        fields that are not shown today. Of an entity out of sight, or deleted out of sight: NotFound."""
+    async def history(
+        self, principal: Principal, store: str, id: str, after: str | None = None, limit: int = MOST_HISTORY_ENTRIES
+    ) -> History:
+        """A page of the audit trail: of its entries those after which the entity, as it was then, is in sight by
+        today's rule, without the fields that are not shown today. Of an entity out of sight, or deleted out of sight:
+        NotFound."""
         definition = self._registry.get(store)
         where = sight(principal, definition, "GET")
         present = await self._engine.entities(store, Query(And((where, Equal(("_id",), checked_id(id)))), limit=1))
-        entries, final = await self._engine.history(store, id)
-        end = present[0] if present else final
+        needed = frozenset(leaf.path[0] for leaf in leaves(where))
+        page = await self._engine.history(store, id, after, limit, needed)
+        end = present[0] if present else page.final
         if end is None or not (present or matches(where, end)):
             raise NotFound(f"no {store}/{id}")
         sees = compile_filter(where)
-        seen = [entry for entry, image in zip(entries, images(entries, end), strict=True) if sees(image)]
-        return [replace(e, changed={n: c for n, c in e.changed.items() if definition.shows(n)}) for e in seen]
+        then = images(page.entries, end | page.later)
+        seen = [entry for entry, image in zip(page.entries, then, strict=True) if sees(image)]
+        shown = [replace(e, changed={n: c for n, c in e.changed.items() if definition.shows(n)}) for e in seen]
+        return replace(page, entries=shown)
 
     # Writing one or several.
 

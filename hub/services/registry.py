@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from dataclasses import replace
 
@@ -36,6 +37,9 @@ class StoreRegistry:
         self._engine = engine
         self._standard = {name: self._as_held(definition) for name, definition in STANDARD.items()}
         self._defined: dict[str, StoreDefinition] = {}
+        self._refreshing = asyncio.Lock()
+        self._asked = 0
+        self._read = 0
 
     def get(self, name: str) -> StoreDefinition:
         """Raises NotFound for a store that is not defined."""
@@ -79,13 +83,26 @@ class StoreRegistry:
             raise CannotOpen(CLASH.format(names=names, first=names.partition(",")[0]))
 
     async def refresh(self) -> None:
-        """Take in what is defined now. A definition that cannot be put into force leaves the one before it."""
+        """Take in what is defined now. A definition that cannot be put into force leaves the one before it.
+
+        One refresh runs at a time, so an earlier read never replaces a later one. A caller that had to wait takes the
+        result of a read that began after its call.
+        """
+        self._asked += 1
+        mine = self._asked
+        async with self._refreshing:
+            if self._read < mine:
+                covered = self._asked
+                self._defined = await self._read_definitions()
+                self._read = covered
+
+    async def _read_definitions(self) -> dict[str, StoreDefinition]:
         defined: dict[str, StoreDefinition] = {}
         for entity in await self._engine.entities("stores", Query(limit=MOST_STORES)):
             definition = await self._in_force(entity)
             if definition is not None:
                 defined[definition.name] = definition
-        self._defined = defined
+        return defined
 
     async def _in_force(self, entity: Entity) -> StoreDefinition | None:
         name = entity.get("name")
@@ -100,5 +117,16 @@ class StoreRegistry:
         return definition
 
     async def follow(self, changes: list[Change]) -> None:
+        for name in {change.store for change in changes if change.op == "lost"}:
+            await self._restore(name)
         if any(change.store == "stores" for change in changes):
             await self.refresh()
+
+    async def _restore(self, name: str) -> None:
+        """Make the storage of a store anew that another program has removed or replaced."""
+        definition = STANDARD.get(name) or self._defined.get(name)
+        try:
+            if definition is not None:
+                await self._engine.define(definition)
+        except StoreError as error:
+            log.error("the collection of store %r could not be put right: %s", name, error)

@@ -95,8 +95,6 @@ class Connection:
         self._client: AsyncMongoClient[Document] | None = None
         self._seal = seal
         self._epoch = Epoch("")
-        self.stores: set[str] = set()
-        """The stores that have been defined through this engine."""
         self.splits_events = False
         """Whether the server can split the event of a very large change."""
 
@@ -237,3 +235,9 @@ class Connection:
         # Without `_meta` the database has been dropped: any later time will tell.
         time: Timestamp = reply["cursor"].get("atClusterTime") or reply["operationTime"]
         return time
+
+    async def now_and_ids(self, collection: str) -> tuple[Timestamp, set[str]]:
+        """The newest majority-committed cluster time, and the ids that the collection held then."""
+        command = {"find": collection, "projection": {"_id": 1}, "batchSize": 100_000, "singleBatch": True}
+        cursor, time = await self.snapshot(command)
+        return time, {str(document["_id"]) for document in cursor["firstBatch"]}

@@ -15,9 +15,9 @@ from stores.mongo.feed import MongoFeed
 from stores.mongo.history import HistoryKeeper
 from stores.mongo.orphans import end_orphans
 from stores.mongo.reading import Reader
-from stores.protocol import EngineOptions, Feed, IdempotencyKey, Listing, Summary, Write, Written
+from stores.protocol import MOST_HISTORY_ENTRIES, EngineOptions, Feed, IdempotencyKey, Listing, Summary, Write, Written
 from stores.query import EVERYTHING, WHOLE, Filter, Projection, Query
-from stores.records import Entity, HistoryEntry
+from stores.records import Entity, History
 from stores.schema import StoreDefinition
 
 _PING_SECONDS = 3
@@ -89,8 +89,15 @@ class MongoEngine:
     async def commit(self, writes: Sequence[Write], by: str | None, key: IdempotencyKey | None = None) -> list[Written]:
         return await self._committer.commit(writes, by, key)
 
-    async def history(self, store: str, id: str) -> tuple[list[HistoryEntry], Entity | None]:
-        return await self._history.read(store, id)
+    async def history(
+        self,
+        store: str,
+        id: str,
+        after: str | None = None,
+        limit: int = MOST_HISTORY_ENTRIES,
+        fields: frozenset[str] = frozenset(),
+    ) -> History:
+        return await self._history.read(store, id, after, limit, fields)
 
     async def sweep(self, now: int) -> None:
         await self._committer.sweep(now)

@@ -2,26 +2,30 @@
 
 Events carry the document before and after (pre- and post-images), so a change is whole whoever made it. How to tell
 the hub's own changes from another program's: they alone raise `_rev`, and name who in `_by`.
+
+Only collections of stores count. Which they are the stream itself says: a store is listed in `_stores` before its first
+change.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator
+import time as clock
+from collections.abc import AsyncGenerator, Iterable, Iterator
 from types import TracebackType
 from typing import Final, Self
 
 from bson import Timestamp
 from pymongo.errors import OperationFailure, PyMongoError
 
-from stores.errors import HistoryGone, Unavailable
+from stores.errors import HistoryGone, ReadTimeout, Unavailable
 from stores.mongo import position
-from stores.mongo.codec import BY, DELETER, Document, entity_text, revision
+from stores.mongo.codec import BY, DELETER, Document, entity_text, revision, to_id
 from stores.mongo.connection import Connection, check_cancelled
 from stores.mongo.errors import is_passing, store_errors, translate
 from stores.mongo.position import Resume, Token, parse_order
-from stores.mongo.structure import DROPPED
+from stores.mongo.structure import DROPPED, STORES
 from stores.protocol import MOST_READ_BYTES, Batch
 from stores.records import Change, Operation
 
@@ -33,13 +37,15 @@ _OPERATIONS: Final[dict[str, Operation]] = {
     "replace": "update",
     "delete": "delete",
 }
+_OF_HUB: Final = {"$regex": "^_"}
 _PIPELINE: Final[list[Document]] = [
     {
         "$match": {
-            "ns.coll": {"$not": {"$regex": "^_"}},
             "$or": [
-                {"operationType": {"$in": [*_OPERATIONS, "drop"]}},
-                {"operationType": "rename", "to.coll": {"$ne": DROPPED}},
+                {"ns.coll": {"$not": _OF_HUB}, "operationType": {"$in": [*_OPERATIONS, "drop"]}},
+                {"ns.coll": STORES, "operationType": {"$in": ["insert", "delete"]}},
+                {"ns.coll": {"$not": _OF_HUB}, "operationType": "rename", "to.coll": {"$ne": DROPPED}},
+                {"operationType": "rename", "to.coll": {"$not": _OF_HUB}},
             ],
         }
     },
@@ -69,21 +75,39 @@ class MongoFeed:
 
     async def read(self, since: str, limit: int = 1_000) -> Batch:
         with store_errors():
-            now = await self._connection.now()
+            now, stores = await self._connection.now_and_ids(STORES)
             resume = position.parse(self._connection.epoch, since)
             _check_past(resume, now)
             if resume.token is None and resume.time == now:
                 return Batch([], since, False)
             async with _Stream(self._connection, resume, limit) as stream:
-                return await self._read_until(stream, now, limit)
+                return await self._read_until(stream, now, limit, stores)
 
-    async def _read_until(self, stream: _Stream, now: Timestamp, limit: int) -> Batch:
+    async def read_entity(self, store: str, id: str, since: str, give_up: float) -> list[Change]:
+        """Every change of one entity after `since` that has been committed by now. Raises HistoryGone like `read`, and
+        ReadTimeout when it is `give_up` (monotonic) before they are found."""
+        now = await self._connection.now()
+        resume = position.parse(self._connection.epoch, since)
+        _check_past(resume, now)
+        only: Document = {"$match": {"ns.coll": store, "documentKey._id": to_id(id)}}
+        changes: list[Change] = []
+        async with _Stream(self._connection, resume, _BATCH, only, give_up) as stream:
+            while True:
+                events, token = await stream.next(_READ_MS)
+                changes += [change for change in self._changes(events, {store}) if change.op != "lost"]
+                reached = position.after_token(token).time
+                if reached > now or (reached == now and not events):
+                    return changes
+                if clock.monotonic() > give_up:
+                    raise ReadTimeout
+
+    async def _read_until(self, stream: _Stream, now: Timestamp, limit: int, stores: set[str]) -> Batch:
         changes: list[Change] = []
         size = 0
         while True:
             events, token = await stream.next(_READ_MS)
             for event in events:
-                change = self._change(event)
+                change = self._change(event, stores)
                 if change is not None:
                     changes.append(change)
                     size += change.size
@@ -99,17 +123,17 @@ class MongoFeed:
         is taken up again where it broke off."""
         resume = position.parse(self._connection.epoch, since)
         outage = _Outage()
-        checked = False
+        stores: set[str] | None = None
         while True:
             try:
-                if not checked:
-                    _check_past(resume, await self._connection.now())
-                    checked = True
+                if stores is None:
+                    now, stores = await self._connection.now_and_ids(STORES)
+                    _check_past(resume, now)
                 async with _Stream(self._connection, resume, _BATCH) as stream:
                     while True:
                         events, token = await stream.next(_FOLLOW_MS)
                         outage.over()
-                        changes = [change for change in map(self._change, events) if change is not None]
+                        changes = list(self._changes(events, stores))
                         yield Batch(changes, position.at_token(self._connection.epoch, token), len(events) == _BATCH)
                         resume = position.after_token(token)
             except PyMongoError as error:
@@ -117,18 +141,32 @@ class MongoFeed:
                     raise
                 await outage.pause(error)
 
-    def _change(self, event: Document) -> Change | None:
-        """The change that an event stands for, None when it is none of an entity's."""
+    def _changes(self, events: Iterable[Document], stores: set[str]) -> Iterator[Change]:
+        """The changes that events stand for."""
+        lost = ""
+        for event in events:
+            change = self._change(event, stores)
+            if change is not None and not (change.op == "lost" and change.store == lost):
+                lost = change.store if change.op == "lost" else ""
+                yield change
+
+    def _change(self, event: Document, stores: set[str]) -> Change | None:
+        """The change that an event stands for, None when it is none of an entity's. `stores` follows the events."""
         kind = event["operationType"]
         store = event["ns"]["coll"]
+        if store == STORES:
+            name = str(event["documentKey"]["_id"])
+            stores.add(name) if kind == "insert" else stores.discard(name)
+            return None
         if kind not in _OPERATIONS:
-            raise HistoryGone(f"another program has removed or renamed the collection {store}")
+            return self._broken(event, {store, event.get("to", {}).get("coll")} & stores)
+        if store not in stores:
+            return None
         op = _OPERATIONS[kind]
         before = event.get("fullDocumentBeforeChange")
         after = event.get("fullDocument")
         if (before is None and op != "insert") or (after is None and op != "delete"):
-            self._check_foreign(store)
-            return None
+            return self._broken(event, {store})
         if op == "update" and _is_deletion_mark(after):
             return None
         by, time = _origin(op, before, after, event)
@@ -143,19 +181,31 @@ class MongoFeed:
             time,
         )
 
-    def _check_foreign(self, store: str) -> None:
-        """Pass over a change without images in a collection that is no store, and so has no subscriber."""
-        if store in self._connection.stores:
-            raise HistoryGone(f"a change of {store} is no longer known in full")
+    def _broken(self, event: Document, stores: set[str]) -> Change | None:
+        """What says that a store's changes are not known in full: its collection was dropped, renamed or replaced by
+        another program, or an event lacks the images that it had."""
+        if not stores:
+            return None
+        if len(stores) > 1:
+            raise HistoryGone("another program has renamed the collection of one store to that of another")
+        [store] = stores
+        log.warning("changes of %s are not known in full: another program did %s", store, event["operationType"])
+        place = position.at_token(self._connection.epoch, event["_id"])
+        return Change(place, "lost", store, "", None, None, None, _time_of(event))
 
 
 class _Stream:
-    """One open change stream. It raises HistoryGone when the server cannot serve it from where it should start."""
+    """One open change stream, of all stores or of what `only` matches. It raises HistoryGone when the server cannot
+    serve it from where it should start. `give_up`: when (monotonic) the server stops looking for a first event."""
 
-    def __init__(self, connection: Connection, resume: Resume, batch: int) -> None:
+    def __init__(
+        self, connection: Connection, resume: Resume, batch: int, only: Document | None = None, give_up: float = 0.0
+    ) -> None:
         self._connection = connection
         self._resume = resume
         self._batch = batch
+        self._only = [only] if only else []
+        self._give_up = give_up
         self._cursor: int | None = None
 
     async def __aenter__(self) -> Self:
@@ -196,22 +246,31 @@ class _Stream:
     async def _exchange(self, wait_ms: int) -> tuple[list[Document], Token]:
         if self._cursor is None:
             cursor = await self._run(self._opening())
+        elif not self._cursor:
+            raise HistoryGone("the database has been dropped")
         else:
             more = {"getMore": self._cursor, "collection": _NAMESPACE, "batchSize": self._batch, "maxTimeMS": wait_ms}
             cursor = await self._run(more)
         self._cursor = cursor["id"]
-        if not self._cursor:
+        events: list[Document] = cursor.get("nextBatch") or cursor.get("firstBatch") or []
+        if not self._cursor and not events:
             raise HistoryGone("the database has been dropped")
-        return cursor.get("nextBatch") or cursor.get("firstBatch") or [], cursor["postBatchResumeToken"]
+        return events, cursor["postBatchResumeToken"]
 
     def _opening(self) -> Document:
         images = {"fullDocument": "whenAvailable", "fullDocumentBeforeChange": "whenAvailable"}
         splitting: list[Document] = [{"$changeStreamSplitLargeEvent": {}}] if self._connection.splits_events else []
         return {
             "aggregate": 1,
-            "pipeline": [{"$changeStream": {**images, **self._resume.options()}}, *_PIPELINE, *splitting],
+            "pipeline": [
+                {"$changeStream": {**images, **self._resume.options()}},
+                *self._only,
+                *_PIPELINE,
+                *splitting,
+            ],
             "cursor": {"batchSize": self._batch},
             "readConcern": {"level": "majority"},
+            **({"maxTimeMS": max(1, round(1_000 * (self._give_up - clock.monotonic())))} if self._give_up else {}),
         }
 
     async def _run(self, command: Document) -> Document:
@@ -255,14 +314,18 @@ def _is_deletion_mark(after: Document | None) -> bool:
 
 def _origin(op: Operation, before: Document | None, after: Document | None, event: Document) -> tuple[str | None, int]:
     """Who made a change, and when (Unix ms)."""
-    happened = event.get("wallTime") or event["clusterTime"].as_datetime()
-    time = int(happened.timestamp() * 1000)
+    time = _time_of(event)
     if op == "delete":
         mark = (before or {}).get(BY)
         return (mark.get(DELETER) if isinstance(mark, dict) else None), time
     document = after or {}
     ours = op == "insert" or revision(before) != revision(after)
     return (document.get(BY) if ours else None), time
+
+
+def _time_of(event: Document) -> int:
+    happened = event.get("wallTime") or event["clusterTime"].as_datetime()
+    return int(happened.timestamp() * 1000)
 
 
 def _text(document: Document | None) -> str | None:

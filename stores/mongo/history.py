@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import secrets
 import time as clock
+from collections.abc import AsyncIterable, AsyncIterator
 from contextlib import aclosing
-from typing import Final
+from dataclasses import replace
+from typing import Any, Final
 
 import bson
 import orjson
@@ -19,14 +22,15 @@ from bson.raw_bson import RawBSONDocument
 from pymongo.errors import BulkWriteError, PyMongoError
 from pymongo.write_concern import WriteConcern
 
-from stores.errors import HistoryGone, StoreError
+from stores.errors import HistoryGone, InvalidQuery, ReadTimeout, StoreError, Unavailable
+from stores.history import Page
 from stores.mongo import position
-from stores.mongo.codec import Document, dumps, revision, to_id
+from stores.mongo.codec import Document, dumps, revision
 from stores.mongo.connection import META, Connection
 from stores.mongo.errors import DUPLICATE_KEY, store_errors
 from stores.mongo.feed import MongoFeed
 from stores.mongo.structure import HISTORY
-from stores.records import Change, Entity, HistoryEntry, difference
+from stores.records import Change, Entity, History, HistoryEntry, difference
 
 log = logging.getLogger(__name__)
 
@@ -38,8 +42,11 @@ _LEASE: Final = {"_id": "history"}
 _NOW: Final = {"$toLong": "$$NOW"}
 _RENEWED: Final = {"$add": [_NOW, _LEASE_MS]}
 _IS_FREE: Final = {"$or": [{"$lt": ["$until", _NOW]}, {"$gt": ["$until", _RENEWED]}]}
-_WAIT_SECONDS: Final = 5.0
-_POLL_SECONDS: Final = 0.025
+_READ_SECONDS: Final = 5.0
+"""For which the feed may be searched for what is not recorded yet."""
+_PAGE_BATCH: Final = 10
+"""Records that one exchange with the server brings: each may be 16 MB."""
+_PLACE: Final = re.compile(r"[0-9A-F]{1,4096}\Z")
 _LARGEST: Final = 16 * 1024 * 1024
 
 
@@ -120,9 +127,9 @@ class HistoryKeeper:
         return result.matched_count == 1
 
     async def _write(self, changes: list[Change]) -> None:
-        if not changes:
-            return
-        await self._insert([_encoded(_record_of(change, self._connection.epoch)) for change in changes])
+        records = [_encoded(_record_of(c, self._connection.epoch)) for c in changes if c.op != "lost"]
+        if records:
+            await self._insert(records)
 
     async def _insert(self, records: list[RawBSONDocument]) -> None:
         # Not waited for a majority: the position is, and it comes after them in the same oplog.
@@ -133,55 +140,98 @@ class HistoryKeeper:
             if any(refused["code"] != DUPLICATE_KEY for refused in error.details["writeErrors"]):
                 raise
 
-    async def read(self, store: str, id: str) -> tuple[list[HistoryEntry], Entity | None]:
-        """The entries of one entity, oldest first, and its last state if it has been deleted.
+    async def read(self, store: str, id: str, after: str | None, limit: int, fields: frozenset[str]) -> History:
+        """A page of the entries of one entity, and its last state if it has been deleted.
 
-        What has been committed is waited for until it is recorded, for 5 s at most.
+        What is not recorded yet is read from the feed. Raises Unavailable when that takes longer than 5 s.
         """
-        give_up = clock.monotonic() + _WAIT_SECONDS
+        if after is not None and not _PLACE.match(after):
+            raise InvalidQuery("after", "this cursor does not belong to this history")
+        give_up = clock.monotonic() + _READ_SECONDS
         with store_errors():
-            while True:
-                # In this order: what is recorded later than `since` but before the records are read is among them.
-                since = await self._recorded_up_to()
-                current = await self._connection.collection(store).find_one({"_id": to_id(id)}, {"_rev": 1})
-                records = await self._records(store, id)
-                if clock.monotonic() > give_up or await self._is_complete(store, id, since, current, records):
-                    break
-                await asyncio.sleep(_POLL_SECONDS)
-        deleted = bool(records) and records[-1]["op"] == "delete"
-        final = orjson.loads(dumps(records[-1]["final"])) if deleted else None
-        return [_entry_of(record) for record in records], final
+            # In this order: everything up to `since` is among the records.
+            since = await self._recorded_up_to()
+            try:
+                changes = await self._feed.read_entity(store, id, since, give_up)
+            except ReadTimeout as error:
+                raise Unavailable("the history of the latest changes is still being written: ask again") from error
+            except HistoryGone as error:
+                raise Unavailable("the record of the latest changes is being put right: ask again") from error
+            tail = {r["_id"]: r for r in (_record_of(change, self._connection.epoch) for change in changes)}
+            page = await self._page(store, id, after or "", limit, tail)
+            last = await self._last(store, id, tail)
+            later = {} if page.next is None else await self._later(store, id, page.next, fields, tail)
+        deleted = last is not None and last["op"] == "delete"
+        final: Entity | None = orjson.loads(dumps(last["final"])) if last is not None and deleted else None
+        return replace(page, final=final, later=later)
 
-    async def _records(self, store: str, id: str) -> list[Document]:
-        found = self._connection.collection(HISTORY).find({"store": store, "entity": id}).sort("_id", 1)
-        return await found.to_list()
+    async def _page(self, store: str, id: str, after: str, limit: int, tail: dict[str, Document]) -> History:
+        page = Page(limit)
+        beyond = {"store": store, "entity": id, "_id": {"$gt": after}}
+        cursor = self._connection.collection(HISTORY).find(beyond, batch_size=_PAGE_BATCH).sort("_id", 1)
+        waiting = [tail[place] for place in sorted(tail) if place > after]
+        async with cursor:
+            async for record in _merged(cursor, waiting):
+                if page.is_full:
+                    return History(page.entries, page.place, None)
+                entry, size = _entry_of(record)
+                page.add(record["_id"], entry, size, size)
+        return History(page.entries, None, None)
+
+    async def _last(self, store: str, id: str, tail: dict[str, Document]) -> Document | None:
+        """The newest record of an entity."""
+        newest = await self._connection.collection(HISTORY).find_one({"store": store, "entity": id}, sort=[("_id", -1)])
+        records = [tail[max(tail)]] if tail else []
+        records += [newest] if newest is not None else []
+        return max(records, key=lambda record: str(record["_id"]), default=None)
+
+    async def _later(
+        self, store: str, id: str, place: str, fields: frozenset[str], tail: dict[str, Document]
+    ) -> Entity:
+        """The fields that records beyond `place` change, as they were before."""
+        later: Entity = {}
+        beyond = {"store": store, "entity": id, "_id": {"$gt": place}}
+        for name in fields:
+            changing = {"$or": [{"op": "delete"}, {"changed.field": name}]}
+            shown = {"op": 1, "changed": {"$elemMatch": {"field": name}}, f"final.{name}": 1}
+            found = await self._connection.collection(HISTORY).find_one(
+                {**beyond, **changing}, shown, sort=[("_id", 1)]
+            )
+            waiting = (tail[key] for key in sorted(tail) if key > place)
+            records = [record for record in waiting if _changes_field(record, name)][:1]
+            records += [found] if found is not None else []
+            if records:
+                first = min(records, key=lambda record: str(record["_id"]))
+                later[name] = orjson.loads(dumps(_old_value(first, name)))
+        return later
 
     async def _recorded_up_to(self) -> str:
         lease = await self._connection.collection(META).find_one(_LEASE)
         return str((lease or {})["position"])
 
-    async def _is_complete(
-        self, store: str, id: str, since: str, current: Document | None, records: list[Document]
-    ) -> bool:
-        if records and current is None and records[-1]["op"] == "delete":
-            return True
-        if records and current is not None and records[-1]["rev"] == revision(current):
-            return True
-        return not await self._is_awaited(store, id, since, {record["_id"] for record in records})
 
-    async def _is_awaited(self, store: str, id: str, since: str, recorded: set[str]) -> bool:
-        """Whether the feed holds, after `since`, a change of the entity that is still to be recorded."""
-        more = True
-        while more:
-            try:
-                batch = await self._feed.read(since)
-            except HistoryGone:
-                return False
-            for change in batch.changes:
-                if (change.store, change.id) == (store, id) and _id_of(change, self._connection.epoch) not in recorded:
-                    return True
-            since, more = batch.position, batch.more
-        return False
+async def _merged(recorded: AsyncIterable[Document], waiting: list[Document]) -> AsyncIterator[Document]:
+    """The records of both in the order of the feed, what is in both once."""
+    place = 0
+    async for record in recorded:
+        while place < len(waiting) and waiting[place]["_id"] <= record["_id"]:
+            if waiting[place]["_id"] < record["_id"]:
+                yield waiting[place]
+            place += 1
+        yield record
+    for record in waiting[place:]:
+        yield record
+
+
+def _changes_field(record: Document, name: str) -> bool:
+    return record["op"] == "delete" or any(item["field"] == name for item in record["changed"])
+
+
+def _old_value(record: Document, name: str) -> Any:
+    """The field before the change that a record stands for."""
+    if record["op"] == "delete":
+        return (record.get("final") or {}).get(name)
+    return next(item["old"] for item in record["changed"] if item["field"] == name)
 
 
 def _id_of(change: Change, epoch: position.Epoch) -> str:
@@ -215,9 +265,11 @@ def _encoded(record: Document) -> RawBSONDocument:
     return RawBSONDocument(data)
 
 
-def _entry_of(record: Document) -> HistoryEntry:
-    values: Document = orjson.loads(dumps({"changed": record["changed"], "final": record["final"]}))
+def _entry_of(record: Document) -> tuple[HistoryEntry, int]:
+    """The entry that a record stands for, and the bytes of its values."""
+    text = dumps({"changed": record["changed"], "final": record["final"]})
+    values: Document = orjson.loads(text)
     changed = {item["field"]: (item["old"], item["new"]) for item in values["changed"]}
     if record["op"] == "delete":
         changed = difference(values["final"], None)
-    return HistoryEntry(record["time"], record["by"], record["op"], record["rev"], changed)
+    return HistoryEntry(record["time"], record["by"], record["op"], record["rev"], changed), len(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -18,6 +19,8 @@ DROPPED: Final = "_dropped"
 
 KEYS: Final = "_idempotency"
 HISTORY: Final = "_history"
+STORES: Final = "_stores"
+"""The names of the collections that are stores, each a document: the feed tells them from those of other programs."""
 
 _OURS: Final = "hub_"
 _SHARING: Final = ("access", "group", "branch")
@@ -36,9 +39,23 @@ class Index:
 async def define(connection: Connection, definition: StoreDefinition) -> None:
     """Make the collection and its indexes as defined. Raises DuplicateValue when a unique one finds equal values."""
     with store_errors():
+        # Before there can be a change of it, so that the feed knows it for a store's.
+        names = connection.collection(STORES)
+        await names.update_one({"_id": definition.name}, {"$setOnInsert": {"_id": definition.name}}, upsert=True)
         await _make_collection(connection, definition.name)
         await _make_indexes(connection, definition)
-    connection.stores.add(definition.name)
+
+
+async def faults(connection: Connection, definition: StoreDefinition) -> list[str]:
+    """What the collection and its indexes lack of what the definition asks for, in words."""
+    name = definition.name
+    with store_errors():
+        found = [c async for c in await connection.database.list_collections(filter={"name": name})]
+        if not found:
+            return [f"{name} has no collection"]
+        have = await connection.collection(name).index_information()
+    lacks = [] if _has_images(found[0]) else [f"{name} has no pre- and post-images"]
+    return lacks + [f"{name} lacks the index {index.name}" for index in _wanted(definition) if index.name not in have]
 
 
 async def _make_collection(connection: Connection, name: str) -> None:
@@ -50,9 +67,14 @@ async def _make_collection(connection: Connection, name: str) -> None:
         except OperationFailure as error:  # another process may be defining it as well
             if error.code != NAMESPACE_EXISTS:
                 raise
-    elif found[0].get("options", {}).get("changeStreamPreAndPostImages") == _IMAGES:
+    elif _has_images(found[0]):
         return
     await connection.command({"collMod": name, "changeStreamPreAndPostImages": _IMAGES})
+
+
+def _has_images(collection: Mapping[str, Any]) -> bool:
+    """Whether changes come with the document before and after, by what the server says of the collection."""
+    return bool(collection.get("options", {}).get("changeStreamPreAndPostImages") == _IMAGES)
 
 
 async def _make_indexes(connection: Connection, definition: StoreDefinition) -> None:
@@ -111,6 +133,22 @@ async def prepare(connection: Connection) -> None:
         await connection.collection(KEYS).create_index("expires", expireAfterSeconds=0)
         order = [("store", pymongo.ASCENDING), ("entity", pymongo.ASCENDING), ("_id", pymongo.ASCENDING)]
         await connection.collection(HISTORY).create_index(order)
+        await _register_stores(connection)
+
+
+async def _register_stores(connection: Connection) -> None:
+    """Make the list of stores for a database that an earlier hub has made: it gave images to its stores alone."""
+    if STORES in await connection.database.list_collection_names(filter={"name": STORES}):
+        return
+    found = [c async for c in await connection.database.list_collections()]
+    names = [c["name"] for c in found if _has_images(c) and not c["name"].startswith("_")]
+    try:
+        await connection.command({"create": STORES})
+    except OperationFailure as error:  # another process does the same
+        if error.code != NAMESPACE_EXISTS:
+            raise
+    for name in names:
+        await connection.collection(STORES).update_one({"_id": name}, {"$setOnInsert": {"_id": name}}, upsert=True)
 
 
 async def rename(connection: Connection, store: str, name: str) -> None:
@@ -142,4 +180,4 @@ async def drop(connection: Connection, store: str) -> None:
             if error.code != NAMESPACE_NOT_FOUND:
                 raise
         await connection.database.drop_collection(DROPPED)
-    connection.stores.discard(store)
+        await connection.collection(STORES).delete_one({"_id": store})

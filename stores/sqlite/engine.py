@@ -12,6 +12,7 @@ import orjson
 
 from stores.errors import CannotOpen, Conflict, DuplicateValue, KeyReused, NotFound, StoreNotEmpty
 from stores.protocol import (
+    MOST_HISTORY_ENTRIES,
     DeleteMany,
     EngineOptions,
     IdempotencyKey,
@@ -27,7 +28,7 @@ from stores.protocol import (
     unpack,
 )
 from stores.query import EVERYTHING, WHOLE, Filter, Projection, Query
-from stores.records import Entity, HistoryEntry, now_ms
+from stores.records import Entity, History, now_ms
 from stores.schema import StoreDefinition
 from stores.sqlite import lists
 from stores.sqlite.compile import Compiler
@@ -265,8 +266,18 @@ class SQLiteEngine:
             raise KeyReused("this key came with another request before")
         return unpack(row[1])
 
-    async def history(self, store: str, id: str) -> tuple[list[HistoryEntry], Entity | None]:
-        return await self._readers.run(lambda connection: read_history(connection, store, id))
+    async def history(
+        self,
+        store: str,
+        id: str,
+        after: str | None = None,
+        limit: int = MOST_HISTORY_ENTRIES,
+        fields: frozenset[str] = frozenset(),
+    ) -> History:
+        # Not on the loop: its entries are compared in Python, however large they are.
+        return await self._readers.in_thread(
+            lambda connection: read_history(connection, store, id, after, limit, fields)
+        )
 
     async def sweep(self, now: int) -> None:
         oldest = now - int(self.options.feed_retention_hours * 3_600_000)

@@ -3,31 +3,86 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any, Final
 
 import apsw
 import orjson
 
-from stores.records import Change, Entity, HistoryEntry, difference
+from stores.errors import InvalidQuery
+from stores.history import Page
+from stores.records import Change, Entity, History, HistoryEntry, difference
+from stores.sqlite.readers import snapshot
+from stores.sqlite.tables import json_path
 
 CONDENSE = 500
 """Change records condensed in one transaction: keeps each short beside the other writes."""
 
 
-def read_history(connection: apsw.Connection, store: str, id: str) -> tuple[list[HistoryEntry], Entity | None]:
-    """The entries of one entity, oldest first, and its last state if it has been deleted."""
-    entries: list[HistoryEntry] = []
-    final: Entity | None = None
-    sql = "SELECT op, rev, by, time, changed, final FROM history WHERE store=? AND id=? ORDER BY seq"
-    for op, rev, by, time, changed, last in connection.execute(sql, (store, id)):
-        pairs = {name: (old, new) for name, (old, new) in orjson.loads(changed).items()}
-        entries.append(HistoryEntry(time, by, op, rev, pairs))
-        final = orjson.loads(last) if last else None
-    sql = "SELECT op, before, after, by, time FROM changes WHERE store=? AND id=? ORDER BY seq"
-    for op, before, after, by, time in connection.execute(sql, (store, id)):
-        change = Change("", op, store, id, before, after, by, time)
-        entries.append(as_entry(change))
-        final = change.before if op == "delete" else None
-    return entries, final
+_CONDENSED: Final = """SELECT seq, op, rev, by, time, changed, final, NULL FROM history
+  WHERE store=? AND id=? AND seq>? ORDER BY seq"""
+_CHANGES: Final = """SELECT seq, op, NULL, by, time, before, after, 1 FROM changes
+  WHERE store=? AND id=? AND seq>? ORDER BY seq"""
+
+
+def read_history(
+    connection: apsw.Connection, store: str, id: str, after: str | None, limit: int, fields: frozenset[str]
+) -> History:
+    """A page of the entries of one entity, and its last state if it has been deleted."""
+    page = Page(limit)
+    with snapshot(connection):
+        seq = parse_place(after)
+        for sql in (_CONDENSED, _CHANGES):
+            for row in connection.execute(sql, (store, id, seq)):
+                if page.is_full:
+                    later = _later(connection, store, id, int(page.place), fields)
+                    return History(page.entries, page.place, _final(connection, store, id), later)
+                entry, changed = _read_entry(store, id, row)
+                page.add(str(row[0]), entry, changed, sum(len(text) for text in row[5:7] if text))
+        return History(page.entries, None, _final(connection, store, id))
+
+
+def parse_place(after: str | None) -> int:
+    if after is None:
+        return 0
+    if not (after.isascii() and after.isdigit() and len(after) < 19):
+        raise InvalidQuery("after", "this cursor does not belong to this history")
+    return int(after)
+
+
+def _read_entry(store: str, id: str, row: tuple[Any, ...]) -> tuple[HistoryEntry, int]:
+    """The entry that a row stands for, and the bytes of its values."""
+    _, op, rev, by, time, first, second, is_change = row
+    if is_change:
+        entry = as_entry(Change("", op, store, id, first, second, by, time))
+        return entry, len(orjson.dumps(entry.changed))
+    pairs = {name: (old, new) for name, (old, new) in orjson.loads(first).items()}
+    return HistoryEntry(time, by, op, rev, pairs), len(first)
+
+
+def _later(connection: apsw.Connection, store: str, id: str, seq: int, fields: frozenset[str]) -> Entity:
+    """The fields that records beyond `seq` change, as they were before."""
+    later: Entity = {}
+    for name in fields:
+        path = json_path((name,))
+        condensed = f"""SELECT changed->{path}->0 FROM history WHERE store=? AND id=? AND seq>?
+          AND (op='delete' OR json_type(changed,{path}) IS NOT NULL) ORDER BY seq LIMIT 1"""
+        change = f"SELECT before->{path} FROM changes WHERE store=? AND id=? AND seq>? ORDER BY seq LIMIT 1"
+        rows = (connection.execute(sql, (store, id, seq)).fetchone() for sql in (condensed, change))
+        found = next((row for row in rows if row is not None), None)
+        if found is not None:
+            later[name] = None if found[0] is None else orjson.loads(found[0])
+    return later
+
+
+def _final(connection: apsw.Connection, store: str, id: str) -> Entity | None:
+    """What the entity was at the end of its trail, None while it exists."""
+    for table, text in (("changes", "before"), ("history", "final")):
+        sql = f"SELECT op, {text} FROM {table} WHERE store=? AND id=? ORDER BY seq DESC LIMIT 1"
+        last = connection.execute(sql, (store, id)).fetchone()
+        if last is not None:
+            final: Entity | None = orjson.loads(last[1]) if last[0] == "delete" else None
+            return final
+    return None
 
 
 def as_entry(change: Change) -> HistoryEntry:

@@ -8,9 +8,11 @@ import socket
 import time
 
 import pytest
+from pymongo import MongoClient
 
 from tests.cli.conftest import CommandLine, Result
 from tests.support import mongod
+from tests.support.engines import mongo_database
 
 
 def verdicts(result: Result) -> dict[str, bool]:
@@ -136,3 +138,23 @@ def test_a_standalone_server_is_wrong(hub: CommandLine) -> None:
         result = hub("doctor", code=1)
     assert [check for check, well in verdicts(result).items() if not well] == ["database"]
     assert "rs.initiate()" in result.out
+
+
+@pytest.mark.engine("mongodb")
+def test_a_collection_that_another_program_changed_is_wrong(hub: CommandLine, mongodb: str) -> None:
+    database = mongo_database(mongodb)
+    hub.variables["HUB_DATABASE_URL"] = database.location
+    with hub.serving():
+        hub("store", "create", "units")
+        assert verdicts(hub("doctor")) == dict.fromkeys(CHECKS, True)
+    with MongoClient[dict[str, object]](database.location) as client:
+        documents = client.get_default_database()
+        documents.command({"collMod": "units", "changeStreamPreAndPostImages": {"enabled": False}})
+        documents["users"].drop_index("hub_creation")
+        result = hub("doctor", code=1)
+        assert [check for check, well in verdicts(result).items() if not well] == ["database"]
+        for fault in ("units has no pre- and post-images", "users lacks the index hub_creation"):
+            assert fault in " ".join(result.out.split())
+        with hub.serving():
+            assert verdicts(hub("doctor")) == dict.fromkeys(CHECKS, True)
+        client.drop_database(documents)

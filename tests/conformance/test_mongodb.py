@@ -25,7 +25,7 @@ from stores.schema import StoreDefinition
 from tests.support import mongod, sharing
 from tests.support.engines import Database, mongo_database, opened
 from tests.support.entities import STORE, USER, entity, insert_one
-from tests.support.reading import PATIENCE, changes_since, find, follow, following, get
+from tests.support.reading import PATIENCE, changes_since, find, follow, following, get, trail
 from tests.support.sharing import MINE
 
 SOON = 10.0
@@ -279,7 +279,7 @@ async def test_a_lease_of_a_wrong_clock_holds_nobody_up(database: Database) -> N
             await meta.update_one({"_id": "history"}, {"$set": {"holder": "gone", "until": until}})  # type: ignore[attr-defined]
         async with opened(database.engine()) as engine:
             made = await insert_one(engine, n=0)
-            entries, _ = await engine.history(STORE, made["_id"])
+            entries, _ = await trail(engine, STORE, made["_id"])
             assert [entry.op for entry in entries] == ["insert"]
 
 

@@ -273,7 +273,7 @@ async def test_a_batch_is_all_or_nothing(engine: Engine, kind: int) -> None:
         assert refusal.value.index == 3
     assert await find(engine) == [taken, made]
     assert await changes_since(engine.feed, position) == []
-    assert await engine.history(STORE, fresh) == ([], None)
+    assert (await engine.history(STORE, fresh)).entries == []
     await insert_one(engine, _id=fresh)
 
 

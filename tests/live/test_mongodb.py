@@ -129,6 +129,53 @@ async def test_a_write_by_another_program_is_pushed(hubs: tuple[Hub, Hub], share
         assert ops(watch.take()) == [(op, str(id)) for op in ("insert", "update", "remove")]
 
 
+@pytest.mark.parametrize("act", ["replace", "drop", "foreign"])
+async def test_what_another_program_does_to_a_collection_ends_the_views_of_its_store_alone(
+    hubs: tuple[Hub, Hub], shared: Database, beacon: Beacon, act: str
+) -> None:
+    """And none if it is no store's. The store's collection is put right at once, and a position from before is gone."""
+    one, two = hubs
+    store, other = await one.define(unique=["code"]), await one.define()
+    await known(two, one.admin, store, other, beacon.store)
+    made = await one.admin.make(store, {"n": 1})
+    async with live(two, one.admin) as client, AsyncMongoClient[Entity](shared.location) as outside:
+        documents = outside.get_default_database()
+        watched, others = await client.watch(store), await client.watch(other)
+        if act == "drop":
+            await documents[store].drop()
+        else:
+            await documents["reports"].insert_one({"n": 1})
+            over = store if act == "replace" else "statements"
+            await documents["reports"].rename(over, dropTarget=True)
+        await one.admin.make(other, {"n": 2})
+        await client.caught_up(beacon)
+        assert [e["entity"]["n"] for e in others.events] == [2]
+        assert others.ended is None
+        since = {"since": watched.position}
+        if act == "foreign":
+            assert watched.ended is None
+            assert (await one.admin.get(f"/{store}", since)).status_code == 200
+            return
+        await client.until(lambda: watched.ended)
+        assert watched.ended is not None
+        assert watched.ended["code"] == "410"
+        assert (await one.admin.get(f"/{store}", since)).status_code == 410
+        assert (await one.admin.get(f"/{other}", since)).status_code == 200
+
+        async def has_unique_index() -> bool:
+            return "hub_unique_code" in await documents[store].index_information()
+
+        await eventually(has_unique_index)
+        again = await client.watch(store)
+        fresh = await one.admin.make(store, {"n": 3})
+        await one.admin.patch(f"/{store}/{fresh['_id']}", {"n": 4})
+        await client.caught_up(beacon)
+        assert [event["op"] for event in again.events] == ["insert", "update"]
+        trail = (await one.admin.get(f"/{store}/{fresh['_id']}/history")).json()["history"]
+        assert [entry["_rev"] for entry in trail] == [1, 2]
+        assert (await one.admin.get(f"/{store}/{made['_id']}/history")).status_code == 404
+
+
 async def test_users_tokens_and_stores_changed_elsewhere_take_effect(hubs: tuple[Hub, Hub]) -> None:
     """Made on one process, good on the other; moved, revoked or redefined there, in effect on the other's sockets
     within a second or so."""

@@ -196,3 +196,20 @@ async def test_the_history_of_a_deleted_entity_is_for_those_who_saw_it(
         assert [e["op"] for e in entries] == ["insert", "delete"]
     refused(await other.get(f"/{store}/{made['_id']}/history"), 404)
     refused(await user.get(f"/{store}/{new_id()}/history"), 404)
+
+
+async def test_the_history_comes_in_pages(user: Client, store: str) -> None:
+    """By `limit`, each with a link to the next, which are refused when they are no such thing."""
+    made = await user.make(store, {"n": 0})
+    path = f"/{store}/{made['_id']}"
+    for n in range(1, 6):
+        await user.patch(path, {"n": n})
+    whole = (await user.get(f"{path}/history")).json()["history"]
+    answer = await user.get(f"{path}/history", {"limit": 4})
+    assert answer.json()["history"] == whole[:4]
+    rest = await user.http.get(user.url + answer.links["next"]["url"])
+    assert rest.json()["history"] == whole[4:]
+    assert "link" not in rest.headers
+    for name, value in (("limit", "x"), ("after", "'"), ("sort", "n")):
+        errors = (await user.get(f"{path}/history", {name: value})).json()
+        assert (errors["code"], list(errors["errors"])) == ("400", [name])

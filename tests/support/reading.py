@@ -10,9 +10,9 @@ from typing import Any, Final
 
 import orjson
 
-from stores.protocol import Engine, Feed, Listing
+from stores.protocol import MOST_HISTORY_ENTRIES, Engine, Feed, Listing
 from stores.query import WHOLE, Projection, Query
-from stores.records import Change, Entity
+from stores.records import Change, Entity, HistoryEntry
 from tests.support.entities import STORE
 
 EVERY: Final = Query()
@@ -104,3 +104,17 @@ def apply(state: dict[str, Entity], changes: list[Change]) -> None:
             del state[change.id]
         else:
             state[change.id] = change.after
+
+
+async def trail(
+    engine: Engine, store: str, id: str, page: int = MOST_HISTORY_ENTRIES
+) -> tuple[list[HistoryEntry], Entity | None]:
+    """The whole audit trail of an entity, read page after page, and what it was at its end."""
+    entries: list[HistoryEntry] = []
+    after: str | None = None
+    while True:
+        read = await engine.history(store, id, after, page)
+        entries += read.entries
+        after = read.next
+        if after is None:
+            return entries, read.final

@@ -18,6 +18,7 @@ from hub.dialects.platform.parameters import (
     ListParameters,
     ListRequest,
     known_parameters,
+    natural,
     next_link,
     refuse_given,
 )
@@ -26,7 +27,7 @@ from hub.http import SMALL_BODY, Answer, Call, json_answer, parse_body
 from hub.proxies import PREFIX, public_path
 from stores.cursor import encode_cursor
 from stores.errors import InvalidQuery
-from stores.protocol import IdempotencyKey
+from stores.protocol import MOST_HISTORY_ENTRIES, IdempotencyKey
 from stores.query import WHOLE, Projection
 from stores.records import Entity, now_ms
 from stores.tautology import is_tautology
@@ -147,9 +148,16 @@ async def share(dialect: PlatformDialect, call: Call, principal: Principal) -> A
 
 
 async def history(dialect: PlatformDialect, call: Call, principal: Principal) -> Answer:
-    known_parameters(call.parameters(), ())
-    entries = await dialect.entities.history(principal, call.path["store"], call.path["id"])
-    return render.history_answer(entries)
+    pairs = call.parameters()
+    known = known_parameters(pairs, ("limit", "after"))
+    limit = natural(known, "limit")
+    limit = MOST_HISTORY_ENTRIES if limit is None else max(1, min(limit, MOST_HISTORY_ENTRIES))
+    page = await dialect.entities.history(principal, call.path["store"], call.path["id"], known.get("after"), limit)
+    link = (
+        [] if page.next is None else [(b"link", next_link(public_path(call.scope), pairs, page.next).encode("ascii"))]
+    )
+    # In a thread: it may be megabytes.
+    return Answer(await asyncio.to_thread(render.history_text, page.entries), headers=link)
 
 
 # Signing in and out.

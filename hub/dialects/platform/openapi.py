@@ -186,7 +186,6 @@ def statuses(call: Operation) -> list[int]:
 
 _SIMPLE: Final[Mapping[str, str]] = {
     "count": "Count",
-    "history": "History",
     "session": "Signed",
     "signed_out": "Signed",
     "token": "AccessToken",
@@ -222,6 +221,8 @@ def _result(call: Operation, name: str, readable: bool | None) -> Schema:
             return _content({"anyOf": [_written(name, readable, ONE), many]}, ETag="ETag-of-one")
         case "list":
             return _content(parts.list_answers(name), **{"X-Position": "X-Position", "Link": "Link"})
+        case "history":
+            return _content(ref("History"), Link="Link")
         case "session" | "signed_out":
             return _content(ref("Signed"), **{"Set-Cookie": "Set-Cookie"})
         case "page":

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 Handler = Callable[["PlatformDialect", Call, Principal], Awaitable[Answer]]
 OpenHandler = Callable[["PlatformDialect", Call], Awaitable[Answer]]
 
-ParameterSet = Literal["none", "list", "filter", "projection", "upsert"]
+ParameterSet = Literal["none", "list", "filter", "projection", "upsert", "history"]
 BodyKind = Literal[
     "none", "entity", "entities", "changes", "access", "credentials", "code", "login", "reset", "ending"
 ]  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -129,12 +129,7 @@ class ListParameters:
             raise InvalidQuery(name, f"{name} takes Unix milliseconds or an ISO 8601 time") from None
 
     def natural(self, name: str) -> int | None:
-        text = self.single.get(name)
-        if text is None:
-            return None
-        if not (text.isascii() and text.isdigit() and len(text) < 16):
-            raise InvalidQuery(name, f"{name} takes a whole number from 0")
-        return int(text)
+        return natural(self.single, name)
 
     def flag(self, name: str) -> bool:
         text = self.single.get(name, "false")
@@ -215,6 +210,16 @@ def _split(path: str, text: str) -> list[str]:
             return items
         at = found.end()
     raise InvalidQuery(path, f'{path}: quotes enclose a whole item, and a quote in it is written twice ("")')
+
+
+def natural(known: Mapping[str, str], name: str) -> int | None:
+    """The whole number from 0 that a parameter holds, None without it. Raises InvalidQuery."""
+    text = known.get(name)
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) < 16):
+        raise InvalidQuery(name, f"{name} takes a whole number from 0")
+    return int(text)
 
 
 def next_link(path: str, pairs: Pairs, cursor: str) -> str:

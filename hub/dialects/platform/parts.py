@@ -10,6 +10,7 @@ from hub.dialects.platform.operations import Operation
 from hub.dialects.platform.schemas import ANY_STORE, ID, INT64, MOMENT, NULL, Schema, conditions_schema, ref
 from hub.errors import status_text, tags_of
 from stores.definitions import STORE_NAME
+from stores.protocol import MOST_HISTORY_ENTRIES
 from stores.schema import StoreDefinition
 
 JSON: Final = "application/json"
@@ -56,6 +57,9 @@ def shared_parameters(most: int) -> dict[str, Schema]:
         "id": path("id", ID, "An entity"),
         "offset": query("offset", _WHOLE, "Entities to pass over"),
         "limit": query("limit", _WHOLE | {"default": most}, f"Entities in one answer; more than {most} means {most}"),
+        "historyLimit": query(
+            "limit", _WHOLE | {"default": MOST_HISTORY_ENTRIES}, "Entries in one answer; fewer when they are large"
+        ),
         "meta": query("meta", {"type": "boolean"}, "Count, first and last; not with offset, limit, sort, after, since"),
         "from": query("from", _INSTANT, f"Created at or after: {_STRETCH}"),
         "to": query("to", _INSTANT, f"Created at or before: {_STRETCH}"),
@@ -93,6 +97,8 @@ def store_parameters(operation: Operation, definition: StoreDefinition, name: st
             return [_only(name)]
         case "upsert":
             return _upsert(definition)
+        case "history":
+            return _refs(["historyLimit", "after"])
     return []
 
 

@@ -86,8 +86,8 @@ def view_change(event: ViewChange, principal: Principal) -> dict[str, Any]:
     }
 
 
-def history_answer(entries: list[HistoryEntry]) -> Answer:
-    return json_answer({"success": True, "history": [history_entry(entry) for entry in entries]})
+def history_text(entries: list[HistoryEntry]) -> bytes:
+    return orjson.dumps({"success": True, "history": [history_entry(entry) for entry in entries]})
 
 
 def history_entry(entry: HistoryEntry) -> dict[str, Any]:

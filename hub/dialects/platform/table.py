@@ -53,5 +53,6 @@ OPERATIONS: Final = (
               errors=(409,)),
     Operation("share", "PUT", ENTITY + "/access", "Share an entity with users", h.share, "entity", body="access",
               writes=True, conditional=True),
-    Operation("history", "GET", ENTITY + "/history", "The audit trail of an entity", h.history, "history"),
+    Operation("history", "GET", ENTITY + "/history", "The audit trail of an entity", h.history, "history",
+              parameters="history"),
 )  # fmt: skip

@@ -1,0 +1,37 @@
+"""A page of an audit trail while it is being made: bounded by entries, and by bytes of what they say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from stores.protocol import MOST_HISTORY_BYTES
+from stores.records import HistoryEntry
+
+MOST_EXAMINED: Final = 67_108_864
+"""Bytes of stored records that are read for one page, whatever little has changed in each."""
+
+
+@dataclass(slots=True)
+class Page:
+    """`place` is where the last entry stands."""
+
+    limit: int
+    entries: list[HistoryEntry] = field(default_factory=list)
+    place: str = ""
+    size: int = 0
+    examined: int = 0
+
+    @property
+    def is_full(self) -> bool:
+        if not self.entries:
+            return False
+        too_large = self.size >= MOST_HISTORY_BYTES or self.examined >= MOST_EXAMINED
+        return too_large or len(self.entries) >= self.limit
+
+    def add(self, place: str, entry: HistoryEntry, size: int, examined: int) -> None:
+        """Take in the entry at `place`; `size` are the bytes of its values, `examined` those that were read for it."""
+        self.entries.append(entry)
+        self.place = place
+        self.size += size
+        self.examined += examined
