@@ -84,10 +84,12 @@ class MongoFeed:
                 return await self._read_until(stream, now, limit, stores)
 
     async def read_entity(self, store: str, id: str, since: str, give_up: float) -> list[Change]:
-        """Every change of one entity after `since` that has been committed by now. Raises HistoryGone like `read`, and
-        ReadTimeout when it is `give_up` (monotonic) before they are found."""
+        """Every change of one entity after `since` that has been committed by now, and maybe some from before. Raises
+        HistoryGone like `read`, and ReadTimeout when it is `give_up` (monotonic) before they are found."""
         now = await self._connection.now()
-        resume = position.parse(self._connection.epoch, since)
+        start = position.parse(self._connection.epoch, since).time
+        # From that time on, itself included: the server cannot resume after an event that `only` leaves out.
+        resume = Resume(Timestamp(start.time, max(0, start.inc - 1)))
         _check_past(resume, now)
         only: Document = {"$match": {"ns.coll": store, "documentKey._id": to_id(id)}}
         changes: list[Change] = []
