@@ -162,8 +162,9 @@ async def rename(connection: Connection, store: str, name: str) -> None:
         elif name not in have:
             raise NotFound(f"no collection {store}")
         await connection.collection(HISTORY).update_many({"store": store}, {"$set": {"store": name}})
-    connection.stores.discard(store)
-    connection.stores.add(name)
+        names = connection.collection(STORES)
+        await names.update_one({"_id": name}, {"$setOnInsert": {"_id": name}}, upsert=True)
+        await names.delete_one({"_id": store})
 
 
 async def drop(connection: Connection, store: str) -> None:
