@@ -252,7 +252,10 @@ def assemble(settings: Settings) -> Hub:
     mailer = make_mailer(settings)
     rules = standard_rules(engine, registry, credentials)
     bounds = Bounds(
-        settings.max_items, settings.max_matches, EntityLimits(settings.max_depth, settings.max_name_length)
+        settings.max_items,
+        settings.max_matches,
+        settings.max_long_lists_per_user,
+        EntityLimits(settings.max_depth, settings.max_name_length),
     )
     sizes = (settings.live_recent_mb * 1_048_576, settings.live_replay_mb * 1_048_576)
     fanout = Fanout(engine, settings.live_recent, *sizes)

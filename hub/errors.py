@@ -9,6 +9,7 @@ HubError
 ├── NoSuchStore             no such store; also a `stores.errors.NotFound`
 ├── WrongMethod             the path exists, not with this method
 ├── NotModified             the caller's copy is current
+├── TooManyLists            one user reads more long lists at once than allowed
 ├── Overloaded              more requests, connections or bytes at once than the hub takes
 ├── TooSlow                 the head or the body did not arrive in time
 └── ClientGone              the client hung up before its request was whole, or its answer: nobody to answer
@@ -84,6 +85,10 @@ class TooSlow(HubError):
     pass
 
 
+class TooManyLists(HubError):
+    pass
+
+
 class Overloaded(HubError):
     """More than the hub takes at once. `errors` names what, if that is not requests."""
 
@@ -119,6 +124,7 @@ STATUS: Mapping[type[Exception], HTTPStatus] = {
     WrongMethod: HTTPStatus.METHOD_NOT_ALLOWED,
     TooSlow: HTTPStatus.REQUEST_TIMEOUT,
     Overloaded: HTTPStatus.SERVICE_UNAVAILABLE,
+    TooManyLists: HTTPStatus.TOO_MANY_REQUESTS,
     ClientGone: HTTPStatus.REQUEST_TIMEOUT,
     auth.Unauthenticated: HTTPStatus.UNAUTHORIZED,
     auth.Forbidden: HTTPStatus.FORBIDDEN,
@@ -210,7 +216,7 @@ def _headers(error: Exception) -> Mapping[str, str]:
             return {"Allow": ", ".join(error.allowed)}
         case auth.TooManyAttempts():
             return {"Retry-After": str(error.retry_after)}
-        case stores.Unavailable() | Overloaded():
+        case stores.Unavailable() | Overloaded() | TooManyLists():
             return {"Retry-After": str(RETRY_AFTER)}
         case BodyTooLarge() | TooSlow():
             return {"Connection": "close"}  # what is left of the body is not read

@@ -28,6 +28,7 @@ from hub.services.checks import (
     raise_violations,
     revealed,
 )
+from hub.services.long_lists import LongLists
 from hub.services.registry import StoreRegistry
 from hub.services.rules import Prepared, Rules, refuse
 from hub.services.sent_back import field_of, without_unchanged
@@ -66,10 +67,12 @@ RETRIES = 20
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """`items`: entities in one array; `matches`: entities that one bulk change may touch."""
+    """`items`: entities in one array; `matches`: entities that one bulk change may touch; `long_lists`: lists that one
+    user may be sent at once, beyond those that are made in one piece."""
 
     items: int = 10_000
     matches: int = 100_000
+    long_lists: int = 32
     entity: EntityLimits = field(default_factory=EntityLimits)
 
 
@@ -82,6 +85,7 @@ class EntityService:
         self._resolver = resolver
         self._rules = rules
         self._bounds = bounds
+        self._long_lists = LongLists(bounds.long_lists)
         self.branches = Branches(engine, registry)
 
     # Reading. `only` is a list of paths to show, None for everything.
@@ -99,6 +103,9 @@ class EntityService:
         definition = self._registry.get(store)
         where = both(sight(principal, definition, "GET"), query.where)
         listing = await self._engine.find(store, replace(query, where=where), definition.shown(projection))
+        if not isinstance(listing.body, bytes):
+            body = await self._long_lists.counted(principal.user_id, listing.body)
+            listing = replace(listing, body=body)
         return replace(listing, position=give(listing.position, principal))
 
     async def summarize(self, principal: Principal, store: str, where: Filter, projection: Projection) -> Summary:

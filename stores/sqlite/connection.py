@@ -66,7 +66,12 @@ def check_ours(connection: apsw.Connection, path: Path) -> None:
         raise CannotOpen(f"{path} is a database of another program")
 
 
-def connect(path: Path, *, writer: bool = False) -> apsw.Connection:
+CACHE_KIB: Final = 32_768
+STREAM_CACHE_KIB: Final = 1_024
+"""Pages that the connection of a long list keeps: it goes through the file once, and there may be hundreds."""
+
+
+def connect(path: Path, *, writer: bool = False, cache_kib: int = CACHE_KIB) -> apsw.Connection:
     """A connection with our functions and durability. Only the writer may change the file."""
     try:
         # The log and its index take their permissions from the file: it holds password hashes.
@@ -79,7 +84,7 @@ def connect(path: Path, *, writer: bool = False) -> apsw.Connection:
         check_ours(connection, path)
         connection.pragma("journal_mode", "wal")
         connection.pragma("synchronous", "FULL")
-        connection.pragma("cache_size", -32_768)
+        connection.pragma("cache_size", -cache_kib)
         connection.pragma("journal_size_limit", 67_108_864)
         # Pages in the log before they are brought into the file: at SQLite's 1 000 each group of commits pays for that,
         # page by page (measured: a fifth of the time of a create).

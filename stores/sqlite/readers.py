@@ -10,17 +10,18 @@ from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, TypeVar, cast
+from typing import Annotated, Final, TypeVar, cast
 
 import apsw
 
+from stores.bounds import Limit
 from stores.errors import Unavailable
 from stores.sqlite.allowance import ON_LOOP, TakesLonger, allowance
-from stores.sqlite.connection import connect, time_limit, translated
+from stores.sqlite.connection import STREAM_CACHE_KIB, connect, time_limit, translated
 
 T = TypeVar("T")
 
-MOST_STREAMS: Final = 256
+MOST_STREAMS: Annotated[int, Limit("process", "long lists", "503")] = 256
 """Long lists that may be on their way to clients at once; each holds a snapshot of the file."""
 Read = Callable[[apsw.Connection], T]
 
@@ -110,11 +111,11 @@ class Readers:
         if self._closed:
             raise Unavailable("the store is closed")
         if self._streams >= MOST_STREAMS:
-            raise Unavailable(f"{MOST_STREAMS} long lists are being read")
+            raise Unavailable(f"{MOST_STREAMS} long lists are being read").at("MOST_STREAMS")
         loop = asyncio.get_running_loop()
         self._streams += 1
         try:
-            connection = await loop.run_in_executor(self._threads, connect, self._path)
+            connection = await loop.run_in_executor(self._threads, _connect_for_stream, self._path)
             items = produce(connection)
             try:
                 while (item := await loop.run_in_executor(self._threads, self._next, connection, items)) is not _END:
@@ -131,6 +132,10 @@ class Readers:
 
 
 _END: Final = object()
+
+
+def _connect_for_stream(path: Path) -> apsw.Connection:
+    return connect(path, cache_kib=STREAM_CACHE_KIB)
 
 
 def _finish(connection: apsw.Connection, items: Generator[object]) -> None:
