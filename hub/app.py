@@ -28,6 +28,7 @@ from hub.engines import make_engine
 from hub.errors import NoSuchPath
 from hub.key_file import KeyInUse, check_key, load_key
 from hub.mail import Mailer, SmtpServer
+from hub.memory import give_back_memory
 from hub.metrics import Metrics
 from hub.middleware import Envelope
 from hub.operational import health_routes, metrics_route
@@ -102,7 +103,8 @@ class Hub:
             await fill_login_keys(self.engine)
             position = await self.engine.feed.position()
             self.live.live.fanout.start(position)
-            for job in (self._follow(position), self._sweep(), self.live.run(), self.mailer.run(), self.resets.run()):
+            jobs = (self._follow(position), self._sweep(), self.live.run(), self.mailer.run(), self.resets.run())
+            for job in (*jobs, give_back_memory()):
                 task = asyncio.create_task(job)
                 self._tasks.add(task)
             stack.push_async_callback(self._stop_tasks)

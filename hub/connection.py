@@ -43,6 +43,8 @@ class ClientConnection(HttpToolsProtocol):
         """The request that is being answered; `cycle` is the one that was parsed last."""
         self._arriving: int | None = None
         """Bytes of a head that have come after the piece in which it began; None between head and head."""
+        self._is_ended = False
+        """Whether the client will send nothing more."""
         self._refusing: HubError | None = None
         self._is_answered = False
         """Whether `_refusing` has been answered."""
@@ -84,9 +86,16 @@ class ClientConnection(HttpToolsProtocol):
             self._all.close(self._peer)
             self._peer = None
 
-    def eof_received(self) -> None:
-        """The transport closes when this returns."""
-        self.loop.call_soon(self._watch_closing)
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """A client may end its side of the connection behind its last request. Whether the transport stays open until
+        that is answered."""
+        self._is_ended = self._is_answering()
+        if not self._is_ended:
+            self.loop.call_soon(self._watch_closing)
+        return self._is_ended
+
+    def _is_answering(self) -> bool:
+        raise NotImplementedError
 
     def shutdown(self) -> None:
         super().shutdown()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -15,6 +17,8 @@ ADDRESS_SHARE: Final = 0.5
 """Part of `buffered` that one address may take."""
 REFUSED_MORE: Final = 64
 """Connections of an address beyond its limit that are told so; further ones are closed without an answer."""
+TURNS: Final = 8
+"""Connections whose next request, sent behind another, is begun in one turn of the loop."""
 CROWDED_SHARE: Final = 0.75
 """Part of `in_all` from which idle connections get less time."""
 
@@ -53,6 +57,7 @@ class Connections:
         self.buffered = 0
         self._exempt = exempt
         self._peers: dict[str, Peer] = {}
+        self._turns: deque[Callable[[], None]] = deque()
 
     def open(self, address: str) -> Peer:
         """Count a new connection; it must be given back to `close`, refused or not."""
@@ -92,6 +97,19 @@ class Connections:
     def patience(self, seconds: float) -> float:
         """Seconds that an idle connection may stay: a tenth of the usual while there is little room for others."""
         return seconds if self.count < CROWDED_SHARE * self.limits.in_all else seconds / 10
+
+    def in_turn(self, take_up: Callable[[], None]) -> None:
+        """Call `take_up` before long. Only some are called in one turn of the loop: however many clients send requests
+        behind each other, those of others come between."""
+        if not self._turns:
+            asyncio.get_running_loop().call_soon(self._run_turns)
+        self._turns.append(take_up)
+
+    def _run_turns(self) -> None:
+        for _ in range(min(len(self._turns), TURNS)):
+            self._turns.popleft()()
+        if self._turns:
+            asyncio.get_running_loop().call_soon(self._run_turns)
 
     def take(self, peer: Peer, size: int, share: float = 1.0) -> bool:
         """Count `size` more bytes held for `peer`. False if they do not fit into this share of all; they count anyway,

@@ -10,6 +10,7 @@ from hub.errors import ClientGone
 from hub.http import WHOLE_ANSWER
 
 CLOSE: Final = (b"connection", b"close")
+LARGE_BODY: Final = 16_384
 
 
 def _ignore() -> None:
@@ -68,7 +69,11 @@ class HubCycle(RequestResponseCycle):
             raise RuntimeError("a second answer to one request")
         self._close_if_body_is_held_back()
         self.response_started = self.response_complete = True
-        self.transport.write(self._head(message["status"], message["headers"]) + message["body"])
+        head, body = self._head(message["status"], message["headers"]), message["body"]
+        if len(body) < LARGE_BODY:
+            self.transport.write(head + body)
+        else:
+            self.transport.writelines((head, body))  # not copied: what waits may be one text for many clients
         self.message_event.set()
         if not self.keep_alive:
             self.transport.close()

@@ -45,6 +45,7 @@ class HubHttpProtocol(ClientConnection):
     def __init__(self, *args: Any, websocket_path: bytes, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._websocket_path = websocket_path
+        self._live_path = websocket_path.decode()
         self._held = b""
         """What was read behind the request that is being answered."""
         self._charged = 0
@@ -75,7 +76,7 @@ class HubHttpProtocol(ClientConnection):
                 self._refuse(self._refusing)
             return
         self._unset_keepalive_if_required()
-        if self._must_wait():
+        if self._held or self._must_wait():
             self._hold(data)
         else:
             self._feed(data)
@@ -293,6 +294,11 @@ class HubHttpProtocol(ClientConnection):
 
     # Between requests.
 
+    def _is_answering(self) -> bool:
+        """A poll that waits for news is not answered to a client that may have gone."""
+        running = self._running
+        return running is not None and not running.more_body and running.scope["path"] != self._live_path
+
     def on_response_complete(self) -> None:
         self.server_state.total_requests += 1
         self._running = None
@@ -308,9 +314,28 @@ class HubHttpProtocol(ClientConnection):
             cycle, _ = self.pipeline.pop()
             self._run(cycle)
             return
-        self.flow.resume_reading()
         if self._held:
-            self._feed(self._release())
+            self._all.in_turn(self._take_up)
+        else:
+            self._resume_reading()
+            self._rest()
+
+    def _resume_reading(self) -> None:
+        if not self._is_ended:
+            self.flow.resume_reading()
+
+    def _take_up(self) -> None:
+        if self.transport.is_closing() or not self._held or self._must_wait():
+            return
+        self._resume_reading()
+        self._feed(self._release())
+        if self._is_ended and not self._is_answering():
+            self._rest()
+
+    def _rest(self) -> None:
+        """There is no further request for now."""
+        if self._is_ended:
+            self._close()
             return
         self._unset_keepalive_if_required()
         unwanted = self.cycle is not None and self.cycle.more_body

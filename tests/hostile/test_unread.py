@@ -5,19 +5,24 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 
 import pytest
 
-from tests.hostile.harness import unharmed
-from tests.support.hub import PATIENCE, Hub, eventually
+from tests.hostile.harness import resident, unharmed
+from tests.platform.raw import RawAnswer, Wire, request, token_of, wire
+from tests.support.engines import Database
+from tests.support.hub import PATIENCE, Hub, eventually, running_hub
 from tests.support.standstill import read_metrics
 
 pytestmark = pytest.mark.engine("sqlite")  # it is the connection that is attacked
 
 OPENAPI = b"GET /api/v1/openapi.json HTTP/1.1\r\nHost: hub\r\n\r\n"
+SMALL = b"GET /health/live HTTP/1.1\r\nHost: hub\r\n\r\n"
 ADDRESSES = ("127.0.0.2", "127.0.0.3", "127.0.0.4", "127.0.0.5")
 SMALL_BUFFER = 4_096
+QUICK = {"write_timeout": 1, "keep_alive_timeout": 1}
 
 
 @asynccontextmanager
@@ -28,15 +33,24 @@ async def sockets(hub: Hub, count: int, *addresses: str) -> AsyncIterator[list[s
     try:
         for number in range(count):
             one = socket.socket()
+            opened.append(one)
             one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL_BUFFER)
             one.bind((addresses[number % len(addresses)], 0))
             one.setblocking(False)
             await loop.sock_connect(one, ("127.0.0.1", hub.process.port))
-            opened.append(one)
         yield opened
     finally:
         for one in opened:
             one.close()
+
+
+@asynccontextmanager
+async def wire_from(hub: Hub, address: str) -> AsyncIterator[Wire]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", hub.process.port, local_addr=(address, 0))
+    try:
+        yield Wire(reader, writer)
+    finally:
+        writer.transport.abort()
 
 
 async def send_all(attackers: list[socket.socket], data: bytes) -> None:
@@ -44,33 +58,244 @@ async def send_all(attackers: list[socket.socket], data: bytes) -> None:
     await asyncio.gather(*(loop.sock_sendall(one, data) for one in attackers))
 
 
-async def drained(one: socket.socket) -> int:
-    """Read until the hub hangs up; how many bytes came."""
-    loop, count = asyncio.get_running_loop(), 0
-    async with asyncio.timeout(PATIENCE):
-        try:
-            while data := await loop.sock_recv(one, 65_536):
-                count += len(data)
-        except ConnectionResetError:
-            pass
-    return count
-
-
 async def connections(hub: Hub) -> float:
     return (await read_metrics(hub.url)).value("hub_connections")
 
 
+async def limit_reached(hub: Hub, name: str) -> float:
+    return (await read_metrics(hub.url)).value("hub_limit_reached_total", limit=name)
+
+
+async def more_than(hub: Hub, count: int) -> bool:
+    return await connections(hub) > count
+
+
+async def fewer_than(hub: Hub, count: int) -> bool:
+    return await connections(hub) < count
+
+
 async def test_pipelined_requests_whose_answers_nobody_reads(hub: Hub) -> None:
-    """A thousand connections ask 70 times for a large answer: other clients do not notice."""
+    """A thousand connections ask 70 times for a large answer: other clients do not notice, nor when all hang up."""
     async with unharmed(hub):
         async with sockets(hub, 1_000, *ADDRESSES) as attackers:
             await send_all(attackers, OPENAPI * 70)
-            await eventually(lambda: connections_are(hub, 1_000))
+            await eventually(lambda: more_than(hub, 1_000))
             await asyncio.sleep(1)
-        await eventually(lambda: connections_are(hub, 0))
+        await eventually(lambda: fewer_than(hub, 200))
 
 
-async def connections_are(hub: Hub, least: int) -> bool:
-    """Whether there are so many connections, besides those of well-behaved clients."""
-    count = await connections(hub)
-    return count >= least if least else count < 200
+async def large_list(hub: Hub) -> str:
+    """A store whose list is streamed; 3 MB."""
+    store = await hub.define()
+    for _ in range(3):
+        await hub.admin.make_all(store, [{"text": "x" * 1_000} for _ in range(1_000)])
+    return store
+
+
+@asynccontextmanager
+async def unread(hub: Hub, kind: str) -> AsyncIterator[None]:
+    """Some connections that do not take what they have asked for."""
+    token = token_of(hub.admin.http.headers)
+    asked = {
+        "pipelined": OPENAPI * 70,
+        "small answers": SMALL * 3_000,
+        "some answers, then rest": OPENAPI * 5,
+        "the last answer of its connection": OPENAPI * 4 + OPENAPI.replace(b"Host", b"Connection: close\r\nHost"),
+        "nonsense behind it": OPENAPI * 8 + b"nonsense\r\n\r\n",
+        "heads only": SMALL.replace(b"GET", b"HEAD") * 3_000,
+    }
+    if kind == "a long list":
+        data = request("GET", f"/{await large_list(hub)}?limit=10000", token)
+    else:
+        data = asked.get(kind, OPENAPI * 70)
+    async with sockets(hub, 20, "127.0.0.2") as clients:
+        await send_all(clients, data)
+        if kind == "half-closed":
+            for one in clients:
+                one.shutdown(socket.SHUT_WR)
+        readers = [asyncio.create_task(sip(one)) for one in clients] if kind == "sipped" else []
+        try:
+            yield
+        finally:
+            for reader in readers:
+                reader.cancel()
+
+
+async def sip(one: socket.socket) -> None:
+    """Read a byte now and then."""
+    loop = asyncio.get_running_loop()
+    while await loop.sock_recv(one, 1):
+        await asyncio.sleep(0.2)
+
+
+KINDS = [
+    "pipelined",
+    "small answers",
+    "heads only",
+    "a long list",
+    "some answers, then rest",
+    "half-closed",
+    "the last answer of its connection",
+    "nonsense behind it",
+    "sipped",
+]
+
+
+@pytest.fixture(scope="module")
+async def quick(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Hub]:
+    """A hub whose patience is a second."""
+    folder = tmp_path_factory.mktemp("unread")
+    async with running_hub(Database("sqlite", str(folder / "hub.db")), folder / "hub", **QUICK) as hub:
+        yield hub
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_who_does_not_read_is_cut_off(quick: Hub, kind: str) -> None:
+    """The connection ends and is forgotten, whatever it has asked for, while the client still holds it."""
+    await eventually(lambda: fewer_than(quick, 10))
+    before = await limit_reached(quick, "write_timeout")
+    async with unread(quick, kind):
+        await eventually(lambda: more_than(quick, 19))
+        await eventually(lambda: fewer_than(quick, 10))
+    assert await limit_reached(quick, "write_timeout") > before
+    assert "Traceback" not in quick.process.log
+
+
+async def test_who_reads_slowly_is_waited_for(quick: Hub) -> None:
+    """For longer than the time in which something must be taken."""
+    async with sockets(quick, 1, "127.0.0.2") as [one]:
+        loop, count = asyncio.get_running_loop(), 0
+        await loop.sock_sendall(one, OPENAPI * 8 + OPENAPI.replace(b"Host", b"Connection: close\r\nHost"))
+        async with asyncio.timeout(PATIENCE):
+            while data := await loop.sock_recv(one, 16_384):
+                count += len(data)
+                await asyncio.sleep(0.1)
+    assert count > 9 * 40_000
+
+
+async def test_requests_behind_each_other_are_all_answered(hub: Hub) -> None:
+    """Several thousand in one piece, with bodies among them, each in its turn."""
+    store, token = await hub.define(), token_of(hub.admin.http.headers)
+    bodies = [b'{"n":%d}' % number for number in range(0, 600, 3)]
+    creates = [request("POST", f"/{store}", token, f"Content-Length: {len(body)}") + body for body in bodies]
+    chunked = request("PUT", "/nowhere/at/all/here", token, "Transfer-Encoding: chunked") + b"3\r\nabc\r\n0\r\n\r\n"
+    async with wire(hub.process.port) as connection:
+        sending = asyncio.create_task(connection.send(b"".join(create + SMALL * 10 + chunked for create in creates)))
+        for body in bodies:
+            assert (await connection.answer()).json()["n"] == int(body[5:-1])
+            for _ in range(10):
+                assert (await connection.answer()).json() == {"ok": True}
+            assert (await connection.answer()).status == 404
+        await sending
+
+
+async def test_requests_behind_each_other_take_no_memory(hub: Hub) -> None:
+    """Some three thousand requests of each of 200 connections wait as the bytes that they are."""
+    async with unharmed(hub):
+        before = resident(hub.process.pid)
+        async with sockets(hub, 200, *ADDRESSES) as attackers:
+            senders = [asyncio.create_task(send_all([one], SMALL * 6_000)) for one in attackers]
+            await asyncio.sleep(2)
+            assert resident(hub.process.pid) - before < 150 * 2**20
+            for sender in senders:
+                sender.cancel()
+
+
+@pytest.fixture
+async def narrow(database: Database, tmp_path: Path) -> AsyncIterator[Hub]:
+    """A hub that takes five connections of an address and forty in all."""
+    bounds = {"max_connections_per_address": 5, "max_connections": 40}
+    async with running_hub(database, tmp_path / "hub", **bounds) as hub:
+        yield hub
+
+
+async def ask(connection: Wire) -> RawAnswer:
+    await connection.send(SMALL)
+    return await connection.answer()
+
+
+async def test_connections_of_an_address_have_a_limit(narrow: Hub) -> None:
+    """Further ones are told so; other addresses, and the connections that there are, go on."""
+    async with AsyncExitStack() as stack:
+        first = [await stack.enter_async_context(wire_from(narrow, "127.0.0.2")) for _ in range(5)]
+        for connection in first:
+            assert (await ask(connection)).status == 200
+        async with wire_from(narrow, "127.0.0.2") as further:
+            answer = await ask(further)
+            assert (answer.status, answer.headers["connection"]) == (503, "close")
+            assert answer.json()["tags"] == ["error_service_unavailable"]
+            assert "connection" in answer.json()["errors"]
+            assert int(answer.headers["retry-after"]) >= 1
+            assert await further.closed()
+        async with wire_from(narrow, "127.0.0.3") as other:
+            assert (await ask(other)).status == 200
+        assert (await ask(first[0])).status == 200
+        assert await limit_reached(narrow, "max_connections_per_address") == 1
+    await eventually(lambda: fewer_than(narrow, 5))
+    async with wire_from(narrow, "127.0.0.2") as again:
+        assert (await ask(again)).status == 200
+
+
+async def test_websockets_count_as_connections(narrow: Hub) -> None:
+    head = (
+        "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: hub\r\n"
+        "Connection: Upgrade\r\nUpgrade: websocket\r\n"
+        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+    async with AsyncExitStack() as stack:
+        for _ in range(5):
+            connection = await stack.enter_async_context(wire_from(narrow, "127.0.0.2"))
+            await connection.send(head.encode())
+            assert (await connection.head())[0] == 101
+        async with wire_from(narrow, "127.0.0.2") as further:
+            assert (await ask(further)).status == 503
+    await eventually(lambda: fewer_than(narrow, 5))
+
+
+async def test_a_trusted_proxy_may_have_more_connections(narrow: Hub) -> None:
+    """Many clients are behind it."""
+    async with AsyncExitStack() as stack:
+        for _ in range(12):
+            connection = await stack.enter_async_context(wire(narrow.process.port))
+            assert (await ask(connection)).status == 200
+
+
+async def test_connections_have_a_limit_in_all(narrow: Hub) -> None:
+    """Further ones are closed; when the others have gone, new ones are welcome."""
+    addresses = [f"127.0.1.{number}" for number in range(1, 21)]
+    async with sockets(narrow, 60, *addresses):
+        await eventually(lambda: limit_reached_on(narrow, addresses))
+    await eventually(lambda: fewer_than(narrow, 5))
+    async with wire_from(narrow, "127.0.0.2") as again:
+        assert (await ask(again)).status == 200
+
+
+async def limit_reached_on(narrow: Hub, addresses: list[str]) -> bool:
+    """Whether a new connection is hung up on before it can ask."""
+    async with wire_from(narrow, addresses[0]) as further:
+        try:
+            await further.send(SMALL)
+            return await further.reader.read(1) == b""
+        except ConnectionError:
+            return True
+
+
+async def test_bodies_that_do_not_arrive_keep_nobody_out(hub: Hub) -> None:
+    """More of them than requests are worked on at once."""
+    store = await hub.define()
+    head = request("POST", f"/{store}", token_of(hub.admin.http.headers), "Content-Length: 100")
+    async with unharmed(hub), sockets(hub, 1_100, *ADDRESSES) as attackers:
+        await send_all(attackers, head + b'{"n":')
+        await asyncio.sleep(1)
+        for byte in b"12345":
+            await send_all(attackers, bytes([byte]))
+        await asyncio.sleep(1)
+
+
+async def test_connections_that_are_idle_keep_nobody_out(hub: Hub) -> None:
+    async with unharmed(hub):
+        async with sockets(hub, 2_000, *ADDRESSES):
+            await asyncio.sleep(2)
+        async with sockets(hub, 2_000, *ADDRESSES) as attackers:
+            await send_all(attackers, SMALL[:-2])
+            await asyncio.sleep(2)

@@ -104,3 +104,15 @@ async def test_an_expected_continue_is_given(hub: Hub, user: Client, store: str,
         assert (await connection.head())[0] == 100
         await connection.send(body)
         assert (await connection.answer()).json()["n"] == 1
+
+
+async def test_a_client_may_end_its_side_behind_its_requests(hub: Hub, user: Client, store: str, token: str) -> None:
+    """All of them are answered, then the hub ends its side too."""
+    create = request("POST", f"/{store}", token, "Content-Length: 7") + b'{"n":1}'
+    async with wire(hub.process.port) as connection:
+        await connection.send(create * 5 + request("GET", "/auth", token)[:20])
+        connection.writer.write_eof()
+        answers = [await connection.answer() for _ in range(5)]
+        assert await connection.closed()
+    assert [answer.status for answer in answers] == [200] * 5
+    assert len(await user.list(store)) == 5

@@ -54,6 +54,8 @@ class PlatformDialect:
     filter_limits: Limits
     body_bounds: BodyBounds
     origins: Origins
+    public_document: tuple[str, bytes] = ("", b"")
+    """The OpenAPI document for callers without credentials, and the path prefix that it was made for."""
     operations: ClassVar = OPERATIONS
 
     def routes(self) -> list[BaseRoute]:
