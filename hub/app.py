@@ -20,7 +20,7 @@ from auth.resolver import Resolver
 from auth.secrets import Passwords
 from hub.bodies import BodyBounds
 from hub.dialects.live import PATH as LIVE_PATH
-from hub.dialects.live import LiveEndpoint, LiveServer, describe_live
+from hub.dialects.live import LiveEndpoint, LiveServer, describe_live, refuse
 from hub.dialects.platform.dialect import PlatformDialect
 from hub.dialects.platform.render import error_answer
 from hub.dialects.platform.table import RESET_PATH
@@ -320,4 +320,4 @@ class NotFoundEndpoint:
         if scope["type"] == "http":
             await error_answer(NoSuchPath(scope["path"])).send(scope, send)
         elif scope["type"] == "websocket":
-            await send({"type": "websocket.close"})
+            await refuse(NoSuchPath(scope["path"]), scope, send)

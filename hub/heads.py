@@ -59,7 +59,7 @@ def is_handshake(method: bytes, version: str, url: bytes, headers: Headers, path
         and len(keys) == len(values(headers, b"sec-websocket-version")) == 1
         and _KEY.fullmatch(keys[0]) is not None
         and not any(name in (b"content-length", b"transfer-encoding") for name, _ in headers)
-        and _leads_to(httptools.parse_url(url).path, path)
+        and _leads_to(httptools.parse_url(url).path or b"", path)
     )
 
 

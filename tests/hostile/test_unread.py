@@ -124,7 +124,7 @@ async def unread(hub: Hub, kind: str) -> AsyncIterator[None]:
 async def sip(one: socket.socket) -> None:
     """Read a byte now and then."""
     loop = asyncio.get_running_loop()
-    while await loop.sock_recv(one, 1):
+    while await loop.sock_recv(one, 1):  # noqa: ASYNC110 (a slow client)
         await asyncio.sleep(0.2)
 
 
