@@ -73,8 +73,8 @@ async def test_a_writer_that_may_not_read_is_told_ids_and_revisions_only(hub: Hu
     changed = await writer.patch(path, {"floor": 1})
     assert (good(changed), changed.headers["etag"]) == (marks(2), '"2"')
     assert good(await writer.put(path, {"name": "b", "code": "c"})) == marks(3)
-    assert good(await writer.put(path + "/access", {"access": []})) == marks(4)
-    assert good(await writer.post(f"/{typed}?upsert=code", {"name": "a", "code": "c"})) == marks(5)
+    assert good(await writer.put(path + "/access", {"access": [user.id]})) == marks(4)
+    assert good(await writer.post(f"/{typed}?upsert=code", {"name": "e", "code": "c"})) == marks(5)
     several = good(await writer.post(f"/{typed}?upsert=code", [{"name": "a", "code": "c"}, {"name": "x"}]))
     assert [set(entity) for entity in several["entities"]] == [{"_id", "_rev"}] * 2
     new = good(await writer.post(f"/{typed}", {"name": "a"}, idempotency_key="k"))
