@@ -151,7 +151,7 @@ def _body(call: Operation, name: str, most: int) -> Schema:
         case "entity":
             return ref(f"{name}.replacement")
         case "changes":
-            return ref(f"{name}.changes")
+            return ref(f"{name}.bulk" if call.result == "count" else f"{name}.changes")
         case "access":
             return ref("Access")
     return ref(call.body.capitalize())

@@ -133,6 +133,7 @@ def store_schemas(definition: StoreDefinition) -> dict[str, Schema]:
         f"{name}.new": sent_entity(definition, {}, whole=True),
         f"{name}.replacement": sent_entity(definition, OWN_ID, whole=True),
         f"{name}.changes": sent_entity(definition, OWN_ID, whole=False),
+        f"{name}.bulk": sent_entity(definition, {}, whole=False, echo=False),
         f"{name}.filter": filter_schema(f"{name}.filter", definition),
         f"{name}.path": {"type": "string", "pattern": f"^{_paths(definition, _IN_LIST)}$"},
         f"{name}.order": {"type": "string", "pattern": f"^-?{_paths(definition, _IN_LIST)}$"},
@@ -153,11 +154,12 @@ def shown_entity(definition: StoreDefinition) -> Schema:
 OWN_ID: Final[dict[str, Schema]] = {"_id": ID | {"description": "The entity's own: it never changes"}}
 
 
-def sent_entity(definition: StoreDefinition, more: dict[str, Schema], *, whole: bool) -> Schema:
-    """What a write takes: every required field if it is the `whole` entity, any of its fields otherwise."""
+def sent_entity(definition: StoreDefinition, more: dict[str, Schema], *, whole: bool, echo: bool = True) -> Schema:
+    """What a write takes: every required field if it is the `whole` entity, any of its fields otherwise; with `echo`
+    the system fields of an answer too."""
     store = definition.name
     dropped: Schema = {"description": "Assigned by the hub: dropped when it is sent"}
-    echoed = {name: VALUE | dropped for name in SYSTEM_FIELDS if name != "_id"}
+    echoed = {name: VALUE | dropped for name in SYSTEM_FIELDS if name != "_id" and echo}
     echoed |= {"success": {"const": True, "description": "Part of every answer: dropped when it is sent"}}
     barred = ASSIGNED | FIXED if more else ASSIGNED
     fields = {f.id: sent_field(store, f) for f in definition.fields if (store, f.id) not in barred}
@@ -168,8 +170,10 @@ def sent_entity(definition: StoreDefinition, more: dict[str, Schema], *, whole: 
     schema: Schema = {"type": "object", "properties": properties} | ({"required": required} if required else {})
     if not definition.open:
         return schema | {"additionalProperties": False}
-    own = "|".join(map(literal, (*(n for n in SYSTEM_FIELDS if n != "_id"), *more)))
-    names = {"maxLength": 200, "pattern": f"^(?:{own}|[^$_.][^.]*)$"}
+    system = [n for n in SYSTEM_FIELDS if n != "_id"]
+    own = "|".join(map(literal, (*system, *more)))
+    others = "" if echo else f"(?!(?:{own})$)"
+    names = {"maxLength": 200, "pattern": f"^(?:{own}|[^$_.][^.]*)$" if echo else f"^{others}[^$_.][^.]*$"}
     return schema | {"propertyNames": names, "additionalProperties": VALUE}
 
 
