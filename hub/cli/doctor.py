@@ -23,6 +23,7 @@ import typer
 from hub.cli.client import load_settings
 from hub.cli.command import DataDir
 from hub.cli.databases import faults_of_mongodb, look_at_mongodb
+from hub.cli.interpreter import AS_OF, interpreter_advice
 from hub.cli.output import grouped, print_table
 from stores.errors import CannotOpen
 
@@ -39,11 +40,18 @@ MOST_SKEW: Final = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """`advice` says what to do; without it all is well."""
+    """`advice` says what to do; without it all is well. A `warning` does not keep the hub from running."""
 
     check: str
     found: str
     advice: str = ""
+    warning: bool = False
+
+    @property
+    def verdict(self) -> str:
+        if not self.advice:
+            return "ok"
+        return "warning" if self.warning else "WRONG"
 
 
 Check = Callable[["Settings", "Control | None"], Awaitable[Finding]]
@@ -57,11 +65,11 @@ def doctor(data_dir: DataDir = None) -> None:
     settings = load_settings(data_dir)
     print_table(("SETTING", "VALUE", ""), in_force(settings))
     findings = asyncio.run(examine(settings))
-    print_table(("CHECK", "", "FOUND"), ((f.check, "WRONG" if f.advice else "ok", f.found) for f in findings))
+    print_table(("CHECK", "", "FOUND"), ((f.check, f.verdict, f.found) for f in findings))
     for finding in findings:
         if finding.advice:
             print_table((f"{finding.check}: what to do",), [(finding.advice,)])
-    if any(finding.advice for finding in findings):
+    if any(finding.advice and not finding.warning for finding in findings):
         raise typer.Exit(1)
 
 
@@ -83,7 +91,7 @@ async def examine(settings: Settings) -> list[Finding]:
     from hub.control import read_control
 
     running = read_control(settings.data_dir)
-    checks: list[Check] = [python, variables, data_folder, free_space, listening, database, clock]
+    checks: list[Check] = [python, interpreter, variables, data_folder, free_space, listening, database, clock]
     return [await check(settings, running) for check in checks]
 
 
@@ -92,6 +100,11 @@ async def python(_settings: Settings, _running: Control | None) -> Finding:
 
     found = f"Python {platform.python_version()}, SQLite {apsw.sqlite_lib_version()}, {platform.platform()}"
     return Finding("programs", found, "" if sys.version_info >= (3, 11) else "Install Python 3.11 or newer.")
+
+
+async def interpreter(_settings: Settings, _running: Control | None) -> Finding:
+    advice = interpreter_advice(sys.version_info[:3], datetime.now(UTC).date())
+    return Finding("interpreter", advice or f"no known holes (as of {AS_OF})", advice, warning=True)
 
 
 async def variables(_settings: Settings, _running: Control | None) -> Finding:

@@ -6,6 +6,7 @@ The first call of each command in a session is a process of its own; the others 
 from __future__ import annotations
 
 import asyncio
+import gc
 import io
 import json
 import os
@@ -13,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -57,13 +59,16 @@ def run_here(arguments: tuple[str, ...], input: bytes) -> Result:
     out, err = io.TextIOWrapper(io.BytesIO(), "utf-8"), io.TextIOWrapper(io.BytesIO(), "utf-8")
     given = io.TextIOWrapper(io.BufferedReader(io.BytesIO(input)), "utf-8")  # type: ignore[arg-type]
     code = 0
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        # The end of a process closes its sockets: here, the end of the command does.
+        warnings.simplefilter("ignore", ResourceWarning)
         for name, value in {"stdin": given, "stdout": out, "stderr": err, "argv": ["hub", *arguments]}.items():
             patch.setattr(sys, name, value)
         try:
             main()
         except SystemExit as end:
             code = int(end.code or 0)
+        gc.collect()
     texts = []
     for stream in (out, err):
         stream.flush()

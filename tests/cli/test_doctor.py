@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import re
 import socket
+import sys
 import time
+from datetime import UTC, date, datetime
 
 import pytest
 from pymongo import MongoClient
 
+from hub.cli.interpreter import interpreter_advice
 from tests.cli.conftest import CommandLine, Result
 from tests.support import mongod
 from tests.support.engines import mongo_database
@@ -17,11 +20,11 @@ from tests.support.engines import mongo_database
 
 def verdicts(result: Result) -> dict[str, bool]:
     """Each check and whether all is well."""
-    found = re.findall(r"^([a-z ]+?) +(ok|WRONG) ", result.out.partition("CHECK")[2], re.MULTILINE)
-    return {check: verdict == "ok" for check, verdict in found}
+    found = re.findall(r"^([a-z ]+?) +(ok|warning|WRONG) ", result.out.partition("CHECK")[2], re.MULTILINE)
+    return {check: verdict != "WRONG" for check, verdict in found}
 
 
-CHECKS = ["programs", "variables", "data folder", "free space", "hub", "database", "clock"]
+CHECKS = ["programs", "interpreter", "variables", "data folder", "free space", "hub", "database", "clock"]
 
 
 def free_port() -> str:
@@ -158,3 +161,25 @@ def test_a_collection_that_another_program_changed_is_wrong(hub: CommandLine, mo
         with hub.serving():
             assert verdicts(hub("doctor")) == dict.fromkeys(CHECKS, True)
         client.drop_database(documents)
+
+
+@pytest.mark.parametrize(
+    ("version", "today", "advice"),
+    [
+        ((3, 10, 18), date(2026, 1, 1), "Install Python 3.11 or newer."),
+        ((3, 11, 7), date(2026, 1, 1), "Python 3.11.7 has CVE-2025-8194 .*: install 3.11.14 or newer."),
+        ((3, 11, 14), date(2026, 1, 1), ""),
+        ((3, 11, 99), date(2027, 11, 1), "Python 3.11 gets no security fixes since 2027-10-31: install a newer one."),
+        ((3, 14, 4), date(2026, 1, 1), ""),
+        ((3, 99, 0), date(2026, 1, 1), ""),
+    ],
+)
+def test_an_interpreter_with_known_holes_is_warned_of(version: tuple[int, int, int], today: date, advice: str) -> None:
+    assert re.fullmatch(advice, interpreter_advice(version, today))
+
+
+def test_a_warning_is_shown_and_is_no_failure(hub: CommandLine) -> None:
+    result = hub("doctor")
+    advice = interpreter_advice(sys.version_info[:3], datetime.now(UTC).date())
+    assert re.search(r"^interpreter +" + ("warning" if advice else "ok"), result.out, re.MULTILINE)
+    assert advice in result.out

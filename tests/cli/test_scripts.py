@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -16,7 +17,10 @@ from packaging.requirements import Requirement
 from tests.cli.conftest import PATIENCE, ROOT, CommandLine
 
 
-@pytest.mark.parametrize("script", ["scripts/serve", "scripts/test", "scripts/check", "scripts/mongod", ".ci/run"])
+@pytest.mark.parametrize(
+    "script",
+    ["scripts/serve", "scripts/test", "scripts/check", "scripts/mongod", "scripts/lock", "scripts/audit", ".ci/run"],
+)
 def test_scripts_can_be_run(script: str) -> None:
     assert os.access(ROOT / script, os.X_OK)
     assert (ROOT / script).read_text().startswith("#!/usr/bin/env ")
@@ -44,6 +48,33 @@ def test_every_dependency_is_pinned() -> None:
     for requirement in pinned.values():
         assert [specifier.operator for specifier in requirement.specifier] == ["=="]
         assert requirement.url is None
+
+
+def pins(name: str) -> set[str]:
+    found = re.findall(r"^([A-Za-z0-9][\w.-]*==[^\s\\]+)", (ROOT / name).read_text(), re.MULTILINE)
+    return {pin.lower().replace("_", "-") for pin in found}
+
+
+def test_the_lock_has_the_pinned_versions_with_hashes_and_no_address() -> None:
+    lock = (ROOT / "requirements.lock").read_text()
+    assert pins("requirements.lock") == pins("constraints.txt"), "constraints.txt has changed: run scripts/lock"
+    for block in re.split(r"\n(?=[A-Za-z0-9])", lock)[1:]:
+        name, *hashes = block.replace("\\\n", "").split()
+        assert hashes, name
+        assert all(re.fullmatch(r"--hash=sha256:[0-9a-f]{64}", each) for each in hashes), name
+    assert "://" not in lock
+    assert "index" not in lock
+
+
+def test_the_audit_refuses_a_lock_of_other_versions(tmp_path: Path) -> None:
+    for name in ("scripts/audit", "scripts/environment", "constraints.txt", "requirements.lock"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    with (tmp_path / "constraints.txt").open("a") as file:
+        file.write("zzz==1\n")
+    done = subprocess.run([tmp_path / "scripts" / "audit"], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "run scripts/lock" in done.stderr
 
 
 TESTS = """

@@ -373,7 +373,8 @@ async def test_what_the_hub_refuses_is_said_in_its_words(
 
 async def test_a_store_that_is_not_there_or_not_allowed_ends_it(hub: Hub, watch: Watch) -> None:
     watching = await watch(hub, "nosuch", ready=False)
-    assert (await watching.end(), watching.told) == (1, "hub: nosuch: Not Found\n")
+    assert await watching.end() == 1
+    assert re.fullmatch(r"hub: nosuch: Not Found[^\n]*\n", watching.told)
     reader = await hub.with_token((await hub.as_user()).user, scopes=["GET /others/*"])
     named = ("--url", hub.url, "--token", token_of(reader))
     watching = await watch(None, await hub.define(), *named, ready=False)
@@ -389,7 +390,7 @@ async def test_it_ends_with_its_token(hub: Hub, watch: Watch) -> None:
     [token] = await hub.admin.list("tokens", {"user": user.id})
     await hub.admin.delete(f"/tokens/{token['_id']}")
     assert await watching.end() == 1
-    assert "the token is revoked or expired" in watching.told
+    assert "the token is revoked" in watching.told
 
 
 async def test_it_ends_with_its_store(hub: Hub, watch: Watch) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.docs.pages import ROOT, blocks, project_files
+from tests.wire import javascript
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SERVE = "scripts/serve\n"
@@ -132,6 +133,44 @@ def test_the_newcomer_path_takes_five_commands_and_ends_in_the_printed_list(outp
     assert [(city["name"], str(city["population"])) for city in answered[: len(shown)]] == shown
     populations = [city["population"] for city in answered]
     assert populations == sorted(populations, reverse=True)
+
+
+@pytest.fixture
+def live_script(tmp_path: Path, environment: dict[str, str]) -> Path:
+    """The README's script, in a folder where its package is installed."""
+    (tmp_path / "node_modules").mkdir()
+    package = javascript.installed() / "node_modules" / "socket.io-client-4"
+    (tmp_path / "node_modules" / "socket.io-client").symlink_to(package)
+    [script] = blocks(README, "js")
+    path = tmp_path / "live.mjs"
+    path.write_text(script.replace(PRINTED, PRINTED.replace("8000", environment["HUB_PORT"])))
+    return path
+
+
+def test_the_script_prints_what_is_there_and_what_changes(
+    live_script: Path, outputs: list[str], project: Path, environment: dict[str, str]
+) -> None:
+    make = [".venv/bin/hub", "token", "create", "script", "--quiet"]
+    token = subprocess.run(make, cwd=project, env=environment, capture_output=True, text=True, check=True).stdout
+    command = ["node", str(live_script)]
+    with subprocess.Popen(command, env=environment | {"TOKEN": token.strip()}, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        shown = b""
+        while b"stars: 5" not in shown:
+            line = process.stdout.readline()
+            assert line, shown
+            shown += line
+        process.terminate()
+    assert b"text: 'hello'" in shown
+
+
+def test_the_script_does_not_end_in_silence(live_script: Path, said: str, environment: dict[str, str]) -> None:
+    without = {name: value for name, value in environment.items() if name != "TOKEN"}
+    done = subprocess.run(
+        ["node", str(live_script)], env=without, capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("not connected: Unauthorized")
 
 
 def test_the_two_commands_of_the_first_screen_can_be_run() -> None:
