@@ -24,6 +24,7 @@ from hub.cli.client import load_settings
 from hub.cli.command import DataDir
 from hub.cli.databases import faults_of_mongodb, look_at_mongodb
 from hub.cli.interpreter import AS_OF, interpreter_advice
+from hub.cli.logins import clashes, stored_logins
 from hub.cli.output import grouped, print_table
 from stores.errors import CannotOpen
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 LEAST_FREE_MB: Final = 512
 MOST_FAULTS: Final = 10
 """Shown of what is wrong with the database's collections."""
+MOST_CLASHES: Final = 20
 MOST_SKEW: Final = 5.0
 """Seconds that two clocks may differ: tokens expire and `from`/`to` select by them."""
 
@@ -91,7 +93,7 @@ async def examine(settings: Settings) -> list[Finding]:
     from hub.control import read_control
 
     running = read_control(settings.data_dir)
-    checks: list[Check] = [python, interpreter, variables, data_folder, free_space, listening, database, clock]
+    checks: list[Check] = [python, interpreter, variables, data_folder, free_space, listening, database, users, clock]
     return [await check(settings, running) for check in checks]
 
 
@@ -212,6 +214,22 @@ def look_at_sqlite(path: Path) -> str:
     if damage != "ok":
         raise CannotOpen(f"The file is damaged ({damage}): restore a backup.")
     return f"{grouped(path.stat().st_size // 1_000_000)} MB, intact"
+
+
+async def users(settings: Settings, _running: Control | None) -> Finding:
+    """Older versions let two logins differ by case only."""
+    import apsw
+
+    try:
+        logins = await stored_logins(settings)
+    except (CannotOpen, apsw.Error):
+        return Finding("logins", "not looked at: see the database")
+    twins = clashes(logins)
+    if not twins:
+        return Finding("logins", f"{grouped(len(logins))}, each its own without regard to case")
+    found = "; ".join(" and ".join(map(repr, same)) for same in twins[:MOST_CLASHES])
+    advice = "Give each but one of them another login: until then they sign in exactly as they are spelled."
+    return Finding("logins", f"the same without regard to case: {found}", advice)
 
 
 async def clock(settings: Settings, _running: Control | None) -> Finding:

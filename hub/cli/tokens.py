@@ -10,6 +10,7 @@ import typer
 
 from hub.cli.client import Client
 from hub.cli.command import AsJson, Yes, confirm, on_hub
+from hub.cli.logins import require_user
 from hub.cli.output import Failure, Misuse, print_json, print_table, say
 from stores.records import Entity, is_id, now_ms
 
@@ -41,7 +42,7 @@ async def create(
     if expires:
         token["expires"] = parse_expiry(expires)
     if user:
-        token["user"] = (await client.require("users", "login", user))["_id"]
+        token["user"] = (await require_user(client, user))["_id"]
     made = await client.call("POST", "/tokens", token)
     if not quiet:
         say(f"token {name} made; its secret, shown this once:")

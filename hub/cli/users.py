@@ -11,6 +11,7 @@ import typer
 
 from hub.cli.client import Client
 from hub.cli.command import AsJson, Yes, confirm, on_hub
+from hub.cli.logins import require_user
 from hub.cli.output import Misuse, print_json, print_table, say
 from stores.records import Entity, is_id
 
@@ -84,7 +85,7 @@ async def set_password(
 
     Example: hub user password ada --generate
     """
-    user = await client.require("users", "login", login)
+    user = await require_user(client, login)
     chosen = read_password(password, password_stdin, generate)
     await client.call("PATCH", f"/users/{user['_id']}", {"password": chosen})
     say(f"password of {login} changed")
@@ -120,14 +121,14 @@ async def delete(client: Client, login: Login, yes: Yes = False) -> None:
 
     Example: hub user delete ada --yes
     """
-    user = await client.require("users", "login", login)
+    user = await require_user(client, login)
     confirm(f"Delete the user {login}?", yes)
     await client.call("DELETE", f"/users/{user['_id']}")
     say(f"user {login} deleted")
 
 
 async def set_disabled(client: Client, login: str, disabled: bool) -> None:
-    user = await client.require("users", "login", login)
+    user = await require_user(client, login)
     await client.call("PATCH", f"/users/{user['_id']}", {"disabled": disabled})
 
 

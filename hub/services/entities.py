@@ -234,6 +234,8 @@ class EntityService:
         """Set the entity's access list: for its owner and administrators."""
         definition = self._registry.get(store)
         where = sight(principal, definition, "PUT")
+        if definition.administrative and not self._rules[store].shared:
+            raise Forbidden(f"{store} cannot be shared")
         checked_id(id)
         mine = where if principal.admin else both(where, Equal(("owner",), principal.user_id))
 

@@ -43,6 +43,9 @@ class Rules:
     beside: frozenset[str] = frozenset()
     """Fields of a body that are for the rules alone: no fields of the store."""
 
+    shared: bool = True
+    """Whether an owner may share an entity."""
+
     sent_as: Mapping[str, str] = {}
     """Unique fields that the rules fill in, and the fields that they are made of."""
 
@@ -276,6 +279,8 @@ class SecondFactorRules(Rules):
 
 class SignInRules(Rules):
     """An audit trail: written by the hub alone, and removed by age."""
+
+    shared = False
 
     async def create(self, principal: Principal, body: Entity, entity: Entity) -> Prepared:
         raise Forbidden("sign-ins are recorded by the hub")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import socket
@@ -13,9 +14,14 @@ import pytest
 from pymongo import MongoClient
 
 from hub.cli.interpreter import interpreter_advice
+from hub.engines import make_engine
+from hub.services.registry import StoreRegistry
+from hub.settings import Settings
+from stores.protocol import Update
+from stores.query import Equal, Query
 from tests.cli.conftest import CommandLine, Result
 from tests.support import mongod
-from tests.support.engines import mongo_database
+from tests.support.engines import mongo_database, opened
 
 
 def verdicts(result: Result) -> dict[str, bool]:
@@ -24,7 +30,7 @@ def verdicts(result: Result) -> dict[str, bool]:
     return {check: verdict != "WRONG" for check, verdict in found}
 
 
-CHECKS = ["programs", "interpreter", "variables", "data folder", "free space", "hub", "database", "clock"]
+CHECKS = ["programs", "interpreter", "variables", "data folder", "free space", "hub", "database", "logins", "clock"]
 
 
 def free_port() -> str:
@@ -183,3 +189,29 @@ def test_a_warning_is_shown_and_is_no_failure(hub: CommandLine) -> None:
     advice = interpreter_advice(sys.version_info[:3], datetime.now(UTC).date())
     assert re.search(r"^interpreter +" + ("warning" if advice else "ok"), result.out, re.MULTILINE)
     assert advice in result.out
+
+
+def test_logins_that_differ_by_case_only_are_named(hub_of_each_engine: CommandLine) -> None:
+    """Older versions took both; a command finds a user without regard to case."""
+    hub = hub_of_each_engine
+    with hub.serving():
+        hub("user", "add", "Ada", "--generate")
+        hub("user", "add", "grace", "--generate")
+        hub("user", "disable", "ADA")
+        assert "no user with the login" in hub("user", "disable", "nobody", code=1).err
+    asyncio.run(rename_user(hub, "grace", "aDA"))
+    result = hub("doctor", code=1)
+    assert [check for check, well in verdicts(result).items() if not well] == ["logins"]
+    assert "'Ada' and 'aDA'" in result.out
+    with hub.serving():
+        hub("user", "enable", "Ada")
+
+
+async def rename_user(hub: CommandLine, login: str, other: str) -> None:
+    """In the database itself, as a version did that compared logins as they are spelled."""
+    url = hub.variables.get("HUB_DATABASE_URL", "")
+    engine = make_engine(Settings(data_dir=hub.folder / "data", database_url=url))  # type: ignore[arg-type]
+    async with opened(engine):
+        await StoreRegistry(engine).open()
+        [user] = await engine.entities("users", Query(Equal(("login",), login)))
+        await engine.commit([Update("users", user["_id"], {"login": other, "login_key": None})], None)

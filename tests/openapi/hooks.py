@@ -186,6 +186,8 @@ RULES: Final = re.compile(
             r"login: Must (not begin|consist of|have)",
             r"password: (Must (not be empty|be at (least|most)|differ)|Is one of)",
             r"current_password: ",
+            r"code: This is not a code that is valid now",
+            r"[^:]*: This field is assigned by the hub",
             r"(default|fields\.\d+\.(default|unique|search|length|options\.\d+|id)): ",
             r"name: A store cannot be renamed",
             r"[^:]*: Only name, scopes and expires",

@@ -58,6 +58,7 @@ async def test_the_record_is_the_hubs_own(hub: Hub, user: Client) -> None:
     refused(await hub.admin.patch(path, {"result": "ok"}), 403)
     refused(await hub.admin.put(path, {"result": "ok"}), 403)
     refused(await hub.admin.delete(path), 403)
+    refused(await hub.admin.put(f"{path}/access", {"access": [user.id]}), 403)
     assert await hub.admin.see("signins", entry["_id"]) == entry
 
 

@@ -89,7 +89,7 @@ def _applies(call: Operation, definition: StoreDefinition, principal: Principal 
         return False
     if definition.administrative and call.parameters == "filter":
         return False
-    if definition.name in NO_DELETES and call.method == "DELETE":
+    if definition.name in NO_DELETES and (call.method == "DELETE" or call.body == "access"):
         return False
     if definition.name in NO_WRITES and call.body in ("entity", "entities", "changes"):
         return False

@@ -109,4 +109,4 @@ NO_WRITES: Final = frozenset({"sessions", "second_factors", "signins"})
 """Stores whose entities callers neither make nor change."""
 
 NO_DELETES: Final = frozenset({"signins"})
-"""Stores whose entities callers do not delete."""
+"""Stores whose entities callers neither delete nor share."""

@@ -1,0 +1,82 @@
+"""Logins that are the same without regard to case: found by commands, and named by `hub doctor` where two clash."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from auth.names import BadName, login_key
+from hub.cli.client import Client
+from hub.cli.output import Failure
+from stores.records import Entity
+
+if TYPE_CHECKING:
+    from hub.settings import Settings
+
+
+async def require_user(client: Client, login: str) -> Entity:
+    """The user of this login: as spelled, else without regard to case. Raises Failure when there is none."""
+    found = await client.find("users", "login", login)
+    key = _key(login)
+    if found is None and key is not None:
+        same = [user for user in await client.all("users", only="login") if _key(user["login"]) == key]
+        found = await client.find("users", "login", same[0]["login"]) if same else None
+    if found is None:
+        raise Failure(f"no user with the login {login!r}")
+    return found
+
+
+async def stored_logins(settings: Settings) -> list[str]:
+    """The logins of all users, read without changing anything; none before the first start."""
+    if settings.engine_url.startswith("mongodb"):
+        return await _of_mongodb(settings.engine_url)
+    return _of_sqlite(Path(settings.engine_url.removeprefix("sqlite:///")))
+
+
+def clashes(logins: Iterable[str]) -> list[list[str]]:
+    """Those that differ by case or form only, together."""
+    by_key: dict[str, list[str]] = {}
+    for login in logins:
+        key = _key(login)
+        if key is not None:
+            by_key.setdefault(key, []).append(login)
+    return [sorted(same) for _, same in sorted(by_key.items()) if len(same) > 1]
+
+
+async def _of_mongodb(url: str) -> list[str]:
+    from stores.mongo.connection import Connection
+    from stores.protocol import EngineOptions
+
+    connection = Connection(url, EngineOptions().read_timeout)
+    await connection.open(make=False)
+    try:
+        users: Any = connection.collection("users").find({}, {"login": 1})
+        return [str(user.get("login")) async for user in users]
+    finally:
+        await connection.close()
+
+
+def _of_sqlite(path: Path) -> list[str]:
+    import apsw
+
+    from stores.sqlite.tables import table_name
+
+    if not path.exists():
+        return []
+    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+    try:
+        connection.pragma("query_only", True)
+        connection.set_busy_timeout(5_000)
+        if not connection.execute("SELECT EXISTS(SELECT 1 FROM sqlite_schema WHERE name='e_users')").get:
+            return []
+        return [str(login) for (login,) in connection.execute(f"SELECT doc->>'$.login' FROM {table_name('users')}")]
+    finally:
+        connection.close()
+
+
+def _key(login: str) -> str | None:
+    try:
+        return login_key(login)
+    except BadName:
+        return None
