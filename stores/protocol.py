@@ -236,16 +236,24 @@ class Engine(Protocol):
         """The value that the database keeps under `name`: this one if it had none, or with `replace`. Of several
         processes that ask at once, one decides for all."""
 
-    async def define(self, definition: StoreDefinition) -> None:
-        """Make or change the storage and the indexes of a store; nothing when they are as wanted. Raises
-        DuplicateValue when a new unique index finds equal values."""
+    async def define(
+        self,
+        *definitions: StoreDefinition,
+        writes: Sequence[Write] = (),
+        by: str | None = None,
+        key: IdempotencyKey | None = None,
+    ) -> list[Written]:
+        """Make or change the storage and the indexes of stores, as far as they are not as wanted, and commit `writes`:
+        both or neither where storage is transactional (`shared` engines: the storage first). Raises DuplicateValue when
+        a new unique index finds equal values, and the errors of `commit`."""
 
     async def rename(self, store: str, name: str, writes: Sequence[Write]) -> None:
         """Give a store's storage another name, with its history, and do `writes`; only while no hub runs. It can be
         done again when it was broken off. Raises Conflict when both names are in use."""
 
-    async def drop(self, store: str) -> None:
-        """Remove an empty store's storage. Raises StoreNotEmpty."""
+    async def drop(self, store: str, writes: Sequence[Write] = (), by: str | None = None) -> list[Written]:
+        """Commit `writes` and remove an empty store's storage: both or neither where storage is transactional (`shared`
+        engines: the storage last). Raises StoreNotEmpty, and the errors of `commit`."""
 
     async def get(
         self, store: str, id: str, where: Filter = EVERYTHING, projection: Projection = WHOLE

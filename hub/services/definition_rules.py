@@ -3,15 +3,21 @@ definition hides, reveals or spoils what entities hold."""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
+
 from auth.principal import Principal
 from hub.services.registry import RESERVED
 from hub.services.rules import Prepared, Rules, refuse
 from hub.services.standing_data import Standing, duplicates
 from stores.definitions import parse_definition
-from stores.errors import DataStandsAgainst, DuplicateValue, InvalidEntity, Violation
-from stores.protocol import Engine, Write
+from stores.errors import DataStandsAgainst, DuplicateValue, InvalidEntity, StoreError, Violation
+from stores.protocol import Engine, IdempotencyKey, Write, Written
+from stores.query import Equal, Query
 from stores.records import Entity
 from stores.schema import StoreDefinition
+
+log = logging.getLogger(__name__)
 
 
 class DefinitionRules(Rules):
@@ -23,9 +29,12 @@ class DefinitionRules(Rules):
         if any(d.name == definition.name for d in self.registry.all()):
             raise DuplicateValue("name")
         check_hidden(None, definition)
-        # Before the definition is stored: what the engine cannot hold must not be promised.
-        await self.engine.define(definition)
         return Prepared(entity)
+
+    async def commit_creation(
+        self, entities: Sequence[Entity], writes: Sequence[Write], by: str | None, key: IdempotencyKey | None
+    ) -> list[Written]:
+        return await self.engine.define(*map(parse_definition, entities), writes=writes, by=by, key=key)
 
     async def created(self, entity: Entity) -> None:
         await self.registry.refresh()
@@ -42,22 +51,39 @@ class DefinitionRules(Rules):
             raise refuse("name", "A store cannot be renamed.")
         check_hidden(old, definition)
         await check_data(self.engine, old, definition)
-        # Before the definition is stored: existing entities may stand against a new unique field.
-        await self._define(old, definition)
         return Prepared(fields)
 
-    async def _define(self, old: StoreDefinition, new: StoreDefinition) -> None:
+    async def commit_change(
+        self, before: Entity, after: Entity, writes: Sequence[Write], by: str | None
+    ) -> list[Written]:
+        old = parse_definition(before)
         try:
-            await self.engine.define(new)
+            return await self._define(old, parse_definition(after), writes, by)
+        except StoreError:
+            await self._put_right(old.name)
+            raise
+
+    async def _put_right(self, store: str) -> None:
+        """Where storage is not transactional, its indexes may be those of a definition that was not stored."""
+        try:
+            for entity in await self.engine.entities("stores", Query(Equal(("name",), store), limit=1)):
+                await self.engine.define(parse_definition(entity))
+        except StoreError as error:
+            log.warning("the indexes of %s may not be what its definition says: %s", store, error)
+
+    async def _define(
+        self, old: StoreDefinition, new: StoreDefinition, writes: Sequence[Write], by: str | None
+    ) -> list[Written]:
+        try:
+            return await self.engine.define(new, writes=writes, by=by)
         except DuplicateValue as error:
             count = await duplicates(self.engine, old.name, error.field)
             if not count:
                 raise
             raise DataStandsAgainst({error.field: f"{_entities(count)} share a value of it with another."}) from error
 
-    async def delete(self, principal: Principal, before: Entity) -> list[Write]:
-        await self.engine.drop(before["name"])
-        return []
+    async def commit_deletion(self, before: Entity, writes: Sequence[Write], by: str | None) -> list[Written]:
+        return await self.engine.drop(before["name"], writes, by)
 
     async def deleted(self, entity: Entity) -> None:
         await self.registry.refresh()

@@ -425,7 +425,8 @@ class EntityService:
             writes: list[Write] = [Insert(store, p.fields) for p in prepared]
             writes += [also for p in prepared for also in p.also]
             with _named_as_sent(rules):
-                written = await self._engine.commit(writes, principal.user_id, key)
+                made = [p.fields for p in prepared]
+                written = await rules.commit_creation(made, writes, principal.user_id, key)
             return prepared, written[: len(prepared)]
 
         prepared, written = await self._decided(attempt)
@@ -453,7 +454,8 @@ class EntityService:
                 moves = store == "groups" and bool(prepared.also)
                 writes = [Update(store, id, prepared.fields, where, frozenset({before["_rev"]})), *prepared.also]
                 with _named_as_sent(rules), self.branches.moving(id) if moves else nullcontext():
-                    written = await self._engine.commit(writes, principal.user_id)
+                    after = before | prepared.fields
+                    written = await rules.commit_change(before, after, writes, principal.user_id)
             return (self._text(principal, definition, written[0]), written[0].rev), moves and not stamping.alone
 
         answer, in_company = await self._on_current(store, id, where, revs, attempt)
@@ -470,7 +472,7 @@ class EntityService:
         async def attempt(before: Entity) -> tuple[Entity, Written]:
             also = await rules.delete(principal, before)
             delete = Delete(store, id, where, frozenset({before["_rev"]}))
-            return before, (await self._engine.commit([delete, *also], principal.user_id))[0]
+            return before, (await rules.commit_deletion(before, [delete, *also], principal.user_id))[0]
 
         before, written = await self._on_current(store, id, where, revs, attempt)
         await rules.deleted(before)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +19,7 @@ from hub.services.credentials import PROOF, Credentials
 from hub.services.registry import StoreRegistry
 from hub.services.times import parse_time
 from stores.errors import Conflict, InvalidEntity, NotAsExpected, Violation
-from stores.protocol import DeleteMany, Engine, UpdateMany, Write
+from stores.protocol import DeleteMany, Engine, IdempotencyKey, UpdateMany, Write, Written
 from stores.query import And, Equal, Not, Query
 from stores.records import Entity, is_id, now_ms
 
@@ -61,6 +61,19 @@ class Rules:
 
     async def delete(self, principal: Principal, before: Entity) -> list[Write]:
         return []
+
+    async def commit_creation(
+        self, entities: Sequence[Entity], writes: Sequence[Write], by: str | None, key: IdempotencyKey | None
+    ) -> list[Written]:
+        return await self.engine.commit(writes, by, key)
+
+    async def commit_change(
+        self, before: Entity, after: Entity, writes: Sequence[Write], by: str | None
+    ) -> list[Written]:
+        return await self.engine.commit(writes, by)
+
+    async def commit_deletion(self, before: Entity, writes: Sequence[Write], by: str | None) -> list[Written]:
+        return await self.engine.commit(writes, by)
 
     async def created(self, entity: Entity) -> None:
         """After the commit."""

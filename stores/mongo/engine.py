@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import pymongo
 
-from stores.errors import CannotOpen, Unavailable
+from stores.errors import CannotOpen, StoreError, Unavailable
 from stores.mongo import structure
 from stores.mongo.commits import Committer
 from stores.mongo.connection import Connection
@@ -19,6 +20,8 @@ from stores.protocol import MOST_HISTORY_ENTRIES, EngineOptions, Feed, Idempoten
 from stores.query import EVERYTHING, WHOLE, Filter, Projection, Query
 from stores.records import Entity, History
 from stores.schema import StoreDefinition
+
+log = logging.getLogger(__name__)
 
 _PING_SECONDS = 3
 
@@ -62,15 +65,32 @@ class MongoEngine:
         with store_errors():
             return await self._connection.constant(name, value, replace=replace)
 
-    async def define(self, definition: StoreDefinition) -> None:
-        await structure.define(self._connection, definition)
+    async def define(
+        self,
+        *definitions: StoreDefinition,
+        writes: Sequence[Write] = (),
+        by: str | None = None,
+        key: IdempotencyKey | None = None,
+    ) -> list[Written]:
+        for definition in definitions:
+            await structure.define(self._connection, definition)
+        return await self._committer.commit(writes, by, key) if writes else []
 
     async def rename(self, store: str, name: str, writes: Sequence[Write]) -> None:
         await structure.rename(self._connection, store, name)
         await self.commit(writes, None)
 
-    async def drop(self, store: str) -> None:
-        await structure.drop(self._connection, store)
+    async def drop(self, store: str, writes: Sequence[Write] = (), by: str | None = None) -> list[Written]:
+        if not writes:
+            await structure.drop(self._connection, store)
+            return []
+        await structure.check_empty(self._connection, store)
+        written = await self._committer.commit(writes, by, None)
+        try:
+            await structure.drop(self._connection, store)
+        except StoreError as error:
+            log.warning("the collection of %s, which is no store any more, is left: %s", store, error)
+        return written
 
     async def get(
         self, store: str, id: str, where: Filter = EVERYTHING, projection: Projection = WHOLE

@@ -167,12 +167,18 @@ async def rename(connection: Connection, store: str, name: str) -> None:
         await names.delete_one({"_id": store})
 
 
-async def drop(connection: Connection, store: str) -> None:
-    """Remove an empty collection; nothing when there is none. Raises StoreNotEmpty."""
-    database = connection.database.name
+async def check_empty(connection: Connection, store: str) -> None:
+    """Raise StoreNotEmpty if the collection holds something."""
     with store_errors():
         if await connection.collection(store).find_one({}, {"_id": 1}) is not None:
             raise StoreNotEmpty(f"{store} still holds entities")
+
+
+async def drop(connection: Connection, store: str) -> None:
+    """Remove an empty collection; nothing when there is none. Raises StoreNotEmpty."""
+    database = connection.database.name
+    await check_empty(connection, store)
+    with store_errors():
         try:
             await connection.client.admin.command(
                 {"renameCollection": f"{database}.{store}", "to": f"{database}.{DROPPED}", "dropTarget": True}

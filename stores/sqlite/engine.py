@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import cast
+from typing import TypeVar, cast
 
 import apsw
 import orjson
@@ -51,6 +51,7 @@ from stores.sqlite.writer import Writer
 from stores.sqlite.writes import WriteExecutor
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 LONGEST_PAGE_ON_LOOP = 200
 """Entities; a longer list is made in a reader thread and streamed."""
@@ -131,11 +132,48 @@ class SQLiteEngine:
             connection.execute(f"INSERT OR {verb} INTO meta VALUES(?,?)", (name, value))
             return str(connection.execute("SELECT value FROM meta WHERE name=?", (name,)).get)
 
-    async def define(self, definition: StoreDefinition) -> None:
+    async def define(
+        self,
+        *definitions: StoreDefinition,
+        writes: Sequence[Write] = (),
+        by: str | None = None,
+        key: IdempotencyKey | None = None,
+    ) -> list[Written]:
+        changes = {d.name: wanted for d in definitions if (wanted := self._wanted(d)) is not None}
+        if not changes:
+            return await self.commit(writes, by, key) if writes else []
+        return await self._restructure(lambda: self._define_all(changes, writes, key), by)
+
+    def _wanted(self, definition: StoreDefinition) -> dict[str, bool] | None:
+        """The paths to index, and whether each is unique; None if the table has them so."""
         table = self._tables.get(definition.name)
         wanted = dict.fromkeys(definition.unique_paths, True) | dict.fromkeys(definition.index_paths, False)
-        if table is None or {p: i.unique for p, i in table.paths.items()} != wanted:
-            await self._writer.submit(lambda: self._define(definition.name, wanted), None, heavy=True)
+        as_wanted = table is not None and {p: i.unique for p, i in table.paths.items()} == wanted
+        return None if as_wanted else wanted
+
+    async def _restructure(self, run: Callable[[], T], by: str | None) -> T:
+        """Run what changes tables and what is known of them, in a transaction of its own. When that fails, what is
+        known is read from the file again."""
+        try:
+            return await self._writer.submit(run, by, heavy=True)
+        except BaseException:
+            await self._writer.submit(self._read_tables, None, heavy=True)
+            raise
+
+    def _read_tables(self) -> None:
+        tables = load_tables(self._writer.connection)
+        self._tables.clear()
+        self._tables.update(tables)
+
+    def _define_all(
+        self, changes: Mapping[str, dict[str, bool]], writes: Sequence[Write], key: IdempotencyKey | None
+    ) -> list[Written]:
+        earlier = self._earlier(key) if key else None
+        if earlier is not None:
+            return earlier
+        for store, wanted in changes.items():
+            self._define(store, wanted)
+        return self._commit_together(writes, key) if writes else []
 
     def _define(self, store: str, wanted: dict[str, bool]) -> None:
         connection = self._writer.connection
@@ -157,7 +195,7 @@ class SQLiteEngine:
         self._tables[store] = table
 
     async def rename(self, store: str, name: str, writes: Sequence[Write]) -> None:
-        await self._writer.submit(lambda: self._rename(store, name, writes), None, heavy=True)
+        await self._restructure(lambda: self._rename(store, name, writes), None)
 
     def _rename(self, store: str, name: str, writes: Sequence[Write]) -> None:
         if name in self._tables:
@@ -168,18 +206,20 @@ class SQLiteEngine:
         del self._tables[store]
         self._tables[name] = renamed
 
-    async def drop(self, store: str) -> None:
-        await self._writer.submit(lambda: self._drop(store), None, heavy=True)
+    async def drop(self, store: str, writes: Sequence[Write] = (), by: str | None = None) -> list[Written]:
+        return await self._restructure(lambda: self._drop(store, writes), by)
 
-    def _drop(self, store: str) -> None:
+    def _drop(self, store: str, writes: Sequence[Write]) -> list[Written]:
+        written = self._executor.run_all(writes)
         table = self._tables.get(store)
         if table is None:
-            return
+            return written
         connection = self._writer.connection
         if connection.execute(f"SELECT EXISTS(SELECT 1 FROM {table.table})").get:
             raise StoreNotEmpty(f"{store} still holds entities")
         drop_table(connection, table)
         del self._tables[store]
+        return written
 
     async def get(
         self, store: str, id: str, where: Filter = EVERYTHING, projection: Projection = WHOLE

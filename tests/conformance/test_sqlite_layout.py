@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Awaitable, Callable
 from contextlib import closing
 from pathlib import Path
 
 import apsw
 import pytest
 
-from stores.protocol import DeleteMany, Engine, Insert, UpdateMany
+from stores.errors import NotFound, StoreError
+from stores.protocol import DeleteMany, Engine, Insert, UpdateMany, Write
 from stores.query import EVERYTHING, Query
 from stores.schema import StoreDefinition
+from stores.sqlite import SQLiteEngine
 from stores.sqlite.tables import identifier, text
+from tests.conformance.test_storage import usable
 from tests.support.engines import Database, opened, sqlite_database
 from tests.support.entities import GROUP, OTHER_USER, STORE, USER, entity, insert
 from tests.support.reading import changes_since, find
@@ -139,3 +143,33 @@ async def test_a_file_of_the_first_release_is_brought_up_to_date(database: Datab
         pass
     with closing(apsw.Connection(database.location)) as connection:
         assert connection.pragma("schema_version") == version
+
+
+CHANGES: dict[str, Callable[[Engine, list[Write]], Awaitable[object]]] = {
+    "create": lambda engine, writes: engine.define(StoreDefinition("new"), writes=writes),
+    "index": lambda engine, writes: engine.define(StoreDefinition("other", indexes=("n",)), writes=writes),
+    "drop": lambda engine, writes: engine.drop("other", writes),
+    "rename": lambda engine, writes: engine.rename("other", "another", writes),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
+async def test_a_commit_that_fails_leaves_the_stores_as_they_were(
+    database: Database, change: Callable[[Engine, list[Write]], Awaitable[object]]
+) -> None:
+    """In the file and in what the engine knows of it: everything works at once, and after a restart."""
+    async with opened(database.engine()) as engine:
+        assert isinstance(engine, SQLiteEngine)
+        await engine.define(StoreDefinition(STORE, unique=("code",)), StoreDefinition("other", unique=("code",)))
+        connection = engine._writer.connection
+        connection.set_commit_hook(lambda: True)  # SQLite then rolls the transaction back
+        with pytest.raises(StoreError):
+            await change(engine, [Insert(STORE, entity())])
+        connection.set_commit_hook(None)
+        assert await find(engine) == []
+        await usable(engine, "other")
+        for name in ("new", "another"):
+            with pytest.raises(NotFound):
+                await find(engine, store=name)
+    async with opened(database.engine()) as again:
+        await usable(again, "other")

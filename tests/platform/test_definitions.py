@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -184,3 +185,18 @@ async def test_an_upsert_or_bulk_change_does_not_reach_definitions(admin: Client
     refused(await admin.patch("/stores", {"label": "x"}, {"name": store}), 400)
     refused(await admin.delete("/stores", {"name": store}), 400)
     assert await admin.list(store) == []
+
+
+async def test_stores_that_come_and_go_at_once_are_known_at_once(hub: Hub, admin: Client) -> None:
+    """Each can be used as soon as its creation is answered, and is gone as soon as its deletion is."""
+
+    async def live_and_die() -> list[int]:
+        made = await admin.make("stores", {"name": unique("store"), "unique": ["code"]})
+        path = f"/{made['name']}"
+        first = await admin.post(path, {"code": "a"})
+        deleted = await admin.delete(f"{path}/{first.json()['_id']}")
+        gone = await admin.delete(f"/stores/{made['_id']}")
+        return [first.status_code, deleted.status_code, gone.status_code, (await admin.get(path)).status_code]
+
+    outcomes = await asyncio.gather(*(live_and_die() for _ in range(12)))
+    assert outcomes == [[200, 200, 200, 404]] * 12

@@ -1,0 +1,61 @@
+"""A store's storage and what is written about it come and go together."""
+
+from __future__ import annotations
+
+import pytest
+
+from stores.errors import DuplicateValue, NotFound, StaleRevision, StoreNotEmpty
+from stores.protocol import Delete, Engine, Insert, Update, Write
+from stores.records import new_id
+from stores.schema import StoreDefinition
+from tests.support.engines import Database
+from tests.support.entities import STORE, USER, entity, insert_one
+from tests.support.reading import find, get
+
+
+async def usable(engine: Engine, store: str) -> None:
+    """The store takes entities, by its unique path too, and gives them back."""
+    made = await insert_one(engine, store=store, code="a")
+    assert await get(engine, made["_id"], store) == made
+    with pytest.raises(DuplicateValue):
+        await insert_one(engine, store=store, code="a")
+    await engine.commit([Delete(store, made["_id"])], USER)
+
+
+async def test_a_store_is_dropped_with_what_is_written(engine: Engine, database: Database) -> None:
+    """Both are done, and stay done."""
+    about = await insert_one(engine, n=1)
+    await engine.define(StoreDefinition("doomed", unique=("code",)))
+    [written] = await engine.drop("doomed", [Delete(STORE, about["_id"])], USER)
+    assert written.rev == 1
+    assert await get(engine, about["_id"]) is None
+    if database.kind == "sqlite":
+        with pytest.raises(NotFound):
+            await find(engine, store="doomed")
+
+
+async def test_a_store_whose_deletion_is_not_written_stays(engine: Engine) -> None:
+    """What refuses the writes leaves the storage as it was, and what refuses the storage leaves nothing written."""
+    about = await insert_one(engine, n=1)
+    await engine.define(StoreDefinition("kept", unique=("code",)))
+    with pytest.raises(StaleRevision):
+        await engine.drop("kept", [Delete(STORE, about["_id"], revs=frozenset({7}))], USER)
+    await usable(engine, "kept")
+    held = await insert_one(engine, store="kept")
+    with pytest.raises(StoreNotEmpty):
+        await engine.drop("kept", [Delete(STORE, about["_id"])], USER)
+    assert await get(engine, about["_id"]) == about
+    assert await get(engine, held["_id"], "kept") == held
+
+
+async def test_a_store_whose_creation_is_refused_promises_nothing(engine: Engine) -> None:
+    """Of several stores at once none is written about when one write is refused; made again, they are usable."""
+    definitions = [StoreDefinition(name, unique=("code",)) for name in ("first", "second")]
+    refused: list[Write] = [Insert(STORE, entity(n=1)), Update(STORE, new_id(), {"n": 2})]
+    with pytest.raises(NotFound):
+        await engine.define(*definitions, writes=refused, by=USER)
+    assert await find(engine) == []
+    [written] = await engine.define(*definitions, writes=[Insert(STORE, entity(n=1))], by=USER)
+    assert written.rev == 1
+    for name in ("first", "second"):
+        await usable(engine, name)
