@@ -267,6 +267,9 @@ class Engine(Protocol):
 
     async def summarize(self, store: str, where: Filter, projection: Projection = WHOLE) -> Summary: ...
 
+    async def groups_held(self, stores: Sequence[str], groups: Sequence[str]) -> set[tuple[str, str]]:
+        """Of these stores and groups the pairs where the store has an entity with that `group`."""
+
     async def commit(self, writes: Sequence[Write], by: str | None, key: IdempotencyKey | None = None) -> list[Written]:
         """Do all writes or none; returned once durable. With a `key` seen before: the first outcome again, or
         KeyReused when the fingerprint differs. Raises InvalidQuery, NotFound, StaleRevision, NotAsExpected,

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -119,10 +119,34 @@ def _moves(change: Change) -> bool:
 
 async def restamped(engine: Engine, registry: StoreRegistry, group: str) -> list[Write]:
     """Writes that bring the branch of everything in the group and below it to what the tree says now."""
+
+    async def branch_of(each: str) -> list[str]:
+        return list(await chain_of(engine, each))
+
+    return await restamping(engine, registry, await subtree_of(engine, group), branch_of, stale_only=True)
+
+
+async def restamping(
+    engine: Engine,
+    registry: StoreRegistry,
+    groups: Sequence[str],
+    branch_of: Callable[[str], Awaitable[list[str]]],
+    *,
+    stale_only: bool = False,
+) -> list[Write]:
+    """Writes that give each entity of the groups its group's branch, for the stores and groups that hold something;
+    with `stale_only`, each that has another."""
+    held = await engine.groups_held([definition.name for definition in registry.all()], groups)
+    stores_of: dict[str, list[str]] = {}
+    for store, group in sorted(held):
+        stores_of.setdefault(group, []).append(store)
     writes: list[Write] = []
-    for each in await subtree_of(engine, group):
-        branch = list(await chain_of(engine, each))
-        stale = And((Equal(("group",), each), Not(Equal(("branch",), branch))))
+    for group in groups:
+        if group not in stores_of:
+            continue
+        branch = await branch_of(group)
+        inside = Equal(("group",), group)
+        where = And((inside, Not(Equal(("branch",), branch)))) if stale_only else inside
         changes = {"branch": branch, "_at": now_ms()}
-        writes += [UpdateMany(d.name, stale, changes, UNBOUNDED) for d in registry.all()]
+        writes += [UpdateMany(store, where, changes, UNBOUNDED) for store in stores_of[group]]
     return writes

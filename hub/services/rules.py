@@ -14,12 +14,12 @@ from auth.scopes import BadScope, parse_scope
 from auth.secrets import PREFIX_LENGTH, digest, new_credential
 from auth.standard import ADMIN_ROLE, STANDARD
 from hub.services import expectations as expect
-from hub.services.branches import UNBOUNDED
+from hub.services.branches import UNBOUNDED, restamping
 from hub.services.credentials import PROOF, Credentials
 from hub.services.registry import StoreRegistry
 from hub.services.times import parse_time
 from stores.errors import Conflict, InvalidEntity, NotAsExpected, Violation
-from stores.protocol import DeleteMany, Engine, IdempotencyKey, UpdateMany, Write, Written
+from stores.protocol import DeleteMany, Engine, IdempotencyKey, Write, Written
 from stores.query import And, Equal, Not, Query
 from stores.records import Entity, is_id, now_ms
 
@@ -193,15 +193,11 @@ class GroupRules(Rules):
             raise refuse("parent", "A group cannot be below itself.")
 
     async def _restamped(self, moved: str, subtree: list[str], above: tuple[str, ...]) -> list[Write]:
-        writes: list[Write] = []
-        for group in subtree:
+        async def branch_of(group: str) -> list[str]:
             inside = await chain_of(self.engine, group)
-            branch = [*inside[: inside.index(moved) + 1], *above]
-            writes += [
-                UpdateMany(d.name, Equal(("group",), group), {"branch": branch, "_at": now_ms()}, UNBOUNDED)
-                for d in self.registry.all()
-            ]
-        return writes
+            return [*inside[: inside.index(moved) + 1], *above]
+
+        return await restamping(self.engine, self.registry, subtree, branch_of)
 
 
 class RoleRules(Rules):

@@ -106,6 +106,9 @@ class MongoEngine:
     async def summarize(self, store: str, where: Filter, projection: Projection = WHOLE) -> Summary:
         return await self._reader.summarize(store, where, projection)
 
+    async def groups_held(self, stores: Sequence[str], groups: Sequence[str]) -> set[tuple[str, str]]:
+        return await self._reader.groups_held(stores, groups)
+
     async def commit(self, writes: Sequence[Write], by: str | None, key: IdempotencyKey | None = None) -> list[Written]:
         return await self._committer.commit(writes, by, key)
 

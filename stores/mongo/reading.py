@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Final
@@ -29,6 +30,9 @@ STREAM_BATCH: Final = 500
 
 Writer = Callable[[Document], bytes]
 """Shows a document as JSON text."""
+
+_AT_ONCE: Final = 16
+"""Collections that are asked at the same time."""
 
 _KEY: Final = "_key"
 
@@ -202,6 +206,20 @@ class Reader:
             ends = [(await self._connection.snapshot(end.command(0, 1), at))[0] for end in (first, last)]
         texts = [_writer(projection)(end["firstBatch"][0]) for end in ends]
         return Summary(self._position(at), int(counted[0]["n"]), texts[0], texts[1])
+
+    async def groups_held(self, stores: Sequence[str], groups: Sequence[str]) -> set[tuple[str, str]]:
+        """The stores and groups where the store has an entity of that group."""
+        turns = asyncio.Semaphore(_AT_ONCE)
+
+        async def held(store: str) -> set[tuple[str, str]]:
+            command: Document = {"distinct": store, "key": "group", "query": {"group": {"$in": [*groups]}}}
+            async with turns:
+                reply = await self._connection.command(self._connection.bounded(command))
+            return {(store, str(group)) for group in reply["values"]}
+
+        with store_errors():
+            found = await asyncio.gather(*map(held, stores))
+        return set().union(*found)
 
     def _position(self, at: Timestamp) -> str:
         return position.at_time(self._connection.epoch, at)

@@ -37,6 +37,7 @@ from stores.sqlite.feed import SQLiteFeed, current_seq
 from stores.sqlite.history import CONDENSE, condense, read_history, retired_up_to
 from stores.sqlite.readers import Readers
 from stores.sqlite.renaming import rename_table
+from stores.sqlite.sight import groups_held
 from stores.sqlite.tables import (
     StoreTable,
     create_index,
@@ -268,6 +269,10 @@ class SQLiteEngine:
     async def summarize(self, store: str, where: Filter, projection: Projection = WHOLE) -> Summary:
         table, show = self._table(store), lists.shower(projection)
         return await self._readers.run(lambda c: lists.summarize(c, table, where, show, self.feed.at))
+
+    async def groups_held(self, stores: Sequence[str], groups: Sequence[str]) -> set[tuple[str, str]]:
+        tables = [table for store in stores if (table := self._tables.get(store)) is not None]
+        return await self._readers.in_thread(lambda connection: groups_held(connection, tables, groups))
 
     async def commit(self, writes: Sequence[Write], by: str | None, key: IdempotencyKey | None = None) -> list[Written]:
         if len(writes) == 1 and key is None and not isinstance(writes[0], BULK):

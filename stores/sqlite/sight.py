@@ -8,10 +8,12 @@ condition itself is put to every row all the same.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Sequence
 from math import isqrt
 from typing import Final
 
 import apsw
+import orjson
 
 from stores.query import And, Compare, Equal, Filter, In, Or, StartsWith
 from stores.sqlite.compile import Compiler
@@ -110,3 +112,16 @@ def _has_index(table: StoreTable, where: Filter) -> bool:
         and (part.path == ("_id",) or ".".join(part.path) in table.paths)
         for part in _conditions(where)
     )
+
+
+def groups_held(
+    connection: apsw.Connection, tables: Iterable[StoreTable], groups: Sequence[str]
+) -> set[tuple[str, str]]:
+    """The stores and groups where the store has an entity of that group, found by the tables of viewers."""
+    wanted = orjson.dumps(list(groups)).decode()
+    held: set[tuple[str, str]] = set()
+    for table in tables:
+        of_group = f"SELECT 1 FROM {table.viewers} v JOIN {table.table} e USING(row) WHERE viewer=w.value"
+        sql = f"""SELECT value FROM json_each(?) w WHERE EXISTS({of_group} AND e."group"=w.value)"""
+        held.update((table.name, group) for (group,) in connection.execute(sql, (wanted,)))
+    return held
