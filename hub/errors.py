@@ -2,7 +2,8 @@
 
 HubError
 ├── BadRequest              the request itself is wrong: `errors` names what, field by field
-│   └── BodyTooLarge        the body is beyond its bound
+│   ├── BodyTooLarge        the body is beyond its bound
+│   └── UnsupportedCoding   the body is compressed in an unknown way
 ├── HeadTooLarge            the request's line and headers are
 ├── WrongHost               the Host header is none of the hub's names
 ├── NoSuchPath              no such path (an entity out of sight is `stores.errors.NotFound`)
@@ -44,6 +45,14 @@ class BadRequest(HubError):
 
 class BodyTooLarge(BadRequest):
     pass
+
+
+class UnsupportedCoding(BadRequest):
+    """`accepted`: the codings that there are."""
+
+    def __init__(self, field: str, text: str, accepted: str) -> None:
+        super().__init__(field, text)
+        self.accepted = accepted
 
 
 class HeadTooLarge(HubError):
@@ -118,6 +127,7 @@ class Failure:
 STATUS: Mapping[type[Exception], HTTPStatus] = {
     BadRequest: HTTPStatus.BAD_REQUEST,
     BodyTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    UnsupportedCoding: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     HeadTooLarge: HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
     NoSuchPath: HTTPStatus.NOT_FOUND,
     WrongHost: HTTPStatus.MISDIRECTED_REQUEST,
@@ -218,6 +228,8 @@ def _headers(error: Exception) -> Mapping[str, str]:
             return {"Retry-After": str(error.retry_after)}
         case stores.Unavailable() | Overloaded() | TooManyLists():
             return {"Retry-After": str(RETRY_AFTER)}
+        case UnsupportedCoding():
+            return {"Accept-Encoding": error.accepted}
         case BodyTooLarge() | TooSlow():
             return {"Connection": "close"}  # what is left of the body is not read
         case auth.Unauthenticated():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from typing import Annotated, Any
@@ -16,6 +16,7 @@ from hub.bodies import BodyBounds, parse_bounded
 from hub.compression import SMALLEST, coding_for
 from hub.cookies import cookie_value
 from hub.errors import BadRequest, BodyTooLarge, ClientGone, ClientTooSlow, TooSlow
+from hub.inflate import find_coding, inflate
 from stores.bounds import Limit
 from stores.limits import parse_json
 
@@ -29,6 +30,9 @@ WHOLE_ANSWER = "hub.response"
 BODY = "hub.body"
 """Key of the scope under which our own server puts a body that is there, whole, before the application is called: it
 need not be waited for (measured: a timeout that never fires costs 10 µs)."""
+
+CHARGE = "hub.charge"
+"""Key of the scope for what counts bytes that are held for a request; it raises Overloaded beyond the limit."""
 
 LIMIT_REACHED = "hub.limit"
 """Key of the scope for the name of the limit that a request has reached."""
@@ -90,6 +94,31 @@ def json_answer(value: Any, status: int = 200, headers: Sequence[tuple[bytes, by
     return Answer(orjson.dumps(value), status, headers)
 
 
+@dataclass(frozen=True, slots=True)
+class BodyLimit:
+    """How large a body may be: `plain` bytes, or `array` if it is a JSON array. `name` is the setting of `plain`."""
+
+    plain: int
+    array: int = 0
+    name: str = "max_body_bytes"
+
+    @property
+    def largest(self) -> int:
+        return max(self.plain, self.array)
+
+    def check(self, first: bytes, size: int) -> None:
+        """Raise BodyTooLarge for a body of more than these bytes that begins with `first`."""
+        if size > self.plain:
+            as_array = self.array > self.plain and first.lstrip()[:1] == b"["
+            if not as_array or size > self.array:
+                raise self.refusal(as_array=as_array)
+
+    def refusal(self, *, as_array: bool) -> BodyTooLarge:
+        most = self.array if as_array else self.plain
+        error = BodyTooLarge("body", f"The body must not exceed {most} bytes.")
+        return error.at("max_bulk_body_bytes" if as_array else self.name)
+
+
 @dataclass(slots=True)
 class Call:
     """One request. `path` holds the path's parameters."""
@@ -97,6 +126,8 @@ class Call:
     scope: Scope
     receive: Receive
     path: dict[str, str] = field(default_factory=dict)
+    ended: bool = False
+    """Whether the last piece of the body has been received."""
 
     @property
     def method(self) -> str:
@@ -151,38 +182,57 @@ class Call:
         except ValueError:
             raise BadRequest("query", f"More than {MOST_PARAMETERS} parameters.").at("MOST_PARAMETERS") from None
 
-    async def body(self, limit: int, array_limit: int, timeout: float) -> bytes:
-        """The whole body: at most `limit` bytes, or `array_limit` when it is a JSON array; within `timeout` s."""
+    async def body(self, limit: BodyLimit, timeout: float) -> bytes:
+        """The whole body, inflated if it is compressed; it must arrive within `timeout` seconds."""
         there: bytes | None = self.scope.get(BODY)
-        if there is not None and len(there) <= limit:
+        header = self.header(b"content-encoding")
+        if there is not None and len(there) <= limit.plain and header is None:
             return there
+        coding = find_coding(header or "")
+        # Compressed, it is not known to be an array before it is inflated.
+        arriving = limit if not coding else BodyLimit(limit.largest, limit.largest, limit.name)
+        self._refuse_declared(arriving)
         try:
             async with asyncio.timeout(timeout):
-                return await self._whole(limit, max(limit, array_limit))
+                raw = await self._whole(arriving)
         except TimeoutError:
             raise TooSlow("the body did not arrive in time").at("body_timeout") from None
         except BodyTooLarge:
-            await self._discard()
+            await self.discard()
             raise
+        return await inflate(raw, coding, self._inflating(limit)) if coding else raw
 
-    async def _whole(self, limit: int, array_limit: int) -> bytes:
+    def _refuse_declared(self, limit: BodyLimit) -> None:
+        """Refuse a body that says itself that it is too large, before a client that waits for it is told to go on."""
         declared = self.header(b"content-length")
-        if declared is not None and declared.isdigit() and int(declared[:20]) > array_limit:
-            raise self._too_large(limit)
+        if declared is not None and declared.isdigit() and int(declared[:20]) > limit.largest:
+            raise limit.refusal(as_array=limit.largest > limit.plain)
+
+    async def _whole(self, limit: BodyLimit) -> bytes:
         chunks: list[bytes] = []
         size = 0
         async for chunk in self._chunks():
             chunks.append(chunk)
             size += len(chunk)
-            if size > limit and (size > array_limit or not _is_array(chunks)):
-                raise self._too_large(limit)
+            if size > limit.plain:
+                limit.check(next((chunk for chunk in chunks if chunk.strip()), b""), size)
         return b"".join(chunks)
 
-    @staticmethod
-    def _too_large(limit: int) -> BodyTooLarge:
-        return BodyTooLarge("body", f"The body must not exceed {limit} bytes.").at("max_body_bytes")
+    def _inflating(self, limit: BodyLimit) -> Callable[[bytes, int], None]:
+        """The check of a body that is being inflated: it counts among all that is buffered."""
+        charge: Callable[[int], None] | None = self.scope.get(CHARGE)
+        counted = 0
 
-    async def _discard(self) -> None:
+        def check(first: bytes, size: int) -> None:
+            nonlocal counted
+            if charge is not None:
+                charge(size - counted)
+                counted = size
+            limit.check(first, size)
+
+        return check
+
+    async def discard(self) -> None:
         """Take in some of a body that is refused: with input unread, closing the connection would reset it, and the
         client might never see the answer."""
         left = LINGER_BYTES
@@ -194,18 +244,13 @@ class Call:
                         return
 
     async def _chunks(self) -> AsyncIterator[bytes]:
-        while True:
+        while not self.ended:
             message = await self.receive()
             if message["type"] == "http.disconnect":
                 raise ClientGone("the client went away")
+            self.ended = not message.get("more_body")
             if message.get("body"):
                 yield message["body"]
-            if not message.get("more_body"):
-                return
-
-
-def _is_array(chunks: list[bytes]) -> bool:
-    return next((chunk.lstrip() for chunk in chunks if chunk.strip()), b"").startswith(b"[")
 
 
 async def parse_body(body: bytes, bounds: BodyBounds) -> Any:

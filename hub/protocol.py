@@ -19,7 +19,7 @@ from hub.connections import PIPELINED_SHARE
 from hub.cycle import HubCycle
 from hub.errors import BadRequest, HeadTooLarge, HubError, Overloaded
 from hub.heads import fault, is_handshake, without_offer
-from hub.http import BODY, WHOLE_ANSWER
+from hub.http import BODY, CHARGE, WHOLE_ANSWER
 from realtime.engineio.uvicorn_protocol import HubProtocol
 
 EXTENSIONS: Final[dict[str, dict[object, object]]] = {WHOLE_ANSWER: {}}
@@ -100,6 +100,12 @@ class HubHttpProtocol(ClientConnection):
         if self._peer is not None:
             self._all.give_back(self._peer, len(held))
         return held
+
+    def _charge(self, size: int) -> None:
+        """Count bytes that are held for the request that is being answered. Raises Overloaded beyond the limit."""
+        self._charged += size
+        if self._peer is not None and not self._all.take(self._peer, size):
+            raise too_much()
 
     def _discharge(self) -> None:
         if self._charged and self._peer is not None:
@@ -252,6 +258,7 @@ class HubHttpProtocol(ClientConnection):
         scope["raw_path"] = self.root_path.encode("ascii") + raw_path
         scope["query_string"] = url.query or b""
         scope["extensions"] = EXTENSIONS
+        scope[CHARGE] = self._charge
 
     def _begin(self, cycle: HubCycle) -> None:
         before, self.cycle = self.cycle, cycle
@@ -273,9 +280,10 @@ class HubHttpProtocol(ClientConnection):
         cycle = self.cycle
         if cycle.response_complete:
             return
-        self._charged += len(body)
-        if self._peer is not None and not self._all.take(self._peer, len(body)):
-            self._stop_at(too_much())
+        try:
+            self._charge(len(body))
+        except Overloaded as error:
+            self._stop_at(error)
         cycle.body += body
         if len(cycle.body) > HIGH_WATER_LIMIT:
             self.flow.pause_reading()
@@ -343,6 +351,6 @@ class HubHttpProtocol(ClientConnection):
         self.timeout_keep_alive_task = self.loop.call_later(rest, self.timeout_keep_alive_handler)
 
 
-def too_much() -> HubError:
+def too_much() -> Overloaded:
     text = "The hub holds as many bytes of requests as it takes: try again."
     return Overloaded("too much is buffered", "body", text).at("max_buffered_bytes")

@@ -73,6 +73,7 @@ class Settings(BaseSettings):
     compression: Literal["auto", "always", "off"] = "auto"
 
     # Bounds of one request.
+    max_auth_body_bytes: Annotated[Positive, Limit("request", "bytes", "413")] = 16_384
     max_body_bytes: Annotated[Positive, Limit("request", "bytes", "413")] = 1_048_576
     max_bulk_body_bytes: Annotated[Positive, Limit("request", "bytes", "413")] = 67_108_864
     max_head_bytes: Annotated[Positive, Limit("request", "bytes", "431")] = 65_536

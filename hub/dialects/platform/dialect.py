@@ -21,7 +21,7 @@ from hub.dialects.platform.operations import Handler, OpenHandler, Operation
 from hub.dialects.platform.render import error_answer
 from hub.dialects.platform.table import OPERATIONS
 from hub.errors import ClientGone, NoSuchPath, NotModified, WrongMethod, describe
-from hub.http import LIMIT_REACHED, Answer, Call
+from hub.http import LIMIT_REACHED, Answer, BodyLimit, Call
 from hub.origins import Origins, preflight
 from hub.services.accounts import Accounts
 from hub.services.delta import DeltaService
@@ -36,6 +36,7 @@ from stores.parse import Limits
 log = logging.getLogger(__name__)
 
 PREFIX = "/api/v1"
+AUTH = PREFIX + "/auth"
 
 
 @dataclass(slots=True)
@@ -56,7 +57,16 @@ class PlatformDialect:
     origins: Origins
     public_document: tuple[str, bytes] = ("", b"")
     """The OpenAPI document for callers without credentials, and the path prefix that it was made for."""
+    auth_limit: BodyLimit = field(init=False)
+    body_limit: BodyLimit = field(init=False)
+    bulk_limit: BodyLimit = field(init=False)
     operations: ClassVar = OPERATIONS
+
+    def __post_init__(self) -> None:
+        s = self.settings
+        self.auth_limit = BodyLimit(s.max_auth_body_bytes, name="max_auth_body_bytes")
+        self.body_limit = BodyLimit(s.max_body_bytes)
+        self.bulk_limit = BodyLimit(s.max_body_bytes, s.max_bulk_body_bytes)
 
     def routes(self) -> list[BaseRoute]:
         """One route for all paths: the operation is looked up in a tree rather than tried path by path."""
@@ -81,9 +91,14 @@ class PlatformDialect:
         return principal
 
     async def read(self, call: Call) -> bytes:
-        """The request's body, within its bounds."""
-        s = self.settings
-        return await call.body(s.max_body_bytes, max(s.max_body_bytes, s.max_bulk_body_bytes), s.body_timeout)
+        """The request's body, within its limit: that of logins and the like is small."""
+        path = call.scope["path"]
+        limit = self.auth_limit if path == AUTH or path.startswith(AUTH + "/") else self.body_limit
+        return await call.body(limit, self.settings.body_timeout)
+
+    async def read_several(self, call: Call) -> bytes:
+        """The body of a request that may bring many entities."""
+        return await call.body(self.bulk_limit, self.settings.body_timeout)
 
 
 class Below(BaseRoute):

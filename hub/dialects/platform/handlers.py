@@ -47,7 +47,7 @@ async def create(dialect: PlatformDialect, call: Call, principal: Principal) -> 
     known = known_parameters(call.parameters(), ("upsert",))
     if known:
         dialect.registry.authorized(principal, store, "PATCH")
-    raw = await dialect.read(call)
+    raw = await dialect.read_several(call)
     value = await parse_json(dialect, call, raw)
     bodies, indexed = entity_bodies(value, dialect.settings.max_items), isinstance(value, list)
     key = await idempotency_key(dialect, call, principal, raw)

@@ -176,7 +176,7 @@ def statuses(call: Operation) -> list[int]:
     if on_store:
         found |= {404}
     if call.body != "none":
-        found |= {413}
+        found |= {413, 415}
     if call.writes:
         found |= {507}
     if call.conditional:

@@ -1,0 +1,133 @@
+"""Compressed request bodies: gzip, deflate and zstd, inflated step by step within the limits of plain ones."""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections.abc import Callable, Mapping
+from typing import Annotated, Final, Protocol
+
+import zstandard
+
+from hub.errors import BadRequest, UnsupportedCoding
+from stores.bounds import Limit
+
+STEP: Final = 262_144
+"""Bytes that are inflated at once."""
+ON_THE_LOOP: Final = 4_096
+"""Bytes; a longer compressed body is inflated in a thread."""
+MAX_GZIP_MEMBERS: Annotated[int, Limit("request", "members of gzip", "400")] = 100
+MAX_ZSTD_WINDOW: Annotated[int, Limit("request", "bytes", "400")] = 8_388_608
+"""What RFC 9659 lets a sender use."""
+
+_SLICE: Final = 65_536
+
+
+class Inflater(Protocol):
+    def read(self, most: int, /) -> bytes:
+        """At most so many further bytes, none at the end. Raises ValueError for what is broken or cut short."""
+
+
+class ZlibInflater:
+    """Of gzip, of which several members may follow each other, and of deflate, as zlib wraps it or bare."""
+
+    def __init__(self, body: bytes, window: int) -> None:
+        self._input = memoryview(body)
+        self._at = 0
+        self._tail = b""
+        self._window = window
+        self._members = 1
+        self._inflate = zlib.decompressobj(window)
+
+    def read(self, most: int) -> bytes:
+        while True:
+            if self._inflate.eof and not self._next_member():
+                return b""
+            data = self._tail or self._next_slice()
+            try:
+                piece = self._inflate.decompress(data, most)
+            except zlib.error as error:
+                raise ValueError(str(error)) from None
+            self._tail = self._inflate.unconsumed_tail
+            if piece:
+                return piece
+            if not data and not self._inflate.eof:
+                raise ValueError("it is cut short")
+
+    def _next_slice(self) -> bytes:
+        piece = bytes(self._input[self._at : self._at + _SLICE])
+        self._at += len(piece)
+        return piece
+
+    def _next_member(self) -> bool:
+        """Whether another one follows."""
+        self._at -= len(self._inflate.unused_data)
+        self._tail = b""
+        if self._at == len(self._input):
+            return False
+        self._members += 1
+        if self._window != GZIP_WINDOW or self._members > MAX_GZIP_MEMBERS:
+            raise ValueError("there is something behind its end")
+        self._inflate = zlib.decompressobj(self._window)
+        return True
+
+
+class ZstdInflater:
+    def __init__(self, body: bytes) -> None:
+        decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_ZSTD_WINDOW)
+        self._reader = decompressor.stream_reader(body, read_across_frames=True)
+
+    def read(self, most: int) -> bytes:
+        try:
+            return self._reader.read(most)
+        except zstandard.ZstdError as error:
+            raise ValueError(str(error)) from None
+
+
+GZIP_WINDOW: Final = 31
+
+
+def _deflate(body: bytes) -> Inflater:
+    wrapped = len(body) > 1 and body[0] & 15 == 8 and (body[0] << 8 | body[1]) % 31 == 0
+    return ZlibInflater(body, 15 if wrapped else -15)
+
+
+CODINGS: Final[Mapping[str, Callable[[bytes], Inflater]]] = {
+    "gzip": lambda body: ZlibInflater(body, GZIP_WINDOW),
+    "x-gzip": lambda body: ZlibInflater(body, GZIP_WINDOW),
+    "deflate": _deflate,
+    "zstd": ZstdInflater,
+}
+ACCEPTED: Final = "gzip, deflate, zstd"
+
+
+def find_coding(header: str) -> str:
+    """The coding that a Content-Encoding header names, empty for none. Raises UnsupportedCoding for an unknown one, and
+    for several."""
+    names = [name for part in header.split(",") if (name := part.strip().lower()) not in ("", "identity")]
+    if not names:
+        return ""
+    if len(names) > 1 or names[0] not in CODINGS:
+        raise UnsupportedCoding("Content-Encoding", f"Takes one of {ACCEPTED}.", ACCEPTED)
+    return names[0]
+
+
+async def inflate(body: bytes, coding: str, check: Callable[[bytes, int], None]) -> bytes:
+    """The body without its coding. `check` is told of the first piece and of the bytes so far, and raises what ends it.
+    Raises BadRequest for a body that is not of this coding."""
+    pieces: list[bytes] = []
+    size = 0
+    try:
+        inflater = CODINGS[coding](body)
+        while True:
+            if len(body) > ON_THE_LOOP:
+                piece = await asyncio.to_thread(inflater.read, STEP)
+            else:
+                piece = inflater.read(STEP)
+            if not piece:
+                return b"".join(pieces)
+            pieces.append(piece)
+            size += len(piece)
+            check(pieces[0], size)
+    except ValueError as error:
+        raise BadRequest("body", f"The body is not {coding}: {error}.") from None
