@@ -139,14 +139,15 @@ class HistoryEntry:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """A page of an entity's audit trail, oldest first. `next` is the place to go on after, None at the end. `final` is
-    the entity as it was at the end of the whole trail if it has been deleted. `later` has, of the fields asked for,
-    those that entries beyond this page change, as they were at the end of the page."""
+    """A page of an entity's audit trail, oldest first. `next` is the place to go on after, None at the end; `place` is
+    that of the last entry. `final` is the entity as it was at the end of the whole trail if it has been deleted.
+    `later` has, of the fields asked for, those that entries beyond this page change, as they were at its end."""
 
     entries: list[HistoryEntry]
     next: str | None
     final: Entity | None
     later: Entity = field(default_factory=dict)
+    place: str = ""
 
 
 def difference(before: Entity | None, after: Entity | None) -> dict[str, tuple[Json, Json]]:

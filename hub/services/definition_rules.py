@@ -11,7 +11,7 @@ from hub.services.registry import RESERVED
 from hub.services.rules import Prepared, Rules, refuse
 from hub.services.standing_data import Standing, duplicates
 from stores.definitions import parse_definition
-from stores.errors import DataStandsAgainst, DuplicateValue, InvalidEntity, StoreError, Violation
+from stores.errors import DataStandsAgainst, DuplicateValue, InvalidEntity, StoreError, StoreNotEmpty, Violation
 from stores.protocol import Engine, IdempotencyKey, Write, Written
 from stores.query import Equal, Query
 from stores.records import Entity
@@ -83,7 +83,14 @@ class DefinitionRules(Rules):
             raise DataStandsAgainst({error.field: f"{_entities(count)} share a value of it with another."}) from error
 
     async def commit_deletion(self, before: Entity, writes: Sequence[Write], by: str | None) -> list[Written]:
-        return await self.engine.drop(before["name"], writes, by)
+        try:
+            return await self.engine.drop(before["name"], writes, by)
+        except StoreNotEmpty:
+            raise
+        except StoreError:
+            # Where storage is not transactional, it may be closed for what is still defined.
+            self.registry.restore_later(before["name"])
+            raise
 
     async def deleted(self, entity: Entity) -> None:
         await self.registry.refresh()

@@ -126,13 +126,23 @@ class EntityService:
         needed = frozenset(leaf.path[0] for leaf in leaves(where))
         page = await self._engine.history(store, id, after, limit, needed)
         end = present[0] if present else page.final
-        if end is None or not (present or matches(where, end)):
+        if end is None or not (present or (matches(where, end) and await self._is_of_this_life(store, id))):
             raise NotFound(f"no {store}/{id}")
         sees = compile_filter(where)
         then = images(page.entries, end | page.later)
         seen = [entry for entry, image in zip(page.entries, then, strict=True) if sees(image)]
         shown = [replace(e, changed={n: c for n, c in e.changed.items() if definition.shows(n)}) for e in seen]
         return replace(page, entries=shown)
+
+    async def _is_of_this_life(self, store: str, id: str) -> bool:
+        """Whether a deleted entity was one of the store as it is defined now, not of an earlier one of its name."""
+        definition = self._registry.id_of(store)
+        if definition is None:
+            return True
+        beginning = await self._engine.history("stores", definition, limit=1)
+        if not beginning.entries or beginning.entries[0].op != "insert":
+            return True  # older than what is on record
+        return bool((await self._engine.history(store, id, beginning.place, 1)).entries)
 
     # Writing one or several.
 

@@ -22,6 +22,9 @@ log = logging.getLogger(__name__)
 RESERVED = frozenset({*STANDARD, "auth"})
 """Names that no defined store can have: the standard stores', and a path of the API."""
 
+RESTORE_PAUSES = (0, 0.5, 1, 2, 5, 15, 60, 300)
+"""Seconds before each attempt at the storage of a store whose deletion has failed. A restart opens it in any case."""
+
 MOST_STORES = 10_000
 
 CLASH = (
@@ -37,6 +40,8 @@ class StoreRegistry:
         self._engine = engine
         self._standard = {name: self._as_held(definition) for name, definition in STANDARD.items()}
         self._defined: dict[str, StoreDefinition] = {}
+        self._ids: dict[str, str] = {}
+        self._restoring: set[asyncio.Task[None]] = set()
         self._refreshing = asyncio.Lock()
         self._asked = 0
         self._read = 0
@@ -57,6 +62,10 @@ class StoreRegistry:
             raise NoSuchStore(name, revealed=principal.may_administer("GET", "stores")) from None
         authorize(principal, definition, method)
         return definition
+
+    def id_of(self, name: str) -> str | None:
+        """The id of the definition that a store has now; None for a standard store."""
+        return self._ids.get(name) if name in self._defined else None
 
     def all(self) -> list[StoreDefinition]:
         """Every store, the standard ones first."""
@@ -102,6 +111,7 @@ class StoreRegistry:
             definition = await self._in_force(entity)
             if definition is not None:
                 defined[definition.name] = definition
+                self._ids[definition.name] = entity["_id"]
         return defined
 
     async def _in_force(self, entity: Entity) -> StoreDefinition | None:
@@ -121,6 +131,25 @@ class StoreRegistry:
             await self._restore(name)
         if any(change.store == "stores" for change in changes):
             await self.refresh()
+
+    def restore_later(self, name: str) -> None:
+        """Open the storage of a store again if it is still defined, in the background: the database may be away."""
+        task = asyncio.create_task(self._restore_patiently(name))
+        self._restoring.add(task)
+        task.add_done_callback(self._restoring.discard)
+
+    async def _restore_patiently(self, name: str) -> None:
+        for pause in RESTORE_PAUSES:
+            await asyncio.sleep(pause)
+            try:
+                await self.refresh()
+                definition = self._defined.get(name)
+                if definition is not None:
+                    await self._engine.define(definition)
+            except StoreError as error:
+                log.warning("the storage of store %r is not restored yet: %s", name, error)
+            else:
+                return
 
     async def _restore(self, name: str) -> None:
         """Make the storage of a store anew that another program has removed or replaced."""

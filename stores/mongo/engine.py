@@ -81,13 +81,11 @@ class MongoEngine:
         await self.commit(writes, None)
 
     async def drop(self, store: str, writes: Sequence[Write] = (), by: str | None = None) -> list[Written]:
-        if not writes:
-            await structure.drop(self._connection, store)
-            return []
-        await structure.check_empty(self._connection, store)
-        written = await self._committer.commit(writes, by, None)
+        # Closed first: what another process creates while this one commits would be lost.
+        await structure.close(self._connection, store)
+        written = await self._committer.commit(writes, by, None) if writes else []
         try:
-            await structure.drop(self._connection, store)
+            await structure.leave(self._connection, store)
         except StoreError as error:
             log.warning("the collection of %s, which is no store any more, is left: %s", store, error)
         return written
@@ -123,4 +121,5 @@ class MongoEngine:
         return await self._history.read(store, id, after, limit, fields)
 
     async def sweep(self, now: int) -> None:
+        await structure.remove_dropped(self._connection)
         await self._committer.sweep(now)

@@ -23,6 +23,7 @@ from stores.errors import (
     DuplicateValue,
     InvalidEntity,
     InvalidQuery,
+    NotFound,
     ReadTimeout,
     StorageFull,
     StoreError,
@@ -41,6 +42,7 @@ AUTHENTICATION_FAILED: Final = (18, 8000)  # the latter is Atlas's
 _BAD_QUERY: Final = frozenset({2, 9, 15, 40324, 51091, 51108, 5729100})
 _TOO_LARGE: Final = frozenset({10334, 17419, 17420})
 _DISK_FULL: Final = 14031
+_REFUSED_BY_VALIDATOR: Final = 121
 _PASSING: Final = frozenset(
     {
         6,  # HostUnreachable
@@ -128,6 +130,8 @@ def translate(error: PyMongoError) -> StoreError | None:
     if duplicate is not None:
         return duplicate
     code = _code(error)
+    if code == _REFUSED_BY_VALIDATOR:
+        return NotFound("the store is being deleted")  # only its collection has a condition
     if code in _TOO_LARGE:
         return _too_large()
     if code in _BAD_QUERY:

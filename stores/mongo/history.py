@@ -173,10 +173,10 @@ class HistoryKeeper:
         async with cursor:
             async for record in _merged(cursor, waiting):
                 if page.is_full:
-                    return History(page.entries, page.place, None)
+                    return History(page.entries, page.place, None, place=page.place)
                 entry, size = _entry_of(record)
                 page.add(record["_id"], entry, size, size)
-        return History(page.entries, None, None)
+        return History(page.entries, None, None, place=page.place)
 
     async def _last(self, store: str, id: str, tail: dict[str, Document]) -> Document | None:
         """The newest record of an entity."""

@@ -22,6 +22,13 @@ HISTORY: Final = "_history"
 STORES: Final = "_stores"
 """The names of the collections that are stores, each a document: the feed tells them from those of other programs."""
 
+_CLOSED: Final = {"_id": {"$exists": False}}
+"""A condition that no document meets, so nothing can be written to the collection of a store that was deleted. Without
+it an insert by a process that has not heard of the deletion would be lost, or make the collection anew."""
+
+KEPT_SECONDS: Final = 600
+"""For which the empty collection of a deleted store is kept closed."""
+
 _OURS: Final = "hub_"
 _SHARING: Final = ("access", "group", "branch")
 """What lets others than the owner see an entity. Of what nobody shares, their indexes hold nothing."""
@@ -41,7 +48,7 @@ async def define(connection: Connection, definition: StoreDefinition) -> None:
     with store_errors():
         # Before there can be a change of it, so that the feed knows it for a store's.
         names = connection.collection(STORES)
-        await names.update_one({"_id": definition.name}, {"$setOnInsert": {"_id": definition.name}}, upsert=True)
+        await names.update_one({"_id": definition.name}, {"$unset": {"dropped": ""}}, upsert=True)
         await _make_collection(connection, definition.name)
         await _make_indexes(connection, definition)
 
@@ -67,9 +74,9 @@ async def _make_collection(connection: Connection, name: str) -> None:
         except OperationFailure as error:  # another process may be defining it as well
             if error.code != NAMESPACE_EXISTS:
                 raise
-    elif _has_images(found[0]):
+    elif _has_images(found[0]) and found[0].get("options", {}).get("validator") != _CLOSED:
         return
-    await connection.command({"collMod": name, "changeStreamPreAndPostImages": _IMAGES})
+    await connection.command({"collMod": name, "changeStreamPreAndPostImages": _IMAGES, "validator": {}})
 
 
 def _has_images(collection: Mapping[str, Any]) -> bool:
@@ -153,6 +160,7 @@ async def _register_stores(connection: Connection) -> None:
 
 async def rename(connection: Connection, store: str, name: str) -> None:
     """Rename a collection, and the store in its history. Done again, it does what is left."""
+    await remove_dropped(connection, 0)
     with store_errors():
         have = set(await connection.database.list_collection_names())
         if store in have and name in have:
@@ -167,24 +175,45 @@ async def rename(connection: Connection, store: str, name: str) -> None:
         await names.delete_one({"_id": store})
 
 
-async def check_empty(connection: Connection, store: str) -> None:
-    """Raise StoreNotEmpty if the collection holds something."""
-    with store_errors():
-        if await connection.collection(store).find_one({}, {"_id": 1}) is not None:
-            raise StoreNotEmpty(f"{store} still holds entities")
-
-
-async def drop(connection: Connection, store: str) -> None:
-    """Remove an empty collection; nothing when there is none. Raises StoreNotEmpty."""
-    database = connection.database.name
-    await check_empty(connection, store)
+async def close(connection: Connection, store: str) -> None:
+    """Let an empty collection take no document from any process; nothing when there is none. Raises StoreNotEmpty."""
     with store_errors():
         try:
-            await connection.client.admin.command(
-                {"renameCollection": f"{database}.{store}", "to": f"{database}.{DROPPED}", "dropTarget": True}
-            )
+            await _set_validator(connection, store, _CLOSED)
         except OperationFailure as error:
             if error.code != NAMESPACE_NOT_FOUND:
                 raise
-        await connection.database.drop_collection(DROPPED)
-        await connection.collection(STORES).delete_one({"_id": store})
+            return
+        if await connection.collection(store).find_one({}, {"_id": 1}) is not None:
+            await _set_validator(connection, store, {})
+            raise StoreNotEmpty(f"{store} still holds entities")
+
+
+async def leave(connection: Connection, store: str) -> None:
+    """Have a closed collection removed by a sweep, `KEPT_SECONDS` from now."""
+    with store_errors():
+        await connection.collection(STORES).update_one({"_id": store}, [{"$set": {"dropped": "$$NOW"}}])
+
+
+async def _set_validator(connection: Connection, store: str, validator: Mapping[str, Any]) -> None:
+    await connection.command({"collMod": store, "validator": validator})
+
+
+async def remove_dropped(connection: Connection, kept_seconds: float = KEPT_SECONDS) -> None:
+    """Remove the collections of stores that were deleted longer ago."""
+    database = connection.database.name
+    long_ago = {"$expr": {"$lt": ["$dropped", {"$subtract": ["$$NOW", round(kept_seconds * 1000)]}]}}
+    with store_errors():
+        while True:
+            claimed = await connection.collection(STORES).find_one_and_delete(
+                {"dropped": {"$type": "date"}, **long_ago}
+            )
+            if claimed is None:
+                return
+            renamed = {"renameCollection": f"{database}.{claimed['_id']}", "to": f"{database}.{DROPPED}"}
+            try:
+                await connection.client.admin.command({**renamed, "dropTarget": True})
+            except OperationFailure as error:
+                if error.code != NAMESPACE_NOT_FOUND:
+                    raise
+            await connection.database.drop_collection(DROPPED)

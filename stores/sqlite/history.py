@@ -35,10 +35,10 @@ def read_history(
             for row in connection.execute(sql, (store, id, seq)):
                 if page.is_full:
                     later = _later(connection, store, id, int(page.place), fields)
-                    return History(page.entries, page.place, _final(connection, store, id), later)
+                    return History(page.entries, page.place, _final(connection, store, id), later, page.place)
                 entry, changed = _read_entry(store, id, row)
                 page.add(str(row[0]), entry, changed, sum(len(text) for text in row[5:7] if text))
-        return History(page.entries, None, _final(connection, store, id))
+        return History(page.entries, None, _final(connection, store, id), place=page.place)
 
 
 def parse_place(after: str | None) -> int:

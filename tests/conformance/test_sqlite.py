@@ -13,13 +13,13 @@ from pathlib import Path
 import apsw
 import pytest
 
-from stores.errors import CannotOpen, DuplicateValue, HistoryGone, Unavailable
+from stores.errors import CannotOpen, DuplicateValue, HistoryGone, NotFound, StoreError, Unavailable
 from stores.parse import parse_filter, parse_sort
 from stores.protocol import Engine, EngineOptions, Insert, Update
 from stores.query import Equal, Query
 from stores.records import new_id, now_ms
 from stores.schema import StoreDefinition
-from stores.sqlite import readers
+from stores.sqlite import SQLiteEngine, readers
 from tests.support.engines import Database, opened, sqlite_database
 from tests.support.entities import STORE, USER, entity, insert, insert_one, numbered
 from tests.support.reading import changes_since, content, find, follow, get
@@ -378,3 +378,28 @@ async def test_the_update_of_an_entity_without_a_time(engine: Engine) -> None:
     await insert(engine, made)
     await engine.commit([Update(STORE, made["_id"], {"n": 2})], USER)
     assert await find(engine) == [{"_id": made["_id"], "_rev": 2, "n": 2}]
+
+
+async def test_a_definition_whose_commit_fails_can_be_made_later(tmp_path: Path) -> None:
+    """A store that is made, indexed or dropped in vain: afterwards each works as if it had not been tried."""
+    engine = SQLiteEngine(tmp_path / "hub.db")
+    definitions = StoreDefinition("new"), StoreDefinition("kept", indexes=("n",))
+    async with opened(engine):
+        await engine.define(StoreDefinition("kept"))
+        await engine.define(StoreDefinition("empty"))
+        await insert_one(engine, store="kept", n=7)
+        engine._writer.connection.set_commit_hook(lambda: True)  # SQLite then rolls back
+        for definition in definitions:
+            with pytest.raises(StoreError):
+                await engine.define(definition)
+        with pytest.raises(StoreError):
+            await engine.drop("empty")
+        engine._writer.connection.set_commit_hook(None)
+        with pytest.raises(NotFound):
+            await engine.entities("new", Query())
+        assert len(await engine.entities("kept", Query(Equal(("n",), 7)))) == 1
+        await insert_one(engine, store="empty", n=1)
+        for definition in definitions:
+            await engine.define(definition)
+        await insert_one(engine, store="new", n=1)
+        assert len(await engine.entities("kept", Query(Equal(("n",), 7)))) == 1

@@ -66,3 +66,21 @@ async def test_hidden_fields_are_those_of_today(hub: Hub, user: Client, admin: C
     good(await admin.patch(f"/stores/{definition['_id']}", {"fields": fields}))
     assert await values(user, store, made["_id"], "m") == []
     assert await values(user, store, made["_id"], "n") == [1, 2]
+
+
+async def test_history_belongs_to_the_life_of_a_store(hub: Hub, user: Client, admin: Client) -> None:
+    """Made anew under its name, without the hidden field, it shows nothing of before; deletions of its own it shows."""
+    fields = [{"id": "n", "type": "Number"}, {"id": "secret", "type": "Text", "hidden": True}]
+    store = await hub.define(fields=fields)
+    old = await user.make(store, n=1, secret="4711-x")
+    good(await user.delete(f"/{store}/{old['_id']}"))
+    assert await values(user, store, old["_id"], "n") == [1, "gone"]
+    [definition] = await admin.list("stores", {"name": store})
+    good(await admin.delete(f"/stores/{definition['_id']}"))
+    refused(await admin.get(f"/{store}/{old['_id']}/history"), 404)
+    await admin.make("stores", {"name": store})
+    for client in (user, admin):
+        refused(await client.get(f"/{store}/{old['_id']}/history"), 404)
+    new = await user.make(store, n=2)
+    good(await user.delete(f"/{store}/{new['_id']}"))
+    assert await values(user, store, new["_id"], "n") == [2, "gone"]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable
+from pathlib import Path
 
 import httpx
 import pytest
 
 from stores.records import new_id
-from tests.support.engines import fitting_database
+from tests.support.engines import Database, fitting_database
 from tests.support.hub import Client, Hub, running_hub, unique
 
 RACES = 12
@@ -140,3 +141,32 @@ async def test_nothing_is_shared_with_a_user_who_is_gone(hub: Hub, admin: Client
         assert share.status_code in (200, 400)
         assert (await admin.put(path, {"access": [user["_id"]]})).status_code == 400
         assert (await admin.put(path, {"access": [new_id()]})).status_code == 400
+
+
+async def delete_while_creating(hub: Hub, admin: Client, creator: Client) -> None:
+    """A store that is deleted while an entity comes into it: one of the two is refused, and nothing is lost."""
+    name = await hub.define()
+    [definition] = await admin.list("stores", {"name": name})
+    assert await creator.list(name) == []
+    creates, deletes = await asyncio.gather(
+        creator.post(f"/{name}", {"n": 1}), admin.delete(f"/stores/{definition['_id']}")
+    )
+    assert (creates.status_code, deletes.status_code) in ((200, 409), (404, 200)), (creates.text, deletes.text)
+    if deletes.status_code == 200:
+        await admin.make("stores", {"name": name})
+        assert await admin.list(name) == []
+    else:
+        assert len(await admin.list(name)) == 1
+
+
+async def test_a_store_is_not_deleted_under_what_is_created(
+    hub: Hub, shared_database: Database, admin: Client, user: Client, tmp_path: Path
+) -> None:
+    """In one process, and in another, which learns of the deletion later."""
+    for _ in range(RACES):
+        await delete_while_creating(hub, admin, user)
+    if shared_database.kind == "mongodb":
+        async with running_hub(shared_database, tmp_path) as second:
+            token = user.http.headers["Authorization"].removeprefix("Bearer ")
+            for _ in range(RACES):
+                await delete_while_creating(hub, admin, second.client(token, user.user))
