@@ -11,7 +11,7 @@ import pytest
 
 from stores.records import new_id
 from tests.support.engines import Database, fitting_database
-from tests.support.hub import Client, Hub, running_hub, unique
+from tests.support.hub import Client, Hub, eventually, running_hub, unique
 
 RACES = 12
 
@@ -147,7 +147,11 @@ async def delete_while_creating(hub: Hub, admin: Client, creator: Client) -> Non
     """A store that is deleted while an entity comes into it: one of the two is refused, and nothing is lost."""
     name = await hub.define()
     [definition] = await admin.list("stores", {"name": name})
-    assert await creator.list(name) == []
+
+    async def is_known() -> bool:
+        return (await creator.get(f"/{name}")).status_code == 200
+
+    await eventually(is_known)
     creates, deletes = await asyncio.gather(
         creator.post(f"/{name}", {"n": 1}), admin.delete(f"/stores/{definition['_id']}")
     )
