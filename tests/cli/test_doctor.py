@@ -199,7 +199,7 @@ def test_logins_that_differ_by_case_only_are_named(hub_of_each_engine: CommandLi
         hub("user", "add", "grace", "--generate")
         hub("user", "disable", "ADA")
         assert "no user with the login" in hub("user", "disable", "nobody", code=1).err
-    asyncio.run(rename_user(hub, "grace", "aDA"))
+    rename_user(hub, "grace", "aDA")
     result = hub("doctor", code=1)
     assert [check for check, well in verdicts(result).items() if not well] == ["logins"]
     assert "'Ada' and 'aDA'" in result.out
@@ -207,11 +207,19 @@ def test_logins_that_differ_by_case_only_are_named(hub_of_each_engine: CommandLi
         hub("user", "enable", "Ada")
 
 
-async def rename_user(hub: CommandLine, login: str, other: str) -> None:
+def rename_user(hub: CommandLine, login: str, other: str) -> None:
     """In the database itself, as a version did that compared logins as they are spelled."""
-    url = hub.variables.get("HUB_DATABASE_URL", "")
-    engine = make_engine(Settings(data_dir=hub.folder / "data", database_url=url))  # type: ignore[arg-type]
-    async with opened(engine):
+    changes = {"login": other, "login_key": None}
+    url = hub.variables.get("HUB_DATABASE_URL")
+    if url:
+        with MongoClient[dict[str, object]](url) as client:
+            client.get_default_database()["users"].update_one({"login": login}, {"$set": changes})
+    else:
+        asyncio.run(change_user(hub, login, changes))
+
+
+async def change_user(hub: CommandLine, login: str, changes: dict[str, object]) -> None:
+    async with opened(make_engine(Settings(data_dir=hub.folder / "data"))) as engine:
         await StoreRegistry(engine).open()
         [user] = await engine.entities("users", Query(Equal(("login",), login)))
-        await engine.commit([Update("users", user["_id"], {"login": other, "login_key": None})], None)
+        await engine.commit([Update("users", user["_id"], changes)], None)

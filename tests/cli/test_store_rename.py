@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
+from pymongo import MongoClient
+
 from hub.engines import make_engine
 from hub.settings import Settings
 from stores.protocol import Update
 from stores.query import Equal, Query
 from tests.cli.conftest import CommandLine
+from tests.support.engines import opened
 
 
 def test_a_store_gets_another_name_with_all_that_belongs_to_it(hub_of_each_engine: CommandLine) -> None:
@@ -38,7 +41,7 @@ def test_a_store_by_the_name_of_a_standard_one_keeps_the_hub_from_starting(hub_o
         hub("store", "create", "visits")
         hub.file("rows.ndjson", '{"n":1}\n')
         hub("import", "visits", "rows.ndjson")
-    asyncio.run(as_older_version(hub, "visits", "signins"))
+    as_older_version(hub, "visits", "signins")
     refusal = hub("serve", "--port", "0", code=1).err
     assert "hub store rename signins NEW" in refusal
     assert "Traceback" not in refusal
@@ -47,14 +50,21 @@ def test_a_store_by_the_name_of_a_standard_one_keeps_the_hub_from_starting(hub_o
         assert [row["n"] for row in hub.rows("visits")] == [1]
 
 
-async def as_older_version(hub: CommandLine, store: str, standard: str) -> None:
+def as_older_version(hub: CommandLine, store: str, standard: str) -> None:
     """Leave the database as a version did that had no standard store of this name."""
-    url = hub.variables.get("HUB_DATABASE_URL", "")
-    engine = make_engine(Settings(data_dir=hub.folder / "data", database_url=url))  # type: ignore[arg-type]
-    await engine.open()
-    try:
+    url = hub.variables.get("HUB_DATABASE_URL")
+    if url is None:
+        asyncio.run(rename_in_file(hub, store, standard))
+        return
+    with MongoClient[dict[str, object]](url) as client:
+        database = client.get_default_database()
+        database.drop_collection(standard)
+        database[store].rename(standard)
+        database["stores"].update_one({"name": store}, {"$set": {"name": standard}})
+
+
+async def rename_in_file(hub: CommandLine, store: str, standard: str) -> None:
+    async with opened(make_engine(Settings(data_dir=hub.folder / "data"))) as engine:
         await engine.drop(standard)
         [definition] = await engine.entities("stores", Query(Equal(("name",), store)))
         await engine.rename(store, standard, [Update("stores", definition["_id"], {"name": standard})])
-    finally:
-        await engine.close()
