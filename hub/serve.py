@@ -39,6 +39,8 @@ except ImportError:  # Windows has no such limit
 
 BACKLOG: Final = 2_048
 """Connections that wait to be accepted."""
+CLOSING: Final = 3
+"""Seconds of the grace that closing the connections to a database server may take, should it not answer."""
 OTHER_FILES: Final = 128
 """Open files that are no client's: of the database, logs, libraries."""
 
@@ -189,7 +191,7 @@ def run(app: Starlette, settings: Settings, listening: list[socket.socket]) -> i
         timeout_keep_alive=settings.keep_alive_timeout,
         proxy_headers=False,  # see ForwardedHeaders
         server_header=False,
-        timeout_graceful_shutdown=settings.shutdown_grace,
+        timeout_graceful_shutdown=max(1, settings.shutdown_grace - (CLOSING if app.state.hub.engine.shared else 0)),
         lifespan="off",  # see HubServer.serve
         backlog=BACKLOG,
     )

@@ -61,9 +61,15 @@ class Committer:
             self._watch = asyncio.create_task(self._clear_the_way())
         return await asyncio.shield(task)
 
-    async def finish(self) -> None:
-        """Wait for the commits that are under way."""
-        await asyncio.gather(*self._running, return_exceptions=True)
+    async def finish(self, seconds: float) -> None:
+        """Wait for the commits that are under way, so long at most: then they are broken off, and undone by the server
+        unless they were complete."""
+        if self._running:
+            await asyncio.wait(self._running, timeout=seconds)
+        while self._running:
+            for task in list(self._running):
+                task.cancel()  # again: see `stores.mongo.connection.check_cancelled`
+            await asyncio.wait(self._running, timeout=0.2)
         if self._watch is not None:
             self._watch.cancel()
 

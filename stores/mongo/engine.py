@@ -24,6 +24,10 @@ from stores.schema import StoreDefinition
 log = logging.getLogger(__name__)
 
 _PING_SECONDS = 3
+_FINISH_SECONDS = 1.0
+"""For which commits that are under way are waited for at the end. Requests have had their own time before."""
+_FAREWELL_SECONDS = 1
+"""For which the server is told, at the end, what it need not keep."""
 
 
 class MongoEngine:
@@ -53,9 +57,12 @@ class MongoEngine:
             raise
 
     async def close(self) -> None:
-        await self._committer.finish()
-        await self._history.stop()
-        await self._connection.close()
+        await self._committer.finish(_FINISH_SECONDS)
+        # Without the server there is nothing to tell it: its own time limits end what was left open.
+        with pymongo.timeout(_FAREWELL_SECONDS):
+            await self._history.stop()
+        with pymongo.timeout(_FAREWELL_SECONDS):
+            await self._connection.close()
 
     async def ping(self) -> None:
         with store_errors(), pymongo.timeout(_PING_SECONDS):

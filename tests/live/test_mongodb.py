@@ -21,6 +21,9 @@ from tests.support.live import Beacon, Event, live, make_beacon
 
 pytestmark = pytest.mark.engine("mongodb")
 
+SLACK = 5
+"""Seconds that a busy machine may take beyond what the hub waits for."""
+
 
 @pytest.fixture(scope="module")
 async def shared(mongodb: str) -> AsyncIterator[Database]:
@@ -261,3 +264,27 @@ async def write_again(client: Client, store: str, start: int) -> int:
         answer = await client.post(f"/{store}", {"n": number})
         number += answer.status_code == 200
     return number
+
+
+@pytest.mark.parametrize("outage", ["killed", "frozen"])
+async def test_sigterm_ends_the_hub_within_its_grace_while_the_database_is_gone(tmp_path: Path, outage: str) -> None:
+    """Whether the server refuses connections or answers nothing, and with a write on its way."""
+    grace = 8
+    async with mongod.restartable(tmp_path / "db") as server:
+        async with running_hub(mongo_database(server.url), tmp_path / "hub", shutdown_grace=grace) as hub:
+            store = await hub.define()
+            if outage == "frozen":
+                server.freeze()
+            else:
+                await asyncio.to_thread(server.kill)
+            writing = asyncio.ensure_future(hub.admin.post(f"/{store}", {"n": 1}))
+            await asyncio.wait([writing], timeout=0.5)  # it has no answer yet
+            process = hub.process.process
+            process.terminate()
+            code = await asyncio.to_thread(process.wait, grace + SLACK)
+            assert code == 0
+            await asyncio.gather(writing, return_exceptions=True)
+        if outage == "frozen":
+            server.thaw()
+        else:
+            await asyncio.to_thread(server.start_again)

@@ -71,10 +71,20 @@ class Restartable:
 
     def kill(self) -> None:
         """End it with no chance to say goodbye to anybody."""
+        self._signal(signal.SIGKILL)
+        self.stop()
+
+    def freeze(self) -> None:
+        """Let it answer nothing, its connections open, until it is thawed."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: int) -> None:
         pid = self._server.process.pid
         for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-            os.kill(int(child), signal.SIGKILL)
-        self.stop()
+            os.kill(int(child), number)
 
     def start_again(self) -> None:
         self._server = start("--port", str(self._server.port), *self._data)
