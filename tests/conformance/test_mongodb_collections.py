@@ -10,13 +10,14 @@ from bson import ObjectId
 from pymongo import AsyncMongoClient
 from pymongo.asynchronous.database import AsyncDatabase
 
+from stores.errors import NotFound, StoreNotEmpty
 from stores.mongo.connection import Connection
-from stores.mongo.structure import faults
-from stores.protocol import Engine, EngineOptions, Update
+from stores.mongo.structure import faults, remove_dropped
+from stores.protocol import Delete, Engine, EngineOptions, Insert, Update
 from stores.records import Change, Entity
 from stores.schema import StoreDefinition
 from tests.support.engines import Database, mongo_database, opened
-from tests.support.entities import STORE, USER, insert_one
+from tests.support.entities import STORE, USER, entity, insert_one
 from tests.support.hub import eventually
 from tests.support.reading import changes_since, follow, following, trail
 
@@ -124,8 +125,8 @@ async def test_what_happens_to_a_stores_collection_concerns_that_store_alone(
         assert [(c.op, c.store, c.id) for c in changes] == expected
         orders = [engine.feed.order(c.position) for c in changes]
         assert orders == sorted(set(orders))
-    for store, entity, revs in (("others", other, [1, 2]), (STORE, made, [1]), (STORE, again, [1, 2])):
-        assert [e.rev for e in (await trail(engine, store, entity["_id"]))[0]] == revs
+    for store, known, revs in (("others", other, [1, 2]), (STORE, made, [1]), (STORE, again, [1, 2])):
+        assert [e.rev for e in (await trail(engine, store, known["_id"]))[0]] == revs
 
 
 async def test_a_change_without_images_is_lost_to_its_store_alone(engine: Engine, documents: Documents) -> None:
@@ -199,3 +200,31 @@ async def test_what_a_collection_lacks_is_named(engine: Engine, documents: Docum
         assert await faults(connection, definition) == []
     finally:
         await connection.close()
+
+
+async def test_a_dropped_store_is_closed_and_removed_later(
+    engine: Engine, database: Database, documents: Documents
+) -> None:
+    """Nothing gets into it, not even from a process that knows nothing of it; made again, it is as new."""
+    await engine.drop("others")
+    async with opened(database.engine()) as elsewhere:
+        for writer in (engine, elsewhere):
+            with pytest.raises(NotFound):
+                await insert_one(writer, store="others", n=1)
+            with pytest.raises(NotFound):
+                await writer.commit([Insert("others", entity(n=n)) for n in range(2)], USER)
+    await engine.define(StoreDefinition("others"))
+    made = await insert_one(engine, store="others", n=1)
+    with pytest.raises(StoreNotEmpty):
+        await engine.drop("others")
+    await engine.commit([Update("others", made["_id"], {"n": 2}), Delete("others", made["_id"])], USER)
+    await engine.drop("others")
+    connection = Connection(database.location, 15)
+    await connection.open()
+    await remove_dropped(connection)
+    assert "others" in await documents.list_collection_names()
+    start = await engine.feed.position()
+    await remove_dropped(connection, 0)
+    await connection.close()
+    assert not {"others", "_dropped"} & {*await documents.list_collection_names()}
+    assert await changes_since(engine.feed, start) == []
