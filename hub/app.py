@@ -126,7 +126,7 @@ class Hub:
                     self.resolver.forget(batch.changes)
                     self.entities.branches.follow(batch.changes)
                     await self.registry.follow(batch.changes)
-                    await self.live.live.fanout.advance_in_turns(batch.changes, batch.position)
+                    await self.live.live.fanout.advance(batch.changes, batch.position)
                     self.metrics.seen(batch.changes)
                     position = batch.position
             except HistoryGone:

@@ -107,7 +107,7 @@ class Settings(BaseSettings):
     live_max_buffered: Annotated[Positive, Limit("connection", "bytes", "`lagging`")] = 1_048_576
     live_subscriptions: Annotated[Positive, Limit("connection", "subscriptions", "400")] = 1_000
     live_snapshot: Annotated[Positive, Limit("acknowledgement", "entities", "400")] = 10_000
-    live_snapshot_mb: Annotated[Positive, Limit("acknowledgement", "MiB", "400")] = 16
+    live_snapshot_mb: Annotated[Positive, Limit("acknowledgement", "MiB", "400")] = 3
     live_recent: Annotated[Positive, Limit("process", "changes", "the oldest goes")] = 10_000
     live_recent_mb: Annotated[Positive, Limit("process", "MiB", "the oldest goes")] = 64
     live_replay_mb: Annotated[Positive, Limit("process", "MiB", "the oldest goes")] = 16

@@ -1,7 +1,7 @@
 """Fan-out: follows the change feed once per process and hands each change to the subscriptions that it concerns.
 
-Everything here happens on the event loop, change by change and without waiting in between, so the order in which a
-connection is told is the order of the feed.
+Everything here happens on the event loop, change by change, so the order in which a connection is told is the order of
+the feed. Between slices of so many deliveries the loop has other work.
 """
 
 from __future__ import annotations
@@ -9,11 +9,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Protocol
+from typing import Final, Protocol
 
 from realtime.channels import Channel, ChannelIndex, ChannelKey
 from realtime.engineio import build_text_frame
@@ -27,11 +26,19 @@ from stores.records import Change
 
 log = logging.getLogger(__name__)
 
-TURN = 0.01
+TURN: Final = 0.01
 """Seconds for which changes are handed out before others have their turn."""
 
-READ_AT_ONCE = 500
+READ_AT_ONCE: Final = 500
 """Changes read at once for a subscription that resumes."""
+
+SLICE: Final = 2_000
+"""Deliveries after which others have their turn."""
+
+DELIVERY_BYTES: Final = 4_096
+"""An event counts as one delivery more for each so many bytes."""
+
+_END: Final = object()
 
 
 class Subscriber(Protocol):
@@ -40,8 +47,15 @@ class Subscriber(Protocol):
     floor: bytes
 
     @property
-    def tell(self) -> Callable[[bytes, str], None]:
-        """Takes an event's packet, as a WebSocket frame and as text. Must not wait and must not raise."""
+    def tell(self) -> Callable[[bytes, str], bool]:
+        """Takes an event's packet, as a WebSocket frame and as text; false when there is no room for it. Must not wait
+        and must not raise."""
+
+    def reached(self, position: str, order: bytes) -> None:
+        """Remember that it has been told of the change at this position."""
+
+    def fall_behind(self) -> None:
+        """Leave: there was no room for the change after the position of fan-out."""
 
     def fail(self, error: StoreError) -> None:
         """End, and say why: what happened cannot be told. Must not wait and must not raise."""
@@ -49,8 +63,9 @@ class Subscriber(Protocol):
 
 class Fanout:
     """`recent`: changes, and bytes of them, kept for subscriptions that join a little late; `replay_bytes`: of events
-    made for them, kept for others that see alike. `overheard` is called with every change before its events go out: who
-    is listening may change with it. Within `together()` outlets may gather what they are told, to write it at once."""
+    made for them, kept for others that see alike. `overheard` is called with every change before its events, and those
+    of what came with it, go out: who is listening may change with it. Within `together()` outlets may gather what they
+    are told, to write it at once."""
 
     def __init__(
         self, engine: Engine, recent: int = 10_000, recent_bytes: int = 67_108_864, replay_bytes: int = 16_777_216
@@ -68,75 +83,141 @@ class Fanout:
         self._reached = asyncio.Event()
         self.position = ""
         self.order = b""
+        self.is_telling = False
+        """Whether a change is told to some already, and to others not yet."""
+        self._telling = "", b""
+        self._begin_slice()
+        self._done: list[Channel[Subscriber]] = []
+        self._behind: list[Subscriber] = []
+
+    def order_of(self, position: str) -> bytes:
+        """See `stores.protocol.Feed.order`."""
+        return self._engine.feed.order(position)
 
     def start(self, position: str) -> None:
         """Everything up to `position` counts as handed out."""
         self.position = position
-        self.order = self._engine.feed.order(position)
+        self.order = self.order_of(position)
         self._recent.clear(self.order)
+        self._done, self._behind = [], []
 
-    def advance(self, changes: Sequence[Change], position: str) -> None:
-        """Hand out what the feed has brought; `position` is where it stands after that."""
-        self._hand_out_for(math.inf, changes, 0)
-        self._arrive(position)
-
-    async def advance_in_turns(self, changes: Sequence[Change], position: str) -> None:
-        """The same, with turns of the loop for others in between: a few large changes take long."""
-        done = self._hand_out_for(TURN, changes, 0)
-        while done < len(changes):
-            await asyncio.sleep(0)
-            done = self._hand_out_for(TURN, changes, done)
-        self._arrive(position)
-
-    def _hand_out_for(self, seconds: float, changes: Sequence[Change], start: int) -> int:
-        """Hand out changes from `start` on, for about so long; the index of the next."""
-        turn_ends = time.perf_counter() + seconds
-        with self.together() if len(changes) > 1 else nullcontext():
-            for index in range(start, len(changes)):
-                order = self._engine.feed.order(changes[index].position)
-                if order > self.order:
-                    self._hand_out(changes[index], order)
-                if time.perf_counter() > turn_ends:
-                    return index + 1
-        return len(changes)
-
-    def _arrive(self, position: str) -> None:
-        order = self._engine.feed.order(position)
+    async def advance(self, changes: Sequence[Change], position: str) -> None:
+        """Hand out what the feed has brought, in slices between which others have their turn; `position` is where the
+        feed stands after that."""
+        fresh = [(order, change) for change in changes if (order := self.order_of(change.position)) > self.order]
+        for _, change in fresh:
+            for listen in self.overheard:
+                listen(change)
+        slices = self._slices(fresh)
+        try:
+            while self._take_turn(slices, len(fresh)):
+                self._wake()
+                await asyncio.sleep(0)
+        finally:
+            self.is_telling = False
+        order = self.order_of(position)
         if order > self.order:
             self.position, self.order = position, order
+        self._wake()
+
+    def _take_turn(self, slices: Iterator[None], changes: int) -> bool:
+        """Hand out one slice; whether there may be more."""
+        with self.together() if changes > 1 else nullcontext():
+            return next(slices, _END) is not _END
+
+    def _wake(self) -> None:
         reached, self._reached = self._reached, asyncio.Event()
         reached.set()
 
-    def _hand_out(self, change: Change, order: bytes) -> None:
-        for listen in self.overheard:
-            listen(change)
-        self.position, self.order = change.position, order
-        self._recent.append(order, change)
-        for channel in self.channels.concerned(change):
-            self._tell(channel, change, order)
-        while self._used:
-            self._used.pop().rest()
+    def _slices(self, changes: Sequence[tuple[bytes, Change]]) -> Iterator[None]:
+        """Hand out changes, and stop wherever a slice is full. `position` moves on when a change is told to all."""
+        self._begin_slice()
+        for order, change in changes:
+            self._telling = change.position, order
+            for channel in self.channels.concerned(change):
+                yield from self._tell(channel, change, order)
+            self._settle_those_behind()
+            self._done.clear()
+            while self._used:
+                self._used.pop().rest()
+            self.position, self.order = change.position, order
+            self._recent.append(order, change)
+            self.is_telling = False
+            if self._is_slice_full():
+                yield
+                self._begin_slice()
 
-    def _tell(self, channel: Channel[Subscriber], change: Change, order: bytes) -> None:
+    def _begin_slice(self) -> None:
+        self._spent = 0
+        self._turn_ends = time.perf_counter() + TURN
+
+    def _is_slice_full(self) -> bool:
+        return self._spent >= SLICE or time.perf_counter() > self._turn_ends
+
+    def _tell(self, channel: Channel[Subscriber], change: Change, order: bytes) -> Iterator[None]:
+        self._spent += 1
         try:
             event = channel.view.of(change)
         except FilterTooCostly as error:
             for member in list(channel.members):
                 member.fail(error)
             return
-        if event is None:
+        if event is None or not channel.members:
             return
         encoder = self.encoder(channel.topic)
         self._used.append(encoder)
         text = encoder.text(event, channel.key.digest)
         frame = build_text_frame(text)
-        # A copy: a member that lags is cut off, and leaves, while it is told.
+        cost = 1 + len(frame) // DELIVERY_BYTES
+        # A copy: a member that is cut off leaves while it is told.
+        members = list(channel.members)
+        start = 0
+        while start < len(members):
+            end = start + max(1, (SLICE - self._spent) // cost)
+            piece = members if end >= len(members) and not start else members[start:end]
+            self._deliver(piece if not start else [m for m in piece if m in channel.members], frame, text, order)
+            self._spent += cost * len(piece)
+            start = end
+            if start < len(members):
+                yield from self._pause(channel, piece)
+        self._done.append(channel)
+        if self._is_slice_full():
+            yield from self._pause(channel, [])
+
+    def _deliver(self, members: list[Subscriber], frame: bytes, text: str, order: bytes) -> None:
         told = 0
-        for member in list(channel.members):
+        for member in members:
             if order > member.floor:
-                member.tell(frame, text)
-                told += 1
+                if member.tell(frame, text):
+                    told += 1
+                else:
+                    self._behind.append(member)
         self.deliveries += told
+
+    def _settle_those_behind(self) -> None:
+        """`position` is still that of the change before, up to which they have been told."""
+        behind, self._behind = self._behind, []
+        for member in behind:
+            member.fall_behind()
+
+    def _pause(self, channel: Channel[Subscriber], told: list[Subscriber]) -> Iterator[None]:
+        """Stop within a change. Whoever has been told of it remembers that, since `position` is that of the change
+        before; nobody joins until it is told to all."""
+        self._settle_those_behind()
+        position, order = self._telling
+        done, self._done = self._done, []
+        for members in ([m for m in told if m in channel.members], *(each.members for each in done)):
+            for member in members:
+                if member.floor < order:
+                    member.reached(position, order)
+        self.is_telling = True
+        yield
+        self._begin_slice()
+
+    async def told(self) -> None:
+        """Wait until the change that is being told has been told to all."""
+        while self.is_telling:
+            await self._reached.wait()
 
     def recent_after(self, order: bytes) -> list[Change] | None:
         """The changes handed out after `order`; None when they are not all kept."""
@@ -150,9 +231,11 @@ class Fanout:
         feed = self._engine.feed
         order = feed.order(position)
         async with self._reading:
-            recent = self.recent_after(order) if order <= self.order else None
+            recent = self._recent.after(order, READ_AT_ONCE) if order <= self.order else None
             if recent is not None:
-                return Batch(recent, self.position, False)
+                changes = [change for _, change in recent]
+                more = len(changes) == READ_AT_ONCE
+                return Batch(changes, changes[-1].position if more else self.position, more)
             batch = await feed.read(position, READ_AT_ONCE)
             if feed.order(batch.position) >= self._recent.floor:
                 self._recent.prepend(order, [(feed.order(change.position), change) for change in batch.changes])

@@ -6,15 +6,20 @@ import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Coroutine, Iterable
-from typing import Any
+from typing import Any, Final
 
+from auth.principal import Principal
 from auth.resolver import is_bookkeeping
 from auth.standard import STANDARD
 from realtime.session import Live, LiveSession
+from realtime.view import redefines
 from stores.errors import HistoryGone, NotFound
 from stores.records import Change, now_ms
 
 log = logging.getLogger(__name__)
+
+ATTENDED_AT_ONCE: Final = 1_000
+"""Sessions that are looked at before others have their turn."""
 
 
 class LiveHub:
@@ -31,18 +36,13 @@ class LiveHub:
 
     def open(self, session: LiveSession) -> None:
         self.sessions.add(session)
-        self._by_user[session.principal.user_id].add(session)
-        self._by_credential[session.principal.credential_id].add(session)
-        session.became = self._rename
+        self._enter(session)
+        session.became = self._became
 
     def close(self, session: LiveSession) -> None:
         session.close()
         self.sessions.discard(session)
-        self._unname(session, session.principal.user_id)
-        same_credential = self._by_credential.get(session.principal.credential_id, set())
-        same_credential.discard(session)
-        if not same_credential:
-            self._by_credential.pop(session.principal.credential_id, None)
+        self._leave(session, session.principal)
 
     async def run(self) -> None:
         """Until cancelled: end what has expired, and tell quiet clients their position."""
@@ -51,11 +51,13 @@ class LiveHub:
             await asyncio.sleep(1)
             told += 1
             is_due = told >= self._position_every
-            for session in list(self.sessions):
+            for number, session in enumerate(list(self.sessions), 1):
                 try:
                     self._attend(session, is_due)
                 except Exception:
                     log.exception("a session could not be attended to")
+                if not number % ATTENDED_AT_ONCE:
+                    await asyncio.sleep(0)
             if is_due:
                 told = 0.0
                 self.live.fanout.replays.rest()
@@ -69,8 +71,8 @@ class LiveHub:
     def start_afresh(self) -> None:
         """The feed has lost its thread: no subscription can go on without a gap, so each is told to begin anew."""
         for session in list(self.sessions):
-            for subscription in list(session.subscriptions.values()):
-                session.end(subscription, HistoryGone("changes were missed"))
+            for subscription in session.subscriptions:
+                session.subscriptions.end(subscription, HistoryGone("changes were missed"))
 
     # What the feed says of those who listen to it, heard before the change itself goes out.
 
@@ -94,8 +96,8 @@ class LiveHub:
             self._look_again(self.sessions)
             return
         for session in list(self.sessions):
-            for subscription in [s for s in session.subscriptions.values() if s.store == store]:
-                session.end(subscription, HistoryGone("changes were missed"))
+            for subscription in [s for s in session.subscriptions if s.store == store]:
+                session.subscriptions.end(subscription, HistoryGone("changes were missed"))
 
     def _look_again(self, sessions: Iterable[LiveSession]) -> None:
         for session in list(sessions):
@@ -103,25 +105,30 @@ class LiveHub:
             self._start(session.refresh())
 
     def _redefined(self, change: Change) -> None:
-        """A store that is defined differently may show other fields: whoever watches it has to begin anew."""
-        if change.op == "insert":
+        """A store that shows other fields than before: whoever watches it has to begin anew."""
+        if not redefines(change):
             return
         name = (change.before or {}).get("name")
         error = HistoryGone("the store was redefined") if change.op == "update" else NotFound(f"no store {name}")
         for session in list(self.sessions):
-            for subscription in [s for s in session.subscriptions.values() if s.store == name]:
-                session.end(subscription, error)
+            for subscription in [s for s in session.subscriptions if s.store == name]:
+                session.subscriptions.end(subscription, error)
 
-    def _rename(self, session: LiveSession, before: str) -> None:
-        self._unname(session, before)
+    def _enter(self, session: LiveSession) -> None:
         self._by_user[session.principal.user_id].add(session)
+        self._by_credential[session.principal.credential_id].add(session)
 
-    def _unname(self, session: LiveSession, user_id: str) -> None:
-        named = self._by_user.get(user_id)
-        if named is not None:
-            named.discard(session)
-            if not named:
-                del self._by_user[user_id]
+    def _became(self, session: LiveSession, before: Principal) -> None:
+        self._leave(session, before)
+        self._enter(session)
+
+    def _leave(self, session: LiveSession, principal: Principal) -> None:
+        for index, key in ((self._by_user, principal.user_id), (self._by_credential, principal.credential_id)):
+            same = index.get(key)
+            if same is not None:
+                same.discard(session)
+                if not same:
+                    del index[key]
 
     def _start(self, job: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(job)

@@ -10,32 +10,39 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from contextlib import aclosing
+from typing import Annotated
 
 import orjson
 
 from realtime.fanout import Fanout
 from realtime.view import Settled, check_same_store
+from stores.bounds import Limit
 from stores.errors import HistoryGone
 from stores.matcher import compile_filter
 from stores.protocol import Engine, Listing
 from stores.query import And, Filter, Not, Or, Query
 from stores.records import Change, Entity
 
-MOST = 10_000
+ENTERING: Annotated[int, Limit("view", "entities", "410")] = 10_000
 """Entities that may enter or leave one view at once; beyond that a fresh list is cheaper."""
+
+ENTERING_BYTES: Annotated[int, Limit("view", "bytes", "410")] = 16_777_216
+"""Bytes of them."""
 
 
 async def reconciled(
-    engine: Engine, fanout: Fanout, store: str, old: Filter, new: Filter, position: str, most_bytes: int
+    engine: Engine, fanout: Fanout, store: str, old: Filter, new: Filter, position: str
 ) -> tuple[list[Settled], str]:
     """The difference between the view by `old` at `position` and the view by `new` at the position returned. Raises
     HistoryGone when it is too large or the changes in between are no longer at hand."""
     start = engine.feed.order(position)
     only_one = Or((And((new, Not(old))), And((old, Not(new)))))
-    listing = await engine.find(store, Query(only_one, limit=MOST))
-    text = await whole_body(listing, most_bytes)
+    listing = await engine.find(store, Query(only_one, limit=ENTERING))
+    text = await whole_body(listing, ENTERING_BYTES)
     if listing.next is not None or text is None:
-        raise HistoryGone(f"more than {MOST} entities enter or leave this view, or more than {most_bytes} bytes")
+        raise HistoryGone(
+            f"more than {ENTERING} entities enter or leave this view, or more than {ENTERING_BYTES} bytes"
+        )
     end = engine.feed.order(listing.position)
     await fanout.reach(end)
     recent = fanout.recent_after(start)

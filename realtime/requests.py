@@ -4,25 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 from realtime.errors import BadRequest
+from stores.bounds import Limit
 from stores.parse import Limits, parse_filter, parse_only
 from stores.query import EVERYTHING, Filter, Projection
 from stores.schema import StoreDefinition
 
-_MEMBERS = frozenset({"store", "filter", "only", "since", "snapshot"})
+_MEMBERS = frozenset({"store", "filter", "only", "since", "snapshot", "id"})
+LONGEST_ID: Annotated[int, Limit("subscription", "characters", "400")] = 100
 
 
 @dataclass(frozen=True, slots=True)
 class SubscribeRequest:
-    """``subscribe {store, filter?, only?, since?, snapshot?}``; `snapshot` is true, false or "auto"."""
+    """``subscribe {store, filter?, only?, since?, snapshot?, id?}``; `snapshot` is true, false or "auto"."""
 
     store: str
     filter: Any
     only: str | None
     since: str | None
     snapshot: bool | str
+    id: str | None
 
     @classmethod
     def parse(cls, payload: Mapping[str, Any]) -> SubscribeRequest:
@@ -37,7 +40,10 @@ class SubscribeRequest:
             raise BadRequest("since", "must be a position")
         if not isinstance(snapshot, bool) and snapshot != "auto":
             raise BadRequest("snapshot", 'must be true, false or "auto"')
-        return cls(store, payload.get("filter"), _only(payload.get("only")), since, snapshot)
+        id = payload.get("id")
+        if id is not None and not (isinstance(id, str) and 0 < len(id) <= LONGEST_ID):
+            raise BadRequest("id", f"must be a string of 1 to {LONGEST_ID} characters")
+        return cls(store, payload.get("filter"), _only(payload.get("only")), since, snapshot, id)
 
     def query(self, definition: StoreDefinition, limits: Limits) -> tuple[Filter, Projection]:
         """The filter and projection, checked against the store. Raises InvalidQuery."""

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from stores.errors import HistoryGone
 from stores.matcher import Predicate, compile_filter
 from stores.projection import compile_projection
 from stores.query import Filter, Projection
-from stores.records import Change, Entity, same
+from stores.records import SYSTEM_FIELDS, Change, Entity, same
 from stores.steps import StepBudget
 
 ViewOperation = Literal["insert", "update", "remove"]
@@ -68,13 +68,39 @@ class View:
         return ViewChange("update", change, entity, rev, changed) if changed else None
 
 
+UNSEEN: Final = frozenset({*SYSTEM_FIELDS, "label", "description", "indexes", "unique", "search"})
+"""What may change in a store's definition without any view of the store being another."""
+
+UNSEEN_OF_FIELD: Final = frozenset({"label", "required", "unique", "index", "search", "length", "options", "default"})
+
+
+def redefines(change: Change) -> bool:
+    """Whether a change of a store's definition may change what is shown of its entities; false when it is new."""
+    if change.before is None or change.after is None:
+        return change.before is not None
+    return _shown(change.before) != _shown(change.after)
+
+
+def _shown(definition: Entity) -> Entity:
+    """The members of a definition that decide what is shown."""
+    shown = {name: value for name, value in definition.items() if name not in UNSEEN}
+    fields = definition.get("fields")
+    if isinstance(fields, list):
+        shown["fields"] = {
+            str(field.get("id")): {name: value for name, value in field.items() if name not in UNSEEN_OF_FIELD}
+            for field in fields
+            if isinstance(field, dict)
+        }
+    return shown
+
+
 def check_same_store(store: str, changes: Iterable[Change]) -> None:
     """Raise HistoryGone if one of the changes redefines the store, since what is shown of entities that did not change
     may differ from before and no change says so, or if not all of the store's changes are known."""
     for change in changes:
         if change.op == "lost" and change.store == store:
             raise HistoryGone(f"not every change of {store} since that position is known")
-        if change.store == "stores" and change.before is not None and change.before.get("name") == store:
+        if change.store == "stores" and redefines(change) and (change.before or {}).get("name") == store:
             raise HistoryGone(f"{store} has been redefined since that position")
 
 

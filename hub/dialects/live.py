@@ -39,7 +39,8 @@ from stores.errors import StoreError
 log = logging.getLogger(__name__)
 
 PATH = "/socket.io/"
-POLL_SECONDS = 0.01
+LOOKS = 10
+"""Times at which it is looked whether a client takes anything, before it is cut off because it does not."""
 NOTICES: Mapping[CloseReason, str] = {
     reason: str(reason)
     for reason in (CloseReason.LAGGING, CloseReason.SHUTDOWN, CloseReason.REVOKED, CloseReason.EXPIRED)
@@ -88,16 +89,15 @@ def describe_live(error: Exception) -> dict[str, Any]:
 
 
 class ClientOutlet:
-    """The way out to one Socket.IO client. `write` and `make_room` are the connection's own. `patience`: seconds for
+    """The way out to one Socket.IO client. `offer` and `make_room` are the connection's own. `patience`: seconds for
     which a client may take nothing of what it is waited for."""
 
-    __slots__ = ("_connection", "_patience", "_room", "make_room", "write")
+    __slots__ = ("_connection", "_patience", "make_room", "offer")
 
-    def __init__(self, connection: Connection, most_buffered: int, patience: float) -> None:
+    def __init__(self, connection: Connection, patience: float) -> None:
         self._connection = connection
-        self.write = connection.write_frame
+        self.offer = connection.offer
         self.make_room = connection.make_room
-        self._room = most_buffered // 2
         self._patience = patience
 
     def send(self, text: str) -> None:
@@ -106,14 +106,19 @@ class ClientOutlet:
     async def drained(self) -> None:
         connection, clock = self._connection, asyncio.get_running_loop().time
         least, since = connection.buffered, clock()
-        while (waiting := connection.buffered) > self._room and not connection.closed:
+        while not connection.has_room:
+            await connection.room(self._patience / LOOKS)
+            waiting = connection.buffered
             if waiting < least:
                 least, since = waiting, clock()
             elif clock() > since + self._patience:
                 # Its heartbeat may go on: EIO=3 clients send pings without reading anything.
                 connection.close(CloseReason.LAGGING)
-            await asyncio.sleep(POLL_SECONDS)  # the transport has no event for it
         connection.make_room(0)
+
+    @property
+    def has_room(self) -> bool:
+        return self._connection.has_room
 
     def close(self, kind: Ending) -> None:
         self._connection.close(CloseReason(kind))  # the server's farewell says why
@@ -142,7 +147,9 @@ class LiveServer(SocketIOServer):
             body_timeout=settings.body_timeout * 1000,
             max_payload=settings.live_max_payload,
             max_unjoined_payload=min(JOINING_PAYLOAD, settings.live_max_payload),
-            max_buffered_bytes=settings.live_max_buffered,
+            # Beyond what events may take there is as much room for answers.
+            max_buffered_bytes=2 * settings.live_max_buffered,
+            max_offered_bytes=settings.live_max_buffered,
             cors_origins=settings.trusted_origins,
             cors_public=True,  # with a token of its own, any page; a cookie is another matter, see `_principal`
             farewell=self._farewell,
@@ -154,7 +161,6 @@ class LiveServer(SocketIOServer):
         self._resolver = resolver
         self._trusted = trusted
         self._most = settings.live_max_connections
-        self._most_buffered = settings.live_max_buffered
         self._patience = settings.live_ping_timeout
         self.lagging = 0
         self._sessions: dict[str, LiveSession] = {}
@@ -187,7 +193,7 @@ class LiveServer(SocketIOServer):
             raise Refused(status_text(describe(error).status)) from None
         connection = self.connection(sid)
         if connection is not None:
-            outlet = ClientOutlet(connection, self._most_buffered, self._patience)
+            outlet = ClientOutlet(connection, self._patience)
             session = LiveSession(self._hub.live, outlet, principal, credential)
             self._sessions[connection.sid] = session
             self._eio_sids[sid] = connection.sid

@@ -72,9 +72,11 @@ class Connection:
         "_inbox",
         "_inbox_bytes",
         "_max_buffered",
+        "_max_offered",
         "_opened",
         "_poll",
         "_raw",
+        "_roomy",
         "_sent_unread",
         "_wire",
         "_worker",
@@ -100,7 +102,8 @@ class Connection:
         self.posting = False
         self.probe_wire: Wire | None = None
         self._host = host
-        self._max_buffered = host.options.max_buffered_bytes
+        self.make_room(0)
+        self._roomy: asyncio.Future[None] | None = None
         self._wire: Wire | None = None
         self._raw: asyncio.Transport | None = None
         self._held: list[bytes] | None = None
@@ -142,8 +145,39 @@ class Connection:
         return self.session.queued_bytes if self._wire is None else self._wire.buffered()
 
     def make_room(self, size: int) -> None:
-        """Let so many bytes wait beyond the usual bound, for what the client has asked for; 0: the usual bound."""
+        """Let so many bytes wait beyond the usual bounds, for what the client has asked for; 0: the usual bounds."""
         self._max_buffered = self.session.max_buffered = self._host.options.max_buffered_bytes + size
+        self._max_offered = self._usually_offered + size
+
+    @property
+    def _usually_offered(self) -> int:
+        options = self._host.options
+        return options.max_buffered_bytes if options.max_offered_bytes is None else options.max_offered_bytes
+
+    @property
+    def has_room(self) -> bool:
+        """Whether no more than half of what may be offered waits for the client, or it has gone."""
+        session = self.session
+        if session.closed:
+            return True
+        if self._wire is not None:
+            return self._wire.buffered() <= self._usually_offered // 2
+        most = self._host.options.max_queued_packets // 2
+        return session.queued_bytes <= self._usually_offered // 2 and session.queued <= most
+
+    async def room(self, seconds: float) -> None:
+        """Wait until the client `has_room` or the connection has ended, for so many seconds at most."""
+        if self.has_room:
+            return
+        if self._roomy is None:
+            self._roomy = asyncio.get_running_loop().create_future()
+        await asyncio.wait((self._roomy,), timeout=seconds)
+
+    def wire_drained(self) -> None:
+        """The client has taken something of what waited for it."""
+        if self._roomy is not None and self.has_room:
+            roomy, self._roomy = self._roomy, None
+            roomy.set_result(None)
 
     def send(self, data: Data) -> None:
         """Send a message, text or binary. It never waits: a client with too much unread is closed as `lagging`."""
@@ -157,20 +191,40 @@ class Connection:
         self.flush()
 
     def write_frame(self, frame: bytes, text: str) -> None:
+        """Send one packet to many, as `offer` does. A client that has no room for it is closed as `lagging`, here and
+        now: while writing to many, do not iterate over what its end changes.
+        """
+        if not self.offer(frame, text):
+            self.close(CloseReason.LAGGING)
+
+    def offer(self, frame: bytes, text: str) -> bool:
         """Send one packet to many: `text` is the whole packet, `42["change",{…}]`; `frame` is `build_text_frame(text)`.
 
-        It keeps its place among what `send` sends. Where the frame cannot be written as it is, `text` is sent. A client
-        that lags is closed here and now: while writing to many, do not iterate over what its end changes.
+        It keeps its place among what `send` sends. Where the frame cannot be written as it is, `text` is sent.
+
+        Returns:
+            False when too much waits for the client, and nothing was sent.
         """
         raw = self._raw
         if raw is None:
-            self.send(text[1:])
-        elif raw.get_write_buffer_size() > self._max_buffered:
-            self.close(CloseReason.LAGGING)
-        elif (gathering := self._host.gathering) is None:
+            return self._offer_text(text)
+        if raw.get_write_buffer_size() > self._max_offered:
+            return False
+        if (gathering := self._host.gathering) is None:
             raw.write(frame)
         else:
             self._hold(frame, gathering)
+        return True
+
+    def _offer_text(self, text: str) -> bool:
+        session = self.session
+        if session.closed:
+            return True
+        if self.buffered > self._max_offered or session.queued >= self._host.options.max_queued_packets // 2:
+            return False
+        session.send(text[1:])
+        self.flush()
+        return True
 
     def close(self, reason: CloseReason = CloseReason.SERVER_DISCONNECT) -> None:
         """End the session. The application hears of it once, by `on_disconnect`."""
@@ -237,6 +291,7 @@ class Connection:
         elif self._poll is not None and session.has_output:
             self._poll.set_result(session.take())
             self._poll = None
+        self.wire_drained()
         if session.closed:
             self._finish(session.closed)
         else:

@@ -69,13 +69,15 @@ class Deadlines(Generic[T]):
         if self._timer is not None:
             self._timer.cancel()
         loop = asyncio.get_running_loop()
-        self._alarm = max(when, loop.time())
-        self._timer = loop.call_at(when, self._ring)
+        now = loop.time()
+        # A deadline that is long past: the process stood still while this was on its way.
+        self._alarm = now + READING if now > when + LATE else max(when, now)
+        self._timer = loop.call_at(self._alarm, self._ring)
 
     def _ring(self) -> None:
         now = asyncio.get_running_loop().time()
         if now > self._alarm + LATE:
-            self._set(now + READING)
+            self._set(self._alarm)
             return
         self._timer, self._alarm = None, -inf
         while self._heap and self._heap[0][0] <= now:

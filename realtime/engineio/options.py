@@ -36,6 +36,8 @@ class Options:
     max_buffered_bytes: int = 1_000_000
     """Bytes (of queued text, characters) that wait for a client, whatever its transport: a message that finds more of
     them is not sent, and the client is dropped as `lagging`. A single message may be larger than this."""
+    max_offered_bytes: int | None = None
+    """Bytes that wait for a client, beyond which `Connection.offer` does nothing; None: `max_buffered_bytes`."""
     max_inbox: int = 256
     """Messages of one client that wait for the application, which may hold `max_payload` bytes together: with more its
     WebSocket is not read, its POST not answered."""

@@ -34,6 +34,10 @@ class Probe:
         elif connection.has_wire(self._wire):
             connection.frame_received(data)
 
+    def wire_drained(self) -> None:
+        if self._connection.has_wire(self._wire):
+            self._connection.wire_drained()
+
     def wire_lost(self, *, too_large: bool = False) -> None:
         connection = self._connection
         if connection.probe_wire is self._wire:

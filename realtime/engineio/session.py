@@ -212,6 +212,11 @@ class Session:
     # To the client
 
     @property
+    def queued(self) -> int:
+        """Packets that wait for the client's next poll."""
+        return len(self._queue)
+
+    @property
     def full(self) -> bool:
         """Whether so much waits that a client which is sent more is lagging."""
         return self.queued_bytes > self.max_buffered or len(self._queue) >= self._options.max_queued_packets

@@ -78,6 +78,11 @@ class HubProtocol(WebSocketsSansIOProtocol):
     def start_keepalive(self) -> None:
         """No pings."""
 
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self.inlet is not None:
+            self.inlet.listener.wire_drained()
+
     def handle_ping(self) -> None:
         if self.transport.get_write_buffer_size() > PONGS_WAITING:
             self.conn.data_to_send()  # the pong: a client that does not read gets none

@@ -32,6 +32,9 @@ class Listener(Protocol):
 
     def frame_received(self, data: str | bytes) -> None: ...
 
+    def wire_drained(self) -> None:
+        """The client has taken most of what waited in it."""
+
     def wire_lost(self, *, too_large: bool = False) -> None:
         """The client closed it, or it broke, or it had to be closed because of a message; nothing comes after."""
 
@@ -118,7 +121,7 @@ class DoorWire:
 class AsgiWire:
     """Frames go through `send`, in a task that lives while something waits."""
 
-    __slots__ = ("_buffered", "_closing", "_reading", "_send", "_task", "_waiting", "transport")
+    __slots__ = ("_buffered", "_closing", "_listener", "_reading", "_send", "_task", "_waiting", "transport")
 
     def __init__(self, send: Send) -> None:
         self.transport: asyncio.Transport | None = None
@@ -129,6 +132,7 @@ class AsgiWire:
         self._task: asyncio.Task[None] | None = None
         self._reading = asyncio.Event()
         self._reading.set()
+        self._listener: Listener | None = None
 
     def write(self, data: str | bytes) -> None:
         if self._closing is None:
@@ -173,6 +177,8 @@ class AsgiWire:
                 for data in batch:
                     await self._send(_event(data))
                     self._buffered -= len(data)
+                    if self._listener is not None:
+                        self._listener.wire_drained()
             if self._closing is not None:
                 code, reason = self._closing
                 await self._send({"type": "websocket.close", "code": code, "reason": reason})
@@ -184,6 +190,7 @@ class AsgiWire:
 
     async def run(self, receive: Receive, listener: Listener) -> None:
         """Hand on what comes until the WebSocket ends."""
+        self._listener = listener
         while True:
             await self._reading.wait()
             event = await receive()

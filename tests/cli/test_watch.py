@@ -20,7 +20,8 @@ from hub.cli.watch import LONGEST_PAUSE, pause_before
 from tests.cli.conftest import HUB, PATIENCE, ROOT, CommandLine
 from tests.cli.test_terminal import Terminal
 from tests.support.engines import Database, mongo_database, sqlite_database
-from tests.support.hub import Client, Hub, entity_of, running_hub
+from tests.support.hub import Client, Hub, entity_of, eventually, running_hub
+from tests.support.standstill import read_metrics
 
 Change = dict[str, Any]
 
@@ -290,7 +291,8 @@ async def test_a_gap_is_said_aloud(hub: Hub, watch: Watch) -> None:
     store = await hub.define()
     watching = await watch(hub, store, "--json")
     [definition] = await hub.admin.list("stores", {"name": store})
-    entity_of(await hub.admin.patch(f"/stores/{definition['_id']}", {"indexes": ["n"]}))
+    hiding = [{"id": "n", "type": "Number"}, {"id": "m", "type": "Number", "hidden": True}]
+    entity_of(await hub.admin.patch(f"/stores/{definition['_id']}", {"fields": hiding}))
     await watching.until(f"changes of {store} were missed")
     await watching.until("watching again")
     await hub.admin.make(store, n=1)
@@ -333,13 +335,19 @@ async def test_a_silent_hub_counts_as_lost(tmp_path: Path, watch: Watch) -> None
 @pytest.mark.engine("sqlite")
 async def test_output_that_is_not_taken_costs_nothing_but_time(tmp_path: Path, watch: Watch) -> None:
     """The hub cuts the connection off, and all is printed once it goes on."""
-    async with running_hub(sqlite_database(tmp_path), tmp_path / "hub", live_max_buffered=65_536) as hub:
+    settings = {"live_max_buffered": 65_536, "live_ping_timeout": 1}
+    async with running_hub(sqlite_database(tmp_path), tmp_path / "hub", **settings) as hub:
+
+        async def is_cut_off() -> bool:
+            return (await read_metrics(hub.url)).value("hub_live_lagging_total") > 0
+
         store = await hub.define()
         user = await hub.as_user()  # whose changes are visible to the administrator
         watching = await watch(hub, store, "--json")
         async with paused(watching):
             for start in range(0, 300, 10):
                 await user.make_all(store, [{"n": n, "text": "x" * 50_000} for n in range(start, start + 10)])
+            await eventually(is_cut_off)
         assert ops(await watching.changes(300)) == [("insert", n) for n in range(300)]
         await watching.until("changes came faster than they were taken here; reconnecting in ")
 

@@ -34,7 +34,12 @@ PATIENT = 2
 
 @pytest.fixture
 async def hub(tmp_path: Path) -> AsyncIterator[Hub]:
-    settings = {"live_max_buffered": BOUND, "live_recent": IN_MEMORY, "live_ping_timeout": PATIENT}
+    settings = {
+        "live_max_buffered": BOUND,
+        "live_recent": IN_MEMORY,
+        "live_ping_timeout": PATIENT,
+        "live_snapshot_mb": 16,
+    }
     async with running_hub(sqlite_database(tmp_path), tmp_path / "hub", **settings) as hub:
         yield hub
 

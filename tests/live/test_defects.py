@@ -34,11 +34,16 @@ class Ear:
         name, payload = orjson.loads(text[2:])
         self.said.append((name, payload))
 
-    def write(self, frame: bytes, text: str) -> None:
+    def offer(self, frame: bytes, text: str) -> bool:
         self.send(text)
+        return True
 
     def make_room(self, size: int) -> None:
         """There is room for everything."""
+
+    @property
+    def has_room(self) -> bool:
+        return True
 
     async def drained(self) -> None:
         """It takes everything at once."""

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import random
 
+import orjson
+import pytest
+
+from realtime import fanout as fanout_module
 from realtime.channels import ChannelKey
 from realtime.engineio import build_text_frame
 from realtime.fanout import Fanout, topic_of
 from realtime.replays import Replays
+from realtime.subscriptions import Subscription, Subscriptions
+from stores.errors import StoreError
 from stores.protocol import Engine
-from stores.query import EVERYTHING, WHOLE, Equal
+from stores.query import EVERYTHING, WHOLE, Equal, Filter
 from stores.records import Change
 from stores.schema import StoreDefinition
 from tests.support.entities import STORE, insert_one
@@ -23,8 +30,114 @@ class Listener:
         self.floor = floor
         self.told: list[str] = []
 
-    def tell(self, frame: bytes, text: str) -> None:
+    def tell(self, frame: bytes, text: str) -> bool:
         self.told.append(text)
+        return True
+
+    def reached(self, position: str, order: bytes) -> None:
+        self.floor = order
+
+    def fall_behind(self) -> None:
+        raise AssertionError("it has room")
+
+    def fail(self, error: StoreError) -> None:
+        raise AssertionError("it does not fail")
+
+
+class Narrow:
+    """The way out to a client that takes little at a time."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self.events: list[tuple[str, int]] = []
+        self.rng = rng
+
+    def offer(self, frame: bytes, text: str) -> bool:
+        if self.rng.random() < 0.1:
+            return False
+        payload = orjson.loads(text[2:])[1]
+        self.events.append((payload["channel"], payload["entity"]["n"]))
+        return True
+
+    def send(self, text: str) -> None:
+        raise AssertionError(text)
+
+    def make_room(self, size: int) -> None: ...
+
+    has_room = True
+
+    async def drained(self) -> None:
+        for _ in range(self.rng.randrange(3)):
+            await asyncio.sleep(0)
+
+    def close(self, kind: str) -> None: ...
+
+
+FILTERS: list[Filter] = [EVERYTHING, Equal(("even",), True)]
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_whoever_comes_and_goes_between_slices_is_told_each_change_once(
+    engine: Engine, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Subscriptions leave, come back, fall behind and begin within a change that is told to half of them."""
+    rng = random.Random(seed)
+    monkeypatch.setattr(fanout_module, "SLICE", rng.randrange(1, 12))
+    await engine.define(StoreDefinition(STORE))
+    begun = await engine.feed.position()
+    fanout = Fanout(engine, recent=rng.choice((3, 1_000)))
+    fanout.start(begun)
+    clients = [Subscriptions(fanout, lambda error: {"error": repr(error)}, Narrow(rng)) for _ in range(8)]
+    starts: dict[Subscription, int] = {}
+
+    async def begin(client: Subscriptions, where: Filter, after: int, position: str) -> None:
+        topic = topic_of(STORE, where, WHOLE)
+        async with client.turn:
+            if topic not in client.by_topic:
+                made = Subscription(client, topic, STORE, where, WHOLE, where, "d", position=position)
+                client.add(made, None)
+                starts[made] = after
+                await client.join(made)
+
+    for client in clients:
+        for where in FILTERS:
+            await begin(client, where, -1, begun)
+    numbers = range(12)
+    for number in numbers:
+        await insert_one(engine, n=number, even=number % 2 == 0)
+    changes = await changes_since(engine.feed, begun)
+
+    async def disturb() -> None:
+        while fanout.order < fanout.order_of(changes[-1].position):
+            client = rng.choice(clients)
+            some = [s for s in client.by_topic.values() if s.channel is not None]
+            if some and rng.random() < 0.5:
+                async with client.turn:
+                    subscription = rng.choice(some)
+                    client.mute(subscription)
+                    await asyncio.sleep(0)
+                    await client.join(subscription)
+            elif some and rng.random() < 0.3:
+                at = rng.randrange(len(changes))
+                subscription = rng.choice(some)
+                client.drop(subscription)
+                assert isinstance(client.outlet, Narrow)
+                client.outlet.events = [e for e in client.outlet.events if e[0] != subscription.topic]
+                await begin(client, subscription.where, at, changes[at].position)
+            await asyncio.sleep(0)
+
+    disturbing = [asyncio.create_task(disturb()) for _ in range(3)]
+    split = rng.randrange(1, len(changes))
+    for part in (changes[:split], changes[split:]):
+        await fanout.advance(part, part[-1].position)
+    await asyncio.gather(*disturbing)
+    for client in clients:
+        while any(s.channel is None for s in client.by_topic.values()):  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        assert isinstance(client.outlet, Narrow)
+        for subscription in client.by_topic.values():
+            told = [n for topic, n in client.outlet.events if topic == subscription.topic]
+            wanted = [n for n in numbers if subscription.where != FILTERS[-1] or n % 2 == 0]
+            assert told == [n for n in wanted if n > starts[subscription]], (subscription.where, starts[subscription])
 
 
 async def test_a_snapshot_that_is_ahead_is_told_nothing_twice(engine: Engine) -> None:
@@ -40,7 +153,7 @@ async def test_a_snapshot_that_is_ahead_is_told_nothing_twice(engine: Engine) ->
     listeners = [Listener(engine.feed.order(position)) for position in (begun, *(c.position for c in changes))]
     for listener in listeners:
         fanout.join(ChannelKey(STORE, repr(EVERYTHING), WHOLE, ""), EVERYTHING, topic, listener)
-    fanout.advance(changes, changes[-1].position)
+    await fanout.advance(changes, changes[-1].position)
     assert [len(listener.told) for listener in listeners] == [3, 2, 1, 0]
     assert listeners[1].told == listeners[0].told[1:]
     assert fanout.deliveries == 6

@@ -15,18 +15,24 @@ import httpx
 import orjson
 import pytest
 
+from tests.live.test_raw import frame
 from tests.live.test_subscribing import matches_rest
 from tests.support.engines import sqlite_database
 from tests.support.hub import Hub, eventually, running_hub
-from tests.support.live import LiveClient, Watch, credentials, live, make_beacon
+from tests.support.live import LiveClient, Watch, credentials, live, make_beacon, socket_url, websocket
+from tests.support.standstill import read_metrics
 
 READERS = 60
 STALLED = 8
 BOUND = 200_000
 TEXT = "x" * 20_000
 BATCH = 20
+MANY = 500
+"""Entities of a bulk: twice what the system and the hub hold for a client."""
 IN_KERNEL = 4_194_304
 """Bytes that the system may hold for one connection (tcp_wmem), before anything waits in the hub."""
+PATIENT = 2
+"""Seconds that the hub waits for a client which takes nothing."""
 IN_TIME = 5.0
 """Seconds within which everybody else has a batch: it is some milliseconds on an idle machine."""
 MEMORY = 60 * 1024 * 1024
@@ -59,7 +65,7 @@ async def write(hub: Hub, store: str, start: int) -> None:
 @pytest.fixture
 async def hub(tmp_path: Path) -> AsyncIterator[Hub]:
     """The way out to clients knows no engine: one of them will do."""
-    settings = {"live_max_buffered": BOUND, "live_recent": 100}
+    settings = {"live_max_buffered": BOUND, "live_recent": 100, "live_ping_timeout": PATIENT}
     async with running_hub(sqlite_database(tmp_path), tmp_path / "hub", **settings) as hub:
         yield hub
 
@@ -87,7 +93,7 @@ async def test_a_client_that_stops_reading_is_cut_off(hub: Hub) -> None:
         for client in stalled:
             client.stop_reading()
         written = BATCH
-        while written * len(TEXT) < IN_KERNEL + 4 * BOUND:
+        while written * len(TEXT) < IN_KERNEL + 4 * BOUND or await cut_off(hub) < STALLED:
             began = time.monotonic()
             await write(hub, store, written)
             written += BATCH
@@ -115,6 +121,15 @@ async def until_all_have(clients: list[LiveClient], watches: list[Watch], number
         await client.until(lambda: len(watch.view) >= number)  # noqa: B023
 
 
+async def is_cut(hub: Hub) -> bool:
+    return await cut_off(hub) > 0
+
+
+async def cut_off(hub: Hub) -> int:
+    """How many have been cut off as lagging."""
+    return int((await read_metrics(hub.url)).value("hub_live_lagging_total"))
+
+
 @pytest.mark.engine("sqlite")
 async def test_a_client_that_stops_polling_is_cut_off(hub: Hub) -> None:
     """What waits for its next poll is bounded too."""
@@ -129,8 +144,42 @@ async def test_a_client_that_stops_polling_is_cut_off(hub: Hub) -> None:
         memory = resident(hub)
         for start in range(0, 200, BATCH):
             await write(hub, store, start)
+        await eventually(lambda: is_cut(hub))
         answers = [await http.get(address), await http.get(address)]
         assert answers[0].text.endswith('\x1e42["notice",{"kind":"lagging"}]')
         assert answers[1].status_code == 400
         assert len(answers[0].content) < BOUND + 2 * len(TEXT)
         assert resident(hub) - memory < MEMORY
+
+
+@pytest.mark.engine("sqlite")
+async def test_a_client_that_reads_slowly_but_steadily_gets_everything(hub: Hub) -> None:
+    """One bulk is many times what may wait for it, and more than it takes in the hub's patience: it is judged by
+    progress. What it asks for meanwhile is answered, and its other subscription goes on too."""
+    store, other = await hub.define(), await hub.define()
+    options = {"additional_headers": credentials(hub.admin), "sock": await small_window(hub)}
+    async with websocket(socket_url(hub.url, 3), **options) as slow:
+        for _ in range(2):
+            await frame(slow)
+        for number, name in enumerate((store, other)):
+            await slow.send(f'42{number}["subscribe",{{"store":"{name}"}}]')
+            assert (await frame(slow)).startswith(f"43{number}")
+        slow.transport.pause_reading()
+        for start in range(0, MANY, 100):
+            await hub.admin.make_all(store, [{"n": n, "text": TEXT} for n in range(start, start + 100)])
+        await hub.admin.make_all(other, [{"n": n} for n in range(5)])
+        await slow.send('429["unsubscribe",{"channel":"none"}]')
+        heard: dict[str, list[int]] = {store: [], other: []}
+        answered = False
+        while len(heard[store]) < MANY or len(heard[other]) < 5 or not answered:
+            slow.transport.resume_reading()
+            packet = await frame(slow)
+            slow.transport.pause_reading()
+            if packet.startswith("439["):
+                answered = True
+                continue
+            name, payload = orjson.loads(packet[2:])
+            assert name == "change", packet
+            heard[payload["store"]].append(payload["entity"]["n"])
+            await asyncio.sleep(3 * PATIENT / MANY)
+        assert heard == {store: [*range(MANY)], other: [*range(5)]}

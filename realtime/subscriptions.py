@@ -1,0 +1,330 @@
+"""One client's subscriptions and how they follow the feed: each listens to fan-out, or catches up until it can.
+
+Every way into a subscription (snapshot, resume, a changed principal, a client that fell behind) ends in the same join:
+nothing between two moments of the feed is left out or told twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, Protocol
+
+from realtime.channels import Channel, ChannelKey
+from realtime.events import event_text
+from realtime.fanout import Fanout, Subscriber
+from realtime.view import check_same_store
+from stores.errors import StoreError
+from stores.protocol import Batch
+from stores.query import Filter, Projection
+from stores.records import Change
+
+Ending = Literal["revoked", "expired"]
+"""Why a session ends: its credential was taken back, or has reached its time."""
+
+PIECE: Final = 65_536
+"""Bytes of missed changes that are written before it is asked whether the client has room for more."""
+
+PIECE_CHANGES: Final = 500
+"""Missed changes that are looked at before others have their turn."""
+
+PIECE_SECONDS: Final = 0.01
+"""For which missed changes are looked at before others have their turn."""
+
+
+class Outlet(Protocol):
+    """The way out to one client. Packets go out in the order given; `close` names why."""
+
+    def send(self, text: str) -> None: ...
+
+    def offer(self, frame: bytes, text: str) -> bool:
+        """Send one packet of many alike, unless too much waits for the client already: `frame` is the WebSocket frame
+        that holds `text`. Whether it was sent."""
+
+    def make_room(self, size: int) -> None:
+        """So many bytes may wait beyond the usual bound, until the client is `drained`: it has asked for them."""
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the client has taken most of what was sent."""
+
+    async def drained(self) -> None:
+        """Wait until the client has room, or is gone. One that takes nothing for long is cut off."""
+
+    def close(self, kind: Ending) -> None: ...
+
+
+@dataclass(eq=False, slots=True)
+class Subscription:
+    """One view that a session watches: `where` is its filter and the sight of a principal with this `digest`.
+
+    `names` are those that the client has given it, None for a subscription without one; it ends with the last of them.
+    `channel` is None while it is not told of changes; then `position` is how far it has been told.
+    """
+
+    owner: Subscriptions
+    topic: str
+    store: str
+    filter: Filter
+    projection: Projection
+    where: Filter
+    digest: str
+    names: set[str | None] = field(default_factory=set)
+    position: str = ""
+    floor: bytes = b""
+    channel: Channel[Subscriber] | None = None
+    ended: bool = False
+    tell: Callable[[bytes, str], bool] = field(init=False)
+
+    def __post_init__(self) -> None:
+        # What is called for every delivery leads straight to the connection.
+        self.tell = self.owner.outlet.offer
+
+    @property
+    def key(self) -> ChannelKey:
+        return ChannelKey(self.store, repr(self.where), self.projection, self.digest)
+
+    def reached(self, position: str, order: bytes) -> None:
+        """It has been told of this change, which others are yet to hear of."""
+        self.position, self.floor = position, order
+
+    def fall_behind(self) -> None:
+        """It had no room for what fan-out has just handed out."""
+        self.owner.fall_behind(self)
+
+    def fail(self, error: StoreError) -> None:
+        self.owner.end(self, error)
+
+
+class Subscriptions:
+    """The subscriptions of one session, by the name of their channel."""
+
+    def __init__(self, fanout: Fanout, describe: Callable[[Exception], dict[str, Any]], outlet: Outlet) -> None:
+        self.outlet = outlet
+        self.by_topic: dict[str, Subscription] = {}
+        self.by_name: dict[str, Subscription] = {}
+        self.suspended = False
+        """Whether the principal is changing: nothing is told then. Whoever brings the new sight goes on."""
+        self.count = 0
+        """Subscriptions as the client counts them: each name is one."""
+        self.turn = asyncio.Lock()
+        """Held by whatever changes the subscriptions, but for their end."""
+        self._fanout = fanout
+        self._order = fanout.order_of
+        self._describe = describe
+        self._recovering: asyncio.Task[None] | None = None
+
+    def __iter__(self) -> Any:
+        return iter(list(self.by_topic.values()))
+
+    @property
+    def is_listening(self) -> bool:
+        """Whether there are subscriptions, and fan-out has reached all of them."""
+        reached = self._fanout.order
+        return bool(self.by_topic) and all(s.channel and s.floor <= reached for s in self.by_topic.values())
+
+    # Coming and going.
+
+    def add(self, subscription: Subscription, name: str | None) -> None:
+        """Let the client hold a subscription by this name."""
+        self.by_topic[subscription.topic] = subscription
+        if name not in subscription.names:
+            subscription.names.add(name)
+            self.count += 1
+        if name is not None:
+            self.by_name[name] = subscription
+
+    def release(self, subscription: Subscription, name: str | None) -> None:
+        """Take a name away, and the subscription with its last one."""
+        if subscription.names == {name}:
+            self.drop(subscription)
+        elif name in subscription.names:
+            subscription.names.discard(name)
+            self.count -= 1
+            self.by_name.pop(name or "", None)
+
+    def drop(self, subscription: Subscription) -> None:
+        """Take a subscription away, whatever names it has."""
+        if subscription.ended:
+            return
+        subscription.ended = True
+        self.mute(subscription)
+        self.by_topic.pop(subscription.topic, None)
+        self.count -= len(subscription.names)
+        for name in subscription.names:
+            self.by_name.pop(name or "", None)
+
+    def end(self, subscription: Subscription, error: Exception) -> None:
+        """Take a subscription away and say why, unless that has been done."""
+        if not subscription.ended:
+            self.drop(subscription)
+            payload = {"channel": subscription.topic, "error": self._describe(error)}
+            self.outlet.send(event_text("ended", payload))
+
+    def close(self) -> None:
+        """The client is gone."""
+        for subscription in self:
+            self.drop(subscription)
+
+    # Listening.
+
+    def mute(self, subscription: Subscription) -> None:
+        """Let it hear nothing more; `position` says from where it has to catch up."""
+        if subscription.channel is not None:
+            self._fanout.leave(subscription.channel, subscription)
+            subscription.channel = None
+            # Unless it is ahead of fan-out, which lags a little behind the database.
+            if self._fanout.order >= subscription.floor:
+                subscription.position = self._fanout.position
+
+    def suspend(self) -> None:
+        self.suspended = True
+        for subscription in self.by_topic.values():
+            self.mute(subscription)
+
+    def _listen(self, subscription: Subscription, floor: bytes) -> None:
+        """No waiting between the last replay and this: what fan-out hands out next is what comes next."""
+        subscription.floor = floor
+        join = self._fanout.join
+        subscription.channel = join(subscription.key, subscription.where, subscription.topic, subscription)
+
+    # Catching up.
+
+    async def join(self, subscription: Subscription) -> None:
+        """Catch up. The client has its acknowledgement by now, so a failure is told as the end of the subscription."""
+        try:
+            await self.catch_up(subscription)
+        except Exception as error:
+            self.end(subscription, error)
+
+    async def catch_up(self, subscription: Subscription, until: str | None = None) -> None:
+        """Tell the subscription what happened after its position, then let it hear of what happens from now on; or,
+        with `until`, only tell it what happened up to that position, which is not before its own.
+
+        When the principal changes meanwhile it stays where it is: whoever brings the new sight goes on from there.
+        """
+        fanout = self._fanout
+        end = None if until is None else self._order(until)
+        while await self._may_be_told(subscription):
+            order = self._order(subscription.position)
+            if end is not None and order >= end:
+                return
+            if order < fanout.order:
+                await self._replay(subscription, await fanout.read_after(subscription.position), until)
+            elif end is not None:
+                await fanout.reach(end)
+            elif fanout.is_telling:
+                await fanout.told()
+            else:
+                self._listen(subscription, order)
+                return
+
+    async def _may_be_told(self, subscription: Subscription) -> bool:
+        """Whether the subscription still goes on by the same sight, once the client has room for more."""
+        await self.outlet.drained()
+        return not subscription.ended and not self.suspended
+
+    async def _replay(self, subscription: Subscription, batch: Batch, until: str | None = None) -> None:
+        """Tell of missed changes piece by piece, no faster than the client takes them."""
+        check_same_store(subscription.store, batch.changes)
+        changes, position = batch.changes, batch.position
+        if until is not None and self._order(position) >= (end := self._order(until)):
+            changes, position = [change for change in changes if self._order(change.position) <= end], until
+        told = 0
+        while told < len(changes):
+            if not await self._may_be_told(subscription):
+                return
+            told = self._replay_piece(subscription, changes, told)
+            if told < len(changes):
+                await asyncio.sleep(0)
+        if not subscription.ended and not self.suspended:
+            subscription.position = position
+
+    def _replay_piece(self, subscription: Subscription, changes: Sequence[Change], start: int) -> int:
+        """Tell of the changes from `start` on, up to the index that is returned."""
+        fanout, offer = self._fanout, self.outlet.offer
+        replay = fanout.replays.of(subscription.key, subscription.where, subscription.topic)
+        end, size = start, 0
+        turn_ends = time.perf_counter() + PIECE_SECONDS
+        with fanout.together():
+            while end < min(len(changes), start + PIECE_CHANGES) and size < PIECE and time.perf_counter() < turn_ends:
+                told = replay.told(changes[end])
+                if told is not None:
+                    if not offer(*told):
+                        break
+                    size += len(told[0])
+                subscription.position = changes[end].position
+                end += 1
+        return end
+
+    def may_show(self, subscription: Subscription, batch: Batch, until: str) -> bool:
+        """Whether what happened up to that position may show something in the view; true if that takes long to say."""
+        end = self._order(until)
+        replay = self._fanout.replays.of(subscription.key, subscription.where, subscription.topic)
+        gives_up = time.perf_counter() + PIECE_SECONDS
+        for change in batch.changes:
+            if self._order(change.position) > end:
+                return False
+            if replay.told(change) is not None or time.perf_counter() > gives_up:
+                return True
+        return self._order(batch.position) < end
+
+    # Falling behind.
+
+    def fall_behind(self, subscription: Subscription) -> None:
+        """The client takes less than there is to tell: the subscription catches up as the client takes it."""
+        if subscription.channel is not None:
+            self.mute(subscription)
+            if self._recovering is None:
+                self._recovering = asyncio.get_running_loop().create_task(self._recover())
+
+    async def _recover(self) -> None:
+        """Bring forward what fell behind, a piece of each at a time: requests have their turn in between."""
+        try:
+            first = 0
+            while behind := await self._behind():
+                first += 1
+                await asyncio.sleep(0)  # nothing of this need wait
+                for number in range(len(behind)):
+                    if self.outlet.has_room:
+                        async with self.turn:
+                            await self._step(behind[(first + number) % len(behind)])
+        finally:
+            self._recovering = None
+
+    async def _behind(self) -> list[Subscription]:
+        """The subscriptions that are behind, once the client has room."""
+        await self.outlet.drained()
+        async with self.turn:
+            # A changed principal brings them forward by itself.
+            return [] if self.suspended else [s for s in self.by_topic.values() if s.channel is None]
+
+    async def _step(self, subscription: Subscription) -> None:
+        try:
+            if subscription.channel is None and not subscription.ended and not self.suspended:
+                await self._bring_forward(subscription)
+        except Exception as error:
+            self.end(subscription, error)
+
+    async def _bring_forward(self, subscription: Subscription) -> None:
+        fanout = self._fanout
+        while fanout.is_telling:
+            await fanout.told()
+        if subscription.ended or self.suspended:
+            return
+        order = self._order(subscription.position)
+        if order >= fanout.order:
+            self._listen(subscription, order)
+            return
+        batch = await fanout.read_after(subscription.position)
+        check_same_store(subscription.store, batch.changes)
+        told = 0
+        while told < len(batch.changes):
+            if subscription.ended or self.suspended or not self.outlet.has_room:
+                return
+            told = self._replay_piece(subscription, batch.changes, told)
+            await asyncio.sleep(0)
+        if not subscription.ended and not self.suspended:
+            subscription.position = batch.position
