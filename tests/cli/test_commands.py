@@ -218,7 +218,7 @@ def test_a_note_of_a_hub_that_crashed_is_not_believed(hub: CommandLine) -> None:
 def test_text_from_the_hub_cannot_steer_the_terminal(served_hub: CommandLine) -> None:
     served_hub("import", "groups", "-", input='{"name": "\\u001b[31mred[bold]"}')
     [group] = [g for g in served_hub.rows("groups") if "red" in g["name"]]
-    served_hub("user", "add", "\x1bmallory", "--generate", "--group", group["_id"])
+    served_hub("user", "add", "mallory", "--name", "\x1bmallory", "--generate", "--group", group["_id"])
     shown = served_hub("user", "list").out
     assert "\x1b" not in shown
     assert "\\x1bmallory" in shown
