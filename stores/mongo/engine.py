@@ -90,7 +90,13 @@ class MongoEngine:
     async def drop(self, store: str, writes: Sequence[Write] = (), by: str | None = None) -> list[Written]:
         # Closed first: what another process creates while this one commits would be lost.
         await structure.close(self._connection, store)
-        written = await self._committer.commit(writes, by, None) if writes else []
+        try:
+            written = await self._committer.commit(writes, by, None) if writes else []
+        except Unavailable:
+            raise  # it may have been committed
+        except StoreError:
+            await structure.reopen(self._connection, store)
+            raise
         try:
             await structure.leave(self._connection, store)
         except StoreError as error:

@@ -189,6 +189,16 @@ async def close(connection: Connection, store: str) -> None:
             raise StoreNotEmpty(f"{store} still holds entities")
 
 
+async def reopen(connection: Connection, store: str) -> None:
+    """Let a closed collection take documents again; nothing when there is none."""
+    with store_errors():
+        try:
+            await _set_validator(connection, store, {})
+        except OperationFailure as error:
+            if error.code != NAMESPACE_NOT_FOUND:
+                raise
+
+
 async def leave(connection: Connection, store: str) -> None:
     """Have a closed collection removed by a sweep, `KEPT_SECONDS` from now."""
     with store_errors():

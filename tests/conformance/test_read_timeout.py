@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from stores.query import EVERYTHING, Query, Sort
 from stores.schema import StoreDefinition
 from tests.support.engines import OPTIONS, Database, opened, sqlite_database
 from tests.support.entities import STORE, insert, numbered
+from tests.support.hub import eventually
 from tests.support.reading import find
 
 MANY = 30_000
@@ -44,7 +45,14 @@ async def test_a_read_that_takes_too_long(database: Database) -> None:
                 await find(engine, query)
         with pytest.raises(ReadTimeout):
             await engine.summarize(STORE, SLOW)
-        assert len(await find(engine, Query(limit=5))) == 5
+        assert await eventually(lambda: quick(engine)) == 5
+
+
+async def quick(engine: Engine) -> int:
+    """How many entities a quick read finds; none when the machine was too busy for it."""
+    with suppress(ReadTimeout):
+        return len(await find(engine, Query(limit=5)))
+    return 0
 
 
 @pytest.mark.engine("sqlite")

@@ -11,6 +11,7 @@ from stores.protocol import Engine, Update, UpdateMany, Upsert, Write, Written
 from stores.query import EVERYTHING, Equal
 from stores.records import Entity, now_ms
 from tests.support.entities import STORE, USER, entity, insert, insert_one, value
+from tests.support.reading import trail
 
 WHOLE: Entity = {
     "n": 1,
@@ -92,7 +93,7 @@ async def test_equal_values_are_not_written(engine: Engine, kind: int, together:
         if kind < 3:
             assert (value(written), written.rev) == (there, 1)
     assert (await engine.feed.read(position)).changes == []
-    entries, _ = await engine.history(STORE, there["_id"])
+    entries, _ = await trail(engine, STORE, there["_id"])
     assert [e.op for e in entries] == ["insert"]
 
 
