@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Final, Generic, TypeVar
+from typing import Annotated, Any, Final, Generic, TypeVar
 
 from realtime.view import View
 from stores import query
+from stores.bounds import Limit
 from stores.errors import FilterTooCostly
 from stores.paths import MISSING, Path, elements
 from stores.query import Filter, Projection
@@ -26,7 +27,7 @@ LOOKUP_STEPS: Final = 100_000
 Term = tuple[Path, Any]
 Member = TypeVar("Member")
 
-MOST_TERMS = 1_000
+MOST_TERMS: Final[Annotated[int, Limit("filter", "indexed values", "looked at for every change")]] = 1_000
 """Terms under which one channel is indexed; with more of them it is asked every time."""
 
 

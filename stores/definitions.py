@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
+from stores.bounds import Limit
 from stores.errors import InvalidEntity, Violation
 from stores.parse import MOST_SEGMENTS
 from stores.records import SYSTEM_FIELDS
@@ -21,8 +22,8 @@ from stores.schema import (
 )
 
 STORE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}\Z")
-MAX_FIELDS: Final = 500
-MAX_INDEXES: Final = 29
+MAX_FIELDS: Final[Annotated[int, Limit("store", "fields", "400")]] = 500
+MAX_INDEXES: Final[Annotated[int, Limit("store", "indexes", "400")]] = 29
 """MongoDB takes 64 for a collection; a path has two, and six are the engine's own."""
 
 SETTINGS: Final = ("name", "fields", "open", "indexes", "unique", "search", "retired", "label", "description")

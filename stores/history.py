@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Annotated, Final
 
+from stores.bounds import Limit
 from stores.protocol import MOST_HISTORY_BYTES
 from stores.records import HistoryEntry
 
-MOST_EXAMINED: Final = 67_108_864
+MOST_EXAMINED: Final[Annotated[int, Limit("request", "bytes examined", "`Link`")]] = 67_108_864
 """Bytes of stored records that are read for one page, whatever little has changed in each."""
 
 

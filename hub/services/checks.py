@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Annotated, Final
 
 import orjson
 
 from auth.policy import may_read
 from auth.principal import Principal
 from hub.services.rules import Prepared
+from stores.bounds import Limit
 from stores.errors import DuplicateValue, InvalidEntity, NotFound, Violation
 from stores.records import is_id
 from stores.schema import StoreDefinition
 
-MOST_VIOLATIONS = 1_000
+MOST_VIOLATIONS: Final[Annotated[int, Limit("request", "errors", "the rest is not listed")]] = 1_000
 
 ASSIGNED = frozenset({"user", "prefix", "digest", "last_used", "address", "agent"})
 """Fields of administrative stores that the hub fills in: a replacement leaves them."""

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Sequence
 
 from auth.principal import Principal
-from hub.services.registry import RESERVED
+from hub.services.registry import MOST_STORES, RESERVED
 from hub.services.rules import Prepared, Rules, refuse
 from hub.services.standing_data import Standing, duplicates
 from stores.definitions import parse_definition
@@ -28,6 +28,8 @@ class DefinitionRules(Rules):
             raise refuse("name", "This name is reserved.")
         if any(d.name == definition.name for d in self.registry.all()):
             raise DuplicateValue("name")
+        if self.registry.is_full():
+            raise refuse("name", f"There are {MOST_STORES} stores already, as many as the hub takes.").at("MOST_STORES")
         check_hidden(None, definition)
         return Prepared(entity)
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import replace
+from typing import Annotated, Final
 
 from auth.policy import authorize
 from auth.principal import Principal
 from auth.standard import DEFINITIONS, STANDARD
 from hub.errors import NoSuchStore
+from stores.bounds import Limit
 from stores.definitions import parse_definition
 from stores.errors import CannotOpen, NotFound, StoreError
 from stores.protocol import Engine
@@ -25,7 +27,7 @@ RESERVED = frozenset({*STANDARD, "auth"})
 RESTORE_PAUSES = (0, 0.5, 1, 2, 5, 15, 60, 300)
 """Seconds before each attempt at the storage of a store whose deletion has failed. A restart opens it in any case."""
 
-MOST_STORES = 10_000
+MOST_STORES: Final[Annotated[int, Limit("database", "stores", "400")]] = 10_000
 
 CLASH = (
     "This version has a store of its own by a name that one of yours has: {names}. Give yours another name while the "
@@ -66,6 +68,10 @@ class StoreRegistry:
     def id_of(self, name: str) -> str | None:
         """The id of the definition that a store has now; None for a standard store."""
         return self._ids.get(name) if name in self._defined else None
+
+    def is_full(self) -> bool:
+        """Whether no further store can be defined."""
+        return len(self._defined) >= MOST_STORES
 
     def all(self) -> list[StoreDefinition]:
         """Every store, the standard ones first."""

@@ -12,7 +12,7 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
 from math import inf
-from typing import Any, Final, Protocol
+from typing import Annotated, Any, Final, Protocol
 
 from realtime.engineio.admission import Admission
 from realtime.engineio.deadlines import Deadlines
@@ -29,12 +29,13 @@ from realtime.engineio.packets import (
 )
 from realtime.engineio.session import CLOSE_CODES, CloseReason, Session
 from realtime.engineio.wire import NORMAL_CLOSURE, Receive, Scope, Wire
+from stores.bounds import Limit
 
 log = logging.getLogger("hub.engineio")
 
 Result = Awaitable[None] | None
 OPENED: Final = object()
-MOST_HELD: Final = 65_536
+MOST_HELD: Final[Annotated[int, Limit("connection", "bytes in one write", "several writes")]] = 65_536
 """Bytes that are gathered for one write; more leaves in several."""
 _LEFT_BY_ITSELF: Final = frozenset((CloseReason.CLIENT_DISCONNECT, CloseReason.TRANSPORT_CLOSE))
 

@@ -20,15 +20,16 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, Final
+from typing import Annotated, Any, Final
 from urllib.parse import parse_qs, urlsplit
 
 from realtime.engineio.options import Options, TransportName
 from realtime.engineio.packets import Packet, Version, encode_jsonp, encode_payload, has_binary
+from stores.bounds import Limit
 
 Headers = list[tuple[bytes, bytes]]
 
-MAX_QUERY_FIELDS: Final = 100
+MAX_QUERY_FIELDS: Final[Annotated[int, Limit("request", "parameters", "400")]] = 100
 TEXT: Final = "text/plain; charset=UTF-8"
 SCRIPT: Final = "text/javascript; charset=UTF-8"
 OCTETS: Final = "application/octet-stream"

@@ -18,8 +18,10 @@ import binascii
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Final, Literal, NamedTuple
+from typing import Annotated, Final, Literal, NamedTuple
 from urllib.parse import parse_qs
+
+from stores.bounds import Limit
 
 Version = Literal[3, 4]
 Data = str | bytes
@@ -37,7 +39,7 @@ SEPARATOR: Final = "\x1e"
 OCTETS_TEXT: Final = 0
 OCTETS_BINARY: Final = 1
 OCTETS_END_OF_LENGTH: Final = 255
-MAX_LENGTH_DIGITS: Final = 10
+MAX_LENGTH_DIGITS: Final[Annotated[int, Limit("packet", "digits of its length", "closed")]] = 10
 
 
 class MalformedPacket(ValueError):

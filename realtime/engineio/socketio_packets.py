@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any, Final
+from typing import Annotated, Any, Final
 from urllib.parse import parse_qsl
 
 import orjson
 from socketio import packet  # type: ignore[import-untyped]
 
-MAX_ATTACHMENTS: Final = 64
+from stores.bounds import Limit
+
+MAX_ATTACHMENTS: Final[Annotated[int, Limit("packet", "attachments", "closed")]] = 64
 RESERVED: Final = frozenset(
     ("connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener")
 )

@@ -8,12 +8,13 @@ entered with `json_each`, and what SQL cannot say (an array on the way, composit
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import apsw
 import orjson
 
 from stores import query
+from stores.bounds import Limit
 from stores.matcher import compile_filter
 from stores.query import Filter, Leaf
 from stores.records import Entity
@@ -24,7 +25,7 @@ COLUMNS = {"_id": "id", "time": "time", "_at": "at", "_rev": "rev", "owner": "ow
 _TEXTS = frozenset({"_id", "owner", "group"})
 """Of these the columns that hold text; the others hold integers."""
 
-MOST_KEPT: Final = 1_000
+MOST_KEPT: Final[Annotated[int, Limit("store", "compiled filters", "the oldest go")]] = 1_000
 """Compiled conditions that a store keeps: about as many as there are principals at work."""
 
 MOST_KEPT_VALUES: Final = 200

@@ -10,11 +10,12 @@ import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import apsw
 import orjson
 
+from stores.bounds import Limit
 from stores.errors import CannotOpen
 from stores.paths import Path, split
 from stores.query import Filter
@@ -80,7 +81,7 @@ VIEWERS = """SELECT value{row} FROM json_each({of}.doc, '$.access') WHERE type='
 MOVED = """NEW."group" IS NOT OLD."group" OR NEW.doc->'$.access' IS NOT OLD.doc->'$.access'
   OR NEW.doc->'$.branch' IS NOT OLD.doc->'$.branch'"""
 
-MOST_SEEN = 1_000
+MOST_SEEN: Final[Annotated[int, Limit("store", "principals", "the oldest go")]] = 1_000
 """Viewers that a store remembers the sight of."""
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from typing import Final
 
 import pytest
@@ -9,12 +11,36 @@ import pytest
 from hub import limits
 from hub.settings import Settings
 from stores.bounds import Limit
-from tests.docs.pages import page
+from tests.docs.pages import ROOT, page
 
 NO_LIMITS: Final = frozenset({"port", "session_hours", "access_token_hours", "login_window", "password_length"}) | {
     "idempotency_hours", "live_ping_interval", "live_position_every", "reader_threads", "sweep_interval",
 }  # fmt: skip
 """Settings that are numbers and bound nothing that a client can feed."""
+
+
+INTERNAL: Final = {
+    "LARGEST_AT_HAND": "chooses a way to hand a body over, whatever its size",
+    "LARGEST_BATCH": "commits in one transaction; further ones follow",
+    "MOST_IDS": "chooses a query plan",
+    "MOST_KEPT_VALUES": "values of a filter that is worth keeping compiled",
+    "MOST_SKIPPED": "users without a comparable login that a start looks at",
+}
+"""Constants that are named like limits, and why they bound nothing that a client can feed."""
+
+
+def constants() -> Iterator[tuple[str, str]]:
+    """File and name of every constant that is named like a limit; the command line is no server."""
+    for path in sorted(p for package in ("stores", "auth", "realtime", "hub") for p in (ROOT / package).rglob("*.py")):
+        if "cli" not in path.parts:
+            for name in re.findall(r"^((?:MOST|LARGEST|MAX)_[A-Z_]+)\b *[:=]", path.read_text(), re.MULTILINE):
+                yield str(path.relative_to(ROOT)), name
+
+
+def test_every_constant_named_like_a_limit_is_one_or_said_to_be_internal() -> None:
+    listed = {declared.name for declared in limits.limits_of_constants()}
+    unknown = [place for place in constants() if place[1] not in listed and place[1] not in INTERNAL]
+    assert not unknown
 
 
 def test_the_page_is_what_the_program_declares() -> None:
