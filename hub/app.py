@@ -106,6 +106,7 @@ class Hub:
             jobs = (self._follow(position), self._sweep(), self.live.run(), self.mailer.run(), self.resets.run())
             for job in (*jobs, give_back_memory()):
                 task = asyncio.create_task(job)
+                task.add_done_callback(_log_failure)
                 self._tasks.add(task)
             stack.push_async_callback(self._stop_tasks)
             self.ready = True
@@ -167,6 +168,12 @@ class Hub:
             for task in running:
                 task.cancel()
             await asyncio.wait(running, timeout=0.5)
+
+
+def _log_failure(job: asyncio.Task[None]) -> None:
+    """A job that has ended by a defect is missed by nobody: say so while the hub runs on without it."""
+    if not job.cancelled() and job.exception() is not None:
+        log.error("a background job of the hub has failed and is not running any more", exc_info=job.exception())
 
 
 class HubApplication(Starlette):

@@ -73,7 +73,7 @@ class Mailer:
         message = EmailMessage()
         try:
             message["From"], message["To"], message["Subject"] = self._sender, to, subject
-        except ValueError:  # a line break in a header
+        except Exception:  # an address such as "a@" breaks the library's parser in many ways
             log.warning("a mail has no usable address and is dropped")
             return
         message["Date"], message["Message-ID"] = formatdate(), make_msgid(domain=self._sender.rpartition("@")[2])
@@ -102,6 +102,9 @@ class Mailer:
                 log.warning("a mail is not yet taken by the mail server: %s", error.code)
             except (aiosmtplib.SMTPException, OSError, TimeoutError) as error:
                 log.warning("a mail could not be sent: %s", type(error).__name__)
+            except Exception as error:  # whatever it is: the mails behind this one are sent
+                log.error("a mail cannot be sent and is dropped: %s", type(error).__name__)
+                return
             await asyncio.sleep(FIRST_PAUSE * 2**attempt)
         log.error("a mail is given up after %s attempts", TRIES)
 

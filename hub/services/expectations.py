@@ -25,7 +25,7 @@ def user_exists(user: str) -> Expect:
 def password_is(user: Entity) -> Expect:
     """The password is the one that was read, and the user is not disabled. Belongs into the commit that begins a
     session, as `user_exists` does into the one that ends them: neither misses the other."""
-    same = Equal(("password",), user["password"])
+    same = Equal(("password",), user.get("password"))
     where = And((Equal(("_id",), user["_id"]), same, Not(Equal(("disabled",), True))))
     return Expect("users", where, guard=user_guard(user["_id"]))
 

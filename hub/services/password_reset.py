@@ -81,6 +81,8 @@ class PasswordReset:
                 await self._mail(login)
             except StoreError as error:
                 log.warning("a password reset could not be prepared: %s", error)
+            except Exception:  # whatever it is: those who ask after it are answered
+                log.exception("a password reset could not be prepared")
 
     async def _mail(self, login: str) -> None:
         user = await self._accounts.find_user(login)

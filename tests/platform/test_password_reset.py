@@ -111,6 +111,25 @@ async def test_a_change_of_the_password_or_the_address_makes_tokens_worthless(ma
     assert await confirm(mailing, by_email, f"pass {secrets.token_hex(8)}") == (400, {"token"})
 
 
+async def test_an_address_that_breaks_the_mail_parser_keeps_nobody_from_a_reset(mailing: Hub) -> None:
+    for address in ("a@", '"', "a@[", ",.<\\>'b"):
+        user, _ = await make_user(mailing)
+        await mailing.admin.patch(f"/users/{user.id}", {"email": address})
+        answer = await mailing.client().post("/auth/reset", {"login": user.user["login"]})
+        assert answer.status_code == 200
+    other, _ = await make_user(mailing)
+    await mailed_token(mailing, other.user["login"])
+
+
+async def test_a_user_without_a_password_sets_the_first_one(mailing: Hub) -> None:
+    login = unique("user")
+    made = await mailing.admin.post("/users", {"login": login, "email": f"{login}@example.com"})
+    assert made.status_code == 200, made.text
+    token, password = await mailed_token(mailing, login), f"pass {secrets.token_hex(8)}"
+    assert await confirm(mailing, token, password) == (200, set())
+    await mailing.as_session(login, password)
+
+
 async def test_a_mailbox_is_not_flooded(mailing: Hub) -> None:
     user, _ = await make_user(mailing)
     other, _ = await make_user(mailing)
