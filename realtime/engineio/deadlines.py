@@ -41,6 +41,8 @@ class Deadlines(Generic[T]):
         self._timer: asyncio.Handle | None = None
         self._alarm = inf
         """When the timer rings; minus infinity while it does."""
+        self._has_waited = False
+        """Whether the ring at hand has been put off: once only, or a loop that is always late would serve nothing."""
 
     def watch(self, item: T) -> None:
         """Start watching, or note that `due` has changed."""
@@ -76,9 +78,11 @@ class Deadlines(Generic[T]):
 
     def _ring(self) -> None:
         now = asyncio.get_running_loop().time()
-        if now > self._alarm + LATE:
+        if now > self._alarm + LATE and not self._has_waited:
+            self._has_waited = True
             self._set(self._alarm)
             return
+        self._has_waited = False
         self._timer, self._alarm = None, -inf
         while self._heap and self._heap[0][0] <= now:
             due, _, item = heappop(self._heap)

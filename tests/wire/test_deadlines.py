@@ -77,3 +77,13 @@ async def test_what_came_while_the_process_stood_still_is_read_first(
     answered.due += 60  # its answer is read
     await asyncio.sleep(2 * READING)
     assert heard == [silent]
+
+
+async def test_a_loop_that_is_late_in_every_turn_serves_deadlines(rung: tuple[Deadlines[Item], list[Item]]) -> None:
+    deadlines, heard = rung
+    item = Item(0.01)
+    deadlines.watch(item)
+    for _ in range(5):
+        time.sleep(0.2)  # the loop is busy  # noqa: ASYNC251
+        await asyncio.sleep(0)
+    assert heard == [item]
