@@ -106,10 +106,12 @@ class Connections:
         self._turns.append(take_up)
 
     def _run_turns(self) -> None:
-        for _ in range(min(len(self._turns), TURNS)):
-            self._turns.popleft()()
-        if self._turns:
-            asyncio.get_running_loop().call_soon(self._run_turns)
+        try:
+            for _ in range(min(len(self._turns), TURNS)):
+                self._turns.popleft()()
+        finally:  # one that fails must not hold up those behind it
+            if self._turns:
+                asyncio.get_running_loop().call_soon(self._run_turns)
 
     def take(self, peer: Peer, size: int, share: float = 1.0) -> bool:
         """Count `size` more bytes held for `peer`. False if they do not fit into this share of all; they count anyway,

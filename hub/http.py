@@ -22,7 +22,7 @@ from stores.limits import parse_json
 
 JSON_TYPE = b"application/json"
 SMALL_BODY = 131_072
-"""Bytes; a larger body is parsed in a thread. None as small has too many values."""
+"""Bytes; a larger body is parsed in a thread."""
 
 WHOLE_ANSWER = "hub.response"
 """ASGI extension of our own server: head and body in one message, `status`, `headers` and `body`."""
@@ -256,7 +256,8 @@ class Call:
 async def parse_body(body: bytes, bounds: BodyBounds) -> Any:
     """The JSON value of a body. Raises BadRequest that says what is wrong with it, and InvalidEntity."""
     try:
-        if len(body) <= SMALL_BODY:
+        # A value takes two bytes or more: a body as small has not too many.
+        if len(body) <= min(SMALL_BODY, bounds.item_nodes, bounds.nodes):
             return parse_json(body)
         return await asyncio.to_thread(parse_bounded, body, bounds)
     except ValueError as error:
