@@ -21,6 +21,8 @@ from stores.bounds import Limit
 from stores.limits import parse_json
 
 JSON_TYPE = b"application/json"
+MANY_BYTES = 4_194_304
+
 SMALL_BODY = 131_072
 """Bytes; a larger body is parsed in a thread."""
 
@@ -216,7 +218,8 @@ class Call:
             size += len(chunk)
             if size > limit.plain:
                 limit.check(next((chunk for chunk in chunks if chunk.strip()), b""), size)
-        return b"".join(chunks)
+        # In a thread, which does not need the interpreter for it: a bulk creation may be tens of megabytes.
+        return await asyncio.to_thread(b"".join, chunks) if size > MANY_BYTES else b"".join(chunks)
 
     def _inflating(self, limit: BodyLimit) -> Callable[[bytes, int], None]:
         """The check of a body that is being inflated: it counts among all that is buffered."""

@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 from weakref import WeakValueDictionary
 
-import orjson
 from pymongo.errors import PyMongoError, ServerSelectionTimeoutError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
@@ -23,7 +22,7 @@ from stores.mongo.inserting import Inserter
 from stores.mongo.orphans import end_orphans
 from stores.mongo.structure import KEYS
 from stores.mongo.writes import Writer, value_at, written
-from stores.protocol import Expect, IdempotencyKey, Insert, Update, Upsert, Write, Written
+from stores.protocol import Expect, IdempotencyKey, Insert, Update, Upsert, Write, Written, pack, unpack
 from stores.records import now_ms
 
 T = TypeVar("T")
@@ -36,6 +35,9 @@ _AT_ONCE: Final = 64
 """Commits in progress at a time; the pool has more connections, which leaves some to reads."""
 
 _LONGEST_PAUSE: Final = 0.2
+_LONG: Final = 262_144
+"""Bytes of an outcome that is packed in a thread."""
+
 _PART_BYTES: Final = 8 * 1024 * 1024  # half of what a document may hold
 
 
@@ -59,7 +61,10 @@ class Committer:
         task.add_done_callback(self._running.pop)
         if self._watch is None:
             self._watch = asyncio.create_task(self._clear_the_way())
-        return await asyncio.shield(task)
+        outcome = await asyncio.shield(task)
+        for write, done in zip(writes, outcome, strict=False):
+            self._connection.sizes.note(write.store, len(done.entity))
+        return outcome
 
     async def finish(self, seconds: float) -> None:
         """Wait for the commits that are under way, so long at most: then they are broken off, and undone by the server
@@ -127,7 +132,7 @@ class Committer:
         outcome: list[Written] = []
         for run in _runs(writes):
             with duplicates_at(len(outcome)):
-                outcome += await _write_run(writer, run)
+                outcome += await _write_run(writer, run, len(outcome))
         return outcome
 
     async def _in_transaction(self, work: Callable[[Session], Awaitable[T]]) -> T:
@@ -159,7 +164,9 @@ class Committer:
                 return await self._outcome(known, key, session)
             await keys.delete_many({"_id": {"$in": _part_ids(key.key, known["parts"])}}, session=session)
         outcome = await self._write(writes, by, session)
-        await keys.insert_many(_parts(key, outcome), session=session)
+        is_long = sum(len(done.entity) for done in outcome) > _LONG
+        for part in await asyncio.to_thread(_parts, key, outcome) if is_long else _parts(key, outcome):
+            await keys.insert_one(part, session=session)
         return outcome
 
     async def _outcome(self, known: Document, key: IdempotencyKey, session: Session) -> list[Written]:
@@ -170,7 +177,7 @@ class Committer:
         for id in _part_ids(key.key, known["parts"])[1:]:
             part = await self._connection.collection(KEYS).find_one({"_id": id}, session=session)
             text += (part or {})["results"]
-        return [Written(entity.encode(), rev, count) for entity, rev, count in orjson.loads(text)]
+        return await asyncio.to_thread(lambda: unpack(text.decode())) if len(text) > _LONG else unpack(text.decode())
 
 
 async def _end(session: Session, give_up: float) -> None:
@@ -188,11 +195,12 @@ def _is_collision(error: PyMongoError) -> bool:
     return error.has_error_label("TransientTransactionError") and not isinstance(error, ServerSelectionTimeoutError)
 
 
-async def _write_run(writer: Writer, run: Sequence[Write]) -> list[Written]:
+async def _write_run(writer: Writer, run: Sequence[Write], start: int) -> list[Written]:
+    """`start` is the position of the run in its commit."""
     inserts = [write for write in run if isinstance(write, Insert)]
     upserts = [write for write in run if isinstance(write, Upsert)]
     if len(inserts) > 1:
-        return await writer.insert_all(inserts)
+        return await writer.insert_all(inserts, start)
     if len(upserts) > 1:
         return await writer.upsert_all(upserts)
     return [await writer.write(run[0])]
@@ -233,7 +241,7 @@ def _alike(a: Write, b: Write) -> bool:
 
 def _parts(key: IdempotencyKey, outcome: Sequence[Written]) -> list[Document]:
     """The outcome of a commit as documents, of which the first stands for the key."""
-    text = orjson.dumps([(w.entity.decode(), w.rev, w.count) for w in outcome])
+    text = pack(outcome)
     pieces = [text[start : start + _PART_BYTES] for start in range(0, len(text), _PART_BYTES)]
     expires = _date(key.expires)
     ids = _part_ids(key.key, len(pieces))

@@ -27,6 +27,7 @@ from stores.errors import CannotOpen, Unavailable
 from stores.mongo.codec import CODEC, Document
 from stores.mongo.errors import AUTHENTICATION_FAILED, SNAPSHOT_UNAVAILABLE, UNAUTHORIZED
 from stores.mongo.position import Epoch
+from stores.mongo.sizes import RAW, Sizes
 from stores.protocol import Seal
 
 Session = AsyncClientSession
@@ -95,6 +96,7 @@ class Connection:
         self._client: AsyncMongoClient[Document] | None = None
         self._seal = seal
         self._epoch = Epoch("")
+        self.sizes = Sizes()
         self.splits_events = False
         """Whether the server can split the event of a very large change."""
 
@@ -193,28 +195,31 @@ class Connection:
     def collection(self, name: str) -> AsyncCollection[Document]:
         return self.database[name]
 
-    async def command(self, command: Document, session: Session | None = None) -> Document:
-        """Run a raw command on the primary: half the cost of the cursor API, and replies show what cursors hide."""
-        return await self.database.command(command, session=session, codec_options=CODEC)
+    async def command(self, command: Document, session: Session | None = None, *, raw: bool = False) -> Document:
+        """Run a raw command on the primary: half the cost of the cursor API, and replies show what cursors hide. With
+        `raw` the documents in the reply are yet to be `decoded`."""
+        return await self.database.command(command, session=session, codec_options=RAW if raw else CODEC)
 
     def bounded(self, command: Document) -> Document:
         """A reading command that the server gives up when it takes too long: ReadTimeout, by way of `store_errors`."""
         return {**command, "maxTimeMS": max(1, round(self._read_timeout * 1000))}
 
-    async def snapshot(self, command: Document, at: Timestamp | None = None) -> tuple[Document, Timestamp]:
+    async def snapshot(
+        self, command: Document, at: Timestamp | None = None, *, raw: bool = False
+    ) -> tuple[Document, Timestamp]:
         """The ``cursor`` that a reading command replies with, read at one majority-committed cluster time, and that
         time: the current one unless `at` is given."""
-        cursor = await self._read_at(command, at)
+        cursor = await self._read_at(command, at, raw)
         time = at or cursor.get("atClusterTime")
         if time is None:  # a collection that does not exist is read at no time in particular
-            return await self.snapshot(command, await self.now())
+            return await self.snapshot(command, await self.now(), raw=raw)
         return cursor, time
 
-    async def _read_at(self, command: Document, at: Timestamp | None) -> Document:
+    async def _read_at(self, command: Document, at: Timestamp | None, raw: bool) -> Document:
         concern: Document = {"level": "snapshot"} if at is None else {"level": "snapshot", "atClusterTime": at}
         for pause in (0.01, 0.05, 0.2):
             try:
-                reply = await self.command(self.bounded({**command, "readConcern": concern}))
+                reply = await self.command(self.bounded({**command, "readConcern": concern}), raw=raw)
                 cursor: Document = reply["cursor"]
                 return cursor
             except OperationFailure as error:

@@ -41,6 +41,7 @@ AUTHENTICATION_FAILED: Final = (18, 8000)  # the latter is Atlas's
 # BadValue, FailedToParse, Overflow (nested too deep), and four of the query parser's.
 _BAD_QUERY: Final = frozenset({2, 9, 15, 40324, 51091, 51108, 5729100})
 _TOO_LARGE: Final = frozenset({10334, 17419, 17420})
+_TRANSACTION_TOO_LARGE: Final = 388
 _DISK_FULL: Final = 14031
 _REFUSED_BY_VALIDATOR: Final = 121
 _PASSING: Final = frozenset(
@@ -134,6 +135,9 @@ def translate(error: PyMongoError) -> StoreError | None:
         return NotFound("the store is being deleted")  # only its collection has a condition
     if code in _TOO_LARGE:
         return _too_large()
+    if code == _TRANSACTION_TOO_LARGE:
+        text = "This is more than one transaction of the database may hold: send it in several parts."
+        return InvalidEntity([Violation("body", "invalid", text)])
     if code in _BAD_QUERY:
         return _bad_query(error)
     return None

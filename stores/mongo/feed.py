@@ -25,9 +25,11 @@ from stores.mongo.codec import BY, DELETER, Document, entity_text, revision, to_
 from stores.mongo.connection import Connection, check_cancelled
 from stores.mongo.errors import is_passing, store_errors, translate
 from stores.mongo.position import Resume, Token, parse_order
+from stores.mongo.sizes import BATCH_BYTES
 from stores.mongo.structure import DROPPED, STORES
 from stores.protocol import MOST_READ_BYTES, Batch
 from stores.records import Change, Operation
+from stores.turns import Turn
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +82,8 @@ class MongoFeed:
             _check_past(resume, now)
             if resume.token is None and resume.time == now:
                 return Batch([], since, False)
-            async with _Stream(self._connection, resume, limit) as stream:
+            first = self._connection.sizes.fitting_past_events(limit)
+            async with _Stream(self._connection, resume, first) as stream:
                 return await self._read_until(stream, now, limit, stores)
 
     async def read_entity(self, store: str, id: str, since: str, give_up: float) -> list[Change]:
@@ -107,14 +110,20 @@ class MongoFeed:
         changes: list[Change] = []
         size = 0
         while True:
+            turn = Turn()  # decoding what comes takes long, too
             events, token = await stream.next(_READ_MS)
+            before = len(changes)
             for event in events:
+                if turn.is_over:
+                    await turn.pass_on()
                 change = self._change(event, stores)
                 if change is not None:
                     changes.append(change)
                     size += change.size
                 if len(changes) == limit or (changes and size >= MOST_READ_BYTES):
                     return Batch(changes, changes[-1].position, True)
+            if changes[before:]:
+                stream.batch = min(limit, _fitting(changes[before:]), 2 * stream.batch)
             # Events of one transaction share a time, so one that is reached is not left before an exchange is empty.
             reached = position.after_token(token).time
             if reached > now or (reached == now and not events):
@@ -133,15 +142,29 @@ class MongoFeed:
                     _check_past(resume, now)
                 async with _Stream(self._connection, resume, _BATCH) as stream:
                     while True:
+                        turn = Turn()
                         events, token = await stream.next(_FOLLOW_MS)
                         outage.over()
-                        changes = list(self._changes(events, stores))
-                        yield Batch(changes, position.at_token(self._connection.epoch, token), len(events) == _BATCH)
+                        changes = await self._changes_in_turns(events, stores, turn)
+                        more = len(events) == stream.batch
+                        stream.batch = min(_fitting(changes), self._connection.sizes.fitting_events(_BATCH))
+                        yield Batch(changes, position.at_token(self._connection.epoch, token), more)
                         resume = position.after_token(token)
             except PyMongoError as error:
                 if translate(error) is None:
                     raise
                 await outage.pause(error)
+
+    async def _changes_in_turns(self, events: list[Document], stores: set[str], turn: Turn) -> list[Change]:
+        """The same in a list, with turns for others in between."""
+        changes: list[Change] = []
+        if events and turn.is_over:
+            await turn.pass_on()
+        for change in self._changes(events, stores):
+            changes.append(change)
+            if turn.is_over:
+                await turn.pass_on()
+        return changes
 
     def _changes(self, events: Iterable[Document], stores: set[str]) -> Iterator[Change]:
         """The changes that events stand for."""
@@ -172,16 +195,10 @@ class MongoFeed:
         if op == "update" and _is_deletion_mark(after):
             return None
         by, time = _origin(op, before, after, event)
-        return Change(
-            position.at_token(self._connection.epoch, event["_id"]),
-            op,
-            store,
-            str(event["documentKey"]["_id"]),
-            _text(before),
-            _text(after),
-            by,
-            time,
-        )
+        before, after = _text(before), _text(after)
+        self._connection.sizes.note(store, len(after or before or ""))
+        place = position.at_token(self._connection.epoch, event["_id"])
+        return Change(place, op, store, str(event["documentKey"]["_id"]), before, after, by, time)
 
     def _broken(self, event: Document, stores: set[str]) -> Change | None:
         """What says that a store's changes are not known in full: its collection was dropped, renamed or replaced by
@@ -205,7 +222,7 @@ class _Stream:
     ) -> None:
         self._connection = connection
         self._resume = resume
-        self._batch = batch
+        self.batch = batch
         self._only = [only] if only else []
         self._give_up = give_up
         self._cursor: int | None = None
@@ -251,7 +268,7 @@ class _Stream:
         elif not self._cursor:
             raise HistoryGone("the database has been dropped")
         else:
-            more = {"getMore": self._cursor, "collection": _NAMESPACE, "batchSize": self._batch, "maxTimeMS": wait_ms}
+            more = {"getMore": self._cursor, "collection": _NAMESPACE, "batchSize": self.batch, "maxTimeMS": wait_ms}
             cursor = await self._run(more)
         self._cursor = cursor["id"]
         events: list[Document] = cursor.get("nextBatch") or cursor.get("firstBatch") or []
@@ -270,7 +287,7 @@ class _Stream:
                 *_PIPELINE,
                 *splitting,
             ],
-            "cursor": {"batchSize": self._batch},
+            "cursor": {"batchSize": self.batch},
             "readConcern": {"level": "majority"},
             **({"maxTimeMS": max(1, round(1_000 * (self._give_up - clock.monotonic())))} if self._give_up else {}),
         }
@@ -302,6 +319,12 @@ class _Outage:
             log.warning("change feed: lost the database, reconnecting: %s", type(error).__name__)
         self._wait = min(max(2 * self._wait, _SHORTEST_PAUSE), _LONGEST_PAUSE)
         await asyncio.sleep(self._wait)
+
+
+def _fitting(changes: list[Change]) -> int:
+    """How many events the next exchange should bring, if they are like these."""
+    size = sum(change.size for change in changes)
+    return min(_BATCH, max(1, BATCH_BYTES * len(changes) // size)) if changes else _BATCH
 
 
 def _check_past(resume: Resume, now: Timestamp) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any, Final
 
 import bson
@@ -33,13 +34,15 @@ class Getter:
         found: dict[str, Document] = {}
         missing = set(ids)
         while missing:
-            cursor = await self._find(command, [to_id(id) for id in missing])
+            some = list(islice(missing, self._connection.sizes.fitting(command["find"], len(missing))))
+            cursor = await self._find(command, [to_id(id) for id in some])
             found |= {str(document["_id"]): document for document in cursor["firstBatch"]}
-            if not cursor["id"]:
-                break
-            # Cut short by the 16 MB that one reply holds, which the first document has room in.
-            await self._connection.kill(command["find"], cursor["id"])
-            missing -= found.keys()
+            if cursor["id"]:
+                # Cut short by the 16 MB that one reply holds, which the first document has room in.
+                await self._connection.kill(command["find"], cursor["id"])
+                missing -= found.keys()
+            else:
+                missing.difference_update(some)
         return [found.get(id) for id in ids]
 
     async def _find(self, command: RawBSONDocument, ids: list[Any]) -> Document:

@@ -29,8 +29,10 @@ from stores.mongo.codec import Document, dumps, revision
 from stores.mongo.connection import META, Connection
 from stores.mongo.errors import DUPLICATE_KEY, store_errors
 from stores.mongo.feed import MongoFeed
+from stores.mongo.sizes import BATCH_BYTES
 from stores.mongo.structure import HISTORY
 from stores.records import Change, Entity, History, HistoryEntry, difference
+from stores.turns import Turn
 
 log = logging.getLogger(__name__)
 
@@ -127,7 +129,18 @@ class HistoryKeeper:
         return result.matched_count == 1
 
     async def _write(self, changes: list[Change]) -> None:
-        records = [_encoded(_record_of(c, self._connection.epoch)) for c in changes if c.op != "lost"]
+        records: list[RawBSONDocument] = []
+        size = 0
+        turn = Turn()
+        for change in changes:
+            if change.op != "lost":
+                records.append(_encoded(_record_of(change, self._connection.epoch)))
+                size += len(records[-1].raw)
+            if size > BATCH_BYTES:
+                await self._insert(records)
+                records, size = [], 0
+            if turn.is_over:
+                await turn.pass_on()
         if records:
             await self._insert(records)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from bson import Timestamp
+from bson.raw_bson import RawBSONDocument
 
 from stores.cursor import Key
 from stores.mongo import keyset, position
@@ -17,10 +18,12 @@ from stores.mongo.compile import Match, compile_filter, compile_projection, comp
 from stores.mongo.connection import Connection
 from stores.mongo.errors import store_errors
 from stores.mongo.getting import Getter
+from stores.mongo.sizes import decoded
 from stores.projection import compile_projection as compile_view
 from stores.protocol import Listing, Summary
 from stores.query import CREATION, WHOLE, Filter, Projection, Query, Sort
 from stores.records import Entity
+from stores.turns import Turn
 
 AT_ONCE: Final = 1_000
 """Entities of a list that are answered in one piece; a longer one is streamed."""
@@ -35,6 +38,11 @@ _AT_ONCE: Final = 16
 """Collections that are asked at the same time."""
 
 _KEY: Final = "_key"
+
+_LARGE_DOCUMENT: Final = 65_536
+
+Row = Document | RawBSONDocument
+"""A document of a reply, which may be yet to be decoded."""
 
 
 @dataclass(frozen=True)
@@ -118,59 +126,86 @@ class Reader:
                 return await self._long(selection, query, write, rows, at)
         more = len(rows) > query.limit > 0
         rows = rows[: query.limit]
-        following = keyset.key_of(rows[-1], query.sort) if more else None
-        return Listing(self._position(at), following, b"[" + b",".join(map(write, rows)) + b"]")
+        following = await self._key_of(rows[-1], query.sort) if more else None
+        texts = await self._texts(store, rows, write)
+        return Listing(self._position(at), following, b"[" + b",".join(texts) + b"]")
 
-    async def _head(self, selection: Selection, skip: int, limit: int) -> tuple[list[Document], Timestamp, bool]:
+    async def _texts(self, store: str, rows: Sequence[Row], write: Writer) -> list[bytes]:
+        """The documents as JSON texts, with turns for others in between."""
+        texts: list[bytes] = []
+        is_raw = bool(rows) and isinstance(rows[0], RawBSONDocument)
+        step, show = (1, lambda row: write(decoded(row))) if is_raw else (100, write)
+        turn = Turn()
+        for start in range(0, len(rows), step):
+            texts += map(show, rows[start : start + step])  # type: ignore[arg-type]
+            if turn.is_over:
+                await turn.pass_on()
+        if texts:
+            self._connection.sizes.note(store, max(map(len, texts)))
+        return texts
+
+    async def _key_of(self, row: Row, sort: tuple[Sort, ...]) -> Key:
+        if isinstance(row, RawBSONDocument) and len(row.raw) > _LARGE_DOCUMENT:
+            # A long array is gone through for its lowest value.
+            return await asyncio.to_thread(lambda: keyset.key_of(decoded(row), sort))
+        return keyset.key_of(decoded(row), sort)
+
+    async def _head(self, selection: Selection, skip: int, limit: int) -> tuple[list[Row], Timestamp, bool]:
         """The first of at most `limit` documents, the cluster time that they are from, and whether they are all."""
         wanted = min(limit, AT_ONCE + 1)
-        cursor, at = await self._connection.snapshot(selection.command(skip, wanted))
-        rows: list[Document] = cursor["firstBatch"]
+        sizes, store = self._connection.sizes, selection.store
+        raw = sizes.may_be_large(store, wanted)
+        # With room for one more the server knows at once that it is done, and closes the cursor.
+        batch = sizes.fitting(store, wanted) + 1 if raw else None
+        cursor, at = await self._connection.snapshot(selection.command(skip, wanted, batch), raw=raw)
+        rows: list[Row] = cursor["firstBatch"]
         if cursor["id"]:  # cut short by the 16 MB that one reply holds
-            await self._connection.kill(selection.store, cursor["id"])
+            await self._connection.kill(store, cursor["id"])
         return rows, at, not cursor["id"] and (len(rows) < wanted or wanted == limit)
 
-    async def _long(
-        self, selection: Selection, query: Query, write: Writer, head: list[Document], at: Timestamp
-    ) -> Listing:
+    async def _long(self, selection: Selection, query: Query, write: Writer, head: list[Row], at: Timestamp) -> Listing:
         """A list that is streamed: `head` is read already, the rest is as it was at the same cluster time."""
         keys = selection.keys_only().command(query.offset + query.limit - 1, 2)
-        last = (await self._connection.snapshot(keys, at))[0]["firstBatch"]
-        following = keyset.key_of(last[0], query.sort) if len(last) == 2 else None
+        last = (await self._connection.snapshot(keys, at, raw=True))[0]["firstBatch"]
+        following = await self._key_of(last[0], query.sort) if len(last) == 2 else None
         head = head[: query.limit]
-        rest = selection.command(query.offset + len(head), query.limit - len(head), STREAM_BATCH)
-        body = self._stream(head, rest if len(head) < query.limit else None, write, at)
+        batch = self._connection.sizes.fitting(selection.store, STREAM_BATCH)
+        rest = selection.command(query.offset + len(head), query.limit - len(head), batch)
+        body = self._stream(selection.store, head, rest if len(head) < query.limit else None, write, at)
         return Listing(self._position(at), following, body)
 
     async def _stream(
-        self, head: list[Document], rest: Document | None, write: Writer, at: Timestamp
+        self, store: str, head: list[Row], rest: Document | None, write: Writer, at: Timestamp
     ) -> AsyncIterator[bytes]:
         pieces = _Pieces(self._chunk_bytes)
-        for piece in pieces.add(map(write, head)):
+        for piece in pieces.add(await self._texts(store, head, write)):
             yield piece
+        head.clear()
         if rest is not None:
             async with aclosing(self._batches(rest, at)) as batches:
                 async for rows in batches:
-                    for piece in pieces.add(map(write, rows)):
+                    for piece in pieces.add(await self._texts(store, rows, write)):
                         yield piece
         yield pieces.end()
 
-    async def _batches(self, command: Document, at: Timestamp) -> AsyncGenerator[list[Document]]:
+    async def _batches(self, command: Document, at: Timestamp) -> AsyncGenerator[list[Row]]:
         """Everything that a reading command finds at one cluster time, as the server's exchanges bring it."""
         store = command.get("find") or command["aggregate"]
         concern = {"level": "snapshot", "atClusterTime": at}
         cursor = 0
+        sizes = self._connection.sizes
         async with self._connection.client.start_session(causal_consistency=False) as session:
             try:
                 with store_errors():
                     bounded = self._connection.bounded({**command, "readConcern": concern})
-                    reply = await self._connection.command(bounded, session)
+                    reply = await self._connection.command(bounded, session, raw=True)
                 cursor = reply["cursor"]["id"]
                 yield reply["cursor"]["firstBatch"]
                 while cursor:
-                    more = {"getMore": cursor, "collection": store, "batchSize": STREAM_BATCH}
+                    batch = sizes.fitting(store, STREAM_BATCH)
+                    more = {"getMore": cursor, "collection": store, "batchSize": batch}
                     with store_errors():
-                        reply = await self._connection.command(more, session)
+                        reply = await self._connection.command(more, session, raw=True)
                     cursor = reply["cursor"]["id"]
                     yield reply["cursor"]["nextBatch"]
             finally:
@@ -184,12 +219,21 @@ class Reader:
         selection = Selection.of(store, query, WHOLE)
         with store_errors():
             rows, at, is_all = await self._head(selection, query.offset, query.limit)
-        found = [entity_of(row) for row in rows]
+        found = await self._entities(rows)
         if not is_all:
             rest = selection.command(query.offset + len(rows), query.limit - len(rows), STREAM_BATCH)
             async with aclosing(self._batches(rest, at)) as batches:
                 async for more in batches:
-                    found.extend(map(entity_of, more))
+                    found += await self._entities(more)
+        return found
+
+    async def _entities(self, rows: Sequence[Row]) -> list[Entity]:
+        found: list[Entity] = []
+        turn = Turn()
+        for row in rows:
+            found.append(entity_of(decoded(row)))
+            if turn.is_over:
+                await turn.pass_on()
         return found
 
     async def summarize(self, store: str, where: Filter, projection: Projection) -> Summary:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+import orjson
 from pymongo import InsertOne, ReturnDocument, UpdateOne
 from pymongo.errors import DuplicateKeyError
 
@@ -18,6 +19,7 @@ from stores.mongo.altering import alters, is_quick, may_alter
 from stores.mongo.codec import BY, DELETER, Document, entity_of, entity_text, revision, to_document, to_id
 from stores.mongo.compile import Match, compile_filter, conjunction
 from stores.mongo.connection import Connection, Session
+from stores.mongo.errors import duplicates_at
 from stores.protocol import (
     AllBut,
     Delete,
@@ -32,6 +34,10 @@ from stores.protocol import (
     Written,
 )
 from stores.records import SYSTEM_FIELDS, Entity
+from stores.turns import Turn
+
+_PART_BYTES: Final = 2_097_152
+"""Of documents that go to the server together: the driver encodes them in one call."""
 
 _TRIES: Final = 5
 """How often to take up again a write that others got in the way of."""
@@ -63,11 +69,26 @@ class Writer:
             case Expect():
                 return await self._expect(write)
 
-    async def insert_all(self, writes: Sequence[Insert]) -> list[Written]:
-        """Insert into one store, in one exchange with the server."""
-        documents = [to_document(write.entity, self._by) for write in writes]
-        await self._connection.collection(writes[0].store).insert_many(documents, session=self._session)
-        return [written(document) for document in documents]
+    async def insert_all(self, writes: Sequence[Insert], start: int) -> list[Written]:
+        """Insert into one store, in one exchange with the server for every few megabytes. `start` is the position of
+        the first in its commit, which DuplicateValue counts from."""
+        collection = self._connection.collection(writes[0].store)
+        outcome: list[Written] = []
+        documents: list[Document] = []
+        size = 0
+        turn = Turn()
+        for write in writes:
+            documents.append(to_document(write.entity, self._by))
+            # The text that the document would give: an entity begins with its `_id`, as a document does.
+            outcome.append(Written(orjson.dumps(write.entity), revision(write.entity)))
+            size += len(outcome[-1].entity)
+            if size > _PART_BYTES or len(outcome) == len(writes):
+                with duplicates_at(start + len(outcome) - len(documents)):
+                    await collection.insert_many(documents, session=self._session)
+                documents, size = [], 0
+            elif turn.is_over:
+                await turn.pass_on()
+        return outcome
 
     async def upsert_all(self, writes: Sequence[Upsert]) -> list[Written]:
         """Upsert into one store by one key, each with another value, in two exchanges with the server."""
