@@ -160,6 +160,19 @@ async def python_client(hub: Hub, *arguments: str) -> AsyncIterator[Callable[[],
         await process.wait()
 
 
+async def test_python_socketio_takes_the_largest_snapshot(own_hub: StartHub) -> None:
+    """With the defaults on both sides it fits into one message; what does not is refused and costs no connection."""
+    hub = await own_hub()
+    fitting, beyond = await hub.define(), await hub.define()
+    text = "x" * 100_000
+    await hub.admin.make_all(fitting, [{"text": text}] * 31)
+    await hub.admin.make_all(beyond, [{"text": text}] * 32)
+    for store, heard in ((fitting, "31"), (beyond, "{'code': '400'")):
+        async with python_client(hub, "websocket", store) as line:
+            assert await line() == "connected websocket"
+            assert (await line()).startswith(heard)
+
+
 @pytest.mark.parametrize("version", [3, 4])
 async def test_a_pause_of_the_process_costs_no_client_its_connection(hub: Hub, version: int) -> None:
     """What a client sent while the process stood still is read before its silence is judged."""
