@@ -50,3 +50,11 @@ async def every_client(packages: Path, hub: Hub, url: str, **environment: str) -
 @pytest.mark.parametrize("generation", GENERATIONS)
 def test_a_client_of_this_generation_sees_all(results: dict[str, str], generation: int, way: str) -> None:
     assert results[f"{generation} {way}"] == "ok"
+
+
+@pytest.mark.engine("sqlite")
+@pytest.mark.timeout(400)
+async def test_a_client_that_was_refused_connects_with_another_token(packages: Path, hub: Hub) -> None:
+    """In the way that the page on live subscriptions gives for each generation."""
+    read = json.loads(await node.run("renewal.mjs", str(packages), hub.url, token_of(await hub.as_user())))
+    assert read == {str(generation): "ok" for generation in GENERATIONS}
