@@ -63,11 +63,12 @@ class HubCycle(RequestResponseCycle):
         if message["type"] != WHOLE_ANSWER:
             await self._send_part(message)
             return
-        if self._is_gone():
+        if self.disconnected or self.transport.is_closing():
             return
         if self.response_started:
             raise RuntimeError("a second answer to one request")
-        self._close_if_body_is_held_back()
+        if self.waiting_for_100_continue:
+            self._close_if_body_is_held_back()
         self.response_started = self.response_complete = True
         head, body = self._head(message["status"], message["headers"]), message["body"]
         if len(body) < LARGE_BODY:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import httptools
@@ -13,6 +14,7 @@ from hub.errors import BadRequest, HubError
 
 Headers = Sequence[tuple[bytes, bytes]]
 
+LONGEST_HOST: Final = 300
 VERSIONS: Final = ("1.1", "1.0")
 _HOST: Final = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[\w.~!$&'()*+;=%-]*)(?::\d*)?", re.ASCII)
 _KEY: Final = re.compile(rb"[A-Za-z0-9+/]{22}==")
@@ -26,17 +28,22 @@ class HeadBounds:
     seconds: float = 30
 
 
-def fault(method: bytes, version: str, headers: Headers, hosts: int) -> HubError | None:
-    """Why a request with this head is refused, if it is. `hosts` counts its Host headers."""
+def fault(method: bytes, version: str, hosts: int, host: bytes) -> HubError | None:
+    """Why a request with this head is refused, if it is. `hosts` counts its Host headers, `host` is the last one."""
     if method == b"CONNECT":
         return BadRequest("request", "The hub is no proxy.")
     if version not in VERSIONS:
         return BadRequest("request", "HTTP/1.1 is spoken here.")
     if hosts != 1 and (hosts or version == "1.1"):
         return BadRequest("Host", "A request has one Host header.")
-    if hosts and not _HOST.fullmatch(values(headers, b"host")[0]):
+    if hosts and (len(host) > LONGEST_HOST or not is_host(host)):
         return BadRequest("Host", "Must be a host name or an address, perhaps with a port.")
     return None
+
+
+@lru_cache(maxsize=256)
+def is_host(value: bytes) -> bool:
+    return _HOST.fullmatch(value) is not None
 
 
 def values(headers: Headers, name: bytes) -> list[bytes]:

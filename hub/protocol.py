@@ -56,6 +56,7 @@ class HubHttpProtocol(ClientConnection):
         """Whether a head began in the piece at hand."""
         self._size = 0
         self._hosts = 0
+        self._host = b""
         self._offers = False
         self._brought = False
         """Whether the piece at hand brought something of a body."""
@@ -210,6 +211,7 @@ class HubHttpProtocol(ClientConnection):
         self._size += len(name) + len(value)
         if name == b"host":
             self._hosts += 1
+            self._host = value
         elif name == b"expect" and value.lower() == b"100-continue":
             self.expect_100_continue = True
         self.headers.append((name, value))
@@ -220,7 +222,7 @@ class HubHttpProtocol(ClientConnection):
         method, version = parser.get_method(), parser.get_http_version()
         if len(self.url) + self._size > self._bounds.size:
             self._stop_at(HeadTooLarge(self._bounds.size).at("max_head_bytes"))
-        error = fault(method, version, self.headers, self._hosts)
+        error = fault(method, version, self._hosts, self._host)
         if error is not None:
             self._stop_at(error)
         self._offers = parser.should_upgrade()

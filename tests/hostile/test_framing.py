@@ -174,6 +174,7 @@ async def test_a_websocket_is_still_one(hub: Hub, store: str) -> None:
         ("1.1", ["user@hub"], 400),
         ("1.1", ["hub:port"], 400),
         ("1.1", ["h\xfcb"], 400),
+        ("1.1", ["h" * 301], 400),
         ("2.0", ["hub"], 400),
         ("1.1", ["hub"], 200),
         ("1.1", [""], 200),
