@@ -10,7 +10,8 @@ from hub.errors import ClientGone
 from hub.http import WHOLE_ANSWER
 
 CLOSE: Final = (b"connection", b"close")
-LARGE_BODY: Final = 16_384
+LARGE_BODY: Final = 49_152
+"""Bytes; what is smaller leaves in one piece with its head (measured: 5% less of a list of 25 KB)."""
 
 
 def _ignore() -> None:
