@@ -11,7 +11,6 @@ from typing import Literal, Protocol
 from auth.attempts import LoginAttempts, LoginQueue
 from auth.errors import CodeRequired, TooManyAttempts, Unauthenticated
 from auth.groups import chain_of
-from auth.names import BadName, canonical_login, login_key
 from auth.policy import authorize
 from auth.principal import Principal
 from auth.resolver import Resolver
@@ -19,12 +18,13 @@ from auth.secrets import PREFIX_LENGTH, Passwords, digest, new_credential
 from auth.standard import STANDARD
 from hub.errors import BadRequest
 from hub.services import expectations as expect
-from hub.services.branches import UNBOUNDED
+from hub.services.credentials import ended_credentials
+from hub.services.logins import find_user, spellings
 from hub.services.second_factors import SecondFactors
 from hub.services.signins import Result, SignIns
 from stores.errors import NotAsExpected, NotFound, StaleRevision, Unavailable
 from stores.protocol import Delete, DeleteMany, Engine, Insert, Update, Write
-from stores.query import And, Compare, Equal, In, Not, Or, Query
+from stores.query import Compare, In, Query
 from stores.records import Entity, new_id, now_ms
 
 log = logging.getLogger(__name__)
@@ -102,7 +102,7 @@ class Accounts:
         Raises Unauthenticated, the same and after the same time for an unknown login and a wrong password;
         CodeRequired, with the right password, for a one-time code that is missing or wrong; and TooManyAttempts.
         """
-        names = names_of(login)
+        names = spellings(login)
         try:
             with self._queue.place(address):
                 self._attempts.take(names[-1], address)
@@ -128,7 +128,7 @@ class Accounts:
 
     async def _proven(self, attempt: Attempt, names: tuple[str, ...]) -> tuple[Entity, str | None]:
         """The user whose password this is, and the password's hash if it is to be renewed. Raises Unauthenticated."""
-        user = await self._user(names)
+        user = await find_user(self._engine, names)
         verdict = await self._passwords.verify(user.get("password") if user else None, attempt.password)
         if user is None or not verdict.right or user.get("disabled"):
             await self._failed("disabled" if verdict.right else "password", attempt, user)
@@ -140,13 +140,7 @@ class Accounts:
 
     async def find_user(self, login: str) -> Entity | None:
         """The user who signs in with this login."""
-        return await self._user(names_of(login))
-
-    async def _user(self, names: tuple[str, ...]) -> Entity | None:
-        """The user of a login: of two that only differ by case, which older versions allowed, the one as spelled."""
-        spelled = Or((In(("login",), names), Equal(("login_key",), names[-1])))
-        found = await self._engine.entities("users", Query(spelled, limit=4))
-        return next((user for name in names for user in found if user["login"] == name), found[0] if found else None)
+        return await find_user(self._engine, spellings(login))
 
     async def _begin(self, user: Entity, renewed: str | None, used_up: list[Write], attempt: Attempt) -> Issued:
         """Raises NotAsExpected when the user's password is no longer the one that was checked, and StaleRevision when
@@ -195,13 +189,10 @@ class Accounts:
         stores = ("sessions", "tokens") if tokens else ("sessions",)
         for store in stores:
             authorize(principal, STANDARD[store], "DELETE")
-        mine = Equal(("user",), principal.user_id)
-        others = And((mine, Not(Equal(("_id",), principal.credential_id)))) if principal.credential_id else mine
-        ended: list[Write] = [DeleteMany(store, others, UNBOUNDED) for store in stores]
-        # Under the guard of those that are just beginning.
-        written = await self._engine.commit([expect.user_exists(principal.user_id), *ended], principal.user_id)
+        ended = ended_credentials(principal.user_id, tokens=tokens, but=principal.credential_id)
+        written = await self._engine.commit(ended, principal.user_id)
         self._resolver.forget_all()
-        return sum(each.count for each in written[1:])
+        return sum(each.count for each in written)
 
     def note_use(self, principal: Principal, call: Caller) -> None:
         """Remember, to the hour, when and from where a session or token was last used. It costs the request nothing,
@@ -255,11 +246,3 @@ class Caller(Protocol):
 
 def agent_of(call: Caller) -> str:
     return (call.header(b"user-agent") or "")[:200]
-
-
-def names_of(login: str) -> tuple[str, ...]:
-    """The spellings by which a login may be stored, the one that is compared without case last."""
-    try:
-        return login, canonical_login(login), login_key(login)
-    except BadName:
-        return login, login

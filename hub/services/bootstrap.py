@@ -7,11 +7,12 @@ import logging
 import secrets
 from dataclasses import replace
 
-from auth.names import BadName, canonical_login, fault_of, login_key
+from auth.names import BadName, fault_of, login_key
 from auth.principal import Principal
 from auth.resolver import FOREVER
 from auth.secrets import Passwords
 from auth.standard import ADMIN_ROLE
+from hub.services.logins import stored_login
 from hub.services.stamping import stamp_new
 from stores.errors import CannotOpen, DuplicateValue, NotFound, StaleRevision
 from stores.protocol import Engine, Insert, Update
@@ -58,7 +59,7 @@ async def ensure_admin(engine: Engine, passwords: Passwords, login: str, passwor
 def checked_names(login: str, password: str, least: int) -> dict[str, str]:
     """The first administrator's login as it is stored. Raises CannotOpen."""
     try:
-        names = {"login": canonical_login(login), "login_key": login_key(login)}
+        names = stored_login(login)
     except BadName as error:
         raise CannotOpen(f"HUB_ADMIN_LOGIN: {error}") from None
     fault = fault_of(password, least, names["login"])

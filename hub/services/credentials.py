@@ -7,11 +7,12 @@ from typing import Any
 
 from auth.attempts import LoginAttempts, LoginQueue
 from auth.errors import Forbidden
-from auth.names import BadName, canonical_login, fault_of, login_key
+from auth.names import BadName, fault_of
 from auth.principal import Principal
 from auth.secrets import Passwords
 from hub.services import expectations as expect
 from hub.services.branches import UNBOUNDED
+from hub.services.logins import stored_login
 from stores.errors import InvalidEntity, Violation
 from stores.protocol import DeleteMany, Write
 from stores.query import And, Equal, Not
@@ -84,25 +85,27 @@ class Credentials:
         sessions."""
         if "password" not in fields and not fields.get("disabled"):
             return []
-        mine = Equal(("user",), before["_id"])
-        present = principal.credential_id
-        others = And((mine, Not(Equal(("_id",), present)))) if present else mine
-        ended: list[Write] = [expect.user_exists(before["_id"]), DeleteMany("sessions", others, UNBOUNDED)]
-        if "password" in fields and self._ends_tokens:
-            ended.append(DeleteMany("tokens", others, UNBOUNDED))
-        return ended
+        tokens = "password" in fields and self._ends_tokens
+        return ended_credentials(before["_id"], tokens=tokens, but=principal.credential_id)
 
     def ended_by_reset(self, user: Entity) -> list[Write]:
         """A forgotten password's reset ends every session, and every token unless the settings say otherwise."""
-        mine = Equal(("user",), user["_id"])
-        stores = ("sessions", "tokens") if self._ends_tokens else ("sessions",)
-        return [expect.user_exists(user["_id"]), *(DeleteMany(store, mine, UNBOUNDED) for store in stores)]
+        return ended_credentials(user["_id"], tokens=self._ends_tokens)
+
+
+def ended_credentials(user_id: str, *, tokens: bool, but: str = "") -> list[Write]:
+    """Writes that end a user's sessions, and with `tokens` its tokens, except the credential with the id `but`; under
+    the guard of sessions that are just beginning."""
+    mine = Equal(("user",), user_id)
+    where = And((mine, Not(Equal(("_id",), but)))) if but else mine
+    stores = ("sessions", "tokens") if tokens else ("sessions",)
+    return [expect.user_exists(user_id), *(DeleteMany(store, where, UNBOUNDED) for store in stores)]
 
 
 def named(login: str) -> Entity:
     """A login as it is shown and as it is compared. Raises InvalidEntity."""
     try:
-        return {"login": canonical_login(login), "login_key": login_key(login)}
+        return stored_login(login)
     except BadName as error:
         raise _refusal("login", str(error)) from None
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from auth.names import BadName, canonical_login, canonical_password, fault_of, login_key
+from auth.names import BadName, fault_of
 from auth.principal import Principal
 from auth.resolver import FOREVER
 from auth.secrets import Passwords
 from auth.standard import ADMIN_ROLE
-from hub.services import expectations as expect
 from hub.services.bootstrap import nobody_to_owner
-from hub.services.branches import UNBOUNDED
+from hub.services.credentials import ended_credentials
+from hub.services.logins import find_user, spellings, stored_login
 from hub.services.stamping import stamp_change, stamp_new
-from stores.protocol import DeleteMany, Engine, Insert, Update, Write
-from stores.query import Equal, In, Or, Query
+from stores.protocol import Engine, Insert, Update, Write
+from stores.query import Equal, Query
 from stores.records import Entity
 
 
@@ -26,7 +26,7 @@ async def make_administrator(
     """Give the user the role and enable it, with the password if there is one, of at least `least` characters; whether
     the user had to be added. A new password ends the user's sessions and tokens. Raises CannotRescue."""
     hashed = await _hashed(passwords, login, password, least)
-    user = await _user(engine, login)
+    user = await find_user(engine, spellings(login))
     if user is None and hashed is None:
         raise CannotRescue(f"no user with the login {login!r}: add one with --generate or --password-stdin")
     holder = user or _new_user(login)
@@ -39,8 +39,7 @@ async def make_administrator(
         write = Update("users", user["_id"], stamp_change(given), revs=frozenset({user["_rev"]}))
     writes = [write] if roles else [Insert("roles", role), write]
     if hashed is not None and user is not None:
-        mine = Equal(("user",), user["_id"])
-        writes += [expect.user_exists(user["_id"]), *(DeleteMany(s, mine, UNBOUNDED) for s in ("sessions", "tokens"))]
+        writes += ended_credentials(user["_id"], tokens=True)
     await engine.commit(writes, None)
     return user is None
 
@@ -51,23 +50,12 @@ async def _hashed(passwords: Passwords, login: str, password: str | None, least:
     fault = fault_of(password, least, login)
     if fault:
         raise CannotRescue(f"the password: {fault}")
-    return await passwords.hash(canonical_password(password))
-
-
-async def _user(engine: Engine, login: str) -> Entity | None:
-    """The user as spelled, else the one whose login differs by case only."""
-    try:
-        same: tuple[str, ...] = (login, canonical_login(login), login_key(login))
-    except BadName:
-        same = (login, login)
-    where = Or((In(("login",), same), Equal(("login_key",), same[-1])))
-    found = await engine.entities("users", Query(where, limit=4))
-    return next((user for user in found if user["login"] == login), found[0] if found else None)
+    return await passwords.hash(password)
 
 
 def _new_user(login: str) -> Entity:
     try:
-        names = {"login": canonical_login(login), "login_key": login_key(login)}
+        names = stored_login(login)
     except BadName as error:
         raise CannotRescue(f"the login: {error}") from None
     user = _stamped({**names, "name": "Administrator", "email": None})
