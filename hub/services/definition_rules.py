@@ -94,6 +94,9 @@ class DefinitionRules(Rules):
             self.registry.restore_later(before["name"])
             raise
 
+    async def changed(self) -> None:
+        await self.registry.refresh()
+
     async def deleted(self, entity: Entity) -> None:
         await self.registry.refresh()
 

@@ -3,12 +3,8 @@ the store's own rules are applied here, for every dialect alike; the engine does
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
-
-import orjson
 
 from auth.errors import Forbidden
 from auth.groups import find_one
@@ -16,8 +12,8 @@ from auth.policy import may_read, sight
 from auth.positions import give
 from auth.principal import Principal
 from auth.resolver import Resolver
-from hub.errors import BadRequest
 from hub.services import expectations as expect
+from hub.services.administrative import AdministrativeWrites
 from hub.services.branches import Branches
 from hub.services.checks import (
     ASSIGNED,
@@ -26,17 +22,17 @@ from hub.services.checks import (
     indexed_errors,
     keeps_quiet,
     raise_violations,
-    revealed,
 )
 from hub.services.long_lists import LongLists
 from hub.services.registry import StoreRegistry
-from hub.services.rules import Prepared, Rules, refuse
+from hub.services.retrying import decided, on_current
+from hub.services.rules import Rules, refuse
 from hub.services.sent_back import field_of, without_unchanged
 from hub.services.stamping import clean, stamp_change, stamp_new
-from stores.errors import DuplicateValue, InvalidQuery, NotAsExpected, NotFound, StaleRevision, Violation
+from hub.services.written import text_of, texts_of
+from stores.errors import InvalidQuery, NotFound, Violation
 from stores.limits import EntityLimits
 from stores.matcher import compile_filter, matches
-from stores.projection import compile_projection
 from stores.protocol import (
     MOST_HISTORY_ENTRIES,
     Delete,
@@ -51,18 +47,12 @@ from stores.protocol import (
     UpdateMany,
     Upsert,
     Write,
-    Written,
 )
 from stores.query import WHOLE, And, Equal, Filter, Projection, Query, both, leaves
 from stores.records import SYSTEM_FIELDS, Entity, History, is_id, now_ms
 from stores.schema import StoreDefinition
 from stores.trail import images
 from stores.turns import Turn
-
-T = TypeVar("T")
-
-RETRIES = 20
-"""Attempts at a change that depends on what was read, when others change the entity in between."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +72,11 @@ class EntityService:
     ) -> None:
         self._engine = engine
         self._registry = registry
-        self._resolver = resolver
         self._rules = rules
         self._bounds = bounds
         self._long_lists = LongLists(bounds.long_lists)
         self.branches = Branches(engine, registry)
+        self._administrative = AdministrativeWrites(engine, resolver, rules, self.branches)
 
     # Reading. `only` is a list of paths to show, None for everything.
 
@@ -162,9 +152,9 @@ class EntityService:
         with indexed_errors(indexed), self.branches.stamping():
             entities = await self._new_entities(principal, definition, bodies, indexed)
             if definition.administrative:
-                return await self._create_administrative(principal, definition, bodies, entities, key)
+                return await self._administrative.create(principal, definition, bodies, entities, key)
             writes = [Insert(store, entity) for entity in entities]
-            return await self._texts(principal, definition, await self._engine.commit(writes, principal.user_id, key))
+            return await texts_of(principal, definition, await self._engine.commit(writes, principal.user_id, key))
 
     async def upsert(
         self,
@@ -191,7 +181,7 @@ class EntityService:
                 Upsert(store, path, e, c, where, keeps_quiet(principal, definition, c), m)
                 for e, c, m in zip(entities, changes, missing, strict=True)
             ]
-            return await self._texts(principal, definition, await self._engine.commit(writes, principal.user_id, key))
+            return await texts_of(principal, definition, await self._engine.commit(writes, principal.user_id, key))
 
     async def change(
         self, principal: Principal, store: str, id: str, body: Entity, revs: Revisions | None
@@ -203,7 +193,7 @@ class EntityService:
         fields, more = definition.check_changes(cleaned)
         fields |= await self._sent_back(principal, definition, id, where, cleaned, violations + more)
         if definition.administrative:
-            return await self._change_administrative(principal, definition, id, where, body, fields, revs)
+            return await self._administrative.change(principal, definition, id, where, body, fields, revs)
         forced = keeps_quiet(principal, definition, fields)
         update = Update(store, id, stamp_change(fields), where, revs, forced=forced)
         return await self._update(principal, definition, update)
@@ -221,7 +211,7 @@ class EntityService:
         fields |= await self._sent_back(principal, definition, id, where, cleaned, violations)
         if definition.administrative:
             emptied = {f.id: None for f in definition.fields if not f.hidden and f.id not in ASSIGNED}
-            return await self._change_administrative(principal, definition, id, where, body, emptied | fields, revs)
+            return await self._administrative.change(principal, definition, id, where, body, emptied | fields, revs)
         if definition.hidden_fields:
             return await self._replace_around_hidden(principal, definition, id, where, fields, unknown, revs)
         forced = keeps_quiet(principal, definition, fields)
@@ -234,9 +224,9 @@ class EntityService:
         where = sight(principal, definition, "DELETE")
         checked_id(id)
         if definition.administrative:
-            return await self._delete_administrative(principal, definition, id, where, revs)
+            return await self._administrative.delete(principal, definition, id, where, revs)
         [written] = await self._engine.commit([Delete(store, id, where, revs)], principal.user_id)
-        return self._text(principal, definition, written), written.rev
+        return text_of(principal, definition, written), written.rev
 
     async def share(
         self, principal: Principal, store: str, id: str, users: object, revs: Revisions | None = None
@@ -253,10 +243,10 @@ class EntityService:
             access = await self._known_users(users)
             update = Update(store, id, stamp_change({"access": access}), mine, revs)
             written = await self._engine.commit([update, *expect.users_exist(access)], principal.user_id)
-            return self._text(principal, definition, written[0]), written[0].rev
+            return text_of(principal, definition, written[0]), written[0].rev
 
         try:
-            return await self._decided(attempt)
+            return await decided(attempt)
         except NotFound:
             if await self._engine.get(store, id, where) is None:
                 raise
@@ -357,7 +347,7 @@ class EntityService:
 
     async def _update(self, principal: Principal, definition: StoreDefinition, write: Update) -> tuple[bytes, int]:
         [written] = await self._engine.commit([write], principal.user_id)
-        return self._text(principal, definition, written), written.rev
+        return text_of(principal, definition, written), written.rev
 
     async def _count(self, principal: Principal, definition: StoreDefinition, write: Write) -> int | None:
         [written] = await self._engine.commit([write], principal.user_id)
@@ -381,119 +371,7 @@ class EntityService:
             update = Update(definition.name, id, stamp_change(fields | kept), where, seen, True, forced)
             return await self._update(principal, definition, update)
 
-        return await self._on_current(definition.name, id, where, revs, attempt)
-
-    async def _on_current(
-        self,
-        store: str,
-        id: str,
-        where: Filter,
-        revs: Revisions | None,
-        attempt: Callable[[Entity], Awaitable[T]],
-    ) -> T:
-        """Do `attempt` on the entity as it is now, again when somebody else was faster."""
-        for last in range(RETRIES, -1, -1):
-            found = await self._engine.entities(store, Query(And((Equal(("_id",), id), where)), limit=1))
-            if not found:
-                raise NotFound(f"no {store}/{id}")
-            if revs is not None and found[0]["_rev"] not in revs:
-                raise StaleRevision(found[0]["_rev"])
-            try:
-                return await attempt(found[0])
-            except (StaleRevision, NotAsExpected):
-                if not last:
-                    raise
-        raise AssertionError("unreachable")
-
-    @staticmethod
-    async def _decided(attempt: Callable[[], Awaitable[T]]) -> T:
-        """Do `attempt`, again when what it relied on has changed before its commit."""
-        for last in range(RETRIES, -1, -1):
-            try:
-                return await attempt()
-            except NotAsExpected:
-                if not last:
-                    raise
-        raise AssertionError("unreachable")
-
-    # Administrative stores: what their rules say depends on the entity as it is.
-
-    async def _create_administrative(
-        self,
-        principal: Principal,
-        definition: StoreDefinition,
-        bodies: Sequence[Entity],
-        entities: list[Entity],
-        key: IdempotencyKey | None,
-    ) -> list[tuple[bytes, int]]:
-        store, rules = definition.name, self._rules[definition.name]
-        if store == "tokens" and key is not None:
-            raise BadRequest("Idempotency-Key", "A token's secret is not kept, so its answer cannot be repeated.")
-
-        async def attempt() -> tuple[list[Prepared], list[Written]]:
-            prepared = [await rules.create(principal, b, e) for b, e in zip(bodies, entities, strict=True)]
-            writes: list[Write] = [Insert(store, p.fields) for p in prepared]
-            writes += [also for p in prepared for also in p.also]
-            with _named_as_sent(rules):
-                made = [p.fields for p in prepared]
-                written = await rules.commit_creation(made, writes, principal.user_id, key)
-            return prepared, written[: len(prepared)]
-
-        prepared, written = await self._decided(attempt)
-        for p in prepared:
-            await rules.created(p.fields)
-        return [
-            (revealed(self._text(principal, definition, w), p), w.rev) for w, p in zip(written, prepared, strict=True)
-        ]
-
-    async def _change_administrative(
-        self,
-        principal: Principal,
-        definition: StoreDefinition,
-        id: str,
-        where: Filter,
-        body: Entity,
-        fields: Entity,
-        revs: Revisions | None,
-    ) -> tuple[bytes, int]:
-        store, rules = definition.name, self._rules[definition.name]
-
-        async def attempt(before: Entity) -> tuple[tuple[bytes, int], bool]:
-            with self.branches.stamping() as stamping:
-                prepared = await rules.change(principal, before, body, stamp_change(fields))
-                moves = store == "groups" and bool(prepared.also)
-                writes = [Update(store, id, prepared.fields, where, frozenset({before["_rev"]})), *prepared.also]
-                with _named_as_sent(rules), self.branches.moving(id) if moves else nullcontext():
-                    after = before | prepared.fields
-                    written = await rules.commit_change(before, after, writes, principal.user_id)
-            return (self._text(principal, definition, written[0]), written[0].rev), moves and not stamping.alone
-
-        answer, in_company = await self._on_current(store, id, where, revs, attempt)
-        await self._changed(store, id)
-        if in_company:
-            await self.branches.settle(id, principal.user_id)
-        return answer
-
-    async def _delete_administrative(
-        self, principal: Principal, definition: StoreDefinition, id: str, where: Filter, revs: Revisions | None
-    ) -> tuple[bytes, int]:
-        store, rules = definition.name, self._rules[definition.name]
-
-        async def attempt(before: Entity) -> tuple[Entity, Written]:
-            also = await rules.delete(principal, before)
-            delete = Delete(store, id, where, frozenset({before["_rev"]}))
-            return before, (await rules.commit_deletion(before, [delete, *also], principal.user_id))[0]
-
-        before, written = await self._on_current(store, id, where, revs, attempt)
-        await rules.deleted(before)
-        await self._changed(store, id)
-        return self._text(principal, definition, written), written.rev
-
-    async def _changed(self, store: str, id: str) -> None:
-        """Before the answer goes out, not when the feed comes round: the next request must find it in force."""
-        self._resolver.forget_entity(store, id)
-        if store == "stores":
-            await self._registry.refresh()
+        return await on_current(self._engine, definition.name, id, where, revs, attempt)
 
     async def _known_users(self, users: object) -> list[str]:
         if not isinstance(users, list) or len(users) > self._bounds.items:
@@ -507,33 +385,3 @@ class EntityService:
     def _not_administrative(definition: StoreDefinition) -> None:
         if definition.administrative:
             raise InvalidQuery("store", f"{definition.name} is administrative: change its entities one by one")
-
-    async def _texts(
-        self, principal: Principal, definition: StoreDefinition, written: list[Written]
-    ) -> list[tuple[bytes, int]]:
-        texts: list[tuple[bytes, int]] = []
-        turn = Turn()
-        for each in written:
-            texts.append((self._text(principal, definition, each), each.rev))
-            if turn.is_over:
-                await turn.pass_on()
-        return texts
-
-    @staticmethod
-    def _text(principal: Principal, definition: StoreDefinition, written: Written) -> bytes:
-        """What a writer is shown of what it wrote: without a scope for reading, the id and the revision only."""
-        if not may_read(principal, definition):
-            return orjson.dumps({"_id": orjson.loads(written.entity)["_id"], "_rev": written.rev})
-        if definition.whole.everything:
-            return written.entity
-        project = compile_projection(definition.whole)
-        return orjson.dumps(project(orjson.loads(written.entity)))
-
-
-@contextmanager
-def _named_as_sent(rules: Rules) -> Iterator[None]:
-    """Name the field that the caller sent whose value is taken, not one that is made of it."""
-    try:
-        yield
-    except DuplicateValue as error:
-        raise DuplicateValue(rules.sent_as.get(error.field, error.field), error.index) from error

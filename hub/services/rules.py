@@ -46,6 +46,9 @@ class Rules:
     shared: bool = True
     """Whether an owner may share an entity."""
 
+    repeatable: bool = True
+    """Whether the answer to a creation can be given again, for an Idempotency-Key."""
+
     sent_as: Mapping[str, str] = {}
     """Unique fields that the rules fill in, and the fields that they are made of."""
 
@@ -76,6 +79,9 @@ class Rules:
         return await self.engine.commit(writes, by)
 
     async def created(self, entity: Entity) -> None:
+        """After the commit."""
+
+    async def changed(self) -> None:
         """After the commit."""
 
     async def deleted(self, entity: Entity) -> None:
@@ -222,6 +228,8 @@ class RoleRules(Rules):
 
 class TokenRules(Rules):
     """The secret is shown once, in the answer that makes the token; only its SHA-256 is kept."""
+
+    repeatable = False
 
     async def create(self, principal: Principal, body: Entity, entity: Entity) -> Prepared:
         user = await self._holder(principal, entity.get("user"))

@@ -1,0 +1,118 @@
+"""Writes to administrative stores: what their rules say depends on the entity as it is, and each is in force when it is
+answered."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+
+from auth.principal import Principal
+from auth.resolver import Resolver
+from hub.errors import BadRequest
+from hub.services.branches import Branches
+from hub.services.checks import revealed
+from hub.services.retrying import decided, on_current
+from hub.services.rules import Prepared, Rules
+from hub.services.stamping import stamp_change
+from hub.services.written import text_of
+from stores.errors import DuplicateValue
+from stores.protocol import Delete, Engine, IdempotencyKey, Insert, Revisions, Update, Write, Written
+from stores.query import Filter
+from stores.records import Entity
+from stores.schema import StoreDefinition
+
+
+class AdministrativeWrites:
+    """The service has checked scopes and schema; each write returns JSON text and revision."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        resolver: Resolver,
+        rules: dict[str, Rules],
+        branches: Branches,
+    ) -> None:
+        self._engine = engine
+        self._resolver = resolver
+        self._rules = rules
+        self._branches = branches
+
+    async def create(
+        self,
+        principal: Principal,
+        definition: StoreDefinition,
+        bodies: Sequence[Entity],
+        entities: list[Entity],
+        key: IdempotencyKey | None,
+    ) -> list[tuple[bytes, int]]:
+        store, rules = definition.name, self._rules[definition.name]
+        if key is not None and not rules.repeatable:
+            raise BadRequest("Idempotency-Key", "A token's secret is not kept, so its answer cannot be repeated.")
+
+        async def attempt() -> tuple[list[Prepared], list[Written]]:
+            prepared = [await rules.create(principal, b, e) for b, e in zip(bodies, entities, strict=True)]
+            writes: list[Write] = [Insert(store, p.fields) for p in prepared]
+            writes += [also for p in prepared for also in p.also]
+            with _named_as_sent(rules):
+                made = [p.fields for p in prepared]
+                written = await rules.commit_creation(made, writes, principal.user_id, key)
+            return prepared, written[: len(prepared)]
+
+        prepared, written = await decided(attempt)
+        for p in prepared:
+            await rules.created(p.fields)
+        return [(revealed(text_of(principal, definition, w), p), w.rev) for w, p in zip(written, prepared, strict=True)]
+
+    async def change(
+        self,
+        principal: Principal,
+        definition: StoreDefinition,
+        id: str,
+        where: Filter,
+        body: Entity,
+        fields: Entity,
+        revs: Revisions | None,
+    ) -> tuple[bytes, int]:
+        store, rules = definition.name, self._rules[definition.name]
+
+        async def attempt(before: Entity) -> tuple[tuple[bytes, int], bool]:
+            with self._branches.stamping() as stamping:
+                prepared = await rules.change(principal, before, body, stamp_change(fields))
+                moves = store == "groups" and bool(prepared.also)
+                writes = [Update(store, id, prepared.fields, where, frozenset({before["_rev"]})), *prepared.also]
+                with _named_as_sent(rules), self._branches.moving(id) if moves else nullcontext():
+                    after = before | prepared.fields
+                    written = await rules.commit_change(before, after, writes, principal.user_id)
+            return (text_of(principal, definition, written[0]), written[0].rev), moves and not stamping.alone
+
+        answer, in_company = await on_current(self._engine, store, id, where, revs, attempt)
+        # Before the answer goes out, not when the feed comes round: the next request must find it in force.
+        self._resolver.forget_entity(store, id)
+        await rules.changed()
+        if in_company:
+            await self._branches.settle(id, principal.user_id)
+        return answer
+
+    async def delete(
+        self, principal: Principal, definition: StoreDefinition, id: str, where: Filter, revs: Revisions | None
+    ) -> tuple[bytes, int]:
+        store, rules = definition.name, self._rules[definition.name]
+
+        async def attempt(before: Entity) -> tuple[Entity, Written]:
+            also = await rules.delete(principal, before)
+            delete = Delete(store, id, where, frozenset({before["_rev"]}))
+            return before, (await rules.commit_deletion(before, [delete, *also], principal.user_id))[0]
+
+        before, written = await on_current(self._engine, store, id, where, revs, attempt)
+        self._resolver.forget_entity(store, id)
+        await rules.deleted(before)
+        return text_of(principal, definition, written), written.rev
+
+
+@contextmanager
+def _named_as_sent(rules: Rules) -> Iterator[None]:
+    """Name the field that the caller sent whose value is taken, not one that is made of it."""
+    try:
+        yield
+    except DuplicateValue as error:
+        raise DuplicateValue(rules.sent_as.get(error.field, error.field), error.index) from error

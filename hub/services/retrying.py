@@ -1,0 +1,50 @@
+"""Writes that depend on what was read: done again when others change it in between."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
+
+from stores.errors import NotAsExpected, NotFound, StaleRevision
+from stores.protocol import Engine, Revisions
+from stores.query import And, Equal, Filter, Query
+from stores.records import Entity
+
+T = TypeVar("T")
+
+RETRIES: Final = 20
+"""Attempts after the first one."""
+
+
+async def on_current(
+    engine: Engine,
+    store: str,
+    id: str,
+    where: Filter,
+    revs: Revisions | None,
+    attempt: Callable[[Entity], Awaitable[T]],
+) -> T:
+    """Run `attempt` on the current entity; again if a concurrent write wins. Raises NotFound and StaleRevision."""
+    for last in range(RETRIES, -1, -1):
+        found = await engine.entities(store, Query(And((Equal(("_id",), id), where)), limit=1))
+        if not found:
+            raise NotFound(f"no {store}/{id}")
+        if revs is not None and found[0]["_rev"] not in revs:
+            raise StaleRevision(found[0]["_rev"])
+        try:
+            return await attempt(found[0])
+        except (StaleRevision, NotAsExpected):
+            if not last:
+                raise
+    raise AssertionError("unreachable")
+
+
+async def decided(attempt: Callable[[], Awaitable[T]]) -> T:
+    """Run `attempt`; again if what it relied on has changed before its commit."""
+    for last in range(RETRIES, -1, -1):
+        try:
+            return await attempt()
+        except NotAsExpected:
+            if not last:
+                raise
+    raise AssertionError("unreachable")
