@@ -32,8 +32,11 @@ TURN: Final = 0.01
 READ_AT_ONCE: Final = 500
 """Changes read at once for a subscription that resumes."""
 
-SLICE: Final = 2_000
+SLICE: Final = 5_000
 """Deliveries after which others have their turn."""
+
+GATHERED: Final = 0.05
+"""Seconds for which what several changes bring to one client may wait to leave in one write."""
 
 DELIVERY_BYTES: Final = 4_096
 """An event counts as one delivery more for each so many bytes."""
@@ -110,9 +113,8 @@ class Fanout:
                 listen(change)
         slices = self._slices(fresh)
         try:
-            while self._take_turn(slices, len(fresh)):
-                self._wake()
-                await asyncio.sleep(0)
+            while await self._hand_out(slices, len(fresh)):
+                pass
         finally:
             self.is_telling = False
         order = self.order_of(position)
@@ -120,10 +122,16 @@ class Fanout:
             self.position, self.order = position, order
         self._wake()
 
-    def _take_turn(self, slices: Iterator[None], changes: int) -> bool:
-        """Hand out one slice; whether there may be more."""
+    async def _hand_out(self, slices: Iterator[None], changes: int) -> bool:
+        """Hand out slices, gathered for as long as GATHERED; whether there may be more."""
         with self.together() if changes > 1 else nullcontext():
-            return next(slices, _END) is not _END
+            ends = time.perf_counter() + GATHERED
+            while next(slices, _END) is not _END:
+                self._wake()
+                await asyncio.sleep(0)
+                if time.perf_counter() > ends:
+                    return True
+        return False
 
     def _wake(self) -> None:
         reached, self._reached = self._reached, asyncio.Event()
@@ -155,6 +163,8 @@ class Fanout:
         return self._spent >= SLICE or time.perf_counter() > self._turn_ends
 
     def _tell(self, channel: Channel[Subscriber], change: Change, order: bytes) -> Iterator[None]:
+        if self._is_slice_full():
+            yield from self._pause(channel, [])
         self._spent += 1
         try:
             event = channel.view.of(change)
@@ -173,7 +183,8 @@ class Fanout:
         members = list(channel.members)
         start = 0
         while start < len(members):
-            end = start + max(1, (SLICE - self._spent) // cost)
+            # Not fewer than half a slice: to stop within a change takes time, too.
+            end = start + max(1, (SLICE - self._spent) // cost, SLICE // 2 // cost)
             piece = members if end >= len(members) and not start else members[start:end]
             self._deliver(piece if not start else [m for m in piece if m in channel.members], frame, text, order)
             self._spent += cost * len(piece)
@@ -181,8 +192,6 @@ class Fanout:
             if start < len(members):
                 yield from self._pause(channel, piece)
         self._done.append(channel)
-        if self._is_slice_full():
-            yield from self._pause(channel, [])
 
     def _deliver(self, members: list[Subscriber], frame: bytes, text: str, order: bytes) -> None:
         told = 0

@@ -113,8 +113,8 @@ class EngineIOServer:
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """Within the block, which must not wait, what `Connection.write_frame` brings to one client is gathered and
-        leaves in one write, in its order."""
+        """Within the block, what `Connection.offer` and `write_frame` bring to one client is gathered and leaves in one
+        write, in its order; it leaves at once when something else is sent to that client."""
         if self.gathering is not None:
             yield
             return

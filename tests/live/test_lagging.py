@@ -93,12 +93,17 @@ async def test_a_client_that_stops_reading_is_cut_off(hub: Hub) -> None:
         for client in stalled:
             client.stop_reading()
         written = BATCH
-        while written * len(TEXT) < IN_KERNEL + 4 * BOUND or await cut_off(hub) < STALLED:
+        while written * len(TEXT) < IN_KERNEL + 4 * BOUND:
             began = time.monotonic()
             await write(hub, store, written)
             written += BATCH
             await until_all_have([*clients, whole], watches, written)
             assert time.monotonic() - began < IN_TIME
+
+        async def all_are_cut_off() -> bool:
+            return await cut_off(hub) == STALLED
+
+        await eventually(all_are_cut_off)
         for client in stalled[:2]:
             client.read_on()
             assert await client.ending() == ["lagging"]
