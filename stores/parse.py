@@ -37,6 +37,9 @@ MOST_TEXT: Annotated[int, Limit("condition", "characters", "400")] = 2_000
 """Characters of text to search for. A longer one makes a regular expression that MongoDB refuses, and the search of one
 value take long."""
 
+MOST_FOLDED: Annotated[int, Limit("search", "characters", "400")] = 1_000
+"""The same where the case of letters does not count: there each makes more of the expression."""
+
 MOST_SEGMENTS: Annotated[int, Limit("path", "segments", "400")] = 100
 """Segments of a dotted path."""
 
@@ -275,6 +278,13 @@ def size_of(value: object) -> int:
     if isinstance(value, dict):
         return 1 + sum(map(size_of, value.values()))
     return 1 + sum(map(size_of, value)) if isinstance(value, list) else 1
+
+
+def check_folded(name: str, text: str) -> None:
+    """The same for text whose case does not count."""
+    check_sought(name, text)
+    if len(text) > MOST_FOLDED:
+        raise InvalidQuery(name, f"{name} takes at most {MOST_FOLDED} characters").at("MOST_FOLDED")
 
 
 def check_sought(name: str, text: str) -> None:

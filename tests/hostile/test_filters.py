@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+import orjson
+
 from tests.support.hub import Client, Hub
 from tests.support.live import live
 from tests.support.standstill import no_standstill
@@ -61,10 +63,43 @@ async def test_terms_that_lead_into_long_arrays(hub: Hub) -> None:
 
 async def matched_since(user: Client, store: str, position: str, filter: dict[str, Any]) -> Any:
     """The number of changes since `position` in a view, or the first tag of a refusal."""
-    answer = await user.get(
-        f"/{store}", {"since": position, "filter": str(filter).replace("'", '"').replace("None", "null")}
-    )
+    answer = await user.get(f"/{store}", {"since": position, "filter": dumps(filter)})
     if answer.status_code == 400:
         assert answer.json()["errors"].keys() == {"filter"}
         return answer.json()["tags"][0]
     return len(answer.json()["changes"])
+
+
+async def test_costly_filters_are_answered_off_the_loop(hub: Hub) -> None:
+    """Over REST they are answered in full: lists, counts and bulk changes, by elements, texts and values."""
+    user = await hub.as_user()
+    store = await hub.define(search=["text"])
+    await user.make(store, {"a": MANY[:30_000], "text": "a" * 400_000})
+    costly: list[dict[str, Any]] = [
+        HUNDRED,
+        {"a": {"$elemMatch": {"x": {"$in": list(range(5_000))}}}},
+        {"a.x": {"$all": list(range(5_000))}},
+        {"text": {"$contains": "a" * 1_999 + "b"}},
+        {"$nor": [{"a": {"$elemMatch": {"x": None}}}]},
+    ]
+    async with no_standstill(hub.url):
+        for document in costly:
+            filter = {"filter": dumps(document)}
+            assert (await user.list(store, filter)) == []
+            assert (await user.get(f"/{store}", filter | {"meta": "true"})).json()["count"] == 0
+            assert (await user.patch(f"/{store}", {"n": 5}, filter)).json()["count"] == 0
+            assert (await user.delete(f"/{store}", filter)).json()["count"] == 0
+        for text in ("A" * 999 + "b", "É" * 1_000, "θ" * 1_000):
+            assert (await user.list(store, {"search": text})) == []
+        assert len(await user.list(store, {"filter": dumps({"a": {"$elemMatch": {"x": None}}}), "only": "n"})) == 1
+
+
+async def test_a_long_text_to_search_for_is_refused(hub: Hub) -> None:
+    user = await hub.as_user()
+    store = await hub.define(search=["text"])
+    for parameters in ({"text[contains]": "a" * 30_000}, {"text[startswith]": "a" * 2_001}, {"search": "a" * 1_001}):
+        assert (await user.get(f"/{store}", parameters)).status_code == 400
+
+
+def dumps(document: dict[str, Any]) -> str:
+    return orjson.dumps(document).decode()

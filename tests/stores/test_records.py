@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
+import orjson
 import pytest
 
 from stores.records import Change, difference, is_id, new_id, same
@@ -53,3 +55,20 @@ def test_a_change_parses_its_images_when_asked() -> None:
     assert change.before is change.before
     assert change.after == {"a": 2}
     assert Change("p", "insert", "s", "1", None, None, None, 0).before is None
+
+
+def test_a_change_takes_the_memory_that_is_counted() -> None:
+    """The size that is counted is that of the text, whatever its characters, and what has been looked at does not stay
+    as objects."""
+    text = orjson.dumps({"a": [{"x": n} for n in range(3_000)], "text": "\u00e9\u4e2d\U0001f600" * 1_000}).decode()
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        changes = [Change("1.1", "update", "s", "i", text + " ", text + "  ", None, 0) for _ in range(40)]
+        for change in changes:
+            assert change.before == change.after
+        held = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    counted = sum(change.size for change in changes)
+    assert counted <= held < 2 * counted + 30 * 2_097_152 // 2

@@ -14,7 +14,7 @@ from hub.services.times import parse_time
 from stores import query
 from stores.cursor import decode_cursor
 from stores.errors import InvalidQuery
-from stores.parse import FilterParser, Limits, check_sought, parse_only, parse_path, parse_sort, scalar
+from stores.parse import FilterParser, Limits, check_folded, parse_only, parse_path, parse_sort, scalar
 from stores.query import Filter, Projection, Query
 from stores.records import Json
 from stores.schema import STRING_TYPES, StoreDefinition
@@ -110,7 +110,7 @@ class ListParameters:
         paths = self.definition.search_paths
         if not paths:
             raise InvalidQuery("search", f"{self.definition.name} has no searchable fields")
-        check_sought("search", text)
+        check_folded("search", text)
         return query.Or(tuple(query.ContainsFolded(tuple(p.split(".")), text) for p in paths))
 
     def period(self) -> Iterable[Filter]:
