@@ -1,7 +1,9 @@
-"""The database that the settings name, looked at without making anything in it."""
+"""The database that the settings name: looked at without making anything in it, or opened while no hub runs."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC
 from pathlib import Path
@@ -11,6 +13,8 @@ from hub.cli.output import Failure
 
 if TYPE_CHECKING:
     from hub.settings import Settings
+    from stores.mongo.connection import Connection
+    from stores.protocol import Engine
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,21 +28,42 @@ class MongoServer:
     used: bool
 
 
-async def look_at_mongodb(url: str) -> MongoServer:
-    """Raises CannotOpen, which says what to do."""
+@asynccontextmanager
+async def connected_mongodb(url: str) -> AsyncIterator[Connection]:
+    """A connection that makes nothing. Raises CannotOpen, which says what to do."""
     from stores.mongo.connection import Connection
     from stores.protocol import EngineOptions
 
     connection = Connection(url, EngineOptions().read_timeout)
     await connection.open(make=False)
     try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+@asynccontextmanager
+async def opened_database(settings: Settings) -> AsyncIterator[Engine]:
+    """The database of a hub that does not run. Raises Failure when there is none, and CannotOpen."""
+    from hub.engines import make_engine
+
+    await require_database(settings)
+    engine = make_engine(settings)
+    await engine.open()
+    try:
+        yield engine
+    finally:
+        await engine.close()
+
+
+async def look_at_mongodb(url: str) -> MongoServer:
+    """Raises CannotOpen, which says what to do."""
+    async with connected_mongodb(url) as connection:
         hello = await connection.client.admin.command("hello")
         version = (await connection.client.server_info())["version"]
         time = hello["localTime"].replace(tzinfo=UTC).timestamp()
         used = "stores" in await connection.database.list_collection_names()
         return MongoServer(version, hello.get("setName", "behind mongos"), len(hello.get("hosts", ())), time, used)
-    finally:
-        await connection.close()
 
 
 async def faults_of_mongodb(url: str) -> list[str]:
@@ -47,18 +72,12 @@ async def faults_of_mongodb(url: str) -> list[str]:
     from auth.standard import STANDARD
     from stores.definitions import parse_definition
     from stores.mongo.codec import entity_of
-    from stores.mongo.connection import Connection
     from stores.mongo.structure import faults
-    from stores.protocol import EngineOptions
 
-    connection = Connection(url, EngineOptions().read_timeout)
-    await connection.open(make=False)
-    try:
+    async with connected_mongodb(url) as connection:
         defined = [entity_of(document) async for document in connection.collection("stores").find({})]
         definitions = [*STANDARD.values(), *map(parse_definition, defined)]
         return [fault for definition in definitions for fault in await faults(connection, definition)]
-    finally:
-        await connection.close()
 
 
 def database_file(settings: Settings) -> Path:

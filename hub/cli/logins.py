@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from auth.names import BadName, login_key
 from hub.cli.client import Client
+from hub.cli.databases import connected_mongodb, database_file
 from hub.cli.output import Failure
 from stores.records import Entity
 
@@ -31,7 +32,7 @@ async def stored_logins(settings: Settings) -> list[str]:
     """The logins of all users, read without changing anything; none before the first start."""
     if settings.engine_url.startswith("mongodb"):
         return await _of_mongodb(settings.engine_url)
-    return _of_sqlite(Path(settings.engine_url.removeprefix("sqlite:///")))
+    return _of_sqlite(database_file(settings))
 
 
 def clashes(logins: Iterable[str]) -> list[list[str]]:
@@ -45,16 +46,9 @@ def clashes(logins: Iterable[str]) -> list[list[str]]:
 
 
 async def _of_mongodb(url: str) -> list[str]:
-    from stores.mongo.connection import Connection
-    from stores.protocol import EngineOptions
-
-    connection = Connection(url, EngineOptions().read_timeout)
-    await connection.open(make=False)
-    try:
+    async with connected_mongodb(url) as connection:
         users: Any = connection.collection("users").find({}, {"login": 1})
         return [str(user.get("login")) async for user in users]
-    finally:
-        await connection.close()
 
 
 def _of_sqlite(path: Path) -> list[str]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hub.cli.client import load_settings
 from hub.cli.command import DataDir
+from hub.cli.databases import database_file, opened_database
 from hub.cli.output import Failure, say
 from hub.cli.users import Generate, Login, Password, PasswordStdin, read_password, show_generated
 
@@ -29,7 +29,7 @@ def make_admin(
     Example: hub user admin ada --generate
     """
     settings = load_settings(data_dir)
-    path = Path(settings.engine_url.removeprefix("sqlite:///"))
+    path = database_file(settings)
     if settings.engine_url.startswith("sqlite:///") and not path.exists():
         raise Failure(f"there is no database at {path}: name its folder with --data-dir")
     wanted = password is not None or password_stdin or generate
@@ -43,16 +43,12 @@ async def _in_database(settings: Settings, login: str, password: str | None) -> 
     # Imported here: half a second that other commands need not wait.
     from auth.secrets import Passwords
     from auth.standard import ROLES, SESSIONS, TOKENS, USERS
-    from hub.engines import make_engine
     from hub.services.rescue import CannotRescue, make_administrator
 
-    engine = make_engine(settings)
-    await engine.open()
-    try:
+    async with opened_database(settings) as engine:
         for store in (USERS, ROLES, SESSIONS, TOKENS):
             await engine.define(store)
-        return await make_administrator(engine, Passwords(), login, password, settings.password_length)
-    except CannotRescue as error:
-        raise Failure(str(error)) from None
-    finally:
-        await engine.close()
+        try:
+            return await make_administrator(engine, Passwords(), login, password, settings.password_length)
+        except CannotRescue as error:
+            raise Failure(str(error)) from None

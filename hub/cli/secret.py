@@ -8,7 +8,7 @@ import typer
 
 from hub.cli.client import load_settings
 from hub.cli.command import DataDir, Yes, confirm
-from hub.cli.databases import require_database
+from hub.cli.databases import opened_database
 from hub.cli.output import say
 
 secret = typer.Typer(help="The secret key that the hub seals and digests with.", no_args_is_help=True)
@@ -34,18 +34,12 @@ def accept(data_dir: DataDir = None, yes: Yes = False) -> None:
     Example: hub secret accept --yes
     """
     confirm(QUESTION, yes)
-    from hub.engines import make_engine
     from hub.key_file import accept_key, load_key
 
     async def run() -> None:
         settings = load_settings(data_dir)
-        await require_database(settings)
-        engine = make_engine(settings)
-        await engine.open()
-        try:
+        async with opened_database(settings) as engine:
             await accept_key(engine, load_key(settings))
-        finally:
-            await engine.close()
 
     asyncio.run(run())
     say("the secret key is accepted")

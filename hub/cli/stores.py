@@ -12,7 +12,7 @@ import typer
 
 from hub.cli.client import Client, load_settings, path_of
 from hub.cli.command import AsJson, DataDir, Yes, confirm, on_hub
-from hub.cli.databases import require_database
+from hub.cli.databases import opened_database
 from hub.cli.output import Failure, Misuse, grouped, print_json, print_table, say
 from stores.records import Entity
 
@@ -65,18 +65,11 @@ def rename(
 
     Example: hub store rename signins visits
     """
-    from hub.engines import make_engine
     from hub.services.renaming import rename_store
 
     async def run() -> None:
-        settings = load_settings(data_dir)
-        await require_database(settings)
-        engine = make_engine(settings)
-        await engine.open()
-        try:
+        async with opened_database(load_settings(data_dir)) as engine:
             await rename_store(engine, old, new)
-        finally:
-            await engine.close()
 
     asyncio.run(run())
     say(f"store {old} is now {new}")
