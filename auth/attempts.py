@@ -24,7 +24,7 @@ ADDRESS_FACTOR = 10
 """An address may fail this many times as often as one name from it: many people can share an address."""
 
 LOGIN_COUNTS: Annotated[int, Limit("process", "names and addresses", "the oldest goes")] = 20_000
-"""Names, and as many addresses, whose failed logins are counted at a time."""
+"""Names, and as many addresses and accounts, whose failed attempts are counted at a time."""
 
 
 class MovingWindow:
@@ -78,6 +78,8 @@ class LoginAttempts:
     def __init__(self, attempts: int, window: int, clock: Callable[[], float] = time.monotonic) -> None:
         self.names = MovingWindow(attempts, window, clock)
         self.addresses = MovingWindow(attempts * ADDRESS_FACTOR, window, clock)
+        self.accounts = MovingWindow(attempts, window, clock)
+        """Apart from names, which anybody can make up: they must not push out what is counted for an account."""
 
     def take(self, login: str, address: str) -> None:
         """Count an attempt before it is judged, so that guesses made at once count too. Raises TooManyAttempts."""
@@ -91,13 +93,13 @@ class LoginAttempts:
 
     def take_of(self, account: str) -> None:
         """The same for one account, wherever the attempt comes from. Raises TooManyAttempts."""
-        seconds = self.names.wait(account.encode())
+        seconds = self.accounts.wait(account.encode())
         if seconds > 0:
             raise TooManyAttempts(math.ceil(seconds)).at("login_attempts")
-        self.names.add(account.encode())
+        self.accounts.add(account.encode())
 
     def succeeded_of(self, account: str) -> None:
-        self.names.clear(account.encode())
+        self.accounts.clear(account.encode())
 
     def succeeded(self, login: str, address: str) -> None:
         """A right password clears what was counted for the name, and does not count for the address."""

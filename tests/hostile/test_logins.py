@@ -108,6 +108,17 @@ def test_the_table_has_an_end_and_empties_itself() -> None:
     assert (len(attempts.names), len(attempts.addresses)) == (1, 1)
 
 
+def test_made_up_names_push_out_no_count_of_an_account() -> None:
+    """However many logins are tried, from however many networks, the guesses of one user's codes stay counted."""
+    attempts = LoginAttempts(2, 300, Clock())
+    attempts.take_of("code:ada")
+    attempts.take_of("code:ada")
+    for n in range(LOGIN_COUNTS + 1):
+        attempts.take(f"name {n}", f"2001:db8:{n >> 16:x}:{n & 0xFFFF:x}::1")
+    with pytest.raises(TooManyAttempts):
+        attempts.take_of("code:ada")
+
+
 def test_one_address_takes_half_of_the_queue() -> None:
     """The other half is for the others; a place is free again when its login is through."""
     queue = LoginQueue(4)

@@ -6,13 +6,15 @@ import asyncio
 import secrets
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pyotp
 import pytest
 
 from auth.totp import RECOVERY_CODES, STEP
-from tests.support.hub import Client, Hub
+from tests.support.engines import Database
+from tests.support.hub import Client, Hub, running_hub
 
 
 @dataclass
@@ -122,6 +124,18 @@ async def test_a_wrong_code_confirms_nothing(hub: Hub) -> None:
     assert refused.status_code == 400
     assert refused.json()["errors"].keys() == {"code"}
     assert (await sign_in(hub, login, password)).status_code == 200
+
+
+async def test_wrong_codes_of_a_user_have_an_end(database: Database, tmp_path: Path) -> None:
+    """Whatever they are sent for, and a right one is not judged any more."""
+    async with running_hub(database, tmp_path / "hub", login_attempts=3) as hub:
+        client, _, _ = await begin(hub)
+        answer = (await client.post("/auth/totp", None)).json()
+        guesses = [await client.post("/auth/totp/confirm", {"code": "000000"}) for _ in range(3)]
+        assert [guess.status_code for guess in guesses] == [400] * 3
+        right = await client.post("/auth/totp/confirm", {"code": pyotp.TOTP(answer["secret"]).now()})
+        assert right.status_code == 429
+        assert int(right.headers["retry-after"]) > 200
 
 
 async def test_an_administrator_switches_the_codes_of_others_off(hub: Hub, enrolled: Enrolled, user: Client) -> None:
