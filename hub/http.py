@@ -22,6 +22,7 @@ from stores.limits import parse_json
 
 JSON_TYPE = b"application/json"
 MANY_BYTES = 4_194_304
+"""Of a body that is put together in a thread."""
 
 SMALL_BODY = 131_072
 """Bytes; a larger body is parsed in a thread."""

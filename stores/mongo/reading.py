@@ -18,7 +18,7 @@ from stores.mongo.compile import Match, compile_filter, compile_projection, comp
 from stores.mongo.connection import Connection
 from stores.mongo.errors import store_errors
 from stores.mongo.getting import Getter
-from stores.mongo.sizes import decoded
+from stores.mongo.sizes import LARGE_DOCUMENT, decoded
 from stores.projection import compile_projection as compile_view
 from stores.protocol import Listing, Summary
 from stores.query import CREATION, WHOLE, Filter, Projection, Query, Sort
@@ -38,8 +38,6 @@ _AT_ONCE: Final = 16
 """Collections that are asked at the same time."""
 
 _KEY: Final = "_key"
-
-_LARGE_DOCUMENT: Final = 65_536
 
 Row = Document | RawBSONDocument
 """A document of a reply, which may be yet to be decoded."""
@@ -145,7 +143,7 @@ class Reader:
         return texts
 
     async def _key_of(self, row: Row, sort: tuple[Sort, ...]) -> Key:
-        if isinstance(row, RawBSONDocument) and len(row.raw) > _LARGE_DOCUMENT:
+        if isinstance(row, RawBSONDocument) and len(row.raw) > LARGE_DOCUMENT:
             # A long array is gone through for its lowest value.
             return await asyncio.to_thread(lambda: keyset.key_of(decoded(row), sort))
         return keyset.key_of(decoded(row), sort)

@@ -24,7 +24,8 @@ BATCH_BYTES: Final = 2_097_152
 _UNKNOWN: Final = 100
 """Documents in one exchange while nothing is known of them."""
 
-_LARGE_DOCUMENT: Final = 65_536
+LARGE_DOCUMENT: Final = 65_536
+"""Bytes of a document that is worked on by itself."""
 _RECENT_SECONDS: Final = 5.0
 _UNKNOWN_EVENTS: Final = 1
 
@@ -42,7 +43,7 @@ class Sizes:
     def note(self, store: str, size: int) -> None:
         if size > self._largest.get(store, 0):
             self._largest[store] = size
-        if size > _LARGE_DOCUMENT:
+        if size > LARGE_DOCUMENT:
             self._large, self._large_until = size, time.monotonic() + _RECENT_SECONDS
 
     def fitting_events(self, most: int) -> int:
@@ -53,7 +54,7 @@ class Sizes:
 
     def fitting_past_events(self, most: int) -> int:
         """The same of changes of which nothing is known."""
-        return min(most, _UNKNOWN_EVENTS) if max(self._largest.values(), default=0) > _LARGE_DOCUMENT else most
+        return min(most, _UNKNOWN_EVENTS) if max(self._largest.values(), default=0) > LARGE_DOCUMENT else most
 
     def may_be_large(self, store: str, count: int) -> bool:
         """Whether so many documents may be more than `LARGE` together."""
