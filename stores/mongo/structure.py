@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import pymongo
-from pymongo.errors import OperationFailure
+from pymongo.errors import DuplicateKeyError, OperationFailure
 
 from stores.errors import Conflict, DuplicateValue, NotFound, StoreNotEmpty
 from stores.mongo.connection import Connection
@@ -29,6 +30,15 @@ it an insert by a process that has not heard of the deletion would be lost, or m
 KEPT_SECONDS: Final = 600
 """For which the empty collection of a deleted store is kept closed."""
 
+_REMOVING_MS: Final = 60_000
+"""After which a sweep that has begun to remove a collection counts as broken off."""
+_ABANDONED: Final = {
+    "removing": {"$type": "date"},
+    "$expr": {"$lt": ["$removing", {"$subtract": ["$$NOW", _REMOVING_MS]}]},
+}
+_PAUSE: Final = 0.05
+"""Seconds between looks at whether a collection has been removed."""
+
 _OURS: Final = "hub_"
 _SHARING: Final = ("access", "group", "branch")
 """What lets others than the owner see an entity. Of what nobody shares, their indexes hold nothing."""
@@ -46,11 +56,23 @@ class Index:
 async def define(connection: Connection, definition: StoreDefinition) -> None:
     """Make the collection and its indexes as defined. Raises DuplicateValue when a unique one finds equal values."""
     with store_errors():
-        # Before there can be a change of it, so that the feed knows it for a store's.
-        names = connection.collection(STORES)
-        await names.update_one({"_id": definition.name}, {"$unset": {"dropped": ""}}, upsert=True)
+        await _enlist(connection, definition.name)
         await _make_collection(connection, definition.name)
         await _make_indexes(connection, definition)
+
+
+async def _enlist(connection: Connection, name: str) -> None:
+    """List a store, before there can be a change of it, so that the feed knows it for a store's. Waits while a sweep
+    removes the collection of a deleted store of this name."""
+    names = connection.collection(STORES)
+    free = {"_id": name, "removing": {"$exists": False}}
+    while True:
+        try:
+            await names.update_one(free, {"$unset": {"dropped": ""}}, upsert=True)
+            return
+        except DuplicateKeyError:
+            await names.update_one({"_id": name, **_ABANDONED}, {"$unset": {"removing": ""}})
+            await asyncio.sleep(_PAUSE)
 
 
 async def faults(connection: Connection, definition: StoreDefinition) -> list[str]:
@@ -212,11 +234,13 @@ async def _set_validator(connection: Connection, store: str, validator: Mapping[
 async def remove_dropped(connection: Connection, kept_seconds: float = KEPT_SECONDS) -> None:
     """Remove the collections of stores that were deleted longer ago."""
     database = connection.database.name
-    long_ago = {"$expr": {"$lt": ["$dropped", {"$subtract": ["$$NOW", round(kept_seconds * 1000)]}]}}
+    long_ago = {"$lt": ["$dropped", {"$subtract": ["$$NOW", round(kept_seconds * 1000)]}]}
+    unclaimed = {"$or": [{"removing": {"$exists": False}}, _ABANDONED]}
+    names = connection.collection(STORES)
     with store_errors():
         while True:
-            claimed = await connection.collection(STORES).find_one_and_delete(
-                {"dropped": {"$type": "date"}, **long_ago}
+            claimed = await names.find_one_and_update(
+                {"dropped": {"$type": "date"}, "$expr": long_ago, **unclaimed}, [{"$set": {"removing": "$$NOW"}}]
             )
             if claimed is None:
                 return
@@ -227,3 +251,4 @@ async def remove_dropped(connection: Connection, kept_seconds: float = KEPT_SECO
                 if error.code != NAMESPACE_NOT_FOUND:
                     raise
             await connection.database.drop_collection(DROPPED)
+            await names.delete_one({"_id": claimed["_id"], "removing": {"$exists": True}})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -228,3 +229,26 @@ async def test_a_dropped_store_is_closed_and_removed_later(
     await connection.close()
     assert not {"others", "_dropped"} & {*await documents.list_collection_names()}
     assert await changes_since(engine.feed, start) == []
+
+
+async def test_a_store_that_is_made_while_its_old_collection_is_removed_waits(
+    engine: Engine, documents: Documents
+) -> None:
+    """Or what is created in it would be removed as well. A removal that was broken off is not waited for."""
+    await engine.drop("others")
+    begun = [{"$set": {"removing": "$$NOW"}}]
+    await documents["_stores"].update_one({"_id": "others"}, begun)
+    making = asyncio.create_task(engine.define(StoreDefinition("others")))
+    done, _ = await asyncio.wait((making,), timeout=0.3)
+    assert not done
+    await documents["_stores"].delete_one({"_id": "others"})
+    await making
+    start = await engine.feed.position()
+    made = await insert_one(engine, store="others", n=1)
+    assert [change.id for change in await changes_since(engine.feed, start)] == [made["_id"]]
+    await engine.commit([Delete("others", made["_id"])], USER)
+    await engine.drop("others")
+    long_ago = [{"$set": {"removing": {"$subtract": ["$$NOW", 120_000]}}}]
+    await documents["_stores"].update_one({"_id": "others"}, long_ago)
+    await engine.define(StoreDefinition("others"))
+    await insert_one(engine, store="others", n=2)
