@@ -191,7 +191,9 @@ class EntityService:
         where = sight(principal, definition, "PATCH")
         cleaned, violations = clean(self._without_beside(store, body), self._bounds.entity, checked_id(id))
         fields, more = definition.check_changes(cleaned)
-        fields |= await self._sent_back(principal, definition, id, where, cleaned, violations + more)
+        unchanged = await self._sent_back(principal, definition, id, where, cleaned, violations + more)
+        # Not written: somebody may be putting it right just now.
+        fields = {name: value for name, value in fields.items() if name not in unchanged}
         if definition.administrative:
             return await self._administrative.change(principal, definition, id, where, body, fields, revs)
         forced = keeps_quiet(principal, definition, fields)
