@@ -177,6 +177,10 @@ class Call:
         raw = self.scope["query_string"]
         if not raw:
             return []
+        if raw.isascii() and b"%" not in raw and b"+" not in raw and raw.count(b"&") < MOST_PARAMETERS:
+            # Nothing to decode: the parser below says the same, in five times the time.
+            parts = [field.partition("=") for field in raw.decode().split("&") if field]
+            return [(name, value) for name, _, value in parts]
         try:
             text = raw.decode("utf-8")
             return parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=MOST_PARAMETERS)

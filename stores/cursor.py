@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from functools import lru_cache
 from typing import Any, Final
 
 import orjson
@@ -17,7 +18,7 @@ from stores import ordering
 from stores.errors import InvalidQuery
 from stores.ordering import MISSING_LEAF
 from stores.parse import check_value
-from stores.paths import sort_values, traverses_array, values_at
+from stores.paths import plain_values, sort_values, traverses_array, values_at
 from stores.query import Sort
 from stores.records import Entity, Json
 
@@ -36,6 +37,9 @@ def sort_key_of(entity: Entity, sort: Order) -> Key:
 
     Raises InvalidQuery when two fields lead into different arrays of the entity.
     """
+    plain = plain_values(entity, [s.path for s in sort])
+    if plain is not None:
+        return plain
     lowest: tuple[Any, ...]
     if sum(traverses_array(entity, s.path) for s in sort) <= 1:
         # At most one field offers several values: the others are the same with each of them.
@@ -82,6 +86,7 @@ def decode_cursor(text: str, sort: Order) -> Key:
     return tuple(key)
 
 
+@lru_cache(maxsize=200)
 def _digest(sort: Order) -> bytes:
     description = orjson.dumps([(s.path, s.descending) for s in sort])
     return hashlib.sha256(description).digest()[:_DIGEST_BYTES]

@@ -79,8 +79,19 @@ def sort_values(entity: Entity, paths: Sequence[Path]) -> Iterator[tuple[Any, ..
     return _combinations(entity, list(paths), [None] * len(paths))
 
 
+def plain_values(entity: Entity, paths: Sequence[Path]) -> tuple[Any, ...] | None:
+    """What the entity offers if no array lies on any of the paths, which is usual; None else."""
+    values: list[Any] = []
+    for path in paths:
+        value = entity.get(path[0]) if len(path) == 1 else _until_array(entity, path)[0]
+        if isinstance(value, list):
+            return None
+        values.append(value)
+    return tuple(values)
+
+
 def values_at(entity: Entity, path: Path) -> list[Any]:
-    """The same for one path, as plain values."""
+    """The values that the entity offers for sorting by one path."""
     found: list[Any] = []
     _gather(entity, path, found)
     return found

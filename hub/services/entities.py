@@ -92,11 +92,13 @@ class EntityService:
     async def find(self, principal: Principal, store: str, query: Query, projection: Projection = WHOLE) -> Listing:
         definition = self._registry.get(store)
         where = both(sight(principal, definition, "GET"), query.where)
-        listing = await self._engine.find(store, replace(query, where=where), definition.shown(projection))
-        if not isinstance(listing.body, bytes):
-            body = await self._long_lists.counted(principal.user_id, listing.body)
-            listing = replace(listing, body=body)
-        return replace(listing, position=give(listing.position, principal))
+        # Not `replace`, which takes several times as long.
+        query = Query(where, query.sort, query.offset, query.limit, query.after)
+        listing = await self._engine.find(store, query, definition.shown(projection))
+        body = listing.body
+        if not isinstance(body, bytes):
+            body = await self._long_lists.counted(principal.user_id, body)
+        return Listing(give(listing.position, principal), listing.next, body)
 
     async def summarize(self, principal: Principal, store: str, where: Filter, projection: Projection) -> Summary:
         definition = self._registry.get(store)

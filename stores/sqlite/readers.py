@@ -6,9 +6,8 @@ import asyncio
 import math
 import queue
 import time
-from collections.abc import AsyncGenerator, Callable, Generator, Iterator
+from collections.abc import AsyncGenerator, Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Final, TypeVar, cast
 
@@ -32,14 +31,20 @@ _CHECK_EVERY = 250
 """Steps of SQLite's virtual machine between looks at the clock: some 10 µs, and with the largest entities 20 ms."""
 
 
-@contextmanager
-def snapshot(connection: apsw.Connection) -> Iterator[None]:
-    """All reads inside see the database at one moment."""
-    connection.execute("BEGIN")
-    try:
-        yield
-    finally:
-        connection.execute("ROLLBACK")
+class snapshot:  # noqa: N801 (used like a function)
+    """Context manager: all reads inside see the database at one moment. No generator, which takes three times as
+    long."""
+
+    __slots__ = ("_connection",)
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self._connection = connection
+
+    def __enter__(self) -> None:
+        self._connection.execute("BEGIN")
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.execute("ROLLBACK")
 
 
 class Readers:

@@ -16,6 +16,7 @@ import apsw
 import orjson
 
 from stores.query import And, Compare, Equal, Filter, In, Or, StartsWith
+from stores.records import Json
 from stores.sqlite.compile import Compiler
 from stores.sqlite.tables import StoreTable, Viewer
 
@@ -34,7 +35,8 @@ MOST_IDS: Final = 200
 SECONDS: Final = 10.0
 """For which an estimate holds."""
 
-_SHARING: Final = (("owner",), ("access",), ("group",), ("branch",))
+_OWNER: Final = ("owner",)
+_SHARING: Final = frozenset({("access",), ("group",), ("branch",)})
 
 
 def narrowing(connection: apsw.Connection, compiler: Compiler, where: Filter) -> str:
@@ -55,13 +57,19 @@ def viewer_of(where: Filter) -> Viewer | None:
     owners: list[str] = []
     others: list[str] = []
     for part in sight.parts:
-        if not isinstance(part, Equal | In) or part.path not in _SHARING:
+        if isinstance(part, Equal):
+            values: tuple[Json, ...] = (part.value,)
+        elif isinstance(part, In):
+            values = part.values
+        else:
             return None
-        values = (part.value,) if isinstance(part, Equal) else part.values
-        ids = [value for value in values if isinstance(value, str)]
-        if len(ids) < len(values):
+        ids = owners if part.path == _OWNER else others if part.path in _SHARING else None
+        if ids is None:
             return None
-        (owners if part.path == ("owner",) else others).extend(ids)
+        for value in values:
+            if not isinstance(value, str):
+                return None
+            ids.append(value)
     if len(owners) + len(others) > MOST_IDS:
         return None
     return tuple(owners), tuple(others)
@@ -108,7 +116,7 @@ def _conditions(where: Filter) -> tuple[Filter, ...]:
 def _has_index(table: StoreTable, where: Filter) -> bool:
     """Whether a condition that must hold can be looked up in an index."""
     return any(
-        isinstance(part, Equal | In | Compare | StartsWith)
+        isinstance(part, (Equal, In, Compare, StartsWith))
         and (part.path == ("_id",) or ".".join(part.path) in table.paths)
         for part in _conditions(where)
     )

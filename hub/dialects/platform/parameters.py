@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, quote_plus
 
 import orjson
 
@@ -33,6 +33,8 @@ OPERATORS = {
 }  # fmt: skip
 
 _BRACKETS = re.compile(r"(.+)\[([^\[\]]*)\]\Z", re.DOTALL)
+_PLAIN = re.compile(r"[A-Za-z0-9_.~-]*\Z")
+_PLAIN_PATH = re.compile(r"[A-Za-z0-9_.~/-]*\Z")
 _SYSTEM_NUMBERS = ("time", "_at", "_rev")
 _SYSTEM_TEXTS = ("_id", "owner", "group", "access", "branch")
 
@@ -224,8 +226,12 @@ def natural(known: Mapping[str, str], name: str) -> int | None:
 
 def next_link(path: str, pairs: Pairs, cursor: str) -> str:
     """The Link header of the next page: the same request from `cursor` on."""
-    kept = [(name, value) for name, value in pairs if name not in ("after", "offset")]
-    return f'<{quote(path)}?{urlencode([*kept, ("after", cursor)])}>; rel="next"'
+    kept = [f"{_quoted(name)}={_quoted(value)}&" for name, value in pairs if name not in ("after", "offset")]
+    return f'<{path if _PLAIN_PATH.match(path) else quote(path)}?{"".join(kept)}after={_quoted(cursor)}>; rel="next"'
+
+
+def _quoted(text: str) -> str:
+    return text if _PLAIN.match(text) else quote_plus(text)
 
 
 def refuse_given(request: ListRequest, names: Iterable[str], reason: str) -> None:
