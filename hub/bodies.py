@@ -44,10 +44,9 @@ def parse_bounded(body: bytes, bounds: BodyBounds) -> Any:
     if len(body) > bounds.item_bytes and body.lstrip(_BLANKS)[:1] == b"[":
         return _Array(body, bounds).parse()
     value = parse_json(body)
-    counting = _Counting(bounds)
     if isinstance(value, list):
-        counting.add(body, value)
-    elif may_hold(body) > bounds.item_nodes and nodes_of(value) > bounds.item_nodes:
+        _Counting(bounds).add(body, value)
+    elif len(body) > bounds.item_nodes and may_hold(body) > bounds.item_nodes and nodes_of(value) > bounds.item_nodes:
         raise _too_many("", bounds.item_nodes, "max_entity_nodes")
     return value
 

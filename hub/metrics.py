@@ -87,8 +87,8 @@ class Metrics:
     def seen(self, changes: Sequence[Change]) -> None:
         """Changes that the feed has brought."""
         now = now_ms()
-        for change in changes:
-            self.feed_delay.observe(max(0, now - change.time) / 1000)
+        for made, count in CountOf(change.time for change in changes).items():  # those of one commit are of one time
+            self.feed_delay.observe(max(0, now - made) / 1000, times=count)
         for (store, op), count in CountOf((change.store, change.op) for change in changes).items():
             self.changes.add(store, op, count=count)
 

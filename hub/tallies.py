@@ -45,10 +45,10 @@ class Durations(Collector):
         if not labels:
             self._begin(())
 
-    def observe(self, seconds: float, *labels: str) -> None:
+    def observe(self, seconds: float, *labels: str, times: int = 1) -> None:
         counts = self._counts.get(labels) or self._begin(labels)
-        counts[bisect_left(self._bounds, seconds)] += 1
-        self._sums[labels] += seconds
+        counts[bisect_left(self._bounds, seconds)] += times
+        self._sums[labels] += seconds * times
 
     def _begin(self, labels: tuple[str, ...]) -> list[int]:
         counts = self._counts[labels] = [0] * (len(self._bounds) + 1)

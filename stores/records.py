@@ -72,7 +72,12 @@ class Change:
         self._after = after
         self._parsed: Images | None = None
         # Not the length of the texts: a character takes up to four bytes.
-        self.size = 500 + sum(getsizeof(text) for text in (before, after) if isinstance(text, str))
+        size = 500
+        if isinstance(before, str):
+            size += getsizeof(before)
+        if isinstance(after, str):
+            size += getsizeof(after)
+        self.size = size
 
     # JSON text is parsed only when somebody looks: most changes pass by without a subscriber.
     @property
@@ -164,8 +169,9 @@ STAMPS: Final = frozenset({"_id", "_rev", "_at"})
 def alters(entity: Entity, changes: Entity, replace: bool = False) -> bool:
     """Whether merging `changes`, or with `replace` putting them in place of all but the system fields, alters the
     entity."""
-    if any(n not in entity or not same(entity[n], v) for n, v in changes.items() if n not in STAMPS):
-        return True
+    for name, value in changes.items():
+        if name not in STAMPS and (name not in entity or not same(entity[name], value)):
+            return True
     return replace and any(n not in changes and n not in SYSTEM_FIELDS for n in entity)
 
 

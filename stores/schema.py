@@ -257,6 +257,14 @@ class StoreDefinition:
         return tuple(p for p in wanted if _top(p) not in self.hidden)
 
     @cached_property
+    def required(self) -> tuple[str, ...]:
+        return tuple(f.id for f in self.fields if f.required)
+
+    @cached_property
+    def defaults(self) -> Entity:
+        return {f.id: f.default for f in self.fields if f.default is not None}
+
+    @cached_property
     def hidden_fields(self) -> frozenset[str]:
         return frozenset(f.id for f in self.fields if f.hidden)
 
@@ -286,18 +294,16 @@ class StoreDefinition:
 
     def check_new(self, entity: Entity) -> tuple[Entity, list[Violation]]:
         """A whole entity: defaults filled in, required fields there, every value of its type."""
-        filled = {f.id: f.default for f in self.fields if f.default is not None} | entity
+        filled = self.defaults | entity
         checked, violations = self.check_values(filled)
-        missing = [Violation(f.id, "required") for f in self.fields if f.required and filled.get(f.id) in (None, "")]
+        missing = [Violation(name, "required") for name in self.required if filled.get(name) in (None, "")]
         return checked, missing + violations
 
     def check_changes(self, changes: Entity) -> tuple[Entity, list[Violation]]:
         """Some fields of an entity, as a merge brings them."""
         checked, violations = self.check_values(changes)
         emptied = [
-            Violation(f.id, "required")
-            for f in self.fields
-            if f.required and f.id in changes and changes[f.id] in (None, "")
+            Violation(name, "required") for name in self.required if name in changes and changes[name] in (None, "")
         ]
         return checked, emptied + violations
 

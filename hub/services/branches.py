@@ -8,7 +8,6 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Final
 
 from auth.groups import chain_of, subtree_of
@@ -31,12 +30,22 @@ LONGEST_REQUEST: Final = 120.0
 """Seconds for which a request may be on its way with a principal from before a group moved."""
 
 
-@dataclass(slots=True)
 class Stamping:
-    """A write between stamping and commit. `alone`: no other was on its way at the same time."""
+    """Context manager: a write between stamping and commit. `alone`: no other was on its way at the same time."""
 
-    number: int
-    alone: bool
+    __slots__ = ("_branches", "_number", "alone")
+
+    def __init__(self, branches: Branches) -> None:
+        self._branches = branches
+        self._number = 0
+        self.alone = False
+
+    def __enter__(self) -> Stamping:
+        self._number, self.alone = self._branches.begin()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.alone = self._branches.end(self._number) and self.alone
 
 
 class Branches:
@@ -52,19 +61,23 @@ class Branches:
         self._mine: set[str] = set()
         self._settling: set[asyncio.Task[None]] = set()
 
-    @contextmanager
-    def stamping(self) -> Iterator[Stamping]:
+    def stamping(self) -> Stamping:
         """Around whatever stamps entities with a branch, or moves a group, up to its commit."""
+        return Stamping(self)
+
+    def begin(self) -> tuple[int, bool]:
+        """The number of a write that begins here, and whether no other is on its way."""
         self._begun += 1
-        here = Stamping(self._begun, alone=not self._open)
-        self._open.add(here.number)
-        try:
-            yield here
-        finally:
-            here.alone = here.alone and self._begun == here.number
-            self._open.remove(here.number)
-            self._ended_at = time.monotonic()
-            self._ended.set()
+        alone = not self._open
+        self._open.add(self._begun)
+        return self._begun, alone
+
+    def end(self, number: int) -> bool:
+        """Whether no other write has begun since that one."""
+        self._open.remove(number)
+        self._ended_at = time.monotonic()
+        self._ended.set()
+        return self._begun == number
 
     @contextmanager
     def moving(self, group: str) -> Iterator[None]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Final
 
 import orjson
@@ -35,15 +34,20 @@ def checked_id(id: str) -> str:
     return id
 
 
-@contextmanager
-def indexed_errors(indexed: bool) -> Iterator[None]:
-    """Name the position of the body whose value is taken, when there are several bodies."""
-    try:
-        yield
-    except DuplicateValue as error:
-        if not indexed:
-            raise
-        raise DuplicateValue(f"{error.index}.{error.field}", error.index) from error
+class indexed_errors:  # noqa: N801 (used like a function)
+    """Context manager: names the position of the body whose value is taken, when there are several bodies."""
+
+    __slots__ = ("_indexed",)
+
+    def __init__(self, indexed: bool) -> None:
+        self._indexed = indexed
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if self._indexed and isinstance(error, DuplicateValue):
+            raise DuplicateValue(f"{error.index}.{error.field}", error.index) from error
 
 
 def raise_violations(violations: Sequence[Violation]) -> None:

@@ -294,15 +294,19 @@ class EntityService:
         for body in bodies:
             cleaned, found = clean(body, self._bounds.entity)
             fields, more = definition.check_new(cleaned)
-            place = f"{len(entities)}." if indexed else ""
-            here = [
-                (replace(v, field=place + v.field), v.rule == "required" and v.field not in body) for v in found + more
-            ]
-            if missing is not None:
-                missing.append(tuple(v for v, absent in here if absent))
-            violations += [v for v, absent in here if not (absent and missing is not None)]
-            if len(violations) > MOST_VIOLATIONS:
-                break
+            if found or more:
+                place = f"{len(entities)}." if indexed else ""
+                here = [
+                    (replace(v, field=place + v.field), v.rule == "required" and v.field not in body)
+                    for v in found + more
+                ]
+                if missing is not None:
+                    missing.append(tuple(v for v, absent in here if absent))
+                violations += [v for v, absent in here if not (absent and missing is not None)]
+                if len(violations) > MOST_VIOLATIONS:
+                    break
+            elif missing is not None:
+                missing.append(())
             entities.append(stamp_new(fields, principal, branch, now))
             if turn.is_over:
                 await turn.pass_on()

@@ -25,6 +25,8 @@ def clean(body: Entity, limits: EntityLimits, own_id: str | None = None) -> tupl
     if body.get("success", True) is not True:
         violations.append(Violation("success", "system"))
     violations += [Violation(n, "reserved") for n in body if n.startswith("_") and n not in SYSTEM_FIELDS]
+    if DROPPED.isdisjoint(body):
+        return body.copy(), violations
     return {name: value for name, value in body.items() if name not in DROPPED}, violations
 
 

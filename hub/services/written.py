@@ -24,6 +24,8 @@ async def texts_of(
 ) -> list[tuple[bytes, int]]:
     """The same of several, with their revisions."""
     show = _shower(principal, definition)
+    if len(written) == 1:
+        return [(show(written[0]), written[0].rev)]
     texts: list[tuple[bytes, int]] = []
     turn = Turn()
     for each in written:
