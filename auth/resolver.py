@@ -5,8 +5,9 @@ Principals are remembered until something that they depend on changes; who chang
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Iterable
+from collections import OrderedDict, defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from auth.errors import Unauthenticated
@@ -26,8 +27,14 @@ ATTEMPTS = 100
 BOOKKEEPING = frozenset({"last_used", "address", "agent", "_at", "_rev"})
 """Fields of sessions and tokens that tell of their use."""
 
+OF_USER = frozenset({"login", "group", "roles", "disabled"})
+"""Fields of a user that its principals depend on."""
+
 FOREVER = 2**62
 """`expires` of what does not expire."""
+
+CONTROL_ID = ""
+"""The credential id of the process's own command line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +48,47 @@ class Credential:
     scopes: Scopes | None
 
 
+class Loads:
+    """Which ids of users and credentials have changed while principals are being read, at most `most` of them: beyond
+    that everything counts as changed."""
+
+    def __init__(self, most: int) -> None:
+        self.generation = 0
+        self._most = most
+        self._running = 0
+        self._all_changed = 0
+        self._changed: dict[str, int] = {}  # generation by id
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        self._running += 1
+        try:
+            yield
+        finally:
+            self._running -= 1
+            if not self._running:
+                self._changed.clear()
+
+    def invalidate(self, id: str) -> None:
+        if not self._running:
+            return
+        if len(self._changed) >= self._most:
+            self.invalidate_all()
+            return
+        self.generation += 1
+        self._changed[id] = self.generation
+
+    def invalidate_all(self) -> None:
+        self.generation += 1
+        self._all_changed = self.generation
+        self._changed.clear()
+
+    def is_valid(self, principal: Principal, began: int) -> bool:
+        """Whether nothing that the principal depends on has changed since the generation in which reading began."""
+        ids = (principal.user_id, principal.credential_id)
+        return self._all_changed <= began and all(self._changed.get(id, 0) <= began for id in ids)
+
+
 class Resolver:
     """`remembered`: how many principals are kept. `control`: a credential of this process alone, which stands for the
     administrator that has been there longest (the command line uses it)."""
@@ -51,7 +99,8 @@ class Resolver:
         self._remembered = remembered
         self._cache: OrderedDict[str, Principal] = OrderedDict()
         self._key_of: dict[str, str] = {}  # by credential id
-        self._generation = 0
+        self._keys_of_user: dict[str, set[str]] = defaultdict(set)
+        self._loads = Loads(remembered)
 
     async def resolve(self, credential: str) -> Principal:
         """The principal of a session cookie or Bearer token. Raises Unauthenticated."""
@@ -89,40 +138,66 @@ class Resolver:
         for change in changes:
             if change.op == "lost":
                 self.forget_all()
-            elif not is_bookkeeping(change):
-                self.forget_entity(change.store, change.id, change.op == "insert")
+            elif alters_principals(change):
+                self.forget_entity(change.store, change.id)
 
     def forget_all(self) -> None:
-        self._generation += 1
+        self._loads.invalidate_all()
         self._cache.clear()
         self._key_of.clear()
+        self._keys_of_user.clear()
 
-    def forget_entity(self, store: str, id: str, inserted: bool = False) -> None:
-        if store in ("users", "roles", "groups"):
+    def forget_entity(self, store: str, id: str) -> None:
+        if store in ("roles", "groups"):
             self.forget_all()
-        elif store in ("tokens", "sessions") and not inserted:
-            self._generation += 1
-            key = self._key_of.pop(id, None)
-            if key is not None:
-                del self._cache[key]
+        elif store == "users":
+            self.forget_user(id)
+        elif store in ("tokens", "sessions"):
+            self._forget_credential(id)
+
+    def forget_user(self, id: str) -> None:
+        """Forget the principals of one user, whichever its credentials."""
+        self._loads.invalidate(id)
+        for key in list(self._keys_of_user.get(id, ())):
+            self._drop(key)
+        if self._control is not None:  # any user may be the administrator that has been there longest now
+            self._forget_credential(CONTROL_ID)
+
+    def _forget_credential(self, id: str) -> None:
+        self._loads.invalidate(id)
+        key = self._key_of.get(id)
+        if key is not None:
+            self._drop(key)
 
     async def _load(self, key: str) -> Principal:
-        """Read anew as often as something changes meanwhile: a live session that begins by what was true before such
-        a change is not told of it again."""
-        for _ in range(ATTEMPTS):
-            generation = self._generation
-            principal = await self._read(key)
-            if generation == self._generation:
-                self._remember(key, principal)
-                return principal
+        """Read anew as often as what it depends on changes meanwhile: a live session that begins by what was true
+        before such a change is not told of it again."""
+        with self._loads.running():
+            for _ in range(ATTEMPTS):
+                began = self._loads.generation
+                principal = await self._read(key)
+                if self._loads.is_valid(principal, began):
+                    self._remember(key, principal)
+                    return principal
         raise Unavailable("users, groups and roles change faster than they can be read")
 
     def _remember(self, key: str, principal: Principal) -> None:
+        self._drop(key)  # another request may have read it at the same time
         self._cache[key] = principal
         self._key_of[principal.credential_id] = key
-        while len(self._cache) > self._remembered:
-            _, oldest = self._cache.popitem(last=False)
-            self._key_of.pop(oldest.credential_id, None)
+        self._keys_of_user[principal.user_id].add(key)
+        if len(self._cache) > self._remembered:
+            self._drop(next(iter(self._cache)))
+
+    def _drop(self, key: str) -> None:
+        principal = self._cache.pop(key, None)
+        if principal is None:
+            return
+        self._key_of.pop(principal.credential_id, None)
+        keys = self._keys_of_user[principal.user_id]
+        keys.discard(key)
+        if not keys:
+            del self._keys_of_user[principal.user_id]
 
     async def _read(self, key: str) -> Principal:
         credential = await self._credential(key)
@@ -140,7 +215,7 @@ class Resolver:
 
     async def _credential(self, key: str) -> Credential | None:
         if key == self._control:
-            return Credential("", await self.first_admin(), "control", FOREVER, None)
+            return Credential(CONTROL_ID, await self.first_admin(), "control", FOREVER, None)
         query = Query(Equal(("digest",), key), limit=1)
         for session in await self._engine.entities("sessions", query):
             kind: CredentialKind = "access" if session.get("kind") == "access" else "session"
@@ -156,11 +231,18 @@ class Resolver:
         return await self._engine.entities("roles", Query(In(("_id",), known))) if known else []
 
 
-def is_bookkeeping(change: Change) -> bool:
-    """Whether the change only says when and from where a credential was last used: no principal is another for it."""
-    if change.store not in ("tokens", "sessions") or change.op != "update":
-        return False
-    return difference(change.before, change.after).keys() <= BOOKKEEPING
+def alters_principals(change: Change) -> bool:
+    """Whether a principal that there was before the change may be another after it. No principal depends on when its
+    credential was last used, or on the name, address or password of its user."""
+    if change.store == "users":
+        if change.op == "insert":
+            return False
+        return change.op != "update" or not OF_USER.isdisjoint(difference(change.before, change.after))
+    if change.store in ("tokens", "sessions"):
+        if change.op == "insert":
+            return False
+        return change.op != "update" or not difference(change.before, change.after).keys() <= BOOKKEEPING
+    return change.store in ("roles", "groups")
 
 
 def _role_scopes(roles: list[Entity]) -> Scopes:

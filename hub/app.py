@@ -148,7 +148,7 @@ class Hub:
         self.resolver.forget_all()
         await self.registry.refresh()
         self.live.live.fanout.start(position)
-        self.live.start_afresh()
+        await self.live.start_afresh()
         return position
 
     async def _sweep(self) -> None:

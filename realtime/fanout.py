@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Final, Protocol
 
@@ -74,7 +74,7 @@ class Fanout:
         self, engine: Engine, recent: int = 10_000, recent_bytes: int = 67_108_864, replay_bytes: int = 16_777_216
     ) -> None:
         self.channels: ChannelIndex[Subscriber] = ChannelIndex()
-        self.overheard: list[Callable[[Change], None]] = []
+        self.overheard: list[Callable[[Change], Awaitable[None]]] = []
         self.together: Callable[[], AbstractContextManager[object]] = nullcontext
         self.deliveries = 0
         self._engine = engine
@@ -110,7 +110,7 @@ class Fanout:
         fresh = [(order, change) for change in changes if (order := self.order_of(change.position)) > self.order]
         for _, change in fresh:
             for listen in self.overheard:
-                listen(change)
+                await listen(change)
         slices = self._slices(fresh)
         try:
             while await self._hand_out(slices, len(fresh)):

@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Coroutine, Iterable
+from collections.abc import Collection, Coroutine, Iterable
 from typing import Any, Final
 
 from auth.principal import Principal
-from auth.resolver import is_bookkeeping
+from auth.resolver import alters_principals
 from auth.standard import STANDARD
 from realtime.session import Live, LiveSession
 from realtime.view import redefines
 from stores.errors import HistoryGone, NotFound
 from stores.records import Change, now_ms
+from stores.turns import Turn
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +31,7 @@ class LiveHub:
         self.sessions: set[LiveSession] = set()
         self._by_user: dict[str, set[LiveSession]] = defaultdict(set)
         self._by_credential: dict[str, set[LiveSession]] = defaultdict(set)
+        self._by_role: dict[str, set[LiveSession]] = defaultdict(set)
         self._position_every = position_every
         self._tasks: set[asyncio.Task[None]] = set()
         live.fanout.overheard.append(self._overhear)
@@ -68,62 +70,82 @@ class LiveHub:
         elif is_due:
             session.say_position()
 
-    def start_afresh(self) -> None:
-        """The feed has lost its thread: no subscription can go on without a gap, so each is told to begin anew."""
-        for session in list(self.sessions):
-            for subscription in session.subscriptions:
-                session.subscriptions.end(subscription, HistoryGone("changes were missed"))
+    async def start_afresh(self) -> None:
+        """The feed has lost its thread: no subscription can go on without a gap, so each is told to begin anew; and
+        any principal may have changed meanwhile."""
+        await self._end_views(HistoryGone("changes were missed"))
+        await self._look_again(self.sessions)
 
     # What the feed says of those who listen to it, heard before the change itself goes out.
 
-    def _overhear(self, change: Change) -> None:
+    async def _overhear(self, change: Change) -> None:
         if change.op == "lost":
-            self._lost(change.store)
-        elif change.store == "users":
-            self._look_again(self._by_user.get(change.id, ()))
-        elif change.store in ("tokens", "sessions"):
-            if change.op != "insert" and change.id in self._by_credential and not is_bookkeeping(change):
-                self._look_again(self._by_credential[change.id])
-        elif change.store == "roles":
-            self._look_again(s for s in self.sessions if change.id in s.principal.roles)
+            await self._lost(change.store)
         elif change.store == "stores":
-            self._redefined(change)
+            await self._redefined(change)
+        elif alters_principals(change):
+            await self._look_again(self._concerned(change))
 
-    def _lost(self, store: str) -> None:
+    def _concerned(self, change: Change) -> Collection[LiveSession]:
+        """The sessions that a change of a user, credential or role concerns."""
+        if change.store == "users":
+            return self._by_user.get(change.id, ())
+        if change.store in ("tokens", "sessions"):
+            return self._by_credential.get(change.id, ())
+        return self._by_role.get(change.id, ()) if change.store == "roles" else ()
+
+    async def _lost(self, store: str) -> None:
         """Not all changes of a store are known. Of an administrative one any session may depend."""
         if store in STANDARD:
-            self.start_afresh()
-            self._look_again(self.sessions)
-            return
-        for session in list(self.sessions):
-            for subscription in [s for s in session.subscriptions if s.store == store]:
-                session.subscriptions.end(subscription, HistoryGone("changes were missed"))
+            await self.start_afresh()
+        else:
+            await self._end_views(HistoryGone("changes were missed"), store)
 
-    def _look_again(self, sessions: Iterable[LiveSession]) -> None:
-        for session in list(sessions):
+    async def _look_again(self, sessions: Iterable[LiveSession]) -> None:
+        """In slices, between which others have their turn; but all are silenced at once, so that none is told of a
+        later change by its old rights."""
+        concerned = list(sessions)
+        for session in concerned:
+            session.silence()
+        turn = Turn()
+        for session in concerned:
             session.suspend()
             self._start(session.refresh())
+            if turn.is_over:
+                await turn.pass_on()
 
-    def _redefined(self, change: Change) -> None:
+    async def _redefined(self, change: Change) -> None:
         """A store that shows other fields than before: whoever watches it has to begin anew."""
-        if not redefines(change):
-            return
-        name = (change.before or {}).get("name")
-        error = HistoryGone("the store was redefined") if change.op == "update" else NotFound(f"no store {name}")
-        for session in list(self.sessions):
-            for subscription in [s for s in session.subscriptions if s.store == name]:
-                session.subscriptions.end(subscription, error)
+        if redefines(change):
+            name = (change.before or {}).get("name")
+            gone = HistoryGone("the store was redefined")
+            await self._end_views(gone if change.op == "update" else NotFound(f"no store {name}"), name)
+
+    async def _end_views(self, error: Exception, store: str | None = None) -> None:
+        """End the subscriptions there are now, to one store or to all, in slices."""
+        turn = Turn()
+        for subscriptions in [session.subscriptions for session in self.sessions]:
+            for subscription in subscriptions:
+                if store is None or subscription.store == store:
+                    subscriptions.end(subscription, error)
+                if turn.is_over:
+                    await turn.pass_on()
 
     def _enter(self, session: LiveSession) -> None:
+        for role in session.principal.roles:
+            self._by_role[role].add(session)
         self._by_user[session.principal.user_id].add(session)
         self._by_credential[session.principal.credential_id].add(session)
 
     def _became(self, session: LiveSession, before: Principal) -> None:
         self._leave(session, before)
-        self._enter(session)
+        if session in self.sessions:  # it may have closed meanwhile
+            self._enter(session)
 
     def _leave(self, session: LiveSession, principal: Principal) -> None:
-        for index, key in ((self._by_user, principal.user_id), (self._by_credential, principal.credential_id)):
+        places = [(self._by_user, principal.user_id), (self._by_credential, principal.credential_id)]
+        places += [(self._by_role, role) for role in principal.roles]
+        for index, key in places:
             same = index.get(key)
             if same is not None:
                 same.discard(session)

@@ -285,6 +285,10 @@ class LiveSession:
                 return
             await asyncio.sleep(RETRY_SECONDS)
 
+    def silence(self) -> None:
+        """Catch up no further by what the principal was. Follow with `suspend` before fan-out goes on."""
+        self.subscriptions.suspended = True
+
     def suspend(self) -> None:
         """The principal is changing, at this point of the feed: say nothing more by what it was. Follow with
         `refresh`."""

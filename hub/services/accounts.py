@@ -191,7 +191,7 @@ class Accounts:
             authorize(principal, STANDARD[store], "DELETE")
         ended = ended_credentials(principal.user_id, tokens=tokens, but=principal.credential_id)
         written = await self._engine.commit(ended, principal.user_id)
-        self._resolver.forget_all()
+        self._resolver.forget_user(principal.user_id)
         return sum(each.count for each in written)
 
     def note_use(self, principal: Principal, call: Caller) -> None:

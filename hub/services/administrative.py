@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 
 from auth.principal import Principal
-from auth.resolver import Resolver
+from auth.resolver import OF_USER, Resolver
 from hub.errors import BadRequest
 from hub.services.branches import Branches
 from hub.services.checks import revealed
@@ -75,7 +75,7 @@ class AdministrativeWrites:
     ) -> tuple[bytes, int]:
         store, rules = definition.name, self._rules[definition.name]
 
-        async def attempt(before: Entity) -> tuple[tuple[bytes, int], bool]:
+        async def attempt(before: Entity) -> tuple[tuple[bytes, int], bool, bool]:
             with self._branches.stamping() as stamping:
                 prepared = await rules.change(principal, before, body, stamp_change(fields))
                 moves = store == "groups" and bool(prepared.also)
@@ -83,11 +83,15 @@ class AdministrativeWrites:
                 with _named_as_sent(rules), self._branches.moving(id) if moves else nullcontext():
                     after = before | prepared.fields
                     written = await rules.commit_change(before, after, writes, principal.user_id)
-            return (text_of(principal, definition, written[0]), written[0].rev), moves and not stamping.alone
+            answer = text_of(principal, definition, written[0]), written[0].rev
+            # What is written with a user ends its credentials, or gives it something.
+            forgets = store != "users" or bool(prepared.also) or not OF_USER.isdisjoint(prepared.fields)
+            return answer, moves and not stamping.alone, forgets
 
-        answer, in_company = await on_current(self._engine, store, id, where, revs, attempt)
+        answer, in_company, forgets = await on_current(self._engine, store, id, where, revs, attempt)
         # Before the answer goes out, not when the feed comes round: the next request must find it in force.
-        self._resolver.forget_entity(store, id)
+        if forgets:
+            self._resolver.forget_entity(store, id)
         await rules.changed()
         if in_company:
             await self._branches.settle(id, principal.user_id)

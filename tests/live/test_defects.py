@@ -125,7 +125,7 @@ async def test_a_principal_changes_while_the_database_is_away(
     monkeypatch.setattr(session, "RETRY_SECONDS", 0.01)
     away = AwayAtFirst(hub.resolver, times=3)
     hub.live.live.resolver = away  # type: ignore[assignment]
-    await hub.entities.change(listener.principal, "users", listener.principal.user_id, {"name": "Renamed"}, None)
+    await hub.entities.change(listener.principal, "users", listener.principal.user_id, {"login": "renamed"}, None)
     await listener.write("second")
     await listener.hears("first", "second")
     assert away.times < 0
@@ -138,7 +138,7 @@ async def test_a_change_that_cannot_be_handed_out(
 ) -> None:
     """A defect costs every subscription a fresh start, and is logged; it does not end the feed."""
 
-    def fail(change: Change) -> None:
+    async def fail(change: Change) -> None:
         hub.live.live.fanout.overheard.remove(fail)
         raise ZeroDivisionError("a defect")
 
@@ -198,7 +198,7 @@ async def test_a_principal_that_cannot_be_read(hub: Hub, listener: Listener, cap
 
     resolver, answers = hub.resolver, list[bytes]()
     hub.live.live.resolver = Broken()  # type: ignore[assignment]
-    await hub.entities.change(listener.principal, "users", listener.principal.user_id, {"name": "Renamed"}, None)
+    await hub.entities.change(listener.principal, "users", listener.principal.user_id, {"login": "renamed"}, None)
 
     async def is_told() -> bool:
         return listener.ear.said[-1][0] == "ended"

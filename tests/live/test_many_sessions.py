@@ -1,0 +1,218 @@
+"""Changes of users, roles and credentials among many live sessions and remembered principals."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import Any, Final
+
+import pytest
+
+from auth.principal import Principal
+from auth.resolver import FOREVER, Resolver
+from auth.secrets import digest
+from realtime import hub as hub_module
+from realtime.fanout import Fanout
+from realtime.hub import LiveHub
+from realtime.session import Live, LiveSession, LiveSettings
+from realtime.subscriptions import Subscription
+from stores.query import EVERYTHING, WHOLE, Query
+from stores.records import Change, Entity, now_ms
+from stores.schema import StoreDefinition
+from tests.live.test_defects import Ear
+from tests.support.steps import counted_steps
+
+SESSIONS: Final = 20_000
+SLICED: Final = 5_000
+REMEMBERED: Final = 10_000
+FEW: Final = 5_000
+"""Steps that one session or principal takes at most; a look at each of them all takes several times as many."""
+
+
+def principal(number: int, role: str = "reader") -> Principal:
+    user = f"user{number}"
+    return Principal(user, user, None, (), (role,), False, None, None, "token", f"token{number}", FOREVER)
+
+
+def changed(store: str, id: str, before: Entity | None, after: Entity | None, at: int = 1) -> Change:
+    op = "update" if before and after else "delete" if before else "insert"
+    return Change(str(at).zfill(9), op, store, id, before, after, None, now_ms())  # type: ignore[arg-type]
+
+
+def revoked(number: int) -> Change:
+    return changed("tokens", f"token{number}", {"user": f"user{number}"}, None)
+
+
+class Database:
+    """Finds users and tokens by their numbers, and writes down what it was asked for."""
+
+    def __init__(self) -> None:
+        self.feed = self
+        self.reads: list[str] = []
+
+    @staticmethod
+    def order(position: str) -> bytes:
+        return position.encode()
+
+    async def entities(self, store: str, query: Query) -> list[Entity]:
+        self.reads.append(store)
+        where: Any = query.where
+        if store == "tokens":
+            number = NUMBERS[where.value]
+            return [{"_id": f"token{number}", "user": f"{number:024x}", "expires": None}]
+        return [{"_id": where.value, "login": where.value}] if store == "users" else []
+
+
+SECRETS: Final = [f"secret{number}" for number in range(REMEMBERED)]
+NUMBERS: Final = {digest(secret): number for number, secret in enumerate(SECRETS)}
+
+
+@pytest.fixture
+async def resolver() -> Resolver:
+    """It remembers the principals of all tokens, each of a user of its own."""
+    made = Resolver(Database(), REMEMBERED)  # type: ignore[arg-type]
+    for secret in SECRETS:
+        await made.resolve(secret)
+    return made
+
+
+async def read_again(resolver: Resolver) -> list[int]:
+    """The numbers of the principals that are not remembered any more."""
+    database: Any = resolver._engine
+    again = []
+    for number, secret in enumerate(SECRETS):
+        database.reads.clear()
+        await resolver.resolve(secret)
+        if database.reads:
+            again.append(number)
+    return again
+
+
+ALTERED: Final[list[Entity]] = [{"login": "ada"}, {"roles": ["r"]}, {"disabled": True}, {"group": "g"}]
+UNALTERED: Final[list[Entity]] = [{"name": "Ada"}, {"email": "ada@example.org"}, {"password": "x"}]
+
+
+async def test_a_changed_user_costs_nobody_else_a_reading(resolver: Resolver) -> None:
+    """And itself one only for what its principals depend on."""
+    with counted_steps() as steps:
+        for number, change in enumerate(ALTERED + UNALTERED):
+            before: Entity = {"_id": f"{number:024x}", "login": "l", "_rev": 1, "_at": 1}
+            resolver.forget([changed("users", before["_id"], before, before | change | {"_rev": 2, "_at": 2})])
+    assert steps.count < FEW
+    assert await read_again(resolver) == [0, 1, 2, 3]
+
+
+async def test_a_revoked_token_is_found_among_all_remembered_principals(resolver: Resolver) -> None:
+    """By index: the others are neither looked at nor forgotten."""
+    with counted_steps() as steps:
+        resolver.forget([revoked(7)])
+    assert steps.count < FEW
+    assert await read_again(resolver) == [7]
+
+
+async def test_others_that_change_do_not_keep_a_principal_from_being_read() -> None:
+    """However fast users change, a principal is read once while none of them is its own."""
+    database = Database()
+    resolver = Resolver(database)  # type: ignore[arg-type]
+    find = database.entities
+
+    async def entities(store: str, query: Query) -> list[Entity]:
+        resolver.forget_user(f"{len(database.reads) + 100:024x}")
+        return await find(store, query)
+
+    database.entities = entities  # type: ignore[method-assign]
+    await resolver.resolve(SECRETS[1])
+    assert database.reads == ["sessions", "tokens", "users"]
+
+
+class Principals:
+    """Resolves nothing until it may: then everybody is as before."""
+
+    def __init__(self) -> None:
+        self.go = asyncio.Event()
+
+    async def resolve(self, credential: str) -> Principal:
+        await self.go.wait()
+        return replace(principal(int(credential)), login="changed")
+
+
+def no_definition(of: Principal, store: str) -> StoreDefinition:
+    raise AssertionError("nothing is seen otherwise")
+
+
+class Crowd:
+    """Sessions of as many users, all with one role; each of the first few watches a store."""
+
+    def __init__(self, count: int, watchers: int) -> None:
+        self.fanout = Fanout(Database())  # type: ignore[arg-type]
+        self.fanout.start("0" * 9)
+        live = Live(None, Principals(), self.fanout, no_definition, lambda error: {}, LiveSettings())  # type: ignore[arg-type]
+        self.hub = LiveHub(live, 60)
+        self.sessions = [LiveSession(live, Ear(), principal(n), str(n)) for n in range(count)]
+        for session in self.sessions:
+            self.hub.open(session)
+        for session in self.sessions[:watchers]:
+            subscription = Subscription(session.subscriptions, "t", "notes", EVERYTHING, WHOLE, EVERYTHING, "")
+            session.subscriptions.add(subscription, None)
+            session.subscriptions._listen(subscription, self.fanout.order)
+
+    @property
+    def suspended(self) -> list[int]:
+        return [n for n, session in enumerate(self.sessions) if session.subscriptions.suspended]
+
+    async def end(self) -> None:
+        for task in self.hub._tasks:
+            task.cancel()
+        await asyncio.gather(*self.hub._tasks, return_exceptions=True)
+
+
+async def test_a_revoked_token_is_found_among_all_sessions() -> None:
+    """By index: the other sessions are not looked at."""
+    crowd = Crowd(SESSIONS, 0)
+    with counted_steps() as steps:
+        await crowd.fanout.advance([revoked(7)], "1".zfill(9))
+    assert steps.count < FEW
+    assert crowd.suspended == [7]
+    await crowd.end()
+
+
+async def test_a_changed_role_reaches_all_sessions_in_slices_before_the_next_event(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Others have their turn in between; yet nobody is told of what comes with the change, or after it, by old rights:
+    all are silent from the first turn on."""
+    ended = iter(range(1_000_000))
+
+    class ShortTurn:
+        """A turn that is over after 100 sessions."""
+
+        @property
+        def is_over(self) -> bool:
+            return next(ended) % 100 == 99
+
+        async def pass_on(self) -> None:
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr(hub_module, "Turn", ShortTurn)
+    crowd = Crowd(SLICED, 500)
+    role = changed("roles", "reader", {"scopes": ["GET /*"]}, {"scopes": []})
+    event = changed("notes", "note", None, {"_id": "note", "text": "later"}, at=2)
+    advancing = asyncio.create_task(crowd.fanout.advance([role, event], event.position))
+    turns = 0
+    while not advancing.done():
+        await asyncio.sleep(0)
+        turns += 1
+        assert len(crowd.suspended) >= SLICED - len(crowd.hub._tasks)  # the others are about to be somebody new
+    await advancing
+    assert turns >= SLICED / 100
+    assert len(crowd.hub._tasks) == SLICED
+    assert [session.outlet.said for session in crowd.sessions[:500] if session.outlet.said] == []  # type: ignore[attr-defined]
+    await crowd.end()
+
+
+async def test_after_a_gap_in_the_feed_every_session_looks_again_at_who_it_is() -> None:
+    """What was revoked in the gap would not be heard of."""
+    crowd = Crowd(10, 1)
+    await crowd.hub.start_afresh()
+    assert crowd.suspended == [*range(10)]
+    await crowd.end()
