@@ -12,6 +12,8 @@ from stores.mongo.codec import Document, to_id
 from stores.mongo.compile import Match, conjunction
 from stores.mongo.connection import Connection
 from stores.mongo.gathering import Gatherer
+from stores.mongo.sizes import decoded
+from stores.turns import Turn
 
 _TOGETHER: Final = 100
 
@@ -36,7 +38,12 @@ class Getter:
         while missing:
             some = list(islice(missing, self._connection.sizes.fitting(command["find"], len(missing))))
             cursor = await self._find(command, [to_id(id) for id in some])
-            found |= {str(document["_id"]): document for document in cursor["firstBatch"]}
+            turn = Turn()
+            for row in cursor["firstBatch"]:
+                document = decoded(row)
+                found[str(document["_id"])] = document
+                if turn.is_over:
+                    await turn.pass_on()
             if cursor["id"]:
                 # Cut short by the 16 MB that one reply holds, which the first document has room in.
                 await self._connection.kill(command["find"], cursor["id"])
@@ -46,6 +53,7 @@ class Getter:
         return [found.get(id) for id in ids]
 
     async def _find(self, command: RawBSONDocument, ids: list[Any]) -> Document:
+        raw = len(ids) > 1 and self._connection.sizes.may_be_large(command["find"], len(ids))
         by_id = {"_id": ids[0] if len(ids) == 1 else {"$in": ids}}
         reply = await self._connection.command(
             {
@@ -53,7 +61,8 @@ class Getter:
                 "filter": conjunction(by_id, command["filter"]),
                 "batchSize": len(ids) + 1,  # with room for one more the server knows at once that it is done
                 "readConcern": {"level": "majority"},
-            }
+            },
+            raw=raw,
         )
         cursor: Document = reply["cursor"]
         return cursor

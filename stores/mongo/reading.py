@@ -18,7 +18,7 @@ from stores.mongo.compile import Match, compile_filter, compile_projection, comp
 from stores.mongo.connection import Connection
 from stores.mongo.errors import store_errors
 from stores.mongo.getting import Getter
-from stores.mongo.sizes import LARGE_DOCUMENT, decoded
+from stores.mongo.sizes import LARGE_DOCUMENT, Pace, decoded
 from stores.projection import compile_projection as compile_view
 from stores.protocol import Listing, Summary
 from stores.query import CREATION, WHOLE, Filter, Projection, Query, Sort
@@ -167,46 +167,50 @@ class Reader:
         last = (await self._connection.snapshot(keys, at, raw=True))[0]["firstBatch"]
         following = await self._key_of(last[0], query.sort) if len(last) == 2 else None
         head = head[: query.limit]
-        batch = self._connection.sizes.fitting(selection.store, STREAM_BATCH)
-        rest = selection.command(query.offset + len(head), query.limit - len(head), batch)
-        body = self._stream(selection.store, head, rest if len(head) < query.limit else None, write, at)
+        body = self._stream(selection, query, write, head, at)
         return Listing(self._position(at), following, body)
 
     async def _stream(
-        self, store: str, head: list[Row], rest: Document | None, write: Writer, at: Timestamp
+        self, selection: Selection, query: Query, write: Writer, head: list[Row], at: Timestamp
     ) -> AsyncIterator[bytes]:
         pieces = _Pieces(self._chunk_bytes)
-        for piece in pieces.add(await self._texts(store, head, write)):
-            yield piece
-        head.clear()
-        if rest is not None:
-            async with aclosing(self._batches(rest, at)) as batches:
-                async for rows in batches:
-                    for piece in pieces.add(await self._texts(store, rows, write)):
-                        yield piece
+        async with aclosing(self._batches(selection, query, head, at)) as batches:
+            async for rows in batches:
+                for piece in pieces.add(await self._texts(selection.store, rows, write)):
+                    yield piece
         yield pieces.end()
 
-    async def _batches(self, command: Document, at: Timestamp) -> AsyncGenerator[list[Row]]:
-        """Everything that a reading command finds at one cluster time, as the server's exchanges bring it."""
-        store = command.get("find") or command["aggregate"]
+    async def _batches(
+        self, selection: Selection, query: Query, head: list[Row], at: Timestamp
+    ) -> AsyncGenerator[list[Row]]:
+        """All that a query finds at one cluster time, as the server's exchanges bring it, and `head` before them, which
+        is read already."""
+        yield head
+        store, known = selection.store, len(head)
+        pace = Pace(self._connection.sizes, store, STREAM_BATCH)
         concern = {"level": "snapshot", "atClusterTime": at}
         cursor = 0
-        sizes = self._connection.sizes
+        if known >= query.limit:
+            return
         async with self._connection.client.start_session(causal_consistency=False) as session:
             try:
+                command = selection.command(query.offset + known, query.limit - known, pace.next(head))
+                head.clear()
                 with store_errors():
                     bounded = self._connection.bounded({**command, "readConcern": concern})
                     reply = await self._connection.command(bounded, session, raw=True)
-                cursor = reply["cursor"]["id"]
-                yield reply["cursor"]["firstBatch"]
+                cursor, rows = reply["cursor"]["id"], reply["cursor"]["firstBatch"]
+                pace.came(rows)
+                yield rows
                 while cursor:
-                    batch = sizes.fitting(store, STREAM_BATCH)
-                    more = {"getMore": cursor, "collection": store, "batchSize": batch}
+                    more = {"getMore": cursor, "collection": store, "batchSize": pace.next(rows)}
                     with store_errors():
                         reply = await self._connection.command(more, session, raw=True)
-                    cursor = reply["cursor"]["id"]
-                    yield reply["cursor"]["nextBatch"]
+                    cursor, rows = reply["cursor"]["id"], reply["cursor"]["nextBatch"]
+                    pace.came(rows)
+                    yield rows
             finally:
+                pace.release()
                 if cursor:
                     with store_errors():
                         await self._connection.kill(store, cursor)
@@ -216,13 +220,13 @@ class Reader:
             return []
         selection = Selection.of(store, query, WHOLE)
         with store_errors():
-            rows, at, is_all = await self._head(selection, query.offset, query.limit)
-        found = await self._entities(rows)
-        if not is_all:
-            rest = selection.command(query.offset + len(rows), query.limit - len(rows), STREAM_BATCH)
-            async with aclosing(self._batches(rest, at)) as batches:
-                async for more in batches:
-                    found += await self._entities(more)
+            head, at, is_all = await self._head(selection, query.offset, query.limit)
+        if is_all:
+            return await self._entities(head)
+        found: list[Entity] = []
+        async with aclosing(self._batches(selection, query, head, at)) as batches:
+            async for rows in batches:
+                found += await self._entities(rows)
         return found
 
     async def _entities(self, rows: Sequence[Row]) -> list[Entity]:

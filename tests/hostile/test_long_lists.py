@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from contextlib import AsyncExitStack
 
+import pytest
+from pymongo import AsyncMongoClient
+
+from stores.mongo.sizes import Sizes
 from tests.hostile.harness import resident
 from tests.platform.raw import request, wire
 from tests.support.hub import Client, Hub, eventually
@@ -42,3 +46,38 @@ async def test_one_user_reads_so_many_long_lists_at_once(hub: Hub) -> None:
 
 async def answers(user: Client, store: str, status: int) -> bool:
     return (await user.get(f"/{store}")).status_code == status
+
+
+@pytest.mark.parametrize("deleted", [True, False])
+async def test_one_large_entity_does_not_slow_long_lists(hub: Hub, deleted: bool) -> None:
+    """A list of a store with one large entity, now or before, takes few exchanges with the database."""
+    if hub.database.kind == "sqlite":
+        return  # which reads row by row
+    user = await hub.as_user()
+    store = await hub.define()
+    await user.make_all(store, [{"n": n} for n in range(4_000)])
+    one = await user.make(store, {"text": "x" * 900_000})
+    if deleted:
+        await user.delete(f"/{store}/{one['_id']}")
+    async with AsyncMongoClient[dict[str, object]](hub.database.location) as client:
+        database = client.get_default_database()
+        await database.command("profile", 2)
+        assert len(await user.list(store)) == 4_000 + (not deleted)
+        await database.command("profile", 0)
+        assert await database["system.profile"].count_documents({"ns": f"{database.name}.{store}"}) < 40
+
+
+def test_a_large_document_that_is_not_met_any_more_is_forgotten() -> None:
+    """Within two minutes; one that is met again and again is not, nor is what there was beside it."""
+    now = 0.0
+    sizes = Sizes(lambda: now)
+    sizes.note("one", 1_000_000)
+    sizes.note("many", 1_000_000)
+    assert sizes.fitting("one", 500) == sizes.fitting("many", 500) == 2
+    for minute in range(1, 4):
+        now = minute * 61.0
+        sizes.note("one", 5_000)
+        sizes.note("many", 1_000_000)
+        assert sizes.fitting("many", 500) == 2
+        assert sizes.fitting_past_events(500) == 1
+    assert sizes.fitting("one", 500) > 400
