@@ -25,6 +25,7 @@ from hub.services.checks import (
 )
 from hub.services.long_lists import LongLists
 from hub.services.registry import StoreRegistry
+from hub.services.replacement import Replacement
 from hub.services.retrying import decided, on_current
 from hub.services.rules import Rules, refuse
 from hub.services.sent_back import field_of, without_unchanged
@@ -212,15 +213,17 @@ class EntityService:
         fields, more = definition.check_new(cleaned)
         unknown = definition.hidden_fields - cleaned.keys()  # to the caller, who leaves them as they are
         violations += [v for v in more if v.field not in unknown]
+        replacement = Replacement(principal, definition, id, where, body, fields, unknown)
+        if not violations:
+            return await self._replace(replacement, revs)
         fields |= await self._sent_back(principal, definition, id, where, cleaned, violations)
-        if definition.administrative:
-            emptied = {f.id: None for f in definition.fields if not f.hidden and f.id not in ASSIGNED}
-            return await self._administrative.change(principal, definition, id, where, body, emptied | fields, revs)
-        if definition.hidden_fields:
-            return await self._replace_around_hidden(principal, definition, id, where, fields, unknown, revs)
-        forced = keeps_quiet(principal, definition, fields)
-        update = Update(store, id, stamp_change(fields), where, revs, True, forced)
-        return await self._update(principal, definition, update)
+
+        async def attempt(before: Entity) -> tuple[bytes, int]:
+            # Not over what somebody has just put right.
+            raise_violations(without_unchanged(definition, violations, cleaned, before))
+            return await self._replace(replacement, frozenset({before["_rev"]}))
+
+        return await on_current(self._engine, store, id, where, revs, attempt)
 
     async def delete(self, principal: Principal, store: str, id: str, revs: Revisions | None) -> tuple[bytes, int]:
         """The entity as it was."""
@@ -361,25 +364,29 @@ class EntityService:
         [written] = await self._engine.commit([write], principal.user_id)
         return written.count if may_read(principal, definition) else None
 
-    async def _replace_around_hidden(
-        self,
-        principal: Principal,
-        definition: StoreDefinition,
-        id: str,
-        where: Filter,
-        fields: Entity,
-        unknown: frozenset[str],
-        revs: Revisions | None,
-    ) -> tuple[bytes, int]:
-        forced = keeps_quiet(principal, definition, fields.keys() - unknown)
+    async def _replace(self, it: Replacement, revs: Revisions | None) -> tuple[bytes, int]:
+        principal, definition, fields = it.principal, it.definition, it.fields
+        if definition.administrative:
+            emptied = {f.id: None for f in definition.fields if not f.hidden and f.id not in ASSIGNED}
+            fields = emptied | fields
+            return await self._administrative.change(principal, definition, it.id, it.where, it.body, fields, revs)
+        if definition.hidden_fields:
+            return await self._replace_around_hidden(it, revs)
+        forced = keeps_quiet(principal, definition, fields)
+        update = Update(definition.name, it.id, stamp_change(fields), it.where, revs, True, forced)
+        return await self._update(principal, definition, update)
+
+    async def _replace_around_hidden(self, it: Replacement, revs: Revisions | None) -> tuple[bytes, int]:
+        store = it.definition.name
+        forced = keeps_quiet(it.principal, it.definition, it.fields.keys() - it.unknown)
 
         async def attempt(before: Entity) -> tuple[bytes, int]:
-            kept = {n: before[n] for n in unknown if n in before}
+            kept = {n: before[n] for n in it.unknown if n in before}
             seen = frozenset({before["_rev"]})
-            update = Update(definition.name, id, stamp_change(fields | kept), where, seen, True, forced)
-            return await self._update(principal, definition, update)
+            update = Update(store, it.id, stamp_change(it.fields | kept), it.where, seen, True, forced)
+            return await self._update(it.principal, it.definition, update)
 
-        return await on_current(self._engine, definition.name, id, where, revs, attempt)
+        return await on_current(self._engine, store, it.id, it.where, revs, attempt)
 
     async def _known_users(self, users: object) -> list[str]:
         if not isinstance(users, list) or len(users) > self._bounds.items:

@@ -1,0 +1,91 @@
+"""Values that do not fit a definition, while other requests write: none comes to be, or comes back, by a race."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from auth.principal import Principal
+from hub.app import Hub, assemble
+from hub.settings import Settings
+from stores.errors import InvalidEntity
+from stores.protocol import Update
+from stores.query import WHOLE
+from stores.records import Entity
+from tests.support.engines import Database
+from tests.support.hub import ADMIN_PASSWORD, SECRET_KEY
+
+Race = Callable[[], Awaitable[Any]]
+
+
+@dataclass
+class Racing:
+    """The parts of a running hub, in this process, and its administrator."""
+
+    hub: Hub
+    principal: Principal
+    monkeypatch: pytest.MonkeyPatch
+
+    async def make(self, store: str, body: Entity) -> str:
+        [(text, _)] = await self.hub.entities.create(self.principal, store, [body])
+        return str(orjson.loads(text)["_id"])
+
+    async def see(self, store: str, id: str) -> Entity:
+        found: Entity = orjson.loads((await self.hub.entities.get(self.principal, store, id, WHOLE))[0])
+        return found
+
+    async def spoil(self, store: str, id: str, fields: Entity) -> None:
+        """As another program would."""
+        await self.hub.engine.commit([Update(store, id, fields)], None)
+
+    def before(self, method: str, race: Race) -> None:
+        """Run `race` once, when the engine is about to write."""
+        engine: Any = self.hub.engine
+        write = getattr(engine, method)
+
+        async def wait(*args: Any, **more: Any) -> Any:
+            setattr(engine, method, write)
+            await race()
+            return await write(*args, **more)
+
+        self.monkeypatch.setattr(engine, method, wait)
+
+
+@pytest.fixture
+async def racing(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Racing]:
+    url = database.location if database.kind == "mongodb" else f"sqlite:///{database.location}"
+    secrets = {"admin_password": ADMIN_PASSWORD, "database_url": url, "secret_key": SECRET_KEY}
+    hub = assemble(Settings(data_dir=tmp_path, **secrets))  # type: ignore[arg-type]
+    async with hub.run():
+        yield Racing(hub, await hub.resolver.resolve(hub.control_token), monkeypatch)
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+@pytest.mark.parametrize(
+    ("spoiled", "mended"), [({"amount": "many"}, {"amount": 5}), ({"must": None}, {"must": "here"})]
+)
+async def test_a_put_does_not_undo_what_was_just_mended(
+    racing: Racing, spoiled: Entity, mended: Entity, hidden: bool
+) -> None:
+    """It sends back what it was shown; by then somebody has put that right: it is refused."""
+    fields = [
+        {"id": "amount", "type": "Numeric"},
+        {"id": "must", "type": "Text", "required": True},
+        {"id": "secret", "type": "Text", "hidden": hidden},
+    ]
+    await racing.make("stores", {"name": "orders", "fields": fields})
+    id = await racing.make("orders", {"amount": 1, "must": "x"})
+    await racing.spoil("orders", id, spoiled)
+    entities, me = racing.hub.entities, racing.principal
+    body = await racing.see("orders", id) | {"secret": "s"}
+    racing.before("commit", lambda: entities.change(me, "orders", id, mended, None))
+    with pytest.raises(InvalidEntity):
+        await entities.replace(me, "orders", id, body, None)
+    assert mended.items() <= (await racing.see("orders", id)).items()
+    fitting = await racing.see("orders", id)
+    await entities.replace(me, "orders", id, fitting, None)
