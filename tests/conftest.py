@@ -51,10 +51,20 @@ def chosen_kinds(config: pytest.Config) -> list[str]:
     return list(KINDS) if choice == "both" else [choice]
 
 
+def is_wanted(item: pytest.Item, kinds: list[str]) -> bool:
+    """Whether the engines of a test, by its marker and its parameter, are among those to test, and the same."""
+    parameter = parameters_of(item).get("engine_kind")
+    marked = [mark.args[0] for mark in item.iter_markers("engine")]
+    return all(kind in kinds and parameter in (kind, None) for kind in marked)
+
+
+def parameters_of(item: pytest.Item) -> dict[str, object]:
+    return item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+
+
 def group_of(item: pytest.Item) -> str:
     """Tests of one group run in one process and share its servers: those of an engine, else those of a file."""
-    parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
-    return str(parameters.get("engine_kind", item.path.name))
+    return str(parameters_of(item).get("engine_kind", item.path.name))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -64,7 +74,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     kinds = chosen_kinds(config)
-    unwanted = [item for item in items if any(m.args[0] not in kinds for m in item.iter_markers("engine"))]
+    unwanted = [item for item in items if not is_wanted(item, kinds)]
     if unwanted:
         config.hook.pytest_deselected(items=unwanted)
         items[:] = [item for item in items if item not in unwanted]

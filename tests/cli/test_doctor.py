@@ -201,7 +201,7 @@ def test_logins_that_differ_by_case_only_are_named(hub_of_each_engine: CommandLi
         assert "no user with the login" in hub("user", "disable", "nobody", code=1).err
     rename_user(hub, "grace", "aDA")
     result = hub("doctor", code=1)
-    assert [check for check, well in verdicts(result).items() if not well] == ["logins"]
+    assert [check for check, well in verdicts(result).items() if not well] == ["logins"], result.out
     assert "'Ada' and 'aDA'" in result.out
     with hub.serving():
         hub("user", "enable", "Ada")

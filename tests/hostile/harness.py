@@ -16,7 +16,7 @@ import orjson
 from tests.docs.pages import ROOT
 from tests.hostile.bystanders import Report
 from tests.support.hub import Client, Hub, eventually
-from tests.support.standstill import no_standstill
+from tests.support.standstill import LONGEST_TURN, no_standstill
 
 PAIRS: Final = 25
 """Pairs of well-behaved clients, REST and live."""
@@ -28,14 +28,16 @@ MEMORY_PATIENCE: Final = 20.0
 
 
 @asynccontextmanager
-async def unharmed(hub: Hub, *, secrets: tuple[str, ...] = ()) -> AsyncGenerator[None, None]:
+async def unharmed(
+    hub: Hub, *, secrets: tuple[str, ...] = (), longest_turn: float = LONGEST_TURN
+) -> AsyncGenerator[None, None]:
     """Run an attack in the block while 50 well-behaved clients work, and fail if it did any harm: a wrong or missing
-    answer or event, a p99 above `P99`, a turn of the loop above 100 ms of CPU, memory that stays, a traceback in the
-    log, or one of `secrets` there."""
+    answer or event, a p99 above `P99`, a turn of the loop above `longest_turn` seconds of CPU, memory that stays, a
+    traceback in the log, or one of `secrets` there."""
     process, token = await _start(hub)
     try:
         before = resident(hub.process.pid)
-        async with no_standstill(hub.url):
+        async with no_standstill(hub.url, longest_turn):
             yield
         report = await _stop(process)
     finally:

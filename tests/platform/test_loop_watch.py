@@ -66,7 +66,7 @@ async def test_the_metrics_tell_the_longest_turn(hub: Hub, user: Client) -> None
         (b"GET /api/v1/openapi.json?" + b"a=1&" * 1_001 + b" HTTP/1.1\r\nHost: hub\r\n\r\n", "MOST_PARAMETERS"),
         (
             b"POST /api/v1/auth HTTP/1.1\r\nHost: hub\r\nContent-Length: 999999999\r\n\r\n",
-            "max_body_bytes",
+            "max_auth_body_bytes",
         ),
     ],
     ids=["parameters", "body"],
