@@ -52,8 +52,7 @@ class DefinitionRules(Rules):
         if definition.name != before["name"]:
             raise refuse("name", "A store cannot be renamed.")
         check_hidden(old, definition)
-        await check_data(self.engine, old, definition)
-        return Prepared(fields)
+        return Prepared(fields, await check_data(self.engine, old, definition))
 
     async def commit_change(
         self, before: Entity, after: Entity, writes: Sequence[Write], by: str | None
@@ -132,8 +131,9 @@ def revealing(definition: StoreDefinition) -> dict[str, str]:
     return found
 
 
-async def check_data(engine: Engine, old: StoreDefinition, new: StoreDefinition) -> None:
-    """Refuse a definition that entities stand against. Raises DataStandsAgainst that says which field and how many."""
+async def check_data(engine: Engine, old: StoreDefinition, new: StoreDefinition) -> list[Write]:
+    """Refuse a definition that entities stand against; the conditions under which that is so in the commit too. Raises
+    DataStandsAgainst that says which field and how many."""
     standing = Standing(engine, old.name)
     found: dict[str, str] = {}
 
@@ -158,6 +158,7 @@ async def check_data(engine: Engine, old: StoreDefinition, new: StoreDefinition)
             note(name, count, "have this field, which would not be defined.")
     if found:
         raise DataStandsAgainst(found)
+    return await standing.expected()
 
 
 def _entities(count: int) -> str:

@@ -11,13 +11,17 @@ import orjson
 
 from stores.errors import InvalidEntity
 from stores.paths import elements, split
-from stores.protocol import Engine
+from stores.protocol import Engine, Expect, Write
 from stores.query import EVERYTHING, And, ElemMatch, Equal, Exists, Filter, Not, Or, Query, Sort
 from stores.records import SYSTEM_FIELDS, Entity
 from stores.schema import Field, StoreDefinition, is_single
 
 READ_AT_ONCE: Final = 200
 """Entities, after which others get their turn."""
+
+
+EXPECTED_OF: Final = 100_000
+"""Entities of a store that are looked through within a commit."""
 
 
 class Standing:
@@ -27,15 +31,27 @@ class Standing:
     def __init__(self, engine: Engine, store: str) -> None:
         self._engine = engine
         self._store = store
+        self._expected: list[Expect] = []
 
     async def having(self, name: str) -> int:
         """Entities with a value, which null is not."""
-        return await self._count(has_value((name,)))
+        return await self._count(self._none_of(has_value((name,))))
 
     async def lacking(self, name: str) -> int:
         """Entities in which a required field would be missing."""
         empty = And((Equal((name,), ""), Not(_lists((name,), ""))))
-        return await self._count(Or((Not(has_value((name,))), empty)))
+        return await self._count(self._none_of(Or((Not(has_value((name,))), empty))))
+
+    async def expected(self) -> list[Write]:
+        """Conditions under which what the database can tell is still so in the commit. None for a large store: to look
+        through it takes longer than a commit may."""
+        if not self._expected or await self._count(EVERYTHING) > EXPECTED_OF:
+            return []
+        return [*self._expected]
+
+    def _none_of(self, where: Filter) -> Filter:
+        self._expected.append(Expect(self._store, where, least=0, most=0))
+        return where
 
     async def refused_by(self, field: Field) -> int:
         def is_refused(entity: Entity) -> bool:

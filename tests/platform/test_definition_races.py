@@ -13,7 +13,7 @@ import pytest
 from auth.principal import Principal
 from hub.app import Hub, assemble
 from hub.settings import Settings
-from stores.errors import InvalidEntity
+from stores.errors import DataStandsAgainst, InvalidEntity
 from stores.protocol import Update
 from stores.query import WHOLE
 from stores.records import Entity
@@ -89,3 +89,24 @@ async def test_a_put_does_not_undo_what_was_just_mended(
     assert mended.items() <= (await racing.see("orders", id)).items()
     fitting = await racing.see("orders", id)
     await entities.replace(me, "orders", id, fitting, None)
+
+
+@pytest.mark.parametrize(
+    ("fields", "at_fault"),
+    [
+        ([{"id": "name", "type": "Text"}], "code"),
+        ([{"id": "name", "type": "Text", "required": True}, {"id": "code", "type": "Text"}], "name"),
+    ],
+    ids=["a removed field", "a required field"],
+)
+async def test_what_is_written_just_before_a_definition_changes_stands_against_it(
+    racing: Racing, fields: list[Entity], at_fault: str
+) -> None:
+    """Though nothing did when it was counted."""
+    before = [{"id": "name", "type": "Text"}, {"id": "code", "type": "Text"}]
+    store = await racing.make("stores", {"name": "orders", "fields": before})
+    racing.before("define", lambda: racing.make("orders", {"code": "c"}))
+    with pytest.raises(DataStandsAgainst) as refusal:
+        await racing.hub.entities.change(racing.principal, "stores", store, {"fields": fields}, None)
+    assert [*refusal.value.found] == [at_fault]
+    assert [field["id"] for field in (await racing.see("stores", store))["fields"]] == ["name", "code"]
