@@ -241,8 +241,8 @@ class Connection:
         time: Timestamp = reply["cursor"].get("atClusterTime") or reply["operationTime"]
         return time
 
-    async def now_and_ids(self, collection: str) -> tuple[Timestamp, set[str]]:
+    async def now_and_ids(self, collection: str) -> tuple[Timestamp, frozenset[str]]:
         """The newest majority-committed cluster time, and the ids that the collection held then."""
         command = {"find": collection, "projection": {"_id": 1}, "batchSize": 100_000, "singleBatch": True}
         cursor, time = await self.snapshot(command)
-        return time, {str(document["_id"]) for document in cursor["firstBatch"]}
+        return time, frozenset(str(document["_id"]) for document in cursor["firstBatch"])

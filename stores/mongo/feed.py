@@ -13,6 +13,7 @@ import asyncio
 import logging
 import time as clock
 from collections.abc import AsyncGenerator, Iterable, Iterator
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self
 
@@ -67,6 +68,7 @@ class MongoFeed:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self._known = _Known(Timestamp(0, 0), frozenset())
 
     async def position(self) -> str:
         with store_errors():
@@ -77,14 +79,22 @@ class MongoFeed:
 
     async def read(self, since: str, limit: int = 1_000) -> Batch:
         with store_errors():
-            now, stores = await self._connection.now_and_ids(STORES)
             resume = position.parse(self._connection.epoch, since)
+            if self._known.time < resume.time:
+                self._learn(*await self._connection.now_and_ids(STORES))
+                now = self._known.time
+            else:
+                now = await self._connection.now()
             _check_past(resume, now)
             if resume.token is None and resume.time == now:
                 return Batch([], since, False)
             first = self._connection.sizes.fitting_past_events(limit)
             async with _Stream(self._connection, resume, first) as stream:
-                return await self._read_until(stream, now, limit, stores)
+                return await self._read_until(stream, now, limit, _Stores(self._known.stores))
+
+    def _learn(self, time: Timestamp, stores: frozenset[str]) -> None:
+        if time > self._known.time:
+            self._known = _Known(time, stores)
 
     async def read_entity(self, store: str, id: str, since: str, give_up: float) -> list[Change]:
         """Every change of one entity after `since` that has been committed by now, and maybe some from before. Raises
@@ -99,14 +109,16 @@ class MongoFeed:
         async with _Stream(self._connection, resume, _BATCH, only, give_up) as stream:
             while True:
                 events, token = await stream.next(_READ_MS)
-                changes += [change for change in self._changes(events, {store}) if change.op != "lost"]
+                changes += [
+                    change for change in self._changes(events, _Stores(frozenset({store}))) if change.op != "lost"
+                ]
                 reached = position.after_token(token).time
                 if reached > now or (reached == now and not events):
                     return changes
                 if clock.monotonic() > give_up:
                     raise ReadTimeout
 
-    async def _read_until(self, stream: _Stream, now: Timestamp, limit: int, stores: set[str]) -> Batch:
+    async def _read_until(self, stream: _Stream, now: Timestamp, limit: int, stores: _Stores) -> Batch:
         changes: list[Change] = []
         size = 0
         while True:
@@ -134,12 +146,13 @@ class MongoFeed:
         is taken up again where it broke off."""
         resume = position.parse(self._connection.epoch, since)
         outage = _Outage()
-        stores: set[str] | None = None
+        stores: _Stores | None = None
         while True:
             try:
                 if stores is None:
-                    now, stores = await self._connection.now_and_ids(STORES)
+                    now, names = await self._connection.now_and_ids(STORES)
                     _check_past(resume, now)
+                    stores = _Stores(names)
                 async with _Stream(self._connection, resume, _BATCH) as stream:
                     while True:
                         turn = Turn()
@@ -150,12 +163,13 @@ class MongoFeed:
                         stream.batch = min(_fitting(changes), self._connection.sizes.fitting_events(_BATCH))
                         yield Batch(changes, position.at_token(self._connection.epoch, token), more)
                         resume = position.after_token(token)
+                        self._learn(_seen_whole(resume.time, events), stores.names)
             except PyMongoError as error:
                 if translate(error) is None:
                     raise
                 await outage.pause(error)
 
-    async def _changes_in_turns(self, events: list[Document], stores: set[str], turn: Turn) -> list[Change]:
+    async def _changes_in_turns(self, events: list[Document], stores: _Stores, turn: Turn) -> list[Change]:
         """The same in a list, with turns for others in between."""
         changes: list[Change] = []
         if events and turn.is_over:
@@ -166,7 +180,7 @@ class MongoFeed:
                 await turn.pass_on()
         return changes
 
-    def _changes(self, events: Iterable[Document], stores: set[str]) -> Iterator[Change]:
+    def _changes(self, events: Iterable[Document], stores: _Stores) -> Iterator[Change]:
         """The changes that events stand for."""
         lost = ""
         for event in events:
@@ -175,17 +189,17 @@ class MongoFeed:
                 lost = change.store if change.op == "lost" else ""
                 yield change
 
-    def _change(self, event: Document, stores: set[str]) -> Change | None:
+    def _change(self, event: Document, stores: _Stores) -> Change | None:
         """The change that an event stands for, None when it is none of an entity's. `stores` follows the events."""
         kind = event["operationType"]
         store = event["ns"]["coll"]
         if store == STORES:
             name = str(event["documentKey"]["_id"])
-            stores.add(name) if kind == "insert" else stores.discard(name)
+            stores.names = stores.names | {name} if kind == "insert" else stores.names - {name}
             return None
         if kind not in _OPERATIONS:
-            return self._broken(event, {store, event.get("to", {}).get("coll")} & stores)
-        if store not in stores:
+            return self._broken(event, {store, event.get("to", {}).get("coll")} & stores.names)
+        if store not in stores.names:
             return None
         op = _OPERATIONS[kind]
         before = event.get("fullDocumentBeforeChange")
@@ -211,6 +225,22 @@ class MongoFeed:
         log.warning("changes of %s are not known in full: another program did %s", store, event["operationType"])
         place = position.at_token(self._connection.epoch, event["_id"])
         return Change(place, "lost", store, "", None, None, None, _time_of(event))
+
+
+@dataclass(slots=True)
+class _Stores:
+    """The stores that there are at an event of a stream, which each reader of a stream keeps for itself."""
+
+    names: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """The stores that there were at a time. A stream tells those that come later, so it serves for any stream that
+    begins no later."""
+
+    time: Timestamp
+    stores: frozenset[str]
 
 
 class _Stream:
@@ -319,6 +349,12 @@ class _Outage:
             log.warning("change feed: lost the database, reconnecting: %s", type(error).__name__)
         self._wait = min(max(2 * self._wait, _SHORTEST_PAUSE), _LONGEST_PAUSE)
         await asyncio.sleep(self._wait)
+
+
+def _seen_whole(time: Timestamp, events: list[Document]) -> Timestamp:
+    """The time of which every event has been met when an exchange has reached `time` and brought `events`: of a
+    transaction, whose events share a time, more may follow."""
+    return Timestamp(time.time, max(0, time.inc - 1)) if events else time
 
 
 def _fitting(changes: list[Change]) -> int:

@@ -252,3 +252,23 @@ async def test_a_store_that_is_made_while_its_old_collection_is_removed_waits(
     await documents["_stores"].update_one({"_id": "others"}, long_ago)
     await engine.define(StoreDefinition("others"))
     await insert_one(engine, store="others", n=2)
+
+
+async def test_a_read_of_the_feed_does_not_read_the_list_of_stores_each_time(
+    engine: Engine, documents: Documents
+) -> None:
+    """It is known already, with the stores that come and go meanwhile."""
+    start = await engine.feed.position()
+    await changes_since(engine.feed, start)
+    await documents.command("profile", 2)
+    await engine.define(StoreDefinition("later"))
+    made = entity()
+    await engine.commit([Insert("later", made)], USER)
+    for _ in range(3):
+        assert [c.id for c in await changes_since(engine.feed, start)] == [made["_id"]]
+    await engine.commit([Delete("later", made["_id"])], USER)
+    await engine.drop("later")
+    assert [c.op for c in await changes_since(engine.feed, start)][-1] == "delete"
+    await documents.command("profile", 0)
+    listed = {"ns": f"{documents.name}._stores", "command.find": "_stores", "command.batchSize": 100_000}
+    assert await documents["system.profile"].count_documents(listed) <= 1  # the recorder's, when it has begun late
