@@ -15,13 +15,14 @@ from __future__ import annotations
 import re
 from base64 import b64decode, urlsafe_b64encode
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Final
 
 import bson
 from bson import Timestamp
 from bson.errors import BSONError
 
+from stores.bounds import Limit
 from stores.errors import HistoryGone
 from stores.protocol import Seal
 
@@ -29,6 +30,9 @@ Token = Mapping[str, Any]
 
 _TIME = re.compile(r"(\d{1,10})\.(\d{1,10})\Z", re.ASCII)
 _TIMESTAMP_HEAD: Final = 0x82
+
+MOST_KNOWN: Final[Annotated[int, Limit("process", "positions", "all go, and are unsealed")]] = 2_000
+"""Positions that need not be unsealed: some 400 bytes each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,9 @@ class Epoch:
 
     name: str
     seal: Seal | None = None
+    known: dict[str, bytes] = field(default_factory=dict, compare=False, repr=False)
+    """What was sealed here last, by its text: each change's position is read again where the change is handed out, and
+    unsealing takes longer than all else that is done with it."""
 
 
 def at_time(epoch: Epoch, time: Timestamp) -> str:
@@ -58,7 +65,14 @@ def at_time(epoch: Epoch, time: Timestamp) -> str:
 
 
 def at_token(epoch: Epoch, token: Token) -> str:
-    return _of_bytes(epoch, token) if epoch.seal is None else f"{epoch.name}.s{epoch.seal.seal(_bytes_of(token))}"
+    if epoch.seal is None:
+        return _of_bytes(epoch, token)
+    data = _bytes_of(token)
+    sealed = epoch.seal.seal(data)
+    if len(epoch.known) >= MOST_KNOWN:
+        epoch.known.clear()
+    epoch.known[sealed] = data
+    return f"{epoch.name}.s{sealed}"
 
 
 def plain(epoch: Epoch, text: str) -> str:
@@ -85,7 +99,7 @@ def parse(epoch: Epoch, text: str) -> Resume:
     own, _, place = text.partition(".")
     try:
         if own == epoch.name and place[:1] == "s" and epoch.seal is not None:
-            data = epoch.seal.unseal(place[1:])
+            data = epoch.known.get(place[1:]) or epoch.seal.unseal(place[1:])
             return _of_token(chr(data[0]), data[1:])
         if own == epoch.name:
             return _parse(place[:1], place[1:])
