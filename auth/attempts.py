@@ -27,6 +27,10 @@ LOGIN_COUNTS: Annotated[int, Limit("process", "names and addresses", "the oldest
 """Names, and as many addresses and accounts, whose failed attempts are counted at a time."""
 
 
+CHECKS_OF_ACCOUNT = 2
+"""Checks of its current password that one account may have going on."""
+
+
 class MovingWindow:
     """Counts events by key: at most `most` of one key in `seconds`."""
 
@@ -116,12 +120,12 @@ def _keys(login: str, address: str) -> tuple[bytes, bytes]:
 
 
 class LoginQueue:
-    """Places of logins whose password is being checked or waits for that: at most `most`, and half of them for one
-    address, so that nobody keeps the others out."""
+    """Places of logins whose password is being checked or waits for that: at most `most`, and `each` of them for one
+    address (half, unless given), so that nobody keeps the others out."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, each: int | None = None) -> None:
         self._most = most
-        self._per_address = max(1, most // 2)
+        self._per_address = max(1, most // 2) if each is None else each
         self._held: Counter[str] = Counter()
 
     @contextmanager

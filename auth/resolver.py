@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from auth.errors import Unauthenticated
+from auth.errors import Forbidden, Unauthenticated
 from auth.groups import chain_of, find_one
 from auth.principal import CredentialKind, Principal
 from auth.scopes import BadScope, Scopes, parse_scopes
@@ -205,6 +205,19 @@ class Resolver:
             raise Unauthenticated("unknown credential")
         return await self.principal_of(credential.user_id, credential)
 
+    async def confirm(self, principal: Principal) -> None:
+        """Look in the database whether the principal still has the rights that it acts by: what it asks for may have
+        taken long. Raises Unauthenticated and Forbidden."""
+        if principal.kind == "control":
+            return
+        store = "tokens" if principal.kind == "token" else "sessions"
+        found = await find_one(self._engine, store, principal.credential_id)
+        if found is None:
+            raise Unauthenticated("the credential has ended")
+        now = await self.principal_of(principal.user_id, _credential_of(store, found))
+        if _rights_of(now) != _rights_of(principal):
+            raise Forbidden("the rights of the caller have changed")
+
     async def first_admin(self) -> str:
         """The user id of the administrator that has been there longest. Raises Unauthenticated if there is none."""
         roles = await self._engine.entities("roles", Query(Equal(("name",), ADMIN_ROLE), limit=1))
@@ -217,18 +230,28 @@ class Resolver:
         if key == self._control:
             return Credential(CONTROL_ID, await self.first_admin(), "control", FOREVER, None)
         query = Query(Equal(("digest",), key), limit=1)
-        for session in await self._engine.entities("sessions", query):
-            kind: CredentialKind = "access" if session.get("kind") == "access" else "session"
-            return Credential(session["_id"], session["user"], kind, session["expires"], None)
-        for token in await self._engine.entities("tokens", query):
-            expires = token.get("expires")
-            expires = FOREVER if expires is None else expires
-            return Credential(token["_id"], token["user"], "token", expires, _token_scopes(token))
+        for store in ("sessions", "tokens"):
+            for found in await self._engine.entities(store, query):
+                return _credential_of(store, found)
         return None
 
     async def _roles(self, ids: object) -> list[Entity]:
         known = tuple(i for i in ids if is_id(i)) if isinstance(ids, list) else ()
         return await self._engine.entities("roles", Query(In(("_id",), known))) if known else []
+
+
+def _credential_of(store: str, found: Entity) -> Credential:
+    """A session or token from what is stored."""
+    if store == "sessions":
+        kind: CredentialKind = "access" if found.get("kind") == "access" else "session"
+        return Credential(found["_id"], found["user"], kind, found["expires"], None)
+    expires = found.get("expires")
+    expires = FOREVER if expires is None else expires
+    return Credential(found["_id"], found["user"], "token", expires, _token_scopes(found))
+
+
+def _rights_of(principal: Principal) -> tuple[object, ...]:
+    return principal.admin, principal.role_scopes, principal.token_scopes
 
 
 def alters_principals(change: Change) -> bool:

@@ -15,7 +15,7 @@ from starlette.middleware import Middleware
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from auth.attempts import LoginAttempts, LoginQueue
+from auth.attempts import CHECKS_OF_ACCOUNT, LoginAttempts, LoginQueue
 from auth.resolver import Resolver
 from auth.secrets import Passwords
 from hub.bodies import BodyBounds
@@ -243,8 +243,10 @@ def assemble(settings: Settings) -> Hub:
     passwords = Passwords()
     attempts = LoginAttempts(settings.login_attempts, settings.login_window)
     queue = LoginQueue(settings.login_queue)
+    # Who is signed in waits apart, or could keep everybody else from signing in, by an address and an account at once.
+    own_queue = LoginQueue(max(CHECKS_OF_ACCOUNT, settings.login_queue // 2), CHECKS_OF_ACCOUNT)
     credentials = Credentials(
-        passwords, attempts, queue, settings.password_length, ends_tokens=settings.reset_ends_tokens
+        passwords, attempts, own_queue, settings.password_length, ends_tokens=settings.reset_ends_tokens
     )
     factors = SecondFactors(engine, key.key, attempts)
     accounts = Accounts(

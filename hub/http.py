@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl
 import orjson
 from starlette.types import Receive, Scope, Send
 
+from auth.principal import Principal
 from hub.bodies import BodyBounds, parse_bounded
 from hub.compression import SMALLEST, coding_for
 from hub.cookies import cookie_value
@@ -131,6 +132,10 @@ class Call:
     path: dict[str, str] = field(default_factory=dict)
     ended: bool = False
     """Whether the last piece of the body has been received."""
+    caller: tuple[str, Principal] | None = None
+    """The credential that the request was let in with, and who it stood for then."""
+    kept_body: bytes | None = None
+    """The body, if the request is to be judged anew now that it is there."""
 
     @property
     def method(self) -> str:

@@ -117,8 +117,8 @@ class Accounts:
             try:
                 used_up = await self._factors.writes_of(user, attempt.code)
                 issued = await self._begin(user, renewed, used_up, attempt)
-            except NotAsExpected:
-                continue  # the password has just changed: is it still right?
+            except (NotAsExpected, NotFound):
+                continue  # the password has just changed, or the codes are switched off: is it still right?
             except (CodeRequired, StaleRevision):
                 await self._failed("code", attempt, user)
                 raise CodeRequired("the code is missing, wrong, or has just been used") from None

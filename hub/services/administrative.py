@@ -16,7 +16,7 @@ from hub.services.rules import Prepared, Rules
 from hub.services.stamping import stamp_change
 from hub.services.written import text_of
 from stores.errors import DuplicateValue
-from stores.protocol import Delete, Engine, IdempotencyKey, Insert, Revisions, Update, Write, Written
+from stores.protocol import Delete, Engine, Expect, IdempotencyKey, Insert, Revisions, Update, Write, Written
 from stores.query import Filter
 from stores.records import Entity
 from stores.schema import StoreDefinition
@@ -51,8 +51,11 @@ class AdministrativeWrites:
 
         async def attempt() -> tuple[list[Prepared], list[Written]]:
             prepared = [await rules.create(principal, b, e) for b, e in zip(bodies, entities, strict=True)]
+            await self._resolver.confirm(principal)
             writes: list[Write] = [Insert(store, p.fields) for p in prepared]
-            writes += [also for p in prepared for also in p.also]
+            also = [each for p in prepared for each in p.also]
+            writes += [each for each in also if not isinstance(each, Expect)]
+            writes += dict.fromkeys(each for each in also if isinstance(each, Expect))  # of many tokens: the same
             with _named_as_sent(rules):
                 made = [p.fields for p in prepared]
                 written = await rules.commit_creation(made, writes, principal.user_id, key)
@@ -78,6 +81,7 @@ class AdministrativeWrites:
         async def attempt(before: Entity) -> tuple[tuple[bytes, int], bool, bool]:
             with self._branches.stamping() as stamping:
                 prepared = await rules.change(principal, before, body, stamp_change(fields))
+                await self._resolver.confirm(principal)
                 moves = store == "groups" and bool(prepared.also)
                 writes = [Update(store, id, prepared.fields, where, frozenset({before["_rev"]})), *prepared.also]
                 with _named_as_sent(rules), self._branches.moving(id) if moves else nullcontext():
@@ -104,6 +108,7 @@ class AdministrativeWrites:
 
         async def attempt(before: Entity) -> tuple[Entity, Written]:
             also = await rules.delete(principal, before)
+            await self._resolver.confirm(principal)
             delete = Delete(store, id, where, frozenset({before["_rev"]}))
             return before, (await rules.commit_deletion(before, [delete, *also], principal.user_id))[0]
 

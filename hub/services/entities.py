@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from auth.errors import Forbidden
-from auth.groups import find_one
 from auth.policy import may_read, sight
 from auth.positions import give
 from auth.principal import Principal
@@ -49,11 +48,14 @@ from stores.protocol import (
     Upsert,
     Write,
 )
-from stores.query import WHOLE, And, Equal, Filter, Projection, Query, both, leaves
+from stores.query import WHOLE, And, Equal, Filter, In, Projection, Query, both, leaves
 from stores.records import SYSTEM_FIELDS, Entity, History, is_id, now_ms
 from stores.schema import StoreDefinition
 from stores.trail import images
 from stores.turns import Turn
+
+USERS_AT_ONCE = 500
+"""Users of an access list that are looked up by one query."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -392,9 +394,15 @@ class EntityService:
         if not isinstance(users, list) or len(users) > self._bounds.items:
             raise refuse("access", "Must be a list of user ids.")
         for user in users:
-            if not is_id(user) or await find_one(self._engine, "users", user) is None:
+            if not is_id(user):
                 raise refuse("access", f"There is no user {user!r}.")
-        return list(dict.fromkeys(users))
+        wanted = list(dict.fromkeys(users))
+        for piece in (wanted[n : n + USERS_AT_ONCE] for n in range(0, len(wanted), USERS_AT_ONCE)):
+            known = {user["_id"] for user in await self._engine.entities("users", Query(In(("_id",), tuple(piece))))}
+            for user in piece:
+                if user not in known:
+                    raise refuse("access", f"There is no user {user!r}.")
+        return wanted
 
     @staticmethod
     def _not_administrative(definition: StoreDefinition) -> None:

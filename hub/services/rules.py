@@ -17,6 +17,7 @@ from hub.services import expectations as expect
 from hub.services.branches import UNBOUNDED, restamping
 from hub.services.credentials import PROOF, Credentials
 from hub.services.registry import StoreRegistry
+from hub.services.second_factors import check_foreign
 from hub.services.times import parse_time
 from stores.errors import Conflict, InvalidEntity, NotAsExpected, Violation
 from stores.protocol import DeleteMany, Engine, IdempotencyKey, Write, Written
@@ -292,6 +293,10 @@ class SecondFactorRules(Rules):
 
     async def change(self, principal: Principal, before: Entity, body: Entity, fields: Entity) -> Prepared:
         raise Forbidden("one-time codes cannot be changed")
+
+    async def delete(self, principal: Principal, before: Entity) -> list[Write]:
+        check_foreign(principal, before.get("user"))
+        return []
 
 
 class SignInRules(Rules):

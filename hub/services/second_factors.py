@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from auth.attempts import LoginAttempts
-from auth.errors import CodeRequired
+from auth.errors import CodeRequired, Forbidden
 from auth.principal import Principal
 from auth.secret_key import BadSeal, SecretKey
 from auth.totp import matching_step, new_recovery_codes, new_secret, normal_code, provisioning_url
 from hub.errors import BadRequest
+from hub.services.retrying import on_current
 from hub.services.stamping import stamp_new
 from stores.errors import Conflict, NotFound
 from stores.protocol import Delete, Engine, Insert, Update, Write
@@ -88,19 +89,29 @@ class SecondFactors:
     async def switch_off(self, principal: Principal, code: str) -> None:
         """By a code of the app or a recovery code. Raises NotFound if there is nothing to switch off, BadRequest for a
         wrong code and TooManyAttempts."""
+        mine = Equal(("user",), principal.user_id)
+
+        async def attempt(found: Entity) -> None:
+            if found["confirmed"] and self._judged(found, lambda: self._accepted(found, code)) is None:
+                raise _wrong()
+            # Not if they have been confirmed, or the code has been used, since they were read.
+            await self._engine.commit(
+                [Delete(STORE, found["_id"], mine, frozenset({found["_rev"]}))], principal.user_id
+            )
+
         found = await self._find(principal.user_id)
         if found is None:
             raise NotFound("no one-time codes")
-        if found["confirmed"] and self._judged(found, lambda: self._accepted(found, code)) is None:
-            raise _wrong()
-        await self._engine.commit([Delete(STORE, found["_id"])], principal.user_id)
+        await on_current(self._engine, STORE, found["_id"], mine, None, attempt)
 
-    async def remove(self, user_id: str, by: str) -> None:
-        """An administrator switches the codes of a user off. Raises NotFound if there are none."""
+    async def remove(self, user_id: str, by: Principal) -> None:
+        """An administrator switches the codes of another user off. Raises NotFound if there are none, and Forbidden
+        for the administrator's own."""
+        check_foreign(by, user_id)
         found = await self._find(user_id)
         if found is None:
             raise NotFound("no one-time codes")
-        await self._engine.commit([Delete(STORE, found["_id"])], by)
+        await self._engine.commit([Delete(STORE, found["_id"])], by.user_id)
 
     async def writes_of(self, user: Entity, code: str | None) -> list[Write]:
         """What a sign-in of this user writes besides its session: that the code is used up; nothing without a second
@@ -153,6 +164,13 @@ class SecondFactors:
     @staticmethod
     def _update(factor: Entity, fields: Entity) -> Update:
         return Update(STORE, factor["_id"], fields, revs=frozenset({factor["_rev"]}))
+
+
+def check_foreign(principal: Principal, user_id: object) -> None:
+    """One's own codes are switched off by a code alone: a session or token that was stolen from an administrator must
+    not do. The command line may. Raises Forbidden."""
+    if user_id == principal.user_id and principal.kind != "control":
+        raise Forbidden("one's own one-time codes are switched off with a code")
 
 
 def _wrong() -> BadRequest:

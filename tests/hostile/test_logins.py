@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import gc
 import tracemalloc
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import httpx
 import pytest
 
 from auth.attempts import LOGIN_COUNTS, LoginAttempts, LoginQueue
@@ -19,7 +21,7 @@ from stores.query import Equal, Query
 from stores.records import Entity, new_id, now_ms
 from tests.platform.answers import good, refused
 from tests.support.engines import Database
-from tests.support.hub import Hub, running_hub, unique
+from tests.support.hub import Hub, eventually, running_hub, unique
 from tests.support.standstill import no_standstill, read_metrics
 
 PASSWORD = "open sesame 1"
@@ -171,6 +173,33 @@ async def test_fifty_logins_at_once_keep_nobody_out(database: Database, tmp_path
         assert {answer.status_code for answer in answers} == {200, 429}
         limit = (await read_metrics(hub.url)).value("hub_limit_reached_total", limit="login_queue")
         assert limit == len(turned_away)
+
+
+async def test_changes_of_an_account_take_no_place_of_a_login(database: Database, tmp_path: Path) -> None:
+    """One user, by an address and an account at once, keeps nobody else from signing in."""
+    async with running_hub(database, tmp_path, login_queue=4) as hub:
+        user, other = await hub.as_user(password=PASSWORD), await hub.as_user(password=PASSWORD)
+        session = await hub.as_session(user.user["login"], PASSWORD)
+        statuses: list[int] = []
+
+        async def flood(call: Callable[[], Awaitable[httpx.Response]]) -> None:
+            while True:
+                statuses.append((await call()).status_code)
+
+        flooder = hub.client(x_forwarded_for="203.0.113.9")
+        right = {"login": user.user["login"], "password": PASSWORD}
+        change = {"email": "a@example.com", "current_password": "wrong"}
+        floods = [lambda: flooder.post("/auth", right), lambda: session.patch(f"/users/{user.id}", change)]
+        tasks = [asyncio.create_task(flood(call)) for call in floods * 6]
+        try:
+            await eventually(lambda: asyncio.sleep(0, 429 in statuses))
+            for number in range(5):
+                sign_in = {"login": other.user["login"], "password": PASSWORD}
+                good(await hub.client(x_forwarded_for=f"192.0.2.{number}").post("/auth", sign_in))
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def test_of_a_thousand_sessions_that_meet_a_new_password_none_remains(engine: Engine) -> None:

@@ -173,3 +173,42 @@ async def test_a_body_without_a_code_is_named(enrolled: Enrolled, body: Any) -> 
     answer = await enrolled.client.request("DELETE", "/auth/totp", json=body)
     assert answer.status_code == 400
     assert answer.json()["errors"].keys() <= {"code", "body", "cod"}
+
+
+async def test_an_administrator_needs_a_code_to_switch_its_own_codes_off(hub: Hub) -> None:
+    """Neither a stolen session nor a stolen token of an administrator does."""
+    [role] = await hub.admin.list("roles", {"name": "admin"})
+    password = f"pass {secrets.token_hex(8)}"
+    by_token = await hub.as_user(password, roles=[role["_id"]])
+    chief = await hub.as_session(by_token.user["login"], password)
+    secret = (await chief.post("/auth/totp", None)).json()["secret"]
+    codes = (await chief.post("/auth/totp/confirm", {"code": pyotp.TOTP(secret).now()})).json()["codes"]
+    [factor] = await chief.list("second_factors", {"user": chief.id})
+    for thief in (chief, by_token):
+        assert (await thief.delete(f"/users/{chief.id}/totp")).status_code == 403
+        assert (await thief.delete(f"/second_factors/{factor['_id']}")).status_code == 403
+    assert (await chief.request("DELETE", "/auth/totp", json={"code": codes[0]})).status_code == 200
+
+
+async def test_a_sign_in_goes_well_while_its_codes_are_switched_off(hub: Hub) -> None:
+    for _ in range(5):
+        client, login, password = await begin(hub)
+        secret = (await client.post("/auth/totp", None)).json()["secret"]
+        codes = (await client.post("/auth/totp/confirm", {"code": pyotp.TOTP(secret).now()})).json()["codes"]
+        off = client.request("DELETE", "/auth/totp", json={"code": codes[0]})
+        signed, switched = await asyncio.gather(sign_in(hub, login, password, code=codes[0]), off)
+        # Without codes the password does; with them the code counts once.
+        assert signed.status_code == 200, signed.text
+        assert switched.status_code in (200, 400), switched.text
+
+
+async def test_nothing_but_a_code_switches_off_what_is_being_confirmed(hub: Hub) -> None:
+    """A wrong code takes away a secret that waits to be confirmed, not one that has just been."""
+    for _ in range(5):
+        client, _, _ = await begin(hub)
+        secret = (await client.post("/auth/totp", None)).json()["secret"]
+        wrong = (client.request("DELETE", "/auth/totp", json={"code": "not one"}) for _ in range(4))
+        confirming = client.post("/auth/totp/confirm", {"code": pyotp.TOTP(secret).now()})
+        confirmed = (await asyncio.gather(confirming, *wrong))[0]
+        factors = await hub.admin.list("second_factors", {"user": client.id})
+        assert [f["confirmed"] for f in factors] == ([True] if confirmed.status_code == 200 else [])

@@ -68,7 +68,7 @@ async def remove_totp(dialect: PlatformDialect, call: Call, principal: Principal
     dialect.registry.authorized(principal, "users", "DELETE")
     if not principal.admin:
         raise Forbidden("only administrators switch off the one-time codes of others")
-    await dialect.second_factors.remove(call.path["id"], principal.user_id)
+    await dialect.second_factors.remove(call.path["id"], principal)
     return done()
 
 

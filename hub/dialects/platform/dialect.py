@@ -39,6 +39,10 @@ PREFIX = "/api/v1"
 AUTH = PREFIX + "/auth"
 
 
+class CallerChanged(Exception):
+    """Who is calling has other rights than when the request began."""
+
+
 @dataclass(slots=True)
 class PlatformDialect:
     """What the handlers work with."""
@@ -77,28 +81,40 @@ class PlatformDialect:
 
     async def principal(self, call: Call) -> Principal:
         """Who is calling: by Bearer token, or by cookie if the request comes from a page of ours."""
-        token = call.bearer()
-        if token is not None:
-            principal = await self.resolver.resolve(token)
-            self.accounts.note_use(principal, call)
-            return principal
-        cookie = call.session()
-        if cookie is None:
-            raise Unauthenticated("no credentials")
-        check_browser(self, call)
-        principal = await self.resolver.resolve(cookie)
+        credential = call.bearer()
+        if credential is None:
+            credential = call.session()
+            if credential is None:
+                raise Unauthenticated("no credentials")
+            check_browser(self, call)
+        principal = await self.resolver.resolve(credential)
         self.accounts.note_use(principal, call)
+        call.caller = credential, principal
         return principal
 
     async def read(self, call: Call) -> bytes:
         """The request's body, within its limit: that of logins and the like is small."""
         path = call.scope["path"]
         limit = self.auth_limit if path == AUTH or path.startswith(AUTH + "/") else self.body_limit
-        return await call.body(limit, self.settings.body_timeout)
+        return await self._read(call, limit)
 
     async def read_several(self, call: Call) -> bytes:
         """The body of a request that may bring many entities."""
-        return await call.body(self.bulk_limit, self.settings.body_timeout)
+        return await self._read(call, self.bulk_limit)
+
+    async def _read(self, call: Call, limit: BodyLimit) -> bytes:
+        """A body can take its time, in which the caller may lose what the head of the request was let in with. Raises
+        CallerChanged, and Unauthenticated."""
+        body = call.kept_body
+        if body is None:
+            body = await call.body(limit, self.settings.body_timeout)
+        if call.caller is not None:
+            credential, before = call.caller
+            now = await self.resolver.resolve(credential)
+            if now is not before and now != before:
+                call.kept_body = body
+                raise CallerChanged
+        return body
 
 
 class Below(BaseRoute):
@@ -189,10 +205,14 @@ class Endpoint:
         call.scope["hub.operation"] = operation.name
         if operation.open:
             return await cast(OpenHandler, operation.handler)(self._dialect, call)
-        principal = await self._dialect.principal(call)
-        store = call.path.get("store")
-        if store is not None:  # before anything else of the request is looked at: errors name fields
-            self._dialect.registry.authorized(principal, store, operation.method)
-        if not operation.conditional:
-            refuse_preconditions(call)
-        return await cast(Handler, operation.handler)(self._dialect, call, principal)
+        while True:
+            principal = await self._dialect.principal(call)
+            store = call.path.get("store")
+            if store is not None:  # before anything else of the request is looked at: errors name fields
+                self._dialect.registry.authorized(principal, store, operation.method)
+            if not operation.conditional:
+                refuse_preconditions(call)
+            try:
+                return await cast(Handler, operation.handler)(self._dialect, call, principal)
+            except CallerChanged:
+                continue  # judged anew, by who the caller is now; the body is there

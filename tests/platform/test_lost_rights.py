@@ -1,0 +1,103 @@
+"""What a caller loses while the body of its request is on the way, or is being worked on, it no longer has."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pyotp
+import pytest
+
+from tests.platform.answers import good
+from tests.platform.raw import request, token_of, wire
+from tests.support.hub import Client, Hub, unique
+
+PASSWORD = "open sesame 1"
+
+
+async def slowly(hub: Hub, caller: Client, path: str, body: Any, meanwhile: Callable[[], Awaitable[Any]]) -> int:
+    """The status of a POST whose body begins before `meanwhile` and ends after it."""
+    text = json.dumps(body).encode()
+    async with wire(hub.process.port) as slow:
+        head = request(
+            "POST", path, token_of(caller.http.headers), f"Content-Length: {len(text)}", "Expect: 100-continue"
+        )
+        await slow.send(head)
+        assert (await slow.head())[0] == 100  # the hub has let the request in, and waits for its body
+        await slow.send(text[:1])
+        await meanwhile()
+        await slow.send(text[1:])
+        return (await slow.answer()).status
+
+
+async def signed_in(hub: Hub, **fields: Any) -> Client:
+    user = await hub.as_user(PASSWORD, **fields)
+    return hub.client(await hub.token_of(user.user["login"], PASSWORD), user.user)
+
+
+async def admin_role(hub: Hub) -> str:
+    return str((await hub.admin.list("roles", {"name": "admin"}))[0]["_id"])
+
+
+async def test_a_token_that_is_revoked_before_the_body_has_arrived_writes_nothing(hub: Hub) -> None:
+    store, user = await hub.define(), await hub.as_user()
+    token = await hub.admin.make("tokens", {"name": "lost", "user": user.id})
+    lost = hub.client(token["token"])
+
+    async def revoke() -> None:
+        good(await hub.admin.delete(f"/tokens/{token['_id']}"))
+
+    assert await slowly(hub, lost, f"/{store}", {"a": 1}, revoke) == 401
+    assert await hub.admin.list(store) == []
+
+
+@pytest.mark.parametrize("change", [{"password": "another sesame 2"}, {"disabled": True}])
+async def test_codes_are_not_confirmed_by_a_session_that_has_ended(hub: Hub, change: dict[str, Any]) -> None:
+    """Or a thief of it could keep its owner, who has just set a new password, from signing in."""
+    thief = await signed_in(hub)
+    secret = good(await thief.post("/auth/totp", None))["secret"]
+
+    async def end() -> None:
+        good(await hub.admin.patch(f"/users/{thief.id}", change))
+
+    assert await slowly(hub, thief, "/auth/totp/confirm", {"code": pyotp.TOTP(secret).now()}, end) == 401
+    assert [f["confirmed"] for f in await hub.admin.list("second_factors", {"user": thief.id})] == [False]
+
+
+async def test_one_who_is_no_administrator_any_more_makes_none(hub: Hub) -> None:
+    role = await admin_role(hub)
+    former, login = await signed_in(hub, roles=[role]), unique("heir")
+
+    async def demote() -> None:
+        good(await hub.admin.patch(f"/users/{former.id}", {"roles": []}))
+
+    assert await slowly(hub, former, "/users", {"login": login, "roles": [role]}, demote) == 403
+    assert await hub.admin.list("users", {"login": login}) == []
+
+
+async def test_one_who_gets_a_right_meanwhile_has_it(hub: Hub) -> None:
+    """The request is judged by who the caller is when the body is there, and its body is not lost."""
+    store = await hub.define()
+    reads, writes = await hub.role(f"POST /{store}"), await hub.role(f"* /{store}")
+    user = await hub.as_user(roles=[reads])
+
+    async def promote() -> None:
+        good(await hub.admin.patch(f"/users/{user.id}", {"roles": [writes]}))
+
+    assert await slowly(hub, user, f"/{store}", [{"a": 1}, {"a": 2}], promote) == 200
+    assert [entity["a"] for entity in await user.list(store)] == [1, 2]
+
+
+async def test_one_who_is_no_administrator_when_many_passwords_are_digested_makes_nobody(hub: Hub) -> None:
+    """Which takes a while: their array has long been taken."""
+    role = await admin_role(hub)
+    former, name = await signed_in(hub, roles=[role]), secrets.token_hex(4)
+    users = [{"login": f"{name}-{n}", "password": f"sesame {name} {n}", "roles": [role]} for n in range(12)]
+    making = asyncio.create_task(former.post("/users", users))
+    await asyncio.sleep(0.1)
+    good(await hub.admin.patch(f"/users/{former.id}", {"roles": []}))
+    assert (await making).status_code == 403
+    assert await hub.admin.list("users", {"login[startswith]": name}) == []
