@@ -52,8 +52,9 @@ def new_recovery_codes() -> list[str]:
 
 
 def normal_code(text: str) -> str:
-    """A code as it was meant: without blanks, in lower case."""
-    return "".join(text.split()).lower()
+    """A code as it was meant: without blanks, in lower case, a recovery code with its hyphen."""
+    code = "".join(text.split()).lower()
+    return f"{code[:_HALF]}-{code[_HALF:]}" if len(code) == 2 * _HALF else code
 
 
 def _half() -> str:

@@ -44,7 +44,7 @@ socket.on("position", ({ position }) => {
 
 socket.on("ended", ({ channel, error }) => over("ended", watched.find((watch) => watch.channel === channel), error));
 
-socket.on("notice", ({ kind }) => console.log("notice", kind)); // revoked, lagging or shutdown
+socket.on("notice", ({ kind }) => console.log("notice", kind)); // expired, revoked, lagging or shutdown
 socket.on("connect_error", ({ message }) => {
   if (socket.active) return; // the network: socket.io-client tries again by itself
   console.log("refused", message);

@@ -89,7 +89,7 @@ async def heard(socket, watched, event, data):
             each["position"] = data["position"] if each["channel"] else each["position"]
     elif event == "ended":
         await over("ended", socket, watched, watched.index(watch), data["error"])
-    elif event == "notice":  # revoked, lagging or shutdown
+    elif event == "notice":  # expired, revoked, lagging or shutdown
         say("notice", data["kind"])
 
 

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Annotated, Any
 from urllib.parse import parse_qsl
 
@@ -70,7 +71,8 @@ class Answer:
             if len(body) >= SMALLEST and not head and (coding := coding_for(scope)):
                 body = await coding.pack(body)
                 headers += coding.headers
-            headers.append((b"content-length", b"%d" % len(body)))
+            if self.status != HTTPStatus.NOT_MODIFIED:  # there it would be the length of the copy that the client has
+                headers.append((b"content-length", b"%d" % len(body)))
             start = {"type": "http.response.start", "status": self.status, "headers": headers}
             if WHOLE_ANSWER in scope.get("extensions", ()) and not head:
                 await send({**start, "type": WHOLE_ANSWER, "body": body})

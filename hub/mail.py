@@ -77,7 +77,9 @@ class Mailer:
             log.warning("a mail has no usable address and is dropped")
             return
         message["Date"], message["Message-ID"] = formatdate(), make_msgid(domain=self._sender.rpartition("@")[2])
-        message.set_content(text)
+        # Links stay whole lines, also for somebody who reads the source of the mail or a file of the outbox.
+        plain = "8bit" if self._server is None else "7bit" if text.isascii() else None
+        message.set_content(text, cte=plain)
         try:
             self._waiting.put_nowait(message)
         except asyncio.QueueFull:

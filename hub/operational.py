@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Final
 
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
 from auth.errors import Forbidden
-from auth.origins import own_origin
 from auth.principal import Principal
-from hub.compression import is_loopback
 from hub.dialects.platform.render import error_answer
 from hub.errors import WrongMethod
 from hub.http import Answer, Call, json_answer
 from hub.metrics import CONTENT_TYPE, Metrics
+from hub.origins import is_local
 from stores.errors import StoreError
 
 Read = Callable[[Call], Awaitable[Answer]]
 Authenticate = Callable[[Call], Awaitable[Principal]]
-
-_FORWARDED: Final = frozenset({b"forwarded", b"via", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto",
-                               b"x-real-ip"})  # fmt: skip
-"""Headers of a proxy: what it passes on is no request of this machine, whatever address it comes from."""
 
 
 def health_routes(ping: Callable[[], Awaitable[None]], is_ready: Callable[[], bool]) -> list[BaseRoute]:
@@ -46,22 +40,13 @@ def metrics_route(metrics: Metrics, authenticate: Authenticate | None) -> BaseRo
     """`authenticate` finds the principal of a call; None: the metrics are for everybody."""
 
     async def read(call: Call) -> Answer:
-        if authenticate is not None and not is_local(call):
+        if authenticate is not None and not is_local(call.scope):
             principal = await authenticate(call)
             if not (principal.admin and principal.may_administer("GET", "stores")):
                 raise Forbidden("the metrics are for administrators")
         return Answer(metrics.render(), content_type=CONTENT_TYPE)
 
     return Route("/metrics", ReadingEndpoint(read))
-
-
-def is_local(call: Call) -> bool:
-    """Whether a request comes from this machine itself: from a loopback address, to a loopback name (no page can do
-    that in a browser's back), and through no proxy."""
-    if not is_loopback(call.scope) or any(name in _FORWARDED for name, _ in call.scope["headers"]):
-        return False
-    at = own_origin("http", call.host)
-    return at is not None and (at.host == "localhost" or is_loopback({"client": (at.host.strip("[]"), 0)}))
 
 
 class ReadingEndpoint:

@@ -9,6 +9,7 @@ from starlette.types import Scope
 
 from auth.csrf import read_origin
 from auth.origins import Origin, own_origin, parse_origin
+from hub.compression import is_loopback
 from hub.errors import WrongHost
 from hub.http import Answer
 
@@ -28,10 +29,14 @@ _ANY: Final[Headers] = [
 
 HEALTH: Final = "/health/"
 
+_FORWARDED: Final = frozenset({b"forwarded", b"via", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto",
+                               b"x-real-ip"})  # fmt: skip
+"""Headers of a proxy: a request with one of them does not come from this machine, whatever its address."""
+
 
 class Origins:
     """`trusted` are the origins whose pages may use their visitors' cookies; `hosts` the names in Host headers that
-    the hub answers to, empty for all."""
+    the hub answers to, empty for all. Commands and Prometheus on this machine need none of them."""
 
     def __init__(self, trusted: Iterable[str], hosts: Iterable[str]) -> None:
         self.trusted = frozenset(map(parse_origin, trusted))
@@ -60,14 +65,27 @@ class Origins:
         ]
 
     def _check_host(self, scope: Scope) -> None:
-        header = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"host"), "")
+        header = _host(scope)
         at = own_origin(scope.get("scheme", "http"), header)
-        if at is None or not ({header.lower(), at.host} & self._hosts):
+        if at is None or not ({header.lower(), at.host} & self._hosts or is_local(scope)):
             raise WrongHost(header)
 
     def is_foreign(self, page: Origin | None, scheme: str, host: str) -> bool:
         """Whether a page is of a trusted origin that is not the hub's own."""
         return page in self.trusted and page != own_origin(scheme, host)
+
+
+def is_local(scope: Scope) -> bool:
+    """Whether a request comes from this machine itself: from a loopback address, to a loopback name (not to one that
+    somebody's DNS points at this machine), and through no proxy."""
+    if not is_loopback(scope) or any(name in _FORWARDED for name, _ in scope["headers"]):
+        return False
+    at = own_origin("http", _host(scope))
+    return at is not None and (at.host == "localhost" or is_loopback({"client": (at.host.strip("[]"), 0)}))
+
+
+def _host(scope: Scope) -> str:
+    return next((value.decode("latin-1") for name, value in scope["headers"] if name == b"host"), "")
 
 
 def preflight(scope: Scope) -> Answer | None:

@@ -181,7 +181,8 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+        file = TomlConfigSettingsSource(settings_cls) if os.access(".", os.X_OK) else None
+        return (init_settings, env_settings) if file is None else (init_settings, env_settings, file)
 
 
 def read_settings(**given: Any) -> Settings:

@@ -265,6 +265,8 @@ class LiveSession:
                 raise NotFound("no such subscription")
             subscriptions.release(subscriptions.by_name[name], name)
         else:
+            if topic is None:
+                raise BadRequest("id", "give an id or a channel")
             if not isinstance(topic, str) or topic not in subscriptions.by_topic:
                 raise NotFound("no such channel")
             subscriptions.drop(subscriptions.by_topic[topic])

@@ -63,7 +63,7 @@ class SignIns:
     async def failed(self, result: Result, login: str, user: Entity | None, address: str, agent: str) -> None:
         """Log and record a sign-in that was refused; the answer does not depend on it."""
         # The address stands where fail2ban looks for it. What was typed as a login may be a password: it is not logged.
-        known = f"user {user['_id']}" if user else "unknown login"
+        known = f"user {user['_id']}" if user else "not looked up" if result == "limited" else "unknown login"
         log.warning("sign-in failed from %s: %s, %s", address[:LONGEST].replace("\n", " ") or "?", result, known)
         if self._recorded.wait(_EVERYBODY) > 0:
             return

@@ -8,6 +8,7 @@ import re
 import shlex
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,6 +48,24 @@ def test_a_host_that_is_not_there_ends_the_start_in_one_line(empty_hub: CommandL
     done = empty_hub("serve", "--host", "nosuch.invalid", "--port", "0", code=1)
     assert re.fullmatch(r"hub: nosuch\.invalid:0: [^\n]+\n", done.err)
     assert list(empty_hub.folder.iterdir()) == []
+
+
+IN_A_CLOSED_FOLDER = """
+import os, sys
+from hub.settings import read_settings
+print(read_settings().port)
+os.mkdir(sys.argv[1], 0o700)
+os.chdir(sys.argv[1])
+os.setresuid(65534, 65534, 65534) if os.geteuid() == 0 else os.chmod(sys.argv[1], 0)
+print(read_settings(port=9).port)
+"""
+
+
+def test_a_folder_that_cannot_be_entered_has_no_settings(tmp_path: Path) -> None:
+    """As for `sudo -u hub hub user list` in the home of root."""
+    command = [sys.executable, "-c", IN_A_CLOSED_FOLDER, str(tmp_path / "home")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert (done.stdout, done.stderr) == ("8000\n9\n", "")
 
 
 CLIENTS = [

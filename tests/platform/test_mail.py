@@ -83,6 +83,32 @@ async def test_without_a_server_mails_are_files_for_the_owner_alone(tmp_path: Pa
     assert message.get_content() == "Guten Tag\n"
 
 
+LINK = "http://127.0.0.1:8000/api/v1/auth/reset/confirm#token=" + "a1" * 80
+
+
+@pytest.mark.parametrize("name", ["ann", "Zoë"])
+async def test_a_link_can_be_copied_from_a_file_of_the_outbox(tmp_path: Path, name: str) -> None:
+    outbox = tmp_path / "outbox"
+    async with running(Mailer(None, outbox, "hub@example.com")) as mailer:
+        mailer.send("ann@example.com", "Hello", f"For {name}:\n{LINK}\n")
+
+        async def written() -> list[str]:
+            return [path.read_text("utf-8") for path in outbox.glob("*.eml") if path.stat().st_size]
+
+        [text] = await eventually(written)
+    assert f"For {name}:\n{LINK}\n" in text
+
+
+async def test_a_link_in_a_mail_is_one_line_of_it(tmp_path: Path) -> None:
+    inbox = Inbox()
+    async with smtp_server(inbox) as port:
+        server = SmtpServer.parse(f"smtp://127.0.0.1:{port}")
+        async with running(Mailer(server, tmp_path, "hub@example.com")) as mailer:
+            mailer.send("ann@example.com", "Hello", f"Here:\n{LINK}\n")
+            await eventually(lambda: _arrived(inbox))
+    assert LINK in inbox.messages[0].as_string().splitlines()
+
+
 async def test_the_outbox_keeps_the_newest_mails(tmp_path: Path) -> None:
     for number in range(MOST_FILES + 5):
         (tmp_path / f"{number:08}.eml").touch()

@@ -215,6 +215,23 @@ async def test_the_hub_answers_to_its_names_only(open_hub: Hub) -> None:
     assert (await fetch(f"{open_hub.url}/health/live", host="evil.example")).status_code == 200
 
 
+async def test_this_machine_needs_no_allowed_name(tmp_path: Path) -> None:
+    """Commands and Prometheus reach the hub by its address; what a proxy passes on still needs an allowed name."""
+    database = Database("sqlite", str(tmp_path / "hub.db"))
+    async with running_hub(database, tmp_path, allowed_hosts="hub.example.org") as hub:
+        address = f"127.0.0.1:{hub.process.port}"
+        for host, forwarded, expected in (
+            (address, {}, 200),
+            ("localhost", {}, 200),
+            ("evil.example", {}, 421),
+            (address, {"x-forwarded-for": "203.0.113.9"}, 421),
+            (address, {"via": "1.1 proxy"}, 421),
+        ):
+            answer = await hub.admin.get("/auth", host=host, **forwarded)
+            assert answer.status_code == expected, (host, forwarded)
+        assert (await fetch(f"{hub.url}/metrics")).status_code == 200
+
+
 async def test_the_metrics_are_for_this_machine_and_administrators(hub: Hub, admin: Client, user: Client) -> None:
     """They name stores. What comes through a proxy, or under another name, is not this machine."""
     url = hub.url + "/metrics"

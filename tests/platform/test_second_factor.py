@@ -98,6 +98,8 @@ async def test_each_recovery_code_signs_in_once(hub: Hub, enrolled: Enrolled) ->
     assert (await sign_in(hub, enrolled.login, enrolled.password, code=typed)).status_code == 200
     assert (await sign_in(hub, enrolled.login, enrolled.password, code=enrolled.codes[0])).status_code == 401
     assert (await sign_in(hub, enrolled.login, enrolled.password, code=enrolled.codes[1])).status_code == 200
+    bare = enrolled.codes[2].replace("-", "")
+    assert (await sign_in(hub, enrolled.login, enrolled.password, code=bare)).status_code == 200
 
 
 async def test_a_code_switches_them_off(hub: Hub, enrolled: Enrolled) -> None:

@@ -73,6 +73,7 @@ async def test_a_limited_login_is_recorded_once_and_logged_for_fail2ban(database
         found = re.findall(failregex(), hub.process.log, re.MULTILINE)
         assert found == ["203.0.113.9"] * 4
         assert "wrong password" not in hub.process.log
+        assert hub.process.log.count(": limited, not looked up") == 1
 
 
 def failregex() -> str:

@@ -21,7 +21,7 @@ from hub.dialects.platform.operations import Handler, OpenHandler, Operation
 from hub.dialects.platform.render import error_answer
 from hub.dialects.platform.table import OPERATIONS
 from hub.errors import ClientGone, NoSuchPath, NotModified, WrongMethod, describe
-from hub.http import LIMIT_REACHED, Answer, BodyLimit, Call
+from hub.http import BODY, LIMIT_REACHED, Answer, BodyLimit, Call
 from hub.origins import Origins, preflight
 from hub.services.accounts import Accounts
 from hub.services.delta import DeltaService
@@ -107,7 +107,10 @@ class PlatformDialect:
         CallerChanged, and Unauthenticated."""
         body = call.kept_body
         if body is None:
+            had_to_wait = BODY not in call.scope
             body = await call.body(limit, self.settings.body_timeout)
+            if not had_to_wait:
+                return body
         if call.caller is not None:
             credential, before = call.caller
             now = await self.resolver.resolve(credential)
