@@ -181,8 +181,9 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        file = TomlConfigSettingsSource(settings_cls) if os.access(".", os.X_OK) else None
-        return (init_settings, env_settings) if file is None else (init_settings, env_settings, file)
+        # A folder that may not be entered, such as the home of root for another user, has no file for the caller.
+        file = Path(FILE) if os.access(".", os.X_OK) else None
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=file)
 
 
 def read_settings(**given: Any) -> Settings:

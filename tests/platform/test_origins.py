@@ -242,6 +242,7 @@ async def test_the_metrics_are_for_this_machine_and_administrators(hub: Hub, adm
         {"X-Forwarded-For": "127.0.0.1"},
         {"X-Real-Ip": "203.0.113.9"},
         {"Host": "hub.example.org"},
+        {"Origin": "https://elsewhere.example"},
     ):
         refused(await fetch(url, **headers), 401)
         refused(await fetch(url, Authorization=user.http.headers["Authorization"], **headers), 403)
