@@ -9,7 +9,7 @@ _V6_PREFIX: Final = ((1 << 64) - 1) << 64
 
 
 def address_block(address: str) -> str:
-    """What limits per address count together: an IPv4 address, or the /64 network of an IPv6 one.
+    """Groups addresses for limits: an IPv4 address counts alone, an IPv6 address with its /64 network.
 
     A single IPv6 client is usually given a whole /64. An IPv4 address that is mapped into IPv6 counts as IPv4; what is
     no address counts as it is.

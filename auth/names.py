@@ -23,7 +23,7 @@ def canonical_login(login: str) -> str:
 
 
 def login_key(login: str) -> str:
-    """What two logins have in common that are the same without regard to case. Raises BadName."""
+    """The form in which logins are compared without regard to case. Raises BadName."""
     return _of_words("UsernameCaseMapped", login)
 
 

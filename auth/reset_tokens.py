@@ -22,7 +22,7 @@ _PURPOSE: Final = "password reset"
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What a token says, not yet checked: the user it is for and when it expires (Unix ms)."""
+    """The unchecked content of a token: its user and when it expires (Unix ms)."""
 
     user_id: str
     expires: int

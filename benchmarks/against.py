@@ -93,7 +93,7 @@ def _has_our_packages(folder: Path) -> bool:
 
 
 def in_turns(round_number: int) -> Sequence[int]:
-    """Who is measured first: each side in every second round."""
+    """The order of the two sides in a round: each comes first in every second round."""
     return (0, 1) if round_number % 2 == 0 else (1, 0)
 
 

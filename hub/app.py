@@ -243,7 +243,7 @@ def assemble(settings: Settings) -> Hub:
     passwords = Passwords()
     attempts = LoginAttempts(settings.login_attempts, settings.login_window)
     queue = LoginQueue(settings.login_queue)
-    # Who is signed in waits apart, or could keep everybody else from signing in, by an address and an account at once.
+    # Checks of a signed-in user's password have a queue of their own, so that they cannot fill the one of sign-ins.
     own_queue = LoginQueue(max(CHECKS_OF_ACCOUNT, settings.login_queue // 2), CHECKS_OF_ACCOUNT)
     credentials = Credentials(
         passwords, attempts, own_queue, settings.password_length, ends_tokens=settings.reset_ends_tokens
