@@ -265,7 +265,7 @@ class LiveSession:
                 raise NotFound("no such subscription")
             subscriptions.release(subscriptions.by_name[name], name)
         else:
-            if topic is None:
+            if "channel" not in payload:
                 raise BadRequest("id", "give an id or a channel")
             if not isinstance(topic, str) or topic not in subscriptions.by_topic:
                 raise NotFound("no such channel")
