@@ -9,58 +9,37 @@ change.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time as clock
 from collections.abc import AsyncGenerator, Iterable, Iterator
+from contextlib import aclosing
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 from bson import Timestamp
-from pymongo.errors import OperationFailure, PyMongoError
+from pymongo.errors import PyMongoError
 
-from stores.errors import HistoryGone, ReadTimeout, Unavailable
+from stores.errors import HistoryGone, ReadTimeout
 from stores.mongo import position
 from stores.mongo.codec import BY, DELETER, Document, entity_text, revision, to_id
-from stores.mongo.connection import Connection, check_cancelled
-from stores.mongo.errors import is_passing, store_errors, translate
-from stores.mongo.position import Resume, Token, parse_order
+from stores.mongo.connection import Connection
+from stores.mongo.errors import store_errors, translate
+from stores.mongo.position import Resume, parse_order
 from stores.mongo.sizes import BATCH_BYTES
-from stores.mongo.structure import DROPPED, STORES
+from stores.mongo.stream import OPERATIONS, ChangeStream, Outage
+from stores.mongo.structure import STORES
+from stores.mongo.tail import Tail
 from stores.protocol import MOST_READ_BYTES, Batch
 from stores.records import Change, Operation
 from stores.turns import Turn
 
 log = logging.getLogger(__name__)
 
-_OPERATIONS: Final[dict[str, Operation]] = {
-    "insert": "insert",
-    "update": "update",
-    "replace": "update",
-    "delete": "delete",
-}
-_OF_HUB: Final = {"$regex": "^_"}
-_PIPELINE: Final[list[Document]] = [
-    {
-        "$match": {
-            "$or": [
-                {"ns.coll": {"$not": _OF_HUB}, "operationType": {"$in": [*_OPERATIONS, "drop"]}},
-                {"ns.coll": STORES, "operationType": {"$in": ["insert", "delete"]}},
-                {"ns.coll": {"$not": _OF_HUB}, "operationType": "rename", "to.coll": {"$ne": DROPPED}},
-                {"operationType": "rename", "to.coll": {"$not": _OF_HUB}},
-            ],
-        }
-    },
-    {"$unset": ["updateDescription", "lsid", "txnNumber"]},
-]
-_NAMESPACE: Final = "$cmd.aggregate"
 _BATCH: Final = 1_000
 _FOLLOW_MS: Final = 500
 """What waits for the feed to pass a moment (a change of sight) does so for no longer, though nothing may happen."""
+_PATIENCE: Final = 2 * _FOLLOW_MS / 1_000
 _READ_MS: Final = 2
-_SHORTEST_PAUSE: Final = 0.1
-_LONGEST_PAUSE: Final = 5.0
 
 
 class MongoFeed:
@@ -69,6 +48,7 @@ class MongoFeed:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._known = _Known(Timestamp(0, 0), frozenset())
+        self._tail: Tail | None = None
 
     async def position(self) -> str:
         with store_errors():
@@ -89,7 +69,7 @@ class MongoFeed:
             if resume.token is None and resume.time == now:
                 return Batch([], since, False)
             first = self._connection.sizes.fitting_past_events(limit)
-            async with _Stream(self._connection, resume, first) as stream:
+            async with ChangeStream(self._connection, resume, first) as stream:
                 return await self._read_until(stream, now, limit, _Stores(self._known.stores))
 
     def _learn(self, time: Timestamp, stores: frozenset[str]) -> None:
@@ -106,7 +86,7 @@ class MongoFeed:
         _check_past(resume, now)
         only: Document = {"$match": {"ns.coll": store, "documentKey._id": to_id(id)}}
         changes: list[Change] = []
-        async with _Stream(self._connection, resume, _BATCH, only, give_up) as stream:
+        async with ChangeStream(self._connection, resume, _BATCH, only, give_up) as stream:
             while True:
                 events, token = await stream.next(_READ_MS)
                 changes += [
@@ -118,7 +98,7 @@ class MongoFeed:
                 if clock.monotonic() > give_up:
                     raise ReadTimeout
 
-    async def _read_until(self, stream: _Stream, now: Timestamp, limit: int, stores: _Stores) -> Batch:
+    async def _read_until(self, stream: ChangeStream, now: Timestamp, limit: int, stores: _Stores) -> Batch:
         changes: list[Change] = []
         size = 0
         while True:
@@ -144,8 +124,29 @@ class MongoFeed:
     async def follow(self, since: str) -> AsyncGenerator[Batch]:
         """A batch for each exchange with the server, also when it brought no change: two a second. A lost connection
         is taken up again where it broke off."""
+        tail = self._tail = Tail(self.order, since)
+        async with aclosing(self._stream(since)) as batches:
+            async for batch in batches:
+                tail.add(batch)
+                yield batch
+
+    async def follow_along(self, since: str) -> AsyncGenerator[Batch]:
+        """The same, for a reader who may be late: from the stream of the one who called `follow` last, wherever that
+        serves."""
+        while True:
+            while self._tail is not None and (batch := await self._tail.read(since, _PATIENCE)) is not None:
+                since = batch.position
+                yield batch
+            async with aclosing(self._stream(since)) as batches:
+                async for batch in batches:
+                    since = batch.position
+                    yield batch
+                    if self._tail is not None and self._tail.reaches(since):
+                        break
+
+    async def _stream(self, since: str) -> AsyncGenerator[Batch]:
         resume = position.parse(self._connection.epoch, since)
-        outage = _Outage()
+        outage = Outage()
         stores: _Stores | None = None
         while True:
             try:
@@ -153,7 +154,7 @@ class MongoFeed:
                     now, names = await self._connection.now_and_ids(STORES)
                     _check_past(resume, now)
                     stores = _Stores(names)
-                async with _Stream(self._connection, resume, _BATCH) as stream:
+                async with ChangeStream(self._connection, resume, _BATCH) as stream:
                     while True:
                         turn = Turn()
                         events, token = await stream.next(_FOLLOW_MS)
@@ -197,11 +198,11 @@ class MongoFeed:
             name = str(event["documentKey"]["_id"])
             stores.names = stores.names | {name} if kind == "insert" else stores.names - {name}
             return None
-        if kind not in _OPERATIONS:
+        if kind not in OPERATIONS:
             return self._broken(event, {store, event.get("to", {}).get("coll")} & stores.names)
         if store not in stores.names:
             return None
-        op = _OPERATIONS[kind]
+        op = OPERATIONS[kind]
         before = event.get("fullDocumentBeforeChange")
         after = event.get("fullDocument")
         if (before is None and op != "insert") or (after is None and op != "delete"):
@@ -241,114 +242,6 @@ class _Known:
 
     time: Timestamp
     stores: frozenset[str]
-
-
-class _Stream:
-    """One open change stream, of all stores or of what `only` matches. It raises HistoryGone when the server cannot
-    serve it from where it should start. `give_up`: when (monotonic) the server stops looking for a first event."""
-
-    def __init__(
-        self, connection: Connection, resume: Resume, batch: int, only: Document | None = None, give_up: float = 0.0
-    ) -> None:
-        self._connection = connection
-        self._resume = resume
-        self.batch = batch
-        self._only = [only] if only else []
-        self._give_up = give_up
-        self._cursor: int | None = None
-
-    async def __aenter__(self) -> Self:
-        self._session = self._connection.client.start_session(causal_consistency=False)
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            if self._cursor:
-                await self._connection.command(
-                    {"killCursors": _NAMESPACE, "cursors": [self._cursor]}, session=self._session
-                )
-        except (PyMongoError, Unavailable):
-            pass  # the server forgets an idle cursor by itself
-        finally:
-            await self._session.end_session()
-
-    async def next(self, wait_ms: int) -> tuple[list[Document], Token]:
-        """What the next exchange with the server brings, after at most `wait_ms`, and the token that resumes after.
-
-        An event whose images are too large for one document comes in fragments, which are put together again.
-        """
-        events: list[Document] = []
-        whole: Document = {}
-        while True:
-            fragments, token = await self._exchange(wait_ms)
-            for fragment in fragments:
-                whole.update(fragment)
-                part = whole.pop("splitEvent", None)
-                if part is None or part["fragment"] == part["of"]:
-                    events.append(whole)
-                    whole = {}
-            if not whole:
-                return events, token
-
-    async def _exchange(self, wait_ms: int) -> tuple[list[Document], Token]:
-        if self._cursor is None:
-            cursor = await self._run(self._opening())
-        elif not self._cursor:
-            raise HistoryGone("the database has been dropped")
-        else:
-            more = {"getMore": self._cursor, "collection": _NAMESPACE, "batchSize": self.batch, "maxTimeMS": wait_ms}
-            cursor = await self._run(more)
-        self._cursor = cursor["id"]
-        events: list[Document] = cursor.get("nextBatch") or cursor.get("firstBatch") or []
-        if not self._cursor and not events:
-            raise HistoryGone("the database has been dropped")
-        return events, cursor["postBatchResumeToken"]
-
-    def _opening(self) -> Document:
-        images = {"fullDocument": "whenAvailable", "fullDocumentBeforeChange": "whenAvailable"}
-        splitting: list[Document] = [{"$changeStreamSplitLargeEvent": {}}] if self._connection.splits_events else []
-        return {
-            "aggregate": 1,
-            "pipeline": [
-                {"$changeStream": {**images, **self._resume.options()}},
-                *self._only,
-                *_PIPELINE,
-                *splitting,
-            ],
-            "cursor": {"batchSize": self.batch},
-            "readConcern": {"level": "majority"},
-            **({"maxTimeMS": max(1, round(1_000 * (self._give_up - clock.monotonic())))} if self._give_up else {}),
-        }
-
-    async def _run(self, command: Document) -> Document:
-        try:
-            cursor: Document = (await self._connection.command(command, self._session))["cursor"]
-        except OperationFailure as error:
-            if is_passing(error):
-                raise
-            raise HistoryGone("the change stream cannot be resumed from this position") from error
-        check_cancelled()
-        return cursor
-
-
-class _Outage:
-    """Paces the attempts to reconnect, and says once that they began and once that they are over."""
-
-    def __init__(self) -> None:
-        self._wait = 0.0
-
-    def over(self) -> None:
-        if self._wait:
-            log.info("change feed: connected again")
-            self._wait = 0.0
-
-    async def pause(self, error: PyMongoError) -> None:
-        if not self._wait:
-            log.warning("change feed: lost the database, reconnecting: %s", type(error).__name__)
-        self._wait = min(max(2 * self._wait, _SHORTEST_PAUSE), _LONGEST_PAUSE)
-        await asyncio.sleep(self._wait)
 
 
 def _seen_whole(time: Timestamp, events: list[Document]) -> Timestamp:

@@ -108,7 +108,7 @@ class HistoryKeeper:
         """Write down what the feed brings, for as long as the lease is ours."""
         renewed = clock.monotonic()
         try:
-            async with aclosing(self._feed.follow(since)) as batches:
+            async with aclosing(self._feed.follow_along(since)) as batches:
                 async for batch in batches:
                     await self._write(batch.changes)
                     if clock.monotonic() - renewed < _RENEW_SECONDS:

@@ -1,0 +1,153 @@
+"""One open change stream over the database, and the pauses between the attempts to open it again."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time as clock
+from types import TracebackType
+from typing import Final, Self
+
+from pymongo.errors import OperationFailure, PyMongoError
+
+from stores.errors import HistoryGone, Unavailable
+from stores.mongo.codec import Document
+from stores.mongo.connection import Connection, check_cancelled
+from stores.mongo.errors import is_passing
+from stores.mongo.position import Resume, Token
+from stores.mongo.structure import DROPPED, STORES
+from stores.records import Operation
+
+log = logging.getLogger(__name__)
+
+OPERATIONS: Final[dict[str, Operation]] = {
+    "insert": "insert",
+    "update": "update",
+    "replace": "update",
+    "delete": "delete",
+}
+_OF_HUB: Final = {"$regex": "^_"}
+_PIPELINE: Final[list[Document]] = [
+    {
+        "$match": {
+            "$or": [
+                {"ns.coll": {"$not": _OF_HUB}, "operationType": {"$in": [*OPERATIONS, "drop"]}},
+                {"ns.coll": STORES, "operationType": {"$in": ["insert", "delete"]}},
+                {"ns.coll": {"$not": _OF_HUB}, "operationType": "rename", "to.coll": {"$ne": DROPPED}},
+                {"operationType": "rename", "to.coll": {"$not": _OF_HUB}},
+            ],
+        }
+    },
+    {"$unset": ["updateDescription", "lsid", "txnNumber"]},
+]
+_NAMESPACE: Final = "$cmd.aggregate"
+_SHORTEST_PAUSE: Final = 0.1
+_LONGEST_PAUSE: Final = 5.0
+
+
+class ChangeStream:
+    """One open change stream, of all stores or of what `only` matches. It raises HistoryGone when the server cannot
+    serve it from where it should start. `give_up`: when (monotonic) the server stops looking for a first event."""
+
+    def __init__(
+        self, connection: Connection, resume: Resume, batch: int, only: Document | None = None, give_up: float = 0.0
+    ) -> None:
+        self._connection = connection
+        self._resume = resume
+        self.batch = batch
+        self._only = [only] if only else []
+        self._give_up = give_up
+        self._cursor: int | None = None
+
+    async def __aenter__(self) -> Self:
+        self._session = self._connection.client.start_session(causal_consistency=False)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if self._cursor:
+                await self._connection.command(
+                    {"killCursors": _NAMESPACE, "cursors": [self._cursor]}, session=self._session
+                )
+        except (PyMongoError, Unavailable):
+            pass  # the server forgets an idle cursor by itself
+        finally:
+            await self._session.end_session()
+
+    async def next(self, wait_ms: int) -> tuple[list[Document], Token]:
+        """What the next exchange with the server brings, after at most `wait_ms`, and the token that resumes after.
+
+        An event whose images are too large for one document comes in fragments, which are put together again.
+        """
+        events: list[Document] = []
+        whole: Document = {}
+        while True:
+            fragments, token = await self._exchange(wait_ms)
+            for fragment in fragments:
+                whole.update(fragment)
+                part = whole.pop("splitEvent", None)
+                if part is None or part["fragment"] == part["of"]:
+                    events.append(whole)
+                    whole = {}
+            if not whole:
+                return events, token
+
+    async def _exchange(self, wait_ms: int) -> tuple[list[Document], Token]:
+        if self._cursor is None:
+            cursor = await self._run(self._opening())
+        elif not self._cursor:
+            raise HistoryGone("the database has been dropped")
+        else:
+            more = {"getMore": self._cursor, "collection": _NAMESPACE, "batchSize": self.batch, "maxTimeMS": wait_ms}
+            cursor = await self._run(more)
+        self._cursor = cursor["id"]
+        events: list[Document] = cursor.get("nextBatch") or cursor.get("firstBatch") or []
+        if not self._cursor and not events:
+            raise HistoryGone("the database has been dropped")
+        return events, cursor["postBatchResumeToken"]
+
+    def _opening(self) -> Document:
+        images = {"fullDocument": "whenAvailable", "fullDocumentBeforeChange": "whenAvailable"}
+        splitting: list[Document] = [{"$changeStreamSplitLargeEvent": {}}] if self._connection.splits_events else []
+        return {
+            "aggregate": 1,
+            "pipeline": [
+                {"$changeStream": {**images, **self._resume.options()}},
+                *self._only,
+                *_PIPELINE,
+                *splitting,
+            ],
+            "cursor": {"batchSize": self.batch},
+            "readConcern": {"level": "majority"},
+            **({"maxTimeMS": max(1, round(1_000 * (self._give_up - clock.monotonic())))} if self._give_up else {}),
+        }
+
+    async def _run(self, command: Document) -> Document:
+        try:
+            cursor: Document = (await self._connection.command(command, self._session))["cursor"]
+        except OperationFailure as error:
+            if is_passing(error):
+                raise
+            raise HistoryGone("the change stream cannot be resumed from this position") from error
+        check_cancelled()
+        return cursor
+
+
+class Outage:
+    """Paces the attempts to reconnect, and says once that they began and once that they are over."""
+
+    def __init__(self) -> None:
+        self._wait = 0.0
+
+    def over(self) -> None:
+        if self._wait:
+            log.info("change feed: connected again")
+            self._wait = 0.0
+
+    async def pause(self, error: PyMongoError) -> None:
+        if not self._wait:
+            log.warning("change feed: lost the database, reconnecting: %s", type(error).__name__)
+        self._wait = min(max(2 * self._wait, _SHORTEST_PAUSE), _LONGEST_PAUSE)
+        await asyncio.sleep(self._wait)

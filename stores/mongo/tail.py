@@ -1,0 +1,77 @@
+"""What the change stream of one follower brought last, for others in this process who follow the same feed.
+
+Reading a stream takes MongoDB and this process the same work for every one who opens it, so one is enough.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Final
+
+from stores.bounds import Limit
+from stores.protocol import Batch
+
+TAIL_BYTES: Final[Annotated[int, Limit("process", "bytes", "the oldest go, and are read from MongoDB")]] = 4_194_304
+"""Changes that are kept for those who read them later than the first."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    begin: bytes
+    end: bytes
+    batch: Batch
+    size: int
+
+
+class Tail:
+    """The latest batches of a stream that begins at `since`. `order` gives the sort key of a position
+    (`stores.protocol.Feed.order`)."""
+
+    def __init__(self, order: Callable[[str], bytes], since: str) -> None:
+        self._order = order
+        self._parts: deque[_Part] = deque()
+        self._size = 0
+        self._position = since
+        self._begin = self._end = order(since)
+        self._grown = asyncio.Event()
+
+    def add(self, batch: Batch) -> None:
+        """Add what the stream brought next, be it nothing but a position."""
+        begin, self._end, self._position = self._end, self._order(batch.position), batch.position
+        if batch.changes:
+            part = _Part(begin, self._end, batch, sum(change.size for change in batch.changes))
+            self._parts.append(part)
+            self._size += part.size
+            while self._size > TAIL_BYTES:
+                oldest = self._parts.popleft()
+                self._begin = oldest.end
+                self._size -= oldest.size
+        self._grown.set()
+        self._grown = asyncio.Event()
+
+    def reaches(self, since: str) -> bool:
+        """Whether everything after `since` is here, or comes here."""
+        return self._begin <= self._order(since) <= self._end
+
+    async def read(self, since: str, patience: float) -> Batch | None:
+        """The first changes after `since`, waited for until the stream brings something. None when it brings nothing
+        for `patience` seconds, or when some are no longer here."""
+        place = self._order(since)
+        if place == self._end:
+            try:
+                await asyncio.wait_for(self._grown.wait(), patience)
+            except TimeoutError:
+                return None
+        return self._after(place) if self.reaches(since) else None
+
+    def _after(self, place: bytes) -> Batch:
+        for part in self._parts:
+            if part.end > place:
+                changes = part.batch.changes
+                if part.begin < place:
+                    changes = [change for change in changes if self._order(change.position) > place]
+                return Batch(changes, part.batch.position, part is not self._parts[-1] or part.batch.more)
+        return Batch([], self._position, False)
