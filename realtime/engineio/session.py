@@ -69,6 +69,8 @@ CLOSE_CODES: Final[Mapping[CloseReason, int]] = {
 them. Source: RFC 6455, 7.4.1, and IANA's WebSocket Close Code Number Registry."""
 
 PROBE = "probe"
+PUNCTUAL: Final = 0.01
+"""Seconds by which a timer is late as a rule: a silent client gets no longer for it."""
 _TOLD_BY_POLL = frozenset(
     (
         CloseReason.SERVER_DISCONNECT,
@@ -178,7 +180,8 @@ class Session:
             return
         self._ping_pending = True
         # From when the ping is sent: a client cannot answer one that a late timer has yet to send.
-        self._deadline = now + self._options.ping_timeout / 1000
+        sent = self._deadline if now - self._deadline <= PUNCTUAL else now
+        self._deadline = sent + self._options.ping_timeout / 1000
         self._queue.append(Packet(PING))
 
     # From the client

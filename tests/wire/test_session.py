@@ -106,6 +106,14 @@ def test_a_timer_that_is_late_leaves_the_client_its_time_to_answer() -> None:
     assert silent(client, 145.0)
 
 
+def test_a_timer_that_is_hardly_late_leaves_a_silent_client_no_longer() -> None:
+    """Timers of many clients ring together, a few milliseconds late."""
+    client = session(ping_interval=1_000, ping_timeout=200)
+    assert not silent(client, 1.005)
+    assert not silent(client, 1.199)
+    assert silent(client, 1.2)
+
+
 def test_a_client_that_sends_pings_and_polls_nothing_is_lagging() -> None:
     client = session(3, max_buffered_bytes=100)
     for _ in range(11):
