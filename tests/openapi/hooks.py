@@ -175,7 +175,7 @@ RULES: Final = re.compile(
             r".*mean the same: send one",
             r".*cannot be used together",
             r"sort: .*(is named twice|two different arrays|position of an array)",
-            r"after: this cursor belongs to another sort",
+            r"after: this cursor (belongs to another sort|does not belong to this history)",
             r"filter: a bulk change needs a condition",
             r".*\[nin\]: ",
             r"all: all=true means",
