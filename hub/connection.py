@@ -9,6 +9,7 @@ import select
 import socket
 from typing import Annotated, Any, Final
 
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from hub.connections import Connections, Peer
@@ -26,8 +27,20 @@ MOMENT: Final = 0.1
 """Seconds in which what has come is read."""
 
 
+class Flow(FlowControl):
+    """uvicorn's, except that nothing more is read while something waits to be parsed, whoever asks for more."""
+
+    is_behind = False
+
+    def resume_reading(self) -> None:
+        if not self.is_behind:
+            super().resume_reading()
+
+
 class ClientConnection(HttpToolsProtocol):
     """The part of `HubHttpProtocol` that is not about requests."""
+
+    flow: Flow
 
     def __init__(
         self, *args: Any, bounds: HeadBounds, connections: Connections, write_timeout: float, **kwargs: Any
@@ -53,6 +66,7 @@ class ClientConnection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.flow = Flow(transport)
         bound_unsent(transport)
         self._peer = self._all.open(self.client[0] if self.client else "")
         self._refusing = self._all.refusal(self._peer)
@@ -89,7 +103,7 @@ class ClientConnection(HttpToolsProtocol):
     def eof_received(self) -> bool:  # type: ignore[override]
         """A client may end its side of the connection behind its last request. Whether the transport stays open until
         that is answered."""
-        self._is_ended = self._is_answering()
+        self._is_ended = self._is_answering() or self.flow.is_behind
         if not self._is_ended:
             self.loop.call_soon(self._watch_closing)
         return self._is_ended
@@ -168,10 +182,12 @@ class ClientConnection(HttpToolsProtocol):
             self._refuse(TooSlow("the head did not arrive in time").at("head_timeout"))
 
     def _has_input(self) -> bool:
-        """Whether there is something that the loop, behind its time, has yet to read. Timers run before that, and
-        closing the connection would reset a request that was sent while all was well."""
+        """Whether there is something that the loop, behind its time, has yet to read or to parse. Timers run before
+        that, and closing the connection would reset a request that was sent while all was well."""
         if self.transport.is_closing():
             return False
+        if self.flow.is_behind:
+            return True
         poll = select.poll()
         poll.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
         return bool(poll.poll(0))

@@ -10,6 +10,7 @@ from typing import Final
 
 from auth.addresses import address_block
 from hub.errors import Overloaded
+from stores.turns import SharedTurns
 
 PIPELINED_SHARE: Final = 0.25
 """Part of `buffered` up to which requests may wait behind another on their connection."""
@@ -53,6 +54,8 @@ class Connections:
     def __init__(self, limits: ConnectionLimits, exempt: Callable[[str], bool], reached: Callable[[str], None]) -> None:
         self.limits = limits
         self.reached = reached
+        self.turns = SharedTurns()
+        """In which what clients send is parsed."""
         self.count = 0
         self.buffered = 0
         self._exempt = exempt
@@ -120,6 +123,13 @@ class Connections:
         peer.buffered += size
         most = share * self.limits.buffered
         return self.buffered <= most and (peer.exempt or peer.buffered <= ADDRESS_SHARE * most)
+
+    def take_unparsed(self, peer: Peer, size: int) -> bool:
+        """`take` for a WebSocket; a negative size gives back."""
+        fits = self.take(peer, size)
+        if not fits and size > 0:
+            self.reached("max_buffered_bytes")
+        return fits
 
     def give_back(self, peer: Peer, size: int) -> None:
         self.buffered -= size

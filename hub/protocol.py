@@ -31,6 +31,10 @@ LEAST_HEAD: Final = 14
 """No request is shorter than this and `HEAD_END`."""
 LEAST_PIECE: Final = 512
 """Bytes of a body that are parsed at once, even if a request may begin among them."""
+LARGEST_PIECE: Final = 4_096
+"""Bytes that are parsed at once: a chunk of a body may be six of them, and takes as long as one of megabytes."""
+AT_ONCE: Final = 1_024
+"""Bytes that are parsed when they come: no more than a request, which takes longer to answer than to parse."""
 
 
 class HubHttpProtocol(ClientConnection):
@@ -47,7 +51,7 @@ class HubHttpProtocol(ClientConnection):
         self._websocket_path = websocket_path
         self._live_path = websocket_path.decode()
         self._held = b""
-        """What was read behind the request that is being answered."""
+        """What was read behind the request that is being answered, or waits for its turn to be parsed."""
         self._charged = 0
         """Bytes of bodies that are counted for this connection."""
 
@@ -77,8 +81,10 @@ class HubHttpProtocol(ClientConnection):
                 self._refuse(self._refusing)
             return
         self._unset_keepalive_if_required()
-        if self._held or self._must_wait():
+        if self._must_wait():
             self._hold(data)
+        elif self._held:
+            self._hold(data, share=1.0)
         else:
             self._feed(data)
 
@@ -87,17 +93,19 @@ class HubHttpProtocol(ClientConnection):
         cycle = self.cycle
         return self.flow.write_paused or (cycle is not None and not cycle.response_complete and not cycle.more_body)
 
-    def _hold(self, data: bytes) -> None:
-        """Keep what was read behind a request, and read no more."""
+    def _hold(self, data: bytes, share: float = PIPELINED_SHARE) -> None:
+        """Keep what was read but may not be parsed yet, and read no more."""
         self.flow.pause_reading()
+        self.flow.is_behind = True
         self._held += data
-        if self._peer is not None and not self._all.take(self._peer, len(data), PIPELINED_SHARE):
+        if self._peer is not None and not self._all.take(self._peer, len(data), share):
             self._release()
             self._refuse(too_much())
 
     def _release(self) -> bytes:
         """What is held, which is then no longer."""
         held, self._held = self._held, b""
+        self.flow.is_behind = False
         if self._peer is not None:
             self._all.give_back(self._peer, len(held))
         return held
@@ -114,8 +122,8 @@ class HubHttpProtocol(ClientConnection):
         self._charged = 0
 
     def _feed(self, data: bytes) -> None:
-        end = data.find(HEAD_END) + len(HEAD_END)
-        if end in (len(HEAD_END) - 1, len(data)):
+        end = data.find(HEAD_END, 0, LARGEST_PIECE) + len(HEAD_END)
+        if len(data) <= AT_ONCE and end in (len(HEAD_END) - 1, len(data)):
             self._parse(data)
         else:
             self._parse_apart(data, end)
@@ -124,9 +132,16 @@ class HubHttpProtocol(ClientConnection):
             self._wait(self._all.patience(self._bounds.seconds))
 
     def _parse_apart(self, data: bytes, end: int) -> None:
-        """Parse piece by piece, each up to where a head or a body may end, until a request is whole."""
-        view, begin = memoryview(data), 0
+        """Parse piece by piece, each up to where a head or a body may end, until a request is whole or others have
+        their turn."""
+        view, begin, turns = memoryview(data), 0, self._all.turns
+        if end < len(HEAD_END):
+            end = min(len(data), LARGEST_PIECE)
         while True:
+            if len(data) > AT_ONCE and turns.is_over():
+                self._hold(data[begin:], share=1.0)
+                turns.later(self._take_up)
+                return
             self._parse(view[begin:end])
             begin = end
             if begin == len(data) or self._refusing is not None or self not in self.connections:
@@ -134,9 +149,13 @@ class HubHttpProtocol(ClientConnection):
             if self._must_wait():
                 self._hold(data[begin:])
                 return
-            least = LEAST_HEAD if self._is_between() else LEAST_PIECE
-            found = data.find(HEAD_END, begin + least)
-            end = len(data) if found < 0 else found + len(HEAD_END)
+            if data.endswith(HEAD_END, 0, begin):
+                least = LEAST_HEAD if self._is_between() else LEAST_PIECE
+            else:
+                least = 1 - len(HEAD_END)
+            most = min(len(data), begin + LARGEST_PIECE)
+            found = data.find(HEAD_END, begin + least, most)
+            end = most if found < 0 else found + len(HEAD_END)
 
     def _is_between(self) -> bool:
         """Whether what comes next is a head, or more of one."""
@@ -193,6 +212,8 @@ class HubHttpProtocol(ClientConnection):
             return
         assert self._peer is not None
         protocol.on_lost = partial(self._all.close, self._peer)
+        protocol.turns = self._all.turns  # from now on: the handshake is parsed at once
+        protocol.count_held = partial(self._all.take_unparsed, self._peer)
         self._peer = self.parser = None  # type: ignore[assignment]
         self.transport.set_protocol(protocol)
 
@@ -337,9 +358,10 @@ class HubHttpProtocol(ClientConnection):
     def _take_up(self) -> None:
         if self.transport.is_closing() or not self._held or self._must_wait():
             return
+        held = self._release()
         self._resume_reading()
-        self._feed(self._release())
-        if self._is_ended and not self._is_answering():
+        self._feed(held)
+        if self._is_ended and not (self._held or self._is_answering()):
             self._rest()
 
     def _rest(self) -> None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
@@ -25,9 +25,12 @@ from websockets.http11 import Request
 
 from realtime.engineio.wire import EXTENSION, Listener
 from stores.bounds import Limit
+from stores.turns import SharedTurns
 
 PONGS_WAITING: Annotated[int, Limit("connection", "bytes", "no pong")] = 65_536
 """Bytes waiting for a client, beyond which its WebSocket pings are not answered."""
+PIECE: Final = 1_024
+"""Bytes that are parsed at once: a frame may be six of them."""
 
 
 class _Inlet:
@@ -63,6 +66,11 @@ class HubProtocol(WebSocketsSansIOProtocol):
     inlet: _Inlet | None = None
     on_lost: Callable[[], None] | None = None
     """Is called when the connection has ended."""
+    turns: SharedTurns | None = None
+    """In which what comes is parsed; None: when it comes."""
+    count_held: Callable[[int], bool] | None = None
+    """Is told how many bytes more wait to be parsed, or with a minus how many fewer; False: too many."""
+    _unparsed: bytes = b""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -74,6 +82,56 @@ class HubProtocol(WebSocketsSansIOProtocol):
         super().handle_connect(event)
         if hasattr(self, "scope"):
             self.scope["extensions"][EXTENSION] = {"door": self}
+
+    def data_received(self, data: bytes) -> None:
+        if self._unparsed:
+            self._hold(self._unparsed + data)
+        elif self.turns is None or len(data) <= PIECE:
+            super().data_received(data)
+        else:
+            self._parse_apart(self.turns, data)
+
+    def _parse_apart(self, turns: SharedTurns, data: bytes) -> None:
+        """Parse piece by piece, and read no more until that is done."""
+        for begin in range(0, len(data), PIECE):
+            if turns.is_over():
+                turns.later(self._go_on)
+                self._hold(data[begin:])
+                return
+            super().data_received(data[begin : begin + PIECE])
+            if self.transport.is_closing() or self.conn.parser_exc is not None:
+                break
+        self._hold(b"")
+
+    def _hold(self, data: bytes) -> None:
+        """Keep what is not parsed yet, and read no more meanwhile."""
+        more = len(data) - len(self._unparsed)
+        self._unparsed = data
+        fits = self.count_held is None or self.count_held(more)
+        if data:
+            self.transport.pause_reading()
+        if more > 0 and not fits:
+            self._hold(b"")
+            self._turn_out()
+
+    def _go_on(self) -> None:
+        if not self._unparsed:  # the connection has ended
+            return
+        assert self.turns is not None
+        try:
+            self._parse_apart(self.turns, self._unparsed)
+        except BaseException:
+            self.transport.abort()
+            raise
+        if not (self._unparsed or self.read_paused or self.transport.is_closing()):
+            self.transport.resume_reading()
+
+    def _turn_out(self) -> None:
+        self.conn.fail(1013, "overloaded")
+        if self.conn.close_sent is None:  # it was not accepted yet
+            self.transport.abort()
+        else:
+            self.handle_parser_exception()
 
     def start_keepalive(self) -> None:
         """No pings."""
@@ -133,6 +191,7 @@ class HubProtocol(WebSocketsSansIOProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        self._hold(b"")
         if self.on_lost is not None:
             self.on_lost()
             self.on_lost = None
@@ -171,7 +230,8 @@ class HubProtocol(WebSocketsSansIOProtocol):
     def resume(self) -> None:
         if self.read_paused and not self.transport.is_closing():
             self.read_paused = False
-            self.transport.resume_reading()
+            if not self._unparsed:
+                self.transport.resume_reading()
 
     def close_with(self, code: int, reason: str, grace: float) -> None:
         """Close the WebSocket; after `grace` seconds it is cut, whatever still waits in it."""

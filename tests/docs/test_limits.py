@@ -22,6 +22,7 @@ NO_LIMITS: Final = frozenset({"port", "session_hours", "access_token_hours", "lo
 INTERNAL: Final = {
     "LARGEST_AT_HAND": "chooses a way to hand a body over, whatever its size",
     "LARGEST_BATCH": "commits in one transaction; further ones follow",
+    "LARGEST_PIECE": "bytes that are parsed at once; further ones follow",
     "MOST_IDS": "chooses a query plan",
     "MOST_KEPT_VALUES": "values of a filter that is worth keeping compiled",
     "MOST_SKIPPED": "users without a comparable login that a start looks at",

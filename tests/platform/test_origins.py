@@ -233,7 +233,8 @@ async def test_this_machine_needs_no_allowed_name(tmp_path: Path) -> None:
 
 
 async def test_the_metrics_are_for_this_machine_and_administrators(hub: Hub, admin: Client, user: Client) -> None:
-    """They name stores. What comes through a proxy, or under another name, is not this machine."""
+    """They name stores. What comes through a proxy, under another name, or from a page in a browser of this machine,
+    is not this machine."""
     url = hub.url + "/metrics"
     assert (await fetch(url)).status_code == 200
     bearer = {"Authorization": admin.http.headers["Authorization"]}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import weakref
 from collections.abc import AsyncIterator
 
 import pytest
@@ -87,3 +88,47 @@ async def test_a_loop_that_is_late_in_every_turn_serves_deadlines(rung: tuple[De
         time.sleep(0.2)  # the loop is busy  # noqa: ASYNC251
         await asyncio.sleep(0)
     assert heard == [item]
+
+
+async def test_what_is_forgotten_is_not_kept_until_it_is_due(rung: tuple[Deadlines[Item], list[Item]]) -> None:
+    deadlines, _ = rung
+    kept = Item(60)
+    deadlines.watch(kept)
+    items = [Item(60) for _ in range(5_000)]
+    alive = [weakref.ref(item) for item in items]
+    for item in items:
+        deadlines.watch(item)
+        deadlines.forget(item)
+    del item
+    items.clear()
+    assert sum(ref() is not None for ref in alive) < 2_000
+    assert kept.armed is not None
+
+
+async def test_many_deadlines_at_once_leave_turns_for_others() -> None:
+    loop = asyncio.get_running_loop()
+    turns: list[int] = []
+    number = 0
+
+    def serve(_: Item) -> None:
+        turns.append(number)
+        ends = time.perf_counter() + 0.002
+        while time.perf_counter() < ends:
+            pass
+
+    def count() -> None:
+        nonlocal number
+        number += 1
+        loop.call_soon(count)
+
+    loop.call_soon(count)
+    deadlines: Deadlines[Item] = Deadlines(serve)
+    due = loop.time() + 0.02
+    for _ in range(50):
+        item = Item(0)
+        item.due = due
+        deadlines.watch(item)
+    await asyncio.sleep(0.5)
+    assert len(turns) == 50
+    assert max(turns.count(each) for each in set(turns)) < 10
+    deadlines.stop()

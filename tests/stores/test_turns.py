@@ -1,0 +1,42 @@
+"""Work of many callers shares the turns of the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+from stores.turns import TURN, SharedTurns
+
+
+def work() -> None:
+    ends = time.perf_counter() + TURN / 2
+    while time.perf_counter() < ends:
+        pass
+
+
+async def test_who_comes_late_in_a_turn_waits_for_the_next_and_keeps_the_order() -> None:
+    turns = SharedTurns()
+    assert not turns.is_over()
+    work()
+    work()
+    assert turns.is_over()
+    heard: list[int] = []
+    for number in range(10):
+        turns.later(lambda number=number: (heard.append(number), work()))  # type: ignore[misc]
+    await asyncio.sleep(0)
+    assert 0 < len(heard) < 10
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert heard == list(range(10))
+
+
+async def test_work_that_fails_holds_up_none_behind_it() -> None:
+    failures: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context))
+    turns, heard = SharedTurns(), [0]
+    turns.later(lambda: heard[1])  # type: ignore[arg-type, return-value]
+    turns.later(lambda: heard.append(1))
+    await asyncio.sleep(0)
+    assert heard == [0, 1]
+    assert len(failures) == 1
