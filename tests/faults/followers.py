@@ -68,7 +68,7 @@ class Follower:
             watch = await self._watch(connection)
         self.watches.append(watch)
         enough = random.randint(1, 2 * self.restless) if self.restless else None
-        await connection.until(lambda: self._finished() or len(watch.events) == enough, LONG)
+        await connection.until(lambda: self._finished() or (self.restless > 0 and len(watch.events) == enough), LONG)
         connection.abort()
 
     async def _watch(self, connection: LiveClient) -> Watch:

@@ -14,12 +14,13 @@ from tests.faults.conftest import Report
 from tests.faults.followers import Follower
 from tests.faults.hub import MortalHub, mortal_hub
 from tests.faults.network import network
-from tests.faults.workload import define, workload
+from tests.faults.workload import define, is_following, workload
 from tests.faults.writers import Bulk
 from tests.platform.raw import wire
 from tests.support.engines import Database, sqlite_database
 from tests.support.hub import Client, eventually
 from tests.support.live import socket_url, websocket
+from tests.support.standstill import read_metrics
 
 pytestmark = pytest.mark.faults
 
@@ -60,25 +61,34 @@ class Flooding(Bulk):
 
 @pytest.mark.engine("sqlite")
 async def test_clients_stop_reading(tmp_path: Path, report: Report) -> None:
-    """More is written than the system and the hub hold for them: they are cut off, read on, and come back."""
-    async with mortal_hub(sqlite_database(tmp_path), tmp_path / "hub", live_max_buffered=200_000) as hub:
+    """More is written than the system and the hub hold for them, and they take nothing of it for as long as the hub
+    waits: they are cut off, read on, and come back."""
+    settings = {"live_max_buffered": 200_000, "live_ping_timeout": 2}
+    async with mortal_hub(sqlite_database(tmp_path), tmp_path / "hub", **settings) as hub:
         Flooding.written = 0
         async with workload(hub, crowd=[Flooding]) as load:
             await load.progress(2)
             sleepy = [follower for follower in load.followers if not follower.request]
             for follower in sleepy:
-                assert follower.connection is not None
                 follower.restless = 0
+                await eventually(lambda: is_following(follower))  # noqa: B023
+            for follower in sleepy:
+                assert follower.connection is not None
                 follower.connection.stop_reading()
+            connections = [len(follower.watches) for follower in sleepy]
 
             async def flooded() -> bool:
                 return Flooding.written > IN_KERNEL
 
+            async def cut_off() -> bool:
+                return (await read_metrics(hub.url)).value("hub_live_lagging_total") >= len(sleepy)
+
             await eventually(flooded)
+            await eventually(cut_off)
             for follower in sleepy:
                 assert follower.connection is not None
                 follower.connection.read_on()
-            await eventually(lambda: all_cut_off(sleepy))
+            await eventually(lambda: all_came_back(sleepy, connections))
         report(await load.verdict("clients stop reading", len(sleepy)))
 
 
@@ -86,8 +96,8 @@ IN_KERNEL = 16_000_000
 """Bytes, well above what the system holds for one connection."""
 
 
-async def all_cut_off(followers: list[Follower]) -> bool:
-    return all(len(follower.watches) > 1 for follower in followers)
+async def all_came_back(followers: list[Follower], connections: list[int]) -> bool:
+    return all(len(follower.watches) > count for follower, count in zip(followers, connections, strict=True))
 
 
 async def test_spoilt_requests(mortal: MortalHub, times: int, report: Report) -> None:
