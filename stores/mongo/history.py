@@ -20,7 +20,6 @@ import bson
 import orjson
 from bson.raw_bson import RawBSONDocument
 from pymongo.errors import BulkWriteError, PyMongoError
-from pymongo.write_concern import WriteConcern
 
 from stores.errors import HistoryGone, InvalidQuery, ReadTimeout, StoreError, Unavailable
 from stores.history import Page
@@ -145,8 +144,9 @@ class HistoryKeeper:
             await self._insert(records)
 
     async def _insert(self, records: list[RawBSONDocument]) -> None:
-        # Not waited for a majority: the position is, and it comes after them in the same oplog.
-        collection = self._connection.collection(HISTORY).with_options(write_concern=WriteConcern(w=1))
+        # By a majority, before the position moves: a primary may record what nobody else has and die, and the next one
+        # would take a position behind it.
+        collection = self._connection.collection(HISTORY)
         try:
             await collection.insert_many(records, ordered=False)
         except BulkWriteError as error:

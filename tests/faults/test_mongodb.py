@@ -6,25 +6,33 @@ import asyncio
 import os
 import random
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from pymongo import AsyncMongoClient
 from pymongo.errors import AutoReconnect, ConnectionFailure
 
+from stores.errors import Unavailable
+from stores.protocol import Engine
 from stores.records import Entity
+from stores.schema import StoreDefinition
 from tests.faults.conftest import Report
 from tests.faults.hub import MortalHub, mortal_hub
 from tests.faults.workload import Workload, workload
 from tests.support import mongod
-from tests.support.engines import Database, mongo_database
+from tests.support.engines import Database, mongo_database, opened
+from tests.support.entities import STORE, entity, insert_one
 from tests.support.hub import eventually
 
 pytestmark = [pytest.mark.engine("mongodb"), pytest.mark.faults]
 
 Mongo = AsyncMongoClient[Entity]
 Server = tuple[str, int]
+LARGE = 15_000_000
+"""Characters of an entity that takes longer to record than it takes to stop a member."""
 STANDSTILL = 10.0
 """Seconds that the whole of MongoDB stands still."""
 
@@ -101,6 +109,59 @@ async def test_the_primary_is_killed(replicated: MortalHub, times: int, report: 
     kills = 1 + times // 4
     load = await upset(replicated, kills, kill)
     report(await load.verdict("MongoDB primary killed", kills))
+
+
+async def test_history_outlives_a_primary_that_had_recorded_it_alone(replica_set: str) -> None:
+    """The primary records a change while the others stand still, and then stands still until another is elected, which
+    has the change and not the record: it is made again."""
+    database = mongo_database(replica_set)
+    async with Mongo(database.location) as mongo:
+        await whole(mongo)
+        async with opened(database.engine()) as engine:
+            await engine.define(StoreDefinition(STORE))
+            first = await primary(mongo)
+            alone, others = await pid_of(first), [await pid_of(server) for server in mongo.nodes - {first}]
+            made = await insert_one(engine, entity(text="x" * LARGE))
+            with frozen(others):
+                await eventually(lambda: recorded_at(first, database))
+                os.kill(alone, signal.SIGSTOP)
+            with frozen([alone]):
+                await eventually(lambda: another(mongo, first), 60)
+                await eventually(lambda: is_written(engine), 60)
+            await whole(mongo)
+            records = mongo.get_default_database()["_history"]
+
+            async def all_recorded() -> bool:
+                return await records.distinct("op", {"entity": made["_id"]}) == ["insert"]
+
+            await eventually(all_recorded, 30)
+        await database.drop()
+
+
+@contextmanager
+def frozen(pids: Sequence[int]) -> Iterator[None]:
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+
+async def recorded_at(server: Server, database: Database) -> int:
+    """How many changes one member has on record."""
+    async with Mongo(*server, directConnection=True) as mongo:
+        records = mongo[urlsplit(database.location).path.strip("/")]["_history"]
+        return await records.count_documents({})
+
+
+async def is_written(engine: Engine) -> bool:
+    try:
+        await insert_one(engine, entity())
+    except Unavailable:
+        return False
+    return True
 
 
 async def test_the_primary_steps_down(replicated: MortalHub, times: int, report: Report) -> None:

@@ -147,6 +147,9 @@ class Workload:
         """Whether the audit trail of the counter has each of its changes, once and in order."""
         answer = await self._read(f"/{self.store}/{self.counter}/history")
         revs = [entry["_rev"] for entry in answer.json()["history"]]
+        while "next" in answer.links:
+            answer = await self._read(answer.links["next"]["url"].removeprefix(API))
+            revs += [entry["_rev"] for entry in answer.json()["history"]]
         return revs == [change["_rev"] for change in changes if change["_id"] == self.counter]
 
     async def _read(self, path: str, params: dict[str, str] | None = None) -> httpx.Response:
