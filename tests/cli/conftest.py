@@ -29,9 +29,9 @@ from hub.app import create_app
 from hub.cli.main import main
 from hub.settings import Settings
 from tests.support.engines import mongo_database
+from tests.support.program import HUB, IS_OURS, TREE
 
 ROOT = Path(__file__).resolve().parents[2]
-HUB = (sys.executable, "-m", "hub.cli")
 PATIENCE = 30
 
 
@@ -111,7 +111,7 @@ class CommandLine:
     def environment(self) -> dict[str, str]:
         plain = {name: value for name, value in os.environ.items() if not name.startswith("HUB_")}
         # Hubs note where they run in the user's state folder: each test has one of its own.
-        ours = {"PYTHONPATH": str(ROOT), "XDG_STATE_HOME": str(self.state or self.folder / "state")}
+        ours = {"PYTHONPATH": str(TREE), "XDG_STATE_HOME": str(self.state or self.folder / "state")}
         return {**plain, **ours, **self.variables}
 
     def __call__(self, *arguments: str, input: str = "", code: int = 0) -> Result:
@@ -122,7 +122,7 @@ class CommandLine:
 
     def run(self, arguments: tuple[str, ...], input: bytes) -> Result:
         command = tuple(a for a in arguments[:2] if not a.startswith("-"))
-        if command in PROVEN and command[:1] not in ALWAYS_APART:
+        if IS_OURS and command in PROVEN and command[:1] not in ALWAYS_APART:
             with in_folder(self.folder, self.environment):
                 return run_here(arguments, input)
         PROVEN.add(command)

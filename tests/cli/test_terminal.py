@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import HUB, PATIENCE, CommandLine
+from tests.cli.conftest import PATIENCE, CommandLine
+from tests.support.program import HUB
 
 
 class Terminal:

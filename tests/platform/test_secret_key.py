@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import sys
 from pathlib import Path
 
 import apsw
@@ -14,8 +13,8 @@ from pymongo import AsyncMongoClient
 from auth.secret_key import BadKey, BadSeal, SecretKey
 from tests.support.engines import Database
 from tests.support.hub import environment, launch, running_hub
+from tests.support.program import HUB
 
-HUB = (sys.executable, "-m", "hub.cli")
 KEY = SecretKey(bytes(range(32)))
 OTHER = SecretKey(bytes(32))
 

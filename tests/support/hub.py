@@ -19,6 +19,7 @@ import httpx
 from stores.records import Entity
 from tests.support import secrets as secrets_in_use
 from tests.support.engines import Database
+from tests.support.program import HUB, IS_OURS, TREE
 
 # The HTTP client asks for sniffio with every request; where it is not installed, that is a search of the whole path.
 sys.modules.setdefault("sniffio", None)  # type: ignore[arg-type]
@@ -93,7 +94,7 @@ def launch(database: Database, folder: Path, settings: dict[str, object]) -> sub
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / LOG).open("ab") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "hub.cli", "serve"],
+            [*HUB, "serve"],
             env=environment(database, folder, settings),
             cwd=folder,
             stdin=subprocess.DEVNULL,
@@ -118,6 +119,8 @@ def environment(database: Database, folder: Path, settings: dict[str, object]) -
     }
     others = {name: value for name, value in os.environ.items() if not name.startswith("HUB_")}
     others["XDG_STATE_HOME"] = str(folder / "state")
+    if not IS_OURS:
+        others["PYTHONPATH"] = str(TREE)
     return others | {f"HUB_{name.upper()}": str(value) for name, value in ours.items()}
 
 

@@ -1,0 +1,14 @@
+"""Which hub the tests run as a process: that of this tree, or of another (`python -m tests.mended`)."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+PYTHON: Final = os.environ.get("HUB_TEST_PYTHON", sys.executable)
+TREE: Final = Path(os.environ.get("HUB_TEST_TREE", ROOT))
+HUB: Final = (PYTHON, "-m", "hub.cli")
+IS_OURS: Final = TREE == ROOT
