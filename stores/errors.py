@@ -4,6 +4,7 @@ StoreError
 ├── InvalidQuery            a filter, sort, page or projection that cannot be answered
 ├── FilterTooCostly         a filter takes too many steps over one entity
 ├── InvalidEntity           an entity that breaks its schema or the limits of any entity
+│   └── EntityTooLarge      an entity that would be larger than any may be
 ├── Conflict
 │   ├── DuplicateValue      a unique field already holds this value
 │   ├── StaleRevision       the entity is no longer at the expected revision
@@ -23,7 +24,7 @@ StoreError
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from stores.bounds import Limited
 
@@ -60,6 +61,20 @@ class InvalidEntity(StoreError):
     def __init__(self, violations: Sequence[Violation]) -> None:
         super().__init__("; ".join(f"{v.field}: {v.rule} {v.detail}".rstrip() for v in violations))
         self.violations = tuple(violations)
+
+
+class EntityTooLarge(InvalidEntity):
+    """`index` is the position of the refused write in its commit."""
+
+    def __init__(self, most: int, limit_name: str = "max_entity_bytes") -> None:
+        super().__init__([Violation("entity", "too_large", str(most))])
+        self.limit_name = limit_name
+        self.index = 0
+
+    def in_item(self) -> InvalidEntity:
+        """The same of an item of the body: `errors` name its position."""
+        [violation] = self.violations
+        return InvalidEntity([replace(violation, field=str(self.index))]).at(self.limit_name)
 
 
 class Conflict(StoreError):
@@ -133,3 +148,19 @@ class StorageFull(StoreError):
 
 class CannotOpen(StoreError):
     pass
+
+
+class too_large_at:  # noqa: N801 (used like a function)
+    """Context manager: within it an entity that is too large is that of this write of the commit."""
+
+    __slots__ = ("_index",)
+
+    def __init__(self, index: int) -> None:
+        self._index = index
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, EntityTooLarge):
+            error.index = self._index

@@ -311,4 +311,5 @@ class EngineOptions:
     reader_threads: int = 4
     chunk_bytes: int = 65_536
     read_timeout: float = 15
+    max_entity_bytes: int = 4_194_304
     seal: Seal | None = None

@@ -22,7 +22,13 @@ Operation = Literal["insert", "update", "delete", "lost"]
 SYSTEM_FIELDS: Final = ("_id", "owner", "group", "access", "branch", "time", "_at", "_rev")
 """Assigned by the hub on every entity; `_at` is the last update, `time` the creation, both Unix milliseconds."""
 
+_SYSTEM = frozenset(SYSTEM_FIELDS)
 _ID = re.compile(r"[0-9a-f]{24}\Z")
+
+
+def concerns_system_fields(changes: Mapping[str, Any]) -> bool:
+    """Whether the changes are of nothing else: of who may see the entity, not of what it holds."""
+    return changes.keys() <= _SYSTEM
 
 
 def is_id(value: object) -> bool:

@@ -11,7 +11,7 @@ from auth.policy import may_read
 from auth.principal import Principal
 from hub.services.rules import Prepared
 from stores.bounds import Limit
-from stores.errors import DuplicateValue, InvalidEntity, NotFound, Violation
+from stores.errors import DuplicateValue, EntityTooLarge, InvalidEntity, NotFound, Violation
 from stores.records import is_id
 from stores.schema import StoreDefinition
 
@@ -35,7 +35,8 @@ def checked_id(id: str) -> str:
 
 
 class indexed_errors:  # noqa: N801 (used like a function)
-    """Context manager: names the position of the body whose value is taken, when there are several bodies."""
+    """Context manager: names the position of the body at fault (its value is taken, or it is too large), when there are
+    several bodies."""
 
     __slots__ = ("_indexed",)
 
@@ -48,6 +49,8 @@ class indexed_errors:  # noqa: N801 (used like a function)
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if self._indexed and isinstance(error, DuplicateValue):
             raise DuplicateValue(f"{error.index}.{error.field}", error.index) from error
+        if self._indexed and isinstance(error, EntityTooLarge):
+            raise error.in_item() from error
 
 
 def raise_violations(violations: Sequence[Violation]) -> None:

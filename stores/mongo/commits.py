@@ -10,18 +10,20 @@ from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 from weakref import WeakValueDictionary
 
+import orjson
 from pymongo.errors import PyMongoError, ServerSelectionTimeoutError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
-from stores.errors import KeyReused
-from stores.mongo.codec import Document, to_document
+from stores.errors import KeyReused, too_large_at
+from stores.mongo.bounding import check_size
+from stores.mongo.codec import Document, revision, to_document
 from stores.mongo.connection import META, Connection, Session
 from stores.mongo.errors import duplicates_at, store_errors
 from stores.mongo.inserting import Inserter
 from stores.mongo.orphans import end_orphans
 from stores.mongo.structure import KEYS
-from stores.mongo.writes import Writer, value_at, written
+from stores.mongo.writes import Writer, value_at
 from stores.protocol import Expect, IdempotencyKey, Insert, Update, Upsert, Write, Written, pack, unpack
 from stores.records import now_ms
 
@@ -44,8 +46,9 @@ _PART_BYTES: Final = 8 * 1024 * 1024  # half of what a document may hold
 class Committer:
     """Does the writing half of `stores.protocol.Engine`."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, most_bytes: int) -> None:
         self._connection = connection
+        self._most_bytes = most_bytes
         # Requests with the same key wait for each other here rather than collide in the database.
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._running: dict[asyncio.Task[list[Written]], float] = {}  # since when
@@ -99,12 +102,13 @@ class Committer:
                     return await self._in_transaction(lambda session: self._write_once(writes, by, key, session))
             only = writes[0] if len(writes) == 1 else None
             if isinstance(only, Insert):
-                document = to_document(only.entity, by)
-                await self._inserter.insert(only.store, document)
-                return [written(document)]
+                text = orjson.dumps(only.entity)  # which the document would give: both begin with `_id`
+                check_size(text, self._most_bytes)
+                await self._inserter.insert(only.store, to_document(only.entity, by))
+                return [Written(text, revision(only.entity))]
             if isinstance(only, Update | Upsert):
                 async with self._turns:
-                    return [await Writer(self._connection, by).write(only)]
+                    return [await Writer(self._connection, by, self._most_bytes).write(only)]
             if not writes:
                 return []
             return await self._in_transaction(lambda session: self._write(writes, by, session))
@@ -128,7 +132,7 @@ class Committer:
             # A snapshot does not notice what others read: a document that both change makes one of them begin again.
             meta = self._connection.collection(META)
             await meta.update_one({"_id": _guard_id(guard)}, {"$inc": {"commits": 1}}, session=session)
-        writer = Writer(self._connection, by, session)
+        writer = Writer(self._connection, by, self._most_bytes, session)
         outcome: list[Written] = []
         for run in _runs(writes):
             with duplicates_at(len(outcome)):
@@ -202,8 +206,9 @@ async def _write_run(writer: Writer, run: Sequence[Write], start: int) -> list[W
     if len(inserts) > 1:
         return await writer.insert_all(inserts, start)
     if len(upserts) > 1:
-        return await writer.upsert_all(upserts)
-    return [await writer.write(run[0])]
+        return await writer.upsert_all(upserts, start)
+    with too_large_at(start):
+        return [await writer.write(run[0])]
 
 
 def _guards(writes: Sequence[Write]) -> list[str]:

@@ -41,7 +41,7 @@ class MongoEngine:
         feed = MongoFeed(self._connection)
         self.feed = feed
         self._reader = Reader(self._connection, options.chunk_bytes)
-        self._committer = Committer(self._connection)
+        self._committer = Committer(self._connection, options.max_entity_bytes)
         self._history = HistoryKeeper(self._connection, feed)
 
     async def open(self) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 from pymongo.errors import (
     BulkWriteError,
@@ -19,8 +19,10 @@ from pymongo.errors import (
     WaitQueueTimeoutError,
 )
 
+from stores.bounds import Limit
 from stores.errors import (
     DuplicateValue,
+    EntityTooLarge,
     InvalidEntity,
     InvalidQuery,
     NotFound,
@@ -37,6 +39,9 @@ NAMESPACE_NOT_FOUND: Final = 26
 SNAPSHOT_UNAVAILABLE: Final = 246
 UNAUTHORIZED: Final = 13
 AUTHENTICATION_FAILED: Final = (18, 8000)  # the latter is Atlas's
+
+MOST_DOCUMENT_BYTES: Annotated[int, Limit("entity on MongoDB", "bytes", "400")] = 16_777_216
+"""Of an entity as the server keeps it, where a number takes more than in JSON text."""
 
 # BadValue, FailedToParse, Overflow (nested too deep), and four of the query parser's.
 _BAD_QUERY: Final = frozenset({2, 9, 15, 40324, 51091, 51108, 5729100})
@@ -154,8 +159,8 @@ def is_storage_full(error: PyMongoError) -> bool:
     return _code(error) == _DISK_FULL or "No space left" in str(error)
 
 
-def _too_large() -> InvalidEntity:
-    return InvalidEntity([Violation("", "invalid", "An entity must not be larger than 16 MB.")])
+def _too_large() -> EntityTooLarge:
+    return EntityTooLarge(MOST_DOCUMENT_BYTES, "MOST_DOCUMENT_BYTES")
 
 
 def _bad_query(error: OperationFailure) -> InvalidQuery:

@@ -12,10 +12,10 @@ from pymongo.errors import BulkWriteError, DocumentTooLarge, OperationFailure, W
 
 from stores.mongo.codec import Document
 from stores.mongo.connection import Connection
+from stores.mongo.errors import MOST_DOCUMENT_BYTES
 from stores.mongo.gathering import Gatherer
 
 _TOGETHER: Final = 500
-_LARGEST: Final = 16 * 1024 * 1024
 
 
 class Inserter:
@@ -28,7 +28,7 @@ class Inserter:
     async def insert(self, store: str, document: Document) -> None:
         """Insert one document; raises PyMongo's errors as `insert_one` does."""
         data = bson.encode(document)  # here, so that whatever cannot be encoded harms no other
-        if len(data) > _LARGEST:
+        if len(data) > MOST_DOCUMENT_BYTES:
             raise DocumentTooLarge("an entity must not be larger than 16 MB")
         await self._gatherer.call(store, RawBSONDocument(data))
 

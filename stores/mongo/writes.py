@@ -14,12 +14,22 @@ from pymongo import InsertOne, ReturnDocument, UpdateOne
 from pymongo.errors import DuplicateKeyError
 
 from stores import records
-from stores.errors import InvalidEntity, NotAsExpected, NotFound, StaleRevision, TooManyMatches
+from stores.errors import (
+    InvalidEntity,
+    NotAsExpected,
+    NotFound,
+    StaleRevision,
+    TooManyMatches,
+    Unavailable,
+    too_large_at,
+)
 from stores.mongo.altering import alters, is_quick, may_alter
+from stores.mongo.bounding import SIZE, Bound, check_size, opened
 from stores.mongo.codec import BY, DELETER, Document, entity_of, entity_text, revision, to_document, to_id
 from stores.mongo.compile import Match, compile_filter, conjunction
 from stores.mongo.connection import Connection, Session
 from stores.mongo.errors import duplicates_at
+from stores.mongo.sizes import RAW
 from stores.protocol import (
     AllBut,
     Delete,
@@ -46,8 +56,9 @@ _TRIES: Final = 5
 class Writer:
     """Does writes for one user (`by`), in one transaction when there is a session."""
 
-    def __init__(self, connection: Connection, by: str | None, session: Session | None = None) -> None:
+    def __init__(self, connection: Connection, by: str | None, most_bytes: int, session: Session | None = None) -> None:
         self._connection = connection
+        self._most_bytes = most_bytes
         self._by = by
         self._session = session
 
@@ -81,6 +92,8 @@ class Writer:
             documents.append(to_document(write.entity, self._by))
             # The text that the document would give: an entity begins with its `_id`, as a document does.
             outcome.append(Written(orjson.dumps(write.entity), revision(write.entity)))
+            with too_large_at(start + len(outcome) - 1):
+                check_size(outcome[-1].entity, self._most_bytes)
             size += len(outcome[-1].entity)
             if size > _PART_BYTES or len(outcome) == len(writes):
                 with duplicates_at(start + len(outcome) - len(documents)):
@@ -90,8 +103,9 @@ class Writer:
                 await turn.pass_on()
         return outcome
 
-    async def upsert_all(self, writes: Sequence[Upsert]) -> list[Written]:
-        """Upsert into one store by one key, each with another value, in two exchanges with the server."""
+    async def upsert_all(self, writes: Sequence[Upsert], start: int) -> list[Written]:
+        """Upsert into one store by one key, each with another value, in two exchanges with the server. `start` is the
+        position of the first in its commit."""
         collection = self._connection.collection(writes[0].store)
         key = writes[0].key
         values = [value for value in (value_at(write.entity, key) for write in writes) if value is not None]
@@ -101,27 +115,38 @@ class Writer:
         have.pop(None, None)  # an array, of which one element has the value: no entity to merge into
         operations: list[InsertOne[Document] | UpdateOne] = []
         documents: list[Document] = []
+        altered: list[bool] = []
         for write in writes:
             before = have.get(value_at(write.entity, key))
             if before is None and write.missing:
                 raise InvalidEntity(write.missing)
             if before is None:
                 documents.append(to_document(write.entity, self._by))
+                altered.append(True)
                 operations.append(InsertOne(documents[-1]))
             elif not write.forced and not records.alters(entity_of(dict(before)), write.changes):
                 documents.append(before)
+                altered.append(False)
             else:
                 changes = self._merge(write.changes)
                 documents.append({**before, **changes["$set"], "_rev": revision(before) + 1})
+                altered.append(not records.concerns_system_fields(write.changes))
                 operations.append(UpdateOne({"_id": before["_id"]}, changes))
+        outcome = [written(dict(document)) for document in documents]
+        for index, done in enumerate(outcome):
+            if altered[index]:
+                with too_large_at(start + index):
+                    check_size(done.entity, self._most_bytes)
         if operations:
             await collection.bulk_write(operations, session=self._session)
-        return [written(document) for document in documents]
+        return outcome
 
     async def _insert(self, write: Insert) -> Written:
+        text = orjson.dumps(write.entity)
+        check_size(text, self._most_bytes)
         document = to_document(write.entity, self._by)
         await self._connection.collection(write.store).insert_one(document, session=self._session)
-        return written(document)
+        return Written(text, revision(write.entity))
 
     async def _update(self, write: Update) -> Written:
         visible = conjunction({"_id": to_id(write.id)}, compile_filter(write.where))
@@ -132,12 +157,14 @@ class Writer:
 
     async def _alter(self, write: Update | Upsert, visible: Match) -> Written | None:
         """Change the one entity that meets `visible`, unless it is already as it should be; None when there is none.
-        Raises StaleRevision."""
+        Raises StaleRevision and EntityTooLarge."""
         collection = self._connection.collection(write.store)
+        bound = Bound(self._most_bytes, write)
         replace, revs = (write.replace, write.revs) if isinstance(write, Update) else (False, None)
         change = self._replacement(write.changes) if replace else self._merge(write.changes)
         match = conjunction(visible, _at_revisions(revs))
-        known = conjunction(match, condition) if (condition := _quick_condition(write, replace)) is not None else None
+        condition = _quick_condition(write, replace)
+        known = None if condition is None else conjunction(match, condition, bound.quick)
 
         async def attempt(match: Match) -> Written | None:
             document: Document | None = await collection.find_one_and_update(
@@ -147,21 +174,23 @@ class Writer:
 
         for _ in range(_TRIES):
             done = None if known is None else await attempt(known)
-            present = None if done else await collection.find_one(visible, session=self._session)
+            present = None if done else await collection.with_options(RAW).find_one(visible, session=self._session)
             if done or present is None:
                 return done
-            current = revision(present)
+            text, entity = await opened(present)
+            current = revision(entity)
             if revs is not None and current not in revs:
                 raise StaleRevision(current)
-            if not write.forced and not records.alters(entity_of(dict(present)), write.changes, replace):
-                return Written(entity_text(present), current, 0)
+            if not write.forced and not records.alters(entity, write.changes, replace):
+                return Written(text, current, 0)
+            bound.check(text, entity)
             done = await attempt(conjunction(visible, _at_revisions(frozenset({current}))))
             if done:
                 return done
         # Others change it all the time: whether this alters it is decided no more.
-        done = await attempt(match)
+        done = await attempt(conjunction(match, bound.likely))
         if done is None and await collection.find_one(visible, {"_id": 1}, session=self._session) is not None:
-            raise StaleRevision(current)
+            raise Unavailable("the entity is being changed all the time") if revs is None else StaleRevision(current)
         return done
 
     async def _delete(self, write: Delete) -> Written:
@@ -211,12 +240,17 @@ class Writer:
 
     async def _update_many(self, write: UpdateMany) -> Written:
         match = compile_filter(write.where)
-        await self._check_count(write.store, match, write.limit)
+        bound = Bound(self._most_bytes, write)
+        largest = await self._check_count(write.store, match, write.limit)
         collection = self._connection.collection(write.store)
         condition = {} if write.forced else alters(write.changes, False)
         if condition is None:
             return Written(b"", 0, 0)
         narrowed = conjunction(match, condition)
+        if bound.harmless is not None and largest > bound.harmless:
+            near = conjunction(narrowed, {"$expr": {"$gt": [SIZE, bound.harmless]}})
+            async for row in collection.with_options(RAW).find(near, batch_size=1, session=self._session):
+                bound.check(*await opened(row))
         result = await collection.update_many(narrowed, self._merge(write.changes), session=self._session)
         return Written(b"", 0, result.matched_count)
 
@@ -235,10 +269,15 @@ class Writer:
             raise NotAsExpected
         return Written(b"", 0, 0)
 
-    async def _check_count(self, store: str, match: Match, limit: int) -> None:
-        collection = self._connection.collection(store)
-        if await collection.count_documents(match, limit=limit + 1, session=self._session) > limit:
+    async def _check_count(self, store: str, match: Match, limit: int) -> int:
+        """Raise TooManyMatches for more than `limit` matches; bytes of the largest."""
+        counted = {"_id": None, "count": {"$sum": 1}, "largest": {"$max": SIZE}}
+        pipeline: list[Document] = [{"$match": match}, {"$limit": limit + 1}, {"$group": counted}]
+        cursor = await self._connection.collection(store).aggregate(pipeline, session=self._session)
+        found = next(iter(await cursor.to_list()), {"count": 0, "largest": 0})
+        if found["count"] > limit:
             raise TooManyMatches(limit)
+        return int(found["largest"])
 
     def _merge(self, changes: Entity) -> Document:
         return {"$set": {**_changeable(changes), BY: self._by}, "$inc": {"_rev": 1}}

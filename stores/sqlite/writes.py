@@ -8,11 +8,20 @@ from typing import Any
 import apsw
 import orjson
 
-from stores.errors import DuplicateValue, InvalidEntity, NotAsExpected, NotFound, StaleRevision, TooManyMatches
+from stores.errors import (
+    DuplicateValue,
+    EntityTooLarge,
+    InvalidEntity,
+    NotAsExpected,
+    NotFound,
+    StaleRevision,
+    TooManyMatches,
+    too_large_at,
+)
 from stores.paths import MISSING, Path, elements, split, traverses_array
 from stores.protocol import Delete, DeleteMany, Expect, Insert, Revisions, Update, UpdateMany, Upsert, Write, Written
 from stores.query import And, Equal, Filter
-from stores.records import SYSTEM_FIELDS, Entity, alters
+from stores.records import SYSTEM_FIELDS, Entity, alters, concerns_system_fields
 from stores.sqlite.compile import Compiler
 from stores.sqlite.connection import time_limit, translate, translated
 from stores.sqlite.sight import narrowing
@@ -25,12 +34,15 @@ _INSERT = "INSERT INTO {} VALUES(NULL,?,?,?,?,?,?,?)"
 
 class WriteExecutor:
     """Runs writes inside the transaction that its caller has opened. `read_timeout`: seconds for which a bulk change
-    may look for what it changes, since all other writes wait for it."""
+    may look for what it changes, since all other writes wait for it. `most_bytes`: of an entity, as JSON text."""
 
-    def __init__(self, connection: apsw.Connection, tables: dict[str, StoreTable], read_timeout: float) -> None:
+    def __init__(
+        self, connection: apsw.Connection, tables: dict[str, StoreTable], read_timeout: float, most_bytes: int
+    ) -> None:
         self.connection = connection
         self.tables = tables
         self.read_timeout = read_timeout
+        self.most_bytes = most_bytes
 
     def run_all(self, writes: Sequence[Write]) -> list[Written]:
         """Those of one commit, in their order."""
@@ -42,7 +54,7 @@ class WriteExecutor:
     def run(self, write: Write, index: int) -> Written:
         """Raises the errors of `stores.protocol.Engine.commit`."""
         table = self.table(write.store)
-        with translated(self.connection, index):
+        with translated(self.connection, index), too_large_at(index):
             match write:
                 case Insert():
                     return self.insert(table, write.entity)
@@ -66,8 +78,10 @@ class WriteExecutor:
         return table
 
     def insert(self, table: StoreTable, entity: Entity) -> Written:
-        self.watch_indexes(table, entity)
         doc = orjson.dumps(entity)
+        if len(doc) > self.most_bytes:
+            raise EntityTooLarge(self.most_bytes)
+        self.watch_indexes(table, entity)
         self.connection.execute(_INSERT.format(table.table), _row(entity, doc))
         return Written(doc, entity["_rev"])
 
@@ -80,6 +94,9 @@ class WriteExecutor:
         def rows() -> Iterator[tuple[Any, ...]]:
             for entity in entities:
                 doc = orjson.dumps(entity)
+                if len(doc) > self.most_bytes:
+                    with too_large_at(len(written)):
+                        raise EntityTooLarge(self.most_bytes)
                 written.append(Written(doc, entity["_rev"]))
                 yield _row(entity, doc)
 
@@ -135,10 +152,12 @@ class WriteExecutor:
         changes, replace = write.changes, isinstance(write, Update) and write.replace
         if not write.forced and not alters(entity, changes, replace):
             return Written(orjson.dumps(entity), rev, 0)
-        self.watch_indexes(table, changes)
         kept = {k: v for k, v in entity.items() if k in SYSTEM_FIELDS} if replace else entity
         merged = {**kept, **changes, "_id": entity["_id"], "_rev": rev + 1}
         doc = orjson.dumps(merged)
+        if len(doc) > self.most_bytes and not concerns_system_fields(changes):
+            raise EntityTooLarge(self.most_bytes)
+        self.watch_indexes(table, changes)
         sql = f'UPDATE {table.table} SET time=?, at=?, rev=?, owner=?, "group"=?, doc=? WHERE id=?'
         self.connection.execute(sql, (*_columns(merged), doc.decode(), entity["_id"]))
         return Written(doc, rev + 1)
