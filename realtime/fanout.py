@@ -1,7 +1,8 @@
 """Fan-out: follows the change feed once per process and hands each change to the subscriptions that it concerns.
 
 Everything here happens on the event loop, change by change, so the order in which a connection is told is the order of
-the feed. Between slices of so many deliveries the loop has other work.
+the feed. Between slices of so many deliveries, and while a thread takes the many steps of a costly filter, the loop has
+other work.
 """
 
 from __future__ import annotations
@@ -18,11 +19,13 @@ from realtime.channels import Channel, ChannelIndex, ChannelKey
 from realtime.engineio import build_text_frame
 from realtime.events import ChangeEncoder
 from realtime.replays import Replays
+from realtime.view import View, ViewChange
 from stores.errors import FilterTooCostly, StoreError
 from stores.protocol import Batch, Engine
 from stores.query import Filter, Projection
 from stores.recent import RecentChanges
 from stores.records import Change
+from stores.steps import TakesLong
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +44,8 @@ GATHERED: Final = 0.05
 DELIVERY_BYTES: Final = 4_096
 """An event counts as one delivery more for each so many bytes."""
 
-_END: Final = object()
+Slices = Iterator[Callable[[], None] | None]
+"""Pauses of fan-out, each with work that is to be done in a thread meanwhile, if there is any."""
 
 
 class Subscriber(Protocol):
@@ -62,6 +66,31 @@ class Subscriber(Protocol):
 
     def fail(self, error: StoreError) -> None:
         """End, and say why: what happened cannot be told. Must not wait and must not raise."""
+
+
+class _Look:
+    """Looks at a change that takes long, in a thread."""
+
+    def __init__(self, view: View, change: Change) -> None:
+        self._view = view
+        self._change = change
+        self._event: ViewChange | None = None
+        self._error: FilterTooCostly | None = None
+
+    def __call__(self) -> None:
+        try:
+            self._event = self._view.of(self._change)
+        except FilterTooCostly as error:
+            self._error = error
+
+    def result(self) -> ViewChange | None:
+        if self._error is not None:
+            raise self._error
+        return self._event
+
+
+def _end() -> None:
+    """In place of work: there is none left."""
 
 
 class Fanout:
@@ -122,22 +151,26 @@ class Fanout:
             self.position, self.order = position, order
         self._wake()
 
-    async def _hand_out(self, slices: Iterator[None], changes: int) -> bool:
+    async def _hand_out(self, slices: Slices, changes: int) -> bool:
         """Hand out slices, gathered for as long as GATHERED; whether there may be more."""
         with self.together() if changes > 1 else nullcontext():
             ends = time.perf_counter() + GATHERED
-            while next(slices, _END) is not _END:
+            while (work := next(slices, _end)) is None:
                 self._wake()
                 await asyncio.sleep(0)
                 if time.perf_counter() > ends:
                     return True
-        return False
+        if work is _end:
+            return False
+        self._wake()
+        await asyncio.to_thread(work)
+        return True
 
     def _wake(self) -> None:
         reached, self._reached = self._reached, asyncio.Event()
         reached.set()
 
-    def _slices(self, changes: Sequence[tuple[bytes, Change]]) -> Iterator[None]:
+    def _slices(self, changes: Sequence[tuple[bytes, Change]]) -> Slices:
         """Hand out changes, and stop wherever a slice is full. `position` moves on when a change is told to all."""
         self._begin_slice()
         for order, change in changes:
@@ -152,7 +185,7 @@ class Fanout:
             self._recent.append(order, change)
             self.is_telling = False
             if self._is_slice_full():
-                yield
+                yield None
                 self._begin_slice()
 
     def _begin_slice(self) -> None:
@@ -162,12 +195,17 @@ class Fanout:
     def _is_slice_full(self) -> bool:
         return self._spent >= SLICE or time.perf_counter() > self._turn_ends
 
-    def _tell(self, channel: Channel[Subscriber], change: Change, order: bytes) -> Iterator[None]:
+    def _tell(self, channel: Channel[Subscriber], change: Change, order: bytes) -> Slices:
         if self._is_slice_full():
             yield from self._pause(channel, [])
         self._spent += 1
         try:
-            event = channel.view.of(change)
+            try:
+                event = channel.view.at_once(change)
+            except TakesLong:
+                look = _Look(channel.view, change)
+                yield from self._pause(channel, [], look)
+                event = look.result()
         except FilterTooCostly as error:
             for member in list(channel.members):
                 member.fail(error)
@@ -209,7 +247,9 @@ class Fanout:
         for member in behind:
             member.fall_behind()
 
-    def _pause(self, channel: Channel[Subscriber], told: list[Subscriber]) -> Iterator[None]:
+    def _pause(
+        self, channel: Channel[Subscriber], told: list[Subscriber], work: Callable[[], None] | None = None
+    ) -> Slices:
         """Stop within a change. Whoever has been told of it remembers that, since `position` is that of the change
         before; nobody joins until it is told to all."""
         self._settle_those_behind()
@@ -220,7 +260,7 @@ class Fanout:
                 if member.floor < order:
                     member.reached(position, order)
         self.is_telling = True
-        yield
+        yield work
         self._begin_slice()
 
     async def told(self) -> None:

@@ -8,7 +8,7 @@ from sys import getsizeof
 from realtime.channels import ChannelKey
 from realtime.engineio import build_text_frame
 from realtime.events import ChangeEncoder
-from realtime.view import View
+from realtime.view import View, ViewChange
 from stores.query import Filter
 from stores.records import Change
 
@@ -32,20 +32,24 @@ class Replay:
         self._made: dict[str, Told | None] = {}
 
     def told(self, change: Change) -> Told | None:
-        """None when the change shows nothing in this view."""
+        """None when the change shows nothing in this view. Raises TakesLong when that is for `told_off_loop` to say."""
         try:
             return self._made[change.position]
         except KeyError:
-            made = self._made[change.position] = self._make(change)
-            self._keeper.grown(RECORD if made is None else RECORD + len(made[0]) + getsizeof(made[1]))
-            return made
+            return self._keep(change, self._view.at_once(change))
 
-    def _make(self, change: Change) -> Told | None:
-        event = self._view.of(change)
-        if event is None:
-            return None
-        text = self._encoder.text(event, self._digest)
-        return build_text_frame(text), text
+    async def told_off_loop(self, change: Change) -> Told | None:
+        """Raises FilterTooCostly."""
+        return self._keep(change, await self._view.off_loop(change))
+
+    def _keep(self, change: Change, event: ViewChange | None) -> Told | None:
+        made: Told | None = None
+        if event is not None:
+            text = self._encoder.text(event, self._digest)
+            made = build_text_frame(text), text
+        self._made[change.position] = made
+        self._keeper.grown(RECORD if made is None else RECORD + len(made[0]) + getsizeof(made[1]))
+        return made
 
 
 class Replays:

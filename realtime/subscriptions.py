@@ -15,11 +15,13 @@ from typing import Any, Final, Literal, Protocol
 from realtime.channels import Channel, ChannelKey
 from realtime.events import event_text
 from realtime.fanout import Fanout, Subscriber
+from realtime.replays import Replay
 from realtime.view import check_same_store
 from stores.errors import StoreError
 from stores.protocol import Batch
 from stores.query import Filter, Projection
 from stores.records import Change
+from stores.steps import TakesLong
 
 Ending = Literal["revoked", "expired"]
 """Why a session ends: its credential was taken back, or has reached its time."""
@@ -236,28 +238,43 @@ class Subscriptions:
         while told < len(changes):
             if not await self._may_be_told(subscription):
                 return
-            told = self._replay_piece(subscription, changes, told)
+            told = await self._replay_piece(subscription, changes, told)
             if told < len(changes):
                 await asyncio.sleep(0)
         if not subscription.ended and not self.suspended:
             subscription.position = position
 
-    def _replay_piece(self, subscription: Subscription, changes: Sequence[Change], start: int) -> int:
+    async def _replay_piece(self, subscription: Subscription, changes: Sequence[Change], start: int) -> int:
         """Tell of the changes from `start` on, up to the index that is returned."""
+        replay = self._fanout.replays.of(subscription.key, subscription.where, subscription.topic)
+        end, takes_long = self._replay_at_once(subscription, replay, changes, start)
+        if takes_long:
+            told = await replay.told_off_loop(changes[end])
+            if not subscription.ended and not self.suspended and (told is None or self.outlet.offer(*told)):
+                subscription.position = changes[end].position
+                end += 1
+        return end
+
+    def _replay_at_once(
+        self, subscription: Subscription, replay: Replay, changes: Sequence[Change], start: int
+    ) -> tuple[int, bool]:
+        """The same without waiting, and whether it stopped at a change that takes long to look at."""
         fanout, offer = self._fanout, self.outlet.offer
-        replay = fanout.replays.of(subscription.key, subscription.where, subscription.topic)
         end, size = start, 0
         turn_ends = time.perf_counter() + PIECE_SECONDS
         with fanout.together():
             while end < min(len(changes), start + PIECE_CHANGES) and size < PIECE and time.perf_counter() < turn_ends:
-                told = replay.told(changes[end])
+                try:
+                    told = replay.told(changes[end])
+                except TakesLong:
+                    return end, True
                 if told is not None:
                     if not offer(*told):
                         break
                     size += len(told[0])
                 subscription.position = changes[end].position
                 end += 1
-        return end
+        return end, False
 
     def may_show(self, subscription: Subscription, batch: Batch, until: str) -> bool:
         """Whether what happened up to that position may show something in the view; true if that takes long to say."""
@@ -267,7 +284,11 @@ class Subscriptions:
         for change in batch.changes:
             if self._order(change.position) > end:
                 return False
-            if replay.told(change) is not None or time.perf_counter() > gives_up:
+            try:
+                is_shown = replay.told(change) is not None
+            except TakesLong:
+                return True
+            if is_shown or time.perf_counter() > gives_up:
                 return True
         return self._order(batch.position) < end
 
@@ -324,7 +345,7 @@ class Subscriptions:
         while told < len(batch.changes):
             if subscription.ended or self.suspended or not self.outlet.has_room:
                 return
-            told = self._replay_piece(subscription, batch.changes, told)
+            told = await self._replay_piece(subscription, batch.changes, told)
             await asyncio.sleep(0)
         if not subscription.ended and not self.suspended:
             subscription.position = batch.position

@@ -5,6 +5,7 @@ Delta sync over REST and live events both take it from here: there is no second 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -14,7 +15,7 @@ from stores.matcher import Predicate, compile_filter
 from stores.projection import compile_projection
 from stores.query import Filter, Projection
 from stores.records import SYSTEM_FIELDS, Change, Entity, same
-from stores.steps import StepBudget
+from stores.steps import AT_LOOP, StepBudget
 
 ViewOperation = Literal["insert", "update", "remove"]
 
@@ -48,18 +49,33 @@ class View:
 
     def __init__(self, store: str, where: Filter, projection: Projection) -> None:
         self.store = store
-        self._budget = StepBudget()
+        self._where = where
+        self._budget = StepBudget(AT_LOOP, on_loop=True)
         self._sees: Predicate = compile_filter(where, self._budget.spend)
         self._show = compile_projection(projection)
 
-    def of(self, change: Change) -> ViewChange | None:
-        """The change as this view has it; None when it shows nothing of it. Raises FilterTooCostly."""
+    def at_once(self, change: Change) -> ViewChange | None:
+        """The change as this view has it; None when it shows nothing of it. Raises TakesLong when that is for `of` to
+        say, off the event loop."""
         if change.store != self.store:
             return None
         self._budget.renew()
+        return self._seen(change, self._sees)
+
+    def of(self, change: Change) -> ViewChange | None:
+        """The same however long it takes, in any thread. Raises FilterTooCostly."""
+        if change.store != self.store:
+            return None
+        return self._seen(change, compile_filter(self._where, StepBudget().spend))
+
+    async def off_loop(self, change: Change) -> ViewChange | None:
+        """`of` in a thread."""
+        return await asyncio.to_thread(self.of, change)
+
+    def _seen(self, change: Change, sees: Predicate) -> ViewChange | None:
         before, after = change.before, change.after
-        was = before is not None and self._sees(before)
-        if after is None or not self._sees(after):
+        was = before is not None and sees(before)
+        if after is None or not sees(after):
             return ViewChange("remove", change, None) if was else None
         entity, rev = self._show(after), after.get("_rev")
         if before is None or not was:

@@ -20,8 +20,15 @@ MOST_STEPS: Annotated[int, Limit("change and filter", "steps", "`error_filter_to
 """For which a filter may look at an entity before and after a change: some 40 ms. One condition never needs as many,
 whatever the entity."""
 
+AT_LOOP: Final = 50_000
+"""Steps that a filter may take over a change on the event loop: some 5 ms. What needs more is done in a thread."""
+
 AT_ONCE: Final = 2_000
 """Steps that are taken without looking whether there are too many by now."""
+
+
+class TakesLong(Exception):
+    """More steps than may be taken on the event loop."""
 
 
 def free(steps: int) -> None:
@@ -29,20 +36,24 @@ def free(steps: int) -> None:
 
 
 class StepBudget:
-    """Steps that may be taken until `renew` is called."""
+    """Steps that may be taken until `renew` is called; `on_loop`: of those on the event loop, beyond which more may
+    still be taken elsewhere."""
 
-    __slots__ = ("_left", "_most")
+    __slots__ = ("_left", "_most", "_on_loop")
 
-    def __init__(self, most: int = MOST_STEPS) -> None:
+    def __init__(self, most: int = MOST_STEPS, *, on_loop: bool = False) -> None:
         self._most = self._left = most
+        self._on_loop = on_loop
 
     def renew(self) -> None:
         self._left = self._most
 
     def spend(self, steps: int) -> None:
-        """Raises FilterTooCostly."""
+        """Raises FilterTooCostly, or TakesLong on the loop."""
         self._left -= steps
         if self._left < 0:
+            if self._on_loop:
+                raise TakesLong
             raise FilterTooCostly(self._most).at("MOST_STEPS")
 
 

@@ -13,6 +13,7 @@ from realtime.view import View, ViewChange, check_same_store
 from stores.bounds import Limit
 from stores.protocol import Batch, Engine
 from stores.query import Filter, Projection, both
+from stores.steps import TakesLong
 from stores.turns import Turn
 
 READ_AT_ONCE = 1_000
@@ -74,7 +75,10 @@ class _Gathering:
         """Take in a stretch of the feed, or what there is room for. Raises FilterTooCostly."""
         turn = Turn()
         for change in batch.changes:
-            event = self.view.of(change)
+            try:
+                event = self.view.at_once(change)
+            except TakesLong:
+                event = await self.view.off_loop(change)
             if event is not None:
                 self.found.append(event)
                 self.size += change.size

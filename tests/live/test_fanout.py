@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import random
+import sys
+from collections.abc import Awaitable
 
 import orjson
 import pytest
 
 from realtime import fanout as fanout_module
+from realtime import view as view_module
 from realtime.channels import ChannelKey
 from realtime.engineio import build_text_frame
 from realtime.fanout import Fanout, topic_of
 from realtime.replays import Replays
 from realtime.subscriptions import Subscription, Subscriptions
 from stores.errors import StoreError
+from stores.parse import parse_filter
 from stores.protocol import Engine
 from stores.query import EVERYTHING, WHOLE, Equal, Filter
 from stores.records import Change
@@ -72,16 +76,18 @@ class Narrow:
     def close(self, kind: str) -> None: ...
 
 
-FILTERS: list[Filter] = [EVERYTHING, Equal(("even",), True)]
+FILTERS: list[Filter] = [EVERYTHING, Equal(("marks",), "even")]
 
 
 @pytest.mark.parametrize("seed", range(20))
 async def test_whoever_comes_and_goes_between_slices_is_told_each_change_once(
     engine: Engine, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Subscriptions leave, come back, fall behind and begin within a change that is told to half of them."""
+    """Subscriptions leave, come back, fall behind and begin within a change that is told to half of them, or is looked
+    at in a thread."""
     rng = random.Random(seed)
     monkeypatch.setattr(fanout_module, "SLICE", rng.randrange(1, 12))
+    monkeypatch.setattr(view_module, "AT_LOOP", rng.choice((0, 1_000)))
     await engine.define(StoreDefinition(STORE))
     begun = await engine.feed.position()
     fanout = Fanout(engine, recent=rng.choice((3, 1_000)))
@@ -103,7 +109,7 @@ async def test_whoever_comes_and_goes_between_slices_is_told_each_change_once(
             await begin(client, where, -1, begun)
     numbers = range(12)
     for number in numbers:
-        await insert_one(engine, n=number, even=number % 2 == 0)
+        await insert_one(engine, n=number, marks=["odd" if number % 2 else "even"])
     changes = await changes_since(engine.feed, begun)
 
     async def disturb() -> None:
@@ -138,6 +144,42 @@ async def test_whoever_comes_and_goes_between_slices_is_told_each_change_once(
             told = [n for topic, n in client.outlet.events if topic == subscription.topic]
             wanted = [n for n in numbers if subscription.where != FILTERS[-1] or n % 2 == 0]
             assert told == [n for n in wanted if n > starts[subscription]], (subscription.where, starts[subscription])
+
+
+async def test_a_filter_that_takes_long_leaves_turns_to_others(engine: Engine) -> None:
+    """Live, and for whoever catches up."""
+    await engine.define(StoreDefinition(STORE))
+    begun = await engine.feed.position()
+    fanout = Fanout(engine)
+    fanout.start(begun)
+    where = parse_filter({"a": {"$elemMatch": {"$or": [{f"x{n}": 1} for n in range(20)]}}})
+    topic = topic_of(STORE, where, WHOLE)
+    await insert_one(engine, n=1, a=[*[{}] * 15_000, {"x19": 1}])
+    changes = await changes_since(engine.feed, begun)
+    listener = Listener(engine.feed.order(begun))
+    fanout.join(ChannelKey(STORE, repr(where), WHOLE, ""), where, topic, listener)
+    assert await turns_of_others(fanout.advance(changes, changes[-1].position)) > 10
+    assert len(listener.told) == 1
+    narrow = Narrow(random.Random(0))
+    client = Subscriptions(fanout, lambda error: {"error": repr(error)}, narrow)
+    subscription = Subscription(client, topic, STORE, where, WHOLE, where, "d", position=begun)
+    client.add(subscription, None)
+    assert await turns_of_others(client.join(subscription)) > 10
+    assert narrow.events == [(topic, 1)]
+
+
+async def turns_of_others(work: Awaitable[None]) -> int:
+    """How many turns of the loop others have during the work."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(0.0005)  # as a hub does
+    done = asyncio.ensure_future(work)
+    turns = 0
+    while not done.done():
+        await asyncio.sleep(0)
+        turns += 1
+    sys.setswitchinterval(interval)
+    await done
+    return turns
 
 
 async def test_a_snapshot_that_is_ahead_is_told_nothing_twice(engine: Engine) -> None:

@@ -10,7 +10,7 @@ from stores.errors import FilterTooCostly
 from stores.matcher import compile_filter
 from stores.parse import parse_filter
 from stores.query import ContainsFolded, Filter
-from stores.steps import MOST_STEPS, StepBudget
+from stores.steps import MOST_STEPS, StepBudget, TakesLong
 
 ELEMENTS = 3_000
 
@@ -86,3 +86,10 @@ def test_a_budget_lasts_until_it_is_renewed() -> None:
     assert refusal.value.limit_name == "MOST_STEPS"
     budget.renew()
     budget.spend(10)
+
+
+def test_on_the_loop_a_budget_that_is_spent_says_nothing_against_the_filter() -> None:
+    budget = StepBudget(10, on_loop=True)
+    budget.spend(10)
+    with pytest.raises(TakesLong):
+        budget.spend(1)
