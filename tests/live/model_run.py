@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterator
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import httpx
@@ -172,7 +172,7 @@ class Run:
     async def step(self, *operations: Any, together: bool = False) -> None:
         """Do something, wait until every client has heard of it, and check what they know. Operations that happen
         together may take effect in any order, so whatever was there before, after or meanwhile may be seen by who
-        could see it before or after; of those one after the other, each has its own moments."""
+        could see it before, after or meanwhile; of those one after the other, each has its own moments."""
         self.begun = len(self.moments) - 1
         self.meanwhile, self.together = [], together
         for seat in self.seats:
@@ -183,7 +183,7 @@ class Run:
             after = await self.look(*{store for operation in operations for store in operation.touches})
             either = (*self.meanwhile, *((s, e) for s in STORES for e in after.entities[s].values()))
             during = Moment(before.entities, before.holders, before.parents, before.hidden, either, blurred=True)
-            self.moments += [during, after]
+            self.moments += [during, *self._between(during), after]
         else:
             for operation in operations:
                 self.meanwhile = []
@@ -192,6 +192,14 @@ class Run:
         listed, _ = await asyncio.gather(self._listed(), self._everybody_has_heard())
         for seat in self.seats:
             self._check(seat, listed)
+
+    def _between(self, during: Moment) -> Iterator[Moment]:
+        """The same for those who meanwhile had roles or a group that they have no longer."""
+        for store, entity in self.meanwhile:
+            if store == USERS:
+                own = {id: s for id, (user, s) in self.tokens.items() if self.users[user] == entity["_id"]}
+                holders = {id: holder for id, s in own.items() if (holder := self._holder(entity, s)) is not None}
+                yield replace(during, holders={**during.holders, **holders})
 
     async def _perform(self, operation: Any) -> None:
         """A client that is to be cut off after so many changes may be in the middle of asking for something."""
