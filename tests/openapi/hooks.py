@@ -46,12 +46,23 @@ schemathesis.openapi.format(
 schemathesis.openapi.format("entity-tags", st.sampled_from(["*", '"1"', '"1", "2"']))
 schemathesis.openapi.format("position", st.deferred(lambda: st.just(hub.get("/notes").headers["x-position"])))
 schemathesis.openapi.format("cursor", st.deferred(lambda: st.just(cursor())))
+schemathesis.openapi.format("history-cursor", st.deferred(lambda: st.just(history_cursor())))
 
 
 def cursor() -> str:
     """Of a list in the order of creation."""
-    link = hub.get("/stores", params={"limit": 1}).links["next"]["url"]
-    return str(link.rpartition("after=")[2])
+    return after_of(hub.get("/stores", params={"limit": 1}))
+
+
+def history_cursor() -> str:
+    """Of a history: of any, for a cursor is a place in the history of all entities."""
+    path = f"/{ANY}/{made(ANY)}"
+    hub.patch(path, json={"changed": True}).raise_for_status()
+    return after_of(hub.get(path + "/history", params={"limit": 1}))
+
+
+def after_of(page: httpx.Response) -> str:
+    return str(page.links["next"]["url"].rpartition("after=")[2])
 
 
 @schemathesis.hook

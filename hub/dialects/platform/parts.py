@@ -66,6 +66,9 @@ def shared_parameters(most: int) -> dict[str, Schema]:
         "begin": query("begin", _INSTANT, "The same as from; only one of them"),
         "end": query("end", _INSTANT, "The same as to; only one of them"),
         "after": query("after", {"type": "string", "format": "cursor"}, "Cursor of a rel=next link; not with offset"),
+        "historyAfter": query(
+            "after", {"type": "string", "format": "history-cursor"}, "Cursor of a rel=next link of a history"
+        ),
         "search": query("search", {"type": "string"}, "Text that a searchable field contains, in either case"),
         "since": query("since", {"type": "string", "format": "position"}, "A position: only what has changed after it"),
         "all": query("all", {"const": True}, "Every visible entity; takes no filter beside it"),
@@ -98,7 +101,7 @@ def store_parameters(operation: Operation, definition: StoreDefinition, name: st
         case "upsert":
             return _upsert(definition)
         case "history":
-            return _refs(["historyLimit", "after"])
+            return _refs(["historyLimit", "historyAfter"])
     return []
 
 
