@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 from auth.addresses import address_block
 from hub.errors import Overloaded
-from stores.turns import SharedTurns
+from stores.turns import Queue, SharedTurns
 
 PIPELINED_SHARE: Final = 0.25
 """Part of `buffered` up to which requests may wait behind another on their connection."""
@@ -19,7 +18,9 @@ ADDRESS_SHARE: Final = 0.5
 REFUSED_MORE: Final = 64
 """Connections of an address beyond its limit that are told so; further ones are closed without an answer."""
 TURNS: Final = 8
-"""Connections whose next request, sent behind another, is begun in one turn of the loop."""
+"""Connections whose next request, having waited, is begun in one turn of the loop."""
+CROWD: Final = 100
+"""Requests that may have come in one turn of the loop before further ones wait for turns to come."""
 CROWDED_SHARE: Final = 0.75
 """Part of `in_all` from which idle connections get less time."""
 
@@ -60,7 +61,9 @@ class Connections:
         self.buffered = 0
         self._exempt = exempt
         self._peers: dict[str, Peer] = {}
-        self._turns: deque[Callable[[], None]] = deque()
+        self.unstarted = 0
+        """Requests of which nothing has been done yet: those that came in this turn of the loop."""
+        self._turns = Queue()
 
     def open(self, address: str) -> Peer:
         """Count a new connection; it must be given back to `close`, refused or not."""
@@ -101,17 +104,22 @@ class Connections:
         """Seconds that an idle connection may stay: a tenth of the usual while there is little room for others."""
         return seconds if self.count < CROWDED_SHARE * self.limits.in_all else seconds / 10
 
-    def in_turn(self, take_up: Callable[[], None]) -> None:
-        """Call `take_up` before long. Only some are called in one turn of the loop: however many clients send requests
-        behind each other, those of others come between."""
+    def begun(self) -> None:
+        self.unstarted -= 1
+
+    def in_turn(self, peer: Peer | None, take_up: Callable[[], None]) -> None:
+        """Call `take_up` before long. Only some are called in one turn of the loop, one address after the other:
+        however many requests a client sends at once or behind each other, those of others come between."""
         if not self._turns:
             asyncio.get_running_loop().call_soon(self._run_turns)
-        self._turns.append(take_up)
+        self._turns.put(peer.block if peer else "", take_up)
 
     def _run_turns(self) -> None:
         try:
-            for _ in range(min(len(self._turns), TURNS)):
-                self._turns.popleft()()
+            for _ in range(TURNS):
+                if not self._turns:
+                    return
+                self._turns.take()()
         finally:  # one that fails must not hold up those behind it
             if self._turns:
                 asyncio.get_running_loop().call_soon(self._run_turns)

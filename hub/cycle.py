@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
@@ -23,7 +24,11 @@ class HubCycle(RequestResponseCycle):
     some 30 µs of every request). A whole answer never waits for the client: the connection keeps it, and starts no
     further request until the client has taken it."""
 
+    on_begun: Callable[[], None]
+    """Is called when the application gets the request."""
+
     async def run_asgi(self, app: Any) -> None:
+        self.on_begun()
         try:
             await app(self.scope, self.receive, self.send)
         except ClientGone:

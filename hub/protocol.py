@@ -6,16 +6,15 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, cast
 from urllib.parse import unquote
 
 import httptools
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
-from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from websockets.http11 import MAX_LINE_LENGTH
 
 from hub.connection import ClientConnection
-from hub.connections import PIPELINED_SHARE
+from hub.connections import CROWD, PIPELINED_SHARE
 from hub.cycle import HubCycle
 from hub.errors import BadRequest, HeadTooLarge, HubError, Overloaded
 from hub.heads import fault, is_handshake, without_offer
@@ -85,6 +84,9 @@ class HubHttpProtocol(ClientConnection):
             self._hold(data)
         elif self._held:
             self._hold(data, share=1.0)
+        elif self._all.unstarted >= CROWD:
+            self._hold(data, share=1.0)
+            self._all.in_turn(self._peer, self._take_up)
         else:
             self._feed(data)
 
@@ -140,7 +142,7 @@ class HubHttpProtocol(ClientConnection):
         while True:
             if len(data) > AT_ONCE and turns.is_over():
                 self._hold(data[begin:], share=1.0)
-                turns.later(self._take_up)
+                turns.later(self._peer.block if self._peer else "", self._take_up)
                 return
             self._parse(view[begin:end])
             begin = end
@@ -212,7 +214,10 @@ class HubHttpProtocol(ClientConnection):
             return
         assert self._peer is not None
         protocol.on_lost = partial(self._all.close, self._peer)
-        protocol.turns = self._all.turns  # from now on: the handshake is parsed at once
+        protocol.turns, protocol.owner = (
+            self._all.turns,
+            self._peer.block,
+        )  # from now on: the handshake is parsed at once
         protocol.count_held = partial(self._all.take_unparsed, self._peer)
         self._peer = self.parser = None  # type: ignore[assignment]
         self.transport.set_protocol(protocol)
@@ -291,8 +296,10 @@ class HubHttpProtocol(ClientConnection):
             self.flow.pause_reading()
             self.pipeline.appendleft((cycle, self.app))
 
-    def _run(self, cycle: RequestResponseCycle) -> None:
+    def _run(self, cycle: HubCycle) -> None:
         self._running = cycle
+        self._all.unstarted += 1
+        cycle.on_begun = self._all.begun
         task = self.loop.create_task(cycle.run_asgi(self.app))
         task.add_done_callback(self.tasks.discard)
         self.tasks.add(task)
@@ -343,10 +350,10 @@ class HubHttpProtocol(ClientConnection):
         """Take up the next request: the client has taken the answer to the last one."""
         if self.pipeline:
             cycle, _ = self.pipeline.pop()
-            self._run(cycle)
+            self._run(cast(HubCycle, cycle))
             return
         if self._held:
-            self._all.in_turn(self._take_up)
+            self._all.in_turn(self._peer, self._take_up)
         else:
             self._resume_reading()
             self._rest()

@@ -32,6 +32,7 @@ from stores.protocol import Engine
 from stores.query import Query, both
 from stores.records import now_ms
 from stores.schema import StoreDefinition
+from stores.turns import Gate
 
 __all__ = ["Ending", "Live", "LiveSession", "LiveSettings", "Outlet"]
 
@@ -42,6 +43,8 @@ RETRY_SECONDS: Final = 0.5
 
 REFRESHED_AT_ONCE: Final = 50
 """Sessions that ask the database about a changed principal at the same time: a role may concern all of them."""
+BEGUN_AT_ONCE: Final = 16
+"""Requests that are begun in one turn of the loop."""
 
 LIST_ATTEMPTS: Final = 20
 """Lists that are read, 0.05 seconds apart, until one is not older than what the client has been told."""
@@ -70,6 +73,8 @@ class Live:
     describe: Callable[[Exception], dict[str, Any]]
     settings: LiveSettings
     refreshing: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(REFRESHED_AT_ONCE))
+    beginning: Gate = field(default_factory=lambda: Gate(BEGUN_AT_ONCE))
+    """Of requests: thousands of clients may subscribe in the same moment."""
 
 
 class _SightChanged(Exception):
@@ -110,6 +115,7 @@ class LiveSession:
                     raise BadRequest("event", f"unknown event {name!r}")
                 if not isinstance(payload, dict):
                     raise BadRequest("payload", "must be an object")
+                await self.live.beginning.enter()
                 await handlers[name](payload, reply)
             except Exception as error:
                 reply(orjson.dumps({"ok": False, "error": self.live.describe(error)}))

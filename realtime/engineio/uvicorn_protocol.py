@@ -68,6 +68,8 @@ class HubProtocol(WebSocketsSansIOProtocol):
     """Is called when the connection has ended."""
     turns: SharedTurns | None = None
     """In which what comes is parsed; None: when it comes."""
+    owner: str = ""
+    """The address that the connection takes its turns for."""
     count_held: Callable[[int], bool] | None = None
     """Is told how many bytes more wait to be parsed, or with a minus how many fewer; False: too many."""
     _unparsed: bytes = b""
@@ -86,7 +88,7 @@ class HubProtocol(WebSocketsSansIOProtocol):
     def data_received(self, data: bytes) -> None:
         if self._unparsed:
             self._hold(self._unparsed + data)
-        elif self.turns is None or len(data) <= PIECE:
+        elif self.turns is None:
             super().data_received(data)
         else:
             self._parse_apart(self.turns, data)
@@ -95,13 +97,14 @@ class HubProtocol(WebSocketsSansIOProtocol):
         """Parse piece by piece, and read no more until that is done."""
         for begin in range(0, len(data), PIECE):
             if turns.is_over():
-                turns.later(self._go_on)
+                turns.later(self.owner, self._go_on)
                 self._hold(data[begin:])
                 return
             super().data_received(data[begin : begin + PIECE])
             if self.transport.is_closing() or self.conn.parser_exc is not None:
                 break
-        self._hold(b"")
+        if self._unparsed:
+            self._hold(b"")
 
     def _hold(self, data: bytes) -> None:
         """Keep what is not parsed yet, and read no more meanwhile."""

@@ -21,9 +21,9 @@ async def test_a_turn_that_fails_holds_up_none_behind_it() -> None:
         raise RuntimeError("a defect")
 
     turns = connections()
-    turns.in_turn(fail)
+    turns.in_turn(None, fail)
     for number in range(2 * TURNS):
-        turns.in_turn(lambda number=number: taken.append(number))  # type: ignore[misc]
+        turns.in_turn(None, lambda number=number: taken.append(number))  # type: ignore[misc]
     for _ in range(4):
         await asyncio.sleep(0)
     assert taken == list(range(2 * TURNS))
@@ -35,8 +35,20 @@ async def test_some_turns_are_taken_at_a_time() -> None:
     taken: list[int] = []
     turns = connections()
     for number in range(TURNS + 1):
-        turns.in_turn(lambda number=number: taken.append(number))  # type: ignore[misc]
+        turns.in_turn(None, lambda number=number: taken.append(number))  # type: ignore[misc]
     await asyncio.sleep(0)
     assert len(taken) == TURNS
     await asyncio.sleep(0)
     assert len(taken) == TURNS + 1
+
+
+async def test_addresses_take_turns_by_turns() -> None:
+    """One that sends a thousand requests delays the next of another by one, not by a thousand."""
+    taken: list[str] = []
+    turns = connections()
+    many, one = turns.open("192.0.2.1"), turns.open("192.0.2.2")
+    for _ in range(1_000):
+        turns.in_turn(many, lambda: taken.append("many"))
+    turns.in_turn(one, lambda: taken.append("one"))
+    await asyncio.sleep(0)
+    assert taken[:2] == ["many", "one"]

@@ -6,7 +6,7 @@ import asyncio
 import time
 from typing import Any
 
-from stores.turns import TURN, SharedTurns
+from stores.turns import TURN, Gate, Queue, SharedTurns
 
 
 def work() -> None:
@@ -23,7 +23,7 @@ async def test_who_comes_late_in_a_turn_waits_for_the_next_and_keeps_the_order()
     assert turns.is_over()
     heard: list[int] = []
     for number in range(10):
-        turns.later(lambda number=number: (heard.append(number), work()))  # type: ignore[misc]
+        turns.later("", lambda number=number: (heard.append(number), work()))  # type: ignore[misc]
     await asyncio.sleep(0)
     assert 0 < len(heard) < 10
     for _ in range(20):
@@ -35,8 +35,40 @@ async def test_work_that_fails_holds_up_none_behind_it() -> None:
     failures: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context))
     turns, heard = SharedTurns(), [0]
-    turns.later(lambda: heard[1])  # type: ignore[arg-type, return-value]
-    turns.later(lambda: heard.append(1))
+    turns.later("", lambda: heard[1])  # type: ignore[arg-type, return-value]
+    turns.later("", lambda: heard.append(1))
     await asyncio.sleep(0)
     assert heard == [0, 1]
     assert len(failures) == 1
+
+
+async def test_a_gate_lets_a_few_in_each_turn_in_order() -> None:
+    gate, entered = Gate(3), []
+
+    async def enter(number: int) -> None:
+        await gate.enter()
+        entered.append(number)
+
+    tasks = [asyncio.create_task(enter(number)) for number in range(10)]
+    tasks[4].cancel()
+    counts = []
+    while len(entered) < 9:
+        before = len(entered)
+        await asyncio.sleep(0)
+        counts.append(len(entered) - before)
+    assert entered == [0, 1, 2, 3, 5, 6, 7, 8, 9]
+    assert max(counts) == 3
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await asyncio.sleep(0)
+    await gate.enter()
+
+
+def test_owners_take_turns() -> None:
+    """Who asks for much delays the others by one call each."""
+    queue, taken = Queue(), []
+    for number in range(3):
+        queue.put("many", lambda number=number: taken.append(f"many {number}"))  # type: ignore[misc]
+    queue.put("one", lambda: taken.append("one"))
+    while queue:
+        queue.take()()
+    assert taken == ["many 0", "one", "many 1", "many 2"]
