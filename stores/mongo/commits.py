@@ -22,6 +22,7 @@ from stores.mongo.connection import META, Connection, Session
 from stores.mongo.errors import duplicates_at, store_errors
 from stores.mongo.inserting import Inserter
 from stores.mongo.orphans import end_orphans
+from stores.mongo.room import Room
 from stores.mongo.structure import KEYS
 from stores.mongo.writes import Writer, value_at
 from stores.protocol import Expect, IdempotencyKey, Insert, Update, Upsert, Write, Written, pack, unpack
@@ -55,6 +56,7 @@ class Committer:
         self._watch: asyncio.Task[None] | None = None
         self._inserter = Inserter(connection)
         self._turns = asyncio.Semaphore(_AT_ONCE)
+        self._large = asyncio.Lock()
         self._guards: set[str] = set()  # those that are known to be there
 
     async def commit(self, writes: Sequence[Write], by: str | None, key: IdempotencyKey | None) -> list[Written]:
@@ -99,7 +101,7 @@ class Committer:
             if key is not None:
                 lock = self._locks.setdefault(key.key, asyncio.Lock())
                 async with lock:
-                    return await self._in_transaction(lambda session: self._write_once(writes, by, key, session))
+                    return await self._in_transaction(lambda *within: self._write_once(writes, by, key, *within))
             only = writes[0] if len(writes) == 1 else None
             if isinstance(only, Insert):
                 text = orjson.dumps(only.entity)  # which the document would give: both begin with `_id`
@@ -111,7 +113,7 @@ class Committer:
                     return [await Writer(self._connection, by, self._most_bytes).write(only)]
             if not writes:
                 return []
-            return await self._in_transaction(lambda session: self._write(writes, by, session))
+            return await self._in_transaction(lambda *within: self._write(writes, by, *within))
 
     async def sweep(self, now: int) -> None:
         """Remove the idempotency keys that have expired at `now`."""
@@ -127,29 +129,30 @@ class Committer:
                 await meta.update_one({"_id": _guard_id(guard)}, {"$setOnInsert": {"commits": 0}}, upsert=True)
                 self._guards.add(guard)
 
-    async def _write(self, writes: Sequence[Write], by: str | None, session: Session) -> list[Written]:
+    async def _write(self, writes: Sequence[Write], by: str | None, session: Session, room: Room) -> list[Written]:
         for guard in _guards(writes):
             # A snapshot does not notice what others read: a document that both change makes one of them begin again.
             meta = self._connection.collection(META)
             await meta.update_one({"_id": _guard_id(guard)}, {"$inc": {"commits": 1}}, session=session)
-        writer = Writer(self._connection, by, self._most_bytes, session)
+        writer = Writer(self._connection, by, self._most_bytes, session, room)
         outcome: list[Written] = []
         for run in _runs(writes):
             with duplicates_at(len(outcome)):
                 outcome += await _write_run(writer, run, len(outcome))
         return outcome
 
-    async def _in_transaction(self, work: Callable[[Session], Awaitable[T]]) -> T:
+    async def _in_transaction(self, work: Callable[[Session, Room], Awaitable[T]]) -> T:
         """The result of `work`, committed. It is done again when it collides with another transaction."""
         give_up = clock.monotonic() + _GIVE_UP_SECONDS
         pause = 0.002
         async with self._turns, self._connection.client.start_session() as session:
             while True:
                 try:
-                    async with await session.start_transaction(
-                        ReadConcern("snapshot"), WriteConcern("majority", j=True)
+                    async with (
+                        Room(self._large) as room,
+                        await session.start_transaction(ReadConcern("snapshot"), WriteConcern("majority", j=True)),
                     ):
-                        result = await work(session)
+                        result = await work(session, room)
                         await _end(session, give_up)
                     return result
                 except PyMongoError as error:
@@ -159,7 +162,7 @@ class Committer:
                 pause = min(2 * pause, _LONGEST_PAUSE)
 
     async def _write_once(
-        self, writes: Sequence[Write], by: str | None, key: IdempotencyKey, session: Session
+        self, writes: Sequence[Write], by: str | None, key: IdempotencyKey, session: Session, room: Room
     ) -> list[Written]:
         keys = self._connection.collection(KEYS)
         known = await keys.find_one({"_id": key.key}, session=session)
@@ -167,7 +170,7 @@ class Committer:
             if known["expires"] > _date(now_ms()):
                 return await self._outcome(known, key, session)
             await keys.delete_many({"_id": {"$in": _part_ids(key.key, known["parts"])}}, session=session)
-        outcome = await self._write(writes, by, session)
+        outcome = await self._write(writes, by, session, room)
         is_long = sum(len(done.entity) for done in outcome) > _LONG
         for part in await asyncio.to_thread(_parts, key, outcome) if is_long else _parts(key, outcome):
             await keys.insert_one(part, session=session)

@@ -140,7 +140,7 @@ def translate(error: PyMongoError) -> StoreError | None:
         return NotFound("the store is being deleted")  # only its collection has a condition
     if code in _TOO_LARGE:
         return _too_large()
-    if code == _TRANSACTION_TOO_LARGE:
+    if is_beyond_cache(error):
         text = "This is more than one transaction of the database may hold: send it in several parts."
         return InvalidEntity([Violation("body", "invalid", text)])
     if code in _BAD_QUERY:
@@ -157,6 +157,11 @@ def is_passing(error: PyMongoError) -> bool:
 
 def is_storage_full(error: PyMongoError) -> bool:
     return _code(error) == _DISK_FULL or "No space left" in str(error)
+
+
+def is_beyond_cache(error: PyMongoError) -> bool:
+    """Whether a transaction changed more than the server's cache had room for, beside those of others."""
+    return _code(error) == _TRANSACTION_TOO_LARGE
 
 
 def _too_large() -> EntityTooLarge:

@@ -29,6 +29,7 @@ from stores.mongo.codec import BY, DELETER, Document, entity_of, entity_text, re
 from stores.mongo.compile import Match, compile_filter, conjunction
 from stores.mongo.connection import Connection, Session
 from stores.mongo.errors import duplicates_at
+from stores.mongo.room import Room
 from stores.mongo.sizes import RAW
 from stores.protocol import (
     AllBut,
@@ -56,11 +57,19 @@ _TRIES: Final = 5
 class Writer:
     """Does writes for one user (`by`), in one transaction when there is a session."""
 
-    def __init__(self, connection: Connection, by: str | None, most_bytes: int, session: Session | None = None) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        by: str | None,
+        most_bytes: int,
+        session: Session | None = None,
+        room: Room | None = None,
+    ) -> None:
         self._connection = connection
         self._most_bytes = most_bytes
         self._by = by
         self._session = session
+        self._room = room
 
     async def write(self, write: Write) -> Written:
         """Do one write; Delete, UpdateMany, DeleteMany and Expect need a session, being several steps."""
@@ -96,6 +105,7 @@ class Writer:
                 check_size(outcome[-1].entity, self._most_bytes)
             size += len(outcome[-1].entity)
             if size > _PART_BYTES or len(outcome) == len(writes):
+                await self._make_room(size)
                 with duplicates_at(start + len(outcome) - len(documents)):
                     await collection.insert_many(documents, session=self._session)
                 documents, size = [], 0
@@ -138,8 +148,14 @@ class Writer:
                 with too_large_at(start + index):
                     check_size(done.entity, self._most_bytes)
         if operations:
+            await self._make_room(sum(len(done.entity) for done in outcome))
             await collection.bulk_write(operations, session=self._session)
         return outcome
+
+    async def _make_room(self, size: int) -> None:
+        """Before `size` bytes of documents are written, and maybe more."""
+        if self._room is not None and size > _PART_BYTES:
+            await self._room.take()
 
     async def _insert(self, write: Insert) -> Written:
         text = orjson.dumps(write.entity)

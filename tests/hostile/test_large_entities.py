@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, Final
 
+import httpx
 import orjson
 import pytest
 
@@ -107,3 +109,18 @@ async def test_a_hundred_large_entities_in_one_commit(hub: Hub, key: str | None)
         assert [a.status_code for a in answers] == [200] * len(answers)
         assert (await user.get(f"/{store}", {"meta": "true", "only": "n"})).json()["count"] == 100
     assert answers[0].content == answers[-1].content
+
+
+@pytest.mark.engine("mongodb")
+async def test_many_large_arrays_at_once_are_all_taken(hub: Hub) -> None:
+    """54 MB each: each fits into the server's cache, though not beside the others."""
+    user = await hub.as_user()
+    store = await hub.define()
+    body = orjson.dumps([{"text": "x" * 900_000} for _ in range(60)])
+    for _ in range(2):
+        answers = await asyncio.gather(*(create(user, store, body) for _ in range(4)))
+        assert [answer.status_code for answer in answers] == [200] * 4, [answer.text[:300] for answer in answers]
+
+
+async def create(user: Client, store: str, body: bytes) -> httpx.Response:
+    return await user.http.post(f"/{store}", content=body, headers={"Content-Type": "application/json"})

@@ -1,0 +1,31 @@
+"""Room in the server's cache: what a transaction has changed stays there until it ends, so large ones take turns."""
+
+from __future__ import annotations
+
+import asyncio
+from types import TracebackType
+from typing import Self
+
+
+class Room:
+    """Of one transaction. `turns` is shared with the others."""
+
+    def __init__(self, turns: asyncio.Lock) -> None:
+        self._turns = turns
+        self._is_taken = False
+
+    async def take(self) -> None:
+        """Wait until no other large transaction is under way: before the first of many changes."""
+        if not self._is_taken:
+            await self._turns.acquire()
+            self._is_taken = True
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._is_taken:
+            self._is_taken = False
+            self._turns.release()
