@@ -248,7 +248,7 @@ def assemble(settings: Settings) -> Hub:
     credentials = Credentials(
         passwords, attempts, own_queue, settings.password_length, ends_tokens=settings.reset_ends_tokens
     )
-    factors = SecondFactors(engine, key.key, attempts)
+    factors = SecondFactors(engine, key.key, attempts, credentials)
     accounts = Accounts(
         engine,
         resolver,

@@ -66,13 +66,13 @@ class Credentials:
             return
         if principal.kind == "token":
             raise Forbidden(f"a long-lived token does not change its user's {changed[0]}")
-        given = body.get(PROOF)
-        if not isinstance(given, str) or not given:
-            raise _refusal(PROOF, f"The current password is needed to change the {changed[0]}.")
-        await self._check_password(before, given)
+        await self.check_password(before, body.get(PROOF), f"change the {changed[0]}")
 
-    async def _check_password(self, user: Entity, given: str) -> None:
-        """Guesses are limited like logins, for each user, wherever they come from."""
+    async def check_password(self, user: Entity, given: object, purpose: str) -> None:
+        """Check the current password, which is needed to do `purpose`. Guesses are limited like logins, for each
+        user, wherever they come from. Raises InvalidEntity and TooManyAttempts."""
+        if not isinstance(given, str) or not given:
+            raise _refusal(PROOF, f"The current password is needed to {purpose}.")
         account = f"user:{user['_id']}"
         with self._queue.place(account):
             self._attempts.take_of(account)

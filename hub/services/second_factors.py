@@ -13,14 +13,17 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from auth.attempts import LoginAttempts
-from auth.errors import CodeRequired, Forbidden
+from auth.errors import CodeRequired, Forbidden, Unauthenticated
+from auth.groups import find_one
 from auth.principal import Principal
 from auth.secret_key import BadSeal, SecretKey
 from auth.totp import matching_step, new_recovery_codes, new_secret, normal_code, provisioning_url
 from hub.errors import BadRequest
-from hub.services.retrying import on_current
+from hub.services import expectations as expect
+from hub.services.credentials import Credentials
+from hub.services.retrying import decided, on_current
 from hub.services.stamping import stamp_new
-from stores.errors import Conflict, NotFound
+from stores.errors import Conflict, NotAsExpected, NotFound
 from stores.protocol import Delete, Engine, Insert, Update, Write
 from stores.query import Equal, Query
 from stores.records import Entity, now_ms
@@ -31,6 +34,9 @@ T = TypeVar("T")
 
 STORE: Final = "second_factors"
 ISSUER: Final = "hub"
+RECENT_SIGN_IN: Final = 600_000
+"""Milliseconds in which a sign-in proves who somebody is, as the current password does."""
+
 _PURPOSE: Final = "one-time codes"
 _RECOVERY: Final = "recovery codes"
 
@@ -46,18 +52,45 @@ class Enrolment:
 class SecondFactors:
     """`attempts` bounds the guesses of one user's codes, wherever they come from."""
 
-    def __init__(self, engine: Engine, key: SecretKey, attempts: LoginAttempts) -> None:
+    def __init__(self, engine: Engine, key: SecretKey, attempts: LoginAttempts, credentials: Credentials) -> None:
         self._engine = engine
         self._key = key
         self._sealer = key.sealer(_PURPOSE)
         self._attempts = attempts
+        self._credentials = credentials
 
     async def is_in_force(self, user_id: str) -> bool:
         found = await self._find(user_id)
         return found is not None and found["confirmed"]
 
-    async def begin(self, principal: Principal) -> Enrolment:
-        """A new secret, in force once a code of it is confirmed. Raises Conflict if there is one in force."""
+    async def begin(self, principal: Principal, password: str | None) -> Enrolment:
+        """A new secret, in force once a code of it is confirmed. `password`: the current one, which a sign-in of the
+        last ten minutes replaces. Raises InvalidEntity and TooManyAttempts for the password, and Conflict if there is
+        a secret in force."""
+
+        async def attempt() -> Enrolment:
+            return await self._begin(principal, await self._proof(principal, password))
+
+        return await decided(attempt)
+
+    async def _proof(self, principal: Principal, password: str | None) -> list[Write]:
+        """Check that the caller is the user and not a thief of the session, who could lock the user out; the
+        conditions under which that still holds in the commit."""
+        good: list[Write] = [*expect.credential_is_good(principal, principal.user_id)]
+        if principal.kind == "control":
+            return good
+        session = await find_one(self._engine, "sessions", principal.credential_id)
+        if session is None:
+            raise Unauthenticated("the session has ended")
+        if password is None and abs(now_ms() - session["time"]) <= RECENT_SIGN_IN:
+            return good
+        user = await find_one(self._engine, "users", principal.user_id)
+        if user is None:
+            raise Unauthenticated("no such user")
+        await self._credentials.check_password(user, password, "switch on one-time codes")
+        return [*good, expect.password_is(user)]
+
+    async def _begin(self, principal: Principal, proof: list[Write]) -> Enrolment:
         found = await self._find(principal.user_id)
         if found is not None and found["confirmed"]:
             raise Conflict("One-time codes are in force: switch them off first.")
@@ -68,7 +101,7 @@ class SecondFactors:
             write: Write = Insert(STORE, made)
         else:
             write = Update(STORE, found["_id"], fields | {"_at": now_ms()}, revs=frozenset({found["_rev"]}))
-        await self._engine.commit([write], principal.user_id)
+        await self._engine.commit([write, *proof], principal.user_id)
         return Enrolment(secret, provisioning_url(secret, principal.login, ISSUER))
 
     async def confirm(self, principal: Principal, code: str) -> list[str]:
@@ -83,7 +116,11 @@ class SecondFactors:
         codes = new_recovery_codes()
         digests = [self._digest(found, each) for each in codes]
         fields = {"confirmed": True, "step": step, "codes": digests, "_at": now_ms()}
-        await self._engine.commit([self._update(found, fields)], principal.user_id)
+        good = expect.credential_is_good(principal, principal.user_id)
+        try:
+            await self._engine.commit([self._update(found, fields), *good], principal.user_id)
+        except NotAsExpected:
+            raise Unauthenticated("the session has ended") from None
         return codes
 
     async def switch_off(self, principal: Principal, code: str) -> None:

@@ -13,8 +13,14 @@ import pyotp
 import pytest
 
 from auth.totp import RECOVERY_CODES, STEP
-from tests.support.engines import Database
+from hub.services.registry import StoreRegistry
+from stores.protocol import Update
+from stores.query import Query
+from tests.platform.answers import good, refused
+from tests.support.engines import Database, opened
 from tests.support.hub import Client, Hub, running_hub
+
+PASSWORD = "open sesame 1"
 
 
 @dataclass
@@ -62,6 +68,41 @@ async def test_the_url_holds_the_secret_and_codes_are_in_force_once_confirmed(hu
     assert f"secret={answer['secret']}" in answer["url"]
     assert answer["url"].startswith("otpauth://totp/hub:")
     assert (await sign_in(hub, login, password)).status_code == 200
+
+
+async def test_a_stolen_session_cannot_lock_its_owner_out(database: Database, tmp_path: Path) -> None:
+    """Only a sign-in of the last ten minutes, or the current password, begins codes; guesses of it have an end."""
+    async with running_hub(database, tmp_path / "hub", login_attempts=3) as hub:
+        user = await hub.as_user(PASSWORD)
+        access = await hub.token_of(user.user["login"], PASSWORD)
+        refused(await user.post("/auth/totp", {"current_password": PASSWORD}), 403)
+    await grow_old(database)
+    async with running_hub(database, tmp_path / "hub", login_attempts=3) as hub:
+        stolen = hub.client(access)
+        refused(await stolen.post("/auth/totp", None), 400, "current_password")
+        refused(await stolen.post("/auth/totp", {"current_password": None}), 400, "current_password")
+        refused(await stolen.post("/auth/totp", {"code": "123456"}), 400, "code")
+        refused(await stolen.post("/auth/totp/confirm", {"code": "123456"}), 404)
+        refused(await stolen.post("/auth/totp", {"current_password": "wrong"}), 400, "current_password")
+        good(await stolen.post("/auth/totp", {"current_password": PASSWORD}))
+        for _ in range(3):
+            refused(await stolen.post("/auth/totp", {"current_password": "wrong"}), 400, "current_password")
+        refused(await stolen.post("/auth/totp", {"current_password": PASSWORD}), 429)
+
+
+async def test_a_wrong_password_begins_no_codes_however_recent_the_sign_in(hub: Hub) -> None:
+    client, _, password = await begin(hub)
+    refused(await client.post("/auth/totp", {"current_password": "wrong"}), 400, "current_password")
+    good(await client.post("/auth/totp", {"current_password": password}))
+
+
+async def grow_old(database: Database) -> None:
+    """Sessions of a stopped hub become eleven minutes older."""
+    async with opened(database.engine()) as engine:
+        await StoreRegistry(engine).open()
+        sessions = await engine.entities("sessions", Query(limit=10))
+        aged = [Update("sessions", s["_id"], {"time": s["time"] - 660_000}) for s in sessions]
+        await engine.commit(aged, None)
 
 
 async def test_a_sign_in_needs_a_code(hub: Hub, enrolled: Enrolled) -> None:

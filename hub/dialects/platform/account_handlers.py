@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any, Final
 from auth.errors import Forbidden
 from auth.principal import Principal
 from hub.dialects.platform import render
-from hub.dialects.platform.handlers import check_browser, entity_body, read_json
+from hub.dialects.platform.handlers import check_browser, entity_body, parse_json, read_json
 from hub.dialects.platform.parameters import known_parameters
 from hub.dialects.platform.reset_page import PAGE, POLICY
 from hub.errors import BadRequest
-from hub.http import Answer, Call, json_answer, parse_body
+from hub.http import Answer, Call, json_answer
+from hub.services.credentials import PROOF
 
 if TYPE_CHECKING:
     from hub.dialects.platform.dialect import PlatformDialect
@@ -44,7 +45,9 @@ async def reset_page(dialect: PlatformDialect, call: Call) -> Answer:
 async def begin_totp(dialect: PlatformDialect, call: Call, principal: Principal) -> Answer:
     known_parameters(call.parameters(), ())
     check_personal(principal)
-    enrolment = await dialect.second_factors.begin(principal)
+    body = await optional_body(dialect, call, PROOF)
+    password = text(body[PROOF], PROOF) if PROOF in body else None
+    enrolment = await dialect.second_factors.begin(principal, password)
     return json_answer({"success": True, "secret": enrolment.secret, "url": enrolment.url})
 
 
@@ -94,6 +97,16 @@ def text(value: Any, name: str) -> str:
     return value
 
 
+async def optional_body(dialect: PlatformDialect, call: Call, known: str) -> dict[str, Any]:
+    """The body, which may be left out and has `known` as its only member. Raises BadRequest for another one."""
+    raw = await dialect.read(call)
+    body = entity_body(await parse_json(dialect, call, raw)) if raw.strip() else {}
+    for name in body:
+        if name != known:
+            raise BadRequest(name, f"Only {known} can be sent here.")
+    return body
+
+
 def done() -> Answer:
     return json_answer({"success": True})
 
@@ -101,13 +114,7 @@ def done() -> Answer:
 async def end_sessions(dialect: PlatformDialect, call: Call, principal: Principal) -> Answer:
     """All of one's sessions but the one at hand end; with ``{"tokens": true}`` tokens as well."""
     known_parameters(call.parameters(), ())
-    raw = await dialect.read(call)
-    body = await parse_body(raw, dialect.body_bounds) if raw.strip() else {}
-    if not isinstance(body, dict):
-        raise BadRequest("body", "The body must be a JSON object.")
-    for name in body:
-        if name != "tokens":
-            raise BadRequest(str(name), "Only tokens can be sent here.")
+    body = await optional_body(dialect, call, "tokens")
     tokens = body.get("tokens", False)
     if not isinstance(tokens, bool):
         raise BadRequest("tokens", "Must be true or false.")

@@ -116,7 +116,7 @@ def operation_object(call: Operation, definition: StoreDefinition, most: int, re
         "responses": _responses(call, name, readable),
     }
     if call.body != "none":
-        needed = call.body != "ending"
+        needed = call.body not in ("ending", "proof")
         made["requestBody"] = {"required": needed, "content": {parts.JSON: {"schema": _body(call, name, most)}}}
     if call.open:
         made["security"] = [{}, *_CREDENTIALS] if call.personal else []

@@ -17,7 +17,7 @@ OpenHandler = Callable[["PlatformDialect", Call], Awaitable[Answer]]
 
 ParameterSet = Literal["none", "list", "filter", "projection", "upsert", "history"]
 BodyKind = Literal[
-    "none", "entity", "entities", "changes", "access", "credentials", "code", "login", "reset", "ending"
+    "none", "entity", "entities", "changes", "access", "credentials", "code", "login", "reset", "ending", "proof"
 ]  # fmt: skip
 ResultKind = Literal[
     "entity", "projected", "entities", "list", "count", "history", "session", "token", "signed_out", "account",

@@ -242,6 +242,14 @@ def answer_schemas() -> dict[str, Schema]:
             "properties": {"tokens": {"type": "boolean", "description": "Whether one's tokens end as well"}},
             "additionalProperties": False,
         },
+        "Proof": {
+            "type": "object",
+            "properties": {
+                "current_password": _GIVEN
+                | {"description": "Needed unless this session or access token began in the last ten minutes"}
+            },
+            "additionalProperties": False,
+        },
         "Document": {"type": "object", "required": ["openapi", "info", "paths", "components"]},
     }
 

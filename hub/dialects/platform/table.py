@@ -21,7 +21,7 @@ OPERATIONS: Final = (
     Operation("issueToken", "POST", "/api/v1/auth/token", "Get an access token", h.issue_token, "token", open=True,
               body="credentials", writes=True, errors=(401, 429)),
     Operation("beginTotp", "POST", "/api/v1/auth/totp", "Get a secret for one-time codes", a.begin_totp, "enrolment",
-              writes=True, errors=(409,)),
+              body="proof", writes=True, errors=(409, 429)),
     Operation("switchOffTotp", "DELETE", "/api/v1/auth/totp", "Switch one-time codes off", a.switch_off_totp, "done",
               body="code", writes=True, errors=(404, 429)),
     Operation("confirmTotp", "POST", "/api/v1/auth/totp/confirm", "Put one-time codes into force", a.confirm_totp,
