@@ -117,7 +117,7 @@ class Resolver:
         user = await find_one(self._engine, "users", user_id) if is_id(user_id) else None
         if user is None or user.get("disabled"):
             raise Unauthenticated("no such user")
-        roles = await self._roles(user.get("roles"))
+        roles = await read_roles(self._engine, user.get("roles"))
         group = user.get("group")
         return Principal(
             user_id=user_id,
@@ -126,7 +126,7 @@ class Resolver:
             branch=await chain_of(self._engine, group),
             roles=tuple(role["_id"] for role in roles),
             admin=any(role["name"] == ADMIN_ROLE for role in roles),
-            role_scopes=_role_scopes(roles) if user.get("roles") else None,
+            role_scopes=role_scopes(roles) if user.get("roles") else None,
             token_scopes=credential.scopes,
             kind=credential.kind,
             credential_id=credential.id,
@@ -235,10 +235,6 @@ class Resolver:
                 return _credential_of(store, found)
         return None
 
-    async def _roles(self, ids: object) -> list[Entity]:
-        known = tuple(i for i in ids if is_id(i)) if isinstance(ids, list) else ()
-        return await self._engine.entities("roles", Query(In(("_id",), known))) if known else []
-
 
 def _credential_of(store: str, found: Entity) -> Credential:
     """A session or token from what is stored."""
@@ -268,16 +264,23 @@ def alters_principals(change: Change) -> bool:
     return change.store in ("roles", "groups")
 
 
-def _role_scopes(roles: list[Entity]) -> Scopes:
-    return _parsed(scope for role in roles for scope in role.get("scopes") or [])
+async def read_roles(engine: Engine, ids: object) -> list[Entity]:
+    """The roles of a user that are there."""
+    known = tuple(i for i in ids if is_id(i)) if isinstance(ids, list) else ()
+    return await engine.entities("roles", Query(In(("_id",), known))) if known else []
+
+
+def role_scopes(roles: list[Entity]) -> Scopes:
+    """What one of these roles allows."""
+    return parsed_scopes(scope for role in roles for scope in role.get("scopes") or [])
 
 
 def _token_scopes(token: Entity) -> Scopes | None:
     scopes = token.get("scopes")
-    return None if scopes is None else _parsed(scopes)
+    return None if scopes is None else parsed_scopes(scopes)
 
 
-def _parsed(texts: Iterable[object]) -> Scopes:
+def parsed_scopes(texts: Iterable[object]) -> Scopes:
     """Scopes were checked when written; one that another program spoiled grants nothing."""
     pairs: set[tuple[str, str]] = set()
     for text in texts:

@@ -201,6 +201,8 @@ def _errors(error: Exception) -> Errors:
             for v in error.violations:
                 found.setdefault(v.field, []).append(RULES[v.rule].format(detail=v.detail))
             return found
+        case auth.TooNarrow():
+            return {error.field: [error.text]}
         case stores.InvalidQuery():
             return {error.field: [error.message]}
         case stores.FilterTooCostly():

@@ -55,7 +55,7 @@ class Credentials:
             return None
         fault = fault_of(password, self._least, login)
         if fault:
-            raise _refusal("password", fault)
+            raise refuse("password", fault)
         return await self._passwords.hash(password)
 
     async def check_proof(self, principal: Principal, before: Entity, body: Entity, fields: Entity) -> None:
@@ -72,12 +72,12 @@ class Credentials:
         """Check the current password, which is needed to do `purpose`. Guesses are limited like logins, for each
         user, wherever they come from. Raises InvalidEntity and TooManyAttempts."""
         if not isinstance(given, str) or not given:
-            raise _refusal(PROOF, f"The current password is needed to {purpose}.")
+            raise refuse(PROOF, f"The current password is needed to {purpose}.")
         account = f"user:{user['_id']}"
         with self._queue.place(account):
             self._attempts.take_of(account)
             if not (await self._passwords.verify(user.get("password"), given)).right:
-                raise _refusal(PROOF, "This is not the current password.")
+                raise refuse(PROOF, "This is not the current password.")
             self._attempts.succeeded_of(account)
 
     def ended(self, principal: Principal, before: Entity, fields: Entity) -> list[Write]:
@@ -107,8 +107,9 @@ def named(login: str) -> Entity:
     try:
         return stored_login(login)
     except BadName as error:
-        raise _refusal("login", str(error)) from None
+        raise refuse("login", str(error)) from None
 
 
-def _refusal(field: str, text: str) -> InvalidEntity:
+def refuse(field: str, text: str) -> InvalidEntity:
+    """The error of a field that breaks a rule of its store."""
     return InvalidEntity([Violation(field, "invalid", text)])

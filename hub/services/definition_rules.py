@@ -7,8 +7,9 @@ import logging
 from collections.abc import Sequence
 
 from auth.principal import Principal
+from hub.services.credentials import refuse
 from hub.services.registry import MOST_STORES, RESERVED
-from hub.services.rules import Prepared, Rules, refuse
+from hub.services.rules import Prepared, Rules
 from hub.services.standing_data import Standing, duplicates
 from stores.definitions import parse_definition
 from stores.errors import DataStandsAgainst, DuplicateValue, InvalidEntity, StoreError, StoreNotEmpty, Violation

@@ -22,11 +22,12 @@ from hub.services.checks import (
     keeps_quiet,
     raise_violations,
 )
+from hub.services.credentials import refuse
 from hub.services.long_lists import LongLists
 from hub.services.registry import StoreRegistry
 from hub.services.replacement import Replacement
 from hub.services.retrying import decided, on_current
-from hub.services.rules import Rules, refuse
+from hub.services.rules import Rules
 from hub.services.sent_back import field_of, without_unchanged
 from hub.services.stamping import clean, stamp_change, stamp_new
 from hub.services.written import text_of, texts_of

@@ -6,23 +6,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from auth.delegation import check_grant, check_user_rights, rights_of_role, rights_of_roles
 from auth.errors import Forbidden
 from auth.groups import chain_of, find_one, read_chain, subtree_of
 from auth.principal import Principal
-from auth.resolver import FOREVER
-from auth.scopes import BadScope, parse_scope
+from auth.resolver import parsed_scopes
 from auth.secrets import PREFIX_LENGTH, digest, new_credential
-from auth.standard import ADMIN_ROLE, STANDARD
+from auth.standard import ADMIN_ROLE
 from hub.services import expectations as expect
 from hub.services.branches import UNBOUNDED, restamping
-from hub.services.credentials import PROOF, Credentials
+from hub.services.credentials import PROOF, Credentials, refuse
 from hub.services.registry import StoreRegistry
 from hub.services.second_factors import check_foreign
-from hub.services.times import parse_time
-from stores.errors import Conflict, InvalidEntity, NotAsExpected, Violation
+from hub.services.token_terms import checked_scopes, end_of, first_expiry, later_expiry, narrowed
+from stores.errors import Conflict, NotAsExpected
 from stores.protocol import DeleteMany, Engine, IdempotencyKey, Write, Written
 from stores.query import And, Equal, Not, Query
-from stores.records import Entity, is_id, now_ms
+from stores.records import Entity, is_id
 
 
 @dataclass(slots=True)
@@ -32,10 +32,6 @@ class Prepared:
     fields: Entity
     also: list[Write] = field(default_factory=list)
     reveal: Entity = field(default_factory=dict)
-
-
-def refuse(place: str, text: str) -> InvalidEntity:
-    return InvalidEntity([Violation(place, "invalid", text)])
 
 
 class Rules:
@@ -89,6 +85,10 @@ class Rules:
         """After the commit."""
 
 
+GUARDED = ("password", "login", "email", "roles", "group")
+"""Fields of a user by which somebody signs in as it, or which say what it may do and see."""
+
+
 class UserRules(Rules):
     """Passwords are hashed; only administrators give roles and groups; one administrator always remains."""
 
@@ -100,6 +100,7 @@ class UserRules(Rules):
         self.credentials = credentials
 
     async def create(self, principal: Principal, body: Entity, entity: Entity) -> Prepared:
+        await check_user_rights(self.engine, principal, "roles", entity.get("roles"))
         group = await self._group(body.get("group"))
         made = await self._checked(entity | group | {"access": [entity["_id"]]}, {})
         return Prepared(made, self._references(made))
@@ -112,6 +113,7 @@ class UserRules(Rules):
             fields = {n: v for n, v in fields.items() if n not in foreign}
         elif "group" in body:
             fields = fields | await self._group(body["group"])
+        await self._check_rights(principal, before, fields)
         await self.credentials.check_proof(principal, before, body, fields)
         checked = await self._checked(fields, before)
         also = self.credentials.ended(principal, before, checked) + self._references(checked)
@@ -123,6 +125,15 @@ class UserRules(Rules):
         mine = Equal(("user",), before["_id"])
         also = [DeleteMany(store, mine, UNBOUNDED) for store in ("sessions", "tokens", "second_factors")]
         return [*also, expect.user_is_gone(before["_id"]), *await self._keep_an_admin(before, {})]
+
+    async def _check_rights(self, principal: Principal, before: Entity, fields: Entity) -> None:
+        """A token does not take over, or make, a user that may do more than the token. Raises TooNarrow."""
+        field = next((n for n in GUARDED if n in fields and (fields[n] or None) != (before.get(n) or None)), None)
+        if field is None and before.get("disabled") and not fields.get("disabled", True):
+            field = "disabled"
+        if field is not None:
+            for user in (before, before | fields):
+                await check_user_rights(self.engine, principal, field, user.get("roles"))
 
     @staticmethod
     def _references(fields: Entity) -> list[Write]:
@@ -209,11 +220,18 @@ class GroupRules(Rules):
 
 class RoleRules(Rules):
     async def create(self, principal: Principal, body: Entity, entity: Entity) -> Prepared:
-        return Prepared(entity | {"scopes": checked_scopes(entity["scopes"])})
+        made = entity | {"scopes": checked_scopes(entity["scopes"])}
+        check_grant(principal, "scopes", rights_of_role(made["name"], made["scopes"] or ()))
+        return Prepared(made)
 
     async def change(self, principal: Principal, before: Entity, body: Entity, fields: Entity) -> Prepared:
         self._not_the_admin_role(before)
-        return Prepared(fields | {"scopes": checked_scopes(fields["scopes"])} if "scopes" in fields else fields)
+        if "scopes" in fields:
+            fields = fields | {"scopes": checked_scopes(fields["scopes"])}
+        after = before | fields
+        wanted = rights_of_role(after["name"], after["scopes"] or ())
+        check_grant(principal, "scopes", wanted, parsed_scopes(before["scopes"] or ()))
+        return Prepared(fields)
 
     async def delete(self, principal: Principal, before: Entity) -> list[Write]:
         self._not_the_admin_role(before)
@@ -260,7 +278,18 @@ class TokenRules(Rules):
             fields = fields | {"scopes": narrowed(principal, checked_scopes(fields["scopes"]))}
         if "expires" in fields and fields["expires"] != before.get("expires"):
             fields = fields | {"expires": later_expiry(principal, fields["expires"])}
+            await self._check_prolonged(principal, before, fields["expires"])
         return Prepared(fields)
+
+    async def _check_prolonged(self, principal: Principal, before: Entity, expires: int | None) -> None:
+        """A token does not put off the end of one that may do more. Raises TooNarrow."""
+        if principal.token_scopes is None or end_of(expires) <= end_of(before.get("expires")):
+            return
+        if before.get("scopes") is not None:
+            check_grant(principal, "expires", parsed_scopes(before["scopes"]))
+            return
+        user = await find_one(self.engine, "users", before["user"])
+        check_grant(principal, "expires", await rights_of_roles(self.engine, user.get("roles") if user else None))
 
     async def _holder(self, principal: Principal, user: Any) -> Entity:
         if user is not None and user != principal.user_id and not principal.admin:
@@ -296,6 +325,8 @@ class SecondFactorRules(Rules):
 
     async def delete(self, principal: Principal, before: Entity) -> list[Write]:
         check_foreign(principal, before.get("user"))
+        user = await find_one(self.engine, "users", before["user"])
+        await check_user_rights(self.engine, principal, "_id", user.get("roles") if user else None)
         return []
 
 
@@ -312,63 +343,3 @@ class SignInRules(Rules):
 
     async def delete(self, principal: Principal, before: Entity) -> list[Write]:
         raise Forbidden("the record of a sign-in cannot be deleted")
-
-
-def checked_scopes(scopes: Any) -> list[str] | None:
-    """Scopes as sent, each one valid; None stands for no narrowing."""
-    if scopes is None:
-        return None
-    if not isinstance(scopes, list) or len(scopes) > 1_000 or not all(isinstance(s, str) for s in scopes):
-        raise refuse("scopes", "Must be a list of scopes, such as 'GET /units/*'.")
-    for scope in scopes:
-        try:
-            parse_scope(scope)
-        except BadScope as error:
-            raise refuse("scopes", str(error)) from None
-    return scopes
-
-
-def narrowed(principal: Principal, scopes: list[str] | None) -> list[str] | None:
-    """The scopes of a token that a token makes: its own, or some of them. Raises Forbidden for wider ones."""
-    own = principal.token_scopes
-    if own is None:
-        return scopes
-    if scopes is None:
-        return sorted(f"{method} /{store}/*" for method, store in own.pairs)
-    for method, store in map(parse_scope, scopes):
-        # For an administrator `*` reaches into administrative stores, for others those have to be named.
-        administrative = store in STANDARD and not principal.admin
-        if not own.allow(method, store, administrative=administrative):
-            raise Forbidden(f"this token may not {method} {store}, nor may one that it makes")
-    return scopes
-
-
-def checked_expiry(expires: Any) -> int | None:
-    """Unix ms of a time to come, given so or as ISO 8601 (no zone: UTC); None for never."""
-    if expires is None:
-        return None
-    try:
-        at = parse_time(expires)
-    except (ValueError, OverflowError):
-        raise refuse("expires", "Must be Unix milliseconds or an ISO 8601 time.") from None
-    if at <= now_ms():
-        raise refuse("expires", "Must be a time to come.")
-    return at
-
-
-def first_expiry(principal: Principal, expires: Any) -> int | None:
-    """The expiry of a new token; of one that a token makes, if none is sent, that token's own."""
-    latest = _latest_expiry(principal)
-    return latest if expires is None and latest < FOREVER else later_expiry(principal, expires)
-
-
-def later_expiry(principal: Principal, expires: Any) -> int | None:
-    """An expiry that is sent. Raises InvalidEntity for one after that of the token which sends it."""
-    at = checked_expiry(expires)
-    if (FOREVER if at is None else at) > _latest_expiry(principal):
-        raise refuse("expires", "Must not be after the end of the token that asks for it.")
-    return at
-
-
-def _latest_expiry(principal: Principal) -> int:
-    return principal.expires if principal.kind == "token" else FOREVER

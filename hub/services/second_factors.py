@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from auth.attempts import LoginAttempts
+from auth.delegation import check_user_rights
 from auth.errors import CodeRequired, Forbidden, Unauthenticated
 from auth.groups import find_one
 from auth.principal import Principal
@@ -142,12 +143,14 @@ class SecondFactors:
         await on_current(self._engine, STORE, found["_id"], mine, None, attempt)
 
     async def remove(self, user_id: str, by: Principal) -> None:
-        """An administrator switches the codes of another user off. Raises NotFound if there are none, and Forbidden
-        for the administrator's own."""
+        """An administrator switches the codes of another user off. Raises NotFound if there are none, Forbidden
+        for the administrator's own, and TooNarrow for a token that may do less than the user."""
         check_foreign(by, user_id)
         found = await self._find(user_id)
         if found is None:
             raise NotFound("no one-time codes")
+        user = await find_one(self._engine, "users", user_id)
+        await check_user_rights(self._engine, by, "_id", user.get("roles") if user else None)
         await self._engine.commit([Delete(STORE, found["_id"])], by.user_id)
 
     async def writes_of(self, user: Entity, code: str | None) -> list[Write]:

@@ -1,0 +1,57 @@
+"""What a long-lived token with scopes may give to others: no right that it does not have itself.
+
+Otherwise a token for one task of an administrator, such as `PATCH /users/*`, could set the password of an
+administrator, sign in, and do everything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from auth.errors import TooNarrow
+from auth.principal import Principal
+from auth.resolver import parsed_scopes, read_roles, role_scopes
+from auth.scopes import ALL, METHODS, Scopes
+from auth.standard import ADMIN_ROLE, STANDARD
+from stores.protocol import Engine
+
+
+def check_grant(principal: Principal, field: str, wanted: Scopes, had: Scopes | None = None) -> None:
+    """Raise TooNarrow if `wanted` holds a right that neither the token at hand nor `had` does. Other credentials give
+    whatever they like. `field` is what the caller sent."""
+    own = principal.token_scopes
+    if own is None:
+        return
+    for method, store in _single(wanted):
+        # For an administrator `*` reaches into administrative stores, for others those have to be named.
+        administrative = store in STANDARD
+        if own.allow(method, store, administrative=administrative and not principal.admin):
+            continue
+        if had is None or not had.allow(method, store, administrative=administrative):
+            raise TooNarrow(field, f"{method} /{store}")
+
+
+async def check_user_rights(engine: Engine, principal: Principal, field: str, roles: object) -> None:
+    """Raise TooNarrow if a user with these roles has a right that the token at hand does not have."""
+    if principal.token_scopes is not None:
+        check_grant(principal, field, await rights_of_roles(engine, roles))
+
+
+async def rights_of_roles(engine: Engine, roles: object) -> Scopes:
+    """What a user with these roles may do. `* /*` stands for an administrator as well: none but an administrator's
+    token that has it covers that."""
+    if not roles:
+        return ALL
+    found = await read_roles(engine, roles)
+    return ALL if any(role["name"] == ADMIN_ROLE for role in found) else role_scopes(found)
+
+
+def rights_of_role(name: object, scopes: Iterable[object]) -> Scopes:
+    return ALL if name == ADMIN_ROLE else parsed_scopes(scopes)
+
+
+def _single(scopes: Scopes) -> Iterable[tuple[str, str]]:
+    """The scopes with one method each."""
+    for method, store in sorted(scopes.pairs):
+        for each in METHODS if method == "*" else (method,):
+            yield each, store
