@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final, Literal
 
-import zstandard
 from isal import isal_zlib
 from starlette.types import Scope
+
+from hub import zstd
 
 Policy = Literal["auto", "always", "off"]
 """`auto`: streamed answers only when they leave this machine."""
@@ -29,7 +30,10 @@ IN_A_THREAD: Final = 1_048_576
 """Bytes; a larger body would hold the event loop for more than a millisecond."""
 
 _GZIP_WINDOW: Final = 31
-_ZSTD_STREAM: Final = zstandard.ZstdCompressionParameters.from_level(1, window_log=15)
+_ZSTD_STREAM: Final[Mapping[int, int]] = {
+    zstd.CompressionParameter.compression_level: 1,
+    zstd.CompressionParameter.window_log: 15,
+}
 """With a window that takes 214 KB a stream instead of 583."""
 
 
@@ -69,9 +73,9 @@ def _gzip_stream() -> Any:
 
 ZSTD: Final = Coding(
     b"zstd",
-    lambda body: zstandard.ZstdCompressor(level=1).compress(body),
-    lambda: zstandard.ZstdCompressor(compression_params=_ZSTD_STREAM).compressobj(),
-    lambda packer: packer.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK),
+    lambda body: zstd.compress(body, 1),
+    lambda: zstd.ZstdCompressor(options=_ZSTD_STREAM),
+    lambda packer: packer.flush(zstd.ZstdCompressor.FLUSH_BLOCK),
 )
 GZIP: Final = Coding(b"gzip", _gzip_whole, _gzip_stream, lambda packer: packer.flush(isal_zlib.Z_SYNC_FLUSH))
 

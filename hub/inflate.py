@@ -7,8 +7,7 @@ import zlib
 from collections.abc import Callable, Mapping
 from typing import Annotated, Final, Protocol
 
-import zstandard
-
+from hub import zstd
 from hub.errors import BadRequest, UnsupportedCoding
 from stores.bounds import Limit
 
@@ -17,9 +16,11 @@ STEP: Final = 262_144
 ON_THE_LOOP: Final = 4_096
 """Bytes; a longer compressed body is inflated in a thread."""
 MAX_GZIP_MEMBERS: Annotated[int, Limit("request", "members of gzip", "400")] = 100
+MAX_ZSTD_FRAMES: Annotated[int, Limit("request", "frames of zstd", "400")] = 1_000
 MAX_ZSTD_WINDOW: Annotated[int, Limit("request", "bytes", "400")] = 8_388_608
 """What RFC 9659 lets a sender use."""
 
+_ZSTD_OPTIONS: Final[Mapping[int, int]] = {zstd.DecompressionParameter.window_log_max: MAX_ZSTD_WINDOW.bit_length() - 1}
 _SLICE: Final = 65_536
 
 
@@ -28,12 +29,29 @@ class Inflater(Protocol):
         """At most so many further bytes, none at the end. Raises ValueError for what is broken or cut short."""
 
 
+class _Pieces:
+    """The compressed body, handed out a slice at a time."""
+
+    def __init__(self, body: bytes) -> None:
+        self._input = memoryview(body)
+        self._at = 0
+
+    def next_slice(self) -> bytes:
+        piece = bytes(self._input[self._at : self._at + _SLICE])
+        self._at += len(piece)
+        return piece
+
+    def put_back(self, unused: bytes) -> bool:
+        """Whether something is left with these last bytes, which have not been used."""
+        self._at -= len(unused)
+        return self._at < len(self._input)
+
+
 class ZlibInflater:
     """Of gzip, of which several members may follow each other, and of deflate, as zlib wraps it or bare."""
 
     def __init__(self, body: bytes, window: int) -> None:
-        self._input = memoryview(body)
-        self._at = 0
+        self._pieces = _Pieces(body)
         self._tail = b""
         self._window = window
         self._members = 1
@@ -43,7 +61,7 @@ class ZlibInflater:
         while True:
             if self._inflate.eof and not self._next_member():
                 return b""
-            data = self._tail or self._next_slice()
+            data = self._tail or self._pieces.next_slice()
             try:
                 piece = self._inflate.decompress(data, most)
             except zlib.error as error:
@@ -54,16 +72,10 @@ class ZlibInflater:
             if not data and not self._inflate.eof:
                 raise ValueError("it is cut short")
 
-    def _next_slice(self) -> bytes:
-        piece = bytes(self._input[self._at : self._at + _SLICE])
-        self._at += len(piece)
-        return piece
-
     def _next_member(self) -> bool:
         """Whether another one follows."""
-        self._at -= len(self._inflate.unused_data)
         self._tail = b""
-        if self._at == len(self._input):
+        if not self._pieces.put_back(self._inflate.unused_data):
             return False
         self._members += 1
         if self._window != GZIP_WINDOW or self._members > MAX_GZIP_MEMBERS:
@@ -73,15 +85,37 @@ class ZlibInflater:
 
 
 class ZstdInflater:
+    """Of zstd, of which several frames may follow each other."""
+
     def __init__(self, body: bytes) -> None:
-        decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_ZSTD_WINDOW)
-        self._reader = decompressor.stream_reader(body, read_across_frames=True)
+        self._pieces = _Pieces(body)
+        self._frames = 1
+        self._inflate = zstd.ZstdDecompressor(options=_ZSTD_OPTIONS)
 
     def read(self, most: int) -> bytes:
-        try:
-            return self._reader.read(most)
-        except zstandard.ZstdError as error:
-            raise ValueError(str(error)) from None
+        while True:
+            if self._inflate.eof and not self._next_frame():
+                return b""
+            needs_input = self._inflate.needs_input
+            data = self._pieces.next_slice() if needs_input else b""
+            try:
+                piece = self._inflate.decompress(data, most)
+            except zstd.ZstdError as error:
+                raise ValueError(str(error)) from None
+            if piece:
+                return piece
+            if needs_input and not data and not self._inflate.eof:
+                raise ValueError("it is cut short")
+
+    def _next_frame(self) -> bool:
+        """Whether another one follows."""
+        if not self._pieces.put_back(self._inflate.unused_data):
+            return False
+        self._frames += 1
+        if self._frames > MAX_ZSTD_FRAMES:
+            raise ValueError("it has too many frames")
+        self._inflate = zstd.ZstdDecompressor(options=_ZSTD_OPTIONS)
+        return True
 
 
 GZIP_WINDOW: Final = 31

@@ -11,8 +11,8 @@ from contextlib import AsyncExitStack
 
 import orjson
 import pytest
-import zstandard
 
+from hub import zstd
 from tests.hostile.harness import resident
 from tests.hostile.test_unread import limit_reached, sockets, wire_from
 from tests.platform.raw import Wire, request, token_of, wire
@@ -189,16 +189,22 @@ async def limit_is_reached(hub: Hub, before: float) -> bool:
 # Compressed bodies.
 
 
-def zstd(body: bytes) -> bytes:
-    return zstandard.ZstdCompressor().compress(body)
-
-
 def bare_deflate(body: bytes) -> bytes:
     made = zlib.compressobj(wbits=-15)
     return made.compress(body) + made.flush()
 
 
-PACKERS = {"gzip": gzip.compress, "x-gzip": gzip.compress, "deflate": zlib.compress, "zstd": zstd}
+def summed(body: bytes) -> bytes:
+    return zstd.compress(body, options={zstd.CompressionParameter.checksum_flag: 1})
+
+
+def flushed(body: bytes) -> bytes:
+    """All of the content, but no end."""
+    packer = zstd.ZstdCompressor()
+    return packer.compress(body, packer.FLUSH_BLOCK)
+
+
+PACKERS = {"gzip": gzip.compress, "x-gzip": gzip.compress, "deflate": zlib.compress, "zstd": zstd.compress}
 
 
 @pytest.mark.parametrize("coding", [*PACKERS, "GZIP", "gzip , identity", "identity", "bare"])
@@ -224,10 +230,15 @@ async def test_members_of_gzip_are_one_body(hub: Hub, store: str) -> None:
     assert (await hub.admin.send("POST", f"/{store}", body, content_encoding="gzip")).json()["a"] == 1
 
 
+async def test_frames_of_zstd_are_one_body(hub: Hub, store: str) -> None:
+    body = zstd.compress(b'{"a":') + zstd.compress(b"") + summed(b"1}")
+    assert (await hub.admin.send("POST", f"/{store}", body, content_encoding="zstd")).json()["a"] == 1
+
+
 BOMBS = {
     "gzip": lambda size: gzip.compress(b"[" + b" " * size),
     "deflate": lambda size: zlib.compress(b"[" + b" " * size),
-    "zstd": lambda size: zstd(b"[" + b" " * size),
+    "zstd": lambda size: zstd.compress(b"[" + b" " * size),
     "object": lambda size: gzip.compress(b"{" + b" " * size),
 }
 
@@ -269,7 +280,10 @@ BROKEN = {
     "deflate cut short": ("deflate", zlib.compress(b'{"a":1}')[:-2]),
     "behind deflate": ("deflate", zlib.compress(b'{"a":1}') + b"more"),
     "not zstd": ("zstd", b'{"a":1}'),
-    "zstd cut short": ("zstd", zstd(b'{"a":1}')[:-3]),
+    "zstd cut short": ("zstd", zstd.compress(b'{"a":1}')[:-3]),
+    "zstd without its sum": ("zstd", summed(b'{"a":1}')[:-4]),
+    "zstd without its last block": ("zstd", flushed(b'{"a":1}')),
+    "many frames": ("zstd", zstd.compress(b"") * 5_000 + zstd.compress(b"{}")),
     "a huge window": ("zstd", b"\x28\xb5\x2f\xfd\x00\xa8\x01\x00\x00"),
 }
 

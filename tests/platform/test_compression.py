@@ -8,8 +8,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-import zstandard
 
+from hub import zstd
 from tests.platform.raw import RawAnswer, wire
 from tests.support.engines import Database
 from tests.support.hub import API, Hub, running_hub
@@ -57,7 +57,7 @@ def unchunked(body: bytes) -> bytes:
 def unpacked(answer: RawAnswer) -> bytes:
     match answer.headers.get("content-encoding"):
         case "zstd":
-            return zstandard.ZstdDecompressor().decompressobj().decompress(answer.body)
+            return zstd.decompress(answer.body)
         case "gzip":
             return zlib.decompress(answer.body, 31)
     return answer.body
