@@ -270,6 +270,10 @@ class Engine(Protocol):
     async def groups_held(self, stores: Sequence[str], groups: Sequence[str]) -> set[tuple[str, str]]:
         """Of these stores and groups the pairs where the store has an entity with that `group`."""
 
+    async def repeated(self, store: str, path: str) -> int:
+        """How many entities have a string or a number at the path that another one has too. No array is entered. May
+        take as long as the store is large."""
+
     async def commit(self, writes: Sequence[Write], by: str | None, key: IdempotencyKey | None = None) -> list[Written]:
         """Do all writes or none; returned once durable. With a `key` seen before: the first outcome again, or
         KeyReused when the fingerprint differs. Raises InvalidQuery, NotFound, StaleRevision, NotAsExpected,

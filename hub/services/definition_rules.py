@@ -10,7 +10,7 @@ from auth.principal import Principal
 from hub.services.credentials import refuse
 from hub.services.registry import MOST_STORES, RESERVED
 from hub.services.rules import Prepared, Rules
-from hub.services.standing_data import Standing, duplicates
+from hub.services.standing_data import Standing
 from stores.definitions import parse_definition
 from stores.errors import DataStandsAgainst, DuplicateValue, InvalidEntity, StoreError, StoreNotEmpty, Violation
 from stores.protocol import Engine, IdempotencyKey, Write, Written
@@ -79,7 +79,7 @@ class DefinitionRules(Rules):
         try:
             return await self.engine.define(new, writes=writes, by=by)
         except DuplicateValue as error:
-            count = await duplicates(self.engine, old.name, error.field)
+            count = await self.engine.repeated(old.name, error.field)
             if not count:
                 raise
             raise DataStandsAgainst({error.field: f"{_entities(count)} share a value of it with another."}) from error

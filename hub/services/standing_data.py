@@ -7,10 +7,8 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from typing import Final
 
-import orjson
-
 from stores.errors import InvalidEntity
-from stores.paths import elements, split
+from stores.paths import split
 from stores.protocol import Engine, Expect, Write
 from stores.query import EVERYTHING, And, ElemMatch, Equal, Exists, Filter, Not, Or, Query, Sort
 from stores.records import SYSTEM_FIELDS, Entity
@@ -79,16 +77,6 @@ class Standing:
 
     async def _count_read(self, where: Filter, stands_against: Callable[[Entity], bool]) -> int:
         return sum([stands_against(entity) async for entity in entities(self._engine, self._store, where)])
-
-
-async def duplicates(engine: Engine, store: str, path: str) -> int:
-    """Entities whose value at the path another one has too."""
-    where, segments = has_value(split(path)), split(path)
-    values: Counter[bytes] = Counter()
-    async for entity in entities(engine, store, where):
-        value = next(elements(entity, segments))
-        values[orjson.dumps(float(value) if isinstance(value, int) and not isinstance(value, bool) else value)] += 1
-    return sum(count for count in values.values() if count > 1)
 
 
 async def entities(engine: Engine, store: str, where: Filter) -> AsyncIterator[Entity]:

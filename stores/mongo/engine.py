@@ -120,6 +120,9 @@ class MongoEngine:
     async def groups_held(self, stores: Sequence[str], groups: Sequence[str]) -> set[tuple[str, str]]:
         return await self._reader.groups_held(stores, groups)
 
+    async def repeated(self, store: str, path: str) -> int:
+        return await self._reader.repeated(store, path)
+
     async def commit(self, writes: Sequence[Write], by: str | None, key: IdempotencyKey | None = None) -> list[Written]:
         return await self._committer.commit(writes, by, key)
 

@@ -267,6 +267,19 @@ class Reader:
             found = await asyncio.gather(*map(held, stores))
         return set().union(*found)
 
+    async def repeated(self, store: str, path: str) -> int:
+        value = f"${path}"
+        pipeline: list[Document] = [
+            {"$match": {"$expr": {"$or": [{"$eq": [{"$type": value}, "string"]}, {"$isNumber": value}]}}},
+            {"$group": {"_id": value, "n": {"$sum": 1}}},
+            {"$match": {"n": {"$gt": 1}}},
+            {"$group": {"_id": None, "n": {"$sum": "$n"}}},
+        ]
+        command = {"aggregate": store, "pipeline": pipeline, "cursor": {}, "allowDiskUse": True}
+        with store_errors():
+            found = (await self._connection.command(command))["cursor"]["firstBatch"]
+        return int(found[0]["n"]) if found else 0
+
     def _position(self, at: Timestamp) -> str:
         return position.at_time(self._connection.epoch, at)
 

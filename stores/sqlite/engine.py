@@ -64,8 +64,8 @@ HEAVY = 100
 HEAVY_BYTES = 262_144
 """Of JSON text; a commit of several writes with more of it runs there too."""
 
-SWEEP_SECONDS = 3_600.0
-"""For which the sweep may look for what it can retire: nobody waits for it."""
+UNHURRIED_SECONDS = 3_600.0
+"""For which the sweep may look for what it can retire, and a change of a definition for what stands against it."""
 
 
 def is_long(writes: Sequence[Write]) -> bool:
@@ -275,6 +275,10 @@ class SQLiteEngine:
         tables = [table for store in stores if (table := self._tables.get(store)) is not None]
         return await self._readers.in_thread(lambda connection: groups_held(connection, tables, groups))
 
+    async def repeated(self, store: str, path: str) -> int:
+        table = self._table(store)
+        return await self._readers.in_thread(lambda c: lists.repeated(c, table, path), UNHURRIED_SECONDS)
+
     async def commit(self, writes: Sequence[Write], by: str | None, key: IdempotencyKey | None = None) -> list[Written]:
         if len(writes) == 1 and key is None and not isinstance(writes[0], BULK):
             # One statement changes one entity: it is atomic by itself.
@@ -329,7 +333,7 @@ class SQLiteEngine:
         oldest = now - int(self.options.feed_retention_hours * 3_600_000)
         most = int(self.options.feed_retention_mb * 1_048_576)
         readers = self._readers
-        up_to = await readers.in_thread(lambda connection: retired_up_to(connection, oldest, most), SWEEP_SECONDS)
+        up_to = await readers.in_thread(lambda connection: retired_up_to(connection, oldest, most), UNHURRIED_SECONDS)
         connection = self._writer.connection
         moved = CONDENSE if up_to > 0 else 0
         while moved == CONDENSE:  # in steps, so that other writes come in between

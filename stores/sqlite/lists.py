@@ -21,7 +21,7 @@ from stores.sqlite.functions import parsed, sort_key
 from stores.sqlite.order import Stretch, compile_order
 from stores.sqlite.readers import snapshot
 from stores.sqlite.sight import narrowing
-from stores.sqlite.tables import StoreTable
+from stores.sqlite.tables import StoreTable, extract, json_path
 
 Key = tuple[Json, ...]
 Show = Callable[[bytes], bytes]
@@ -179,3 +179,10 @@ def summarize(
             ends.append([show(doc) for (doc,) in islice(connection.execute(sql, values), 1)])
     first, last = ends
     return Summary(at(seq), count, first[0] if first else None, last[0] if last else None)
+
+
+def repeated(connection: apsw.Connection, table: StoreTable, path: str) -> int:
+    """See `stores.protocol.Engine.repeated`; what is equal is so to the path's unique index too."""
+    value, kinds = extract(path), f"json_type(doc,{json_path(path)}) IN ('text','integer','real')"
+    shared = f"SELECT count(*) AS n FROM {table.table} WHERE {kinds} GROUP BY {value} HAVING n>1"
+    return int(connection.execute(f"SELECT coalesce(sum(n),0) FROM ({shared})").get)

@@ -1,0 +1,38 @@
+"""Values that several entities have at a path are counted, as a unique index would refuse them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from stores.errors import DuplicateValue
+from stores.protocol import Engine
+from stores.schema import StoreDefinition
+from tests.support.entities import STORE, entity, insert
+
+
+@pytest.mark.parametrize(
+    ("values", "count"),
+    [
+        ([], 0),
+        (["a", "b", 1, 2, "1"], 0),
+        (["a", "a", "b", "a", 1, 1.0, 2, 2.5, 2.5], 7),
+        ([None, None, True, True, {"x": 1}, {"x": 1}], 0),
+        (["", "", "\0", "é", "e\u0301"], 2),
+        ([2**60, 2**60 + 1, float(2**60)], 2),
+    ],
+)
+async def test_the_entities_that_share_a_value_are_counted(engine: Engine, values: list[Any], count: int) -> None:
+    await insert(engine, *(entity(at={"code": value}) for value in values), entity(), entity(at="text"))
+    assert await engine.repeated(STORE, "at.code") == count
+    if count:
+        with pytest.raises(DuplicateValue):
+            await engine.define(StoreDefinition(STORE, unique=("at.code",)))
+
+
+async def test_no_array_is_entered(engine: Engine) -> None:
+    await insert(engine, entity(mark=["a"]), entity(mark=["a"]), entity(mark="a"), entity(mark="b"))
+    assert await engine.repeated(STORE, "mark") == 0
+    await insert(engine, entity(list=[{"mark": 1}]), entity(list=[{"mark": 1}]))
+    assert await engine.repeated(STORE, "list.mark") == 0
