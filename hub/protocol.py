@@ -71,6 +71,9 @@ class HubHttpProtocol(ClientConnection):
         self._release()
         self._discharge()
         super().connection_lost(exc)
+        if self.scope is not None:
+            # It holds this connection, which holds the scope: only the garbage collector would free them, later.
+            self.scope.pop(CHARGE, None)  # type: ignore[misc]
 
     # Reading.
 
