@@ -24,6 +24,7 @@ from hub.services.checks import (
 )
 from hub.services.credentials import refuse
 from hub.services.long_lists import LongLists
+from hub.services.references import known_ids
 from hub.services.registry import StoreRegistry
 from hub.services.replacement import Replacement
 from hub.services.retrying import decided, on_current
@@ -49,14 +50,11 @@ from stores.protocol import (
     Upsert,
     Write,
 )
-from stores.query import WHOLE, And, Equal, Filter, In, Projection, Query, both, leaves
-from stores.records import SYSTEM_FIELDS, Entity, History, is_id, now_ms
+from stores.query import WHOLE, And, Equal, Filter, Projection, Query, both, leaves
+from stores.records import SYSTEM_FIELDS, Entity, History, now_ms
 from stores.schema import StoreDefinition
 from stores.trail import images
 from stores.turns import Turn
-
-USERS_AT_ONCE = 500
-"""Users of an access list that are looked up by one query."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -394,16 +392,7 @@ class EntityService:
     async def _known_users(self, users: object) -> list[str]:
         if not isinstance(users, list) or len(users) > self._bounds.items:
             raise refuse("access", "Must be a list of user ids.")
-        for user in users:
-            if not is_id(user):
-                raise refuse("access", f"There is no user {user!r}.")
-        wanted = list(dict.fromkeys(users))
-        for piece in (wanted[n : n + USERS_AT_ONCE] for n in range(0, len(wanted), USERS_AT_ONCE)):
-            known = {user["_id"] for user in await self._engine.entities("users", Query(In(("_id",), tuple(piece))))}
-            for user in piece:
-                if user not in known:
-                    raise refuse("access", f"There is no user {user!r}.")
-        return wanted
+        return await known_ids(self._engine, "users", "access", users)
 
     @staticmethod
     def _not_administrative(definition: StoreDefinition) -> None:

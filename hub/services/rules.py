@@ -16,6 +16,7 @@ from auth.standard import ADMIN_ROLE
 from hub.services import expectations as expect
 from hub.services.branches import UNBOUNDED, restamping
 from hub.services.credentials import PROOF, Credentials, refuse
+from hub.services.references import known_ids
 from hub.services.registry import StoreRegistry
 from hub.services.second_factors import check_foreign
 from hub.services.token_terms import checked_scopes, end_of, first_expiry, later_expiry, narrowed
@@ -151,10 +152,7 @@ class UserRules(Rules):
             return None
         if not isinstance(roles, list) or len(roles) > 100:
             raise refuse("roles", "Must be a list of at most 100 role ids.")
-        for role in roles:
-            if not is_id(role) or await find_one(self.engine, "roles", role) is None:
-                raise refuse("roles", f"There is no role {role!r}.")
-        return list(dict.fromkeys(roles))
+        return await known_ids(self.engine, "roles", "roles", roles)
 
     async def _group(self, group: Any) -> Entity:
         if group is not None and (not is_id(group) or await find_one(self.engine, "groups", group) is None):

@@ -176,6 +176,19 @@ async def test_a_user_is_in_groups_and_roles_that_exist(admin: Client, user: Cli
     refused(await admin.patch(f"/users/{user.id}", {field: value}), 400, field)
 
 
+async def test_the_role_that_is_not_there_is_named_among_many(admin: Client) -> None:
+    bodies = [{"name": unique("role"), "scopes": ["GET /*"]} for _ in range(99)]
+    roles = [role["_id"] for role in good(await admin.post("/roles", bodies))["entities"]]
+    made = entity_of(await admin.post("/users", {"login": unique("user"), "roles": roles}))
+    assert made["roles"] == roles
+    missing = "5f00000000000000000000a1"
+    answer = await admin.patch(f"/users/{made['_id']}", {"roles": [*roles, missing]})
+    refused(answer, 400, "roles")
+    assert missing in answer.json()["errors"]["roles"][0]
+    refused(await admin.patch(f"/users/{made['_id']}", {"roles": [*roles, roles[0], roles[1]]}), 400, "roles")
+    assert entity_of(await admin.patch(f"/users/{made['_id']}", {"roles": [roles[5], roles[5]]}))["roles"] == [roles[5]]
+
+
 async def test_an_administrator_is_made_by_its_role(hub: Hub, admin: Client, store: str) -> None:
     """From the next request it sees everything; without the role no more."""
     role = (await admin_role(admin))["_id"]

@@ -1,0 +1,31 @@
+"""Lists of ids that lead to entities of a standard store."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from hub.services.credentials import refuse
+from stores.protocol import Engine
+from stores.query import In, Query
+from stores.records import is_id
+
+AT_ONCE: Final = 500
+"""Entities that are looked up by one query."""
+
+
+async def known_ids(engine: Engine, store: str, field: str, ids: list[Any]) -> list[str]:
+    """The ids of a list that was sent in `field`, each once. Raises InvalidEntity for one that leads nowhere."""
+
+    def refused(id: object) -> Exception:
+        return refuse(field, f"There is no {store.removesuffix('s')} {id!r}.")
+
+    for id in ids:
+        if not is_id(id):
+            raise refused(id)
+    wanted: list[str] = list(dict.fromkeys(ids))
+    for piece in (tuple(wanted[n : n + AT_ONCE]) for n in range(0, len(wanted), AT_ONCE)):
+        known = {entity["_id"] for entity in await engine.entities(store, Query(In(("_id",), piece)))}
+        for id in piece:
+            if id not in known:
+                raise refused(id)
+    return wanted
