@@ -28,6 +28,7 @@ from stores.mongo.codec import CODEC, Document
 from stores.mongo.errors import AUTHENTICATION_FAILED, SNAPSHOT_UNAVAILABLE, UNAUTHORIZED
 from stores.mongo.position import Epoch
 from stores.mongo.sizes import RAW, Sizes
+from stores.mongo.slow_reads import SlowReads
 from stores.protocol import Seal
 
 Session = AsyncClientSession
@@ -52,6 +53,8 @@ _TIMEOUTS: Final[Mapping[str, Any]] = {
     "connectTimeoutMS": 5_000,
     "heartbeatFrequencyMS": 5_000,
     "waitQueueTimeoutMS": 10_000,
+    # Enough for all commits and slow reads that may be under way, and for what is quick besides.
+    "maxPoolSize": 200,
 }
 _SOCKET_MS: Final = 5_000
 """For which the server's answer may be on its way, beyond the time of the longest read."""
@@ -88,7 +91,7 @@ def check_cancelled() -> None:
 
 class Connection:
     """A client, its database and that database's epoch. Unavailable from all of it but between `open` and `close`.
-    `read_timeout`: seconds that the server may spend on a `bounded` command."""
+    `read_timeout`: seconds that the server may spend on one of the `reads`."""
 
     def __init__(self, url: str, read_timeout: float, seal: Seal | None = None) -> None:
         self._url = url
@@ -97,6 +100,7 @@ class Connection:
         self._seal = seal
         self._epoch = Epoch("")
         self.sizes = Sizes()
+        self.reads = SlowReads(read_timeout)
         self.splits_events = False
         """Whether the server can split the event of a very large change."""
 
@@ -200,9 +204,10 @@ class Connection:
         `raw` the documents in the reply are yet to be `decoded`."""
         return await self.database.command(command, session=session, codec_options=RAW if raw else CODEC)
 
-    def bounded(self, command: Document) -> Document:
-        """A reading command that the server gives up when it takes too long: ReadTimeout, by way of `store_errors`."""
-        return {**command, "maxTimeMS": max(1, round(self._read_timeout * 1000))}
+    async def read(self, command: Document, *, raw: bool = False) -> Document:
+        """Run a reading command, which the server gives up when it takes too long: ReadTimeout, by way of
+        `store_errors`. It may be run twice."""
+        return await self.reads.run(lambda most_ms: self.command({**command, "maxTimeMS": most_ms}, raw=raw))
 
     async def snapshot(
         self, command: Document, at: Timestamp | None = None, *, raw: bool = False
@@ -219,7 +224,7 @@ class Connection:
         concern: Document = {"level": "snapshot"} if at is None else {"level": "snapshot", "atClusterTime": at}
         for pause in (0.01, 0.05, 0.2):
             try:
-                reply = await self.command(self.bounded({**command, "readConcern": concern}), raw=raw)
+                reply = await self.read({**command, "readConcern": concern}, raw=raw)
                 cursor: Document = reply["cursor"]
                 return cursor
             except OperationFailure as error:

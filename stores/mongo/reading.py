@@ -15,7 +15,7 @@ from stores.cursor import Key
 from stores.mongo import keyset, position
 from stores.mongo.codec import Document, dumps, entity_of, entity_text, revision
 from stores.mongo.compile import Match, compile_filter, compile_projection, compile_sort, conjunction
-from stores.mongo.connection import Connection
+from stores.mongo.connection import Connection, Session
 from stores.mongo.errors import store_errors
 from stores.mongo.getting import Getter
 from stores.mongo.sizes import LARGE_DOCUMENT, Pace, decoded
@@ -197,15 +197,14 @@ class Reader:
                 command = selection.command(query.offset + known, query.limit - known, pace.next(head))
                 head.clear()
                 with store_errors():
-                    bounded = self._connection.bounded({**command, "readConcern": concern})
-                    reply = await self._connection.command(bounded, session, raw=True)
+                    reply = await self._piece({**command, "readConcern": concern}, session)
                 cursor, rows = reply["cursor"]["id"], reply["cursor"]["firstBatch"]
                 pace.came(rows)
                 yield rows
                 while cursor:
                     more = {"getMore": cursor, "collection": store, "batchSize": pace.next(rows)}
                     with store_errors():
-                        reply = await self._connection.command(more, session, raw=True)
+                        reply = await self._piece(more, session)
                     cursor, rows = reply["cursor"]["id"], reply["cursor"]["nextBatch"]
                     pace.came(rows)
                     yield rows
@@ -214,6 +213,15 @@ class Reader:
                 if cursor:
                     with store_errors():
                         await self._connection.kill(store, cursor)
+
+    async def _piece(self, command: Document, session: Session) -> Document:
+        """What an exchange with the server brings of a long list. The time that is given to the first is for all."""
+
+        async def read(most_ms: int) -> Document:
+            bound = {} if "getMore" in command else {"maxTimeMS": most_ms}
+            return await self._connection.command({**command, **bound}, session, raw=True)
+
+        return await self._connection.reads.run_piece(read)
 
     async def entities(self, store: str, query: Query) -> list[Entity]:
         if query.limit == 0:
@@ -260,7 +268,7 @@ class Reader:
         async def held(store: str) -> set[tuple[str, str]]:
             command: Document = {"distinct": store, "key": "group", "query": {"group": {"$in": [*groups]}}}
             async with turns:
-                reply = await self._connection.command(self._connection.bounded(command))
+                reply = await self._connection.read(command)
             return {(store, str(group)) for group in reply["values"]}
 
         with store_errors():

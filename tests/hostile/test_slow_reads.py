@@ -1,0 +1,54 @@
+"""Reads that take long leave connections to the database, and time of its processors, to others."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.support.engines import Database
+from tests.support.hub import Client, Hub, running_hub
+
+pytestmark = pytest.mark.engine("mongodb")
+
+ENTITIES = 6_000
+SLOW = {"limit": "10", "filter": json.dumps({"$or": [{"text": {"$contains": f"zz{n}"}} for n in range(300)]})}
+"""Some tenths of a second of work, and nothing to find."""
+ATTACKERS = 150
+
+
+@pytest.fixture
+async def narrow(database: Database, tmp_path: Path) -> AsyncIterator[Hub]:
+    """A hub with few connections to its database, for which nobody waits long."""
+    options = "maxPoolSize=60&minPoolSize=50&waitQueueTimeoutMS=3000"
+    location = f"{database.location}{'&' if '?' in database.location else '?'}{options}"
+    async with running_hub(replace(database, location=location), tmp_path / "hub", read_timeout=5) as hub:
+        yield hub
+
+
+async def test_many_slow_reads_leave_room_for_others(narrow: Hub) -> None:
+    """They are answered, or refused as what takes too long, and nobody else is."""
+    store, other = await narrow.define(), await narrow.define()
+    for _ in range(ENTITIES // 1_000):
+        await narrow.admin.make_all(store, [{"text": "text that is searched in vain"} for _ in range(1_000)])
+    id = (await narrow.admin.make(other, {"n": 0}))["_id"]
+    attack = asyncio.gather(*(ask(narrow.admin, store) for _ in range(ATTACKERS)))
+    number = 0
+    while not attack.done():
+        number += 1
+        assert (await narrow.admin.patch(f"/{other}/{id}", {"n": number})).status_code == 200
+        assert (await narrow.admin.see(other, id))["n"] == number
+        assert [entity["n"] for entity in await narrow.admin.list(other)] == [number]
+    assert number > 1
+    for answer in await attack:
+        assert answer.status_code in (200, 503), answer.text
+        assert answer.status_code == 200 or list(answer.json()["errors"]) == ["query"], answer.text
+
+
+async def ask(client: Client, store: str) -> httpx.Response:
+    return await client.http.get(f"/{store}", params=SLOW, timeout=60)
