@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import time
 from typing import Any, Final
 
 LOOK_EVERY: Final = 5.0
+"""Seconds; longer where a look has taken long."""
+SHARE: Final = 200
+"""A look is followed by a pause of this many times its length: other threads cannot allocate while glibc goes through a
+fragmented heap."""
 WORTH_IT: Final = 8 * 1_048_576
 """Bytes that must have become free since the last time."""
 
@@ -28,15 +33,17 @@ async def give_back_memory() -> None:
     glibc = find_glibc()
     if glibc is None:
         return
-    known = free_bytes(glibc)
+    known, took = free_bytes(glibc), 0.0
     while True:
-        await asyncio.sleep(LOOK_EVERY)
+        await asyncio.sleep(max(LOOK_EVERY, SHARE * took))
+        begun = time.monotonic()
         free = free_bytes(glibc)
         if free > known + WORTH_IT:
             await asyncio.to_thread(glibc.malloc_trim, 0)
             known = free_bytes(glibc)
         else:
             known = min(known, free)
+        took = time.monotonic() - begun
 
 
 def find_glibc() -> Any:
