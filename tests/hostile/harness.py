@@ -29,11 +29,11 @@ MEMORY_PATIENCE: Final = 20.0
 
 @asynccontextmanager
 async def unharmed(
-    hub: Hub, *, secrets: tuple[str, ...] = (), longest_turn: float = LONGEST_TURN
+    hub: Hub, *, secrets: tuple[str, ...] = (), longest_turn: float = LONGEST_TURN, memory: float = MEMORY_FACTOR
 ) -> AsyncGenerator[None, None]:
     """Run an attack in the block while 50 well-behaved clients work, and fail if it did any harm: a wrong or missing
-    answer or event, a p99 above `P99`, a turn of the loop above `longest_turn` seconds of CPU, memory that stays, a
-    traceback in the log, or one of `secrets` there."""
+    answer or event, a p99 above `P99`, a turn of the loop above `longest_turn` seconds of CPU, more than `memory` times
+    the memory, a traceback in the log, or one of `secrets` there."""
     process, token = await _start(hub)
     try:
         before = resident(hub.process.pid)
@@ -48,7 +48,7 @@ async def unharmed(
     assert report.rest, "the well-behaved clients did nothing"
     for name, times in (("request to answer", report.rest), ("write to event", report.delivery)):
         assert percentile(times, 0.99) < P99, f"{name}: p99 {percentile(times, 0.99):.3f} s of {len(times)}"
-    await eventually(lambda: _is_back(hub.process.pid, before), MEMORY_PATIENCE)
+    await eventually(lambda: _is_back(hub.process.pid, before * memory), MEMORY_PATIENCE)
     check_log(hub.process.log, (token, *secrets))
 
 
@@ -68,8 +68,8 @@ def percentile(times: list[float], share: float) -> float:
     return sorted(times)[min(len(times) - 1, int(len(times) * share))]
 
 
-async def _is_back(pid: int, before: int) -> bool:
-    return resident(pid) <= before * MEMORY_FACTOR
+async def _is_back(pid: int, most: float) -> bool:
+    return resident(pid) <= most
 
 
 async def _start(hub: Hub) -> tuple[subprocess.Popen[bytes], str]:

@@ -8,8 +8,8 @@ import contextlib
 import pytest
 
 from hub.serve import allow_connections
-from tests.hostile.harness import unharmed
-from tests.hostile.test_unread import MANY_ADDRESSES, MANY_TURN, fewer_than, more_than, sockets
+from tests.hostile.harness import LONGEST_TURN, MEMORY_FACTOR, unharmed
+from tests.hostile.test_unread import MANY_ADDRESSES, MANY_MEMORY, MANY_TURN, fewer_than, more_than, sockets
 from tests.support.hub import Hub, eventually
 from tests.support.live import live
 
@@ -19,12 +19,14 @@ BURSTS = 3
 REQUEST = b"GET /api/v1/units HTTP/1.1\r\nHost: hub\r\n\r\n"
 
 
-@pytest.mark.parametrize(("count", "longest_turn"), [(1_000, 0.1), (5_000, MANY_TURN)])
-async def test_requests_that_come_at_once(hub: Hub, count: int, longest_turn: float) -> None:
+@pytest.mark.parametrize(
+    ("count", "longest_turn", "memory"), [(1_000, LONGEST_TURN, MEMORY_FACTOR), (5_000, MANY_TURN, MANY_MEMORY)]
+)
+async def test_requests_that_come_at_once(hub: Hub, count: int, longest_turn: float, memory: float) -> None:
     """Each is answered, a few in each turn of the loop, and those of other addresses in between."""
     allow_connections()
     loop = asyncio.get_running_loop()
-    async with unharmed(hub, longest_turn=longest_turn):
+    async with unharmed(hub, longest_turn=longest_turn, memory=memory):
         async with sockets(hub, count, *MANY_ADDRESSES) as crowd:
             await eventually(lambda: more_than(hub, count))
             for _ in range(BURSTS):
