@@ -261,7 +261,7 @@ def assemble(settings: Settings) -> Hub:
         settings.access_token_hours,
     )
     mailer = make_mailer(settings)
-    rules = standard_rules(engine, registry, credentials)
+    rules = standard_rules(engine, registry, credentials, settings.max_tokens_per_user)
     bounds = Bounds(
         settings.max_items,
         settings.max_matches,

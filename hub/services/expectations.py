@@ -40,6 +40,11 @@ def credential_is_good(principal: Principal, user: str) -> list[Expect]:
     return expected
 
 
+def tokens_are_few(user: str, most: int) -> Expect:
+    """The user has no more tokens than it may have; follows the writes that make some."""
+    return Expect("tokens", Equal(("user",), user), least=0, most=most, guard=user_guard(user))
+
+
 def user_is_gone(user: str) -> Expect:
     """Belongs into the commit that deletes the user."""
     return Expect("users", Equal(("_id",), user), least=0, most=0, guard=user_guard(user))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -248,6 +249,10 @@ class TokenRules(Rules):
 
     repeatable = False
 
+    def __init__(self, engine: Engine, registry: StoreRegistry, most: int) -> None:
+        super().__init__(engine, registry)
+        self._most = most
+
     async def create(self, principal: Principal, body: Entity, entity: Entity) -> Prepared:
         user = await self._holder(principal, entity.get("user"))
         secret = new_credential()
@@ -264,7 +269,18 @@ class TokenRules(Rules):
             "address": None,
             "agent": None,
         }
-        return Prepared(made, [*expect.credential_is_good(principal, user["_id"])], {"token": secret})
+        also = [*expect.credential_is_good(principal, user["_id"]), expect.tokens_are_few(user["_id"], self._most)]
+        return Prepared(made, [*also], {"token": secret})
+
+    async def commit_creation(
+        self, entities: Sequence[Entity], writes: Sequence[Write], by: str | None, key: IdempotencyKey | None
+    ) -> list[Written]:
+        for user, more in Counter(entity["user"] for entity in entities).items():
+            have = (await self.engine.summarize("tokens", Equal(("user",), user))).count
+            if have + more > self._most:
+                text = f"A user may have {self._most} tokens: this one has {have}. Revoke some first."
+                raise refuse("user", text).at("max_tokens_per_user")
+        return await super().commit_creation(entities, writes, by, key)
 
     async def change(self, principal: Principal, before: Entity, body: Entity, fields: Entity) -> Prepared:
         fixed = fields.keys() - {"name", "scopes", "expires", "_at"}

@@ -18,13 +18,15 @@ from hub.services.rules import (
 from stores.protocol import Engine
 
 
-def standard_rules(engine: Engine, registry: StoreRegistry, credentials: Credentials) -> dict[str, Rules]:
-    """The rules by the names of their stores."""
+def standard_rules(
+    engine: Engine, registry: StoreRegistry, credentials: Credentials, most_tokens: int
+) -> dict[str, Rules]:
+    """The rules by the names of their stores. `most_tokens`: that one user may have."""
     return {
         "users": UserRules(engine, registry, credentials),
         "groups": GroupRules(engine, registry),
         "roles": RoleRules(engine, registry),
-        "tokens": TokenRules(engine, registry),
+        "tokens": TokenRules(engine, registry, most_tokens),
         "sessions": SessionRules(engine, registry),
         "second_factors": SecondFactorRules(engine, registry),
         "signins": SignInRules(engine, registry),

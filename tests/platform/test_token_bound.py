@@ -1,0 +1,54 @@
+"""A user has so many tokens and no more, however they are asked for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.support.engines import Database
+from tests.support.hub import Hub, running_hub
+from tests.support.standstill import read_metrics
+
+MOST = 5
+
+
+@pytest.fixture
+async def narrow(database: Database, tmp_path: Path) -> AsyncIterator[Hub]:
+    async with running_hub(database, tmp_path / "hub", max_tokens_per_user=MOST) as hub:
+        yield hub
+
+
+def is_refused(answer: httpx.Response) -> bool:
+    if answer.status_code == 200:
+        return False
+    assert answer.status_code == 400, answer.text
+    assert answer.json()["errors"] == {
+        "user": [f"A user may have {MOST} tokens: this one has {MOST}. Revoke some first."]
+    }
+    return True
+
+
+async def test_further_tokens_of_a_user_are_refused(narrow: Hub) -> None:
+    """By the user, by an administrator, or in an array; one that is revoked makes room, and others have theirs."""
+    user, other = await narrow.as_user(), await narrow.as_user()
+    made = [await user.make("tokens", {"name": str(n)}) for n in range(MOST - 1)]
+    assert is_refused(await user.post("/tokens", {"name": "one more"}))
+    assert is_refused(await narrow.admin.post("/tokens", {"name": "one more", "user": user.id}))
+    array = await other.post("/tokens", [{"name": str(n)} for n in range(MOST)])
+    assert (array.status_code, list(array.json()["errors"])) == (400, ["user"]), array.text
+    assert (await other.post("/tokens", [{"name": str(n)} for n in range(MOST - 1)])).status_code == 200
+    assert (await user.delete(f"/tokens/{made[0]['_id']}")).status_code == 200
+    assert (await user.post("/tokens", {"name": "again"})).status_code == 200
+    limits = await read_metrics(narrow.url)
+    assert limits.value("hub_limit_reached_total", limit="max_tokens_per_user") == 3
+
+
+async def test_many_at_once_are_no_more_than_one_after_another(narrow: Hub) -> None:
+    user = await narrow.as_user()
+    answers = await asyncio.gather(*(user.post("/tokens", {"name": str(n)}) for n in range(3 * MOST)))
+    assert [is_refused(answer) for answer in answers].count(False) == MOST - 1
+    assert len(await user.list("tokens")) == MOST
