@@ -242,6 +242,17 @@ async def test_a_bad_query_string_is_refused(user: Client, bare: str, query: str
     assert refused(await user.get(f"/{bare}{query}"), 400)
 
 
+@pytest.mark.parametrize("name", ["a[gt", "[gt]", "[]", "a]", "a[b]c", "a[gt]]", "a[[gt]", "a]gt["])
+@pytest.mark.parametrize("method", ["GET", "PATCH", "DELETE"])
+async def test_brackets_that_hold_no_operator_of_a_field_are_named(
+    user: Client, bare: str, name: str, method: str
+) -> None:
+    """In a list and in a bulk change: the condition is not taken for one of a field of that name."""
+    body = {} if method == "DELETE" else {"json": {"b": 1}}
+    answer = await user.request(method, f"/{bare}", params={name: "5"}, **body)
+    assert list(refused(answer, 400)) == [name]
+
+
 async def test_a_lone_surrogate_in_a_query_is_refused(hub: Hub, user: Client, bare: str) -> None:
     """As CESU bytes or as a JSON escape in a filter."""
     for query in ("a=%ed%a0%80", "filter=%7B%22a%22%3A%22%5Cud800%22%7D"):

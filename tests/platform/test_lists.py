@@ -312,6 +312,7 @@ async def test_search_looks_into_the_text_fields_whatever_the_case(user: Client,
 async def test_search_needs_searchable_fields(hub: Hub, user: Client, store: str) -> None:
     """A store without any refuses it; NUL is refused; an empty search is none."""
     refused(await user.get(f"/{await hub.define()}", {"search": "a"}), 400, "search")
+    refused(await user.get(f"/{await hub.define()}", {"search": ""}), 400, "search")
     refused(await user.get(f"/{store}", {"search": "a\0"}), 400, "search")
     await user.make(store, title="a")
     assert len(await user.list(store, {"search": ""})) == 1

@@ -32,7 +32,7 @@ OPERATORS = {
     "exists": "$exists", "contains": "$contains", "startswith": "$startswith",
 }  # fmt: skip
 
-_BRACKETS = re.compile(r"(.+)\[([^\[\]]*)\]\Z", re.DOTALL)
+_BRACKETS = re.compile(r"([^\[\]]+)\[([^\[\]]*)\]\Z", re.DOTALL)
 _PLAIN = re.compile(r"[A-Za-z0-9_.~-]*\Z")
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9_.~/-]*\Z")
 _SYSTEM_NUMBERS = ("time", "_at", "_rev")
@@ -98,8 +98,8 @@ class ListParameters:
         parts += self.period()
         if "filter" in self.single:
             parts.append(self.parser.document(self.filter_document(), 0))
-        if self.single.get("search"):
-            parts.append(self.search(self.single["search"]))
+        if "search" in self.single:
+            parts += self.search(self.single["search"])
         return parts[0] if len(parts) == 1 else query.And(tuple(parts))
 
     def filter_document(self) -> object:
@@ -108,12 +108,15 @@ class ListParameters:
         except orjson.JSONDecodeError as error:
             raise InvalidQuery("filter", f"filter is not JSON: {error}") from None
 
-    def search(self, text: str) -> Filter:
+    def search(self, text: str) -> list[Filter]:
+        """Nothing for an empty text, which is what an empty search box sends: it is in every text."""
         paths = self.definition.search_paths
         if not paths:
             raise InvalidQuery("search", f"{self.definition.name} has no searchable fields")
         check_folded("search", text)
-        return query.Or(tuple(query.ContainsFolded(tuple(p.split(".")), text) for p in paths))
+        if not text:
+            return []
+        return [query.Or(tuple(query.ContainsFolded(tuple(p.split(".")), text) for p in paths))]
 
     def period(self) -> Iterable[Filter]:
         for names, op in ((("from", "begin"), "gte"), (("to", "end"), "lte")):
@@ -142,6 +145,8 @@ class ListParameters:
     def condition(self, name: str, text: str) -> Filter:
         """One ``field=value`` or ``field[op]=value``."""
         found = _BRACKETS.match(name)
+        if not found and ("[" in name or "]" in name):
+            raise InvalidQuery(name, "brackets hold an operator behind a field: field[gt]=value")
         path_text, op = (found[1], found[2]) if found else (name, "eq")
         if op not in OPERATORS:
             raise InvalidQuery(name, f"unknown operator [{op}]")
