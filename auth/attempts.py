@@ -84,10 +84,11 @@ class LoginAttempts:
         self.addresses = MovingWindow(attempts * ADDRESS_FACTOR, window, clock)
         self.accounts = MovingWindow(attempts, window, clock)
         """Apart from names, which anybody can make up: they must not push out what is counted for an account."""
+        self._eras: OrderedDict[str, str] = OrderedDict()  # by name; what was counted in another era is forgotten
 
     def take(self, login: str, address: str) -> None:
         """Count an attempt before it is judged, so that guesses made at once count too. Raises TooManyAttempts."""
-        block, name = _keys(login, address)
+        block, name = self._keys(login, address)
         for window, key in ((self.addresses, block), (self.names, name)):
             seconds = window.wait(key)
             if seconds > 0:
@@ -107,16 +108,26 @@ class LoginAttempts:
 
     def succeeded(self, login: str, address: str) -> None:
         """A right password clears what was counted for the name, and does not count for the address."""
-        block, name = _keys(login, address)
+        block, name = self._keys(login, address)
         self.names.clear(name)
         self.addresses.take_back(block)
 
+    def forgive(self, login: str, account: str, era: str) -> None:
+        """Clear what was counted for the name of an account, from every address, and for the account itself, once for
+        each `era`, such as that of another password. What was counted for addresses stays."""
+        if self._eras.get(login) == era:
+            return
+        self._eras[login] = era
+        if len(self._eras) > LOGIN_COUNTS:
+            self._eras.popitem(last=False)
+        self.succeeded_of(account)
 
-def _keys(login: str, address: str) -> tuple[bytes, bytes]:
-    """Of the address and of the name from it: of one size, however long the name is."""
-    block = address_block(address)
-    name = blake2b(f"{block}\0{login}".encode("utf-8", "surrogatepass"), digest_size=16)
-    return block.encode("utf-8", "surrogatepass"), name.digest()
+    def _keys(self, login: str, address: str) -> tuple[bytes, bytes]:
+        """Of the address and of the name from it: of one size, however long the name is."""
+        block = address_block(address)
+        text = f"{block}\0{self._eras.get(login, '')}\0{login}"
+        name = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16)
+        return block.encode("utf-8", "surrogatepass"), name.digest()
 
 
 class LoginQueue:

@@ -70,6 +70,7 @@ class Hub:
     resolver: Resolver
     passwords: Passwords
     accounts: Accounts
+    credentials: Credentials
     second_factors: SecondFactors
     resets: PasswordReset
     mailer: Mailer
@@ -125,6 +126,7 @@ class Hub:
                     position, lost = await self._begin_afresh(), False
                 async for batch in self.engine.feed.follow(position):
                     self.resolver.forget(batch.changes)
+                    self.credentials.follow(batch.changes)
                     self.entities.branches.follow(batch.changes)
                     await self.registry.follow(batch.changes)
                     await self.live.live.fanout.advance(batch.changes, batch.position)
@@ -290,6 +292,7 @@ def assemble(settings: Settings) -> Hub:
         resolver=resolver,
         passwords=passwords,
         accounts=accounts,
+        credentials=credentials,
         second_factors=factors,
         resets=PasswordReset(accounts, credentials, engine, key.key, mailer, reset_page_of(settings)),
         mailer=mailer,

@@ -97,9 +97,15 @@ def cells(token: Entity) -> tuple[object, ...]:
         token["name"],
         token.get("prefix"),
         scopes,
-        day(token.get("expires")),
+        ending(token.get("expires")),
         day(token.get("last_used")),
     )
+
+
+def ending(expires: object) -> str:
+    """When a token ends; that it has, if it has."""
+    over = isinstance(expires, int) and expires <= now_ms()
+    return f"{day(expires)}, expired" if over else day(expires)
 
 
 def day(time: object) -> str:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from auth.attempts import LoginAttempts, LoginQueue
 from auth.errors import Forbidden
 from auth.names import BadName, fault_of
 from auth.principal import Principal
-from auth.secrets import Passwords
+from auth.secrets import Passwords, digest
 from hub.services import expectations as expect
 from hub.services.branches import UNBOUNDED
-from hub.services.logins import stored_login
+from hub.services.logins import spellings, stored_login
 from stores.errors import InvalidEntity, Violation
 from stores.protocol import DeleteMany, Write
 from stores.query import And, Equal, Not
-from stores.records import Entity
+from stores.records import Change, Entity
 
 PROOF = "current_password"
 """Field of a body that is checked and not kept."""
@@ -73,12 +73,25 @@ class Credentials:
         user, wherever they come from. Raises InvalidEntity and TooManyAttempts."""
         if not isinstance(given, str) or not given:
             raise refuse(PROOF, f"The current password is needed to {purpose}.")
-        account = f"user:{user['_id']}"
+        account = _account(user)
         with self._queue.place(account):
             self._attempts.take_of(account)
             if not (await self._passwords.verify(user.get("password"), given)).right:
                 raise refuse(PROOF, "This is not the current password.")
             self._attempts.succeeded_of(account)
+
+    def forgive(self, user: Entity) -> None:
+        """The user has another password: guesses of the former one no longer keep the user out."""
+        era = digest(str(user.get("password")))
+        self._attempts.forgive(spellings(user["login"])[-1], _account(user), era)
+
+    def follow(self, changes: Iterable[Change]) -> None:
+        """The same for passwords that other processes have set."""
+        for change in changes:
+            if change.store != "users" or not (change.before and change.after):
+                continue
+            if change.before.get("password") != change.after.get("password"):
+                self.forgive(change.after)
 
     def ended(self, principal: Principal, before: Entity, fields: Entity) -> list[Write]:
         """A new password ends every session and token but the credential that it was given with; disabling ends the
@@ -100,6 +113,11 @@ def ended_credentials(user_id: str, *, tokens: bool, but: str = "") -> list[Writ
     where = And((mine, Not(Equal(("_id",), but)))) if but else mine
     stores = ("sessions", "tokens") if tokens else ("sessions",)
     return [expect.user_exists(user_id), *(DeleteMany(store, where, UNBOUNDED) for store in stores)]
+
+
+def _account(user: Entity) -> str:
+    """What guesses of the user's current password are counted by."""
+    return f"user:{user['_id']}"
 
 
 def named(login: str) -> Entity:

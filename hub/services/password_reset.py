@@ -114,6 +114,7 @@ class PasswordReset:
             await self._engine.commit([expect.password_is(user), update, *ended], user["_id"])
         except (NotAsExpected, NotFound):
             raise _worthless() from None
+        self._credentials.forgive(user | fields)
 
 
 def _worthless() -> BadRequest:

@@ -123,6 +123,14 @@ class UserRules(Rules):
             also += await self._keep_an_admin(before, before | checked)
         return Prepared(checked, also)
 
+    async def commit_change(
+        self, before: Entity, after: Entity, writes: Sequence[Write], by: str | None
+    ) -> list[Written]:
+        written = await super().commit_change(before, after, writes, by)
+        if after.get("password") != before.get("password"):
+            self.credentials.forgive(after)
+        return written
+
     async def delete(self, principal: Principal, before: Entity) -> list[Write]:
         mine = Equal(("user",), before["_id"])
         also = [DeleteMany(store, mine, UNBOUNDED) for store in ("sessions", "tokens", "second_factors")]

@@ -8,6 +8,7 @@ from typing import Annotated, Final, Literal
 
 from auth.attempts import MovingWindow
 from auth.errors import TooManyAttempts
+from hub.services.logins import find_user, spellings
 from stores.bounds import Limit
 from stores.errors import StoreError
 from stores.protocol import DeleteMany, Engine, Insert
@@ -62,19 +63,28 @@ class SignIns:
 
     async def failed(self, result: Result, login: str, user: Entity | None, address: str, agent: str) -> None:
         """Log and record a sign-in that was refused; the answer does not depend on it."""
+        self._log(result, user, address)
+        await self._record(result, login, user, address, agent)
+
+    def _log(self, result: Result, user: Entity | None, address: str) -> None:
         # The address stands where fail2ban looks for it. What was typed as a login may be a password: it is not logged.
         known = f"user {user['_id']}" if user else "not looked up" if result == "limited" else "unknown login"
         log.warning("sign-in failed from %s: %s, %s", address[:LONGEST].replace("\n", " ") or "?", result, known)
+
+    async def _record(self, result: Result, login: str, user: Entity | None, address: str, agent: str) -> None:
         if self._recorded.wait(_EVERYBODY) > 0:
             return
         self._recorded.add(_EVERYBODY)
         try:
+            if result == "limited":
+                user = await find_user(self._engine, spellings(login))
             await self._engine.commit([self.entry(result, login, user, address, agent)], None)
         except StoreError as error:
             log.warning("a failed sign-in could not be recorded: %s", error)
 
     async def limited(self, refusal: TooManyAttempts, login: str, address: str, agent: str) -> None:
-        """The same for one that was refused unjudged: once for an address while its limit lasts."""
+        """The same for one that was refused unjudged: once for an address while its limit lasts. The user, who sees
+        the record, is looked up for it."""
         key = f"{refusal.limit_name} {address}".encode("utf-8", "surrogatepass")
         if self._limited.wait(key) > 0:
             return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,19 @@ def test_a_token_may_act_as_somebody_else(served_hub: CommandLine) -> None:
     secret = served_hub("token", "create", "toms", "--user", "tom", "--expires", "2099-01-31", "--quiet").out.strip()
     assert get(served_hub, "/auth", secret).json()["login"] == "tom"
     assert re.search(r"toms .* 2099-01-31 00:00", served_hub("token", "list").out)
+
+
+def test_expired_tokens_are_told_from_others(served_hub: CommandLine) -> None:
+    served_hub("token", "create", "lasting", "--expires", "2099-01-31")
+    running = control(served_hub)
+    body, headers = {"name": "brief", "expires": now_ms() + 500}, {"Authorization": f"Bearer {running['token']}"}
+    httpx.post(f"{running['url']}/api/v1/tokens", json=body, headers=headers, trust_env=False).raise_for_status()
+    [brief] = [t for t in served_hub.json("token", "list", "--json") if t["name"] == "brief"]
+    while now_ms() <= brief["expires"]:
+        time.sleep(0.01)
+    listed = served_hub("token", "list").out
+    assert re.search(r"brief .*, expired", listed)
+    assert not re.search(r"lasting .*, expired", listed)
 
 
 def test_tokens_of_one_name_are_told_apart_by_id(served_hub: CommandLine) -> None:

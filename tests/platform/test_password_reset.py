@@ -65,6 +65,46 @@ async def confirm(hub: Hub, token: str, password: str) -> tuple[int, set[str]]:
     return answer.status_code, set(answer.json().get("errors", ()))
 
 
+async def test_who_has_guessed_too_often_signs_in_after_a_reset(
+    engine_kind: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """From every address, also where it was an administrator who set the password; what was counted for addresses
+    stays."""
+    settings = {"public_url": "https://hub.example.com", "login_attempts": 3}
+    async with (
+        fitting_database(engine_kind, request, tmp_path) as database,
+        running_hub(database, tmp_path / "hub", **settings) as hub,
+    ):
+        user, _ = await make_user(hub)
+        login, new = user.user["login"], f"pass {secrets.token_hex(8)}"
+        callers = [hub.client(x_forwarded_for=f"203.0.113.{n}") for n in (1, 2)]
+        await give_up(callers, login)
+        assert await confirm(hub, await mailed_token(hub, login), new) == (200, set())
+        await signs_in(callers, login, new)
+        await give_up(callers, login)
+        newer = f"pass {secrets.token_hex(8)}"
+        assert (await hub.admin.patch(f"/users/{user.id}", {"password": newer})).status_code == 200
+        await signs_in(callers, login, newer)
+        for _ in range(8):  # with the six of above: thirty of the address
+            await give_up(callers[:1], unique("nobody"))
+        assert (await hub.admin.patch(f"/users/{user.id}", {"password": new})).status_code == 200
+        assert (await callers[0].post("/auth", {"login": login, "password": new})).status_code == 429
+        await signs_in(callers[1:], login, new)
+
+
+async def give_up(callers: list[Client], login: str) -> None:
+    """Guess until it is refused unjudged."""
+    for caller in callers:
+        guesses = [await caller.post("/auth", {"login": login, "password": "wrong guess"}) for _ in range(4)]
+        assert guesses[-1].status_code == 429
+
+
+async def signs_in(callers: list[Client], login: str, password: str) -> None:
+    for caller in callers:
+        answer = await caller.post("/auth", {"login": login.upper(), "password": password})
+        assert answer.status_code == 200, answer.text
+
+
 async def test_a_mailed_token_sets_a_password_once_and_ends_what_the_old_one_began(mailing: Hub) -> None:
     user, old = await make_user(mailing)
     login = user.user["login"]

@@ -76,6 +76,21 @@ async def test_a_limited_login_is_recorded_once_and_logged_for_fail2ban(database
         assert hub.process.log.count(": limited, not looked up") == 1
 
 
+async def test_users_see_where_their_login_was_limited(database: Database, tmp_path: Path) -> None:
+    """However it was spelled; the log does not say whose it was."""
+    async with running_hub(database, tmp_path, login_attempts=3) as hub:
+        user, other = await hub.as_user(password=PASSWORD), await hub.as_user()
+        client, login = hub.client(x_forwarded_for="203.0.113.9"), user.user["login"].upper()
+        for _ in range(5):
+            await client.post("/auth", {"login": login, "password": "wrong password"})
+        own = await signins_of(user)
+        assert [(e["result"], e["login"], e["user"]) for e in own[-2:]] == [
+            ("password", login, user.id),
+            ("limited", login, user.id),
+        ]
+        assert await signins_of(other) == []
+
+
 def failregex() -> str:
     """The expression of the documented filter, with the group that fail2ban puts in place of <HOST>."""
     [line] = re.findall(r"^failregex = (.*)$", page("security.md"), re.MULTILINE)
