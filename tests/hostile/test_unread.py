@@ -24,9 +24,9 @@ SMALL = b"GET /health/live HTTP/1.1\r\nHost: hub\r\n\r\n"
 ADDRESSES = ("127.0.0.2", "127.0.0.3", "127.0.0.4", "127.0.0.5")
 MANY_ADDRESSES = (*ADDRESSES, "127.0.0.6", "127.0.0.7", "127.0.0.8", "127.0.0.9")
 MANY_TURN, MANY_MEMORY = 0.25, 1.35
-"""What 5 000 connections may cost, more than one address may have: seconds of CPU of a turn in which they bring something
-or end, since the loop learns of all of them at once (some 20 µs each), and memory after them, since Python keeps what it
-has only nearly emptied."""
+"""What 5 000 connections may cost, more than one address may have: CPU seconds of a turn in which they bring something
+or end, since the loop learns of all of them at once (some 20 µs each), and memory after them, since Python keeps what
+it has only nearly emptied."""
 SMALL_BUFFER = 4_096
 QUICK = {"write_timeout": 1, "keep_alive_timeout": 1}
 
