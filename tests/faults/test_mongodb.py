@@ -16,7 +16,7 @@ from pymongo import AsyncMongoClient
 from pymongo.errors import AutoReconnect, ConnectionFailure
 
 from stores.errors import Unavailable
-from stores.protocol import Engine
+from stores.protocol import Engine, EngineOptions
 from stores.records import Entity
 from stores.schema import StoreDefinition
 from tests.faults.conftest import Report
@@ -117,7 +117,7 @@ async def test_history_outlives_a_primary_that_had_recorded_it_alone(replica_set
     database = mongo_database(replica_set)
     async with Mongo(database.location) as mongo:
         await whole(mongo)
-        async with opened(database.engine()) as engine:
+        async with opened(database.engine(EngineOptions(max_entity_bytes=2 * LARGE))) as engine:
             await engine.define(StoreDefinition(STORE))
             first = await primary(mongo)
             alone, others = await pid_of(first), [await pid_of(server) for server in mongo.nodes - {first}]
