@@ -63,7 +63,7 @@ class Connections:
         self._peers: dict[str, Peer] = {}
         self.unstarted = 0
         """Requests of which nothing has been done yet: those that came in this turn of the loop."""
-        self._turns = Queue()
+        self._turns: Queue[Callable[[], None]] = Queue()
 
     def open(self, address: str) -> Peer:
         """Count a new connection; it must be given back to `close`, refused or not."""

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
-from collections.abc import Callable
-from typing import Final
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Final, Generic, TypeVar
+
+T = TypeVar("T")
 
 TURN: Final = 0.01
 """Seconds of work before others have their turn."""
@@ -29,25 +32,29 @@ class Turn:
         self._ends = time.perf_counter() + TURN
 
 
-class Queue:
-    """Calls that wait, by who asked for them: they are taken from each in turn, from one in the order of asking."""
+class Queue(Generic[T]):
+    """What waits, by who asked for it: it is taken from each in turn, from one in the order of asking."""
 
     def __init__(self) -> None:
-        self._waiting: dict[str, deque[Callable[[], None]]] = {}
+        self._waiting: dict[str, deque[T]] = {}
 
     def __bool__(self) -> bool:
         return bool(self._waiting)
 
-    def put(self, owner: str, call: Callable[[], None]) -> None:
-        self._waiting.setdefault(owner, deque()).append(call)
+    def put(self, owner: str, item: T) -> None:
+        self._waiting.setdefault(owner, deque()).append(item)
 
-    def take(self) -> Callable[[], None]:
+    def put_back(self, owner: str, item: T) -> None:
+        """Before all others of this owner."""
+        self._waiting.setdefault(owner, deque()).appendleft(item)
+
+    def take(self) -> T:
         owner = next(iter(self._waiting))
-        calls = self._waiting.pop(owner)
-        call = calls.popleft()
-        if calls:
-            self._waiting[owner] = calls  # behind the others
-        return call
+        items = self._waiting.pop(owner)
+        item = items.popleft()
+        if items:
+            self._waiting[owner] = items  # behind the others
+        return item
 
 
 class SharedTurns:
@@ -56,7 +63,7 @@ class SharedTurns:
 
     def __init__(self) -> None:
         self._ends: float | None = None
-        self._waiting = Queue()
+        self._waiting: Queue[Callable[[], None]] = Queue()
 
     def is_over(self) -> bool:
         now = time.perf_counter()
@@ -108,3 +115,57 @@ class Gate:
                 self._begun += 1
         if self._begun:
             asyncio.get_running_loop().call_soon(self._open)
+
+
+class Places:
+    """Room for `most` pieces of work at a time, `each` of one owner. Who waits is let in owner after owner."""
+
+    def __init__(self, most: int, each: int) -> None:
+        self._free = most
+        self._each = each
+        self._inside: Counter[str] = Counter()
+        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
+
+    @asynccontextmanager
+    async def place(self, owner: str) -> AsyncIterator[None]:
+        """A place for the length of a block, as soon as there is one for this owner."""
+        if self._free and self._inside[owner] < self._each and owner not in self._waiting:
+            self._take(owner)
+        else:
+            await self._wait(owner)
+        try:
+            yield
+        finally:
+            self._leave(owner)
+
+    async def _wait(self, owner: str) -> None:
+        let_in = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(owner, deque()).append(let_in)
+        try:
+            await let_in
+        except asyncio.CancelledError:
+            if let_in.done() and not let_in.cancelled():
+                self._leave(owner)  # it was let in while it was told to stop
+            raise
+
+    def _take(self, owner: str) -> None:
+        self._free -= 1
+        self._inside[owner] += 1
+
+    def _leave(self, owner: str) -> None:
+        self._free += 1
+        self._inside[owner] -= 1
+        if not self._inside[owner]:
+            del self._inside[owner]
+        while self._free and (following := self._next_owner()) is not None:
+            waiting = self._waiting.pop(following)
+            let_in = waiting.popleft()
+            if waiting:
+                self._waiting[following] = waiting  # behind the others
+            if not let_in.done():  # cancelled
+                self._take(following)
+                let_in.set_result(None)
+
+    def _next_owner(self) -> str | None:
+        """Of those that wait, the first that has not as many places as one may have: at most `most / each` have."""
+        return next((owner for owner in self._waiting if self._inside[owner] < self._each), None)

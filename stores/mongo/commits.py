@@ -15,7 +15,7 @@ from pymongo.errors import PyMongoError, ServerSelectionTimeoutError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
-from stores.errors import KeyReused, too_large_at
+from stores.errors import KeyReused, Unavailable, too_large_at
 from stores.mongo.bounding import check_size
 from stores.mongo.codec import Document, revision, to_document
 from stores.mongo.connection import META, Connection, Session
@@ -27,6 +27,7 @@ from stores.mongo.structure import KEYS
 from stores.mongo.writes import Writer, value_at
 from stores.protocol import Expect, IdempotencyKey, Insert, Update, Upsert, Write, Written, pack, unpack
 from stores.records import now_ms
+from stores.turns import Places
 
 T = TypeVar("T")
 
@@ -36,6 +37,12 @@ _SUSPICIOUS_SECONDS: Final = 1.0
 
 _AT_ONCE: Final = 64
 """Commits in progress at a time; the pool has more connections, which leaves some to reads."""
+
+_TRANSACTIONS: Final = 48
+"""Of them, those that take several steps and may collide: some turns are always left to single changes."""
+
+_TRANSACTIONS_EACH: Final = 16
+"""Of one user: transactions of one user that collide with each other hold up nobody else's."""
 
 _LONGEST_PAUSE: Final = 0.2
 _LONG: Final = 262_144
@@ -56,6 +63,7 @@ class Committer:
         self._watch: asyncio.Task[None] | None = None
         self._inserter = Inserter(connection)
         self._turns = asyncio.Semaphore(_AT_ONCE)
+        self._places = Places(_TRANSACTIONS, _TRANSACTIONS_EACH)
         self._large = asyncio.Lock()
         self._guards: set[str] = set()  # those that are known to be there
 
@@ -101,7 +109,7 @@ class Committer:
             if key is not None:
                 lock = self._locks.setdefault(key.key, asyncio.Lock())
                 async with lock:
-                    return await self._in_transaction(lambda *within: self._write_once(writes, by, key, *within))
+                    return await self._in_transaction(by, lambda *within: self._write_once(writes, by, key, *within))
             only = writes[0] if len(writes) == 1 else None
             if isinstance(only, Insert):
                 text = orjson.dumps(only.entity)  # which the document would give: both begin with `_id`
@@ -113,7 +121,7 @@ class Committer:
                     return [await Writer(self._connection, by, self._most_bytes).write(only)]
             if not writes:
                 return []
-            return await self._in_transaction(lambda *within: self._write(writes, by, *within))
+            return await self._in_transaction(by, lambda *within: self._write(writes, by, *within))
 
     async def sweep(self, now: int) -> None:
         """Remove the idempotency keys that have expired at `now`."""
@@ -141,11 +149,12 @@ class Committer:
                 outcome += await _write_run(writer, run, len(outcome))
         return outcome
 
-    async def _in_transaction(self, work: Callable[[Session, Room], Awaitable[T]]) -> T:
-        """The result of `work`, committed. It is done again when it collides with another transaction."""
+    async def _in_transaction(self, by: str | None, work: Callable[[Session, Room], Awaitable[T]]) -> T:
+        """The result of `work`, committed. It is done again when it collides with another transaction. Raises
+        Unavailable when it has collided for too long."""
         give_up = clock.monotonic() + _GIVE_UP_SECONDS
         pause = 0.002
-        async with self._turns, self._connection.client.start_session() as session:
+        async with self._places.place(by or ""), self._turns, self._connection.client.start_session() as session:
             while True:
                 try:
                     async with (
@@ -156,8 +165,10 @@ class Committer:
                         await _end(session, give_up)
                     return result
                 except PyMongoError as error:
-                    if not _is_collision(error) or clock.monotonic() > give_up:
+                    if not _is_collision(error):
                         raise
+                    if clock.monotonic() > give_up:
+                        raise Unavailable("others change the same entities all the time") from error
                 await asyncio.sleep(random.uniform(0, pause))
                 pause = min(2 * pause, _LONGEST_PAUSE)
 

@@ -4,6 +4,9 @@ Light jobs run on the event loop, a few microseconds of SQL each in an open tran
 the disk, runs in the writer thread (run there whole, each statement would fight the loop for the interpreter lock).
 A heavy job (a bulk change, an index) runs in the thread as a transaction of its own, which its failure undoes. A light
 one that takes several statements needs a savepoint.
+
+Users take turns, and the light jobs that wait come between two heavy ones: whoever sends many at once holds up others
+by one of them.
 """
 
 from __future__ import annotations
@@ -11,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -23,6 +25,7 @@ from stores.errors import StorageFull, StoreError, Unavailable
 from stores.records import now_ms
 from stores.sqlite.connection import translate
 from stores.sqlite.feed import Fresh
+from stores.turns import Queue
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -51,11 +54,13 @@ class Writer:
     connection: apsw.Connection
     read_changes: Callable[[], Fresh]
     published: Callable[[Fresh], None]
-    queue: deque[Job] = field(default_factory=deque)
+    light: Queue[Job] = field(default_factory=Queue)
+    heavy: Queue[Job] = field(default_factory=Queue)
     by: str | None = None
     time: int = 0
     _changes: Fresh | None = None
     _busy: bool = False
+    _was_heavy: bool = False
     _idle: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
@@ -71,7 +76,7 @@ class Writer:
             raise Unavailable("the store is closed")
         loop = asyncio.get_running_loop()
         job = Job(run, by, heavy, loop.create_future())
-        self.queue.append(job)
+        (self.heavy if heavy else self.light).put(by or "", job)
         if not self._busy:
             self._busy = True
             self._idle.clear()
@@ -87,16 +92,20 @@ class Writer:
         self.thread.shutdown()
 
     def _next_batch(self) -> None:
-        if not self.queue:
+        if self.heavy and not (self._was_heavy and self.light):
+            batch = [self.heavy.take()]
+        else:
+            batch = []
+            while self.light and len(batch) < LARGEST_BATCH:
+                batch.append(self.light.take())
+        if not batch:
             self._busy = False
             self._idle.set()
             return
-        batch = [self.queue.popleft()]
-        if not batch[0].heavy:
-            while self.queue and not self.queue[0].heavy and len(batch) < LARGEST_BATCH:
-                batch.append(self.queue.popleft())
+        self._was_heavy = batch[0].heavy
+        if not self._was_heavy:
             self._run(batch)
-        step = self._run_and_commit if batch[0].heavy else self._commit
+        step = self._run_and_commit if self._was_heavy else self._commit
         asyncio.get_running_loop().run_in_executor(self.thread, step, batch).add_done_callback(
             lambda finished: self._finish(batch, finished)
         )
@@ -113,7 +122,8 @@ class Writer:
                     self._fail(batch, job.error or Unavailable("the transaction was rolled back"))
                     return
                 if time.perf_counter() > ends and done < len(batch):
-                    self.queue.extendleft(reversed(batch[done:]))
+                    for late in reversed(batch[done:]):
+                        self.light.put_back(late.by or "", late)
                     del batch[done:]
             if batch[0].heavy and batch[0].error:
                 self.connection.execute("ROLLBACK")

@@ -6,7 +6,7 @@ import asyncio
 import time
 from typing import Any
 
-from stores.turns import TURN, Gate, Queue, SharedTurns
+from stores.turns import TURN, Gate, Places, Queue, SharedTurns
 
 
 def work() -> None:
@@ -65,10 +65,50 @@ async def test_a_gate_lets_a_few_in_each_turn_in_order() -> None:
 
 def test_owners_take_turns() -> None:
     """Who asks for much delays the others by one call each."""
-    queue, taken = Queue(), []
+    queue: Queue[str] = Queue()
     for number in range(3):
-        queue.put("many", lambda number=number: taken.append(f"many {number}"))  # type: ignore[misc]
-    queue.put("one", lambda: taken.append("one"))
-    while queue:
-        queue.take()()
-    assert taken == ["many 0", "one", "many 1", "many 2"]
+        queue.put("many", f"many {number}")
+    queue.put("one", "one")
+    taken = [queue.take() for _ in range(3)]
+    assert taken == ["many 0", "one", "many 1"]
+    queue.put_back("many", taken[2])
+    assert [queue.take(), queue.take(), bool(queue)] == ["many 1", "many 2", False]
+
+
+async def test_one_owner_has_only_some_of_the_places() -> None:
+    """Who waits is let in owner after owner; one that stops waiting takes no place."""
+    places, inside, leave = Places(3, 2), [], asyncio.Event()
+
+    async def work_for(name: str) -> None:
+        async with places.place(name[0]):
+            inside.append(name)
+            await leave.wait()
+
+    tasks = {name: asyncio.create_task(work_for(name)) for name in ("a1", "a2", "a3", "a4", "b1", "b2")}
+    await asyncio.sleep(0)
+    assert inside == ["a1", "a2", "b1"]
+    tasks["a3"].cancel()
+    leave.set()
+    await asyncio.gather(*tasks.values(), return_exceptions=True)
+    assert sorted(inside) == ["a1", "a2", "a4", "b1", "b2"]
+    leave.clear()
+    later = [asyncio.create_task(work_for(name)) for name in ("c1", "c2", "d1")]
+    await asyncio.sleep(0)
+    assert inside[5:] == ["c1", "c2", "d1"], "no place was lost"
+    leave.set()
+    await asyncio.gather(*later)
+
+
+async def test_a_place_that_comes_with_a_cancellation_goes_to_the_next() -> None:
+    places, inside = Places(1, 1), []
+
+    async def work_for(name: str) -> None:
+        async with places.place(name):
+            inside.append(name)
+            await asyncio.sleep(0)
+        if name == "a":
+            second.cancel()  # it has just been let in, and has not heard of it
+
+    first, second, third = (asyncio.create_task(work_for(name)) for name in "abc")
+    await asyncio.gather(first, second, third, return_exceptions=True)
+    assert inside == ["a", "c"]

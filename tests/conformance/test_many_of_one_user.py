@@ -1,0 +1,70 @@
+"""Whoever sends many costly writes at once holds up others by a few of them, not by all."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from bson import ObjectId
+from pymongo import AsyncMongoClient
+
+from stores.errors import NotFound
+from stores.protocol import Delete, Engine, Insert, Update, UpdateMany
+from stores.query import Equal
+from tests.support.engines import Database
+from tests.support.entities import OTHER_USER, STORE, USER, entity, insert_one
+from tests.support.reading import find
+
+MANY = 100
+
+
+@pytest.mark.engine("sqlite")
+async def test_a_write_waits_for_one_bulk_change_of_another_user(engine: Engine) -> None:
+    """A small one is next, a bulk change of another user the one after: they do not wait for a hundred."""
+    made = await insert_one(engine, kind="other", n=0)
+    await engine.commit([Insert(STORE, entity(kind="many", n=-1)) for _ in range(50)], USER)
+    order: list[str] = []
+
+    async def commit(name: str, by: str, *writes: Update | UpdateMany) -> None:
+        await engine.commit(writes, by)
+        order.append(name)
+
+    many = [commit("many", USER, UpdateMany(STORE, Equal(("kind",), "many"), {"n": n}, 1_000)) for n in range(MANY)]
+    small = commit("small", OTHER_USER, Update(STORE, made["_id"], {"n": 1}))
+    bulk = commit("bulk", OTHER_USER, UpdateMany(STORE, Equal(("kind",), "other"), {"m": 1}, 1_000))
+    await asyncio.gather(*many, small, bulk)
+    assert order.index("small") <= 2, order
+    assert order.index("bulk") <= 4, order
+    assert [e["n"] for e in await find(engine) if e["kind"] == "many"] == [MANY - 1] * 50
+
+
+@pytest.mark.engine("sqlite")
+async def test_a_write_waits_for_one_array_of_another_user(engine: Engine) -> None:
+    """Arrays that are still short enough to share a transaction take longer than one of them may."""
+    order: list[str] = []
+
+    async def commit(name: str, by: str, count: int) -> None:
+        await engine.commit([Insert(STORE, entity(text="x" * 20_000)) for _ in range(count)], by)
+        order.append(name)
+
+    await asyncio.gather(*(commit("many", USER, 50) for _ in range(MANY)), commit("small", OTHER_USER, 1))
+    assert order.index("small") < MANY // 2, order
+
+
+@pytest.mark.engine("mongodb")
+async def test_transactions_that_collide_leave_room_for_other_users(engine: Engine, database: Database) -> None:
+    """A hundred deletions wait for an entity that somebody else holds; those of another user are done meanwhile."""
+    held = await insert_one(engine)
+    others = [await insert_one(engine) for _ in range(20)]
+    async with AsyncMongoClient[dict[str, object]](database.location) as client:
+        collection = client.get_default_database()[STORE]
+        async with client.start_session() as session:
+            await session.start_transaction()
+            await collection.update_one({"_id": ObjectId(held["_id"])}, {"$set": {"held": True}}, session=session)
+            colliding = [asyncio.create_task(engine.commit([Delete(STORE, held["_id"])], USER)) for _ in range(MANY)]
+            await asyncio.gather(*(engine.commit([Delete(STORE, each["_id"])], OTHER_USER) for each in others))
+            assert not any(task.done() for task in colliding)
+            await session.abort_transaction()
+    results = await asyncio.gather(*colliding, return_exceptions=True)
+    assert sum(isinstance(result, list) for result in results) == 1
+    assert all(isinstance(result, list | NotFound) for result in results)
