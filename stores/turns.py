@@ -42,18 +42,23 @@ class Queue(Generic[T]):
         return bool(self._waiting)
 
     def put(self, owner: str, item: T) -> None:
-        self._waiting.setdefault(owner, deque()).append(item)
+        waiting = self._waiting.get(owner)
+        if waiting is None:
+            self._waiting[owner] = deque((item,))
+        else:
+            waiting.append(item)
 
     def put_back(self, owner: str, item: T) -> None:
         """Before all others of this owner."""
         self._waiting.setdefault(owner, deque()).appendleft(item)
 
     def take(self) -> T:
-        owner = next(iter(self._waiting))
-        items = self._waiting.pop(owner)
+        owner, items = next(iter(self._waiting.items()))
         item = items.popleft()
-        if items:
-            self._waiting[owner] = items  # behind the others
+        if not items:
+            del self._waiting[owner]
+        elif len(self._waiting) > 1:
+            self._waiting[owner] = self._waiting.pop(owner)  # behind the others
         return item
 
 
