@@ -73,7 +73,10 @@ class Mailer:
         message = EmailMessage()
         try:
             message["From"], message["To"], message["Subject"] = self._sender, to, subject
+            usable = len(message["To"].addresses) == 1  # a link is for one person, whatever the field holds
         except Exception:  # an address such as "a@" breaks the library's parser in many ways
+            usable = False
+        if not usable:
             log.warning("a mail has no usable address and is dropped")
             return
         message["Date"], message["Message-ID"] = formatdate(), make_msgid(domain=self._sender.rpartition("@")[2])

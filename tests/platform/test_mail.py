@@ -83,6 +83,22 @@ async def test_without_a_server_mails_are_files_for_the_owner_alone(tmp_path: Pa
     assert message.get_content() == "Guten Tag\n"
 
 
+@pytest.mark.parametrize("several", ["ann@example.com, bob@example.com", "Friends: ann@example.com, bob@example.com;"])
+async def test_a_mail_goes_to_one_address(tmp_path: Path, several: str) -> None:
+    """A link to reset a password is for one person, whatever the user's field holds."""
+    outbox = tmp_path / "outbox"
+    async with running(Mailer(None, outbox, "hub@example.com")) as mailer:
+        mailer.send(several, "Hello", "Guten Tag\n")
+        mailer.send("ann@example.com", "Hello", "Guten Tag\n")
+
+        async def written() -> list[Path]:
+            return [path for path in outbox.glob("*.eml") if path.stat().st_size] if outbox.exists() else []
+
+        [path] = await eventually(written)
+    message = email.message_from_bytes(path.read_bytes(), policy=email.policy.default)
+    assert message["to"] == "ann@example.com"
+
+
 LINK = "http://127.0.0.1:8000/api/v1/auth/reset/confirm#token=" + "a1" * 80
 
 
