@@ -1,4 +1,4 @@
-"""What a long-lived token with scopes may give to others: no right that it does not have itself.
+"""Long-lived tokens with scopes give others no right that they do not have themselves.
 
 Otherwise a token for one task of an administrator, such as `PATCH /users/*`, could set the password of an
 administrator, sign in, and do everything.
@@ -38,8 +38,8 @@ async def check_user_rights(engine: Engine, principal: Principal, field: str, ro
 
 
 async def rights_of_roles(engine: Engine, roles: object) -> Scopes:
-    """What a user with these roles may do. `* /*` stands for an administrator as well: none but an administrator's
-    token that has it covers that."""
+    """The scopes of a user with these roles. `* /*` also stands for an administrator: only an administrator's token
+    with that scope covers it."""
     if not roles:
         return ALL
     found = await read_roles(engine, roles)

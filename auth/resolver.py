@@ -271,7 +271,7 @@ async def read_roles(engine: Engine, ids: object) -> list[Entity]:
 
 
 def role_scopes(roles: list[Entity]) -> Scopes:
-    """What one of these roles allows."""
+    """The scopes that at least one of these roles allows."""
     return parsed_scopes(scope for role in roles for scope in role.get("scopes") or [])
 
 

@@ -50,7 +50,7 @@ class HubHttpProtocol(ClientConnection):
         self._websocket_path = websocket_path
         self._live_path = websocket_path.decode()
         self._held = b""
-        """What was read behind the request that is being answered, or waits for its turn to be parsed."""
+        """Bytes read behind the request that is being answered, or that wait for their turn to be parsed."""
         self._charged = 0
         """Bytes of bodies that are counted for this connection."""
 

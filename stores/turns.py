@@ -33,7 +33,7 @@ class Turn:
 
 
 class Queue(Generic[T]):
-    """What waits, by who asked for it: it is taken from each in turn, from one in the order of asking."""
+    """Waiting items by owner: owners take turns, and each owner's items keep their order."""
 
     def __init__(self) -> None:
         self._waiting: dict[str, deque[T]] = {}
@@ -49,7 +49,7 @@ class Queue(Generic[T]):
             waiting.append(item)
 
     def put_back(self, owner: str, item: T) -> None:
-        """Before all others of this owner."""
+        """Put an item before all others of its owner."""
         self._waiting.setdefault(owner, deque()).appendleft(item)
 
     def take(self) -> T:
@@ -123,7 +123,7 @@ class Gate:
 
 
 class Places:
-    """Room for `most` pieces of work at a time, `each` of one owner. Who waits is let in owner after owner."""
+    """Room for `most` pieces of work at a time, `each` of one owner. Waiting owners take turns."""
 
     def __init__(self, most: int, each: int) -> None:
         self._free = most
@@ -172,5 +172,5 @@ class Places:
                 let_in.set_result(None)
 
     def _next_owner(self) -> str | None:
-        """Of those that wait, the first that has not as many places as one may have: at most `most / each` have."""
+        """The first waiting owner below its limit: at most `most / each` owners are at it."""
         return next((owner for owner in self._waiting if self._inside[owner] < self._each), None)

@@ -116,7 +116,7 @@ def ended_credentials(user_id: str, *, tokens: bool, but: str = "") -> list[Writ
 
 
 def _account(user: Entity) -> str:
-    """What guesses of the user's current password are counted by."""
+    """The key under which guesses of the user's current password are counted."""
     return f"user:{user['_id']}"
 
 

@@ -1,4 +1,4 @@
-"""What the change stream of one follower brought last, for others in this process who follow the same feed.
+"""The newest batches of one change stream, shared with other readers of the feed in this process.
 
 Reading a stream takes MongoDB and this process the same work for every one who opens it, so one is enough.
 """
@@ -15,7 +15,7 @@ from stores.bounds import Limit
 from stores.protocol import Batch
 
 TAIL_BYTES: Final[Annotated[int, Limit("process", "bytes", "the oldest go, and are read from MongoDB")]] = 4_194_304
-"""Changes that are kept for those who read them later than the first."""
+"""Changes that are kept for readers behind the first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Tail:
         self._grown = asyncio.Event()
 
     def add(self, batch: Batch) -> None:
-        """Add what the stream brought next, be it nothing but a position."""
+        """Append the next batch of the stream, which may be a position alone."""
         begin, self._end, self._position = self._end, self._order(batch.position), batch.position
         if batch.changes:
             part = _Part(begin, self._end, batch, sum(change.size for change in batch.changes))
@@ -53,7 +53,7 @@ class Tail:
         self._grown = asyncio.Event()
 
     def reaches(self, since: str) -> bool:
-        """Whether everything after `since` is here, or comes here."""
+        """Whether this tail holds, or will hold, every change after `since`."""
         return self._begin <= self._order(since) <= self._end
 
     async def read(self, since: str, patience: float) -> Batch | None:

@@ -40,7 +40,7 @@ AUTH = PREFIX + "/auth"
 
 
 class CallerChanged(Exception):
-    """Who is calling has other rights than when the request began."""
+    """The caller's rights have changed since the request began."""
 
 
 @dataclass(slots=True)
