@@ -217,10 +217,8 @@ class HubHttpProtocol(ClientConnection):
             return
         assert self._peer is not None
         protocol.on_lost = partial(self._all.close, self._peer)
-        protocol.turns, protocol.owner = (
-            self._all.turns,
-            self._peer.block,
-        )  # from now on: the handshake is parsed at once
+        protocol.turns = self._all.turns  # from now on: the handshake is parsed at once
+        protocol.owner = self._peer.block
         protocol.count_held = partial(self._all.take_unparsed, self._peer)
         self._peer = self.parser = None  # type: ignore[assignment]
         self.transport.set_protocol(protocol)
