@@ -1,20 +1,22 @@
 """This tree beside another commit of it: `python -m benchmarks against COMMIT [--engine ENGINE] [--only ROW]`.
 
-The other commit is installed into a cache folder, in an environment of its own where its packages differ. A hub of each
-runs on the same core, loaded by the same program from another one, in alternating rounds: row by row, each round takes
-both, in turns first and second. A figure is the median over the rounds of the ratio of one round: above 1 this tree
-does more per CPU second, or per second. Machines drift; ratios within a round do not.
+The other commit is installed into a cache folder, in an environment of its own where its packages differ. Each round
+starts a hub of each on the same core and loads both with the same program from another core, row by row, in turns first
+and second. A figure is the median over the rounds of the ratio of one round: above 1 this tree does more per CPU
+second, or per second. Machines drift, but ratios within a round do not; two starts of one program differ by several
+percent, since memory and hashes lie elsewhere, but the median over the rounds does not.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import statistics
 import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -97,15 +99,14 @@ def in_turns(round_number: int) -> Sequence[int]:
     return (0, 1) if round_number % 2 == 0 else (1, 0)
 
 
-async def compare_rest(hubs: Sequence[Hub], given: argparse.Namespace, found: Comparisons) -> list[str]:
-    """Every row of `benchmarks.rest`; what went wrong."""
+async def compare_rest(hubs: Sequence[Hub], number: int, given: argparse.Namespace, found: Comparisons) -> list[str]:
+    """Every row of `benchmarks.rest` in one round; what went wrong."""
     benches = [rest.Bench(prepare(hub, given.entities), given.seconds) for hub in hubs]
     faults: list[str] = []
-    for number in range(given.rounds):
-        for row in rest.ROWS:
-            if given.only in row.__name__:
-                say(f"{hubs[0].engine}: {row.__name__}, round {number + 1} ...")
-                faults += await _round(benches, row, number, found)
+    for row in rest.ROWS:
+        if given.only in row.__name__:
+            say(f"{hubs[0].engine}: {row.__name__}, round {number + 1} ...")
+            faults += await _round(benches, row, number, found)
     return faults
 
 
@@ -126,8 +127,10 @@ async def _round(
     return faults
 
 
-async def compare_fanout(hubs: Sequence[Hub], cores: Cores, given: argparse.Namespace, found: Comparisons) -> list[str]:
-    """Broadcasts to all clients, and writes that one of them hears."""
+async def compare_fanout(
+    hubs: Sequence[Hub], number: int, cores: Cores, given: argparse.Namespace, found: Comparisons
+) -> list[str]:
+    """Broadcasts to all clients, and writes that one of them hears, in one round; what went wrong."""
     bench = fanout.Bench(cores, None, "", given.clients, 0, 0, given.seconds, given.rounds)
     rows: tuple[tuple[str, Audience, float], ...] = (
         ("broadcast to all: deliveries", "all", min(fanout.WRITE_RATE, fanout.DELIVERY_RATE / given.clients)),
@@ -135,19 +138,18 @@ async def compare_fanout(hubs: Sequence[Hub], cores: Cores, given: argparse.Name
     )
     sides = [HubSide(hub) for hub in hubs]
     for label, audience, rate in rows:
+        say(f"{hubs[0].engine}: {label}, round {number + 1} ...")
         for side in sides:
             side.slices = min(side.slices, given.clients)
             views = [EVERYTHING if audience == "all" else slice_view(n % side.slices) for n in range(given.clients)]
             await side.crowd.join([[view] for view in views])
             await bench.write(side, rate, audience)
-        for number in range(given.rounds):
-            say(f"{hubs[0].engine}: {label}, round {number + 1} ...")
-            samples: dict[int, Sample] = {}
-            for index in in_turns(number):
-                run = await bench.write(sides[index], rate, audience)
-                done = len(run.lags) if audience == "all" else run.writes
-                samples[index] = Sample(run.micros(done), done / run.seconds)
-            found[hubs[0].engine, f"{label}, of {given.clients}"].rounds.append((samples[0], samples[1]))
+        samples: dict[int, Sample] = {}
+        for index in in_turns(number):
+            run = await bench.write(sides[index], rate, audience)
+            done = len(run.lags) if audience == "all" else run.writes
+            samples[index] = Sample(run.micros(done), done / run.seconds)
+        found[hubs[0].engine, f"{label}, of {given.clients}"].rounds.append((samples[0], samples[1]))
         for side in sides:
             side.crowd.leave()
     return list(bench.faults)
@@ -156,26 +158,32 @@ async def compare_fanout(hubs: Sequence[Hub], cores: Cores, given: argparse.Name
 async def measure(
     engine: str, given: argparse.Namespace, other: Program, cores: Cores, found: Comparisons
 ) -> list[str]:
-    """All rows on one engine, the REST ones and the live ones on fresh hubs."""
+    """All rows on one engine, the REST ones and the live ones on hubs of their own."""
     allow_connections()
     faults: list[str] = []
-    for part in ("rest", "fanout"):
-        if part == "fanout" and given.only not in "fanout":
-            continue
-        with ExitStack() as stack:
-            server = stack.enter_context(replica_set(given.mongodb, cores)) if engine == "mongodb" else ""
-            hubs = [
-                stack.enter_context(
-                    running_hub(stack.enter_context(mongodb(server, cores)) if server else "", cores, program=program)
-                )
-                for program in (other, Program.here())
-            ]
-            if part == "rest":
-                faults += await compare_rest(hubs, given, found)
-            else:
-                faults += await compare_fanout(hubs, cores, given, found)
-            faults += [f"the hub logged: {line}" for line in hubs[1].complaints()[:10]]
+    parts = ("rest", "fanout") if given.only in "fanout" else ("rest",)
+    with ExitStack() as servers:
+        server = servers.enter_context(replica_set(given.mongodb, cores)) if engine == "mongodb" else ""
+        for number, part in itertools.product(range(given.rounds), parts):
+            with _both_hubs(server, other, cores) as hubs:
+                if part == "rest":
+                    faults += await compare_rest(hubs, number, given, found)
+                else:
+                    faults += await compare_fanout(hubs, number, cores, given, found)
+                faults += [f"the hub logged: {line}" for line in hubs[1].complaints()[:10]]
     return faults
+
+
+@contextmanager
+def _both_hubs(server: str, other: Program, cores: Cores) -> Iterator[list[Hub]]:
+    """A fresh hub of the other commit and one of this tree, on SQLite if there is no `server` of MongoDB."""
+    with ExitStack() as stack:
+        urls = [stack.enter_context(mongodb(server, cores)) if server else "" for _ in range(2)]
+        programs = (other, Program.here())
+        yield [
+            stack.enter_context(running_hub(url, cores, program=program))
+            for url, program in zip(urls, programs, strict=True)
+        ]
 
 
 def table(found: Comparisons) -> Iterator[str]:
