@@ -80,21 +80,20 @@ def encode_frame(version: Version, packet: Packet) -> Data:
 # Payloads, whichever form
 
 
-def decode_payload(version: Version, body: bytes, *, octets: bool = False) -> list[Packet]:
-    """The packets of a POST's body; `octets` when its content type says application/octet-stream."""
+def decode_payload(version: Version, body: bytes, *, octets: bool = False) -> Iterator[Packet]:
+    """The packets of a POST's body, decoded one by one: they may be half as many as bytes. `octets`: its content type
+    is application/octet-stream. Raises MalformedPacket where one is none."""
     if octets:
         if version == 4:
             raise MalformedPacket("EIO=4 has no binary payloads")
-        return list(_split_octets(body))
+        return _split_octets(body)
     try:
         text = body.decode()
     except UnicodeDecodeError as error:
         raise MalformedPacket("not UTF-8") from error
     if not text:
         raise MalformedPacket("empty payload")
-    if version == 4:
-        return [_decode_v4(part) for part in text.split(SEPARATOR)]
-    return [_decode_v3(part) for part in _split_lengths(text)]
+    return map(_decode_v4, _split_separators(text)) if version == 4 else map(_decode_v3, _split_lengths(text))
 
 
 def encode_payload(version: Version, packets: Sequence[Packet], *, octets: bool = False) -> bytes:
@@ -111,6 +110,14 @@ def has_binary(packets: Iterable[Packet]) -> bool:
 
 
 # EIO=4
+
+
+def _split_separators(text: str) -> Iterator[str]:
+    start = 0
+    while (end := text.find(SEPARATOR, start)) >= 0:
+        yield text[start:end]
+        start = end + 1
+    yield text[start:]
 
 
 def _decode_v4(part: str) -> Packet:

@@ -33,8 +33,14 @@ from realtime.engineio.packets import (
 from realtime.engineio.probe import Probe
 from realtime.engineio.session import CloseReason, Session
 from realtime.engineio.wire import AsgiWire, DoorWire, Message, Receive, Scope, Send, door_of
+from stores.turns import Gate
 
 Verdict = bool | str | None
+
+TAKEN_AT_ONCE: Final = 64
+"""Packets of a POST that are taken before others have their turn."""
+POSTS_AT_ONCE: Final = 16
+"""POSTs of which so many packets are taken in one turn of the loop."""
 
 LIMITS: Final[Mapping[CloseReason, str]] = {
     CloseReason.TOO_LARGE: "max_payload",
@@ -82,6 +88,7 @@ class EngineIOServer:
         self.admission: Admission[Connection] = Admission(
             options.max_connections, options.max_connections_per_address, self._evict
         )
+        self._taking = Gate(POSTS_AT_ONCE)
         self._path = None if path is None else path.rstrip("/")
         self._is_closing = False
 
@@ -219,8 +226,7 @@ class EngineIOServer:
         try:
             async with self._body_timeout():
                 body = await _read(scope, receive, connection.max_payload)
-            self._receive(connection, request, body)
-            await connection.inbox_has_room()
+            await self._receive(connection, request, body)
         except _TooLarge:
             self.on_limit("max_payload" if connection.joined else "max_unjoined_payload")
             return http.too_large_response()
@@ -234,16 +240,21 @@ class EngineIOServer:
             connection.posting = False
         return http.post_response()
 
-    def _receive(self, connection: Connection, request: Request, body: bytes) -> None:
+    async def _receive(self, connection: Connection, request: Request, body: bytes) -> None:
+        """Take the packets of a POST, with turns for others in between."""
         try:
             payload = body if request.jsonp is None else decode_jsonp(body)
             octets = request.content_type.startswith(http.OCTETS)
-            packets = decode_payload(connection.version, payload, octets=octets)
+            for number, packet in enumerate(decode_payload(connection.version, payload, octets=octets)):
+                if number % TAKEN_AT_ONCE == 0:
+                    await self._taking.enter()
+                if connection.closed:
+                    break
+                connection.receive(packet)
+                await connection.inbox_has_room()
         except MalformedPacket as error:
             connection.close(CloseReason.PARSE_ERROR)
             raise Refused(ErrorCode.BAD_REQUEST) from error
-        for packet in packets:
-            connection.receive(packet)
         connection.flush()
 
     async def _connect(self, request: Request, scope: Scope) -> Connection:

@@ -68,7 +68,7 @@ def test_payloads(data: st.DataObject, version: Version, octets: bool) -> None:
     octets = octets and version == 3
     body = data.draw(st.binary(max_size=200) | nearly.map(str.encode) | damaged(payloads(version, octets)))
     try:
-        received = decode_payload(version, body, octets=octets)
+        received = list(decode_payload(version, body, octets=octets))
     except MalformedPacket:
         return
     session = Session("sid", version, "polling", Options(), now=0.0)

@@ -16,7 +16,7 @@ from tests.hostile.harness import unharmed
 from tests.support.engines import sqlite_database
 from tests.support.hub import PATIENCE, Hub, running_hub
 from tests.support.live import Refused, credentials, live, socket_url, websocket
-from tests.support.standstill import read_metrics
+from tests.support.standstill import no_standstill, read_metrics
 
 pytestmark = pytest.mark.engine("sqlite")  # the way in knows no engine: one of them will do
 
@@ -174,6 +174,18 @@ async def test_before_joining_posts_are_small_and_after_it_they_need_not_be(hub:
     async with live(hub, hub.admin) as client:
         answer = await client.ask("unsubscribe", {"channel": "x" * 500_000})
         assert answer["error"]["code"] == "404"
+
+
+@pytest.mark.parametrize("packet", ["3", "6", '42["unknown"]'])
+async def test_very_many_packets_in_one_post_are_taken_in_turns(hub: Hub, packet: str) -> None:
+    async with polling(hub, "127.0.0.1") as http:
+        address = f"{POLL}&sid={await handshake(http)}"
+        assert (await http.post(address, content="40")).text == "ok"
+        await http.get(address)
+        async with no_standstill(hub.url):
+            many = "\x1e".join([packet] * (990_000 // (len(packet) + 1)))
+            assert (await http.post(address, content=many)).text == "ok"
+        assert await is_open(http, address.rpartition("=")[2])
 
 
 async def test_many_tiny_fragments_take_no_more_than_their_message(hub: Hub) -> None:
