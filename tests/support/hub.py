@@ -17,6 +17,7 @@ from typing import Any, Final, TypeVar
 import httpx
 
 from stores.records import Entity
+from tests.support import exchanges
 from tests.support import secrets as secrets_in_use
 from tests.support.engines import Database
 from tests.support.program import HUB, IS_OURS, TREE
@@ -137,7 +138,10 @@ class Client:
             trust_env=False,
             verify=False,  # loading the system's certificates takes longer than most tests, which speak plain HTTP
             limits=httpx.Limits(max_connections=100),
-            event_hooks={"request": [secrets_in_use.note_request], "response": [secrets_in_use.note_response]},
+            event_hooks={
+                "request": [secrets_in_use.note_request],
+                "response": [secrets_in_use.note_response, exchanges.keep_answer],
+            },
         )
 
     @property

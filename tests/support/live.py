@@ -17,6 +17,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from auth.secret_key import SecretKey
 from stores.records import Entity
+from tests.support import exchanges
 from tests.support.hub import PATIENCE, SECRET_KEY, Client, Hub, unique
 
 Event = dict[str, Any]
@@ -264,6 +265,7 @@ class LiveClient:
             async for message in self._websocket:
                 assert isinstance(message, str)
                 self.packets.append(message)
+                exchanges.keep_packet(message)
                 await self._take(message)
                 self._arrived.set()
                 if self.was_cut:

@@ -1,0 +1,94 @@
+"""Compares the answers of this tree's hub with those of another commit, call by call:
+
+    python -m tests.recorded COMMIT [--engine sqlite|mongodb] [--tests tests/platform ...]
+
+The scenario tests run against a hub of each, and all that the hubs answer is kept: REST answers whole (status, headers,
+body) and live packets. Ids, times, positions, cursors, channel names and secrets are masked; the rest must be the same
+byte for byte. Tests whose answers differ run once more on both, since a race may be won by another: those that never
+gave the same answers are printed, and the program ends with 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from difflib import unified_diff
+from pathlib import Path
+from typing import Final
+
+import orjson
+
+from benchmarks.against import installed
+from benchmarks.processes import Program
+
+ROOT: Final = Path(__file__).resolve().parents[1]
+LEAST: Final = 2_000
+"""Exchanges that are compared at the least when no tests are named."""
+SHOWN: Final = 5
+"""Exchanges of a differing test that are printed."""
+
+TESTS: Final = (
+    "tests/platform",
+    "tests/openapi",
+    *(f"tests/live/test_{name}.py" for name in ("subscribing", "writing", "permissions", "resuming", "endings")),
+)
+
+Recording = dict[str, Counter[str]]
+"""What was said in each test, in whatever order: much of it happens at once."""
+
+
+def record(program: Program, tests: Iterable[str], engine: str) -> Recording:
+    """Run tests against a hub and keep what it answers."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "exchanges"
+        others = {
+            "HUB_TEST_PYTHON": program.python,
+            "HUB_TEST_TREE": str(program.root),
+            "HUB_TEST_EXCHANGES": str(file),
+        }
+        command = (sys.executable, "-m", "pytest", "-q", "-p", "tests.support.exchanges", "-p", "no:cacheprovider")
+        subprocess.run([*command, "--tb=line", "--engine", engine, *tests], cwd=ROOT, env=os.environ | others)
+        lines = file.read_bytes().splitlines() if file.exists() else []
+    kept = map(orjson.loads, lines)
+    return {line["test"]: Counter(line["exchanges"]) for line in kept}
+
+
+def differing(one: Recording, other: Recording) -> list[str]:
+    """The tests that both have run and in which another thing was said."""
+    return sorted(test for test in one.keys() & other.keys() if one[test].keys() != other[test].keys())
+
+
+def show(test: str, there: Counter[str], here: Counter[str]) -> None:
+    gone, come = sorted(there.keys() - here.keys()), sorted(here.keys() - there.keys())
+    print(f"\n{test}")
+    for old, new in zip(gone[:SHOWN] or [""], come[:SHOWN] or [""], strict=False):
+        print("\n".join(unified_diff(old.splitlines(), new.splitlines(), "there", "here", lineterm="", n=2)))
+
+
+def main(argv: Sequence[str]) -> int:
+    options = argparse.ArgumentParser(prog="python -m tests.recorded", description=__doc__)
+    options.add_argument("commit")
+    options.add_argument("--engine", choices=("sqlite", "mongodb"), default="sqlite")
+    options.add_argument("--tests", nargs="+", default=TESTS, help="files and folders of tests")
+    given = options.parse_args(argv)
+    sides = (installed(given.commit)[1], Program.here())
+    there, here = (record(side, given.tests, given.engine) for side in sides)
+    compared = sum(here[test].total() for test in there.keys() & here.keys())
+    suspects = differing(there, here)
+    if suspects:
+        again = [record(side, suspects, given.engine) for side in sides]
+        suspects = [t for t in differing(*again) if t in differing(there, again[1]) and t in differing(again[0], here)]
+        for test in suspects:
+            show(test, again[0][test], again[1][test])
+    print(f"{compared} exchanges of {len(there.keys() & here.keys())} tests compared; {len(suspects)} tests differ")
+    enough = compared >= LEAST or given.tests is not TESTS
+    return 0 if enough and not suspects else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
