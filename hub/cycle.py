@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
-from hub.errors import ClientGone
+from hub.errors import AnswerBroken, ClientGone
 from hub.http import WHOLE_ANSWER
 
 CLOSE: Final = (b"connection", b"close")
@@ -31,7 +31,7 @@ class HubCycle(RequestResponseCycle):
         self.on_begun()
         try:
             await app(self.scope, self.receive, self.send)
-        except ClientGone:
+        except (ClientGone, AnswerBroken):
             self.transport.abort()  # in the middle of an answer
         except BaseException as error:
             self.logger.error("Exception in ASGI application\n", exc_info=error)

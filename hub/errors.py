@@ -13,6 +13,7 @@ HubError
 ├── TooManyLists            one user reads more long lists at once than allowed
 ├── Overloaded              more requests, connections or bytes at once than the hub takes
 ├── TooSlow                 the head or the body did not arrive in time
+├── AnswerBroken            the database failed while an answer was being sent, which is broken off
 └── ClientGone              the client hung up before its request was whole, or its answer: nobody to answer
     └── ClientTooSlow       the client did not take the answer in time, which is broken off
 
@@ -106,6 +107,10 @@ class Overloaded(HubError):
         self.errors: Errors = {field: [text]} if field else {}
 
 
+class AnswerBroken(HubError):
+    pass
+
+
 class ClientGone(HubError):
     pass
 
@@ -190,6 +195,12 @@ def describe(error: Exception) -> Failure:
     status = STATUS[kind] if kind else HTTPStatus.INTERNAL_SERVER_ERROR
     tags = _OWN_TAGS.get(type(error)) or tags_of(status)
     return Failure(status, tags, _errors(error), _headers(error))
+
+
+def is_expected(error: Exception) -> bool:
+    """Whether the request failed without a mistake of the caller's or a defect: the database is away or full, or the
+    hub has too much to do."""
+    return describe(error).status in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.INSUFFICIENT_STORAGE)
 
 
 def _errors(error: Exception) -> Errors:

@@ -10,17 +10,16 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from auth.errors import CrossSite
 from hub.compression import POLICY, Policy
 from hub.dialects.platform.render import error_answer
-from hub.errors import ClientGone, NoSuchPath, Overloaded, WrongHost
+from hub.errors import AnswerBroken, ClientGone, NoSuchPath, Overloaded, is_expected
+from hub.failures import FailureLog, sent_path
 from hub.http import LIMIT_REACHED, WHOLE_ANSWER
 from hub.metrics import Metrics
 from hub.origins import Headers, Origins
 from stores.bounds import Limited
 
 access_log = logging.getLogger("hub.access")
-log = logging.getLogger(__name__)
 
 _LINE = "%(method)s %(path)s %(status)s %(ms)s ms"
 _RECORD = logging.makeLogRecord(
@@ -52,6 +51,7 @@ class Envelope:
         self.most = most
         self.apart = apart
         self.running = 0
+        self.failures = FailureLog()
         metrics.in_progress.set_function(lambda: self.running)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -102,9 +102,11 @@ class Envelope:
         except Exception as error:
             if status or isinstance(error, ClientGone):
                 self.metrics.limit_reached(error.limit_name if isinstance(error, Limited) else "")
-                raise  # the answer has begun: all that is left is to break it off
-            if not isinstance(error, Overloaded | NoSuchPath | WrongHost | CrossSite):
-                log.exception("request %s failed", request_id.decode())
+                if not is_expected(error):
+                    raise  # the answer has begun: all that is left is to break it off
+                self.failures.note(scope, error)
+                raise AnswerBroken(str(error)) from error
+            self.failures.note(scope, error)
             if isinstance(error, Limited):
                 scope[LIMIT_REACHED] = error.limit_name
             await error_answer(error).send(scope, send_with_id)
@@ -138,11 +140,6 @@ def access_record(fields: dict[str, Any]) -> logging.LogRecord:
     now = time.time()
     record.__dict__ = {**_RECORD, "created": now, "msecs": now % 1 * 1000, "args": fields, "fields": fields}
     return record
-
-
-def sent_path(scope: Scope) -> str:
-    """The path as it was sent, percent-encoded: decoded, a caller could write lines of its own into the log."""
-    return str(scope.get("raw_path", b"").decode("ascii", "backslashreplace"))
 
 
 def _request_id(scope: Scope) -> bytes:

@@ -15,11 +15,12 @@ from typing import Final
 import apsw
 
 from stores.errors import CannotOpen, DuplicateValue, ReadTimeout, StorageFull, StoreError, Unavailable
+from stores.log_rate import RateLimitedLog
 from stores.sqlite import functions
 from stores.sqlite.allowance import allowance
 from stores.sqlite.tables import APPLICATION_ID, unique_path
 
-log = logging.getLogger(__name__)
+log = RateLimitedLog(logging.getLogger(__name__))
 
 _LOOK_EVERY: Final = 100_000
 """Steps of SQLite's virtual machine, some milliseconds, after which a read looks at the clock. That takes the
@@ -150,7 +151,7 @@ def translate(connection: apsw.Connection, error: apsw.Error, index: int = 0) ->
     if isinstance(error, apsw.ConstraintError):
         return DuplicateValue(unique_path(str(error)) or "_id", index)
     if isinstance(error, apsw.FullError) or connection.system_errno in _FULL:
-        log.error("the disk is full: %s", error)
+        log.write(logging.ERROR, "full", "the disk is full: %s", error)
         return StorageFull("the disk is full")
-    log.error("SQLite failed: %s: %s", type(error).__name__, error)
+    log.write(logging.ERROR, type(error).__name__, "SQLite failed: %s: %s", type(error).__name__, error)
     return Unavailable(f"SQLite: {type(error).__name__}")

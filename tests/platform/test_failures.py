@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import orjson
 import pytest
 
+from hub.failures import FailureLog
 from tests.platform.answers import good, refused
 from tests.support import mongod
 from tests.support.engines import mongo_database, sqlite_database
@@ -49,6 +51,55 @@ async def test_a_lost_mongodb_is_503_until_it_is_back(tmp_path: Path) -> None:
         changes = good(await hub.admin.get(f"/{store}?since={start}"))["changes"]
         assert [c["entity"] for c in changes] == [new]
         await eventually(lambda: follows(hub, store))
+
+
+@pytest.mark.engine("mongodb")
+async def test_a_database_that_is_away_is_a_line_in_the_log(tmp_path: Path) -> None:
+    """Not a traceback for each request: the line names the cause, a request and how many more there were."""
+    async with (
+        mongod.restartable(tmp_path / "mongod") as server,
+        running_hub(mongo_database(server.url), tmp_path / "hub") as hub,
+    ):
+        store = await hub.define()
+        id = (await hub.admin.make(store, n=1))["_id"]
+        await asyncio.to_thread(server.stop)
+        requests = 40
+        answers = await asyncio.gather(*(hub.admin.get(f"/{store}/{id}") for _ in range(requests)))
+        assert {answer.status_code for answer in answers} == {503}
+        lines = failures(hub)
+        assert any("503: the database does not answer" in line for line in lines), hub.process.log[-3_000:]
+        assert len(lines) < requests / 2
+        assert any(f"request {answer.headers['x-request-id']} failed" in line for line in lines for answer in answers)
+        assert "Traceback" not in hub.process.log
+
+
+@pytest.mark.engine("mongodb")
+async def test_a_long_list_that_loses_the_database_is_a_line_in_the_log(tmp_path: Path) -> None:
+    """The answer is broken off, since its status has been sent."""
+    async with (
+        mongod.restartable(tmp_path / "mongod") as server,
+        running_hub(mongo_database(server.url), tmp_path / "hub") as hub,
+    ):
+        store = await hub.define()
+        for _ in range(4):
+            await hub.admin.make_all(store, [{"text": "x" * 20_000} for _ in range(500)])
+        async with hub.admin.http.stream("GET", f"/{store}") as answer:
+            await asyncio.to_thread(server.stop)
+            with pytest.raises(httpx.RemoteProtocolError):
+                async for _ in answer.aiter_raw():
+                    pass
+        await eventually(lambda: has_failed(hub))
+        assert "Traceback" not in hub.process.log
+
+
+async def has_failed(hub: Hub) -> bool:
+    return bool(failures(hub))
+
+
+def failures(hub: Hub) -> list[str]:
+    """What the log says of requests that failed."""
+    lines = [orjson.loads(line) for line in hub.process.log.splitlines() if line.startswith("{")]
+    return [line["message"] for line in lines if line["logger"] == "hub.failures"]
 
 
 async def is_ready(hub: Hub) -> bool:
@@ -115,6 +166,19 @@ async def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path) -> None:
         assert (await write(hub.admin, store)).status_code == 200
         assert len(good(await hub.admin.get(f"/{store}?since={start}"))["changes"]) == 11
         assert "the disk is full" in hub.process.log
+        assert "Traceback" not in hub.process.log
+
+
+def test_a_defect_is_logged_with_its_traceback(caplog: pytest.LogCaptureFixture) -> None:
+    scope = {"method": "GET", "raw_path": b"/api/v1/units", "hub.request_id": b"abc"}
+    log = FailureLog()
+    for _ in range(2):
+        try:
+            raise ZeroDivisionError
+        except ZeroDivisionError as error:
+            log.note(scope, error)
+    assert [record.getMessage() for record in caplog.records] == 2 * ["request abc failed: GET /api/v1/units"]
+    assert all(record.exc_info for record in caplog.records)
 
 
 def big() -> dict[str, Any]:

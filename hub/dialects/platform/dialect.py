@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, cast
@@ -20,7 +19,8 @@ from hub.dialects.platform.handlers import check_browser
 from hub.dialects.platform.operations import Handler, OpenHandler, Operation
 from hub.dialects.platform.render import error_answer
 from hub.dialects.platform.table import OPERATIONS
-from hub.errors import ClientGone, NoSuchPath, NotModified, WrongMethod, describe
+from hub.errors import ClientGone, NoSuchPath, NotModified, WrongMethod
+from hub.failures import FailureLog
 from hub.http import BODY, LIMIT_REACHED, Answer, BodyLimit, Call
 from hub.origins import Origins, preflight
 from hub.services.accounts import Accounts
@@ -32,8 +32,6 @@ from hub.services.second_factors import SecondFactors
 from hub.settings import Settings
 from stores.bounds import Limited
 from stores.parse import Limits
-
-log = logging.getLogger(__name__)
 
 PREFIX = "/api/v1"
 AUTH = PREFIX + "/auth"
@@ -180,6 +178,7 @@ class Endpoint:
     def __init__(self, dialect: PlatformDialect, tree: Branch) -> None:
         self._dialect = dialect
         self._tree = tree
+        self._failures = FailureLog()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         call = Call(scope, receive)
@@ -191,8 +190,7 @@ class Endpoint:
         except NotModified as unchanged:
             answer = error_answer(unchanged)
         except Exception as error:
-            if describe(error).status.value >= 500:
-                log.error("%s %s failed", call.method, repr(scope["path"]), exc_info=error)
+            self._failures.note(scope, error)
             if isinstance(error, Limited):
                 scope[LIMIT_REACHED] = error.limit_name
             answer = error_answer(error)

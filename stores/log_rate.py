@@ -1,0 +1,35 @@
+"""Log lines that requests can cause: one a second of each kind, however many requests there are."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Hashable
+from typing import Final
+
+SECONDS: Final = 1.0
+"""Between two lines of one kind."""
+
+
+class RateLimitedLog:
+    """Writes to `log`. A line says how many of its kind were left out before it. `clock`: seconds."""
+
+    def __init__(self, log: logging.Logger, clock: Callable[[], float] = time.monotonic) -> None:
+        self._log = log
+        self._clock = clock
+        self._next: dict[Hashable, float] = {}
+        self._left_out: Counter[Hashable] = Counter()
+
+    def write(self, level: int, kind: Hashable, message: str, *values: object) -> None:
+        """Log `message % values`, unless there was a line of this kind less than `SECONDS` ago. Kinds are remembered:
+        there must be a bounded number of them."""
+        now = self._clock()
+        if now < self._next.get(kind, now):
+            self._left_out[kind] += 1
+            return
+        self._next[kind] = now + SECONDS
+        left_out = self._left_out.pop(kind, 0)
+        if left_out:
+            message, values = message + " (and %d more like it before)", (*values, left_out)
+        self._log.log(level, message, *values)
