@@ -4,23 +4,40 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from auth.secret_key import BadKey, SecretKey
+from hub.services.second_factors import STORE, is_readable
 from hub.settings import Settings
-from stores.errors import CannotOpen
+from stores.errors import CannotOpen, NotFound
 from stores.protocol import Engine
+from stores.query import Query
 
 FILE_NAME: Final = "secret.key"
 CHECK: Final = "secret_key_check"
 """The name under which a database keeps the check value of its hub's key."""
 
+SAMPLE: Final = 100
+"""Second factors that a key is tried on."""
+
+_LOST: Final = (
+    "What depends on the lost key is lost with it: one-time codes and recovery codes, unused links that reset a "
+    "password, the answers to requests repeated with their Idempotency-Key and, on MongoDB, positions of the feed."
+)
+
 OTHER_KEY: Final = (
     "This database belongs to a hub with another secret key. Every process of a hub needs the same one: set "
     "HUB_SECRET_KEY to the content of the first process's {name}, or copy that file to {path}. If the key is lost, "
-    "`hub secret accept` takes this one; what was sealed with the lost key cannot be read any more."
+    f"`hub secret accept` takes this one. {_LOST}"
+)
+
+MISSING_KEY: Final = (
+    "The secret key of this database is missing: HUB_SECRET_KEY is not set, and there is no file {path}. A new one "
+    "would be another secret key. Set HUB_SECRET_KEY to the key, or restore that file, from a backup or from another "
+    f"process of this hub. If the key is lost, `hub secret accept` makes a new one. {_LOST}"
 )
 
 
@@ -33,31 +50,88 @@ class KeyInUse:
     made: bool = False
 
 
-def load_key(settings: Settings) -> KeyInUse:
-    """The key of the setting, of the file, or a new one, which is kept in the file. Raises CannotOpen."""
-    path = settings.data_dir / FILE_NAME
+@dataclass(frozen=True, slots=True)
+class Traces:
+    """What a database has of its key: the check value, and entities of `second_factors`, whose secrets are sealed. A
+    database that was restored in part may lack the first."""
+
+    check: str | None
+    factors: Sequence[Mapping[str, Any]] = ()
+
+    @property
+    def are_there(self) -> bool:
+        return self.check is not None or bool(self.factors)
+
+    def are_of(self, key: SecretKey) -> bool:
+        """Whether this is the key of the database, or it has none yet."""
+        if self.check is not None:
+            return self.check == key.check_value
+        return not self.factors or any(is_readable(key, factor) for factor in self.factors)
+
+
+def find_key(settings: Settings) -> KeyInUse | None:
+    """The key of the setting or of the file; None if there is neither. Raises CannotOpen for what is no key."""
+    path = key_path(settings)
     given = settings.secret_key.get_secret_value()
     try:
-        made = not given and _make(path)
-        return KeyInUse(SecretKey.parse(given or path.read_text()), path, made)
+        return KeyInUse(SecretKey.parse(given or path.read_text(errors="replace")), path)
+    except FileNotFoundError:
+        return None
     except BadKey as error:
         raise CannotOpen(f"{'HUB_SECRET_KEY' if given else path}: {error}") from error
     except OSError as error:
-        raise CannotOpen(f"cannot read or make {path}: {error.strerror}") from error
+        raise CannotOpen(f"cannot read {path}: {error.strerror}") from error
+
+
+def load_key(settings: Settings) -> KeyInUse:
+    """The key of the setting, of the file, or a new one, which is kept in the file. Raises CannotOpen."""
+    found = find_key(settings)
+    if found is not None:
+        return found
+    path = key_path(settings)
+    try:
+        made = _make(path)
+        return KeyInUse(SecretKey.parse(path.read_text()), path, made)
+    except OSError as error:
+        raise CannotOpen(f"cannot make {path}: {error.strerror}") from error
+
+
+def key_path(settings: Settings) -> Path:
+    """The file of the key, whether it is there or not."""
+    return settings.data_dir.absolute() / FILE_NAME
 
 
 async def check_key(engine: Engine, used: KeyInUse) -> None:
     """Raise CannotOpen unless this is the key of the database, which has none before its first start."""
-    if await engine.constant(CHECK, used.key.check_value) == used.key.check_value:
+    check = used.key.check_value
+    if (await _traces(engine)).are_of(used.key) and await engine.constant(CHECK, check) == check:
         return
     if used.made:
         used.path.unlink(missing_ok=True)  # the next start must not take it for the hub's
-    raise CannotOpen(OTHER_KEY.format(name=FILE_NAME, path=used.path))
+    raise CannotOpen(refusal(used.path, missing=used.made))
 
 
-async def accept_key(engine: Engine, used: KeyInUse) -> None:
-    """Make this the key of the database."""
+def refusal(path: Path, *, missing: bool) -> str:
+    """Why a hub does not start with another key, or with none, and what to do."""
+    return (MISSING_KEY if missing else OTHER_KEY).format(name=FILE_NAME, path=path)
+
+
+async def accept_key(engine: Engine, used: KeyInUse) -> bool:
+    """Make this the key of the database; False if it is the key already."""
+    if await engine.kept(CHECK) == used.key.check_value:
+        return False
     await engine.constant(CHECK, used.key.check_value, replace=True)
+    return True
+
+
+async def _traces(engine: Engine) -> Traces:
+    check = await engine.kept(CHECK)
+    if check is not None:
+        return Traces(check)
+    try:
+        return Traces(None, await engine.entities(STORE, Query(limit=SAMPLE)))
+    except NotFound:  # before the first start
+        return Traces(None)
 
 
 def _make(path: Path) -> bool:

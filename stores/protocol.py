@@ -236,6 +236,9 @@ class Engine(Protocol):
         """The value that the database keeps under `name`: this one if it had none, or with `replace`. Of several
         processes that ask at once, one decides for all."""
 
+    async def kept(self, name: str) -> str | None:
+        """The value that the database keeps under `name`; None if it has none."""
+
     async def define(
         self,
         *definitions: StoreDefinition,

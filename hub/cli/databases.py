@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC
 from pathlib import Path
@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 from hub.cli.output import Failure
 
 if TYPE_CHECKING:
+    import apsw
+
     from hub.settings import Settings
     from stores.mongo.connection import Connection
     from stores.protocol import Engine
@@ -54,6 +56,24 @@ async def opened_database(settings: Settings) -> AsyncIterator[Engine]:
         yield engine
     finally:
         await engine.close()
+
+
+@contextmanager
+def connected_sqlite(path: Path) -> Iterator[apsw.Connection]:
+    """A connection to a file that is there, which changes nothing; a hub may be running on it. Raises apsw.Error."""
+    import apsw
+
+    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+    try:
+        connection.pragma("query_only", True)
+        connection.set_busy_timeout(5_000)
+        yield connection
+    finally:
+        connection.close()
+
+
+def has_table(connection: apsw.Connection, name: str) -> bool:
+    return bool(connection.execute("SELECT EXISTS(SELECT 1 FROM sqlite_schema WHERE name=?)", (name,)).get)
 
 
 async def look_at_mongodb(url: str) -> MongoServer:

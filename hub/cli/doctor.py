@@ -10,7 +10,7 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +24,7 @@ from hub.cli.client import load_settings
 from hub.cli.command import DataDir
 from hub.cli.databases import faults_of_mongodb, look_at_mongodb
 from hub.cli.interpreter import AS_OF, interpreter_advice
+from hub.cli.key_traces import stored_traces
 from hub.cli.logins import clashes, stored_logins
 from hub.cli.output import grouped, print_table
 from stores.errors import CannotOpen
@@ -93,8 +94,7 @@ async def examine(settings: Settings) -> list[Finding]:
     from hub.control import read_control
 
     running = read_control(settings.data_dir)
-    checks: list[Check] = [python, interpreter, variables, data_folder, free_space, listening, database, users, clock]
-    return [await check(settings, running) for check in checks]
+    return [await check(settings, running) for check in CHECKS]
 
 
 async def python(_settings: Settings, _running: Control | None) -> Finding:
@@ -216,6 +216,31 @@ def look_at_sqlite(path: Path) -> str:
     return f"{grouped(path.stat().st_size // 1_000_000)} MB, intact"
 
 
+async def secret_key(settings: Settings, _running: Control | None) -> Finding:
+    """Whether there is a key, and it is the database's."""
+    import apsw
+
+    from hub.key_file import find_key, key_path, refusal
+
+    path = key_path(settings)
+    try:
+        found = find_key(settings)
+    except CannotOpen as error:
+        return Finding("secret key", str(error), "Put the key of this hub there: the content of its secret.key.")
+    place = "HUB_SECRET_KEY" if settings.secret_key.get_secret_value() else str(path)
+    try:
+        traces = await stored_traces(settings)
+    except (CannotOpen, apsw.Error):
+        return Finding("secret key", f"{place}: not compared, see the database")
+    if found is None:
+        if not traces.are_there:
+            return Finding("secret key", f"{place}: made at the first start")
+        return Finding("secret key", f"{place}: missing", refusal(path, missing=True))
+    if not traces.are_of(found.key):
+        return Finding("secret key", f"{place}: another one than the database's", refusal(path, missing=False))
+    return Finding("secret key", f"{place}: the database's" if traces.are_there else f"{place}: not yet used")
+
+
 async def users(settings: Settings, _running: Control | None) -> Finding:
     """Older versions let two logins differ by case only."""
     import apsw
@@ -252,3 +277,17 @@ async def skew_of_server(url: str) -> float:
         return time.time() - (await look_at_mongodb(url)).time
     except CannotOpen:
         return 0.0
+
+
+CHECKS: Final[Sequence[Check]] = (
+    python,
+    interpreter,
+    variables,
+    data_folder,
+    free_space,
+    listening,
+    database,
+    secret_key,
+    users,
+    clock,
+)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from auth.names import BadName, login_key
 from hub.cli.client import Client
-from hub.cli.databases import connected_mongodb, database_file
+from hub.cli.databases import connected_mongodb, connected_sqlite, database_file, has_table
 from hub.cli.output import Failure
 from stores.records import Entity
 
@@ -52,21 +52,14 @@ async def _of_mongodb(url: str) -> list[str]:
 
 
 def _of_sqlite(path: Path) -> list[str]:
-    import apsw
-
     from stores.sqlite.tables import table_name
 
     if not path.exists():
         return []
-    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
-    try:
-        connection.pragma("query_only", True)
-        connection.set_busy_timeout(5_000)
-        if not connection.execute("SELECT EXISTS(SELECT 1 FROM sqlite_schema WHERE name='e_users')").get:
+    with connected_sqlite(path) as connection:
+        if not has_table(connection, "e_users"):
             return []
         return [str(login) for (login,) in connection.execute(f"SELECT doc->>'$.login' FROM {table_name('users')}")]
-    finally:
-        connection.close()
 
 
 def _key(login: str) -> str | None:

@@ -9,10 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
-from hub.cli.client import Client
+from hub.cli.client import Client, Refused
 from hub.cli.command import AsJson, Yes, confirm, on_hub
 from hub.cli.logins import require_user
-from hub.cli.output import Misuse, print_json, print_table, say
+from hub.cli.output import Failure, Misuse, print_json, print_table, say
 from stores.records import Entity, is_id
 
 users = typer.Typer(help="Users: who may use the hub.", no_args_is_help=True)
@@ -90,6 +90,23 @@ async def set_password(
     await client.call("PATCH", f"/users/{user['_id']}", {"password": chosen})
     say(f"password of {login} changed")
     show_generated(chosen, generate)
+
+
+@users.command("totp-off")
+@on_hub
+async def switch_off_totp(client: Client, login: Login) -> None:
+    """Switch off the one-time codes of a user who has lost them; the password alone signs in then.
+
+    Example: hub user totp-off ada
+    """
+    user = await require_user(client, login)
+    try:
+        await client.call("DELETE", f"/users/{user['_id']}/totp")
+    except Refused as refusal:
+        if refusal.status == 404:
+            raise Failure(f"the user {login} has no one-time codes") from None
+        raise
+    say(f"one-time codes of {login} switched off")
 
 
 @users.command("disable")

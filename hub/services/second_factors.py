@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import hmac
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from auth.attempts import LoginAttempts
 from auth.delegation import check_user_rights
@@ -26,7 +26,7 @@ from hub.services.retrying import decided, on_current
 from hub.services.stamping import stamp_new
 from stores.errors import Conflict, NotAsExpected, NotFound
 from stores.protocol import Delete, Engine, Insert, Update, Write
-from stores.query import Equal, Query
+from stores.query import Equal, In, Query
 from stores.records import Entity, now_ms
 
 log = logging.getLogger(__name__)
@@ -204,6 +204,24 @@ class SecondFactors:
     @staticmethod
     def _update(factor: Entity, fields: Entity) -> Update:
         return Update(STORE, factor["_id"], fields, revs=frozenset({factor["_rev"]}))
+
+
+def is_readable(key: SecretKey, factor: Mapping[str, Any]) -> bool:
+    """Whether the secret of an entity of `second_factors` was sealed with this key."""
+    try:
+        key.sealer(_PURPOSE).unseal(str(factor.get("secret")), str(factor.get("user")))
+    except BadSeal:
+        return False
+    return True
+
+
+async def logins_of_unreadable(engine: Engine, key: SecretKey) -> list[str]:
+    """The logins of users whose codes are in force and were sealed with another key, in order."""
+    everyone = 2**31 - 1
+    factors = await engine.entities(STORE, Query(Equal(("confirmed",), True), limit=everyone))
+    users = [factor["user"] for factor in factors if not is_readable(key, factor)]
+    found = await engine.entities("users", Query(In(("_id",), tuple(users)), limit=everyone)) if users else []
+    return sorted(user["login"] for user in found)
 
 
 def check_foreign(principal: Principal, user_id: object) -> None:

@@ -179,6 +179,11 @@ class Connection:
         )
         return str((document or {})["value"])
 
+    async def kept(self, name: str) -> str | None:
+        """See `stores.protocol.Engine.kept`."""
+        document = await self.database[META].find_one({"_id": name})
+        return None if document is None else str(document["value"])
+
     def _explain(self, error: PyMongoError) -> str:
         if isinstance(error, ServerSelectionTimeoutError):
             servers = self.client.topology_description.server_descriptions().values()

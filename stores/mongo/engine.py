@@ -72,6 +72,10 @@ class MongoEngine:
         with store_errors():
             return await self._connection.constant(name, value, replace=replace)
 
+    async def kept(self, name: str) -> str | None:
+        with store_errors():
+            return await self._connection.kept(name)
+
     async def define(
         self,
         *definitions: StoreDefinition,

@@ -134,6 +134,10 @@ class SQLiteEngine:
             connection.execute(f"INSERT OR {verb} INTO meta VALUES(?,?)", (name, value))
             return str(connection.execute("SELECT value FROM meta WHERE name=?", (name,)).get)
 
+    async def kept(self, name: str) -> str | None:
+        value = await self._readers.run(lambda c: c.execute("SELECT value FROM meta WHERE name=?", (name,)).get)
+        return None if value is None else str(value)
+
     async def define(
         self,
         *definitions: StoreDefinition,

@@ -30,7 +30,18 @@ def verdicts(result: Result) -> dict[str, bool]:
     return {check: verdict != "WRONG" for check, verdict in found}
 
 
-CHECKS = ["programs", "interpreter", "variables", "data folder", "free space", "hub", "database", "logins", "clock"]
+CHECKS = [
+    "programs",
+    "interpreter",
+    "variables",
+    "data folder",
+    "free space",
+    "hub",
+    "database",
+    "secret key",
+    "logins",
+    "clock",
+]
 
 
 def free_port() -> str:
