@@ -18,14 +18,11 @@ from hub.bodies import BodyBounds, parse_bounded
 from hub.compression import SMALLEST, coding_for
 from hub.cookies import cookie_value
 from hub.errors import BadRequest, BodyTooLarge, ClientGone, ClientTooSlow, TooSlow
-from hub.inflate import find_coding, inflate
+from hub.inflate import find_coding, inflate, joined
 from stores.bounds import Limit
 from stores.limits import parse_json
 
 JSON_TYPE = b"application/json"
-MANY_BYTES = 4_194_304
-"""Of a body that is put together in a thread."""
-
 SMALL_BODY = 131_072
 """Bytes; a larger body is parsed in a thread."""
 
@@ -230,8 +227,7 @@ class Call:
             size += len(chunk)
             if size > limit.plain:
                 limit.check(next((chunk for chunk in chunks if chunk.strip()), b""), size)
-        # In a thread, which does not need the interpreter for it: a bulk creation may be tens of megabytes.
-        return await asyncio.to_thread(b"".join, chunks) if size > MANY_BYTES else b"".join(chunks)
+        return await joined(chunks, size)
 
     def _inflating(self, limit: BodyLimit) -> Callable[[bytes, int], None]:
         """The check of a body that is being inflated: it counts among all that is buffered."""

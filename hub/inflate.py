@@ -14,7 +14,9 @@ from stores.bounds import Limit
 STEP: Final = 262_144
 """Bytes that are inflated at once."""
 ON_THE_LOOP: Final = 4_096
-"""Bytes; a longer compressed body is inflated in a thread."""
+"""Bytes; of a compressed body that is no longer the first step is done on the loop, everything else in a thread."""
+MANY_BYTES: Final = 4_194_304
+"""Of a body that is put together in a thread."""
 MAX_GZIP_MEMBERS: Annotated[int, Limit("request", "members of gzip", "400")] = 100
 MAX_ZSTD_FRAMES: Annotated[int, Limit("request", "frames of zstd", "400")] = 1_000
 MAX_ZSTD_WINDOW: Annotated[int, Limit("request", "bytes", "400")] = 8_388_608
@@ -146,6 +148,11 @@ def find_coding(header: str) -> str:
     return names[0]
 
 
+async def joined(pieces: list[bytes], size: int) -> bytes:
+    """The body of which these are the pieces. Joining bytes in a thread does not hold the interpreter."""
+    return await asyncio.to_thread(b"".join, pieces) if size > MANY_BYTES else b"".join(pieces)
+
+
 async def inflate(body: bytes, coding: str, check: Callable[[bytes, int], None]) -> bytes:
     """The body without its coding. `check` is told of the first piece and of the bytes so far, and raises what ends it.
     Raises BadRequest for a body that is not of this coding."""
@@ -154,12 +161,12 @@ async def inflate(body: bytes, coding: str, check: Callable[[bytes, int], None])
     try:
         inflater = CODINGS[coding](body)
         while True:
-            if len(body) > ON_THE_LOOP:
+            if size or len(body) > ON_THE_LOOP:  # two kilobytes of zstd may be 64 megabytes
                 piece = await asyncio.to_thread(inflater.read, STEP)
             else:
                 piece = inflater.read(STEP)
             if not piece:
-                return b"".join(pieces)
+                return await joined(pieces, size)
             pieces.append(piece)
             size += len(piece)
             check(pieces[0], size)

@@ -8,6 +8,7 @@ import random
 import zlib
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 import orjson
 import pytest
@@ -18,7 +19,7 @@ from tests.hostile.test_unread import limit_reached, sockets, wire_from
 from tests.platform.raw import Wire, request, token_of, wire
 from tests.support.engines import sqlite_database
 from tests.support.hub import Client, Hub, eventually, running_hub
-from tests.support.standstill import no_standstill
+from tests.support.standstill import LONGEST_TURN, no_standstill
 
 pytestmark = pytest.mark.engine("sqlite")  # bodies are refused before the engine is asked
 
@@ -257,6 +258,27 @@ async def test_what_a_body_inflates_to_has_the_limit_of_bodies(hub: Hub, store: 
         )
     assert [answer.status_code for answer in answers] == [413] * 3
     assert resident(hub.process.pid) - before < 60 * MIB
+
+
+def repeated(size: int) -> bytes:
+    """An entity and so many blanks in zstd, of which four bytes stand for 128 KiB."""
+    blocks = [b"[{}", *[b" "] * (size // 131_072), b"]"]
+    packed = bytearray(b"\x28\xb5\x2f\xfd\x00\x68")
+    for number, block in enumerate(blocks, 1):
+        is_repeated = block == b" "
+        length = 131_072 if is_repeated else len(block)
+        packed += (length << 3 | is_repeated << 1 | (number == len(blocks))).to_bytes(3, "little") + block
+    return bytes(packed)
+
+
+async def test_two_kilobytes_that_are_sixty_megabytes_are_not_inflated_on_the_loop(tmp_path: Path) -> None:
+    async with running_hub(sqlite_database(tmp_path), tmp_path / "hub") as hub:
+        store = await hub.define()
+        bomb = repeated(60 * MIB)
+        assert len(bomb) < 2_048
+        async with no_standstill(hub.url, LONGEST_TURN / 2):
+            for _ in range(5):
+                assert (await hub.admin.send("POST", f"/{store}", bomb, content_encoding="zstd")).status_code == 200
 
 
 @pytest.mark.parametrize("coding", ["br", "compress", "gzip, gzip", "utf-8", "gzip;q=1", "\xe9"])
