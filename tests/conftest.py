@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import hypothesis
@@ -16,15 +17,37 @@ from tests.support.engines import KINDS, Database, fitting_database, opened
 
 CASES_PER_EXAMPLE = 20
 """Queries that a property test runs against each data set that it generates."""
-DEFAULT_CASES = 2_000
 SECONDS_PER_CASE = 0.15
 SECONDS_PER_FAULT = 8
 
 
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """How much the tests of generated length do when no option says it."""
+
+    cases: int
+    faults: int
+    model_runs: int
+
+
+GATE = Extent(cases=600, faults=4, model_runs=100)
+"""Of every change."""
+FULL = Extent(cases=2_000, faults=8, model_runs=300)
+"""Of a release: `--full`."""
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--engine", choices=[*KINDS, "both"], default="both", help="the engines to test")
-    parser.addoption("--cases", type=int, default=DEFAULT_CASES, help="generated cases of each property (default 2000)")
-    parser.addoption("--faults", type=int, default=8, help="times that a fault of about a second is made (default 8)")
+    parser.addoption("--full", action="store_true", help="as before a release: with tests marked full, and more cases")
+    parser.addoption("--cases", type=int, help=f"generated cases of each property ({GATE.cases}, full {FULL.cases})")
+    parser.addoption("--faults", type=int, help=f"times that a fault is made ({GATE.faults}, full {FULL.faults})")
+
+
+def extent_of(config: pytest.Config) -> Extent:
+    """How much this run does. `--cases` is the number of the model's runs too."""
+    extent = FULL if config.getoption("--full") else GATE
+    cases, faults = config.getoption("--cases"), config.getoption("--faults")
+    return Extent(cases or extent.cases, faults or extent.faults, cases or extent.model_runs)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -34,9 +57,10 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "engine(kind): a test of one engine only")
     config.addinivalue_line("markers", "generated(seconds per case): a property test, whose length --cases decides")
     config.addinivalue_line("markers", "faults: a test whose length --faults decides")
+    config.addinivalue_line("markers", "full: a test that runs with --full only, or when its file is named")
     hypothesis.settings.register_profile(
         "hub",
-        max_examples=max(1, config.getoption("--cases") // CASES_PER_EXAMPLE),
+        max_examples=max(1, extent_of(config).cases // CASES_PER_EXAMPLE),
         derandomize=True,
         database=None,
         deadline=None,
@@ -58,6 +82,14 @@ def is_wanted(item: pytest.Item, kinds: list[str]) -> bool:
     return all(kind in kinds and parameter in (kind, None) for kind in marked)
 
 
+def is_left_to_full(item: pytest.Item, config: pytest.Config) -> bool:
+    """Whether a test is marked full, and neither `--full` is given nor its file named."""
+    if item.get_closest_marker("full") is None or config.getoption("--full"):
+        return False
+    named = [Path(argument.partition("::")[0]).resolve() for argument in config.args]
+    return item.path not in named
+
+
 def parameters_of(item: pytest.Item) -> dict[str, object]:
     return item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
 
@@ -74,18 +106,19 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     kinds = chosen_kinds(config)
-    unwanted = [item for item in items if not is_wanted(item, kinds)]
+    unwanted = [item for item in items if not is_wanted(item, kinds) or is_left_to_full(item, config)]
     if unwanted:
         config.hook.pytest_deselected(items=unwanted)
         items[:] = [item for item in items if item not in unwanted]
     leave_out(items)
+    extent = extent_of(config)
     for item in items:
         if marker := item.get_closest_marker("generated"):
             [seconds] = marker.args or (SECONDS_PER_CASE,)
-            item.add_marker(pytest.mark.timeout(120 + seconds * config.getoption("--cases")))
+            item.add_marker(pytest.mark.timeout(120 + seconds * extent.cases))
         item.add_marker(pytest.mark.xdist_group(group_of(item)))
         if item.get_closest_marker("faults"):
-            item.add_marker(pytest.mark.timeout(180 + SECONDS_PER_FAULT * config.getoption("--faults")))
+            item.add_marker(pytest.mark.timeout(180 + SECONDS_PER_FAULT * extent.faults))
 
 
 def leave_out(items: list[pytest.Item]) -> None:

@@ -19,6 +19,7 @@ def begin_and_end(page: str, name: str) -> tuple[str, str]:
     return before, rest.partition(f"<!-- end {name} -->")[2]
 
 
+@pytest.mark.full
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("part", ["compare", "curves", "soak"])
 def test_a_part_is_renewed(tmp_path: Path, part: str) -> None:

@@ -10,6 +10,7 @@ from stores.errors import NotAsExpected, StaleRevision
 from stores.protocol import Delete, Engine, Expect, IdempotencyKey, Insert, Update, Write
 from stores.query import And, Equal, Query
 from stores.records import new_id, now_ms
+from tests.conftest import extent_of
 from tests.support.entities import STORE, USER, entity, insert, insert_one
 
 AT_ONCE = 50
@@ -18,8 +19,8 @@ CASES_PER_RACE = 10
 
 @pytest.fixture
 def races(request: pytest.FixtureRequest) -> int:
-    """How many there are: 200, or as --cases says."""
-    return max(AT_ONCE, int(request.config.getoption("--cases")) // CASES_PER_RACE)
+    """How many there are: a tenth of the generated cases."""
+    return max(AT_ONCE, extent_of(request.config).cases // CASES_PER_RACE)
 
 
 def in_team(team: str) -> And:

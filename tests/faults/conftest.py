@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import extent_of
 from tests.faults.hub import MortalHub, mortal_hub
 from tests.faults.report import ROWS, Row, table
 from tests.support.engines import Database
@@ -24,7 +25,7 @@ async def mortal(database: Database, tmp_path: Path) -> AsyncIterator[MortalHub]
 @pytest.fixture
 def times(pytestconfig: pytest.Config) -> int:
     """How often to do what takes about a second."""
-    return int(pytestconfig.getoption("--faults"))
+    return extent_of(pytestconfig).faults
 
 
 @pytest.fixture

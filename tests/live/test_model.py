@@ -17,15 +17,13 @@ from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
-from tests.conftest import DEFAULT_CASES
+from tests.conftest import extent_of
 from tests.live import model_draws as draws
 from tests.live.model_run import Run
 from tests.live.model_stage import ENOUGH, PLAIN, TYPED, Stage
 from tests.live.model_steps import ChangeAll, ChangeRole, GiveRoles, Leave, Make, MoveUser, Redefine, Return, Subscribe
 from tests.support.engines import Database
 
-RUNS = 300
-"""Runs when `--cases` is left at its default; another number of cases is that many runs."""
 STEPS = 10
 
 
@@ -185,8 +183,7 @@ class Model(RuleBasedStateMachine):
 @pytest.mark.generated(2.0)
 def test_views_are_what_rest_shows(stage: tuple[Stage, asyncio.AbstractEventLoop], pytestconfig: pytest.Config) -> None:
     """Several principals, random writes, permissions, filters, projections, disconnects, resumes and restarts."""
-    cases = pytestconfig.getoption("--cases")
-    runs = RUNS if cases == DEFAULT_CASES else cases
+    runs = extent_of(pytestconfig).model_runs
     machine = type("Model", (Model,), {"stage": stage[0], "loop": stage[1]})
     # A failure is not made smaller: that takes minutes against a real hub, and its steps are few.
     phases = (Phase.explicit, Phase.generate)

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from hub.control import read_control
-from tests.conftest import DEFAULT_CASES
+from tests.conftest import FULL, extent_of
 from tests.openapi.sample_stores import ANY
 from tests.support.hub import Hub
 
@@ -60,7 +60,7 @@ async def run(hub: Hub, folder: Path, *arguments: str) -> None:
 async def test_the_hub_keeps_to_its_document_at_the_boundaries(
     fuzzed_hub: Hub, tmp_path: Path, pytestconfig: pytest.Config
 ) -> None:
-    bounded = pytestconfig.getoption("--cases") <= DEFAULT_CASES
+    bounded = extent_of(pytestconfig).cases <= FULL.cases
     chosen = ["--include-operation-id-regex", BOUNDARIES] if bounded else []
     await run(fuzzed_hub, tmp_path, "--phases", "coverage", *chosen)
 
@@ -69,8 +69,8 @@ async def test_the_hub_keeps_to_its_document_at_the_boundaries(
 async def test_the_hub_keeps_to_its_document_whatever_is_sent(
     fuzzed_hub: Hub, tmp_path: Path, pytestconfig: pytest.Config
 ) -> None:
-    cases = pytestconfig.getoption("--cases")
-    phases = "fuzzing" if cases <= DEFAULT_CASES else "fuzzing,stateful"
+    cases = extent_of(pytestconfig).cases
+    phases = "fuzzing" if cases <= FULL.cases else "fuzzing,stateful"
     await run(fuzzed_hub, tmp_path, "--phases", phases, "--max-examples", str(max(1, cases // CASES_PER_EXAMPLE)))
     assert never_done(fuzzed_hub, json.loads((tmp_path / "openapi.json").read_bytes())) == []
     assert not [line for line in log_lines(fuzzed_hub) if line["level"] == "error"]
