@@ -16,6 +16,7 @@ from urllib.parse import unquote, urlsplit
 
 import aiosmtplib
 
+from auth.mailboxes import is_mailbox
 from stores.bounds import Limit
 from stores.errors import CannotOpen
 
@@ -70,15 +71,11 @@ class Mailer:
 
     def send(self, to: str, subject: str, text: str) -> None:
         """Queue a mail, and return at once."""
-        message = EmailMessage()
-        try:
-            message["From"], message["To"], message["Subject"] = self._sender, to, subject
-            usable = len(message["To"].addresses) == 1  # a link is for one person, whatever the field holds
-        except Exception:  # an address such as "a@" breaks the library's parser in many ways
-            usable = False
-        if not usable:
+        if not is_mailbox(to):  # a link is for one person, whatever an older version or another program has written
             log.warning("a mail has no usable address and is dropped")
             return
+        message = EmailMessage()
+        message["From"], message["To"], message["Subject"] = self._sender, to, subject
         message["Date"], message["Message-ID"] = formatdate(), make_msgid(domain=self._sender.rpartition("@")[2])
         # Links stay whole lines, also for somebody who reads the source of the mail or a file of the outbox.
         plain = "8bit" if self._server is None else "7bit" if text.isascii() else None

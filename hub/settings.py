@@ -21,6 +21,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from auth.mailboxes import is_mailbox
 from auth.origins import own_origin, parse_trusted
 from hub.proxies import is_prefix
 from stores.bounds import Limit
@@ -135,6 +136,13 @@ class Settings(BaseSettings):
     def _is_web_address(cls, value: str) -> str:
         if value and not value.startswith(("http://", "https://")):
             raise ValueError("must be the address of the hub, such as https://hub.example.com")
+        return value
+
+    @field_validator("mail_from")
+    @classmethod
+    def _is_mailbox(cls, value: str) -> str:
+        if not is_mailbox(value):
+            raise ValueError("must be one e-mail address, such as hub@example.com")
         return value
 
     @field_validator("trusted_origins", "allowed_hosts", mode="before")

@@ -10,6 +10,7 @@ from typing import Any
 from auth.delegation import check_grant, check_user_rights, rights_of_role, rights_of_roles
 from auth.errors import Forbidden
 from auth.groups import chain_of, find_one, read_chain, subtree_of
+from auth.mailboxes import EXAMPLE, is_mailbox
 from auth.principal import Principal
 from auth.resolver import parsed_scopes
 from auth.secrets import PREFIX_LENGTH, digest, new_credential
@@ -151,6 +152,9 @@ class UserRules(Rules):
         return [*expect.roles_exist(fields.get("roles") or ()), *expect.groups_exist(fields.get("group"))]
 
     async def _checked(self, fields: Entity, before: Entity) -> Entity:
+        email = fields.get("email")
+        if email is not None and email != before.get("email") and not is_mailbox(email):
+            raise refuse("email", f"Must be one e-mail address in ASCII, such as {EXAMPLE}, and nothing else.")
         checked = await self.credentials.kept(fields, before)
         if "roles" in fields:
             checked["roles"] = await self._roles(fields["roles"])

@@ -83,9 +83,20 @@ async def test_without_a_server_mails_are_files_for_the_owner_alone(tmp_path: Pa
     assert message.get_content() == "Guten Tag\n"
 
 
-@pytest.mark.parametrize("several", ["ann@example.com, bob@example.com", "Friends: ann@example.com, bob@example.com;"])
+@pytest.mark.parametrize(
+    "several",
+    [
+        "ann@example.com, bob@example.com",
+        "Friends: ann@example.com, bob@example.com;",
+        "=?utf-8?q?ann=40example.com=2Cbob?=@example.com",
+        "ann@",
+        "ann@[",
+        '"',
+        ",.<\\>'b",
+    ],
+)
 async def test_a_mail_goes_to_one_address(tmp_path: Path, several: str) -> None:
-    """A link to reset a password is for one person, whatever the user's field holds."""
+    """A link to reset a password is for one person, whatever the user's field holds, or breaks in the mail's parser."""
     outbox = tmp_path / "outbox"
     async with running(Mailer(None, outbox, "hub@example.com")) as mailer:
         mailer.send(several, "Hello", "Guten Tag\n")

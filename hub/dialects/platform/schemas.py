@@ -12,7 +12,15 @@ from typing import Any, Final
 from zoneinfo import available_timezones
 
 from hub.dialects.platform.parameters import OPERATORS, RESERVED
-from hub.dialects.platform.standard_schemas import ASSIGNED, BESIDE, FIXED, REFINED, REVEALED, WRITABLE_SYSTEM
+from hub.dialects.platform.standard_schemas import (
+    ASSIGNED,
+    BESIDE,
+    FIXED,
+    REFINED,
+    REVEALED,
+    SENT,
+    WRITABLE_SYSTEM,
+)
 from stores.records import SYSTEM_FIELDS
 from stores.schema import STRING_TYPES, Field, StoreDefinition
 
@@ -100,7 +108,8 @@ def shown_field(store: str, field: Field) -> Schema:
 
 def sent_field(store: str, field: Field) -> Schema:
     """What a write may give the field; null clears one that is not required."""
-    schema = REFINED.get((store, field.id)) or field_schema(field)
+    place = (store, field.id)
+    schema = SENT.get(place) or REFINED.get(place) or field_schema(field)
     if field.type == "Numeric":
         schema = {"anyOf": [schema, _DECIMAL_TEXT]}
     if field.hidden:

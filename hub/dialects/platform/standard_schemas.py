@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from auth import mailboxes
 from auth.standard import SECOND_FACTORS, SESSIONS, SIGNINS
 from stores.definitions import MAX_FIELDS
 from stores.schema import CHECKERS, OPTION_TYPES, TEXTAREA_LENGTH
@@ -76,6 +77,17 @@ REFINED: Final[Mapping[tuple[str, str], Schema]] = {
     ("stores", "search"): _PATHS,
 }
 """(store, field) → its schema, in place of the one that its type has."""
+
+SENT: Final[Mapping[tuple[str, str], Schema]] = {
+    ("users", "email"): {
+        "type": "string",
+        "maxLength": mailboxes.LONGEST,
+        "pattern": mailboxes.PATTERN,
+        "description": "One e-mail address, without a name",
+        "examples": [mailboxes.EXAMPLE],
+    }
+}
+"""(store, field) → what a write may give it: what is there may be of an older version, or of another program."""
 
 ASSIGNED: Final = frozenset(
     {("tokens", name) for name in ("prefix", "digest", "last_used", "address", "agent")}
