@@ -7,6 +7,9 @@ session   (state, input, time) -> outputs: heartbeat, upgrade     (no I/O)
 http      request -> verdict and response: errors, CORS, JSONP    (no I/O)
 wire      one WebSocket: the raw transport, or any ASGI server
 connection  one client: its session, its wire or pending poll, its inbox
+host      what a connection needs of the server
+inbox     a client's messages while the application is busy with it
+polling   a poll that waits for packets
 deadlines one loop timer for the deadlines of all connections
 server    the ASGI application
 uvicorn_protocol  offers uvicorn's transport to `wire`

@@ -1,7 +1,7 @@
 """One client: its session, the WebSocket or poll that reaches it, and its messages on their way to the application.
 
-Everything here runs in the event loop and never waits, but for the worker: a task that exists only while the
-application's answer to a message is awaited, so that a client's messages are handled one after the other.
+Everything here runs in the event loop and never waits, but for the inbox's worker: a task that exists only while the
+application's answer to a message is awaited.
 """
 
 from __future__ import annotations
@@ -9,14 +9,12 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections import deque
-from collections.abc import Awaitable, Callable, MutableMapping
 from math import inf
-from typing import Annotated, Any, Final, Protocol
+from typing import Annotated, Any, Final
 
-from realtime.engineio.admission import Admission
-from realtime.engineio.deadlines import Deadlines
-from realtime.engineio.options import Options, TransportName
+from realtime.engineio.host import Host, Result
+from realtime.engineio.inbox import Inbox
+from realtime.engineio.options import TransportName
 from realtime.engineio.packets import (
     NOOP,
     Data,
@@ -27,35 +25,16 @@ from realtime.engineio.packets import (
     decode_text,
     encode_frame,
 )
+from realtime.engineio.polling import Poll
 from realtime.engineio.session import CLOSE_CODES, CloseReason, Session
 from realtime.engineio.wire import NORMAL_CLOSURE, Receive, Scope, Wire
 from stores.bounds import Limit
 
 log = logging.getLogger("hub.engineio")
 
-Result = Awaitable[None] | None
 OPENED: Final = object()
 MOST_HELD: Final[Annotated[int, Limit("connection", "bytes in one write", "several writes")]] = 65_536
 """Bytes that are gathered for one write; more leaves in several."""
-_LEFT_BY_ITSELF: Final = frozenset((CloseReason.CLIENT_DISCONNECT, CloseReason.TRANSPORT_CLOSE))
-
-
-class Host(Protocol):
-    """What a connection needs of its server."""
-
-    options: Options
-    deadlines: Deadlines[Connection]
-    admission: Admission[Connection]
-    on_open: Callable[[Connection], Result]
-    on_message: Callable[[Connection, Data], Result]
-    on_disconnect: Callable[[Connection, CloseReason], Result]
-    farewell: Callable[[Connection, CloseReason], str | None]
-    gathering: list[Connection] | None
-    """While frames are gathered: whom they wait for."""
-
-    def forget(self, connection: Connection) -> None: ...
-
-    def ended(self, connection: Connection, reason: CloseReason) -> None: ...
 
 
 class Connection:
@@ -71,7 +50,6 @@ class Connection:
         "_held_bytes",
         "_host",
         "_inbox",
-        "_inbox_bytes",
         "_max_buffered",
         "_max_offered",
         "_opened",
@@ -80,7 +58,6 @@ class Connection:
         "_roomy",
         "_sent_unread",
         "_wire",
-        "_worker",
         "admitted",
         "armed",
         "block",
@@ -109,10 +86,8 @@ class Connection:
         self._raw: asyncio.Transport | None = None
         self._held: list[bytes] | None = None
         self._held_bytes = self._sent_unread = 0
-        self._poll: asyncio.Future[list[Packet] | None] | None = None
-        self._inbox: deque[object] | None = None
-        self._inbox_bytes = 0
-        self._worker: asyncio.Task[None] | None = None
+        self._poll: Poll | None = None
+        self._inbox: Inbox | None = None
         self._opened = self._finished = False
 
     # For the application
@@ -290,7 +265,7 @@ class Connection:
         if session.transport == "websocket":
             self._write_out()
         elif self._poll is not None and session.has_output:
-            self._poll.set_result(session.take())
+            self._poll.answer(session.take())
             self._poll = None
         self.wire_drained()
         if session.closed:
@@ -316,7 +291,7 @@ class Connection:
     def _write_out(self) -> None:
         self.release()
         if self._poll is not None:
-            self._poll.set_result([Packet(NOOP)])
+            self._poll.answer([Packet(NOOP)])
             self._poll = None
         if self._wire is not None:
             for packet in self.session.take():
@@ -394,30 +369,12 @@ class Connection:
             packets = self.session.take()
             self.flush()
             return packets
-        loop = asyncio.get_running_loop()
-        self._poll = poll = loop.create_future()
-        gone = loop.create_task(_disconnected(receive))
-        gone.add_done_callback(lambda _: _give_up(poll))
-        try:
-            waited = await poll
-        finally:
-            gone.cancel()
+        self._poll = Poll()
+        waited = await self._poll.wait(receive)
         if waited is None:
             self._poll = None
             self.close(CloseReason.TRANSPORT_ERROR)
         return waited or []
-
-    async def inbox_has_room(self) -> None:
-        """Wait while the application has too much of this client to do."""
-        if self._worker is not None and self._is_inbox_full:
-            await asyncio.wait((self._worker,))
-
-    @property
-    def _is_inbox_full(self) -> bool:
-        options = self._host.options
-        return self._inbox is not None and (
-            len(self._inbox) >= options.max_inbox or self._inbox_bytes > options.max_payload
-        )
 
     # To the application
 
@@ -428,21 +385,16 @@ class Connection:
             self._feed(message)
 
     def _feed(self, item: object) -> None:
-        if self._worker is None:
-            job = self._call(item)
-            if job is not None:
-                self._worker = asyncio.get_running_loop().create_task(self._work(job))
-            return
         if self._inbox is None:
-            self._inbox, self._inbox_bytes = deque(), 0
-        if isinstance(item, CloseReason) and item not in _LEFT_BY_ITSELF:
-            self._inbox.clear()
-        self._inbox.append(item)
-        self._inbox_bytes += len(item) if isinstance(item, Data) else 0
+            job = self._hand_over(item)
+            if job is not None:
+                self._inbox = Inbox(job, self._hand_over, self._worked_off)
+            return
+        self._inbox.put(item)
         if self._wire is not None and self._is_inbox_full:
             self._wire.pause()
 
-    def _call(self, item: object) -> Result:
+    def _hand_over(self, item: object) -> Result:
         host = self._host
         try:
             if isinstance(item, CloseReason):
@@ -456,36 +408,22 @@ class Connection:
             return None
         return result if inspect.isawaitable(result) else None
 
-    async def _work(self, job: Awaitable[None]) -> None:
-        """Await the application's answer, then go on with the inbox."""
-        following: Result = job
-        while following is not None:
-            try:
-                await following
-            except Exception:
-                log.exception("the application failed")
-            following = None
-            while self._inbox and following is None:
-                item = self._inbox.popleft()
-                self._inbox_bytes -= len(item) if isinstance(item, Data) else 0
-                following = self._call(item)
-        self._worker = self._inbox = None
+    def _worked_off(self) -> None:
+        self._inbox = None
         if self._wire is not None:
             self._wire.resume()
 
+    @property
+    def _is_inbox_full(self) -> bool:
+        options = self._host.options
+        return self._inbox is not None and self._inbox.is_full(options.max_inbox, options.max_payload)
+
+    async def inbox_has_room(self) -> None:
+        """Wait while the application has too much of this client to do."""
+        if self._is_inbox_full:
+            await self.settled()
+
     async def settled(self) -> None:
         """Wait until the application is done with what came."""
-        if self._worker is not None:
-            await asyncio.wait((self._worker,))
-
-
-def _give_up(poll: asyncio.Future[list[Packet] | None]) -> None:
-    if not poll.done():
-        poll.set_result(None)
-
-
-async def _disconnected(receive: Receive) -> None:
-    """Return when the client of this request has gone."""
-    event: MutableMapping[str, Any] = {"type": "http.request"}
-    while event["type"] != "http.disconnect":
-        event = await receive()
+        if self._inbox is not None:
+            await self._inbox.done()

@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
-from realtime.engineio.connection import Connection, Result
+from realtime.engineio.connection import Connection
+from realtime.engineio.host import Result
 from realtime.engineio.packets import Data
 from realtime.engineio.server import EngineIOServer
 from realtime.engineio.session import CloseReason

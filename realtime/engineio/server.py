@@ -18,8 +18,9 @@ from typing import Any, Final
 
 from realtime.engineio import http
 from realtime.engineio.admission import Admission
-from realtime.engineio.connection import Connection, Result, log
+from realtime.engineio.connection import Connection, log
 from realtime.engineio.deadlines import Deadlines
+from realtime.engineio.host import Result
 from realtime.engineio.http import ErrorCode, Refused, Request, Response
 from realtime.engineio.options import Options
 from realtime.engineio.packets import (
