@@ -17,7 +17,9 @@ class Poll:
         self._answer: asyncio.Future[list[Packet] | None] = asyncio.get_running_loop().create_future()
 
     def answer(self, packets: list[Packet]) -> None:
-        self._answer.set_result(packets)
+        """End the wait. It does nothing once the client has gone, which the connection learns a moment later."""
+        if not self._answer.done():
+            self._answer.set_result(packets)
 
     async def wait(self, receive: Receive) -> list[Packet] | None:
         """The packets of the answer; None when the client has gone before. `receive` is that of its request."""

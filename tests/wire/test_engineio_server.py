@@ -229,6 +229,30 @@ async def test_an_aborted_poll_ends_the_session() -> None:
         assert (heard.gone, server.connections) == ([CloseReason.TRANSPORT_ERROR], {})
 
 
+@pytest.mark.parametrize("turns", range(5))
+async def test_a_message_while_a_poll_is_aborted_harms_nobody(turns: int) -> None:
+    """In whichever turn of the event loop between the end of the request and that of the session it is sent."""
+    async with echo() as (served, heard, server):
+        sid = await served.open(4)
+        events = asyncio.Queue[dict[str, Any]]()
+        answers: list[Any] = []
+
+        async def answered(event: Any) -> None:
+            answers.append(event)
+
+        query = served.query(EIO=4, transport="polling", sid=sid).partition("?")[2].encode()
+        scope = {"type": "http", "method": "GET", "path": served.path, "query_string": query, "headers": []}
+        poll = asyncio.create_task(server(scope, events.get, answered))
+        events.put_nowait({"type": "http.request"})
+        await eventually(lambda: heard.connections[0].polling)
+        events.put_nowait({"type": "http.disconnect"})
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        heard.connections[0].send("late")
+        await poll
+        assert answers[1]["body"] == b"4late" or heard.gone == [CloseReason.TRANSPORT_ERROR]
+
+
 @BOTH_VERSIONS
 async def test_a_poll_is_told_that_the_server_closes(version: int) -> None:
     async with echo() as (served, heard, server):
