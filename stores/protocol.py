@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Protocol
+from typing import Annotated, Final, Protocol
 
 import orjson
 
@@ -31,6 +31,9 @@ class AllBut:
 
 Revisions = frozenset[int] | AllBut
 """The current revisions at which a write is acceptable."""
+
+UNBOUNDED: Final = 2**31 - 1
+"""`limit` of a bulk write that must reach every match, however many."""
 
 # Writes. System fields are the caller's, except that engines raise `_rev` by one on every change. A change that would
 # alter nothing but `_at` is not made: the revision stays and nothing is recorded, unless the write is `forced`.

@@ -14,14 +14,11 @@ from auth.groups import chain_of, subtree_of
 from auth.principal import Principal
 from hub.services.registry import StoreRegistry
 from stores.errors import StoreError
-from stores.protocol import Engine, UpdateMany, Write
+from stores.protocol import UNBOUNDED, Engine, UpdateMany, Write
 from stores.query import And, Equal, Not
 from stores.records import Change, now_ms
 
 log = logging.getLogger(__name__)
-
-UNBOUNDED: Final = 2**31 - 1
-"""For changes that must reach every entity concerned, however many."""
 
 LONGEST_DELAY: Final = 5.0
 """Seconds that the feed may be behind another process's commit while this one creates."""

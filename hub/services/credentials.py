@@ -11,10 +11,9 @@ from auth.names import BadName, fault_of
 from auth.principal import Principal
 from auth.secrets import Passwords, digest
 from hub.services import expectations as expect
-from hub.services.branches import UNBOUNDED
 from hub.services.logins import spellings, stored_login
 from stores.errors import InvalidEntity, Violation
-from stores.protocol import DeleteMany, Write
+from stores.protocol import UNBOUNDED, DeleteMany, Write
 from stores.query import And, Equal, Not
 from stores.records import Change, Entity
 

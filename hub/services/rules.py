@@ -16,14 +16,14 @@ from auth.resolver import parsed_scopes
 from auth.secrets import PREFIX_LENGTH, digest, new_credential
 from auth.standard import ADMIN_ROLE
 from hub.services import expectations as expect
-from hub.services.branches import UNBOUNDED, restamping
+from hub.services.branches import restamping
 from hub.services.credentials import PROOF, Credentials, refuse
 from hub.services.references import known_ids
 from hub.services.registry import StoreRegistry
 from hub.services.second_factors import check_foreign
 from hub.services.token_terms import checked_scopes, end_of, first_expiry, later_expiry, narrowed
 from stores.errors import Conflict, NotAsExpected
-from stores.protocol import DeleteMany, Engine, IdempotencyKey, Write, Written
+from stores.protocol import UNBOUNDED, DeleteMany, Engine, IdempotencyKey, Write, Written
 from stores.query import And, Equal, Not, Query
 from stores.records import Entity, is_id
 
