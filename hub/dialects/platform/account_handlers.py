@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from auth.errors import Forbidden
 from auth.principal import Principal
 from hub.dialects.platform import render
-from hub.dialects.platform.handlers import check_browser, entity_body, parse_json, read_json
+from hub.dialects.platform.handlers import check_browser, entity_body, parse_json
 from hub.dialects.platform.parameters import known_parameters
 from hub.dialects.platform.reset_page import PAGE, POLICY
 from hub.errors import BadRequest
@@ -85,7 +85,7 @@ async def texts(dialect: PlatformDialect, call: Call, *names: str) -> list[str]:
     """The body's members of these names, each a text that is not empty. Raises BadRequest that names the one that is
     missing, or one that does not belong there."""
     known_parameters(call.parameters(), ())
-    body = entity_body(await read_json(dialect, call))
+    body = entity_body(await parse_json(dialect, call, await dialect.read_small(call)))
     for name in body.keys() - set(names):
         raise BadRequest(name, f"Send {' and '.join(names)} alone.")
     return [text(body.get(name), name) for name in names]
@@ -99,7 +99,7 @@ def text(value: Any, name: str) -> str:
 
 async def optional_body(dialect: PlatformDialect, call: Call, known: str) -> dict[str, Any]:
     """The body, which may be left out and has `known` as its only member. Raises BadRequest for another one."""
-    raw = await dialect.read(call)
+    raw = await dialect.read_small(call)
     body = entity_body(await parse_json(dialect, call, raw)) if raw.strip() else {}
     for name in body:
         if name != known:

@@ -34,7 +34,6 @@ from stores.bounds import Limited
 from stores.parse import Limits
 
 PREFIX = "/api/v1"
-AUTH = PREFIX + "/auth"
 
 
 class CallerChanged(Exception):
@@ -91,10 +90,12 @@ class PlatformDialect:
         return principal
 
     async def read(self, call: Call) -> bytes:
-        """The request's body, within its limit: that of logins and the like is small."""
-        path = call.scope["path"]
-        limit = self.auth_limit if path == AUTH or path.startswith(AUTH + "/") else self.body_limit
-        return await self._read(call, limit)
+        """The request's body, within its limit."""
+        return await self._read(call, self.body_limit)
+
+    async def read_small(self, call: Call) -> bytes:
+        """The body of a request that signs in, or concerns one's own account."""
+        return await self._read(call, self.auth_limit)
 
     async def read_several(self, call: Call) -> bytes:
         """The body of a request that may bring many entities."""

@@ -315,7 +315,7 @@ async def idempotency_key(
 async def credentials(dialect: PlatformDialect, call: Call) -> tuple[str, str, str | None]:
     """Login, password and one-time code; None without a code."""
     known_parameters(call.parameters(), ())
-    body = entity_body(await read_json(dialect, call))
+    body = entity_body(await parse_json(dialect, call, await dialect.read_small(call)))
     found = []
     for name in ("login", "password"):
         value = body.get(name)
