@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 
 from auth.principal import Principal
-from auth.resolver import OF_USER, Resolver
+from auth.resolver import Resolver
 from hub.errors import BadRequest
 from hub.services.branches import Branches
 from hub.services.checks import revealed
@@ -82,15 +82,13 @@ class AdministrativeWrites:
             with self._branches.stamping() as stamping:
                 prepared = await rules.change(principal, before, body, stamp_change(fields))
                 await self._resolver.confirm(principal)
-                moves = store == "groups" and bool(prepared.also)
+                moves = rules.moves(prepared)
                 writes = [Update(store, id, prepared.fields, where, frozenset({before["_rev"]})), *prepared.also]
                 with _named_as_sent(rules), self._branches.moving(id) if moves else nullcontext():
                     after = before | prepared.fields
                     written = await rules.commit_change(before, after, writes, principal.user_id)
             answer = text_of(principal, definition, written[0]), written[0].rev
-            # What is written with a user ends its credentials, or gives it something.
-            forgets = store != "users" or bool(prepared.also) or not OF_USER.isdisjoint(prepared.fields)
-            return answer, moves and not stamping.alone, forgets
+            return answer, moves and not stamping.alone, rules.alters_principals(prepared)
 
         answer, in_company, forgets = await on_current(self._engine, store, id, where, revs, attempt)
         # Before the answer goes out, not when the feed comes round: the next request must find it in force.

@@ -12,7 +12,7 @@ from auth.errors import Forbidden
 from auth.groups import chain_of, find_one, read_chain, subtree_of
 from auth.mailboxes import EXAMPLE, is_mailbox
 from auth.principal import Principal
-from auth.resolver import parsed_scopes
+from auth.resolver import OF_USER, parsed_scopes
 from auth.secrets import PREFIX_LENGTH, digest, new_credential
 from auth.standard import ADMIN_ROLE
 from hub.services import expectations as expect
@@ -64,6 +64,14 @@ class Rules:
 
     async def delete(self, principal: Principal, before: Entity) -> list[Write]:
         return []
+
+    def moves(self, prepared: Prepared) -> bool:
+        """Whether the change moves a group, and so re-stamps what is in and below it."""
+        return False
+
+    def alters_principals(self, prepared: Prepared) -> bool:
+        """Whether the change alters what is remembered of principals."""
+        return True
 
     async def commit_creation(
         self, entities: Sequence[Entity], writes: Sequence[Write], by: str | None, key: IdempotencyKey | None
@@ -131,6 +139,10 @@ class UserRules(Rules):
         if after.get("password") != before.get("password"):
             self.credentials.forgive(after)
         return written
+
+    def alters_principals(self, prepared: Prepared) -> bool:
+        # What is written with a user ends its credentials, or gives it something.
+        return bool(prepared.also) or not OF_USER.isdisjoint(prepared.fields)
 
     async def delete(self, principal: Principal, before: Entity) -> list[Write]:
         mine = Equal(("user",), before["_id"])
@@ -206,6 +218,9 @@ class GroupRules(Rules):
         # If nothing above has moved or gone, the group is still not above itself.
         expected = [*expect.groups_exist(parent), *expect.groups_are_unchanged(ancestors)]
         return Prepared(fields, [*expected, *restamped])
+
+    def moves(self, prepared: Prepared) -> bool:
+        return bool(prepared.also)
 
     async def delete(self, principal: Principal, before: Entity) -> list[Write]:
         for store, path, what in (("groups", "parent", "groups below it"), ("users", "group", "users in it")):
