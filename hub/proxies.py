@@ -6,7 +6,7 @@ import re
 from typing import Any, Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
-from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware, _TrustedHosts
 
 PREFIX: Final = "hub.prefix"
 """Key of the scope for the prefix, such as ``/hub``; the path that stands beside it is without it."""
@@ -46,6 +46,22 @@ class RootPath:
         if scope["type"] != "lifespan" and PREFIX not in scope:
             set_prefix(scope, self._prefix)
         await self._app(scope, receive, send)
+
+
+class TrustedProxies:
+    """The addresses and networks of HUB_TRUSTED_PROXIES, as `ForwardedHeaders` reads them."""
+
+    def __init__(self, listed: str) -> None:
+        self._hosts = _TrustedHosts(listed)
+
+    def trusts(self, peer: str) -> bool:
+        """Whether the peer of a TCP connection is trusted; with ``*`` every peer is."""
+        return peer in self._hosts
+
+    def lists(self, address: str) -> bool:
+        """Whether the address of a client is that of a proxy, which has not said whom it stands for. ``*`` lists
+        none."""
+        return not self._hosts.always_trust and address in self._hosts
 
 
 class ForwardedHeaders(ProxyHeadersMiddleware):

@@ -16,7 +16,6 @@ from typing import Final
 
 import uvicorn
 from starlette.applications import Starlette
-from uvicorn.middleware.proxy_headers import _TrustedHosts
 
 from hub.app import Hub, create_app
 from hub.connections import ConnectionLimits, Connections
@@ -27,7 +26,7 @@ from hub.heads import HeadBounds
 from hub.logs import configure_logging
 from hub.metrics import Metrics
 from hub.protocol import HubHttpProtocol
-from hub.proxies import ForwardedHeaders
+from hub.proxies import ForwardedHeaders, TrustedProxies
 from hub.settings import Settings, file_data_dir, unknown_variables
 from realtime.engineio.uvicorn_protocol import HubProtocol
 from stores.errors import CannotOpen
@@ -168,7 +167,7 @@ def count_connections(settings: Settings, metrics: Metrics) -> Connections:
         if files != resource.RLIM_INFINITY:
             most = max(1, min(most, files - OTHER_FILES))
     limits = ConnectionLimits(most, settings.max_connections_per_address, settings.max_buffered_bytes)
-    counted = Connections(limits, _TrustedHosts(settings.trusted_proxies).__contains__, metrics.limit_reached)
+    counted = Connections(limits, TrustedProxies(settings.trusted_proxies).trusts, metrics.limit_reached)
     metrics.connections.set_function(lambda: counted.count)
     return counted
 

@@ -14,7 +14,6 @@ from urllib.parse import parse_qs
 
 from socketio.exceptions import ConnectionRefusedError as Refused  # type: ignore[import-untyped]
 from starlette.types import Receive, Scope, Send
-from uvicorn.middleware.proxy_headers import _TrustedHosts
 
 from auth.addresses import address_block
 from auth.csrf import check_same_site
@@ -26,6 +25,7 @@ from hub.dialects.platform.render import error_answer
 from hub.errors import HubError, describe, status_text
 from hub.http import Call
 from hub.origins import Origins
+from hub.proxies import TrustedProxies
 from hub.settings import Settings
 from realtime.engineio import CloseReason, Connection
 from realtime.errors import LiveError
@@ -63,11 +63,10 @@ LIMIT_NAMES: Mapping[str, str] = {
 
 def counted_address(trusted_proxies: str) -> Callable[[str], str | None]:
     """What an address counts as; None for a trusted proxy, behind which there are many clients."""
-    proxies = _TrustedHosts(trusted_proxies)
+    proxies = TrustedProxies(trusted_proxies)
 
     def block(address: str) -> str | None:
-        is_proxy = not proxies.always_trust and address in proxies
-        return None if is_proxy else address_block(address)
+        return None if proxies.lists(address) else address_block(address)
 
     return block
 
