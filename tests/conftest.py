@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,8 @@ import pytest
 
 from stores.protocol import Engine
 from tests.support import mongod, programs
-from tests.support.engines import KINDS, Database, fitting_database, opened
+from tests.support.engines import KINDS, Database, fitting_database, opened, sqlite_database
+from tests.support.hub import Hub, StartHub, running_hub
 
 CASES_PER_EXAMPLE = 20
 """Queries that a property test runs against each data set that it generates."""
@@ -139,6 +141,18 @@ def mongodb() -> Iterator[str]:
     """The URL of a replica set that the whole session shares; it starts with the first test that wants it."""
     with mongod.running() as server:
         yield server.url
+
+
+@pytest.fixture(scope="module")
+async def sqlite_hub(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[StartHub]:
+    """Starts hubs of a module's own, for what does not depend on the engine: ``await sqlite_hub(head_timeout=1)``."""
+    async with AsyncExitStack() as stack:
+
+        async def start(**settings: object) -> Hub:
+            folder = tmp_path_factory.mktemp("hub")
+            return await stack.enter_async_context(running_hub(sqlite_database(folder), folder / "hub", **settings))
+
+        yield start
 
 
 @pytest.fixture

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import orjson
 import pytest
 
 from tests.platform.answers import refused
-from tests.support.engines import sqlite_database
-from tests.support.hub import Hub, running_hub
+from tests.support.hub import Hub, StartHub
 from tests.support.standstill import no_standstill
 
 ENTITY = {"name": "Truck", "tags": ["a", "b"], "address": {"city": "Laval"}, "rows": [{"k": n} for n in range(10)]}
@@ -30,11 +27,9 @@ async def test_a_large_array_of_many_values(hub: Hub) -> None:
 
 
 @pytest.fixture(scope="module")
-async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Hub]:
+async def shared(sqlite_hub: StartHub) -> Hub:
     """One hub for requests that do not get as far as the engine."""
-    folder = tmp_path_factory.mktemp("bodies")
-    async with running_hub(sqlite_database(folder), folder / "hub") as hub:
-        yield hub
+    return await sqlite_hub()
 
 
 @pytest.mark.engine("sqlite")

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import pytest
 
 from tests.platform.raw import RawAnswer, wire
-from tests.support.engines import sqlite_database
-from tests.support.hub import ADMIN_LOGIN, ADMIN_PASSWORD, Hub, running_hub
+from tests.support.hub import ADMIN_LOGIN, ADMIN_PASSWORD, Hub, StartHub
 from tests.support.standstill import no_standstill
 
 pytestmark = pytest.mark.engine("sqlite")  # no request gets as far as the engine
 
 
 @pytest.fixture(scope="module")
-async def hub(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Hub]:
-    folder = tmp_path_factory.mktemp("cookies")
-    async with running_hub(sqlite_database(folder), folder / "hub") as hub:
-        yield hub
+async def hub(sqlite_hub: StartHub) -> Hub:
+    return await sqlite_hub()
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tests.platform.raw import Wire, request, token_of, wire
-from tests.support.engines import sqlite_database
-from tests.support.hub import Hub, running_hub
+from tests.support.hub import Hub, StartHub
 from tests.support.live import live
 
 pytestmark = pytest.mark.engine("sqlite")  # all of this happens before the engine is asked
@@ -23,10 +22,8 @@ HANDSHAKE = (
 
 
 @pytest.fixture(scope="module")
-async def hub(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Hub]:
-    folder = tmp_path_factory.mktemp("framing")
-    async with running_hub(sqlite_database(folder), folder / "hub", max_head_bytes=20_000, head_timeout=5) as hub:
-        yield hub
+async def hub(sqlite_hub: StartHub) -> Hub:
+    return await sqlite_hub(max_head_bytes=20_000, head_timeout=5)
 
 
 @pytest.fixture(scope="module")

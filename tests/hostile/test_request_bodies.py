@@ -18,7 +18,7 @@ from tests.hostile.harness import resident
 from tests.hostile.test_unread import limit_reached, sockets, wire_from
 from tests.platform.raw import Wire, request, token_of, wire
 from tests.support.engines import sqlite_database
-from tests.support.hub import Client, Hub, eventually, running_hub
+from tests.support.hub import Client, Hub, StartHub, eventually, running_hub
 from tests.support.standstill import LONGEST_TURN, no_standstill
 
 pytestmark = pytest.mark.engine("sqlite")  # bodies are refused before the engine is asked
@@ -28,11 +28,9 @@ EXPECT = "Expect: 100-continue"
 
 
 @pytest.fixture(scope="module")
-async def hub(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Hub]:
-    folder = tmp_path_factory.mktemp("bodies")
+async def hub(sqlite_hub: StartHub) -> Hub:
     bounds = {"max_buffered_bytes": 20 * MIB, "max_bulk_body_bytes": 8 * MIB}
-    async with running_hub(sqlite_database(folder), folder / "hub", **bounds) as hub:
-        yield hub
+    return await sqlite_hub(**bounds)
 
 
 @pytest.fixture(scope="module")

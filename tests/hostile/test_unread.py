@@ -14,7 +14,7 @@ from hub.serve import allow_connections
 from tests.hostile.harness import LONGEST_TURN, MEMORY_FACTOR, resident, unharmed
 from tests.platform.raw import RawAnswer, Wire, request, token_of, wire
 from tests.support.engines import Database
-from tests.support.hub import PATIENCE, Hub, eventually, running_hub
+from tests.support.hub import PATIENCE, Hub, StartHub, eventually, running_hub
 from tests.support.standstill import read_metrics
 
 pytestmark = pytest.mark.engine("sqlite")  # it is the connection that is attacked
@@ -154,11 +154,9 @@ KINDS = [
 
 
 @pytest.fixture(scope="module")
-async def quick(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Hub]:
+async def quick(sqlite_hub: StartHub) -> Hub:
     """A hub whose patience is a second."""
-    folder = tmp_path_factory.mktemp("unread")
-    async with running_hub(Database("sqlite", str(folder / "hub.db")), folder / "hub", **QUICK) as hub:
-        yield hub
+    return await sqlite_hub(**QUICK)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -10,11 +10,10 @@ from typing import Any
 import pytest
 
 from tests.support.engines import Database, fitting_database
-from tests.support.hub import Client, Hub, running_hub
+from tests.support.hub import Client, Hub, StartHub, running_hub
 from tests.support.live import Beacon, LiveClient, live, make_beacon
 
 Connect = Callable[..., Awaitable[LiveClient]]
-StartHub = Callable[..., Awaitable[Hub]]
 
 
 @pytest.fixture(scope="session")

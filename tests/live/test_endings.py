@@ -15,11 +15,10 @@ import pytest
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
-from tests.live.conftest import StartHub
 from tests.live.test_lagging import small_window
 from tests.live.test_raw import frame
-from tests.support.engines import Database, sqlite_database
-from tests.support.hub import PATIENCE, Hub, entity_of, eventually, running_hub
+from tests.support.engines import Database
+from tests.support.hub import PATIENCE, Hub, StartHub, entity_of, eventually, running_hub
 from tests.support.live import credentials, socket_url, websocket
 from tests.support.standstill import read_metrics
 
@@ -30,12 +29,10 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-async def hub(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Hub]:
+async def hub(sqlite_hub: StartHub) -> Hub:
     """A hub of short patience."""
-    folder = tmp_path_factory.mktemp("endings")
     settings = {"live_ping_interval": 1, "live_ping_timeout": 1, "live_max_buffered": MOST_BUFFERED}
-    async with running_hub(sqlite_database(folder), folder / "hub", **settings) as hub:
-        yield hub
+    return await sqlite_hub(**settings)
 
 
 async def closing(socket: ClientConnection) -> tuple[int, str]:

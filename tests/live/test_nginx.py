@@ -14,8 +14,7 @@ import pytest
 from tests.live.test_clients import GENERATIONS, WAYS, every_client
 from tests.live.test_credentials import PASSWORD, token_of
 from tests.support import nginx
-from tests.support.engines import Database
-from tests.support.hub import API, PATIENCE, Hub, running_hub
+from tests.support.hub import API, PATIENCE, Hub, StartHub
 from tests.support.nginx import Nginx
 from tests.wire import javascript
 
@@ -23,11 +22,9 @@ pytestmark = pytest.mark.needs("nginx")
 
 
 @pytest.fixture(scope="module")
-async def behind(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Hub]:
+async def behind(sqlite_hub: StartHub) -> Hub:
     """A hub of its own: what is between a client and the engine does not depend on it."""
-    folder = tmp_path_factory.mktemp("nginx")
-    async with running_hub(Database("sqlite", str(folder / "hub.db")), folder) as hub:
-        yield hub
+    return await sqlite_hub()
 
 
 @pytest.fixture(scope="module")

@@ -6,15 +6,12 @@ import asyncio
 import json
 import signal
 import time
-from collections.abc import AsyncIterator
 
 import pytest
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
-from tests.live.conftest import StartHub
-from tests.support.engines import sqlite_database
-from tests.support.hub import PATIENCE, Client, Hub, running_hub
+from tests.support.hub import PATIENCE, Client, Hub, StartHub
 from tests.support.live import credentials, live, socket_url, websocket
 
 POSITION = '42["position",'
@@ -112,12 +109,10 @@ async def test_nonsense_closes_only_its_sender(hub: Hub, user: Client, store: st
 
 
 @pytest.fixture(scope="module")
-async def hasty(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Hub]:
+async def hasty(sqlite_hub: StartHub) -> Hub:
     """A hub of short patience; that has nothing to do with the engine."""
-    folder = tmp_path_factory.mktemp("hasty")
     settings = {"live_ping_interval": 1, "live_ping_timeout": 1, "live_connect_timeout": 1}
-    async with running_hub(sqlite_database(folder), folder / "hub", **settings) as hub:
-        yield hub
+    return await sqlite_hub(**settings)
 
 
 @pytest.mark.engine("sqlite")

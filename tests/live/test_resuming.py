@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from tests.live.conftest import Connect, StartHub
+from tests.live.conftest import Connect
 from tests.live.test_subscribing import matches_rest, ops
 from tests.support.engines import sqlite_database
-from tests.support.hub import Client, Hub, entity_of, eventually, running_hub
+from tests.support.hub import Client, Hub, StartHub, entity_of, eventually, running_hub
 from tests.support.live import Beacon, LiveClient, live, make_beacon
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.live.conftest import Connect, StartHub
-from tests.support.hub import Client, Hub, entity_of, unique
+from tests.live.conftest import Connect
+from tests.support.hub import Client, Hub, StartHub, entity_of, unique
 from tests.support.live import Beacon, Watch, live, make_beacon
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
@@ -12,17 +11,15 @@ import pytest
 from hub import zstd
 from tests.platform.raw import RawAnswer, wire
 from tests.support.engines import Database
-from tests.support.hub import API, Hub, running_hub
+from tests.support.hub import API, Hub, StartHub, running_hub
 
 ELSEWHERE = "X-Forwarded-For: 203.0.113.9"
 
 
 @pytest.fixture(scope="module")
-async def sqlite(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Hub]:
+async def sqlite(sqlite_hub: StartHub) -> Hub:
     """Compression does not depend on the engine."""
-    folder = tmp_path_factory.mktemp("compression")
-    async with running_hub(Database("sqlite", str(folder / "hub.db")), folder) as hub:
-        yield hub
+    return await sqlite_hub()
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,7 @@ from itertools import pairwise
 import pytest
 
 from tests.platform.raw import RawAnswer, Wire, request, token_of, wire
-from tests.support.engines import sqlite_database
-from tests.support.hub import Hub, running_hub
+from tests.support.hub import Hub, StartHub
 from tests.support.live import live
 
 pytestmark = pytest.mark.engine("sqlite")  # no request gets as far as the engine
@@ -24,11 +23,9 @@ ENDLESS = 2_000 * MOST
 
 
 @pytest.fixture(scope="module")
-async def hub(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Hub]:
-    folder = tmp_path_factory.mktemp("heads")
+async def hub(sqlite_hub: StartHub) -> Hub:
     bounds = {"head_timeout": SECONDS, "keep_alive_timeout": SECONDS, "max_head_bytes": MOST}
-    async with running_hub(sqlite_database(folder), folder / "hub", **bounds) as hub:
-        yield hub
+    return await sqlite_hub(**bounds)
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,7 @@ import pytest
 from tests.platform.answers import good, refused
 from tests.platform.raw import wire
 from tests.support.engines import Database
-from tests.support.hub import API, Client, Hub, fetch, launch, running_hub
+from tests.support.hub import API, Client, Hub, StartHub, fetch, launch, running_hub
 from tests.support.live import Refused, live
 
 TRUSTED = "https://portal.example.com"
@@ -20,12 +19,10 @@ HTTPS = {"x-forwarded-proto": "https"}
 
 
 @pytest.fixture(scope="module")
-async def open_hub(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Hub]:
+async def open_hub(sqlite_hub: StartHub) -> Hub:
     """A hub that trusts two origins and answers to two names; nothing here depends on the engine."""
-    folder = tmp_path_factory.mktemp("origins")
     settings = {"trusted_origins": f"{TRUSTED},{APP}", "allowed_hosts": "127.0.0.1, hub.example.org:8443"}
-    async with running_hub(Database("sqlite", str(folder / "hub.db")), folder, **settings) as hub:
-        yield hub
+    return await sqlite_hub(**settings)
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +9,16 @@ import httpx
 import pytest
 
 from tests.support.engines import Database
-from tests.support.hub import API, Client, Hub, running_hub
+from tests.support.hub import API, Client, Hub, StartHub, running_hub
 from tests.support.live import live
 
 PASSWORD = "one two three four"
 
 
 @pytest.fixture(scope="module")
-async def inner(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Hub]:
+async def inner(sqlite_hub: StartHub) -> Hub:
     """A hub under /inner/hub; nothing here depends on the engine."""
-    folder = tmp_path_factory.mktemp("prefix")
-    async with running_hub(Database("sqlite", str(folder / "hub.db")), folder, root_path="/inner/hub/") as hub:
-        yield hub
+    return await sqlite_hub(root_path="/inner/hub/")
 
 
 async def get(client: Client, path: str, **headers: str) -> httpx.Response:

@@ -310,6 +310,10 @@ async def running_hub(database: Database, folder: Path, **settings: object) -> A
         await asyncio.to_thread(process.stop)
 
 
+StartHub = Callable[..., Awaitable[Hub]]
+"""Starts a hub with the settings that it is called with."""
+
+
 async def eventually(condition: Callable[[], Awaitable[T]], patience: float = PATIENCE) -> T:
     """The first true result of `condition`, which is asked again and again."""
     deadline = time.monotonic() + patience
