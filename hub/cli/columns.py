@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from hub.cli.cells import Kind, kind_of, kind_of_native, read_kind, write_untyped
 from hub.cli.output import grouped
-from hub.cli.tables import BadRow, TableRow
+from hub.cli.tables import Refusal, TableRow
 
 SAID: Final = {Kind.TEXT: "text", Kind.NUMBER: "numbers", Kind.BOOLEAN: "true or false", Kind.JSON: "JSON"}
 
@@ -35,7 +35,7 @@ class Columns:
         settled = {*self.defined, *self.given}
         open_columns = [(i, name) for i, name in enumerate(self.names) if name not in settled]
         for row in rows:
-            if isinstance(row, BadRow):
+            if isinstance(row, Refusal):
                 self.rows += 1
                 continue
             cells = row[1]

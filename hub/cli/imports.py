@@ -20,9 +20,9 @@ from hub.cli.keys import Keys
 from hub.cli.meter import Meter
 from hub.cli.output import STOPPED, Failure, Misuse, grouped, note, open_private, say
 from hub.cli.plan import Plan, describe, type_in_store
-from hub.cli.rows import Format, Refusal, Row, RowReader, format_of
+from hub.cli.rows import Format, Row, RowReader, format_of
 from hub.cli.source import open_source
-from hub.cli.tables import CsvForm, check_delimiter
+from hub.cli.tables import CsvForm, Refusal, check_delimiter
 from hub.cli.upload import Upload
 from stores.records import SYSTEM_FIELDS, Entity
 

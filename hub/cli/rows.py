@@ -23,7 +23,7 @@ from hub.cli.cells import Absent, Cells, nest
 from hub.cli.extended_json import MARK
 from hub.cli.keys import Keys
 from hub.cli.output import Failure, grouped
-from hub.cli.tables import BadRow, CsvForm, TableRow, check_header, read_csv, read_sheet
+from hub.cli.tables import CsvForm, Refusal, TableRow, check_header, read_csv, read_sheet
 from stores.errors import InvalidEntity
 from stores.limits import parse_json
 from stores.records import Json
@@ -63,17 +63,6 @@ class Row:
 
     number: int
     body: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """Why a row is not imported. `field` is empty when it is about the row as a whole. `last`: nothing behind it is
-    read."""
-
-    number: int
-    field: str
-    reason: str
-    last: bool = False
 
 
 def format_of(name: str, chosen: Format | None) -> Format:
@@ -156,14 +145,14 @@ class RowReader:
         header = next(table)
         columns = self.names(header)
         for row in table:
-            if isinstance(row, BadRow):
-                yield Refusal(row.number, "", row.reason)
+            if isinstance(row, Refusal):
+                yield row
             elif row[1]:
                 yield self.table_row(row[0], columns, row[1])
 
     def names(self, header: TableRow) -> list[str]:
         """The names of the columns. Raises Failure."""
-        cells = [] if isinstance(header, BadRow) else header[1]
+        cells = [] if isinstance(header, Refusal) else header[1]
         if self.cells.excel:
             cells = [cell.removeprefix("'") for cell in cells]
         return check_header(cells, self.format.upper())

@@ -27,11 +27,14 @@ FEW: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
-class BadRow:
-    """A row that cannot be read, by itself; `number` as a spreadsheet counts."""
+class Refusal:
+    """Why a row is not imported. `field` is empty when it is about the row as a whole. `last`: nothing behind it is
+    read."""
 
     number: int
+    field: str
     reason: str
+    last: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +45,7 @@ class CsvForm:
     multiline: bool = False
 
 
-TableRow = tuple[int, list[Any]] | BadRow
+TableRow = tuple[int, list[Any]] | Refusal
 """The number of a row, as a spreadsheet counts, and its cells. The first one is the header."""
 
 
@@ -56,7 +59,7 @@ class OpenQuote(Failure):
 
 
 def read_csv(file: BinaryIO, form: CsvForm = CsvForm()) -> Generator[TableRow]:
-    """The rows of a CSV file in UTF-8. A row of one line that cannot be read comes as a BadRow. Raises OpenQuote, and
+    """The rows of a CSV file in UTF-8. A row of one line that cannot be read comes as a Refusal. Raises OpenQuote, and
     Failure for a header without names."""
     csv.field_size_limit(MAX_CELL)
     # What is not UTF-8 becomes surrogates, which no row may hold.
@@ -82,7 +85,7 @@ def csv_table(text: io.TextIOWrapper, form: CsvForm) -> Iterator[TableRow]:
             last = skipped + reader.line_num
             if number == 1 or last > first:
                 raise OpenQuote(first, last, last + sum(1 for _ in text)) from error
-            yield BadRow(number, f"not valid CSV: {error}")
+            yield Refusal(number, "", f"not valid CSV: {error}")
             continue
         if (not cells and number == 1) or cells is None:
             if number == 1:

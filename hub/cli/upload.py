@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from hub.cli.client import Client, Refused, Unreachable, path_of
-from hub.cli.rows import Refusal, Row
+from hub.cli.rows import Row
+from hub.cli.tables import Refusal
 
 MAX_TRIES: Final = 6
 """How often one batch of an upsert is sent while the hub does not answer; the waits grow from 0.5 to 8 seconds."""

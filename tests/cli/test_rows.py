@@ -11,9 +11,9 @@ import orjson
 import pytest
 
 from hub.cli.output import Failure
-from hub.cli.rows import Format, Refusal, Row, RowReader, format_of
+from hub.cli.rows import Format, Row, RowReader, format_of
 from hub.cli.source import Source
-from hub.cli.tables import CsvForm
+from hub.cli.tables import CsvForm, Refusal
 
 Outcome = dict[str, Any] | str
 

@@ -10,7 +10,8 @@ import httpx
 import pytest
 
 from hub.cli.client import Client, Refused, Unreachable
-from hub.cli.rows import Refusal, Row
+from hub.cli.rows import Row
+from hub.cli.tables import Refusal
 from hub.cli.upload import MAX_TRIES, Upload
 
 ROWS = [Row(number, b'{"n":%d}' % number) for number in (1, 2, 5)]
