@@ -203,7 +203,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
         resets=hub.resets,
         entities=hub.entities,
         delta=hub.delta,
-        filter_limits=Limits(settings.max_filter_depth, settings.max_filter_nodes, settings.max_items),
+        filter_limits=filter_limits_of(settings),
         body_bounds=BodyBounds(
             settings.max_items, settings.max_body_bytes, settings.max_entity_nodes, settings.max_body_nodes
         ),
@@ -244,19 +244,14 @@ def assemble(settings: Settings) -> Hub:
     resolver = Resolver(engine, settings.principals_remembered, control_token)
     passwords = Passwords()
     attempts = LoginAttempts(settings.login_attempts, settings.login_window)
-    queue = LoginQueue(settings.login_queue)
-    # Checks of a signed-in user's password have a queue of their own, so that they cannot fill the one of sign-ins.
-    own_queue = LoginQueue(max(CHECKS_OF_ACCOUNT, settings.login_queue // 2), CHECKS_OF_ACCOUNT)
-    credentials = Credentials(
-        passwords, attempts, own_queue, settings.password_length, ends_tokens=settings.reset_ends_tokens
-    )
+    credentials = make_credentials(settings, passwords, attempts)
     factors = SecondFactors(engine, key.key, attempts, credentials)
     accounts = Accounts(
         engine,
         resolver,
         passwords,
         attempts,
-        queue,
+        LoginQueue(settings.login_queue),
         factors,
         SignIns(engine, settings.login_window),
         settings.session_hours,
@@ -264,27 +259,7 @@ def assemble(settings: Settings) -> Hub:
     )
     mailer = make_mailer(settings)
     rules = standard_rules(engine, registry, credentials, settings.max_tokens_per_user)
-    bounds = Bounds(
-        settings.max_items,
-        settings.max_matches,
-        settings.max_long_lists_per_user,
-        EntityLimits(settings.max_depth, settings.max_name_length),
-    )
-    sizes = (settings.live_recent_mb * 1_048_576, settings.live_replay_mb * 1_048_576)
-    fanout = Fanout(engine, settings.live_recent, *sizes)
-    live_settings = LiveSettings(
-        settings.live_subscriptions,
-        settings.live_snapshot,
-        settings.live_snapshot_mb * 1_048_576,
-        Limits(settings.max_filter_depth, settings.max_filter_nodes, settings.max_items),
-    )
     metrics = Metrics()
-
-    def describe(error: Exception) -> dict[str, Any]:
-        metrics.limit_reached(error.limit_name if isinstance(error, Limited) else "")
-        return describe_live(error)
-
-    live = Live(engine, resolver, fanout, registry.authorized, describe, live_settings)
     return Hub(
         settings=settings,
         engine=engine,
@@ -296,13 +271,52 @@ def assemble(settings: Settings) -> Hub:
         second_factors=factors,
         resets=PasswordReset(accounts, credentials, engine, key.key, mailer, reset_page_of(settings)),
         mailer=mailer,
-        entities=EntityService(engine, registry, resolver, rules, bounds),
+        entities=EntityService(engine, registry, resolver, rules, bounds_of(settings)),
         delta=DeltaService(engine, registry),
         metrics=metrics,
         key=key,
         control_token=control_token,
-        live=LiveHub(live, settings.live_position_every),
+        live=make_live(settings, engine, resolver, registry, metrics),
     )
+
+
+def make_credentials(settings: Settings, passwords: Passwords, attempts: LoginAttempts) -> Credentials:
+    """Checks of a signed-in user's password have a queue of their own: they cannot fill the one of sign-ins."""
+    queue = LoginQueue(max(CHECKS_OF_ACCOUNT, settings.login_queue // 2), CHECKS_OF_ACCOUNT)
+    return Credentials(passwords, attempts, queue, settings.password_length, ends_tokens=settings.reset_ends_tokens)
+
+
+def make_live(
+    settings: Settings, engine: Engine, resolver: Resolver, registry: StoreRegistry, metrics: Metrics
+) -> LiveHub:
+    sizes = (settings.live_recent_mb * 1_048_576, settings.live_replay_mb * 1_048_576)
+    fanout = Fanout(engine, settings.live_recent, *sizes)
+    bounds = LiveSettings(
+        settings.live_subscriptions,
+        settings.live_snapshot,
+        settings.live_snapshot_mb * 1_048_576,
+        filter_limits_of(settings),
+    )
+
+    def describe(error: Exception) -> dict[str, Any]:
+        metrics.limit_reached(error.limit_name if isinstance(error, Limited) else "")
+        return describe_live(error)
+
+    live = Live(engine, resolver, fanout, registry.authorized, describe, bounds)
+    return LiveHub(live, settings.live_position_every)
+
+
+def bounds_of(settings: Settings) -> Bounds:
+    return Bounds(
+        settings.max_items,
+        settings.max_matches,
+        settings.max_long_lists_per_user,
+        EntityLimits(settings.max_depth, settings.max_name_length),
+    )
+
+
+def filter_limits_of(settings: Settings) -> Limits:
+    return Limits(settings.max_filter_depth, settings.max_filter_nodes, settings.max_items)
 
 
 def make_mailer(settings: Settings) -> Mailer:
