@@ -174,10 +174,12 @@ async def test_a_page_is_bounded_by_its_bytes(engine: Engine) -> None:
 
 @pytest.mark.parametrize("after", ["", "x", "-1", "9" * 30, "'", "82", "\0"])
 async def test_a_place_that_is_none_is_refused_or_leads_nowhere(engine: Engine, after: str) -> None:
-    """InvalidQuery or an answer, no other error."""
+    """InvalidQuery, or the trail before or behind it; no other error."""
     made = await insert_one(engine, n=1)
+    whole = await engine.history(STORE, made["_id"])
     with contextlib.suppress(InvalidQuery):
-        await engine.history(STORE, made["_id"], after)
+        page = await engine.history(STORE, made["_id"], after)
+        assert page.entries in ([], whole.entries)
 
 
 async def test_the_trail_is_whole_at_once(engine: Engine) -> None:

@@ -140,6 +140,7 @@ async def test_whoever_comes_and_goes_between_slices_is_told_each_change_once(
         while any(s.channel is None for s in client.by_topic.values()):  # noqa: ASYNC110
             await asyncio.sleep(0)
         assert isinstance(client.outlet, Narrow)
+        assert len(client.by_topic) == len(FILTERS)
         for subscription in client.by_topic.values():
             told = [n for topic, n in client.outlet.events if topic == subscription.topic]
             wanted = [n for n in numbers if subscription.where != FILTERS[-1] or n % 2 == 0]

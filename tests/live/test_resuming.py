@@ -54,6 +54,7 @@ async def test_each_position_of_an_event_resumes_right_after_it(
     await user.make_all(store, [{"n": n} for n in range(4, 8)])
     await client.caught_up(beacon)
     events = watch.take()
+    assert [event["entity"]["n"] for event in events] == list(range(8))
     for number, event in enumerate(events):
         another = await connected(user)
         resumed = await another.watch(store, snapshot=False, since=event["position"])

@@ -255,7 +255,9 @@ async def test_what_is_created_while_a_group_moves_is_stamped_with_where_it_went
         for answer in await asyncio.gather(*makes[:5], move, *makes[5:]):
             good(answer)
         above = [middle, tops[(number + 1) % 2]]
-        for entity in await admin.list(store, {"limit": 1_000}):
+        entities = await admin.list(store, {"limit": 1_000})
+        assert len(entities) == 10 * (number + 1)
+        for entity in entities:
             assert entity["branch"] == ([low, *above] if entity["group"] == low else above), number
 
 
