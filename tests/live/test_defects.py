@@ -212,3 +212,23 @@ async def test_a_principal_that_cannot_be_read(hub: Hub, listener: Listener, cap
     await listener.subscribe()
     await listener.write("second")
     await listener.hears("first", "second")
+
+
+async def test_a_background_job_that_dies_is_logged(
+    hub: Hub, listener: Listener, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The hub goes on without it, and says so."""
+
+    async def fail(message: object) -> None:
+        raise ZeroDivisionError("a defect")
+
+    monkeypatch.setattr(hub.mailer, "_deliver", fail)
+    hub.mailer.send("somebody@example.com", "subject", "text")
+
+    async def is_logged() -> bool:
+        return "a background job of the hub has failed" in caplog.text
+
+    await eventually(is_logged)
+    assert "a defect" in caplog.text
+    await listener.write("second")
+    await listener.hears("first", "second")
