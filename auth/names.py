@@ -63,7 +63,7 @@ def common_passwords() -> frozenset[str]:
     return frozenset(FREQUENCY_LISTS["passwords"])
 
 
-def fault_of(password: str, least: int, login: str = "") -> str:
+def password_fault(password: str, least: int, login: str = "") -> str:
     """Why this cannot become the password of `login`; empty when it can."""
     try:
         chosen = canonical_password(password)

@@ -7,7 +7,7 @@ import logging
 import secrets
 from dataclasses import replace
 
-from auth.names import BadName, fault_of, login_key
+from auth.names import BadName, login_key, password_fault
 from auth.principal import Principal
 from auth.resolver import FOREVER
 from auth.secrets import Passwords
@@ -62,7 +62,7 @@ def checked_names(login: str, password: str, least: int) -> dict[str, str]:
         names = stored_login(login)
     except BadName as error:
         raise CannotOpen(f"HUB_ADMIN_LOGIN: {error}") from None
-    fault = fault_of(password, least, names["login"])
+    fault = password_fault(password, least, names["login"])
     if fault:
         raise CannotOpen(f"HUB_ADMIN_PASSWORD: {fault}")
     return names

@@ -21,9 +21,9 @@ ASSIGNED = frozenset({"user", "prefix", "digest", "last_used", "address", "agent
 """Fields of administrative stores that the hub fills in: a replacement leaves them."""
 
 
-def keeps_quiet(principal: Principal, definition: StoreDefinition, fields: Iterable[str]) -> bool:
-    """Whether a write of these fields has to be made even if it alters nothing: a revision that stays would confirm a
-    guess to somebody who may not see the value."""
+def is_forced(principal: Principal, definition: StoreDefinition, fields: Iterable[str]) -> bool:
+    """Whether a write of these fields is made even if it alters nothing: a revision that stays would confirm a guess
+    to a writer who may not see the value."""
     return not definition.hidden.isdisjoint(fields) or not may_read(principal, definition)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from auth.attempts import LoginAttempts, LoginQueue
 from auth.errors import Forbidden
-from auth.names import BadName, fault_of
+from auth.names import BadName, password_fault
 from auth.principal import Principal
 from auth.secrets import Passwords, digest
 from hub.services import expectations as expect
@@ -52,14 +52,14 @@ class Credentials:
     async def _hashed(self, password: str | None, login: str) -> str | None:
         if password is None:
             return None
-        fault = fault_of(password, self._least, login)
+        fault = password_fault(password, self._least, login)
         if fault:
             raise refuse("password", fault)
         return await self._passwords.hash(password)
 
     async def check_proof(self, principal: Principal, before: Entity, body: Entity, fields: Entity) -> None:
-        """Who changes the own password or e-mail address must know the password, and not be a long-lived token.
-        Raises Forbidden, InvalidEntity and TooManyAttempts."""
+        """Check that a user who changes the own password or e-mail address knows the current password. A long-lived
+        token changes neither. Raises Forbidden, InvalidEntity and TooManyAttempts."""
         changed = [n for n in ("password", "email") if n in fields and fields[n] != before.get(n)]
         if not changed or before["_id"] != principal.user_id or principal.kind == "control":
             return

@@ -19,7 +19,7 @@ from hub.services.checks import (
     MOST_VIOLATIONS,
     checked_id,
     indexed_errors,
-    keeps_quiet,
+    is_forced,
     raise_violations,
 )
 from hub.services.credentials import refuse
@@ -182,7 +182,7 @@ class EntityService:
             entities = await self._new_entities(principal, definition, bodies, indexed, missing)
             changes = await self._changes_of_upserts(definition, bodies)
             writes = [
-                Upsert(store, path, e, c, where, keeps_quiet(principal, definition, c), m)
+                Upsert(store, path, e, c, where, is_forced(principal, definition, c), m)
                 for e, c, m in zip(entities, changes, missing, strict=True)
             ]
             return await texts_of(principal, definition, await self._engine.commit(writes, principal.user_id, key))
@@ -193,14 +193,14 @@ class EntityService:
         """Merge `body` into the entity."""
         definition = self._registry.get(store)
         where = sight(principal, definition, "PATCH")
-        cleaned, violations = clean(self._without_beside(store, body), self._bounds.entity, checked_id(id))
+        cleaned, violations = clean(self._entity_part(store, body), self._bounds.entity, checked_id(id))
         fields, more = definition.check_changes(cleaned)
         unchanged = await self._sent_back(principal, definition, id, where, cleaned, violations + more)
         # Not written: somebody may be putting it right just now.
         fields = {name: value for name, value in fields.items() if name not in unchanged}
         if definition.administrative:
             return await self._administrative.change(principal, definition, id, where, body, fields, revs)
-        forced = keeps_quiet(principal, definition, fields)
+        forced = is_forced(principal, definition, fields)
         update = Update(store, id, stamp_change(fields), where, revs, forced=forced)
         return await self._update(principal, definition, update)
 
@@ -210,7 +210,7 @@ class EntityService:
         """Put `body` in place of everything but the system fields, and hidden fields that it does not mention."""
         definition = self._registry.get(store)
         where = sight(principal, definition, "PUT")
-        cleaned, violations = clean(self._without_beside(store, body), self._bounds.entity, checked_id(id))
+        cleaned, violations = clean(self._entity_part(store, body), self._bounds.entity, checked_id(id))
         fields, more = definition.check_new(cleaned)
         unknown = definition.hidden_fields - cleaned.keys()  # to the caller, who leaves them as they are
         violations += [v for v in more if v.field not in unknown]
@@ -269,7 +269,7 @@ class EntityService:
         self._not_administrative(definition)
         raise_violations([Violation(name, "system") for name in body if name in SYSTEM_FIELDS])
         fields = self._checked_changes(definition, body, None)
-        forced = keeps_quiet(principal, definition, fields)
+        forced = is_forced(principal, definition, fields)
         write = UpdateMany(store, where, stamp_change(fields), self._bounds.matches, forced)
         return await self._count(principal, definition, write)
 
@@ -352,8 +352,8 @@ class EntityService:
         raise_violations(violations + more)
         return fields
 
-    def _without_beside(self, store: str, body: Entity) -> Entity:
-        """The body without what is for the store's rules alone."""
+    def _entity_part(self, store: str, body: Entity) -> Entity:
+        """The body without the fields that are for the store's rules alone."""
         beside = self._rules[store].beside if store in self._rules else None
         return {n: v for n, v in body.items() if n not in beside} if beside else body
 
@@ -373,13 +373,13 @@ class EntityService:
             return await self._administrative.change(principal, definition, it.id, it.where, it.body, fields, revs)
         if definition.hidden_fields:
             return await self._replace_around_hidden(it, revs)
-        forced = keeps_quiet(principal, definition, fields)
+        forced = is_forced(principal, definition, fields)
         update = Update(definition.name, it.id, stamp_change(fields), it.where, revs, True, forced)
         return await self._update(principal, definition, update)
 
     async def _replace_around_hidden(self, it: Replacement, revs: Revisions | None) -> tuple[bytes, int]:
         store = it.definition.name
-        forced = keeps_quiet(it.principal, it.definition, it.fields.keys() - it.unknown)
+        forced = is_forced(it.principal, it.definition, it.fields.keys() - it.unknown)
 
         async def attempt(before: Entity) -> tuple[bytes, int]:
             kept = {n: before[n] for n in it.unknown if n in before}

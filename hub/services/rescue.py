@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from auth.names import BadName, fault_of
+from auth.names import BadName, password_fault
 from auth.principal import Principal
 from auth.resolver import FOREVER
 from auth.secrets import Passwords
@@ -47,7 +47,7 @@ async def make_administrator(
 async def _hashed(passwords: Passwords, login: str, password: str | None, least: int) -> str | None:
     if password is None:
         return None
-    fault = fault_of(password, least, login)
+    fault = password_fault(password, least, login)
     if fault:
         raise CannotRescue(f"the password: {fault}")
     return await passwords.hash(password)
