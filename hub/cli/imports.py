@@ -96,19 +96,13 @@ async def import_rows(
         elif source.packed or source.encoding != "utf-8":
             note(f"{source.name}: {describe(source, reader)}")
         if definition is None and create:
-            await client.call("POST", "/stores", {"name": store, **({"unique": [key]} if key else {})})
+            await define(client, store, key)
         if key:
             reader = replace(reader, keys=stack.enter_context(closing(Keys(key))))
         meter = stack.enter_context(Meter(f"import into {store}", source))
         upload = Upload(client, store, key, batch, refused.add)
         stopped = await run(reader.read(source.open()), upload, refused, meter, skip)
-    refused.close_list()
-    rest = ", the rest of the file was not read" if refused.broken else ""
-    say(f"{grouped(upload.imported)} imported, {grouped(refused.rows)} refused{rest}")
-    if stopped:
-        raise stopped
-    if refused.rows:
-        raise typer.Exit(1)
+    end(upload, refused, stopped)
 
 
 def parse_types(texts: Sequence[str]) -> dict[str, Kind]:
@@ -147,6 +141,11 @@ async def require_store(client: Client, store: str) -> None:
         raise
 
 
+async def define(client: Client, store: str, key: str | None) -> None:
+    """Create the store, without a schema."""
+    await client.call("POST", "/stores", {"name": store, **({"unique": [key]} if key else {})})
+
+
 async def run(
     rows: Iterator[Row | Refusal], upload: Upload, refused: RefusedRows, meter: Meter, skip: int
 ) -> Failure | None:
@@ -163,6 +162,17 @@ async def run(
         doubt = ("the batch at hand may be in or not",) if isinstance(error, Unreachable) else ()
         return Failure("; ".join((str(error), *way_on(upload, skip), *doubt)))
     return None
+
+
+def end(upload: Upload, refused: RefusedRows, stopped: Failure | None) -> None:
+    """Say how many rows are in. Raises what stopped the import, or Exit when rows were refused."""
+    refused.close_list()
+    rest = ", the rest of the file was not read" if refused.broken else ""
+    say(f"{grouped(upload.imported)} imported, {grouped(refused.rows)} refused{rest}")
+    if stopped:
+        raise stopped
+    if refused.rows:
+        raise typer.Exit(1)
 
 
 def way_on(upload: Upload, skip: int) -> tuple[str, ...]:
