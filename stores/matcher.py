@@ -11,18 +11,13 @@ from stores.parse import size_of
 from stores.paths import MISSING, Path, elements
 from stores.query import Filter
 from stores.records import Entity
-from stores.steps import Spend, any_of, free
+from stores.steps import FOLD_SHIFT, SEARCH_SHIFT, Spend, any_of, free
 
 Predicate = Callable[[Entity], bool]
 Test = Callable[[Any], bool]
 
 MANY: Final = 8
 """Values that an entity is asked for one by one; more of them are a set."""
-
-_TEXT_SHIFT: Final = 6
-"""A text of 64 characters is searched in one step."""
-_FOLD_SHIFT: Final = 1
-"""Of 2 characters the case is folded in one step, unless all of the text is ASCII."""
 
 
 def compile_filter(node: Filter, spend: Spend = free) -> Predicate:
@@ -151,13 +146,13 @@ def _text(node: query.Contains | query.ContainsFolded | query.StartsWith, spend:
     def contains(value: Any) -> bool:
         if not isinstance(value, str):
             return False
-        spend(len(value) >> _TEXT_SHIFT)
+        spend(len(value) >> SEARCH_SHIFT)
         return text in value
 
     def contains_folded(value: Any) -> bool:
         if not isinstance(value, str):
             return False
-        spend(len(value) >> (_TEXT_SHIFT if value.isascii() else _FOLD_SHIFT))
+        spend(len(value) >> (SEARCH_SHIFT if value.isascii() else FOLD_SHIFT))
         return folded in fold(value)
 
     return contains if isinstance(node, query.Contains) else contains_folded

@@ -26,6 +26,16 @@ AT_LOOP: Final = 50_000
 AT_ONCE: Final = 2_000
 """Steps that are taken without looking whether there are too many by now."""
 
+# What is done with a text costs its length, shifted by so many bits, in steps.
+PARSE_SHIFT: Final = 5
+"""Parsing an entity, or showing some of it: 32 bytes in a step."""
+SORT_SHIFT: Final = 3
+"""Parsing an entity and finding what it sorts by: 8 bytes in a step."""
+SEARCH_SHIFT: Final = 6
+"""Searching a text, which ASCII ones are also folded for: 64 characters in a step."""
+FOLD_SHIFT: Final = 1
+"""Folding the case of a text that is not ASCII, and searching it: 2 characters in a step."""
+
 
 class TakesLong(Exception):
     """More steps than may be taken on the event loop."""

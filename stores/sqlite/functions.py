@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Final
 
 import apsw
 import orjson
@@ -17,12 +16,7 @@ from stores.query import Sort
 from stores.records import Entity, Json
 from stores.sqlite.allowance import spend
 from stores.sqlite.order import special_parts
-
-# Bits to shift a length by for the steps (of 0.1 µs) that are taken with a text of it.
-_PARSE_SHIFT: Final = 5
-_SORT_SHIFT: Final = 3
-_TEXT_SHIFT: Final = 6
-_FOLD_SHIFT: Final = 1
+from stores.steps import FOLD_SHIFT, PARSE_SHIFT, SEARCH_SHIFT, SORT_SHIFT
 
 
 def register(connection: apsw.Connection) -> None:
@@ -41,14 +35,14 @@ def register(connection: apsw.Connection) -> None:
 
 def parsed(doc: str | bytes) -> Entity:
     """The entity in a stored text."""
-    spend(len(doc) >> _PARSE_SHIFT)
+    spend(len(doc) >> PARSE_SHIFT)
     entity: Entity = orjson.loads(doc)
     return entity
 
 
 def sort_key(doc: str | bytes, sort: tuple[Sort, ...]) -> tuple[Json, ...]:
     """What the entity in a stored text sorts by."""
-    spend(len(doc) >> _SORT_SHIFT)
+    spend(len(doc) >> SORT_SHIFT)
     return sort_key_of(orjson.loads(doc), sort)
 
 
@@ -60,14 +54,14 @@ def _contains(value: apsw.SQLiteValue, text: str) -> int:
     # SQLite may evaluate both sides of an AND, so values of other types arrive here too.
     if not isinstance(value, str):
         return 0
-    spend(len(value) >> _TEXT_SHIFT)
+    spend(len(value) >> SEARCH_SHIFT)
     return int(text in value)
 
 
 def _contains_folded(value: apsw.SQLiteValue, text: str) -> int:
     if not isinstance(value, str):
         return 0
-    spend(len(value) >> (_TEXT_SHIFT if value.isascii() else _FOLD_SHIFT))
+    spend(len(value) >> (SEARCH_SHIFT if value.isascii() else FOLD_SHIFT))
     return int(fold(text) in fold(value))
 
 
@@ -78,7 +72,7 @@ def _sort_key(doc: str, sort: tuple[Sort, ...]) -> bytes:
 @lru_cache(maxsize=2)
 def _parts(doc: str, path: str, descending: int) -> tuple[int, apsw.SQLiteValue]:
     """Rank and value of what the entity sorts by; both are asked for one after the other, hence the small cache."""
-    spend(len(doc) >> _SORT_SHIFT)
+    spend(len(doc) >> SORT_SHIFT)
     segments = tuple(_segments(path))
     lowest = ordering.lowest(values_at(orjson.loads(doc), segments), bool(descending))
     rank, value = special_parts(lowest)

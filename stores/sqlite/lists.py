@@ -22,6 +22,7 @@ from stores.sqlite.order import Stretch, compile_order
 from stores.sqlite.readers import snapshot
 from stores.sqlite.sight import narrowing
 from stores.sqlite.tables import StoreTable, extract, json_path
+from stores.steps import PARSE_SHIFT
 
 Key = tuple[Json, ...]
 Show = Callable[[bytes], bytes]
@@ -32,9 +33,6 @@ LONGEST_PAGE: Final = 1_048_576
 
 SMALL: Final = 2_048
 """Bytes of an entity that need not be counted: the bound on a page counts them."""
-
-PROJECT_SHIFT: Final = 5
-"""Bits to shift an entity's bytes by for the steps of projecting it."""
 
 
 class LongPage(Exception):
@@ -150,7 +148,7 @@ def shower(projection: Projection) -> Show:
 
     def show(doc: bytes) -> bytes:
         if len(doc) > SMALL:
-            spend(len(doc) >> PROJECT_SHIFT)
+            spend(len(doc) >> PARSE_SHIFT)
         return orjson.dumps(project(orjson.loads(doc)))
 
     return show
