@@ -16,6 +16,7 @@ def make_engine(settings: Settings, key: SecretKey | None = None) -> Engine:
     options = EngineOptions(
         feed_retention_hours=settings.feed_retention_hours,
         feed_retention_mb=settings.feed_retention_mb,
+        sqlite_log_mb=settings.sqlite_log_mb,
         reader_threads=settings.reader_threads,
         chunk_bytes=settings.stream_chunk_bytes,
         read_timeout=settings.read_timeout,

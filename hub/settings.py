@@ -119,6 +119,7 @@ class Settings(BaseSettings):
     # The engine.
     feed_retention_hours: Annotated[Positive, Limit("database", "hours", "410")] = 72
     feed_retention_mb: Annotated[Positive, Limit("database", "MiB", "410")] = 1_024
+    sqlite_log_mb: Annotated[Positive, Limit("database", "MiB", "long lists: 503, or broken off")] = 1_024
     reader_threads: Positive = 4
     stream_chunk_bytes: Annotated[Positive, Limit("piece of a list", "bytes", "sent")] = 65_536
     stream_timeout: Annotated[Positive, Limit("request", "seconds", "broken off")] = 300

@@ -318,6 +318,7 @@ class EngineOptions:
 
     feed_retention_hours: float = 72
     feed_retention_mb: float = 1024
+    sqlite_log_mb: float = 1024
     reader_threads: int = 4
     chunk_bytes: int = 65_536
     read_timeout: float = 15

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
@@ -35,6 +36,7 @@ from stores.sqlite.compile import Compiler
 from stores.sqlite.connection import FileLock, connect, temporary_files, translated
 from stores.sqlite.feed import SQLiteFeed, current_seq
 from stores.sqlite.history import CONDENSE, condense, read_history, retired_up_to
+from stores.sqlite.log_keeper import LogKeeper
 from stores.sqlite.readers import Readers
 from stores.sqlite.renaming import rename_table
 from stores.sqlite.sight import groups_held
@@ -114,8 +116,11 @@ class SQLiteEngine:
         self._readers = Readers(self.path, self.options.reader_threads, self.options.read_timeout)
         self.feed = SQLiteFeed(epoch, self._readers, current_seq(connection))
         self._writer = Writer(connection, lambda: self.feed.fresh(connection), self.feed.publish)
+        keeper = LogKeeper(self.path, self._readers, int(self.options.sqlite_log_mb * 1_048_576))
+        self._keeper = asyncio.get_running_loop().create_task(keeper.run())
 
     async def close(self) -> None:
+        self._keeper.cancel()
         await self._writer.close()
         await self._readers.close()
         self._writer.connection.close()

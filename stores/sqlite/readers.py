@@ -14,7 +14,7 @@ from typing import Annotated, Final, TypeVar, cast
 import apsw
 
 from stores.bounds import Limit
-from stores.errors import Unavailable
+from stores.errors import CannotOpen, Unavailable
 from stores.sqlite.allowance import ON_LOOP, TakesLonger, allowance
 from stores.sqlite.connection import STREAM_CACHE_KIB, connect, time_limit, translated
 
@@ -64,7 +64,9 @@ class Readers:
         self._count = threads
         self._closed = False
         self._path = path
-        self._streams = 0
+        self._streams: set[_Stream] = set()
+        self.streams_wait = False
+        """Whether no stream may begin."""
 
     async def close(self) -> None:
         if self._closed:
@@ -112,24 +114,29 @@ class Readers:
 
     async def stream(self, produce: Callable[[apsw.Connection], Generator[T]]) -> AsyncGenerator[T]:
         """What `produce` yields, each item made in a thread when it is asked for. A stream has a connection of its own
-        and holds no thread while whoever takes the items is slow. Raises Unavailable when there are too many."""
+        and holds no thread while whoever takes the items is slow. Raises Unavailable when there are too many, and when
+        the stream is ended because it takes too long."""
         if self._closed:
             raise Unavailable("the store is closed")
-        if self._streams >= MOST_STREAMS:
+        if len(self._streams) >= MOST_STREAMS:
             raise Unavailable(f"{MOST_STREAMS} long lists are being read").at("MOST_STREAMS")
-        loop = asyncio.get_running_loop()
-        self._streams += 1
+        if self.streams_wait:
+            raise _log_too_long()
+        stream = _Stream(self._threads)
+        self._streams.add(stream)
         try:
-            connection = await loop.run_in_executor(self._threads, _connect_for_stream, self._path)
-            items = produce(connection)
-            try:
-                while (item := await loop.run_in_executor(self._threads, self._next, connection, items)) is not _END:
-                    yield cast(T, item)
-            finally:
-                # Not awaited: whoever has gone away may have been cancelled. Threads of the pool outlive this.
-                self._threads.submit(_finish, connection, items)
+            await stream.open(self._path, produce)
+            while (item := await stream.next(self._next)) is not _END:
+                yield cast(T, item)
         finally:
-            self._streams -= 1
+            self._streams.discard(stream)
+            stream.close()
+
+    def end_long_streams(self) -> None:
+        """End the streams that have taken longer than a read may: their snapshots hold up SQLite's log."""
+        began = time.monotonic() - self._timeout
+        for stream in [each for each in self._streams if each.began < began]:
+            stream.end()
 
     def _next(self, connection: apsw.Connection, items: Generator[object]) -> object:
         with translated(connection), time_limit(connection, self._timeout):
@@ -139,8 +146,52 @@ class Readers:
 _END: Final = object()
 
 
+class _Stream:
+    """The connection of one stream, and what makes its items. It is used by one thread at a time."""
+
+    def __init__(self, threads: ThreadPoolExecutor) -> None:
+        self.began = time.monotonic()
+        self._threads = threads
+        self._source: tuple[apsw.Connection, Generator[object]] | None = None
+        self._is_busy = self._is_ended = False
+
+    async def open(self, path: Path, produce: Callable[[apsw.Connection], Generator[object]]) -> None:
+        connection = await asyncio.get_running_loop().run_in_executor(self._threads, _connect_for_stream, path)
+        self._source = connection, produce(connection)
+
+    async def next(self, take: Callable[[apsw.Connection, Generator[object]], object]) -> object:
+        """The result of `take`, in a thread. Raises Unavailable when the stream has been ended."""
+        if self._is_ended or self._source is None:
+            raise _log_too_long()
+        self._is_busy = True
+        item = await asyncio.get_running_loop().run_in_executor(self._threads, take, *self._source)
+        self._is_busy = False
+        if self._is_ended:
+            raise _log_too_long()
+        return item
+
+    def end(self) -> None:
+        """Give the snapshot back, at once or with the item that is being made."""
+        self._is_ended = True
+        if not self._is_busy:
+            self.close()
+
+    def close(self) -> None:
+        """Not awaited: whoever has gone away may have been cancelled. Threads of the pool outlive this."""
+        source, self._source = self._source, None
+        if source is not None:
+            self._threads.submit(_finish, *source)
+
+
+def _log_too_long() -> Unavailable:
+    return Unavailable("slow readers hold up SQLite's log").at("sqlite_log_mb")
+
+
 def _connect_for_stream(path: Path) -> apsw.Connection:
-    return connect(path, cache_kib=STREAM_CACHE_KIB)
+    try:
+        return connect(path, cache_kib=STREAM_CACHE_KIB)
+    except CannotOpen as error:  # it could be opened before: something has run out
+        raise Unavailable(str(error)) from error
 
 
 def _finish(connection: apsw.Connection, items: Generator[object]) -> None:

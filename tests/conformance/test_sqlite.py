@@ -22,6 +22,7 @@ from stores.schema import StoreDefinition
 from stores.sqlite import SQLiteEngine, readers
 from tests.support.engines import Database, opened, sqlite_database
 from tests.support.entities import STORE, USER, entity, insert, insert_one, numbered
+from tests.support.hub import eventually
 from tests.support.reading import changes_since, content, find, follow, get
 
 pytestmark = pytest.mark.engine("sqlite")
@@ -106,6 +107,7 @@ from stores.query import Query
 from stores.schema import StoreDefinition
 from stores.sqlite import SQLiteEngine
 from tests.support.entities import STORE, entity, insert
+from tests.support.hub import eventually
 from tests.support.reading import changes_since, find
 
 async def main() -> None:
@@ -354,6 +356,37 @@ async def test_waiting_streams_do_not_hold_up_others(engine: Engine) -> None:
         await listing.body.aclose()  # type: ignore[attr-defined]
     assert len(await another) == 3_000
     assert answered
+
+
+async def test_a_list_that_nobody_reads_does_not_hold_up_the_log(tmp_path: Path) -> None:
+    """Beyond its bound such a list ends, and the log begins anew; lists that are begun after that arrive."""
+    log = tmp_path / "hub.db-wal"
+    async with opened(SQLiteEngine(tmp_path / "hub.db", EngineOptions(sqlite_log_mb=4, read_timeout=1))) as engine:
+        await engine.define(StoreDefinition(STORE))
+        await insert(engine, *numbered(1_000, text="x" * 2_000))
+        unread = await engine.find(STORE, Query())
+        assert not isinstance(unread.body, bytes)
+        assert await anext(unread.body)
+        while log.stat().st_size < 100 * 1_048_576:
+            await insert(engine, *numbered(200, text="y" * 20_000))
+
+        async def begins_anew() -> bool:
+            await insert_one(engine)
+            return log.stat().st_size <= 64 * 1_048_576
+
+        await eventually(begins_anew)
+        with pytest.raises(Unavailable):
+            await anext(unread.body)
+
+        async def is_read() -> bool:
+            try:
+                listing = await engine.find(STORE, Query(limit=1_000))
+            except Unavailable:  # until it is seen that the log is short again
+                return False
+            assert not isinstance(listing.body, bytes)
+            return sum([len(piece) async for piece in listing.body]) > 2_000_000
+
+        await eventually(is_read)
 
 
 async def test_closing_waits_for_what_was_submitted(tmp_path: Path) -> None:
