@@ -27,6 +27,12 @@ _LOOK_EVERY: Final = 100_000
 interpreter, which the event loop needs too."""
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NO_ROOM: Final = "there is no room left on its disk"
+
+
+def no_room(error: OSError) -> str:
+    """What to say of a disk or quota that is exhausted; nothing if something else is wrong."""
+    return _NO_ROOM if error.errno in _FULL else ""
 
 
 class FileLock:
@@ -51,8 +57,12 @@ class FileLock:
                 f"another hub (process {holder or 'unknown'}) already serves {self.path.with_suffix('')}: "
                 "stop it, or give this one its own HUB_DATA_DIR"
             ) from None
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, str(os.getpid()).encode(), 0)
+        try:
+            os.ftruncate(self._descriptor, 0)
+            os.pwrite(self._descriptor, str(os.getpid()).encode(), 0)
+        except OSError as error:
+            self.release()
+            raise CannotOpen(f"cannot write to {self.path}: {no_room(error) or error.strerror}") from error
 
     def release(self) -> None:
         if self._descriptor >= 0:
@@ -150,8 +160,22 @@ class translated:  # noqa: N801 (used like a function)
 def translate(connection: apsw.Connection, error: apsw.Error, index: int = 0) -> StoreError:
     if isinstance(error, apsw.ConstraintError):
         return DuplicateValue(unique_path(str(error)) or "_id", index)
-    if isinstance(error, apsw.FullError) or connection.system_errno in _FULL:
+    if _is_full(connection, error):
         log.write(logging.ERROR, "full", "the disk is full: %s", error)
         return StorageFull("the disk is full")
     log.write(logging.ERROR, type(error).__name__, "SQLite failed: %s: %s", type(error).__name__, error)
     return Unavailable(f"SQLite: {type(error).__name__}")
+
+
+def why_unusable(path: Path, connection: apsw.Connection, error: apsw.Error) -> str:
+    """What to say of a file that cannot be made or brought up to date."""
+    first: BaseException = error
+    while isinstance(first.__context__, apsw.Error):  # a transaction that is gone cannot be undone either
+        first = first.__context__
+    if isinstance(first, apsw.Error) and _is_full(connection, first):
+        return f"cannot write to {path}: {_NO_ROOM}"
+    return f"{path} is not a usable database: {first}"
+
+
+def _is_full(connection: apsw.Connection, error: apsw.Error) -> bool:
+    return isinstance(error, apsw.FullError) or connection.system_errno in _FULL

@@ -33,7 +33,7 @@ from stores.records import Entity, History, now_ms
 from stores.schema import StoreDefinition
 from stores.sqlite import lists
 from stores.sqlite.compile import Compiler
-from stores.sqlite.connection import FileLock, connect, temporary_files, translated
+from stores.sqlite.connection import FileLock, connect, temporary_files, translated, why_unusable
 from stores.sqlite.feed import SQLiteFeed, current_seq
 from stores.sqlite.history import CONDENSE, condense, read_history, retired_up_to
 from stores.sqlite.log_keeper import LogKeeper
@@ -99,15 +99,16 @@ class SQLiteEngine:
     async def open(self) -> None:
         self._lock.acquire()
         try:
-            self._open_file()
-        except BaseException as error:
+            connection = connect(self.path, writer=True)
+            try:
+                self._open_file(connection)
+            except apsw.Error as error:
+                raise CannotOpen(why_unusable(self.path, connection, error)) from error
+        except BaseException:
             self._lock.release()
-            if isinstance(error, apsw.Error):
-                raise CannotOpen(f"{self.path} is not a usable database: {error}") from error
             raise
 
-    def _open_file(self) -> None:
-        connection = connect(self.path, writer=True)
+    def _open_file(self, connection: apsw.Connection) -> None:
         epoch = prepare_file(connection)
         self._tables = load_tables(connection)
         renew_triggers(connection, self._tables.values())

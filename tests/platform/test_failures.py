@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import resource
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,8 @@ from hub.failures import FailureLog
 from tests.platform.answers import good, refused
 from tests.support import mongod
 from tests.support.engines import mongo_database, sqlite_database
-from tests.support.hub import Client, Hub, entity_of, eventually, fetch, running_hub
+from tests.support.hub import Client, Hub, entity_of, environment, eventually, fetch, running_hub
+from tests.support.program import HUB
 
 
 async def ready(hub: Hub) -> httpx.Response:
@@ -179,6 +181,25 @@ def test_a_defect_is_logged_with_its_traceback(caplog: pytest.LogCaptureFixture)
             log.note(scope, error)
     assert [record.getMessage() for record in caplog.records] == 2 * ["request abc failed: GET /api/v1/units"]
     assert all(record.exc_info for record in caplog.records)
+
+
+@pytest.mark.engine("sqlite")
+@pytest.mark.parametrize("bytes_of_a_file", [0, 5_000, 40_000])
+async def test_a_start_without_room_on_the_disk_says_so(tmp_path: Path, bytes_of_a_file: int) -> None:
+    def fill() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_of_a_file, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+
+    settings = environment(sqlite_database(tmp_path), tmp_path / "hub", {})
+    process = await asyncio.to_thread(
+        lambda: subprocess.run(
+            [*HUB, "serve"], env=settings, cwd=tmp_path, capture_output=True, text=True, preexec_fn=fill, timeout=30
+        )
+    )
+    assert process.returncode == 1
+    assert not process.stdout
+    [line] = process.stderr.splitlines()
+    assert line.startswith(f"hub: cannot write to {tmp_path}")
+    assert line.endswith("there is no room left on its disk")
 
 
 def big() -> dict[str, Any]:
