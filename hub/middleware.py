@@ -6,7 +6,7 @@ import logging
 import random
 import re
 import time
-from typing import Any
+from typing import Any, NoReturn
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -101,11 +101,7 @@ class Envelope:
             await self.app(scope, receive_apart, send_with_id)
         except Exception as error:
             if status or isinstance(error, ClientGone):
-                self.metrics.limit_reached(error.limit_name if isinstance(error, Limited) else "")
-                if not is_expected(error):
-                    raise  # the answer has begun: all that is left is to break it off
-                self.failures.note(scope, error)
-                raise AnswerBroken(str(error)) from error
+                self._break_off(error, scope)
             self.failures.note(scope, error)
             if isinstance(error, Limited):
                 scope[LIMIT_REACHED] = error.limit_name
@@ -113,6 +109,14 @@ class Envelope:
         finally:
             self.running -= 1
             self._record(scope, status, time.perf_counter() - started, request_id)
+
+    def _break_off(self, error: Exception, scope: Scope) -> NoReturn:
+        """The answer has begun, or nobody waits for it. Raises AnswerBroken, or the error if it is a defect."""
+        self.metrics.limit_reached(error.limit_name if isinstance(error, Limited) else "")
+        if not is_expected(error):
+            raise error
+        self.failures.note(scope, error)
+        raise AnswerBroken(str(error)) from error
 
     def _overloaded(self) -> Overloaded:
         return Overloaded(f"{self.most} requests are being answered").at("max_requests")
