@@ -30,6 +30,7 @@ from hub.proxies import ForwardedHeaders, TrustedProxies
 from hub.settings import Settings, file_data_dir, unknown_variables
 from realtime.engineio.uvicorn_protocol import HubProtocol
 from stores.errors import CannotOpen
+from stores.protocol import Engine
 
 try:
     import resource
@@ -41,7 +42,9 @@ BACKLOG: Final = 2_048
 CLOSING: Final = 3
 """Seconds of the grace that closing the connections to a database server may take, should it not answer."""
 OTHER_FILES: Final = 128
-"""Open files that are no client's: of the database, logs, libraries."""
+"""Open files that are neither a client's nor the database's: logs, libraries, the command line."""
+FEW_CONNECTIONS: Final = 500
+"""Fewer that the system leaves room for are worth a warning."""
 
 FIRST_START = """First start: sign in as {login!r} with the password {password}
 It is shown this once; `hub user password` sets another."""
@@ -159,13 +162,24 @@ def allow_connections() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def count_connections(settings: Settings, metrics: Metrics) -> Connections:
+def room_for_connections(engine: Engine) -> int | None:
+    """Connections for which the system leaves room beside the files of the database; at least half of all open files
+    are for them. None: as many as there may be."""
+    if resource is None:
+        return None
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if files == resource.RLIM_INFINITY:
+        return None
+    return max(1, files - min(OTHER_FILES + engine.most_files, files // 2))
+
+
+def count_connections(settings: Settings, engine: Engine, metrics: Metrics) -> Connections:
     """What keeps count of all connections. There are never more than the system has room for."""
-    most = settings.max_connections
-    if resource is not None:
-        files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        if files != resource.RLIM_INFINITY:
-            most = max(1, min(most, files - OTHER_FILES))
+    room = room_for_connections(engine)
+    most = settings.max_connections if room is None else min(room, settings.max_connections)
+    if most == room and room < FEW_CONNECTIONS:
+        text = f"hub: the system allows so few open files that there is room for {room} connections: raise ulimit -n"
+        print(text, file=sys.stderr, flush=True)
     limits = ConnectionLimits(most, settings.max_connections_per_address, settings.max_buffered_bytes)
     counted = Connections(limits, TrustedProxies(settings.trusted_proxies).trusts, metrics.limit_reached)
     metrics.connections.set_function(lambda: counted.count)
@@ -176,7 +190,7 @@ def run(app: Starlette, settings: Settings, listening: list[socket.socket]) -> i
     http = partial(
         HubHttpProtocol,
         bounds=HeadBounds(settings.max_head_bytes, settings.head_timeout),
-        connections=count_connections(settings, app.state.hub.metrics),
+        connections=count_connections(settings, app.state.hub.engine, app.state.hub.metrics),
         write_timeout=settings.write_timeout,
         websocket_path=LIVE_PATH.encode(),
     )

@@ -223,6 +223,9 @@ class Engine(Protocol):
     shared: bool
     """Whether other programs may write to the database."""
 
+    most_files: int
+    """Open files and connections that it may hold at once."""
+
     @property
     def feed(self) -> Feed:
         """The feed of an open engine."""

@@ -48,13 +48,14 @@ _SETTINGS: Final[Mapping[str, Any]] = {
     "readPreference": "primary",
     "appname": APPLICATION,
 }
+SOCKETS: Final = 200
+"""Enough for all commits and slow reads that may be under way, and for what is quick besides."""
 _TIMEOUTS: Final[Mapping[str, Any]] = {
     "serverSelectionTimeoutMS": 5_000,
     "connectTimeoutMS": 5_000,
     "heartbeatFrequencyMS": 5_000,
     "waitQueueTimeoutMS": 10_000,
-    # Enough for all commits and slow reads that may be under way, and for what is quick besides.
-    "maxPoolSize": 200,
+    "maxPoolSize": SOCKETS,
 }
 _SOCKET_MS: Final = 5_000
 """For which the server's answer may be on its way, beyond the time of the longest read."""

@@ -10,7 +10,7 @@ import pymongo
 from stores.errors import CannotOpen, StoreError, Unavailable
 from stores.mongo import structure
 from stores.mongo.commits import Committer
-from stores.mongo.connection import Connection
+from stores.mongo.connection import SOCKETS, Connection
 from stores.mongo.errors import store_errors
 from stores.mongo.feed import MongoFeed
 from stores.mongo.history import HistoryKeeper
@@ -35,6 +35,7 @@ class MongoEngine:
 
     feed: Feed
     shared = True
+    most_files = SOCKETS
 
     def __init__(self, url: str, options: EngineOptions) -> None:
         self._connection = Connection(url, options.read_timeout, options.seal)

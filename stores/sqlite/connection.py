@@ -77,6 +77,8 @@ def check_ours(connection: apsw.Connection, path: Path) -> None:
         raise CannotOpen(f"{path} is a database of another program")
 
 
+FILES_OF_CONNECTION: Final = 2
+"""The database and its log."""
 CACHE_KIB: Final = 32_768
 STREAM_CACHE_KIB: Final = 1_024
 """Pages that the connection of a long list keeps: it goes through the file once, and there may be hundreds."""

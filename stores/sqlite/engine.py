@@ -33,11 +33,11 @@ from stores.records import Entity, History, now_ms
 from stores.schema import StoreDefinition
 from stores.sqlite import lists
 from stores.sqlite.compile import Compiler
-from stores.sqlite.connection import FileLock, connect, temporary_files, translated, why_unusable
+from stores.sqlite.connection import FILES_OF_CONNECTION, FileLock, connect, temporary_files, translated, why_unusable
 from stores.sqlite.feed import SQLiteFeed, current_seq
 from stores.sqlite.history import CONDENSE, condense, read_history, retired_up_to
 from stores.sqlite.log_keeper import LogKeeper
-from stores.sqlite.readers import Readers
+from stores.sqlite.readers import MOST_STREAMS, Readers
 from stores.sqlite.renaming import rename_table
 from stores.sqlite.sight import groups_held
 from stores.sqlite.tables import (
@@ -93,6 +93,7 @@ class SQLiteEngine:
     def __init__(self, path: Path, options: EngineOptions | None = None) -> None:
         self.path = path
         self.options = options or EngineOptions()
+        self.most_files = FILES_OF_CONNECTION * (MOST_STREAMS + self.options.reader_threads + 2)
         self._lock = FileLock(path)
         self._tables: dict[str, StoreTable] = {}
 

@@ -8,6 +8,7 @@ import re
 import resource
 import secrets
 import signal
+import subprocess
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -20,8 +21,21 @@ from prometheus_client.parser import text_string_to_metric_families
 from stores.records import now_ms
 from tests.platform.answers import good, refused
 from tests.platform.raw import Wire, request, token_of, wire
-from tests.support.engines import Database
-from tests.support.hub import Client, Hub, entity_of, eventually, fetch, running_hub, unique
+from tests.support.engines import Database, sqlite_database
+from tests.support.hub import (
+    ADMIN_LOGIN,
+    ADMIN_PASSWORD,
+    LOG,
+    Client,
+    Hub,
+    entity_of,
+    environment,
+    eventually,
+    fetch,
+    running_hub,
+    unique,
+)
+from tests.support.program import HUB
 
 PASSWORD = "open sesame 1"
 TRUSTED = "https://portal.example.com"
@@ -310,6 +324,40 @@ async def test_the_hub_may_open_as_many_files_as_the_system_allows(spare: Databa
             assert resource.prlimit(hub.process.pid, resource.RLIMIT_NOFILE) == (before[1], before[1])
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+@pytest.mark.engine("sqlite")
+async def test_few_open_files_are_for_connections_and_long_lists(tmp_path: Path) -> None:
+    """The hub says how few connections there is room for, and takes them. Long lists that find no file are told so."""
+    folder = tmp_path / "hub"
+    process = await asyncio.to_thread(start_with_few_files, sqlite_database(tmp_path), folder)
+    try:
+        assert process.stdout is not None
+        url = (await asyncio.to_thread(process.stdout.readline)).decode().split()[4]
+        assert "there is room for 40 connections" in (folder / LOG).read_text()
+        admin = Client(url)
+        signed_in = await admin.post("/auth/token", {"login": ADMIN_LOGIN, "password": ADMIN_PASSWORD})
+        admin.http.headers["authorization"] = f"Bearer {signed_in.json()['token']}"
+        await admin.make("stores", name="notes")
+        await admin.make_all("notes", [{"text": "x" * 4_000} for _ in range(2_000)])
+        async with AsyncExitStack() as stack:
+            lists = [await stack.enter_async_context(wire(int(url.rpartition(":")[2]))) for _ in range(30)]
+            for one in lists:
+                await one.send(request("GET", "/notes", token_of(admin.http.headers)))
+            assert {(await one.head())[0] for one in lists} == {200, 503}
+        await admin.close()
+    finally:
+        process.terminate()
+        await asyncio.to_thread(process.communicate)
+    assert "Traceback" not in (folder / LOG).read_text()
+
+
+def start_with_few_files(database: Database, folder: Path) -> subprocess.Popen[bytes]:
+    folder.mkdir()
+    command = ["sh", "-c", 'ulimit -n 80; exec "$@"', "sh", *HUB, "serve"]
+    settings = environment(database, folder, {})
+    with (folder / LOG).open("wb") as log:
+        return subprocess.Popen(command, env=settings, cwd=folder, stdout=subprocess.PIPE, stderr=log)
 
 
 async def test_too_many_requests_at_once_are_turned_away(spare: Database, tmp_path: Path) -> None:
