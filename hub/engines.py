@@ -20,6 +20,7 @@ def make_engine(settings: Settings, key: SecretKey | None = None) -> Engine:
         reader_threads=settings.reader_threads,
         chunk_bytes=settings.stream_chunk_bytes,
         read_timeout=settings.read_timeout,
+        max_slow_reads_per_user=settings.max_slow_reads_per_user,
         max_entity_bytes=settings.max_entity_bytes,
         seal=key.cover("positions") if key else None,
     )

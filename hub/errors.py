@@ -220,6 +220,8 @@ def _errors(error: Exception) -> Errors:
             return {"filter": ["This filter takes too many steps over one entity: ask for less of long arrays."]}
         case stores.TooManyMatches():
             return {"filter": [f"More than {error.limit} entities match: narrow the filter."]}
+        case stores.TooManySlowReads():
+            return {"query": ["Too many reads that take long are waiting: try again, or ask for less."]}
         case stores.ReadTimeout():
             return {"query": ["This takes too long: ask for less, or for what an index leads to."]}
         case stores.DuplicateValue():

@@ -86,6 +86,7 @@ class Settings(BaseSettings):
     max_items: Annotated[Positive, Limit("request", "entities", "400")] = 10_000
     max_matches: Annotated[Positive, Limit("request", "entities", "400")] = 100_000
     max_long_lists_per_user: Annotated[Positive, Limit("user", "long lists", "429")] = 32
+    max_slow_reads_per_user: Annotated[Positive, Limit("user", "slow reads that wait", "503")] = 32
     max_tokens_per_user: Annotated[Positive, Limit("user", "tokens", "400")] = 1_000
     max_filter_nodes: Annotated[Positive, Limit("filter", "conditions", "400")] = 1_000
     max_filter_depth: Annotated[int, Field(ge=1, le=100), Limit("filter", "levels", "400")] = 16
@@ -120,7 +121,7 @@ class Settings(BaseSettings):
     feed_retention_hours: Annotated[Positive, Limit("database", "hours", "410")] = 72
     feed_retention_mb: Annotated[Positive, Limit("database", "MiB", "410")] = 1_024
     sqlite_log_mb: Annotated[Positive, Limit("database", "MiB", "long lists: 503, or broken off")] = 1_024
-    reader_threads: Positive = 4
+    reader_threads: Annotated[Positive, Limit("process on SQLite", "long reads at a time", "waits, then 503")] = 4
     stream_chunk_bytes: Annotated[Positive, Limit("piece of a list", "bytes", "sent")] = 65_536
     stream_timeout: Annotated[Positive, Limit("request", "seconds", "broken off")] = 300
     read_timeout: Annotated[Positive, Limit("read", "seconds", "503")] = 15

@@ -30,6 +30,7 @@ from stores.parse import Limits
 from stores.projection import compile_projection
 from stores.protocol import Engine
 from stores.query import Query, both
+from stores.read_turns import READER
 from stores.records import now_ms
 from stores.schema import StoreDefinition
 from stores.turns import Gate
@@ -115,6 +116,7 @@ class LiveSession:
                     raise BadRequest("event", f"unknown event {name!r}")
                 if not isinstance(payload, dict):
                     raise BadRequest("payload", "must be an object")
+                READER.set(self.principal.user_id)
                 await self.live.beginning.enter()
                 await handlers[name](payload, reply)
             except Exception as error:

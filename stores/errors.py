@@ -17,6 +17,7 @@ StoreError
 ├── HistoryGone             a position that the feed cannot resume from
 ├── Unavailable             the database does not answer now; try again
 │   └── ReadTimeout         what was asked takes longer than a read may
+│       └── TooManySlowReads    it would have to wait too long for others that take long
 ├── StorageFull             the disk or quota is exhausted; nothing was written
 └── CannotOpen              the database cannot be used at all: says why and what to do
 """
@@ -138,8 +139,13 @@ class Unavailable(StoreError):
 
 
 class ReadTimeout(Unavailable):
+    def __init__(self, text: str = "the read took longer than it may") -> None:
+        super().__init__(text)
+
+
+class TooManySlowReads(ReadTimeout):
     def __init__(self) -> None:
-        super().__init__("the read took longer than it may")
+        super().__init__("too many reads take long at once")
 
 
 class StorageFull(StoreError):

@@ -325,5 +325,6 @@ class EngineOptions:
     reader_threads: int = 4
     chunk_bytes: int = 65_536
     read_timeout: float = 15
+    max_slow_reads_per_user: int = 32
     max_entity_bytes: int = 4_194_304
     seal: Seal | None = None

@@ -16,6 +16,7 @@ from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import (
     ConfigurationError,
+    ExecutionTimeout,
     InvalidURI,
     OperationFailure,
     PyMongoError,
@@ -28,8 +29,9 @@ from stores.mongo.codec import CODEC, Document
 from stores.mongo.errors import AUTHENTICATION_FAILED, SNAPSHOT_UNAVAILABLE, UNAUTHORIZED
 from stores.mongo.position import Epoch
 from stores.mongo.sizes import RAW, Sizes
-from stores.mongo.slow_reads import SlowReads
+from stores.mongo.slow_reads import milliseconds, read_limits
 from stores.protocol import Seal
+from stores.read_turns import ReadTurns
 
 Session = AsyncClientSession
 
@@ -92,16 +94,17 @@ def check_cancelled() -> None:
 
 class Connection:
     """A client, its database and that database's epoch. Unavailable from all of it but between `open` and `close`.
-    `read_timeout`: seconds that the server may spend on one of the `reads`."""
+    `read_timeout`: seconds that the server may spend on one of the `reads`. `slow_reads_per_user`: those of one user
+    that wait for their turn."""
 
-    def __init__(self, url: str, read_timeout: float, seal: Seal | None = None) -> None:
+    def __init__(self, url: str, read_timeout: float, seal: Seal | None = None, slow_reads_per_user: int = 32) -> None:
         self._url = url
         self._read_timeout = read_timeout
         self._client: AsyncMongoClient[Document] | None = None
         self._seal = seal
         self._epoch = Epoch("")
         self.sizes = Sizes()
-        self.reads = SlowReads(read_timeout)
+        self.reads = ReadTurns(read_limits(read_timeout, slow_reads_per_user), ExecutionTimeout)
         self.splits_events = False
         """Whether the server can split the event of a very large change."""
 
@@ -213,7 +216,7 @@ class Connection:
     async def read(self, command: Document, *, raw: bool = False) -> Document:
         """Run a reading command, which the server gives up when it takes too long: ReadTimeout, by way of
         `store_errors`. It may be run twice."""
-        return await self.reads.run(lambda most_ms: self.command({**command, "maxTimeMS": most_ms}, raw=raw))
+        return await self.reads.run(lambda most: self.command({**command, "maxTimeMS": milliseconds(most)}, raw=raw))
 
     async def snapshot(
         self, command: Document, at: Timestamp | None = None, *, raw: bool = False

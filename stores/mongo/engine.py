@@ -38,7 +38,7 @@ class MongoEngine:
     most_files = SOCKETS
 
     def __init__(self, url: str, options: EngineOptions) -> None:
-        self._connection = Connection(url, options.read_timeout, options.seal)
+        self._connection = Connection(url, options.read_timeout, options.seal, options.max_slow_reads_per_user)
         feed = MongoFeed(self._connection)
         self.feed = feed
         self._reader = Reader(self._connection, options.chunk_bytes)

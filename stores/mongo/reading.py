@@ -19,6 +19,7 @@ from stores.mongo.connection import Connection, Session
 from stores.mongo.errors import store_errors
 from stores.mongo.getting import Getter
 from stores.mongo.sizes import LARGE_DOCUMENT, Pace, decoded
+from stores.mongo.slow_reads import milliseconds
 from stores.projection import compile_projection as compile_view
 from stores.protocol import Listing, Summary
 from stores.query import CREATION, WHOLE, Filter, Projection, Query, Sort
@@ -217,8 +218,8 @@ class Reader:
     async def _piece(self, command: Document, session: Session) -> Document:
         """What an exchange with the server brings of a long list. The time that is given to the first is for all."""
 
-        async def read(most_ms: int) -> Document:
-            bound = {} if "getMore" in command else {"maxTimeMS": most_ms}
+        async def read(most: float) -> Document:
+            bound = {} if "getMore" in command else {"maxTimeMS": milliseconds(most)}
             return await self._connection.command({**command, **bound}, session, raw=True)
 
         return await self._connection.reads.run_piece(read)

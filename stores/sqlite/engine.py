@@ -115,7 +115,8 @@ class SQLiteEngine:
         renew_triggers(connection, self._tables.values())
         bounds = (self.options.read_timeout, self.options.max_entity_bytes)
         self._executor = WriteExecutor(connection, self._tables, *bounds)
-        self._readers = Readers(self.path, self.options.reader_threads, self.options.read_timeout)
+        o = self.options
+        self._readers = Readers(self.path, o.reader_threads, o.read_timeout, o.max_slow_reads_per_user)
         self.feed = SQLiteFeed(epoch, self._readers, current_seq(connection))
         self._writer = Writer(connection, lambda: self.feed.fresh(connection), self.feed.publish)
         keeper = LogKeeper(self.path, self._readers, int(self.options.sqlite_log_mb * 1_048_576))
@@ -288,7 +289,7 @@ class SQLiteEngine:
 
     async def repeated(self, store: str, path: str) -> int:
         table = self._table(store)
-        return await self._readers.in_thread(lambda c: lists.repeated(c, table, path), UNHURRIED_SECONDS)
+        return await self._readers.unhurried(lambda c: lists.repeated(c, table, path), UNHURRIED_SECONDS)
 
     async def commit(self, writes: Sequence[Write], by: str | None, key: IdempotencyKey | None = None) -> list[Written]:
         if len(writes) == 1 and key is None and not isinstance(writes[0], BULK):
@@ -344,7 +345,7 @@ class SQLiteEngine:
         oldest = now - int(self.options.feed_retention_hours * 3_600_000)
         most = int(self.options.feed_retention_mb * 1_048_576)
         readers = self._readers
-        up_to = await readers.in_thread(lambda connection: retired_up_to(connection, oldest, most), UNHURRIED_SECONDS)
+        up_to = await readers.unhurried(lambda connection: retired_up_to(connection, oldest, most), UNHURRIED_SECONDS)
         connection = self._writer.connection
         moved = CONDENSE if up_to > 0 else 0
         while moved == CONDENSE:  # in steps, so that other writes come in between

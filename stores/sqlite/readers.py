@@ -8,15 +8,17 @@ import queue
 import time
 from collections.abc import AsyncGenerator, Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Final, TypeVar, cast
 
 import apsw
 
 from stores.bounds import Limit
-from stores.errors import CannotOpen, Unavailable
+from stores.errors import CannotOpen, ReadTimeout, Unavailable
+from stores.read_turns import ReadLimits, ReadTurns
 from stores.sqlite.allowance import ON_LOOP, TakesLonger, allowance
-from stores.sqlite.connection import STREAM_CACHE_KIB, connect, time_limit, translated
+from stores.sqlite.connection import CACHE_KIB, STREAM_CACHE_KIB, connect, time_limit, translated
 
 T = TypeVar("T")
 
@@ -26,6 +28,14 @@ Read = Callable[[apsw.Connection], T]
 
 QUICK = 0.002
 """Seconds that a read may take on the loop before it is moved to a thread."""
+
+_MOMENT: Final = 0.1
+"""Seconds that a read has in a thread while there is no turn for long ones."""
+
+_MOMENTS: Final = 2
+"""Reads that have a moment at the same time, each of another user."""
+
+_MOMENT_CACHE_KIB: Final = 4_096
 
 _CHECK_EVERY = 250
 """Steps of SQLite's virtual machine between looks at the clock: some 10 µs, and with the largest entities 20 ms."""
@@ -47,21 +57,36 @@ class snapshot:  # noqa: N801 (used like a function)
         self._connection.execute("ROLLBACK")
 
 
-class Readers:
-    """`threads` connections for long reads, and one of the loop's own. `timeout`: seconds that a read may take, or a
-    stream until its next item."""
+def read_limits(threads: int, timeout: float, waiting: int) -> ReadLimits:
+    """`threads`: of long reads, and of long lists."""
+    return ReadLimits(
+        long=(threads, max(1, threads // 4)),
+        short=(_MOMENTS, 1),
+        pieces=(threads, max(1, threads // 2)),
+        moment=_MOMENT,
+        timeout=timeout,
+        waiting=waiting,
+        name="reader_threads",
+    )
 
-    def __init__(self, path: Path, threads: int, timeout: float) -> None:
+
+class Readers:
+    """`threads` connections for long reads, some for moments, and one of the loop's own. `timeout`: seconds that a read
+    may take, or wait for its turn, or a stream until its next item. `waiting`: long reads of one user that wait."""
+
+    def __init__(self, path: Path, threads: int, timeout: float, waiting: int) -> None:
         self._timeout = timeout
         self._deadline = 0.0
         self._own = connect(path)
         allowance.claim()
         self._own.set_progress_handler(lambda: time.perf_counter() > self._deadline, _CHECK_EVERY)
-        self._idle: queue.SimpleQueue[apsw.Connection] = queue.SimpleQueue()
-        for _ in range(threads):
-            self._idle.put(connect(path))
-        self._threads = ThreadPoolExecutor(threads, "hub-sqlite-reader")
-        self._count = threads
+        self._idle = _connections(path, threads)
+        self._idle_moments = _connections(path, _MOMENTS, _MOMENT_CACHE_KIB)
+        self._housekeeping = _connections(path, 1, _MOMENT_CACHE_KIB)
+        self._turns = ReadTurns(read_limits(threads, timeout, waiting), ReadTimeout)
+        # With room for long lists, and for two that are begun or ended.
+        self._threads = ThreadPoolExecutor(2 * threads + _MOMENTS + 2, "hub-sqlite-reader")
+        self._housekeeper = ThreadPoolExecutor(1, "hub-sqlite-housekeeper")
         self._closed = False
         self._path = path
         self._streams: set[_Stream] = set()
@@ -72,10 +97,12 @@ class Readers:
         if self._closed:
             return
         self._closed = True
-        await asyncio.get_running_loop().run_in_executor(None, self._threads.shutdown)
+        for pool in (self._threads, self._housekeeper):
+            await asyncio.get_running_loop().run_in_executor(None, pool.shutdown)
         self._own.close()
-        for _ in range(self._count):
-            self._idle.get().close()
+        for connections in (self._idle, self._idle_moments, self._housekeeping):
+            while not connections.empty():
+                connections.get().close()
 
     async def run(self, read: Read[T]) -> T:
         """The result of `read`, which may be started twice: it must not change anything."""
@@ -97,20 +124,23 @@ class Readers:
                 self._own.execute("ROLLBACK")
         return await self.in_thread(read)
 
-    async def in_thread(self, read: Read[T], timeout: float | None = None) -> T:
-        """`timeout`: another than that of all reads, in seconds."""
+    async def in_thread(self, read: Read[T]) -> T:
+        """The same of what is too long for the loop, as it is known."""
+
+        def begin(seconds: float) -> asyncio.Future[T]:
+            if self._closed:
+                raise Unavailable("the store is closed")
+            idle = self._idle if seconds >= self._timeout else self._idle_moments
+            return asyncio.get_running_loop().run_in_executor(self._threads, _read_with, idle, read, seconds)
+
+        return await self._turns.run(begin)
+
+    async def unhurried(self, read: Read[T], seconds: float) -> T:
+        """The result of a read of the hub's own, which may take so many seconds: one at a time."""
         if self._closed:
             raise Unavailable("the store is closed")
-        seconds = timeout or self._timeout
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._with_connection, read, seconds)
-
-    def _with_connection(self, read: Read[T], seconds: float) -> T:
-        connection = self._idle.get()
-        try:
-            with translated(connection), time_limit(connection, seconds):
-                return read(connection)
-        finally:
-            self._idle.put(connection)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._housekeeper, _read_with, self._housekeeping, read, seconds)
 
     async def stream(self, produce: Callable[[apsw.Connection], Generator[T]]) -> AsyncGenerator[T]:
         """What `produce` yields, each item made in a thread when it is asked for. A stream has a connection of its own
@@ -126,7 +156,7 @@ class Readers:
         self._streams.add(stream)
         try:
             await stream.open(self._path, produce)
-            while (item := await stream.next(self._next)) is not _END:
+            while (item := await stream.next(self._turns)) is not _END:
                 yield cast(T, item)
         finally:
             self._streams.discard(stream)
@@ -137,10 +167,6 @@ class Readers:
         began = time.monotonic() - self._timeout
         for stream in [each for each in self._streams if each.began < began]:
             stream.end()
-
-    def _next(self, connection: apsw.Connection, items: Generator[object]) -> object:
-        with translated(connection), time_limit(connection, self._timeout):
-            return next(items, _END)
 
 
 _END: Final = object()
@@ -159,16 +185,22 @@ class _Stream:
         connection = await asyncio.get_running_loop().run_in_executor(self._threads, _connect_for_stream, path)
         self._source = connection, produce(connection)
 
-    async def next(self, take: Callable[[apsw.Connection, Generator[object]], object]) -> object:
-        """The result of `take`, in a thread. Raises Unavailable when the stream has been ended."""
-        if self._is_ended or self._source is None:
+    async def next(self, turns: ReadTurns) -> object:
+        """The next item, made in a thread when there is a turn for it. Raises Unavailable when the stream has been
+        ended."""
+        if self._source is None:
             raise _log_too_long()
         self._is_busy = True
-        item = await asyncio.get_running_loop().run_in_executor(self._threads, take, *self._source)
+        item = await turns.run_piece(partial(self._begin, *self._source))
         self._is_busy = False
         if self._is_ended:
             raise _log_too_long()
         return item
+
+    def _begin(self, connection: apsw.Connection, items: Generator[object], seconds: float) -> asyncio.Future[object]:
+        if self._is_ended:
+            raise _log_too_long()
+        return asyncio.get_running_loop().run_in_executor(self._threads, _next, connection, items, seconds)
 
     def end(self) -> None:
         """Give the snapshot back, at once or with the item that is being made."""
@@ -185,6 +217,27 @@ class _Stream:
 
 def _log_too_long() -> Unavailable:
     return Unavailable("slow readers hold up SQLite's log").at("sqlite_log_mb")
+
+
+def _connections(path: Path, count: int, cache_kib: int = CACHE_KIB) -> queue.SimpleQueue[apsw.Connection]:
+    connections: queue.SimpleQueue[apsw.Connection] = queue.SimpleQueue()
+    for _ in range(count):
+        connections.put(connect(path, cache_kib=cache_kib))
+    return connections
+
+
+def _read_with(idle: queue.SimpleQueue[apsw.Connection], read: Read[T], seconds: float) -> T:
+    connection = idle.get()
+    try:
+        with translated(connection), time_limit(connection, seconds):
+            return read(connection)
+    finally:
+        idle.put(connection)
+
+
+def _next(connection: apsw.Connection, items: Generator[object], seconds: float) -> object:
+    with translated(connection), time_limit(connection, seconds):
+        return next(items, _END)
 
 
 def _connect_for_stream(path: Path) -> apsw.Connection:

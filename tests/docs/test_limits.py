@@ -14,7 +14,7 @@ from stores.bounds import Limit
 from tests.docs.pages import ROOT, page
 
 NO_LIMITS: Final = frozenset({"port", "session_hours", "access_token_hours", "login_window", "password_length"}) | {
-    "idempotency_hours", "live_ping_interval", "live_position_every", "reader_threads", "sweep_interval",
+    "idempotency_hours", "live_ping_interval", "live_position_every", "sweep_interval",
 }  # fmt: skip
 """Settings that are numbers and bound nothing that a client can feed."""
 

@@ -12,9 +12,7 @@ import httpx
 import pytest
 
 from tests.support.engines import Database
-from tests.support.hub import Client, Hub, running_hub
-
-pytestmark = pytest.mark.engine("mongodb")
+from tests.support.hub import Client, Hub, fetch, running_hub
 
 ENTITIES = 6_000
 SLOW = {"limit": "10", "filter": json.dumps({"$or": [{"text": {"$contains": f"zz{n}"}} for n in range(300)]})}
@@ -31,6 +29,7 @@ async def narrow(database: Database, tmp_path: Path) -> AsyncIterator[Hub]:
         yield hub
 
 
+@pytest.mark.engine("mongodb")
 async def test_many_slow_reads_leave_room_for_others(narrow: Hub) -> None:
     """They are answered, or refused as what takes too long, and nobody else is."""
     store, other = await narrow.define(), await narrow.define()
@@ -48,6 +47,42 @@ async def test_many_slow_reads_leave_room_for_others(narrow: Hub) -> None:
     for answer in await attack:
         assert answer.status_code in (200, 503), answer.text
         assert answer.status_code == 200 or list(answer.json()["errors"]) == ["query"], answer.text
+
+
+@pytest.fixture
+async def impatient(database: Database, tmp_path: Path) -> AsyncIterator[Hub]:
+    async with running_hub(database, tmp_path / "hub", read_timeout=5, max_slow_reads_per_user=2) as hub:
+        yield hub
+
+
+@pytest.fixture
+async def store(impatient: Hub) -> str:
+    """With much to look through."""
+    store = await impatient.define()
+    for _ in range(ENTITIES // 1_000):
+        await impatient.admin.make_all(store, [{"text": "text that is searched in vain"} for _ in range(1_000)])
+    return store
+
+
+async def test_of_one_user_only_so_many_slow_reads_wait(impatient: Hub, store: str) -> None:
+    """The others are refused as what takes too long. Reads of others go on, also those that need a thread."""
+    user = await impatient.as_user()
+    other = await impatient.define()
+    await user.make_all(other, [{"n": n, "text": "some text"} for n in range(2_000)])
+    attack = asyncio.gather(*(ask(impatient.admin, store) for _ in range(ATTACKERS)))
+    number = 0
+    while not attack.done():
+        assert await user.list(other, {"text[contains]": "nothing like it"}) == []
+        number += 1
+    assert number > 20
+    answers = await attack
+    refused = [answer for answer in answers if answer.status_code != 200]
+    assert refused
+    for answer in refused:
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "1"), answer.text
+        assert list(answer.json()["errors"]) == ["query"]
+    metrics = (await fetch(impatient.url + "/metrics")).text
+    assert 'hub_limit_reached_total{limit="max_slow_reads_per_user"}' in metrics
 
 
 async def ask(client: Client, store: str) -> httpx.Response:

@@ -32,6 +32,7 @@ from hub.services.second_factors import SecondFactors
 from hub.settings import Settings
 from stores.bounds import Limited
 from stores.parse import Limits
+from stores.read_turns import READER
 
 PREFIX = "/api/v1"
 
@@ -209,6 +210,7 @@ class Endpoint:
             return await cast(OpenHandler, operation.handler)(self._dialect, call)
         while True:
             principal = await self._dialect.principal(call)
+            READER.set(principal.user_id)
             store = call.path.get("store")
             if store is not None:  # before anything else of the request is looked at: errors name fields
                 self._dialect.registry.authorized(principal, store, operation.method)
