@@ -51,6 +51,8 @@ def _to_json(value: Any) -> Any:
 def entity_text(document: Document) -> bytes:
     """The entity in a document as JSON text. Takes `_by` out of the document."""
     document.pop(BY, None)
+    if type(document.get("_rev")) is not int:  # as `numbered` does; a call would double the cost
+        document["_rev"] = revision(document)
     return dumps(document)
 
 
@@ -71,6 +73,16 @@ def to_id(id: Any) -> Any:
 
 
 def revision(document: Mapping[str, Any] | None) -> int:
-    """The document's `_rev`; 0 for one that another program wrote without."""
+    """The document's `_rev`; 0 for one that another program wrote without. Programs that know one kind of number only
+    count in floats."""
     value = (document or {}).get("_rev")
+    if isinstance(value, float):
+        return int(value) if value.is_integer() else 0
     return int(value) if isinstance(value, int) and not isinstance(value, bool) else 0
+
+
+def numbered(document: Document) -> Document:
+    """The document, in which `_rev` is the revision."""
+    if type(document.get("_rev")) is not int:
+        document["_rev"] = revision(document)
+    return document

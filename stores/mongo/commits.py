@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time as clock
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 from weakref import WeakValueDictionary
@@ -18,8 +18,9 @@ from pymongo.write_concern import WriteConcern
 from stores.errors import KeyReused, Unavailable, too_large_at
 from stores.mongo.bounding import check_size
 from stores.mongo.codec import Document, revision, to_document
+from stores.mongo.compile import REVISION, UNNUMBERED
 from stores.mongo.connection import META, Connection, Session
-from stores.mongo.errors import duplicates_at, store_errors
+from stores.mongo.errors import duplicates_at, is_of_wrong_type, store_errors
 from stores.mongo.inserting import Inserter
 from stores.mongo.orphans import end_orphans
 from stores.mongo.room import Room
@@ -105,23 +106,39 @@ class Committer:
 
     async def _commit(self, writes: Sequence[Write], by: str | None, key: IdempotencyKey | None) -> list[Written]:
         with store_errors():
-            await self._make_guards(writes)
-            if key is not None:
-                lock = self._locks.setdefault(key.key, asyncio.Lock())
-                async with lock:
-                    return await self._in_transaction(by, lambda *within: self._write_once(writes, by, key, *within))
-            only = writes[0] if len(writes) == 1 else None
-            if isinstance(only, Insert):
-                text = orjson.dumps(only.entity)  # which the document would give: both begin with `_id`
-                check_size(text, self._most_bytes)
-                await self._inserter.insert(only.store, to_document(only.entity, by))
-                return [Written(text, revision(only.entity))]
-            if isinstance(only, Update | Upsert):
-                async with self._turns:
-                    return [await Writer(self._connection, by, self._most_bytes).write(only)]
-            if not writes:
-                return []
-            return await self._in_transaction(by, lambda *within: self._write(writes, by, *within))
+            try:
+                return await self._attempt(writes, by, key)
+            except PyMongoError as error:
+                if not is_of_wrong_type(error):
+                    raise
+            await self._drop_false_revisions({write.store for write in writes})
+            return await self._attempt(writes, by, key)
+
+    async def _attempt(self, writes: Sequence[Write], by: str | None, key: IdempotencyKey | None) -> list[Written]:
+        await self._make_guards(writes)
+        if key is not None:
+            lock = self._locks.setdefault(key.key, asyncio.Lock())
+            async with lock:
+                return await self._in_transaction(by, lambda *within: self._write_once(writes, by, key, *within))
+        only = writes[0] if len(writes) == 1 else None
+        if isinstance(only, Insert):
+            text = orjson.dumps(only.entity)  # which the document would give: both begin with `_id`
+            check_size(text, self._most_bytes)
+            await self._inserter.insert(only.store, to_document(only.entity, by))
+            return [Written(text, revision(only.entity))]
+        if isinstance(only, Update | Upsert):
+            async with self._turns:
+                return [await Writer(self._connection, by, self._most_bytes).write(only)]
+        if not writes:
+            return []
+        return await self._in_transaction(by, lambda *within: self._write(writes, by, *within))
+
+    async def _drop_false_revisions(self, stores: Collection[str]) -> None:
+        """Take `_rev` out of documents in which another program wrote something that cannot be counted up. Their
+        revision is 0 before and after."""
+        for store in stores:
+            false = {REVISION: {"$exists": True}, **UNNUMBERED}
+            await self._connection.collection(store).update_many(false, {"$unset": {REVISION: ""}})
 
     async def sweep(self, now: int) -> None:
         """Remove the idempotency keys that have expired at `now`."""

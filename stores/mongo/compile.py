@@ -9,7 +9,7 @@ from typing import Any, Final
 import bson
 from bson.raw_bson import RawBSONDocument
 
-from stores import query
+from stores import matcher, query
 from stores.errors import InvalidQuery
 from stores.folding import pattern
 from stores.mongo.codec import BY, to_id
@@ -19,6 +19,10 @@ Match = dict[str, Any]
 Path = tuple[str, ...]
 
 NO_MATCH: Final[Match] = {"_id": {"$in": []}}
+REVISION: Final = "_rev"
+UNNUMBERED: Final[Match] = {"$nor": [{REVISION: {"$type": ["int", "long", "double"], "$not": {"$type": "array"}}}]}
+"""True of documents without a revision, which have revision 0 (`stores.mongo.codec.revision`)."""
+
 _LONGEST_ARRAY = 2**31 - 1
 _MANY: Final = 20
 """Values of `$all` that the planner is shown."""
@@ -43,14 +47,24 @@ def _compile(node: Filter, *, top: bool) -> Match:
         return {"$or": [_compile(part, top=top) for part in node.parts]} if node.parts else NO_MATCH
     if isinstance(node, query.Not):
         return _negation(node.part, top)
+    if isinstance(node, Leaf) and top and node.path[0] == REVISION:
+        return _on_revision(node)
     if isinstance(node, Leaf):
         return {field_name(node.path, top=top): _condition(node, is_id=top and node.path == ("_id",))}
     raise TypeError(f"not a filter: {node!r}")
 
 
+def _on_revision(node: Leaf) -> Match:
+    """A document that another program wrote without a revision has 0, which MongoDB does not know."""
+    own = {field_name(node.path): _condition(node, is_id=False)}
+    holds_for_zero = matcher.matches(node, {REVISION: 0})
+    return {"$or": [own, UNNUMBERED]} if holds_for_zero else {"$and": [own, {"$nor": [UNNUMBERED]}]}
+
+
 def _conjunction_of(parts: tuple[Filter, ...], top: bool) -> Match:
     path = parts[0].path if parts and isinstance(parts[0], query.Equal) else ()
-    if len(parts) <= _MANY or path == ("_id",) or not all(isinstance(p, query.Equal) and p.path == path for p in parts):
+    own = path in (("_id",), (REVISION,))
+    if len(parts) <= _MANY or own or not all(isinstance(p, query.Equal) and p.path == path for p in parts):
         return conjunction(*[_compile(part, top=top) for part in parts])
     # `$all` of many values. An index is searched for the first of them, and the others are hidden from the planner: it
     # would try out a plan for each (measured: 10 000 values take it longer than a read may).
@@ -65,7 +79,7 @@ def _negation(part: Filter, top: bool) -> Match:
         # A plan that MongoDB has remembered for `$nin` without null it uses for `$nin` with null too, where the index
         # has no entry for an empty array (seen in 6.0). With two operands, `$nor` uses no index.
         return {"$nor": [_compile(part, top=top), NO_MATCH]}
-    if isinstance(part, query.Equal | query.In):
+    if isinstance(part, query.Equal | query.In) and not (top and part.path[0] == REVISION):
         # The planner knows how to search an index for $ne and $nin, but not for $nor.
         [(name, condition)] = _compile(part, top=top).items()
         operand = next(iter(condition.values()))

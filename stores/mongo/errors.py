@@ -38,6 +38,7 @@ NAMESPACE_EXISTS: Final = 48
 NAMESPACE_NOT_FOUND: Final = 26
 SNAPSHOT_UNAVAILABLE: Final = 246
 UNAUTHORIZED: Final = 13
+TYPE_MISMATCH: Final = 14
 AUTHENTICATION_FAILED: Final = (18, 8000)  # the latter is Atlas's
 
 MOST_DOCUMENT_BYTES: Annotated[int, Limit("entity on MongoDB", "bytes", "400")] = 16_777_216
@@ -153,6 +154,11 @@ def is_passing(error: PyMongoError) -> bool:
     if isinstance(error, ConnectionFailure | WaitQueueTimeoutError) or error.timeout:
         return True
     return _code(error) in _PASSING or any(map(error.has_error_label, _PASSING_LABELS))
+
+
+def is_of_wrong_type(error: PyMongoError) -> bool:
+    """Whether a change met a value that it cannot be made of, such as a text to add 1 to."""
+    return _code(error) == TYPE_MISMATCH
 
 
 def is_storage_full(error: PyMongoError) -> bool:

@@ -13,7 +13,7 @@ from bson.raw_bson import RawBSONDocument
 
 from stores.cursor import Key
 from stores.mongo import keyset, position
-from stores.mongo.codec import Document, dumps, entity_of, entity_text, revision
+from stores.mongo.codec import Document, dumps, entity_of, entity_text, numbered, revision
 from stores.mongo.compile import Match, compile_filter, compile_projection, compile_sort, conjunction
 from stores.mongo.connection import Connection, Session
 from stores.mongo.errors import store_errors
@@ -331,4 +331,4 @@ def _writer(projection: Projection) -> Writer:
     if projection.everything:
         return entity_text
     view = compile_view(projection)
-    return lambda document: dumps(view(document))
+    return lambda document: dumps(view(numbered(document)))

@@ -26,7 +26,7 @@ from stores.errors import (
 from stores.mongo.altering import alters, is_quick, may_alter
 from stores.mongo.bounding import SIZE, Bound, check_size, opened
 from stores.mongo.codec import BY, DELETER, Document, entity_of, entity_text, revision, to_document, to_id
-from stores.mongo.compile import Match, compile_filter, conjunction
+from stores.mongo.compile import REVISION, Match, compile_filter, conjunction
 from stores.mongo.connection import Connection, Session
 from stores.mongo.errors import duplicates_at
 from stores.mongo.room import Room
@@ -44,6 +44,7 @@ from stores.protocol import (
     Write,
     Written,
 )
+from stores.query import In, Not
 from stores.records import SYSTEM_FIELDS, Entity
 from stores.turns import Turn
 
@@ -301,7 +302,7 @@ class Writer:
     def _replacement(self, changes: Entity) -> list[Document]:
         # A pipeline, since only it can refer to what the entity is; $literal, since it takes "$price" for a field.
         kept = {name: f"${name}" for name in SYSTEM_FIELDS}
-        counted = {"_rev": {"$add": [{"$ifNull": ["$_rev", 0]}, 1]}}
+        counted = {"_rev": {"$add": [{"$cond": [{"$isNumber": "$_rev"}, "$_rev", 0]}, 1]}}
         new = {"$literal": {**_changeable(changes), BY: self._by}}
         return [{"$replaceWith": {"$mergeObjects": [kept, new, counted]}}]
 
@@ -323,9 +324,11 @@ def _at_revisions(revs: Revisions | None) -> Match:
     if revs is None:
         return {}
     named = revs.excluded if isinstance(revs, AllBut) else revs
-    # A document that another program wrote without a revision counts as 0.
-    values = [*sorted(named), *([None] if 0 in named else [])]
-    return {"_rev": {"$nin" if isinstance(revs, AllBut) else "$in": values}}
+    if 0 in named:
+        # A document that another program wrote without a revision counts as 0.
+        at = In((REVISION,), tuple(sorted(named)))
+        return compile_filter(Not(at) if isinstance(revs, AllBut) else at)
+    return {REVISION: {"$nin" if isinstance(revs, AllBut) else "$in": sorted(named)}}
 
 
 def written(document: Document) -> Written:

@@ -318,7 +318,7 @@ def list_answers(name: str) -> Schema:
             "op": {"enum": ["insert", "update", "remove"]},
             "_id": ID,
             "entity": end,
-            "_rev": {"type": ["integer", "null"], "minimum": 1},
+            "_rev": {"type": ["integer", "null"], "minimum": 0},
             "time": MOMENT,
             "position": {"type": "string"},
         }

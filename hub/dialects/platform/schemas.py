@@ -46,7 +46,11 @@ SYSTEM: Final[Mapping[str, Schema]] = {
     "branch": {"type": "array", "items": {"type": "string"}, "description": "The group and the groups above it"},
     "time": MOMENT | {"description": "Creation, Unix milliseconds"},
     "_at": MOMENT | {"description": "Last update, Unix milliseconds"},
-    "_rev": {"type": "integer", "minimum": 1, "description": "Grows by one with every change; the ETag"},
+    "_rev": {
+        "type": "integer",
+        "minimum": 0,
+        "description": "1 at first, one more with every change; the ETag. 0: another program wrote it, without one",
+    },
 }
 
 
