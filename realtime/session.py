@@ -78,8 +78,8 @@ class Live:
     """Of requests: thousands of clients may subscribe in the same moment."""
 
 
-class _SightChanged(Exception):
-    """The principal changed while a request was being served: it has to be served again."""
+class _BeginsAnew(Exception):
+    """The principal or the store changed while a request was being served: it has to be served again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +147,7 @@ class LiveSession:
             try:
                 await (self._share if shared else self._begin)(subscription, request, reply)
                 return
-            except _SightChanged:
+            except _BeginsAnew:
                 subscriptions.release(subscription, request.id)
             except BaseException:
                 subscriptions.release(subscription, request.id)
@@ -246,8 +246,8 @@ class LiveSession:
         return max((position for position in positions if position), key=self._order)
 
     def _accept(self, subscription: Subscription, start: _Start, request: SubscribeRequest, reply: Reply) -> None:
-        if self.subscriptions.suspended:
-            raise _SightChanged
+        if self.subscriptions.suspended or subscription.ended:
+            raise _BeginsAnew
         subscription.position = start.position
         self._told = self._latest(self._told, start.position)
         answer: dict[str, Any] = {"ok": True, "channel": subscription.topic}

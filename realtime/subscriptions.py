@@ -88,6 +88,11 @@ class Subscription:
     def key(self) -> ChannelKey:
         return ChannelKey(self.store, repr(self.where), self.projection, self.digest)
 
+    @property
+    def is_beginning(self) -> bool:
+        """Whether its acknowledgement, which gives it a position, is still to come."""
+        return not self.position
+
     def reached(self, position: str, order: bytes) -> None:
         """It has been told of this change, which others are yet to hear of."""
         self.position, self.floor = position, order
@@ -159,9 +164,12 @@ class Subscriptions:
             self.by_name.pop(name or "", None)
 
     def end(self, subscription: Subscription, error: Exception) -> None:
-        """Take a subscription away and say why, unless that has been done."""
+        """Take a subscription away and say why, unless that has been done. Of one that is beginning the client does not
+        know yet: it begins anew, or its request is answered with an error."""
         if not subscription.ended:
             self.drop(subscription)
+            if subscription.is_beginning:
+                return
             payload = {"channel": subscription.topic, "error": self._describe(error)}
             self.outlet.send(event_text("ended", payload))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ from realtime import session
 from realtime.session import LiveSession
 from stores.errors import Unavailable
 from stores.protocol import Batch
+from stores.query import Equal, Query
 from stores.records import Change, Entity
 from tests.support.hub import eventually
 
@@ -230,5 +232,51 @@ async def test_a_background_job_that_dies_is_logged(
 
     await eventually(is_logged)
     assert "a defect" in caplog.text
+    await listener.write("second")
+    await listener.hears("first", "second")
+
+
+@pytest.mark.parametrize("snapshot", [True, False])
+async def test_a_store_that_is_redefined_while_a_subscription_begins(
+    hub: Hub, listener: Listener, monkeypatch: pytest.MonkeyPatch, snapshot: bool
+) -> None:
+    """The subscription begins anew by the new definition: it is not ended before it has been acknowledged, nor
+    acknowledged when it has ended."""
+    reading, go_on, answers = asyncio.Event(), asyncio.Event(), list[bytes]()
+    find, position = hub.engine.find, hub.engine.feed.position
+
+    async def pause() -> None:
+        if not reading.is_set():
+            reading.set()
+            await go_on.wait()
+
+    async def slow_find(*args: Any, **more: Any) -> Any:
+        found = await find(*args, **more)
+        await pause()
+        return found
+
+    async def slow_position() -> str:
+        found = await position()
+        await pause()
+        return found
+
+    [definition] = await hub.engine.entities("stores", Query(Equal(("name",), "notes")))
+    with monkeypatch.context() as patch:
+        patch.setattr(hub.engine, "find", slow_find)
+        patch.setattr(hub.engine.feed, "position", slow_position)
+        request = {"store": "notes", "filter": {"text": {"$ne": "x"}}, "snapshot": snapshot}
+        beginning = asyncio.create_task(listener.session.request("subscribe", request, answers.append))
+        await reading.wait()
+        fields = [{"id": "text", "type": "Text"}, {"id": "pin", "type": "Text", "hidden": True}]
+        await hub.entities.change(listener.principal, "stores", definition["_id"], {"fields": fields}, None)
+
+        async def is_told() -> bool:
+            return any(name == "ended" for name, _ in listener.ear.said)
+
+        await eventually(is_told)
+        go_on.set()
+        await beginning
+    assert orjson.loads(answers[0])["ok"], answers
+    assert [name for name, _ in listener.ear.said if name == "ended"] == ["ended"]  # of the one that was there
     await listener.write("second")
     await listener.hears("first", "second")
