@@ -6,7 +6,9 @@ import asyncio
 import random
 import time as clock
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final, TypeVar
 from weakref import WeakValueDictionary
 
@@ -26,7 +28,19 @@ from stores.mongo.orphans import end_orphans
 from stores.mongo.room import Room
 from stores.mongo.structure import KEYS
 from stores.mongo.writes import Writer, value_at
-from stores.protocol import Expect, IdempotencyKey, Insert, Update, Upsert, Write, Written, pack, unpack
+from stores.protocol import (
+    DeleteMany,
+    Expect,
+    IdempotencyKey,
+    Insert,
+    Update,
+    UpdateMany,
+    Upsert,
+    Write,
+    Written,
+    pack,
+    unpack,
+)
 from stores.records import now_ms
 from stores.turns import Places
 
@@ -39,11 +53,16 @@ _SUSPICIOUS_SECONDS: Final = 1.0
 _AT_ONCE: Final = 64
 """Commits in progress at a time; the pool has more connections, which leaves some to reads."""
 
-_TRANSACTIONS: Final = 48
+_TRANSACTIONS: Final = 32
 """Of them, those that take several steps and may collide: some turns are always left to single changes."""
 
 _TRANSACTIONS_EACH: Final = 16
 """Of one user: transactions of one user that collide with each other hold up nobody else's."""
+
+_BULK: Final = 16
+"""Of them, bulk changes, which may take long to find what they change."""
+
+_BULK_EACH: Final = 8
 
 _LONGEST_PAUSE: Final = 0.2
 _LONG: Final = 262_144
@@ -65,6 +84,7 @@ class Committer:
         self._inserter = Inserter(connection)
         self._turns = asyncio.Semaphore(_AT_ONCE)
         self._places = Places(_TRANSACTIONS, _TRANSACTIONS_EACH)
+        self._bulk_places = Places(_BULK, _BULK_EACH)
         self._large = asyncio.Lock()
         self._guards: set[str] = set()  # those that are known to be there
 
@@ -119,7 +139,8 @@ class Committer:
         if key is not None:
             lock = self._locks.setdefault(key.key, asyncio.Lock())
             async with lock:
-                return await self._in_transaction(by, lambda *within: self._write_once(writes, by, key, *within))
+                work = partial(self._write_once, writes, by, key)
+                return await self._in_transaction(self._place(writes, by), work)
         only = writes[0] if len(writes) == 1 else None
         if isinstance(only, Insert):
             text = orjson.dumps(only.entity)  # which the document would give: both begin with `_id`
@@ -131,7 +152,7 @@ class Committer:
                 return [await Writer(self._connection, by, self._most_bytes).write(only)]
         if not writes:
             return []
-        return await self._in_transaction(by, lambda *within: self._write(writes, by, *within))
+        return await self._in_transaction(self._place(writes, by), partial(self._write, writes, by))
 
     async def _drop_false_revisions(self, stores: Collection[str]) -> None:
         """Take `_rev` out of documents in which another program wrote something that cannot be counted up. Their
@@ -166,12 +187,19 @@ class Committer:
                 outcome += await _write_run(writer, run, len(outcome))
         return outcome
 
-    async def _in_transaction(self, by: str | None, work: Callable[[Session, Room], Awaitable[T]]) -> T:
+    def _place(self, writes: Sequence[Write], by: str | None) -> AbstractAsyncContextManager[None]:
+        """Where a transaction waits until it may begin: bulk changes wait for each other only."""
+        is_bulk = any(isinstance(write, UpdateMany | DeleteMany) for write in writes)
+        return (self._bulk_places if is_bulk else self._places).place(by or "")
+
+    async def _in_transaction(
+        self, place: AbstractAsyncContextManager[None], work: Callable[[Session, Room], Awaitable[T]]
+    ) -> T:
         """The result of `work`, committed. It is done again when it collides with another transaction. Raises
         Unavailable when it has collided for too long."""
         give_up = clock.monotonic() + _GIVE_UP_SECONDS
         pause = 0.002
-        async with self._places.place(by or ""), self._turns, self._connection.client.start_session() as session:
+        async with place, self._turns, self._connection.client.start_session() as session:
             while True:
                 try:
                     async with (

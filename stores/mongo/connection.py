@@ -99,7 +99,7 @@ class Connection:
 
     def __init__(self, url: str, read_timeout: float, seal: Seal | None = None, slow_reads_per_user: int = 32) -> None:
         self._url = url
-        self._read_timeout = read_timeout
+        self.read_timeout = read_timeout
         self._client: AsyncMongoClient[Document] | None = None
         self._seal = seal
         self._epoch = Epoch("")
@@ -150,7 +150,7 @@ class Connection:
                 raise CannotOpen(_NOT_A_URL)
             # What the URL says of timeouts counts; what the hub's promises rest on does not bend.
             given = {name.lower() for name, _ in parse_qsl(url.query)}
-            known = {**_TIMEOUTS, "socketTimeoutMS": _SOCKET_MS + round(self._read_timeout * 1000)}
+            known = {**_TIMEOUTS, "socketTimeoutMS": _SOCKET_MS + round(self.read_timeout * 1000)}
             timeouts = {name: value for name, value in known.items() if name.lower() not in given}
             return AsyncMongoClient(self._url, **_SETTINGS, **timeouts)
         except (InvalidURI, ConfigurationError, ValueError):

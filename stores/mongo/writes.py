@@ -31,6 +31,7 @@ from stores.mongo.connection import Connection, Session
 from stores.mongo.errors import duplicates_at
 from stores.mongo.room import Room
 from stores.mongo.sizes import RAW
+from stores.mongo.slow_reads import milliseconds
 from stores.protocol import (
     AllBut,
     Delete,
@@ -287,10 +288,13 @@ class Writer:
         return Written(b"", 0, 0)
 
     async def _check_count(self, store: str, match: Match, limit: int) -> int:
-        """Raise TooManyMatches for more than `limit` matches; bytes of the largest."""
+        """Raise TooManyMatches for more than `limit` matches, ReadTimeout when they are not found in time; bytes of the
+        largest."""
         counted = {"_id": None, "count": {"$sum": 1}, "largest": {"$max": SIZE}}
         pipeline: list[Document] = [{"$match": match}, {"$limit": limit + 1}, {"$group": counted}]
-        cursor = await self._connection.collection(store).aggregate(pipeline, session=self._session)
+        most = milliseconds(self._connection.read_timeout)
+        collection = self._connection.collection(store)
+        cursor = await collection.aggregate(pipeline, session=self._session, maxTimeMS=most)
         found = next(iter(await cursor.to_list()), {"count": 0, "largest": 0})
         if found["count"] > limit:
             raise TooManyMatches(limit)

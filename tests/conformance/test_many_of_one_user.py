@@ -68,3 +68,24 @@ async def test_transactions_that_collide_leave_room_for_other_users(engine: Engi
     results = await asyncio.gather(*colliding, return_exceptions=True)
     assert sum(isinstance(result, list) for result in results) == 1
     assert all(isinstance(result, list | NotFound) for result in results)
+
+
+@pytest.mark.engine("mongodb")
+async def test_bulk_changes_of_several_users_leave_room_for_others(engine: Engine, database: Database) -> None:
+    """They wait for an entity that somebody else holds; deletions and arrays of another user are done meanwhile."""
+    held = await insert_one(engine, kind="held")
+    others = [await insert_one(engine) for _ in range(20)]
+    async with AsyncMongoClient[dict[str, object]](database.location) as client:
+        collection = client.get_default_database()[STORE]
+        async with client.start_session() as session:
+            await session.start_transaction()
+            await collection.update_one({"_id": ObjectId(held["_id"])}, {"$set": {"held": True}}, session=session)
+            change = UpdateMany(STORE, Equal(("kind",), "held"), {"n": 1}, 1_000)
+            users = [f"user {number}" for number in range(5)]
+            waiting = [asyncio.create_task(engine.commit([change], user)) for user in users for _ in range(MANY // 5)]
+            await asyncio.gather(*(engine.commit([Delete(STORE, each["_id"])], OTHER_USER) for each in others))
+            await engine.commit([Insert(STORE, entity()) for _ in range(5)], OTHER_USER)
+            assert not any(task.done() for task in waiting)
+            await session.abort_transaction()
+    results = await asyncio.gather(*waiting)
+    assert sum(outcome[0].count for outcome in results) == 1
