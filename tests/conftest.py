@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ import hypothesis
 import pytest
 
 from stores.protocol import Engine
-from tests.support import mongod, programs
+from tests.support import hub, mongod, programs
 from tests.support.engines import KINDS, Database, fitting_database, opened, sqlite_database
 from tests.support.hub import Hub, StartHub, running_hub
 
@@ -21,6 +21,8 @@ CASES_PER_EXAMPLE = 20
 """Queries that a property test runs against each data set that it generates."""
 SECONDS_PER_CASE = 0.15
 SECONDS_PER_FAULT = 8
+LOG_SHOWN = 5_000
+"""Characters of a hub's log that are shown with a failure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +136,16 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         if not programs.found(name):
             advice = f"{name} is not installed (Debian: apt-get install {name})"
             terminalreporter.write_line(f"LEFT OUT: the tests that need {name}. {advice}", red=True)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show the end of every running hub's log with a failure."""
+    report = yield
+    if report.failed:
+        for process in hub.running:
+            report.sections.append((f"Log of the hub at {process.url}", process.log[-LOG_SHOWN:]))
+    return report
 
 
 @pytest.fixture(scope="session")

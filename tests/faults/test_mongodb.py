@@ -56,9 +56,14 @@ async def replicated(replica_set: str, tmp_path: Path) -> AsyncIterator[MortalHu
 
 
 async def primary(mongo: Mongo) -> Server:
-    """The primary of this moment, as the members that answer see it."""
-    await mongo.admin.command("ping")
-    found = await mongo.primary
+    """The primary of this moment, as the members that answer see it. On a busy machine one may step down, or be
+    elected, at any time."""
+
+    async def known() -> Server | None:
+        await mongo.admin.command("ping")
+        return await mongo.primary
+
+    found = await eventually(known)
     assert found is not None
     return found
 

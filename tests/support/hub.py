@@ -39,6 +39,10 @@ T = TypeVar("T")
 Parameters = dict[str, Any] | list[tuple[str, Any]] | None
 
 
+running: list[HubProcess] = []
+"""The hubs of this moment, whose logs go into the report of a test that fails."""
+
+
 class HubProcess:
     """A running `hub serve`. `folder` holds its data and its log; `stop` ends it by its own process id."""
 
@@ -53,6 +57,7 @@ class HubProcess:
             self.stop()
             raise RuntimeError(f"the hub did not start: {first_line}{self.log}")
         self.url = first_line.split()[4]
+        running.append(self)
 
     @property
     def pid(self) -> int:
@@ -74,6 +79,8 @@ class HubProcess:
 
     def wait(self) -> int:
         """Wait until the hub has gone; its exit code."""
+        if self in running:
+            running.remove(self)
         try:
             code = self.process.wait(timeout=PATIENCE)
         except subprocess.TimeoutExpired:
