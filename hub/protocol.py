@@ -36,6 +36,12 @@ AT_ONCE: Final = 1_024
 """Bytes that are parsed when they come: no more than a request, which takes longer to answer than to parse."""
 
 
+def decoded(path: str) -> str:
+    """A path without its percent-encoding, but for the slash: an encoded one is part of a name. A proxy that has rules
+    by path takes it for that too."""
+    return unquote(path.replace("%2F", "%252F").replace("%2f", "%252f"))
+
+
 class HubHttpProtocol(ClientConnection):
     """Offers whole answers to the application, and hands WebSocket handshakes to `websocket_path` over.
 
@@ -283,7 +289,7 @@ class HubHttpProtocol(ClientConnection):
         path = raw_path.decode("ascii")
         scope["method"] = method.decode("ascii")
         scope["http_version"] = version
-        scope["path"] = self.root_path + (unquote(path) if "%" in path else path)
+        scope["path"] = self.root_path + (decoded(path) if "%" in path else path)
         scope["raw_path"] = self.root_path.encode("ascii") + raw_path
         scope["query_string"] = url.query or b""
         scope["extensions"] = EXTENSIONS

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final
 from stores.bounds import Limit
 from stores.errors import InvalidEntity, Violation
 from stores.parse import MOST_SEGMENTS
-from stores.records import SYSTEM_FIELDS
+from stores.records import SYSTEM_FIELDS, WRITER_FIELD
 from stores.schema import (
     CHECKERS,
     OPTION_TYPES,
@@ -122,7 +122,7 @@ class _Reader:
 
 def _is_path(path: str) -> bool:
     segments = path.split(".")
-    return len(segments) <= MOST_SEGMENTS and all(map(_is_segment, segments))
+    return len(segments) <= MOST_SEGMENTS and segments[0] != WRITER_FIELD and all(map(_is_segment, segments))
 
 
 def _is_segment(segment: str) -> bool:

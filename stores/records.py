@@ -22,6 +22,9 @@ Operation = Literal["insert", "update", "delete", "lost"]
 SYSTEM_FIELDS: Final = ("_id", "owner", "group", "access", "branch", "time", "_at", "_rev")
 """Assigned by the hub on every entity; `_at` is the last update, `time` the creation, both Unix milliseconds."""
 
+WRITER_FIELD: Final = "_by"
+"""Where an engine may keep who wrote an entity last. No entity shows it, and no query asks for it, on any engine."""
+
 _SYSTEM = frozenset(SYSTEM_FIELDS)
 _ID = re.compile(r"[0-9a-f]{24}\Z")
 

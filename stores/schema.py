@@ -18,7 +18,7 @@ from zoneinfo import available_timezones
 
 from stores.errors import InvalidEntity, InvalidQuery, Violation
 from stores.query import Projection
-from stores.records import SYSTEM_FIELDS, Entity, Json
+from stores.records import SYSTEM_FIELDS, WRITER_FIELD, Entity, Json
 
 TEXT_LENGTH: Final = 255
 TEXTAREA_LENGTH: Final = 100_000
@@ -289,7 +289,8 @@ class StoreDefinition:
 
     def check_path(self, path: str) -> None:
         """Refuse a path that a query may not name: hidden, or no field of a closed store."""
-        if not self.shows(_top(path)):
+        top = _top(path)
+        if top == WRITER_FIELD or not self.shows(top):
             raise InvalidQuery(path, f"{self.name} has no field {path!r}")
 
     def check_new(self, entity: Entity) -> tuple[Entity, list[Violation]]:

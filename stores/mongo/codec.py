@@ -14,10 +14,10 @@ import orjson
 from bson import ObjectId
 from bson.codec_options import CodecOptions, DatetimeConversion
 
-from stores.records import Entity, is_id
+from stores.records import WRITER_FIELD, Entity, is_id
 
-BY: Final = "_by"
-"""The field of a document that names who wrote it last. It is the engine's own: no entity shows it."""
+BY: Final = WRITER_FIELD
+"""The field of a document that names who wrote it last."""
 
 DELETER: Final = "deleter"
 """`_by` is ``{"deleter": who}`` from just before the hub deletes a document, so that the feed can tell who did."""

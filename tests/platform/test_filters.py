@@ -10,7 +10,8 @@ import pytest
 
 from stores.records import Entity
 from tests.platform.answers import good, refused
-from tests.support.hub import Client, Hub
+from tests.support.hub import Client, Hub, unique
+from tests.support.live import live
 
 ROWS: list[Entity] = [
     {"n": 0, "price": 10, "name": "alpha", "tags": ["a", "b"], "place": {"city": "Oslo"}, "items": [{"q": 1, "r": 9}]},
@@ -338,6 +339,17 @@ async def test_a_hidden_field_cannot_be_asked_about(
         assert "secret" in str(refused(await caller.get(f"/{flats}", params), 400))
         assert "secret" in str(refused(await caller.get(f"/{flats}", params | {"meta": "true"}), 400))
         assert "secret" not in (await caller.get(f"/{flats}")).text
+
+
+async def test_who_wrote_an_entity_cannot_be_asked_for(hub: Hub, user: Client, bare: str) -> None:
+    """As an engine may keep it: the same on both, in lists, live and in definitions."""
+    for params in ({"_by": user.id}, {"sort": "-_by"}, {"only": "_by"}, {"filter": '{"_by.x":{"$exists":true}}'}):
+        assert "has no field '_by" in str(refused(await user.get(f"/{bare}", params), 400))
+    async with live(hub, user) as client:
+        for request in ({"filter": {"_by": user.id}}, {"only": "_by"}):
+            assert (await client.subscribe(bare, **request))["error"]["code"] == "400"
+    for definition in ({"unique": ["_by"]}, {"indexes": ["_by"]}, {"search": ["_by.x"]}):
+        refused(await hub.admin.post("/stores", {"name": unique("store"), **definition}), 400)
 
 
 @pytest.mark.parametrize("path", ["/{store}/5f00000000000000000000a1", "/{store}/5f00000000000000000000a1/history"])
