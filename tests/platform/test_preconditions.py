@@ -46,6 +46,17 @@ async def test_if_match_is_honoured_by_writes(user: Client, store: str, method: 
     assert (await write(user, method, path, if_match='"1"')).status_code == 200
 
 
+async def test_several_lines_of_one_condition_count_together(user: Client, store: str) -> None:
+    """As RFC 9110, 5.3, has it for every header that is a list."""
+    made = await user.make(store, n=1)
+    path = f"/{store}/{made['_id']}"
+    for lines, status in (
+        ([("If-None-Match", '"7"'), ("If-None-Match", '"1"')], 412),
+        ([("If-Match", '"7"'), ("If-Match", '"1"')], 200),
+    ):
+        assert (await user.request("PATCH", path, json={"n": 2}, headers=lines)).status_code == status
+
+
 async def test_a_read_honours_if_match(user: Client, store: str) -> None:
     made = await user.make(store, n=1)
     path = f"/{store}/{made['_id']}"

@@ -11,6 +11,8 @@ from stores.errors import StaleRevision
 from stores.protocol import AllBut, Revisions
 
 _ETAG: Final = re.compile(r'(?:W/)?"([^"]*)"')
+_REVISION: Final = re.compile("0|[1-9][0-9]{0,17}")
+"""A tag is compared as it is written: `"01"` is no revision."""
 _SAFE: Final = frozenset({"GET", "HEAD"})
 _NAMES: Final = {
     b"if-match": "If-Match",
@@ -20,12 +22,13 @@ _NAMES: Final = {
 
 
 def preconditions(call: Call) -> dict[bytes, str] | None:
-    """The preconditions that were sent, by header in lower case; None for none."""
+    """The preconditions that were sent, by header in lower case, several lines of one as one; None for none."""
     given: dict[bytes, str] | None = None
     for name, value in call.scope["headers"]:
         if name in _NAMES:
             given = given or {}
-            given.setdefault(name, value.decode("latin-1"))
+            text = value.decode("latin-1")
+            given[name] = f"{given[name]}, {text}" if name in given else text
     return given
 
 
@@ -55,7 +58,7 @@ def revisions(given: dict[bytes, str], header: bytes) -> frozenset[int] | None:
     tags = _ETAG.findall(text)
     if not tags:
         raise BadRequest(_NAMES[header], 'Takes an ETag such as "3".')
-    return frozenset(int(tag) for tag in tags if tag.isascii() and tag.isdigit() and len(tag) < 19)
+    return frozenset(int(tag) for tag in tags if _REVISION.fullmatch(tag))
 
 
 def check_read(call: Call, rev: int) -> None:
