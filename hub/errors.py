@@ -6,6 +6,7 @@ HubError
 │   └── UnsupportedCoding   the body is compressed in an unknown way
 ├── HeadTooLarge            the request's line and headers are
 ├── WrongHost               the Host header is none of the hub's names
+├── ExpectationFailed       the Expect header asks for something that there is not
 ├── NoSuchPath              no such path (an entity out of sight is `stores.errors.NotFound`)
 ├── NoSuchStore             no such store; also a `stores.errors.NotFound`
 ├── WrongMethod             the path exists, not with this method
@@ -59,6 +60,10 @@ class UnsupportedCoding(BadRequest):
 class HeadTooLarge(HubError):
     def __init__(self, limit: int) -> None:
         super().__init__(f"the head must not exceed {limit} bytes")
+
+
+class ExpectationFailed(HubError):
+    pass
 
 
 class NoSuchPath(HubError):
@@ -134,6 +139,7 @@ STATUS: Mapping[type[Exception], HTTPStatus] = {
     BodyTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     UnsupportedCoding: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     HeadTooLarge: HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+    ExpectationFailed: HTTPStatus.EXPECTATION_FAILED,
     NoSuchPath: HTTPStatus.NOT_FOUND,
     WrongHost: HTTPStatus.MISDIRECTED_REQUEST,
     WrongMethod: HTTPStatus.METHOD_NOT_ALLOWED,
@@ -207,6 +213,8 @@ def _errors(error: Exception) -> Errors:
     match error:
         case BadRequest() | NoSuchStore() | WrongHost() | Overloaded():
             return error.errors
+        case ExpectationFailed():
+            return {"Expect": ["Takes 100-continue."]}
         case stores.InvalidEntity():
             found: dict[str, list[str]] = {}
             for v in error.violations:

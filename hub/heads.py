@@ -10,13 +10,26 @@ from typing import Final
 
 import httptools
 
-from hub.errors import BadRequest, HubError
+from hub.errors import BadRequest, ExpectationFailed, HubError
 
 Headers = Sequence[tuple[bytes, bytes]]
 
 LONGEST_HOST: Final = 300
 VERSIONS: Final = ("1.1", "1.0")
 _HOST: Final = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[\w.~!$&'()*+;=%-]*)(?::\d*)?", re.ASCII)
+_SINGLE: Final = {
+    name.lower().encode(): name
+    for name in (
+        "Authorization",
+        "Content-Encoding",
+        "Content-Type",
+        "Expect",
+        "Idempotency-Key",
+        "Origin",
+        "Sec-Fetch-Site",
+    )
+}
+"""Headers whose second line would leave open which one counts: a proxy in front may take the other one."""
 _KEY: Final = re.compile(rb"[A-Za-z0-9+/]{22}==")
 
 
@@ -28,8 +41,11 @@ class HeadBounds:
     seconds: float = 30
 
 
-def fault(method: bytes, version: str, hosts: int, host: bytes) -> HubError | None:
-    """Why a request with this head is refused, if it is. `hosts` counts its Host headers, `host` is the last one."""
+def fault(
+    method: bytes, version: str, headers: Headers, hosts: int, host: bytes, expect: bytes = b""
+) -> HubError | None:
+    """Why a request with this head is refused, if it is. `hosts` counts its Host headers, `host` is the last one, and
+    `expect` is its Expect header."""
     if method == b"CONNECT":
         return BadRequest("request", "The hub is no proxy.")
     if version not in VERSIONS:
@@ -38,7 +54,19 @@ def fault(method: bytes, version: str, hosts: int, host: bytes) -> HubError | No
         return BadRequest("Host", "A request has one Host header.")
     if hosts and (len(host) > LONGEST_HOST or not is_host(host)):
         return BadRequest("Host", "Must be a host name or an address, perhaps with a port.")
+    if version == "1.0" and values(headers, b"transfer-encoding"):
+        # RFC 9112, 6.1: whatever is between us and the client may have taken the length from elsewhere.
+        return BadRequest("Transfer-Encoding", "HTTP/1.0 has none.")
+    if len(dict(headers)) < len(headers) and (repeated := _repeated(headers)):
+        return BadRequest(repeated, "This header was sent more than once.")
+    if expect and version == "1.1" and expect.lower() != b"100-continue":
+        return ExpectationFailed("only 100-continue is known")
     return None
+
+
+def _repeated(headers: Headers) -> str | None:
+    """A header that is there twice and may be there once."""
+    return next((text for name, text in _SINGLE.items() if len(values(headers, name)) > 1), None)
 
 
 @lru_cache(maxsize=256)

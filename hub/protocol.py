@@ -65,7 +65,7 @@ class HubHttpProtocol(ClientConnection):
         """Whether a head began in the piece at hand."""
         self._size = 0
         self._hosts = 0
-        self._host = b""
+        self._host = self._expect = b""
         self._offers = False
         self._brought = False
         """Whether the piece at hand brought something of a body."""
@@ -236,6 +236,7 @@ class HubHttpProtocol(ClientConnection):
         self._arriving = 0
         self._begins = True
         self._size = self._hosts = self._fruitless = 0
+        self._expect = b""
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._arriving is None:
@@ -245,8 +246,9 @@ class HubHttpProtocol(ClientConnection):
         if name == b"host":
             self._hosts += 1
             self._host = value
-        elif name == b"expect" and value.lower() == b"100-continue":
-            self.expect_100_continue = True
+        elif name == b"expect":
+            self._expect = value
+            self.expect_100_continue = value.lower() == b"100-continue"
         self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
@@ -255,7 +257,7 @@ class HubHttpProtocol(ClientConnection):
         method, version = parser.get_method(), parser.get_http_version()
         if len(self.url) + self._size > self._bounds.size:
             self._stop_at(HeadTooLarge(self._bounds.size).at("max_head_bytes"))
-        error = fault(method, version, self._hosts, self._host)
+        error = fault(method, version, self.headers, self._hosts, self._host, self._expect)
         if error is not None:
             self._stop_at(error)
         self._offers = parser.should_upgrade()
@@ -272,7 +274,7 @@ class HubHttpProtocol(ClientConnection):
                     access_log=False,
                     default_headers=self.server_state.default_headers,
                     message_event=asyncio.Event(),
-                    expect_100_continue=self.expect_100_continue,
+                    expect_100_continue=self.expect_100_continue and version == "1.1",
                     keep_alive=version != "1.0" and parser.should_keep_alive(),
                     on_response=self.on_response_complete,
                 )

@@ -226,3 +226,57 @@ async def test_a_client_that_is_refused_while_it_waits_to_send_is_hung_up_on(con
     answer = await connection.answer()
     assert (answer.status, answer.headers["connection"]) == (401, "close")
     assert await connection.closed()
+
+
+async def test_an_encoded_slash_ends_no_segment(hub: Hub, connection: Wire, store: str, token: str) -> None:
+    made = await hub.admin.make(store)
+    for path in (f"/{store}%2f{made['_id']}", f"/{store}/{made['_id']}%2Fhistory", f"%2F{store}", f"/{store}%252F"):
+        await connection.send(request("GET", path, token))
+        assert (await connection.answer()).status == 404, path
+    await connection.send(b"GET /health%2Flive HTTP/1.1\r\nHost: hub\r\n\r\n")
+    assert (await connection.answer()).status == 404
+    await connection.send(request("GET", f"/{store}/%{ord(made['_id'][0]):x}{made['_id'][1:]}", token))
+    assert (await connection.answer()).status == 200
+
+
+async def test_http_1_0_has_no_chunked_bodies(connection: Wire, store: str, token: str) -> None:
+    """What stands between may have taken the end of the body from elsewhere."""
+    head = request("POST", f"/{store}", token).replace(b"HTTP/1.1", b"HTTP/1.0")
+    await connection.send(with_body(head, b"{}", chunked=True))
+    answer = await connection.answer()
+    assert (answer.status, answer.headers["connection"]) == (400, "close")
+    assert [*answer.json()["errors"]] == ["Transfer-Encoding"]
+    assert await connection.closed()
+
+
+@pytest.mark.parametrize("name", ["Authorization", "Content-Type", "Idempotency-Key", "Origin", "Expect"])
+async def test_a_header_of_which_there_is_one_comes_once(connection: Wire, store: str, token: str, name: str) -> None:
+    """Also when both lines say the same; which one a proxy has looked at is unknown."""
+    values = {"Authorization": f"Bearer {token}", "Expect": "100-continue", "Origin": "http://hub"}
+    lines = [f"{name}: {values.get(name, 'application/json')}"] * (1 if name == "Authorization" else 2)
+    await connection.send(request("GET", f"/{store}", token, *lines))
+    answer = await connection.answer()
+    assert (answer.status, [*answer.json()["errors"]]) == (400, [name])
+    assert await connection.closed()
+
+
+async def test_headers_that_are_lists_may_come_in_several_lines(connection: Wire, store: str, token: str) -> None:
+    await connection.send(request("GET", f"/{store}", token, "Accept: a/b", "Accept: c/d", "X-A: 1", "X-A: 2"))
+    assert (await connection.answer()).status == 200
+
+
+async def test_an_unknown_expectation_is_refused(connection: Wire, store: str, token: str) -> None:
+    asked = request("POST", f"/{store}", token, "Expect: 200-ok")
+    await connection.send(with_body(asked, b"{}"))
+    answer = await connection.answer()
+    assert (answer.status, answer.json()["tags"]) == (417, ["error_expectation_failed"])
+    assert [*answer.json()["errors"]] == ["Expect"]
+    assert await connection.closed()
+
+
+@pytest.mark.parametrize("value", ["100-continue", "200-ok"])
+async def test_http_1_0_has_no_expectations(connection: Wire, store: str, token: str, value: str) -> None:
+    asked = request("POST", f"/{store}", token, f"Expect: {value}").replace(b"HTTP/1.1", b"HTTP/1.0")
+    await connection.send(asked[:-2] + b"Content-Length: 2\r\n\r\n")
+    await connection.send(b"{}")
+    assert (await connection.answer()).status == 200
