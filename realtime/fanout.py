@@ -105,6 +105,8 @@ class Fanout:
         self.channels: ChannelIndex[Subscriber] = ChannelIndex()
         self.overheard: list[Callable[[Change], Awaitable[None]]] = []
         self.together: Callable[[], AbstractContextManager[object]] = nullcontext
+        self.foretold: list[Change] = []
+        """Changes that end views and are yet to be handed out: a listener that ends views adds them."""
         self.deliveries = 0
         self._engine = engine
         self._recent: RecentChanges[bytes] = RecentChanges(b"", recent, recent_bytes)
@@ -132,6 +134,7 @@ class Fanout:
         self.order = self.order_of(position)
         self._recent.clear(self.order)
         self._done, self._behind = [], []
+        self.foretold.clear()
 
     async def advance(self, changes: Sequence[Change], position: str) -> None:
         """Hand out what the feed has brought, in slices between which others have their turn; `position` is where the
@@ -149,6 +152,7 @@ class Fanout:
         order = self.order_of(position)
         if order > self.order:
             self.position, self.order = position, order
+        self.foretold.clear()
         self._wake()
 
     async def _hand_out(self, slices: Slices, changes: int) -> bool:
@@ -262,6 +266,10 @@ class Fanout:
         self.is_telling = True
         yield work
         self._begin_slice()
+
+    def foretold_after(self, order: bytes) -> list[Change]:
+        """Changes after `order` that have ended the views there were, and are yet to be handed out."""
+        return [change for change in self.foretold if self.order_of(change.position) > order]
 
     async def told(self) -> None:
         """Wait until the change that is being told has been told to all."""

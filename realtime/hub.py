@@ -80,8 +80,10 @@ class LiveHub:
 
     async def _overhear(self, change: Change) -> None:
         if change.op == "lost":
+            self.live.fanout.foretold.append(change)
             await self._lost(change.store)
         elif change.store == "stores":
+            self.live.fanout.foretold.append(change)
             await self._redefined(change)
         elif alters_principals(change):
             await self._look_again(self._concerned(change))

@@ -233,6 +233,7 @@ class LiveSession:
         # Before anything is promised: is that history there, and is it one of the store as it is now?
         first = await self.live.fanout.read_after(position)
         check_same_store(subscription.store, first.changes)
+        check_same_store(subscription.store, self.live.fanout.foretold_after(self._order(position)))
         if least and self._order(position) < self._order(least):
             if self.subscriptions.may_show(subscription, first, least):
                 raise HistoryGone("this connection has been told of what comes after that position")

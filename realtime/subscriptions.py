@@ -195,7 +195,9 @@ class Subscriptions:
             self.mute(subscription)
 
     def _listen(self, subscription: Subscription, floor: bytes) -> None:
-        """No waiting between the last replay and this: what fan-out hands out next is what comes next."""
+        """No waiting between the last replay and this: what fan-out hands out next is what comes next. Raises
+        HistoryGone where that ends the view: those that were listening have been told."""
+        check_same_store(subscription.store, self._fanout.foretold_after(floor))
         subscription.floor = floor
         join = self._fanout.join
         subscription.channel = join(subscription.key, subscription.where, subscription.topic, subscription)

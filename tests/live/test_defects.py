@@ -280,3 +280,31 @@ async def test_a_store_that_is_redefined_while_a_subscription_begins(
     assert [name for name, _ in listener.ear.said if name == "ended"] == ["ended"]  # of the one that was there
     await listener.write("second")
     await listener.hears("first", "second")
+
+
+async def test_resuming_while_a_redefinition_is_on_its_way_to_clients(hub: Hub, listener: Listener) -> None:
+    """Those who watch have been told of it, the change itself is yet to be handed out: who resumes now is told, too."""
+    heard, go_on, answers = asyncio.Event(), asyncio.Event(), list[bytes]()
+    [definition] = await hub.engine.entities("stores", Query(Equal(("name",), "notes")))
+    position = listener.ear.said[-1][1]["position"]
+
+    async def pause(change: Change) -> None:
+        if change.store == "stores":
+            heard.set()
+            await go_on.wait()
+
+    hub.live.live.fanout.overheard.append(pause)
+    fields = [{"id": "text", "type": "Text"}, {"id": "pin", "type": "Text", "hidden": True}]
+    await hub.entities.change(listener.principal, "stores", definition["_id"], {"fields": fields}, None)
+    await heard.wait()
+    listener.ear.said.clear()
+    request = {"store": "notes", "since": position}
+    await listener.session.request("subscribe", request, answers.append)
+    go_on.set()
+
+    async def is_told() -> bool:
+        answer = orjson.loads(answers[0])
+        ended = [payload["error"] for name, payload in listener.ear.said if name == "ended"]
+        return [error["code"] for error in (ended if answer["ok"] else [answer["error"]])] == ["410"]
+
+    await eventually(is_told)
