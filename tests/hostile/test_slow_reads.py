@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.hostile.harness import P99, percentile, unharmed
 from tests.support.engines import Database
 from tests.support.hub import Client, Hub, fetch, running_hub
 
@@ -83,6 +85,32 @@ async def test_of_one_user_only_so_many_slow_reads_wait(impatient: Hub, store: s
         assert list(answer.json()["errors"]) == ["query"]
     metrics = (await fetch(impatient.url + "/metrics")).text
     assert 'hub_limit_reached_total{limit="max_slow_reads_per_user"}' in metrics
+
+
+@pytest.mark.engine("sqlite")
+async def test_slow_reads_of_one_user_do_not_hold_up_others(impatient: Hub, store: str) -> None:
+    """Neither what takes others no time, nor what takes them a few milliseconds, and so a thread."""
+    user, other = await impatient.as_user(), await impatient.define()
+    await user.make_all(other, [{"n": n, "text": "some text"} for n in range(2_000)])
+    await asyncio.gather(*(ask(impatient.admin, store) for _ in range(10)))  # caches are full
+    times: list[float] = []
+    async with unharmed(impatient):
+        attack = asyncio.create_task(ask_one_after_the_other(impatient.admin, store))
+        while not attack.done():
+            began = time.perf_counter()
+            assert await user.list(other, {"text[contains]": "nothing like it"}) == []
+            times.append(time.perf_counter() - began)
+            await asyncio.sleep(0.02)
+        await attack
+    assert percentile(times, 0.99) < P99, f"{percentile(times, 0.99):.3f} s of {len(times)}"
+
+
+async def ask_one_after_the_other(client: Client, store: str) -> None:
+    """Reading so many filters takes time too: not all of them in one moment."""
+    async with asyncio.TaskGroup() as group:
+        for _ in range(ATTACKERS):
+            group.create_task(ask(client, store))
+            await asyncio.sleep(0.03)
 
 
 async def ask(client: Client, store: str) -> httpx.Response:
