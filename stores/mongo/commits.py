@@ -22,7 +22,7 @@ from stores.mongo.bounding import check_size
 from stores.mongo.codec import Document, revision, to_document
 from stores.mongo.compile import REVISION, UNNUMBERED
 from stores.mongo.connection import META, Connection, Session
-from stores.mongo.errors import duplicates_at, is_of_wrong_type, store_errors
+from stores.mongo.errors import duplicates_at, is_beyond_cache, is_of_wrong_type, store_errors
 from stores.mongo.inserting import Inserter
 from stores.mongo.orphans import end_orphans
 from stores.mongo.room import Room
@@ -65,6 +65,11 @@ _BULK: Final = 16
 _BULK_EACH: Final = 8
 
 _LONGEST_PAUSE: Final = 0.2
+
+_CACHE_TRIES: Final = 4
+_CACHE_PAUSE: Final = 0.5
+"""Seconds, and more with each try, after which the server has written some of what filled its cache."""
+
 _LONG: Final = 262_144
 """Bytes of an outcome that is packed in a thread."""
 
@@ -195,10 +200,12 @@ class Committer:
     async def _in_transaction(
         self, place: AbstractAsyncContextManager[None], work: Callable[[Session, Room], Awaitable[T]]
     ) -> T:
-        """The result of `work`, committed. It is done again when it collides with another transaction. Raises
+        """The result of `work`, committed. It is done again when it collides with another transaction, and a few times
+        when the server's cache has no room for it: what those before it have changed may lie there still. Raises
         Unavailable when it has collided for too long."""
         give_up = clock.monotonic() + _GIVE_UP_SECONDS
         pause = 0.002
+        pauses = iter([_CACHE_PAUSE * number for number in range(1, _CACHE_TRIES)])
         async with place, self._turns, self._connection.client.start_session() as session:
             while True:
                 try:
@@ -210,6 +217,9 @@ class Committer:
                         await _end(session, give_up)
                     return result
                 except PyMongoError as error:
+                    if is_beyond_cache(error) and (wait := next(pauses, None)) is not None:
+                        await asyncio.sleep(wait)
+                        continue
                     if not _is_collision(error):
                         raise
                     if clock.monotonic() > give_up:
