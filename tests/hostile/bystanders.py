@@ -2,7 +2,8 @@
 STORE PAIRS`.
 
 Each pair is a REST client that writes and reads back, and a live client that watches what the first one writes. The
-program says ``ready`` when all of them work, goes on until its standard input ends, and prints a `Report` as JSON.
+program says ``ready`` when all of them work, goes on until its standard input ends, and prints a `Report` as JSON. A
+line of input that holds a number is answered with ``done`` when each pair has been through so many whole rounds more.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -51,6 +52,7 @@ class Pair:
     listener: LiveClient
     watch: Watch
     written: int = 0
+    rounds: int = 0
 
     async def round(self) -> None:
         """Create an entity, read it back, find it in a list; its event must come too."""
@@ -63,6 +65,7 @@ class Pair:
         if read != made or [e["_id"] for e in found] != [made["_id"]] or made["number"] != fields["number"]:
             self.report.fault(f"wrong answers: {made} {read} {found}")
         await self._heard(made["_id"], began)
+        self.rounds += 1
 
     async def _heard(self, id: str, began: float) -> None:
         await self.listener.until(lambda: id in self.watch.view)
@@ -88,15 +91,16 @@ class Pair:
 
 async def run(url: str, token: str, store: str, pairs: int) -> Report:
     report, stop = Report(), asyncio.Event()
-    loop = asyncio.get_running_loop()
-    loop.run_in_executor(None, sys.stdin.read).add_done_callback(lambda _: stop.set())
     async with AsyncExitStack() as stack:
         made = [await _pair(stack, report, url, token, store, number) for number in range(pairs)]
         await asyncio.gather(*(pair.round() for pair in made))
         report.rest.clear()
         report.delivery.clear()
         print("ready", flush=True)
-        await asyncio.gather(*(_work(pair, stop) for pair in made))
+        workers = {asyncio.create_task(_work(pair, stop)): pair for pair in made}
+        await _obey(workers)
+        stop.set()
+        await asyncio.gather(*workers)
         for pair in made:
             pair.judge()
     return report
@@ -111,15 +115,30 @@ async def _pair(stack: AsyncExitStack, report: Report, url: str, token: str, sto
     return Pair(report, store, number, token, raw, listener, watch)
 
 
+async def _obey(workers: dict[asyncio.Task[None], Pair]) -> None:
+    """Answer the lines of the standard input until it ends."""
+    loop = asyncio.get_running_loop()
+    while line := await loop.run_in_executor(None, sys.stdin.readline):
+        # One more: the round that is under way began before.
+        goals = [(worker, pair, pair.rounds + 1 + int(line)) for worker, pair in workers.items()]
+        while not all(worker.done() or pair.rounds >= goal for worker, pair, goal in goals):  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+        print("done", flush=True)
+
+
 async def _work(pair: Pair, stop: asyncio.Event) -> None:
+    """Work until `stop`: one round at least, however short the attack is."""
     await asyncio.sleep(PAUSE * pair.number / 25)
-    while not stop.is_set():
+    while True:
         try:
             await pair.round()
         except Exception as error:
             pair.report.fault(f"slice {pair.number}: {error!r}")
             return
-        await asyncio.sleep(PAUSE)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), PAUSE)
+        if stop.is_set():
+            return
 
 
 if __name__ == "__main__":
