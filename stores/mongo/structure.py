@@ -200,15 +200,23 @@ async def rename(connection: Connection, store: str, name: str) -> None:
 async def close(connection: Connection, store: str) -> None:
     """Let an empty collection take no document from any process; nothing when there is none. Raises StoreNotEmpty."""
     with store_errors():
+        await _check_empty(connection, store)  # first: closed for a moment, it would refuse what others write
         try:
             await _set_validator(connection, store, _CLOSED)
         except OperationFailure as error:
             if error.code != NAMESPACE_NOT_FOUND:
                 raise
             return
-        if await connection.collection(store).find_one({}, {"_id": 1}) is not None:
+        try:
+            await _check_empty(connection, store)
+        except StoreNotEmpty:
             await _set_validator(connection, store, {})
-            raise StoreNotEmpty(f"{store} still holds entities")
+            raise
+
+
+async def _check_empty(connection: Connection, store: str) -> None:
+    if await connection.collection(store).find_one({}, {"_id": 1}) is not None:
+        raise StoreNotEmpty(f"{store} still holds entities")
 
 
 async def reopen(connection: Connection, store: str) -> None:

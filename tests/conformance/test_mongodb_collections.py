@@ -231,6 +231,22 @@ async def test_a_dropped_store_is_closed_and_removed_later(
     assert await changes_since(engine.feed, start) == []
 
 
+async def test_a_store_takes_writes_while_its_deletion_is_refused(engine: Engine, documents: Documents) -> None:
+    await insert_one(engine, store="others")
+    refused = asyncio.Event()
+
+    async def write() -> None:
+        while not refused.is_set():
+            await insert_one(engine, store="others")
+
+    writers = [asyncio.create_task(write()) for _ in range(4)]
+    for _ in range(30):
+        with pytest.raises(StoreNotEmpty):
+            await engine.drop("others")
+    refused.set()
+    await asyncio.gather(*writers)
+
+
 async def test_a_store_that_is_made_while_its_old_collection_is_removed_waits(
     engine: Engine, documents: Documents
 ) -> None:
