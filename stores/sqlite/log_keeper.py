@@ -43,10 +43,11 @@ class LogKeeper:
     async def _look(self) -> None:
         readers = self._readers
         is_too_long = self._log.stat().st_size > self._most and await readers.in_thread(_holds_more_than_the_file)
-        if is_too_long and not readers.streams_wait:
+        is_ours = is_too_long and readers.is_streaming  # a backup of another program may hold it up, too
+        if is_ours and not readers.streams_wait:
             log.warning("SQLite's log has more than %s bytes: long lists end or wait", self._most)
-        readers.streams_wait = is_too_long
-        if is_too_long:
+        readers.streams_wait = is_ours
+        if is_ours:
             readers.end_long_streams()
 
 

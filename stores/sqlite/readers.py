@@ -162,6 +162,10 @@ class Readers:
             self._streams.discard(stream)
             stream.close()
 
+    @property
+    def is_streaming(self) -> bool:
+        return bool(self._streams)
+
     def end_long_streams(self) -> None:
         """End the streams that have taken longer than a read may: their snapshots hold up SQLite's log."""
         began = time.monotonic() - self._timeout

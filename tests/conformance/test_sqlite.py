@@ -19,7 +19,7 @@ from stores.protocol import Engine, EngineOptions, Insert, Update
 from stores.query import Equal, Query
 from stores.records import new_id, now_ms
 from stores.schema import StoreDefinition
-from stores.sqlite import SQLiteEngine, readers
+from stores.sqlite import SQLiteEngine, log_keeper, readers
 from tests.support.engines import Database, opened, sqlite_database
 from tests.support.entities import STORE, USER, entity, insert, insert_one, numbered
 from tests.support.hub import eventually
@@ -387,6 +387,33 @@ async def test_a_list_that_nobody_reads_does_not_hold_up_the_log(tmp_path: Path)
             return sum([len(piece) async for piece in listing.body]) > 2_000_000
 
         await eventually(is_read)
+
+
+READ_ON = """
+import sqlite3, sys
+reader = sqlite3.connect(sys.argv[1])
+reader.execute("BEGIN")
+reader.execute("SELECT count(*) FROM changes").fetchone()
+print("reading", flush=True)
+sys.stdin.read()
+"""
+
+
+async def test_a_backup_that_holds_up_the_log_keeps_no_list_from_beginning(tmp_path: Path) -> None:
+    path, log = tmp_path / "hub.db", tmp_path / "hub.db-wal"
+    async with opened(SQLiteEngine(path, EngineOptions(sqlite_log_mb=4, read_timeout=1))) as engine:
+        await engine.define(StoreDefinition(STORE))
+        await insert(engine, *numbered(1_000, text="x" * 2_000))
+        command = (sys.executable, "-c", READ_ON, str(path))
+        pipe = asyncio.subprocess.PIPE
+        backup = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe)
+        assert backup.stdout is not None
+        assert await backup.stdout.readline() == b"reading\n"
+        while log.stat().st_size < 30 * 1_048_576:
+            await insert(engine, *numbered(200, text="y" * 20_000))
+        await asyncio.sleep(2 * log_keeper.EVERY)
+        assert len(await find(engine, Query(limit=1_000))) == 1_000
+        await backup.communicate()
 
 
 async def test_closing_waits_for_what_was_submitted(tmp_path: Path) -> None:
