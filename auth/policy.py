@@ -1,4 +1,4 @@
-"""What a principal may do = what it can see × what its scopes allow.
+"""What a principal may do = what it can see × what its scopes and grants allow, as one `View` of a store.
 
 There is one visibility predicate, and it is part of the query tree, so get, list, count, search, bulk changes, export
 and live events cannot disagree.
@@ -6,14 +6,67 @@ and live events cannot disagree.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
 from functools import lru_cache
 from typing import Final
 
 from auth.errors import Forbidden
+from auth.grants import GRANTED_STORES, Grant, grants_of
 from auth.principal import Principal
+from auth.view import View
+from stores.canonical import canonical_text, tree_of
 from stores.query import EVERYTHING, Equal, Filter, In, Or
 from stores.schema import StoreDefinition
+
+MOST_VIEWS: Final = 64
+"""Views that are kept for one principal."""
+
+DIGEST_LENGTH: Final = 10
+
+
+def authorize(principal: Principal, definition: StoreDefinition, method: str) -> View:
+    """What the principal may use `method` on. Raises Forbidden when neither a scope nor a grant allows it."""
+    view = view_of(principal, definition, method)
+    if view is None:
+        raise Forbidden(f"{principal.login} may not {method} {definition.name}")
+    return view
+
+
+def view_of(principal: Principal, definition: StoreDefinition, method: str) -> View | None:
+    """The same; None where `authorize` raises. It is looked up: each request asks several times."""
+    key = definition.name, method
+    known = principal.views.get(key)
+    if known is not None and known[0] is definition:
+        return known[1]
+    view = _make_view(principal, definition, method)
+    if len(principal.views) >= MOST_VIEWS:
+        principal.views.clear()
+    principal.views[key] = definition, view
+    return view
+
+
+def reader_of(principal: Principal, view: View) -> View | None:
+    """What the principal is shown in the store of a view by which it writes; None if it may not read there."""
+    return view_of(principal, view.definition, "GET")
+
+
+def _make_view(principal: Principal, definition: StoreDefinition, method: str) -> View | None:
+    """A scope shows all that is the principal's or shared with it; the built-in grants add nothing to that."""
+    may = principal.may_administer if definition.administrative else principal.may
+    if may(method, definition.name):
+        where, readonly = visible_to(principal), frozenset[str]()
+    elif principal.token_may_administer(method, definition.name) and (grants := grants_of(definition.name, method)):
+        where, readonly = _granted(grants, principal)
+    else:
+        return None
+    return View(definition, where, definition.hidden, readonly, rights_digest(principal))
+
+
+def _granted(grants: list[Grant], principal: Principal) -> tuple[Filter, frozenset[str]]:
+    """What is in sight by these grants, and the fields that all of them make read-only."""
+    parts = tuple(grant.filter_for(principal) for grant in grants)
+    readonly = frozenset.intersection(*(grant.readonly for grant in grants))
+    return parts[0] if len(parts) == 1 else Or(parts), readonly
 
 
 def visible_to(principal: Principal) -> Filter:
@@ -29,42 +82,14 @@ def _shared_with(me: str, groups: tuple[str, ...]) -> Filter:
     return Or(choices)
 
 
-_Own = tuple[frozenset[str], Callable[[str], Filter]]
-
-OWN: Final[dict[str, _Own]] = {
-    "users": (frozenset({"GET", "HEAD", "PATCH"}), lambda me: Equal(("_id",), me)),
-    "tokens": (frozenset({"GET", "HEAD", "POST", "PATCH", "DELETE"}), lambda me: Equal(("owner",), me)),
-    "sessions": (frozenset({"GET", "HEAD", "DELETE"}), lambda me: Equal(("owner",), me)),
-    "signins": (frozenset({"GET", "HEAD"}), lambda me: Equal(("owner",), me)),
-}
-"""What everybody may do in administrative stores, with entities of their own: methods and which are one's own."""
+def rights_digest(principal: Principal) -> str:
+    """Short text that differs when two principals may see different entities of any store. It is one for all stores,
+    as a position is."""
+    by_scope = tuple(store for store in GRANTED_STORES if principal.may_administer("GET", store))
+    return _digest_of(visible_to(principal), by_scope)
 
 
-def authorize(principal: Principal, definition: StoreDefinition, method: str) -> None:
-    """Raise Forbidden unless the principal's scopes allow the method on the store."""
-    if definition.administrative or not principal.may(method, definition.name):
-        sight(principal, definition, method)
-
-
-def may_read(principal: Principal, definition: StoreDefinition) -> bool:
-    """Whether the scopes allow reading the store."""
-    try:
-        authorize(principal, definition, "GET")
-    except Forbidden:
-        return False
-    return True
-
-
-def sight(principal: Principal, definition: StoreDefinition, method: str) -> Filter:
-    """The entities of a store that the principal may use `method` on. Raises Forbidden when its scopes do not."""
-    store = definition.name
-    if not definition.administrative:
-        if principal.may(method, store):
-            return visible_to(principal)
-    elif principal.may_administer(method, store):
-        return visible_to(principal)
-    elif store in OWN and principal.token_may_administer(method, store):
-        methods, own = OWN[store]
-        if method in methods:
-            return own(principal.user_id)
-    raise Forbidden(f"{principal.login} may not {method} {store}")
+@lru_cache(maxsize=10_000)
+def _digest_of(sight: Filter, by_scope: tuple[str, ...]) -> str:
+    rule = canonical_text([tree_of(sight), by_scope])
+    return hashlib.sha256(rule.encode()).hexdigest()[:DIGEST_LENGTH]

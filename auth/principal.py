@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from auth.scopes import Scopes
+from auth.view import View
+from stores.schema import StoreDefinition
 
 CredentialKind = Literal["session", "access", "token", "control"]
 
@@ -30,6 +32,10 @@ class Principal:
     kind: CredentialKind
     credential_id: str
     expires: int
+    views: dict[tuple[str, str], tuple[StoreDefinition, View | None]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+    """By store and method, the view of the principal that `auth.policy` made of this definition."""
 
     @property
     def groups(self) -> tuple[str, ...]:

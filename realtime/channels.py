@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Final, Generic, TypeVar
 
-from realtime.view import View
+from realtime.view import ChangeView
 from stores import query
 from stores.bounds import Limit
 from stores.errors import FilterTooCostly
@@ -33,7 +33,7 @@ MOST_TERMS: Final[Annotated[int, Limit("filter", "indexed values", "looked at fo
 
 @dataclass(frozen=True, slots=True)
 class ChannelKey:
-    """What makes two subscriptions equal: `where` is their filter and sight as text, `digest` that of the sight."""
+    """What makes two subscriptions equal: `where` is what they match, as canonical text, `digest` that of the view."""
 
     store: str
     where: str
@@ -52,13 +52,13 @@ class Channel(Generic[Member]):
         self.members: dict[Member, None] = {}
         self.terms = terms_of(where)
         self._where = where
-        self._view: View | None = None
+        self._view: ChangeView | None = None
 
     @property
-    def view(self) -> View:
+    def view(self) -> ChangeView:
         # Compiled when a change first comes near: most channels of a large hub are on entities that rest.
         if self._view is None:
-            self._view = View(self.key.store, self._where, self.key.projection)
+            self._view = ChangeView(self.key.store, self._where, self.key.projection)
         return self._view
 
 

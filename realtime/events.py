@@ -35,7 +35,7 @@ class ChangeEncoder:
         self._heads: dict[str, str] = {}
 
     def text(self, event: ViewChange, digest: str) -> str:
-        """The event's packet, with a position for those whose sight has this digest (see `auth.positions`)."""
+        """The event's packet, with a position for those whose view has this digest (see `auth.positions`)."""
         if event.change is not self._change:
             self._change = event.change
             self._heads = {}

@@ -19,7 +19,8 @@ from realtime.channels import Channel, ChannelIndex, ChannelKey
 from realtime.engineio import build_text_frame
 from realtime.events import ChangeEncoder
 from realtime.replays import Replays
-from realtime.view import View, ViewChange
+from realtime.view import ChangeView, ViewChange
+from stores.canonical import canonical_text, tree_of
 from stores.errors import FilterTooCostly, StoreError
 from stores.protocol import Batch, Engine
 from stores.query import Filter, Projection
@@ -71,7 +72,7 @@ class Subscriber(Protocol):
 class _Look:
     """Looks at a change that takes long, in a thread."""
 
-    def __init__(self, view: View, change: Change) -> None:
+    def __init__(self, view: ChangeView, change: Change) -> None:
         self._view = view
         self._change = change
         self._event: ViewChange | None = None
@@ -320,6 +321,6 @@ class Fanout:
 
 def topic_of(store: str, where: Filter, projection: Projection) -> str:
     """The name of a subscription: the same for the same store, filter and projection, on every process."""
-    known = () if projection.known is None else (sorted(projection.known),)
-    text = repr((store, where, projection.only, sorted(projection.hidden), *known))
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    known = None if projection.known is None else sorted(projection.known)
+    text = canonical_text([store, tree_of(where), projection.only, sorted(projection.hidden), known])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -8,7 +8,7 @@ from sys import getsizeof
 from realtime.channels import ChannelKey
 from realtime.engineio import build_text_frame
 from realtime.events import ChangeEncoder
-from realtime.view import View, ViewChange
+from realtime.view import ChangeView, ViewChange
 from stores.query import Filter
 from stores.records import Change
 
@@ -26,7 +26,7 @@ class Replay:
 
     def __init__(self, keeper: Replays, key: ChannelKey, where: Filter, topic: str) -> None:
         self._keeper = keeper
-        self._view = View(key.store, where, key.projection)
+        self._view = ChangeView(key.store, where, key.projection)
         self._encoder = ChangeEncoder(topic)
         self._digest = key.digest
         self._made: dict[str, Told | None] = {}

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+from auth.view import View
 from realtime.errors import BadRequest
 from stores.bounds import Limit
 from stores.parse import Limits, parse_filter, parse_only
 from stores.query import EVERYTHING, Filter, Projection
-from stores.schema import StoreDefinition
 
 _MEMBERS = frozenset({"store", "filter", "only", "since", "snapshot", "id"})
 LONGEST_ID: Annotated[int, Limit("subscription", "characters", "400")] = 100
@@ -45,12 +45,12 @@ class SubscribeRequest:
             raise BadRequest("id", f"must be a string of 1 to {LONGEST_ID} characters")
         return cls(store, payload.get("filter"), _only(payload.get("only")), since, snapshot, id)
 
-    def query(self, definition: StoreDefinition, limits: Limits) -> tuple[Filter, Projection]:
-        """The filter and projection, checked against the store. Raises InvalidQuery."""
-        check = definition.check_path
+    def query(self, view: View, limits: Limits) -> tuple[Filter, Projection]:
+        """The filter and projection, checked against what the client may see. Raises InvalidQuery."""
+        check = view.check_path
         filter = EVERYTHING if self.filter is None else parse_filter(self.filter, check, limits)
         only = None if self.only is None else parse_only(self.only, check)
-        return filter, definition.shown(Projection(only))
+        return filter, view.shown(Projection(only))
 
 
 def _only(value: Any) -> str | None:

@@ -1,7 +1,7 @@
 """A live session: one client's principal and its requests, whatever carries its messages.
 
 Requests come in as values, events and answers go out through an `Outlet`. What a client is shown is decided by the
-same filter, sight and projection as a REST answer; `realtime.subscriptions` follows the feed.
+same view, filter and projection as a REST answer; `realtime.subscriptions` follows the feed.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from typing import Any, Final
 import orjson
 
 from auth.errors import AuthError
-from auth.policy import sight
-from auth.positions import give, give_in_between, sight_digest, take
+from auth.policy import rights_digest
+from auth.positions import give, give_in_between, take
 from auth.principal import Principal
 from auth.resolver import Resolver
+from auth.view import View
 from realtime.errors import BadRequest, SnapshotTooLarge, TooManySubscriptions
 from realtime.events import event_text, settled_payload
 from realtime.fanout import Fanout, topic_of
@@ -29,10 +30,9 @@ from stores.errors import HistoryGone, NotFound, StoreError, Unavailable
 from stores.parse import Limits
 from stores.projection import compile_projection
 from stores.protocol import Engine
-from stores.query import Query, both
+from stores.query import Query
 from stores.read_turns import READER
 from stores.records import now_ms
-from stores.schema import StoreDefinition
 from stores.turns import Gate
 
 __all__ = ["Ending", "Live", "LiveSession", "LiveSettings", "Outlet"]
@@ -64,13 +64,13 @@ class LiveSettings:
 
 @dataclass(slots=True)
 class Live:
-    """What all sessions of a process share. `definition` gives the definition of a store that a principal's scopes
-    allow it to read (else Forbidden or NotFound). `describe` renders an error as ``{code, message, tags}``."""
+    """What all sessions of a process share. `view` gives what a principal may read of a store (else Forbidden or
+    NotFound). `describe` renders an error as ``{code, message, tags}``."""
 
     engine: Engine
     resolver: Resolver
     fanout: Fanout
-    definition: Callable[[Principal, str], StoreDefinition]
+    view: Callable[[Principal, str], View]
     describe: Callable[[Exception], dict[str, Any]]
     settings: LiveSettings
     refreshing: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(REFRESHED_AT_ONCE))
@@ -131,7 +131,7 @@ class LiveSession:
         """Tell the client how far it has seen, so that it can resume from there. Not while a subscription is still
         ahead of fan-out: it would be led back behind what it has."""
         if self.subscriptions.is_listening and self.outlet.has_room:
-            position = give(self.live.fanout.position, self.principal)
+            position = give(self.live.fanout.position, rights_digest(self.principal))
             self.outlet.send(event_text("position", {"position": position}))
 
     # Subscribing.
@@ -154,10 +154,9 @@ class LiveSession:
                 raise
 
     def _subscription(self, request: SubscribeRequest) -> Subscription:
-        """The one that the client has to this view by other names, or a new one."""
-        definition = self.live.definition(self.principal, request.store)
-        filter, projection = request.query(definition, self.live.settings.filter_limits)
-        where = both(sight(self.principal, definition, "GET"), filter)
+        """The one that the client has to the same by other names, or a new one."""
+        view = self.live.view(self.principal, request.store)
+        filter, projection = request.query(view, self.live.settings.filter_limits)
         topic = topic_of(request.store, filter, projection)
         subscriptions, most = self.subscriptions, self.live.settings.subscriptions
         held = subscriptions.by_topic.get(topic)
@@ -168,8 +167,7 @@ class LiveSession:
             raise TooManySubscriptions("store", f"at most {most} subscriptions").at("live_subscriptions")
         if held is not None and not held.ended:
             return held
-        digest = sight_digest(self.principal)
-        return Subscription(subscriptions, topic, request.store, filter, projection, where, digest)
+        return Subscription(subscriptions, topic, view, filter, projection)
 
     async def _begin(self, subscription: Subscription, request: SubscribeRequest, reply: Reply) -> None:
         """The acknowledgement, and what is told from there on."""
@@ -229,7 +227,7 @@ class LiveSession:
 
     async def _resumed(self, subscription: Subscription, since: str, least: str) -> _Start:
         """The missed changes as events, then the new ones."""
-        position = take(since, self.principal)
+        position = take(since, subscription.view.digest)
         # Before anything is promised: is that history there, and is it one of the store as it is now?
         first = await self.live.fanout.read_after(position)
         check_same_store(subscription.store, first.changes)
@@ -254,7 +252,7 @@ class LiveSession:
         answer: dict[str, Any] = {"ok": True, "channel": subscription.topic}
         if request.id is not None:
             answer["id"] = request.id
-        answer["position"] = give(start.position, self.principal)
+        answer["position"] = give(start.position, subscription.view.digest)
         if start.resync:
             answer["resync"] = True
         text = orjson.dumps(answer)
@@ -354,8 +352,8 @@ class LiveSession:
         """Let a muted subscription see as the principal now does, telling what enters and leaves its view by that."""
         if self.subscriptions.suspended or subscription.channel is not None:
             return
-        definition = self.live.definition(self.principal, subscription.store)
-        new = both(sight(self.principal, definition, "GET"), subscription.filter)
+        view = self.live.view(self.principal, subscription.store)
+        new = view.narrowed(subscription.filter)
         if new != subscription.where:
             live, old, store = self.live, subscription.where, subscription.store
             async with live.refreshing:
@@ -363,12 +361,12 @@ class LiveSession:
             if self.subscriptions.suspended or subscription.ended:
                 return
             self._settle(subscription, settled)
-            subscription.where, subscription.position = new, position
-        subscription.digest = sight_digest(self.principal)
+            subscription.position = position
+        subscription.see(view)
         await self.subscriptions.join(subscription)
 
     def _settle(self, subscription: Subscription, settled: list[Settled]) -> None:
-        """These events carry the position from before the change, and no sight: a client that is cut off between them
+        """These events carry the position from before the change, and no view: a client that is cut off between them
         is told to start afresh when it comes back, even if it sees by the old rule again."""
         show = compile_projection(subscription.projection)
         position = give_in_between(subscription.position)

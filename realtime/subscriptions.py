@@ -12,11 +12,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, Protocol
 
+from auth.view import View
 from realtime.channels import Channel, ChannelKey
 from realtime.events import event_text
 from realtime.fanout import Fanout, Subscriber
 from realtime.replays import Replay
 from realtime.view import check_same_store
+from stores.canonical import filter_text
 from stores.errors import StoreError
 from stores.protocol import Batch
 from stores.query import Filter, Projection
@@ -60,7 +62,7 @@ class Outlet(Protocol):
 
 @dataclass(eq=False, slots=True)
 class Subscription:
-    """One view that a session watches: `where` is its filter and the sight of a principal with this `digest`.
+    """What a session watches: of the `view` that its principal has of a store, what `filter` matches.
 
     `names` are those that the client has given it, None for a subscription without one; it ends with the last of them.
     `channel` is None while it is not told of changes; then `position` is how far it has been told.
@@ -68,25 +70,32 @@ class Subscription:
 
     owner: Subscriptions
     topic: str
-    store: str
+    view: View
     filter: Filter
     projection: Projection
-    where: Filter
-    digest: str
     names: set[str | None] = field(default_factory=set)
     position: str = ""
     floor: bytes = b""
     channel: Channel[Subscriber] | None = None
     ended: bool = False
+    where: Filter = field(init=False)
+    key: ChannelKey = field(init=False)
     tell: Callable[[bytes, str], bool] = field(init=False)
 
     def __post_init__(self) -> None:
         # What is called for every delivery leads straight to the connection.
         self.tell = self.owner.outlet.offer
+        self.see(self.view)
 
     @property
-    def key(self) -> ChannelKey:
-        return ChannelKey(self.store, repr(self.where), self.projection, self.digest)
+    def store(self) -> str:
+        return self.view.store
+
+    def see(self, view: View) -> None:
+        """Go on with another view of the same store."""
+        self.view = view
+        self.where = view.narrowed(self.filter)
+        self.key = ChannelKey(view.store, filter_text(self.where), self.projection, view.digest)
 
     @property
     def is_beginning(self) -> bool:
@@ -113,7 +122,7 @@ class Subscriptions:
         self.by_topic: dict[str, Subscription] = {}
         self.by_name: dict[str, Subscription] = {}
         self.suspended = False
-        """Whether the principal is changing: nothing is told then. Whoever brings the new sight goes on."""
+        """Whether the principal is changing: nothing is told then. Whoever brings the new view goes on."""
         self.count = 0
         """Subscriptions as the client counts them: each name is one."""
         self.turn = asyncio.Lock()
@@ -201,6 +210,7 @@ class Subscriptions:
         subscription.floor = floor
         join = self._fanout.join
         subscription.channel = join(subscription.key, subscription.where, subscription.topic, subscription)
+        subscription.key = subscription.channel.key  # equal, and there once for all
 
     # Catching up.
 
@@ -215,7 +225,7 @@ class Subscriptions:
         """Tell the subscription what happened after its position, then let it hear of what happens from now on; or,
         with `until`, only tell it what happened up to that position, which is not before its own.
 
-        When the principal changes meanwhile it stays where it is: whoever brings the new sight goes on from there.
+        When the principal changes meanwhile it stays where it is: whoever brings the new view goes on from there.
         """
         fanout = self._fanout
         end = None if until is None else self._order(until)
@@ -234,7 +244,7 @@ class Subscriptions:
                 return
 
     async def _may_be_told(self, subscription: Subscription) -> bool:
-        """Whether the subscription still goes on by the same sight, once the client has room for more."""
+        """Whether the subscription still goes on by the same view, once the client has room for more."""
         await self.outlet.drained()
         return not subscription.ended and not self.suspended
 

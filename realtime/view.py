@@ -44,8 +44,8 @@ class Settled:
     after: Entity | None
 
 
-class View:
-    """One store as seen through `where` (visibility and filter) and `projection`."""
+class ChangeView:
+    """The changes of one store as seen through `where` (visibility and filter) and `projection`."""
 
     def __init__(self, store: str, where: Filter, projection: Projection) -> None:
         self.store = store

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
 from functools import cached_property
@@ -16,9 +16,9 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 from zoneinfo import available_timezones
 
-from stores.errors import InvalidEntity, InvalidQuery, Violation
+from stores.errors import InvalidEntity, Violation
 from stores.query import Projection
-from stores.records import SYSTEM_FIELDS, WRITER_FIELD, Entity, Json
+from stores.records import SYSTEM_FIELDS, Entity, Json
 
 TEXT_LENGTH: Final = 255
 TEXTAREA_LENGTH: Final = 100_000
@@ -278,20 +278,6 @@ class StoreDefinition:
         """All that is shown of an entity."""
         known = None if self.open or not self.leftovers else frozenset({*self.by_id, *SYSTEM_FIELDS})
         return Projection(hidden=self.hidden, known=known)
-
-    def shown(self, projection: Projection) -> Projection:
-        """The projection without what the store does not show."""
-        return self.whole if projection.only is None else replace(self.whole, only=projection.only)
-
-    def shows(self, name: str) -> bool:
-        """Whether a top-level field is shown."""
-        return name not in self.hidden and (self.open or name in self.by_id or name in SYSTEM_FIELDS)
-
-    def check_path(self, path: str) -> None:
-        """Refuse a path that a query may not name: hidden, or no field of a closed store."""
-        top = _top(path)
-        if top == WRITER_FIELD or not self.shows(top):
-            raise InvalidQuery(path, f"{self.name} has no field {path!r}")
 
     def check_new(self, entity: Entity) -> tuple[Entity, list[Violation]]:
         """A whole entity: defaults filled in, required fields there, every value of its type."""

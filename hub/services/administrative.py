@@ -6,8 +6,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 
+from auth.policy import reader_of
 from auth.principal import Principal
 from auth.resolver import Resolver
+from auth.view import View
 from hub.errors import BadRequest
 from hub.services.branches import Branches
 from hub.services.checks import revealed
@@ -17,9 +19,7 @@ from hub.services.stamping import stamp_change
 from hub.services.written import text_of
 from stores.errors import DuplicateValue
 from stores.protocol import Delete, Engine, Expect, IdempotencyKey, Insert, Revisions, Update, Write, Written
-from stores.query import Filter
 from stores.records import Entity
-from stores.schema import StoreDefinition
 
 
 class AdministrativeWrites:
@@ -40,12 +40,12 @@ class AdministrativeWrites:
     async def create(
         self,
         principal: Principal,
-        definition: StoreDefinition,
+        view: View,
         bodies: Sequence[Entity],
         entities: list[Entity],
         key: IdempotencyKey | None,
     ) -> list[tuple[bytes, int]]:
-        store, rules = definition.name, self._rules[definition.name]
+        store, rules = view.store, self._rules[view.store]
         if key is not None and not rules.repeatable:
             raise BadRequest("Idempotency-Key", "A token's secret is not kept, so its answer cannot be repeated.")
 
@@ -64,33 +64,34 @@ class AdministrativeWrites:
         prepared, written = await decided(attempt)
         for p in prepared:
             await rules.created(p.fields)
-        return [(revealed(text_of(principal, definition, w), p), w.rev) for w, p in zip(written, prepared, strict=True)]
+        reader = reader_of(principal, view)
+        return [(revealed(text_of(reader, w), p), w.rev) for w, p in zip(written, prepared, strict=True)]
 
     async def change(
         self,
         principal: Principal,
-        definition: StoreDefinition,
+        view: View,
         id: str,
-        where: Filter,
         body: Entity,
         fields: Entity,
         revs: Revisions | None,
     ) -> tuple[bytes, int]:
-        store, rules = definition.name, self._rules[definition.name]
+        store, rules = view.store, self._rules[view.store]
 
         async def attempt(before: Entity) -> tuple[tuple[bytes, int], bool, bool]:
             with self._branches.stamping() as stamping:
-                prepared = await rules.change(principal, before, body, stamp_change(fields))
+                allowed = view.writable(stamp_change(fields), body, before)
+                prepared = await rules.change(principal, before, body, allowed)
                 await self._resolver.confirm(principal)
                 moves = rules.moves(prepared)
-                writes = [Update(store, id, prepared.fields, where, frozenset({before["_rev"]})), *prepared.also]
+                writes = [Update(store, id, prepared.fields, view.where, frozenset({before["_rev"]})), *prepared.also]
                 with _named_as_sent(rules), self._branches.moving(id) if moves else nullcontext():
                     after = before | prepared.fields
                     written = await rules.commit_change(before, after, writes, principal.user_id)
-            answer = text_of(principal, definition, written[0]), written[0].rev
+            answer = text_of(reader_of(principal, view), written[0]), written[0].rev
             return answer, moves and not stamping.alone, rules.alters_principals(prepared)
 
-        answer, in_company, forgets = await on_current(self._engine, store, id, where, revs, attempt)
+        answer, in_company, forgets = await on_current(self._engine, store, id, view.where, revs, attempt)
         # Before the answer goes out, not when the feed comes round: the next request must find it in force.
         if forgets:
             self._resolver.forget_entity(store, id)
@@ -99,21 +100,19 @@ class AdministrativeWrites:
             await self._branches.settle(id, principal.user_id)
         return answer
 
-    async def delete(
-        self, principal: Principal, definition: StoreDefinition, id: str, where: Filter, revs: Revisions | None
-    ) -> tuple[bytes, int]:
-        store, rules = definition.name, self._rules[definition.name]
+    async def delete(self, principal: Principal, view: View, id: str, revs: Revisions | None) -> tuple[bytes, int]:
+        store, rules = view.store, self._rules[view.store]
 
         async def attempt(before: Entity) -> tuple[Entity, Written]:
             also = await rules.delete(principal, before)
             await self._resolver.confirm(principal)
-            delete = Delete(store, id, where, frozenset({before["_rev"]}))
+            delete = Delete(store, id, view.where, frozenset({before["_rev"]}))
             return before, (await rules.commit_deletion(before, [delete, *also], principal.user_id))[0]
 
-        before, written = await on_current(self._engine, store, id, where, revs, attempt)
+        before, written = await on_current(self._engine, store, id, view.where, revs, attempt)
         self._resolver.forget_entity(store, id)
         await rules.deleted(before)
-        return text_of(principal, definition, written), written.rev
+        return text_of(reader_of(principal, view), written), written.rev
 
 
 @contextmanager

@@ -7,13 +7,11 @@ from typing import Annotated, Final
 
 import orjson
 
-from auth.policy import may_read
-from auth.principal import Principal
+from auth.view import View
 from hub.services.rules import Prepared
 from stores.bounds import Limit
 from stores.errors import DuplicateValue, EntityTooLarge, InvalidEntity, NotFound, Violation
 from stores.records import is_id
-from stores.schema import StoreDefinition
 
 MOST_VIOLATIONS: Final[Annotated[int, Limit("request", "errors", "the rest is not listed")]] = 1_000
 
@@ -21,10 +19,10 @@ ASSIGNED = frozenset({"user", "prefix", "digest", "last_used", "address", "agent
 """Fields of administrative stores that the hub fills in: a replacement leaves them."""
 
 
-def is_forced(principal: Principal, definition: StoreDefinition, fields: Iterable[str]) -> bool:
+def is_forced(reader: View | None, fields: Iterable[str]) -> bool:
     """Whether a write of these fields is made even if it alters nothing: a revision that stays would confirm a guess
-    to a writer who may not see the value."""
-    return not definition.hidden.isdisjoint(fields) or not may_read(principal, definition)
+    to a writer who may not see the value. `reader` is the writer's view of the store, None if it may not read it."""
+    return reader is None or not reader.hidden.isdisjoint(fields)
 
 
 def checked_id(id: str) -> str:

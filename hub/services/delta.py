@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from auth.policy import sight
+from auth.policy import authorize
 from auth.positions import give, take
 from auth.principal import Principal
 from hub.services.registry import StoreRegistry
-from realtime.view import View, ViewChange, check_same_store
+from realtime.view import ChangeView, ViewChange, check_same_store
 from stores.bounds import Limit
 from stores.protocol import Batch, Engine
-from stores.query import Filter, Projection, both
+from stores.query import Filter, Projection
 from stores.steps import TakesLong
 from stores.turns import Turn
 
@@ -26,11 +26,13 @@ MOST_DELTA_BYTES: Annotated[int, Limit("request", "bytes", "`more`")] = 8_388_60
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """`position` resumes after `changes`; `more`: ask again at once."""
+    """`position` resumes after `changes`; `more`: ask again at once. `digest` is what positions of the changes are
+    given with (see `auth.positions`)."""
 
     changes: list[ViewChange]
     position: str
     more: bool
+    digest: str
 
 
 class DeltaService:
@@ -43,24 +45,24 @@ class DeltaService:
     ) -> Delta:
         """At most `limit` changes. Raises HistoryGone when the position is not known (any more), and when what the
         principal can see is not what it was: then only a fresh list is right."""
-        definition = self._registry.get(store)
-        seen = both(sight(principal, definition, "GET"), where)
-        position = take(position, principal)
-        gathering = _Gathering(View(store, seen, definition.shown(projection)), limit, position)
+        view = authorize(principal, self._registry.get(store), "GET")
+        position = take(position, view.digest)
+        changes = ChangeView(store, view.narrowed(where), view.shown(projection))
+        gathering = _Gathering(changes, limit, position)
         for _ in range(ROUNDS):
             batch = await self._engine.feed.read(gathering.position, min(READ_AT_ONCE, limit - len(gathering.found)))
             check_same_store(store, batch.changes)
             await gathering.add(batch)
             if gathering.is_full or not batch.more:
                 break
-        return Delta(gathering.found, give(gathering.position, principal), gathering.more)
+        return Delta(gathering.found, give(gathering.position, view.digest), gathering.more, view.digest)
 
 
 @dataclass(slots=True)
 class _Gathering:
     """Changes of a view on their way into one answer; `position` is how far they have been looked at."""
 
-    view: View
+    view: ChangeView
     limit: int
     position: str
     found: list[ViewChange] = field(default_factory=list)

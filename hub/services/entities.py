@@ -1,4 +1,4 @@
-"""Entities of every store: create, read, list, change, delete, share. Permission and sight, schema, system fields and
+"""Entities of every store: create, read, list, change, delete, share. The caller's view, schema, system fields and
 the store's own rules are applied here, for every dialect alike; the engine does the rest."""
 
 from __future__ import annotations
@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from auth.errors import Forbidden
-from auth.policy import may_read, sight
+from auth.policy import authorize, reader_of
 from auth.positions import give
 from auth.principal import Principal
 from auth.resolver import Resolver
+from auth.view import View
 from hub.services import expectations as expect
 from hub.services.administrative import AdministrativeWrites
 from hub.services.branches import Branches
@@ -50,7 +51,7 @@ from stores.protocol import (
     Upsert,
     Write,
 )
-from stores.query import WHOLE, And, Equal, Filter, Projection, Query, both, leaves
+from stores.query import WHOLE, And, Equal, Filter, Projection, Query, leaves
 from stores.records import SYSTEM_FIELDS, Entity, History, now_ms
 from stores.schema import StoreDefinition
 from stores.trail import images
@@ -84,29 +85,26 @@ class EntityService:
 
     async def get(self, principal: Principal, store: str, id: str, projection: Projection) -> tuple[bytes, int]:
         """JSON text and revision. Raises NotFound also for an entity out of sight."""
-        definition = self._registry.get(store)
-        where = sight(principal, definition, "GET")
-        found = await self._engine.get(store, checked_id(id), where, definition.shown(projection))
+        view = self._view(principal, store, "GET")
+        found = await self._engine.get(store, checked_id(id), view.where, view.shown(projection))
         if found is None:
             raise NotFound(f"no {store}/{id}")
         return found
 
     async def find(self, principal: Principal, store: str, query: Query, projection: Projection = WHOLE) -> Listing:
-        definition = self._registry.get(store)
-        where = both(sight(principal, definition, "GET"), query.where)
+        view = self._view(principal, store, "GET")
         # Not `replace`, which takes several times as long.
-        query = Query(where, query.sort, query.offset, query.limit, query.after)
-        listing = await self._engine.find(store, query, definition.shown(projection))
+        query = Query(view.narrowed(query.where), query.sort, query.offset, query.limit, query.after)
+        listing = await self._engine.find(store, query, view.shown(projection))
         body = listing.body
         if not isinstance(body, bytes):
             body = await self._long_lists.counted(principal.user_id, body)
-        return Listing(give(listing.position, principal), listing.next, body)
+        return Listing(give(listing.position, view.digest), listing.next, body)
 
     async def summarize(self, principal: Principal, store: str, where: Filter, projection: Projection) -> Summary:
-        definition = self._registry.get(store)
-        where = both(sight(principal, definition, "GET"), where)
-        summary = await self._engine.summarize(store, where, definition.shown(projection))
-        return replace(summary, position=give(summary.position, principal))
+        view = self._view(principal, store, "GET")
+        summary = await self._engine.summarize(store, view.narrowed(where), view.shown(projection))
+        return replace(summary, position=give(summary.position, view.digest))
 
     async def history(
         self, principal: Principal, store: str, id: str, after: str | None = None, limit: int = MOST_HISTORY_ENTRIES
@@ -114,8 +112,8 @@ class EntityService:
         """A page of the audit trail: of its entries those after which the entity, as it was then, is in sight by
         today's rule, without the fields that are not shown today. Of an entity out of sight, or deleted out of sight:
         NotFound."""
-        definition = self._registry.get(store)
-        where = sight(principal, definition, "GET")
+        view = self._view(principal, store, "GET")
+        where = view.where
         present = await self._engine.entities(store, Query(And((where, Equal(("_id",), checked_id(id)))), limit=1))
         needed = frozenset(leaf.path[0] for leaf in leaves(where))
         page = await self._engine.history(store, id, after, limit, needed)
@@ -125,7 +123,7 @@ class EntityService:
         sees = compile_filter(where)
         then = images(page.entries, end | page.later)
         seen = [entry for entry, image in zip(page.entries, then, strict=True) if sees(image)]
-        shown = [replace(e, changed={n: c for n, c in e.changed.items() if definition.shows(n)}) for e in seen]
+        shown = [replace(e, changed={n: c for n, c in e.changed.items() if view.shows(n)}) for e in seen]
         return replace(page, entries=shown)
 
     async def _is_of_this_life(self, store: str, id: str) -> bool:
@@ -151,14 +149,15 @@ class EntityService:
     ) -> list[tuple[bytes, int]]:
         """Insert all or none; the new entities as JSON text, and their revisions. With `indexed`, errors name the
         position of the body at fault: ``3.price``."""
-        definition = self._registry.get(store)
-        sight(principal, definition, "POST")
+        view = self._view(principal, store, "POST")
+        definition = view.definition
         with indexed_errors(indexed), self.branches.stamping():
             entities = await self._new_entities(principal, definition, bodies, indexed)
             if definition.administrative:
-                return await self._administrative.create(principal, definition, bodies, entities, key)
+                return await self._administrative.create(principal, view, bodies, entities, key)
             writes = [Insert(store, entity) for entity in entities]
-            return await texts_of(principal, definition, await self._engine.commit(writes, principal.user_id, key))
+            written = await self._engine.commit(writes, principal.user_id, key)
+            return await texts_of(reader_of(principal, view), written)
 
     async def upsert(
         self,
@@ -171,92 +170,88 @@ class EntityService:
         indexed: bool = False,
     ) -> list[tuple[bytes, int]]:
         """Insert, or update the one in sight with the same value at `path`, which must be unique; all or none."""
-        definition = self._registry.get(store)
-        sight(principal, definition, "POST")
-        where = sight(principal, definition, "PATCH")  # it may insert and it may change
+        self._view(principal, store, "POST")
+        view = self._view(principal, store, "PATCH")  # it may insert and it may change
+        definition, reader = view.definition, reader_of(principal, view)
         self._not_administrative(definition)
-        if path not in definition.unique_paths or path.split(".")[0] in definition.hidden:
+        if path not in definition.unique_paths or path.split(".")[0] in view.hidden:
             raise InvalidQuery("upsert", f"{path!r} is not a unique field of {store}")
         with indexed_errors(indexed), self.branches.stamping():
             missing: list[tuple[Violation, ...]] = []
             entities = await self._new_entities(principal, definition, bodies, indexed, missing)
             changes = await self._changes_of_upserts(definition, bodies)
             writes = [
-                Upsert(store, path, e, c, where, is_forced(principal, definition, c), m)
+                Upsert(store, path, e, c, view.where, is_forced(reader, c), m)
                 for e, c, m in zip(entities, changes, missing, strict=True)
             ]
-            return await texts_of(principal, definition, await self._engine.commit(writes, principal.user_id, key))
+            return await texts_of(reader, await self._engine.commit(writes, principal.user_id, key))
 
     async def change(
         self, principal: Principal, store: str, id: str, body: Entity, revs: Revisions | None
     ) -> tuple[bytes, int]:
         """Merge `body` into the entity."""
-        definition = self._registry.get(store)
-        where = sight(principal, definition, "PATCH")
+        view = self._view(principal, store, "PATCH")
         cleaned, violations = clean(self._entity_part(store, body), self._bounds.entity, checked_id(id))
-        fields, more = definition.check_changes(cleaned)
-        unchanged = await self._sent_back(principal, definition, id, where, cleaned, violations + more)
+        fields, more = view.definition.check_changes(cleaned)
+        unchanged = await self._sent_back(principal, view, id, cleaned, violations + more)
         # Not written: somebody may be putting it right just now.
         fields = {name: value for name, value in fields.items() if name not in unchanged}
-        if definition.administrative:
-            return await self._administrative.change(principal, definition, id, where, body, fields, revs)
-        forced = is_forced(principal, definition, fields)
-        update = Update(store, id, stamp_change(fields), where, revs, forced=forced)
-        return await self._update(principal, definition, update)
+        if view.definition.administrative:
+            return await self._administrative.change(principal, view, id, body, fields, revs)
+        reader = reader_of(principal, view)
+        update = Update(store, id, stamp_change(fields), view.where, revs, forced=is_forced(reader, fields))
+        return await self._update(principal, reader, update)
 
     async def replace(
         self, principal: Principal, store: str, id: str, body: Entity, revs: Revisions | None
     ) -> tuple[bytes, int]:
         """Put `body` in place of everything but the system fields, and hidden fields that it does not mention."""
-        definition = self._registry.get(store)
-        where = sight(principal, definition, "PUT")
+        view = self._view(principal, store, "PUT")
         cleaned, violations = clean(self._entity_part(store, body), self._bounds.entity, checked_id(id))
-        fields, more = definition.check_new(cleaned)
-        unknown = definition.hidden_fields - cleaned.keys()  # to the caller, who leaves them as they are
+        fields, more = view.definition.check_new(cleaned)
+        unknown = view.hidden_fields - cleaned.keys()  # to the caller, who leaves them as they are
         violations += [v for v in more if v.field not in unknown]
-        replacement = Replacement(principal, definition, id, where, body, fields, unknown)
+        replacement = Replacement(principal, view, id, body, fields, unknown)
         if not violations:
             return await self._replace(replacement, revs)
-        fields |= await self._sent_back(principal, definition, id, where, cleaned, violations)
+        fields |= await self._sent_back(principal, view, id, cleaned, violations)
 
         async def attempt(before: Entity) -> tuple[bytes, int]:
             # Not over what somebody has just put right.
-            raise_violations(without_unchanged(definition, violations, cleaned, before))
+            raise_violations(without_unchanged(view, violations, cleaned, before))
             return await self._replace(replacement, frozenset({before["_rev"]}))
 
-        return await on_current(self._engine, store, id, where, revs, attempt)
+        return await on_current(self._engine, store, id, view.where, revs, attempt)
 
     async def delete(self, principal: Principal, store: str, id: str, revs: Revisions | None) -> tuple[bytes, int]:
         """The entity as it was."""
-        definition = self._registry.get(store)
-        where = sight(principal, definition, "DELETE")
+        view = self._view(principal, store, "DELETE")
         checked_id(id)
-        if definition.administrative:
-            return await self._administrative.delete(principal, definition, id, where, revs)
-        [written] = await self._engine.commit([Delete(store, id, where, revs)], principal.user_id)
-        return text_of(principal, definition, written), written.rev
+        if view.definition.administrative:
+            return await self._administrative.delete(principal, view, id, revs)
+        [written] = await self._engine.commit([Delete(store, id, view.where, revs)], principal.user_id)
+        return text_of(reader_of(principal, view), written), written.rev
 
     async def share(
         self, principal: Principal, store: str, id: str, users: object, revs: Revisions | None = None
     ) -> tuple[bytes, int]:
         """Set the entity's access list: for its owner and administrators."""
-        definition = self._registry.get(store)
-        where = sight(principal, definition, "PUT")
-        if definition.administrative and not self._rules[store].shared:
+        view = self._view(principal, store, "PUT")
+        if view.definition.administrative and not self._rules[store].shared:
             raise Forbidden(f"{store} cannot be shared")
         checked_id(id)
-        mine = where if principal.admin else both(where, Equal(("owner",), principal.user_id))
+        mine = view.where if principal.admin else view.narrowed(Equal(("owner",), principal.user_id))
 
         async def attempt() -> tuple[bytes, int]:
             access = await self._known_users(users)
             update = Update(store, id, stamp_change({"access": access}), mine, revs)
             written = await self._engine.commit([update, *expect.users_exist(access)], principal.user_id)
-            return text_of(principal, definition, written[0]), written[0].rev
+            return text_of(reader_of(principal, view), written[0]), written[0].rev
 
         try:
             return await decided(attempt)
         except NotFound:
-            if await self._engine.get(store, id, where) is None:
+            if await self._engine.get(store, id, view.where) is None:
                 raise
             raise Forbidden("only its owner and administrators share an entity") from None
 
@@ -264,23 +259,26 @@ class EntityService:
 
     async def change_matches(self, principal: Principal, store: str, where: Filter, body: Entity) -> int | None:
         """The number of entities altered; None for a writer whose scopes do not allow reading them."""
-        definition = self._registry.get(store)
-        where = both(sight(principal, definition, "PATCH"), where)
-        self._not_administrative(definition)
+        view = self._view(principal, store, "PATCH")
+        self._not_administrative(view.definition)
         raise_violations([Violation(name, "system") for name in body if name in SYSTEM_FIELDS])
-        fields = self._checked_changes(definition, body, None)
-        forced = is_forced(principal, definition, fields)
-        write = UpdateMany(store, where, stamp_change(fields), self._bounds.matches, forced)
-        return await self._count(principal, definition, write)
+        fields = self._checked_changes(view.definition, body, None)
+        reader, where = reader_of(principal, view), view.narrowed(where)
+        write = UpdateMany(store, where, stamp_change(fields), self._bounds.matches, is_forced(reader, fields))
+        return await self._count(principal, reader, write)
 
     async def delete_matches(self, principal: Principal, store: str, where: Filter) -> int | None:
         """The number of entities deleted; None for a writer whose scopes do not allow reading them."""
-        definition = self._registry.get(store)
-        where = both(sight(principal, definition, "DELETE"), where)
-        self._not_administrative(definition)
-        return await self._count(principal, definition, DeleteMany(store, where, self._bounds.matches))
+        view = self._view(principal, store, "DELETE")
+        self._not_administrative(view.definition)
+        write = DeleteMany(store, view.narrowed(where), self._bounds.matches)
+        return await self._count(principal, reader_of(principal, view), write)
 
     # The parts of the above.
+
+    def _view(self, principal: Principal, store: str, method: str) -> View:
+        """Raises NotFound and Forbidden."""
+        return authorize(principal, self._registry.get(store), method)
 
     async def _new_entities(
         self,
@@ -328,21 +326,15 @@ class EntityService:
         return changes
 
     async def _sent_back(
-        self,
-        principal: Principal,
-        definition: StoreDefinition,
-        id: str,
-        where: Filter,
-        body: Entity,
-        violations: list[Violation],
+        self, principal: Principal, view: View, id: str, body: Entity, violations: list[Violation]
     ) -> Entity:
         """Raise InvalidEntity for what is wrong with the body, but for what is sent back as it is: that is returned."""
         if not violations:
             return {}
-        if not may_read(principal, definition):
+        if reader_of(principal, view) is None:
             raise_violations(violations)
-        found = await self._engine.entities(definition.name, Query(And((where, Equal(("_id",), id))), limit=1))
-        raise_violations(without_unchanged(definition, violations, body, found[0]) if found else violations)
+        found = await self._engine.entities(view.store, Query(And((view.where, Equal(("_id",), id))), limit=1))
+        raise_violations(without_unchanged(view, violations, body, found[0]) if found else violations)
         names = {field_of(v, body) for v in violations}
         return {name: body[name] for name in names if name in body}
 
@@ -357,37 +349,36 @@ class EntityService:
         beside = self._rules[store].beside if store in self._rules else None
         return {n: v for n, v in body.items() if n not in beside} if beside else body
 
-    async def _update(self, principal: Principal, definition: StoreDefinition, write: Update) -> tuple[bytes, int]:
+    async def _update(self, principal: Principal, reader: View | None, write: Update) -> tuple[bytes, int]:
         [written] = await self._engine.commit([write], principal.user_id)
-        return text_of(principal, definition, written), written.rev
+        return text_of(reader, written), written.rev
 
-    async def _count(self, principal: Principal, definition: StoreDefinition, write: Write) -> int | None:
+    async def _count(self, principal: Principal, reader: View | None, write: Write) -> int | None:
         [written] = await self._engine.commit([write], principal.user_id)
-        return written.count if may_read(principal, definition) else None
+        return None if reader is None else written.count
 
     async def _replace(self, it: Replacement, revs: Revisions | None) -> tuple[bytes, int]:
-        principal, definition, fields = it.principal, it.definition, it.fields
-        if definition.administrative:
-            emptied = {f.id: None for f in definition.fields if not f.hidden and f.id not in ASSIGNED}
-            fields = emptied | fields
-            return await self._administrative.change(principal, definition, it.id, it.where, it.body, fields, revs)
-        if definition.hidden_fields:
+        principal, view, fields = it.principal, it.view, it.fields
+        if view.definition.administrative:
+            emptied = {n: None for n in view.definition.by_id if n not in view.hidden and n not in ASSIGNED}
+            return await self._administrative.change(principal, view, it.id, it.body, emptied | fields, revs)
+        if view.hidden_fields:
             return await self._replace_around_hidden(it, revs)
-        forced = is_forced(principal, definition, fields)
-        update = Update(definition.name, it.id, stamp_change(fields), it.where, revs, True, forced)
-        return await self._update(principal, definition, update)
+        reader = reader_of(principal, view)
+        update = Update(view.store, it.id, stamp_change(fields), view.where, revs, True, is_forced(reader, fields))
+        return await self._update(principal, reader, update)
 
     async def _replace_around_hidden(self, it: Replacement, revs: Revisions | None) -> tuple[bytes, int]:
-        store = it.definition.name
-        forced = is_forced(it.principal, it.definition, it.fields.keys() - it.unknown)
+        store, where, reader = it.view.store, it.view.where, reader_of(it.principal, it.view)
+        forced = is_forced(reader, it.fields.keys() - it.unknown)
 
         async def attempt(before: Entity) -> tuple[bytes, int]:
             kept = {n: before[n] for n in it.unknown if n in before}
             seen = frozenset({before["_rev"]})
-            update = Update(store, it.id, stamp_change(it.fields | kept), it.where, seen, True, forced)
-            return await self._update(it.principal, it.definition, update)
+            update = Update(store, it.id, stamp_change(it.fields | kept), where, seen, True, forced)
+            return await self._update(it.principal, reader, update)
 
-        return await on_current(self._engine, store, it.id, it.where, revs, attempt)
+        return await on_current(self._engine, store, it.id, where, revs, attempt)
 
     async def _known_users(self, users: object) -> list[str]:
         if not isinstance(users, list) or len(users) > self._bounds.items:

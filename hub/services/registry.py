@@ -10,6 +10,7 @@ from typing import Annotated, Final
 from auth.policy import authorize
 from auth.principal import Principal
 from auth.standard import DEFINITIONS, STANDARD
+from auth.view import View
 from hub.errors import NoSuchStore
 from stores.bounds import Limit
 from stores.definitions import parse_definition
@@ -55,15 +56,14 @@ class StoreRegistry:
             raise NotFound(f"no store {name}")
         return found
 
-    def authorized(self, principal: Principal, name: str, method: str = "GET") -> StoreDefinition:
-        """The definition of a store that the principal's scopes allow the method on; asked before anything else of a
-        request is looked at. Raises NoSuchStore, and Forbidden outside the scopes."""
+    def authorized(self, principal: Principal, name: str, method: str = "GET") -> View:
+        """What the principal may use the method on in a store; asked before anything else of a request is looked at.
+        Raises NoSuchStore, and Forbidden outside its rights."""
         try:
             definition = self.get(name)
         except NotFound:
             raise NoSuchStore(name, revealed=principal.may_administer("GET", "stores")) from None
-        authorize(principal, definition, method)
-        return definition
+        return authorize(principal, definition, method)
 
     def id_of(self, name: str) -> str | None:
         """The id of the definition that a store has now; None for a standard store."""

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from auth.principal import Principal
-from stores.query import Filter
+from auth.view import View
 from stores.records import Entity
-from stores.schema import StoreDefinition
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,9 +15,8 @@ class Replacement:
     they are."""
 
     principal: Principal
-    definition: StoreDefinition
+    view: View
     id: str
-    where: Filter
     body: Entity
     fields: Entity
     unknown: frozenset[str]

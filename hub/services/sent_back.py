@@ -5,16 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from auth.view import View
 from stores.errors import Violation
 from stores.records import Entity, same
-from stores.schema import StoreDefinition
 
 
-def without_unchanged(
-    definition: StoreDefinition, violations: Sequence[Violation], body: Entity, before: Entity
-) -> list[Violation]:
+def without_unchanged(view: View, violations: Sequence[Violation], body: Entity, before: Entity) -> list[Violation]:
     """The violations but those of shown fields that are sent, or left out, as they are."""
-    return [v for v in violations if not _is_unchanged(definition, v, body, before)]
+    return [v for v in violations if not _is_unchanged(view, v, body, before)]
 
 
 def field_of(violation: Violation, body: Entity) -> str:
@@ -22,9 +20,9 @@ def field_of(violation: Violation, body: Entity) -> str:
     return violation.field if violation.field in body else violation.field.split(".", 1)[0]
 
 
-def _is_unchanged(definition: StoreDefinition, violation: Violation, body: Entity, before: Entity) -> bool:
+def _is_unchanged(view: View, violation: Violation, body: Entity, before: Entity) -> bool:
     name = field_of(violation, body)
-    if not definition.shows(name):
+    if not view.shows(name):
         return False
     if name not in body:
         return violation.rule == "required" and name not in before

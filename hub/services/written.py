@@ -6,24 +6,20 @@ from collections.abc import Callable
 
 import orjson
 
-from auth.policy import may_read
-from auth.principal import Principal
+from auth.view import View
 from stores.projection import compile_projection
 from stores.protocol import Written
-from stores.schema import StoreDefinition
 from stores.turns import Turn
 
 
-def text_of(principal: Principal, definition: StoreDefinition, written: Written) -> bytes:
-    """The entity as JSON text; for a writer without a scope for reading, its id and revision only."""
-    return _shower(principal, definition)(written)
+def text_of(reader: View | None, written: Written) -> bytes:
+    """The entity as JSON text; for a writer that may not read it (`reader` is None), its id and revision only."""
+    return _shower(reader)(written)
 
 
-async def texts_of(
-    principal: Principal, definition: StoreDefinition, written: list[Written]
-) -> list[tuple[bytes, int]]:
+async def texts_of(reader: View | None, written: list[Written]) -> list[tuple[bytes, int]]:
     """The same of several, with their revisions."""
-    show = _shower(principal, definition)
+    show = _shower(reader)
     if len(written) == 1:
         return [(show(written[0]), written[0].rev)]
     texts: list[tuple[bytes, int]] = []
@@ -35,10 +31,10 @@ async def texts_of(
     return texts
 
 
-def _shower(principal: Principal, definition: StoreDefinition) -> Callable[[Written], bytes]:
-    if not may_read(principal, definition):
+def _shower(reader: View | None) -> Callable[[Written], bytes]:
+    if reader is None:
         return lambda written: orjson.dumps({"_id": orjson.loads(written.entity)["_id"], "_rev": written.rev})
-    if definition.whole.everything:
+    if reader.whole.everything:
         return lambda written: written.entity
-    project = compile_projection(definition.whole)
+    project = compile_projection(reader.whole)
     return lambda written: orjson.dumps(project(orjson.loads(written.entity)))

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from auth.policy import authorize, rights_digest
 from auth.positions import take
 from auth.principal import Principal
 from hub.dialects.platform.parameters import ListParameters
@@ -53,6 +54,11 @@ DEFINITION = parse_definition({"name": "a", "open": True, "fields": [
     {"id": "n", "type": "Number"}, {"id": "t", "type": "Text", "search": True}, {"id": "d", "type": "Date"},
     {"id": "h", "type": "Text", "hidden": True},
 ]})  # fmt: skip
+PRINCIPAL = Principal(
+    user_id=IDS[0], login="a", group=None, branch=(), roles=(), admin=False, role_scopes=None, token_scopes=None,
+    kind="token", credential_id=IDS[0], expires=2**62,
+)  # fmt: skip
+VIEW = authorize(PRINCIPAL, DEFINITION, "GET")
 ENTITY = {"_id": IDS[0], "a": [{"b": 1}, [2]], "n": 1, "t": "x", "owner": IDS[0], "access": [], "time": 1}
 
 
@@ -74,7 +80,7 @@ def carried_out(where: Filter) -> None:
 @given(documents | deep)
 def test_filters(document: Any) -> None:
     try:
-        where = parse_filter(document, DEFINITION.check_path, Limits())
+        where = parse_filter(document, VIEW.check_path, Limits())
     except InvalidQuery:
         return
     carried_out(where)
@@ -100,7 +106,7 @@ def encodable(value: Any) -> bool:
 def test_list_parameters(pairs: list[tuple[str, str]]) -> None:
     """What a query string may say."""
     try:
-        request = ListParameters(DEFINITION, pairs, Limits(), 10_000).read()
+        request = ListParameters(VIEW, pairs, Limits(), 10_000).read()
     except (InvalidQuery, BadRequest):
         return
     carried_out(request.where)
@@ -116,17 +122,11 @@ def test_sorts_projections_and_cursors(text: str) -> None:
             pass
 
 
-PRINCIPAL = Principal(
-    user_id=IDS[0], login="a", group=None, branch=(), roles=(), admin=False, role_scopes=None, token_scopes=None,
-    kind="token", credential_id=IDS[0], expires=2**62,
-)  # fmt: skip
-
-
 @given(st.text(max_size=40) | st.from_regex(r"[0-9a-f]{8}\.[0-9]{1,20}~[0-9a-f]{10}", fullmatch=True))
 def test_positions(text: str) -> None:
     """One that was not given to this principal is refused."""
     with pytest.raises(HistoryGone):
-        take(text, PRINCIPAL)
+        take(text, rights_digest(PRINCIPAL))
 
 
 @given(st.dictionaries(st.sampled_from(["name", "fields", "open", "indexes", "unique", "search", "x"]), documents))

@@ -10,6 +10,7 @@ from collections.abc import Awaitable
 import orjson
 import pytest
 
+from auth.view import View
 from realtime import fanout as fanout_module
 from realtime import view as view_module
 from realtime.channels import ChannelKey
@@ -17,6 +18,7 @@ from realtime.engineio import build_text_frame
 from realtime.fanout import Fanout, topic_of
 from realtime.replays import Replays
 from realtime.subscriptions import Subscription, Subscriptions
+from stores.canonical import filter_text
 from stores.errors import StoreError
 from stores.parse import parse_filter
 from stores.protocol import Engine
@@ -76,6 +78,7 @@ class Narrow:
     def close(self, kind: str) -> None: ...
 
 
+VIEW = View(StoreDefinition(STORE), EVERYTHING, frozenset(), frozenset(), "d")
 FILTERS: list[Filter] = [EVERYTHING, Equal(("marks",), "even")]
 
 
@@ -99,7 +102,7 @@ async def test_whoever_comes_and_goes_between_slices_is_told_each_change_once(
         topic = topic_of(STORE, where, WHOLE)
         async with client.turn:
             if topic not in client.by_topic:
-                made = Subscription(client, topic, STORE, where, WHOLE, where, "d", position=position)
+                made = Subscription(client, topic, VIEW, where, WHOLE, position=position)
                 client.add(made, None)
                 starts[made] = after
                 await client.join(made)
@@ -158,12 +161,12 @@ async def test_a_filter_that_takes_long_leaves_turns_to_others(engine: Engine) -
     await insert_one(engine, n=1, a=[*[{}] * 15_000, {"x19": 1}])
     changes = await changes_since(engine.feed, begun)
     listener = Listener(engine.feed.order(begun))
-    fanout.join(ChannelKey(STORE, repr(where), WHOLE, ""), where, topic, listener)
+    fanout.join(ChannelKey(STORE, filter_text(where), WHOLE, ""), where, topic, listener)
     assert await turns_of_others(fanout.advance(changes, changes[-1].position)) > 10
     assert len(listener.told) == 1
     narrow = Narrow(random.Random(0))
     client = Subscriptions(fanout, lambda error: {"error": repr(error)}, narrow)
-    subscription = Subscription(client, topic, STORE, where, WHOLE, where, "d", position=begun)
+    subscription = Subscription(client, topic, VIEW, where, WHOLE, position=begun)
     client.add(subscription, None)
     assert await turns_of_others(client.join(subscription)) > 10
     assert narrow.events == [(topic, 1)]
@@ -195,7 +198,7 @@ async def test_a_snapshot_that_is_ahead_is_told_nothing_twice(engine: Engine) ->
     topic = topic_of(STORE, EVERYTHING, WHOLE)
     listeners = [Listener(engine.feed.order(position)) for position in (begun, *(c.position for c in changes))]
     for listener in listeners:
-        fanout.join(ChannelKey(STORE, repr(EVERYTHING), WHOLE, ""), EVERYTHING, topic, listener)
+        fanout.join(ChannelKey(STORE, filter_text(EVERYTHING), WHOLE, ""), EVERYTHING, topic, listener)
     await fanout.advance(changes, changes[-1].position)
     assert [len(listener.told) for listener in listeners] == [3, 2, 1, 0]
     assert listeners[1].told == listeners[0].told[1:]
@@ -250,7 +253,7 @@ async def insert_one_and_position(engine: Engine) -> str:
 
 def test_events_made_for_a_replay_are_kept_within_the_bound() -> None:
     change = Change("p.1", "insert", STORE, "a", None, '{"_id":"a","n":1}', None, 0)
-    key = ChannelKey(STORE, repr(EVERYTHING), WHOLE, "digest")
+    key = ChannelKey(STORE, filter_text(EVERYTHING), WHOLE, "digest")
     replays = Replays(100_000)
     told = replays.of(key, EVERYTHING, "topic").told(change)
     assert told is not None
@@ -266,8 +269,8 @@ def test_events_made_for_a_replay_are_kept_within_the_bound() -> None:
     assert tight.of(key, EVERYTHING, "topic").told(change) is not told
 
 
-def test_one_replay_tells_by_its_own_sight_only() -> None:
-    """Another digest, another event: the position in it belongs to one sight."""
+def test_one_replay_tells_by_its_own_view_only() -> None:
+    """Another digest, another event: the position in it belongs to one view."""
     change = Change("p.1", "insert", STORE, "a", None, '{"_id":"a","n":1}', None, 0)
     replays = Replays(100_000)
     texts = {

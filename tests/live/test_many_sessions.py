@@ -11,6 +11,7 @@ import pytest
 from auth.principal import Principal
 from auth.resolver import FOREVER, Resolver
 from auth.secrets import digest
+from auth.view import View
 from realtime import hub as hub_module
 from realtime.fanout import Fanout
 from realtime.hub import LiveHub
@@ -27,6 +28,9 @@ SLICED: Final = 5_000
 REMEMBERED: Final = 10_000
 FEW: Final = 5_000
 """Steps that one session or principal takes at most; a look at each of them all takes several times as many."""
+
+
+NOTES: Final = View(StoreDefinition("notes"), EVERYTHING, frozenset(), frozenset(), "")
 
 
 def principal(number: int, role: str = "reader") -> Principal:
@@ -136,7 +140,7 @@ class Principals:
         return replace(principal(int(credential)), login="changed")
 
 
-def no_definition(of: Principal, store: str) -> StoreDefinition:
+def no_view(of: Principal, store: str) -> View:
     raise AssertionError("nothing is seen otherwise")
 
 
@@ -146,13 +150,13 @@ class Crowd:
     def __init__(self, count: int, watchers: int) -> None:
         self.fanout = Fanout(Database())  # type: ignore[arg-type]
         self.fanout.start("0" * 9)
-        live = Live(None, Principals(), self.fanout, no_definition, lambda error: {}, LiveSettings())  # type: ignore[arg-type]
+        live = Live(None, Principals(), self.fanout, no_view, lambda error: {}, LiveSettings())  # type: ignore[arg-type]
         self.hub = LiveHub(live, 60)
         self.sessions = [LiveSession(live, Ear(), principal(n), str(n)) for n in range(count)]
         for session in self.sessions:
             self.hub.open(session)
         for session in self.sessions[:watchers]:
-            subscription = Subscription(session.subscriptions, "t", "notes", EVERYTHING, WHOLE, EVERYTHING, "")
+            subscription = Subscription(session.subscriptions, "t", NOTES, EVERYTHING, WHOLE)
             session.subscriptions.add(subscription, None)
             session.subscriptions._listen(subscription, self.fanout.order)
 

@@ -61,7 +61,7 @@ async def create(dialect: PlatformDialect, call: Call, principal: Principal) -> 
 
 
 async def get(dialect: PlatformDialect, call: Call, principal: Principal) -> Answer:
-    projection = read_projection(dialect, call)
+    projection = read_projection(dialect, call, principal)
     text, rev = await dialect.entities.get(principal, call.path["store"], call.path["id"], projection)
     check_read(call, rev)
     return render.entity_answer(text, rev)
@@ -69,7 +69,7 @@ async def get(dialect: PlatformDialect, call: Call, principal: Principal) -> Ans
 
 async def find(dialect: PlatformDialect, call: Call, principal: Principal) -> Answer:
     pairs = call.parameters()
-    request = read_list(dialect, call, pairs)
+    request = read_list(dialect, call, principal, pairs)
     refuse_given(request, ("upsert", "all"), "does not belong to a list")
     if request.meta:
         return await summarize(dialect, call, principal, request)
@@ -96,7 +96,7 @@ async def changes_since(dialect: PlatformDialect, call: Call, principal: Princip
     delta = await dialect.delta.since(
         principal, call.path["store"], request.since or "", request.where, request.projection, limit
     )
-    return render.delta_answer(delta, principal)
+    return render.delta_answer(delta)
 
 
 async def change(dialect: PlatformDialect, call: Call, principal: Principal) -> Answer:
@@ -123,14 +123,14 @@ async def delete(dialect: PlatformDialect, call: Call, principal: Principal) -> 
 
 
 async def change_matches(dialect: PlatformDialect, call: Call, principal: Principal) -> Answer:
-    request = read_bulk(dialect, call)
+    request = read_bulk(dialect, call, principal)
     body = entity_body(await read_json(dialect, call))
     count = await dialect.entities.change_matches(principal, call.path["store"], request.where, body)
     return render.count_answer(count)
 
 
 async def delete_matches(dialect: PlatformDialect, call: Call, principal: Principal) -> Answer:
-    request = read_bulk(dialect, call)
+    request = read_bulk(dialect, call, principal)
     count = await dialect.entities.delete_matches(principal, call.path["store"], request.where)
     return render.count_answer(count)
 
@@ -227,16 +227,16 @@ async def describe_api(dialect: PlatformDialect, call: Call) -> Answer:
 # The parts of the above.
 
 
-def read_list(dialect: PlatformDialect, call: Call, pairs: list[tuple[str, str]]) -> ListRequest:
-    definition = dialect.registry.get(call.path["store"])
-    return ListParameters(definition, pairs, dialect.filter_limits, dialect.settings.max_items).read()
+def read_list(dialect: PlatformDialect, call: Call, principal: Principal, pairs: list[tuple[str, str]]) -> ListRequest:
+    view = dialect.registry.authorized(principal, call.path["store"], call.method)
+    return ListParameters(view, pairs, dialect.filter_limits, dialect.settings.max_items).read()
 
 
-def read_bulk(dialect: PlatformDialect, call: Call) -> ListRequest:
+def read_bulk(dialect: PlatformDialect, call: Call, principal: Principal) -> ListRequest:
     """The matches of a bulk change. Without a condition only ``all=true`` means everything: a filter that was
     forgotten, or came out empty, does not."""
     pairs = call.parameters()
-    request = read_list(dialect, call, pairs)
+    request = read_list(dialect, call, principal, pairs)
     paging = ("offset", "limit", "after", "sort", "only", "meta", "since", "upsert")
     refuse_given(request, paging, "does not belong to a bulk change")
     if request.all and len(pairs) > 1:
@@ -249,13 +249,13 @@ def read_bulk(dialect: PlatformDialect, call: Call) -> ListRequest:
     return request
 
 
-def read_projection(dialect: PlatformDialect, call: Call) -> Projection:
+def read_projection(dialect: PlatformDialect, call: Call, principal: Principal) -> Projection:
     pairs = call.parameters()
     if not pairs:
         return WHOLE
     known_parameters(pairs, ("only",))
-    definition = dialect.registry.get(call.path["store"])
-    return ListParameters(definition, pairs, dialect.filter_limits, 1).projection()
+    view = dialect.registry.authorized(principal, call.path["store"])
+    return ListParameters(view, pairs, dialect.filter_limits, 1).projection()
 
 
 async def read_json(dialect: PlatformDialect, call: Call) -> Any:

@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from auth.errors import Forbidden
-from auth.policy import may_read, sight
+from auth.policy import view_of
 from auth.principal import Principal
 from hub.dialects.platform import parts
 from hub.dialects.platform.operations import Operation
@@ -36,7 +35,8 @@ def openapi_document(dialect: PlatformDialect, principal: Principal | None, pref
     _add(paths, schemas, ANY_STORE, general, most, None)
     for definition in stores:
         calls = [c for c in dialect.operations if _applies(c, definition, principal)]
-        _add(paths, schemas, definition, calls, most, principal is not None and may_read(principal, definition))
+        readable = principal is not None and view_of(principal, definition, "GET") is not None
+        _add(paths, schemas, definition, calls, most, readable)
     _require_length(schemas, dialect.settings.password_length)
     return {
         "openapi": "3.1.0",
@@ -93,11 +93,7 @@ def _applies(call: Operation, definition: StoreDefinition, principal: Principal 
         return False
     if definition.name in NO_WRITES and call.body in ("entity", "entities", "changes"):
         return False
-    try:
-        sight(principal, definition, call.method)
-    except Forbidden:
-        return False
-    return True
+    return view_of(principal, definition, call.method) is not None
 
 
 def operation_object(call: Operation, definition: StoreDefinition, most: int, readable: bool | None) -> Schema:

@@ -10,6 +10,7 @@ from urllib.parse import quote, quote_plus
 
 import orjson
 
+from auth.view import View
 from hub.services.times import parse_time
 from stores import query
 from stores.cursor import decode_cursor
@@ -17,7 +18,7 @@ from stores.errors import InvalidQuery
 from stores.parse import FilterParser, Limits, check_folded, parse_only, parse_path, parse_sort, scalar
 from stores.query import Filter, Projection, Query
 from stores.records import Json
-from stores.schema import STRING_TYPES, StoreDefinition
+from stores.schema import STRING_TYPES
 
 Pairs = list[tuple[str, str]]
 
@@ -56,11 +57,12 @@ class ListRequest:
 class ListParameters:
     """Reads the parameters of one request. `most` is the largest page."""
 
-    def __init__(self, definition: StoreDefinition, pairs: Pairs, limits: Limits, most: int) -> None:
-        self.definition = definition
+    def __init__(self, view: View, pairs: Pairs, limits: Limits, most: int) -> None:
+        self.view = view
+        self.definition = view.definition
         self.most = most
         # One for all conditions: its bounds are those of the whole request.
-        self.parser = FilterParser(definition.check_path, limits)
+        self.parser = FilterParser(view.check_path, limits)
         self.single = _single([p for p in pairs if p[0] in RESERVED])
         self.conditions = [p for p in pairs if p[0] not in RESERVED]
 
@@ -69,7 +71,7 @@ class ListParameters:
         single = self.single
         limit = self.natural("limit")
         where = self.where()
-        sort = parse_sort(single["sort"], self.definition.check_path) if "sort" in single else query.CREATION
+        sort = parse_sort(single["sort"], self.view.check_path) if "sort" in single else query.CREATION
         if "after" in single and "offset" in single:
             raise InvalidQuery("after", "after cannot be used together with offset")
         return ListRequest(
@@ -91,7 +93,7 @@ class ListParameters:
 
     def projection(self) -> Projection:
         only = self.single.get("only")
-        return query.WHOLE if only is None else Projection(parse_only(only, self.definition.check_path))
+        return query.WHOLE if only is None else Projection(parse_only(only, self.view.check_path))
 
     def where(self) -> Filter:
         parts = [self.condition(name, value) for name, value in self.conditions]
@@ -110,7 +112,7 @@ class ListParameters:
 
     def search(self, text: str) -> list[Filter]:
         """Nothing for an empty text, which is what an empty search box sends: it is in every text."""
-        paths = self.definition.search_paths
+        paths = self.view.search_paths
         if not paths:
             raise InvalidQuery("search", f"{self.definition.name} has no searchable fields")
         check_folded("search", text)
@@ -150,7 +152,7 @@ class ListParameters:
         path_text, op = (found[1], found[2]) if found else (name, "eq")
         if op not in OPERATORS:
             raise InvalidQuery(name, f"unknown operator [{op}]")
-        path = parse_path(path_text, self.definition.check_path)
+        path = parse_path(path_text, self.view.check_path)
         return self.parser.operator(path, OPERATORS[op], self.operand(path_text, op, text), 0)
 
     def operand(self, path: str, op: str, text: str) -> Json:

@@ -9,7 +9,6 @@ from typing import Any, Final
 import orjson
 
 from auth.positions import give
-from auth.principal import Principal
 from hub.errors import Failure, NotModified, describe, status_text
 from hub.http import HOST_COOKIE, SESSION_COOKIE, Answer, Call, json_answer
 from hub.proxies import PREFIX
@@ -68,13 +67,13 @@ def count_answer(count: int | None) -> Answer:
     return json_answer({"success": True} if count is None else {"success": True, "count": count})
 
 
-def delta_answer(delta: Delta, principal: Principal) -> Answer:
-    changes = [view_change(change, principal) for change in delta.changes]
+def delta_answer(delta: Delta) -> Answer:
+    changes = [view_change(change, delta.digest) for change in delta.changes]
     body = {"success": True, "changes": changes, "position": delta.position, "more": delta.more}
     return json_answer(body, headers=[position_header(delta.position)])
 
 
-def view_change(event: ViewChange, principal: Principal) -> dict[str, Any]:
+def view_change(event: ViewChange, digest: str) -> dict[str, Any]:
     """A change as delta sync shows it. A removal carries nothing of the entity but its id."""
     return {
         "op": event.op,
@@ -82,7 +81,7 @@ def view_change(event: ViewChange, principal: Principal) -> dict[str, Any]:
         "entity": event.entity,
         "_rev": event.rev,
         "time": event.change.time,
-        "position": give(event.change.position, principal),
+        "position": give(event.change.position, digest),
     }
 
 

@@ -1,0 +1,76 @@
+"""A filter as text that does not depend on how the tree is written in Python: equal trees have equal texts.
+
+The text is JSON without blanks, in ASCII. A node is a list of its name and its parts; a path is a list of segments:
+
+    ["and",NODE,…]  ["or",NODE,…]  ["not",NODE]
+    ["eq",PATH,VALUE]  ["in",PATH,[VALUE,…]]  ["gt",PATH,VALUE] and so for gte, lt and lte
+    ["exists",PATH]  ["size",PATH,NUMBER]  ["contains",PATH,TEXT]  ["folded",PATH,TEXT]  ["startswith",PATH,TEXT]
+    ["elem",PATH,NODE]  ["elem_value",PATH,NODE]
+
+`folded` is `contains` without regard to case; `elem_value` speaks of the elements themselves, `elem` of what is inside
+them. Parts, values and the members of objects keep their order, which counts. Values are equal as in a filter: 1 is
+1.0, and not true. Names of channels are made of these texts, so the names above are part of the wire.
+"""
+
+from __future__ import annotations
+
+from json import JSONEncoder
+from typing import Any, Final
+
+from stores import query
+from stores.query import Filter
+from stores.records import Json
+
+_encode: Final = JSONEncoder(separators=(",", ":")).encode
+# Not orjson: texts from clients may hold what UTF-8 cannot carry.
+
+
+def canonical_text(value: Any) -> str:
+    """JSON text of a value made of lists, objects and scalars, such as `tree_of` gives."""
+    return _encode(value)
+
+
+def filter_text(where: Filter) -> str:
+    """The text of a filter."""
+    return _encode(tree_of(where))
+
+
+def tree_of(node: Filter) -> list[Any]:
+    """The node as nested lists, to be put into a larger text."""
+    match node:
+        case query.And(parts=parts):
+            return ["and", *map(tree_of, parts)]
+        case query.Or(parts=parts):
+            return ["or", *map(tree_of, parts)]
+        case query.Not(part=part):
+            return ["not", tree_of(part)]
+        case query.Equal(path=path, value=value):
+            return ["eq", path, _value(value)]
+        case query.In(path=path, values=values):
+            return ["in", path, [*map(_value, values)]]
+        case query.Compare(path=path, op=op, value=value):
+            return [op, path, _value(value)]
+        case query.Exists(path=path):
+            return ["exists", path]
+        case query.Size(path=path, size=size):
+            return ["size", path, size]
+        case query.Contains(path=path, text=text):
+            return ["contains", path, text]
+        case query.ContainsFolded(path=path, text=text):
+            return ["folded", path, text]
+        case query.StartsWith(path=path, text=text):
+            return ["startswith", path, text]
+        case query.ElemMatch(path=path, condition=condition, on_value=on_value):
+            return ["elem_value" if on_value else "elem", path, tree_of(condition)]
+    raise TypeError(f"not a filter: {node!r}")
+
+
+def _value(value: Json) -> Json:
+    """The value with whole numbers written in one way."""
+    if isinstance(value, float):
+        return int(value) if value.is_integer() and -(2.0**63) <= value < 2.0**63 else value
+    if isinstance(value, list):
+        return [*map(_value, value)]
+    if isinstance(value, dict):
+        return {name: _value(inner) for name, inner in value.items()}
+    return value
