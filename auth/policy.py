@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import hashlib
 from functools import lru_cache
-from typing import Final
+from typing import Annotated, Final
 
 from auth.errors import Forbidden
 from auth.grants import GRANTED_STORES, Grant, grants_of
 from auth.principal import Principal
 from auth.view import View
+from stores.bounds import Limit
 from stores.canonical import canonical_text, tree_of
 from stores.query import EVERYTHING, Equal, Filter, In, Or
 from stores.schema import StoreDefinition
 
-MOST_VIEWS: Final = 64
+MOST_VIEWS: Annotated[int, Limit("user", "views", "all go, and are made again")] = 64
 """Views that are kept for one principal."""
 
 DIGEST_LENGTH: Final = 10
