@@ -21,6 +21,7 @@ CASES_PER_EXAMPLE = 20
 """Queries that a property test runs against each data set that it generates."""
 SECONDS_PER_CASE = 0.15
 SECONDS_PER_FAULT = 8
+SECONDS_PER_RACE = 1
 LOG_SHOWN = 5_000
 """Characters of a hub's log that are shown with a failure."""
 
@@ -32,11 +33,12 @@ class Extent:
     cases: int
     faults: int
     model_runs: int
+    races: int
 
 
-GATE = Extent(cases=600, faults=4, model_runs=100)
+GATE = Extent(cases=600, faults=4, model_runs=100, races=12)
 """Of every change."""
-FULL = Extent(cases=2_000, faults=8, model_runs=300)
+FULL = Extent(cases=2_000, faults=8, model_runs=300, races=100)
 """Of a release: `--full`."""
 
 
@@ -45,13 +47,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--full", action="store_true", help="as before a release: with tests marked full, and more cases")
     parser.addoption("--cases", type=int, help=f"generated cases of each property ({GATE.cases}, full {FULL.cases})")
     parser.addoption("--faults", type=int, help=f"times that a fault is made ({GATE.faults}, full {FULL.faults})")
+    parser.addoption("--races", type=int, help=f"times that each race is run ({GATE.races}, full {FULL.races})")
 
 
 def extent_of(config: pytest.Config) -> Extent:
     """How much this run does. `--cases` is the number of the model's runs too."""
     extent = FULL if config.getoption("--full") else GATE
-    cases, faults = config.getoption("--cases"), config.getoption("--faults")
-    return Extent(cases or extent.cases, faults or extent.faults, cases or extent.model_runs)
+    cases, faults, races = (config.getoption(f"--{name}") for name in ("cases", "faults", "races"))
+    return Extent(cases or extent.cases, faults or extent.faults, cases or extent.model_runs, races or extent.races)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -61,6 +64,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "engine(kind): a test of one engine only")
     config.addinivalue_line("markers", "generated(seconds per case): a property test, whose length --cases decides")
     config.addinivalue_line("markers", "faults: a test whose length --faults decides")
+    config.addinivalue_line("markers", "races: a test whose length --races decides")
     config.addinivalue_line("markers", "full: a test that runs with --full only, or when its file is named")
     hypothesis.settings.register_profile(
         "hub",
@@ -121,6 +125,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             [seconds] = marker.args or (SECONDS_PER_CASE,)
             item.add_marker(pytest.mark.timeout(120 + seconds * extent.cases))
         item.add_marker(pytest.mark.xdist_group(group_of(item)))
+        if item.get_closest_marker("races"):
+            item.add_marker(pytest.mark.timeout(120 + SECONDS_PER_RACE * extent.races))
         if item.get_closest_marker("faults"):
             item.add_marker(pytest.mark.timeout(180 + SECONDS_PER_FAULT * extent.faults))
 

@@ -10,10 +10,17 @@ import httpx
 import pytest
 
 from stores.records import new_id
+from tests.conftest import extent_of
 from tests.support.engines import Database, fitting_database
 from tests.support.hub import Client, Hub, eventually, running_hub, unique
 
-RACES = 12
+pytestmark = pytest.mark.races
+
+
+@pytest.fixture(scope="module")
+def races(pytestconfig: pytest.Config) -> int:
+    """How often each race is run."""
+    return extent_of(pytestconfig).races
 
 
 @pytest.fixture(scope="module")
@@ -47,11 +54,13 @@ def away(by: Client, whom: Client, way: str) -> Awaitable[httpx.Response]:
 
 
 @pytest.mark.parametrize("ways", [("roles", "roles"), ("disabled", "deleted"), ("deleted", "roles")])
-async def test_the_last_two_administrators_cannot_remove_each_other(lone_hub: Hub, ways: tuple[str, str]) -> None:
+async def test_the_last_two_administrators_cannot_remove_each_other(
+    lone_hub: Hub, ways: tuple[str, str], races: int
+) -> None:
     """By taking roles, disabling or deleting, in any combination: one of them remains."""
     hub, one = lone_hub, lone_hub.admin
     role = (await one.list("roles", {"name": "admin"}))[0]["_id"]
-    for _ in range(RACES):
+    for _ in range(races):
         hub.admin = one
         other = await hub.as_user(roles=[role])
         statuses = await together(away(one, other, ways[0]), away(other, one, ways[1]))
@@ -70,10 +79,10 @@ async def test_an_administrator_alone_cannot_leave_twice(lone_hub: Hub) -> None:
     assert await is_admin(one)
 
 
-async def test_groups_that_move_at_once_stay_a_tree(hub: Hub, admin: Client) -> None:
+async def test_groups_that_move_at_once_stay_a_tree(hub: Hub, admin: Client, races: int) -> None:
     """Two, and three in a ring: what would close the circle is refused."""
     for size in (2, 3, 2, 3):
-        for _ in range(RACES // 2):
+        for _ in range(races // 2):
             groups = [await hub.group() for _ in range(size)]
             moves = zip(groups, groups[1:] + groups[:1], strict=True)
             statuses = await together(*(admin.patch(f"/groups/{g}", {"parent": p}) for g, p in moves))
@@ -87,9 +96,9 @@ async def test_groups_that_move_at_once_stay_a_tree(hub: Hub, admin: Client) -> 
                     at = (await admin.see("groups", at))["parent"]
 
 
-async def test_what_is_given_to_a_user_is_not_deleted_meanwhile(hub: Hub, admin: Client) -> None:
+async def test_what_is_given_to_a_user_is_not_deleted_meanwhile(hub: Hub, admin: Client, races: int) -> None:
     """A role or a group that is deleted while a user gets it: one of the two is refused."""
-    for number in range(RACES):
+    for number in range(races):
         store, made = ("roles", await hub.role("GET /units/*")) if number % 2 else ("groups", await hub.group())
         given = {"roles": [made]} if store == "roles" else {"group": made}
         if number % 4 < 2:
@@ -104,9 +113,9 @@ async def test_what_is_given_to_a_user_is_not_deleted_meanwhile(hub: Hub, admin:
         assert there is bool(holders)
 
 
-async def test_a_group_is_not_deleted_while_another_comes_below_it(hub: Hub, admin: Client) -> None:
+async def test_a_group_is_not_deleted_while_another_comes_below_it(hub: Hub, admin: Client, races: int) -> None:
     """By creation or by a move."""
-    for number in range(RACES):
+    for number in range(races):
         parent = await hub.group()
         if number % 2:
             comes = admin.post("/groups", {"name": unique("group"), "parent": parent})
@@ -118,9 +127,9 @@ async def test_a_group_is_not_deleted_while_another_comes_below_it(hub: Hub, adm
         assert ((await admin.get(f"/groups/{parent}")).status_code == 200) is bool(below)
 
 
-async def test_a_deleted_user_has_no_tokens(hub: Hub, admin: Client) -> None:
+async def test_a_deleted_user_has_no_tokens(hub: Hub, admin: Client, races: int) -> None:
     """Not even one that is made at the same time."""
-    for _ in range(RACES):
+    for _ in range(races):
         user = await admin.make("users", {"login": unique("user")})
         makes = admin.post("/tokens", {"name": "late", "user": user["_id"]})
         statuses = await together(makes, admin.delete(f"/users/{user['_id']}"))
@@ -128,11 +137,11 @@ async def test_a_deleted_user_has_no_tokens(hub: Hub, admin: Client) -> None:
         assert await admin.list("tokens", {"user": user["_id"]}) == []
 
 
-async def test_nothing_is_shared_with_a_user_who_is_gone(hub: Hub, admin: Client, store: str) -> None:
+async def test_nothing_is_shared_with_a_user_who_is_gone(hub: Hub, admin: Client, store: str, races: int) -> None:
     """Whoever is deleted at the same time was there when the list was set, or the list is refused."""
     entity = await admin.make(store, {"n": 1})
     path = f"/{store}/{entity['_id']}/access"
-    for _ in range(RACES):
+    for _ in range(races):
         user = await admin.make("users", {"login": unique("user")})
         share, delete = await asyncio.gather(
             admin.put(path, {"access": [user["_id"]]}), admin.delete(f"/users/{user['_id']}")
@@ -164,13 +173,13 @@ async def delete_while_creating(hub: Hub, admin: Client, creator: Client) -> Non
 
 
 async def test_a_store_is_not_deleted_under_what_is_created(
-    hub: Hub, shared_database: Database, admin: Client, user: Client, tmp_path: Path
+    hub: Hub, shared_database: Database, admin: Client, user: Client, tmp_path: Path, races: int
 ) -> None:
     """In one process, and in another, which learns of the deletion later."""
-    for _ in range(RACES):
+    for _ in range(races):
         await delete_while_creating(hub, admin, user)
     if shared_database.kind == "mongodb":
         async with running_hub(shared_database, tmp_path) as second:
             token = user.http.headers["Authorization"].removeprefix("Bearer ")
-            for _ in range(RACES):
+            for _ in range(races):
                 await delete_while_creating(hub, admin, second.client(token, user.user))
