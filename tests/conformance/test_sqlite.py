@@ -413,7 +413,7 @@ async def test_a_backup_that_holds_up_the_log_keeps_no_list_from_beginning(tmp_p
             await insert(engine, *numbered(200, text="y" * 20_000))
         await asyncio.sleep(2 * log_keeper.EVERY)
         assert len(await find(engine, Query(limit=1_000))) == 1_000
-        await backup.communicate()
+        await backup.communicate(b"")
 
 
 async def test_closing_waits_for_what_was_submitted(tmp_path: Path) -> None:
