@@ -2,8 +2,7 @@
 STORE PAIRS`.
 
 Each pair is a REST client that writes and reads back, and a live client that watches what the first one writes. The
-program says ``ready`` when all of them work, goes on until its standard input ends, and prints a `Report` as JSON. A
-line of input that holds a number is answered with ``done`` when each pair has been through so many whole rounds more.
+program says ``ready`` when all of them work, goes on until its standard input ends, and prints a `Report` as JSON.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -52,7 +51,6 @@ class Pair:
     listener: LiveClient
     watch: Watch
     written: int = 0
-    rounds: int = 0
 
     async def round(self) -> None:
         """Create an entity, read it back, find it in a list; its event must come too."""
@@ -65,7 +63,6 @@ class Pair:
         if read != made or [e["_id"] for e in found] != [made["_id"]] or made["number"] != fields["number"]:
             self.report.fault(f"wrong answers: {made} {read} {found}")
         await self._heard(made["_id"], began)
-        self.rounds += 1
 
     async def _heard(self, id: str, began: float) -> None:
         await self.listener.until(lambda: id in self.watch.view)
@@ -91,16 +88,15 @@ class Pair:
 
 async def run(url: str, token: str, store: str, pairs: int) -> Report:
     report, stop = Report(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.run_in_executor(None, sys.stdin.read).add_done_callback(lambda _: stop.set())
     async with AsyncExitStack() as stack:
         made = [await _pair(stack, report, url, token, store, number) for number in range(pairs)]
         await asyncio.gather(*(pair.round() for pair in made))
         report.rest.clear()
         report.delivery.clear()
         print("ready", flush=True)
-        workers = {asyncio.create_task(_work(pair, stop)): pair for pair in made}
-        await _obey(workers)
-        stop.set()
-        await asyncio.gather(*workers)
+        await asyncio.gather(*(_work(pair, stop) for pair in made))
         for pair in made:
             pair.judge()
     return report
@@ -115,30 +111,15 @@ async def _pair(stack: AsyncExitStack, report: Report, url: str, token: str, sto
     return Pair(report, store, number, token, raw, listener, watch)
 
 
-async def _obey(workers: dict[asyncio.Task[None], Pair]) -> None:
-    """Answer the lines of the standard input until it ends."""
-    loop = asyncio.get_running_loop()
-    while line := await loop.run_in_executor(None, sys.stdin.readline):
-        # One more: the round that is under way began before.
-        goals = [(worker, pair, pair.rounds + 1 + int(line)) for worker, pair in workers.items()]
-        while not all(worker.done() or pair.rounds >= goal for worker, pair, goal in goals):  # noqa: ASYNC110
-            await asyncio.sleep(0.02)
-        print("done", flush=True)
-
-
 async def _work(pair: Pair, stop: asyncio.Event) -> None:
-    """Work until `stop`: one round at least, however short the attack is."""
     await asyncio.sleep(PAUSE * pair.number / 25)
-    while True:
+    while not stop.is_set():
         try:
             await pair.round()
         except Exception as error:
             pair.report.fault(f"slice {pair.number}: {error!r}")
             return
-        with suppress(TimeoutError):
-            await asyncio.wait_for(stop.wait(), PAUSE)
-        if stop.is_set():
-            return
+        await asyncio.sleep(PAUSE)
 
 
 if __name__ == "__main__":

@@ -27,29 +27,10 @@ MEMORY_FACTOR: Final = 1.2
 MEMORY_PATIENCE: Final = 20.0
 
 
-class Bystanders:
-    """The well-behaved clients, at work in a process of their own."""
-
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
-        self._process = process
-
-    async def rounds(self, count: int) -> None:
-        """Wait until each pair has been through so many rounds more: a write, two reads and an event."""
-
-        def ask() -> bytes:
-            assert self._process.stdin
-            assert self._process.stdout
-            self._process.stdin.write(b"%d\n" % count)
-            self._process.stdin.flush()
-            return self._process.stdout.readline()
-
-        assert await asyncio.to_thread(ask) == b"done\n", "the well-behaved clients have gone"
-
-
 @asynccontextmanager
 async def unharmed(
     hub: Hub, *, secrets: tuple[str, ...] = (), longest_turn: float = LONGEST_TURN, memory: float = MEMORY_FACTOR
-) -> AsyncGenerator[Bystanders, None]:
+) -> AsyncGenerator[None, None]:
     """Run an attack in the block while 50 well-behaved clients work, and fail if it did any harm: a wrong or missing
     answer or event, a p99 above `P99`, a turn of the loop above `longest_turn` seconds of CPU, more than `memory` times
     the memory, a traceback in the log, or one of `secrets` there."""
@@ -57,7 +38,7 @@ async def unharmed(
     try:
         before = resident(hub.process.pid)
         async with no_standstill(hub.url, longest_turn):
-            yield Bystanders(process)
+            yield
         report = await _stop(process)
     finally:
         if process.poll() is None:
