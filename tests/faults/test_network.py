@@ -103,7 +103,7 @@ async def all_came_back(followers: list[Follower], connections: list[int]) -> bo
 async def test_spoilt_requests(mortal: MortalHub, times: int, report: Report) -> None:
     """Cut short, with other bytes in between, or garbage from the start, over HTTP and over the WebSocket, while others
     write: an array is written as a whole or not at all, never when it was cut short, and nobody else notices."""
-    spoilt = 10 * times
+    spoilt = 20 * times
     chance = random.Random(1)
     async with workload(mortal) as load:
         client = mortal.client()

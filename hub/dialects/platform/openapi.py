@@ -166,7 +166,7 @@ def _responses(call: Operation, name: str, readable: bool | None) -> Schema:
 def statuses(call: Operation) -> list[int]:
     """The errors that the call can meet: its own, and those that follow from what it takes and does."""
     on_store = "{store}" in call.path
-    found = {400, 408, 421, 431, 503, *call.errors}
+    found = {400, 408, 417, 421, 431, 503, *call.errors}
     if not call.open:
         found |= {401, 403} if on_store or call.writes else {401}
     if on_store:

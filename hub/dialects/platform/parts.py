@@ -15,7 +15,7 @@ from stores.schema import StoreDefinition
 
 JSON: Final = "application/json"
 
-ERRORS: Final = (400, 401, 403, 404, 408, 409, 410, 412, 413, 415, 421, 429, 431, 503, 507)
+ERRORS: Final = (400, 401, 403, 404, 408, 409, 410, 412, 413, 415, 417, 421, 429, 431, 503, 507)
 
 
 def query(name: str, schema: Schema, description: str, **more: Any) -> Schema:
