@@ -12,7 +12,7 @@ LOOK_EVERY: Final = 5.0
 SHARE: Final = 200
 """A look is followed by a pause of this many times its length: other threads cannot allocate while glibc goes through a
 fragmented heap."""
-WORTH_IT: Final = 2 * 1_048_576
+WORTH_IT: Final = 8 * 1_048_576
 """Bytes that must have become free since the last time."""
 
 
