@@ -49,7 +49,7 @@ BUILT_IN: Final = (
     Grant("sessions", frozenset({"GET", "DELETE"}), {"owner": ME}),
     Grant("signins", frozenset({"GET"}), {"owner": ME}),
 )
-"""What every signed-in user may do in administrative stores, with entities of their own."""
+"""Rights of every signed-in user on their own entities in administrative stores."""
 
 GRANTED_STORES: Final = tuple(sorted({grant.store for grant in BUILT_IN}))
 

@@ -1,4 +1,4 @@
-"""What a principal may do = what it can see × what its scopes and grants allow, as one `View` of a store.
+"""Authorization: visibility, scopes and grants combined into one `View` of a store for a principal.
 
 There is one visibility predicate, and it is part of the query tree, so get, list, count, search, bulk changes, export
 and live events cannot disagree.
@@ -26,7 +26,7 @@ DIGEST_LENGTH: Final = 10
 
 
 def authorize(principal: Principal, definition: StoreDefinition, method: str) -> View:
-    """What the principal may use `method` on. Raises Forbidden when neither a scope nor a grant allows it."""
+    """The view in which the principal uses `method`. Raises Forbidden when neither a scope nor a grant allows it."""
     view = view_of(principal, definition, method)
     if view is None:
         raise Forbidden(f"{principal.login} may not {method} {definition.name}")
@@ -34,7 +34,7 @@ def authorize(principal: Principal, definition: StoreDefinition, method: str) ->
 
 
 def view_of(principal: Principal, definition: StoreDefinition, method: str) -> View | None:
-    """The same; None where `authorize` raises. It is looked up: each request asks several times."""
+    """The same; None where `authorize` raises. Views are cached, since each request asks several times."""
     key = definition.name, method
     known = principal.views.get(key)
     if known is not None and known[0] is definition:
@@ -47,7 +47,7 @@ def view_of(principal: Principal, definition: StoreDefinition, method: str) -> V
 
 
 def reader_of(principal: Principal, view: View) -> View | None:
-    """What the principal is shown in the store of a view by which it writes; None if it may not read there."""
+    """The view for reading the store that `view` writes to; None if the principal may not read it."""
     return view_of(principal, view.definition, "GET")
 
 
@@ -64,7 +64,7 @@ def _make_view(principal: Principal, definition: StoreDefinition, method: str) -
 
 
 def _granted(grants: list[Grant], principal: Principal) -> tuple[Filter, frozenset[str]]:
-    """What is in sight by these grants, and the fields that all of them make read-only."""
+    """The filter of entities that the grants cover, and the fields that all of them make read-only."""
     parts = tuple(grant.filter_for(principal) for grant in grants)
     readonly = frozenset.intersection(*(grant.readonly for grant in grants))
     return parts[0] if len(parts) == 1 else Or(parts), readonly

@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 class FailureLog:
-    """What is not the caller's fault: a database that is away or full, a hub with too much to do, a defect."""
+    """Logs server errors: defects with a traceback, and an unavailable or full database or an overload as one line."""
 
     def __init__(self) -> None:
         self._expected = RateLimitedLog(log)

@@ -7,7 +7,7 @@ done by then waits for a long place. Owners take turns, and none has all places 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from contextvars import ContextVar
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from stores.errors import TooManySlowReads
+from stores.turns import Occupancy
 
 T = TypeVar("T")
 
@@ -75,28 +76,12 @@ class Line:
         return True
 
 
-class Places:
-    """Room for some reads at a time, for `each` of one owner."""
+class Places(Occupancy):
+    """Room for some reads at a time. `lines` are those that wait for it, the first before the second."""
 
     def __init__(self, most: int, each: int, *lines: Line) -> None:
+        super().__init__(most, each)
         self.lines = lines
-        """Those that wait for these places, the first before the second."""
-        self._free = most
-        self._each = each
-        self._inside: Counter[str] = Counter()
-
-    def has_room(self, owner: str) -> bool:
-        return self._free > 0 and self._inside[owner] < self._each
-
-    def take(self, owner: str) -> None:
-        self._free -= 1
-        self._inside[owner] += 1
-
-    def leave(self, owner: str) -> None:
-        self._free += 1
-        self._inside[owner] -= 1
-        if not self._inside[owner]:
-            del self._inside[owner]
 
 
 class ReadTurns:

@@ -122,20 +122,41 @@ class Gate:
             asyncio.get_running_loop().call_soon(self._open)
 
 
-class Places:
-    """Room for `most` pieces of work at a time, `each` of one owner. Waiting owners take turns."""
+class Occupancy:
+    """Counts the places of `most`, at most `each` of them one owner's."""
 
     def __init__(self, most: int, each: int) -> None:
         self._free = most
         self._each = each
         self._inside: Counter[str] = Counter()
+
+    def has_room(self, owner: str) -> bool:
+        """Whether the owner may take a place now."""
+        return self._free > 0 and self._inside[owner] < self._each
+
+    def take(self, owner: str) -> None:
+        self._free -= 1
+        self._inside[owner] += 1
+
+    def leave(self, owner: str) -> None:
+        self._free += 1
+        self._inside[owner] -= 1
+        if not self._inside[owner]:
+            del self._inside[owner]
+
+
+class Places:
+    """Room for `most` pieces of work at a time, `each` of one owner. Waiting owners take turns."""
+
+    def __init__(self, most: int, each: int) -> None:
+        self._occupancy = Occupancy(most, each)
         self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
 
     @asynccontextmanager
     async def place(self, owner: str) -> AsyncIterator[None]:
         """A place for the length of a block, as soon as there is one for this owner."""
-        if self._free and self._inside[owner] < self._each and owner not in self._waiting:
-            self._take(owner)
+        if self._occupancy.has_room(owner) and owner not in self._waiting:
+            self._occupancy.take(owner)
         else:
             await self._wait(owner)
         try:
@@ -153,24 +174,17 @@ class Places:
                 self._leave(owner)  # it was let in while it was told to stop
             raise
 
-    def _take(self, owner: str) -> None:
-        self._free -= 1
-        self._inside[owner] += 1
-
     def _leave(self, owner: str) -> None:
-        self._free += 1
-        self._inside[owner] -= 1
-        if not self._inside[owner]:
-            del self._inside[owner]
-        while self._free and (following := self._next_owner()) is not None:
+        self._occupancy.leave(owner)
+        while (following := self._next_owner()) is not None:
             waiting = self._waiting.pop(following)
             let_in = waiting.popleft()
             if waiting:
                 self._waiting[following] = waiting  # behind the others
             if not let_in.done():  # cancelled
-                self._take(following)
+                self._occupancy.take(following)
                 let_in.set_result(None)
 
     def _next_owner(self) -> str | None:
-        """The first waiting owner below its limit: at most `most / each` owners are at it."""
-        return next((owner for owner in self._waiting if self._inside[owner] < self._each), None)
+        """The first waiting owner that may take a place: at most `most / each` owners have all of theirs."""
+        return next(filter(self._occupancy.has_room, self._waiting), None)

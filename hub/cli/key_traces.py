@@ -1,4 +1,4 @@
-"""What the database has of the secret key, read without changing anything: for `hub doctor`."""
+"""Reads the traces of the secret key in a database, without changing anything, for `hub doctor`."""
 
 from __future__ import annotations
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 from bson import ObjectId
@@ -51,20 +53,26 @@ async def test_a_write_waits_for_one_array_of_another_user(engine: Engine) -> No
     assert order.index("small") < MANY // 2, order
 
 
+@asynccontextmanager
+async def held_by_another_program(database: Database, id: str) -> AsyncIterator[None]:
+    """An entity that a transaction outside the hub has changed, for the length of a block; then that is undone."""
+    async with AsyncMongoClient[dict[str, object]](database.location) as client, client.start_session() as session:
+        await session.start_transaction()
+        collection = client.get_default_database()[STORE]
+        await collection.update_one({"_id": ObjectId(id)}, {"$set": {"held": True}}, session=session)
+        yield
+        await session.abort_transaction()
+
+
 @pytest.mark.engine("mongodb")
 async def test_transactions_that_collide_leave_room_for_other_users(engine: Engine, database: Database) -> None:
     """A hundred deletions wait for an entity that somebody else holds; those of another user are done meanwhile."""
     held = await insert_one(engine)
     others = [await insert_one(engine) for _ in range(20)]
-    async with AsyncMongoClient[dict[str, object]](database.location) as client:
-        collection = client.get_default_database()[STORE]
-        async with client.start_session() as session:
-            await session.start_transaction()
-            await collection.update_one({"_id": ObjectId(held["_id"])}, {"$set": {"held": True}}, session=session)
-            colliding = [asyncio.create_task(engine.commit([Delete(STORE, held["_id"])], USER)) for _ in range(MANY)]
-            await asyncio.gather(*(engine.commit([Delete(STORE, each["_id"])], OTHER_USER) for each in others))
-            assert not any(task.done() for task in colliding)
-            await session.abort_transaction()
+    async with held_by_another_program(database, held["_id"]):
+        colliding = [asyncio.create_task(engine.commit([Delete(STORE, held["_id"])], USER)) for _ in range(MANY)]
+        await asyncio.gather(*(engine.commit([Delete(STORE, each["_id"])], OTHER_USER) for each in others))
+        assert not any(task.done() for task in colliding)
     results = await asyncio.gather(*colliding, return_exceptions=True)
     assert sum(isinstance(result, list) for result in results) == 1
     assert all(isinstance(result, list | NotFound) for result in results)
@@ -75,17 +83,12 @@ async def test_bulk_changes_of_several_users_leave_room_for_others(engine: Engin
     """They wait for an entity that somebody else holds; deletions and arrays of another user are done meanwhile."""
     held = await insert_one(engine, kind="held")
     others = [await insert_one(engine) for _ in range(20)]
-    async with AsyncMongoClient[dict[str, object]](database.location) as client:
-        collection = client.get_default_database()[STORE]
-        async with client.start_session() as session:
-            await session.start_transaction()
-            await collection.update_one({"_id": ObjectId(held["_id"])}, {"$set": {"held": True}}, session=session)
-            change = UpdateMany(STORE, Equal(("kind",), "held"), {"n": 1}, 1_000)
-            users = [f"user {number}" for number in range(5)]
-            waiting = [asyncio.create_task(engine.commit([change], user)) for user in users for _ in range(MANY // 5)]
-            await asyncio.gather(*(engine.commit([Delete(STORE, each["_id"])], OTHER_USER) for each in others))
-            await engine.commit([Insert(STORE, entity()) for _ in range(5)], OTHER_USER)
-            assert not any(task.done() for task in waiting)
-            await session.abort_transaction()
+    async with held_by_another_program(database, held["_id"]):
+        change = UpdateMany(STORE, Equal(("kind",), "held"), {"n": 1}, 1_000)
+        users = [f"user {number}" for number in range(5)]
+        waiting = [asyncio.create_task(engine.commit([change], user)) for user in users for _ in range(MANY // 5)]
+        await asyncio.gather(*(engine.commit([Delete(STORE, each["_id"])], OTHER_USER) for each in others))
+        await engine.commit([Insert(STORE, entity()) for _ in range(5)], OTHER_USER)
+        assert not any(task.done() for task in waiting)
     results = await asyncio.gather(*waiting)
     assert sum(outcome[0].count for outcome in results) == 1

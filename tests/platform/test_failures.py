@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import resource
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +34,19 @@ def away(answer: httpx.Response) -> None:
         assert inside not in answer.text
 
 
+@asynccontextmanager
+async def hub_on_restartable_mongodb(folder: Path) -> AsyncIterator[tuple[mongod.Restartable, Hub]]:
+    async with (
+        mongod.restartable(folder / "mongod") as server,
+        running_hub(mongo_database(server.url), folder / "hub") as hub,
+    ):
+        yield server, hub
+
+
 @pytest.mark.engine("mongodb")
 async def test_a_lost_mongodb_is_503_until_it_is_back(tmp_path: Path) -> None:
     """Every call and the readiness say so, the hub stays alive, and goes on by itself when the database is back."""
-    async with (
-        mongod.restartable(tmp_path / "mongod") as server,
-        running_hub(mongo_database(server.url), tmp_path / "hub") as hub,
-    ):
+    async with hub_on_restartable_mongodb(tmp_path) as (server, hub):
         store = await hub.define()
         made = await hub.admin.make(store, n=1)
         start = (await hub.admin.get(f"/{store}")).headers["x-position"]
@@ -58,10 +64,7 @@ async def test_a_lost_mongodb_is_503_until_it_is_back(tmp_path: Path) -> None:
 @pytest.mark.engine("mongodb")
 async def test_a_database_that_is_away_is_a_line_in_the_log(tmp_path: Path) -> None:
     """Not a traceback for each request: the line names the cause, a request and how many more there were."""
-    async with (
-        mongod.restartable(tmp_path / "mongod") as server,
-        running_hub(mongo_database(server.url), tmp_path / "hub") as hub,
-    ):
+    async with hub_on_restartable_mongodb(tmp_path) as (server, hub):
         store = await hub.define()
         id = (await hub.admin.make(store, n=1))["_id"]
         await asyncio.to_thread(server.stop)
@@ -78,10 +81,7 @@ async def test_a_database_that_is_away_is_a_line_in_the_log(tmp_path: Path) -> N
 @pytest.mark.engine("mongodb")
 async def test_a_long_list_that_loses_the_database_is_a_line_in_the_log(tmp_path: Path) -> None:
     """The answer is broken off, since its status has been sent."""
-    async with (
-        mongod.restartable(tmp_path / "mongod") as server,
-        running_hub(mongo_database(server.url), tmp_path / "hub") as hub,
-    ):
+    async with hub_on_restartable_mongodb(tmp_path) as (server, hub):
         store = await hub.define()
         for _ in range(4):
             await hub.admin.make_all(store, [{"text": "x" * 20_000} for _ in range(500)])
