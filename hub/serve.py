@@ -43,6 +43,8 @@ CLOSING: Final = 3
 """Seconds of the grace that closing the connections to a database server may take, should it not answer."""
 OTHER_FILES: Final = 128
 """Open files that are neither a client's nor the database's: logs, libraries, the command line."""
+LEAST_OTHER_FILES: Final = 24
+"""Of these, those that a hub has open at the least."""
 FEW_CONNECTIONS: Final = 500
 """Fewer that the system leaves room for are worth a warning."""
 
@@ -164,13 +166,17 @@ def allow_connections() -> None:
 
 def room_for_connections(engine: Engine) -> int | None:
     """Connections for which the system leaves room beside the files of the database; at least half of all open files
-    are for them. None: as many as there may be."""
+    are for them, and the database holds to what is left. None: as many as there may be."""
     if resource is None:
         return None
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if files == resource.RLIM_INFINITY:
         return None
-    return max(1, files - min(OTHER_FILES + engine.most_files, files // 2))
+    wanted = OTHER_FILES + engine.most_files
+    if wanted <= files // 2:
+        return files - wanted
+    engine.hold_to(files // 2 - LEAST_OTHER_FILES)
+    return max(1, files - files // 2)
 
 
 def count_connections(settings: Settings, engine: Engine, metrics: Metrics) -> Connections:

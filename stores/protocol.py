@@ -226,6 +226,9 @@ class Engine(Protocol):
     most_files: int
     """Open files and connections that it may hold at once."""
 
+    def hold_to(self, files: int) -> None:
+        """Hold about so many open files and connections at most, where the system allows few; before `open`."""
+
     @property
     def feed(self) -> Feed:
         """The feed of an open engine."""

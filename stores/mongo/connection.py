@@ -52,12 +52,13 @@ _SETTINGS: Final[Mapping[str, Any]] = {
 }
 SOCKETS: Final = 200
 """Enough for all commits and slow reads that may be under way, and for what is quick besides."""
+LEAST_SOCKETS: Final = 10
+"""Without which the feed, history and a commit would wait for each other."""
 _TIMEOUTS: Final[Mapping[str, Any]] = {
     "serverSelectionTimeoutMS": 5_000,
     "connectTimeoutMS": 5_000,
     "heartbeatFrequencyMS": 5_000,
     "waitQueueTimeoutMS": 10_000,
-    "maxPoolSize": SOCKETS,
 }
 _SOCKET_MS: Final = 5_000
 """For which the server's answer may be on its way, beyond the time of the longest read."""
@@ -104,6 +105,7 @@ class Connection:
         self._seal = seal
         self._epoch = Epoch("")
         self.sizes = Sizes()
+        self.sockets = SOCKETS
         self.reads = ReadTurns(read_limits(read_timeout, slow_reads_per_user), ExecutionTimeout)
         self.splits_events = False
         """Whether the server can split the event of a very large change."""
@@ -150,9 +152,13 @@ class Connection:
                 raise CannotOpen(_NOT_A_URL)
             # What the URL says of timeouts counts; what the hub's promises rest on does not bend.
             given = {name.lower() for name, _ in parse_qsl(url.query)}
-            known = {**_TIMEOUTS, "socketTimeoutMS": _SOCKET_MS + round(self.read_timeout * 1000)}
-            timeouts = {name: value for name, value in known.items() if name.lower() not in given}
-            return AsyncMongoClient(self._url, **_SETTINGS, **timeouts)
+            known = {
+                **_TIMEOUTS,
+                "maxPoolSize": self.sockets,
+                "socketTimeoutMS": _SOCKET_MS + round(self.read_timeout * 1000),
+            }
+            options = {name: value for name, value in known.items() if name.lower() not in given}
+            return AsyncMongoClient(self._url, **_SETTINGS, **options)
         except (InvalidURI, ConfigurationError, ValueError):
             # The cause may quote the URL, and with it the password.
             raise CannotOpen(_NOT_A_URL) from None

@@ -10,7 +10,7 @@ import pymongo
 from stores.errors import CannotOpen, StoreError, Unavailable
 from stores.mongo import structure
 from stores.mongo.commits import Committer
-from stores.mongo.connection import SOCKETS, Connection
+from stores.mongo.connection import LEAST_SOCKETS, SOCKETS, Connection
 from stores.mongo.errors import store_errors
 from stores.mongo.feed import MongoFeed
 from stores.mongo.history import HistoryKeeper
@@ -44,6 +44,9 @@ class MongoEngine:
         self._reader = Reader(self._connection, options.chunk_bytes)
         self._committer = Committer(self._connection, options.max_entity_bytes)
         self._history = HistoryKeeper(self._connection, feed)
+
+    def hold_to(self, files: int) -> None:
+        self._connection.sockets = max(LEAST_SOCKETS, min(SOCKETS, files))
 
     async def open(self) -> None:
         await self._connection.open()

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final
 
 from pymongo.errors import (
     BulkWriteError,
+    ConfigurationError,
     ConnectionFailure,
     DocumentTooLarge,
     ExecutionTimeout,
@@ -153,6 +154,9 @@ def is_passing(error: PyMongoError) -> bool:
     """Whether the database may well answer when asked again: it was away, electing, overloaded or in conflict."""
     if isinstance(error, ConnectionFailure | WaitQueueTimeoutError) or error.timeout:
         return True
+    if isinstance(error, ConfigurationError):
+        # PyMongo says so of a member that steps down or comes back; a deployment that has none is refused at the start.
+        return "Sessions are not supported" in str(error)
     return _code(error) in _PASSING or any(map(error.has_error_label, _PASSING_LABELS))
 
 

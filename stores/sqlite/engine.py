@@ -37,7 +37,7 @@ from stores.sqlite.connection import FILES_OF_CONNECTION, FileLock, connect, tem
 from stores.sqlite.feed import SQLiteFeed, current_seq
 from stores.sqlite.history import CONDENSE, condense, read_history, retired_up_to
 from stores.sqlite.log_keeper import LogKeeper
-from stores.sqlite.readers import MOST_STREAMS, Readers
+from stores.sqlite.readers import MOST_STREAMS, Readers, own_connections
 from stores.sqlite.renaming import rename_table
 from stores.sqlite.sight import groups_held
 from stores.sqlite.tables import (
@@ -93,9 +93,18 @@ class SQLiteEngine:
     def __init__(self, path: Path, options: EngineOptions | None = None) -> None:
         self.path = path
         self.options = options or EngineOptions()
-        self.most_files = FILES_OF_CONNECTION * (MOST_STREAMS + self.options.reader_threads + 2)
+        self._most_streams = MOST_STREAMS
+        self.most_files = FILES_OF_CONNECTION * (MOST_STREAMS + self._own_connections)
         self._lock = FileLock(path)
         self._tables: dict[str, StoreTable] = {}
+
+    @property
+    def _own_connections(self) -> int:
+        """Those of the writer and of reads that are no streams."""
+        return 1 + own_connections(self.options.reader_threads)
+
+    def hold_to(self, files: int) -> None:
+        self._most_streams = max(1, min(MOST_STREAMS, files // FILES_OF_CONNECTION - self._own_connections))
 
     async def open(self) -> None:
         self._lock.acquire()
@@ -116,7 +125,8 @@ class SQLiteEngine:
         bounds = (self.options.read_timeout, self.options.max_entity_bytes)
         self._executor = WriteExecutor(connection, self._tables, *bounds)
         o = self.options
-        self._readers = Readers(self.path, o.reader_threads, o.read_timeout, o.max_slow_reads_per_user)
+        bounds_of_reads = (o.reader_threads, o.read_timeout, o.max_slow_reads_per_user, self._most_streams)
+        self._readers = Readers(self.path, *bounds_of_reads)
         self.feed = SQLiteFeed(epoch, self._readers, current_seq(connection))
         self._writer = Writer(connection, lambda: self.feed.fresh(connection), self.feed.publish)
         keeper = LogKeeper(self.path, self._readers, int(self.options.sqlite_log_mb * 1_048_576))

@@ -70,11 +70,18 @@ def read_limits(threads: int, timeout: float, waiting: int) -> ReadLimits:
     )
 
 
+def own_connections(threads: int) -> int:
+    """Connections that `Readers` keeps open: for long reads, moments, housekeeping and the loop."""
+    return threads + _MOMENTS + 2
+
+
 class Readers:
     """`threads` connections for long reads, some for moments, and one of the loop's own. `timeout`: seconds that a read
-    may take, or wait for its turn, or a stream until its next item. `waiting`: long reads of one user that wait."""
+    may take, or wait for its turn, or a stream until its next item. `waiting`: long reads of one user that wait.
+    `streams`: long lists at a time."""
 
-    def __init__(self, path: Path, threads: int, timeout: float, waiting: int) -> None:
+    def __init__(self, path: Path, threads: int, timeout: float, waiting: int, streams: int = MOST_STREAMS) -> None:
+        self._most_streams = streams
         self._timeout = timeout
         self._deadline = 0.0
         self._own = connect(path)
@@ -148,8 +155,8 @@ class Readers:
         the stream is ended because it takes too long."""
         if self._closed:
             raise Unavailable("the store is closed")
-        if len(self._streams) >= MOST_STREAMS:
-            raise Unavailable(f"{MOST_STREAMS} long lists are being read").at("MOST_STREAMS")
+        if len(self._streams) >= self._most_streams:
+            raise Unavailable(f"{self._most_streams} long lists are being read").at("MOST_STREAMS")
         if self.streams_wait:
             raise _log_too_long()
         stream = _Stream(self._threads)

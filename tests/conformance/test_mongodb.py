@@ -14,8 +14,10 @@ from pathlib import Path
 import pytest
 from bson import ObjectId
 from pymongo import AsyncMongoClient
+from pymongo.errors import ConfigurationError
 
 from stores.errors import CannotOpen, HistoryGone, Unavailable
+from stores.mongo.errors import translate
 from stores.mongo.reading import Selection
 from stores.parse import parse_filter, parse_sort
 from stores.protocol import Delete, Engine, Update, UpdateMany, Upsert, Write
@@ -107,6 +109,13 @@ def private_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
 
 def start_again(servers: list[mongod.Mongod], folder: Path) -> None:
     servers.append(mongod.start("--data", str(folder / "data"), "--port", str(servers[0].port)))
+
+
+def test_a_member_that_steps_down_is_unavailable_not_a_defect() -> None:
+    """While it does, PyMongo takes it for a server that knows no sessions."""
+    error = ConfigurationError("Sessions are not supported by this MongoDB deployment")
+    assert isinstance(translate(error), Unavailable)
+    assert translate(ConfigurationError("another mistake")) is None
 
 
 async def test_a_lost_server_is_unavailable_and_comes_back(private_server: list[mongod.Mongod], tmp_path: Path) -> None:
