@@ -89,6 +89,7 @@ class ClientConnection(HttpToolsProtocol):
         self._unset_keepalive_if_required()  # which uvicorn forgets when the connection was reset
         if self._progress is not None:
             self._progress.stop()
+            self._progress = None  # it holds this connection: only the garbage collector would free them, later
         if self._running is not None and not self._running.response_complete:
             self._running.disconnected = True
             self._running.message_event.set()

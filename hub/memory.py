@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import os
 import time
+from pathlib import Path
 from typing import Any, Final
 
+STATM: Final = Path("/proc/self/statm")
+"""Of Linux: the second number is the pages of the process that are in memory."""
 LOOK_EVERY: Final = 5.0
 """Seconds; longer where a look has taken long."""
 SHARE: Final = 200
 """A look is followed by a pause of this many times its length: other threads cannot allocate while glibc goes through a
-fragmented heap."""
+fragmented heap. What giving back takes is not counted: it happens only when `WORTH_IT` bytes are unused, and a
+pause after it would keep what becomes free next, at the end of a burst, for minutes."""
 WORTH_IT: Final = 8 * 1_048_576
-"""Bytes that must have become free since the last time."""
+"""Bytes in memory, beyond what is in use, by which the process must have grown since the last time."""
 
 
 class _Mallinfo2(ctypes.Structure):
-    """What glibc says of its memory; `fordblks` are the bytes of free blocks, given back or not."""
+    """What glibc says of its memory: `uordblks` are the bytes in use in its heaps, `hblkhd` those of large blocks. What
+    it has given back it does not say: `fordblks` are all free blocks, in memory or not."""
 
     _fields_ = [
         (name, ctypes.c_size_t)
@@ -33,29 +39,36 @@ async def give_back_memory() -> None:
     glibc = find_glibc()
     if glibc is None:
         return
-    known, took = free_bytes(glibc), 0.0
+    known, took = unused_bytes(glibc), 0.0
     while True:
         await asyncio.sleep(max(LOOK_EVERY, SHARE * took))
         begun = time.monotonic()
-        free = free_bytes(glibc)
-        if free > known + WORTH_IT:
-            await asyncio.to_thread(glibc.malloc_trim, 0)
-            known = free_bytes(glibc)
-        else:
-            known = min(known, free)
+        unused = unused_bytes(glibc)
         took = time.monotonic() - begun
+        if unused > known + WORTH_IT:
+            await asyncio.to_thread(glibc.malloc_trim, 0)
+            known = unused_bytes(glibc)
+        else:
+            known = min(known, unused)
 
 
 def find_glibc() -> Any:
-    """The C library; None if it is not glibc 2.33 or later."""
+    """The C library; None if it is not glibc 2.33 or later on Linux."""
     try:
         library = ctypes.CDLL(None)
         library.mallinfo2.restype = _Mallinfo2
         library.malloc_trim.argtypes = (ctypes.c_size_t,)
+        resident_bytes()
     except (OSError, AttributeError, TypeError):
         return None
     return library
 
 
-def free_bytes(glibc: Any) -> int:
-    return int(glibc.mallinfo2().fordblks)
+def unused_bytes(glibc: Any) -> int:
+    """What the process has in memory and glibc has not handed out: what could be given back, and what never can be."""
+    in_use = glibc.mallinfo2()
+    return resident_bytes() - int(in_use.uordblks + in_use.hblkhd)
+
+
+def resident_bytes() -> int:
+    return int(STATM.read_bytes().split()[1]) * os.sysconf("SC_PAGE_SIZE")

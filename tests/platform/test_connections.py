@@ -1,11 +1,19 @@
-"""What the process keeps of all connections: requests sent behind others take turns."""
+"""What the process keeps of all connections: requests sent behind others take turns, and what has ended is freed."""
 
 from __future__ import annotations
 
 import asyncio
+import gc
+from functools import partial
 from typing import Any
 
+import pytest
+
 from hub.connections import TURNS, ConnectionLimits, Connections
+from hub.heads import HeadBounds
+from hub.http import WHOLE_ANSWER
+from hub.protocol import HubHttpProtocol
+from tests.wire.serving import eventually, serving
 
 
 def connections() -> Connections:
@@ -52,3 +60,41 @@ async def test_addresses_take_turns_by_turns() -> None:
     turns.in_turn(one, lambda: taken.append("one"))
     await asyncio.sleep(0)
     assert taken[:2] == ["many", "one"]
+
+
+LARGE = b"x" * 1_000_000
+GET = b"GET / HTTP/1.1\r\nHost: hub\r\n\r\n"
+UPLOAD = b"POST / HTTP/1.1\r\nHost: hub\r\nContent-Length: 100\r\n\r\nhalf"
+
+
+async def large_answer(scope: Any, receive: Any, send: Any) -> None:
+    while (await receive()).get("more_body"):
+        pass
+    await send({"type": WHOLE_ANSWER, "status": 200, "headers": [], "body": LARGE})
+
+
+def http_protocols() -> int:
+    return sum(type(each) is HubHttpProtocol for each in gc.get_objects())
+
+
+@pytest.mark.parametrize(
+    "sent", [b"", GET[:-2], GET, GET * 70, UPLOAD, b"nonsense\r\n\r\n"], ids=lambda sent: len(sent)
+)
+async def test_a_connection_that_has_ended_does_not_wait_for_the_garbage_collector(sent: bytes) -> None:
+    """An idle hub collects nothing: what thousands of connections held would stay in memory."""
+    http = partial(
+        HubHttpProtocol, bounds=HeadBounds(), connections=connections(), write_timeout=30, websocket_path=b"/live"
+    )
+    gc.collect()
+    gc.disable()
+    try:
+        async with serving(large_answer, http=http, lifespan="off") as served:
+            before = http_protocols()
+            _, writer = await asyncio.open_connection("127.0.0.1", served.port)
+            writer.write(sent)
+            await eventually(lambda: http_protocols() > before, "a connection")
+            await asyncio.sleep(0.1)  # what was sent is parsed and answered
+            writer.transport.abort()
+            await eventually(lambda: http_protocols() == before, "the end of the connection")
+    finally:
+        gc.enable()
