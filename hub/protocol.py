@@ -96,6 +96,9 @@ class HubHttpProtocol(ClientConnection):
         elif self._all.unstarted >= CROWD:
             self._hold(data, share=1.0)
             self._all.in_turn(self._peer, self._take_up)
+        elif len(data) > AT_ONCE and self._all.turns.is_over():
+            self._hold(data, share=1.0)
+            self._go_on_later()
         else:
             self._feed(data)
 
@@ -149,16 +152,16 @@ class HubHttpProtocol(ClientConnection):
         if end < len(HEAD_END):
             end = min(len(data), LARGEST_PIECE)
         while True:
-            if len(data) > AT_ONCE and turns.is_over():
-                self._hold(data[begin:], share=1.0)
-                turns.later(self._peer.block if self._peer else "", self._take_up)
-                return
             self._parse(view[begin:end])
             begin = end
             if begin == len(data) or self._refusing is not None or self not in self.connections:
                 return
             if self._must_wait():
                 self._hold(data[begin:])
+                return
+            if len(data) > AT_ONCE and turns.is_over():
+                self._hold(data[begin:], share=1.0)
+                self._go_on_later()
                 return
             if data.endswith(HEAD_END, 0, begin):
                 least = LEAST_HEAD if self._is_between() else LEAST_PIECE
@@ -167,6 +170,14 @@ class HubHttpProtocol(ClientConnection):
             most = min(len(data), begin + LARGEST_PIECE)
             found = data.find(HEAD_END, begin + least, most)
             end = most if found < 0 else found + len(HEAD_END)
+
+    def _go_on_later(self) -> None:
+        """Take up what is held in a turn to come. A request takes longer to answer than to parse: only some may begin
+        in one turn, however many can be parsed."""
+        if self._is_between():
+            self._all.in_turn(self._peer, self._take_up)
+        else:
+            self._all.turns.later(self._peer.block if self._peer else "", self._take_up)
 
     def _is_between(self) -> bool:
         """Whether what comes next is a head, or more of one."""

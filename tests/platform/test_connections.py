@@ -12,7 +12,8 @@ import pytest
 from hub.connections import TURNS, ConnectionLimits, Connections
 from hub.heads import HeadBounds
 from hub.http import WHOLE_ANSWER
-from hub.protocol import HubHttpProtocol
+from hub.protocol import AT_ONCE, HubHttpProtocol
+from stores.turns import SharedTurns
 from tests.wire.serving import eventually, serving
 
 
@@ -77,18 +78,20 @@ def http_protocols() -> int:
     return sum(type(each) is HubHttpProtocol for each in gc.get_objects())
 
 
+def http(counted: Connections) -> Any:
+    """A protocol for connections that are counted together."""
+    return partial(HubHttpProtocol, bounds=HeadBounds(), connections=counted, write_timeout=30, websocket_path=b"/live")
+
+
 @pytest.mark.parametrize(
     "sent", [b"", GET[:-2], GET, GET * 70, UPLOAD, b"nonsense\r\n\r\n"], ids=lambda sent: len(sent)
 )
 async def test_a_connection_that_has_ended_does_not_wait_for_the_garbage_collector(sent: bytes) -> None:
     """An idle hub collects nothing: what thousands of connections held would stay in memory."""
-    http = partial(
-        HubHttpProtocol, bounds=HeadBounds(), connections=connections(), write_timeout=30, websocket_path=b"/live"
-    )
     gc.collect()
     gc.disable()
     try:
-        async with serving(large_answer, http=http, lifespan="off") as served:
+        async with serving(large_answer, http=http(connections()), lifespan="off") as served:
             before = http_protocols()
             _, writer = await asyncio.open_connection("127.0.0.1", served.port)
             writer.write(sent)
@@ -98,3 +101,45 @@ async def test_a_connection_that_has_ended_does_not_wait_for_the_garbage_collect
             await eventually(lambda: http_protocols() == before, "the end of the connection")
     finally:
         gc.enable()
+
+
+class GivenTurns(SharedTurns):
+    """Whose turns are over when the test says so."""
+
+    over = True
+
+    def is_over(self) -> bool:
+        super().is_over()  # so that there is another turn
+        return self.over
+
+
+async def test_few_of_the_requests_that_waited_begin_in_one_turn() -> None:
+    """However many can be parsed in its time: answering takes longer, and hundreds would let all others wait."""
+    counted = connections()
+    turns = counted.turns = GivenTurns()
+    most = begun = 0
+
+    async def count(scope: Any, receive: Any, send: Any) -> None:
+        nonlocal begun
+        begun += 1
+        await send({"type": WHOLE_ANSWER, "status": 200, "headers": [], "body": b""})
+
+    def turn() -> None:
+        nonlocal most, begun
+        most, begun = max(most, begun), 0
+        loop.call_soon(turn)
+
+    loop = asyncio.get_running_loop()
+    long_head = GET[:-2] + b"X-Padding: " + b"x" * AT_ONCE + b"\r\n\r\n"
+    async with serving(count, http=http(counted), lifespan="off") as served:
+        clients = [await asyncio.open_connection("127.0.0.1", served.port) for _ in range(200)]
+        loop.call_soon(turn)
+        for _, writer in clients:
+            writer.write(long_head)
+        await asyncio.sleep(0.1)  # all have come
+        turns.over = False
+        for reader, writer in clients:
+            assert await reader.readuntil(b"\r\n\r\n")
+            writer.close()
+            await writer.wait_closed()
+    assert 0 < most <= TURNS
