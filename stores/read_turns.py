@@ -26,12 +26,13 @@ READER: Final[ContextVar[str]] = ContextVar("READER", default="")
 @dataclass(frozen=True, slots=True)
 class ReadLimits:
     """`long`, `short` and `pieces` are places: for reads with all their time, for reads that may yet be quick, and for
-    pieces of long lists. Each comes with the number that one owner may have. `moment` and `timeout` are the seconds of
+    pieces of long lists. Each comes with the number that one owner may have, and short ones with the number for an
+    owner of whom slow reads wait already. `moment` and `timeout` are the seconds of
     a read in a short and a long place; `timeout` is also how long it waits for places. `waiting`: reads of one user
     that wait for a long place. `name` is the limit that a read meets which waits too long."""
 
     long: tuple[int, int]
-    short: tuple[int, int]
+    short: tuple[int, int, int]
     pieces: tuple[int, int]
     moment: float
     timeout: float
@@ -63,7 +64,7 @@ class Line:
 
     def let_in(self, places: Places) -> bool:
         """Give one of `places` to the next owner that may have it; whether there was one."""
-        owner = next((owner for owner in self._waiting if places.has_room(owner)), None)
+        owner = next(filter(places.has_room, self._waiting), None)
         if owner is None:
             return False
         waiting = self._waiting.pop(owner)
@@ -84,6 +85,18 @@ class Places(Occupancy):
         self.lines = lines
 
 
+class ShortPlaces(Places):
+    """For reads that may yet be quick. An owner of reads in `slow`, which were not, has `few`."""
+
+    def __init__(self, most: int, each: int, few: int, fresh: Line, slow: Line) -> None:
+        super().__init__(most, each, fresh)
+        self._few = few
+        self._slow = slow
+
+    def has_room(self, owner: str) -> bool:
+        return super().has_room(owner) and (self._inside[owner] < self._few or not self._slow.length(owner))
+
+
 class ReadTurns:
     """`too_long` is what a read raises when its time is over."""
 
@@ -96,7 +109,7 @@ class ReadTurns:
         """Reads that were not done after a moment."""
         self._next_pieces = Line()
         self._long = Places(*limits.long, self._slow, self._fresh)
-        self._short = Places(*limits.short, self._fresh)
+        self._short = ShortPlaces(*limits.short, self._fresh, self._slow)
         self._pieces = Places(*limits.pieces, self._next_pieces)
 
     async def run(self, read: Callable[[float], Awaitable[T]]) -> T:
@@ -168,5 +181,6 @@ class ReadTurns:
 
     def _leave(self, places: Places, owner: str) -> None:
         places.leave(owner)
-        while any(line.let_in(places) for line in places.lines):
-            pass
+        for line in places.lines:
+            while line.let_in(places):
+                pass

@@ -61,7 +61,7 @@ def read_limits(threads: int, timeout: float, waiting: int) -> ReadLimits:
     """`threads`: of long reads, and of long lists."""
     return ReadLimits(
         long=(threads, max(1, threads // 4)),
-        short=(_MOMENTS, 1),
+        short=(_MOMENTS, 1, 1),
         pieces=(threads, max(1, threads // 2)),
         moment=_MOMENT,
         timeout=timeout,

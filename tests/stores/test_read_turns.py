@@ -17,7 +17,7 @@ class TooLong(Exception):
 
 
 def turns(**changes: Any) -> ReadTurns:
-    limits: dict[str, Any] = {"long": (2, 1), "short": (2, 1), "pieces": (2, 1), "moment": 0.1, "timeout": 30.0}
+    limits: dict[str, Any] = {"long": (2, 1), "short": (2, 1, 1), "pieces": (2, 1), "moment": 0.1, "timeout": 30.0}
     return ReadTurns(ReadLimits(**limits | {"waiting": 2, "name": "limit"} | changes), TooLong)
 
 
@@ -90,6 +90,27 @@ async def test_a_read_that_is_not_done_in_a_moment_waits_for_a_long_place() -> N
     assert [await tasks[number] for number in (0, 2, 4)] == ["a1", "a3", "a5"]
 
 
+async def test_an_owner_of_slow_reads_has_fewer_places_to_try_others_in() -> None:
+    """Until none of them waits any more."""
+    readers = Readers(turns(long=(1, 1), short=(4, 3, 1)))
+    tasks = [await readers.start(name) for name in ("a1", "a2", "a3", "a4", "a5", "a6")]
+    assert [name for name, _ in readers.begun] == ["a1", "a2", "a3", "a4"]
+    await readers.end("a2", too_long=True)
+    assert readers.begun[4:] == [("a5", 0.1)]
+    await readers.end("a3")
+    await readers.end("a4")
+    assert len(readers.begun) == 5, "a2 waits for a long place, and a5 has the one place that is left to a"
+    tasks += [await readers.start(name) for name in ("b1", "b2")]
+    assert readers.begun[5:] == [("b1", 0.1), ("b2", 0.1)]
+    await readers.end("a1")
+    assert readers.begun[7:] == [("a2", 30.0)]
+    await readers.end("b1")
+    assert readers.begun[8:] == [("a6", 0.1)]
+    for name in ("a2", "a5", "a6", "b2"):
+        await readers.end(name)
+    assert [await task for task in tasks] == ["a1", "a2", "a3", "a4", "a5", "a6", "b1", "b2"]
+
+
 async def test_a_read_waits_no_longer_than_it_may_take() -> None:
     readers = Readers(turns(timeout=0.05))
     tasks = [await readers.start(name) for name in ("a1", "a2", "a3")]
@@ -128,7 +149,7 @@ async def test_a_read_that_is_cancelled_leaves_its_place() -> None:
 
 async def test_a_thread_keeps_its_place_until_it_is_done() -> None:
     """A cancelled caller does not end it."""
-    line = turns(long=(1, 1), short=(1, 1))
+    line = turns(long=(1, 1), short=(1, 1, 1))
     done: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     begun: list[float] = []
 
