@@ -108,18 +108,20 @@ class Connections:
         self.unstarted -= 1
 
     def in_turn(self, peer: Peer | None, take_up: Callable[[], None]) -> None:
-        """Call `take_up` before long. Only some are called in one turn of the loop, one address after the other:
-        however many requests a client sends at once or behind each other, those of others come between."""
+        """Call `take_up` before long. Only some are called in one turn of the loop, one address after the other, and
+        every second time one of an address with few: however many requests come from a crowd of addresses at once or
+        behind each other, those of others come between."""
         if not self._turns:
             asyncio.get_running_loop().call_soon(self._run_turns)
         self._turns.put(peer.block if peer else "", take_up)
 
     def _run_turns(self) -> None:
         try:
-            for _ in range(TURNS):
+            for number in range(TURNS):
                 if not self._turns:
                     return
-                self._turns.take()()
+                take_up = self._turns.take_of_few() if number % 2 else self._turns.take()
+                take_up()
         finally:  # one that fails must not hold up those behind it
             if self._turns:
                 asyncio.get_running_loop().call_soon(self._run_turns)

@@ -7,12 +7,15 @@ import time
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from itertools import islice
 from typing import Final, Generic, TypeVar
 
 T = TypeVar("T")
 
 TURN: Final = 0.01
 """Seconds of work before others have their turn."""
+_LOOKED_AT: Final = 16
+"""Owners among which the one with the fewest items is looked for."""
 
 
 class Turn:
@@ -53,12 +56,26 @@ class Queue(Generic[T]):
         self._waiting.setdefault(owner, deque()).appendleft(item)
 
     def take(self) -> T:
-        owner, items = next(iter(self._waiting.items()))
+        """The next item of the owner whose turn it is."""
+        owner = next(iter(self._waiting))
+        item = self._take_of(owner)
+        if len(self._waiting) > 1 and owner in self._waiting:
+            self._waiting[owner] = self._waiting.pop(owner)  # behind the others
+        return item
+
+    def take_of_few(self) -> T:
+        """The next item of the owner with the fewest, among those whose turns come next. Taken now and then, an item of
+        a small owner comes early however many others there are; taken always, large owners might never have a turn."""
+        return self._take_of(min(islice(self._waiting, _LOOKED_AT), key=self._length))
+
+    def _length(self, owner: str) -> int:
+        return len(self._waiting[owner])
+
+    def _take_of(self, owner: str) -> T:
+        items = self._waiting[owner]
         item = items.popleft()
         if not items:
             del self._waiting[owner]
-        elif len(self._waiting) > 1:
-            self._waiting[owner] = self._waiting.pop(owner)  # behind the others
         return item
 
 

@@ -63,6 +63,24 @@ async def test_addresses_take_turns_by_turns() -> None:
     assert taken[:2] == ["many", "one"]
 
 
+async def test_an_address_with_few_requests_waits_for_few_others_of_a_crowd() -> None:
+    """A hundred addresses with many requests each delay it no more than a few do; none of them is kept out."""
+    taken: list[int] = []
+    turns = connections()
+    for number in range(100):
+        peer = turns.open(f"192.0.2.{number}")
+        for _ in range(50):
+            turns.in_turn(peer, lambda number=number: taken.append(number))  # type: ignore[misc]
+    few = turns.open("198.51.100.1")
+    for _ in range(5):
+        turns.in_turn(few, lambda: taken.append(-1))
+    for _ in range(100 * 50 // TURNS + 2):
+        await asyncio.sleep(0)
+    assert len(taken) == 100 * 50 + 5
+    assert taken[:220].count(-1) == 5
+    assert set(taken[:250]) == {-1, *range(100)}
+
+
 LARGE = b"x" * 1_000_000
 GET = b"GET / HTTP/1.1\r\nHost: hub\r\n\r\n"
 UPLOAD = b"POST / HTTP/1.1\r\nHost: hub\r\nContent-Length: 100\r\n\r\nhalf"

@@ -75,6 +75,17 @@ def test_owners_take_turns() -> None:
     assert [queue.take(), queue.take(), bool(queue)] == ["many 1", "many 2", False]
 
 
+def test_an_owner_of_few_comes_early_among_many_large_ones() -> None:
+    queue: Queue[str] = Queue()
+    for owner in "abc":
+        for number in range(3):
+            queue.put(owner, f"{owner}{number}")
+    queue.put("d", "d0")
+    assert [queue.take(), queue.take_of_few(), queue.take(), queue.take()] == ["a0", "d0", "b0", "c0"]
+    assert [queue.take_of_few() for _ in range(6)] == ["a1", "a2", "b1", "b2", "c1", "c2"]
+    assert not queue
+
+
 async def test_one_owner_has_only_some_of_the_places() -> None:
     """Who waits is let in owner after owner; one that stops waiting takes no place."""
     places, inside, leave = Places(3, 2), [], asyncio.Event()
