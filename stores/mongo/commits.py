@@ -66,9 +66,8 @@ _BULK_EACH: Final = 8
 
 _LONGEST_PAUSE: Final = 0.2
 
-_CACHE_TRIES: Final = 4
-_CACHE_PAUSE: Final = 0.5
-"""Seconds, and more with each try, after which the server has written some of what filled its cache."""
+_CACHE_PAUSES: Final = (0.5, 1.0, 2.0, 4.0)
+"""Seconds between tries, in which the server writes some of what fills its cache: a busy machine takes its time."""
 
 _LONG: Final = 262_144
 """Bytes of an outcome that is packed in a thread."""
@@ -205,7 +204,7 @@ class Committer:
         Unavailable when it has collided for too long."""
         give_up = clock.monotonic() + _GIVE_UP_SECONDS
         pause = 0.002
-        pauses = iter([_CACHE_PAUSE * number for number in range(1, _CACHE_TRIES)])
+        pauses = iter(_CACHE_PAUSES)
         async with place, self._turns, self._connection.client.start_session() as session:
             while True:
                 try:
