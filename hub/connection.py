@@ -102,12 +102,12 @@ class ClientConnection(HttpToolsProtocol):
             self._peer = None
 
     def eof_received(self) -> bool:  # type: ignore[override]
-        """A client may end its side of the connection behind its last request. Whether the transport stays open until
-        that is answered."""
-        self._is_ended = self._is_answering() or self.flow.is_behind
-        if not self._is_ended:
-            self.loop.call_soon(self._watch_closing)
-        return self._is_ended
+        """A client may end its side of the connection behind its last request, and the transport stays open until that
+        is answered. Otherwise it is closed in its turn: to close it takes longer than to learn of it."""
+        self._is_ended = True
+        if not (self._is_answering() or self.flow.is_behind):
+            self._all.end_in_turn(self._peer, self._close)
+        return True
 
     def _is_answering(self) -> bool:
         raise NotImplementedError

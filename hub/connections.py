@@ -19,6 +19,8 @@ REFUSED_MORE: Final = 64
 """Connections of an address beyond its limit that are told so; further ones are closed without an answer."""
 TURNS: Final = 8
 """Connections whose next request, having waited, is begun in one turn of the loop."""
+CLOSINGS: Final = 50
+"""Connections that are closed in one turn of the loop because their clients have hung up."""
 CROWD: Final = 100
 """Requests that may have come in one turn of the loop before further ones wait for turns to come."""
 CROWDED_SHARE: Final = 0.75
@@ -44,6 +46,30 @@ class Peer:
     buffered: int = 0
 
 
+class FewEachTurn:
+    """Calls `most` of the functions that wait in each turn of the loop."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._waiting: Queue[Callable[[], None]] = Queue()
+
+    def put(self, owner: str, call: Callable[[], None]) -> None:
+        if not self._waiting:
+            asyncio.get_running_loop().call_soon(self._run)
+        self._waiting.put(owner, call)
+
+    def _run(self) -> None:
+        try:
+            for number in range(self._most):
+                if not self._waiting:
+                    return
+                call = self._waiting.take_of_few() if number % 2 else self._waiting.take()
+                call()
+        finally:  # one that fails must not hold up those behind it
+            if self._waiting:
+                asyncio.get_running_loop().call_soon(self._run)
+
+
 class Connections:
     """Every open connection of the process.
 
@@ -63,7 +89,8 @@ class Connections:
         self._peers: dict[str, Peer] = {}
         self.unstarted = 0
         """Requests of which nothing has been done yet: those that came in this turn of the loop."""
-        self._turns: Queue[Callable[[], None]] = Queue()
+        self._beginnings = FewEachTurn(TURNS)
+        self._endings = FewEachTurn(CLOSINGS)
 
     def open(self, address: str) -> Peer:
         """Count a new connection; it must be given back to `close`, refused or not."""
@@ -111,20 +138,11 @@ class Connections:
         """Call `take_up` before long. Only some are called in one turn of the loop, one address after the other, and
         every second time one of an address with few: however many requests come from a crowd of addresses at once or
         behind each other, those of others come between."""
-        if not self._turns:
-            asyncio.get_running_loop().call_soon(self._run_turns)
-        self._turns.put(peer.block if peer else "", take_up)
+        self._beginnings.put(peer.block if peer else "", take_up)
 
-    def _run_turns(self) -> None:
-        try:
-            for number in range(TURNS):
-                if not self._turns:
-                    return
-                take_up = self._turns.take_of_few() if number % 2 else self._turns.take()
-                take_up()
-        finally:  # one that fails must not hold up those behind it
-            if self._turns:
-                asyncio.get_running_loop().call_soon(self._run_turns)
+    def end_in_turn(self, peer: Peer | None, close: Callable[[], None]) -> None:
+        """The same for a connection that is to be closed: thousands may hang up in one moment."""
+        self._endings.put(peer.block if peer else "", close)
 
     def take(self, peer: Peer, size: int, share: float = 1.0) -> bool:
         """Count `size` more bytes held for `peer`. False if they do not fit into this share of all; they count anyway,
