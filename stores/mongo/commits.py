@@ -66,7 +66,7 @@ _BULK_EACH: Final = 8
 
 _LONGEST_PAUSE: Final = 0.2
 
-_CACHE_PAUSES: Final = (0.5, 1.0, 2.0, 4.0)
+_CACHE_PAUSES: Final = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Seconds between tries, in which the server writes some of what fills its cache: a busy machine takes its time."""
 
 _LONG: Final = 262_144
@@ -205,24 +205,24 @@ class Committer:
         give_up = clock.monotonic() + _GIVE_UP_SECONDS
         pause = 0.002
         pauses = iter(_CACHE_PAUSES)
-        async with place, self._turns, self._connection.client.start_session() as session:
+        async with place, self._turns, self._connection.client.start_session() as session, Room(self._large) as room:
             while True:
                 try:
-                    async with (
-                        Room(self._large) as room,
-                        await session.start_transaction(ReadConcern("snapshot"), WriteConcern("majority", j=True)),
+                    async with await session.start_transaction(
+                        ReadConcern("snapshot"), WriteConcern("majority", j=True)
                     ):
                         result = await work(session, room)
                         await _end(session, give_up)
                     return result
                 except PyMongoError as error:
                     if is_beyond_cache(error) and (wait := next(pauses, None)) is not None:
-                        await asyncio.sleep(wait)
+                        await asyncio.sleep(wait)  # and another large one, which would fill the cache again, waits too
                         continue
                     if not _is_collision(error):
                         raise
                     if clock.monotonic() > give_up:
                         raise Unavailable("others change the same entities all the time") from error
+                room.leave()
                 await asyncio.sleep(random.uniform(0, pause))
                 pause = min(2 * pause, _LONGEST_PAUSE)
 

@@ -20,12 +20,16 @@ class Room:
             await self._turns.acquire()
             self._is_taken = True
 
+    def leave(self) -> None:
+        """Let another one have the room; it can be taken again."""
+        if self._is_taken:
+            self._is_taken = False
+            self._turns.release()
+
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._is_taken:
-            self._is_taken = False
-            self._turns.release()
+        self.leave()
