@@ -21,8 +21,8 @@ from auth.secrets import Passwords
 from hub.bodies import BodyBounds
 from hub.dialects.live import PATH as LIVE_PATH
 from hub.dialects.live import LiveEndpoint, LiveServer, describe_live, refuse
-from hub.dialects.platform.dialect import PlatformDialect
-from hub.dialects.platform.render import error_answer
+from hub.dialects.platform.answers import error_answer
+from hub.dialects.platform.context import PlatformDialect
 from hub.dialects.platform.table import RESET_PATH
 from hub.engines import make_engine
 from hub.errors import NoSuchPath

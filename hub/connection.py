@@ -14,7 +14,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from hub.connections import Connections, Peer
 from hub.cycle import CLOSE
-from hub.dialects.platform.render import error_answer
+from hub.dialects.platform.answers import error_answer
 from hub.errors import HubError, TooSlow, describe, status_text
 from hub.heads import HeadBounds
 from hub.http import LINGER_SECONDS

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hub.compression import POLICY, Policy
-from hub.dialects.platform.render import error_answer
+from hub.dialects.platform.answers import error_answer
 from hub.errors import AnswerBroken, ClientGone, NoSuchPath, Overloaded, is_expected
 from hub.failures import FailureLog, sent_path
 from hub.http import LIMIT_REACHED, WHOLE_ANSWER

@@ -9,7 +9,7 @@ from starlette.types import Receive, Scope, Send
 
 from auth.errors import Forbidden
 from auth.principal import Principal
-from hub.dialects.platform.render import error_answer
+from hub.dialects.platform.answers import error_answer
 from hub.errors import WrongMethod
 from hub.http import Answer, Call, json_answer
 from hub.metrics import CONTENT_TYPE, Metrics

@@ -21,7 +21,7 @@ from auth.errors import AuthError
 from auth.origins import Origin
 from auth.principal import Principal
 from auth.resolver import Resolver
-from hub.dialects.platform.render import error_answer
+from hub.dialects.platform.answers import error_answer
 from hub.errors import HubError, describe, status_text
 from hub.http import Call
 from hub.origins import Origins

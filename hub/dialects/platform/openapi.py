@@ -17,7 +17,7 @@ from hub.dialects.platform.standard_schemas import NO_DELETES, NO_WRITES
 from stores.schema import StoreDefinition
 
 if TYPE_CHECKING:
-    from hub.dialects.platform.dialect import PlatformDialect
+    from hub.dialects.platform.context import PlatformDialect
 
 ONE, WHOLE_BODY = ref("Success"), ref("Stamped")
 _CREDENTIALS: Final[list[Schema]] = [{"bearer": []}, {"cookie": []}]

@@ -10,7 +10,7 @@ from auth.principal import Principal
 from hub.http import Answer, Call
 
 if TYPE_CHECKING:
-    from hub.dialects.platform.dialect import PlatformDialect
+    from hub.dialects.platform.context import PlatformDialect
 
 Handler = Callable[["PlatformDialect", Call, Principal], Awaitable[Answer]]
 OpenHandler = Callable[["PlatformDialect", Call], Awaitable[Answer]]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from hub.dialects.platform import account_handlers as a
-from hub.dialects.platform import handlers as h
+from hub.dialects.platform import accounts as a
+from hub.dialects.platform import entities as h
 from hub.dialects.platform.operations import Operation
 
 RESET_PATH: Final = "/api/v1/auth/reset/confirm"

@@ -14,10 +14,10 @@ from auth.principal import Principal
 from auth.resolver import Resolver
 from auth.secret_key import SecretKey
 from hub.bodies import BodyBounds
+from hub.dialects.platform.answers import error_answer
 from hub.dialects.platform.conditions import refuse_preconditions
-from hub.dialects.platform.handlers import check_browser
+from hub.dialects.platform.entities import check_browser
 from hub.dialects.platform.operations import Handler, OpenHandler, Operation
-from hub.dialects.platform.render import error_answer
 from hub.dialects.platform.table import OPERATIONS
 from hub.errors import ClientGone, NoSuchPath, NotModified, WrongMethod
 from hub.failures import FailureLog

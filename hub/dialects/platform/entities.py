@@ -11,7 +11,7 @@ import orjson
 from auth.csrf import check_same_site, read_origin
 from auth.errors import Unauthenticated
 from auth.principal import Principal
-from hub.dialects.platform import render
+from hub.dialects.platform import answers
 from hub.dialects.platform.conditions import check_read, expected_revisions
 from hub.dialects.platform.openapi import openapi_document
 from hub.dialects.platform.parameters import (
@@ -33,7 +33,7 @@ from stores.records import Entity, now_ms
 from stores.tautology import is_tautology
 
 if TYPE_CHECKING:
-    from hub.dialects.platform.dialect import PlatformDialect
+    from hub.dialects.platform.context import PlatformDialect
 
 HOUR = 3_600_000
 _KEY = re.compile(r"[\x21-\x7e]{1,255}\Z")
@@ -56,15 +56,15 @@ async def create(dialect: PlatformDialect, call: Call, principal: Principal) -> 
     else:
         made = await dialect.entities.create(principal, store, bodies, key, indexed=indexed)
     if indexed:
-        return render.entities_answer([text for text, _ in made], dialect.settings.stream_timeout)
-    return render.entity_answer(*made[0])
+        return answers.entities_answer([text for text, _ in made], dialect.settings.stream_timeout)
+    return answers.entity_answer(*made[0])
 
 
 async def get(dialect: PlatformDialect, call: Call, principal: Principal) -> Answer:
     projection = read_projection(dialect, call, principal)
     text, rev = await dialect.entities.get(principal, call.path["store"], call.path["id"], projection)
     check_read(call, rev)
-    return render.entity_answer(text, rev)
+    return answers.entity_answer(text, rev)
 
 
 async def find(dialect: PlatformDialect, call: Call, principal: Principal) -> Answer:
@@ -76,7 +76,7 @@ async def find(dialect: PlatformDialect, call: Call, principal: Principal) -> An
     if request.since is not None:
         return await changes_since(dialect, call, principal, request)
     listing = await dialect.entities.find(principal, call.path["store"], request.query, request.projection)
-    headers = [render.position_header(listing.position)]
+    headers = [answers.position_header(listing.position)]
     if listing.next is not None:
         cursor = encode_cursor(listing.next, request.query.sort)
         headers.append((b"link", next_link(public_path(call.scope), pairs, cursor).encode("ascii")))
@@ -86,7 +86,7 @@ async def find(dialect: PlatformDialect, call: Call, principal: Principal) -> An
 async def summarize(dialect: PlatformDialect, call: Call, principal: Principal, request: ListRequest) -> Answer:
     refuse_given(request, ("offset", "limit", "after", "since", "sort"), "cannot be used together with meta")
     found = await dialect.entities.summarize(principal, call.path["store"], request.where, request.projection)
-    return render.summary_answer(found.count, found.first, found.last, found.position)
+    return answers.summary_answer(found.count, found.first, found.last, found.position)
 
 
 async def changes_since(dialect: PlatformDialect, call: Call, principal: Principal, request: ListRequest) -> Answer:
@@ -96,7 +96,7 @@ async def changes_since(dialect: PlatformDialect, call: Call, principal: Princip
     delta = await dialect.delta.since(
         principal, call.path["store"], request.since or "", request.where, request.projection, limit
     )
-    return render.delta_answer(delta)
+    return answers.delta_answer(delta)
 
 
 async def change(dialect: PlatformDialect, call: Call, principal: Principal) -> Answer:
@@ -104,7 +104,7 @@ async def change(dialect: PlatformDialect, call: Call, principal: Principal) -> 
     body = entity_body(await read_json(dialect, call))
     revs = expected_revisions(call)
     text, rev = await dialect.entities.change(principal, call.path["store"], call.path["id"], body, revs)
-    return render.entity_answer(text, rev)
+    return answers.entity_answer(text, rev)
 
 
 async def replace(dialect: PlatformDialect, call: Call, principal: Principal) -> Answer:
@@ -112,27 +112,27 @@ async def replace(dialect: PlatformDialect, call: Call, principal: Principal) ->
     body = entity_body(await read_json(dialect, call))
     revs = expected_revisions(call)
     text, rev = await dialect.entities.replace(principal, call.path["store"], call.path["id"], body, revs)
-    return render.entity_answer(text, rev)
+    return answers.entity_answer(text, rev)
 
 
 async def delete(dialect: PlatformDialect, call: Call, principal: Principal) -> Answer:
     known_parameters(call.parameters(), ())
     revs = expected_revisions(call)
     text, rev = await dialect.entities.delete(principal, call.path["store"], call.path["id"], revs)
-    return render.entity_answer(text, rev)
+    return answers.entity_answer(text, rev)
 
 
 async def change_matches(dialect: PlatformDialect, call: Call, principal: Principal) -> Answer:
     request = read_bulk(dialect, call, principal)
     body = entity_body(await read_json(dialect, call))
     count = await dialect.entities.change_matches(principal, call.path["store"], request.where, body)
-    return render.count_answer(count)
+    return answers.count_answer(count)
 
 
 async def delete_matches(dialect: PlatformDialect, call: Call, principal: Principal) -> Answer:
     request = read_bulk(dialect, call, principal)
     count = await dialect.entities.delete_matches(principal, call.path["store"], request.where)
-    return render.count_answer(count)
+    return answers.count_answer(count)
 
 
 async def share(dialect: PlatformDialect, call: Call, principal: Principal) -> Answer:
@@ -144,7 +144,7 @@ async def share(dialect: PlatformDialect, call: Call, principal: Principal) -> A
     users = body.get("access")
     revs = expected_revisions(call)
     text, rev = await dialect.entities.share(principal, call.path["store"], call.path["id"], users, revs)
-    return render.entity_answer(text, rev)
+    return answers.entity_answer(text, rev)
 
 
 async def history(dialect: PlatformDialect, call: Call, principal: Principal) -> Answer:
@@ -157,7 +157,7 @@ async def history(dialect: PlatformDialect, call: Call, principal: Principal) ->
         [] if page.next is None else [(b"link", next_link(public_path(call.scope), pairs, page.next).encode("ascii"))]
     )
     # In a thread: it may be megabytes.
-    return Answer(await asyncio.to_thread(render.history_text, page.entries), headers=link)
+    return Answer(await asyncio.to_thread(answers.history_text, page.entries), headers=link)
 
 
 # Signing in and out.
@@ -168,7 +168,7 @@ async def sign_in(dialect: PlatformDialect, call: Call) -> Answer:
     given = await credentials(dialect, call)
     issued = await dialect.accounts.sign_in(*given, "session", call.address, call.header(b"user-agent") or "")
     foreign = from_trusted(dialect, call)
-    cookie = render.session_cookie(call, issued.credential, issued.expires_at, foreign=foreign)
+    cookie = answers.session_cookie(call, issued.credential, issued.expires_at, foreign=foreign)
     return json_answer({"sucess": True, "success": True}, headers=[cookie])
 
 
@@ -190,7 +190,7 @@ async def issue_token(dialect: PlatformDialect, call: Call) -> Answer:
 async def sign_out(dialect: PlatformDialect, call: Call, principal: Principal) -> Answer:
     known_parameters(call.parameters(), ())
     await dialect.accounts.sign_out(principal)
-    return json_answer({"sucess": True, "success": True}, headers=render.forgotten_cookies(call))
+    return json_answer({"sucess": True, "success": True}, headers=answers.forgotten_cookies(call))
 
 
 async def who_am_i(dialect: PlatformDialect, call: Call, principal: Principal) -> Answer:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from auth.errors import Forbidden
 from auth.principal import Principal
-from hub.dialects.platform import render
-from hub.dialects.platform.handlers import check_browser, entity_body, parse_json
+from hub.dialects.platform import answers
+from hub.dialects.platform.entities import check_browser, entity_body, parse_json
 from hub.dialects.platform.parameters import known_parameters
 from hub.dialects.platform.reset_page import PAGE, POLICY
 from hub.errors import BadRequest
@@ -15,7 +15,7 @@ from hub.http import Answer, Call, json_answer
 from hub.services.credentials import PROOF
 
 if TYPE_CHECKING:
-    from hub.dialects.platform.dialect import PlatformDialect
+    from hub.dialects.platform.context import PlatformDialect
 
 LONGEST: Final = 1_000
 """Characters of a login, a password, a token or a code."""
@@ -118,4 +118,4 @@ async def end_sessions(dialect: PlatformDialect, call: Call, principal: Principa
     tokens = body.get("tokens", False)
     if not isinstance(tokens, bool):
         raise BadRequest("tokens", "Must be true or false.")
-    return render.count_answer(await dialect.accounts.end_others(principal, tokens=tokens))
+    return answers.count_answer(await dialect.accounts.end_others(principal, tokens=tokens))
