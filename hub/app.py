@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,13 +19,16 @@ from auth.attempts import CHECKS_OF_ACCOUNT, LoginAttempts, LoginQueue
 from auth.resolver import Resolver
 from auth.secrets import Passwords
 from hub.bodies import BodyBounds
+from hub.dialects.base import Dialect, Dialects, ErrorAnswer
+from hub.dialects.endpoint import routes_of
 from hub.dialects.live import PATH as LIVE_PATH
 from hub.dialects.live import LiveEndpoint, LiveServer, describe_live, refuse
-from hub.dialects.platform.answers import error_answer
-from hub.dialects.platform.context import PlatformDialect
-from hub.dialects.platform.table import RESET_PATH
+from hub.dialects.platform.context import PlatformContext
+from hub.dialects.platform.operations import RESET_PATH
+from hub.dialects.platform.routes import PlatformDialect
 from hub.engines import make_engine
 from hub.errors import NoSuchPath
+from hub.http import Answer
 from hub.key_file import KeyInUse, check_key, load_key
 from hub.mail import Mailer, SmtpServer
 from hub.memory import give_back_memory
@@ -33,7 +36,7 @@ from hub.metrics import Metrics
 from hub.middleware import Envelope
 from hub.operational import health_routes, metrics_route
 from hub.origins import Origins
-from hub.proxies import RootPath
+from hub.proxies import RootPath, set_prefix
 from hub.services.accounts import Accounts
 from hub.services.bootstrap import ensure_admin, fill_login_keys
 from hub.services.credentials import Credentials
@@ -188,27 +191,17 @@ class HubApplication(Starlette):
         return app
 
 
-def create_app(settings: Settings | None = None) -> Starlette:
-    """The hub as an ASGI application; `app.state.hub` holds its parts. Raises CannotOpen for an unusable setting."""
+MakeDialect = Callable[[Hub, Origins], Dialect[Any]]
+
+
+def create_app(settings: Settings | None = None, others: Iterable[MakeDialect] = ()) -> Starlette:
+    """The hub as an ASGI application; `app.state.hub` holds its parts. `others` make the dialects that are served beside
+    the platform's. Raises CannotOpen for an unusable setting."""
     settings = settings or Settings()
     hub = assemble(settings)
     origins = Origins(settings.trusted_origins, settings.allowed_hosts)
-    dialect = PlatformDialect(
-        settings=settings,
-        key=hub.key.key,
-        registry=hub.registry,
-        resolver=hub.resolver,
-        accounts=hub.accounts,
-        second_factors=hub.second_factors,
-        resets=hub.resets,
-        entities=hub.entities,
-        delta=hub.delta,
-        filter_limits=filter_limits_of(settings),
-        body_bounds=BodyBounds(
-            settings.max_items, settings.max_body_bytes, settings.max_entity_nodes, settings.max_body_nodes
-        ),
-        origins=origins,
-    )
+    platform = make_platform(settings, hub, origins)
+    dialects = Dialects(platform, (make(hub, origins) for make in others))
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -220,19 +213,54 @@ def create_app(settings: Settings | None = None) -> Starlette:
     middleware = [Middleware(RootPath, prefix=settings.root_path)] if settings.root_path else []
     packing = settings.compression
     middleware += [
-        Middleware(Envelope, metrics=hub.metrics, most=most, apart=LIVE_PATH, origins=origins, compression=packing)
+        Middleware(
+            Envelope,
+            metrics=hub.metrics,
+            most=most,
+            apart=LIVE_PATH,
+            origins=origins,
+            compression=packing,
+            error_answer=dialects.error_answer,
+        )
     ]
     live = LiveServer(settings, hub.live, hub.resolver, origins.trusted, hub.metrics.limit_reached)
     hub.metrics.watch(live)
-    endpoint = LiveEndpoint(live, origins)
+    endpoint = LiveEndpoint(live, origins, dialects.error_answer)
     sockets: list[BaseRoute] = [Route(LIVE_PATH, endpoint), WebSocketRoute(LIVE_PATH, endpoint)]
-    routes = [*dialect.routes(), *sockets, *operational_routes(hub, dialect)]  # tried in this order: the busiest first
+    routes = [
+        *routes_of(dialects),
+        *sockets,
+        *operational_routes(hub, platform, dialects.error_answer),
+    ]  # tried in this order: the busiest first
     app = HubApplication(routes=routes, middleware=middleware, lifespan=lifespan)
     app.router.redirect_slashes = False
-    app.router.default = NotFoundEndpoint()
+    app.router.default = NotFoundEndpoint(dialects.error_answer)
     app.state.hub = hub
     app.state.live = live
+    app.state.error_answer = refusal_renderer(dialects, settings.root_path)
     return app
+
+
+def make_platform(settings: Settings, hub: Hub, origins: Origins) -> PlatformDialect:
+    """The platform API over the hub's services."""
+    return PlatformDialect(
+        PlatformContext(
+            settings=settings,
+            key=hub.key.key,
+            registry=hub.registry,
+            resolver=hub.resolver,
+            accounts=hub.accounts,
+            second_factors=hub.second_factors,
+            resets=hub.resets,
+            entities=hub.entities,
+            delta=hub.delta,
+            filter_limits=filter_limits_of(settings),
+            body_bounds=BodyBounds(
+                settings.max_items, settings.max_body_bytes, settings.max_entity_nodes, settings.max_body_nodes
+            ),
+            origins=origins,
+        )
+    )
 
 
 def assemble(settings: Settings) -> Hub:
@@ -332,18 +360,35 @@ def reset_page_of(settings: Settings) -> str:
     return f"{base.rstrip('/')}{RESET_PATH}" if base else ""
 
 
-def operational_routes(hub: Hub, dialect: PlatformDialect) -> list[BaseRoute]:
-    routes = health_routes(hub.engine.ping, lambda: hub.ready)
+def operational_routes(hub: Hub, platform: PlatformDialect, error_answer: ErrorAnswer) -> list[BaseRoute]:
+    """Health, and the metrics for those whom the platform's credentials show to be administrators."""
+    routes = health_routes(hub.engine.ping, lambda: hub.ready, error_answer)
     if hub.settings.metrics != "off":
-        routes.append(metrics_route(hub.metrics, None if hub.settings.metrics == "public" else dialect.principal))
+        authenticate = None if hub.settings.metrics == "public" else platform.context.authenticate
+        routes.append(metrics_route(hub.metrics, authenticate, error_answer))
     return routes
 
 
+def refusal_renderer(dialects: Dialects, root_path: str) -> ErrorAnswer:
+    """Renders what the server refuses before the application sees it: the path still has its prefix."""
+
+    def render(error: Exception, scope: Scope) -> Answer:
+        if root_path:
+            set_prefix(scope, root_path)
+        return dialects.error_answer(error, scope)
+
+    return render
+
+
 class NotFoundEndpoint:
-    """What no route leads to."""
+    """Answers paths that no route leads to."""
+
+    def __init__(self, error_answer: ErrorAnswer) -> None:
+        self._error_answer = error_answer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        answer = self._error_answer(NoSuchPath(scope["path"]), scope)
         if scope["type"] == "http":
-            await error_answer(NoSuchPath(scope["path"])).send(scope, send)
+            await answer.send(scope, send)
         elif scope["type"] == "websocket":
-            await refuse(NoSuchPath(scope["path"]), scope, send)
+            await refuse(answer, scope, send)

@@ -9,15 +9,16 @@ import select
 import socket
 from typing import Annotated, Any, Final
 
+from starlette.types import Scope
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from hub.connections import Connections, Peer
 from hub.cycle import CLOSE
-from hub.dialects.platform.answers import error_answer
+from hub.dialects.base import ErrorAnswer
 from hub.errors import HubError, TooSlow, describe, status_text
-from hub.heads import HeadBounds
-from hub.http import LINGER_SECONDS
+from hub.heads import HeadBounds, path_of
+from hub.http import LINGER_SECONDS, Answer
 from hub.progress import Progress
 from stores.bounds import Limit
 
@@ -43,9 +44,16 @@ class ClientConnection(HttpToolsProtocol):
     flow: Flow
 
     def __init__(
-        self, *args: Any, bounds: HeadBounds, connections: Connections, write_timeout: float, **kwargs: Any
+        self,
+        *args: Any,
+        bounds: HeadBounds,
+        connections: Connections,
+        write_timeout: float,
+        error_answer: ErrorAnswer,
+        **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
+        self._error_answer = error_answer
         self._bounds = bounds
         self._all = connections
         self._write_timeout = write_timeout
@@ -209,10 +217,14 @@ class ClientConnection(HttpToolsProtocol):
                 return
             cycle.disconnected = True
             cycle.message_event.set()
-        self.transport.write(refusal(error))
+        self.transport.write(refusal(error, self._error_answer(error, self._known())))
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self._wait(LINGER_SECONDS)
+
+    def _known(self) -> Scope:
+        """The scope of a refused request, as far as it is known: its head may not be whole."""
+        return {"type": "http", "path": path_of(self.url or b""), "headers": self.headers or []}
 
 
 def bound_unsent(transport: asyncio.Transport) -> None:
@@ -224,9 +236,8 @@ def bound_unsent(transport: asyncio.Transport) -> None:
         opened.setsockopt(socket.IPPROTO_TCP, option, UNSENT_BYTES)
 
 
-def refusal(error: HubError) -> bytes:
+def refusal(error: HubError, answer: Answer) -> bytes:
     """The last answer on a connection."""
-    answer = error_answer(error)
     assert isinstance(answer.body, bytes)
     status = describe(error).status
     headers = [

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
+from urllib.parse import unquote
 
 import httptools
 
@@ -15,6 +16,8 @@ from hub.errors import BadRequest, ExpectationFailed, HubError
 Headers = Sequence[tuple[bytes, bytes]]
 
 LONGEST_HOST: Final = 300
+LONGEST_TARGET: Final = 1_000
+"""Bytes of a request that is not parsed, in which its target is looked for."""
 VERSIONS: Final = ("1.1", "1.0")
 _HOST: Final = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[\w.~!$&'()*+;=%-]*)(?::\d*)?", re.ASCII)
 _SINGLE: Final = {
@@ -113,3 +116,20 @@ def without_offer(method: bytes, version: str, url: bytes, headers: Headers) -> 
         if name != b"upgrade":
             lines.append(b"%s: %s" % (name, value))
     return b"\r\n".join([*lines, b"", b""])
+
+
+def decoded(path: str) -> str:
+    """A path without its percent-encoding, but for the slash: an encoded one is part of a name. A proxy that has rules
+    by path takes it for that too."""
+    return unquote(path.replace("%2F", "%252F").replace("%2f", "%252f"))
+
+
+def path_of(target: bytes) -> str:
+    """The path of a request's target, of which the end may be missing."""
+    return decoded(target.partition(b"?")[0].decode("latin-1"))
+
+
+def target_of(data: bytes) -> bytes:
+    """The target in the first line of a request that is not parsed; empty where there is none."""
+    words = data[:LONGEST_TARGET].split(b" ", 2)
+    return words[1] if len(words) > 1 else b""

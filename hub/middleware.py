@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hub.compression import POLICY, Policy
-from hub.dialects.platform.answers import error_answer
+from hub.dialects.base import ErrorAnswer
 from hub.errors import AnswerBroken, ClientGone, NoSuchPath, Overloaded, is_expected
 from hub.failures import FailureLog, sent_path
 from hub.http import LIMIT_REACHED, WHOLE_ANSWER
@@ -39,12 +39,20 @@ class Envelope:
     """Pure ASGI. A caller's own `X-Request-Id` is kept when it is one word of at most 100 ASCII characters; beyond
     `most` requests at once the next ones are turned away. A request that waits for its client, to send a body or to
     read an answer, is not counted. Paths that begin with `apart` are left alone: a poll that waits for news is no
-    request that is being worked on."""
+    request that is being worked on. `error_answer` renders what fails out here."""
 
     def __init__(
-        self, app: ASGIApp, metrics: Metrics, most: int, apart: str, origins: Origins, compression: Policy
+        self,
+        app: ASGIApp,
+        metrics: Metrics,
+        most: int,
+        apart: str,
+        origins: Origins,
+        compression: Policy,
+        error_answer: ErrorAnswer,
     ) -> None:
         self.app = app
+        self.error_answer = error_answer
         self.origins = origins
         self.compression = compression
         self.metrics = metrics
@@ -105,7 +113,7 @@ class Envelope:
             self.failures.note(scope, error)
             if isinstance(error, Limited):
                 scope[LIMIT_REACHED] = error.limit_name
-            await error_answer(error).send(scope, send_with_id)
+            await self.error_answer(error, scope).send(scope, send_with_id)
         finally:
             self.running -= 1
             self._record(scope, status, time.perf_counter() - started, request_id)

@@ -9,7 +9,7 @@ from starlette.types import Receive, Scope, Send
 
 from auth.errors import Forbidden
 from auth.principal import Principal
-from hub.dialects.platform.answers import error_answer
+from hub.dialects.base import ErrorAnswer
 from hub.errors import WrongMethod
 from hub.http import Answer, Call, json_answer
 from hub.metrics import CONTENT_TYPE, Metrics
@@ -20,7 +20,9 @@ Read = Callable[[Call], Awaitable[Answer]]
 Authenticate = Callable[[Call], Awaitable[Principal]]
 
 
-def health_routes(ping: Callable[[], Awaitable[None]], is_ready: Callable[[], bool]) -> list[BaseRoute]:
+def health_routes(
+    ping: Callable[[], Awaitable[None]], is_ready: Callable[[], bool], error_answer: ErrorAnswer
+) -> list[BaseRoute]:
     """For load balancers and supervisors; they say no names."""
 
     async def live(_: Call) -> Answer:
@@ -33,10 +35,13 @@ def health_routes(ping: Callable[[], Awaitable[None]], is_ready: Callable[[], bo
             return json_answer({"ok": False, "failing": ["database"]}, 503)
         return json_answer({"ok": is_ready()}, 200 if is_ready() else 503)
 
-    return [Route("/health/live", ReadingEndpoint(live)), Route("/health/ready", ReadingEndpoint(ready))]
+    return [
+        Route("/health/live", ReadingEndpoint(live, error_answer)),
+        Route("/health/ready", ReadingEndpoint(ready, error_answer)),
+    ]
 
 
-def metrics_route(metrics: Metrics, authenticate: Authenticate | None) -> BaseRoute:
+def metrics_route(metrics: Metrics, authenticate: Authenticate | None, error_answer: ErrorAnswer) -> BaseRoute:
     """`authenticate` finds the principal of a call; None: the metrics are for everybody."""
 
     async def read(call: Call) -> Answer:
@@ -47,14 +52,15 @@ def metrics_route(metrics: Metrics, authenticate: Authenticate | None) -> BaseRo
                 raise Forbidden("the metrics are for administrators")
         return Answer(metrics.render(), content_type=CONTENT_TYPE)
 
-    return Route("/metrics", ReadingEndpoint(read))
+    return Route("/metrics", ReadingEndpoint(read, error_answer))
 
 
 class ReadingEndpoint:
-    """Answers GET and HEAD by `read`, every error in the API's shape."""
+    """Answers GET and HEAD by `read`, every error by `error_answer`."""
 
-    def __init__(self, read: Read) -> None:
+    def __init__(self, read: Read, error_answer: ErrorAnswer) -> None:
         self._read = read
+        self._error_answer = error_answer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         call = Call(scope, receive)
@@ -63,5 +69,5 @@ class ReadingEndpoint:
                 raise WrongMethod(("GET", "HEAD"))
             answer = await self._read(call)
         except Exception as error:
-            answer = error_answer(error)
+            answer = self._error_answer(error, scope)
         await answer.send(scope, send)

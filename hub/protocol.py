@@ -7,7 +7,6 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 from typing import Any, Final, cast
-from urllib.parse import unquote
 
 import httptools
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
@@ -17,7 +16,7 @@ from hub.connection import ClientConnection
 from hub.connections import CROWD, PIPELINED_SHARE
 from hub.cycle import HubCycle
 from hub.errors import BadRequest, HeadTooLarge, HubError, Overloaded
-from hub.heads import fault, is_handshake, without_offer
+from hub.heads import decoded, fault, is_handshake, target_of, without_offer
 from hub.http import BODY, CHARGE, WHOLE_ANSWER
 from realtime.engineio.uvicorn_protocol import HubProtocol
 
@@ -34,12 +33,6 @@ LARGEST_PIECE: Final = 4_096
 """Bytes that are parsed at once: a chunk of a body may be six of them, and takes as long as one of megabytes."""
 AT_ONCE: Final = 1_024
 """Bytes that are parsed when they come: no more than a request, which takes longer to answer than to parse."""
-
-
-def decoded(path: str) -> str:
-    """A path without its percent-encoding, but for the slash: an encoded one is part of a name. A proxy that has rules
-    by path takes it for that too."""
-    return unquote(path.replace("%2F", "%252F").replace("%2f", "%252f"))
 
 
 class HubHttpProtocol(ClientConnection):
@@ -86,6 +79,7 @@ class HubHttpProtocol(ClientConnection):
     def data_received(self, data: bytes) -> None:
         if self._refusing is not None:
             if not self._is_answered:
+                self.url = target_of(data)
                 self._refuse(self._refusing)
             return
         self._unset_keepalive_if_required()

@@ -199,6 +199,7 @@ def run(app: Starlette, settings: Settings, listening: list[socket.socket]) -> i
         connections=count_connections(settings, app.state.hub.engine, app.state.hub.metrics),
         write_timeout=settings.write_timeout,
         websocket_path=LIVE_PATH.encode(),
+        error_answer=app.state.error_answer,
     )
     config = uvicorn.Config(
         ForwardedHeaders(app, settings.trusted_proxies),  # type: ignore[arg-type]

@@ -21,9 +21,9 @@ from auth.errors import AuthError
 from auth.origins import Origin
 from auth.principal import Principal
 from auth.resolver import Resolver
-from hub.dialects.platform.answers import error_answer
+from hub.dialects.base import ErrorAnswer
 from hub.errors import HubError, describe, status_text
-from hub.http import Call
+from hub.http import Answer, Call
 from hub.origins import Origins
 from hub.proxies import TrustedProxies
 from hub.settings import Settings
@@ -249,9 +249,8 @@ async def _no_body() -> dict[str, Any]:
     return {"type": "http.disconnect"}
 
 
-async def refuse(error: Exception, scope: Scope, send: Send) -> None:
-    """Answer a request or a handshake with the error in the API's shape."""
-    answer = error_answer(error)
+async def refuse(answer: Answer, scope: Scope, send: Send) -> None:
+    """Send the answer to an error, of a request or of a handshake."""
     answer.headers = [*answer.headers, (b"x-request-id", secrets.token_hex(8).encode())]
     if scope["type"] == "http":
         await answer.send(scope, send)
@@ -268,14 +267,15 @@ async def refuse(error: Exception, scope: Scope, send: Send) -> None:
 class LiveEndpoint:
     """The server as an ASGI application among the routes; what arrives while the hub is not open is refused."""
 
-    def __init__(self, server: LiveServer, origins: Origins) -> None:
+    def __init__(self, server: LiveServer, origins: Origins, error_answer: ErrorAnswer) -> None:
         self._server = server
         self._origins = origins
+        self._error_answer = error_answer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             self._origins.admit(scope)
         except (AuthError, HubError) as error:
-            await refuse(error, scope, send)
+            await refuse(self._error_answer(error, scope), scope, send)
             return
         await self._server.eio(scope, receive, send)

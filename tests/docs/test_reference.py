@@ -7,8 +7,8 @@ from http import HTTPStatus
 import pytest
 
 from auth.standard import STANDARD
+from hub.dialects.platform.openapi import OPERATIONS
 from hub.dialects.platform.parameters import OPERATORS, RESERVED
-from hub.dialects.platform.table import OPERATIONS
 from hub.errors import STATUS, status_text, tags_of
 from hub.settings import Settings
 from stores.definitions import SETTINGS

@@ -12,8 +12,8 @@ from openapi_schema_validator import OAS31Validator
 from openapi_spec_validator import validate
 
 from auth.standard import STANDARD
+from hub.dialects.platform.openapi import OPERATIONS
 from hub.dialects.platform.schemas import TYPES, sent_field, shared_schemas, shown_field
-from hub.dialects.platform.table import OPERATIONS
 from hub.errors import STATUS, tags_of
 from stores.definitions import parse_definition
 from stores.errors import InvalidEntity

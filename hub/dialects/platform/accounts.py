@@ -1,77 +1,147 @@
-"""Operations on one's own account: its sessions, one-time codes, and a forgotten password."""
+"""Operations on one's own account: signing in and out, its sessions, one-time codes, and a forgotten password."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from auth.errors import Forbidden
+from auth.errors import Forbidden, Unauthenticated
 from auth.principal import Principal
+from hub.dialects.browser import check_browser, from_trusted
 from hub.dialects.platform import answers
-from hub.dialects.platform.entities import check_browser, entity_body, parse_json
+from hub.dialects.platform.bodies import entity_body, parse_json
+from hub.dialects.platform.context import PlatformContext
 from hub.dialects.platform.parameters import known_parameters
 from hub.dialects.platform.reset_page import PAGE, POLICY
 from hub.errors import BadRequest
 from hub.http import Answer, Call, json_answer
 from hub.services.credentials import PROOF
 
-if TYPE_CHECKING:
-    from hub.dialects.platform.context import PlatformDialect
-
 LONGEST: Final = 1_000
 """Characters of a login, a password, a token or a code."""
 
 
-async def request_reset(dialect: PlatformDialect, call: Call) -> Answer:
+# Signing in and out.
+
+
+async def sign_in(context: PlatformContext, call: Call) -> Answer:
+    check_browser(call, context.origins)  # or another site could sign its visitors in as somebody else
+    given = await credentials(context, call)
+    issued = await context.accounts.sign_in(*given, "session", call.address, call.header(b"user-agent") or "")
+    foreign = from_trusted(call, context.origins)
+    cookie = answers.session_cookie(call, issued.credential, issued.expires_at, foreign=foreign)
+    return json_answer({"sucess": True, "success": True}, headers=[cookie])
+
+
+async def issue_token(context: PlatformContext, call: Call) -> Answer:
+    given = await credentials(context, call)
+    issued = await context.accounts.sign_in(*given, "access", call.address, call.header(b"user-agent") or "")
+    return json_answer(
+        {
+            "sucess": True,
+            "success": True,
+            "type": "access",
+            "token": issued.credential,
+            "issuedAt": issued.issued_at,
+            "expiresAt": issued.expires_at,
+        }
+    )
+
+
+async def sign_out(context: PlatformContext, call: Call, principal: Principal) -> Answer:
+    known_parameters(call.parameters(), ())
+    await context.accounts.sign_out(principal)
+    return json_answer({"sucess": True, "success": True}, headers=answers.forgotten_cookies(call))
+
+
+async def who_am_i(context: PlatformContext, call: Call, principal: Principal) -> Answer:
+    known_parameters(call.parameters(), ())
+    scopes = principal.token_scopes
+    account = {
+        "success": True,
+        "_id": principal.user_id,
+        "login": principal.login,
+        "group": principal.group,
+        "roles": principal.roles,
+        "admin": principal.admin,
+        "type": principal.kind,
+        "scopes": None if scopes is None else sorted(f"{method} /{store}" for method, store in scopes.pairs),
+        "expiresAt": principal.expires if principal.expires < 2**53 else None,
+    }
+    return json_answer(account)
+
+
+async def credentials(context: PlatformContext, call: Call) -> tuple[str, str, str | None]:
+    """Login, password and one-time code; None without a code."""
+    known_parameters(call.parameters(), ())
+    body = entity_body(await parse_json(context, call, await context.read_small(call)))
+    found = []
+    for name in ("login", "password"):
+        value = body.get(name)
+        if not isinstance(value, str) or not 0 < len(value) <= 1_000:
+            raise BadRequest(name, "Must be a string that is not empty.")
+        found.append(value)
+    code = body.get("code")
+    if code is not None and (not isinstance(code, str) or len(code) > 1_000):
+        raise BadRequest("code", "Must be a string.")
+    if "\0" in found[0]:
+        raise Unauthenticated("no such user")
+    return found[0], found[1], code
+
+
+# A forgotten password.
+
+
+async def request_reset(context: PlatformContext, call: Call) -> Answer:
     """The same answer after the same time, whether there is such a login or not."""
-    check_browser(dialect, call)
-    [login] = await texts(dialect, call, "login")
-    dialect.resets.request(login, call.address)
+    check_browser(call, context.origins)
+    [login] = await texts(context, call, "login")
+    context.resets.request(login, call.address)
     return done()
 
 
-async def confirm_reset(dialect: PlatformDialect, call: Call) -> Answer:
-    check_browser(dialect, call)
-    token, password = await texts(dialect, call, "token", "password")
-    await dialect.resets.confirm(token, password)
+async def confirm_reset(context: PlatformContext, call: Call) -> Answer:
+    check_browser(call, context.origins)
+    token, password = await texts(context, call, "token", "password")
+    await context.resets.confirm(token, password)
     return done()
 
 
-async def reset_page(dialect: PlatformDialect, call: Call) -> Answer:
+async def reset_page(context: PlatformContext, call: Call) -> Answer:
     """The page that the mail leads to. The token is behind the `#` of its address, which browsers keep to
     themselves."""
     return Answer(PAGE, headers=[(b"content-security-policy", POLICY)], content_type=b"text/html; charset=utf-8")
 
 
-async def begin_totp(dialect: PlatformDialect, call: Call, principal: Principal) -> Answer:
+async def begin_totp(context: PlatformContext, call: Call, principal: Principal) -> Answer:
     known_parameters(call.parameters(), ())
     check_personal(principal)
-    body = await optional_body(dialect, call, PROOF)
+    body = await optional_body(context, call, PROOF)
     password = text(body[PROOF], PROOF) if PROOF in body else None
-    enrolment = await dialect.second_factors.begin(principal, password)
+    enrolment = await context.second_factors.begin(principal, password)
     return json_answer({"success": True, "secret": enrolment.secret, "url": enrolment.url})
 
 
-async def confirm_totp(dialect: PlatformDialect, call: Call, principal: Principal) -> Answer:
+async def confirm_totp(context: PlatformContext, call: Call, principal: Principal) -> Answer:
     check_personal(principal)
-    [code] = await texts(dialect, call, "code")
-    codes = await dialect.second_factors.confirm(principal, code)
+    [code] = await texts(context, call, "code")
+    codes = await context.second_factors.confirm(principal, code)
     return json_answer({"success": True, "codes": codes})
 
 
-async def switch_off_totp(dialect: PlatformDialect, call: Call, principal: Principal) -> Answer:
+async def switch_off_totp(context: PlatformContext, call: Call, principal: Principal) -> Answer:
     check_personal(principal)
-    [code] = await texts(dialect, call, "code")
-    await dialect.second_factors.switch_off(principal, code)
+    [code] = await texts(context, call, "code")
+    await context.second_factors.switch_off(principal, code)
     return done()
 
 
-async def remove_totp(dialect: PlatformDialect, call: Call, principal: Principal) -> Answer:
+async def remove_totp(context: PlatformContext, call: Call, principal: Principal) -> Answer:
     """For administrators: the user has lost the app and the recovery codes."""
     known_parameters(call.parameters(), ())
-    dialect.registry.authorized(principal, "users", "DELETE")
+    context.registry.authorized(principal, "users", "DELETE")
     if not principal.admin:
         raise Forbidden("only administrators switch off the one-time codes of others")
-    await dialect.second_factors.remove(call.path["id"], principal)
+    await context.second_factors.remove(call.path["id"], principal)
     return done()
 
 
@@ -81,11 +151,11 @@ def check_personal(principal: Principal) -> None:
         raise Forbidden("a long-lived token does not change how its user signs in")
 
 
-async def texts(dialect: PlatformDialect, call: Call, *names: str) -> list[str]:
+async def texts(context: PlatformContext, call: Call, *names: str) -> list[str]:
     """The body's members of these names, each a text that is not empty. Raises BadRequest that names the one that is
     missing, or one that does not belong there."""
     known_parameters(call.parameters(), ())
-    body = entity_body(await parse_json(dialect, call, await dialect.read_small(call)))
+    body = entity_body(await parse_json(context, call, await context.read_small(call)))
     for name in body.keys() - set(names):
         raise BadRequest(name, f"Send {' and '.join(names)} alone.")
     return [text(body.get(name), name) for name in names]
@@ -97,10 +167,10 @@ def text(value: Any, name: str) -> str:
     return value
 
 
-async def optional_body(dialect: PlatformDialect, call: Call, known: str) -> dict[str, Any]:
+async def optional_body(context: PlatformContext, call: Call, known: str) -> dict[str, Any]:
     """The body, which may be left out and has `known` as its only member. Raises BadRequest for another one."""
-    raw = await dialect.read_small(call)
-    body = entity_body(await parse_json(dialect, call, raw)) if raw.strip() else {}
+    raw = await context.read_small(call)
+    body = entity_body(await parse_json(context, call, raw)) if raw.strip() else {}
     for name in body:
         if name != known:
             raise BadRequest(name, f"Only {known} can be sent here.")
@@ -111,11 +181,11 @@ def done() -> Answer:
     return json_answer({"success": True})
 
 
-async def end_sessions(dialect: PlatformDialect, call: Call, principal: Principal) -> Answer:
+async def end_sessions(context: PlatformContext, call: Call, principal: Principal) -> Answer:
     """All of one's sessions but the one at hand end; with ``{"tokens": true}`` tokens as well."""
     known_parameters(call.parameters(), ())
-    body = await optional_body(dialect, call, "tokens")
+    body = await optional_body(context, call, "tokens")
     tokens = body.get("tokens", False)
     if not isinstance(tokens, bool):
         raise BadRequest("tokens", "Must be true or false.")
-    return answers.count_answer(await dialect.accounts.end_others(principal, tokens=tokens))
+    return answers.count_answer(await context.accounts.end_others(principal, tokens=tokens))

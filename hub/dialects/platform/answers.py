@@ -9,7 +9,7 @@ from typing import Any, Final
 import orjson
 
 from auth.positions import give
-from hub.errors import Failure, NotModified, describe, status_text
+from hub.errors import Failure, status_text
 from hub.http import HOST_COOKIE, SESSION_COOKIE, Answer, Call, json_answer
 from hub.proxies import PREFIX
 from hub.services.delta import Delta
@@ -115,14 +115,8 @@ def _cookie(call: Call, name: bytes, value: str, expires_at: int, same_site: str
     return b"set-cookie", name + (text + "; Secure" if call.secure else text).encode()
 
 
-def error_answer(error: Exception) -> Answer:
-    """The error in the platform's envelope: `code` is a string, `tags` are stable, `errors` say what to mend."""
-    if isinstance(error, NotModified):
-        return Answer(status=304, headers=[(b"etag", error.etag.encode())])
-    return failure_answer(describe(error))
-
-
 def failure_answer(failure: Failure) -> Answer:
+    """The error in the platform's envelope: `code` is a string, `tags` are stable, `errors` say what to mend."""
     body: dict[str, Any] = {
         "success": False,
         "code": str(failure.status.value),

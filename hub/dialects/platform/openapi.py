@@ -5,39 +5,43 @@ Every call is there twice: for any store, and for each store that the caller may
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
+
+import orjson
 
 from auth.policy import view_of
 from auth.principal import Principal
 from hub.dialects.platform import parts
-from hub.dialects.platform.operations import Operation
+from hub.dialects.platform.context import PlatformContext
+from hub.dialects.platform.operations import ACCOUNT_OPERATIONS, ENTITY_OPERATIONS, Operation
+from hub.dialects.platform.parameters import known_parameters
 from hub.dialects.platform.schemas import ANY_STORE, Schema, ref, shared_schemas, store_schemas
 from hub.dialects.platform.standard_schemas import NO_DELETES, NO_WRITES
+from hub.http import Answer, Call
+from hub.proxies import PREFIX
 from stores.schema import StoreDefinition
-
-if TYPE_CHECKING:
-    from hub.dialects.platform.context import PlatformDialect
 
 ONE, WHOLE_BODY = ref("Success"), ref("Stamped")
 _CREDENTIALS: Final[list[Schema]] = [{"bearer": []}, {"cookie": []}]
 
 
-def openapi_document(dialect: PlatformDialect, principal: Principal | None, prefix: str = "") -> dict[str, Any]:
+def openapi_document(context: PlatformContext, principal: Principal | None, prefix: str = "") -> dict[str, Any]:
     """The document for `principal`, of a hub that is published under `prefix`; for nobody it names no store but the
     ones that the calls always have."""
-    most = dialect.settings.max_items
-    stores = [] if principal is None else dialect.registry.all()
+    most = context.settings.max_items
+    stores = [] if principal is None else context.registry.all()
     paths: dict[str, Schema] = {}
     schemas = shared_schemas() | parts.answer_schemas() | {"Access": parts.access_list(most)}
     is_admin = principal is not None and principal.admin
-    general = [call for call in dialect.operations if is_admin or not call.for_administrators]
+    general = [call for call in OPERATIONS if is_admin or not call.for_administrators]
     _add(paths, schemas, ANY_STORE, general, most, None)
     for definition in stores:
-        calls = [c for c in dialect.operations if _applies(c, definition, principal)]
+        calls = [c for c in OPERATIONS if _applies(c, definition, principal)]
         readable = principal is not None and view_of(principal, definition, "GET") is not None
         _add(paths, schemas, definition, calls, most, readable)
-    _require_length(schemas, dialect.settings.password_length)
+    _require_length(schemas, context.settings.password_length)
     return {
         "openapi": "3.1.0",
         "info": {"title": "hub", "version": "1", "description": "Entities of every store, and who may see them."},
@@ -228,3 +232,36 @@ def _result(call: Operation, name: str, readable: bool | None) -> Schema:
 
 def _content(schema: Schema, **headers: str) -> Schema:
     return {"headers": parts.header_refs(headers), "content": {parts.JSON: {"schema": schema}}}
+
+
+# The operation that answers with the document.
+
+
+async def describe_api(context: PlatformContext, call: Call) -> Answer:
+    """Without credentials the document says how to get some, and what every store has in common."""
+    known_parameters(call.parameters(), ())
+    asked = call.bearer() is not None or call.session() is not None
+    principal = await context.authenticate(call) if asked else None
+    prefix = call.scope.get(PREFIX, "")
+    if principal is not None:
+        # With hundreds of stores it takes a while: not in the loop.
+        return Answer(await asyncio.to_thread(lambda: orjson.dumps(openapi_document(context, principal, prefix))))
+    if context.public_document[0] != prefix or not context.public_document[1]:
+        context.public_document = prefix, orjson.dumps(openapi_document(context, None, prefix))
+    return Answer(context.public_document[1])
+
+
+DESCRIBE: Final = Operation(
+    "describe",
+    "GET",
+    "/api/v1/openapi.json",
+    "This document",
+    describe_api,
+    "document",
+    open=True,
+    personal=True,
+    errors=(401,),
+)
+
+OPERATIONS: Final = (*ACCOUNT_OPERATIONS, DESCRIBE, *ENTITY_OPERATIONS)
+"""Every operation of the platform API."""

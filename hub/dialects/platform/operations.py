@@ -1,19 +1,14 @@
-"""The table of the platform API's calls: routes and the OpenAPI document are both made from it."""
+"""The operations of the platform API, all but the one that describes them."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import Final, Literal
 
-from auth.principal import Principal
-from hub.http import Answer, Call
-
-if TYPE_CHECKING:
-    from hub.dialects.platform.context import PlatformDialect
-
-Handler = Callable[["PlatformDialect", Call, Principal], Awaitable[Answer]]
-OpenHandler = Callable[["PlatformDialect", Call], Awaitable[Answer]]
+from hub.dialects import base
+from hub.dialects.platform import accounts as a
+from hub.dialects.platform import entities as e
+from hub.dialects.platform.context import PlatformContext
 
 ParameterSet = Literal["none", "list", "filter", "projection", "upsert", "history"]
 BodyKind = Literal[
@@ -26,25 +21,68 @@ ResultKind = Literal[
 
 
 @dataclass(frozen=True, slots=True)
-class Operation:
-    """One call. `path` is in Starlette's notation; `open` ones need no credentials. The rest describes the call for
-    the OpenAPI document: which parameters and body it takes, whether it heeds If-Match or If-None-Match
-    (`conditional`) and Idempotency-Key (`idempotent`), whether it changes something (`writes`), and which errors it
-    can meet besides those that follow from all this. `personal`: it answers more to who sends credentials.
-    `for_administrators`: nobody else can use it."""
+class Operation(base.Operation[PlatformContext]):
+    """An operation with what the OpenAPI document says of it: the parameters and body that it takes, whether it heeds
+    Idempotency-Key (`idempotent`), whether it changes something (`writes`), and the errors that it can meet besides
+    those that follow from all this. `personal`: it answers more to callers with credentials. `for_administrators`:
+    nobody else can use it."""
 
-    name: str
-    method: str
-    path: str
-    summary: str
-    handler: Handler | OpenHandler
     result: ResultKind
-    open: bool = False
     parameters: ParameterSet = "none"
     body: BodyKind = "none"
-    conditional: bool = False
     idempotent: bool = False
     writes: bool = False
     personal: bool = False
     for_administrators: bool = False
     errors: tuple[int, ...] = field(default=())
+
+
+RESET_PATH: Final = "/api/v1/auth/reset/confirm"
+STORE, ENTITY = "/api/v1/{store}", "/api/v1/{store}/{id}"
+
+ACCOUNT_OPERATIONS: Final = (
+    Operation("signIn", "POST", "/api/v1/auth", "Sign in with a cookie", a.sign_in, "session", open=True,
+              body="credentials", writes=True, errors=(401, 403, 429)),
+    Operation("whoAmI", "GET", "/api/v1/auth", "Who the credentials stand for", a.who_am_i, "account"),
+    Operation("signOut", "DELETE", "/api/v1/auth", "End the session", a.sign_out, "signed_out", writes=True),
+    Operation("endSessions", "DELETE", "/api/v1/auth/sessions", "End all other sessions", a.end_sessions, "count",
+              body="ending", writes=True),
+    Operation("issueToken", "POST", "/api/v1/auth/token", "Get an access token", a.issue_token, "token", open=True,
+              body="credentials", writes=True, errors=(401, 429)),
+    Operation("beginTotp", "POST", "/api/v1/auth/totp", "Get a secret for one-time codes", a.begin_totp, "enrolment",
+              body="proof", writes=True, errors=(409, 429)),
+    Operation("switchOffTotp", "DELETE", "/api/v1/auth/totp", "Switch one-time codes off", a.switch_off_totp, "done",
+              body="code", writes=True, errors=(404, 429)),
+    Operation("confirmTotp", "POST", "/api/v1/auth/totp/confirm", "Put one-time codes into force", a.confirm_totp,
+              "recovery", body="code", writes=True, errors=(404, 412, 429)),
+    Operation("removeTotp", "DELETE", "/api/v1/users/{id}/totp", "Switch off the one-time codes of a user",
+              a.remove_totp, "done", writes=True, for_administrators=True, errors=(404,)),
+    Operation("requestReset", "POST", "/api/v1/auth/reset", "Ask for a mail that lets one set another password",
+              a.request_reset, "done", open=True, body="login", errors=(403, 429)),
+    Operation("resetPage", "GET", RESET_PATH, "The page that such a mail leads to", a.reset_page,
+              "page", open=True),
+    Operation("confirmReset", "POST", RESET_PATH, "Set another password", a.confirm_reset, "done",
+              open=True, body="reset", writes=True, errors=(403,)),
+)  # fmt: skip
+
+ENTITY_OPERATIONS: Final = (
+    Operation("list", "GET", STORE, "List entities, count them, or what has changed since a position", e.find, "list",
+              parameters="list", errors=(410,)),
+    Operation("create", "POST", STORE, "Create an entity, or several at once", e.create, "entities",
+              parameters="upsert", body="entities", writes=True, idempotent=True, errors=(409,)),
+    Operation("changeMatches", "PATCH", STORE, "Change every match of a filter", e.change_matches, "count",
+              parameters="filter", body="changes", writes=True, errors=(409,)),
+    Operation("deleteMatches", "DELETE", STORE, "Delete every match of a filter", e.delete_matches, "count",
+              parameters="filter", writes=True),
+    Operation("get", "GET", ENTITY, "Get an entity", e.get, "projected", parameters="projection", conditional=True),
+    Operation("change", "PATCH", ENTITY, "Change fields of an entity", e.change, "entity", body="changes",
+              writes=True, conditional=True, errors=(409,)),
+    Operation("replace", "PUT", ENTITY, "Replace an entity", e.replace, "entity", body="entity", writes=True,
+              conditional=True, errors=(409,)),
+    Operation("delete", "DELETE", ENTITY, "Delete an entity", e.delete, "entity", writes=True, conditional=True,
+              errors=(409,)),
+    Operation("share", "PUT", ENTITY + "/access", "Share an entity with users", e.share, "entity", body="access",
+              writes=True, conditional=True),
+    Operation("history", "GET", ENTITY + "/history", "The audit trail of an entity", e.history, "history",
+              parameters="history"),
+)  # fmt: skip

@@ -1,0 +1,128 @@
+"""What every dialect of REST is made of: its operations, how it authenticates, and how it renders an error."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Generic, TypeVar
+
+from starlette.types import Scope
+
+from auth.principal import Principal
+from hub.errors import Failure, NoSuchPath, NotModified, WrongMethod, describe
+from hub.http import BODY, Answer, BodyLimit, Call
+from hub.origins import preflight
+
+C = TypeVar("C")
+
+Handler = Callable[[C, Call, Principal], Awaitable[Answer]]
+OpenHandler = Callable[[C, Call], Awaitable[Answer]]
+ErrorAnswer = Callable[[Exception, Scope], Answer]
+"""The answer to an error of the request with this scope; `type`, `path` and `headers` are always in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Operation(Generic[C]):
+    """One call of a dialect, whose handlers work with a context of type `C`.
+
+    `path` is absolute, with parameters in braces: ``/api/v1/{store}/{id}``. An `open` operation needs no credentials,
+    and its handler gets no principal. A `conditional` one heeds If-Match and If-None-Match. Dialects add what their
+    OpenAPI part needs in a subclass.
+    """
+
+    name: str
+    method: str
+    path: str
+    summary: str
+    handler: Handler[C] | OpenHandler[C]
+    open: bool = field(default=False, kw_only=True)
+    conditional: bool = field(default=False, kw_only=True)
+
+
+class Dialect(ABC, Generic[C]):
+    """One API over the hub's services. It parses requests and renders answers, and decides nothing else.
+
+    `prefixes`: its paths begin with one of these, such as ``/api/v1``. Where two dialects fit, the longer prefix wins.
+    """
+
+    prefixes: ClassVar[tuple[str, ...]]
+
+    def __init__(self, context: C, operations: Sequence[Operation[C]]) -> None:
+        self.context = context
+        self.operations = operations
+
+    @abstractmethod
+    def authenticate(self, call: Call) -> Awaitable[Principal]:
+        """The principal of the call, by this dialect's own kind of credentials. Raises Unauthenticated."""
+
+    @abstractmethod
+    def render(self, failure: Failure, scope: Scope) -> Answer:
+        """The answer to an error, in this dialect's shape."""
+
+    def admit(self, operation: Operation[C], call: Call, principal: Principal) -> None:
+        """Raise what refuses the call before its handler looks at it."""
+
+    async def unmatched(self, call: Call, operations: Mapping[str, Operation[C]]) -> Answer:
+        """The answer to a call without an operation; `operations` are those of its path, by method. Raises WrongMethod
+        and NoSuchPath."""
+        asked = preflight(call.scope) if call.method == "OPTIONS" else None
+        if asked is not None:
+            return asked
+        raise WrongMethod(tuple(operations)) if operations else NoSuchPath(call.scope["path"])
+
+    def error_answer(self, error: Exception, scope: Scope) -> Answer:
+        """The answer to an error; a copy that is current is told so alike in every dialect."""
+        if isinstance(error, NotModified):
+            return Answer(status=304, headers=[(b"etag", error.etag.encode())])
+        return self.render(describe(error), scope)
+
+
+class Dialects:
+    """All dialects of a hub, by path. Paths of no dialect have the errors of the `main` one. Raises ValueError when two
+    dialects claim one prefix."""
+
+    def __init__(self, main: Dialect[Any], others: Iterable[Dialect[Any]] = ()) -> None:
+        self.main = main
+        found = [(prefix, dialect) for dialect in (main, *others) for prefix in dialect.prefixes]
+        prefixes = [prefix for prefix, _ in found]
+        if len(set(prefixes)) < len(prefixes):
+            raise ValueError(f"two dialects have one prefix: {', '.join(prefixes)}")
+        self.by_prefix = sorted(found, key=lambda each: -sum(map(each[0].startswith, prefixes)))
+        """(prefix, dialect), in the order in which they are tried: the main dialect's first, except that a prefix comes
+        before those that it begins with."""
+
+    def at(self, path: str) -> Dialect[Any]:
+        """The dialect whose errors a path has."""
+        return next((dialect for prefix, dialect in self.by_prefix if path.startswith(prefix)), self.main)
+
+    def error_answer(self, error: Exception, scope: Scope) -> Answer:
+        """The answer to an error outside a dialect's endpoint, in the shape of the path's dialect."""
+        return self.at(scope["path"]).error_answer(error, scope)
+
+
+class CallerChanged(Exception):
+    """The caller's rights have changed since the request began: the endpoint judges it anew."""
+
+
+async def read_body(
+    call: Call, limit: BodyLimit, seconds: float, resolve: Callable[[str], Awaitable[Principal]]
+) -> bytes:
+    """The request's body, within `limit` and `seconds`.
+
+    A body can take its time, in which the caller may lose what the head of the request was let in with: `resolve` says
+    who a credential stands for now. Raises CallerChanged, Unauthenticated, and what `Call.body` raises.
+    """
+    body = call.kept_body
+    if body is None:
+        had_to_wait = BODY not in call.scope
+        body = await call.body(limit, seconds)
+        if not had_to_wait:
+            return body
+    if call.caller is not None:
+        credential, before = call.caller
+        now = await resolve(credential)
+        if now is not before and now != before:
+            call.kept_body = body
+            raise CallerChanged
+    return body

@@ -1,0 +1,20 @@
+"""Requests that a browser makes for a page: cookies count for pages of ours alone."""
+
+from __future__ import annotations
+
+from auth.csrf import check_same_site, read_origin
+from hub.http import Call
+from hub.origins import Origins
+
+
+def check_browser(call: Call, origins: Origins) -> None:
+    """Raise CrossSite for an unsafe call from a page that is neither the hub's own nor of a trusted origin."""
+    origin, site = call.header(b"origin"), call.header(b"sec-fetch-site")
+    check_same_site(call.method, call.scheme, call.host, origin, site, origins.trusted)
+
+
+def from_trusted(call: Call, origins: Origins) -> bool:
+    """Whether the call comes from a page of a trusted origin on another site, as far as the browser says."""
+    page = read_origin(call.header(b"origin"))
+    foreign = page is not None and origins.is_foreign(page, call.scheme, call.host)
+    return foreign and call.header(b"sec-fetch-site") not in ("same-site", "same-origin")

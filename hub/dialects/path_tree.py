@@ -1,0 +1,68 @@
+"""Routing: operations are looked up in a tree of path segments rather than tried path by path."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Generic
+
+from starlette.routing import BaseRoute, Match
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from hub.dialects.base import C, Operation
+
+
+class PrefixRoute(BaseRoute):
+    """Whatever begins with a path, by any method. Starlette's `Route` would match a pattern at each request, and look
+    at the methods."""
+
+    def __init__(self, prefix: str, app: ASGIApp) -> None:
+        self.prefix = prefix
+        self.app = app
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        if scope["type"] != "http" or not path.startswith(self.prefix):
+            return Match.NONE, {}
+        return Match.FULL, {"path_params": {"rest": path[len(self.prefix) :]}}
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.app(scope, receive, send)
+
+
+@dataclass(slots=True)
+class PathNode(Generic[C]):
+    """The paths that begin with the same segments: `operations` end here, by method; the others go on with a literal
+    segment or, by its name, a parameter."""
+
+    operations: dict[str, Operation[C]] = field(default_factory=dict)
+    literals: dict[str, PathNode[C]] = field(default_factory=dict)
+    parameters: dict[str, PathNode[C]] = field(default_factory=dict)
+
+    def add(self, operation: Operation[C], segments: Sequence[str]) -> None:
+        """Put an operation at the end of the segments of its path; GET answers HEAD as well."""
+        if not segments:
+            self.operations[operation.method] = operation
+            if operation.method == "GET":
+                self.operations["HEAD"] = operation
+            return
+        name = segments[0].strip("{}")
+        nodes = self.literals if name == segments[0] else self.parameters
+        nodes.setdefault(name, PathNode()).add(operation, segments[1:])
+
+    def find(self, segments: Sequence[str], path: dict[str, str]) -> dict[str, Operation[C]]:
+        """The operations at a path by method, none if there is no such path. Puts the parameters' values into
+        `path`."""
+        if not segments:
+            return self.operations
+        first, rest = segments[0], segments[1:]
+        literal = self.literals.get(first)
+        found = literal.find(rest, path) if literal else {}
+        if found or not first:
+            return found
+        for name, node in self.parameters.items():
+            found = node.find(rest, path)
+            if found:
+                path[name] = first
+                return found
+        return {}

@@ -1,0 +1,45 @@
+"""Request bodies of the platform API: JSON values of the shape that an operation takes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hub.dialects.platform.context import PlatformContext
+from hub.errors import BadRequest
+from hub.http import Call, parse_body
+from stores.records import Entity
+
+
+async def read_json(context: PlatformContext, call: Call) -> Any:
+    return await parse_json(context, call, await context.read(call))
+
+
+async def parse_json(context: PlatformContext, call: Call, raw: bytes) -> Any:
+    """The JSON value of a body. The Content-Type is not asked (curl calls whatever it sends a form), but a body that
+    is not JSON and says so is told what is wanted."""
+    try:
+        return await parse_body(raw, context.body_bounds)
+    except BadRequest:
+        kind = (call.header(b"content-type") or "").partition(";")[0].strip().lower()
+        if not raw or kind == "application/json" or kind.endswith("+json"):
+            raise
+        said = kind or "of no content type"
+        raise BadRequest("body", f"The body must be JSON (application/json); this one is {said}.") from None
+
+
+def entity_body(value: Any) -> Entity:
+    if not isinstance(value, dict):
+        raise BadRequest("body", "The body must be a JSON object.")
+    return value
+
+
+def entity_bodies(value: Any, most: int) -> list[Entity]:
+    """One entity, or an array of them."""
+    if not isinstance(value, list):
+        return [entity_body(value)]
+    if not 0 < len(value) <= most:
+        raise BadRequest("body", f"An array holds 1 to {most} entities.")
+    for position, item in enumerate(value):
+        if not isinstance(item, dict):
+            raise BadRequest(str(position), "Must be a JSON object.")
+    return value

@@ -1,0 +1,40 @@
+"""The platform API as a dialect."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+
+from starlette.types import Scope
+
+from auth.principal import Principal
+from hub.dialects.base import Dialect, Operation
+from hub.dialects.platform.answers import failure_answer
+from hub.dialects.platform.conditions import refuse_preconditions
+from hub.dialects.platform.context import PlatformContext
+from hub.dialects.platform.openapi import OPERATIONS
+from hub.errors import Failure
+from hub.http import Answer, Call
+
+
+class PlatformDialect(Dialect[PlatformContext]):
+    """The hub's own API, at ``/api/v1``."""
+
+    prefixes = ("/api/v1",)
+
+    def __init__(self, context: PlatformContext) -> None:
+        super().__init__(context, OPERATIONS)
+
+    def authenticate(self, call: Call) -> Awaitable[Principal]:
+        return self.context.authenticate(call)
+
+    def admit(self, operation: Operation[PlatformContext], call: Call, principal: Principal) -> None:
+        """Raise Forbidden or NotFound before anything else of the request is looked at: errors name fields. Raise
+        BadRequest for a precondition that the operation would ignore."""
+        store = call.path.get("store")
+        if store is not None:
+            self.context.registry.authorized(principal, store, operation.method)
+        if not operation.conditional:
+            refuse_preconditions(call)
+
+    def render(self, failure: Failure, scope: Scope) -> Answer:
+        return failure_answer(failure)
