@@ -195,8 +195,8 @@ MakeDialect = Callable[[Hub, Origins], Dialect[Any]]
 
 
 def create_app(settings: Settings | None = None, others: Iterable[MakeDialect] = ()) -> Starlette:
-    """The hub as an ASGI application; `app.state.hub` holds its parts. `others` make the dialects that are served beside
-    the platform's. Raises CannotOpen for an unusable setting."""
+    """The hub as an ASGI application; `app.state.hub` holds its parts. `others` make the dialects that are
+    served beside the platform's. Raises CannotOpen for an unusable setting."""
     settings = settings or Settings()
     hub = assemble(settings)
     origins = Origins(settings.trusted_origins, settings.allowed_hosts)

@@ -17,9 +17,11 @@ from hub.dialects.platform import parts
 from hub.dialects.platform.context import PlatformContext
 from hub.dialects.platform.operations import ACCOUNT_OPERATIONS, ENTITY_OPERATIONS, Operation
 from hub.dialects.platform.parameters import known_parameters
-from hub.dialects.platform.schemas import ANY_STORE, Schema, ref, shared_schemas, store_schemas
+from hub.dialects.platform.schemas import ANY_STORE, shared_schemas, store_schemas
 from hub.dialects.platform.standard_schemas import NO_DELETES, NO_WRITES
 from hub.http import Answer, Call
+from hub.openapi.document import DocumentPart, document_of
+from hub.openapi.schemas import JSON, Schema, ref
 from hub.proxies import PREFIX
 from stores.schema import StoreDefinition
 
@@ -42,23 +44,19 @@ def openapi_document(context: PlatformContext, principal: Principal | None, pref
         readable = principal is not None and view_of(principal, definition, "GET") is not None
         _add(paths, schemas, definition, calls, most, readable)
     _require_length(schemas, context.settings.password_length)
-    return {
-        "openapi": "3.1.0",
-        "info": {"title": "hub", "version": "1", "description": "Entities of every store, and who may see them."},
-        "servers": [{"url": prefix + "/"}],
-        "security": _CREDENTIALS,
-        "paths": paths,
-        "components": {
-            "schemas": schemas,
-            "parameters": parts.shared_parameters(most),
-            "headers": parts.headers(),
-            "responses": parts.error_responses(),
-            "securitySchemes": {
-                "bearer": {"type": "http", "scheme": "bearer"},
-                "cookie": {"type": "apiKey", "in": "cookie", "name": "sid"},
-            },
+    part = DocumentPart(
+        paths,
+        _CREDENTIALS,
+        {
+            "bearer": {"type": "http", "scheme": "bearer"},
+            "cookie": {"type": "apiKey", "in": "cookie", "name": "sid"},
         },
-    }
+        schemas,
+        parts.shared_parameters(most),
+        parts.headers(),
+        parts.error_responses(),
+    )
+    return document_of(part, "hub", "1", "Entities of every store, and who may see them.", prefix)
 
 
 def _add(
@@ -117,7 +115,7 @@ def operation_object(call: Operation, definition: StoreDefinition, most: int, re
     }
     if call.body != "none":
         needed = call.body not in ("ending", "proof")
-        made["requestBody"] = {"required": needed, "content": {parts.JSON: {"schema": _body(call, name, most)}}}
+        made["requestBody"] = {"required": needed, "content": {JSON: {"schema": _body(call, name, most)}}}
     if call.open:
         made["security"] = [{}, *_CREDENTIALS] if call.personal else []
     return made
@@ -231,7 +229,7 @@ def _result(call: Operation, name: str, readable: bool | None) -> Schema:
 
 
 def _content(schema: Schema, **headers: str) -> Schema:
-    return {"headers": parts.header_refs(headers), "content": {parts.JSON: {"schema": schema}}}
+    return {"headers": parts.header_refs(headers), "content": {JSON: {"schema": schema}}}
 
 
 # The operation that answers with the document.

@@ -7,27 +7,26 @@ from http import HTTPStatus
 from typing import Any, Final
 
 from hub.dialects.platform.operations import Operation
-from hub.dialects.platform.schemas import ANY_STORE, ID, INT64, MOMENT, NULL, Schema, conditions_schema, ref
+from hub.dialects.platform.schemas import ANY_STORE, ID, conditions_schema
 from hub.errors import status_text, tags_of
+from hub.openapi.schemas import (
+    INT64,
+    JSON,
+    MOMENT,
+    NULL,
+    TEXTS,
+    Schema,
+    header_parameter,
+    object_of,
+    path,
+    query,
+    ref,
+)
 from stores.definitions import STORE_NAME
 from stores.protocol import MOST_HISTORY_ENTRIES
 from stores.schema import StoreDefinition
 
-JSON: Final = "application/json"
-
 ERRORS: Final = (400, 401, 403, 404, 408, 409, 410, 412, 413, 415, 417, 421, 429, 431, 503, 507)
-
-
-def query(name: str, schema: Schema, description: str, **more: Any) -> Schema:
-    return {"name": name, "in": "query", "description": description, "schema": schema} | more
-
-
-def header_parameter(name: str, schema: Schema, description: str) -> Schema:
-    return {"name": name, "in": "header", "description": description, "schema": schema}
-
-
-def path(name: str, schema: Schema, description: str) -> Schema:
-    return {"name": name, "in": "path", "required": True, "description": description, "schema": schema}
 
 
 # Parameters that are the same for every store.
@@ -171,7 +170,6 @@ def header_refs(names: Mapping[str, str]) -> Schema:
     return {name: ref(component, "headers") for name, component in {"X-Request-Id": "X-Request-Id", **names}.items()}
 
 
-TEXTS: Final[Schema] = {"type": "array", "items": {"type": "string"}}
 _GIVEN: Final[Schema] = {"type": "string", "minLength": 1, "maxLength": 1_000}
 SIGNED: Final[Schema] = {
     "sucess": {"const": True, "description": "Spelled as the first clients read it"},
@@ -213,15 +211,17 @@ def answer_schemas() -> dict[str, Schema]:
         "Error": _error(),
         "Success": {"type": "object", "properties": {"success": {"const": True}}, "required": ["success"]},
         "Stamped": {"type": "object", "required": ["owner", "group", "access", "branch", "time", "_at", "_rev"]},
-        "Count": _object({"success": {"const": True}, "count": {"type": "integer", "minimum": 0}}, optional=("count",)),
-        "Written": _object({"_id": ID, "_rev": INT64}),
-        "WrittenOne": _object({"success": {"const": True}, "_id": ID, "_rev": INT64}),
-        "Signed": _object(SIGNED),
-        "AccessToken": _object(
+        "Count": object_of(
+            {"success": {"const": True}, "count": {"type": "integer", "minimum": 0}}, optional=("count",)
+        ),
+        "Written": object_of({"_id": ID, "_rev": INT64}),
+        "WrittenOne": object_of({"success": {"const": True}, "_id": ID, "_rev": INT64}),
+        "Signed": object_of(SIGNED),
+        "AccessToken": object_of(
             SIGNED | {"type": {"const": "access"}, "token": {"type": "string"}, "issuedAt": MOMENT, "expiresAt": MOMENT}
         ),
         "Account": _account(),
-        "History": _object({"success": {"const": True}, "history": {"type": "array", "items": _history_entry()}}),
+        "History": object_of({"success": {"const": True}, "history": {"type": "array", "items": _history_entry()}}),
         "Credentials": {
             "type": "object",
             "properties": {
@@ -231,12 +231,12 @@ def answer_schemas() -> dict[str, Schema]:
             },
             "required": ["login", "password"],
         },
-        "Code": _object({"code": _GIVEN}),
-        "Login": _object({"login": _GIVEN}),
-        "Reset": _object({"token": _GIVEN, "password": _GIVEN}),
-        "Enrolment": _object({"success": {"const": True}, "secret": {"type": "string"}, "url": {"type": "string"}}),
-        "RecoveryCodes": _object({"success": {"const": True}, "codes": TEXTS}),
-        "Done": _object({"success": {"const": True}}),
+        "Code": object_of({"code": _GIVEN}),
+        "Login": object_of({"login": _GIVEN}),
+        "Reset": object_of({"token": _GIVEN, "password": _GIVEN}),
+        "Enrolment": object_of({"success": {"const": True}, "secret": {"type": "string"}, "url": {"type": "string"}}),
+        "RecoveryCodes": object_of({"success": {"const": True}, "codes": TEXTS}),
+        "Done": object_of({"success": {"const": True}}),
         "Ending": {
             "type": "object",
             "properties": {"tokens": {"type": "boolean", "description": "Whether one's tokens end as well"}},
@@ -256,7 +256,7 @@ def answer_schemas() -> dict[str, Schema]:
 
 def _error() -> Schema:
     said = TEXTS | {"minItems": 1}
-    return _object(
+    return object_of(
         {
             "success": {"const": False},
             "code": {"type": "string"},
@@ -269,7 +269,7 @@ def _error() -> Schema:
 
 
 def _account() -> Schema:
-    return _object(
+    return object_of(
         {
             "success": {"const": True},
             "_id": ID,
@@ -286,8 +286,8 @@ def _account() -> Schema:
 
 def _history_entry() -> Schema:
     anything: Schema = {}
-    changed = _object({"old": anything, "new": anything})
-    return _object(
+    changed = object_of({"old": anything, "new": anything})
+    return object_of(
         {
             "time": MOMENT,
             "by": {"type": ["string", "null"], "description": "A user; null: from outside the hub"},
@@ -300,20 +300,14 @@ def _history_entry() -> Schema:
 
 def access_list(most: int) -> Schema:
     """The body that shares an entity."""
-    return _object({"access": {"type": "array", "items": ID, "maxItems": most}})
-
-
-def _object(properties: Schema, optional: tuple[str, ...] = ()) -> Schema:
-    """An object of exactly these properties."""
-    required = [name for name in properties if name not in optional]
-    return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
+    return object_of({"access": {"type": "array", "items": ID, "maxItems": most}})
 
 
 def list_answers(name: str) -> Schema:
     """A list's three answers: the entities, their `meta`, or what has changed since a position."""
     shown = ref(f"{name}.entity")
     end = {"anyOf": [shown, NULL]}
-    change = _object(
+    change = object_of(
         {
             "op": {"enum": ["insert", "update", "remove"]},
             "_id": ID,
@@ -333,7 +327,7 @@ def list_answers(name: str) -> Schema:
     return {
         "oneOf": [
             {"title": "Entities", "type": "array", "items": shown},
-            {"title": "Meta"} | _object(done | {"count": whole, "first": end, "last": end}),
-            {"title": "Changes"} | _object(done | changes),
+            {"title": "Meta"} | object_of(done | {"count": whole, "first": end, "last": end}),
+            {"title": "Changes"} | object_of(done | changes),
         ]
     }  # fmt: skip

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
-from typing import Any, Final
+from typing import Final
 from zoneinfo import available_timezones
 
 from hub.dialects.platform.parameters import OPERATORS, RESERVED
@@ -21,19 +21,11 @@ from hub.dialects.platform.standard_schemas import (
     SENT,
     WRITABLE_SYSTEM,
 )
+from hub.openapi.schemas import INT64, MOMENT, NULL, Schema, literal, ref
 from stores.records import SYSTEM_FIELDS
 from stores.schema import STRING_TYPES, Field, StoreDefinition
 
-Schema = dict[str, Any]
-
-NULL: Final[Schema] = {"type": "null"}
-INT64: Final[Schema] = {"type": "integer", "format": "int64", "minimum": -(2**63), "maximum": 2**63 - 1}
-MOMENT: Final[Schema] = {"type": "integer", "format": "int64", "minimum": 0, "description": "Unix milliseconds"}
 NUMERIC: Final = 999_999_999_999.999
-
-
-def ref(name: str, kind: str = "schemas") -> Schema:
-    return {"$ref": f"#/components/{kind}/{name}"}
 
 
 ID, VALUE = ref("Id"), ref("Value")
@@ -254,14 +246,6 @@ _IN_LIST: Final = rf"[^.,${_SPACE}](?:[^.,]*[^.,{_SPACE}])?"
 _IN_NAME: Final = r"[^.$\[\]\x00][^.\[\]\x00]*"
 _IN_FILTER: Final = r"[^.$\x00][^.\x00]*"
 """One segment of a path: in a list separated by commas, in a parameter's name, in a filter."""
-
-
-_ESCAPES: Final = {ord(c): f"\\{c}" for c in r"\^$.*+?()[]{}|"}
-
-
-def literal(text: str) -> str:
-    """`text` as a pattern in the dialect that JSON Schema and Python share."""
-    return text.translate(_ESCAPES)
 
 
 def _any_of(names: Iterable[str]) -> str:

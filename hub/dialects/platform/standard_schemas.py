@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 from auth import mailboxes
 from auth.standard import SECOND_FACTORS, SESSIONS, SIGNINS
+from hub.openapi.schemas import Schema
 from stores.definitions import MAX_FIELDS
 from stores.schema import CHECKERS, OPTION_TYPES, TEXTAREA_LENGTH
-
-Schema = dict[str, Any]
 
 ID: Final[Schema] = {"$ref": "#/components/schemas/Id"}
 _TEXT: Final[Schema] = {"type": "string"}
