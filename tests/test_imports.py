@@ -20,6 +20,7 @@ def modules(package: str) -> list[Path]:
     return sorted((ROOT / package).rglob("*.py"))
 
 
+DIALECTS = [path.parent for path in (ROOT / "hub" / "dialects").glob("*/__init__.py")]
 MODULES = [path for package in LAYERS for path in modules(package)]
 
 
@@ -29,25 +30,16 @@ def name_of(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def imported(path: Path, *, for_types: bool = True) -> Iterator[str]:
-    """Every name that this module imports, dotted, wherever in it the statement stands; without those that only type
-    checkers see unless `for_types`."""
+def imported(path: Path) -> Iterator[str]:
+    """Every name that this module imports, dotted, wherever in it the statement stands."""
     package = path.relative_to(ROOT).parent.parts
-    for node in statements(ast.parse(path.read_text(), str(path)), for_types):
+    for node in ast.walk(ast.parse(path.read_text(), str(path))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             base = package[: len(package) - node.level + 1] if node.level else ()
             module = [*base, *([node.module] if node.module else [])]
             yield from (".".join([*module, alias.name]) for alias in node.names)
-
-
-def statements(node: ast.AST, for_types: bool) -> Iterator[ast.AST]:
-    yield node
-    if not for_types and isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-        return
-    for child in ast.iter_child_nodes(node):
-        yield from statements(child, for_types)
 
 
 def packages(path: Path) -> set[str]:
@@ -80,6 +72,13 @@ def test_services_know_no_requests(path: Path) -> None:
     assert not [name for name in imported(path) if name.startswith(("hub.dialects", "hub.app", "hub.asgi"))]
 
 
+@pytest.mark.parametrize("path", [p for p in modules("hub") if p.name != "app.py"], ids=name_of)
+def test_a_dialect_is_known_to_itself_and_the_composition_root(path: Path) -> None:
+    """The kit, the server and the middleware work for any dialect; what two dialects need belongs to the kit."""
+    others = [f"{name_of(p)}." for p in DIALECTS if p != path.parent]
+    assert not [name for name in imported(path) if name.startswith(tuple(others))]
+
+
 @pytest.mark.parametrize("path", [p for p in modules("stores") if p.parent.name in ("sqlite", "mongo")], ids=name_of)
 def test_engines_do_not_know_each_other(path: Path) -> None:
     """What one engine needs of another belongs beside them."""
@@ -89,12 +88,13 @@ def test_engines_do_not_know_each_other(path: Path) -> None:
 
 def needs(path: Path, names: dict[str, Path]) -> set[str]:
     """The modules of ours that this one imports."""
-    found = {name if name in names else name.rpartition(".")[0] for name in imported(path, for_types=False)}
+    found = {name if name in names else name.rpartition(".")[0] for name in imported(path)}
     return (found & names.keys()) - {name_of(path)}
 
 
 def test_modules_form_no_circle() -> None:
-    """Not even one hidden in a function. A package's own name stands for what it offers, not for its parts."""
+    """Not even one hidden in a function, or from all but type checkers: one cannot read one of them alone.
+    A package's own name stands for what it offers, not for its parts."""
     names = {name_of(path): path for path in MODULES}
     below = {name: needs(path, names) for name, path in names.items()}
     while leaves := {name for name, needed in below.items() if not needed}:

@@ -69,7 +69,7 @@ class Connection:
         "state",
     )
 
-    def __init__(self, host: Host, session: Session, scope: Scope) -> None:
+    def __init__(self, host: Host[Connection], session: Session, scope: Scope) -> None:
         self.session = session
         self.scope = scope
         self.state: Any = None

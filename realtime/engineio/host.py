@@ -3,32 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol, TypeVar
 
-from realtime.engineio.admission import Admission
-from realtime.engineio.deadlines import Deadlines
+from realtime.engineio.admission import Admission, Guest
+from realtime.engineio.deadlines import Deadlines, Timed
 from realtime.engineio.options import Options
 from realtime.engineio.packets import Data
 from realtime.engineio.session import CloseReason
 
-if TYPE_CHECKING:
-    from realtime.engineio.connection import Connection
+
+class Member(Timed, Guest, Protocol):
+    """What a connection is to its server: it has deadlines, and counts towards its address."""
+
+
+C = TypeVar("C", bound=Member)
 
 Result = Awaitable[None] | None
 """Of telling the application something: what it still has to do about it, if anything."""
 
 
-class Host(Protocol):
+class Host(Protocol[C]):
     options: Options
-    deadlines: Deadlines[Connection]
-    admission: Admission[Connection]
-    on_open: Callable[[Connection], Result]
-    on_message: Callable[[Connection, Data], Result]
-    on_disconnect: Callable[[Connection, CloseReason], Result]
-    farewell: Callable[[Connection, CloseReason], str | None]
-    gathering: list[Connection] | None
+    deadlines: Deadlines[C]
+    admission: Admission[C]
+    on_open: Callable[[C], Result]
+    on_message: Callable[[C, Data], Result]
+    on_disconnect: Callable[[C, CloseReason], Result]
+    farewell: Callable[[C, CloseReason], str | None]
+    gathering: list[C] | None
     """While frames are gathered: whom they wait for."""
 
-    def forget(self, connection: Connection) -> None: ...
+    def forget(self, connection: C) -> None: ...
 
-    def ended(self, connection: Connection, reason: CloseReason) -> None: ...
+    def ended(self, connection: C, reason: CloseReason) -> None: ...
