@@ -227,11 +227,8 @@ def create_app(settings: Settings | None = None, others: Iterable[MakeDialect] =
     hub.metrics.watch(live)
     endpoint = LiveEndpoint(live, origins, dialects.error_answer)
     sockets: list[BaseRoute] = [Route(LIVE_PATH, endpoint), WebSocketRoute(LIVE_PATH, endpoint)]
-    routes = [
-        *routes_of(dialects),
-        *sockets,
-        *operational_routes(hub, platform, dialects.error_answer),
-    ]  # tried in this order: the busiest first
+    operational = operational_routes(hub, platform, dialects.error_answer)
+    routes = [*routes_of(dialects), *sockets, *operational]  # tried in this order: the busiest first
     app = HubApplication(routes=routes, middleware=middleware, lifespan=lifespan)
     app.router.redirect_slashes = False
     app.router.default = NotFoundEndpoint(dialects.error_answer)

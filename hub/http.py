@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -17,7 +17,7 @@ from auth.principal import Principal
 from hub.bodies import BodyBounds, parse_bounded
 from hub.compression import SMALLEST, coding_for
 from hub.cookies import cookie_value
-from hub.errors import BadRequest, BodyTooLarge, ClientGone, ClientTooSlow, TooSlow
+from hub.errors import BadRequest, BodyTooLarge, ClientGone, ClientTooSlow, TooSlow, UnsupportedCoding
 from hub.inflate import find_coding, inflate, joined
 from stores.bounds import Limit
 from stores.limits import parse_json
@@ -242,6 +242,20 @@ class Call:
             limit.check(first, size)
 
         return check
+
+    async def pieces(self, limit: BodyLimit) -> AsyncGenerator[bytes, None]:
+        """The body piece by piece as it comes, for what is never held whole. Raises BodyTooLarge beyond `limit`,
+        UnsupportedCoding for a compressed one, and ClientGone."""
+        coding = self.header(b"content-encoding")
+        if coding is not None and coding.strip().lower() != "identity":
+            raise UnsupportedCoding("Content-Encoding", "This body must not be compressed.", "identity")
+        self._refuse_declared(limit)
+        size = 0
+        async for piece in self._chunks():
+            size += len(piece)
+            if size > limit.largest:
+                raise limit.refusal(as_array=False)
+            yield piece
 
     async def discard(self) -> None:
         """Take in some of a body that is refused: with input unread, closing the connection would reset it, and the

@@ -105,5 +105,7 @@ def configure_logging(settings: Settings) -> None:
     for package in OUR_PACKAGES:
         logging.getLogger(package).setLevel(level)
     logging.getLogger("uvicorn.access").disabled = True  # the middleware's line says more
+    logging.getLogger("python_multipart").disabled = True  # it warns of every form that is none: the answer says so
+    logging.getLogger("python_multipart.multipart").disabled = True
     # No format shows these, and each is asked for at every line.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False

@@ -8,7 +8,7 @@ import os
 import shlex
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Final
 import uvicorn
 from starlette.applications import Starlette
 
-from hub.app import Hub, create_app
+from hub.app import Hub, MakeDialect, create_app
 from hub.connections import ConnectionLimits, Connections
 from hub.control import Control, register, remove_control, unregister, write_control
 from hub.dialects.live import PATH as LIVE_PATH
@@ -103,8 +103,9 @@ class HubServer(uvicorn.Server):
         self.announce(self.hub, url)
 
 
-def serve(settings: Settings) -> int:
-    """Serve until SIGINT or SIGTERM; the exit code. Requests in progress get `shutdown_grace` seconds to end."""
+def serve(settings: Settings, others: Iterable[MakeDialect] = ()) -> int:
+    """Serve until SIGINT or SIGTERM; the exit code. Requests in progress get `shutdown_grace` seconds to end. `others`
+    make the dialects that are served beside the platform's."""
     configure_logging(settings)
     allow_connections()
     for name, near in unknown_variables(os.environ).items():
@@ -113,7 +114,7 @@ def serve(settings: Settings) -> int:
     try:
         # Before anything is made: whoever finds the port taken should not find a database and a password behind it.
         listening += listen(settings.host, settings.port)
-        return run(create_app(settings), settings, listening)
+        return run(create_app(settings, others), settings, listening)
     except CannotOpen as error:
         print(f"hub: {error}", file=sys.stderr, flush=True)
         return 1

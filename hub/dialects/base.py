@@ -21,6 +21,9 @@ OpenHandler = Callable[[C, Call], Awaitable[Answer]]
 ErrorAnswer = Callable[[Exception, Scope], Answer]
 """The answer to an error of the request with this scope; `type`, `path` and `headers` are always in it."""
 
+Resolve = Callable[[str], Awaitable[Principal]]
+"""Whom a credential stands for now. Raises Unauthenticated."""
+
 
 @dataclass(frozen=True, slots=True)
 class Operation(Generic[C]):
@@ -105,9 +108,7 @@ class CallerChanged(Exception):
     """The caller's rights have changed since the request began: the endpoint judges it anew."""
 
 
-async def read_body(
-    call: Call, limit: BodyLimit, seconds: float, resolve: Callable[[str], Awaitable[Principal]]
-) -> bytes:
+async def read_body(call: Call, limit: BodyLimit, seconds: float, resolve: Resolve) -> bytes:
     """The request's body, within `limit` and `seconds`.
 
     A body can take its time, in which the caller may lose what the head of the request was let in with: `resolve` says
@@ -119,10 +120,17 @@ async def read_body(
         body = await call.body(limit, seconds)
         if not had_to_wait:
             return body
-    if call.caller is not None:
-        credential, before = call.caller
-        now = await resolve(credential)
-        if now is not before and now != before:
-            call.kept_body = body
-            raise CallerChanged
+    if await has_changed(call, resolve):
+        call.kept_body = body
+        raise CallerChanged
     return body
+
+
+async def has_changed(call: Call, resolve: Resolve) -> bool:
+    """Whether the caller's rights are others than when the call was let in. Raises Unauthenticated when the credential
+    has ended meanwhile."""
+    if call.caller is None:
+        return False
+    credential, before = call.caller
+    now = await resolve(credential)
+    return now is not before and now != before

@@ -17,8 +17,8 @@ from stores.read_turns import READER
 
 
 def routes_of(dialects: Dialects) -> list[BaseRoute]:
-    """One route for each prefix, in the order in which they are tried. Raises ValueError for an operation whose path has
-    none of its dialect's prefixes."""
+    """One route for each prefix, in the order in which they are tried. Raises ValueError for an operation whose path
+    has none of its dialect's prefixes."""
     for dialect in {id(dialect): dialect for _, dialect in dialects.by_prefix}.values():
         for operation in dialect.operations:
             if dialects.at(operation.path) is not dialect:

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -34,6 +34,7 @@ PATIENCE: Final = 30.0
 """Seconds that a test waits for something that should happen at once."""
 
 LOG: Final = "hub.log"
+SERVE: Final = (*HUB, "serve")
 
 T = TypeVar("T")
 Parameters = dict[str, Any] | list[tuple[str, Any]] | None
@@ -44,13 +45,16 @@ running: list[HubProcess] = []
 
 
 class HubProcess:
-    """A running `hub serve`. `folder` holds its data and its log; `stop` ends it by its own process id."""
+    """A running `hub serve`. `folder` holds its data and its log; `stop` ends it by its own process id. `program` is
+    another command that serves a hub."""
 
-    def __init__(self, database: Database, folder: Path, settings: dict[str, object]) -> None:
+    def __init__(
+        self, database: Database, folder: Path, settings: dict[str, object], program: Sequence[str] = SERVE
+    ) -> None:
         secrets_in_use.note(settings.get("admin_password", ADMIN_PASSWORD))
         self.folder = folder
         self.log_path = folder / LOG
-        self.process = launch(database, folder, settings)
+        self.process = launch(database, folder, settings, program)
         assert self.process.stdout is not None
         first_line = self.process.stdout.readline().decode()
         if not first_line.startswith("hub is live at "):
@@ -97,12 +101,14 @@ class HubProcess:
         assert not found, f"secrets in the log of the hub: {found[:5]}"
 
 
-def launch(database: Database, folder: Path, settings: dict[str, object]) -> subprocess.Popen[bytes]:
+def launch(
+    database: Database, folder: Path, settings: dict[str, object], program: Sequence[str] = SERVE
+) -> subprocess.Popen[bytes]:
     """Begin a `hub serve`, whose standard output is the caller's to read, and do not wait for anything."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / LOG).open("ab") as log:
         return subprocess.Popen(
-            [*HUB, "serve"],
+            program,
             env=environment(database, folder, settings),
             cwd=folder,
             stdin=subprocess.DEVNULL,

@@ -1,0 +1,93 @@
+"""Forms, multipart and urlencoded, within bounds: files go to disk as they come, and are never held whole."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from starlette.datastructures import FormData, Headers
+from starlette.formparsers import FormParser, MultiPartException, MultiPartParser
+
+from hub.dialects.base import CallerChanged, Resolve, has_changed
+from hub.errors import BadRequest, BodyTooLarge, TooSlow
+from hub.http import BodyLimit, Call
+
+MULTIPART: Final = "multipart/form-data"
+URLENCODED: Final = "application/x-www-form-urlencoded"
+
+_CHARSET: Final = re.compile(r";\s*charset\s*=(?!\s*\"?utf-?8\"?\s*(?:;|$))", re.IGNORECASE)
+"""Another one than UTF-8. Python's codecs include some that take quadratic time."""
+_KEPT: Final = "hub.form"
+"""Key of the scope for the form of a call that is judged anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class FormBounds:
+    """`body`: bytes of the whole form; `fields`, `files`: how many; `field_bytes`: of one field that is no file."""
+
+    body: BodyLimit
+    fields: int = 100
+    files: int = 10
+    field_bytes: int = 65_536
+
+
+def media_type(call: Call) -> str:
+    """The media type of the body in lower case, without parameters; empty when the call names none."""
+    return (call.header(b"content-type") or "").partition(";")[0].strip().lower()
+
+
+@asynccontextmanager
+async def read_form(call: Call, bounds: FormBounds, seconds: float, resolve: Resolve) -> AsyncIterator[FormData]:
+    """The form of the call, which must arrive within `seconds`; its files are closed at the end.
+
+    Raises BadRequest for what is no form or has too many parts, BodyTooLarge, TooSlow, and what `read_body` raises when
+    the caller has changed.
+    """
+    form: FormData | None = call.scope.pop(_KEPT, None)
+    if form is None:
+        form = await _parse(call, bounds, seconds)
+    keep = False
+    try:
+        if await has_changed(call, resolve):
+            call.scope[_KEPT] = form
+            keep = True
+            raise CallerChanged
+        yield form
+    finally:
+        if not keep:
+            await form.close()
+
+
+async def _parse(call: Call, bounds: FormBounds, seconds: float) -> FormData:
+    if _CHARSET.search(call.header(b"content-type") or ""):
+        raise BadRequest("Content-Type", "A form must be UTF-8.")
+    headers = Headers(raw=call.scope["headers"])
+    pieces = call.pieces(bounds.body)
+    parser: MultiPartParser | FormParser
+    match media_type(call):
+        case "multipart/form-data":
+            parser = MultiPartParser(
+                headers,
+                pieces,
+                max_files=bounds.files,
+                max_fields=bounds.fields,
+                max_part_size=bounds.field_bytes,
+            )
+        case "application/x-www-form-urlencoded":
+            parser = FormParser(headers, pieces, max_fields=bounds.fields, max_part_size=bounds.field_bytes)
+        case _:
+            raise BadRequest("body", f"The body must be a form ({MULTIPART} or {URLENCODED}).")
+    try:
+        async with asyncio.timeout(seconds):
+            return await parser.parse()
+    except TimeoutError:
+        raise TooSlow("the form did not arrive in time").at("body_timeout") from None
+    except (BodyTooLarge, MultiPartException) as error:
+        await call.discard()
+        if isinstance(error, BodyTooLarge):
+            raise
+        raise BadRequest("body", f"The form is not understood: {error.message}") from None
