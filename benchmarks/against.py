@@ -84,7 +84,8 @@ def installed(commit: str) -> tuple[str, Program]:
             subprocess.run(["bash", "-c", ". scripts/environment && prepare"], cwd=folder, check=True)
 
     say(f"installing {name[:10]} ...")
-    folder = install_once(f"commit-{name[:10]}", name.encode() + sys.version.encode(), install)
+    ours = b"".join((ROOT / file).read_bytes() for file in PACKAGE_FILES)  # they decide whether it has its own packages
+    folder = install_once(f"commit-{name[:10]}", name.encode() + sys.version.encode() + ours, install)
     python = sys.executable if _has_our_packages(folder) else str(folder / ".venv" / "bin" / "python")
     return name, Program(folder, python)
 

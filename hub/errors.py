@@ -126,12 +126,14 @@ class ClientTooSlow(ClientGone):
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An error as a dialect renders it. `tags` are stable codes, `errors` texts per field of the request."""
+    """An error as a dialect renders it. `tags` are stable codes, `errors` texts per field. `cause` is the
+    error itself, for dialects that tell more of them apart."""
 
     status: HTTPStatus
     tags: tuple[str, ...]
     errors: Errors = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
+    cause: Exception | None = None
 
 
 STATUS: Mapping[type[Exception], HTTPStatus] = {
@@ -200,7 +202,7 @@ def describe(error: Exception) -> Failure:
     kind = next((k for k in type(error).__mro__ if k in STATUS), None)
     status = STATUS[kind] if kind else HTTPStatus.INTERNAL_SERVER_ERROR
     tags = _OWN_TAGS.get(type(error)) or tags_of(status)
-    return Failure(status, tags, _errors(error), _headers(error))
+    return Failure(status, tags, _errors(error), _headers(error), error)
 
 
 def is_expected(error: Exception) -> bool:
