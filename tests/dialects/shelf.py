@@ -22,7 +22,7 @@ from hub.openapi.schemas import content, object_of, query, ref
 from hub.origins import Origins
 from stores.query import Query
 
-STORE, MOST, SECONDS = "books", 100, 1
+STORE, MOST, SECONDS = "books", 100, 10
 BOUNDS = FormBounds(BodyLimit(200_000), fields=3, files=1, field_bytes=1_000)
 
 

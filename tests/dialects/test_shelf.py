@@ -5,7 +5,8 @@ Everything that is answered below its prefix has its shape, whoever answers."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from openapi_spec_validator import validate
 from tests.dialects import serving, shelf
 from tests.platform.raw import token_of, wire
 from tests.support.engines import sqlite_database
-from tests.support.hub import PATIENCE, Hub, HubProcess
+from tests.support.hub import PATIENCE, Client, Hub, HubProcess
 from tests.support.program import PYTHON, ROOT
 from tests.test_imports import imported
 
@@ -24,7 +25,15 @@ pytestmark = pytest.mark.engine("sqlite")  # the kit is the same on both engines
 
 BOOKS = "/shelf/v2/books"
 PROGRAM = (PYTHON, serving.__file__, str(ROOT))
-SETTINGS = {"max_head_bytes": 8_192, "head_timeout": 1, "allowed_hosts": "127.0.0.1,hub", "root_path": "/outer"}
+MOST = 40
+SETTINGS: dict[str, object] = {
+    "max_head_bytes": 8_192,
+    "head_timeout": 1,
+    "allowed_hosts": "127.0.0.1,hub",
+    "root_path": "/outer",
+    "max_connections_per_address": MOST,
+    "trusted_proxies": "10.0.0.1",
+}
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +57,10 @@ async def reader(hub: Hub) -> AsyncIterator[httpx.AsyncClient]:
     headers = {"X-Shelf-Key": token_of(hub.admin.http.headers)}
     async with httpx.AsyncClient(base_url=hub.url, headers=headers, trust_env=False, timeout=PATIENCE) as client:
         yield client
+
+
+def key_of(client: Client) -> str:
+    return token_of(client.http.headers)
 
 
 def problem(answer: httpx.Response, status: int) -> dict[str, Any]:
@@ -161,6 +174,54 @@ async def test_the_server_refuses_in_the_platforms_shape_elsewhere(hub: Hub) -> 
         async with wire(hub.process.port) as connection:
             await connection.send(b"GET " + target + b" HTTP/1.1\r\nHost: hub\r\nX-Long: " + b"x" * 9_000 + b"\r\n\r\n")
             assert (await connection.answer()).json()["code"] == "431"
+
+
+async def test_a_refused_connection_has_its_shape(hub: Hub) -> None:
+    """Nothing of the request is parsed but its first line."""
+    async with AsyncExitStack() as stack:
+        for _ in range(MOST):
+            await stack.enter_async_context(wire(hub.process.port))
+        connection = await stack.enter_async_context(wire(hub.process.port))
+        await connection.send(b"GET /outer/shelf/v2/books?page=1 HTTP/1.1\r\nHost: hub\r\n\r\n")
+        answer = await connection.answer()
+        assert (answer.status, answer.json()["problem"]["where"]) == (503, BOOKS)
+
+
+FORM = b'--x\r\nContent-Disposition: form-data; name="title"\r\n\r\n%b\r\n' + (
+    b'--x\r\nContent-Disposition: form-data; name="cover"; filename="a.png"\r\n\r\npicture\r\n--x--\r\n'
+)
+
+
+async def slow_upload(hub: Hub, key: str, title: str, meanwhile: Callable[[], Awaitable[Any]]) -> int:
+    """The status of an upload of which the second half comes after something has happened."""
+    form = FORM % title.encode()
+    head = b"POST %b HTTP/1.1\r\nHost: hub\r\nX-Shelf-Key: %b\r\nContent-Length: %d\r\n" % (
+        BOOKS.encode(), key.encode(), len(form)
+    )  # fmt: skip
+    async with wire(hub.process.port) as connection:
+        # The call has been let in when the interim answer comes: its handler waits for the body.
+        await connection.send(head + b"Content-Type: multipart/form-data; boundary=x\r\nExpect: 100-continue\r\n\r\n")
+        assert (await connection.head())[0] == 100
+        await connection.send(form[:50])
+        await meanwhile()
+        await connection.send(form[50:])
+        return (await connection.answer()).status
+
+
+async def test_an_upload_of_a_key_that_is_revoked_meanwhile_adds_nothing(hub: Hub) -> None:
+    user = await hub.as_user()
+    [token] = await hub.admin.list("tokens", {"user": user.id})
+    status = await slow_upload(hub, key_of(user), "Revoked", lambda: hub.admin.delete(f"/tokens/{token['_id']}"))
+    assert status == 401
+    assert not await hub.admin.list("books", {"title": "Revoked"})
+
+
+async def test_an_upload_of_somebody_who_changes_meanwhile_is_judged_anew(hub: Hub) -> None:
+    user, group = await hub.as_user(), await hub.group()
+    move = {"group": group}
+    assert await slow_upload(hub, key_of(user), "Moved", lambda: hub.admin.patch(f"/users/{user.id}", move)) == 201
+    [book] = await hub.admin.list("books", {"title": "Moved"})
+    assert book["group"] == group
 
 
 async def test_its_document_is_valid(reader: httpx.AsyncClient) -> None:
