@@ -28,6 +28,7 @@ _MASKS: Final = tuple(
     (re.compile(pattern), mask)
     for pattern, mask in (
         (r'("(?:position|channel|cursor|next|sid|token|secret|url|codes|credential|digest)":\s?)"[^"]*"', r'\1"*"'),
+        (r'("prefix":\s?)"[^"]*"', r'\1"*"'),
         (r'("codes":)\[[^]]*\]', r"\1[*]"),
         (r"(\b(?:after|since|channel)(?:=|%3D))[^&>\s\"]+", r"\1*"),
         (r"((?:x-position|etag): )[^\n]*~[^\n]*", r"\1*"),
