@@ -9,17 +9,10 @@ from typing import Annotated, Any, Final
 
 from stores.bounds import Limit
 from stores.errors import InvalidEntity, Violation
+from stores.fields import FIELD_TYPES, TEXTAREA_LENGTH
 from stores.parse import MOST_SEGMENTS
 from stores.records import SYSTEM_FIELDS, WRITER_FIELD
-from stores.schema import (
-    CHECKERS,
-    OPTION_TYPES,
-    STRING_TYPES,
-    TEXTAREA_LENGTH,
-    UNIQUE_TYPES,
-    Field,
-    StoreDefinition,
-)
+from stores.schema import Field, StoreDefinition
 
 STORE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}\Z")
 MAX_FIELDS: Final[Annotated[int, Limit("store", "fields", "400")]] = 500
@@ -100,13 +93,14 @@ class _Reader:
         before = len(self.violations)
         if not _is_field_name(made.id):
             self.refuse(f"{place}id", "Must be a field name that is not reserved.")
-        if made.type not in CHECKERS:
-            self.refuse(f"{place}type", f"Must be one of {', '.join(CHECKERS)}.")
-        elif made.type in OPTION_TYPES and not made.options:
+        kind = FIELD_TYPES.get(made.type)
+        if kind is None:
+            self.refuse(f"{place}type", f"Must be one of {', '.join(FIELD_TYPES)}.")
+        elif kind.takes_options and not made.options:
             self.refuse(f"{place}options", f"{made.type} needs options.")
-        elif made.unique and made.type not in UNIQUE_TYPES:
+        elif made.unique and not kind.may_be_unique:
             self.refuse(f"{place}unique", f"{made.type} cannot be unique.")
-        elif made.search and made.type not in STRING_TYPES:
+        elif made.search and not kind.text:
             self.refuse(f"{place}search", f"{made.type} is not text.")
         if made.length is not None and not 0 < made.length <= TEXTAREA_LENGTH:
             self.refuse(f"{place}length", f"Must be from 1 to {TEXTAREA_LENGTH}.")

@@ -1,27 +1,19 @@
-"""Store definitions: the typed fields of a store, what each type accepts, and the indexes that come of them.
+"""Store definitions: the typed fields of a store, what their types accept, and the indexes that come of them.
 
-Each type is one small checker; a value that passes may come back in its normal form (an exact decimal, say). The types
-are those of a CRM's custom fields, and `JSON` for whatever has no type.
+The types themselves are in `stores/fields/`.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import date, datetime
-from decimal import Decimal
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Final
-from urllib.parse import urlsplit
-from zoneinfo import available_timezones
 
 from stores.errors import InvalidEntity, Violation
+from stores.fields import FIELD_TYPES, FieldType, Rejected
 from stores.query import Projection
 from stores.records import SYSTEM_FIELDS, Entity, Json
-
-TEXT_LENGTH: Final = 255
-TEXTAREA_LENGTH: Final = 100_000
 
 RULES: Final[Mapping[str, str]] = {
     "required": "This field is required.",
@@ -51,131 +43,6 @@ RULES: Final[Mapping[str, str]] = {
 """Rule → English message; `{detail}` is the violation's. Dialects may say it in their own words."""
 
 
-class Rejected(Exception):
-    """A value that its type refuses: (rule, detail)."""
-
-
-def _expect(condition: bool, rule: str, detail: str = "") -> None:
-    if not condition:
-        raise Rejected(rule, detail)
-
-
-Checker = Callable[["Field", Any], Json]
-
-
-def _boolean(_: Field, value: Any) -> Json:
-    _expect(isinstance(value, bool), "type", "true or false")
-    return value  # type: ignore[no-any-return]
-
-
-def _color(_: Field, value: Any) -> Json:
-    _expect(isinstance(value, str) and re.fullmatch(r"#[0-9A-Fa-f]{6}", value) is not None, "color")
-    return value  # type: ignore[no-any-return]
-
-
-def _option(field: Field, value: Any) -> Json:
-    _expect(not isinstance(value, bool) and isinstance(value, int | str), "type", "the id of an option")
-    _expect(value in field.option_ids, "option")
-    return value  # type: ignore[no-any-return]
-
-
-def _options(field: Field, value: Any) -> Json:
-    _expect(isinstance(value, list), "type", "a list of option ids")
-    return [_option(field, item) for item in value]
-
-
-def _date(_: Field, value: Any) -> Json:
-    _expect(isinstance(value, str) and re.fullmatch(r"\d{4}-\d\d-\d\d", value, re.ASCII) is not None, "date")
-    try:
-        date.fromisoformat(value)
-    except ValueError:
-        raise Rejected("date", "") from None
-    return value  # type: ignore[no-any-return]
-
-
-def _datetime(_: Field, value: Any) -> Json:
-    shape = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d"
-    _expect(isinstance(value, str) and re.fullmatch(shape, value, re.ASCII) is not None, "datetime")
-    try:
-        datetime.fromisoformat(value)
-    except ValueError:
-        raise Rejected("datetime", "") from None
-    return value  # type: ignore[no-any-return]
-
-
-def _integer(_: Field, value: Any) -> Json:
-    _expect(isinstance(value, int) and not isinstance(value, bool), "type", "a whole number")
-    return value  # type: ignore[no-any-return]
-
-
-def _decimal(_: Field, value: Any) -> Json:
-    """decimal(15,3) held in a double: 15 significant digits survive the way there and back exactly."""
-    _expect(isinstance(value, int | float | str) and not isinstance(value, bool), "type", "a number")
-    _expect(
-        not isinstance(value, str) or re.fullmatch(r"-?\d{1,15}(\.\d{1,6})?", value, re.ASCII) is not None, "decimal"
-    )
-    number = Decimal(str(value))
-    _expect(abs(number) < 10**12 and number == round(number, 3), "decimal")
-    return int(number) if number == int(number) else float(number)
-
-
-def _url(_: Field, value: Any) -> Json:
-    _expect(isinstance(value, str) and len(value) <= 2_000, "url")
-    try:
-        parts = urlsplit(value)
-        _expect(parts.scheme in ("http", "https") and bool(parts.hostname) and not re.search(r"\s", value), "url")
-    except ValueError:
-        raise Rejected("url", "") from None
-    return value  # type: ignore[no-any-return]
-
-
-def _text(field: Field, value: Any) -> Json:
-    _expect(isinstance(value, str), "type", "a string")
-    _expect(len(value) <= field.longest, "too_long", str(field.longest))
-    return value  # type: ignore[no-any-return]
-
-
-def _timezone(_: Field, value: Any) -> Json:
-    _expect(isinstance(value, str) and value in _timezones(), "timezone")
-    return value  # type: ignore[no-any-return]
-
-
-def _timezones() -> frozenset[str]:
-    global _known_timezones
-    if not _known_timezones:
-        _known_timezones = frozenset(available_timezones())
-    return _known_timezones
-
-
-_known_timezones: frozenset[str] = frozenset()
-
-
-def _anything(_: Field, value: Any) -> Json:
-    return value  # type: ignore[no-any-return]
-
-
-CHECKERS: Final[Mapping[str, Checker]] = {
-    "Boolean": _boolean,
-    "ColorSwatch": _color,
-    "Checkbox": _options,
-    "MultiSelect": _options,
-    "Radio": _option,
-    "Select": _option,
-    "Date": _date,
-    "DateTime": _datetime,
-    "Number": _integer,
-    "Numeric": _decimal,
-    "URL": _url,
-    "Text": _text,
-    "Textarea": _text,
-    "Timezone": _timezone,
-    "JSON": _anything,
-}
-OPTION_TYPES: Final = ("Checkbox", "MultiSelect", "Radio", "Select")
-STRING_TYPES: Final = ("ColorSwatch", "Date", "DateTime", "URL", "Text", "Textarea", "Timezone")
-UNIQUE_TYPES: Final = ("ColorSwatch", "Date", "DateTime", "Number", "Numeric", "URL", "Text", "Timezone")
-
-
 @dataclass(frozen=True)
 class Field:
     """One typed field. `index`: kept indexed; `search`: `search=` looks into it; `hidden`: may be written, is never
@@ -200,18 +67,25 @@ class Field:
     @property
     def accepts(self) -> tuple[object, ...]:
         """What decides which values pass."""
-        return self.type, self.longest if self.type in ("Text", "Textarea") else None, self.option_ids
+        longest = self.kind.longest
+        return self.type, longest and (self.length or longest), self.option_ids
 
-    @property
-    def longest(self) -> int:
-        return self.length or (TEXT_LENGTH if self.type == "Text" else TEXTAREA_LENGTH)
+    @cached_property
+    def kind(self) -> FieldType:
+        """The object of its type. Raises KeyError when no such type is registered."""
+        return FIELD_TYPES[self.type]
+
+    @cached_property
+    def checker(self) -> Callable[[Any], Json]:
+        """The check of its type, bound to the field once: every create and change calls it. Raises Rejected."""
+        return partial(self.kind.check, self)
 
     def check(self, value: Any, place: str) -> Json:
-        """The value in its normal form; InvalidEntity when the type refuses it. null clears any field."""
+        """The value in its canonical form; InvalidEntity when the type refuses it. null clears any field."""
         if value is None:
             return None
         try:
-            return CHECKERS[self.type](self, value)
+            return self.checker(value)
         except Rejected as refusal:
             rule, detail = refusal.args
             raise InvalidEntity([Violation(place, rule, detail)]) from None

@@ -6,22 +6,14 @@ over the whole file. An empty cell is an absent field, a bare `null` is null, an
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
-from decimal import Decimal
-from enum import StrEnum
-from math import isfinite
 from typing import Any, Final
 
-import orjson
-
-from stores.errors import InvalidEntity
-from stores.limits import parse_json
-from stores.parse import scalar
+from stores.fields import FieldType, type_named
+from stores.fields.cells import Kind, is_json, kind_of, plain_text, read_kind, write_untyped
 from stores.records import Entity, Json
-from stores.schema import OPTION_TYPES, STRING_TYPES
 
 
 class Absent:
@@ -29,20 +21,8 @@ class Absent:
 
 
 ABSENT: Final = Absent()
-NUMBER: Final = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?", re.ASCII)
-"""A number that its text says exactly: without leading zeros, exponent or sign of plus."""
-LITERALS: Final = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
 FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "'")
 """What a spreadsheet program takes for the beginning of a formula, and the mark that `defuse` puts before it."""
-
-
-class Kind(StrEnum):
-    """What the cells of a column hold."""
-
-    TEXT = "text"
-    NUMBER = "number"
-    BOOLEAN = "boolean"
-    JSON = "json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +46,9 @@ class Cells:
         if cell is None:
             return ABSENT
         if isinstance(cell, date | time | timedelta):
-            return moment(cell, defined["type"] if defined else "")
+            return from_moment(cell, type_of(defined) if defined else None)
         if defined:
-            return plain_text(cell) if defined["type"] in STRING_TYPES else cell  # type: ignore[return-value]
+            return type_of(defined).read_native_cell(cell)  # type: ignore[arg-type]
         return plain_text(cell) if self.kinds.get(path) is Kind.TEXT else cell  # type: ignore[return-value]
 
     def read_text(self, path: str, text: str) -> Json | Absent:
@@ -78,7 +58,7 @@ class Cells:
             text = text[1:]
         defined = self.fields.get(path)
         if defined:
-            return read_defined(defined, text)
+            return type_of(defined).read_cell(text, [option["id"] for option in defined.get("options", ())])
         if self.native:
             return read_kind(Kind.JSON, text) if self.kinds.get(path) is Kind.JSON else text
         if text == "null" and path != self.key:
@@ -88,10 +68,7 @@ class Cells:
     def write(self, path: str, value: Json) -> str:
         """The text of a cell of a CSV file."""
         defined = self.fields.get(path)
-        if defined and defined["type"] in STRING_TYPES:
-            text = value if isinstance(value, str) else ""
-        else:
-            text = write_untyped(value)
+        text = type_of(defined).write_cell(value) if defined else write_untyped(value)
         return defuse(text) if self.excel and isinstance(value, str) else text
 
 
@@ -99,15 +76,9 @@ def by_id(fields: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
     return {str(each["id"]): each for each in fields}
 
 
-def kind_of(text: str) -> Kind | None:
-    """The kind of a column that holds this cell alone; None for null, which goes with any."""
-    if text == "null":
-        return None
-    if text in LITERALS:
-        return Kind.BOOLEAN
-    if NUMBER.fullmatch(text):
-        return Kind.NUMBER if "." in text or is_integer(text) else Kind.TEXT
-    return Kind.JSON if text[0] in "[{" and is_json(text) else Kind.TEXT
+def type_of(defined: Mapping[str, Any]) -> FieldType:
+    """The type of a field of a definition as a document."""
+    return type_named(defined["type"])
 
 
 def kind_of_native(cell: object) -> Kind:
@@ -119,87 +90,14 @@ def kind_of_native(cell: object) -> Kind:
     return Kind.JSON if isinstance(cell, str) and cell[0] in "[{" and is_json(cell) else Kind.TEXT
 
 
-def is_integer(text: str) -> bool:
-    """Whether the digits are an integer of 64 bits. ``-0`` is none: it would come back as 0."""
-    return len(text) <= 20 and text != "-0" and -(2**63) <= int(text) < 2**63
-
-
-def is_json(text: str) -> bool:
-    try:
-        parse_json(text.encode())
-    except (ValueError, InvalidEntity):
-        return False
-    return True
-
-
-def read_kind(kind: Kind, text: str) -> Json:
-    if kind is Kind.TEXT:
-        return text[1:-1] if len(text) >= 2 and text[0] == text[-1] == '"' else text
-    if kind is Kind.BOOLEAN and text in LITERALS:
-        return LITERALS[text]
-    if kind is Kind.JSON and is_json(text):
-        return parse_json(text.encode())  # type: ignore[no-any-return]
-    if kind is Kind.NUMBER:
-        return read_number(text)
-    raise ValueError(f"not {kind}: {text[:40]}")
-
-
-def read_number(text: str) -> int | float:
-    if NUMBER.fullmatch(text) and "." not in text and is_integer(text):
-        return int(text)
-    number = float(text)
-    if not isfinite(number) or not re.fullmatch(r"[-+.\deE]+", text, re.ASCII):
-        raise ValueError(f"not a number: {text[:40]}")
-    return number
-
-
-def read_defined(defined: Mapping[str, Any], text: str) -> Json:
-    """By the type of the field; what does not fit is for the hub to judge."""
-    kind = defined["type"]
-    if kind in STRING_TYPES:
-        return text
-    if kind in OPTION_TYPES:
-        # The id of an option, whether it is a number or a string.
-        ids = {str(option["id"]): option["id"] for option in defined.get("options", ())}
-        if text in ids:
-            return ids[text]  # type: ignore[no-any-return]
-    if kind == "Boolean" and text in LITERALS:
-        return LITERALS[text]
-    return read_kind(Kind.JSON, text) if text[0] in "[{" and is_json(text) else scalar(text)
-
-
-def write_untyped(value: Json) -> str:
-    """What `read_text` makes `value` of again, as long as its column holds values of one kind."""
-    if isinstance(value, float):
-        return write_float(value)
-    if not isinstance(value, str):
-        return orjson.dumps(value).decode()
-    return value if value and Cells().read_text("", value) == value else f'"{value}"'
-
-
-def write_float(value: float) -> str:
-    """All digits and no exponent, which in other files stands for text such as ``0E8``."""
-    text = format(Decimal(repr(value)), "f")
-    return text if "." in text else f"{text}.0"
-
-
-def plain_text(value: object) -> str:
-    """A cell of a sheet as text."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, float):
-        return write_float(value) if not value.is_integer() else format(Decimal(value), "f")
-    return str(value)
-
-
-def moment(value: date | time | timedelta, type: str) -> str:
-    """A date or time as the types Date and DateTime have it; without a type, a day that begins is a date."""
-    if isinstance(value, datetime):
-        begins = value.time() == time()
-        if type == "Date" or (begins and type != "DateTime"):
-            return f"{value:%Y-%m-%d}"
-        return f"{value:%Y-%m-%d %H:%M:%S}"
-    return str(value)
+def from_moment(value: date | time | timedelta, field_type: FieldType | None) -> Json:
+    """A date or time as the field's type has it; where it has none, text, in which a day that begins is a date."""
+    if not isinstance(value, datetime):
+        return str(value)
+    typed = field_type.from_time(value) if field_type else None
+    if typed is not None:
+        return typed
+    return f"{value:%Y-%m-%d}" if value.time() == time() else f"{value:%Y-%m-%d %H:%M:%S}"
 
 
 def defuse(text: str) -> str:

@@ -9,9 +9,10 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from hub.cli.cells import Kind, kind_of, kind_of_native, read_kind, write_untyped
+from hub.cli.cells import kind_of_native
 from hub.cli.output import grouped
 from hub.cli.tables import Refusal, TableRow
+from stores.fields.cells import Kind, kind_of, read_kind, write_untyped
 
 SAID: Final = {Kind.TEXT: "text", Kind.NUMBER: "numbers", Kind.BOOLEAN: "true or false", Kind.JSON: "JSON"}
 

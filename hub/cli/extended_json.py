@@ -9,6 +9,8 @@ from decimal import Decimal
 from typing import Any, Final
 from uuid import UUID
 
+from stores.fields import type_named
+
 MARK: Final = b'"$'
 
 
@@ -59,14 +61,9 @@ def simple(found: Any) -> Any:
 
 
 def timed(value: Any, type: str) -> Any:
-    """A time as its field has it: a Date, a DateTime, milliseconds for a Number, ISO 8601 in UTC without a type."""
+    """A time as the type of its field has it; ISO 8601 in UTC where it has none."""
     if not isinstance(value, datetime):
         return value
     utc = value.astimezone(UTC)
-    if type == "Date":
-        return f"{utc:%Y-%m-%d}"
-    if type == "DateTime":
-        return f"{utc:%Y-%m-%d %H:%M:%S}"
-    if type == "Number":
-        return round(utc.timestamp() * 1000)
-    return utc.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    typed = type_named(type).from_time(utc)
+    return utc.isoformat(timespec="milliseconds").replace("+00:00", "Z") if typed is None else typed

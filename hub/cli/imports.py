@@ -13,7 +13,7 @@ from typing import Annotated, Final, TextIO, cast
 
 import typer
 
-from hub.cli.cells import Cells, Kind, by_id
+from hub.cli.cells import Cells, by_id
 from hub.cli.client import Client, Refused, Unreachable, path_of
 from hub.cli.command import on_hub
 from hub.cli.keys import Keys
@@ -24,6 +24,7 @@ from hub.cli.rows import Format, Row, RowReader, format_of
 from hub.cli.source import open_source
 from hub.cli.tables import CsvForm, Refusal, check_delimiter
 from hub.cli.upload import Upload
+from stores.fields.cells import Kind
 from stores.records import SYSTEM_FIELDS, Entity
 
 MAX_BATCH: Final = 10_000

@@ -8,7 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
-from hub.cli.cells import Kind, pick
+from hub.cli.cells import pick
 from hub.cli.client import Client, Refused, path_of
 from hub.cli.columns import Columns
 from hub.cli.meter import Meter
@@ -23,6 +23,7 @@ from hub.cli.tables import (
     describe_sheets,
     find_delimiter,
 )
+from stores.fields.cells import Kind
 
 
 async def type_in_store(client: Client, store: str, key: str | None, fields: Mapping[str, object]) -> Kind | None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
-Schema = dict[str, Any]
+from stores.fields.base import Schema as Schema
+from stores.fields.numbers import INT64 as INT64
 
 JSON: Final = "application/json"
 NULL: Final[Schema] = {"type": "null"}
-INT64: Final[Schema] = {"type": "integer", "format": "int64", "minimum": -(2**63), "maximum": 2**63 - 1}
 MOMENT: Final[Schema] = {"type": "integer", "format": "int64", "minimum": 0, "description": "Unix milliseconds"}
 TEXTS: Final[Schema] = {"type": "array", "items": {"type": "string"}}
 

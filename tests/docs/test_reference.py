@@ -12,9 +12,10 @@ from hub.dialects.platform.parameters import OPERATORS, RESERVED
 from hub.errors import STATUS, status_text, tags_of
 from hub.settings import Settings
 from stores.definitions import SETTINGS
+from stores.fields import FIELD_TYPES
 from stores.parse import OPERATORS as FILTER_OPERATORS
 from stores.records import SYSTEM_FIELDS
-from stores.schema import CHECKERS, RULES
+from stores.schema import RULES
 from tests.docs.pages import first_cells, page, rows, section
 
 API = page("platform-api.md")
@@ -70,7 +71,7 @@ def test_every_operator_is_documented(name: str) -> None:
     assert f"`{name}" in table
 
 
-@pytest.mark.parametrize("name", CHECKERS)
+@pytest.mark.parametrize("name", FIELD_TYPES)
 def test_every_field_type_is_documented(name: str) -> None:
     assert name in first_cells(section(API, "Field types"))
     assert name in section(API, "Filters") or name in ("Checkbox", "MultiSelect", "Radio", "Select", "JSON")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from stores.schema import CHECKERS, OPTION_TYPES
+from stores.fields import FIELD_TYPES
 
 OPTIONS: Final = [{"id": 1, "name": "One"}, {"id": "two", "name": "Two"}]
 
 ONE_OF_EACH: Final[list[dict[str, Any]]] = [
-    {"id": f"a{kind}", "type": kind, "label": kind} | ({"options": OPTIONS} if kind in OPTION_TYPES else {})
-    for kind in CHECKERS
+    {"id": f"a{kind}", "type": kind, "label": kind} | ({"options": OPTIONS} if each.takes_options else {})
+    for kind, each in FIELD_TYPES.items()
 ]
 
 CLOSED: Final = {

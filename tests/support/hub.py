@@ -311,9 +311,12 @@ def unique(word: str) -> str:
 
 
 @asynccontextmanager
-async def running_hub(database: Database, folder: Path, **settings: object) -> AsyncGenerator[Hub, None]:
-    """A hub on `database` for the length of a block, with settings such as ``login_attempts=3``."""
-    process = await asyncio.to_thread(HubProcess, database, folder, settings)
+async def running_hub(
+    database: Database, folder: Path, program: Sequence[str] = SERVE, **settings: object
+) -> AsyncGenerator[Hub, None]:
+    """A hub on `database` for the length of a block, with settings such as ``login_attempts=3``. `program` is another
+    command that serves a hub."""
+    process = await asyncio.to_thread(HubProcess, database, folder, settings, program)
     hub = Hub(process, database)
     try:
         await hub.open()

@@ -15,10 +15,10 @@ from hub.services.times import parse_time
 from stores import query
 from stores.cursor import decode_cursor
 from stores.errors import InvalidQuery
+from stores.fields.base import parse_number
 from stores.parse import FilterParser, Limits, check_folded, parse_only, parse_path, parse_sort, scalar
 from stores.query import Filter, Projection, Query
 from stores.records import Json
-from stores.schema import STRING_TYPES
 
 Pairs = list[tuple[str, str]]
 
@@ -170,30 +170,13 @@ class ListParameters:
         """The value that a parameter's text stands for at this path."""
         if path in _SYSTEM_TEXTS:
             return None if text == "null" else text
-        if path in _SYSTEM_NUMBERS:
-            return self.number(path, text)
-        kind = self.definition.by_id[path].type if path in self.definition.by_id else "JSON"
-        if kind in STRING_TYPES:
-            return self.text(text)
-        if kind in ("Number", "Numeric") and text != "null":
-            return self.number(path, text)
-        if kind == "Boolean" and text not in ("true", "false", "null"):
-            raise InvalidQuery(path, f"{path} takes true or false")
-        return scalar(text)
-
-    @staticmethod
-    def text(text: str) -> Json:
-        """A text field's value: as it is; null unquoted is none, and quotes are only needed to say "null"."""
-        if text == "null":
-            return None
-        return text[1:-1] if len(text) >= 2 and text[0] == text[-1] == '"' else text
-
-    @staticmethod
-    def number(path: str, text: str) -> Json:
-        value = scalar(text)
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise InvalidQuery(path, f"{path} takes a number")
-        return value
+        field = self.definition.by_id.get(path)
+        try:
+            if path in _SYSTEM_NUMBERS:
+                return parse_number(text)
+            return field.kind.parse(text) if field else scalar(text)
+        except ValueError as error:
+            raise InvalidQuery(path, f"{path} takes {error}") from None
 
 
 def _single(pairs: Pairs) -> dict[str, str]:

@@ -6,27 +6,24 @@ after a store was defined anew: nothing there is required but what the hub itsel
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from functools import cache
+from collections.abc import Iterable, Mapping
 from typing import Final
-from zoneinfo import available_timezones
 
 from hub.dialects.platform.parameters import OPERATORS, RESERVED
 from hub.dialects.platform.standard_schemas import (
     ASSIGNED,
     BESIDE,
     FIXED,
-    REFINED,
     REVEALED,
     SENT,
     WRITABLE_SYSTEM,
+    refined,
 )
 from hub.openapi.schemas import INT64, MOMENT, NULL, Schema, literal, ref
+from stores.fields.base import ParameterForm
+from stores.fields.texts import timezones
 from stores.records import SYSTEM_FIELDS
-from stores.schema import STRING_TYPES, Field, StoreDefinition
-
-NUMERIC: Final = 999_999_999_999.999
-
+from stores.schema import Field, StoreDefinition
 
 ID, VALUE = ref("Id"), ref("Value")
 
@@ -46,51 +43,12 @@ SYSTEM: Final[Mapping[str, Schema]] = {
 }
 
 
-# What each type of field takes.
-
-
-def _text(field: Field) -> Schema:
-    return {"type": "string", "maxLength": field.longest}
-
-
-def _option(field: Field) -> Schema:
-    names = ", ".join(f"{id}: {name}" for id, name in field.options)
-    return {"enum": [id for id, _ in field.options], "description": names}
-
-
-def _options(field: Field) -> Schema:
-    return {"type": "array", "items": _option(field)}
-
-
-def _always(schema: Schema) -> Callable[[Field], Schema]:
-    return lambda _: dict(schema)
-
-
-TYPES: Final[Mapping[str, Callable[[Field], Schema]]] = {
-    "Boolean": _always({"type": "boolean"}),
-    "ColorSwatch": _always({"type": "string", "pattern": "^#[0-9A-Fa-f]{6}$", "examples": ["#333333"]}),
-    "Checkbox": _options,
-    "MultiSelect": _options,
-    "Radio": _option,
-    "Select": _option,
-    "Date": _always({"type": "string", "format": "date", "examples": ["2020-11-26"]}),
-    "DateTime": _always({"type": "string", "format": "utc-datetime", "examples": ["2020-11-26 06:00:00"]}),
-    "Number": _always(INT64),
-    "Numeric": _always({"type": "number", "minimum": -NUMERIC, "maximum": NUMERIC, "description": "decimal(15,3)"}),
-    "URL": _always({"type": "string", "format": "http-url", "maxLength": 2_000}),
-    "Text": _text,
-    "Textarea": _text,
-    "Timezone": _always(ref("Timezone")),
-    "JSON": _always(VALUE),
-}
-"""`utc-datetime` and `http-url` are formats of ours: validators pass over those they do not know."""
-
-_DECIMAL_TEXT: Final[Schema] = {"type": "string", "pattern": r"^-?\d{1,12}(\.\d{1,3})?$"}
+# Fields.
 
 
 def field_schema(field: Field) -> Schema:
     """The field's type with its label and default, as answers show it."""
-    schema = TYPES[field.type](field)
+    schema = field.kind.schema(field)
     if field.label:
         schema["title"] = field.label
     if field.default is not None:
@@ -99,15 +57,13 @@ def field_schema(field: Field) -> Schema:
 
 
 def shown_field(store: str, field: Field) -> Schema:
-    return nullable(REFINED.get((store, field.id)) or field_schema(field))
+    return nullable(refined((store, field.id)) or field_schema(field))
 
 
 def sent_field(store: str, field: Field) -> Schema:
     """What a write may give the field; null clears one that is not required."""
     place = (store, field.id)
-    schema = SENT.get(place) or REFINED.get(place) or field_schema(field)
-    if field.type == "Numeric":
-        schema = {"anyOf": [schema, _DECIMAL_TEXT]}
+    schema = field.kind.sent_schema(SENT.get(place) or refined(place) or field_schema(field))
     if field.hidden:
         schema = schema | {"writeOnly": True}
     if not field.required:
@@ -200,11 +156,13 @@ def conditions_schema(definition: StoreDefinition) -> Schema:
     """The query parameters ``field=value`` and ``field[operator]=value``, as one object of them."""
     if definition.open and not definition.fields:
         return _conditions({_paths(definition, _IN_NAME): {"type": "string"}})
-    by_kind: dict[str, list[str]] = {"text": [*_SYSTEM_TEXTS], "number": [*_SYSTEM_NUMBERS], "boolean": [], "other": []}
+    by_form: dict[ParameterForm, list[str]] = {form: [] for form in ParameterForm}
+    by_form[ParameterForm.TEXT] += _SYSTEM_TEXTS
+    by_form[ParameterForm.NUMBER] += _SYSTEM_NUMBERS
     for field in definition.fields:
         if not field.hidden:
-            by_kind[_kind(field)].append(field.id)
-    kinds = {_below(_any_of(names), _IN_NAME): _VALUES[kind] for kind, names in by_kind.items() if names}
+            by_form[field.kind.parameter].append(field.id)
+    kinds = {_below(_any_of(names), _IN_NAME): _VALUES[form] for form, names in by_form.items() if names}
     if definition.open:
         kinds[_paths(definition, _IN_NAME, without=[f.id for f in definition.fields])] = {"type": "string"}
     return _conditions(kinds)
@@ -212,18 +170,12 @@ def conditions_schema(definition: StoreDefinition) -> Schema:
 
 _SYSTEM_TEXTS: Final = ("owner", "group", "access", "branch")
 _SYSTEM_NUMBERS: Final = ("time", "_at", "_rev")
-_VALUES: Final[Mapping[str, Schema]] = {
-    "text": {"type": "string"},
-    "number": {"type": "number"},
-    "boolean": {"type": "string", "enum": ["true", "false", "null"]},
-    "other": {"type": "string"},
+_VALUES: Final[Mapping[ParameterForm, Schema]] = {
+    ParameterForm.TEXT: {"type": "string"},
+    ParameterForm.NUMBER: {"type": "number"},
+    ParameterForm.BOOLEAN: {"type": "string", "enum": ["true", "false", "null"]},
+    ParameterForm.OTHER: {"type": "string"},
 }
-
-
-def _kind(field: Field) -> str:
-    if field.type in STRING_TYPES:
-        return "text"
-    return {"Number": "number", "Numeric": "number", "Boolean": "boolean"}.get(field.type, "other")
 
 
 def _conditions(kinds: Mapping[str, Schema]) -> Schema:
@@ -287,7 +239,7 @@ def shared_schemas() -> dict[str, Schema]:
         "Id": {"type": "string", "pattern": "^[0-9a-f]{24}$", "examples": ["5f0c1e2d3a4b5c6d7e8f9a0b"]},
         "Value": _any_value(),
         "Single": {"type": ["string", "number", "null"], "description": "A unique field takes a single value"},
-        "Timezone": {"type": "string", "enum": _timezones()},
+        "Timezone": {"type": "string", "enum": sorted(timezones())},
         "Condition": {"anyOf": [VALUE, operators]},
         "Operators": {
             "type": "object",
@@ -307,11 +259,6 @@ def shared_schemas() -> dict[str, Schema]:
             ]
         },
     }
-
-
-@cache
-def _timezones() -> list[str]:
-    return sorted(available_timezones())
 
 
 _SOME_EXIST: Final[Schema] = {"$exists": {"type": "boolean"}}

@@ -9,7 +9,7 @@ from auth import mailboxes
 from auth.standard import SECOND_FACTORS, SESSIONS, SIGNINS
 from hub.openapi.schemas import Schema
 from stores.definitions import MAX_FIELDS
-from stores.schema import CHECKERS, OPTION_TYPES, TEXTAREA_LENGTH
+from stores.fields import FIELD_TYPES, TEXTAREA_LENGTH
 
 ID: Final[Schema] = {"$ref": "#/components/schemas/Id"}
 _TEXT: Final[Schema] = {"type": "string"}
@@ -26,36 +26,7 @@ _SCOPES: Final[Schema] = {
     },
 }
 
-_FIELD: Final[Schema] = {
-    "type": "object",
-    "required": ["id", "type"],
-    "properties": {
-        "id": {"type": "string", "pattern": r"^[^$_.][^.]*$"},
-        "type": {"enum": list(CHECKERS)},
-        "label": _TEXT,
-        "required": _FLAG,
-        "unique": _FLAG,
-        "index": _FLAG,
-        "search": _FLAG,
-        "hidden": _FLAG | {"description": "May be written, is never shown"},
-        "length": {"type": "integer", "minimum": 1, "maximum": TEXTAREA_LENGTH},
-        "options": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "required": ["id", "name"],
-                "properties": {"id": {"type": ["integer", "string"]}, "name": _TEXT},
-                "additionalProperties": False,
-            },
-        },
-        "default": {"$ref": "#/components/schemas/Value"},
-    },
-    "additionalProperties": False,
-    "if": {"properties": {"type": {"enum": list(OPTION_TYPES)}}},
-    "then": {"required": ["options"], "properties": {"options": {"minItems": 1}}},
-}
-
-REFINED: Final[Mapping[tuple[str, str], Schema]] = {
+_REFINED: Final[Mapping[tuple[str, str], Schema]] = {
     ("users", "roles"): {"type": "array", "items": ID, "maxItems": 100},
     ("groups", "parent"): ID,
     ("roles", "scopes"): _SCOPES,
@@ -69,13 +40,52 @@ REFINED: Final[Mapping[tuple[str, str], Schema]] = {
     },
     ("tokens", "user"): ID,
     ("stores", "name"): {"type": "string", "pattern": "^[A-Za-z][A-Za-z0-9_-]{0,62}$"},
-    ("stores", "fields"): {"type": "array", "items": _FIELD, "maxItems": MAX_FIELDS},
     ("stores", "open"): _FLAG | {"description": "Whether it takes fields besides those defined"},
     ("stores", "indexes"): _PATHS,
     ("stores", "unique"): _PATHS,
     ("stores", "search"): _PATHS,
 }
-"""(store, field) → its schema, in place of the one that its type has."""
+
+
+def refined(place: tuple[str, str]) -> Schema | None:
+    """The schema of a field, (store, name), in place of the one that its type has."""
+    if place == ("stores", "fields"):
+        return {"type": "array", "items": _defined_field(), "maxItems": MAX_FIELDS}
+    return _REFINED.get(place)
+
+
+def _defined_field() -> Schema:
+    """One field of a definition. Made when it is asked for: types are registered after modules are imported."""
+    with_options = [name for name, each in FIELD_TYPES.items() if each.takes_options]
+    return {
+        "type": "object",
+        "required": ["id", "type"],
+        "properties": {
+            "id": {"type": "string", "pattern": r"^[^$_.][^.]*$"},
+            "type": {"enum": list(FIELD_TYPES)},
+            "label": _TEXT,
+            "required": _FLAG,
+            "unique": _FLAG,
+            "index": _FLAG,
+            "search": _FLAG,
+            "hidden": _FLAG | {"description": "May be written, is never shown"},
+            "length": {"type": "integer", "minimum": 1, "maximum": TEXTAREA_LENGTH},
+            "options": {
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "required": ["id", "name"],
+                    "properties": {"id": {"type": ["integer", "string"]}, "name": _TEXT},
+                    "additionalProperties": False,
+                },
+            },
+            "default": {"$ref": "#/components/schemas/Value"},
+        },
+        "additionalProperties": False,
+        "if": {"properties": {"type": {"enum": with_options}}},
+        "then": {"required": ["options"], "properties": {"options": {"minItems": 1}}},
+    }
+
 
 SENT: Final[Mapping[tuple[str, str], Schema]] = {
     ("users", "email"): {

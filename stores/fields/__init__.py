@@ -1,0 +1,64 @@
+"""The types of fields: `FIELD_TYPES` has each by the name that a definition gives it.
+
+A new type is a class in a module of this package and an entry below. A program of its own may `register` one before
+it starts the hub, in every process that must know it: the hub and its command line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+from stores.fields.base import FieldSettings, FieldType, Rejected
+from stores.fields.basic import Anything, Boolean
+from stores.fields.numbers import ExactDecimal, Integer
+from stores.fields.options import OneOption, SeveralOptions
+from stores.fields.texts import (
+    TEXT_LENGTH,
+    TEXTAREA_LENGTH,
+    Color,
+    LongText,
+    Text,
+    Timezone,
+    WebAddress,
+)
+from stores.fields.times import Date, DateTime
+
+__all__ = ["FIELD_TYPES", "TEXTAREA_LENGTH", "FieldSettings", "FieldType", "Rejected", "register", "type_named"]
+
+JSON: Final = Anything("JSON", {"any": ["value", 1, None]})
+
+_TYPES: Final[tuple[FieldType, ...]] = (
+    Boolean("Boolean", True),
+    Color("ColorSwatch", "#333333"),
+    SeveralOptions("Checkbox", [1, 2]),
+    SeveralOptions("MultiSelect", [1, 2]),
+    OneOption("Radio", "idle"),
+    OneOption("Select", "idle"),
+    Date("Date", "2020-11-26"),
+    DateTime("DateTime", "2020-11-26 06:00:00"),
+    Integer("Number", 42),
+    ExactDecimal("Numeric", 1250.33),
+    WebAddress("URL", "https://example.com/"),
+    Text("Text", "One line", longest=TEXT_LENGTH),
+    LongText("Textarea", "Several\nlines", longest=TEXTAREA_LENGTH),
+    Timezone("Timezone", "America/Toronto"),
+    JSON,
+)
+_by_name: Final[dict[str, FieldType]] = {each.name: each for each in _TYPES}
+
+FIELD_TYPES: Final[Mapping[str, FieldType]] = MappingProxyType(_by_name)
+"""Name → type, in the order in which documents and error texts list them."""
+
+
+def register(field_type: FieldType) -> None:
+    """Add a type to this process. Raises ValueError when its name is taken."""
+    if field_type.name in _by_name:
+        raise ValueError(f"there is a field type {field_type.name} already")
+    _by_name[field_type.name] = field_type
+
+
+def type_named(name: str) -> FieldType:
+    """The type, or JSON where this program does not know it: the hub that the command line calls may be newer."""
+    return _by_name.get(name, JSON)

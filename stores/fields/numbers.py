@@ -1,0 +1,53 @@
+"""Whole numbers of 64 bits and exact decimals."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Final
+
+from stores.fields.base import FieldSettings, NumberType, Rejected, Schema
+from stores.records import Json
+
+INT64: Final[Schema] = {"type": "integer", "format": "int64", "minimum": -(2**63), "maximum": 2**63 - 1}
+_LARGEST_DECIMAL: Final = 999_999_999_999.999
+_DECIMAL_TEXT: Final[Schema] = {"type": "string", "pattern": r"^-?\d{1,12}(\.\d{1,3})?$"}
+_DECIMAL: Final = re.compile(r"-?\d{1,15}(\.\d{1,6})?", re.ASCII)
+
+
+class Integer(NumberType):
+    """A whole number of 64 bits; others check its size."""
+
+    def check(self, field: FieldSettings, value: Any) -> Json:
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise Rejected("type", "a whole number")
+        return value
+
+    def schema(self, field: FieldSettings) -> Schema:
+        return dict(INT64)
+
+    def from_time(self, time: datetime) -> Json:
+        """Unix milliseconds; a time without a zone has none."""
+        return round(time.timestamp() * 1000) if time.tzinfo else None
+
+
+class ExactDecimal(NumberType):
+    """decimal(15,3) held in a double: 15 significant digits survive the way there and back exactly."""
+
+    def check(self, field: FieldSettings, value: Any) -> Json:
+        if not isinstance(value, int | float | str) or isinstance(value, bool):
+            raise Rejected("type", "a number")
+        if isinstance(value, str) and not _DECIMAL.fullmatch(value):
+            raise Rejected("decimal")
+        number = Decimal(str(value))
+        if not (abs(number) < 10**12 and number == round(number, 3)):
+            raise Rejected("decimal")
+        return int(number) if number == int(number) else float(number)
+
+    def schema(self, field: FieldSettings) -> Schema:
+        limits = {"minimum": -_LARGEST_DECIMAL, "maximum": _LARGEST_DECIMAL}
+        return {"type": "number", **limits, "description": "decimal(15,3)"}
+
+    def sent_schema(self, shown: Schema) -> Schema:
+        return {"anyOf": [shown, _DECIMAL_TEXT]}

@@ -1,0 +1,95 @@
+"""Text, long text, and text of a certain shape: colours, URLs and time zones."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from typing import Any, ClassVar, Final
+from urllib.parse import urlsplit
+from zoneinfo import available_timezones
+
+from stores.fields.base import FieldSettings, Rejected, Schema, TextType
+from stores.records import Json
+
+TEXT_LENGTH: Final = 255
+TEXTAREA_LENGTH: Final = 100_000
+URL_LENGTH: Final = 2_000
+_COLOR: Final = re.compile(r"#[0-9A-Fa-f]{6}")
+_SPACE: Final = re.compile(r"\s")
+
+
+class Text(TextType):
+    """Any text of at most `longest` characters, or of the `length` of its field."""
+
+    longest: int
+
+    def __init__(self, name: str, example: Json, *, longest: int) -> None:
+        super().__init__(name, example, longest=longest)
+
+    def check(self, field: FieldSettings, value: Any) -> Json:
+        if not isinstance(value, str):
+            raise Rejected("type", "a string")
+        longest = field.length or self.longest
+        if len(value) > longest:
+            raise Rejected("too_long", str(longest))
+        return value
+
+    def schema(self, field: FieldSettings) -> Schema:
+        return {"type": "string", "maxLength": field.length or self.longest}
+
+
+class LongText(Text):
+    """Text that is too long for a unique index."""
+
+    may_be_unique: ClassVar[bool] = False
+
+
+class Color(TextType):
+    """A colour, such as `#333333`."""
+
+    def check(self, field: FieldSettings, value: Any) -> Json:
+        if not isinstance(value, str) or not _COLOR.fullmatch(value):
+            raise Rejected("color")
+        return value
+
+    def schema(self, field: FieldSettings) -> Schema:
+        return {"type": "string", "pattern": "^#[0-9A-Fa-f]{6}$", "examples": [self.example]}
+
+
+class WebAddress(TextType):
+    """An absolute http or https URL."""
+
+    def check(self, field: FieldSettings, value: Any) -> Json:
+        if not isinstance(value, str) or len(value) > URL_LENGTH or not _is_url(value):
+            raise Rejected("url")
+        return value
+
+    def schema(self, field: FieldSettings) -> Schema:
+        # A format of ours: validators pass over those they do not know.
+        return {"type": "string", "format": "http-url", "maxLength": URL_LENGTH}
+
+
+def _is_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and not _SPACE.search(text)
+    except ValueError:
+        return False
+
+
+class Timezone(TextType):
+    """The name of an IANA time zone."""
+
+    def check(self, field: FieldSettings, value: Any) -> Json:
+        if not isinstance(value, str) or value not in timezones():
+            raise Rejected("timezone")
+        return value
+
+    def schema(self, field: FieldSettings) -> Schema:
+        return {"$ref": "#/components/schemas/Timezone"}
+
+
+@cache
+def timezones() -> frozenset[str]:
+    """The names of all time zones that this system knows."""
+    return frozenset(available_timezones())
