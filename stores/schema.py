@@ -5,13 +5,14 @@ The types themselves are in `stores/fields/`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any, Final
 
 from stores.errors import InvalidEntity, Violation
 from stores.fields import FIELD_TYPES, FieldType, Rejected
+from stores.fields.base import Checker
 from stores.query import Projection
 from stores.records import SYSTEM_FIELDS, Entity, Json
 
@@ -76,9 +77,9 @@ class Field:
         return FIELD_TYPES[self.type]
 
     @cached_property
-    def checker(self) -> Callable[[Any], Json]:
-        """The check of its type, bound to the field once: every create and change calls it. Raises Rejected."""
-        return partial(self.kind.check, self)
+    def checker(self) -> Checker:
+        """The check of its type, made once: every create and change calls it."""
+        return self.kind.checker(self)
 
     def check(self, value: Any, place: str) -> Json:
         """The value in its canonical form; InvalidEntity when the type refuses it. null clears any field."""

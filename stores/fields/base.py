@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, ClassVar, Protocol
@@ -13,6 +13,8 @@ from stores.parse import scalar
 from stores.records import Json
 
 Schema = dict[str, Any]
+Checker = Callable[[Any], Json]
+"""Takes a value that is not null and returns it in its canonical form. Raises Rejected."""
 
 
 class Rejected(Exception):
@@ -49,7 +51,7 @@ class FieldType(ABC):
     `text`: values are strings, which `search` looks into and cells of tables hold unaltered. `may_be_unique`: values
     are scalars that a unique index holds. `takes_options`: a field needs `options`. `longest`: most characters, which
     the `length` of a field replaces; None where a length means nothing. `parameter`: how `parse` reads a text.
-    `example`: a value for the docs, which `check` accepts, with options if it needs them.
+    `example`: a value for the docs, which its check accepts, with options if it needs them.
     """
 
     text: ClassVar[bool] = False
@@ -63,8 +65,8 @@ class FieldType(ABC):
         self.longest = longest
 
     @abstractmethod
-    def check(self, field: FieldSettings, value: Any) -> Json:
-        """`value`, which is not null, in its canonical form. Raises Rejected."""
+    def checker(self, field: FieldSettings) -> Checker:
+        """The check of the values of `field`: called once per field, what it returns with every create and change."""
 
     @abstractmethod
     def schema(self, field: FieldSettings) -> Schema:
@@ -79,7 +81,7 @@ class FieldType(ABC):
         return _PARSERS[self.parameter](text)
 
     def read_cell(self, text: str, option_ids: Collection[int | str] = ()) -> Json:
-        """The value of a cell of a CSV file, which is not empty. What does not fit is for `check` to refuse."""
+        """The value of a cell of a CSV file, which is not empty. What does not fit is for the check to refuse."""
         return read_untyped_cell(text)
 
     def read_native_cell(self, cell: Json) -> Json:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from stores.fields.base import FieldSettings, FieldType, ParameterForm, Rejected, Schema, read_literal_cell
+from stores.fields.base import Checker, FieldSettings, FieldType, ParameterForm, Rejected, Schema, read_literal_cell
 from stores.records import Json
 
 
@@ -14,10 +14,8 @@ class Boolean(FieldType):
 
     parameter = ParameterForm.BOOLEAN
 
-    def check(self, field: FieldSettings, value: Any) -> Json:
-        if not isinstance(value, bool):
-            raise Rejected("type", "true or false")
-        return value
+    def checker(self, field: FieldSettings) -> Checker:
+        return check_boolean
 
     def schema(self, field: FieldSettings) -> Schema:
         return {"type": "boolean"}
@@ -29,8 +27,14 @@ class Boolean(FieldType):
 class Anything(FieldType):
     """Any JSON value."""
 
-    def check(self, field: FieldSettings, value: Any) -> Json:
-        return value  # type: ignore[no-any-return]
+    def checker(self, field: FieldSettings) -> Checker:
+        return lambda value: value
 
     def schema(self, field: FieldSettings) -> Schema:
         return {"$ref": "#/components/schemas/Value"}
+
+
+def check_boolean(value: Any) -> Json:
+    if value is not True and value is not False:
+        raise Rejected("type", "true or false")
+    return value

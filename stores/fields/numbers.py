@@ -7,7 +7,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final
 
-from stores.fields.base import FieldSettings, NumberType, Rejected, Schema
+from stores.fields.base import Checker, FieldSettings, NumberType, Rejected, Schema
 from stores.records import Json
 
 INT64: Final[Schema] = {"type": "integer", "format": "int64", "minimum": -(2**63), "maximum": 2**63 - 1}
@@ -19,10 +19,8 @@ _DECIMAL: Final = re.compile(r"-?\d{1,15}(\.\d{1,6})?", re.ASCII)
 class Integer(NumberType):
     """A whole number of 64 bits; others check its size."""
 
-    def check(self, field: FieldSettings, value: Any) -> Json:
-        if not isinstance(value, int) or isinstance(value, bool):
-            raise Rejected("type", "a whole number")
-        return value
+    def checker(self, field: FieldSettings) -> Checker:
+        return check_integer
 
     def schema(self, field: FieldSettings) -> Schema:
         return dict(INT64)
@@ -35,15 +33,8 @@ class Integer(NumberType):
 class ExactDecimal(NumberType):
     """decimal(15,3) held in a double: 15 significant digits survive the way there and back exactly."""
 
-    def check(self, field: FieldSettings, value: Any) -> Json:
-        if not isinstance(value, int | float | str) or isinstance(value, bool):
-            raise Rejected("type", "a number")
-        if isinstance(value, str) and not _DECIMAL.fullmatch(value):
-            raise Rejected("decimal")
-        number = Decimal(str(value))
-        if not (abs(number) < 10**12 and number == round(number, 3)):
-            raise Rejected("decimal")
-        return int(number) if number == int(number) else float(number)
+    def checker(self, field: FieldSettings) -> Checker:
+        return check_decimal
 
     def schema(self, field: FieldSettings) -> Schema:
         limits = {"minimum": -_LARGEST_DECIMAL, "maximum": _LARGEST_DECIMAL}
@@ -51,3 +42,21 @@ class ExactDecimal(NumberType):
 
     def sent_schema(self, shown: Schema) -> Schema:
         return {"anyOf": [shown, _DECIMAL_TEXT]}
+
+
+def check_integer(value: Any) -> Json:
+    if type(value) is not int:  # true is an int too
+        raise Rejected("type", "a whole number")
+    return value
+
+
+def check_decimal(value: Any) -> Json:
+    """A number, or its text; the nearest double of at most 15 digits."""
+    if not isinstance(value, int | float | str) or isinstance(value, bool):
+        raise Rejected("type", "a number")
+    if isinstance(value, str) and not _DECIMAL.fullmatch(value):
+        raise Rejected("decimal")
+    number = Decimal(str(value))
+    if not (abs(number) < 10**12 and number == round(number, 3)):
+        raise Rejected("decimal")
+    return int(number) if number == int(number) else float(number)

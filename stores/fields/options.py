@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from stores.fields.base import FieldSettings, FieldType, Rejected, Schema, read_untyped_cell
+from stores.fields.base import Checker, FieldSettings, FieldType, Rejected, Schema, read_untyped_cell
 from stores.records import Json
 
 
@@ -14,12 +14,17 @@ class OneOption(FieldType):
 
     takes_options = True
 
-    def check(self, field: FieldSettings, value: Any) -> Json:
-        if isinstance(value, bool) or not isinstance(value, int | str):
-            raise Rejected("type", "the id of an option")
-        if value not in field.option_ids:
-            raise Rejected("option")
-        return value
+    def checker(self, field: FieldSettings) -> Checker:
+        ids = field.option_ids
+
+        def check_option(value: Any) -> Json:
+            if isinstance(value, bool) or not isinstance(value, int | str):
+                raise Rejected("type", "the id of an option")
+            if value not in ids:
+                raise Rejected("option")
+            return value
+
+        return check_option
 
     def schema(self, field: FieldSettings) -> Schema:
         names = ", ".join(f"{id}: {name}" for id, name in field.options)
@@ -34,11 +39,15 @@ class OneOption(FieldType):
 class SeveralOptions(OneOption):
     """A list of ids of options."""
 
-    def check(self, field: FieldSettings, value: Any) -> Json:
-        if not isinstance(value, list):
-            raise Rejected("type", "a list of option ids")
-        check = super().check
-        return [check(field, item) for item in value]
+    def checker(self, field: FieldSettings) -> Checker:
+        check_option = super().checker(field)
+
+        def check_options(value: Any) -> Json:
+            if not isinstance(value, list):
+                raise Rejected("type", "a list of option ids")
+            return [check_option(item) for item in value]
+
+        return check_options
 
     def schema(self, field: FieldSettings) -> Schema:
         return {"type": "array", "items": super().schema(field)}

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Final
 from urllib.parse import urlsplit
 from zoneinfo import available_timezones
 
-from stores.fields.base import FieldSettings, Rejected, Schema, TextType
+from stores.fields.base import Checker, FieldSettings, Rejected, Schema, TextType
 from stores.records import Json
 
 TEXT_LENGTH: Final = 255
@@ -26,13 +26,17 @@ class Text(TextType):
     def __init__(self, name: str, example: Json, *, longest: int) -> None:
         super().__init__(name, example, longest=longest)
 
-    def check(self, field: FieldSettings, value: Any) -> Json:
-        if not isinstance(value, str):
-            raise Rejected("type", "a string")
+    def checker(self, field: FieldSettings) -> Checker:
         longest = field.length or self.longest
-        if len(value) > longest:
-            raise Rejected("too_long", str(longest))
-        return value
+
+        def check_text(value: Any) -> Json:
+            if not isinstance(value, str):
+                raise Rejected("type", "a string")
+            if len(value) > longest:
+                raise Rejected("too_long", str(longest))
+            return value
+
+        return check_text
 
     def schema(self, field: FieldSettings) -> Schema:
         return {"type": "string", "maxLength": field.length or self.longest}
@@ -47,26 +51,34 @@ class LongText(Text):
 class Color(TextType):
     """A colour, such as `#333333`."""
 
-    def check(self, field: FieldSettings, value: Any) -> Json:
-        if not isinstance(value, str) or not _COLOR.fullmatch(value):
-            raise Rejected("color")
-        return value
+    def checker(self, field: FieldSettings) -> Checker:
+        return check_color
 
     def schema(self, field: FieldSettings) -> Schema:
         return {"type": "string", "pattern": "^#[0-9A-Fa-f]{6}$", "examples": [self.example]}
 
 
+def check_color(value: Any) -> Json:
+    if not isinstance(value, str) or not _COLOR.fullmatch(value):
+        raise Rejected("color")
+    return value
+
+
 class WebAddress(TextType):
     """An absolute http or https URL."""
 
-    def check(self, field: FieldSettings, value: Any) -> Json:
-        if not isinstance(value, str) or len(value) > URL_LENGTH or not _is_url(value):
-            raise Rejected("url")
-        return value
+    def checker(self, field: FieldSettings) -> Checker:
+        return check_url
 
     def schema(self, field: FieldSettings) -> Schema:
         # A format of ours: validators pass over those they do not know.
         return {"type": "string", "format": "http-url", "maxLength": URL_LENGTH}
+
+
+def check_url(value: Any) -> Json:
+    if not isinstance(value, str) or len(value) > URL_LENGTH or not _is_url(value):
+        raise Rejected("url")
+    return value
 
 
 def _is_url(text: str) -> bool:
@@ -80,13 +92,17 @@ def _is_url(text: str) -> bool:
 class Timezone(TextType):
     """The name of an IANA time zone."""
 
-    def check(self, field: FieldSettings, value: Any) -> Json:
-        if not isinstance(value, str) or value not in timezones():
-            raise Rejected("timezone")
-        return value
+    def checker(self, field: FieldSettings) -> Checker:
+        return check_timezone
 
     def schema(self, field: FieldSettings) -> Schema:
         return {"$ref": "#/components/schemas/Timezone"}
+
+
+def check_timezone(value: Any) -> Json:
+    if not isinstance(value, str) or value not in timezones():
+        raise Rejected("timezone")
+    return value
 
 
 @cache

@@ -6,7 +6,7 @@ import re
 from datetime import date, datetime
 from typing import Any, Final
 
-from stores.fields.base import FieldSettings, Rejected, Schema, TextType
+from stores.fields.base import Checker, FieldSettings, Rejected, Schema, TextType
 from stores.records import Json
 
 _DATE: Final = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
@@ -16,14 +16,8 @@ _DATETIME: Final = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", re.ASCII)
 class Date(TextType):
     """A date, such as `2020-11-26`."""
 
-    def check(self, field: FieldSettings, value: Any) -> Json:
-        if not isinstance(value, str) or not _DATE.fullmatch(value):
-            raise Rejected("date")
-        try:
-            date.fromisoformat(value)
-        except ValueError:
-            raise Rejected("date") from None
-        return value
+    def checker(self, field: FieldSettings) -> Checker:
+        return check_date
 
     def schema(self, field: FieldSettings) -> Schema:
         return {"type": "string", "format": "date", "examples": [self.example]}
@@ -35,14 +29,8 @@ class Date(TextType):
 class DateTime(TextType):
     """A time in UTC, such as `2020-11-26 06:00:00`."""
 
-    def check(self, field: FieldSettings, value: Any) -> Json:
-        if not isinstance(value, str) or not _DATETIME.fullmatch(value):
-            raise Rejected("datetime")
-        try:
-            datetime.fromisoformat(value)
-        except ValueError:
-            raise Rejected("datetime") from None
-        return value
+    def checker(self, field: FieldSettings) -> Checker:
+        return check_datetime
 
     def schema(self, field: FieldSettings) -> Schema:
         # A format of ours: validators pass over those they do not know.
@@ -50,3 +38,23 @@ class DateTime(TextType):
 
     def from_time(self, time: datetime) -> Json:
         return f"{time:%Y-%m-%d %H:%M:%S}"
+
+
+def check_date(value: Any) -> Json:
+    if not isinstance(value, str) or not _DATE.fullmatch(value):
+        raise Rejected("date")
+    try:
+        date.fromisoformat(value)
+    except ValueError:
+        raise Rejected("date") from None
+    return value
+
+
+def check_datetime(value: Any) -> Json:
+    if not isinstance(value, str) or not _DATETIME.fullmatch(value):
+        raise Rejected("datetime")
+    try:
+        datetime.fromisoformat(value)
+    except ValueError:
+        raise Rejected("datetime") from None
+    return value

@@ -6,18 +6,15 @@ from typing import Any
 
 from hub.cli.main import main
 from stores.fields import FieldSettings, Rejected, register
-from stores.fields.base import NumberType, Schema
+from stores.fields.base import Checker, NumberType, Schema
 from stores.records import Json
 
 
 class Percent(NumberType):
     """A number from 0 to 100, which may be written `"12.5 %"`."""
 
-    def check(self, field: FieldSettings, value: Any) -> Json:
-        number = _without_sign(value) if isinstance(value, str) else value
-        if isinstance(number, bool) or not isinstance(number, int | float) or not 0 <= number <= 100:
-            raise Rejected("type", "a percentage from 0 to 100")
-        return number
+    def checker(self, field: FieldSettings) -> Checker:
+        return check_percent
 
     def schema(self, field: FieldSettings) -> Schema:
         return {"type": "number", "minimum": 0, "maximum": 100}
@@ -33,6 +30,13 @@ class Percent(NumberType):
 
     def write_cell(self, value: Json) -> str:
         return f"{super().write_cell(value)} %"
+
+
+def check_percent(value: Any) -> Json:
+    number = _without_sign(value) if isinstance(value, str) else value
+    if isinstance(number, bool) or not isinstance(number, int | float) or not 0 <= number <= 100:
+        raise Rejected("type", "a percentage from 0 to 100")
+    return number
 
 
 def _without_sign(text: str) -> Json:
