@@ -225,6 +225,7 @@ def create_app(settings: Settings | None = None, others: Iterable[MakeDialect] =
     ]
     live = LiveServer(settings, hub.live, hub.resolver, origins.trusted, hub.metrics.limit_reached)
     hub.metrics.watch(live)
+    hub.metrics.watch_consumers(hub.engine.consumers)
     endpoint = LiveEndpoint(live, origins, dialects.error_answer)
     sockets: list[BaseRoute] = [Route(LIVE_PATH, endpoint), WebSocketRoute(LIVE_PATH, endpoint)]
     operational = operational_routes(hub, platform, dialects.error_answer)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter as CountOf
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -15,6 +15,7 @@ from prometheus_client.registry import Collector
 
 from hub.loop_watch import LoopWatch
 from hub.tallies import Durations, Tally
+from stores.protocol import Consumer
 from stores.records import Change, now_ms
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
@@ -96,6 +97,10 @@ class Metrics:
         """Show the live connections, as they are whenever the metrics are asked for."""
         self.registry.register(_LiveCollector(live))
 
+    def watch_consumers(self, consumers: Callable[[], Sequence[Consumer]]) -> None:
+        """Show how far the consumers of the feed are, as they are whenever the metrics are asked for."""
+        self.registry.register(_ConsumerCollector(consumers))
+
     def render(self) -> bytes:
         return generate_latest(self.registry)
 
@@ -112,3 +117,21 @@ class _LiveCollector(Collector):
         yield GaugeMetricFamily("hub_live_channels", "Distinct views that are watched", self._live.channels())
         yield CounterMetricFamily("hub_live_deliveries", "Events handed to connections", self._live.deliveries())
         yield CounterMetricFamily("hub_live_lagging", "Connections cut off because they lagged", self._live.lagging)
+
+
+class _ConsumerCollector(Collector):
+    def __init__(self, consumers: Callable[[], Sequence[Consumer]]) -> None:
+        self._consumers = consumers
+
+    def collect(self) -> Iterator[Metric]:
+        text = "Age of the oldest change that has not been handled, in the process that works or has stopped"
+        lag = GaugeMetricFamily("hub_consumer_lag_seconds", text, labels=["consumer"])
+        text = "1 for a consumer that has given up in this process, and why"
+        stopped = GaugeMetricFamily("hub_consumer_stopped", text, labels=["consumer", "error"])
+        for consumer in self._consumers():
+            if (seconds := consumer.lag) is not None:
+                lag.add_metric([consumer.name], seconds)
+            if (error := consumer.error) is not None:
+                stopped.add_metric([consumer.name, type(error).__name__], 1)
+        yield lag
+        yield stopped

@@ -19,6 +19,10 @@ StoreError
 │   └── ReadTimeout         what was asked takes longer than a read may
 │       └── TooManySlowReads    it would have to wait too long for others that take long
 ├── StorageFull             the disk or quota is exhausted; nothing was written
+├── LeaseLost               another process works for this consumer of the feed now
+├── ConsumerStopped         a consumer of the feed has given up: the log and a metric say so
+│   ├── ConsumerBehind      the feed no longer keeps changes that it has not handled
+│   └── ConsumerFailing     its handler has failed too often in a row
 └── CannotOpen              the database cannot be used at all: says why and what to do
 """
 
@@ -149,6 +153,22 @@ class TooManySlowReads(ReadTimeout):
 
 
 class StorageFull(StoreError):
+    pass
+
+
+class LeaseLost(StoreError):
+    pass
+
+
+class ConsumerStopped(StoreError):
+    pass
+
+
+class ConsumerBehind(ConsumerStopped):
+    pass
+
+
+class ConsumerFailing(ConsumerStopped):
     pass
 
 

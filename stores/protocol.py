@@ -6,14 +6,14 @@ arrives as part of the filter (`where`), values arrive checked. It commits an en
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Final, Protocol
+from typing import Annotated, Final, NoReturn, Protocol
 
 import orjson
 
 from stores.bounds import Limit
-from stores.errors import Violation
+from stores.errors import ConsumerStopped, Violation
 from stores.query import EVERYTHING, WHOLE, Filter, Projection, Query
 from stores.records import Change, Entity, History, Json
 from stores.schema import StoreDefinition
@@ -217,6 +217,77 @@ class Feed(Protocol):
         position up to date. Raises HistoryGone like `read`."""
 
 
+def is_internal(store: str) -> bool:
+    """Whether a store is the hub's own: its changes are neither in the feed nor on record. No user can make one."""
+    return store.startswith("_")
+
+
+ChangeHandler = Callable[[Sequence[Change]], Awaitable[Sequence[Write] | None]]
+"""Handles the next changes of the feed, in its order; a ``lost`` one says that some of its store are missing.
+
+The writes that it returns are committed together with the consumer's position, so they take effect once; effects
+outside the database may be repeated. It returns None when there is nothing to commit and its work may be repeated
+without harm: the position is then stored with the next renewal of the lease."""
+
+MOST_CONSUMER_CHANGES: Annotated[int, Limit("call of a consumer", "changes", "the next call goes on")] = 1_000
+MOST_CONSUMER_BYTES: Annotated[int, Limit("call of a consumer", "bytes", "the next call goes on")] = 4_194_304
+"""Of changes in memory; a change that is larger comes alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumerOptions:
+    """How a consumer works; every process of a hub gives the same.
+
+    Args:
+        since: the position at which a new consumer begins; None: where the feed is when it first runs.
+        most_changes: of one call of the handler.
+        most_bytes: of the changes of one call, as they are in memory.
+        lease_seconds: after which another process takes over from one that has died. A lease is renewed three times in
+            that time.
+        handle_seconds: that a call of the handler may take; a longer one counts as failed.
+        most_attempts: calls of the handler with the same changes before the consumer stops; None: it never does.
+        first_pause: seconds before the second attempt; each pause is twice as long as the one before.
+        longest_pause: seconds.
+    """
+
+    since: str | None = None
+    most_changes: int = MOST_CONSUMER_CHANGES
+    most_bytes: int = MOST_CONSUMER_BYTES
+    lease_seconds: float = 6
+    handle_seconds: float = 60
+    most_attempts: int | None = 10
+    first_pause: float = 0.1
+    longest_pause: float = 30
+
+
+CONSUMER_DEFAULTS: Final = ConsumerOptions()
+
+
+class Consumer(Protocol):
+    """A durable reader of the feed. Its position is stored; of all processes that run it one works at a time."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def lag(self) -> float | None:
+        """The age in seconds of the oldest change that has not been handled, as far as this process knows; None while
+        another process works."""
+
+    @property
+    def error(self) -> ConsumerStopped | None:
+        """Why the consumer has stopped; None while it runs."""
+
+    async def run(self) -> NoReturn:
+        """Handle changes until cancelled, whatever happens to the database meanwhile. Raises ConsumerBehind when the
+        feed does not reach back to the position, and ConsumerFailing after `ConsumerOptions.most_attempts`."""
+
+    async def begin_anew(self, since: str | None = None, writes: Sequence[Write] = ()) -> None:
+        """Store the position `since` (None: now), and commit `writes` with it. What any process has begun to handle is
+        not committed. After ConsumerBehind nothing is done if another process has begun anew already. Raises the errors
+        of `Engine.commit`."""
+
+
 class Engine(Protocol):
     """One database. Methods raise `stores.errors`; Unavailable from any of them while the database is away."""
 
@@ -302,6 +373,12 @@ class Engine(Protocol):
         """A page of the audit trail of an entity: at most `limit` entries beyond the place `after`, less when their
         values exceed `MOST_HISTORY_BYTES`; `fields` are those wanted in `later`. It holds every change that was
         answered before the call. Raises InvalidQuery for a place that is none."""
+
+    def consumer(self, name: str, handle: ChangeHandler, options: ConsumerOptions = CONSUMER_DEFAULTS) -> Consumer:
+        """A consumer of the feed of an open engine. `name` is what its position is stored under."""
+
+    def consumers(self) -> Sequence[Consumer]:
+        """Those made since the engine was opened; of several of one name the last."""
 
     async def sweep(self, now: int) -> None:
         """Housekeeping: retire feed records and idempotency keys that have outlived their time (Unix ms)."""

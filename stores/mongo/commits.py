@@ -45,6 +45,7 @@ from stores.records import now_ms
 from stores.turns import Places
 
 T = TypeVar("T")
+Attempt = Callable[[], Awaitable[list[Written]]]
 
 _GIVE_UP_SECONDS: Final = 15.0
 _SUSPICIOUS_SECONDS: Final = 1.0
@@ -93,8 +94,28 @@ class Committer:
         self._guards: set[str] = set()  # those that are known to be there
 
     async def commit(self, writes: Sequence[Write], by: str | None, key: IdempotencyKey | None) -> list[Written]:
+        return await self._finished(writes, partial(self._attempt, writes, by, key))
+
+    async def commit_with(
+        self, writes: Sequence[Write], owner: str, also: Callable[[Session], Awaitable[None]]
+    ) -> None:
+        """Do `writes` and, before them, `also` in one transaction, which may take several attempts. `owner`: who takes
+        turns with the users whose transactions wait."""
+        await self._finished(writes, partial(self._attempt_with, writes, owner, also))
+
+    async def _attempt_with(
+        self, writes: Sequence[Write], owner: str, also: Callable[[Session], Awaitable[None]]
+    ) -> list[Written]:
+        async def work(session: Session, room: Room) -> list[Written]:
+            await also(session)
+            return await self._write(writes, None, session, room)
+
+        await self._make_guards(writes)
+        return await self._in_transaction(self._place(writes, owner), work)
+
+    async def _finished(self, writes: Sequence[Write], attempt: Attempt) -> list[Written]:
         # A caller who goes away does not tear a transaction apart, nor a connection out of the pool.
-        task = asyncio.create_task(self._commit(writes, by, key))
+        task = asyncio.create_task(self._commit(writes, attempt))
         self._running[task] = clock.monotonic()
         task.add_done_callback(self._running.pop)
         if self._watch is None:
@@ -128,15 +149,15 @@ class Committer:
         finally:
             self._watch = None  # the next commit sets another one to watch, should this one fail
 
-    async def _commit(self, writes: Sequence[Write], by: str | None, key: IdempotencyKey | None) -> list[Written]:
+    async def _commit(self, writes: Sequence[Write], attempt: Attempt) -> list[Written]:
         with store_errors():
             try:
-                return await self._attempt(writes, by, key)
+                return await attempt()
             except PyMongoError as error:
                 if not is_of_wrong_type(error):
                     raise
             await self._drop_false_revisions({write.store for write in writes})
-            return await self._attempt(writes, by, key)
+            return await attempt()
 
     async def _attempt(self, writes: Sequence[Write], by: str | None, key: IdempotencyKey | None) -> list[Written]:
         await self._make_guards(writes)

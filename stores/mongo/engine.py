@@ -7,16 +7,31 @@ from collections.abc import Sequence
 
 import pymongo
 
+from stores.consumer import LeasedConsumer
 from stores.errors import CannotOpen, StoreError, Unavailable
 from stores.mongo import structure
 from stores.mongo.commits import Committer
 from stores.mongo.connection import LEAST_SOCKETS, SOCKETS, Connection
+from stores.mongo.consumer import MongoConsumerState
 from stores.mongo.errors import store_errors
 from stores.mongo.feed import MongoFeed
 from stores.mongo.history import HistoryKeeper
 from stores.mongo.orphans import end_orphans
 from stores.mongo.reading import Reader
-from stores.protocol import MOST_HISTORY_ENTRIES, EngineOptions, Feed, IdempotencyKey, Listing, Summary, Write, Written
+from stores.protocol import (
+    CONSUMER_DEFAULTS,
+    MOST_HISTORY_ENTRIES,
+    ChangeHandler,
+    Consumer,
+    ConsumerOptions,
+    EngineOptions,
+    Feed,
+    IdempotencyKey,
+    Listing,
+    Summary,
+    Write,
+    Written,
+)
 from stores.query import EVERYTHING, WHOLE, Filter, Projection, Query
 from stores.records import Entity, History
 from stores.schema import StoreDefinition
@@ -39,11 +54,11 @@ class MongoEngine:
 
     def __init__(self, url: str, options: EngineOptions) -> None:
         self._connection = Connection(url, options.read_timeout, options.seal, options.max_slow_reads_per_user)
-        feed = MongoFeed(self._connection)
-        self.feed = feed
+        self.feed = self._feed = MongoFeed(self._connection)
         self._reader = Reader(self._connection, options.chunk_bytes)
         self._committer = Committer(self._connection, options.max_entity_bytes)
-        self._history = HistoryKeeper(self._connection, feed)
+        self._history = HistoryKeeper(self._connection, self._feed)
+        self._consumers: dict[str, LeasedConsumer] = {}
 
     def hold_to(self, files: int) -> None:
         self._connection.sockets = max(LEAST_SOCKETS, min(SOCKETS, files))
@@ -61,6 +76,7 @@ class MongoEngine:
             raise
 
     async def close(self) -> None:
+        self._consumers.clear()
         await self._committer.finish(_FINISH_SECONDS)
         # Without the server there is nothing to tell it: its own time limits end what was left open.
         with pymongo.timeout(_FAREWELL_SECONDS):
@@ -143,6 +159,14 @@ class MongoEngine:
         fields: frozenset[str] = frozenset(),
     ) -> History:
         return await self._history.read(store, id, after, limit, fields)
+
+    def consumer(self, name: str, handle: ChangeHandler, options: ConsumerOptions = CONSUMER_DEFAULTS) -> Consumer:
+        state = MongoConsumerState(self._connection, self._feed, self._committer, f"consumer:{name}")
+        self._consumers[name] = consumer = LeasedConsumer(name, handle, options, state)
+        return consumer
+
+    def consumers(self) -> Sequence[Consumer]:
+        return list(self._consumers.values())
 
     async def sweep(self, now: int) -> None:
         await structure.remove_dropped(self._connection)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from pymongo.errors import PyMongoError
+from pymongo.errors import ConnectionFailure, PyMongoError
 
 from stores.mongo.codec import Document
 from stores.mongo.connection import APPLICATION, Connection
@@ -21,17 +21,24 @@ from stores.mongo.connection import APPLICATION, Connection
 log = logging.getLogger(__name__)
 
 
-async def end_orphans(connection: Connection) -> None:
-    """End what hubs left open that are no longer connected. Without the right to look, it is left to the server."""
+async def end_orphans(connection: Connection, idle_seconds: float | None = None) -> None:
+    """End what hubs left open that are no longer connected, and what has been idle for `idle_seconds`, since a hub that
+    stands still keeps its connections. Without the right to look, it is left to the server."""
     try:
         open_ = await _operations(connection, "idleSession")
         if not open_:
             return
         alive = {_source(operation) for operation in await _operations(connection, "op")}
-        orphans = [{"id": held["lsid"]["id"]} for held in open_ if _source(held) not in alive]
+        orphans = [
+            {"id": held["lsid"]["id"]}
+            for held in open_
+            if _source(held) not in alive or (idle_seconds is not None and _idle_of(held) > idle_seconds)
+        ]
         if orphans:
             await connection.client.admin.command({"killSessions": orphans})
             log.info("ended %d transactions of a hub that has gone", len(orphans))
+    except ConnectionFailure:
+        pass  # whoever waits for the database says so
     except PyMongoError as error:
         log.warning("cannot look for transactions of hubs that have gone: %s", type(error).__name__)
 
@@ -42,6 +49,11 @@ async def _operations(connection: Connection, type: str) -> list[Document]:
     match = {"type": type, "appName": APPLICATION}
     cursor = await connection.client.admin.aggregate([{"$currentOp": look}, {"$match": match}])
     return await cursor.to_list()
+
+
+def _idle_of(held: Document) -> float:
+    """Seconds since the last operation of an open transaction."""
+    return float(held.get("transaction", {}).get("timeInactiveMicros", 0)) / 1_000_000
 
 
 def _source(operation: Document) -> tuple[Any, Any]:

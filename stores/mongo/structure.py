@@ -13,6 +13,7 @@ from pymongo.errors import DuplicateKeyError, OperationFailure
 from stores.errors import Conflict, DuplicateValue, NotFound, StoreNotEmpty
 from stores.mongo.connection import Connection
 from stores.mongo.errors import DUPLICATE_KEY, NAMESPACE_EXISTS, NAMESPACE_NOT_FOUND, store_errors
+from stores.protocol import is_internal
 from stores.schema import StoreDefinition
 
 DROPPED: Final = "_dropped"
@@ -89,16 +90,18 @@ async def faults(connection: Connection, definition: StoreDefinition) -> list[st
 
 async def _make_collection(connection: Connection, name: str) -> None:
     found = [c async for c in await connection.database.list_collections(filter={"name": name})]
+    is_in_feed = not is_internal(name)
+    images = {"enabled": is_in_feed}
     if not found:
         try:
-            await connection.command({"create": name, "changeStreamPreAndPostImages": _IMAGES})
+            await connection.command({"create": name, "changeStreamPreAndPostImages": images})
             return
         except OperationFailure as error:  # another process may be defining it as well
             if error.code != NAMESPACE_EXISTS:
                 raise
-    elif _has_images(found[0]) and found[0].get("options", {}).get("validator") != _CLOSED:
+    elif _has_images(found[0]) == is_in_feed and found[0].get("options", {}).get("validator") != _CLOSED:
         return
-    await connection.command({"collMod": name, "changeStreamPreAndPostImages": _IMAGES, "validator": {}})
+    await connection.command({"collMod": name, "changeStreamPreAndPostImages": images, "validator": {}})
 
 
 def _has_images(collection: Mapping[str, Any]) -> bool:

@@ -13,9 +13,14 @@ from typing import Annotated, Final
 
 from stores.bounds import Limit
 from stores.protocol import Batch
+from stores.records import Change
 
 TAIL_BYTES: Final[Annotated[int, Limit("process", "bytes", "the oldest go, and are read from MongoDB")]] = 4_194_304
 """Changes that are kept for readers behind the first."""
+
+_MOST: Final = 1_000
+"""Changes of batches that a reader gets as one: under load a batch of the stream is a few changes, and a reader who
+commits something after each would fall behind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +73,16 @@ class Tail:
         return self._after(place) if self.reaches(since) else None
 
     def _after(self, place: bytes) -> Batch:
+        changes: list[Change] = []
+        reached, more = self._position, False
         for part in self._parts:
-            if part.end > place:
-                changes = part.batch.changes
-                if part.begin < place:
-                    changes = [change for change in changes if self._order(change.position) > place]
-                return Batch(changes, part.batch.position, part is not self._parts[-1] or part.batch.more)
-        return Batch([], self._position, False)
+            if part.end <= place:
+                continue
+            later = part.batch.changes
+            if part.begin < place:
+                later = [change for change in later if self._order(change.position) > place]
+            if changes and len(changes) + len(later) > _MOST:
+                return Batch(changes, reached, True)
+            changes += later
+            reached, more = part.batch.position, part.batch.more
+        return Batch(changes, reached, more)

@@ -11,9 +11,14 @@ from typing import TypeVar, cast
 import apsw
 import orjson
 
+from stores.consumer import LeasedConsumer
 from stores.errors import CannotOpen, Conflict, DuplicateValue, KeyReused, NotFound, StoreNotEmpty
 from stores.protocol import (
+    CONSUMER_DEFAULTS,
     MOST_HISTORY_ENTRIES,
+    ChangeHandler,
+    Consumer,
+    ConsumerOptions,
     DeleteMany,
     EngineOptions,
     IdempotencyKey,
@@ -34,6 +39,7 @@ from stores.schema import StoreDefinition
 from stores.sqlite import lists
 from stores.sqlite.compile import Compiler
 from stores.sqlite.connection import FILES_OF_CONNECTION, FileLock, connect, temporary_files, translated, why_unusable
+from stores.sqlite.consumer import Held, SQLiteConsumerState
 from stores.sqlite.feed import SQLiteFeed, current_seq
 from stores.sqlite.history import CONDENSE, condense, read_history, retired_up_to
 from stores.sqlite.log_keeper import LogKeeper
@@ -70,6 +76,11 @@ UNHURRIED_SECONDS = 3_600.0
 """For which the sweep may look for what it can retire, and a change of a definition for what stands against it."""
 
 
+def is_heavy(writes: Sequence[Write]) -> bool:
+    """Whether a commit of several writes, or of a bulk change, runs in the writer thread."""
+    return len(writes) > HEAVY or any(isinstance(write, BULK) for write in writes) or is_long(writes)
+
+
 def is_long(writes: Sequence[Write]) -> bool:
     """Whether the entities and changes of a commit are more than `HEAVY_BYTES`."""
     size = 0
@@ -97,6 +108,8 @@ class SQLiteEngine:
         self.most_files = FILES_OF_CONNECTION * (MOST_STREAMS + self._own_connections)
         self._lock = FileLock(path)
         self._tables: dict[str, StoreTable] = {}
+        self._consumers: dict[str, LeasedConsumer] = {}
+        self._leases: dict[str, Held] = {}
 
     @property
     def _own_connections(self) -> int:
@@ -134,6 +147,8 @@ class SQLiteEngine:
 
     async def close(self) -> None:
         self._keeper.cancel()
+        self._consumers.clear()
+        self._leases.clear()
         await self._writer.close()
         await self._readers.close()
         self._writer.connection.close()
@@ -305,7 +320,7 @@ class SQLiteEngine:
         if len(writes) == 1 and key is None and not isinstance(writes[0], BULK):
             # One statement changes one entity: it is atomic by itself.
             return [await self._writer.submit(lambda: self._executor.run(writes[0], 0), by)]
-        heavy = len(writes) > HEAVY or any(isinstance(write, BULK) for write in writes) or is_long(writes)
+        heavy = is_heavy(writes)
         together = self._commit_together if heavy else self._commit_in_savepoint
         return await self._writer.submit(lambda: together(writes, key), by, heavy=heavy)
 
@@ -323,6 +338,24 @@ class SQLiteEngine:
         if key:
             self._remember(key, written)
         return written
+
+    async def _commit_with(self, writes: Sequence[Write], also: Callable[[apsw.Connection], T]) -> T:
+        """See `stores.sqlite.consumer.CommitWith`."""
+        connection = self._writer.connection
+
+        def together() -> T:
+            outcome = also(connection)
+            self._executor.run_all(writes)
+            return outcome
+
+        def in_savepoint() -> T:
+            outcome: list[T] = []
+            with connection:
+                outcome.append(together())
+            return outcome[0]
+
+        heavy = is_heavy(writes)
+        return await self._writer.submit(together if heavy else in_savepoint, None, heavy=heavy)
 
     def _remember(self, key: IdempotencyKey, written: list[Written]) -> None:
         row = (key.key, key.fingerprint, key.expires, pack(written).decode())
@@ -350,6 +383,15 @@ class SQLiteEngine:
         return await self._readers.in_thread(
             lambda connection: read_history(connection, store, id, after, limit, fields)
         )
+
+    def consumer(self, name: str, handle: ChangeHandler, options: ConsumerOptions = CONSUMER_DEFAULTS) -> Consumer:
+        held = self._leases.setdefault(name, Held())
+        state = SQLiteConsumerState(name, self.feed, self._commit_with, held)
+        self._consumers[name] = consumer = LeasedConsumer(name, handle, options, state)
+        return consumer
+
+    def consumers(self) -> Sequence[Consumer]:
+        return list(self._consumers.values())
 
     async def sweep(self, now: int) -> None:
         oldest = now - int(self.options.feed_retention_hours * 3_600_000)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from dataclasses import dataclass
 
 import apsw
@@ -58,7 +58,7 @@ class SQLiteFeed:
         start = self._parse(since)
         return await self.readers.run(lambda connection: self._read(connection, start, limit))
 
-    async def follow(self, since: str) -> AsyncIterator[Batch]:
+    async def follow(self, since: str) -> AsyncGenerator[Batch]:
         start = self._parse(since)
         if start > self.seq:
             raise HistoryGone("this position has not been reached")

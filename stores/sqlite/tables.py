@@ -18,6 +18,7 @@ import orjson
 from stores.bounds import Limit
 from stores.errors import CannotOpen
 from stores.paths import Path, split
+from stores.protocol import is_internal
 from stores.query import Filter
 
 FORMAT = 2
@@ -41,6 +42,7 @@ CREATE TABLE IF NOT EXISTS paths(
   store TEXT NOT NULL, path TEXT NOT NULL, is_unique INTEGER NOT NULL, mixed INTEGER NOT NULL,
   PRIMARY KEY(store, path)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS stores(name TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS consumers(name TEXT PRIMARY KEY, position TEXT NOT NULL) WITHOUT ROWID;
 """
 
 # An entity's table is made by its store's definition. `rev`, `owner` ... repeat what `doc` holds; the table of viewers
@@ -71,6 +73,15 @@ TRIGGERS: Final[Mapping[str, str]] = {
     "deleted": """CREATE TRIGGER {trigger} AFTER DELETE ON {table} BEGIN
   INSERT INTO changes(op, store, id, before, after, by, time)
   VALUES('delete', {name}, OLD.id, OLD.doc, NULL, hub_by(), hub_time());
+  DELETE FROM {viewers} WHERE row=OLD.row AND viewer IN ({old_viewers}); END""",
+}
+
+# Of the hub's own stores, whose changes are not in the feed.
+TRIGGERS_UNRECORDED: Final[Mapping[str, str]] = {
+    "inserted": """CREATE TRIGGER {trigger} AFTER INSERT ON {table} BEGIN
+  INSERT OR IGNORE INTO {viewers} {new_viewers}; END""",
+    "shared": TRIGGERS["shared"],
+    "deleted": """CREATE TRIGGER {trigger} AFTER DELETE ON {table} BEGIN
   DELETE FROM {viewers} WHERE row=OLD.row AND viewer IN ({old_viewers}); END""",
 }
 
@@ -219,10 +230,11 @@ def triggers(table: StoreTable) -> dict[str, str]:
     """The statements that make the triggers of a store, by the triggers' names."""
     new, old = VIEWERS.format(of="NEW", row=", NEW.row"), VIEWERS.format(of="OLD", row="")
     parts = {"table": table.table, "viewers": table.viewers, "new_viewers": new, "old_viewers": old, "moved": MOVED}
-    names = {purpose: f"{purpose}_{encoded(table.name)}" for purpose in TRIGGERS}
+    kinds = TRIGGERS_UNRECORDED if is_internal(table.name) else TRIGGERS
+    names = {purpose: f"{purpose}_{encoded(table.name)}" for purpose in kinds}
     return {
         names[purpose]: sql.format(trigger=identifier(names[purpose]), name=text(table.name), **parts)
-        for purpose, sql in TRIGGERS.items()
+        for purpose, sql in kinds.items()
     }
 
 

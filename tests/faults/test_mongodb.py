@@ -8,6 +8,7 @@ import random
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -23,6 +24,8 @@ from tests.faults.conftest import Report
 from tests.faults.hub import MortalHub, mortal_hub
 from tests.faults.workload import Workload, workload
 from tests.support import mongod
+from tests.support.consuming import at_work, is_counted
+from tests.support.counting import COUNTED, COUNTS, counted, counting, write
 from tests.support.engines import Database, mongo_database, opened
 from tests.support.entities import STORE, entity, insert_one
 from tests.support.hub import eventually
@@ -186,6 +189,58 @@ async def step_down(mongo: Mongo) -> None:
         await mongo.admin.command({"replSetStepDown": 5, "secondaryCatchUpPeriodSecs": 5})
     except AutoReconnect:
         pass  # it hangs up on everybody
+
+
+async def test_a_consumer_counts_exactly_over_failovers(replica_set: str, times: int) -> None:
+    """The primary is killed or steps down while a consumer commits: each change counts once."""
+    database = mongo_database(replica_set)
+    async with Mongo(database.location) as mongo, opened(database.engine()) as engine:
+        await whole(mongo)
+        await engine.define(COUNTS, *COUNTED)
+        since = await engine.feed.position()
+        async with at_work(counting(engine, since, most_changes=5)):
+            writing = asyncio.create_task(write_through(engine))
+            for number in range(1 + times // 2):
+                await whole(mongo)
+                await grows(engine)
+                before = await primary(mongo)
+                if number % 2:
+                    os.kill(await pid_of(before), signal.SIGKILL)
+                else:
+                    await step_down(mongo)
+                await eventually(lambda: another(mongo, before), 60)  # noqa: B023
+                await grows(engine)
+            writing.cancel()
+            await asyncio.wait([writing])
+            await eventually(lambda: is_counted(engine, since), 60)
+        assert await is_counted(engine, since)
+    await database.drop()
+
+
+async def write_through(engine: Engine) -> None:
+    """Write until cancelled, whatever happens to the database."""
+    for number in count():
+        try:
+            await write(engine, number)
+        except Unavailable:
+            await asyncio.sleep(0.1)
+
+
+async def grows(engine: Engine) -> None:
+    """Wait until more has been counted."""
+
+    async def total() -> int:
+        try:
+            return sum((await counted(engine)).values())
+        except Unavailable:
+            return 0
+
+    before = await eventually(total, 60)
+
+    async def has_grown() -> bool:
+        return await total() > before + 30
+
+    await eventually(has_grown, 60)
 
 
 async def test_the_primary_freezes(replicated: MortalHub, report: Report) -> None:

@@ -106,6 +106,14 @@ async def test_the_metrics_count(hub: Hub, user: Client, store: str) -> None:
     assert after[("hub_requests_in_progress",)] >= 1
 
 
+async def test_the_metrics_tell_of_consumers_of_the_feed(hub: Hub) -> None:
+    """Of their lag and of those that have stopped, of whom there are none here."""
+    answer = await fetch(hub.url + "/metrics")
+    samples = {family.name: family.samples for family in text_string_to_metric_families(answer.text)}
+    assert "hub_consumer_lag_seconds" in samples
+    assert samples["hub_consumer_stopped"] == []
+
+
 async def test_every_answer_has_a_request_id_and_is_for_its_caller_alone(hub: Hub, user: Client, store: str) -> None:
     """The caller's own if it is one word, otherwise a new one; on errors, 304 and health alike."""
     made = await user.make(store)

@@ -51,6 +51,17 @@ async def test_a_reader_gets_each_change_once_from_wherever_it_comes() -> None:
     assert await read_on(tail, place(5)) == [place(n) for n in (7, 8, 9)]
 
 
+async def test_small_batches_reach_a_late_reader_together() -> None:
+    """Up to 1 000 changes: whoever does something after each batch does not fall behind."""
+    tail = tail_of(*(Batch(changes(n, n + 1), place(n + 1), False) for n in range(1, 2_400, 2)))
+    sizes, since = [], place(1)
+    while (batch := await tail.read(since, NOW)) is not None:
+        sizes.append((len(batch.changes), batch.more))
+        assert batch.changes[0].position == place(int(since) + 1)
+        since = batch.position
+    assert sizes == [(999, True), (1_000, True), (400, False)]
+
+
 async def test_a_reader_from_before_or_beyond_is_sent_away() -> None:
     tail = tail_of(Batch(changes(11, 12), place(12), False), since=10)
     for beyond in (9, 13):

@@ -1,0 +1,102 @@
+"""A consumer's position and lease on SQLite: the position in the file, the lease in memory.
+
+Only one process opens a file, so leases are between the consumers of that process and end with it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+import apsw
+
+from stores.consumer import Lease
+from stores.errors import LeaseLost
+from stores.protocol import Batch, Write
+from stores.sqlite.feed import SQLiteFeed, current_seq
+
+T = TypeVar("T")
+
+
+class CommitWith(Protocol):
+    async def __call__(self, writes: Sequence[Write], also: Callable[[apsw.Connection], T]) -> T:
+        """Do `writes` and, before them, `also` on the writing connection: both or neither. The result of `also`."""
+
+
+@dataclass(slots=True)
+class Held:
+    """The lease of a consumer. `until` is monotonic time."""
+
+    token: int = 0
+    holder: str = ""
+    until: float = 0.0
+
+
+class SQLiteConsumerState:
+    """See `stores.consumer.ConsumerState`. All states of one consumer share `held`."""
+
+    def __init__(self, name: str, feed: SQLiteFeed, commit_with: CommitWith, held: Held) -> None:
+        self._name = name
+        self._feed = feed
+        self._commit_with = commit_with
+        self._held = held
+
+    def follow(self, since: str) -> AsyncGenerator[Batch]:
+        return self._feed.follow(since)
+
+    async def acquire(self, holder: str, seconds: float, since: str | None) -> Lease | None:
+        held = self._held
+        if held.holder not in ("", holder) and held.until > time.monotonic():
+            return None
+        held.token, held.holder, held.until = held.token + 1, holder, time.monotonic() + seconds
+        token = held.token
+        # After the commits that wait: one of them may still be under the lease before.
+        return Lease(token, seconds, await self._commit_with((), lambda connection: self._position(connection, since)))
+
+    def _position(self, connection: apsw.Connection, since: str | None) -> str:
+        start = since or self._feed.at(current_seq(connection))
+        connection.execute("INSERT OR IGNORE INTO consumers VALUES(?,?)", (self._name, start))
+        return str(connection.execute("SELECT position FROM consumers WHERE name=?", (self._name,)).get)
+
+    async def renew(self, lease: Lease, position: str) -> None:
+        if position != lease.position:
+            await self.commit(lease, (), position)
+            return
+        self._check(lease)
+        self._held.until = time.monotonic() + lease.seconds
+
+    async def commit(self, lease: Lease, writes: Sequence[Write], position: str) -> None:
+        await self._commit_with(writes, lambda connection: self._store(connection, lease, position))
+        lease.position = position
+
+    def _store(self, connection: apsw.Connection, lease: Lease, position: str) -> None:
+        self._check(lease)
+        self._replace(connection, lease.position, position)
+        self._held.until = time.monotonic() + lease.seconds
+
+    def _replace(self, connection: apsw.Connection, old: str, new: str) -> None:
+        sql = "UPDATE consumers SET position=? WHERE name=? AND position=?"
+        connection.execute(sql, (new, self._name, old))
+        if connection.changes() != 1:
+            raise LeaseLost("another position has been stored")
+
+    def _check(self, lease: Lease) -> None:
+        if self._held.token != lease.token:
+            raise LeaseLost("another consumer of this name works now")
+
+    async def release(self, lease: Lease) -> None:
+        if self._held.token == lease.token:
+            self._held.until = 0.0
+
+    async def begin_anew(self, since: str | None, writes: Sequence[Write], instead_of: str | None) -> None:
+        def store(connection: apsw.Connection) -> None:
+            start = since or self._feed.at(current_seq(connection))
+            if instead_of is None:
+                connection.execute("INSERT OR REPLACE INTO consumers VALUES(?,?)", (self._name, start))
+            else:
+                self._replace(connection, instead_of, start)
+            self._held.token, self._held.holder, self._held.until = self._held.token + 1, "", 0.0
+
+        await self._commit_with(writes, store)
