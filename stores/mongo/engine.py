@@ -9,7 +9,7 @@ import pymongo
 
 from stores.consumer import LeasedConsumer
 from stores.errors import CannotOpen, StoreError, Unavailable
-from stores.mongo import structure
+from stores.mongo import history, structure
 from stores.mongo.commits import Committer
 from stores.mongo.connection import LEAST_SOCKETS, SOCKETS, Connection
 from stores.mongo.consumer import MongoConsumerState
@@ -57,7 +57,7 @@ class MongoEngine:
         self.feed = self._feed = MongoFeed(self._connection)
         self._reader = Reader(self._connection, options.chunk_bytes)
         self._committer = Committer(self._connection, options.max_entity_bytes)
-        self._history = HistoryKeeper(self._connection, self._feed)
+        self._history = HistoryKeeper(self._connection, self._feed, self._consumer_state(history.ID))
         self._consumers: dict[str, LeasedConsumer] = {}
 
     def hold_to(self, files: int) -> None:
@@ -69,6 +69,7 @@ class MongoEngine:
             await end_orphans(self._connection)
             await structure.prepare(self._connection)
             await self._history.start()
+            self._consumers[self._history.consumer.name] = self._history.consumer
         except BaseException as error:
             await self._connection.close()
             if isinstance(error, Unavailable):
@@ -161,9 +162,12 @@ class MongoEngine:
         return await self._history.read(store, id, after, limit, fields)
 
     def consumer(self, name: str, handle: ChangeHandler, options: ConsumerOptions = CONSUMER_DEFAULTS) -> Consumer:
-        state = MongoConsumerState(self._connection, self._feed, self._committer, f"consumer:{name}")
+        state = self._consumer_state(f"consumer:{name}")
         self._consumers[name] = consumer = LeasedConsumer(name, handle, options, state)
         return consumer
+
+    def _consumer_state(self, id: str) -> MongoConsumerState:
+        return MongoConsumerState(self._connection, self._feed, self._committer, id)
 
     def consumers(self) -> Sequence[Consumer]:
         return list(self._consumers.values())

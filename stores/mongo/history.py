@@ -1,7 +1,6 @@
-"""The audit trail: a durable reader of the feed that writes down every change, in one process at a time.
+"""The audit trail: a consumer of the feed that writes down every change.
 
-Who holds the lease in `_meta` records; the position up to which is recorded stands beside it. A record's id is its
-place in the feed, so that what two processes record twice is there once.
+A record's id is its place in the feed, so that what two processes record twice is there once.
 """
 
 from __future__ import annotations
@@ -9,40 +8,39 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-import secrets
 import time as clock
-from collections.abc import AsyncIterable, AsyncIterator
-from contextlib import aclosing
+from collections.abc import AsyncIterable, AsyncIterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import bson
 import orjson
 from bson.raw_bson import RawBSONDocument
-from pymongo.errors import BulkWriteError, PyMongoError
+from pymongo.errors import BulkWriteError
 
-from stores.errors import HistoryGone, InvalidQuery, ReadTimeout, StoreError, Unavailable
+from stores.consumer import LeasedConsumer, end_task
+from stores.errors import ConsumerBehind, HistoryGone, InvalidQuery, ReadTimeout, StoreError, Unavailable
 from stores.history import Page
 from stores.mongo import position
 from stores.mongo.codec import Document, dumps, revision
 from stores.mongo.connection import META, Connection
+from stores.mongo.consumer import MongoConsumerState
 from stores.mongo.errors import DUPLICATE_KEY, store_errors
 from stores.mongo.feed import MongoFeed
 from stores.mongo.sizes import BATCH_BYTES
 from stores.mongo.structure import HISTORY
+from stores.protocol import ConsumerOptions
 from stores.records import Change, Entity, History, HistoryEntry, difference
 from stores.turns import Turn
 
 log = logging.getLogger(__name__)
 
-_LEASE_MS: Final = 6_000
-_RENEW_SECONDS: Final = 2.0
-_LEASE: Final = {"_id": "history"}
-# The server's clock, since those of hubs differ and jump. What lies further ahead than a lease that is made now was
-# said by a clock that was wrong.
-_NOW: Final = {"$toLong": "$$NOW"}
-_RENEWED: Final = {"$add": [_NOW, _LEASE_MS]}
-_IS_FREE: Final = {"$or": [{"$lt": ["$until", _NOW]}, {"$gt": ["$until", _RENEWED]}]}
+ID: Final = "history"
+"""Of the document of `_meta` that holds the position up to which is recorded."""
+
+# It never gives up.
+_OPTIONS: Final = ConsumerOptions(most_attempts=None, first_pause=1, longest_pause=2)
 _READ_SECONDS: Final = 5.0
 """For which the feed may be searched for what is not recorded yet."""
 _PAGE_BATCH: Final = 10
@@ -52,82 +50,39 @@ _LARGEST: Final = 16 * 1024 * 1024
 
 
 class HistoryKeeper:
-    """Records changes between `start` and `stop`, and answers what was recorded."""
+    """Records changes between `start` and `stop`, and answers what was recorded. `state`: of the document `ID`."""
 
-    def __init__(self, connection: Connection, feed: MongoFeed) -> None:
+    def __init__(self, connection: Connection, feed: MongoFeed, state: MongoConsumerState) -> None:
         self._connection = connection
         self._feed = feed
-        self._holder = secrets.token_hex(8)
+        self._state = state
+        self.consumer = LeasedConsumer("history", self._write, _OPTIONS, state)
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """From now on every change is recorded, by this process or another."""
         with store_errors():
-            start = {"position": self._plain(await self._feed.position()), "holder": "", "until": 0}
-            await self._connection.collection(META).update_one(_LEASE, {"$setOnInsert": start}, upsert=True)
+            await self._state.make(None)
         self._task = asyncio.create_task(self._run(), name="history")
 
     async def stop(self) -> None:
         """Leave the recording to others at once."""
-        if self._task is None:
-            return
-        task, self._task = self._task, None
-        while not task.done():
-            task.cancel()  # again: see `stores.mongo.connection.check_cancelled`
-            await asyncio.wait([task], timeout=_RENEW_SECONDS / 2)
-        try:
-            await self._update({"until": 0})
-        except PyMongoError:
-            pass  # the lease runs out by itself
+        if self._task is not None:
+            await end_task(self._task)
+            self._task = None
 
-    async def _run(self) -> None:
-        failing = False
+    async def _run(self) -> NoReturn:
         while True:
+            with suppress(ConsumerBehind):
+                await self.consumer.run()
             try:
-                since = await self._take_lease()
-                if since is not None:
-                    await self._record(since)
-                failing = False
-            except (PyMongoError, StoreError) as error:
-                if not failing:
-                    log.warning("history: interrupted: %s", type(error).__name__)
-                failing = True
-            except Exception:
-                log.exception("history: interrupted by a defect")
-            await asyncio.sleep(_RENEW_SECONDS / 2)
+                await self.consumer.begin_anew()
+                log.warning("history: changes were lost before they were recorded")
+            except StoreError as error:
+                log.warning("history: interrupted: %s", error)
+            await asyncio.sleep(_OPTIONS.first_pause)
 
-    async def _take_lease(self) -> str | None:
-        """Become the one that records; the position to go on from, None while another process holds the lease."""
-        free = {**_LEASE, "$or": [{"holder": self._holder}, {"$expr": _IS_FREE}]}
-        taken = [{"$set": {"holder": self._holder, "until": _RENEWED}}]
-        lease = await self._connection.collection(META).find_one_and_update(free, taken)
-        return None if lease is None else str(lease["position"])
-
-    async def _record(self, since: str) -> None:
-        """Write down what the feed brings, for as long as the lease is ours."""
-        renewed = clock.monotonic()
-        try:
-            async with aclosing(self._feed.follow_along(since)) as batches:
-                async for batch in batches:
-                    await self._write(batch.changes)
-                    if clock.monotonic() - renewed < _RENEW_SECONDS:
-                        continue
-                    renewed = clock.monotonic()
-                    if not await self._update({"until": _RENEWED, "position": self._plain(batch.position)}):
-                        return
-        except HistoryGone as error:
-            log.warning("history: changes were lost before they were recorded: %s", error)
-            await self._update({"position": self._plain(await self._feed.position())})
-
-    def _plain(self, text: str) -> str:
-        return position.plain(self._connection.epoch, text)
-
-    async def _update(self, values: Document) -> bool:
-        ours = {**_LEASE, "holder": self._holder}
-        result = await self._connection.collection(META).update_one(ours, [{"$set": values}])
-        return result.matched_count == 1
-
-    async def _write(self, changes: list[Change]) -> None:
+    async def _write(self, changes: Sequence[Change]) -> None:
         records: list[RawBSONDocument] = []
         size = 0
         turn = Turn()
@@ -147,11 +102,12 @@ class HistoryKeeper:
         # By a majority, before the position moves: a primary may record what nobody else has and die, and the next one
         # would take a position behind it.
         collection = self._connection.collection(HISTORY)
-        try:
-            await collection.insert_many(records, ordered=False)
-        except BulkWriteError as error:
-            if any(refused["code"] != DUPLICATE_KEY for refused in error.details["writeErrors"]):
-                raise
+        with store_errors():
+            try:
+                await collection.insert_many(records, ordered=False)
+            except BulkWriteError as error:
+                if any(refused["code"] != DUPLICATE_KEY for refused in error.details["writeErrors"]):
+                    raise
 
     async def read(self, store: str, id: str, after: str | None, limit: int, fields: frozenset[str]) -> History:
         """A page of the entries of one entity, and its last state if it has been deleted.
@@ -219,7 +175,7 @@ class HistoryKeeper:
         return later
 
     async def _recorded_up_to(self) -> str:
-        lease = await self._connection.collection(META).find_one(_LEASE)
+        lease = await self._connection.collection(META).find_one({"_id": ID})
         return str((lease or {})["position"])
 
 

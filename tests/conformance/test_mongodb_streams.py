@@ -9,6 +9,7 @@ from contextlib import aclosing
 import pytest
 from pymongo import AsyncMongoClient
 
+from hub.metrics import Metrics
 from stores.protocol import Engine, Update
 from stores.schema import StoreDefinition
 from tests.support.engines import Database, mongo_database, opened
@@ -94,3 +95,15 @@ async def test_history_is_whole_while_followers_come_and_go(database: Database) 
 
         await eventually(recorded)
         assert [entry.rev for entry in (await trail(engine, STORE, one["_id"]))[0]] == list(range(1, changes + 2))
+
+
+async def test_history_is_a_consumer_of_the_feed(database: Database) -> None:
+    """Whose lag the metrics show."""
+    metrics = Metrics()
+    async with opened(database.engine()) as engine:
+        metrics.watch_consumers(engine.consumers)
+
+        async def is_shown() -> bool:
+            return b'hub_consumer_lag_seconds{consumer="history"} 0.0' in metrics.render()
+
+        await eventually(is_shown)
