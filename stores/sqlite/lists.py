@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import replace
 from itertools import islice
-from typing import Final
+from typing import Any, Final
 
 import apsw
 import orjson
@@ -110,7 +110,7 @@ def stream_page(
         seq = current_seq(connection)
         yield seq, _last_key(connection, table, query)
         sql, values = page_sql(connection, table, query, query.limit)
-        yield from _pieces((show(doc) for (doc,) in connection.execute(sql, values)), chunk_bytes)
+        yield from _pieces(connection.execute(sql, values), show, chunk_bytes)
 
 
 def _last_key(connection: apsw.Connection, table: StoreTable, query: Query) -> Key | None:
@@ -123,21 +123,22 @@ def _last_key(connection: apsw.Connection, table: StoreTable, query: Query) -> K
     return sort_key(docs[0], query.sort) if len(docs) == 2 else None
 
 
-def _pieces(docs: Iterator[bytes], chunk_bytes: int) -> Iterator[bytes]:
-    separator = b"["
-    while part := list(_take(docs, chunk_bytes)):
-        yield separator + b",".join(part)
-        separator = b","
-    yield b"]" if separator == b"," else b"[]"
-
-
-def _take(docs: Iterator[bytes], chunk_bytes: int) -> Iterator[bytes]:
-    taken = 0
-    for doc in docs:
-        yield doc
-        taken += len(doc)
-        if taken >= chunk_bytes:
-            return
+def _pieces(rows: Iterable[tuple[Any, ...]], show: Show, chunk_bytes: int) -> Iterator[bytes]:
+    """The array of the documents in `rows` as they are shown, in pieces of `chunk_bytes` and at most one document
+    more."""
+    part: list[bytes] = []
+    size, before = 0, b"["
+    for (doc,) in rows:
+        text = show(doc)
+        part.append(text)
+        size += len(text)
+        if size >= chunk_bytes:
+            yield before + b",".join(part)
+            part, size, before = [], 0, b","
+    if part or before == b"[":
+        yield before + b",".join(part) + b"]"
+    else:
+        yield b"]"
 
 
 def shower(projection: Projection) -> Show:
