@@ -11,7 +11,7 @@ import pytest
 
 from hub.connections import TURNS, ConnectionLimits, Connections
 from hub.heads import HeadBounds
-from hub.http import WHOLE_ANSWER
+from hub.http import WHOLE_ANSWER, Answer
 from hub.protocol import AT_ONCE, HubHttpProtocol
 from stores.turns import SharedTurns
 from tests.wire.serving import eventually, serving
@@ -98,7 +98,14 @@ def http_protocols() -> int:
 
 def http(counted: Connections) -> Any:
     """A protocol for connections that are counted together."""
-    return partial(HubHttpProtocol, bounds=HeadBounds(), connections=counted, write_timeout=30, websocket_path=b"/live")
+    return partial(
+        HubHttpProtocol,
+        bounds=HeadBounds(),
+        connections=counted,
+        write_timeout=30,
+        websocket_path=b"/live",
+        error_answer=lambda error, scope: Answer(status=400),
+    )
 
 
 @pytest.mark.parametrize(
