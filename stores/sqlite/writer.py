@@ -34,7 +34,8 @@ LARGEST_BATCH = 256
 """Jobs in one transaction: bounds how long the loop spends on writes before it looks at anything else."""
 
 TURN: Final = 0.01
-"""Seconds of the loop after which a transaction takes in no further job."""
+"""CPU seconds after which a transaction takes in no further job. By the clock, a moment without a processor would split
+the jobs of clients that ask in step, and they would stay split: two commits instead of one, for as long as they ask."""
 
 
 @dataclass(slots=True)
@@ -115,13 +116,14 @@ class Writer:
         self.time = now_ms()
         try:
             self.connection.execute("BEGIN IMMEDIATE")
-            ends = time.perf_counter() + TURN
+            clock_ends, ends = time.perf_counter() + TURN, time.thread_time() + TURN
             for done, job in enumerate(batch, 1):
                 self._run_one(job)
                 if not self.connection.in_transaction:
                     self._fail(batch, job.error or Unavailable("the transaction was rolled back"))
                     return
-                if time.perf_counter() > ends and done < len(batch):
+                # The clock first, since to ask it takes a tenth of the time.
+                if time.perf_counter() > clock_ends and time.thread_time() > ends and done < len(batch):
                     for late in reversed(batch[done:]):
                         self.light.put_back(late.by or "", late)
                     del batch[done:]
