@@ -1,7 +1,7 @@
 // Prints every change of some stores, and after any interruption goes on exactly where it was.
 //
 //   npm install socket.io-client
-//   node client.mjs http://127.0.0.1:8000 TOKEN units notes
+//   node client.mjs http://127.0.0.1:8000 TOKEN readings stations
 
 import { io } from "socket.io-client";
 

@@ -1,7 +1,7 @@
 """Prints every change of some stores, and after any interruption goes on exactly where it was.
 
 pip install websockets
-python client.py http://127.0.0.1:8000 TOKEN units notes
+python client.py http://127.0.0.1:8000 TOKEN readings stations
 
 It speaks Socket.IO by hand, which takes a few lines: https://socket.io/docs/v4/socket-io-protocol/
 """

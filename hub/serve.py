@@ -237,7 +237,7 @@ def announce(hub: Hub, url: str) -> None:
     lines = [f"hub is live at {url}  (API: {url}/api/v1, document: {url}/api/v1/openapi.json)"]
     here = options_of(hub.settings)
     lines += [
-        f"Next, in another terminal: {command_name()} store create notes{here}",
+        f"Next, in another terminal: {command_name()} store create readings{here}",
         f"                           {command_name()} token create laptop{here}",
     ]
     lines += ["Stop: Ctrl-C"]

@@ -34,8 +34,8 @@ async def export(
     file: Annotated[str, typer.Argument(help="The file to write; - for standard output.")] = "-",
     format: Annotated[Format | None, typer.Option(help="How to write, if the file's name does not tell.")] = None,
     filter: Annotated[str | None, typer.Option(help="Only the matches of this JSON filter.")] = None,
-    only: Annotated[str | None, typer.Option(help="Only these fields, such as name,address.city.")] = None,
-    sort: Annotated[str | None, typer.Option(help="The order, such as -price,name; by creation without.")] = None,
+    only: Annotated[str | None, typer.Option(help="Only these fields, such as station,place.city.")] = None,
+    sort: Annotated[str | None, typer.Option(help="The order, such as -celsius,station; by creation without.")] = None,
     excel: Annotated[
         bool, typer.Option("--excel", help="CSV for Excel: marked as UTF-8, and no text can be a formula.")
     ] = False,

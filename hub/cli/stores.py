@@ -44,7 +44,7 @@ async def create(
 ) -> None:
     """Define a store. Without fields it takes any entity; with them these only, unless it is open.
 
-    Example: hub store create units --field name:Text:required,unique --field speed:Number:index
+    Example: hub store create readings --field station:Text:required,search --field celsius:Numeric:index
     """
     typed = [*(read_fields(fields) if fields else ()), *map(parse_field, field or ())]
     parts = {"fields": typed, "indexes": index, "unique": unique, "search": search}
@@ -63,7 +63,7 @@ def rename(
 ) -> None:
     """Give a store another name, with its entities and history. The hub must not run.
 
-    Example: hub store rename signins visits
+    Example: hub store rename signins old_signins
     """
     from hub.services.renaming import rename_store
 
@@ -95,7 +95,7 @@ async def list_stores(client: Client, as_json: AsJson = False) -> None:
 async def show(client: Client, name: Name, as_json: AsJson = False) -> None:
     """Show a store's definition.
 
-    Example: hub store show units
+    Example: hub store show readings
     """
     store = await client.require("stores", "name", name)
     if as_json:
@@ -119,7 +119,7 @@ async def delete(
 ) -> None:
     """Delete a store, which must be empty.
 
-    Example: hub store delete units --with-entities --yes
+    Example: hub store delete readings --with-entities --yes
     """
     store = await client.require("stores", "name", name)
     total = await count(client, name)

@@ -178,7 +178,7 @@ def read_sheet(file: BinaryIO, name: str | None = None) -> Generator[TableRow]:
 
 
 def describe_sheets(file: BinaryIO, name: str | None) -> str:
-    """``sheet 'Units', other sheets left out: 'Notes'``"""
+    """``sheet 'Readings', other sheets left out: 'Stations'``"""
     book = open_book(file)
     chosen = name or book.sheetnames[0]
     others = ", ".join(repr(each) for each in book.sheetnames if each != chosen)

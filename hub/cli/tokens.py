@@ -26,7 +26,7 @@ async def create(
     client: Client,
     name: Annotated[str, typer.Argument(help="What the token is for.", show_default=False)],
     scope: Annotated[
-        list[str] | None, typer.Option(help="Allow this only, such as 'GET /units/*'; may be repeated.")
+        list[str] | None, typer.Option(help="Allow this only, such as 'GET /readings/*'; may be repeated.")
     ] = None,
     expires: Annotated[str | None, typer.Option(help="When it ends: 12h, 30d, 4w or a date; never without.")] = None,
     user: Annotated[str | None, typer.Option(help="The login it acts as, if not your own.")] = None,
@@ -34,7 +34,7 @@ async def create(
 ) -> None:
     """Make a token and print its secret, once. It may do what its user may, within its scopes.
 
-    Example: hub token create dashboard --scope "GET /units/*" --expires 30d
+    Example: hub token create dashboard --scope "GET /readings/*" --expires 30d
     """
     token: dict[str, Any] = {"name": name}
     if scope:

@@ -40,13 +40,13 @@ async def watch(
     where: Where,
     store: Annotated[str, typer.Argument(help="The store to watch.", show_default=False)],
     filter: Annotated[str | None, typer.Option(help="Only what enters, is in or leaves this JSON filter.")] = None,
-    only: Annotated[str | None, typer.Option(help="Only these fields, such as name,address.city.")] = None,
+    only: Annotated[str | None, typer.Option(help="Only these fields, such as station,place.city.")] = None,
     since: Annotated[str | None, typer.Option(help="First the changes since this position.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print every change whole, as a line of JSON.")] = False,
 ) -> None:
     """Print changes as they come, until Ctrl-C. After an interruption it goes on exactly where it was.
 
-    Example: hub watch units --filter '{"speed": {"$gt": 50}}' --only name,speed
+    Example: hub watch readings --filter '{"celsius": {"$gt": 30}}' --only station,celsius
     """
     request = {"store": store, "filter": parse_filter(filter), "only": only}
     watching = Watch(where, request, since, print_json_line if as_json else Lines(whole=only is not None))
@@ -208,7 +208,7 @@ class Lines:
             self.console.print(line, no_wrap=True, overflow="ellipsis")
 
     def line(self, change: Change) -> Text:
-        """``2027-01-31 12:00:00  update  65b…  {"speed":7}``"""
+        """``2027-01-31 12:00:00  update  65b…  {"celsius":7}``"""
         op = change["op"]
         parts = [(f"{op:<6}", COLOURS.get(op, "")), (plain(change["_id"]), "bold"), (plain(self.content(change)), "")]
         line = Text(moment(change))

@@ -18,7 +18,7 @@ def checked_scopes(scopes: Any) -> list[str] | None:
     if scopes is None:
         return None
     if not isinstance(scopes, list) or len(scopes) > 1_000 or not all(isinstance(s, str) for s in scopes):
-        raise refuse("scopes", "Must be a list of scopes, such as 'GET /units/*'.")
+        raise refuse("scopes", "Must be a list of scopes, such as 'GET /readings/*'.")
     for scope in scopes:
         try:
             parse_scope(scope)

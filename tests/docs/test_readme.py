@@ -115,12 +115,12 @@ def test_the_commands_that_serve_suggests_work_as_printed(
 def test_the_first_write_answers_the_entity(outputs: list[str]) -> None:
     entity = json.loads(outputs[0].splitlines()[-1])
     assert entity["success"] is True
-    assert (entity["text"], entity["stars"], entity["_rev"]) == ("hello", 4, 1)
+    assert (entity["station"], entity["celsius"], entity["_rev"]) == ("harbour", 21.5, 1)
 
 
 def test_delta_sync_answers_exactly_what_came_after_the_position(outputs: list[str]) -> None:
     answer = json.loads(outputs[1].splitlines()[-1])
-    assert [(change["op"], change["entity"]["text"]) for change in answer["changes"]] == [("insert", "again")]
+    assert [(change["op"], change["entity"]["celsius"]) for change in answer["changes"]] == [("insert", 22.1)]
     assert answer["more"] is False
 
 
@@ -156,12 +156,12 @@ def test_the_script_prints_what_is_there_and_what_changes(
     with subprocess.Popen(command, env=environment | {"TOKEN": token.strip()}, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         shown = b""
-        while b"stars: 5" not in shown:
+        while b"celsius: 22.1" not in shown:
             line = process.stdout.readline()
             assert line, shown
             shown += line
         process.terminate()
-    assert b"text: 'hello'" in shown
+    assert b"celsius: 21.5" in shown
 
 
 def test_the_script_does_not_end_in_silence(live_script: Path, said: str, environment: dict[str, str]) -> None:

@@ -22,7 +22,7 @@ _SCOPES: Final[Schema] = {
     "items": {
         "type": "string",
         "pattern": r"^(GET|POST|PATCH|PUT|DELETE|\*) +/?([A-Za-z][A-Za-z0-9_-]*|\*)(/\*)?$",
-        "examples": ["GET /units/*"],
+        "examples": ["GET /readings/*"],
     },
 }
 
