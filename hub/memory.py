@@ -22,8 +22,8 @@ WORTH_IT: Final = 8 * 1_048_576
 
 
 class _Mallinfo2(ctypes.Structure):
-    """What glibc says of its memory: `uordblks` are the bytes in use in its heaps, `hblkhd` those of large blocks. What
-    it has given back it does not say: `fordblks` are all free blocks, in memory or not."""
+    """glibc's statistics of its memory: `uordblks` are the bytes in use in its heaps, `hblkhd` those of large blocks.
+    `fordblks` are all free blocks, given back or not, so they do not tell how much there is to give back."""
 
     _fields_ = [
         (name, ctypes.c_size_t)
@@ -65,7 +65,8 @@ def find_glibc() -> Any:
 
 
 def unused_bytes(glibc: Any) -> int:
-    """What the process has in memory and glibc has not handed out: what could be given back, and what never can be."""
+    """Bytes in memory that glibc has not handed out. Some can never be given back, such as the program itself: only
+    growth counts."""
     in_use = glibc.mallinfo2()
     return resident_bytes() - int(in_use.uordblks + in_use.hblkhd)
 

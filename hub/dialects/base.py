@@ -1,4 +1,4 @@
-"""What every dialect of REST is made of: its operations, how it authenticates, and how it renders an error."""
+"""The base of every REST dialect: operations, authentication and the rendering of errors."""
 
 from __future__ import annotations
 

@@ -13,8 +13,8 @@ from hub.dialects.base import C, Operation
 
 
 class PrefixRoute(BaseRoute):
-    """Whatever begins with a path, by any method. Starlette's `Route` would match a pattern at each request, and look
-    at the methods."""
+    """Matches every path that begins with a prefix, by any method. Starlette's `Route` would match a pattern at each
+    request, and look at the methods."""
 
     def __init__(self, prefix: str, app: ASGIApp) -> None:
         self.prefix = prefix

@@ -13,7 +13,7 @@ from realtime.engineio.session import CloseReason
 
 
 class Member(Timed, Guest, Protocol):
-    """What a connection is to its server: it has deadlines, and counts towards its address."""
+    """A connection, as its server sees it: it has deadlines, and counts towards its address."""
 
 
 C = TypeVar("C", bound=Member)

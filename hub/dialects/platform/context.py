@@ -1,4 +1,4 @@
-"""What the handlers of the platform API work with."""
+"""The services that handlers of the platform API call."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class PlatformContext:
         self.bulk_limit = BodyLimit(s.max_body_bytes, s.max_bulk_body_bytes)
 
     async def authenticate(self, call: Call) -> Principal:
-        """Who is calling: by Bearer token, or by cookie if the request comes from a page of ours. Raises
+        """The caller, by Bearer token, or by cookie if the request comes from a page of ours. Raises
         Unauthenticated and CrossSite."""
         credential = call.bearer()
         if credential is None:

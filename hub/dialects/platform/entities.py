@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Awaitable, Callable
 
 from auth.principal import Principal
 from hub.dialects.platform import answers
@@ -23,13 +24,16 @@ from hub.http import SMALL_BODY, Answer, Call
 from hub.proxies import public_path
 from stores.cursor import encode_cursor
 from stores.errors import InvalidQuery
-from stores.protocol import MOST_HISTORY_ENTRIES, IdempotencyKey
+from stores.protocol import MOST_HISTORY_ENTRIES, IdempotencyKey, Revisions
 from stores.query import WHOLE, Projection
-from stores.records import now_ms
+from stores.records import Entity, now_ms
 from stores.tautology import is_tautology
 
 HOUR = 3_600_000
 _KEY = re.compile(r"[\x21-\x7e]{1,255}\Z")
+
+WriteToOne = Callable[[Principal, str, str, Entity, Revisions | None], Awaitable[tuple[bytes, int]]]
+"""`EntityService.change` or `replace`: a principal, a store, an id, the body, and the revisions at which it happens."""
 
 
 async def create(context: PlatformContext, call: Call, principal: Principal) -> Answer:
@@ -90,18 +94,18 @@ async def changes_since(context: PlatformContext, call: Call, principal: Princip
 
 
 async def change(context: PlatformContext, call: Call, principal: Principal) -> Answer:
-    known_parameters(call.parameters(), ())
-    body = entity_body(await read_json(context, call))
-    revs = expected_revisions(call)
-    text, rev = await context.entities.change(principal, call.path["store"], call.path["id"], body, revs)
-    return answers.entity_answer(text, rev)
+    return await _write_to_one(context.entities.change, context, call, principal)
 
 
 async def replace(context: PlatformContext, call: Call, principal: Principal) -> Answer:
+    return await _write_to_one(context.entities.replace, context, call, principal)
+
+
+async def _write_to_one(write: WriteToOne, context: PlatformContext, call: Call, principal: Principal) -> Answer:
     known_parameters(call.parameters(), ())
     body = entity_body(await read_json(context, call))
     revs = expected_revisions(call)
-    text, rev = await context.entities.replace(principal, call.path["store"], call.path["id"], body, revs)
+    text, rev = await write(principal, call.path["store"], call.path["id"], body, revs)
     return answers.entity_answer(text, rev)
 
 
