@@ -22,6 +22,7 @@ from stores.query import Equal, Query
 from tests.cli.conftest import CommandLine, Result
 from tests.support import mongod
 from tests.support.engines import mongo_database, opened
+from tests.support.ports import free_port
 
 
 def verdicts(result: Result) -> dict[str, bool]:
@@ -44,21 +45,16 @@ CHECKS = [
 ]
 
 
-def free_port() -> str:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return str(server.getsockname()[1])
-
-
 @pytest.fixture
 def hub(hub: CommandLine) -> CommandLine:
     """On a port of its own: others may have the usual one."""
-    hub.variables["HUB_PORT"] = free_port()
+    hub.variables["HUB_PORT"] = str(free_port())
     return hub
 
 
 def test_all_is_well_before_the_first_start(empty_hub: CommandLine) -> None:
     hub = empty_hub
-    hub.variables["HUB_PORT"] = free_port()
+    hub.variables["HUB_PORT"] = str(free_port())
     result = hub("doctor")
     assert verdicts(result) == dict.fromkeys(CHECKS, True)
     assert "made at the first start" in result.out
@@ -124,7 +120,7 @@ def test_a_file_from_the_future_is_wrong(hub: CommandLine) -> None:
 
 def test_a_data_folder_that_is_a_file_is_wrong(empty_hub: CommandLine) -> None:
     hub = empty_hub
-    hub.variables["HUB_PORT"] = free_port()
+    hub.variables["HUB_PORT"] = str(free_port())
     hub.file("data", "")
     result = hub("doctor", code=1)
     assert verdicts(result)["data folder"] is False

@@ -14,6 +14,7 @@ from pymongo import MongoClient
 
 from auth.totp import STEP
 from tests.cli.conftest import PATIENCE, CommandLine
+from tests.support.ports import free_port
 
 PASSWORD = "a horse of another color"
 LOST = ("one-time codes", "recovery codes", "reset a password", "Idempotency-Key", "positions of the feed")
@@ -94,6 +95,7 @@ def test_the_doctor_looks_at_the_key(keyed: Keyed) -> None:
     """Before and after it was lost, and another one in its place; also where the database has codes alone to tell."""
     file = keyed.hub.folder / "data" / "secret.key"
     key = file.read_text()
+    keyed.hub.variables["HUB_PORT"] = str(free_port())  # which it looks at too
     assert "the database's" in keyed.hub("doctor").out
     for _ in range(2):
         keyed.lose()

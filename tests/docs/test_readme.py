@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -16,18 +15,13 @@ from pathlib import Path
 import pytest
 
 from tests.docs.pages import ROOT, blocks, project_files
+from tests.support.ports import free_port
 from tests.wire import javascript
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SERVE = "scripts/serve\n"
 PRINTED = "127.0.0.1:8000"
 PATIENCE = 45.0
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
 
 
 def copy_project(target: Path) -> None:

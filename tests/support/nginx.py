@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from tests.support.ports import free_port
 from tests.support.programs import found
 
 PAGE: Final = Path(__file__).parents[2] / "docs" / "deploying.md"
@@ -100,12 +101,6 @@ def await_port(process: subprocess.Popen[bytes], port: int) -> None:
         except OSError:
             assert time.monotonic() < deadline
             time.sleep(0.02)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def make_certificate(folder: Path) -> tuple[Path, Path]:
