@@ -91,6 +91,6 @@ def rights_digest(principal: Principal) -> str:
 
 
 @lru_cache(maxsize=10_000)
-def _digest_of(sight: Filter, by_scope: tuple[str, ...]) -> str:
-    rule = canonical_text([tree_of(sight), by_scope])
+def _digest_of(visibility: Filter, by_scope: tuple[str, ...]) -> str:
+    rule = canonical_text([tree_of(visibility), by_scope])
     return hashlib.sha256(rule.encode()).hexdigest()[:DIGEST_LENGTH]

@@ -39,7 +39,7 @@ class Principal:
 
     @property
     def groups(self) -> tuple[str, ...]:
-        """The groups that the user belongs to: entities of these and of the groups below them are in sight."""
+        """The groups that the user belongs to: entities of these and of the groups below them are visible to it."""
         return (self.group,) if self.group else ()
 
     def may(self, method: str, store: str) -> bool:

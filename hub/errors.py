@@ -7,7 +7,7 @@ HubError
 ├── HeadTooLarge            the request's line and headers are
 ├── WrongHost               the Host header is none of the hub's names
 ├── ExpectationFailed       the Expect header asks for something that there is not
-├── NoSuchPath              no such path (an entity out of sight is `stores.errors.NotFound`)
+├── NoSuchPath              no such path (an invisible entity is `stores.errors.NotFound`)
 ├── NoSuchStore             no such store; also a `stores.errors.NotFound`
 ├── WrongMethod             the path exists, not with this method
 ├── NotModified             the caller's copy is current

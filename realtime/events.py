@@ -65,8 +65,8 @@ def change_payload(topic: str, event: ViewChange) -> dict[str, Any]:
 
 
 def settled_payload(topic: str, store: str, item: Settled, show: Callable[[Entity], Entity]) -> dict[str, Any] | None:
-    """An event that comes of a changed sight, not of a change in the store; the position is the caller's to add. None
-    for an update of nothing that is shown."""
+    """An event of changed visibility, not of a change in the store; the position is the caller's to add. None for
+    an update of nothing that is shown."""
     payload: dict[str, Any] = {"channel": topic, "op": item.op, "store": store, "_id": item.id}
     if item.after is not None:
         entity = show(item.after)

@@ -1,4 +1,4 @@
-"""What a change of sight means to a view: which entities enter it, which leave it, which differ, and as of when.
+"""What a change of visibility means to a view: which entities enter it, which leave it, which differ, and as of when.
 
 The client has seen the store by the old rule up to a position. Its view by the new rule is read at a later one. An
 entity that did not change in between enters or leaves by the rules alone; of one that did, its state at both ends

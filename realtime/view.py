@@ -35,8 +35,8 @@ class ViewChange:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """What a change of sight means to a view. The entity is whole: `before`, as the view last had it, is there for an
-    update alone, `after` for all but a removal."""
+    """What a change of visibility means to a view. The entity is whole: `before`, as the view last had it, is there for
+    an update alone, `after` for all but a removal."""
 
     op: ViewOperation
     id: str

@@ -84,7 +84,7 @@ class EntityService:
     # Reading. `only` is a list of paths to show, None for everything.
 
     async def get(self, principal: Principal, store: str, id: str, projection: Projection) -> tuple[bytes, int]:
-        """JSON text and revision. Raises NotFound also for an entity out of sight."""
+        """JSON text and revision. Raises NotFound also for an invisible entity."""
         view = self._view(principal, store, "GET")
         found = await self._engine.get(store, checked_id(id), view.where, view.shown(projection))
         if found is None:
@@ -109,9 +109,9 @@ class EntityService:
     async def history(
         self, principal: Principal, store: str, id: str, after: str | None = None, limit: int = MOST_HISTORY_ENTRIES
     ) -> History:
-        """A page of the audit trail: of its entries those after which the entity, as it was then, is in sight by
-        today's rule, without the fields that are not shown today. Of an entity out of sight, or deleted out of sight:
-        NotFound."""
+        """A page of the audit trail: of its entries those after which the entity, as it was then, is visible by
+        today's rule, without the fields that are not shown today. Raises NotFound for an entity that is invisible, or
+        was when it was deleted."""
         view = self._view(principal, store, "GET")
         where = view.where
         present = await self._engine.entities(store, Query(And((where, Equal(("_id",), checked_id(id)))), limit=1))
@@ -169,7 +169,7 @@ class EntityService:
         *,
         indexed: bool = False,
     ) -> list[tuple[bytes, int]]:
-        """Insert, or update the one in sight with the same value at `path`, which must be unique; all or none."""
+        """Insert, or update the visible one with the same value at `path`, which must be unique; all or none."""
         self._view(principal, store, "POST")
         view = self._view(principal, store, "PATCH")  # it may insert and it may change
         definition, reader = view.definition, reader_of(principal, view)

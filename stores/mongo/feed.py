@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 _BATCH: Final = 1_000
 _FOLLOW_MS: Final = 500
-"""What waits for the feed to pass a moment (a change of sight) does so for no longer, though nothing may happen."""
+"""The longest wait for the feed to pass a moment (a change of visibility) while nothing happens."""
 _PATIENCE: Final = 2 * _FOLLOW_MS / 1_000
 _READ_MS: Final = 2
 

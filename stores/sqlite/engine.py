@@ -45,7 +45,6 @@ from stores.sqlite.history import CONDENSE, condense, read_history, retired_up_t
 from stores.sqlite.log_keeper import LogKeeper
 from stores.sqlite.readers import MOST_STREAMS, Readers, own_connections
 from stores.sqlite.renaming import rename_table
-from stores.sqlite.sight import groups_held
 from stores.sqlite.tables import (
     StoreTable,
     create_index,
@@ -56,6 +55,7 @@ from stores.sqlite.tables import (
     prepare_file,
     renew_triggers,
 )
+from stores.sqlite.visibility_index import groups_held
 from stores.sqlite.writer import Writer
 from stores.sqlite.writes import WriteExecutor
 

@@ -20,8 +20,8 @@ from stores.sqlite.feed import current_seq
 from stores.sqlite.functions import parsed, sort_key
 from stores.sqlite.order import Stretch, compile_order
 from stores.sqlite.readers import snapshot
-from stores.sqlite.sight import narrowing
 from stores.sqlite.tables import StoreTable, extract, json_path
+from stores.sqlite.visibility_index import narrowing
 from stores.steps import PARSE_SHIFT
 
 Key = tuple[Json, ...]

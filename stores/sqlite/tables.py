@@ -46,7 +46,7 @@ CREATE TABLE IF NOT EXISTS consumers(name TEXT PRIMARY KEY, position TEXT NOT NU
 """
 
 # An entity's table is made by its store's definition. `rev`, `owner` ... repeat what `doc` holds; the table of viewers
-# says which users and groups, other than the owner, `doc` lets see it (`stores.sqlite.sight`).
+# says which users and groups, other than the owner, `doc` lets see it (`stores.sqlite.visibility_index`).
 STORE_TABLE = """
 CREATE TABLE {table}(
   row INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, time INTEGER, at INTEGER, rev INTEGER NOT NULL, owner TEXT,
@@ -93,7 +93,7 @@ MOVED = """NEW."group" IS NOT OLD."group" OR NEW.doc->'$.access' IS NOT OLD.doc-
   OR NEW.doc->'$.branch' IS NOT OLD.doc->'$.branch'"""
 
 MOST_SEEN: Final[Annotated[int, Limit("store", "principals", "the oldest go")]] = 1_000
-"""Viewers that a store remembers the sight of."""
+"""Viewers for whom a store remembers how much they see."""
 
 
 def text(value: str) -> str:
@@ -154,7 +154,7 @@ class IndexedPath:
 
 
 Viewer = tuple[tuple[str, ...], tuple[str, ...]]
-"""Whose sight it is: ids to be found as `owner`, and those to be found in the other fields that share an entity."""
+"""Whose visibility it is: ids to be found as `owner`, and ids to be found in the other fields that share an entity."""
 
 Compiled = dict[Filter, tuple[str, list[Any]]]
 """Conditions as SQL, numbered from ?1, and the values that they bind."""

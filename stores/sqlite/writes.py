@@ -24,8 +24,8 @@ from stores.query import And, Equal, Filter
 from stores.records import SYSTEM_FIELDS, Entity, alters, concerns_system_fields
 from stores.sqlite.compile import Compiler
 from stores.sqlite.connection import time_limit, translate, translated
-from stores.sqlite.sight import narrowing
 from stores.sqlite.tables import StoreTable
+from stores.sqlite.visibility_index import narrowing
 
 _WHOLE_ROW = "id, rev, doc"
 _MIXED = (bool, dict, list)

@@ -14,7 +14,7 @@ from stores.projection import compile_projection
 from stores.protocol import DeleteMany, Engine, Insert
 from stores.query import EVERYTHING, Query
 from stores.records import Entity, same
-from stores.sqlite import sight
+from stores.sqlite import visibility_index
 from tests.conftest import CASES_PER_EXAMPLE
 from tests.properties.conftest import STORES
 from tests.properties.reference import answer, in_order, matching
@@ -40,7 +40,7 @@ async def test_every_engine_answers_like_the_reference(engines: dict[str, Engine
 async def test_what_is_looked_up_is_as_the_reference(engines: dict[str, Engine], example: Example) -> None:
     """The same, where SQLite thinks of everybody that they see little of a large store."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sight, "sees_little", lambda *_: True)
+        patch.setattr(visibility_index, "sees_little", lambda *_: True)
         await check_all({"sqlite": engines["sqlite"]}, example)
 
 

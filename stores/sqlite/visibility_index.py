@@ -1,8 +1,8 @@
-"""Who sees little of a large store reads what they see, instead of looking at everything for it.
+"""Index lookup for principals who can see only a small part of a large store.
 
 Beside each table lies one of its viewers: the users and groups, other than the owner, that an entity lets see it. What
-a principal sees is therefore an index away. Only whether that way is the shorter one is estimated, now and then; the
-condition itself is put to every row all the same.
+a principal sees is therefore found through an index. Whether that takes less work than a scan is estimated now and
+then; the condition itself is tested on every row in either case.
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ def narrowing(connection: apsw.Connection, compiler: Compiler, where: Filter) ->
 
 
 def viewer_of(where: Filter) -> Viewer | None:
-    """Whose sight a filter is limited to: that of `auth.policy.visible_to`, alone or with further conditions."""
-    sight = next((part for part in _conditions(where) if isinstance(part, Or)), None)
-    if sight is None:
+    """Whose visibility a filter is limited to: that of `auth.policy.visible_to`, alone or with further conditions."""
+    visibility = next((part for part in _conditions(where) if isinstance(part, Or)), None)
+    if visibility is None:
         return None
     owners: list[str] = []
     others: list[str] = []
-    for part in sight.parts:
+    for part in visibility.parts:
         if isinstance(part, Equal):
             values: tuple[Json, ...] = (part.value,)
         elif isinstance(part, In):
