@@ -25,7 +25,7 @@ def rename_table(connection: apsw.Connection, table: StoreTable, name: str) -> S
     for index in index_names(table.name).values():
         connection.execute(f"DROP INDEX IF EXISTS {index}")
     connection.execute(f"ALTER TABLE {table.table} RENAME TO {renamed.table}")
-    connection.execute(f"ALTER TABLE {table.viewers} RENAME TO {renamed.viewers}")
+    connection.execute(f"ALTER TABLE {table.acl} RENAME TO {renamed.acl}")
     connection.execute(CREATE_INDEXES.format(table=renamed.table, **index_names(name)))
     for sql in triggers(renamed).values():
         connection.execute(sql)

@@ -45,47 +45,47 @@ CREATE TABLE IF NOT EXISTS stores(name TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS consumers(name TEXT PRIMARY KEY, position TEXT NOT NULL) WITHOUT ROWID;
 """
 
-# An entity's table is made by its store's definition. `rev`, `owner` ... repeat what `doc` holds; the table of viewers
-# says which users and groups, other than the owner, `doc` lets see it (`stores.sqlite.visibility_index`).
+# An entity's table is made by its store's definition. `rev`, `owner` ... repeat what `doc` holds; its ACL says
+# which users and groups, other than the owner, `doc` lets see it (`stores.sqlite.visibility_index`).
 STORE_TABLE = """
 CREATE TABLE {table}(
   row INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, time INTEGER, at INTEGER, rev INTEGER NOT NULL, owner TEXT,
   "group" TEXT, doc TEXT NOT NULL);
-CREATE TABLE {viewers}(viewer TEXT NOT NULL, row INTEGER NOT NULL, PRIMARY KEY(viewer, row)) WITHOUT ROWID;
+CREATE TABLE {acl}(viewer TEXT NOT NULL, row INTEGER NOT NULL, PRIMARY KEY(viewer, row)) WITHOUT ROWID;
 """
 CREATE_INDEXES = """
 CREATE INDEX {created} ON {table}(time, id);
 CREATE INDEX {owned} ON {table}(owner, time, id);
 """
 
-# By purpose; the name of each begins with it. A row of the table of viewers is found by both columns of its key.
+# By purpose; the name of each begins with it. A row of an ACL is found by both columns of its key.
 TRIGGERS: Final[Mapping[str, str]] = {
     "inserted": """CREATE TRIGGER {trigger} AFTER INSERT ON {table} BEGIN
   INSERT INTO changes(op, store, id, before, after, by, time)
   VALUES('insert', {name}, NEW.id, NULL, NEW.doc, hub_by(), hub_time());
-  INSERT OR IGNORE INTO {viewers} {new_viewers}; END""",
+  INSERT OR IGNORE INTO {acl} {new_acl}; END""",
     "updated": """CREATE TRIGGER {trigger} AFTER UPDATE ON {table} BEGIN
   INSERT INTO changes(op, store, id, before, after, by, time)
   VALUES('update', {name}, NEW.id, OLD.doc, NEW.doc, hub_by(), hub_time()); END""",
     "shared": """CREATE TRIGGER {trigger} AFTER UPDATE ON {table} WHEN {moved} BEGIN
-  DELETE FROM {viewers} WHERE row=OLD.row AND viewer IN ({old_viewers});
-  INSERT OR IGNORE INTO {viewers} {new_viewers}; END""",
+  DELETE FROM {acl} WHERE row=OLD.row AND viewer IN ({old_acl});
+  INSERT OR IGNORE INTO {acl} {new_acl}; END""",
     "deleted": """CREATE TRIGGER {trigger} AFTER DELETE ON {table} BEGIN
   INSERT INTO changes(op, store, id, before, after, by, time)
   VALUES('delete', {name}, OLD.id, OLD.doc, NULL, hub_by(), hub_time());
-  DELETE FROM {viewers} WHERE row=OLD.row AND viewer IN ({old_viewers}); END""",
+  DELETE FROM {acl} WHERE row=OLD.row AND viewer IN ({old_acl}); END""",
 }
 
 # Of the hub's own stores, whose changes are not in the feed.
 TRIGGERS_UNRECORDED: Final[Mapping[str, str]] = {
     "inserted": """CREATE TRIGGER {trigger} AFTER INSERT ON {table} BEGIN
-  INSERT OR IGNORE INTO {viewers} {new_viewers}; END""",
+  INSERT OR IGNORE INTO {acl} {new_acl}; END""",
     "shared": TRIGGERS["shared"],
     "deleted": """CREATE TRIGGER {trigger} AFTER DELETE ON {table} BEGIN
-  DELETE FROM {viewers} WHERE row=OLD.row AND viewer IN ({old_viewers}); END""",
+  DELETE FROM {acl} WHERE row=OLD.row AND viewer IN ({old_acl}); END""",
 }
 
-VIEWERS = """SELECT value{row} FROM json_each({of}.doc, '$.access') WHERE type='text'
+ACL_IDS = """SELECT value{row} FROM json_each({of}.doc, '$.access') WHERE type='text'
   UNION ALL SELECT value{row} FROM json_each({of}.doc, '$.branch') WHERE type='text'
   UNION ALL SELECT {of}."group"{row} WHERE {of}."group" IS NOT NULL"""
 
@@ -93,7 +93,7 @@ MOVED = """NEW."group" IS NOT OLD."group" OR NEW.doc->'$.access' IS NOT OLD.doc-
   OR NEW.doc->'$.branch' IS NOT OLD.doc->'$.branch'"""
 
 MOST_SEEN: Final[Annotated[int, Limit("store", "principals", "the oldest go")]] = 1_000
-"""Viewers for whom a store remembers how much they see."""
+"""Principals for whom a store remembers how much they see."""
 
 
 def text(value: str) -> str:
@@ -153,7 +153,7 @@ class IndexedPath:
         self.segments = split(self.path)
 
 
-Viewer = tuple[tuple[str, ...], tuple[str, ...]]
+AclKey = tuple[tuple[str, ...], tuple[str, ...]]
 """Whose visibility it is: ids to be found as `owner`, and ids to be found in the other fields that share an entity."""
 
 Compiled = dict[Filter, tuple[str, list[Any]]]
@@ -163,28 +163,28 @@ Compiled = dict[Filter, tuple[str, list[Any]]]
 @dataclass(slots=True)
 class StoreTable:
     """`compiled` holds what was compiled under the present `paths`; whoever changes these calls `forget`. `seen` tells
-    of a viewer how many rows it saw, None for many, and until when (monotonic) that may be believed."""
+    of a principal how many rows it saw, None for many, and until when (monotonic) that may be believed."""
 
     name: str
     paths: dict[str, IndexedPath] = field(default_factory=dict)
     table: str = field(init=False)
-    viewers: str = field(init=False)
+    acl: str = field(init=False)
     compiled: Compiled = field(default_factory=dict)
-    seen: dict[Viewer, tuple[int | None, float]] = field(default_factory=dict)
+    seen: dict[AclKey, tuple[int | None, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.table = table_name(self.name)
-        self.viewers = identifier("v_" + encoded(self.name))
+        self.acl = identifier("v_" + encoded(self.name))
 
     def forget(self) -> None:
         # A new dict rather than an emptied one: what is just being compiled, maybe in another thread and with the
         # paths as they were, goes into the old one.
         self.compiled = {}
 
-    def note_seen(self, viewer: Viewer, rows: int | None, until: float) -> None:
+    def note_seen(self, key: AclKey, rows: int | None, until: float) -> None:
         if len(self.seen) >= MOST_SEEN:
             self.seen = {}
-        self.seen[viewer] = rows, until
+        self.seen[key] = rows, until
 
 
 def prepare_file(connection: apsw.Connection) -> str:
@@ -213,7 +213,7 @@ def load_tables(connection: apsw.Connection) -> dict[str, StoreTable]:
 
 def create_table(connection: apsw.Connection, store: str) -> StoreTable:
     table = StoreTable(store)
-    connection.execute(STORE_TABLE.format(table=table.table, viewers=table.viewers))
+    connection.execute(STORE_TABLE.format(table=table.table, acl=table.acl))
     connection.execute(CREATE_INDEXES.format(table=table.table, **index_names(store)))
     for sql in triggers(table).values():
         connection.execute(sql)
@@ -228,8 +228,8 @@ def index_names(store: str) -> dict[str, str]:
 
 def triggers(table: StoreTable) -> dict[str, str]:
     """The statements that make the triggers of a store, by the triggers' names."""
-    new, old = VIEWERS.format(of="NEW", row=", NEW.row"), VIEWERS.format(of="OLD", row="")
-    parts = {"table": table.table, "viewers": table.viewers, "new_viewers": new, "old_viewers": old, "moved": MOVED}
+    new, old = ACL_IDS.format(of="NEW", row=", NEW.row"), ACL_IDS.format(of="OLD", row="")
+    parts = {"table": table.table, "acl": table.acl, "new_acl": new, "old_acl": old, "moved": MOVED}
     kinds = TRIGGERS_UNRECORDED if is_internal(table.name) else TRIGGERS
     names = {purpose: f"{purpose}_{encoded(table.name)}" for purpose in kinds}
     return {
@@ -269,7 +269,7 @@ def drop_index(connection: apsw.Connection, table: StoreTable, path: str) -> Non
 
 def drop_table(connection: apsw.Connection, table: StoreTable) -> None:
     connection.execute(f"DROP TABLE {table.table}")
-    connection.execute(f"DROP TABLE {table.viewers}")
+    connection.execute(f"DROP TABLE {table.acl}")
     connection.execute("DELETE FROM paths WHERE store=?", (table.name,))
     connection.execute("DELETE FROM stores WHERE name=?", (table.name,))
 

@@ -54,7 +54,7 @@ async def test_what_is_much_is_looked_for(large: Engine, database: Database) -> 
     assert "NOT INDEXED" not in sql
 
 
-async def test_the_table_of_viewers_says_what_the_entities_say(engine: Engine, database: Database) -> None:
+async def test_the_acl_says_what_the_entities_say(engine: Engine, database: Database) -> None:
     """After many random writes, deletions among them, of entities that are shared in every way."""
     await engine.define(INDEXED)
     ids = [f"5f0000000000000000000{n:03x}" for n in range(6)]
@@ -75,7 +75,7 @@ async def test_the_table_of_viewers_says_what_the_entities_say(engine: Engine, d
             await engine.commit([Update(STORE, id, some)], None)
     with closing(connect(Path(database.location))) as connection:
         table = load_tables(connection)[STORE]
-        told = set(connection.execute(f"SELECT viewer, row FROM {table.viewers}"))
+        told = set(connection.execute(f"SELECT viewer, row FROM {table.acl}"))
         rows = connection.execute(f"SELECT row, doc FROM {table.table}")
         assert told == {(viewer, row) for row, doc in rows for viewer in viewers(json.loads(doc))}
 
