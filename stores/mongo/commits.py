@@ -18,12 +18,12 @@ from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
 from stores.errors import KeyReused, Unavailable, too_large_at
+from stores.mongo.batched_inserts import BatchedInserts
 from stores.mongo.bounding import check_size
 from stores.mongo.codec import Document, revision, to_document
 from stores.mongo.compile import REVISION, UNNUMBERED
 from stores.mongo.connection import META, Connection, Session
 from stores.mongo.errors import duplicates_at, is_beyond_cache, is_of_wrong_type, store_errors
-from stores.mongo.inserting import Inserter
 from stores.mongo.orphans import end_orphans
 from stores.mongo.room import Room
 from stores.mongo.structure import KEYS
@@ -86,7 +86,7 @@ class Committer:
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._running: dict[asyncio.Task[list[Written]], float] = {}  # since when
         self._watch: asyncio.Task[None] | None = None
-        self._inserter = Inserter(connection)
+        self._batched_inserts = BatchedInserts(connection)
         self._turns = asyncio.Semaphore(_AT_ONCE)
         self._places = Places(_TRANSACTIONS, _TRANSACTIONS_EACH)
         self._bulk_places = Places(_BULK, _BULK_EACH)
@@ -170,7 +170,7 @@ class Committer:
         if isinstance(only, Insert):
             text = orjson.dumps(only.entity)  # which the document would give: both begin with `_id`
             check_size(text, self._most_bytes)
-            await self._inserter.insert(only.store, to_document(only.entity, by))
+            await self._batched_inserts.insert(only.store, to_document(only.entity, by))
             return [Written(text, revision(only.entity))]
         if isinstance(only, Update | Upsert):
             async with self._turns:

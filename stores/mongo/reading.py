@@ -13,11 +13,11 @@ from bson.raw_bson import RawBSONDocument
 
 from stores.cursor import Key
 from stores.mongo import keyset, position
+from stores.mongo.batched_reads import BatchedReads
 from stores.mongo.codec import Document, dumps, entity_of, entity_text, numbered, revision
 from stores.mongo.compile import Match, compile_filter, compile_projection, compile_sort, conjunction
 from stores.mongo.connection import Connection, Session
 from stores.mongo.errors import store_errors
-from stores.mongo.getting import Getter
 from stores.mongo.sizes import LARGE_DOCUMENT, Pace, decoded
 from stores.mongo.slow_reads import milliseconds
 from stores.projection import compile_projection as compile_view
@@ -105,12 +105,12 @@ class Reader:
     def __init__(self, connection: Connection, chunk_bytes: int) -> None:
         self._connection = connection
         self._chunk_bytes = chunk_bytes
-        self._getter = Getter(connection)
+        self._batched_reads = BatchedReads(connection)
 
     async def get(self, store: str, id: str, where: Filter, projection: Projection) -> tuple[bytes, int] | None:
         match, fields = compile_filter(where), compile_projection(projection, (("_rev",),))
         with store_errors():
-            document = await self._getter.get(store, id, match, fields)
+            document = await self._batched_reads.get(store, id, match, fields)
         if document is None:
             return None
         rev = revision(document)

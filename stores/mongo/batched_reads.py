@@ -1,4 +1,4 @@
-"""Reads by id, gathered: those of one store that ask through the same filter share an exchange with the server."""
+"""Batched reads by id: those of one store that ask through the same filter share an exchange with the server."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from typing import Any, Final
 import bson
 from bson.raw_bson import RawBSONDocument
 
+from stores.mongo.coalescer import Coalescer
 from stores.mongo.codec import Document, to_id
 from stores.mongo.compile import Match, conjunction
 from stores.mongo.connection import Connection
-from stores.mongo.gathering import Gatherer
 from stores.mongo.sizes import decoded
 from stores.turns import Turn
 
-_TOGETHER: Final = 100
+_BATCH_SIZE: Final = 100
 
 
-class Getter:
+class BatchedReads:
     """Gets documents by id, each by a call of its own."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._gatherer = Gatherer(self._send, _TOGETHER)
+        self._coalescer = Coalescer(self._send, _BATCH_SIZE)
 
     async def get(self, store: str, id: str, match: Match, fields: dict[str, int]) -> Document | None:
         """The document with this id, if it matches: its `fields`. Callers may share it. Raises PyMongo's errors."""
         # As BSON, since Python holds 1, 1.0 and True for the same value.
         kind = bson.encode({"find": store, "filter": match, "projection": fields})
-        return await self._gatherer.call(kind, id)
+        return await self._coalescer.call(kind, id)
 
     async def _send(self, kind: bytes, ids: list[str]) -> list[Document | BaseException | None]:
         command = RawBSONDocument(kind)

@@ -1,7 +1,7 @@
-"""Calls that are gathered: those that arrive while others like them are on their way go together next time.
+"""Request coalescing: calls made while a batch of their kind is in flight share the next one.
 
-An exchange with the server costs much the same for one document as for a hundred. Alone, a call waits for nobody; in
-a crowd many share that cost. None joins an exchange that has begun, so each sees what was acknowledged before it came.
+An exchange with the server costs much the same for one document as for a hundred. A call by itself never waits; many
+at once share that cost. No call joins an exchange that has begun, so each sees what was acknowledged before it came.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 
 
-class Gatherer(Generic[Kind, Item, Answer]):
-    """`send` takes a kind of call and at most `most` items; it gives each item's answer in their order, an exception
+class Coalescer(Generic[Kind, Item, Answer]):
+    """`send` takes a kind of call and at most `most` items; it returns each item's answer in their order, an exception
     for one that failed by itself, or raises what all of them failed with."""
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Single inserts, gathered: they share an exchange with the server and a flush of its journal, whatever their number.
+"""Batched single inserts: they share an exchange with the server and a flush of its journal, whatever their number.
 Each still succeeds or fails by itself."""
 
 from __future__ import annotations
@@ -10,27 +10,27 @@ import bson
 from bson.raw_bson import RawBSONDocument
 from pymongo.errors import BulkWriteError, DocumentTooLarge, OperationFailure, WriteConcernError
 
+from stores.mongo.coalescer import Coalescer
 from stores.mongo.codec import Document
 from stores.mongo.connection import Connection
 from stores.mongo.errors import MOST_DOCUMENT_BYTES
-from stores.mongo.gathering import Gatherer
 
-_TOGETHER: Final = 500
+_BATCH_SIZE: Final = 500
 
 
-class Inserter:
+class BatchedInserts:
     """Inserts documents into stores, each by a call of its own."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._gatherer = Gatherer(self._send, _TOGETHER)
+        self._coalescer = Coalescer(self._send, _BATCH_SIZE)
 
     async def insert(self, store: str, document: Document) -> None:
         """Insert one document; raises PyMongo's errors as `insert_one` does."""
         data = bson.encode(document)  # here, so that whatever cannot be encoded harms no other
         if len(data) > MOST_DOCUMENT_BYTES:
             raise DocumentTooLarge("an entity must not be larger than 16 MB")
-        await self._gatherer.call(store, RawBSONDocument(data))
+        await self._coalescer.call(store, RawBSONDocument(data))
 
     async def _send(self, store: str, documents: list[RawBSONDocument]) -> list[BaseException | None]:
         try:
