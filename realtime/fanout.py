@@ -39,8 +39,8 @@ READ_AT_ONCE: Final = 500
 SLICE: Final = 5_000
 """Deliveries after which others have their turn."""
 
-GATHERED: Final = 0.05
-"""Seconds for which what several changes bring to one client may wait to leave in one write."""
+CORKED_SECONDS: Final = 0.05
+"""Seconds for which the events of several changes may wait, to reach a client in one write."""
 
 DELIVERY_BYTES: Final = 4_096
 """An event counts as one delivery more for each so many bytes."""
@@ -97,7 +97,7 @@ def _end() -> None:
 class Fanout:
     """`recent`: changes, and bytes of them, kept for subscriptions that join a little late; `replay_bytes`: of events
     made for them, kept for others that see alike. `overheard` is called with every change before its events, and those
-    of what came with it, go out: who is listening may change with it. Within `together()` outlets may gather what they
+    of what came with it, go out: who is listening may change with it. Within `cork()` outlets may keep what they
     are told, to write it at once."""
 
     def __init__(
@@ -105,7 +105,7 @@ class Fanout:
     ) -> None:
         self.channels: ChannelIndex[Subscriber] = ChannelIndex()
         self.overheard: list[Callable[[Change], Awaitable[None]]] = []
-        self.together: Callable[[], AbstractContextManager[object]] = nullcontext
+        self.cork: Callable[[], AbstractContextManager[object]] = nullcontext
         self.foretold: list[Change] = []
         """Changes that end views and are yet to be handed out: a listener that ends views adds them."""
         self.deliveries = 0
@@ -157,9 +157,9 @@ class Fanout:
         self._wake()
 
     async def _hand_out(self, slices: Slices, changes: int) -> bool:
-        """Hand out slices, gathered for as long as GATHERED; whether there may be more."""
-        with self.together() if changes > 1 else nullcontext():
-            ends = time.perf_counter() + GATHERED
+        """Hand out slices, corked for as long as CORKED_SECONDS; whether there may be more."""
+        with self.cork() if changes > 1 else nullcontext():
+            ends = time.perf_counter() + CORKED_SECONDS
             while (work := next(slices, _end)) is None:
                 self._wake()
                 await asyncio.sleep(0)

@@ -282,7 +282,7 @@ class Subscriptions:
         fanout, offer = self._fanout, self.outlet.offer
         end, size = start, 0
         turn_ends = time.perf_counter() + PIECE_SECONDS
-        with fanout.together():
+        with fanout.cork():
             while end < min(len(changes), start + PIECE_CHANGES) and size < PIECE and time.perf_counter() < turn_ends:
                 try:
                     told = replay.told(changes[end])

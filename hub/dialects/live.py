@@ -154,7 +154,7 @@ class LiveServer(SocketIOServer):
             farewell=self._farewell,
             on_limit=lambda name: limit_reached(LIMIT_NAMES[name]),
         )
-        hub.live.fanout.together = self.eio.together
+        hub.live.fanout.cork = self.eio.cork
         self._hub = hub
         self._limit_reached = limit_reached
         self._resolver = resolver

@@ -34,7 +34,7 @@ log = logging.getLogger("hub.engineio")
 
 OPENED: Final = object()
 MOST_HELD: Final[Annotated[int, Limit("connection", "bytes in one write", "several writes")]] = 65_536
-"""Bytes that are gathered for one write; more leaves in several."""
+"""Bytes that are corked for one write; more leaves in several."""
 
 
 class Connection:
@@ -45,9 +45,9 @@ class Connection:
 
     __slots__ = (
         "__weakref__",
+        "_corked",
+        "_corked_bytes",
         "_finished",
-        "_held",
-        "_held_bytes",
         "_host",
         "_inbox",
         "_max_buffered",
@@ -84,8 +84,8 @@ class Connection:
         self._roomy: asyncio.Future[None] | None = None
         self._wire: Wire | None = None
         self._raw: asyncio.Transport | None = None
-        self._held: list[bytes] | None = None
-        self._held_bytes = self._sent_unread = 0
+        self._corked: list[bytes] | None = None
+        self._corked_bytes = self._sent_unread = 0
         self._poll: Poll | None = None
         self._inbox: Inbox | None = None
         self._opened = self._finished = False
@@ -186,10 +186,10 @@ class Connection:
             return self._offer_text(text)
         if raw.get_write_buffer_size() > self._max_offered:
             return False
-        if (gathering := self._host.gathering) is None:
+        if (corked := self._host.corked) is None:
             raw.write(frame)
         else:
-            self._hold(frame, gathering)
+            self._cork(frame, corked)
         return True
 
     def _offer_text(self, text: str) -> bool:
@@ -273,23 +273,23 @@ class Connection:
         else:
             self._host.deadlines.watch(self)
 
-    def _hold(self, frame: bytes, gathering: list[Connection]) -> None:
-        if self._held is None:
-            self._held, self._held_bytes = [], 0
-            gathering.append(self)
-        self._held.append(frame)
-        self._held_bytes += len(frame)
-        if self._held_bytes > MOST_HELD:
-            self.release()
+    def _cork(self, frame: bytes, corked: list[Connection]) -> None:
+        if self._corked is None:
+            self._corked, self._corked_bytes = [], 0
+            corked.append(self)
+        self._corked.append(frame)
+        self._corked_bytes += len(frame)
+        if self._corked_bytes > MOST_HELD:
+            self.uncork()
 
-    def release(self) -> None:
-        """Write what was gathered."""
-        held, self._held = self._held, None
-        if held is not None and self._raw is not None:
-            self._raw.write(b"".join(held))
+    def uncork(self) -> None:
+        """Write what was corked."""
+        corked, self._corked = self._corked, None
+        if corked is not None and self._raw is not None:
+            self._raw.write(b"".join(corked))
 
     def _write_out(self) -> None:
-        self.release()
+        self.uncork()
         if self._poll is not None:
             self._poll.answer([Packet(NOOP)])
             self._poll = None
@@ -310,7 +310,7 @@ class Connection:
             self._host.forget(self)
 
     def _close_wires(self, reason: CloseReason) -> None:
-        self.release()
+        self.uncork()
         self._raw = None
         self.drop_probe()
         if self._wire is not None:

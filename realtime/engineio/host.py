@@ -30,8 +30,8 @@ class Host(Protocol[C]):
     on_message: Callable[[C, Data], Result]
     on_disconnect: Callable[[C, CloseReason], Result]
     farewell: Callable[[C, CloseReason], str | None]
-    gathering: list[C] | None
-    """While frames are gathered: whom they wait for."""
+    corked: list[C] | None
+    """While the server is corked: the connections whose frames wait."""
 
     def forget(self, connection: C) -> None: ...
 

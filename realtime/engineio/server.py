@@ -78,7 +78,7 @@ class EngineIOServer:
         self.options = replace(options or Options(), **settings)
         self.connections: dict[str, Connection] = {}
         self.deadlines: Deadlines[Connection] = Deadlines(Connection.tick)
-        self.gathering: list[Connection] | None = None
+        self.corked: list[Connection] | None = None
         self.on_connect = on_connect
         self.on_open = on_open
         self.on_message = on_message
@@ -120,19 +120,19 @@ class EngineIOServer:
         self.forget(connection)  # a client that polls may never fetch its last words
 
     @contextmanager
-    def together(self) -> Iterator[None]:
-        """Within the block, what `Connection.offer` and `write_frame` bring to one client is gathered and leaves in one
+    def cork(self) -> Iterator[None]:
+        """Within the block, what `Connection.offer` and `write_frame` bring to one client is corked: it leaves in one
         write, in its order; it leaves at once when something else is sent to that client."""
-        if self.gathering is not None:
+        if self.corked is not None:
             yield
             return
-        gathering = self.gathering = []
+        corked = self.corked = []
         try:
             yield
         finally:
-            self.gathering = None
-            for connection in gathering:
-                connection.release()
+            self.corked = None
+            for connection in corked:
+                connection.uncork()
 
     def generate_id(self) -> str:
         """A new session id, impossible to guess: it is all that a poll is recognised by."""

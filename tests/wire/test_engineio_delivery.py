@@ -82,12 +82,12 @@ async def test_nonsense_on_the_probed_websocket_leaves_the_session_polling(way: 
 
 @BOTH_WAYS
 @BOTH_VERSIONS
-@pytest.mark.parametrize("gathered", [False, True])
-async def test_frames_keep_their_place_among_messages(way: str, version: int, gathered: bool) -> None:
+@pytest.mark.parametrize("corked", [False, True])
+async def test_frames_keep_their_place_among_messages(way: str, version: int, corked: bool) -> None:
     async with echo(way) as (served, heard, server), served.websocket(version) as websocket:
         connection = await first(heard)
         frame = build_text_frame('42["é"]')
-        with server.together() if gathered else nullcontext():
+        with server.cork() if corked else nullcontext():
             for number in range(50):
                 connection.send(str(number))
                 connection.write_frame(frame, '42["é"]')
@@ -120,7 +120,7 @@ async def counted(server: EngineIOServer, text: str, number: int) -> tuple[list[
         assert connection._raw is not None
         connection._raw = transport = Counted(connection._raw)  # type: ignore[assignment]
         frame = build_text_frame(text)
-        with server.together(), server.together():
+        with server.cork(), server.cork():
             for _ in range(number):
                 connection.write_frame(frame, text)
         return await read(websocket, number), transport.sizes
@@ -132,7 +132,7 @@ async def test_frames_that_come_together_leave_in_one_write() -> None:
     assert sizes == [100 * len(build_text_frame("42[]"))]
 
 
-async def test_what_is_gathered_for_one_client_is_bounded() -> None:
+async def test_what_is_corked_for_one_client_is_bounded() -> None:
     text = "4" + "x" * 10_000
     messages, sizes = await counted(EngineIOServer(), text, 50)
     assert messages == [text] * 50
@@ -140,13 +140,13 @@ async def test_what_is_gathered_for_one_client_is_bounded() -> None:
     assert max(sizes) < MOST_HELD + 2 * len(text)
 
 
-async def test_a_client_that_is_closed_while_frames_are_gathered_gets_them_first() -> None:
+async def test_a_client_that_is_closed_while_frames_are_corked_gets_them_first() -> None:
     async with (
         echo(farewell=lambda connection, reason: f"4{reason}") as (served, heard, server),
         served.websocket(4) as websocket,
     ):
         connection = await first(heard)
-        with server.together():
+        with server.cork():
             connection.write_frame(build_text_frame("42[]"), "42[]")
             connection.close()
             connection.write_frame(build_text_frame("4late"), "4late")
