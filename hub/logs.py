@@ -14,13 +14,13 @@ import orjson
 
 from hub.settings import Settings
 
-GATHER_SECONDS: Final = 0.1
-GATHER_LINES: Final = 1_000
+BATCH_SECONDS: Final = 0.1
+BATCH_LINES: Final = 1_000
 OUR_PACKAGES: Final = ("stores", "auth", "realtime", "hub")
 
 
-class GatheringHandler(logging.StreamHandler[TextIO]):
-    """Lines below WARNING that are logged on an event loop leave together, every `GATHER_SECONDS` or `GATHER_LINES`:
+class BatchingHandler(logging.StreamHandler[TextIO]):
+    """Lines below WARNING that are logged on an event loop leave together, every `BATCH_SECONDS` or `BATCH_LINES`:
     a system call for each is a tenth of what a small read costs. A warning leaves at once, behind what was there."""
 
     def __init__(self, stream: TextIO) -> None:
@@ -34,9 +34,9 @@ class GatheringHandler(logging.StreamHandler[TextIO]):
             if len(self._lines) == 1:
                 self._since = record.created
                 self._flush_later()
-            if record.levelno >= logging.WARNING or len(self._lines) >= GATHER_LINES:
+            if record.levelno >= logging.WARNING or len(self._lines) >= BATCH_LINES:
                 self.flush()
-            elif record.created - self._since > 2 * GATHER_SECONDS:
+            elif record.created - self._since > 2 * BATCH_SECONDS:
                 self.flush()  # the loop that was to do it is gone
         except Exception:
             self.handleError(record)
@@ -47,7 +47,7 @@ class GatheringHandler(logging.StreamHandler[TextIO]):
         except RuntimeError:
             self.flush()  # nobody would come back
         else:
-            loop.call_later(GATHER_SECONDS, self.flush)
+            loop.call_later(BATCH_SECONDS, self.flush)
 
     def flush(self) -> None:
         """Also called by `logging.shutdown` at the end of the process."""
@@ -97,7 +97,7 @@ class JsonFormatter(logging.Formatter):
 
 def configure_logging(settings: Settings) -> None:
     """Set up the process's logging, to stderr."""
-    handler = GatheringHandler(sys.stderr)
+    handler = BatchingHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if settings.log_format == "json" else TextFormatter())
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
     # What libraries log below INFO may hold anything: MongoDB's driver logs commands with all their data.

@@ -40,7 +40,7 @@ class HubHttpProtocol(ClientConnection):
 
     uvicorn parses all that it has read, however many requests that are, forgets its own timeout of an idle connection
     as soon as a byte comes, and waits without end for a head or for a client that does not read. Here the parser gets
-    one request at a time; what was read behind it is held, and nothing more is read, until the answer has left.
+    one request at a time; what was read behind it is buffered, and nothing more is read, until the answer has left.
     Whenever the application has nothing to do, the client has `bounds.seconds` to get a whole head across.
     """
 
@@ -48,7 +48,7 @@ class HubHttpProtocol(ClientConnection):
         super().__init__(*args, **kwargs)
         self._websocket_path = websocket_path
         self._live_path = websocket_path.decode()
-        self._held = b""
+        self._buffered = b""
         """Bytes read behind the request that is being answered, or that wait for their turn to be parsed."""
         self._charged = 0
         """Bytes of bodies that are counted for this connection."""
@@ -67,7 +67,7 @@ class HubHttpProtocol(ClientConnection):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.pipeline.clear()
-        self._release()
+        self._take_buffered()
         self._discharge()
         super().connection_lost(exc)
         if self.scope is not None:
@@ -84,14 +84,14 @@ class HubHttpProtocol(ClientConnection):
             return
         self._unset_keepalive_if_required()
         if self._must_wait():
-            self._hold(data)
-        elif self._held:
-            self._hold(data, share=1.0)
+            self._buffer(data)
+        elif self._buffered:
+            self._buffer(data, share=1.0)
         elif self._all.unstarted >= CROWD:
-            self._hold(data, share=1.0)
+            self._buffer(data, share=1.0)
             self._all.in_turn(self._peer, self._take_up)
         elif len(data) > AT_ONCE and self._all.turns.is_over():
-            self._hold(data, share=1.0)
+            self._buffer(data, share=1.0)
             self._go_on_later()
         else:
             self._feed(data)
@@ -101,22 +101,22 @@ class HubHttpProtocol(ClientConnection):
         cycle = self.cycle
         return self.flow.write_paused or (cycle is not None and not cycle.response_complete and not cycle.more_body)
 
-    def _hold(self, data: bytes, share: float = PIPELINED_SHARE) -> None:
+    def _buffer(self, data: bytes, share: float = PIPELINED_SHARE) -> None:
         """Keep what was read but may not be parsed yet, and read no more."""
         self.flow.pause_reading()
         self.flow.is_behind = True
-        self._held += data
+        self._buffered += data
         if self._peer is not None and not self._all.take(self._peer, len(data), share):
-            self._release()
+            self._take_buffered()
             self._refuse(too_much())
 
-    def _release(self) -> bytes:
-        """What is held, which is then no longer."""
-        held, self._held = self._held, b""
+    def _take_buffered(self) -> bytes:
+        """Empty the buffer and return what was in it."""
+        buffered, self._buffered = self._buffered, b""
         self.flow.is_behind = False
         if self._peer is not None:
-            self._all.give_back(self._peer, len(held))
-        return held
+            self._all.give_back(self._peer, len(buffered))
+        return buffered
 
     def _charge(self, size: int) -> None:
         """Count bytes that are held for the request that is being answered. Raises Overloaded beyond the limit."""
@@ -151,10 +151,10 @@ class HubHttpProtocol(ClientConnection):
             if begin == len(data) or self._refusing is not None or self not in self.connections:
                 return
             if self._must_wait():
-                self._hold(data[begin:])
+                self._buffer(data[begin:])
                 return
             if len(data) > AT_ONCE and turns.is_over():
-                self._hold(data[begin:], share=1.0)
+                self._buffer(data[begin:], share=1.0)
                 self._go_on_later()
                 return
             if data.endswith(HEAD_END, 0, begin):
@@ -166,8 +166,8 @@ class HubHttpProtocol(ClientConnection):
             end = most if found < 0 else found + len(HEAD_END)
 
     def _go_on_later(self) -> None:
-        """Take up what is held in a turn to come. A request takes longer to answer than to parse: only some may begin
-        in one turn, however many can be parsed."""
+        """Take up what is buffered in a turn to come. A request takes longer to answer than to parse: only some may
+        begin in one turn, however many can be parsed."""
         if self._is_between():
             self._all.in_turn(self._peer, self._take_up)
         else:
@@ -230,7 +230,7 @@ class HubHttpProtocol(ClientConnection):
         protocol.on_lost = partial(self._all.close, self._peer)
         protocol.turns = self._all.turns  # from now on: the handshake is parsed at once
         protocol.owner = self._peer.block
-        protocol.count_held = partial(self._all.take_unparsed, self._peer)
+        protocol.count_unparsed = partial(self._all.take_unparsed, self._peer)
         self._peer = self.parser = None  # type: ignore[assignment]
         self.transport.set_protocol(protocol)
 
@@ -366,7 +366,7 @@ class HubHttpProtocol(ClientConnection):
             cycle, _ = self.pipeline.pop()
             self._run(cast(HubCycle, cycle))
             return
-        if self._held:
+        if self._buffered:
             self._all.in_turn(self._peer, self._take_up)
         else:
             self._resume_reading()
@@ -377,12 +377,12 @@ class HubHttpProtocol(ClientConnection):
             self.flow.resume_reading()
 
     def _take_up(self) -> None:
-        if self.transport.is_closing() or not self._held or self._must_wait():
+        if self.transport.is_closing() or not self._buffered or self._must_wait():
             return
-        held = self._release()
+        buffered = self._take_buffered()
         self._resume_reading()
-        self._feed(held)
-        if self._is_ended and not (self._held or self._is_answering()):
+        self._feed(buffered)
+        if self._is_ended and not (self._buffered or self._is_answering()):
             self._rest()
 
     def _rest(self) -> None:

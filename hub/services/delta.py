@@ -48,18 +48,18 @@ class DeltaService:
         view = authorize(principal, self._registry.get(store), "GET")
         position = take(position, view.digest)
         changes = ChangeView(store, view.narrowed(where), view.shown(projection))
-        gathering = _Gathering(changes, limit, position)
+        builder = _DeltaBuilder(changes, limit, position)
         for _ in range(ROUNDS):
-            batch = await self._engine.feed.read(gathering.position, min(READ_AT_ONCE, limit - len(gathering.found)))
+            batch = await self._engine.feed.read(builder.position, min(READ_AT_ONCE, limit - len(builder.found)))
             check_same_store(store, batch.changes)
-            await gathering.add(batch)
-            if gathering.is_full or not batch.more:
+            await builder.add(batch)
+            if builder.is_full or not batch.more:
                 break
-        return Delta(gathering.found, give(gathering.position, view.digest), gathering.more, view.digest)
+        return Delta(builder.found, give(builder.position, view.digest), builder.more, view.digest)
 
 
 @dataclass(slots=True)
-class _Gathering:
+class _DeltaBuilder:
     """Changes of a view on their way into one answer; `position` is how far they have been looked at."""
 
     view: ChangeView

@@ -70,7 +70,7 @@ class HubProtocol(WebSocketsSansIOProtocol):
     """In which what comes is parsed; None: when it comes."""
     owner: str = ""
     """The address that the connection takes its turns for."""
-    count_held: Callable[[int], bool] | None = None
+    count_unparsed: Callable[[int], bool] | None = None
     """Is told how many bytes more wait to be parsed, or with a minus how many fewer; False: too many."""
     _unparsed: bytes = b""
 
@@ -87,7 +87,7 @@ class HubProtocol(WebSocketsSansIOProtocol):
 
     def data_received(self, data: bytes) -> None:
         if self._unparsed:
-            self._hold(self._unparsed + data)
+            self._keep_unparsed(self._unparsed + data)
         elif self.turns is None:
             super().data_received(data)
         else:
@@ -98,23 +98,23 @@ class HubProtocol(WebSocketsSansIOProtocol):
         for begin in range(0, len(data), PIECE):
             if turns.is_over():
                 turns.later(self.owner, self._go_on)
-                self._hold(data[begin:])
+                self._keep_unparsed(data[begin:])
                 return
             super().data_received(data[begin : begin + PIECE])
             if self.transport.is_closing() or self.conn.parser_exc is not None:
                 break
         if self._unparsed:
-            self._hold(b"")
+            self._keep_unparsed(b"")
 
-    def _hold(self, data: bytes) -> None:
+    def _keep_unparsed(self, data: bytes) -> None:
         """Keep what is not parsed yet, and read no more meanwhile."""
         more = len(data) - len(self._unparsed)
         self._unparsed = data
-        fits = self.count_held is None or self.count_held(more)
+        fits = self.count_unparsed is None or self.count_unparsed(more)
         if data:
             self.transport.pause_reading()
         if more > 0 and not fits:
-            self._hold(b"")
+            self._keep_unparsed(b"")
             self._turn_out()
 
     def _go_on(self) -> None:
@@ -194,7 +194,7 @@ class HubProtocol(WebSocketsSansIOProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        self._hold(b"")
+        self._keep_unparsed(b"")
         if self.on_lost is not None:
             self.on_lost()
             self.on_lost = None

@@ -212,7 +212,7 @@ class SQLiteEngine:
             return earlier
         for store, wanted in changes.items():
             self._define(store, wanted)
-        return self._commit_together(writes, key) if writes else []
+        return self._commit_all(writes, key) if writes else []
 
     def _define(self, store: str, wanted: dict[str, bool]) -> None:
         connection = self._writer.connection
@@ -321,16 +321,16 @@ class SQLiteEngine:
             # One statement changes one entity: it is atomic by itself.
             return [await self._writer.submit(lambda: self._executor.run(writes[0], 0), by)]
         heavy = is_heavy(writes)
-        together = self._commit_together if heavy else self._commit_in_savepoint
-        return await self._writer.submit(lambda: together(writes, key), by, heavy=heavy)
+        commit = self._commit_all if heavy else self._commit_in_savepoint
+        return await self._writer.submit(lambda: commit(writes, key), by, heavy=heavy)
 
     def _commit_in_savepoint(self, writes: Sequence[Write], key: IdempotencyKey | None) -> list[Written]:
         written: list[Written] = []
         with self._writer.connection:
-            written += self._commit_together(writes, key)
+            written += self._commit_all(writes, key)
         return written
 
-    def _commit_together(self, writes: Sequence[Write], key: IdempotencyKey | None) -> list[Written]:
+    def _commit_all(self, writes: Sequence[Write], key: IdempotencyKey | None) -> list[Written]:
         earlier = self._earlier(key) if key else None
         if earlier is not None:
             return earlier
@@ -343,7 +343,7 @@ class SQLiteEngine:
         """See `stores.sqlite.consumer.CommitWith`."""
         connection = self._writer.connection
 
-        def together() -> T:
+        def run_all() -> T:
             outcome = also(connection)
             self._executor.run_all(writes)
             return outcome
@@ -351,11 +351,11 @@ class SQLiteEngine:
         def in_savepoint() -> T:
             outcome: list[T] = []
             with connection:
-                outcome.append(together())
+                outcome.append(run_all())
             return outcome[0]
 
         heavy = is_heavy(writes)
-        return await self._writer.submit(together if heavy else in_savepoint, None, heavy=heavy)
+        return await self._writer.submit(run_all if heavy else in_savepoint, None, heavy=heavy)
 
     def _remember(self, key: IdempotencyKey, written: list[Written]) -> None:
         row = (key.key, key.fingerprint, key.expires, pack(written).decode())

@@ -1,4 +1,4 @@
-"""Log lines: gathered while nothing is wrong, at once when something is, never lost."""
+"""Log lines: batched while nothing is wrong, at once when something is, never lost."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from hub.logs import GATHER_LINES, GATHER_SECONDS, GatheringHandler, TextFormatter
+from hub.logs import BATCH_LINES, BATCH_SECONDS, BatchingHandler, TextFormatter
 from hub.middleware import access_record
 
 FIELDS = {"method": "GET", "path": "/x", "status": 200, "ms": 1.5, "request_id": "abc"}
@@ -24,22 +24,22 @@ def out() -> io.StringIO:
 
 @pytest.fixture
 def log(out: io.StringIO) -> Iterator[logging.Logger]:
-    handler = GatheringHandler(out)
+    handler = BatchingHandler(out)
     logger = logging.Logger("test", logging.INFO)
     logger.addHandler(handler)
     yield logger
     handler.close()
 
 
-async def test_lines_are_gathered_for_a_moment(log: logging.Logger, out: io.StringIO) -> None:
+async def test_lines_are_batched_for_a_moment(log: logging.Logger, out: io.StringIO) -> None:
     """Nothing is written at once; all of it, in order, after the time set."""
     log.info("one")
     log.info("two")
     assert out.getvalue() == ""
-    await asyncio.sleep(2 * GATHER_SECONDS)
+    await asyncio.sleep(2 * BATCH_SECONDS)
     assert out.getvalue() == "one\ntwo\n"
     log.info("three")
-    await asyncio.sleep(2 * GATHER_SECONDS)
+    await asyncio.sleep(2 * BATCH_SECONDS)
     assert out.getvalue() == "one\ntwo\nthree\n"
 
 
@@ -49,10 +49,10 @@ async def test_a_warning_takes_the_lines_before_it_along(log: logging.Logger, ou
     assert out.getvalue() == "before\nnow\n"
 
 
-async def test_no_more_are_gathered_than_the_bound(log: logging.Logger, out: io.StringIO) -> None:
-    for number in range(GATHER_LINES):
+async def test_no_more_are_batched_than_the_bound(log: logging.Logger, out: io.StringIO) -> None:
+    for number in range(BATCH_LINES):
         log.info("%d", number)
-    assert out.getvalue().count("\n") == GATHER_LINES
+    assert out.getvalue().count("\n") == BATCH_LINES
 
 
 def test_without_a_loop_a_line_is_written_at_once(log: logging.Logger, out: io.StringIO) -> None:
@@ -70,18 +70,18 @@ def test_lines_of_a_loop_that_has_ended_are_written_with_the_next(log: logging.L
     assert out.getvalue() == "last words\nlater\n"
 
 
-def test_what_is_gathered_is_written_at_the_end_of_the_process() -> None:
+def test_what_is_batched_is_written_at_the_end_of_the_process() -> None:
     """Also when the loop ends before its timer."""
     program = """
 import asyncio, logging, sys
-from hub.logs import GatheringHandler
-logging.basicConfig(level="INFO", format="%(message)s", handlers=[GatheringHandler(sys.stderr)])
+from hub.logs import BatchingHandler
+logging.basicConfig(level="INFO", format="%(message)s", handlers=[BatchingHandler(sys.stderr)])
 async def main():
-    logging.info("gathered")
+    logging.info("batched")
 asyncio.run(main())
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stderr == "gathered\n"
+    assert done.stderr == "batched\n"
 
 
 def test_an_access_record_has_what_any_format_shows() -> None:
