@@ -46,7 +46,7 @@ from hub.services.password_reset import PasswordReset
 from hub.services.registry import StoreRegistry
 from hub.services.second_factors import SecondFactors
 from hub.services.signins import SignIns
-from hub.services.standard_rules import standard_rules
+from hub.services.system_hooks import system_hooks
 from hub.settings import Settings
 from realtime.fanout import Fanout
 from realtime.hub import LiveHub
@@ -284,7 +284,7 @@ def assemble(settings: Settings) -> Hub:
         settings.access_token_hours,
     )
     mailer = make_mailer(settings)
-    rules = standard_rules(engine, registry, credentials, settings.max_tokens_per_user)
+    hooks = system_hooks(engine, registry, credentials, settings.max_tokens_per_user)
     metrics = Metrics()
     return Hub(
         settings=settings,
@@ -297,7 +297,7 @@ def assemble(settings: Settings) -> Hub:
         second_factors=factors,
         resets=PasswordReset(accounts, credentials, engine, key.key, mailer, reset_page_of(settings)),
         mailer=mailer,
-        entities=EntityService(engine, registry, resolver, rules, bounds_of(settings)),
+        entities=EntityService(engine, registry, resolver, hooks, bounds_of(settings)),
         delta=DeltaService(engine, registry),
         metrics=metrics,
         key=key,

@@ -1,4 +1,4 @@
-"""Writes to administrative stores: what their rules say depends on the entity as it is, and each is in force when it is
+"""Writes to administrative stores: what their hooks say depends on the entity as it is, and each is in force when it is
 answered."""
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from hub.errors import BadRequest
 from hub.services.branches import Branches
 from hub.services.checks import revealed
 from hub.services.retrying import decided, on_current
-from hub.services.rules import Prepared, Rules
 from hub.services.stamping import stamp_change
+from hub.services.store_hooks import Prepared, StoreHooks
 from hub.services.written import text_of
 from stores.errors import DuplicateValue
 from stores.protocol import Delete, Engine, Expect, IdempotencyKey, Insert, Revisions, Update, Write, Written
@@ -29,12 +29,12 @@ class AdministrativeWrites:
         self,
         engine: Engine,
         resolver: Resolver,
-        rules: dict[str, Rules],
+        hooks: dict[str, StoreHooks],
         branches: Branches,
     ) -> None:
         self._engine = engine
         self._resolver = resolver
-        self._rules = rules
+        self._hooks = hooks
         self._branches = branches
 
     async def create(
@@ -45,25 +45,25 @@ class AdministrativeWrites:
         entities: list[Entity],
         key: IdempotencyKey | None,
     ) -> list[tuple[bytes, int]]:
-        store, rules = view.store, self._rules[view.store]
-        if key is not None and not rules.repeatable:
+        store, hooks = view.store, self._hooks[view.store]
+        if key is not None and not hooks.repeatable:
             raise BadRequest("Idempotency-Key", "A token's secret is not kept, so its answer cannot be repeated.")
 
         async def attempt() -> tuple[list[Prepared], list[Written]]:
-            prepared = [await rules.create(principal, b, e) for b, e in zip(bodies, entities, strict=True)]
+            prepared = [await hooks.create(principal, b, e) for b, e in zip(bodies, entities, strict=True)]
             await self._resolver.confirm(principal)
             writes: list[Write] = [Insert(store, p.fields) for p in prepared]
             also = [each for p in prepared for each in p.also]
             writes += [each for each in also if not isinstance(each, Expect)]
             writes += dict.fromkeys(each for each in also if isinstance(each, Expect))  # of many tokens: the same
-            with _named_as_sent(rules):
+            with _named_as_sent(hooks):
                 made = [p.fields for p in prepared]
-                written = await rules.commit_creation(made, writes, principal.user_id, key)
+                written = await hooks.commit_creation(made, writes, principal.user_id, key)
             return prepared, written[: len(prepared)]
 
         prepared, written = await decided(attempt)
         for p in prepared:
-            await rules.created(p.fields)
+            await hooks.created(p.fields)
         reader = reader_of(principal, view)
         return [(revealed(text_of(reader, w), p), w.rev) for w, p in zip(written, prepared, strict=True)]
 
@@ -76,49 +76,49 @@ class AdministrativeWrites:
         fields: Entity,
         revs: Revisions | None,
     ) -> tuple[bytes, int]:
-        store, rules = view.store, self._rules[view.store]
+        store, hooks = view.store, self._hooks[view.store]
 
         async def attempt(before: Entity) -> tuple[tuple[bytes, int], bool, bool]:
             with self._branches.stamping() as stamping:
                 allowed = view.writable(stamp_change(fields), body, before)
-                prepared = await rules.change(principal, before, body, allowed)
+                prepared = await hooks.change(principal, before, body, allowed)
                 await self._resolver.confirm(principal)
-                moves = rules.moves(prepared)
+                moves = hooks.moves(prepared)
                 writes = [Update(store, id, prepared.fields, view.where, frozenset({before["_rev"]})), *prepared.also]
-                with _named_as_sent(rules), self._branches.moving(id) if moves else nullcontext():
+                with _named_as_sent(hooks), self._branches.moving(id) if moves else nullcontext():
                     after = before | prepared.fields
-                    written = await rules.commit_change(before, after, writes, principal.user_id)
+                    written = await hooks.commit_change(before, after, writes, principal.user_id)
             answer = text_of(reader_of(principal, view), written[0]), written[0].rev
-            return answer, moves and not stamping.alone, rules.alters_principals(prepared)
+            return answer, moves and not stamping.alone, hooks.alters_principals(prepared)
 
         answer, in_company, forgets = await on_current(self._engine, store, id, view.where, revs, attempt)
         # Before the answer goes out, not when the feed comes round: the next request must find it in force.
         if forgets:
             self._resolver.forget_entity(store, id)
-        await rules.changed()
+        await hooks.changed()
         if in_company:
             await self._branches.settle(id, principal.user_id)
         return answer
 
     async def delete(self, principal: Principal, view: View, id: str, revs: Revisions | None) -> tuple[bytes, int]:
-        store, rules = view.store, self._rules[view.store]
+        store, hooks = view.store, self._hooks[view.store]
 
         async def attempt(before: Entity) -> tuple[Entity, Written]:
-            also = await rules.delete(principal, before)
+            also = await hooks.delete(principal, before)
             await self._resolver.confirm(principal)
             delete = Delete(store, id, view.where, frozenset({before["_rev"]}))
-            return before, (await rules.commit_deletion(before, [delete, *also], principal.user_id))[0]
+            return before, (await hooks.commit_deletion(before, [delete, *also], principal.user_id))[0]
 
         before, written = await on_current(self._engine, store, id, view.where, revs, attempt)
         self._resolver.forget_entity(store, id)
-        await rules.deleted(before)
+        await hooks.deleted(before)
         return text_of(reader_of(principal, view), written), written.rev
 
 
 @contextmanager
-def _named_as_sent(rules: Rules) -> Iterator[None]:
+def _named_as_sent(hooks: StoreHooks) -> Iterator[None]:
     """Name the field that the caller sent whose value is taken, not one that is made of it."""
     try:
         yield
     except DuplicateValue as error:
-        raise DuplicateValue(rules.sent_as.get(error.field, error.field), error.index) from error
+        raise DuplicateValue(hooks.sent_as.get(error.field, error.field), error.index) from error

@@ -8,7 +8,7 @@ from typing import Annotated, Final
 import orjson
 
 from auth.view import View
-from hub.services.rules import Prepared
+from hub.services.store_hooks import Prepared
 from stores.bounds import Limit
 from stores.errors import DuplicateValue, EntityTooLarge, InvalidEntity, NotFound, Violation
 from stores.records import is_id

@@ -1,5 +1,5 @@
 """Entities of every store: create, read, list, change, delete, share. The caller's view, schema, system fields and
-the store's own rules are applied here, for every dialect alike; the engine does the rest."""
+the store's own hooks are applied here, for every dialect alike; the engine does the rest."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ from hub.services.references import known_ids
 from hub.services.registry import StoreRegistry
 from hub.services.replacement import Replacement
 from hub.services.retrying import decided, on_current
-from hub.services.rules import Rules
 from hub.services.sent_back import field_of, without_unchanged
 from hub.services.stamping import clean, stamp_change, stamp_new
+from hub.services.store_hooks import StoreHooks
 from hub.services.written import text_of, texts_of
 from stores.errors import InvalidQuery, NotFound, Violation
 from stores.limits import EntityLimits
@@ -71,15 +71,15 @@ class Bounds:
 
 class EntityService:
     def __init__(
-        self, engine: Engine, registry: StoreRegistry, resolver: Resolver, rules: dict[str, Rules], bounds: Bounds
+        self, engine: Engine, registry: StoreRegistry, resolver: Resolver, hooks: dict[str, StoreHooks], bounds: Bounds
     ) -> None:
         self._engine = engine
         self._registry = registry
-        self._rules = rules
+        self._hooks = hooks
         self._bounds = bounds
         self._long_lists = LongLists(bounds.long_lists)
         self.branches = Branches(engine, registry)
-        self._administrative = AdministrativeWrites(engine, resolver, rules, self.branches)
+        self._administrative = AdministrativeWrites(engine, resolver, hooks, self.branches)
 
     # Reading. `only` is a list of paths to show, None for everything.
 
@@ -237,7 +237,7 @@ class EntityService:
     ) -> tuple[bytes, int]:
         """Set the entity's access list: for its owner and administrators."""
         view = self._view(principal, store, "PUT")
-        if view.definition.administrative and not self._rules[store].shared:
+        if view.definition.administrative and not self._hooks[store].shared:
             raise Forbidden(f"{store} cannot be shared")
         checked_id(id)
         mine = view.where if principal.admin else view.narrowed(Equal(("owner",), principal.user_id))
@@ -345,8 +345,8 @@ class EntityService:
         return fields
 
     def _entity_part(self, store: str, body: Entity) -> Entity:
-        """The body without the fields that are for the store's rules alone."""
-        beside = self._rules[store].beside if store in self._rules else None
+        """The body without the fields that are for the store's hooks alone."""
+        beside = self._hooks[store].beside if store in self._hooks else None
         return {n: v for n, v in body.items() if n not in beside} if beside else body
 
     async def _update(self, principal: Principal, reader: View | None, write: Update) -> tuple[bytes, int]:

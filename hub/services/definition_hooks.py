@@ -1,4 +1,4 @@
-"""Rules of the store `stores`: a definition and its storage come, change and go together, and no change of a
+"""Hooks of the store `stores`: a definition and its storage come, change and go together, and no change of a
 definition hides, reveals or spoils what entities hold."""
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from auth.principal import Principal
 from hub.services.credentials import refuse
 from hub.services.registry import MOST_STORES, RESERVED
-from hub.services.rules import Prepared, Rules
 from hub.services.standing_data import Standing
+from hub.services.store_hooks import Prepared, StoreHooks
 from stores.definitions import parse_definition
 from stores.errors import DataStandsAgainst, DuplicateValue, InvalidEntity, StoreError, StoreNotEmpty, Violation
 from stores.protocol import Engine, IdempotencyKey, Write, Written
@@ -21,7 +21,7 @@ from stores.schema import StoreDefinition
 log = logging.getLogger(__name__)
 
 
-class DefinitionRules(Rules):
+class DefinitionHooks(StoreHooks):
     async def create(self, principal: Principal, body: Entity, entity: Entity) -> Prepared:
         entity = {name: value for name, value in entity.items() if name != "retired"}
         definition = parse_definition(entity)

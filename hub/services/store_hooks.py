@@ -1,4 +1,4 @@
-"""What holds for administrative stores beyond their schema: `Rules` is the plain case, each store adds its own."""
+"""Hooks of administrative stores, beyond their schema: `StoreHooks` is the plain case, each store adds its own."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ class Prepared:
     reveal: Entity = field(default_factory=dict)
 
 
-class Rules:
+class StoreHooks:
     """Hooks around the writes of one store; `body` is what the caller sent, `fields` what came out of its checks."""
 
     beside: frozenset[str] = frozenset()
-    """Fields of a body that are for the rules alone: no fields of the store."""
+    """Fields of a body that are for the hooks alone: no fields of the store."""
 
     shared: bool = True
     """Whether an owner may share an entity."""
@@ -50,7 +50,7 @@ class Rules:
     """Whether the answer to a creation can be given again, for an Idempotency-Key."""
 
     sent_as: Mapping[str, str] = {}
-    """Unique fields that the rules fill in, and the fields that they are made of."""
+    """Unique fields that the hooks fill in, and the fields that they are made of."""
 
     def __init__(self, engine: Engine, registry: StoreRegistry) -> None:
         self.engine = engine
@@ -100,7 +100,7 @@ GUARDED = ("password", "login", "email", "roles", "group")
 """Fields of a user by which somebody signs in as it, or which say what it may do and see."""
 
 
-class UserRules(Rules):
+class UserHooks(StoreHooks):
     """Passwords are hashed; only administrators give roles and groups; one administrator always remains."""
 
     beside = frozenset({PROOF})
@@ -193,7 +193,7 @@ class UserRules(Rules):
         return [expect.an_administrator_remains(role)]
 
 
-class GroupRules(Rules):
+class GroupHooks(StoreHooks):
     """The groups form a tree; moving one re-stamps the `branch` of everything in and below it."""
 
     async def create(self, principal: Principal, body: Entity, entity: Entity) -> Prepared:
@@ -239,7 +239,7 @@ class GroupRules(Rules):
         return await restamping(self.engine, self.registry, subtree, branch_of)
 
 
-class RoleRules(Rules):
+class RoleHooks(StoreHooks):
     async def create(self, principal: Principal, body: Entity, entity: Entity) -> Prepared:
         made = entity | {"scopes": checked_scopes(entity["scopes"])}
         check_grant(principal, "scopes", rights_of_role(made["name"], made["scopes"] or ()))
@@ -266,7 +266,7 @@ class RoleRules(Rules):
             raise Conflict("The role admin cannot be changed.")
 
 
-class TokenRules(Rules):
+class TokenHooks(StoreHooks):
     """The secret is shown once, in the answer that makes the token; only its SHA-256 is kept."""
 
     repeatable = False
@@ -340,7 +340,7 @@ class TokenRules(Rules):
         return holder
 
 
-class SessionRules(Rules):
+class SessionHooks(StoreHooks):
     """Sessions begin with `POST /api/v1/auth` and can only be ended."""
 
     async def create(self, principal: Principal, body: Entity, entity: Entity) -> Prepared:
@@ -350,7 +350,7 @@ class SessionRules(Rules):
         raise Forbidden("a session cannot be changed")
 
 
-class SecondFactorRules(Rules):
+class SecondFactorHooks(StoreHooks):
     """One-time codes begin with `POST /api/v1/auth/totp`; deleting them switches them off."""
 
     async def create(self, principal: Principal, body: Entity, entity: Entity) -> Prepared:
@@ -366,7 +366,7 @@ class SecondFactorRules(Rules):
         return []
 
 
-class SignInRules(Rules):
+class SignInHooks(StoreHooks):
     """An audit trail: written by the hub alone, and removed by age."""
 
     shared = False

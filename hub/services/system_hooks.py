@@ -1,0 +1,34 @@
+"""The hooks of each standard store."""
+
+from __future__ import annotations
+
+from hub.services.credentials import Credentials
+from hub.services.definition_hooks import DefinitionHooks
+from hub.services.registry import StoreRegistry
+from hub.services.store_hooks import (
+    GroupHooks,
+    RoleHooks,
+    SecondFactorHooks,
+    SessionHooks,
+    SignInHooks,
+    StoreHooks,
+    TokenHooks,
+    UserHooks,
+)
+from stores.protocol import Engine
+
+
+def system_hooks(
+    engine: Engine, registry: StoreRegistry, credentials: Credentials, most_tokens: int
+) -> dict[str, StoreHooks]:
+    """The hooks by the names of their stores. `most_tokens`: that one user may have."""
+    return {
+        "users": UserHooks(engine, registry, credentials),
+        "groups": GroupHooks(engine, registry),
+        "roles": RoleHooks(engine, registry),
+        "tokens": TokenHooks(engine, registry, most_tokens),
+        "sessions": SessionHooks(engine, registry),
+        "second_factors": SecondFactorHooks(engine, registry),
+        "signins": SignInHooks(engine, registry),
+        "stores": DefinitionHooks(engine, registry),
+    }
