@@ -12,7 +12,7 @@ from auth.errors import TooNarrow
 from auth.principal import Principal
 from auth.resolver import parsed_scopes, read_roles, role_scopes
 from auth.scopes import ALL, METHODS, Scopes
-from auth.standard import ADMIN_ROLE, STANDARD
+from auth.system_stores import ADMIN_ROLE, SYSTEM_STORES
 from stores.protocol import Engine
 
 
@@ -23,11 +23,11 @@ def check_grant(principal: Principal, field: str, wanted: Scopes, had: Scopes | 
     if own is None:
         return
     for method, store in _single(wanted):
-        # For an administrator `*` reaches into administrative stores, for others those have to be named.
-        administrative = store in STANDARD
-        if own.allow(method, store, administrative=administrative and not principal.admin):
+        # For an administrator `*` reaches into system stores, for others those have to be named.
+        system = store in SYSTEM_STORES
+        if own.allow(method, store, system=system and not principal.admin):
             continue
-        if had is None or not had.allow(method, store, administrative=administrative):
+        if had is None or not had.allow(method, store, system=system):
             raise TooNarrow(field, f"{method} /{store}")
 
 

@@ -49,7 +49,7 @@ BUILT_IN: Final = (
     Grant("sessions", frozenset({"GET", "DELETE"}), {"owner": ME}),
     Grant("signins", frozenset({"GET"}), {"owner": ME}),
 )
-"""Rights of every signed-in user on their own entities in administrative stores."""
+"""Rights of every signed-in user on their own entities in system stores."""
 
 GRANTED_STORES: Final = tuple(sorted({grant.store for grant in BUILT_IN}))
 

@@ -38,6 +38,6 @@ async def subtree_of(engine: Engine, group: str) -> list[str]:
 
 
 async def find_one(engine: Engine, store: str, id: str) -> Entity | None:
-    """One entity of a standard store, whole; None if the id is not an id or leads nowhere."""
+    """One entity of a system store, whole; None if the id is not an id or leads nowhere."""
     found = await engine.entities(store, Query(Equal(("_id",), id), limit=1))
     return found[0] if found else None

@@ -53,7 +53,7 @@ def reader_of(principal: Principal, view: View) -> View | None:
 
 def _make_view(principal: Principal, definition: StoreDefinition, method: str) -> View | None:
     """A scope shows all that is the principal's or shared with it; the built-in grants add nothing to that."""
-    may = principal.may_administer if definition.administrative else principal.may
+    may = principal.may_administer if definition.system else principal.may
     if may(method, definition.name):
         where, readonly = visible_to(principal), frozenset[str]()
     elif principal.token_may_administer(method, definition.name) and (grants := grants_of(definition.name, method)):

@@ -17,7 +17,7 @@ class Principal:
     """A user as the holder of one credential.
 
     `branch` is the chain of groups from the user's own up to the root, stamped on what the user creates.
-    `role_scopes` is None for a user without roles, who may use every store that is not administrative;
+    `role_scopes` is None for a user without roles, who may use every store that is not a system store;
     `token_scopes` is None unless the credential narrows its user. `expires` is Unix ms.
     """
 
@@ -43,23 +43,23 @@ class Principal:
         return (self.group,) if self.group else ()
 
     def may(self, method: str, store: str) -> bool:
-        """Whether the scopes allow the method on a store that is not administrative."""
+        """Whether the scopes allow the method on a store that is not a system store."""
         if self.token_scopes is not None and not self.token_scopes.allow(method, store):
             return False
         return self.admin or self.role_scopes is None or self.role_scopes.allow(method, store)
 
     def may_administer(self, method: str, store: str) -> bool:
-        """The same for an administrative store: administrators may all, others read what a role names."""
+        """The same for a system store: administrators may all, others read what a role names."""
         if not self.token_may_administer(method, store):
             return False
         if self.admin:
             return True
         reading = method in ("GET", "HEAD")
-        return reading and self.role_scopes is not None and self.role_scopes.allow(method, store, administrative=True)
+        return reading and self.role_scopes is not None and self.role_scopes.allow(method, store, system=True)
 
     def token_may_administer(self, method: str, store: str) -> bool:
-        """Whether the credential, by itself, reaches into an administrative store."""
+        """Whether the credential, by itself, reaches into a system store."""
         if self.token_scopes is None:
             return True
         # An administrator's `*` means what it does for the administrator: every store.
-        return self.token_scopes.allow(method, store, administrative=not self.admin)
+        return self.token_scopes.allow(method, store, system=not self.admin)

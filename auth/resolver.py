@@ -15,7 +15,7 @@ from auth.groups import chain_of, find_one
 from auth.principal import CredentialKind, Principal
 from auth.scopes import BadScope, Scopes, parse_scopes
 from auth.secrets import digest
-from auth.standard import ADMIN_ROLE
+from auth.system_stores import ADMIN_ROLE
 from stores.errors import Unavailable
 from stores.protocol import Engine
 from stores.query import NOTHING, And, Equal, In, Not, Query
@@ -134,7 +134,7 @@ class Resolver:
         )
 
     def forget(self, changes: Iterable[Change]) -> None:
-        """Take in changes of the administrative stores: what is remembered of them is no longer true."""
+        """Take in changes of the system stores: what is remembered of them is no longer true."""
         for change in changes:
             if change.op == "lost":
                 self.forget_all()

@@ -1,5 +1,5 @@
 """Scopes: which methods on which stores. A scope is text such as ``GET /units/*``; ``*`` stands for every method or
-every store that is not administrative."""
+every store that is not a system store."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class Scopes:
 
     pairs: frozenset[tuple[str, str]]
 
-    def allow(self, method: str, store: str, *, administrative: bool = False) -> bool:
-        """Whether one of the scopes covers this. A `*` never covers an administrative store: it must be named."""
+    def allow(self, method: str, store: str, *, system: bool = False) -> bool:
+        """Whether one of the scopes covers this. A `*` never covers a system store: it must be named."""
         method = "GET" if method == "HEAD" else method
-        stores = (store,) if administrative else (store, "*")
+        stores = (store,) if system else (store, "*")
         return any((m, s) in self.pairs for m in (method, "*") for s in stores)
 
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from auth.principal import Principal
 from auth.resolver import alters_principals
-from auth.standard import STANDARD
+from auth.system_stores import SYSTEM_STORES
 from realtime.session import Live, LiveSession
 from realtime.view import redefines
 from stores.errors import HistoryGone, NotFound
@@ -97,8 +97,8 @@ class LiveHub:
         return self._by_role.get(change.id, ()) if change.store == "roles" else ()
 
     async def _lost(self, store: str) -> None:
-        """Not all changes of a store are known. Of an administrative one any session may depend."""
-        if store in STANDARD:
+        """Not all changes of a store are known. Any session may depend on a system store."""
+        if store in SYSTEM_STORES:
             await self.start_afresh()
         else:
             await self._end_views(HistoryGone("changes were missed"), store)

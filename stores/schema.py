@@ -107,7 +107,7 @@ class StoreDefinition:
     indexes: tuple[str, ...] = ()
     unique: tuple[str, ...] = ()
     search: tuple[str, ...] = ()
-    administrative: bool = False
+    system: bool = False
     retired: tuple[str, ...] = ()
     leftovers: bool = False
 

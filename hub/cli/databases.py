@@ -89,14 +89,14 @@ async def look_at_mongodb(url: str) -> MongoServer:
 async def faults_of_mongodb(url: str) -> list[str]:
     """What the collections of a hub's stores lack, in words: another program may have changed them. Raises
     CannotOpen."""
-    from auth.standard import STANDARD
+    from auth.system_stores import SYSTEM_STORES
     from stores.definitions import parse_definition
     from stores.mongo.codec import entity_of
     from stores.mongo.structure import faults
 
     async with connected_mongodb(url) as connection:
         defined = [entity_of(document) async for document in connection.collection("stores").find({})]
-        definitions = [*STANDARD.values(), *map(parse_definition, defined)]
+        definitions = [*SYSTEM_STORES.values(), *map(parse_definition, defined)]
         return [fault for definition in definitions for fault in await faults(connection, definition)]
 
 

@@ -133,7 +133,7 @@ async def find_definition(client: Client, store: str) -> Entity | None:
 
 
 async def require_store(client: Client, store: str) -> None:
-    """The standard stores have no definition to find, but are there."""
+    """The system stores have no definition to find, but are there."""
     try:
         await client.call("GET", path_of(store), params={"limit": "1"})
     except Refused as error:

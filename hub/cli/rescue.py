@@ -42,7 +42,7 @@ def make_admin(
 async def _in_database(settings: Settings, login: str, password: str | None) -> bool:
     # Imported here: half a second that other commands need not wait.
     from auth.secrets import Passwords
-    from auth.standard import ROLES, SESSIONS, TOKENS, USERS
+    from auth.system_stores import ROLES, SESSIONS, TOKENS, USERS
     from hub.services.rescue import CannotRescue, make_administrator
 
     async with opened_database(settings) as engine:

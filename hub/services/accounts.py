@@ -15,7 +15,7 @@ from auth.policy import authorize
 from auth.principal import Principal
 from auth.resolver import Resolver
 from auth.secrets import PREFIX_LENGTH, Passwords, digest, new_credential
-from auth.standard import STANDARD
+from auth.system_stores import SYSTEM_STORES
 from hub.errors import BadRequest
 from hub.services import expectations as expect
 from hub.services.credentials import ended_credentials
@@ -188,7 +188,7 @@ class Accounts:
         """End the user's sessions but the one at hand, and with `tokens` its tokens; how many. Raises Forbidden."""
         stores = ("sessions", "tokens") if tokens else ("sessions",)
         for store in stores:
-            authorize(principal, STANDARD[store], "DELETE")
+            authorize(principal, SYSTEM_STORES[store], "DELETE")
         ended = ended_credentials(principal.user_id, tokens=tokens, but=principal.credential_id)
         written = await self._engine.commit(ended, principal.user_id)
         self._resolver.forget_user(principal.user_id)

@@ -11,7 +11,7 @@ from auth.names import BadName, login_key, password_fault
 from auth.principal import Principal
 from auth.resolver import FOREVER
 from auth.secrets import Passwords
-from auth.standard import ADMIN_ROLE
+from auth.system_stores import ADMIN_ROLE
 from hub.services.logins import stored_login
 from hub.services.stamping import stamp_new
 from stores.errors import CannotOpen, DuplicateValue, NotFound, StaleRevision

@@ -16,7 +16,7 @@ from stores.records import is_id
 MOST_VIOLATIONS: Final[Annotated[int, Limit("request", "errors", "the rest is not listed")]] = 1_000
 
 ASSIGNED = frozenset({"user", "prefix", "digest", "last_used", "address", "agent"})
-"""Fields of administrative stores that the hub fills in: a replacement leaves them."""
+"""Fields of system stores that the hub fills in: a replacement leaves them."""
 
 
 def is_forced(reader: View | None, fields: Iterable[str]) -> bool:

@@ -13,7 +13,6 @@ from auth.principal import Principal
 from auth.resolver import Resolver
 from auth.view import View
 from hub.services import expectations as expect
-from hub.services.administrative import AdministrativeWrites
 from hub.services.branches import Branches
 from hub.services.checks import (
     ASSIGNED,
@@ -32,6 +31,7 @@ from hub.services.retrying import decided, on_current
 from hub.services.sent_back import field_of, without_unchanged
 from hub.services.stamping import clean, stamp_change, stamp_new
 from hub.services.store_hooks import StoreHooks
+from hub.services.system_writes import SystemStoreWrites
 from hub.services.written import text_of, texts_of
 from stores.errors import InvalidQuery, NotFound, Violation
 from stores.limits import EntityLimits
@@ -79,7 +79,7 @@ class EntityService:
         self._bounds = bounds
         self._long_lists = LongLists(bounds.long_lists)
         self.branches = Branches(engine, registry)
-        self._administrative = AdministrativeWrites(engine, resolver, hooks, self.branches)
+        self._system = SystemStoreWrites(engine, resolver, hooks, self.branches)
 
     # Reading. `only` is a list of paths to show, None for everything.
 
@@ -153,8 +153,8 @@ class EntityService:
         definition = view.definition
         with indexed_errors(indexed), self.branches.stamping():
             entities = await self._new_entities(principal, definition, bodies, indexed)
-            if definition.administrative:
-                return await self._administrative.create(principal, view, bodies, entities, key)
+            if definition.system:
+                return await self._system.create(principal, view, bodies, entities, key)
             writes = [Insert(store, entity) for entity in entities]
             written = await self._engine.commit(writes, principal.user_id, key)
             return await texts_of(reader_of(principal, view), written)
@@ -173,7 +173,7 @@ class EntityService:
         self._view(principal, store, "POST")
         view = self._view(principal, store, "PATCH")  # it may insert and it may change
         definition, reader = view.definition, reader_of(principal, view)
-        self._not_administrative(definition)
+        self._not_system(definition)
         if path not in definition.unique_paths or path.split(".")[0] in view.hidden:
             raise InvalidQuery("upsert", f"{path!r} is not a unique field of {store}")
         with indexed_errors(indexed), self.branches.stamping():
@@ -196,8 +196,8 @@ class EntityService:
         unchanged = await self._sent_back(principal, view, id, cleaned, violations + more)
         # Not written: somebody may be putting it right just now.
         fields = {name: value for name, value in fields.items() if name not in unchanged}
-        if view.definition.administrative:
-            return await self._administrative.change(principal, view, id, body, fields, revs)
+        if view.definition.system:
+            return await self._system.change(principal, view, id, body, fields, revs)
         reader = reader_of(principal, view)
         update = Update(store, id, stamp_change(fields), view.where, revs, forced=is_forced(reader, fields))
         return await self._update(principal, reader, update)
@@ -227,8 +227,8 @@ class EntityService:
         """The entity as it was."""
         view = self._view(principal, store, "DELETE")
         checked_id(id)
-        if view.definition.administrative:
-            return await self._administrative.delete(principal, view, id, revs)
+        if view.definition.system:
+            return await self._system.delete(principal, view, id, revs)
         [written] = await self._engine.commit([Delete(store, id, view.where, revs)], principal.user_id)
         return text_of(reader_of(principal, view), written), written.rev
 
@@ -237,7 +237,7 @@ class EntityService:
     ) -> tuple[bytes, int]:
         """Set the entity's access list: for its owner and administrators."""
         view = self._view(principal, store, "PUT")
-        if view.definition.administrative and not self._hooks[store].shared:
+        if view.definition.system and not self._hooks[store].shared:
             raise Forbidden(f"{store} cannot be shared")
         checked_id(id)
         mine = view.where if principal.admin else view.narrowed(Equal(("owner",), principal.user_id))
@@ -260,7 +260,7 @@ class EntityService:
     async def change_matches(self, principal: Principal, store: str, where: Filter, body: Entity) -> int | None:
         """The number of entities altered; None for a writer whose scopes do not allow reading them."""
         view = self._view(principal, store, "PATCH")
-        self._not_administrative(view.definition)
+        self._not_system(view.definition)
         raise_violations([Violation(name, "system") for name in body if name in SYSTEM_FIELDS])
         fields = self._checked_changes(view.definition, body, None)
         reader, where = reader_of(principal, view), view.narrowed(where)
@@ -270,7 +270,7 @@ class EntityService:
     async def delete_matches(self, principal: Principal, store: str, where: Filter) -> int | None:
         """The number of entities deleted; None for a writer whose scopes do not allow reading them."""
         view = self._view(principal, store, "DELETE")
-        self._not_administrative(view.definition)
+        self._not_system(view.definition)
         write = DeleteMany(store, view.narrowed(where), self._bounds.matches)
         return await self._count(principal, reader_of(principal, view), write)
 
@@ -359,9 +359,9 @@ class EntityService:
 
     async def _replace(self, it: Replacement, revs: Revisions | None) -> tuple[bytes, int]:
         principal, view, fields = it.principal, it.view, it.fields
-        if view.definition.administrative:
+        if view.definition.system:
             emptied = {n: None for n in view.definition.by_id if n not in view.hidden and n not in ASSIGNED}
-            return await self._administrative.change(principal, view, it.id, it.body, emptied | fields, revs)
+            return await self._system.change(principal, view, it.id, it.body, emptied | fields, revs)
         if view.hidden_fields:
             return await self._replace_around_hidden(it, revs)
         reader = reader_of(principal, view)
@@ -386,6 +386,6 @@ class EntityService:
         return await known_ids(self._engine, "users", "access", users)
 
     @staticmethod
-    def _not_administrative(definition: StoreDefinition) -> None:
-        if definition.administrative:
+    def _not_system(definition: StoreDefinition) -> None:
+        if definition.system:
             raise InvalidQuery("store", f"{definition.name} is administrative: change its entities one by one")

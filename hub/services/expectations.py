@@ -1,4 +1,4 @@
-"""Conditions that the hooks of administrative stores put into a commit, and the guards that order such commits."""
+"""Conditions that the hooks of system stores put into a commit, and the guards that order such commits."""
 
 from __future__ import annotations
 

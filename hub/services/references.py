@@ -1,4 +1,4 @@
-"""Lists of ids that lead to entities of a standard store."""
+"""Lists of ids that lead to entities of a system store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The stores there are: the standard ones, and those that an administrator has defined."""
+"""The stores there are: the system stores, and those that an administrator has defined."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated, Final
 
 from auth.policy import authorize
 from auth.principal import Principal
-from auth.standard import DEFINITIONS, STANDARD
+from auth.system_stores import DEFINITIONS, SYSTEM_STORES
 from auth.view import View
 from hub.errors import NoSuchStore
 from stores.bounds import Limit
@@ -22,8 +22,8 @@ from stores.schema import StoreDefinition
 
 log = logging.getLogger(__name__)
 
-RESERVED = frozenset({*STANDARD, "auth"})
-"""Names that no defined store can have: the standard stores', and a path of the API."""
+RESERVED = frozenset({*SYSTEM_STORES, "auth"})
+"""Names that no defined store can have: the system stores', and a path of the API."""
 
 RESTORE_PAUSES = (0, 0.5, 1, 2, 5, 15, 60, 300)
 """Seconds before each attempt at the storage of a store whose deletion has failed. A restart opens it in any case."""
@@ -41,7 +41,7 @@ class StoreRegistry:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._standard = {name: self._as_held(definition) for name, definition in STANDARD.items()}
+        self._system = {name: self._as_held(definition) for name, definition in SYSTEM_STORES.items()}
         self._defined: dict[str, StoreDefinition] = {}
         self._ids: dict[str, str] = {}
         self._restoring: set[asyncio.Task[None]] = set()
@@ -51,7 +51,7 @@ class StoreRegistry:
 
     def get(self, name: str) -> StoreDefinition:
         """Raises NotFound for a store that is not defined."""
-        found = self._standard.get(name) or self._defined.get(name)
+        found = self._system.get(name) or self._defined.get(name)
         if found is None:
             raise NotFound(f"no store {name}")
         return found
@@ -66,7 +66,7 @@ class StoreRegistry:
         return authorize(principal, definition, method)
 
     def id_of(self, name: str) -> str | None:
-        """The id of the definition that a store has now; None for a standard store."""
+        """The id of the definition that a store has now; None for a system store."""
         return self._ids.get(name) if name in self._defined else None
 
     def is_full(self) -> bool:
@@ -74,8 +74,8 @@ class StoreRegistry:
         return len(self._defined) >= MOST_STORES
 
     def all(self) -> list[StoreDefinition]:
-        """Every store, the standard ones first."""
-        return [*self._standard.values(), *self._defined.values()]
+        """Every store, the system stores first."""
+        return [*self._system.values(), *self._defined.values()]
 
     def _as_held(self, definition: StoreDefinition) -> StoreDefinition:
         """Where other programs write, entities may hold anything."""
@@ -83,16 +83,16 @@ class StoreRegistry:
 
     async def open(self) -> None:
         """Make the engine hold what is defined; a definition that it cannot hold is logged and left out. Raises
-        CannotOpen when a defined store has the name of a standard one, which an older version did not have."""
+        CannotOpen when a defined store has the name of a system store, which an older version did not have."""
         await self._engine.define(DEFINITIONS)
         await self._refuse_clashes()
-        for definition in STANDARD.values():
+        for definition in SYSTEM_STORES.values():
             await self._engine.define(definition)
         await self.refresh()
 
     async def _refuse_clashes(self) -> None:
         """Before anything of that store is touched."""
-        taken = Query(In(("name",), tuple(sorted(STANDARD))), limit=len(STANDARD))
+        taken = Query(In(("name",), tuple(sorted(SYSTEM_STORES))), limit=len(SYSTEM_STORES))
         names = ", ".join(str(entity["name"]) for entity in await self._engine.entities("stores", taken))
         if names:
             raise CannotOpen(CLASH.format(names=names, first=names.partition(",")[0]))
@@ -159,7 +159,7 @@ class StoreRegistry:
 
     async def _restore(self, name: str) -> None:
         """Make the storage of a store anew that another program has removed or replaced."""
-        definition = STANDARD.get(name) or self._defined.get(name)
+        definition = SYSTEM_STORES.get(name) or self._defined.get(name)
         try:
             if definition is not None:
                 await self._engine.define(definition)

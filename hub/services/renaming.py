@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from auth.scopes import BadScope, parse_scope
-from auth.standard import DEFINITIONS
+from auth.system_stores import DEFINITIONS
 from hub.services.registry import RESERVED
 from stores.definitions import parse_definition
 from stores.errors import Conflict, NotFound

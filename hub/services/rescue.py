@@ -6,7 +6,7 @@ from auth.names import BadName, password_fault
 from auth.principal import Principal
 from auth.resolver import FOREVER
 from auth.secrets import Passwords
-from auth.standard import ADMIN_ROLE
+from auth.system_stores import ADMIN_ROLE
 from hub.services.bootstrap import nobody_to_owner
 from hub.services.credentials import ended_credentials
 from hub.services.logins import find_user, spellings, stored_login

@@ -1,4 +1,4 @@
-"""Hooks of administrative stores, beyond their schema: `StoreHooks` is the plain case, each store adds its own."""
+"""Hooks of system stores, beyond their schema: `StoreHooks` is the plain case, each store adds its own."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from auth.mailboxes import EXAMPLE, is_mailbox
 from auth.principal import Principal
 from auth.resolver import OF_USER, parsed_scopes
 from auth.secrets import PREFIX_LENGTH, digest, new_credential
-from auth.standard import ADMIN_ROLE
+from auth.system_stores import ADMIN_ROLE
 from hub.services import expectations as expect
 from hub.services.branches import restamping
 from hub.services.credentials import PROOF, Credentials, refuse

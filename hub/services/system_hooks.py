@@ -1,4 +1,4 @@
-"""The hooks of each standard store."""
+"""The hooks of each system store."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from auth.errors import Forbidden
 from auth.policy import MOST_VIEWS, authorize, reader_of, rights_digest, view_of
 from auth.principal import Principal
 from auth.scopes import Scopes, parse_scopes
-from auth.standard import STANDARD
+from auth.system_stores import SYSTEM_STORES
 from auth.view import View
 from stores.errors import InvalidQuery
 from stores.query import EVERYTHING, WHOLE, Equal, In, Or, Projection
@@ -63,7 +63,7 @@ def user(*, admin: bool = False, role: str | None = None, token: str | None = No
     ],
 )
 def test_scopes_and_grants_make_one_view(principal: Principal, store: str, method: str, where: Any) -> None:
-    definition = ORDERS if store == "orders" else STANDARD[store]
+    definition = ORDERS if store == "orders" else SYSTEM_STORES[store]
     if where is None:
         assert view_of(principal, definition, method) is None
         with pytest.raises(Forbidden):
@@ -93,14 +93,14 @@ def test_a_view_refuses_paths_that_its_holder_may_not_name() -> None:
 
 
 def test_a_read_only_field_may_be_sent_as_it_is() -> None:
-    view = authorize(user(), STANDARD["users"], "PATCH")
+    view = authorize(user(), SYSTEM_STORES["users"], "PATCH")
     before = {"login": "me", "group": GROUP, "name": "a"}
     assert view.writable({"login": "me", "name": "b"}, {}, before) == {"name": "b"}
     assert view.writable({"name": "b"}, {"group": GROUP}, before) == {"name": "b"}
     for fields, body in (({"login": "you"}, {}), ({"roles": []}, {}), ({"name": "b"}, {"group": None})):
         with pytest.raises(Forbidden):
             view.writable(fields, body, before)
-    assert authorize(user(admin=True), STANDARD["users"], "PATCH").readonly == frozenset()
+    assert authorize(user(admin=True), SYSTEM_STORES["users"], "PATCH").readonly == frozenset()
 
 
 def test_a_view_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""`hub store rename`, which a hub asks for whose own store has the name of a new standard one."""
+"""`hub store rename`, which a hub asks for whose own store has the name of a new system store."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_a_store_gets_another_name_with_all_that_belongs_to_it(hub_of_each_engin
     assert "reserved" in hub("store", "rename", "calls", "users", code=1).err
 
 
-def test_a_store_by_the_name_of_a_standard_one_keeps_the_hub_from_starting(hub_of_each_engine: CommandLine) -> None:
+def test_a_store_by_the_name_of_a_system_store_keeps_the_hub_from_starting(hub_of_each_engine: CommandLine) -> None:
     """It names the store and the command, changes nothing, and starts after that."""
     hub = hub_of_each_engine
     with hub.serving():
@@ -50,21 +50,21 @@ def test_a_store_by_the_name_of_a_standard_one_keeps_the_hub_from_starting(hub_o
         assert [row["n"] for row in hub.rows("visits")] == [1]
 
 
-def as_older_version(hub: CommandLine, store: str, standard: str) -> None:
-    """Leave the database as a version did that had no standard store of this name."""
+def as_older_version(hub: CommandLine, store: str, system: str) -> None:
+    """Leave the database as a version did that had no system store of this name."""
     url = hub.variables.get("HUB_DATABASE_URL")
     if url is None:
-        asyncio.run(rename_in_file(hub, store, standard))
+        asyncio.run(rename_in_file(hub, store, system))
         return
     with MongoClient[dict[str, object]](url) as client:
         database = client.get_default_database()
-        database.drop_collection(standard)
-        database[store].rename(standard)
-        database["stores"].update_one({"name": store}, {"$set": {"name": standard}})
+        database.drop_collection(system)
+        database[store].rename(system)
+        database["stores"].update_one({"name": store}, {"$set": {"name": system}})
 
 
-async def rename_in_file(hub: CommandLine, store: str, standard: str) -> None:
+async def rename_in_file(hub: CommandLine, store: str, system: str) -> None:
     async with opened(make_engine(Settings(data_dir=hub.folder / "data"))) as engine:
-        await engine.drop(standard)
+        await engine.drop(system)
         [definition] = await engine.entities("stores", Query(Equal(("name",), store)))
-        await engine.rename(store, standard, [Update("stores", definition["_id"], {"name": standard})])
+        await engine.rename(store, system, [Update("stores", definition["_id"], {"name": system})])

@@ -6,7 +6,7 @@ from http import HTTPStatus
 
 import pytest
 
-from auth.standard import STANDARD
+from auth.system_stores import SYSTEM_STORES
 from hub.dialects.platform.openapi import OPERATIONS
 from hub.dialects.platform.parameters import OPERATORS, RESERVED
 from hub.errors import STATUS, status_text, tags_of
@@ -82,10 +82,10 @@ def test_every_system_field_is_documented(name: str) -> None:
     assert name in first_cells(section(API, "Entities"))
 
 
-@pytest.mark.parametrize("name", STANDARD)
-def test_every_standard_store_is_documented_with_its_fields(name: str) -> None:
-    [fields] = [cells[1] for cells in rows(section(API, "Standard stores")) if cells[0] == f"`{name}`"]
-    missing = [f.id for f in STANDARD[name].fields if f"`{f.id}`" not in fields and f.id != "digest"]
+@pytest.mark.parametrize("name", SYSTEM_STORES)
+def test_every_system_store_is_documented_with_its_fields(name: str) -> None:
+    [fields] = [cells[1] for cells in rows(section(API, "System stores")) if cells[0] == f"`{name}`"]
+    missing = [f.id for f in SYSTEM_STORES[name].fields if f"`{f.id}`" not in fields and f.id != "digest"]
     assert not missing
 
 

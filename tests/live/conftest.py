@@ -38,7 +38,7 @@ def admin(hub: Hub) -> Client:
 
 @pytest.fixture
 async def user(hub: Hub) -> Client:
-    """Somebody new without a group or a role, who may use every store that is not administrative."""
+    """Somebody new without a group or a role, who may use every store that is not a system store."""
     return await hub.as_user()
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from stores.records import Entity, Json
 
-ADMINISTRATIVE = ("users", "tokens", "sessions", "groups", "roles", "stores")
+SYSTEM = ("users", "tokens", "sessions", "groups", "roles", "stores")
 _NOWHERE = object()
 
 
@@ -23,13 +23,13 @@ class Holder:
     token_scopes: tuple[str, ...] | None
 
     def may(self, method: str, store: str) -> bool:
-        """What the scopes of its roles and of its token allow, of stores that are not administrative."""
+        """What the scopes of its roles and of its token allow, of stores that are not system stores."""
         by_token = self.token_scopes is None or allow(self.token_scopes, method, store)
         by_role = self.admin or self.role_scopes is None or allow(self.role_scopes, method, store)
         return by_token and by_role
 
     def reads_all_it_sees(self, store: str) -> bool:
-        """Of an administrative store: administrators, and who has a role that names it."""
+        """Of a system store: administrators, and who has a role that names it."""
         named = self.role_scopes is not None and allow(self.role_scopes, "GET", store, star=False)
         return self._token_reaches(store) and (self.admin or named)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from auth.resolver import Resolver
 from auth.secrets import digest
-from auth.standard import STANDARD
+from auth.system_stores import SYSTEM_STORES
 from stores.protocol import Engine, Update
 from stores.query import Query
 from stores.records import Entity
@@ -34,7 +34,7 @@ class Halting:
 
 async def test_a_role_that_changes_while_it_is_read(engine: Engine) -> None:
     """Whoever takes a principal to watch by has to know what the feed has told by then: it will not tell it again."""
-    for definition in STANDARD.values():
+    for definition in SYSTEM_STORES.values():
         await engine.define(definition)
     role = entity(name="reader", scopes=["GET /*"])
     user = entity(login="ada", group=GROUP, roles=[role["_id"]])

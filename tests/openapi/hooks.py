@@ -21,8 +21,8 @@ from schemathesis.core.failures import Failure
 from schemathesis.core.transport import Response
 from schemathesis.openapi.checks import AllowHeaderMismatch, RejectedPositiveData, UnsupportedMethodResponse
 
-from auth.standard import STANDARD
-from hub.dialects.platform.standard_schemas import NO_WRITES
+from auth.system_stores import SYSTEM_STORES
+from hub.dialects.platform.system_schemas import NO_WRITES
 from tests.openapi.sample_stores import ANY
 from tests.support.hub import ADMIN_LOGIN, ADMIN_PASSWORD
 
@@ -218,8 +218,8 @@ RULES: Final = re.compile(
 def filter_failure(context: Any, failure: Failure, case: Any, response: Response) -> bool:
     """Whether it is a failure, and not one of a rule that the document cannot state."""
     if isinstance(failure, AllowHeaderMismatch | UnsupportedMethodResponse):
-        # Calls that a standard store always refuses are left out of the document, not of the routes.
-        return store_of(case) not in STANDARD
+        # Calls that a system store always refuses are left out of the document, not of the routes.
+        return store_of(case) not in SYSTEM_STORES
     if isinstance(failure, RejectedPositiveData) and response.status_code == 400:
         errors = response.json().get("errors", {})
         texts = [f"{field}: {text}" for field, texts in errors.items() for text in texts]

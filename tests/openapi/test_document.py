@@ -11,7 +11,7 @@ import pytest
 from openapi_schema_validator import OAS31Validator
 from openapi_spec_validator import validate
 
-from auth.standard import STANDARD
+from auth.system_stores import SYSTEM_STORES
 from hub.dialects.platform.openapi import OPERATIONS
 from hub.dialects.platform.schemas import sent_field, shared_schemas, shown_field
 from hub.errors import STATUS, tags_of
@@ -81,7 +81,7 @@ async def test_without_credentials_no_store_is_named(hub: Hub) -> None:
 
 
 async def test_an_administrator_sees_every_store(hub: Hub) -> None:
-    assert stores_in(await document(hub.admin)) == {*STANDARD, *(str(s["name"]) for s in STORES)}
+    assert stores_in(await document(hub.admin)) == {*SYSTEM_STORES, *(str(s["name"]) for s in STORES)}
 
 
 async def test_a_user_sees_the_calls_that_its_scopes_allow(hub: Hub) -> None:
@@ -92,9 +92,9 @@ async def test_a_user_sees_the_calls_that_its_scopes_allow(hub: Hub) -> None:
     assert mine == reading | {("POST", "/api/v1/notes")}
 
 
-async def test_of_the_administrative_stores_a_user_sees_the_calls_on_its_own_entities(hub: Hub) -> None:
+async def test_of_the_system_stores_a_user_sees_the_calls_on_its_own_entities(hub: Hub) -> None:
     seen = await document(await hub.as_user())
-    assert stores_in(seen) & {*STANDARD} == {"users", "tokens", "sessions", "signins"}
+    assert stores_in(seen) & {*SYSTEM_STORES} == {"users", "tokens", "sessions", "signins"}
     assert not {m for m, path in calls(seen) if path.startswith("/api/v1/users")} & {"POST", "PUT", "DELETE"}
 
 

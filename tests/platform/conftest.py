@@ -44,7 +44,7 @@ def admin(hub: Hub) -> Client:
 
 @pytest.fixture(scope="session")
 async def user(hub: Hub) -> Client:
-    """Somebody without a group or a role, who may use every store that is not administrative."""
+    """Somebody without a group or a role, who may use every store that is not a system store."""
     return await hub.as_user()
 
 

@@ -18,7 +18,7 @@ async def admin_role(admin: Client) -> Entity:
     return role
 
 
-async def test_the_standard_stores_are_always_there(admin: Client) -> None:
+async def test_the_system_stores_are_always_there(admin: Client) -> None:
     """Users, groups, roles, tokens, sessions and stores answer like any store, with their own system fields."""
     for store in ("users", "groups", "roles", "tokens", "sessions", "stores"):
         listed = await admin.list(store)
@@ -236,7 +236,7 @@ async def test_the_admin_role_stays_as_it_is(hub: Hub, admin: Client) -> None:
     refused(await admin.patch(f"/roles/{await hub.role('GET /*')}", {"name": "admin"}), 409, "name")
 
 
-async def test_administrative_stores_have_conditions_and_history_too(hub: Hub, admin: Client) -> None:
+async def test_system_stores_have_conditions_and_history_too(hub: Hub, admin: Client) -> None:
     """ETag, If-Match, 304 and the audit trail work as everywhere."""
     group = await hub.group()
     path = f"/groups/{group}"
@@ -253,7 +253,7 @@ async def test_administrative_stores_have_conditions_and_history_too(hub: Hub, a
     refused(await admin.get(path), 404)
 
 
-async def test_administrative_entities_are_changed_one_by_one(admin: Client) -> None:
+async def test_system_entities_are_changed_one_by_one(admin: Client) -> None:
     """No bulk change, no upsert: 400."""
     for store in ("users", "groups", "roles", "tokens", "sessions", "stores"):
         refused(await admin.patch(f"/{store}", {"name": "x"}, {"_rev[gt]": "999"}), 400)
@@ -270,7 +270,7 @@ async def test_an_idempotency_key_works_on_users_but_not_on_tokens(admin: Client
     refused(await admin.post("/tokens", {"name": "x"}, idempotency_key=key), 400, "Idempotency-Key")
 
 
-async def test_an_unknown_administrative_id_is_404(admin: Client) -> None:
+async def test_an_unknown_system_id_is_404(admin: Client) -> None:
     """In every store and for every method."""
     for store in ("users", "groups", "roles", "tokens", "sessions", "stores"):
         for id in (new_id(), "x"):

@@ -30,7 +30,7 @@ async def test_a_store_is_there_as_soon_as_it_is_defined(admin: Client, user: Cl
 
 
 async def test_a_name_is_taken_once(admin: Client) -> None:
-    """Nor can a standard store's name, or a path of the API, be defined."""
+    """Nor can a system store's name, or a path of the API, be defined."""
     name = unique("units")
     await admin.make("stores", name=name)
     refused(await admin.post("/stores", {"name": name}), 409, "name")
@@ -180,7 +180,7 @@ async def test_several_definitions_at_once_are_all_or_none(admin: Client) -> Non
 
 
 async def test_an_upsert_or_bulk_change_does_not_reach_definitions(admin: Client, store: str) -> None:
-    """Administrative entities are changed one by one."""
+    """Entities of system stores are changed one by one."""
     refused(await admin.post("/stores", {"name": store}, {"upsert": "name"}), 400)
     refused(await admin.patch("/stores", {"label": "x"}, {"name": store}), 400)
     refused(await admin.delete("/stores", {"name": store}), 400)

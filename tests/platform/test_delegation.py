@@ -150,7 +150,7 @@ async def test_it_switches_nobodys_codes_off_who_may_do_more(hub: Hub, world: Wo
 
 
 async def test_several_at_once_are_no_way_around(world: World) -> None:
-    """Standard stores know neither bulk changes nor upserts."""
+    """System stores know neither bulk changes nor upserts."""
     body = {"login": world.chief.user["login"], "password": "another sesame 2"}
     for answer in (
         await world.narrow.patch("/users?all=true", {"password": "another sesame 2"}),

@@ -64,7 +64,7 @@ async def test_a_read_honours_if_match(user: Client, store: str) -> None:
     assert entity_of(await user.get(path, if_match='"1"')) == made
 
 
-async def test_an_administrative_entity_honours_if_none_match(hub: Hub, admin: Client) -> None:
+async def test_a_system_entity_honours_if_none_match(hub: Hub, admin: Client) -> None:
     group = await hub.group()
     refused(await admin.patch(f"/groups/{group}", {"name": "x"}, if_none_match='"1"'), 412)
     refused(await admin.put(f"/groups/{group}", {"name": "x"}, if_none_match="*"), 412)

@@ -1,4 +1,4 @@
-"""Rules of the administrative stores when two requests at once would break them together."""
+"""Rules of the system stores when two requests at once would break them together."""
 
 from __future__ import annotations
 

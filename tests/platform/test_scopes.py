@@ -103,13 +103,13 @@ async def test_roles_add_up(hub: Hub, store: str) -> None:
 
 
 async def test_a_user_without_a_role_uses_every_open_store(user: Client, admin: Client, store: str) -> None:
-    """And of the administrative ones only its own user, tokens and sessions."""
+    """And of the system stores only its own user, tokens and sessions."""
     for call, status in (await statuses(user, admin, store)).items():
         assert status == (403 if call == "share" else 200), call
-    for administrative in ("groups", "roles", "stores"):
-        refused(await user.get(f"/{administrative}"), 403)
-        refused(await user.get(f"/{administrative}/{new_id()}"), 403)
-        refused(await user.post(f"/{administrative}", {"name": "x"}), 403)
+    for system in ("groups", "roles", "stores"):
+        refused(await user.get(f"/{system}"), 403)
+        refused(await user.get(f"/{system}/{new_id()}"), 403)
+        refused(await user.post(f"/{system}", {"name": "x"}), 403)
     assert [e["_id"] for e in await user.list("users")] == [user.id]
 
 

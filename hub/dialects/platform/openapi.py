@@ -18,7 +18,7 @@ from hub.dialects.platform.context import PlatformContext
 from hub.dialects.platform.operations import ACCOUNT_OPERATIONS, ENTITY_OPERATIONS, Operation
 from hub.dialects.platform.parameters import known_parameters
 from hub.dialects.platform.schemas import ANY_STORE, shared_schemas, store_schemas
-from hub.dialects.platform.standard_schemas import NO_DELETES, NO_WRITES
+from hub.dialects.platform.system_schemas import NO_DELETES, NO_WRITES
 from hub.http import Answer, Call
 from hub.openapi.document import DocumentPart, document_of
 from hub.openapi.schemas import JSON, Schema, ref
@@ -89,7 +89,7 @@ def _applies(call: Operation, definition: StoreDefinition, principal: Principal 
     """Whether the call makes sense for the store, and the principal may use it there."""
     if "{store}" not in call.path or principal is None:
         return False
-    if definition.administrative and call.parameters == "filter":
+    if definition.system and call.parameters == "filter":
         return False
     if definition.name in NO_DELETES and (call.method == "DELETE" or call.body == "access"):
         return False

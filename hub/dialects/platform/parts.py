@@ -140,7 +140,7 @@ def _upsert(definition: StoreDefinition) -> list[Schema]:
     described = "A unique field: the entity with the same value is changed rather than created"
     if definition is ANY_STORE:
         return [query("upsert", {"type": "string"}, described)]
-    if not definition.unique_paths or definition.administrative:
+    if not definition.unique_paths or definition.system:
         return []
     return [query("upsert", {"enum": list(definition.unique_paths)}, described)]
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from hub.dialects.platform.parameters import OPERATORS, RESERVED
-from hub.dialects.platform.standard_schemas import (
+from hub.dialects.platform.system_schemas import (
     ASSIGNED,
     BESIDE,
     FIXED,

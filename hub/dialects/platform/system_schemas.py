@@ -1,4 +1,4 @@
-"""What the rules of the standard stores ask of their fields beyond the types, as JSON Schema."""
+"""What the rules of the system stores ask of their fields beyond the types, as JSON Schema."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from auth import mailboxes
-from auth.standard import SECOND_FACTORS, SESSIONS, SIGNINS
+from auth.system_stores import SECOND_FACTORS, SESSIONS, SIGNINS
 from hub.openapi.schemas import Schema
 from stores.definitions import MAX_FIELDS
 from stores.fields import FIELD_TYPES, TEXTAREA_LENGTH

@@ -1,4 +1,4 @@
-"""The stores that are always there: who uses the hub, and what it serves. They are administrative."""
+"""The system stores, which are always there: who uses the hub, and what it serves."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ USERS: Final = StoreDefinition(
     ),
     open=False,
     indexes=("roles",),
-    administrative=True,
+    system=True,
 )
 """`login_key` is what logins are compared by, without regard to case. A user's group is the system field `group` of
 its own entity, which here, and only here, can be written."""
@@ -30,14 +30,14 @@ GROUPS: Final = StoreDefinition(
     "groups",
     (Field("name", "Text", required=True, search=True), Field("parent", "Text", index=True)),
     open=False,
-    administrative=True,
+    system=True,
 )
 
 ROLES: Final = StoreDefinition(
     "roles",
     (Field("name", "Text", required=True, unique=True, search=True), Field("scopes", "JSON", required=True)),
     open=False,
-    administrative=True,
+    system=True,
 )
 
 TOKENS: Final = StoreDefinition(
@@ -54,7 +54,7 @@ TOKENS: Final = StoreDefinition(
         Field("agent", "Text"),
     ),
     open=False,
-    administrative=True,
+    system=True,
 )
 
 SESSIONS: Final = StoreDefinition(
@@ -70,7 +70,7 @@ SESSIONS: Final = StoreDefinition(
         Field("digest", "Text", hidden=True, unique=True),
     ),
     open=False,
-    administrative=True,
+    system=True,
 )
 
 SECOND_FACTORS: Final = StoreDefinition(
@@ -83,7 +83,7 @@ SECOND_FACTORS: Final = StoreDefinition(
         Field("codes", "JSON", hidden=True),
     ),
     open=False,
-    administrative=True,
+    system=True,
 )
 """One-time codes of users; only an administrator sees who has them."""
 
@@ -97,7 +97,7 @@ SIGNINS: Final = StoreDefinition(
         Field("result", "Text"),
     ),
     open=False,
-    administrative=True,
+    system=True,
 )
 """Written by the hub alone; its `time` is the system field."""
 
@@ -115,7 +115,9 @@ DEFINITIONS: Final = StoreDefinition(
         Field("retired", "JSON"),
     ),
     open=False,
-    administrative=True,
+    system=True,
 )
 
-STANDARD: Final = {d.name: d for d in (USERS, GROUPS, ROLES, TOKENS, SESSIONS, SECOND_FACTORS, SIGNINS, DEFINITIONS)}
+SYSTEM_STORES: Final = {
+    d.name: d for d in (USERS, GROUPS, ROLES, TOKENS, SESSIONS, SECOND_FACTORS, SIGNINS, DEFINITIONS)
+}

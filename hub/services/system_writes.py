@@ -1,4 +1,4 @@
-"""Writes to administrative stores: what their hooks say depends on the entity as it is, and each is in force when it is
+"""Writes to system stores: what their hooks say depends on the entity as it is, and each is in force when it is
 answered."""
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from stores.protocol import Delete, Engine, Expect, IdempotencyKey, Insert, Revi
 from stores.records import Entity
 
 
-class AdministrativeWrites:
+class SystemStoreWrites:
     """The service has checked scopes and schema; each write returns JSON text and revision."""
 
     def __init__(
