@@ -130,7 +130,7 @@ class Hub:
                 async for batch in self.engine.feed.follow(position):
                     self.resolver.forget(batch.changes)
                     self.credentials.follow(batch.changes)
-                    self.entities.branches.follow(batch.changes)
+                    self.entities.group_paths.follow(batch.changes)
                     await self.registry.follow(batch.changes)
                     await self.live.live.fanout.advance(batch.changes, batch.position)
                     self.metrics.seen(batch.changes)

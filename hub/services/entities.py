@@ -13,7 +13,6 @@ from auth.principal import Principal
 from auth.resolver import Resolver
 from auth.view import View
 from hub.services import expectations as expect
-from hub.services.branches import Branches
 from hub.services.checks import (
     ASSIGNED,
     MOST_VIOLATIONS,
@@ -23,6 +22,7 @@ from hub.services.checks import (
     raise_violations,
 )
 from hub.services.credentials import refuse
+from hub.services.group_paths import GroupPathKeeper
 from hub.services.long_lists import LongLists
 from hub.services.references import known_ids
 from hub.services.registry import StoreRegistry
@@ -78,8 +78,8 @@ class EntityService:
         self._hooks = hooks
         self._bounds = bounds
         self._long_lists = LongLists(bounds.long_lists)
-        self.branches = Branches(engine, registry)
-        self._system = SystemStoreWrites(engine, resolver, hooks, self.branches)
+        self.group_paths = GroupPathKeeper(engine, registry)
+        self._system = SystemStoreWrites(engine, resolver, hooks, self.group_paths)
 
     # Reading. `only` is a list of paths to show, None for everything.
 
@@ -151,7 +151,7 @@ class EntityService:
         position of the body at fault: ``3.price``."""
         view = self._view(principal, store, "POST")
         definition = view.definition
-        with indexed_errors(indexed), self.branches.stamping():
+        with indexed_errors(indexed), self.group_paths.stamping():
             entities = await self._new_entities(principal, definition, bodies, indexed)
             if definition.system:
                 return await self._system.create(principal, view, bodies, entities, key)
@@ -176,7 +176,7 @@ class EntityService:
         self._not_system(definition)
         if path not in definition.unique_paths or path.split(".")[0] in view.hidden:
             raise InvalidQuery("upsert", f"{path!r} is not a unique field of {store}")
-        with indexed_errors(indexed), self.branches.stamping():
+        with indexed_errors(indexed), self.group_paths.stamping():
             missing: list[tuple[Violation, ...]] = []
             entities = await self._new_entities(principal, definition, bodies, indexed, missing)
             changes = await self._changes_of_upserts(definition, bodies)
@@ -289,7 +289,7 @@ class EntityService:
         missing: list[tuple[Violation, ...]] | None = None,
     ) -> list[Entity]:
         """Raises InvalidEntity; what a body merely leaves out goes into `missing`, body by body, if that is given."""
-        now, branch = now_ms(), await self.branches.of(principal)
+        now, branch = now_ms(), await self.group_paths.of(principal)
         violations: list[Violation] = []
         entities: list[Entity] = []
         turn = Turn()

@@ -16,8 +16,8 @@ from auth.resolver import OF_USER, parsed_scopes
 from auth.secrets import PREFIX_LENGTH, digest, new_credential
 from auth.system_stores import ADMIN_ROLE
 from hub.services import expectations as expect
-from hub.services.branches import restamping
 from hub.services.credentials import PROOF, Credentials, refuse
+from hub.services.group_paths import restamping
 from hub.services.references import known_ids
 from hub.services.registry import StoreRegistry
 from hub.services.second_factors import check_foreign

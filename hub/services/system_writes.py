@@ -11,8 +11,8 @@ from auth.principal import Principal
 from auth.resolver import Resolver
 from auth.view import View
 from hub.errors import BadRequest
-from hub.services.branches import Branches
 from hub.services.checks import revealed
+from hub.services.group_paths import GroupPathKeeper
 from hub.services.retrying import decided, on_current
 from hub.services.stamping import stamp_change
 from hub.services.store_hooks import Prepared, StoreHooks
@@ -30,12 +30,12 @@ class SystemStoreWrites:
         engine: Engine,
         resolver: Resolver,
         hooks: dict[str, StoreHooks],
-        branches: Branches,
+        group_paths: GroupPathKeeper,
     ) -> None:
         self._engine = engine
         self._resolver = resolver
         self._hooks = hooks
-        self._branches = branches
+        self._group_paths = group_paths
 
     async def create(
         self,
@@ -79,13 +79,13 @@ class SystemStoreWrites:
         store, hooks = view.store, self._hooks[view.store]
 
         async def attempt(before: Entity) -> tuple[tuple[bytes, int], bool, bool]:
-            with self._branches.stamping() as stamping:
+            with self._group_paths.stamping() as stamping:
                 allowed = view.writable(stamp_change(fields), body, before)
                 prepared = await hooks.change(principal, before, body, allowed)
                 await self._resolver.confirm(principal)
                 moves = hooks.moves(prepared)
                 writes = [Update(store, id, prepared.fields, view.where, frozenset({before["_rev"]})), *prepared.also]
-                with _named_as_sent(hooks), self._branches.moving(id) if moves else nullcontext():
+                with _named_as_sent(hooks), self._group_paths.moving(id) if moves else nullcontext():
                     after = before | prepared.fields
                     written = await hooks.commit_change(before, after, writes, principal.user_id)
             answer = text_of(reader_of(principal, view), written[0]), written[0].rev
@@ -97,7 +97,7 @@ class SystemStoreWrites:
             self._resolver.forget_entity(store, id)
         await hooks.changed()
         if in_company:
-            await self._branches.settle(id, principal.user_id)
+            await self._group_paths.settle(id, principal.user_id)
         return answer
 
     async def delete(self, principal: Principal, view: View, id: str, revs: Revisions | None) -> tuple[bytes, int]:

@@ -56,24 +56,24 @@ def beyond(sort: Order, after: Key) -> Match:
     floor = _all(_not_before(sort[0], values[0]))
     if not is_exact(sort):
         return floor
-    branches: list[Match] = []
+    alternatives: list[Match] = []
     ties: list[Match] = []
     for field, value in zip(sort, values, strict=True):
-        branches.append(_all([*ties, *_beyond(field, value)]))
+        alternatives.append(_all([*ties, *_beyond(field, value)]))
         ties += [_tie(field, value), *_not_before(field, value)]
-    return {"$and": [floor, {"$or": branches}]}
+    return {"$and": [floor, {"$or": alternatives}]}
 
 
 def beyond_key(sort: Order, after: Key, key: str) -> Match:
     """The exact condition on a sort key that an aggregation has put into the field `key`."""
-    branches: list[Any] = []
+    alternatives: list[Any] = []
     ties: list[Any] = []
     for place, (value, field) in enumerate(zip(after, sort, strict=True)):
         have = {"$arrayElemAt": [f"${key}", place]}
         want = _from_key(value, field)
-        branches.append({"$and": [*ties, _compare(have, want, "$lt" if field.descending else "$gt")]})
+        alternatives.append({"$and": [*ties, _compare(have, want, "$lt" if field.descending else "$gt")]})
         ties.append(_compare(have, want, "$eq"))
-    return {"$expr": {"$or": branches}}
+    return {"$expr": {"$or": alternatives}}
 
 
 def _compare(have: Any, want: Any, operator: str) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hub.services.branches import restamped
+from hub.services.group_paths import restamped
 from hub.services.registry import StoreRegistry
 from stores.protocol import Engine, Insert, UpdateMany
 from stores.records import new_id

@@ -1,5 +1,5 @@
-"""Keeps `branch` true: what is created while a group moves may be stamped with the chain of groups from before, and too
-late for the move to re-stamp it."""
+"""Repairs group paths (the field `branch`) that were stamped while a group was being moved: what is created meanwhile
+may get the chain of groups from before, too late for the move to re-stamp it."""
 
 from __future__ import annotations
 
@@ -30,23 +30,23 @@ LONGEST_REQUEST: Final = 120.0
 class Stamping:
     """Context manager: a write between stamping and commit. `alone`: no other was on its way at the same time."""
 
-    __slots__ = ("_branches", "_number", "alone")
+    __slots__ = ("_group_paths", "_number", "alone")
 
-    def __init__(self, branches: Branches) -> None:
-        self._branches = branches
+    def __init__(self, group_paths: GroupPathKeeper) -> None:
+        self._group_paths = group_paths
         self._number = 0
         self.alone = False
 
     def __enter__(self) -> Stamping:
-        self._number, self.alone = self._branches.begin()
+        self._number, self.alone = self._group_paths.begin()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.alone = self._branches.end(self._number) and self.alone
+        self.alone = self._group_paths.end(self._number) and self.alone
 
 
-class Branches:
-    """Knows which writes are on their way in this process, and re-stamps behind a group that has moved."""
+class GroupPathKeeper:
+    """Knows which writes are in flight in this process, and re-stamps what they left behind when a group moves."""
 
     def __init__(self, engine: Engine, registry: StoreRegistry) -> None:
         self._engine = engine
