@@ -31,7 +31,7 @@ from benchmarks.peers import (
     hub_subject,
     running_peer,
 )
-from benchmarks.processes import Cores, cpu_seconds, mongodb, on_cores, running_hub, settle
+from benchmarks.processes import Cores, cpu_seconds, mongodb, on_cores, running_hub, wait_until_idle
 from benchmarks.report import conclude, number, parser, say
 
 BULK_CLIENTS: Final = 2
@@ -79,7 +79,7 @@ async def measure(subject: Subject, operation: str, seconds: float, into: Result
     requests = spread(subject.requests[operation], clients)
     await load(subject.address, requests, seconds / 4)
     for pid in (subject.pid, subject.database_pid):
-        await asyncio.to_thread(settle, pid)
+        await asyncio.to_thread(wait_until_idle, pid)
     before = cpu_of(subject)
     tally = await load(subject.address, requests, seconds)
     into.per_second.append(tally.per_second * entities)

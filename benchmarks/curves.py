@@ -36,7 +36,7 @@ from benchmarks.processes import (
     replica_set,
     resident_kib,
     running_hub,
-    settle,
+    wait_until_idle,
 )
 from benchmarks.report import Row, conclude, number, parser, say
 from benchmarks.several import Several
@@ -235,7 +235,7 @@ async def resume(run: Curves) -> None:
             greeting = side.crowd.greeting
             with running_hub("", run.cores, folder) as hub:
                 crowd = Crowd((hub.host, hub.port), greeting)
-                await asyncio.to_thread(settle, hub.pid)
+                await asyncio.to_thread(wait_until_idle, hub.pid)
                 curve.points.append((size, await resumed(crowd, hub.pid, since, size, run.faults)))
                 crowd.leave()
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import uvloop
 
-from benchmarks.processes import ROOT, Cores, cpu_seconds, running_server, settle
+from benchmarks.processes import ROOT, Cores, cpu_seconds, running_server, wait_until_idle
 
 GIVE_UP = 30.0
 
@@ -61,7 +61,7 @@ async def _measured(pid: int, address: tuple[str, int], clients: int, octets: in
                 complete.set_result(None)
 
     transports = [(await loop.create_connection(Reader, *address))[0] for _ in range(clients)]
-    await asyncio.to_thread(settle, pid)
+    await asyncio.to_thread(wait_until_idle, pid)
     before = cpu_seconds(pid)
     transports[0].write(b"\0")
     await asyncio.wait([complete], timeout=GIVE_UP)

@@ -204,7 +204,7 @@ def mongod_pid(url: str) -> int | None:
         return pid if name.exists() and name.read_text().strip() == "mongod" else None
 
 
-def settle(pid: int | None, quiet: float = 0.2, most: float = 30.0) -> None:
+def wait_until_idle(pid: int | None, quiet: float = 0.2, most: float = 30.0) -> None:
     """Wait until a process has come to rest: what it still does after a load is not the next one's."""
     deadline = time.monotonic() + most
     before = cpu_seconds(pid)

@@ -21,7 +21,7 @@ import uvloop
 
 from benchmarks.data import READINGS, STATIONS, WRITES, Scene, body, prepare
 from benchmarks.load import CLIENTS, Requests, Tally, load, spread
-from benchmarks.processes import Cores, Hub, cpu_seconds, mongodb, on_cores, running_hub, settle
+from benchmarks.processes import Cores, Hub, cpu_seconds, mongodb, on_cores, running_hub, wait_until_idle
 from benchmarks.report import Row, conclude, failures, parser, say, table
 
 BULK: Final = 1_000
@@ -49,7 +49,7 @@ class Bench:
     async def watch(self, operation: str, run: Awaitable[Tally], entities: int = 1) -> Row:
         """The row of a run: what came of it, and the CPU that the hub and its database took meanwhile."""
         hub = self.scene.hub
-        await asyncio.to_thread(settle, hub.pid)
+        await asyncio.to_thread(wait_until_idle, hub.pid)
         before = cpu_seconds(hub.pid), cpu_seconds(hub.database_pid)
         tally = await run
         after = cpu_seconds(hub.pid), cpu_seconds(hub.database_pid)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from benchmarks.paced import Writer
-from benchmarks.processes import cpu_seconds, resident_kib, settle
+from benchmarks.processes import cpu_seconds, resident_kib, wait_until_idle
 from benchmarks.sides import Audience, Side
 
 GIVE_UP: Final = 30.0
@@ -62,7 +62,7 @@ async def write(
     The run, and what was wrong with what they heard."""
     crowd, writer = side.crowd, Writer()
     wanted = sum(len(list(expected(index))) for index in range(len(crowd.watchers)))
-    await asyncio.to_thread(settle, side.pid)
+    await asyncio.to_thread(wait_until_idle, side.pid)
     gc.collect()
     async with writer.connected(crowd.address):
         await asyncio.sleep(PAUSE)
@@ -92,6 +92,6 @@ async def warm_up(side: Side, subscription: str) -> None:
 
 
 async def _memory(side: Side) -> float | None:
-    await asyncio.to_thread(settle, side.pid)
+    await asyncio.to_thread(wait_until_idle, side.pid)
     await asyncio.to_thread(side.tidy)
     return resident_kib(side.pid)

@@ -11,7 +11,7 @@ from typing import Final
 
 from benchmarks.crowds import Place, RemoteCrowd, remote_crowd
 from benchmarks.paced import Writer
-from benchmarks.processes import Hub, cpu_seconds, settle
+from benchmarks.processes import Hub, cpu_seconds, wait_until_idle
 from benchmarks.sides import EVERYTHING, Audience, HubSide
 
 LEAST: Final = 4
@@ -62,7 +62,7 @@ class Several:
         self._written += count
         crowds, writer, sent = self._crowds if audience == "all" else [], Writer(), dict[int, float]()
         for hub in self.hubs:
-            await asyncio.to_thread(settle, hub.pid)
+            await asyncio.to_thread(wait_until_idle, hub.pid)
         async with writer.connected(self.side.crowd.address):
             await asyncio.gather(*(crowd.expect(numbers) for crowd in crowds))
             before = self._cpu()

@@ -34,7 +34,7 @@ from benchmarks.watchers import Crowd
 ENTITIES: Final = 5_000
 READ_EVERY: Final = 5.0
 """Seconds between two samples."""
-SETTLED: Final = 2.0
+WARM_UP: Final = 2.0
 """Minutes after which nothing may grow any more; a third of a run that is shorter than six."""
 MEMORY_SHARE: Final = 0.05
 CYCLE: Final = 20
@@ -171,11 +171,11 @@ def verdict(samples: list[tuple[float, dict[str, float]]]) -> tuple[list[str], l
     """A line for each figure, and those that grew: medians of the half minute behind minute two and of the last."""
     lines, grown = [], []
     last = samples[-1][0]
-    settled = min(SETTLED, last / 3)
+    warm_up = min(WARM_UP, last / 3)
     for name in samples[-1][1]:
-        early = middle(values[name] for minute, values in samples if settled <= minute < settled + 0.5)
+        early = middle(values[name] for minute, values in samples if warm_up <= minute < warm_up + 0.5)
         late = middle(values[name] for minute, values in samples if minute > last - 0.5)
-        lines.append(f"{name}: {number(early)} at minute {settled:.1f}, {number(late)} at the end")
+        lines.append(f"{name}: {number(early)} at minute {warm_up:.1f}, {number(late)} at the end")
         if late > early * (1 + (MEMORY_SHARE if name.startswith("memory") else 0.25)) + 5:
             grown.append(f"{name} grew from {number(early)} to {number(late)}")
     return lines, grown

@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from auth.positions import SEPARATOR
-from realtime.view import Settled, ViewChange, changed_fields
+from realtime.view import ViewChange, ViewDifference, changed_fields
 from stores.records import Change, Entity
 
 _END = '"}]'
@@ -64,7 +64,9 @@ def change_payload(topic: str, event: ViewChange) -> dict[str, Any]:
     return payload
 
 
-def settled_payload(topic: str, store: str, item: Settled, show: Callable[[Entity], Entity]) -> dict[str, Any] | None:
+def difference_payload(
+    topic: str, store: str, item: ViewDifference, show: Callable[[Entity], Entity]
+) -> dict[str, Any] | None:
     """An event of changed visibility, not of a change in the store; the position is the caller's to add. None for
     an update of nothing that is shown."""
     payload: dict[str, Any] = {"channel": topic, "op": item.op, "store": store, "_id": item.id}

@@ -182,7 +182,7 @@ class Fanout:
             self._telling = change.position, order
             for channel in self.channels.concerned(change):
                 yield from self._tell(channel, change, order)
-            self._settle_those_behind()
+            self._detach_lagging()
             self._done.clear()
             while self._used:
                 self._used.pop().rest()
@@ -246,7 +246,7 @@ class Fanout:
                     self._behind.append(member)
         self.deliveries += told
 
-    def _settle_those_behind(self) -> None:
+    def _detach_lagging(self) -> None:
         """`position` is still that of the change before, up to which they have been told."""
         behind, self._behind = self._behind, []
         for member in behind:
@@ -257,7 +257,7 @@ class Fanout:
     ) -> Slices:
         """Stop within a change. Whoever has been told of it remembers that, since `position` is that of the change
         before; nobody joins until it is told to all."""
-        self._settle_those_behind()
+        self._detach_lagging()
         position, order = self._telling
         done, self._done = self._done, []
         for members in ([m for m in told if m in channel.members], *(each.members for each in done)):

@@ -15,7 +15,7 @@ from typing import Annotated
 import orjson
 
 from realtime.fanout import Fanout
-from realtime.view import Settled, check_same_store
+from realtime.view import ViewDifference, check_same_store
 from stores.bounds import Limit
 from stores.errors import HistoryGone
 from stores.matcher import compile_filter
@@ -32,7 +32,7 @@ ENTERING_BYTES: Annotated[int, Limit("view", "bytes", "410")] = 16_777_216
 
 async def reconciled(
     engine: Engine, fanout: Fanout, store: str, old: Filter, new: Filter, position: str
-) -> tuple[list[Settled], str]:
+) -> tuple[list[ViewDifference], str]:
     """The difference between the view by `old` at `position` and the view by `new` at the position returned. Raises
     HistoryGone when it is too large or the changes in between are no longer at hand."""
     start = engine.feed.order(position)
@@ -51,26 +51,28 @@ async def reconciled(
     check_same_store(store, recent)
     changes = [change for change in recent if change.store == store and engine.feed.order(change.position) <= end]
     # In a thread: it may be megabytes, and a filter that looks for long at each entity.
-    return await asyncio.to_thread(_settled, old, new, text, changes), listing.position
+    return await asyncio.to_thread(_differences, old, new, text, changes), listing.position
 
 
-def _settled(old: Filter, new: Filter, text: bytes, changes: list[Change]) -> list[Settled]:
+def _differences(old: Filter, new: Filter, text: bytes, changes: list[Change]) -> list[ViewDifference]:
     """What enters and leaves, of the entities in `text` and of those that have changed."""
     entities: list[Entity] = orjson.loads(text)
     changed = _ends(changes)
     sees_old, sees_new = compile_filter(old), compile_filter(new)
-    settled = [
-        Settled("insert", e["_id"], None, e) if sees_new(e) else Settled("remove", e["_id"], None, None)
+    differences = [
+        ViewDifference("insert", e["_id"], None, e) if sees_new(e) else ViewDifference("remove", e["_id"], None, None)
         for e in entities
         if e["_id"] not in changed
     ]
     for id, (before, after) in changed.items():
         was, is_ = before is not None and sees_old(before), after is not None and sees_new(after)
         if is_:
-            settled.append(Settled("update", id, before, after) if was else Settled("insert", id, None, after))
+            differences.append(
+                ViewDifference("update", id, before, after) if was else ViewDifference("insert", id, None, after)
+            )
         elif was:
-            settled.append(Settled("remove", id, None, None))
-    return settled
+            differences.append(ViewDifference("remove", id, None, None))
+    return differences
 
 
 def _ends(changes: Iterable[Change]) -> dict[str, tuple[Entity | None, Entity | None]]:

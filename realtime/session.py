@@ -20,12 +20,12 @@ from auth.principal import Principal
 from auth.resolver import Resolver
 from auth.view import View
 from realtime.errors import BadRequest, SnapshotTooLarge, TooManySubscriptions
-from realtime.events import event_text, settled_payload
+from realtime.events import difference_payload, event_text
 from realtime.fanout import Fanout, topic_of
 from realtime.reconcile import reconciled, whole_body
 from realtime.requests import SubscribeRequest
 from realtime.subscriptions import Ending, Outlet, Subscription, Subscriptions
-from realtime.view import Settled, check_same_store
+from realtime.view import ViewDifference, check_same_store
 from stores.errors import HistoryGone, NotFound, StoreError, Unavailable
 from stores.parse import Limits
 from stores.projection import compile_projection
@@ -313,7 +313,8 @@ class LiveSession:
             await asyncio.sleep(RETRY_SECONDS)
 
     async def _try_to_freshen(self) -> bool:
-        """Whether that is settled; not while the database is away. A defect costs the session its subscriptions."""
+        """Whether the principal has been read; not while the database is away. A defect costs the session its
+        subscriptions."""
         try:
             await self._freshen()
         except StoreError:
@@ -357,20 +358,22 @@ class LiveSession:
         if new != subscription.where:
             live, old, store = self.live, subscription.where, subscription.store
             async with live.refreshing:
-                settled, position = await reconciled(live.engine, live.fanout, store, old, new, subscription.position)
+                differences, position = await reconciled(
+                    live.engine, live.fanout, store, old, new, subscription.position
+                )
             if self.subscriptions.suspended or subscription.ended:
                 return
-            self._settle(subscription, settled)
+            self._send_differences(subscription, differences)
             subscription.position = position
         subscription.see(view)
         await self.subscriptions.join(subscription)
 
-    def _settle(self, subscription: Subscription, settled: list[Settled]) -> None:
+    def _send_differences(self, subscription: Subscription, differences: list[ViewDifference]) -> None:
         """These events carry the position from before the change, and no view: a client that is cut off between them
         is told to start afresh when it comes back, even if it sees by the old rule again."""
         show = compile_projection(subscription.projection)
         position = give_in_between(subscription.position)
-        payloads = (settled_payload(subscription.topic, subscription.store, item, show) for item in settled)
+        payloads = (difference_payload(subscription.topic, subscription.store, item, show) for item in differences)
         texts = [event_text("change", payload | {"position": position}) for payload in payloads if payload is not None]
         self.outlet.make_room(sum(len(text.encode()) for text in texts))
         for text in texts:

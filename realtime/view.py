@@ -34,7 +34,7 @@ class ViewChange:
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
+class ViewDifference:
     """What a change of visibility means to a view. The entity is whole: `before`, as the view last had it, is there for
     an update alone, `after` for all but a removal."""
 

@@ -33,8 +33,8 @@ class Columns:
 
     def observe(self, rows: Iterable[TableRow]) -> None:
         """Look at the rows below the header."""
-        settled = {*self.defined, *self.given}
-        open_columns = [(i, name) for i, name in enumerate(self.names) if name not in settled]
+        known = {*self.defined, *self.given}
+        open_columns = [(i, name) for i, name in enumerate(self.names) if name not in known]
         for row in rows:
             if isinstance(row, Refusal):
                 self.rows += 1

@@ -56,7 +56,7 @@ class GroupPathKeeper:
         self._ended = asyncio.Event()
         self._ended_at = self._moved_at = -LONGEST_REQUEST
         self._mine: set[str] = set()
-        self._settling: set[asyncio.Task[None]] = set()
+        self._restamping: set[asyncio.Task[None]] = set()
 
     def stamping(self) -> Stamping:
         """Around whatever stamps entities with a branch, or moves a group, up to its commit."""
@@ -78,7 +78,7 @@ class GroupPathKeeper:
 
     @contextmanager
     def moving(self, group: str) -> Iterator[None]:
-        """Around the commit that moves a group, by somebody who will `settle` it unless it was alone."""
+        """Around the commit that moves a group, by somebody who will `restamp` it unless it was alone."""
         self._moved_at = time.monotonic()
         self._mine.add(group)
         try:
@@ -95,9 +95,9 @@ class GroupPathKeeper:
                 if change.id in self._mine:
                     self._mine.remove(change.id)
                 elif self._open or now - self._ended_at < LONGEST_DELAY:
-                    task = asyncio.create_task(self._settle_later(change))
-                    self._settling.add(task)
-                    task.add_done_callback(self._settling.discard)
+                    task = asyncio.create_task(self._restamp_later(change))
+                    self._restamping.add(task)
+                    task.add_done_callback(self._restamping.discard)
 
     async def of(self, principal: Principal) -> tuple[str, ...]:
         """The chain of the principal's group, read anew if groups have moved lately."""
@@ -105,13 +105,13 @@ class GroupPathKeeper:
             return principal.branch
         return await chain_of(self._engine, principal.group)
 
-    async def _settle_later(self, moved: Change) -> None:
+    async def _restamp_later(self, moved: Change) -> None:
         try:
-            await self.settle(moved.id, moved.by)
+            await self.restamp(moved.id, moved.by)
         except StoreError as error:
             log.warning("cannot re-stamp what was created while group %s moved: %s", moved.id, error)
 
-    async def settle(self, group: str, by: str | None) -> None:
+    async def restamp(self, group: str, by: str | None) -> None:
         """Once the writes that are on their way have ended, re-stamp what the move of the group has not seen."""
         newest = self._begun
         while any(number <= newest for number in self._open):

@@ -97,7 +97,7 @@ class SystemStoreWrites:
             self._resolver.forget_entity(store, id)
         await hooks.changed()
         if in_company:
-            await self._group_paths.settle(id, principal.user_id)
+            await self._group_paths.restamp(id, principal.user_id)
         return answer
 
     async def delete(self, principal: Principal, view: View, id: str, revs: Revisions | None) -> tuple[bytes, int]:

@@ -421,9 +421,9 @@ class Connection:
     async def inbox_has_room(self) -> None:
         """Wait while the application has too much of this client to do."""
         if self._is_inbox_full:
-            await self.settled()
+            await self.inbox_done()
 
-    async def settled(self) -> None:
+    async def inbox_done(self) -> None:
         """Wait until the application is done with what came."""
         if self._inbox is not None:
             await self._inbox.done()

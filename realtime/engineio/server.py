@@ -145,7 +145,7 @@ class EngineIOServer:
         for connection in connections:
             connection.close(CloseReason.SHUTDOWN)
         for connection in connections:
-            await connection.settled()
+            await connection.inbox_done()
         self.deadlines.stop()
 
     # HTTP
