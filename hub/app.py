@@ -33,7 +33,7 @@ from hub.key_file import KeyInUse, check_key, load_key
 from hub.mail import Mailer, SmtpServer
 from hub.memory import give_back_memory
 from hub.metrics import Metrics
-from hub.middleware import Envelope
+from hub.middleware import RequestMiddleware
 from hub.operational import health_routes, metrics_route
 from hub.origins import Origins
 from hub.proxies import RootPath, set_prefix
@@ -182,7 +182,7 @@ def _log_failure(job: asyncio.Task[None]) -> None:
 
 
 class HubApplication(Starlette):
-    """Starlette without its two outer layers, whose work the envelope does: an answer whatever happens."""
+    """Starlette without its two outer layers, whose work RequestMiddleware does: an answer whatever happens."""
 
     def build_middleware_stack(self) -> ASGIApp:
         app: ASGIApp = self.router
@@ -214,7 +214,7 @@ def create_app(settings: Settings | None = None, others: Iterable[MakeDialect] =
     packing = settings.compression
     middleware += [
         Middleware(
-            Envelope,
+            RequestMiddleware,
             metrics=hub.metrics,
             most=most,
             apart=LIVE_PATH,

@@ -35,7 +35,7 @@ OPERATIONAL = frozenset({"/health/live", "/health/ready", "/metrics"})
 """Paths that are answered however busy the hub is: who runs it must not take busy for dead."""
 
 
-class Envelope:
+class RequestMiddleware:
     """Pure ASGI. A caller's own `X-Request-Id` is kept when it is one word of at most 100 ASCII characters; beyond
     `most` requests at once the next ones are turned away. A request that waits for its client, to send a body or to
     read an answer, is not counted. Paths that begin with `apart` are left alone: a poll that waits for news is no
