@@ -50,9 +50,9 @@ Slices = Iterator[Callable[[], None] | None]
 
 
 class Subscriber(Protocol):
-    """One subscription as fan-out sees it. Changes up to `floor` (a feed order) it has got already."""
+    """One subscription as fan-out sees it. Changes up to `delivered_up_to` (a feed order) it has got already."""
 
-    floor: bytes
+    delivered_up_to: bytes
 
     @property
     def tell(self) -> Callable[[bytes, str], bool]:
@@ -239,7 +239,7 @@ class Fanout:
     def _deliver(self, members: list[Subscriber], frame: bytes, text: str, order: bytes) -> None:
         told = 0
         for member in members:
-            if order > member.floor:
+            if order > member.delivered_up_to:
                 if member.tell(frame, text):
                     told += 1
                 else:
@@ -262,7 +262,7 @@ class Fanout:
         done, self._done = self._done, []
         for members in ([m for m in told if m in channel.members], *(each.members for each in done)):
             for member in members:
-                if member.floor < order:
+                if member.delivered_up_to < order:
                     member.reached(position, order)
         self.is_telling = True
         yield work
@@ -295,7 +295,7 @@ class Fanout:
                 more = len(changes) == READ_AT_ONCE
                 return Batch(changes, changes[-1].position if more else self.position, more)
             batch = await feed.read(position, READ_AT_ONCE)
-            if feed.order(batch.position) >= self._recent.floor:
+            if feed.order(batch.position) >= self._recent.oldest:
                 self._recent.prepend(order, [(feed.order(change.position), change) for change in batch.changes])
             return batch
 

@@ -75,7 +75,7 @@ class Subscription:
     projection: Projection
     names: set[str | None] = field(default_factory=set)
     position: str = ""
-    floor: bytes = b""
+    delivered_up_to: bytes = b""
     channel: Channel[Subscriber] | None = None
     ended: bool = False
     where: Filter = field(init=False)
@@ -104,7 +104,7 @@ class Subscription:
 
     def reached(self, position: str, order: bytes) -> None:
         """It has been told of this change, which others are yet to hear of."""
-        self.position, self.floor = position, order
+        self.position, self.delivered_up_to = position, order
 
     def fall_behind(self) -> None:
         """It had no room for what fan-out has just handed out."""
@@ -139,7 +139,7 @@ class Subscriptions:
     def is_listening(self) -> bool:
         """Whether there are subscriptions, and fan-out has reached all of them."""
         reached = self._fanout.order
-        return bool(self.by_topic) and all(s.channel and s.floor <= reached for s in self.by_topic.values())
+        return bool(self.by_topic) and all(s.channel and s.delivered_up_to <= reached for s in self.by_topic.values())
 
     # Coming and going.
 
@@ -195,7 +195,7 @@ class Subscriptions:
             self._fanout.leave(subscription.channel, subscription)
             subscription.channel = None
             # Unless it is ahead of fan-out, which lags a little behind the database.
-            if self._fanout.order >= subscription.floor:
+            if self._fanout.order >= subscription.delivered_up_to:
                 subscription.position = self._fanout.position
 
     def suspend(self) -> None:
@@ -203,11 +203,11 @@ class Subscriptions:
         for subscription in self.by_topic.values():
             self.mute(subscription)
 
-    def _listen(self, subscription: Subscription, floor: bytes) -> None:
+    def _listen(self, subscription: Subscription, delivered_up_to: bytes) -> None:
         """No waiting between the last replay and this: what fan-out hands out next is what comes next. Raises
         HistoryGone where that ends the view: those that were listening have been told."""
-        check_same_store(subscription.store, self._fanout.foretold_after(floor))
-        subscription.floor = floor
+        check_same_store(subscription.store, self._fanout.foretold_after(delivered_up_to))
+        subscription.delivered_up_to = delivered_up_to
         join = self._fanout.join
         subscription.channel = join(subscription.key, subscription.where, subscription.topic, subscription)
         subscription.key = subscription.channel.key  # equal, and there once for all

@@ -12,18 +12,18 @@ Order = TypeVar("Order", int, bytes)
 
 
 class RecentChanges(Generic[Order]):
-    """Changes in their order; `floor` is the order after which none is missing."""
+    """Changes in their order; `oldest` is the order after which none is missing."""
 
-    floor: Order
+    oldest: Order
 
-    def __init__(self, floor: Order, most: int, most_bytes: int) -> None:
+    def __init__(self, oldest: Order, most: int, most_bytes: int) -> None:
         self._most = most
         self._most_bytes = most_bytes
-        self.clear(floor)
+        self.clear(oldest)
 
-    def clear(self, floor: Order) -> None:
-        """Forget everything; what comes next comes right after `floor`."""
-        self.floor = floor
+    def clear(self, oldest: Order) -> None:
+        """Forget everything; what comes next comes right after `oldest`."""
+        self.oldest = oldest
         self._orders: list[Order] = []
         self._changes: list[Change] = []
         self._bytes = 0
@@ -36,21 +36,21 @@ class RecentChanges(Generic[Order]):
             self._trim()
 
     def prepend(self, order: Order, changes: Sequence[tuple[Order, Change]]) -> None:
-        """Take in what came before: every change after `order` up to the floor, or beyond it. Nothing if there is no
+        """Take in what came before: every change after `order` up to `oldest`, or beyond it. Nothing if there is no
         room for it."""
-        earlier = [(at, change) for at, change in changes if order < at <= self.floor]
+        earlier = [(at, change) for at, change in changes if order < at <= self.oldest]
         size = sum(change.size for _, change in earlier)
-        if order >= self.floor or len(self._changes) + len(earlier) > self._most:
+        if order >= self.oldest or len(self._changes) + len(earlier) > self._most:
             return
         if self._bytes + size <= self._most_bytes:
-            self.floor = order
+            self.oldest = order
             self._orders[:0] = [at for at, _ in earlier]
             self._changes[:0] = [change for _, change in earlier]
             self._bytes += size
 
     def after(self, order: Order, limit: int | None = None) -> list[tuple[Order, Change]] | None:
         """The first `limit` changes after `order`, all without a limit; None when they are not all kept."""
-        if order < self.floor:
+        if order < self.oldest:
             return None
         first = bisect_right(self._orders, order)
         end = None if limit is None else first + limit
@@ -63,5 +63,5 @@ class RecentChanges(Generic[Order]):
         while self._bytes > self._most_bytes // 2 and gone < len(self._changes):
             self._bytes -= self._changes[gone].size
             gone += 1
-        self.floor = self._orders[gone - 1]
+        self.oldest = self._orders[gone - 1]
         del self._orders[:gone], self._changes[:gone]

@@ -53,15 +53,15 @@ def is_exact(sort: Order) -> bool:
 def beyond(sort: Order, after: Key) -> Match:
     """What every entity beyond `after` meets; when `is_exact`, nothing else does."""
     values = [_from_key(value, s) for value, s in zip(after, sort, strict=True)]
-    floor = _all(_not_before(sort[0], values[0]))
+    at_least = _all(_not_before(sort[0], values[0]))
     if not is_exact(sort):
-        return floor
+        return at_least
     alternatives: list[Match] = []
     ties: list[Match] = []
     for field, value in zip(sort, values, strict=True):
         alternatives.append(_all([*ties, *_beyond(field, value)]))
         ties += [_tie(field, value), *_not_before(field, value)]
-    return {"$and": [floor, {"$or": alternatives}]}
+    return {"$and": [at_least, {"$or": alternatives}]}
 
 
 def beyond_key(sort: Order, after: Key, key: str) -> Match:

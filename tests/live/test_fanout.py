@@ -32,8 +32,8 @@ from tests.support.reading import changes_since
 class Listener:
     """A subscription that writes down what it is told."""
 
-    def __init__(self, floor: bytes) -> None:
-        self.floor = floor
+    def __init__(self, delivered_up_to: bytes) -> None:
+        self.delivered_up_to = delivered_up_to
         self.told: list[str] = []
 
     def tell(self, frame: bytes, text: str) -> bool:
@@ -41,7 +41,7 @@ class Listener:
         return True
 
     def reached(self, position: str, order: bytes) -> None:
-        self.floor = order
+        self.delivered_up_to = order
 
     def fall_behind(self) -> None:
         raise AssertionError("it has room")
