@@ -26,8 +26,8 @@ from typing import Final
 
 import uvloop
 
+from benchmarks.baseline import baseline
 from benchmarks.figures import Figures
-from benchmarks.floor import floor
 from benchmarks.processes import Cores, mongodb, on_cores, replica_set, running_hub
 from benchmarks.report import conclude, parser, say
 from benchmarks.runs import Run, grown, warm_up, write
@@ -148,7 +148,7 @@ async def broadcast(bench: Bench) -> None:
                 bench.figures.add(side.name, f"{to}: server busy", "%", heard.busy(heard.cpu))
                 bench.figures.add(side.name, f"{to}: clients busy", "%", heard.busy(heard.load))
             octets = len(sides[0].crowd.sample) + FRAME_HEAD
-            least = await floor(bench.cores, bench.clients, octets, rate, round(rate * bench.seconds))
+            least = await baseline(bench.cores, bench.clients, octets, rate, round(rate * bench.seconds))
             bench.figures.add("hub", f"{to}: a bare write(2) of the same", "µs", least)
 
 

@@ -1,5 +1,5 @@
 """What a delivery costs at the very least: a process that writes the same bytes to every client, one `write(2)` each,
-and does nothing else. `python -m benchmarks.floor BYTES RATE WRITES` begins when a client sends something."""
+and does nothing else. `python -m benchmarks.baseline BYTES RATE WRITES` begins when a client sends something."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ async def serve(octets: int, rate: float, writes: int) -> None:
     await asyncio.Event().wait()
 
 
-async def floor(cores: Cores, clients: int, octets: int, rate: float, writes: int) -> float | None:
+async def baseline(cores: Cores, clients: int, octets: int, rate: float, writes: int) -> float | None:
     """CPU µs for each of the writes to so many clients."""
-    command = [sys.executable, "-m", "benchmarks.floor", str(octets), str(rate), str(writes)]
+    command = [sys.executable, "-m", "benchmarks.baseline", str(octets), str(rate), str(writes)]
     with tempfile.TemporaryDirectory(prefix="hub-bench-") as folder:
         environment = os.environ | {"PYTHONPATH": str(ROOT)}
         with running_server(command, Path(folder), environment, cores) as (pid, host, port, _):
