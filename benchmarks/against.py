@@ -28,7 +28,7 @@ from benchmarks.data import prepare
 from benchmarks.packages import install_once
 from benchmarks.processes import ROOT, Cores, Hub, Program, mongodb, on_cores, replica_set, running_hub
 from benchmarks.report import Row, conclude, failures, parser, say
-from benchmarks.sides import EVERYTHING, Audience, HubSide, slice_view
+from benchmarks.targets import EVERYTHING, Audience, HubTarget, slice_view
 from hub.serve import allow_connections
 
 PACKAGE_FILES: Final = ("pyproject.toml", "constraints.txt")
@@ -96,7 +96,7 @@ def _has_our_packages(folder: Path) -> bool:
 
 
 def in_turns(round_number: int) -> Sequence[int]:
-    """The order of the two sides in a round: each comes first in every second round."""
+    """The order of the two targets in a round: each comes first in every second round."""
     return (0, 1) if round_number % 2 == 0 else (1, 0)
 
 
@@ -118,8 +118,8 @@ async def _round(
     found: Comparisons,
 ) -> list[str]:
     measured: dict[int, list[Row]] = {}
-    for side in in_turns(number):
-        measured[side] = await row(benches[side])
+    for target in in_turns(number):
+        measured[target] = await row(benches[target])
     faults: list[str] = []
     for other, here in zip(measured[0], measured[1], strict=True):
         faults += failures([other, here])
@@ -137,22 +137,22 @@ async def compare_fanout(
         ("broadcast to all: deliveries", "all", min(fanout.WRITE_RATE, fanout.DELIVERY_RATE / given.clients)),
         ("one of all hears: writes", "slice", fanout.LATENCY_RATE / 2),
     )
-    sides = [HubSide(hub) for hub in hubs]
+    targets = [HubTarget(hub) for hub in hubs]
     for label, audience, rate in rows:
         say(f"{hubs[0].engine}: {label}, round {number + 1} ...")
-        for side in sides:
-            side.slices = min(side.slices, given.clients)
-            views = [EVERYTHING if audience == "all" else slice_view(n % side.slices) for n in range(given.clients)]
-            await side.crowd.join([[view] for view in views])
-            await bench.write(side, rate, audience)
+        for target in targets:
+            target.slices = min(target.slices, given.clients)
+            views = [EVERYTHING if audience == "all" else slice_view(n % target.slices) for n in range(given.clients)]
+            await target.crowd.join([[view] for view in views])
+            await bench.write(target, rate, audience)
         samples: dict[int, Sample] = {}
         for index in in_turns(number):
-            run = await bench.write(sides[index], rate, audience)
+            run = await bench.write(targets[index], rate, audience)
             done = len(run.lags) if audience == "all" else run.writes
             samples[index] = Sample(run.micros(done), done / run.seconds)
         found[hubs[0].engine, f"{label}, of {given.clients}"].rounds.append((samples[0], samples[1]))
-        for side in sides:
-            side.crowd.leave()
+        for target in targets:
+            target.crowd.leave()
     return list(bench.faults)
 
 

@@ -40,7 +40,7 @@ from benchmarks.processes import (
 )
 from benchmarks.report import Row, conclude, number, parser, say
 from benchmarks.several import Several
-from benchmarks.sides import EVERYTHING, HubSide, entity_view
+from benchmarks.targets import EVERYTHING, HubTarget, entity_view
 from benchmarks.watchers import Crowd
 from hub.serve import allow_connections
 
@@ -166,13 +166,13 @@ async def channels(run: Curves) -> None:
     for size in sizes(SPREAD, run.subscriptions):
         say(f"channels: {size} subscriptions ...")
         bench = run.bench(SPREAD)
-        async with bench.hub() as side:
-            side.slices = SPREAD
+        async with bench.hub() as target:
+            target.slices = SPREAD
             others = range(size // SPREAD - 1)
-            views = [[id, *(secrets.token_hex(12) for _ in others)] for id in side.scene.ids[:SPREAD]]
-            await side.crowd.join([[entity_view(id) for id in ids] for ids in views])
-            await bench.write(side, 250, "slice")
-            heard = await bench.write(side, 250, "slice")
+            views = [[id, *(secrets.token_hex(12) for _ in others)] for id in target.scene.ids[:SPREAD]]
+            await target.crowd.join([[entity_view(id) for id in ids] for ids in views])
+            await bench.write(target, 250, "slice")
+            heard = await bench.write(target, 250, "slice")
             curve.points.append((size, {"change": heard.micros(heard.writes)}))
         run.faults += bench.faults
 
@@ -184,19 +184,19 @@ async def subscribers(run: Curves) -> None:
     for size in sizes(10, affordable(run.connections)):
         say(f"subscribers: {size} connections ...")
         bench = run.bench(size)
-        async with bench.hub() as side:
-            await side.crowd.join([[EVERYTHING]] * size)
+        async with bench.hub() as target:
+            await target.crowd.join([[EVERYTHING]] * size)
             rate = min(100.0, DELIVERIES / size)
-            await bench.write(side, rate, "all", least=2)
-            heard = await bench.write(side, rate, "all", least=4)
-            quiet = await bench.write(side, rate, "nobody", least=4)
+            await bench.write(target, rate, "all", least=2)
+            heard = await bench.write(target, rate, "all", least=4)
+            quiet = await bench.write(target, rate, "nobody", least=4)
             cost.points.append((size, {"delivery, net of the write": heard.net(quiet)}))
-            memory.points.append((size, {"hub": resident_mib(side)}))
+            memory.points.append((size, {"hub": resident_mib(target)}))
         run.faults += bench.faults
 
 
-def resident_mib(side: HubSide) -> float | None:
-    kib = resident_kib(side.pid)
+def resident_mib(target: HubTarget) -> float | None:
+    kib = resident_kib(target.pid)
     return kib and kib / 1024
 
 
@@ -230,9 +230,9 @@ async def resume(run: Curves) -> None:
         with tempfile.TemporaryDirectory(prefix="hub-bench-") as name:
             folder = Path(name)
             with running_hub("", run.cores, folder) as hub:
-                side = HubSide(hub)
-                since = await asyncio.to_thread(missed, side)
-            greeting = side.crowd.greeting
+                target = HubTarget(hub)
+                since = await asyncio.to_thread(missed, target)
+            greeting = target.crowd.greeting
             with running_hub("", run.cores, folder) as hub:
                 crowd = Crowd((hub.host, hub.port), greeting)
                 await asyncio.to_thread(wait_until_idle, hub.pid)
@@ -240,12 +240,14 @@ async def resume(run: Curves) -> None:
                 crowd.leave()
 
 
-def missed(side: HubSide) -> str:
+def missed(target: HubTarget) -> str:
     """A position, and changes after it."""
-    with side.scene.http() as http:
+    with target.scene.http() as http:
         position = http.get(READINGS, params={"limit": 1}).headers["x-position"]
         for count in range(MISSED):
-            answer: httpx.Response = http.patch(f"{READINGS}/{side.scene.ids[count % STATIONS]}", json={"value": count})
+            answer: httpx.Response = http.patch(
+                f"{READINGS}/{target.scene.ids[count % STATIONS]}", json={"value": count}
+            )
             answer.raise_for_status()
     return position
 

@@ -31,7 +31,7 @@ from benchmarks.figures import Figures
 from benchmarks.processes import Cores, mongodb, on_cores, replica_set, running_hub
 from benchmarks.report import conclude, parser, say
 from benchmarks.runs import Run, grown, warm_up, write
-from benchmarks.sides import EVERYTHING, Audience, HubSide, Node, Side, entity_view, slice_view
+from benchmarks.targets import EVERYTHING, Audience, HubTarget, Node, Target, entity_view, slice_view
 from hub.serve import allow_connections
 
 WRITE_RATE: Final = 100.0
@@ -90,24 +90,24 @@ class Bench:
     _written: int = 0
 
     @asynccontextmanager
-    async def hub(self) -> AsyncIterator[HubSide]:
+    async def hub(self) -> AsyncIterator[HubTarget]:
         """A fresh hub."""
         with ExitStack() as stack:
             url = stack.enter_context(mongodb(self.replica_set, self.cores)) if self.replica_set else ""
             hub = stack.enter_context(running_hub(url, self.cores))
-            side = HubSide(hub)
-            yield side
-            side.crowd.leave()
+            target = HubTarget(hub)
+            yield target
+            target.crowd.leave()
             self.faults += [f"the hub logged: {line}" for line in hub.complaints()[:10]]
 
     @asynccontextmanager
-    async def sides(self) -> AsyncIterator[list[Side]]:
+    async def targets(self) -> AsyncIterator[list[Target]]:
         """A fresh hub and, where there is Node, a fresh Socket.IO server."""
         async with AsyncExitStack() as stack:
             hub = await stack.enter_async_context(self.hub())
             yield [hub, stack.enter_context(self.node.running(self.cores, hub.crowd))] if self.node else [hub]
 
-    async def write(self, side: Side, rate: float, audience: Audience, least: int = 1) -> Run:
+    async def write(self, target: Target, rate: float, audience: Audience, least: int = 1) -> Run:
         """A run at this rate, of at least so many writes."""
         count = max(least, round(rate * self.seconds))
         numbers = range(self._written, self._written + count)
@@ -115,16 +115,16 @@ class Bench:
 
         def expected(index: int) -> Iterable[int]:
             if audience == "slice":
-                return [number for number in numbers if number % side.slices == index % side.slices]
+                return [number for number in numbers if number % target.slices == index % target.slices]
             return numbers if audience == "all" else ()
 
-        run, faults = await write(side, numbers, rate, audience, expected)
-        self.faults += [f"{side.name}: {fault}" for fault in faults]
+        run, faults = await write(target, numbers, rate, audience, expected)
+        self.faults += [f"{target.name}: {fault}" for fault in faults]
         return run
 
-    async def pair(self, side: Side, rate: float, audience: Audience) -> tuple[Run, Run]:
+    async def pair(self, target: Target, rate: float, audience: Audience) -> tuple[Run, Run]:
         """The same writes with and without those who hear of them."""
-        return await self.write(side, rate, audience), await self.write(side, rate, "nobody")
+        return await self.write(target, rate, audience), await self.write(target, rate, "nobody")
 
 
 # The rows.
@@ -134,20 +134,20 @@ async def broadcast(bench: Bench) -> None:
     """Every write goes to every client; and the same writes, unheard, whose cost is not the deliveries'."""
     rate = min(WRITE_RATE, DELIVERY_RATE / bench.clients)
     to = f"broadcast to {bench.clients} at {rate:g}/s"
-    async with bench.sides() as sides:
-        for side in sides:
-            await side.crowd.join([[EVERYTHING]] * bench.clients)
-            await bench.pair(side, rate, "all")  # to warm up
+    async with bench.targets() as targets:
+        for target in targets:
+            await target.crowd.join([[EVERYTHING]] * bench.clients)
+            await bench.pair(target, rate, "all")  # to warm up
         for _ in range(bench.rounds):
-            for side in sides:
-                heard, quiet = await bench.pair(side, rate, "all")
+            for target in targets:
+                heard, quiet = await bench.pair(target, rate, "all")
                 deliveries = len(heard.lags)
-                bench.figures.add(side.name, f"{to}: CPU per delivery, net", "µs", heard.net(quiet), DELIVERY_US)
-                bench.figures.add(side.name, f"{to}: CPU per delivery, gross", "µs", heard.micros(deliveries))
-                bench.figures.add(side.name, f"{to}: CPU per write, unheard", "µs", quiet.micros(quiet.writes))
-                bench.figures.add(side.name, f"{to}: server busy", "%", heard.busy(heard.cpu))
-                bench.figures.add(side.name, f"{to}: clients busy", "%", heard.busy(heard.load))
-            octets = len(sides[0].crowd.sample) + FRAME_HEAD
+                bench.figures.add(target.name, f"{to}: CPU per delivery, net", "µs", heard.net(quiet), DELIVERY_US)
+                bench.figures.add(target.name, f"{to}: CPU per delivery, gross", "µs", heard.micros(deliveries))
+                bench.figures.add(target.name, f"{to}: CPU per write, unheard", "µs", quiet.micros(quiet.writes))
+                bench.figures.add(target.name, f"{to}: server busy", "%", heard.busy(heard.cpu))
+                bench.figures.add(target.name, f"{to}: clients busy", "%", heard.busy(heard.load))
+            octets = len(targets[0].crowd.sample) + FRAME_HEAD
             least = await baseline(bench.cores, bench.clients, octets, rate, round(rate * bench.seconds))
             bench.figures.add("hub", f"{to}: a bare write(2) of the same", "µs", least)
 
@@ -156,12 +156,12 @@ async def memory(bench: Bench) -> None:
     """What a server grows by for each idle client with one subscription."""
     number = 4 * bench.clients
     for _ in range(bench.rounds):
-        async with bench.sides() as sides:
-            for side in sides:
-                await warm_up(side, EVERYTHING)
-                kib = await grown(side, [[EVERYTHING]] * number)
+        async with bench.targets() as targets:
+            for target in targets:
+                await warm_up(target, EVERYTHING)
+                kib = await grown(target, [[EVERYTHING]] * number)
                 label = f"memory per idle client, of {number}"
-                bench.figures.add(side.name, label, "KiB", kib and kib / number, MEMORY_KIB)
+                bench.figures.add(target.name, label, "KiB", kib and kib / number, MEMORY_KIB)
 
 
 async def channels(bench: Bench) -> None:
@@ -169,18 +169,18 @@ async def channels(bench: Bench) -> None:
     entities do not exist, which makes no difference to a subscription."""
     few, many = FEW, max(FEW, bench.subscriptions)
     async with bench.hub() as small, bench.hub() as large:
-        for side, number in ((small, few), (large, many)):
-            side.slices = FEW
+        for target, number in ((small, few), (large, many)):
+            target.slices = FEW
             others = range(number // FEW - 1)
-            views = [[id, *(secrets.token_hex(12) for _ in others)] for id in side.scene.ids[:FEW]]
-            kib = await grown(side, [[entity_view(id) for id in ids] for ids in views])
+            views = [[id, *(secrets.token_hex(12) for _ in others)] for id in target.scene.ids[:FEW]]
+            kib = await grown(target, [[entity_view(id) for id in ids] for ids in views])
             label = f"memory of {FEW} clients with {number} subscriptions, per subscription"
             bench.figures.add("hub", label, "KiB", kib and kib / number)
-            await bench.write(side, LATENCY_RATE / 2, "slice")
+            await bench.write(target, LATENCY_RATE / 2, "slice")
         for _ in range(bench.rounds):
             costs = []
-            for side, number in ((small, few), (large, many)):
-                heard, quiet = await bench.pair(side, LATENCY_RATE / 2, "slice")
+            for target, number in ((small, few), (large, many)):
+                heard, quiet = await bench.pair(target, LATENCY_RATE / 2, "slice")
                 costs.append(heard.micros(heard.writes))
                 bench.figures.add("hub", f"change among {number} subscriptions: CPU", "µs", costs[-1])
                 bench.figures.add("hub", f"change among {number} subscriptions: CPU, net", "µs", heard.net(quiet))
@@ -192,44 +192,44 @@ async def channels(bench: Bench) -> None:
 async def latency(bench: Bench) -> None:
     """From a write to the client that watches its slice."""
     label = f"write to client, {LATENCY_RATE:g} writes/s, one of {bench.clients} hears each"
-    async with bench.sides() as sides:
-        for side in sides:
-            side.slices = min(side.slices, bench.clients)
-            await side.crowd.join([[slice_view(index % side.slices)] for index in range(bench.clients)])
-            await bench.write(side, LATENCY_RATE, "slice")
+    async with bench.targets() as targets:
+        for target in targets:
+            target.slices = min(target.slices, bench.clients)
+            await target.crowd.join([[slice_view(index % target.slices)] for index in range(bench.clients)])
+            await bench.write(target, LATENCY_RATE, "slice")
         for _ in range(bench.rounds):
-            for side in sides:
-                run = await bench.write(side, LATENCY_RATE, "slice")
-                bench.figures.add(side.name, f"{label}: p50", "ms", run.lag_ms(0.5), P50_MS)
-                bench.figures.add(side.name, f"{label}: p99", "ms", run.lag_ms(0.99), P99_MS)
-                bench.figures.add(side.name, f"{label}: server busy", "%", run.busy(run.cpu))
+            for target in targets:
+                run = await bench.write(target, LATENCY_RATE, "slice")
+                bench.figures.add(target.name, f"{label}: p50", "ms", run.lag_ms(0.5), P50_MS)
+                bench.figures.add(target.name, f"{label}: p99", "ms", run.lag_ms(0.99), P99_MS)
+                bench.figures.add(target.name, f"{label}: server busy", "%", run.busy(run.cpu))
 
 
 async def sustained(bench: Bench) -> None:
     """The highest rate of broadcasts that a server keeps up with, and the latencies there."""
     label = f"broadcast to {bench.clients}, highest rate"
-    async with bench.sides() as sides:
-        for side in sides:
-            await side.crowd.join([[EVERYTHING]] * bench.clients)
-            await bench.write(side, RAMP_FROM / bench.clients / 2, "all", least=10)
-        for side in sides:
-            rate, best = await highest_rate(bench, side)
-            bench.figures.add(side.name, f"{label}: writes", "/s", rate)
-            bench.figures.add(side.name, f"{label}: deliveries", "/s", len(best.lags) / best.seconds if best else 0.0)
+    async with bench.targets() as targets:
+        for target in targets:
+            await target.crowd.join([[EVERYTHING]] * bench.clients)
+            await bench.write(target, RAMP_FROM / bench.clients / 2, "all", least=10)
+        for target in targets:
+            rate, best = await highest_rate(bench, target)
+            bench.figures.add(target.name, f"{label}: writes", "/s", rate)
+            bench.figures.add(target.name, f"{label}: deliveries", "/s", len(best.lags) / best.seconds if best else 0.0)
             if best:
                 cost = best.micros(len(best.lags))
-                bench.figures.add(side.name, f"{label}: CPU per delivery, gross", "µs", cost, DELIVERY_US)
-                bench.figures.add(side.name, f"{label}: p50", "ms", best.lag_ms(0.5))
-                bench.figures.add(side.name, f"{label}: p99", "ms", best.lag_ms(0.99))
-                bench.figures.add(side.name, f"{label}: server busy", "%", best.busy(best.cpu))
-                bench.figures.add(side.name, f"{label}: clients busy", "%", best.busy(best.load))
+                bench.figures.add(target.name, f"{label}: CPU per delivery, gross", "µs", cost, DELIVERY_US)
+                bench.figures.add(target.name, f"{label}: p50", "ms", best.lag_ms(0.5))
+                bench.figures.add(target.name, f"{label}: p99", "ms", best.lag_ms(0.99))
+                bench.figures.add(target.name, f"{label}: server busy", "%", best.busy(best.cpu))
+                bench.figures.add(target.name, f"{label}: clients busy", "%", best.busy(best.load))
 
 
-async def highest_rate(bench: Bench, side: Side) -> tuple[float, Run | None]:
+async def highest_rate(bench: Bench, target: Target) -> tuple[float, Run | None]:
     """Writes per second, and the run at that rate; 0 and None when not even the first is sustained."""
     rate, found, best = min(WRITE_RATE, RAMP_FROM / bench.clients), 0.0, None
     while rate <= RAMP_MOST:
-        run = await attempt(bench, side, rate)
+        run = await attempt(bench, target, rate)
         if run is None:
             break
         found, best = rate, run
@@ -237,34 +237,34 @@ async def highest_rate(bench: Bench, side: Side) -> tuple[float, Run | None]:
     return found, best
 
 
-async def attempt(bench: Bench, side: Side, rate: float) -> Run | None:
+async def attempt(bench: Bench, target: Target, rate: float) -> Run | None:
     """A run that sustains this rate; None when there is none."""
     for _ in range(ATTEMPTS):
-        run = await bench.write(side, rate, "all")
+        run = await bench.write(target, rate, "all")
         if run.lag_ms(0.9) <= SUSTAINED_MS:
             return run
     return None
 
 
 async def connections(bench: Bench) -> None:
-    """Very many clients on one process, all of them told of every write. One side after the other: the clients of both
-    would be more open files than many systems grant."""
+    """Very many clients on one process, all of them told of every write. One target after the other: the clients of
+    both would be more open files than many systems grant."""
     number = affordable(bench.connections)
     rate, label = min(WRITE_RATE, CROWD_RATE / number), f"{number} connections"
-    async with bench.sides() as sides:
-        for side in sides:
-            await warm_up(side, EVERYTHING)
-            kib = await grown(side, [[EVERYTHING]] * number)
-            bench.figures.add(side.name, f"{label}: memory per client", "KiB", kib and kib / number, MEMORY_KIB)
-            await bench.write(side, rate, "all", MANY_WRITES)
+    async with bench.targets() as targets:
+        for target in targets:
+            await warm_up(target, EVERYTHING)
+            kib = await grown(target, [[EVERYTHING]] * number)
+            bench.figures.add(target.name, f"{label}: memory per client", "KiB", kib and kib / number, MEMORY_KIB)
+            await bench.write(target, rate, "all", MANY_WRITES)
             for _ in range(bench.rounds):
-                heard = await bench.write(side, rate, "all", MANY_WRITES)
-                quiet = await bench.write(side, rate, "nobody", MANY_WRITES)
-                bench.figures.add(side.name, f"{label}: CPU per delivery, net", "µs", heard.net(quiet), DELIVERY_US)
+                heard = await bench.write(target, rate, "all", MANY_WRITES)
+                quiet = await bench.write(target, rate, "nobody", MANY_WRITES)
+                bench.figures.add(target.name, f"{label}: CPU per delivery, net", "µs", heard.net(quiet), DELIVERY_US)
                 last = statistics.median(heard.last) if heard.last else math.nan
-                bench.figures.add(side.name, f"{label}: write to last delivery", "ms", last * 1e3)
-                bench.figures.add(side.name, f"{label}: deliveries", "", len(heard.lags))
-            side.crowd.leave()
+                bench.figures.add(target.name, f"{label}: write to last delivery", "ms", last * 1e3)
+                bench.figures.add(target.name, f"{label}: deliveries", "", len(heard.lags))
+            target.crowd.leave()
 
 
 def affordable(number: int) -> int:

@@ -1,4 +1,4 @@
-"""Figures taken several times on two sides: medians, spreads, targets."""
+"""Figures taken several times on two servers: medians, spreads, targets."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ HEAD: Final = ("figure", "unit", "hub", "spread", "target", "ratio", "node", "sp
 
 @dataclass(slots=True)
 class Figure:
-    """One figure, a value per round and side. `target` is the hub's, to stay within; `ratio` the hub's part of it."""
+    """One figure, a value per round and server. `target` is the hub's, to stay within; `ratio` the hub's part of it."""
 
     label: str
     unit: str
     target: float | None = None
     values: dict[str, list[float]] = field(default_factory=dict)
 
-    def median(self, side: str) -> float | None:
-        return statistics.median(self.values[side]) if self.values.get(side) else None
+    def median(self, server: str) -> float | None:
+        return statistics.median(self.values[server]) if self.values.get(server) else None
 
-    def spread(self, side: str) -> str:
+    def spread(self, server: str) -> str:
         """The least and the greatest; nothing for a single value."""
-        values = self.values.get(side, [])
+        values = self.values.get(server, [])
         return f"{number(min(values))}–{number(max(values))}" if len(values) > 1 else ""
 
     @property
@@ -53,7 +53,7 @@ class Figure:
         )
 
     def as_json(self) -> dict[str, Any]:
-        medians = {side: self.median(side) for side in self.values}
+        medians = {server: self.median(server) for server in self.values}
         return {
             "figure": self.label,
             "unit": self.unit,
@@ -70,11 +70,11 @@ class Figures:
     def __init__(self) -> None:
         self._figures: dict[str, Figure] = {}
 
-    def add(self, side: str, label: str, unit: str, value: float | None, target: float | None = None) -> None:
+    def add(self, server: str, label: str, unit: str, value: float | None, target: float | None = None) -> None:
         """Note a value; None, where the system does not tell, leaves the figure out."""
         if value is not None:
             figure = self._figures.setdefault(label, Figure(label, unit, target))
-            figure.values.setdefault(side, []).append(value)
+            figure.values.setdefault(server, []).append(value)
 
     def __iter__(self) -> Iterator[Figure]:
         return iter(self._figures.values())

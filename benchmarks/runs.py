@@ -11,7 +11,7 @@ from typing import Final
 
 from benchmarks.paced import Writer
 from benchmarks.processes import cpu_seconds, resident_kib, wait_until_idle
-from benchmarks.sides import Audience, Side
+from benchmarks.targets import Audience, Target
 
 GIVE_UP: Final = 30.0
 """Seconds that events may take to come in after the last write is answered."""
@@ -56,21 +56,21 @@ class Run:
 
 
 async def write(
-    side: Side, numbers: range, rate: float, audience: Audience, expected: Callable[[int], Iterable[int]]
+    target: Target, numbers: range, rate: float, audience: Audience, expected: Callable[[int], Iterable[int]]
 ) -> tuple[Run, list[str]]:
     """Write these numbers, `rate` of them a second, and wait until every watcher has heard of `expected(its index)`.
     The run, and what was wrong with what they heard."""
-    crowd, writer = side.crowd, Writer()
+    crowd, writer = target.crowd, Writer()
     wanted = sum(len(list(expected(index))) for index in range(len(crowd.watchers)))
-    await asyncio.to_thread(wait_until_idle, side.pid)
+    await asyncio.to_thread(wait_until_idle, target.pid)
     gc.collect()
     async with writer.connected(crowd.address):
         await asyncio.sleep(PAUSE)
         complete = crowd.expect(wanted)
-        begun, load, cpu = time.perf_counter(), time.process_time(), cpu_seconds(side.pid)
-        await writer.run(numbers, lambda number: side.write(number, audience), rate, crowd.sent)
+        begun, load, cpu = time.perf_counter(), time.process_time(), cpu_seconds(target.pid)
+        await writer.run(numbers, lambda number: target.write(number, audience), rate, crowd.sent)
         await asyncio.wait([complete], timeout=GIVE_UP)
-        seconds, load, after = time.perf_counter() - begun, time.process_time() - load, cpu_seconds(side.pid)
+        seconds, load, after = time.perf_counter() - begun, time.process_time() - load, cpu_seconds(target.pid)
         await asyncio.sleep(PAUSE)
     last = [crowd.latest[number] - crowd.sent[number] for number in numbers if number in crowd.latest]
     took = None if cpu is None or after is None else after - cpu
@@ -78,20 +78,20 @@ async def write(
     return run, [*crowd.check(expected), *writer.tally.failures]
 
 
-async def grown(side: Side, subscriptions: Sequence[Sequence[str]]) -> float | None:
+async def grown(target: Target, subscriptions: Sequence[Sequence[str]]) -> float | None:
     """Connect a watcher for each sequence of subscriptions: the memory that the server has grown by, KiB."""
-    before = await _memory(side)
-    await side.crowd.join(subscriptions)
-    after = await _memory(side)
+    before = await _memory(target)
+    await target.crowd.join(subscriptions)
+    after = await _memory(target)
     return None if before is None or after is None else after - before
 
 
-async def warm_up(side: Side, subscription: str) -> None:
-    await side.crowd.join([[subscription]] * WARM_UP)
-    side.crowd.leave()
+async def warm_up(target: Target, subscription: str) -> None:
+    await target.crowd.join([[subscription]] * WARM_UP)
+    target.crowd.leave()
 
 
-async def _memory(side: Side) -> float | None:
-    await asyncio.to_thread(wait_until_idle, side.pid)
-    await asyncio.to_thread(side.tidy)
-    return resident_kib(side.pid)
+async def _memory(target: Target) -> float | None:
+    await asyncio.to_thread(wait_until_idle, target.pid)
+    await asyncio.to_thread(target.tidy)
+    return resident_kib(target.pid)

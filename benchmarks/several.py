@@ -12,7 +12,7 @@ from typing import Final
 from benchmarks.crowds import Place, RemoteCrowd, remote_crowd
 from benchmarks.paced import Writer
 from benchmarks.processes import Hub, cpu_seconds, wait_until_idle
-from benchmarks.sides import EVERYTHING, Audience, HubSide
+from benchmarks.targets import EVERYTHING, Audience, HubTarget
 
 LEAST: Final = 4
 """Writes of a run at least."""
@@ -44,14 +44,14 @@ class Several:
 
     def __init__(self, hubs: Sequence[Hub]) -> None:
         self.hubs = hubs
-        self.side = HubSide(hubs[0])
+        self.target = HubTarget(hubs[0])
         self._crowds: list[RemoteCrowd] = []
         self._written = 0
 
     async def join(self, stack: ExitStack, each: int) -> None:
         """Connect so many clients to each hub, until `stack` ends."""
         for hub in self.hubs:
-            place = Place((hub.host, hub.port), self.side.crowd.greeting, EVERYTHING)
+            place = Place((hub.host, hub.port), self.target.crowd.greeting, EVERYTHING)
             self._crowds.append(stack.enter_context(remote_crowd(place, each)))
         await asyncio.gather(*(crowd.joined() for crowd in self._crowds))
 
@@ -63,10 +63,10 @@ class Several:
         crowds, writer, sent = self._crowds if audience == "all" else [], Writer(), dict[int, float]()
         for hub in self.hubs:
             await asyncio.to_thread(wait_until_idle, hub.pid)
-        async with writer.connected(self.side.crowd.address):
+        async with writer.connected(self.target.crowd.address):
             await asyncio.gather(*(crowd.expect(numbers) for crowd in crowds))
             before = self._cpu()
-            await writer.run(numbers, lambda number: self.side.write(number, audience), rate, sent)
+            await writer.run(numbers, lambda number: self.target.write(number, audience), rate, sent)
             heard = await asyncio.gather(*(crowd.heard() for crowd in crowds))
             cpu = self._cpu() - before
         latest = [max(one.latest.get(number, 0.0) for one in heard) - sent[number] for number in numbers if heard]

@@ -28,7 +28,7 @@ from benchmarks.data import READINGS, WRITES, Scene, body, prepare
 from benchmarks.load import Tally, load
 from benchmarks.processes import Cores, mongodb, on_cores, resident_kib, running_hub
 from benchmarks.report import conclude, number, parser, say
-from benchmarks.sides import EVERYTHING, slice_view
+from benchmarks.targets import EVERYTHING, slice_view
 from benchmarks.watchers import Crowd
 
 ENTITIES: Final = 5_000

@@ -1,5 +1,5 @@
-"""The two that are compared, behind one face: a hub, and a Socket.IO server of Node. Both are told what to tell by
-HTTP requests, and watched by the same clients."""
+"""The two servers that are compared, by one protocol: a hub, and a Socket.IO server of Node. HTTP requests say what
+both deliver, and the same clients watch them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def entity_view(id: str) -> str:
     return orjson.dumps({"store": READINGS, "filter": {"_id": id}}).decode()
 
 
-class Side(Protocol):
+class Target(Protocol):
     """A server under measurement and its watchers. A write of `number` concerns
     slice `number % slices`."""
 
@@ -53,7 +53,7 @@ class Side(Protocol):
         """Before memory is read: drop what is garbage already."""
 
 
-class HubSide:
+class HubTarget:
     """A write changes one of 500 entities that an ordinary user owns; nobody watches the store of the quiet ones."""
 
     name = "hub"
@@ -82,7 +82,7 @@ def _created(http: httpx.Client, store: str) -> list[str]:
     return [entity["_id"] for entity in entities]
 
 
-class NodeSide:
+class NodeTarget:
     """A write is a POST of the whole event, in the form that the hub gave its last one."""
 
     name = "node"
@@ -121,13 +121,13 @@ class Node:
         self.versions = f"socket.io {package['version']} on Node {version}"
 
     @contextmanager
-    def running(self, cores: Cores, model: Crowd) -> Iterator[NodeSide]:
+    def running(self, cores: Cores, model: Crowd) -> Iterator[NodeTarget]:
         with tempfile.TemporaryDirectory(prefix="hub-bench-") as name:
             folder = Path(name)
             shutil.copy(SOURCES / "fanout.mjs", folder)
             (folder / "node_modules").symlink_to(self.packages)  # Node looks for packages beside the script
             command = ["node", "--expose-gc", "fanout.mjs"]
             with running_server(command, folder, os.environ, cores) as (pid, host, port, _):
-                side = NodeSide(pid, host, port, model)
-                yield side
-                side.crowd.leave()
+                target = NodeTarget(pid, host, port, model)
+                yield target
+                target.crowd.leave()
