@@ -143,7 +143,7 @@ async def compare_fanout(
         for target in targets:
             target.slices = min(target.slices, given.clients)
             views = [EVERYTHING if audience == "all" else slice_view(n % target.slices) for n in range(given.clients)]
-            await target.crowd.join([[view] for view in views])
+            await target.pool.join([[view] for view in views])
             await bench.write(target, rate, audience)
         samples: dict[int, Sample] = {}
         for index in in_turns(number):
@@ -152,7 +152,7 @@ async def compare_fanout(
             samples[index] = Sample(run.micros(done), done / run.seconds)
         found[hubs[0].engine, f"{label}, of {given.clients}"].rounds.append((samples[0], samples[1]))
         for target in targets:
-            target.crowd.leave()
+            target.pool.leave()
     return list(bench.faults)
 
 

@@ -27,6 +27,7 @@ from benchmarks import rest
 from benchmarks.data import READINGS, STATIONS, Scene, accounts, client, fill, made, sign_in
 from benchmarks.fanout import Bench, affordable
 from benchmarks.load import spread
+from benchmarks.multi_process import MultiProcess
 from benchmarks.processes import (
     Cores,
     Hub,
@@ -39,9 +40,8 @@ from benchmarks.processes import (
     wait_until_idle,
 )
 from benchmarks.report import Row, conclude, number, parser, say
-from benchmarks.several import Several
 from benchmarks.targets import EVERYTHING, HubTarget, entity_view
-from benchmarks.watchers import Crowd
+from benchmarks.watchers import ClientPool
 from hub.serve import allow_connections
 
 SPREAD: Final = 100
@@ -170,7 +170,7 @@ async def channels(run: Curves) -> None:
             target.slices = SPREAD
             others = range(size // SPREAD - 1)
             views = [[id, *(secrets.token_hex(12) for _ in others)] for id in target.scene.ids[:SPREAD]]
-            await target.crowd.join([[entity_view(id) for id in ids] for ids in views])
+            await target.pool.join([[entity_view(id) for id in ids] for ids in views])
             await bench.write(target, 250, "slice")
             heard = await bench.write(target, 250, "slice")
             curve.points.append((size, {"change": heard.micros(heard.writes)}))
@@ -185,7 +185,7 @@ async def subscribers(run: Curves) -> None:
         say(f"subscribers: {size} connections ...")
         bench = run.bench(size)
         async with bench.hub() as target:
-            await target.crowd.join([[EVERYTHING]] * size)
+            await target.pool.join([[EVERYTHING]] * size)
             rate = min(100.0, DELIVERIES / size)
             await bench.write(target, rate, "all", least=2)
             heard = await bench.write(target, rate, "all", least=4)
@@ -211,12 +211,12 @@ async def processes(run: Curves) -> None:
             with ExitStack() as stack:
                 url = stack.enter_context(mongodb(server, run.cores))
                 hubs = [stack.enter_context(running_hub(url, run.cores)) for _ in range(HUBS)]
-                several = Several(hubs)
-                await several.join(stack, size // HUBS)
+                multi = MultiProcess(hubs)
+                await multi.join(stack, size // HUBS)
                 rate = min(100.0, DELIVERIES / size)
-                await several.write(rate, run.seconds, "all")  # to warm up
-                heard = await several.write(rate, run.seconds, "all")
-                quiet = await several.write(rate, run.seconds, "nobody")
+                await multi.write(rate, run.seconds, "all")  # to warm up
+                heard = await multi.write(rate, run.seconds, "all")
+                quiet = await multi.write(rate, run.seconds, "nobody")
                 cost.points.append((size, {"delivery, net of the write": heard.net(quiet)}))
                 delay.points.append((size, {"write to last delivery": heard.last_ms}))
                 run.faults += heard.faults + [line for hub in hubs for line in hub.complaints()[:10]]
@@ -232,12 +232,12 @@ async def resume(run: Curves) -> None:
             with running_hub("", run.cores, folder) as hub:
                 target = HubTarget(hub)
                 since = await asyncio.to_thread(missed, target)
-            greeting = target.crowd.greeting
+            greeting = target.pool.greeting
             with running_hub("", run.cores, folder) as hub:
-                crowd = Crowd((hub.host, hub.port), greeting)
+                pool = ClientPool((hub.host, hub.port), greeting)
                 await asyncio.to_thread(wait_until_idle, hub.pid)
-                curve.points.append((size, await resumed(crowd, hub.pid, since, size, run.faults)))
-                crowd.leave()
+                curve.points.append((size, await resumed(pool, hub.pid, since, size, run.faults)))
+                pool.leave()
 
 
 def missed(target: HubTarget) -> str:
@@ -252,15 +252,15 @@ def missed(target: HubTarget) -> str:
     return position
 
 
-async def resumed(crowd: Crowd, pid: int, since: str, size: int, faults: list[str]) -> dict[str, float | None]:
+async def resumed(pool: ClientPool, pid: int, since: str, size: int, faults: list[str]) -> dict[str, float | None]:
     """Seconds until the last client has everything, and the CPU that it took."""
-    complete = crowd.expect(size * MISSED)
+    complete = pool.expect(size * MISSED)
     begun, cpu = time.perf_counter(), cpu_seconds(pid)
     wanted = orjson.dumps({"store": READINGS, "since": since}).decode()
-    await crowd.join([[wanted]] * size)
+    await pool.join([[wanted]] * size)
     await asyncio.wait([complete], timeout=RESUME_SECONDS)
     seconds, after = time.perf_counter() - begun, cpu_seconds(pid)
-    faults += crowd.check(lambda _: range(MISSED))
+    faults += pool.check(lambda _: range(MISSED))
     return {"until the last has all": seconds, "CPU": None if cpu is None or after is None else after - cpu}
 
 

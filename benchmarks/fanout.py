@@ -97,7 +97,7 @@ class Bench:
             hub = stack.enter_context(running_hub(url, self.cores))
             target = HubTarget(hub)
             yield target
-            target.crowd.leave()
+            target.pool.leave()
             self.faults += [f"the hub logged: {line}" for line in hub.complaints()[:10]]
 
     @asynccontextmanager
@@ -105,7 +105,7 @@ class Bench:
         """A fresh hub and, where there is Node, a fresh Socket.IO server."""
         async with AsyncExitStack() as stack:
             hub = await stack.enter_async_context(self.hub())
-            yield [hub, stack.enter_context(self.node.running(self.cores, hub.crowd))] if self.node else [hub]
+            yield [hub, stack.enter_context(self.node.running(self.cores, hub.pool))] if self.node else [hub]
 
     async def write(self, target: Target, rate: float, audience: Audience, least: int = 1) -> Run:
         """A run at this rate, of at least so many writes."""
@@ -136,7 +136,7 @@ async def broadcast(bench: Bench) -> None:
     to = f"broadcast to {bench.clients} at {rate:g}/s"
     async with bench.targets() as targets:
         for target in targets:
-            await target.crowd.join([[EVERYTHING]] * bench.clients)
+            await target.pool.join([[EVERYTHING]] * bench.clients)
             await bench.pair(target, rate, "all")  # to warm up
         for _ in range(bench.rounds):
             for target in targets:
@@ -147,7 +147,7 @@ async def broadcast(bench: Bench) -> None:
                 bench.figures.add(target.name, f"{to}: CPU per write, unheard", "µs", quiet.micros(quiet.writes))
                 bench.figures.add(target.name, f"{to}: server busy", "%", heard.busy(heard.cpu))
                 bench.figures.add(target.name, f"{to}: clients busy", "%", heard.busy(heard.load))
-            octets = len(targets[0].crowd.sample) + FRAME_HEAD
+            octets = len(targets[0].pool.sample) + FRAME_HEAD
             least = await baseline(bench.cores, bench.clients, octets, rate, round(rate * bench.seconds))
             bench.figures.add("hub", f"{to}: a bare write(2) of the same", "µs", least)
 
@@ -195,7 +195,7 @@ async def latency(bench: Bench) -> None:
     async with bench.targets() as targets:
         for target in targets:
             target.slices = min(target.slices, bench.clients)
-            await target.crowd.join([[slice_view(index % target.slices)] for index in range(bench.clients)])
+            await target.pool.join([[slice_view(index % target.slices)] for index in range(bench.clients)])
             await bench.write(target, LATENCY_RATE, "slice")
         for _ in range(bench.rounds):
             for target in targets:
@@ -210,7 +210,7 @@ async def sustained(bench: Bench) -> None:
     label = f"broadcast to {bench.clients}, highest rate"
     async with bench.targets() as targets:
         for target in targets:
-            await target.crowd.join([[EVERYTHING]] * bench.clients)
+            await target.pool.join([[EVERYTHING]] * bench.clients)
             await bench.write(target, RAMP_FROM / bench.clients / 2, "all", least=10)
         for target in targets:
             rate, best = await highest_rate(bench, target)
@@ -264,7 +264,7 @@ async def connections(bench: Bench) -> None:
                 last = statistics.median(heard.last) if heard.last else math.nan
                 bench.figures.add(target.name, f"{label}: write to last delivery", "ms", last * 1e3)
                 bench.figures.add(target.name, f"{label}: deliveries", "", len(heard.lags))
-            target.crowd.leave()
+            target.pool.leave()
 
 
 def affordable(number: int) -> int:

@@ -60,35 +60,35 @@ async def write(
 ) -> tuple[Run, list[str]]:
     """Write these numbers, `rate` of them a second, and wait until every watcher has heard of `expected(its index)`.
     The run, and what was wrong with what they heard."""
-    crowd, writer = target.crowd, Writer()
-    wanted = sum(len(list(expected(index))) for index in range(len(crowd.watchers)))
+    pool, writer = target.pool, Writer()
+    wanted = sum(len(list(expected(index))) for index in range(len(pool.watchers)))
     await asyncio.to_thread(wait_until_idle, target.pid)
     gc.collect()
-    async with writer.connected(crowd.address):
+    async with writer.connected(pool.address):
         await asyncio.sleep(PAUSE)
-        complete = crowd.expect(wanted)
+        complete = pool.expect(wanted)
         begun, load, cpu = time.perf_counter(), time.process_time(), cpu_seconds(target.pid)
-        await writer.run(numbers, lambda number: target.write(number, audience), rate, crowd.sent)
+        await writer.run(numbers, lambda number: target.write(number, audience), rate, pool.sent)
         await asyncio.wait([complete], timeout=GIVE_UP)
         seconds, load, after = time.perf_counter() - begun, time.process_time() - load, cpu_seconds(target.pid)
         await asyncio.sleep(PAUSE)
-    last = [crowd.latest[number] - crowd.sent[number] for number in numbers if number in crowd.latest]
+    last = [pool.latest[number] - pool.sent[number] for number in numbers if number in pool.latest]
     took = None if cpu is None or after is None else after - cpu
-    run = Run(len(numbers), seconds, took, load, sorted(crowd.lags), last)
-    return run, [*crowd.check(expected), *writer.tally.failures]
+    run = Run(len(numbers), seconds, took, load, sorted(pool.lags), last)
+    return run, [*pool.check(expected), *writer.tally.failures]
 
 
 async def grown(target: Target, subscriptions: Sequence[Sequence[str]]) -> float | None:
     """Connect a watcher for each sequence of subscriptions: the memory that the server has grown by, KiB."""
     before = await _memory(target)
-    await target.crowd.join(subscriptions)
+    await target.pool.join(subscriptions)
     after = await _memory(target)
     return None if before is None or after is None else after - before
 
 
 async def warm_up(target: Target, subscription: str) -> None:
-    await target.crowd.join([[subscription]] * WARM_UP)
-    target.crowd.leave()
+    await target.pool.join([[subscription]] * WARM_UP)
+    target.pool.leave()
 
 
 async def _memory(target: Target) -> float | None:

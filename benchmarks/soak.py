@@ -29,7 +29,7 @@ from benchmarks.load import Tally, load
 from benchmarks.processes import Cores, mongodb, on_cores, resident_kib, running_hub
 from benchmarks.report import conclude, number, parser, say
 from benchmarks.targets import EVERYTHING, slice_view
-from benchmarks.watchers import Crowd
+from benchmarks.watchers import ClientPool
 
 ENTITIES: Final = 5_000
 READ_EVERY: Final = 5.0
@@ -109,24 +109,24 @@ class Soak:
     async def come_and_go(self) -> None:
         """`clients` connections at any time, the oldest leaving as new ones come; each third watches everything."""
         greeting = "40" + orjson.dumps({"token": self.scene.user}).decode()
-        crowds: list[Crowd] = []
+        pools: list[ClientPool] = []
         while time.perf_counter() < self.ends:
-            crowd = Crowd(self._address, greeting)
-            crowd.expect(0)
+            pool = ClientPool(self._address, greeting)
+            pool.expect(0)
             views = [EVERYTHING if n % 10 == 0 else slice_view(self.came + n) for n in range(CYCLE)]
-            await crowd.join([[view] for view in views])
+            await pool.join([[view] for view in views])
             self.came += CYCLE
-            crowds.append(crowd)
-            if len(crowds) * CYCLE > self.clients:
-                oldest = crowds.pop(0)
+            pools.append(pool)
+            if len(pools) * CYCLE > self.clients:
+                oldest = pools.pop(0)
                 oldest.leave()
                 self.faults += oldest.faults
-            for each in crowds:  # what they were told is not kept
+            for each in pools:  # what they were told is not kept
                 each.expect(0)
             await asyncio.sleep(0.5)
-        for crowd in crowds:
-            crowd.leave()
-            self.faults += crowd.faults
+        for pool in pools:
+            pool.leave()
+            self.faults += pool.faults
 
     async def sample(self) -> None:
         async with httpx.AsyncClient(base_url=self.scene.hub.url, trust_env=False, timeout=60) as http:

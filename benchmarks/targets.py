@@ -18,7 +18,7 @@ import orjson
 from benchmarks.data import READINGS, STATIONS, WRITES, Scene, accounts, body, client, made
 from benchmarks.packages import npm_packages
 from benchmarks.processes import Cores, Hub, running_server
-from benchmarks.watchers import Crowd
+from benchmarks.watchers import ClientPool
 
 Audience = Literal["all", "slice", "nobody"]
 """Whom a write is for: all watchers, those of one slice, or none."""
@@ -43,7 +43,7 @@ class Target(Protocol):
 
     name: str
     pid: int
-    crowd: Crowd
+    pool: ClientPool
     slices: int
 
     def write(self, number: int, audience: Audience) -> bytes:
@@ -64,7 +64,7 @@ class HubTarget:
         with client(hub, user) as http:
             self.ids = {store: _created(http, store) for store in (READINGS, WRITES)}
         self.scene = Scene(hub, user, admin, STATIONS, self.ids[READINGS])
-        self.crowd = Crowd((hub.host, hub.port), "40" + orjson.dumps({"token": user}).decode())
+        self.pool = ClientPool((hub.host, hub.port), "40" + orjson.dumps({"token": user}).decode())
         self.slices = STATIONS
 
     def write(self, number: int, audience: Audience) -> bytes:
@@ -87,9 +87,9 @@ class NodeTarget:
 
     name = "node"
 
-    def __init__(self, pid: int, host: str, port: int, model: Crowd) -> None:
+    def __init__(self, pid: int, host: str, port: int, model: ClientPool) -> None:
         self.pid = pid
-        self.crowd = Crowd((host, port), "40")
+        self.pool = ClientPool((host, port), "40")
         self.slices = STATIONS
         self._model = model
 
@@ -100,13 +100,13 @@ class NodeTarget:
         return self._request(path, orjson.dumps(event))
 
     def _request(self, path: str, content: bytes) -> bytes:
-        host, port = self.crowd.address
+        host, port = self.pool.address
         head = f"POST /{path} HTTP/1.1\r\nhost: {host}:{port}\r\ncontent-type: application/json\r\n"
         return f"{head}content-length: {len(content)}\r\n\r\n".encode() + content
 
     def tidy(self) -> None:
         """V8 lets garbage lie for long."""
-        host, port = self.crowd.address
+        host, port = self.pool.address
         httpx.post(f"http://{host}:{port}/gc", content=b"0", timeout=60, trust_env=False).raise_for_status()
 
 
@@ -121,7 +121,7 @@ class Node:
         self.versions = f"socket.io {package['version']} on Node {version}"
 
     @contextmanager
-    def running(self, cores: Cores, model: Crowd) -> Iterator[NodeTarget]:
+    def running(self, cores: Cores, model: ClientPool) -> Iterator[NodeTarget]:
         with tempfile.TemporaryDirectory(prefix="hub-bench-") as name:
             folder = Path(name)
             shutil.copy(SOURCES / "fanout.mjs", folder)
@@ -130,4 +130,4 @@ class Node:
             with running_server(command, folder, os.environ, cores) as (pid, host, port, _):
                 target = NodeTarget(pid, host, port, model)
                 yield target
-                target.crowd.leave()
+                target.pool.leave()

@@ -60,7 +60,7 @@ def frames(data: bytes) -> Iterator[tuple[bytes, int]]:
         yield data[start:at], at
 
 
-class Crowd:
+class ClientPool:
     """The watchers of one server, and what they have been told since `expect`: how many events, how late (seconds
     from `sent[number]`), when the last client was told of each, and what went wrong. `sample` is the packet of the last
     event that was taken apart."""
@@ -136,12 +136,12 @@ class Crowd:
 class Watcher(asyncio.Protocol):
     """One client. `ready` when all its subscriptions are acknowledged; `told`: the numbers of the events since."""
 
-    __slots__ = ("_acknowledged", "_asked", "_crowd", "_left", "_rest", "_transport", "_wanted", "ready", "told")
+    __slots__ = ("_acknowledged", "_asked", "_left", "_pool", "_rest", "_transport", "_wanted", "ready", "told")
 
-    def __init__(self, crowd: Crowd, wanted: Sequence[str]) -> None:
+    def __init__(self, pool: ClientPool, wanted: Sequence[str]) -> None:
         self.told: list[Told] = []
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._crowd = crowd
+        self._pool = pool
         self._wanted = wanted
         self._asked = self._acknowledged = 0
         self._rest = b""
@@ -150,19 +150,19 @@ class Watcher(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
-        self._transport.write(HANDSHAKE.format(*self._crowd.address).encode())
+        self._transport.write(HANDSHAKE.format(*self._pool.address).encode())
 
     def data_received(self, data: bytes) -> None:
         if self._rest:
             data = self._rest + data
-        told = self._crowd.known.get(data)
+        told = self._pool.known.get(data)
         if told is None:
             told = self._take_apart(data)
         else:
             self._rest = b""
         if told:
             self.told.append(told)
-            self._crowd.note(told)
+            self._pool.note(told)
 
     def _take_apart(self, data: bytes) -> Told:
         """The numbers of the events in `data`; what else is in it is dealt with."""
@@ -178,12 +178,12 @@ class Watcher(asyncio.Protocol):
             found = NUMBER.search(payload) if payload.startswith(b'42["change"') else None
             if found:
                 told.append(int(found[1]))
-                self._crowd.sample = payload
+                self._pool.sample = payload
             else:
                 self._answer(payload)
         self._rest = data[end:]
-        if len(told) == count and not self._rest and len(self._crowd.known) < REMEMBERED:
-            self._crowd.known[data] = tuple(told)
+        if len(told) == count and not self._rest and len(self._pool.known) < REMEMBERED:
+            self._pool.known[data] = tuple(told)
         return tuple(told)
 
     def _answer(self, payload: bytes) -> None:
@@ -191,7 +191,7 @@ class Watcher(asyncio.Protocol):
         if payload == b"2":
             self._send("3")
         elif payload.startswith(b"0{"):
-            self._send(self._crowd.greeting)
+            self._send(self._pool.greeting)
         elif payload.startswith(b"40"):
             self._ask()
         elif payload.startswith(b"43"):
@@ -217,7 +217,7 @@ class Watcher(asyncio.Protocol):
             self._transport.write(masked(text))
 
     def _fail(self, why: str) -> None:
-        self._crowd.faults.append(why)
+        self._pool.faults.append(why)
         if not self.ready.done():
             self.ready.set_exception(RuntimeError(why))
 

@@ -4,30 +4,30 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.watchers import Crowd, Watcher
+from benchmarks.watchers import ClientPool, Watcher
 from realtime.engineio import build_text_frame
 
 EVENT = '42["change",{"channel":"c","entity":{"value":%d,"note":"' + "x" * 200 + '"}}]'
 EVENTS = [build_text_frame(EVENT % number) for number in range(4)]
 
 
-async def crowd_of(number: int) -> Crowd:
-    crowd = Crowd(("127.0.0.1", 1), "40")
-    crowd.watchers = [Watcher(crowd, ()) for _ in range(number)]
-    crowd.expect(4 * number)
-    return crowd
+async def pool_of(number: int) -> ClientPool:
+    pool = ClientPool(("127.0.0.1", 1), "40")
+    pool.watchers = [Watcher(pool, ()) for _ in range(number)]
+    pool.expect(4 * number)
+    return pool
 
 
 @pytest.mark.parametrize("size", [1, 7, 100, 230, 1_000])
 async def test_events_are_read_from_chunks_of_any_size(size: int) -> None:
     """Each of them once, and a chunk that is known already counts as one that is new."""
-    crowd = await crowd_of(2)
+    pool = await pool_of(2)
     octets = b"".join(EVENTS)
-    for watcher in crowd.watchers:
+    for watcher in pool.watchers:
         for at in range(0, len(octets), size):
             watcher.data_received(octets[at : at + size])
-    assert crowd.check(lambda index: range(4)) == []
-    assert len(crowd.lags) == 8
+    assert pool.check(lambda index: range(4)) == []
+    assert len(pool.lags) == 8
 
 
 FAULTS = [([0, 1, 3], "missed 1 of 4"), ([0, 1, 1, 2, 3], "got 1 too many"), ([1, 0, 2, 3], "different orders")]
@@ -35,15 +35,15 @@ FAULTS = [([0, 1, 3], "missed 1 of 4"), ([0, 1, 1, 2, 3], "got 1 too many"), ([1
 
 @pytest.mark.parametrize(("told", "fault"), FAULTS, ids=lambda value: str(value))
 async def test_what_is_wrong_is_said(told: list[int], fault: str) -> None:
-    crowd = await crowd_of(2)
-    for watcher, numbers in zip(crowd.watchers, (range(4), told), strict=True):
+    pool = await pool_of(2)
+    for watcher, numbers in zip(pool.watchers, (range(4), told), strict=True):
         for number in numbers:
             watcher.data_received(EVENTS[number])
-    (found,) = crowd.check(lambda index: range(4))
+    (found,) = pool.check(lambda index: range(4))
     assert fault in found
 
 
 async def test_what_nobody_subscribed_to_is_wrong_too() -> None:
-    crowd = await crowd_of(1)
-    crowd.watchers[0].data_received(EVENTS[0])
-    assert crowd.check(lambda index: ()) != []
+    pool = await pool_of(1)
+    pool.watchers[0].data_received(EVENTS[0])
+    assert pool.check(lambda index: ()) != []

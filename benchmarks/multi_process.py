@@ -1,4 +1,4 @@
-"""Several hub processes over one database: writes go through the first, and each has a crowd of its own to tell."""
+"""Several hub processes over one database: writes go through the first, and each has a pool of its own to tell."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Final
 
-from benchmarks.crowds import Place, RemoteCrowd, remote_crowd
+from benchmarks.client_pools import Place, RemotePool, remote_pool
 from benchmarks.paced import Writer
 from benchmarks.processes import Hub, cpu_seconds, wait_until_idle
 from benchmarks.targets import EVERYTHING, Audience, HubTarget
@@ -39,35 +39,35 @@ class Told:
         return statistics.median(self.last) * 1e3 if self.last else None
 
 
-class Several:
-    """The hubs, which must be fresh, and their crowds."""
+class MultiProcess:
+    """The hubs, which must be fresh, and their pools."""
 
     def __init__(self, hubs: Sequence[Hub]) -> None:
         self.hubs = hubs
         self.target = HubTarget(hubs[0])
-        self._crowds: list[RemoteCrowd] = []
+        self._pools: list[RemotePool] = []
         self._written = 0
 
     async def join(self, stack: ExitStack, each: int) -> None:
         """Connect so many clients to each hub, until `stack` ends."""
         for hub in self.hubs:
-            place = Place((hub.host, hub.port), self.target.crowd.greeting, EVERYTHING)
-            self._crowds.append(stack.enter_context(remote_crowd(place, each)))
-        await asyncio.gather(*(crowd.joined() for crowd in self._crowds))
+            place = Place((hub.host, hub.port), self.target.pool.greeting, EVERYTHING)
+            self._pools.append(stack.enter_context(remote_pool(place, each)))
+        await asyncio.gather(*(pool.joined() for pool in self._pools))
 
     async def write(self, rate: float, seconds: float, audience: Audience) -> Told:
         """Write at this rate, to all or to nobody, and wait until everybody has heard of it."""
         count = max(LEAST, round(rate * seconds))
         numbers = range(self._written, self._written + count)
         self._written += count
-        crowds, writer, sent = self._crowds if audience == "all" else [], Writer(), dict[int, float]()
+        pools, writer, sent = self._pools if audience == "all" else [], Writer(), dict[int, float]()
         for hub in self.hubs:
             await asyncio.to_thread(wait_until_idle, hub.pid)
-        async with writer.connected(self.target.crowd.address):
-            await asyncio.gather(*(crowd.expect(numbers) for crowd in crowds))
+        async with writer.connected(self.target.pool.address):
+            await asyncio.gather(*(pool.expect(numbers) for pool in pools))
             before = self._cpu()
             await writer.run(numbers, lambda number: self.target.write(number, audience), rate, sent)
-            heard = await asyncio.gather(*(crowd.heard() for crowd in crowds))
+            heard = await asyncio.gather(*(pool.heard() for pool in pools))
             cpu = self._cpu() - before
         latest = [max(one.latest.get(number, 0.0) for one in heard) - sent[number] for number in numbers if heard]
         faults = [fault for one in heard for fault in one.faults] + writer.tally.failures

@@ -1,4 +1,4 @@
-"""Crowds in processes of their own: together more clients than one process may have open files for."""
+"""Client pools in processes of their own: together more clients than one process may have open files for."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from typing import Any
 import uvloop
 
 from benchmarks.runs import GIVE_UP, PAUSE
-from benchmarks.watchers import Crowd
+from benchmarks.watchers import ClientPool
 from hub.serve import allow_connections
 
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """What a crowd was told: how many events, when its last client was told of each number (perf_counter, which all
+    """What a pool was told: how many events, when its last client was told of each number (perf_counter, which all
     processes of a machine share), and what was wrong."""
 
     deliveries: int
@@ -29,7 +29,7 @@ class Heard:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """The server that a crowd watches: its address, the packet that its clients greet it with, and the subscription
+    """The server that a pool watches: its address, the packet that its clients greet it with, and the subscription
     (JSON) that each of them makes."""
 
     address: tuple[str, int]
@@ -37,8 +37,8 @@ class Place:
     subscription: str
 
 
-class RemoteCrowd:
-    """A crowd in another process, which does one thing after the other and reports when it is done."""
+class RemotePool:
+    """A pool in another process, which does one thing after the other and reports when it is done."""
 
     def __init__(self, pipe: Connection) -> None:
         self._pipe = pipe
@@ -65,7 +65,7 @@ class RemoteCrowd:
 
 
 @contextmanager
-def remote_crowd(place: Place, number: int) -> Iterator[RemoteCrowd]:
+def remote_pool(place: Place, number: int) -> Iterator[RemotePool]:
     """So many clients of one server; they are connecting when this returns, and leave at the end."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
@@ -73,7 +73,7 @@ def remote_crowd(place: Place, number: int) -> Iterator[RemoteCrowd]:
     process.start()
     theirs.close()
     try:
-        yield RemoteCrowd(ours)
+        yield RemotePool(ours)
     finally:
         ours.close()  # which the other side takes for the end
         process.join(GIVE_UP)
@@ -86,17 +86,17 @@ def _attend(pipe: Connection, place: Place, number: int) -> None:
 
 
 async def _watch(pipe: Connection, place: Place, number: int) -> None:
-    crowd = Crowd(place.address, place.greeting)
-    await crowd.join([[place.subscription]] * number)
+    pool = ClientPool(place.address, place.greeting)
+    await pool.join([[place.subscription]] * number)
     pipe.send(None)
     while (numbers := await asyncio.to_thread(_next, pipe)) is not None:
-        complete = crowd.expect(number * len(numbers))
+        complete = pool.expect(number * len(numbers))
         pipe.send(None)
         await asyncio.wait([complete], timeout=GIVE_UP)
         await asyncio.sleep(PAUSE)  # for one too many to arrive
-        faults = crowd.check(lambda _, wanted=numbers: wanted)  # type: ignore[misc]
-        pipe.send(Heard(len(crowd.lags), crowd.latest, faults))
-    crowd.leave()
+        faults = pool.check(lambda _, wanted=numbers: wanted)  # type: ignore[misc]
+        pipe.send(Heard(len(pool.lags), pool.latest, faults))
+    pool.leave()
 
 
 def _next(pipe: Connection) -> Sequence[int] | None:
