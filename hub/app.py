@@ -22,7 +22,7 @@ from hub.bodies import BodyBounds
 from hub.dialects.base import Dialect, Dialects, ErrorAnswer
 from hub.dialects.endpoint import routes_of
 from hub.dialects.live import PATH as LIVE_PATH
-from hub.dialects.live import LiveEndpoint, LiveServer, describe_live, refuse
+from hub.dialects.live import LiveEndpoint, LiveGateway, describe_live, refuse
 from hub.dialects.platform.context import PlatformContext
 from hub.dialects.platform.operations import RESET_PATH
 from hub.dialects.platform.routes import PlatformDialect
@@ -49,8 +49,8 @@ from hub.services.signins import SignIns
 from hub.services.system_hooks import system_hooks
 from hub.settings import Settings
 from realtime.fanout import Fanout
-from realtime.hub import LiveHub
-from realtime.session import Live, LiveSettings
+from realtime.session import LiveContext, LiveSettings
+from realtime.session_registry import SessionRegistry
 from stores.bounds import Limited
 from stores.errors import HistoryGone, StoreError
 from stores.limits import EntityLimits
@@ -80,7 +80,7 @@ class Hub:
     entities: EntityService
     delta: DeltaService
     metrics: Metrics
-    live: LiveHub
+    session_registry: SessionRegistry
     key: KeyInUse
     control_token: str
     makes_administrator: bool = True
@@ -106,8 +106,14 @@ class Hub:
                 )
             await fill_login_keys(self.engine)
             position = await self.engine.feed.position()
-            self.live.live.fanout.start(position)
-            jobs = (self._follow(position), self._sweep(), self.live.run(), self.mailer.run(), self.resets.run())
+            self.session_registry.context.fanout.start(position)
+            jobs = (
+                self._follow(position),
+                self._sweep(),
+                self.session_registry.run(),
+                self.mailer.run(),
+                self.resets.run(),
+            )
             for job in (*jobs, give_back_memory()):
                 task = asyncio.create_task(job)
                 task.add_done_callback(_log_failure)
@@ -132,7 +138,7 @@ class Hub:
                     self.credentials.follow(batch.changes)
                     self.entities.group_paths.follow(batch.changes)
                     await self.registry.follow(batch.changes)
-                    await self.live.live.fanout.advance(batch.changes, batch.position)
+                    await self.session_registry.context.fanout.advance(batch.changes, batch.position)
                     self.metrics.seen(batch.changes)
                     position = batch.position
             except HistoryGone:
@@ -152,8 +158,8 @@ class Hub:
         position = await self.engine.feed.position()
         self.resolver.forget_all()
         await self.registry.refresh()
-        self.live.live.fanout.start(position)
-        await self.live.start_afresh()
+        self.session_registry.context.fanout.start(position)
+        await self.session_registry.start_afresh()
         return position
 
     async def _sweep(self) -> None:
@@ -207,7 +213,7 @@ def create_app(settings: Settings | None = None, others: Iterable[MakeDialect] =
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         async with hub.run():
             yield
-            await live.eio.shutdown()
+            await gateway.eio.shutdown()
 
     most = settings.max_requests
     middleware = [Middleware(RootPath, prefix=settings.root_path)] if settings.root_path else []
@@ -223,10 +229,10 @@ def create_app(settings: Settings | None = None, others: Iterable[MakeDialect] =
             error_answer=dialects.error_answer,
         )
     ]
-    live = LiveServer(settings, hub.live, hub.resolver, origins.trusted, hub.metrics.limit_reached)
-    hub.metrics.watch(live)
+    gateway = LiveGateway(settings, hub.session_registry, hub.resolver, origins.trusted, hub.metrics.limit_reached)
+    hub.metrics.watch(gateway)
     hub.metrics.watch_consumers(hub.engine.consumers)
-    endpoint = LiveEndpoint(live, origins, dialects.error_answer)
+    endpoint = LiveEndpoint(gateway, origins, dialects.error_answer)
     sockets: list[BaseRoute] = [Route(LIVE_PATH, endpoint), WebSocketRoute(LIVE_PATH, endpoint)]
     operational = operational_routes(hub, platform, dialects.error_answer)
     routes = [*routes_of(dialects), *sockets, *operational]  # tried in this order: the busiest first
@@ -234,7 +240,7 @@ def create_app(settings: Settings | None = None, others: Iterable[MakeDialect] =
     app.router.redirect_slashes = False
     app.router.default = NotFoundEndpoint(dialects.error_answer)
     app.state.hub = hub
-    app.state.live = live
+    app.state.gateway = gateway
     app.state.error_answer = refusal_renderer(dialects, settings.root_path)
     return app
 
@@ -302,7 +308,7 @@ def assemble(settings: Settings) -> Hub:
         metrics=metrics,
         key=key,
         control_token=control_token,
-        live=make_live(settings, engine, resolver, registry, metrics),
+        session_registry=make_session_registry(settings, engine, resolver, registry, metrics),
     )
 
 
@@ -312,9 +318,9 @@ def make_credentials(settings: Settings, passwords: Passwords, attempts: LoginAt
     return Credentials(passwords, attempts, queue, settings.password_length, ends_tokens=settings.reset_ends_tokens)
 
 
-def make_live(
+def make_session_registry(
     settings: Settings, engine: Engine, resolver: Resolver, registry: StoreRegistry, metrics: Metrics
-) -> LiveHub:
+) -> SessionRegistry:
     sizes = (settings.live_recent_mb * 1_048_576, settings.live_replay_mb * 1_048_576)
     fanout = Fanout(engine, settings.live_recent, *sizes)
     bounds = LiveSettings(
@@ -328,8 +334,8 @@ def make_live(
         metrics.limit_reached(error.limit_name if isinstance(error, Limited) else "")
         return describe_live(error)
 
-    live = Live(engine, resolver, fanout, registry.authorized, describe, bounds)
-    return LiveHub(live, settings.live_position_every)
+    context = LiveContext(engine, resolver, fanout, registry.authorized, describe, bounds)
+    return SessionRegistry(context, settings.live_position_every)
 
 
 def bounds_of(settings: Settings) -> Bounds:

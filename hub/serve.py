@@ -21,7 +21,7 @@ from hub.app import Hub, MakeDialect, create_app
 from hub.connections import ConnectionLimits, Connections
 from hub.control import Control, register, remove_control, unregister, write_control
 from hub.dialects.live import PATH as LIVE_PATH
-from hub.dialects.live import LiveServer
+from hub.dialects.live import LiveGateway
 from hub.heads import HeadBounds
 from hub.logs import configure_logging
 from hub.metrics import Metrics
@@ -58,7 +58,7 @@ class HubServer(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, app: Starlette, announce: Callable[[Hub, str], None]) -> None:
         super().__init__(config)
         self.hub: Hub = app.state.hub
-        self.live: LiveServer = app.state.live
+        self.gateway: LiveGateway = app.state.gateway
         self.announce = announce
 
     async def serve(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
@@ -86,7 +86,7 @@ class HubServer(uvicorn.Server):
                 self._captured_signals.clear()
 
     async def shutdown(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
-        await self.live.eio.shutdown()  # live clients are told; requests in progress are waited for
+        await self.gateway.eio.shutdown()  # live clients are told; requests in progress are waited for
         await super().shutdown(sockets)  # type: ignore[arg-type]
 
     async def startup(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]

@@ -35,7 +35,7 @@ from stores.read_turns import READER
 from stores.records import now_ms
 from stores.turns import Gate
 
-__all__ = ["Ending", "Live", "LiveSession", "LiveSettings", "Outlet"]
+__all__ = ["Ending", "LiveContext", "LiveSession", "LiveSettings", "Outlet"]
 
 Reply = Callable[[bytes], None]
 
@@ -63,7 +63,7 @@ class LiveSettings:
 
 
 @dataclass(slots=True)
-class Live:
+class LiveContext:
     """What all sessions of a process share. `view` gives what a principal may read of a store (else Forbidden or
     NotFound). `describe` renders an error as ``{code, message, tags}``."""
 
@@ -94,12 +94,12 @@ class _Start:
 class LiveSession:
     """`credential` is what the principal was resolved from; it is resolved again when that may have changed."""
 
-    def __init__(self, live: Live, outlet: Outlet, principal: Principal, credential: str) -> None:
-        self.live = live
+    def __init__(self, context: LiveContext, outlet: Outlet, principal: Principal, credential: str) -> None:
+        self.context = context
         self.outlet = outlet
         self.principal = principal
         self.credential = credential
-        self.subscriptions = Subscriptions(live.fanout, live.describe, outlet)
+        self.subscriptions = Subscriptions(context.fanout, context.describe, outlet)
         self.closed = False
         self.became: Callable[[LiveSession, Principal], None] = lambda session, before: None
         """Called with the principal from before when the session has another."""
@@ -117,10 +117,10 @@ class LiveSession:
                 if not isinstance(payload, dict):
                     raise BadRequest("payload", "must be an object")
                 READER.set(self.principal.user_id)
-                await self.live.beginning.enter()
+                await self.context.beginning.enter()
                 await handlers[name](payload, reply)
             except Exception as error:
-                reply(orjson.dumps({"ok": False, "error": self.live.describe(error)}))
+                reply(orjson.dumps({"ok": False, "error": self.context.describe(error)}))
 
     def close(self) -> None:
         """The client is gone."""
@@ -131,7 +131,7 @@ class LiveSession:
         """Tell the client how far it has seen, so that it can resume from there. Not while a subscription is still
         ahead of fan-out: it would be led back behind what it has."""
         if self.subscriptions.is_listening and self.outlet.has_room:
-            position = give(self.live.fanout.position, rights_digest(self.principal))
+            position = give(self.context.fanout.position, rights_digest(self.principal))
             self.outlet.send(event_text("position", {"position": position}))
 
     # Subscribing.
@@ -155,10 +155,10 @@ class LiveSession:
 
     def _subscription(self, request: SubscribeRequest) -> Subscription:
         """The one that the client has to the same by other names, or a new one."""
-        view = self.live.view(self.principal, request.store)
-        filter, projection = request.query(view, self.live.settings.filter_limits)
+        view = self.context.view(self.principal, request.store)
+        filter, projection = request.query(view, self.context.settings.filter_limits)
         topic = topic_of(request.store, filter, projection)
-        subscriptions, most = self.subscriptions, self.live.settings.subscriptions
+        subscriptions, most = self.subscriptions, self.context.settings.subscriptions
         held = subscriptions.by_topic.get(topic)
         replaced = held if request.id is None else subscriptions.by_name.get(request.id)
         if replaced is not None:
@@ -200,15 +200,15 @@ class LiveSession:
             return await self._snapshot(subscription, resync=True)
         if request.snapshot:
             return await self._snapshot(subscription, resync=False)
-        now = await self.live.engine.feed.position()
-        return _Start(self._latest(now, self.live.fanout.position, subscription.position, self._told))
+        now = await self.context.engine.feed.position()
+        return _Start(self._latest(now, self.context.fanout.position, subscription.position, self._told))
 
     async def _snapshot(self, subscription: Subscription, *, resync: bool) -> _Start:
         """The visible matches in the acknowledgement, and events from exactly there on."""
-        most, most_bytes = self.live.settings.snapshot, self.live.settings.snapshot_bytes
+        most, most_bytes = self.context.settings.snapshot, self.context.settings.snapshot_bytes
         query = Query(subscription.where, limit=most)
         for _ in range(LIST_ATTEMPTS):
-            listing = await self.live.engine.find(subscription.store, query, subscription.projection)
+            listing = await self.context.engine.find(subscription.store, query, subscription.projection)
             entities = await whole_body(listing, most_bytes)
             if listing.next is not None or entities is None:
                 bound, name = (
@@ -229,9 +229,9 @@ class LiveSession:
         """The missed changes as events, then the new ones."""
         position = take(since, subscription.view.digest)
         # Before anything is promised: is that history there, and is it one of the store as it is now?
-        first = await self.live.fanout.read_after(position)
+        first = await self.context.fanout.read_after(position)
         check_same_store(subscription.store, first.changes)
-        check_same_store(subscription.store, self.live.fanout.foretold_after(self._order(position)))
+        check_same_store(subscription.store, self.context.fanout.foretold_after(self._order(position)))
         if least and self._order(position) < self._order(least):
             if self.subscriptions.may_show(subscription, first, least):
                 raise HistoryGone("this connection has been told of what comes after that position")
@@ -239,7 +239,7 @@ class LiveSession:
         return _Start(position)
 
     def _order(self, position: str) -> bytes:
-        return self.live.fanout.order_of(position)
+        return self.context.fanout.order_of(position)
 
     def _latest(self, *positions: str) -> str:
         return max((position for position in positions if position), key=self._order)
@@ -285,7 +285,7 @@ class LiveSession:
         token = payload.get("token")
         if not isinstance(token, str) or not token:
             raise BadRequest("token", "must be a string")
-        await self.live.resolver.resolve(token)  # raises Unauthenticated, and everything stays as it was
+        await self.context.resolver.resolve(token)  # raises Unauthenticated, and everything stays as it was
         self.credential = token
         self.suspend()
         reply(b'{"ok":true}')
@@ -333,8 +333,8 @@ class LiveSession:
             subscriptions.suspended = False
             before = self.principal
             try:
-                async with self.live.refreshing:
-                    self.principal = await self.live.resolver.resolve(self.credential)
+                async with self.context.refreshing:
+                    self.principal = await self.context.resolver.resolve(self.credential)
             except AuthError:
                 self.outlet.close("expired" if self.principal.expires <= now_ms() else "revoked")
                 return
@@ -353,13 +353,13 @@ class LiveSession:
         """Let a muted subscription see as the principal now does, telling what enters and leaves its view by that."""
         if self.subscriptions.suspended or subscription.channel is not None:
             return
-        view = self.live.view(self.principal, subscription.store)
+        view = self.context.view(self.principal, subscription.store)
         new = view.narrowed(subscription.filter)
         if new != subscription.where:
-            live, old, store = self.live, subscription.where, subscription.store
-            async with live.refreshing:
+            context, old, store = self.context, subscription.where, subscription.store
+            async with context.refreshing:
                 differences, position = await reconciled(
-                    live.engine, live.fanout, store, old, new, subscription.position
+                    context.engine, context.fanout, store, old, new, subscription.position
                 )
             if self.subscriptions.suspended or subscription.ended:
                 return

@@ -30,8 +30,8 @@ from hub.settings import Settings
 from realtime.engineio import CloseReason, Connection
 from realtime.errors import LiveError
 from realtime.events import event_text
-from realtime.hub import LiveHub
 from realtime.session import Ending, LiveSession
+from realtime.session_registry import SessionRegistry
 from realtime.socketio import SocketIOServer
 from stores.bounds import Limit
 from stores.errors import StoreError
@@ -123,13 +123,13 @@ class ClientOutlet:
         self._connection.close(CloseReason(kind))  # the server's farewell says why
 
 
-class LiveServer(SocketIOServer):
+class LiveGateway(SocketIOServer):
     """The default namespace is the hub's; there is no other."""
 
     def __init__(
         self,
         settings: Settings,
-        hub: LiveHub,
+        registry: SessionRegistry,
         resolver: Resolver,
         trusted: frozenset[Origin],
         limit_reached: Callable[[str], None],
@@ -154,8 +154,8 @@ class LiveServer(SocketIOServer):
             farewell=self._farewell,
             on_limit=lambda name: limit_reached(LIMIT_NAMES[name]),
         )
-        hub.live.fanout.cork = self.eio.cork
-        self._hub = hub
+        registry.context.fanout.cork = self.eio.cork
+        self._registry = registry
         self._limit_reached = limit_reached
         self._resolver = resolver
         self._trusted = trusted
@@ -173,10 +173,10 @@ class LiveServer(SocketIOServer):
         return Counter((str(c.version), str(c.transport)) for c in self.eio.connections.values())
 
     def channels(self) -> int:
-        return len(self._hub.live.fanout.channels)
+        return len(self._registry.context.fanout.channels)
 
     def deliveries(self) -> int:
-        return self._hub.live.fanout.deliveries
+        return self._registry.context.fanout.deliveries
 
     # Clients.
 
@@ -193,14 +193,14 @@ class LiveServer(SocketIOServer):
         connection = self.connection(sid)
         if connection is not None:
             outlet = ClientOutlet(connection, self._patience)
-            session = LiveSession(self._hub.live, outlet, principal, credential)
+            session = LiveSession(self._registry.context, outlet, principal, credential)
             self._sessions[connection.sid] = session
             self._eio_sids[sid] = connection.sid
-            self._hub.open(session)
+            self._registry.open(session)
 
     @property
     def _is_full(self) -> bool:
-        return len(self._hub.sessions) >= self._most
+        return len(self._registry.sessions) >= self._most
 
     async def _handle_connect(self, eio_sid: str, namespace: str, data: Any) -> None:
         await super()._handle_connect(eio_sid, namespace, data)
@@ -224,7 +224,7 @@ class LiveServer(SocketIOServer):
         self.lagging += reason == CloseReason.LAGGING
         session = self._sessions.pop(self._eio_sids.pop(sid, ""), None)
         if session is not None:
-            self._hub.close(session)
+            self._registry.close(session)
 
     def _farewell(self, connection: Connection, reason: CloseReason) -> str | None:
         """The last packet to a client that is cut off: why, if there is a name for it. None to one that is still
@@ -267,7 +267,7 @@ async def refuse(answer: Answer, scope: Scope, send: Send) -> None:
 class LiveEndpoint:
     """The server as an ASGI application among the routes; what arrives while the hub is not open is refused."""
 
-    def __init__(self, server: LiveServer, origins: Origins, error_answer: ErrorAnswer) -> None:
+    def __init__(self, server: LiveGateway, origins: Origins, error_answer: ErrorAnswer) -> None:
         self._server = server
         self._origins = origins
         self._error_answer = error_answer

@@ -33,16 +33,16 @@ class Lagging:
         self.hub = hub
         self.principal = principal
         self.ear = Ear()
-        self.session = LiveSession(hub.live.live, self.ear, principal, hub.control_token)
-        hub.live.open(self.session)
+        self.session = LiveSession(hub.session_registry.context, self.ear, principal, hub.control_token)
+        hub.session_registry.open(self.session)
         self._go = asyncio.Event()
-        advance = hub.live.live.fanout.advance
+        advance = hub.session_registry.context.fanout.advance
 
         async def wait(changes: Any, position: str) -> None:
             await self._go.wait()
             await advance(changes, position)
 
-        hub.live.live.fanout.advance = wait  # type: ignore[method-assign]
+        hub.session_registry.context.fanout.advance = wait  # type: ignore[method-assign]
 
     async def ask(self, name: str, **payload: Any) -> dict[str, Any]:
         answers: list[bytes] = []
@@ -70,7 +70,7 @@ async def lagging(database: Database, tmp_path: Path) -> AsyncIterator[Lagging]:
     async with made.run():
         principal = await made.resolver.resolve(made.control_token)
         await made.entities.create(principal, "stores", [{"name": "notes"}])
-        fanout = made.live.live.fanout
+        fanout = made.session_registry.context.fanout
         reached = fanout.order_of(await made.engine.feed.position())
         await fanout.reach(reached)
         yield Lagging(made, principal)

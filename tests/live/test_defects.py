@@ -98,8 +98,8 @@ async def listener(hub: Hub) -> Listener:
     principal = await hub.resolver.resolve(hub.control_token)
     await hub.entities.create(principal, "stores", [{"name": "notes"}])
     ear = Ear()
-    made = Listener(hub, principal, LiveSession(hub.live.live, ear, principal, hub.control_token), ear)
-    hub.live.open(made.session)
+    made = Listener(hub, principal, LiveSession(hub.session_registry.context, ear, principal, hub.control_token), ear)
+    hub.session_registry.open(made.session)
     await made.subscribe()
     await made.write("first")
     await made.hears("first")
@@ -126,7 +126,7 @@ async def test_a_principal_changes_while_the_database_is_away(
     """The session waits until it knows again who that is, and has missed nothing."""
     monkeypatch.setattr(session, "RETRY_SECONDS", 0.01)
     away = AwayAtFirst(hub.resolver, times=3)
-    hub.live.live.resolver = away  # type: ignore[assignment]
+    hub.session_registry.context.resolver = away  # type: ignore[assignment]
     await hub.entities.change(listener.principal, "users", listener.principal.user_id, {"login": "renamed"}, None)
     await listener.write("second")
     await listener.hears("first", "second")
@@ -141,10 +141,10 @@ async def test_a_change_that_cannot_be_handed_out(
     """A defect costs every subscription a fresh start, and is logged; it does not end the feed."""
 
     async def fail(change: Change) -> None:
-        hub.live.live.fanout.overheard.remove(fail)
+        hub.session_registry.context.fanout.overheard.remove(fail)
         raise ZeroDivisionError("a defect")
 
-    hub.live.live.fanout.overheard.append(fail)
+    hub.session_registry.context.fanout.overheard.append(fail)
     await listener.write("lost")
 
     async def is_told() -> bool:
@@ -169,7 +169,7 @@ async def test_what_fails_after_the_acknowledgement(
     code: str,
 ) -> None:
     """The client has been told that it is subscribed, so it is told that it is not any more."""
-    fanout, answers = hub.live.live.fanout, list[bytes]()
+    fanout, answers = hub.session_registry.context.fanout, list[bytes]()
     request = {"store": "notes", "since": listener.ear.said[-1][1]["position"]}
     await listener.write("second")
     await listener.hears("first", "second")
@@ -199,7 +199,7 @@ async def test_a_principal_that_cannot_be_read(hub: Hub, listener: Listener, cap
             raise ZeroDivisionError("a defect")
 
     resolver, answers = hub.resolver, list[bytes]()
-    hub.live.live.resolver = Broken()  # type: ignore[assignment]
+    hub.session_registry.context.resolver = Broken()  # type: ignore[assignment]
     await hub.entities.change(listener.principal, "users", listener.principal.user_id, {"login": "renamed"}, None)
 
     async def is_told() -> bool:
@@ -210,7 +210,7 @@ async def test_a_principal_that_cannot_be_read(hub: Hub, listener: Listener, cap
     assert "a defect" in caplog.text
     await listener.session.request("subscribe", {"store": "notes"}, answers.append)
     assert orjson.loads(answers[0])["error"]["code"] == "500"
-    hub.live.live.resolver = resolver
+    hub.session_registry.context.resolver = resolver
     await listener.subscribe()
     await listener.write("second")
     await listener.hears("first", "second")
@@ -293,7 +293,7 @@ async def test_resuming_while_a_redefinition_is_on_its_way_to_clients(hub: Hub, 
             heard.set()
             await go_on.wait()
 
-    hub.live.live.fanout.overheard.append(pause)
+    hub.session_registry.context.fanout.overheard.append(pause)
     fields = [{"id": "text", "type": "Text"}, {"id": "pin", "type": "Text", "hidden": True}]
     await hub.entities.change(listener.principal, "stores", definition["_id"], {"fields": fields}, None)
     await heard.wait()

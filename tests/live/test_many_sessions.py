@@ -12,10 +12,10 @@ from auth.principal import Principal
 from auth.resolver import FOREVER, Resolver
 from auth.secrets import digest
 from auth.view import View
-from realtime import hub as hub_module
+from realtime import session_registry
 from realtime.fanout import Fanout
-from realtime.hub import LiveHub
-from realtime.session import Live, LiveSession, LiveSettings
+from realtime.session import LiveContext, LiveSession, LiveSettings
+from realtime.session_registry import SessionRegistry
 from realtime.subscriptions import Subscription
 from stores.query import EVERYTHING, WHOLE, Query
 from stores.records import Change, Entity, now_ms
@@ -150,9 +150,9 @@ class Crowd:
     def __init__(self, count: int, watchers: int) -> None:
         self.fanout = Fanout(Database())  # type: ignore[arg-type]
         self.fanout.start("0" * 9)
-        live = Live(None, Principals(), self.fanout, no_view, lambda error: {}, LiveSettings())  # type: ignore[arg-type]
-        self.hub = LiveHub(live, 60)
-        self.sessions = [LiveSession(live, Ear(), principal(n), str(n)) for n in range(count)]
+        context = LiveContext(None, Principals(), self.fanout, no_view, lambda error: {}, LiveSettings())  # type: ignore[arg-type]
+        self.hub = SessionRegistry(context, 60)
+        self.sessions = [LiveSession(context, Ear(), principal(n), str(n)) for n in range(count)]
         for session in self.sessions:
             self.hub.open(session)
         for session in self.sessions[:watchers]:
@@ -197,7 +197,7 @@ async def test_a_changed_role_reaches_all_sessions_in_slices_before_the_next_eve
         async def pass_on(self) -> None:
             await asyncio.sleep(0)
 
-    monkeypatch.setattr(hub_module, "Turn", ShortTurn)
+    monkeypatch.setattr(session_registry, "Turn", ShortTurn)
     crowd = Crowd(SLICED, 500)
     role = changed("roles", "reader", {"scopes": ["GET /*"]}, {"scopes": []})
     event = changed("notes", "note", None, {"_id": "note", "text": "later"}, at=2)

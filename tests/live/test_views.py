@@ -140,8 +140,8 @@ async def test_no_query_names_what_the_view_hides(world: World) -> None:
 async def test_no_event_shows_what_the_view_hides(world: World) -> None:
     """Snapshots, live events and delta sync: neither in the entity nor among the names of what has changed."""
     hub, ear, answers = world.hub, Ear(), list[bytes]()
-    session = LiveSession(hub.live.live, ear, world.user, world.credential)
-    hub.live.open(session)
+    session = LiveSession(hub.session_registry.context, ear, world.user, world.credential)
+    hub.session_registry.open(session)
     await session.request("subscribe", {"store": STORE, "filter": {"margin": 7}}, answers.append)
     await session.request("subscribe", {"store": STORE, "snapshot": True}, answers.append)
     refused, accepted = map(orjson.loads, answers)
@@ -160,4 +160,4 @@ async def test_no_event_shows_what_the_view_hides(world: World) -> None:
     delta = await hub.delta.since(world.user, STORE, accepted["position"], Query().where, WHOLE, 10)
     assert [{*change.changed} - {"_at"} for change in delta.changes] == [{"_rev"}, {"_rev", "name"}]
     assert all(change.entity and HIDDEN.isdisjoint(change.entity) for change in delta.changes)
-    hub.live.close(session)
+    hub.session_registry.close(session)

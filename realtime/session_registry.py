@@ -1,4 +1,4 @@
-"""The live hub of one process: its sessions, what makes them look again at who they are, and their quiet moments."""
+"""The live sessions of one process: what makes them look again at who they are, and their quiet moments."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Final
 from auth.principal import Principal
 from auth.resolver import alters_principals
 from auth.system_stores import SYSTEM_STORES
-from realtime.session import Live, LiveSession
+from realtime.session import LiveContext, LiveSession
 from realtime.view import redefines
 from stores.errors import HistoryGone, NotFound
 from stores.records import Change, now_ms
@@ -23,18 +23,18 @@ ATTENDED_AT_ONCE: Final = 1_000
 """Sessions that are looked at before others have their turn."""
 
 
-class LiveHub:
+class SessionRegistry:
     """Holds the open sessions. `position_every`: seconds after which clients are told how far they have seen."""
 
-    def __init__(self, live: Live, position_every: float) -> None:
-        self.live = live
+    def __init__(self, context: LiveContext, position_every: float) -> None:
+        self.context = context
         self.sessions: set[LiveSession] = set()
         self._by_user: dict[str, set[LiveSession]] = defaultdict(set)
         self._by_credential: dict[str, set[LiveSession]] = defaultdict(set)
         self._by_role: dict[str, set[LiveSession]] = defaultdict(set)
         self._position_every = position_every
         self._tasks: set[asyncio.Task[None]] = set()
-        live.fanout.overheard.append(self._overhear)
+        context.fanout.overheard.append(self._overhear)
 
     def open(self, session: LiveSession) -> None:
         self.sessions.add(session)
@@ -62,7 +62,7 @@ class LiveHub:
                     await asyncio.sleep(0)
             if is_due:
                 told = 0.0
-                self.live.fanout.replays.rest()
+                self.context.fanout.replays.rest()
 
     def _attend(self, session: LiveSession, is_due: bool) -> None:
         if session.principal.expires <= now_ms():
@@ -80,10 +80,10 @@ class LiveHub:
 
     async def _overhear(self, change: Change) -> None:
         if change.op == "lost":
-            self.live.fanout.foretold.append(change)
+            self.context.fanout.foretold.append(change)
             await self._lost(change.store)
         elif change.store == "stores":
-            self.live.fanout.foretold.append(change)
+            self.context.fanout.foretold.append(change)
             await self._redefined(change)
         elif alters_principals(change):
             await self._look_again(self._concerned(change))
