@@ -97,7 +97,7 @@ def _end() -> None:
 class Fanout:
     """`recent`: changes, and bytes of them, kept for subscriptions that join a little late; `replay_bytes`: of events
     made for them, kept for others that see alike. `overheard` is called with every change before its events, and those
-    of what came with it, go out: who is listening may change with it. Within `cork()` outlets may keep what they
+    of what came with it, go out: who is listening may change with it. Within `cork()` sinks may keep what they
     are told, to write it at once."""
 
     def __init__(

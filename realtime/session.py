@@ -1,6 +1,6 @@
 """A live session: one client's principal and its requests, whatever carries its messages.
 
-Requests come in as values, events and answers go out through an `Outlet`. What a client is shown is decided by the
+Requests come in as values, events and answers go out through a `ClientSink`. What a client is shown is decided by the
 same view, filter and projection as a REST answer; `realtime.subscriptions` follows the feed.
 """
 
@@ -24,7 +24,7 @@ from realtime.events import difference_payload, event_text
 from realtime.fanout import Fanout, topic_of
 from realtime.reconcile import reconciled, whole_body
 from realtime.requests import SubscribeRequest
-from realtime.subscriptions import Ending, Outlet, Subscription, Subscriptions
+from realtime.subscriptions import ClientSink, Ending, Subscription, Subscriptions
 from realtime.view import ViewDifference, check_same_store
 from stores.errors import HistoryGone, NotFound, StoreError, Unavailable
 from stores.parse import Limits
@@ -35,7 +35,7 @@ from stores.read_turns import READER
 from stores.records import now_ms
 from stores.turns import Gate
 
-__all__ = ["Ending", "LiveContext", "LiveSession", "LiveSettings", "Outlet"]
+__all__ = ["ClientSink", "Ending", "LiveContext", "LiveSession", "LiveSettings"]
 
 Reply = Callable[[bytes], None]
 
@@ -94,12 +94,12 @@ class _Start:
 class LiveSession:
     """`credential` is what the principal was resolved from; it is resolved again when that may have changed."""
 
-    def __init__(self, context: LiveContext, outlet: Outlet, principal: Principal, credential: str) -> None:
+    def __init__(self, context: LiveContext, sink: ClientSink, principal: Principal, credential: str) -> None:
         self.context = context
-        self.outlet = outlet
+        self.sink = sink
         self.principal = principal
         self.credential = credential
-        self.subscriptions = Subscriptions(context.fanout, context.describe, outlet)
+        self.subscriptions = Subscriptions(context.fanout, context.describe, sink)
         self.closed = False
         self.became: Callable[[LiveSession, Principal], None] = lambda session, before: None
         """Called with the principal from before when the session has another."""
@@ -109,7 +109,7 @@ class LiveSession:
     async def request(self, name: str, payload: Any, reply: Reply) -> None:
         """Serve a client's request; `reply` gets the acknowledgement, before any event that follows from it."""
         handlers = {"subscribe": self._subscribe, "unsubscribe": self._unsubscribe, "authenticate": self._authenticate}
-        await self.outlet.drained()  # who does not take its answers is not asked for more
+        await self.sink.drained()  # who does not take its answers is not asked for more
         async with self.subscriptions.turn:
             try:
                 if name not in handlers:
@@ -130,9 +130,9 @@ class LiveSession:
     def say_position(self) -> None:
         """Tell the client how far it has seen, so that it can resume from there. Not while a subscription is still
         ahead of fan-out: it would be led back behind what it has."""
-        if self.subscriptions.is_listening and self.outlet.has_room:
+        if self.subscriptions.is_listening and self.sink.has_room:
             position = give(self.context.fanout.position, rights_digest(self.principal))
-            self.outlet.send(event_text("position", {"position": position}))
+            self.sink.send(event_text("position", {"position": position}))
 
     # Subscribing.
 
@@ -258,7 +258,7 @@ class LiveSession:
         text = orjson.dumps(answer)
         if start.entities is not None:
             text = text[:-1] + b',"entities":' + start.entities + b"}"
-            self.outlet.make_room(len(text))
+            self.sink.make_room(len(text))
         reply(text)
 
     async def _unsubscribe(self, payload: dict[str, Any], reply: Reply) -> None:
@@ -336,7 +336,7 @@ class LiveSession:
                 async with self.context.refreshing:
                     self.principal = await self.context.resolver.resolve(self.credential)
             except AuthError:
-                self.outlet.close("expired" if self.principal.expires <= now_ms() else "revoked")
+                self.sink.close("expired" if self.principal.expires <= now_ms() else "revoked")
                 return
             except BaseException:
                 subscriptions.suspended = True
@@ -375,6 +375,6 @@ class LiveSession:
         position = give_in_between(subscription.position)
         payloads = (difference_payload(subscription.topic, subscription.store, item, show) for item in differences)
         texts = [event_text("change", payload | {"position": position}) for payload in payloads if payload is not None]
-        self.outlet.make_room(sum(len(text.encode()) for text in texts))
+        self.sink.make_room(sum(len(text.encode()) for text in texts))
         for text in texts:
-            self.outlet.send(text)
+            self.sink.send(text)

@@ -66,7 +66,7 @@ class SessionRegistry:
 
     def _attend(self, session: LiveSession, is_due: bool) -> None:
         if session.principal.expires <= now_ms():
-            session.outlet.close("expired")
+            session.sink.close("expired")
         elif is_due:
             session.say_position()
 

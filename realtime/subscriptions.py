@@ -38,7 +38,7 @@ PIECE_SECONDS: Final = 0.01
 """For which missed changes are looked at before others have their turn."""
 
 
-class Outlet(Protocol):
+class ClientSink(Protocol):
     """The way out to one client. Packets go out in the order given; `close` names why."""
 
     def send(self, text: str) -> None: ...
@@ -84,7 +84,7 @@ class Subscription:
 
     def __post_init__(self) -> None:
         # What is called for every delivery leads straight to the connection.
-        self.tell = self.owner.outlet.offer
+        self.tell = self.owner.sink.offer
         self.see(self.view)
 
     @property
@@ -117,8 +117,8 @@ class Subscription:
 class Subscriptions:
     """The subscriptions of one session, by the name of their channel."""
 
-    def __init__(self, fanout: Fanout, describe: Callable[[Exception], dict[str, Any]], outlet: Outlet) -> None:
-        self.outlet = outlet
+    def __init__(self, fanout: Fanout, describe: Callable[[Exception], dict[str, Any]], sink: ClientSink) -> None:
+        self.sink = sink
         self.by_topic: dict[str, Subscription] = {}
         self.by_name: dict[str, Subscription] = {}
         self.suspended = False
@@ -180,7 +180,7 @@ class Subscriptions:
             if subscription.is_beginning:
                 return
             payload = {"channel": subscription.topic, "error": self._describe(error)}
-            self.outlet.send(event_text("ended", payload))
+            self.sink.send(event_text("ended", payload))
 
     def close(self) -> None:
         """The client is gone."""
@@ -245,7 +245,7 @@ class Subscriptions:
 
     async def _may_be_told(self, subscription: Subscription) -> bool:
         """Whether the subscription still goes on by the same view, once the client has room for more."""
-        await self.outlet.drained()
+        await self.sink.drained()
         return not subscription.ended and not self.suspended
 
     async def _replay(self, subscription: Subscription, batch: Batch, until: str | None = None) -> None:
@@ -270,7 +270,7 @@ class Subscriptions:
         end, takes_long = self._replay_at_once(subscription, replay, changes, start)
         if takes_long:
             told = await replay.told_off_loop(changes[end])
-            if not subscription.ended and not self.suspended and (told is None or self.outlet.offer(*told)):
+            if not subscription.ended and not self.suspended and (told is None or self.sink.offer(*told)):
                 subscription.position = changes[end].position
                 end += 1
         return end
@@ -279,7 +279,7 @@ class Subscriptions:
         self, subscription: Subscription, replay: Replay, changes: Sequence[Change], start: int
     ) -> tuple[int, bool]:
         """The same without waiting, and whether it stopped at a change that takes long to look at."""
-        fanout, offer = self._fanout, self.outlet.offer
+        fanout, offer = self._fanout, self.sink.offer
         end, size = start, 0
         turn_ends = time.perf_counter() + PIECE_SECONDS
         with fanout.cork():
@@ -329,7 +329,7 @@ class Subscriptions:
                 first += 1
                 await asyncio.sleep(0)  # nothing of this need wait
                 for number in range(len(behind)):
-                    if self.outlet.has_room:
+                    if self.sink.has_room:
                         async with self.turn:
                             await self._step(behind[(first + number) % len(behind)])
         finally:
@@ -337,7 +337,7 @@ class Subscriptions:
 
     async def _behind(self) -> list[Subscription]:
         """The subscriptions that are behind, once the client has room."""
-        await self.outlet.drained()
+        await self.sink.drained()
         async with self.turn:
             # A changed principal brings them forward by itself.
             return [] if self.suspended else [s for s in self.by_topic.values() if s.channel is None]
@@ -363,7 +363,7 @@ class Subscriptions:
         check_same_store(subscription.store, batch.changes)
         told = 0
         while told < len(batch.changes):
-            if subscription.ended or self.suspended or not self.outlet.has_room:
+            if subscription.ended or self.suspended or not self.sink.has_room:
                 return
             told = await self._replay_piece(subscription, batch.changes, told)
             await asyncio.sleep(0)

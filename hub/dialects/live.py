@@ -87,7 +87,7 @@ def describe_live(error: Exception) -> dict[str, Any]:
     return described | {"errors": failure.errors} if failure.errors else described
 
 
-class ClientOutlet:
+class SocketIOSink:
     """The way out to one Socket.IO client. `offer` and `make_room` are the connection's own. `patience`: seconds for
     which a client may take nothing of what it is waited for."""
 
@@ -192,8 +192,8 @@ class LiveGateway(SocketIOServer):
             raise Refused(status_text(describe(error).status)) from None
         connection = self.connection(sid)
         if connection is not None:
-            outlet = ClientOutlet(connection, self._patience)
-            session = LiveSession(self._registry.context, outlet, principal, credential)
+            sink = SocketIOSink(connection, self._patience)
+            session = LiveSession(self._registry.context, sink, principal, credential)
             self._sessions[connection.sid] = session
             self._eio_sids[sid] = connection.sid
             self._registry.open(session)

@@ -129,8 +129,8 @@ async def test_whoever_comes_and_goes_between_slices_is_told_each_change_once(
                 at = rng.randrange(len(changes))
                 subscription = rng.choice(some)
                 client.drop(subscription)
-                assert isinstance(client.outlet, Narrow)
-                client.outlet.events = [e for e in client.outlet.events if e[0] != subscription.topic]
+                assert isinstance(client.sink, Narrow)
+                client.sink.events = [e for e in client.sink.events if e[0] != subscription.topic]
                 await begin(client, subscription.where, at, changes[at].position)
             await asyncio.sleep(0)
 
@@ -142,10 +142,10 @@ async def test_whoever_comes_and_goes_between_slices_is_told_each_change_once(
     for client in clients:
         while any(s.channel is None for s in client.by_topic.values()):  # noqa: ASYNC110
             await asyncio.sleep(0)
-        assert isinstance(client.outlet, Narrow)
+        assert isinstance(client.sink, Narrow)
         assert len(client.by_topic) == len(FILTERS)
         for subscription in client.by_topic.values():
-            told = [n for topic, n in client.outlet.events if topic == subscription.topic]
+            told = [n for topic, n in client.sink.events if topic == subscription.topic]
             wanted = [n for n in numbers if subscription.where != FILTERS[-1] or n % 2 == 0]
             assert told == [n for n in wanted if n > starts[subscription]], (subscription.where, starts[subscription])
 

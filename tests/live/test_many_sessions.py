@@ -210,7 +210,7 @@ async def test_a_changed_role_reaches_all_sessions_in_slices_before_the_next_eve
     await advancing
     assert turns >= SLICED / 100
     assert len(crowd.hub._tasks) == SLICED
-    assert [session.outlet.said for session in crowd.sessions[:500] if session.outlet.said] == []  # type: ignore[attr-defined]
+    assert [session.sink.said for session in crowd.sessions[:500] if session.sink.said] == []  # type: ignore[attr-defined]
     await crowd.end()
 
 
