@@ -33,7 +33,7 @@ from realtime.engineio.packets import (
 )
 from realtime.engineio.probe import Probe
 from realtime.engineio.session import CloseReason, Session
-from realtime.engineio.wire import AsgiWire, DoorWire, Message, Receive, Scope, Send, door_of
+from realtime.engineio.wire import AsgiWire, Message, Receive, Scope, Send, TransportWire, transport_access_of
 from stores.turns import Gate
 
 Verdict = bool | str | None
@@ -305,16 +305,16 @@ class EngineIOServer:
     async def _accept(
         self, connection: Connection, request: Request, scope: Scope, receive: Receive, send: Send
     ) -> None:
-        door = door_of(scope)
-        if door is not None:
-            door.limit(connection.max_payload)  # before anything of a message is read
+        access = transport_access_of(scope)
+        if access is not None:
+            access.limit(connection.max_payload)  # before anything of a message is read
         try:
             await send({"type": "websocket.accept"})
         except OSError:
             if request.sid is None:
                 self.forget(connection)
             raise
-        wire = AsgiWire(send) if door is None else DoorWire(door)
+        wire = AsgiWire(send) if access is None else TransportWire(access)
         listener: Connection | Probe = connection
         if request.sid is None:
             connection.attach(wire)
@@ -324,8 +324,8 @@ class EngineIOServer:
             listener.begin()
         if isinstance(wire, AsgiWire):
             await wire.run(receive, listener)
-        elif door is not None:
-            door.hand_over(listener)
+        elif access is not None:
+            access.hand_over(listener)
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()

@@ -1,10 +1,10 @@
-"""uvicorn's WebSocket protocol with a door to the transport.
+"""uvicorn's WebSocket protocol with access to the transport.
 
 `uvicorn --ws realtime.engineio.uvicorn_protocol:HubProtocol`
 
-It offers the ASGI extension `hub.transport` (see `wire.Door`), leaves frames uncompressed, so that one frame serves
-every client, and sends no WebSocket pings, since Engine.IO has a heartbeat of its own. Without `hand_over` it behaves
-as its base, to any application.
+It offers the ASGI extension `hub.transport` (see `wire.TransportAccess`), leaves frames uncompressed, so that one frame
+serves every client, and sends no WebSocket pings, since Engine.IO has a heartbeat of its own. Without `hand_over` it
+behaves as its base, to any application.
 
 It reaches into uvicorn: `queue`, `close_sent`, `close_timer`, `frames` and `run_asgi` are its base's own. Written for
 uvicorn 0.54; tests/wire fails if a later one changes them.
@@ -83,7 +83,7 @@ class HubProtocol(WebSocketsSansIOProtocol):
     def handle_connect(self, event: Request) -> None:
         super().handle_connect(event)
         if hasattr(self, "scope"):
-            self.scope["extensions"][EXTENSION] = {"door": self}
+            self.scope["extensions"][EXTENSION] = {"access": self}
 
     def data_received(self, data: bytes) -> None:
         if self._unparsed:

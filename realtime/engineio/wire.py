@@ -1,6 +1,6 @@
 """One WebSocket as a connection sees it: writing never waits, and what waits in it can be asked.
 
-Two ways: `DoorWire` writes frames straight to the transport of a server that offers it (the ASGI extension
+Two ways: `TransportWire` writes frames straight to the transport of a server that offers it (the ASGI extension
 `hub.transport`, see `uvicorn_protocol`) and needs no task; `AsgiWire` sends through any ASGI server, with one task
 while something waits.
 """
@@ -39,8 +39,8 @@ class Listener(Protocol):
         """The client closed it, or it broke, or it had to be closed because of a message; nothing comes after."""
 
 
-class Door(Protocol):
-    """What a server offers as `scope["extensions"]["hub.transport"]["door"]`, for an accepted WebSocket.
+class TransportAccess(Protocol):
+    """What a server offers as `scope["extensions"]["hub.transport"]["access"]`, for an accepted WebSocket.
 
     Frames written to `transport` must be whole WebSocket frames. After `hand_over` the listener, not `receive`, gets
     what comes, and the ASGI application may return: the WebSocket stays open.
@@ -59,10 +59,10 @@ class Door(Protocol):
     def resume(self) -> None: ...
 
 
-def door_of(scope: Mapping[str, Any]) -> Door | None:
-    """The server's door to the transport. It is taken out of the scope, which outlives it."""
+def transport_access_of(scope: Mapping[str, Any]) -> TransportAccess | None:
+    """The server's access to the transport. It is taken out of the scope, which outlives it."""
     extension = (scope.get("extensions") or {}).pop(EXTENSION, None)
-    return extension["door"] if extension else None
+    return extension["access"] if extension else None
 
 
 class Wire(Protocol):
@@ -87,14 +87,14 @@ class Wire(Protocol):
     def resume(self) -> None: ...
 
 
-class DoorWire:
+class TransportWire:
     """Frames go to the transport at once."""
 
-    __slots__ = ("_door", "transport")
+    __slots__ = ("_access", "transport")
 
-    def __init__(self, door: Door) -> None:
-        self._door = door
-        self.transport: asyncio.Transport | None = door.transport
+    def __init__(self, access: TransportAccess) -> None:
+        self._access = access
+        self.transport: asyncio.Transport | None = access.transport
 
     def write(self, data: str | bytes) -> None:
         if self.transport is not None:
@@ -106,16 +106,16 @@ class DoorWire:
     def close(self, reason: str, code: int = NORMAL_CLOSURE) -> None:
         if self.transport is not None:
             self.transport = None
-            self._door.close_with(code, reason, GRACE)
+            self._access.close_with(code, reason, GRACE)
 
     def limit(self, size: int) -> None:
-        self._door.limit(size)
+        self._access.limit(size)
 
     def pause(self) -> None:
-        self._door.pause()
+        self._access.pause()
 
     def resume(self) -> None:
-        self._door.resume()
+        self._access.resume()
 
 
 class AsgiWire:

@@ -1,4 +1,4 @@
-"""What the live hub relies on fails: it is never silent for good. Either nothing was missed, or the client is told."""
+"""What live sessions rely on fails: they are never silent for good. Nothing was missed, or the client is told."""
 
 from __future__ import annotations
 

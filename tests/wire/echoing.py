@@ -30,7 +30,7 @@ class Log:
 
 
 @asynccontextmanager
-async def echo(way: str = "door", **settings: Any) -> AsyncIterator[tuple[Served, Log, EngineIOServer]]:
+async def echo(way: str = "access", **settings: Any) -> AsyncIterator[tuple[Served, Log, EngineIOServer]]:
     heard = Log()
     callbacks = {"on_open": heard.on_open, "on_disconnect": heard.on_disconnect}
     server = EngineIOServer(heard.on_message, **{**callbacks, **settings})

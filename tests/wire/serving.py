@@ -19,8 +19,8 @@ from websockets.exceptions import ConnectionClosed
 from realtime.engineio.uvicorn_protocol import HubProtocol
 
 PATIENCE: Final = 10.0
-WAYS: Final = {"door": HubProtocol, "plain": "websockets-sansio"}
-"""uvicorn's WebSocket protocols: ours, with the door to the transport, and its own."""
+WAYS: Final = {"access": HubProtocol, "plain": "websockets-sansio"}
+"""uvicorn's WebSocket protocols: ours, with access to the transport, and its own."""
 
 
 @dataclass
@@ -59,7 +59,7 @@ class Served:
 
 
 @asynccontextmanager
-async def serving(app: Any, path: str = "/engine.io/", way: str = "door", **config: Any) -> AsyncIterator[Served]:
+async def serving(app: Any, path: str = "/engine.io/", way: str = "access", **config: Any) -> AsyncIterator[Served]:
     listener = socket.create_server(("127.0.0.1", 0), backlog=512)
     ws: Any = WAYS[way]
     server = uvicorn.Server(uvicorn.Config(app, ws=ws, log_level="warning", timeout_graceful_shutdown=1, **config))

@@ -233,7 +233,7 @@ async def test_pings_of_a_client_that_reads_nothing_do_not_pile_up() -> None:
 # The application
 
 
-async def test_an_idle_websocket_costs_no_task_through_the_door() -> None:
+async def test_an_idle_websocket_costs_no_task_through_the_transport() -> None:
     def serving_tasks() -> int:
         return sum("run_asgi" in repr(task.get_coro()) for task in asyncio.all_tasks())
 

@@ -297,7 +297,7 @@ async def test_a_malformed_frame_closes_quietly(
 async def test_a_frame_beyond_the_bound_closes(way: str) -> None:
     async with echo(way, max_payload=100) as (served, heard, _), served.websocket(4) as websocket:
         await websocket.send("4" * 101)
-        reasons = {"door": "frame with 101 bytes exceeds limit of 100 bytes", "plain": "too large"}
-        assert (await until_closed(websocket))[1] == reasons[way]  # the door refuses by the head of the frame
+        reasons = {"access": "frame with 101 bytes exceeds limit of 100 bytes", "plain": "too large"}
+        assert (await until_closed(websocket))[1] == reasons[way]  # ours refuses by the head of the frame
         await eventually(lambda: heard.gone == [CloseReason.TOO_LARGE])
         assert heard.messages == []
