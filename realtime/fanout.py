@@ -96,15 +96,15 @@ def _end() -> None:
 
 class Fanout:
     """`recent`: changes, and bytes of them, kept for subscriptions that join a little late; `replay_bytes`: of events
-    made for them, kept for others that see alike. `overheard` is called with every change before its events, and those
-    of what came with it, go out: who is listening may change with it. Within `cork()` sinks may keep what they
+    made for them, kept for others that see alike. `listeners` are called with every change before its events, and those
+    of what came with it, go out: who may see it may change with it. Within `cork()` sinks may keep what they
     are told, to write it at once."""
 
     def __init__(
         self, engine: Engine, recent: int = 10_000, recent_bytes: int = 67_108_864, replay_bytes: int = 16_777_216
     ) -> None:
         self.channels: ChannelIndex[Subscriber] = ChannelIndex()
-        self.overheard: list[Callable[[Change], Awaitable[None]]] = []
+        self.listeners: list[Callable[[Change], Awaitable[None]]] = []
         self.cork: Callable[[], AbstractContextManager[object]] = nullcontext
         self.foretold: list[Change] = []
         """Changes that end views and are yet to be handed out: a listener that ends views adds them."""
@@ -142,7 +142,7 @@ class Fanout:
         feed stands after that."""
         fresh = [(order, change) for change in changes if (order := self.order_of(change.position)) > self.order]
         for _, change in fresh:
-            for listen in self.overheard:
+            for listen in self.listeners:
                 await listen(change)
         slices = self._slices(fresh)
         try:

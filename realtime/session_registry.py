@@ -34,7 +34,7 @@ class SessionRegistry:
         self._by_role: dict[str, set[LiveSession]] = defaultdict(set)
         self._position_every = position_every
         self._tasks: set[asyncio.Task[None]] = set()
-        context.fanout.overheard.append(self._overhear)
+        context.fanout.listeners.append(self._on_change)
 
     def open(self, session: LiveSession) -> None:
         self.sessions.add(session)
@@ -78,7 +78,7 @@ class SessionRegistry:
 
     # What the feed says of those who listen to it, heard before the change itself goes out.
 
-    async def _overhear(self, change: Change) -> None:
+    async def _on_change(self, change: Change) -> None:
         if change.op == "lost":
             self.context.fanout.foretold.append(change)
             await self._lost(change.store)

@@ -141,10 +141,10 @@ async def test_a_change_that_cannot_be_handed_out(
     """A defect costs every subscription a fresh start, and is logged; it does not end the feed."""
 
     async def fail(change: Change) -> None:
-        hub.session_registry.context.fanout.overheard.remove(fail)
+        hub.session_registry.context.fanout.listeners.remove(fail)
         raise ZeroDivisionError("a defect")
 
-    hub.session_registry.context.fanout.overheard.append(fail)
+    hub.session_registry.context.fanout.listeners.append(fail)
     await listener.write("lost")
 
     async def is_told() -> bool:
@@ -293,7 +293,7 @@ async def test_resuming_while_a_redefinition_is_on_its_way_to_clients(hub: Hub, 
             heard.set()
             await go_on.wait()
 
-    hub.session_registry.context.fanout.overheard.append(pause)
+    hub.session_registry.context.fanout.listeners.append(pause)
     fields = [{"id": "text", "type": "Text"}, {"id": "pin", "type": "Text", "hidden": True}]
     await hub.entities.change(listener.principal, "stores", definition["_id"], {"fields": fields}, None)
     await heard.wait()
