@@ -140,13 +140,13 @@ class Fanout:
     async def advance(self, changes: Sequence[Change], position: str) -> None:
         """Hand out what the feed has brought, in slices between which others have their turn; `position` is where the
         feed stands after that."""
-        fresh = [(order, change) for change in changes if (order := self.order_of(change.position)) > self.order]
-        for _, change in fresh:
+        new = [(order, change) for change in changes if (order := self.order_of(change.position)) > self.order]
+        for _, change in new:
             for listen in self.listeners:
                 await listen(change)
-        slices = self._slices(fresh)
+        slices = self._slices(new)
         try:
-            while await self._hand_out(slices, len(fresh)):
+            while await self._hand_out(slices, len(new)):
                 pass
         finally:
             self.is_telling = False

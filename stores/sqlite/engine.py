@@ -141,7 +141,7 @@ class SQLiteEngine:
         bounds_of_reads = (o.reader_threads, o.read_timeout, o.max_slow_reads_per_user, self._most_streams)
         self._readers = Readers(self.path, *bounds_of_reads)
         self.feed = SQLiteFeed(epoch, self._readers, current_seq(connection))
-        self._writer = Writer(connection, lambda: self.feed.fresh(connection), self.feed.publish)
+        self._writer = Writer(connection, lambda: self.feed.read_changes(connection), self.feed.publish)
         keeper = LogKeeper(self.path, self._readers, int(self.options.sqlite_log_mb * 1_048_576))
         self._keeper = asyncio.get_running_loop().create_task(keeper.run())
 

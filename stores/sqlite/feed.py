@@ -24,7 +24,7 @@ FOLLOW_BATCH = 1_000
 
 
 @dataclass(frozen=True, slots=True)
-class Fresh:
+class CommittedChanges:
     """What a commit brought: up to which `seq`, and the changes themselves unless there were too many to carry."""
 
     seq: int
@@ -74,20 +74,20 @@ class SQLiteFeed:
             elif start >= self.seq:
                 await self._news.wait()
 
-    def publish(self, fresh: Fresh) -> None:
+    def publish(self, committed: CommittedChanges) -> None:
         """Take in what a commit brought and wake the followers."""
-        if fresh.seq == self.seq:
+        if committed.seq == self.seq:
             return
-        self.seq = fresh.seq
-        if fresh.changes is None:
-            self._recent.clear(fresh.seq)
+        self.seq = committed.seq
+        if committed.changes is None:
+            self._recent.clear(committed.seq)
         else:
-            for seq, change in fresh.changes:
+            for seq, change in committed.changes:
                 self._recent.append(seq, change)
         news, self._news = self._news, asyncio.Event()
         news.set()
 
-    def fresh(self, connection: apsw.Connection) -> Fresh:
+    def read_changes(self, connection: apsw.Connection) -> CommittedChanges:
         """What the open transaction of `connection` has added so far."""
         changes: list[tuple[int, Change]] = []
         size = 0
@@ -95,8 +95,8 @@ class SQLiteFeed:
             changes.append((seq, change))
             size += change.size
             if len(changes) > FOLLOW_BATCH or size > RING_BYTES:
-                return Fresh(current_seq(connection), None)
-        return Fresh(changes[-1][0] if changes else self.seq, changes)
+                return CommittedChanges(current_seq(connection), None)
+        return CommittedChanges(changes[-1][0] if changes else self.seq, changes)
 
     def _read(self, connection: apsw.Connection, start: int, limit: int) -> Batch:
         with snapshot(connection):

@@ -24,7 +24,7 @@ import apsw
 from stores.errors import StorageFull, StoreError, Unavailable
 from stores.records import now_ms
 from stores.sqlite.connection import translate
-from stores.sqlite.feed import Fresh
+from stores.sqlite.feed import CommittedChanges
 from stores.turns import Queue
 
 log = logging.getLogger(__name__)
@@ -53,13 +53,13 @@ class Writer:
     """The only user of the writing connection. `published` gets the changes of each commit, on the loop."""
 
     connection: apsw.Connection
-    read_changes: Callable[[], Fresh]
-    published: Callable[[Fresh], None]
+    read_changes: Callable[[], CommittedChanges]
+    published: Callable[[CommittedChanges], None]
     light: Queue[Job] = field(default_factory=Queue)
     heavy: Queue[Job] = field(default_factory=Queue)
     by: str | None = None
     time: int = 0
-    _changes: Fresh | None = None
+    _changes: CommittedChanges | None = None
     _busy: bool = False
     _was_heavy: bool = False
     _idle: asyncio.Event = field(default_factory=asyncio.Event)
