@@ -80,12 +80,12 @@ async def list_of_100(bench: Bench) -> list[Row]:
 
 
 async def filtered_list(bench: Bench) -> list[Row]:
-    """Entities of one station in order of creation, and those of a stretch of serial numbers in order of these."""
+    """Entities of one station in order of creation, and those of a range of serial numbers in order of these."""
     scene = bench.scene
     one = [scene.request("GET", f"{READINGS}?station=station-{n:04}&limit=100") for n in range(STATIONS)]
     starts = [random.Random(n).randrange(max(1, scene.entities - 100)) for n in range(STATIONS)]
-    stretches = [f"{READINGS}?serial%5Bgte%5D={n}&sort=serial&limit=100" for n in starts]
-    ranged = [scene.request("GET", path) for path in stretches]
+    ranges = [f"{READINGS}?serial%5Bgte%5D={n}&sort=serial&limit=100" for n in starts]
+    ranged = [scene.request("GET", path) for path in ranges]
     return [
         await bench.measure("100 of one station (indexed)", spread(one)),
         await bench.measure("100 from a serial on (indexed)", spread(ranged)),

@@ -191,7 +191,7 @@ MOST_READ_BYTES: Annotated[int, Limit("read of the feed", "bytes", "the next rea
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A stretch of the feed. `position` resumes after it, also when `changes` is empty; `more`: ask again at once."""
+    """A range of the feed. `position` resumes after it, also when `changes` is empty; `more`: ask again at once."""
 
     changes: list[Change]
     position: str

@@ -138,7 +138,7 @@ CREATION: Final = (Sort(("time",)), Sort(("_id",)))
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A list: which entities, in which order, which stretch of them.
+    """A list: which entities, in which order, which range of them.
 
     `sort` ends in `_id`, so it is total. `after` is the sort key of an entity (see `stores.cursor`): only those
     beyond it are given. `limit` is at least 0.

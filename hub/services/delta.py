@@ -74,7 +74,7 @@ class _DeltaBuilder:
         return len(self.found) >= self.limit or self.size >= MOST_DELTA_BYTES
 
     async def add(self, batch: Batch) -> None:
-        """Take in a stretch of the feed, or what there is room for. Raises FilterTooCostly."""
+        """Take in a range of the feed, or what there is room for. Raises FilterTooCostly."""
         turn = Turn()
         for change in batch.changes:
             try:

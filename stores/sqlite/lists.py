@@ -18,7 +18,7 @@ from stores.sqlite.allowance import allowance, spend
 from stores.sqlite.compile import Compiler
 from stores.sqlite.feed import current_seq
 from stores.sqlite.functions import parsed, sort_key
-from stores.sqlite.order import Stretch, compile_order
+from stores.sqlite.order import KeyRange, compile_order
 from stores.sqlite.readers import snapshot
 from stores.sqlite.tables import StoreTable, extract, json_path
 from stores.sqlite.visibility_index import narrowing
@@ -48,23 +48,25 @@ def page_sql(
     where = compiler.condition(query.where)
     order = compile_order(compiler, query)
     source = table.table + narrowing(connection, compiler, query.where)
-    stretches = [_stretch_sql(source, where, stretch, strict=order.strict) for stretch in order.stretches]
-    if len(stretches) == 1:
-        sql = stretches[0]
+    key_ranges = [_range_sql(source, where, key_range, strict=order.strict) for key_range in order.key_ranges]
+    if len(key_ranges) == 1:
+        sql = key_ranges[0]
     else:
         # One after the other, each in its own order; SQLite stops at the limit.
-        sql = " UNION ALL ".join(f"SELECT * FROM ({stretch} LIMIT {limit + query.offset})" for stretch in stretches)
+        sql = " UNION ALL ".join(
+            f"SELECT * FROM ({key_range} LIMIT {limit + query.offset})" for key_range in key_ranges
+        )
     return f"{sql} LIMIT {limit} OFFSET {query.offset}", compiler.values
 
 
-def _stretch_sql(source: str, where: str, stretch: Stretch, *, strict: bool) -> str:
-    condition = f"{where} AND {stretch.condition}"
+def _range_sql(source: str, where: str, key_range: KeyRange, *, strict: bool) -> str:
+    condition = f"{where} AND {key_range.condition}"
     if strict:
         # Every match is put to the sort, and nothing else is: SQLite evaluates AND in any order it likes, CASE in the
         # order written, and ORDER BY not at all where there can be one row only. The first part is for an index.
-        sorted_at = stretch.condition if stretch.condition != "1" else f"{stretch.columns[0].sql} IS NOT NULL"
+        sorted_at = key_range.condition if key_range.condition != "1" else f"{key_range.columns[0].sql} IS NOT NULL"
         condition = f"{where} AND CASE WHEN {where} THEN {sorted_at} END"
-    return f"SELECT CAST(doc AS BLOB) FROM {source} {condition} ORDER BY {stretch.terms}"
+    return f"SELECT CAST(doc AS BLOB) FROM {source} {condition} ORDER BY {key_range.terms}"
 
 
 def read_page(

@@ -42,7 +42,7 @@ Columns = tuple[Column, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
+class KeyRange:
     """A WHERE condition, and the order of what meets it: the columns that differ in it."""
 
     condition: str
@@ -55,11 +55,11 @@ class Stretch:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """The stretches that hold what lies after the cursor, in their order.
+    """The key ranges that hold what lies after the cursor, in their order.
 
     `strict` ones fail on entities that cannot be sorted so: they may only be put to those that match."""
 
-    stretches: tuple[Stretch, ...]
+    key_ranges: tuple[KeyRange, ...]
     strict: bool = False
 
 
@@ -76,8 +76,8 @@ def compile_order(compiler: Compiler, query: Query) -> Order:
             value = query.after[place]
             after += _special_values(value) if sort in special else [_plain_value(value)]
     if query.after is None:
-        return Order((Stretch("1", tuple(columns)),))
-    return Order(tuple(_stretches(compiler, tuple(columns), after)))
+        return Order((KeyRange("1", tuple(columns)),))
+    return Order(tuple(_key_ranges(compiler, tuple(columns), after)))
 
 
 def _plain(compiler: Compiler, sort: Sort) -> Column:
@@ -137,27 +137,27 @@ def _by_one_key(compiler: Compiler, query: Query) -> Order:
     key = compiler.bind(apsw.pyobject(query.sort))
     column = Column(f"hub_sort_key(doc,{key})", False, False)
     if query.after is None:
-        return Order((Stretch("1", (column,)),), strict=True)
+        return Order((KeyRange("1", (column,)),), strict=True)
     bound = compiler.bind(cursor.encode_key(query.after, query.sort))
-    return Order((Stretch(f"{column.sql}>{bound}", (column,)),), strict=True)
+    return Order((KeyRange(f"{column.sql}>{bound}", (column,)),), strict=True)
 
 
-def _stretches(compiler: Compiler, columns: Columns, after: list[object]) -> list[Stretch]:
+def _key_ranges(compiler: Compiler, columns: Columns, after: list[object]) -> list[KeyRange]:
     """What lies after the row `after`, as ranges that an index can seek to: a nullable first column has its NULLs at
     one end, and of an indexed expression those with the same value come on their own, lest they are all passed by."""
     first, value, others = columns[0], after[0], columns[1:]
     if not first.nullable:
-        return [Stretch(_beyond(compiler, columns, after), columns)]
+        return [KeyRange(_beyond(compiler, columns, after), columns)]
     if value is None:
-        nulls = Stretch(f"({first.sql} IS NULL AND {_beyond(compiler, others, after[1:])})", others)
-        return [nulls] if first.descending else [nulls, Stretch(f"{first.sql} IS NOT NULL", columns)]
-    last = [Stretch(f"{first.sql} IS NULL", others)] if first.descending else []
+        nulls = KeyRange(f"({first.sql} IS NULL AND {_beyond(compiler, others, after[1:])})", others)
+        return [nulls] if first.descending else [nulls, KeyRange(f"{first.sql} IS NOT NULL", columns)]
+    last = [KeyRange(f"{first.sql} IS NULL", others)] if first.descending else []
     if first.stored:
         beyond = _beyond(compiler, (replace(first, nullable=False), *others), after)
-        return [Stretch(f"({first.sql} IS NOT NULL AND {beyond})", columns), *last]
+        return [KeyRange(f"({first.sql} IS NOT NULL AND {beyond})", columns), *last]
     bound = compiler.bind(value)
-    ties = Stretch(f"({first.sql}={bound} AND {_beyond(compiler, others, after[1:])})", others)
-    return [ties, Stretch(f"{first.sql}{first.sign}{bound}", columns), *last]
+    ties = KeyRange(f"({first.sql}={bound} AND {_beyond(compiler, others, after[1:])})", others)
+    return [ties, KeyRange(f"{first.sql}{first.sign}{bound}", columns), *last]
 
 
 def _compare_as_row(columns: Columns, after: list[object]) -> bool:

@@ -1,4 +1,4 @@
-"""The parameters of a list: filters in three notations, stretch, order and projection, typed by the store's schema."""
+"""The parameters of a list: filters in three notations, range, order and projection, typed by the store's schema."""
 
 from __future__ import annotations
 

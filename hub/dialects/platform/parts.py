@@ -45,7 +45,7 @@ _MATCH: Final[Schema] = {
     "pattern": r'^(\*|"[0-9]+"(, *"[0-9]+")*)$',
     "examples": ['"3"'],
 }
-_STRETCH: Final = "Unix milliseconds or ISO 8601 (no zone: UTC), inclusive"
+_TIME_RANGE: Final = "Unix milliseconds or ISO 8601 (no zone: UTC), inclusive"
 
 
 def shared_parameters(most: int) -> dict[str, Schema]:
@@ -60,8 +60,8 @@ def shared_parameters(most: int) -> dict[str, Schema]:
             "limit", _WHOLE | {"default": MOST_HISTORY_ENTRIES}, "Entries in one answer; fewer when they are large"
         ),
         "meta": query("meta", {"type": "boolean"}, "Count, first and last; not with offset, limit, sort, after, since"),
-        "from": query("from", _INSTANT, f"Created at or after: {_STRETCH}"),
-        "to": query("to", _INSTANT, f"Created at or before: {_STRETCH}"),
+        "from": query("from", _INSTANT, f"Created at or after: {_TIME_RANGE}"),
+        "to": query("to", _INSTANT, f"Created at or before: {_TIME_RANGE}"),
         "begin": query("begin", _INSTANT, "The same as from; only one of them"),
         "end": query("end", _INSTANT, "The same as to; only one of them"),
         "after": query("after", {"type": "string", "format": "cursor"}, "Cursor of a rel=next link; not with offset"),
