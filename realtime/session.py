@@ -15,7 +15,7 @@ import orjson
 
 from auth.errors import AuthError
 from auth.policy import rights_digest
-from auth.positions import give, give_in_between, take
+from auth.positions import bind, bind_to_nobody, unbind
 from auth.principal import Principal
 from auth.resolver import Resolver
 from auth.view import View
@@ -131,7 +131,7 @@ class LiveSession:
         """Tell the client how far it has seen, so that it can resume from there. Not while a subscription is still
         ahead of fan-out: it would be led back behind what it has."""
         if self.subscriptions.is_listening and self.sink.has_room:
-            position = give(self.context.fanout.position, rights_digest(self.principal))
+            position = bind(self.context.fanout.position, rights_digest(self.principal))
             self.sink.send(event_text("position", {"position": position}))
 
     # Subscribing.
@@ -227,7 +227,7 @@ class LiveSession:
 
     async def _resumed(self, subscription: Subscription, since: str, least: str) -> _Start:
         """The missed changes as events, then the new ones."""
-        position = take(since, subscription.view.digest)
+        position = unbind(since, subscription.view.digest)
         # Before anything is promised: is that history there, and is it one of the store as it is now?
         first = await self.context.fanout.read_after(position)
         check_same_store(subscription.store, first.changes)
@@ -252,7 +252,7 @@ class LiveSession:
         answer: dict[str, Any] = {"ok": True, "channel": subscription.topic}
         if request.id is not None:
             answer["id"] = request.id
-        answer["position"] = give(start.position, subscription.view.digest)
+        answer["position"] = bind(start.position, subscription.view.digest)
         if start.resync:
             answer["resync"] = True
         text = orjson.dumps(answer)
@@ -372,7 +372,7 @@ class LiveSession:
         """These events carry the position from before the change, and no view: a client that is cut off between them
         is told to start afresh when it comes back, even if it sees by the old rule again."""
         show = compile_projection(subscription.projection)
-        position = give_in_between(subscription.position)
+        position = bind_to_nobody(subscription.position)
         payloads = (difference_payload(subscription.topic, subscription.store, item, show) for item in differences)
         texts = [event_text("change", payload | {"position": position}) for payload in payloads if payload is not None]
         self.sink.make_room(sum(len(text.encode()) for text in texts))

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Annotated
 
 from auth.policy import authorize
-from auth.positions import give, take
+from auth.positions import bind, unbind
 from auth.principal import Principal
 from hub.services.registry import StoreRegistry
 from realtime.view import ChangeView, ViewChange, check_same_store
@@ -27,7 +27,7 @@ MOST_DELTA_BYTES: Annotated[int, Limit("request", "bytes", "`more`")] = 8_388_60
 @dataclass(frozen=True, slots=True)
 class Delta:
     """`position` resumes after `changes`; `more`: ask again at once. `digest` is what positions of the changes are
-    given with (see `auth.positions`)."""
+    bound to (see `auth.positions`)."""
 
     changes: list[ViewChange]
     position: str
@@ -46,7 +46,7 @@ class DeltaService:
         """At most `limit` changes. Raises HistoryGone when the position is not known (any more), and when what the
         principal can see is not what it was: then only a fresh list is right."""
         view = authorize(principal, self._registry.get(store), "GET")
-        position = take(position, view.digest)
+        position = unbind(position, view.digest)
         changes = ChangeView(store, view.narrowed(where), view.shown(projection))
         builder = _DeltaBuilder(changes, limit, position)
         for _ in range(ROUNDS):
@@ -55,7 +55,7 @@ class DeltaService:
             await builder.add(batch)
             if builder.is_full or not batch.more:
                 break
-        return Delta(builder.found, give(builder.position, view.digest), builder.more, view.digest)
+        return Delta(builder.found, bind(builder.position, view.digest), builder.more, view.digest)
 
 
 @dataclass(slots=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from auth.errors import Forbidden
 from auth.policy import authorize, reader_of
-from auth.positions import give
+from auth.positions import bind
 from auth.principal import Principal
 from auth.resolver import Resolver
 from auth.view import View
@@ -99,12 +99,12 @@ class EntityService:
         body = listing.body
         if not isinstance(body, bytes):
             body = await self._long_lists.counted(principal.user_id, body)
-        return Listing(give(listing.position, view.digest), listing.next, body)
+        return Listing(bind(listing.position, view.digest), listing.next, body)
 
     async def summarize(self, principal: Principal, store: str, where: Filter, projection: Projection) -> Summary:
         view = self._view(principal, store, "GET")
         summary = await self._engine.summarize(store, view.narrowed(where), view.shown(projection))
-        return replace(summary, position=give(summary.position, view.digest))
+        return replace(summary, position=bind(summary.position, view.digest))
 
     async def history(
         self, principal: Principal, store: str, id: str, after: str | None = None, limit: int = MOST_HISTORY_ENTRIES

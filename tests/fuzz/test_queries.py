@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from auth.policy import authorize, rights_digest
-from auth.positions import take
+from auth.positions import unbind
 from auth.principal import Principal
 from hub.dialects.platform.parameters import ListParameters
 from hub.errors import BadRequest
@@ -126,7 +126,7 @@ def test_sorts_projections_and_cursors(text: str) -> None:
 def test_positions(text: str) -> None:
     """One that was not given to this principal is refused."""
     with pytest.raises(HistoryGone):
-        take(text, rights_digest(PRINCIPAL))
+        unbind(text, rights_digest(PRINCIPAL))
 
 
 @given(st.dictionaries(st.sampled_from(["name", "fields", "open", "indexes", "unique", "search", "x"]), documents))

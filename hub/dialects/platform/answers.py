@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import orjson
 
-from auth.positions import give
+from auth.positions import bind
 from hub.errors import Failure, status_text
 from hub.http import HOST_COOKIE, SESSION_COOKIE, Answer, Call, json_answer
 from hub.proxies import PREFIX
@@ -81,7 +81,7 @@ def view_change(event: ViewChange, digest: str) -> dict[str, Any]:
         "entity": event.entity,
         "_rev": event.rev,
         "time": event.change.time,
-        "position": give(event.change.position, digest),
+        "position": bind(event.change.position, digest),
     }
 
 
