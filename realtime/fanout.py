@@ -1,6 +1,6 @@
 """Fan-out: follows the change feed once per process and hands each change to the subscriptions that it concerns.
 
-Everything here happens on the event loop, change by change, so the order in which a connection is told is the order of
+Everything here happens on the event loop, change by change, so events reach a connection in the order of
 the feed. Between slices of so many deliveries, and while a thread takes the many steps of a costly filter, the loop has
 other work.
 """
@@ -55,18 +55,18 @@ class Subscriber(Protocol):
     delivered_up_to: bytes
 
     @property
-    def tell(self) -> Callable[[bytes, str], bool]:
+    def deliver(self) -> Callable[[bytes, str], bool]:
         """Takes an event's packet, as a WebSocket frame and as text; false when there is no room for it. Must not wait
         and must not raise."""
 
     def reached(self, position: str, order: bytes) -> None:
-        """Remember that it has been told of the change at this position."""
+        """Remember that the change at this position has been delivered to it."""
 
     def fall_behind(self) -> None:
         """Leave: there was no room for the change after the position of fan-out."""
 
     def fail(self, error: StoreError) -> None:
-        """End, and say why: what happened cannot be told. Must not wait and must not raise."""
+        """End, and say why: what happened cannot be delivered. Must not wait and must not raise."""
 
 
 class _Look:
@@ -97,8 +97,8 @@ def _end() -> None:
 class Fanout:
     """`recent`: changes, and bytes of them, kept for subscriptions that join a little late; `replay_bytes`: of events
     made for them, kept for others that see alike. `listeners` are called with every change before its events, and those
-    of what came with it, go out: who may see it may change with it. Within `cork()` sinks may keep what they
-    are told, to write it at once."""
+    of what came with it, go out: who may see it may change with it. Within `cork()` sinks may keep what is
+    delivered, to write it at once."""
 
     def __init__(
         self, engine: Engine, recent: int = 10_000, recent_bytes: int = 67_108_864, replay_bytes: int = 16_777_216
@@ -106,7 +106,7 @@ class Fanout:
         self.channels: ChannelIndex[Subscriber] = ChannelIndex()
         self.listeners: list[Callable[[Change], Awaitable[None]]] = []
         self.cork: Callable[[], AbstractContextManager[object]] = nullcontext
-        self.foretold: list[Change] = []
+        self.pending_ends: list[Change] = []
         """Changes that end views and are yet to be handed out: a listener that ends views adds them."""
         self.deliveries = 0
         self._engine = engine
@@ -118,9 +118,9 @@ class Fanout:
         self._reached = asyncio.Event()
         self.position = ""
         self.order = b""
-        self.is_telling = False
-        """Whether a change is told to some already, and to others not yet."""
-        self._telling = "", b""
+        self.is_delivering = False
+        """Whether a change is delivered to some already, and to others not yet."""
+        self._delivering = "", b""
         self._begin_slice()
         self._done: list[Channel[Subscriber]] = []
         self._behind: list[Subscriber] = []
@@ -135,7 +135,7 @@ class Fanout:
         self.order = self.order_of(position)
         self._recent.clear(self.order)
         self._done, self._behind = [], []
-        self.foretold.clear()
+        self.pending_ends.clear()
 
     async def advance(self, changes: Sequence[Change], position: str) -> None:
         """Hand out what the feed has brought, in slices between which others have their turn; `position` is where the
@@ -149,11 +149,11 @@ class Fanout:
             while await self._hand_out(slices, len(new)):
                 pass
         finally:
-            self.is_telling = False
+            self.is_delivering = False
         order = self.order_of(position)
         if order > self.order:
             self.position, self.order = position, order
-        self.foretold.clear()
+        self.pending_ends.clear()
         self._wake()
 
     async def _hand_out(self, slices: Slices, changes: int) -> bool:
@@ -176,19 +176,19 @@ class Fanout:
         reached.set()
 
     def _slices(self, changes: Sequence[tuple[bytes, Change]]) -> Slices:
-        """Hand out changes, and stop wherever a slice is full. `position` moves on when a change is told to all."""
+        """Hand out changes, and stop wherever a slice is full. `position` moves when a change has reached all."""
         self._begin_slice()
         for order, change in changes:
-            self._telling = change.position, order
+            self._delivering = change.position, order
             for channel in self.channels.concerned(change):
-                yield from self._tell(channel, change, order)
+                yield from self._deliver_change(channel, change, order)
             self._detach_lagging()
             self._done.clear()
             while self._used:
                 self._used.pop().rest()
             self.position, self.order = change.position, order
             self._recent.append(order, change)
-            self.is_telling = False
+            self.is_delivering = False
             if self._is_slice_full():
                 yield None
                 self._begin_slice()
@@ -200,7 +200,7 @@ class Fanout:
     def _is_slice_full(self) -> bool:
         return self._spent >= SLICE or time.perf_counter() > self._turn_ends
 
-    def _tell(self, channel: Channel[Subscriber], change: Change, order: bytes) -> Slices:
+    def _deliver_change(self, channel: Channel[Subscriber], change: Change, order: bytes) -> Slices:
         if self._is_slice_full():
             yield from self._pause(channel, [])
         self._spent += 1
@@ -222,7 +222,7 @@ class Fanout:
         text = encoder.text(event, channel.key.digest)
         frame = build_text_frame(text)
         cost = 1 + len(frame) // DELIVERY_BYTES
-        # A copy: a member that is cut off leaves while it is told.
+        # A copy: a member that is cut off leaves while the change is delivered.
         members = list(channel.members)
         start = 0
         while start < len(members):
@@ -237,44 +237,44 @@ class Fanout:
         self._done.append(channel)
 
     def _deliver(self, members: list[Subscriber], frame: bytes, text: str, order: bytes) -> None:
-        told = 0
+        delivered = 0
         for member in members:
             if order > member.delivered_up_to:
-                if member.tell(frame, text):
-                    told += 1
+                if member.deliver(frame, text):
+                    delivered += 1
                 else:
                     self._behind.append(member)
-        self.deliveries += told
+        self.deliveries += delivered
 
     def _detach_lagging(self) -> None:
-        """`position` is still that of the change before, up to which they have been told."""
+        """`position` is still that of the change before, up to which all has been delivered to them."""
         behind, self._behind = self._behind, []
         for member in behind:
             member.fall_behind()
 
     def _pause(
-        self, channel: Channel[Subscriber], told: list[Subscriber], work: Callable[[], None] | None = None
+        self, channel: Channel[Subscriber], delivered: list[Subscriber], work: Callable[[], None] | None = None
     ) -> Slices:
-        """Stop within a change. Whoever has been told of it remembers that, since `position` is that of the change
-        before; nobody joins until it is told to all."""
+        """Stop within a change. Whoever has got it remembers that, since `position` is that of the change
+        before; nobody joins until it is delivered to all."""
         self._detach_lagging()
-        position, order = self._telling
+        position, order = self._delivering
         done, self._done = self._done, []
-        for members in ([m for m in told if m in channel.members], *(each.members for each in done)):
+        for members in ([m for m in delivered if m in channel.members], *(each.members for each in done)):
             for member in members:
                 if member.delivered_up_to < order:
                     member.reached(position, order)
-        self.is_telling = True
+        self.is_delivering = True
         yield work
         self._begin_slice()
 
-    def foretold_after(self, order: bytes) -> list[Change]:
+    def pending_ends_after(self, order: bytes) -> list[Change]:
         """Changes after `order` that have ended the views there were, and are yet to be handed out."""
-        return [change for change in self.foretold if self.order_of(change.position) > order]
+        return [change for change in self.pending_ends if self.order_of(change.position) > order]
 
-    async def told(self) -> None:
-        """Wait until the change that is being told has been told to all."""
-        while self.is_telling:
+    async def delivered(self) -> None:
+        """Wait until the change that is being delivered has been delivered to all."""
+        while self.is_delivering:
             await self._reached.wait()
 
     def recent_after(self, order: bytes) -> list[Change] | None:

@@ -1,4 +1,4 @@
-"""What subscriptions that catch up are told, kept for a moment: after a restart all clients come back at once, and most
+"""Events of subscriptions that catch up, kept for a moment: after a restart all clients come back at once, and most
 of them see alike."""
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from realtime.view import ChangeView, ViewChange
 from stores.query import Filter
 from stores.records import Change
 
-Told = tuple[bytes, str]
+EncodedEvent = tuple[bytes, str]
 """An event's packet, as a WebSocket frame and as text."""
 
 RECORD = 200
@@ -29,21 +29,21 @@ class Replay:
         self._view = ChangeView(key.store, where, key.projection)
         self._encoder = ChangeEncoder(topic)
         self._digest = key.digest
-        self._made: dict[str, Told | None] = {}
+        self._made: dict[str, EncodedEvent | None] = {}
 
-    def told(self, change: Change) -> Told | None:
-        """None when the change shows nothing in this view. Raises TakesLong when that is for `told_off_loop` to say."""
+    def event(self, change: Change) -> EncodedEvent | None:
+        """None when the change shows nothing in this view. Raises TakesLong when only `event_off_loop` can say that."""
         try:
             return self._made[change.position]
         except KeyError:
             return self._keep(change, self._view.at_once(change))
 
-    async def told_off_loop(self, change: Change) -> Told | None:
+    async def event_off_loop(self, change: Change) -> EncodedEvent | None:
         """Raises FilterTooCostly."""
         return self._keep(change, await self._view.off_loop(change))
 
-    def _keep(self, change: Change, event: ViewChange | None) -> Told | None:
-        made: Told | None = None
+    def _keep(self, change: Change, event: ViewChange | None) -> EncodedEvent | None:
+        made: EncodedEvent | None = None
         if event is not None:
             text = self._encoder.text(event, self._digest)
             made = build_text_frame(text), text

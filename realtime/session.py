@@ -48,7 +48,7 @@ BEGUN_AT_ONCE: Final = 16
 """Requests that are begun in one turn of the loop."""
 
 LIST_ATTEMPTS: Final = 20
-"""Lists that are read, 0.05 seconds apart, until one is not older than what the client has been told."""
+"""Lists that are read, 0.05 seconds apart, until one is not older than what the client has got."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ class LiveSession:
         self.closed = False
         self.became: Callable[[LiveSession, Principal], None] = lambda session, before: None
         """Called with the principal from before when the session has another."""
-        self._told = ""
+        self._acknowledged = ""
         """The latest position in an acknowledgement: no later one is before it."""
 
     async def request(self, name: str, payload: Any, reply: Reply) -> None:
@@ -170,12 +170,12 @@ class LiveSession:
         return Subscription(subscriptions, topic, view, filter, projection)
 
     async def _begin(self, subscription: Subscription, request: SubscribeRequest, reply: Reply) -> None:
-        """The acknowledgement, and what is told from there on."""
+        """The acknowledgement, and what is delivered from there on."""
         self._accept(subscription, await self._start_of(subscription, request), request, reply)
         await self.subscriptions.join(subscription)
 
     async def _share(self, subscription: Subscription, request: SubscribeRequest, reply: Reply) -> None:
-        """A further name for what is told already: its acknowledgement comes when the others have been told everything
+        """A further name for what is delivered already: its acknowledgement comes when the others have got everything
         up to its position, so that what follows is new to all of them."""
         subscriptions = self.subscriptions
         subscriptions.mute(subscription)
@@ -201,7 +201,7 @@ class LiveSession:
         if request.snapshot:
             return await self._snapshot(subscription, resync=False)
         now = await self.context.engine.feed.position()
-        return _Start(self._latest(now, self.context.fanout.position, subscription.position, self._told))
+        return _Start(self._latest(now, self.context.fanout.position, subscription.position, self._acknowledged))
 
     async def _snapshot(self, subscription: Subscription, *, resync: bool) -> _Start:
         """The visible matches in the acknowledgement, and events from exactly there on."""
@@ -218,7 +218,7 @@ class LiveSession:
                 )
                 text = f"more than {bound} match: narrow the filter or list over REST"
                 raise SnapshotTooLarge("snapshot", text).at(name)
-            known = self._latest(listing.position, subscription.position, self._told)
+            known = self._latest(listing.position, subscription.position, self._acknowledged)
             if self._order(known) <= self._order(listing.position):
                 return _Start(listing.position, entities, resync)
             # After an election the new primary may be a moment behind what the old one had read.
@@ -231,7 +231,7 @@ class LiveSession:
         # Before anything is promised: is that history there, and is it one of the store as it is now?
         first = await self.context.fanout.read_after(position)
         check_same_store(subscription.store, first.changes)
-        check_same_store(subscription.store, self.context.fanout.foretold_after(self._order(position)))
+        check_same_store(subscription.store, self.context.fanout.pending_ends_after(self._order(position)))
         if least and self._order(position) < self._order(least):
             if self.subscriptions.may_show(subscription, first, least):
                 raise HistoryGone("this connection has been told of what comes after that position")
@@ -248,7 +248,7 @@ class LiveSession:
         if self.subscriptions.suspended or subscription.ended:
             raise _BeginsAnew
         subscription.position = start.position
-        self._told = self._latest(self._told, start.position)
+        self._acknowledged = self._latest(self._acknowledged, start.position)
         answer: dict[str, Any] = {"ok": True, "channel": subscription.topic}
         if request.id is not None:
             answer["id"] = request.id
@@ -325,7 +325,7 @@ class LiveSession:
         return True
 
     async def _freshen(self) -> None:
-        """Raises what keeps the principal from being read: the session stays stale, and tells of no change."""
+        """Raises what keeps the principal from being read: the session stays stale, and delivers no change."""
         subscriptions = self.subscriptions
         if not subscriptions.suspended:
             return
@@ -350,7 +350,7 @@ class LiveSession:
         self.say_position()
 
     async def _move(self, subscription: Subscription) -> None:
-        """Let a muted subscription see as the principal now does, telling what enters and leaves its view by that."""
+        """Let a muted subscription see as the principal now does, sending what enters and leaves its view by that."""
         if self.subscriptions.suspended or subscription.channel is not None:
             return
         view = self.context.view(self.principal, subscription.store)

@@ -48,11 +48,11 @@ class SessionRegistry:
 
     async def run(self) -> None:
         """Until cancelled: end what has expired, and tell quiet clients their position."""
-        told = 0.0
+        elapsed = 0.0
         while True:
             await asyncio.sleep(1)
-            told += 1
-            is_due = told >= self._position_every
+            elapsed += 1
+            is_due = elapsed >= self._position_every
             for number, session in enumerate(list(self.sessions), 1):
                 try:
                     self._attend(session, is_due)
@@ -61,7 +61,7 @@ class SessionRegistry:
                 if not number % ATTENDED_AT_ONCE:
                     await asyncio.sleep(0)
             if is_due:
-                told = 0.0
+                elapsed = 0.0
                 self.context.fanout.replays.rest()
 
     def _attend(self, session: LiveSession, is_due: bool) -> None:
@@ -80,10 +80,10 @@ class SessionRegistry:
 
     async def _on_change(self, change: Change) -> None:
         if change.op == "lost":
-            self.context.fanout.foretold.append(change)
+            self.context.fanout.pending_ends.append(change)
             await self._lost(change.store)
         elif change.store == "stores":
-            self.context.fanout.foretold.append(change)
+            self.context.fanout.pending_ends.append(change)
             await self._redefined(change)
         elif alters_principals(change):
             await self._look_again(self._concerned(change))

@@ -1,7 +1,7 @@
 """One client's subscriptions and how they follow the feed: each listens to fan-out, or catches up until it can.
 
 Every way into a subscription (snapshot, resume, a changed principal, a client that fell behind) ends in the same join:
-nothing between two moments of the feed is left out or told twice.
+nothing between two moments of the feed is left out or delivered twice.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Subscription:
     """What a session watches: of the `view` that its principal has of a store, what `filter` matches.
 
     `names` are those that the client has given it, None for a subscription without one; it ends with the last of them.
-    `channel` is None while it is not told of changes; then `position` is how far it has been told.
+    `channel` is None while no changes are delivered to it; then `position` is how far they have been.
     """
 
     owner: Subscriptions
@@ -80,11 +80,11 @@ class Subscription:
     ended: bool = False
     where: Filter = field(init=False)
     key: ChannelKey = field(init=False)
-    tell: Callable[[bytes, str], bool] = field(init=False)
+    deliver: Callable[[bytes, str], bool] = field(init=False)
 
     def __post_init__(self) -> None:
         # What is called for every delivery leads straight to the connection.
-        self.tell = self.owner.sink.offer
+        self.deliver = self.owner.sink.offer
         self.see(self.view)
 
     @property
@@ -103,7 +103,7 @@ class Subscription:
         return not self.position
 
     def reached(self, position: str, order: bytes) -> None:
-        """It has been told of this change, which others are yet to hear of."""
+        """This change has been delivered to it, which others are yet to hear of."""
         self.position, self.delivered_up_to = position, order
 
     def fall_behind(self) -> None:
@@ -122,7 +122,7 @@ class Subscriptions:
         self.by_topic: dict[str, Subscription] = {}
         self.by_name: dict[str, Subscription] = {}
         self.suspended = False
-        """Whether the principal is changing: nothing is told then. Whoever brings the new view goes on."""
+        """Whether the principal is changing: nothing is delivered then. Whoever brings the new view goes on."""
         self.count = 0
         """Subscriptions as the client counts them: each name is one."""
         self.turn = asyncio.Lock()
@@ -206,7 +206,7 @@ class Subscriptions:
     def _listen(self, subscription: Subscription, delivered_up_to: bytes) -> None:
         """No waiting between the last replay and this: what fan-out hands out next is what comes next. Raises
         HistoryGone where that ends the view: those that were listening have been told."""
-        check_same_store(subscription.store, self._fanout.foretold_after(delivered_up_to))
+        check_same_store(subscription.store, self._fanout.pending_ends_after(delivered_up_to))
         subscription.delivered_up_to = delivered_up_to
         join = self._fanout.join
         subscription.channel = join(subscription.key, subscription.where, subscription.topic, subscription)
@@ -215,21 +215,21 @@ class Subscriptions:
     # Catching up.
 
     async def join(self, subscription: Subscription) -> None:
-        """Catch up. The client has its acknowledgement by now, so a failure is told as the end of the subscription."""
+        """Catch up. The client has its acknowledgement by now, so a failure is sent as the end of the subscription."""
         try:
             await self.catch_up(subscription)
         except Exception as error:
             self.end(subscription, error)
 
     async def catch_up(self, subscription: Subscription, until: str | None = None) -> None:
-        """Tell the subscription what happened after its position, then let it hear of what happens from now on; or,
-        with `until`, only tell it what happened up to that position, which is not before its own.
+        """Deliver what happened after the subscription's position, then what happens from now on; or,
+        with `until`, only deliver what happened up to that position, which is not before its own.
 
         When the principal changes meanwhile it stays where it is: whoever brings the new view goes on from there.
         """
         fanout = self._fanout
         end = None if until is None else self._order(until)
-        while await self._may_be_told(subscription):
+        while await self._may_deliver(subscription):
             order = self._order(subscription.position)
             if end is not None and order >= end:
                 return
@@ -237,40 +237,40 @@ class Subscriptions:
                 await self._replay(subscription, await fanout.read_after(subscription.position), until)
             elif end is not None:
                 await fanout.reach(end)
-            elif fanout.is_telling:
-                await fanout.told()
+            elif fanout.is_delivering:
+                await fanout.delivered()
             else:
                 self._listen(subscription, order)
                 return
 
-    async def _may_be_told(self, subscription: Subscription) -> bool:
+    async def _may_deliver(self, subscription: Subscription) -> bool:
         """Whether the subscription still goes on by the same view, once the client has room for more."""
         await self.sink.drained()
         return not subscription.ended and not self.suspended
 
     async def _replay(self, subscription: Subscription, batch: Batch, until: str | None = None) -> None:
-        """Tell of missed changes piece by piece, no faster than the client takes them."""
+        """Deliver missed changes piece by piece, no faster than the client takes them."""
         check_same_store(subscription.store, batch.changes)
         changes, position = batch.changes, batch.position
         if until is not None and self._order(position) >= (end := self._order(until)):
             changes, position = [change for change in changes if self._order(change.position) <= end], until
-        told = 0
-        while told < len(changes):
-            if not await self._may_be_told(subscription):
+        done = 0
+        while done < len(changes):
+            if not await self._may_deliver(subscription):
                 return
-            told = await self._replay_piece(subscription, changes, told)
-            if told < len(changes):
+            done = await self._replay_piece(subscription, changes, done)
+            if done < len(changes):
                 await asyncio.sleep(0)
         if not subscription.ended and not self.suspended:
             subscription.position = position
 
     async def _replay_piece(self, subscription: Subscription, changes: Sequence[Change], start: int) -> int:
-        """Tell of the changes from `start` on, up to the index that is returned."""
+        """Deliver the changes from `start` on, up to the index that is returned."""
         replay = self._fanout.replays.of(subscription.key, subscription.where, subscription.topic)
         end, takes_long = self._replay_at_once(subscription, replay, changes, start)
         if takes_long:
-            told = await replay.told_off_loop(changes[end])
-            if not subscription.ended and not self.suspended and (told is None or self.sink.offer(*told)):
+            event = await replay.event_off_loop(changes[end])
+            if not subscription.ended and not self.suspended and (event is None or self.sink.offer(*event)):
                 subscription.position = changes[end].position
                 end += 1
         return end
@@ -285,13 +285,13 @@ class Subscriptions:
         with fanout.cork():
             while end < min(len(changes), start + PIECE_CHANGES) and size < PIECE and time.perf_counter() < turn_ends:
                 try:
-                    told = replay.told(changes[end])
+                    event = replay.event(changes[end])
                 except TakesLong:
                     return end, True
-                if told is not None:
-                    if not offer(*told):
+                if event is not None:
+                    if not offer(*event):
                         break
-                    size += len(told[0])
+                    size += len(event[0])
                 subscription.position = changes[end].position
                 end += 1
         return end, False
@@ -305,7 +305,7 @@ class Subscriptions:
             if self._order(change.position) > end:
                 return False
             try:
-                is_shown = replay.told(change) is not None
+                is_shown = replay.event(change) is not None
             except TakesLong:
                 return True
             if is_shown or time.perf_counter() > gives_up:
@@ -315,7 +315,7 @@ class Subscriptions:
     # Falling behind.
 
     def fall_behind(self, subscription: Subscription) -> None:
-        """The client takes less than there is to tell: the subscription catches up as the client takes it."""
+        """The client takes less than there is to deliver: the subscription catches up as the client takes it."""
         if subscription.channel is not None:
             self.mute(subscription)
             if self._recovering is None:
@@ -351,8 +351,8 @@ class Subscriptions:
 
     async def _bring_forward(self, subscription: Subscription) -> None:
         fanout = self._fanout
-        while fanout.is_telling:
-            await fanout.told()
+        while fanout.is_delivering:
+            await fanout.delivered()
         if subscription.ended or self.suspended:
             return
         order = self._order(subscription.position)
@@ -361,11 +361,11 @@ class Subscriptions:
             return
         batch = await fanout.read_after(subscription.position)
         check_same_store(subscription.store, batch.changes)
-        told = 0
-        while told < len(batch.changes):
+        done = 0
+        while done < len(batch.changes):
             if subscription.ended or self.suspended or not self.sink.has_room:
                 return
-            told = await self._replay_piece(subscription, batch.changes, told)
+            done = await self._replay_piece(subscription, batch.changes, done)
             await asyncio.sleep(0)
         if not subscription.ended and not self.suspended:
             subscription.position = batch.position

@@ -71,7 +71,7 @@ them. Source: RFC 6455, 7.4.1, and IANA's WebSocket Close Code Number Registry."
 PROBE = "probe"
 PUNCTUAL: Final = 0.01
 """Seconds by which a timer is late as a rule: a silent client gets no longer for it."""
-_TOLD_BY_POLL = frozenset(
+_SAID_BY_POLL = frozenset(
     (
         CloseReason.SERVER_DISCONNECT,
         CloseReason.REVOKED,
@@ -286,7 +286,7 @@ class Session:
         self.closed = reason
         self.expires = inf
         self.abandon_upgrade()
-        self.closing = self.transport == "polling" and reason in _TOLD_BY_POLL
+        self.closing = self.transport == "polling" and reason in _SAID_BY_POLL
         if self.transport == "polling":
             if self.closing and last is not None:
                 self._queue.append(Packet(MESSAGE, last))

@@ -30,14 +30,14 @@ from tests.support.reading import changes_since
 
 
 class Listener:
-    """A subscription that writes down what it is told."""
+    """A subscription that writes down what is delivered to it."""
 
     def __init__(self, delivered_up_to: bytes) -> None:
         self.delivered_up_to = delivered_up_to
-        self.told: list[str] = []
+        self.delivered: list[str] = []
 
-    def tell(self, frame: bytes, text: str) -> bool:
-        self.told.append(text)
+    def deliver(self, frame: bytes, text: str) -> bool:
+        self.delivered.append(text)
         return True
 
     def reached(self, position: str, order: bytes) -> None:
@@ -163,7 +163,7 @@ async def test_a_filter_that_takes_long_leaves_turns_to_others(engine: Engine) -
     listener = Listener(engine.feed.order(begun))
     fanout.join(ChannelKey(STORE, filter_text(where), WHOLE, ""), where, topic, listener)
     assert await turns_of_others(fanout.advance(changes, changes[-1].position)) > 10
-    assert len(listener.told) == 1
+    assert len(listener.delivered) == 1
     narrow = Narrow(random.Random(0))
     client = Subscriptions(fanout, lambda error: {"error": repr(error)}, narrow)
     subscription = Subscription(client, topic, VIEW, where, WHOLE, position=begun)
@@ -200,8 +200,8 @@ async def test_a_snapshot_that_is_ahead_is_told_nothing_twice(engine: Engine) ->
     for listener in listeners:
         fanout.join(ChannelKey(STORE, filter_text(EVERYTHING), WHOLE, ""), EVERYTHING, topic, listener)
     await fanout.advance(changes, changes[-1].position)
-    assert [len(listener.told) for listener in listeners] == [3, 2, 1, 0]
-    assert listeners[1].told == listeners[0].told[1:]
+    assert [len(listener.delivered) for listener in listeners] == [3, 2, 1, 0]
+    assert listeners[1].delivered == listeners[0].delivered[1:]
     assert fanout.deliveries == 6
 
 
@@ -255,18 +255,18 @@ def test_events_made_for_a_replay_are_kept_within_the_bound() -> None:
     change = Change("p.1", "insert", STORE, "a", None, '{"_id":"a","n":1}', None, 0)
     key = ChannelKey(STORE, filter_text(EVERYTHING), WHOLE, "digest")
     replays = Replays(100_000)
-    told = replays.of(key, EVERYTHING, "topic").told(change)
-    assert told is not None
-    assert told[0] == build_text_frame(told[1])
-    assert replays.of(key, EVERYTHING, "topic").told(change) is told
+    event = replays.of(key, EVERYTHING, "topic").event(change)
+    assert event is not None
+    assert event[0] == build_text_frame(event[1])
+    assert replays.of(key, EVERYTHING, "topic").event(change) is event
     replays.rest()
-    assert replays.of(key, EVERYTHING, "topic").told(change) is told  # asked for since the last rest
+    assert replays.of(key, EVERYTHING, "topic").event(change) is event  # asked for since the last rest
     replays.rest()
     replays.rest()
-    assert replays.of(key, EVERYTHING, "topic").told(change) is not told
+    assert replays.of(key, EVERYTHING, "topic").event(change) is not event
     tight = Replays(100)
-    assert tight.of(key, EVERYTHING, "topic").told(change) == told
-    assert tight.of(key, EVERYTHING, "topic").told(change) is not told
+    assert tight.of(key, EVERYTHING, "topic").event(change) == event
+    assert tight.of(key, EVERYTHING, "topic").event(change) is not event
 
 
 def test_one_replay_tells_by_its_own_view_only() -> None:
@@ -274,10 +274,10 @@ def test_one_replay_tells_by_its_own_view_only() -> None:
     change = Change("p.1", "insert", STORE, "a", None, '{"_id":"a","n":1}', None, 0)
     replays = Replays(100_000)
     texts = {
-        told[1]
+        event[1]
         for digest in ("one", "two")
-        if (told := replays.of(ChannelKey(STORE, "", WHOLE, digest), EVERYTHING, "topic").told(change))
+        if (event := replays.of(ChannelKey(STORE, "", WHOLE, digest), EVERYTHING, "topic").event(change))
     }
     assert len(texts) == 2
     hidden = replays.of(ChannelKey(STORE, "n=2", WHOLE, "one"), Equal(("n",), 2), "topic")
-    assert hidden.told(change) is None
+    assert hidden.event(change) is None
