@@ -19,7 +19,7 @@ from hub.serve import allow_connections
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """What a pool was told: how many events, when its last client was told of each number (perf_counter, which all
+    """What a pool got: how many events, when its last client got each number (perf_counter, which all
     processes of a machine share), and what was wrong."""
 
     deliveries: int

@@ -247,7 +247,7 @@ async def attempt(bench: Bench, target: Target, rate: float) -> Run | None:
 
 
 async def connections(bench: Bench) -> None:
-    """Very many clients on one process, all of them told of every write. One target after the other: the clients of
+    """Very many clients on one process, all of which get every write. One target after the other: the clients of
     both would be more open files than many systems grant."""
     number = affordable(bench.connections)
     rate, label = min(WRITE_RATE, CROWD_RATE / number), f"{number} connections"

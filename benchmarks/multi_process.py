@@ -1,4 +1,4 @@
-"""Several hub processes over one database: writes go through the first, and each has a pool of its own to tell."""
+"""Several hub processes over one database: writes go through the first, and each has a pool of clients of its own."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LEAST: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class Measured:
     """`cpu`: seconds of CPU of all hubs; `last`: seconds from each write to its last delivery."""
 
     writes: int
@@ -28,7 +28,7 @@ class Told:
     last: Sequence[float]
     faults: list[str]
 
-    def net(self, quiet: Told) -> float | None:
+    def net(self, quiet: Measured) -> float | None:
         """CPU of the hubs, µs per delivery, without what as many writes cost that nobody hears of."""
         if not self.deliveries:
             return None
@@ -55,7 +55,7 @@ class MultiProcess:
             self._pools.append(stack.enter_context(remote_pool(place, each)))
         await asyncio.gather(*(pool.joined() for pool in self._pools))
 
-    async def write(self, rate: float, seconds: float, audience: Audience) -> Told:
+    async def write(self, rate: float, seconds: float, audience: Audience) -> Measured:
         """Write at this rate, to all or to nobody, and wait until everybody has heard of it."""
         count = max(LEAST, round(rate * seconds))
         numbers = range(self._written, self._written + count)
@@ -71,7 +71,7 @@ class MultiProcess:
             cpu = self._cpu() - before
         latest = [max(one.latest.get(number, 0.0) for one in heard) - sent[number] for number in numbers if heard]
         faults = [fault for one in heard for fault in one.faults] + writer.tally.failures
-        return Told(count, cpu, sum(one.deliveries for one in heard), latest, faults)
+        return Measured(count, cpu, sum(one.deliveries for one in heard), latest, faults)
 
     def _cpu(self) -> float:
         return sum(cpu_seconds(hub.pid) or 0.0 for hub in self.hubs)

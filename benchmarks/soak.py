@@ -121,7 +121,7 @@ class Soak:
                 oldest = pools.pop(0)
                 oldest.leave()
                 self.faults += oldest.faults
-            for each in pools:  # what they were told is not kept
+            for each in pools:  # what they got is not kept
                 each.expect(0)
             await asyncio.sleep(0.5)
         for pool in pools:

@@ -1,6 +1,6 @@
 """Live clients that cost little: Socket.IO (EIO=4) over WebSockets, and of each event only its number.
 
-The same program watches the hub and a Socket.IO server of Node. Clients that are told alike get the same bytes, so a
+The same program watches the hub and a Socket.IO server of Node. Clients that see alike get the same bytes, so a
 chunk of whole frames is taken apart once and known again when the next client gets it.
 """
 
@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Final, cast
 
-Told = tuple[int, ...]
+Numbers = tuple[int, ...]
 
 HANDSHAKE: Final = (
     "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: {}:{}\r\nUpgrade: websocket\r\n"
@@ -61,15 +61,15 @@ def frames(data: bytes) -> Iterator[tuple[bytes, int]]:
 
 
 class ClientPool:
-    """The watchers of one server, and what they have been told since `expect`: how many events, how late (seconds
-    from `sent[number]`), when the last client was told of each, and what went wrong. `sample` is the packet of the last
-    event that was taken apart."""
+    """The watchers of one server, and what has been delivered to them since `expect`: how many events, how late
+    (seconds from `sent[number]`), when the last client got each, and what went wrong. `sample` is the packet of the
+    last event that was taken apart."""
 
     def __init__(self, address: tuple[str, int], greeting: str) -> None:
         self.address = address
         self.greeting = greeting
         self.watchers: list[Watcher] = []
-        self.known: dict[bytes, Told] = {}
+        self.known: dict[bytes, Numbers] = {}
         self.sent: dict[int, float] = {}
         self.lags: array[float] = array("d")
         self.latest: dict[int, float] = {}
@@ -78,19 +78,19 @@ class ClientPool:
         self._goal = -1
         self._complete: asyncio.Future[None] | None = None
 
-    def note(self, told: Told) -> None:
-        """A watcher was told of these writes."""
+    def note(self, delivered: Numbers) -> None:
+        """These writes have been delivered to a watcher."""
         now = time.perf_counter()
-        for number in told:
+        for number in delivered:
             self.latest[number] = now
             self.lags.append(now - self.sent.get(number, now))
         if self._complete is not None and len(self.lags) >= self._goal and not self._complete.done():
             self._complete.set_result(None)
 
     def expect(self, deliveries: int) -> asyncio.Future[None]:
-        """Forget what was told before; done when so many deliveries have arrived."""
+        """Forget what was delivered before; done when so many deliveries have arrived."""
         for watcher in self.watchers:
-            watcher.told = []
+            watcher.delivered = []
         self.sent, self.latest, self.lags, self._goal = {}, {}, array("d"), deliveries
         self.known.clear()
         self._complete = asyncio.get_running_loop().create_future()
@@ -113,17 +113,17 @@ class ClientPool:
         await watcher.ready
 
     def check(self, expected: Callable[[int], Iterable[int]]) -> list[str]:
-        """What is wrong with what the watchers were told: each must have got `expected(its index)`, every number once;
+        """What is wrong with what the watchers got: each must have got `expected(its index)`, every number once;
         those that expect the same, in the same order."""
         faults, self.faults = self.faults, []
         orders: dict[tuple[int, ...], list[int]] = {}
         for index, watcher in enumerate(self.watchers):
-            told = list(chain.from_iterable(watcher.told))
+            delivered = list(chain.from_iterable(watcher.delivered))
             wanted = tuple(sorted(expected(index)))
-            if tuple(sorted(told)) != wanted:
-                missing, more = len(set(wanted) - set(told)), len(told) - len(set(told) & set(wanted))
+            if tuple(sorted(delivered)) != wanted:
+                missing, more = len(set(wanted) - set(delivered)), len(delivered) - len(set(delivered) & set(wanted))
                 faults.append(f"a client missed {missing} of {len(wanted)} events and got {more} too many")
-            elif orders.setdefault(wanted, told) != told:
+            elif orders.setdefault(wanted, delivered) != delivered:
                 faults.append("two clients got the same events in different orders")
         return faults
 
@@ -134,12 +134,12 @@ class ClientPool:
 
 
 class Watcher(asyncio.Protocol):
-    """One client. `ready` when all its subscriptions are acknowledged; `told`: the numbers of the events since."""
+    """One client. `ready` when all its subscriptions are acknowledged; `delivered`: the numbers of the events since."""
 
-    __slots__ = ("_acknowledged", "_asked", "_left", "_pool", "_rest", "_transport", "_wanted", "ready", "told")
+    __slots__ = ("_acknowledged", "_asked", "_left", "_pool", "_rest", "_transport", "_wanted", "delivered", "ready")
 
     def __init__(self, pool: ClientPool, wanted: Sequence[str]) -> None:
-        self.told: list[Told] = []
+        self.delivered: list[Numbers] = []
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._pool = pool
         self._wanted = wanted
@@ -155,36 +155,36 @@ class Watcher(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._rest:
             data = self._rest + data
-        told = self._pool.known.get(data)
-        if told is None:
-            told = self._take_apart(data)
+        delivered = self._pool.known.get(data)
+        if delivered is None:
+            delivered = self._take_apart(data)
         else:
             self._rest = b""
-        if told:
-            self.told.append(told)
-            self._pool.note(told)
+        if delivered:
+            self.delivered.append(delivered)
+            self._pool.note(delivered)
 
-    def _take_apart(self, data: bytes) -> Told:
+    def _take_apart(self, data: bytes) -> Numbers:
         """The numbers of the events in `data`; what else is in it is dealt with."""
         if data.startswith(b"HTTP/1.1 "):
             head, _, data = data.partition(b"\r\n\r\n")
             if not head.startswith(b"HTTP/1.1 101 "):
                 self._fail(head[:200].decode("latin-1"))
                 return ()
-        told: list[int] = []
+        delivered: list[int] = []
         count = end = 0
         for payload, end in frames(data):  # noqa: B007 (where the last one ends)
             count += 1
             found = NUMBER.search(payload) if payload.startswith(b'42["change"') else None
             if found:
-                told.append(int(found[1]))
+                delivered.append(int(found[1]))
                 self._pool.sample = payload
             else:
                 self._answer(payload)
         self._rest = data[end:]
-        if len(told) == count and not self._rest and len(self._pool.known) < REMEMBERED:
-            self._pool.known[data] = tuple(told)
-        return tuple(told)
+        if len(delivered) == count and not self._rest and len(self._pool.known) < REMEMBERED:
+            self._pool.known[data] = tuple(delivered)
+        return tuple(delivered)
 
     def _answer(self, payload: bytes) -> None:
         """Anything but an event: the heartbeat, and the steps towards being subscribed."""

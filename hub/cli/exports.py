@@ -154,7 +154,7 @@ class Columns:
         picked = {column: pick(entity, column) for column in self.asked}
         return {column: value for column, value in picked.items() if not isinstance(value, Absent)}
 
-    def tell_missed(self) -> None:
+    def report_missed(self) -> None:
         if self.missed:
             note(f"left out, as the first page has none of them: {', '.join(sorted(self.missed))}; name them in --only")
 
@@ -179,7 +179,7 @@ class CsvWriter:
             self.writer.writerow([self.cells.write(c, row[c]) if c in row else "" for c in names])
 
     def close(self) -> None:
-        self.columns.tell_missed()
+        self.columns.report_missed()
         self.text.detach()
 
 
@@ -200,7 +200,7 @@ class SheetWriter:
             self.sheet.append([row.get(name) for name in self.columns.names])
 
     def close(self) -> None:
-        self.columns.tell_missed()
+        self.columns.report_missed()
         self.sheet.save()
 
 

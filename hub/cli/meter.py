@@ -30,7 +30,7 @@ class Meter:
     def __init__(self, label: str, source: Source | None = None) -> None:
         self.label = label
         self.source = source
-        self.started = self.told = time.monotonic()
+        self.started = self.reported = time.monotonic()
         self.bar = make_bar() if sys.stderr.isatty() else None
 
     def __enter__(self) -> Self:
@@ -51,8 +51,8 @@ class Meter:
         if self.bar:
             done = self.source.position() if self.source and self.bar.tasks[0].total else 0
             self.bar.update(self.task, completed=done, state=state)
-        elif now - self.told >= PAUSE:
-            self.told = now
+        elif now - self.reported >= PAUSE:
+            self.reported = now
             note(f"{self.label}: {state}")
 
 

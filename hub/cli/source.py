@@ -96,7 +96,7 @@ class Source:
             return "utf-16-le"
         if sample[::2].count(0) > len(sample) // 4:
             return "utf-16-be"
-        return tell_utf8(self.unpacked(), self.name) if self.again else "utf-8"
+        return detect_utf8(self.unpacked(), self.name) if self.again else "utf-8"
 
 
 def buffered(raw: io.RawIOBase) -> io.BufferedReader:
@@ -113,7 +113,7 @@ def check_codec(name: str) -> str:
     return found.name
 
 
-def tell_utf8(content: io.BufferedReader, name: str) -> str:
+def detect_utf8(content: io.BufferedReader, name: str) -> str:
     """UTF-8, if that is what nearly all beyond ASCII is: what is not, is then refused row by row. Else Windows-1252.
     Raises Failure for text that is neither."""
     decode = codecs.getincrementaldecoder("utf-8")("surrogateescape").decode

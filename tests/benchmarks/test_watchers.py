@@ -33,10 +33,10 @@ async def test_events_are_read_from_chunks_of_any_size(size: int) -> None:
 FAULTS = [([0, 1, 3], "missed 1 of 4"), ([0, 1, 1, 2, 3], "got 1 too many"), ([1, 0, 2, 3], "different orders")]
 
 
-@pytest.mark.parametrize(("told", "fault"), FAULTS, ids=lambda value: str(value))
-async def test_what_is_wrong_is_said(told: list[int], fault: str) -> None:
+@pytest.mark.parametrize(("delivered", "fault"), FAULTS, ids=lambda value: str(value))
+async def test_what_is_wrong_is_said(delivered: list[int], fault: str) -> None:
     pool = await pool_of(2)
-    for watcher, numbers in zip(pool.watchers, (range(4), told), strict=True):
+    for watcher, numbers in zip(pool.watchers, (range(4), delivered), strict=True):
         for number in numbers:
             watcher.data_received(EVENTS[number])
     (found,) = pool.check(lambda index: range(4))
