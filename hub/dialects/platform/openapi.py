@@ -13,7 +13,7 @@ import orjson
 
 from auth.policy import view_of
 from auth.principal import Principal
-from hub.dialects.platform import parts
+from hub.dialects.platform import components
 from hub.dialects.platform.context import PlatformContext
 from hub.dialects.platform.operations import ACCOUNT_OPERATIONS, ENTITY_OPERATIONS, Operation
 from hub.dialects.platform.parameters import known_parameters
@@ -35,7 +35,7 @@ def openapi_document(context: PlatformContext, principal: Principal | None, pref
     most = context.settings.max_items
     stores = [] if principal is None else context.registry.all()
     paths: dict[str, Schema] = {}
-    schemas = shared_schemas() | parts.answer_schemas() | {"Access": parts.access_list(most)}
+    schemas = shared_schemas() | components.answer_schemas() | {"Access": components.access_list(most)}
     is_admin = principal is not None and principal.admin
     general = [call for call in OPERATIONS if is_admin or not call.for_administrators]
     _add(paths, schemas, ANY_STORE, general, most, None)
@@ -52,9 +52,9 @@ def openapi_document(context: PlatformContext, principal: Principal | None, pref
             "cookie": {"type": "apiKey", "in": "cookie", "name": "sid"},
         },
         schemas,
-        parts.shared_parameters(most),
-        parts.headers(),
-        parts.error_responses(),
+        components.shared_parameters(most),
+        components.headers(),
+        components.error_responses(),
     )
     return document_of(part, "hub", "1", "Entities of every store, and who may see them.", prefix)
 
@@ -108,7 +108,7 @@ def operation_object(call: Operation, definition: StoreDefinition, most: int, re
         "tags": [_tag(call, definition)],
         "parameters": [
             *_path_parameters(call, any_store),
-            *parts.store_parameters(call, definition, name),
+            *components.store_parameters(call, definition, name),
             *_headers(call),
         ],
         "responses": _responses(call, name, readable),
@@ -218,7 +218,7 @@ def _result(call: Operation, name: str, readable: bool | None) -> Schema:
             many = {"type": "object", "properties": several, "required": ["success", "entities"]}
             return _content({"anyOf": [_written(name, readable, ONE), many]}, ETag="ETag-of-one")
         case "list":
-            return _content(parts.list_answers(name), **{"X-Position": "X-Position", "Link": "Link"})
+            return _content(components.list_answers(name), **{"X-Position": "X-Position", "Link": "Link"})
         case "history":
             return _content(ref("History"), Link="Link")
         case "session" | "signed_out":
@@ -229,7 +229,7 @@ def _result(call: Operation, name: str, readable: bool | None) -> Schema:
 
 
 def _content(schema: Schema, **headers: str) -> Schema:
-    return {"headers": parts.header_refs(headers), "content": {JSON: {"schema": schema}}}
+    return {"headers": components.header_refs(headers), "content": {JSON: {"schema": schema}}}
 
 
 # The operation that answers with the document.
