@@ -13,26 +13,24 @@ from auth.principal import Principal
 from auth.resolver import Resolver
 from auth.view import View
 from hub.services import expectations as expect
-from hub.services.checks import (
-    ASSIGNED,
-    MOST_VIOLATIONS,
-    checked_id,
-    indexed_errors,
-    is_forced,
-    raise_violations,
-)
 from hub.services.credentials import refuse
 from hub.services.group_paths import GroupPathKeeper
 from hub.services.long_lists import LongLists
 from hub.services.references import known_ids
 from hub.services.registry import StoreRegistry
-from hub.services.replacement import Replacement
+from hub.services.replacement import ASSIGNED, Replacement
 from hub.services.retrying import decided, on_current
-from hub.services.sent_back import field_of, without_unchanged
 from hub.services.stamping import clean, stamp_change, stamp_new
 from hub.services.store_hooks import StoreHooks
 from hub.services.system_writes import SystemStoreWrites
-from hub.services.written import text_of, texts_of
+from hub.services.violations import (
+    MOST_VIOLATIONS,
+    field_of,
+    indexed_errors,
+    raise_violations,
+    without_unchanged,
+)
+from hub.services.written import is_forced, text_of, texts_of
 from stores.errors import InvalidQuery, NotFound, Violation
 from stores.limits import EntityLimits
 from stores.matcher import compile_filter, matches
@@ -52,7 +50,7 @@ from stores.protocol import (
     Write,
 )
 from stores.query import WHOLE, And, Equal, Filter, Projection, Query, leaves
-from stores.records import SYSTEM_FIELDS, Entity, History, now_ms
+from stores.records import SYSTEM_FIELDS, Entity, History, is_id, now_ms
 from stores.schema import StoreDefinition
 from stores.trail import images
 from stores.turns import Turn
@@ -86,7 +84,7 @@ class EntityService:
     async def get(self, principal: Principal, store: str, id: str, projection: Projection) -> tuple[bytes, int]:
         """JSON text and revision. Raises NotFound also for an invisible entity."""
         view = self._view(principal, store, "GET")
-        found = await self._engine.get(store, checked_id(id), view.where, view.shown(projection))
+        found = await self._engine.get(store, _checked_id(id), view.where, view.shown(projection))
         if found is None:
             raise NotFound(f"no {store}/{id}")
         return found
@@ -114,7 +112,7 @@ class EntityService:
         was when it was deleted."""
         view = self._view(principal, store, "GET")
         where = view.where
-        present = await self._engine.entities(store, Query(And((where, Equal(("_id",), checked_id(id)))), limit=1))
+        present = await self._engine.entities(store, Query(And((where, Equal(("_id",), _checked_id(id)))), limit=1))
         needed = frozenset(leaf.path[0] for leaf in leaves(where))
         page = await self._engine.history(store, id, after, limit, needed)
         end = present[0] if present else page.final
@@ -191,7 +189,7 @@ class EntityService:
     ) -> tuple[bytes, int]:
         """Merge `body` into the entity."""
         view = self._view(principal, store, "PATCH")
-        cleaned, violations = clean(self._entity_part(store, body), self._bounds.entity, checked_id(id))
+        cleaned, violations = clean(self._entity_part(store, body), self._bounds.entity, _checked_id(id))
         fields, more = view.definition.check_changes(cleaned)
         unchanged = await self._sent_back(principal, view, id, cleaned, violations + more)
         # Not written: somebody may be putting it right just now.
@@ -207,7 +205,7 @@ class EntityService:
     ) -> tuple[bytes, int]:
         """Put `body` in place of everything but the system fields, and hidden fields that it does not mention."""
         view = self._view(principal, store, "PUT")
-        cleaned, violations = clean(self._entity_part(store, body), self._bounds.entity, checked_id(id))
+        cleaned, violations = clean(self._entity_part(store, body), self._bounds.entity, _checked_id(id))
         fields, more = view.definition.check_new(cleaned)
         unknown = view.hidden_fields - cleaned.keys()  # to the caller, who leaves them as they are
         violations += [v for v in more if v.field not in unknown]
@@ -226,7 +224,7 @@ class EntityService:
     async def delete(self, principal: Principal, store: str, id: str, revs: Revisions | None) -> tuple[bytes, int]:
         """The entity as it was."""
         view = self._view(principal, store, "DELETE")
-        checked_id(id)
+        _checked_id(id)
         if view.definition.system:
             return await self._system.delete(principal, view, id, revs)
         [written] = await self._engine.commit([Delete(store, id, view.where, revs)], principal.user_id)
@@ -239,7 +237,7 @@ class EntityService:
         view = self._view(principal, store, "PUT")
         if view.definition.system and not self._hooks[store].shared:
             raise Forbidden(f"{store} cannot be shared")
-        checked_id(id)
+        _checked_id(id)
         mine = view.where if principal.admin else view.narrowed(Equal(("owner",), principal.user_id))
 
         async def attempt() -> tuple[bytes, int]:
@@ -389,3 +387,10 @@ class EntityService:
     def _not_system(definition: StoreDefinition) -> None:
         if definition.system:
             raise InvalidQuery("store", f"{definition.name} is administrative: change its entities one by one")
+
+
+def _checked_id(id: str) -> str:
+    """A malformed id is the id of nothing: NotFound."""
+    if not is_id(id):
+        raise NotFound(f"{id!r} is not an id")
+    return id

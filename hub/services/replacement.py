@@ -8,6 +8,9 @@ from auth.principal import Principal
 from auth.view import View
 from stores.records import Entity
 
+ASSIGNED = frozenset({"user", "prefix", "digest", "last_used", "address", "agent"})
+"""Fields of system stores that the hub fills in: a replacement leaves them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Replacement:

@@ -6,12 +6,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 
+import orjson
+
 from auth.policy import reader_of
 from auth.principal import Principal
 from auth.resolver import Resolver
 from auth.view import View
 from hub.errors import BadRequest
-from hub.services.checks import revealed
 from hub.services.group_paths import GroupPathKeeper
 from hub.services.retrying import decided, on_current
 from hub.services.stamping import stamp_change
@@ -65,7 +66,7 @@ class SystemStoreWrites:
         for p in prepared:
             await hooks.created(p.fields)
         reader = reader_of(principal, view)
-        return [(revealed(text_of(reader, w), p), w.rev) for w, p in zip(written, prepared, strict=True)]
+        return [(_revealed(text_of(reader, w), p), w.rev) for w, p in zip(written, prepared, strict=True)]
 
     async def change(
         self,
@@ -113,6 +114,11 @@ class SystemStoreWrites:
         self._resolver.forget_entity(store, id)
         await hooks.deleted(before)
         return text_of(reader_of(principal, view), written), written.rev
+
+
+def _revealed(text: bytes, prepared: Prepared) -> bytes:
+    """The entity with what only its creator gets, once."""
+    return orjson.dumps(orjson.loads(text) | prepared.reveal) if prepared.reveal else text
 
 
 @contextmanager

@@ -1,8 +1,8 @@
-"""What a writer is shown of what it wrote."""
+"""What a writer is shown of what it wrote, and what it must not learn by writing."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import orjson
 
@@ -29,6 +29,12 @@ async def texts_of(reader: View | None, written: list[Written]) -> list[tuple[by
         if turn.is_over:
             await turn.pass_on()
     return texts
+
+
+def is_forced(reader: View | None, fields: Iterable[str]) -> bool:
+    """Whether a write of these fields is made even if it alters nothing: a revision that stays would confirm a guess
+    to a writer who may not see the value. `reader` is the writer's view of the store, None if it may not read it."""
+    return reader is None or not reader.hidden.isdisjoint(fields)
 
 
 def _shower(reader: View | None) -> Callable[[Written], bytes]:
