@@ -95,7 +95,7 @@ async def test_chains_inside_each_other(engine: Engine, stored: list[Entity]) ->
 
 
 async def test_what_names_many_owners(engine: Engine, stored: list[Entity]) -> None:
-    """A filter that looks like somebody's sight, but of ten thousand users."""
+    """A filter that looks like somebody's visibility, but of ten thousand users."""
     users = (USER, *(new_id() for _ in range(MOST - 1)))
     for where in (
         Or((In(("owner",), users), In(("access",), users))),

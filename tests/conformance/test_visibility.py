@@ -50,7 +50,7 @@ async def test_lists_of_what_one_sees(large: Engine, sort: str, filter: Entity) 
 
 
 async def test_what_is_shared_and_taken_back_is_seen_at_once(large: Engine) -> None:
-    """By each way: an entity comes into sight with the write that shows it, and goes with the one that hides it."""
+    """By each way: an entity becomes visible with the write that shows it, and goes with the one that hides it."""
     for way, shown in SHOWN.items():
         [hidden] = [e for e in await all_of(large) if e["n"] == 77]
         back = {name: hidden[name] for name in shown}

@@ -47,7 +47,7 @@ class Holder:
             return True
         return self.group is not None and self.group in upwards(entity["group"], parents)
 
-    def sight(self) -> tuple[Any, ...]:
+    def visibility(self) -> tuple[Any, ...]:
         """Equal as long as a position of this holder can be resumed from."""
         rule = None if self.admin else (self.id, self.group)
         return (rule, *(self.reads_all_it_sees(store) for store in ("sessions", "tokens", "users")))

@@ -29,21 +29,21 @@ Token = tuple[int, tuple[str, ...] | None]
 
 @dataclass(eq=False)
 class Kept:
-    """A view as its client keeps it. `since`: the moment that the client knows; `sights`: those that it may have had
-    then; `redefined`: whether the store was, after that."""
+    """A view as its client keeps it. `since`: the moment that the client knows; `visibilities`: those that it may have
+    had then; `redefined`: whether the store was, after that."""
 
     watch: Watch
     since: int
-    sights: set[Any] = field(default_factory=set)
+    visibilities: set[Any] = field(default_factory=set)
     place: str = ""
     redefined: bool = False
     order: bytes = b""
     revs: dict[str, int] = field(default_factory=dict)
     fresh: list[Entity] = field(default_factory=list)
 
-    def remember(self, sights: set[Any]) -> None:
+    def remember(self, visibilities: set[Any]) -> None:
         """What its holder saw by in this step, if it has got a position in it; if not, it still has one from before."""
-        self.sights = sights if self.watch.position != self.place else self.sights | sights
+        self.visibilities = visibilities if self.watch.position != self.place else self.visibilities | visibilities
         self.place = self.watch.position
 
     @property
@@ -209,8 +209,8 @@ class Run:
             assert any(seat.client.was_cut for seat in self.seats if seat.client is not None)
 
     async def _everybody_has_heard(self) -> None:
-        """The beacon is lit until all have answered: what settles a change of sight on MongoDB waits for a change to
-        come by, for half a second if there is none."""
+        """The beacon is lit until all have answered: what follows a change of visibility on MongoDB waits for a change
+        to come by, for half a second if there is none."""
         self._lit = lit = self._lit + 1
         hearing = asyncio.gather(*(self._has_heard(seat, lit) for seat in self.seats))
         while not hearing.done():
@@ -237,8 +237,8 @@ class Run:
         await client.until(lambda: beacon.ended or beacon.view[self._beacon]["n"] >= lit)
 
     async def _light_again(self, seat: Seat, client: LiveClient) -> None:
-        """Views may end when sight changes and the hub remembers little; that of the beacon is begun anew, and what
-        it is told after that comes after what the others are told."""
+        """Views may end when visibility changes and the hub remembers little; that of the beacon is begun anew, and
+        what it is told after that comes after what the others are told."""
         assert seat.beacon is not None
         while seat.beacon.ended:
             assert self.stage.remembers_little, seat.beacon.ended
@@ -268,7 +268,7 @@ class Run:
         await seat.stack.aclose()
         client.check()
         for kept in seat.kept:
-            kept.remember({moment.holders[token].sight() for moment, token in self._then(seat)})
+            kept.remember({moment.holders[token].visibility() for moment, token in self._then(seat)})
 
     async def ended(self, seat: Seat, notices: list[str]) -> None:
         """The hub must end this connection, in these words."""
@@ -325,10 +325,10 @@ class Run:
         for entity in kept.fresh:
             assert self._could_see(seat, kept, entity), f"a leak: {entity}"
         kept.fresh = []
-        moved = len({m.holders[t].sight() for m, t in self._then(seat)}) > 1
+        moved = len({m.holders[t].visibility() for m, t in self._then(seat)}) > 1
         for event in kept.watch.take():
             before, kept.order = kept.order, order_of(event["position"])
-            # What enters and leaves by a change of sight all carries the position from before it.
+            # What enters and leaves by a change of visibility all carries the position from before it.
             assert before < kept.order or (moved and before == kept.order), f"twice, or out of order: {event}"
             if event["op"] != "remove":
                 assert self._could_see(seat, kept, event["entity"]), f"a leak: {event}"
@@ -361,7 +361,7 @@ class Run:
         redefined = kept.redefined or len({moment.hidden.get(kept.store) for moment in moments}) > 1
         if kept.watch.ended:
             code = kept.watch.ended["code"]
-            moved = len({moment.holders[token].sight() for moment, token in self._then(seat)}) > 1
+            moved = len({moment.holders[token].visibility() for moment, token in self._then(seat)}) > 1
             gone = redefined or (moved and self.stage.remembers_little)
             assert (code == "410" and gone) or (code == "403" and not all(readable)), kept.watch.ended
             return False
@@ -375,4 +375,4 @@ class Run:
         assert {e["_id"]: e for e in listed.json()} == expected, f"REST shows something else: {kept.watch.request}"
         assert kept.watch.view == expected, f"not what REST shows: {kept.watch.request}"
         kept.since = len(self.moments) - 1
-        kept.remember({moment.holders[token].sight() for moment, token in self._then(seat)})
+        kept.remember({moment.holders[token].visibility() for moment, token in self._then(seat)})

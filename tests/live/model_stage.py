@@ -50,8 +50,8 @@ class Stage:
 
     @property
     def remembers_little(self) -> bool:
-        """Whether more may happen while a change of sight is settled than the hub has at hand: then it ends the views
-        concerned, and says so."""
+        """Whether more may happen while a change of visibility is under way than the hub has at hand: then it ends the
+        views concerned, and says so."""
         return self._settings.get("live_recent") == FEW
 
     @property

@@ -358,9 +358,9 @@ class Return(Operation):
             assert not self.auto
             again, anew = await run.keep(seat, kept.store, watch_anew(seat, kept)), True
         if again is not None and not run.together:
-            now = run.now.holders[seat.token].sight()
-            assert anew or now in kept.sights, f"resumed, by a sight that it never had: {kept}"
-            assert not anew or kept.sights != {now} or kept.redefined, "begun anew, without need"
+            now = run.now.holders[seat.token].visibility()
+            assert anew or now in kept.visibilities, f"resumed, by a visibility that it never had: {kept}"
+            assert not anew or kept.visibilities != {now} or kept.redefined, "begun anew, without need"
 
 
 def watch_anew(seat: Seat, kept: Kept) -> Any:

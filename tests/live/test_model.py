@@ -128,7 +128,7 @@ class Model(RuleBasedStateMachine):
 
     @rule(seat=draws.seats, changes=st.integers(1, 3), group=draws.groups, auto=st.booleans())
     def leave_while_it_moves(self, seat: int, changes: int, group: int, auto: bool) -> None:
-        """Be cut off in the middle of a change of sight, and come back when it is as before."""
+        """Be cut off in the middle of a change of visibility, and come back when it is as before."""
         user, home = self.run.place_of(self.run.seats[seat])
         self.step(Leave(seat, changes), MoveUser(user, group))
         self.step(Leave(seat, 0), MoveUser(user, home))
@@ -160,18 +160,18 @@ class Model(RuleBasedStateMachine):
         )
         self.step(Return(seat, True))
 
-    @rule(operations=st.lists(st.one_of(draws.writes, draws.sights), min_size=2, max_size=4))
+    @rule(operations=st.lists(st.one_of(draws.writes, draws.visibilities), min_size=2, max_size=4))
     def one_after_the_other(self, operations: list[Any]) -> None:
         """Without waiting for anybody to hear of it in between."""
         self.step(*operations)
 
     @rule(
         writes=st.lists(draws.single_writes, max_size=4),
-        sight=draws.sights,
+        visibility=draws.visibilities,
         another=st.one_of(draws.single_writes, draws.user_changes, draws.returns, draws.subscriptions),
     )
-    def together(self, writes: list[Any], sight: Any, another: Any) -> None:
-        self.step(*writes, sight, another, together=True)
+    def together(self, writes: list[Any], visibility: Any, another: Any) -> None:
+        self.step(*writes, visibility, another, together=True)
 
     @precondition(lambda self: self.restarts)
     @rule(operation=draws.restarts)

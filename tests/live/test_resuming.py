@@ -103,20 +103,20 @@ async def test_quiet_connections_are_told_their_position(
 
 def spoilt(position: str) -> dict[str, str]:
     """Positions that the hub never gave to anybody, or not to this client."""
-    place, _, sight = position.rpartition("~")
+    place, _, visibility = position.rpartition("~")
     epoch, _, number = place.partition(".")
     return {
         "empty": "",
         "nonsense": "nonsense",
-        "not text of the web": "é\x00😀~" + sight,
+        "not text of the web": "é\x00😀~" + visibility,
         "cut": position[:-3],
-        "without sight": place,
-        "another epoch": f"0{epoch[1:]}x.{number}~{sight}",
-        "another sight": f"{place}~0000000000",
-        "of the future": f"{epoch}.{'t4294967295.1' if number[0] in 'tr' else '999999999'}~{sight}",
-        "of before the beginning": f"{epoch}.-5~{sight}",
-        "huge": f"{epoch}.{'9' * 5000}~{sight}",
-        "no token": f"{epoch}.rAAAA~{sight}",
+        "without visibility": place,
+        "another epoch": f"0{epoch[1:]}x.{number}~{visibility}",
+        "another visibility": f"{place}~0000000000",
+        "of the future": f"{epoch}.{'t4294967295.1' if number[0] in 'tr' else '999999999'}~{visibility}",
+        "of before the beginning": f"{epoch}.-5~{visibility}",
+        "huge": f"{epoch}.{'9' * 5000}~{visibility}",
+        "no token": f"{epoch}.rAAAA~{visibility}",
     }
 
 

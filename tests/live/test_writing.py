@@ -11,7 +11,7 @@ from tests.support.live import Beacon
 async def test_bulk_changes_tell_of_each_entity(
     connected: Connect, hub: Hub, user: Client, store: str, beacon: Beacon
 ) -> None:
-    """An array, PATCH and DELETE with a filter: one event per entity that is in sight, in their order."""
+    """An array, PATCH and DELETE with a filter: one event per entity that is visible, in their order."""
     other = await hub.as_user()
     hidden = await other.make(store, n=0)
     client = await connected(user)

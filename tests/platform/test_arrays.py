@@ -87,7 +87,7 @@ async def test_an_upsert_needs_a_unique_field(user: Client, store: str) -> None:
     refused(await user.post(f"/{store}", {"code": ["a"]}, {"upsert": "code"}), 400, "code")
 
 
-async def test_an_upsert_does_not_reach_out_of_sight(user: Client, other: Client, store: str) -> None:
+async def test_an_upsert_does_not_reach_out_of_view(user: Client, other: Client, store: str) -> None:
     """An entity of somebody else with the same value is a conflict, not a target."""
     mine = await user.make(store, code="a", n=1)
     refused(await other.post(f"/{store}", {"code": "a", "n": 2}, {"upsert": "code"}), 409)

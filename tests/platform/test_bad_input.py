@@ -199,7 +199,7 @@ async def test_an_unknown_path_or_store_is_404(user: Client, bare: str, path: st
      "%24ne", "{}", SOME + "%0A", "５f00000000000000000000a1"],
 )  # fmt: skip
 async def test_an_unknown_or_malformed_id_is_404(user: Client, bare: str, id: str) -> None:
-    """As for an entity that is not in sight."""
+    """As for an entity that is not visible."""
     path = f"/{bare}/{id}"
     for answer in (
         await user.get(path),

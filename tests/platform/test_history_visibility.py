@@ -14,7 +14,7 @@ async def values(client: Client, store: str, id: str, field: str) -> list[Any]:
     return ["gone" if e["op"] == "delete" else e["changes"][field]["new"] for e in entries if field in e["changes"]]
 
 
-async def test_an_entry_shows_when_the_entity_was_in_sight_after_it(
+async def test_an_entry_shows_when_the_entity_was_visible_after_it(
     user: Client, other: Client, admin: Client, store: str
 ) -> None:
     """Whoever it is shared with later, or is not shared with any more, sees the part of the time between."""

@@ -83,8 +83,8 @@ async def test_scopes_allow_methods_on_stores(
         assert status == (allowed if NEEDS[call] <= methods else 403), call
 
 
-async def test_outside_scopes_comes_before_outside_sight(hub: Hub, admin: Client, store: str) -> None:
-    """403 outside the scopes, whether the entity exists or not; 404 outside the sight."""
+async def test_outside_scopes_comes_before_invisible(hub: Hub, admin: Client, store: str) -> None:
+    """403 outside the scopes, whether the entity exists or not; 404 for what is not visible."""
     made = await admin.make(store)
     reader = await hub.as_user(roles=[await hub.role(f"GET /{store}/*")])
     for id in (made["_id"], new_id(), "x"):

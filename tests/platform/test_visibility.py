@@ -73,7 +73,7 @@ async def test_an_entity_carries_its_owners_place(world: World) -> None:
 
 
 async def test_every_way_of_reading_shows_the_same(world: World, who: str) -> None:
-    """List, get, meta, search, filters, pages, deltas and histories agree on what is in sight."""
+    """List, get, meta, search, filters, pages, deltas and histories agree on what is visible."""
     client, store = world.people[who], world.store
     expected = [e for name, e in world.entities.items() if name in SEES[who]]
     assert await client.list(store) == expected
@@ -123,7 +123,7 @@ async def test_a_delta_shows_the_same(world: World, who: str) -> None:
     assert not hidden & {change["_id"] for change in delta["changes"]}
 
 
-async def test_bulk_changes_reach_what_is_in_sight(hub: Hub) -> None:
+async def test_bulk_changes_reach_what_is_visible(hub: Hub) -> None:
     """A filter that matches everything changes and deletes only what its sender sees."""
     group = await hub.group()
     one, two = await hub.as_user(group=group), await hub.as_user()
@@ -138,8 +138,8 @@ async def test_bulk_changes_reach_what_is_in_sight(hub: Hub) -> None:
     assert len(await one.list(store)) == 2
 
 
-async def test_a_filter_cannot_widen_sight(world: World) -> None:
-    """Naming owner, access, group or branch in a filter finds nothing that is not in sight anyway."""
+async def test_a_filter_cannot_widen_visibility(world: World) -> None:
+    """Naming owner, access, group or branch in a filter finds nothing that is not visible anyway."""
     stranger, store = world.people["stranger"], world.store
     owner, group = world.people["left"].id, world.groups["left"]
     everything = {"$or": [{"owner": owner}, {"branch": group}, {"n": {"$not": {"$size": 9}}}]}
@@ -203,7 +203,7 @@ async def test_a_bad_access_list_is_refused(user: Client, store: str, body: Any,
 
 
 async def test_moving_a_user_changes_what_it_sees(hub: Hub, admin: Client) -> None:
-    """At the next request; what it owns stays in sight, and new entities carry the new place."""
+    """At the next request; what it owns stays visible, and new entities carry the new place."""
     here, there = await hub.group(), await hub.group()
     one, two, mover = await hub.as_user(group=here), await hub.as_user(group=there), await hub.as_user(group=here)
     store = await hub.define()
