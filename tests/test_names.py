@@ -1,0 +1,200 @@
+"""Names are the field's usual terms: none of those that were replaced comes back."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("hub", "auth", "realtime", "stores", "benchmarks")
+
+
+class Renamed(NamedTuple):
+    """An old name and the new one; `within`: where the old one must not come back, if it is a usual word elsewhere."""
+
+    old: str
+    new: str
+    within: tuple[str, ...] = PACKAGES
+
+
+RENAMED = (
+    # What a principal can see.
+    Renamed("sight", "visibility_index, authorize, visibility"),
+    Renamed("viewers", "acl"),
+    Renamed("viewer", "key"),
+    Renamed("VIEWERS", "ACL_IDS"),
+    Renamed("Viewer", "AclKey"),
+    Renamed("viewer_of", "acl_key_of"),
+    # Exchanges with MongoDB.
+    Renamed("gathering", "coalescer, corked, builder"),
+    Renamed("Gatherer", "Coalescer"),
+    Renamed("_gatherer", "_coalescer"),
+    Renamed("getting", "batched_reads"),
+    Renamed("Getter", "BatchedReads"),
+    Renamed("_getter", "_batched_reads"),
+    Renamed("inserting", "batched_inserts"),
+    Renamed("Inserter", "BatchedInserts"),
+    Renamed("_inserter", "_batched_inserts"),
+    Renamed("_TOGETHER", "_BATCH_SIZE"),
+    # What waits to leave, or to be looked at.
+    Renamed("together", "cork, commit, run_all"),
+    Renamed("_hold", "_cork, _buffer, _keep_unparsed"),
+    Renamed("_held", "_corked, _buffered", ("realtime", "hub/protocol.py")),
+    Renamed("_held_bytes", "_corked_bytes"),
+    Renamed("release", "uncork", ("realtime/engineio",)),
+    Renamed("_release", "_take_buffered"),
+    Renamed("count_held", "count_unparsed"),
+    Renamed("GATHERED", "CORKED_SECONDS"),
+    Renamed("GATHER_SECONDS", "BATCH_SECONDS"),
+    Renamed("GATHER_LINES", "BATCH_LINES"),
+    Renamed("GatheringHandler", "BatchingHandler"),
+    Renamed("_Gathering", "_DeltaBuilder"),
+    Renamed("_commit_together", "_commit_all"),
+    # System stores.
+    Renamed("Rules", "StoreHooks"),
+    Renamed("rules", "store_hooks, hooks"),
+    Renamed("_rules", "_hooks"),
+    Renamed("UserRules", "UserHooks"),
+    Renamed("GroupRules", "GroupHooks"),
+    Renamed("RoleRules", "RoleHooks"),
+    Renamed("TokenRules", "TokenHooks"),
+    Renamed("SessionRules", "SessionHooks"),
+    Renamed("SecondFactorRules", "SecondFactorHooks"),
+    Renamed("SignInRules", "SignInHooks"),
+    Renamed("DefinitionRules", "DefinitionHooks"),
+    Renamed("definition_rules", "definition_hooks"),
+    Renamed("standard_rules", "system_hooks"),
+    Renamed("standard_schemas", "system_schemas"),
+    Renamed("standard", "system_stores"),
+    Renamed("_standard", "_system"),
+    Renamed("STANDARD", "SYSTEM_STORES"),
+    Renamed("administrative", "system, system_writes"),
+    Renamed("_administrative", "_system"),
+    Renamed("_not_administrative", "_not_system"),
+    Renamed("AdministrativeWrites", "SystemStoreWrites"),
+    Renamed("checks", "violations, written, replacement"),
+    Renamed("sent_back", "violations"),
+    Renamed("parts", "components", ("hub/dialects/platform/openapi.py",)),
+    # Groups.
+    Renamed("Branches", "GroupPathKeeper"),
+    Renamed("branches", "group_paths"),
+    Renamed("_branches", "_group_paths"),
+    # Requests.
+    Renamed("Below", "PrefixRoute"),
+    Renamed("Branch", "PathNode"),
+    Renamed("Envelope", "RequestMiddleware"),
+    # Live.
+    Renamed("Live", "LiveContext"),
+    Renamed("LiveHub", "SessionRegistry"),
+    Renamed("LiveServer", "LiveGateway"),
+    Renamed("make_live", "make_session_registry"),
+    Renamed("Outlet", "ClientSink"),
+    Renamed("ClientOutlet", "SocketIOSink"),
+    Renamed("outlet", "sink"),
+    Renamed("Door", "TransportAccess"),
+    Renamed("DoorWire", "TransportWire"),
+    Renamed("door", "access"),
+    Renamed("_door", "_access"),
+    Renamed("door_of", "transport_access_of"),
+    Renamed("overheard", "listeners"),
+    Renamed("_overhear", "_on_change"),
+    Renamed("tell", "deliver", ("auth", "realtime", "stores", "benchmarks")),
+    Renamed("_tell", "_deliver_change"),
+    Renamed("told", "delivered, event, reported"),
+    Renamed("_told", "_acknowledged"),
+    Renamed("Told", "EncodedEvent, Numbers, Measured"),
+    Renamed("told_off_loop", "event_off_loop"),
+    Renamed("is_telling", "is_delivering"),
+    Renamed("_telling", "_delivering"),
+    Renamed("_may_be_told", "_may_deliver"),
+    Renamed("foretold", "pending_ends"),
+    Renamed("foretold_after", "pending_ends_after"),
+    Renamed("tell_missed", "report_missed"),
+    Renamed("tell_utf8", "detect_utf8"),
+    Renamed("give", "bind"),
+    Renamed("take", "unbind", ("auth/positions.py",)),
+    Renamed("give_in_between", "bind_to_nobody"),
+    Renamed("floor", "delivered_up_to, oldest, at_least, baseline"),
+    # One word for three things.
+    Renamed("settle", "restamp, wait_until_idle"),
+    Renamed("_settle", "_send_differences"),
+    Renamed("_settle_later", "_restamp_later"),
+    Renamed("_settling", "_restamping"),
+    Renamed("_settle_those_behind", "_detach_lagging"),
+    Renamed("settled", "differences, inbox_done, warm_up, known"),
+    Renamed("_settled", "_differences"),
+    Renamed("Settled", "ViewDifference"),
+    Renamed("SETTLED", "WARM_UP"),
+    Renamed("settled_payload", "difference_payload"),
+    # SQLite.
+    Renamed("Fresh", "CommittedChanges"),
+    Renamed("fresh", "committed, read_changes", ("stores/sqlite", "realtime")),
+    Renamed("Stretch", "KeyRange"),
+    Renamed("stretch", "key_range"),
+    Renamed("stretches", "key_ranges, ranges"),
+    Renamed("_stretches", "_key_ranges"),
+    Renamed("_stretch_sql", "_range_sql"),
+    Renamed("_STRETCH", "_TIME_RANGE"),
+    # Benchmarks.
+    Renamed("sides", "targets"),
+    Renamed("side", "target", ("benchmarks",)),
+    Renamed("Side", "Target"),
+    Renamed("HubSide", "HubTarget"),
+    Renamed("NodeSide", "NodeTarget"),
+    Renamed("crowds", "client_pools, pools"),
+    Renamed("_crowds", "_pools"),
+    Renamed("crowd", "pool"),
+    Renamed("_crowd", "_pool"),
+    Renamed("Crowd", "ClientPool"),
+    Renamed("RemoteCrowd", "RemotePool"),
+    Renamed("remote_crowd", "remote_pool"),
+    Renamed("several", "multi_process", ("benchmarks",)),
+    Renamed("Several", "MultiProcess"),
+)
+
+
+def identifiers(path: Path) -> Iterator[str]:
+    """The names of the module and its packages, and those of what it defines, takes, binds and asks for."""
+    yield from path.relative_to(ROOT).with_suffix("").parts
+    for node in ast.walk(ast.parse(path.read_text(), str(path))):
+        match node:
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+                yield name
+            case ast.arg(arg=name) | ast.Attribute(attr=name) | ast.Name(id=name) | ast.keyword(arg=str(name)):
+                yield name
+            case ast.alias(name=name, asname=other):
+                yield from name.split(".")
+                yield from [other] if other else []
+            case ast.ImportFrom(module=str(module)):
+                yield from module.split(".")
+            case ast.ExceptHandler(name=str(name)) | ast.MatchAs(name=str(name)) | ast.MatchStar(name=str(name)):
+                yield name
+
+
+@cache
+def used() -> dict[str, set[str]]:
+    """The modules, as paths, in which each name is used."""
+    found: dict[str, set[str]] = {}
+    for package in PACKAGES:
+        for path in (ROOT / package).rglob("*.py"):
+            for name in identifiers(path):
+                found.setdefault(name, set()).add(path.relative_to(ROOT).as_posix())
+    return found
+
+
+@pytest.mark.parametrize("renamed", RENAMED, ids=lambda renamed: renamed.old)
+def test_no_old_name_comes_back(renamed: Renamed) -> None:
+    """It is called by the new one."""
+    places = sorted(p for p in used().get(renamed.old, ()) if p.startswith(renamed.within))
+    assert not places, f"{renamed.old} is called {renamed.new}"
+
+
+def test_every_new_name_is_in_use() -> None:
+    """The list is of names that there are."""
+    new = {name for renamed in RENAMED for name in renamed.new.split(", ")}
+    assert new <= used().keys()
