@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.live.conftest import Connect
+from tests.live.conftest import Connect, StartHub
 from tests.live.test_subscribing import matches_rest, ops
 from tests.support.hub import Client, Hub, entity_of, eventually
 from tests.support.live import Beacon, LiveClient, Refused, live
@@ -187,21 +187,24 @@ async def test_a_bad_token_changes_nothing(
     assert len(watch.take()) == 1
 
 
-async def test_the_note_of_a_tokens_use_is_no_reason_to_look_again(
-    connected: Connect, hub: Hub, user: Client, store: str
-) -> None:
-    """Its sessions go on as they are; what it may see is looked up no more."""
-    fresh = await hub.with_token(user.user)
-    client = await connected(fresh)
-    watch = await client.watch(store)
-    before = len(client.positions)
-    await fresh.get("/auth")
+async def test_the_note_of_a_tokens_use_is_no_reason_to_look_again(own_hub: StartHub) -> None:
+    """Its sessions go on as they are; what it may see is looked up no more.
 
-    async def noted() -> bool:
-        return any(token["last_used"] for token in await fresh.list("tokens", {"sort": "-time", "limit": "1"}))
+    Looking again sends a position, as time does: the hub is one that sends none for as long as the test lasts.
+    """
+    hub = await own_hub(live_position_every=3600)
+    store = await hub.define()
+    fresh = await hub.with_token((await hub.as_user()).user)
+    async with live(hub, fresh) as client:
+        watch = await client.watch(store)
+        before = len(client.positions)
+        await fresh.get("/auth")
 
-    await eventually(noted)
-    made = await fresh.make(store, n=1)
-    await client.until(lambda: watch.events)
-    assert ops(watch.take()) == [("insert", made["_id"])]
-    assert len(client.positions) == before
+        async def noted() -> bool:
+            return any(token["last_used"] for token in await fresh.list("tokens", {"sort": "-time", "limit": "1"}))
+
+        await eventually(noted)
+        made = await fresh.make(store, n=1)
+        await client.until(lambda: watch.events)
+        assert ops(watch.take()) == [("insert", made["_id"])]
+        assert len(client.positions) == before
