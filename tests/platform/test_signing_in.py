@@ -164,8 +164,10 @@ async def test_a_wrong_login_takes_as_long(hub: Hub, member: Client) -> None:
         refused(await client.post("/auth", {"login": login, "password": "wrong password"}), 401)
         return time.perf_counter() - started
 
-    known = [await seconds(member.user["login"]) for _ in range(3)]
-    unknown = [await seconds(unique("nobody")) for _ in range(3)]
+    known, unknown = [], []
+    for _ in range(4):  # in turn, so that whatever else the machine does meets both
+        known.append(await seconds(member.user["login"]))
+        unknown.append(await seconds(unique("nobody")))
     assert min(unknown) > min(known) / 2
     assert min(known) > min(unknown) / 2
 
