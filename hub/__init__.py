@@ -1,1 +1,1 @@
-"""The application: requests in, through a dialect and a service to a store, and answers out."""
+"""The application: a request passes a dialect and a service to a store, and the answer returns the same way."""

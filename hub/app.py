@@ -1,4 +1,4 @@
-"""The one place where everything is put together. `create_app` makes the application; its lifespan runs it."""
+"""The composition root: `create_app` builds the application, and the application's lifespan runs it."""
 
 from __future__ import annotations
 
@@ -63,9 +63,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Hub:
-    """The parts of one running hub. `control_token` is a Bearer token of this process, for its own command line;
-    `first_password` is the one made up for the first administrator, None once there is one. Only a start that
-    `makes_administrator` makes one."""
+    """The components of one running hub.
+
+    `control_token` is a Bearer token of this process, for the command line on the same machine. `first_password` is the
+    generated password of the first administrator, until it has been shown; otherwise None. The start creates an
+    administrator only if `makes_administrator` is set.
+    """
 
     settings: Settings
     engine: Engine
@@ -90,7 +93,7 @@ class Hub:
 
     @asynccontextmanager
     async def run(self) -> AsyncIterator[None]:
-        """Open the database and keep in step with it. Raises CannotOpen."""
+        """Open the database, start the background jobs and stop them at the end. Raises CannotOpen."""
         async with AsyncExitStack() as stack:
             stack.callback(self.passwords.close)
             self.metrics.loop_watch.start()
@@ -126,8 +129,10 @@ class Hub:
                 self.ready = False
 
     async def _follow(self, position: str) -> None:
-        """Other processes change users, tokens and stores too: what is remembered of them follows the feed. Whatever
-        goes wrong, the feed goes on; where it cannot do so without a gap, every subscription is told."""
+        """Apply the changes in the feed to caches and subscriptions, including those made by other processes.
+
+        After any failure the feed continues. If it cannot continue without a gap, every subscription is resynchronised.
+        """
         lost = False
         while True:
             try:
@@ -148,13 +153,14 @@ class Hub:
                 log.warning("the change feed is interrupted: %s", error)
                 await asyncio.sleep(1)
             except Exception:
-                # A change that cannot be handed out must not end the feed, and with it every subscription, in silence.
+                # A change that cannot be delivered must not silently end the feed, and with it every subscription.
                 log.exception("a change could not be handed out: reading everything anew")
                 lost = True
                 await asyncio.sleep(1)
 
     async def _begin_afresh(self) -> str:
-        """Forget what followed the feed and tell all who listen to it; the position to go on from."""
+        """Drop the caches that follow the feed, resynchronise every subscriber, and return the position to continue
+        from."""
         position = await self.engine.feed.position()
         self.resolver.forget_all()
         await self.registry.refresh()
@@ -174,7 +180,7 @@ class Hub:
                 log.exception("housekeeping failed")
 
     async def _stop_tasks(self) -> None:
-        # Again until they end: on Python 3.11 a cancellation that meets a finished `wait_for` is lost.
+        # Repeat until they end: Python 3.11 loses a cancellation that coincides with the completion of `wait_for`.
         while running := {task for task in self._tasks if not task.done()}:
             for task in running:
                 task.cancel()
@@ -182,13 +188,13 @@ class Hub:
 
 
 def _log_failure(job: asyncio.Task[None]) -> None:
-    """A job that has ended by a defect is missed by nobody: say so while the hub runs on without it."""
+    """Log the failure of a background job: the hub runs on without it, and nothing else would report it."""
     if not job.cancelled() and job.exception() is not None:
         log.error("a background job of the hub has failed and is not running any more", exc_info=job.exception())
 
 
 class HubApplication(Starlette):
-    """Starlette without its two outer layers, whose work RequestMiddleware does: an answer whatever happens."""
+    """Starlette without its two outer layers. RequestMiddleware replaces them: it answers whatever happens."""
 
     def build_middleware_stack(self) -> ASGIApp:
         app: ASGIApp = self.router
@@ -201,8 +207,10 @@ MakeDialect = Callable[[Hub, Origins], Dialect[Any]]
 
 
 def create_app(settings: Settings | None = None, others: Iterable[MakeDialect] = ()) -> Starlette:
-    """The hub as an ASGI application; `app.state.hub` holds its parts. `others` make the dialects that are
-    served beside the platform's. Raises CannotOpen for an unusable setting."""
+    """Return the hub as an ASGI application; `app.state.hub` holds its components.
+
+    `others` create the dialects that are served beside the platform's. Raises CannotOpen for an unusable setting.
+    """
     settings = settings or Settings()
     hub = assemble(settings)
     origins = Origins(settings.trusted_origins, settings.allowed_hosts)
@@ -235,7 +243,7 @@ def create_app(settings: Settings | None = None, others: Iterable[MakeDialect] =
     endpoint = LiveEndpoint(gateway, origins, dialects.error_answer)
     sockets: list[BaseRoute] = [Route(LIVE_PATH, endpoint), WebSocketRoute(LIVE_PATH, endpoint)]
     operational = operational_routes(hub, platform, dialects.error_answer)
-    routes = [*routes_of(dialects), *sockets, *operational]  # tried in this order: the busiest first
+    routes = [*routes_of(dialects), *sockets, *operational]  # tried in this order: the most frequent first
     app = HubApplication(routes=routes, middleware=middleware, lifespan=lifespan)
     app.router.redirect_slashes = False
     app.router.default = NotFoundEndpoint(dialects.error_answer)
@@ -246,7 +254,7 @@ def create_app(settings: Settings | None = None, others: Iterable[MakeDialect] =
 
 
 def make_platform(settings: Settings, hub: Hub, origins: Origins) -> PlatformDialect:
-    """The platform API over the hub's services."""
+    """Return the platform API over the hub's services."""
     return PlatformDialect(
         PlatformContext(
             settings=settings,
@@ -268,7 +276,7 @@ def make_platform(settings: Settings, hub: Hub, origins: Origins) -> PlatformDia
 
 
 def assemble(settings: Settings) -> Hub:
-    """Every part, connected, nothing started."""
+    """Create and connect every component; start nothing."""
     key = load_key(settings)
     engine = make_engine(settings, key.key)
     control_token = secrets.token_urlsafe(32)
@@ -313,7 +321,7 @@ def assemble(settings: Settings) -> Hub:
 
 
 def make_credentials(settings: Settings, passwords: Passwords, attempts: LoginAttempts) -> Credentials:
-    """Checks of a signed-in user's password have a queue of their own: they cannot fill the one of sign-ins."""
+    """Give password checks of signed-in users a queue of their own, so that they cannot fill the queue of logins."""
     queue = LoginQueue(max(CHECKS_OF_ACCOUNT, settings.login_queue // 2), CHECKS_OF_ACCOUNT)
     return Credentials(passwords, attempts, queue, settings.password_length, ends_tokens=settings.reset_ends_tokens)
 
@@ -352,20 +360,22 @@ def filter_limits_of(settings: Settings) -> Limits:
 
 
 def make_mailer(settings: Settings) -> Mailer:
-    """Raises CannotOpen for a wrong HUB_SMTP_URL."""
+    """Return the mailer. Raises CannotOpen for a wrong HUB_SMTP_URL."""
     url = settings.smtp_url.get_secret_value()
     return Mailer(SmtpServer.parse(url) if url else None, settings.data_dir / "outbox", settings.mail_from)
 
 
 def reset_page_of(settings: Settings) -> str:
-    """The address of the page that takes a reset token. It is never made of what a request says, which could lead a
-    user's token to another server."""
+    """Return the address of the page that takes a reset token; empty if it is unknown.
+
+    It never depends on the request, which could direct a user's token to another server.
+    """
     base = settings.public_url or (f"http://{settings.host}:{settings.port}" if settings.port else "")
     return f"{base.rstrip('/')}{RESET_PATH}" if base else ""
 
 
 def operational_routes(hub: Hub, platform: PlatformDialect, error_answer: ErrorAnswer) -> list[BaseRoute]:
-    """Health, and the metrics for those whom the platform's credentials show to be administrators."""
+    """Return the health routes, and the metrics route with its access check (see `HUB_METRICS`)."""
     routes = health_routes(hub.engine.ping, lambda: hub.ready, error_answer)
     if hub.settings.metrics != "off":
         authenticate = None if hub.settings.metrics == "public" else platform.context.authenticate
@@ -374,7 +384,8 @@ def operational_routes(hub: Hub, platform: PlatformDialect, error_answer: ErrorA
 
 
 def refusal_renderer(dialects: Dialects, root_path: str) -> ErrorAnswer:
-    """Renders what the server refuses before the application sees it: the path still has its prefix."""
+    """Return the renderer of errors that the server answers before the application runs: the path still has its
+    prefix."""
 
     def render(error: Exception, scope: Scope) -> Answer:
         if root_path:
@@ -385,7 +396,7 @@ def refusal_renderer(dialects: Dialects, root_path: str) -> ErrorAnswer:
 
 
 class NotFoundEndpoint:
-    """Answers paths that no route leads to."""
+    """Answers requests to paths that match no route."""
 
     def __init__(self, error_answer: ErrorAnswer) -> None:
         self._error_answer = error_answer

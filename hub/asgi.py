@@ -1,4 +1,4 @@
-"""For an ASGI server of your own: ``uvicorn --factory hub.asgi:app``."""
+"""Entry point for any ASGI server: ``uvicorn --factory hub.asgi:app``."""
 
 from hub.app import create_app as app
 

@@ -1,8 +1,9 @@
-"""JSON bodies as values, within bounds: a long array is parsed piece by piece, so that no call of the parser holds the
+"""Bounded parsing of JSON bodies. A long array is parsed in pieces, so that no call of the parser holds the
 interpreter, and with it the event loop, for long.
 
-A piece ends where an item probably ends: before ``,{"name":`` if the first item begins so. The parser decides whether
-it does: what stands between the beginning of one item and the end of another is a list of items, and else no JSON.
+A piece ends where an item probably ends: before ``,{"name":`` if the first item begins with that name. The parser
+verifies the guess: text from the beginning of one item to the end of another is a list of items; any other cut is not
+valid JSON.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from stores.errors import InvalidEntity, Violation
 from stores.limits import nodes_of, parse_json
 
 PIECE: Final = 262_144
-"""Bytes of an array that are parsed at once."""
+"""Largest part of an array that is parsed at once, in bytes."""
 
 _FIRST_WINDOW: Final = 4_096
 _MOST_MISSES: Final = 3
@@ -30,7 +31,8 @@ _decode = json.JSONDecoder().raw_decode
 
 @dataclass(frozen=True, slots=True)
 class BodyBounds:
-    """`items`: of an array; `item_bytes`: of one of them; `item_nodes`, `nodes`: values in one entity, in one body."""
+    """`items`: items of an array. `item_bytes`: bytes of one item. `item_nodes`, `nodes`: values in an entity, in a
+    body."""
 
     items: int = 10_000
     item_bytes: int = 1_048_576
@@ -39,8 +41,11 @@ class BodyBounds:
 
 
 def parse_bounded(body: bytes, bounds: BodyBounds) -> Any:
-    """The value of a body. An array is parsed up to the first item that is no object, or one item too many: there its
-    reader stops. Raises ValueError for what is no JSON, InvalidEntity for what is beyond the bounds."""
+    """Return the JSON value of a body.
+
+    An array is parsed up to the first item that is not an object, or up to one item too many, because the caller
+    rejects it there. Raises ValueError if the body is not JSON, InvalidEntity if it exceeds the bounds.
+    """
     if len(body) > bounds.item_bytes and body.lstrip(_BLANKS)[:1] == b"[":
         return _Array(body, bounds).parse()
     value = parse_json(body)
@@ -52,13 +57,13 @@ def parse_bounded(body: bytes, bounds: BodyBounds) -> Any:
 
 
 def may_hold(text: bytes) -> int:
-    """How many values there can be in JSON text: as many as commas and brackets, some of which are in strings."""
+    """Return an upper bound for the values in JSON text: commas and brackets, including those inside strings."""
     return text.count(b",") + text.count(b"[") + text.count(b"{") + 1
 
 
 @dataclass(slots=True)
 class _Counting:
-    """Counts the values of an array's items, exactly only when they may be too many."""
+    """Counts the values of an array's items. It counts exactly only when the estimate exceeds the bound."""
 
     bounds: BodyBounds
     items: list[Any] = field(default_factory=list)
@@ -67,7 +72,7 @@ class _Counting:
     estimated: int = 0
 
     def add(self, text: bytes, items: list[Any]) -> None:
-        """Take in the items that `text` holds. Raises InvalidEntity."""
+        """Add the items that were parsed from `text`. Raises InvalidEntity."""
         held = may_hold(text)
         if held > self.bounds.item_nodes:
             for index, item in enumerate(items, len(self.items)):
@@ -111,7 +116,8 @@ class _Array:
             self.at = between.end()
 
     def _piece(self) -> int:
-        """Parse up to where an item seems to end, some way off; where that is, 0 if it is not so."""
+        """Parse up to a probable end of an item, at most `PIECE` bytes on. Return that place, or 0 if the guess
+        failed."""
         if not self.separator or self.misses > _MOST_MISSES:
             return 0
         piece = min(PIECE, self.bounds.item_bytes)
@@ -129,7 +135,7 @@ class _Array:
         return found + 1
 
     def _item(self) -> int:
-        """Parse one item; where it ends."""
+        """Parse one item; return where it ends."""
         end = self._end_of_item()
         text = self.body[self.at : end]
         self.counting.add(text, [parse_json(text)])
@@ -155,7 +161,7 @@ class _Array:
             size *= 4
 
     def _note_separator(self, end: int, between: re.Match[bytes]) -> None:
-        """What stands where one item ends and another begins that looks like it."""
+        """Remember the text between two similar items, from the end of one to the first name of the next."""
         begins = _BEGINS.match(self.body, between.end())
         if begins is not None and (not self.separator or self.misses):
             self.separator = self.body[end - 1 : begins.end()]

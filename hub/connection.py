@@ -1,5 +1,4 @@
-"""One client's connection, apart from the requests on it: its place among all connections, its timers, what waits to be
-read by the client, and refusals."""
+"""One client's connection, apart from its requests: connection limits, timers, unsent data and refusals."""
 
 from __future__ import annotations
 
@@ -23,13 +22,13 @@ from hub.progress import Progress
 from stores.bounds import Limit
 
 UNSENT_BYTES: Annotated[int, Limit("connection", "bytes", "waits")] = 131_072
-"""Bytes of answers that wait in the system, besides those that are on their way."""
+"""Largest number of unsent bytes in the system's buffer, besides those in flight."""
 MOMENT: Final = 0.1
-"""Seconds in which what has come is read."""
+"""Grace period in seconds for reading data that has already arrived."""
 
 
 class Flow(FlowControl):
-    """uvicorn's, except that nothing more is read while something waits to be parsed, whoever asks for more."""
+    """uvicorn's flow control, except that reading never resumes while data waits to be parsed."""
 
     is_behind = False
 
@@ -39,7 +38,7 @@ class Flow(FlowControl):
 
 
 class ClientConnection(HttpToolsProtocol):
-    """The part of `HubHttpProtocol` that is not about requests."""
+    """The part of `HubHttpProtocol` that does not concern requests."""
 
     flow: Flow
 
@@ -61,14 +60,14 @@ class ClientConnection(HttpToolsProtocol):
         self._waiting: asyncio.TimerHandle | None = None
         self._progress: Progress | None = None
         self._running: RequestResponseCycle | None = None
-        """The request that is being answered; `cycle` is the one that was parsed last."""
+        """The request that is being answered. `cycle` is the request that was parsed last."""
         self._arriving: int | None = None
-        """Bytes of a head that have come after the piece in which it began; None between head and head."""
+        """Bytes of the current head, not counting the piece in which it began; None outside a head."""
         self._is_ended = False
-        """Whether the client will send nothing more."""
+        """Whether the client has closed its sending side."""
         self._refusing: HubError | None = None
         self._is_answered = False
-        """Whether `_refusing` has been answered."""
+        """Whether `_refusing` has been sent."""
 
     # The connection.
 
@@ -84,7 +83,7 @@ class ClientConnection(HttpToolsProtocol):
             self._turn_away(self._peer, self._refusing)
 
     def _turn_away(self, peer: Peer, error: HubError) -> None:
-        """The refusal is the answer to what the client sends first."""
+        """Send the refusal as the answer to the client's first data; abort at once in a flood of connections."""
         if self._all.is_flood(peer):
             self._all.reached(error.limit_name)
             self._is_answered = True
@@ -94,10 +93,10 @@ class ClientConnection(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()
-        self._unset_keepalive_if_required()  # which uvicorn forgets when the connection was reset
+        self._unset_keepalive_if_required()  # uvicorn forgets this if the connection was reset
         if self._progress is not None:
             self._progress.stop()
-            self._progress = None  # it holds this connection: only the garbage collector would free them, later
+            self._progress = None  # breaks a reference cycle, which only the garbage collector would free, later
         if self._running is not None and not self._running.response_complete:
             self._running.disconnected = True
             self._running.message_event.set()
@@ -110,8 +109,8 @@ class ClientConnection(HttpToolsProtocol):
             self._peer = None
 
     def eof_received(self) -> bool:  # type: ignore[override]
-        """A client may end its side of the connection behind its last request, and the transport stays open until that
-        is answered. Otherwise it is closed in its turn: to close it takes longer than to learn of it."""
+        """Keep the transport open while a request is being answered: a client may close its sending side after its last
+        request. Otherwise queue the connection to be closed, since closing takes longer than detecting the end."""
         self._is_ended = True
         if not (self._is_answering() or self.flow.is_behind):
             self._all.end_in_turn(self._peer, self._close)
@@ -129,7 +128,7 @@ class ClientConnection(HttpToolsProtocol):
         self._watch_closing()
 
     def _watch_closing(self) -> None:
-        """A closed transport still sends what waits in it, however long that takes."""
+        """Watch a closing transport: it still sends its buffered data, however long that takes."""
         if self.transport.is_closing() and self.transport.get_write_buffer_size():
             self._watch_progress()
 
@@ -149,7 +148,7 @@ class ClientConnection(HttpToolsProtocol):
             self._go_on()
 
     def _go_on(self) -> None:
-        """Take up the next request: the client has taken the answer to the last one."""
+        """Start the next request, once the client has read the previous answer."""
         raise NotImplementedError
 
     def _watch_progress(self) -> None:
@@ -164,7 +163,7 @@ class ClientConnection(HttpToolsProtocol):
     # Timers.
 
     def timeout_keep_alive_handler(self) -> None:
-        """uvicorn's, for a connection that has rested long enough."""
+        """End an idle connection after uvicorn's keep-alive timeout, unless input has arrived."""
         if self._has_input():
             self._wait(self._bounds.seconds)
         else:
@@ -191,8 +190,8 @@ class ClientConnection(HttpToolsProtocol):
             self._refuse(TooSlow("the head did not arrive in time").at("head_timeout"))
 
     def _has_input(self) -> bool:
-        """Whether there is something that the loop, behind its time, has yet to read or to parse. Timers run before
-        that, and closing the connection would reset a request that was sent while all was well."""
+        """Return whether data has arrived that a busy event loop has not yet read or parsed. Timers run before reads,
+        and closing the connection then would reset a request that was sent in time."""
         if self.transport.is_closing():
             return False
         if self.flow.is_behind:
@@ -204,8 +203,11 @@ class ClientConnection(HttpToolsProtocol):
     # Refusals.
 
     def _refuse(self, error: HubError) -> None:
-        """Answer and hang up, a moment later: with input unread, closing the connection would reset it, and the client
-        might never see the answer. A request before this one is answered first, and then nothing more."""
+        """Send an error and close the connection shortly afterwards.
+
+        Closing at once with unread input would reset the connection, and the client might never see the answer. A
+        request that is still being answered gets its answer instead, and the connection closes after it.
+        """
         self._refusing = error
         self._is_answered = True
         if error.limit_name:
@@ -223,13 +225,13 @@ class ClientConnection(HttpToolsProtocol):
         self._wait(LINGER_SECONDS)
 
     def _known(self) -> Scope:
-        """The scope of a refused request, as far as it is known: its head may not be whole."""
+        """Return the known part of a refused request's scope: its head may be incomplete."""
         return {"type": "http", "path": path_of(self.url or b""), "headers": self.headers or []}
 
 
 def bound_unsent(transport: asyncio.Transport) -> None:
-    """Let the system take only so much that is not sent yet: its own buffers, which grow to megabytes for each client
-    that does not read, would be filled with answers first."""
+    """Limit the unsent data in the system's send buffer. Otherwise that buffer grows to megabytes for each client that
+    does not read."""
     option = getattr(socket, "TCP_NOTSENT_LOWAT", None)
     opened = transport.get_extra_info("socket")
     if option is not None and opened is not None and opened.family in (socket.AF_INET, socket.AF_INET6):
@@ -237,7 +239,7 @@ def bound_unsent(transport: asyncio.Transport) -> None:
 
 
 def refusal(error: HubError, answer: Answer) -> bytes:
-    """The last answer on a connection."""
+    """Return the bytes of the last answer on a connection."""
     assert isinstance(answer.body, bytes)
     status = describe(error).status
     headers = [

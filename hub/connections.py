@@ -1,4 +1,4 @@
-"""Counts what clients hold of the process: open connections and buffered bytes, by address and in all."""
+"""Counts the connections and buffered bytes of clients, per address and in total."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from hub.errors import Overloaded
 from stores.turns import Queue, SharedTurns
 
 PIPELINED_SHARE: Final = 0.25
-"""Part of `buffered` up to which requests may wait behind another on their connection."""
+"""Share of `buffered` available to pipelined requests, which wait behind another request on their connection."""
 ADDRESS_SHARE: Final = 0.5
-"""Part of `buffered` that one address may take."""
+"""Share of `buffered` that one address may use."""
 REFUSED_MORE: Final = 64
-"""Connections of an address beyond its limit that are told so; further ones are closed without an answer."""
+"""Connections beyond an address's limit that receive an error answer; further ones are closed without one."""
 TURNS: Final = 8
-"""Connections whose next request, having waited, is begun in one turn of the loop."""
+"""Waiting requests that are started in one iteration of the event loop."""
 CLOSINGS: Final = 50
-"""Connections that are closed in one turn of the loop because their clients have hung up."""
+"""Connections closed in one iteration of the event loop after their clients have disconnected."""
 CROWD: Final = 100
-"""Requests that may have come in one turn of the loop before further ones wait for turns to come."""
+"""Unstarted requests of the current iteration of the loop beyond which further ones are queued."""
 CROWDED_SHARE: Final = 0.75
-"""Part of `in_all` from which idle connections get less time."""
+"""Share of `in_all` above which idle connections are closed earlier."""
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectionLimits:
-    """`in_all` and `per_address` count connections, `buffered` bytes. 0 for `per_address`: no limit."""
+    """`in_all` and `per_address` count connections; 0 for `per_address` means no limit. `buffered` is in bytes."""
 
     in_all: int = 50_000
     per_address: int = 1_024
@@ -38,7 +38,7 @@ class ConnectionLimits:
 
 @dataclass(slots=True, eq=False)
 class Peer:
-    """One address (IPv6: /64), and what it holds. No limit per address applies to an `exempt` one."""
+    """One address (IPv6: /64) and its usage. The limits per address do not apply to an `exempt` one."""
 
     block: str
     exempt: bool
@@ -47,7 +47,7 @@ class Peer:
 
 
 class FewEachTurn:
-    """Calls `most` of the functions that wait in each turn of the loop."""
+    """Queues functions and calls at most `most` of them in each iteration of the event loop."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -65,7 +65,7 @@ class FewEachTurn:
                     return
                 call = self._waiting.take_of_few() if number % 2 else self._waiting.take()
                 call()
-        finally:  # one that fails must not hold up those behind it
+        finally:  # a failing function must not block those behind it
             if self._waiting:
                 asyncio.get_running_loop().call_soon(self._run)
 
@@ -74,26 +74,26 @@ class Connections:
     """Every open connection of the process.
 
     Args:
-        exempt: whether an address is that of a proxy, behind which there are many clients.
-        reached: is called with the name of each limit at which something is refused.
+        exempt: returns whether an address belongs to a proxy, which has many clients behind it.
+        reached: called with the limit's name at each refusal.
     """
 
     def __init__(self, limits: ConnectionLimits, exempt: Callable[[str], bool], reached: Callable[[str], None]) -> None:
         self.limits = limits
         self.reached = reached
         self.turns = SharedTurns()
-        """In which what clients send is parsed."""
+        """Turns for parsing input."""
         self.count = 0
         self.buffered = 0
         self._exempt = exempt
         self._peers: dict[str, Peer] = {}
         self.unstarted = 0
-        """Requests of which nothing has been done yet: those that came in this turn of the loop."""
+        """Requests whose application has not been called yet: they arrived in this iteration of the loop."""
         self._beginnings = FewEachTurn(TURNS)
         self._endings = FewEachTurn(CLOSINGS)
 
     def open(self, address: str) -> Peer:
-        """Count a new connection; it must be given back to `close`, refused or not."""
+        """Count a new connection. The caller must pass the peer to `close`, even if the connection is refused."""
         exempt = not address or self._exempt(address)
         block = address if exempt else address_block(address)
         peer = self._peers.get(block)
@@ -110,7 +110,7 @@ class Connections:
             self._peers.pop(peer.block, None)
 
     def refusal(self, peer: Peer) -> Overloaded | None:
-        """Why the connection that `peer` has just opened is refused, if it is."""
+        """Return why the connection that `peer` has just opened is refused, or None."""
         if self.count > self.limits.in_all:
             return Overloaded("too many connections", "connection", "The hub has as many connections as it takes.").at(
                 "max_connections"
@@ -123,37 +123,40 @@ class Connections:
         return None
 
     def is_flood(self, peer: Peer) -> bool:
-        """Whether so many connections are refused that an answer to each would be too much."""
+        """Return whether so many connections are refused that answering each would cost too much."""
         most = self.limits.per_address
         return self.count > self.limits.in_all or peer.connections > most + REFUSED_MORE
 
     def patience(self, seconds: float) -> float:
-        """Seconds that an idle connection may stay: a tenth of the usual while there is little room for others."""
+        """Return the idle timeout in seconds: a tenth of `seconds` while the process is close to its connection
+        limit."""
         return seconds if self.count < CROWDED_SHARE * self.limits.in_all else seconds / 10
 
     def begun(self) -> None:
         self.unstarted -= 1
 
     def in_turn(self, peer: Peer | None, take_up: Callable[[], None]) -> None:
-        """Call `take_up` before long. Only some are called in one turn of the loop, one address after the other, and
-        every second time one of an address with few: however many requests come from a crowd of addresses at once or
-        behind each other, those of others come between."""
+        """Queue `take_up` for one of the next iterations of the loop.
+
+        Each iteration calls only some functions, in rotation over the addresses; every second call goes to an address
+        with few. So requests from many addresses, or many from one, cannot block those of other clients.
+        """
         self._beginnings.put(peer.block if peer else "", take_up)
 
     def end_in_turn(self, peer: Peer | None, close: Callable[[], None]) -> None:
-        """The same for a connection that is to be closed: thousands may hang up in one moment."""
+        """Queue the closing of a connection in the same way: thousands of clients may disconnect at once."""
         self._endings.put(peer.block if peer else "", close)
 
     def take(self, peer: Peer, size: int, share: float = 1.0) -> bool:
-        """Count `size` more bytes held for `peer`. False if they do not fit into this share of all; they count anyway,
-        until they are given back."""
+        """Count `size` more bytes held for `peer`. Return False if they exceed this share of the limit; they are
+        counted anyway, until `give_back`."""
         self.buffered += size
         peer.buffered += size
         most = share * self.limits.buffered
         return self.buffered <= most and (peer.exempt or peer.buffered <= ADDRESS_SHARE * most)
 
     def take_unparsed(self, peer: Peer, size: int) -> bool:
-        """`take` for a WebSocket; a negative size gives back."""
+        """Run `take` for input of a WebSocket. A negative size gives bytes back."""
         fits = self.take(peer, size)
         if not fits and size > 0:
             self.reached("max_buffered_bytes")
