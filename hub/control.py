@@ -1,4 +1,5 @@
-"""How the command line finds a hub that runs on the same data folder: a file that only its owner can read."""
+"""The control file: the command line finds a hub that runs on the same data folder by a file that only its owner
+reads."""
 
 from __future__ import annotations
 
@@ -10,12 +11,13 @@ from pathlib import Path
 
 FILE_NAME = "hub.json"
 STATE = "hub/running"
-"""Where each running hub of this user leaves a note of its data folder, below the user's state folder."""
+"""Folder below the user's state folder. Each running hub of this user keeps a note of its data folder there."""
 
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """`token` is a Bearer token of the running process, which stands for its first administrator."""
+    """The content of the control file. `token` is a Bearer token of the process; it authenticates as the first
+    administrator."""
 
     pid: int
     url: str
@@ -23,7 +25,7 @@ class Control:
 
 
 def read_control(data_dir: Path) -> Control | None:
-    """The hub that runs on `data_dir`; None when there is none (any more)."""
+    """Return the hub that runs on `data_dir`, or None if none runs."""
     try:
         control = Control(**json.loads((data_dir / FILE_NAME).read_text()))
     except (OSError, ValueError, TypeError):
@@ -32,7 +34,7 @@ def read_control(data_dir: Path) -> Control | None:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether there is such a process that this user may signal."""
+    """Return whether a process with this id exists and this user may signal it."""
     try:
         os.kill(pid, 0)
     except OSError:
@@ -50,19 +52,19 @@ def write_control(data_dir: Path, control: Control) -> None:
 
 
 def remove_control(data_dir: Path, pid: int) -> None:
-    """Take the file away, if it is still this process's."""
+    """Remove the control file if it belongs to this process."""
     control = read_control(data_dir)
     if control and control.pid == pid:
         (data_dir / FILE_NAME).unlink(missing_ok=True)
 
 
 def running_folder() -> Path:
-    """The folder of those notes (XDG Base Directory)."""
+    """Return the folder of the notes (XDG Base Directory)."""
     return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / STATE
 
 
 def register(data_dir: Path, pid: int) -> None:
-    """Note that a hub runs on `data_dir`. Where there is no place for it, nothing is noted: it is a convenience."""
+    """Note that a hub runs on `data_dir`. The note is a convenience: failures are ignored."""
     with suppress(OSError, RuntimeError):
         folder = running_folder()
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -75,7 +77,7 @@ def unregister(pid: int) -> None:
 
 
 def running_data_dirs() -> list[Path]:
-    """The data folders of this user's running hubs; notes of hubs that have gone are removed."""
+    """Return the data folders of this user's running hubs, and remove the notes of hubs that have ended."""
     found: list[Path] = []
     with suppress(OSError, RuntimeError, ValueError):
         for note in sorted(running_folder().iterdir()):

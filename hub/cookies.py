@@ -1,4 +1,4 @@
-"""Reading one cookie out of the Cookie header, in one pass over its bytes."""
+"""Reads one cookie from the Cookie header, in one pass over its bytes."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ from collections.abc import Iterable
 
 
 def cookie_value(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> str | None:
-    """The value of the first cookie called `name`, without the quotes around it; None when there is none.
+    """Return the value of the first cookie called `name` without enclosing quotes, or None.
 
-    Headers are split at semicolons and nothing else about them is judged: whatever other cookies look like, they hide
-    none. The standard library's parser stops at the first cookie it does not understand, and takes quadratic time for a
-    quoted value.
+    The header is only split at semicolons: a malformed cookie cannot hide another one. The standard library's parser
+    stops at the first cookie that it does not understand, and takes quadratic time for a quoted value.
     """
     for key, value in headers:
         if key != b"cookie" or name not in value:

@@ -1,4 +1,4 @@
-"""Which engine serves a database URL."""
+"""Chooses the engine for a database URL."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from stores.protocol import Engine, EngineOptions
 
 
 def make_engine(settings: Settings, key: SecretKey | None = None) -> Engine:
-    """The engine for the settings' database, not yet open. Raises CannotOpen for a URL that no engine serves.
-    Without the key positions are in clear."""
+    """Return the engine for the settings' database, not yet open. Raises CannotOpen for a URL that no engine serves.
+    Without the key, positions are not sealed."""
     options = EngineOptions(
         feed_retention_hours=settings.feed_retention_hours,
         feed_retention_mb=settings.feed_retention_mb,
@@ -25,7 +25,7 @@ def make_engine(settings: Settings, key: SecretKey | None = None) -> Engine:
         seal=key.cover("positions") if key else None,
     )
     url = settings.engine_url
-    # Each engine is imported when it is asked for: the embedded one starts without the other's driver.
+    # Import each engine on demand: the embedded one starts without the other's driver.
     if url.startswith("sqlite:///"):
         from stores.sqlite import SQLiteEngine
 

@@ -1,24 +1,24 @@
-"""Every error that a caller can meet, and its HTTP status: one table, which each dialect renders in its own shape.
+"""Every error that a caller can receive, with its HTTP status. Each dialect renders them from one table.
 
 HubError
-├── BadRequest              the request itself is wrong: `errors` names what, field by field
+├── BadRequest              the request is wrong: `errors` gives the reason for each field
 │   ├── BodyTooLarge        the body is beyond its bound
-│   └── UnsupportedCoding   the body is compressed in an unknown way
-├── HeadTooLarge            the request's line and headers are
+│   └── UnsupportedCoding   the hub does not support the body's compression
+├── HeadTooLarge            the request line and headers are beyond their bound
 ├── WrongHost               the Host header is none of the hub's names
-├── ExpectationFailed       the Expect header asks for something that there is not
+├── ExpectationFailed       the hub does not support the Expect header's value
 ├── NoSuchPath              no such path (an invisible entity is `stores.errors.NotFound`)
 ├── NoSuchStore             no such store; also a `stores.errors.NotFound`
-├── WrongMethod             the path exists, not with this method
+├── WrongMethod             the path does not support this method
 ├── NotModified             the caller's copy is current
 ├── TooManyLists            one user reads more long lists at once than allowed
-├── Overloaded              more requests, connections or bytes at once than the hub takes
+├── Overloaded              more requests, connections or bytes at once than the hub accepts
 ├── TooSlow                 the head or the body did not arrive in time
-├── AnswerBroken            the database failed while an answer was being sent, which is broken off
-└── ClientGone              the client hung up before its request was whole, or its answer: nobody to answer
-    └── ClientTooSlow       the client did not take the answer in time, which is broken off
+├── AnswerBroken            the database failed while an answer was being sent; the answer is cut off
+└── ClientGone              the client disconnected before the end of its request or its answer
+    └── ClientTooSlow       the client did not read the answer in time; the answer is cut off
 
-`stores.errors` and `auth.errors` have the rest of what services raise.
+`stores.errors` and `auth.errors` define the other errors that services raise.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Errors = Mapping[str, list[str]]
 
 
 class HubError(Limited):
-    """Base of what the application raises on purpose."""
+    """Base of the errors that the application raises on purpose."""
 
 
 class BadRequest(HubError):
@@ -50,7 +50,7 @@ class BodyTooLarge(BadRequest):
 
 
 class UnsupportedCoding(BadRequest):
-    """`accepted`: the codings that there are."""
+    """`accepted`: the supported codings."""
 
     def __init__(self, field: str, text: str, accepted: str) -> None:
         super().__init__(field, text)
@@ -77,7 +77,7 @@ class WrongHost(HubError):
 
 
 class NoSuchStore(stores.NotFound):
-    """`revealed`: the caller may list stores, so it may be told that the store's name is the mistake."""
+    """`revealed`: the caller may list stores, so the error may say that the store does not exist."""
 
     def __init__(self, name: str, *, revealed: bool) -> None:
         super().__init__(f"no store {name}")
@@ -105,7 +105,7 @@ class TooManyLists(HubError):
 
 
 class Overloaded(HubError):
-    """More than the hub takes at once. `errors` names what, if that is not requests."""
+    """The hub's capacity is exhausted. `errors` names the resource, unless it is the number of requests."""
 
     def __init__(self, cause: str, field: str = "", text: str = "") -> None:
         super().__init__(cause)
@@ -126,8 +126,8 @@ class ClientTooSlow(ClientGone):
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An error as a dialect renders it. `tags` are stable codes, `errors` texts per field. `cause` is the
-    error itself, for dialects that tell more of them apart."""
+    """An error in the form that dialects render. `tags` are stable codes; `errors` are texts per field. `cause` is the
+    error itself, for dialects that distinguish more errors."""
 
     status: HTTPStatus
     tags: tuple[str, ...]
@@ -169,7 +169,7 @@ STATUS: Mapping[type[Exception], HTTPStatus] = {
     stores.StorageFull: HTTPStatus.INSUFFICIENT_STORAGE,
 }
 
-# Status texts are the long-lived ones of RFC 7231, which Python's newer names have moved away from.
+# Status texts are the established ones of RFC 7231; newer Python versions use other names.
 _TEXTS = {HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "Payload Too Large"}
 
 _FURTHER_TAGS: Mapping[HTTPStatus, tuple[str, ...]] = {
@@ -181,10 +181,10 @@ _OWN_TAGS: Mapping[type[Exception], tuple[str, ...]] = {
     stores.FilterTooCostly: ("error_filter_too_costly", "error_bad_request"),
     auth.CodeRequired: ("error_code_required", "error_unauthorized"),
 }
-"""Tags of errors that are told apart from others of their status."""
+"""Tags of errors that differ from those of their status."""
 
 RETRY_AFTER = 1
-"""Seconds after which a caller may try again while the database is away."""
+"""Seconds after which a caller may try again while the database is unavailable or the hub is overloaded."""
 
 
 def status_text(status: HTTPStatus) -> str:
@@ -192,13 +192,13 @@ def status_text(status: HTTPStatus) -> str:
 
 
 def tags_of(status: HTTPStatus) -> tuple[str, ...]:
-    """``error_`` and the snake case of the status text; some statuses say more."""
+    """Return ``error_`` and the status text in snake case, or the special tags of the status."""
     plain = "error_" + status_text(status).lower().replace(" ", "_").replace("-", "_")
     return _FURTHER_TAGS.get(status, (plain,))
 
 
 def describe(error: Exception) -> Failure:
-    """What to answer to `error`; an error of no known kind is an internal one, its cause is for the log alone."""
+    """Return the answer to `error`. An error of unknown type is an internal error; only the log gets its cause."""
     kind = next((k for k in type(error).__mro__ if k in STATUS), None)
     status = STATUS[kind] if kind else HTTPStatus.INTERNAL_SERVER_ERROR
     tags = _OWN_TAGS.get(type(error)) or tags_of(status)
@@ -206,8 +206,8 @@ def describe(error: Exception) -> Failure:
 
 
 def is_expected(error: Exception) -> bool:
-    """Whether the request failed without a mistake of the caller's or a defect: the database is away or full, or the
-    hub has too much to do."""
+    """Return whether the server failed for an expected reason: the database is unavailable or full, or the hub is
+    overloaded."""
     return describe(error).status in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.INSUFFICIENT_STORAGE)
 
 
@@ -256,7 +256,7 @@ def _headers(error: Exception) -> Mapping[str, str]:
         case UnsupportedCoding():
             return {"Accept-Encoding": error.accepted}
         case BodyTooLarge() | TooSlow():
-            return {"Connection": "close"}  # what is left of the body is not read
+            return {"Connection": "close"}  # the rest of the body is not read
         case auth.Unauthenticated():
             return {"WWW-Authenticate": "Bearer"}
     return {}

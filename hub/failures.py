@@ -1,4 +1,4 @@
-"""Failed requests in the log: a defect with its traceback, a failure that is expected as a line now and then."""
+"""Logs failed requests: defects with their traceback, expected failures as occasional single lines."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ log = logging.getLogger(__name__)
 
 
 class FailureLog:
-    """Logs server errors: defects with a traceback, and an unavailable or full database or an overload as one line."""
+    """Logs server errors: a defect with its traceback; an unavailable or full database or an overload as one line."""
 
     def __init__(self) -> None:
         self._expected = RateLimitedLog(log)
 
     def note(self, scope: Scope, error: Exception) -> None:
-        """Log why a request failed, if that is an error of the server."""
+        """Log why a request failed, if it is a server error."""
         status = describe(error).status
         if status < HTTPStatus.INTERNAL_SERVER_ERROR:
             return
@@ -36,7 +36,7 @@ class FailureLog:
 
 
 def sent_path(scope: Scope) -> str:
-    """The path as it was sent, percent-encoded: decoded, a caller could write lines of its own into the log."""
+    """Return the path as sent, percent-encoded: a decoded path could add lines to the log."""
     return str(scope.get("raw_path", b"").decode("ascii", "backslashreplace"))
 
 

@@ -1,4 +1,4 @@
-"""The head of a request: what is wrong with it, and offers to upgrade the connection."""
+"""Checks of a request's head, and offers to upgrade the connection."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Headers = Sequence[tuple[bytes, bytes]]
 
 LONGEST_HOST: Final = 300
 LONGEST_TARGET: Final = 1_000
-"""Bytes of a request that is not parsed, in which its target is looked for."""
+"""Bytes of an unparsed request that are searched for its target."""
 VERSIONS: Final = ("1.1", "1.0")
 _HOST: Final = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[\w.~!$&'()*+;=%-]*)(?::\d*)?", re.ASCII)
 _SINGLE: Final = {
@@ -32,13 +32,13 @@ _SINGLE: Final = {
         "Sec-Fetch-Site",
     )
 }
-"""Headers whose second line would leave open which one counts: a proxy in front may take the other one."""
+"""Headers that must not be repeated: a proxy in front of the hub might use another line than the hub."""
 _KEY: Final = re.compile(rb"[A-Za-z0-9+/]{22}==")
 
 
 @dataclass(frozen=True, slots=True)
 class HeadBounds:
-    """Of a request's line and headers: `size` in bytes, `seconds` in which they must arrive."""
+    """Bounds of the request line and headers: `size` in bytes, `seconds` until they must be complete."""
 
     size: int = 65_536
     seconds: float = 30
@@ -47,8 +47,13 @@ class HeadBounds:
 def fault(
     method: bytes, version: str, headers: Headers, hosts: int, host: bytes, expect: bytes = b""
 ) -> HubError | None:
-    """Why a request with this head is refused, if it is. `hosts` counts its Host headers, `host` is the last one, and
-    `expect` is its Expect header."""
+    """Return why a request with this head is refused, or None.
+
+    Args:
+        hosts: number of Host headers.
+        host: value of the last Host header.
+        expect: value of the Expect header.
+    """
     if method == b"CONNECT":
         return BadRequest("request", "The hub is no proxy.")
     if version not in VERSIONS:
@@ -58,7 +63,7 @@ def fault(
     if hosts and (len(host) > LONGEST_HOST or not is_host(host)):
         return BadRequest("Host", "Must be a host name or an address, perhaps with a port.")
     if version == "1.0" and values(headers, b"transfer-encoding"):
-        # RFC 9112, 6.1: whatever is between us and the client may have taken the length from elsewhere.
+        # RFC 9112, 6.1: an intermediary may have taken the body's length from another header.
         return BadRequest("Transfer-Encoding", "HTTP/1.0 has none.")
     if len(dict(headers)) < len(headers) and (repeated := _repeated(headers)):
         return BadRequest(repeated, "This header was sent more than once.")
@@ -68,7 +73,7 @@ def fault(
 
 
 def _repeated(headers: Headers) -> str | None:
-    """A header that is there twice and may be there once."""
+    """Return a header that is repeated and must not be, or None."""
     return next((text for name, text in _SINGLE.items() if len(values(headers, name)) > 1), None)
 
 
@@ -78,18 +83,18 @@ def is_host(value: bytes) -> bool:
 
 
 def values(headers: Headers, name: bytes) -> list[bytes]:
-    """The values of every header of this lower-case name."""
+    """Return the values of every header of this lower-case name."""
     return [value for key, value in headers if key == name]
 
 
 def tokens(headers: Headers, name: bytes) -> list[bytes]:
-    """The items of a header that is a list, in lower case."""
+    """Return the items of a list header, in lower case."""
     return [item.strip().lower() for value in values(headers, name) for item in value.split(b",")]
 
 
 def is_handshake(method: bytes, version: str, url: bytes, headers: Headers, path: bytes) -> bool:
-    """Whether the request is a WebSocket handshake (RFC 6455, 4.2.1) to `path`. Its version is judged later: the answer
-    to another than 13 is an HTTP status of its own."""
+    """Return whether the request is a WebSocket handshake (RFC 6455, 4.2.1) to `path`. The WebSocket version is checked
+    later: a version other than 13 gets an HTTP status of its own."""
     keys = values(headers, b"sec-websocket-key")
     return (
         (method, version) == (b"GET", "1.1")
@@ -102,12 +107,12 @@ def is_handshake(method: bytes, version: str, url: bytes, headers: Headers, path
 
 
 def _leads_to(asked: bytes, path: bytes) -> bool:
-    """Whether the request asks for `path`, by itself or behind a prefix under which the hub is published."""
+    """Return whether the request asks for `path`, alone or behind a prefix under which the hub is published."""
     return asked == path or (asked.endswith(path) and not asked.startswith(b"/api/v1/"))
 
 
 def without_offer(method: bytes, version: str, url: bytes, headers: Headers) -> bytes:
-    """The same head without its offer to upgrade the connection."""
+    """Return the head without its offer to upgrade the connection."""
     lines = [b"%s %s HTTP/%s" % (method, url, version.encode("ascii"))]
     for name, value in headers:
         if name == b"connection":
@@ -119,17 +124,17 @@ def without_offer(method: bytes, version: str, url: bytes, headers: Headers) -> 
 
 
 def decoded(path: str) -> str:
-    """A path without its percent-encoding, but for the slash: an encoded one is part of a name. A proxy that has rules
-    by path takes it for that too."""
+    """Return a path without percent-encoding, except for encoded slashes: they are part of a name. Proxies with rules
+    by path treat them the same way."""
     return unquote(path.replace("%2F", "%252F").replace("%2f", "%252f"))
 
 
 def path_of(target: bytes) -> str:
-    """The path of a request's target, of which the end may be missing."""
+    """Return the path of a request's target, which may be incomplete."""
     return decoded(target.partition(b"?")[0].decode("latin-1"))
 
 
 def target_of(data: bytes) -> bytes:
-    """The target in the first line of a request that is not parsed; empty where there is none."""
+    """Return the target in the first line of an unparsed request, or empty bytes."""
     words = data[:LONGEST_TARGET].split(b" ", 2)
     return words[1] if len(words) > 1 else b""

@@ -1,4 +1,4 @@
-"""Just enough HTTP between ASGI and the dialects: a call as it comes in, an answer as it goes out."""
+"""The HTTP layer between ASGI and the dialects: an incoming call, an outgoing answer."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ from stores.limits import parse_json
 
 JSON_TYPE = b"application/json"
 SMALL_BODY = 131_072
-"""Bytes; a larger body is parsed in a thread."""
+"""Bytes. A larger body is parsed in a thread."""
 
 WHOLE_ANSWER = "hub.response"
-"""ASGI extension of our own server: head and body in one message, `status`, `headers` and `body`."""
+"""ASGI extension of the hub's own server: head and body in one message with `status`, `headers` and `body`."""
 
 BODY = "hub.body"
-"""Key of the scope under which our own server puts a body that is there, whole, before the application is called: it
-need not be waited for (measured: a timeout that never fires costs 10 µs)."""
+"""Scope key for a body that the hub's own server has received completely before it calls the application. Reading it
+needs no timeout (measured: a timeout that never fires costs 10 µs)."""
 
 CHARGE = "hub.charge"
-"""Key of the scope for what counts bytes that are held for a request; it raises Overloaded beyond the limit."""
+"""Scope key of the function that counts bytes held for a request. It raises Overloaded beyond the limit."""
 
 LIMIT_REACHED = "hub.limit"
-"""Key of the scope for the name of the limit that a request has reached."""
+"""Scope key for the name of the limit that a request has reached."""
 
 SESSION_COOKIE = b"sid"
 HOST_COOKIE = b"__Host-sid"
-"""Over https: browsers take a cookie of this name from this host alone, over https."""
+"""Name of the session cookie over https: browsers accept it from this host only, over https only."""
 
 LINGER_BYTES = 2_097_152
 LINGER_SECONDS = 1.0
@@ -51,8 +51,11 @@ MOST_PARAMETERS: Annotated[int, Limit("request", "parameters", "400")] = 1_000
 
 @dataclass(slots=True)
 class Answer:
-    """A response. `body` is bytes, or an iterator of them that is sent as it comes, within `timeout` seconds: then the
-    answer is broken off (ClientTooSlow), since a client that does not read would hold what the iterator holds."""
+    """A response. `body` is bytes, or an iterator that is streamed within `timeout` seconds.
+
+    A stream that takes longer is cut off with ClientTooSlow, since a client that does not read would keep the
+    iterator's resources occupied.
+    """
 
     body: bytes | AsyncIterator[bytes] = b""
     status: int = 200
@@ -68,7 +71,7 @@ class Answer:
             if len(body) >= SMALLEST and not head and (coding := coding_for(scope)):
                 body = await coding.pack(body)
                 headers += coding.headers
-            if self.status != HTTPStatus.NOT_MODIFIED:  # there it would be the length of the copy that the client has
+            if self.status != HTTPStatus.NOT_MODIFIED:  # there, it would be the length of the client's copy
                 headers.append((b"content-length", b"%d" % len(body)))
             start = {"type": "http.response.start", "status": self.status, "headers": headers}
             if WHOLE_ANSWER in scope.get("extensions", ()) and not head:
@@ -99,7 +102,7 @@ def json_answer(value: Any, status: int = 200, headers: Sequence[tuple[bytes, by
 
 @dataclass(frozen=True, slots=True)
 class BodyLimit:
-    """How large a body may be: `plain` bytes, or `array` if it is a JSON array. `name` is the setting of `plain`."""
+    """Size limits of a body: `plain` bytes, or `array` bytes for a JSON array. `name` is the setting of `plain`."""
 
     plain: int
     array: int = 0
@@ -110,7 +113,7 @@ class BodyLimit:
         return max(self.plain, self.array)
 
     def check(self, first: bytes, size: int) -> None:
-        """Raise BodyTooLarge for a body of more than these bytes that begins with `first`."""
+        """Raise BodyTooLarge if a body of `size` bytes that begins with `first` exceeds the limit."""
         if size > self.plain:
             as_array = self.array > self.plain and first.lstrip()[:1] == b"["
             if not as_array or size > self.array:
@@ -124,7 +127,7 @@ class BodyLimit:
 
 @dataclass(slots=True)
 class Call:
-    """One request. `path` holds the path's parameters."""
+    """One request. `path` holds the path parameters."""
 
     scope: Scope
     receive: Receive
@@ -132,9 +135,9 @@ class Call:
     ended: bool = False
     """Whether the last piece of the body has been received."""
     caller: tuple[str, Principal] | None = None
-    """The credential that the request was let in with, and who it stood for then."""
+    """The credential that the request was authenticated with, and the principal at that time."""
     kept_body: bytes | None = None
-    """The body, if the request is to be judged anew now that it is there."""
+    """The body, kept so that the request can be authorised again after it has arrived."""
 
     @property
     def method(self) -> str:
@@ -158,7 +161,7 @@ class Call:
         return self.scheme == "https"
 
     def header(self, name: bytes) -> str | None:
-        """The first header of this name (lower case), None when there is none."""
+        """Return the first header of this name (lower case), or None."""
         for key, value in self.scope["headers"]:
             if key == name:
                 return value.decode("latin-1")  # type: ignore[no-any-return]
@@ -168,21 +171,21 @@ class Call:
         return cookie_value(self.scope["headers"], name)
 
     def session(self) -> str | None:
-        """The credential in the session's cookie: under its name over https, or the one that is documented."""
+        """Return the credential in the session cookie: under its https name, or under the documented name."""
         return self.cookie(HOST_COOKIE) or self.cookie(SESSION_COOKIE)
 
     def bearer(self) -> str | None:
-        """The token of the Authorization header; None without one, also for another scheme."""
+        """Return the token of the Authorization header; None if it is missing or of another scheme."""
         scheme, _, token = (self.header(b"authorization") or "").partition(" ")
         return token.strip() if scheme.lower() == "bearer" else None
 
     def parameters(self) -> list[tuple[str, str]]:
-        """The query string's pairs, decoded. Raises BadRequest when it is not UTF-8 or has too many."""
+        """Return the decoded pairs of the query string. Raises BadRequest if it is not UTF-8 or has too many pairs."""
         raw = self.scope["query_string"]
         if not raw:
             return []
         if raw.isascii() and b"%" not in raw and b"+" not in raw and raw.count(b"&") < MOST_PARAMETERS:
-            # Nothing to decode: the parser below says the same, in five times the time.
+            # Nothing to decode: same result as the parser below, in a fifth of the time.
             parts = [field.partition("=") for field in raw.decode().split("&") if field]
             return [(name, value) for name, _, value in parts]
         try:
@@ -194,13 +197,13 @@ class Call:
             raise BadRequest("query", f"More than {MOST_PARAMETERS} parameters.").at("MOST_PARAMETERS") from None
 
     async def body(self, limit: BodyLimit, timeout: float) -> bytes:
-        """The whole body, inflated if it is compressed; it must arrive within `timeout` seconds."""
+        """Return the whole body, inflated if it is compressed. It must arrive within `timeout` seconds."""
         there: bytes | None = self.scope.get(BODY)
         header = self.header(b"content-encoding")
         if there is not None and len(there) <= limit.plain and header is None:
             return there
         coding = find_coding(header or "")
-        # Compressed, it is not known to be an array before it is inflated.
+        # Whether a compressed body is an array is only known after inflating it.
         arriving = limit if not coding else BodyLimit(limit.largest, limit.largest, limit.name)
         self._refuse_declared(arriving)
         try:
@@ -214,7 +217,7 @@ class Call:
         return await inflate(raw, coding, self._inflating(limit)) if coding else raw
 
     def _refuse_declared(self, limit: BodyLimit) -> None:
-        """Refuse a body that says itself that it is too large, before a client that waits for it is told to go on."""
+        """Refuse a body by its declared length, before a client that waits for `100 Continue` sends it."""
         declared = self.header(b"content-length")
         if declared is not None and declared.isdigit() and int(declared[:20]) > limit.largest:
             raise limit.refusal(as_array=limit.largest > limit.plain)
@@ -230,7 +233,7 @@ class Call:
         return await joined(chunks, size)
 
     def _inflating(self, limit: BodyLimit) -> Callable[[bytes, int], None]:
-        """The check of a body that is being inflated: it counts among all that is buffered."""
+        """Return a check for a body that is being inflated: it charges the new bytes and applies the limit."""
         charge: Callable[[int], None] | None = self.scope.get(CHARGE)
         counted = 0
 
@@ -244,8 +247,8 @@ class Call:
         return check
 
     async def pieces(self, limit: BodyLimit) -> AsyncGenerator[bytes, None]:
-        """The body piece by piece as it comes, for what is never held whole. Raises BodyTooLarge beyond `limit`,
-        UnsupportedCoding for a compressed one, and ClientGone."""
+        """Yield the body in pieces as they arrive, for consumers that never hold all of it. Raises BodyTooLarge beyond
+        `limit`, UnsupportedCoding for a compressed body, and ClientGone."""
         coding = self.header(b"content-encoding")
         if coding is not None and coding.strip().lower() != "identity":
             raise UnsupportedCoding("Content-Encoding", "This body must not be compressed.", "identity")
@@ -258,8 +261,8 @@ class Call:
             yield piece
 
     async def discard(self) -> None:
-        """Take in some of a body that is refused: with input unread, closing the connection would reset it, and the
-        client might never see the answer."""
+        """Read some of a refused body: closing the connection with unread input would reset it, and the client might
+        never see the answer."""
         left = LINGER_BYTES
         with suppress(TimeoutError, ClientGone):
             async with asyncio.timeout(LINGER_SECONDS):
@@ -279,9 +282,9 @@ class Call:
 
 
 async def parse_body(body: bytes, bounds: BodyBounds) -> Any:
-    """The JSON value of a body. Raises BadRequest that says what is wrong with it, and InvalidEntity."""
+    """Return the JSON value of a body. Raises BadRequest that gives the reason, and InvalidEntity."""
     try:
-        # A value takes two bytes or more: a body as small has not too many.
+        # Each value takes at least two bytes, so a body this small cannot exceed the bounds.
         if len(body) <= min(SMALL_BODY, bounds.item_nodes, bounds.nodes):
             return parse_json(body)
         return await asyncio.to_thread(parse_bounded, body, bounds)

@@ -1,4 +1,4 @@
-"""Compressed request bodies: gzip, deflate and zstd, inflated step by step within the limits of plain ones."""
+"""Compressed request bodies: gzip, deflate and zstd. They are inflated in steps, within the limits of plain bodies."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from hub.errors import BadRequest, UnsupportedCoding
 from stores.bounds import Limit
 
 STEP: Final = 262_144
-"""Bytes that are inflated at once."""
+"""Bytes that are inflated in one step."""
 ON_THE_LOOP: Final = 4_096
-"""Bytes; of a compressed body that is no longer the first step is done on the loop, everything else in a thread."""
+"""Bytes. The first step of a compressed body up to this size runs on the event loop; all other steps run in a
+thread."""
 MANY_BYTES: Final = 4_194_304
-"""Of a body that is put together in a thread."""
+"""Bytes. Larger bodies are joined in a thread."""
 MAX_GZIP_MEMBERS: Annotated[int, Limit("request", "members of gzip", "400")] = 100
 MAX_ZSTD_FRAMES: Annotated[int, Limit("request", "frames of zstd", "400")] = 1_000
 MAX_ZSTD_WINDOW: Annotated[int, Limit("request", "bytes", "400")] = 8_388_608
-"""What RFC 9659 lets a sender use."""
+"""The largest window that RFC 9659 lets a sender use."""
 
 _ZSTD_OPTIONS: Final[Mapping[int, int]] = {zstd.DecompressionParameter.window_log_max: MAX_ZSTD_WINDOW.bit_length() - 1}
 _SLICE: Final = 65_536
@@ -28,11 +29,11 @@ _SLICE: Final = 65_536
 
 class Inflater(Protocol):
     def read(self, most: int, /) -> bytes:
-        """At most so many further bytes, none at the end. Raises ValueError for what is broken or cut short."""
+        """Return at most `most` further bytes, or none at the end. Raises ValueError for broken or truncated data."""
 
 
 class _Pieces:
-    """The compressed body, handed out a slice at a time."""
+    """Splits the compressed body into slices."""
 
     def __init__(self, body: bytes) -> None:
         self._input = memoryview(body)
@@ -44,13 +45,13 @@ class _Pieces:
         return piece
 
     def put_back(self, unused: bytes) -> bool:
-        """Whether something is left with these last bytes, which have not been used."""
+        """Return unused bytes to the input, and return whether input is left."""
         self._at -= len(unused)
         return self._at < len(self._input)
 
 
 class ZlibInflater:
-    """Of gzip, of which several members may follow each other, and of deflate, as zlib wraps it or bare."""
+    """Inflates gzip with one or more members, and deflate with or without its zlib wrapper."""
 
     def __init__(self, body: bytes, window: int) -> None:
         self._pieces = _Pieces(body)
@@ -75,7 +76,7 @@ class ZlibInflater:
                 raise ValueError("it is cut short")
 
     def _next_member(self) -> bool:
-        """Whether another one follows."""
+        """Start the next member, if there is one; return whether there is."""
         self._tail = b""
         if not self._pieces.put_back(self._inflate.unused_data):
             return False
@@ -87,7 +88,7 @@ class ZlibInflater:
 
 
 class ZstdInflater:
-    """Of zstd, of which several frames may follow each other."""
+    """Inflates zstd with one or more frames."""
 
     def __init__(self, body: bytes) -> None:
         self._pieces = _Pieces(body)
@@ -110,7 +111,7 @@ class ZstdInflater:
                 raise ValueError("it is cut short")
 
     def _next_frame(self) -> bool:
-        """Whether another one follows."""
+        """Start the next frame, if there is one; return whether there is."""
         if not self._pieces.put_back(self._inflate.unused_data):
             return False
         self._frames += 1
@@ -138,8 +139,8 @@ ACCEPTED: Final = "gzip, deflate, zstd"
 
 
 def find_coding(header: str) -> str:
-    """The coding that a Content-Encoding header names, empty for none. Raises UnsupportedCoding for an unknown one, and
-    for several."""
+    """Return the coding named by a Content-Encoding header, or an empty string. Raises UnsupportedCoding for an unknown
+    coding and for more than one."""
     names = [name for part in header.split(",") if (name := part.strip().lower()) not in ("", "identity")]
     if not names:
         return ""
@@ -149,19 +150,19 @@ def find_coding(header: str) -> str:
 
 
 async def joined(pieces: list[bytes], size: int) -> bytes:
-    """The body of which these are the pieces. Joining bytes in a thread does not hold the interpreter."""
+    """Return the joined pieces. Joining in a thread leaves the event loop free."""
     return await asyncio.to_thread(b"".join, pieces) if size > MANY_BYTES else b"".join(pieces)
 
 
 async def inflate(body: bytes, coding: str, check: Callable[[bytes, int], None]) -> bytes:
-    """The body without its coding. `check` is told of the first piece and of the bytes so far, and raises what ends it.
-    Raises BadRequest for a body that is not of this coding."""
+    """Return the decoded body. `check` gets the first piece and the bytes so far; it raises to stop. Raises BadRequest
+    for a body that is not of this coding."""
     pieces: list[bytes] = []
     size = 0
     try:
         inflater = CODINGS[coding](body)
         while True:
-            if size or len(body) > ON_THE_LOOP:  # two kilobytes of zstd may be 64 megabytes
+            if size or len(body) > ON_THE_LOOP:  # two kilobytes of zstd may expand to 64 megabytes
                 piece = await asyncio.to_thread(inflater.read, STEP)
             else:
                 piece = inflater.read(STEP)
