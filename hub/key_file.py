@@ -1,4 +1,4 @@
-"""Where the secret key comes from: the setting, or a file in the data folder that is made at the first start."""
+"""Finds the secret key: the setting, or a file in the data folder that the first start creates."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from stores.query import Query
 
 FILE_NAME: Final = "secret.key"
 CHECK: Final = "secret_key_check"
-"""The name under which a database keeps the check value of its hub's key."""
+"""The name under which a database stores the check value of its hub's key."""
 
 SAMPLE: Final = 100
-"""Second factors that a key is tried on."""
+"""Largest number of second factors that are read to verify a key."""
 
 _LOST: Final = (
     "What depends on the lost key is lost with it: one-time codes and recovery codes, unused links that reset a "
@@ -43,7 +43,7 @@ MISSING_KEY: Final = (
 
 @dataclass(frozen=True, slots=True)
 class KeyInUse:
-    """`made`: the file at `path` was made by this start."""
+    """`made`: this start created the file at `path`."""
 
     key: SecretKey
     path: Path
@@ -52,8 +52,8 @@ class KeyInUse:
 
 @dataclass(frozen=True, slots=True)
 class Traces:
-    """What a database has of its key: the check value, and entities of `second_factors`, whose secrets are sealed. A
-    database that was restored in part may lack the first."""
+    """The evidence of its key in a database: the check value, or else entities of `second_factors`, whose secrets are
+    sealed. A partially restored database may lack the check value."""
 
     check: str | None
     factors: Sequence[Mapping[str, Any]] = ()
@@ -63,14 +63,14 @@ class Traces:
         return self.check is not None or bool(self.factors)
 
     def are_of(self, key: SecretKey) -> bool:
-        """Whether this is the key of the database, or it has none yet."""
+        """Return whether this is the database's key. True as well if the database has no key yet."""
         if self.check is not None:
             return self.check == key.check_value
         return not self.factors or any(is_readable(key, factor) for factor in self.factors)
 
 
 def find_key(settings: Settings) -> KeyInUse | None:
-    """The key of the setting or of the file; None if there is neither. Raises CannotOpen for what is no key."""
+    """Return the key of the setting or of the file, or None. Raises CannotOpen for an invalid key."""
     path = key_path(settings)
     given = settings.secret_key.get_secret_value()
     try:
@@ -84,7 +84,7 @@ def find_key(settings: Settings) -> KeyInUse | None:
 
 
 def load_key(settings: Settings) -> KeyInUse:
-    """The key of the setting, of the file, or a new one, which is kept in the file. Raises CannotOpen."""
+    """Return the key of the setting or of the file, or a new key, which is stored in the file. Raises CannotOpen."""
     found = find_key(settings)
     if found is not None:
         return found
@@ -97,27 +97,28 @@ def load_key(settings: Settings) -> KeyInUse:
 
 
 def key_path(settings: Settings) -> Path:
-    """The file of the key, whether it is there or not."""
+    """Return the path of the key file, whether or not it exists."""
     return settings.data_dir.absolute() / FILE_NAME
 
 
 async def check_key(engine: Engine, used: KeyInUse) -> None:
-    """Raise CannotOpen unless this is the key of the database, which has none before its first start."""
+    """Raise CannotOpen unless this is the database's key. A database without a key, before its first start, takes this
+    one."""
     check = used.key.check_value
     if (await _traces(engine)).are_of(used.key) and await engine.constant(CHECK, check) == check:
         return
     if used.made:
-        used.path.unlink(missing_ok=True)  # the next start must not take it for the hub's
+        used.path.unlink(missing_ok=True)  # the next start must not use it
     raise CannotOpen(refusal(used.path, missing=used.made))
 
 
 def refusal(path: Path, *, missing: bool) -> str:
-    """Why a hub does not start with another key, or with none, and what to do."""
+    """Return why a hub does not start with a wrong or missing key, and what to do."""
     return (MISSING_KEY if missing else OTHER_KEY).format(name=FILE_NAME, path=path)
 
 
 async def accept_key(engine: Engine, used: KeyInUse) -> bool:
-    """Make this the key of the database; False if it is the key already."""
+    """Make this the database's key. Return False if it already is."""
     if await engine.kept(CHECK) == used.key.check_value:
         return False
     await engine.constant(CHECK, used.key.check_value, replace=True)
@@ -135,7 +136,7 @@ async def _traces(engine: Engine) -> Traces:
 
 
 def _make(path: Path) -> bool:
-    """Make the file unless it is there, whole from the first moment that it can be seen."""
+    """Create the key file atomically, unless it exists. Return whether this process created it."""
     if path.exists():
         return False
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

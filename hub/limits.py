@@ -1,4 +1,4 @@
-"""Collects every declared limit into docs/limits.md: `python -m hub.limits > docs/limits.md`."""
+"""Collects all declared limits for docs/limits.md: `python -m hub.limits > docs/limits.md`."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ a limit names it, and `hub_limit_reached_total{limit="…"}` at `/metrics` count
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """A limit where it is declared. `name` is as in the metric, `shown` as in the page."""
+    """A declared limit. `name` is its name in the metric, `shown` its name in the page."""
 
     name: str
     shown: str
@@ -48,7 +48,7 @@ def limits_of_settings() -> Iterator[Declared]:
 
 
 def modules() -> Iterator[ModuleType]:
-    """Every module of the program, but for those that are programs themselves."""
+    """Yield every module of the hub's packages, except `__main__` modules."""
     for package in PACKAGES:
         for info in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
             if not info.name.endswith("__main__"):
@@ -58,7 +58,7 @@ def modules() -> Iterator[ModuleType]:
 def limits_of_constants() -> Iterator[Declared]:
     for module in modules():
         declared = {name: text for name, text in vars(module).get("__annotations__", {}).items() if "Limit(" in text}
-        holder = type("Holder", (), {"__annotations__": declared})  # a module's own may not be `Final`
+        holder = type("Holder", (), {"__annotations__": declared})  # `get_type_hints` refuses `Final` in a module
         for name, hint in get_type_hints(holder, vars(module), include_extras=True).items():
             inner = get_args(hint)[0] if get_origin(hint) is Final else hint
             for limit in (note for note in getattr(inner, "__metadata__", ()) if isinstance(note, Limit)):
@@ -66,7 +66,7 @@ def limits_of_constants() -> Iterator[Declared]:
 
 
 def page() -> str:
-    """The text of docs/limits.md."""
+    """Return the text of docs/limits.md."""
     lines = []
     for each in [*limits_of_settings(), *limits_of_constants()]:
         limit = each.limit

@@ -1,4 +1,4 @@
-"""Logging: one line per event, as text or as JSON. Secrets are never logged: nothing here sees bodies or headers."""
+"""Logging: one line per event, as text or JSON. Secrets are never logged: this module sees no bodies or headers."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ OUR_PACKAGES: Final = ("stores", "auth", "realtime", "hub")
 
 
 class BatchingHandler(logging.StreamHandler[TextIO]):
-    """Lines below WARNING that are logged on an event loop leave together, every `BATCH_SECONDS` or `BATCH_LINES`:
-    a system call for each is a tenth of what a small read costs. A warning leaves at once, behind what was there."""
+    """Buffers lines below WARNING that are logged on an event loop. It writes them every `BATCH_SECONDS` or
+    `BATCH_LINES`: a system call for each line would cost a tenth of a small read. A warning is written at once, after
+    the buffered lines."""
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__(stream)
@@ -37,7 +38,7 @@ class BatchingHandler(logging.StreamHandler[TextIO]):
             if record.levelno >= logging.WARNING or len(self._lines) >= BATCH_LINES:
                 self.flush()
             elif record.created - self._since > 2 * BATCH_SECONDS:
-                self.flush()  # the loop that was to do it is gone
+                self.flush()  # the loop that scheduled a flush has ended
         except Exception:
             self.handleError(record)
 
@@ -45,12 +46,12 @@ class BatchingHandler(logging.StreamHandler[TextIO]):
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
-            self.flush()  # nobody would come back
+            self.flush()  # without an event loop, nothing would flush later
         else:
             loop.call_later(BATCH_SECONDS, self.flush)
 
     def flush(self) -> None:
-        """Also called by `logging.shutdown` at the end of the process."""
+        """Write the buffered lines. `logging.shutdown` also calls this at the end of the process."""
         with self.lock or nullcontext():
             if self._lines:
                 text = self.terminator.join([*self._lines, ""])
@@ -60,7 +61,7 @@ class BatchingHandler(logging.StreamHandler[TextIO]):
 
 
 class TextFormatter(logging.Formatter):
-    """Like its parent, with the second's text kept: making it is most of what a line costs."""
+    """Formats like its parent, but formats the time only once per second: that is most of the cost of a line."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
@@ -80,7 +81,7 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object per line; what a record carries in `fields` becomes members of it."""
+    """Formats each record as one JSON object; the items of the record's `fields` become its members."""
 
     def format(self, record: logging.LogRecord) -> str:
         line = {
@@ -96,16 +97,16 @@ class JsonFormatter(logging.Formatter):
 
 
 def configure_logging(settings: Settings) -> None:
-    """Set up the process's logging, to stderr."""
+    """Configure the process's logging, to stderr."""
     handler = BatchingHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if settings.log_format == "json" else TextFormatter())
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
-    # What libraries log below INFO may hold anything: MongoDB's driver logs commands with all their data.
+    # Below INFO, libraries may log anything: MongoDB's driver logs commands with all their data.
     logging.basicConfig(level=max(level, logging.INFO), handlers=[handler], force=True)
     for package in OUR_PACKAGES:
         logging.getLogger(package).setLevel(level)
-    logging.getLogger("uvicorn.access").disabled = True  # the middleware's line says more
-    logging.getLogger("python_multipart").disabled = True  # it warns of every form that is none: the answer says so
+    logging.getLogger("uvicorn.access").disabled = True  # the middleware's line has more information
+    logging.getLogger("python_multipart").disabled = True  # it warns of every malformed form; the answer says so
     logging.getLogger("python_multipart.multipart").disabled = True
-    # No format shows these, and each is asked for at every line.
+    # No format shows these, and Python looks them up for each line.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False

@@ -1,4 +1,4 @@
-"""Measures the turns of the event loop: how late timers run, and how much CPU time one turn takes of its thread."""
+"""Measures the event loop: how late its timers run, and the CPU time of one iteration in its thread."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from collections.abc import Callable
 from typing import Final
 
 INTERVAL: Final = 0.02
-"""Seconds between looks. A measured turn includes what other turns took since the last look, so it may be this much
-too long, and never too short."""
+"""Seconds between two samples. A sample includes other iterations since the last one, so it may be this much too long;
+it is never too short."""
 
 WINDOW: Final = 60
-"""Seconds for which the longest turn is remembered."""
+"""Seconds over which the longest iteration is reported."""
 
 
 class LongestOf:
-    """The largest value of the last `WINDOW` seconds, to the second."""
+    """The largest value of the last `WINDOW` seconds, at a resolution of one second."""
 
     def __init__(self) -> None:
         self._seconds: deque[tuple[int, float]] = deque()
@@ -39,10 +39,10 @@ class LongestOf:
 
 
 class LoopWatch:
-    """Looks at the loop that it is started in until it is stopped.
+    """Samples the loop in which it was started, until it is stopped.
 
-    `observe` takes the CPU seconds that the loop's thread has spent since the last look, which is at most one turn and
-    `INTERVAL`. CPU time rather than wall-clock time: a busy neighbour on the machine makes no turn longer.
+    `observe` receives the CPU seconds of the loop's thread since the last sample, which span at most one iteration and
+    `INTERVAL`. CPU time, unlike wall-clock time, does not include the load of other processes.
     """
 
     def __init__(self, observe: Callable[[float], None]) -> None:
@@ -62,7 +62,8 @@ class LoopWatch:
             self._timer = None
 
     def longest(self) -> float:
-        """Seconds of the longest turn of the last minute, by the clock: what a client had to wait for the loop."""
+        """Return the longest delay of the last minute in seconds, by the clock: the time that clients waited for the
+        loop."""
         return self._lag.read(time.monotonic())
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:

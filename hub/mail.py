@@ -1,4 +1,4 @@
-"""Sends mail in the background: by SMTP, or as files in an outbox folder where no server is set."""
+"""Sends mail in the background: by SMTP, or to files in an outbox folder if no server is configured."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from stores.errors import CannotOpen
 log = logging.getLogger(__name__)
 
 MOST_MAILS: Final[Annotated[int, Limit("process", "mails", "the mail is dropped and logged")]] = 1_000
-"""Mails that wait to be sent."""
+"""Mails queued for sending."""
 
 MOST_FILES: Final[Annotated[int, Limit("outbox", "files", "the oldest goes")]] = 1_000
 """Mails in the outbox folder."""
@@ -35,8 +35,8 @@ SEND_SECONDS: Final = 30.0
 
 @dataclass(frozen=True, slots=True)
 class SmtpServer:
-    """Where mail is handed over. `encrypted`: TLS from the first byte; otherwise STARTTLS is used where offered, and
-    is required for a login."""
+    """A mail server. `encrypted` means TLS from the first byte. Otherwise STARTTLS is used if the server offers it; a
+    login requires it."""
 
     host: str
     port: int
@@ -46,7 +46,7 @@ class SmtpServer:
 
     @classmethod
     def parse(cls, url: str) -> SmtpServer:
-        """From ``smtp://login:password@host:587`` or ``smtps://…``. Raises CannotOpen, which does not repeat the
+        """Parse ``smtp://login:password@host:587`` or ``smtps://…``. Raises CannotOpen, whose text does not contain the
         URL."""
         try:
             parts = urlsplit(url)
@@ -61,7 +61,7 @@ class SmtpServer:
 
 
 class Mailer:
-    """`server` None: mails become files in `outbox`, for the owner of the data folder only."""
+    """Queues and sends mails. If `server` is None, mails become files in `outbox`, readable by its owner only."""
 
     def __init__(self, server: SmtpServer | None, outbox: Path, sender: str) -> None:
         self._server = server
@@ -70,14 +70,14 @@ class Mailer:
         self._waiting: asyncio.Queue[EmailMessage] = asyncio.Queue(MOST_MAILS)
 
     def send(self, to: str, subject: str, text: str) -> None:
-        """Queue a mail, and return at once."""
-        if not is_mailbox(to):  # a link is for one person, whatever an older version or another program has written
+        """Queue a mail and return at once."""
+        if not is_mailbox(to):  # an older version or another program may have stored any text; a link is for one person
             log.warning("a mail has no usable address and is dropped")
             return
         message = EmailMessage()
         message["From"], message["To"], message["Subject"] = self._sender, to, subject
         message["Date"], message["Message-ID"] = formatdate(), make_msgid(domain=self._sender.rpartition("@")[2])
-        # Links stay whole lines, also for somebody who reads the source of the mail or a file of the outbox.
+        # Links must not be wrapped, so that they can be copied from the mail's source or from an outbox file.
         plain = "8bit" if self._server is None else "7bit" if text.isascii() else None
         message.set_content(text, cte=plain)
         try:
@@ -86,7 +86,7 @@ class Mailer:
             log.error("a mail is dropped: %s are waiting to be sent", MOST_MAILS)
 
     async def run(self) -> None:
-        """Send what is queued, one mail after the other, until cancelled."""
+        """Send the queued mails one by one, until cancelled."""
         while True:
             message = await self._waiting.get()
             await self._deliver(message)
@@ -98,13 +98,13 @@ class Mailer:
                     await self._hand_over(message)
                 return
             except aiosmtplib.SMTPResponseException as error:
-                if error.code >= 500:  # refused for good
+                if error.code >= 500:  # permanent failure
                     log.error("a mail was refused by the mail server: %s", error.code)
                     return
                 log.warning("a mail is not yet taken by the mail server: %s", error.code)
             except (aiosmtplib.SMTPException, OSError, TimeoutError) as error:
                 log.warning("a mail could not be sent: %s", type(error).__name__)
-            except Exception as error:  # whatever it is: the mails behind this one are sent
+            except Exception as error:  # whatever happens, the mails behind this one must be sent
                 log.error("a mail cannot be sent and is dropped: %s", type(error).__name__)
                 return
             await asyncio.sleep(FIRST_PAUSE * 2**attempt)

@@ -1,4 +1,4 @@
-"""Gives memory that the process no longer uses back to the system."""
+"""Returns unused memory of the process to the system."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from pathlib import Path
 from typing import Any, Final
 
 STATM: Final = Path("/proc/self/statm")
-"""Of Linux: the second number is the pages of the process that are in memory."""
+"""Linux: its second number is the resident memory of the process, in pages."""
 LOOK_EVERY: Final = 5.0
-"""Seconds; longer where a look has taken long."""
+"""Seconds between two checks; longer if a check takes long."""
 SHARE: Final = 200
-"""A look is followed by a pause of this many times its length: other threads cannot allocate while glibc goes through a
-fragmented heap. What giving back takes is not counted: it happens only when `WORTH_IT` bytes are unused, and a
-pause after it would keep what becomes free next, at the end of a burst, for minutes."""
+"""A check is followed by a pause of this many times its duration, since other threads cannot allocate while glibc
+walks a fragmented heap. The duration of the trim itself is not counted: it happens only when `WORTH_IT` bytes are
+unused, and a pause after it would keep the memory freed next, at the end of a burst, for minutes."""
 WORTH_IT: Final = 8 * 1_048_576
-"""Bytes in memory, beyond what is in use, by which the process must have grown since the last time."""
+"""Growth of the unused resident memory since the last trim, in bytes, that makes a trim worthwhile."""
 
 
 class _Mallinfo2(ctypes.Structure):
-    """glibc's statistics of its memory: `uordblks` are the bytes in use in its heaps, `hblkhd` those of large blocks.
-    `fordblks` are all free blocks, given back or not, so they do not tell how much there is to give back."""
+    """glibc's memory statistics. `uordblks` are the bytes in use in its heaps, `hblkhd` those of large blocks.
+    `fordblks` includes free blocks that were already returned, so it does not show how much can be returned."""
 
     _fields_ = [
         (name, ctypes.c_size_t)
@@ -34,8 +34,8 @@ class _Mallinfo2(ctypes.Structure):
 
 
 async def give_back_memory() -> None:
-    """Ask glibc now and then to return what is free: it keeps what lies between blocks in use, which after many large
-    requests is most of their memory. Does nothing with another C library."""
+    """Regularly make glibc return free memory to the system. glibc keeps free memory between blocks in use; after many
+    large requests that is most of their memory. Does nothing with another C library."""
     glibc = find_glibc()
     if glibc is None:
         return
@@ -53,7 +53,7 @@ async def give_back_memory() -> None:
 
 
 def find_glibc() -> Any:
-    """The C library; None if it is not glibc 2.33 or later on Linux."""
+    """Return the C library, or None if it is not glibc 2.33 or later on Linux."""
     try:
         library = ctypes.CDLL(None)
         library.mallinfo2.restype = _Mallinfo2
@@ -65,8 +65,8 @@ def find_glibc() -> Any:
 
 
 def unused_bytes(glibc: Any) -> int:
-    """Bytes in memory that glibc has not handed out. Some can never be given back, such as the program itself: only
-    growth counts."""
+    """Return the resident bytes that glibc has not allocated. Some can never be returned, such as the program itself,
+    so only growth counts."""
     in_use = glibc.mallinfo2()
     return resident_bytes() - int(in_use.uordblks + in_use.hblkhd)
 

@@ -1,4 +1,4 @@
-"""What the hub counts, in Prometheus' terms. Served at `/metrics`."""
+"""The hub's Prometheus metrics, served at `/metrics`."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 
 
 class LiveCounts(Protocol):
-    """What there is to count of live connections."""
+    """Figures of the live connections."""
 
     lagging: int
 
     def connections_by_kind(self) -> Mapping[tuple[str, str], int]:
-        """How many there are by (EIO version, transport)."""
+        """Return the number of connections by (EIO version, transport)."""
 
     def channels(self) -> int: ...
 
@@ -35,7 +35,7 @@ class LiveCounts(Protocol):
 
 
 class Metrics:
-    """One registry per application, so that two in a process do not mix."""
+    """One registry per application, so that two applications in a process stay separate."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -77,7 +77,7 @@ class Metrics:
         lag.set_function(self.loop_watch.longest)
 
     def limit_reached(self, limit_name: str) -> None:
-        """Count a refusal; nothing for an empty name, which an error of no limit has."""
+        """Count a refusal. An empty name, from an error without a limit, is ignored."""
         if limit_name:
             self.limits.labels(limit_name).inc()
 
@@ -86,19 +86,19 @@ class Metrics:
         self.seconds.observe(seconds, operation)
 
     def seen(self, changes: Sequence[Change]) -> None:
-        """Changes that the feed has brought."""
+        """Count changes from the feed, and observe their delay."""
         now = now_ms()
-        for made, count in CountOf(change.time for change in changes).items():  # those of one commit are of one time
+        for made, count in CountOf(change.time for change in changes).items():  # changes of one commit share a time
             self.feed_delay.observe(max(0, now - made) / 1000, times=count)
         for (store, op), count in CountOf((change.store, change.op) for change in changes).items():
             self.changes.add(store, op, count=count)
 
     def watch(self, live: LiveCounts) -> None:
-        """Show the live connections, as they are whenever the metrics are asked for."""
+        """Add the metrics of live connections, read at each scrape."""
         self.registry.register(_LiveCollector(live))
 
     def watch_consumers(self, consumers: Callable[[], Sequence[Consumer]]) -> None:
-        """Show how far the consumers of the feed are, as they are whenever the metrics are asked for."""
+        """Add the metrics of the feed's consumers, read at each scrape."""
         self.registry.register(_ConsumerCollector(consumers))
 
     def render(self) -> bytes:

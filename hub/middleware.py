@@ -1,4 +1,4 @@
-"""Around every request: an id, a line in the log, the metrics, and an answer even when everything else fails."""
+"""The middleware around every request: request id, log line, metrics, and an answer even after unexpected errors."""
 
 from __future__ import annotations
 
@@ -29,17 +29,20 @@ _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,100}\Z")
 
 
 FOR_THE_CALLER_ALONE = ((b"cache-control", b"private, no-cache"), (b"x-content-type-options", b"nosniff"))
-"""No cache between us and the caller may keep an answer, whoever it was for; the caller's own may, and asks by ETag."""
+"""No shared cache may store an answer. The caller's own cache may, and must revalidate it by ETag."""
 
 OPERATIONAL = frozenset({"/health/live", "/health/ready", "/metrics"})
-"""Paths that are answered however busy the hub is: who runs it must not take busy for dead."""
+"""Paths that are answered under any load: a supervisor must not mistake a busy hub for a dead one."""
 
 
 class RequestMiddleware:
-    """Pure ASGI. A caller's own `X-Request-Id` is kept when it is one word of at most 100 ASCII characters; beyond
-    `most` requests at once the next ones are turned away. A request that waits for its client, to send a body or to
-    read an answer, is not counted. Paths that begin with `apart` are left alone: a poll that waits for news is no
-    request that is being worked on. `error_answer` renders what fails out here."""
+    """Pure ASGI middleware.
+
+    It keeps a caller's `X-Request-Id` if that is one word of at most 100 ASCII characters. Beyond `most` concurrent
+    requests it refuses new ones; requests that wait for their client to send a body or to read an answer are not
+    counted. Paths that begin with `apart` bypass it: a poll that waits for events takes no work. `error_answer` renders
+    the errors that reach this layer.
+    """
 
     def __init__(
         self,
@@ -75,7 +78,7 @@ class RequestMiddleware:
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
-            if not status:  # the first message: the head, or a whole answer
+            if not status:  # first message: the head, or a whole answer
                 status = message["status"]
                 message["headers"] += [(b"x-request-id", request_id), *FOR_THE_CALLER_ALONE]
                 if for_pages is not None:
@@ -102,7 +105,7 @@ class RequestMiddleware:
         self.running += 1
         try:
             for_pages = self.origins.admit(scope)
-            if "\n" in scope["path"]:  # where a route's pattern may end before the path does
+            if "\n" in scope["path"]:  # a route's pattern could match the part before the line break
                 raise NoSuchPath(scope["path"])
             if self.running > self.most and scope["path"] not in OPERATIONAL:
                 raise self._overloaded()
@@ -119,7 +122,8 @@ class RequestMiddleware:
             self._record(scope, status, time.perf_counter() - started, request_id)
 
     def _break_off(self, error: Exception, scope: Scope) -> NoReturn:
-        """The answer has begun, or nobody waits for it. Raises AnswerBroken, or the error if it is a defect."""
+        """Abort an answer that has begun or has no receiver. Raises AnswerBroken, or the error itself if it is a
+        defect."""
         self.metrics.limit_reached(error.limit_name if isinstance(error, Limited) else "")
         if not is_expected(error):
             raise error
@@ -134,7 +138,7 @@ class RequestMiddleware:
         if status >= 400:
             self.metrics.limit_reached(scope.get(LIMIT_REACHED, ""))
         if access_log.isEnabledFor(logging.INFO):
-            # The path only: query strings may hold what a log should not.
+            # The path only: query strings may contain confidential values.
             fields = {
                 "method": scope["method"],
                 "path": sent_path(scope),
@@ -146,8 +150,8 @@ class RequestMiddleware:
 
 
 def access_record(fields: dict[str, Any]) -> logging.LogRecord:
-    """Like `info` makes one, without looking for the caller in the stack and for its file's name (a tenth of the time
-    that a small read takes)."""
+    """Return a record like that of `Logger.info`, without looking up the caller's stack frame and file name, which
+    takes a tenth of the time of a small read."""
     record = logging.LogRecord.__new__(logging.LogRecord)
     now = time.time()
     record.__dict__ = {**_RECORD, "created": now, "msecs": now % 1 * 1000, "args": fields, "fields": fields}
@@ -158,4 +162,4 @@ def _request_id(scope: Scope) -> bytes:
     for name, value in scope["headers"]:
         if name == b"x-request-id" and _REQUEST_ID.match(value):
             return bytes(value)
-    return b"%016x" % random.getrandbits(64)  # to tell requests apart, not to be kept secret
+    return b"%016x" % random.getrandbits(64)  # an identifier, not a secret

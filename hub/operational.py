@@ -1,4 +1,4 @@
-"""Paths for those who run the hub: health, and the metrics, which name stores and so are not for everybody."""
+"""Paths for operators: health, and metrics, which reveal store names and so are restricted."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Authenticate = Callable[[Call], Awaitable[Principal]]
 def health_routes(
     ping: Callable[[], Awaitable[None]], is_ready: Callable[[], bool], error_answer: ErrorAnswer
 ) -> list[BaseRoute]:
-    """For load balancers and supervisors; they say no names."""
+    """Return the routes for load balancers and supervisors. Their answers contain no names of stores or users."""
 
     async def live(_: Call) -> Answer:
         return json_answer({"ok": True})
@@ -42,10 +42,11 @@ def health_routes(
 
 
 def metrics_route(metrics: Metrics, authenticate: Authenticate | None, error_answer: ErrorAnswer) -> BaseRoute:
-    """`authenticate` finds the principal of a call; None: the metrics are for everybody."""
+    """Return the route of the metrics. `authenticate` returns a call's principal; if it is None, the metrics are
+    public."""
 
     async def read(call: Call) -> Answer:
-        # A page of another site, in a browser on this machine, asks from this machine too: it names its origin.
+        # A page of another site in a browser on this machine is local, too, but it sends an Origin header.
         if authenticate is not None and (not is_local(call.scope) or call.header(b"origin") is not None):
             principal = await authenticate(call)
             if not (principal.admin and principal.may_administer("GET", "stores")):
@@ -56,7 +57,7 @@ def metrics_route(metrics: Metrics, authenticate: Authenticate | None, error_ans
 
 
 class ReadingEndpoint:
-    """Answers GET and HEAD by `read`, every error by `error_answer`."""
+    """Answers GET and HEAD with `read`, and every error with `error_answer`."""
 
     def __init__(self, read: Read, error_answer: ErrorAnswer) -> None:
         self._read = read

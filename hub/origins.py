@@ -1,4 +1,5 @@
-"""Which hosts the hub answers for, and what pages of other origins may do: decided before a request is looked at."""
+"""Checks of the Host and Origin headers before a request is handled: the hub's host names, and pages of other
+origins."""
 
 from __future__ import annotations
 
@@ -25,26 +26,26 @@ _ANY: Final[Headers] = [
     (b"access-control-expose-headers", _EXPOSED),
     (b"vary", b"Origin"),
 ]
-"""Any page may call the API and read the answers, as long as the browser adds no cookies: with a token of its own."""
+"""Headers for pages of any origin: they may call the API with their own token and read the answers, without cookies."""
 
 HEALTH: Final = "/health/"
 
 _FORWARDED: Final = frozenset({b"forwarded", b"via", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto",
                                b"x-real-ip"})  # fmt: skip
-"""Headers of a proxy: a request with one of them does not come from this machine, whatever its address."""
+"""Headers of proxies: a request with one of them is not local, whatever its address."""
 
 
 class Origins:
-    """`trusted` are the origins whose pages may use their visitors' cookies; `hosts` the names in Host headers that
-    the hub answers to, empty for all. Commands and Prometheus on this machine need none of them."""
+    """`trusted` are the origins whose pages may use their visitors' cookies. `hosts` are the accepted names in Host
+    headers; empty accepts all. Local requests, such as commands and Prometheus, need neither."""
 
     def __init__(self, trusted: Iterable[str], hosts: Iterable[str]) -> None:
         self.trusted = frozenset(map(parse_origin, trusted))
         self._hosts = frozenset(host.lower() for host in hosts)
 
     def admit(self, scope: Scope) -> Headers | None:
-        """The headers that let a page of another origin read the answer; None for a request of no page. Raises
-        WrongHost, and CrossSite for a malformed Origin header."""
+        """Return the headers that let a page of another origin read the answer, or None for a request without an
+        origin. Raises WrongHost, and CrossSite for a malformed Origin header."""
         origin: bytes | None = None
         for name, value in scope["headers"]:
             if name == b"origin":
@@ -71,13 +72,13 @@ class Origins:
             raise WrongHost(header)
 
     def is_foreign(self, page: Origin | None, scheme: str, host: str) -> bool:
-        """Whether a page is of a trusted origin that is not the hub's own."""
+        """Return whether a page is of a trusted origin other than the hub's own."""
         return page in self.trusted and page != own_origin(scheme, host)
 
 
 def is_local(scope: Scope) -> bool:
-    """Whether a request comes from this machine itself: from a loopback address, to a loopback name (not to one that
-    somebody's DNS points at this machine), and through no proxy."""
+    """Return whether a request comes from this machine: from a loopback address, to a loopback name, through no proxy.
+    A foreign DNS name that points at this machine does not count."""
     if not is_loopback(scope) or any(name in _FORWARDED for name, _ in scope["headers"]):
         return False
     at = own_origin("http", _host(scope))
@@ -89,7 +90,7 @@ def _host(scope: Scope) -> str:
 
 
 def preflight(scope: Scope) -> Answer | None:
-    """The answer to a browser that asks whether a page may send a request; None if it is no such question."""
+    """Return the answer to a preflight request, or None for any other request."""
     for name, _ in scope["headers"]:
         if name == b"access-control-request-method":
             headers = [

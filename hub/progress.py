@@ -1,4 +1,4 @@
-"""Watches a client take what waits for it: one that takes too little is cut off."""
+"""Watches whether a client reads its pending data, and cuts it off if it reads too little."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 LEAST_READ: Annotated[int, Limit("`write_timeout`", "bytes at least", "broken off")] = 32_768
-"""Bytes of an answer that a client must take, if so many wait, in each stretch of `write_timeout` seconds."""
+"""Bytes that a client must read in each period of `write_timeout` seconds; all of them, if fewer are pending."""
 
 _COUNT: Final = struct.Struct("i")
 
 
 class Progress:
-    """Of one connection. Runs between `start` and `stop`; a closed transport that is done ends it as well."""
+    """Watches one connection between `start` and `stop`. A closed transport that has sent everything ends it as
+    well."""
 
     __slots__ = ("_cut", "_left", "_seconds", "_timer", "_transport")
 
@@ -52,13 +53,14 @@ class Progress:
             self.start()
 
     def _waiting(self) -> int:
-        """Bytes that wait here and in the system: it takes many at a time, long before a slow client has them."""
+        """Return the pending bytes here and in the system's buffer, which takes data long before a slow client reads
+        it."""
         waiting = self._transport.get_write_buffer_size()
         socket = self._transport.get_extra_info("socket")
         if fcntl is None or socket is None:
             return waiting
         try:
             answer = fcntl.ioctl(socket.fileno(), termios.TIOCOUTQ, bytes(_COUNT.size))
-        except OSError:  # no longer open
+        except OSError:  # the socket is closed
             return waiting
         return waiting + int(_COUNT.unpack(answer)[0])

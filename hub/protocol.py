@@ -1,6 +1,6 @@
-"""uvicorn's HTTP protocol with limits: on a request's head in bytes and time, on what is read ahead of an answer, on
-the time that a client takes to read one, and on connections. What is refused before the application sees it is refused
-in JSON as well."""
+"""uvicorn's HTTP protocol with limits: on the size and time of a request's head, on pipelined input, on the time that a
+client takes to read an answer, and on connections. Requests refused before the application runs get JSON answers,
+too."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ UNWANTED_SECONDS: Final = 5.0
 """Grace period for a client to stop uploading after an early response."""
 HEAD_END: Final = b"\r\n\r\n"
 LEAST_HEAD: Final = 14
-"""No request is shorter than this and `HEAD_END`."""
+"""Length of the shortest possible head without `HEAD_END`."""
 LEAST_PIECE: Final = 512
 """Bytes of a body that are parsed at once, even if a request may begin among them."""
 LARGEST_PIECE: Final = 4_096
-"""Bytes that are parsed at once: a chunk of a body may be six of them, and takes as long as one of megabytes."""
+"""Largest number of bytes parsed at once: a chunk of a body may be six bytes, and costs as much as one of megabytes."""
 AT_ONCE: Final = 1_024
-"""Bytes that are parsed when they come: no more than a request, which takes longer to answer than to parse."""
+"""Input up to this size, in bytes, is parsed on arrival: it is at most a request, which takes longer to answer."""
 
 
 class HubHttpProtocol(ClientConnection):
-    """Offers whole answers to the application, and hands WebSocket handshakes to `websocket_path` over.
+    """Offers whole answers to the application, and passes WebSocket handshakes for `websocket_path` to `HubProtocol`.
 
-    uvicorn parses all that it has read, however many requests that are, forgets its own timeout of an idle connection
-    as soon as a byte comes, and waits without end for a head or for a client that does not read. Here the parser gets
-    one request at a time; what was read behind it is buffered, and nothing more is read, until the answer has left.
-    Whenever the application has nothing to do, the client has `bounds.seconds` to get a whole head across.
+    uvicorn parses all its input at once, however many requests that is. It drops its timeout of an idle connection at
+    the first byte, and waits indefinitely for a head or for a client that does not read. Here, the parser gets one
+    request at a time. Input behind it is buffered, and reading pauses, until the answer has been sent. Whenever the
+    application has nothing to do, the client has `bounds.seconds` to send a complete head.
     """
 
     def __init__(self, *args: Any, websocket_path: bytes, **kwargs: Any) -> None:
@@ -49,21 +49,21 @@ class HubHttpProtocol(ClientConnection):
         self._websocket_path = websocket_path
         self._live_path = websocket_path.decode()
         self._buffered = b""
-        """Bytes read behind the request that is being answered, or that wait for their turn to be parsed."""
+        """Input behind the request that is being answered, or input that waits for its turn to be parsed."""
         self._charged = 0
-        """Bytes of bodies that are counted for this connection."""
+        """Bytes of bodies counted for this connection."""
 
-        # Of the head and body at hand.
+        # The current head and body.
         self._begins = False
-        """Whether a head began in the piece at hand."""
+        """Whether a head began in the current piece."""
         self._size = 0
         self._hosts = 0
         self._host = self._expect = b""
         self._offers = False
         self._brought = False
-        """Whether the piece at hand brought something of a body."""
+        """Whether the current piece contained a part of a body."""
         self._fruitless = 0
-        """Bytes since then: of trailers, or of a chunk's size."""
+        """Bytes since the last part of a body: trailers, or the size of a chunk."""
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.pipeline.clear()
@@ -71,7 +71,7 @@ class HubHttpProtocol(ClientConnection):
         self._discharge()
         super().connection_lost(exc)
         if self.scope is not None:
-            # It holds this connection, which holds the scope: only the garbage collector would free them, later.
+            # Breaks a reference cycle between scope and connection, which only the garbage collector would free, later.
             self.scope.pop(CHARGE, None)  # type: ignore[misc]
 
     # Reading.
@@ -97,12 +97,12 @@ class HubHttpProtocol(ClientConnection):
             self._feed(data)
 
     def _must_wait(self) -> bool:
-        """Whether the next request is not looked at yet."""
+        """Return whether the next request must stay unparsed for now."""
         cycle = self.cycle
         return self.flow.write_paused or (cycle is not None and not cycle.response_complete and not cycle.more_body)
 
     def _buffer(self, data: bytes, share: float = PIPELINED_SHARE) -> None:
-        """Keep what was read but may not be parsed yet, and read no more."""
+        """Buffer input that may not be parsed yet, and pause reading."""
         self.flow.pause_reading()
         self.flow.is_behind = True
         self._buffered += data
@@ -111,7 +111,7 @@ class HubHttpProtocol(ClientConnection):
             self._refuse(too_much())
 
     def _take_buffered(self) -> bytes:
-        """Empty the buffer and return what was in it."""
+        """Empty the buffer and return its content."""
         buffered, self._buffered = self._buffered, b""
         self.flow.is_behind = False
         if self._peer is not None:
@@ -119,7 +119,7 @@ class HubHttpProtocol(ClientConnection):
         return buffered
 
     def _charge(self, size: int) -> None:
-        """Count bytes that are held for the request that is being answered. Raises Overloaded beyond the limit."""
+        """Count bytes held for the current request. Raises Overloaded beyond the limit."""
         self._charged += size
         if self._peer is not None and not self._all.take(self._peer, size):
             raise too_much()
@@ -136,12 +136,12 @@ class HubHttpProtocol(ClientConnection):
         else:
             self._parse_apart(data, end)
         is_idle = self.cycle is None or self.cycle.response_complete
-        if is_idle and self._waiting is None and self in self.connections:  # not handed over to a WebSocket
+        if is_idle and self._waiting is None and self in self.connections:  # not passed to a WebSocket protocol
             self._wait(self._all.patience(self._bounds.seconds))
 
     def _parse_apart(self, data: bytes, end: int) -> None:
-        """Parse piece by piece, each up to where a head or a body may end, until a request is whole or others have
-        their turn."""
+        """Parse in pieces, each up to a possible end of a head or body, until a request is complete or this turn
+        ends."""
         view, begin, turns = memoryview(data), 0, self._all.turns
         if end < len(HEAD_END):
             end = min(len(data), LARGEST_PIECE)
@@ -166,15 +166,15 @@ class HubHttpProtocol(ClientConnection):
             end = most if found < 0 else found + len(HEAD_END)
 
     def _go_on_later(self) -> None:
-        """Take up what is buffered in a turn to come. A request takes longer to answer than to parse: only some may
-        begin in one turn, however many can be parsed."""
+        """Take up the buffered input in a later turn. Each iteration of the loop starts only some requests, since
+        answering takes longer than parsing."""
         if self._is_between():
             self._all.in_turn(self._peer, self._take_up)
         else:
             self._all.turns.later(self._peer.block if self._peer else "", self._take_up)
 
     def _is_between(self) -> bool:
-        """Whether what comes next is a head, or more of one."""
+        """Return whether the parser is between two requests or inside a head."""
         return self._arriving is not None or self.cycle is None or not self.cycle.more_body
 
     def _parse(self, piece: bytes | memoryview) -> None:
@@ -200,7 +200,7 @@ class HubHttpProtocol(ClientConnection):
                 self._refuse(HeadTooLarge(self._bounds.size).at("max_head_bytes"))
 
     def _offered(self, rest: bytes | memoryview) -> None:
-        """The parser has stopped behind the head of a request that offers to upgrade the connection."""
+        """Handle an offer to upgrade the connection: the parser has stopped behind the request's head."""
         self._offers = False
         head = (self.parser.get_method(), self.parser.get_http_version(), self.url, self.headers)
         is_idle = self.cycle is None or self.cycle.response_complete
@@ -208,7 +208,7 @@ class HubHttpProtocol(ClientConnection):
             self._stop_waiting()
             self.handle_websocket_upgrade()
             return
-        # Any other offer is ignored (RFC 9110, 7.8): the request is parsed again without it.
+        # Any other offer is ignored (RFC 9110, 7.8): parse the request again without it.
         self.parser = httptools.HttpRequestParser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
         self._parse(without_offer(*head))
@@ -221,20 +221,20 @@ class HubHttpProtocol(ClientConnection):
         protocol.connection_made(self.transport)
         lines = [b"GET %s HTTP/1.1" % self.url, *(b"%s: %s" % header for header in self.headers), b"", b""]
         protocol.data_received(b"\r\n".join(lines))
-        if not protocol.handshake_initiated:  # its parser takes no line as long as this one's
+        if not protocol.handshake_initiated:  # its parser allows shorter lines than this one's
             self.connections.discard(protocol)
             self.connections.add(self)
             self._refuse(HeadTooLarge(MAX_LINE_LENGTH).at("MAX_LINE_LENGTH"))
             return
         assert self._peer is not None
         protocol.on_lost = partial(self._all.close, self._peer)
-        protocol.turns = self._all.turns  # from now on: the handshake is parsed at once
+        protocol.turns = self._all.turns  # only from here on: the handshake itself is parsed at once
         protocol.owner = self._peer.block
         protocol.count_unparsed = partial(self._all.take_unparsed, self._peer)
         self._peer = self.parser = None  # type: ignore[assignment]
         self.transport.set_protocol(protocol)
 
-    # What the parser finds.
+    # Callbacks of the parser.
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -287,7 +287,7 @@ class HubHttpProtocol(ClientConnection):
 
     def _stop_at(self, error: HubError) -> None:
         self._refusing = error
-        raise error  # for the parser, which stops there
+        raise error  # stops the parser
 
     def _complete_scope(self, method: bytes, version: str) -> None:
         scope: dict[str, Any] = self.scope  # type: ignore[assignment]
@@ -347,7 +347,7 @@ class HubHttpProtocol(ClientConnection):
     # Between requests.
 
     def _is_answering(self) -> bool:
-        """A poll that waits for news is not answered to a client that may have gone."""
+        """Return whether a request is being answered. A long poll does not count: its client may have disconnected."""
         running = self._running
         return running is not None and not running.more_body and running.scope["path"] != self._live_path
 
@@ -361,7 +361,7 @@ class HubHttpProtocol(ClientConnection):
             self._go_on()
 
     def _go_on(self) -> None:
-        """Take up the next request: the client has taken the answer to the last one."""
+        """Start the next request, once the client has read the previous answer."""
         if self.pipeline:
             cycle, _ = self.pipeline.pop()
             self._run(cast(HubCycle, cycle))
@@ -386,7 +386,7 @@ class HubHttpProtocol(ClientConnection):
             self._rest()
 
     def _rest(self) -> None:
-        """There is no further request for now."""
+        """Wait for the next request within the keep-alive timeout, or close if the client has ended its side."""
         if self._is_ended:
             self._close()
             return

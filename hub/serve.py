@@ -1,4 +1,4 @@
-"""Running the hub under uvicorn: start, the words for a newcomer, a graceful stop."""
+"""Runs the hub under uvicorn: startup, the first-start messages, and graceful shutdown."""
 
 from __future__ import annotations
 
@@ -38,22 +38,22 @@ except ImportError:  # Windows has no such limit
     resource = None  # type: ignore[assignment]
 
 BACKLOG: Final = 2_048
-"""Connections that wait to be accepted."""
+"""Length of the accept queue."""
 CLOSING: Final = 3
-"""Seconds of the grace that closing the connections to a database server may take, should it not answer."""
+"""Seconds of the shutdown grace period reserved for closing the connections to a database server."""
 OTHER_FILES: Final = 128
-"""Open files that are neither a client's nor the database's: logs, libraries, the command line."""
+"""Open files besides those of clients and the database: logs, libraries, the command line."""
 LEAST_OTHER_FILES: Final = 24
-"""Of these, those that a hub has open at the least."""
+"""The smallest number of such files."""
 FEW_CONNECTIONS: Final = 500
-"""Fewer that the system leaves room for are worth a warning."""
+"""A system limit below this many connections is worth a warning."""
 
 FIRST_START = """First start: sign in as {login!r} with the password {password}
 It is shown this once; `hub user password` sets another."""
 
 
 class HubServer(uvicorn.Server):
-    """Says where it listens once it does, and leaves a note for the command line while it runs."""
+    """Announces its address once it listens, and keeps a control file for the command line while it runs."""
 
     def __init__(self, config: uvicorn.Config, app: Starlette, announce: Callable[[Hub, str], None]) -> None:
         super().__init__(config)
@@ -62,16 +62,16 @@ class HubServer(uvicorn.Server):
         self.announce = announce
 
     async def serve(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
-        # Not as the application's lifespan: uvicorn would turn CannotOpen into a traceback.
+        # Not in the application's lifespan: there, uvicorn would turn CannotOpen into a traceback.
         try:
             async with self.hub.run():
                 self.show_first_password()
                 await super().serve(sockets)  # type: ignore[arg-type]
         finally:
-            self.show_first_password()  # the start may fail after it was made
+            self.show_first_password()  # the start may fail after it was created
 
     def show_first_password(self) -> None:
-        """Print it, once."""
+        """Print the first administrator's password once, if there is a new one."""
         password, self.hub.first_password = self.hub.first_password, None
         if password:
             print(FIRST_START.format(login=self.hub.settings.admin_login, password=password), flush=True)
@@ -82,11 +82,11 @@ class HubServer(uvicorn.Server):
             try:
                 yield
             finally:
-                # uvicorn would raise them again, and end the process before it has cleaned up behind itself.
+                # uvicorn would raise them again and end the process before its own cleanup.
                 self._captured_signals.clear()
 
     async def shutdown(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
-        await self.gateway.eio.shutdown()  # live clients are told; requests in progress are waited for
+        await self.gateway.eio.shutdown()  # live clients get a notice; running requests may complete
         await super().shutdown(sockets)  # type: ignore[arg-type]
 
     async def startup(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
@@ -104,15 +104,15 @@ class HubServer(uvicorn.Server):
 
 
 def serve(settings: Settings, others: Iterable[MakeDialect] = ()) -> int:
-    """Serve until SIGINT or SIGTERM; the exit code. Requests in progress get `shutdown_grace` seconds to end. `others`
-    make the dialects that are served beside the platform's."""
+    """Serve until SIGINT or SIGTERM; return the exit code. Running requests get `shutdown_grace` seconds to complete.
+    `others` create the dialects that are served beside the platform's."""
     configure_logging(settings)
     allow_connections()
     for name, near in unknown_variables(os.environ).items():
         print(f"hub: {name} is no setting and has no effect{near}", file=sys.stderr, flush=True)
     listening: list[socket.socket] = []
     try:
-        # Before anything is made: whoever finds the port taken should not find a database and a password behind it.
+        # Bind before anything is created: a taken port must not leave a new database and password behind.
         listening += listen(settings.host, settings.port)
         return run(create_app(settings, others), settings, listening)
     except CannotOpen as error:
@@ -124,7 +124,7 @@ def serve(settings: Settings, others: Iterable[MakeDialect] = ()) -> int:
 
 
 def listen(host: str, port: int) -> list[socket.socket]:
-    """A listening socket for each address of `host`, all at one port. Raises CannotOpen when it cannot be had."""
+    """Return a listening socket for each address of `host`, all on one port. Raises CannotOpen."""
     sockets: list[socket.socket] = []
     shown = f"[{host}]" if ":" in host else host
     try:
@@ -147,7 +147,7 @@ def listen_at(family: int, address: tuple[object, ...]) -> socket.socket:
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind(address)
-        sock.listen(BACKLOG)  # at once: two processes can bind to one port as long as neither listens
+        sock.listen(BACKLOG)  # immediately: two processes can bind one port as long as neither listens
         sock.setblocking(False)
     except BaseException:
         sock.close()
@@ -156,18 +156,21 @@ def listen_at(family: int, address: tuple[object, ...]) -> socket.socket:
 
 
 def allow_connections() -> None:
-    """Open as many files as the system lets us: each connection is one, and the usual soft limit is 1 024."""
+    """Raise the soft limit of open files to the hard limit: each connection is a file, and 1 024 is the usual
+    default."""
     if resource is None:
         return
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
-        with suppress(ValueError, OSError):  # where the hard limit is not really to be had, as on macOS: as before
+        with suppress(ValueError, OSError):  # macOS refuses its own hard limit: keep the old soft limit
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def room_for_connections(engine: Engine) -> int | None:
-    """Connections for which the system leaves room beside the files of the database; at least half of all open files
-    are for them, and the database holds to what is left. None: as many as there may be."""
+    """Return how many connections the limit of open files allows, or None if there is no limit.
+
+    Connections get at least half of all files. If the database needs more than the rest, it is limited to that.
+    """
     if resource is None:
         return None
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
@@ -181,7 +184,7 @@ def room_for_connections(engine: Engine) -> int | None:
 
 
 def count_connections(settings: Settings, engine: Engine, metrics: Metrics) -> Connections:
-    """What keeps count of all connections. There are never more than the system has room for."""
+    """Return the counter of all connections. Its limit never exceeds the system's limit of open files."""
     room = room_for_connections(engine)
     most = settings.max_connections if room is None else min(room, settings.max_connections)
     if most == room and room < FEW_CONNECTIONS:
@@ -216,11 +219,11 @@ def run(app: Starlette, settings: Settings, listening: list[socket.socket]) -> i
         lifespan="off",  # see HubServer.serve
         backlog=BACKLOG,
     )
-    # A thread that wants the interpreter waits this long for a busy event loop to let go of it, at every statement of a
-    # bulk write: a tenth of Python's default halves what such a write costs (measured: 109 to 61 µs of CPU a row).
+    # A thread that needs the interpreter waits this long for a busy event loop, at every statement of a bulk write. A
+    # tenth of Python's default halves the cost of such a write (measured: 109 to 61 µs of CPU per row).
     sys.setswitchinterval(0.0005)
-    # What has been loaded by now stays, and what a request makes is mostly gone without a collection: look for cycles
-    # less often (measured: 6% of the CPU of a load of creates, most of it over the changes that are kept in memory).
+    # Everything loaded so far stays, and most objects of a request need no collector: search for cycles less often
+    # (measured: 6% of the CPU of a load of creates, mostly spent on the changes that are kept in memory).
     gc.freeze()
     gc.set_threshold(10_000, 20, 50)
     server = HubServer(config, app, announce)
@@ -233,7 +236,7 @@ def run(app: Starlette, settings: Settings, listening: list[socket.socket]) -> i
 
 
 def announce(hub: Hub, url: str) -> None:
-    """Where it is, and what to do next."""
+    """Print the hub's address and the next steps."""
     lines = [f"hub is live at {url}  (API: {url}/api/v1, document: {url}/api/v1/openapi.json)"]
     here = options_of(hub.settings)
     lines += [
@@ -245,13 +248,13 @@ def announce(hub: Hub, url: str) -> None:
 
 
 def command_name() -> str:
-    """How this program was called, to be typed again in the same folder."""
+    """Return the command that runs this program again from the same folder."""
     if Path(sys.argv[0]).name == "__main__.py":
         return f"{shlex.quote(sys.executable)} -m hub.cli"
     return shlex.quote(os.path.relpath(sys.argv[0]))
 
 
 def options_of(settings: Settings) -> str:
-    """What a command in another terminal must be told: a data folder that an option or a variable has named here."""
+    """Return the options that a command in another terminal needs: a data folder that was set by option or variable."""
     data_dir = settings.data_dir
     return "" if data_dir == file_data_dir() else f" --data-dir {shlex.quote(str(data_dir))}"

@@ -1,6 +1,6 @@
-"""Every setting, in one place. From `HUB_*` environment variables, then `hub.toml`, then these defaults.
+"""All settings. `HUB_*` environment variables come first, then `hub.toml`, then these defaults.
 
-docs/settings.md describes each; a test fails when one is missing there.
+docs/settings.md describes each; a test fails if one is missing there.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ NotNegative = Annotated[int, Field(ge=0)]
 FILE: Final = "hub.toml"
 PREFIX: Final = "HUB_"
 OF_THE_COMMAND_LINE: Final = ("HUB_URL", "HUB_TOKEN")
-"""Variables that are no settings."""
+"""Variables of the command line, which are not settings."""
 
 
 class BadSettings(Exception):
-    """The settings cannot be used; the text is one line that says where the mistake is."""
+    """The settings are invalid. The text is one line that names the place of the mistake."""
 
 
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, toml_file=FILE, extra="forbid", frozen=True)
 
-    # Where it listens and what it serves from.
+    # Addresses, data and the first administrator.
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65_535)] = 8000
     root_path: str = ""
@@ -52,7 +52,7 @@ class Settings(BaseSettings):
     admin_login: str = "admin"
     admin_password: SecretStr = SecretStr("")
 
-    # Who may ask, and how often.
+    # Sign-in and access.
     session_hours: Positive = 336
     access_token_hours: Positive = 24
     login_attempts: Annotated[Positive, Limit("login", "attempts", "429")] = 10
@@ -101,7 +101,7 @@ class Settings(BaseSettings):
     max_buffered_bytes: Annotated[Positive, Limit("process", "bytes", "503")] = 268_435_456
     max_requests: Annotated[Positive, Limit("process", "requests", "503")] = 1_000
 
-    # Live subscriptions. Times in seconds.
+    # Live subscriptions; times in seconds.
     live_ping_interval: Positive = 25
     live_ping_timeout: Annotated[Positive, Limit("connection", "seconds", "closed")] = 60
     live_connect_timeout: Annotated[Positive, Limit("connection", "seconds", "closed")] = 45
@@ -127,7 +127,7 @@ class Settings(BaseSettings):
     read_timeout: Annotated[Positive, Limit("read", "seconds", "503")] = 15
     sweep_interval: Positive = 60
 
-    # Running it.
+    # Operation.
     log_format: Literal["text", "json"] = "text"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     shutdown_grace: Annotated[Positive, Limit("process", "seconds", "broken off")] = 10
@@ -175,13 +175,13 @@ class Settings(BaseSettings):
     @field_validator("metrics", mode="before")
     @classmethod
     def _name_metrics(cls, value: object) -> object:
-        """true and false, as the setting was before it had three values."""
+        """Accept true and false, the values of an earlier version of this setting."""
         words: dict[object, str] = {True: "local", False: "off", "true": "local", "false": "off"}
         return words.get(value.lower() if isinstance(value, str) else value, value)
 
     @property
     def engine_url(self) -> str:
-        """The database: as set, or a SQLite file in the data folder."""
+        """The database URL: the setting, or a SQLite file in the data folder."""
         return self.database_url.get_secret_value() or f"sqlite:///{self.data_dir / 'hub.db'}"
 
     @classmethod
@@ -193,13 +193,13 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        # A folder that may not be entered, such as the home of root for another user, has no file for the caller.
+        # A folder that this user may not enter, such as root's home, contains no settings file for it.
         file = Path(FILE) if os.access(".", os.X_OK) else None
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=file)
 
 
 def read_settings(**given: Any) -> Settings:
-    """The settings in force; those in `given` come first. Raises BadSettings."""
+    """Return the settings in force; `given` takes precedence. Raises BadSettings."""
     try:
         return Settings(**given)
     except ValidationError as error:
@@ -213,7 +213,7 @@ def read_settings(**given: Any) -> Settings:
 
 
 def describe(place: tuple[int | str, ...], kind: str, message: str, given: Iterable[str]) -> str:
-    """One mistake, under the name that it was made under: an option, a variable or a line of the file."""
+    """Return the text for one mistake, under the name of the option, variable or line of the file that contains it."""
     name = str(place[0]) if place else ""
     if name in given:
         return f"--{name.replace('_', '-')}: {message}"
@@ -226,20 +226,20 @@ def describe(place: tuple[int | str, ...], kind: str, message: str, given: Itera
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
-    """``; did you mean port?``, or nothing when no known name is near."""
+    """Return ``; did you mean port?``, or an empty string if no known name is close."""
     near = get_close_matches(name, list(known), n=1)
     return f"; did you mean {near[0]}?" if near else ""
 
 
 def unknown_variables(names: Iterable[str]) -> dict[str, str]:
-    """The `HUB_` variables among `names` that are no settings, each with a suggestion."""
+    """Return the `HUB_` variables among `names` that are not settings, each with a suggestion."""
     known = [f"{PREFIX}{name}".upper() for name in Settings.model_fields] + list(OF_THE_COMMAND_LINE)
     ours = [name for name in names if name.upper().startswith(PREFIX) and name.upper() not in known]
     return {name: suggestion(name.upper(), known) for name in sorted(ours)}
 
 
 def file_data_dir() -> Path:
-    """The data folder that a command has when neither an option nor a variable names one."""
+    """Return the data folder that a command uses if neither an option nor a variable names one."""
     try:
         return Path(TomlConfigSettingsSource(Settings)().get("data_dir", Settings.model_fields["data_dir"].default))
     except (ValueError, OSError, TypeError):

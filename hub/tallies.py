@@ -1,6 +1,6 @@
-"""Counters and histograms that only the event loop's thread changes.
+"""Counters and histograms for a single thread, that of the event loop.
 
-They do without the locks of prometheus-client's own, which take a sixth of a small read's time.
+They have no locks: those of prometheus-client take a sixth of a small read's time.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from prometheus_client.utils import floatToGoString
 
 
 class Tally(Collector):
-    """Counts by the values of its labels."""
+    """A counter by the values of its labels."""
 
     def __init__(self, name: str, documentation: str, labels: Sequence[str]) -> None:
         self._name = name
@@ -33,7 +33,7 @@ class Tally(Collector):
 
 
 class Durations(Collector):
-    """Seconds in buckets up to each of `bounds`, by the values of its labels."""
+    """A histogram of seconds with an upper bound per bucket, by the values of its labels."""
 
     def __init__(self, name: str, documentation: str, bounds: Sequence[float], labels: Sequence[str] = ()) -> None:
         self._name = name

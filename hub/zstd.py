@@ -1,4 +1,4 @@
-"""The zstd of Python 3.14, or its backport."""
+"""zstd from Python 3.14's standard library, or from its backport."""
 
 import sys
 
