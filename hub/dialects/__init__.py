@@ -1,1 +1,1 @@
-"""The APIs that the hub speaks. A dialect only translates: requests into calls of services, results into answers."""
+"""The hub's APIs. A dialect only translates: it turns requests into calls of services, and results into answers."""

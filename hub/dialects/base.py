@@ -19,19 +19,19 @@ C = TypeVar("C")
 Handler = Callable[[C, Call, Principal], Awaitable[Answer]]
 OpenHandler = Callable[[C, Call], Awaitable[Answer]]
 ErrorAnswer = Callable[[Exception, Scope], Answer]
-"""The answer to an error of the request with this scope; `type`, `path` and `headers` are always in it."""
+"""Returns the answer to an error of a request. The scope always has `type`, `path` and `headers`."""
 
 Resolve = Callable[[str], Awaitable[Principal]]
-"""Whom a credential stands for now. Raises Unauthenticated."""
+"""Returns the current principal of a credential. Raises Unauthenticated."""
 
 
 @dataclass(frozen=True, slots=True)
 class Operation(Generic[C]):
-    """One call of a dialect, whose handlers work with a context of type `C`.
+    """One call of a dialect. Its handler gets a context of type `C`.
 
     `path` is absolute, with parameters in braces: ``/api/v1/{store}/{id}``. An `open` operation needs no credentials,
-    and its handler gets no principal. A `conditional` one heeds If-Match and If-None-Match. Dialects add what their
-    OpenAPI part needs in a subclass.
+    and its handler gets no principal. A `conditional` operation supports If-Match and If-None-Match. Dialects add in a
+    subclass what their OpenAPI part needs.
     """
 
     name: str
@@ -44,9 +44,9 @@ class Operation(Generic[C]):
 
 
 class Dialect(ABC, Generic[C]):
-    """One API over the hub's services. It parses requests and renders answers, and decides nothing else.
+    """One API over the hub's services. It parses requests and renders answers, and makes no other decisions.
 
-    `prefixes`: its paths begin with one of these, such as ``/api/v1``. Where two dialects fit, the longer prefix wins.
+    `prefixes`: its paths begin with one of these, such as ``/api/v1``. If two dialects match, the longer prefix wins.
     """
 
     prefixes: ClassVar[tuple[str, ...]]
@@ -57,33 +57,33 @@ class Dialect(ABC, Generic[C]):
 
     @abstractmethod
     def authenticate(self, call: Call) -> Awaitable[Principal]:
-        """The principal of the call, by this dialect's own kind of credentials. Raises Unauthenticated."""
+        """Return the principal of the call, using this dialect's kind of credentials. Raises Unauthenticated."""
 
     @abstractmethod
     def render(self, failure: Failure, scope: Scope) -> Answer:
-        """The answer to an error, in this dialect's shape."""
+        """Return the answer to an error, in this dialect's format."""
 
     def admit(self, operation: Operation[C], call: Call, principal: Principal) -> None:
-        """Raise what refuses the call before its handler looks at it."""
+        """Raise an error to refuse the call before its handler runs."""
 
     async def unmatched(self, call: Call, operations: Mapping[str, Operation[C]]) -> Answer:
-        """The answer to a call without an operation; `operations` are those of its path, by method. Raises WrongMethod
-        and NoSuchPath."""
+        """Return the answer to a call without an operation. `operations` are those of its path, by method. Raises
+        WrongMethod and NoSuchPath."""
         asked = preflight(call.scope) if call.method == "OPTIONS" else None
         if asked is not None:
             return asked
         raise WrongMethod(tuple(operations)) if operations else NoSuchPath(call.scope["path"])
 
     def error_answer(self, error: Exception, scope: Scope) -> Answer:
-        """The answer to an error; a copy that is current is told so alike in every dialect."""
+        """Return the answer to an error. NotModified has the same answer in every dialect."""
         if isinstance(error, NotModified):
             return Answer(status=304, headers=[(b"etag", error.etag.encode())])
         return self.render(describe(error), scope)
 
 
 class Dialects:
-    """All dialects of a hub, by path. Paths of no dialect have the errors of the `main` one. Raises ValueError when two
-    dialects claim one prefix."""
+    """All dialects of a hub, by path. Errors at paths outside all prefixes have the format of the `main` dialect.
+    Raises ValueError if two dialects have the same prefix."""
 
     def __init__(self, main: Dialect[Any], others: Iterable[Dialect[Any]] = ()) -> None:
         self.main = main
@@ -92,27 +92,27 @@ class Dialects:
         if len(set(prefixes)) < len(prefixes):
             raise ValueError(f"two dialects have one prefix: {', '.join(prefixes)}")
         self.by_prefix = sorted(found, key=lambda each: -sum(map(each[0].startswith, prefixes)))
-        """(prefix, dialect), in the order in which they are tried: the main dialect's first, except that a prefix comes
-        before those that it begins with."""
+        """(prefix, dialect) pairs in the order in which they are tried: the main dialect's first, but a longer prefix
+        before a shorter one that it begins with."""
 
     def at(self, path: str) -> Dialect[Any]:
-        """The dialect whose errors a path has."""
+        """Return the dialect that renders the errors of a path."""
         return next((dialect for prefix, dialect in self.by_prefix if path.startswith(prefix)), self.main)
 
     def error_answer(self, error: Exception, scope: Scope) -> Answer:
-        """The answer to an error outside a dialect's endpoint, in the shape of the path's dialect."""
+        """Return the answer to an error outside a dialect's endpoint, in the format of the path's dialect."""
         return self.at(scope["path"]).error_answer(error, scope)
 
 
 class CallerChanged(Exception):
-    """The caller's rights have changed since the request began: the endpoint judges it anew."""
+    """The caller's rights have changed since the request began: the endpoint authorises the request again."""
 
 
 async def read_body(call: Call, limit: BodyLimit, seconds: float, resolve: Resolve) -> bytes:
-    """The request's body, within `limit` and `seconds`.
+    """Return the request's body, within `limit` and `seconds`.
 
-    A body can take its time, in which the caller may lose what the head of the request was let in with: `resolve` says
-    who a credential stands for now. Raises CallerChanged, Unauthenticated, and what `Call.body` raises.
+    A slow body leaves time for the caller to lose the rights that the request was admitted with, so `resolve` looks up
+    the credential again. Raises CallerChanged, Unauthenticated, and the errors of `Call.body`.
     """
     body = call.kept_body
     if body is None:
@@ -127,8 +127,8 @@ async def read_body(call: Call, limit: BodyLimit, seconds: float, resolve: Resol
 
 
 async def has_changed(call: Call, resolve: Resolve) -> bool:
-    """Whether the caller's rights are others than when the call was let in. Raises Unauthenticated when the credential
-    has ended meanwhile."""
+    """Return whether the caller's rights have changed since the call was admitted. Raises Unauthenticated if the
+    credential is no longer valid."""
     if call.caller is None:
         return False
     credential, before = call.caller

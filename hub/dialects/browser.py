@@ -1,4 +1,4 @@
-"""Requests that a browser makes for a page: cookies count for pages of ours alone."""
+"""Checks of requests from browsers: cookies count only for the hub's own pages and those of trusted origins."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def check_browser(call: Call, origins: Origins) -> None:
 
 
 def from_trusted(call: Call, origins: Origins) -> bool:
-    """Whether the call comes from a page of a trusted origin on another site, as far as the browser says."""
+    """Return whether the call comes from a trusted page on another site, according to the browser's headers."""
     page = read_origin(call.header(b"origin"))
     foreign = page is not None and origins.is_foreign(page, call.scheme, call.host)
     return foreign and call.header(b"sec-fetch-site") not in ("same-site", "same-origin")

@@ -1,4 +1,4 @@
-"""The ASGI endpoint of a dialect: it finds the operation and the principal, and answers, whatever happens."""
+"""The ASGI endpoint of a dialect: it finds the operation and the principal, and answers whatever happens."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from stores.read_turns import READER
 
 
 def routes_of(dialects: Dialects) -> list[BaseRoute]:
-    """One route for each prefix, in the order in which they are tried. Raises ValueError for an operation whose path
+    """Return one route per prefix, in the order in which they are tried. Raises ValueError for an operation whose path
     has none of its dialect's prefixes."""
     for dialect in {id(dialect): dialect for _, dialect in dialects.by_prefix}.values():
         for operation in dialect.operations:
@@ -27,7 +27,7 @@ def routes_of(dialects: Dialects) -> list[BaseRoute]:
 
 
 def tree_of(dialect: Dialect[C], prefix: str) -> PathNode[C]:
-    """The dialect's operations below a prefix."""
+    """Return the tree of the dialect's operations below a prefix."""
     tree: PathNode[C] = PathNode()
     for operation in dialect.operations:
         if operation.path.startswith(prefix):
@@ -36,8 +36,8 @@ def tree_of(dialect: Dialect[C], prefix: str) -> PathNode[C]:
 
 
 class Endpoint(Generic[C]):
-    """All operations of a dialect below one prefix, as an ASGI application. The route has put the path behind the
-    prefix into the scope."""
+    """ASGI application for the operations of a dialect below one prefix. The route has put the rest of the path into
+    the scope."""
 
     def __init__(self, dialect: Dialect[C], prefix: str) -> None:
         self._dialect = dialect
@@ -75,4 +75,4 @@ class Endpoint(Generic[C]):
             try:
                 return await cast("Handler[C]", operation.handler)(self._context, call, principal)
             except CallerChanged:
-                continue  # judged anew, by who the caller is now; the body is there
+                continue  # authorise again with the current principal; the body has already arrived

@@ -1,4 +1,4 @@
-"""Forms, multipart and urlencoded, within bounds: files go to disk as they come, and are never held whole."""
+"""Bounded parsing of multipart and urlencoded forms: files are written to disk as they arrive, never held whole."""
 
 from __future__ import annotations
 
@@ -20,14 +20,15 @@ MULTIPART: Final = "multipart/form-data"
 URLENCODED: Final = "application/x-www-form-urlencoded"
 
 _CHARSET: Final = re.compile(r";\s*charset\s*=(?!\s*\"?utf-?8\"?\s*(?:;|$))", re.IGNORECASE)
-"""Another one than UTF-8. Python's codecs include some that take quadratic time."""
+"""A charset other than UTF-8. Some of Python's codecs take quadratic time."""
 _KEPT: Final = "hub.form"
-"""Key of the scope for the form of a call that is judged anew."""
+"""Scope key for the form of a call that is authorised again."""
 
 
 @dataclass(frozen=True, slots=True)
 class FormBounds:
-    """`body`: bytes of the whole form; `fields`, `files`: how many; `field_bytes`: of one field that is no file."""
+    """`body`: size of the whole form. `fields`, `files`: their number. `field_bytes`: size of a field that is no
+    file."""
 
     body: BodyLimit
     fields: int = 100
@@ -36,16 +37,16 @@ class FormBounds:
 
 
 def media_type(call: Call) -> str:
-    """The media type of the body in lower case, without parameters; empty when the call names none."""
+    """Return the media type of the body in lower case, without parameters; empty if the call names none."""
     return (call.header(b"content-type") or "").partition(";")[0].strip().lower()
 
 
 @asynccontextmanager
 async def read_form(call: Call, bounds: FormBounds, seconds: float, resolve: Resolve) -> AsyncIterator[FormData]:
-    """The form of the call, which must arrive within `seconds`; its files are closed at the end.
+    """Return the form of the call, which must arrive within `seconds`. Its files are closed at the end.
 
-    Raises BadRequest for what is no form or has too many parts, BodyTooLarge, TooSlow, and what `read_body` raises when
-    the caller has changed.
+    Raises BadRequest for an invalid form or too many parts, TooSlow, CallerChanged, Unauthenticated, and the errors of
+    `Call.pieces`.
     """
     form: FormData | None = call.scope.pop(_KEPT, None)
     if form is None:

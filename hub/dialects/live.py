@@ -1,5 +1,5 @@
-"""The live dialect: Socket.IO at `/socket.io/`, for clients of every generation. It only carries: requests go to the
-client's live session, what that says goes out."""
+"""The live dialect: Socket.IO at `/socket.io/`, for clients of every version. It only transports: it passes requests to
+the client's live session, and sends the session's output."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 
 PATH = "/socket.io/"
 LOOKS = 10
-"""Times at which it is looked whether a client takes anything, before it is cut off because it does not."""
+"""How often within its patience a client's progress is checked, before it is disconnected for reading nothing."""
 NOTICES: Mapping[CloseReason, str] = {
     reason: str(reason)
     for reason in (CloseReason.LAGGING, CloseReason.SHUTDOWN, CloseReason.REVOKED, CloseReason.EXPIRED)
@@ -48,7 +48,7 @@ NOTICES: Mapping[CloseReason, str] = {
 
 
 JOINING_PAYLOAD: Annotated[int, Limit("message", "bytes", "closed")] = 16_384
-"""Of a client that has not joined the namespace: credentials take no more."""
+"""Bytes of a message before the client has joined the namespace: credentials need no more."""
 LIMIT_NAMES: Mapping[str, str] = {
     "max_connections": "live_max_connections",
     "max_connections_per_address": "live_max_connections_per_address",
@@ -62,7 +62,8 @@ LIMIT_NAMES: Mapping[str, str] = {
 
 
 def counted_address(trusted_proxies: str) -> Callable[[str], str | None]:
-    """What an address counts as; None for a trusted proxy, behind which there are many clients."""
+    """Return the function that maps a client's address to its address block, or to None for a proxy with many
+    clients."""
     proxies = TrustedProxies(trusted_proxies)
 
     def block(address: str) -> str | None:
@@ -72,7 +73,7 @@ def counted_address(trusted_proxies: str) -> Callable[[str], str | None]:
 
 
 def describe_live(error: Exception) -> dict[str, Any]:
-    """The error as an acknowledgement or `ended` carries it: as in REST, `code` is a string."""
+    """Return an error as acknowledgements and `ended` events contain it; `code` is a string, as in REST."""
     if isinstance(error, LiveError):
         failure_status, tags, errors = HTTPStatus.BAD_REQUEST, ("error_bad_request",), {error.field: [error.message]}
         return {"code": "400", "message": status_text(failure_status), "tags": tags, "errors": errors}
@@ -88,8 +89,8 @@ def describe_live(error: Exception) -> dict[str, Any]:
 
 
 class SocketIOSink:
-    """The way out to one Socket.IO client. `offer` and `make_room` are the connection's own. `patience`: seconds for
-    which a client may take nothing of what it is waited for."""
+    """The output to one Socket.IO client. `offer` and `make_room` are methods of the connection. `patience` is the
+    number of seconds for which a client may read nothing while its buffer is full."""
 
     __slots__ = ("_connection", "_patience", "make_room", "offer")
 
@@ -111,7 +112,7 @@ class SocketIOSink:
             if waiting < least:
                 least, since = waiting, clock()
             elif clock() > since + self._patience:
-                # Its heartbeat may go on: EIO=3 clients send pings without reading anything.
+                # Its heartbeat may continue: EIO=3 clients send pings without reading anything.
                 connection.close(CloseReason.LAGGING)
         connection.make_room(0)
 
@@ -120,11 +121,11 @@ class SocketIOSink:
         return self._connection.has_room
 
     def close(self, kind: Ending) -> None:
-        self._connection.close(CloseReason(kind))  # the server's farewell says why
+        self._connection.close(CloseReason(kind))  # the farewell tells the client the reason
 
 
 class LiveGateway(SocketIOServer):
-    """The default namespace is the hub's; there is no other."""
+    """The Socket.IO server of the hub. Only the default namespace exists."""
 
     def __init__(
         self,
@@ -139,18 +140,18 @@ class LiveGateway(SocketIOServer):
             path=PATH,
             ping_interval=settings.live_ping_interval * 1000,
             ping_timeout=settings.live_ping_timeout * 1000,
-            # With room for those who have yet to connect, or to be told that there is no room.
+            # Twice as many, for clients that have yet to join or are about to be refused.
             max_connections=2 * settings.live_max_connections,
             max_connections_per_address=settings.live_max_connections_per_address,
             address_block=counted_address(settings.trusted_proxies),
             body_timeout=settings.body_timeout * 1000,
             max_payload=settings.live_max_payload,
             max_unjoined_payload=min(JOINING_PAYLOAD, settings.live_max_payload),
-            # Beyond what events may take there is as much room for answers.
+            # Answers get as much room again, beyond the limit for events.
             max_buffered_bytes=2 * settings.live_max_buffered,
             max_offered_bytes=settings.live_max_buffered,
             cors_origins=settings.trusted_origins,
-            cors_public=True,  # with a token of its own, any page; a cookie is another matter, see `_principal`
+            cors_public=True,  # any page may connect with its own token; `_principal` checks cookies
             farewell=self._farewell,
             on_limit=lambda name: limit_reached(LIMIT_NAMES[name]),
         )
@@ -167,7 +168,7 @@ class LiveGateway(SocketIOServer):
         self.on("connect", self._connected)
         self.on("disconnect", self._disconnected)
 
-    # What the metrics ask for.
+    # Figures for the metrics.
 
     def connections_by_kind(self) -> Mapping[tuple[str, str], int]:
         return Counter((str(c.version), str(c.transport)) for c in self.eio.connections.values())
@@ -209,12 +210,12 @@ class LiveGateway(SocketIOServer):
             connection.close(CloseReason.OVERLOADED)
 
     async def _principal(self, call: Call, auth: Any) -> tuple[str, Principal]:
-        """By the `auth` payload, the query's token, a Bearer token, or the cookie of a page of ours."""
+        """Authenticate by the `auth` payload, the query's token, a Bearer token, or the cookie of a trusted page."""
         payload = auth.get("token") if isinstance(auth, dict) else None
         query = parse_qs(call.scope["query_string"].decode("latin-1")).get("token", [None])[0]
         token = payload or query or call.bearer()
         if not isinstance(token, str):
-            # A WebSocket handshake is a GET that changes nothing by itself, but what follows it can do anything.
+            # A WebSocket handshake is a GET and changes nothing, but later messages on it can change anything.
             origin, site = call.header(b"origin"), call.header(b"sec-fetch-site")
             check_same_site("POST", call.scheme, call.host, origin, site, self._trusted)
             token = call.session() or ""
@@ -227,8 +228,8 @@ class LiveGateway(SocketIOServer):
             self._registry.close(session)
 
     def _farewell(self, connection: Connection, reason: CloseReason) -> str | None:
-        """The last packet to a client that is cut off: why, if there is a name for it. None to one that is still
-        connecting: an event cannot come before the answer to that."""
+        """Return the last packet to a client that is disconnected, which gives the reason. None if the reason has no
+        name, or if the client is still connecting: an event must not precede the answer to its connect packet."""
         kind = NOTICES.get(reason) if connection.sid in self._sessions else None
         return event_text("notice", {"kind": kind}) if kind else None
 
@@ -238,7 +239,7 @@ class LiveGateway(SocketIOServer):
             return
 
         def reply(answer: bytes) -> None:
-            # Written here, not returned to python-socketio: events that follow from the request come after it.
+            # Written here, not returned to python-socketio, so that events caused by the request come after it.
             if id is not None:
                 connection.send(f"3{id}[{answer.decode()}]")
 
@@ -250,7 +251,7 @@ async def _no_body() -> dict[str, Any]:
 
 
 async def refuse(answer: Answer, scope: Scope, send: Send) -> None:
-    """Send the answer to an error, of a request or of a handshake."""
+    """Send the answer to an error of a request or a handshake."""
     answer.headers = [*answer.headers, (b"x-request-id", secrets.token_hex(8).encode())]
     if scope["type"] == "http":
         await answer.send(scope, send)
@@ -265,7 +266,7 @@ async def refuse(answer: Answer, scope: Scope, send: Send) -> None:
 
 
 class LiveEndpoint:
-    """The server as an ASGI application among the routes; what arrives while the hub is not open is refused."""
+    """The gateway as an ASGI application. It first checks the Host and Origin headers."""
 
     def __init__(self, server: LiveGateway, origins: Origins, error_answer: ErrorAnswer) -> None:
         self._server = server

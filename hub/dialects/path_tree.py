@@ -1,4 +1,4 @@
-"""Routing: operations are looked up in a tree of path segments rather than tried path by path."""
+"""Routing: operations are found in a tree of path segments instead of trying path by path."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from hub.dialects.base import C, Operation
 
 
 class PrefixRoute(BaseRoute):
-    """Matches every path that begins with a prefix, by any method. Starlette's `Route` would match a pattern at each
-    request, and look at the methods."""
+    """Matches every path that begins with a prefix, for any method. Starlette's `Route` would match a pattern and
+    compare methods at each request."""
 
     def __init__(self, prefix: str, app: ASGIApp) -> None:
         self.prefix = prefix
@@ -32,15 +32,15 @@ class PrefixRoute(BaseRoute):
 
 @dataclass(slots=True)
 class PathNode(Generic[C]):
-    """The paths that begin with the same segments: `operations` end here, by method; the others go on with a literal
-    segment or, by its name, a parameter."""
+    """The paths that share their first segments. `operations` end at this node, by method. `literals` and `parameters`
+    lead on, by literal segment or by parameter name."""
 
     operations: dict[str, Operation[C]] = field(default_factory=dict)
     literals: dict[str, PathNode[C]] = field(default_factory=dict)
     parameters: dict[str, PathNode[C]] = field(default_factory=dict)
 
     def add(self, operation: Operation[C], segments: Sequence[str]) -> None:
-        """Put an operation at the end of the segments of its path; GET answers HEAD as well."""
+        """Add an operation below this node, at these segments. GET answers HEAD as well."""
         if not segments:
             self.operations[operation.method] = operation
             if operation.method == "GET":
@@ -51,7 +51,7 @@ class PathNode(Generic[C]):
         nodes.setdefault(name, PathNode()).add(operation, segments[1:])
 
     def find(self, segments: Sequence[str], path: dict[str, str]) -> dict[str, Operation[C]]:
-        """The operations at a path by method, none if there is no such path. Puts the parameters' values into
+        """Return the operations at a path by method; empty if the path does not exist. Store parameter values in
         `path`."""
         if not segments:
             return self.operations

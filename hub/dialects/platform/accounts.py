@@ -1,4 +1,4 @@
-"""Operations on one's own account: signing in and out, its sessions, one-time codes, and a forgotten password."""
+"""Operations on the caller's own account: sign-in and sign-out, sessions, one-time codes, forgotten passwords."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from hub.http import Answer, Call, json_answer
 from hub.services.credentials import PROOF
 
 LONGEST: Final = 1_000
-"""Characters of a login, a password, a token or a code."""
+"""Largest number of characters of a login, password, token or code."""
 
 
 # Signing in and out.
 
 
 async def sign_in(context: PlatformContext, call: Call) -> Answer:
-    check_browser(call, context.origins)  # or another site could sign its visitors in as somebody else
+    check_browser(call, context.origins)  # prevents another site from signing its visitors in to another account
     given = await credentials(context, call)
     issued = await context.accounts.sign_in(*given, "session", call.address, call.header(b"user-agent") or "")
     foreign = from_trusted(call, context.origins)
@@ -71,7 +71,7 @@ async def who_am_i(context: PlatformContext, call: Call, principal: Principal) -
 
 
 async def credentials(context: PlatformContext, call: Call) -> tuple[str, str, str | None]:
-    """Login, password and one-time code; None without a code."""
+    """Return login, password and one-time code, or None without a code."""
     known_parameters(call.parameters(), ())
     body = entity_body(await parse_json(context, call, await context.read_small(call)))
     found = []
@@ -92,7 +92,7 @@ async def credentials(context: PlatformContext, call: Call) -> tuple[str, str, s
 
 
 async def request_reset(context: PlatformContext, call: Call) -> Answer:
-    """The same answer after the same time, whether there is such a login or not."""
+    """Request a password reset. The answer and its timing do not reveal whether the login exists."""
     check_browser(call, context.origins)
     [login] = await texts(context, call, "login")
     context.resets.request(login, call.address)
@@ -107,8 +107,7 @@ async def confirm_reset(context: PlatformContext, call: Call) -> Answer:
 
 
 async def reset_page(context: PlatformContext, call: Call) -> Answer:
-    """The page that the mail leads to. The token is behind the `#` of its address, which browsers keep to
-    themselves."""
+    """Return the page that the mail links to. The token follows the `#` of the address, which browsers do not send."""
     return Answer(PAGE, headers=[(b"content-security-policy", POLICY)], content_type=b"text/html; charset=utf-8")
 
 
@@ -136,7 +135,7 @@ async def switch_off_totp(context: PlatformContext, call: Call, principal: Princ
 
 
 async def remove_totp(context: PlatformContext, call: Call, principal: Principal) -> Answer:
-    """For administrators: the user has lost the app and the recovery codes."""
+    """Switch off a user's one-time codes. For administrators, if the user has lost the app and the recovery codes."""
     known_parameters(call.parameters(), ())
     context.registry.authorized(principal, "users", "DELETE")
     if not principal.admin:
@@ -146,14 +145,14 @@ async def remove_totp(context: PlatformContext, call: Call, principal: Principal
 
 
 def check_personal(principal: Principal) -> None:
-    """Raise Forbidden for a long-lived token: it stands for a program, not for its user."""
+    """Raise Forbidden for a long-lived token: it represents a program, not its user."""
     if principal.kind == "token":
         raise Forbidden("a long-lived token does not change how its user signs in")
 
 
 async def texts(context: PlatformContext, call: Call, *names: str) -> list[str]:
-    """The body's members of these names, each a text that is not empty. Raises BadRequest that names the one that is
-    missing, or one that does not belong there."""
+    """Return the body's members `names`, each a non-empty string. Raises BadRequest that names a missing or unexpected
+    member."""
     known_parameters(call.parameters(), ())
     body = entity_body(await parse_json(context, call, await context.read_small(call)))
     for name in body.keys() - set(names):
@@ -168,7 +167,8 @@ def text(value: Any, name: str) -> str:
 
 
 async def optional_body(context: PlatformContext, call: Call, known: str) -> dict[str, Any]:
-    """The body, which may be left out and has `known` as its only member. Raises BadRequest for another one."""
+    """Return the body, which is optional and may have only the member `known`. Raises BadRequest for any other
+    member."""
     raw = await context.read_small(call)
     body = entity_body(await parse_json(context, call, raw)) if raw.strip() else {}
     for name in body:
@@ -182,7 +182,7 @@ def done() -> Answer:
 
 
 async def end_sessions(context: PlatformContext, call: Call, principal: Principal) -> Answer:
-    """All of one's sessions but the one at hand end; with ``{"tokens": true}`` tokens as well."""
+    """End all of the caller's sessions except the current one; with ``{"tokens": true}``, tokens as well."""
     known_parameters(call.parameters(), ())
     body = await optional_body(context, call, "tokens")
     tokens = body.get("tokens", False)

@@ -1,4 +1,4 @@
-"""Answers in the platform API's shape."""
+"""Answers in the platform API's format."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from stores.records import HistoryEntry
 SUCCESS = b'{"success":true,'
 
 LONG: Final = 1_048_576
-"""Bytes of an answer that is sent in one piece; a longer one is sent in pieces."""
+"""Bytes. Longer answers are sent in pieces."""
 
 PIECE: Final = 262_144
 
@@ -29,20 +29,20 @@ def etag(rev: int) -> bytes:
 
 
 def entity_answer(text: bytes, rev: int | None = None) -> Answer:
-    """An entity's JSON text with ``"success":true`` put in front of its fields."""
+    """Return an entity's JSON text with ``"success":true`` inserted before its fields."""
     headers = [(b"etag", etag(rev))] if rev is not None else []
     return Answer(SUCCESS + text[1:], headers=headers)
 
 
 def entities_answer(texts: list[bytes], timeout: float) -> Answer:
-    """`timeout`: seconds for which a long answer may be sent."""
+    """Return the answer with these entities. A long answer is cut off after `timeout` seconds."""
     if sum(map(len, texts)) > LONG:
         return Answer(_entities(texts), timeout=timeout)
     return Answer(SUCCESS + b'"entities":[' + b",".join(texts) + b"]}")
 
 
 async def _entities(texts: list[bytes]) -> AsyncIterator[bytes]:
-    """A long answer in pieces: as one it would be copied several times over, for which the loop stands still."""
+    """Yield a long answer in pieces: a single body would be copied several times, which blocks the event loop."""
     piece, size = [SUCCESS + b'"entities":[' + texts[0]], 0
     for text in texts[1:]:
         piece += b",", text
@@ -63,7 +63,7 @@ def position_header(position: str) -> tuple[bytes, bytes]:
 
 
 def count_answer(count: int | None) -> Answer:
-    """The answer to a bulk change, without the count for a writer that may not know it."""
+    """Return the answer to a bulk change, without the count if the writer must not learn it."""
     return json_answer({"success": True} if count is None else {"success": True, "count": count})
 
 
@@ -74,7 +74,7 @@ def delta_answer(delta: Delta) -> Answer:
 
 
 def view_change(event: ViewChange, digest: str) -> dict[str, Any]:
-    """A change as delta sync shows it. A removal carries nothing of the entity but its id."""
+    """Return a change as delta sync shows it. A removal shows only the entity's id."""
     return {
         "op": event.op,
         "_id": event.change.id,
@@ -95,14 +95,17 @@ def history_entry(entry: HistoryEntry) -> dict[str, Any]:
 
 
 def session_cookie(call: Call, credential: str, expires_at: int, *, foreign: bool = False) -> tuple[bytes, bytes]:
-    """`expires_at` is Unix ms. `foreign`: it is for a page of another site, which browsers only send it from over
-    https. The name that browsers take from this host alone needs https, and a path that is the host's root."""
+    """Return the Set-Cookie header of a session.
+
+    `expires_at` is in Unix ms. `foreign` is set for a page of another site, for which browsers send the cookie only
+    over https. The host-bound name needs https and a hub that is published without a path prefix.
+    """
     name = HOST_COOKIE if call.secure and not call.scope.get(PREFIX) else SESSION_COOKIE
     return _cookie(call, name, credential, expires_at, "None" if foreign and call.secure else "Lax")
 
 
 def forgotten_cookies(call: Call) -> list[tuple[bytes, bytes]]:
-    """Make the browser forget the session, under each name that it may have."""
+    """Return the headers that make the browser drop the session cookie, under each of its possible names."""
     both = call.secure and not call.scope.get(PREFIX)
     return [
         _cookie(call, name, "", 0, "Lax") for name in ((HOST_COOKIE, SESSION_COOKIE) if both else (SESSION_COOKIE,))
@@ -116,7 +119,8 @@ def _cookie(call: Call, name: bytes, value: str, expires_at: int, same_site: str
 
 
 def failure_answer(failure: Failure) -> Answer:
-    """The error in the platform's envelope: `code` is a string, `tags` are stable, `errors` say what to mend."""
+    """Return the error in the platform's envelope: `code` is a string, `tags` are stable, `errors` explain the
+    mistakes."""
     body: dict[str, Any] = {
         "success": False,
         "code": str(failure.status.value),
@@ -130,5 +134,5 @@ def failure_answer(failure: Failure) -> Answer:
 
 
 def printable(text: str) -> str:
-    """Names come from callers: what UTF-8 cannot carry is shown as an escape, and there is an end to their length."""
+    """Return a name from a caller, shortened, with escapes for characters that UTF-8 cannot encode."""
     return text[:500].encode("utf-8", "backslashreplace").decode()

@@ -1,4 +1,4 @@
-"""Request bodies of the platform API: JSON values of the shape that an operation takes."""
+"""Request bodies of the platform API: parsing and checks of their outer structure."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ async def read_json(context: PlatformContext, call: Call) -> Any:
 
 
 async def parse_json(context: PlatformContext, call: Call, raw: bytes) -> Any:
-    """The JSON value of a body. The Content-Type is not asked (curl calls whatever it sends a form), but a body that
-    is not JSON and says so is told what is wanted."""
+    """Return the JSON value of a body. Its Content-Type is ignored, since curl declares everything a form; only the
+    error text for an invalid body mentions it."""
     try:
         return await parse_body(raw, context.body_bounds)
     except BadRequest:
@@ -34,7 +34,7 @@ def entity_body(value: Any) -> Entity:
 
 
 def entity_bodies(value: Any, most: int) -> list[Entity]:
-    """One entity, or an array of them."""
+    """Return the entities of a body: one object, or an array of objects."""
     if not isinstance(value, list):
         return [entity_body(value)]
     if not 0 < len(value) <= most:

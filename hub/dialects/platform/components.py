@@ -1,4 +1,4 @@
-"""Parameters, headers and answers of the OpenAPI document: what its operations refer to."""
+"""Components of the OpenAPI document: the parameters, headers and answers that its operations refer to."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from stores.schema import StoreDefinition
 ERRORS: Final = (400, 401, 403, 404, 408, 409, 410, 412, 413, 415, 417, 421, 429, 431, 503, 507)
 
 
-# Parameters that are the same for every store.
+# Parameters shared by all stores.
 
 _WHOLE: Final[Schema] = {"type": "integer", "minimum": 0, "maximum": 10**15 - 1}
 _INSTANT: Final[Schema] = {
@@ -49,7 +49,7 @@ _TIME_RANGE: Final = "Unix milliseconds or ISO 8601 (no zone: UTC), inclusive"
 
 
 def shared_parameters(most: int) -> dict[str, Schema]:
-    """`most` is the largest page."""
+    """Return the parameters by component name. `most` is the largest page."""
     name = STORE_NAME.pattern.replace(r"\Z", "")
     return {
         "store": path("store", {"type": "string", "pattern": f"^{name}$"}, "A store"),
@@ -84,11 +84,11 @@ def shared_parameters(most: int) -> dict[str, Schema]:
     }  # fmt: skip
 
 
-# Parameters of one store. `name` is what its component schemas begin with.
+# Parameters of one store. The names of its component schemas begin with `name`.
 
 
 def store_parameters(operation: Operation, definition: StoreDefinition, name: str) -> list[Schema]:
-    """The query parameters of an operation on the store; `name` begins the names of its component schemas."""
+    """Return the query parameters of an operation on the store. `name` is the prefix of its component schemas."""
     match operation.parameters:
         case "list":
             shared = ["offset", "limit", "meta", "from", "to", "begin", "end", "after", "since"]
@@ -166,7 +166,7 @@ def headers() -> dict[str, Schema]:
 
 
 def header_refs(names: Mapping[str, str]) -> Schema:
-    """Name on the wire → component."""
+    """Return references to header components; `names` maps the name on the wire to the component."""
     return {name: ref(component, "headers") for name, component in {"X-Request-Id": "X-Request-Id", **names}.items()}
 
 
@@ -206,7 +206,7 @@ def error_responses() -> dict[str, Schema]:
 
 
 def answer_schemas() -> dict[str, Schema]:
-    """What answers are made of, whatever the store."""
+    """Return the schemas of answers that do not depend on the store."""
     return {
         "Error": _error(),
         "Success": {"type": "object", "properties": {"success": {"const": True}}, "required": ["success"]},
@@ -299,12 +299,12 @@ def _history_entry() -> Schema:
 
 
 def access_list(most: int) -> Schema:
-    """The body that shares an entity."""
+    """Return the schema of the body that shares an entity."""
     return object_of({"access": {"type": "array", "items": ID, "maxItems": most}})
 
 
 def list_answers(name: str) -> Schema:
-    """A list's three answers: the entities, their `meta`, or what has changed since a position."""
+    """Return the schema of a list's three answers: the entities, their `meta`, or the changes since a position."""
     shown = ref(f"{name}.entity")
     end = {"anyOf": [shown, NULL]}
     change = object_of(

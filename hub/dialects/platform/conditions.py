@@ -1,4 +1,4 @@
-"""Preconditions on revisions: If-Match and If-None-Match, and the refusal of those that cannot be honoured."""
+"""Preconditions on revisions: If-Match and If-None-Match. Unsupported preconditions are refused."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from stores.protocol import AllBut, Revisions
 
 _ETAG: Final = re.compile(r'(?:W/)?"([^"]*)"')
 _REVISION: Final = re.compile("0|[1-9][0-9]{0,17}")
-"""A tag is compared as it is written: `"01"` is no revision."""
+"""A tag is compared literally: `"01"` is not a revision."""
 _SAFE: Final = frozenset({"GET", "HEAD"})
 _NAMES: Final = {
     b"if-match": "If-Match",
@@ -22,7 +22,7 @@ _NAMES: Final = {
 
 
 def preconditions(call: Call) -> dict[bytes, str] | None:
-    """The preconditions that were sent, by header in lower case, several lines of one as one; None for none."""
+    """Return the preconditions by lower-case header name, or None. Repeated headers are joined."""
     given: dict[bytes, str] | None = None
     for name, value in call.scope["headers"]:
         if name in _NAMES:
@@ -33,9 +33,11 @@ def preconditions(call: Call) -> dict[bytes, str] | None:
 
 
 def expected_revisions(call: Call) -> Revisions | None:
-    """The revisions at which If-Match and If-None-Match let a write happen; None for any. A write only reaches an
-    entity that is there, so ``If-None-Match: *`` accepts none. Raises BadRequest for a header without an ETag, and
-    for a condition on the time of the last change, which is too coarse to protect a write."""
+    """Return the revisions at which If-Match and If-None-Match allow a write; None allows any.
+
+    A write always needs an existing entity, so ``If-None-Match: *`` allows no revision. Raises BadRequest for a header
+    without an ETag, and for If-Unmodified-Since: times are too coarse to protect a write.
+    """
     given = preconditions(call)
     if given is None:
         return None
@@ -51,7 +53,7 @@ def expected_revisions(call: Call) -> Revisions | None:
 
 
 def revisions(given: dict[bytes, str], header: bytes) -> frozenset[int] | None:
-    """The revisions in a header of ETags; None without it and for ``*``."""
+    """Return the revisions in a header of ETags; None without the header and for ``*``."""
     text = given.get(header)
     if text is None or text.strip() == "*":
         return None
@@ -62,7 +64,7 @@ def revisions(given: dict[bytes, str], header: bytes) -> frozenset[int] | None:
 
 
 def check_read(call: Call, rev: int) -> None:
-    """Raise StaleRevision or NotModified when the preconditions of a read do not hold at this revision."""
+    """Raise StaleRevision or NotModified if the preconditions of a read do not hold at this revision."""
     given = preconditions(call)
     if given is None:
         return
@@ -79,8 +81,8 @@ def not_modified(if_none_match: str, rev: int) -> bool:
 
 
 def refuse_preconditions(call: Call) -> None:
-    """BadRequest for a precondition that the call has no way to honour: ignored, it would protect nothing. A safe
-    call may ignore If-None-Match, which then only costs an answer."""
+    """Raise BadRequest for a precondition that the call does not support: an ignored one would protect nothing. A safe
+    call may ignore If-None-Match, which only costs an unnecessary answer."""
     for name, _ in call.scope["headers"]:
         if name in _NAMES and not (name != b"if-match" and call.method in _SAFE):
             raise BadRequest(_NAMES[name], "This call does not support the precondition.")

@@ -25,7 +25,7 @@ from stores.parse import Limits
 
 @dataclass(slots=True)
 class PlatformContext:
-    """The services that the platform's operations call, and the bounds of what they read."""
+    """The services that the platform's operations call, and the bounds of request bodies."""
 
     settings: Settings
     key: SecretKey
@@ -40,7 +40,7 @@ class PlatformContext:
     body_bounds: BodyBounds
     origins: Origins
     public_document: tuple[str, bytes] = ("", b"")
-    """The OpenAPI document for callers without credentials, and the path prefix that it was made for."""
+    """The OpenAPI document for callers without credentials, as (path prefix, text)."""
     auth_limit: BodyLimit = field(init=False)
     body_limit: BodyLimit = field(init=False)
     bulk_limit: BodyLimit = field(init=False)
@@ -52,7 +52,7 @@ class PlatformContext:
         self.bulk_limit = BodyLimit(s.max_body_bytes, s.max_bulk_body_bytes)
 
     async def authenticate(self, call: Call) -> Principal:
-        """The caller, by Bearer token, or by cookie if the request comes from a page of ours. Raises
+        """Return the caller's principal, by Bearer token, or by cookie if a trusted page sent the request. Raises
         Unauthenticated and CrossSite."""
         credential = call.bearer()
         if credential is None:
@@ -66,13 +66,13 @@ class PlatformContext:
         return principal
 
     async def read(self, call: Call) -> bytes:
-        """The request's body, within its limit. Raises what `read_body` does."""
+        """Return the request's body, within its limit. Raises the errors of `read_body`."""
         return await read_body(call, self.body_limit, self.settings.body_timeout, self.resolver.resolve)
 
     async def read_small(self, call: Call) -> bytes:
-        """The body of a request that signs in, or concerns one's own account."""
+        """Return the body of a request that signs in or concerns the caller's own account."""
         return await read_body(call, self.auth_limit, self.settings.body_timeout, self.resolver.resolve)
 
     async def read_several(self, call: Call) -> bytes:
-        """The body of a request that may bring many entities."""
+        """Return the body of a request that may contain many entities."""
         return await read_body(call, self.bulk_limit, self.settings.body_timeout, self.resolver.resolve)

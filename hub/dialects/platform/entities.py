@@ -1,4 +1,4 @@
-"""Operations on entities: each reads its parameters and body, asks a service, and renders the result."""
+"""Operations on entities: each reads its parameters and body, calls a service, and renders the result."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ HOUR = 3_600_000
 _KEY = re.compile(r"[\x21-\x7e]{1,255}\Z")
 
 WriteToOne = Callable[[Principal, str, str, Entity, Revisions | None], Awaitable[tuple[bytes, int]]]
-"""`EntityService.change` or `replace`: a principal, a store, an id, the body, and the revisions at which it happens."""
+"""`EntityService.change` or `replace`. Takes a principal, a store, an id, the body, and the revisions that it
+accepts."""
 
 
 async def create(context: PlatformContext, call: Call, principal: Principal) -> Answer:
@@ -150,11 +151,11 @@ async def history(context: PlatformContext, call: Call, principal: Principal) ->
     link = (
         [] if page.next is None else [(b"link", next_link(public_path(call.scope), pairs, page.next).encode("ascii"))]
     )
-    # In a thread: it may be megabytes.
+    # In a thread: the history may have megabytes.
     return Answer(await asyncio.to_thread(answers.history_text, page.entries), headers=link)
 
 
-# The parts of the above.
+# Helpers.
 
 
 def read_list(context: PlatformContext, call: Call, principal: Principal, pairs: list[tuple[str, str]]) -> ListRequest:
@@ -163,8 +164,8 @@ def read_list(context: PlatformContext, call: Call, principal: Principal, pairs:
 
 
 def read_bulk(context: PlatformContext, call: Call, principal: Principal) -> ListRequest:
-    """The matches of a bulk change. Without a condition only ``all=true`` means everything: a filter that was
-    forgotten, or came out empty, does not."""
+    """Return the request of a bulk change. Only ``all=true`` selects everything: a forgotten or empty filter is
+    refused."""
     pairs = call.parameters()
     request = read_list(context, call, principal, pairs)
     paging = ("offset", "limit", "after", "sort", "only", "meta", "since", "upsert")
@@ -191,7 +192,8 @@ def read_projection(context: PlatformContext, call: Call, principal: Principal) 
 async def idempotency_key(
     context: PlatformContext, call: Call, principal: Principal, body: bytes
 ) -> IdempotencyKey | None:
-    """The request's key, its user's own; what it must be the same as is everything that decides the outcome."""
+    """Return the request's idempotency key, which is private to its user. A repetition must equal the request in
+    method, path, query and body."""
     header = call.header(b"idempotency-key")
     if header is None:
         return None

@@ -1,6 +1,7 @@
-"""The platform API as an OpenAPI 3.1 document, made from the operations that make the routes and from the stores.
+"""The platform API as an OpenAPI 3.1 document, generated from its operations and the stores.
 
-Every call is there twice: for any store, and for each store that the caller may use the call on, with its fields.
+Every call appears generically for any store, and once more, with its fields, for each store where the caller may use
+it.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ _CREDENTIALS: Final[list[Schema]] = [{"bearer": []}, {"cookie": []}]
 
 
 def openapi_document(context: PlatformContext, principal: Principal | None, prefix: str = "") -> dict[str, Any]:
-    """The document for `principal`, of a hub that is published under `prefix`; for nobody it names no store but the
-    ones that the calls always have."""
+    """Return the document for `principal`, of a hub that is published under `prefix`. Without a principal it names only
+    the stores in fixed paths."""
     most = context.settings.max_items
     stores = [] if principal is None else context.registry.all()
     paths: dict[str, Schema] = {}
@@ -67,8 +68,8 @@ def _add(
     most: int,
     readable: bool | None,
 ) -> None:
-    """Put the calls on one store, and its schemas, into the document. `readable`: whether a writer is shown what it
-    wrote; None: it depends on the store."""
+    """Add the calls on one store, and its schemas, to the document. `readable`: whether a writer may read the entities
+    that it writes; None if that depends on the store."""
     if not calls:
         return
     schemas |= store_schemas(definition)
@@ -79,14 +80,14 @@ def _add(
 
 
 def _require_length(schemas: dict[str, Schema], least: int) -> None:
-    """How long a password must be is a setting, not in the definition."""
+    """Add the smallest length of passwords: it is a setting, not a part of the definition."""
     for name in ("users.new", "users.replacement", "users.changes"):
         if name in schemas:
             schemas[name]["properties"]["password"]["minLength"] = least
 
 
 def _applies(call: Operation, definition: StoreDefinition, principal: Principal | None) -> bool:
-    """Whether the call makes sense for the store, and the principal may use it there."""
+    """Return whether the store supports the call and the principal may use it there."""
     if "{store}" not in call.path or principal is None:
         return False
     if definition.system and call.parameters == "filter":
@@ -99,7 +100,7 @@ def _applies(call: Operation, definition: StoreDefinition, principal: Principal 
 
 
 def operation_object(call: Operation, definition: StoreDefinition, most: int, readable: bool | None) -> Schema:
-    """One call as OpenAPI describes it."""
+    """Return one call as an OpenAPI operation object."""
     name = definition.name
     any_store = definition is ANY_STORE
     made: Schema = {
@@ -166,7 +167,7 @@ def _responses(call: Operation, name: str, readable: bool | None) -> Schema:
 
 
 def statuses(call: Operation) -> list[int]:
-    """The errors that the call can meet: its own, and those that follow from what it takes and does."""
+    """Return the status codes of the call's errors: its own, and those implied by its other attributes."""
     on_store = "{store}" in call.path
     found = {400, 408, 417, 421, 431, 503, *call.errors}
     if not call.open:
@@ -196,14 +197,14 @@ _SIMPLE: Final[Mapping[str, str]] = {
 
 
 def _written(name: str, readable: bool | None, *more: Schema) -> Schema:
-    """What a writer is shown of an entity: all of it, or its id and revision."""
+    """Return the schema of a written entity in an answer: the whole entity, or its id and revision."""
     whole = {"allOf": [ref(f"{name}.entity"), WHOLE_BODY, *more]}
     marks = ref("WrittenOne") if more else ref("Written")
     return {"anyOf": [whole, marks]} if readable is None else whole if readable else marks
 
 
 def _result(call: Operation, name: str, readable: bool | None) -> Schema:
-    """Headers and content of the answer when all goes well."""
+    """Return headers and content of the successful answer."""
     shown = ref(f"{name}.entity")
     match call.result:
         case "entity":
@@ -232,17 +233,17 @@ def _content(schema: Schema, **headers: str) -> Schema:
     return {"headers": components.header_refs(headers), "content": {JSON: {"schema": schema}}}
 
 
-# The operation that answers with the document.
+# The operation that returns the document.
 
 
 async def describe_api(context: PlatformContext, call: Call) -> Answer:
-    """Without credentials the document says how to get some, and what every store has in common."""
+    """Return the document. Without credentials it describes how to get some, and the part common to all stores."""
     known_parameters(call.parameters(), ())
     asked = call.bearer() is not None or call.session() is not None
     principal = await context.authenticate(call) if asked else None
     prefix = call.scope.get(PREFIX, "")
     if principal is not None:
-        # With hundreds of stores it takes a while: not in the loop.
+        # With hundreds of stores this takes long, so it runs in a thread.
         return Answer(await asyncio.to_thread(lambda: orjson.dumps(openapi_document(context, principal, prefix))))
     if context.public_document[0] != prefix or not context.public_document[1]:
         context.public_document = prefix, orjson.dumps(openapi_document(context, None, prefix))

@@ -1,4 +1,4 @@
-"""The operations of the platform API, all but the one that describes them."""
+"""The operations of the platform API, except the one that describes them."""
 
 from __future__ import annotations
 
@@ -22,10 +22,12 @@ ResultKind = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Operation(base.Operation[PlatformContext]):
-    """An operation with what the OpenAPI document says of it: the parameters and body that it takes, whether it heeds
-    Idempotency-Key (`idempotent`), whether it changes something (`writes`), and the errors that it can meet besides
-    those that follow from all this. `personal`: it answers more to callers with credentials. `for_administrators`:
-    nobody else can use it."""
+    """An operation with the attributes that the OpenAPI document needs.
+
+    `idempotent` operations support Idempotency-Key. `writes` is set if the operation changes anything. `personal`
+    operations tell callers with credentials more. Only administrators can use those `for_administrators`. `errors` are
+    status codes in addition to those implied by the other attributes.
+    """
 
     result: ResultKind
     parameters: ParameterSet = "none"

@@ -1,4 +1,4 @@
-"""The parameters of a list: filters in three notations, range, order and projection, typed by the store's schema."""
+"""The parameters of a list: filters in three notations, period, order and projection, typed by the store's schema."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ RESERVED = (
     "offset", "limit", "only", "meta", "from", "to", "begin", "end", "filter", "sort", "after", "search", "since",
     "upsert", "all",
 )  # fmt: skip
-"""Names with a meaning of their own; a field of such a name is filtered as ``from[eq]=x`` or in `filter`."""
+"""Names with a special meaning. Filter a field of such a name with ``from[eq]=x`` or in `filter`."""
 
 OPERATORS = {
     "eq": "$eq", "ne": "$ne", "gt": "$gt", "gte": "$gte", "lt": "$lt", "lte": "$lte", "in": "$in", "nin": "$nin",
@@ -42,7 +42,8 @@ _SYSTEM_TEXTS = ("_id", "owner", "group", "access", "branch")
 
 @dataclass(frozen=True, slots=True)
 class ListRequest:
-    """`given` names the reserved parameters that were sent; `all`: every entity is meant."""
+    """The parsed parameters. `given` are the names of reserved parameters in the request; `all` selects every
+    entity."""
 
     where: Filter
     all: bool
@@ -55,19 +56,19 @@ class ListRequest:
 
 
 class ListParameters:
-    """Reads the parameters of one request. `most` is the largest page."""
+    """Parses the parameters of one request. `most` is the largest page."""
 
     def __init__(self, view: View, pairs: Pairs, limits: Limits, most: int) -> None:
         self.view = view
         self.definition = view.definition
         self.most = most
-        # One for all conditions: its bounds are those of the whole request.
+        # One parser for all conditions: its bounds apply to the whole request.
         self.parser = FilterParser(view.check_path, limits)
         self.single = _single([p for p in pairs if p[0] in RESERVED])
         self.conditions = [p for p in pairs if p[0] not in RESERVED]
 
     def read(self) -> ListRequest:
-        """Raises InvalidQuery that names the parameter at fault."""
+        """Parse all parameters. Raises InvalidQuery that names the wrong parameter."""
         single = self.single
         limit = self.natural("limit")
         where = self.where()
@@ -111,7 +112,8 @@ class ListParameters:
             raise InvalidQuery("filter", f"filter is not JSON: {error}") from None
 
     def search(self, text: str) -> list[Filter]:
-        """Nothing for an empty text, which is what an empty search box sends: it is in every text."""
+        """Return the filter of a search. An empty text, as an empty search box sends it, matches everything: no
+        filter."""
         paths = self.view.search_paths
         if not paths:
             raise InvalidQuery("search", f"{self.definition.name} has no searchable fields")
@@ -130,7 +132,7 @@ class ListParameters:
 
     def time(self, name: str, text: str) -> int:
         try:
-            # A + that was not percent-encoded arrives as a space.
+            # A plus sign that was not percent-encoded arrives as a space.
             return parse_time(text.replace(" ", "+") if "T" in text else text)
         except (ValueError, OverflowError):
             raise InvalidQuery(name, f"{name} takes Unix milliseconds or an ISO 8601 time") from None
@@ -145,7 +147,7 @@ class ListParameters:
         return text == "true"
 
     def condition(self, name: str, text: str) -> Filter:
-        """One ``field=value`` or ``field[op]=value``."""
+        """Parse one ``field=value`` or ``field[op]=value``."""
         found = _BRACKETS.match(name)
         if not found and ("[" in name or "]" in name):
             raise InvalidQuery(name, "brackets hold an operator behind a field: field[gt]=value")
@@ -167,7 +169,7 @@ class ListParameters:
         return self.typed(path, text)
 
     def typed(self, path: str, text: str) -> Json:
-        """The value that a parameter's text stands for at this path."""
+        """Return the value of a parameter's text, by the type of the field at this path."""
         if path in _SYSTEM_TEXTS:
             return None if text == "null" else text
         field = self.definition.by_id.get(path)
@@ -192,8 +194,10 @@ _ITEM = re.compile(r'(?:("[^"]*(?:""[^"]*)*")|((?!")[^,]*))(,|\Z)')
 
 
 def _split(path: str, text: str) -> list[str]:
-    """Comma-separated items; one that holds a comma is quoted. The quotes stay on to force a string, and a quote within
-    them is written twice. Raises InvalidQuery for quotes that do not enclose an item."""
+    """Split comma-separated items. An item with a comma must be quoted; inside quotes, a quote is doubled.
+
+    The outer quotes are kept: they mark a string. Raises InvalidQuery for quotes that do not enclose a whole item.
+    """
     items: list[str] = []
     at = 0
     while found := _ITEM.match(text, at):
@@ -205,7 +209,7 @@ def _split(path: str, text: str) -> list[str]:
 
 
 def natural(known: Mapping[str, str], name: str) -> int | None:
-    """The whole number from 0 that a parameter holds, None without it. Raises InvalidQuery."""
+    """Return a parameter's non-negative integer, or None without it. Raises InvalidQuery."""
     text = known.get(name)
     if text is None:
         return None
@@ -215,7 +219,7 @@ def natural(known: Mapping[str, str], name: str) -> int | None:
 
 
 def next_link(path: str, pairs: Pairs, cursor: str) -> str:
-    """The Link header of the next page: the same request from `cursor` on."""
+    """Return the Link header of the next page: the same request, from `cursor` on."""
     kept = [f"{_quoted(name)}={_quoted(value)}&" for name, value in pairs if name not in ("after", "offset")]
     return f'<{path if _PLAIN_PATH.match(path) else quote(path)}?{"".join(kept)}after={_quoted(cursor)}>; rel="next"'
 
@@ -225,14 +229,14 @@ def _quoted(text: str) -> str:
 
 
 def refuse_given(request: ListRequest, names: Iterable[str], reason: str) -> None:
-    """InvalidQuery for the first of `names` that was sent."""
+    """Raise InvalidQuery for the first of `names` in the request."""
     for name in names:
         if name in request.given:
             raise InvalidQuery(name, f"{name} {reason}")
 
 
 def known_parameters(pairs: Pairs, known: Iterable[str]) -> dict[str, Any]:
-    """The parameters of a call that takes only these. InvalidQuery for any other."""
+    """Return the parameters of a call that supports only `known`. Raises InvalidQuery for any other."""
     for name, _ in pairs:
         if name not in known:
             raise InvalidQuery(name, f"unknown parameter {name}")

@@ -1,4 +1,4 @@
-"""The page on which a user who has forgotten the password sets another one: one file, no resources."""
+"""The page for setting a new password after a reset: one file without external resources."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ PAGE: Final = f"""<!doctype html>
 
 
 def _source(text: str) -> str:
-    """An inline script or style as a content security policy allows it."""
+    """Return the source expression that allows an inline script or style in a content security policy."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 

@@ -28,8 +28,10 @@ class PlatformDialect(Dialect[PlatformContext]):
         return self.context.authenticate(call)
 
     def admit(self, operation: Operation[PlatformContext], call: Call, principal: Principal) -> None:
-        """Raise Forbidden or NotFound before anything else of the request is looked at: errors name fields. Raise
-        BadRequest for a precondition that the operation would ignore."""
+        """Check the caller's rights before anything else, since later errors may name fields.
+
+        Raises Forbidden or NotFound, and BadRequest for a precondition that the operation would ignore.
+        """
         store = call.path.get("store")
         if store is not None:
             self.context.registry.authorized(principal, store, operation.method)

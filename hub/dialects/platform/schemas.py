@@ -1,7 +1,7 @@
-"""JSON Schema of a store's entities, made from its definition: as they are shown, sent whole, sent in part, filtered.
+"""JSON Schemas of a store's entities, generated from its definition: as shown, sent whole, sent in part, filtered.
 
-A schema of what is sent says what the hub refuses; one of what is shown says what an answer always keeps to, also
-after a store was defined anew: nothing there is required but what the hub itself assigns.
+A schema of sent data states which data the hub refuses. A schema of shown data states what every answer satisfies, even
+after a redefinition of the store: it requires only the fields that the hub itself assigns.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ SYSTEM: Final[Mapping[str, Schema]] = {
 
 
 def field_schema(field: Field) -> Schema:
-    """The field's type with its label and default, as answers show it."""
+    """Return the schema of the field's type with its label and default, as answers show it."""
     schema = field.kind.schema(field)
     if field.label:
         schema["title"] = field.label
@@ -61,7 +61,7 @@ def shown_field(store: str, field: Field) -> Schema:
 
 
 def sent_field(store: str, field: Field) -> Schema:
-    """What a write may give the field; null clears one that is not required."""
+    """Return the schema of a field in writes; null clears a field that is not required."""
     place = (store, field.id)
     schema = field.kind.sent_schema(SENT.get(place) or refined(place) or field_schema(field))
     if field.hidden:
@@ -87,7 +87,7 @@ def nullable(schema: Schema) -> Schema:
 
 
 def store_schemas(definition: StoreDefinition) -> dict[str, Schema]:
-    """Component schemas by name. A store's name holds no dot, so these cannot meet the document's own."""
+    """Return component schemas by name. Store names contain no dot, so they cannot collide with other components."""
     name = definition.name
     return {
         f"{name}.entity": shown_entity(definition),
@@ -116,8 +116,8 @@ OWN_ID: Final[dict[str, Schema]] = {"_id": ID | {"description": "The entity's ow
 
 
 def sent_entity(definition: StoreDefinition, more: dict[str, Schema], *, whole: bool, echo: bool = True) -> Schema:
-    """What a write takes: every required field if it is the `whole` entity, any of its fields otherwise; with `echo`
-    the system fields of an answer too."""
+    """Return the schema of a write. A `whole` entity needs every required field; other writes may send any fields. With
+    `echo`, it also accepts the system fields of an answer."""
     store = definition.name
     dropped: Schema = {"description": "Assigned by the hub: dropped when it is sent"}
     echoed = {name: VALUE | dropped for name in SYSTEM_FIELDS if name != "_id" and echo}
@@ -142,7 +142,7 @@ def sent_entity(definition: StoreDefinition, more: dict[str, Schema], *, whole: 
 
 
 def filter_schema(name: str, definition: StoreDefinition) -> Schema:
-    """A filter document: fields of the store, and filters joined."""
+    """Return the schema of a filter document: conditions on fields, and combined filters."""
     joined: Schema = {"type": "array", "minItems": 1, "items": ref(name)}
     return {
         "type": "object",
@@ -153,7 +153,7 @@ def filter_schema(name: str, definition: StoreDefinition) -> Schema:
 
 
 def conditions_schema(definition: StoreDefinition) -> Schema:
-    """The query parameters ``field=value`` and ``field[operator]=value``, as one object of them."""
+    """Return the schema of the parameters ``field=value`` and ``field[operator]=value``, combined into one object."""
     if definition.open and not definition.fields:
         return _conditions({_paths(definition, _IN_NAME): {"type": "string"}})
     by_form: dict[ParameterForm, list[str]] = {form: [] for form in ParameterForm}
@@ -197,7 +197,7 @@ _SPACE: Final = r"\s\x00\x1c-\x1f\x85"
 _IN_LIST: Final = rf"[^.,${_SPACE}](?:[^.,]*[^.,{_SPACE}])?"
 _IN_NAME: Final = r"[^.$\[\]\x00][^.\[\]\x00]*"
 _IN_FILTER: Final = r"[^.$\x00][^.\x00]*"
-"""One segment of a path: in a list separated by commas, in a parameter's name, in a filter."""
+"""Pattern of a path segment in a comma-separated list, a parameter name, and a filter, respectively."""
 
 
 def _any_of(names: Iterable[str]) -> str:
@@ -209,7 +209,7 @@ def _below(top: str, segment: str) -> str:
 
 
 def _paths(definition: StoreDefinition, segment: str, without: Iterable[str] = ()) -> str:
-    """The dotted paths that a query may name."""
+    """Return the pattern of the dotted paths that a query may name."""
     if not definition.open:
         shown = [f.id for f in definition.fields if not f.hidden]
         return _below(_any_of([*SYSTEM_FIELDS, *shown]), segment)
@@ -217,7 +217,7 @@ def _paths(definition: StoreDefinition, segment: str, without: Iterable[str] = (
     return _below((rf"(?!{_any_of(barred)}(?:[.\[]|$))" if barred else "") + segment, segment)
 
 
-# What all stores share.
+# Schemas shared by all stores.
 
 
 def shared_schemas() -> dict[str, Schema]:
@@ -265,7 +265,7 @@ _SOME_EXIST: Final[Schema] = {"$exists": {"type": "boolean"}}
 
 
 def _any_value() -> Schema:
-    """Any JSON value that an entity can hold."""
+    """Return the schema of any JSON value that an entity can contain."""
     names = {"maxLength": 200, "pattern": "^[^$.][^.]*$"}
     return {
         "description": "Any JSON value; integers have at most 64 bits, names no dot and no $ in front",
@@ -280,4 +280,4 @@ def _any_value() -> Schema:
 
 
 ANY_STORE: Final = StoreDefinition("_any")
-"""Stands for whatever store the generic paths name; no real one can be called so."""
+"""Represents the store of the generic paths. No real store can have this name."""

@@ -1,4 +1,4 @@
-"""What the rules of the system stores ask of their fields beyond the types, as JSON Schema."""
+"""JSON Schemas for fields of system stores whose hooks demand more than the field type."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ _REFINED: Final[Mapping[tuple[str, str], Schema]] = {
 
 
 def refined(place: tuple[str, str]) -> Schema | None:
-    """The schema of a field, (store, name), in place of the one that its type has."""
+    """Return the schema that replaces the type's for a field of a system store, given as (store, name), or None."""
     if place == ("stores", "fields"):
         return {"type": "array", "items": _defined_field(), "maxItems": MAX_FIELDS}
     return _REFINED.get(place)
 
 
 def _defined_field() -> Schema:
-    """One field of a definition. Made when it is asked for: types are registered after modules are imported."""
+    """Return the schema of a field in a definition. Built on demand: types may be registered after the import."""
     with_options = [name for name, each in FIELD_TYPES.items() if each.takes_options]
     return {
         "type": "object",
@@ -96,7 +96,7 @@ SENT: Final[Mapping[tuple[str, str], Schema]] = {
         "examples": [mailboxes.EXAMPLE],
     }
 }
-"""(store, field) → what a write may give it: what is there may be of an older version, or of another program."""
+"""(store, field) → schema in writes. Stored values may differ: an older version or another program wrote them."""
 
 ASSIGNED: Final = frozenset(
     {("tokens", name) for name in ("prefix", "digest", "last_used", "address", "agent")}
@@ -106,12 +106,12 @@ ASSIGNED: Final = frozenset(
 """Fields that only the hub writes."""
 
 FIXED: Final = frozenset({("tokens", "user")})
-"""Fields that are given when the entity is made, and stay."""
+"""Fields that are set at creation and cannot be changed."""
 
 REVEALED: Final[Mapping[str, dict[str, Schema]]] = {
     "tokens": {"token": _TEXT | {"readOnly": True, "description": "Only in the answer that makes the token"}}
 }
-"""What only the one who makes an entity is told."""
+"""Fields that only the creator of an entity sees, in the answer to the creation."""
 
 BESIDE: Final[Mapping[str, dict[str, Schema]]] = {
     "users": {
@@ -119,15 +119,15 @@ BESIDE: Final[Mapping[str, dict[str, Schema]]] = {
         | {"writeOnly": True, "description": "Needed to change one's own password or e-mail address; not kept"}
     }
 }
-"""What a change may carry beside the entity's fields."""
+"""Members that a change may contain besides the entity's fields."""
 
 WRITABLE_SYSTEM: Final[Mapping[str, dict[str, Schema]]] = {
     "users": {"group": {"anyOf": [ID, {"type": "null"}], "description": "The user's group"}}
 }
-"""System fields that callers write after all."""
+"""System fields that callers may write."""
 
 NO_WRITES: Final = frozenset({"sessions", "second_factors", "signins"})
-"""Stores whose entities callers neither make nor change."""
+"""Stores whose entities callers can neither create nor change."""
 
 NO_DELETES: Final = frozenset({"signins"})
-"""Stores whose entities callers neither delete nor share."""
+"""Stores whose entities callers can neither delete nor share."""
