@@ -1,1 +1,1 @@
-"""What the hub does, whatever dialect it was asked in: checks, permissions and system fields around the engine."""
+"""The hub's services, independent of dialects: checks, permissions and system fields around the engine."""

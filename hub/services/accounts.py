@@ -1,4 +1,4 @@
-"""Signing in and out: sessions behind a cookie, access tokens, and when a token was last used."""
+"""Sign-in and sign-out: sessions with a cookie, access tokens, and the time of a credential's last use."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ log = logging.getLogger(__name__)
 HOUR = 3_600_000
 
 RETRIES = 5
-"""Attempts to begin a session while the password changes."""
+"""Attempts to begin a session while the password is being changed."""
 
 EXPIRED_AT_ONCE = 1_000
-"""Sessions removed by one commit of housekeeping."""
+"""Sessions removed in one commit of the sweep."""
 
 NOTED = 10_000
-"""Credentials of which this process remembers when their use was last noted."""
+"""Number of credentials for which this process remembers when it last recorded their use."""
 
 
 @dataclass(frozen=True, slots=True)
 class Issued:
-    """A new credential; the only time that it is known. Times are Unix ms."""
+    """A new credential. It is not stored in clear, so this is the only copy. Times are Unix ms."""
 
     credential: str
     issued_at: int
@@ -52,7 +52,7 @@ class Issued:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """A sign-in as it is asked for."""
+    """The input of a sign-in."""
 
     login: str
     password: str
@@ -63,7 +63,7 @@ class Attempt:
 
 
 class Accounts:
-    """`session_hours` and `token_hours` are how long a cookie and an access token last."""
+    """`session_hours` and `token_hours` are the lifetimes of sessions and access tokens."""
 
     def __init__(
         self,
@@ -99,8 +99,8 @@ class Accounts:
     ) -> Issued:
         """Begin a session or an access token.
 
-        Raises Unauthenticated, the same and after the same time for an unknown login and a wrong password;
-        CodeRequired, with the right password, for a one-time code that is missing or wrong; and TooManyAttempts.
+        Raises Unauthenticated, with the same text and timing for an unknown login and a wrong password; CodeRequired,
+        if the password is right, for a missing or wrong one-time code; and TooManyAttempts.
         """
         names = spellings(login)
         try:
@@ -118,7 +118,7 @@ class Accounts:
                 used_up = await self._factors.writes_of(user, attempt.code)
                 issued = await self._begin(user, renewed, used_up, attempt)
             except (NotAsExpected, NotFound):
-                continue  # the password has just changed, or the codes are switched off: is it still right?
+                continue  # the password was changed or the codes were switched off just now: check again
             except (CodeRequired, StaleRevision):
                 await self._failed("code", attempt, user)
                 raise CodeRequired("the code is missing, wrong, or has just been used") from None
@@ -127,7 +127,8 @@ class Accounts:
         raise Unavailable("the user changes faster than a session can begin")
 
     async def _proven(self, attempt: Attempt, names: tuple[str, ...]) -> tuple[Entity, str | None]:
-        """The user whose password this is, and the password's hash if it is to be renewed. Raises Unauthenticated."""
+        """Return the user of the login and password, and the password's new hash if it needs one. Raises
+        Unauthenticated."""
         user = await find_user(self._engine, names)
         verdict = await self._passwords.verify(user.get("password") if user else None, attempt.password)
         if user is None or not verdict.right or user.get("disabled"):
@@ -139,12 +140,12 @@ class Accounts:
         await self._signins.failed(result, attempt.login, user, attempt.address, attempt.agent)
 
     async def find_user(self, login: str) -> Entity | None:
-        """The user who signs in with this login."""
+        """Return the user with this login, or None."""
         return await find_user(self._engine, spellings(login))
 
     async def _begin(self, user: Entity, renewed: str | None, used_up: list[Write], attempt: Attempt) -> Issued:
-        """Raises NotAsExpected when the user's password is no longer the one that was checked, and StaleRevision when
-        the one-time code is used up."""
+        """Commit the new session. Raises NotAsExpected if the user's password is no longer the one that was checked,
+        and StaleRevision if the one-time code was already used."""
         credential, now = new_credential(), now_ms()
         issued = Issued(credential, now, now + self._hours[attempt.kind] * HOUR)
         session = {
@@ -170,22 +171,22 @@ class Accounts:
         if renewed is not None:
             writes.append(Update("users", user["_id"], {"password": renewed}))
         await self._engine.commit(writes, user["_id"])
-        self._is_due(session["_id"], now)  # its use has just been noted
+        self._is_due(session["_id"], now)  # this commit has recorded the first use
         return issued
 
     async def sign_out(self, principal: Principal) -> None:
-        """End the session or access token at hand; a long-lived token is revoked in the store `tokens`
-        (BadRequest)."""
+        """End the caller's session or access token. Raises BadRequest for a long-lived token: those are revoked in the
+        store `tokens`."""
         if principal.kind not in ("session", "access"):
             raise BadRequest("token", "A long-lived token is revoked by deleting it from the store tokens.")
         try:
             await self._engine.commit([Delete("sessions", principal.credential_id)], principal.user_id)
         except NotFound:
-            pass  # it has ended already: that is what was asked for
+            pass  # it has already ended
         self._resolver.forget_entity("sessions", principal.credential_id)
 
     async def end_others(self, principal: Principal, *, tokens: bool) -> int:
-        """End the user's sessions but the one at hand, and with `tokens` its tokens; how many. Raises Forbidden."""
+        """End the user's other sessions, and with `tokens` its tokens; return their number. Raises Forbidden."""
         stores = ("sessions", "tokens") if tokens else ("sessions",)
         for store in stores:
             authorize(principal, SYSTEM_STORES[store], "DELETE")
@@ -195,8 +196,8 @@ class Accounts:
         return sum(each.count for each in written)
 
     def note_use(self, principal: Principal, call: Caller) -> None:
-        """Remember, to the hour, when and from where a session or token was last used. It costs the request nothing,
-        and fails in silence: the next use is noted instead."""
+        """Record when and from where a session or token was last used, at a resolution of one hour. It runs in the
+        background; after a failure the next use is recorded instead."""
         now = now_ms()
         if principal.kind == "control" or not self._is_due(principal.credential_id, now):
             return
@@ -206,7 +207,7 @@ class Accounts:
         task.add_done_callback(self._notes.discard)
 
     def _is_due(self, credential_id: str, now: int) -> bool:
-        """Whether an hour has passed since this was last true of the credential."""
+        """Return whether an hour has passed since this last returned True for the credential."""
         noted = self._noted.get(credential_id)
         if noted is not None and now - noted < HOUR:
             return False
@@ -221,13 +222,13 @@ class Accounts:
         try:
             await self._engine.commit([Update(store, principal.credential_id, use)], None)
         except NotFound:
-            pass  # it has just ended
-        except Exception as error:  # whatever it is: nobody asked for this write
+            pass  # the credential has just ended
+        except Exception as error:  # no caller waits for this write, whatever fails
             log.info("the last use of a credential could not be noted: %s", type(error).__name__)
             self._noted.pop(principal.credential_id, None)
 
     async def sweep(self, now: int) -> None:
-        """Remove expired sessions and old records of sign-ins, in batches, so that other writes come in between."""
+        """Remove expired sessions and old records of sign-ins, in batches between which other writes can run."""
         expired = Query(Compare(("expires",), "lt", now), limit=EXPIRED_AT_ONCE)
         while found := await self._engine.entities("sessions", expired):
             ids = In(("_id",), tuple(session["_id"] for session in found))
@@ -236,7 +237,7 @@ class Accounts:
 
 
 class Caller(Protocol):
-    """What is noted of a request."""
+    """The part of a request that is recorded as a credential's use."""
 
     @property
     def address(self) -> str: ...

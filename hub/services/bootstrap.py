@@ -1,4 +1,4 @@
-"""First start: the admin role and the first administrator."""
+"""The first start: the admin role and the first administrator."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ log = logging.getLogger(__name__)
 
 
 FILLED_AT_ONCE = 200
-"""Users whose logins are brought into today's form at a time."""
+"""Number of users whose login keys are filled in per batch."""
 
 MOST_SKIPPED = 5_000
-"""Logins that cannot be, after which the others are left as they are."""
+"""Number of logins that cannot get a key before the others are left without one, too."""
 
 
 async def ensure_admin(engine: Engine, passwords: Passwords, login: str, password: str, least: int) -> str | None:
-    """Make the role and, if nobody has it, its first holder; returns a password that was made up for it. Raises
-    CannotOpen for a login or password that no user may have.
+    """Create the admin role and, if no user has it, its first holder. Return the password if it was generated. Raises
+    CannotOpen for an invalid login or password.
 
-    Hubs that start together on one database may both try: unique names let one of them win.
+    Hubs that start together on one database may all try; unique names let one of them win.
     """
     roles = await engine.entities("roles", Query(Equal(("name",), ADMIN_ROLE), limit=1))
     if roles and await engine.entities("users", Query(Equal(("roles",), roles[0]["_id"]), limit=1)):
@@ -57,7 +57,7 @@ async def ensure_admin(engine: Engine, passwords: Passwords, login: str, passwor
 
 
 def checked_names(login: str, password: str, least: int) -> dict[str, str]:
-    """The first administrator's login as it is stored. Raises CannotOpen."""
+    """Return the fields of the first administrator's login. Raises CannotOpen."""
     try:
         names = stored_login(login)
     except BadName as error:
@@ -69,14 +69,17 @@ def checked_names(login: str, password: str, least: int) -> dict[str, str]:
 
 
 async def fill_login_keys(engine: Engine) -> None:
-    """Let users of older versions, and those that another program made, sign in without regard to case. A login that
-    another user has but for its case is left alone: it is good as it is spelled, and `hub doctor` names it."""
+    """Fill in the login keys of users from older versions or other programs, so that their logins ignore case.
+
+    A login that differs from another user's only by case gets no key: it works as it is spelled, and `hub doctor`
+    reports it.
+    """
     query = Query(And((Equal(("login_key",), None), Not(Equal(("login",), None)))), limit=FILLED_AT_ONCE)
     skipped: set[str] = set()
     while True:
         where = And((query.where, Not(In(("_id",), tuple(skipped))))) if skipped else query.where
         users = await engine.entities("users", replace(query, where=where))
-        filled = await asyncio.gather(*(_fill(engine, user) for user in users))  # together, they share commits
+        filled = await asyncio.gather(*(_fill(engine, user) for user in users))  # concurrent writes share commits
         skipped.update(user["_id"] for user, done in zip(users, filled, strict=True) if not done)
         if len(users) < FILLED_AT_ONCE or len(skipped) > MOST_SKIPPED:
             return
@@ -91,10 +94,10 @@ async def _fill(engine: Engine, user: Entity) -> bool:
         log.warning("the login of user %s is good only as it is spelled: see `hub doctor`", user["_id"])
         return False
     except (NotFound, StaleRevision):
-        pass  # somebody else is at it
+        pass  # another writer has changed or deleted the user
     return True
 
 
 def nobody_to_owner(id: str) -> dict[str, object]:
-    """The first administrator belongs to itself."""
+    """Return the owner fields of the first administrator, who owns itself."""
     return {"owner": id, "access": [id]}

@@ -1,4 +1,4 @@
-"""What holds for a user's login and password: how they are kept, who may change them, and what a change ends."""
+"""A user's login and password: how they are stored, who may change them, and which credentials a change ends."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from stores.query import And, Equal, Not
 from stores.records import Change, Entity
 
 PROOF = "current_password"
-"""Field of a body that is checked and not kept."""
+"""Member of a body with the current password. It is checked and not stored."""
 
 
 class Credentials:
-    """`least`: characters of a new password; `ends_tokens`: whether a new password ends tokens as well as sessions."""
+    """`least`: characters of a new password. `ends_tokens`: whether a new password ends tokens as well as sessions."""
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class Credentials:
         self._ends_tokens = ends_tokens
 
     async def kept(self, fields: Entity, before: Mapping[str, Any]) -> Entity:
-        """`fields` of a user with login and password as they are stored. Raises InvalidEntity."""
+        """Return a user's `fields` with login and password in their stored form. Raises InvalidEntity."""
         kept = {name: value for name, value in fields.items() if name != "login_key"}
         if "login" in fields and fields["login"] != before.get("login"):
             kept |= named(fields["login"])
@@ -58,8 +58,10 @@ class Credentials:
         return await self._passwords.hash(password)
 
     async def check_proof(self, principal: Principal, before: Entity, body: Entity, fields: Entity) -> None:
-        """Check that a user who changes the own password or e-mail address knows the current password. A long-lived
-        token changes neither. Raises Forbidden, InvalidEntity and TooManyAttempts."""
+        """Check that users know their current password if they change their own password or e-mail address.
+
+        A long-lived token may change neither. Raises Forbidden, InvalidEntity and TooManyAttempts.
+        """
         changed = [n for n in ("password", "email") if n in fields and fields[n] != before.get(n)]
         if not changed or before["_id"] != principal.user_id or principal.kind == "control":
             return
@@ -68,8 +70,8 @@ class Credentials:
         await self.check_password(before, body.get(PROOF), f"change the {changed[0]}")
 
     async def check_password(self, user: Entity, given: object, purpose: str) -> None:
-        """Check the current password, which is needed to do `purpose`. Guesses are limited like logins, for each
-        user, wherever they come from. Raises InvalidEntity and TooManyAttempts."""
+        """Check the current password; `purpose` is the action that needs it. Guesses are limited like logins, but per
+        user whatever the address. Raises InvalidEntity and TooManyAttempts."""
         if not isinstance(given, str) or not given:
             raise refuse(PROOF, f"The current password is needed to {purpose}.")
         account = _account(user)
@@ -80,12 +82,12 @@ class Credentials:
             self._attempts.succeeded_of(account)
 
     def forgive(self, user: Entity) -> None:
-        """The user has another password: guesses of the former one no longer keep the user out."""
+        """Reset the limits after a new password: guesses of the old one no longer keep the user out."""
         era = digest(str(user.get("password")))
         self._attempts.forgive(spellings(user["login"])[-1], _account(user), era)
 
     def follow(self, changes: Iterable[Change]) -> None:
-        """The same for passwords that other processes have set."""
+        """Reset the limits for passwords that other processes have set."""
         for change in changes:
             if change.store != "users" or not (change.before and change.after):
                 continue
@@ -93,21 +95,24 @@ class Credentials:
                 self.forgive(change.after)
 
     def ended(self, principal: Principal, before: Entity, fields: Entity) -> list[Write]:
-        """A new password ends every session and token but the credential that it was given with; disabling ends the
-        sessions."""
+        """Return the writes that end credentials after a change of the user.
+
+        A new password ends every session except the caller's credential, and tokens depending on the settings.
+        Disabling the user ends the sessions.
+        """
         if "password" not in fields and not fields.get("disabled"):
             return []
         tokens = "password" in fields and self._ends_tokens
         return ended_credentials(before["_id"], tokens=tokens, but=principal.credential_id)
 
     def ended_by_reset(self, user: Entity) -> list[Write]:
-        """A forgotten password's reset ends every session, and every token unless the settings say otherwise."""
+        """Return the writes after a reset: they end every session, and every token unless the settings keep tokens."""
         return ended_credentials(user["_id"], tokens=self._ends_tokens)
 
 
 def ended_credentials(user_id: str, *, tokens: bool, but: str = "") -> list[Write]:
-    """Writes that end a user's sessions, and with `tokens` its tokens, except the credential with the id `but`; under
-    the guard of sessions that are just beginning."""
+    """Return writes that end a user's sessions, and with `tokens` its tokens, except the credential with the id `but`.
+    The user's guard orders them with sessions that are about to begin."""
     mine = Equal(("user",), user_id)
     where = And((mine, Not(Equal(("_id",), but)))) if but else mine
     stores = ("sessions", "tokens") if tokens else ("sessions",)
@@ -115,12 +120,12 @@ def ended_credentials(user_id: str, *, tokens: bool, but: str = "") -> list[Writ
 
 
 def _account(user: Entity) -> str:
-    """The key under which guesses of the user's current password are counted."""
+    """Return the key under which guesses of the user's current password are counted."""
     return f"user:{user['_id']}"
 
 
 def named(login: str) -> Entity:
-    """A login as it is shown and as it is compared. Raises InvalidEntity."""
+    """Return a login's fields: as shown and as compared. Raises InvalidEntity."""
     try:
         return stored_login(login)
     except BadName as error:
@@ -128,5 +133,5 @@ def named(login: str) -> Entity:
 
 
 def refuse(field: str, text: str) -> InvalidEntity:
-    """The error of a field that breaks a rule of its store."""
+    """Return the error of a field that breaks a rule of its store."""
     return InvalidEntity([Violation(field, "invalid", text)])

@@ -1,5 +1,5 @@
-"""Hooks of the store `stores`: a definition and its storage come, change and go together, and no change of a
-definition hides, reveals or spoils what entities hold."""
+"""Hooks of the store `stores`. A definition and its storage are created, changed and deleted together. A change of a
+definition must not hide, reveal or invalidate the data of entities."""
 
 from __future__ import annotations
 
@@ -66,7 +66,8 @@ class DefinitionHooks(StoreHooks):
             raise
 
     async def _put_right(self, store: str) -> None:
-        """Where storage is not transactional, its indexes may be those of a definition that was not stored."""
+        """Redefine the stored definition: without transactions, indexes may be those of a definition that was not
+        stored."""
         try:
             for entity in await self.engine.entities("stores", Query(Equal(("name",), store), limit=1)):
                 await self.engine.define(parse_definition(entity))
@@ -90,7 +91,7 @@ class DefinitionHooks(StoreHooks):
         except StoreNotEmpty:
             raise
         except StoreError:
-            # Where storage is not transactional, it may be closed for what is still defined.
+            # Without transactions, the storage may already be closed although the store is still defined.
             self.registry.restore_later(before["name"])
             raise
 
@@ -102,13 +103,15 @@ class DefinitionHooks(StoreHooks):
 
 
 def retired_by(old: StoreDefinition, new: StoreDefinition) -> tuple[str, ...]:
-    """The names that stay hidden though the definition does not have them any more."""
+    """Return the names of former hidden fields, which stay hidden although the definition no longer has them."""
     return tuple(name for name in dict.fromkeys([*old.retired, *sorted(old.hidden_fields)]) if name not in new.by_id)
 
 
 def check_hidden(old: StoreDefinition | None, new: StoreDefinition) -> None:
-    """Refuse what would tell the values of hidden fields: a search into one, and a unique one, whose values can be
-    found out by trying. What a definition of an older hub has already may stay: the search passes it over."""
+    """Refuse definitions that would reveal values of hidden fields: by search, or by uniqueness, which allows guesses.
+
+    Entries that an older hub allowed in `old` may stay: the search ignores them.
+    """
     had = {} if old is None else revealing(old)
     violations = [Violation(place, "invalid", text) for place, text in revealing(new).items() if place not in had]
     if violations:
@@ -116,7 +119,7 @@ def check_hidden(old: StoreDefinition | None, new: StoreDefinition) -> None:
 
 
 def revealing(definition: StoreDefinition) -> dict[str, str]:
-    """What of the definition would tell hidden values: {place: why}."""
+    """Return the parts of the definition that would reveal hidden values: {place: reason}."""
     found: dict[str, str] = {}
     for i, field in enumerate(definition.fields):
         if field.hidden and field.search:
@@ -133,8 +136,10 @@ def revealing(definition: StoreDefinition) -> dict[str, str]:
 
 
 async def check_data(engine: Engine, old: StoreDefinition, new: StoreDefinition) -> list[Write]:
-    """Refuse a definition that entities stand against; the conditions under which that is so in the commit too. Raises
-    DataStandsAgainst that says which field and how many."""
+    """Refuse a definition that existing entities violate. Raises DataStandsAgainst with fields and numbers of entities.
+
+    Returns expectations, by which the commit checks this again.
+    """
     standing = Standing(engine, old.name)
     found: dict[str, str] = {}
 

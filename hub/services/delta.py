@@ -1,4 +1,4 @@
-"""Delta sync: what has changed in a view of a store since a position."""
+"""Delta sync: the changes in a view of a store since a position."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from stores.turns import Turn
 
 READ_AT_ONCE = 1_000
 ROUNDS = 10
-"""Reads of the feed for one answer: a store that hardly changes beside a busy one must not hold the request up."""
+"""Reads of the feed for one answer, so that a quiet store in a busy database does not delay the request."""
 
 MOST_DELTA_BYTES: Annotated[int, Limit("request", "bytes", "`more`")] = 8_388_608
-"""Of changes in one answer; the one that exceeds it is still in it."""
+"""Size of the changes in one answer. The change that exceeds it is still included."""
 
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """`position` resumes after `changes`; `more`: ask again at once. `digest` is what positions of the changes are
-    bound to (see `auth.positions`)."""
+    """Changes since a position. `position` resumes after them; if `more` is set, further changes are available. The
+    positions of single changes are bound to `digest` (see `auth.positions`)."""
 
     changes: list[ViewChange]
     position: str
@@ -43,8 +43,8 @@ class DeltaService:
     async def since(
         self, principal: Principal, store: str, position: str, where: Filter, projection: Projection, limit: int
     ) -> Delta:
-        """At most `limit` changes. Raises HistoryGone when the position is not known (any more), and when what the
-        principal can see is not what it was: then only a fresh list is right."""
+        """Return at most `limit` changes. Raises HistoryGone if the position is unknown or too old, or if the
+        principal's visibility has changed: the caller needs a fresh list then."""
         view = authorize(principal, self._registry.get(store), "GET")
         position = unbind(position, view.digest)
         changes = ChangeView(store, view.narrowed(where), view.shown(projection))
@@ -60,7 +60,7 @@ class DeltaService:
 
 @dataclass(slots=True)
 class _DeltaBuilder:
-    """Changes of a view on their way into one answer; `position` is how far they have been looked at."""
+    """Collects the changes of a view for one answer. `position` is the end of the part already examined."""
 
     view: ChangeView
     limit: int
@@ -74,7 +74,7 @@ class _DeltaBuilder:
         return len(self.found) >= self.limit or self.size >= MOST_DELTA_BYTES
 
     async def add(self, batch: Batch) -> None:
-        """Take in a range of the feed, or what there is room for. Raises FilterTooCostly."""
+        """Add a range of the feed, as far as there is room. Raises FilterTooCostly."""
         turn = Turn()
         for change in batch.changes:
             try:

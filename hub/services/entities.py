@@ -1,5 +1,5 @@
-"""Entities of every store: create, read, list, change, delete, share. The caller's view, schema, system fields and
-the store's own hooks are applied here, for every dialect alike; the engine does the rest."""
+"""Entities of every store: create, read, list, change, delete, share. For every dialect, the service applies the
+caller's View, the schema, system fields and the store's hooks; the engine does the rest."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ from stores.turns import Turn
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """`items`: entities in one array; `matches`: entities that one bulk change may touch; `long_lists`: lists that one
-    user may be sent at once, beyond those that are made in one piece."""
+    """`items`: entities in one array. `matches`: entities that one bulk change may affect. `long_lists`: streamed lists
+    that one user may read at once."""
 
     items: int = 10_000
     matches: int = 100_000
@@ -79,10 +79,10 @@ class EntityService:
         self.group_paths = GroupPathKeeper(engine, registry)
         self._system = SystemStoreWrites(engine, resolver, hooks, self.group_paths)
 
-    # Reading. `only` is a list of paths to show, None for everything.
+    # Reading. A projection selects the fields to show.
 
     async def get(self, principal: Principal, store: str, id: str, projection: Projection) -> tuple[bytes, int]:
-        """JSON text and revision. Raises NotFound also for an invisible entity."""
+        """Return JSON text and revision. Raises NotFound, for an invisible entity as well."""
         view = self._view(principal, store, "GET")
         found = await self._engine.get(store, _checked_id(id), view.where, view.shown(projection))
         if found is None:
@@ -91,7 +91,7 @@ class EntityService:
 
     async def find(self, principal: Principal, store: str, query: Query, projection: Projection = WHOLE) -> Listing:
         view = self._view(principal, store, "GET")
-        # Not `replace`, which takes several times as long.
+        # Not `dataclasses.replace`, which takes several times as long.
         query = Query(view.narrowed(query.where), query.sort, query.offset, query.limit, query.after)
         listing = await self._engine.find(store, query, view.shown(projection))
         body = listing.body
@@ -107,9 +107,11 @@ class EntityService:
     async def history(
         self, principal: Principal, store: str, id: str, after: str | None = None, limit: int = MOST_HISTORY_ENTRIES
     ) -> History:
-        """A page of the audit trail: of its entries those after which the entity, as it was then, is visible by
-        today's rule, without the fields that are not shown today. Raises NotFound for an entity that is invisible, or
-        was when it was deleted."""
+        """Return a page of the entity's audit trail.
+
+        It contains the entries after which the entity was visible under the current rules, without fields that are
+        hidden now. Raises NotFound for an entity that is invisible, or was when it was deleted.
+        """
         view = self._view(principal, store, "GET")
         where = view.where
         present = await self._engine.entities(store, Query(And((where, Equal(("_id",), _checked_id(id)))), limit=1))
@@ -125,13 +127,14 @@ class EntityService:
         return replace(page, entries=shown)
 
     async def _is_of_this_life(self, store: str, id: str) -> bool:
-        """Whether a deleted entity was one of the store as it is defined now, not of an earlier one of its name."""
+        """Return whether a deleted entity belonged to the store's current definition, not to an earlier store of its
+        name."""
         definition = self._registry.id_of(store)
         if definition is None:
             return True
         beginning = await self._engine.history("stores", definition, limit=1)
         if not beginning.entries or beginning.entries[0].op != "insert":
-            return True  # older than what is on record
+            return True  # the definition is older than the recorded history
         return bool((await self._engine.history(store, id, beginning.place, 1)).entries)
 
     # Writing one or several.
@@ -145,8 +148,8 @@ class EntityService:
         *,
         indexed: bool = False,
     ) -> list[tuple[bytes, int]]:
-        """Insert all or none; the new entities as JSON text, and their revisions. With `indexed`, errors name the
-        position of the body at fault: ``3.price``."""
+        """Insert all entities or none; return their JSON texts and revisions. With `indexed`, errors contain the
+        position of the wrong body: ``3.price``."""
         view = self._view(principal, store, "POST")
         definition = view.definition
         with indexed_errors(indexed), self.group_paths.stamping():
@@ -167,9 +170,10 @@ class EntityService:
         *,
         indexed: bool = False,
     ) -> list[tuple[bytes, int]]:
-        """Insert, or update the visible one with the same value at `path`, which must be unique; all or none."""
+        """Insert each body, or update the visible entity with the same value at `path`, which must be unique. All or
+        none."""
         self._view(principal, store, "POST")
-        view = self._view(principal, store, "PATCH")  # it may insert and it may change
+        view = self._view(principal, store, "PATCH")  # it may insert, and it may change
         definition, reader = view.definition, reader_of(principal, view)
         self._not_system(definition)
         if path not in definition.unique_paths or path.split(".")[0] in view.hidden:
@@ -192,7 +196,7 @@ class EntityService:
         cleaned, violations = clean(self._entity_part(store, body), self._bounds.entity, _checked_id(id))
         fields, more = view.definition.check_changes(cleaned)
         unchanged = await self._sent_back(principal, view, id, cleaned, violations + more)
-        # Not written: somebody may be putting it right just now.
+        # Do not write unchanged invalid fields: a concurrent writer may be correcting them.
         fields = {name: value for name, value in fields.items() if name not in unchanged}
         if view.definition.system:
             return await self._system.change(principal, view, id, body, fields, revs)
@@ -203,11 +207,11 @@ class EntityService:
     async def replace(
         self, principal: Principal, store: str, id: str, body: Entity, revs: Revisions | None
     ) -> tuple[bytes, int]:
-        """Put `body` in place of everything but the system fields, and hidden fields that it does not mention."""
+        """Replace the entity, except system fields and hidden fields that `body` does not mention."""
         view = self._view(principal, store, "PUT")
         cleaned, violations = clean(self._entity_part(store, body), self._bounds.entity, _checked_id(id))
         fields, more = view.definition.check_new(cleaned)
-        unknown = view.hidden_fields - cleaned.keys()  # to the caller, who leaves them as they are
+        unknown = view.hidden_fields - cleaned.keys()  # unknown to the caller: they stay as they are
         violations += [v for v in more if v.field not in unknown]
         replacement = Replacement(principal, view, id, body, fields, unknown)
         if not violations:
@@ -215,14 +219,14 @@ class EntityService:
         fields |= await self._sent_back(principal, view, id, cleaned, violations)
 
         async def attempt(before: Entity) -> tuple[bytes, int]:
-            # Not over what somebody has just put right.
+            # Fields that a concurrent writer has corrected must not be overwritten.
             raise_violations(without_unchanged(view, violations, cleaned, before))
             return await self._replace(replacement, frozenset({before["_rev"]}))
 
         return await on_current(self._engine, store, id, view.where, revs, attempt)
 
     async def delete(self, principal: Principal, store: str, id: str, revs: Revisions | None) -> tuple[bytes, int]:
-        """The entity as it was."""
+        """Delete the entity; return its last state."""
         view = self._view(principal, store, "DELETE")
         _checked_id(id)
         if view.definition.system:
@@ -233,7 +237,7 @@ class EntityService:
     async def share(
         self, principal: Principal, store: str, id: str, users: object, revs: Revisions | None = None
     ) -> tuple[bytes, int]:
-        """Set the entity's access list: for its owner and administrators."""
+        """Set the entity's access list. Only its owner and administrators may."""
         view = self._view(principal, store, "PUT")
         if view.definition.system and not self._hooks[store].shared:
             raise Forbidden(f"{store} cannot be shared")
@@ -253,10 +257,10 @@ class EntityService:
                 raise
             raise Forbidden("only its owner and administrators share an entity") from None
 
-    # Writing whatever matches.
+    # Bulk changes.
 
     async def change_matches(self, principal: Principal, store: str, where: Filter, body: Entity) -> int | None:
-        """The number of entities altered; None for a writer whose scopes do not allow reading them."""
+        """Return the number of changed entities; None for a writer whose scopes do not allow reading them."""
         view = self._view(principal, store, "PATCH")
         self._not_system(view.definition)
         raise_violations([Violation(name, "system") for name in body if name in SYSTEM_FIELDS])
@@ -266,16 +270,16 @@ class EntityService:
         return await self._count(principal, reader, write)
 
     async def delete_matches(self, principal: Principal, store: str, where: Filter) -> int | None:
-        """The number of entities deleted; None for a writer whose scopes do not allow reading them."""
+        """Return the number of deleted entities; None for a writer whose scopes do not allow reading them."""
         view = self._view(principal, store, "DELETE")
         self._not_system(view.definition)
         write = DeleteMany(store, view.narrowed(where), self._bounds.matches)
         return await self._count(principal, reader_of(principal, view), write)
 
-    # The parts of the above.
+    # Helpers.
 
     def _view(self, principal: Principal, store: str, method: str) -> View:
-        """Raises NotFound and Forbidden."""
+        """Return the principal's View. Raises NotFound and Forbidden."""
         return authorize(principal, self._registry.get(store), method)
 
     async def _new_entities(
@@ -286,7 +290,8 @@ class EntityService:
         indexed: bool,
         missing: list[tuple[Violation, ...]] | None = None,
     ) -> list[Entity]:
-        """Raises InvalidEntity; what a body merely leaves out goes into `missing`, body by body, if that is given."""
+        """Check and stamp the bodies. Raises InvalidEntity; if `missing` is given, missing required fields are
+        collected there for each body instead."""
         now, branch = now_ms(), await self.group_paths.of(principal)
         violations: list[Violation] = []
         entities: list[Entity] = []
@@ -314,7 +319,7 @@ class EntityService:
         return entities
 
     async def _changes_of_upserts(self, definition: StoreDefinition, bodies: Sequence[Entity]) -> list[Entity]:
-        """What each body changes of an entity that is there: the fields sent, not the defaults of the others."""
+        """Return each body's changes to an existing entity: the fields sent, without the defaults of others."""
         changes: list[Entity] = []
         turn = Turn()
         for body in bodies:
@@ -326,7 +331,7 @@ class EntityService:
     async def _sent_back(
         self, principal: Principal, view: View, id: str, body: Entity, violations: list[Violation]
     ) -> Entity:
-        """Raise InvalidEntity for what is wrong with the body, but for what is sent back as it is: that is returned."""
+        """Raise InvalidEntity for the violations, except in fields sent back unchanged; return those fields."""
         if not violations:
             return {}
         if reader_of(principal, view) is None:
@@ -343,7 +348,7 @@ class EntityService:
         return fields
 
     def _entity_part(self, store: str, body: Entity) -> Entity:
-        """The body without the fields that are for the store's hooks alone."""
+        """Return the body without the members that only the store's hooks use."""
         beside = self._hooks[store].beside if store in self._hooks else None
         return {n: v for n, v in body.items() if n not in beside} if beside else body
 
@@ -390,7 +395,7 @@ class EntityService:
 
 
 def _checked_id(id: str) -> str:
-    """A malformed id is the id of nothing: NotFound."""
+    """Return the id. Raises NotFound if it is malformed."""
     if not is_id(id):
         raise NotFound(f"{id!r} is not an id")
     return id

@@ -1,4 +1,4 @@
-"""Conditions that the hooks of system stores put into a commit, and the guards that order such commits."""
+"""Conditions that the hooks of system stores add to a commit, and the guards that order such commits."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ADMINISTRATORS: Final = "administrators"
 
 
 def user_guard(user: str) -> str:
-    """The guard of what refers to the user. Users share sixteen of them, by the last digit of their ids."""
+    """Return the guard for references to the user. Users share sixteen guards, by the last digit of their ids."""
     return f"user-{user[-1:]}"
 
 
@@ -23,15 +23,18 @@ def user_exists(user: str) -> Expect:
 
 
 def password_is(user: Entity) -> Expect:
-    """The password is the one that was read, and the user is not disabled. Belongs into the commit that begins a
-    session, as `user_exists` does into the one that ends them: neither misses the other."""
+    """Expect the password that was read, and that the user is not disabled.
+
+    The commit that begins a session contains this, and the commit that ends sessions contains `user_exists`. Their
+    common guard prevents a session from beginning unnoticed while others are ended.
+    """
     same = Equal(("password",), user.get("password"))
     where = And((Equal(("_id",), user["_id"]), same, Not(Equal(("disabled",), True))))
     return Expect("users", where, guard=user_guard(user["_id"]))
 
 
 def credential_is_good(principal: Principal, user: str) -> list[Expect]:
-    """The user is there, and the credential that acts has not been ended meanwhile."""
+    """Expect that the user exists and that the caller's credential has not been ended meanwhile."""
     expected = [user_exists(user)]
     if principal.kind != "control":
         store = "tokens" if principal.kind == "token" else "sessions"
@@ -41,17 +44,17 @@ def credential_is_good(principal: Principal, user: str) -> list[Expect]:
 
 
 def tokens_are_few(user: str, most: int) -> Expect:
-    """The user has no more tokens than it may have; follows the writes that make some."""
+    """Expect that the user has at most `most` tokens. It must follow the writes that create tokens."""
     return Expect("tokens", Equal(("user",), user), least=0, most=most, guard=user_guard(user))
 
 
 def user_is_gone(user: str) -> Expect:
-    """Belongs into the commit that deletes the user."""
+    """Expect that the user does not exist. The commit that deletes the user contains this."""
     return Expect("users", Equal(("_id",), user), least=0, most=0, guard=user_guard(user))
 
 
 def an_administrator_remains(role: str) -> Expect:
-    """Somebody who is not disabled has the role of administrators."""
+    """Expect that a user who is not disabled has the administrators' role."""
     active = And((Equal(("roles",), role), Not(Equal(("disabled",), True))))
     return Expect("users", active, guard=ADMINISTRATORS)
 
@@ -74,12 +77,12 @@ def nothing_is_in_group(group: str) -> list[Expect]:
 
 
 def groups_are_unchanged(groups: Sequence[Entity]) -> list[Expect]:
-    """Each is there at the revision that was read."""
+    """Expect each group at the revision that was read."""
     return [Expect("groups", And((Equal(("_id",), g["_id"]), Equal(("_rev",), g["_rev"])))) for g in groups]
 
 
 def users_exist(users: Sequence[str]) -> list[Expect]:
-    """One expectation for each guard."""
+    """Return one expectation for each guard."""
     by_guard: dict[str, list[str]] = {}
     for user in users:
         by_guard.setdefault(user_guard(user), []).append(user)

@@ -1,5 +1,5 @@
-"""Repairs group paths (the field `branch`) that were stamped while a group was being moved: what is created meanwhile
-may get the chain of groups from before, too late for the move to re-stamp it."""
+"""Repairs group paths (the field `branch`) stamped while a group was being moved. An entity created meanwhile may get
+the chain of groups from before the move, too late for the move to re-stamp it."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from stores.records import Change, now_ms
 log = logging.getLogger(__name__)
 
 LONGEST_DELAY: Final = 5.0
-"""Seconds that the feed may be behind another process's commit while this one creates."""
+"""Seconds by which the feed may lag behind another process's commit."""
 
 LONGEST_REQUEST: Final = 120.0
-"""Seconds for which a request may be on its way with a principal from before a group moved."""
+"""Seconds for which a request may use a principal from before a group's move."""
 
 
 class Stamping:
-    """Context manager: a write between stamping and commit. `alone`: no other was on its way at the same time."""
+    """Context manager for a write, from stamping to commit. `alone` is set if no other write overlapped with it."""
 
     __slots__ = ("_group_paths", "_number", "alone")
 
@@ -46,7 +46,7 @@ class Stamping:
 
 
 class GroupPathKeeper:
-    """Knows which writes are in flight in this process, and re-stamps what they left behind when a group moves."""
+    """Tracks the writes in flight in this process, and re-stamps their entities when a group moves."""
 
     def __init__(self, engine: Engine, registry: StoreRegistry) -> None:
         self._engine = engine
@@ -59,18 +59,18 @@ class GroupPathKeeper:
         self._restamping: set[asyncio.Task[None]] = set()
 
     def stamping(self) -> Stamping:
-        """Around whatever stamps entities with a branch, or moves a group, up to its commit."""
+        """Return the context for any code that stamps entities with a branch or moves a group, up to its commit."""
         return Stamping(self)
 
     def begin(self) -> tuple[int, bool]:
-        """The number of a write that begins here, and whether no other is on its way."""
+        """Begin a write. Return its number, and whether no other write is in flight."""
         self._begun += 1
         alone = not self._open
         self._open.add(self._begun)
         return self._begun, alone
 
     def end(self, number: int) -> bool:
-        """Whether no other write has begun since that one."""
+        """End a write. Return whether no other write has begun since it began."""
         self._open.remove(number)
         self._ended_at = time.monotonic()
         self._ended.set()
@@ -78,7 +78,8 @@ class GroupPathKeeper:
 
     @contextmanager
     def moving(self, group: str) -> Iterator[None]:
-        """Around the commit that moves a group, by somebody who will `restamp` it unless it was alone."""
+        """Context for the commit that moves a group. The caller must `restamp` it afterwards, unless its write was
+        alone."""
         self._moved_at = time.monotonic()
         self._mine.add(group)
         try:
@@ -88,7 +89,7 @@ class GroupPathKeeper:
             raise
 
     def follow(self, changes: Iterable[Change]) -> None:
-        """Take in what the feed brings: groups are moved by other processes too."""
+        """Process changes from the feed, which also contains moves by other processes."""
         for change in changes:
             if change.store == "groups" and _moves(change):
                 self._moved_at = now = time.monotonic()
@@ -100,7 +101,7 @@ class GroupPathKeeper:
                     task.add_done_callback(self._restamping.discard)
 
     async def of(self, principal: Principal) -> tuple[str, ...]:
-        """The chain of the principal's group, read anew if groups have moved lately."""
+        """Return the chain of the principal's group. It is read from the database if groups have moved recently."""
         if time.monotonic() - self._moved_at > LONGEST_REQUEST:
             return principal.branch
         return await chain_of(self._engine, principal.group)
@@ -112,7 +113,7 @@ class GroupPathKeeper:
             log.warning("cannot re-stamp what was created while group %s moved: %s", moved.id, error)
 
     async def restamp(self, group: str, by: str | None) -> None:
-        """Once the writes that are on their way have ended, re-stamp what the move of the group has not seen."""
+        """Wait for the writes in flight, then re-stamp the entities that the group's move has missed."""
         newest = self._begun
         while any(number <= newest for number in self._open):
             self._ended.clear()
@@ -128,7 +129,7 @@ def _moves(change: Change) -> bool:
 
 
 async def restamped(engine: Engine, registry: StoreRegistry, group: str) -> list[Write]:
-    """Writes that bring the branch of everything in the group and below it to what the tree says now."""
+    """Return writes that update the outdated branches of everything in and below the group."""
 
     async def branch_of(each: str) -> list[str]:
         return list(await chain_of(engine, each))
@@ -144,8 +145,8 @@ async def restamping(
     *,
     stale_only: bool = False,
 ) -> list[Write]:
-    """Writes that give each entity of the groups its group's branch, for the stores and groups that hold something;
-    with `stale_only`, each that has another."""
+    """Return writes that give each entity of the groups its group's branch, for the stores and groups that contain any.
+    With `stale_only`, they affect only entities with another branch."""
     held = await engine.groups_held([definition.name for definition in registry.all()], groups)
     stores_of: dict[str, list[str]] = {}
     for store, group in sorted(held):

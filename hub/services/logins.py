@@ -1,4 +1,4 @@
-"""Logins: the spellings by which one is stored, and the user that it belongs to."""
+"""Logins: their stored spellings, and the lookup of users by login."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from stores.records import Entity
 
 
 def stored_login(login: str) -> dict[str, str]:
-    """The fields of a user that hold its login: as it is shown, and as it is compared. Raises BadName."""
+    """Return the fields of a user for its login: as shown and as compared. Raises BadName."""
     return {"login": canonical_login(login), "login_key": login_key(login)}
 
 
 def spellings(login: str) -> tuple[str, ...]:
-    """The spellings by which a login may be stored; the last one is what logins are compared by, without case."""
+    """Return the spellings under which a login may be stored. The last one is the key for comparing without case."""
     try:
         return login, *stored_login(login).values()
     except BadName:
@@ -22,8 +22,8 @@ def spellings(login: str) -> tuple[str, ...]:
 
 
 async def find_user(engine: Engine, names: tuple[str, ...]) -> Entity | None:
-    """The user with one of these `spellings`; of two that differ by case only, which older versions allowed, the one
-    as spelled."""
+    """Return the user with one of these `spellings`, or None. Older versions allowed logins that differ only by case:
+    of those, the exact spelling wins."""
     where = Or((In(("login",), names), Equal(("login_key",), names[-1])))
     found = await engine.entities("users", Query(where, limit=4))
     return next((user for name in names for user in found if user["login"] == name), found[0] if found else None)

@@ -1,4 +1,4 @@
-"""Long lists on their way to clients: each holds a snapshot of the database, so one user has a share of them only."""
+"""Limits the streamed lists of a user: each holds a snapshot of the database while it is sent."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from hub.errors import TooManyLists
 
 
 class LongLists:
-    """`most`: of one user at once."""
+    """Counts streamed lists. `most`: lists of one user at once."""
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._of_user: Counter[str] = Counter()
 
     async def counted(self, user_id: str, body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        """`body`, which counts as the user's until it is read or closed. Raises TooManyLists, and closes it, when the
-        user has too many."""
+        """Return `body`, counted for the user until it is read or closed. If the user has too many, close it and raise
+        TooManyLists."""
         counted = _Counted(self, user_id, body)
         if self._of_user[user_id] > self._most:
             await counted.aclose()
@@ -32,7 +32,7 @@ class LongLists:
 
 
 class _Counted:
-    """Not a generator: one that is closed before it has begun runs nothing of itself."""
+    """An iterator rather than a generator: closing a generator before its first step would run none of its code."""
 
     def __init__(self, lists: LongLists, user_id: str, body: Any) -> None:
         self._lists = lists

@@ -1,4 +1,4 @@
-"""A forgotten password: a mail with a token, and the new password that the token is for."""
+"""Password reset: a mail with a token, and the new password set with that token."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from stores.records import now_ms
 log = logging.getLogger(__name__)
 
 MOST_RESETS: Final[Annotated[int, Limit("process", "requests", "429")]] = 1_000
-"""Requests for a reset whose user is still to be looked up."""
+"""Requests waiting for the lookup of their user."""
 
 RESET_MAILS: Final[Annotated[int, Limit("user", "mails in 15 minutes", "no mail; from one address ten times, 429")]] = 5
 WINDOW: Final = 900
@@ -45,8 +45,8 @@ NO_LINK: Final = "Your reset token is:\n{token}"
 
 
 class PasswordReset:
-    """`page` is the address of the page that takes a token behind `#token=`, empty for none. Whether a login exists
-    can be told neither from an answer nor from the time that it takes: users are looked up in the background."""
+    """Sends and redeems reset tokens. `page` is the address of the page that takes a token behind `#token=`; empty for
+    none. Neither answers nor their timing reveal whether a login exists: users are looked up in the background."""
 
     def __init__(
         self, accounts: Accounts, credentials: Credentials, engine: Engine, key: SecretKey, mailer: Mailer, page: str
@@ -62,8 +62,8 @@ class PasswordReset:
         self._waiting: asyncio.Queue[str] = asyncio.Queue(MOST_RESETS)
 
     def request(self, login: str, address: str) -> None:
-        """Mail a token to the user of this login, if there is one with an e-mail address. Raises TooManyAttempts for
-        too many requests from one address, or in all."""
+        """Queue a reset mail to the user with this login, if there is one with an e-mail address. Raises
+        TooManyAttempts for too many requests from one address or in total."""
         block = address_block(address).encode()
         if (seconds := self._addresses.wait(block)) > 0:
             raise TooManyAttempts(math.ceil(seconds)).at("RESET_MAILS")
@@ -74,14 +74,14 @@ class PasswordReset:
             raise TooManyAttempts(1).at("MOST_RESETS") from None
 
     async def run(self) -> None:
-        """Look up the users of requests until cancelled."""
+        """Look up the users of queued requests, until cancelled."""
         while True:
             login = await self._waiting.get()
             try:
                 await self._mail(login)
             except StoreError as error:
                 log.warning("a password reset could not be prepared: %s", error)
-            except Exception:  # whatever it is: those who ask after it are answered
+            except Exception:  # whatever fails, later requests must be served
                 log.exception("a password reset could not be prepared")
 
     async def _mail(self, login: str) -> None:
@@ -90,15 +90,15 @@ class PasswordReset:
         if user is None or user.get("disabled") or not isinstance(email, str):
             return
         if self._users.wait(user["_id"].encode()) > 0:
-            return  # nobody's mailbox is flooded
+            return  # protects the user's mailbox from a flood
         self._users.add(user["_id"].encode())
         token = new_token(self._key, user, now_ms())
         how = LINK.format(url=f"{self._page}#token={token}") if self._page else NO_LINK.format(token=token)
         self._mailer.send(email, SUBJECT, TEXT.format(login=user["login"], how=how, minutes=MINUTES))
 
     async def confirm(self, token: str, password: str) -> None:
-        """Set the password of the user that the token is for, and end all that the old one had begun. Raises
-        BadRequest for a token that is not valid (any more), and InvalidEntity for a password that is refused."""
+        """Set the password of the token's user, and end the credentials of the old one. Raises BadRequest for an
+        invalid or expired token, and InvalidEntity for a password that is refused."""
         try:
             claim = read_claim(token)
             user = await find_one(self._engine, "users", claim.user_id)

@@ -1,4 +1,4 @@
-"""Lists of ids that lead to entities of a system store."""
+"""Checks lists of ids that refer to entities of a system store."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from stores.query import In, Query
 from stores.records import is_id
 
 AT_ONCE: Final = 500
-"""Entities that are looked up by one query."""
+"""Entities looked up in one query."""
 
 
 async def known_ids(engine: Engine, store: str, field: str, ids: list[Any]) -> list[str]:
-    """The ids of a list that was sent in `field`, each once. Raises InvalidEntity for one that leads nowhere."""
+    """Return the distinct ids of a list sent in `field`. Raises InvalidEntity for an id that does not exist."""
 
     def refused(id: object) -> Exception:
         return refuse(field, f"There is no {store.removesuffix('s')} {id!r}.")

@@ -1,4 +1,4 @@
-"""The stores there are: the system stores, and those that an administrator has defined."""
+"""The registry of stores: system stores, and those that administrators have defined."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from stores.schema import StoreDefinition
 log = logging.getLogger(__name__)
 
 RESERVED = frozenset({*SYSTEM_STORES, "auth"})
-"""Names that no defined store can have: the system stores', and a path of the API."""
+"""Names that no defined store may have: those of system stores, and a path of the API."""
 
 RESTORE_PAUSES = (0, 0.5, 1, 2, 5, 15, 60, 300)
-"""Seconds before each attempt at the storage of a store whose deletion has failed. A restart opens it in any case."""
+"""Seconds before each attempt to restore a store after its deletion failed. A restart restores it in any case."""
 
 MOST_STORES: Final[Annotated[int, Limit("database", "stores", "400")]] = 10_000
 
@@ -37,7 +37,7 @@ CLASH = (
 
 
 class StoreRegistry:
-    """Kept in step with the store `stores`: by the service that writes it, and by the feed for other writers."""
+    """All store definitions. The service updates it after its own writes; the feed updates it after those of others."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -50,15 +50,15 @@ class StoreRegistry:
         self._read = 0
 
     def get(self, name: str) -> StoreDefinition:
-        """Raises NotFound for a store that is not defined."""
+        """Return a store's definition. Raises NotFound."""
         found = self._system.get(name) or self._defined.get(name)
         if found is None:
             raise NotFound(f"no store {name}")
         return found
 
     def authorized(self, principal: Principal, name: str, method: str = "GET") -> View:
-        """What the principal may use the method on in a store; asked before anything else of a request is looked at.
-        Raises NoSuchStore, and Forbidden outside its rights."""
+        """Return the principal's View of a store for a method. Called before any other part of a request is examined.
+        Raises NoSuchStore, and Forbidden for missing rights."""
         try:
             definition = self.get(name)
         except NotFound:
@@ -66,24 +66,25 @@ class StoreRegistry:
         return authorize(principal, definition, method)
 
     def id_of(self, name: str) -> str | None:
-        """The id of the definition that a store has now; None for a system store."""
+        """Return the id of a store's current definition; None for a system store."""
         return self._ids.get(name) if name in self._defined else None
 
     def is_full(self) -> bool:
-        """Whether no further store can be defined."""
+        """Return whether no further store can be defined."""
         return len(self._defined) >= MOST_STORES
 
     def all(self) -> list[StoreDefinition]:
-        """Every store, the system stores first."""
+        """Return every store, system stores first."""
         return [*self._system.values(), *self._defined.values()]
 
     def _as_held(self, definition: StoreDefinition) -> StoreDefinition:
-        """Where other programs write, entities may hold anything."""
+        """Return the definition as used here. If other programs write to the database, entities may contain
+        anything."""
         return replace(definition, leftovers=True) if self._engine.shared else definition
 
     async def open(self) -> None:
-        """Make the engine hold what is defined; a definition that it cannot hold is logged and left out. Raises
-        CannotOpen when a defined store has the name of a system store, which an older version did not have."""
+        """Define all stores in the engine; a definition that the engine refuses is logged and left out. Raises
+        CannotOpen if a defined store has the name of a system store, which an older version did not have."""
         await self._engine.define(DEFINITIONS)
         await self._refuse_clashes()
         for definition in SYSTEM_STORES.values():
@@ -91,16 +92,16 @@ class StoreRegistry:
         await self.refresh()
 
     async def _refuse_clashes(self) -> None:
-        """Before anything of that store is touched."""
+        """Check before any of those stores is changed."""
         taken = Query(In(("name",), tuple(sorted(SYSTEM_STORES))), limit=len(SYSTEM_STORES))
         names = ", ".join(str(entity["name"]) for entity in await self._engine.entities("stores", taken))
         if names:
             raise CannotOpen(CLASH.format(names=names, first=names.partition(",")[0]))
 
     async def refresh(self) -> None:
-        """Take in what is defined now. A definition that cannot be put into force leaves the one before it.
+        """Read the current definitions. If one cannot be applied, the previous one stays in force.
 
-        One refresh runs at a time, so an earlier read never replaces a later one. A caller that had to wait takes the
+        One refresh runs at a time, so an earlier read never replaces a later one. A caller that had to wait uses the
         result of a read that began after its call.
         """
         self._asked += 1
@@ -139,7 +140,8 @@ class StoreRegistry:
             await self.refresh()
 
     def restore_later(self, name: str) -> None:
-        """Open the storage of a store again if it is still defined, in the background: the database may be away."""
+        """Restore a store's storage in the background if the store is still defined. The database may be unavailable
+        now."""
         task = asyncio.create_task(self._restore_patiently(name))
         self._restoring.add(task)
         task.add_done_callback(self._restoring.discard)
@@ -158,7 +160,7 @@ class StoreRegistry:
                 return
 
     async def _restore(self, name: str) -> None:
-        """Make the storage of a store anew that another program has removed or replaced."""
+        """Redefine a store whose storage another program has removed or replaced."""
         definition = SYSTEM_STORES.get(name) or self._defined.get(name)
         try:
             if definition is not None:

@@ -1,4 +1,4 @@
-"""Renaming a store while the hub does not run: its storage, its definition, and the scopes that name it."""
+"""Renames a store while the hub is stopped: its storage, its definition, and the scopes that name it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PAGE = 1_000
 
 
 async def rename_store(engine: Engine, old: str, new: str) -> None:
-    """Raises NotFound, Conflict and InvalidEntity. Broken off, it can be done again."""
+    """Rename a store. After an interruption it can be repeated. Raises NotFound, Conflict and InvalidEntity."""
     if new in RESERVED:
         raise Conflict(f"the name {new} is reserved")
     await engine.define(DEFINITIONS)
@@ -52,7 +52,7 @@ async def _all(engine: Engine, store: str) -> list[Entity]:
 
 
 def _renamed(scopes: object, old: str, new: str) -> object:
-    """The scopes with the new name where they name the store."""
+    """Return the scopes with the store's new name."""
     return [_renamed_scope(scope, old, new) for scope in scopes] if isinstance(scopes, list) else scopes
 
 

@@ -1,4 +1,4 @@
-"""What a PUT puts in place of an entity."""
+"""The replacement of an entity by PUT."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from auth.view import View
 from stores.records import Entity
 
 ASSIGNED = frozenset({"user", "prefix", "digest", "last_used", "address", "agent"})
-"""Fields of system stores that the hub fills in: a replacement leaves them."""
+"""Fields of system stores that the hub assigns. A replacement keeps them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Replacement:
-    """`fields` came out of the checks of `body`. `unknown` are hidden fields that it does not mention: they stay as
-    they are."""
+    """A checked replacement. `fields` are the checked fields of `body`. `unknown` are hidden fields that the body does
+    not mention; they keep their values."""
 
     principal: Principal
     view: View

@@ -1,4 +1,4 @@
-"""An administrator for a hub that has none left, written into its database."""
+"""Writes an administrator into the database of a hub that has none left."""
 
 from __future__ import annotations
 
@@ -17,14 +17,17 @@ from stores.records import Entity
 
 
 class CannotRescue(Exception):
-    """The text says why."""
+    """The rescue is impossible; the text gives the reason."""
 
 
 async def make_administrator(
     engine: Engine, passwords: Passwords, login: str, password: str | None, least: int
 ) -> bool:
-    """Give the user the role and enable it, with the password if there is one, of at least `least` characters; whether
-    the user had to be added. A new password ends the user's sessions and tokens. Raises CannotRescue."""
+    """Give the user the admin role and enable it; return whether the user was created.
+
+    A password, of at least `least` characters, is set if given; it ends the user's sessions and tokens. Raises
+    CannotRescue.
+    """
     hashed = await _hashed(passwords, login, password, least)
     user = await find_user(engine, spellings(login))
     if user is None and hashed is None:

@@ -1,4 +1,4 @@
-"""Writes that depend on what was read: done again when others change it in between."""
+"""Retries writes that depend on data read before, after concurrent changes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ async def on_current(
     revs: Revisions | None,
     attempt: Callable[[Entity], Awaitable[T]],
 ) -> T:
-    """Run `attempt` on the current entity; again if a concurrent write wins. Raises NotFound and StaleRevision."""
+    """Run `attempt` on the current entity; retry if a concurrent write wins. Raises NotFound and StaleRevision."""
     for last in range(RETRIES, -1, -1):
         found = await engine.entities(store, Query(And((Equal(("_id",), id), where)), limit=1))
         if not found:
@@ -40,7 +40,7 @@ async def on_current(
 
 
 async def decided(attempt: Callable[[], Awaitable[T]]) -> T:
-    """Run `attempt`; again if what it relied on has changed before its commit."""
+    """Run `attempt`; retry if its expectations no longer hold at its commit."""
     for last in range(RETRIES, -1, -1):
         try:
             return await attempt()

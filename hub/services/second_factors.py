@@ -1,7 +1,7 @@
 """The second factor of a sign-in: one-time codes of an authenticator app, and recovery codes.
 
-A user has at most one entity in `second_factors`. Its secret is sealed under the hub's key; of recovery codes only
-keyed digests are kept. Each accepted code is written in the same commit as what it allows, so that it counts once.
+A user has at most one entity in `second_factors`. Its secret is sealed with the hub's key; recovery codes are stored
+only as keyed digests. An accepted code is marked as used in the commit that it authorises, so it works only once.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ T = TypeVar("T")
 STORE: Final = "second_factors"
 ISSUER: Final = "hub"
 RECENT_SIGN_IN: Final = 600_000
-"""Milliseconds in which a sign-in proves who somebody is, as the current password does."""
+"""Milliseconds for which a sign-in replaces the current password as proof of identity."""
 
 _PURPOSE: Final = "one-time codes"
 _RECOVERY: Final = "recovery codes"
@@ -44,14 +44,14 @@ _RECOVERY: Final = "recovery codes"
 
 @dataclass(frozen=True, slots=True)
 class Enrolment:
-    """What an authenticator app needs; shown once."""
+    """The data for an authenticator app, shown once."""
 
     secret: str
     url: str
 
 
 class SecondFactors:
-    """`attempts` bounds the guesses of one user's codes, wherever they come from."""
+    """`attempts` limits guesses of a user's codes, whatever the address."""
 
     def __init__(self, engine: Engine, key: SecretKey, attempts: LoginAttempts, credentials: Credentials) -> None:
         self._engine = engine
@@ -65,9 +65,11 @@ class SecondFactors:
         return found is not None and found["confirmed"]
 
     async def begin(self, principal: Principal, password: str | None) -> Enrolment:
-        """A new secret, in force once a code of it is confirmed. `password`: the current one, which a sign-in of the
-        last ten minutes replaces. Raises InvalidEntity and TooManyAttempts for the password, and Conflict if there is
-        a secret in force."""
+        """Create a new secret, which is in force once a code of it is confirmed.
+
+        `password` is the current password; it is not needed within ten minutes after sign-in. Raises InvalidEntity and
+        TooManyAttempts for the password, and Conflict if a secret is already in force.
+        """
 
         async def attempt() -> Enrolment:
             return await self._begin(principal, await self._proof(principal, password))
@@ -75,8 +77,8 @@ class SecondFactors:
         return await decided(attempt)
 
     async def _proof(self, principal: Principal, password: str | None) -> list[Write]:
-        """Check that the caller is the user and not a thief of the session, who could lock the user out; the
-        conditions under which that still holds in the commit."""
+        """Check that the caller is the user: the thief of a session could otherwise lock the user out. Return the
+        conditions under which the commit checks this again."""
         good: list[Write] = [*expect.credential_is_good(principal, principal.user_id)]
         if principal.kind == "control":
             return good
@@ -106,8 +108,8 @@ class SecondFactors:
         return Enrolment(secret, provisioning_url(secret, principal.login, ISSUER))
 
     async def confirm(self, principal: Principal, code: str) -> list[str]:
-        """Put the secret into force by a first code of it; the recovery codes, which are shown once. Raises NotFound
-        without a secret that waits for this, BadRequest for a wrong code and TooManyAttempts."""
+        """Put the secret into force with a first code; return the recovery codes, which are shown once. Raises NotFound
+        without an unconfirmed secret, BadRequest for a wrong code, and TooManyAttempts."""
         found = await self._find(principal.user_id)
         if found is None or found["confirmed"]:
             raise NotFound("no one-time codes to confirm")
@@ -125,14 +127,14 @@ class SecondFactors:
         return codes
 
     async def switch_off(self, principal: Principal, code: str) -> None:
-        """By a code of the app or a recovery code. Raises NotFound if there is nothing to switch off, BadRequest for a
-        wrong code and TooManyAttempts."""
+        """Switch off one-time codes, with a code of the app or a recovery code. Raises NotFound if there are none,
+        BadRequest for a wrong code, and TooManyAttempts."""
         mine = Equal(("user",), principal.user_id)
 
         async def attempt(found: Entity) -> None:
             if found["confirmed"] and self._judged(found, lambda: self._accepted(found, code)) is None:
                 raise _wrong()
-            # Not if they have been confirmed, or the code has been used, since they were read.
+            # Fails if the codes were confirmed, or this code was used, since they were read.
             await self._engine.commit(
                 [Delete(STORE, found["_id"], mine, frozenset({found["_rev"]}))], principal.user_id
             )
@@ -143,8 +145,8 @@ class SecondFactors:
         await on_current(self._engine, STORE, found["_id"], mine, None, attempt)
 
     async def remove(self, user_id: str, by: Principal) -> None:
-        """An administrator switches the codes of another user off. Raises NotFound if there are none, Forbidden
-        for the administrator's own, and TooNarrow for a token that may do less than the user."""
+        """Switch off the codes of another user, as an administrator. Raises NotFound if there are none, Forbidden for
+        the administrator's own, and TooNarrow for a token with fewer rights than the user."""
         check_foreign(by, user_id)
         found = await self._find(user_id)
         if found is None:
@@ -154,9 +156,11 @@ class SecondFactors:
         await self._engine.commit([Delete(STORE, found["_id"])], by.user_id)
 
     async def writes_of(self, user: Entity, code: str | None) -> list[Write]:
-        """What a sign-in of this user writes besides its session: that the code is used up; nothing without a second
-        factor. Raises CodeRequired without a right code, and TooManyAttempts. A commit of the writes raises
-        StaleRevision when the code has just been used."""
+        """Return the writes by which a sign-in of this user marks its code as used; empty without a second factor.
+
+        Raises CodeRequired without a valid code, and TooManyAttempts. Their commit raises StaleRevision if the code was
+        used meanwhile.
+        """
         found = await self._find(user["_id"])
         if found is None or not found["confirmed"]:
             return []
@@ -172,8 +176,8 @@ class SecondFactors:
         return found[0] if found else None
 
     def _judged(self, factor: Entity, judge: Callable[[], T | None]) -> T | None:
-        """What `judge` says of a code, None for a wrong one. Guesses are counted before they are judged. Raises
-        TooManyAttempts."""
+        """Return the verdict of `judge` on a code, None for a wrong code. Each guess is counted before it is judged.
+        Raises TooManyAttempts."""
         account = f"code:{factor['user']}"
         self._attempts.take_of(account)
         verdict = judge()
@@ -182,7 +186,7 @@ class SecondFactors:
         return verdict
 
     def _accepted(self, factor: Entity, code: str) -> Entity | None:
-        """What a right code changes of the factor: it counts once. None for a wrong code."""
+        """Return the changes that mark a valid code as used, or None for a wrong code."""
         step = self._step(factor, code)
         if step is not None:
             return {"step": step}
@@ -207,7 +211,7 @@ class SecondFactors:
 
 
 def is_readable(key: SecretKey, factor: Mapping[str, Any]) -> bool:
-    """Whether the secret of an entity of `second_factors` was sealed with this key."""
+    """Return whether the secret of an entity of `second_factors` was sealed with this key."""
     try:
         key.sealer(_PURPOSE).unseal(str(factor.get("secret")), str(factor.get("user")))
     except BadSeal:
@@ -216,7 +220,7 @@ def is_readable(key: SecretKey, factor: Mapping[str, Any]) -> bool:
 
 
 async def logins_of_unreadable(engine: Engine, key: SecretKey) -> list[str]:
-    """The logins of users whose codes are in force and were sealed with another key, in order."""
+    """Return the sorted logins of users whose codes are in force and were sealed with another key."""
     everyone = 2**31 - 1
     factors = await engine.entities(STORE, Query(Equal(("confirmed",), True), limit=everyone))
     users = [factor["user"] for factor in factors if not is_readable(key, factor)]
@@ -225,8 +229,8 @@ async def logins_of_unreadable(engine: Engine, key: SecretKey) -> list[str]:
 
 
 def check_foreign(principal: Principal, user_id: object) -> None:
-    """One's own codes are switched off by a code alone: a session or token that was stolen from an administrator must
-    not do. The command line may. Raises Forbidden."""
+    """Raise Forbidden if the caller would switch off its own codes without a code: a stolen session or token of an
+    administrator must not. The command line may."""
     if user_id == principal.user_id and principal.kind != "control":
         raise Forbidden("one's own one-time codes are switched off with a code")
 

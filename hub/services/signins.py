@@ -1,4 +1,4 @@
-"""The audit trail of sign-ins: who signed in, or tried to, from where, and with which result."""
+"""The audit trail of sign-ins: user, address and result of each attempt."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ log = logging.getLogger("hub.signin")
 Result = Literal["ok", "password", "code", "limited", "disabled"]
 
 FAILURES_RECORDED: Annotated[int, Limit("process and minute", "failed sign-ins", "not recorded, logged")] = 600
-"""Further ones are in the log alone, so that a flood of guesses does not fill the database."""
+"""Further failures are only logged, so that a flood of guesses does not fill the database."""
 
 KEPT_DAYS = 90
 DAY = 86_400_000
 REMOVED_AT_ONCE = 1_000
 LONGEST: Final = 200
-"""Characters of a login, address or agent that are kept."""
+"""Characters of a login, address or user agent that are stored."""
 
 _EVERYBODY = b"everybody"
 
 
 class SignIns:
-    """`window`: seconds in which a login that is limited is recorded once for its address."""
+    """`window`: seconds in which refusals by a rate limit are recorded once per address."""
 
     def __init__(self, engine: Engine, window: int) -> None:
         self._engine = engine
@@ -40,7 +40,7 @@ class SignIns:
         self._limited = MovingWindow(1, window, time.monotonic)
 
     def entry(self, result: Result, login: str, user: Entity | None, address: str, agent: str) -> Insert:
-        """The write that records a sign-in. A user's belong to the user, others are for administrators."""
+        """Return the write that records a sign-in. A known user owns the record; others are for administrators only."""
         now = now_ms()
         known = {"user": user["_id"], "owner": user["_id"]} if user else {"user": None, "owner": None}
         return Insert(
@@ -62,12 +62,12 @@ class SignIns:
         )
 
     async def failed(self, result: Result, login: str, user: Entity | None, address: str, agent: str) -> None:
-        """Log and record a sign-in that was refused; the answer does not depend on it."""
+        """Log and record a refused sign-in. The answer to the caller does not depend on this."""
         self._log(result, user, address)
         await self._record(result, login, user, address, agent)
 
     def _log(self, result: Result, user: Entity | None, address: str) -> None:
-        # The address stands where fail2ban looks for it. What was typed as a login may be a password: it is not logged.
+        # fail2ban expects the address at this place. The login is not logged: it may be a mistyped password.
         known = f"user {user['_id']}" if user else "not looked up" if result == "limited" else "unknown login"
         log.warning("sign-in failed from %s: %s, %s", address[:LONGEST].replace("\n", " ") or "?", result, known)
 
@@ -83,8 +83,8 @@ class SignIns:
             log.warning("a failed sign-in could not be recorded: %s", error)
 
     async def limited(self, refusal: TooManyAttempts, login: str, address: str, agent: str) -> None:
-        """The same for one that was refused unjudged: once for an address while its limit lasts. The user, who sees
-        the record, is looked up for it."""
+        """Log and record a sign-in refused by a rate limit, once per address while the limit lasts. The user is looked
+        up, since it may read the record."""
         key = f"{refusal.limit_name} {address}".encode("utf-8", "surrogatepass")
         if self._limited.wait(key) > 0:
             return
@@ -92,7 +92,7 @@ class SignIns:
         await self.failed("limited", login, None, address, agent)
 
     async def sweep(self, now: int) -> None:
-        """Remove what is older than 90 days."""
+        """Remove records older than 90 days."""
         old = Query(Compare(("time",), "lt", now - KEPT_DAYS * DAY), limit=REMOVED_AT_ONCE)
         while found := await self._engine.entities("signins", old):
             ids = In(("_id",), tuple(entry["_id"] for entry in found))

@@ -1,4 +1,4 @@
-"""System fields: what the hub assigns, and what it drops or refuses of them in what callers send."""
+"""System fields: the hub assigns them, and drops or refuses those in callers' bodies."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from stores.limits import EntityLimits, check_document
 from stores.records import SYSTEM_FIELDS, Entity, new_id, now_ms
 
 DROPPED: Final = frozenset({*SYSTEM_FIELDS, "success"})
-"""Fields that come back when a caller sends what it has got; ``success`` is part of every answer."""
+"""Fields that a body may contain because the caller sends back an answer; ``success`` is part of every answer."""
 
 
 def clean(body: Entity, limits: EntityLimits, own_id: str | None = None) -> tuple[Entity, list[Violation]]:
-    """The caller's fields of `body`, and what is wrong with it as an entity of any store.
+    """Return the caller's fields of `body`, and its violations of the rules for every store.
 
-    Of the system fields only `_id` can be wrong: it is refused unless it is the entity's own (`own_id`).
+    `own_id` is the entity's id; any other `_id` is refused. Other system fields are dropped.
     """
     violations = check_document(body, limits)
     if "_id" in body and (own_id is None or body["_id"] != own_id):
@@ -31,7 +31,7 @@ def clean(body: Entity, limits: EntityLimits, own_id: str | None = None) -> tupl
 
 
 def stamp_new(fields: Entity, principal: Principal, branch: Sequence[str], now: int | None = None) -> Entity:
-    """A whole new entity that belongs to the principal; `branch` is the chain of its group."""
+    """Return a complete new entity that belongs to the principal. `branch` is the chain of its group."""
     time = now_ms() if now is None else now
     return {
         "_id": new_id(),

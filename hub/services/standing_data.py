@@ -1,4 +1,4 @@
-"""What the entities of a store hold, counted for a change of its definition."""
+"""Checks the existing entities of a store before a change of its definition."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from stores.records import SYSTEM_FIELDS, Entity
 from stores.schema import Field, StoreDefinition, is_single
 
 READ_AT_ONCE: Final = 200
-"""Entities, after which others get their turn."""
+"""Entities read at once; then other tasks get a turn."""
 
 
 EXPECTED_OF: Final = 100_000
-"""Entities of a store that are looked through within a commit."""
+"""Largest number of entities that a commit may scan."""
 
 
 class Standing:
-    """Counts in one store. What the database cannot tell is read, a page at a time: a change of a definition is rare,
-    and may take as long as the store is large."""
+    """Counts entities of one store. Conditions that the database cannot evaluate are checked page by page: changes of
+    definitions are rare and may take long."""
 
     def __init__(self, engine: Engine, store: str) -> None:
         self._engine = engine
@@ -32,17 +32,17 @@ class Standing:
         self._expected: list[Expect] = []
 
     async def having(self, name: str) -> int:
-        """Entities with a value, which null is not."""
+        """Return the number of entities with a value other than null."""
         return await self._count(self._none_of(has_value((name,))))
 
     async def lacking(self, name: str) -> int:
-        """Entities in which a required field would be missing."""
+        """Return the number of entities that lack a value of a required field."""
         empty = And((Equal((name,), ""), Not(_lists((name,), ""))))
         return await self._count(self._none_of(Or((Not(has_value((name,))), empty))))
 
     async def expected(self) -> list[Write]:
-        """Conditions under which what the database can tell is still so in the commit. None for a large store: to look
-        through it takes longer than a commit may."""
+        """Return expectations by which the commit repeats the counts of the database. Empty for a large store, where
+        they would take longer than a commit may."""
         if not self._expected or await self._count(EVERYTHING) > EXPECTED_OF:
             return []
         return [*self._expected]
@@ -65,7 +65,7 @@ class Standing:
         return await self._count_read(Exists(split(path)), lambda entity: not is_single(entity, path))
 
     async def unknown_to(self, definition: StoreDefinition) -> Counter[str]:
-        """Of each field that the definition does not have, how many entities have a value of it."""
+        """Return, for each field that the definition does not have, the number of entities with a value of it."""
         found: Counter[str] = Counter()
         known = {*definition.by_id, *definition.hidden, *SYSTEM_FIELDS}
         async for entity in entities(self._engine, self._store, EVERYTHING):
@@ -80,7 +80,7 @@ class Standing:
 
 
 async def entities(engine: Engine, store: str, where: Filter) -> AsyncIterator[Entity]:
-    """All that meet `where`, in the order of their ids."""
+    """Yield all entities that match `where`, in the order of their ids."""
     query = Query(where, (Sort(("_id",)),), limit=READ_AT_ONCE)
     while True:
         page = await engine.entities(store, query)
@@ -93,10 +93,10 @@ async def entities(engine: Engine, store: str, where: Filter) -> AsyncIterator[E
 
 
 def has_value(path: tuple[str, ...]) -> Filter:
-    """True of entities with something other than null at the path, be it a list that holds null."""
+    """Return the filter for a value other than null at the path; a list that contains null counts as one."""
     return Or((Not(Equal(path, None)), _lists(path, None)))
 
 
 def _lists(path: tuple[str, ...], value: str | None) -> Filter:
-    """True where a list with the value in it is at the path."""
+    """Return the filter for a list that contains the value at the path."""
     return ElemMatch(path, Equal((), value), True)

@@ -1,4 +1,4 @@
-"""Hooks of system stores, beyond their schema: `StoreHooks` is the plain case, each store adds its own."""
+"""Hooks of system stores, beyond their schema. `StoreHooks` has defaults; each store overrides some."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from stores.records import Entity, is_id
 
 @dataclass(slots=True)
 class Prepared:
-    """What to write, what to write with it, and what to add to the answer (and nowhere else)."""
+    """A prepared write: its fields, accompanying writes, and members that are added only to the answer."""
 
     fields: Entity
     also: list[Write] = field(default_factory=list)
@@ -38,19 +38,19 @@ class Prepared:
 
 
 class StoreHooks:
-    """Hooks around the writes of one store; `body` is what the caller sent, `fields` what came out of its checks."""
+    """Hooks around the writes of one store. `body` is the caller's input, `fields` its checked fields."""
 
     beside: frozenset[str] = frozenset()
-    """Fields of a body that are for the hooks alone: no fields of the store."""
+    """Members of a body for the hooks alone, which are not fields of the store."""
 
     shared: bool = True
-    """Whether an owner may share an entity."""
+    """Whether the owner of an entity may share it."""
 
     repeatable: bool = True
-    """Whether the answer to a creation can be given again, for an Idempotency-Key."""
+    """Whether the answer to a creation can be repeated for an Idempotency-Key."""
 
     sent_as: Mapping[str, str] = {}
-    """Unique fields that the hooks fill in, and the fields that they are made of."""
+    """Unique fields that the hooks derive, with the fields that they are derived from."""
 
     def __init__(self, engine: Engine, registry: StoreRegistry) -> None:
         self.engine = engine
@@ -66,11 +66,11 @@ class StoreHooks:
         return []
 
     def moves(self, prepared: Prepared) -> bool:
-        """Whether the change moves a group, and so re-stamps what is in and below it."""
+        """Return whether the change moves a group, and so re-stamps everything in and below it."""
         return False
 
     def alters_principals(self, prepared: Prepared) -> bool:
-        """Whether the change alters what is remembered of principals."""
+        """Return whether the change affects cached principals."""
         return True
 
     async def commit_creation(
@@ -87,21 +87,21 @@ class StoreHooks:
         return await self.engine.commit(writes, by)
 
     async def created(self, entity: Entity) -> None:
-        """After the commit."""
+        """Called after the commit."""
 
     async def changed(self) -> None:
-        """After the commit."""
+        """Called after the commit."""
 
     async def deleted(self, entity: Entity) -> None:
-        """After the commit."""
+        """Called after the commit."""
 
 
 GUARDED = ("password", "login", "email", "roles", "group")
-"""Fields of a user by which somebody signs in as it, or which say what it may do and see."""
+"""Fields of a user that determine its sign-in, its rights or its visibility."""
 
 
 class UserHooks(StoreHooks):
-    """Passwords are hashed; only administrators give roles and groups; one administrator always remains."""
+    """Passwords are hashed, only administrators assign roles and groups, and one administrator always remains."""
 
     beside = frozenset({PROOF})
     sent_as = {"login_key": "login"}  # noqa: RUF012
@@ -136,7 +136,7 @@ class UserHooks(StoreHooks):
         return written
 
     def alters_principals(self, prepared: Prepared) -> bool:
-        # What is written with a user ends its credentials, or gives it something.
+        # The accompanying writes end credentials or assign roles or a group.
         return bool(prepared.also) or not OF_USER.isdisjoint(prepared.fields)
 
     async def delete(self, principal: Principal, before: Entity) -> list[Write]:
@@ -145,7 +145,7 @@ class UserHooks(StoreHooks):
         return [*also, expect.user_is_gone(before["_id"]), *await self._keep_an_admin(before, {})]
 
     async def _check_rights(self, principal: Principal, before: Entity, fields: Entity) -> None:
-        """A token does not take over, or make, a user that may do more than the token. Raises TooNarrow."""
+        """Prevent a token from taking over or creating a user with more rights than the token. Raises TooNarrow."""
         field = next((n for n in GUARDED if n in fields and (fields[n] or None) != (before.get(n) or None)), None)
         if field is None and before.get("disabled") and not fields.get("disabled", True):
             field = "disabled"
@@ -155,7 +155,7 @@ class UserHooks(StoreHooks):
 
     @staticmethod
     def _references(fields: Entity) -> list[Write]:
-        """What the user is given must still be there when it is."""
+        """Return expectations that the assigned roles and group still exist at the commit."""
         return [*expect.roles_exist(fields.get("roles") or ()), *expect.groups_exist(fields.get("group"))]
 
     async def _checked(self, fields: Entity, before: Entity) -> Entity:
@@ -180,7 +180,7 @@ class UserHooks(StoreHooks):
         return {"group": group, "branch": list(await chain_of(self.engine, group))}
 
     async def _keep_an_admin(self, before: Entity, after: Entity) -> list[Write]:
-        """Refuse to lose the last administrator; the condition under which that is decided in the commit."""
+        """Refuse to lose the last administrator. Return the condition under which the commit checks this again."""
         roles = await self.engine.entities("roles", Query(Equal(("name",), ADMIN_ROLE), limit=1))
         role = roles[0]["_id"] if roles else None
         if role is None or role not in (before.get("roles") or []) or before.get("disabled"):
@@ -194,7 +194,7 @@ class UserHooks(StoreHooks):
 
 
 class GroupHooks(StoreHooks):
-    """The groups form a tree; moving one re-stamps the `branch` of everything in and below it."""
+    """Groups form a tree. Moving a group re-stamps the `branch` of everything in and below it."""
 
     async def create(self, principal: Principal, body: Entity, entity: Entity) -> Prepared:
         await self._check_parent(entity.get("parent"), None)
@@ -208,9 +208,9 @@ class GroupHooks(StoreHooks):
         await self._check_parent(parent, subtree)
         above, ancestors = await read_chain(self.engine, parent)
         if before["_id"] in above:
-            raise NotAsExpected  # moved there since the subtree was read
+            raise NotAsExpected  # a concurrent move put it there after the subtree was read
         restamped = await self._restamped(before["_id"], subtree, above)
-        # If nothing above has moved or gone, the group is still not above itself.
+        # While no group above has moved or been deleted, the move creates no cycle.
         expected = [*expect.groups_exist(parent), *expect.groups_are_unchanged(ancestors)]
         return Prepared(fields, [*expected, *restamped])
 
@@ -267,7 +267,7 @@ class RoleHooks(StoreHooks):
 
 
 class TokenHooks(StoreHooks):
-    """The secret is shown once, in the answer that makes the token; only its SHA-256 is kept."""
+    """The secret is shown once, in the answer that creates the token. Only its SHA-256 is stored."""
 
     repeatable = False
 
@@ -318,7 +318,7 @@ class TokenHooks(StoreHooks):
         return Prepared(fields)
 
     async def _check_prolonged(self, principal: Principal, before: Entity, expires: int | None) -> None:
-        """A token does not put off the end of one that may do more. Raises TooNarrow."""
+        """Prevent a token from extending a token with more rights. Raises TooNarrow."""
         if principal.token_scopes is None or end_of(expires) <= end_of(before.get("expires")):
             return
         if before.get("scopes") is not None:
@@ -367,7 +367,7 @@ class SecondFactorHooks(StoreHooks):
 
 
 class SignInHooks(StoreHooks):
-    """An audit trail: written by the hub alone, and removed by age."""
+    """An audit trail: only the hub writes it, and it removes records by age."""
 
     shared = False
 

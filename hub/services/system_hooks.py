@@ -21,7 +21,7 @@ from stores.protocol import Engine
 def system_hooks(
     engine: Engine, registry: StoreRegistry, credentials: Credentials, most_tokens: int
 ) -> dict[str, StoreHooks]:
-    """The hooks by the names of their stores. `most_tokens`: that one user may have."""
+    """Return the hooks by store name. `most_tokens`: tokens that one user may have."""
     return {
         "users": UserHooks(engine, registry, credentials),
         "groups": GroupHooks(engine, registry),

@@ -1,4 +1,4 @@
-"""Writes to system stores: what their hooks say depends on the entity as it is, and each is in force when it is
+"""Writes to system stores. Their hooks depend on the current entity, and each write is in force before it is
 answered."""
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from stores.records import Entity
 
 
 class SystemStoreWrites:
-    """The service has checked scopes and schema; each write returns JSON text and revision."""
+    """Creates, changes and deletes entities of system stores, as JSON text and revision. The caller has checked scopes
+    and schema."""
 
     def __init__(
         self,
@@ -56,7 +57,7 @@ class SystemStoreWrites:
             writes: list[Write] = [Insert(store, p.fields) for p in prepared]
             also = [each for p in prepared for each in p.also]
             writes += [each for each in also if not isinstance(each, Expect)]
-            writes += dict.fromkeys(each for each in also if isinstance(each, Expect))  # of many tokens: the same
+            writes += dict.fromkeys(each for each in also if isinstance(each, Expect))  # without duplicates
             with _named_as_sent(hooks):
                 made = [p.fields for p in prepared]
                 written = await hooks.commit_creation(made, writes, principal.user_id, key)
@@ -93,7 +94,7 @@ class SystemStoreWrites:
             return answer, moves and not stamping.alone, hooks.alters_principals(prepared)
 
         answer, in_company, forgets = await on_current(self._engine, store, id, view.where, revs, attempt)
-        # Before the answer goes out, not when the feed comes round: the next request must find it in force.
+        # In force before the answer is sent, not when the feed brings the change: the next request must see it.
         if forgets:
             self._resolver.forget_entity(store, id)
         await hooks.changed()
@@ -117,13 +118,13 @@ class SystemStoreWrites:
 
 
 def _revealed(text: bytes, prepared: Prepared) -> bytes:
-    """The entity with what only its creator gets, once."""
+    """Return the entity with the members that only its creator sees, once."""
     return orjson.dumps(orjson.loads(text) | prepared.reveal) if prepared.reveal else text
 
 
 @contextmanager
 def _named_as_sent(hooks: StoreHooks) -> Iterator[None]:
-    """Name the field that the caller sent whose value is taken, not one that is made of it."""
+    """Report a duplicate value under the field that the caller sent, not under the field derived from it."""
     try:
         yield
     except DuplicateValue as error:

@@ -1,4 +1,4 @@
-"""Points in time as callers write them."""
+"""Parses points in time in requests."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ LATEST = 2**53
 
 
 def parse_time(value: Any) -> int:
-    """Unix ms from Unix ms (a number or its digits) or ISO 8601 text, where no zone means UTC. ValueError otherwise."""
+    """Return Unix ms for Unix ms (a number or digits) or ISO 8601 text, in UTC if it has no zone. Raises ValueError."""
     if isinstance(value, str) and value.isascii() and value.isdigit():
         value = int(value[:20])
     if isinstance(value, int) and not isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""What a token may be given: scopes and an end, neither beyond those of the token that asks for it."""
+"""The scopes and expiry of tokens. Neither may exceed those of a token that makes the request."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from stores.records import now_ms
 
 
 def checked_scopes(scopes: Any) -> list[str] | None:
-    """Scopes as sent, each one valid; None stands for no narrowing."""
+    """Return the scopes as sent, after checking each. None means that the token is not narrowed."""
     if scopes is None:
         return None
     if not isinstance(scopes, list) or len(scopes) > 1_000 or not all(isinstance(s, str) for s in scopes):
@@ -28,7 +28,8 @@ def checked_scopes(scopes: Any) -> list[str] | None:
 
 
 def narrowed(principal: Principal, scopes: list[str] | None) -> list[str] | None:
-    """The scopes of a token that a token makes: its own, or some of them. Raises TooNarrow for wider ones."""
+    """Return the scopes for a new token: those requested, which must be within the caller's token, or that token's own.
+    Raises TooNarrow."""
     own = principal.token_scopes
     if own is None:
         return scopes
@@ -39,7 +40,7 @@ def narrowed(principal: Principal, scopes: list[str] | None) -> list[str] | None
 
 
 def checked_expiry(expires: Any) -> int | None:
-    """Unix ms of a time to come, given so or as ISO 8601 (no zone: UTC); None for never."""
+    """Return Unix ms of a future time, given as Unix ms or ISO 8601 (UTC if it has no zone); None means never."""
     if expires is None:
         return None
     try:
@@ -52,13 +53,13 @@ def checked_expiry(expires: Any) -> int | None:
 
 
 def first_expiry(principal: Principal, expires: Any) -> int | None:
-    """The expiry of a new token; of one that a token makes, if none is sent, that token's own."""
+    """Return the expiry of a new token. If none is sent by a token that expires, it is that token's own."""
     latest = _latest_expiry(principal)
     return latest if expires is None and latest < FOREVER else later_expiry(principal, expires)
 
 
 def later_expiry(principal: Principal, expires: Any) -> int | None:
-    """An expiry that is sent. Raises InvalidEntity for one after that of the token which sends it."""
+    """Return an expiry as sent. Raises InvalidEntity if it is later than that of the token that makes the request."""
     at = checked_expiry(expires)
     if end_of(at) > _latest_expiry(principal):
         raise refuse("expires", "Must not be after the end of the token that asks for it.")

@@ -1,7 +1,7 @@
-"""What is wrong with what a caller sends, and where.
+"""Violations in callers' input, and their places.
 
-What it sends back as it got it is taken, even if the store would not take it anew: an entity may be older than its
-store's definition, or another program's.
+Fields that a caller sends back unchanged are accepted even if they are invalid: the entity may be older than its
+store's definition, or another program may have written it.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ MOST_VIOLATIONS: Final[Annotated[int, Limit("request", "errors", "the rest is no
 
 
 def without_unchanged(view: View, violations: Sequence[Violation], body: Entity, before: Entity) -> list[Violation]:
-    """The violations but those of shown fields that are sent, or left out, as they are."""
+    """Return the violations, except those of shown fields that `body` leaves as they are in `before`."""
     return [v for v in violations if not _is_unchanged(view, v, body, before)]
 
 
 def field_of(violation: Violation, body: Entity) -> str:
-    """The top-level field that is at fault; the name of one may, wrongly, hold a dot."""
+    """Return the top-level field of a violation. A name may itself, wrongly, contain a dot."""
     return violation.field if violation.field in body else violation.field.split(".", 1)[0]
 
 
@@ -42,8 +42,8 @@ def raise_violations(violations: Sequence[Violation]) -> None:
 
 
 class indexed_errors:  # noqa: N801 (used like a function)
-    """Context manager: names the position of the body at fault (its value is taken, or it is too large), when there are
-    several bodies."""
+    """Context manager that adds the position of the body to errors of the commit (duplicate value, entity too large) if
+    there are several bodies."""
 
     __slots__ = ("_indexed",)
 

@@ -1,4 +1,4 @@
-"""What a writer is shown of what it wrote, and what it must not learn by writing."""
+"""The part of a written entity that its writer may see, and protection against learning values by writing."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from stores.turns import Turn
 
 
 def text_of(reader: View | None, written: Written) -> bytes:
-    """The entity as JSON text; for a writer that may not read it (`reader` is None), its id and revision only."""
+    """Return the entity as JSON text; only its id and revision for a writer that may not read it (`reader` is None)."""
     return _shower(reader)(written)
 
 
 async def texts_of(reader: View | None, written: list[Written]) -> list[tuple[bytes, int]]:
-    """The same of several, with their revisions."""
+    """Return the texts of several entities, with their revisions."""
     show = _shower(reader)
     if len(written) == 1:
         return [(show(written[0]), written[0].rev)]
@@ -32,8 +32,8 @@ async def texts_of(reader: View | None, written: list[Written]) -> list[tuple[by
 
 
 def is_forced(reader: View | None, fields: Iterable[str]) -> bool:
-    """Whether a write of these fields is made even if it alters nothing: a revision that stays would confirm a guess
-    to a writer who may not see the value. `reader` is the writer's view of the store, None if it may not read it."""
+    """Return whether a write of these fields is made even if it changes nothing: an unchanged revision would confirm a
+    guess to a writer who may not see the value. `reader` is the writer's View of the store, None if it may not read."""
     return reader is None or not reader.hidden.isdisjoint(fields)
 
 
