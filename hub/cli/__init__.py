@@ -1,1 +1,1 @@
-"""The command line of the hub: a REST client with exactly one code path, requests against /api/v1."""
+"""The hub's command line. Most commands are REST clients with a single code path: requests to /api/v1."""

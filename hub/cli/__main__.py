@@ -1,4 +1,4 @@
-"""`python -m hub.cli`: the same as `hub`."""
+"""`python -m hub.cli` runs the command `hub`."""
 
 from hub.cli.main import main
 

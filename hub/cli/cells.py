@@ -1,7 +1,7 @@
-"""One cell of a CSV file or an Excel sheet, as a value of an entity and back.
+"""Conversion between a cell of a CSV file or Excel sheet and a value of an entity.
 
-A field that the store declares is read by its type. Any other column has one kind, which `hub/cli/columns.py` decides
-over the whole file. An empty cell is an absent field, a bare `null` is null, and quotes inside a cell force a string.
+A field that the store defines is read by its type. Any other column has one kind, which `hub/cli/columns.py` determines
+from the whole file. An empty cell is an absent field, a bare `null` is null, and quotes inside a cell force a string.
 """
 
 from __future__ import annotations
@@ -22,14 +22,17 @@ class Absent:
 
 ABSENT: Final = Absent()
 FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "'")
-"""What a spreadsheet program takes for the beginning of a formula, and the mark that `defuse` puts before it."""
+"""Characters that begin a formula in spreadsheet programs, and the mark that `defuse` inserts before them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cells:
-    """Reads and writes the cells of one store. `fields` are those of its definition, `kinds` those of the columns that
-    it does not define; a column without a kind is judged cell by cell. `key` is the column whose null is no value.
-    `excel`: text that could be a formula is marked. `native`: cells have types of their own, as in a sheet."""
+    """Reads and writes the cells of one store.
+
+    `fields` are the fields of its definition, `kinds` the kinds of other columns; a column without a kind is read cell
+    by cell. `key` is the column in which the text `null` is not null. `excel`: text that could be a formula is marked.
+    `native`: cells have types of their own, as in a sheet.
+    """
 
     fields: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     kinds: Mapping[str, Kind] = field(default_factory=dict)
@@ -38,8 +41,7 @@ class Cells:
     native: bool = False
 
     def read(self, path: str, cell: object) -> Json | Absent:
-        """The value of a cell of a CSV file, which is text, or of a sheet. Raises ValueError when the column is of
-        another kind."""
+        """Return the value of a cell, which is text in a CSV file. Raises ValueError if it does not fit its column."""
         if isinstance(cell, str):
             return self.read_text(path, cell)
         defined = self.fields.get(path)
@@ -66,7 +68,7 @@ class Cells:
         return read_kind(self.kinds.get(path) or kind_of(text) or Kind.TEXT, text)
 
     def write(self, path: str, value: Json) -> str:
-        """The text of a cell of a CSV file."""
+        """Return the text of a cell of a CSV file."""
         defined = self.fields.get(path)
         text = type_of(defined).write_cell(value) if defined else write_untyped(value)
         return defuse(text) if self.excel and isinstance(value, str) else text
@@ -77,12 +79,12 @@ def by_id(fields: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
 
 
 def type_of(defined: Mapping[str, Any]) -> FieldType:
-    """The type of a field of a definition as a document."""
+    """Return the type of a field from a definition document."""
     return type_named(defined["type"])
 
 
 def kind_of_native(cell: object) -> Kind:
-    """The same of a cell of a sheet, whose type says it; a time is text."""
+    """Return the kind of a sheet's cell by its native type; a time is text."""
     if isinstance(cell, bool):
         return Kind.BOOLEAN
     if isinstance(cell, int | float):
@@ -91,7 +93,7 @@ def kind_of_native(cell: object) -> Kind:
 
 
 def from_moment(value: date | time | timedelta, field_type: FieldType | None) -> Json:
-    """A date or time as the field's type has it; where it has none, text, in which a day that begins is a date."""
+    """Return a date or time in the form of the field's type, or else as text; a datetime at midnight becomes a date."""
     if not isinstance(value, datetime):
         return str(value)
     typed = field_type.from_time(value) if field_type else None
@@ -101,12 +103,13 @@ def from_moment(value: date | time | timedelta, field_type: FieldType | None) ->
 
 
 def defuse(text: str) -> str:
-    """Text that no spreadsheet program takes for a formula: `Cells.read` with `excel` takes the mark away again."""
+    """Mark text that a spreadsheet program could take for a formula. `Cells.read` with `excel` removes the mark."""
     return f"'{text}" if text.startswith(FORMULA) else text
 
 
 def nest(columns: Sequence[str], values: Sequence[Json | Absent]) -> Entity:
-    """Cells under dotted headers as nested objects. Raises ValueError when a value and an object claim one place."""
+    """Return cells under dotted headers as nested objects. Raises ValueError if a value and an object have one
+    place."""
     entity: Entity = {}
     for column, value in zip(columns, values, strict=False):
         if isinstance(value, Absent):
@@ -124,7 +127,7 @@ def nest(columns: Sequence[str], values: Sequence[Json | Absent]) -> Entity:
 
 
 def flatten(entity: Mapping[str, Any], prefix: str = "") -> dict[str, Json]:
-    """Nested objects as dotted names; arrays and empty objects stay values."""
+    """Return nested objects under dotted names. Arrays and empty objects stay values."""
     flat: dict[str, Json] = {}
     for name, value in entity.items():
         if isinstance(value, dict) and value:
@@ -135,7 +138,7 @@ def flatten(entity: Mapping[str, Any], prefix: str = "") -> dict[str, Json]:
 
 
 def pick(value: Any, path: str) -> Json | Absent:
-    """The value at a dotted path; of an array, the values in its elements."""
+    """Return the value at a dotted path; for an array, the values in its elements."""
     for segment in path.split("."):
         if isinstance(value, list):
             inner = [pick(item, segment) for item in value]

@@ -1,4 +1,4 @@
-"""The one way to a hub: HTTP requests against /api/v1, to a server that runs or to the application in this process."""
+"""REST client of the commands: requests to /api/v1 of a running server, or of the application in this process."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 API: Final = "/api/v1"
 IN_PROCESS: Final = "http://127.0.0.1"
 SECONDS: Final = 120.0
-"""How long one request may take: a batch of an import, on a busy disk."""
+"""Timeout of one request: an import batch on a busy disk may take long."""
 
 
 class Refused(Failure):
-    """The hub's answer is an error. `errors` is {field: [text]}, `retry_after` seconds (0 when it names none)."""
+    """The hub answered with an error. `errors` is {field: [text]}; `retry_after` is in seconds, 0 if missing."""
 
     def __init__(self, response: httpx.Response) -> None:
         self.status = response.status_code
@@ -39,7 +39,7 @@ class Refused(Failure):
 
 
 def error_body(response: httpx.Response) -> dict[str, Any]:
-    """The hub's error envelope; empty when something else has answered, a proxy perhaps."""
+    """Return the hub's error envelope; empty if the answer comes from something else, such as a proxy."""
     try:
         answer = response.json()
     except ValueError:
@@ -48,18 +48,18 @@ def error_body(response: httpx.Response) -> dict[str, Any]:
 
 
 def describe(message: str, errors: Mapping[str, list[str]]) -> str:
-    """``Bad Request: name: This field is required.``"""
+    """Return an error's text: ``Bad Request: name: This field is required.``"""
     details = [f"{field}: {' '.join(texts)}" for field, texts in errors.items()]
     return ": ".join([message, "; ".join(details)]) if details else message
 
 
 class Unreachable(Failure):
-    """No answer came. The request may have been carried out all the same."""
+    """No answer arrived. The hub may have executed the request nevertheless."""
 
 
 @dataclass(frozen=True, slots=True)
 class Where:
-    """Which hub: a server (`url` and `token`), or whatever belongs to a data directory (None: that of the settings)."""
+    """The hub to use: a server (`url` and `token`), or the hub of a data directory (None: the one in the settings)."""
 
     url: str | None = None
     token: str | None = None
@@ -68,7 +68,7 @@ class Where:
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A hub that runs; without `trust_env` it is reached past any proxy of the environment."""
+    """A running hub. Without `trust_env`, the environment's proxies are bypassed."""
 
     url: str
     token: str
@@ -76,7 +76,7 @@ class Server:
 
 
 class Client:
-    """Calls of the REST API. Each raises Refused for an error answer and Unreachable when there is none."""
+    """Calls the REST API. Each call raises Refused for an error answer, and Unreachable without an answer."""
 
     def __init__(self, http: httpx.AsyncClient) -> None:
         self.http = http
@@ -84,7 +84,7 @@ class Client:
     async def request(
         self, method: str, path: str, params: Mapping[str, str] | None = None, content: bytes | None = None
     ) -> httpx.Response:
-        """One call; `path` begins after /api/v1."""
+        """Send one request. `path` begins after /api/v1."""
         headers = {"Content-Type": "application/json"} if content is not None else {}
         try:
             response = await self.http.request(method, API + path, params=params, content=content, headers=headers)
@@ -95,31 +95,31 @@ class Client:
         return response
 
     async def call(self, method: str, path: str, body: Any = None, params: Mapping[str, str] | None = None) -> Any:
-        """One call, JSON in and out."""
+        """Send one request with a JSON body, and return the JSON answer."""
         content = None if body is None else json.dumps(body).encode()
         return (await self.request(method, path, params, content)).json()
 
     async def pages(self, store: str, params: Mapping[str, str]) -> AsyncIterator[list[Entity]]:
-        """A list page by page, as the answers' `Link: rel="next"` lead."""
+        """Yield a list page by page, following the answers' `Link: rel="next"`."""
         asked: httpx.QueryParams | None = httpx.QueryParams(dict(params))
         while asked is not None:
             response = await self.request("GET", path_of(store), asked)
             yield response.json()
-            # Only the query counts: a hub behind a proxy may not know the address that it is reached at.
+            # Use only the query: a hub behind a proxy may not know its public address.
             url = response.links.get("next", {}).get("url")
             asked = httpx.URL(url).params if url else None
 
     async def all(self, store: str, **params: str) -> list[Entity]:
-        """A whole list, for stores that are small by nature."""
+        """Return a whole list. Use it only for small stores."""
         return [entity async for page in self.pages(store, params) for entity in page]
 
     async def find(self, store: str, field: str, value: str) -> Entity | None:
-        """The first entity with this value of a field."""
+        """Return the first entity with this value of a field, or None."""
         found = await self.call("GET", path_of(store), params={"filter": json.dumps({field: value}), "limit": "1"})
         return found[0] if found else None
 
     async def require(self, store: str, field: str, value: str) -> Entity:
-        """Like `find`. Raises Failure when there is none."""
+        """Return the first entity with this value of a field. Raises Failure if there is none."""
         found = await self.find(store, field, value)
         if found is None:
             raise Failure(f"no {store.removesuffix('s')} with the {field} {value!r}")
@@ -128,8 +128,11 @@ class Client:
 
 @asynccontextmanager
 async def open_client(where: Where) -> AsyncIterator[Client]:
-    """A client of the hub that `where` names. On a data directory: of the server that runs on it, otherwise of the
-    application, started in this process and stopped at the end. Raises Failure when there is no hub yet."""
+    """Open a client of the hub that `where` names.
+
+    For a data directory, this is the server that runs on it. If none runs, the application is started in this process
+    and stopped at the end. Raises Failure if no hub exists yet.
+    """
     server = await find_server(where)
     if server:
         async with connect(server.url, server.token, trust_env=server.trust_env) as client:
@@ -142,8 +145,11 @@ async def open_client(where: Where) -> AsyncIterator[Client]:
 
 
 async def find_server(where: Where) -> Server | None:
-    """The server that `where` names. Without a name: the one on the settings' data directory, or, where no hub has
-    ever been there, the only one that this user runs. None when there is none."""
+    """Return the server that `where` names, or None.
+
+    Without a name, it is the server on the settings' data directory. If no hub was ever started there, it is the only
+    server that this user runs.
+    """
     if where.url:
         return Server(where.url, where.token or "", trust_env=True)
     settings = load_settings(where.data_dir)
@@ -152,7 +158,7 @@ async def find_server(where: Where) -> Server | None:
 
 
 async def find_elsewhere(settings: Settings) -> Control | None:
-    """The only hub that this user runs, when nothing says which one is meant and there is none in this folder."""
+    """Return the only hub that this user runs, if no setting selects a hub and this folder has none."""
     from hub.control import running_data_dirs
 
     if settings.model_fields_set & {"data_dir", "database_url"} or database_file(settings).exists():
@@ -170,8 +176,11 @@ async def find_elsewhere(settings: Settings) -> Control | None:
 
 
 async def find_running(data_dir: Path) -> Control | None:
-    """The hub that runs on a data directory. One that crashed has left its note, and another process, in a container
-    even this one, may have its number now: only an answer to its token counts."""
+    """Return the hub that runs on a data directory, or None.
+
+    The control file is not enough: it remains after a crash, and its process id may belong to another process now (in a
+    container, even to this one). The hub must accept the file's token.
+    """
     from hub.control import read_control
 
     noted = read_control(data_dir)
@@ -187,14 +196,14 @@ async def find_running(data_dir: Path) -> Control | None:
 
 @asynccontextmanager
 async def connect(url: str, token: str, *, trust_env: bool = True) -> AsyncIterator[Client]:
-    """A client of a server; without `trust_env`, past any proxy of the environment."""
+    """Open a client of a server. Without `trust_env`, the environment's proxies are bypassed."""
     async with httpx.AsyncClient(base_url=url, headers=bearer(token), timeout=SECONDS, trust_env=trust_env) as http:
         yield Client(http)
 
 
 @asynccontextmanager
 async def start_in_process(settings: Settings) -> AsyncIterator[Client]:
-    # Imported here: half a second that a command on a running hub need not wait.
+    # Imported here: it takes half a second, which commands on a running hub do not need.
     from hub.app import create_app
 
     app = create_app(settings)
@@ -208,7 +217,7 @@ async def start_in_process(settings: Settings) -> AsyncIterator[Client]:
 
 
 def load_settings(data_dir: Path | None = None, **given: Any) -> Settings:
-    """The settings in force, with those given on the command line before all others."""
+    """Return the settings in force. Those given on the command line take precedence."""
     from hub.settings import BadSettings, read_settings
 
     chosen = {name: value for name, value in {"data_dir": data_dir, **given}.items() if value is not None}
@@ -219,7 +228,7 @@ def load_settings(data_dir: Path | None = None, **given: Any) -> Settings:
 
 
 def path_of(store: str) -> str:
-    """The path of a store, whatever was typed as its name."""
+    """Return the path of a store. Any text is quoted safely."""
     return f"/{quote(store, safe='')}"
 
 

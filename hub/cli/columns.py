@@ -1,6 +1,6 @@
-"""The kind of each column of a table, decided over the whole file before anything is imported.
+"""The kind of each column of a table, determined from the whole file before anything is imported.
 
-A cell that looks like a number is not enough: among `0E8`, `007` and `1000` all are text.
+A single cell that looks like a number is not enough: a column with `0E8`, `007` and `1000` is text.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ SAID: Final = {Kind.TEXT: "text", Kind.NUMBER: "numbers", Kind.BOOLEAN: "true or
 
 @dataclass(slots=True)
 class Columns:
-    """What is known of the columns. `key`: the column whose texts must come back exactly. `native`: the cells have
-    types of their own, as in a sheet."""
+    """The columns of a table and their kinds. `key`: the column whose texts must survive unchanged. `native`: cells
+    have types of their own, as in a sheet."""
 
     names: list[str]
     defined: Collection[str] = ()
@@ -32,7 +32,7 @@ class Columns:
     rows: int = 0
 
     def observe(self, rows: Iterable[TableRow]) -> None:
-        """Look at the rows below the header."""
+        """Determine the kinds from the rows below the header."""
         known = {*self.defined, *self.given}
         open_columns = [(i, name) for i, name in enumerate(self.names) if name not in known]
         for row in rows:
@@ -54,7 +54,7 @@ class Columns:
                     continue
                 self.kinds[name] = kind if before is None else Kind.TEXT
                 text_found = text_found or self.kinds[name] is Kind.TEXT
-            if text_found:  # nothing can change that any more
+            if text_found:  # a text column stays text
                 open_columns = [(i, n) for i, n in open_columns if self.kinds.get(n) is not Kind.TEXT]
 
     def kind(self, name: str, cell: Any) -> Kind | None:
@@ -78,7 +78,7 @@ class Columns:
         return SAID[kind] if kind else "empty"
 
     def described(self) -> str:
-        """``3 376 rows; text: code, name; numbers: latitude``"""
+        """Return a summary: ``3 376 rows; text: code, name; numbers: latitude``."""
         groups: dict[str, list[str]] = {}
         for name in self.names:
             groups.setdefault(self.word(name), []).append(repr(name) if name != name.strip() else name)

@@ -1,4 +1,4 @@
-"""What makes an async function a command: an open client as its first argument, and the options that name the hub."""
+"""Turns async functions into commands: an open client as first argument, and options that select the hub."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ DataDir = Annotated[
 
 
 SHARED: Final = {"hub_url": Url, "hub_token": Token, "hub_data_dir": DataDir}
-"""The options of every such command, in the order of the fields of `Where`."""
+"""The options of each client command, in the order of the fields of `Where`."""
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
 def confirm(question: str, yes: bool) -> None:
-    """Ask before something is lost. Without a terminal to ask at, only --yes will do."""
+    """Ask before data is lost. Without a terminal, only --yes confirms."""
     if yes:
         return
     if not sys.stdin.isatty():
@@ -50,7 +50,7 @@ def confirm(question: str, yes: bool) -> None:
 
 
 def on_hub(command: Callable[Concatenate[Client, P], Awaitable[None]]) -> Callable[..., None]:
-    """Run `command` with a client of the hub that its options --url, --token and --data-dir name."""
+    """Run `command` with a client of the hub that its options --url, --token and --data-dir select."""
 
     @wraps(command)
     async def in_client(where: Where, /, *args: P.args, **options: P.kwargs) -> None:
@@ -61,7 +61,7 @@ def on_hub(command: Callable[Concatenate[Client, P], Awaitable[None]]) -> Callab
 
 
 def takes_where(command: Callable[Concatenate[Where, P], Coroutine[Any, Any, None]]) -> Callable[..., None]:
-    """Run `command` with what its options --url, --token and --data-dir say."""
+    """Run `command` with the `Where` of its options --url, --token and --data-dir."""
 
     @wraps(command)
     def run(**options: Any) -> None:

@@ -1,4 +1,4 @@
-"""The database that the settings name: looked at without making anything in it, or opened while no hub runs."""
+"""Access to the database of the settings: read-only inspection, or opened while no hub runs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class MongoServer:
-    """`time` is the server's clock, in Unix seconds; `used` says whether a hub has been in the database."""
+    """`time` is the server's clock in Unix seconds. `used`: a hub has used the database."""
 
     version: str
     set_name: str
@@ -32,7 +32,7 @@ class MongoServer:
 
 @asynccontextmanager
 async def connected_mongodb(url: str) -> AsyncIterator[Connection]:
-    """A connection that makes nothing. Raises CannotOpen, which says what to do."""
+    """Open a connection that creates nothing. Raises CannotOpen, whose text gives advice."""
     from stores.mongo.connection import Connection
     from stores.protocol import EngineOptions
 
@@ -46,7 +46,7 @@ async def connected_mongodb(url: str) -> AsyncIterator[Connection]:
 
 @asynccontextmanager
 async def opened_database(settings: Settings) -> AsyncIterator[Engine]:
-    """The database of a hub that does not run. Raises Failure when there is none, and CannotOpen."""
+    """Open the database of a stopped hub. Raises Failure if it does not exist, and CannotOpen."""
     from hub.engines import make_engine
 
     await require_database(settings)
@@ -60,7 +60,7 @@ async def opened_database(settings: Settings) -> AsyncIterator[Engine]:
 
 @contextmanager
 def connected_sqlite(path: Path) -> Iterator[apsw.Connection]:
-    """A connection to a file that is there, which changes nothing; a hub may be running on it. Raises apsw.Error."""
+    """Open an existing file read-only; a hub may be running on it. Raises apsw.Error."""
     import apsw
 
     connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
@@ -77,7 +77,7 @@ def has_table(connection: apsw.Connection, name: str) -> bool:
 
 
 async def look_at_mongodb(url: str) -> MongoServer:
-    """Raises CannotOpen, which says what to do."""
+    """Return information about a MongoDB server. Raises CannotOpen, whose text gives advice."""
     async with connected_mongodb(url) as connection:
         hello = await connection.client.admin.command("hello")
         version = (await connection.client.server_info())["version"]
@@ -87,7 +87,7 @@ async def look_at_mongodb(url: str) -> MongoServer:
 
 
 async def faults_of_mongodb(url: str) -> list[str]:
-    """What the collections of a hub's stores lack, in words: another program may have changed them. Raises
+    """Return descriptions of missing parts of the stores' collections, which another program may have changed. Raises
     CannotOpen."""
     from auth.system_stores import SYSTEM_STORES
     from stores.definitions import parse_definition
@@ -101,14 +101,14 @@ async def faults_of_mongodb(url: str) -> list[str]:
 
 
 def database_file(settings: Settings) -> Path:
-    """The file of a SQLite database."""
+    """Return the path of a SQLite database."""
     return Path(settings.engine_url.removeprefix("sqlite:///"))
 
 
 async def require_database(settings: Settings) -> None:
-    """Raise Failure unless the database has been made: a client makes none, as it might be in the wrong folder."""
+    """Raise Failure unless the database exists. A client never creates one: it could be in the wrong folder."""
     if settings.engine_url.startswith("mongodb"):
-        # The server's explanation when it does not answer; otherwise whether a hub has been there.
+        # This raises CannotOpen if the server does not answer. Otherwise it shows whether a hub has used the database.
         made, place = (await look_at_mongodb(settings.engine_url)).used, "in this MongoDB database"
     else:
         file = database_file(settings).absolute()

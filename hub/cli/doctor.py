@@ -1,4 +1,4 @@
-"""`hub doctor`: what this hub has to work with, and what to do about what is wrong. It changes nothing."""
+"""`hub doctor`: checks the hub's requirements and gives advice. It changes nothing."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ if TYPE_CHECKING:
 
 LEAST_FREE_MB: Final = 512
 MOST_FAULTS: Final = 10
-"""Shown of what is wrong with the database's collections."""
+"""Number of defects of the database's collections that are shown."""
 MOST_CLASHES: Final = 20
 MOST_SKEW: Final = 5.0
-"""Seconds that two clocks may differ: tokens expire and `from`/`to` select by them."""
+"""Largest difference between two clocks in seconds: tokens expire and `from`/`to` select by them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """`advice` says what to do; without it all is well. A `warning` does not keep the hub from running."""
+    """The result of a check. `advice` is empty if all is well. A `warning` does not keep the hub from running."""
 
     check: str
     found: str
@@ -61,7 +61,7 @@ Check = Callable[["Settings", "Control | None"], Awaitable[Finding]]
 
 
 def doctor(data_dir: DataDir = None) -> None:
-    """Check what the hub needs, and say what to do where something is wrong.
+    """Check the hub's requirements, and explain how to fix problems.
 
     Example: hub doctor
     """
@@ -77,7 +77,7 @@ def doctor(data_dir: DataDir = None) -> None:
 
 
 def in_force(settings: Settings) -> Iterator[tuple[str, str, str]]:
-    """(name, value, whether it was set), secrets left out."""
+    """Yield (name, value, "set" or "") for each setting, without secrets."""
     for name, field in type(settings).model_fields.items():
         value = getattr(settings, name)
         shown = place_of(settings) if name == "database_url" else str(value)
@@ -85,7 +85,7 @@ def in_force(settings: Settings) -> Iterator[tuple[str, str, str]]:
 
 
 def place_of(settings: Settings) -> str:
-    """The database without user, password and options."""
+    """Return the database's URL without user, password and options."""
     parts = urlsplit(settings.engine_url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
@@ -134,7 +134,7 @@ async def data_folder(settings: Settings, _running: Control | None) -> Finding:
 
 
 def nearest(folder: Path) -> Path:
-    """The folder, or the closest one above it that exists."""
+    """Return the folder, or its closest existing parent."""
     return next(place for place in (folder, *folder.parents) if place.exists())
 
 
@@ -165,7 +165,7 @@ def family(host: str) -> socket.AddressFamily:
 
 
 async def ask(url: str) -> httpx.Response | str:
-    """The answer, or why it is not a good one."""
+    """Return a successful answer, or the text of the failure."""
     try:
         async with httpx.AsyncClient(trust_env=False, timeout=5) as http:
             answer = await http.get(url)
@@ -194,7 +194,7 @@ async def database(settings: Settings, running: Control | None) -> Finding:
 
 
 def look_at_sqlite(path: Path) -> str:
-    """Raises CannotOpen when another process holds the file, or it is damaged."""
+    """Check a SQLite file. Raises CannotOpen if another process holds it, or if it is damaged."""
     import apsw
 
     from stores.sqlite.connection import FileLock
@@ -217,7 +217,7 @@ def look_at_sqlite(path: Path) -> str:
 
 
 async def secret_key(settings: Settings, _running: Control | None) -> Finding:
-    """Whether there is a key, and it is the database's."""
+    """Check that the key exists and belongs to the database."""
     import apsw
 
     from hub.key_file import find_key, key_path, refusal
@@ -242,7 +242,7 @@ async def secret_key(settings: Settings, _running: Control | None) -> Finding:
 
 
 async def users(settings: Settings, _running: Control | None) -> Finding:
-    """Older versions let two logins differ by case only."""
+    """Find logins that differ only by case, which older versions allowed."""
     import apsw
 
     try:
@@ -258,7 +258,7 @@ async def users(settings: Settings, _running: Control | None) -> Finding:
 
 
 async def clock(settings: Settings, _running: Control | None) -> Finding:
-    """Against the database server's, where there is one; files from the future tell of a clock that was set back."""
+    """Compare the clock with the database server's, if there is one, and with files dated in the future."""
     now = time.time()
     found = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"
     newest = max((file.stat().st_mtime for file in settings.data_dir.glob("*")), default=now)
@@ -272,7 +272,7 @@ async def clock(settings: Settings, _running: Control | None) -> Finding:
 
 
 async def skew_of_server(url: str) -> float:
-    """Seconds that this machine is ahead of the database server; 0 when that does not answer, which `database` says."""
+    """Return how many seconds this clock is ahead of the database server's; 0 if the server does not answer."""
     try:
         return time.time() - (await look_at_mongodb(url)).time
     except CannotOpen:

@@ -1,4 +1,4 @@
-"""`hub export`: a store as NDJSON, JSON, CSV or an Excel file, page by page, in constant memory."""
+"""`hub export`: writes a store as NDJSON, JSON, CSV or an Excel file, page by page, in constant memory."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def export(
     ] = False,
     delimiter: Annotated[str, typer.Option(help="What separates the cells of a CSV file.")] = ",",
 ) -> None:
-    """Export what is in a store. A file appears when it is complete.
+    """Export the entities of a store. The file appears only when it is complete.
 
     Example: hub export cities cities.csv --filter '{"countrycode": "CA"}' --only name,population
     """
@@ -68,12 +68,12 @@ class Writer(Protocol):
     def write(self, page: Sequence[Entity]) -> None: ...
 
     def close(self) -> None:
-        """What stands at the end."""
+        """Write the end of the file."""
 
 
 @dataclass(frozen=True, slots=True)
 class CsvTarget:
-    """How a CSV file is written. `excel`: with a byte order mark, and text that could be a formula marked."""
+    """The form of a CSV file. `excel`: with a byte order mark, and marks before text that could be a formula."""
 
     delimiter: str = ","
     excel: bool = False
@@ -93,7 +93,7 @@ async def make_writer(
 
 
 async def fields(client: Client, store: str) -> list[Entity]:
-    """The typed fields of a store, as far as this token may know them."""
+    """Return the typed fields of a store; empty if this token may not read the definition."""
     try:
         definition = await client.find("stores", "name", store)
     except Refused as error:
@@ -115,7 +115,7 @@ class NdjsonWriter:
 
 
 class JsonWriter:
-    """One array, an entity a line."""
+    """Writes one array, with an entity per line."""
 
     def __init__(self, target: BinaryIO) -> None:
         self.target = target
@@ -132,7 +132,7 @@ class JsonWriter:
 
 
 class Columns:
-    """Columns as asked for, or all that the first page has, nested objects as dotted names."""
+    """The columns of an export: those requested, or all of the first page, with nested objects as dotted names."""
 
     def __init__(self, asked: list[str] | None) -> None:
         self.asked = asked
@@ -140,7 +140,7 @@ class Columns:
         self.missed: dict[str, None] = {}
 
     def rows(self, page: Sequence[Entity]) -> list[dict[str, Json]]:
-        """The cells of a page of entities, by column."""
+        """Return the cells of a page of entities, by column."""
         rows = [self.values(entity) for entity in page]
         if not self.names:
             self.names = list(dict.fromkeys(name for row in rows for name in row)) or ["_id"]
@@ -160,7 +160,7 @@ class Columns:
 
 
 class CsvWriter:
-    """A header, and a line for each entity."""
+    """Writes a header, and a line for each entity."""
 
     def __init__(self, target: BinaryIO, cells: Cells, columns: Columns, form: CsvTarget) -> None:
         self.text = io.TextIOWrapper(target, "utf-8-sig" if form.excel else "utf-8", newline="", write_through=True)
@@ -184,7 +184,7 @@ class CsvWriter:
 
 
 class SheetWriter:
-    """An Excel workbook with one sheet. Raises Failure for what a sheet cannot hold."""
+    """Writes an Excel workbook with one sheet. Raises Failure for data beyond the limits of a sheet."""
 
     def __init__(self, target: BinaryIO, store: str, columns: Columns) -> None:
         self.sheet = Sheet(target, store)
@@ -206,7 +206,8 @@ class SheetWriter:
 
 @contextmanager
 def open_target(name: str) -> Iterator[BinaryIO]:
-    """Standard output, or a file that takes its name when it is whole. A device or pipe is written as it is."""
+    """Open standard output, or a file that gets its name when it is complete. Devices and pipes are written
+    directly."""
     path = Path(name)
     if name == "-":
         yield sys.stdout.buffer
@@ -214,7 +215,7 @@ def open_target(name: str) -> Iterator[BinaryIO]:
     part = path if path.exists() and not path.is_file() else path.with_name(f"{path.name}.part")
     try:
         if part != path:
-            part.unlink(missing_ok=True)  # one that was left behind may be readable by others
+            part.unlink(missing_ok=True)  # an old one may be readable by others
         with open_private(part, "wb") as file:
             yield cast(BinaryIO, file)
         part.replace(path)

@@ -1,4 +1,4 @@
-"""MongoDB's extended JSON (`{"$oid": …}`, `{"$date": …}`), as `mongoexport` writes it, as plain values."""
+"""Converts MongoDB's extended JSON (`{"$oid": …}`, `{"$date": …}`, as from `mongoexport`) to plain values."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ MARK: Final = b'"$'
 
 
 def plain(value: Any, types: Mapping[str, str] | None = None) -> Any:
-    """`value` with each wrapped value in its place unwrapped: ids, times and numbers. `types` are those of the
-    top-level fields, by which a time is written. Raises ValueError for a wrapper that cannot be read."""
+    """Return `value` with all wrapped ids, times and numbers unwrapped. `types` are the types of the top-level fields,
+    which determine the form of times. Raises ValueError for an invalid wrapper."""
     if isinstance(value, dict):
         if any(str(name).startswith("$") for name in value):
             return unwrapped(value)
@@ -27,7 +27,7 @@ def plain(value: Any, types: Mapping[str, str] | None = None) -> Any:
 
 
 def unwrapped(document: dict[str, Any]) -> Any:
-    """A value from its wrapper; a document that is none, as it is."""
+    """Return the value in a wrapper; any other document is returned unchanged."""
     from bson import json_util
 
     inner = {name: plain(item) if isinstance(item, dict | list) else item for name, item in document.items()}
@@ -39,7 +39,7 @@ def unwrapped(document: dict[str, Any]) -> Any:
 
 
 def simple(found: Any) -> Any:
-    """A BSON value as JSON has it; text for what JSON has no value for."""
+    """Return a BSON value as a JSON value; text if JSON has no such value."""
     from bson import Decimal128, ObjectId, Regex
 
     if found is None or isinstance(found, bool | str):
@@ -61,7 +61,7 @@ def simple(found: Any) -> Any:
 
 
 def timed(value: Any, type: str) -> Any:
-    """A time as the type of its field has it; ISO 8601 in UTC where it has none."""
+    """Return a time in the form of its field's type, or as ISO 8601 in UTC. Other values are returned unchanged."""
     if not isinstance(value, datetime):
         return value
     utc = value.astimezone(UTC)

@@ -1,4 +1,4 @@
-"""`hub import`: a file of rows into a store, in constant memory, with a report of what was refused."""
+"""`hub import`: imports the rows of a file into a store, in constant memory, and reports refused rows."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from stores.records import SYSTEM_FIELDS, Entity
 
 MAX_BATCH: Final = 10_000
 BATCH_BYTES: Final = 8 * 1024 * 1024
-"""A batch ends early at this size: wide rows must not make a request that the hub refuses, nor fill the memory."""
+"""A batch ends early at this size: wide rows must not exceed the hub's body limit or fill the memory."""
 SHOWN: Final = 20
-"""Refusals that are printed; all of them are in the report."""
+"""Number of refusals that are printed. The report contains all of them."""
 
 
 class Stopped(Failure):
-    """The user has stopped the command."""
+    """The user has interrupted the command."""
 
     exit_code = STOPPED
 
@@ -74,7 +74,7 @@ async def import_rows(
         bool, typer.Option("--multiline", help="Take cells of several lines even if these look like rows.")
     ] = False,
 ) -> None:
-    """Import a file. With --key it can be run again at any time and nothing doubles.
+    """Import a file. With --key, repeating the import creates no duplicates.
 
     Example: hub import cities cities.ndjson --create --key geonameid
     """
@@ -107,7 +107,7 @@ async def import_rows(
 
 
 def parse_types(texts: Sequence[str]) -> dict[str, Kind]:
-    """``code=text`` → the kind of a column."""
+    """Return the kinds of columns: ``code=text``."""
     kinds = {}
     for text in texts:
         column, _, kind = text.rpartition("=")
@@ -118,22 +118,22 @@ def parse_types(texts: Sequence[str]) -> dict[str, Kind]:
 
 
 def dropped_fields(store: str) -> frozenset[str]:
-    """What the hub assigns itself, so that an export can be imported. Of a user the group may be set."""
+    """Return the fields that the hub assigns, so that an export can be imported. A user's group may be imported."""
     return frozenset({*SYSTEM_FIELDS, "success"} - ({"group"} if store == "users" else set()))
 
 
 async def find_definition(client: Client, store: str) -> Entity | None:
-    """The definition of the store; None when there is none, and an empty one when the token may not read it."""
+    """Return the definition of the store. None if it does not exist; empty if the token may not read it."""
     try:
         return await client.find("stores", "name", store)
     except Refused as error:
         if error.status != 403:
             raise
-        return {}  # it may still write to the store
+        return {}  # the token may still write to the store
 
 
 async def require_store(client: Client, store: str) -> None:
-    """The system stores have no definition to find, but are there."""
+    """Raise Failure if the store does not exist. System stores exist without a definition."""
     try:
         await client.call("GET", path_of(store), params={"limit": "1"})
     except Refused as error:
@@ -150,7 +150,7 @@ async def define(client: Client, store: str, key: str | None) -> None:
 async def run(
     rows: Iterator[Row | Refusal], upload: Upload, refused: RefusedRows, meter: Meter, skip: int
 ) -> Failure | None:
-    """Import `rows` beyond the number `skip`; what stopped it before the end, None when nothing did."""
+    """Import `rows` after the number `skip`. Return the failure that ended the import early, or None."""
     try:
         with Interruptions() as interruptions:
             for batch in batches(rows, upload.batch, skip, refused):
@@ -166,7 +166,7 @@ async def run(
 
 
 def end(upload: Upload, refused: RefusedRows, stopped: Failure | None) -> None:
-    """Say how many rows are in. Raises what stopped the import, or Exit when rows were refused."""
+    """Print how many rows were imported. Raises the failure that ended the import, or Exit if rows were refused."""
     refused.close_list()
     rest = ", the rest of the file was not read" if refused.broken else ""
     say(f"{grouped(upload.imported)} imported, {grouped(refused.rows)} refused{rest}")
@@ -177,13 +177,13 @@ def end(upload: Upload, refused: RefusedRows, stopped: Failure | None) -> None:
 
 
 def way_on(upload: Upload, skip: int) -> tuple[str, ...]:
-    """What to add for the rest of the file."""
+    """Return the advice for importing the rest of the file."""
     reached = max(skip, upload.reached)
     return (f"to go on, add --skip {reached}",) if reached else ()
 
 
 def batches(rows: Iterator[Row | Refusal], most: int, skip: int, refused: RefusedRows) -> Iterator[list[Row]]:
-    """The readable rows beyond `skip`, some at a time; the others are refused on the way."""
+    """Yield the readable rows after `skip` in batches; refuse the others."""
     batch: list[Row] = []
     size = 0
     for row in rows:
@@ -202,8 +202,8 @@ def batches(rows: Iterator[Row | Refusal], most: int, skip: int, refused: Refuse
 
 
 class Interruptions:
-    """Ctrl-C between two batches stops at once; during one, it stops after it, so that what is in is known exactly.
-    A second Ctrl-C does not wait."""
+    """Handles Ctrl-C. Between two batches it stops the import at once; during a batch it stops after it, so that the
+    number of imported rows is exact. A second Ctrl-C stops at once."""
 
     def __enter__(self) -> Interruptions:
         self.holding = self.asked = False
@@ -231,7 +231,7 @@ class Interruptions:
 
 
 class RefusedRows:
-    """Counts refused rows, prints the first of them and writes all to the report."""
+    """Counts refused rows, prints the first refusals and writes all of them to the report."""
 
     def __init__(self, report: TextIO | None) -> None:
         self.rows = 0
@@ -242,7 +242,7 @@ class RefusedRows:
             self.writer.writerow(("row", "field", "reason"))
 
     def add(self, refusals: Sequence[Refusal]) -> None:
-        """Refusals of whole rows: a row may be refused for several of its fields."""
+        """Add refusals. A row may be refused for several of its fields."""
         self.rows += len({refusal.number for refusal in refusals})
         self.broken = self.broken or any(refusal.last for refusal in refusals)
         for refusal in refusals:

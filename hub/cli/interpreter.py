@@ -1,4 +1,4 @@
-"""Which Python interpreters have known holes, as far as was published on the day `AS_OF`."""
+"""Python versions with known vulnerabilities, as published until `AS_OF`."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from datetime import date
 from typing import Final
 
 AS_OF: Final = date(2026, 7, 31)
-"""When the table was last looked up: a newer hole is not in it."""
+"""Date of the last update of this table. Later vulnerabilities are missing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """A minor version: the last day of its security fixes, the first patch without the known holes, and those of the
-    patches before."""
+    """A minor version: `ends` is the last day of its security fixes, `sound` its first patch without known
+    vulnerabilities, and `holes` lists those of earlier patches."""
 
     ends: date
     sound: int
@@ -33,12 +33,12 @@ RELEASES: Final = {
 
 
 def interpreter_advice(version: tuple[int, int, int], today: date) -> str:
-    """What to do about an interpreter; empty when nothing is known against it."""
+    """Return the advice about an interpreter; empty if it has no known problem."""
     release = RELEASES.get(version[:2])
     if version[:2] < min(RELEASES):
         return "Install Python 3.11 or newer."
     if release is None:
-        return ""  # newer than the table
+        return ""  # newer than this table
     major, minor, patch = version
     if today > release.ends:
         return f"Python {major}.{minor} gets no security fixes since {release.ends}: install a newer one."

@@ -1,4 +1,4 @@
-"""Reads the traces of the secret key in a database, without changing anything, for `hub doctor`."""
+"""Reads the evidence of the secret key from a database, read-only, for `hub doctor`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 async def stored_traces(settings: Settings) -> Traces:
-    """None at all before the first start. Raises CannotOpen and apsw.Error."""
+    """Return the evidence, which is empty before the first start. Raises CannotOpen and apsw.Error."""
     if settings.engine_url.startswith("mongodb"):
         return await _of_mongodb(settings.engine_url)
     return _of_sqlite(database_file(settings))

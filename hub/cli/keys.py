@@ -1,4 +1,4 @@
-"""The keys of an import: which rows have none, and which row had the same one before, in constant memory."""
+"""Checks the keys of an import for missing and duplicate values, in constant memory."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import orjson
 from hub.cli.cells import Absent, pick
 
 LONGEST: Final = 32
-"""Bytes of a key that is kept as it is; of a longer one, its digest."""
+"""Bytes. Of a longer key, only the digest is stored."""
 
 
 class Keys:
-    """Remembers the key of every row in a temporary file. `path` is the dotted name of the key field."""
+    """Stores the key of every row in a temporary file. `path` is the dotted name of the key field."""
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self.database = apsw.Connection("")  # a temporary file, removed when it is closed
+        self.database = apsw.Connection("")  # a temporary file, deleted on close
         for name, value in {"journal_mode": "off", "synchronous": 0, "cache_size": -16_384}.items():
             self.database.pragma(name, value)
         self.database.execute("CREATE TABLE keys (key BLOB PRIMARY KEY, row INTEGER) WITHOUT ROWID; BEGIN")
@@ -29,7 +29,7 @@ class Keys:
         self.database.close()
 
     def fault(self, number: int, entity: Mapping[str, Any]) -> str:
-        """Why the row cannot be imported under its key; empty when it can."""
+        """Return why the row's key is invalid; empty if it is valid."""
         value = pick(entity, self.path)
         if isinstance(value, Absent) or value is None or value == "":
             return "the key is empty"

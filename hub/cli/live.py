@@ -1,6 +1,6 @@
 """Live subscriptions for the command line: Socket.IO protocol 5 over one WebSocket.
 
-`Conversation` is the protocol without I/O, `LiveConnection` carries it; at most one request is under way.
+`Conversation` is the protocol without I/O; `LiveConnection` adds the WebSocket. Only one request runs at a time.
 Sources: https://socket.io/docs/v4/engine-io-protocol/ and https://socket.io/docs/v4/socket-io-protocol/
 """
 
@@ -22,24 +22,24 @@ from hub.cli.client import Server, describe
 from hub.cli.output import Failure, Misuse
 
 MOST_BYTES: Final = 64 * 1024 * 1024
-"""The largest message that is taken: an entity may be much larger than any request that made it."""
+"""Largest message accepted. An entity may be much larger than the request that made it."""
 OPENING: Final = 10.0
-"""Seconds for connecting, and of silence until the hub has said how often it lets hear of itself."""
+"""Timeout in seconds for connecting, and for silence until the hub has announced its heartbeat interval."""
 ANSWERING: Final = 60.0
-"""Seconds for a request: the hub may have to look for old changes on a busy disk."""
+"""Timeout of a request in seconds: the hub may have to read old changes from a busy disk."""
 CLOSING: Final = 1.0
 
 
 class Lost(Failure):
-    """There is no connection (any more). Another one may go on where this one was."""
+    """The connection failed or was lost. Another connection may continue from the same position."""
 
 
 class Denied(Lost):
-    """The hub does not take the token, and will not take it from another connection either."""
+    """The hub refuses the token. Another connection would be refused, too."""
 
 
 class Rejected(Failure):
-    """A request failed or a subscription is over; `code` is the error's, such as "410"."""
+    """A request failed or a subscription has ended. `code` is that of the error, such as "410"."""
 
     def __init__(self, error: dict[str, Any]) -> None:
         self.code = str(error.get("code", ""))
@@ -69,9 +69,10 @@ M = TypeVar("M", Joined, Answer, Event)
 
 
 class Conversation:
-    """One connection, packet by packet: what arrives goes to `receive`, what is in `outgoing` is to be sent.
+    """The protocol of one connection, packet by packet. `receive` takes arriving packets; `outgoing` holds packets to
+    send.
 
-    `patience`: seconds of silence after which the hub counts as gone."""
+    `patience`: seconds of silence after which the connection counts as lost."""
 
     def __init__(self, token: str) -> None:
         self.outgoing: list[str] = []
@@ -84,8 +85,8 @@ class Conversation:
         self.outgoing.append(f"42{self._asked}{orjson.dumps([name, body]).decode()}")
 
     def receive(self, packet: str) -> Message | None:
-        """What a packet says; None when that is the protocol's own business. Raises Lost, Denied, and ValueError for
-        what is no such protocol."""
+        """Process a packet; return its message, or None for one that only concerns the protocol. Raises Lost, Denied,
+        and ValueError for an invalid packet."""
         match packet[:1]:
             case "0":
                 self._opened(orjson.loads(packet[1:]))
@@ -107,11 +108,11 @@ class Conversation:
                 self.patience = (interval + timeout) / 1000
             case _:
                 raise ValueError("the hub has not said how often it lets hear of itself")
-        # In the connection's first message, not in its address, which proxies log.
+        # The token is in the first message rather than in the address, which proxies log.
         self.outgoing.append("40" + orjson.dumps({"token": self._token}).decode())
 
     def _message(self, kind: str, text: str) -> Message:
-        # An acknowledgement begins with the number of its request: there is only one that it can be of.
+        # An acknowledgement begins with the number of its request. It is ignored: only one request runs at a time.
         text = text.lstrip("0123456789")
         match kind, orjson.loads(text or "null"):
             case "0", _:
@@ -130,7 +131,7 @@ class Conversation:
 
 
 class LiveConnection:
-    """A conversation over a WebSocket. Whatever it waits for raises Lost when the connection is."""
+    """A conversation over a WebSocket. Its methods raise Lost if the connection is lost."""
 
     def __init__(self, socket: ClientConnection, conversation: Conversation, url: str) -> None:
         self._socket = socket
@@ -138,7 +139,7 @@ class LiveConnection:
         self._url = url
 
     async def receive(self) -> Message:
-        """The next message, however long that takes: as long as the hub's heartbeat is heard."""
+        """Return the next message. Waits as long as the hub's heartbeat continues."""
         while True:
             with as_lost(self._url):
                 async with asyncio.timeout(self._conversation.patience):
@@ -149,7 +150,7 @@ class LiveConnection:
                 return message
 
     async def ask(self, name: str, body: dict[str, Any]) -> dict[str, Any]:
-        """The hub's answer to a request. Raises Rejected."""
+        """Return the hub's answer to a request. Raises Rejected."""
         self._conversation.ask(name, body)
         with as_lost(self._url):
             async with asyncio.timeout(ANSWERING):
@@ -166,7 +167,8 @@ class LiveConnection:
                 await self._first(Joined)
 
     async def _first(self, kind: type[M]) -> M:
-        """The next message of this kind. An event before it is the last one: the connection ends after it."""
+        """Return the next message of this kind and ignore events before it: they only announce the end of the
+        connection."""
         while True:
             message = await self.receive()
             if isinstance(message, kind):
@@ -179,7 +181,7 @@ class LiveConnection:
 
 
 class Direct(connect):
-    """Follows no redirect: the token is for the address that it was given with."""
+    """Follows no redirect: the token belongs to the given address only."""
 
     def process_redirect(self, exc: Exception) -> Exception | str:
         return exc
@@ -187,11 +189,11 @@ class Direct(connect):
 
 @asynccontextmanager
 async def open_live(server: Server) -> AsyncIterator[LiveConnection]:
-    """A connection that the hub has accepted. Raises Lost, Denied, and Misuse for what is no address."""
+    """Open a connection and wait until the hub accepts it. Raises Lost, Denied, and Misuse for an invalid address."""
     address = live_address(server.url)
     proxy: Literal[True] | None = True if server.trust_env else None
     with as_lost(server.url):
-        # Without its own pings: the protocol has a heartbeat.
+        # No WebSocket pings: the protocol has its own heartbeat.
         socket = await Direct(
             address,
             proxy=proxy,
@@ -207,7 +209,7 @@ async def open_live(server: Server) -> AsyncIterator[LiveConnection]:
 
 
 def live_address(url: str) -> str:
-    """``https://hub.example.org`` → where its WebSocket is."""
+    """Return the address of the WebSocket for an address such as ``https://hub.example.org``."""
     try:
         parts = urlsplit(url)
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
@@ -222,20 +224,20 @@ def live_address(url: str) -> str:
 
 @contextmanager
 def as_lost(url: str) -> Iterator[None]:
-    """Name what can happen to a connection. Only around what waits for it: what its messages are used for may fail
-    in the same ways."""
+    """Translate the errors of a connection. Use it only around code that waits for the connection: code that processes
+    messages may raise the same errors."""
     try:
         yield
     except TimeoutError as error:
         raise Lost(f"{url} does not answer") from error
     except ConnectionClosed as error:
         if error.sent is not None and error.sent.code == CloseCode.MESSAGE_TOO_BIG:
-            # No use to try again: the same message would come first.
+            # A retry is useless: the same message would come first.
             raise Failure(f"a message of the hub is larger than {MOST_BYTES // 1024 // 1024} MiB") from error
         raise Lost("connection lost") from error
     except InvalidStatus as error:
         raise Lost(f"{url} answers {error.response.status_code} where a hub has its live API") from error
-    except (OSError, WebSocketException, ImportError) as error:  # ImportError: of what a SOCKS proxy needs
+    except (OSError, WebSocketException, ImportError) as error:  # ImportError: packages for a SOCKS proxy are missing
         raise Lost(f"no answer from {url}: {error or type(error).__name__}") from error
     except ValueError as error:
         raise Lost(f"what answers at {url} is no hub: {error}") from error

@@ -1,4 +1,4 @@
-"""Logins that are the same without regard to case: found by commands, and named by `hub doctor` where two clash."""
+"""Logins compared without case: lookup for commands, and clashes for `hub doctor`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 async def require_user(client: Client, login: str) -> Entity:
-    """The user of this login: as spelled, else without regard to case. Raises Failure when there is none."""
+    """Return the user with this login: as spelled, or else without regard to case. Raises Failure if there is none."""
     found = await client.find("users", "login", login)
     key = _key(login)
     if found is None and key is not None:
@@ -29,14 +29,14 @@ async def require_user(client: Client, login: str) -> Entity:
 
 
 async def stored_logins(settings: Settings) -> list[str]:
-    """The logins of all users, read without changing anything; none before the first start."""
+    """Return the logins of all users, read-only; empty before the first start."""
     if settings.engine_url.startswith("mongodb"):
         return await _of_mongodb(settings.engine_url)
     return _of_sqlite(database_file(settings))
 
 
 def clashes(logins: Iterable[str]) -> list[list[str]]:
-    """Those that differ by case or form only, together."""
+    """Return groups of logins that differ only by case or form."""
     by_key: dict[str, list[str]] = {}
     for login in logins:
         key = _key(login)

@@ -1,4 +1,4 @@
-"""The `hub` command. Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 130 stopped by Ctrl-C."""
+"""The `hub` command. Exit codes: 0 success, 1 refused or failed, 2 wrong usage, 130 stopped by Ctrl-C."""
 
 from __future__ import annotations
 
@@ -67,12 +67,12 @@ def main() -> None:
     except Failure as error:
         code = fail(str(error), error.exit_code)
     except StoreError as error:
-        # The application could not be started in this process; all else comes as an answer.
+        # The application could not start in this process. Its other errors arrive as answers.
         code = fail(str(error), 1)
     except (KeyboardInterrupt, typer.Abort):
         code = fail("stopped", STOPPED)
     except BrokenPipeError:
-        # Whoever read the output has had enough; the interpreter's last flush must not complain either.
+        # The reader of the output has closed it. The interpreter's last flush must not fail either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = STOPPED
     except OSError as error:
@@ -81,7 +81,7 @@ def main() -> None:
 
 
 def fail(text: str, code: int) -> int:
-    """Say what is wrong, if it has not been said: `hub` alone has printed its help."""
+    """Print the error unless it is empty, as it is for plain `hub`, which has already printed its help."""
     if text:
         note(f"hub: {text}")
     return code

@@ -1,4 +1,4 @@
-"""How far long work has come: a bar on a terminal, a line now and then elsewhere, both on standard error."""
+"""Progress of long work on standard error: a bar on a terminal, otherwise a line from time to time."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from hub.cli.output import grouped, note
 
 PAUSE: Final = 5.0
-"""Seconds between two lines where there is no terminal."""
+"""Seconds between two lines without a terminal."""
 
 
 class Source(Protocol):
-    """A file that is being read; `size` in bytes, None when it is not known before the end."""
+    """A file that is being read. `size` is in bytes; None if it is not known before the end."""
 
     @property
     def size(self) -> int | None: ...
@@ -25,7 +25,7 @@ class Source(Protocol):
 
 
 class Meter:
-    """Shows rows done, their rate and how many were refused; with a file as `source`, how much of it is read."""
+    """Shows the rows done, their rate and the number refused; with a file as `source`, also the part already read."""
 
     def __init__(self, label: str, source: Source | None = None) -> None:
         self.label = label

@@ -1,4 +1,4 @@
-"""What the commands print: failures as one line, tables, numbers, and text made safe for a terminal."""
+"""Output of the commands: failures as one line, tables, numbers, and text made safe for a terminal."""
 
 from __future__ import annotations
 
@@ -14,35 +14,35 @@ from rich.table import Table
 from rich.text import Text
 
 STOPPED: Final = 130
-"""The exit code of a command that Ctrl-C has ended, as the shell has it."""
+"""Exit code of a command that Ctrl-C has ended, as in the shell."""
 WIDE: Final = 10_000
-"""Columns of a console that is no terminal: nothing is wrapped or cut for a pipe."""
+"""Columns of output that is not a terminal, so that lines in a pipe are neither wrapped nor cut."""
 
 
 class Failure(Exception):
-    """Ends the command; the text is the one line that says what is wrong."""
+    """Ends the command. The text is the one line that explains the failure."""
 
     exit_code = 1
 
 
 class Misuse(Failure):
-    """The command was asked in a way that cannot be meant."""
+    """The command was called in a wrong way."""
 
     exit_code = 2
 
 
 def say(text: str) -> None:
-    """A line on standard output."""
+    """Print a line on standard output."""
     print(plain(text))
 
 
 def note(text: str) -> None:
-    """A line on standard error: progress, warnings and failures."""
+    """Print a line on standard error: progress, warnings and failures."""
     print(plain(text), file=sys.stderr, flush=True)
 
 
 def open_private(path: Path, mode: str, **options: Any) -> IO[Any]:
-    """Open a file to write; a new one is for its owner alone, whatever the umask: it may hold anything of the hub."""
+    """Open a file for writing. A new file is readable by its owner only, whatever the umask: it may hold hub data."""
 
     def opener(name: str, flags: int) -> int:
         return os.open(name, flags, 0o600)
@@ -51,12 +51,12 @@ def open_private(path: Path, mode: str, **options: Any) -> IO[Any]:
 
 
 def plain(text: str) -> str:
-    """`text` in one line that no terminal takes for a command: control characters become escapes."""
+    """Return `text` as one line with control characters escaped, so that a terminal does not execute them."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def grouped(number: int) -> str:
-    """26000 → 26 000."""
+    """Return a number with groups of digits: 26000 → 26 000."""
     return f"{number:,}".replace(",", " ")
 
 
@@ -65,7 +65,7 @@ def print_json(value: Any) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Aligned columns under a heading; None is an empty cell."""
+    """Print aligned columns under a heading. None is an empty cell."""
     table = Table(*columns, box=None, header_style="bold", pad_edge=False)
     for row in rows:
         table.add_row(*(Text("" if cell is None else plain(str(cell))) for cell in row))

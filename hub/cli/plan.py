@@ -1,4 +1,4 @@
-"""How a table is going to be imported: it is read once to decide, and what was found is said in one line."""
+"""Plans the import of a table: reads it once, determines its form, and reports that in one line."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ from stores.fields.cells import Kind
 
 
 async def type_in_store(client: Client, store: str, key: str | None, fields: Mapping[str, object]) -> Kind | None:
-    """What a key that the store does not define holds there so far: keys of another type would never meet."""
+    """Return the kind of the key's values in the store if it does not define the field: other kinds would never
+    match."""
     if key is None or key in fields:
         return None
     params = {"filter": json.dumps({key: {"$exists": True}}), "limit": "1"}
@@ -36,7 +37,7 @@ async def type_in_store(client: Client, store: str, key: str | None, fields: Map
     except Refused as error:
         if error.status not in (403, 404):
             raise
-        return None  # it may not be read, or is not there yet
+        return None  # the store is not readable or does not exist yet
     value = pick(found[0], key) if found else None
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None
@@ -45,7 +46,7 @@ async def type_in_store(client: Client, store: str, key: str | None, fields: Map
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How a table is going to be read, found by reading it once. `stored` is the kind of the keys that are there."""
+    """Determines how a table is read, by reading it once. `stored` is the kind of the keys in the store."""
 
     source: Source
     reader: RowReader
@@ -54,8 +55,8 @@ class Plan:
     stored: Kind | None
 
     def decide(self, *, recognise: bool, multiline: bool) -> RowReader:
-        """The reader with its delimiter and the kind of each column; says what was found in one line. Raises Failure
-        for a table that cannot be imported as a whole."""
+        """Return the reader with delimiter and column kinds, and report them in one line. Raises Failure for a table
+        that cannot be imported as a whole."""
         reader = self.reader
         if recognise and reader.format is Format.CSV:
             reader = replace(reader, form=CsvForm(find_delimiter(self.source.open()), multiline))
@@ -82,7 +83,7 @@ class Plan:
         return columns
 
     def check(self, names: list[str], reader: RowReader) -> None:
-        """Raise Failure for a key or a type of a column that is not there."""
+        """Raise Failure if the column of --key or --type does not exist."""
         usable = [name for name in names if name.split(".")[0] not in reader.dropped]
         for option, wanted in [("--key", self.key), *(("--type", name) for name in self.given)]:
             if wanted is not None and wanted not in usable:
@@ -90,7 +91,7 @@ class Plan:
                 raise Failure(f"{option} {wanted}: there is no such column{near}; there are: {', '.join(usable)}")
 
     def fit_key(self, columns: Columns) -> None:
-        """Read the keys as those that are in the store. Raises Failure when they cannot be read so."""
+        """Read the keys with the kind of those in the store. Raises Failure if that is impossible."""
         found = columns.all_kinds.get(self.key or "")
         if self.key is None or found is None or self.stored in (None, found) or self.key in self.given:
             return
@@ -115,7 +116,7 @@ def nearest(name: str, names: Sequence[str]) -> str:
 
 
 def describe(source: Source, reader: RowReader) -> str:
-    """``CSV, separated by semicolons, Windows-1252, gzip``"""
+    """Return a description of the file: ``CSV, separated by semicolons, Windows-1252, gzip``."""
     if reader.format is Format.XLSX:
         return f"Excel, {describe_sheets(source.open(), reader.sheet)}"
     parts = [reader.format.upper()]

@@ -1,4 +1,4 @@
-"""`hub user admin`: an administrator for a hub that has lost its own, given in the database itself."""
+"""`hub user admin`: creates an administrator directly in the database of a hub that has none left."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def make_admin(
 ) -> None:
     """Make a user an administrator while the hub is stopped, for a hub that has none left.
 
-    The user is enabled again if it was disabled, and added if there is none and a password is given.
+    A disabled user is enabled. A user that does not exist is added, if a password is given.
 
     Example: hub user admin ada --generate
     """
@@ -40,7 +40,7 @@ def make_admin(
 
 
 async def _in_database(settings: Settings, login: str, password: str | None) -> bool:
-    # Imported here: half a second that other commands need not wait.
+    # Imported here: it takes half a second, which other commands do not need.
     from auth.secrets import Passwords
     from auth.system_stores import ROLES, SESSIONS, TOKENS, USERS
     from hub.services.rescue import CannotRescue, make_administrator

@@ -1,7 +1,7 @@
-"""Rows of a JSON, NDJSON, CSV or Excel file, one at a time: a file of any size takes the same memory.
+"""Reads the rows of a JSON, NDJSON, CSV or Excel file one by one, in constant memory.
 
-A row that cannot be read comes out as a refusal with its number: the line of an NDJSON file, the row of a CSV file or a
-sheet as a spreadsheet counts it (the header is 1), the place in a JSON array from 1.
+A row that cannot be read becomes a refusal with its number: the line of an NDJSON file, the row of a CSV file or sheet
+as a spreadsheet counts it (the header is 1), or the place in a JSON array, counted from 1.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from stores.limits import parse_json
 from stores.records import Json
 
 MAX_LINE: Final = 64 * 1024 * 1024
-"""Bytes of one line of an NDJSON file: no entity is as long."""
+"""Largest line of an NDJSON file in bytes. No entity is that long."""
 
 
 class Format(StrEnum):
-    """What a file of rows is written in."""
+    """The format of a file of rows."""
 
     JSON = "json"
     NDJSON = "ndjson"
@@ -42,7 +42,7 @@ class Format(StrEnum):
 
     @property
     def is_table(self) -> bool:
-        """Whether it has columns, and no types of JSON."""
+        """Whether it has columns, and no JSON types."""
         return self in (Format.CSV, Format.XLSX)
 
 
@@ -59,14 +59,14 @@ EXTENSIONS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """`body` is the entity as JSON text."""
+    """A readable row. `body` is the entity as JSON text."""
 
     number: int
     body: bytes
 
 
 def format_of(name: str, chosen: Format | None) -> Format:
-    """The chosen format, or the one that the file's name tells; NDJSON for standard input."""
+    """Return the chosen format, or the one of the file's name; NDJSON for standard input."""
     if chosen:
         return chosen
     if name == "-":
@@ -79,8 +79,8 @@ def format_of(name: str, chosen: Format | None) -> Format:
 
 @dataclass(frozen=True, slots=True)
 class RowReader:
-    """Reads the rows for one store. `dropped` are fields that rows may hold and the import leaves out; `keys` judge the
-    keys, if the import has one."""
+    """Reads the rows for one store. The import leaves out the fields `dropped`. `keys` checks the keys, if the import
+    has one."""
 
     format: Format
     cells: Cells = field(default_factory=Cells)
@@ -90,7 +90,7 @@ class RowReader:
     sheet: str | None = None
 
     def read(self, file: io.BufferedReader) -> Iterator[Row | Refusal]:
-        """The rows of a file, of which a text is UTF-8. Raises Failure where the rest cannot be read."""
+        """Yield the rows of a file; text must be UTF-8. Raises Failure if the rest cannot be read."""
         if self.format.is_table:
             return self.table_rows(self.table(file))
         return self.json_rows(file) if self.format is Format.JSON else self.ndjson_rows(file)
@@ -119,7 +119,7 @@ class RowReader:
             return Refusal(number, "", str(error) if "extended" in str(error) else f"not valid JSON: {error}")
 
     def json_rows(self, file: io.BufferedReader) -> Iterator[Row | Refusal]:
-        """The items of one array. Damage ends the file there: what follows cannot be told apart any more."""
+        """Yield the items of one array. After invalid JSON nothing more is read: later items cannot be separated."""
         if next_character(file) != b"[":
             raise Failure("a JSON file holds one array of objects; for one object a line, add --format ndjson")
         number = 0
@@ -138,7 +138,7 @@ class RowReader:
             return Refusal(number, "", str(error))
 
     def unwrap(self, value: Any) -> Any:
-        """Values of extended JSON in a row. Raises ValueError."""
+        """Return a row without the wrappers of extended JSON. Raises ValueError."""
         return extended_json.plain(value, {name: str(each["type"]) for name, each in self.cells.fields.items()})
 
     def table_rows(self, table: Iterator[TableRow]) -> Iterator[Row | Refusal]:
@@ -151,7 +151,7 @@ class RowReader:
                 yield self.table_row(row[0], columns, row[1])
 
     def names(self, header: TableRow) -> list[str]:
-        """The names of the columns. Raises Failure."""
+        """Return the names of the columns. Raises Failure."""
         cells = [] if isinstance(header, Refusal) else header[1]
         if self.cells.excel:
             cells = [cell.removeprefix("'") for cell in cells]
@@ -184,7 +184,7 @@ class RowReader:
 
 
 def as_float(value: Decimal) -> float:
-    """ijson gives decimals. Raises TypeError for one that no double can hold."""
+    """Convert a decimal from ijson. Raises TypeError if it is out of the range of a double."""
     number = float(value)
     if not isfinite(number):
         raise TypeError(f"{value} is out of range")
@@ -192,13 +192,13 @@ def as_float(value: Decimal) -> float:
 
 
 def next_character(file: io.BufferedReader) -> bytes:
-    """The first byte that is no white space, left unread."""
+    """Skip white space; return the next byte without reading it."""
     while (character := file.peek(1)[:1]).isspace():
         file.read(1)
     return character
 
 
 def first_line(error: Exception) -> str:
-    """ijson's messages are text or bytes, and go on with a drawing of the place."""
+    """Return the first line of an ijson message, which is text or bytes; further lines show the place."""
     message = error.args[0] if error.args else ""
     return (message.decode(errors="replace") if isinstance(message, bytes) else str(message)).split("\n", 1)[0]

@@ -1,4 +1,4 @@
-"""`hub secret`: the key that the hub seals and digests with."""
+"""`hub secret`: the hub's key for sealing and digests."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def make() -> None:
 
 @secret.command("accept")
 def accept(data_dir: DataDir = None, yes: Yes = False) -> None:
-    """Take the present key for the database, or a new one, after the former one was lost. The hub must not run.
+    """Accept the current key for the database, or a new one, after the old key was lost. The hub must be stopped.
 
     Example: hub secret accept --yes
     """

@@ -16,12 +16,12 @@ def serve(
     data_dir: DataDir = None,
     database_url: Annotated[str | None, typer.Option(help="sqlite:///PATH or mongodb://HOST/NAME.")] = None,
 ) -> None:
-    """Start the hub. What is not given here comes from HUB_ variables and hub.toml.
+    """Start the hub. Further settings come from HUB_ variables and hub.toml.
 
     Example: hub serve --port 9000
     """
     settings = load_settings(data_dir, host=host, port=port, database_url=database_url)
-    # Imported here: a mistake in the settings is told before half a second of imports.
+    # Imported here, so that mistakes in the settings are reported before half a second of imports.
     from hub.serve import serve as run
 
     raise typer.Exit(run(settings))

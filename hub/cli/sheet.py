@@ -15,16 +15,16 @@ from stores.records import Json
 MOST_ROWS: Final = 1_048_576
 MOST_COLUMNS: Final = 16_384
 LONGEST_TEXT: Final = 32_767
-"""What Excel takes at most; text beyond it would be cut off in silence."""
+"""Limits of Excel. It would silently cut off longer text."""
 MOST_DIGITS: Final = 10**15
-"""Excel keeps 15 digits of a number: a larger integer is written as text."""
+"""Excel keeps 15 digits of a number, so larger integers are written as text."""
 
 
 class Sheet:
-    """A workbook with one sheet, which is written as it grows."""
+    """A workbook with one sheet, written row by row."""
 
     def __init__(self, target: BinaryIO, title: str) -> None:
-        # Imported here: it takes as long as the rest of the command line.
+        # Imported here: this import takes as long as the rest of the command line.
         from openpyxl import Workbook
         from openpyxl.cell import WriteOnlyCell
 
@@ -35,7 +35,7 @@ class Sheet:
         self.rows = 0
 
     def append(self, values: Sequence[Json]) -> None:
-        """Raises Failure for what does not fit."""
+        """Add a row. Raises Failure if it exceeds the limits of Excel."""
         self.rows += 1
         if self.rows > MOST_ROWS or len(values) > MOST_COLUMNS:
             limits = f"{grouped(MOST_ROWS)} rows with their header and {grouped(MOST_COLUMNS)} columns"
@@ -55,7 +55,7 @@ class Sheet:
             longest = grouped(LONGEST_TEXT)
             raise Failure(f"row {self.rows}: a cell of Excel holds {longest} characters: export to CSV or NDJSON")
         cell = self.cell(self.sheet, text)
-        cell.data_type = "s"  # whatever it looks like: not a formula, nor an error value
+        cell.data_type = "s"  # text, even if it looks like a formula or an error value
         return cell
 
     def save(self) -> None:

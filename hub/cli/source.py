@@ -1,6 +1,6 @@
-"""A file to import, unpacked and as UTF-8, from its beginning as often as it is needed.
+"""A file to import: unpacked, decoded to UTF-8, and readable several times.
 
-Recognised without being told: gzip, a byte order mark, UTF-16 without one, UTF-8, and else Windows-1252.
+It recognises gzip, byte order marks, UTF-16 without a mark, and UTF-8; any other text is read as Windows-1252.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ NAMES: Final = {"utf-8-sig": "UTF-8", "cp1252": "Windows-1252", "utf-16-le": "UT
 
 @dataclass(slots=True)
 class Source:
-    """`encoding` is a codec of Python; None for a file that is no text."""
+    """A file to read. `encoding` is a Python codec; None for a binary file."""
 
     name: str
     raw: io.BufferedReader
@@ -49,23 +49,23 @@ class Source:
 
     @property
     def again(self) -> bool:
-        """Whether the file can be read from its beginning again."""
+        """Whether the file can be read again from its beginning."""
         return self.start is not None
 
     @property
     def size(self) -> int | None:
-        """Bytes of a regular file; a pipe has no size that is known before its end."""
+        """Size of a regular file in bytes. None for a pipe."""
         with suppress(OSError):
             found = os.fstat(self.raw.fileno())
             return found.st_size if stat.S_ISREG(found.st_mode) else None
         return None
 
     def position(self) -> int:
-        """Bytes that have been read of it."""
+        """Return the number of bytes read from the file."""
         return self.raw.raw.tell()
 
     def open(self) -> io.BufferedReader:
-        """The content: of text, as UTF-8 without a byte order mark. Raises Failure on the way for what is damaged."""
+        """Return the content; text as UTF-8 without a byte order mark. Reading it raises Failure for damaged data."""
         content = self.unpacked()
         if self.encoding is None:
             return content
@@ -81,7 +81,7 @@ class Source:
         return buffered(Unpacked(self.raw, self.name)) if self.packed else self.raw
 
     def recognise(self, encoding: str | None) -> None:
-        """Find out how it is packed and written; `encoding` if that is given. Raises Failure."""
+        """Detect packing and encoding, unless `encoding` is given. Raises Failure."""
         if self.raw.peek(len(ZIP)).startswith((ZIP, OLE)):
             raise Failure(f"{self.name}: not text but an Excel file or an archive; of Excel, .xlsx is understood")
         self.packed = self.raw.peek(len(GZIP)).startswith(GZIP)
@@ -104,7 +104,7 @@ def buffered(raw: io.RawIOBase) -> io.BufferedReader:
 
 
 def check_codec(name: str) -> str:
-    """Raises Misuse for what is no encoding of text."""
+    """Return the codec of a text encoding. Raises Misuse."""
     try:
         found = codecs.lookup(name)
         "".encode(found.name)
@@ -114,7 +114,7 @@ def check_codec(name: str) -> str:
 
 
 def detect_utf8(content: io.BufferedReader, name: str) -> str:
-    """UTF-8, if that is what nearly all beyond ASCII is: what is not, is then refused row by row. Else Windows-1252.
+    """Return utf-8 if most characters beyond ASCII are valid UTF-8 (invalid rows are refused later), or else cp1252.
     Raises Failure for text that is neither."""
     decode = codecs.getincrementaldecoder("utf-8")("surrogateescape").decode
     good = bad = 0
@@ -152,7 +152,7 @@ class Unpacked(io.RawIOBase):
 
 
 class Recoded(io.RawIOBase):
-    """Text of any encoding as UTF-8."""
+    """Text of any encoding, recoded to UTF-8."""
 
     def __init__(self, file: BinaryIO, encoding: str, name: str) -> None:
         self.file = file
@@ -182,7 +182,7 @@ class Recoded(io.RawIOBase):
 
 @contextmanager
 def open_source(name: str, encoding: str | None, *, text: bool, again: bool) -> Iterator[Source]:
-    """The file, recognised. With `again` it can be read more than once: a pipe is kept in a temporary file for that."""
+    """Open a file and detect its form. With `again` it can be read repeatedly: a pipe is copied to a temporary file."""
     with ExitStack() as stack:
         raw = cast(io.BufferedReader, sys.stdin.buffer) if name == "-" else stack.enter_context(open(name, "rb"))
         start = start_of(raw)
@@ -200,7 +200,7 @@ def open_source(name: str, encoding: str | None, *, text: bool, again: bool) -> 
 
 
 def start_of(raw: io.BufferedReader) -> int | None:
-    """Where a file that can be read again begins; None for a pipe or device."""
+    """Return where a file that can be read again begins; None for a pipe or device."""
     try:
         regular = stat.S_ISREG(os.fstat(raw.fileno()).st_mode)
         return raw.tell() if regular and raw.seekable() else None

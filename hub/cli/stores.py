@@ -1,4 +1,4 @@
-"""`hub store`: what the hub serves, and how it is typed and indexed."""
+"""`hub store`: the stores of the hub, with their fields and indexes."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def create(
         bool | None, typer.Option("--open/--closed", help="Take fields beyond these, or refuse them.")
     ] = None,
 ) -> None:
-    """Define a store. Without fields it takes any entity; with them these only, unless it is open.
+    """Define a store. Without fields it accepts any entity; with fields it accepts only these, unless it is open.
 
     Example: hub store create readings --field station:Text:required,search --field celsius:Numeric:index
     """
@@ -61,7 +61,7 @@ def rename(
     new: Annotated[str, typer.Argument(help="The name it gets.", show_default=False)],
     data_dir: DataDir = None,
 ) -> None:
-    """Give a store another name, with its entities and history. The hub must not run.
+    """Rename a store, with its entities and history. The hub must be stopped.
 
     Example: hub store rename signins old_signins
     """
@@ -78,7 +78,7 @@ def rename(
 @stores.command("list")
 @on_hub
 async def list_stores(client: Client, as_json: AsJson = False) -> None:
-    """List the stores that have been defined.
+    """List the defined stores.
 
     Example: hub store list
     """
@@ -136,7 +136,7 @@ async def count(client: Client, name: str) -> int:
 
 
 async def empty(client: Client, name: str) -> None:
-    """Delete all entities, a batch at a time: one bulk change has its limit."""
+    """Delete all entities in batches, since a bulk change has a limit."""
     params = {"only": "_id", "limit": str(BATCH)}
     while found := await client.call("GET", path_of(name), params=params):
         batch = {"_id": {"$in": [entity["_id"] for entity in found]}}
@@ -148,7 +148,7 @@ def cells(field: Entity) -> tuple[object, ...]:
 
 
 def read_fields(path: Path) -> list[Any]:
-    """The fields of a JSON file: an array, or a whole definition."""
+    """Return the fields in a JSON file, which holds an array or a whole definition."""
     try:
         document = orjson.loads(path.read_bytes())
     except orjson.JSONDecodeError as error:
@@ -160,7 +160,7 @@ def read_fields(path: Path) -> list[Any]:
 
 
 def parse_field(text: str) -> dict[str, Any]:
-    """``name:Text:required,unique`` → a field; the hub judges its name and type."""
+    """Return the field of a text such as ``name:Text:required,unique``. The hub checks its name and type."""
     name, _, rest = text.partition(":")
     type, _, flags = rest.partition(":")
     if not name or not type:

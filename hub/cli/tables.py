@@ -1,6 +1,6 @@
-"""Tables in files: the rows of a CSV file or of an Excel sheet as lists of cells under a header.
+"""Reads tables from files: the rows of a CSV file or Excel sheet as lists of cells, beginning with the header.
 
-A quote that is left open would swallow the rows behind it: `read_csv` stops there and names the lines.
+An unclosed quote would swallow the rows after it: `read_csv` stops there and reports the lines.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from hub.cli.output import Failure, Misuse, grouped
 from hub.cli.xlsx_text import unescape
 
 MAX_CELL: Final = 16 * 1024 * 1024
-"""Characters of one CSV cell: beyond that, a quote is missing somewhere."""
+"""Largest cell of a CSV file in characters. In a longer cell, a quote must be missing."""
 DELIMITERS: Final = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 SAMPLED: Final = 50
 SWALLOWED: Final = {2: 20}
-"""Lines within one cell that all look like rows, by the number of columns; `FEW` for more columns."""
+"""Number of row-like lines in one cell that indicate swallowed rows, by number of columns; `FEW` for more columns."""
 FEW: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a row is not imported. `field` is empty when it is about the row as a whole. `last`: nothing behind it is
-    read."""
+    """The reason why a row is not imported. `field` is empty if it concerns the whole row. `last`: reading stops
+    here."""
 
     number: int
     field: str
@@ -39,18 +39,18 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class CsvForm:
-    """`multiline`: a cell may hold lines that look like rows."""
+    """The form of a CSV file. `multiline`: cells may contain lines that look like rows."""
 
     delimiter: str = ","
     multiline: bool = False
 
 
 TableRow = tuple[int, list[Any]] | Refusal
-"""The number of a row, as a spreadsheet counts, and its cells. The first one is the header."""
+"""A row's number, as a spreadsheet counts, and its cells. The first row is the header."""
 
 
 class OpenQuote(Failure):
-    """A quote that swallows rows. `lines` are those of the whole file."""
+    """A quote swallows rows. `lines` is the number of lines of the whole file."""
 
     def __init__(self, first: int, last: int, lines: int) -> None:
         self.lines = lines
@@ -59,21 +59,21 @@ class OpenQuote(Failure):
 
 
 def read_csv(file: BinaryIO, form: CsvForm = CsvForm()) -> Generator[TableRow]:
-    """The rows of a CSV file in UTF-8. A row of one line that cannot be read comes as a Refusal. Raises OpenQuote, and
-    Failure for a header without names."""
+    """Yield the rows of a CSV file in UTF-8. An invalid row of one line becomes a Refusal. Raises OpenQuote, and
+    Failure if the header is empty."""
     csv.field_size_limit(MAX_CELL)
-    # What is not UTF-8 becomes surrogates, which no row may hold.
+    # Invalid UTF-8 becomes surrogates, which are refused in rows.
     text = io.TextIOWrapper(file, "utf-8", errors="surrogateescape", newline="")
     try:
         yield from csv_table(text, form)
     finally:
-        with suppress(ValueError):  # the file is not ours to close; it may have been closed
+        with suppress(ValueError):  # the caller owns the file and may have closed it
             text.detach()
 
 
 def csv_table(text: io.TextIOWrapper, form: CsvForm) -> Iterator[TableRow]:
     opening = text.readline()
-    # Excel writes and reads a first line that says `sep=;`.
+    # Excel reads and writes files whose first line is `sep=;`.
     skipped = 1 if separator_line(opening) else 0
     reader = csv.reader(chain([] if skipped or not opening else [opening], text), delimiter=form.delimiter, strict=True)
     columns: list[str] = []
@@ -100,20 +100,20 @@ def csv_table(text: io.TextIOWrapper, form: CsvForm) -> Iterator[TableRow]:
 
 
 def separator_line(line: str) -> str | None:
-    """The delimiter that a line ``sep=;`` names."""
+    """Return the delimiter of a line such as ``sep=;``, or None."""
     stripped = line.rstrip("\r\n").strip('"')
     return stripped[4] if len(stripped) == 5 and stripped.lower().startswith("sep=") else None
 
 
 def swallows(cells: Sequence[str], columns: Sequence[str], form: CsvForm) -> bool:
-    """Whether a cell of many lines has taken rows in: all of its lines but the first and last look like rows."""
+    """Return whether a cell has swallowed rows: all of its lines except the first and last look like rows."""
     inner = max(cells, key=len, default="").splitlines()[1:-1]
     enough = SWALLOWED.get(len(columns), FEW) if len(columns) > 1 else len(inner) + 1
     return len(inner) >= enough and all(line.count(form.delimiter) == len(columns) - 1 for line in inner)
 
 
 def check_delimiter(text: str) -> str:
-    """The delimiter that an option names. Raises Misuse."""
+    """Return the delimiter that an option names. Raises Misuse."""
     delimiter = {"tab": "\t", "\\t": "\t"}.get(text, text)
     if len(delimiter) != 1 or delimiter in '"\r\n':
         raise Misuse("--delimiter takes one character, or the word tab")
@@ -121,8 +121,8 @@ def check_delimiter(text: str) -> str:
 
 
 def find_delimiter(file: io.BufferedReader) -> str:
-    """The delimiter under which most of the first rows have as many cells as the header; a comma when none does."""
-    # A quoted line break at the end of the sample does no harm: only whole rows are compared.
+    """Return the delimiter with which most of the first rows have as many cells as the header; a comma by default."""
+    # A quoted line break at the end of the sample does no harm, since only complete rows are compared.
     sample = file.peek(65_536)[:65_536].decode("utf-8", "replace")
     named = separator_line(sample.split("\n", 1)[0])
     if named:
@@ -132,13 +132,13 @@ def find_delimiter(file: io.BufferedReader) -> str:
 
 
 def likeness(sample: str, delimiter: str) -> tuple[float, int]:
-    """(share of rows with as many cells as the header, cells of the header); (0, 0) with a single column."""
+    """Return (share of rows with as many cells as the header, cells of the header); (0, 0) for a single column."""
     reader = csv.reader(io.StringIO(sample, newline=""), delimiter=delimiter)
     try:
         rows = [len(row) for row in islice(reader, SAMPLED) if row]
     except csv.Error:
         return 0, 0
-    # The last row of the sample may be cut.
+    # The last row of the sample may be incomplete.
     compared = rows[:-1] if len(rows) > 2 else rows
     if not compared or compared[0] < 2:
         return 0, 0
@@ -146,7 +146,7 @@ def likeness(sample: str, delimiter: str) -> tuple[float, int]:
 
 
 def check_header(cells: Sequence[object], what: str = "CSV") -> list[str]:
-    """The names of the columns, exactly as they are. Raises Failure for what cannot name a column."""
+    """Return the names of the columns unchanged. Raises Failure for missing or repeated names."""
     columns = ["" if cell is None else str(cell) for cell in cells]
     for column in columns:
         if not all(column.split(".")):
@@ -157,8 +157,8 @@ def check_header(cells: Sequence[object], what: str = "CSV") -> list[str]:
 
 
 def read_sheet(file: BinaryIO, name: str | None = None) -> Generator[TableRow]:
-    """The rows of a sheet of an .xlsx file, the first one unless named; a row without any value is left out. Raises
-    Failure."""
+    """Yield the rows of a sheet of an .xlsx file, by default of the first sheet. Rows without a value are left out.
+    Raises Failure."""
     from openpyxl.utils.exceptions import InvalidFileException
 
     try:
@@ -178,7 +178,7 @@ def read_sheet(file: BinaryIO, name: str | None = None) -> Generator[TableRow]:
 
 
 def describe_sheets(file: BinaryIO, name: str | None) -> str:
-    """``sheet 'Readings', other sheets left out: 'Stations'``"""
+    """Return a description: ``sheet 'Readings', other sheets left out: 'Stations'``."""
     book = open_book(file)
     chosen = name or book.sheetnames[0]
     others = ", ".join(repr(each) for each in book.sheetnames if each != chosen)
@@ -193,7 +193,7 @@ def open_book(file: BinaryIO) -> Any:
 
 
 def trimmed(cells: Sequence[object]) -> list[object]:
-    """A header without the empty cells behind it."""
+    """Return a header without trailing empty cells."""
     kept = list(map(unescape, cells))
     while kept and kept[-1] is None:
         kept.pop()

@@ -1,4 +1,4 @@
-"""`hub token`: long-lived secrets that programs use the API with."""
+"""`hub token`: long-lived secrets with which programs use the API."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from stores.records import Entity, is_id, now_ms
 tokens = typer.Typer(help="Tokens: secrets that programs use the API with.", no_args_is_help=True)
 
 UNITS: Final = {"h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
-"""Milliseconds of the units of a duration."""
+"""Units of a duration, in milliseconds."""
 
 
 @tokens.command("create")
@@ -32,7 +32,7 @@ async def create(
     user: Annotated[str | None, typer.Option(help="The login it acts as, if not your own.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the secret only.")] = False,
 ) -> None:
-    """Make a token and print its secret, once. It may do what its user may, within its scopes.
+    """Create a token and print its secret, once. It has the rights of its user, limited by its scopes.
 
     Example: hub token create dashboard --scope "GET /readings/*" --expires 30d
     """
@@ -70,7 +70,7 @@ async def revoke(
     token: Annotated[str, typer.Argument(help="Id or name of the token.", show_default=False)],
     yes: Yes = False,
 ) -> None:
-    """Revoke a token: from now on it opens nothing, and its connections end.
+    """Revoke a token. It stops working at once, and its connections end.
 
     Example: hub token revoke dashboard --yes
     """
@@ -81,7 +81,7 @@ async def revoke(
 
 
 async def the_only(client: Client, name: str) -> str:
-    """The id of the one token with this name."""
+    """Return the id of the only token with this name. Raises Failure."""
     found = [token["_id"] for token in await client.all("tokens") if token["name"] == name]
     if len(found) > 1:
         raise Failure(f"{len(found)} tokens are called {name}: give the id of one: {', '.join(found)}")
@@ -103,20 +103,20 @@ def cells(token: Entity) -> tuple[object, ...]:
 
 
 def ending(expires: object) -> str:
-    """When a token ends; that it has, if it has."""
+    """Return when a token expires, or that it has expired."""
     over = isinstance(expires, int) and expires <= now_ms()
     return f"{day(expires)}, expired" if over else day(expires)
 
 
 def day(time: object) -> str:
-    """Unix milliseconds as a date; anything else as it is."""
+    """Return Unix milliseconds as a date; other values as text."""
     if isinstance(time, int):
         return datetime.fromtimestamp(time / 1000, UTC).strftime("%Y-%m-%d %H:%M")
     return str(time or "")
 
 
 def parse_expiry(text: str) -> int:
-    """``30d`` or ``2027-01-31`` → Unix milliseconds, in UTC."""
+    """Return Unix milliseconds for ``30d`` or ``2027-01-31`` (UTC)."""
     duration = re.fullmatch(r"(\d{1,5})([hdw])", text)
     if duration:
         return now_ms() + int(duration[1]) * UNITS[duration[2]]

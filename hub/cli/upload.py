@@ -1,4 +1,4 @@
-"""Sends rows to a store in batches. What the hub refuses is taken out and reported, and the others are sent again."""
+"""Sends rows to a store in batches. Refused rows are taken out and reported, and the others are sent again."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from hub.cli.rows import Row
 from hub.cli.tables import Refusal
 
 MAX_TRIES: Final = 6
-"""How often one batch of an upsert is sent while the hub does not answer; the waits grow from 0.5 to 8 seconds."""
+"""Attempts to send one batch of an upsert without an answer; the pauses grow from 0.5 to 8 seconds."""
 
 
 class Upload:
-    """`imported` rows are in, up to and including the row `reached`, which counts the refused ones as well."""
+    """Imports rows. `imported` is the number of rows stored. `reached` is the number of the last row stored, counting
+    refused rows as well."""
 
     def __init__(
         self, client: Client, store: str, key: str | None, batch: int, refuse: Callable[[Sequence[Refusal]], None]
@@ -30,7 +31,7 @@ class Upload:
         self.reached = 0
 
     async def send(self, rows: Sequence[Row]) -> None:
-        """Import `rows`. Raises Refused when the hub refuses more than rows, and Unreachable."""
+        """Import `rows`. Raises Refused if the hub refuses more than single rows, and Unreachable."""
         left = list(rows)
         while left:
             part = left[: self.size]
@@ -46,10 +47,10 @@ class Upload:
                 self.size = min(self.size * 4, self.batch)
 
     def refusals(self, part: Sequence[Row], error: Refused) -> set[int]:
-        """Report the rows that the answer is about, and return their numbers; none yet when it does not tell which.
+        """Report the rows that the answer names, and return their numbers; empty if it names none.
 
-        The next parts are smaller then, down to one row, and also after a conflict, which stops at the first row
-        concerned: a file full of conflicts costs a small request for each. Raises `error` when it is not about rows.
+        Later parts are then smaller, down to one row. After a conflict, too: the hub reports only the first conflicting
+        row, and so many conflicts cost only small requests. Raises `error` if it does not concern rows.
         """
         if error.status not in (400, 409, 413) or (self.params and "upsert" in error.errors):
             raise error
@@ -61,7 +62,8 @@ class Upload:
         return {refusal.number for refusal in named}
 
     async def post(self, part: Sequence[Row]) -> None:
-        """Send one array. An upsert may be sent again when its answer is lost; an insert might double."""
+        """Send one array. An upsert is repeated if its answer is lost; an insert is not, since it could create
+        duplicates."""
         body = b"[" + b",".join(row.body for row in part) + b"]"
         for tried in range(1, MAX_TRIES + 1):
             try:
@@ -76,8 +78,8 @@ class Upload:
 
 
 def row_errors(part: Sequence[Row], error: Refused) -> list[Refusal]:
-    """``{"3.price": [text]}`` → the refusals of the rows that the answer names by their place in the array. An answer
-    about a single row need not name it."""
+    """Return the refusals of rows that an answer names by place: ``{"3.price": [text]}``. An answer about a single row
+    need not name it."""
     named = []
     for path, texts in error.errors.items():
         place, _, field = path.partition(".")

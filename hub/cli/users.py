@@ -65,7 +65,7 @@ async def list_users(client: Client, as_json: AsJson = False) -> None:
 
 
 def cells(user: Entity, names: Mapping[str, str]) -> tuple[object, ...]:
-    """A user's line; `names` are those of roles and groups by id."""
+    """Return the cells of a user's line. `names` are those of roles and groups, by id."""
     group = user.get("group")
     roles = ", ".join(names.get(id, id) for id in user.get("roles") or ())
     state = "disabled" if user.get("disabled") else ""
@@ -81,7 +81,7 @@ async def set_password(
     password_stdin: PasswordStdin = False,
     generate: Generate = False,
 ) -> None:
-    """Give a user another password.
+    """Set a user's password.
 
     Example: hub user password ada --generate
     """
@@ -95,7 +95,7 @@ async def set_password(
 @users.command("totp-off")
 @on_hub
 async def switch_off_totp(client: Client, login: Login) -> None:
-    """Switch off the one-time codes of a user who has lost them; the password alone signs in then.
+    """Switch off one-time codes for a user who has lost them. Afterwards the password alone is enough to sign in.
 
     Example: hub user totp-off ada
     """
@@ -112,7 +112,7 @@ async def switch_off_totp(client: Client, login: Login) -> None:
 @users.command("disable")
 @on_hub
 async def disable(client: Client, login: Login) -> None:
-    """Lock a user out, sessions and tokens included, and keep what it owns.
+    """Disable a user and its sessions and tokens. Its entities stay.
 
     Example: hub user disable ada
     """
@@ -123,7 +123,7 @@ async def disable(client: Client, login: Login) -> None:
 @users.command("enable")
 @on_hub
 async def enable(client: Client, login: Login) -> None:
-    """Let a disabled user in again.
+    """Enable a disabled user.
 
     Example: hub user enable ada
     """
@@ -134,7 +134,7 @@ async def enable(client: Client, login: Login) -> None:
 @users.command("delete")
 @on_hub
 async def delete(client: Client, login: Login, yes: Yes = False) -> None:
-    """Delete a user; what it owns stays.
+    """Delete a user. Its entities stay.
 
     Example: hub user delete ada --yes
     """
@@ -150,7 +150,7 @@ async def set_disabled(client: Client, login: str, disabled: bool) -> None:
 
 
 async def identify(client: Client, store: str, name: str) -> str:
-    """The id of what has this name; an id stands for itself."""
+    """Return the id of the entity with this name. An id is returned unchanged."""
     if is_id(name):
         return name
     return str((await client.require(store, "name", name))["_id"])

@@ -1,4 +1,4 @@
-"""`hub watch`: the live changes of a store as lines, from the last position on after every interruption."""
+"""`hub watch`: prints the live changes of a store, and continues from the last position after interruptions."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ LONGEST_PAUSE: Final = 5.0
 GONE: Final = "410"
 COLOURS: Final = {"insert": "green", "update": "yellow", "remove": "red"}
 UPDATED: Final = frozenset({"_at", "_rev"})
-"""What every update changes."""
+"""Fields that every update changes."""
 
 
 @takes_where
@@ -44,7 +44,7 @@ async def watch(
     since: Annotated[str | None, typer.Option(help="First the changes since this position.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print every change whole, as a line of JSON.")] = False,
 ) -> None:
-    """Print changes as they come, until Ctrl-C. After an interruption it goes on exactly where it was.
+    """Print changes as they happen, until Ctrl-C. After an interruption it continues exactly where it stopped.
 
     Example: hub watch readings --filter '{"celsius": {"$gt": 30}}' --only station,celsius
     """
@@ -60,7 +60,7 @@ async def watch(
 
 
 def parse_filter(text: str | None) -> Any:
-    """A filter as the hub takes it, which also checks it."""
+    """Return a filter for the hub. Raises Misuse if it is not JSON."""
     try:
         return None if text is None else json.loads(text)
     except ValueError as error:
@@ -68,9 +68,9 @@ def parse_filter(text: str | None) -> Any:
 
 
 class Watch:
-    """One subscription, carried from connection to connection.
+    """One subscription across several connections.
 
-    All changes up to `position` have been shown; None stands for wherever the hub is when the subscription begins."""
+    All changes up to `position` have been shown; None means the current position when the subscription begins."""
 
     def __init__(
         self, where: Where, request: dict[str, Any], since: str | None, show: Callable[[Change], None]
@@ -88,12 +88,13 @@ class Watch:
         return str(self.request["store"])
 
     async def run(self) -> NoReturn:
-        """Until there is no use in going on: raises Failure. Only what has worked once is tried again."""
+        """Follow changes until a failure that no retry can fix. Only after a first success are lost connections
+        retried."""
         while True:
             try:
                 await self.follow()
             except Lost as error:
-                # With a data directory, the hub was started anew just when we had read its token.
+                # With a data directory, the hub may have restarted just after its token was read.
                 final = isinstance(error, Denied) and self.where.url is not None
                 if final or not self.begun:
                     raise
@@ -108,7 +109,7 @@ class Watch:
         await asyncio.sleep(seconds)
 
     async def follow(self) -> NoReturn:
-        """One connection, to its end. Raises Lost when another may follow."""
+        """Run one connection to its end. Raises Lost if another one may follow."""
         server = await self.locate()
         async with open_live(server) as live:
             while True:
@@ -117,7 +118,7 @@ class Watch:
                 await self.listen(live)
 
     async def locate(self) -> Server:
-        # Anew for each connection: a hub that was restarted has another token for us, and perhaps another address.
+        # Located for each connection: a restarted hub has another control token, and perhaps another address.
         server = await find_server(self.where)
         if server is None:
             folder = load_settings(self.where.data_dir).data_dir
@@ -132,7 +133,7 @@ class Watch:
         self.begun, self.trouble, self.attempts = True, "", 0
 
     async def subscribe(self, live: LiveConnection) -> None:
-        """Begin, or go on where the last connection ended."""
+        """Subscribe, from the position of the last connection if there is one."""
         try:
             answer = await live.ask("subscribe", self.request | {"since": self.position})
         except Rejected as error:
@@ -144,7 +145,7 @@ class Watch:
             self.position = answer["position"]
 
     async def listen(self, live: LiveConnection) -> None:
-        """Show what comes, until the subscription has to begin anew."""
+        """Show changes until the subscription has to be renewed."""
         while True:
             match await live.receive():
                 case Event("change", change):
@@ -159,7 +160,7 @@ class Watch:
                     self.noticed(body["kind"])
 
     def rejected(self, error: Rejected) -> None:
-        """Go on from now if the history is gone. Raises Lost for what may pass, Failure for what will not."""
+        """Continue from now if the history is gone. Raises Lost for temporary errors, Failure for permanent ones."""
         if error.code == GONE and self.position is not None:
             note(f"changes of {self.store} were missed: too many, or it was redefined; going on from now (resync)")
             self.position, self.trouble = None, "resync"
@@ -169,7 +170,7 @@ class Watch:
             raise Failure(f"{self.store}: {error}") from error
 
     def noticed(self, kind: str) -> None:
-        """The hub is about to close the connection."""
+        """Handle a notice: the hub is about to close the connection. Raises Failure or Lost."""
         if kind == "revoked":
             raise Failure("the hub has ended this: the token is revoked, or its user is disabled or deleted")
         if kind == "expired":
@@ -179,7 +180,8 @@ class Watch:
 
 
 def pause_before(attempt: int) -> float:
-    """Seconds: doubled with each attempt, bounded, and not the same for all who have lost the same hub."""
+    """Return the pause in seconds: doubled with each attempt, bounded, and random so that clients do not reconnect at
+    once."""
     return min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(attempt, 10)) * random.uniform(0.5, 1)
 
 
@@ -189,8 +191,8 @@ def print_json_line(change: Change) -> None:
 
 
 class Lines:
-    """Prints a line per change; on a terminal in colour and cut to its width. What the hub assigns is left out, but for
-    changes of it, unless all of it is wanted (`whole`)."""
+    """Prints one line per change, on a terminal in colour and cut to its width. Unless `whole` is set, system fields
+    are shown only if an update changed them; `_id`, `_at` and `_rev` never are."""
 
     def __init__(self, whole: bool) -> None:
         self.console = Console(soft_wrap=False) if sys.stdout.isatty() else None
@@ -218,7 +220,7 @@ class Lines:
         return line
 
     def content(self, change: Change) -> str:
-        """The entity, or what an update changed in it."""
+        """Return the text of the entity, or of the fields that an update changed."""
         op, entity = change["op"], change.get("entity") or {}
         names = [n for n in change.get("changed") or entity if n not in self.hidden.get(op, ())]
         shown = {name: entity[name] for name in names if name in entity}
@@ -228,13 +230,13 @@ class Lines:
 
 
 def moment(change: Change) -> str:
-    """When, in local time. A removal carries nothing of its entity but the id: of that it is when it was heard."""
+    """Return the local time of a change. A removal has no time, so the current time is used."""
     return datetime.fromtimestamp((change.get("time") or now_ms()) / 1000).strftime("%Y-%m-%d %H:%M:%S")
 
 
 @contextmanager
 def ending_with_reader() -> Iterator[None]:
-    """Cancel this task when whoever reads our output has gone, not only at the next change. Raises BrokenPipeError."""
+    """Cancel this task as soon as the reader of the output closes its pipe. Raises BrokenPipeError."""
     output = sys.stdout.fileno()
     if not stat.S_ISFIFO(os.fstat(output).st_mode):
         yield
@@ -249,7 +251,7 @@ def ending_with_reader() -> Iterator[None]:
         loop.remove_reader(output)
         task.cancel()
 
-    # Nothing can be read from this end of a pipe: it is called when the other one closes.
+    # This end of a pipe is never readable: the callback runs when the other end closes.
     loop.add_reader(output, leave)
     try:
         yield

@@ -1,4 +1,4 @@
-"""Characters that XML cannot hold, in the cells of an .xlsx file: `_x0007_`, as Excel writes and reads them."""
+"""Escapes in the cells of an .xlsx file for characters that XML cannot represent: `_x0007_`, as in Excel."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def escape(text: str) -> str:
 
 
 def unescape(value: Any) -> Any:
-    """The text of a cell; any other value as it is."""
+    """Return the text of a cell without escapes; any other value unchanged."""
     if isinstance(value, str) and "_x" in value:
         return ESCAPED.sub(lambda found: chr(int(found[1], 16)), value)
     return value

@@ -1,1 +1,1 @@
-"""OpenAPI 3.1: the document's skeleton, and what the parts of all dialects are made of."""
+"""OpenAPI 3.1: the skeleton of the document, and building blocks for the parts of all dialects."""

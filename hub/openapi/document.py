@@ -1,4 +1,4 @@
-"""The skeleton of an OpenAPI 3.1 document, into which each dialect puts its part."""
+"""The skeleton of an OpenAPI 3.1 document, to which each dialect adds its part."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from hub.openapi.schemas import Schema
 
 @dataclass(frozen=True, slots=True)
 class DocumentPart:
-    """A dialect's part of a document. `security` lists what authenticates an operation that does not say so itself; the
-    other members are components by name, as in the specification."""
+    """A dialect's part of a document. `security` is the default for operations without their own; the other members are
+    components by name, as in the specification."""
 
     paths: dict[str, Schema]
     security: list[Schema]
@@ -23,7 +23,7 @@ class DocumentPart:
 
 
 def document_of(part: DocumentPart, title: str, version: str, description: str, prefix: str = "") -> dict[str, Any]:
-    """The document of a hub that is published under `prefix`."""
+    """Return the document of a hub that is published under `prefix`."""
     return {
         "openapi": "3.1.0",
         "info": {"title": title, "version": version, "description": description},

@@ -1,4 +1,4 @@
-"""Small schemas, parameters and references, of which the OpenAPI part of a dialect is made."""
+"""Schemas, parameters and references for building the OpenAPI part of a dialect."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ TEXTS: Final[Schema] = {"type": "array", "items": {"type": "string"}}
 
 
 def ref(name: str, kind: str = "schemas") -> Schema:
-    """A reference to a component; `kind` is the group of components that it is in."""
+    """Return a reference to a component. `kind` is its group of components."""
     return {"$ref": f"#/components/{kind}/{name}"}
 
 
 def object_of(properties: Schema, optional: Iterable[str] = ()) -> Schema:
-    """An object of exactly these properties."""
+    """Return the schema of an object with exactly these properties."""
     required = [name for name in properties if name not in optional]
     return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
 
 
 def query(name: str, schema: Schema, description: str, **more: Any) -> Schema:
-    """A query parameter."""
+    """Return a query parameter."""
     return {"name": name, "in": "query", "description": description, "schema": schema} | more
 
 
 def header_parameter(name: str, schema: Schema, description: str) -> Schema:
-    """A header of a request."""
+    """Return a request header."""
     return {"name": name, "in": "header", "description": description, "schema": schema}
 
 
 def path(name: str, schema: Schema, description: str) -> Schema:
-    """A parameter of a path."""
+    """Return a path parameter."""
     return {"name": name, "in": "path", "required": True, "description": description, "schema": schema}
 
 
 def content(schema: Schema, kind: str = JSON) -> Schema:
-    """The content of a body or an answer, by its media type."""
+    """Return the content of a body or an answer, by media type."""
     return {"content": {kind: {"schema": schema}}}
 
 
@@ -49,5 +49,5 @@ _ESCAPES: Final = {ord(c): f"\\{c}" for c in r"\^$.*+?()[]{}|"}
 
 
 def literal(text: str) -> str:
-    """`text` as a pattern in the dialect that JSON Schema and Python share."""
+    """Return `text` as a pattern in the syntax that JSON Schema and Python share."""
     return text.translate(_ESCAPES)
