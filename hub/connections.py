@@ -139,7 +139,7 @@ class Connections:
         """Queue `take_up` for one of the next iterations of the loop.
 
         Each iteration calls only some functions, in rotation over the addresses; every second call goes to an address
-        with few. So requests from many addresses, or many from one, cannot block those of other clients.
+        with few of them. So requests from many addresses, or many from one, cannot block those of other clients.
         """
         self._beginnings.put(peer.block if peer else "", take_up)
 

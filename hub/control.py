@@ -1,5 +1,4 @@
-"""The control file: the command line finds a hub that runs on the same data folder by a file that only its owner
-reads."""
+"""The control file in the data folder, by which the command line finds a running hub. Only its owner can read it."""
 
 from __future__ import annotations
 

@@ -198,7 +198,8 @@ def tags_of(status: HTTPStatus) -> tuple[str, ...]:
 
 
 def describe(error: Exception) -> Failure:
-    """Return the answer to `error`. An error of unknown type is an internal error; only the log gets its cause."""
+    """Return the Failure that answers `error`. An error of unknown type is an internal error; only the log gets its
+    cause."""
     kind = next((k for k in type(error).__mro__ if k in STATUS), None)
     status = STATUS[kind] if kind else HTTPStatus.INTERNAL_SERVER_ERROR
     tags = _OWN_TAGS.get(type(error)) or tags_of(status)

@@ -32,7 +32,7 @@ LEAST_PIECE: Final = 512
 LARGEST_PIECE: Final = 4_096
 """Largest number of bytes parsed at once: a chunk of a body may be six bytes, and costs as much as one of megabytes."""
 AT_ONCE: Final = 1_024
-"""Input up to this size, in bytes, is parsed on arrival: it is at most a request, which takes longer to answer."""
+"""Bytes. Input up to this size is parsed on arrival: answering a request takes longer than parsing it."""
 
 
 class HubHttpProtocol(ClientConnection):

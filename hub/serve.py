@@ -40,7 +40,7 @@ except ImportError:  # Windows has no such limit
 BACKLOG: Final = 2_048
 """Length of the accept queue."""
 CLOSING: Final = 3
-"""Seconds of the shutdown grace period reserved for closing the connections to a database server."""
+"""Seconds of the shutdown grace period reserved for a database server that does not answer while connections close."""
 OTHER_FILES: Final = 128
 """Open files besides those of clients and the database: logs, libraries, the command line."""
 LEAST_OTHER_FILES: Final = 24
@@ -223,7 +223,7 @@ def run(app: Starlette, settings: Settings, listening: list[socket.socket]) -> i
     # tenth of Python's default halves the cost of such a write (measured: 109 to 61 µs of CPU per row).
     sys.setswitchinterval(0.0005)
     # Everything loaded so far stays, and most objects of a request need no collector: search for cycles less often
-    # (measured: 6% of the CPU of a load of creates, mostly spent on the changes that are kept in memory).
+    # (measured: it saves 6% of the CPU of a load of creates, mostly for the changes that are kept in memory).
     gc.freeze()
     gc.set_threshold(10_000, 20, 50)
     server = HubServer(config, app, announce)

@@ -36,7 +36,7 @@ OF_THE_COMMAND_LINE: Final = ("HUB_URL", "HUB_TOKEN")
 
 
 class BadSettings(Exception):
-    """The settings are invalid. The text is one line that names the place of the mistake."""
+    """The settings are invalid. The text is one line that names the mistake's place."""
 
 
 class Settings(BaseSettings):

@@ -30,7 +30,7 @@ class Cells:
     """Reads and writes the cells of one store.
 
     `fields` are the fields of its definition, `kinds` the kinds of other columns; a column without a kind is read cell
-    by cell. `key` is the column in which the text `null` is not null. `excel`: text that could be a formula is marked.
+    by cell. In the column `key`, the text `null` stays text. `excel`: text that could be a formula is marked.
     `native`: cells have types of their own, as in a sheet.
     """
 
@@ -108,8 +108,7 @@ def defuse(text: str) -> str:
 
 
 def nest(columns: Sequence[str], values: Sequence[Json | Absent]) -> Entity:
-    """Return cells under dotted headers as nested objects. Raises ValueError if a value and an object have one
-    place."""
+    """Return cells under dotted headers as nested objects. Raises ValueError if two columns claim the same place."""
     entity: Entity = {}
     for column, value in zip(columns, values, strict=False):
         if isinstance(value, Absent):

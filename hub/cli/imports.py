@@ -107,7 +107,7 @@ async def import_rows(
 
 
 def parse_types(texts: Sequence[str]) -> dict[str, Kind]:
-    """Return the kinds of columns: ``code=text``."""
+    """Parse texts such as ``code=text``. Return the kinds by column."""
     kinds = {}
     for text in texts:
         column, _, kind = text.rpartition("=")

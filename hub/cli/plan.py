@@ -27,8 +27,8 @@ from stores.fields.cells import Kind
 
 
 async def type_in_store(client: Client, store: str, key: str | None, fields: Mapping[str, object]) -> Kind | None:
-    """Return the kind of the key's values in the store if it does not define the field: other kinds would never
-    match."""
+    """Return the kind of the key's stored values, or None if the store defines the key or has no value of it. Keys of
+    another kind would never match."""
     if key is None or key in fields:
         return None
     params = {"filter": json.dumps({key: {"$exists": True}}), "limit": "1"}

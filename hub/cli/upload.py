@@ -15,8 +15,8 @@ MAX_TRIES: Final = 6
 
 
 class Upload:
-    """Imports rows. `imported` is the number of rows stored. `reached` is the number of the last row stored, counting
-    refused rows as well."""
+    """Imports rows. `imported` is the number of rows stored. `reached` is the number of the last row stored; row
+    numbers count refused rows as well."""
 
     def __init__(
         self, client: Client, store: str, key: str | None, batch: int, refuse: Callable[[Sequence[Refusal]], None]
@@ -49,8 +49,9 @@ class Upload:
     def refusals(self, part: Sequence[Row], error: Refused) -> set[int]:
         """Report the rows that the answer names, and return their numbers; empty if it names none.
 
-        Later parts are then smaller, down to one row. After a conflict, too: the hub reports only the first conflicting
-        row, and so many conflicts cost only small requests. Raises `error` if it does not concern rows.
+        Without such a row, later parts are smaller, down to one row. They are smaller after a conflict, too: the hub
+        stops at the first conflicting row, so each further conflict costs only a small request. Raises `error` if it
+        does not concern rows.
         """
         if error.status not in (400, 409, 413) or (self.params and "upsert" in error.errors):
             raise error

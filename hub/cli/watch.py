@@ -88,8 +88,8 @@ class Watch:
         return str(self.request["store"])
 
     async def run(self) -> NoReturn:
-        """Follow changes until a failure that no retry can fix. Only after a first success are lost connections
-        retried."""
+        """Follow changes until a failure that no retry can fix. Lost connections are retried only after a first
+        success."""
         while True:
             try:
                 await self.follow()

@@ -97,7 +97,7 @@ class Credentials:
     def ended(self, principal: Principal, before: Entity, fields: Entity) -> list[Write]:
         """Return the writes that end credentials after a change of the user.
 
-        A new password ends every session except the caller's credential, and tokens depending on the settings.
+        A new password ends every session and, depending on the settings, every token, except the caller's credential.
         Disabling the user ends the sessions.
         """
         if "password" not in fields and not fields.get("disabled"):

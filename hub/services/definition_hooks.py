@@ -66,8 +66,8 @@ class DefinitionHooks(StoreHooks):
             raise
 
     async def _put_right(self, store: str) -> None:
-        """Redefine the stored definition: without transactions, indexes may be those of a definition that was not
-        stored."""
+        """Apply the stored definition again. On storage without transactions, the indexes may belong to a definition
+        that was not stored."""
         try:
             for entity in await self.engine.entities("stores", Query(Equal(("name",), store), limit=1)):
                 await self.engine.define(parse_definition(entity))
@@ -91,7 +91,7 @@ class DefinitionHooks(StoreHooks):
         except StoreNotEmpty:
             raise
         except StoreError:
-            # Without transactions, the storage may already be closed although the store is still defined.
+            # Storage without transactions may already be closed although the store is still defined.
             self.registry.restore_later(before["name"])
             raise
 
@@ -136,10 +136,8 @@ def revealing(definition: StoreDefinition) -> dict[str, str]:
 
 
 async def check_data(engine: Engine, old: StoreDefinition, new: StoreDefinition) -> list[Write]:
-    """Refuse a definition that existing entities violate. Raises DataStandsAgainst with fields and numbers of entities.
-
-    Returns expectations, by which the commit checks this again.
-    """
+    """Refuse a definition that existing entities violate. Return expectations by which the commit checks this again.
+    Raises DataStandsAgainst, which gives the number of entities for each field."""
     standing = Standing(engine, old.name)
     found: dict[str, str] = {}
 

@@ -149,7 +149,7 @@ class EntityService:
         indexed: bool = False,
     ) -> list[tuple[bytes, int]]:
         """Insert all entities or none; return their JSON texts and revisions. With `indexed`, errors contain the
-        position of the wrong body: ``3.price``."""
+        position of the invalid body: ``3.price``."""
         view = self._view(principal, store, "POST")
         definition = view.definition
         with indexed_errors(indexed), self.group_paths.stamping():

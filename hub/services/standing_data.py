@@ -41,8 +41,8 @@ class Standing:
         return await self._count(self._none_of(Or((Not(has_value((name,))), empty))))
 
     async def expected(self) -> list[Write]:
-        """Return expectations by which the commit repeats the counts of the database. Empty for a large store, where
-        they would take longer than a commit may."""
+        """Return expectations by which the commit repeats the counts of the database. Empty for a large store: scanning
+        it takes longer than a commit may."""
         if not self._expected or await self._count(EVERYTHING) > EXPECTED_OF:
             return []
         return [*self._expected]
@@ -93,7 +93,7 @@ async def entities(engine: Engine, store: str, where: Filter) -> AsyncIterator[E
 
 
 def has_value(path: tuple[str, ...]) -> Filter:
-    """Return the filter for a value other than null at the path; a list that contains null counts as one."""
+    """Return the filter for a value other than null at the path. A list is such a value, even if it contains null."""
     return Or((Not(Equal(path, None)), _lists(path, None)))
 
 

@@ -1,4 +1,4 @@
-"""The scopes and expiry of tokens. Neither may exceed those of a token that makes the request."""
+"""The scopes and expiry of tokens. Neither may exceed those of the token that makes the request."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def checked_scopes(scopes: Any) -> list[str] | None:
 
 
 def narrowed(principal: Principal, scopes: list[str] | None) -> list[str] | None:
-    """Return the scopes for a new token: those requested, which must be within the caller's token, or that token's own.
-    Raises TooNarrow."""
+    """Return the scopes for a new token: those requested, or by default those of the caller's token. Raises TooNarrow
+    if they exceed the caller's token."""
     own = principal.token_scopes
     if own is None:
         return scopes
@@ -53,7 +53,7 @@ def checked_expiry(expires: Any) -> int | None:
 
 
 def first_expiry(principal: Principal, expires: Any) -> int | None:
-    """Return the expiry of a new token. If none is sent by a token that expires, it is that token's own."""
+    """Return the expiry of a new token. If the caller is a token that expires, its own expiry is the default."""
     latest = _latest_expiry(principal)
     return latest if expires is None and latest < FOREVER else later_expiry(principal, expires)
 

@@ -78,7 +78,7 @@ def nullable(schema: Schema) -> Schema:
     if "enum" in schema:
         return schema | {"enum": [*schema["enum"], None]}
     if schema == VALUE:
-        return schema  # null is one
+        return schema  # null is a Value
     outer = {name: schema[name] for name in ("title", "default", "writeOnly") if name in schema}
     return {"anyOf": [{n: v for n, v in schema.items() if n not in outer}, NULL]} | outer
 
