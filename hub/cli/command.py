@@ -21,11 +21,11 @@ PANEL: Final = "Which hub"
 
 Url = Annotated[
     str | None,
-    typer.Option("--url", envvar="HUB_URL", help="Talk to the hub at this address.", rich_help_panel=PANEL),
+    typer.Option("--url", envvar="HUB_URL", help="The address of the hub.", rich_help_panel=PANEL),
 ]
 Token = Annotated[
     str | None,
-    typer.Option("--token", envvar="HUB_TOKEN", help="A token of that hub.", rich_help_panel=PANEL),
+    typer.Option("--token", envvar="HUB_TOKEN", help="A token of this hub.", rich_help_panel=PANEL),
 ]
 DataDir = Annotated[
     Path | None,
@@ -37,7 +37,7 @@ SHARED: Final = {"hub_url": Url, "hub_token": Token, "hub_data_dir": DataDir}
 """The options of each client command, in the order of the fields of `Where`."""
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 
 
 def confirm(question: str, yes: bool) -> None:

@@ -32,14 +32,14 @@ async def export(
     client: Client,
     store: Annotated[str, typer.Argument(help="The store to export.", show_default=False)],
     file: Annotated[str, typer.Argument(help="The file to write; - for standard output.")] = "-",
-    format: Annotated[Format | None, typer.Option(help="How to write, if the file's name does not tell.")] = None,
+    format: Annotated[Format | None, typer.Option(help="The format, if the file's name does not show it.")] = None,
     filter: Annotated[str | None, typer.Option(help="Only the matches of this JSON filter.")] = None,
     only: Annotated[str | None, typer.Option(help="Only these fields, such as station,place.city.")] = None,
-    sort: Annotated[str | None, typer.Option(help="The order, such as -celsius,station; by creation without.")] = None,
+    sort: Annotated[str | None, typer.Option(help="The order, such as -celsius,station; default: by creation.")] = None,
     excel: Annotated[
         bool, typer.Option("--excel", help="CSV for Excel: marked as UTF-8, and no text can be a formula.")
     ] = False,
-    delimiter: Annotated[str, typer.Option(help="What separates the cells of a CSV file.")] = ",",
+    delimiter: Annotated[str, typer.Option(help="The delimiter of a CSV file.")] = ",",
 ) -> None:
     """Export the entities of a store. The file appears only when it is complete.
 

@@ -47,31 +47,29 @@ async def import_rows(
     file: Annotated[
         str, typer.Argument(help="A JSON, NDJSON, CSV or Excel file; - for standard input.", show_default=False)
     ],
-    format: Annotated[Format | None, typer.Option(help="What the file is, if its name does not tell.")] = None,
+    format: Annotated[Format | None, typer.Option(help="The format, if the file's name does not show it.")] = None,
     key: Annotated[
-        str | None, typer.Option(help="A unique field: rows update the entity that has their value of it.")
+        str | None, typer.Option(help="A unique field: a row updates the entity with the same value.")
     ] = None,
-    create: Annotated[bool, typer.Option("--create", help="Define the store, without a schema, if need be.")] = False,
+    create: Annotated[bool, typer.Option("--create", help="Create the store, without a schema, if missing.")] = False,
     type: Annotated[
         list[str] | None,
-        typer.Option(help="What a column holds, as COLUMN=text, number, boolean or json; may be repeated."),
+        typer.Option(help="The kind of a column, as COLUMN=text, number, boolean or json; may be repeated."),
     ] = None,
     batch: Annotated[int, typer.Option(min=1, max=MAX_BATCH, help="Rows in one request.")] = 1_000,
-    skip: Annotated[int, typer.Option(min=0, help="Leave out the rows up to this number.")] = 0,
+    skip: Annotated[int, typer.Option(min=0, help="Skip the rows up to this number.")] = 0,
     report: Annotated[Path | None, typer.Option(help="A CSV file for the refused rows.")] = None,
     drop_system: Annotated[
-        bool, typer.Option("--drop-system/--keep-system", help="Leave out _id, owner and what else the hub assigns.")
+        bool, typer.Option("--drop-system/--keep-system", help="Leave out _id, owner and others that the hub assigns.")
     ] = True,
-    delimiter: Annotated[
-        str | None, typer.Option(help="What separates the cells of a CSV file, if it is not to be recognised.")
-    ] = None,
+    delimiter: Annotated[str | None, typer.Option(help="The delimiter of a CSV file; detected by default.")] = None,
     encoding: Annotated[
-        str | None, typer.Option(help="How the text is encoded, such as windows-1252, if it is not to be recognised.")
+        str | None, typer.Option(help="The encoding of the text, such as windows-1252; detected by default.")
     ] = None,
     excel: Annotated[bool, typer.Option("--excel", help="The CSV file was exported with --excel.")] = False,
-    sheet: Annotated[str | None, typer.Option(help="The sheet of an Excel file; the first one without.")] = None,
+    sheet: Annotated[str | None, typer.Option(help="The sheet of an Excel file; the first one by default.")] = None,
     multiline: Annotated[
-        bool, typer.Option("--multiline", help="Take cells of several lines even if these look like rows.")
+        bool, typer.Option("--multiline", help="Accept cells of several lines even if the lines look like rows.")
     ] = False,
 ) -> None:
     """Import a file. With --key, repeating the import creates no duplicates.

@@ -15,7 +15,7 @@ from hub.cli.output import say
 if TYPE_CHECKING:
     from hub.settings import Settings
 
-secret = typer.Typer(help="The secret key that the hub seals and digests with.", no_args_is_help=True)
+secret = typer.Typer(help="The hub's secret key for sealing and digests.", no_args_is_help=True)
 
 PRESENT: Final = "Take the present secret key for this database?"
 NEW: Final = "There is no secret key. Make a new one, and take it for this database?"

@@ -37,9 +37,9 @@ async def create(
     ] = None,
     index: Annotated[Paths, typer.Option(help="A path to keep indexed; may be repeated.")] = None,
     unique: Annotated[Paths, typer.Option(help="A path whose values must differ; may be repeated.")] = None,
-    search: Annotated[Paths, typer.Option(help="A path that search= looks into; may be repeated.")] = None,
+    search: Annotated[Paths, typer.Option(help="A path that search= searches; may be repeated.")] = None,
     open: Annotated[
-        bool | None, typer.Option("--open/--closed", help="Take fields beyond these, or refuse them.")
+        bool | None, typer.Option("--open/--closed", help="Accept fields beyond these, or refuse them.")
     ] = None,
 ) -> None:
     """Define a store. Without fields it accepts any entity; with fields it accepts only these, unless it is open.
@@ -58,7 +58,7 @@ async def create(
 @stores.command("rename")
 def rename(
     old: Annotated[str, typer.Argument(help="The name of the store.", show_default=False)],
-    new: Annotated[str, typer.Argument(help="The name it gets.", show_default=False)],
+    new: Annotated[str, typer.Argument(help="The new name.", show_default=False)],
     data_dir: DataDir = None,
 ) -> None:
     """Rename a store, with its entities and history. The hub must be stopped.
@@ -114,7 +114,7 @@ async def show(client: Client, name: Name, as_json: AsJson = False) -> None:
 async def delete(
     client: Client,
     name: Name,
-    with_entities: Annotated[bool, typer.Option("--with-entities", help="Delete what is in it first.")] = False,
+    with_entities: Annotated[bool, typer.Option("--with-entities", help="Delete its entities first.")] = False,
     yes: Yes = False,
 ) -> None:
     """Delete a store, which must be empty.

@@ -26,9 +26,9 @@ async def create(
     client: Client,
     name: Annotated[str, typer.Argument(help="What the token is for.", show_default=False)],
     scope: Annotated[
-        list[str] | None, typer.Option(help="Allow this only, such as 'GET /readings/*'; may be repeated.")
+        list[str] | None, typer.Option(help="Allow only this, such as 'GET /readings/*'; may be repeated.")
     ] = None,
-    expires: Annotated[str | None, typer.Option(help="When it ends: 12h, 30d, 4w or a date; never without.")] = None,
+    expires: Annotated[str | None, typer.Option(help="Expiry: 12h, 30d, 4w or a date; never by default.")] = None,
     user: Annotated[str | None, typer.Option(help="The login it acts as, if not your own.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the secret only.")] = False,
 ) -> None:

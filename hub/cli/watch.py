@@ -39,10 +39,10 @@ UPDATED: Final = frozenset({"_at", "_rev"})
 async def watch(
     where: Where,
     store: Annotated[str, typer.Argument(help="The store to watch.", show_default=False)],
-    filter: Annotated[str | None, typer.Option(help="Only what enters, is in or leaves this JSON filter.")] = None,
+    filter: Annotated[str | None, typer.Option(help="Entities that enter, match or leave this JSON filter.")] = None,
     only: Annotated[str | None, typer.Option(help="Only these fields, such as station,place.city.")] = None,
-    since: Annotated[str | None, typer.Option(help="First the changes since this position.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print every change whole, as a line of JSON.")] = False,
+    since: Annotated[str | None, typer.Option(help="Print the changes since this position first.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print every change in full, as a line of JSON.")] = False,
 ) -> None:
     """Print changes as they happen, until Ctrl-C. After an interruption it continues exactly where it stopped.
 

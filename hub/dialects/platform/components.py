@@ -54,24 +54,24 @@ def shared_parameters(most: int) -> dict[str, Schema]:
     return {
         "store": path("store", {"type": "string", "pattern": f"^{name}$"}, "A store"),
         "id": path("id", ID, "An entity"),
-        "offset": query("offset", _WHOLE, "Entities to pass over"),
-        "limit": query("limit", _WHOLE | {"default": most}, f"Entities in one answer; more than {most} means {most}"),
+        "offset": query("offset", _WHOLE, "Entities to skip"),
+        "limit": query("limit", _WHOLE | {"default": most}, f"Entities in one answer; values above {most} mean {most}"),
         "historyLimit": query(
             "limit", _WHOLE | {"default": MOST_HISTORY_ENTRIES}, "Entries in one answer; fewer when they are large"
         ),
         "meta": query("meta", {"type": "boolean"}, "Count, first and last; not with offset, limit, sort, after, since"),
         "from": query("from", _INSTANT, f"Created at or after: {_TIME_RANGE}"),
         "to": query("to", _INSTANT, f"Created at or before: {_TIME_RANGE}"),
-        "begin": query("begin", _INSTANT, "The same as from; only one of them"),
-        "end": query("end", _INSTANT, "The same as to; only one of them"),
+        "begin": query("begin", _INSTANT, "Same as from; send only one of them"),
+        "end": query("end", _INSTANT, "Same as to; send only one of them"),
         "after": query("after", {"type": "string", "format": "cursor"}, "Cursor of a rel=next link; not with offset"),
         "historyAfter": query(
             "after", {"type": "string", "format": "history-cursor"}, "Cursor of a rel=next link of a history"
         ),
-        "search": query("search", {"type": "string"}, "Text that a searchable field contains, in either case"),
-        "since": query("since", {"type": "string", "format": "position"}, "A position: only what has changed after it"),
-        "all": query("all", {"const": True}, "Every visible entity; takes no filter beside it"),
-        "ifMatch": header_parameter("If-Match", _MATCH, "Do it only to one of these revisions"),
+        "search": query("search", {"type": "string"}, "Text that a searchable field contains, ignoring case"),
+        "since": query("since", {"type": "string", "format": "position"}, "A position: only the changes after it"),
+        "all": query("all", {"const": True}, "Every visible entity; not together with a filter"),
+        "ifMatch": header_parameter("If-Match", _MATCH, "412 unless the entity is at one of these revisions"),
         "ifNoneMatch": header_parameter(
             "If-None-Match", _MATCH, "304 for a read, 412 for a write, if the entity is at one of these revisions"
         ),
@@ -80,7 +80,7 @@ def shared_parameters(most: int) -> dict[str, Schema]:
             {"type": "string", "pattern": r"^[\x21-\x7e]{1,255}$"},
             "A repetition with the same key and body gets the first answer again",
         ),
-        "requestId": header_parameter("X-Request-Id", {"type": "string"}, "Kept if it is one word of ASCII"),
+        "requestId": header_parameter("X-Request-Id", {"type": "string"}, "Kept if it is one ASCII word"),
     }  # fmt: skip
 
 
@@ -114,11 +114,11 @@ def _csv(name: str, item: Schema, description: str, **more: Any) -> Schema:
 
 
 def _only(name: str) -> Schema:
-    return _csv("only", ref(f"{name}.path"), "Fields to show; _id always comes along")
+    return _csv("only", ref(f"{name}.path"), "Fields to show; _id is always included")
 
 
 def _sort(name: str) -> Schema:
-    described = "Fields to sort by, - for descending; otherwise in order of creation"
+    described = "Fields to sort by, with - for descending; by default in order of creation"
     return _csv("sort", ref(f"{name}.order"), described, maxItems=16, uniqueItems=True)
 
 
@@ -126,7 +126,7 @@ def _filters(definition: StoreDefinition, name: str) -> list[Schema]:
     conditions = query(
         "conditions",
         conditions_schema(definition),
-        "field=value and field[operator]=value, each a parameter of its own",
+        "field=value and field[operator]=value, each as a separate parameter",
         style="form",
         explode=True,
     )
@@ -137,7 +137,7 @@ def _filters(definition: StoreDefinition, name: str) -> list[Schema]:
 
 
 def _upsert(definition: StoreDefinition) -> list[Schema]:
-    described = "A unique field: the entity with the same value is changed rather than created"
+    described = "A unique field: an existing entity with the same value is changed"
     if definition is ANY_STORE:
         return [query("upsert", {"type": "string"}, described)]
     if not definition.unique_paths or definition.system:
@@ -154,10 +154,10 @@ def headers() -> dict[str, Schema]:
 
     text: Schema = {"type": "string", "minLength": 1}
     return {
-        "X-Request-Id": header(text, "Names this request in the log"),
-        "X-Position": header(text, "What the answer stands for: `since` it gives exactly what changed after"),
+        "X-Request-Id": header(text, "Identifies this request in the log"),
+        "X-Position": header(text, "Position of the answer: `since` it, exactly the later changes are returned"),
         "ETag": header({"type": "string", "pattern": r'^"\d+"$'}, "The entity's revision"),
-        "ETag-of-one": header({"type": "string", "pattern": r'^"\d+"$'}, "The revision, of a single entity", False),
+        "ETag-of-one": header({"type": "string", "pattern": r'^"\d+"$'}, "The revision of a single entity", False),
         "Link": header({"type": "string", "pattern": r'^<[^>]+>; rel="next"$'}, "The next page, if any", False),
         "Retry-After": header({"type": "integer", "minimum": 1}, "Seconds to wait"),
         "WWW-Authenticate": header({"const": "Bearer"}, "How to authenticate"),
@@ -172,7 +172,7 @@ def header_refs(names: Mapping[str, str]) -> Schema:
 
 _GIVEN: Final[Schema] = {"type": "string", "minLength": 1, "maxLength": 1_000}
 SIGNED: Final[Schema] = {
-    "sucess": {"const": True, "description": "Spelled as the first clients read it"},
+    "sucess": {"const": True, "description": "The spelling that the first clients expect"},
     "success": {"const": True},
 }
 
@@ -239,7 +239,7 @@ def answer_schemas() -> dict[str, Schema]:
         "Done": object_of({"success": {"const": True}}),
         "Ending": {
             "type": "object",
-            "properties": {"tokens": {"type": "boolean", "description": "Whether one's tokens end as well"}},
+            "properties": {"tokens": {"type": "boolean", "description": "Whether to end the caller's tokens as well"}},
             "additionalProperties": False,
         },
         "Proof": {
@@ -278,7 +278,7 @@ def _account() -> Schema:
             "roles": {"type": "array", "items": ID},
             "admin": {"type": "boolean"},
             "type": {"enum": ["session", "access", "token", "control"]},
-            "scopes": TEXTS | {"type": ["array", "null"], "description": "null: all that the user may"},
+            "scopes": TEXTS | {"type": ["array", "null"], "description": "null: all rights of the user"},
             "expiresAt": MOMENT | {"type": ["integer", "null"], "description": "null: never"},
         }
     )
@@ -290,7 +290,7 @@ def _history_entry() -> Schema:
     return object_of(
         {
             "time": MOMENT,
-            "by": {"type": ["string", "null"], "description": "A user; null: from outside the hub"},
+            "by": {"type": ["string", "null"], "description": "A user; null: not a user of the hub"},
             "op": {"enum": ["insert", "update", "delete"]},
             "_rev": INT64,
             "changes": {"type": "object", "additionalProperties": changed},

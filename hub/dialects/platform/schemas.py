@@ -38,7 +38,7 @@ SYSTEM: Final[Mapping[str, Schema]] = {
     "_rev": {
         "type": "integer",
         "minimum": 0,
-        "description": "1 at first, one more with every change; the ETag. 0: another program wrote it, without one",
+        "description": "1 at creation, plus one with every change; the ETag. 0: written by another program",
     },
 }
 
@@ -112,16 +112,16 @@ def shown_entity(definition: StoreDefinition) -> Schema:
     return {"type": "object", "properties": system | fields | REVEALED.get(store, {}), "required": ["_id"]}
 
 
-OWN_ID: Final[dict[str, Schema]] = {"_id": ID | {"description": "The entity's own: it never changes"}}
+OWN_ID: Final[dict[str, Schema]] = {"_id": ID | {"description": "The entity's own id, which never changes"}}
 
 
 def sent_entity(definition: StoreDefinition, more: dict[str, Schema], *, whole: bool, echo: bool = True) -> Schema:
     """Return the schema of a write. A `whole` entity needs every required field; other writes may send any fields. With
     `echo`, it also accepts the system fields of an answer."""
     store = definition.name
-    dropped: Schema = {"description": "Assigned by the hub: dropped when it is sent"}
+    dropped: Schema = {"description": "Assigned by the hub: ignored in requests"}
     echoed = {name: VALUE | dropped for name in SYSTEM_FIELDS if name != "_id" and echo}
-    echoed |= {"success": {"const": True, "description": "Part of every answer: dropped when it is sent"}}
+    echoed |= {"success": {"const": True, "description": "Part of every answer: ignored in requests"}}
     barred = ASSIGNED | FIXED if more else ASSIGNED
     fields = {f.id: sent_field(store, f) for f in definition.fields if (store, f.id) not in barred}
     singles = {p: ref("Single") for p in definition.unique_paths if "." not in p and p not in definition.by_id}
@@ -268,7 +268,7 @@ def _any_value() -> Schema:
     """Return the schema of any JSON value that an entity can contain."""
     names = {"maxLength": 200, "pattern": "^[^$.][^.]*$"}
     return {
-        "description": "Any JSON value; integers have at most 64 bits, names no dot and no $ in front",
+        "description": "Any JSON value; integers of at most 64 bits, names without dots or a leading $",
         "anyOf": [
             {"type": ["null", "boolean", "string"]},
             INT64,

@@ -30,17 +30,17 @@ _REFINED: Final[Mapping[tuple[str, str], Schema]] = {
     ("users", "roles"): {"type": "array", "items": ID, "maxItems": 100},
     ("groups", "parent"): ID,
     ("roles", "scopes"): _SCOPES,
-    ("tokens", "scopes"): _SCOPES | {"description": "What it is narrowed to; null: all that its user may"},
+    ("tokens", "scopes"): _SCOPES | {"description": "What the token may do; null: all that its user may do"},
     ("tokens", "expires"): {
         "anyOf": [
             {"type": "integer", "minimum": 0, "maximum": 2**53 - 1},
             {"type": "string", "format": "date-time"},
         ],
-        "description": "Unix milliseconds, or when sent also an ISO 8601 time; null: never",
+        "description": "Unix milliseconds; requests may also send an ISO 8601 time; null: never",
     },
     ("tokens", "user"): ID,
     ("stores", "name"): {"type": "string", "pattern": "^[A-Za-z][A-Za-z0-9_-]{0,62}$"},
-    ("stores", "open"): _FLAG | {"description": "Whether it takes fields besides those defined"},
+    ("stores", "open"): _FLAG | {"description": "Whether it accepts fields besides those defined"},
     ("stores", "indexes"): _PATHS,
     ("stores", "unique"): _PATHS,
     ("stores", "search"): _PATHS,
@@ -68,7 +68,7 @@ def _defined_field() -> Schema:
             "unique": _FLAG,
             "index": _FLAG,
             "search": _FLAG,
-            "hidden": _FLAG | {"description": "May be written, is never shown"},
+            "hidden": _FLAG | {"description": "Can be written, but is never shown"},
             "length": {"type": "integer", "minimum": 1, "maximum": TEXTAREA_LENGTH},
             "options": {
                 "type": "array",
@@ -109,14 +109,14 @@ FIXED: Final = frozenset({("tokens", "user")})
 """Fields that are set at creation and cannot be changed."""
 
 REVEALED: Final[Mapping[str, dict[str, Schema]]] = {
-    "tokens": {"token": _TEXT | {"readOnly": True, "description": "Only in the answer that makes the token"}}
+    "tokens": {"token": _TEXT | {"readOnly": True, "description": "Only in the answer that creates the token"}}
 }
 """Fields that only the creator of an entity sees, in the answer to the creation."""
 
 BESIDE: Final[Mapping[str, dict[str, Schema]]] = {
     "users": {
         "current_password": _TEXT
-        | {"writeOnly": True, "description": "Needed to change one's own password or e-mail address; not kept"}
+        | {"writeOnly": True, "description": "Needed to change one's own password or e-mail address; not stored"}
     }
 }
 """Members that a change may contain besides the entity's fields."""
