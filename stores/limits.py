@@ -1,4 +1,4 @@
-"""What no entity may exceed, whatever its store: checked once, on the parsed body, before anything else sees it."""
+"""Limits of every entity, whatever its store. They are checked once, on the parsed body, before all other checks."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import orjson
 from stores.errors import InvalidEntity, Violation
 
 _FLOAT_FROM = 2.0**63
-_MANY_DIGITS = re.compile(rb"[0-9]{19}")  # as many as the smallest integer beyond 64 bits has
-_DEEPEST = 250  # levels; at some 500 the interpreter's stack ends
+_MANY_DIGITS = re.compile(rb"[0-9]{19}")  # the smallest integer beyond 64 bits has 19 digits
+_DEEPEST = 250  # levels; the interpreter's stack ends at about 500
 _CONTAINERS = frozenset({dict, list})
 _ALWAYS_GOOD = frozenset({float, bool, type(None)})
 
@@ -27,7 +27,7 @@ class EntityLimits:
 
 
 def check_document(entity: dict[str, Any], limits: EntityLimits, prefix: str = "") -> list[Violation]:
-    """The rules that `entity` breaks: names, NUL, integers beyond 64 bits, depth. Linear in its size."""
+    """Return the rules that `entity` breaks: names, NUL, integers beyond 64 bits, depth. Linear in its size."""
     found: list[Violation] = []
     _check_object(entity, prefix, limits, limits.depth, found)
     return found
@@ -74,7 +74,7 @@ def _join(path: str, name: str) -> str:
 
 
 def nodes_of(value: Any) -> int:
-    """How many values there are in `value`, itself included."""
+    """Return the number of values in `value`, itself included."""
     kind = type(value)
     if kind is dict:
         return 1 + len(value) + sum(nodes_of(item) - 1 for item in value.values() if type(item) in _CONTAINERS)
@@ -84,8 +84,8 @@ def nodes_of(value: Any) -> int:
 
 
 def parse_json(body: bytes) -> Any:
-    """The JSON value of `body`. Raises ValueError that says what is wrong, and InvalidEntity for an integer beyond
-    64 bits, which the fast parser would silently turn into a float."""
+    """Return the JSON value of `body`. Raises ValueError for malformed JSON, and InvalidEntity for values nested too
+    deep and for an integer beyond 64 bits, which the fast parser would silently turn into a float."""
     value = orjson.loads(body)
     if body.count(b"[") + body.count(b"{") > _DEEPEST:
         _check_depth(value)
@@ -95,9 +95,9 @@ def parse_json(body: bytes) -> Any:
 
 
 def _check_depth(value: Any) -> None:
-    """Raise InvalidEntity for what is nested deeper than anything that walks through values in Python can follow."""
+    """Raise InvalidEntity for values nested so deep that recursive functions in Python would fail on them."""
     try:
-        orjson.dumps(value)  # follows no more than 254 levels
+        orjson.dumps(value)  # it fails beyond 254 levels
     except TypeError:
         raise InvalidEntity([Violation("body", "too_deep", str(_DEEPEST))]) from None
 
@@ -112,7 +112,7 @@ def _has_large_float(value: Any) -> bool:
 
 
 def _checked_integer(digits: str) -> int:
-    # A number of more than 20 characters is out of range whatever it is, and costly to convert.
+    # An integer of more than 20 characters is always out of range, and costly to convert.
     if len(digits) > 20 or not -(2**63) <= int(digits) < 2**63:
         raise InvalidEntity([Violation("body", "integer_range")])
     return int(digits)

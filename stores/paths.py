@@ -1,7 +1,7 @@
-"""How a dotted path reaches values inside an entity: through objects, and through arrays as MongoDB does.
+"""The values that a dotted path reaches inside an entity, through objects and arrays, as in MongoDB.
 
-Source: MongoDB's `matcher/path.cpp` (matching) and `index/btree_key_generator.cpp` (sorting), whose results the
-property tests hold this module to.
+Source: MongoDB's `matcher/path.cpp` (matching) and `index/btree_key_generator.cpp` (sorting). Property tests compare
+this module with MongoDB.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from stores.steps import Spend, free
 Path = tuple[str, ...]
 
 MISSING: Final = object()
-"""Stands for the value of a path that leads nowhere; equality treats it as null."""
+"""The value of a path that leads nowhere; equality treats it as null."""
 
 
 def split(path: str) -> Path:
@@ -25,15 +25,15 @@ def split(path: str) -> Path:
 
 
 ELEMENT_STEPS: Final = 4
-"""Steps that an element of an array on the way takes."""
+"""The cost in steps of one element of an array in the middle of a path."""
 
 
 def elements(entity: Entity, path: Path, *, into_leaf: bool = True, spend: Spend = free) -> Iterator[Any]:
-    """The values that a condition on `path` is tried on: it holds when it holds for one of them.
+    """Yield the values at `path`. A condition on `path` holds when it holds for one of them.
 
-    An array on the way is entered element by element (objects only, or the one a numeric segment names); an array
-    at the end gives its elements and then itself, or only itself when `into_leaf` is False. `spend` is told of the
-    elements of each array.
+    In an array in the middle of the path, the path goes on in each element that is an object, and in the element that a
+    numeric segment names. An array at the end yields its elements and then itself, or only itself when `into_leaf` is
+    False. `spend` is called with the cost of each array.
     """
     node: Any = entity
     for depth, segment in enumerate(path):
@@ -63,7 +63,7 @@ def _in_array(array: list[Any], rest: Path, into_leaf: bool, spend: Spend) -> It
 
 
 def _at_position(element: Any, rest: Path, into_leaf: bool, spend: Spend) -> Iterator[Any]:
-    if not rest:  # an array found by its position is one value, not many
+    if not rest:  # an array that a numeric segment names is one value, not many
         yield element
     elif isinstance(element, dict):
         yield from elements(element, rest, into_leaf=into_leaf, spend=spend)
@@ -72,15 +72,15 @@ def _at_position(element: Any, rest: Path, into_leaf: bool, spend: Spend) -> Ite
 
 
 def sort_values(entity: Entity, paths: Sequence[Path]) -> Iterator[tuple[Any, ...]]:
-    """Every combination of values that the entity offers for sorting by `paths`; it sorts by the lowest of them.
+    """Yield every combination of the entity's values at `paths`. The entity sorts by the lowest of them.
 
-    Raises InvalidQuery when two paths lead into different arrays of one entity, as MongoDB does.
+    Raises InvalidQuery when two paths lead into different arrays of the entity, as MongoDB does.
     """
     return _combinations(entity, list(paths), [None] * len(paths))
 
 
 def plain_values(entity: Entity, paths: Sequence[Path]) -> tuple[Any, ...] | None:
-    """What the entity offers if no array lies on any of the paths, which is usual; None else."""
+    """Return the entity's values at `paths` if there is no array on any of them, the usual case; otherwise None."""
     values: list[Any] = []
     for path in paths:
         value = entity.get(path[0]) if len(path) == 1 else _until_array(entity, path)[0]
@@ -91,7 +91,7 @@ def plain_values(entity: Entity, paths: Sequence[Path]) -> tuple[Any, ...] | Non
 
 
 def values_at(entity: Entity, path: Path) -> list[Any]:
-    """The values that the entity offers for sorting by one path."""
+    """Return the values by which the entity can be sorted on one path."""
     found: list[Any] = []
     _gather(entity, path, found)
     return found
@@ -142,7 +142,7 @@ def _enter(
 
 
 def _until_array(node: Any, path: Path) -> tuple[Any, Path]:
-    """Follow `path` to its value, None where there is none, or to the first array and what is left of the path."""
+    """Follow `path` to its value (None if there is none), or to the first array and the rest of the path."""
     for depth, segment in enumerate(path):
         if not isinstance(node, dict):
             return None, ()
@@ -153,5 +153,5 @@ def _until_array(node: Any, path: Path) -> tuple[Any, Path]:
 
 
 def traverses_array(entity: Entity, path: Path) -> bool:
-    """Whether an array lies on `path`, its end included."""
+    """Return whether there is an array on `path` or at its end."""
     return isinstance(_until_array(entity, path)[0], list)

@@ -1,7 +1,8 @@
-"""What an engine is: the one contract that SQLite and MongoDB both fulfil (`tests/conformance` holds them to it).
+"""The engine contract, implemented for SQLite and MongoDB and tested in `tests/conformance`.
 
-An engine stores entities and yields their changes. It checks no permissions and no schema: what a caller may see
-arrives as part of the filter (`where`), values arrive checked. It commits an entity and its change record together.
+An engine stores entities and yields their changes. It checks no permissions and no schema: callers pass the visibility
+predicate as part of the filter (`where`) and values that have been checked. An engine commits an entity and its change
+record together.
 """
 
 from __future__ import annotations
@@ -30,18 +31,19 @@ class AllBut:
 
 
 Revisions = frozenset[int] | AllBut
-"""The current revisions at which a write is acceptable."""
+"""The revisions of the entity at which a write is accepted."""
 
 UNBOUNDED: Final = 2**31 - 1
-"""`limit` of a bulk write that must reach every match, however many."""
+"""`limit` of a bulk write that must change all matches, whatever their number."""
 
-# Writes. System fields are the caller's, except that engines raise `_rev` by one on every change. A change that would
-# alter nothing but `_at` is not made: the revision stays and nothing is recorded, unless the write is `forced`.
+# Writes. The caller sets the system fields; only `_rev` is the engine's: it raises it by one on every change. An engine
+# skips a change that would alter nothing but `_at`: the revision stays and nothing is recorded, unless the write is
+# `forced`.
 
 
 @dataclass(frozen=True, slots=True)
 class Insert:
-    """`entity` is whole, system fields included, `_rev` 1."""
+    """Insert `entity`: complete, with its system fields and `_rev` 1."""
 
     store: str
     entity: Entity
@@ -49,9 +51,10 @@ class Insert:
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """Merge `changes` (top-level fields) into the entity, or, with `replace`, leave nothing else but its system
-    fields. `where` says who counts as present (else NotFound); `revs`, when given, are the acceptable current
-    revisions (else StaleRevision). Atomic."""
+    """Merge `changes` (top-level fields) into the entity, atomically. With `replace`, remove every other field except
+    the system fields.
+
+    Raises NotFound when the entity does not meet `where`, and StaleRevision when its revision is not in `revs`."""
 
     store: str
     id: str
@@ -72,9 +75,11 @@ class Delete:
 
 @dataclass(frozen=True, slots=True)
 class Upsert:
-    """Insert `entity`, or, if one that meets `where` has the same value at the unique path `key`, merge `changes`
-    into it. DuplicateValue when one that does not meet `where` has it. `missing` is what `entity` lacks to be inserted:
-    InvalidEntity when it would have to be."""
+    """Insert `entity`, or, if an entity that meets `where` has the same value at the unique path `key`, merge `changes`
+    into that one.
+
+    `missing` are the required fields that `entity` lacks. Raises DuplicateValue when an entity that does not meet
+    `where` has the value, and InvalidEntity when `entity` would be inserted and `missing` is not empty."""
 
     store: str
     key: str
@@ -87,7 +92,7 @@ class Upsert:
 
 @dataclass(frozen=True, slots=True)
 class UpdateMany:
-    """Merge `changes` into every match; TooManyMatches, and nothing done, beyond `limit`."""
+    """Merge `changes` into every match. Raises TooManyMatches, and changes nothing, for more than `limit` matches."""
 
     store: str
     where: Filter
@@ -105,9 +110,11 @@ class DeleteMany:
 
 @dataclass(frozen=True, slots=True)
 class Expect:
-    """A condition of the whole commit: from `least` to `most` entities of the store meet `where` at this place among
-    its writes, else NotAsExpected. Commits that expect something under the same `guard` (default: the store's name)
-    take effect one after the other, so each sees what the one before it has left."""
+    """A condition of the whole commit: from `least` to `most` entities of the store meet `where` when the writes before
+    this one are done. Raises NotAsExpected otherwise.
+
+    Commits with the same `guard` (default: the store's name) run one after the other, so each sees the result of the
+    one before."""
 
     store: str
     where: Filter
@@ -117,7 +124,7 @@ class Expect:
 
     @property
     def enough(self) -> int:
-        """How many entities need to be counted."""
+        """The number of entities at which counting may stop."""
         return self.least if self.most is None else self.most + 1
 
     def holds(self, count: int) -> bool:
@@ -129,8 +136,10 @@ Write = Insert | Update | Delete | Upsert | UpdateMany | DeleteMany | Expect
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """The outcome of one write. `entity`: JSON text of the entity as it is now (or was, when deleted); empty after
-    a bulk change and for an Expect. `rev` is its revision, `count` the number of entities changed."""
+    """The outcome of one write.
+
+    `entity` is the JSON text of the entity after the write (before it, for a Delete); empty for a bulk change and an
+    Expect. `rev` is its revision, `count` the number of entities changed."""
 
     entity: bytes
     rev: int
@@ -138,21 +147,22 @@ class Written:
 
 
 def pack(written: Sequence[Written]) -> bytes:
-    """The outcome of a commit as JSON, one write a line."""
-    # Each on its own: one call for all of them would hold the interpreter for as long as that takes.
+    """Return the outcome of a commit as JSON, one write per line."""
+    # One call per write: a single call for all of them would hold the interpreter until it ends.
     lines = (orjson.dumps((w.entity.decode(), w.rev, w.count)) for w in written)
     return b"[" + b",\n".join(lines) + b"]"
 
 
 def unpack(text: str) -> list[Written]:
-    """The outcome of a commit as `pack` made it."""
+    """Return the outcome of a commit from the text that `pack` made."""
     items = (item for line in text[1:-1].split(",\n") for item in orjson.loads(f"[{line}]"))
     return [Written(entity.encode(), rev, count) for entity, rev, count in items]
 
 
 @dataclass(frozen=True, slots=True)
 class IdempotencyKey:
-    """Makes a commit happen once: `key` identifies the request, `fingerprint` its content."""
+    """The key under which a commit is done once: `key` identifies the request, `fingerprint` its content, `expires` is
+    in Unix milliseconds."""
 
     key: str
     fingerprint: str
@@ -161,8 +171,10 @@ class IdempotencyKey:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """A list as JSON text. `body` is the whole array, or its pieces when it is long. `position` is the feed position
-    that the content stands for; `next` is the sort key of the last entity when more follow."""
+    """A list as JSON text.
+
+    `body` is the whole array, or an iterator of its pieces when it is long. `position` is the feed position of the
+    content. `next` is the sort key of the last entity when more follow."""
 
     position: str
     next: tuple[Json, ...] | None
@@ -171,7 +183,7 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """How many entities there are, and the first and last by creation as JSON text (None when there are none)."""
+    """The number of entities, and the first and the last by creation as JSON text (None when there are none)."""
 
     position: str
     count: int
@@ -180,18 +192,19 @@ class Summary:
 
 
 MOST_HISTORY_ENTRIES: Annotated[int, Limit("request", "entries", "`Link`")] = 1_000
-"""Of an audit trail in one answer."""
+"""Entries of an audit trail in one answer."""
 
 MOST_HISTORY_BYTES: Annotated[int, Limit("request", "bytes", "`Link`")] = 4_194_304
-"""Of values in one page of an audit trail; the entry that exceeds it is still in it."""
+"""Bytes of values in one page of an audit trail. The page ends with the entry that exceeds them."""
 
 MOST_READ_BYTES: Annotated[int, Limit("read of the feed", "bytes", "the next read goes on")] = 8_388_608
-"""Of changes in one batch of the feed; the one that exceeds it is still in it."""
+"""Bytes of changes in one batch of the feed. The batch ends with the change that exceeds them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A range of the feed. `position` resumes after it, also when `changes` is empty; `more`: ask again at once."""
+    """A range of the feed. `position` resumes after it, even when `changes` is empty. `more`: further changes wait, so
+    read again at once."""
 
     changes: list[Change]
     position: str
@@ -202,52 +215,54 @@ class Feed(Protocol):
     """All changes of one database in commit order."""
 
     async def position(self) -> str:
-        """Where the feed stands now."""
+        """Return the current position of the feed."""
 
     def order(self, position: str) -> bytes:
-        """A sort key: of two positions of this database the earlier has the lesser, and a list's position stands
-        with the last change that the list has in it. Raises HistoryGone for what is no position of it."""
+        """Return a sort key by which positions of this database compare: an earlier one has a lesser key. A list's
+        position has the key of the last change that the list contains. Raises HistoryGone when `position` is not a
+        position of this database."""
 
     async def read(self, since: str, limit: int = 1_000) -> Batch:
-        """The changes after `since`. Raises HistoryGone for a position that is unknown, forged, of another database
-        or older than what is kept."""
+        """Return the changes after `since`. Raises HistoryGone for a position that is unknown, forged, of another
+        database, or older than the oldest change kept."""
 
     def follow(self, since: str) -> AsyncIterator[Batch]:
-        """Every change after `since`, as it is committed, without end; a batch without changes only brings the
-        position up to date. Raises HistoryGone like `read`."""
+        """Yield every change after `since` as it is committed, without end. A batch without changes only advances the
+        position. Raises HistoryGone like `read`."""
 
 
 def is_internal(store: str) -> bool:
-    """Whether a store is the hub's own: its changes are neither in the feed nor on record. No user can make one."""
+    """Return whether a store is the hub's own. Its changes are neither in the feed nor in the history, and no user can
+    create one."""
     return store.startswith("_")
 
 
 ChangeHandler = Callable[[Sequence[Change]], Awaitable[Sequence[Write] | None]]
-"""Handles the next changes of the feed, in its order; a ``lost`` one says that some of its store are missing.
+"""Handles the next changes of the feed, in its order. A ``lost`` change means that changes of its store are missing.
 
-The writes that it returns are committed together with the consumer's position, so they take effect once; effects
-outside the database may be repeated. It returns None when there is nothing to commit and its work may be repeated
-without harm: the position is then stored with the next renewal of the lease."""
+The returned writes are committed together with the consumer's position, so they take effect once; effects outside the
+database may be repeated. The handler returns None when there is nothing to commit and its work may be repeated without
+harm: the position is then stored with the next renewal of the lease."""
 
 MOST_CONSUMER_CHANGES: Annotated[int, Limit("call of a consumer", "changes", "the next call goes on")] = 1_000
 MOST_CONSUMER_BYTES: Annotated[int, Limit("call of a consumer", "bytes", "the next call goes on")] = 4_194_304
-"""Of changes in memory; a change that is larger comes alone."""
+"""Bytes of changes in memory. A larger change is a batch of its own."""
 
 
 @dataclass(frozen=True, slots=True)
 class ConsumerOptions:
-    """How a consumer works; every process of a hub gives the same.
+    """Settings of a consumer, the same in every process of a hub.
 
     Args:
-        since: the position at which a new consumer begins; None: where the feed is when it first runs.
-        most_changes: of one call of the handler.
-        most_bytes: of the changes of one call, as they are in memory.
-        lease_seconds: after which another process takes over from one that has died. A lease is renewed three times in
-            that time.
-        handle_seconds: that a call of the handler may take; a longer one counts as failed.
-        most_attempts: calls of the handler with the same changes before the consumer stops; None: it never does.
+        since: the position at which a new consumer begins; None: the position of the feed at its first run.
+        most_changes: changes per call of the handler.
+        most_bytes: bytes of the changes of one call, in memory.
+        lease_seconds: seconds after which another process takes over from one that has died. A lease is renewed three
+            times in that time.
+        handle_seconds: seconds that a call of the handler may take; a longer one counts as failed.
+        most_attempts: calls of the handler with the same changes before the consumer stops; None: it never stops.
         first_pause: seconds before the second attempt; each pause is twice as long as the one before.
-        longest_pause: seconds.
+        longest_pause: seconds at which pauses stop growing.
     """
 
     since: str | None = None
@@ -264,48 +279,49 @@ CONSUMER_DEFAULTS: Final = ConsumerOptions()
 
 
 class Consumer(Protocol):
-    """A durable reader of the feed. Its position is stored; of all processes that run it one works at a time."""
+    """A durable reader of the feed. Its position is stored, and one process at a time works for it."""
 
     @property
     def name(self) -> str: ...
 
     @property
     def lag(self) -> float | None:
-        """The age in seconds of the oldest change that has not been handled, as far as this process knows; None while
-        another process works."""
+        """The age in seconds of the oldest unhandled change that this process knows of; None while another process
+        works."""
 
     @property
     def error(self) -> ConsumerStopped | None:
-        """Why the consumer has stopped; None while it runs."""
+        """The error with which the consumer has stopped; None while it runs."""
 
     async def run(self) -> NoReturn:
-        """Handle changes until cancelled, whatever happens to the database meanwhile. Raises ConsumerBehind when the
-        feed does not reach back to the position, and ConsumerFailing after `ConsumerOptions.most_attempts`."""
+        """Handle changes until cancelled, also across outages of the database. Raises ConsumerBehind when the feed
+        does not reach back to the position, and ConsumerFailing after `ConsumerOptions.most_attempts`."""
 
     async def begin_anew(self, since: str | None = None, writes: Sequence[Write] = ()) -> None:
-        """Store the position `since` (None: now), and commit `writes` with it. What any process has begun to handle is
-        not committed. After ConsumerBehind nothing is done if another process has begun anew already. Raises the errors
-        of `Engine.commit`."""
+        """Store the position `since` (None: now), and commit `writes` with it. Batches that a process is handling now
+        are not committed. After ConsumerBehind it does nothing if another process has begun anew already. Raises the
+        errors of `Engine.commit`."""
 
 
 class Engine(Protocol):
-    """One database. Methods raise `stores.errors`; Unavailable from any of them while the database is away."""
+    """One database. Methods raise `stores.errors`; any of them raises Unavailable while the database does not
+    answer."""
 
     shared: bool
     """Whether other programs may write to the database."""
 
     most_files: int
-    """Open files and connections that it may hold at once."""
+    """The most files and connections that it has open at once."""
 
     def hold_to(self, files: int) -> None:
-        """Hold about so many open files and connections at most, where the system allows few; before `open`."""
+        """Limit open files and connections to about `files`, on systems that allow few. Call it before `open`."""
 
     @property
     def feed(self) -> Feed:
         """The feed of an open engine."""
 
     async def open(self) -> None:
-        """Connect and make ready. Raises CannotOpen that says what to do."""
+        """Connect and prepare the database. Raises CannotOpen, whose text says what to do."""
 
     async def close(self) -> None: ...
 
@@ -313,11 +329,11 @@ class Engine(Protocol):
         """Raises Unavailable when the database does not answer."""
 
     async def constant(self, name: str, value: str, *, replace: bool = False) -> str:
-        """The value that the database keeps under `name`: this one if it had none, or with `replace`. Of several
-        processes that ask at once, one decides for all."""
+        """Return the value stored under `name`; store `value` first if there was none, or with `replace`. All processes
+        that call it at once get the same value."""
 
     async def kept(self, name: str) -> str | None:
-        """The value that the database keeps under `name`; None if it has none."""
+        """Return the value stored under `name`, or None."""
 
     async def define(
         self,
@@ -326,13 +342,13 @@ class Engine(Protocol):
         by: str | None = None,
         key: IdempotencyKey | None = None,
     ) -> list[Written]:
-        """Make or change the storage and the indexes of stores, as far as they are not as wanted, and commit `writes`:
-        both or neither where storage is transactional (`shared` engines: the storage first). Raises DuplicateValue when
-        a new unique index finds equal values, and the errors of `commit`."""
+        """Create or change the storage and the indexes of stores where they differ from the definitions, and commit
+        `writes`: both or neither where storage is transactional (`shared` engines: the storage first). Raises
+        DuplicateValue when a new unique index finds equal values, and the errors of `commit`."""
 
     async def rename(self, store: str, name: str, writes: Sequence[Write]) -> None:
-        """Give a store's storage another name, with its history, and do `writes`; only while no hub runs. It can be
-        done again when it was broken off. Raises Conflict when both names are in use."""
+        """Rename a store's storage and its history, and do `writes`. Only while no hub runs. Can be repeated after an
+        interruption. Raises Conflict when both names are in use."""
 
     async def drop(self, store: str, writes: Sequence[Write] = (), by: str | None = None) -> list[Written]:
         """Commit `writes` and remove an empty store's storage: both or neither where storage is transactional (`shared`
@@ -341,26 +357,27 @@ class Engine(Protocol):
     async def get(
         self, store: str, id: str, where: Filter = EVERYTHING, projection: Projection = WHOLE
     ) -> tuple[bytes, int] | None:
-        """One entity as JSON text and its revision, or None."""
+        """Return an entity as JSON text, and its revision; or None."""
 
     async def find(self, store: str, query: Query, projection: Projection = WHOLE) -> Listing: ...
 
     async def entities(self, store: str, query: Query) -> list[Entity]:
-        """The same as values, whole, for callers inside the hub. Bounded by the query's limit."""
+        """Return the result of `find` as Python values without a projection, for callers inside the hub. The query's
+        limit bounds it."""
 
     async def summarize(self, store: str, where: Filter, projection: Projection = WHOLE) -> Summary: ...
 
     async def groups_held(self, stores: Sequence[str], groups: Sequence[str]) -> set[tuple[str, str]]:
-        """Of these stores and groups the pairs where the store has an entity with that `group`."""
+        """Return the pairs of these stores and groups for which the store has an entity with that `group`."""
 
     async def repeated(self, store: str, path: str) -> int:
-        """How many entities have a string or a number at the path that another one has too. No array is entered. May
-        take as long as the store is large."""
+        """Return how many entities share their string or number at the path with another entity. Arrays are not
+        entered. Takes time in proportion to the size of the store."""
 
     async def commit(self, writes: Sequence[Write], by: str | None, key: IdempotencyKey | None = None) -> list[Written]:
-        """Do all writes or none; returned once durable. With a `key` seen before: the first outcome again, or
-        KeyReused when the fingerprint differs. Raises InvalidQuery, NotFound, StaleRevision, NotAsExpected,
-        DuplicateValue, InvalidEntity, TooManyMatches, StorageFull, Unavailable."""
+        """Do all writes or none, and return once they are durable. A `key` that was used before returns the first
+        outcome again, or raises KeyReused when the fingerprint differs. Raises InvalidQuery, NotFound, StaleRevision,
+        NotAsExpected, DuplicateValue, InvalidEntity, TooManyMatches, StorageFull, Unavailable."""
 
     async def history(
         self,
@@ -370,34 +387,34 @@ class Engine(Protocol):
         limit: int = MOST_HISTORY_ENTRIES,
         fields: frozenset[str] = frozenset(),
     ) -> History:
-        """A page of the audit trail of an entity: at most `limit` entries beyond the place `after`, less when their
-        values exceed `MOST_HISTORY_BYTES`; `fields` are those wanted in `later`. It holds every change that was
-        answered before the call. Raises InvalidQuery for a place that is none."""
+        """Return a page of the audit trail of an entity: at most `limit` entries after the place `after`, fewer when
+        their values exceed `MOST_HISTORY_BYTES`. The trail contains every change whose commit returned before the call.
+        `fields` are the fields wanted in `History.later`. Raises InvalidQuery when `after` is not a place."""
 
     def consumer(self, name: str, handle: ChangeHandler, options: ConsumerOptions = CONSUMER_DEFAULTS) -> Consumer:
-        """A consumer of the feed of an open engine. `name` is what its position is stored under."""
+        """Return a consumer of the feed of an open engine. Its position is stored under `name`."""
 
     def consumers(self) -> Sequence[Consumer]:
-        """Those made since the engine was opened; of several of one name the last."""
+        """Return the consumers made since the engine was opened, the last one of each name."""
 
     async def sweep(self, now: int) -> None:
-        """Housekeeping: retire feed records and idempotency keys that have outlived their time (Unix ms)."""
+        """Retire feed records and idempotency keys whose time is over at `now` (Unix ms)."""
 
 
 class Seal(Protocol):
-    """Encryption of what a position holds, the same in every process of a hub and after a restart."""
+    """Encryption of the content of positions, the same in every process of a hub and after a restart."""
 
     def seal(self, data: bytes) -> str:
-        """URL-safe text, the same for the same data."""
+        """Return URL-safe text, the same for the same data."""
 
     def unseal(self, text: str) -> bytes:
-        """Raises ValueError for what was not sealed so."""
+        """Return the data in `text`. Raises ValueError when `seal` did not make it."""
 
 
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
-    """Bounds of an engine; the settings of the same names say what they mean. `seal`: for what positions hold of
-    entities that their holder may not see; without it they are in clear."""
+    """Bounds of an engine, described with the settings of the same names. `seal` encrypts positions that name entities,
+    because their holder may not be allowed to see those; None leaves them in clear."""
 
     feed_retention_hours: float = 72
     feed_retention_mb: float = 1024

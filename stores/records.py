@@ -1,4 +1,4 @@
-"""The values that cross the store boundary: entities, their identifiers, and the records of their changes."""
+"""The values that engines and their callers exchange: entities, their identifiers, and the records of their changes."""
 
 from __future__ import annotations
 
@@ -17,45 +17,45 @@ from bson import ObjectId
 Json = None | bool | int | float | str | list[Any] | dict[str, Any]
 Entity = dict[str, Any]
 Operation = Literal["insert", "update", "delete", "lost"]
-"""What a change did. ``lost`` is no change of an entity: from here on those of its store are not known in full."""
+"""The kind of a change. ``lost`` is not a change of an entity: it says that changes of its store are missing here."""
 
 SYSTEM_FIELDS: Final = ("_id", "owner", "group", "access", "branch", "time", "_at", "_rev")
 """Assigned by the hub on every entity; `_at` is the last update, `time` the creation, both Unix milliseconds."""
 
 WRITER_FIELD: Final = "_by"
-"""Where an engine may keep who wrote an entity last. No entity shows it, and no query asks for it, on any engine."""
+"""The field in which an engine may store the id of the last writer. On every engine it is never shown or queried."""
 
 _SYSTEM = frozenset(SYSTEM_FIELDS)
 _ID = re.compile(r"[0-9a-f]{24}\Z")
 
 
 def concerns_system_fields(changes: Mapping[str, Any]) -> bool:
-    """Whether the changes are of nothing else: of who may see the entity, not of what it holds."""
+    """Return whether the changes are of system fields only: they alter who may see the entity, not its content."""
     return changes.keys() <= _SYSTEM
 
 
 def is_id(value: object) -> bool:
-    """Whether `value` is the text of an ObjectId in the one spelling that the hub gives out: 24 lower-case hex."""
+    """Return whether `value` is the text of an ObjectId as the hub writes it: 24 lower-case hexadecimal digits."""
     return isinstance(value, str) and _ID.match(value) is not None
 
 
 def new_id() -> str:
-    """A fresh ObjectId: seconds, a random part per process, and a counter, so it grows within one process."""
+    """Return a new ObjectId: seconds, a random part per process, and a counter, so ids grow within one process."""
     return str(ObjectId())
 
 
 def now_ms() -> int:
-    """Unix time in whole milliseconds."""
+    """Return the Unix time in whole milliseconds."""
     return clock.time_ns() // 1_000_000
 
 
 class Change:
     """One committed change of one entity.
 
-    `before` and `after` are whole entities, None where there is none (before an insert, after a delete). A ``lost`` one
-    has neither, and no `id`: whoever followed the store must read it anew.
-    `by` is the id of the user who made it, None when it was made outside the hub. `position` is opaque: it
-    resumes the feed right after this change. `size` is what it takes in memory, in bytes, about.
+    `before` and `after` are whole entities: `before` is None for an insert, `after` for a delete. A ``lost`` change has
+    neither, and no `id`: readers must read the store again.
+    `by` is the id of the user who made the change, None when it was made outside the hub. `position` is opaque: it
+    resumes the feed right after this change. `size` is the approximate size in memory, in bytes.
     """
 
     __slots__ = ("_after", "_before", "_parsed", "by", "id", "op", "position", "size", "store", "time")
@@ -80,7 +80,7 @@ class Change:
         self._before = before
         self._after = after
         self._parsed: Images | None = None
-        # Not the length of the texts: a character takes up to four bytes.
+        # `getsizeof`, not `len`: a character takes up to four bytes.
         size = 500
         if isinstance(before, str):
             size += getsizeof(before)
@@ -88,7 +88,7 @@ class Change:
             size += getsizeof(after)
         self.size = size
 
-    # JSON text is parsed only when somebody looks: most changes pass by without a subscriber.
+    # JSON text is parsed on first access: most changes have no subscriber.
     @property
     def before(self) -> Entity | None:
         return (self._parsed or self._parse())[0]
@@ -103,7 +103,7 @@ class Change:
         return parsed
 
     def forget(self) -> None:
-        """Keep no more than the text."""
+        """Drop the parsed images and keep the text."""
         self._parsed = None
 
     def __repr__(self) -> str:
@@ -118,14 +118,14 @@ def _image(image: str | Entity | None) -> Entity | None:
 
 
 class _LookedAt:
-    """The changes that hold their images parsed, the newest: as objects they take ten times the memory of their text,
-    and whoever keeps changes counts the text."""
+    """The changes that were parsed last; older ones drop their parsed images. Parsed images take ten times the memory
+    of their text, and the bounds on kept changes count the text."""
 
     def __init__(self, most_bytes: int) -> None:
         self._most_bytes = most_bytes
         self._bytes = 0
         self._changes: deque[Change] = deque()
-        self._lock = Lock()  # of reader threads and the loop
+        self._lock = Lock()  # reader threads and the loop add changes
 
     def add(self, change: Change) -> None:
         with self._lock:
@@ -142,7 +142,7 @@ _looked_at: Final = _LookedAt(2_097_152)
 
 @dataclass(frozen=True, slots=True)
 class HistoryEntry:
-    """One line of an entity's audit trail. `changed` maps a top-level field to (old, new)."""
+    """One entry of an entity's audit trail. `changed` maps a top-level field to (old, new)."""
 
     time: int
     by: str | None
@@ -153,9 +153,11 @@ class HistoryEntry:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """A page of an entity's audit trail, oldest first. `next` is the place to go on after, None at the end; `place` is
-    that of the last entry. `final` is the entity as it was at the end of the whole trail if it has been deleted.
-    `later` has, of the fields asked for, those that entries beyond this page change, as they were at its end."""
+    """A page of an entity's audit trail, oldest first.
+
+    `place` is the place of the last entry, and `next` the place after which the next page begins, None at the end.
+    `final` is the last state of the entity if it has been deleted. `later` holds the requested fields that entries
+    after this page change, with their values at the end of the page."""
 
     entries: list[HistoryEntry]
     next: str | None
@@ -165,19 +167,19 @@ class History:
 
 
 def difference(before: Entity | None, after: Entity | None) -> dict[str, tuple[Json, Json]]:
-    """Top-level fields whose value differs, as (old, new); a missing field counts as null."""
+    """Return the top-level fields whose value differs, as (old, new); a missing field counts as null."""
     old, new = before or {}, after or {}
     names = dict.fromkeys([*old, *new])
     return {n: (old.get(n), new.get(n)) for n in names if n != "_id" and not same(old.get(n), new.get(n))}
 
 
 STAMPS: Final = frozenset({"_id", "_rev", "_at"})
-"""System fields that a write brings along, whatever it changes."""
+"""System fields that are part of every write, whatever it changes."""
 
 
 def alters(entity: Entity, changes: Entity, replace: bool = False) -> bool:
-    """Whether merging `changes`, or with `replace` putting them in place of all but the system fields, alters the
-    entity."""
+    """Return whether merging `changes` alters the entity; with `replace`, whether replacing all fields but the system
+    fields does."""
     for name, value in changes.items():
         if name not in STAMPS and (name not in entity or not same(entity[name], value)):
             return True
@@ -185,12 +187,13 @@ def alters(entity: Entity, changes: Entity, replace: bool = False) -> bool:
 
 
 def same(a: Json, b: Json) -> bool:
-    """JSON equality: unlike Python's, `true` is not 1 (but 1 is 1.0, as everywhere in the hub)."""
+    """Return whether two JSON values are equal. Unlike in Python `true` is not 1; 1 equals 1.0, as everywhere."""
     if isinstance(a, bool) or isinstance(b, bool):
         return a is b
     if not isinstance(a, dict | list):
         return a == b
-    # What differs in Python differs, and what has the same text is the same: rarely each value has to be looked at.
+    # Values that Python calls different are different, and values with equal texts are equal. The slow comparison value
+    # by value is rarely needed.
     return a == b and (orjson.dumps(a) == orjson.dumps(b) or _same_within(a, b))
 
 
