@@ -1,1 +1,2 @@
-"""Engines and their change feeds: entities in, ordered changes out. Knows nothing of HTTP, users or sockets."""
+"""Engines and their change feeds: they store entities and yield ordered changes. Independent of HTTP, users and
+sockets."""

@@ -1,6 +1,6 @@
-"""How limits are declared: what each one bounds, for whom, and what a client meets there.
+"""Declarations of limits: the unit and scope of each, and the effect on a client that reaches it.
 
-A setting or a module constant that bounds what a client can feed is declared with its `Limit`:
+A setting or a module constant that bounds input from clients is declared with a `Limit`:
 
     max_head_bytes: Annotated[Positive, Limit("request", "bytes", "431")] = 65_536
 
@@ -15,12 +15,12 @@ from typing import Self
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """What a limit bounds.
+    """The declaration of a limit.
 
     Args:
-        per: what the number counts for: `request`, `connection`, `address`, `user`, `store`, `process` ...
+        per: the scope in which is counted: `request`, `connection`, `address`, `user`, `store`, `process` ...
         unit: `bytes`, `seconds`, `entities` ...
-        answer: what a client meets at the limit: a status (`413`), a live error or notice (`lagging`), or a short
+        answer: the effect on a client at the limit: a status (`413`), a live error or notice (`lagging`), or a short
             phrase (`waits`).
     """
 
@@ -30,12 +30,12 @@ class Limit:
 
 
 class Limited(Exception):
-    """Base of every error tree: an error may be the refusal of what exceeds a limit."""
+    """Base of every error tree. An error may report that a limit was reached."""
 
     limit_name: str = ""
-    """The setting or constant whose limit was reached, empty for none; counted in `hub_limit_reached_total`."""
+    """The setting or constant whose limit was reached, empty if none was; counted in `hub_limit_reached_total`."""
 
     def at(self, limit_name: str) -> Self:
-        """Mark the error as the refusal at this limit: ``raise TooSlow(...).at("head_timeout")``."""
+        """Set the limit that was reached, and return the error: ``raise TooSlow(...).at("head_timeout")``."""
         self.limit_name = limit_name
         return self

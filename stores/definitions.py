@@ -1,4 +1,4 @@
-"""Store definitions as documents: what may stand in one, read strictly."""
+"""Strict parsing of store definitions from documents."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from stores.schema import Field, StoreDefinition
 STORE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}\Z")
 MAX_FIELDS: Final[Annotated[int, Limit("store", "fields", "400")]] = 500
 MAX_INDEXES: Final[Annotated[int, Limit("store", "indexes", "400")]] = 29
-"""MongoDB takes 64 for a collection; a path has two, and six are the engine's own."""
+"""MongoDB allows 64 per collection; a path needs two, and the engine itself needs six."""
 
 SETTINGS: Final = ("name", "fields", "open", "indexes", "unique", "search", "retired", "label", "description")
 FLAGS: Final = ("required", "unique", "index", "search", "hidden")
@@ -33,7 +33,7 @@ _KINDS: Final[Mapping[type, str]] = {
 
 @dataclass
 class _Reader:
-    """Reads a definition document, collecting every violation rather than stopping at the first."""
+    """Reads a definition document, and collects all violations."""
 
     violations: list[Violation] = field(default_factory=list)
 
@@ -120,8 +120,8 @@ def _is_path(path: str) -> bool:
 
 
 def _is_segment(segment: str) -> bool:
-    # A position is refused: it would index one element of an array, and MongoDB then takes no entity that has fields
-    # there whose names are numbers.
+    # A number is rejected: it would index one element of an array, and MongoDB would then refuse entities that have an
+    # object there with a field of that name.
     return bool(segment) and segment[0] != "$" and not (segment.isascii() and segment.isdigit())
 
 
@@ -131,7 +131,7 @@ def _is_field_name(name: str) -> bool:
 
 
 def parse_definition(document: Mapping[str, Any]) -> StoreDefinition:
-    """A definition from an entity of the store `stores`. Raises InvalidEntity with every mistake in it."""
+    """Return the definition in an entity of the store `stores`. Raises InvalidEntity with all violations."""
     reader = _Reader()
     for name in document.keys() - {*SETTINGS, *SYSTEM_FIELDS}:
         reader.refuse(name, "There is no such setting of a store.")

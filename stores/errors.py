@@ -1,29 +1,29 @@
-"""What can go wrong in a store, as one tree.
+"""The errors of stores and engines, as one tree.
 
 StoreError
 ├── InvalidQuery            a filter, sort, page or projection that cannot be answered
 ├── FilterTooCostly         a filter takes too many steps over one entity
 ├── InvalidEntity           an entity that breaks its schema or the limits of any entity
-│   └── EntityTooLarge      an entity that would be larger than any may be
+│   └── EntityTooLarge      an entity larger than the limit of all entities
 ├── Conflict
 │   ├── DuplicateValue      a unique field already holds this value
 │   ├── StaleRevision       the entity is no longer at the expected revision
 │   ├── NotAsExpected       a condition of the commit no longer holds
-│   ├── DataStandsAgainst   a definition that entities of the store would not fit
-│   ├── KeyReused           an idempotency key came back with another request
+│   ├── DataStandsAgainst   entities of the store do not fit a new definition
+│   ├── KeyReused           an idempotency key was sent with another request before
 │   └── StoreNotEmpty       a store that still holds entities cannot be dropped
-├── NotFound                no such entity, or none that the caller may see
-├── TooManyMatches          a bulk change that would touch more entities than allowed
-├── HistoryGone             a position that the feed cannot resume from
+├── NotFound                no such entity, or the caller may not see it
+├── TooManyMatches          a bulk change matches more entities than allowed
+├── HistoryGone             a position from which the feed cannot resume
 ├── Unavailable             the database does not answer now; try again
-│   └── ReadTimeout         what was asked takes longer than a read may
-│       └── TooManySlowReads    it would have to wait too long for others that take long
+│   └── ReadTimeout         a read takes longer than allowed
+│       └── TooManySlowReads    a read would wait too long for other slow reads
 ├── StorageFull             the disk or quota is exhausted; nothing was written
 ├── LeaseLost               another process works for this consumer of the feed now
-├── ConsumerStopped         a consumer of the feed has given up: the log and a metric say so
-│   ├── ConsumerBehind      the feed no longer keeps changes that it has not handled
-│   └── ConsumerFailing     its handler has failed too often in a row
-└── CannotOpen              the database cannot be used at all: says why and what to do
+├── ConsumerStopped         a consumer of the feed has stopped; the log and a metric report it
+│   ├── ConsumerBehind      the feed has dropped changes that the consumer has not handled
+│   └── ConsumerFailing     the handler has failed too often in a row
+└── CannotOpen              the database cannot be used; the text says why and what to do
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from stores.bounds import Limited
 @dataclass(frozen=True, slots=True)
 class Violation:
     """One broken rule: `field` is a dotted path (``3.price`` in item 3 of an array), `rule` a stable word of
-    `stores.schema.RULES`, `detail` what a message needs besides (an allowed maximum, the offending value)."""
+    `stores.schema.RULES`, `detail` a value for its message (an allowed maximum, the offending value)."""
 
     field: str
     rule: str
@@ -45,11 +45,11 @@ class Violation:
 
 
 class StoreError(Limited):
-    """Base of everything that an engine or the model layer raises on purpose."""
+    """Base of all errors that an engine or the model layer raises on purpose."""
 
 
 class InvalidQuery(StoreError):
-    """`field` names the parameter, path or operator at fault; the text says what is wrong with it."""
+    """`field` names the parameter, path or operator at fault; `message` describes the mistake."""
 
     def __init__(self, field: str, message: str) -> None:
         super().__init__(message)
@@ -77,7 +77,7 @@ class EntityTooLarge(InvalidEntity):
         self.index = 0
 
     def in_item(self) -> InvalidEntity:
-        """The same of an item of the body: `errors` name its position."""
+        """Return the error for a body of many entities: its field is the position of the item."""
         [violation] = self.violations
         return InvalidEntity([replace(violation, field=str(self.index))]).at(self.limit_name)
 
@@ -102,14 +102,14 @@ class StaleRevision(Conflict):
 
 
 class NotAsExpected(Conflict):
-    """What the commit relied on has changed meanwhile: read again, decide again."""
+    """The state on which the commit was based has changed: read it again and decide again."""
 
     def __init__(self) -> None:
         super().__init__("Something that this depends on has just changed: try again.")
 
 
 class DataStandsAgainst(Conflict):
-    """`found`: {field: how many entities, and why}."""
+    """`found`: {field: text with the number of entities and the reason}."""
 
     def __init__(self, found: Mapping[str, str]) -> None:
         super().__init__("; ".join(f"{name}: {text}" for name, text in found.items()))
@@ -177,7 +177,7 @@ class CannotOpen(StoreError):
 
 
 class too_large_at:  # noqa: N801 (used like a function)
-    """Context manager: within it an entity that is too large is that of this write of the commit."""
+    """Context manager that sets `EntityTooLarge.index` to the position of a write in its commit."""
 
     __slots__ = ("_index",)
 

@@ -1,4 +1,4 @@
-"""A page of an audit trail while it is being made: bounded by entries, and by bytes of what they say."""
+"""A page of an audit trail while it is built: bounded by its number of entries and by the bytes of their values."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from stores.protocol import MOST_HISTORY_BYTES
 from stores.records import HistoryEntry
 
 MOST_EXAMINED: Final[Annotated[int, Limit("request", "bytes examined", "`Link`")]] = 67_108_864
-"""Bytes of stored records that are read for one page, whatever little has changed in each."""
+"""Bytes of stored records that are read for one page, even if little has changed in each."""
 
 
 @dataclass(slots=True)
 class Page:
-    """`place` is where the last entry stands."""
+    """A page under construction. `place` is the place of the last entry."""
 
     limit: int
     entries: list[HistoryEntry] = field(default_factory=list)
@@ -31,7 +31,7 @@ class Page:
         return too_large or len(self.entries) >= self.limit
 
     def add(self, place: str, entry: HistoryEntry, size: int, examined: int) -> None:
-        """Take in the entry at `place`; `size` are the bytes of its values, `examined` those that were read for it."""
+        """Add the entry at `place`. `size`: bytes of its values; `examined`: bytes that were read for it."""
         self.entries.append(entry)
         self.place = place
         self.size += size

@@ -1,6 +1,6 @@
-"""Filters, sorts and projections from what callers write, every mistake named.
+"""Parsing of filters, sorts and projections from the text or JSON of callers. Errors name the part at fault.
 
-`filter` is MongoDB's notation with a closed list of operators; anything else is refused by name.
+`filter` takes MongoDB's notation with a closed list of operators; other operators are rejected by name.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from stores.query import Filter, Scalar, Sort
 from stores.records import is_id
 
 Check = Callable[[str], None]
-"""Called with each dotted path; raises InvalidQuery for one that may not be named."""
+"""Called with each dotted path; raises InvalidQuery for a path that the caller may not use."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds of one filter: how deep it may nest, how many conditions and how many values of one list it may hold."""
+    """Bounds of one filter: `depth` of nesting, `nodes` (conditions), and `items` (values of one list)."""
 
     depth: int = 16
     nodes: int = 1_000
@@ -31,14 +31,15 @@ class Limits:
 
 
 MOST_VALUES: Annotated[int, Limit("filter", "values", "400")] = 100_000
-"""Values of all lists and composite operands of one filter."""
+"""Values in all lists and composite operands of one filter."""
 
 MOST_TEXT: Annotated[int, Limit("condition", "characters", "400")] = 2_000
-"""Characters of text to search for. A longer one makes a regular expression that MongoDB refuses, and the search of one
-value take long."""
+"""Characters of a text to search for. With a longer one MongoDB would refuse the regular expression, and the search of
+one value would take long."""
 
 MOST_FOLDED: Annotated[int, Limit("search", "characters", "400")] = 1_000
-"""The same where the case of letters does not count: there each makes more of the expression."""
+"""Characters of a text to search for case-insensitively: there each character makes a longer part of the regular
+expression."""
 
 MOST_SEGMENTS: Annotated[int, Limit("path", "segments", "400")] = 100
 """Segments of a dotted path."""
@@ -48,11 +49,11 @@ MOST_SORTS: Annotated[int, Limit("request", "fields of a sort", "400")] = 16
 
 
 def any_path(_: str) -> None:
-    """The check that lets every path pass."""
+    """Accept every path."""
 
 
 def parse_path(text: str, check: Check = any_path) -> tuple[str, ...]:
-    """A dotted path as segments; InvalidQuery for an empty or forbidden one."""
+    """Return the segments of a dotted path. Raises InvalidQuery for an empty or forbidden one."""
     segments = tuple(text.split("."))
     if len(segments) > MOST_SEGMENTS:
         raise InvalidQuery("path", f"{text[:100]!r}… has more than {MOST_SEGMENTS} segments").at("MOST_SEGMENTS")
@@ -63,7 +64,7 @@ def parse_path(text: str, check: Check = any_path) -> tuple[str, ...]:
 
 
 def parse_sort(text: str, check: Check = any_path) -> tuple[Sort, ...]:
-    """``-price,name`` → descending by price, then by name, then by `_id`."""
+    """Parse a sort: ``-price,name`` → descending by price, then by name, then by `_id`."""
     sorts: list[Sort] = []
     items = text.split(",", MOST_SORTS)
     if len(items) > MOST_SORTS:
@@ -80,24 +81,25 @@ def parse_sort(text: str, check: Check = any_path) -> tuple[Sort, ...]:
 
 
 def parse_only(text: str, check: Check = any_path) -> tuple[tuple[str, ...], ...]:
-    """``name,address.city`` → paths to keep."""
+    """Parse a projection: ``name,address.city`` → paths to keep."""
     return tuple(parse_path(named("only", item.strip()), check) for item in text.split(","))
 
 
 def named(parameter: str, path: str) -> str:
-    """The path; InvalidQuery that names the parameter when it is empty."""
+    """Return the path. Raises InvalidQuery that names the parameter when the path is empty."""
     if not path:
         raise InvalidQuery(parameter, f"{parameter} takes field paths, separated by commas")
     return path
 
 
 def parse_filter(document: object, check: Check = any_path, limits: Limits = Limits()) -> Filter:
-    """The tree of a MongoDB-style filter document. Raises InvalidQuery that names the operator or field at fault."""
+    """Return the tree of a MongoDB-style filter document. Raises InvalidQuery that names the operator or field at
+    fault."""
     return FilterParser(check, limits).document(document, 0)
 
 
 class FilterParser:
-    """One parse: it counts what it has seen, so that a filter cannot grow beyond its limits."""
+    """The state of one parse: it counts conditions and values, and rejects a filter beyond its limits."""
 
     def __init__(self, check: Check, limits: Limits) -> None:
         self.check = check
@@ -119,7 +121,7 @@ class FilterParser:
             return self.logical(key, value, depth, element)
         if key.startswith("$"):
             raise InvalidQuery(key, f"unknown operator {key}")
-        # Inside $elemMatch a path starts in the element: it is the outer field that the caller may or may not name.
+        # Inside $elemMatch a path starts in the element; the check of the outer field has been done.
         path = parse_path(key, any_path if element else self.check)
         return self.conditions(path, value, depth)
 
@@ -132,7 +134,7 @@ class FilterParser:
         return query.Or(parts) if key == "$or" else query.Not(query.Or(parts))
 
     def conditions(self, path: tuple[str, ...], value: object, depth: int) -> Filter:
-        """What stands behind a path: a plain value (equality) or an object of operators."""
+        """Parse the value of a path: a plain value (equality) or an object of operators."""
         if not is_operators(value):
             return self.operator(path, "$eq", value, depth)
         parts = tuple(self.operator(path, str(op), operand, depth) for op, operand in value.items())
@@ -146,13 +148,13 @@ class FilterParser:
         return build(self, path, op, operand, depth + 1)
 
     def count(self, more: int = 1) -> None:
-        """Take in conditions: each operator, `$and`, `$or` and `$nor` is one, and so is a plain value."""
+        """Count conditions: each operator, `$and`, `$or`, `$nor` and plain value is one."""
         self.nodes += more
         if self.nodes > self.limits.nodes:
             raise InvalidQuery("filter", f"more than {self.limits.nodes} conditions").at("max_filter_nodes")
 
     def count_items(self, more: int) -> None:
-        """Take in values of lists and of composite operands."""
+        """Count values of lists and of composite operands."""
         self.items += more
         if self.items > MOST_VALUES:
             raise InvalidQuery("filter", f"more than {MOST_VALUES} values in lists and objects").at("MOST_VALUES")
@@ -250,12 +252,12 @@ OPERATORS: dict[str, Callable[[FilterParser, tuple[str, ...], str, Any, int], Fi
 
 
 def is_operators(value: object) -> TypeGuard[dict[str, Any]]:
-    """Whether an object is operators (``{"$gt": 5}``) rather than a value to equal."""
+    """Return whether `value` is an object of operators (``{"$gt": 5}``) and not a value to compare with."""
     return isinstance(value, dict) and bool(value) and next(iter(value)).startswith("$")
 
 
 def check_value(op: str, value: object, depth: int) -> None:
-    """Refuse an operand that no entity can hold."""
+    """Reject an operand that no entity can hold."""
     if depth < 0:
         raise InvalidQuery(op, f"{op}: the value is nested too deep")
     if isinstance(value, str):
@@ -274,21 +276,21 @@ def check_value(op: str, value: object, depth: int) -> None:
 
 
 def size_of(value: object) -> int:
-    """How many values there are in `value`, itself included."""
+    """Return the number of values in `value`, itself included."""
     if isinstance(value, dict):
         return 1 + sum(map(size_of, value.values()))
     return 1 + sum(map(size_of, value)) if isinstance(value, list) else 1
 
 
 def check_folded(name: str, text: str) -> None:
-    """The same for text whose case does not count."""
+    """Reject text to search for case-insensitively that no value can hold, or that is too long."""
     check_sought(name, text)
     if len(text) > MOST_FOLDED:
         raise InvalidQuery(name, f"{name} takes at most {MOST_FOLDED} characters").at("MOST_FOLDED")
 
 
 def check_sought(name: str, text: str) -> None:
-    """Refuse text to search for that no value can hold, or that is too long. `name` is its operator or parameter."""
+    """Reject text to search for that no value can hold, or that is too long. `name` is its operator or parameter."""
     check_text(name, text)
     if len(text) > MOST_TEXT:
         raise InvalidQuery(name, f"{name} takes at most {MOST_TEXT} characters").at("MOST_TEXT")
@@ -300,7 +302,7 @@ def check_text(op: str, text: str) -> None:
 
 
 def scalar(text: str) -> Scalar:
-    """An untyped parameter value: numbers, true, false and null as such; quotes force a string."""
+    """Return an untyped parameter value: numbers, true, false and null become JSON values; quotes force a string."""
     if len(text) >= 2 and text[0] == text[-1] == '"':
         return text[1:-1]
     literal: dict[str, Scalar] = {"true": True, "false": False, "null": None}
@@ -310,7 +312,7 @@ def scalar(text: str) -> Scalar:
 
 
 def number(text: str) -> Scalar:
-    """The number that JSON reads in `text`, or `text` itself: ``007`` and ``1e999`` are not numbers."""
+    """Return the JSON number in `text`, or `text` itself: ``007`` and ``1e999`` are not numbers."""
     try:
         value = orjson.loads(text)
     except orjson.JSONDecodeError:
@@ -318,5 +320,5 @@ def number(text: str) -> Scalar:
     if isinstance(value, bool) or not isinstance(value, int | float) or text != text.strip():
         return text
     whole = not any(c in text for c in ".eE")
-    # The parser turns an integer beyond 64 bits into a float: such a text stays text.
+    # orjson turns an integer beyond 64 bits into a float: such a text stays text.
     return text if whole and not (isinstance(value, int) and -(2**63) <= value < 2**63) else value

@@ -1,4 +1,4 @@
-"""What of an entity is shown: the one function behind REST answers and live events."""
+"""Projection of entities, used for REST answers and live events alike."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Project = Callable[[Entity], Entity]
 
 
 def compile_projection(projection: Projection) -> Project:
-    """The function that shows an entity through `projection`. It copies what it narrows."""
+    """Return a function that applies `projection` to an entity. The function leaves its argument unchanged."""
     if projection.everything:
         return lambda entity: entity
     if projection.only is None:
@@ -29,7 +29,7 @@ _Tree = dict[str, Any]
 
 
 def _tree(paths: list[tuple[str, ...]]) -> _Tree:
-    """Paths as nested dicts; None ends a path and keeps everything below it."""
+    """Return paths as nested dicts; None ends a path and keeps everything below it."""
     root: _Tree = {}
     for path in paths:
         node = root
@@ -56,5 +56,5 @@ def _inside(value: Any, tree: _Tree | None) -> Any:
 
 
 def _is_dead_end(value: Any, tree: _Tree | None) -> bool:
-    """A path that goes on where the value does not."""
+    """Return whether paths go on below a value that is neither an object nor an array."""
     return tree is not None and not isinstance(value, dict | list)

@@ -1,7 +1,7 @@
-"""What is asked of a store, as values: one tree that engines compile and live events are matched against.
+"""Queries as values: one tree, which engines compile and which live events are matched against.
 
-Semantics are MongoDB's: a missing field equals null, a condition on an array holds when it holds for one element,
-comparisons stay inside a type. Negation is logical: `$ne` is the negation of `$eq`.
+Semantics are MongoDB's: a missing field equals null, a condition on an array holds when it holds for one element, and
+values of different types do not compare. Negation is logical: `$ne` is the negation of `$eq`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Scalar = None | bool | int | float | str
 
 
 class Filter:
-    """Base of the nodes. A path is a tuple of segments: ``("address", "city")``."""
+    """Base of the nodes of a filter. A path is a tuple of segments: ``("address", "city")``."""
 
     __slots__ = ()
 
@@ -38,7 +38,7 @@ class Not(Filter):
 
 @dataclass(frozen=True, slots=True)
 class Leaf(Filter):
-    """A condition on the values at one path; inside an `ElemMatch` the empty path is the element itself."""
+    """A condition on the values at one path. Inside an `ElemMatch` the empty path is the element itself."""
 
     path: tuple[str, ...]
 
@@ -50,7 +50,7 @@ class Equal(Leaf):
 
 @dataclass(frozen=True, slots=True)
 class Compare(Leaf):
-    """`value` is a scalar; a value of another type never compares."""
+    """A comparison with a scalar. It is false for values of another type."""
 
     op: Literal["gt", "gte", "lt", "lte"]
     value: Scalar
@@ -63,7 +63,7 @@ class In(Leaf):
 
 @dataclass(frozen=True, slots=True)
 class Exists(Leaf):
-    """The path leads somewhere, be it to a null."""
+    """The path leads to a value, which may be null."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +75,14 @@ class Size(Leaf):
 
 @dataclass(frozen=True, slots=True)
 class Contains(Leaf):
-    """A string that contains `text`, letter for letter."""
+    """A string that contains `text`, with the same case."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class ContainsFolded(Leaf):
-    """A string that contains `text` whatever the case of either (see `stores.folding`)."""
+    """A string that contains `text`, case-insensitively (see `stores.folding`)."""
 
     text: str
 
@@ -94,8 +94,8 @@ class StartsWith(Leaf):
 
 @dataclass(frozen=True, slots=True)
 class ElemMatch(Leaf):
-    """An array with an element that meets `condition` as a whole. With `on_value` the condition's paths are empty
-    and speak of the element itself; otherwise the element is an object (or array) and they start inside it."""
+    """An array with one element that meets all of `condition`. With `on_value` the condition's paths are empty and mean
+    the element itself; otherwise the element is an object (or array) and paths start inside it."""
 
     condition: Filter
     on_value: bool
@@ -106,7 +106,7 @@ NOTHING: Final = Or(())
 
 
 def both(a: Filter, b: Filter) -> Filter:
-    """The conjunction, without needless nesting."""
+    """Return the conjunction, without needless nesting."""
     if a == EVERYTHING:
         return b
     if b == EVERYTHING:
@@ -116,7 +116,7 @@ def both(a: Filter, b: Filter) -> Filter:
 
 
 def leaves(node: Filter) -> Iterator[Leaf]:
-    """Every leaf of the tree, an `ElemMatch` itself but not what is inside it."""
+    """Yield every leaf of the tree. The condition inside an `ElemMatch` is not entered."""
     if isinstance(node, And | Or):
         for part in node.parts:
             yield from leaves(part)
@@ -133,15 +133,15 @@ class Sort:
 
 
 CREATION: Final = (Sort(("time",)), Sort(("_id",)))
-"""The default order: by creation, the id breaks ties."""
+"""The default order: by creation; the id breaks ties."""
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A list: which entities, in which order, which range of them.
+    """A query for a list of entities.
 
-    `sort` ends in `_id`, so it is total. `after` is the sort key of an entity (see `stores.cursor`): only those
-    beyond it are given. `limit` is at least 0.
+    `sort` ends in `_id`, so it is total. `after` is the sort key of an entity (see `stores.cursor`): the list begins
+    after it. `limit` is at least 0.
     """
 
     where: Filter = EVERYTHING
@@ -153,10 +153,10 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Projection:
-    """What of an entity is shown: the `only` paths (None: everything), of the `known` top-level fields (None: of all)
-    and never the `hidden` ones.
+    """The parts of an entity that are shown: the `only` paths (None: everything) within the `known` top-level fields
+    (None: all), without the `hidden` fields.
 
-    `_id` always comes along, but for a hidden field there is no way in."""
+    `_id` is always shown. A hidden field is never shown, even if `only` names it."""
 
     only: tuple[tuple[str, ...], ...] | None = None
     hidden: frozenset[str] = field(default=frozenset())
@@ -167,7 +167,7 @@ class Projection:
         return self.only is None and not self.hidden and self.known is None
 
     def shows(self, name: str) -> bool:
-        """Whether anything of a top-level field may be shown."""
+        """Return whether a top-level field, or a part of it, may be shown."""
         return name not in self.hidden and (self.known is None or name in self.known)
 
 
@@ -175,7 +175,7 @@ WHOLE: Final = Projection()
 
 
 def total(sort: tuple[Sort, ...]) -> tuple[Sort, ...]:
-    """`sort` with `_id` as the last resort, in the direction of the last field."""
+    """Return `sort` with `_id` as the last field, in the direction of the one before it."""
     if not sort:
         return CREATION
     if any(s.path == ("_id",) for s in sort):

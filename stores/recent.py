@@ -1,4 +1,4 @@
-"""The newest changes, kept in memory for whoever is only a little behind, within a bound of number and of bytes."""
+"""The newest changes, kept in memory for readers that are a little behind. Bounded by number and by bytes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Order = TypeVar("Order", int, bytes)
 
 
 class RecentChanges(Generic[Order]):
-    """Changes in their order; `oldest` is the order after which none is missing."""
+    """Changes in their order. All changes after `oldest` are present."""
 
     oldest: Order
 
@@ -22,7 +22,7 @@ class RecentChanges(Generic[Order]):
         self.clear(oldest)
 
     def clear(self, oldest: Order) -> None:
-        """Forget everything; what comes next comes right after `oldest`."""
+        """Remove all changes. The next one appended follows right after `oldest`."""
         self.oldest = oldest
         self._orders: list[Order] = []
         self._changes: list[Change] = []
@@ -36,8 +36,8 @@ class RecentChanges(Generic[Order]):
             self._trim()
 
     def prepend(self, order: Order, changes: Sequence[tuple[Order, Change]]) -> None:
-        """Take in what came before: every change after `order` up to `oldest`, or beyond it. Nothing if there is no
-        room for it."""
+        """Add earlier changes: `changes` holds every change after `order` up to `oldest` at least. Does nothing if
+        there is no room for them."""
         earlier = [(at, change) for at, change in changes if order < at <= self.oldest]
         size = sum(change.size for _, change in earlier)
         if order >= self.oldest or len(self._changes) + len(earlier) > self._most:
@@ -49,7 +49,8 @@ class RecentChanges(Generic[Order]):
             self._bytes += size
 
     def after(self, order: Order, limit: int | None = None) -> list[tuple[Order, Change]] | None:
-        """The first `limit` changes after `order`, all without a limit; None when they are not all kept."""
+        """Return the first `limit` changes after `order` (None: all of them); None when some of them have been
+        dropped."""
         if order < self.oldest:
             return None
         first = bisect_right(self._orders, order)
@@ -57,7 +58,8 @@ class RecentChanges(Generic[Order]):
         return list(zip(self._orders[first:end], self._changes[first:end], strict=True))
 
     def _trim(self) -> None:
-        """Down to half the bytes and the number wanted: now and then, not at every change."""
+        """Drop the oldest changes, down to the wanted number, and to half of the bytes if there are too many bytes. So
+        it is needed now and then, not at every change."""
         gone = max(0, len(self._changes) - self._most)
         self._bytes -= sum(change.size for change in self._changes[:gone])
         while self._bytes > self._most_bytes // 2 and gone < len(self._changes):

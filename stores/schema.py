@@ -1,6 +1,6 @@
-"""Store definitions: the typed fields of a store, what their types accept, and the indexes that come of them.
+"""Store definitions: the typed fields of a store, the checks of entities, and the indexes.
 
-The types themselves are in `stores/fields/`.
+The field types are in `stores/fields/`.
 """
 
 from __future__ import annotations
@@ -41,13 +41,15 @@ RULES: Final[Mapping[str, str]] = {
     "duplicate": "Another entity has this value.",
     "invalid": "{detail}",
 }
-"""Rule → English message; `{detail}` is the violation's. Dialects may say it in their own words."""
+"""Rule → English message; `{detail}` is `Violation.detail`. Dialects may use messages of their own."""
 
 
 @dataclass(frozen=True)
 class Field:
-    """One typed field. `index`: kept indexed; `search`: `search=` looks into it; `hidden`: may be written, is never
-    shown, filtered or sorted by; `length`: most characters of a Text or Textarea."""
+    """One typed field.
+
+    `index`: the field is indexed; `search`: `search=` includes it; `hidden`: it may be written but is never shown,
+    filtered or sorted by; `length`: the most characters of a Text or Textarea."""
 
     id: str
     type: str
@@ -67,22 +69,23 @@ class Field:
 
     @property
     def accepts(self) -> tuple[object, ...]:
-        """What decides which values pass."""
+        """The properties that decide which values are accepted, for comparing two definitions."""
         longest = self.kind.longest
         return self.type, longest and (self.length or longest), self.option_ids
 
     @cached_property
     def kind(self) -> FieldType:
-        """The object of its type. Raises KeyError when no such type is registered."""
+        """The field type. Raises KeyError when no such type is registered."""
         return FIELD_TYPES[self.type]
 
     @cached_property
     def checker(self) -> Checker:
-        """The check of its type, made once: every create and change calls it."""
+        """The check of the field's values, built once: every create and change calls it."""
         return self.kind.checker(self)
 
     def check(self, value: Any, place: str) -> Json:
-        """The value in its canonical form; InvalidEntity when the type refuses it. null clears any field."""
+        """Return the value in its canonical form. Raises InvalidEntity when the type rejects it. null clears any
+        field."""
         if value is None:
             return None
         try:
@@ -94,11 +97,12 @@ class Field:
 
 @dataclass(frozen=True)
 class StoreDefinition:
-    """A store. Without `fields` it takes any entity; with them only these, unless it is `open`.
+    """The definition of a store. Without `fields` entities may hold any field; with `fields` only these, unless it is
+    `open`.
 
-    `indexes`, `unique` and `search` name dotted paths besides those that the fields ask for. `retired` names hidden
-    fields that were taken out of it: they stay hidden. `leftovers`: entities may hold fields that it does not allow,
-    from before it was changed or by another program.
+    `indexes`, `unique` and `search` name dotted paths in addition to those of the fields. `retired` names hidden fields
+    that were removed from the definition: they stay hidden. `leftovers`: entities may hold fields that the definition
+    does not allow, from before a change of the definition or from another program.
     """
 
     name: str
@@ -121,13 +125,13 @@ class StoreDefinition:
 
     @cached_property
     def index_paths(self) -> tuple[str, ...]:
-        """Paths to index; the unique ones have theirs already."""
+        """Paths to index, without the unique paths, which have a unique index."""
         wanted = dict.fromkeys([*(f.id for f in self.fields if f.index), *self.indexes])
         return tuple(p for p in wanted if p not in self.unique_paths)
 
     @cached_property
     def search_paths(self) -> tuple[str, ...]:
-        """A hidden field is never searched: what is found would tell its value."""
+        """Paths to search, without hidden fields: the results would reveal their values."""
         wanted = dict.fromkeys([*(f.id for f in self.fields if f.search), *self.search])
         return tuple(p for p in wanted if _top(p) not in self.hidden)
 
@@ -145,24 +149,24 @@ class StoreDefinition:
 
     @cached_property
     def hidden(self) -> frozenset[str]:
-        """Names that are never shown."""
+        """Names of fields that are never shown."""
         return self.hidden_fields.union(n for n in self.retired if n not in self.by_id)
 
     @cached_property
     def whole(self) -> Projection:
-        """All that is shown of an entity."""
+        """The projection to everything that may be shown of an entity."""
         known = None if self.open or not self.leftovers else frozenset({*self.by_id, *SYSTEM_FIELDS})
         return Projection(hidden=self.hidden, known=known)
 
     def check_new(self, entity: Entity) -> tuple[Entity, list[Violation]]:
-        """A whole entity: defaults filled in, required fields there, every value of its type."""
+        """Check a whole entity. Return it with defaults and canonical values, and its violations."""
         filled = self.defaults | entity
         checked, violations = self.check_values(filled)
         missing = [Violation(name, "required") for name in self.required if filled.get(name) in (None, "")]
         return checked, missing + violations
 
     def check_changes(self, changes: Entity) -> tuple[Entity, list[Violation]]:
-        """Some fields of an entity, as a merge brings them."""
+        """Check the fields that a merge changes. Return them with canonical values, and their violations."""
         checked, violations = self.check_values(changes)
         emptied = [
             Violation(name, "required") for name in self.required if name in changes and changes[name] in (None, "")
@@ -194,7 +198,7 @@ def _top(path: str) -> str:
 
 
 def is_single(entity: Entity, path: str) -> bool:
-    """Whether what a unique index would hold of the entity is one value, or none."""
+    """Return whether a unique index would hold one value of the entity at most: no object, array or boolean."""
     value: Any = entity
     for segment in path.split("."):
         if not isinstance(value, dict):

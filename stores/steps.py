@@ -1,8 +1,8 @@
-"""What looking at one entity may cost, counted in steps of about 0.1 µs: a filter of many conditions over an array of
-many elements is a product that no other limit bounds.
+"""The cost of evaluating a filter on one entity, counted in steps of about 0.1 µs. No other limit bounds it: a filter
+of many conditions over an array of many elements costs their product.
 
-Code whose work depends on what clients send counts its steps before it takes them. Who runs it decides what happens
-when they become too many: nothing, an error, or a look at the clock.
+Code whose work depends on input from clients counts its steps before it does them. Its caller decides what happens when
+there are too many: nothing, an error, or a check of the elapsed time.
 """
 
 from __future__ import annotations
@@ -14,27 +14,27 @@ from stores.bounds import Limit
 from stores.errors import FilterTooCostly
 
 Spend = Callable[[int], None]
-"""Takes in steps that are about to be taken. May raise."""
+"""Called with a number of steps before they are done. May raise."""
 
 MOST_STEPS: Annotated[int, Limit("change and filter", "steps", "`error_filter_too_costly`")] = 400_000
-"""For which a filter may look at an entity before and after a change: some 40 ms. One condition never needs as many,
+"""Steps that a filter may take on an entity before and after a change: about 40 ms. One condition never needs as many,
 whatever the entity."""
 
 AT_LOOP: Final = 50_000
-"""Steps that a filter may take over a change on the event loop: some 5 ms. What needs more is done in a thread."""
+"""Steps that a filter may take on a change on the event loop: about 5 ms. Longer evaluations run in a thread."""
 
 AT_ONCE: Final = 2_000
-"""Steps that are taken without looking whether there are too many by now."""
+"""Steps that are done without a check in between."""
 
-# What is done with a text costs its length, shifted by so many bits, in steps.
+# Work on a text costs `length >> shift` steps.
 PARSE_SHIFT: Final = 5
-"""Parsing an entity, or showing some of it: 32 bytes in a step."""
+"""Parsing or projecting an entity: 32 bytes per step."""
 SORT_SHIFT: Final = 3
-"""Parsing an entity and finding what it sorts by: 8 bytes in a step."""
+"""Parsing an entity and computing its sort key: 8 bytes per step."""
 SEARCH_SHIFT: Final = 6
-"""Searching a text, which ASCII ones are also folded for: 64 characters in a step."""
+"""Searching a text; for ASCII text also folding its case: 64 characters per step."""
 FOLD_SHIFT: Final = 1
-"""Folding the case of a text that is not ASCII, and searching it: 2 characters in a step."""
+"""Folding the case of a text that is not ASCII, and searching it: 2 characters per step."""
 
 
 class TakesLong(Exception):
@@ -42,12 +42,12 @@ class TakesLong(Exception):
 
 
 def free(steps: int) -> None:
-    """Counts nothing."""
+    """Count nothing."""
 
 
 class StepBudget:
-    """Steps that may be taken until `renew` is called; `on_loop`: of those on the event loop, beyond which more may
-    still be taken elsewhere."""
+    """Steps that may be taken until `renew` is called. `on_loop`: the budget is for the event loop, and work beyond it
+    may go on in a thread."""
 
     __slots__ = ("_left", "_most", "_on_loop")
 
@@ -59,7 +59,7 @@ class StepBudget:
         self._left = self._most
 
     def spend(self, steps: int) -> None:
-        """Raises FilterTooCostly, or TakesLong on the loop."""
+        """Take steps from the budget. Raises FilterTooCostly when it is used up, or TakesLong on the loop."""
         self._left -= steps
         if self._left < 0:
             if self._on_loop:
@@ -68,7 +68,7 @@ class StepBudget:
 
 
 def any_of(test: Callable[[Any], bool], values: list[Any], weight: int, spend: Spend) -> bool:
-    """Whether one of `values` passes `test`, which takes `weight` steps."""
+    """Return whether one of `values` passes `test`, which takes `weight` steps per value."""
     count = len(values)
     if count * weight <= AT_ONCE:
         spend(count * weight)

@@ -1,4 +1,4 @@
-"""Decides whether a filter is true of every entity whatever the data: such a filter is no condition at all."""
+"""Detection of filters that are true of every possible entity, and so are no condition at all."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _ALWAYS_THERE = _IDS | _NEVER_NULL
 
 
 def is_tautology(where: Filter) -> bool:
-    """True for a filter without an effective condition, such as ``{}``, ``{"a": {"$nin": []}}`` or an `$or` with an
-    empty branch. A text operator with an empty text counts as none: an unset variable makes one."""
+    """Return whether a filter has no effective condition, such as ``{}``, ``{"a": {"$nin": []}}`` or an `$or` with an
+    empty branch. A text operator with an empty text counts as no condition: an unset variable in a client makes one."""
     return _constant(where) is True
 
 
 def _constant(node: Filter) -> bool | None:
-    """The truth value that a filter has for every entity; None when it depends on the entity."""
+    """Return the truth value that a filter has for every entity; None when it depends on the entity."""
     match node:
         case And():
             values = [_constant(part) for part in node.parts]
@@ -54,8 +54,8 @@ def _constant(node: Filter) -> bool | None:
 
 
 def _possible(path: tuple[str, ...], value: object) -> bool:
-    """Whether an entity can have the value at the path. Some system fields are never null, and those that hold ids
-    hold nothing else: ``owner[ne]=undefined`` is true of everything."""
+    """Return whether an entity can have the value at the path. Some system fields are never null, and fields of ids
+    hold only ids: so ``owner[ne]=undefined`` is true of every entity."""
     name = path[0] if len(path) == 1 else ""
     if value is None:
         return name not in _NEVER_NULL

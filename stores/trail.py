@@ -1,4 +1,4 @@
-"""An entity as it was at each line of its history, from where it ended."""
+"""The states of an entity at each entry of its history, computed backwards from its last state."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from stores.records import Entity, HistoryEntry
 
 
 def images(entries: Sequence[HistoryEntry], end: Entity) -> list[Entity]:
-    """For each entry, oldest first, the entity as it was after it; for a deletion, as it was before.
+    """Return, for each entry, oldest first, the entity after it; for a deletion, the entity before it.
 
-    `end` is the entity as it is now, or as it was when it was deleted. The walk goes back from it. A field that was
-    not there is null. Where entries are missing, what the next one says of the time before it counts.
+    `end` is the current entity, or its state when it was deleted. Earlier states are computed back from it. A field
+    that did not exist is null. Where entries are missing, the old values of the next entry are used.
     """
     found: list[Entity] = []
     after = {name: value for name, value in end.items() if name != "_id"}
