@@ -1,4 +1,4 @@
-"""A filter as text that does not depend on how the tree is written in Python: equal trees have equal texts.
+"""Canonical text of filters, independent of the Python classes of the tree: equal trees have equal texts.
 
 The text is JSON without blanks, in ASCII. A node is a list of its name and its parts; a path is a list of segments:
 
@@ -7,9 +7,10 @@ The text is JSON without blanks, in ASCII. A node is a list of its name and its 
     ["exists",PATH]  ["size",PATH,NUMBER]  ["contains",PATH,TEXT]  ["folded",PATH,TEXT]  ["startswith",PATH,TEXT]
     ["elem",PATH,NODE]  ["elem_value",PATH,NODE]
 
-`folded` is `contains` without regard to case; `elem_value` speaks of the elements themselves, `elem` of what is inside
-them. Parts, values and the members of objects keep their order, which counts. Values are equal as in a filter: 1 is
-1.0, and not true. Names of channels are made of these texts, so the names above are part of the wire.
+`folded` is `contains`, case-insensitively. The NODE of `elem_value` is a condition on the elements themselves, that of
+`elem` a condition on their fields. The order of parts, values and members of objects is kept and is significant. Values
+are equal as in a filter: 1 equals 1.0, and does not equal true. The names of channels are made from these texts, so the
+node names above are part of the wire format.
 """
 
 from __future__ import annotations
@@ -22,21 +23,21 @@ from stores.query import Filter
 from stores.records import Json
 
 _encode: Final = JSONEncoder(separators=(",", ":")).encode
-# Not orjson: texts from clients may hold what UTF-8 cannot carry.
+# Not orjson: texts from clients may hold lone surrogates, which UTF-8 cannot encode.
 
 
 def canonical_text(value: Any) -> str:
-    """JSON text of a value made of lists, objects and scalars, such as `tree_of` gives."""
+    """Return the JSON text of lists, objects and scalars, such as the result of `tree_of`."""
     return _encode(value)
 
 
 def filter_text(where: Filter) -> str:
-    """The text of a filter."""
+    """Return the canonical text of a filter."""
     return _encode(tree_of(where))
 
 
 def tree_of(node: Filter) -> list[Any]:
-    """The node as nested lists, to be put into a larger text."""
+    """Return the node as nested lists, for use in a larger text."""
     match node:
         case query.And(parts=parts):
             return ["and", *map(tree_of, parts)]
@@ -66,7 +67,7 @@ def tree_of(node: Filter) -> list[Any]:
 
 
 def _value(value: Json) -> Json:
-    """The value with whole numbers written in one way."""
+    """Return the value with whole numbers as integers."""
     if isinstance(value, float):
         return int(value) if value.is_integer() and -(2.0**63) <= value < 2.0**63 else value
     if isinstance(value, list):

@@ -1,7 +1,7 @@
-"""A durable reader of the change feed that works in one process at a time: what both engines share.
+"""A durable reader of the change feed that works in one process at a time: the part that both engines share.
 
 An engine stores a consumer's position and its lease (`ConsumerState`). `LeasedConsumer` follows the feed from that
-position, calls the handler, renews the lease, retries, and stops when it cannot go on.
+position, calls the handler, renews the lease, retries, and stops when it cannot continue.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from stores.records import Change, now_ms
 log = logging.getLogger(__name__)
 
 RENEWALS: Final = 3
-"""Of a lease before it ends, so that one may fail."""
+"""Renewals of a lease within its length, so that one may fail."""
 
 
 @dataclass(slots=True)
 class Lease:
-    """The right to work as a consumer for some `seconds`, until it is renewed.
+    """The right to work as a consumer for `seconds`; a renewal begins them again.
 
-    Each lease of a consumer has a greater `token` than the one before. A commit under an older one is refused, so a
-    process that has been stopped for longer than its lease does no harm when it goes on. `position` is the stored one.
+    Each lease of a consumer has a greater `token` than the one before. A commit under an older token is refused, so a
+    process that was suspended for longer than its lease does no harm when it resumes. `position` is the stored one.
     """
 
     token: int
@@ -47,27 +47,27 @@ class Lease:
 
 
 class ConsumerState(Protocol):
-    """What an engine stores of one consumer. Methods raise the errors of `Engine.commit`."""
+    """The stored state of one consumer. Methods raise the errors of `Engine.commit`."""
 
     def follow(self, since: str) -> AsyncGenerator[Batch]:
         """See `stores.protocol.Feed.follow`."""
 
     async def acquire(self, holder: str, seconds: float, since: str | None) -> Lease | None:
-        """Take the lease; None while another holder has it. A new consumer begins at `since` (None: now)."""
+        """Take the lease. Return None while another holder has it. A new consumer begins at `since` (None: now)."""
 
     async def renew(self, lease: Lease, position: str) -> None:
         """Prolong the lease and store a position. Raises LeaseLost."""
 
     async def commit(self, lease: Lease, writes: Sequence[Write], position: str) -> None:
-        """Do all writes and store the position, or nothing. Raises LeaseLost when somebody else has taken the lease or
-        stored a position."""
+        """Do all writes and store the position, or do nothing. Raises LeaseLost when another process has taken the
+        lease or stored a position."""
 
     async def release(self, lease: Lease) -> None:
-        """Leave the lease to others at once; nothing if it is lost."""
+        """Give up the lease, so that another process can take it at once. Does nothing if it is lost."""
 
     async def begin_anew(self, since: str | None, writes: Sequence[Write], instead_of: str | None) -> None:
         """Store a position (None: now), do `writes`, and end every lease. Raises LeaseLost, and does nothing, when the
-        stored position is not `instead_of` (None: whatever it is)."""
+        stored position is not `instead_of` (None: it may be any)."""
 
 
 class LeasedConsumer:
@@ -83,10 +83,10 @@ class LeasedConsumer:
         self._storing = asyncio.Lock()  # of positions: a renewal must not collide with a commit
         self._behind_at: str | None = None  # the stored position that the feed does not reach back to
         self._reached = ""  # the position up to which everything has been handled
-        self._attempts = 0  # that have failed in a row
+        self._attempts = 0  # failures in a row
         self._pause = 0.0
         self._is_active = False
-        self._oldest: int | None = None  # Unix ms of the oldest change that waits, or since when nothing is known
+        self._oldest: int | None = None  # Unix ms of the oldest unhandled change, or of the start of an interruption
 
     @property
     def lag(self) -> float | None:
@@ -120,7 +120,7 @@ class LeasedConsumer:
             await asyncio.sleep(pause)
 
     async def _take_part(self) -> None:
-        """Work for as long as the lease lasts, if it is to be had. Raises LeaseLost at its end."""
+        """Try to take the lease, and work while it lasts. Raises LeaseLost at its end."""
         loop = asyncio.get_running_loop()
         ends = loop.time() + self._options.lease_seconds
         lease = await self._state.acquire(self._holder, self._options.lease_seconds, self._options.since)
@@ -144,7 +144,7 @@ class LeasedConsumer:
                 await self._state.release(lease)
 
     async def _renew(self, lease: Lease, expiry: asyncio.Timeout) -> None:
-        """Prolong the lease again and again, and with it the time after which the work is broken off."""
+        """Renew the lease periodically, and postpone the time at which the work is cancelled."""
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(lease.seconds / RENEWALS)
@@ -155,8 +155,8 @@ class LeasedConsumer:
             except LeaseLost:
                 ends = loop.time()
             except StoreError:
-                continue  # the lease ends by itself unless a later attempt succeeds
-            with suppress(RuntimeError):  # it has just ended
+                continue  # unless a later attempt succeeds, the lease expires
+            with suppress(RuntimeError):  # it has just expired
                 expiry.reschedule(ends)
 
     async def _follow(self, lease: Lease) -> None:
@@ -169,7 +169,7 @@ class LeasedConsumer:
                     self._oldest = None
 
     async def _consume(self, lease: Lease, batch: Batch) -> None:
-        """Have the handler take a batch, again after a pause when it fails."""
+        """Pass a batch to the handler, and repeat it after a pause when it fails."""
         while True:
             self._oldest = batch.changes[0].time
             try:
@@ -196,7 +196,7 @@ class LeasedConsumer:
         await asyncio.sleep(self._next_pause())
 
     def _interrupted(self, error: Exception) -> float:
-        """Seconds to wait for the database."""
+        """Note an interruption. Return the seconds to wait for the database."""
         if not self._pause:
             log.warning("consumer %s: interrupted: %s: %s", self.name, type(error).__name__, error)
         self._oldest = self._oldest or now_ms()
@@ -214,8 +214,8 @@ class LeasedConsumer:
 
 
 def split(batch: Batch, most_changes: int, most_bytes: int) -> Iterator[Batch]:
-    """The batch in parts within these bounds; a change that is larger is a part of its own. Nothing for a batch without
-    changes."""
+    """Yield the batch in parts within these bounds. A larger change is a part of its own. A batch without changes has
+    no parts."""
     changes, start, size = batch.changes, 0, 0
     for place, change in enumerate(changes):
         if place > start and (place - start == most_changes or size + change.size > most_bytes):

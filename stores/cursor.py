@@ -1,8 +1,8 @@
-"""The sort key of an entity: how it is made, compared, and carried by a client as an opaque cursor.
+"""The sort key of an entity, and its encoding as an opaque cursor for clients.
 
-A key is a tuple of JSON values, one per field of the sort. Two kinds of value stand in for what JSON does not have;
-entities cannot hold them, since their field names never begin with ``$``: ``{"$empty": true}`` is what an empty
-array sorts as, and ``{"$bson": "<base64>"}`` is MongoDB's own, for a value that another program wrote.
+A key is a tuple of JSON values, one per field of the sort. Two values that JSON lacks have placeholders, which no
+entity can hold, because field names never begin with ``$``: ``{"$empty": true}`` is the sort value of an empty array,
+and ``{"$bson": "<base64>"}`` is a BSON value that another program wrote to MongoDB.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ EMPTY: Final = "$empty"
 BSON: Final = "$bson"
 
 _DIGEST_BYTES = 6
-_DEEPEST = 500  # levels of a value; no entity comes near
+_DEEPEST = 500  # levels of a value; entities have far fewer
 
 
 def sort_key_of(entity: Entity, sort: Order) -> Key:
-    """What `entity` sorts by: of all that it offers where arrays lie on the way, the lowest in this order.
+    """Return the sort key of `entity`. Where arrays offer several values, it is the lowest key in this order.
 
     Raises InvalidQuery when two fields lead into different arrays of the entity.
     """
@@ -42,7 +42,7 @@ def sort_key_of(entity: Entity, sort: Order) -> Key:
         return plain
     lowest: tuple[Any, ...]
     if sum(traverses_array(entity, s.path) for s in sort) <= 1:
-        # At most one field offers several values: the others are the same with each of them.
+        # At most one field offers several values: the other fields have one value each.
         lowest = tuple(ordering.lowest(values_at(entity, s.path), s.descending) for s in sort)
     else:
         offered = sort_values(entity, [s.path for s in sort])
@@ -51,12 +51,12 @@ def sort_key_of(entity: Entity, sort: Order) -> Key:
 
 
 def encode_key(key: Key, sort: Order) -> bytes:
-    """Bytes whose memcmp order is the order of the keys under `sort`, descending fields included."""
+    """Return bytes whose memcmp order is the order of the keys under `sort`, descending fields included."""
     return _compound(tuple(MISSING_LEAF if is_empty(value) else value for value in key), sort)
 
 
 def is_empty(value: object) -> bool:
-    """Whether a key's value stands for an empty array."""
+    """Return whether a value of a key is the placeholder of an empty array."""
     return isinstance(value, dict) and EMPTY in value
 
 
@@ -66,12 +66,12 @@ def _compound(values: tuple[Any, ...], sort: Order) -> bytes:
 
 
 def encode_cursor(key: Key, sort: Order) -> str:
-    """`key` as text for a URL, tied to `sort`."""
+    """Return `key` as text for a URL, bound to `sort`."""
     return base64.urlsafe_b64encode(_digest(sort) + orjson.dumps(key)).rstrip(b"=").decode()
 
 
 def decode_cursor(text: str, sort: Order) -> Key:
-    """The key in a cursor. Raises InvalidQuery for one that is malformed or was made for another sort."""
+    """Return the key in a cursor. Raises InvalidQuery for one that is malformed or was made for another sort."""
     try:
         data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
         key = orjson.loads(data[_DIGEST_BYTES:])

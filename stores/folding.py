@@ -1,7 +1,7 @@
-"""Case-insensitive containment that two engines and the matcher agree on, character by character.
+"""Case-insensitive containment with the same result on both engines and in the matcher.
 
-Databases fold case each in their own way. Here a character stands for every character with the same one-character
-case folding (Unicode CaseFolding.txt, status C); foldings to several characters (ß → ss) are left out.
+Every database folds case in its own way. Here two characters are equal if they have the same one-character case folding
+(Unicode CaseFolding.txt, status C); foldings to several characters (ß → ss) are left out.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from __future__ import annotations
 import re
 from functools import cache
 
-_LAST_CASED = 0x1FFFF  # planes 0 and 1: no script further up has letter case
+_LAST_CASED = 0x1FFFF  # planes 0 and 1: no script in higher planes has letter case
 
 
 def fold(text: str) -> str:
-    """The text with every character replaced by the representative of its case class."""
+    """Return the text with every character replaced by the representative of its case class."""
     lowered = text.casefold()
-    # No character folds to none: where the length is kept, each has folded to one.
+    # Every character folds to at least one: if the length is unchanged, each has folded to exactly one.
     return lowered if len(lowered) == len(text) else _unexpanded().sub(_folded, text)
 
 
@@ -25,7 +25,7 @@ def _folded(run: re.Match[str]) -> str:
 
 @cache
 def _unexpanded() -> re.Pattern[str]:
-    """Finds runs of characters that fold to one character each."""
+    """Return a pattern for runs of characters that fold to one character each."""
     expanded = "".join(c for c in map(chr, range(_LAST_CASED + 1)) if len(c.casefold()) > 1)
     return re.compile(f"[^{re.escape(expanded)}]+")
 
@@ -47,6 +47,6 @@ def _classes() -> dict[str, str]:
 
 
 def pattern(text: str) -> str:
-    """A regular expression (PCRE and Python alike) for `fold(text) in fold(value)`."""
+    """Return a regular expression, valid in PCRE and Python, for `fold(text) in fold(value)`."""
     classes = _classes()
     return "".join(f"[{classes[c]}]" if c in classes else re.escape(c) for c in fold(text))

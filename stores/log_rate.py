@@ -1,4 +1,4 @@
-"""Log lines that requests can cause: one a second of each kind, however many requests there are."""
+"""Rate limiting of log lines that requests can cause: one line of each kind per second."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from collections.abc import Callable, Hashable
 from typing import Final
 
 SECONDS: Final = 1.0
-"""Between two lines of one kind."""
+"""Seconds between two lines of one kind."""
 
 
 class RateLimitedLog:
-    """Writes to `log`. A line says how many of its kind were left out before it. `clock`: seconds."""
+    """A log with at most one line of each kind per `SECONDS`. A line reports how many of its kind were left out before
+    it. `clock` returns seconds."""
 
     def __init__(self, log: logging.Logger, clock: Callable[[], float] = time.monotonic) -> None:
         self._log = log
@@ -22,8 +23,8 @@ class RateLimitedLog:
         self._left_out: Counter[Hashable] = Counter()
 
     def write(self, level: int, kind: Hashable, message: str, *values: object) -> None:
-        """Log `message % values`, unless there was a line of this kind less than `SECONDS` ago. Kinds are remembered:
-        there must be a bounded number of them."""
+        """Log `message % values`, unless there was a line of this kind less than `SECONDS` ago. Kinds are kept in
+        memory, so their number must be bounded."""
         now = self._clock()
         if now < self._next.get(kind, now):
             self._left_out[kind] += 1

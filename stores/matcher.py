@@ -1,4 +1,4 @@
-"""A filter as a function of one entity: what live events are matched by, and the reference for both engines."""
+"""Compilation of filters to Python predicates. They match live events, and are the reference for both engines."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ Predicate = Callable[[Entity], bool]
 Test = Callable[[Any], bool]
 
 MANY: Final = 8
-"""Values that an entity is asked for one by one; more of them are a set."""
+"""Equalities on one path that are tested one by one; from this number on they are looked up in a set."""
 
 
 def compile_filter(node: Filter, spend: Spend = free) -> Predicate:
-    """The predicate of the tree. It raises nothing, whatever the entity holds, but what `spend` raises: that is told of
-    the steps that arrays, objects and long texts take (see `stores.steps`)."""
+    """Return the predicate of the tree. The predicate calls `spend` with the steps that arrays, objects and long texts
+    take (see `stores.steps`), and raises only the errors of `spend`, whatever the entity holds."""
     if isinstance(node, query.And):
         parts = [compile_filter(p, spend) for p in gathered(node.parts)]
         if len(parts) == 1:
@@ -46,7 +46,7 @@ def matches(node: Filter, entity: Entity) -> bool:
 
 
 def weight_of(node: Filter) -> int:
-    """The steps that the conditions of a filter take when they meet no array."""
+    """Return the steps that the conditions of a filter take on an entity without arrays."""
     if isinstance(node, query.And | query.Or):
         return 1 + sum(map(weight_of, node.parts))
     if isinstance(node, query.Not):
@@ -55,7 +55,7 @@ def weight_of(node: Filter) -> int:
 
 
 class _All(query.Leaf):
-    """Equal to each of `values`, which are many: they are looked up in a set of what the entity has."""
+    """Equality with each of `values`, which are many: the entity's values are removed from a set of them."""
 
     __slots__ = ("values",)
 
@@ -65,7 +65,7 @@ class _All(query.Leaf):
 
 
 def gathered(parts: Sequence[Filter]) -> list[Filter]:
-    """The parts of a conjunction, of which many equalities on one path are made one: `$all` of a long list."""
+    """Return the parts of a conjunction, with many equalities on one path (`$all` of a long list) merged into one."""
     if len(parts) < MANY:
         return list(parts)
     by_path: dict[Path, set[Any]] = {}
@@ -79,7 +79,7 @@ def gathered(parts: Sequence[Filter]) -> list[Filter]:
 
 
 def _key(value: Any) -> Any:
-    """A scalar as a member of a set: equal as in a filter, so 1 is 1.0 but not True."""
+    """Return a scalar as a member of a set, equal as in a filter: 1 equals 1.0 but not True."""
     return (bool, value) if isinstance(value, bool) else value
 
 
@@ -102,7 +102,7 @@ def _leaf(node: query.Leaf, spend: Spend) -> Predicate:
 
 
 def _on_path(path: Path, test: Test, into_leaf: bool, spend: Spend) -> Predicate:
-    if not path:  # the element of an array, inside an ElemMatch
+    if not path:  # inside an ElemMatch: the element of the array itself
         return test
     if len(path) > 1:
         return lambda entity: any(map(test, elements(entity, path, into_leaf=into_leaf, spend=spend)))
@@ -118,7 +118,7 @@ def _on_path(path: Path, test: Test, into_leaf: bool, spend: Spend) -> Predicate
 
 
 def value_test(node: query.Leaf, spend: Spend = free) -> Test:
-    """The test that a leaf puts to one value that its path leads to."""
+    """Return the test of a leaf, a function of one value at its path."""
     match node:
         case query.Equal(value=value):
             return _equal(value, spend)
@@ -177,7 +177,7 @@ def _equal(operand: Any, spend: Spend) -> Test:
 
 
 def _one_of(operands: Iterable[Any], spend: Spend) -> Test:
-    """Scalars are looked up, only objects and arrays are compared one by one."""
+    """Return a test for `$in`: it looks scalars up in a set, and compares objects and arrays one by one."""
     null = False
     scalars: set[Any] = set()
     composites: list[Test] = []
@@ -204,7 +204,7 @@ def _one_of(operands: Iterable[Any], spend: Spend) -> Test:
 
 def _compare(op: str, operand: Any) -> Test:
     if operand is None:
-        # Nothing is above or below null, but null is at least and at most null.
+        # No value is greater or less than null; `gte` and `lte` null are true of null.
         return _equal(None, free) if op in ("gte", "lte") else lambda value: False
     kind = ordering.rank(operand)
     compare: Callable[[Any, Any], bool] = {
@@ -230,7 +230,8 @@ def _element_match(node: query.ElemMatch, spend: Spend) -> Test:
 
 
 def _as_object(element: Any, spend: Spend) -> Entity | None:
-    """An element that paths can start in; an array counts as an object of its positions."""
+    """Return an element as an object in which paths can start, or None. An array counts as an object of its
+    positions."""
     if isinstance(element, dict):
         return element
     if isinstance(element, list):

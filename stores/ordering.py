@@ -1,6 +1,6 @@
 """MongoDB's total order of JSON values, in Python: null < numbers < strings < objects < arrays < booleans.
 
-Source: MongoDB manual, "Comparison/Sort Order". Strings compare by code point (the same as by UTF-8 byte),
+Source: MongoDB manual, "Comparison/Sort Order". Strings compare by code point (the same order as by UTF-8 byte),
 objects field by field (type, name, value), arrays element by element.
 """
 
@@ -13,13 +13,13 @@ from typing import Any
 from stores.records import Json
 
 MISSING_LEAF = object()
-"""What sorting sees in an empty array: lower than null (MongoDB's `undefined`)."""
+"""The sort value of an empty array: lower than null (MongoDB's `undefined`)."""
 
 RANK_EMPTY, RANK_NULL, RANK_NUMBER, RANK_STRING, RANK_OBJECT, RANK_ARRAY, RANK_BOOLEAN = range(7)
 
 
 def rank(value: object) -> int:
-    """The place of the value's type in the order."""
+    """Return the rank of the value's type in the order."""
     if value is None:
         return RANK_NULL
     if value is MISSING_LEAF:
@@ -34,7 +34,7 @@ def rank(value: object) -> int:
 
 
 def encode(value: Any) -> bytes:
-    """Bytes whose memcmp order is the order of the values."""
+    """Return bytes whose memcmp order is the order of the values."""
     r = rank(value)
     head = bytes((r + 1,))
     if r in (RANK_EMPTY, RANK_NULL):
@@ -57,13 +57,14 @@ def encode_member(member: tuple[str, Json]) -> bytes:
 
 
 def encode_text(text: str) -> bytes:
-    # NUL never occurs (see `stores.schema`), so it can end the text and sorts before every longer one.
+    # NUL never occurs in text (see `stores.limits`), so it can end the text: a prefix sorts before longer texts.
     return text.encode() + b"\x00"
 
 
 def encode_number(number: int | float) -> bytes:
-    """The nearest double, made sortable, then what that double lacks of a large integer."""
-    double = float(number) + 0.0  # + 0.0 turns -0.0 into 0.0: they are equal
+    """Return the nearest double as sortable bytes, followed by the difference between a large integer and that
+    double."""
+    double = float(number) + 0.0  # + 0.0 turns -0.0 into 0.0, as the two are equal
     bits = struct.unpack(">Q", struct.pack(">d", double))[0]
     bits = bits ^ 0xFFFF_FFFF_FFFF_FFFF if bits >> 63 else bits | 1 << 63
     rest = number - int(double) if isinstance(number, int) else 0
@@ -71,13 +72,13 @@ def encode_number(number: int | float) -> bytes:
 
 
 def lowest(values: Sequence[Any], descending: bool) -> Any:
-    """The value that comes first in the order, or with `descending` in its reverse."""
+    """Return the first value in the order, or with `descending` in the reverse order."""
     if len(values) == 1:
         return values[0]
     ranks = list(map(rank, values))
     first = max(ranks) if descending else min(ranks)
     among = [value for value, r in zip(values, ranks, strict=True) if r == first]
-    if first in (RANK_NUMBER, RANK_STRING, RANK_BOOLEAN):  # Python orders these as their encoding does
+    if first in (RANK_NUMBER, RANK_STRING, RANK_BOOLEAN):  # Python's order of these is the order of their encoding
         return max(among) if descending else min(among)
     if first in (RANK_EMPTY, RANK_NULL):
         return among[0]
@@ -85,7 +86,8 @@ def lowest(values: Sequence[Any], descending: bool) -> Any:
 
 
 def equal(a: Json, b: Json) -> bool:
-    """Equality as MongoDB has it: 1 = 1.0, true is not 1, objects only with the same field order."""
+    """Return whether two values are equal as in MongoDB: 1 = 1.0, true is not 1, objects are equal only with the same
+    field order."""
     if isinstance(a, str) or a is None or a is True or a is False:
         return a is b or (isinstance(b, str) and a == b)
     if isinstance(a, int | float):
@@ -98,7 +100,7 @@ def equal(a: Json, b: Json) -> bool:
 
 
 def sort_key(parts: Sequence[tuple[bytes, bool]]) -> bytes:
-    """One memcmp-ordered key of several encoded parts; a part flagged True sorts descending."""
+    """Return one memcmp-ordered key of several encoded parts; a part with True sorts descending."""
     return b"".join(invert(encoded) if descending else encoded for encoded, descending in parts)
 
 
@@ -106,5 +108,5 @@ _INVERT = bytes(range(255, -1, -1))
 
 
 def invert(encoded: bytes) -> bytes:
-    # No encoded value is a prefix of another, so turning every byte round turns the order round.
+    # No encoded value is a prefix of another, so inverting every byte reverses the order.
     return encoded.translate(_INVERT)

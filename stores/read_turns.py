@@ -1,7 +1,7 @@
-"""Which read may use the database next, so that reads that take long leave room for others.
+"""Scheduling of reads, so that slow reads leave room for others.
 
-A read that finds a long place free has all its time at once. Any other has a moment, in a short place; one that is not
-done by then waits for a long place. Owners take turns, and none has all places of a kind.
+A read that finds a long place free gets its full time at once. Any other read gets a moment in a short place; if it is
+not done by then, it waits for a long place. Owners take turns, and no owner gets all places of a kind.
 """
 
 from __future__ import annotations
@@ -20,16 +20,23 @@ from stores.turns import Occupancy
 T = TypeVar("T")
 
 READER: Final[ContextVar[str]] = ContextVar("READER", default="")
-"""The id of the user for whom the task at hand reads; empty for the hub itself."""
+"""The id of the user for whom the current task reads; empty for the hub itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReadLimits:
-    """`long`, `short` and `pieces` are places: for reads with all their time, for reads that may yet be quick, and for
-    pieces of long lists. Each comes with the number that one owner may have, and short ones with the number for an
-    owner of whom slow reads wait already. `moment` and `timeout` are the seconds of
-    a read in a short and a long place; `timeout` is also how long it waits for places. `waiting`: reads of one user
-    that wait for a long place. `name` is the limit that a read meets which waits too long."""
+    """Limits of concurrent reads.
+
+    Args:
+        long: places for reads with their full time: the number of all, and that of one owner.
+        short: places for reads that may turn out to be quick: the number of all, that of one owner, and that of an
+            owner with slow reads that wait.
+        pieces: places for pieces of long lists: the number of all, and that of one owner.
+        moment: seconds of a read in a short place.
+        timeout: seconds of a read in a long place, and seconds that a read waits for places.
+        waiting: slow reads of one user that may wait for a long place.
+        name: the limit that is reported for a read that waits too long.
+    """
 
     long: tuple[int, int]
     short: tuple[int, int, int]
@@ -41,7 +48,7 @@ class ReadLimits:
 
 
 class Line:
-    """Reads that wait, by owner. Each has a future, whose result is the place that it gets."""
+    """Waiting reads, by owner. Each has a future, whose result is the kind of place that it gets."""
 
     def __init__(self) -> None:
         self._waiting: dict[str, deque[asyncio.Future[Places]]] = {}
@@ -55,7 +62,7 @@ class Line:
         return place
 
     def leave(self, owner: str, place: asyncio.Future[Places]) -> None:
-        """Wait no more."""
+        """Stop waiting."""
         waiting = self._waiting.get(owner, deque())
         if place in waiting:
             waiting.remove(place)
@@ -63,7 +70,7 @@ class Line:
                 del self._waiting[owner]
 
     def let_in(self, places: Places) -> bool:
-        """Give one of `places` to the next owner that may have it; whether there was one."""
+        """Give one of `places` to the next owner that may have it. Return whether there was such an owner."""
         owner = next(filter(places.has_room, self._waiting), None)
         if owner is None:
             return False
@@ -78,7 +85,7 @@ class Line:
 
 
 class Places(Occupancy):
-    """Room for some reads at a time. `lines` are those that wait for it, the first before the second."""
+    """Room for some reads at a time. `lines` wait for it, the first before the second."""
 
     def __init__(self, most: int, each: int, *lines: Line) -> None:
         super().__init__(most, each)
@@ -86,7 +93,7 @@ class Places(Occupancy):
 
 
 class ShortPlaces(Places):
-    """For reads that may yet be quick. An owner of reads in `slow`, which were not, has `few`."""
+    """Room for reads that may turn out to be quick. An owner of reads in the line `slow` gets `few` places."""
 
     def __init__(self, most: int, each: int, few: int, fresh: Line, slow: Line) -> None:
         super().__init__(most, each, fresh)
@@ -98,7 +105,7 @@ class ShortPlaces(Places):
 
 
 class ReadTurns:
-    """`too_long` is what a read raises when its time is over."""
+    """The scheduler of reads. `too_long` is the error that a read raises when its time is over."""
 
     def __init__(self, limits: ReadLimits, too_long: type[Exception]) -> None:
         self._limits = limits
@@ -106,15 +113,15 @@ class ReadTurns:
         self._fresh = Line()
         """Reads that have had no time yet."""
         self._slow = Line()
-        """Reads that were not done after a moment."""
+        """Reads that were not done after their moment."""
         self._next_pieces = Line()
         self._long = Places(*limits.long, self._slow, self._fresh)
         self._short = ShortPlaces(*limits.short, self._fresh, self._slow)
         self._pieces = Places(*limits.pieces, self._next_pieces)
 
     async def run(self, read: Callable[[float], Awaitable[T]]) -> T:
-        """The result of `read`, which is told the seconds that it may take, and may be done twice. Raises
-        TooManySlowReads when there is no turn for it."""
+        """Run `read` and return its result. It gets the seconds that it may take, and may be called twice. Raises
+        TooManySlowReads when it gets no turn in time."""
         owner = READER.get()
         ends = asyncio.get_running_loop().time() + self._limits.timeout
         if self._long.has_room(owner):
@@ -132,7 +139,8 @@ class ReadTurns:
         return await self._read(place, owner, read, self._limits.timeout)
 
     async def run_piece(self, read: Callable[[float], Awaitable[T]]) -> T:
-        """The same of a piece of a long list, which is read once."""
+        """Run the read of a piece of a long list, once, and return its result. Raises TooManySlowReads when it gets no
+        turn in time."""
         owner, places = READER.get(), self._pieces
         if places.has_room(owner):
             places.take(owner)
@@ -157,7 +165,7 @@ class ReadTurns:
             if place.cancelled():
                 line.leave(owner, place)
             elif place.exception() is None:
-                self._leave(place.result(), owner)  # it came in the moment in which the read was cancelled
+                self._leave(place.result(), owner)  # it got its place at the moment of the cancellation
             raise
         finally:
             timer.cancel()
@@ -171,7 +179,7 @@ class ReadTurns:
         work: Awaitable[T] | None = None
         try:
             work = read(seconds)
-            # A thread goes on when its caller is cancelled, and has its place as long.
+            # A thread goes on when its caller is cancelled, and keeps its place until it ends.
             return await (asyncio.shield(work) if isinstance(work, asyncio.Future) else work)
         finally:
             if isinstance(work, asyncio.Future) and not work.done():

@@ -1,4 +1,4 @@
-"""Long work on the event loop, with turns for others in between."""
+"""Fair sharing of the event loop and of bounded resources: long work yields, and owners take turns."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from typing import Final, Generic, TypeVar
 T = TypeVar("T")
 
 TURN: Final = 0.01
-"""Seconds of work before others have their turn."""
+"""Seconds of work after which other tasks get a turn."""
 _LOOKED_AT: Final = 16
-"""Owners among which the one with the fewest items is looked for."""
+"""Owners among which `Queue.take_of_few` chooses the one with the fewest items."""
 
 
 class Turn:
-    """Put in a loop: ``if turn.is_over: await turn.pass_on()``."""
+    """A time slice of a long loop. Usage: ``if turn.is_over: await turn.pass_on()``."""
 
     __slots__ = ("_ends",)
 
@@ -52,11 +52,11 @@ class Queue(Generic[T]):
             waiting.append(item)
 
     def put_back(self, owner: str, item: T) -> None:
-        """Put an item before all others of its owner."""
+        """Put an item before all other items of its owner."""
         self._waiting.setdefault(owner, deque()).appendleft(item)
 
     def take(self) -> T:
-        """The next item of the owner whose turn it is."""
+        """Remove and return the next item of the owner whose turn it is."""
         owner = next(iter(self._waiting))
         item = self._take_of(owner)
         if len(self._waiting) > 1 and owner in self._waiting:
@@ -64,8 +64,10 @@ class Queue(Generic[T]):
         return item
 
     def take_of_few(self) -> T:
-        """The next item of the owner with the fewest, among those whose turns come next. Taken now and then, an item of
-        a small owner comes early however many others there are; taken always, large owners might never have a turn."""
+        """Remove and return the next item of the owner with the fewest items, among the owners whose turns come next.
+
+        Used now and then, it serves owners with few items early, however many owners there are. Used always, owners
+        with many items might never have a turn."""
         return self._take_of(min(islice(self._waiting, _LOOKED_AT), key=self._length))
 
     def _length(self, owner: str) -> int:
@@ -80,8 +82,8 @@ class Queue(Generic[T]):
 
 
 class SharedTurns:
-    """Short pieces of work of many callers, which together get `TURN` seconds of each turn of the loop. A caller asks
-    `is_over` before each piece, and hands the rest of its work to `later`."""
+    """Short pieces of work of many callers, which together get `TURN` seconds of each iteration of the event loop. A
+    caller checks `is_over` before each piece, and passes the rest of its work to `later`."""
 
     def __init__(self) -> None:
         self._ends: float | None = None
@@ -95,8 +97,8 @@ class SharedTurns:
         return now > self._ends
 
     def later(self, owner: str, go_on: Callable[[], None]) -> None:
-        """Call `go_on` in a turn to come, after those of this owner that wait already; owners take turns."""
-        self.is_over()  # so that there is another turn
+        """Call `go_on` in a later turn, after the work of this owner that waits already. Owners take turns."""
+        self.is_over()  # it schedules the next turn
         self._waiting.put(owner, go_on)
 
     def _begin(self) -> None:
@@ -104,13 +106,13 @@ class SharedTurns:
         while self._waiting and not self.is_over():
             try:
                 self._waiting.take()()
-            except Exception as error:  # one that fails must not hold up those behind it
+            except Exception as error:  # a failure must not delay the work behind it
                 context = {"message": "work in a shared turn failed", "exception": error}
                 asyncio.get_running_loop().call_exception_handler(context)
 
 
 class Gate:
-    """Lets a few callers begin in each turn of the loop, in the order in which they came."""
+    """Lets at most `at_once` callers begin in each iteration of the event loop, in the order of arrival."""
 
     def __init__(self, at_once: int) -> None:
         self._at_once = at_once
@@ -118,7 +120,7 @@ class Gate:
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     async def enter(self) -> None:
-        """Wait for a turn in which there is room."""
+        """Wait for an iteration in which there is room."""
         if self._begun == 0:
             asyncio.get_running_loop().call_soon(self._open)
         if self._begun < self._at_once and not self._waiting:
@@ -140,7 +142,7 @@ class Gate:
 
 
 class Occupancy:
-    """Counts the places of `most`, at most `each` of them one owner's."""
+    """A count of occupied places: `most` in all, `each` for one owner."""
 
     def __init__(self, most: int, each: int) -> None:
         self._free = most
@@ -148,7 +150,7 @@ class Occupancy:
         self._inside: Counter[str] = Counter()
 
     def has_room(self, owner: str) -> bool:
-        """Whether the owner may take a place now."""
+        """Return whether the owner may take a place now."""
         return self._free > 0 and self._inside[owner] < self._each
 
     def take(self, owner: str) -> None:
@@ -163,7 +165,7 @@ class Occupancy:
 
 
 class Places:
-    """Room for `most` pieces of work at a time, `each` of one owner. Waiting owners take turns."""
+    """Room for `most` pieces of work at a time, `each` for one owner. Waiting owners take turns."""
 
     def __init__(self, most: int, each: int) -> None:
         self._occupancy = Occupancy(most, each)
@@ -171,7 +173,7 @@ class Places:
 
     @asynccontextmanager
     async def place(self, owner: str) -> AsyncIterator[None]:
-        """A place for the length of a block, as soon as there is one for this owner."""
+        """Hold a place while the block runs. Waits until there is one for this owner."""
         if self._occupancy.has_room(owner) and owner not in self._waiting:
             self._occupancy.take(owner)
         else:
@@ -188,7 +190,7 @@ class Places:
             await let_in
         except asyncio.CancelledError:
             if let_in.done() and not let_in.cancelled():
-                self._leave(owner)  # it was let in while it was told to stop
+                self._leave(owner)  # it got its place at the moment of the cancellation
             raise
 
     def _leave(self, owner: str) -> None:
@@ -203,5 +205,6 @@ class Places:
                 let_in.set_result(None)
 
     def _next_owner(self) -> str | None:
-        """The first waiting owner that may take a place: at most `most / each` owners have all of theirs."""
+        """Return the first waiting owner that may take a place. Few owners are skipped: at most `most / each` owners
+        can hold `each` places."""
         return next(filter(self._occupancy.has_room, self._waiting), None)

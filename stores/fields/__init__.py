@@ -1,7 +1,7 @@
-"""The types of fields: `FIELD_TYPES` has each by the name that a definition gives it.
+"""The field types. `FIELD_TYPES` maps the names used in definitions to them.
 
-A new type is a class in a module of this package and an entry below. A program of its own may `register` one before
-it starts the hub, in every process that must know it: the hub and its command line.
+A new type is a class in a module of this package and an entry below. A program that embeds the hub may `register` a
+type before it starts the hub, in every process that needs it: the hub and its command line.
 """
 
 from __future__ import annotations
@@ -49,16 +49,16 @@ _TYPES: Final[tuple[FieldType, ...]] = (
 _by_name: Final[dict[str, FieldType]] = {each.name: each for each in _TYPES}
 
 FIELD_TYPES: Final[Mapping[str, FieldType]] = MappingProxyType(_by_name)
-"""Name → type, in the order in which documents and error texts list them."""
+"""Name → type, in the order of documents and error texts."""
 
 
 def register(field_type: FieldType) -> None:
-    """Add a type to this process. Raises ValueError when its name is taken."""
+    """Add a type in this process. Raises ValueError when its name is taken."""
     if field_type.name in _by_name:
         raise ValueError(f"there is a field type {field_type.name} already")
     _by_name[field_type.name] = field_type
 
 
 def type_named(name: str) -> FieldType:
-    """The type, or JSON where this program does not know it: the hub that the command line calls may be newer."""
+    """Return the type, or JSON if this program does not know the name: the command line may call a newer hub."""
     return _by_name.get(name, JSON)

@@ -1,4 +1,4 @@
-"""What a type of field is: one object that checks, describes, parses and writes the values of its fields."""
+"""The base of field types. A field type is an object that checks, describes, parses and writes values of its fields."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ Checker = Callable[[Any], Json]
 
 
 class Rejected(Exception):
-    """A value that its type refuses: (rule, detail), a rule of `stores.schema.RULES`."""
+    """A value that its field type rejects: (rule, detail), a rule of `stores.schema.RULES`."""
 
     def __init__(self, rule: str, detail: str = "") -> None:
         super().__init__(rule, detail)
 
 
 class FieldSettings(Protocol):
-    """What a type may read of the field that it checks or describes."""
+    """The settings of a field that its type uses."""
 
     @property
     def length(self) -> int | None: ...
@@ -36,8 +36,8 @@ class FieldSettings(Protocol):
 
 
 class ParameterForm(StrEnum):
-    """What the text of a query parameter is: documents describe it so, and `parse` reads it so unless the type has one
-    of its own. Their order is that of documents."""
+    """The form of a query parameter's text, as the OpenAPI document describes it and `FieldType.parse` reads it unless
+    a type overrides that. The document lists the forms in this order."""
 
     TEXT = "text"
     NUMBER = "number"
@@ -46,12 +46,12 @@ class ParameterForm(StrEnum):
 
 
 class FieldType(ABC):
-    """One type of field. An instance has no state: it serves every field of its type in every thread.
+    """One field type. An instance has no state: it serves every field of its type in every thread.
 
-    `text`: values are strings, which `search` looks into and cells of tables hold unaltered. `may_be_unique`: values
-    are scalars that a unique index holds. `takes_options`: a field needs `options`. `longest`: most characters, which
-    the `length` of a field replaces; None where a length means nothing. `parameter`: how `parse` reads a text.
-    `example`: a value for the docs, which its check accepts, with options if it needs them.
+    `text`: values are strings, which `search` includes and which cells of tables hold unaltered. `may_be_unique`:
+    values are scalars that a unique index can hold. `takes_options`: a field needs `options`. `longest`: the most
+    characters, unless the field has a `length`; None where a length means nothing. `parameter`: how `parse` reads a
+    text. `example`: a value for the docs, which the check accepts, given the options that it needs.
     """
 
     text: ClassVar[bool] = False
@@ -66,35 +66,37 @@ class FieldType(ABC):
 
     @abstractmethod
     def checker(self, field: FieldSettings) -> Checker:
-        """The check of the values of `field`: called once per field, what it returns with every create and change."""
+        """Return the check of the values of `field`. This is called once per field, the check on every create and
+        change."""
 
     @abstractmethod
     def schema(self, field: FieldSettings) -> Schema:
-        """The JSON Schema (2020-12, as in OpenAPI 3.1) of canonical values, as a new dict. Null is added by others."""
+        """Return the JSON Schema (2020-12, as in OpenAPI 3.1) of canonical values, as a new dict. The caller adds
+        null."""
 
     def sent_schema(self, shown: Schema) -> Schema:
-        """The schema of what a write may send, where `shown` is that of canonical values."""
+        """Return the schema of the values that a write may send. `shown` is the schema of canonical values."""
         return shown
 
     def parse(self, text: str) -> Json:
-        """The value that a query parameter's text stands for. Raises ValueError that says what the field takes."""
+        """Return the value of a query parameter's text. Raises ValueError that says what the field takes."""
         return _PARSERS[self.parameter](text)
 
     def read_cell(self, text: str, option_ids: Collection[int | str] = ()) -> Json:
-        """The value of a cell of a CSV file, which is not empty. What does not fit is for the check to refuse."""
+        """Return the value of a cell of a CSV file, which is not empty. The check rejects values that do not fit."""
         return read_untyped_cell(text)
 
     def read_native_cell(self, cell: Json) -> Json:
-        """The value of a cell of a spreadsheet, which is no text, time or None."""
+        """Return the value of a cell of a spreadsheet that is not text, a time or None."""
         return cell
 
     def write_cell(self, value: Json) -> str:
-        """The text of a cell of a CSV file: `read_cell` makes `value` of it."""
+        """Return the text of a cell of a CSV file, from which `read_cell` restores `value`."""
         return write_untyped(value)
 
     def from_time(self, time: datetime) -> Json:
-        """The value for a time that a file holds as such (a sheet's cell, MongoDB's `$date`); None where there is
-        none. A time of a sheet has no zone, others are in UTC."""
+        """Return the value for a time that a file holds as a time (a cell of a spreadsheet, MongoDB's `$date`), or None
+        where the type has no such value. A time of a spreadsheet has no zone; others are in UTC."""
         return None
 
 
@@ -123,24 +125,25 @@ class NumberType(FieldType):
 
 
 def read_untyped_cell(text: str) -> Json:
-    """A cell as JSON where it is an array or an object, as a number or literal where it is one, and as text."""
+    """Return the value of a cell: an array, an object, a number or a literal if the cell holds one, otherwise text."""
     return read_kind(Kind.JSON, text) if text[0] in "[{" and is_json(text) else scalar(text)
 
 
 def read_literal_cell(text: str) -> Json:
-    """The same, with true and false in the spellings of spreadsheet programs too."""
+    """Return the value of a cell as `read_untyped_cell` does, with the spellings of true and false of spreadsheet
+    programs too."""
     return LITERALS[text] if text in LITERALS else read_untyped_cell(text)
 
 
 def _parse_text(text: str) -> Json:
-    """As it is; null unquoted is none, and quotes are only needed to say "null"."""
+    """Return the text without quotes, or None for an unquoted null. Quotes are only needed for the text "null"."""
     if text == "null":
         return None
     return text[1:-1] if len(text) >= 2 and text[0] == text[-1] == '"' else text
 
 
 def parse_number(text: str) -> int | float:
-    """Raises ValueError that says what is taken; null is no number."""
+    """Return the number in a text. Raises ValueError that says what is accepted; null is not a number."""
     value = scalar(text)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError("a number")

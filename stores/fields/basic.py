@@ -1,4 +1,4 @@
-"""Boolean, and JSON for whatever has no type."""
+"""Boolean, and JSON for values without a type."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Values as the text of a table's cell, without a type: what is written is read back as the same value."""
+"""Values as text of cells of tables, without a field type. A written value is read back as the same value."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from stores.limits import parse_json
 from stores.records import Json
 
 NUMBER: Final = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?", re.ASCII)
-"""A number that its text says exactly: without leading zeros, exponent or sign of plus."""
+"""A number in exact notation: without leading zeros, exponent or plus sign."""
 LITERALS: Final = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
 
 
 class Kind(StrEnum):
-    """What the cells of a column hold."""
+    """The kind of values in the cells of a column."""
 
     TEXT = "text"
     NUMBER = "number"
@@ -29,7 +29,7 @@ class Kind(StrEnum):
 
 
 def kind_of(text: str) -> Kind | None:
-    """The kind of a column that holds this cell alone; None for null, which goes with any."""
+    """Return the kind of a column that holds only this cell; None for null, which fits any kind."""
     if text == "null":
         return None
     if text in LITERALS:
@@ -40,7 +40,7 @@ def kind_of(text: str) -> Kind | None:
 
 
 def is_integer(text: str) -> bool:
-    """Whether the digits are an integer of 64 bits. ``-0`` is none: it would come back as 0."""
+    """Return whether the digits are an integer of 64 bits. ``-0`` is not: it would be read back as 0."""
     return len(text) <= 20 and text != "-0" and -(2**63) <= int(text) < 2**63
 
 
@@ -53,7 +53,7 @@ def is_json(text: str) -> bool:
 
 
 def read_kind(kind: Kind, text: str) -> Json:
-    """The value of a cell in a column of this kind. Raises ValueError when it is of another."""
+    """Return the value of a cell in a column of this kind. Raises ValueError when the cell is of another kind."""
     if kind is Kind.TEXT:
         return text[1:-1] if len(text) >= 2 and text[0] == text[-1] == '"' else text
     if kind is Kind.BOOLEAN and text in LITERALS:
@@ -75,7 +75,7 @@ def read_number(text: str) -> int | float:
 
 
 def write_untyped(value: Json) -> str:
-    """What `read_untyped` makes `value` of again, as long as its column holds values of one kind."""
+    """Return the text from which `read_untyped` restores `value`, as long as the column holds values of one kind."""
     if isinstance(value, float):
         return write_float(value)
     if not isinstance(value, str):
@@ -84,18 +84,18 @@ def write_untyped(value: Json) -> str:
 
 
 def read_untyped(text: str) -> Json:
-    """The value of a cell, not empty, by itself alone."""
+    """Return the value of a cell that is not empty, without regard to other cells of its column."""
     return None if text == "null" else read_kind(kind_of(text) or Kind.TEXT, text)
 
 
 def write_float(value: float) -> str:
-    """All digits and no exponent, which in other files stands for text such as ``0E8``."""
+    """Return all digits without an exponent. A cell such as ``0E8`` is read as text: other files hold such codes."""
     text = format(Decimal(repr(value)), "f")
     return text if "." in text else f"{text}.0"
 
 
 def plain_text(value: object) -> str:
-    """A cell of a sheet as text."""
+    """Return a cell of a spreadsheet as text."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):

@@ -17,7 +17,7 @@ _DECIMAL: Final = re.compile(r"-?\d{1,15}(\.\d{1,6})?", re.ASCII)
 
 
 class Integer(NumberType):
-    """A whole number of 64 bits; others check its size."""
+    """A whole number of 64 bits. `stores.limits` checks its size."""
 
     def checker(self, field: FieldSettings) -> Checker:
         return check_integer
@@ -26,12 +26,12 @@ class Integer(NumberType):
         return dict(INT64)
 
     def from_time(self, time: datetime) -> Json:
-        """Unix milliseconds; a time without a zone has none."""
+        """Return Unix milliseconds; None for a time without a zone."""
         return round(time.timestamp() * 1000) if time.tzinfo else None
 
 
 class ExactDecimal(NumberType):
-    """decimal(15,3) held in a double: 15 significant digits survive the way there and back exactly."""
+    """decimal(15,3) stored as a double: 15 significant digits are converted both ways without loss."""
 
     def checker(self, field: FieldSettings) -> Checker:
         return check_decimal
@@ -45,13 +45,13 @@ class ExactDecimal(NumberType):
 
 
 def check_integer(value: Any) -> Json:
-    if type(value) is not int:  # true is an int too
+    if type(value) is not int:  # not isinstance: true is an int too
         raise Rejected("type", "a whole number")
     return value
 
 
 def check_decimal(value: Any) -> Json:
-    """A number, or its text; the nearest double of at most 15 digits."""
+    """Return a number, given as such or as text, as an integer or as the nearest double."""
     if not isinstance(value, int | float | str) or isinstance(value, bool):
         raise Rejected("type", "a number")
     if isinstance(value, str) and not _DECIMAL.fullmatch(value):

@@ -1,4 +1,4 @@
-"""One or several of the options that a field lists."""
+"""One or several of the options of a field."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class OneOption(FieldType):
         return {"enum": [id for id, _ in field.options], "description": names}
 
     def read_cell(self, text: str, option_ids: Collection[int | str] = ()) -> Json:
-        """The id of an option, whether it is a number or a string."""
+        """Return the id of an option, which may be a number or a string."""
         ids = {str(id): id for id in option_ids}
         return ids[text] if text in ids else read_untyped_cell(text)
 

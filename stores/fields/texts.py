@@ -1,4 +1,4 @@
-"""Text, long text, and text of a certain shape: colours, URLs and time zones."""
+"""Text, long text, and text of a certain format: colours, URLs and time zones."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Text(TextType):
 
 
 class LongText(Text):
-    """Text that is too long for a unique index."""
+    """Text that may be too long for a unique index."""
 
     may_be_unique: ClassVar[bool] = False
 
@@ -71,7 +71,7 @@ class WebAddress(TextType):
         return check_url
 
     def schema(self, field: FieldSettings) -> Schema:
-        # A format of ours: validators pass over those they do not know.
+        # A format of the hub's own: validators ignore formats that they do not know.
         return {"type": "string", "format": "http-url", "maxLength": URL_LENGTH}
 
 
@@ -107,5 +107,5 @@ def check_timezone(value: Any) -> Json:
 
 @cache
 def timezones() -> frozenset[str]:
-    """The names of all time zones that this system knows."""
+    """Return the names of all time zones that this system knows."""
     return frozenset(available_timezones())

@@ -33,7 +33,7 @@ class DateTime(TextType):
         return check_datetime
 
     def schema(self, field: FieldSettings) -> Schema:
-        # A format of ours: validators pass over those they do not know.
+        # A format of the hub's own: validators ignore formats that they do not know.
         return {"type": "string", "format": "utc-datetime", "examples": [self.example]}
 
     def from_time(self, time: datetime) -> Json:

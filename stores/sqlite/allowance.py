@@ -1,7 +1,7 @@
-"""What the read that a thread is doing may still cost: on the event loop a number of steps, in a reader thread time.
+"""The remaining cost that a thread's current read may have: steps on the event loop, time in a reader thread.
 
-SQLite looks at the clock between steps of its own. What our functions do within one such step, in Python and over an
-entity of any size, counts here.
+SQLite checks the clock between steps of its virtual machine. One such step may call a function in Python on an entity
+of any size; that work is counted here.
 """
 
 from __future__ import annotations
@@ -16,30 +16,32 @@ from typing import Final
 from stores.errors import ReadTimeout
 
 ON_LOOP: Final = 20_000
-"""Steps (see `stores.steps`) that a read may take on the event loop: some 2 ms."""
+"""Steps (see `stores.steps`) that a read may take on the event loop: about 2 ms."""
 
 _LOOK_EVERY: Final = 20_000
 
 
 class TakesLonger(Exception):
-    """The read is too long for the event loop: it starts again in a thread."""
+    """The read is too long for the event loop; it is run again in a thread."""
 
 
 class Allowance(threading.local):
-    """One thread's. `steps` are those left until somebody looks; `end` is the `time.monotonic()` at which the read is
-    given up; the loop's thread is the one that has been `claimed`."""
+    """The allowance of one thread.
+
+    `steps`: steps left until the next check; `end`: the `time.monotonic()` at which the read is ended; `on_loop`:
+    whether the thread runs the event loop."""
 
     steps: float = math.inf
     end: float = math.inf
     on_loop = False
 
     def claim(self) -> None:
-        """Here reads run on the event loop: they set `steps` to `ON_LOOP` while they run, and have no `end`."""
+        """Mark this thread as that of the event loop. Its reads set `steps` to `ON_LOOP`, and have no `end`."""
         self.on_loop = True
 
     @contextmanager
     def until(self, end: float) -> Iterator[None]:
-        """The time that a read in this thread has."""
+        """Limit a read in this thread by time."""
         on_loop, self.on_loop = self.on_loop, False
         self.steps, self.end = _LOOK_EVERY, end
         try:
@@ -60,7 +62,7 @@ allowance: Final = Allowance()
 
 
 def spend(steps: int) -> None:
-    """Take in steps that are about to be taken. Raises TakesLonger on the loop, ReadTimeout in a thread."""
+    """Count steps before they are done. Raises TakesLonger on the loop, ReadTimeout in a thread."""
     left = allowance.steps = allowance.steps - steps
     if left < 0:
         allowance.look()

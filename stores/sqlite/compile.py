@@ -1,8 +1,9 @@
-"""The query tree as SQL over `doc`, exact to MongoDB's semantics.
+"""Compilation of the query tree to SQL over `doc`, with exactly MongoDB's semantics.
 
-Three ways, the cheapest that is exact: a system field is a column; an indexed path that has only ever held nulls,
-numbers and strings compares as SQLite does, so its index serves; anywhere else the type is looked at, arrays are
-entered with `json_each`, and what SQL cannot say (an array on the way, composite operands) asks the matcher.
+There are three ways, and the cheapest exact one is taken. A system field is a column. An indexed path that has held
+only nulls, numbers and strings compares as in SQLite, so its index can be used. For any other path the SQL tests the
+type and enters arrays with `json_each`; where SQL cannot express the condition (an array in the middle of the path,
+composite operands) it calls the matcher.
 """
 
 from __future__ import annotations
@@ -23,42 +24,42 @@ from stores.sqlite.tables import StoreTable, extract, json_path
 
 COLUMNS = {"_id": "id", "time": "time", "_at": "at", "_rev": "rev", "owner": "owner", "group": '"group"'}
 _TEXTS = frozenset({"_id", "owner", "group"})
-"""Of these the columns that hold text; the others hold integers."""
+"""The columns of `COLUMNS` that hold text; the others hold integers."""
 
 MOST_KEPT: Final[Annotated[int, Limit("store", "compiled filters", "the oldest go")]] = 1_000
-"""Compiled conditions that a store keeps: about as many as there are principals at work."""
+"""Compiled conditions that a store keeps: about one for each active principal."""
 
 MOST_KEPT_VALUES: Final = 200
-"""Values of a condition that is kept; together with `MOST_KEPT` the bound on what a store keeps."""
+"""Values of a condition up to which it is kept; with `MOST_KEPT` it bounds the memory of kept conditions."""
 
-# SQLite's own limits: 32 766 variables in a statement, and 1 000 levels of nesting in an expression, where a chain of
-# ORs has one level for each.
+# SQLite's own limits: 32 766 variables in a statement, and 1 000 levels of nesting in an expression. A chain of ORs has
+# one level for each OR.
 
 SHORT_LIST: Final = 100
-"""Values that are bound one by one. A longer list is one variable: a JSON array."""
+"""Values of a list that are bound one by one. A longer list is bound as one variable, a JSON array."""
 
 MANY_VALUES: Final = 10_000
-"""Variables of a statement from which on every list is one."""
+"""Variables of a statement from which on every list is bound as one variable."""
 
 SHORT_CHAIN: Final = 8
-"""Conditions that are joined one after the other. A longer chain is a balanced tree."""
+"""Conditions joined in a chain. More conditions are joined as a balanced tree."""
 
 WIDEST: Final = 1_000
-"""Conditions of one conjunction in SQL. Only `$all` of arrays and objects can hold more: the matcher decides it."""
+"""Conditions of one conjunction in SQL. Only `$all` of arrays and objects can have more; the matcher evaluates it."""
 
 DEEPEST: Final = 16
-"""Segments of a path in SQL, which names every prefix of it. The matcher follows longer ones."""
+"""Segments of a path in SQL, which names every prefix of the path. The matcher evaluates longer paths."""
 
 _SCALARS: Final = frozenset({str, int, float})
 _OF_SCALARS: Final = "{} IN ('text','integer','real')"
 LONGEST_SOUGHT = 64
-"""Characters that `instr` is asked for: it compares them anew at every place of the value."""
+"""Characters of a text that `instr` searches for: it compares them again at every position of the value."""
 
 _SQL = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 
 
 class Compiler:
-    """One statement's conditions and the values they bind, in order of their appearance."""
+    """Compiles the conditions of one statement. `values` are bound in order of their appearance."""
 
     def __init__(self, table: StoreTable) -> None:
         self.table = table
@@ -69,13 +70,13 @@ class Compiler:
         return f"?{len(self.values)}"
 
     def bind_list(self, values: Sequence[Any]) -> str:
-        """What stands between the parentheses of IN: the values, which are strings and numbers."""
+        """Return the SQL between the parentheses of IN for strings and numbers."""
         if len(values) <= SHORT_LIST and len(self.values) < MANY_VALUES:
             return ",".join(map(self.bind, values))
         return f"SELECT value FROM json_each({self.bind(orjson.dumps(values).decode())})"
 
     def condition(self, node: Filter) -> str:
-        """A boolean SQL expression; it may be NULL where it means false."""
+        """Return a boolean SQL expression. It may be NULL, which means false."""
         if isinstance(node, query.And):
             if len(node.parts) > SHORT_LIST:
                 return self.long_conjunction(node)
@@ -89,7 +90,8 @@ class Compiler:
         raise TypeError(f"not a filter: {node!r}")
 
     def long_conjunction(self, node: query.And) -> str:
-        """The same; what one array must hold, as `$all` says it, is looked for once and not value by value."""
+        """Return the expression of a long conjunction. Scalars required in one array (`$all`) are searched for
+        together, not one by one."""
         held: dict[tuple[str, ...], dict[Any, Filter]] = {}
         others: list[Filter] = []
         for part in node.parts:
@@ -103,11 +105,12 @@ class Compiler:
         return "(" + joined("AND", [*tests, *map(self.condition, others)]) + ")"
 
     def holds_all(self, path: tuple[str, ...], parts: dict[Any, Filter]) -> str:
-        """The path has each of the values, which are strings and numbers, by each value's own condition."""
+        """Return the condition that the path has each of the values, which are strings and numbers. `parts` maps each
+        value to its own condition."""
         if len(parts) <= SHORT_LIST:
             return self.condition(query.And(tuple(parts.values())))
         if self.plain_value(path) is not None:
-            return "0"  # one value is not many
+            return "0"  # a plain path has one value, and several different ones are required
         wanted = self.bind_list(list(parts))
         entered = f"json_each(doc,{json_path(path)}) e WHERE {_OF_SCALARS.format('e.type')} AND e.value IN ({wanted})"
         here = f"(SELECT count(DISTINCT e.value) FROM {entered})={len(parts)}"
@@ -124,8 +127,10 @@ class Compiler:
         return "(" + joined("OR", list(map(self.condition, parts))) + ")" if parts else "0"
 
     def kept_choice(self, node: query.Or) -> str:
-        """The same at the beginning of a statement. What a principal can see stands there, the same in request after
-        request, and takes longer to compile than an entity to be read by its id: so it is kept."""
+        """Return the expression of a disjunction at the beginning of a statement, and keep it where possible.
+
+        The visibility predicate of a principal is there, the same in every request. Compiling it takes longer than
+        reading an entity by its id."""
         compiled = self.table.compiled
         try:
             known = compiled.get(node)
@@ -156,14 +161,16 @@ class Compiler:
         return f"CASE WHEN {arrays_before(node.path)} THEN {self.ask_matcher(node)} ELSE {here} END"
 
     def plain_value(self, path: tuple[str, ...]) -> str | None:
-        """The SQL value of a path that holds only nulls, numbers and strings, None if it may hold more."""
+        """Return the SQL value of a path that holds only nulls, numbers and strings; None if it may hold other
+        types."""
         if is_column(path):
             return COLUMNS[path[0]]
         indexed = self.table.paths.get(".".join(path))
         return extract(path) if indexed and not indexed.mixed else None
 
     def column(self, node: Leaf, value: str) -> str:
-        """Only operands of the column's own type get as far as SQL: SQLite would convert the others, '5' to 5."""
+        """Return the condition on a column. Only operands of the column's own type are passed to SQL: SQLite would
+        convert others, such as '5' to 5."""
         is_text = node.path[0] in _TEXTS
         own = str if is_text else (int, float)
         match node:
@@ -211,7 +218,7 @@ class Compiler:
             return f"{value} IS NULL" if op in ("gte", "lte") else "0"
         if isinstance(operand, bool):
             return "0"
-        # Every string is above every number: a bound at '' keeps the comparison inside its type.
+        # In SQLite every string is greater than every number: a bound at '' keeps the comparison within the type.
         test = f"{value}{_SQL[op]}{self.bind(operand)}"
         if isinstance(operand, str):
             return test if op in ("gt", "gte") else f"({test} AND {value}>='')"
@@ -235,7 +242,7 @@ class Compiler:
                 return f"({kind} IN ('array','object') AND {self.ask_matcher(node)})"
             case query.In(values=operands) if any(isinstance(v, list | dict) for v in operands):
                 return self.ask_matcher(node)
-        # The element's own columns have the same two meanings as the leaf's: its type and its value.
+        # `json_each` has the columns `type` and `value`, with the same meaning as `kind` and `value` of the leaf.
         inside = self.scalar_test(node, "e.type", "e.value")
         entered = f"EXISTS(SELECT 1 FROM json_each(doc,{json_path(node.path)}) e WHERE {inside})"
         return f"CASE {kind} WHEN 'array' THEN {entered} ELSE {self.scalar_test(node, kind, value)} END"
@@ -259,7 +266,7 @@ class Compiler:
 
     def scalar_in(self, kind: str, value: str, operands: Sequence[Any]) -> str:
         scalars = [v for v in operands if v is not None and not isinstance(v, bool)]
-        # Without the kind, true would equal 1. SQLite itself takes no string for equal to a number.
+        # Without the test of the kind, true would equal 1. In SQLite no string equals a number.
         tests = [f"({_OF_SCALARS.format(kind)} AND {value} IN ({self.bind_list(scalars)}))"] if scalars else []
         others = [v for v in (None, False, True) if any(v is operand for operand in operands)]
         tests += [self.equal(kind, value, other) for other in others]
@@ -287,7 +294,7 @@ class Compiler:
 
 
 def joined(operator: str, conditions: list[str]) -> str:
-    """The conditions with AND or OR between them."""
+    """Return the conditions with AND or OR between them."""
     if len(conditions) <= SHORT_CHAIN:
         return f" {operator} ".join(conditions)
     middle = len(conditions) // 2
@@ -295,18 +302,18 @@ def joined(operator: str, conditions: list[str]) -> str:
 
 
 def arrays_before(path: tuple[str, ...]) -> str:
-    """SQL condition: there is an array on the way to the path's end."""
+    """Return the SQL condition that there is an array on the path before its end."""
     return " OR ".join(f"json_type(doc,{json_path(path[:n])})='array'" for n in range(1, len(path)))
 
 
 def is_column(path: tuple[str, ...]) -> bool:
-    """Whether the path is a system field that the table has a column for."""
+    """Return whether the path is a system field with a column in the table."""
     return len(path) == 1 and path[0] in COLUMNS
 
 
 def _gathered(choices: Sequence[Filter]) -> list[Filter]:
-    """The same choices, those of one value or another at one path as one list (measured: SQLite takes 100 ms to plan a
-    thousand of them over an index, and 1 ms for the list)."""
+    """Return the same choices, with equalities at one path merged into one list (measured: SQLite takes 100 ms to plan
+    a thousand equalities over an index, and 1 ms for the list)."""
     values: dict[tuple[str, ...], list[Any]] = {}
     others: list[Filter] = []
     for choice in choices:
@@ -320,8 +327,8 @@ def _gathered(choices: Sequence[Filter]) -> list[Filter]:
 
 
 def _is_of_texts(node: query.Or) -> bool:
-    """Whether all operands are strings. Python takes 1 and true for equal, so other filters would be mistaken for
-    each other; no filter equals one of strings alone that is another."""
+    """Return whether all operands are strings. Only such filters can be keys of a dict: in Python 1 equals True, so
+    different filters with other operands could be equal."""
     return all(
         isinstance(part, query.Equal | query.In)
         and all(type(v) is str for v in ((part.value,) if isinstance(part, query.Equal) else part.values))
@@ -345,11 +352,11 @@ def _on_json(node: Filter) -> Any:
 
 
 def _after_prefix(prefix: str) -> str | None:
-    """The least string above every string with this prefix; None when there is none."""
+    """Return the least string greater than every string with this prefix; None when there is none."""
     while prefix:
         code = ord(prefix[-1]) + 1
         if code == 0xD800:
-            code = 0xE000  # surrogates are no characters
+            code = 0xE000  # surrogates are not characters
         if code <= 0x10FFFF:
             return prefix[:-1] + chr(code)
         prefix = prefix[:-1]

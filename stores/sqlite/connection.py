@@ -1,4 +1,4 @@
-"""Opening connections to the file, keeping a second hub out, and telling SQLite's errors in the store's terms."""
+"""Connections to the file, the lock against a second hub, and the translation of SQLite's errors."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from stores.sqlite.tables import APPLICATION_ID, unique_path
 log = RateLimitedLog(logging.getLogger(__name__))
 
 _LOOK_EVERY: Final = 100_000
-"""Steps of SQLite's virtual machine, some milliseconds, after which a read looks at the clock. That takes the
-interpreter, which the event loop needs too."""
+"""Steps of SQLite's virtual machine, some milliseconds, between two checks of the clock in a read. Each check takes the
+interpreter lock, which the event loop needs too."""
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NO_ROOM: Final = "there is no room left on its disk"
 
 
 def no_room(error: OSError) -> str:
-    """What to say of a disk or quota that is exhausted; nothing if something else is wrong."""
+    """Return a text for an exhausted disk or quota; empty for any other error."""
     return _NO_ROOM if error.errno in _FULL else ""
 
 
 class FileLock:
-    """One hub per file. The kernel lets go of it when the process ends, however it ends."""
+    """A lock that admits one hub per file. The kernel releases it when the process ends, even after a crash."""
 
     def __init__(self, path: Path) -> None:
         self.path = path.with_name(path.name + ".lock")
@@ -71,23 +71,25 @@ class FileLock:
 
 
 def check_ours(connection: apsw.Connection, path: Path) -> None:
-    """Raise CannotOpen for another program's database, before anything in it is changed."""
+    """Raise CannotOpen for a database of another program, before anything in it is changed."""
     ours = connection.pragma("application_id") == APPLICATION_ID
     if not ours and connection.execute("SELECT count(*) FROM sqlite_schema").get:
         raise CannotOpen(f"{path} is a database of another program")
 
 
 FILES_OF_CONNECTION: Final = 2
-"""The database and its log."""
+"""Open files of a connection: the database and its log."""
 CACHE_KIB: Final = 32_768
 STREAM_CACHE_KIB: Final = 1_024
-"""Pages that the connection of a long list keeps: it goes through the file once, and there may be hundreds."""
+"""Cache of the connection of a long list. It is small: the list reads the file once, and there may be hundreds of
+lists."""
 
 
 def connect(path: Path, *, writer: bool = False, cache_kib: int = CACHE_KIB) -> apsw.Connection:
-    """A connection with our functions and durability. Only the writer may change the file."""
+    """Return a connection with the SQL functions of `stores.sqlite.functions` and the settings for durability. Only
+    the writer's may change the file."""
     try:
-        # The log and its index take their permissions from the file: it holds password hashes.
+        # 0600, because the file holds password hashes. The log and its index get the permissions of the file.
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     except OSError as error:
         raise CannotOpen(f"cannot open {path}: {error.strerror}") from error
@@ -99,15 +101,15 @@ def connect(path: Path, *, writer: bool = False, cache_kib: int = CACHE_KIB) -> 
         connection.pragma("synchronous", "FULL")
         connection.pragma("cache_size", -cache_kib)
         connection.pragma("journal_size_limit", 67_108_864)
-        # Pages in the log before they are brought into the file: at SQLite's 1 000 each group of commits pays for that,
-        # page by page (measured: a fifth of the time of a create).
+        # Pages in the log before a checkpoint copies them into the file. At SQLite's default of 1 000 every group of
+        # commits pays for a checkpoint (measured: a fifth of the time of a create).
         connection.pragma("wal_autocheckpoint", 8_000)
-        # Otherwise a statement over an indexed expression is compiled again each time that a value is bound to it, in
-        # case the value suits another plan (measured: half of the time of a filtered list).
+        # Without QPSG, SQLite compiles a statement over an indexed expression again for each bound value, in case
+        # another plan suits the value better (measured: half of the time of a filtered list).
         connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
         if writer:
-            # What a statement may have to undo is kept in memory: as a file it takes 16 system calls a statement once
-            # one has touched more than 64 KiB (measured: half of the CPU of a bulk creation).
+            # Keep the statement journal in memory: as a file it takes 16 system calls per statement once a statement
+            # has touched more than 64 KiB (measured: half of the CPU of a bulk creation).
             connection.pragma("temp_store", "memory")
         else:
             connection.pragma("query_only", True)
@@ -119,7 +121,7 @@ def connect(path: Path, *, writer: bool = False, cache_kib: int = CACHE_KIB) -> 
 
 @contextmanager
 def temporary_files(connection: apsw.Connection) -> Iterator[None]:
-    """Let a statement of the writer sort more than memory holds."""
+    """Let the writer's statements use temporary files, for sorts that are larger than memory."""
     connection.pragma("temp_store", "file")
     try:
         yield
@@ -129,7 +131,7 @@ def temporary_files(connection: apsw.Connection) -> Iterator[None]:
 
 @contextmanager
 def time_limit(connection: apsw.Connection, seconds: float) -> Iterator[None]:
-    """Raise ReadTimeout if the statements within take longer than that."""
+    """Raise ReadTimeout if the statements in the block take longer than `seconds`."""
     end = time.monotonic() + seconds
     connection.set_progress_handler(lambda: time.monotonic() > end, _LOOK_EVERY)
     try:
@@ -142,8 +144,8 @@ def time_limit(connection: apsw.Connection, seconds: float) -> Iterator[None]:
 
 
 class translated:  # noqa: N801 (used like a function)
-    """Context manager: raises SQLite's errors as the store's; `index` is the position of the write at hand. No
-    generator, which takes three times as long."""
+    """Context manager that raises SQLite's errors as errors of `stores.errors`. `index` is the position of the write in
+    its commit. A class, because a generator takes three times as long."""
 
     __slots__ = ("_connection", "_index")
 
@@ -170,9 +172,9 @@ def translate(connection: apsw.Connection, error: apsw.Error, index: int = 0) ->
 
 
 def why_unusable(path: Path, connection: apsw.Connection, error: apsw.Error) -> str:
-    """What to say of a file that cannot be made or brought up to date."""
+    """Return a text for a file that cannot be created or prepared."""
     first: BaseException = error
-    while isinstance(first.__context__, apsw.Error):  # a transaction that is gone cannot be undone either
+    while isinstance(first.__context__, apsw.Error):  # after a failed transaction the rollback may fail, too
         first = first.__context__
     if isinstance(first, apsw.Error) and _is_full(connection, first):
         return f"cannot write to {path}: {_NO_ROOM}"

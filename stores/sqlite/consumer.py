@@ -1,6 +1,6 @@
 """A consumer's position and lease on SQLite: the position in the file, the lease in memory.
 
-Only one process opens a file, so leases are between the consumers of that process and end with it.
+Only one process opens a file, so a lease decides only between consumers of that process, and ends with it.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ T = TypeVar("T")
 
 class CommitWith(Protocol):
     async def __call__(self, writes: Sequence[Write], also: Callable[[apsw.Connection], T]) -> T:
-        """Do `writes` and, before them, `also` on the writing connection: both or neither. The result of `also`."""
+        """Call `also` with the writing connection, then do `writes`: both or neither. Return the result of `also`."""
 
 
 @dataclass(slots=True)
 class Held:
-    """The lease of a consumer. `until` is monotonic time."""
+    """The lease of a consumer. `until` is in monotonic time."""
 
     token: int = 0
     holder: str = ""
@@ -52,7 +52,7 @@ class SQLiteConsumerState:
             return None
         held.token, held.holder, held.until = held.token + 1, holder, time.monotonic() + seconds
         token = held.token
-        # After the commits that wait: one of them may still be under the lease before.
+        # Through the writer, after the waiting commits: one of them may belong to the lease before.
         return Lease(token, seconds, await self._commit_with((), lambda connection: self._position(connection, since)))
 
     def _position(self, connection: apsw.Connection, since: str | None) -> str:

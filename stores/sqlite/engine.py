@@ -1,4 +1,4 @@
-"""The embedded engine: one SQLite file, one hub process, no server to run."""
+"""The embedded engine: one SQLite file, one hub process, no database server."""
 
 from __future__ import annotations
 
@@ -63,26 +63,27 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 LONGEST_PAGE_ON_LOOP = 200
-"""Entities; a longer list is made in a reader thread and streamed."""
+"""Entities; a longer list is read in a reader thread and streamed."""
 
 BULK = (UpdateMany, DeleteMany)
 HEAVY = 100
-"""Writes; a commit of more of them runs in the writer thread."""
+"""Writes; a commit of more writes runs in the writer thread."""
 
 HEAVY_BYTES = 262_144
-"""Of JSON text; a commit of several writes with more of it runs there too."""
+"""Bytes of JSON text; a commit of several writes with more text runs in the writer thread too."""
 
 UNHURRIED_SECONDS = 3_600.0
-"""For which the sweep may look for what it can retire, and a change of a definition for what stands against it."""
+"""Seconds that a sweep may search for records to retire, and the check of a new definition for entities in conflict
+with it."""
 
 
 def is_heavy(writes: Sequence[Write]) -> bool:
-    """Whether a commit of several writes, or of a bulk change, runs in the writer thread."""
+    """Return whether a commit of several writes, or of a bulk change, runs in the writer thread."""
     return len(writes) > HEAVY or any(isinstance(write, BULK) for write in writes) or is_long(writes)
 
 
 def is_long(writes: Sequence[Write]) -> bool:
-    """Whether the entities and changes of a commit are more than `HEAVY_BYTES`."""
+    """Return whether the entities and changes of a commit exceed `HEAVY_BYTES`."""
     size = 0
     for write in writes:
         match write:
@@ -113,7 +114,7 @@ class SQLiteEngine:
 
     @property
     def _own_connections(self) -> int:
-        """Those of the writer and of reads that are no streams."""
+        """The number of connections of the writer and of all reads but streams."""
         return 1 + own_connections(self.options.reader_threads)
 
     def hold_to(self, files: int) -> None:
@@ -184,15 +185,15 @@ class SQLiteEngine:
         return await self._restructure(lambda: self._define_all(changes, writes, key), by)
 
     def _wanted(self, definition: StoreDefinition) -> dict[str, bool] | None:
-        """The paths to index, and whether each is unique; None if the table has them so."""
+        """Return the paths to index, and whether each is unique; None if the table has exactly these."""
         table = self._tables.get(definition.name)
         wanted = dict.fromkeys(definition.unique_paths, True) | dict.fromkeys(definition.index_paths, False)
         as_wanted = table is not None and {p: i.unique for p, i in table.paths.items()} == wanted
         return None if as_wanted else wanted
 
     async def _restructure(self, run: Callable[[], T], by: str | None) -> T:
-        """Run what changes tables and what is known of them, in a transaction of its own. When that fails, what is
-        known is read from the file again."""
+        """Call `run`, which changes tables and `self._tables`, in a transaction of its own. If it fails, read
+        `self._tables` from the file again."""
         try:
             return await self._writer.submit(run, by, heavy=True)
         except BaseException:
@@ -265,7 +266,7 @@ class SQLiteEngine:
     ) -> tuple[bytes, int] | None:
         table = self._table(store)
         compiler = Compiler(table)
-        # What the caller can see first: see `Compiler.kept_choice`.
+        # The visibility predicate first: see `Compiler.kept_choice`.
         condition = compiler.condition(where)
         sql = f"SELECT CAST(doc AS BLOB), rev FROM {table.table} WHERE {condition} AND id={compiler.bind(id)}"
         if projection.everything:
@@ -281,7 +282,7 @@ class SQLiteEngine:
 
     async def find(self, store: str, query: Query, projection: Projection = WHOLE) -> Listing:
         table, show = self._table(store), lists.shower(projection)
-        # A long page may turn out short: only when it does not is it worth a thread and a stream.
+        # A page with a large limit is often short. Only if it is not, a thread and a stream are worth their cost.
         limit = min(query.limit, LONGEST_PAGE_ON_LOOP)
         showing = None if projection.everything else show
         try:
@@ -293,7 +294,7 @@ class SQLiteEngine:
         return Listing(self.feed.at(seq), last, b"[" + b",".join(docs) + b"]")
 
     async def _stream(self, table: StoreTable, query: Query, show: lists.Show) -> Listing:
-        """The list while it is being read. The reader thread stops when the body is closed."""
+        """Return a list whose body is read while it is sent. The reading stops when the body is closed."""
         chunk = self.options.chunk_bytes
         pieces = self._readers.stream(lambda c: lists.stream_page(c, table, query, show, chunk))
         head = await anext(pieces)
@@ -318,7 +319,7 @@ class SQLiteEngine:
 
     async def commit(self, writes: Sequence[Write], by: str | None, key: IdempotencyKey | None = None) -> list[Written]:
         if len(writes) == 1 and key is None and not isinstance(writes[0], BULK):
-            # One statement changes one entity: it is atomic by itself.
+            # One statement changes one entity, so it is atomic.
             return [await self._writer.submit(lambda: self._executor.run(writes[0], 0), by)]
         heavy = is_heavy(writes)
         commit = self._commit_all if heavy else self._commit_in_savepoint
@@ -379,7 +380,7 @@ class SQLiteEngine:
         limit: int = MOST_HISTORY_ENTRIES,
         fields: frozenset[str] = frozenset(),
     ) -> History:
-        # Not on the loop: its entries are compared in Python, however large they are.
+        # Not on the loop: entries are compared in Python, and they may be large.
         return await self._readers.in_thread(
             lambda connection: read_history(connection, store, id, after, limit, fields)
         )
@@ -400,7 +401,7 @@ class SQLiteEngine:
         up_to = await readers.unhurried(lambda connection: retired_up_to(connection, oldest, most), UNHURRIED_SECONDS)
         connection = self._writer.connection
         moved = CONDENSE if up_to > 0 else 0
-        while moved == CONDENSE:  # in steps, so that other writes come in between
+        while moved == CONDENSE:  # in steps, so that other writes can run in between
             moved = await self._writer.submit(lambda: condense(connection, up_to), None, heavy=True)
         await self._writer.submit(
             lambda: connection.execute("DELETE FROM idempotency WHERE expires<=?", (now,)).get, None, heavy=True

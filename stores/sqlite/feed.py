@@ -1,4 +1,4 @@
-"""The change feed of a SQLite file: the `changes` table, with the newest of it kept in memory for those who follow."""
+"""The change feed of a SQLite file: the `changes` table. The newest changes are kept in memory for followers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from stores.sqlite.readers import Readers, snapshot
 
 COLUMNS = "seq, op, store, id, before, after, by, time"
 RING = 10_000
-"""Changes kept in memory; who is further behind reads them from the file."""
+"""Changes kept in memory; followers that are further behind read the file."""
 
 RING_BYTES = 33_554_432
 
@@ -25,7 +25,7 @@ FOLLOW_BATCH = 1_000
 
 @dataclass(frozen=True, slots=True)
 class CommittedChanges:
-    """What a commit brought: up to which `seq`, and the changes themselves unless there were too many to carry."""
+    """The changes of a commit: the last `seq`, and the changes, or None when they are too many to hand over."""
 
     seq: int
     changes: list[tuple[int, Change]] | None
@@ -75,7 +75,7 @@ class SQLiteFeed:
                 await self._news.wait()
 
     def publish(self, committed: CommittedChanges) -> None:
-        """Take in what a commit brought and wake the followers."""
+        """Add the changes of a commit and wake the followers."""
         if committed.seq == self.seq:
             return
         self.seq = committed.seq
@@ -88,7 +88,7 @@ class SQLiteFeed:
         news.set()
 
     def read_changes(self, connection: apsw.Connection) -> CommittedChanges:
-        """What the open transaction of `connection` has added so far."""
+        """Return the changes that the open transaction of `connection` has added so far."""
         changes: list[tuple[int, Change]] = []
         size = 0
         for seq, change in self._changes(self._rows(connection, self.seq, FOLLOW_BATCH + 1)):

@@ -1,4 +1,5 @@
-"""SQL functions of ours: where SQL has no words for MongoDB's semantics, the shared Python code answers."""
+"""SQL functions in Python, for MongoDB's semantics that SQL cannot express. They use the code shared with the
+matcher."""
 
 from __future__ import annotations
 
@@ -20,7 +21,7 @@ from stores.steps import FOLD_SHIFT, PARSE_SHIFT, SEARCH_SHIFT, SORT_SHIFT
 
 
 def register(connection: apsw.Connection) -> None:
-    """Give the connection the functions that compiled queries call."""
+    """Register the functions that compiled queries call."""
     functions: dict[str, tuple[Callable[..., apsw.SQLiteValue], int]] = {
         "hub_match": (_match, 2),
         "hub_contains": (_contains, 2),
@@ -34,14 +35,14 @@ def register(connection: apsw.Connection) -> None:
 
 
 def parsed(doc: str | bytes) -> Entity:
-    """The entity in a stored text."""
+    """Return the entity in a stored text."""
     spend(len(doc) >> PARSE_SHIFT)
     entity: Entity = orjson.loads(doc)
     return entity
 
 
 def sort_key(doc: str | bytes, sort: tuple[Sort, ...]) -> tuple[Json, ...]:
-    """What the entity in a stored text sorts by."""
+    """Return the sort key of the entity in a stored text."""
     spend(len(doc) >> SORT_SHIFT)
     return sort_key_of(orjson.loads(doc), sort)
 
@@ -51,7 +52,7 @@ def _match(doc: str, predicate: Callable[[Entity], int]) -> int:
 
 
 def _contains(value: apsw.SQLiteValue, text: str) -> int:
-    # SQLite may evaluate both sides of an AND, so values of other types arrive here too.
+    # SQLite may evaluate both sides of an AND, so this is called with values of other types too.
     if not isinstance(value, str):
         return 0
     spend(len(value) >> SEARCH_SHIFT)
@@ -71,7 +72,8 @@ def _sort_key(doc: str, sort: tuple[Sort, ...]) -> bytes:
 
 @lru_cache(maxsize=2)
 def _parts(doc: str, path: str, descending: int) -> tuple[int, apsw.SQLiteValue]:
-    """Rank and value of what the entity sorts by; both are asked for one after the other, hence the small cache."""
+    """Return the rank and the value by which the entity sorts. SQL asks for one right after the other, hence the small
+    cache."""
     spend(len(doc) >> SORT_SHIFT)
     segments = tuple(_segments(path))
     lowest = ordering.lowest(values_at(orjson.loads(doc), segments), bool(descending))
@@ -81,6 +83,6 @@ def _parts(doc: str, path: str, descending: int) -> tuple[int, apsw.SQLiteValue]
 
 @lru_cache(maxsize=256)
 def _segments(path: str) -> list[str]:
-    """The segments of a JSON path as `tables.json_path` writes it."""
+    """Return the segments of a JSON path as `tables.json_path` writes it."""
     segments: list[str] = orjson.loads("[" + path[2:].replace('"."', '","') + "]")
     return segments

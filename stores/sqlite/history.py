@@ -1,4 +1,4 @@
-"""The audit trail: read from the feed's records while they are there, from what they were condensed to afterwards."""
+"""The audit trail, read from the change records of the feed and from the condensed records of older changes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from stores.sqlite.readers import snapshot
 from stores.sqlite.tables import json_path
 
 CONDENSE = 500
-"""Change records condensed in one transaction: keeps each short beside the other writes."""
+"""Change records condensed in one transaction: few, so that other writes do not wait long."""
 
 
 _CONDENSED: Final = """SELECT seq, op, rev, by, time, changed, final, NULL FROM history
@@ -27,7 +27,7 @@ _CHANGES: Final = """SELECT seq, op, NULL, by, time, before, after, 1 FROM chang
 def read_history(
     connection: apsw.Connection, store: str, id: str, after: str | None, limit: int, fields: frozenset[str]
 ) -> History:
-    """A page of the entries of one entity, and its last state if it has been deleted."""
+    """Return a page of the entries of one entity, and its last state if it has been deleted."""
     page = Page(limit)
     with snapshot(connection):
         seq = parse_place(after)
@@ -50,7 +50,7 @@ def parse_place(after: str | None) -> int:
 
 
 def _read_entry(store: str, id: str, row: tuple[Any, ...]) -> tuple[HistoryEntry, int]:
-    """The entry that a row stands for, and the bytes of its values."""
+    """Return the entry in a row, and the bytes of its values."""
     _, op, rev, by, time, first, second, is_change = row
     if is_change:
         entry = as_entry(Change("", op, store, id, first, second, by, time))
@@ -60,7 +60,7 @@ def _read_entry(store: str, id: str, row: tuple[Any, ...]) -> tuple[HistoryEntry
 
 
 def _later(connection: apsw.Connection, store: str, id: str, seq: int, fields: frozenset[str]) -> Entity:
-    """The fields that records beyond `seq` change, as they were before."""
+    """Return those of `fields` that records after `seq` change, with their values at `seq`."""
     later: Entity = {}
     for name in fields:
         path = json_path((name,))
@@ -75,7 +75,7 @@ def _later(connection: apsw.Connection, store: str, id: str, seq: int, fields: f
 
 
 def _final(connection: apsw.Connection, store: str, id: str) -> Entity | None:
-    """What the entity was at the end of its trail, None while it exists."""
+    """Return the last state of a deleted entity; None while it exists."""
     for table, text in (("changes", "before"), ("history", "final")):
         sql = f"SELECT op, {text} FROM {table} WHERE store=? AND id=? ORDER BY seq DESC LIMIT 1"
         last = connection.execute(sql, (store, id)).fetchone()
@@ -91,7 +91,8 @@ def as_entry(change: Change) -> HistoryEntry:
 
 
 def condense(connection: apsw.Connection, up_to: int) -> int:
-    """Move the oldest change records, those with `seq` up to `up_to`, into the history; returns how many."""
+    """Move at most `CONDENSE` change records, the oldest with a `seq` up to `up_to`, into the history. Return their
+    number."""
     sql = "SELECT seq, op, store, id, before, after, by, time FROM changes WHERE seq<=? ORDER BY seq LIMIT ?"
     rows = list(connection.execute(sql, (up_to, CONDENSE)))
     connection.executemany("INSERT OR REPLACE INTO history VALUES(?,?,?,?,?,?,?,?,?)", _condensed(rows))
@@ -110,7 +111,7 @@ def _condensed(rows: list[tuple[apsw.SQLiteValue, ...]]) -> Iterator[tuple[apsw.
 
 
 def retired_up_to(connection: apsw.Connection, oldest_kept: int, most_bytes: int) -> int:
-    """The `seq` up to which change records have outlived their age (Unix ms) or the room there is for them.
+    """Return the `seq` up to which change records are older than `oldest_kept` (Unix ms) or exceed `most_bytes`.
 
     The newest record always stays: the feed's position is read from it.
     """

@@ -1,4 +1,4 @@
-"""Lists: one page as a JSON array, or, when it is long, as the pieces of one."""
+"""Lists: a page as a JSON array, in one piece or, when it is long, in several."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ Key = tuple[Json, ...]
 Show = Callable[[bytes], bytes]
 
 LONGEST_PAGE: Final = 1_048_576
-"""Bytes of a list that is made in one piece; a longer one is streamed."""
+"""Bytes of a list in one piece; a longer one is streamed."""
 
 
 SMALL: Final = 2_048
-"""Bytes of an entity that need not be counted: the bound on a page counts them."""
+"""Bytes of an entity up to which its projection is not counted as steps: `LONGEST_PAGE` bounds such entities."""
 
 
 class LongPage(Exception):
@@ -42,8 +42,8 @@ class LongPage(Exception):
 def page_sql(
     connection: apsw.Connection, table: StoreTable, query: Query, limit: int
 ) -> tuple[str, list[apsw.SQLiteValue]]:
-    """The statement of a page of at most `limit`. Compile it inside the snapshot that it runs in (see
-    `WriteExecutor.watch_indexes`)."""
+    """Return the statement and the values of a page of at most `limit` entities. Call it inside the snapshot in which
+    the statement runs (see `WriteExecutor.watch_indexes`)."""
     compiler = Compiler(table)
     where = compiler.condition(query.where)
     order = compile_order(compiler, query)
@@ -52,7 +52,7 @@ def page_sql(
     if len(key_ranges) == 1:
         sql = key_ranges[0]
     else:
-        # One after the other, each in its own order; SQLite stops at the limit.
+        # The ranges follow one another, each in its own order; SQLite stops at the limit.
         sql = " UNION ALL ".join(
             f"SELECT * FROM ({key_range} LIMIT {limit + query.offset})" for key_range in key_ranges
         )
@@ -62,8 +62,9 @@ def page_sql(
 def _range_sql(source: str, where: str, key_range: KeyRange, *, strict: bool) -> str:
     condition = f"{where} AND {key_range.condition}"
     if strict:
-        # Every match is put to the sort, and nothing else is: SQLite evaluates AND in any order it likes, CASE in the
-        # order written, and ORDER BY not at all where there can be one row only. The first part is for an index.
+        # Evaluate the sort key of every match, and of no other row. SQLite evaluates the parts of AND in any order,
+        # CASE in the order written, and ORDER BY not at all where there can be one row only. The first part is for an
+        # index.
         sorted_at = key_range.condition if key_range.condition != "1" else f"{key_range.columns[0].sql} IS NOT NULL"
         condition = f"{where} AND CASE WHEN {where} THEN {sorted_at} END"
     return f"SELECT CAST(doc AS BLOB) FROM {source} {condition} ORDER BY {key_range.terms}"
@@ -72,8 +73,8 @@ def _range_sql(source: str, where: str, key_range: KeyRange, *, strict: bool) ->
 def read_page(
     connection: apsw.Connection, table: StoreTable, query: Query, limit: int, show: Show | None
 ) -> tuple[int, list[bytes], Key | None]:
-    """The feed's `seq`, at most `limit` documents as they are shown, and the sort key of the last one if more follow:
-    of one moment. Raises LongPage."""
+    """Return, from one snapshot, the feed's `seq`, at most `limit` documents as they are shown, and the sort key of the
+    last one if more follow. Raises LongPage."""
     with snapshot(connection):
         seq = current_seq(connection)
         sql, values = page_sql(connection, table, query, limit + 1)
@@ -86,10 +87,10 @@ def read_page(
 
 
 def _bounded(rows: Iterator[tuple[apsw.SQLiteValue, ...]]) -> list[bytes]:
-    """The documents in `rows`. Raises LongPage for two or more that are longer than `LONGEST_PAGE` together."""
+    """Return the documents in `rows`. Raises LongPage for two or more that are longer than `LONGEST_PAGE` together."""
     if allowance.on_loop:
-        # There is no time to read many more than that, so all are counted at once: row by row it would take a tenth of
-        # the time of a list.
+        # The time on the loop bounds the documents that can be read, so they are measured once at the end: row by row
+        # it would take a tenth of the time of a list.
         read: list[bytes] = [doc for (doc,) in rows]  # type: ignore[misc]
         if sum(map(len, read)) > LONGEST_PAGE and len(read) > 1:
             raise LongPage
@@ -107,7 +108,7 @@ def _bounded(rows: Iterator[tuple[apsw.SQLiteValue, ...]]) -> list[bytes]:
 def stream_page(
     connection: apsw.Connection, table: StoreTable, query: Query, show: Show, chunk_bytes: int
 ) -> Generator[tuple[int, Key | None] | bytes]:
-    """First (`seq`, key of the last entity if more follow), then the pieces of the array."""
+    """Yield (`seq`, key of the last entity if more follow), then the pieces of the array."""
     with snapshot(connection):
         seq = current_seq(connection)
         yield seq, _last_key(connection, table, query)
@@ -116,7 +117,8 @@ def stream_page(
 
 
 def _last_key(connection: apsw.Connection, table: StoreTable, query: Query) -> Key | None:
-    """Looked up ahead of the rows, since an answer's headers go out before its body."""
+    """Return the key of the last entity if more follow. It is read before the rows, because the headers of an answer
+    are sent before its body."""
     if query.limit == 0:
         return None
     ends = replace(query, offset=query.offset + query.limit - 1)
@@ -126,8 +128,7 @@ def _last_key(connection: apsw.Connection, table: StoreTable, query: Query) -> K
 
 
 def _pieces(rows: Iterable[tuple[Any, ...]], show: Show, chunk_bytes: int) -> Iterator[bytes]:
-    """The array of the documents in `rows` as they are shown, in pieces of `chunk_bytes` and at most one document
-    more."""
+    """Yield the array of the shown documents in pieces. A piece ends with the document that reaches `chunk_bytes`."""
     part: list[bytes] = []
     size, before = 0, b"["
     for (doc,) in rows:
@@ -144,7 +145,7 @@ def _pieces(rows: Iterable[tuple[Any, ...]], show: Show, chunk_bytes: int) -> It
 
 
 def shower(projection: Projection) -> Show:
-    """A function from stored JSON text to the JSON text that is shown."""
+    """Return a function from stored JSON text to the JSON text that is shown."""
     if projection.everything:
         return lambda doc: doc
     project = compile_projection(projection)
@@ -183,7 +184,7 @@ def summarize(
 
 
 def repeated(connection: apsw.Connection, table: StoreTable, path: str) -> int:
-    """See `stores.protocol.Engine.repeated`; what is equal is so to the path's unique index too."""
+    """See `stores.protocol.Engine.repeated`. Values are equal here if they are equal in the path's unique index."""
     value, kinds = extract(path), f"json_type(doc,{json_path(path)}) IN ('text','integer','real')"
     shared = f"SELECT count(*) AS n FROM {table.table} WHERE {kinds} GROUP BY {value} HAVING n>1"
     return int(connection.execute(f"SELECT coalesce(sum(n),0) FROM ({shared})").get)

@@ -1,8 +1,8 @@
-"""Keeps SQLite's log from growing without end.
+"""The bound on the size of SQLite's log.
 
-A snapshot holds up everything that has been written since: it cannot leave the log for the file, and the log cannot
-begin anew. A long list holds one until its client has taken it, and lists of many clients overlap. Beyond a bound none
-is begun, and those end whose clients take long, until the log has been brought into the file.
+While a snapshot is open, no later write can be copied from the log into the file, and the log cannot be restarted. A
+long list holds a snapshot until its client has received it, and the lists of many clients overlap. When the log exceeds
+its bound, no long list may begin and slow ones are ended, until the log has been copied into the file.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from stores.sqlite.readers import Readers
 log = logging.getLogger(__name__)
 
 EVERY: Final = 1.0
-"""Seconds between looks at the size of the log."""
+"""Seconds between checks of the size of the log."""
 
 
 class LogKeeper:
-    """Of the database at `path`, whose long lists are read by `readers`. `most`: bytes of the log."""
+    """Bounds the log of the database at `path` to `most` bytes. `readers` read its long lists."""
 
     def __init__(self, path: Path, readers: Readers, most: int) -> None:
         self._log = path.with_name(path.name + "-wal")
@@ -32,7 +32,7 @@ class LogKeeper:
         self._most = most
 
     async def run(self) -> None:
-        """Look after it until cancelled."""
+        """Check the log periodically until cancelled."""
         while True:
             await asyncio.sleep(EVERY)
             try:
@@ -43,7 +43,7 @@ class LogKeeper:
     async def _look(self) -> None:
         readers = self._readers
         is_too_long = self._log.stat().st_size > self._most and await readers.in_thread(_holds_more_than_the_file)
-        is_ours = is_too_long and readers.is_streaming  # a backup of another program may hold it up, too
+        is_ours = is_too_long and readers.is_streaming  # a backup by another program may also hold a snapshot
         if is_ours and not readers.streams_wait:
             log.warning("SQLite's log has more than %s bytes: long lists end or wait", self._most)
         readers.streams_wait = is_ours
@@ -52,10 +52,10 @@ class LogKeeper:
 
 
 def _holds_more_than_the_file(connection: apsw.Connection) -> bool:
-    """Whether something is left in the log after as much as possible has been brought into the file. If nothing is, the
-    next write begins the log anew."""
+    """Copy as much of the log as possible into the file, and return whether something is left. If nothing is left, the
+    next write restarts the log."""
     try:
         pages, brought = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
-    except apsw.BusyError:  # the writer is doing the same
+    except apsw.BusyError:  # the writer runs a checkpoint
         return True
     return brought < pages

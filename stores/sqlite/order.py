@@ -1,8 +1,8 @@
 """Sorting and keyset paging as SQL.
 
-A plain path (see `Compiler.plain_value`) sorts as SQLite does, so an index can give the order and a page starts
-where the last one ended, at any depth. One other path sorts by (rank of type, value), with the matcher's key where
-arrays and objects come in; several of them by one key made in Python.
+A plain path (see `Compiler.plain_value`) has SQLite's order, so an index can provide the order, and a page begins where
+the last one ended, at any depth. A single other path sorts by (rank of type, value), computed in Python for arrays and
+objects. Several other paths sort by one key computed in Python.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from stores.sqlite.tables import extract, json_path
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One term of ORDER BY. `nullable`: NULL can occur, and sorts first; `stored`: it is a column of the table."""
+    """One term of ORDER BY. `nullable`: it can be NULL, which sorts first; `stored`: it is a column of the table."""
 
     sql: str
     descending: bool
@@ -34,7 +34,7 @@ class Column:
 
     @property
     def sign(self) -> str:
-        """Compares what lies further on in this order."""
+        """The comparison operator for later values in this order."""
         return "<" if self.descending else ">"
 
 
@@ -43,7 +43,7 @@ Columns = tuple[Column, ...]
 
 @dataclass(frozen=True, slots=True)
 class KeyRange:
-    """A WHERE condition, and the order of what meets it: the columns that differ in it."""
+    """A WHERE condition, and the sort columns that can differ among its rows."""
 
     condition: str
     columns: Columns
@@ -55,9 +55,10 @@ class KeyRange:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """The key ranges that hold what lies after the cursor, in their order.
+    """The key ranges of the rows after the cursor, in their order.
 
-    `strict` ones fail on entities that cannot be sorted so: they may only be put to those that match."""
+    With `strict`, computing the sort key fails on entities that cannot be sorted so. It may be computed only for rows
+    that match the filter."""
 
     key_ranges: tuple[KeyRange, ...]
     strict: bool = False
@@ -114,7 +115,7 @@ def _special(sort: Sort) -> list[Column]:
 
 
 def special_parts(value: object) -> tuple[int, object]:
-    """A sort value as the two columns that stand for it: the rank of its type, and what SQLite can compare."""
+    """Return the two columns of a sort value: the rank of its type, and a value that SQLite can compare."""
     rank = ordering.rank(value)
     if rank in (ordering.RANK_OBJECT, ordering.RANK_ARRAY):
         return rank, ordering.encode(value)
@@ -143,8 +144,10 @@ def _by_one_key(compiler: Compiler, query: Query) -> Order:
 
 
 def _key_ranges(compiler: Compiler, columns: Columns, after: list[object]) -> list[KeyRange]:
-    """What lies after the row `after`, as ranges that an index can seek to: a nullable first column has its NULLs at
-    one end, and of an indexed expression those with the same value come on their own, lest they are all passed by."""
+    """Return the rows after the row `after`, as ranges that an index can seek to.
+
+    If the first column is nullable, its NULLs are a range at one end. If it is an indexed expression, the rows with the
+    same value as `after` are a range of their own; otherwise the index would step through all of them."""
     first, value, others = columns[0], after[0], columns[1:]
     if not first.nullable:
         return [KeyRange(_beyond(compiler, columns, after), columns)]
@@ -161,15 +164,18 @@ def _key_ranges(compiler: Compiler, columns: Columns, after: list[object]) -> li
 
 
 def _compare_as_row(columns: Columns, after: list[object]) -> bool:
-    """Whether SQLite's comparison of rows says the same. With it an index seeks past the many entities of one time that
-    an array created. NULL is beyond no row, which is right where it sorts first."""
+    """Return whether SQLite's row comparison has the same result.
+
+    With it an index seeks past the many entities that one request created at the same time. It treats NULL as not
+    greater than any row, which is right where NULL sorts first."""
     return None not in after and all(
         c.stored and c.descending is columns[0].descending and not (c.descending and c.nullable) for c in columns
     )
 
 
 def _beyond(compiler: Compiler, columns: Columns, after: list[object]) -> str:
-    """Lexicographic comparison, led by a condition on the first column alone that an index can seek to."""
+    """Return a lexicographic comparison. It begins with a condition on the first column alone, which an index can seek
+    to."""
     if not columns:
         return "0"
     first = columns[0]

@@ -1,4 +1,4 @@
-"""Reads that hold nobody up: quick ones run on the loop, one that takes longer starts again in a reader thread."""
+"""Reads that do not block the event loop: quick ones run on it, and slower ones start again in a reader thread."""
 
 from __future__ import annotations
 
@@ -24,30 +24,30 @@ from stores.sqlite.connection import CACHE_KIB, STREAM_CACHE_KIB, connect, time_
 T = TypeVar("T")
 
 MOST_STREAMS: Annotated[int, Limit("process", "long lists", "503")] = 256
-"""Long lists that may be on their way to clients at once; each holds a snapshot of the file."""
+"""Long lists that may be sent to clients at once; each holds a snapshot of the file."""
 Read = Callable[[apsw.Connection], T]
 
 QUICK = 0.002
 """Seconds that a read may take on the loop before it is moved to a thread."""
 
 _MOMENT: Final = 0.1
-"""Seconds that a read has in a thread while there is no turn for long ones."""
+"""Seconds of a read in a short place of a thread (see `stores.read_turns`)."""
 
 _MOMENTS: Final = 2
-"""Reads that have a moment at the same time, each of another user."""
+"""Reads in short places at the same time, each of another user."""
 
 _MOMENT_CACHE_KIB: Final = 4_096
 
 _MOST_IDLE: Final = 4
-"""Connections of long lists that are kept for the next ones: to open one takes 0.2 ms."""
+"""Connections of long lists that are kept for later ones: opening one takes 0.2 ms."""
 
 _CHECK_EVERY = 250
-"""Steps of SQLite's virtual machine between looks at the clock: some 10 µs, and with the largest entities 20 ms."""
+"""Steps of SQLite's virtual machine between checks of the clock: about 10 µs, and with the largest entities 20 ms."""
 
 
 class snapshot:  # noqa: N801 (used like a function)
-    """Context manager: all reads inside see the database at one moment. No generator, which takes three times as
-    long."""
+    """Context manager in which all reads see one snapshot of the database. A class, because a generator takes three
+    times as long."""
 
     __slots__ = ("_connection",)
 
@@ -62,7 +62,7 @@ class snapshot:  # noqa: N801 (used like a function)
 
 
 def read_limits(threads: int, timeout: float, waiting: int) -> ReadLimits:
-    """`threads`: of long reads, and of long lists."""
+    """Return the limits of `stores.read_turns`. `threads`: threads for long reads, and as many for long lists."""
     return ReadLimits(
         long=(threads, max(1, threads // 4)),
         short=(_MOMENTS, 1, 1),
@@ -75,14 +75,21 @@ def read_limits(threads: int, timeout: float, waiting: int) -> ReadLimits:
 
 
 def own_connections(threads: int) -> int:
-    """Connections that `Readers` keeps open: for long reads, moments, housekeeping and the loop."""
+    """Return how many connections `Readers` keeps open: for long reads, moments, housekeeping and the loop."""
     return threads + _MOMENTS + 2
 
 
 class Readers:
-    """`threads` connections for long reads, some for moments, and one of the loop's own. `timeout`: seconds that a read
-    may take, or wait for its turn, or a stream until its next item. `waiting`: long reads of one user that wait.
-    `streams`: long lists at a time."""
+    """Runs reads on the event loop and in threads.
+
+    Args:
+        path: the database file.
+        threads: connections, and threads, for long reads.
+        timeout: seconds that a read may take, that it may wait for its turn, and that the next item of a stream may
+            take.
+        waiting: long reads of one user that may wait.
+        streams: long lists at a time.
+    """
 
     def __init__(self, path: Path, threads: int, timeout: float, waiting: int, streams: int = MOST_STREAMS) -> None:
         self._most_streams = streams
@@ -95,7 +102,7 @@ class Readers:
         self._idle_moments = _connections(path, _MOMENTS, _MOMENT_CACHE_KIB)
         self._housekeeping = _connections(path, 1, _MOMENT_CACHE_KIB)
         self._turns = ReadTurns(read_limits(threads, timeout, waiting), ReadTimeout)
-        # With room for long lists, and for two that are begun or ended.
+        # Threads for long reads, for pieces of long lists, for moments, and for two lists that begin or end.
         self._threads = ThreadPoolExecutor(2 * threads + _MOMENTS + 2, "hub-sqlite-reader")
         self._housekeeper = ThreadPoolExecutor(1, "hub-sqlite-housekeeper")
         self._closed = False
@@ -103,7 +110,7 @@ class Readers:
         self._streams: set[_Stream] = set()
         self._idle_for_streams: queue.SimpleQueue[apsw.Connection] = queue.SimpleQueue()
         self.streams_wait = False
-        """Whether no stream may begin."""
+        """Whether new streams are rejected."""
 
     async def close(self) -> None:
         if self._closed:
@@ -117,7 +124,8 @@ class Readers:
                 connections.get().close()
 
     async def run(self, read: Read[T]) -> T:
-        """The result of `read`, which may be started twice: it must not change anything."""
+        """Run `read` on the loop, or in a thread if it takes longer, and return its result. It may be started twice, so
+        it must not change anything."""
         if self._closed:
             raise Unavailable("the store is closed")
         self._deadline = time.perf_counter() + QUICK
@@ -130,14 +138,15 @@ class Readers:
                     pass
         finally:
             allowance.steps = math.inf
-            # A read that failed or was cut short may have left its snapshot open: the clock can stop ROLLBACK too.
+            # A read that failed or was interrupted may have left its snapshot open. The deadline is removed, since it
+            # could interrupt ROLLBACK too.
             if self._own.in_transaction:
                 self._deadline = math.inf
                 self._own.execute("ROLLBACK")
         return await self.in_thread(read)
 
     async def in_thread(self, read: Read[T]) -> T:
-        """The same of what is too long for the loop, as it is known."""
+        """Run `read`, known to be too long for the loop, in a thread, and return its result."""
 
         def begin(seconds: float) -> asyncio.Future[T]:
             if self._closed:
@@ -148,16 +157,17 @@ class Readers:
         return await self._turns.run(begin)
 
     async def unhurried(self, read: Read[T], seconds: float) -> T:
-        """The result of a read of the hub's own, which may take so many seconds: one at a time."""
+        """Run a read of the hub's own, which may take `seconds`, and return its result. Such reads run one at a
+        time."""
         if self._closed:
             raise Unavailable("the store is closed")
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._housekeeper, _read_with, self._housekeeping, read, seconds)
 
     async def stream(self, produce: Callable[[apsw.Connection], Generator[T]]) -> AsyncGenerator[T]:
-        """What `produce` yields, each item made in a thread when it is asked for. A stream has a connection of its own
-        and holds no thread while whoever takes the items is slow. Raises Unavailable when there are too many, and when
-        the stream is ended because it takes too long."""
+        """Yield the items of `produce`, each made in a thread on request. A stream has a connection of its own, and
+        holds no thread while its reader is slow. Raises Unavailable when there are too many streams, and when the
+        stream is ended because it takes too long."""
         if self._closed:
             raise Unavailable("the store is closed")
         if len(self._streams) >= self._most_streams:
@@ -179,7 +189,7 @@ class Readers:
         return bool(self._streams)
 
     def end_long_streams(self) -> None:
-        """End the streams that have taken longer than a read may: their snapshots hold up SQLite's log."""
+        """End the streams that have taken longer than `timeout`: because of their snapshots SQLite's log grows."""
         began = time.monotonic() - self._timeout
         for stream in [each for each in self._streams if each.began < began]:
             stream.end()
@@ -189,7 +199,7 @@ _END: Final = object()
 
 
 class _Stream:
-    """The connection of one stream, and what makes its items. It is used by one thread at a time."""
+    """The connection of one stream, and the generator of its items. One thread at a time uses it."""
 
     def __init__(self, threads: ThreadPoolExecutor, idle: queue.SimpleQueue[apsw.Connection]) -> None:
         self.began = time.monotonic()
@@ -204,7 +214,7 @@ class _Stream:
         self._source = connection, produce(connection)
 
     async def next(self, turns: ReadTurns) -> object:
-        """The next item, made in a thread when there is a turn for it. Raises Unavailable when the stream has been
+        """Return the next item, made in a thread when it gets a turn. Raises Unavailable when the stream has been
         ended."""
         if self._source is None:
             raise _log_too_long()
@@ -221,13 +231,14 @@ class _Stream:
         return asyncio.get_running_loop().run_in_executor(self._threads, _next, connection, items, seconds)
 
     def end(self) -> None:
-        """Give the snapshot back, at once or with the item that is being made."""
+        """Release the snapshot, at once or after the item that is being made."""
         self._is_ended = True
         if not self._is_busy:
             self.close()
 
     def close(self) -> None:
-        """Not awaited: whoever has gone away may have been cancelled. Threads of the pool outlive this."""
+        """Close the generator and release the connection, in a thread. Not awaited, because the caller may have been
+        cancelled."""
         source, self._source = self._source, None
         if source is not None:
             self._threads.submit(_finish, *source, self._idle)
@@ -263,7 +274,7 @@ def _connection_for_stream(path: Path, idle: queue.SimpleQueue[apsw.Connection])
         return idle.get_nowait()
     try:
         return connect(path, cache_kib=STREAM_CACHE_KIB)
-    except CannotOpen as error:  # it could be opened before: something has run out
+    except CannotOpen as error:  # the file could be opened before, so a resource is exhausted
         raise Unavailable(str(error)) from error
 
 

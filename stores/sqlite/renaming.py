@@ -1,4 +1,4 @@
-"""Giving a store another name: its table, indexes and triggers, and its name in the log of changes and the history."""
+"""Renaming of a store: its table, indexes and triggers, and its name in the log of changes and the history."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from stores.sqlite.tables import (
 
 
 def rename_table(connection: apsw.Connection, table: StoreTable, name: str) -> StoreTable:
-    """Rename within the caller's transaction; the store under its new name. Nothing of it is a change."""
+    """Rename a store within the caller's transaction, and return it under its new name. Makes no change records."""
     renamed = StoreTable(name)
     for trigger in triggers(table):
         connection.execute(f"DROP TRIGGER IF EXISTS {identifier(trigger)}")

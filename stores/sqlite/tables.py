@@ -1,7 +1,7 @@
-"""The layout of the file: one table per store, one log of changes for all, and what keeps them in step.
+"""The layout of the file: one table per store, one log of changes for all stores, and triggers.
 
-A store's table holds each entity as JSON text (`doc`) beside the system fields that queries order and filter by.
-Triggers write the change record, so no way of writing an entity can leave it out.
+A store's table holds each entity as JSON text (`doc`), and the system fields that queries sort and filter by. Triggers
+write the change records, so that every write of an entity has one.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ CREATE TABLE IF NOT EXISTS stores(name TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS consumers(name TEXT PRIMARY KEY, position TEXT NOT NULL) WITHOUT ROWID;
 """
 
-# An entity's table is made by its store's definition. `rev`, `owner` ... repeat what `doc` holds; its ACL says
-# which users and groups, other than the owner, `doc` lets see it (`stores.sqlite.visibility_index`).
+# The definition of a store creates its table. `rev`, `owner` ... repeat values in `doc`; the ACL holds the users and
+# groups, other than the owner, that may see each entity according to `doc` (`stores.sqlite.visibility_index`).
 STORE_TABLE = """
 CREATE TABLE {table}(
   row INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, time INTEGER, at INTEGER, rev INTEGER NOT NULL, owner TEXT,
@@ -58,7 +58,8 @@ CREATE INDEX {created} ON {table}(time, id);
 CREATE INDEX {owned} ON {table}(owner, time, id);
 """
 
-# By purpose; the name of each begins with it. A row of an ACL is found by both columns of its key.
+# By purpose, with which the name of each trigger begins. DELETE names both columns of an ACL's primary key, so the
+# index is used.
 TRIGGERS: Final[Mapping[str, str]] = {
     "inserted": """CREATE TRIGGER {trigger} AFTER INSERT ON {table} BEGIN
   INSERT INTO changes(op, store, id, before, after, by, time)
@@ -76,7 +77,7 @@ TRIGGERS: Final[Mapping[str, str]] = {
   DELETE FROM {acl} WHERE row=OLD.row AND viewer IN ({old_acl}); END""",
 }
 
-# Of the hub's own stores, whose changes are not in the feed.
+# For the hub's own stores, whose changes are not in the feed.
 TRIGGERS_UNRECORDED: Final[Mapping[str, str]] = {
     "inserted": """CREATE TRIGGER {trigger} AFTER INSERT ON {table} BEGIN
   INSERT OR IGNORE INTO {acl} {new_acl}; END""",
@@ -93,11 +94,11 @@ MOVED = """NEW."group" IS NOT OLD."group" OR NEW.doc->'$.access' IS NOT OLD.doc-
   OR NEW.doc->'$.branch' IS NOT OLD.doc->'$.branch'"""
 
 MOST_SEEN: Final[Annotated[int, Limit("store", "principals", "the oldest go")]] = 1_000
-"""Principals for whom a store remembers how much they see."""
+"""Principals for whom a store keeps the number of visible rows."""
 
 
 def text(value: str) -> str:
-    """A string literal."""
+    """Return a string literal."""
     return "'" + value.replace("'", "''") + "'"
 
 
@@ -106,7 +107,8 @@ def identifier(name: str) -> str:
 
 
 def encoded(store: str) -> str:
-    """The store's name in identifiers: SQLite folds case in them, store names do not."""
+    """Return a store's name for use in identifiers. SQLite ignores their case, but names of stores are
+    case-sensitive."""
     return "".join(f"^{c.lower()}" if c.isupper() else c for c in store)
 
 
@@ -115,24 +117,26 @@ def table_name(store: str) -> str:
 
 
 def index_name(store: str, path: str, purpose: str) -> str:
-    """`purpose`: ``u`` unique, ``s`` for sorting by the path, ``c`` for one value in order of creation."""
+    """Return the name of an index. `purpose`: ``u`` unique, ``s`` for sorting by the path, ``c`` for one value in order
+    of creation."""
     return f"x{purpose}_{encoded(store)}:{path}"
 
 
 @lru_cache(maxsize=4096)
 def json_path(path: tuple[str, ...] | str) -> str:
-    """The path as a literal of SQLite's JSON functions."""
+    """Return the path as a literal for SQLite's JSON functions."""
     segments = path.split(".") if isinstance(path, str) else path
     return text("$" + "".join("." + orjson.dumps(s).decode() for s in segments))
 
 
 def extract(path: tuple[str, ...] | str) -> str:
-    # Queries must spell an indexed expression exactly as its index does: both take it from here.
+    # SQLite uses an index on an expression only if the query has the same expression: both come from here.
     return f"json_extract(doc,{json_path(path)})"
 
 
 def holds_mixed(path: str) -> str:
-    """SQL condition: this entity has an array on the path, or a value whose order SQLite does not share with us."""
+    """Return the SQL condition that an entity has an array on the path, or a value that SQLite orders differently from
+    MongoDB."""
     segments = path.split(".")
     prefixes = [json_path(tuple(segments[: i + 1])) for i in range(len(segments) - 1)]
     arrays = [f"json_type(doc,{p})='array'" for p in prefixes]
@@ -142,7 +146,8 @@ def holds_mixed(path: str) -> str:
 
 @dataclass(slots=True)
 class IndexedPath:
-    """`mixed`: some entity has had an array, object or boolean there. Until then the index's own order is ours."""
+    """An indexed path. `mixed`: an entity has had an array, object or boolean there. Until then the order of the index
+    is MongoDB's order."""
 
     path: str
     unique: bool
@@ -154,16 +159,19 @@ class IndexedPath:
 
 
 AclKey = tuple[tuple[str, ...], tuple[str, ...]]
-"""Whose visibility it is: ids to be found as `owner`, and ids to be found in the other fields that share an entity."""
+"""The ids in a visibility predicate: those compared with `owner`, and those compared with `access`, `group` and
+`branch`."""
 
 Compiled = dict[Filter, tuple[str, list[Any]]]
-"""Conditions as SQL, numbered from ?1, and the values that they bind."""
+"""Filter → (SQL with variables numbered from ?1, values bound to them)."""
 
 
 @dataclass(slots=True)
 class StoreTable:
-    """`compiled` holds what was compiled under the present `paths`; whoever changes these calls `forget`. `seen` tells
-    of a principal how many rows it saw, None for many, and until when (monotonic) that may be believed."""
+    """The table of a store.
+
+    `compiled` holds the conditions compiled for the current `paths`; code that changes `paths` calls `forget`. `seen`
+    maps a principal to (number of visible rows, None for many; the monotonic time until which the number is used)."""
 
     name: str
     paths: dict[str, IndexedPath] = field(default_factory=dict)
@@ -177,8 +185,8 @@ class StoreTable:
         self.acl = identifier("v_" + encoded(self.name))
 
     def forget(self) -> None:
-        # A new dict rather than an emptied one: what is just being compiled, maybe in another thread and with the
-        # paths as they were, goes into the old one.
+        # A new dict, not `clear`: a condition that another thread is compiling for the old paths goes into the old
+        # dict.
         self.compiled = {}
 
     def note_seen(self, key: AclKey, rows: int | None, until: float) -> None:
@@ -188,7 +196,7 @@ class StoreTable:
 
 
 def prepare_file(connection: apsw.Connection) -> str:
-    """Make or check the file's layout; returns its epoch, which tells this database from every other."""
+    """Create or check the file's layout. Return its epoch, which identifies this database."""
     with connection:
         connection.execute(SCHEMA)
         connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
@@ -222,12 +230,12 @@ def create_table(connection: apsw.Connection, store: str) -> StoreTable:
 
 
 def index_names(store: str) -> dict[str, str]:
-    """The identifiers of the indexes that every store has, by purpose."""
+    """Return the identifiers of the indexes that every store has, by purpose."""
     return {purpose: identifier(f"{purpose}_{encoded(store)}") for purpose in ("created", "owned")}
 
 
 def triggers(table: StoreTable) -> dict[str, str]:
-    """The statements that make the triggers of a store, by the triggers' names."""
+    """Return the statements that create the triggers of a store, by the names of the triggers."""
     new, old = ACL_IDS.format(of="NEW", row=", NEW.row"), ACL_IDS.format(of="OLD", row="")
     parts = {"table": table.table, "acl": table.acl, "new_acl": new, "old_acl": old, "moved": MOVED}
     kinds = TRIGGERS_UNRECORDED if is_internal(table.name) else TRIGGERS
@@ -239,7 +247,7 @@ def triggers(table: StoreTable) -> dict[str, str]:
 
 
 def renew_triggers(connection: apsw.Connection, tables: Iterable[StoreTable]) -> None:
-    """Replace the triggers that another version of the hub has made differently."""
+    """Replace triggers that another version of the hub has created with other statements."""
     present = dict(connection.execute("SELECT name, sql FROM sqlite_schema WHERE type='trigger'"))
     with connection:
         for table in tables:
@@ -250,7 +258,7 @@ def renew_triggers(connection: apsw.Connection, tables: Iterable[StoreTable]) ->
 
 
 def create_index(connection: apsw.Connection, table: StoreTable, path: str, unique: bool) -> IndexedPath:
-    """Index the path; raises apsw.ConstraintError when it is to be unique and is not."""
+    """Index the path. Raises apsw.ConstraintError when it shall be unique and values repeat."""
     store, value = table.name, extract(path)
     wanted = (("u", ""),) if unique else (("s", ",id"), ("c", ",time,id"))
     for purpose, rest in wanted:
@@ -275,7 +283,7 @@ def drop_table(connection: apsw.Connection, table: StoreTable) -> None:
 
 
 def unique_path(message: str) -> str | None:
-    """The path whose unique index a constraint error speaks of."""
+    """Return the path whose unique index a constraint error names, or None."""
     marker = "index 'xu_"
     if marker not in message:
         return None

@@ -1,8 +1,8 @@
 """Index lookup for principals who can see only a small part of a large store.
 
-Beside each table lies its access control list (ACL): the users and groups, other than the owner, that an entity lets
-see it. What a principal sees is therefore found through an index. Whether that takes less work than a scan is
-estimated now and then; the condition itself is tested on every row in either case.
+Each table has an access control list (ACL): the users and groups, other than the owner, that may see each entity. So an
+index leads to the entities that a principal can see. Now and then it is estimated whether the lookup takes less work
+than a scan. The condition itself is tested on every row in either case.
 """
 
 from __future__ import annotations
@@ -21,36 +21,37 @@ from stores.sqlite.compile import Compiler
 from stores.sqlite.tables import AclKey, StoreTable
 
 SMALL: Final = 500
-"""Rows of a table that are quicker looked at than asked about."""
+"""Rows of a table up to which a scan is quicker than an estimate."""
 
 PAGE: Final = 100
-"""Entities that a list usually wants."""
+"""Entities in a usual list."""
 
 LITTLE: Final = 1_000
-"""Rows that are looked up, when there is an index for what else is asked."""
+"""Visible rows up to which they are looked up even if another condition of the filter has an index."""
 
 MOST_IDS: Final = 200
-"""Ids of one principal. What names more is a list that somebody asks for, not what a principal sees."""
+"""Ids of one principal. A filter with more ids is a list in a request, not the visibility predicate of a principal."""
 
 SECONDS: Final = 10.0
-"""For which an estimate holds."""
+"""Seconds for which an estimate is used."""
 
 _OWNER: Final = ("owner",)
 _SHARING: Final = frozenset({("access",), ("group",), ("branch",)})
 
 
 def narrowing(connection: apsw.Connection, compiler: Compiler, where: Filter) -> str:
-    """What leads from the table's name to the condition: ``WHERE``, and before it, if the principal of `where` sees
-    little, that it is among that. Of the statement's values this binds the last."""
+    """Return the SQL between the table's name and the condition: ``WHERE``, and, if the principal of `where` sees
+    little, the restriction to the rows in the index. It binds the last values of the statement."""
     key = acl_key_of(where)
     if key is None or not sees_little(connection, compiler.table, key, where):
         return " WHERE"
-    # Without NOT INDEXED the order might be taken from an index, and all of the table be read in it.
+    # Without NOT INDEXED, SQLite might read the whole table in the order of an index.
     return f" NOT INDEXED WHERE row IN ({_rows_sql(compiler, key)}) AND"
 
 
 def acl_key_of(where: Filter) -> AclKey | None:
-    """Whose visibility a filter is limited to: that of `auth.policy.visible_to`, alone or with further conditions."""
+    """Return the ids in the visibility predicate of a filter, or None. The predicate is one of
+    `auth.policy.visible_to`, alone or with further conditions."""
     visibility = next((part for part in _conditions(where) if isinstance(part, Or)), None)
     if visibility is None:
         return None
@@ -76,7 +77,8 @@ def acl_key_of(where: Filter) -> AclKey | None:
 
 
 def sees_little(connection: apsw.Connection, table: StoreTable, key: AclKey, where: Filter) -> bool:
-    """Whether it is less work to look up all that the principal sees than to look for a page of it among everything."""
+    """Return whether looking up all that the principal sees takes less work than scanning the table for a page of
+    it."""
     now = time.monotonic()
     seen, until = table.seen.get(key, (None, 0.0))
     if now > until:
@@ -86,11 +88,12 @@ def sees_little(connection: apsw.Connection, table: StoreTable, key: AclKey, whe
 
 
 def _seen(connection: apsw.Connection, table: StoreTable, key: AclKey) -> int | None:
-    """How many rows the principal sees, None when they are too many to look up."""
+    """Return how many rows the principal sees; None when they are too many to look up."""
     rows = connection.execute(f"SELECT max(row) FROM {table.table}").get or 0
     if rows <= SMALL:
         return None
-    # A page is found among some PAGE * rows / seen rows; that is as many as are seen at the square root.
+    # A scan for a page reads about PAGE * rows / seen rows, a lookup `seen` rows. The two are equal at
+    # seen = sqrt(PAGE * rows).
     most = isqrt(PAGE * rows)
     compiler = Compiler(table)
     sql = f"SELECT count(*) FROM ({_rows_sql(compiler, key)} LIMIT {most + 1})"
@@ -99,7 +102,8 @@ def _seen(connection: apsw.Connection, table: StoreTable, key: AclKey) -> int | 
 
 
 def _rows_sql(compiler: Compiler, key: AclKey) -> str:
-    """Rows that the principal may see, some twice, and maybe more: a group's id may stand where a user's belongs."""
+    """Return the SQL for the rows that the principal may see. It may return a row twice, and rows that the principal
+    may not see: the ACL does not distinguish the ids of users and groups."""
     owners, others = (",".join(map(compiler.bind, ids)) for ids in key)
     table = compiler.table
     return (
@@ -109,12 +113,12 @@ def _rows_sql(compiler: Compiler, key: AclKey) -> str:
 
 
 def _conditions(where: Filter) -> tuple[Filter, ...]:
-    """What must all hold."""
+    """Return the conditions that must all hold."""
     return where.parts if isinstance(where, And) else (where,)
 
 
 def _has_index(table: StoreTable, where: Filter) -> bool:
-    """Whether a condition that must hold can be looked up in an index."""
+    """Return whether one of the conditions that must all hold can be looked up in an index."""
     return any(
         isinstance(part, (Equal, In, Compare, StartsWith))
         and (part.path == ("_id",) or ".".join(part.path) in table.paths)
@@ -125,7 +129,7 @@ def _has_index(table: StoreTable, where: Filter) -> bool:
 def groups_held(
     connection: apsw.Connection, tables: Iterable[StoreTable], groups: Sequence[str]
 ) -> set[tuple[str, str]]:
-    """The stores and groups where the store has an entity of that group, found in the ACLs."""
+    """Return the pairs of store and group for which the store has an entity of that group. Uses the ACLs."""
     wanted = orjson.dumps(list(groups)).decode()
     held: set[tuple[str, str]] = set()
     for table in tables:

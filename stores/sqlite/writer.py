@@ -1,12 +1,12 @@
-"""Group commit: concurrent writes share one transaction and one fsync, each is answered after it.
+"""Group commit: concurrent writes share one transaction and one fsync, and each is answered after it.
 
-Light jobs run on the event loop, a few microseconds of SQL each in an open transaction; only COMMIT, which waits for
-the disk, runs in the writer thread (run there whole, each statement would fight the loop for the interpreter lock).
-A heavy job (a bulk change, an index) runs in the thread as a transaction of its own, which its failure undoes. A light
-one that takes several statements needs a savepoint.
+Light jobs run on the event loop, a few microseconds of SQL each in an open transaction. Only COMMIT, which waits for
+the disk, runs in the writer thread: if light jobs ran there too, each statement would compete with the loop for the
+interpreter lock. A heavy job (a bulk change, an index) runs in the thread in a transaction of its own, which is rolled
+back if the job fails. A light job of several statements needs a savepoint.
 
-Users take turns, and the light jobs that wait come between two heavy ones: whoever sends many at once holds up others
-by one of them.
+Users take turns, and waiting light jobs run between two heavy ones: a user who sends many jobs at once delays other
+users by one job only.
 """
 
 from __future__ import annotations
@@ -31,11 +31,13 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 LARGEST_BATCH = 256
-"""Jobs in one transaction: bounds how long the loop spends on writes before it looks at anything else."""
+"""Jobs in one transaction: this bounds the time that the loop spends on writes before it serves other tasks."""
 
 TURN: Final = 0.01
-"""CPU seconds after which a transaction takes in no further job. By the clock, a moment without a processor would split
-the jobs of clients that ask in step, and they would stay split: two commits instead of one, for as long as they ask."""
+"""CPU seconds after which a transaction accepts no further job.
+
+CPU time, not the clock: otherwise a moment without a processor would split the jobs of clients that write in step into
+two commits, and they would stay split for as long as the clients go on."""
 
 
 @dataclass(slots=True)
@@ -72,7 +74,8 @@ class Writer:
         self._idle.set()
 
     async def submit(self, run: Callable[[], T], by: str | None, *, heavy: bool = False) -> T:
-        """Run `run` in a transaction; its result once that is durable, or the StoreError that undid it."""
+        """Call `run` in a transaction. Return its result once the transaction is durable; raise the StoreError that
+        undid it."""
         if self._closed:
             raise Unavailable("the store is closed")
         loop = asyncio.get_running_loop()
@@ -81,13 +84,13 @@ class Writer:
         if not self._busy:
             self._busy = True
             self._idle.clear()
-            # Not at once: jobs that other tasks submit in this turn of the loop join the batch.
+            # Not at once: jobs that other tasks submit in this iteration of the loop join the batch.
             loop.call_soon(self._next_batch)
-        # A submitter that is cancelled cancels this future and no more: its job is carried out all the same.
+        # The cancellation of a submitter cancels only this future: its job is still carried out.
         return await job.done  # type: ignore[no-any-return]
 
     async def close(self) -> None:
-        """Finish what has been submitted, take nothing more."""
+        """Finish the submitted jobs and accept no more."""
         self._closed = True
         await self._idle.wait()
         self.thread.shutdown()
@@ -112,7 +115,7 @@ class Writer:
         )
 
     def _run(self, batch: list[Job]) -> None:
-        """Execute the jobs in one open transaction; a failing job undoes itself, a failing disk undoes them all."""
+        """Run the jobs in one transaction, left open. A failing job undoes itself; a failing disk undoes all jobs."""
         self.time = now_ms()
         try:
             self.connection.execute("BEGIN IMMEDIATE")
@@ -122,7 +125,7 @@ class Writer:
                 if not self.connection.in_transaction:
                     self._fail(batch, job.error or Unavailable("the transaction was rolled back"))
                     return
-                # The clock first, since to ask it takes a tenth of the time.
+                # The clock first: reading it takes a tenth of the time of reading the CPU time.
                 if time.perf_counter() > clock_ends and time.thread_time() > ends and done < len(batch):
                     for late in reversed(batch[done:]):
                         self.light.put_back(late.by or "", late)
@@ -130,7 +133,7 @@ class Writer:
             if batch[0].heavy and batch[0].error:
                 self.connection.execute("ROLLBACK")
                 return
-            # Read here, by whoever runs the jobs: row by row in the writer thread it would wait for the loop each time.
+            # Read in the thread that has run the jobs: the writer thread would wait for the loop at each row.
             self._changes = self.read_changes()
         except apsw.Error as error:
             self._undo(batch, error)
@@ -152,7 +155,7 @@ class Writer:
         self._commit(batch)
 
     def _commit(self, batch: list[Job]) -> None:
-        """In the thread: make the transaction durable."""
+        """Make the transaction durable. Runs in the writer thread."""
         if not self.connection.in_transaction:
             return
         try:
@@ -169,7 +172,7 @@ class Writer:
     def _fail(self, batch: list[Job], error: StoreError) -> None:
         self._changes = None
         for job in batch:
-            # The disk's failure overrides whatever the job itself met; each gets an error of its own to raise.
+            # The disk's failure overrides the job's own error. Each job gets an exception object of its own.
             job.error = StorageFull(*error.args) if isinstance(error, StorageFull) else Unavailable(*error.args)
 
     def _finish(self, batch: list[Job], finished: asyncio.Future[None]) -> None:
@@ -184,7 +187,7 @@ class Writer:
                 continue
             if job.error is not None:
                 job.done.set_exception(job.error)
-                job.done.exception()  # seen: the submitter may have gone away
+                job.done.exception()  # mark it as retrieved: the submitter may have been cancelled
             else:
                 job.done.set_result(job.outcome)
         self._next_batch()

@@ -1,4 +1,4 @@
-"""Each kind of write as statements on the writing connection. The tables' triggers add the change records."""
+"""The statements of each kind of write. Triggers of the tables add the change records."""
 
 from __future__ import annotations
 
@@ -33,8 +33,10 @@ _INSERT = "INSERT INTO {} VALUES(NULL,?,?,?,?,?,?,?)"
 
 
 class WriteExecutor:
-    """Runs writes inside the transaction that its caller has opened. `read_timeout`: seconds for which a bulk change
-    may look for what it changes, since all other writes wait for it. `most_bytes`: of an entity, as JSON text."""
+    """Runs writes inside a transaction that the caller has opened.
+
+    `read_timeout`: seconds that a bulk change may search for its entities, since all other writes wait for it.
+    `most_bytes`: the largest entity, in bytes of JSON text."""
 
     def __init__(
         self, connection: apsw.Connection, tables: dict[str, StoreTable], read_timeout: float, most_bytes: int
@@ -45,14 +47,14 @@ class WriteExecutor:
         self.most_bytes = most_bytes
 
     def run_all(self, writes: Sequence[Write]) -> list[Written]:
-        """Those of one commit, in their order."""
+        """Run the writes of one commit, in their order."""
         first = writes[0] if writes else None
         if isinstance(first, Insert) and all(isinstance(w, Insert) and w.store == first.store for w in writes):
             return self.insert_all(self.table(first.store), [w.entity for w in writes if isinstance(w, Insert)])
         return [self.run(write, index) for index, write in enumerate(writes)]
 
     def run(self, write: Write, index: int) -> Written:
-        """Raises the errors of `stores.protocol.Engine.commit`."""
+        """Run the write at position `index` of a commit. Raises the errors of `stores.protocol.Engine.commit`."""
         table = self.table(write.store)
         with translated(self.connection, index), too_large_at(index):
             match write:
@@ -86,7 +88,8 @@ class WriteExecutor:
         return Written(doc, entity["_rev"])
 
     def insert_all(self, table: StoreTable, entities: Sequence[Entity]) -> list[Written]:
-        """Prepared once for all of them (measured: preparing it for each takes a quarter more CPU)."""
+        """Insert entities with one statement, prepared once (measured: preparing it for each entity takes a quarter
+        more CPU)."""
         for entity in entities:
             self.watch_indexes(table, entity)
         written: list[Written] = []
@@ -103,7 +106,7 @@ class WriteExecutor:
         try:
             self.connection.executemany(_INSERT.format(table.table), rows())
         except apsw.Error as error:
-            # The row that was asked for last is the one at fault.
+            # The row generated last is the one at fault.
             raise translate(self.connection, error, len(written) - 1) from error
         return written
 
@@ -140,7 +143,7 @@ class WriteExecutor:
         return Written(b"", 0, len(rows))
 
     def expect(self, table: StoreTable, write: Expect) -> Written:
-        # The writer's transactions follow one another: that is the guard.
+        # No guard is needed: the writer's transactions run one after another.
         compiler = Compiler(table)
         condition = compiler.condition(write.where)
         sql = f"SELECT count(*) FROM (SELECT 1 FROM {table.table} WHERE {condition} LIMIT {write.enough})"
@@ -163,7 +166,7 @@ class WriteExecutor:
         return Written(doc, rev + 1)
 
     def one(self, table: StoreTable, id: str, where: Filter, revs: Revisions | None) -> tuple[int, str]:
-        """Revision and JSON text of the entity; NotFound or StaleRevision."""
+        """Return the revision and the JSON text of the entity. Raises NotFound or StaleRevision."""
         row = next(self.rows(table, And((where, Equal(("_id",), id))), 1), None)
         if row is None:
             raise NotFound(f"no {table.name}/{id}")
@@ -174,7 +177,8 @@ class WriteExecutor:
     def rows(
         self, table: StoreTable, where: Filter, limit: int, *, many: bool = False
     ) -> Iterator[tuple[str, int, str]]:
-        """`many`: those of a whole store, not what an id or a unique value leads to."""
+        """Return the first `limit` matches by creation. `many`: the filter may match many entities, not only the one
+        with an id or a unique value."""
         compiler = Compiler(table)
         condition = compiler.condition(where)
         source = table.table + (narrowing(self.connection, compiler, where) if many else " WHERE")
@@ -189,14 +193,14 @@ class WriteExecutor:
         return rows
 
     def watch_indexes(self, table: StoreTable, fields: Entity) -> None:
-        """Note when an indexed path gets its first value that SQLite would not order as we do."""
+        """Mark indexed paths that get their first value that SQLite orders differently from MongoDB."""
         for indexed in table.paths.values():
             if _is_mixed(fields, indexed.segments):
                 if not indexed.mixed:
-                    # In memory first: whoever compiles a query from now on must not rely on the index's order.
+                    # In memory first: queries compiled from now on must not rely on the order of the index.
                     indexed.mixed = True
                     table.forget()
-                # Each time: the write that first set it in memory may have been undone.
+                # Each time: the write that first set it in memory may have been rolled back.
                 sql = "UPDATE paths SET mixed=1 WHERE store=? AND path=? AND mixed=0"
                 self.connection.execute(sql, (table.name, indexed.path))
 
