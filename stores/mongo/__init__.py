@@ -1,4 +1,4 @@
-"""The MongoDB engine: a replica set through PyMongo's async API, its change stream as the feed."""
+"""The MongoDB engine: it uses a replica set through PyMongo's async API, and its change stream as the feed."""
 
 from stores.mongo.engine import MongoEngine
 

@@ -1,4 +1,4 @@
-"""Whether a write would alter a document, as a condition that MongoDB checks in the same step."""
+"""The condition that a write would alter a document, which MongoDB checks in the same step as the write."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ _QUICK_FIELDS: Final = 50
 _QUICK_LENGTH: Final = 1_000
 _QUICK_ITEMS: Final = 20
 _DEEPEST: Final = 8
-"""Levels of objects that are compared member by member. Below these the order of members counts."""
+"""Levels of objects that are compared member by member. Below them the order of members is significant."""
 
 
 def alters(changes: Entity, replace: bool) -> Match | None:
-    """True of documents that the changes would alter; None if there are none."""
+    """Return the condition for documents that the changes would alter; None if there can be none."""
     fields = {name: value for name, value in changes.items() if name not in STAMPS}
     different: list[Match] = [{"$not": [_equals(_field(name, "$$ROOT"), value, 0)]} for name, value in fields.items()]
     if replace:
@@ -26,14 +26,16 @@ def alters(changes: Entity, replace: bool) -> Match | None:
 
 
 def may_alter(changes: Entity) -> Match | None:
-    """True of most documents that the changes would alter, and of no other: an array that holds the new value, and null
-    where there was nothing, it takes for what is there already. Quicker than `alters`; None if there are no changes."""
+    """Return a quicker condition than `alters`; None if there are no changes.
+
+    It holds for most documents that the changes would alter, and for no others. It misses a value that replaces an
+    array containing it, and a null for a missing field."""
     different = [{name: {"$ne": value}} for name, value in changes.items() if name not in STAMPS]
     return {"$or": different} if different else None
 
 
 def is_quick(changes: Entity) -> bool:
-    """Whether the condition is small, so that sending the values a second time costs nothing."""
+    """Return whether the condition is small, so that sending the values a second time costs nothing."""
     return len(changes) <= _QUICK_FIELDS and all(map(_is_small, changes.values()))
 
 
@@ -52,7 +54,7 @@ def _names(of: Any) -> Match:
 
 
 def _equals(found: Any, value: Any, depth: int) -> Match:
-    """JSON equality: members of an object in any order."""
+    """Return the expression for JSON equality, in which the order of members of an object is not significant."""
     if depth < _DEEPEST and isinstance(value, dict) and value:
         members = [_equals(_field(name, found), item, depth + 1) for name, item in value.items()]
         same_names = {"$setEquals": [_names(found), {"$literal": [*value]}]}

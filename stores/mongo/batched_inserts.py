@@ -1,5 +1,5 @@
-"""Batched single inserts: they share an exchange with the server and a flush of its journal, whatever their number.
-Each still succeeds or fails by itself."""
+"""Batched single inserts: they share a request to the server and a flush of its journal. Each one still succeeds or
+fails independently."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ _BATCH_SIZE: Final = 500
 
 
 class BatchedInserts:
-    """Inserts documents into stores, each by a call of its own."""
+    """Inserts documents into stores, one per call."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._coalescer = Coalescer(self._send, _BATCH_SIZE)
 
     async def insert(self, store: str, document: Document) -> None:
-        """Insert one document; raises PyMongo's errors as `insert_one` does."""
-        data = bson.encode(document)  # here, so that whatever cannot be encoded harms no other
+        """Insert one document. Raises PyMongo's errors as `insert_one` does."""
+        data = bson.encode(document)  # here, so that a document that cannot be encoded fails alone
         if len(data) > MOST_DOCUMENT_BYTES:
             raise DocumentTooLarge("an entity must not be larger than 16 MB")
         await self._coalescer.call(store, RawBSONDocument(data))
@@ -41,7 +41,7 @@ class BatchedInserts:
 
 
 def _refusals(error: BulkWriteError, count: int) -> list[BaseException | None]:
-    """What became of the documents of a bulk write that failed."""
+    """Return the error of each document of a failed bulk write, or None."""
     details: Mapping[str, Any] = error.details
     unsure = details.get("writeConcernErrors") or []
     refused: list[BaseException | None] = [None] * count

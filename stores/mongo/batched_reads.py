@@ -1,4 +1,4 @@
-"""Batched reads by id: those of one store that ask through the same filter share an exchange with the server."""
+"""Batched reads by id: reads of one store with the same filter and fields share a request to the server."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ _BATCH_SIZE: Final = 100
 
 
 class BatchedReads:
-    """Gets documents by id, each by a call of its own."""
+    """Reads documents by id, one per call."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._coalescer = Coalescer(self._send, _BATCH_SIZE)
 
     async def get(self, store: str, id: str, match: Match, fields: dict[str, int]) -> Document | None:
-        """The document with this id, if it matches: its `fields`. Callers may share it. Raises PyMongo's errors."""
-        # As BSON, since Python holds 1, 1.0 and True for the same value.
+        """Return the `fields` of the document with this id if it matches, otherwise None. Several callers may get the
+        same object. Raises PyMongo's errors."""
+        # As BSON: in Python 1, 1.0 and True are equal.
         kind = bson.encode({"find": store, "filter": match, "projection": fields})
         return await self._coalescer.call(kind, id)
 
@@ -45,7 +46,7 @@ class BatchedReads:
                 if turn.is_over:
                     await turn.pass_on()
             if cursor["id"]:
-                # Cut short by the 16 MB that one reply holds, which the first document has room in.
+                # The reply has reached its limit of 16 MB. It contains the first document at least.
                 await self._connection.kill(command["find"], cursor["id"])
                 missing -= found.keys()
             else:
@@ -59,7 +60,7 @@ class BatchedReads:
             {
                 **command,
                 "filter": conjunction(by_id, command["filter"]),
-                "batchSize": len(ids) + 1,  # with room for one more the server knows at once that it is done
+                "batchSize": len(ids) + 1,  # one more, so that the server closes the cursor at once
                 "readConcern": {"level": "majority"},
             },
             raw=raw,

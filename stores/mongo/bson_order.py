@@ -1,7 +1,7 @@
 """MongoDB's total order of BSON values, in Python: `stores.ordering` with the types that JSON does not have.
 
-Source: MongoDB manual, "Comparison/Sort Order". NaN counts as a type of its own here, being below every number and
-equal to none in comparisons.
+Source: MongoDB manual, "Comparison/Sort Order". NaN is a type of its own here: it is less than every number, and equal
+to no number.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from bson.datetime_ms import DatetimeMS
 from stores.ordering import MISSING_LEAF, encode_number, encode_text
 
 TYPES: Final = (
-    "empty",  # what an empty array sorts as
+    "empty",  # the sort value of an empty array
     "null",
     "nan",
     "number",
@@ -45,7 +45,7 @@ _KINDS: Final[tuple[tuple[str, type | tuple[type, ...]], ...]] = (
 
 
 def type_of(value: Any) -> str:
-    """The one of `TYPES` that `value` is of."""
+    """Return the type of `value`, one of `TYPES`."""
     if value is MISSING_LEAF:
         return "empty"
     if isinstance(value, float) and math.isnan(value):
@@ -54,9 +54,9 @@ def type_of(value: Any) -> str:
 
 
 def encode(value: Any) -> bytes:
-    """Bytes whose memcmp order is the order of the values."""
+    """Return bytes whose memcmp order is the order of the values."""
     kind = type_of(value)
-    # 0 ends an array or object, so that it sorts before any that goes on.
+    # 0 ends an array or object, so that it sorts before a longer one; hence + 1.
     return bytes((TYPES.index(kind) + 1,)) + _body(kind, value)
 
 

@@ -1,7 +1,8 @@
 """Request coalescing: calls made while a batch of their kind is in flight share the next one.
 
-An exchange with the server costs much the same for one document as for a hundred. A call by itself never waits; many
-at once share that cost. No call joins an exchange that has begun, so each sees what was acknowledged before it came.
+A request to the server costs about the same for one document as for a hundred. A single call never waits; concurrent
+calls share the cost. No call joins a request that has been sent, so each call sees everything that was acknowledged
+before it was made.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ Answer = TypeVar("Answer")
 
 
 class Coalescer(Generic[Kind, Item, Answer]):
-    """`send` takes a kind of call and at most `most` items; it returns each item's answer in their order, an exception
-    for one that failed by itself, or raises what all of them failed with."""
+    """Passes calls to `send` in batches.
+
+    `send` takes a kind of call and at most `most` items. It returns the answers in the order of the items, with an
+    exception for an item that failed alone, or raises the error with which all of them failed."""
 
     def __init__(
         self, send: Callable[[Kind, list[Item]], Awaitable[Sequence[Answer | BaseException]]], most: int
@@ -28,7 +31,7 @@ class Coalescer(Generic[Kind, Item, Answer]):
         self._senders: dict[Kind, asyncio.Task[None]] = {}
 
     async def call(self, kind: Kind, item: Item) -> Answer:
-        """The answer for `item`, which travels with others of its kind."""
+        """Return the answer for `item`, which is sent together with others of its kind."""
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(kind, []).append((item, answer))
         if kind not in self._senders:
@@ -42,7 +45,7 @@ class Coalescer(Generic[Kind, Item, Answer]):
                 sending, self._waiting[kind] = waiting[: self._most], waiting[self._most :]
                 await self._send_some(kind, sending)
         finally:
-            # Nobody is left waiting, should this task be cancelled.
+            # If this task is cancelled, no caller is left waiting.
             for _, answer in (*sending, *self._waiting.pop(kind)):
                 answer.cancel()
             del self._senders[kind]
@@ -54,7 +57,7 @@ class Coalescer(Generic[Kind, Item, Answer]):
         except Exception as error:
             answers = [error] * len(waiting)
         for (_, future), answer in zip(waiting, answers, strict=True):
-            if future.done():  # whoever called has gone away
+            if future.done():  # the caller has been cancelled
                 continue
             if isinstance(answer, BaseException):
                 future.set_exception(answer)

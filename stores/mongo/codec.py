@@ -1,6 +1,6 @@
-"""Entities as MongoDB documents and back: an ObjectId for `_id`, JSON for the rest, and who wrote it in `_by`.
+"""Conversion between entities and MongoDB documents: `_id` is an ObjectId, `_by` the last writer, and the rest is JSON.
 
-Other programs may write to the same collections, so reading puts into JSON whatever BSON can hold.
+Other programs may write to the same collections, so reading converts any BSON value to JSON.
 """
 
 from __future__ import annotations
@@ -17,26 +17,27 @@ from bson.codec_options import CodecOptions, DatetimeConversion
 from stores.records import WRITER_FIELD, Entity, is_id
 
 BY: Final = WRITER_FIELD
-"""The field of a document that names who wrote it last."""
+"""The field of a document with the id of its last writer."""
 
 DELETER: Final = "deleter"
-"""`_by` is ``{"deleter": who}`` from just before the hub deletes a document, so that the feed can tell who did."""
+"""Just before the hub deletes a document it sets `_by` to ``{"deleter": <user id>}``, from which the feed learns the
+user."""
 
 Document = dict[str, Any]
 
 CODEC: Final[CodecOptions[Document]] = CodecOptions(
     tz_aware=True,
     unicode_decode_error_handler="replace",
-    # Dates beyond the year 9999 come as DatetimeMS instead of an error.
+    # Dates after the year 9999 become DatetimeMS instead of an error.
     datetime_conversion=DatetimeConversion.DATETIME_AUTO,
 )
 
-# `default` sees dates, so that they have one spelling; orjson itself writes non-finite numbers as null.
+# Dates are passed to `default`, so that they have one format. orjson writes non-finite numbers as null.
 _OPTIONS: Final = orjson.OPT_PASSTHROUGH_DATETIME
 
 
 def dumps(value: Any) -> bytes:
-    """JSON text of any BSON value."""
+    """Return the JSON text of any BSON value."""
     return orjson.dumps(value, default=_to_json, option=_OPTIONS)
 
 
@@ -49,32 +50,32 @@ def _to_json(value: Any) -> Any:
 
 
 def entity_text(document: Document) -> bytes:
-    """The entity in a document as JSON text. Takes `_by` out of the document."""
+    """Return the entity in a document as JSON text. Removes `_by` from the document."""
     document.pop(BY, None)
-    if type(document.get("_rev")) is not int:  # as `numbered` does; a call would double the cost
+    if type(document.get("_rev")) is not int:  # as in `numbered`; calling it would double the cost
         document["_rev"] = revision(document)
     return dumps(document)
 
 
 def entity_of(document: Document) -> Entity:
-    """The entity in a document as JSON values. Takes `_by` out of the document."""
+    """Return the entity in a document as JSON values. Removes `_by` from the document."""
     entity: Entity = orjson.loads(entity_text(document))
     return entity
 
 
 def to_document(entity: Entity, by: str | None) -> Document:
-    """The document that holds `entity`, its `_id` foremost."""
+    """Return the document of `entity`, with `_id` first."""
     return {"_id": to_id(entity["_id"]), **{k: v for k, v in entity.items() if k not in ("_id", BY)}, BY: by}
 
 
 def to_id(id: Any) -> Any:
-    """An entity's `_id` as the document has it: text that is no ObjectId was written by another program."""
+    """Return an entity's `_id` as stored in the document. Text that is not an ObjectId comes from another program."""
     return ObjectId(id) if is_id(id) else id
 
 
 def revision(document: Mapping[str, Any] | None) -> int:
-    """The document's `_rev`; 0 for one that another program wrote without. Programs that know one kind of number only
-    count in floats."""
+    """Return the document's `_rev`; 0 if another program wrote the document without one. A float with an integral value
+    counts: some programs have only one type of number."""
     value = (document or {}).get("_rev")
     if isinstance(value, float):
         return int(value) if value.is_integer() else 0
@@ -82,7 +83,7 @@ def revision(document: Mapping[str, Any] | None) -> int:
 
 
 def numbered(document: Document) -> Document:
-    """The document, in which `_rev` is the revision."""
+    """Return the document with `_rev` set to its revision."""
     if type(document.get("_rev")) is not int:
         document["_rev"] = revision(document)
     return document

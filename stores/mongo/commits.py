@@ -1,4 +1,4 @@
-"""Commits: all writes or none, once per idempotency key, and taken up again when transactions collide."""
+"""Commits: all writes or none, once per idempotency key, and repeated when transactions collide."""
 
 from __future__ import annotations
 
@@ -49,40 +49,42 @@ Attempt = Callable[[], Awaitable[list[Written]]]
 
 _GIVE_UP_SECONDS: Final = 15.0
 _SUSPICIOUS_SECONDS: Final = 1.0
-"""Commits are done in milliseconds: what keeps one waiting for so long may be a transaction that has lost its hub."""
+"""Seconds after which a commit is suspicious. It normally takes milliseconds; it may be waiting for a transaction whose
+hub has died."""
 
 _AT_ONCE: Final = 64
-"""Commits in progress at a time; the pool has more connections, which leaves some to reads."""
+"""Commits in progress at a time. The pool has more connections, so some are left for reads."""
 
 _TRANSACTIONS: Final = 32
-"""Of them, those that take several steps and may collide: some turns are always left to single changes."""
+"""Of these, transactions, which take several steps and may collide. The rest is left for single changes."""
 
 _TRANSACTIONS_EACH: Final = 16
-"""Of one user: transactions of one user that collide with each other hold up nobody else's."""
+"""Transactions of one user: if they collide with each other, they delay no other user's."""
 
 _BULK: Final = 16
-"""Of them, bulk changes, which may take long to find what they change."""
+"""Of the commits in progress, bulk changes, which may take long to find their entities."""
 
 _BULK_EACH: Final = 8
 
 _LONGEST_PAUSE: Final = 0.2
 
 _CACHE_PAUSES: Final = (0.5, 1.0, 2.0, 4.0, 8.0)
-"""Seconds between tries, in which the server writes some of what fills its cache: a busy machine takes its time."""
+"""Seconds between attempts, in which the server writes parts of its full cache to disk: on a busy machine this takes
+time."""
 
 _LONG: Final = 262_144
-"""Bytes of an outcome that is packed in a thread."""
+"""Bytes from which an outcome is packed in a thread."""
 
-_PART_BYTES: Final = 8 * 1024 * 1024  # half of what a document may hold
+_PART_BYTES: Final = 8 * 1024 * 1024  # half of the largest document
 
 
 class Committer:
-    """Does the writing half of `stores.protocol.Engine`."""
+    """Implements the writing methods of `stores.protocol.Engine`."""
 
     def __init__(self, connection: Connection, most_bytes: int) -> None:
         self._connection = connection
         self._most_bytes = most_bytes
-        # Requests with the same key wait for each other here rather than collide in the database.
+        # Requests with the same key wait for each other here, so that they do not collide in the database.
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._running: dict[asyncio.Task[list[Written]], float] = {}  # since when
         self._watch: asyncio.Task[None] | None = None
@@ -91,7 +93,7 @@ class Committer:
         self._places = Places(_TRANSACTIONS, _TRANSACTIONS_EACH)
         self._bulk_places = Places(_BULK, _BULK_EACH)
         self._large = asyncio.Lock()
-        self._guards: set[str] = set()  # those that are known to be there
+        self._guards: set[str] = set()  # guards whose documents are known to exist
 
     async def commit(self, writes: Sequence[Write], by: str | None, key: IdempotencyKey | None) -> list[Written]:
         return await self._finished(writes, partial(self._attempt, writes, by, key))
@@ -99,8 +101,8 @@ class Committer:
     async def commit_with(
         self, writes: Sequence[Write], owner: str, also: Callable[[Session], Awaitable[None]]
     ) -> None:
-        """Do `writes` and, before them, `also` in one transaction, which may take several attempts. `owner`: who takes
-        turns with the users whose transactions wait."""
+        """Call `also`, then do `writes`, in one transaction, which may take several attempts. `owner` takes turns with
+        the users whose transactions wait."""
         await self._finished(writes, partial(self._attempt_with, writes, owner, also))
 
     async def _attempt_with(
@@ -114,7 +116,8 @@ class Committer:
         return await self._in_transaction(self._place(writes, owner), work)
 
     async def _finished(self, writes: Sequence[Write], attempt: Attempt) -> list[Written]:
-        # A caller who goes away does not tear a transaction apart, nor a connection out of the pool.
+        # In a task of its own: the cancellation of the caller must not interrupt a transaction or cost a connection of
+        # the pool.
         task = asyncio.create_task(self._commit(writes, attempt))
         self._running[task] = clock.monotonic()
         task.add_done_callback(self._running.pop)
@@ -126,8 +129,8 @@ class Committer:
         return outcome
 
     async def finish(self, seconds: float) -> None:
-        """Wait for the commits that are under way, so long at most: then they are broken off, and undone by the server
-        unless they were complete."""
+        """Wait for the commits in progress, for at most `seconds`. Then cancel them; the server undoes those that are
+        not complete."""
         if self._running:
             await asyncio.wait(self._running, timeout=seconds)
         while self._running:
@@ -138,8 +141,8 @@ class Committer:
             self._watch.cancel()
 
     async def _clear_the_way(self) -> None:
-        """As long as there are commits: end what a hub that has gone keeps one of them waiting with. A single write
-        waits for it in the server, where nobody is told."""
+        """While there are commits, end transactions of dead hubs that keep one of them waiting. A single write waits
+        for such a transaction inside the server, without an error."""
         try:
             while self._running:
                 await asyncio.sleep(_SUSPICIOUS_SECONDS)
@@ -147,7 +150,7 @@ class Committer:
                 if any(since < long_ago for since in self._running.values()):
                     await end_orphans(self._connection)
         finally:
-            self._watch = None  # the next commit sets another one to watch, should this one fail
+            self._watch = None  # if this task fails, the next commit starts another one
 
     async def _commit(self, writes: Sequence[Write], attempt: Attempt) -> list[Written]:
         with store_errors():
@@ -168,7 +171,7 @@ class Committer:
                 return await self._in_transaction(self._place(writes, by), work)
         only = writes[0] if len(writes) == 1 else None
         if isinstance(only, Insert):
-            text = orjson.dumps(only.entity)  # which the document would give: both begin with `_id`
+            text = orjson.dumps(only.entity)  # the same as that of the document: both begin with `_id`
             check_size(text, self._most_bytes)
             await self._batched_inserts.insert(only.store, to_document(only.entity, by))
             return [Written(text, revision(only.entity))]
@@ -180,7 +183,7 @@ class Committer:
         return await self._in_transaction(self._place(writes, by), partial(self._write, writes, by))
 
     async def _drop_false_revisions(self, stores: Collection[str]) -> None:
-        """Take `_rev` out of documents in which another program wrote something that cannot be counted up. Their
+        """Remove `_rev` from documents in which another program stored a value that cannot be incremented. Their
         revision is 0 before and after."""
         for store in stores:
             false = {REVISION: {"$exists": True}, **UNNUMBERED}
@@ -192,8 +195,8 @@ class Committer:
             await self._connection.collection(KEYS).delete_many({"expires": {"$lte": _date(now)}})
 
     async def _make_guards(self, writes: Sequence[Write]) -> None:
-        """Make the documents that transactions with expectations share. Two of these that made one would collide by
-        its id, which is no reason to begin again."""
+        """Create the documents of guards, before the transactions with expectations that use them. If two transactions
+        created one, they would fail with a duplicate id, after which a transaction is not repeated."""
         for guard in _guards(writes):
             if guard not in self._guards:
                 meta = self._connection.collection(META)
@@ -202,7 +205,8 @@ class Committer:
 
     async def _write(self, writes: Sequence[Write], by: str | None, session: Session, room: Room) -> list[Written]:
         for guard in _guards(writes):
-            # A snapshot does not notice what others read: a document that both change makes one of them begin again.
+            # Snapshot isolation does not detect conflicts with reads: of two transactions that change the same
+            # document, one is repeated.
             meta = self._connection.collection(META)
             await meta.update_one({"_id": _guard_id(guard)}, {"$inc": {"commits": 1}}, session=session)
         writer = Writer(self._connection, by, self._most_bytes, session, room)
@@ -213,16 +217,18 @@ class Committer:
         return outcome
 
     def _place(self, writes: Sequence[Write], by: str | None) -> AbstractAsyncContextManager[None]:
-        """Where a transaction waits until it may begin: bulk changes wait for each other only."""
+        """Return the place in which a transaction waits and runs. Bulk changes wait only for each other."""
         is_bulk = any(isinstance(write, UpdateMany | DeleteMany) for write in writes)
         return (self._bulk_places if is_bulk else self._places).place(by or "")
 
     async def _in_transaction(
         self, place: AbstractAsyncContextManager[None], work: Callable[[Session, Room], Awaitable[T]]
     ) -> T:
-        """The result of `work`, committed. It is done again when it collides with another transaction, and a few times
-        when the server's cache has no room for it: what those before it have changed may lie there still. Raises
-        Unavailable when it has collided for too long."""
+        """Run `work` in a transaction, commit it and return its result.
+
+        It is repeated when it collides with another transaction, and a few times when the server's cache has no room
+        for it: the changes of earlier transactions may still be there. Raises Unavailable when it has collided for too
+        long."""
         give_up = clock.monotonic() + _GIVE_UP_SECONDS
         pause = 0.002
         pauses = iter(_CACHE_PAUSES)
@@ -237,7 +243,7 @@ class Committer:
                     return result
                 except PyMongoError as error:
                     if is_beyond_cache(error) and (wait := next(pauses, None)) is not None:
-                        await asyncio.sleep(wait)  # and another large one, which would fill the cache again, waits too
+                        await asyncio.sleep(wait)  # it keeps its room, so no other large one fills the cache meanwhile
                         continue
                     if not _is_collision(error):
                         raise
@@ -263,7 +269,7 @@ class Committer:
         return outcome
 
     async def _outcome(self, known: Document, key: IdempotencyKey, session: Session) -> list[Written]:
-        """What the first commit with this key answered. Raises KeyReused when that was another request."""
+        """Return the outcome of the first commit with this key. Raises KeyReused when that was another request."""
         if known["fingerprint"] != key.fingerprint:
             raise KeyReused(f"the idempotency key {key.key!r} was used for another request")
         text: bytes = known["results"]
@@ -274,7 +280,7 @@ class Committer:
 
 
 async def _end(session: Session, give_up: float) -> None:
-    """Commit, and ask again while it is unknown whether that has happened: a commit is not done twice."""
+    """Commit, and repeat the command while its result is unknown. The server commits a transaction only once."""
     while True:
         try:
             return await session.commit_transaction()
@@ -284,12 +290,12 @@ async def _end(session: Session, give_up: float) -> None:
 
 
 def _is_collision(error: PyMongoError) -> bool:
-    """Whether the transaction may succeed at once when done again; without a primary it will not."""
+    """Return whether a repeated transaction may succeed at once. Without a primary it cannot."""
     return error.has_error_label("TransientTransactionError") and not isinstance(error, ServerSelectionTimeoutError)
 
 
 async def _write_run(writer: Writer, run: Sequence[Write], start: int) -> list[Written]:
-    """`start` is the position of the run in its commit."""
+    """Do a run of similar writes. `start` is the position of the run in its commit."""
     inserts = [write for write in run if isinstance(write, Insert)]
     upserts = [write for write in run if isinstance(write, Upsert)]
     if len(inserts) > 1:
@@ -301,7 +307,7 @@ async def _write_run(writer: Writer, run: Sequence[Write], start: int) -> list[W
 
 
 def _guards(writes: Sequence[Write]) -> list[str]:
-    """What the commit is guarded by, in one order for all commits."""
+    """Return the guards of a commit, in the same order for all commits."""
     return sorted({write.guard or write.store for write in writes if isinstance(write, Expect)})
 
 
@@ -310,7 +316,7 @@ def _guard_id(guard: str) -> str:
 
 
 def _runs(writes: Sequence[Write]) -> list[list[Write]]:
-    """The writes in order, those together that can be done together."""
+    """Return the writes in their order, split into runs that can be done together."""
     runs: list[list[Write]] = []
     values: set[Any] = set()
     for write in writes:
@@ -334,7 +340,7 @@ def _alike(a: Write, b: Write) -> bool:
 
 
 def _parts(key: IdempotencyKey, outcome: Sequence[Written]) -> list[Document]:
-    """The outcome of a commit as documents, of which the first stands for the key."""
+    """Return the outcome of a commit as documents. The id of the first one is the key."""
     text = pack(outcome)
     pieces = [text[start : start + _PART_BYTES] for start in range(0, len(text), _PART_BYTES)]
     expires = _date(key.expires)

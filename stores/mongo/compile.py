@@ -1,4 +1,4 @@
-"""A filter tree as a MongoDB match expression, sorts and projections as their documents."""
+"""Compilation of filter trees to MongoDB match expressions, and of sorts and projections to their documents."""
 
 from __future__ import annotations
 
@@ -21,26 +21,27 @@ Path = tuple[str, ...]
 NO_MATCH: Final[Match] = {"_id": {"$in": []}}
 REVISION: Final = "_rev"
 UNNUMBERED: Final[Match] = {"$nor": [{REVISION: {"$type": ["int", "long", "double"], "$not": {"$type": "array"}}}]}
-"""True of documents without a revision, which have revision 0 (`stores.mongo.codec.revision`)."""
+"""The condition for documents without a valid revision, whose revision is 0 (`stores.mongo.codec.revision`)."""
 
 _LONGEST_ARRAY = 2**31 - 1
 _MANY: Final = 20
-"""Values of `$all` that the planner is shown."""
+"""Values of `$all` up to which the planner sees them all."""
 
 
 def compile_filter(node: Filter) -> Match:
-    """The match expression of a tree. Raises InvalidQuery for a path into what is the engine's own."""
+    """Return the match expression of a tree. Raises InvalidQuery for a path into a field of the engine's own."""
     return _compile(node, top=True)
 
 
 def conjunction(*parts: Match) -> Match:
-    """All of `parts`; those that hold for everything left out."""
+    """Return the conjunction of `parts`, without those that are empty."""
     needed = [part for part in parts if part]
     return needed[0] if len(needed) == 1 else {"$and": needed} if needed else {}
 
 
 def _compile(node: Filter, *, top: bool) -> Match:
-    """`top`: paths start in the entity, where `_id` is an ObjectId, rather than in an element of an array."""
+    """Return the match expression of a node. `top`: paths start in the entity, where `_id` is an ObjectId, and not in
+    an element of an array."""
     if isinstance(node, query.And):
         return _conjunction_of(node.parts, top)
     if isinstance(node, query.Or):
@@ -55,7 +56,8 @@ def _compile(node: Filter, *, top: bool) -> Match:
 
 
 def _on_revision(node: Leaf) -> Match:
-    """A document that another program wrote without a revision has 0, which MongoDB does not know."""
+    """Return the condition on `_rev`. A document that another program wrote without a revision has revision 0, but no
+    value for MongoDB to compare."""
     own = {field_name(node.path): _condition(node, is_id=False)}
     holds_for_zero = matcher.matches(node, {REVISION: 0})
     return {"$or": [own, UNNUMBERED]} if holds_for_zero else {"$and": [own, {"$nor": [UNNUMBERED]}]}
@@ -66,8 +68,8 @@ def _conjunction_of(parts: tuple[Filter, ...], top: bool) -> Match:
     own = path in (("_id",), (REVISION,))
     if len(parts) <= _MANY or own or not all(isinstance(p, query.Equal) and p.path == path for p in parts):
         return conjunction(*[_compile(part, top=top) for part in parts])
-    # `$all` of many values. An index is searched for the first of them, and the others are hidden from the planner: it
-    # would try out a plan for each (measured: 10 000 values take it longer than a read may).
+    # `$all` of many values. An index is used for the first value. The others are hidden from the planner, which would
+    # try a plan for each (measured: with 10 000 values this takes longer than the read timeout).
     rest = [part.value for part in parts[1:] if isinstance(part, query.Equal)]
     return conjunction(_compile(parts[0], top=top), {"$nor": [{field_name(path, top=top): {"$not": {"$all": rest}}}]})
 
@@ -76,11 +78,11 @@ def _negation(part: Filter, top: bool) -> Match:
     if isinstance(part, query.Or):
         return {"$nor": [_compile(p, top=top) for p in part.parts]} if part.parts else {}
     if isinstance(part, query.In) and None in part.values:
-        # A plan that MongoDB has remembered for `$nin` without null it uses for `$nin` with null too, where the index
-        # has no entry for an empty array (seen in 6.0). With two operands, `$nor` uses no index.
+        # MongoDB reuses a cached plan for `$nin` without null for `$nin` with null, and then misses empty arrays in the
+        # index (seen in 6.0). `$nor` with two operands uses no index.
         return {"$nor": [_compile(part, top=top), NO_MATCH]}
     if isinstance(part, query.Equal | query.In) and not (top and part.path[0] == REVISION):
-        # The planner knows how to search an index for $ne and $nin, but not for $nor.
+        # The planner can use an index for $ne and $nin, but not for $nor.
         [(name, condition)] = _compile(part, top=top).items()
         operand = next(iter(condition.values()))
         return {name: {"$ne" if isinstance(part, query.Equal) else "$nin": operand}}
@@ -88,14 +90,14 @@ def _negation(part: Filter, top: bool) -> Match:
 
 
 def field_name(path: Path, *, top: bool = True) -> str:
-    """A path in MongoDB's dotted notation."""
+    """Return a path in MongoDB's dotted notation. Raises InvalidQuery for the field of the last writer."""
     if top and path[0] == BY:
         raise InvalidQuery(BY, f"{BY} is not a field of an entity")
     return ".".join(path)
 
 
 def _condition(node: Leaf, is_id: bool) -> Match:
-    """The operators of a leaf, to stand behind its path or inside an `$elemMatch`."""
+    """Return the operators of a leaf, for use as the value of its path or inside an `$elemMatch`."""
     match node:
         case query.Equal(value=value):
             return {"$eq": to_id(value) if is_id else value}
@@ -121,7 +123,7 @@ def _condition(node: Leaf, is_id: bool) -> Match:
 
 
 def _on_element(node: Filter) -> Any:
-    """A condition on an element itself, as operators side by side: MongoDB has no `$and` or `$or` there."""
+    """Return a condition on an element itself as one document of operators: MongoDB has no `$and` or `$or` there."""
     if isinstance(node, query.And):
         return _side_by_side([_on_element(part) for part in node.parts]) if node.parts else {"$nin": []}
     if isinstance(node, query.Or):
@@ -135,7 +137,7 @@ def _on_element(node: Filter) -> Any:
 
 
 def _side_by_side(conditions: list[Any]) -> Any:
-    """One document with all the operators. It may name one twice, which no dict can, so it is made as BSON."""
+    """Return one document with all the operators. It is built as BSON, because it may have the same operator twice."""
     body = b"".join(bson.encode(condition)[4:-1] for condition in conditions)
     return RawBSONDocument(struct.pack("<i", len(body) + 5) + body + b"\0")
 
@@ -145,8 +147,8 @@ def compile_sort(sort: tuple[Sort, ...]) -> dict[str, int]:
 
 
 def compile_projection(projection: Projection, needed: tuple[Path, ...]) -> dict[str, int]:
-    """What the database need not send: the hidden top-level fields, or all but the top-level ones that are shown or
-    `needed` otherwise. The rest of the projection is `stores.projection`'s."""
+    """Return a projection of top-level fields, so that the database does not send fields in vain. It excludes hidden
+    fields, or includes the fields that are shown or `needed` otherwise. `stores.projection` does the rest."""
     tops = {path[0] for path in needed}
     if projection.only is not None:
         shown = {path[0] for path in projection.only if projection.shows(path[0])}
@@ -158,5 +160,6 @@ def compile_projection(projection: Projection, needed: tuple[Path, ...]) -> dict
 
 
 def _is_plain(name: str) -> bool:
-    """Whether a projection can name it: hidden names come from definitions, which promise nothing."""
+    """Return whether a MongoDB projection can contain the name. Names of hidden fields from definitions may be any
+    text."""
     return bool(name) and not name.startswith("$") and "." not in name

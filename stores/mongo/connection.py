@@ -1,4 +1,4 @@
-"""The connection to one database: opened with checks that say what to do, shared by everything in this engine."""
+"""The connection to one database, shared by all parts of this engine. Errors at opening say what to do."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ Session = AsyncClientSession
 
 META: Final = "_meta"
 APPLICATION: Final = "hub"
-"""The name by which MongoDB knows the connections of every hub."""
+"""The application name under which MongoDB lists the connections of hubs."""
 
 OLDEST: Final = (6, 0)
 SPLITTING: Final = (6, 0, 9)
@@ -51,9 +51,9 @@ _SETTINGS: Final[Mapping[str, Any]] = {
     "appname": APPLICATION,
 }
 SOCKETS: Final = 200
-"""Enough for all commits and slow reads that may be under way, and for what is quick besides."""
+"""Connections: enough for all concurrent commits and slow reads, and for quick reads besides."""
 LEAST_SOCKETS: Final = 10
-"""Without which the feed, history and a commit would wait for each other."""
+"""Connections; with fewer, the feed, history and a commit would wait for each other."""
 _TIMEOUTS: Final[Mapping[str, Any]] = {
     "serverSelectionTimeoutMS": 5_000,
     "connectTimeoutMS": 5_000,
@@ -61,7 +61,7 @@ _TIMEOUTS: Final[Mapping[str, Any]] = {
     "waitQueueTimeoutMS": 10_000,
 }
 _SOCKET_MS: Final = 5_000
-"""For which the server's answer may be on its way, beyond the time of the longest read."""
+"""Milliseconds for the transport of the server's reply, in addition to the time of the longest read."""
 _NOT_A_URL = (
     "The database URL is not a MongoDB URL. It looks like mongodb://user:password@host:27017/hub?replicaSet=name, "
     "with special characters in user and password percent-encoded."
@@ -84,9 +84,9 @@ _SEVERAL_ROUTERS = (
 
 
 def check_cancelled() -> None:
-    """Raise CancelledError if the task was told to stop: for loops over exchanges with the server.
+    """Raise CancelledError if the current task has been cancelled. Call it in loops over requests to the server.
 
-    Before Python 3.12 `asyncio.wait_for`, which PyMongo sends with, may swallow a cancellation.
+    Before Python 3.12 `asyncio.wait_for`, which PyMongo uses, may swallow a cancellation.
     """
     task = asyncio.current_task()
     if task is not None and task.cancelling():
@@ -94,9 +94,10 @@ def check_cancelled() -> None:
 
 
 class Connection:
-    """A client, its database and that database's epoch. Unavailable from all of it but between `open` and `close`.
-    `read_timeout`: seconds that the server may spend on one of the `reads`. `slow_reads_per_user`: those of one user
-    that wait for their turn."""
+    """A client, its database and the database's epoch. Outside `open` and `close` all methods raise Unavailable.
+
+    `read_timeout`: seconds that the server may spend on one of the `reads`. `slow_reads_per_user`: slow reads of one
+    user that may wait for their turn."""
 
     def __init__(self, url: str, read_timeout: float, seal: Seal | None = None, slow_reads_per_user: int = 32) -> None:
         self._url = url
@@ -108,7 +109,7 @@ class Connection:
         self.sockets = SOCKETS
         self.reads = ReadTurns(read_limits(read_timeout, slow_reads_per_user), ExecutionTimeout)
         self.splits_events = False
-        """Whether the server can split the event of a very large change."""
+        """Whether the server can split the event of a very large change into fragments."""
 
     async def open(self, *, make: bool = True) -> None:
         """Connect and check the server; without `make`, write nothing. Raises CannotOpen."""
@@ -142,7 +143,7 @@ class Connection:
 
     @property
     def epoch(self) -> Epoch:
-        """What tells this database from any other, or from itself before it was dropped."""
+        """The identity of this database. It changes when the database is dropped and created again."""
         return self._epoch
 
     def _make_client(self) -> AsyncMongoClient[Document]:
@@ -150,7 +151,7 @@ class Connection:
             url = urlsplit(self._url)
             if url.scheme not in ("mongodb", "mongodb+srv"):
                 raise CannotOpen(_NOT_A_URL)
-            # What the URL says of timeouts counts; what the hub's promises rest on does not bend.
+            # The URL may change timeouts, but not `_SETTINGS`, on which the hub's guarantees depend.
             given = {name.lower() for name, _ in parse_qsl(url.query)}
             known = {
                 **_TIMEOUTS,
@@ -176,7 +177,7 @@ class Connection:
             raise CannotOpen(_TOO_OLD.format(hosts=self._hosts(), version=version["version"]))
 
     async def _read_epoch(self) -> str:
-        """The database's epoch, made when it is first opened."""
+        """Return the database's epoch, which is created when it is first opened."""
         return await self.constant("epoch", secrets.token_hex(4))
 
     async def constant(self, name: str, value: str, *, replace: bool = False) -> str:
@@ -215,23 +216,23 @@ class Connection:
         return self.database[name]
 
     async def command(self, command: Document, session: Session | None = None, *, raw: bool = False) -> Document:
-        """Run a raw command on the primary: half the cost of the cursor API, and replies show what cursors hide. With
-        `raw` the documents in the reply are yet to be `decoded`."""
+        """Run a command on the primary and return the reply. This costs half as much as the cursor API, and replies
+        have fields that cursors hide. With `raw` the documents in the reply are not decoded (see `sizes.decoded`)."""
         return await self.database.command(command, session=session, codec_options=RAW if raw else CODEC)
 
     async def read(self, command: Document, *, raw: bool = False) -> Document:
-        """Run a reading command, which the server gives up when it takes too long: ReadTimeout, by way of
-        `store_errors`. It may be run twice."""
+        """Run a reading command with a time limit in the server, and return the reply. The command may be run twice.
+        Beyond the limit PyMongo raises ExecutionTimeout, which `store_errors` translates to ReadTimeout."""
         return await self.reads.run(lambda most: self.command({**command, "maxTimeMS": milliseconds(most)}, raw=raw))
 
     async def snapshot(
         self, command: Document, at: Timestamp | None = None, *, raw: bool = False
     ) -> tuple[Document, Timestamp]:
-        """The ``cursor`` that a reading command replies with, read at one majority-committed cluster time, and that
-        time: the current one unless `at` is given."""
+        """Return the ``cursor`` in the reply of a reading command, read at one majority-committed cluster time, and
+        that time: `at`, or the current one."""
         cursor = await self._read_at(command, at, raw)
         time = at or cursor.get("atClusterTime")
-        if time is None:  # a collection that does not exist is read at no time in particular
+        if time is None:  # the reply for a collection that does not exist has no time
             return await self.snapshot(command, await self.now(), raw=raw)
         return cursor, time
 
@@ -243,7 +244,7 @@ class Connection:
                 cursor: Document = reply["cursor"]
                 return cursor
             except OperationFailure as error:
-                # Just after an index was made the newest snapshot may be older than it.
+                # Just after an index has been created, the newest snapshot may be older than the index.
                 if error.code != SNAPSHOT_UNAVAILABLE:
                     raise
             await asyncio.sleep(pause)
@@ -254,15 +255,15 @@ class Connection:
         await self.command({"killCursors": collection, "cursors": [cursor]})
 
     async def now(self) -> Timestamp:
-        """The newest majority-committed cluster time."""
+        """Return the newest majority-committed cluster time."""
         probe = {"find": META, "filter": {"_id": "epoch"}, "limit": 1, "singleBatch": True}
         reply = await self.command({**probe, "readConcern": {"level": "snapshot"}})
-        # Without `_meta` the database has been dropped: any later time will tell.
+        # Without `_meta` the database has been dropped: any later time will reveal that.
         time: Timestamp = reply["cursor"].get("atClusterTime") or reply["operationTime"]
         return time
 
     async def now_and_ids(self, collection: str) -> tuple[Timestamp, frozenset[str]]:
-        """The newest majority-committed cluster time, and the ids that the collection held then."""
+        """Return the newest majority-committed cluster time, and the ids of the collection at that time."""
         command = {"find": collection, "projection": {"_id": 1}, "batchSize": 100_000, "singleBatch": True}
         cursor, time = await self.snapshot(command)
         return time, frozenset(str(document["_id"]) for document in cursor["firstBatch"])

@@ -1,7 +1,7 @@
 """A consumer's position and lease on MongoDB: one document of `_meta`.
 
 A commit changes that document in the same transaction as its writes, on condition that token and position are still
-those of the lease. So of two processes that handle the same changes one commits.
+those of the lease. So if two processes handle the same changes, only one commits.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from stores.mongo.orphans import end_orphans
 from stores.protocol import Batch, Write
 
 _SUSPICIOUS_SECONDS: Final = 1.0
-"""A lease is taken in milliseconds: what keeps it waiting may be a commit of a process that has died or stands still in
-the middle of it."""
+"""Seconds after which taking a lease is suspicious. It normally takes milliseconds; it may be waiting for a commit of a
+process that died or was suspended in the middle of it."""
 
-# The server's clock, since those of hubs differ and jump.
+# The server's clock, because the clocks of hubs differ and jump.
 _NOW: Final = {"$toLong": "$$NOW"}
 _NEXT_TOKEN: Final = {"$add": [{"$ifNull": ["$token", 0]}, 1]}
 
 
 class MongoConsumerState:
-    """See `stores.consumer.ConsumerState`. `id` is that of the document."""
+    """See `stores.consumer.ConsumerState`. `id` is the id of the document."""
 
     def __init__(self, connection: Connection, feed: MongoFeed, committer: Committer, id: str) -> None:
         self._connection = connection
@@ -67,7 +67,7 @@ class MongoConsumerState:
         )
 
     async def make(self, since: str | None) -> None:
-        """Have the consumer begin at `since` (None: now) unless it has begun before."""
+        """Create the document with the position `since` (None: now), unless it exists."""
         start = {"position": await self._plain(since), "holder": "", "until": 0, "token": 0}
         await self._connection.collection(META).update_one({"_id": self._id}, {"$setOnInsert": start}, upsert=True)
         self._is_known = True
@@ -88,7 +88,7 @@ class MongoConsumerState:
         lease.position = reached
 
     async def _store(self, lease: Lease, position: str, session: Session | None = None) -> None:
-        """Store a position and prolong the lease."""
+        """Store a position and renew the lease. Raises LeaseLost."""
         still_ours = {"_id": self._id, "token": lease.token, "position": lease.position}
         values = {"position": position, "until": _ahead(lease.seconds)}
         result = await self._connection.collection(META).update_one(still_ours, [{"$set": values}], session=session)
@@ -113,7 +113,8 @@ class MongoConsumerState:
         await self._committer.commit_with(writes, self._id, store)
 
     async def _plain(self, text: str | None) -> str:
-        """The position as it is stored, which outlives the key that seals those of clients; None: now."""
+        """Return a position (None: now) in the form in which it is stored: unsealed, so it does not depend on the
+        key."""
         return position.plain(self._connection.epoch, text or await self._feed.position())
 
 
@@ -122,5 +123,6 @@ def _ahead(seconds: float) -> Document:
 
 
 def _is_free(seconds: float) -> dict[str, Any]:
-    """Whether the lease has ended. What lies further ahead than one made now was said by a clock that was wrong."""
+    """Return the condition that the lease has ended. An end later than that of a lease taken now comes from a wrong
+    clock, and counts as ended."""
     return {"$or": [{"$lt": ["$until", _NOW]}, {"$gt": ["$until", _ahead(seconds)]}]}

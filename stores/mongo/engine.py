@@ -1,4 +1,4 @@
-"""`stores.protocol.Engine` on a MongoDB replica set: the parts of this package put together."""
+"""`stores.protocol.Engine` on a MongoDB replica set, composed of the parts of this package."""
 
 from __future__ import annotations
 
@@ -40,13 +40,14 @@ log = logging.getLogger(__name__)
 
 _PING_SECONDS = 3
 _FINISH_SECONDS = 1.0
-"""For which commits that are under way are waited for at the end. Requests have had their own time before."""
+"""Seconds that `close` waits for commits in progress. Requests have had their own time to finish before."""
 _FAREWELL_SECONDS = 1
-"""For which the server is told, at the end, what it need not keep."""
+"""Seconds for each step of `close` that ends leases, sessions and cursors in the server."""
 
 
 class MongoEngine:
-    """`url` is a MongoDB connection string; the database is the one in its path, ``hub`` without."""
+    """See `stores.protocol.Engine`. `url` is a MongoDB connection string; its path names the database (default:
+    ``hub``)."""
 
     feed: Feed
     shared = True
@@ -79,7 +80,7 @@ class MongoEngine:
     async def close(self) -> None:
         self._consumers.clear()
         await self._committer.finish(_FINISH_SECONDS)
-        # Without the server there is nothing to tell it: its own time limits end what was left open.
+        # If the server does not answer, its own time limits end whatever is left open.
         with pymongo.timeout(_FAREWELL_SECONDS):
             await self._history.stop()
         with pymongo.timeout(_FAREWELL_SECONDS):
@@ -113,7 +114,7 @@ class MongoEngine:
         await self.commit(writes, None)
 
     async def drop(self, store: str, writes: Sequence[Write] = (), by: str | None = None) -> list[Written]:
-        # Closed first: what another process creates while this one commits would be lost.
+        # Closed first: otherwise an entity that another process creates during this commit would be lost.
         await structure.close(self._connection, store)
         try:
             written = await self._committer.commit(writes, by, None) if writes else []

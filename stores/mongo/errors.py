@@ -1,6 +1,6 @@
-"""PyMongo's errors as the store's own (`stores.errors`).
+"""Translation of PyMongo's errors to `stores.errors`.
 
-Codes: MongoDB's `src/mongo/base/error_codes.yml`.
+Source of the codes: MongoDB's `src/mongo/base/error_codes.yml`.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ NAMESPACE_NOT_FOUND: Final = 26
 SNAPSHOT_UNAVAILABLE: Final = 246
 UNAUTHORIZED: Final = 13
 TYPE_MISMATCH: Final = 14
-AUTHENTICATION_FAILED: Final = (18, 8000)  # the latter is Atlas's
+AUTHENTICATION_FAILED: Final = (18, 8000)  # 8000 is the code of Atlas
 
 MOST_DOCUMENT_BYTES: Annotated[int, Limit("entity on MongoDB", "bytes", "400")] = 16_777_216
-"""Of an entity as the server keeps it, where a number takes more than in JSON text."""
+"""Bytes of an entity as BSON, in which numbers may take more bytes than in JSON text."""
 
 # BadValue, FailedToParse, Overflow (nested too deep), and four of the query parser's.
 _BAD_QUERY: Final = frozenset({2, 9, 15, 40324, 51091, 51108, 5729100})
@@ -97,7 +97,7 @@ _PASSING_LABELS: Final = (
 
 @contextmanager
 def store_errors() -> Iterator[None]:
-    """Within it, what PyMongo raises becomes a StoreError; what is no such thing (a defect of ours) passes."""
+    """Raise PyMongo's errors as StoreError. Errors without a translation (defects of the hub) pass unchanged."""
     try:
         yield
     except PyMongoError as error:
@@ -111,9 +111,9 @@ def store_errors() -> Iterator[None]:
 
 @contextmanager
 def duplicates_at(index: int) -> Iterator[None]:
-    """Within it, a refused unique value becomes DuplicateValue at this position of the commit.
+    """Raise a violation of a unique index as DuplicateValue with the position `index` in the commit.
 
-    The position of a bulk write's own operation is added to it.
+    For a bulk write, the position of its failed operation is added.
     """
     try:
         yield
@@ -125,7 +125,7 @@ def duplicates_at(index: int) -> Iterator[None]:
 
 
 def translate(error: PyMongoError) -> StoreError | None:
-    """The StoreError that says the same, or None."""
+    """Return the corresponding StoreError, or None."""
     if is_storage_full(error):
         return StorageFull("the database has no space left")
     if isinstance(error, ExecutionTimeout):
@@ -139,7 +139,7 @@ def translate(error: PyMongoError) -> StoreError | None:
         return duplicate
     code = _code(error)
     if code == _REFUSED_BY_VALIDATOR:
-        return NotFound("the store is being deleted")  # only its collection has a condition
+        return NotFound("the store is being deleted")  # only the collection of a deleted store has a validator
     if code in _TOO_LARGE:
         return _too_large()
     if is_beyond_cache(error):
@@ -151,17 +151,18 @@ def translate(error: PyMongoError) -> StoreError | None:
 
 
 def is_passing(error: PyMongoError) -> bool:
-    """Whether the database may well answer when asked again: it was away, electing, overloaded or in conflict."""
+    """Return whether a retry may succeed: the database was unreachable, electing, overloaded or in conflict."""
     if isinstance(error, ConnectionFailure | WaitQueueTimeoutError) or error.timeout:
         return True
     if isinstance(error, ConfigurationError):
-        # PyMongo says so of a member that steps down or comes back; a deployment that has none is refused at the start.
+        # PyMongo raises this when a member steps down or returns. A deployment without sessions is rejected at the
+        # start.
         return "Sessions are not supported" in str(error)
     return _code(error) in _PASSING or any(map(error.has_error_label, _PASSING_LABELS))
 
 
 def is_of_wrong_type(error: PyMongoError) -> bool:
-    """Whether a change met a value that it cannot be made of, such as a text to add 1 to."""
+    """Return whether a change failed on a value of the wrong type, such as a text to which 1 is added."""
     return _code(error) == TYPE_MISMATCH
 
 
@@ -170,7 +171,7 @@ def is_storage_full(error: PyMongoError) -> bool:
 
 
 def is_beyond_cache(error: PyMongoError) -> bool:
-    """Whether a transaction changed more than the server's cache had room for, beside those of others."""
+    """Return whether a transaction changed more than fitted into the server's cache beside other transactions."""
     return _code(error) == _TRANSACTION_TOO_LARGE
 
 

@@ -1,10 +1,10 @@
-"""The change feed: one change stream over the database, read to now (`read`) or for ever (`follow`).
+"""The change feed: a change stream over the database, read up to now (`read`) or without end (`follow`).
 
-Events carry the document before and after (pre- and post-images), so a change is whole whoever made it. How to tell
-the hub's own changes from another program's: they alone raise `_rev`, and name who in `_by`.
+Events carry the document before and after (pre- and post-images), so a change is complete even if another program made
+it. The hub's own changes differ from those of other programs: only they raise `_rev`, and they name the user in `_by`.
 
-Only collections of stores count. Which they are the stream itself says: a store is listed in `_stores` before its first
-change.
+Only collections of stores are in the feed. The stream itself tells which they are: a store is added to `_stores` before
+its first change.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 _BATCH: Final = 1_000
 _FOLLOW_MS: Final = 500
-"""The longest wait for the feed to pass a moment (a change of visibility) while nothing happens."""
+"""The longest time that the feed needs to pass a moment (a change of visibility) when there are no changes."""
 _PATIENCE: Final = 2 * _FOLLOW_MS / 1_000
 _READ_MS: Final = 2
 
@@ -77,11 +77,11 @@ class MongoFeed:
             self._known = _Known(time, stores)
 
     async def read_entity(self, store: str, id: str, since: str, give_up: float) -> list[Change]:
-        """Every change of one entity after `since` that has been committed by now, and maybe some from before. Raises
-        HistoryGone like `read`, and ReadTimeout when it is `give_up` (monotonic) before they are found."""
+        """Return every change of one entity after `since` that has been committed by now, and possibly earlier ones.
+        Raises HistoryGone like `read`, and ReadTimeout when the search has not ended at `give_up` (monotonic time)."""
         now = await self._connection.now()
         start = position.parse(self._connection.epoch, since).time
-        # From that time on, itself included: the server cannot resume after an event that `only` leaves out.
+        # Start at that time, inclusive: the server cannot resume after an event that `only` filters out.
         resume = Resume(Timestamp(start.time, max(0, start.inc - 1)))
         _check_past(resume, now)
         only: Document = {"$match": {"ns.coll": store, "documentKey._id": to_id(id)}}
@@ -102,7 +102,7 @@ class MongoFeed:
         changes: list[Change] = []
         size = 0
         while True:
-            turn = Turn()  # decoding what comes takes long, too
+            turn = Turn()  # started here, because decoding the reply takes long, too
             events, token = await stream.next(_READ_MS)
             before = len(changes)
             for event in events:
@@ -116,14 +116,14 @@ class MongoFeed:
                     return Batch(changes, changes[-1].position, True)
             if changes[before:]:
                 stream.batch = min(limit, _fitting(changes[before:]), 2 * stream.batch)
-            # Events of one transaction share a time, so one that is reached is not left before an exchange is empty.
+            # Events of one transaction share a time, so `now` is only passed when a reply without events follows.
             reached = position.after_token(token).time
             if reached > now or (reached == now and not events):
                 return Batch(changes, position.at_token(self._connection.epoch, token), False)
 
     async def follow(self, since: str) -> AsyncGenerator[Batch]:
-        """A batch for each exchange with the server, also when it brought no change: two a second. A lost connection
-        is taken up again where it broke off."""
+        """Yield a batch for each reply of the server. There are about two per second without changes. After a lost
+        connection it continues at the same place."""
         tail = self._tail = Tail(self.order, since)
         async with aclosing(self._stream(since)) as batches:
             async for batch in batches:
@@ -131,8 +131,8 @@ class MongoFeed:
                 yield batch
 
     async def follow_along(self, since: str) -> AsyncGenerator[Batch]:
-        """The same, for a reader who may be late: from the stream of the one who called `follow` last, wherever that
-        serves."""
+        """Yield like `follow`, for a reader that may be late. Uses the stream of the last caller of `follow` where that
+        has the changes, otherwise a stream of its own."""
         while True:
             while self._tail is not None and (batch := await self._tail.read(since, _PATIENCE)) is not None:
                 since = batch.position
@@ -171,7 +171,7 @@ class MongoFeed:
                 await outage.pause(error)
 
     async def _changes_in_turns(self, events: list[Document], stores: _Stores, turn: Turn) -> list[Change]:
-        """The same in a list, with turns for others in between."""
+        """Return the changes in events, and let other tasks run in between."""
         changes: list[Change] = []
         if events and turn.is_over:
             await turn.pass_on()
@@ -182,7 +182,7 @@ class MongoFeed:
         return changes
 
     def _changes(self, events: Iterable[Document], stores: _Stores) -> Iterator[Change]:
-        """The changes that events stand for."""
+        """Yield the changes in events. Of several successive ``lost`` changes of a store, only the first."""
         lost = ""
         for event in events:
             change = self._change(event, stores)
@@ -191,7 +191,7 @@ class MongoFeed:
                 yield change
 
     def _change(self, event: Document, stores: _Stores) -> Change | None:
-        """The change that an event stands for, None when it is none of an entity's. `stores` follows the events."""
+        """Return the change in an event, or None when it is not a change of an entity. Updates `stores`."""
         kind = event["operationType"]
         store = event["ns"]["coll"]
         if store == STORES:
@@ -216,8 +216,8 @@ class MongoFeed:
         return Change(place, op, store, str(event["documentKey"]["_id"]), before, after, by, time)
 
     def _broken(self, event: Document, stores: set[str]) -> Change | None:
-        """What says that a store's changes are not known in full: its collection was dropped, renamed or replaced by
-        another program, or an event lacks the images that it had."""
+        """Return a ``lost`` change for a store whose changes are not known in full: another program dropped, renamed or
+        replaced its collection, or an event lacks its images."""
         if not stores:
             return None
         if len(stores) > 1:
@@ -230,28 +230,28 @@ class MongoFeed:
 
 @dataclass(slots=True)
 class _Stores:
-    """The stores that there are at an event of a stream, which each reader of a stream keeps for itself."""
+    """The stores that exist at an event of a stream. Each reader of a stream has an object of its own."""
 
     names: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """The stores that there were at a time. A stream tells those that come later, so it serves for any stream that
-    begins no later."""
+    """The stores that existed at a time. A stream reports later stores itself, so this is valid for any stream that
+    begins at this time or earlier."""
 
     time: Timestamp
     stores: frozenset[str]
 
 
 def _seen_whole(time: Timestamp, events: list[Document]) -> Timestamp:
-    """The time of which every event has been met when an exchange has reached `time` and brought `events`: of a
-    transaction, whose events share a time, more may follow."""
+    """Return the time up to which all events have been read, after a reply with `events` that reached `time`. Events of
+    a transaction share a time, so more of `time` may follow."""
     return Timestamp(time.time, max(0, time.inc - 1)) if events else time
 
 
 def _fitting(changes: list[Change]) -> int:
-    """How many events the next exchange should bring, if they are like these."""
+    """Return how many events the next reply should contain, if they are like these."""
     size = sum(change.size for change in changes)
     return min(_BATCH, max(1, BATCH_BYTES * len(changes) // size)) if changes else _BATCH
 
@@ -262,12 +262,12 @@ def _check_past(resume: Resume, now: Timestamp) -> None:
 
 
 def _is_deletion_mark(after: Document | None) -> bool:
-    """Whether the update only says who is about to delete the document, in the same transaction."""
+    """Return whether the update only sets the user who deletes the document in the same transaction."""
     return isinstance((after or {}).get(BY), dict)
 
 
 def _origin(op: Operation, before: Document | None, after: Document | None, event: Document) -> tuple[str | None, int]:
-    """Who made a change, and when (Unix ms)."""
+    """Return the id of the user who made a change (None if unknown), and its time (Unix ms)."""
     time = _time_of(event)
     if op == "delete":
         mark = (before or {}).get(BY)

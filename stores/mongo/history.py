@@ -1,6 +1,6 @@
-"""The audit trail: a consumer of the feed that writes down every change.
+"""The audit trail: a consumer of the feed that records every change.
 
-A record's id is its place in the feed, so that what two processes record twice is there once.
+The id of a record is its place in the feed, so a change that two processes record has one record.
 """
 
 from __future__ import annotations
@@ -37,20 +37,20 @@ from stores.turns import Turn
 log = logging.getLogger(__name__)
 
 ID: Final = "history"
-"""Of the document of `_meta` that holds the position up to which is recorded."""
+"""The id of the document of `_meta` with the position up to which changes are recorded."""
 
-# It never gives up.
+# The consumer never stops.
 _OPTIONS: Final = ConsumerOptions(most_attempts=None, first_pause=1, longest_pause=2)
 _READ_SECONDS: Final = 5.0
-"""For which the feed may be searched for what is not recorded yet."""
+"""Seconds that the feed may be searched for changes without a record."""
 _PAGE_BATCH: Final = 10
-"""Records that one exchange with the server brings: each may be 16 MB."""
+"""Records in one reply of the server: each may be 16 MB."""
 _PLACE: Final = re.compile(r"[0-9A-F]{1,4096}\Z")
 _LARGEST: Final = 16 * 1024 * 1024
 
 
 class HistoryKeeper:
-    """Records changes between `start` and `stop`, and answers what was recorded. `state`: of the document `ID`."""
+    """Records changes between `start` and `stop`, and reads the trail. `state` is that of the document `ID`."""
 
     def __init__(self, connection: Connection, feed: MongoFeed, state: MongoConsumerState) -> None:
         self._connection = connection
@@ -60,13 +60,13 @@ class HistoryKeeper:
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """From now on every change is recorded, by this process or another."""
+        """Begin to record. From now on every change is recorded, by this process or another."""
         with store_errors():
             await self._state.make(None)
         self._task = asyncio.create_task(self._run(), name="history")
 
     async def stop(self) -> None:
-        """Leave the recording to others at once."""
+        """Stop recording, so that another process can take over at once."""
         if self._task is not None:
             await end_task(self._task)
             self._task = None
@@ -99,8 +99,8 @@ class HistoryKeeper:
             await self._insert(records)
 
     async def _insert(self, records: list[RawBSONDocument]) -> None:
-        # By a majority, before the position moves: a primary may record what nobody else has and die, and the next one
-        # would take a position behind it.
+        # With majority write concern, before the position moves: otherwise a primary could fail with records that no
+        # other member has, and the next primary could have a position after them.
         collection = self._connection.collection(HISTORY)
         with store_errors():
             try:
@@ -110,15 +110,15 @@ class HistoryKeeper:
                     raise
 
     async def read(self, store: str, id: str, after: str | None, limit: int, fields: frozenset[str]) -> History:
-        """A page of the entries of one entity, and its last state if it has been deleted.
+        """Return a page of the entries of one entity, and its last state if it has been deleted.
 
-        What is not recorded yet is read from the feed. Raises Unavailable when that takes longer than 5 s.
+        Changes without a record are read from the feed. Raises Unavailable when that takes longer than 5 s.
         """
         if after is not None and not _PLACE.match(after):
             raise InvalidQuery("after", "this cursor does not belong to this history")
         give_up = clock.monotonic() + _READ_SECONDS
         with store_errors():
-            # In this order: everything up to `since` is among the records.
+            # In this order: all changes up to `since` have records when the records are read.
             since = await self._recorded_up_to()
             try:
                 changes = await self._feed.read_entity(store, id, since, give_up)
@@ -148,7 +148,7 @@ class HistoryKeeper:
         return History(page.entries, None, None, place=page.place)
 
     async def _last(self, store: str, id: str, tail: dict[str, Document]) -> Document | None:
-        """The newest record of an entity."""
+        """Return the newest record of an entity."""
         newest = await self._connection.collection(HISTORY).find_one({"store": store, "entity": id}, sort=[("_id", -1)])
         records = [tail[max(tail)]] if tail else []
         records += [newest] if newest is not None else []
@@ -157,7 +157,7 @@ class HistoryKeeper:
     async def _later(
         self, store: str, id: str, place: str, fields: frozenset[str], tail: dict[str, Document]
     ) -> Entity:
-        """The fields that records beyond `place` change, as they were before."""
+        """Return those of `fields` that records after `place` change, with their values at `place`."""
         later: Entity = {}
         beyond = {"store": store, "entity": id, "_id": {"$gt": place}}
         for name in fields:
@@ -180,7 +180,7 @@ class HistoryKeeper:
 
 
 async def _merged(recorded: AsyncIterable[Document], waiting: list[Document]) -> AsyncIterator[Document]:
-    """The records of both in the order of the feed, what is in both once."""
+    """Yield the records of both in the order of the feed, each once."""
     place = 0
     async for record in recorded:
         while place < len(waiting) and waiting[place]["_id"] <= record["_id"]:
@@ -197,20 +197,21 @@ def _changes_field(record: Document, name: str) -> bool:
 
 
 def _old_value(record: Document, name: str) -> Any:
-    """The field before the change that a record stands for."""
+    """Return the value of a field before the change in a record."""
     if record["op"] == "delete":
         return (record.get("final") or {}).get(name)
     return next(item["old"] for item in record["changed"] if item["field"] == name)
 
 
 def _id_of(change: Change, epoch: position.Epoch) -> str:
-    """The change's place in the feed as text whose order is the feed's."""
+    """Return the change's place in the feed as text that sorts in the order of the feed."""
     return str((position.parse(epoch, change.position).token or {})["_data"])
 
 
 def _record_of(change: Change, epoch: position.Epoch) -> Document:
     deleted = change.op == "delete"
-    # Names may hold anything, so they are values here. A deletion's are those of the entity that it keeps whole.
+    # Names of fields may contain any character, so they are stored as values. For a deletion the whole entity is kept
+    # instead.
     changed = {} if deleted else difference(change.before, change.after)
     return {
         "_id": _id_of(change, epoch),
@@ -228,14 +229,14 @@ def _record_of(change: Change, epoch: position.Epoch) -> Document:
 def _encoded(record: Document) -> RawBSONDocument:
     data = bson.encode(record)
     if len(data) > _LARGEST:
-        # That it happened counts for more than how.
+        # Without the values: the fact of the change is more important.
         log.warning("history: the values of a change of %s/%s are too large", record["store"], record["entity"])
         data = bson.encode({**record, "changed": [], "final": None})
     return RawBSONDocument(data)
 
 
 def _entry_of(record: Document) -> tuple[HistoryEntry, int]:
-    """The entry that a record stands for, and the bytes of its values."""
+    """Return the entry in a record, and the bytes of its values."""
     text = dumps({"changed": record["changed"], "final": record["final"]})
     values: Document = orjson.loads(text)
     changed = {item["field"]: (item["old"], item["new"]) for item in values["changed"]}

@@ -1,8 +1,8 @@
-"""Where a page begins: "beyond this sort key" as a match expression, and the sort key of a document.
+"""Keyset paging: the match expression for entities after a sort key, and the sort key of a document.
 
-Source of the order of types: MongoDB manual, "Comparison/Sort Order". An entity sorts by the lowest of its values
-(the highest when descending), so it lies beyond a value when none of its values lies up to there. That is said by
-negations, which are right for arrays and which the planner turns into bounds of an index scan all the same.
+Source of the order of types: MongoDB manual, "Comparison/Sort Order". An entity sorts by the lowest of its values (the
+highest when descending), so it comes after a key when none of its values is at or before the key. The conditions are
+negations: they are right for arrays, and the planner still turns them into bounds of an index scan.
 """
 
 from __future__ import annotations
@@ -41,17 +41,18 @@ _OF_TYPE: Final[dict[str, Match]] = {
     "date": {"$type": "date"},
     "other": {"$type": ["timestamp", "regex"]},
 }
-"""The condition that holds when one of the values at a path is of a type."""
+"""Type → condition that one of the values at a path is of the type."""
 
 
 def is_exact(sort: Order) -> bool:
-    """Whether `beyond` says exactly what it should. Paths into objects may lead into one and the same array, whose
-    elements hang together, which a match expression cannot follow; single fields cannot."""
+    """Return whether the expression of `beyond` is exact for this sort. Several paths into objects may lead into the
+    same array; a match expression cannot relate values of the same element. Top-level fields have no such case."""
     return all(len(s.path) == 1 for s in sort)
 
 
 def beyond(sort: Order, after: Key) -> Match:
-    """What every entity beyond `after` meets; when `is_exact`, nothing else does."""
+    """Return a condition that every entity after the key `after` meets. If `is_exact(sort)`, no other entity meets
+    it."""
     values = [_from_key(value, s) for value, s in zip(after, sort, strict=True)]
     at_least = _all(_not_before(sort[0], values[0]))
     if not is_exact(sort):
@@ -65,7 +66,7 @@ def beyond(sort: Order, after: Key) -> Match:
 
 
 def beyond_key(sort: Order, after: Key, key: str) -> Match:
-    """The exact condition on a sort key that an aggregation has put into the field `key`."""
+    """Return the exact condition on a sort key that an aggregation has stored in the field `key`."""
     alternatives: list[Any] = []
     ties: list[Any] = []
     for place, (value, field) in enumerate(zip(after, sort, strict=True)):
@@ -79,7 +80,7 @@ def beyond_key(sort: Order, after: Key, key: str) -> Match:
 def _compare(have: Any, want: Any, operator: str) -> Any:
     if want is not MISSING_LEAF:
         return {operator: [have, {"$literal": want}]}
-    # An empty array's place in a sort key is the deprecated `undefined`, which no literal can say; null is next to it.
+    # In a sort key an empty array is the deprecated `undefined`, for which there is no literal. Null is the next value.
     if operator == "$lt":
         return False
     return {"$lt" if operator == "$eq" else "$gte": [have, None]}
@@ -94,7 +95,7 @@ def _not(field: Sort, condition: Match) -> Match:
 
 
 def _not_before(field: Sort, value: Any) -> list[Match]:
-    """No value lies before `value`: none of a type before its own, none of its own type either."""
+    """Return conditions that no value is before `value`, neither of an earlier type nor of the same type."""
     own = TYPES.index(type_of(value))
     types = TYPES[own + 1 :] if field.descending else TYPES[:own]
     conditions = [_not(field, _OF_TYPE[name]) for name in types]
@@ -105,7 +106,7 @@ def _not_before(field: Sort, value: Any) -> list[Match]:
 
 
 def _beyond(field: Sort, value: Any) -> list[Match]:
-    """No value lies before `value` or equals it."""
+    """Return conditions that no value is before `value` or equal to it."""
     return [*_not_before(field, value), _not(field, _same(value))]
 
 
@@ -120,12 +121,12 @@ def _same(value: Any) -> Match:
 
 
 def _own(value: Any, condition: Match) -> Match:
-    # An array can only be a value inside another one: the outer one itself is not to be compared.
+    # An array as a value is an element of another array: $elemMatch keeps the outer array out of the comparison.
     return {"$elemMatch": condition} if isinstance(value, list) else condition
 
 
 def _from_key(value: Any, field: Sort) -> Any:
-    """A value of a key as MongoDB has it. Raises InvalidQuery for a forged one."""
+    """Return a value of a key as a BSON value. Raises InvalidQuery for a forged one."""
     if is_empty(value):
         return MISSING_LEAF
     if isinstance(value, dict) and value.keys() == {BSON}:
@@ -141,7 +142,7 @@ def _decode(text: str) -> Any:
 
 
 def key_of(document: Document, sort: Order) -> Key:
-    """The sort key of a document as a cursor carries it (`stores.cursor.sort_key_of`, for BSON)."""
+    """Return the sort key of a document for a cursor, as `stores.cursor.sort_key_of` does for JSON."""
     offered = list(sort_values(document, [s.path for s in sort]))
     lowest = offered[0] if len(offered) == 1 else min(offered, key=lambda values: _comparable(values, sort))
     return tuple(_to_key(value, s) for value, s in zip(lowest, sort, strict=True))

@@ -1,9 +1,9 @@
-"""Ends the transactions that a killed hub has left open.
+"""Ending of transactions that a killed hub has left open.
 
-MongoDB keeps an open transaction for a minute (`transactionLifetimeLimitSeconds`) after its client has gone, and with
-it keeps everybody else from what it has written: a request that is sent again after the hub has come back would be
-refused all that time. A transaction between two operations whose connection no longer exists is nobody's any more.
-Should it be somebody's all the same, it is only done again.
+MongoDB keeps an open transaction for a minute (`transactionLifetimeLimitSeconds`) after its client has disconnected.
+Until then no one else can change the documents that it has written: a request that is repeated after a restart of the
+hub would be rejected for a minute. A transaction that is idle and whose connection no longer exists has no client. If
+this is wrong in some case, the transaction is only repeated.
 
 Source: MongoDB manual, `$currentOp` (idleSessions, idleConnections) and `killSessions`.
 """
@@ -22,8 +22,9 @@ log = logging.getLogger(__name__)
 
 
 async def end_orphans(connection: Connection, idle_seconds: float | None = None) -> None:
-    """End what hubs left open that are no longer connected, and what has been idle for `idle_seconds`, since a hub that
-    stands still keeps its connections. Without the right to look, it is left to the server."""
+    """End open transactions of hubs that are no longer connected, and transactions that have been idle for
+    `idle_seconds`, because a suspended hub keeps its connections. Without the right to list operations nothing is done,
+    and the server's time limit ends them."""
     try:
         open_ = await _operations(connection, "idleSession")
         if not open_:
@@ -38,13 +39,13 @@ async def end_orphans(connection: Connection, idle_seconds: float | None = None)
             await connection.client.admin.command({"killSessions": orphans})
             log.info("ended %d transactions of a hub that has gone", len(orphans))
     except ConnectionFailure:
-        pass  # whoever waits for the database says so
+        pass  # the caller that waits for the database reports it
     except PyMongoError as error:
         log.warning("cannot look for transactions of hubs that have gone: %s", type(error).__name__)
 
 
 async def _operations(connection: Connection, type: str) -> list[Document]:
-    """Of hubs: open transactions between two operations ("idleSession"), or connections ("op")."""
+    """Return open transactions of hubs between two operations (`type` "idleSession"), or their connections ("op")."""
     look = {"allUsers": False, "idleConnections": True, "idleSessions": True}
     match = {"type": type, "appName": APPLICATION}
     cursor = await connection.client.admin.aggregate([{"$currentOp": look}, {"$match": match}])
@@ -52,7 +53,7 @@ async def _operations(connection: Connection, type: str) -> list[Document]:
 
 
 def _idle_of(held: Document) -> float:
-    """Seconds since the last operation of an open transaction."""
+    """Return the seconds since the last operation of an open transaction."""
     return float(held.get("transaction", {}).get("timeInactiveMicros", 0)) / 1_000_000
 
 

@@ -1,10 +1,10 @@
 """Positions of the feed: ``<epoch>.t<seconds>.<increment>`` or ``<epoch>.s<sealed resume token>``, in URL-safe text.
 
-A cluster time says: everything up to it, itself included, has been seen. The events of one transaction share a
-cluster time, so a change is known by its resume token. A token is nearly always ``{"_data": hex}``, kept as the
-bytes of the hex; one that holds more is kept as BSON. It holds the id of the entity that changed, which the holder of
-the position may not see: so it is sealed, after ``s`` and with ``r`` or ``b`` as the first sealed byte. Inside the
-database, and where there is no key, it is plain, after ``r`` or ``b``.
+A cluster time means that everything up to it, inclusive, has been seen. The events of one transaction share a cluster
+time, so a change is identified by its resume token. A token is nearly always ``{"_data": hex}``, encoded as the bytes
+of the hex; a token with more fields is encoded as BSON. It contains the id of the changed entity, which the holder of
+the position may not be allowed to see: so it is sealed, after ``s`` and with ``r`` or ``b`` as the first sealed byte.
+Inside the database, and where there is no key, it is plain, after ``r`` or ``b``.
 
 Source: MongoDB specifications, "Change Streams"; `src/mongo/db/pipeline/resume_token.cpp` and
 `src/mongo/db/storage/key_string.cpp` (a token begins with 0x82 and the 8 bytes of its cluster time).
@@ -32,18 +32,18 @@ _TIME = re.compile(r"(\d{1,10})\.(\d{1,10})\Z", re.ASCII)
 _TIMESTAMP_HEAD: Final = 0x82
 
 MOST_KNOWN: Final[Annotated[int, Limit("process", "positions", "all go, and are unsealed")]] = 2_000
-"""Positions that need not be unsealed: some 400 bytes each."""
+"""Positions kept with their unsealed content: about 400 bytes each."""
 
 
 @dataclass(frozen=True, slots=True)
 class Resume:
-    """A place in the change stream: the cluster time up to which all is known, or a token that knows its own."""
+    """A place in the change stream: a cluster time up to which everything has been seen, or a token and its time."""
 
     time: Timestamp
     token: Token | None = None
 
     def options(self) -> dict[str, Any]:
-        """The options of `$changeStream` that start right after it."""
+        """Return the options of `$changeStream` that start right after this place."""
         if self.token is not None:
             return {"resumeAfter": dict(self.token)}
         return {"startAtOperationTime": Timestamp(self.time.time, self.time.inc + 1)}
@@ -51,13 +51,13 @@ class Resume:
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """What tells one database's positions from another's, and what seals them."""
+    """The identity of a database in its positions, and their encryption."""
 
     name: str
     seal: Seal | None = None
     known: dict[str, bytes] = field(default_factory=dict, compare=False, repr=False)
-    """What was sealed here last, by its text: each change's position is read again where the change is handed out, and
-    unsealing takes longer than all else that is done with it."""
+    """Sealed text → content, for the last positions: each change's position is parsed again when the change is
+    delivered, and unsealing takes longer than all the rest of that work."""
 
 
 def at_time(epoch: Epoch, time: Timestamp) -> str:
@@ -76,7 +76,7 @@ def at_token(epoch: Epoch, token: Token) -> str:
 
 
 def plain(epoch: Epoch, text: str) -> str:
-    """The position as the database keeps it, which outlives the key. Raises HistoryGone."""
+    """Return the position in its unsealed form, which does not depend on the key. Raises HistoryGone."""
     token = parse(epoch, text).token
     return text if token is None else _of_bytes(epoch, token)
 
@@ -95,7 +95,7 @@ def after_token(token: Token) -> Resume:
 
 
 def parse(epoch: Epoch, text: str) -> Resume:
-    """The place that a position names. Raises HistoryGone when it is malformed or of another database."""
+    """Return the place that a position names. Raises HistoryGone when it is malformed or of another database."""
     own, _, place = text.partition(".")
     try:
         if own == epoch.name and place[:1] == "s" and epoch.seal is not None:
@@ -109,8 +109,8 @@ def parse(epoch: Epoch, text: str) -> Resume:
 
 
 def parse_order(epoch: Epoch, text: str) -> bytes:
-    """A sort key of positions: a token's own bytes, which begin with its time; a time comes after all tokens of it.
-    Raises HistoryGone like `parse`."""
+    """Return a sort key of positions. A token's key is its bytes, which begin with its time. A time sorts after all
+    tokens of that time. Raises HistoryGone like `parse`."""
     resume = parse(epoch, text)
     if resume.token is not None:
         return bytes.fromhex(resume.token["_data"])

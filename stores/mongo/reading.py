@@ -1,4 +1,5 @@
-"""Reads: one entity, lists, summaries. The last two come from a snapshot, whose cluster time is their position."""
+"""Reads of single entities, lists and summaries. Lists and summaries are read from a snapshot, and their position is
+its cluster time."""
 
 from __future__ import annotations
 
@@ -27,26 +28,26 @@ from stores.records import Entity
 from stores.turns import Turn
 
 AT_ONCE: Final = 1_000
-"""Entities of a list that are answered in one piece; a longer one is streamed."""
+"""Entities of a list in one piece; a longer list is streamed."""
 
 STREAM_BATCH: Final = 500
-"""Entities that one exchange with the server brings to a stream."""
+"""The most entities in one reply of the server for a stream."""
 
 Writer = Callable[[Document], bytes]
-"""Shows a document as JSON text."""
+"""Converts a document to the JSON text that is shown."""
 
 _AT_ONCE: Final = 16
-"""Collections that are asked at the same time."""
+"""Collections that are queried at the same time."""
 
 _KEY: Final = "_key"
 
 Row = Document | RawBSONDocument
-"""A document of a reply, which may be yet to be decoded."""
+"""A document of a reply, decoded or raw."""
 
 
 @dataclass(frozen=True)
 class Selection:
-    """A query compiled for one collection: which documents, in which order, which of their fields."""
+    """A query compiled for one collection: the condition, the order and the fields."""
 
     store: str
     match: Match
@@ -65,12 +66,13 @@ class Selection:
         return cls(store, match, query.sort, compile_projection(projection, needed), inexact)
 
     def keys_only(self) -> Selection:
-        """The same documents, of each no more than its sort key."""
+        """Return the same selection with only the fields of the sort key."""
         return replace(self, fields=compile_projection(Projection(()), tuple(s.path for s in self.sort)))
 
     def command(self, skip: int, limit: int, batch: int | None = None) -> Document:
-        """The command for `limit` documents beyond the first `skip`, as many as possible in one reply, or `batch`."""
-        # With room for one more the server knows at once that it is done, and closes the cursor.
+        """Return the command for `limit` documents after the first `skip`, with as many as possible, or `batch`, in one
+        reply."""
+        # One more, so that the server closes the cursor at once.
         batch = batch or limit + 1
         if self.inexact_after is not None:
             return self._aggregation(self.inexact_after, skip, limit, batch)
@@ -100,7 +102,7 @@ class Selection:
 
 
 class Reader:
-    """Answers the reading half of `stores.protocol.Engine`."""
+    """Implements the reading methods of `stores.protocol.Engine`."""
 
     def __init__(self, connection: Connection, chunk_bytes: int) -> None:
         self._connection = connection
@@ -130,7 +132,7 @@ class Reader:
         return Listing(self._position(at), following, b"[" + b",".join(texts) + b"]")
 
     async def _texts(self, store: str, rows: Sequence[Row], write: Writer) -> list[bytes]:
-        """The documents as JSON texts, with turns for others in between."""
+        """Return the documents as JSON texts, and let other tasks run in between."""
         texts: list[bytes] = []
         is_raw = bool(rows) and isinstance(rows[0], RawBSONDocument)
         step, show = (1, lambda row: write(decoded(row))) if is_raw else (100, write)
@@ -145,25 +147,25 @@ class Reader:
 
     async def _key_of(self, row: Row, sort: tuple[Sort, ...]) -> Key:
         if isinstance(row, RawBSONDocument) and len(row.raw) > LARGE_DOCUMENT:
-            # A long array is gone through for its lowest value.
+            # In a thread: the lowest value of a long array takes long to find.
             return await asyncio.to_thread(lambda: keyset.key_of(decoded(row), sort))
         return keyset.key_of(decoded(row), sort)
 
     async def _head(self, selection: Selection, skip: int, limit: int) -> tuple[list[Row], Timestamp, bool]:
-        """The first of at most `limit` documents, the cluster time that they are from, and whether they are all."""
+        """Return the first of at most `limit` documents, the cluster time of the read, and whether they are all."""
         wanted = min(limit, AT_ONCE + 1)
         sizes, store = self._connection.sizes, selection.store
         raw = sizes.may_be_large(store, wanted)
-        # With room for one more the server knows at once that it is done, and closes the cursor.
+        # One more, so that the server closes the cursor at once.
         batch = sizes.fitting(store, wanted) + 1 if raw else None
         cursor, at = await self._connection.snapshot(selection.command(skip, wanted, batch), raw=raw)
         rows: list[Row] = cursor["firstBatch"]
-        if cursor["id"]:  # cut short by the 16 MB that one reply holds
+        if cursor["id"]:  # the reply has reached `batch`, or its limit of 16 MB
             await self._connection.kill(store, cursor["id"])
         return rows, at, not cursor["id"] and (len(rows) < wanted or wanted == limit)
 
     async def _long(self, selection: Selection, query: Query, write: Writer, head: list[Row], at: Timestamp) -> Listing:
-        """A list that is streamed: `head` is read already, the rest is as it was at the same cluster time."""
+        """Return a list that is streamed: `head` has been read, and the rest will be read at the same cluster time."""
         keys = selection.keys_only().command(query.offset + query.limit - 1, 2)
         last = (await self._connection.snapshot(keys, at, raw=True))[0]["firstBatch"]
         following = await self._key_of(last[0], query.sort) if len(last) == 2 else None
@@ -184,8 +186,8 @@ class Reader:
     async def _batches(
         self, selection: Selection, query: Query, head: list[Row], at: Timestamp
     ) -> AsyncGenerator[list[Row]]:
-        """All that a query finds at one cluster time, as the server's exchanges bring it, and `head` before them, which
-        is read already."""
+        """Yield `head`, which has been read, and then the other documents of the query at the same cluster time, one
+        reply of the server at a time."""
         yield head
         store, known = selection.store, len(head)
         pace = Pace(self._connection.sizes, store, STREAM_BATCH)
@@ -216,7 +218,7 @@ class Reader:
                         await self._connection.kill(store, cursor)
 
     async def _piece(self, command: Document, session: Session) -> Document:
-        """What an exchange with the server brings of a long list. The time that is given to the first is for all."""
+        """Return the server's next reply for a long list. The time limit of the first command is for all of them."""
 
         async def read(most: float) -> Document:
             bound = {} if "getMore" in command else {"maxTimeMS": milliseconds(most)}
@@ -263,7 +265,7 @@ class Reader:
         return Summary(self._position(at), int(counted[0]["n"]), texts[0], texts[1])
 
     async def groups_held(self, stores: Sequence[str], groups: Sequence[str]) -> set[tuple[str, str]]:
-        """The stores and groups where the store has an entity of that group."""
+        """See `stores.protocol.Engine.groups_held`."""
         turns = asyncio.Semaphore(_AT_ONCE)
 
         async def held(store: str) -> set[tuple[str, str]]:
@@ -294,7 +296,7 @@ class Reader:
 
 
 class _Pieces:
-    """Gathers JSON texts into pieces of an array, each of about `size` bytes."""
+    """Joins JSON texts to pieces of an array, each of about `size` bytes."""
 
     def __init__(self, size: int) -> None:
         self._size = size
@@ -303,7 +305,7 @@ class _Pieces:
         self._lead = b"["
 
     def add(self, texts: Iterable[bytes]) -> list[bytes]:
-        """Take `texts` in; the pieces that are now full."""
+        """Add `texts`, and return the pieces that are now full."""
         full: list[bytes] = []
         for text in texts:
             self._texts.append(text)
@@ -320,14 +322,14 @@ class _Pieces:
         return piece
 
     def end(self) -> bytes:
-        """The rest of the array."""
+        """Return the rest of the array."""
         if self._texts:
             return self._take() + b"]"
         return b"[]" if self._lead == b"[" else b"]"
 
 
 def _writer(projection: Projection) -> Writer:
-    """The function that shows a document as JSON text."""
+    """Return the function that converts a document to the JSON text that is shown."""
     if projection.everything:
         return entity_text
     view = compile_view(projection)

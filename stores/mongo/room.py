@@ -1,4 +1,4 @@
-"""Room in the server's cache: what a transaction has changed stays there until it ends, so large ones take turns."""
+"""Room in the server's cache. It holds the changes of a transaction until the end, so large transactions take turns."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from typing import Self
 
 
 class Room:
-    """Of one transaction. `turns` is shared with the others."""
+    """The room of one transaction. All transactions share `turns`."""
 
     def __init__(self, turns: asyncio.Lock) -> None:
         self._turns = turns
         self._is_taken = False
 
     async def take(self) -> None:
-        """Wait until no other large transaction is under way: before the first of many changes."""
+        """Wait until no other large transaction is in progress. Called before the first of many changes."""
         if not self._is_taken:
             await self._turns.acquire()
             self._is_taken = True
 
     def leave(self) -> None:
-        """Let another one have the room; it can be taken again."""
+        """Leave the room to another transaction. It can be taken again."""
         if self._is_taken:
             self._is_taken = False
             self._turns.release()

@@ -1,6 +1,6 @@
-"""How large the documents of a store get: what decides whether a batch of them is decoded at once or one by one.
+"""The sizes of recent documents of each store. They decide whether a batch is decoded at once or one by one.
 
-The driver decodes a whole reply in one call, up to 16 MB, while the event loop stands still.
+The driver decodes a whole reply, up to 16 MB, in one call, which blocks the event loop.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from bson.raw_bson import RawBSONDocument
 from stores.mongo.codec import CODEC, Document
 
 LARGE: Final = 1_048_576
-"""Bytes of documents that are decoded at once."""
+"""Bytes of documents up to which they are decoded in one call."""
 
 BATCH_BYTES: Final = 2_097_152
-"""Of one exchange with the server, about, when a list is long."""
+"""Bytes of one reply for a long list, approximately."""
 
 _UNKNOWN: Final = 100
-"""Documents in one exchange while nothing is known of them."""
+"""Documents in one reply while the sizes in the store are unknown."""
 
 LARGE_DOCUMENT: Final = 65_536
-"""Bytes of a document that is worked on by itself."""
+"""Bytes from which a document is processed separately."""
 _RECENT_SECONDS: Final = 5.0
 _UNKNOWN_EVENTS: Final = 1
 
 _FORGET_SECONDS: Final = 60.0
 
 _SMALL: Final = 1_024
-"""Bytes of documents of which even a long list is decoded at once."""
+"""Bytes of documents so small that even a long list of them is decoded in one call."""
 
 _MOST_RESERVED: Final = 67_108_864
 _LONGEST_REPLY: Final = 16_777_216
@@ -41,9 +41,10 @@ RAW: Final[CodecOptions[Any]] = CODEC.with_options(document_class=RawBSONDocumen
 
 
 class Sizes:
-    """The largest document that has been seen of each store lately, in bytes of JSON text.
+    """The size of the largest recent document of each store, in bytes of JSON text.
 
-    One that is not met any more, in a minute or two, is forgotten: it may have been the only one, and deleted since.
+    A size that has not occurred again for one to two minutes is forgotten: its document may have been the only one, and
+    may have been deleted.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -54,7 +55,7 @@ class Sizes:
         self._large = 0
         self._large_until = 0.0
         self.reserved = 0
-        """Bytes that the replies to long lists may hold beyond what surely fits, all lists together."""
+        """Bytes reserved for replies that may be larger than the safe size, of all long lists together."""
 
     def note(self, store: str, size: int) -> None:
         if size > self._largest.get(store, 0):
@@ -63,7 +64,7 @@ class Sizes:
             self._large, self._large_until = size, self._clock() + _RECENT_SECONDS
 
     def _forget(self) -> None:
-        """Keep what was met since the last call that was long enough ago, and the sizes that change nothing."""
+        """Every `_FORGET_SECONDS`, drop the sizes of the period before the last one, except small sizes."""
         now = self._clock()
         if now - self._renewed > _FORGET_SECONDS:
             self._renewed = now
@@ -71,18 +72,18 @@ class Sizes:
             self._before, self._largest = small | self._largest, {}
 
     def largest(self, store: str) -> int | None:
-        """Bytes of the largest document of the store, None if none has been met lately."""
+        """Return the bytes of the largest recent document of the store; None if there is none."""
         self._forget()
         return max(self._largest.get(store, 0), self._before.get(store, 0)) or None
 
     def fitting_events(self, most: int) -> int:
-        """How many changes, each with two images, one exchange should bring, by what has been written lately."""
+        """Return how many changes, each with two images, one reply should contain, judging by recent writes."""
         if self._clock() > self._large_until:
             return most
         return min(most, max(1, BATCH_BYTES // (2 * self._large)))
 
     def fitting_past_events(self, most: int) -> int:
-        """The same of changes of which nothing is known."""
+        """Return how many changes one reply should contain when their sizes are unknown."""
         return min(most, _UNKNOWN_EVENTS) if self._any_large() else most
 
     def _any_large(self) -> bool:
@@ -90,20 +91,22 @@ class Sizes:
         return any(size > LARGE_DOCUMENT for sizes in (self._largest, self._before) for size in sizes.values())
 
     def may_be_large(self, store: str, count: int) -> bool:
-        """Whether so many documents may be more than `LARGE` together."""
+        """Return whether `count` documents may exceed `LARGE` bytes together."""
         largest = self.largest(store)
         return largest is None or largest * count > LARGE
 
     def fitting(self, store: str, most: int) -> int:
-        """How many documents one exchange should bring."""
+        """Return how many documents one reply should contain."""
         largest = self.largest(store)
         return min(most, _UNKNOWN if largest is None else max(1, BATCH_BYTES // largest))
 
 
 class Pace:
-    """How many documents each exchange of one long list brings, `most` at most: about `BATCH_BYTES` of them, if they
-    are like the last ones. That there may be large ones among them is no reason to go in small steps: the bytes that a
-    step may bring in the worst case are reserved, and only when no more can be is a step as short as surely fits."""
+    """The number of documents in each reply of one long list: about `BATCH_BYTES` of them, if they are like the last
+    ones, and `most` at most.
+
+    Some documents may be larger. So the bytes that a reply may have in the worst case are reserved. When no more bytes
+    can be reserved, the reply gets only as many documents as certainly fit."""
 
     def __init__(self, sizes: Sizes, store: str, most: int) -> None:
         self._sizes = sizes
@@ -112,7 +115,8 @@ class Pace:
         self._reserved = 0
 
     def next(self, met: Sequence[Any]) -> int:
-        """Documents in the next exchange, after one that brought those in `met`, which are held no longer."""
+        """Return the number of documents for the next reply. `met` are those of the last one, which the caller no
+        longer holds."""
         self.release()
         safe = self._sizes.fitting(self._store, self._most)
         size = raw_bytes(met)
@@ -127,7 +131,7 @@ class Pace:
         return wanted
 
     def came(self, met: Sequence[Any]) -> None:
-        """The exchange has brought `met`, which are held from now on."""
+        """Note that the reply has arrived with `met`, and end the reservation if they are not large."""
         if self._reserved and raw_bytes(met) <= BATCH_BYTES:
             self.release()
 
@@ -137,12 +141,12 @@ class Pace:
 
 
 def raw_bytes(rows: Sequence[Any]) -> int:
-    """Bytes of documents that are yet to be decoded, 0 for others."""
+    """Return the bytes of raw documents; 0 for decoded ones."""
     return sum(len(row.raw) for row in rows) if rows and isinstance(rows[0], RawBSONDocument) else 0
 
 
 def decoded(row: Mapping[str, Any]) -> Document:
-    """The document, of which the driver may have left the decoding to us."""
+    """Return the document, decoded if it is raw."""
     if isinstance(row, RawBSONDocument):
         return bson.decode(row.raw, CODEC)
     return row  # type: ignore[return-value]

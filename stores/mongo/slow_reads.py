@@ -1,4 +1,4 @@
-"""How many reads that take long share the connections and processors of the server."""
+"""Limits of concurrent slow reads, which share the connections and processors of the server."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from stores.bounds import Limit
 from stores.read_turns import ReadLimits
 
 MOST_SLOW_READS: Annotated[int, Limit("process on MongoDB", "long reads at a time", "waits, then 503")] = 8
-"""As many again may bring pieces of long lists."""
+"""Long reads at a time. As many again may read pieces of long lists."""
 
 _MOMENTS: Final = 64
-"""Reads at a time that may yet be quick. One user may have half of them: with fewer, the server's threads and ours wait
-for each other (measured with 8: a fifth more CPU for a list of 100). Of whoever has slow reads waiting there are 8."""
+"""Reads at a time that may turn out to be quick. One user may have half of them: with fewer, the threads of the server
+and the hub wait for each other (measured with 8: a fifth more CPU for a list of 100). A user with slow reads that wait
+may have 8."""
 
 _MOMENT: Final = 0.25
 
@@ -30,5 +31,5 @@ def read_limits(timeout: float, waiting: int) -> ReadLimits:
 
 
 def milliseconds(seconds: float) -> int:
-    """As the server takes them: not 0, which is no limit."""
+    """Return milliseconds for `maxTimeMS`: at least 1, because 0 means no limit."""
     return max(1, round(seconds * 1000))

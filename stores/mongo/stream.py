@@ -1,4 +1,4 @@
-"""One open change stream over the database, and the pauses between the attempts to open it again."""
+"""A change stream over the database, and the pauses between attempts to reopen it."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ _LONGEST_PAUSE: Final = 5.0
 
 
 class ChangeStream:
-    """One open change stream, of all stores or of what `only` matches. It raises HistoryGone when the server cannot
-    serve it from where it should start. `give_up`: when (monotonic) the server stops looking for a first event."""
+    """One open change stream, of all stores or of the events that `only` matches. Raises HistoryGone when the server
+    cannot start it at `resume`. `give_up`: monotonic time at which the server stops searching for a first event."""
 
     def __init__(
         self, connection: Connection, resume: Resume, batch: int, only: Document | None = None, give_up: float = 0.0
@@ -72,14 +72,15 @@ class ChangeStream:
                     {"killCursors": _NAMESPACE, "cursors": [self._cursor]}, session=self._session
                 )
         except (PyMongoError, Unavailable):
-            pass  # the server forgets an idle cursor by itself
+            pass  # the server closes idle cursors itself
         finally:
             await self._session.end_session()
 
     async def next(self, wait_ms: int) -> tuple[list[Document], Token]:
-        """What the next exchange with the server brings, after at most `wait_ms`, and the token that resumes after.
+        """Return the events of the server's next reply, which arrives after at most `wait_ms`, and the token that
+        resumes after them.
 
-        An event whose images are too large for one document comes in fragments, which are put together again.
+        An event whose images are too large for one document arrives in fragments, which are joined here.
         """
         events: list[Document] = []
         whole: Document = {}
@@ -136,7 +137,7 @@ class ChangeStream:
 
 
 class Outage:
-    """Paces the attempts to reconnect, and says once that they began and once that they are over."""
+    """Paces the attempts to reconnect, and logs their begin and their end once."""
 
     def __init__(self) -> None:
         self._wait = 0.0

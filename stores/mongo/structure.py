@@ -1,4 +1,4 @@
-"""Collections and their indexes: made, changed and removed to be what a store's definition asks for."""
+"""Collections and their indexes, created, changed and removed according to store definitions."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ from stores.protocol import is_internal
 from stores.schema import StoreDefinition
 
 DROPPED: Final = "_dropped"
-"""What the hub renames a collection to before it drops it: whatever else is dropped, another program did."""
+"""The name that the hub gives a collection before it drops it. A drop of any other name is by another program."""
 
 KEYS: Final = "_idempotency"
 HISTORY: Final = "_history"
 STORES: Final = "_stores"
-"""The names of the collections that are stores, each a document: the feed tells them from those of other programs."""
+"""The list of stores, with one document for each collection that is a store. The feed ignores other collections."""
 
 _CLOSED: Final = {"_id": {"$exists": False}}
-"""A condition that no document meets, so nothing can be written to the collection of a store that was deleted. Without
-it an insert by a process that has not heard of the deletion would be lost, or make the collection anew."""
+"""A validator that no document meets, so nothing can be written to the collection of a deleted store. Without it an
+insert by a process that does not know of the deletion yet would be lost, or create the collection again."""
 
 KEPT_SECONDS: Final = 600
-"""For which the empty collection of a deleted store is kept closed."""
+"""Seconds for which the empty collection of a deleted store is kept closed."""
 
 _REMOVING_MS: Final = 60_000
-"""After which a sweep that has begun to remove a collection counts as broken off."""
+"""Milliseconds after which a sweep that has begun to remove a collection counts as interrupted."""
 _ABANDONED: Final = {
     "removing": {"$type": "date"},
     "$expr": {"$lt": ["$removing", {"$subtract": ["$$NOW", _REMOVING_MS]}]},
 }
 _PAUSE: Final = 0.05
-"""Seconds between looks at whether a collection has been removed."""
+"""Seconds between checks of whether a collection has been removed."""
 
 _OURS: Final = "hub_"
 _SHARING: Final = ("access", "group", "branch")
-"""What lets others than the owner see an entity. Of what nobody shares, their indexes hold nothing."""
+"""The fields that let users other than the owner see an entity. Their indexes contain shared entities only."""
 _IMAGES: Final = {"enabled": True}
 _BUILD_SECONDS: Final = 3_600
 
@@ -55,7 +55,8 @@ class Index:
 
 
 async def define(connection: Connection, definition: StoreDefinition) -> None:
-    """Make the collection and its indexes as defined. Raises DuplicateValue when a unique one finds equal values."""
+    """Create or change the collection and its indexes as defined. Raises DuplicateValue when a unique index finds equal
+    values."""
     with store_errors():
         await _enlist(connection, definition.name)
         await _make_collection(connection, definition.name)
@@ -63,8 +64,8 @@ async def define(connection: Connection, definition: StoreDefinition) -> None:
 
 
 async def _enlist(connection: Connection, name: str) -> None:
-    """List a store, before there can be a change of it, so that the feed knows it for a store's. Waits while a sweep
-    removes the collection of a deleted store of this name."""
+    """Add a store to the list of stores, before the first change of the store, so that the feed includes it. Waits
+    while a sweep removes the collection of a deleted store of this name."""
     names = connection.collection(STORES)
     free = {"_id": name, "removing": {"$exists": False}}
     while True:
@@ -77,7 +78,7 @@ async def _enlist(connection: Connection, name: str) -> None:
 
 
 async def faults(connection: Connection, definition: StoreDefinition) -> list[str]:
-    """What the collection and its indexes lack of what the definition asks for, in words."""
+    """Return texts on what the collection and its indexes lack compared with the definition."""
     name = definition.name
     with store_errors():
         found = [c async for c in await connection.database.list_collections(filter={"name": name})]
@@ -96,7 +97,7 @@ async def _make_collection(connection: Connection, name: str) -> None:
         try:
             await connection.command({"create": name, "changeStreamPreAndPostImages": images})
             return
-        except OperationFailure as error:  # another process may be defining it as well
+        except OperationFailure as error:  # another process may have created it meanwhile
             if error.code != NAMESPACE_EXISTS:
                 raise
     elif _has_images(found[0]) == is_in_feed and found[0].get("options", {}).get("validator") != _CLOSED:
@@ -105,7 +106,7 @@ async def _make_collection(connection: Connection, name: str) -> None:
 
 
 def _has_images(collection: Mapping[str, Any]) -> bool:
-    """Whether changes come with the document before and after, by what the server says of the collection."""
+    """Return whether changes of a collection, given as the server describes it, carry the document before and after."""
     return bool(collection.get("options", {}).get("changeStreamPreAndPostImages") == _IMAGES)
 
 
@@ -113,7 +114,7 @@ async def _make_indexes(connection: Connection, definition: StoreDefinition) -> 
     collection = connection.collection(definition.name)
     have = await collection.index_information()
     wanted = _wanted(definition)
-    # Building may take longer than any other exchange with the server.
+    # Building an index may take longer than any other request to the server.
     with pymongo.timeout(_BUILD_SECONDS):
         for index in wanted:
             if index.name not in have:
@@ -134,12 +135,12 @@ async def _make_index(connection: Connection, store: str, index: Index) -> None:
 
 
 def _wanted(definition: StoreDefinition) -> list[Index]:
-    """The indexes of a store; of several over the same fields the first."""
+    """Return the indexes of a store, the first one of several over the same fields."""
     creation = ("time", "_id")
     indexes = [
         Index(f"{_OURS}creation", creation),
         Index(f"{_OURS}owner", ("owner", *creation)),
-        # One for a value's entities in order of creation, one for the order of the values themselves.
+        # One for the entities of a value in order of creation, one for sorting by the values.
         *(Index(f"{_OURS}ix_{path}", tuple(dict.fromkeys((path, *creation)))) for path in definition.index_paths),
         *(Index(f"{_OURS}sort_{path}", tuple(dict.fromkeys((path, "_id")))) for path in definition.index_paths),
         *map(_unique, definition.unique_paths),
@@ -149,18 +150,19 @@ def _wanted(definition: StoreDefinition) -> list[Index]:
 
 
 def _unique(path: str) -> Index:
-    # Strings and numbers only, so that nulls do not collide; put so that the planner sees it hold for any equality.
+    # Strings and numbers only, so that nulls do not collide. In this form the planner recognises that any equality with
+    # a string or a number implies it.
     covered = {"$or": [_texts(path), {path: {"$gte": float("-inf")}}]}
     return Index(f"{_OURS}unique_{path}", (path,), {"unique": True, "partialFilterExpression": covered})
 
 
 def _texts(path: str) -> dict[str, Any]:
-    """True of the documents with a string on the path."""
+    """Return the condition for documents with a string at the path."""
     return {path: {"$gte": ""}}
 
 
 async def prepare(connection: Connection) -> None:
-    """Make the engine's own collections."""
+    """Create the engine's own collections."""
     with store_errors():
         await connection.collection(KEYS).create_index("expires", expireAfterSeconds=0)
         order = [("store", pymongo.ASCENDING), ("entity", pymongo.ASCENDING), ("_id", pymongo.ASCENDING)]
@@ -169,14 +171,15 @@ async def prepare(connection: Connection) -> None:
 
 
 async def _register_stores(connection: Connection) -> None:
-    """Make the list of stores for a database that an earlier hub has made: it gave images to its stores alone."""
+    """Create the list of stores for a database of an earlier version, in which only stores have pre- and
+    post-images."""
     if STORES in await connection.database.list_collection_names(filter={"name": STORES}):
         return
     found = [c async for c in await connection.database.list_collections()]
     names = [c["name"] for c in found if _has_images(c) and not c["name"].startswith("_")]
     try:
         await connection.command({"create": STORES})
-    except OperationFailure as error:  # another process does the same
+    except OperationFailure as error:  # another process may have created it meanwhile
         if error.code != NAMESPACE_EXISTS:
             raise
     for name in names:
@@ -184,7 +187,7 @@ async def _register_stores(connection: Connection) -> None:
 
 
 async def rename(connection: Connection, store: str, name: str) -> None:
-    """Rename a collection, and the store in its history. Done again, it does what is left."""
+    """Rename a collection, and the store in its history. Called again after an interruption, it does the rest."""
     await remove_dropped(connection, 0)
     with store_errors():
         have = set(await connection.database.list_collection_names())
@@ -201,9 +204,10 @@ async def rename(connection: Connection, store: str, name: str) -> None:
 
 
 async def close(connection: Connection, store: str) -> None:
-    """Let an empty collection take no document from any process; nothing when there is none. Raises StoreNotEmpty."""
+    """Close an empty collection, so that it accepts documents from no process. Does nothing when there is no
+    collection. Raises StoreNotEmpty."""
     with store_errors():
-        await _check_empty(connection, store)  # first: closed for a moment, it would refuse what others write
+        await _check_empty(connection, store)  # first, since a closed collection rejects writes even for a moment
         try:
             await _set_validator(connection, store, _CLOSED)
         except OperationFailure as error:
@@ -223,7 +227,7 @@ async def _check_empty(connection: Connection, store: str) -> None:
 
 
 async def reopen(connection: Connection, store: str) -> None:
-    """Let a closed collection take documents again; nothing when there is none."""
+    """Open a closed collection again. Does nothing when there is no collection."""
     with store_errors():
         try:
             await _set_validator(connection, store, {})
@@ -233,7 +237,7 @@ async def reopen(connection: Connection, store: str) -> None:
 
 
 async def leave(connection: Connection, store: str) -> None:
-    """Have a closed collection removed by a sweep, `KEPT_SECONDS` from now."""
+    """Mark a closed collection for removal by a sweep, `KEPT_SECONDS` from now."""
     with store_errors():
         await connection.collection(STORES).update_one({"_id": store}, [{"$set": {"dropped": "$$NOW"}}])
 
@@ -243,7 +247,7 @@ async def _set_validator(connection: Connection, store: str, validator: Mapping[
 
 
 async def remove_dropped(connection: Connection, kept_seconds: float = KEPT_SECONDS) -> None:
-    """Remove the collections of stores that were deleted longer ago."""
+    """Remove the collections of stores that were deleted more than `kept_seconds` ago."""
     database = connection.database.name
     long_ago = {"$lt": ["$dropped", {"$subtract": ["$$NOW", round(kept_seconds * 1000)]}]}
     unclaimed = {"$or": [{"removing": {"$exists": False}}, _ABANDONED]}

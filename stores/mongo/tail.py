@@ -1,6 +1,6 @@
 """The newest batches of one change stream, shared with other readers of the feed in this process.
 
-Reading a stream takes MongoDB and this process the same work for every one who opens it, so one is enough.
+Every open stream costs MongoDB and this process the same work again, so the readers share one.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from stores.protocol import Batch
 from stores.records import Change
 
 TAIL_BYTES: Final[Annotated[int, Limit("process", "bytes", "the oldest go, and are read from MongoDB")]] = 4_194_304
-"""Changes that are kept for readers behind the first."""
+"""Bytes of changes that are kept for readers behind the first one."""
 
 _MOST: Final = 1_000
-"""Changes of batches that a reader gets as one: under load a batch of the stream is a few changes, and a reader who
-commits something after each would fall behind."""
+"""Changes up to which a reader gets several batches as one: under load a batch of the stream has few changes, and a
+reader that commits after each would fall behind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class _Part:
 
 
 class Tail:
-    """The latest batches of a stream that begins at `since`. `order` gives the sort key of a position
+    """The latest batches of a stream that begins at `since`. `order` returns the sort key of a position
     (`stores.protocol.Feed.order`)."""
 
     def __init__(self, order: Callable[[str], bytes], since: str) -> None:
@@ -44,7 +44,7 @@ class Tail:
         self._grown = asyncio.Event()
 
     def add(self, batch: Batch) -> None:
-        """Append the next batch of the stream, which may be a position alone."""
+        """Append the next batch of the stream, which may have no changes."""
         begin, self._end, self._position = self._end, self._order(batch.position), batch.position
         if batch.changes:
             part = _Part(begin, self._end, batch, sum(change.size for change in batch.changes))
@@ -58,12 +58,12 @@ class Tail:
         self._grown = asyncio.Event()
 
     def reaches(self, since: str) -> bool:
-        """Whether this tail holds, or will hold, every change after `since`."""
+        """Return whether this tail holds, or will hold, every change after `since`."""
         return self._begin <= self._order(since) <= self._end
 
     async def read(self, since: str, patience: float) -> Batch | None:
-        """The first changes after `since`, waited for until the stream brings something. None when it brings nothing
-        for `patience` seconds, or when some are no longer here."""
+        """Return the first changes after `since`, waiting for the next batch if there are none. Return None when no
+        batch arrives for `patience` seconds, or when some of the changes are no longer kept."""
         place = self._order(since)
         if place == self._end:
             try:

@@ -1,7 +1,7 @@
-"""One write, or a run of like ones, inside or outside a transaction.
+"""One write, or a run of similar writes, inside or outside a transaction.
 
-An update is a single findAndModify, so its condition, its change and its answer are one atomic step. A deletion
-first leaves who did it in the document, whose last image the change feed then finds in the deletion's event.
+An update is a single findAndModify, so its condition, its change and its answer are one atomic step. A deletion first
+stores the user in the document; the change feed finds it in the pre-image of the deletion's event.
 """
 
 from __future__ import annotations
@@ -50,14 +50,14 @@ from stores.records import SYSTEM_FIELDS, Entity
 from stores.turns import Turn
 
 _PART_BYTES: Final = 2_097_152
-"""Of documents that go to the server together: the driver encodes them in one call."""
+"""Bytes of documents that are sent to the server together: the driver encodes them in one call."""
 
 _TRIES: Final = 5
-"""How often to take up again a write that others got in the way of."""
+"""Attempts of a write that concurrent writes interfere with."""
 
 
 class Writer:
-    """Does writes for one user (`by`), in one transaction when there is a session."""
+    """Does writes for one user (`by`), in one transaction if there is a session."""
 
     def __init__(
         self,
@@ -74,7 +74,7 @@ class Writer:
         self._room = room
 
     async def write(self, write: Write) -> Written:
-        """Do one write; Delete, UpdateMany, DeleteMany and Expect need a session, being several steps."""
+        """Do one write. Delete, UpdateMany, DeleteMany and Expect need a session, because they take several steps."""
         match write:
             case Insert():
                 return await self._insert(write)
@@ -92,8 +92,8 @@ class Writer:
                 return await self._expect(write)
 
     async def insert_all(self, writes: Sequence[Insert], start: int) -> list[Written]:
-        """Insert into one store, in one exchange with the server for every few megabytes. `start` is the position of
-        the first in its commit, which DuplicateValue counts from."""
+        """Insert into one store, with one request to the server for every few megabytes. `start` is the position of the
+        first write in its commit, from which DuplicateValue counts."""
         collection = self._connection.collection(writes[0].store)
         outcome: list[Written] = []
         documents: list[Document] = []
@@ -101,7 +101,7 @@ class Writer:
         turn = Turn()
         for write in writes:
             documents.append(to_document(write.entity, self._by))
-            # The text that the document would give: an entity begins with its `_id`, as a document does.
+            # The same text as that of the document: an entity begins with its `_id`, as a document does.
             outcome.append(Written(orjson.dumps(write.entity), revision(write.entity)))
             with too_large_at(start + len(outcome) - 1):
                 check_size(outcome[-1].entity, self._most_bytes)
@@ -116,15 +116,15 @@ class Writer:
         return outcome
 
     async def upsert_all(self, writes: Sequence[Upsert], start: int) -> list[Written]:
-        """Upsert into one store by one key, each with another value, in two exchanges with the server. `start` is the
-        position of the first in its commit."""
+        """Upsert into one store by one key, with different values of the key, in two requests to the server. `start` is
+        the position of the first write in its commit."""
         collection = self._connection.collection(writes[0].store)
         key = writes[0].key
         values = [value for value in (value_at(write.entity, key) for write in writes) if value is not None]
         match = conjunction({key: {"$in": values}}, compile_filter(writes[0].where))
         cursor = collection.find(match, session=self._session)
         have: dict[Any, Document] = {value_at(document, key): document async for document in cursor}
-        have.pop(None, None)  # an array, of which one element has the value: no entity to merge into
+        have.pop(None, None)  # an array with the value as an element: not an entity to merge into
         operations: list[InsertOne[Document] | UpdateOne] = []
         documents: list[Document] = []
         altered: list[bool] = []
@@ -155,7 +155,7 @@ class Writer:
         return outcome
 
     async def _make_room(self, size: int) -> None:
-        """Before `size` bytes of documents are written, and maybe more."""
+        """Take room in the server's cache before `size` bytes of documents, or more, are written."""
         if self._room is not None and size > _PART_BYTES:
             await self._room.take()
 
@@ -174,8 +174,8 @@ class Writer:
         return done
 
     async def _alter(self, write: Update | Upsert, visible: Match) -> Written | None:
-        """Change the one entity that meets `visible`, unless it is already as it should be; None when there is none.
-        Raises StaleRevision and EntityTooLarge."""
+        """Change the one entity that meets `visible`, unless the write alters nothing. Return None when there is no
+        such entity. Raises StaleRevision and EntityTooLarge."""
         collection = self._connection.collection(write.store)
         bound = Bound(self._most_bytes, write)
         replace, revs = (write.replace, write.revs) if isinstance(write, Update) else (False, None)
@@ -205,7 +205,7 @@ class Writer:
             done = await attempt(conjunction(visible, _at_revisions(frozenset({current}))))
             if done:
                 return done
-        # Others change it all the time: whether this alters it is decided no more.
+        # Other writes change it continually: write now without checking whether this alters the entity.
         done = await attempt(conjunction(match, bound.likely))
         if done is None and await collection.find_one(visible, {"_id": 1}, session=self._session) is not None:
             raise Unavailable("the entity is being changed all the time") if revs is None else StaleRevision(current)
@@ -218,7 +218,7 @@ class Writer:
         return written(document)
 
     async def _change(self, write: Delete, change: Any, image: bool) -> Document:
-        """Change the one entity that meets the write's conditions. Raises NotFound or StaleRevision."""
+        """Change the one entity that meets the write's conditions, and return it. Raises NotFound or StaleRevision."""
         collection = self._connection.collection(write.store)
         visible = conjunction({"_id": to_id(write.id)}, compile_filter(write.where))
         match = conjunction(visible, _at_revisions(write.revs))
@@ -238,7 +238,7 @@ class Writer:
         raise StaleRevision(current)
 
     async def _upsert(self, write: Upsert) -> Written:
-        """Update, else insert: whoever loses the race to insert finds the entity at the next try."""
+        """Update the entity, or insert it. If another process inserts it first, the next attempt finds it."""
         value = value_at(write.entity, write.key)
         match = conjunction({write.key: {"$eq": value}}, compile_filter(write.where))
         tries = _TRIES
@@ -252,7 +252,7 @@ class Writer:
             try:
                 return await self._insert(Insert(write.store, write.entity))
             except DuplicateKeyError as error:
-                # A transaction is over after any error; another unique field is no race.
+                # A transaction ends with any error. A duplicate in another unique field is not a race.
                 if self._session is not None or tries == 0 or write.key not in _key_pattern(error):
                     raise
 
@@ -288,8 +288,8 @@ class Writer:
         return Written(b"", 0, 0)
 
     async def _check_count(self, store: str, match: Match, limit: int) -> int:
-        """Raise TooManyMatches for more than `limit` matches, ReadTimeout when they are not found in time; bytes of the
-        largest."""
+        """Return the bytes of the largest match. Raises TooManyMatches for more than `limit` matches, and ReadTimeout
+        when they are not found in time."""
         counted = {"_id": None, "count": {"$sum": 1}, "largest": {"$max": SIZE}}
         pipeline: list[Document] = [{"$match": match}, {"$limit": limit + 1}, {"$group": counted}]
         most = milliseconds(self._connection.read_timeout)
@@ -304,7 +304,8 @@ class Writer:
         return {"$set": {**_changeable(changes), BY: self._by}, "$inc": {"_rev": 1}}
 
     def _replacement(self, changes: Entity) -> list[Document]:
-        # A pipeline, since only it can refer to what the entity is; $literal, since it takes "$price" for a field.
+        # A pipeline, because only a pipeline can refer to the current entity. $literal, because a pipeline takes
+        # "$price" for a field.
         kept = {name: f"${name}" for name in SYSTEM_FIELDS}
         counted = {"_rev": {"$add": [{"$cond": [{"$isNumber": "$_rev"}, "$_rev", 0]}, 1]}}
         new = {"$literal": {**_changeable(changes), BY: self._by}}
@@ -312,7 +313,7 @@ class Writer:
 
 
 def _quick_condition(write: Update | Upsert, replace: bool) -> Match | None:
-    """What tells MongoDB whether there is something to write; None where reading the entity tells it better."""
+    """Return the condition that the write alters the entity; None where it is better to read the entity first."""
     if write.forced:
         return {}
     if not is_quick(write.changes):
@@ -336,7 +337,7 @@ def _at_revisions(revs: Revisions | None) -> Match:
 
 
 def written(document: Document) -> Written:
-    """The outcome of a write that left `document`, whose `_by` it takes out."""
+    """Return the outcome of a write that left `document`. Removes `_by` from the document."""
     rev = revision(document)
     return Written(entity_text(document), rev)
 
@@ -347,7 +348,7 @@ def _key_pattern(error: DuplicateKeyError) -> Mapping[str, Any]:
 
 
 def value_at(entity: Mapping[str, Any], path: str) -> Any:
-    """The scalar at a dotted path through objects, None where there is none."""
+    """Return the scalar at a dotted path through objects, or None."""
     value: Any = entity
     for segment in path.split("."):
         value = value.get(segment) if isinstance(value, Mapping) else None
