@@ -35,7 +35,7 @@ RENEWALS: Final = 3
 
 @dataclass(slots=True)
 class Lease:
-    """The right to work as a consumer for `seconds`; a renewal begins them again.
+    """The right to work as a consumer for `seconds`. A renewal restarts this time.
 
     Each lease of a consumer has a greater `token` than the one before. A commit under an older token is refused, so a
     process that was suspended for longer than its lease does no harm when it resumes. `position` is the stored one.
@@ -56,7 +56,7 @@ class ConsumerState(Protocol):
         """Take the lease. Return None while another holder has it. A new consumer begins at `since` (None: now)."""
 
     async def renew(self, lease: Lease, position: str) -> None:
-        """Prolong the lease and store a position. Raises LeaseLost."""
+        """Renew the lease and store a position. Raises LeaseLost."""
 
     async def commit(self, lease: Lease, writes: Sequence[Write], position: str) -> None:
         """Do all writes and store the position, or do nothing. Raises LeaseLost when another process has taken the

@@ -33,7 +33,7 @@ _KINDS: Final[Mapping[type, str]] = {
 
 @dataclass
 class _Reader:
-    """Reads a definition document, and collects all violations."""
+    """A reader of one definition document, which collects all violations."""
 
     violations: list[Violation] = field(default_factory=list)
 

@@ -113,8 +113,8 @@ class Expect:
     """A condition of the whole commit: from `least` to `most` entities of the store meet `where` when the writes before
     this one are done. Raises NotAsExpected otherwise.
 
-    Commits with the same `guard` (default: the store's name) run one after the other, so each sees the result of the
-    one before."""
+    Commits with the same `guard` (default: the store's name) take effect one after the other, so each sees the result
+    of the one before."""
 
     store: str
     where: Filter
@@ -255,8 +255,8 @@ class ConsumerOptions:
 
     Args:
         since: the position at which a new consumer begins; None: the position of the feed at its first run.
-        most_changes: changes per call of the handler.
-        most_bytes: bytes of the changes of one call, in memory.
+        most_changes: the most changes per call of the handler.
+        most_bytes: the most bytes of the changes of one call, in memory.
         lease_seconds: seconds after which another process takes over from one that has died. A lease is renewed three
             times in that time.
         handle_seconds: seconds that a call of the handler may take; a longer one counts as failed.
@@ -326,11 +326,11 @@ class Engine(Protocol):
     async def close(self) -> None: ...
 
     async def ping(self) -> None:
-        """Raises Unavailable when the database does not answer."""
+        """Check that the database answers. Raises Unavailable when it does not."""
 
     async def constant(self, name: str, value: str, *, replace: bool = False) -> str:
-        """Return the value stored under `name`; store `value` first if there was none, or with `replace`. All processes
-        that call it at once get the same value."""
+        """Return the value stored under `name`; store `value` first if there was none, or with `replace`. Without
+        `replace`, all processes that call it at once get the same value."""
 
     async def kept(self, name: str) -> str | None:
         """Return the value stored under `name`, or None."""

@@ -187,7 +187,8 @@ def alters(entity: Entity, changes: Entity, replace: bool = False) -> bool:
 
 
 def same(a: Json, b: Json) -> bool:
-    """Return whether two JSON values are equal. Unlike in Python `true` is not 1; 1 equals 1.0, as everywhere."""
+    """Return whether two JSON values are equal. Unlike in Python `true` is not 1; 1 equals 1.0, as everywhere in the
+    hub."""
     if isinstance(a, bool) or isinstance(b, bool):
         return a is b
     if not isinstance(a, dict | list):

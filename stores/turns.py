@@ -112,7 +112,7 @@ class SharedTurns:
 
 
 class Gate:
-    """Lets at most `at_once` callers begin in each iteration of the event loop, in the order of arrival."""
+    """A gate that lets at most `at_once` callers begin in each iteration of the event loop, in the order of arrival."""
 
     def __init__(self, at_once: int) -> None:
         self._at_once = at_once

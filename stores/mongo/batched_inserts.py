@@ -19,7 +19,7 @@ _BATCH_SIZE: Final = 500
 
 
 class BatchedInserts:
-    """Inserts documents into stores, one per call."""
+    """Inserts of documents into stores, one document per call."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection

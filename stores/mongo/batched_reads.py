@@ -19,7 +19,7 @@ _BATCH_SIZE: Final = 100
 
 
 class BatchedReads:
-    """Reads documents by id, one per call."""
+    """Reads of documents by id, one document per call."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection

@@ -17,7 +17,7 @@ Answer = TypeVar("Answer")
 
 
 class Coalescer(Generic[Kind, Item, Answer]):
-    """Passes calls to `send` in batches.
+    """A queue that passes calls to `send` in batches.
 
     `send` takes a kind of call and at most `most` items. It returns the answers in the order of the items, with an
     exception for an item that failed alone, or raises the error with which all of them failed."""

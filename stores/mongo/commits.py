@@ -79,7 +79,7 @@ _PART_BYTES: Final = 8 * 1024 * 1024  # half of the largest document
 
 
 class Committer:
-    """Implements the writing methods of `stores.protocol.Engine`."""
+    """The writing methods of `stores.protocol.Engine`."""
 
     def __init__(self, connection: Connection, most_bytes: int) -> None:
         self._connection = connection

@@ -94,7 +94,7 @@ def check_cancelled() -> None:
 
 
 class Connection:
-    """A client, its database and the database's epoch. Outside `open` and `close` all methods raise Unavailable.
+    """A client, its database and the database's epoch. Before `open` and after `close`, methods raise Unavailable.
 
     `read_timeout`: seconds that the server may spend on one of the `reads`. `slow_reads_per_user`: slow reads of one
     user that may wait for their turn."""

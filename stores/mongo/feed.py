@@ -116,7 +116,7 @@ class MongoFeed:
                     return Batch(changes, changes[-1].position, True)
             if changes[before:]:
                 stream.batch = min(limit, _fitting(changes[before:]), 2 * stream.batch)
-            # Events of one transaction share a time, so `now` is only passed when a reply without events follows.
+            # Events of one transaction share a time, so at `now` reading ends only after a reply without events.
             reached = position.after_token(token).time
             if reached > now or (reached == now and not events):
                 return Batch(changes, position.at_token(self._connection.epoch, token), False)

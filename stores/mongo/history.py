@@ -50,7 +50,8 @@ _LARGEST: Final = 16 * 1024 * 1024
 
 
 class HistoryKeeper:
-    """Records changes between `start` and `stop`, and reads the trail. `state` is that of the document `ID`."""
+    """The recorder of changes, from `start` to `stop`, and the reader of the trail. `state` is that of the document
+    `ID`."""
 
     def __init__(self, connection: Connection, feed: MongoFeed, state: MongoConsumerState) -> None:
         self._connection = connection

@@ -102,7 +102,7 @@ class Selection:
 
 
 class Reader:
-    """Implements the reading methods of `stores.protocol.Engine`."""
+    """The reading methods of `stores.protocol.Engine`."""
 
     def __init__(self, connection: Connection, chunk_bytes: int) -> None:
         self._connection = connection
@@ -296,7 +296,7 @@ class Reader:
 
 
 class _Pieces:
-    """Joins JSON texts to pieces of an array, each of about `size` bytes."""
+    """JSON texts joined to pieces of an array, each of about `size` bytes."""
 
     def __init__(self, size: int) -> None:
         self._size = size

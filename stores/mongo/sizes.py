@@ -64,7 +64,7 @@ class Sizes:
             self._large, self._large_until = size, self._clock() + _RECENT_SECONDS
 
     def _forget(self) -> None:
-        """Every `_FORGET_SECONDS`, drop the sizes of the period before the last one, except small sizes."""
+        """Drop, every `_FORGET_SECONDS`, the sizes of the period before the last one, except small sizes."""
         now = self._clock()
         if now - self._renewed > _FORGET_SECONDS:
             self._renewed = now

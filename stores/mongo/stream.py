@@ -137,7 +137,7 @@ class ChangeStream:
 
 
 class Outage:
-    """Paces the attempts to reconnect, and logs their begin and their end once."""
+    """The pauses between attempts to reconnect. Logs the first attempt and the end of the outage."""
 
     def __init__(self) -> None:
         self._wait = 0.0

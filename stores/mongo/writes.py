@@ -57,7 +57,7 @@ _TRIES: Final = 5
 
 
 class Writer:
-    """Does writes for one user (`by`), in one transaction if there is a session."""
+    """The writes of one user (`by`), in one transaction if there is a session."""
 
     def __init__(
         self,

@@ -59,7 +59,7 @@ _SQL = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 
 
 class Compiler:
-    """Compiles the conditions of one statement. `values` are bound in order of their appearance."""
+    """The compiler of the conditions of one statement. `values` are bound in order of their appearance."""
 
     def __init__(self, table: StoreTable) -> None:
         self.table = table

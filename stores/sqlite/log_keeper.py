@@ -24,7 +24,7 @@ EVERY: Final = 1.0
 
 
 class LogKeeper:
-    """Bounds the log of the database at `path` to `most` bytes. `readers` read its long lists."""
+    """The bound of `most` bytes on the log of the database at `path`. `readers` read its long lists."""
 
     def __init__(self, path: Path, readers: Readers, most: int) -> None:
         self._log = path.with_name(path.name + "-wal")

@@ -80,7 +80,7 @@ def own_connections(threads: int) -> int:
 
 
 class Readers:
-    """Runs reads on the event loop and in threads.
+    """The connections and threads for reads, on the event loop and off it.
 
     Args:
         path: the database file.

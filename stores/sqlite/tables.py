@@ -258,7 +258,7 @@ def renew_triggers(connection: apsw.Connection, tables: Iterable[StoreTable]) ->
 
 
 def create_index(connection: apsw.Connection, table: StoreTable, path: str, unique: bool) -> IndexedPath:
-    """Index the path. Raises apsw.ConstraintError when it shall be unique and values repeat."""
+    """Index the path. Raises apsw.ConstraintError when the index is `unique` and values repeat."""
     store, value = table.name, extract(path)
     wanted = (("u", ""),) if unique else (("s", ",id"), ("c", ",time,id"))
     for purpose, rest in wanted:

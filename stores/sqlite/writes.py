@@ -33,7 +33,7 @@ _INSERT = "INSERT INTO {} VALUES(NULL,?,?,?,?,?,?,?)"
 
 
 class WriteExecutor:
-    """Runs writes inside a transaction that the caller has opened.
+    """The writes of a transaction that the caller has opened.
 
     `read_timeout`: seconds that a bulk change may search for its entities, since all other writes wait for it.
     `most_bytes`: the largest entity, in bytes of JSON text."""
