@@ -1,1 +1,1 @@
-"""Who is asking, and what they may see and do. Knows stores, but nothing of HTTP frameworks or sockets."""
+"""Authentication and authorization. Depends on `stores`, but not on HTTP frameworks or sockets."""

@@ -1,4 +1,4 @@
-"""Addresses as limits count them."""
+"""Client addresses, grouped for rate limits."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ _V6_PREFIX: Final = ((1 << 64) - 1) << 64
 
 
 def address_block(address: str) -> str:
-    """Groups addresses for limits: an IPv4 address counts alone, an IPv6 address with its /64 network.
+    """Return the key under which limits count an address: an IPv4 address itself, an IPv6 address as its /64 network.
 
-    A single IPv6 client is usually given a whole /64. An IPv4 address that is mapped into IPv6 counts as IPv4; what is
-    no address counts as it is.
+    A single IPv6 client is usually given a whole /64. An IPv4-mapped IPv6 address counts as IPv4. Text that is not an
+    address is returned unchanged.
     """
     if ":" not in address:
         return address

@@ -1,7 +1,8 @@
-"""A limit on guessing passwords: so many failed logins per name and address, and per address, in a moving window.
+"""Rate limits on guessing passwords: failed logins per name and address, per account and per address, in a moving
+window.
 
-The counts are kept in this process, in tables of a fixed size. A refused attempt leaves nothing behind, so that an
-attack costs neither memory nor the time to clear it away.
+The counts are kept in this process, in tables of a fixed size. A refused attempt is not recorded, so an attack costs
+neither memory nor cleanup time.
 """
 
 from __future__ import annotations
@@ -21,28 +22,28 @@ from auth.errors import TooManyAttempts
 from stores.bounds import Limit
 
 ADDRESS_FACTOR = 10
-"""An address may fail this many times as often as one name from it: many people can share an address."""
+"""Factor from the limit of one name to the limit of an address, since many people can share an address."""
 
 LOGIN_COUNTS: Annotated[int, Limit("process", "names and addresses", "the oldest goes")] = 20_000
-"""Names, and as many addresses and accounts, whose failed attempts are counted at a time."""
+"""Maximum number of names whose failed attempts are counted at a time. It also applies to addresses and to accounts."""
 
 
 CHECKS_OF_ACCOUNT = 2
-"""Checks of its current password that one account may have going on."""
+"""Maximum concurrent checks of the current password of one account."""
 
 
 class MovingWindow:
-    """Counts events by key: at most `most` of one key in `seconds`."""
+    """Counter of events by key, with at most `most` events of a key in `seconds`."""
 
     def __init__(self, most: int, seconds: float, clock: Callable[[], float], keys: int = LOGIN_COUNTS) -> None:
         self._most = most
         self._seconds = seconds
         self._clock = clock
         self._keys = keys
-        self._events: OrderedDict[bytes, array[float]] = OrderedDict()  # the key with the oldest last event first
+        self._events: OrderedDict[bytes, array[float]] = OrderedDict()  # by last event, oldest first
 
     def wait(self, key: bytes) -> float:
-        """Seconds until another event of the key is within the limit; 0 if it is now."""
+        """Return the seconds until the limit allows another event of the key; 0 if it does now."""
         events = self._events.get(key)
         if events is None:
             return 0
@@ -53,7 +54,7 @@ class MovingWindow:
         return 0 if len(events) < self._most else events[0] + self._seconds - now
 
     def add(self, key: bytes) -> None:
-        """Count an event now."""
+        """Count one event of the key at the current time."""
         self._events.setdefault(key, array("d")).append(self._clock())
         self._events.move_to_end(key)
         while len(self._events) > self._keys or self._outdated():
@@ -77,17 +78,20 @@ class MovingWindow:
 
 
 class LoginAttempts:
-    """`attempts` per `window` seconds for one name from one address."""
+    """Limits of `attempts` per `window` seconds for one name from one address, and for one account."""
 
     def __init__(self, attempts: int, window: int, clock: Callable[[], float] = time.monotonic) -> None:
         self.names = MovingWindow(attempts, window, clock)
         self.addresses = MovingWindow(attempts * ADDRESS_FACTOR, window, clock)
         self.accounts = MovingWindow(attempts, window, clock)
-        """Apart from names, which anybody can make up: they must not push out what is counted for an account."""
-        self._eras: OrderedDict[str, str] = OrderedDict()  # by name; what was counted in another era is forgotten
+        """Separate from names: anybody can invent names, and these must not push out the counts of accounts."""
+        self._eras: OrderedDict[str, str] = OrderedDict()  # by name; counts of an earlier era are ignored
 
     def take(self, login: str, address: str) -> None:
-        """Count an attempt before it is judged, so that guesses made at once count too. Raises TooManyAttempts."""
+        """Count an attempt before the password is checked, so that concurrent guesses count too.
+
+        Raises TooManyAttempts.
+        """
         block, name = self._keys(login, address)
         for window, key in ((self.addresses, block), (self.names, name)):
             seconds = window.wait(key)
@@ -97,7 +101,7 @@ class LoginAttempts:
         self.names.add(name)
 
     def take_of(self, account: str) -> None:
-        """The same for one account, wherever the attempt comes from. Raises TooManyAttempts."""
+        """Count an attempt on an account, from any address. Raises TooManyAttempts."""
         seconds = self.accounts.wait(account.encode())
         if seconds > 0:
             raise TooManyAttempts(math.ceil(seconds)).at("login_attempts")
@@ -107,14 +111,16 @@ class LoginAttempts:
         self.accounts.clear(account.encode())
 
     def succeeded(self, login: str, address: str) -> None:
-        """A right password clears what was counted for the name, and does not count for the address."""
+        """Clear the count of the name, and remove this attempt from the count of the address."""
         block, name = self._keys(login, address)
         self.names.clear(name)
         self.addresses.take_back(block)
 
     def forgive(self, login: str, account: str, era: str) -> None:
-        """Clear what was counted for the name of an account, from every address, and for the account itself, once for
-        each `era`, such as that of another password. What was counted for addresses stays."""
+        """Clear the counts of a name (from every address) and of its account, once for each `era`.
+
+        An era identifies the current password of the account. The counts of addresses stay.
+        """
         if self._eras.get(login) == era:
             return
         self._eras[login] = era
@@ -123,7 +129,7 @@ class LoginAttempts:
         self.succeeded_of(account)
 
     def _keys(self, login: str, address: str) -> tuple[bytes, bytes]:
-        """Of the address and of the name from it: of one size, however long the name is."""
+        """Return the keys of the address and of the name from it. The key of a name has a fixed size."""
         block = address_block(address)
         text = f"{block}\0{self._eras.get(login, '')}\0{login}"
         name = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16)
@@ -131,8 +137,11 @@ class LoginAttempts:
 
 
 class LoginQueue:
-    """Places of logins whose password is being checked or waits for that: at most `most`, and `each` of them for one
-    address (half, unless given), so that nobody keeps the others out."""
+    """Places for logins whose password is being checked or waits for the check.
+
+    There are at most `most` places, and at most `each` for one address (half of them by default), so that no address
+    can block the others.
+    """
 
     def __init__(self, most: int, each: int | None = None) -> None:
         self._most = most
@@ -141,7 +150,7 @@ class LoginQueue:
 
     @contextmanager
     def place(self, address: str) -> Iterator[None]:
-        """Hold a place for the length of a block. Raises TooManyAttempts when there is none."""
+        """Occupy a place during a block. Raises TooManyAttempts if there is none."""
         block = address_block(address)
         if self._held.total() >= self._most or self._held[block] >= self._per_address:
             raise TooManyAttempts(1).at("login_queue")

@@ -1,5 +1,7 @@
-"""Whether a request that a cookie authenticates was made by a page of ours: another site's page can make a browser
-send the cookie, but not hide where it comes from."""
+"""Check that a request authenticated by a cookie comes from one of the hub's own pages.
+
+A page of another site can make a browser send the cookie, but it cannot hide its origin.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +14,11 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 def check_same_site(
     method: str, scheme: str, host: str, origin: str | None, fetch_site: str | None, trusted: frozenset[Origin]
 ) -> None:
-    """Raise CrossSite for an unsafe request from another site's page.
+    """Raise CrossSite for an unsafe request from a page of another site.
 
-    `scheme` and `host` (the Host header) are what the request was sent to, `origin` and `fetch_site` the Origin and
-    Sec-Fetch-Site headers (None when absent: a program, not a browser). `trusted` holds further origins.
+    `scheme` and `host` (the Host header) identify the target of the request. `origin` and `fetch_site` are the Origin
+    and Sec-Fetch-Site headers; both are None if the client is a program, not a browser. `trusted` has further allowed
+    origins.
     """
     if method in SAFE_METHODS:
         return
@@ -29,7 +32,7 @@ def check_same_site(
 
 
 def read_origin(header: str | None) -> Origin | None:
-    """The origin of an Origin header, None without one. Raises CrossSite for a malformed one."""
+    """Return the origin in an Origin header; None without a header. Raises CrossSite for a malformed header."""
     try:
         return None if header is None else parse_origin(header)
     except BadOrigin as error:

@@ -1,7 +1,7 @@
-"""Long-lived tokens with scopes give others no right that they do not have themselves.
+"""Long-lived tokens with scopes cannot grant a right that they do not have themselves.
 
-Otherwise a token for one task of an administrator, such as `PATCH /users/*`, could set the password of an
-administrator, sign in, and do everything.
+Otherwise the holder of a token for one administrative task, such as `PATCH /users/*`, could set the password of an
+administrator, sign in as that administrator, and do everything.
 """
 
 from __future__ import annotations
@@ -17,13 +17,16 @@ from stores.protocol import Engine
 
 
 def check_grant(principal: Principal, field: str, wanted: Scopes, had: Scopes | None = None) -> None:
-    """Raise TooNarrow if `wanted` holds a right that neither the token at hand nor `had` does. Other credentials give
-    whatever they like. `field` is what the caller sent."""
+    """Raise TooNarrow if `wanted` contains a right that neither the caller's token nor `had` contains.
+
+    `had` is what the grantee had before. Other credentials may grant any right. `field` is the field of the request
+    that the error names.
+    """
     own = principal.token_scopes
     if own is None:
         return
     for method, store in _single(wanted):
-        # For an administrator `*` reaches into system stores, for others those have to be named.
+        # `*` includes system stores for an administrator; for others a scope must name them.
         system = store in SYSTEM_STORES
         if own.allow(method, store, system=system and not principal.admin):
             continue
@@ -32,14 +35,16 @@ def check_grant(principal: Principal, field: str, wanted: Scopes, had: Scopes | 
 
 
 async def check_user_rights(engine: Engine, principal: Principal, field: str, roles: object) -> None:
-    """Raise TooNarrow if a user with these roles has a right that the token at hand does not have."""
+    """Raise TooNarrow if a user with these roles has a right that the caller's token does not have."""
     if principal.token_scopes is not None:
         check_grant(principal, field, await rights_of_roles(engine, roles))
 
 
 async def rights_of_roles(engine: Engine, roles: object) -> Scopes:
-    """The scopes of a user with these roles. `* /*` also stands for an administrator: only an administrator's token
-    with that scope covers it."""
+    """Return the scopes of a user with these roles.
+
+    For an administrator this is `* /*`. Only an administrator's token with that scope covers it.
+    """
     if not roles:
         return ALL
     found = await read_roles(engine, roles)
@@ -51,7 +56,7 @@ def rights_of_role(name: object, scopes: Iterable[object]) -> Scopes:
 
 
 def _single(scopes: Scopes) -> Iterable[tuple[str, str]]:
-    """The scopes with one method each."""
+    """Yield the scopes, one method each."""
     for method, store in sorted(scopes.pairs):
         for each in METHODS if method == "*" else (method,):
             yield each, store

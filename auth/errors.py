@@ -1,11 +1,11 @@
-"""Why a caller is turned away, as one tree.
+"""Errors that reject a caller.
 
 AuthError
-├── Unauthenticated     no credentials, or none that are (still) valid
-│   └── CodeRequired    the password is right, and a one-time code is missing or wrong
-├── Forbidden           known, but not allowed to do this
-│   ├── CrossSite       a cookie that another site's page has sent along
-│   └── TooNarrow       a token would give a right that it does not have itself
+├── Unauthenticated     no credential, or one that is not valid (any more)
+│   └── CodeRequired    the password is right, but the one-time code is missing or wrong
+├── Forbidden           the caller is known, but may not do this
+│   ├── CrossSite       a page of another site sent the cookie
+│   └── TooNarrow       a token would grant a right that it does not have itself
 └── TooManyAttempts     too many logins for this name or from this address
 """
 
@@ -15,7 +15,7 @@ from stores.bounds import Limited
 
 
 class AuthError(Limited):
-    """Base of everything that turns a caller away."""
+    """Base of all errors that reject a caller."""
 
 
 class Unauthenticated(AuthError):
@@ -35,7 +35,7 @@ class CrossSite(Forbidden):
 
 
 class TooNarrow(Forbidden):
-    """`field` is what the caller sent, `scope` the right that the token does not have."""
+    """`field` is the field that the caller sent, `scope` the right that the token does not have."""
 
     def __init__(self, field: str, scope: str) -> None:
         self.field = field
@@ -44,7 +44,7 @@ class TooNarrow(Forbidden):
 
 
 class TooManyAttempts(AuthError):
-    """`retry_after`: whole seconds until another attempt is taken."""
+    """`retry_after`: whole seconds until another attempt is accepted."""
 
     def __init__(self, retry_after: int) -> None:
         super().__init__(f"too many attempts; try again in {retry_after} s")

@@ -1,6 +1,6 @@
-"""Grants: rights on some entities of one store, whoever owns them, besides what scopes give.
+"""Grants: rights on some entities of one store, whoever owns them, in addition to the rights from scopes.
 
-The built-in ones are data, in the form in which they may be stored.
+The built-in grants are data, in a form that can also be stored.
 """
 
 from __future__ import annotations
@@ -15,13 +15,15 @@ from stores.parse import parse_filter
 from stores.query import Filter
 
 ME: Final = "$me"
-"""Stands for the id of the user in a grant's `where`."""
+"""Placeholder for the user's id in the `where` of a grant."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Grant:
-    """`methods` on the entities of `store` that match the filter document `where`; `readonly` fields stay as they
-    are."""
+    """The right to use `methods` on the entities of `store` that match the filter document `where`.
+
+    The holder cannot change the `readonly` fields.
+    """
 
     store: str
     methods: frozenset[str]
@@ -29,7 +31,7 @@ class Grant:
     readonly: frozenset[str] = frozenset()
 
     def filter_for(self, principal: Principal) -> Filter:
-        """The entities that the principal is granted."""
+        """Return the filter for the entities that the principal is granted."""
         return _filter_of(self, principal.user_id)
 
 
@@ -55,6 +57,6 @@ GRANTED_STORES: Final = tuple(sorted({grant.store for grant in BUILT_IN}))
 
 
 def grants_of(store: str, method: str) -> list[Grant]:
-    """The built-in grants of a method on a store. Reading with HEAD counts as GET."""
+    """Return the built-in grants of a method on a store. HEAD counts as GET."""
     method = "GET" if method == "HEAD" else method
     return [grant for grant in BUILT_IN if grant.store == store and method in grant.methods]

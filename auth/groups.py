@@ -1,4 +1,4 @@
-"""The tree of groups: an entity's `branch` is the chain from its group up to the root."""
+"""The tree of groups. An entity's `branch` is the chain from its group up to the root."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from stores.query import Equal, Query
 from stores.records import Entity
 
 DEEPEST = 64
-"""Levels of the tree. A chain is cut there, so that a tree that another program made cyclic cannot trap anyone."""
+"""Maximum levels of the tree. Longer chains are cut, for example in a tree that another program has damaged."""
 
 
 async def chain_of(engine: Engine, group: str | None) -> tuple[str, ...]:
-    """The group and its ancestors, nearest first."""
+    """Return the ids of the group and its ancestors, nearest first."""
     return (await read_chain(engine, group))[0]
 
 
 async def read_chain(engine: Engine, group: str | None) -> tuple[tuple[str, ...], list[Entity]]:
-    """The ids of the group and its ancestors, nearest first, and those of them that are there, whole."""
+    """Return the ids of the group and its ancestors, nearest first, and the whole entities of those that exist."""
     chain: list[str] = []
     groups: list[Entity] = []
     while group is not None and group not in chain and len(chain) < DEEPEST:
@@ -29,7 +29,7 @@ async def read_chain(engine: Engine, group: str | None) -> tuple[tuple[str, ...]
 
 
 async def subtree_of(engine: Engine, group: str) -> list[str]:
-    """The group and every group below it, parents before children."""
+    """Return the ids of the group and of every group below it, parents before children."""
     found = [group]
     for parent in found:
         children = await engine.entities("groups", Query(Equal(("parent",), parent)))
@@ -38,6 +38,6 @@ async def subtree_of(engine: Engine, group: str) -> list[str]:
 
 
 async def find_one(engine: Engine, store: str, id: str) -> Entity | None:
-    """One entity of a system store, whole; None if the id is not an id or leads nowhere."""
+    """Return one whole entity of a system store; None if no entity has this id."""
     found = await engine.entities(store, Query(Equal(("_id",), id), limit=1))
     return found[0] if found else None

@@ -1,7 +1,7 @@
-"""Logins and passwords in one spelling, by PRECIS: what looks the same is the same, whatever a keyboard sends.
+"""Canonical logins and passwords by PRECIS: texts that look the same are equal, whatever code points a keyboard sends.
 
-Source: RFC 8265. A login keeps the case it was given in and is compared without it (UsernameCasePreserved and
-UsernameCaseMapped of each of its words); a password is an OpaqueString, with its case and its blanks.
+Source: RFC 8265. A login keeps its case, but logins are compared without case (UsernameCasePreserved and
+UsernameCaseMapped, for each word). A password is an OpaqueString, which keeps its case and its blanks.
 """
 
 from __future__ import annotations
@@ -10,25 +10,25 @@ from functools import cache
 from typing import Any, Final
 
 LONGEST: Final = 1_000
-"""Characters of a login or password."""
+"""Maximum characters of a login or password."""
 
 
 class BadName(ValueError):
-    """A text that is no login or no password; the message says why."""
+    """Text that is not a valid login or password; the message says why."""
 
 
 def canonical_login(login: str) -> str:
-    """The login as it is kept and shown. Raises BadName."""
+    """Return the login as it is stored and shown. Raises BadName."""
     return _of_words("UsernameCasePreserved", login)
 
 
 def login_key(login: str) -> str:
-    """The form in which logins are compared without regard to case. Raises BadName."""
+    """Return the form of a login that is compared, without case. Raises BadName."""
     return _of_words("UsernameCaseMapped", login)
 
 
 def canonical_password(password: str) -> str:
-    """The password as it is digested. Raises BadName."""
+    """Return the form of a password that is hashed. Raises BadName."""
     try:
         return str(_profile("OpaqueString").enforce(password))
     except UnicodeEncodeError:
@@ -50,21 +50,21 @@ def _of_words(profile: str, login: str) -> str:
 
 @cache
 def _profile(name: str) -> Any:
-    from precis_i18n import get_profile  # its tables are not needed before somebody signs in
+    from precis_i18n import get_profile  # imported late: the tables are needed only for a login
 
     return get_profile(name)
 
 
 @cache
 def common_passwords() -> frozenset[str]:
-    """The 30 000 passwords that are met most often, in lower case."""
-    from zxcvbn.frequency_lists import FREQUENCY_LISTS  # a large table, needed only when a password is set
+    """Return the 30 000 most common passwords, in lower case."""
+    from zxcvbn.frequency_lists import FREQUENCY_LISTS  # imported late: a large table, needed only to set a password
 
     return frozenset(FREQUENCY_LISTS["passwords"])
 
 
 def password_fault(password: str, least: int, login: str = "") -> str:
-    """Why this cannot become the password of `login`; empty when it can."""
+    """Return why this cannot become the password of `login`; empty if it can."""
     try:
         chosen = canonical_password(password)
     except BadName as error:

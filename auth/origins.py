@@ -1,4 +1,4 @@
-"""Web origins: read from Origin and Host headers, and compared by scheme class, host and port."""
+"""Web origins, read from Origin and Host headers, and compared by scheme class, host and port."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final
 
 LONGEST: Final = 300
 _SCHEMES: Final = {"ws": "http", "wss": "https"}
-"""A WebSocket handshake names its page's origin with either scheme of the class."""
+"""Schemes of one class count as equal: a WebSocket handshake may name its page's origin with either."""
 _PORTS: Final = {"http": 80, "https": 443}
 _ORIGIN: Final = re.compile(
     r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?P<host>\[[0-9a-f:.]+\]|[^\s/?#@:\[\]\\]*)(?::(?P<port>[0-9]{1,5}))?\Z"
@@ -17,30 +17,30 @@ _ORIGIN: Final = re.compile(
 
 
 class BadOrigin(ValueError):
-    """A text that is no origin; says why."""
+    """Text that is not an origin; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """`scheme` is http or https for WebSockets too; `port` has the scheme's default filled in."""
+    """A web origin. `scheme` is http or https, also for WebSockets; `port` defaults to that of the scheme."""
 
     scheme: str
     host: str
     port: int | None
 
     def __str__(self) -> str:
-        """As browsers write it in the Origin header."""
+        """Return the origin as browsers write it in the Origin header."""
         port = "" if self.port is None or self.port == _PORTS.get(self.scheme) else f":{self.port}"
         return f"{self.scheme}://{self.host}{port}"
 
 
 OPAQUE: Final = Origin("null", "", None)
-"""The origin of a sandboxed page: the same as no other."""
+"""The origin of a sandboxed page. It differs from every site's origin."""
 
 
 @lru_cache(maxsize=1_000)
 def parse_origin(text: str) -> Origin:
-    """The origin in an Origin header. Raises BadOrigin."""
+    """Return the origin in an Origin header. Raises BadOrigin."""
     if text == "null":
         return OPAQUE
     found = _ORIGIN.match(text.lower()) if len(text) <= LONGEST and text.isascii() else None
@@ -56,7 +56,8 @@ def parse_origin(text: str) -> Origin:
 
 
 def own_origin(scheme: str, host: str) -> Origin | None:
-    """The origin that a request with this scheme and Host header was sent to; None for a malformed one."""
+    """Return the origin that a request with this scheme and Host header was sent to; None if the header is
+    malformed."""
     try:
         return parse_origin(f"{scheme}://{host}")
     except BadOrigin:
@@ -64,7 +65,7 @@ def own_origin(scheme: str, host: str) -> Origin | None:
 
 
 def parse_trusted(text: str) -> Origin:
-    """An origin of the settings: one site, written as browsers write it. Raises BadOrigin."""
+    """Return an origin from the settings: one site, written as browsers write it. Raises BadOrigin."""
     try:
         origin = parse_origin(text)
     except BadOrigin:

@@ -20,13 +20,16 @@ from stores.query import EVERYTHING, Equal, Filter, In, Or
 from stores.schema import StoreDefinition
 
 MOST_VIEWS: Annotated[int, Limit("user", "views", "all go, and are made again")] = 64
-"""Views that are kept for one principal."""
+"""Maximum views that are cached for one principal."""
 
 DIGEST_LENGTH: Final = 10
 
 
 def authorize(principal: Principal, definition: StoreDefinition, method: str) -> View:
-    """The view in which the principal uses `method`. Raises Forbidden when neither a scope nor a grant allows it."""
+    """Return the principal's view of a store for `method`.
+
+    Raises Forbidden if neither a scope nor a grant allows it.
+    """
     view = view_of(principal, definition, method)
     if view is None:
         raise Forbidden(f"{principal.login} may not {method} {definition.name}")
@@ -34,7 +37,10 @@ def authorize(principal: Principal, definition: StoreDefinition, method: str) ->
 
 
 def view_of(principal: Principal, definition: StoreDefinition, method: str) -> View | None:
-    """The same; None where `authorize` raises. Views are cached, since each request asks several times."""
+    """Return the same view, or None where `authorize` raises.
+
+    Views are cached, since each request asks for them several times.
+    """
     key = definition.name, method
     known = principal.views.get(key)
     if known is not None and known[0] is definition:
@@ -47,12 +53,12 @@ def view_of(principal: Principal, definition: StoreDefinition, method: str) -> V
 
 
 def reader_of(principal: Principal, view: View) -> View | None:
-    """The view for reading the store that `view` writes to; None if the principal may not read it."""
+    """Return the view for reading the store that `view` writes to; None if the principal may not read it."""
     return view_of(principal, view.definition, "GET")
 
 
 def _make_view(principal: Principal, definition: StoreDefinition, method: str) -> View | None:
-    """A scope shows all that is the principal's or shared with it; the built-in grants add nothing to that."""
+    """Built-in grants are used only without a scope: a scope already shows all that the principal owns or shares."""
     may = principal.may_administer if definition.system else principal.may
     if may(method, definition.name):
         where, readonly = visible_to(principal), frozenset[str]()
@@ -64,14 +70,17 @@ def _make_view(principal: Principal, definition: StoreDefinition, method: str) -
 
 
 def _granted(grants: list[Grant], principal: Principal) -> tuple[Filter, frozenset[str]]:
-    """The filter of entities that the grants cover, and the fields that all of them make read-only."""
+    """Return the filter for the entities that the grants cover, and the fields that all of them make read-only."""
     parts = tuple(grant.filter_for(principal) for grant in grants)
     readonly = frozenset.intersection(*(grant.readonly for grant in grants))
     return parts[0] if len(parts) == 1 else Or(parts), readonly
 
 
 def visible_to(principal: Principal) -> Filter:
-    """True of the entities that the principal owns, is on the access list of, or shares a group with."""
+    """Return the filter for the entities that the principal owns, is on the access list of, or shares a group with.
+
+    It matches everything for an administrator.
+    """
     return EVERYTHING if principal.admin else _shared_with(principal.user_id, principal.groups)
 
 
@@ -84,8 +93,10 @@ def _shared_with(me: str, groups: tuple[str, ...]) -> Filter:
 
 
 def rights_digest(principal: Principal) -> str:
-    """Short text that differs when two principals may see different entities of any store. It is one for all stores,
-    as a position is."""
+    """Return a short text that differs if two principals may see different entities of any store.
+
+    There is one for all stores, because a position covers all stores.
+    """
     by_scope = tuple(store for store in GRANTED_STORES if principal.may_administer("GET", store))
     return _digest_of(visible_to(principal), by_scope)
 

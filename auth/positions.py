@@ -1,7 +1,7 @@
-"""Feed positions as principals get them: a position, bound to the digest of the view that its holder had.
+"""Feed positions as principals get them: a position, bound to the digest of the holder's view.
 
-What changed since a position tells the whole difference only to somebody who sees by the same rule as then: a user
-who was moved to another group, or another user, has to start from a fresh list.
+The changes since a position are the whole difference only under the same visibility rule. A user who was moved to
+another group, or another user, must start from a fresh list.
 """
 
 from __future__ import annotations
@@ -10,22 +10,25 @@ from stores.errors import HistoryGone
 
 SEPARATOR = "~"
 _NOBODY = "-"
-"""In place of a digest: the view of nobody."""
+"""Replaces the digest. It matches no view."""
 
 
 def bind(position: str, digest: str) -> str:
-    """The position as text, bound to principals whose views have this digest."""
+    """Return the position as text, bound to principals whose views have this digest."""
     return f"{position}{SEPARATOR}{digest}"
 
 
 def bind_to_nobody(position: str) -> str:
-    """The position as text that nobody can unbind: for what is delivered while a view changes. Only all of it, and the
-    position that follows, make a view that can be gone on with, whatever the holder's rights are by then."""
+    """Return the position as text that `unbind` always refuses, for events that are sent while a view changes.
+
+    A client cannot resume between these events, whatever rights it has by then. Only all of them, and the position that
+    follows, make a complete view.
+    """
     return f"{position}{SEPARATOR}{_NOBODY}"
 
 
 def unbind(text: str, digest: str) -> str:
-    """The feed position in what `bind` made. Raises HistoryGone when the holder's view is not what it was."""
+    """Return the feed position in a text from `bind`. Raises HistoryGone if the holder's view has changed."""
     position, _, given = text.rpartition(SEPARATOR)
     if given != digest:
         raise HistoryGone("this position was given to somebody who sees other entities")

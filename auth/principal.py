@@ -1,4 +1,4 @@
-"""The one value that stands for a caller, however they signed in."""
+"""The value that represents a caller, whatever credential it uses."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ CredentialKind = Literal["session", "access", "token", "control"]
 class Principal:
     """A user as the holder of one credential.
 
-    `branch` is the chain of groups from the user's own up to the root, stamped on what the user creates.
-    `role_scopes` is None for a user without roles, who may use every store that is not a system store;
-    `token_scopes` is None unless the credential narrows its user. `expires` is Unix ms.
+    `branch` is the chain of groups from the user's own up to the root; it is stamped on entities that the user creates.
+    `role_scopes` is None for a user without roles, who may use every store that is not a system store. `token_scopes`
+    is None unless the credential narrows the rights of its user. `expires` is Unix ms.
     """
 
     user_id: str
@@ -35,21 +35,24 @@ class Principal:
     views: dict[tuple[str, str], tuple[StoreDefinition, View | None]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
-    """By store and method, the view of the principal that `auth.policy` made of this definition."""
+    """Cache of `auth.policy`: the view by store and method, with the definition that it was made from."""
 
     @property
     def groups(self) -> tuple[str, ...]:
-        """The groups that the user belongs to: entities of these and of the groups below them are visible to it."""
+        """The groups of the user. Entities of these groups and of the groups below them are visible to the user."""
         return (self.group,) if self.group else ()
 
     def may(self, method: str, store: str) -> bool:
-        """Whether the scopes allow the method on a store that is not a system store."""
+        """Return whether the scopes allow the method on a store that is not a system store."""
         if self.token_scopes is not None and not self.token_scopes.allow(method, store):
             return False
         return self.admin or self.role_scopes is None or self.role_scopes.allow(method, store)
 
     def may_administer(self, method: str, store: str) -> bool:
-        """The same for a system store: administrators may all, others read what a role names."""
+        """Return the same for a system store.
+
+        An administrator may use all methods; others may read stores that a role names.
+        """
         if not self.token_may_administer(method, store):
             return False
         if self.admin:
@@ -58,8 +61,8 @@ class Principal:
         return reading and self.role_scopes is not None and self.role_scopes.allow(method, store, system=True)
 
     def token_may_administer(self, method: str, store: str) -> bool:
-        """Whether the credential, by itself, reaches into a system store."""
+        """Return whether the scopes of the credential, apart from roles, allow the method on a system store."""
         if self.token_scopes is None:
             return True
-        # An administrator's `*` means what it does for the administrator: every store.
+        # In an administrator's token `*` includes the system stores.
         return self.token_scopes.allow(method, store, system=not self.admin)

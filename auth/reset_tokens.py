@@ -1,7 +1,7 @@
-"""Tokens by which a user who has forgotten the password may set another one.
+"""Tokens that let a user who has forgotten the password set a new one.
 
-A token is signed and not stored. The signature covers the stored password, so the first use, which changes it, makes
-every token of the user worthless, as any other change of the password does.
+A token is signed and not stored. The signature covers the stored password and e-mail address, so a change of either
+invalidates all tokens of the user. The first use of a token changes the password, so a token works once.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _PURPOSE: Final = "password reset"
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The unchecked content of a token: its user and when it expires (Unix ms)."""
+    """The unverified content of a token: its user and its expiry (Unix ms)."""
 
     user_id: str
     expires: int
@@ -30,14 +30,14 @@ class Claim:
 
 
 def new_token(key: SecretKey, user: Entity, now: int) -> str:
-    """A token for the user as stored, valid for `MINUTES`; `now` is in Unix ms."""
+    """Return a token for the stored user, valid for `MINUTES`; `now` is in Unix ms."""
     expires = now + MINUTES * 60_000
     signature = _signature(key, user, expires)
     return base64.urlsafe_b64encode(f"{user['_id']}.{expires}.{signature}".encode()).rstrip(b"=").decode()
 
 
 def read_claim(token: str) -> Claim:
-    """Raises Unauthenticated for what is no token."""
+    """Return the content of a token. Raises Unauthenticated if the text is not a token."""
     try:
         text = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True).decode("ascii")
         user_id, expires, signature = text.split(".")
@@ -49,7 +49,7 @@ def read_claim(token: str) -> Claim:
 
 
 def check_claim(key: SecretKey, claim: Claim, user: Entity | None, now: int) -> None:
-    """Raises Unauthenticated unless the token was made for the user as stored now, and has not expired."""
+    """Raise Unauthenticated unless the token was made for the user as stored now, and has not expired."""
     if user is None or claim.expires <= now:
         raise Unauthenticated("no such reset token")
     if not hmac.compare_digest(_signature(key, user, claim.expires), claim.signature):

@@ -1,6 +1,6 @@
-"""From a credential to the principal it stands for: the one way in, for HTTP and sockets alike.
+"""Resolution of a credential to its principal, for HTTP and sockets alike.
 
-Principals are remembered until something that they depend on changes; who changes it calls `forget`.
+Principals are cached until something that they depend on changes. Code that makes such a change calls `forget`.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from stores.query import NOTHING, And, Equal, In, Not, Query
 from stores.records import Change, Entity, difference, is_id, now_ms
 
 ATTEMPTS = 100
-"""Readings of one principal, while what it depends on changes."""
+"""Maximum reads of one principal while its data keeps changing."""
 
 BOOKKEEPING = frozenset({"last_used", "address", "agent", "_at", "_rev"})
-"""Fields of sessions and tokens that tell of their use."""
+"""Fields of sessions and tokens that record their use."""
 
 OF_USER = frozenset({"login", "group", "roles", "disabled"})
 """Fields of a user that its principals depend on."""
 
 FOREVER = 2**62
-"""`expires` of what does not expire."""
+"""Value of `expires` for credentials that do not expire."""
 
 CONTROL_ID = ""
-"""The credential id of the process's own command line."""
+"""Credential id of this process's own command line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +49,10 @@ class Credential:
 
 
 class Loads:
-    """Which ids of users and credentials have changed while principals are being read, at most `most` of them: beyond
-    that everything counts as changed."""
+    """Records which users and credentials change while principals are being read.
+
+    It holds at most `most` ids. Beyond that, all principals count as changed.
+    """
 
     def __init__(self, most: int) -> None:
         self.generation = 0
@@ -84,14 +86,17 @@ class Loads:
         self._changed.clear()
 
     def is_valid(self, principal: Principal, began: int) -> bool:
-        """Whether nothing that the principal depends on has changed since the generation in which reading began."""
+        """Return whether nothing that the principal depends on has changed since generation `began`."""
         ids = (principal.user_id, principal.credential_id)
         return self._all_changed <= began and all(self._changed.get(id, 0) <= began for id in ids)
 
 
 class Resolver:
-    """`remembered`: how many principals are kept. `control`: a credential of this process alone, which stands for the
-    administrator that has been there longest (the command line uses it)."""
+    """Resolves credentials, with a cache of at most `remembered` principals.
+
+    `control` is a credential that only this process knows, for the command line. It resolves to the oldest
+    administrator.
+    """
 
     def __init__(self, engine: Engine, remembered: int = 10_000, control: str | None = None) -> None:
         self._engine = engine
@@ -103,7 +108,7 @@ class Resolver:
         self._loads = Loads(remembered)
 
     async def resolve(self, credential: str) -> Principal:
-        """The principal of a session cookie or Bearer token. Raises Unauthenticated."""
+        """Return the principal of a session cookie or Bearer token. Raises Unauthenticated."""
         key = digest(credential)
         principal = self._cache.get(key)
         if principal is None:
@@ -113,7 +118,10 @@ class Resolver:
         return principal
 
     async def principal_of(self, user_id: str, credential: Credential) -> Principal:
-        """The user with what its roles and groups give it. Raises Unauthenticated if it is gone or disabled."""
+        """Return the principal for a user, with its roles and groups.
+
+        Raises Unauthenticated if the user does not exist or is disabled.
+        """
         user = await find_one(self._engine, "users", user_id) if is_id(user_id) else None
         if user is None or user.get("disabled"):
             raise Unauthenticated("no such user")
@@ -134,7 +142,7 @@ class Resolver:
         )
 
     def forget(self, changes: Iterable[Change]) -> None:
-        """Take in changes of the system stores: what is remembered of them is no longer true."""
+        """Drop cached principals that changes of the system stores make stale."""
         for change in changes:
             if change.op == "lost":
                 self.forget_all()
@@ -156,11 +164,11 @@ class Resolver:
             self._forget_credential(id)
 
     def forget_user(self, id: str) -> None:
-        """Forget the principals of one user, whichever its credentials."""
+        """Drop the principals of one user, for all credentials."""
         self._loads.invalidate(id)
         for key in list(self._keys_of_user.get(id, ())):
             self._drop(key)
-        if self._control is not None:  # any user may be the administrator that has been there longest now
+        if self._control is not None:  # any user may now be the oldest administrator
             self._forget_credential(CONTROL_ID)
 
     def _forget_credential(self, id: str) -> None:
@@ -170,8 +178,10 @@ class Resolver:
             self._drop(key)
 
     async def _load(self, key: str) -> Principal:
-        """Read anew as often as what it depends on changes meanwhile: a live session that begins by what was true
-        before such a change is not told of it again."""
+        """Read a principal, and read it again if something that it depends on changes meanwhile.
+
+        A live session that starts with the old state would not be notified of such a change.
+        """
         with self._loads.running():
             for _ in range(ATTEMPTS):
                 began = self._loads.generation
@@ -206,8 +216,10 @@ class Resolver:
         return await self.principal_of(credential.user_id, credential)
 
     async def confirm(self, principal: Principal) -> None:
-        """Look in the database whether the principal still has the rights that it acts by: what it asks for may have
-        taken long. Raises Unauthenticated and Forbidden."""
+        """Check in the database that the principal still has its rights, because its request may have taken long.
+
+        Raises Unauthenticated and Forbidden.
+        """
         if principal.kind == "control":
             return
         store = "tokens" if principal.kind == "token" else "sessions"
@@ -219,7 +231,10 @@ class Resolver:
             raise Forbidden("the rights of the caller have changed")
 
     async def first_admin(self) -> str:
-        """The user id of the administrator that has been there longest. Raises Unauthenticated if there is none."""
+        """Return the user id of the oldest administrator that is not disabled.
+
+        Raises Unauthenticated if there is none.
+        """
         roles = await self._engine.entities("roles", Query(Equal(("name",), ADMIN_ROLE), limit=1))
         where = And((Equal(("roles",), roles[0]["_id"]), Not(Equal(("disabled",), True)))) if roles else NOTHING
         for user in await self._engine.entities("users", Query(where, limit=1)):
@@ -237,7 +252,7 @@ class Resolver:
 
 
 def _credential_of(store: str, found: Entity) -> Credential:
-    """A session or token from what is stored."""
+    """Return the credential for a stored session or token."""
     if store == "sessions":
         kind: CredentialKind = "access" if found.get("kind") == "access" else "session"
         return Credential(found["_id"], found["user"], kind, found["expires"], None)
@@ -251,8 +266,10 @@ def _rights_of(principal: Principal) -> tuple[object, ...]:
 
 
 def alters_principals(change: Change) -> bool:
-    """Whether a principal that there was before the change may be another after it. No principal depends on when its
-    credential was last used, or on the name, address or password of its user."""
+    """Return whether the change may alter a principal that existed before it.
+
+    A principal does not depend on the last use of its credential, nor on the name, address or password of its user.
+    """
     if change.store == "users":
         if change.op == "insert":
             return False
@@ -265,13 +282,13 @@ def alters_principals(change: Change) -> bool:
 
 
 async def read_roles(engine: Engine, ids: object) -> list[Entity]:
-    """The roles of a user that are there."""
+    """Return those roles of a user that exist."""
     known = tuple(i for i in ids if is_id(i)) if isinstance(ids, list) else ()
     return await engine.entities("roles", Query(In(("_id",), known))) if known else []
 
 
 def role_scopes(roles: list[Entity]) -> Scopes:
-    """The scopes that at least one of these roles allows."""
+    """Return the scopes that at least one of these roles allows."""
     return parsed_scopes(scope for role in roles for scope in role.get("scopes") or [])
 
 
@@ -281,7 +298,7 @@ def _token_scopes(token: Entity) -> Scopes | None:
 
 
 def parsed_scopes(texts: Iterable[object]) -> Scopes:
-    """Scopes were checked when written; one that another program spoiled grants nothing."""
+    """Return the valid scopes. They were checked when written; an invalid one, from another program, grants nothing."""
     pairs: set[tuple[str, str]] = set()
     for text in texts:
         try:

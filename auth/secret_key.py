@@ -1,7 +1,7 @@
-"""The hub's secret key and what is derived from it: sub-keys, keyed digests, sealed values.
+"""The hub's secret key and values derived from it: sub-keys, keyed digests, sealed values.
 
-Each purpose has a key of its own, so that what one part of the hub digests or seals means nothing to another.
-Sources: RFC 5869 (HKDF), RFC 2104 (HMAC), NIST SP 800-38D (AES-GCM), RFC 5297 (AES-SIV).
+Each purpose has its own sub-key, so that a digest or sealed value of one purpose is useless for another. Sources: RFC
+5869 (HKDF), RFC 2104 (HMAC), NIST SP 800-38D (AES-GCM), RFC 5297 (AES-SIV).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _CHECK: Final = "check of the secret key"
 
 
 class BadKey(ValueError):
-    """A text that is not a secret key; the message says what one looks like."""
+    """Text that is not a secret key; the message gives the expected form."""
 
 
 class BadSeal(ValueError):
@@ -48,7 +48,7 @@ class SecretKey:
 
     @classmethod
     def parse(cls, text: str) -> SecretKey:
-        """A key written as 64 hexadecimal digits or as base64url. Raises BadKey."""
+        """Return a key written as 64 hexadecimal digits or as base64url. Raises BadKey."""
         text = text.strip()
         try:
             material = bytes.fromhex(text) if len(text) == 2 * KEY_BYTES else _from_base64(text)
@@ -60,24 +60,27 @@ class SecretKey:
         return self._material.hex()
 
     def derive(self, purpose: str, length: int = KEY_BYTES) -> bytes:
-        """The sub-key of one purpose, at most 8 160 bytes. The same key and purpose give the same bytes."""
+        """Return the sub-key of a purpose; always the same bytes. `length` is at most 8 160."""
         return self._derived(purpose, length)
 
     def digest(self, purpose: str, data: bytes) -> str:
-        """HMAC-SHA-256 as hexadecimal digits: nobody without the key can test a guess of `data` against it."""
+        """Return the HMAC-SHA-256 in hexadecimal digits.
+
+        Without the key, nobody can test a guess of `data` against it.
+        """
         return hmac.new(self.derive(purpose), data, hashlib.sha256).hexdigest()
 
     def sealer(self, purpose: str) -> Sealer:
-        """Encryption of values that must be read again."""
+        """Return a cipher for values that the hub stores and reads again."""
         return Sealer(self.derive(purpose))
 
     def cover(self, purpose: str) -> Cover:
-        """Encryption of what callers carry for the hub."""
+        """Return a cipher for values that callers hold for the hub."""
         return Cover(self.derive(purpose, 2 * KEY_BYTES))
 
     @property
     def check_value(self) -> str:
-        """A value that two processes compare to learn whether they have the same key. It tells nothing of the key."""
+        """A value that shows two processes whether they have the same key. It reveals nothing about the key."""
         return self.digest(_CHECK, b"")
 
     def _derive(self, purpose: str, length: int) -> bytes:
@@ -94,13 +97,16 @@ class Sealer:
         self._cipher = AESGCM(key)
 
     def seal(self, data: bytes, context: str = "") -> str:
-        """`data` as URL-safe text. `context` names what it belongs to, such as the id of a user: a text that is moved
-        to another one is refused."""
+        """Return `data` encrypted, as URL-safe text.
+
+        `context` names the owner of the value, such as the id of a user. A text that is moved to another owner is
+        refused.
+        """
         nonce = os.urandom(_NONCE_BYTES)
         return _to_base64(nonce + self._cipher.encrypt(nonce, data, context.encode()))
 
     def unseal(self, text: str, context: str = "") -> bytes:
-        """Raises BadSeal."""
+        """Return the data of a sealed text. Raises BadSeal."""
         try:
             sealed = _from_base64(text)
             return self._cipher.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], context.encode())
@@ -109,17 +115,17 @@ class Sealer:
 
 
 class Cover:
-    """AES-256-SIV, deterministic: the same data always looks the same outside, so that callers can compare."""
+    """AES-256-SIV, deterministic: the same data always gives the same text, so that callers can compare texts."""
 
     def __init__(self, key: bytes) -> None:
         self._cipher = AESSIV(key)
 
     def seal(self, data: bytes) -> str:
-        """`data`, which is not empty, as URL-safe text."""
+        """Return `data`, which must not be empty, encrypted as URL-safe text."""
         return _to_base64(self._cipher.encrypt(data, None))
 
     def unseal(self, text: str) -> bytes:
-        """Raises BadSeal."""
+        """Return the data of a sealed text. Raises BadSeal."""
         try:
             return self._cipher.decrypt(_from_base64(text), None)
         except (ValueError, binascii.Error, InvalidTag):

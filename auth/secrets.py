@@ -1,4 +1,4 @@
-"""Secrets that prove who somebody is: passwords (argon2id) and random credentials (only their SHA-256 is kept)."""
+"""Secrets that authenticate users: passwords (argon2id) and random credentials (only their SHA-256 is stored)."""
 
 from __future__ import annotations
 
@@ -18,42 +18,51 @@ from auth.names import BadName, canonical_password
 T = TypeVar("T")
 
 PREFIX_LENGTH = 8
-"""Characters of a credential that are kept in clear, so that its owner can tell it from others."""
+"""Characters of a credential that are stored in clear text, so that its owner can recognize it."""
 
 
 def new_credential() -> str:
-    """256 random bits as URL-safe text."""
+    """Return 256 random bits as URL-safe text."""
     return secrets.token_urlsafe(32)
 
 
 def digest(credential: str) -> str:
-    """What is stored and looked up instead of the credential. Fast on purpose: 256 bits cannot be guessed."""
+    """Return the SHA-256 that is stored and looked up instead of the credential.
+
+    A fast hash is safe here: 256 random bits cannot be guessed.
+    """
     return hashlib.sha256(credential.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Whether a password is right. `renewed`: its hash by today's parameters, when the stored one is of others."""
+    """The result of a password check. `renewed` is a new hash of the password if the stored one is outdated."""
 
     right: bool
     renewed: str | None = None
 
 
 class Passwords:
-    """argon2id in a few threads: hashing takes tens of milliseconds, and must not take the event loop or all memory."""
+    """argon2id in a few threads.
+
+    Hashing takes tens of milliseconds, and must not block the event loop or use up the memory.
+    """
 
     def __init__(self, threads: int = 2) -> None:
         self._hasher = PasswordHasher()
         self._threads = ThreadPoolExecutor(threads, "hub-argon2")
-        # Verified in place of an unknown login's hash, so that both answers take the same time.
+        # Verified if the login is unknown, so that the answer takes the same time.
         self._nobody = self._hasher.hash(secrets.token_hex(16))
 
     async def hash(self, password: str) -> str:
-        """The hash to store. Raises BadName."""
+        """Return the hash to store. Raises BadName."""
         return await self._run(self._hasher.hash, canonical_password(password))
 
     async def verify(self, stored: str | None, password: str) -> Verdict:
-        """Whether the password is right; with `stored` None (no such user) it takes as long and is not."""
+        """Check a password against the stored hash.
+
+        If `stored` is None (no such user), the check takes the same time and fails.
+        """
         verdict = await self._run(self._verify, stored or self._nobody, password)
         return verdict if stored is not None else Verdict(False)
 
@@ -67,7 +76,7 @@ class Passwords:
             chosen = password
         if self._is_of(stored, chosen):
             return Verdict(True, self._hasher.hash(chosen) if self._hasher.check_needs_rehash(stored) else None)
-        # A hash from before passwords were brought into one form is of the text as it was typed then.
+        # Hashes from before passwords were made canonical are of the text as typed.
         if chosen != password and self._is_of(stored, password):
             return Verdict(True, self._hasher.hash(chosen))
         return Verdict(False)

@@ -1,4 +1,4 @@
-"""The system stores, which are always there: who uses the hub, and what it serves."""
+"""The system stores, which always exist: users and their rights, credentials, and the definitions of stores."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ USERS: Final = StoreDefinition(
     indexes=("roles",),
     system=True,
 )
-"""`login_key` is what logins are compared by, without regard to case. A user's group is the system field `group` of
-its own entity, which here, and only here, can be written."""
+"""`login_key` is the form of a login that is compared, without case. The group of a user is the system field `group` of
+its own entity. That field is writable only in this store."""
 
 GROUPS: Final = StoreDefinition(
     "groups",
@@ -85,7 +85,7 @@ SECOND_FACTORS: Final = StoreDefinition(
     open=False,
     system=True,
 )
-"""One-time codes of users; only an administrator sees who has them."""
+"""Second factors of users. Only an administrator can see which users have one."""
 
 SIGNINS: Final = StoreDefinition(
     "signins",
@@ -99,7 +99,7 @@ SIGNINS: Final = StoreDefinition(
     open=False,
     system=True,
 )
-"""Written by the hub alone; its `time` is the system field."""
+"""Only the hub writes it. The time of a sign-in is the system field `time`."""
 
 DEFINITIONS: Final = StoreDefinition(
     "stores",

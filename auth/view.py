@@ -1,6 +1,6 @@
-"""One store as one principal may see and use it: the single value that carries visibility.
+"""The view of one store for one principal: the single value that carries visibility.
 
-`auth.policy.authorize` makes it. Services, parsers, delta sync and live subscriptions take it and ask nothing else.
+`auth.policy.authorize` makes it. Services, parsers, delta sync and live subscriptions take it and check nothing else.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from stores.schema import StoreDefinition
 class View:
     """The right to use one method on a store.
 
-    `where` matches the entities that the method reaches. `hidden` names top-level fields that are never shown, nor
-    named by a query. `readonly` names fields that a write may not alter. `digest` is a short text that differs when
+    `where` matches the entities that the method may use. `hidden` lists top-level fields that are never shown, and that
+    queries must not name. `readonly` lists fields that writes must not change. `digest` is a short text that differs if
     two principals may see different entities of any store (see `auth.positions`).
     """
 
@@ -29,7 +29,7 @@ class View:
     readonly: frozenset[str]
     digest: str
     whole: Projection = field(init=False, repr=False, compare=False)
-    """All that is shown of an entity."""
+    """The projection with all visible fields of an entity."""
 
     def __post_init__(self) -> None:
         whole = self.definition.whole
@@ -40,37 +40,39 @@ class View:
         return self.definition.name
 
     def narrowed(self, where: Filter) -> Filter:
-        """The entities in the view that also match `where`."""
+        """Return the filter for the entities of the view that also match `where`."""
         return both(self.where, where)
 
     def shown(self, projection: Projection) -> Projection:
-        """The projection without what the view does not show."""
+        """Return the projection without the fields that the view does not show."""
         return self.whole if projection.only is None else replace(self.whole, only=projection.only)
 
     def shows(self, name: str) -> bool:
-        """Whether a top-level field is shown."""
+        """Return whether a top-level field is shown."""
         definition = self.definition
         return name not in self.hidden and (definition.open or name in definition.by_id or name in SYSTEM_FIELDS)
 
     def check_path(self, path: str) -> None:
-        """Raise InvalidQuery for a dotted path that a query may not name: hidden, or no field of a closed store."""
+        """Raise InvalidQuery for a dotted path that a query must not name: hidden, or not a field of a closed store."""
         top = path.split(".", 1)[0]
         if top == WRITER_FIELD or not self.shows(top):
             raise InvalidQuery(path, f"{self.store} has no field {path!r}")
 
     @property
     def search_paths(self) -> tuple[str, ...]:
-        """The dotted paths that `search=` looks into."""
+        """The dotted paths that `search=` searches."""
         return tuple(path for path in self.definition.search_paths if path.split(".", 1)[0] not in self.hidden)
 
     @property
     def hidden_fields(self) -> frozenset[str]:
-        """Fields of the definition that are hidden: a replacement that does not name them leaves them as they are."""
+        """Hidden fields of the definition. A replacement that does not name them leaves them unchanged."""
         return frozenset(name for name in self.hidden if name in self.definition.by_id)
 
     def writable(self, fields: Entity, body: Entity, before: Entity) -> Entity:
-        """The `fields` of a change without the read-only ones, which may be sent back as they are. `body` is the whole
-        change as the caller sent it. Raises Forbidden for a read-only field with another value."""
+        """Return the `fields` of a change without the read-only ones, which a caller may send back unchanged.
+
+        `body` is the whole change as the caller sent it. Raises Forbidden for a read-only field with another value.
+        """
         fixed = self.readonly
         if not fixed:
             return fields
