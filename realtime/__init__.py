@@ -1,1 +1,1 @@
-"""From the change feed to those who watch: views, channels, fan-out, live sessions, and the wire that carries them."""
+"""From the change feed to subscribers: views, channels, fan-out, live sessions and the wire protocols."""

@@ -1,8 +1,8 @@
-"""Channels: equal subscriptions share one, and a change finds those that it may concern without asking them all.
+"""Channels: equal subscriptions share one, and a change looks up the channels that it may concern.
 
-A channel can be found by the equality conditions that its filter cannot hold without (``_id = x``, ``owner = me or
-access = me``): they are its terms. A change looks up the values that the entity has, before and after, at every path
-that some channel has terms for; what has no terms is asked every time.
+The terms of a channel are equality conditions, and every match of its filter meets at least one (``_id = x``, ``owner =
+me or access = me``). For a change, the index looks up the values of the entity, before and after, at every path that
+some channel has terms for. A channel without terms is checked for every change.
 """
 
 from __future__ import annotations
@@ -22,18 +22,21 @@ from stores.records import Change, Entity
 from stores.steps import Spend, StepBudget
 
 LOOKUP_STEPS: Final = 100_000
-"""Steps for which a change looks for the channels that it may concern; then all of the store are asked."""
+"""Maximum steps to look up the channels for one change. Beyond that, all channels of the store are checked."""
 
 Term = tuple[Path, Any]
 Member = TypeVar("Member")
 
 MOST_TERMS: Final[Annotated[int, Limit("filter", "indexed values", "looked at for every change")]] = 1_000
-"""Terms under which one channel is indexed; with more of them it is asked every time."""
+"""Maximum terms under which one channel is indexed. A channel with more is checked for every change."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChannelKey:
-    """What makes two subscriptions equal: `where` is what they match, as canonical text, `digest` that of the view."""
+    """Subscriptions with equal keys share a channel.
+
+    `where` is their filter as canonical text, `digest` that of the view.
+    """
 
     store: str
     where: str
@@ -42,7 +45,7 @@ class ChannelKey:
 
 
 class Channel(Generic[Member]):
-    """The subscriptions to one view. `topic` is the name that its frames carry."""
+    """The subscriptions with one key. `topic` is the name that its events carry."""
 
     __slots__ = ("_view", "_where", "key", "members", "projection", "terms", "topic")
 
@@ -56,19 +59,19 @@ class Channel(Generic[Member]):
 
     @property
     def view(self) -> ChangeView:
-        # Compiled when a change first comes near: most channels of a large hub are on entities that rest.
+        # Compiled for the first change: in a large hub most channels watch entities that do not change.
         if self._view is None:
             self._view = ChangeView(self.key.store, self._where, self.key.projection)
         return self._view
 
 
 def term_value(value: Any) -> Any:
-    """The value as a dictionary key: equal as in a filter, so 1 is 1.0 but not True."""
+    """Return the value as a dictionary key. Keys are equal as values are in a filter: 1 is 1.0 but not True."""
     return (bool, value) if isinstance(value, bool) else value
 
 
 def terms_of(node: Filter) -> frozenset[Term] | None:
-    """Terms of which a match has at least one; None when there are none that it must have."""
+    """Return terms of which every match has at least one; None if there are no such terms."""
     match node:
         case query.Equal(path=path, value=value) if isinstance(value, str | int | float):
             return frozenset({(path, term_value(value))}) if path else None
@@ -87,7 +90,7 @@ def terms_of(node: Filter) -> frozenset[Term] | None:
 
 @dataclass(slots=True)
 class _StoreIndex(Generic[Member]):
-    """The channels of one store. `paths` counts the terms at each path, so that unused ones are not looked up."""
+    """The channels of one store. `paths` counts the terms at each path, so that unused paths are not looked up."""
 
     by_term: dict[Term, dict[Channel[Member], None]] = field(default_factory=dict)
     paths: dict[Path, int] = field(default_factory=lambda: defaultdict(int))
@@ -120,11 +123,11 @@ class _StoreIndex(Generic[Member]):
         try:
             return self.found(change)
         except FilterTooCostly:
-            # Their own filters have the last word, and bounds of their own.
+            # All channels: their own filters decide, each with its own step budget.
             return self.always | {channel: None for holders in self.by_term.values() for channel in holders}
 
     def found(self, change: Change) -> dict[Channel[Member], None]:
-        """Those that have no terms, or one that the entity has. Raises FilterTooCostly."""
+        """Return the channels without terms, and those with a term that the entity has. Raises FilterTooCostly."""
         found = dict(self.always)
         for entity in (change.before, change.after):
             if entity is not None:
@@ -153,7 +156,7 @@ class ChannelIndex(Generic[Member]):
         return channel
 
     def leave(self, channel: Channel[Member], member: Member) -> None:
-        """Nothing if the member is not in the channel; the channel goes with its last member."""
+        """Remove a member if it is in the channel, and remove the channel with its last member."""
         if member not in channel.members:
             return
         del channel.members[member]
@@ -162,7 +165,7 @@ class ChannelIndex(Generic[Member]):
             self._stores[channel.key.store].remove(channel)
 
     def concerned(self, change: Change) -> Iterator[Channel[Member]]:
-        """The channels that may show something of the change; their views have the last word."""
+        """Return the channels that may show something of the change. Their views decide."""
         index = self._stores.get(change.store)
         return iter(index.candidates(change) if index else ())
 

@@ -1,7 +1,7 @@
-"""Why a live request fails or a subscription ends, beside the errors of stores and auth.
+"""Errors of live requests and subscriptions, besides those of `stores` and `auth`.
 
 LiveError
-├── BadRequest          what was sent is not a request: names the member at fault
+├── BadRequest          the message is not a valid request: names the member at fault
 ├── TooManySubscriptions
 └── SnapshotTooLarge    more entities match than one acknowledgement may carry
 """
@@ -12,7 +12,7 @@ from stores.bounds import Limited
 
 
 class LiveError(Limited):
-    """`field` is the member of the request at fault."""
+    """Base of these errors. `field` is the member of the request at fault."""
 
     def __init__(self, field: str, message: str) -> None:
         super().__init__(message)

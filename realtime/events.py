@@ -1,7 +1,7 @@
-"""The events that go out, as text: a change is encoded once for all who see it alike.
+"""Outgoing events as text. A change is encoded once for all subscribers with the same view of it.
 
-An event is a Socket.IO packet of the default namespace (``42["change",{…}]``), the same bytes in both versions of
-the protocol. The position comes last, so that what differs between audiences is put on without encoding again.
+An event is a Socket.IO packet of the default namespace (``42["change",{…}]``), the same bytes in both versions of the
+protocol. The position comes last, so that the digest, which differs between views, is appended without encoding again.
 """
 
 from __future__ import annotations
@@ -19,13 +19,15 @@ _END = '"}]'
 
 
 def event_text(name: str, payload: dict[str, Any]) -> str:
-    """``42["name",{payload}]``"""
+    """Return ``42["name",{payload}]``."""
     return f'42["{name}",{orjson.dumps(payload).decode()}]'
 
 
 class ChangeEncoder:
-    """Encodes changes for one topic. What it made of the latest is kept until `rest`: several channels of a topic ask
-    for it."""
+    """Encodes changes for one topic.
+
+    It caches the text of the latest change until `rest`, because several channels of a topic use it.
+    """
 
     __slots__ = ("_change", "_heads", "topic")
 
@@ -35,25 +37,25 @@ class ChangeEncoder:
         self._heads: dict[str, str] = {}
 
     def text(self, event: ViewChange, digest: str) -> str:
-        """The event's packet, with a position for those whose view has this digest (see `auth.positions`)."""
+        """Return the event's packet. Its position is bound to views with this digest (see `auth.positions`)."""
         if event.change is not self._change:
             self._change = event.change
             self._heads = {}
         head = self._heads.get(event.op)
         if head is None:
             body = orjson.dumps(change_payload(self.topic, event)).decode()
-            # Without the closing quote and brace: the position comes last, and goes on with the digest.
+            # Without the closing quote and brace: the position comes last, and the digest is appended to it.
             head = self._heads[event.op] = f'42["change",{body[:-2]}{SEPARATOR}'
         return head + digest + _END
 
     def rest(self) -> None:
-        """Let go of the latest change, which may be large."""
+        """Drop the cached change, which may be large."""
         self._change = None
         self._heads = {}
 
 
 def change_payload(topic: str, event: ViewChange) -> dict[str, Any]:
-    """What subscribers get. A removal says no more than which entity it was."""
+    """Return the payload of a change. For a removal it says only which entity it was."""
     change = event.change
     payload: dict[str, Any] = {"channel": topic, "op": event.op, "store": change.store, "_id": change.id}
     if event.op != "remove":
@@ -67,8 +69,10 @@ def change_payload(topic: str, event: ViewChange) -> dict[str, Any]:
 def difference_payload(
     topic: str, store: str, item: ViewDifference, show: Callable[[Entity], Entity]
 ) -> dict[str, Any] | None:
-    """An event of changed visibility, not of a change in the store; the position is the caller's to add. None for
-    an update of nothing that is shown."""
+    """Return the payload of an event that comes from changed visibility, not from a change in the store.
+
+    The caller adds the position. Return None for an update in which nothing shown differs.
+    """
     payload: dict[str, Any] = {"channel": topic, "op": item.op, "store": store, "_id": item.id}
     if item.after is not None:
         entity = show(item.after)

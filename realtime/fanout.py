@@ -1,8 +1,7 @@
-"""Fan-out: follows the change feed once per process and hands each change to the subscriptions that it concerns.
+"""Fan-out: follows the change feed once per process and delivers each change to the subscriptions that it concerns.
 
-Everything here happens on the event loop, change by change, so events reach a connection in the order of
-the feed. Between slices of so many deliveries, and while a thread takes the many steps of a costly filter, the loop has
-other work.
+All of it runs on the event loop, change by change, so events reach a connection in the order of the feed. Other tasks
+run between slices of a limited number of deliveries, and while a thread evaluates a costly filter.
 """
 
 from __future__ import annotations
@@ -31,46 +30,51 @@ from stores.steps import TakesLong
 log = logging.getLogger(__name__)
 
 TURN: Final = 0.01
-"""Seconds for which changes are handed out before others have their turn."""
+"""Seconds of delivery after which other tasks run."""
 
 READ_AT_ONCE: Final = 500
-"""Changes read at once for a subscription that resumes."""
+"""Maximum changes in one read for a subscription that resumes."""
 
 SLICE: Final = 5_000
-"""Deliveries after which others have their turn."""
+"""Deliveries after which other tasks run."""
 
 CORKED_SECONDS: Final = 0.05
-"""Seconds for which the events of several changes may wait, to reach a client in one write."""
+"""Maximum seconds for which events wait, so that those of several changes reach a client in one write."""
 
 DELIVERY_BYTES: Final = 4_096
-"""An event counts as one delivery more for each so many bytes."""
+"""An event counts as one more delivery for each `DELIVERY_BYTES` of its frame."""
 
 Slices = Iterator[Callable[[], None] | None]
-"""Pauses of fan-out, each with work that is to be done in a thread meanwhile, if there is any."""
+"""Pauses of fan-out. Each item is work to do in a thread during the pause, or None."""
 
 
 class Subscriber(Protocol):
-    """One subscription as fan-out sees it. Changes up to `delivered_up_to` (a feed order) it has got already."""
+    """One subscription, as fan-out uses it. It already has the changes up to `delivered_up_to` (a feed order)."""
 
     delivered_up_to: bytes
 
     @property
     def deliver(self) -> Callable[[bytes, str], bool]:
-        """Takes an event's packet, as a WebSocket frame and as text; false when there is no room for it. Must not wait
-        and must not raise."""
+        """A function that takes an event's packet, as a WebSocket frame and as text.
+
+        It returns false if there is no room for the packet. It must not wait and must not raise.
+        """
 
     def reached(self, position: str, order: bytes) -> None:
-        """Remember that the change at this position has been delivered to it."""
+        """Record that the change at this position has been delivered to this subscription."""
 
     def fall_behind(self) -> None:
-        """Leave: there was no room for the change after the position of fan-out."""
+        """Leave the channel, because there was no room for the change after the position of fan-out."""
 
     def fail(self, error: StoreError) -> None:
-        """End, and say why: what happened cannot be delivered. Must not wait and must not raise."""
+        """End the subscription with an error, because a change cannot be delivered.
+
+        Must not wait and must not raise.
+        """
 
 
 class _Look:
-    """Looks at a change that takes long, in a thread."""
+    """Computes the event of a change in a thread, because that takes long."""
 
     def __init__(self, view: ChangeView, change: Change) -> None:
         self._view = view
@@ -91,14 +95,17 @@ class _Look:
 
 
 def _end() -> None:
-    """In place of work: there is none left."""
+    """Sentinel in place of work: there are no more slices."""
 
 
 class Fanout:
-    """`recent`: changes, and bytes of them, kept for subscriptions that join a little late; `replay_bytes`: of events
-    made for them, kept for others that see alike. `listeners` are called with every change before its events, and those
-    of what came with it, go out: who may see it may change with it. Within `cork()` sinks may keep what is
-    delivered, to write it at once."""
+    """Delivers the changes of the feed to the channels.
+
+    `recent` and `recent_bytes` limit the changes that are kept for subscriptions that join a little late.
+    `replay_bytes` limits the events that are cached for them, since others have the same views. `listeners` are called
+    with every change of a batch before any event of that batch is sent, because a change may alter who may see it.
+    Within `cork()`, sinks may buffer what is delivered and write it together.
+    """
 
     def __init__(
         self, engine: Engine, recent: int = 10_000, recent_bytes: int = 67_108_864, replay_bytes: int = 16_777_216
@@ -107,7 +114,7 @@ class Fanout:
         self.listeners: list[Callable[[Change], Awaitable[None]]] = []
         self.cork: Callable[[], AbstractContextManager[object]] = nullcontext
         self.pending_ends: list[Change] = []
-        """Changes that end views and are yet to be handed out: a listener that ends views adds them."""
+        """Changes that end views and have not been delivered yet. A listener that ends views adds them."""
         self.deliveries = 0
         self._engine = engine
         self._recent: RecentChanges[bytes] = RecentChanges(b"", recent, recent_bytes)
@@ -119,18 +126,18 @@ class Fanout:
         self.position = ""
         self.order = b""
         self.is_delivering = False
-        """Whether a change is delivered to some already, and to others not yet."""
+        """Whether the current change has been delivered to some subscribers, but not to all."""
         self._delivering = "", b""
         self._begin_slice()
         self._done: list[Channel[Subscriber]] = []
         self._behind: list[Subscriber] = []
 
     def order_of(self, position: str) -> bytes:
-        """See `stores.protocol.Feed.order`."""
+        """Return the order of a position (see `stores.protocol.Feed.order`)."""
         return self._engine.feed.order(position)
 
     def start(self, position: str) -> None:
-        """Everything up to `position` counts as handed out."""
+        """Begin at `position`: everything up to it counts as delivered."""
         self.position = position
         self.order = self.order_of(position)
         self._recent.clear(self.order)
@@ -138,8 +145,10 @@ class Fanout:
         self.pending_ends.clear()
 
     async def advance(self, changes: Sequence[Change], position: str) -> None:
-        """Hand out what the feed has brought, in slices between which others have their turn; `position` is where the
-        feed stands after that."""
+        """Deliver a batch of changes from the feed, in slices between which other tasks run.
+
+        `position` is where the feed stands after the batch.
+        """
         new = [(order, change) for change in changes if (order := self.order_of(change.position)) > self.order]
         for _, change in new:
             for listen in self.listeners:
@@ -157,7 +166,10 @@ class Fanout:
         self._wake()
 
     async def _hand_out(self, slices: Slices, changes: int) -> bool:
-        """Hand out slices, corked for as long as CORKED_SECONDS; whether there may be more."""
+        """Deliver slices for up to CORKED_SECONDS, corked if there are several changes.
+
+        Return whether there may be more.
+        """
         with self.cork() if changes > 1 else nullcontext():
             ends = time.perf_counter() + CORKED_SECONDS
             while (work := next(slices, _end)) is None:
@@ -176,7 +188,7 @@ class Fanout:
         reached.set()
 
     def _slices(self, changes: Sequence[tuple[bytes, Change]]) -> Slices:
-        """Hand out changes, and stop wherever a slice is full. `position` moves when a change has reached all."""
+        """Deliver changes, and pause whenever a slice is full. `position` advances when all members have a change."""
         self._begin_slice()
         for order, change in changes:
             self._delivering = change.position, order
@@ -222,11 +234,11 @@ class Fanout:
         text = encoder.text(event, channel.key.digest)
         frame = build_text_frame(text)
         cost = 1 + len(frame) // DELIVERY_BYTES
-        # A copy: a member that is cut off leaves while the change is delivered.
+        # A copy: a member that is disconnected leaves during the delivery.
         members = list(channel.members)
         start = 0
         while start < len(members):
-            # Not fewer than half a slice: to stop within a change takes time, too.
+            # At least half a slice, because a pause within a change takes time too.
             end = start + max(1, (SLICE - self._spent) // cost, SLICE // 2 // cost)
             piece = members if end >= len(members) and not start else members[start:end]
             self._deliver(piece if not start else [m for m in piece if m in channel.members], frame, text, order)
@@ -247,7 +259,10 @@ class Fanout:
         self.deliveries += delivered
 
     def _detach_lagging(self) -> None:
-        """`position` is still that of the change before, up to which all has been delivered to them."""
+        """Remove the members that had no room.
+
+        `position` is still that of the previous change, up to which they have received everything.
+        """
         behind, self._behind = self._behind, []
         for member in behind:
             member.fall_behind()
@@ -255,8 +270,11 @@ class Fanout:
     def _pause(
         self, channel: Channel[Subscriber], delivered: list[Subscriber], work: Callable[[], None] | None = None
     ) -> Slices:
-        """Stop within a change. Whoever has got it remembers that, since `position` is that of the change
-        before; nobody joins until it is delivered to all."""
+        """Pause within a change.
+
+        `position` is still that of the previous change, so each member that has received this one records it. No
+        subscription joins until all members have it.
+        """
         self._detach_lagging()
         position, order = self._delivering
         done, self._done = self._done, []
@@ -269,23 +287,26 @@ class Fanout:
         self._begin_slice()
 
     def pending_ends_after(self, order: bytes) -> list[Change]:
-        """Changes after `order` that have ended the views there were, and are yet to be handed out."""
+        """Return the changes after `order` that have ended existing views and have not been delivered yet."""
         return [change for change in self.pending_ends if self.order_of(change.position) > order]
 
     async def delivered(self) -> None:
-        """Wait until the change that is being delivered has been delivered to all."""
+        """Wait until the current change has been delivered to all."""
         while self.is_delivering:
             await self._reached.wait()
 
     def recent_after(self, order: bytes) -> list[Change] | None:
-        """The changes handed out after `order`; None when they are not all kept."""
+        """Return the changes delivered after `order`; None if not all of them are kept."""
         found = self._recent.after(order)
         return None if found is None else [change for _, change in found]
 
     async def read_after(self, position: str) -> Batch:
-        """The first changes after a position, from memory if they are there. What had to be read is kept if it leads
-        up to what is: whoever lost the same connection comes back from about there. One reads at a time, and the next
-        may find it done. Raises HistoryGone."""
+        """Return the first changes after a position, from memory if possible. Raises HistoryGone.
+
+        Changes that were read from the feed are kept if they adjoin the kept ones: clients that lost the connection at
+        the same time resume from about the same position. One read runs at a time, and the next may find its changes in
+        memory.
+        """
         feed = self._engine.feed
         order = feed.order(position)
         async with self._reading:
@@ -300,7 +321,7 @@ class Fanout:
             return batch
 
     async def reach(self, order: bytes) -> None:
-        """Wait until everything up to `order` has been handed out."""
+        """Wait until everything up to `order` has been delivered."""
         while self.order < order:
             await self._reached.wait()
 
@@ -320,7 +341,7 @@ class Fanout:
 
 
 def topic_of(store: str, where: Filter, projection: Projection) -> str:
-    """The name of a subscription: the same for the same store, filter and projection, on every process."""
+    """Return the topic of a subscription. It is the same for equal store, filter and projection in every process."""
     known = None if projection.known is None else sorted(projection.known)
     text = canonical_text([store, tree_of(where), projection.only, sorted(projection.hidden), known])
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,8 +1,8 @@
-"""What a change of visibility means to a view: which entities enter it, which leave it, which differ, and as of when.
+"""The effect of changed visibility on a view: which entities enter it, leave it or differ, and at which position.
 
-The client has seen the store by the old rule up to a position. Its view by the new rule is read at a later one. An
-entity that did not change in between enters or leaves by the rules alone; of one that did, its state at both ends
-decides.
+The client has seen the store by the old rule up to a position. Its view by the new rule is read at a later position.
+For an entity that did not change in between, only the two rules decide whether it enters or leaves. For one that did
+change, its states at both positions decide.
 """
 
 from __future__ import annotations
@@ -24,17 +24,19 @@ from stores.query import And, Filter, Not, Or, Query
 from stores.records import Change, Entity
 
 ENTERING: Annotated[int, Limit("view", "entities", "410")] = 10_000
-"""Entities that may enter or leave one view at once; beyond that a fresh list is cheaper."""
+"""Maximum entities that may enter or leave one view at once. Beyond that, a fresh list is cheaper."""
 
 ENTERING_BYTES: Annotated[int, Limit("view", "bytes", "410")] = 16_777_216
-"""Bytes of them."""
+"""Maximum bytes of these entities."""
 
 
 async def reconciled(
     engine: Engine, fanout: Fanout, store: str, old: Filter, new: Filter, position: str
 ) -> tuple[list[ViewDifference], str]:
-    """The difference between the view by `old` at `position` and the view by `new` at the position returned. Raises
-    HistoryGone when it is too large or the changes in between are no longer at hand."""
+    """Return the difference between the view by `old` at `position` and the view by `new` at the returned position.
+
+    Raises HistoryGone if the difference is too large, or if the changes in between are no longer in memory.
+    """
     start = engine.feed.order(position)
     only_one = Or((And((new, Not(old))), And((old, Not(new)))))
     listing = await engine.find(store, Query(only_one, limit=ENTERING))
@@ -50,12 +52,12 @@ async def reconciled(
         raise HistoryGone("the changes since that position are not at hand")
     check_same_store(store, recent)
     changes = [change for change in recent if change.store == store and engine.feed.order(change.position) <= end]
-    # In a thread: it may be megabytes, and a filter that looks for long at each entity.
+    # In a thread: there may be megabytes, and the filter may take long for each entity.
     return await asyncio.to_thread(_differences, old, new, text, changes), listing.position
 
 
 def _differences(old: Filter, new: Filter, text: bytes, changes: list[Change]) -> list[ViewDifference]:
-    """What enters and leaves, of the entities in `text` and of those that have changed."""
+    """Return the entities that enter, leave or differ, among those in `text` and those that have changed."""
     entities: list[Entity] = orjson.loads(text)
     changed = _ends(changes)
     sees_old, sees_new = compile_filter(old), compile_filter(new)
@@ -76,7 +78,7 @@ def _differences(old: Filter, new: Filter, text: bytes, changes: list[Change]) -
 
 
 def _ends(changes: Iterable[Change]) -> dict[str, tuple[Entity | None, Entity | None]]:
-    """Each changed entity's state before its first change and after its last."""
+    """Return the state of each changed entity before its first change and after its last."""
     ends: dict[str, tuple[Entity | None, Entity | None]] = {}
     for change in changes:
         first = ends[change.id][0] if change.id in ends else change.before
@@ -85,7 +87,7 @@ def _ends(changes: Iterable[Change]) -> dict[str, tuple[Entity | None, Entity | 
 
 
 async def whole_body(listing: Listing, most_bytes: int) -> bytes | None:
-    """The array's text, of however many pieces; None when it is longer than that."""
+    """Return the text of the array, joined from its pieces; None if it is longer than `most_bytes`."""
     if isinstance(listing.body, bytes):
         return listing.body if len(listing.body) <= most_bytes else None
     pieces: list[bytes] = []

@@ -1,5 +1,7 @@
-"""Events of subscriptions that catch up, kept for a moment: after a restart all clients come back at once, and most
-of them see alike."""
+"""Events for subscriptions that catch up, cached for a short time.
+
+After a restart all clients reconnect at once, and most of them have the same views.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +18,11 @@ EncodedEvent = tuple[bytes, str]
 """An event's packet, as a WebSocket frame and as text."""
 
 RECORD = 200
-"""Bytes that an entry takes beside its packet, about."""
+"""Approximate bytes of a cache entry in addition to its packet."""
 
 
 class Replay:
-    """Makes the events of one channel's subscribers, each once."""
+    """Makes the events for the subscribers of one channel, each event once."""
 
     __slots__ = ("_digest", "_encoder", "_keeper", "_made", "_view")
 
@@ -32,14 +34,17 @@ class Replay:
         self._made: dict[str, EncodedEvent | None] = {}
 
     def event(self, change: Change) -> EncodedEvent | None:
-        """None when the change shows nothing in this view. Raises TakesLong when only `event_off_loop` can say that."""
+        """Return the event for a change; None if the change shows nothing in this view.
+
+        Raises TakesLong if the filter takes too long for the event loop. Then `event_off_loop` returns the event.
+        """
         try:
             return self._made[change.position]
         except KeyError:
             return self._keep(change, self._view.at_once(change))
 
     async def event_off_loop(self, change: Change) -> EncodedEvent | None:
-        """Raises FilterTooCostly."""
+        """Return the same, computed in a thread. Raises FilterTooCostly."""
         return self._keep(change, await self._view.off_loop(change))
 
     def _keep(self, change: Change, event: ViewChange | None) -> EncodedEvent | None:
@@ -53,7 +58,7 @@ class Replay:
 
 
 class Replays:
-    """Keeps up to `most_bytes`; what is more starts over."""
+    """Cache of up to `most_bytes`. A full cache is emptied."""
 
     def __init__(self, most_bytes: int) -> None:
         self._most_bytes = most_bytes
@@ -75,7 +80,7 @@ class Replays:
             self._clear()
 
     def rest(self) -> None:
-        """Called now and then: what nobody has asked for since the last time is let go."""
+        """Empty the cache if it was not used since the last call. Called from time to time."""
         if not self._used:
             self._clear()
         self._used = False

@@ -1,4 +1,4 @@
-"""What a client may ask for, read and checked."""
+"""Requests of clients, parsed and checked."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class SubscribeRequest:
 
     @classmethod
     def parse(cls, payload: Mapping[str, Any]) -> SubscribeRequest:
-        """Raises BadRequest that names the member at fault."""
+        """Return the request in a payload. Raises BadRequest, which names the member at fault."""
         for name in payload:
             if name not in _MEMBERS:
                 raise BadRequest(name, f"subscribe takes {', '.join(sorted(_MEMBERS))}")
@@ -46,7 +46,7 @@ class SubscribeRequest:
         return cls(store, payload.get("filter"), _only(payload.get("only")), since, snapshot, id)
 
     def query(self, view: View, limits: Limits) -> tuple[Filter, Projection]:
-        """The filter and projection, checked against what the client may see. Raises InvalidQuery."""
+        """Return the filter and projection, checked against what the client may see. Raises InvalidQuery."""
         check = view.check_path
         filter = EVERYTHING if self.filter is None else parse_filter(self.filter, check, limits)
         only = None if self.only is None else parse_only(self.only, check)
@@ -54,7 +54,7 @@ class SubscribeRequest:
 
 
 def _only(value: Any) -> str | None:
-    """Field paths, as in REST or as a list."""
+    """Return field paths, given as in REST or as a list, separated by commas."""
     if isinstance(value, list) and value and all(isinstance(item, str) for item in value):
         return ",".join(value)
     if value is None or isinstance(value, str):

@@ -1,7 +1,7 @@
-"""A live session: one client's principal and its requests, whatever carries its messages.
+"""A live session: one client's principal and its requests, over any transport.
 
-Requests come in as values, events and answers go out through a `ClientSink`. What a client is shown is decided by the
-same view, filter and projection as a REST answer; `realtime.subscriptions` follows the feed.
+Requests come in as values; events and answers go out through a `ClientSink`. The same view, filter and projection as
+for a REST answer decide what a client sees. `realtime.subscriptions` follows the feed.
 """
 
 from __future__ import annotations
@@ -40,21 +40,25 @@ __all__ = ["ClientSink", "Ending", "LiveContext", "LiveSession", "LiveSettings"]
 Reply = Callable[[bytes], None]
 
 RETRY_SECONDS: Final = 0.5
-"""Between attempts to read a principal that has changed, while the database is away."""
+"""Delay between attempts to read a changed principal while the database is away."""
 
 REFRESHED_AT_ONCE: Final = 50
-"""Sessions that ask the database about a changed principal at the same time: a role may concern all of them."""
+"""Maximum sessions that read a changed principal from the database at the same time. A role may concern all
+sessions."""
 BEGUN_AT_ONCE: Final = 16
-"""Requests that are begun in one turn of the loop."""
+"""Requests that start in one iteration of the event loop."""
 
 LIST_ATTEMPTS: Final = 20
-"""Lists that are read, 0.05 seconds apart, until one is not older than what the client has got."""
+"""Maximum reads of a list, 0.05 seconds apart, until one is not older than what the client has received."""
 
 
 @dataclass(frozen=True, slots=True)
 class LiveSettings:
-    """`subscriptions`: per session; `snapshot` and `snapshot_bytes`: most entities in one acknowledgement, and most
-    bytes of them."""
+    """Limits of a session.
+
+    `subscriptions` is their maximum per session. `snapshot` and `snapshot_bytes` are the maximum entities in one
+    acknowledgement, and their maximum bytes.
+    """
 
     subscriptions: int = 1_000
     snapshot: int = 10_000
@@ -64,8 +68,11 @@ class LiveSettings:
 
 @dataclass(slots=True)
 class LiveContext:
-    """What all sessions of a process share. `view` gives what a principal may read of a store (else Forbidden or
-    NotFound). `describe` renders an error as ``{code, message, tags}``."""
+    """Shared by all sessions of a process.
+
+    `view` returns what a principal may read of a store, or raises Forbidden or NotFound. `describe` renders an error as
+    ``{code, message, tags}``.
+    """
 
     engine: Engine
     resolver: Resolver
@@ -75,16 +82,16 @@ class LiveContext:
     settings: LiveSettings
     refreshing: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(REFRESHED_AT_ONCE))
     beginning: Gate = field(default_factory=lambda: Gate(BEGUN_AT_ONCE))
-    """Of requests: thousands of clients may subscribe in the same moment."""
+    """Spreads the start of requests: thousands of clients may subscribe at the same moment."""
 
 
 class _BeginsAnew(Exception):
-    """The principal or the store changed while a request was being served: it has to be served again."""
+    """The principal or the store changed while a request was being served, so it must be served again."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Start:
-    """Where a subscription begins: `entities` are the snapshot at `position`, None without one."""
+    """Where a subscription begins. `entities` is the snapshot at `position`, or None."""
 
     position: str
     entities: bytes | None = None
@@ -92,7 +99,7 @@ class _Start:
 
 
 class LiveSession:
-    """`credential` is what the principal was resolved from; it is resolved again when that may have changed."""
+    """One client's session. `credential` is resolved again whenever its principal may have changed."""
 
     def __init__(self, context: LiveContext, sink: ClientSink, principal: Principal, credential: str) -> None:
         self.context = context
@@ -102,14 +109,14 @@ class LiveSession:
         self.subscriptions = Subscriptions(context.fanout, context.describe, sink)
         self.closed = False
         self.became: Callable[[LiveSession, Principal], None] = lambda session, before: None
-        """Called with the principal from before when the session has another."""
+        """Called with the previous principal when the session has another."""
         self._acknowledged = ""
-        """The latest position in an acknowledgement: no later one is before it."""
+        """The latest position in an acknowledgement. Later acknowledgements do not go back behind it."""
 
     async def request(self, name: str, payload: Any, reply: Reply) -> None:
-        """Serve a client's request; `reply` gets the acknowledgement, before any event that follows from it."""
+        """Serve a client's request. `reply` gets the acknowledgement before any event that follows from it."""
         handlers = {"subscribe": self._subscribe, "unsubscribe": self._unsubscribe, "authenticate": self._authenticate}
-        await self.sink.drained()  # who does not take its answers is not asked for more
+        await self.sink.drained()  # a client that does not read its answers must wait
         async with self.subscriptions.turn:
             try:
                 if name not in handlers:
@@ -123,13 +130,16 @@ class LiveSession:
                 reply(orjson.dumps({"ok": False, "error": self.context.describe(error)}))
 
     def close(self) -> None:
-        """The client is gone."""
+        """End the session, because the client has disconnected."""
         self.closed = True
         self.subscriptions.close()
 
     def say_position(self) -> None:
-        """Tell the client how far it has seen, so that it can resume from there. Not while a subscription is still
-        ahead of fan-out: it would be led back behind what it has."""
+        """Send the client the position that it has reached, so that it can resume from there.
+
+        Nothing is sent while a subscription is ahead of fan-out, because that position would be behind what the client
+        has.
+        """
         if self.subscriptions.is_listening and self.sink.has_room:
             position = bind(self.context.fanout.position, rights_digest(self.principal))
             self.sink.send(event_text("position", {"position": position}))
@@ -154,7 +164,7 @@ class LiveSession:
                 raise
 
     def _subscription(self, request: SubscribeRequest) -> Subscription:
-        """The one that the client has to the same by other names, or a new one."""
+        """Return the client's subscription to the same topic under other names, or a new one."""
         view = self.context.view(self.principal, request.store)
         filter, projection = request.query(view, self.context.settings.filter_limits)
         topic = topic_of(request.store, filter, projection)
@@ -170,13 +180,16 @@ class LiveSession:
         return Subscription(subscriptions, topic, view, filter, projection)
 
     async def _begin(self, subscription: Subscription, request: SubscribeRequest, reply: Reply) -> None:
-        """The acknowledgement, and what is delivered from there on."""
+        """Send the acknowledgement, then deliver changes from its position on."""
         self._accept(subscription, await self._start_of(subscription, request), request, reply)
         await self.subscriptions.join(subscription)
 
     async def _share(self, subscription: Subscription, request: SubscribeRequest, reply: Reply) -> None:
-        """A further name for what is delivered already: its acknowledgement comes when the others have got everything
-        up to its position, so that what follows is new to all of them."""
+        """Add another name to a subscription that already receives changes.
+
+        The acknowledgement is sent when the other names have received everything up to its position, so that later
+        events are new to all of them.
+        """
         subscriptions = self.subscriptions
         subscriptions.mute(subscription)
         try:
@@ -190,7 +203,7 @@ class LiveSession:
             await subscriptions.join(subscription)
 
     async def _start_of(self, subscription: Subscription, request: SubscribeRequest, least: str = "") -> _Start:
-        """Where the subscription begins; not before `least`. Raises HistoryGone and SnapshotTooLarge."""
+        """Return where the subscription begins, not before `least`. Raises HistoryGone and SnapshotTooLarge."""
         if request.since is not None:
             try:
                 return await self._resumed(subscription, request.since, least)
@@ -204,7 +217,7 @@ class LiveSession:
         return _Start(self._latest(now, self.context.fanout.position, subscription.position, self._acknowledged))
 
     async def _snapshot(self, subscription: Subscription, *, resync: bool) -> _Start:
-        """The visible matches in the acknowledgement, and events from exactly there on."""
+        """Return a start with the visible matches. Events continue exactly from its position."""
         most, most_bytes = self.context.settings.snapshot, self.context.settings.snapshot_bytes
         query = Query(subscription.where, limit=most)
         for _ in range(LIST_ATTEMPTS):
@@ -221,14 +234,14 @@ class LiveSession:
             known = self._latest(listing.position, subscription.position, self._acknowledged)
             if self._order(known) <= self._order(listing.position):
                 return _Start(listing.position, entities, resync)
-            # After an election the new primary may be a moment behind what the old one had read.
+            # After an election the new primary may for a moment be behind what the old one returned.
             await asyncio.sleep(0.05)
         raise Unavailable("the database is behind what this client has been told")
 
     async def _resumed(self, subscription: Subscription, since: str, least: str) -> _Start:
-        """The missed changes as events, then the new ones."""
+        """Return a start from which the missed changes follow as events, then the new ones."""
         position = unbind(since, subscription.view.digest)
-        # Before anything is promised: is that history there, and is it one of the store as it is now?
+        # Before the acknowledgement, check that the history is available and that the store is still the same.
         first = await self.context.fanout.read_after(position)
         check_same_store(subscription.store, first.changes)
         check_same_store(subscription.store, self.context.fanout.pending_ends_after(self._order(position)))
@@ -262,7 +275,7 @@ class LiveSession:
         reply(text)
 
     async def _unsubscribe(self, payload: dict[str, Any], reply: Reply) -> None:
-        """By `id`, that name; by `channel`, all of its names."""
+        """Remove one name by `id`, or all names of a channel by `channel`."""
         subscriptions = self.subscriptions
         name, topic = payload.get("id"), payload.get("channel")
         if name is not None:
@@ -285,7 +298,7 @@ class LiveSession:
         token = payload.get("token")
         if not isinstance(token, str) or not token:
             raise BadRequest("token", "must be a string")
-        await self.context.resolver.resolve(token)  # raises Unauthenticated, and everything stays as it was
+        await self.context.resolver.resolve(token)  # raises Unauthenticated; then nothing changes
         self.credential = token
         self.suspend()
         reply(b'{"ok":true}')
@@ -295,17 +308,21 @@ class LiveSession:
             await asyncio.sleep(RETRY_SECONDS)
 
     def silence(self) -> None:
-        """Catch up no further by what the principal was. Follow with `suspend` before fan-out goes on."""
+        """Stop catching up with the old principal. Call `suspend` before fan-out goes on."""
         self.subscriptions.suspended = True
 
     def suspend(self) -> None:
-        """The principal is changing, at this point of the feed: say nothing more by what it was. Follow with
-        `refresh`."""
+        """Deliver nothing more to the old principal, which changes at this point of the feed.
+
+        Call `refresh` afterwards.
+        """
         self.subscriptions.suspend()
 
     async def refresh(self) -> None:
-        """Take in the principal as it is now, as soon as the database says who that is. A client whose credential is
-        no longer valid is sent away."""
+        """Read the current principal as soon as the database answers.
+
+        A client whose credential is no longer valid is disconnected.
+        """
         while not self.closed:
             async with self.subscriptions.turn:
                 if await self._try_to_freshen():
@@ -313,8 +330,10 @@ class LiveSession:
             await asyncio.sleep(RETRY_SECONDS)
 
     async def _try_to_freshen(self) -> bool:
-        """Whether the principal has been read; not while the database is away. A defect costs the session its
-        subscriptions."""
+        """Return whether the principal has been read; false while the database is away.
+
+        An unexpected error ends the subscriptions of the session.
+        """
         try:
             await self._freshen()
         except StoreError:
@@ -325,7 +344,10 @@ class LiveSession:
         return True
 
     async def _freshen(self) -> None:
-        """Raises what keeps the principal from being read: the session stays stale, and delivers no change."""
+        """Read the principal again if it may have changed, and continue its subscriptions.
+
+        If the principal cannot be read, the error is raised. The session then stays suspended and delivers no change.
+        """
         subscriptions = self.subscriptions
         if not subscriptions.suspended:
             return
@@ -350,7 +372,8 @@ class LiveSession:
         self.say_position()
 
     async def _move(self, subscription: Subscription) -> None:
-        """Let a muted subscription see as the principal now does, sending what enters and leaves its view by that."""
+        """Continue a muted subscription with the principal's current view, and send what enters and leaves that
+        view."""
         if self.subscriptions.suspended or subscription.channel is not None:
             return
         view = self.context.view(self.principal, subscription.store)
@@ -369,8 +392,11 @@ class LiveSession:
         await self.subscriptions.join(subscription)
 
     def _send_differences(self, subscription: Subscription, differences: list[ViewDifference]) -> None:
-        """These events carry the position from before the change, and no view: a client that is cut off between them
-        is told to start afresh when it comes back, even if it sees by the old rule again."""
+        """Send the events of a changed view.
+
+        They carry the position from before the change, bound to no view. A client that is disconnected between them
+        must start from a fresh list when it comes back, even if the old rule applies again.
+        """
         show = compile_projection(subscription.projection)
         position = bind_to_nobody(subscription.position)
         payloads = (difference_payload(subscription.topic, subscription.store, item, show) for item in differences)

@@ -1,4 +1,4 @@
-"""The live sessions of one process: what makes them look again at who they are, and their quiet moments."""
+"""The live sessions of one process. Changes of their principals refresh them, and they are checked every second."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from stores.turns import Turn
 log = logging.getLogger(__name__)
 
 ATTENDED_AT_ONCE: Final = 1_000
-"""Sessions that are looked at before others have their turn."""
+"""Sessions that are checked before other tasks run."""
 
 
 class SessionRegistry:
-    """Holds the open sessions. `position_every`: seconds after which clients are told how far they have seen."""
+    """The open sessions. `position_every`: seconds after which clients are sent the position that they have reached."""
 
     def __init__(self, context: LiveContext, position_every: float) -> None:
         self.context = context
@@ -47,7 +47,7 @@ class SessionRegistry:
         self._leave(session, session.principal)
 
     async def run(self) -> None:
-        """Until cancelled: end what has expired, and tell quiet clients their position."""
+        """Until cancelled, close expired sessions and send clients their position."""
         elapsed = 0.0
         while True:
             await asyncio.sleep(1)
@@ -71,12 +71,15 @@ class SessionRegistry:
             session.say_position()
 
     async def start_afresh(self) -> None:
-        """The feed has lost its thread: no subscription can go on without a gap, so each is told to begin anew; and
-        any principal may have changed meanwhile."""
+        """End all subscriptions and refresh all sessions, because the feed missed changes.
+
+        No subscription can go on without a gap, so each client must begin anew. Any principal may have changed
+        meanwhile.
+        """
         await self._end_views(HistoryGone("changes were missed"))
         await self._look_again(self.sessions)
 
-    # What the feed says of those who listen to it, heard before the change itself goes out.
+    # Changes that concern the sessions themselves, handled before the events of these changes are sent.
 
     async def _on_change(self, change: Change) -> None:
         if change.op == "lost":
@@ -89,7 +92,7 @@ class SessionRegistry:
             await self._look_again(self._concerned(change))
 
     def _concerned(self, change: Change) -> Collection[LiveSession]:
-        """The sessions that a change of a user, credential or role concerns."""
+        """Return the sessions that a change of a user, credential or role concerns."""
         if change.store == "users":
             return self._by_user.get(change.id, ())
         if change.store in ("tokens", "sessions"):
@@ -97,15 +100,17 @@ class SessionRegistry:
         return self._by_role.get(change.id, ()) if change.store == "roles" else ()
 
     async def _lost(self, store: str) -> None:
-        """Not all changes of a store are known. Any session may depend on a system store."""
+        """Handle a gap in the changes of a store. Any session may depend on a system store."""
         if store in SYSTEM_STORES:
             await self.start_afresh()
         else:
             await self._end_views(HistoryGone("changes were missed"), store)
 
     async def _look_again(self, sessions: Iterable[LiveSession]) -> None:
-        """In slices, between which others have their turn; but all are silenced at once, so that none is told of a
-        later change by its old rights."""
+        """Refresh sessions in slices, between which other tasks run.
+
+        All of them are silenced first, so that none receives a later change by its old rights.
+        """
         concerned = list(sessions)
         for session in concerned:
             session.silence()
@@ -117,14 +122,14 @@ class SessionRegistry:
                 await turn.pass_on()
 
     async def _redefined(self, change: Change) -> None:
-        """A store that shows other fields than before: whoever watches it has to begin anew."""
+        """End the subscriptions to a store that now shows other fields. Their clients must begin anew."""
         if redefines(change):
             name = (change.before or {}).get("name")
             gone = HistoryGone("the store was redefined")
             await self._end_views(gone if change.op == "update" else NotFound(f"no store {name}"), name)
 
     async def _end_views(self, error: Exception, store: str | None = None) -> None:
-        """End the subscriptions there are now, to one store or to all, in slices."""
+        """End the current subscriptions, to one store or to all, in slices."""
         turn = Turn()
         for subscriptions in [session.subscriptions for session in self.sessions]:
             for subscription in subscriptions:
@@ -141,7 +146,7 @@ class SessionRegistry:
 
     def _became(self, session: LiveSession, before: Principal) -> None:
         self._leave(session, before)
-        if session in self.sessions:  # it may have closed meanwhile
+        if session in self.sessions:  # the session may have closed meanwhile
             self._enter(session)
 
     def _leave(self, session: LiveSession, principal: Principal) -> None:

@@ -1,15 +1,16 @@
-"""Socket.IO for clients of every generation: python-socketio's server on our Engine.IO server.
+"""Socket.IO for all generations of clients: python-socketio's server on the hub's own Engine.IO server.
 
-EIO=4 clients (socket.io-client 3, 4) speak protocol 5, EIO=3 clients (1, 2) protocol 4; handlers see no difference, but
-that protocol 4 has no `auth` payload other than a namespace's query (`/admin?token=1`).
+EIO=4 clients (socket.io-client 3, 4) speak protocol 5, EIO=3 clients (1, 2) protocol 4. Handlers see one difference:
+protocol 4 has no `auth` payload, only the query of a namespace (`/admin?token=1`).
 
 ```python
 server = SocketIOServer(ping_interval=25_000, connect_timeout=45_000)     # times in milliseconds
 server.on("connect", handler)                                             # as in python-socketio
 app = server.eio                                                          # the ASGI application, at `path`
 ```
-Unlike python-socketio: one client's handlers run one after the other (`async_handlers=True` for the other way, which
-bounds nothing), and a client that never connects to a namespace, or sends what is no packet, is closed.
+Unlike in python-socketio, the handlers of one client run one after the other; `async_handlers=True` runs them
+concurrently, in unlimited number. A client that never connects to a namespace, or sends an invalid packet, is
+disconnected.
 """
 
 from __future__ import annotations
@@ -29,13 +30,16 @@ from realtime.engineio.socketio_packets import HubPacket, for_version_3, for_ver
 log = logging.getLogger("hub.socketio")
 CONNECT_TIMEOUT: Final = 45_000
 HEAD_START: Final = 0.005
-"""Seconds by which, over a WebSocket and with `always_connect`, CONNECT precedes what the handler of connect sends: in
-one segment with it, that is lost on clients that look for the next message only when they have dealt with this one."""
+"""Seconds between CONNECT and what the connect handler sends, over a WebSocket and with `always_connect`. Some clients
+look for the next message only after they have processed CONNECT, and lose one that arrives in the same segment."""
 
 
 class SocketIOServer(socketio.AsyncServer):  # type: ignore[misc]
-    """Settings are python-socketio's (`namespaces`, `always_connect`, …), those of `engineio.Options`, `path` and
-    `farewell` of `EngineIOServer`, and `connect_timeout` (ms): how long a client may be in no namespace."""
+    """The Socket.IO server.
+
+    Its settings are those of python-socketio (`namespaces`, `always_connect`, …) and of `engineio.Options`, `path` and
+    `farewell` of `EngineIOServer`, and `connect_timeout` (ms): how long a client may be in no namespace.
+    """
 
     eio: Engine
 
@@ -51,10 +55,10 @@ class SocketIOServer(socketio.AsyncServer):  # type: ignore[misc]
         return Engine
 
     def connection(self, sid: str, namespace: str = "/") -> Connection | None:
-        """The Engine.IO connection of a client: its `write_frame`, `buffered`, `remote`, `close`."""
+        """Return the Engine.IO connection of a client: its `write_frame`, `buffered`, `remote`, `close`."""
         return self.eio.connections.get(self.manager.eio_sid_from_sid(sid, namespace))
 
-    # What comes
+    # Incoming packets
 
     async def _handle_eio_open(self, connection: Connection) -> None:
         await self._handle_eio_connect(connection.sid, Environ(connection.scope))
@@ -75,7 +79,7 @@ class SocketIOServer(socketio.AsyncServer):  # type: ignore[misc]
             await self._dispatch(connection, received)
 
     def _decode(self, connection: Connection, data: str | bytes) -> HubPacket | None:
-        """The packet that `data` is or completes; None while attachments are missing. Raises ValueError."""
+        """Return the packet that `data` is or completes; None while attachments are missing. Raises ValueError."""
         begun: HubPacket | None = self._binary_packet.get(connection.sid)
         if begun is None:
             begun = HubPacket.read(data)
@@ -101,7 +105,7 @@ class SocketIOServer(socketio.AsyncServer):  # type: ignore[misc]
             await self._handle_disconnect(sid, namespace, CloseReason.CLIENT_DISCONNECT)
         elif type in (packet.EVENT, packet.BINARY_EVENT):
             await self._handle_event(sid, namespace, received.id, received.data)
-        elif received.id:  # python-socketio keeps its counter where the callback of id 0 would be
+        elif received.id:  # id 0 has no callback: python-socketio keeps its counter there
             await self._handle_ack(sid, namespace, received.id, received.data)
 
     # Namespaces
@@ -143,7 +147,7 @@ class SocketIOServer(socketio.AsyncServer):  # type: ignore[misc]
         self._left(eio_sid, namespace)
 
     async def disconnect(self, sid: str, namespace: str | None = None, ignore_queue: bool = False) -> None:
-        """Take a client out of a namespace. One that is in no other has `connect_timeout` to join one."""
+        """Remove a client from a namespace. A client that is in no other has `connect_timeout` to join one."""
         eio_sid = self.manager.eio_sid_from_sid(sid, namespace or "/")
         await super().disconnect(sid, namespace, ignore_queue)
         self._left(eio_sid, namespace or "/")
@@ -157,7 +161,7 @@ class SocketIOServer(socketio.AsyncServer):  # type: ignore[misc]
         elif not self._namespaces_of(connection.sid):
             connection.expire(self._connect_timeout)
 
-    # What goes
+    # Outgoing packets
 
     async def _send_packet(self, eio_sid: str, pkt: packet.Packet) -> None:
         connection = self.eio.connections.get(eio_sid)
@@ -171,7 +175,7 @@ class SocketIOServer(socketio.AsyncServer):  # type: ignore[misc]
 
 
 class HubManager(socketio.AsyncManager):  # type: ignore[misc]
-    """Who is in which room. An event for many is encoded once, and one frame is written to all."""
+    """Membership in rooms. An event for many clients is encoded once, and one frame is written to all of them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -189,7 +193,10 @@ class HubManager(socketio.AsyncManager):  # type: ignore[misc]
             self._rooms_of.pop((namespace, sid), None)
 
     def basic_disconnect(self, sid: str, namespace: str, **_: Any) -> None:
-        """As in the base, which looks through the rooms of everybody: 2 ms for each of 20 000 clients that leaves."""
+        """Remove a client from its rooms.
+
+        The base class searches the rooms of all clients: among 20 000, that takes 2 ms for each client that leaves.
+        """
         for room in list(self._rooms_of.get((namespace, sid), ())):
             self.basic_leave_room(sid, namespace, room)
         self.callbacks.pop(sid, None)
@@ -204,7 +211,7 @@ class HubManager(socketio.AsyncManager):  # type: ignore[misc]
         if connection is None or connection.version == 4:
             sid: str | None = await super().pre_connect(eio_sid, namespace)
             return sid
-        # Clients of protocol 4 are not told their id: they make it of the Engine.IO session's, in this way.
+        # Clients of protocol 4 do not receive their id: they derive it from the Engine.IO session id in this way.
         sid = eio_sid if namespace == "/" else f"{namespace}#{eio_sid}"
         self.basic_enter_room(sid, namespace, None, eio_sid=eio_sid)
         self.basic_enter_room(sid, namespace, sid, eio_sid=eio_sid)
@@ -243,7 +250,7 @@ class HubManager(socketio.AsyncManager):  # type: ignore[misc]
 
 
 class Environ(Mapping[str, Any]):
-    """The WSGI environment that python-socketio's handlers get, made from the ASGI scope when it is looked at."""
+    """The WSGI environment for python-socketio's handlers, made from the ASGI scope when it is read."""
 
     __slots__ = ("_scope",)
 

@@ -1,7 +1,7 @@
-"""One client's subscriptions and how they follow the feed: each listens to fan-out, or catches up until it can.
+"""The subscriptions of one client. Each one listens to fan-out, or catches up until it can.
 
-Every way into a subscription (snapshot, resume, a changed principal, a client that fell behind) ends in the same join:
-nothing between two moments of the feed is left out or delivered twice.
+Every way to start (snapshot, resume, a changed principal, a client that fell behind) ends in the same join, so no
+change is omitted or delivered twice.
 """
 
 from __future__ import annotations
@@ -26,46 +26,49 @@ from stores.records import Change
 from stores.steps import TakesLong
 
 Ending = Literal["revoked", "expired"]
-"""Why a session ends: its credential was taken back, or has reached its time."""
+"""Why a session ends: its credential was revoked, or has expired."""
 
 PIECE: Final = 65_536
-"""Bytes of missed changes that are written before it is asked whether the client has room for more."""
+"""Bytes of missed changes that are written before the next check that the client has room."""
 
 PIECE_CHANGES: Final = 500
-"""Missed changes that are looked at before others have their turn."""
+"""Missed changes that are processed before other tasks run."""
 
 PIECE_SECONDS: Final = 0.01
-"""For which missed changes are looked at before others have their turn."""
+"""Seconds for which missed changes are processed before other tasks run."""
 
 
 class ClientSink(Protocol):
-    """The way out to one client. Packets go out in the order given; `close` names why."""
+    """Output to one client. Packets go out in the order given; `close` takes the reason."""
 
     def send(self, text: str) -> None: ...
 
     def offer(self, frame: bytes, text: str) -> bool:
-        """Send one packet of many alike, unless too much waits for the client already: `frame` is the WebSocket frame
-        that holds `text`. Whether it was sent."""
+        """Send a packet that goes to many clients, unless too much already waits for this one.
+
+        `frame` is the WebSocket frame that contains `text`. Return whether the packet was sent.
+        """
 
     def make_room(self, size: int) -> None:
-        """So many bytes may wait beyond the usual bound, until the client is `drained`: it has asked for them."""
+        """Allow `size` bytes beyond the usual bound until the client is `drained`, because the client asked for
+        them."""
 
     @property
     def has_room(self) -> bool:
         """Whether the client has taken most of what was sent."""
 
     async def drained(self) -> None:
-        """Wait until the client has room, or is gone. One that takes nothing for long is cut off."""
+        """Wait until the client has room or is disconnected. A client that takes nothing for long is disconnected."""
 
     def close(self, kind: Ending) -> None: ...
 
 
 @dataclass(eq=False, slots=True)
 class Subscription:
-    """What a session watches: of the `view` that its principal has of a store, what `filter` matches.
+    """A subscription of one session: the entities of `view` that match `filter`.
 
-    `names` are those that the client has given it, None for a subscription without one; it ends with the last of them.
-    `channel` is None while no changes are delivered to it; then `position` is how far they have been.
+    `names` are the ids that the client has given it, with None for a request without one. The subscription ends with
+    its last name. While `channel` is None, no changes are delivered, and `position` is the position reached so far.
     """
 
     owner: Subscriptions
@@ -83,7 +86,7 @@ class Subscription:
     deliver: Callable[[bytes, str], bool] = field(init=False)
 
     def __post_init__(self) -> None:
-        # What is called for every delivery leads straight to the connection.
+        # Called for every delivery, so it refers directly to the connection.
         self.deliver = self.owner.sink.offer
         self.see(self.view)
 
@@ -92,22 +95,22 @@ class Subscription:
         return self.view.store
 
     def see(self, view: View) -> None:
-        """Go on with another view of the same store."""
+        """Continue with another view of the same store."""
         self.view = view
         self.where = view.narrowed(self.filter)
         self.key = ChannelKey(view.store, filter_text(self.where), self.projection, view.digest)
 
     @property
     def is_beginning(self) -> bool:
-        """Whether its acknowledgement, which gives it a position, is still to come."""
+        """Whether its acknowledgement, which gives it a position, is not sent yet."""
         return not self.position
 
     def reached(self, position: str, order: bytes) -> None:
-        """This change has been delivered to it, which others are yet to hear of."""
+        """Record that this change was delivered here, while others still wait for it."""
         self.position, self.delivered_up_to = position, order
 
     def fall_behind(self) -> None:
-        """It had no room for what fan-out has just handed out."""
+        """Catch up later, because there was no room for the change that fan-out delivers."""
         self.owner.fall_behind(self)
 
     def fail(self, error: StoreError) -> None:
@@ -115,18 +118,18 @@ class Subscription:
 
 
 class Subscriptions:
-    """The subscriptions of one session, by the name of their channel."""
+    """The subscriptions of one session, by topic and by name."""
 
     def __init__(self, fanout: Fanout, describe: Callable[[Exception], dict[str, Any]], sink: ClientSink) -> None:
         self.sink = sink
         self.by_topic: dict[str, Subscription] = {}
         self.by_name: dict[str, Subscription] = {}
         self.suspended = False
-        """Whether the principal is changing: nothing is delivered then. Whoever brings the new view goes on."""
+        """Whether the principal is changing. Nothing is delivered until the session continues with the new view."""
         self.count = 0
-        """Subscriptions as the client counts them: each name is one."""
+        """Number of subscriptions as the client counts them: one for each name."""
         self.turn = asyncio.Lock()
-        """Held by whatever changes the subscriptions, but for their end."""
+        """Held by code that changes the subscriptions, except to end them."""
         self._fanout = fanout
         self._order = fanout.order_of
         self._describe = describe
@@ -141,10 +144,10 @@ class Subscriptions:
         reached = self._fanout.order
         return bool(self.by_topic) and all(s.channel and s.delivered_up_to <= reached for s in self.by_topic.values())
 
-    # Coming and going.
+    # Adding and removing.
 
     def add(self, subscription: Subscription, name: str | None) -> None:
-        """Let the client hold a subscription by this name."""
+        """Add a subscription, or another name for one."""
         self.by_topic[subscription.topic] = subscription
         if name not in subscription.names:
             subscription.names.add(name)
@@ -153,7 +156,7 @@ class Subscriptions:
             self.by_name[name] = subscription
 
     def release(self, subscription: Subscription, name: str | None) -> None:
-        """Take a name away, and the subscription with its last one."""
+        """Remove a name, and the subscription with its last name."""
         if subscription.names == {name}:
             self.drop(subscription)
         elif name in subscription.names:
@@ -162,7 +165,7 @@ class Subscriptions:
             self.by_name.pop(name or "", None)
 
     def drop(self, subscription: Subscription) -> None:
-        """Take a subscription away, whatever names it has."""
+        """Remove a subscription with all its names."""
         if subscription.ended:
             return
         subscription.ended = True
@@ -173,8 +176,11 @@ class Subscriptions:
             self.by_name.pop(name or "", None)
 
     def end(self, subscription: Subscription, error: Exception) -> None:
-        """Take a subscription away and say why, unless that has been done. Of one that is beginning the client does not
-        know yet: it begins anew, or its request is answered with an error."""
+        """Remove a subscription and send the reason, unless it has ended already.
+
+        The client does not know a subscription before its acknowledgement, so nothing is sent for it: its request is
+        served again, or answered with an error.
+        """
         if not subscription.ended:
             self.drop(subscription)
             if subscription.is_beginning:
@@ -183,18 +189,18 @@ class Subscriptions:
             self.sink.send(event_text("ended", payload))
 
     def close(self) -> None:
-        """The client is gone."""
+        """Remove all subscriptions, because the client has disconnected."""
         for subscription in self:
             self.drop(subscription)
 
     # Listening.
 
     def mute(self, subscription: Subscription) -> None:
-        """Let it hear nothing more; `position` says from where it has to catch up."""
+        """Stop delivery to a subscription. It has to catch up from `position`."""
         if subscription.channel is not None:
             self._fanout.leave(subscription.channel, subscription)
             subscription.channel = None
-            # Unless it is ahead of fan-out, which lags a little behind the database.
+            # It may be ahead of fan-out, which lags a little behind the database. Then its own position stays.
             if self._fanout.order >= subscription.delivered_up_to:
                 subscription.position = self._fanout.position
 
@@ -204,28 +210,31 @@ class Subscriptions:
             self.mute(subscription)
 
     def _listen(self, subscription: Subscription, delivered_up_to: bytes) -> None:
-        """No waiting between the last replay and this: what fan-out hands out next is what comes next. Raises
-        HistoryGone where that ends the view: those that were listening have been told."""
+        """Join the channel, without waiting after the last replay, so that fan-out continues with the next change.
+
+        Raises HistoryGone if a pending change ends the view. The subscriptions that were listening have ended already.
+        """
         check_same_store(subscription.store, self._fanout.pending_ends_after(delivered_up_to))
         subscription.delivered_up_to = delivered_up_to
         join = self._fanout.join
         subscription.channel = join(subscription.key, subscription.where, subscription.topic, subscription)
-        subscription.key = subscription.channel.key  # equal, and there once for all
+        subscription.key = subscription.channel.key  # equal, and shared to save memory
 
     # Catching up.
 
     async def join(self, subscription: Subscription) -> None:
-        """Catch up. The client has its acknowledgement by now, so a failure is sent as the end of the subscription."""
+        """Catch up and listen. The client has its acknowledgement by now, so a failure ends the subscription."""
         try:
             await self.catch_up(subscription)
         except Exception as error:
             self.end(subscription, error)
 
     async def catch_up(self, subscription: Subscription, until: str | None = None) -> None:
-        """Deliver what happened after the subscription's position, then what happens from now on; or,
-        with `until`, only deliver what happened up to that position, which is not before its own.
+        """Deliver the changes after the subscription's position, then listen.
 
-        When the principal changes meanwhile it stays where it is: whoever brings the new view goes on from there.
+        With `until`, deliver only the changes up to that position, which is not before the subscription's own. If the
+        principal changes meanwhile, the subscription stays at its position, and the session continues from there with
+        the new view.
         """
         fanout = self._fanout
         end = None if until is None else self._order(until)
@@ -244,12 +253,12 @@ class Subscriptions:
                 return
 
     async def _may_deliver(self, subscription: Subscription) -> bool:
-        """Whether the subscription still goes on by the same view, once the client has room for more."""
+        """Wait until the client has room. Return whether the subscription still goes on with the same view."""
         await self.sink.drained()
         return not subscription.ended and not self.suspended
 
     async def _replay(self, subscription: Subscription, batch: Batch, until: str | None = None) -> None:
-        """Deliver missed changes piece by piece, no faster than the client takes them."""
+        """Deliver missed changes in pieces, no faster than the client takes them."""
         check_same_store(subscription.store, batch.changes)
         changes, position = batch.changes, batch.position
         if until is not None and self._order(position) >= (end := self._order(until)):
@@ -265,7 +274,7 @@ class Subscriptions:
             subscription.position = position
 
     async def _replay_piece(self, subscription: Subscription, changes: Sequence[Change], start: int) -> int:
-        """Deliver the changes from `start` on, up to the index that is returned."""
+        """Deliver some of the changes from index `start` on. Return the index of the next one."""
         replay = self._fanout.replays.of(subscription.key, subscription.where, subscription.topic)
         end, takes_long = self._replay_at_once(subscription, replay, changes, start)
         if takes_long:
@@ -278,7 +287,7 @@ class Subscriptions:
     def _replay_at_once(
         self, subscription: Subscription, replay: Replay, changes: Sequence[Change], start: int
     ) -> tuple[int, bool]:
-        """The same without waiting, and whether it stopped at a change that takes long to look at."""
+        """Do the same without waiting. Return also whether it stopped at a change that takes long to evaluate."""
         fanout, offer = self._fanout, self.sink.offer
         end, size = start, 0
         turn_ends = time.perf_counter() + PIECE_SECONDS
@@ -297,7 +306,8 @@ class Subscriptions:
         return end, False
 
     def may_show(self, subscription: Subscription, batch: Batch, until: str) -> bool:
-        """Whether what happened up to that position may show something in the view; true if that takes long to say."""
+        """Return whether a change up to position `until` may show something in the view; true if that takes long to
+        decide."""
         end = self._order(until)
         replay = self._fanout.replays.of(subscription.key, subscription.where, subscription.topic)
         gives_up = time.perf_counter() + PIECE_SECONDS
@@ -315,19 +325,19 @@ class Subscriptions:
     # Falling behind.
 
     def fall_behind(self, subscription: Subscription) -> None:
-        """The client takes less than there is to deliver: the subscription catches up as the client takes it."""
+        """Mute a subscription whose client is too slow. It catches up as fast as the client reads."""
         if subscription.channel is not None:
             self.mute(subscription)
             if self._recovering is None:
                 self._recovering = asyncio.get_running_loop().create_task(self._recover())
 
     async def _recover(self) -> None:
-        """Bring forward what fell behind, a piece of each at a time: requests have their turn in between."""
+        """Let all muted subscriptions catch up, one piece of each at a time, so that requests can run in between."""
         try:
             first = 0
             while behind := await self._behind():
                 first += 1
-                await asyncio.sleep(0)  # nothing of this need wait
+                await asyncio.sleep(0)  # the steps below may never wait
                 for number in range(len(behind)):
                     if self.sink.has_room:
                         async with self.turn:
@@ -336,10 +346,10 @@ class Subscriptions:
             self._recovering = None
 
     async def _behind(self) -> list[Subscription]:
-        """The subscriptions that are behind, once the client has room."""
+        """Wait until the client has room. Return the subscriptions that are behind."""
         await self.sink.drained()
         async with self.turn:
-            # A changed principal brings them forward by itself.
+            # While the principal changes, the session itself continues them.
             return [] if self.suspended else [s for s in self.by_topic.values() if s.channel is None]
 
     async def _step(self, subscription: Subscription) -> None:

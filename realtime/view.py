@@ -1,6 +1,6 @@
-"""What a change means to somebody who sees part of a store through a filter and a projection.
+"""The effect of a change on a view of part of a store, which a filter and a projection define.
 
-Delta sync over REST and live events both take it from here: there is no second idea of who sees what.
+Delta sync over REST and live events both use this module, so they agree on visibility.
 """
 
 from __future__ import annotations
@@ -22,9 +22,12 @@ ViewOperation = Literal["insert", "update", "remove"]
 
 @dataclass(frozen=True, slots=True)
 class ViewChange:
-    """`op` is relative to the view: an entity that enters it is inserted, one that leaves it removed, whatever
-    happened in the store. `entity` is as shown; None when removed, so that nothing but the id gets out. `rev` is the
-    entity's. `changed` names the shown top-level fields whose value differs, for an update."""
+    """A change as a view shows it.
+
+    `op` is relative to the view: an entity that enters it is inserted, one that leaves it is removed, whatever happened
+    in the store. `entity` is as shown; it is None for a removal, so that only the id is disclosed. `rev` is the
+    entity's revision. For an update, `changed` names the shown top-level fields whose values differ.
+    """
 
     op: ViewOperation
     change: Change
@@ -35,8 +38,11 @@ class ViewChange:
 
 @dataclass(frozen=True, slots=True)
 class ViewDifference:
-    """What a change of visibility means to a view. The entity is whole: `before`, as the view last had it, is there for
-    an update alone, `after` for all but a removal."""
+    """The effect of changed visibility on one entity of a view.
+
+    The entity is whole. `before`, as the view last had it, is set only for an update; `after` is set except for a
+    removal.
+    """
 
     op: ViewOperation
     id: str
@@ -55,21 +61,23 @@ class ChangeView:
         self._show = compile_projection(projection)
 
     def at_once(self, change: Change) -> ViewChange | None:
-        """The change as this view has it; None when it shows nothing of it. Raises TakesLong when that is for `of` to
-        say, off the event loop."""
+        """Return the change as this view shows it; None if it shows nothing of it.
+
+        Raises TakesLong if that takes too long for the event loop. Then use `of`, off the event loop.
+        """
         if change.store != self.store:
             return None
         self._budget.renew()
         return self._seen(change, self._sees)
 
     def of(self, change: Change) -> ViewChange | None:
-        """The same however long it takes, in any thread. Raises FilterTooCostly."""
+        """Return the same, however long it takes, in any thread. Raises FilterTooCostly."""
         if change.store != self.store:
             return None
         return self._seen(change, compile_filter(self._where, StepBudget().spend))
 
     async def off_loop(self, change: Change) -> ViewChange | None:
-        """`of` in a thread."""
+        """Run `of` in a thread."""
         return await asyncio.to_thread(self.of, change)
 
     def _seen(self, change: Change, sees: Predicate) -> ViewChange | None:
@@ -85,20 +93,21 @@ class ChangeView:
 
 
 UNSEEN: Final = frozenset({*SYSTEM_FIELDS, "label", "description", "indexes", "unique", "search"})
-"""What may change in a store's definition without any view of the store being another."""
+"""Members of a store's definition that can change without an effect on any view of the store."""
 
 UNSEEN_OF_FIELD: Final = frozenset({"label", "required", "unique", "index", "search", "length", "options", "default"})
 
 
 def redefines(change: Change) -> bool:
-    """Whether a change of a store's definition may change what is shown of its entities; false when it is new."""
+    """Return whether a change of a store's definition may alter what is shown of its entities; false for a new
+    store."""
     if change.before is None or change.after is None:
         return change.before is not None
     return _shown(change.before) != _shown(change.after)
 
 
 def _shown(definition: Entity) -> Entity:
-    """The members of a definition that decide what is shown."""
+    """Return the members of a definition that decide what is shown."""
     shown = {name: value for name, value in definition.items() if name not in UNSEEN}
     fields = definition.get("fields")
     if isinstance(fields, list):
@@ -111,8 +120,10 @@ def _shown(definition: Entity) -> Entity:
 
 
 def check_same_store(store: str, changes: Iterable[Change]) -> None:
-    """Raise HistoryGone if one of the changes redefines the store, since what is shown of entities that did not change
-    may differ from before and no change says so, or if not all of the store's changes are known."""
+    """Raise HistoryGone if one of the changes redefines the store, or if not all changes of the store are known.
+
+    A new definition may alter what is shown of entities that did not change, and no change reports that.
+    """
     for change in changes:
         if change.op == "lost" and change.store == store:
             raise HistoryGone(f"not every change of {store} since that position is known")
@@ -121,6 +132,6 @@ def check_same_store(store: str, changes: Iterable[Change]) -> None:
 
 
 def changed_fields(before: Entity, after: Entity) -> tuple[str, ...]:
-    """The names of the top-level fields that differ."""
+    """Return the names of the top-level fields that differ."""
     names = dict.fromkeys([*before, *after])
     return tuple(n for n in names if n not in before or n not in after or not same(before[n], after[n]))
