@@ -1,8 +1,8 @@
 """Channels: equal subscriptions share one, and a change looks up the channels that it may concern.
 
-The terms of a channel are equality conditions, and every match of its filter meets at least one (``_id = x``, ``owner =
-me or access = me``). For a change, the index looks up the values of the entity, before and after, at every path that
-some channel has terms for. A channel without terms is checked for every change.
+The terms of a channel are equality conditions, such as ``_id = x``, or ``owner = me`` and ``access = me``. Every match
+of its filter meets at least one of them. For a change, the index looks up the values of the entity, before and after,
+at every path that some channel has terms for. A channel without terms is checked for every change.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ MOST_TERMS: Final[Annotated[int, Limit("filter", "indexed values", "looked at fo
 
 @dataclass(frozen=True, slots=True)
 class ChannelKey:
-    """Subscriptions with equal keys share a channel.
+    """The key by which equal subscriptions share a channel.
 
-    `where` is their filter as canonical text, `digest` that of the view.
+    `where` is the canonical text of their filter, `digest` the digest of their view.
     """
 
     store: str

@@ -1,18 +1,23 @@
 """One Engine.IO server for both versions of the protocol (EIO=3, EIO=4): a core without I/O in an ASGI shell.
 
 ```
-packets   what a packet and a payload look like on the wire      (no I/O)
-frames    the bytes of a WebSocket frame, built once for many     (no I/O)
+packets   encoding of packets and payloads                        (no I/O)
+frames    WebSocket frames, built once and written to many        (no I/O)
 session   (state, input, time) -> outputs: heartbeat, upgrade     (no I/O)
 http      request -> verdict and response: errors, CORS, JSONP    (no I/O)
-wire      one WebSocket: the raw transport, or any ASGI server
+options   the settings of a server
+wire      one WebSocket, over the raw transport or any ASGI server
 connection  one client: its session, its wire or pending poll, its inbox
-host      what a connection needs of the server
-inbox     a client's messages while the application is busy with it
+host      the server as a connection uses it
+admission   limits on connections, in total and by address
+inbox     a client's messages that wait for the application
 polling   a poll that waits for packets
+probe     a WebSocket that upgrades a polling session
 deadlines one loop timer for the deadlines of all connections
 server    the ASGI application
-uvicorn_protocol  offers uvicorn's transport to `wire`
+engine    the same with the interface that python-socketio expects
+socketio_packets  strict Socket.IO packets
+uvicorn_protocol  gives `wire` access to uvicorn's transport
 ```
 The protocol: engine.io-protocol v3 and v4.
 """

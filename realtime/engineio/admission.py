@@ -1,4 +1,4 @@
-"""Who may connect: counts connections by address, and lets those that have not joined make room for new ones."""
+"""Admission of connections: counts them by address, and closes some that have not joined to make room for new ones."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Generic, Protocol, TypeVar
 
 
 class Guest(Protocol):
-    """A connection. `block` is the address that it counts for, None for none; `admitted` is this module's."""
+    """A connection. `block` is the address block that it counts for, or None. Only this module sets `admitted`."""
 
     block: str | None
     admitted: bool
@@ -27,9 +27,9 @@ class Admission(Generic[G]):
     """Connections by address.
 
     Args:
-        most: connections at once.
-        per_address: connections of one address at once; 0: no limit.
-        evict: closes a connection that makes room at the limit of this name, and calls `leave` for it.
+        most: maximum connections at once.
+        per_address: maximum connections of one address at once; 0: no limit.
+        evict: closes a connection to make room at the limit of this name, and calls `leave` for it.
     """
 
     def __init__(self, most: int, per_address: int, evict: Callable[[G, str], None]) -> None:
@@ -41,11 +41,12 @@ class Admission(Generic[G]):
         self._addresses: dict[str, _Address[G]] = {}
 
     def refusal(self, block: str | None) -> str:
-        """Make room for a connection from this address; None: from one that is not counted. The oldest connection that
-        has not joined goes.
+        """Make room for a connection from this address, by closing the oldest one that has not joined.
+
+        `block` is None for an address that is not counted.
 
         Returns:
-            The name of the limit at which there is no room; empty when there is.
+            The name of the limit at which there is no room; empty if there is room.
         """
         address = self._addresses.get(block) if block and self._per_address else None
         if address is not None and address.count >= self._per_address:
@@ -64,7 +65,7 @@ class Admission(Generic[G]):
         self.join(guest, joined)
 
     def join(self, guest: G, joined: bool = True) -> None:
-        """Note that a connection has joined, or that it no longer has. Nothing for one that has left."""
+        """Record that a connection has joined, or has not. Ignore a connection that has left."""
         if not guest.admitted:
             return
         lists = [self._unjoined]
@@ -76,7 +77,7 @@ class Admission(Generic[G]):
                 each[guest] = None
 
     def leave(self, guest: G) -> None:
-        """Forget a connection; nothing for one that has left."""
+        """Forget a connection. Ignore one that has left."""
         if not guest.admitted:
             return
         self.join(guest)

@@ -1,7 +1,7 @@
 """One client: its session, the WebSocket or poll that reaches it, and its messages on their way to the application.
 
-Everything here runs in the event loop and never waits, but for the inbox's worker: a task that exists only while the
-application's answer to a message is awaited.
+All of it runs on the event loop and never waits, except for the worker of the inbox. That task exists only while the
+application handles a message.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ log = logging.getLogger("hub.engineio")
 
 OPENED: Final = object()
 MOST_HELD: Final[Annotated[int, Limit("connection", "bytes in one write", "several writes")]] = 65_536
-"""Bytes that are corked for one write; more leaves in several."""
+"""Maximum bytes that are corked for one write. More bytes are sent in several writes."""
 
 
 class Connection:
@@ -107,7 +107,7 @@ class Connection:
 
     @property
     def remote(self) -> str | None:
-        """The client's address, as the ASGI server says."""
+        """The client's address, as the ASGI server reports it."""
         client = self.scope.get("client")
         return client[0] if client else None
 
@@ -117,11 +117,11 @@ class Connection:
 
     @property
     def buffered(self) -> int:
-        """Bytes that wait for this client to take them."""
+        """Bytes that wait to be sent to this client."""
         return self.session.queued_bytes if self._wire is None else self._wire.buffered()
 
     def make_room(self, size: int) -> None:
-        """Let so many bytes wait beyond the usual bounds, for what the client has asked for; 0: the usual bounds."""
+        """Allow `size` bytes to wait beyond the usual bounds, because the client asked for them; 0: none."""
         self._max_buffered = self.session.max_buffered = self._host.options.max_buffered_bytes + size
         self._max_offered = self._usually_offered + size
 
@@ -132,7 +132,7 @@ class Connection:
 
     @property
     def has_room(self) -> bool:
-        """Whether no more than half of what may be offered waits for the client, or it has gone."""
+        """Whether at most half of the bytes that may be offered are waiting, or the connection has ended."""
         session = self.session
         if session.closed:
             return True
@@ -142,7 +142,7 @@ class Connection:
         return session.queued_bytes <= self._usually_offered // 2 and session.queued <= most
 
     async def room(self, seconds: float) -> None:
-        """Wait until the client `has_room` or the connection has ended, for so many seconds at most."""
+        """Wait until the client `has_room` or the connection has ended, but for at most `seconds`."""
         if self.has_room:
             return
         if self._roomy is None:
@@ -150,13 +150,13 @@ class Connection:
         await asyncio.wait((self._roomy,), timeout=seconds)
 
     def wire_drained(self) -> None:
-        """The client has taken something of what waited for it."""
+        """Note that the client has taken some of the waiting data."""
         if self._roomy is not None and self.has_room:
             roomy, self._roomy = self._roomy, None
             roomy.set_result(None)
 
     def send(self, data: Data) -> None:
-        """Send a message, text or binary. It never waits: a client with too much unread is closed as `lagging`."""
+        """Send a message, text or binary, without waiting. A client with too much unread is closed as `lagging`."""
         if self.session.closed:
             return
         is_full = self.session.full if self._wire is None else self._wire.buffered() > self._max_buffered
@@ -167,19 +167,22 @@ class Connection:
         self.flush()
 
     def write_frame(self, frame: bytes, text: str) -> None:
-        """Send one packet to many, as `offer` does. A client that has no room for it is closed as `lagging`, here and
-        now: while writing to many, do not iterate over what its end changes.
+        """Send one packet of many alike, as `offer` does. A client that has no room for it is closed as `lagging`.
+
+        It is closed immediately. A caller that writes to many clients must not iterate over a collection that this
+        changes.
         """
         if not self.offer(frame, text):
             self.close(CloseReason.LAGGING)
 
     def offer(self, frame: bytes, text: str) -> bool:
-        """Send one packet to many: `text` is the whole packet, `42["change",{…}]`; `frame` is `build_text_frame(text)`.
+        """Send one packet to many clients.
 
-        It keeps its place among what `send` sends. Where the frame cannot be written as it is, `text` is sent.
+        `text` is the whole packet, `42["change",{…}]`; `frame` is `build_text_frame(text)`. The packet keeps its order
+        among the messages of `send`. If the frame cannot be written as it is, `text` is sent.
 
         Returns:
-            False when too much waits for the client, and nothing was sent.
+            False if too much waits for the client, and nothing was sent.
         """
         raw = self._raw
         if raw is None:
@@ -203,18 +206,21 @@ class Connection:
         return True
 
     def close(self, reason: CloseReason = CloseReason.SERVER_DISCONNECT) -> None:
-        """End the session. The application hears of it once, by `on_disconnect`."""
+        """End the session. The application gets one call of `on_disconnect`."""
         last = None if self._wire is not None or self.session.closed else self._host.farewell(self, reason)
         self.session.close(reason, last and last[1:])
         self.flush()
 
     def expire(self, seconds: float) -> None:
-        """Close as `not connected` in so many seconds, unless it joins before. Until then it counts as not joined."""
+        """Close as `not connected` after `seconds`, unless the client joins before.
+
+        Until then it counts as not joined.
+        """
         self.session.expires = asyncio.get_running_loop().time() + seconds
         self._set_joined(False)
 
     def join(self) -> None:
-        """The client is what it should be: its messages may be as large as any, and it makes room for nobody."""
+        """Count the client as joined: its messages may have full size, and it is not closed to make room for others."""
         self.session.expires = inf
         self._set_joined(True)
 
@@ -227,7 +233,7 @@ class Connection:
 
     @property
     def max_payload(self) -> int:
-        """Bytes of the largest message that the client may send now."""
+        """Maximum bytes of a message that the client may send now."""
         options = self._host.options
         return options.max_payload if self.joined else options.max_unjoined_payload or options.max_payload
 
@@ -244,13 +250,13 @@ class Connection:
         self.flush()
 
     def opened(self) -> None:
-        """The open packet is on its way: from now on the application is told of everything."""
+        """Start to call the application, because the open packet is on its way."""
         self._opened = True
         self._feed(OPENED)
         self.flush()
 
     def attach(self, wire: Wire) -> None:
-        """The WebSocket is open, or the upgrade to it complete: what waited goes there."""
+        """Use this WebSocket, which is open or has completed the upgrade, and send it the waiting packets."""
         self._wire = wire
         wire.limit(self.max_payload)
         self._raw = wire.transport
@@ -260,7 +266,7 @@ class Connection:
         return self._wire is wire
 
     def flush(self) -> None:
-        """Bring what the session has to say to the client; notice its end and its next deadline."""
+        """Send the session's output to the client, and handle its end or its next deadline."""
         session = self.session
         if session.transport == "websocket":
             self._write_out()
@@ -283,7 +289,7 @@ class Connection:
             self.uncork()
 
     def uncork(self) -> None:
-        """Write what was corked."""
+        """Write the corked frames."""
         corked, self._corked = self._corked, None
         if corked is not None and self._raw is not None:
             self._raw.write(b"".join(corked))
@@ -324,7 +330,7 @@ class Connection:
             self.probe_wire.close("")
             self.probe_wire = None
 
-    # What comes: WebSocket
+    # Input: WebSocket
 
     def frame_received(self, data: Data) -> None:
         if len(data) > self.max_payload:
@@ -342,7 +348,10 @@ class Connection:
         self.flush()
 
     def _sends_without_reading(self, wire: Wire, size: int) -> bool:
-        """Whether the client has sent too much while too much waits for it: pings, whose answers would pile up."""
+        """Return whether the client has sent too much while too much waits for it.
+
+        Such a client sends pings, for example, and their answers would pile up.
+        """
         if wire.buffered() <= self._max_buffered:
             self._sent_unread = 0
             return False
@@ -356,7 +365,7 @@ class Connection:
         self._raw = self._wire = None
         self.close(CloseReason.TOO_LARGE if too_large else CloseReason.TRANSPORT_CLOSE)
 
-    # What comes: polling
+    # Input: polling
 
     @property
     def polling(self) -> bool:
@@ -364,7 +373,7 @@ class Connection:
         return self._poll is not None
 
     async def poll(self, receive: Receive) -> list[Packet]:
-        """The next packets, when there are any. An aborted poll ends the session."""
+        """Wait for packets and return them. An aborted poll ends the session."""
         if self.session.has_output:
             packets = self.session.take()
             self.flush()
@@ -379,7 +388,7 @@ class Connection:
     # To the application
 
     def receive(self, packet: Packet) -> None:
-        """Take a packet of the client."""
+        """Process a packet of the client."""
         message = self.session.receive(packet, asyncio.get_running_loop().time())
         if message is not None:
             self._feed(message)
@@ -419,11 +428,11 @@ class Connection:
         return self._inbox is not None and self._inbox.is_full(options.max_inbox, options.max_payload)
 
     async def inbox_has_room(self) -> None:
-        """Wait while the application has too much of this client to do."""
+        """If the inbox is full, wait until the application has handled all of it."""
         if self._is_inbox_full:
             await self.inbox_done()
 
     async def inbox_done(self) -> None:
-        """Wait until the application is done with what came."""
+        """Wait until the application has handled all input."""
         if self._inbox is not None:
             await self._inbox.done()

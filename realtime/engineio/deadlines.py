@@ -12,20 +12,21 @@ from typing import Final, Generic, Protocol, TypeVar
 from stores.turns import Turn
 
 SLACK: Final = 0.005
-"""Seconds by which a deadline may be served late, together with those that follow so closely."""
+"""Seconds by which a deadline may be served late, so that one timer serves several deadlines that are close
+together."""
 
 LATE: Final = 0.05
-"""Seconds by which a timer that rings later shows that the process stood still."""
+"""A timer that fires later than this many seconds shows that the process was blocked or suspended."""
 
 READING: Final = 0.1
-"""Seconds in which, after that, what has arrived meanwhile is read before deadlines are served."""
+"""Seconds after such a delay in which received data is read, before deadlines are served."""
 
 FEW: Final = 1_000
-"""Entries of the heap that may be out of date, however few others there are."""
+"""Stale entries that the heap may always have, even if it has few others."""
 
 
 class Timed(Protocol):
-    """`armed` is this module's: the time of the one entry that counts, None when it is no longer watched."""
+    """Only this module sets `armed`: the time of the one valid entry, None if the item is not watched."""
 
     armed: float | None
 
@@ -37,22 +38,23 @@ T = TypeVar("T", bound=Timed)
 
 
 class Deadlines(Generic[T]):
-    """Calls `on_due(item)` when an item's `due` has come. An item whose `due` moves later costs nothing until then."""
+    """Calls `on_due(item)` when an item's `due` has come. To move `due` later costs nothing until then."""
 
     def __init__(self, on_due: Callable[[T], None]) -> None:
         self._on_due = on_due
         self._heap: list[tuple[float, int, T]] = []
         self._outdated = 0
-        """Entries of the heap that no longer count."""
+        """Number of entries in the heap that no longer count."""
         self._order = count()
         self._timer: asyncio.Handle | None = None
         self._alarm = inf
-        """When the timer rings; minus infinity while it does."""
+        """When the timer fires; minus infinity while its callback runs."""
         self._has_waited = False
-        """Whether the ring at hand has been put off: once only, or a loop that is always late would serve nothing."""
+        """Whether the current alarm was postponed. It is postponed only once, or a loop that is always late would serve
+        nothing."""
 
     def watch(self, item: T) -> None:
-        """Start watching, or note that `due` has changed."""
+        """Start watching an item, or take in that its `due` has changed."""
         due = item.due
         if item.armed is None or due < item.armed:
             self.forget(item)
@@ -66,17 +68,17 @@ class Deadlines(Generic[T]):
             return
         item.armed = None
         self._outdated += 1
-        if self._outdated > FEW and 2 * self._outdated > len(self._heap):  # each holds its item until it is due
+        if self._outdated > FEW and 2 * self._outdated > len(self._heap):  # each keeps its item in memory
             self._heap = [entry for entry in self._heap if entry[2].armed == entry[0]]
             heapify(self._heap)
             self._outdated = 0
 
     def overdue(self) -> bool:
-        """Whether the process stood still over a deadline, and what came meanwhile may be unread."""
+        """Return whether the process was blocked past a deadline, so that received data may still be unread."""
         return bool(self._heap) and asyncio.get_running_loop().time() > self._heap[0][0] + SLACK + LATE
 
     def stop(self) -> None:
-        """Forget all."""
+        """Forget all items."""
         self._heap.clear()
         self._outdated = 0
         if self._timer is not None:
@@ -88,7 +90,7 @@ class Deadlines(Generic[T]):
             self._timer.cancel()
         loop = asyncio.get_running_loop()
         now = loop.time()
-        # A deadline that is long past: the process stood still while this was on its way.
+        # The deadline is long past, so the process was blocked before this call.
         self._alarm = now + READING if now > when + LATE else max(when, now)
         self._timer = loop.call_at(self._alarm, self._ring)
 
@@ -102,7 +104,7 @@ class Deadlines(Generic[T]):
         self._has_waited = False
         self._timer, self._alarm = None, -inf
         while self._heap and self._heap[0][0] <= now:
-            if turn.is_over:  # thousands may have come together, and gone silent together
+            if turn.is_over:  # thousands may have connected, and become silent, at the same time
                 self._alarm = now
                 self._timer = loop.call_soon(self._ring)
                 return

@@ -1,4 +1,4 @@
-"""The Engine.IO server with the methods by which python-socketio uses python-engineio's."""
+"""The Engine.IO server with the methods of python-engineio's server that python-socketio calls."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Handler = Callable[..., Awaitable[None]]
 
 
 class Engine(EngineIOServer):
-    """Made by `socketio.AsyncServer`: `async_handlers`, `json`, `logger` are its arguments and mean nothing here."""
+    """Made by `socketio.AsyncServer`. Its arguments `async_handlers`, `json` and `logger` are ignored."""
 
     async_mode = "asgi"
 
@@ -54,7 +54,7 @@ class Engine(EngineIOServer):
             connection.close()
 
     async def get_session(self, sid: str) -> dict[str, Any]:
-        """The application's own data on a client. Raises KeyError for an unknown one."""
+        """Return the application's own data for a client. Raises KeyError for an unknown client."""
         connection = self.connections[sid]
         if connection.state is None:
             connection.state = {}

@@ -1,4 +1,4 @@
-"""WebSocket frames as a server sends them: whole, unmasked, not compressed. Built once, written to many.
+"""WebSocket frames as a server sends them: whole, unmasked, not compressed. Built once, written to many clients.
 
 Source: RFC 6455, section 5.2.
 """
@@ -15,7 +15,7 @@ EIGHT_OCTETS: Final = 127
 
 
 def build_text_frame(text: str) -> bytes:
-    """The frame of an Engine.IO packet, such as `42["change",{…}]`; the same for both versions."""
+    """Return the frame of an Engine.IO packet, such as `42["change",{…}]`. It is the same for both versions."""
     return _frame(FIN_TEXT, text.encode())
 
 

@@ -1,4 +1,4 @@
-"""What a connection needs of its server."""
+"""The server as a connection uses it."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from realtime.engineio.session import CloseReason
 
 
 class Member(Timed, Guest, Protocol):
-    """A connection, as its server sees it: it has deadlines, and counts towards its address."""
+    """A connection as its server uses it: it has deadlines, and counts for its address."""
 
 
 C = TypeVar("C", bound=Member)
 
 Result = Awaitable[None] | None
-"""Of telling the application something: what it still has to do about it, if anything."""
+"""Returned by a callback of the application: its remaining work, to be awaited, if any."""
 
 
 class Host(Protocol[C]):
@@ -31,7 +31,7 @@ class Host(Protocol[C]):
     on_disconnect: Callable[[C, CloseReason], Result]
     farewell: Callable[[C, CloseReason], str | None]
     corked: list[C] | None
-    """While the server is corked: the connections whose frames wait."""
+    """The connections with corked frames; None while the server is not corked."""
 
     def forget(self, connection: C) -> None: ...
 

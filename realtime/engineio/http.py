@@ -1,6 +1,6 @@
-"""Engine.IO over HTTP without I/O: what a request asks for, and what is answered.
+"""Engine.IO over HTTP without I/O: parsed requests, and responses.
 
-Errors are status 400 (403 for 4) with `{"code": n, "message": …}`:
+Errors are status 400 (403 for code 4) with `{"code": n, "message": …}`:
 
 | code | message |
 | --- | --- |
@@ -56,7 +56,7 @@ MESSAGES: Final = {
 
 
 class Refused(Exception):
-    """The request is answered with an error. `message` replaces the usual one."""
+    """The request is answered with an error. `message` replaces the default text of the code."""
 
     def __init__(self, code: ErrorCode, message: str | None = None) -> None:
         super().__init__(message or MESSAGES[code])
@@ -65,9 +65,9 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """An Engine.IO request, valid in itself; whether `sid` is known is for the server to say.
+    """A well-formed Engine.IO request. The server must check whether `sid` is known.
 
-    `jsonp` is the callback's index, None without one. `octets`: the client can read binary payloads.
+    `jsonp` is the callback's index, or None. `octets`: the client can read binary payloads.
     """
 
     method: str
@@ -87,12 +87,12 @@ class Response:
 
 
 def header(scope: Mapping[str, Any], name: bytes) -> str | None:
-    """The first header of that lower-case name in an ASGI scope."""
+    """Return the first header of this lower-case name in an ASGI scope; None without one."""
     return next((value.decode("latin-1") for key, value in scope["headers"] if key == name), None)
 
 
 def parse_request(scope: Mapping[str, Any], options: Options) -> Request:
-    """Read an ASGI scope, of HTTP or of a WebSocket. Raises Refused."""
+    """Parse an ASGI scope, of HTTP or of a WebSocket. Raises Refused."""
     query = _query(scope)
     upgrade = scope["type"] == "websocket"
     method = "GET" if upgrade else scope["method"]
@@ -128,9 +128,10 @@ def _transport(query: Mapping[str, str], options: Options) -> TransportName:
 
 
 def origin_allowed(scope: Mapping[str, Any], options: Options) -> bool:
-    """Whether a browser's page may use the server: no Origin header, the server's own, or one of the settings.
+    """Return whether the page that sends the request may use the server.
 
-    It is asked of WebSockets too: browsers send them cookies, whatever page opens them.
+    A request without an Origin header is allowed, as are the server's own origin and the origins of the settings.
+    WebSockets are checked too: a browser sends cookies with them, whatever page opens them.
     """
     origin = header(scope, b"origin")
     return origin is None or options.cors_public or _is_own(origin, scope) or _is_foreign_allowed(origin, options)
@@ -149,7 +150,7 @@ def _is_foreign_allowed(origin: str, options: Options) -> bool:
 
 
 def cors_headers(scope: Mapping[str, Any], options: Options) -> Headers:
-    """The headers with which a page of another origin may read the answer; none if it may not."""
+    """Return the headers that let a page of another origin read the answer; none if it may not."""
     origin = header(scope, b"origin")
     if origin is None:
         return []
@@ -163,7 +164,7 @@ def cors_headers(scope: Mapping[str, Any], options: Options) -> Headers:
 
 
 def preflight(scope: Mapping[str, Any]) -> Response:
-    """The answer to OPTIONS, without the headers that name the origin."""
+    """Return the answer to OPTIONS, without the headers that name the origin."""
     headers = [(b"access-control-allow-methods", b"GET,POST"), (b"access-control-max-age", b"600")]
     if wanted := header(scope, b"access-control-request-headers"):
         headers.append((b"access-control-allow-headers", wanted.encode("latin-1")))

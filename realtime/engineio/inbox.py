@@ -1,4 +1,4 @@
-"""What a client sends while the application is busy with it: its messages are handled one after the other."""
+"""Messages of a client that wait for the application, which handles them one after the other."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _LEFT_BY_ITSELF: Final = frozenset((CloseReason.CLIENT_DISCONNECT, CloseReason.T
 
 
 class Inbox:
-    """Exists while the application's answer is awaited: an idle connection has none.
+    """Exists while the application handles a message: an idle connection has none.
 
-    `hand_over` gives the application the next item, `job` is what it does about the one before; `done` is called when
-    nothing is left to do.
+    `hand_over` passes the next item to the application. `job` is the application's work on the previous item. `done` is
+    called when no work is left.
     """
 
     __slots__ = ("_bytes", "_items", "_worker")
@@ -35,7 +35,7 @@ class Inbox:
         return len(self._items or ())
 
     def put(self, item: object) -> None:
-        """Take an item in; the end of a client that has not left by itself takes the place of all that waits."""
+        """Add an item. A close reason replaces all waiting items, unless the client left by itself."""
         if self._items is None:
             self._items = deque()
         if isinstance(item, CloseReason) and item not in _LEFT_BY_ITSELF:
@@ -44,11 +44,11 @@ class Inbox:
         self._bytes += size_of(item)
 
     def is_full(self, items: int, size: int) -> bool:
-        """Whether so many items wait, or more bytes than `size`."""
+        """Return whether at least `items` items wait, or more than `size` bytes."""
         return self._items is not None and (len(self._items) >= items or self._bytes > size)
 
     async def done(self) -> None:
-        """Wait until the application is done with what came."""
+        """Wait until the application has handled all items."""
         await asyncio.wait((self._worker,))
 
     async def _work(

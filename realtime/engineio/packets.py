@@ -1,11 +1,11 @@
-"""Packets and payloads of Engine.IO, both versions, as they are on the wire.
+"""Encoding of Engine.IO packets and payloads, for both versions.
 
-Over a WebSocket a packet is one frame. Polling carries many packets in a body, the payload, in one of three forms:
+Over a WebSocket a packet is one frame. Polling carries many packets in one body, the payload, in one of three forms:
 
 | | EIO=3 | EIO=4 |
 | --- | --- | --- |
 | text | `<length>:<packet>` (UTF-16 code units), binary `b<type><base64>` | joined by U+001E, binary `b<base64>` |
-| octets | per packet `00` or `01`, the length's digits one a byte, `ff`, data | not in this version |
+| octets | per packet `00` or `01`, the length with one byte per digit, `ff`, data | not in this version |
 | JSONP | the text form as a JavaScript string | not in this version |
 
 Source: engine.io-protocol v3 and v4.
@@ -43,7 +43,7 @@ MAX_LENGTH_DIGITS: Final[Annotated[int, Limit("packet", "digits of its length", 
 
 
 class MalformedPacket(ValueError):
-    """What the client sent is not a packet or payload of its version: the session ends."""
+    """The client sent something that is not a packet or payload of its version. The session ends."""
 
 
 class Packet(NamedTuple):
@@ -54,14 +54,17 @@ class Packet(NamedTuple):
 
 
 def decode_text(text: str) -> Packet:
-    """A packet of a text frame, or one packet's text of a payload: `4hello`."""
+    """Decode the packet in a text frame, or one packet's text in a payload: `4hello`."""
     if text[:1] not in TYPES:
         raise MalformedPacket("unknown packet type")
     return Packet(text[0], text[1:])
 
 
 def decode_binary(version: Version, octets: bytes) -> Packet:
-    """A packet of a binary frame: in EIO=3 its first byte is the type, in EIO=4 all of it is a message."""
+    """Decode the packet in a binary frame.
+
+    In EIO=3 its first byte is the type; in EIO=4 the whole frame is a message.
+    """
     if version == 4:
         return Packet(MESSAGE, octets)
     if not octets or octets[0] > int(NOOP):
@@ -71,18 +74,21 @@ def decode_binary(version: Version, octets: bytes) -> Packet:
 
 
 def encode_frame(version: Version, packet: Packet) -> Data:
-    """The content of the WebSocket frame that carries a packet: text as str, binary as bytes."""
+    """Return the content of the WebSocket frame that carries a packet: text as str, binary as bytes."""
     if isinstance(packet.data, str):
         return packet.type + packet.data
     return packet.data if version == 4 else bytes((int(packet.type),)) + packet.data
 
 
-# Payloads, whichever form
+# Payloads in any form
 
 
 def decode_payload(version: Version, body: bytes, *, octets: bool = False) -> Iterator[Packet]:
-    """The packets of a POST's body, decoded one by one: they may be half as many as bytes. `octets`: its content type
-    is application/octet-stream. Raises MalformedPacket where one is none."""
+    """Return an iterator over the packets of a POST's body. Raises MalformedPacket at an invalid one.
+
+    Packets are decoded one by one, because a body may have half as many packets as bytes. `octets`: its content type is
+    application/octet-stream.
+    """
     if octets:
         if version == 4:
             raise MalformedPacket("EIO=4 has no binary payloads")
@@ -97,7 +103,7 @@ def decode_payload(version: Version, body: bytes, *, octets: bool = False) -> It
 
 
 def encode_payload(version: Version, packets: Sequence[Packet], *, octets: bool = False) -> bytes:
-    """The body of a poll's answer. `octets` (EIO=3 only): use that form if any packet is binary."""
+    """Return the body of the answer to a poll. `octets` (EIO=3 only): use that form if any packet is binary."""
     if version == 4:
         return SEPARATOR.join(map(_encode_v4, packets)).encode()
     if octets and has_binary(packets):
@@ -141,7 +147,7 @@ def _unbase64(text: str) -> bytes:
 
 
 def utf16_length(text: str) -> int:
-    """What JavaScript's `length` says: characters beyond U+FFFF count two."""
+    """Return the length of the text in JavaScript: characters beyond U+FFFF count twice."""
     return len(text) if text.isascii() else len(text.encode("utf-16-le", "surrogatepass")) // 2
 
 
@@ -162,7 +168,7 @@ def _decode_v3(part: str) -> Packet:
 
 
 def _split_lengths(text: str) -> Iterator[str]:
-    """The packets of `6:4hello2:4€`."""
+    """Yield the packets of `6:4hello2:4€`."""
     units = None if text.isascii() or max(text) <= "\uffff" else text.encode("utf-16-le")
     total = len(text) if units is None else len(units) // 2
     at = 0
@@ -183,7 +189,10 @@ def _units(units: bytes, start: int, end: int) -> str:
 
 
 def undo_double_utf8(text: str) -> str:
-    """Undo, where it shows, that socket.io-client 1.x encodes to UTF-8 twice when polling; 2.x, EIO=3 too, does not."""
+    """Undo the double UTF-8 encoding of socket.io-client 1.x when polling, where it is recognizable.
+
+    2.x, which is EIO=3 too, encodes once.
+    """
     if text.isascii():
         return text
     try:
@@ -197,7 +206,8 @@ _NOT_ASCII: Final = re.compile(r"[^\x00-\x7f]")
 
 
 def escape_json(text: str) -> str:
-    r"""A Socket.IO packet with `\uXXXX` for what is not ASCII in its JSON, so that 1.x and 2.x read the same."""
+    r"""Return a Socket.IO packet with `\uXXXX` for non-ASCII characters in its JSON, so that 1.x and 2.x read the
+    same."""
     if text.isascii() or not (start := _JSON_STARTS.search(text)):
         return text
     at = start.start()
@@ -244,9 +254,9 @@ def _utf8(content: bytes) -> str:
 
 
 def encode_jsonp(index: str, payload: bytes) -> bytes:
-    """The script that hands a text payload to callback `index`, of which only digits are kept: `___eio[0]("…");`."""
+    """Return the script that passes a text payload to callback `index`: `___eio[0]("…");`. Only its digits are kept."""
     digits = "".join(char for char in index if char in "0123456789")
-    # json.dumps escapes U+2028 and U+2029, which end a line in older JavaScript, like all that is not ASCII.
+    # json.dumps escapes all non-ASCII characters, including U+2028 and U+2029, which end a line in older JavaScript.
     return f"___eio[{digits}]({json.dumps(payload.decode())});".encode()
 
 
@@ -254,7 +264,7 @@ _ESCAPED_NEWLINE: Final = re.compile(r"(\\)?\\n")
 
 
 def decode_jsonp(body: bytes) -> bytes:
-    r"""The payload of a form with a field `d`, in which clients write a newline as `\n` and `\n` as `\\n`."""
+    r"""Return the payload in field `d` of a form. Clients write a newline as `\n`, and `\n` as `\\n`."""
     try:
         fields = parse_qs(body.decode(), max_num_fields=8, strict_parsing=True)
     except ValueError as error:

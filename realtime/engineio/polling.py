@@ -1,4 +1,4 @@
-"""A poll that waits until there is something to answer it with."""
+"""A poll that waits for packets."""
 
 from __future__ import annotations
 
@@ -17,12 +17,18 @@ class Poll:
         self._answer: asyncio.Future[list[Packet] | None] = asyncio.get_running_loop().create_future()
 
     def answer(self, packets: list[Packet]) -> None:
-        """End the wait. It does nothing once the client has gone, which the connection learns a moment later."""
+        """End the wait.
+
+        This does nothing if the client has disconnected, which the connection learns a moment later.
+        """
         if not self._answer.done():
             self._answer.set_result(packets)
 
     async def wait(self, receive: Receive) -> list[Packet] | None:
-        """The packets of the answer; None when the client has gone before. `receive` is that of its request."""
+        """Return the packets of the answer; None if the client disconnects before.
+
+        `receive` belongs to the poll's request.
+        """
         gone = asyncio.get_running_loop().create_task(_disconnected(receive))
         gone.add_done_callback(lambda _: self._give_up())
         try:
@@ -36,7 +42,7 @@ class Poll:
 
 
 async def _disconnected(receive: Receive) -> None:
-    """Return when the client of this request has gone."""
+    """Return when the client of this request has disconnected."""
     event: MutableMapping[str, Any] = {"type": "http.request"}
     while event["type"] != "http.disconnect":
         event = await receive()

@@ -1,4 +1,4 @@
-"""A WebSocket that wants to take over a session that polls: `2probe`, `3probe`, `5`, and then it is the session's."""
+"""A WebSocket that upgrades a polling session: after `2probe`, `3probe` and `5` it carries the session."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from realtime.engineio.wire import Wire
 
 
 class Probe:
-    """Listens to that WebSocket. While it has not taken over, its end or its nonsense leave the session polling."""
+    """Listens to that WebSocket. Until the upgrade, its end or an invalid packet leaves the session polling."""
 
     __slots__ = ("_connection", "_wire")
 
@@ -19,7 +19,7 @@ class Probe:
         self._wire = wire
 
     def begin(self) -> None:
-        """Start the attempt, or close the WebSocket if the session has one already."""
+        """Start the upgrade, or close the WebSocket if the session may not upgrade or already does."""
         connection = self._connection
         if connection.session.begin_upgrade(asyncio.get_running_loop().time()):
             connection.probe_wire = self._wire

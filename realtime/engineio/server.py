@@ -3,7 +3,7 @@
 ```python
 server = EngineIOServer(lambda connection, data: connection.send(data), path="/engine.io/")
 ```
-Callbacks may be plain functions or coroutine functions; those of one connection never overlap, and keep its order.
+Callbacks may be plain functions or coroutine functions. Those of one connection never overlap, and run in its order.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ from stores.turns import Gate
 Verdict = bool | str | None
 
 TAKEN_AT_ONCE: Final = 64
-"""Packets of a POST that are taken before others have their turn."""
+"""Packets of a POST that are processed before other tasks run."""
 POSTS_AT_ONCE: Final = 16
-"""POSTs of which so many packets are taken in one turn of the loop."""
+"""POSTs that process so many packets each in one iteration of the event loop."""
 
 LIMITS: Final[Mapping[CloseReason, str]] = {
     CloseReason.TOO_LARGE: "max_payload",
@@ -49,17 +49,17 @@ LIMITS: Final[Mapping[CloseReason, str]] = {
     CloseReason.PING_TIMEOUT: "ping_timeout",
     CloseReason.NOT_CONNECTED: "connect_timeout",
 }
-"""The option whose limit ends a connection for a reason."""
+"""By close reason, the option whose limit ends a connection."""
 
 
 class EngineIOServer:
-    """Serves `path` (None: whatever it is mounted at), and the lifespan of an application of its own.
+    """Serves `path` (None: the path that it is mounted at), and the lifespan if it is an application of its own.
 
-    `on_connect` is asked before the open packet is sent: False, or a text that says why, refuses (403, code 4).
-    `on_open` follows it, then `on_message` for each message, text or binary; `on_disconnect` is the last.
-    `farewell` gives the last packet to a client that is cut off for a reason, as text: `42["notice",{…}]`.
-    `on_limit` is called with the name of an option at which a client was refused or cut off.
-    Settings are those of `Options`. `connections` holds who is connected, by session id.
+    `on_connect` is called before the open packet is sent. If it returns False, or a text with the reason, the client is
+    refused (403, code 4). `on_open` is called next, then `on_message` for each message, text or binary, and last
+    `on_disconnect`. `farewell` returns the last packet for a client that is disconnected for a reason, as text:
+    `42["notice",{…}]`. `on_limit` is called with the name of an option at which a client was refused or disconnected.
+    `settings` are those of `Options`. `connections` holds the current connections by session id.
     """
 
     def __init__(
@@ -102,13 +102,13 @@ class EngineIOServer:
             await _respond(send, await self._http(scope, receive))
 
     def forget(self, connection: Connection) -> None:
-        """The connection has ended and nobody will poll for its last words."""
+        """Remove a connection that has ended and whose last packets will not be polled."""
         self.deadlines.forget(connection)
         self.admission.leave(connection)
         self.connections.pop(connection.sid, None)
 
     def ended(self, connection: Connection, reason: CloseReason) -> None:
-        """A connection has ended for this reason."""
+        """Report the limit at which a connection has ended, if this reason has one."""
         if reason == CloseReason.TOO_LARGE and not connection.joined:
             self.on_limit("max_unjoined_payload")
         elif reason in LIMITS:
@@ -117,12 +117,15 @@ class EngineIOServer:
     def _evict(self, connection: Connection, limit: str) -> None:
         self.on_limit(limit)
         connection.close(CloseReason.OVERLOADED)
-        self.forget(connection)  # a client that polls may never fetch its last words
+        self.forget(connection)  # a polling client may never fetch its last packets
 
     @contextmanager
     def cork(self) -> Iterator[None]:
-        """Within the block, what `Connection.offer` and `write_frame` bring to one client is corked: it leaves in one
-        write, in its order; it leaves at once when something else is sent to that client."""
+        """Within the block, cork the frames of `Connection.offer` and `write_frame`: those of one client leave in one
+        write.
+
+        They keep their order. When something else is sent to a client, its corked frames leave first, at once.
+        """
         if self.corked is not None:
             yield
             return
@@ -135,11 +138,11 @@ class EngineIOServer:
                 connection.uncork()
 
     def generate_id(self) -> str:
-        """A new session id, impossible to guess: it is all that a poll is recognised by."""
+        """Return a new session id. It must be impossible to guess, because nothing else identifies a poll."""
         return secrets.token_urlsafe(15)
 
     async def shutdown(self) -> None:
-        """Close every connection, take no new one, and wait until the application has heard of it."""
+        """Close every connection, accept no new one, and wait until the application has handled that."""
         self._is_closing = True
         connections = list(self.connections.values())
         for connection in connections:
@@ -151,7 +154,7 @@ class EngineIOServer:
     # HTTP
 
     async def _http(self, scope: Scope, receive: Receive) -> Response | None:
-        """The answer to a request; None when the client did not wait for it."""
+        """Return the answer to a request; None if the client did not wait for it."""
         try:
             answer = await self._answer(scope, receive)
         except Refused as refused:
@@ -202,7 +205,7 @@ class EngineIOServer:
     async def _poll(self, connection: Connection, request: Request, receive: Receive) -> Response:
         try:
             async with self._body_timeout():
-                await receive()  # the empty body; what comes next is that the client hangs up
+                await receive()  # the empty body; the next event is the client's disconnect
         except TimeoutError:
             raise Refused(ErrorCode.BAD_REQUEST) from None
         if connection.polling:
@@ -242,7 +245,7 @@ class EngineIOServer:
         return http.post_response()
 
     async def _receive(self, connection: Connection, request: Request, body: bytes) -> None:
-        """Take the packets of a POST, with turns for others in between."""
+        """Process the packets of a POST, while other tasks run in between."""
         try:
             payload = body if request.jsonp is None else decode_jsonp(body)
             octets = request.content_type.startswith(http.OCTETS)
@@ -259,7 +262,7 @@ class EngineIOServer:
         connection.flush()
 
     async def _connect(self, request: Request, scope: Scope) -> Connection:
-        """A new connection that the application has accepted. Raises Refused."""
+        """Return a new connection that the application has accepted. Raises Refused."""
         if self._is_closing:
             raise Refused(ErrorCode.FORBIDDEN, "Shutting down")
         now = asyncio.get_running_loop().time()
@@ -289,7 +292,7 @@ class EngineIOServer:
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
-        with suppress(OSError):  # the client left before it was accepted
+        with suppress(OSError):  # the client disconnected before it was accepted
             try:
                 self._check(scope)
                 request = http.parse_request(scope, self.options)
@@ -340,11 +343,11 @@ def _escaped(packet: Packet) -> Packet:
 
 
 class _TooLarge(Exception):
-    """The body is beyond `max_payload`."""
+    """The body is larger than `max_payload`."""
 
 
 class _HungUp(Exception):
-    """The client hung up before its request was whole."""
+    """The client disconnected before its request was complete."""
 
 
 async def _read(scope: Scope, receive: Receive, limit: int) -> bytes:
@@ -371,7 +374,7 @@ async def _respond(send: Send, response: Response | None) -> None:
 
 
 async def _reject(scope: Scope, send: Send, refused: Refused) -> None:
-    """Refuse a WebSocket: with the error as an HTTP response where the ASGI server can send one."""
+    """Refuse a WebSocket, with the error as an HTTP response if the ASGI server can send one."""
     if "websocket.http.response" not in (scope.get("extensions") or {}):
         await send({"type": "websocket.close"})
         return

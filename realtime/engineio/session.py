@@ -1,16 +1,16 @@
-"""The state of one Engine.IO session: inputs and the time go in; packets, messages and a reason to end come out.
+"""The state of one Engine.IO session. Inputs are packets and the time; outputs are packets, messages, a close reason.
 
-No I/O, and no clock: `now` is in seconds of any monotonic clock. The shell, after each input, takes `take()` to the
-client, looks at `closed`, and calls `tick` when `due` comes.
+It has no I/O and no clock: `now` is in seconds of any monotonic clock. After each input, the shell sends `take()` to
+the client, checks `closed`, and calls `tick` when `due` comes.
 
 | state | transport | becomes |
 | --- | --- | --- |
 | open | polling | upgrading, by `begin_upgrade`; websocket, by `5` on that WebSocket |
 | open | websocket | |
-| closing | polling | closed, when a poll has fetched what waits and the close packet |
+| closing | polling | closed, when a poll has fetched the waiting packets and the close packet |
 | closed | either | |
 
-Source: engine.io-protocol v3 and v4; what they leave open is as in Node's engine.io 6.
+Source: engine.io-protocol v3 and v4. Where they leave a choice, it behaves like Node's engine.io 6.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from realtime.engineio.packets import (
 
 
 class CloseReason(StrEnum):
-    """Why a session ended. The first five are python-engineio's names too."""
+    """Why a session ended. The first five names are those of python-engineio."""
 
     SERVER_DISCONNECT = "server disconnect"
     CLIENT_DISCONNECT = "client disconnect"
@@ -65,12 +65,12 @@ CLOSE_CODES: Final[Mapping[CloseReason, int]] = {
     CloseReason.LAGGING: 1013,
     CloseReason.OVERLOADED: 1013,
 }
-"""The WebSocket close code of each reason, 1000 for the others: many clients come back only after one that invites
-them. Source: RFC 6455, 7.4.1, and IANA's WebSocket Close Code Number Registry."""
+"""The WebSocket close code of each reason; the others have 1000. Many clients reconnect only after a code that invites
+them to. Source: RFC 6455, 7.4.1, and IANA's WebSocket Close Code Number Registry."""
 
 PROBE = "probe"
 PUNCTUAL: Final = 0.01
-"""Seconds by which a timer is late as a rule: a silent client gets no longer for it."""
+"""Usual delay of a timer in seconds. It does not extend the deadline of a silent client."""
 _SAID_BY_POLL = frozenset(
     (
         CloseReason.SERVER_DISCONNECT,
@@ -82,11 +82,12 @@ _SAID_BY_POLL = frozenset(
     )
 )
 _COMES_BACK = frozenset((CloseReason.SHUTDOWN, CloseReason.LAGGING, CloseReason.OVERLOADED))
-"""Reasons for which a client that polls gets no close packet: python-engineio's does not reconnect after one."""
+"""Reasons without a close packet for a polling client, because python-engineio's client does not reconnect after
+one."""
 
 
 class Session:
-    """One client. `octets`: a client of EIO=3 that polls can read binary payloads."""
+    """One client. `octets`: a polling client of EIO=3 can read binary payloads."""
 
     __slots__ = (
         "_deadline",
@@ -125,7 +126,7 @@ class Session:
         self.probed = False
         self.upgrade_deadline = inf
         self.expires = inf
-        """When the application wants the session ended as `not connected`; infinite: never."""
+        """When the session ends as `not connected`; infinity: never."""
         self._options = options
         self._ping_pending = False
         self._deadline = now + self._patience
@@ -154,7 +155,7 @@ class Session:
 
     @property
     def _patience(self) -> float:
-        """Seconds until something must happen: EIO=4, the server's ping; EIO=3, any packet of the client."""
+        """Seconds until the next deadline: in EIO=4 for the server's ping, in EIO=3 for any packet of the client."""
         options = self._options
         if self.version == 4:
             return options.ping_interval / 1000
@@ -162,11 +163,11 @@ class Session:
 
     @property
     def due(self) -> float:
-        """When `tick` is to be called next."""
+        """When `tick` must be called next."""
         return min(self._deadline, self.upgrade_deadline, self.expires)
 
     def tick(self, now: float) -> None:
-        """Let time pass: send a ping, give up on a silent client, on an upgrade, on one that never connected."""
+        """Handle deadlines: send a ping, close a silent client or one that never connected, or abandon an upgrade."""
         if now >= self.upgrade_deadline:
             self.abandon_upgrade()
         if now >= self.expires:
@@ -179,7 +180,7 @@ class Session:
             self.close(CloseReason.PING_TIMEOUT)
             return
         self._ping_pending = True
-        # From when the ping is sent: a client cannot answer one that a late timer has yet to send.
+        # Counts from when the ping is sent: a client cannot answer one that a late timer has not sent yet.
         sent = self._deadline if now - self._deadline <= PUNCTUAL else now
         self._deadline = sent + self._options.ping_timeout / 1000
         self._queue.append(Packet(PING))
@@ -187,7 +188,7 @@ class Session:
     # From the client
 
     def receive(self, packet: Packet, now: float) -> Data | None:
-        """Take a packet of the client; the data of a message is for the application."""
+        """Process a packet of the client. Return the data of a message, for the application."""
         if self.closed:
             return None
         if self.version == 3:
@@ -221,11 +222,11 @@ class Session:
 
     @property
     def full(self) -> bool:
-        """Whether so much waits that a client which is sent more is lagging."""
+        """Whether so much waits that the client is lagging if more is sent."""
         return self.queued_bytes > self.max_buffered or len(self._queue) >= self._options.max_queued_packets
 
     def send(self, data: Data) -> None:
-        """Queue a message. A client that lets too much wait is closed as `lagging`."""
+        """Queue a message. A client with too much waiting is closed as `lagging`."""
         if self.closed:
             return
         if self.full:
@@ -240,7 +241,7 @@ class Session:
         return bool(self._queue) or self.probed
 
     def take(self) -> list[Packet]:
-        """What goes to the client now, in order. For polling: the payload of the answer."""
+        """Return the packets to send to the client now, in order. For polling, they are the payload of the answer."""
         if self.probed and not self.closed:
             return [Packet(NOOP)]
         packets, self._queue, self.queued_bytes = self._queue, [], 0
@@ -254,14 +255,17 @@ class Session:
         return self.upgrade_deadline != inf
 
     def begin_upgrade(self, now: float) -> bool:
-        """A WebSocket with this session's id opens: whether it may try to take over."""
+        """Start an upgrade for a WebSocket that opened with this session's id. Return false if that is not allowed."""
         if self.closed or not self.may_upgrade or self.upgrading:
             return False
         self.upgrade_deadline = now + self._options.upgrade_timeout / 1000
         return True
 
     def probe(self, packet: Packet) -> Packet | None:
-        """A packet on the probed WebSocket; what to answer there. Anything but `2probe`, then `5`, ends the attempt."""
+        """Process a packet on the probed WebSocket, and return the answer to send there.
+
+        Anything but `2probe`, then `5`, ends the attempt.
+        """
         if packet == (PING, PROBE):
             self.probed = True
             return Packet(PONG, PROBE)
@@ -271,15 +275,17 @@ class Session:
         return None
 
     def abandon_upgrade(self) -> None:
-        """The WebSocket that was probed is gone: polling goes on."""
+        """End the attempt to upgrade. Unless it has succeeded, polling goes on."""
         self.probed = False
         self.upgrade_deadline = inf
 
     # The end
 
     def close(self, reason: CloseReason, last: str | None = None) -> None:
-        """End the session; nothing that comes later counts. A client that polls is told in its last answer, after the
-        message `last`."""
+        """End the session; later input is ignored.
+
+        A polling client is informed in its last answer, after the message `last`.
+        """
         if self.closed:
             self.closing = False
             return

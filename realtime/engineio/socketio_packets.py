@@ -1,4 +1,4 @@
-"""Socket.IO packets, strictly: python-socketio's packet class with orjson and with a decoder that takes nothing odd.
+"""Strict Socket.IO packets: python-socketio's packet class with orjson and a decoder that rejects invalid packets.
 
 `<type>[<attachments>-][<namespace>,][<id>][<JSON>]`; the types are 0 CONNECT, 1 DISCONNECT, 2 EVENT, 3 ACK,
 4 CONNECT_ERROR, 5 BINARY_EVENT, 6 BINARY_ACK. Protocols 4 (EIO=3) and 5 (EIO=4) differ in CONNECT and CONNECT_ERROR.
@@ -28,7 +28,8 @@ _WIRE: Final = re.compile(r"([0-6])(?:([0-9]{1,3})-)?(?:(/[^,]*)(?:,|$))?([0-9]{
 
 
 class Json:
-    """What python-socketio wants of a JSON module, by orjson; the standard library for what that cannot write."""
+    """The JSON module that python-socketio needs: orjson, or the standard library for values that orjson cannot
+    write."""
 
     @staticmethod
     def dumps(data: Any, **_: Any) -> str:
@@ -41,13 +42,13 @@ class Json:
 
 
 class HubPacket(packet.Packet):  # type: ignore[misc]
-    """A Socket.IO packet, to send or as a client sent it."""
+    """A Socket.IO packet, outgoing or incoming."""
 
     json = Json
 
     @classmethod
     def read(cls, message: str | bytes) -> HubPacket:
-        """The packet that begins with this message. Raises ValueError if a client may not send it."""
+        """Return the packet that begins with this message. Raises ValueError if a client may not send it."""
         packet = cls()
         packet.attachment_count = packet.decode(message)
         return packet
@@ -88,7 +89,10 @@ class HubPacket(packet.Packet):  # type: ignore[misc]
         return False
 
     def add_attachment(self, attachment: str | bytes) -> bool:
-        """Whether the packet is whole now. ValueError if it is text, or a placeholder points nowhere."""
+        """Add an attachment, and return whether the packet is complete.
+
+        Raises ValueError for text, and for a placeholder without its attachment.
+        """
         if not isinstance(attachment, bytes):
             raise ValueError("text among attachments")
         try:
@@ -106,7 +110,7 @@ def _is_event(name: object) -> bool:
 
 
 def for_version_3(sent: packet.Packet) -> packet.Packet:
-    """The packet as protocol 4 has it: CONNECT carries nothing, CONNECT_ERROR a text."""
+    """Return the packet in the form of protocol 4: CONNECT carries nothing, CONNECT_ERROR a text."""
     if sent.packet_type == packet.CONNECT:
         sent.data = None
     elif sent.packet_type == packet.CONNECT_ERROR and isinstance(sent.data, dict):
@@ -115,7 +119,7 @@ def for_version_3(sent: packet.Packet) -> packet.Packet:
 
 
 def for_version_4(sent: packet.Packet) -> packet.Packet:
-    """The packet as protocol 5 has it: CONNECT_ERROR carries an object with a message."""
+    """Return the packet in the form of protocol 5: CONNECT_ERROR carries an object with a message."""
     if sent.packet_type == packet.CONNECT_ERROR and not isinstance(sent.data, dict):
         sent.data = {"message": sent.data}
     return sent

@@ -2,12 +2,12 @@
 
 `uvicorn --ws realtime.engineio.uvicorn_protocol:HubProtocol`
 
-It offers the ASGI extension `hub.transport` (see `wire.TransportAccess`), leaves frames uncompressed, so that one frame
-serves every client, and sends no WebSocket pings, since Engine.IO has a heartbeat of its own. Without `hand_over` it
-behaves as its base, to any application.
+It offers the ASGI extension `hub.transport` (see `wire.TransportAccess`). It leaves frames uncompressed, so that one
+frame serves every client. It sends no WebSocket pings, since Engine.IO has its own heartbeat. Without `hand_over` it
+behaves as its base class, for any application.
 
-It reaches into uvicorn: `queue`, `close_sent`, `close_timer`, `frames` and `run_asgi` are its base's own. Written for
-uvicorn 0.54; tests/wire fails if a later one changes them.
+It uses internals of uvicorn: `queue`, `close_sent`, `close_timer`, `frames` and `run_asgi` belong to its base class.
+Written for uvicorn 0.54; tests/wire fails if a later version changes them.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from stores.bounds import Limit
 from stores.turns import SharedTurns
 
 PONGS_WAITING: Annotated[int, Limit("connection", "bytes", "no pong")] = 65_536
-"""Bytes waiting for a client, beyond which its WebSocket pings are not answered."""
+"""Bytes waiting for a client beyond which its WebSocket pings are not answered."""
 PIECE: Final = 1_024
-"""Bytes that are parsed at once: a frame may be six of them."""
+"""Bytes that are parsed at once. A frame may have only six."""
 
 
 class _Inlet:
-    """Stands where the queue of ASGI events was, and tells the listener of the one event that still goes there."""
+    """Replaces the queue of ASGI events. Only the disconnect event still arrives there, and goes to the listener."""
 
     __slots__ = ("listener", "too_large")
 
@@ -48,14 +48,14 @@ class _Inlet:
 
 
 class PathLogger(logging.LoggerAdapter[logging.Logger]):
-    """Logs handshakes as uvicorn does, without the query string: it may hold a token."""
+    """Logs handshakes as uvicorn does, but without the query string, which may contain a token."""
 
     @property
     def level(self) -> int:
         return self.logger.level
 
     def info(self, msg: object, *args: object, **kwargs: Any) -> None:
-        """uvicorn's arguments: the client's address, the target of the request, perhaps a status."""
+        """Log uvicorn's arguments: the client's address, the target of the request, and perhaps a status."""
         client, target, *status = args
         super().info(msg, client, str(target).partition("?")[0], *status, **kwargs)
 
@@ -65,13 +65,13 @@ class HubProtocol(WebSocketsSansIOProtocol):
 
     inlet: _Inlet | None = None
     on_lost: Callable[[], None] | None = None
-    """Is called when the connection has ended."""
+    """Called when the connection has ended."""
     turns: SharedTurns | None = None
-    """In which what comes is parsed; None: when it comes."""
+    """Turns in which received data is parsed; None: it is parsed when it arrives."""
     owner: str = ""
-    """The address that the connection takes its turns for."""
+    """The address for which the connection takes its turns."""
     count_unparsed: Callable[[int], bool] | None = None
-    """Is told how many bytes more wait to be parsed, or with a minus how many fewer; False: too many."""
+    """Called with the change in the number of bytes that wait to be parsed. It returns False if there are too many."""
     _unparsed: bytes = b""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -94,7 +94,7 @@ class HubProtocol(WebSocketsSansIOProtocol):
             self._parse_apart(self.turns, data)
 
     def _parse_apart(self, turns: SharedTurns, data: bytes) -> None:
-        """Parse piece by piece, and read no more until that is done."""
+        """Parse data in pieces, and stop reading until that is done."""
         for begin in range(0, len(data), PIECE):
             if turns.is_over():
                 turns.later(self.owner, self._go_on)
@@ -107,7 +107,7 @@ class HubProtocol(WebSocketsSansIOProtocol):
             self._keep_unparsed(b"")
 
     def _keep_unparsed(self, data: bytes) -> None:
-        """Keep what is not parsed yet, and read no more meanwhile."""
+        """Keep data that is not parsed yet, and stop reading meanwhile."""
         more = len(data) - len(self._unparsed)
         self._unparsed = data
         fits = self.count_unparsed is None or self.count_unparsed(more)
@@ -137,7 +137,7 @@ class HubProtocol(WebSocketsSansIOProtocol):
             self.handle_parser_exception()
 
     def start_keepalive(self) -> None:
-        """No pings."""
+        """Send no pings."""
 
     def resume_writing(self) -> None:
         super().resume_writing()
@@ -146,12 +146,12 @@ class HubProtocol(WebSocketsSansIOProtocol):
 
     def handle_ping(self) -> None:
         if self.transport.get_write_buffer_size() > PONGS_WAITING:
-            self.conn.data_to_send()  # the pong: a client that does not read gets none
+            self.conn.data_to_send()  # drops the pong: a client that does not read gets none
         else:
             super().handle_ping()
 
     def handle_cont(self, event: Frame) -> None:
-        """Joined as they come: a million empty or tiny fragments take no more memory than the message."""
+        """Join fragments as they arrive: a million empty or tiny ones take no more memory than the message."""
         if len(self.frames) == 1:
             self.frames.append(bytearray())  # type: ignore[arg-type]
         self.frames[1] += event.data
@@ -159,7 +159,7 @@ class HubProtocol(WebSocketsSansIOProtocol):
             self.send_receive_event_to_app()
 
     def hand_over(self, listener: Listener) -> None:
-        """From now on the listener gets what comes. The application may return."""
+        """Pass all input to the listener from now on. The application may return."""
         waiting, self.inlet = self.queue, _Inlet(listener)
         self.queue = self.inlet  # type: ignore[assignment]
         while not waiting.empty():
@@ -198,12 +198,12 @@ class HubProtocol(WebSocketsSansIOProtocol):
         if self.on_lost is not None:
             self.on_lost()
             self.on_lost = None
-        # A generator that holds its protocol, and so itself: it would wait for the garbage collector, and with it some
-        # 10 KiB of the connection.
+        # The parser is a generator that refers to its protocol, and so to itself. Unless it is closed, it and some
+        # 10 KiB of the connection wait for the garbage collector.
         self.conn.parser.close()
 
     async def run_asgi(self) -> None:
-        """As in the base, except that the application's return ends nothing once it has handed over."""
+        """Do as the base class, but leave the connection open if the application returns after `hand_over`."""
         try:
             await self.app(self.scope, self.receive, self.send)
         except ClientDisconnected:
@@ -237,7 +237,7 @@ class HubProtocol(WebSocketsSansIOProtocol):
                 self.transport.resume_reading()
 
     def close_with(self, code: int, reason: str, grace: float) -> None:
-        """Close the WebSocket; after `grace` seconds it is cut, whatever still waits in it."""
+        """Close the WebSocket. After `grace` seconds it is aborted, whatever still waits to be sent."""
         if self.close_sent or self.transport.is_closing():
             return
         self.conn.send_close(code, reason)

@@ -1,8 +1,8 @@
-"""One WebSocket as a connection sees it: writing never waits, and what waits in it can be asked.
+"""One WebSocket as a connection uses it: writing never waits, and the number of waiting bytes is known.
 
-Two ways: `TransportWire` writes frames straight to the transport of a server that offers it (the ASGI extension
-`hub.transport`, see `uvicorn_protocol`) and needs no task; `AsgiWire` sends through any ASGI server, with one task
-while something waits.
+There are two kinds. `TransportWire` writes frames straight to the transport of a server that offers it (the ASGI
+extension `hub.transport`, see `uvicorn_protocol`) and needs no task. `AsgiWire` sends through any ASGI server, with one
+task while something waits.
 """
 
 from __future__ import annotations
@@ -21,29 +21,29 @@ Send = Callable[[Message], Awaitable[None]]
 EXTENSION: Final = "hub.transport"
 NORMAL_CLOSURE: Final = 1000
 GRACE: Final = 5.0
-"""Seconds that a closing WebSocket has to send what is buffered and to answer; then it is cut."""
+"""Seconds for a closing WebSocket to send its buffer and to answer. After that it is aborted."""
 
 
 _CUT: Final = (NORMAL_CLOSURE, "")
 
 
 class Listener(Protocol):
-    """Who is told what comes from a WebSocket."""
+    """Receives the input of a WebSocket."""
 
     def frame_received(self, data: str | bytes) -> None: ...
 
     def wire_drained(self) -> None:
-        """The client has taken most of what waited in it."""
+        """The client has taken some of the waiting data."""
 
     def wire_lost(self, *, too_large: bool = False) -> None:
-        """The client closed it, or it broke, or it had to be closed because of a message; nothing comes after."""
+        """The client closed it, it broke, or a message forced the server to close it. No more input follows."""
 
 
 class TransportAccess(Protocol):
-    """What a server offers as `scope["extensions"]["hub.transport"]["access"]`, for an accepted WebSocket.
+    """Offered by a server as `scope["extensions"]["hub.transport"]["access"]`, for an accepted WebSocket.
 
-    Frames written to `transport` must be whole WebSocket frames. After `hand_over` the listener, not `receive`, gets
-    what comes, and the ASGI application may return: the WebSocket stays open.
+    Frames written to `transport` must be whole WebSocket frames. After `hand_over`, input goes to the listener instead
+    of `receive`, and the ASGI application may return: the WebSocket stays open.
     """
 
     transport: asyncio.Transport
@@ -60,35 +60,35 @@ class TransportAccess(Protocol):
 
 
 def transport_access_of(scope: Mapping[str, Any]) -> TransportAccess | None:
-    """The server's access to the transport. It is taken out of the scope, which outlives it."""
+    """Return the server's access to the transport, and remove it from the scope, which outlives the WebSocket."""
     extension = (scope.get("extensions") or {}).pop(EXTENSION, None)
     return extension["access"] if extension else None
 
 
 class Wire(Protocol):
-    """`transport` is None where frames cannot be written to it."""
+    """One WebSocket. `transport` is None if frames cannot be written to it directly."""
 
     transport: asyncio.Transport | None
 
     def write(self, data: str | bytes) -> None: ...
 
     def buffered(self) -> int:
-        """Bytes that wait for the client."""
+        """Return the number of bytes that wait for the client."""
 
     def close(self, reason: str, code: int = NORMAL_CLOSURE) -> None:
-        """Send what waits, then close; cut after GRACE seconds. Closing again does nothing."""
+        """Send what waits, then close; abort after GRACE seconds. Closing again does nothing."""
 
     def limit(self, size: int) -> None:
-        """Take no message of more bytes, whole or not yet; nothing where the ASGI server decides that."""
+        """Set the maximum bytes of a message, complete or not. Does nothing if the ASGI server decides that."""
 
     def pause(self) -> None:
-        """Take nothing more from the client for now."""
+        """Stop reading from the client."""
 
     def resume(self) -> None: ...
 
 
 class TransportWire:
-    """Frames go to the transport at once."""
+    """Writes frames directly to the transport."""
 
     __slots__ = ("_access", "transport")
 
@@ -119,7 +119,7 @@ class TransportWire:
 
 
 class AsgiWire:
-    """Frames go through `send`, in a task that lives while something waits."""
+    """Sends through `send`, in a task that exists while something waits."""
 
     __slots__ = ("_buffered", "_closing", "_listener", "_reading", "_send", "_task", "_waiting", "transport")
 
@@ -159,7 +159,7 @@ class AsgiWire:
         self._reading.set()
 
     def cut(self) -> None:
-        """Give up what waits."""
+        """Discard what waits."""
         self._closing = self._closing or _CUT
         self._waiting.clear()
         self.resume()
@@ -183,13 +183,13 @@ class AsgiWire:
                 code, reason = self._closing
                 await self._send({"type": "websocket.close", "code": code, "reason": reason})
         except (OSError, RuntimeError):
-            # The client is gone, or the server has closed: `run` hears of it from `receive`.
+            # The client has disconnected, or the server has closed; `run` learns of it from `receive`.
             self._closing = self._closing or _CUT
         finally:
             self._task = None
 
     async def run(self, receive: Receive, listener: Listener) -> None:
-        """Hand on what comes until the WebSocket ends."""
+        """Pass input to the listener until the WebSocket ends."""
         self._listener = listener
         while True:
             await self._reading.wait()
