@@ -1,1 +1,4 @@
-"""Benchmarks of real hub processes. `python -m benchmarks.rest --help`; docs/performance.md explains the figures."""
+"""Benchmarks of real hub processes.
+
+See `python -m benchmarks.rest --help`; docs/performance.md explains the figures.
+"""

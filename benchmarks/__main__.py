@@ -1,9 +1,9 @@
-"""Every benchmark: `python -m benchmarks [--quick]` measures and writes the figures into docs/performance.md.
+"""All benchmarks: `python -m benchmarks [--quick]` measures and writes the figures into docs/performance.md.
 
-The page's prose is written by hand; what stands between `<!-- begin NAME -->` and `<!-- end NAME -->` is written
-here, and the plots in docs/plots. It takes about half an hour; `--only` renews some parts, `--quick` shows in a few
-minutes that all of it runs, with figures that mean nothing. `python -m benchmarks against COMMIT` compares this tree
-with another commit instead.
+The page's prose is written by hand. This program writes the text between `<!-- begin NAME -->` and `<!-- end NAME -->`,
+and the plots in docs/plots. It takes about half an hour. `--only` renews some parts. `--quick` shows in a few minutes
+that everything runs; its figures mean nothing. `python -m benchmarks against COMMIT` compares this tree with another
+commit instead.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Figures = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A benchmark with its arguments, those of a quick run, and the lines that its figures make on the page."""
+    """A benchmark: its name, its arguments for a quick run, and the function from its figures to lines of the page."""
 
     name: str
     quick: Sequence[str]
@@ -88,7 +88,7 @@ PARTS: Final = (
 
 
 def measure(part: Part, quick: bool, folder: Path) -> Figures:
-    """Run one benchmark in a process of its own; its figures. What it prints goes to this program's stderr."""
+    """Run one benchmark in a process of its own and return its figures. Its output goes to this program's stderr."""
     file = folder / f"{part.name}.json"
     command = [sys.executable, "-m", f"benchmarks.{part.name}", "--json", str(file), *(part.quick if quick else ())]
     done = subprocess.run(command, cwd=ROOT, stdout=sys.stderr, check=False)
@@ -109,7 +109,7 @@ def taken_on(figures: Figures) -> str:
 
 
 def renewed(page: str, name: str, lines: Sequence[str]) -> str:
-    """The page with other lines between the marks of this name."""
+    """Return the page with other lines between the marks of this name."""
     begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
     if begin not in page or end not in page:
         raise SystemExit(f"{PAGE.name} has no marks {begin} and {end}")
@@ -137,7 +137,7 @@ def main() -> int:
             figures = measure(part, given.quick, folder)
             if part.name == "curves":
                 draw(folder, plots)
-            # Written at once: what was measured stays, whatever becomes of the next part.
+            # Written at once, so that these figures are kept if the next part fails.
             page = given.page.read_text(encoding="utf-8")
             given.page.write_text(renewed(page, part.name, [taken_on(figures), "", *part.lines(figures)]), "utf-8")
     return 0

@@ -1,10 +1,10 @@
 """This tree beside another commit of it: `python -m benchmarks against COMMIT [--engine ENGINE] [--only ROW]`.
 
-The other commit is installed into a cache folder, in an environment of its own where its packages differ. Each round
-starts a hub of each on the same core and loads both with the same program from another core, row by row, in turns first
-and second. A figure is the median over the rounds of the ratio of one round: above 1 this tree does more per CPU
-second, or per second. Machines drift, but ratios within a round do not; two starts of one program differ by several
-percent, since memory and hashes lie elsewhere, but the median over the rounds does not.
+The other commit is installed into a cache folder, with its own environment if its packages differ. Each round starts a
+hub of each on the same core. One program loads both from another core, row by row, and alternates which is first. A
+figure is the median over the rounds of the ratio within a round. Above 1, this tree does more per CPU second, or per
+second. The speed of a machine drifts, but the ratios within a round do not. Two starts of the same program differ by
+several percent, because memory and hashes are laid out differently; the median over the rounds does not.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ from hub.serve import allow_connections
 PACKAGE_FILES: Final = ("pyproject.toml", "constraints.txt")
 
 LEAST: Final = 0.95
-"""Ratio of CPU per operation below which a row counts as slower."""
+"""CPU ratio below which this tree counts as slower in a row."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One run of one row. `cpu` is the hub's CPU seconds per operation."""
+    """One run of one row. `cpu` is the hub's CPU per operation, µs."""
 
     cpu: float | None
     per_second: float
@@ -53,7 +53,7 @@ class Comparison:
 
     @property
     def cpu(self) -> float | None:
-        """The median ratio of operations per CPU second, None where CPU time cannot be read."""
+        """The median ratio of operations per CPU second; None where CPU time cannot be read."""
         ratios = [other.cpu / here.cpu for other, here in self.rounds if other.cpu and here.cpu]
         return statistics.median(ratios) if ratios else None
 
@@ -69,7 +69,7 @@ Comparisons = dict[tuple[str, str], Comparison]
 
 
 def installed(commit: str) -> tuple[str, Program]:
-    """The full name of a commit, and the hub of it. Raises SystemExit when there is no such commit."""
+    """Return the full name of a commit, and its hub. Raises SystemExit if there is no such commit."""
     named = subprocess.run(
         ["git", "rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}"], cwd=ROOT, capture_output=True, text=True
     )
@@ -91,17 +91,17 @@ def installed(commit: str) -> tuple[str, Program]:
 
 
 def _has_our_packages(folder: Path) -> bool:
-    """Whether that tree needs the packages of this one, so that it runs with this interpreter."""
+    """Return whether that tree needs the same packages as this one, so that it runs with this interpreter."""
     return all((folder / name).read_bytes() == (ROOT / name).read_bytes() for name in PACKAGE_FILES)
 
 
 def in_turns(round_number: int) -> Sequence[int]:
-    """The order of the two targets in a round: each comes first in every second round."""
+    """Return the order of the two targets in a round: each comes first in every second round."""
     return (0, 1) if round_number % 2 == 0 else (1, 0)
 
 
 async def compare_rest(hubs: Sequence[Hub], number: int, given: argparse.Namespace, found: Comparisons) -> list[str]:
-    """Every row of `benchmarks.rest` in one round; what went wrong."""
+    """Measure every row of `benchmarks.rest` in one round. Return the faults."""
     benches = [rest.Bench(prepare(hub, given.entities), given.seconds) for hub in hubs]
     faults: list[str] = []
     for row in rest.ROWS:
@@ -131,7 +131,7 @@ async def _round(
 async def compare_fanout(
     hubs: Sequence[Hub], number: int, cores: Cores, given: argparse.Namespace, found: Comparisons
 ) -> list[str]:
-    """Broadcasts to all clients, and writes that one of them hears, in one round; what went wrong."""
+    """Measure broadcasts to all clients, and writes that one of them receives, in one round. Return the faults."""
     bench = fanout.Bench(cores, None, "", given.clients, 0, 0, given.seconds, given.rounds)
     rows: tuple[tuple[str, Audience, float], ...] = (
         ("broadcast to all: deliveries", "all", min(fanout.WRITE_RATE, fanout.DELIVERY_RATE / given.clients)),
@@ -159,7 +159,7 @@ async def compare_fanout(
 async def measure(
     engine: str, given: argparse.Namespace, other: Program, cores: Cores, found: Comparisons
 ) -> list[str]:
-    """All rows on one engine, the REST ones and the live ones on hubs of their own."""
+    """Measure all rows on one engine, the REST rows and the live rows on different hubs. Return the faults."""
     allow_connections()
     faults: list[str] = []
     parts = ("rest", "fanout") if given.only in "fanout" else ("rest",)
@@ -177,7 +177,7 @@ async def measure(
 
 @contextmanager
 def _both_hubs(server: str, other: Program, cores: Cores) -> Iterator[list[Hub]]:
-    """A fresh hub of the other commit and one of this tree, on SQLite if there is no `server` of MongoDB."""
+    """Run a fresh hub of the other commit and one of this tree, on SQLite if `server` (of MongoDB) is empty."""
     with ExitStack() as stack:
         urls = [stack.enter_context(mongodb(server, cores)) if server else "" for _ in range(2)]
         programs = (other, Program.here())
@@ -211,7 +211,7 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Print the table; 1 when a row is slower by CPU, or an answer was wrong."""
+    """Print the table; return 1 if a row is slower by CPU, or an answer was wrong."""
     given = arguments(argv)
     name, other = installed(given.commit)
     cores, found, faults = Cores.choose(), defaultdict[tuple[str, str], Comparison](Comparison), list[str]()

@@ -1,5 +1,7 @@
-"""What a delivery costs at the very least: a process that writes the same bytes to every client, one `write(2)` each,
-and does nothing else. `python -m benchmarks.baseline BYTES RATE WRITES` begins when a client sends something."""
+"""The minimum cost of a delivery: a process that only writes the same bytes to every client, with one `write(2)` each.
+
+`python -m benchmarks.baseline BYTES RATE WRITES` begins when a client sends something.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,7 @@ GIVE_UP = 30.0
 
 
 async def serve(octets: int, rate: float, writes: int) -> None:
-    """Announce the address, and write until the process is ended."""
+    """Announce the address, write, and wait until the process is terminated."""
     begin = asyncio.Event()
     files: list[int] = []
 
@@ -41,7 +43,7 @@ async def serve(octets: int, rate: float, writes: int) -> None:
 
 
 async def baseline(cores: Cores, clients: int, octets: int, rate: float, writes: int) -> float | None:
-    """CPU µs for each of the writes to so many clients."""
+    """Return the CPU µs of one write to one of so many clients."""
     command = [sys.executable, "-m", "benchmarks.baseline", str(octets), str(rate), str(writes)]
     with tempfile.TemporaryDirectory(prefix="hub-bench-") as folder:
         environment = os.environ | {"PYTHONPATH": str(ROOT)}

@@ -1,4 +1,4 @@
-"""Client pools in processes of their own: together more clients than one process may have open files for."""
+"""Client pools in processes of their own, for more clients than one process may have open files."""
 
 from __future__ import annotations
 
@@ -19,8 +19,10 @@ from hub.serve import allow_connections
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """What a pool got: how many events, when its last client got each number (perf_counter, which all
-    processes of a machine share), and what was wrong."""
+    """What a pool received: the number of events, when its last client received each number, and the faults.
+
+    Times are of perf_counter, which all processes of a machine share.
+    """
 
     deliveries: int
     latest: dict[int, float]
@@ -29,8 +31,8 @@ class Heard:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """The server that a pool watches: its address, the packet that its clients greet it with, and the subscription
-    (JSON) that each of them makes."""
+    """The server that a pool watches: its address, the first packet of its clients, and the subscription (JSON) of
+    each."""
 
     address: tuple[str, int]
     greeting: str
@@ -38,17 +40,17 @@ class Place:
 
 
 class RemotePool:
-    """A pool in another process, which does one thing after the other and reports when it is done."""
+    """A pool in another process. It does one thing after the other, and reports when each is done."""
 
     def __init__(self, pipe: Connection) -> None:
         self._pipe = pipe
 
     async def joined(self) -> None:
-        """Wait until all clients stand."""
+        """Wait until all clients have subscribed."""
         await self._report()
 
     async def expect(self, numbers: Sequence[int]) -> None:
-        """Have it wait for these, which must not be written before this returns; then ask what it `heard`."""
+        """Let the pool wait for these numbers, which must not be written before this returns. Then call `heard`."""
         self._pipe.send(numbers)
         await self._report()
 
@@ -66,7 +68,7 @@ class RemotePool:
 
 @contextmanager
 def remote_pool(place: Place, number: int) -> Iterator[RemotePool]:
-    """So many clients of one server; they are connecting when this returns, and leave at the end."""
+    """Run so many clients of one server. They are still connecting when this yields, and leave at the end."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_attend, args=(theirs, place, number), daemon=True)
@@ -75,7 +77,7 @@ def remote_pool(place: Place, number: int) -> Iterator[RemotePool]:
     try:
         yield RemotePool(ours)
     finally:
-        ours.close()  # which the other side takes for the end
+        ours.close()  # the other process takes this for the end
         process.join(GIVE_UP)
         process.terminate()
 
@@ -93,14 +95,14 @@ async def _watch(pipe: Connection, place: Place, number: int) -> None:
         complete = pool.expect(number * len(numbers))
         pipe.send(None)
         await asyncio.wait([complete], timeout=GIVE_UP)
-        await asyncio.sleep(PAUSE)  # for one too many to arrive
+        await asyncio.sleep(PAUSE)  # so that a surplus event can arrive
         faults = pool.check(lambda _, wanted=numbers: wanted)  # type: ignore[misc]
         pipe.send(Heard(len(pool.lags), pool.latest, faults))
     pool.leave()
 
 
 def _next(pipe: Connection) -> Sequence[int] | None:
-    """The numbers to wait for; None when there is nothing more to do."""
+    """Return the numbers to wait for; None when there is nothing more to do."""
     try:
         return pipe.recv()  # type: ignore[no-any-return]
     except EOFError:

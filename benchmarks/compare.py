@@ -1,7 +1,7 @@
 """The hub beside Feathers 5 and Eve: `python -m benchmarks.compare [--seconds N] [--rounds N] [--entities N]`.
 
-The same entities and the same requests on the same machine in one run, each server in turn and round by round, so that
-what else the machine does meets all of them. docs/performance.md says how each is set up.
+All servers get the same entities and requests on the same machine in one run. They take turns round by round, so that
+other load on the machine affects all of them. docs/performance.md describes the setup of each.
 """
 
 from __future__ import annotations
@@ -37,15 +37,16 @@ from benchmarks.report import conclude, number, parser, say
 BULK_CLIENTS: Final = 2
 LIKE_FOR_LIKE, OPEN = "signed in", "open"
 BESIDE: Final = {LIKE_FOR_LIKE: SIGNED_IN.name, OPEN: FEATHERS.name}
-"""What the others' throughput is set beside: a Feathers that does for a request what the hub does, and a bare one."""
+"""The servers whose throughput the others are compared with: a Feathers application that does the same work per request
+as the hub, and a bare one."""
 
 TARGETS: Final = {"hub, sqlite": 4.0, "hub, mongodb": 1.5}
-"""Times the throughput of each Feathers."""
+"""Target throughput, as a multiple of that of each Feathers application."""
 
 
 @dataclass(slots=True)
 class Result:
-    """One operation on one server. CPU is in µs per operation, of the server and its database together."""
+    """One operation on one server. CPU is in µs per operation, for the server and its database together."""
 
     per_second: list[float] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)
@@ -67,14 +68,14 @@ Results = dict[tuple[str, str], Result]
 
 
 async def warm_up(subjects: Sequence[Subject], seconds: float) -> None:
-    """Load each for three times as long as it will be measured: Node goes on getting faster for that long."""
+    """Load each server for three times the length of a measurement, because Node gets faster for that long."""
     for subject in subjects:
         say(f"warming up: {subject.name} ...")
         await load(subject.address, spread(subject.requests[READ], CLIENTS), 3 * seconds)
 
 
 async def measure(subject: Subject, operation: str, seconds: float, into: Result) -> None:
-    """One round: load the server with the operation and add what came of it."""
+    """Run one round: load the server with the operation, and add the results to `into`."""
     clients, entities = (BULK_CLIENTS, BULK) if operation == BULK_CREATE else (CLIENTS, 1)
     requests = spread(subject.requests[operation], clients)
     await load(subject.address, requests, seconds / 4)
@@ -114,7 +115,7 @@ def as_json(results: Results) -> dict[str, Any]:
 
 
 def lines_of(figures: dict[str, Any]) -> list[str]:
-    """Markdown: operations down, servers across, and what misses its target."""
+    """Return Markdown lines: operations down, servers across, then the misses of targets."""
     servers = list(dict.fromkeys(row["server"] for row in figures["rows"]))
     lines = ["| operation | " + " | ".join(servers) + " |", "| --- " * (1 + len(servers)) + "|"]
     for operation in dict.fromkeys(row["operation"] for row in figures["rows"]):
@@ -130,8 +131,10 @@ def cell(row: dict[str, Any]) -> str:
 
 
 def times_feathers(results: Results, operation: str, server: str) -> dict[str, float]:
-    """By which Feathers: the median of the rounds' ratios, for a round's servers had the same machine. Empty for
-    Feathers itself."""
+    """Return the throughput as a multiple of each Feathers application's; empty for Feathers itself.
+
+    It is the median of the ratios within a round, because the servers of a round had the same machine.
+    """
     if server in BESIDE.values():
         return {}
     own = results[operation, server].per_second
@@ -140,7 +143,7 @@ def times_feathers(results: Results, operation: str, server: str) -> dict[str, f
 
 
 def misses(results: Results) -> Iterator[str]:
-    """A line for every row and each Feathers beside which it is below its target."""
+    """Yield a line for every row and each Feathers application for which the row misses its target."""
     for operation, server in results:
         aim = TARGETS.get(server, 0.0)
         for which, times in times_feathers(results, operation, server).items():
@@ -149,7 +152,7 @@ def misses(results: Results) -> Iterator[str]:
 
 
 def failures(results: Results) -> list[str]:
-    """A line for every row that met errors."""
+    """Return a line for every row with errors."""
     return [
         f"{server}, {operation}: {len(result.failures)} errors: {result.failures[0][:200]}"
         for (operation, server), result in results.items()
@@ -158,7 +161,7 @@ def failures(results: Results) -> list[str]:
 
 
 def subjects(stack: ExitStack, cores: Cores, mongodb_url: str | None, entities: int) -> list[Subject]:
-    """All five, started and filled. MongoDB serves four of them."""
+    """Start and fill all five servers. MongoDB serves four of them."""
     database_url = stack.enter_context(mongodb(mongodb_url, cores))
     started: list[Subject] = []
     for url in ("", database_url):
@@ -181,7 +184,7 @@ def arguments() -> argparse.Namespace:
 
 
 def main() -> int:
-    """Print the table; 1 when an answer was an error."""
+    """Print the table; return 1 if an answer was an error."""
     given = arguments()
     cores = Cores.choose()
     with ExitStack() as stack:

@@ -1,8 +1,8 @@
 """How costs grow: `python -m benchmarks.curves [--only NAME] [--entities N] [--subscriptions N] [--connections N]`.
 
-Entities up to a million, distinct subscriptions up to 100 000, connections up to 20 000 to one process, as many to two
-over one MongoDB, and a thousand clients that resume at once after a restart. The hub is on one core, the load on
-another; but for the two processes it is on the embedded engine.
+Measured are up to a million entities, 100 000 distinct subscriptions, 20 000 connections to one process, the same
+number to two processes over one MongoDB, and a thousand clients that resume at once after a restart. The hub is on one
+core, the load on another. The two processes use MongoDB; the others use the embedded engine.
 """
 
 from __future__ import annotations
@@ -45,17 +45,17 @@ from benchmarks.watchers import ClientPool
 from hub.serve import allow_connections
 
 SPREAD: Final = 100
-"""Connections over which distinct subscriptions are spread."""
+"""Connections that share the distinct subscriptions."""
 MISSED: Final = 100
-"""Changes that each of the resuming clients has missed."""
+"""Changes that each resuming client has missed."""
 RESUMING: Final = 1_000
 GUESTS: Final = 50
-"""Entities that a guest sees of the store that grows."""
+"""Entities that a guest sees in the growing store."""
 DELIVERIES: Final = 20_000
-"""Deliveries per second while connections are counted."""
+"""Deliveries per second at each number of connections."""
 RESUME_SECONDS: Final = 60.0
 HUBS: Final = 2
-"""Processes over one MongoDB, between which connections are divided: the system bounds the open files of each."""
+"""Processes over one MongoDB. They share the connections, because the system limits the open files of each process."""
 
 
 @dataclass(slots=True)
@@ -69,7 +69,7 @@ class Curve:
     points: list[tuple[float, dict[str, float | None]]] = field(default_factory=list)
 
     def lines(self) -> Iterator[str]:
-        """A Markdown table."""
+        """Yield the lines of a Markdown table."""
         series = list(dict.fromkeys(name for _, values in self.points for name in values))
         yield f"| {self.x} | " + " | ".join(f"{name}, {self.unit}" for name in series) + " |"
         yield "| --- " * (len(series) + 1) + "|"
@@ -82,7 +82,7 @@ class Curve:
 
 @dataclass(slots=True)
 class Curves:
-    """What to measure up to which size, and what has come of it."""
+    """The sizes to measure, and the results."""
 
     cores: Cores
     mongodb: str | None
@@ -98,12 +98,12 @@ class Curves:
         return self.curves[-1]
 
     def bench(self, clients: int) -> Bench:
-        """A fan-out benchmark of these clients without a peer, once."""
+        """Return a fan-out benchmark with these clients, without a peer, for one round."""
         return Bench(self.cores, None, "", clients, clients, 0, self.seconds, 1)
 
 
 def sizes(first: int, most: int) -> list[int]:
-    """Powers of ten times `first`, and `most` itself."""
+    """Return `first` times powers of ten below `most`, and `most` itself."""
     found = []
     while first < most:
         found.append(first)
@@ -115,7 +115,7 @@ def sizes(first: int, most: int) -> list[int]:
 
 
 async def entities(run: Curves) -> None:
-    """One store grows; what reading from it costs at each size."""
+    """Measure the cost of reading from one store at growing sizes."""
     cost = run.begin("entities", "Reading from a store that grows", "entities", "µs of CPU")
     import_rate = run.begin("import", "Filling a store through the API, in arrays of 5 000", "entities", "entities/s")
     with running_hub("", run.cores) as hub:
@@ -135,7 +135,7 @@ async def entities(run: Curves) -> None:
 
 
 def guest_of(hub: Hub, admin: str) -> str:
-    """The token of a user in no group, who sees no entities but a few of its own."""
+    """Return the token of a new user in no group, who sees only a few entities of its own."""
     password = secrets.token_urlsafe(16)
     with client(hub, admin) as http:
         made(http, "users", {"login": "guest", "password": password})
@@ -161,7 +161,7 @@ def micros(row: Row) -> float | None:
 
 
 async def channels(run: Curves) -> None:
-    """One change among more and more subscriptions to other entities, one of which hears of it."""
+    """Measure one change among more and more subscriptions to other entities; one subscription receives it."""
     curve = run.begin("channels", "One change among distinct subscriptions", "subscriptions", "µs of CPU")
     for size in sizes(SPREAD, run.subscriptions):
         say(f"channels: {size} subscriptions ...")
@@ -178,7 +178,7 @@ async def channels(run: Curves) -> None:
 
 
 async def subscribers(run: Curves) -> None:
-    """Every write goes to every connection; at each size the same number of deliveries per second."""
+    """Measure writes that go to every connection, with the same number of deliveries per second at each size."""
     cost = run.begin("subscribers", "Broadcast to connections", "connections", "µs of CPU per delivery")
     memory = run.begin("memory", "Memory of connections", "connections", "MiB")
     for size in sizes(10, affordable(run.connections)):
@@ -201,7 +201,7 @@ def resident_mib(target: HubTarget) -> float | None:
 
 
 async def processes(run: Curves) -> None:
-    """Writes through one hub process go to every connection, most of them to other processes."""
+    """Measure writes through one hub process that go to every connection, of this process and of the others."""
     over = f"{HUBS} hub processes over one MongoDB"
     cost = run.begin("processes", f"Broadcast to connections of {over}", "connections", "µs of CPU per delivery")
     delay = run.begin("delay", f"From a write to its last delivery, {over}", "connections", "ms")
@@ -223,7 +223,7 @@ async def processes(run: Curves) -> None:
 
 
 async def resume(run: Curves) -> None:
-    """The hub restarts while its clients are away, and all of them come back at once."""
+    """Measure clients that all resume at once after the hub was restarted."""
     curve = run.begin("resume", f"Clients that resume at once after a restart, {MISSED} changes each", "clients", "s")
     for size in sizes(10, RESUMING):
         say(f"resume: {size} clients ...")
@@ -241,7 +241,7 @@ async def resume(run: Curves) -> None:
 
 
 def missed(target: HubTarget) -> str:
-    """A position, and changes after it."""
+    """Make changes, and return the position before them."""
     with target.scene.http() as http:
         position = http.get(READINGS, params={"limit": 1}).headers["x-position"]
         for count in range(MISSED):
@@ -253,7 +253,7 @@ def missed(target: HubTarget) -> str:
 
 
 async def resumed(pool: ClientPool, pid: int, since: str, size: int, faults: list[str]) -> dict[str, float | None]:
-    """Seconds until the last client has everything, and the CPU that it took."""
+    """Return the seconds until the last client has everything, and the CPU used."""
     complete = pool.expect(size * MISSED)
     begun, cpu = time.perf_counter(), cpu_seconds(pid)
     wanted = orjson.dumps({"store": READINGS, "since": since}).decode()
@@ -289,7 +289,7 @@ def arguments() -> argparse.Namespace:
 
 
 def main() -> int:
-    """Print the tables; 1 when a client missed an event or got one twice."""
+    """Print the tables; return 1 if a client missed an event or received one twice."""
     given = arguments()
     most = (given.entities, given.subscriptions, given.connections)
     run = Curves(Cores.choose(), given.mongodb, *most, given.seconds)

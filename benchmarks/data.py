@@ -1,4 +1,4 @@
-"""What the benchmarks work on: a store with an index, an ordinary user in a group, and entities of about 300 bytes."""
+"""The data of the benchmarks: stores with indexes, an ordinary user in a group, and entities of about 300 bytes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import orjson
 from benchmarks.processes import PASSWORD, Hub
 
 READINGS, WRITES = "readings", "writes"
-"""The store that is read, and the one that is written to: what is written does not change what is read."""
+"""The store for reads and the store for writes, so that writes do not change the data that is read."""
 
 STATIONS: Final = 500
 LOAD_AT_ONCE: Final = 5_000
@@ -28,7 +28,7 @@ FIELDS: Final[list[dict[str, object]]] = [
 
 
 def body(number: int) -> dict[str, Any]:
-    """One entity as a client sends it."""
+    """Return one entity as a client sends it."""
     return {
         "station": f"station-{number % STATIONS:04}",
         "serial": number,
@@ -43,7 +43,7 @@ def body(number: int) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """A prepared hub: tokens of an ordinary user and of the administrator, and ids of entities that are there."""
+    """A prepared hub: tokens of an ordinary user and of the administrator, and ids of existing entities."""
 
     hub: Hub
     user: str
@@ -52,7 +52,7 @@ class Scene:
     ids: Sequence[str]
 
     def request(self, method: str, path: str, token: str = "", content: bytes = b"") -> bytes:
-        """The bytes of a request; by the ordinary user unless another token is given."""
+        """Return the bytes of a request, by the ordinary user unless another token is given."""
         head = f"{method} /api/v1/{path} HTTP/1.1\r\nhost: {self.hub.host}:{self.hub.port}\r\n"
         head += f"authorization: Bearer {token or self.user}\r\naccept: */*\r\nuser-agent: hub-benchmark\r\n"
         if content:
@@ -60,7 +60,7 @@ class Scene:
         return head.encode() + b"\r\n" + content
 
     def http(self) -> httpx.Client:
-        """For single calls as the ordinary user."""
+        """Return a client for single calls as the ordinary user."""
         return client(self.hub, self.user)
 
 
@@ -70,7 +70,7 @@ def client(hub: Hub, token: str) -> httpx.Client:
 
 
 def sign_in(hub: Hub, login: str, password: str) -> str:
-    """A long-lived token of the user."""
+    """Return a long-lived token of the user."""
     with client(hub, "") as http:
         access = made(http, "auth/token", {"login": login, "password": password})["token"]
     with client(hub, access) as http:
@@ -78,7 +78,7 @@ def sign_in(hub: Hub, login: str, password: str) -> str:
 
 
 def made(http: httpx.Client, path: str, value: object) -> Any:
-    """The answer to a POST, which must be 200."""
+    """Send a POST and return its answer, which must be 200."""
     answer = http.post(path, content=orjson.dumps(value), headers={"content-type": "application/json"})
     if answer.status_code != 200:
         raise RuntimeError(f"POST {path}: {answer.status_code} {answer.text[:500]}")
@@ -86,7 +86,7 @@ def made(http: httpx.Client, path: str, value: object) -> Any:
 
 
 def accounts(hub: Hub) -> tuple[str, str]:
-    """Make the stores and an ordinary user in a group; tokens of this user and of the administrator."""
+    """Make the stores and an ordinary user in a group. Return tokens of this user and of the administrator."""
     admin = sign_in(hub, "admin", PASSWORD)
     password = secrets.token_urlsafe(16)
     with client(hub, admin) as http:
@@ -98,7 +98,7 @@ def accounts(hub: Hub) -> tuple[str, str]:
 
 
 def prepare(hub: Hub, entities: int) -> Scene:
-    """Stores, a user in a group, and `entities` entities that this user created through the API."""
+    """Make stores, a user in a group, and `entities` entities that this user creates through the API."""
     user, admin = accounts(hub)
     with client(hub, user) as http:
         ids = fill(http, entities)
@@ -106,8 +106,10 @@ def prepare(hub: Hub, entities: int) -> Scene:
 
 
 def fill(http: httpx.Client, entities: int, first: int = 0) -> list[str]:
-    """Create the entities from number `first` up to `entities`; ids of a sample that is spread over all of them, in no
-    order."""
+    """Create the entities from number `first` up to `entities`.
+
+    Return the ids of a sample that is spread over all of them, shuffled.
+    """
     every = max(1, (entities - first) // SAMPLED_IDS)
     ids: list[str] = []
     for start in range(first, entities, LOAD_AT_ONCE):

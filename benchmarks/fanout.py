@@ -1,12 +1,12 @@
 """Live fan-out, beside a Socket.IO server of Node: `python -m benchmarks.fanout [--only ROW] [--seconds N]`.
 
-Real server processes, `hub serve` and Node in turn, on one core; writes and clients come from this process on another,
-the same program for both. The figure that counts is the CPU of the server per delivery. Each figure is taken in several
-rounds, the hub's and Node's interleaved. docs/performance.md says what each row is.
+Real server processes, `hub serve` and Node in turn, run on one core. Writes and clients come from this process on
+another core, with the same program for both. The main figure is the CPU of the server per delivery. Each figure is
+taken in several rounds, in which the hub and Node alternate. docs/performance.md describes each row.
 
-Latency is read so: 500 subscribers each watch a slice of their own, so that each of 500 writes per second reaches one
-of them, while all of them are connected. All 500 hearing of all 500 would be 250 000 deliveries per second, more than
-one core has time for; how many writes per second may go to all is a figure of its own.
+For latency, 500 subscribers each watch a slice of their own. So each of 500 writes per second reaches one of them,
+while all of them are connected. If all 500 received all 500 writes, that would be 250 000 deliveries per second, more
+than one core has time for. The number of writes per second that may go to all is a separate figure.
 """
 
 from __future__ import annotations
@@ -36,36 +36,37 @@ from hub.serve import allow_connections
 
 WRITE_RATE: Final = 100.0
 DELIVERY_RATE: Final = 50_000
-"""Writes per second of a broadcast, unless these are more deliveries per second."""
+"""A broadcast has WRITE_RATE writes per second, or fewer, to stay within DELIVERY_RATE deliveries per second."""
 
 FRAME_HEAD: Final = 4
-"""Octets of a WebSocket frame before an event of more than 125."""
+"""Bytes of the head of a WebSocket frame, for an event of more than 125 bytes."""
 
 CROWD_RATE: Final = 20_000
-"""Deliveries per second to many connections: one event is out before the next comes."""
+"""Deliveries per second to many connections: low enough that one event is delivered before the next is written."""
 
 MANY_WRITES: Final = 10
-"""Writes of such a run at least."""
+"""Minimum writes of such a run."""
 
 SPARE_FILES: Final = 200
-"""Open files that are no clients."""
+"""Open files that are not clients."""
 
 LATENCY_RATE: Final = 500.0
 RAMP_FROM: Final = 25_000
-"""Deliveries per second from which the highest rate of broadcasts is sought, in steps of RAMP_BY."""
+"""Deliveries per second at which the search for the highest rate of broadcasts starts, in steps of RAMP_BY."""
 RAMP_BY: Final = 1.25
 RAMP_MOST: Final = 6_400.0
-"""Writes per second at which the search ends anyway."""
+"""Writes per second at which the search ends in any case."""
 
 SUSTAINED_MS: Final = 100.0
-"""A rate is sustained while 9 of 10 deliveries take no longer: beyond it the backlog grows, and most come late."""
+"""A rate is sustained while 9 of 10 deliveries take no longer. Beyond it the backlog grows, and most deliveries are
+late."""
 ATTEMPTS: Final = 2
-"""Runs in which a rate may show that it is: a machine with other things to do spoils one now and then."""
+"""Runs in which a rate can be shown to be sustained, because other load on the machine spoils a run now and then."""
 
 FEW: Final = 100
-"""Connections over which the distinct subscriptions are spread, and the fewest of them."""
+"""Connections that share the distinct subscriptions, and the lowest number of subscriptions."""
 
-# What the hub should stay within.
+# Upper targets for the hub.
 DELIVERY_US: Final = 6.0
 MEMORY_KIB: Final = 28.0
 CHANNELS_RATIO: Final = 2.0
@@ -75,7 +76,7 @@ P99_MS: Final = 15.0
 
 @dataclass(slots=True)
 class Bench:
-    """What to measure with, and what has come of it. `replica_set` is empty for SQLite."""
+    """What to measure with, and the results. `replica_set` is empty for SQLite."""
 
     cores: Cores
     node: Node | None
@@ -91,7 +92,7 @@ class Bench:
 
     @asynccontextmanager
     async def hub(self) -> AsyncIterator[HubTarget]:
-        """A fresh hub."""
+        """Run a fresh hub."""
         with ExitStack() as stack:
             url = stack.enter_context(mongodb(self.replica_set, self.cores)) if self.replica_set else ""
             hub = stack.enter_context(running_hub(url, self.cores))
@@ -102,13 +103,13 @@ class Bench:
 
     @asynccontextmanager
     async def targets(self) -> AsyncIterator[list[Target]]:
-        """A fresh hub and, where there is Node, a fresh Socket.IO server."""
+        """Run a fresh hub and, if Node is available, a fresh Socket.IO server."""
         async with AsyncExitStack() as stack:
             hub = await stack.enter_async_context(self.hub())
             yield [hub, stack.enter_context(self.node.running(self.cores, hub.pool))] if self.node else [hub]
 
     async def write(self, target: Target, rate: float, audience: Audience, least: int = 1) -> Run:
-        """A run at this rate, of at least so many writes."""
+        """Do a run at this rate, with at least `least` writes."""
         count = max(least, round(rate * self.seconds))
         numbers = range(self._written, self._written + count)
         self._written += count
@@ -123,7 +124,7 @@ class Bench:
         return run
 
     async def pair(self, target: Target, rate: float, audience: Audience) -> tuple[Run, Run]:
-        """The same writes with and without those who hear of them."""
+        """Do the same writes with subscribers that receive them, and without."""
         return await self.write(target, rate, audience), await self.write(target, rate, "nobody")
 
 
@@ -131,7 +132,7 @@ class Bench:
 
 
 async def broadcast(bench: Bench) -> None:
-    """Every write goes to every client; and the same writes, unheard, whose cost is not the deliveries'."""
+    """Measure writes that go to every client, and the same writes to nobody, whose cost is subtracted."""
     rate = min(WRITE_RATE, DELIVERY_RATE / bench.clients)
     to = f"broadcast to {bench.clients} at {rate:g}/s"
     async with bench.targets() as targets:
@@ -153,7 +154,7 @@ async def broadcast(bench: Bench) -> None:
 
 
 async def memory(bench: Bench) -> None:
-    """What a server grows by for each idle client with one subscription."""
+    """Measure how much a server grows for each idle client with one subscription."""
     number = 4 * bench.clients
     for _ in range(bench.rounds):
         async with bench.targets() as targets:
@@ -165,8 +166,10 @@ async def memory(bench: Bench) -> None:
 
 
 async def channels(bench: Bench) -> None:
-    """A change that one subscription hears of, among few and among many that watch other entities: most of those
-    entities do not exist, which makes no difference to a subscription."""
+    """Measure a change that one subscription receives, among few and among many that watch other entities.
+
+    Most of those entities do not exist, which makes no difference to a subscription.
+    """
     few, many = FEW, max(FEW, bench.subscriptions)
     async with bench.hub() as small, bench.hub() as large:
         for target, number in ((small, few), (large, many)):
@@ -190,7 +193,7 @@ async def channels(bench: Bench) -> None:
 
 
 async def latency(bench: Bench) -> None:
-    """From a write to the client that watches its slice."""
+    """Measure the time from a write to the client that watches its slice."""
     label = f"write to client, {LATENCY_RATE:g} writes/s, one of {bench.clients} hears each"
     async with bench.targets() as targets:
         for target in targets:
@@ -206,7 +209,7 @@ async def latency(bench: Bench) -> None:
 
 
 async def sustained(bench: Bench) -> None:
-    """The highest rate of broadcasts that a server keeps up with, and the latencies there."""
+    """Measure the highest rate of broadcasts that a server sustains, and the latencies at that rate."""
     label = f"broadcast to {bench.clients}, highest rate"
     async with bench.targets() as targets:
         for target in targets:
@@ -226,7 +229,7 @@ async def sustained(bench: Bench) -> None:
 
 
 async def highest_rate(bench: Bench, target: Target) -> tuple[float, Run | None]:
-    """Writes per second, and the run at that rate; 0 and None when not even the first is sustained."""
+    """Return the writes per second, and the run at that rate; 0 and None if even the first rate is not sustained."""
     rate, found, best = min(WRITE_RATE, RAMP_FROM / bench.clients), 0.0, None
     while rate <= RAMP_MOST:
         run = await attempt(bench, target, rate)
@@ -238,7 +241,7 @@ async def highest_rate(bench: Bench, target: Target) -> tuple[float, Run | None]
 
 
 async def attempt(bench: Bench, target: Target, rate: float) -> Run | None:
-    """A run that sustains this rate; None when there is none."""
+    """Return a run that sustains this rate; None if there is none."""
     for _ in range(ATTEMPTS):
         run = await bench.write(target, rate, "all")
         if run.lag_ms(0.9) <= SUSTAINED_MS:
@@ -247,8 +250,11 @@ async def attempt(bench: Bench, target: Target, rate: float) -> Run | None:
 
 
 async def connections(bench: Bench) -> None:
-    """Very many clients on one process, all of which get every write. One target after the other: the clients of
-    both would be more open files than many systems grant."""
+    """Measure very many clients on one process, all of which receive every write.
+
+    The targets are measured one after the other: the clients of both would need more open files than many systems
+    allow.
+    """
     number = affordable(bench.connections)
     rate, label = min(WRITE_RATE, CROWD_RATE / number), f"{number} connections"
     async with bench.targets() as targets:
@@ -268,7 +274,8 @@ async def connections(bench: Bench) -> None:
 
 
 def affordable(number: int) -> int:
-    """As many connections as this process, and a server under the same limit, may have open files for."""
+    """Return `number`, or fewer if this process, and a server under the same limit, may not have that many open
+    files."""
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - SPARE_FILES
     if number > most:
         say(f"the limit of open files (ulimit -Hn) allows {most} connections, not {number}")
@@ -289,10 +296,10 @@ ROWS: Final[tuple[Callable[[Bench], Awaitable[None]], ...]] = (
 
 
 async def run(bench: Bench, only: str) -> None:
-    """Every row whose name contains `only`."""
+    """Run every row whose name contains `only`."""
     allow_connections()
     gc.freeze()
-    gc.disable()  # collected between runs: a pause of the clients would be a latency of the server
+    gc.disable()  # collected between runs: a pause of the clients would count as latency of the server
     for row in ROWS:
         if only in row.__name__:
             say(f"{row.__name__} ...")
@@ -300,7 +307,7 @@ async def run(bench: Bench, only: str) -> None:
 
 
 def installed_node() -> Node | None:
-    """None, and why, where there is no Node."""
+    """Return the installation of Node; None, with a message, if there is no Node."""
     try:
         return Node()
     except (OSError, subprocess.SubprocessError) as error:
@@ -323,7 +330,7 @@ def arguments() -> argparse.Namespace:
 
 
 def main() -> int:
-    """Print the table; 1 when a client missed an event or got one twice, or a write failed."""
+    """Print the table; return 1 if a client missed an event or received one twice, or if a write failed."""
     given = arguments()
     cores = Cores.choose()
     node = None if given.no_node else installed_node()

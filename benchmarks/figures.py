@@ -14,7 +14,10 @@ HEAD: Final = ("figure", "unit", "hub", "spread", "target", "ratio", "node", "sp
 
 @dataclass(slots=True)
 class Figure:
-    """One figure, a value per round and server. `target` is the hub's, to stay within; `ratio` the hub's part of it."""
+    """One figure, with a value per round and server.
+
+    `target` is the upper target of the hub; `ratio` is the hub's value divided by it.
+    """
 
     label: str
     unit: str
@@ -25,7 +28,7 @@ class Figure:
         return statistics.median(self.values[server]) if self.values.get(server) else None
 
     def spread(self, server: str) -> str:
-        """The least and the greatest; nothing for a single value."""
+        """Return the lowest and the highest value; nothing for a single value."""
         values = self.values.get(server, [])
         return f"{number(min(values))}–{number(max(values))}" if len(values) > 1 else ""
 
@@ -65,13 +68,13 @@ class Figure:
 
 
 class Figures:
-    """All figures of a run, in the order in which they came up."""
+    """All figures of a run, in the order in which they were first added."""
 
     def __init__(self) -> None:
         self._figures: dict[str, Figure] = {}
 
     def add(self, server: str, label: str, unit: str, value: float | None, target: float | None = None) -> None:
-        """Note a value; None, where the system does not tell, leaves the figure out."""
+        """Add a value. None, if the system does not report one, leaves the figure out."""
         if value is not None:
             figure = self._figures.setdefault(label, Figure(label, unit, target))
             figure.values.setdefault(server, []).append(value)
@@ -80,7 +83,7 @@ class Figures:
         return iter(self._figures.values())
 
     def table(self) -> Iterator[str]:
-        """The lines of a table."""
+        """Yield the lines of a table."""
         rows = [HEAD, *(figure.cells() for figure in self)]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         for label, unit, *cells in rows:

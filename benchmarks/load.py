@@ -1,8 +1,8 @@
-"""A load generator that is much cheaper than the server: prebuilt requests on keep-alive connections, and of each
-answer only its status and where it ends.
+"""A load generator that costs much less than the server.
 
-One request is under way per connection, so an answer ends where its Content-Length says, or, chunked, where the data
-does with the last chunk: the JSON of the servers holds no line breaks that could look like it.
+It sends prebuilt requests on keep-alive connections, and reads only the status and the end of each answer. One request
+is in flight per connection. So an answer ends where its Content-Length says, or, if chunked, where the received data
+ends with the last chunk: the JSON of the servers has no line breaks that could look like it.
 """
 
 from __future__ import annotations
@@ -21,13 +21,15 @@ CLIENTS: Final = 32
 CHUNKED: Final = -1
 LAST_CHUNK: Final = b"\r\n0\r\n\r\n"
 GIVE_UP: Final = 60.0
-"""Seconds that answers may take to come in after the end of a run."""
+"""Maximum seconds to wait for answers after the end of a run."""
 
 
 @dataclass(slots=True)
 class Tally:
-    """What a run brought. Latencies are in seconds, one per answer; `failures` holds the first lines of other answers
-    than 200 and 201, and what else went wrong."""
+    """The results of a run. Latencies are in seconds, one per answer.
+
+    `failures` has the first lines of answers other than 200 and 201, and other errors.
+    """
 
     latencies: array[float] = field(default_factory=lambda: array("d"))
     seconds: float = 0.0
@@ -38,19 +40,19 @@ class Tally:
         return len(self.latencies) / self.seconds if self.seconds else 0.0
 
     def percentile(self, share: float) -> float:
-        """The latency that this share of the answers stays within; 0 without answers."""
+        """Return the latency that this share of the answers does not exceed; 0 without answers."""
         ordered = sorted(self.latencies)
         return ordered[min(int(share * len(ordered)), len(ordered) - 1)] if ordered else 0.0
 
 
 def spread(requests: Sequence[bytes], clients: int = CLIENTS) -> list[Requests]:
-    """The same requests for every client, over and over, each beginning somewhere else."""
+    """Return the same requests for every client, repeated endlessly; each client begins at another one."""
     starts = (len(requests) * n // clients for n in range(clients))
     return [itertools.cycle([*requests[start:], *requests[:start]]) for start in starts]
 
 
 class Client(asyncio.Protocol):
-    """One connection: sends its next request when the answer to the last one is in, `pause` seconds later."""
+    """One connection. It sends its next request `pause` seconds after it has the answer to the last one."""
 
     def __init__(self, requests: Requests, tally: Tally, pause: float) -> None:
         self._requests = requests
@@ -59,14 +61,14 @@ class Client(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._head = b""
-        self._left: int | None = None  # bytes of the body that are still to come; None in the head
+        self._left: int | None = None  # missing bytes of the body; None in the head
         self._tail = b""
         self._sent = 0.0
         self._stopping = False
         self.done: asyncio.Future[None] = self._loop.create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's does not inherit from it
         self.send()
 
     def send(self) -> None:
@@ -94,7 +96,7 @@ class Client(asyncio.Protocol):
         self.answered()
 
     def _read_head(self, data: bytes) -> bytes:
-        """What of `data` belongs to the body; `_left` stays None while the head is not complete."""
+        """Return the part of `data` that belongs to the body. `_left` stays None until the head is complete."""
         end = data.find(b"\r\n\r\n")
         if end < 0:
             self._head = data
@@ -107,7 +109,7 @@ class Client(asyncio.Protocol):
         return data[end + (2 if at < 0 else 4) :]  # the last chunk may be the only one
 
     def answered(self) -> None:
-        """The answer is in: send the next request."""
+        """Record the answer and send the next request."""
         self._tally.latencies.append(time.perf_counter() - self._sent)
         if self._pause:
             self._loop.call_later(self._pause, self.send)
@@ -138,8 +140,11 @@ async def load(
     pause: float = 0.0,
     until: Awaitable[object] | None = None,
 ) -> Tally:
-    """Send every sequence of `requests` on a connection of its own, until `seconds` have passed (or `until` is done)
-    or there are no more. Raises TimeoutError when answers stay out."""
+    """Send every sequence of `requests` on its own connection, until it ends or `seconds` have passed (or `until` is
+    done).
+
+    Raises TimeoutError if answers do not arrive.
+    """
     tally = Tally()
     loop = asyncio.get_running_loop()
     started = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Several hub processes over one database: writes go through the first, and each has a pool of clients of its own."""
+"""Several hub processes over one database. Writes go through the first; each has its own pool of clients."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from benchmarks.processes import Hub, cpu_seconds, wait_until_idle
 from benchmarks.targets import EVERYTHING, Audience, HubTarget
 
 LEAST: Final = 4
-"""Writes of a run at least."""
+"""Minimum writes of a run."""
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """`cpu`: seconds of CPU of all hubs; `last`: seconds from each write to its last delivery."""
+    """The results of a run. `cpu`: CPU seconds of all hubs; `last`: seconds from each write to its last delivery."""
 
     writes: int
     cpu: float
@@ -29,7 +29,7 @@ class Measured:
     faults: list[str]
 
     def net(self, quiet: Measured) -> float | None:
-        """CPU of the hubs, µs per delivery, without what as many writes cost that nobody hears of."""
+        """Return the CPU of the hubs, µs per delivery, minus the cost of as many writes that nobody receives."""
         if not self.deliveries:
             return None
         return (self.cpu - quiet.cpu * self.writes / quiet.writes) / self.deliveries * 1e6
@@ -49,14 +49,14 @@ class MultiProcess:
         self._written = 0
 
     async def join(self, stack: ExitStack, each: int) -> None:
-        """Connect so many clients to each hub, until `stack` ends."""
+        """Connect `each` clients to each hub, until `stack` ends."""
         for hub in self.hubs:
             place = Place((hub.host, hub.port), self.target.pool.greeting, EVERYTHING)
             self._pools.append(stack.enter_context(remote_pool(place, each)))
         await asyncio.gather(*(pool.joined() for pool in self._pools))
 
     async def write(self, rate: float, seconds: float, audience: Audience) -> Measured:
-        """Write at this rate, to all or to nobody, and wait until everybody has heard of it."""
+        """Write at this rate, to all or to nobody, and wait until all clients have received everything."""
         count = max(LEAST, round(rate * seconds))
         numbers = range(self._written, self._written + count)
         self._written += count

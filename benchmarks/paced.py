@@ -1,4 +1,4 @@
-"""Writes at a given rate, whether or not the server keeps up: what it cannot take at once waits for a connection."""
+"""Writes at a given rate, whether or not the server keeps up. If it does not, requests wait for a free connection."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ CONNECTIONS: Final = 64
 
 
 class Pen(Client):
-    """A connection that sends what it is given, and is free again when the answer is in."""
+    """A connection that sends the request it is given, and is free again when the answer has arrived."""
 
     def __init__(self, writer: Writer) -> None:
         super().__init__(iter(()), writer.tally, 0.0)
         self._writer = writer
 
     def send(self) -> None:
-        """Wait to be given something."""
+        """Do nothing: the next request comes by `write`."""
 
     def write(self, request: bytes) -> None:
         self._requests = iter((request,))
@@ -39,7 +39,7 @@ class Pen(Client):
 
 
 class Writer:
-    """Some connections to one server. The one that was used last is used next: those that rest, servers close."""
+    """Some connections to one server. The one used last is used next, because servers close idle connections."""
 
     def __init__(self) -> None:
         self.tally = Tally()
@@ -62,8 +62,10 @@ class Writer:
     async def run(
         self, numbers: Sequence[int], make: Callable[[int], bytes], rate: float, sent: dict[int, float]
     ) -> None:
-        """Write `make(number)` for each number, `rate` of them a second, and wait for the answers. `sent` gets the
-        time (perf_counter) from which each would have gone out had a connection been free."""
+        """Write `make(number)` for each number, `rate` of them a second, and wait for the answers.
+
+        `sent` gets the time (perf_counter) at which each request was ready, even if it then waited for a connection.
+        """
         begun = time.perf_counter()
         for count, number in enumerate(numbers):
             request = make(number)
@@ -81,14 +83,14 @@ class Writer:
                 await self._done.wait()
 
     def dropped(self, pen: Pen) -> bool:
-        """A connection has been closed: whether it was at rest, and nobody minds."""
+        """Handle a closed connection. Return whether it was idle, which is no fault."""
         resting = pen in self._free
         if resting:
             self._free.remove(pen)
         return resting and not pen.done.done()
 
     def freed(self, pen: Pen) -> None:
-        """A connection has its answer."""
+        """Use a connection again that has its answer."""
         if len(self.tally.latencies) == self._due:
             self._done.set()
         if self._waiting:

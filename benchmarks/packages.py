@@ -1,5 +1,7 @@
-"""Packages of other worlds that benchmarks and tests run, installed once into a cache folder: npm's, and PyPI's in a
-virtual environment of their own. Made anew when what they are installed from changes."""
+"""npm and PyPI packages that benchmarks and tests run, installed once into a cache folder.
+
+PyPI packages are in virtual environments of their own. They are installed again when their requirements change.
+"""
 
 from __future__ import annotations
 
@@ -18,14 +20,16 @@ NPM_FILES: Final = ("package.json", "package-lock.json", ".npmrc")
 
 
 def cache() -> Path:
-    """Where `scripts/mongod` keeps its own, too."""
+    """Return the cache folder, which `scripts/mongod` uses too."""
     caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return Path(os.environ.get("HUB_TEST_CACHE") or caches / "hub-tests")
 
 
 def npm_packages(source: Path) -> Path:
-    """A folder with the `node_modules` that the lock file in `source` names. Raises OSError without npm, and when it
-    fails."""
+    """Return a folder with the `node_modules` of the lock file in `source`.
+
+    Raises OSError if npm is missing or fails.
+    """
 
     def install(folder: Path) -> None:
         for name in NPM_FILES:
@@ -36,7 +40,7 @@ def npm_packages(source: Path) -> Path:
 
 
 def python_packages(constraints: Path) -> Path:
-    """The interpreter of a virtual environment with the packages that the file `constraints` names."""
+    """Return the interpreter of a virtual environment with the packages in the file `constraints`."""
 
     def install(folder: Path) -> None:
         _run([sys.executable, "-m", "venv", "venv"], folder)
@@ -47,7 +51,7 @@ def python_packages(constraints: Path) -> Path:
 
 
 def install_once(name: str, recipe: bytes, install: Callable[[Path], None]) -> Path:
-    """A folder of the cache that `install` has filled; filled anew for another `recipe`. One process at a time."""
+    """Return a folder of the cache that `install` has filled, a new one for another `recipe`. One process at a time."""
     folder = cache() / f"{name}-{hashlib.sha256(recipe).hexdigest()[:16]}"
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as guard:

@@ -1,5 +1,7 @@
-"""What the hub is compared with: two Feathers applications and one of Eve over the same MongoDB, and how each is asked
-for the same. `benchmarks/peers/` holds the applications; docs/performance.md says how they are set up."""
+"""The servers that the hub is compared with, and equal requests for all: two Feathers applications and one of Eve.
+
+All of them use the same MongoDB. `benchmarks/peers/` holds the applications; docs/performance.md describes their setup.
+"""
 
 from __future__ import annotations
 
@@ -34,12 +36,12 @@ READ, LIST, FILTERED, CREATE, BULK_CREATE = OPERATIONS = (
 )
 
 Build = Callable[[str, str, bytes], bytes]
-"""The bytes of a request: method, path, content."""
+"""Makes the bytes of a request from method, path and content."""
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A server with entities in it. `requests` holds, for each operation, requests to be sent over and over."""
+    """A running server with entities. `requests` has, for each operation, the requests to send over and over."""
 
     name: str
     address: tuple[str, int]
@@ -49,7 +51,7 @@ class Subject:
 
 
 def hub_subject(scene: Scene) -> Subject:
-    """The hub, asked by an ordinary user with a Bearer token."""
+    """Return the hub, with requests of an ordinary user with a Bearer token."""
     lists = {LIST: [f"{READINGS}?limit=100"], FILTERED: [f"{READINGS}?station={s}&limit=100" for s in stations()]}
     requests = every_request(lambda m, path, content: scene.request(m, path, content=content), scene.ids, lists)
     return Subject(
@@ -58,7 +60,7 @@ def hub_subject(scene: Scene) -> Subject:
 
 
 def every_request(build: Build, ids: Sequence[str], lists: dict[str, list[str]]) -> dict[str, Sequence[bytes]]:
-    """`lists`: the paths of the two kinds of lists, where the servers differ."""
+    """Return the requests by operation. `lists`: the paths of the two kinds of lists, which differ between servers."""
     bodies = [body(number) for number in range(PREBUILT)]
     arrays = [bodies[start : start + BULK] for start in range(0, PREBUILT, BULK)]
     return {
@@ -75,8 +77,11 @@ def stations() -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """`command`: what starts it, given the URL of its database; it prints its port and, where it asks who is calling, a
-    token. `ids_of` reads the ids from its answer to the creation of an array."""
+    """A server to compare with.
+
+    `command` returns its command line for the URL of its database. The server prints its port and, if it authenticates
+    callers, a token. `ids_of` reads the ids from its answer to the creation of an array.
+    """
 
     name: str
     command: Callable[[str], list[str]]
@@ -85,10 +90,10 @@ class Peer:
 
 
 def feathers(name: str, script: str) -> Peer:
-    """The Feathers application of this script."""
+    """Return the Feathers application of this script."""
 
     def command(database_url: str) -> list[str]:
-        # Node looks for packages beside the script, so the script lies beside the packages.
+        # Node looks for packages beside the script, so the script is copied to the packages.
         source = APPLICATIONS / "feathers"
         return ["node", str(shutil.copy(source / script, npm_packages(source))), database_url]
 
@@ -119,7 +124,7 @@ EVE: Final = Peer(
 
 @contextmanager
 def running_peer(peer: Peer, server_url: str, cores: Cores, entities: int) -> Iterator[Subject]:
-    """A peer with `entities` entities, in a database of its own on the MongoDB at `server_url`, on the hub's core."""
+    """Run a peer with `entities` entities on the hub's core, with its own database on the MongoDB at `server_url`."""
     url = urlsplit(server_url)._replace(path=f"/peer_bench_{secrets.token_hex(6)}").geturl()
     with on_cores(cores.hub):
         process = subprocess.Popen(peer.command(url), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
@@ -140,7 +145,7 @@ def running_peer(peer: Peer, server_url: str, cores: Cores, entities: int) -> It
 
 
 def plain_request(address: tuple[str, int], headers: dict[str, str], method: str, path: str, content: bytes) -> bytes:
-    """As the hub's are, with these headers."""
+    """Return the bytes of a request like the hub's, with these headers."""
     head = f"{method} /{path} HTTP/1.1\r\nhost: {address[0]}:{address[1]}\r\n"
     head += "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     head += "accept: application/json\r\nuser-agent: hub-benchmark\r\n"
@@ -150,7 +155,7 @@ def plain_request(address: tuple[str, int], headers: dict[str, str], method: str
 
 
 def fill(peer: Peer, address: tuple[str, int], headers: dict[str, str], entities: int) -> list[str]:
-    """Create the entities; their ids."""
+    """Create the entities and return their ids."""
     ids: list[str] = []
     url = f"http://{address[0]}:{address[1]}"
     with httpx.Client(base_url=url, headers=headers, timeout=120, trust_env=False) as http:

@@ -1,4 +1,4 @@
-"""The processes that are measured: a hub, and a MongoDB for it; which core each runs on and what it takes of it."""
+"""The processes that are measured, a hub and its MongoDB: the cores that they run on, and their CPU time and memory."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ START_SECONDS: Final = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Cores:
-    """The cores for the hub, the load generator and the database; None where the system has no say in it."""
+    """The cores for the hub, the load generator and the database; None where the system cannot pin processes."""
 
     hub: set[int] | None = None
     load: set[int] | None = None
@@ -32,7 +32,7 @@ class Cores:
 
     @classmethod
     def choose(cls) -> Cores:
-        """One for the hub, one for the load, the rest (or the load's) for the database."""
+        """Choose one core for the hub, one for the load, and the rest (or the load's) for the database."""
         if not hasattr(os, "sched_getaffinity"):
             return cls()
         usable = sorted(os.sched_getaffinity(0))
@@ -43,7 +43,7 @@ class Cores:
 
 @contextmanager
 def on_cores(cores: set[int] | None) -> Iterator[None]:
-    """This thread on these cores, and with it every process that is started in the block."""
+    """Pin this thread, and every process that is started in the block, to these cores."""
     if cores is None:
         yield
         return
@@ -56,7 +56,8 @@ def on_cores(cores: set[int] | None) -> Iterator[None]:
 
 
 def cpu_seconds(pid: int | None) -> float | None:
-    """CPU time that a process has taken so far, user and system, of all its threads; None where there is no /proc."""
+    """Return the CPU time that a process has used so far, user and system, in all threads; None where there is no
+    /proc."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -65,7 +66,7 @@ def cpu_seconds(pid: int | None) -> float | None:
 
 
 def resident_kib(pid: int) -> float | None:
-    """Memory of a process that is in RAM, KiB; None where there is no /proc."""
+    """Return the resident memory of a process in KiB; None where there is no /proc."""
     try:
         pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     except OSError:
@@ -75,7 +76,7 @@ def resident_kib(pid: int) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A hub's source folder and the interpreter that has its packages."""
+    """The source folder of a hub, and an interpreter with its packages."""
 
     root: Path
     python: str
@@ -87,7 +88,7 @@ class Program:
 
 @dataclass(frozen=True, slots=True)
 class Hub:
-    """A running hub. `database_pid` is its MongoDB's, None without one or when it runs elsewhere."""
+    """A running hub. `database_pid` is that of its MongoDB, None without one or if it runs elsewhere."""
 
     engine: str
     host: str
@@ -97,7 +98,7 @@ class Hub:
     database_pid: int | None = None
 
     def complaints(self) -> list[str]:
-        """What the hub has logged of errors."""
+        """Return the errors in the hub's log."""
         return [line for line in self.log.read_text(errors="replace").splitlines() if " ERROR " in line]
 
     @property
@@ -113,9 +114,11 @@ def running_hub(
     settings: Mapping[str, str] | None = None,
     program: Program | None = None,
 ) -> Iterator[Hub]:
-    """A hub with a data folder of its own (in `folder`, which may be another run's, or a new one); on SQLite
-    (`database_url` empty) that holds the database. `settings` are further ``HUB_`` variables, `program` is another hub
-    than this tree's."""
+    """Run a hub with its own data folder, in `folder` or in a new one.
+
+    `folder` may be that of another run. On SQLite (`database_url` empty) the data folder holds the database. `settings`
+    are further ``HUB_`` variables. `program` is a hub other than this tree's.
+    """
     program = program or Program.here()
     with tempfile.TemporaryDirectory(prefix="hub-bench-") as fresh:
         folder = folder or Path(fresh)
@@ -135,8 +138,10 @@ def running_hub(
 def running_server(
     command: Sequence[str], folder: Path, environment: Mapping[str, str], cores: Cores
 ) -> Iterator[tuple[int, str, int, Path]]:
-    """A server on the hub's core that announces its URL in the first line it prints: its process id, host and port,
-    and its log in `folder`."""
+    """Run a server on the hub's core. Yield its process id, host and port, and its log in `folder`.
+
+    The server must announce its URL in the first line that it prints.
+    """
     log = folder / "server.log"
     with log.open("wb") as errors, on_cores(cores.hub):
         process = subprocess.Popen(
@@ -153,7 +158,7 @@ def running_server(
 
 
 def _announced(process: subprocess.Popen[bytes], log: Path) -> str:
-    """The URL that a server says it is live at."""
+    """Return the URL that a server announces."""
     assert process.stdout is not None
     line = process.stdout.readline().decode()
     if "http://" not in line:
@@ -163,8 +168,10 @@ def _announced(process: subprocess.Popen[bytes], log: Path) -> str:
 
 @contextmanager
 def mongodb(given: str | None, cores: Cores) -> Iterator[str]:
-    """The URL of a new database, dropped afterwards: on the replica set of URL `given`, else on one that
-    `scripts/mongod` starts."""
+    """Yield the URL of a new database, which is dropped afterwards.
+
+    It is on the replica set at URL `given`, or else on one that `scripts/mongod` starts.
+    """
     with replica_set(given, cores) as server:
         url = urlsplit(server)._replace(path=f"/hub_bench_{secrets.token_hex(6)}").geturl()
         try:
@@ -176,7 +183,7 @@ def mongodb(given: str | None, cores: Cores) -> Iterator[str]:
 
 @contextmanager
 def replica_set(given: str | None, cores: Cores) -> Iterator[str]:
-    """The URL of one that is there, or of one that `scripts/mongod` starts."""
+    """Yield the URL `given`, or that of a replica set that `scripts/mongod` starts."""
     if given:
         yield given
         return
@@ -196,7 +203,7 @@ def replica_set(given: str | None, cores: Cores) -> Iterator[str]:
 
 
 def mongod_pid(url: str) -> int | None:
-    """The process id of a server on this machine."""
+    """Return the process id of the server; None if it is not on this machine."""
     with pymongo.MongoClient[dict[str, object]](url) as client:
         status = client.admin.command("serverStatus")
         pid = int(status["pid"])
@@ -205,7 +212,7 @@ def mongod_pid(url: str) -> int | None:
 
 
 def wait_until_idle(pid: int | None, quiet: float = 0.2, most: float = 30.0) -> None:
-    """Wait until a process has come to rest: what it still does after a load is not the next one's."""
+    """Wait until a process is idle, so that the rest of its work does not count for the next load."""
     deadline = time.monotonic() + most
     before = cpu_seconds(pid)
     while before is not None and time.monotonic() < deadline:

@@ -1,4 +1,4 @@
-"""Figures side by side, and as JSON."""
+"""Figures as tables and as JSON."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ TARGETS: Final[Mapping[str, Mapping[str, float]]] = {
     "sqlite": {"read by id": 6_000, "list of 100": 2_500, "durable create, 32 clients": 3_000},
     "mongodb": {"read by id": 2_000},
 }
-"""Operations per second to reach on one core."""
+"""Target operations per second on one core."""
 
 COLUMNS: Final = ("per s", "target", "ratio", "hub µs", "core/s", "busy %", "db µs", "p50 ms", "p99 ms")
-"""`hub µs` and `db µs` are CPU per operation, `core/s` is what a whole core makes of the former. `busy %` is the share
-of a core that the hub had: under load and well below 100, `per s` tells of what else the machine had to do."""
+"""`hub µs` and `db µs` are CPU per operation. `core/s` is the number of operations for which a whole core has time, at
+`hub µs` each. `busy %` is the share of a core that the hub used. If that is well below 100 under load, `per s` was
+limited by other work of the machine."""
 
 
 def target(engine: str, operation: str) -> float | None:
@@ -33,8 +34,10 @@ def target(engine: str, operation: str) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One operation on one engine. `hub_cpu` and `database_cpu` are seconds of CPU during the run; an operation is
-    `entities` entities of a request, else one request."""
+    """One operation on one engine.
+
+    `hub_cpu` and `database_cpu` are CPU seconds during the run. Each request counts as `entities` operations.
+    """
 
     engine: str
     operation: str
@@ -48,7 +51,7 @@ class Row:
         return self.tally.per_second * self.entities
 
     def micros(self, cpu: float | None) -> float | None:
-        """CPU microseconds per operation."""
+        """Return CPU microseconds per operation."""
         done = len(self.tally.latencies) * self.entities
         return None if cpu is None or not done else cpu / done * 1e6
 
@@ -60,7 +63,7 @@ class Row:
 
     @property
     def busy(self) -> float | None:
-        """The share of one core that the hub had; above 1 when its threads ran at once."""
+        """The share of one core that the hub used; above 1 if its threads ran in parallel."""
         return None if self.hub_cpu is None or not self.tally.seconds else self.hub_cpu / self.tally.seconds
 
     def cells(self) -> list[str]:
@@ -95,7 +98,7 @@ class Row:
 
 
 def number(value: float | None) -> str:
-    """With three digits or so, and a thin gap between thousands."""
+    """Return the number with about three digits, and a space between thousands."""
     if value is None:
         return ""
     if abs(value) >= 100:
@@ -104,7 +107,7 @@ def number(value: float | None) -> str:
 
 
 def table(rows: Sequence[Row]) -> Iterator[str]:
-    """The lines of one table: operations down, engines across."""
+    """Yield the lines of one table: operations down, engines across."""
     engines = list(dict.fromkeys(row.engine for row in rows))
     operations = list(dict.fromkeys(row.operation for row in rows))
     found = {(row.operation, row.engine): row.cells() for row in rows}
@@ -117,7 +120,7 @@ def table(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def failures(rows: Sequence[Row]) -> Iterator[str]:
-    """A line for every row that met errors."""
+    """Yield a line for every row with errors."""
     for row in rows:
         if row.tally.failures:
             kinds = ", ".join(dict.fromkeys(row.tally.failures[:1_000]))
@@ -125,7 +128,7 @@ def failures(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def machine() -> dict[str, str]:
-    """What the figures were taken on."""
+    """Return a description of the machine."""
     return {
         "processor": f"{_processor()}, {os.cpu_count()} cores",
         "system": platform.platform(),
@@ -135,7 +138,7 @@ def machine() -> dict[str, str]:
 
 
 def parser(module: str, doc: str | None, *, mongodb: bool = True) -> argparse.ArgumentParser:
-    """A benchmark's options, to begin with: where to write its figures, and a MongoDB to use."""
+    """Return a parser with the options of all benchmarks: where to write the figures, and a MongoDB to use."""
     made = argparse.ArgumentParser(prog=f"python -m {module}", description=(doc or "").splitlines()[0])
     made.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE too")
     if mongodb:
@@ -144,7 +147,7 @@ def parser(module: str, doc: str | None, *, mongodb: bool = True) -> argparse.Ar
 
 
 def say(line: str) -> None:
-    """Tell whoever waits what is being done."""
+    """Print progress to stderr."""
     print(line, file=sys.stderr, flush=True)
 
 
@@ -156,8 +159,10 @@ def conclude(
     calm: str = "no errors",
     about: Mapping[str, str] | None = None,
 ) -> int:
-    """Print where the figures were taken (`about` adds to that), the lines and what went wrong, `calm` if nothing did;
-    write the figures to `file`. The exit code."""
+    """Print the machine (`about` adds to it), the lines and the faults, or `calm` if there are none.
+
+    Write the figures to `file`. Return the exit code.
+    """
     place = machine() | dict(about or {})
     print(*(f"{name}: {value}" for name, value in place.items()), "", *lines, "", sep="\n")
     print(*(faults[:50] or [calm]), sep="\n")

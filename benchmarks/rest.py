@@ -1,7 +1,7 @@
 """The REST API under load: `python -m benchmarks.rest [--engine sqlite|mongodb|both] [--seconds N] [--entities N]`.
 
-A real hub process on one core of its own, loaded by this process on another, over the loopback. docs/performance.md
-says what each row is.
+A real hub process runs on its own core. This process loads it from another core, over the loopback interface.
+docs/performance.md describes each row.
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ PREBUILT: Final = 2_000
 """Requests that are made before a run and sent over and over."""
 
 READ_EVERY: Final = 0.005
-"""Seconds between the small reads whose latency is taken while a long list streams."""
+"""Seconds between the small reads whose latency is measured while a long list is streamed."""
 
 DEPTHS: Final = (0.0, 0.1, 0.5, 0.99)
 
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """One hub and how long each of its rows takes."""
+    """One hub, and the duration of each row."""
 
     scene: Scene
     seconds: float
 
     async def measure(self, operation: str, requests: Sequence[Requests], entities: int = 1) -> Row:
-        """Load the hub with `requests`, one sequence per connection, after a short run to warm up."""
+        """Load the hub with `requests`, one sequence per connection, after a short run to warm up. Return the row."""
         await load(self.address, requests, self.seconds / 5)
         return await self.watch(operation, load(self.address, requests, self.seconds), entities)
 
     async def watch(self, operation: str, run: Awaitable[Tally], entities: int = 1) -> Row:
-        """The row of a run: what came of it, and the CPU that the hub and its database took meanwhile."""
+        """Return the row of a run: its results, and the CPU that the hub and its database used meanwhile."""
         hub = self.scene.hub
         await asyncio.to_thread(wait_until_idle, hub.pid)
         before = cpu_seconds(hub.pid), cpu_seconds(hub.database_pid)
@@ -80,7 +80,7 @@ async def list_of_100(bench: Bench) -> list[Row]:
 
 
 async def filtered_list(bench: Bench) -> list[Row]:
-    """Entities of one station in order of creation, and those of a range of serial numbers in order of these."""
+    """Measure lists of one station in order of creation, and of a range of serial numbers in order of these."""
     scene = bench.scene
     one = [scene.request("GET", f"{READINGS}?station=station-{n:04}&limit=100") for n in range(STATIONS)]
     starts = [random.Random(n).randrange(max(1, scene.entities - 100)) for n in range(STATIONS)]
@@ -99,7 +99,7 @@ async def create(bench: Bench) -> list[Row]:
 
 
 async def change(bench: Bench) -> list[Row]:
-    # In each round the values of the round before are changed: what alters nothing would not be written.
+    # Each pass over the entities sets other values than the last one: a change without effect would not be written.
     contents = [orjson.dumps({"value": number / 10}) for number in range(101)]
     paths = 2 * [f"{READINGS}/{id}" for id in bench.scene.ids[: PREBUILT // 2]]
     requests = [bench.scene.request("PATCH", p, content=contents[n % 101]) for n, p in enumerate(paths)]
@@ -113,7 +113,7 @@ async def bulk_create(bench: Bench) -> list[Row]:
 
 
 async def streamed_list(bench: Bench) -> list[Row]:
-    """Lists of 10 000, and what small reads feel of them: one at a time, first without, then beside a stream."""
+    """Measure lists of 10 000, and small reads, one at a time, first alone and then beside a stream."""
     streams = spread([bench.scene.request("GET", f"{READINGS}?limit=10000")], 1)
     entities = min(10_000, bench.scene.entities)
     rows = [await bench.measure(f"list of {entities}, streamed: entities", streams, entities)]
@@ -131,7 +131,7 @@ async def streamed_list(bench: Bench) -> list[Row]:
 
 
 async def paging(bench: Bench) -> list[Row]:
-    """Pages of 100 by cursor, from the start of the list to its end."""
+    """Measure pages of 100 by cursor, from the start of the list to its end."""
     rows = []
     for depth in DEPTHS:
         request = bench.scene.request("GET", page_at(bench.scene, int(depth * bench.scene.entities)))
@@ -140,7 +140,7 @@ async def paging(bench: Bench) -> list[Row]:
 
 
 def page_at(scene: Scene, depth: int) -> str:
-    """The path of the page behind the first `depth` entities."""
+    """Return the path of the page after the first `depth` entities."""
     first = f"{READINGS}?limit=100"
     if depth == 0:
         return first
@@ -176,7 +176,7 @@ ROWS: Final[tuple[Callable[[Bench], Awaitable[list[Row]]], ...]] = (
 
 
 async def run(hub: Hub, seconds: float, entities: int, only: str) -> list[Row]:
-    """Every row whose name contains `only`."""
+    """Run every row whose name contains `only`."""
     say(f"{hub.engine}: creating {entities} entities ...")
     bench = Bench(await asyncio.to_thread(prepare, hub, entities), seconds)
     rows: list[Row] = []
@@ -190,7 +190,7 @@ async def run(hub: Hub, seconds: float, entities: int, only: str) -> list[Row]:
 
 
 def engines(choice: str, mongodb_url: str | None, cores: Cores, stack: ExitStack) -> Iterator[str]:
-    """The database URLs to run on, the empty one for SQLite."""
+    """Yield the database URLs to run on; an empty one stands for SQLite."""
     if choice in ("sqlite", "both"):
         yield ""
     if choice in ("mongodb", "both"):
@@ -209,7 +209,7 @@ def arguments() -> argparse.Namespace:
 
 
 def main() -> int:
-    """Print the table; 1 when an answer was not 200."""
+    """Print the table; return 1 if an answer was an error."""
     given = arguments()
     cores = Cores.choose()
     rows: list[Row] = []

@@ -1,4 +1,4 @@
-"""One run of writes to a server and of its events to the watchers: what it cost, how long it took, what went wrong."""
+"""One run of writes to a server, and of its events to the watchers: cost, latency and faults."""
 
 from __future__ import annotations
 
@@ -14,20 +14,23 @@ from benchmarks.processes import cpu_seconds, resident_kib, wait_until_idle
 from benchmarks.targets import Audience, Target
 
 GIVE_UP: Final = 30.0
-"""Seconds that events may take to come in after the last write is answered."""
+"""Maximum seconds to wait for events after the last write is answered."""
 
 PAUSE: Final = 0.05
-"""Seconds before a run, for the server to take its connections in, and after the last event that is due, for one too
-many to arrive."""
+"""Seconds before a run, so that the server can accept its connections, and after the last expected event, so that a
+surplus one can arrive."""
 
 WARM_UP: Final = 20
-"""Clients that come and go before memory is read: what the first ones make stays."""
+"""Clients that connect and leave before memory is read: the server keeps what it allocates for the first ones."""
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """`cpu` and `load` are seconds of CPU of the server and of this process. In seconds: `lags`, from each write to
-    each of its deliveries, in order of size; `last`, from each write to its last delivery."""
+    """The results of a run.
+
+    `cpu` and `load` are CPU seconds of the server and of this process. In seconds: `lags`, from each write to each of
+    its deliveries, sorted; `last`, from each write to its last delivery.
+    """
 
     writes: int
     seconds: float
@@ -37,29 +40,31 @@ class Run:
     last: Sequence[float]
 
     def micros(self, operations: int) -> float | None:
-        """CPU of the server for each of so many operations."""
+        """Return the server's CPU, µs per operation."""
         return None if self.cpu is None or not operations else self.cpu / operations * 1e6
 
     def net(self, quiet: Run) -> float | None:
-        """CPU of the server, µs per delivery, without what as many writes cost that nobody hears of."""
+        """Return the server's CPU, µs per delivery, minus the cost of as many writes that nobody receives."""
         if self.cpu is None or quiet.cpu is None or not self.lags:
             return None
         return (self.cpu - quiet.cpu * self.writes / quiet.writes) / len(self.lags) * 1e6
 
     def lag_ms(self, share: float) -> float:
-        """Milliseconds that this share of the deliveries stays within."""
+        """Return the milliseconds that this share of the deliveries does not exceed."""
         return self.lags[min(int(share * len(self.lags)), len(self.lags) - 1)] * 1e3 if self.lags else 0.0
 
     def busy(self, cpu: float | None) -> float | None:
-        """The share of a core, percent."""
+        """Return the share of a core, percent."""
         return None if cpu is None else cpu / self.seconds * 100
 
 
 async def write(
     target: Target, numbers: range, rate: float, audience: Audience, expected: Callable[[int], Iterable[int]]
 ) -> tuple[Run, list[str]]:
-    """Write these numbers, `rate` of them a second, and wait until every watcher has heard of `expected(its index)`.
-    The run, and what was wrong with what they heard."""
+    """Write these numbers, `rate` of them a second, and wait until every watcher has received `expected(its index)`.
+
+    Return the run, and the faults in the answers and in what the watchers received.
+    """
     pool, writer = target.pool, Writer()
     wanted = sum(len(list(expected(index))) for index in range(len(pool.watchers)))
     await asyncio.to_thread(wait_until_idle, target.pid)
@@ -79,7 +84,7 @@ async def write(
 
 
 async def grown(target: Target, subscriptions: Sequence[Sequence[str]]) -> float | None:
-    """Connect a watcher for each sequence of subscriptions: the memory that the server has grown by, KiB."""
+    """Connect a watcher for each sequence of subscriptions. Return the KiB by which the server's memory has grown."""
     before = await _memory(target)
     await target.pool.join(subscriptions)
     after = await _memory(target)

@@ -1,8 +1,8 @@
-"""A soak: `python -m benchmarks.soak [--minutes N] [--clients N] [--engine sqlite|mongodb]`.
+"""A soak test: `python -m benchmarks.soak [--minutes N] [--clients N] [--engine sqlite|mongodb]`.
 
-Mixed load on one hub for ten minutes: clients come and go, others stay, some resume; REST creates, changes, deletes and
-lists meanwhile. Each few seconds the hub's memory, file descriptors, tasks, live connections and kept changes are read.
-After the second minute memory may differ by 5 %, and nothing else may grow.
+One hub has a mixed load for ten minutes: clients connect and leave, while REST creates, changes, deletes and lists.
+Every few seconds the hub's memory, file descriptors, tasks, live connections, channels and kept changes are read. After
+the second minute memory may grow by 5 %, and the other figures by 25 %, plus 5 each.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ ENTITIES: Final = 5_000
 READ_EVERY: Final = 5.0
 """Seconds between two samples."""
 WARM_UP: Final = 2.0
-"""Minutes after which nothing may grow any more; a third of a run that is shorter than six."""
+"""Minutes after which figures must not grow; a third of a run that is shorter than six."""
 MEMORY_SHARE: Final = 0.05
 CYCLE: Final = 20
-"""Clients that leave, and come, at a time."""
+"""Clients that leave, and connect, at a time."""
 
 SETTINGS: Final = {
-    # Short, so that ten minutes see the table of changes fill and empty many times.
+    # Small, so that the table of changes fills and empties many times in ten minutes.
     "HUB_FEED_RETENTION_MB": "1",
     "HUB_SWEEP_INTERVAL": "5",
     "HUB_LIVE_RECENT": "1000",
@@ -56,7 +56,7 @@ NAMES: Final = {
 
 @dataclass(slots=True)
 class Soak:
-    """One run. A sample is {name: value} with the minute that it was taken in."""
+    """One run. A sample is the minute at which it was taken, and {name: value}."""
 
     scene: Scene
     clients: int
@@ -77,12 +77,12 @@ class Soak:
         await asyncio.gather(*jobs)
 
     async def write(self) -> None:
-        """Creates, changes and deletes on a few connections, with pauses: a load that the hub is not full of."""
+        """Create, change and delete on a few connections, with pauses, so that the hub is not fully loaded."""
         tally = await load(self._address, [self.writes(n) for n in range(4)], self.minutes * 60, pause=0.02)
         self.note(tally)
 
     def writes(self, seed: int) -> Any:
-        """An endless row of requests: what is created is deleted in bulk later."""
+        """Yield requests endlessly. Entities that are created are deleted in bulk later."""
         rng = random.Random(seed)
         for count in itertools.count():
             content = orjson.dumps(body(count) | {"serial": count})
@@ -107,7 +107,7 @@ class Soak:
         self.note(await load(self._address, requests, self.minutes * 60, pause=0.05))
 
     async def come_and_go(self) -> None:
-        """`clients` connections at any time, the oldest leaving as new ones come; each third watches everything."""
+        """Keep `clients` connections open. The oldest leave as new ones connect; one in ten watches everything."""
         greeting = "40" + orjson.dumps({"token": self.scene.user}).decode()
         pools: list[ClientPool] = []
         while time.perf_counter() < self.ends:
@@ -121,7 +121,7 @@ class Soak:
                 oldest = pools.pop(0)
                 oldest.leave()
                 self.faults += oldest.faults
-            for each in pools:  # what they got is not kept
+            for each in pools:  # forget what they received
                 each.expect(0)
             await asyncio.sleep(0.5)
         for pool in pools:
@@ -153,13 +153,13 @@ class Soak:
 
 
 def changes_kept(folder: Path) -> float:
-    """Rows of the table of changes, read beside the hub."""
+    """Return the number of rows in the table of changes, read from the hub's database file."""
     with closing(sqlite3.connect(f"file:{folder}/data/hub.db?mode=ro", uri=True, timeout=10)) as database:
         return float(database.execute("SELECT count(*) FROM changes").fetchone()[0])
 
 
 def totals(text: str) -> dict[str, float]:
-    """The figures that are watched, each summed over its labels."""
+    """Return the figures that are watched, each summed over its labels."""
     found: dict[str, float] = {}
     for family in text_string_to_metric_families(text):
         if family.name in NAMES:
@@ -168,7 +168,10 @@ def totals(text: str) -> dict[str, float]:
 
 
 def verdict(samples: list[tuple[float, dict[str, float]]]) -> tuple[list[str], list[str]]:
-    """A line for each figure, and those that grew: medians of the half minute behind minute two and of the last."""
+    """Return a line for each figure, and a line for each one that grew.
+
+    Compared are the medians of the half minute after minute two and of the last half minute.
+    """
     lines, grown = [], []
     last = samples[-1][0]
     warm_up = min(WARM_UP, last / 3)
@@ -195,7 +198,7 @@ def arguments() -> argparse.Namespace:
 
 
 def main() -> int:
-    """Print the verdict; 1 when something grew or an answer was an error."""
+    """Print the verdict; return 1 if something grew or an answer was an error."""
     given = arguments()
     cores = Cores.choose()
     with ExitStack() as stack:

@@ -1,5 +1,7 @@
-"""The two servers that are compared, by one protocol: a hub, and a Socket.IO server of Node. HTTP requests say what
-both deliver, and the same clients watch them."""
+"""The two servers that are compared, behind one protocol: a hub, and a Socket.IO server of Node.
+
+HTTP requests tell both servers what to deliver, and the same clients watch them.
+"""
 
 from __future__ import annotations
 
@@ -21,25 +23,24 @@ from benchmarks.processes import Cores, Hub, running_server
 from benchmarks.watchers import ClientPool
 
 Audience = Literal["all", "slice", "nobody"]
-"""Whom a write is for: all watchers, those of one slice, or none."""
+"""The recipients of a write: all watchers, those of one slice, or none."""
 
 SOURCES: Final = Path(__file__).parent / "node"
 EVERYTHING: Final = orjson.dumps({"store": READINGS}).decode()
 
 
 def slice_view(number: int) -> str:
-    """A subscription to one of the slices: the entities of one station."""
+    """Return a subscription (JSON) to one of the slices: the entities of one station."""
     return orjson.dumps({"store": READINGS, "filter": {"station": body(number)["station"]}}).decode()
 
 
 def entity_view(id: str) -> str:
-    """A subscription to one entity."""
+    """Return a subscription (JSON) to one entity."""
     return orjson.dumps({"store": READINGS, "filter": {"_id": id}}).decode()
 
 
 class Target(Protocol):
-    """A server under measurement and its watchers. A write of `number` concerns
-    slice `number % slices`."""
+    """A server under measurement and its watchers. A write of `number` concerns slice `number % slices`."""
 
     name: str
     pid: int
@@ -47,14 +48,17 @@ class Target(Protocol):
     slices: int
 
     def write(self, number: int, audience: Audience) -> bytes:
-        """The request that makes an event with this number."""
+        """Return the request that makes an event with this number."""
 
     def tidy(self) -> None:
-        """Before memory is read: drop what is garbage already."""
+        """Free garbage before memory is read."""
 
 
 class HubTarget:
-    """A write changes one of 500 entities that an ordinary user owns; nobody watches the store of the quiet ones."""
+    """A write changes one of 500 entities that an ordinary user owns.
+
+    Writes to nobody go to a store without watchers.
+    """
 
     name = "hub"
 
@@ -73,17 +77,17 @@ class HubTarget:
         return self.scene.request("PATCH", path, content=b'{"value":%d}' % number)
 
     def tidy(self) -> None:
-        """Memory is freed as it falls out of use."""
+        """Do nothing: memory is freed when it is no longer used."""
 
 
 def _created(http: httpx.Client, store: str) -> list[str]:
-    """An entity for each station: their ids."""
+    """Create an entity for each station, and return their ids."""
     entities = made(http, store, [body(number) for number in range(STATIONS)])["entities"]
     return [entity["_id"] for entity in entities]
 
 
 class NodeTarget:
-    """A write is a POST of the whole event, in the form that the hub gave its last one."""
+    """A write is a POST of the whole event, in the form of the hub's last event."""
 
     name = "node"
 
@@ -105,14 +109,16 @@ class NodeTarget:
         return f"{head}content-length: {len(content)}\r\n\r\n".encode() + content
 
     def tidy(self) -> None:
-        """V8 lets garbage lie for long."""
+        """Collect garbage, which V8 otherwise keeps for long."""
         host, port = self.pool.address
         httpx.post(f"http://{host}:{port}/gc", content=b"0", timeout=60, trust_env=False).raise_for_status()
 
 
 class Node:
-    """An installation of the packages that the lock file names. Raises OSError or CalledProcessError where there is no
-    Node or no way to install them."""
+    """An installation of the packages in the lock file.
+
+    Raises OSError or CalledProcessError if there is no Node, or no way to install them.
+    """
 
     def __init__(self) -> None:
         version = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True).stdout.strip()

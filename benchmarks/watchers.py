@@ -1,7 +1,7 @@
-"""Live clients that cost little: Socket.IO (EIO=4) over WebSockets, and of each event only its number.
+"""Live clients with little overhead: Socket.IO (EIO=4) over WebSockets, reading only the number of each event.
 
-The same program watches the hub and a Socket.IO server of Node. Clients that see alike get the same bytes, so a
-chunk of whole frames is taken apart once and known again when the next client gets it.
+The same program watches the hub and a Socket.IO server of Node. Clients with the same view receive the same bytes. So a
+chunk of whole frames is parsed once, and recognized when the next client receives it.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ HANDSHAKE: Final = (
     "Connection: Upgrade\r\nSec-WebSocket-Key: x3JJHMbDL1EzLkh9GBhXDw==\r\nSec-WebSocket-Version: 13\r\n\r\n"
 )
 NUMBER: Final = re.compile(rb'"value":(\d+)[,}]')
-"""Where a write carries its number, and the event that comes of it too."""
+"""Matches the number in a write, and in the event that results from it."""
 
 TEXT: Final = 0x81
 MASKED: Final = 0x80
 TWO_OCTETS: Final = 126
 EIGHT_OCTETS: Final = 127
 REMEMBERED: Final = 4_096
-"""Chunks that are known by their bytes."""
+"""Maximum chunks that are recognized by their bytes."""
 
 ASKED_AT_ONCE: Final = 50
-"""Subscriptions of one client that may be unanswered."""
+"""Maximum unanswered subscriptions of one client."""
 
 CONNECTING_AT_ONCE: Final = 100
 PORTS: Final = 20_000
-"""Connections from one address: after these the next of 127.0.0.0/8 is used."""
+"""Connections from one address. Beyond that, the next address of 127.0.0.0/8 is used."""
 
 
 def masked(text: str) -> bytes:
-    """A frame as a client sends it, its mask zero."""
+    """Return a frame as a client sends it, with a mask of zero."""
     payload = text.encode()
     length = len(payload)
     head = bytes((TEXT, MASKED | length)) if length < TWO_OCTETS else b"\x81\xfe" + length.to_bytes(2, "big")
@@ -47,7 +47,7 @@ def masked(text: str) -> bytes:
 
 
 def frames(data: bytes) -> Iterator[tuple[bytes, int]]:
-    """The payloads of the whole frames in `data`, each with where it ends."""
+    """Yield the payload of each whole frame in `data`, and its end."""
     at = 0
     while len(data) >= at + 2:
         length, start = data[at + 1], at + 2
@@ -61,9 +61,11 @@ def frames(data: bytes) -> Iterator[tuple[bytes, int]]:
 
 
 class ClientPool:
-    """The watchers of one server, and what has been delivered to them since `expect`: how many events, how late
-    (seconds from `sent[number]`), when the last client got each, and what went wrong. `sample` is the packet of the
-    last event that was taken apart."""
+    """The watchers of one server, and what they have received since `expect`.
+
+    `lags` has the delay of each event (seconds from `sent[number]`), `latest` the time when the last client received
+    each number, `faults` the errors. `sample` is the packet of the last event that was parsed.
+    """
 
     def __init__(self, address: tuple[str, int], greeting: str) -> None:
         self.address = address
@@ -79,7 +81,7 @@ class ClientPool:
         self._complete: asyncio.Future[None] | None = None
 
     def note(self, delivered: Numbers) -> None:
-        """These writes have been delivered to a watcher."""
+        """Record that a watcher has received these writes."""
         now = time.perf_counter()
         for number in delivered:
             self.latest[number] = now
@@ -88,7 +90,7 @@ class ClientPool:
             self._complete.set_result(None)
 
     def expect(self, deliveries: int) -> asyncio.Future[None]:
-        """Forget what was delivered before; done when so many deliveries have arrived."""
+        """Forget what was delivered before. Return a future that is done when this many deliveries have arrived."""
         for watcher in self.watchers:
             watcher.delivered = []
         self.sent, self.latest, self.lags, self._goal = {}, {}, array("d"), deliveries
@@ -99,7 +101,7 @@ class ClientPool:
         return self._complete
 
     async def join(self, subscriptions: Sequence[Sequence[str]]) -> None:
-        """Connect a watcher for each sequence of subscriptions (JSON), and wait until all of them stand."""
+        """Connect a watcher for each sequence of subscriptions (JSON), and wait until all are acknowledged."""
         for start in range(0, len(subscriptions), CONNECTING_AT_ONCE):
             batch = subscriptions[start : start + CONNECTING_AT_ONCE]
             await asyncio.gather(*(self._connect(wanted) for wanted in batch))
@@ -113,8 +115,11 @@ class ClientPool:
         await watcher.ready
 
     def check(self, expected: Callable[[int], Iterable[int]]) -> list[str]:
-        """What is wrong with what the watchers got: each must have got `expected(its index)`, every number once;
-        those that expect the same, in the same order."""
+        """Return the faults in what the watchers received.
+
+        Each must have received `expected(its index)`, every number once. Watchers that expect the same numbers must
+        have received them in the same order.
+        """
         faults, self.faults = self.faults, []
         orders: dict[tuple[int, ...], list[int]] = {}
         for index, watcher in enumerate(self.watchers):
@@ -134,7 +139,10 @@ class ClientPool:
 
 
 class Watcher(asyncio.Protocol):
-    """One client. `ready` when all its subscriptions are acknowledged; `delivered`: the numbers of the events since."""
+    """One client. `ready` is done when all its subscriptions are acknowledged.
+
+    `delivered` has the numbers of the events since `ClientPool.expect`.
+    """
 
     __slots__ = ("_acknowledged", "_asked", "_left", "_pool", "_rest", "_transport", "_wanted", "delivered", "ready")
 
@@ -149,7 +157,7 @@ class Watcher(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's does not inherit from it
         self._transport.write(HANDSHAKE.format(*self._pool.address).encode())
 
     def data_received(self, data: bytes) -> None:
@@ -165,7 +173,7 @@ class Watcher(asyncio.Protocol):
             self._pool.note(delivered)
 
     def _take_apart(self, data: bytes) -> Numbers:
-        """The numbers of the events in `data`; what else is in it is dealt with."""
+        """Return the numbers of the events in `data`, and handle the rest of it."""
         if data.startswith(b"HTTP/1.1 "):
             head, _, data = data.partition(b"\r\n\r\n")
             if not head.startswith(b"HTTP/1.1 101 "):
@@ -187,7 +195,7 @@ class Watcher(asyncio.Protocol):
         return tuple(delivered)
 
     def _answer(self, payload: bytes) -> None:
-        """Anything but an event: the heartbeat, and the steps towards being subscribed."""
+        """Handle anything but an event: the heartbeat, and the steps to a subscription."""
         if payload == b"2":
             self._send("3")
         elif payload.startswith(b"0{"):

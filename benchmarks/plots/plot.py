@@ -1,4 +1,4 @@
-"""Draws curves as SVG: python plot.py FIGURES.json FOLDER. Runs where matplotlib is, which the hub does not need."""
+"""Draw curves as SVG: python plot.py FIGURES.json FOLDER. Needs matplotlib, which the hub does not."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import matplotlib
 
 matplotlib.use("svg")
-# The same file for the same figures: no random ids, no date.
+# The same figures give the same file: no random ids, no date.
 matplotlib.rcParams.update(
     {"svg.hashsalt": "hub", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
 )

@@ -3,7 +3,7 @@
 ```python
 server = EngineIOServer(lambda connection, data: connection.send(data), path="/engine.io/")
 ```
-Callbacks may be plain functions or coroutine functions. Those of one connection never overlap, and run in its order.
+Callbacks may be plain functions or coroutine functions. Those of one connection never overlap, and run in order.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ Verdict = bool | str | None
 TAKEN_AT_ONCE: Final = 64
 """Packets of a POST that are processed before other tasks run."""
 POSTS_AT_ONCE: Final = 16
-"""POSTs that process so many packets each in one iteration of the event loop."""
+"""POSTs that each process TAKEN_AT_ONCE packets in one iteration of the event loop."""
 
 LIMITS: Final[Mapping[CloseReason, str]] = {
     CloseReason.TOO_LARGE: "max_payload",
@@ -121,10 +121,9 @@ class EngineIOServer:
 
     @contextmanager
     def cork(self) -> Iterator[None]:
-        """Within the block, cork the frames of `Connection.offer` and `write_frame`: those of one client leave in one
-        write.
+        """Cork the frames of `Connection.offer` and `write_frame` within the block, for one write to each client.
 
-        They keep their order. When something else is sent to a client, its corked frames leave first, at once.
+        They keep their order. When something else is sent to a client, its corked frames are written first, at once.
         """
         if self.corked is not None:
             yield
@@ -142,7 +141,7 @@ class EngineIOServer:
         return secrets.token_urlsafe(15)
 
     async def shutdown(self) -> None:
-        """Close every connection, accept no new one, and wait until the application has handled that."""
+        """Close every connection, accept no new one, and wait until the application has handled the disconnects."""
         self._is_closing = True
         connections = list(self.connections.values())
         for connection in connections:

@@ -1,5 +1,7 @@
-"""An Eve application over MongoDB under waitress: resources without a schema, and, in its favour, no sign-in and no
-counts of lists. Writes are as durable as the hub's: majority and journaled.
+"""An Eve application over MongoDB under waitress: resources without a schema.
+
+In its favour, there is no sign-in, and lists have no counts. Writes are as durable as the hub's: majority and
+journaled.
 
 python server.py MONGODB_URL; prints its port.
 """
@@ -22,7 +24,7 @@ RESOURCE: dict[str, Any] = {
 }
 SETTINGS: dict[str, Any] = {
     "MONGO_URI": sys.argv[1],
-    "DOMAIN": {"readings": {**RESOURCE}, "writes": {**RESOURCE}},  # Eve writes into them
+    "DOMAIN": {"readings": {**RESOURCE}, "writes": {**RESOURCE}},  # copies, because Eve changes them
     "RESOURCE_METHODS": ["GET", "POST"],
     "ITEM_METHODS": ["GET", "PATCH"],
     "BULK_ENABLED": True,
@@ -33,7 +35,7 @@ SETTINGS: dict[str, Any] = {
     "TRANSPARENT_SCHEMA_RULES": True,
 }
 
-logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # a line for each request that waits
+logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # it logs a line for each request that waits
 listening = socket.create_server(("127.0.0.1", 0))
 server = waitress.create_server(Eve(settings=SETTINGS), sockets=[listening], threads=8, max_request_body_size=1 << 26)
 print(listening.getsockname()[1], flush=True)
