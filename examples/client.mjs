@@ -1,4 +1,4 @@
-// Prints every change of some stores, and after any interruption goes on exactly where it was.
+// Prints every change of some stores. After an interruption it continues exactly where it was.
 //
 //   npm install socket.io-client
 //   node client.mjs http://127.0.0.1:8000 TOKEN readings stations
@@ -9,7 +9,7 @@ const [url, token, ...stores] = process.argv.slice(2);
 const watched = stores.map((store) => ({ store, channel: null, position: undefined }));
 const socket = io(url, { auth: { token } });
 
-/** With the last position only what was missed comes; "auto": a fresh list instead if that is no longer known. */
+/** `since`: only changes after that position. "auto": a fresh list instead if these are no longer known. */
 function subscribe(watch) {
   const request = { store: watch.store, since: watch.position, snapshot: "auto" };
   socket.emit("subscribe", request, ({ ok, error, channel, position, entities, resync }) => {
@@ -19,7 +19,8 @@ function subscribe(watch) {
   });
 }
 
-/** 410: begin anew, the store was redefined; 503: the database is away. Else it is deleted, or not allowed any more. */
+/** 410: changes were missed or the store was redefined, so subscribe anew. 503: the database is unavailable, so retry.
+ *  Otherwise the store was deleted, or reading it is no longer allowed. */
 function over(word, watch, { code, message }) {
   console.log(word, watch.store, message);
   watch.channel = null;
@@ -27,7 +28,7 @@ function over(word, watch, { code, message }) {
   if (code === "410" || code === "503") setTimeout(() => socket.connected && !watch.channel && subscribe(watch), 1000);
 }
 
-socket.on("connect", () => { // at first, and after every reconnect
+socket.on("connect", () => { // the first time, and after every reconnect
   watched.forEach((watch) => (watch.channel = null));
   watched.forEach(subscribe);
 });
@@ -37,7 +38,7 @@ socket.on("change", ({ channel, op, store, _id, entity, position }) => {
   watched.find((watch) => watch.channel === channel).position = position;
 });
 
-// How far a quiet connection has seen: it counts for what is subscribed to.
+// The position that the connection has reached. It counts for all current subscriptions.
 socket.on("position", ({ position }) => {
   for (const watch of watched) if (watch.channel) watch.position = position;
 });
@@ -46,7 +47,7 @@ socket.on("ended", ({ channel, error }) => over("ended", watched.find((watch) =>
 
 socket.on("notice", ({ kind }) => console.log("notice", kind)); // expired, revoked, lagging or shutdown
 socket.on("connect_error", ({ message }) => {
-  if (socket.active) return; // the network: socket.io-client tries again by itself
+  if (socket.active) return; // a network error: socket.io-client retries by itself
   console.log("refused", message);
   if (message === "Unauthorized") process.exit(1);
   setTimeout(() => socket.connect(), 1000);

@@ -1,9 +1,9 @@
-"""Prints every change of some stores, and after any interruption goes on exactly where it was.
+"""Prints every change of some stores. After an interruption it continues exactly where it was.
 
 pip install websockets
 python client.py http://127.0.0.1:8000 TOKEN readings stations
 
-It speaks Socket.IO by hand, which takes a few lines: https://socket.io/docs/v4/socket-io-protocol/
+It implements Socket.IO itself, in a few lines: https://socket.io/docs/v4/socket-io-protocol/
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from websockets.exceptions import ConnectionClosed
 async def main(url, token, *stores):
     watched = [{"store": store, "channel": None, "position": None} for store in stores]
     address = url.replace("http", "ws", 1) + "/socket.io/?EIO=4&transport=websocket"
-    async for socket in connect(address, max_size=None, ping_interval=None):  # connects again, for ever
+    async for socket in connect(address, max_size=None, ping_interval=None):  # reconnects forever
         try:
             await follow(socket, token, watched)
         except (ConnectionClosed, TimeoutError):
@@ -51,7 +51,7 @@ async def follow(socket, token, watched):
 
 
 async def subscribe(socket, watched, number):
-    """With the last position only what was missed comes; "auto": a fresh list instead if that is no longer known."""
+    """`since`: only changes after that position. "auto": a fresh list instead if these are no longer known."""
     watch = watched[number]
     request = {"store": watch["store"], "snapshot": "auto", "since": watch["position"]}
     await socket.send(f"42{number}" + json.dumps(["subscribe", request]))
@@ -68,7 +68,9 @@ async def subscribed(socket, watched, number, answer):
 
 
 async def over(word, socket, watched, number, error):
-    """410: begin anew, the store was redefined; 503: the database is away. Else deleted, or not allowed any more."""
+    """410: changes were missed or the store was redefined, so subscribe anew. 503: the database is unavailable, so retry.
+    Otherwise the store was deleted, or reading it is no longer allowed.
+    """
     watch = watched[number]
     say(word, watch["store"], error["message"])
     watch["channel"] = None
@@ -84,7 +86,7 @@ async def heard(socket, watched, event, data):
     if event == "change":
         say(data["op"], data["store"], data["_id"], json.dumps(data["entity"]) if "entity" in data else "")
         watch["position"] = data["position"]
-    elif event == "position":  # how far a quiet connection has seen: it counts for what is subscribed to
+    elif event == "position":  # the connection has reached it; counts for all subscriptions
         for each in watched:
             each["position"] = data["position"] if each["channel"] else each["position"]
     elif event == "ended":
