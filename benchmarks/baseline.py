@@ -43,7 +43,7 @@ async def serve(octets: int, rate: float, writes: int) -> None:
 
 
 async def baseline(cores: Cores, clients: int, octets: int, rate: float, writes: int) -> float | None:
-    """Return the CPU µs of one write to one of so many clients."""
+    """Return the CPU µs of one write to one client, with so many clients."""
     command = [sys.executable, "-m", "benchmarks.baseline", str(octets), str(rate), str(writes)]
     with tempfile.TemporaryDirectory(prefix="hub-bench-") as folder:
         environment = os.environ | {"PYTHONPATH": str(ROOT)}

@@ -1,8 +1,8 @@
 """How costs grow: `python -m benchmarks.curves [--only NAME] [--entities N] [--subscriptions N] [--connections N]`.
 
-Measured are up to a million entities, 100 000 distinct subscriptions, 20 000 connections to one process, the same
-number to two processes over one MongoDB, and a thousand clients that resume at once after a restart. The hub is on one
-core, the load on another. The two processes use MongoDB; the others use the embedded engine.
+It measures up to a million entities, 100 000 distinct subscriptions, 20 000 connections to one process, the same number
+to two processes over one MongoDB, and a thousand clients that resume at once after a restart. The hub is on one core,
+the load on another. The two processes use MongoDB; all else uses the embedded engine.
 """
 
 from __future__ import annotations

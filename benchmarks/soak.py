@@ -170,7 +170,7 @@ def totals(text: str) -> dict[str, float]:
 def verdict(samples: list[tuple[float, dict[str, float]]]) -> tuple[list[str], list[str]]:
     """Return a line for each figure, and a line for each one that grew.
 
-    Compared are the medians of the half minute after minute two and of the last half minute.
+    A figure grew if its median of the last half minute exceeds that of the half minute after minute two.
     """
     lines, grown = [], []
     last = samples[-1][0]

@@ -68,7 +68,7 @@ async def subscribed(socket, watched, number, answer):
 
 
 async def over(word, socket, watched, number, error):
-    """410: changes were missed or the store was redefined, so subscribe anew. 503: the database is unavailable, so retry.
+    """410: changes were missed or the store was redefined, so subscribe anew. 503: the database is unavailable: retry.
     Otherwise the store was deleted, or reading it is no longer allowed.
     """
     watch = watched[number]
