@@ -1,5 +1,4 @@
-"""Rate limits on guessing passwords: failed logins per name and address, per account and per address, in a moving
-window.
+"""Rate limits on failed logins: per name and address, per account, and per address, in a moving window.
 
 The counts are kept in this process, in tables of a fixed size. A refused attempt is not recorded, so an attack costs
 neither memory nor cleanup time.
@@ -22,7 +21,7 @@ from auth.errors import TooManyAttempts
 from stores.bounds import Limit
 
 ADDRESS_FACTOR = 10
-"""Factor from the limit of one name to the limit of an address, since many people can share an address."""
+"""An address may have this many times the failures of one name from it, since many people can share an address."""
 
 LOGIN_COUNTS: Annotated[int, Limit("process", "names and addresses", "the oldest goes")] = 20_000
 """Maximum number of names whose failed attempts are counted at a time. It also applies to addresses and to accounts."""

@@ -17,8 +17,8 @@ def check_same_site(
     """Raise CrossSite for an unsafe request from a page of another site.
 
     `scheme` and `host` (the Host header) identify the target of the request. `origin` and `fetch_site` are the Origin
-    and Sec-Fetch-Site headers; both are None if the client is a program, not a browser. `trusted` has further allowed
-    origins.
+    and Sec-Fetch-Site headers, None when absent, as in requests of a program that is not a browser. `trusted` has
+    further allowed origins.
     """
     if method in SAFE_METHODS:
         return

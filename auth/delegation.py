@@ -43,7 +43,7 @@ async def check_user_rights(engine: Engine, principal: Principal, field: str, ro
 async def rights_of_roles(engine: Engine, roles: object) -> Scopes:
     """Return the scopes of a user with these roles.
 
-    For an administrator this is `* /*`. Only an administrator's token with that scope covers it.
+    They are `* /*` for an administrator and for a user without roles. Only a token with that scope covers them.
     """
     if not roles:
         return ALL

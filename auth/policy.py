@@ -58,7 +58,8 @@ def reader_of(principal: Principal, view: View) -> View | None:
 
 
 def _make_view(principal: Principal, definition: StoreDefinition, method: str) -> View | None:
-    """Built-in grants are used only without a scope: a scope already shows all that the principal owns or shares."""
+    """Built-in grants count only without a scope, which already covers all that the principal owns or that is shared
+    with it."""
     may = principal.may_administer if definition.system else principal.may
     if may(method, definition.name):
         where, readonly = visible_to(principal), frozenset[str]()

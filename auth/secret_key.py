@@ -1,7 +1,8 @@
 """The hub's secret key and values derived from it: sub-keys, keyed digests, sealed values.
 
-Each purpose has its own sub-key, so that a digest or sealed value of one purpose is useless for another. Sources: RFC
-5869 (HKDF), RFC 2104 (HMAC), NIST SP 800-38D (AES-GCM), RFC 5297 (AES-SIV).
+Each purpose has its own sub-key, so that a digest or sealed value of one purpose is useless for another.
+
+Sources: RFC 5869 (HKDF), RFC 2104 (HMAC), NIST SP 800-38D (AES-GCM), RFC 5297 (AES-SIV).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Channels: equal subscriptions share one, and a change looks up the channels that it may concern.
 
-The terms of a channel are equality conditions, such as ``_id = x``, or ``owner = me`` and ``access = me``. Every match
-of its filter meets at least one of them. For a change, the index looks up the values of the entity, before and after,
-at every path that some channel has terms for. A channel without terms is checked for every change.
+The terms of a channel are equality conditions, such as ``_id = x``, or the two of ``owner = me or access = me``. Every
+match of its filter meets at least one of them. For a change, the index looks up the values of the entity, before and
+after, at every path that some channel has terms for. A channel without terms is checked for every change.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Channel(Generic[Member]):
 
     @property
     def view(self) -> ChangeView:
-        # Compiled for the first change: in a large hub most channels watch entities that do not change.
+        # Compiled when the first change arrives: in a large hub most channels watch entities that do not change.
         if self._view is None:
             self._view = ChangeView(self.key.store, self._where, self.key.projection)
         return self._view

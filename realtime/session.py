@@ -56,8 +56,8 @@ LIST_ATTEMPTS: Final = 20
 class LiveSettings:
     """Limits of a session.
 
-    `subscriptions` is their maximum per session. `snapshot` and `snapshot_bytes` are the maximum entities in one
-    acknowledgement, and their maximum bytes.
+    `subscriptions` is the maximum number of its subscriptions. `snapshot` and `snapshot_bytes` are the maximum numbers
+    of entities and of their bytes in one acknowledgement.
     """
 
     subscriptions: int = 1_000
@@ -68,7 +68,7 @@ class LiveSettings:
 
 @dataclass(slots=True)
 class LiveContext:
-    """Shared by all sessions of a process.
+    """Objects that all sessions of a process share.
 
     `view` returns what a principal may read of a store, or raises Forbidden or NotFound. `describe` renders an error as
     ``{code, message, tags}``.
@@ -109,7 +109,7 @@ class LiveSession:
         self.subscriptions = Subscriptions(context.fanout, context.describe, sink)
         self.closed = False
         self.became: Callable[[LiveSession, Principal], None] = lambda session, before: None
-        """Called with the previous principal when the session has another."""
+        """Called with the session and its previous principal after the principal has changed."""
         self._acknowledged = ""
         """The latest position in an acknowledgement. Later acknowledgements do not go back behind it."""
 

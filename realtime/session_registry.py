@@ -1,4 +1,4 @@
-"""The live sessions of one process. Changes of their principals refresh them, and they are checked every second."""
+"""The live sessions of one process. It refreshes them when their principals change, and checks them every second."""
 
 from __future__ import annotations
 
@@ -73,8 +73,8 @@ class SessionRegistry:
     async def start_afresh(self) -> None:
         """End all subscriptions and refresh all sessions, because the feed missed changes.
 
-        No subscription can go on without a gap, so each client must begin anew. Any principal may have changed
-        meanwhile.
+        No subscription can go on without a gap, so each client must start from a fresh list. Any principal may have
+        changed meanwhile.
         """
         await self._end_views(HistoryGone("changes were missed"))
         await self._look_again(self.sessions)
@@ -122,7 +122,7 @@ class SessionRegistry:
                 await turn.pass_on()
 
     async def _redefined(self, change: Change) -> None:
-        """End the subscriptions to a store that now shows other fields. Their clients must begin anew."""
+        """End the subscriptions to a store that now shows other fields. Their clients must start from a fresh list."""
         if redefines(change):
             name = (change.before or {}).get("name")
             gone = HistoryGone("the store was redefined")

@@ -337,7 +337,7 @@ class Subscriptions:
             first = 0
             while behind := await self._behind():
                 first += 1
-                await asyncio.sleep(0)  # the steps below may never wait
+                await asyncio.sleep(0)  # lets other tasks run: the steps below may never wait
                 for number in range(len(behind)):
                     if self.sink.has_room:
                         async with self.turn:

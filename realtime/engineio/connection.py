@@ -167,7 +167,8 @@ class Connection:
         self.flush()
 
     def write_frame(self, frame: bytes, text: str) -> None:
-        """Send one packet of many alike, as `offer` does. A client that has no room for it is closed as `lagging`.
+        """Send one packet that goes to many clients, as `offer` does. A client without room for it is closed as
+        `lagging`.
 
         It is closed immediately. A caller that writes to many clients must not iterate over a collection that this
         changes.
@@ -182,7 +183,7 @@ class Connection:
         among the messages of `send`. If the frame cannot be written as it is, `text` is sent.
 
         Returns:
-            False if too much waits for the client, and nothing was sent.
+            False if too much waits for the client; then nothing was sent.
         """
         raw = self._raw
         if raw is None:
@@ -250,7 +251,7 @@ class Connection:
         self.flush()
 
     def opened(self) -> None:
-        """Start to call the application, because the open packet is on its way."""
+        """Report the connection to the application, because the open packet is on its way."""
         self._opened = True
         self._feed(OPENED)
         self.flush()

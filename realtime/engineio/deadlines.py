@@ -54,7 +54,7 @@ class Deadlines(Generic[T]):
         nothing."""
 
     def watch(self, item: T) -> None:
-        """Start watching an item, or take in that its `due` has changed."""
+        """Start watching an item, or note that its `due` has changed."""
         due = item.due
         if item.armed is None or due < item.armed:
             self.forget(item)

@@ -30,7 +30,7 @@ from stores.turns import SharedTurns
 PONGS_WAITING: Annotated[int, Limit("connection", "bytes", "no pong")] = 65_536
 """Bytes waiting for a client beyond which its WebSocket pings are not answered."""
 PIECE: Final = 1_024
-"""Bytes that are parsed at once. A frame may have only six."""
+"""Bytes that are parsed at once. A frame may have only six bytes."""
 
 
 class _Inlet:
@@ -203,7 +203,7 @@ class HubProtocol(WebSocketsSansIOProtocol):
         self.conn.parser.close()
 
     async def run_asgi(self) -> None:
-        """Do as the base class, but leave the connection open if the application returns after `hand_over`."""
+        """Run the application as the base class does, but leave the connection open if it returns after `hand_over`."""
         try:
             await self.app(self.scope, self.receive, self.send)
         except ClientDisconnected:

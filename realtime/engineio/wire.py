@@ -33,10 +33,13 @@ class Listener(Protocol):
     def frame_received(self, data: str | bytes) -> None: ...
 
     def wire_drained(self) -> None:
-        """The client has taken some of the waiting data."""
+        """Called when the client has taken some of the waiting data."""
 
     def wire_lost(self, *, too_large: bool = False) -> None:
-        """The client closed it, it broke, or a message forced the server to close it. No more input follows."""
+        """Called when the client closed it, when it broke, or when a message forced the server to close it.
+
+        No more input follows.
+        """
 
 
 class TransportAccess(Protocol):
