@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TypeVar, cast
 
@@ -55,6 +56,7 @@ from stores.sqlite.tables import (
     prepare_file,
     renew_triggers,
 )
+from stores.sqlite.transaction import Transaction
 from stores.sqlite.visibility_index import groups_held
 from stores.sqlite.writer import Writer
 from stores.sqlite.writes import WriteExecutor
@@ -136,13 +138,15 @@ class SQLiteEngine:
         epoch = prepare_file(connection)
         self._tables = load_tables(connection)
         renew_triggers(connection, self._tables.values())
+        transaction = Transaction()
         bounds = (self.options.read_timeout, self.options.max_entity_bytes)
-        self._executor = WriteExecutor(connection, self._tables, *bounds)
+        self._executor = WriteExecutor(connection, self._tables, transaction, *bounds)
         o = self.options
         bounds_of_reads = (o.reader_threads, o.read_timeout, o.max_slow_reads_per_user, self._most_streams)
         self._readers = Readers(self.path, *bounds_of_reads)
         self.feed = SQLiteFeed(epoch, self._readers, current_seq(connection))
-        self._writer = Writer(connection, lambda: self.feed.read_changes(connection), self.feed.publish)
+        changes_made = partial(transaction.changes_for, self.feed, connection)
+        self._writer = Writer(connection, transaction, changes_made, self.feed.publish)
         keeper = LogKeeper(self.path, self._readers, int(self.options.sqlite_log_mb * 1_048_576))
         self._keeper = asyncio.get_running_loop().create_task(keeper.run())
 

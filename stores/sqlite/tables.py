@@ -171,18 +171,21 @@ class StoreTable:
     """The table of a store.
 
     `compiled` holds the conditions compiled for the current `paths`; code that changes `paths` calls `forget`. `seen`
-    maps a principal to (number of visible rows, None for many; the monotonic time until which the number is used)."""
+    maps a principal to (number of visible rows, None for many; the monotonic time until which the number is used).
+    `in_feed`: whether its triggers record changes."""
 
     name: str
     paths: dict[str, IndexedPath] = field(default_factory=dict)
     table: str = field(init=False)
     acl: str = field(init=False)
+    in_feed: bool = field(init=False)
     compiled: Compiled = field(default_factory=dict)
     seen: dict[AclKey, tuple[int | None, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.table = table_name(self.name)
         self.acl = identifier("v_" + encoded(self.name))
+        self.in_feed = not is_internal(self.name)
 
     def forget(self) -> None:
         # A new dict, not `clear`: a condition that another thread is compiling for the old paths goes into the old
@@ -238,7 +241,7 @@ def triggers(table: StoreTable) -> dict[str, str]:
     """Return the statements that create the triggers of a store, by the names of the triggers."""
     new, old = ACL_IDS.format(of="NEW", row=", NEW.row"), ACL_IDS.format(of="OLD", row="")
     parts = {"table": table.table, "acl": table.acl, "new_acl": new, "old_acl": old, "moved": MOVED}
-    kinds = TRIGGERS_UNRECORDED if is_internal(table.name) else TRIGGERS
+    kinds = TRIGGERS if table.in_feed else TRIGGERS_UNRECORDED
     names = {purpose: f"{purpose}_{encoded(table.name)}" for purpose in kinds}
     return {
         names[purpose]: sql.format(trigger=identifier(names[purpose]), name=text(table.name), **parts)

@@ -25,6 +25,7 @@ from stores.errors import StorageFull, StoreError, Unavailable
 from stores.records import now_ms
 from stores.sqlite.connection import translate
 from stores.sqlite.feed import CommittedChanges
+from stores.sqlite.transaction import Transaction
 from stores.turns import Queue
 
 log = logging.getLogger(__name__)
@@ -52,15 +53,18 @@ class Job:
 
 @dataclass
 class Writer:
-    """The only user of the writing connection. `published` gets the changes of each commit, on the loop."""
+    """The only user of the writing connection.
+
+    `changes_made` returns what the open transaction adds to the feed. `published` gets it once it is durable, on the
+    loop.
+    """
 
     connection: apsw.Connection
-    read_changes: Callable[[], CommittedChanges]
+    transaction: Transaction
+    changes_made: Callable[[], CommittedChanges]
     published: Callable[[CommittedChanges], None]
     light: Queue[Job] = field(default_factory=Queue)
     heavy: Queue[Job] = field(default_factory=Queue)
-    by: str | None = None
-    time: int = 0
     _changes: CommittedChanges | None = None
     _busy: bool = False
     _was_heavy: bool = False
@@ -68,8 +72,8 @@ class Writer:
 
     def __post_init__(self) -> None:
         self.thread = ThreadPoolExecutor(1, "hub-sqlite-writer")
-        self.connection.create_scalar_function("hub_by", lambda *_: self.by, 0)
-        self.connection.create_scalar_function("hub_time", lambda *_: self.time, 0)
+        self.connection.create_scalar_function("hub_by", lambda *_: self.transaction.by, 0)
+        self.connection.create_scalar_function("hub_time", lambda *_: self.transaction.time, 0)
         self._closed = False
         self._idle.set()
 
@@ -116,7 +120,7 @@ class Writer:
 
     def _run(self, batch: list[Job]) -> None:
         """Run the jobs in one transaction, left open. A failing job undoes itself; a failing disk undoes all jobs."""
-        self.time = now_ms()
+        self.transaction.begin(now_ms())
         try:
             self.connection.execute("BEGIN IMMEDIATE")
             clock_ends, ends = time.perf_counter() + TURN, time.thread_time() + TURN
@@ -133,13 +137,14 @@ class Writer:
             if batch[0].heavy and batch[0].error:
                 self.connection.execute("ROLLBACK")
                 return
-            # Read in the thread that has run the jobs: the writer thread would wait for the loop at each row.
-            self._changes = self.read_changes()
+            # In the thread that has run the jobs: the writer thread would wait for the loop at each row it reads.
+            self._changes = self.changes_made()
         except apsw.Error as error:
             self._undo(batch, error)
 
     def _run_one(self, job: Job) -> None:
-        self.by = job.by
+        self.transaction.by = job.by
+        before = self.transaction.mark()
         try:
             job.outcome = job.run()
         except StoreError as error:
@@ -149,6 +154,8 @@ class Writer:
         except Exception as error:
             log.exception("a write failed")
             job.error = Unavailable(f"internal error: {type(error).__name__}")
+        if job.error is not None:
+            self.transaction.rewind(before)
 
     def _run_and_commit(self, batch: list[Job]) -> None:
         self._run(batch)

@@ -1,4 +1,7 @@
-"""The statements of each kind of write. Triggers of the tables add the change records."""
+"""The statements of each kind of write.
+
+Triggers of the tables add the change records. The open transaction gets the same changes for the feed.
+"""
 
 from __future__ import annotations
 
@@ -21,10 +24,11 @@ from stores.errors import (
 from stores.paths import MISSING, Path, elements, split, traverses_array
 from stores.protocol import Delete, DeleteMany, Expect, Insert, Revisions, Update, UpdateMany, Upsert, Write, Written
 from stores.query import And, Equal, Filter
-from stores.records import SYSTEM_FIELDS, Entity, alters, concerns_system_fields
+from stores.records import SYSTEM_FIELDS, Entity, Operation, alters, concerns_system_fields
 from stores.sqlite.compile import Compiler
 from stores.sqlite.connection import time_limit, translate, translated
 from stores.sqlite.tables import StoreTable
+from stores.sqlite.transaction import Transaction
 from stores.sqlite.visibility_index import narrowing
 
 _WHOLE_ROW = "id, rev, doc"
@@ -39,10 +43,16 @@ class WriteExecutor:
     `most_bytes`: the largest entity, in bytes of JSON text."""
 
     def __init__(
-        self, connection: apsw.Connection, tables: dict[str, StoreTable], read_timeout: float, most_bytes: int
+        self,
+        connection: apsw.Connection,
+        tables: dict[str, StoreTable],
+        transaction: Transaction,
+        read_timeout: float,
+        most_bytes: int,
     ) -> None:
         self.connection = connection
         self.tables = tables
+        self.transaction = transaction
         self.read_timeout = read_timeout
         self.most_bytes = most_bytes
 
@@ -84,7 +94,9 @@ class WriteExecutor:
         if len(doc) > self.most_bytes:
             raise EntityTooLarge(self.most_bytes)
         self.watch_indexes(table, entity)
-        self.connection.execute(_INSERT.format(table.table), _row(entity, doc))
+        text = doc.decode()
+        self.connection.execute(_INSERT.format(table.table), _row(entity, text))
+        self.note("insert", table, entity["_id"], None, text)
         return Written(doc, entity["_rev"])
 
     def insert_all(self, table: StoreTable, entities: Sequence[Entity]) -> list[Written]:
@@ -101,7 +113,10 @@ class WriteExecutor:
                     with too_large_at(len(written)):
                         raise EntityTooLarge(self.most_bytes)
                 written.append(Written(doc, entity["_rev"]))
-                yield _row(entity, doc)
+                text = doc.decode()
+                # Before it is there: a row that fails undoes them all.
+                self.note("insert", table, entity["_id"], None, text)
+                yield _row(entity, text)
 
         try:
             self.connection.executemany(_INSERT.format(table.table), rows())
@@ -112,11 +127,12 @@ class WriteExecutor:
 
     def update(self, table: StoreTable, write: Update) -> Written:
         rev, doc = self.one(table, write.id, write.where, write.revs)
-        return self.merge(table, orjson.loads(doc), rev, write)
+        return self.merge(table, doc, rev, write)
 
     def delete(self, table: StoreTable, write: Delete) -> Written:
         rev, doc = self.one(table, write.id, write.where, write.revs)
         self.connection.execute(f"DELETE FROM {table.table} WHERE id=?", (write.id,))
+        self.note("delete", table, write.id, doc, None)
         return Written(doc.encode(), rev)
 
     def upsert(self, table: StoreTable, write: Upsert, index: int) -> Written:
@@ -125,7 +141,7 @@ class WriteExecutor:
         same_key = None if value is None or value is MISSING else Equal(key, value)
         found = next(self.rows(table, And((same_key, write.where)), 1), None) if same_key else None
         if found:
-            return self.merge(table, orjson.loads(found[2]), found[1], write)
+            return self.merge(table, found[2], found[1], write)
         if write.missing:
             raise InvalidEntity(write.missing)
         if same_key and next(self.rows(table, same_key, 1), None):
@@ -134,12 +150,14 @@ class WriteExecutor:
 
     def update_many(self, table: StoreTable, write: UpdateMany) -> Written:
         rows = self.bounded(table, write.where, write.limit)
-        changed = sum(self.merge(table, orjson.loads(doc), rev, write).count for _, rev, doc in rows)
+        changed = sum(self.merge(table, doc, rev, write).count for _, rev, doc in rows)
         return Written(b"", 0, changed)
 
     def delete_many(self, table: StoreTable, write: DeleteMany) -> Written:
         rows = self.bounded(table, write.where, write.limit)
         self.connection.executemany(f"DELETE FROM {table.table} WHERE id=?", [(id,) for id, _, _ in rows])
+        for id, _, doc in rows:
+            self.note("delete", table, id, doc, None)
         return Written(b"", 0, len(rows))
 
     def expect(self, table: StoreTable, write: Expect) -> Written:
@@ -151,7 +169,8 @@ class WriteExecutor:
             raise NotAsExpected
         return Written(b"", 0, 0)
 
-    def merge(self, table: StoreTable, entity: Entity, rev: int, write: Update | Upsert | UpdateMany) -> Written:
+    def merge(self, table: StoreTable, before: str, rev: int, write: Update | Upsert | UpdateMany) -> Written:
+        entity: Entity = orjson.loads(before)
         changes, replace = write.changes, isinstance(write, Update) and write.replace
         if not write.forced and not alters(entity, changes, replace):
             return Written(orjson.dumps(entity), rev, 0)
@@ -162,8 +181,14 @@ class WriteExecutor:
             raise EntityTooLarge(self.most_bytes)
         self.watch_indexes(table, changes)
         sql = f'UPDATE {table.table} SET time=?, at=?, rev=?, owner=?, "group"=?, doc=? WHERE id=?'
-        self.connection.execute(sql, (*_columns(merged), doc.decode(), entity["_id"]))
+        text = doc.decode()
+        self.connection.execute(sql, (*_columns(merged), text, entity["_id"]))
+        self.note("update", table, entity["_id"], before, text)
         return Written(doc, rev + 1)
+
+    def note(self, op: Operation, table: StoreTable, id: str, before: str | None, after: str | None) -> None:
+        if table.in_feed:
+            self.transaction.note(op, table.name, id, before, after)
 
     def one(self, table: StoreTable, id: str, where: Filter, revs: Revisions | None) -> tuple[int, str]:
         """Return the revision and the JSON text of the entity. Raises NotFound or StaleRevision."""
@@ -205,8 +230,8 @@ class WriteExecutor:
                 self.connection.execute(sql, (table.name, indexed.path))
 
 
-def _row(entity: Entity, doc: bytes) -> tuple[Any, ...]:
-    return entity["_id"], *_columns(entity), doc.decode()
+def _row(entity: Entity, doc: str) -> tuple[Any, ...]:
+    return entity["_id"], *_columns(entity), doc
 
 
 def _columns(entity: Entity) -> tuple[Any, ...]:

@@ -1,0 +1,59 @@
+"""The open transaction of the writer: who writes, when, and which changes it has made."""
+
+from __future__ import annotations
+
+import apsw
+
+from stores.records import Change, Operation
+from stores.sqlite.feed import FOLLOW_BATCH, RING_BYTES, CommittedChanges, SQLiteFeed, current_seq
+
+
+class Transaction:
+    """The changes of a transaction, collected while the writes run, so that the feed need not read its table back.
+
+    `by` is the user of the running job, `time` the time of all changes (Unix ms). The triggers of the tables use both.
+    """
+
+    __slots__ = ("_changes", "_size", "by", "time")
+
+    def __init__(self) -> None:
+        self.by: str | None = None
+        self.begin(0)
+
+    def begin(self, time: int) -> None:
+        self.time = time
+        self._size = 0
+        self._changes: list[Change] | None = []
+
+    def note(self, op: Operation, store: str, id: str, before: str | None, after: str | None) -> None:
+        """Add a change that the triggers record, too. `before` and `after` are JSON text."""
+        if self._changes is None:
+            return
+        change = Change("", op, store, id, before, after, self.by, self.time)
+        self._changes.append(change)
+        self._size += change.size
+        if len(self._changes) > FOLLOW_BATCH or self._size > RING_BYTES:
+            self._changes = None
+
+    def mark(self) -> tuple[int, int]:
+        """Return the present end of the changes, for `rewind`."""
+        return len(self._changes or ()), self._size
+
+    def rewind(self, mark: tuple[int, int]) -> None:
+        """Forget the changes since `mark`: their job has failed."""
+        if self._changes is not None:
+            del self._changes[mark[0] :]
+            self._size = mark[1]
+
+    def changes_for(self, feed: SQLiteFeed, connection: apsw.Connection) -> CommittedChanges:
+        """Return what the transaction adds to `feed`. It is still open on `connection`."""
+        newest = current_seq(connection)
+        if self._changes is None:
+            return CommittedChanges(newest, None)
+        if newest - feed.seq != len(self._changes):
+            # A statement outside the write executor made changes.
+            return feed.read_changes(connection)
+        numbered = list(enumerate(self._changes, feed.seq + 1))
+        for seq, change in numbered:
+            change.position = feed.at(seq)
+        return CommittedChanges(newest, numbered)
