@@ -1,4 +1,4 @@
-"""Options and fixtures of every test: which engines, how many generated cases, and the servers they need."""
+"""Options and fixtures shared by all tests: engines, numbers of generated cases, and servers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.engines import KINDS, Database, fitting_database, opened, sql
 from tests.support.hub import Hub, StartHub, running_hub
 
 CASES_PER_EXAMPLE = 20
-"""Queries that a property test runs against each data set that it generates."""
+"""Queries that a property test runs against each generated data set."""
 SECONDS_PER_CASE = 0.15
 SECONDS_PER_FAULT = 8
 SECONDS_PER_RACE = 1
@@ -28,7 +28,7 @@ LOG_SHOWN = 5_000
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """How much the tests of generated length do when no option says it."""
+    """Default lengths of the tests whose length is an option."""
 
     cases: int
     faults: int
@@ -37,9 +37,9 @@ class Extent:
 
 
 GATE = Extent(cases=600, faults=4, model_runs=100, races=12)
-"""Of every change."""
+"""For every change."""
 FULL = Extent(cases=2_000, faults=8, model_runs=300, races=100)
-"""Of a release: `--full`."""
+"""For a release: `--full`."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -51,14 +51,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def extent_of(config: pytest.Config) -> Extent:
-    """How much this run does. `--cases` is the number of the model's runs too."""
+    """Return the lengths for this run. `--cases` also sets the number of model runs."""
     extent = FULL if config.getoption("--full") else GATE
     cases, faults, races = (config.getoption(f"--{name}") for name in ("cases", "faults", "races"))
     return Extent(cases or extent.cases, faults or extent.faults, cases or extent.model_runs, races or extent.races)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # What a script starts in the background ignores Ctrl-C, and would so hand it down to the programs under test.
+    # A shell script starts background processes with SIGINT ignored, and the programs under test would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "needs(program): a test of a program of the system's package manager")
     config.addinivalue_line("markers", "engine(kind): a test of one engine only")
@@ -84,14 +84,14 @@ def chosen_kinds(config: pytest.Config) -> list[str]:
 
 
 def is_wanted(item: pytest.Item, kinds: list[str]) -> bool:
-    """Whether the engines of a test, by its marker and its parameter, are among those to test, and the same."""
+    """Return whether the engine in a test's marker is among those to test and agrees with its `engine_kind`."""
     parameter = parameters_of(item).get("engine_kind")
     marked = [mark.args[0] for mark in item.iter_markers("engine")]
     return all(kind in kinds and parameter in (kind, None) for kind in marked)
 
 
 def is_left_to_full(item: pytest.Item, config: pytest.Config) -> bool:
-    """Whether a test is marked full, and neither `--full` is given nor its file named."""
+    """Return whether a test is marked full, `--full` is not given and its file is not named."""
     if item.get_closest_marker("full") is None or config.getoption("--full"):
         return False
     named = [Path(argument.partition("::")[0]).resolve() for argument in config.args]
@@ -103,7 +103,7 @@ def parameters_of(item: pytest.Item) -> dict[str, object]:
 
 
 def group_of(item: pytest.Item) -> str:
-    """Tests of one group run in one process and share its servers: those of an engine, else those of a file."""
+    """Return the engine of a test, or else its file. The tests of a group run in one process and share its servers."""
     return str(parameters_of(item).get("engine_kind", item.path.name))
 
 
@@ -132,7 +132,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def leave_out(items: list[pytest.Item]) -> None:
-    """Leave out the tests of programs that are not installed; in CI they fail instead."""
+    """Deselect the tests of programs that are not installed; in CI they fail instead."""
     if os.environ.get("CI") != "true":
         items[:] = [i for i in items if all(programs.found(m.args[0]) for m in i.iter_markers("needs"))]
 
@@ -146,7 +146,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Show the end of every running hub's log with a failure."""
+    """Add the end of every running hub's log to the report of a failure."""
     report = yield
     if report.failed:
         for process in hub.running:
@@ -156,14 +156,15 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 
 @pytest.fixture(scope="session")
 def mongodb() -> Iterator[str]:
-    """The URL of a replica set that the whole session shares; it starts with the first test that wants it."""
+    """The URL of a replica set shared by the whole session and started for the first test that uses it."""
     with mongod.running() as server:
         yield server.url
 
 
 @pytest.fixture(scope="module")
 async def sqlite_hub(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[StartHub]:
-    """Starts hubs of a module's own, for what does not depend on the engine: ``await sqlite_hub(head_timeout=1)``."""
+    """A function that starts a hub for one module, for tests that do not depend on the engine:
+    ``await sqlite_hub(head_timeout=1)``."""
     async with AsyncExitStack() as stack:
 
         async def start(**settings: object) -> Hub:
@@ -175,7 +176,7 @@ async def sqlite_hub(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[
 
 @pytest.fixture
 async def database(engine_kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Database]:
-    """A new database: the test runs once with each kind."""
+    """A new database; the test runs once with each kind."""
     async with fitting_database(engine_kind, request, tmp_path) as database:
         yield database
 

@@ -1,8 +1,8 @@
-"""Runs the tests of the mended faults (the last table of docs/faults.md) on the hub of an earlier commit:
+"""Runs the tests of fixed faults (the last table of docs/faults.md) on the hub of an earlier commit:
 
     python -m tests.mended 06e37b2 [--engine sqlite] [--row S1 --row H4]
 
-A test that passes there shows no fault. It is named, and the program ends with 1.
+A test that passes there does not show the fault. The program prints its name and exits with 1.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from tests.docs.test_faults import TABLE
 
 ROOT = Path(__file__).resolve().parents[1]
 LONGEST = 60
-"""Seconds of one test: on the old hub some never end."""
+"""Seconds that one test may take: on the old hub some never end."""
 
 NAMED = re.compile(r"`(tests/[\w/]+\.py)`(?:: ((?:`\w+`(?:, )?)+))?")
 
 
 def tests_of(cells: Sequence[str]) -> Iterator[str]:
-    """The tests of a row, as pytest is asked for them."""
+    """Yield the tests of a row as arguments for pytest."""
     for path, names in NAMED.findall(cells[3]):
         if names:
             yield from (f"{path}::{name}" for name in re.findall(r"\w+", names))
@@ -37,7 +37,7 @@ def tests_of(cells: Sequence[str]) -> Iterator[str]:
 
 
 def run(commit: str, tests: Sequence[str], options: Sequence[str]) -> dict[str, list[str]]:
-    """The outcomes of the tests on the hub of a commit, by the name that they were asked for."""
+    """Run tests on the hub of a commit; return their outcomes by the name given to pytest."""
     _, program = installed(commit)
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"

@@ -2,10 +2,10 @@
 
     python -m tests.recorded COMMIT [--engine sqlite|mongodb] [--tests tests/platform ...]
 
-The scenario tests run against a hub of each, and all that the hubs answer is kept: REST answers whole (status, headers,
-body) and live packets. Ids, times, positions, cursors, channel names and secrets are masked; the rest must be the same
-byte for byte. Tests whose answers differ run once more on both, since a race may be won by another: those that never
-gave the same answers are printed, and the program ends with 1.
+The scenario tests run against both hubs. All REST answers (status, headers, body) and all live packets are recorded.
+Ids, times, positions, cursors, channel names and secrets are masked; everything else must be equal byte for byte.
+Tests whose answers differ run once more on both hubs, since a race may end differently. If the answers never agree,
+the program prints the tests and exits with 1.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from benchmarks.processes import Program
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 LEAST: Final = 2_000
-"""Exchanges that are compared at the least when no tests are named."""
+"""Minimum number of exchanges to compare when no tests are named."""
 SHOWN: Final = 5
-"""Exchanges of a differing test that are printed."""
+"""Exchanges printed per differing test."""
 
 TESTS: Final = (
     "tests/platform",
@@ -39,11 +39,11 @@ TESTS: Final = (
 )
 
 Recording = dict[str, Counter[str]]
-"""What was said in each test, in whatever order: much of it happens at once."""
+"""Test → its exchanges, unordered because many happen at once."""
 
 
 def record(program: Program, tests: Iterable[str], engine: str) -> Recording:
-    """Run tests against a hub and keep what it answers."""
+    """Run tests against a hub and return its answers."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "exchanges"
         others = {
@@ -59,7 +59,7 @@ def record(program: Program, tests: Iterable[str], engine: str) -> Recording:
 
 
 def differing(one: Recording, other: Recording) -> list[str]:
-    """The tests that both have run and in which another thing was said."""
+    """Return the tests in both recordings whose exchanges differ."""
     return sorted(test for test in one.keys() & other.keys() if one[test].keys() != other[test].keys())
 
 

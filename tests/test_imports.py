@@ -1,4 +1,4 @@
-"""The house is built one way: stores ← auth ← realtime ← hub, and importing any part of it does nothing."""
+"""Imports point one way, stores ← auth ← realtime ← hub, and importing a module has no side effects."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ MODULES = [path for package in LAYERS for path in modules(package)]
 
 
 def name_of(path: Path) -> str:
-    """The module's dotted name."""
+    """Return the module's dotted name."""
     parts = path.relative_to(ROOT).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
 def imported(path: Path) -> Iterator[str]:
-    """Every name that this module imports, dotted, wherever in it the statement stands."""
+    """Yield every dotted name that this module imports, anywhere in it."""
     package = path.relative_to(ROOT).parent.parts
     for node in ast.walk(ast.parse(path.read_text(), str(path))):
         if isinstance(node, ast.Import):
@@ -48,53 +48,53 @@ def packages(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_imports_point_one_way(path: Path) -> None:
-    """A layer knows itself and those below it, and nothing of the tests."""
+    """A layer imports only itself and the layers below it, and nothing from the tests."""
     layer = LAYERS.index(path.relative_to(ROOT).parts[0])
     assert packages(path).isdisjoint((*LAYERS[layer + 1 :], *TESTS))
 
 
 @pytest.mark.parametrize("path", [*modules("stores"), *modules("auth")], ids=name_of)
 def test_what_lies_below_knows_nothing_of_the_web(path: Path) -> None:
-    """Stores and authentication take and give values, not requests and answers."""
+    """Stores and authentication handle values, not requests and responses."""
     assert packages(path).isdisjoint(WEB)
 
 
 @pytest.mark.parametrize("path", modules("realtime"), ids=name_of)
 def test_realtime_is_plain_asgi(path: Path) -> None:
-    """Its shell speaks ASGI itself."""
+    """The package implements ASGI itself, without Starlette."""
     assert "starlette" not in packages(path)
 
 
 @pytest.mark.parametrize("path", modules("hub/services"), ids=name_of)
 def test_services_know_no_requests(path: Path) -> None:
-    """Services are called by dialects, never the other way round, and import nothing of the web."""
+    """Dialects call services, never the other way round, and services import nothing of the web."""
     assert packages(path).isdisjoint(WEB)
     assert not [name for name in imported(path) if name.startswith(("hub.dialects", "hub.app", "hub.asgi"))]
 
 
 @pytest.mark.parametrize("path", [p for p in modules("hub") if p.name != "app.py"], ids=name_of)
 def test_a_dialect_is_known_to_itself_and_the_composition_root(path: Path) -> None:
-    """The kit, the server and the middleware work for any dialect; what two dialects need belongs to the kit."""
+    """The kit, the server and the middleware work for any dialect; code for two dialects belongs to the kit."""
     others = [f"{name_of(p)}." for p in DIALECTS if p != path.parent]
     assert not [name for name in imported(path) if name.startswith(tuple(others))]
 
 
 @pytest.mark.parametrize("path", [p for p in modules("stores") if p.parent.name in ("sqlite", "mongo")], ids=name_of)
 def test_engines_do_not_know_each_other(path: Path) -> None:
-    """What one engine needs of another belongs beside them."""
+    """Code that both engines need belongs beside them."""
     other = "stores.mongo" if path.parent.name == "sqlite" else "stores.sqlite"
     assert not [name for name in imported(path) if name.startswith(other)]
 
 
 def needs(path: Path, names: dict[str, Path]) -> set[str]:
-    """The modules of ours that this one imports."""
+    """Return the modules of this project that a module imports."""
     found = {name if name in names else name.rpartition(".")[0] for name in imported(path)}
     return (found & names.keys()) - {name_of(path)}
 
 
 def test_modules_form_no_circle() -> None:
-    """Not even one hidden in a function, or from all but type checkers: one cannot read one of them alone.
-    A package's own name stands for what it offers, not for its parts."""
+    """Imports within functions and imports for type checkers count too: modules in a circle cannot be read one by one.
+    A package's name stands for its `__init__`, not for its submodules."""
     names = {name_of(path): path for path in MODULES}
     below = {name: needs(path, names) for name, path in names.items()}
     while leaves := {name for name, needed in below.items() if not needed}:
@@ -112,7 +112,7 @@ for name in sys.argv[1:]:
 
 
 def test_importing_does_nothing(tmp_path: Path) -> None:
-    """No output, no file, no thread, no warning."""
+    """An import makes no output, no file, no thread and no warning."""
     names = [name_of(path) for path in MODULES if path.name != "__main__.py"]
     command = [sys.executable, "-B", "-c", IMPORT, *names]
     environment = {"PYTHONPATH": str(ROOT), "HOME": str(tmp_path)}

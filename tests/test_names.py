@@ -1,4 +1,4 @@
-"""Names are the field's usual terms: none of those that were replaced comes back."""
+"""Names are the usual terms of the field: names that were replaced do not come back."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ PACKAGES = ("hub", "auth", "realtime", "stores", "benchmarks")
 
 
 class Renamed(NamedTuple):
-    """An old name and the new one; `within`: where the old one must not come back, if it is a usual word elsewhere."""
+    """An old name and its replacements. `within` lists the paths where the old name is forbidden; elsewhere it may be a
+    usual word."""
 
     old: str
     new: str
@@ -23,7 +24,7 @@ class Renamed(NamedTuple):
 
 
 RENAMED = (
-    # What a principal can see.
+    # Visibility.
     Renamed("sight", "visibility_index, authorize, visibility"),
     Renamed("viewers", "acl"),
     Renamed("viewer", "key"),
@@ -41,7 +42,7 @@ RENAMED = (
     Renamed("Inserter", "BatchedInserts"),
     Renamed("_inserter", "_batched_inserts"),
     Renamed("_TOGETHER", "_BATCH_SIZE"),
-    # What waits to leave, or to be looked at.
+    # Output and input buffers.
     Renamed("together", "cork, commit, run_all"),
     Renamed("_hold", "_cork, _buffer, _keep_unparsed"),
     Renamed("_held", "_corked, _buffered", ("realtime", "hub/protocol.py")),
@@ -120,7 +121,7 @@ RENAMED = (
     Renamed("take", "unbind", ("auth/positions.py",)),
     Renamed("give_in_between", "bind_to_nobody"),
     Renamed("floor", "delivered_up_to, oldest, at_least, baseline"),
-    # One word for three things.
+    # One word that had three meanings.
     Renamed("settle", "restamp, wait_until_idle"),
     Renamed("_settle", "_send_differences"),
     Renamed("_settle_later", "_restamp_later"),
@@ -159,7 +160,7 @@ RENAMED = (
 
 
 def identifiers(path: Path) -> Iterator[str]:
-    """The names of the module and its packages, and those of what it defines, takes, binds and asks for."""
+    """Yield the names of the module and its packages, and of its definitions, arguments, variables and attributes."""
     yield from path.relative_to(ROOT).with_suffix("").parts
     for node in ast.walk(ast.parse(path.read_text(), str(path))):
         match node:
@@ -178,7 +179,7 @@ def identifiers(path: Path) -> Iterator[str]:
 
 @cache
 def used() -> dict[str, set[str]]:
-    """The modules, as paths, in which each name is used."""
+    """Return the paths of the modules that use each name."""
     found: dict[str, set[str]] = {}
     for package in PACKAGES:
         for path in (ROOT / package).rglob("*.py"):
@@ -189,12 +190,12 @@ def used() -> dict[str, set[str]]:
 
 @pytest.mark.parametrize("renamed", RENAMED, ids=lambda renamed: renamed.old)
 def test_no_old_name_comes_back(renamed: Renamed) -> None:
-    """It is called by the new one."""
+    """No module uses the old name."""
     places = sorted(p for p in used().get(renamed.old, ()) if p.startswith(renamed.within))
     assert not places, f"{renamed.old} is called {renamed.new}"
 
 
 def test_every_new_name_is_in_use() -> None:
-    """The list is of names that there are."""
+    """Each replacement in the list is in use."""
     new = {name for renamed in RENAMED for name in renamed.new.split(", ")}
     assert new <= used().keys()

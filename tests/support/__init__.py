@@ -1,1 +1,1 @@
-"""What tests are built from: real servers, fresh engines, entities, and ways to read answers."""
+"""Building blocks of tests: real servers, fresh engines, entities, and readers of answers."""

@@ -1,4 +1,4 @@
-"""Consumers at work, and what they have been given."""
+"""Helpers to run consumers and to inspect the changes that they receive."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.reading import changes_since
 
 
 class Recorder:
-    """A handler that remembers what it is called with, and returns `writes` each time."""
+    """A handler that records its calls and returns `writes` each time."""
 
     def __init__(self, writes: Sequence[Write] | None = ()) -> None:
         self.calls: list[list[Change]] = []
@@ -34,7 +34,7 @@ class Recorder:
         return [change.id for call in self.calls for change in call]
 
     async def has(self, id: str) -> None:
-        """Wait until it has been given a change of that entity."""
+        """Wait until the handler has received a change of that entity."""
 
         async def given() -> bool:
             return id in self.ids
@@ -44,16 +44,16 @@ class Recorder:
 
 @asynccontextmanager
 async def at_work(consumer: Consumer) -> AsyncIterator[asyncio.Task[None]]:
-    """The consumer, running for the length of a block. What ends it before is in the task."""
+    """Run the consumer while the block runs. If it ends earlier, the task holds the reason."""
     task: asyncio.Task[None] = asyncio.create_task(consumer.run())
     try:
         yield task
     finally:
         while not task.done():
-            task.cancel()  # again: on Python 3.11 a cancellation that meets a finished `wait_for` is lost
+            task.cancel()  # repeated: Python 3.11 loses a cancellation that arrives as a `wait_for` finishes
             await asyncio.wait([task], timeout=0.5)
 
 
 async def is_counted(engine: Engine, since: str) -> bool:
-    """Whether the counts are those of all changes after `since`."""
+    """Return whether the counts match all changes after `since`."""
     return await counted(engine) == Counter(change.store for change in await changes_since(engine.feed, since))

@@ -1,7 +1,7 @@
-"""The smallest useful consumer: it counts changes per store, exactly, over every engine.
+"""The smallest useful consumer: it counts changes per store, exactly, on both engines.
 
-As a program (`python -m tests.support.counting KIND LOCATION SINCE`) it also writes, until it is killed, and prints a
-line for each call of its handler.
+As a program (`python -m tests.support.counting KIND LOCATION SINCE`) it also writes until it is killed, and prints one
+line per call of its handler.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ async def counted(engine: Engine) -> dict[str, int]:
 
 
 async def write(engine: Engine, number: int) -> None:
-    """One change, and two in one commit."""
+    """Commit one change, then two changes in one commit."""
     made = entity(n=number)
     await engine.commit([Insert("things", made)], USER)
     await engine.commit([Update("things", made["_id"], {"n": -1}), Insert("units", entity(n=number))], USER)

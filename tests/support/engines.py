@@ -1,4 +1,4 @@
-"""Databases for tests: a SQLite file, or a database of its own on a MongoDB replica set that is dropped afterwards."""
+"""Databases for tests: a SQLite file, or a new database on a MongoDB replica set, dropped afterwards."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ OPTIONS: Final = EngineOptions()
 
 @dataclass(frozen=True)
 class Database:
-    """Where an engine keeps its data: a path or a URL. It may be opened again and again."""
+    """Location of an engine's data: a path or a URL. It can be opened repeatedly."""
 
     kind: str
     location: str
 
     def engine(self, options: EngineOptions = OPTIONS) -> Engine:
-        """A new engine on this database, not yet open."""
+        """Return a new engine on this database, not yet open."""
         if self.kind == "sqlite":
             return SQLiteEngine(Path(self.location), options)
         return MongoEngine(self.location, options)
@@ -45,14 +45,14 @@ def sqlite_database(folder: Path) -> Database:
 
 
 def mongo_database(server_url: str) -> Database:
-    """A database of a new name on that server."""
+    """Return a database with a new name on that server."""
     parts = urlsplit(server_url)
     return Database("mongodb", parts._replace(path=f"/hub_test_{secrets.token_hex(6)}").geturl())
 
 
 @asynccontextmanager
 async def fitting_database(kind: str, request: pytest.FixtureRequest, folder: Path) -> AsyncIterator[Database]:
-    """A new database of this kind: a file in `folder`, or one of the tests' MongoDB, dropped afterwards."""
+    """Yield a new database of this kind: a file in `folder`, or one on the tests' MongoDB, dropped afterwards."""
     if kind == "sqlite":
         yield sqlite_database(folder)
         return
@@ -63,7 +63,7 @@ async def fitting_database(kind: str, request: pytest.FixtureRequest, folder: Pa
 
 @asynccontextmanager
 async def opened(engine: Engine) -> AsyncIterator[Engine]:
-    """The engine, open for the length of a block."""
+    """Keep the engine open while the block runs."""
     await engine.open()
     try:
         yield engine

@@ -1,4 +1,4 @@
-"""Entities as services would hand them to an engine, and the short ways to write them."""
+"""Entities as services pass them to an engine, and shortcuts to write them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ GROUP: Final = "5f00000000000000000000b1"
 
 
 def entity(fields: Entity | None = None, **more: Any) -> Entity:
-    """A whole new entity; `fields` and keywords override the system fields."""
+    """Return a complete new entity; `fields` and keywords override the system fields."""
     moment = now_ms()
     system: Entity = {
         "_id": new_id(),
@@ -32,22 +32,22 @@ def entity(fields: Entity | None = None, **more: Any) -> Entity:
 
 
 def numbered(count: int, **more: Any) -> list[Entity]:
-    """Entities with `n` from 0, created one millisecond apart."""
+    """Return entities with `n` from 0, created one millisecond apart."""
     return [entity(n=n, time=1_700_000_000_000 + n, **more) for n in range(count)]
 
 
 async def insert(engine: Engine, *entities: Entity, store: str = STORE, by: str | None = USER) -> list[Written]:
-    """Insert all in one commit."""
+    """Insert all entities in one commit."""
     return await engine.commit([Insert(store, e) for e in entities], by)
 
 
 async def insert_one(engine: Engine, fields: Entity | None = None, store: str = STORE, **more: Any) -> Entity:
-    """Insert a new entity; the entity as the engine gave it back."""
+    """Insert a new entity; return it as the engine returned it."""
     written = await insert(engine, entity(fields, **more), store=store)
     return value(written[0])
 
 
 def value(written: Written) -> Entity:
-    """The entity that a write left behind."""
+    """Return the entity after a write."""
     parsed: Entity = orjson.loads(written.entity)
     return parsed

@@ -1,7 +1,7 @@
-"""What the tests' clients and a hub say to each other, kept for `python -m tests.recorded`.
+"""Records the exchanges between the tests' clients and a hub, for `python -m tests.recorded`.
 
 As a pytest plugin it writes one JSON line per test to the file that HUB_TEST_EXCHANGES names: the test's id and its
-exchanges. Without that variable nothing is kept.
+exchanges. Without that variable it records nothing.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ import pytest
 FILE: Final = os.environ.get("HUB_TEST_EXCHANGES")
 
 LONGEST: Final = 20_000
-"""Bytes of a text that are kept."""
+"""Characters to which a recorded text is cut."""
 
 _HEADERS: Final = frozenset({"x-request-id", "date", "content-length", "connection", "server"})
-"""Headers of answers that say nothing of the hub's behaviour, or follow from what is masked."""
+"""Response headers that do not show the hub's behaviour, or depend on masked values."""
 
 _MASKS: Final = tuple(
     (re.compile(pattern), mask)
@@ -48,20 +48,20 @@ _kept: list[str] = []
 
 
 def masked(text: str) -> str:
-    """The text without what differs from run to run: ids, times, positions, cursors, channels, names and secrets."""
+    """Mask the values that differ between runs: ids, times, positions, cursors, channels, names and secrets."""
     for pattern, mask in _MASKS:
         text = pattern.sub(mask, text)
     return text[:LONGEST]
 
 
 def keep(text: str) -> None:
-    """Keep one exchange of the running test."""
+    """Record one exchange of the running test."""
     if FILE:
         _kept.append(masked(text))
 
 
 async def keep_answer(response: httpx.Response) -> None:
-    """An httpx hook: a request and its answer."""
+    """Record a request and its answer; an httpx hook."""
     if not FILE:
         return
     request = response.request
@@ -87,7 +87,7 @@ async def keep_answer(response: httpx.Response) -> None:
 
 
 def keep_packet(packet: str) -> None:
-    """A Socket.IO packet that the hub sent. Pings, and positions that come by the clock, are left out."""
+    """Record a Socket.IO packet from the hub, except pings and ``position`` events, which are sent at intervals."""
     if packet.startswith("4") and not packet.startswith('42["position"'):
         keep(f"live {packet}")
 

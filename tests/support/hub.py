@@ -22,16 +22,16 @@ from tests.support import secrets as secrets_in_use
 from tests.support.engines import Database
 from tests.support.program import HUB, IS_OURS, TREE
 
-# The HTTP client asks for sniffio with every request; where it is not installed, that is a search of the whole path.
+# httpx tries to import sniffio on every request; without sniffio each attempt searches the whole import path.
 sys.modules.setdefault("sniffio", None)  # type: ignore[arg-type]
 
 API: Final = "/api/v1"
 ADMIN_LOGIN: Final = "admin"
 ADMIN_PASSWORD: Final = "correct horse battery"
 SECRET_KEY: Final = "5e" * 32
-"""One for all: hubs on one database share it."""
+"""One key for all hubs, because hubs on one database share it."""
 PATIENCE: Final = 30.0
-"""Seconds that a test waits for something that should happen at once."""
+"""Seconds that a test waits for something that should happen immediately."""
 
 LOG: Final = "hub.log"
 SERVE: Final = (*HUB, "serve")
@@ -41,12 +41,11 @@ Parameters = dict[str, Any] | list[tuple[str, Any]] | None
 
 
 running: list[HubProcess] = []
-"""The hubs of this moment, whose logs go into the report of a test that fails."""
+"""The running hubs. Their logs go into the report of a failing test."""
 
 
 class HubProcess:
-    """A running `hub serve`. `folder` holds its data and its log; `stop` ends it by its own process id. `program` is
-    another command that serves a hub."""
+    """A running `hub serve`, or the command `program` instead. `folder` holds its data and its log."""
 
     def __init__(
         self, database: Database, folder: Path, settings: dict[str, object], program: Sequence[str] = SERVE
@@ -76,13 +75,13 @@ class HubProcess:
         return self.log_path.read_text()
 
     def stop(self, number: int = signal.SIGTERM) -> int:
-        """Signal the hub unless it has ended, wait until it has gone; its exit code."""
+        """Signal the hub unless it has exited, and wait for its exit; return its exit code."""
         if self.process.poll() is None:
             self.process.send_signal(number)
         return self.wait()
 
     def wait(self) -> int:
-        """Wait until the hub has gone; its exit code."""
+        """Wait until the hub exits; return its exit code."""
         if self in running:
             running.remove(self)
         try:
@@ -96,7 +95,7 @@ class HubProcess:
         return code
 
     def check_log(self) -> None:
-        """Fail if the log holds a secret that a test has used, such as a password, a cookie or a token."""
+        """Fail if the log contains a secret that a test has used, such as a password, a cookie or a token."""
         found = secrets_in_use.found_in(self.log)
         assert not found, f"secrets in the log of the hub: {found[:5]}"
 
@@ -104,7 +103,7 @@ class HubProcess:
 def launch(
     database: Database, folder: Path, settings: dict[str, object], program: Sequence[str] = SERVE
 ) -> subprocess.Popen[bytes]:
-    """Begin a `hub serve`, whose standard output is the caller's to read, and do not wait for anything."""
+    """Start `program` without waiting for it. Its standard output is a pipe for the caller to read."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / LOG).open("ab") as log:
         return subprocess.Popen(
@@ -118,7 +117,8 @@ def launch(
 
 
 def environment(database: Database, folder: Path, settings: dict[str, object]) -> dict[str, str]:
-    """This process's environment with only the given settings: `login_attempts=3` becomes HUB_LOGIN_ATTEMPTS."""
+    """Return this process's environment, with the tests' own settings and the given ones in place of any HUB_ variable:
+    `login_attempts=3` becomes HUB_LOGIN_ATTEMPTS."""
     url = database.location if database.kind == "mongodb" else f"sqlite:///{database.location}"
     ours: dict[str, object] = {
         "port": 0,
@@ -139,7 +139,7 @@ def environment(database: Database, folder: Path, settings: dict[str, object]) -
 
 
 class Client:
-    """Calls of the platform API as one caller. Paths begin after ``/api/v1``; an answer of any status comes back."""
+    """A caller of the platform API. Paths are relative to ``/api/v1``; answers of any status are returned."""
 
     def __init__(self, url: str, headers: dict[str, str] | None = None, user: Entity | None = None) -> None:
         self.url = url
@@ -149,7 +149,7 @@ class Client:
             headers=headers,
             timeout=PATIENCE,
             trust_env=False,
-            verify=False,  # loading the system's certificates takes longer than most tests, which speak plain HTTP
+            verify=False,  # tests use plain HTTP, and loading the system's certificates takes longer than most of them
             limits=httpx.Limits(max_connections=100),
             event_hooks={
                 "request": [secrets_in_use.note_request],
@@ -181,15 +181,15 @@ class Client:
         return await self.http.delete(path, params=params, headers=dashed(headers))
 
     async def send(self, method: str, path: str, content: bytes, **headers: str) -> httpx.Response:
-        """A body as it is, JSON or not."""
+        """Send raw bytes as the body."""
         return await self.http.request(method, path, content=content, headers=dashed(headers))
 
     async def make(self, store: str, fields: Entity | None = None, **more: Any) -> Entity:
-        """Create one entity, which must succeed; the entity without the answer's ``success``."""
+        """Create one entity, which must succeed; return it without the answer's ``success``."""
         return entity_of(await self.post(f"/{store}", (fields or {}) | more))
 
     async def make_all(self, store: str, bodies: list[Entity]) -> list[Entity]:
-        """Create several at once."""
+        """Create several entities in one request, which must succeed."""
         answer = await self.post(f"/{store}", bodies)
         assert answer.status_code == 200, answer.text
         entities: list[Entity] = answer.json()["entities"]
@@ -211,12 +211,12 @@ class Client:
 
 
 def dashed(headers: dict[str, str]) -> dict[str, str]:
-    """``if_match`` as ``if-match``."""
+    """Return the headers with ``-`` for ``_``: ``if_match`` becomes ``if-match``."""
     return {name.replace("_", "-"): value for name, value in headers.items()}
 
 
 def entity_of(answer: httpx.Response) -> Entity:
-    """The entity in the answer to a call that went well."""
+    """Return the entity of an answer, which must be a success."""
     assert answer.status_code == 200, answer.text
     entity: Entity = answer.json()
     assert entity.pop("success") is True
@@ -224,7 +224,7 @@ def entity_of(answer: httpx.Response) -> Entity:
 
 
 class Hub:
-    """A hub and those who call it. Every client that it gives out is closed with it."""
+    """A hub and its callers. All clients that it creates are closed with it."""
 
     def __init__(self, process: HubProcess, database: Database) -> None:
         self.process = process
@@ -243,33 +243,33 @@ class Hub:
         await self._clients.aclose()
 
     def client(self, token: str | None = None, user: Entity | None = None, **headers: str) -> Client:
-        """A caller with a Bearer token, or with no credentials at all."""
+        """Return a caller with a bearer token, or without credentials."""
         credentials = {"Authorization": f"Bearer {token}"} if token is not None else {}
         client = Client(self.url, credentials | dashed(headers), user)
         self._clients.push_async_callback(client.close)
         return client
 
     async def as_admin(self) -> Client:
-        """The administrator, with a fresh access token."""
+        """Return the administrator with a new access token."""
         token = await self.token_of(ADMIN_LOGIN, ADMIN_PASSWORD)
         client = self.client(token)
         client.user = entity_of(await client.get("/auth"))
         return client
 
     async def as_user(self, password: str | None = None, **fields: Any) -> Client:
-        """A new user of a random login, such as ``as_user(group=…, roles=[…])``, with a long-lived token of all that
-        the user may do. Nobody signs in, so it is quick."""
+        """Create a user with a random login, such as ``as_user(group=…, roles=[…])``, and return it with an unrestricted
+        long-lived token. This is fast because it needs no sign-in."""
         body = {"login": unique("user"), "name": "Somebody", **fields}
         user = await self.admin.make("users", body | ({"password": password} if password else {}))
         return await self.with_token(user)
 
     async def with_token(self, user: Entity, **fields: Any) -> Client:
-        """The user through a new long-lived token, such as ``with_token(user, scopes=["GET /units/*"])``."""
+        """Return the user with a new long-lived token, such as ``with_token(user, scopes=["GET /units/*"])``."""
         token = await self.admin.make("tokens", {"name": "test", "user": user["_id"], **fields})
         return self.client(token["token"], user)
 
     async def as_session(self, login: str, password: str) -> Client:
-        """Whoever signs in with a cookie."""
+        """Sign in with a cookie; return the caller."""
         client = self.client()
         answer = await client.post("/auth", {"login": login, "password": password})
         assert answer.status_code == 200, answer.text
@@ -277,36 +277,36 @@ class Hub:
         return client
 
     async def token_of(self, login: str, password: str) -> str:
-        """A fresh access token."""
+        """Return a new access token."""
         answer = await self.client().post("/auth/token", {"login": login, "password": password})
         assert answer.status_code == 200, answer.text
         return str(answer.json()["token"])
 
     async def define(self, **definition: Any) -> str:
-        """A new store of a random name; the name."""
+        """Create a store with a random name; return the name."""
         name = unique("store")
         await self.admin.make("stores", {"name": name, **definition})
         return name
 
     async def group(self, parent: str | None = None) -> str:
-        """A new group; its id."""
+        """Create a group; return its id."""
         made = await self.admin.make("groups", {"name": unique("group"), "parent": parent})
         return str(made["_id"])
 
     async def role(self, *scopes: str) -> str:
-        """A new role; its id."""
+        """Create a role; return its id."""
         made = await self.admin.make("roles", {"name": unique("role"), "scopes": list(scopes)})
         return str(made["_id"])
 
 
 async def fetch(url: str, **headers: str) -> httpx.Response:
-    """An answer from outside the API."""
+    """GET an absolute URL, such as one outside the API."""
     async with httpx.AsyncClient(trust_env=False, verify=False, timeout=PATIENCE) as http:
         return await http.get(url, headers=dashed(headers))
 
 
 def unique(word: str) -> str:
-    """A name that no other test uses."""
+    """Return a name that no other test uses."""
     return f"{word}-{secrets.token_hex(6)}"
 
 
@@ -314,8 +314,8 @@ def unique(word: str) -> str:
 async def running_hub(
     database: Database, folder: Path, program: Sequence[str] = SERVE, **settings: object
 ) -> AsyncGenerator[Hub, None]:
-    """A hub on `database` for the length of a block, with settings such as ``login_attempts=3``. `program` is another
-    command that serves a hub."""
+    """Run a hub on `database` while the block runs, with settings such as ``login_attempts=3``. `program` replaces
+    `hub serve`."""
     process = await asyncio.to_thread(HubProcess, database, folder, settings, program)
     hub = Hub(process, database)
     try:
@@ -327,11 +327,11 @@ async def running_hub(
 
 
 StartHub = Callable[..., Awaitable[Hub]]
-"""Starts a hub with the settings that it is called with."""
+"""Starts a hub; the keyword arguments are settings."""
 
 
 async def eventually(condition: Callable[[], Awaitable[T]], patience: float = PATIENCE) -> T:
-    """The first true result of `condition`, which is asked again and again."""
+    """Call `condition` repeatedly until its result is true; return that result."""
     deadline = time.monotonic() + patience
     while True:
         result = await condition()

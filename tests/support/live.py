@@ -1,5 +1,5 @@
-"""A live client for tests: Socket.IO over a WebSocket, spoken by hand so that every packet is seen, and views that
-are kept by events alone, so that a gap, a duplicate or a change out of place shows at once."""
+"""A live client for tests. It implements Socket.IO over a WebSocket itself, so that it sees every packet, and it updates
+its views by events alone, so that a gap, a duplicate or a misplaced change fails immediately."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _MOST_BYTES: Final = 64 * 1024 * 1024
 
 
 class Refused(Exception):
-    """The hub would not have the client; the text says why."""
+    """The hub refused the connection; the text says why."""
 
 
 class Ended(Exception):
@@ -34,7 +34,7 @@ class Ended(Exception):
 
 
 class Declined(AssertionError):
-    """A subscription that had to succeed did not. `answer` is the acknowledgement."""
+    """A subscription that must succeed was refused. `answer` is the acknowledgement."""
 
     def __init__(self, answer: Event) -> None:
         super().__init__(str(answer))
@@ -43,8 +43,8 @@ class Declined(AssertionError):
 
 @dataclass
 class Watch:
-    """A subscription as its client knows it. `view` (entities by id) is the snapshot brought forward by events; `began`
-    is the position of the acknowledgement."""
+    """A subscription as its client knows it. `view` (entities by id) is the snapshot with all events applied; `began`
+    is the position in the acknowledgement."""
 
     channel: str
     request: dict[str, Any]
@@ -59,17 +59,17 @@ class Watch:
         self.began = self.position
 
     def take(self) -> list[Event]:
-        """The changes since the last call."""
+        """Return the changes since the last call."""
         taken, self.events = self.events, []
         return taken
 
     def reached(self, position: str) -> None:
-        """Remember how far it has got. AssertionError when that is not forward."""
+        """Remember the newest position. Raises AssertionError if it is before the previous one."""
         assert order_of(self.position) <= order_of(position), f"back from {self.position} to {position}"
         self.position = position
 
     def apply(self, event: Event) -> None:
-        """Bring the view forward. AssertionError when the event does not continue from it."""
+        """Apply an event to the view. Raises AssertionError if the event does not fit the view."""
         self.events.append(event)
         self.reached(event["position"])
         op, id = event["op"], event["_id"]
@@ -86,12 +86,12 @@ class Watch:
 
 
 def differing(one: Entity, other: Entity) -> set[str]:
-    """The names of the fields that differ."""
+    """Return the names of the fields that differ."""
     return {name for name in {*one, *other} if (name in one, one.get(name)) != (name in other, other.get(name))}
 
 
 class LiveClient:
-    """Made by `live`. Whatever arrives is dealt with as it comes; what went wrong is raised by the next call."""
+    """A live client, made by `live`. It handles messages as they arrive; the next call raises any failure."""
 
     def __init__(self, websocket: ClientConnection, version: int) -> None:
         self.version = version
@@ -113,7 +113,7 @@ class LiveClient:
     # Connecting.
 
     async def handshake(self, auth: dict[str, Any] | None) -> None:
-        """Past the open and connect packets. Raises Refused."""
+        """Exchange the open and connect packets. Raises Refused."""
         self.open = orjson.loads((await self.receive())[1:])
         if self.version == 4:
             await self._websocket.send("40" + ("" if auth is None else orjson.dumps(auth).decode()))
@@ -136,12 +136,12 @@ class LiveClient:
             await self._reader
 
     def abort(self) -> None:
-        """Cut the connection as a network does: nothing is said."""
+        """Drop the connection without a close handshake, as a network failure does."""
         self._websocket.transport.abort()
 
     def cut_after(self, changes: int) -> None:
-        """Cut the connection once so many more changes have been dealt with, whatever else has arrived by then.
-        One that has been cut stays so."""
+        """Drop the connection once so many more changes are applied, whatever else has arrived by then. Does nothing on
+        a connection that was already dropped."""
         if not self.was_cut:
             self._left = changes
 
@@ -150,20 +150,20 @@ class LiveClient:
         return self._left == 0
 
     def stop_reading(self) -> None:
-        """Let what comes pile up in the network and in the hub."""
+        """Stop reading, so that incoming data queues up in the network and in the hub."""
         self._websocket.transport.pause_reading()
 
     def read_on(self) -> None:
         self._websocket.transport.resume_reading()
 
-    # Asking.
+    # Requests.
 
     async def ask(self, name: str, *payload: Any) -> Event:
-        """The acknowledgement of a request."""
+        """Send a request; return its acknowledgement."""
         return await self._ask(name, payload, lambda answer: None)
 
     async def _ask(self, name: str, payload: tuple[Any, ...], heard: Callable[[Event], None]) -> Event:
-        """`heard` is called as soon as the answer is there, before what follows it."""
+        """Send a request. `heard` is called as soon as the answer arrives, before any later message is handled."""
         self.check()
         answered: asyncio.Future[Event] = asyncio.get_running_loop().create_future()
 
@@ -187,7 +187,7 @@ class LiveClient:
         return answered.result()
 
     async def subscribe(self, store: str, **more: Any) -> Event:
-        """The acknowledgement of ``subscribe``, whatever it is."""
+        """Send ``subscribe``; return the acknowledgement, whether ok or an error."""
         return await self._ask("subscribe", ({"store": store, **more},), self._subscribed)
 
     def _subscribed(self, answer: Event) -> None:
@@ -195,13 +195,13 @@ class LiveClient:
             self.channels.add(answer["channel"])
 
     async def watch(self, store: str, *, strict: bool = True, **more: Any) -> Watch:
-        """A subscription that must succeed, with a snapshot unless told otherwise. A view without one is not strict:
-        it is told of changes to entities that it never saw."""
+        """Subscribe, which must succeed, with a snapshot by default. A view without a snapshot is not strict, because
+        it receives changes of entities that are not in it."""
         request = {"store": store, "snapshot": True, **more}
         return await self._watch(request, {}, strict and bool(request["snapshot"]))
 
     async def resume(self, watch: Watch, **more: Any) -> Watch:
-        """Go on, here, with what was watched elsewhere, from the last position that it brought."""
+        """Resume another client's subscription on this connection, from its last position."""
         request = watch.request | {"since": watch.position, "snapshot": False} | more
         return await self._watch(request, dict(watch.view), watch.strict)
 
@@ -222,10 +222,10 @@ class LiveClient:
             raise Declined(answer)
         return made[0]
 
-    # Hearing.
+    # Events.
 
     async def until(self, condition: Callable[[], object], patience: float = PATIENCE) -> None:
-        """Wait until what has arrived makes the condition true. Raises Ended when nothing more can arrive."""
+        """Wait until incoming messages make the condition true. Raises Ended if the connection closes first."""
         async with asyncio.timeout(patience):
             while not condition():
                 self.check()
@@ -236,7 +236,7 @@ class LiveClient:
         self.check()
 
     async def ending(self, patience: float = PATIENCE) -> list[str]:
-        """Wait until the hub has closed the connection; the notices that came before."""
+        """Wait until the hub has closed the connection; return the notices that it sent before."""
         async with asyncio.timeout(patience):
             await self.closed.wait()
         self.check()
@@ -247,10 +247,10 @@ class LiveClient:
             raise self._failure
 
     async def caught_up(self, beacon: Beacon) -> None:
-        """Wait until everything that was written before this call has been told.
+        """Wait until all writes before this call have been delivered.
 
-        What is told of the beacon comes after what was told of all before it; a request is answered after whatever
-        the hub is doing for this client.
+        The beacon's event arrives after the events of all earlier writes. The request at the end is answered after the
+        work that the hub is already doing for this client.
         """
         shown = next((w for w in self.watches.values() if w.request["store"] == beacon.store and not w.ended), None)
         if shown is None:
@@ -312,7 +312,7 @@ class LiveClient:
 
 
 class Beacon:
-    """A store that every user may read, and a way to write into it: see `LiveClient.caught_up`."""
+    """A store that every user may read, and a writer to it: see `LiveClient.caught_up`."""
 
     def __init__(self, store: str, writer: Client) -> None:
         self.store = store
@@ -323,7 +323,7 @@ class Beacon:
         self._readers.append(user_id)
 
     async def light(self) -> str:
-        """The id of an entity that everybody it shines for has just come to see."""
+        """Create an entity and share it with all readers of the beacon; return its id."""
         made = await self._writer.make(self.store)
         if self._readers:
             answer = await self._writer.put(f"/{self.store}/{made['_id']}/access", {"access": self._readers})
@@ -332,7 +332,8 @@ class Beacon:
 
 
 def order_of(position: str) -> bytes:
-    """A sort key of positions: a number on SQLite; on MongoDB a resume token or, after all tokens of it, a time."""
+    """Return a sort key of a position. On SQLite a position holds a number; on MongoDB it holds a resume token or a
+    time, and a time sorts after all tokens of that time."""
     _, _, place = position.partition("~")[0].partition(".")
     if place.isdigit():
         return int(place).to_bytes(8)
@@ -345,13 +346,13 @@ def order_of(position: str) -> bytes:
 
 
 def socket_url(url: str, version: int = 4, **query: str) -> str:
-    """The address of a hub's WebSocket."""
+    """Return the address of a hub's WebSocket."""
     return f"{url.replace('http', 'ws', 1)}/socket.io/?{urlencode({'EIO': version, 'transport': 'websocket', **query})}"
 
 
 @asynccontextmanager
 async def websocket(address: str, **options: Any) -> AsyncIterator[ClientConnection]:
-    """A WebSocket that says nothing by itself."""
+    """Open a WebSocket that sends nothing by itself, not even pings."""
     settings = {"compression": None, "ping_interval": None, "close_timeout": 1, "max_size": _MOST_BYTES, "proxy": None}
     async with connect(address, **settings | options) as opened:
         yield opened
@@ -367,7 +368,7 @@ async def live(
     query: dict[str, str] | None = None,
     **options: Any,
 ) -> AsyncIterator[LiveClient]:
-    """A connected client, with the credentials of `client` if one is given. Raises Refused."""
+    """Connect a live client, with the credentials of `client` if given. Raises Refused."""
     url = hub if isinstance(hub, str) else hub.url
     headers = options.pop("headers", {}) | credentials(client)
     try:
@@ -384,7 +385,7 @@ async def live(
 
 
 def credentials(client: Client | None) -> dict[str, str]:
-    """The headers by which a caller of the API is known."""
+    """Return the headers that authenticate a caller."""
     if client is None:
         return {}
     found = {name: client.http.headers[name] for name in ("Authorization",) if name in client.http.headers}
@@ -393,5 +394,5 @@ def credentials(client: Client | None) -> dict[str, str]:
 
 
 async def make_beacon(hub: Hub) -> Beacon:
-    """A beacon whose light only administrators see, until it shines for others."""
+    """Create a beacon. Only administrators see its entities until `shine_for` adds readers."""
     return Beacon(await hub.define(label=unique("beacon")), hub.admin)

@@ -1,4 +1,4 @@
-"""A real MongoDB for tests: `scripts/mongod` as a subprocess that is stopped by its own process id."""
+"""A real MongoDB for tests: `scripts/mongod` as a subprocess."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "mongod"
 
 @dataclass
 class Mongod:
-    """A running server, or the URL of one that runs elsewhere (HUB_TEST_MONGODB_URL), which `stop` leaves alone."""
+    """A running server. With HUB_TEST_MONGODB_URL it is a server that runs elsewhere, and `stop` does not stop it."""
 
     url: str
     process: subprocess.Popen[bytes]
@@ -28,7 +28,7 @@ class Mongod:
         return urlsplit(self.url).port or 27017
 
     def stop(self) -> None:
-        """Stop the server and wait until it has gone."""
+        """Stop the server and wait until it has exited."""
         self.process.terminate()
         self.process.wait(timeout=60)
         if self.process.stdout:
@@ -36,7 +36,7 @@ class Mongod:
 
 
 def start(*arguments: str) -> Mongod:
-    """Start a server; RuntimeError when there is none to be had (its standard error says why)."""
+    """Start a server. Raises RuntimeError if it does not start; standard error says why."""
     command = [sys.executable, str(SCRIPT), "--with-parent", *arguments]
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
     assert process.stdout is not None
@@ -50,7 +50,7 @@ def start(*arguments: str) -> Mongod:
 
 @contextmanager
 def running(*arguments: str) -> Iterator[Mongod]:
-    """A server for the length of a block."""
+    """Run a server while the block runs."""
     server = start(*arguments)
     try:
         yield server
@@ -59,7 +59,7 @@ def running(*arguments: str) -> Iterator[Mongod]:
 
 
 class Restartable:
-    """A server with a folder and a port that outlive it."""
+    """A server that can be started again with the same folder and port."""
 
     def __init__(self, folder: Path) -> None:
         self._data = ["--data", str(folder)]
@@ -70,12 +70,12 @@ class Restartable:
         self._server.stop()
 
     def kill(self) -> None:
-        """End it with no chance to say goodbye to anybody."""
+        """Kill the server, without a clean shutdown."""
         self._signal(signal.SIGKILL)
         self.stop()
 
     def freeze(self) -> None:
-        """Let it answer nothing, its connections open, until it is thawed."""
+        """Suspend the server until `thaw`: connections stay open, and nothing is answered."""
         self._signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
@@ -92,7 +92,7 @@ class Restartable:
 
 @asynccontextmanager
 async def restartable(folder: Path) -> AsyncIterator[Restartable]:
-    """A server of one's own, for the length of a block, whatever HUB_TEST_MONGODB_URL says."""
+    """Run a separate server while the block runs, even if HUB_TEST_MONGODB_URL is set."""
     elsewhere = os.environ.pop("HUB_TEST_MONGODB_URL", None)
     try:
         server = await asyncio.to_thread(Restartable, folder)

@@ -1,4 +1,4 @@
-"""A real nginx for tests, with the block of docs/deploying.md word for word."""
+"""A real nginx for tests, with the configuration block of docs/deploying.md verbatim."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def documented_block() -> str:
 
 
 def fitted(block: str, changes: dict[str, str]) -> str:
-    """The block with what each machine has of its own: addresses and files, each once."""
+    """Return the block with this machine's addresses and files. Each replaced text must occur exactly once."""
     for old, new in changes.items():
         assert block.count(old) == 1, old
         block = block.replace(old, new)
@@ -65,7 +65,7 @@ def fitted(block: str, changes: dict[str, str]) -> str:
 
 @contextmanager
 def running(folder: Path, hub_port: int) -> Iterator[Nginx]:
-    """nginx before the hub at `hub_port`, serving TLS at a free port of 127.0.0.1."""
+    """Run nginx in front of the hub at `hub_port`, with TLS at a free port of 127.0.0.1."""
     command = found("nginx")
     assert command is not None
     certificate, key = make_certificate(folder)
@@ -79,7 +79,7 @@ def running(folder: Path, hub_port: int) -> Iterator[Nginx]:
             "127.0.0.1:8000": f"127.0.0.1:{hub_port}",
         },
     )
-    # Its workers give up root's rights, and could not read the test's folder.
+    # By default its workers drop root's rights and could not read the test's folder.
     user = "user root;\n" if os.getuid() == 0 else ""
     configuration = folder / "nginx.conf"
     configuration.write_text(MAIN.format(user=user, folder=folder, block=block))
@@ -104,7 +104,7 @@ def await_port(process: subprocess.Popen[bytes], port: int) -> None:
 
 
 def make_certificate(folder: Path) -> tuple[Path, Path]:
-    """A certificate of its own authority for 127.0.0.1, and its key."""
+    """Create a self-signed certificate for 127.0.0.1 and its key."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "hub.example.org")])
     now = datetime.datetime.now(datetime.UTC)

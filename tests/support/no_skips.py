@@ -1,4 +1,4 @@
-"""A pytest plugin (`-p tests.support.no_skips`): under CI=true a skipped test is a failed one, with its reason."""
+"""A pytest plugin (`-p tests.support.no_skips`): under CI=true a skipped test fails, with the reason of the skip."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ CollectReports = Generator[None, pytest.CollectReport, pytest.CollectReport]
 
 
 def forbid(report: pytest.TestReport | pytest.CollectReport) -> None:
-    """Turn a skip into a failure. An expected failure is reported as a skip too, and stays what it is."""
+    """Turn a skip into a failure. Expected failures, which are reported as skips too, stay unchanged."""
     if os.environ.get("CI") == "true" and report.skipped and not hasattr(report, "wasxfail"):
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
         report.outcome = "failed"

@@ -1,4 +1,4 @@
-"""Which hub the tests run as a process: that of this tree, or of another (`python -m tests.mended`)."""
+"""The hub that tests run as a process: from this source tree, or from another (`python -m tests.mended`)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Programs that tests need and that only the system's package manager has; scripts/test installs them when it may."""
+"""Programs that tests need from the system's package manager; scripts/test installs them if it is allowed to."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ SYSTEM_PATH = "/usr/sbin:/usr/local/sbin:/sbin"
 
 
 def found(name: str) -> str | None:
-    """The path of a program, also of one for administrators; None where it is not installed."""
+    """Return the path of a program, looking in /usr/sbin and /sbin too; None if it is not installed."""
     return shutil.which(name) or shutil.which(name, path=SYSTEM_PATH)

@@ -1,4 +1,4 @@
-"""Ways to read an engine's answers whole: lists, pages one after another, stretches of the feed."""
+"""Helpers that read an engine's answers completely: lists, successive pages, and ranges of the feed."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from tests.support.entities import STORE
 EVERY: Final = Query()
 
 PATIENCE: Final = 30.0
-"""Seconds that a test waits for something that should happen at once."""
+"""Seconds that a test waits for something that should happen immediately."""
 
 
 async def text(listing: Listing) -> bytes:
-    """The JSON text of a list, its pieces joined."""
+    """Return the JSON text of a list, with its pieces joined."""
     if isinstance(listing.body, bytes):
         return listing.body
     return b"".join([piece async for piece in listing.body])
@@ -36,7 +36,7 @@ async def content(listing: Listing) -> list[Entity]:
 async def find(
     engine: Engine, query: Query = EVERY, projection: Projection = WHOLE, store: str = STORE
 ) -> list[Entity]:
-    """The entities of one list."""
+    """Return the entities of one list."""
     return await content(await engine.find(store, query, projection))
 
 
@@ -46,7 +46,7 @@ async def get(engine: Engine, id: str, store: str = STORE, **more: Any) -> Entit
 
 
 async def walk(engine: Engine, query: Query, size: int, store: str = STORE) -> list[Entity]:
-    """The whole list, fetched in pages of `size` from sort key to sort key."""
+    """Return the whole list, read in pages of `size`, each of which continues at a sort key."""
     entities: list[Entity] = []
     page = replace(query, limit=size)
     while True:
@@ -58,13 +58,13 @@ async def walk(engine: Engine, query: Query, size: int, store: str = STORE) -> l
 
 
 async def changes_since(feed: Feed, since: str, limit: int = 1_000) -> list[Change]:
-    """Every change after `since` that is there now."""
+    """Return all current changes after `since`."""
     changes, _ = await drain(feed, since, limit)
     return changes
 
 
 async def drain(feed: Feed, since: str, limit: int = 1_000) -> tuple[list[Change], str]:
-    """Every change after `since` that is there now, and the position after them."""
+    """Return all current changes after `since`, and the position after them."""
     changes: list[Change] = []
     while True:
         batch = await feed.read(since, limit)
@@ -76,7 +76,7 @@ async def drain(feed: Feed, since: str, limit: int = 1_000) -> tuple[list[Change
 
 @asynccontextmanager
 async def following(feed: Feed, since: str) -> AsyncIterator[AsyncIterator[list[Change]]]:
-    """The endless stream of changes as it brings them, closed at the end of the block."""
+    """Follow the feed while the block runs: an endless stream of lists of changes."""
     stream = feed.follow(since)
     changes = (batch.changes async for batch in stream if batch.changes)
     try:
@@ -88,7 +88,7 @@ async def following(feed: Feed, since: str) -> AsyncIterator[AsyncIterator[list[
 
 
 async def follow(feed: Feed, since: str, count: int) -> list[Change]:
-    """The next `count` changes (or more, when they came together) after `since`."""
+    """Return the next `count` changes after `since`, or more if the last batch holds more."""
     changes: list[Change] = []
     async with asyncio.timeout(PATIENCE), following(feed, since) as stream:
         while len(changes) < count:
@@ -97,7 +97,7 @@ async def follow(feed: Feed, since: str, count: int) -> list[Change]:
 
 
 def apply(state: dict[str, Entity], changes: list[Change]) -> None:
-    """Bring `state` (entities by id) forward through `changes`, each of which must continue exactly from it."""
+    """Apply `changes` to `state` (entities by id). Each change's `before` must equal the entity in `state`."""
     for change in changes:
         assert state.get(change.id) == change.before
         if change.after is None:
@@ -109,7 +109,7 @@ def apply(state: dict[str, Entity], changes: list[Change]) -> None:
 async def trail(
     engine: Engine, store: str, id: str, page: int = MOST_HISTORY_ENTRIES
 ) -> tuple[list[HistoryEntry], Entity | None]:
-    """The whole audit trail of an entity, read page after page, and what it was at its end."""
+    """Return the whole history of an entity, read in pages, and the entity's final state."""
     entries: list[HistoryEntry] = []
     after: str | None = None
     while True:

@@ -10,10 +10,10 @@ import httpx
 import orjson
 
 CREDENTIAL: Final = re.compile(r"[A-Za-z0-9_-]{43,}")
-"""Where a session cookie or a token may stand: 256 bits in the URL-safe alphabet."""
+"""Text that may be a session cookie or a token: 256 bits in the URL-safe base64 alphabet."""
 
 WORDS: Final = frozenset({"password", "correct", "secret"})
-"""Passwords of tests that are words of ordinary log lines."""
+"""Passwords of tests that also occur as words in ordinary log lines."""
 
 SECRET_NAMES: Final = frozenset({"password", "current_password", "token", "secret", "code", "codes"})
 
@@ -22,33 +22,33 @@ _passwords: set[str] = set()
 
 
 def note(secret: object) -> None:
-    """Remember a secret. Short ones and plain words are left out: a log may hold them by chance."""
+    """Remember a secret, except short ones and plain words, which may be in a log by chance."""
     if not isinstance(secret, str) or len(secret) < 8 or secret.lower() in WORDS:
         return
     (_credentials if CREDENTIAL.fullmatch(secret) else _passwords).add(secret)
 
 
 def found_in(text: str) -> list[str]:
-    """The noted secrets that `text` holds."""
+    """Return the noted secrets that occur in `text`."""
     seen = {word[at : at + 43] for word in CREDENTIAL.findall(text) for at in range(len(word) - 42)}
     return [*(seen & _credentials), *(password for password in _passwords if password in text)]
 
 
 async def note_request(request: httpx.Request) -> None:
-    """An httpx hook: the secrets that a client sends."""
+    """Note the secrets that a client sends; an httpx hook."""
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme == "Bearer":
         note(token)
     try:
         body = request.content
-    except httpx.RequestNotRead:  # a streamed body: those that tests stream hold no secrets
+    except httpx.RequestNotRead:  # a streamed body; in the tests these hold no secrets
         return
     for secret in _secrets_of(body):
         note(secret)
 
 
 async def note_response(response: httpx.Response) -> None:
-    """An httpx hook: the secrets that the hub hands out."""
+    """Note the secrets that the hub issues; an httpx hook."""
     for cookie in response.headers.get_list("set-cookie"):
         note(cookie.partition("=")[2].partition(";")[0])
     if "/auth" in response.url.path or "/tokens" in response.url.path:
@@ -58,7 +58,7 @@ async def note_response(response: httpx.Response) -> None:
 
 
 def _secrets_of(body: bytes) -> Iterator[Any]:
-    """The values of members that are named like secrets."""
+    """Yield the values of members with the name of a secret."""
     if not any(name.encode() in body for name in SECRET_NAMES):
         return
     try:

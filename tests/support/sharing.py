@@ -1,4 +1,4 @@
-"""A large store of which somebody sees little, in every way in which an entity can be seen."""
+"""A large store in which one user can see only a few entities, one for each rule of visibility."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ INDEXED = StoreDefinition(STORE, indexes=("n", "kind"))
 
 
 def seen_by(user: str, *groups: str) -> Filter:
-    """What `auth.policy.visible_to` says of a user in these groups."""
+    """Return the filter that `auth.policy.visible_to` makes for a user in these groups."""
     choices = (Equal(("owner",), user), Equal(("access",), user), In(("group",), groups), In(("branch",), groups))
     return Or(choices)
 
@@ -29,17 +29,17 @@ SHOWN: dict[str, Entity] = {
     "group": {"group": TEAM},
     "branch": {"group": "5f00000000000000000000d9", "branch": ["5f00000000000000000000d9", TEAM]},
 }
-"""By what an entity may be visible to me."""
+"""Rule of visibility → the fields that make an entity visible to ME by it."""
 
 
 def others(count: int) -> list[Entity]:
-    """What I do not see."""
+    """Return entities that ME cannot see."""
     hidden = {"owner": OTHER, "group": COMPANY, "branch": [COMPANY], "access": [OTHER]}
     return [entity(hidden, n=n, kind=f"k{n % 7}", time=1_700_000_000_000 + n) for n in range(count)]
 
 
 async def fill(engine: Engine) -> None:
-    """A store of which I see four entities, one by each way, among two thousand."""
+    """Fill the store with two thousand entities, of which ME can see four, one by each rule."""
     await engine.define(INDEXED)
     entities = others(2_000)
     for n, shown in zip((3, 700, 1_400, 1_999), SHOWN.values(), strict=True):

@@ -1,4 +1,4 @@
-"""A pytest plugin (`-p tests.support.slowest`): after the tests it prints the ten files that took longest."""
+"""A pytest plugin (`-p tests.support.slowest`) that prints the ten slowest files after the tests."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _seconds: Counter[str] = Counter()
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """Count set-up and tear-down too: that is where servers start."""
+    """Count set-up and tear-down too, because servers start and stop there."""
     _seconds[report.nodeid.partition("::")[0]] += report.duration  # type: ignore[assignment]
 
 

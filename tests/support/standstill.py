@@ -1,4 +1,4 @@
-"""Asserts that a hub's event loop never stands still: no turn takes long on the CPU of the loop's thread."""
+"""Asserts that a hub's event loop is never blocked: no turn takes much CPU time of the loop's thread."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.support.hub import PATIENCE
 
 LONGEST_TURN: Final = 0.1
-"""Seconds of CPU that one turn of the loop may take; must be one of the histogram's buckets."""
+"""Seconds of CPU time that one turn of the loop may take; must be a bucket of the histogram."""
 
 
 class Metrics:
-    """A hub's metrics at one moment, by name and labels."""
+    """A hub's metrics at one moment."""
 
     def __init__(self, text: str) -> None:
         self._samples = [s for family in text_string_to_metric_families(text) for s in family.samples]
 
     def value(self, name: str, **labels: str) -> float:
-        """The sum of the samples of this name that have these labels; 0 without any."""
+        """Return the sum of the samples with this name and these labels; 0 if there are none."""
         return sum(s.value for s in self._samples if s.name == name and labels.items() <= s.labels.items())
 
     def turns_longer_than(self, seconds: float) -> int:
-        """Turns of the loop that took more CPU time, since the hub has started."""
+        """Return the number of turns since the hub started that took more CPU time than `seconds`."""
         bucket = str(float(seconds))
         name = "hub_loop_turn_cpu_seconds"
         return int(self.value(f"{name}_count") - self.value(f"{name}_bucket", le=bucket))
 
 
 async def read_metrics(url: str) -> Metrics:
-    """The metrics of the hub at `url`."""
+    """Return the current metrics of the hub at `url`."""
     async with httpx.AsyncClient(trust_env=False, verify=False, timeout=PATIENCE) as http:
         answer = await http.get(f"{url}/metrics")
     assert answer.status_code == 200, answer.text
@@ -42,7 +42,7 @@ async def read_metrics(url: str) -> Metrics:
 
 @asynccontextmanager
 async def no_standstill(url: str, longest: float = LONGEST_TURN) -> AsyncGenerator[None, None]:
-    """Fail if a turn of the loop takes more than `longest` seconds of CPU while the block runs."""
+    """Fail if a turn of the loop takes more than `longest` seconds of CPU time while the block runs."""
     before = (await read_metrics(url)).turns_longer_than(longest)
     yield
     metrics = await read_metrics(url)

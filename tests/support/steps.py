@@ -1,4 +1,4 @@
-"""Counts steps of the interpreter: what work takes, however busy the machine is."""
+"""Counts bytecode instructions: a measure of work that does not depend on the load of the machine."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 
 class Steps:
-    """`count`: bytecode instructions of all Python functions that were called."""
+    """A trace function; `count` is the number of bytecode instructions executed in Python functions."""
 
     count = 0
 
@@ -24,7 +24,7 @@ class Steps:
 
 @contextmanager
 def counted_steps() -> Iterator[Steps]:
-    """Count what is called within the block, in this thread."""
+    """Count the steps of the functions called within the block, in this thread."""
     steps, before = Steps(), sys.gettrace()
     sys.settrace(steps.trace)
     try:
