@@ -1,8 +1,8 @@
-"""Well-behaved clients of a hub under attack, as a process of their own: `python -m tests.hostile.bystanders URL TOKEN
+"""Well-behaved clients of a hub under attack, as a separate process: `python -m tests.hostile.bystanders URL TOKEN
 STORE PAIRS`.
 
-Each pair is a REST client that writes and reads back, and a live client that watches what the first one writes. The
-program says ``ready`` when all of them work, goes on until its standard input ends, and prints a `Report` as JSON.
+Each pair is a REST client that writes and reads back, and a live client that watches those writes. The program prints
+``ready`` when all pairs work, runs until its standard input ends, and prints a `Report` as JSON.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MOST_ERRORS: Final = 20
 
 @dataclass
 class Report:
-    """`rest` and `delivery` are seconds: from a request to its whole answer, and from a write to its event."""
+    """Measured seconds: `rest` from a request to its complete answer, `delivery` from a write to its event."""
 
     rest: list[float] = field(default_factory=list)
     delivery: list[float] = field(default_factory=list)
@@ -53,7 +53,7 @@ class Pair:
     written: int = 0
 
     async def round(self) -> None:
-        """Create an entity, read it back, find it in a list; its event must come too."""
+        """Create an entity, read it back, find it in a list, and wait for its event."""
         fields = {"slice": self.number, "number": self.written}
         began = time.perf_counter()
         made = await self._call("POST", f"/{self.store}", fields)
@@ -80,7 +80,7 @@ class Pair:
         return answer.json()
 
     def judge(self) -> None:
-        """Each write must have come as one insert, in order."""
+        """Check that each write arrived as one insert, in order."""
         inserts = [event["entity"]["number"] for event in self.watch.events if event["op"] == "insert"]
         if inserts != list(range(self.written)):
             self.report.fault(f"slice {self.number}: {self.written} writes, events {inserts[:50]}")

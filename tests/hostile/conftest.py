@@ -1,4 +1,4 @@
-"""A hub of its own for each attack."""
+"""A separate hub for each attack."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every attack is judged by: the other clients, the event loop, the memory and the log of the hub."""
+"""Checks for every attack: other clients, the event loop, the memory and the log of the hub."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from tests.support.hub import Client, Hub, eventually
 from tests.support.standstill import LONGEST_TURN, no_standstill
 
 PAIRS: Final = 25
-"""Pairs of well-behaved clients, REST and live."""
+"""Pairs of well-behaved clients, one REST and one live client each."""
 P99: Final = 0.25
-"""Seconds in which 99 of 100 of their requests are answered, and of their events come."""
+"""Seconds within which 99% of their requests are answered and 99% of their events arrive."""
 MEMORY_FACTOR: Final = 1.2
-"""Of the resident memory before an attack, what may be left after it."""
+"""Resident memory that is allowed after an attack, as a multiple of that before it."""
 MEMORY_PATIENCE: Final = 20.0
 
 
@@ -31,9 +31,9 @@ MEMORY_PATIENCE: Final = 20.0
 async def unharmed(
     hub: Hub, *, secrets: tuple[str, ...] = (), longest_turn: float = LONGEST_TURN, memory: float = MEMORY_FACTOR
 ) -> AsyncGenerator[None, None]:
-    """Run an attack in the block while 50 well-behaved clients work, and fail if it did any harm: a wrong or missing
-    answer or event, a p99 above `P99`, a turn of the loop above `longest_turn` seconds of CPU, more than `memory` times
-    the memory, a traceback in the log, or one of `secrets` there."""
+    """Run an attack (the block) beside 50 well-behaved clients, and fail if it did any harm: a wrong or missing answer
+    or event, a p99 above `P99`, a turn of the loop above `longest_turn` seconds of CPU time, resident memory above
+    `memory` times the memory before, a traceback in the log, or one of `secrets` in the log."""
     process, token = await _start(hub)
     try:
         before = resident(hub.process.pid)
@@ -53,14 +53,14 @@ async def unharmed(
 
 
 def check_log(log: str, secrets: tuple[str, ...]) -> None:
-    """Fail for a traceback, and for a secret in clear."""
+    """Fail if the log contains a traceback or one of `secrets`."""
     assert "Traceback" not in log, log[max(0, log.index("Traceback") - 500) :][:3_000]
     for secret in secrets:
         assert secret not in log, "a secret is in the log"
 
 
 def resident(pid: int) -> int:
-    """Bytes of a process that are in memory."""
+    """Return the resident memory of a process in bytes."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
@@ -85,11 +85,11 @@ async def _start(hub: Hub) -> tuple[subprocess.Popen[bytes], str]:
 
 
 def launch(command: list[str]) -> subprocess.Popen[bytes]:
-    """Begin a program of this project that is spoken to by its standard input and output."""
+    """Start a program of this project with pipes for its standard input and output."""
     return subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
 
 async def _stop(process: subprocess.Popen[bytes]) -> Report:
-    # communicate() ends their standard input, and so their work.
+    # communicate() closes its standard input, which ends the clients' work.
     output, _ = await asyncio.to_thread(process.communicate)
     return Report(**orjson.loads(output))

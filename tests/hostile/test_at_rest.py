@@ -1,4 +1,4 @@
-"""What a hub leaves on its disk holds no password, and no digest of one that could be guessed against."""
+"""The files of a hub contain no password, and no plain digest that would allow guessing one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DIGESTS = ("md5", "sha1", "sha256", "sha512", "blake2b")
 
 
 def traces(password: str, bodies: list[bytes]) -> Iterator[bytes]:
-    """The password, its plain digests and those of the request bodies that held it, as they could be stored."""
+    """Yield the password, its plain digests and those of the request bodies with it, in the usual encodings."""
     yield password.encode()
     for secret in (password.encode(), *bodies):
         for name in DIGESTS:
@@ -32,7 +32,7 @@ def traces(password: str, bodies: list[bytes]) -> Iterator[bytes]:
 
 
 async def use_a_password(hub: Hub) -> tuple[list[str], list[bytes]]:
-    """Send passwords in every way that there is; these, and the bodies that held them."""
+    """Send passwords in every possible way; return the passwords and the request bodies with them."""
     passwords = [f"first {secrets.token_hex(8)}", f"second {secrets.token_hex(8)}", f"wrong {secrets.token_hex(8)}"]
     login = unique("user")
     created = orjson.dumps({"login": login, "password": passwords[0]})
@@ -84,7 +84,7 @@ async def test_the_mongodb_folder_and_every_document_hold_no_password(tmp_path: 
 
 
 async def search_documents(database: Database, passwords: list[str], bodies: list[bytes]) -> None:
-    """Files may be compressed: each document, the oplog's too, is searched as the server gives it."""
+    """Search each document as the server returns it, the oplog's too, because files may be compressed."""
     async with AsyncMongoClient[dict[str, object]](database.location) as client:
         collections = [client.local["oplog.rs"]]
         ours = client.get_default_database()

@@ -1,4 +1,4 @@
-"""Large bodies stop nobody: what they hold is bounded, parsed in pieces in a thread and checked in turns."""
+"""Large bodies do not block other clients: their size is bounded, and they are parsed piecewise in a thread."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ENTITY = {"name": "Truck", "tags": ["a", "b"], "address": {"city": "Laval"}, "ro
 
 
 async def test_a_large_array_of_many_values(hub: Hub) -> None:
-    """Five thousand entities of many values and some text: 40 MB, 250 000 values."""
+    """Five thousand entities with many values and some text: 40 MB, 250 000 values."""
     user = await hub.as_user()
     store = await hub.define()
     body = orjson.dumps([{**ENTITY, "n": n, "text": "é," * 2_700} for n in range(5_000)])
@@ -28,7 +28,7 @@ async def test_a_large_array_of_many_values(hub: Hub) -> None:
 
 @pytest.fixture(scope="module")
 async def shared(sqlite_hub: StartHub) -> Hub:
-    """One hub for requests that do not get as far as the engine."""
+    """One hub for all requests that do not reach the engine."""
     return await sqlite_hub()
 
 
@@ -48,7 +48,7 @@ async def shared(sqlite_hub: StartHub) -> Hub:
     ids=["arrays", "numbers", "allowed", "many entities", "small entities", "one entity", "a text", "no end"],
 )
 async def test_a_body_of_very_many_values_is_refused(shared: Hub, body: bytes, name: str | None) -> None:
-    """By the name of the item, or as a whole, before all of it is in memory as values."""
+    """The error names the item or the body, and comes before the whole body is in memory as values."""
     user = await shared.as_user()
     store = await shared.define()
     async with no_standstill(shared.url):

@@ -1,4 +1,4 @@
-"""Thousands of clients that send one small thing in the same moment."""
+"""Thousands of clients that each send one small message at the same moment."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.hostile.test_unread import MANY_ADDRESSES, MANY_MEMORY, MANY_TURN, fe
 from tests.support.hub import Hub, eventually
 from tests.support.live import live
 
-pytestmark = pytest.mark.engine("sqlite")  # it is the way in that is crowded
+pytestmark = pytest.mark.engine("sqlite")  # the load is on connections, so one engine is enough
 
 BURSTS = 3
 REQUEST = b"GET /api/v1/units HTTP/1.1\r\nHost: hub\r\n\r\n"
@@ -23,7 +23,7 @@ REQUEST = b"GET /api/v1/units HTTP/1.1\r\nHost: hub\r\n\r\n"
     ("count", "longest_turn", "memory"), [(1_000, LONGEST_TURN, MEMORY_FACTOR), (5_000, MANY_TURN, MANY_MEMORY)]
 )
 async def test_requests_that_come_at_once(hub: Hub, count: int, longest_turn: float, memory: float) -> None:
-    """Each is answered, a few in each turn of the loop, and those of other addresses in between."""
+    """All are answered, a few per turn of the loop, with requests of other addresses in between."""
     allow_connections()
     loop = asyncio.get_running_loop()
     async with unharmed(hub, longest_turn=longest_turn, memory=memory):
@@ -38,7 +38,7 @@ async def test_requests_that_come_at_once(hub: Hub, count: int, longest_turn: fl
 
 
 async def test_live_messages_that_come_at_once(hub: Hub) -> None:
-    """Two hundred live clients subscribe in one moment, and end it again."""
+    """Two hundred live clients subscribe at the same moment, and unsubscribe."""
     store = await hub.define()
     async with contextlib.AsyncExitStack() as stack, unharmed(hub):
         crowd = [await stack.enter_async_context(live(hub, hub.admin)) for _ in range(200)]

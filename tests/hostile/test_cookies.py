@@ -1,4 +1,4 @@
-"""Cookies of other applications on the same host never hide the session, and none takes long to read."""
+"""Cookies of other applications on the same host never hide the session, and no cookie takes long to parse."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tests.platform.raw import RawAnswer, wire
 from tests.support.hub import ADMIN_LOGIN, ADMIN_PASSWORD, Hub, StartHub
 from tests.support.standstill import no_standstill
 
-pytestmark = pytest.mark.engine("sqlite")  # no request gets as far as the engine
+pytestmark = pytest.mark.engine("sqlite")  # cookies are parsed before the engine is used
 
 
 @pytest.fixture(scope="module")
@@ -18,13 +18,13 @@ async def hub(sqlite_hub: StartHub) -> Hub:
 
 @pytest.fixture(scope="module")
 async def sid(hub: Hub) -> str:
-    """The value of a session's cookie."""
+    """The value of a session cookie."""
     session = await hub.as_session(ADMIN_LOGIN, ADMIN_PASSWORD)
     return str(session.http.cookies["sid"])
 
 
 async def ask(hub: Hub, *cookies: str) -> RawAnswer:
-    """Who the Cookie headers stand for."""
+    """Send the Cookie headers to ``GET /auth``; return the answer."""
     lines = ["GET /api/v1/auth HTTP/1.1", "Host: hub", *(f"Cookie: {cookie}" for cookie in cookies), "", ""]
     async with wire(hub.process.port) as connection:
         await connection.send("\r\n".join(lines).encode("latin-1"))

@@ -1,5 +1,5 @@
-"""Filters whose work is a product of conditions and elements stop nobody else: they are answered off the loop, bounded,
-or end by name."""
+"""Filters whose cost is conditions times array elements do not block other clients: they are evaluated off the event
+loop, within bounds, or refused with an error that names the filter."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from tests.support.standstill import no_standstill
 
 MANY: Final = [{}] * 60_000
 HUNDRED: Final = {"a": {"$elemMatch": {"$or": [{f"x{n}": 1} for n in range(100)]}}}
-"""A hundred conditions, each put to every element."""
+"""A hundred conditions, each evaluated for every element."""
 TAG: Final = "error_filter_too_costly"
 
 
 async def test_a_costly_filter_ends_its_live_subscription_by_name(hub: Hub) -> None:
-    """The others on the store go on, and one condition is never too costly."""
+    """Other subscriptions on the store continue, and a single condition is never too costly."""
     user = await hub.as_user()
     store = await hub.define()
     async with live(hub.url, user) as client, no_standstill(hub.url):
@@ -51,7 +51,8 @@ async def test_a_costly_filter_does_not_resume(hub: Hub) -> None:
 
 
 async def test_terms_that_lead_into_long_arrays(hub: Hub) -> None:
-    """Many subscriptions by equality are looked up in what changes: that is bounded too, and none hears less."""
+    """Subscriptions by equality are found by the values of the changed entity. This lookup is bounded too, and each
+    subscription still receives its events."""
     user = await hub.as_user()
     store = await hub.define()
     async with live(hub.url, user) as client, no_standstill(hub.url):
@@ -62,7 +63,7 @@ async def test_terms_that_lead_into_long_arrays(hub: Hub) -> None:
 
 
 async def matched_since(user: Client, store: str, position: str, filter: dict[str, Any]) -> Any:
-    """The number of changes since `position` in a view, or the first tag of a refusal."""
+    """Return the number of changes since `position` that match the filter, or the first tag of the error."""
     answer = await user.get(f"/{store}", {"since": position, "filter": dumps(filter)})
     if answer.status_code == 400:
         assert answer.json()["errors"].keys() == {"filter"}
@@ -71,7 +72,7 @@ async def matched_since(user: Client, store: str, position: str, filter: dict[st
 
 
 async def test_costly_filters_are_answered_off_the_loop(hub: Hub) -> None:
-    """Over REST they are answered in full: lists, counts and bulk changes, by elements, texts and values."""
+    """REST answers them completely: lists, counts and bulk changes, by elements, texts and values."""
     user = await hub.as_user()
     store = await hub.define(search=["text"])
     await user.make(store, {"a": MANY[:30_000], "text": "a" * 400_000})

@@ -1,4 +1,4 @@
-"""Where a request ends: offers to upgrade, bodies, trailers and Host headers never make two requests of one."""
+"""Request framing: upgrade headers, bodies, trailers and Host headers never turn one request into two."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.platform.raw import Wire, request, token_of, wire
 from tests.support.hub import Hub, StartHub
 from tests.support.live import live
 
-pytestmark = pytest.mark.engine("sqlite")  # all of this happens before the engine is asked
+pytestmark = pytest.mark.engine("sqlite")  # all of this happens before the engine is used
 
 H2C = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA")
 HANDSHAKE = (
@@ -43,7 +43,7 @@ async def connection(hub: Hub) -> AsyncIterator[Wire]:
 
 
 def with_body(head: bytes, body: bytes, chunked: bool = False) -> bytes:
-    """A request whose head has no body's length yet."""
+    """Return the request with a body, which the head does not declare yet."""
     if chunked:
         return head[:-2] + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
     return head[:-2] + b"Content-Length: %d\r\n\r\n%s" % (len(body), body)
@@ -56,7 +56,7 @@ def with_body(head: bytes, body: bytes, chunked: bool = False) -> bytes:
 async def test_an_offer_to_upgrade_keeps_the_body(
     connection: Wire, store: str, token: str, offer: tuple[str, ...], chunked: bool
 ) -> None:
-    """It is ignored, whatever it is for, in one packet and in many; the connection stays."""
+    """The upgrade header is ignored, whatever the protocol, in one packet and in several; the connection stays open."""
     asked = with_body(request("POST", f"/{store}", token, *offer), b'{"a":5}', chunked)
     for cut in (0, 20, asked.index(b"\r\n\r\n") + 4, len(asked) - 3):
         await connection.send(asked[:cut])
@@ -75,7 +75,7 @@ async def test_a_body_behind_an_offer_is_no_request(
     asked = with_body(request("POST", f"/{store}", token, *offer), hidden, chunked)
     end = asked.index(b"\r\n\r\n") + 4
     await connection.send(asked[:end])
-    await hub.admin.get("/auth")  # the hub has seen what there is of it
+    await hub.admin.get("/auth")  # after this answer the hub has read the head
     await connection.send(asked[end:])
     assert (await connection.answer()).status == 400
     await connection.send(request("GET", "/auth", token))
@@ -107,7 +107,7 @@ async def test_requests_behind_an_offer_are_answered_in_order(connection: Wire, 
     ],
 )
 async def test_a_handshake_elsewhere_is_answered_by_the_api(connection: Wire, method: str, path: str) -> None:
-    """At once, and as the same request without it."""
+    """The answer comes immediately and equals that to the same request without the handshake's headers."""
     answers = []
     for offer in ((), HANDSHAKE):
         await connection.send("\r\n".join([f"{method} {path} HTTP/1.1", "Host: hub", *offer, "", ""]).encode())
@@ -136,7 +136,7 @@ async def test_a_broken_handshake_is_refused_at_once(connection: Wire, offer: tu
 
 
 async def test_a_handshake_with_a_long_line_is_refused_at_once(connection: Wire) -> None:
-    """Longer than the WebSocket library's bound, within that of heads."""
+    """The line exceeds the WebSocket library's bound but not the bound on request heads."""
     head = ["GET /socket.io/?EIO=4&transport=websocket HTTP/1.1", "Host: hub", *HANDSHAKE, "Cookie: a=" + "x" * 9_000]
     await connection.send("\r\n".join([*head, "", ""]).encode())
     answer = await connection.answer()
@@ -145,7 +145,7 @@ async def test_a_handshake_with_a_long_line_is_refused_at_once(connection: Wire)
 
 
 async def test_a_handshake_behind_a_request_waits_for_nobody(connection: Wire, token: str) -> None:
-    """Two at once on one connection: the handshake is answered as an ordinary request, in its turn."""
+    """Both arrive at once on one connection: the handshake is answered after the request, as an ordinary request."""
     head = ["GET /socket.io/?EIO=4&transport=websocket HTTP/1.1", "Host: hub", *HANDSHAKE, "", ""]
     await connection.send(request("GET", "/auth", token) + "\r\n".join(head).encode())
     assert (await connection.answer()).json()["login"] == "admin"
@@ -193,7 +193,7 @@ async def test_a_request_has_one_host(connection: Wire, version: str, hosts: lis
 
 
 async def test_trailers_are_not_headers(hub: Hub, connection: Wire, store: str, token: str) -> None:
-    """What comes behind a body says nothing of who is asking."""
+    """An Authorization header in a trailer does not authenticate the request."""
     head = f"GET /api/v1/{store} HTTP/1.1\r\nHost: hub\r\nTransfer-Encoding: chunked\r\n\r\n"
     await connection.send(head.encode() + b"0\r\nAuthorization: Bearer " + token.encode() + b"\r\n\r\n")
     assert (await connection.answer()).status == 401
@@ -201,7 +201,7 @@ async def test_trailers_are_not_headers(hub: Hub, connection: Wire, store: str, 
 
 @pytest.mark.parametrize("end", [b"0\r\n" + b"X: x\r\n" * 9_000, b"0\r\nX: " + b"x" * 50_000, b"5;" + b"x" * 50_000])
 async def test_trailers_have_a_bound(connection: Wire, store: str, token: str, end: bytes) -> None:
-    """Also one header that does not end, and what may stand behind a chunk's size."""
+    """The bound also covers one endless header and chunk extensions."""
     await connection.send(request("POST", f"/{store}", token, "Transfer-Encoding: chunked") + end)
     answer = await connection.answer()
     assert (answer.status, answer.headers["connection"]) == (431, "close")
@@ -214,14 +214,14 @@ async def test_the_hub_is_no_tunnel(connection: Wire) -> None:
 
 
 async def test_a_path_may_be_left_out(connection: Wire) -> None:
-    """The absolute form of a target, as clients of a proxy send it."""
+    """The target is in absolute form, as clients of a proxy send it."""
     for target, status in [("http://hub/health/live", 200), ("http://hub", 404)]:
         await connection.send(f"GET {target} HTTP/1.1\r\nHost: hub\r\n\r\n".encode())
         assert (await connection.answer()).status == status
 
 
 async def test_a_client_that_is_refused_while_it_waits_to_send_is_hung_up_on(connection: Wire, store: str) -> None:
-    """It may leave its body out, or send it: neither is a request."""
+    """The client may then send its body or not, and the hub must not take it for a request."""
     await connection.send(request("POST", f"/{store}", "no token", "Content-Length: 100", "Expect: 100-continue"))
     answer = await connection.answer()
     assert (answer.status, answer.headers["connection"]) == (401, "close")
@@ -240,7 +240,7 @@ async def test_an_encoded_slash_ends_no_segment(hub: Hub, connection: Wire, stor
 
 
 async def test_http_1_0_has_no_chunked_bodies(connection: Wire, store: str, token: str) -> None:
-    """What stands between may have taken the end of the body from elsewhere."""
+    """An intermediary may have determined the end of the body differently."""
     head = request("POST", f"/{store}", token).replace(b"HTTP/1.1", b"HTTP/1.0")
     await connection.send(with_body(head, b"{}", chunked=True))
     answer = await connection.answer()
@@ -251,7 +251,7 @@ async def test_http_1_0_has_no_chunked_bodies(connection: Wire, store: str, toke
 
 @pytest.mark.parametrize("name", ["Authorization", "Content-Type", "Idempotency-Key", "Origin", "Expect"])
 async def test_a_header_of_which_there_is_one_comes_once(connection: Wire, store: str, token: str, name: str) -> None:
-    """Also when both lines say the same; which one a proxy has looked at is unknown."""
+    """Repeated headers are refused even with equal values, since it is unknown which one a proxy has checked."""
     values = {"Authorization": f"Bearer {token}", "Expect": "100-continue", "Origin": "http://hub"}
     lines = [f"{name}: {values.get(name, 'application/json')}"] * (1 if name == "Authorization" else 2)
     await connection.send(request("GET", f"/{store}", token, *lines))

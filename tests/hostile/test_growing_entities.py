@@ -1,4 +1,4 @@
-"""An entity that grows by many small changes has a bound, the same for every kind of write, on both engines."""
+"""An entity that grows by many small changes has a size limit, the same for every kind of write on both engines."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ def is_refused(answer: httpx.Response, place: str = "entity", most: int = MOST) 
 
 
 async def length(user: Client, store: str, id: str) -> int:
-    """Bytes of the entity as it is stored."""
+    """Return the size in bytes of the entity's JSON."""
     entity = await user.see(store, id)
     return len(orjson.dumps(entity))
 
 
 @pytest.mark.parametrize("value", ["x" * 300, "\x01" * 60, [None] * 70, [1.0000000000000002] * 15, {"é": "é" * 140}])
 async def test_patches_up_to_the_bound_and_not_beyond(small: Hub, value: Any) -> None:
-    """The change that would exceed it is refused, whatever the values are, and a smaller one is taken."""
+    """A change that would exceed the limit is refused, whatever the values are; a smaller change is accepted."""
     user = await small.as_user()
     store = await small.define()
     id = (await user.make(store, {"n": 0}))["_id"]
@@ -55,7 +55,7 @@ async def test_patches_up_to_the_bound_and_not_beyond(small: Hub, value: Any) ->
 
 
 async def test_every_kind_of_write_has_the_bound(small: Hub) -> None:
-    """Creation, PUT, upsert, arrays of both and bulk changes: refused whole, and the position in an array is named."""
+    """Creation, PUT, PATCH, upsert, arrays and bulk changes are refused as a whole; the error names the array item."""
     user = await small.as_user()
     store = await small.define(unique=["code"])
     half, whole = "x" * (MOST // 2), "y" * MOST
@@ -100,7 +100,8 @@ async def test_an_entity_that_is_larger_already_is_read_shared_moved_and_deleted
 
 
 async def test_growth_with_the_default_bound_stops_nobody(hub: Hub) -> None:
-    """Megabytes of text, then numbers, which MongoDB keeps in many times their text: 400 that says so, never 500."""
+    """Megabytes of text, then numbers, which take many times more space in MongoDB than in JSON. The answer is 400 with
+    the limit, never 500."""
     user = await hub.as_user()
     store = await hub.define()
     text, numbers = [e["_id"] for e in await user.make_all(store, [{"n": 0}, {"n": 1}])]

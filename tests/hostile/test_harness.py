@@ -1,4 +1,4 @@
-"""The harness itself: it passes on a quiet hub, and fails for each kind of harm."""
+"""Tests of the harness itself: it passes on a quiet hub, and fails for a hub that does harm."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small requests over large entities stop nobody: what is bounded is bytes and steps, not rows."""
+"""Small requests over large entities do not block other clients: work is bounded by bytes and steps, not by rows."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ELEMENTS: Final = 30_000
 
 
 def large(number: int) -> dict[str, Any]:
-    """Some 700 kB, half of it text and half an array of objects."""
+    """Return an entity of some 700 kB, half of it text and half an array of objects."""
     return {"n": number, "a": [{"x": (n * 7 + number) % 1_000} for n in range(ELEMENTS)], "text": "é" * 180_000}
 
 
@@ -46,7 +46,7 @@ async def filled(hub: Hub, user: Client, count: int) -> str:
 
 
 async def test_reads_over_large_entities(hub: Hub) -> None:
-    """Lists, sorts, projections, summaries and filters, again after the cache has them; and one by one."""
+    """Lists, sorts, projections, summaries and filters, each twice, to test the cache too; and single entities."""
     user = await hub.as_user()
     store = await filled(hub, user, 12)
     async with no_standstill(hub.url):
@@ -60,7 +60,7 @@ async def test_reads_over_large_entities(hub: Hub) -> None:
 
 
 async def test_pages_of_large_entities_are_whole(hub: Hub) -> None:
-    """A page that is streamed for its bytes holds the entities that were asked for, and leads to the next."""
+    """A page that is streamed because of its size holds the requested entities and a link to the next page."""
     user = await hub.as_user()
     store = await filled(hub, user, 5)
     page = await user.get(f"/{store}", {"limit": "3", "sort": "-n"})
@@ -74,7 +74,7 @@ async def test_pages_of_large_entities_are_whole(hub: Hub) -> None:
 
 
 async def test_changes_of_large_entities(hub: Hub) -> None:
-    """Creating, changing and deleting them, one by one and together, with somebody who watches and catches up."""
+    """Creates and changes, one by one, with a live subscription, a delta and a resumed subscription."""
     user = await hub.as_user()
     store = await hub.define()
     position = (await user.get(f"/{store}")).headers["x-position"]
@@ -98,10 +98,10 @@ async def test_changes_of_large_entities(hub: Hub) -> None:
 
 @pytest.mark.parametrize("key", [None, "once"])
 async def test_a_hundred_large_entities_in_one_commit(hub: Hub, key: str | None) -> None:
-    """Sixty megabytes in one array, and the same again with an idempotency key: the same answer."""
+    """Up to sixty megabytes in one array. Sent again with the same idempotency key, it has the same answer."""
     user = await hub.as_user()
     store = await hub.define()
-    size = 600_000 if hub.database.kind == "sqlite" else 200_000  # MongoDB's transaction has to fit into its cache
+    size = 600_000 if hub.database.kind == "sqlite" else 200_000  # a transaction must fit into MongoDB's cache
     body = orjson.dumps([{"n": n, "text": "x" * size} for n in range(100)])
     headers = {"idempotency_key": key} if key else {}
     async with no_standstill(hub.url):
@@ -113,7 +113,7 @@ async def test_a_hundred_large_entities_in_one_commit(hub: Hub, key: str | None)
 
 @pytest.mark.engine("mongodb")
 async def test_many_large_arrays_at_once_are_all_taken(hub: Hub) -> None:
-    """54 MB each: each fits into the server's cache, though not beside the others."""
+    """54 MB each: each one fits into the server's cache, but not all at once."""
     user = await hub.as_user()
     store = await hub.define()
     body = orjson.dumps([{"text": "x" * 900_000} for _ in range(60)])

@@ -1,4 +1,5 @@
-"""Connections that join nothing, and messages of clients that nobody knows yet, take little and keep nobody out."""
+"""Connections that have not joined, and messages from unauthenticated clients, take few resources and keep no other
+client out."""
 
 from __future__ import annotations
 
@@ -18,10 +19,10 @@ from tests.support.hub import PATIENCE, Hub, running_hub
 from tests.support.live import Refused, credentials, live, socket_url, websocket
 from tests.support.standstill import no_standstill, read_metrics
 
-pytestmark = pytest.mark.engine("sqlite")  # the way in knows no engine: one of them will do
+pytestmark = pytest.mark.engine("sqlite")  # connections do not depend on the engine
 
 ELSEWHERE = "127.0.0.2"
-"""An address that is no trusted proxy."""
+"""An address that is not a trusted proxy."""
 PER_ADDRESS = 20
 IN_ALL = 200
 HANDSHAKES = 1_000
@@ -35,7 +36,7 @@ async def hub(tmp_path: Path) -> AsyncIterator[Hub]:
 
 
 def polling(hub: Hub, address: str) -> httpx.AsyncClient:
-    """A client that polls from this address."""
+    """Return a client that polls from this address."""
     transport = httpx.AsyncHTTPTransport(local_address=address)
     return httpx.AsyncClient(base_url=hub.url, transport=transport, timeout=PATIENCE, headers=credentials(hub.admin))
 
@@ -44,7 +45,7 @@ POLL = "/socket.io/?EIO=4&transport=polling"
 
 
 async def handshake(http: httpx.AsyncClient) -> str:
-    """A new session that polls: its id, empty when it is refused."""
+    """Open a polling session; return its id, or an empty string if it is refused."""
     answer = await http.get(POLL)
     return answer.text.split('"')[3] if answer.status_code == 200 else ""
 
@@ -58,7 +59,7 @@ async def open_connections(hub: Hub) -> int:
 
 
 async def test_handshakes_of_one_address_keep_nobody_out(hub: Hub) -> None:
-    """They take the places of that address alone: its oldest connection that has not joined makes room."""
+    """They use only the places of that address: its oldest connection that has not joined is closed to make room."""
     async with unharmed(hub), polling(hub, ELSEWHERE) as http:
         before = await open_connections(hub)
         sids = [await handshake(http) for _ in range(HANDSHAKES)]
@@ -74,7 +75,8 @@ async def test_handshakes_of_one_address_keep_nobody_out(hub: Hub) -> None:
 
 
 async def test_who_has_joined_makes_room_for_nobody(hub: Hub) -> None:
-    """Beyond the bound of an address further ones are refused; other addresses and trusted proxies are not."""
+    """Joined connections stay. Beyond the limit of an address further ones are refused, but those of other addresses
+    and trusted proxies are accepted."""
     async with AsyncExitStack() as stack, polling(hub, ELSEWHERE) as http:
         joined = [
             await stack.enter_async_context(live(hub, hub.admin, local_addr=(ELSEWHERE, 0))) for _ in range(PER_ADDRESS)
@@ -97,7 +99,7 @@ async def test_who_has_joined_makes_room_for_nobody(hub: Hub) -> None:
 
 
 async def test_all_places_taken_by_those_who_do_not_join(hub: Hub) -> None:
-    """The oldest of them makes room, wherever it comes from."""
+    """The oldest of them is closed to make room, whatever its address."""
     async with polling(hub, "127.0.0.1") as http:
         sids = [await handshake(http) for _ in range(IN_ALL)]
         assert await open_connections(hub) == IN_ALL
@@ -130,7 +132,7 @@ async def close_code(socket: ClientConnection) -> int:
 
 
 def frame_head(first: int, size: int) -> bytes:
-    """The beginning of a client's WebSocket frame, masked with nothing."""
+    """Return the head of a client's WebSocket frame, with a mask of zeros."""
     return bytes((first, 0x80 | 127)) + size.to_bytes(8, "big") + bytes(4)
 
 
@@ -155,7 +157,7 @@ async def attached(socket: ClientConnection) -> None:
 async def test_before_joining_messages_are_small(
     hub: Hub, send: Callable[[ClientConnection], Awaitable[None]], code: int
 ) -> None:
-    """A larger one is refused by the head of its frame, though it may never be finished."""
+    """A larger message is refused as soon as the head of its frame arrives, even if the frame never ends."""
     async with websocket(socket_url(hub.url, 4)) as socket:
         await socket.recv()
         await send(socket)

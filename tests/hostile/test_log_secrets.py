@@ -16,7 +16,7 @@ HANDSHAKE = (
 
 
 async def use_everything(hub: Hub) -> list[str]:
-    """Send secrets in every way that there is; what was sent."""
+    """Send secrets in every possible way; return the secrets."""
     user = await hub.as_user(password="a password of somebody")
     session = await hub.as_session(ADMIN_LOGIN, ADMIN_PASSWORD)
     sid = str(session.http.cookies["sid"])

@@ -1,4 +1,4 @@
-"""Guessing passwords: what is counted together, what a refused guess costs, and that others still sign in."""
+"""Password guessing: how attempts are counted, what a refused guess costs, and that others can still sign in."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ AT_ONCE = 20
 
 
 class Clock:
-    """Seconds, moved on by the test."""
+    """A clock in seconds that the test advances."""
 
     def __init__(self) -> None:
         self.now = 1_000.0
@@ -48,7 +48,7 @@ def is_taken(attempts: LoginAttempts, login: str, address: str) -> bool:
 
 
 def test_the_window_moves() -> None:
-    """Each attempt counts for its time, to the second at which the answer says to come back."""
+    """Each attempt counts until its window ends, which is exactly the second that `retry_after` names."""
     clock = Clock()
     attempts = LoginAttempts(3, 60, clock)
     for _ in range(3):
@@ -64,7 +64,8 @@ def test_the_window_moves() -> None:
 
 
 def test_an_ipv6_network_counts_as_one_address() -> None:
-    """Whoever has one address of a /64 has them all; an IPv4 address is the same written as IPv6."""
+    """An attacker with one address of a /64 network has all of them. An IPv4 address written as IPv6 counts as the
+    same address."""
     attempts = LoginAttempts(10, 300, Clock())
     assert sum(is_taken(attempts, "ada", f"2001:db8::{n:x}") for n in range(1, 40)) == 10
     assert is_taken(attempts, "ada", "2001:db8:0:1::1")
@@ -72,7 +73,7 @@ def test_an_ipv6_network_counts_as_one_address() -> None:
 
 
 def test_a_refused_address_uses_up_nobodys_attempts() -> None:
-    """The address is judged before the name is counted."""
+    """The address is checked before the login is counted."""
     attempts = LoginAttempts(2, 300, Clock())
     assert sum(is_taken(attempts, f"name {n}", "192.0.2.1") for n in range(100)) == 20
     counted = len(attempts.names)
@@ -81,7 +82,7 @@ def test_a_refused_address_uses_up_nobodys_attempts() -> None:
 
 
 def test_refused_logins_cost_no_memory() -> None:
-    """A hundred thousand guesses from one address, of logins however long, leave nothing behind."""
+    """A hundred thousand refused guesses from one address, with logins of any length, keep no memory."""
     attempts = LoginAttempts(10, 300, Clock())
     for n in range(200):
         is_taken(attempts, f"{n}", "192.0.2.1")
@@ -97,7 +98,7 @@ def test_refused_logins_cost_no_memory() -> None:
 
 
 def test_the_table_has_an_end_and_empties_itself() -> None:
-    """Guesses from many addresses: the oldest counts go; what has passed is gone after the window."""
+    """With guesses from many addresses the oldest counts are dropped; after the window all counts are gone."""
     clock = Clock()
     attempts = LoginAttempts(10, 300, clock)
     for n in range(3 * LOGIN_COUNTS):
@@ -111,7 +112,7 @@ def test_the_table_has_an_end_and_empties_itself() -> None:
 
 
 def test_made_up_names_push_out_no_count_of_an_account() -> None:
-    """However many logins are tried, from however many networks, the guesses of one user's codes stay counted."""
+    """Guesses of one user's codes stay counted, whatever the number of logins tried and of networks they come from."""
     attempts = LoginAttempts(2, 300, Clock())
     attempts.take_of("code:ada")
     attempts.take_of("code:ada")
@@ -122,7 +123,7 @@ def test_made_up_names_push_out_no_count_of_an_account() -> None:
 
 
 def test_one_address_takes_half_of_the_queue() -> None:
-    """The other half is for the others; a place is free again when its login is through."""
+    """The other half is for other addresses; a place becomes free when its login is done."""
     queue = LoginQueue(4)
     with queue.place("192.0.2.1"), queue.place("192.0.2.1"):
         with pytest.raises(TooManyAttempts), queue.place("192.0.2.1"):
@@ -138,7 +139,7 @@ def test_one_address_takes_half_of_the_queue() -> None:
 async def test_guesses_from_one_network_end_at_the_same_limit_as_from_one_address(
     database: Database, tmp_path: Path
 ) -> None:
-    """By the login and by all logins, and every refusal is counted."""
+    """Both limits hold for the network, per login and for all logins, and every refusal is counted."""
     async with running_hub(database, tmp_path, login_attempts=3) as hub:
         user = await hub.as_user(password=PASSWORD)
         statuses = [await guess(hub, user.user["login"], f"2001:db8::{n}") for n in range(1, 6)]
@@ -155,7 +156,7 @@ async def guess(hub: Hub, login: str, address: str) -> int:
 
 
 async def test_fifty_logins_at_once_keep_nobody_out(database: Database, tmp_path: Path) -> None:
-    """Beyond a short queue they are told to come again; others sign in at once, and the loop goes on."""
+    """Beyond a short queue they are refused with Retry-After; others sign in immediately; the loop is not blocked."""
     async with running_hub(database, tmp_path, login_queue=8) as hub:
         user = await hub.as_user(password=PASSWORD)
         right = {"login": user.user["login"], "password": PASSWORD}
@@ -176,7 +177,7 @@ async def test_fifty_logins_at_once_keep_nobody_out(database: Database, tmp_path
 
 
 async def test_changes_of_an_account_take_no_place_of_a_login(database: Database, tmp_path: Path) -> None:
-    """One user, by an address and an account at once, keeps nobody else from signing in."""
+    """One attacker, with sign-ins and account changes at once, does not keep others from signing in."""
     async with running_hub(database, tmp_path, login_queue=4) as hub:
         user, other = await hub.as_user(password=PASSWORD), await hub.as_user(password=PASSWORD)
         session = await hub.as_session(user.user["login"], PASSWORD)
@@ -203,7 +204,7 @@ async def test_changes_of_an_account_take_no_place_of_a_login(database: Database
 
 
 async def test_of_a_thousand_sessions_that_meet_a_new_password_none_remains(engine: Engine) -> None:
-    """A session begins in the same commit that looks at the password, and a new password ends what has begun."""
+    """A session is created in the commit that checks the password, and a new password deletes existing sessions."""
     await StoreRegistry(engine).open()
     for _ in range(RACES // AT_ONCE):
         users = [user_entity() for _ in range(AT_ONCE)]
@@ -213,7 +214,7 @@ async def test_of_a_thousand_sessions_that_meet_a_new_password_none_remains(engi
 
 
 async def race(engine: Engine, user: Entity) -> None:
-    """Begin a session by the password as it is, while another one is set."""
+    """Create a session with the current password while another password is set."""
     mine = Equal(("user",), user["_id"])
     session = {"_id": new_id(), "user": user["_id"], "digest": new_id(), "time": now_ms(), "_rev": 1, "owner": None}
 

@@ -1,4 +1,4 @@
-"""Long lists that nobody reads hold little, and one user has a share of them only."""
+"""Long lists whose client does not read hold little memory, and each user has a limit on them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ MOST = 32
 
 
 async def test_one_user_reads_so_many_long_lists_at_once(hub: Hub) -> None:
-    """Beyond that 429, for this user alone; each unread list holds two megabytes at most, and none after its end."""
+    """Beyond the limit the answer is 429, for this user only. Each unread list holds at most 2 MiB (6 MiB on MongoDB),
+    and its place is free after its end."""
     user, other = await hub.as_user(), await hub.as_user()
     store = await hub.define()
     for _ in range(4):
@@ -50,9 +51,9 @@ async def answers(user: Client, store: str, status: int) -> bool:
 
 @pytest.mark.parametrize("deleted", [True, False])
 async def test_one_large_entity_does_not_slow_long_lists(hub: Hub, deleted: bool) -> None:
-    """A list of a store with one large entity, now or before, takes few exchanges with the database."""
+    """A list of a store that holds or held one large entity takes few exchanges with the database."""
     if hub.database.kind == "sqlite":
-        return  # which reads row by row
+        return  # SQLite reads row by row
     user = await hub.as_user()
     store = await hub.define()
     await user.make_all(store, [{"n": n} for n in range(4_000)])
@@ -68,7 +69,7 @@ async def test_one_large_entity_does_not_slow_long_lists(hub: Hub, deleted: bool
 
 
 def test_a_large_document_that_is_not_met_any_more_is_forgotten() -> None:
-    """Within two minutes; one that is met again and again is not, nor is what there was beside it."""
+    """It is forgotten within two minutes, unless it is seen again; large documents of other stores are kept."""
     now = 0.0
     sizes = Sizes(lambda: now)
     sizes.note("one", 1_000_000)

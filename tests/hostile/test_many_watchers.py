@@ -1,4 +1,4 @@
-"""Many watchers of a bulk change hold nobody up: its events leave in slices, in order, to each of them once."""
+"""A bulk change with many watchers does not block the loop: its events are sent in slices, in order, once to each."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ UPDATE: Final = re.compile(rb'"entity":\{"_id":"[0-9a-f]+","n":(\d+),"m":1\}')
 
 
 class Reader:
-    """Takes what comes to one connection, without the cost of a client."""
+    """Reads the events of one connection, without the cost of a client."""
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
@@ -29,7 +29,7 @@ class Reader:
         self._rest = b""
 
     def read(self) -> bool:
-        """Take some; whether there may be more."""
+        """Read some data; return whether more is expected."""
         data = os.read(self.descriptor, 262_144)
         self._rest += data
         end = 0
@@ -41,7 +41,7 @@ class Reader:
 
 
 def read_all(readers: list[Reader]) -> None:
-    """Until each has everything."""
+    """Read until each reader has all events."""
     deadline = time.monotonic() + 2 * PATIENCE
     with selectors.DefaultSelector() as selector:
         for reader in readers:

@@ -1,4 +1,4 @@
-"""Bodies of requests: how large they may be for whom, how much is held of all of them together, and compressed ones."""
+"""Request bodies: size limits by call and principal, the limit on all of them together, and compression."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.engines import sqlite_database
 from tests.support.hub import Client, Hub, StartHub, eventually, running_hub
 from tests.support.standstill import LONGEST_TURN, no_standstill
 
-pytestmark = pytest.mark.engine("sqlite")  # bodies are refused before the engine is asked
+pytestmark = pytest.mark.engine("sqlite")  # bodies are refused before the engine is used
 
 MIB = 1_048_576
 EXPECT = "Expect: 100-continue"
@@ -40,7 +40,7 @@ async def store(hub: Hub) -> str:
 
 @pytest.fixture(scope="module")
 async def reader(hub: Hub) -> Client:
-    """Somebody who may only read."""
+    """A user who may only read."""
     return await hub.with_token((await hub.as_user()).user, scopes=["GET /*"])
 
 
@@ -58,7 +58,7 @@ def token(hub: Hub) -> str:
 @pytest.mark.parametrize("path", ["/auth", "/auth/token", "/auth/reset", "/auth/reset/confirm"])
 @pytest.mark.parametrize("kind", ["declared", "chunked"])
 async def test_signing_in_takes_little(hub: Hub, path: str, kind: str) -> None:
-    """An array of 2 MiB, of an address that nobody has signed in from: no memory, no standstill."""
+    """A body of 2 MiB without credentials is refused and does not block the loop."""
     body = b"[" + b"[]," * 700_000 + b"[]]"
     async with no_standstill(hub.url):
         if kind == "declared":
@@ -75,7 +75,7 @@ async def test_signing_in_takes_little(hub: Hub, path: str, kind: str) -> None:
 
 
 async def test_long_logins_and_passwords_fit(hub: Hub) -> None:
-    """A thousand characters of any script, escaped."""
+    """A password of a thousand characters beyond the BMP, each sent as two JSON escapes."""
     body = orjson.dumps({"login": "a", "password": "b"}).replace(b'"b"', b'"' + rb"\ud83d\ude00" * 1_000 + b'"')
     assert (await hub.client().send("POST", "/auth", body)).status_code == 401
 
@@ -103,7 +103,7 @@ async def test_who_may_not_create_is_told_before_the_body_comes(
 async def test_who_asks_whether_to_send_too_much_is_told_not_to(
     connection: Wire, store: str, token: str, path: str, size: int
 ) -> None:
-    """413 at once, without 100 Continue before it."""
+    """The answer is 413 immediately, without 100 Continue before it."""
     path = f"/{store}" if path == "store" else path
     await connection.send(request("POST", path, token, f"Content-Length: {size}", EXPECT))
     answer = await connection.answer()
@@ -123,7 +123,7 @@ async def test_the_setting_is_named_that_is_exceeded(hub: Hub, store: str) -> No
 
 
 async def test_unfinished_bodies_have_a_limit_together(hub: Hub, store: str, token: str) -> None:
-    """One address gets half of it: what is beyond is refused, and others go on."""
+    """One address may use half of the limit; beyond that it is refused, and other addresses are not affected."""
     before = resident(hub.process.pid)
     unfinished = request("POST", f"/{store}", token, f"Content-Length: {7 * MIB}") + b"[" + b" " * (4 * MIB)
     async with AsyncExitStack() as stack:
@@ -156,7 +156,7 @@ async def test_a_body_beyond_the_common_limit_is_told_so(hub: Hub, store: str, t
 
 
 async def joined_by_polling(hub: Hub) -> str:
-    """The target of a live client's POSTs."""
+    """Connect a live client by polling; return the target of its POSTs."""
     target = "/socket.io/?EIO=4&transport=polling"
     http = hub.admin.http
     opened = await http.get(hub.url + target)
@@ -167,7 +167,7 @@ async def joined_by_polling(hub: Hub) -> str:
 
 
 async def test_polled_bodies_count_too(hub: Hub) -> None:
-    """Over the live endpoint's polling, from clients that have joined."""
+    """Bodies that joined clients POST to the live endpoint count as well."""
     loop, before = asyncio.get_running_loop(), await limit_reached(hub, "max_buffered_bytes")
     targets = [await joined_by_polling(hub) for _ in range(15)]
     async with sockets(hub, 15, "127.0.0.2") as clients:
@@ -198,7 +198,7 @@ def summed(body: bytes) -> bytes:
 
 
 def flushed(body: bytes) -> bytes:
-    """All of the content, but no end."""
+    """Return the whole content without the end of the frame."""
     packer = zstd.ZstdCompressor()
     return packer.compress(body, packer.FLUSH_BLOCK)
 
@@ -208,7 +208,7 @@ PACKERS = {"gzip": gzip.compress, "x-gzip": gzip.compress, "deflate": zlib.compr
 
 @pytest.mark.parametrize("coding", [*PACKERS, "GZIP", "gzip , identity", "identity", "bare"])
 async def test_a_compressed_body_is_a_body(hub: Hub, store: str, coding: str) -> None:
-    """One entity and many, small and large, on each call that takes one."""
+    """One entity and many, small and large, in POST and PATCH."""
     name = coding.strip().lower().partition(" ")[0]
     pack = bare_deflate if coding == "bare" else PACKERS.get(name, bytes)
     headers = {"Content-Encoding": "deflate" if coding == "bare" else coding}
@@ -244,7 +244,7 @@ BOMBS = {
 
 @pytest.mark.parametrize("kind", BOMBS)
 async def test_what_a_body_inflates_to_has_the_limit_of_bodies(hub: Hub, store: str, kind: str) -> None:
-    """100 MiB in some 100 KB: refused after as much as a plain one, without standstill."""
+    """100 MiB compressed to some 100 kB are refused at the same size as a plain body, without blocking the loop."""
     bomb = BOMBS[kind](100 * MIB)
     coding = "gzip" if kind == "object" else kind
     before = resident(hub.process.pid)
@@ -259,7 +259,7 @@ async def test_what_a_body_inflates_to_has_the_limit_of_bodies(hub: Hub, store: 
 
 
 def repeated(size: int) -> bytes:
-    """An entity and so many blanks in zstd, of which four bytes stand for 128 KiB."""
+    """Return an entity and `size` blanks in zstd, where four bytes encode 128 KiB."""
     blocks = [b"[{}", *[b" "] * (size // 131_072), b"]"]
     packed = bytearray(b"\x28\xb5\x2f\xfd\x00\x68")
     for number, block in enumerate(blocks, 1):

@@ -1,4 +1,4 @@
-"""Reads that take long leave connections to the database, and time of its processors, to others."""
+"""Slow reads leave database connections and processor time to other requests."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from tests.support.hub import Client, Hub, fetch, running_hub
 
 ENTITIES = 6_000
 SLOW = {"limit": "10", "filter": json.dumps({"$or": [{"text": {"$contains": f"zz{n}"}} for n in range(300)]})}
-"""Some tenths of a second of work, and nothing to find."""
+"""A query without a match that takes some tenths of a second."""
 ATTACKERS = 150
 
 
 @pytest.fixture
 async def narrow(database: Database, tmp_path: Path) -> AsyncIterator[Hub]:
-    """A hub with few connections to its database, for which nobody waits long."""
+    """A hub with few database connections and a short wait for them."""
     options = "maxPoolSize=60&minPoolSize=50&waitQueueTimeoutMS=3000"
     location = f"{database.location}{'&' if '?' in database.location else '?'}{options}"
     async with running_hub(replace(database, location=location), tmp_path / "hub", read_timeout=5) as hub:
@@ -33,7 +33,7 @@ async def narrow(database: Database, tmp_path: Path) -> AsyncIterator[Hub]:
 
 @pytest.mark.engine("mongodb")
 async def test_many_slow_reads_leave_room_for_others(narrow: Hub) -> None:
-    """They are answered, or refused as what takes too long, and nobody else is."""
+    """They are answered, or refused for taking too long; no other request is refused."""
     store, other = await narrow.define(), await narrow.define()
     for _ in range(ENTITIES // 1_000):
         await narrow.admin.make_all(store, [{"text": "text that is searched in vain"} for _ in range(1_000)])
@@ -59,7 +59,7 @@ async def impatient(database: Database, tmp_path: Path) -> AsyncIterator[Hub]:
 
 @pytest.fixture
 async def store(impatient: Hub) -> str:
-    """With much to look through."""
+    """A store with many entities."""
     store = await impatient.define()
     for _ in range(ENTITIES // 1_000):
         await impatient.admin.make_all(store, [{"text": "text that is searched in vain"} for _ in range(1_000)])
@@ -67,7 +67,7 @@ async def store(impatient: Hub) -> str:
 
 
 async def test_of_one_user_only_so_many_slow_reads_wait(impatient: Hub, store: str) -> None:
-    """The others are refused as what takes too long. Reads of others go on, also those that need a thread."""
+    """Further ones are refused for taking too long. Reads of other users continue, even those that need a thread."""
     user = await impatient.as_user()
     other = await impatient.define()
     await user.make_all(other, [{"n": n, "text": "some text"} for n in range(2_000)])
@@ -89,10 +89,10 @@ async def test_of_one_user_only_so_many_slow_reads_wait(impatient: Hub, store: s
 
 @pytest.mark.engine("sqlite")
 async def test_slow_reads_of_one_user_do_not_hold_up_others(impatient: Hub, store: str) -> None:
-    """Neither what takes others no time, nor what takes them a few milliseconds, and so a thread."""
+    """This holds for fast reads and for reads of a few milliseconds, which need a thread."""
     user, other = await impatient.as_user(), await impatient.define()
     await user.make_all(other, [{"n": n, "text": "some text"} for n in range(2_000)])
-    await asyncio.gather(*(ask(impatient.admin, store) for _ in range(10)))  # caches are full
+    await asyncio.gather(*(ask(impatient.admin, store) for _ in range(10)))  # fills the caches
     times: list[float] = []
     async with unharmed(impatient):
         attack = asyncio.create_task(ask_one_after_the_other(impatient.admin, store))
@@ -106,7 +106,7 @@ async def test_slow_reads_of_one_user_do_not_hold_up_others(impatient: Hub, stor
 
 
 async def ask_one_after_the_other(client: Client, store: str) -> None:
-    """Reading so many filters takes time too: not all of them in one moment."""
+    """Start the reads one after the other, because parsing all the filters at once takes time too."""
     async with asyncio.TaskGroup() as group:
         for _ in range(ATTACKERS):
             group.create_task(ask(client, store))

@@ -1,4 +1,4 @@
-"""Clients that send thousands of tiny things at once, frames, chunks or empty lines, take turns with all others."""
+"""Clients that send thousands of tiny frames, chunks or empty lines at once take turns with all other clients."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.platform.raw import request, token_of, wire
 from tests.support.engines import Database
 from tests.support.hub import Hub, eventually, running_hub
 
-pytestmark = pytest.mark.engine("sqlite")  # it is the connection that is attacked
+pytestmark = pytest.mark.engine("sqlite")  # the attack is on the connection, not on the engine
 
 HANDSHAKE = (
     b"GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: hub\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
@@ -32,9 +32,9 @@ FLOODS = {
 }
 ATTACKERS = 40
 FLOOD = 240_000
-"""Bytes of each, about as many as one read of a connection takes."""
+"""Bytes that each attacker sends, about as many as one read of a connection takes."""
 SMALL = 4_194_304
-"""Bytes that a hub holds of what clients send; half of them of one address."""
+"""Bytes of input that a hub buffers for all clients; one address may use half of them."""
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ async def test_thousands_of_tiny_pieces_at_once(hub: Hub, kind: str) -> None:
 
 
 async def send(one: socket.socket, data: bytes) -> None:
-    """Send it, or as much as the hub takes until it hangs up."""
+    """Send the data, or as much as the hub takes until it closes the connection."""
     with suppress(ConnectionError):
         await asyncio.get_running_loop().sock_sendall(one, data)
 
@@ -80,7 +80,7 @@ async def test_a_body_in_tiny_chunks_is_whole_and_so_is_the_request_behind_it(hu
 
 
 async def test_no_more_of_a_body_is_read_than_is_parsed(small_hub: Hub) -> None:
-    """Whoever waits for a body would have more of it, faster than tiny chunks are parsed."""
+    """The application waits for the body, and could request more of it faster than tiny chunks are parsed."""
     token, store = token_of(small_hub.admin.http.headers), await small_hub.define()
     body = json.dumps({"text": "x" * 1_000_000}).encode()
     chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in body) + b"0\r\n\r\n"
@@ -91,7 +91,7 @@ async def test_no_more_of_a_body_is_read_than_is_parsed(small_hub: Hub) -> None:
 
 
 async def test_what_websockets_have_yet_to_parse_has_a_limit_together(small_hub: Hub) -> None:
-    """Beyond it they are closed, and what they held is free for others of their address."""
+    """Beyond the limit they are closed, and their share is free for other connections of their address."""
     token, store = token_of(small_hub.admin.http.headers), await small_hub.define()
     async with sockets(small_hub, 30, "127.0.0.2") as attackers:
         await send_all(attackers, HANDSHAKE)

@@ -1,4 +1,4 @@
-"""Clients that ask and do not read, or hold connections and send nothing, take nothing from others."""
+"""Clients that do not read their answers, or hold idle connections, do not affect other clients."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from tests.support.engines import Database
 from tests.support.hub import PATIENCE, Hub, StartHub, eventually, running_hub
 from tests.support.standstill import read_metrics
 
-pytestmark = pytest.mark.engine("sqlite")  # it is the connection that is attacked
+pytestmark = pytest.mark.engine("sqlite")  # the attack is on the connection, not on the engine
 
 OPENAPI = b"GET /api/v1/openapi.json HTTP/1.1\r\nHost: hub\r\n\r\n"
 SMALL = b"GET /health/live HTTP/1.1\r\nHost: hub\r\n\r\n"
 ADDRESSES = ("127.0.0.2", "127.0.0.3", "127.0.0.4", "127.0.0.5")
 MANY_ADDRESSES = (*ADDRESSES, "127.0.0.6", "127.0.0.7", "127.0.0.8", "127.0.0.9")
 MANY_TURN, MANY_MEMORY = 0.25, 1.35
-"""What 5 000 connections may cost, more than one address may have: CPU seconds of a turn in which they bring something
-or end, since the loop learns of all of them at once (some 20 µs each), and memory after them, since Python keeps what
-it has only nearly emptied."""
+"""Allowed cost of 5 000 connections, which is more than one address may have. MANY_TURN: CPU seconds of a turn in which
+they send data or close, since the loop is notified of all of them at once (some 20 µs each). MANY_MEMORY: factor of
+the memory afterwards, since Python keeps memory arenas that are not completely empty."""
 SMALL_BUFFER = 4_096
 QUICK = {"write_timeout": 1, "keep_alive_timeout": 1}
 
 
 @asynccontextmanager
 async def sockets(hub: Hub, count: int, *addresses: str) -> AsyncIterator[list[socket.socket]]:
-    """Connections from these addresses in turn, which read nothing and have little room for what comes."""
+    """Open connections from these addresses in turn, which read nothing and have small receive buffers."""
     loop = asyncio.get_running_loop()
     opened: list[socket.socket] = []
     try:
@@ -86,7 +86,8 @@ async def fewer_than(hub: Hub, count: int) -> bool:
 async def test_pipelined_requests_whose_answers_nobody_reads(
     hub: Hub, count: int, longest_turn: float, memory: float
 ) -> None:
-    """Thousands of connections ask 70 times for a large answer: other clients do not notice, nor when all hang up."""
+    """Thousands of connections request a large answer 70 times: other clients are not affected, not even when all
+    disconnect."""
     allow_connections()
     async with unharmed(hub, longest_turn=longest_turn, memory=memory):
         async with sockets(hub, count, *MANY_ADDRESSES) as attackers:
@@ -97,7 +98,7 @@ async def test_pipelined_requests_whose_answers_nobody_reads(
 
 
 async def large_list(hub: Hub) -> str:
-    """A store whose list is streamed; 3 MB."""
+    """Create a store whose list of 3 MB is streamed."""
     store = await hub.define()
     for _ in range(3):
         await hub.admin.make_all(store, [{"text": "x" * 1_000} for _ in range(1_000)])
@@ -106,7 +107,7 @@ async def large_list(hub: Hub) -> str:
 
 @asynccontextmanager
 async def unread(hub: Hub, kind: str) -> AsyncIterator[None]:
-    """Some connections that do not take what they have asked for."""
+    """Open connections that do not read the answers that they requested."""
     token = token_of(hub.admin.http.headers)
     asked = {
         "pipelined": OPENAPI * 70,
@@ -134,7 +135,7 @@ async def unread(hub: Hub, kind: str) -> AsyncIterator[None]:
 
 
 async def sip(one: socket.socket) -> None:
-    """Read a byte now and then."""
+    """Read one byte every 0.2 s."""
     loop = asyncio.get_running_loop()
     while await loop.sock_recv(one, 1):  # noqa: ASYNC110 (a slow client)
         await asyncio.sleep(0.2)
@@ -155,13 +156,13 @@ KINDS = [
 
 @pytest.fixture(scope="module")
 async def quick(sqlite_hub: StartHub) -> Hub:
-    """A hub whose patience is a second."""
+    """A hub with timeouts of one second."""
     return await sqlite_hub(**QUICK)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_who_does_not_read_is_cut_off(quick: Hub, kind: str) -> None:
-    """The connection ends and is forgotten, whatever it has asked for, while the client still holds it."""
+    """The hub closes and forgets the connection, whatever was requested, while the client still keeps it open."""
     await eventually(lambda: fewer_than(quick, 10))
     before = await limit_reached(quick, "write_timeout")
     async with unread(quick, kind):
@@ -172,7 +173,7 @@ async def test_who_does_not_read_is_cut_off(quick: Hub, kind: str) -> None:
 
 
 async def test_who_reads_slowly_is_waited_for(quick: Hub) -> None:
-    """For longer than the time in which something must be taken."""
+    """The whole answer may take longer than `write_timeout`, which is the time within which some of it must be read."""
     async with sockets(quick, 1, "127.0.0.2") as [one]:
         loop, count = asyncio.get_running_loop(), 0
         await loop.sock_sendall(one, OPENAPI * 8 + OPENAPI.replace(b"Host", b"Connection: close\r\nHost"))
@@ -184,7 +185,7 @@ async def test_who_reads_slowly_is_waited_for(quick: Hub) -> None:
 
 
 async def test_requests_behind_each_other_are_all_answered(hub: Hub) -> None:
-    """Several thousand in one piece, with bodies among them, each in its turn."""
+    """Several thousand pipelined requests, some with bodies, are answered in order."""
     store, token = await hub.define(), token_of(hub.admin.http.headers)
     bodies = [b'{"n":%d}' % number for number in range(0, 600, 3)]
     creates = [request("POST", f"/{store}", token, f"Content-Length: {len(body)}") + body for body in bodies]
@@ -200,7 +201,7 @@ async def test_requests_behind_each_other_are_all_answered(hub: Hub) -> None:
 
 
 async def test_requests_behind_each_other_take_no_memory(hub: Hub) -> None:
-    """Some three thousand requests of each of 200 connections wait as the bytes that they are."""
+    """Some three thousand requests of each of 200 connections wait as unparsed bytes."""
     async with unharmed(hub):
         before = resident(hub.process.pid)
         async with sockets(hub, 200, *ADDRESSES) as attackers:
@@ -213,7 +214,7 @@ async def test_requests_behind_each_other_take_no_memory(hub: Hub) -> None:
 
 @pytest.fixture
 async def narrow(database: Database, tmp_path: Path) -> AsyncIterator[Hub]:
-    """A hub that takes five connections of an address and forty in all."""
+    """A hub that accepts five connections per address and forty in all."""
     bounds = {"max_connections_per_address": 5, "max_connections": 40}
     async with running_hub(database, tmp_path / "hub", **bounds) as hub:
         yield hub
@@ -225,7 +226,7 @@ async def ask(connection: Wire) -> RawAnswer:
 
 
 async def test_connections_of_an_address_have_a_limit(narrow: Hub) -> None:
-    """Further ones are told so; other addresses, and the connections that there are, go on."""
+    """Further ones are answered 503; other addresses and existing connections are not affected."""
     async with AsyncExitStack() as stack:
         first = [await stack.enter_async_context(wire_from(narrow, "127.0.0.2")) for _ in range(5)]
         for connection in first:
@@ -263,7 +264,7 @@ async def test_websockets_count_as_connections(narrow: Hub) -> None:
 
 
 async def test_a_trusted_proxy_may_have_more_connections(narrow: Hub) -> None:
-    """Many clients are behind it."""
+    """A proxy serves many clients."""
     async with AsyncExitStack() as stack:
         for _ in range(12):
             connection = await stack.enter_async_context(wire(narrow.process.port))
@@ -271,7 +272,7 @@ async def test_a_trusted_proxy_may_have_more_connections(narrow: Hub) -> None:
 
 
 async def test_connections_have_a_limit_in_all(narrow: Hub) -> None:
-    """Further ones are closed; when the others have gone, new ones are welcome."""
+    """Further ones are closed; when the others have ended, new ones are accepted."""
     addresses = [f"127.0.1.{number}" for number in range(1, 21)]
     async with sockets(narrow, 60, *addresses):
         await eventually(lambda: hung_up_on(narrow, addresses[0]))
@@ -279,7 +280,7 @@ async def test_connections_have_a_limit_in_all(narrow: Hub) -> None:
 
 
 async def hung_up_on(narrow: Hub, address: str) -> bool:
-    """Whether a new connection is closed before it can ask."""
+    """Return whether a new connection is closed without an answer."""
     async with wire_from(narrow, address) as further:
         try:
             await further.send(SMALL)
@@ -289,7 +290,7 @@ async def hung_up_on(narrow: Hub, address: str) -> bool:
 
 
 async def answered(narrow: Hub, address: str) -> bool:
-    """Whether a new connection is answered; a full hub, whose metrics cannot be asked for either, closes it."""
+    """Return whether a new connection is answered. A full hub closes it, so its metrics cannot be read either."""
     async with wire_from(narrow, address) as again:
         try:
             return (await ask(again)).status == 200
@@ -298,7 +299,7 @@ async def answered(narrow: Hub, address: str) -> bool:
 
 
 async def test_bodies_that_do_not_arrive_keep_nobody_out(hub: Hub) -> None:
-    """More of them than requests are worked on at once."""
+    """There are more of them than requests may run at once."""
     store = await hub.define()
     head = request("POST", f"/{store}", token_of(hub.admin.http.headers), "Content-Length: 100")
     async with unharmed(hub), sockets(hub, 1_100, *ADDRESSES) as attackers:

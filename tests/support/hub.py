@@ -257,8 +257,8 @@ class Hub:
         return client
 
     async def as_user(self, password: str | None = None, **fields: Any) -> Client:
-        """Create a user with a random login, such as ``as_user(group=…, roles=[…])``, and return it with an unrestricted
-        long-lived token. This is fast because it needs no sign-in."""
+        """Create a user with a random login, such as ``as_user(group=…, roles=[…])``, and return it with a long-lived
+        token without a restriction of scopes. This is fast because it needs no sign-in."""
         body = {"login": unique("user"), "name": "Somebody", **fields}
         user = await self.admin.make("users", body | ({"password": password} if password else {}))
         return await self.with_token(user)

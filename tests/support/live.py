@@ -1,4 +1,4 @@
-"""A live client for tests. It implements Socket.IO over a WebSocket itself, so that it sees every packet, and it updates
+"""A live client for tests. It implements Socket.IO over a WebSocket itself, so that it sees every packet, and updates
 its views by events alone, so that a gap, a duplicate or a misplaced change fails immediately."""
 
 from __future__ import annotations
