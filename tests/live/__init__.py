@@ -1,1 +1,1 @@
-"""Live subscriptions, on real hubs with real clients: what is seen live is what REST would return, always."""
+"""Live subscriptions, on real hubs with real clients: a live view always equals the REST answer."""

@@ -1,4 +1,4 @@
-"""One hub per engine for the whole session; each test brings stores, users and groups of its own."""
+"""One hub per engine for the whole session; each test creates its own stores, users and groups."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def live_database(
 
 @pytest.fixture(scope="session")
 async def hub(live_database: Database, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Hub]:
-    """The hub that most tests share; it tells quiet clients their position every second."""
+    """The hub that most tests share; it sends quiet clients their position every second."""
     async with running_hub(live_database, tmp_path_factory.mktemp("hub"), live_position_every=1) as hub:
         yield hub
 
@@ -38,13 +38,13 @@ def admin(hub: Hub) -> Client:
 
 @pytest.fixture
 async def user(hub: Hub) -> Client:
-    """Somebody new without a group or a role, who may use every store that is not a system store."""
+    """A new user without a group or a role, who may use every store that is not a system store."""
     return await hub.as_user()
 
 
 @pytest.fixture
 async def store(hub: Hub) -> str:
-    """A new store that takes any entity; its `code` is unique."""
+    """A new store without a schema, whose field `code` is unique."""
     return await hub.define(unique=["code"])
 
 
@@ -60,7 +60,7 @@ def beacon(hub: Hub, beacon_store: str) -> Beacon:
 
 @pytest.fixture
 async def connected(hub: Hub, beacon: Beacon) -> AsyncIterator[Connect]:
-    """Connects live clients, which are closed after the test: ``await connected(client)``."""
+    """A function that connects a live client, which is closed after the test: ``await connected(client)``."""
     async with AsyncExitStack() as stack:
 
         async def connect(client: Client, **options: Any) -> LiveClient:
@@ -72,7 +72,7 @@ async def connected(hub: Hub, beacon: Beacon) -> AsyncIterator[Connect]:
 
 @pytest.fixture
 async def own_hub(database: Database, tmp_path: Path) -> AsyncIterator[StartHub]:
-    """Starts hubs with settings of the test's own, on a database of its own: ``await own_hub(live_snapshot=5)``."""
+    """A function that starts a hub with settings on the test's own database: ``await own_hub(live_snapshot=5)``."""
     async with AsyncExitStack() as stack:
 
         async def start(**settings: object) -> Hub:

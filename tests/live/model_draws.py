@@ -1,4 +1,4 @@
-"""What a run of the model draws from: few names and values, so that filters hit and steps meet."""
+"""Hypothesis strategies of the model: few names and values, so that filters match and steps affect each other."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ subscriptions = st.builds(
     Subscribe,
     seats,
     st.sampled_from([PLAIN, TYPED, PLAIN, TYPED, USERS]),
-    st.none() | filters.map(lambda drawn: drawn),  # mapped: as likely as none
+    st.none() | filters.map(lambda drawn: drawn),  # mapped, so that it is as likely as None
     projections,
     st.sampled_from(["snapshot", "auto", "list"]),
 )

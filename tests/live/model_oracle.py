@@ -1,4 +1,4 @@
-"""Who may see what, and what of it: the rules of docs/platform-api.md over again, with no line of the hub's code."""
+"""The visibility rules of docs/platform-api.md, implemented a second time without any of the hub's code."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _NOWHERE = object()
 
 @dataclass(frozen=True)
 class Holder:
-    """A user as the holder of one token. `role_scopes` is None without a role, `token_scopes` without scopes."""
+    """The user of a token. `role_scopes` is None if the user has no role, `token_scopes` if the token has no scopes."""
 
     id: str
     group: str | None
@@ -23,22 +23,23 @@ class Holder:
     token_scopes: tuple[str, ...] | None
 
     def may(self, method: str, store: str) -> bool:
-        """What the scopes of its roles and of its token allow, of stores that are not system stores."""
+        """Return whether role and token allow `method` on a store that is not a system store."""
         by_token = self.token_scopes is None or allow(self.token_scopes, method, store)
         by_role = self.admin or self.role_scopes is None or allow(self.role_scopes, method, store)
         return by_token and by_role
 
     def reads_all_it_sees(self, store: str) -> bool:
-        """Of a system store: administrators, and who has a role that names it."""
+        """Return whether the holder reads all visible entities of a system store: administrators do, and holders of a
+        role that names the store."""
         named = self.role_scopes is not None and allow(self.role_scopes, "GET", store, star=False)
         return self._token_reaches(store) and (self.admin or named)
 
     def may_read(self, store: str) -> bool:
-        """In any way: of `users`, everybody reads its own."""
+        """Return whether the holder may read anything of the store. Every user may read its own entity in `users`."""
         return self._token_reaches(store) if store == "users" else self.may("GET", store)
 
     def sees(self, store: str, entity: Entity, parents: Mapping[str, str | None]) -> bool:
-        """`parents` is the tree of groups."""
+        """Return whether the holder sees the entity. `parents` is the tree of groups."""
         if not self.may_read(store):
             return False
         if store == "users" and not self.reads_all_it_sees(store):
@@ -48,7 +49,7 @@ class Holder:
         return self.group is not None and self.group in upwards(entity["group"], parents)
 
     def visibility(self) -> tuple[Any, ...]:
-        """Equal as long as a position of this holder can be resumed from."""
+        """Return a value that stays equal as long as a position of this holder can be resumed."""
         rule = None if self.admin else (self.id, self.group)
         return (rule, *(self.reads_all_it_sees(store) for store in ("sessions", "tokens", "users")))
 
@@ -57,7 +58,7 @@ class Holder:
 
 
 def allow(scopes: tuple[str, ...], method: str, store: str, *, star: bool = True) -> bool:
-    """`star`: whether ``*`` covers this store."""
+    """Return whether one of `scopes` allows `method` on the store. `star`: whether ``*`` covers this store."""
     for scope in scopes:
         allowed, _, place = scope.partition(" /")
         if allowed in (method, "*") and (place == f"{store}/*" or (star and place == "*")):
@@ -66,7 +67,7 @@ def allow(scopes: tuple[str, ...], method: str, store: str, *, star: bool = True
 
 
 def upwards(group: str | None, parents: Mapping[str, str | None]) -> Iterator[str]:
-    """The group and those above it."""
+    """Yield the group and its ancestors."""
     while group is not None:
         yield group
         group = parents.get(group)
@@ -74,9 +75,9 @@ def upwards(group: str | None, parents: Mapping[str, str | None]) -> Iterator[st
 
 @dataclass(frozen=True)
 class Moment:
-    """Everything that decides about views, between two steps. `holders` are by token, without those that are no longer
-    valid; `entities` by store and id are as an administrator sees them, with the states that they had meanwhile. In a
-    `blurred` one several things happened at once: which stamps went with which state, nobody knows."""
+    """The state between two steps, as far as it determines views. `holders` has the valid tokens. `entities` (by store
+    and id) are as an administrator sees them; `meanwhile` are their intermediate states. In a `blurred` moment several
+    operations ran at once, so it is unknown which stamps belong to which state."""
 
     entities: Mapping[str, Mapping[str, Entity]]
     holders: Mapping[str, Holder]
@@ -86,7 +87,7 @@ class Moment:
     blurred: bool = False
 
     def had(self, state: Entity, seen: Entity, only: str | None, hidden: frozenset[str]) -> bool:
-        """Whether `seen` is what there is to see of the state of an entity."""
+        """Return whether `seen` is the visible part of an entity's state."""
         expected = shown(state, only, hidden)
         return expected == seen or (self.blurred and unstamped(expected) == unstamped(seen))
 
@@ -100,7 +101,7 @@ class Moment:
         return holder is not None and holder.sees(store, entity, self.parents)
 
     def view(self, token: str, store: str, filter: Json, only: str | None) -> dict[str, Entity]:
-        """What a list shows the holder of the token, by id."""
+        """Return the entities, by id, that a list shows to the holder of the token."""
         hidden = self.hidden.get(store, frozenset())
         found = [e for e in self.entities[store].values() if self.sees(token, store, e) and matches(filter, e)]
         return {e["_id"]: shown(e, only, hidden) for e in found}
@@ -111,7 +112,7 @@ def unstamped(entity: Entity) -> Entity:
 
 
 def shown(entity: Entity, only: str | None, hidden: frozenset[str]) -> Entity:
-    """What there is to see of an entity."""
+    """Return the visible part of an entity."""
     whole = {name: value for name, value in entity.items() if name not in hidden}
     if only is None:
         return whole
@@ -127,7 +128,7 @@ def shown(entity: Entity, only: str | None, hidden: frozenset[str]) -> Entity:
 
 
 def matches(filter: Any, entity: Entity) -> bool:
-    """The part of the filter language that the model draws from."""
+    """Return whether the entity matches; implements the part of the filter language that the model draws."""
     return filter is None or all(_holds(name, value, entity) for name, value in filter.items())
 
 

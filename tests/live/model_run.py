@@ -1,7 +1,7 @@
-"""One run of the model: users, their connections with the views they keep, and what is checked after every step.
+"""One run of the model: users, their connections and views, and the checks after every step.
 
-A step is over for a connection when it has seen a later write of the beacon and an answer that comes after whatever
-the hub is doing for it: events come in the order of the feed, so everything of the step has been told by then.
+A step is over for a connection when it has received a later write of the beacon, and the answer to a request sent after
+that. Events arrive in the order of the feed, so all events of the step have arrived by then.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from tests.support.live import Declined, Ended, Event, LiveClient, Watch, live, 
 STORES = (PLAIN, TYPED, USERS)
 MOST_WATCHES = 3
 Token = tuple[int, tuple[str, ...] | None]
-"""Whose it is, and its scopes."""
+"""The number of its user, and its scopes."""
 
 
 @dataclass(eq=False)
 class Kept:
-    """A view as its client keeps it. `since`: the moment that the client knows; `visibilities`: those that it may have
-    had then; `redefined`: whether the store was, after that."""
+    """A view as its client keeps it. `since`: the last moment that the client knows; `visibilities`: those that its
+    holder may have had then; `redefined`: whether the store was redefined after that."""
 
     watch: Watch
     since: int
@@ -42,7 +42,8 @@ class Kept:
     fresh: list[Entity] = field(default_factory=list)
 
     def remember(self, visibilities: set[Any]) -> None:
-        """What its holder saw by in this step, if it has got a position in it; if not, it still has one from before."""
+        """Set the holder's visibilities in this step. If the view has received no position in it, its position is
+        older, so the earlier visibilities count too."""
         self.visibilities = visibilities if self.watch.position != self.place else self.visibilities | visibilities
         self.place = self.watch.position
 
@@ -60,14 +61,14 @@ class Kept:
 
     @property
     def parameters(self) -> dict[str, str]:
-        """Those of the list that shows the same."""
+        """Parameters of the REST list that shows the same entities."""
         return {"filter": json.dumps(self.filter)} | ({"only": self.only} if self.only else {})
 
 
 @dataclass(eq=False)
 class Seat:
-    """A client program. `token` is its own by now; `formerly` that which it had when the step began; what comes after
-    the moment `lost`, when that was revoked, is not for it."""
+    """A client program. `token` is its current token, `formerly` its token at the beginning of the step. Changes after
+    the moment `lost`, when its token was revoked, must not reach it."""
 
     caller: Client
     token: str
@@ -80,7 +81,7 @@ class Seat:
 
 
 class Run:
-    """`moments` are what has been; the last one is now. Those from `begun` on are of the step that is going on."""
+    """`moments` is the history of states; the last one is current. Those from `begun` on belong to the current step."""
 
     def __init__(self, stage: Stage) -> None:
         self.stage = stage
@@ -122,7 +123,7 @@ class Run:
         entity_of(await self.admin.put(f"/{self.stage.beacons}/{self._beacon}/access", {"access": self.users}))
 
     async def new_tokens(self, *users: int) -> list[tuple[Client, str]]:
-        """The users as callers, each with the id of the token that it uses."""
+        """Create one token for each user; return the callers with the ids of their tokens."""
         bodies = [{"name": self.tag, "user": self.users[user]} for user in users]
         made = await self.admin.make_all("tokens", bodies)
         return [self._caller(user, token) for user, token in zip(users, made, strict=True)]
@@ -133,7 +134,7 @@ class Run:
         self._clients.append(client)
         return client, token["_id"]
 
-    # What there is.
+    # State.
 
     @property
     def now(self) -> Moment:
@@ -141,11 +142,12 @@ class Run:
 
     @property
     def of_run(self) -> Entity:
-        """A filter: of users, everybody watches those of this run alone."""
+        """The filter by which every client watches only the users of this run."""
         return {"_id": {"$in": self.users}}
 
     async def look(self, *stores: str) -> Moment:
-        """The present, of the entities as an administrator lists them; of other stores than these as before."""
+        """Return the current state, with the entities of `stores` as an administrator lists them and other stores as
+        before."""
         of_run = {USERS: {"filter": json.dumps(self.of_run)}}
         listed = await asyncio.gather(*(self.admin.list(store, of_run.get(store)) for store in stores))
         found = {store: {e["_id"]: e for e in entities} for store, entities in zip(stores, listed, strict=True)}
@@ -162,7 +164,7 @@ class Run:
         return None if user.get("disabled") else Holder(user["_id"], user["group"], admin, by_role, scopes)
 
     def place_of(self, seat: Seat) -> tuple[int, int | None]:
-        """Whose the seat is, and the group that this user is in, by their numbers."""
+        """Return the numbers of the seat's user and of this user's group."""
         user = self.tokens[seat.token][0]
         group = self.now.entities[USERS][self.users[user]]["group"]
         return user, None if group is None else self.stage.groups.index(group)
@@ -170,9 +172,9 @@ class Run:
     # Steps.
 
     async def step(self, *operations: Any, together: bool = False) -> None:
-        """Do something, wait until every client has heard of it, and check what they know. Operations that happen
-        together may take effect in any order, so whatever was there before, after or meanwhile may be seen by who
-        could see it before, after or meanwhile; of those one after the other, each has its own moments."""
+        """Perform operations, wait until every client has received their events, and check all views. Operations that
+        run `together` may take effect in any order: every state from before, after or in between may be seen by every
+        holder who could see it before, after or in between. Otherwise each operation has its own moment."""
         self.begun = len(self.moments) - 1
         self.meanwhile, self.together = [], together
         for seat in self.seats:
@@ -194,7 +196,7 @@ class Run:
             self._check(seat, listed)
 
     def _between(self, during: Moment) -> Iterator[Moment]:
-        """The same for those who meanwhile had roles or a group that they have no longer."""
+        """Yield the moment again with each role or group that a user had only in between."""
         for store, entity in self.meanwhile:
             if store == USERS:
                 own = {id: s for id, (user, s) in self.tokens.items() if self.users[user] == entity["_id"]}
@@ -202,15 +204,15 @@ class Run:
                 yield replace(during, holders={**during.holders, **holders})
 
     async def _perform(self, operation: Any) -> None:
-        """A client that is to be cut off after so many changes may be in the middle of asking for something."""
+        """Perform an operation. A request may fail if its client is to be cut after some number of changes."""
         try:
             await operation.perform(self)
         except Ended:
             assert any(seat.client.was_cut for seat in self.seats if seat.client is not None)
 
     async def _everybody_has_heard(self) -> None:
-        """The beacon is lit until all have answered: what follows a change of visibility on MongoDB waits for a change
-        to come by, for half a second if there is none."""
+        """Write to the beacon until all clients have caught up. On MongoDB the work after a change of visibility waits
+        for another change in the feed, up to half a second."""
         self._lit = lit = self._lit + 1
         hearing = asyncio.gather(*(self._has_heard(seat, lit) for seat in self.seats))
         while not hearing.done():
@@ -237,8 +239,8 @@ class Run:
         await client.until(lambda: beacon.ended or beacon.view[self._beacon]["n"] >= lit)
 
     async def _light_again(self, seat: Seat, client: LiveClient) -> None:
-        """Views may end when visibility changes and the hub remembers little; that of the beacon is begun anew, and
-        what it is told after that comes after what the others are told."""
+        """Subscribe to the beacon again. A change of visibility may end views if the hub remembers little. Events of
+        the new subscription arrive after those of the other views."""
         assert seat.beacon is not None
         while seat.beacon.ended:
             assert self.stage.remembers_little, seat.beacon.ended
@@ -258,8 +260,7 @@ class Run:
         return client
 
     async def cut(self, seat: Seat) -> None:
-        """Leave without a word, if it has not been left already. Whether what was said last still got through, no one
-        knows."""
+        """Drop the seat's connection if it has one. It is unknown whether the last events still arrived."""
         if seat.client is None:
             return
         client, seat.client = seat.client, None
@@ -271,7 +272,7 @@ class Run:
             kept.remember({moment.holders[token].visibility() for moment, token in self._then(seat)})
 
     async def ended(self, seat: Seat, notices: list[str]) -> None:
-        """The hub must end this connection, in these words."""
+        """Wait for the hub to end this connection, and check its notices."""
         if seat.client is not None:
             try:
                 said = await seat.client.ending()
@@ -280,8 +281,8 @@ class Run:
                 await self.cut(seat)
 
     async def keep(self, seat: Seat, store: str, asking: Awaitable[Watch], before: Kept | None = None) -> Kept | None:
-        """A view from now on, be it the continuation of one from before. None when it is refused, as it must be
-        exactly when the store may not be read. Raises Declined when it cannot be continued."""
+        """Keep a new view, or one that continues `before`. Returns None if the hub refuses it, which it must do exactly
+        if the store may not be read. Raises Declined if `before` cannot be continued."""
         may = self.now.holders[seat.token].may_read(store)
         try:
             watch = await asking
@@ -301,14 +302,14 @@ class Run:
         return kept
 
     def _then(self, seat: Seat) -> list[tuple[Moment, str]]:
-        """With which tokens the seat may have been served since the step began."""
+        """Return the moments of the current step with the tokens that the seat may have had."""
         tokens = {seat.formerly, seat.token}
         return [(moment, token) for moment in self.moments[self.begun :] for token in tokens if token in moment.holders]
 
-    # What is checked.
+    # Checks.
 
     async def _listed(self) -> dict[Kept, httpx.Response]:
-        """What REST answers to those who are connected, for each of their views."""
+        """Return the REST list for each view of a connected client."""
         asked = [(seat.caller, kept) for seat in self.seats if seat.client is not None for kept in seat.kept]
         answers = await asyncio.gather(*(caller.get(f"/{kept.store}", kept.parameters) for caller, kept in asked))
         return {kept: answer for (_, kept), answer in zip(asked, answers, strict=True)}
@@ -328,7 +329,7 @@ class Run:
         moved = len({m.holders[t].visibility() for m, t in self._then(seat)}) > 1
         for event in kept.watch.take():
             before, kept.order = kept.order, order_of(event["position"])
-            # What enters and leaves by a change of visibility all carries the position from before it.
+            # All events of a change of visibility have the same position, the one before it.
             assert before < kept.order or (moved and before == kept.order), f"twice, or out of order: {event}"
             if event["op"] != "remove":
                 assert self._could_see(seat, kept, event["entity"]), f"a leak: {event}"
@@ -341,8 +342,8 @@ class Run:
         kept.revs[event["_id"]] = event["_rev"]
 
     def _could_see(self, seat: Seat, kept: Kept, entity: Entity) -> bool:
-        """Whether this is how an entity looked at a moment that the client has to hear of, to somebody who could see
-        it then or later; but not before, and not after the client's token was revoked."""
+        """Return whether `entity` is a state from a moment that the client does not know yet, as the client could see
+        it then or later, but before its token was revoked."""
         for then in range(kept.since, len(self.moments)):
             for state in self.moments[then].states(kept.store, entity["_id"]):
                 for moment in self.moments[max(then, self.begun) : seat.lost]:
@@ -353,11 +354,11 @@ class Run:
         return False
 
     def _goes_on(self, seat: Seat, kept: Kept) -> bool:
-        """Whether the subscription has not ended, as it must exactly when its store may not be read any more or shows
+        """Return whether the subscription continues. It must end exactly if its store may no longer be read or shows
         other fields."""
         moments = self.moments[self.begun :]
         readable = [m.holders[seat.token].may_read(kept.store) for m in moments if seat.token in m.holders]
-        # Of a long absence that includes a redefinition, the hub may find out when it has already begun to tell of it.
+        # After a long absence the hub may notice a redefinition only after it has begun to send the missed changes.
         redefined = kept.redefined or len({moment.hidden.get(kept.store) for moment in moments}) > 1
         if kept.watch.ended:
             code = kept.watch.ended["code"]

@@ -1,4 +1,4 @@
-"""What all runs of the model test share: one hub that can be killed and started again, its stores, groups and role."""
+"""The resources that all runs of the model share: one hub that can be restarted, its stores, groups and role."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FIELDS: list[dict[str, Any]] = [
 ]
 PLAIN, TYPED, USERS = "plain", "typed", "users"
 PARENTS = (None, 0, 1, None)
-"""The tree of groups at the beginning of each run: three in a row, and one apart."""
+"""The tree of groups at the beginning of each run: a chain of three, and a separate one."""
 SCOPES: tuple[tuple[str, ...], ...] = (
     ("* /*",),
     ("GET /*",),
@@ -29,7 +29,7 @@ SCOPES: tuple[tuple[str, ...], ...] = (
 
 
 ENOUGH, FEW = 40, 4
-"""Changes that the hub keeps in memory: fewer than are missed in a long absence, or than in nearly any."""
+"""Changes that the hub keeps in memory: ENOUGH for all but long absences, FEW for hardly any absence."""
 
 
 def pin(hidden: bool) -> dict[str, Any]:
@@ -50,8 +50,8 @@ class Stage:
 
     @property
     def remembers_little(self) -> bool:
-        """Whether more may happen while a change of visibility is under way than the hub has at hand: then it ends the
-        views concerned, and says so."""
+        """Whether the hub keeps so few changes that more may occur during a change of visibility. Then it ends the
+        affected views with an error."""
         return self._settings.get("live_recent") == FEW
 
     @property
@@ -76,8 +76,8 @@ class Stage:
         await asyncio.to_thread(self.hub.process.stop, signal.SIGKILL)
 
     async def restart(self, number: int, recent: int) -> None:
-        """End the hub by a signal and start it again on the same port. `recent`: changes that it keeps in memory; with
-        few, who comes back is served from the database."""
+        """Stop the hub with signal `number` and start it on the same port. `recent`: changes that it keeps in memory;
+        if few, returning clients are served from the database."""
         await asyncio.to_thread(self.hub.process.stop, number)
         self._settings["live_recent"] = recent
         self.hub.process = await self._start()
@@ -86,11 +86,11 @@ class Stage:
         return await asyncio.to_thread(HubProcess, self._database, self._folder, self._settings)
 
     def scopes(self, choice: int) -> tuple[str, ...]:
-        """What a role or token may be given. Everybody may read the beacons."""
+        """Return the scopes of a choice, and the scope to read the beacons, which every user needs."""
         return (*SCOPES[choice], f"GET /{self.beacons}/*")
 
     def tree(self) -> dict[str, str | None]:
-        """The groups' parents as they are at the beginning of each run."""
+        """Return the groups' parents at the beginning of each run."""
         return {
             group: None if parent is None else self.groups[parent]
             for group, parent in zip(self.groups, PARENTS, strict=True)
@@ -99,8 +99,8 @@ class Stage:
     async def reset(
         self, users: list[str], parents: dict[str, str | None], scopes: tuple[str, ...], hidden: bool
     ) -> None:
-        """Undo what a run has changed of what the runs share; given is how it left it."""
-        # First: moving a group stamps its users too.
+        """Restore the shared resources after a run. The arguments are the state that the run left."""
+        # Users are deleted first, because moving a group stamps its users too.
         await asyncio.gather(*(self.admin.delete(f"/{USERS}/{user}") for user in users))
         if self.hub.process.process.poll() is not None:
             self.hub.process = await self._start()
@@ -132,5 +132,5 @@ class Stage:
 
     @staticmethod
     def tag() -> str:
-        """A name for one run."""
+        """Return a name for one run."""
         return unique("run")

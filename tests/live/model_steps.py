@@ -1,4 +1,4 @@
-"""What can happen in a run. Numbers stand for whom and what: they count round what there is."""
+"""The operations of a run. Users, groups, seats and entities are chosen by number, entities modulo their count."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.live import Declined, Watch
 
 
 class Operation:
-    """Something that a run does. It may change entities of the stores that it `touches`."""
+    """One operation of a run. It may change entities of the stores in `touches`."""
 
     @property
     def touches(self) -> tuple[str, ...]:
@@ -31,7 +31,7 @@ class Operation:
 
 
 def named(filter: Any, run: Run) -> Any:
-    """The filter with the ids that its ``@user0`` and ``@group0`` stand for."""
+    """Return the filter with ids in place of ``@user0`` and ``@group0``."""
     if isinstance(filter, dict):
         return {name: named(value, run) for name, value in filter.items()}
     if isinstance(filter, list):
@@ -46,7 +46,7 @@ def named(filter: Any, run: Run) -> Any:
 
 @dataclass(frozen=True)
 class Write(Operation):
-    """`by` is the administrator (0) or a user; where the user may not, the administrator does it."""
+    """A write `by` the administrator (0) or a user. If the user may not do it, the administrator does."""
 
     by: int
     store: str
@@ -66,7 +66,7 @@ class Write(Operation):
         return writer
 
     def wrote(self, run: Run, answer: httpx.Response) -> None:
-        """Remember what there was meanwhile. Of what happens together, one may be in the way of the other."""
+        """Remember the written states. With concurrent operations, one may cause another to be refused."""
         if answer.status_code in (403, 404) and run.together:
             return
         assert answer.status_code == 200, answer.text
@@ -106,7 +106,7 @@ class Change(Write):
 
 @dataclass(frozen=True)
 class ChangeAll(Write):
-    """PATCH or DELETE of every match that the writer sees."""
+    """PATCH or DELETE of all matches that the writer sees."""
 
     filter: Entity
     method: str
@@ -119,7 +119,7 @@ class ChangeAll(Write):
         condition = {"filter": json.dumps(filter)} if filter else {"all": "true"}
         answer = await writer.request(self.method, f"/{self.store}", params=condition, **more)
         if answer.status_code == 400 and "a bulk change needs a condition" in answer.text:
-            return  # a filter that is true of everything
+            return  # the filter matches everything
         assert answer.status_code == 200, answer.text
         entities = [e for e in run.now.entities[self.store].values() if matches(filter, e)]
         if writer is not run.admin:
@@ -131,7 +131,8 @@ class ChangeAll(Write):
         assert answer.json()["count"] == len([e for e in entities if self.alters(run, e)])
 
     def alters(self, run: Run, entity: Entity) -> bool:
-        """Whether the change makes a difference, or would tell a hidden value if it made none."""
+        """Return whether the hub writes the entity: the change makes a difference, or names a hidden field, whose value
+        a missing write would reveal."""
         guesses = self.store == TYPED and run.hidden and "pin" in self.fields
         return (
             self.method == "DELETE" or guesses or any(n not in entity or entity[n] != v for n, v in self.fields.items())
@@ -152,7 +153,7 @@ class Share(Write):
             self.wrote(run, await writer.put(f"/{self.store}/{entity['_id']}/access", body))
 
 
-# Who may see what.
+# Visibility.
 
 
 class OfUsers(Operation):
@@ -227,7 +228,7 @@ class MoveGroup(OfAll):
 
 @dataclass(frozen=True)
 class Redefine(OfAll):
-    """Show the field `pin` of the typed store, or hide it."""
+    """Show or hide the field `pin` of the typed store."""
 
     hidden: bool
 
@@ -242,7 +243,8 @@ class Redefine(OfAll):
 
 @dataclass(frozen=True)
 class Revoke(OfAll):
-    """End a seat's token, or disable its user for a while; change what it would have heard of; come with another."""
+    """Delete a seat's token or disable its user, change entities that it watched, then give it a new token or enable
+    the user."""
 
     seat: int
     disable: bool
@@ -279,7 +281,7 @@ class Revoke(OfAll):
 
 @dataclass(frozen=True)
 class Subscribe(Operation):
-    """`how`: with a snapshot, or from the position of a list."""
+    """Subscribe. `how`: with a snapshot (``snapshot`` or ``auto``), or from the position of a ``list``."""
 
     quiet = True
     seat: int
@@ -318,7 +320,7 @@ class Subscribe(Operation):
 
 @dataclass(frozen=True)
 class Leave(Operation):
-    """Cut a connection, at once or when some more changes have been dealt with."""
+    """Drop a connection, immediately or after some more changes."""
 
     quiet = True
     seat: int
@@ -334,7 +336,7 @@ class Leave(Operation):
 
 @dataclass(frozen=True)
 class Return(Operation):
-    """Connect, and go on with every view from where it was; or begin anew where that cannot be."""
+    """Connect, and resume every view; subscribe anew to those that cannot be resumed."""
 
     quiet = True
     seat: int
@@ -371,7 +373,7 @@ def watch_anew(seat: Seat, kept: Kept) -> Any:
 
 @dataclass(frozen=True)
 class Become(Operation):
-    """`authenticate`: the connection goes on as a user, with a new token."""
+    """Send `authenticate` with a new token of a user, perhaps another one."""
 
     seat: int
     user: int
@@ -388,7 +390,7 @@ class Become(Operation):
 
 @dataclass(frozen=True)
 class Restart(OfAll):
-    """End the hub, politely or not, while somebody writes; start it; everybody comes back and goes on."""
+    """Stop or kill the hub during writes, start it again, and let all clients return and resume."""
 
     number: signal.Signals
     recent: int
@@ -407,7 +409,7 @@ class Restart(OfAll):
             await Return(number, False).perform(run)
 
     async def write(self, run: Run) -> None:
-        """Until it is done or the hub is gone."""
+        """Write until all writes are done or the hub has stopped."""
         with suppress(httpx.HTTPError):
             for number in range(self.writes):
                 await run.admin.post(f"/{PLAIN}", {"n": number})

@@ -1,5 +1,5 @@
-"""Where a subscription begins: never before a write that has been answered, never behind what the client has been told;
-and several subscriptions of one connection to one view."""
+"""The position at which a subscription begins: after all answered writes, and not behind the client's other events.
+Also several subscriptions of one connection to one view."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from tests.support.engines import Database
 from tests.support.hub import ADMIN_PASSWORD, SECRET_KEY, Client, Hub, entity_of, eventually
 from tests.support.live import Beacon, Event, order_of
 
-# A fan-out that lags, as on a busy machine: it takes nothing from the feed until it is told to.
+# Lagging fan-out, as on a busy machine: it handles no changes of the feed until `go_on`.
 
 
 class Lagging:
-    """The parts of a hub whose fan-out stands still, and one client's session."""
+    """The parts of a hub with a paused fan-out, and one client's session."""
 
     def __init__(self, hub: HubParts, principal: Principal) -> None:
         self.hub = hub
@@ -77,7 +77,7 @@ async def lagging(database: Database, tmp_path: Path) -> AsyncIterator[Lagging]:
 
 
 async def test_a_subscription_does_not_hear_of_what_was_answered_before(lagging: Lagging) -> None:
-    """Though fan-out is yet to hand that out."""
+    """Writes answered before the request are not delivered to it, although fan-out has yet to handle them."""
     await lagging.write("old", "older")
     answer = await lagging.ask("subscribe", store="notes")
     await lagging.write("new")
@@ -98,7 +98,7 @@ async def test_no_position_lies_behind_one_that_the_client_has(
     lagging: Lagging, first: dict[str, Any], second: dict[str, Any], ids: tuple[str | None, str | None]
 ) -> None:
     """Two subscriptions to one view while fan-out lags: the second one's position is not before the first one's, and
-    what follows it is told once."""
+    each later change is delivered once."""
     requests = [more | ({} if id is None else {"id": id}) for more, id in zip((first, second), ids, strict=True)]
     await lagging.write("one")
     before = await lagging.ask("subscribe", store="notes", **requests[0])
@@ -129,7 +129,7 @@ async def test_no_position_lies_behind_one_that_the_client_has(
 async def test_an_id_is_acknowledged_and_ends_only_itself(
     connected: Connect, user: Client, store: str, beacon: Beacon
 ) -> None:
-    """Both share the channel, on which each event comes once; it ends with its last id."""
+    """Two ids share a channel, on which each event arrives once. The channel ends with its last id."""
     client = await connected(user)
     one = await client.watch(store, id="one")
     two = await client.subscribe(store, id="two", snapshot=True)
@@ -171,7 +171,8 @@ async def test_a_channel_takes_all_its_ids_with_it(
 async def test_the_same_id_again_leaves_what_it_stood_for(
     connected: Connect, user: Client, store: str, beacon: Beacon
 ) -> None:
-    """For another view, also when that fails; whatever else stands for the first view keeps it."""
+    """An id that is used again for another view leaves its first view, even if the second request fails. The first view
+    continues if another id uses it."""
     client = await connected(user)
     first = await client.watch(store, id="a")
     second = await client.watch(store, id="a", only="n")
@@ -190,8 +191,8 @@ async def test_the_same_id_again_leaves_what_it_stood_for(
 async def test_a_further_subscription_that_resumes(
     connected: Connect, user: Client, store: str, beacon: Beacon
 ) -> None:
-    """From where the view is on this connection it goes on; what has been told here is not told again: 410, or a
-    snapshot."""
+    """It may resume from the view's current position on this connection. An earlier position is answered 410 or with a
+    snapshot, because events are not sent twice on one connection."""
     client = await connected(user)
     watch = await client.watch(store, id="a")
     began = watch.position
@@ -215,7 +216,7 @@ async def test_an_id_is_a_short_text(connected: Connect, user: Client, store: st
 
 
 async def test_ids_under_writes(connected: Connect, hub: Hub, user: Client, store: str, beacon: Beacon) -> None:
-    """Ids come and go while somebody writes, and the user changes: the one that stays hears each change once."""
+    """Ids come and go during writes and a change of the user: the id that stays receives each change once."""
     client = await connected(user)
     watch = await client.watch(store, id="stays")
 
@@ -225,7 +226,7 @@ async def test_ids_under_writes(connected: Connect, hub: Hub, user: Client, stor
         await hub.admin.patch(f"/users/{user.id}", {"name": "Another"})
 
     def agrees(answer: Event) -> None:
-        """The snapshot is what the events before it have made of the first one."""
+        """Check that a snapshot equals the view that the events so far have made of the first snapshot."""
         assert answer["ok"], answer
         if "entities" in answer:
             assert {entity["_id"]: entity for entity in answer["entities"]} == watch.view
@@ -241,11 +242,11 @@ async def test_ids_under_writes(connected: Connect, hub: Hub, user: Client, stor
     assert [event["entity"]["n"] for event in watch.take()] == [*range(40)]
 
 
-# What ends a view.
+# Endings of a view.
 
 
 async def test_only_what_changes_views_ends_them(connected: Connect, hub: Hub, user: Client, beacon: Beacon) -> None:
-    """Another description, label, index or option does not, and a client that was away resumes over it."""
+    """A new description, label, index or option does not, and a client that was disconnected can resume after it."""
     field: dict[str, Any] = {"id": "n", "type": "Number"}
     store = await hub.define(fields=[field])
     path = f"/stores/{(await hub.admin.list('stores', {'name': store}))[0]['_id']}"
@@ -274,7 +275,7 @@ async def test_only_what_changes_views_ends_them(connected: Connect, hub: Hub, u
 
 
 async def test_a_revoked_token_ends_the_connection_that_changed_to_it(hub: Hub, connected: Connect) -> None:
-    """`authenticate` made it that token's; the one that it began with is of no account any more."""
+    """After `authenticate` the connection depends on the new token, and no longer on the first one."""
     user = await hub.as_user()
     client = await connected(user)
     await client.watch("users")

@@ -1,5 +1,5 @@
-"""A client that has missed, or asks for, more than may wait for it: it gets that at its own pace and is not cut off,
-unless it takes nothing."""
+"""A client that has missed or requested more than the hub may buffer for it receives that at its own pace. It is
+disconnected only if it reads nothing."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from tests.support.engines import sqlite_database
 from tests.support.hub import PATIENCE, Hub, running_hub
 from tests.support.live import Event, credentials, live, make_beacon, socket_url, websocket
 
-pytestmark = pytest.mark.engine("sqlite")  # the way out to clients knows no engine: one of them will do
+pytestmark = pytest.mark.engine("sqlite")  # sending to clients does not depend on the engine
 
 BOUND = 200_000
 TEXT = "x" * 20_000
 MANY = (IN_KERNEL + 4 * BOUND) // len(TEXT)
-"""Entities that are more than the system and the hub let wait."""
+"""More entities than the system and the hub buffer for one connection."""
 IN_MEMORY = 100
-"""Changes that the hub remembers: what is missed comes from the file first."""
+"""Changes that the hub keeps in memory: missed changes are first read from the file."""
 PATIENT = 2
-"""Seconds that the hub waits for a client which takes nothing."""
+"""Seconds that the hub waits for a client that reads nothing."""
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ async def fill(hub: Hub, store: str) -> None:
 
 
 async def test_a_long_absence(hub: Hub) -> None:
-    """Everything missed comes over the one connection, in order, and what is written meanwhile after it."""
+    """All missed changes arrive on the one connection, in order, followed by those written in the meantime."""
     store = await hub.define()
     beacon = await make_beacon(hub)
     async with live(hub, hub.admin) as before:
@@ -65,7 +65,7 @@ async def test_a_long_absence(hub: Hub) -> None:
 
 
 class Polling:
-    """A client that polls, by hand."""
+    """A client that polls by plain HTTP requests."""
 
     def __init__(self, hub: Hub) -> None:
         self._http = httpx.AsyncClient(trust_env=False, headers=credentials(hub.admin), timeout=PATIENCE)
@@ -82,7 +82,7 @@ class Polling:
         assert answer.text == "ok", answer.text
 
     async def poll(self) -> list[str]:
-        """The packets of one answer; pings are answered."""
+        """Poll once, answer pings, and return the packets."""
         answer = await self._http.get(self._address)
         assert answer.status_code == 200, answer.text
         packets = answer.text.split("\x1e")
@@ -95,7 +95,7 @@ class Polling:
 
 
 async def test_a_long_absence_of_a_client_that_polls(hub: Hub) -> None:
-    """What waits for its next poll has the same bound; it gets all of it, a part with each."""
+    """The same bound holds for packets that wait for its next poll; it receives everything, one part per poll."""
     store = await hub.define()
     async with live(hub, hub.admin) as before:
         position = (await before.watch(store)).position
@@ -114,7 +114,7 @@ async def test_a_long_absence_of_a_client_that_polls(hub: Hub) -> None:
 
 
 async def test_a_large_snapshot_beside_another_subscription(hub: Hub) -> None:
-    """While it is on its way the other subscription speaks: that waits behind it, and is no sign of lagging."""
+    """Events of the other subscription wait behind the snapshot, and do not make the client count as lagging."""
     store, other = await hub.define(), await hub.define()
     await fill(hub, store)
     async with live(hub, hub.admin, sock=await small_window(hub)) as client:
@@ -133,7 +133,7 @@ async def test_a_large_snapshot_beside_another_subscription(hub: Hub) -> None:
 
 
 async def test_much_comes_into_sight_at_once(hub: Hub) -> None:
-    """A user moves into a group that sees much."""
+    """A user moves into a group with many visible entities."""
     group, store = await hub.group(), await hub.define()
     one, mover = await hub.as_user(group=group), await hub.as_user()
     for start in range(0, MANY, 50):
@@ -151,14 +151,14 @@ async def test_much_comes_into_sight_at_once(hub: Hub) -> None:
 
 
 async def stay_alive(socket: ClientConnection) -> None:
-    """Send heartbeats without end."""
+    """Send heartbeats forever."""
     while True:
         await socket.send("2")
         await asyncio.sleep(PATIENT / 10)
 
 
 async def test_a_client_that_takes_nothing(hub: Hub) -> None:
-    """It resumes, says that it is alive, and does not read: it is not waited for."""
+    """It resumes, sends heartbeats and does not read: the hub disconnects it."""
     store = await hub.define()
     async with live(hub, hub.admin) as before:
         position = (await before.watch(store)).position
@@ -175,7 +175,7 @@ async def test_a_client_that_takes_nothing(hub: Hub) -> None:
 
 
 async def test_a_snapshot_of_too_many_bytes(tmp_path: Path) -> None:
-    """It is refused before it takes the hub's memory, and the refusal says what the bound is."""
+    """It is refused before it uses the hub's memory, and the error names the bound."""
     async with running_hub(sqlite_database(tmp_path), tmp_path / "hub", live_snapshot_mb=1) as hub:
         store = await hub.define()
         await fill(hub, store)

@@ -24,13 +24,13 @@ async def packages() -> Path:
 
 @pytest.fixture(scope="session")
 async def results(packages: Path, hub: Hub) -> dict[str, str]:
-    """What became of each client in each way to connect: it is refused without credentials, let in by each kind of
-    them, follows writes through two cuts of its connection, and gets every text as it was."""
+    """The results of each client over each transport: it is refused without credentials, accepted with each kind of
+    credentials, follows writes through two disconnections, and receives every text unaltered."""
     return await every_client(packages, hub, hub.url)
 
 
 async def every_client(packages: Path, hub: Hub, url: str, **environment: str) -> dict[str, str]:
-    """What became of each client that reaches the hub at `url`."""
+    """Run each client against the hub at `url`; return their results."""
     user = await hub.as_user(password=PASSWORD)
     session = await hub.as_session(user.user["login"], PASSWORD)
     given = {
@@ -55,6 +55,6 @@ def test_a_client_of_this_generation_sees_all(results: dict[str, str], generatio
 @pytest.mark.engine("sqlite")
 @pytest.mark.timeout(400)
 async def test_a_client_that_was_refused_connects_with_another_token(packages: Path, hub: Hub) -> None:
-    """In the way that the page on live subscriptions gives for each generation."""
+    """It connects as the page on live subscriptions describes for each generation."""
     read = json.loads(await node.run("renewal.mjs", str(packages), hub.url, token_of(await hub.as_user())))
     assert read == {str(generation): "ok" for generation in GENERATIONS}

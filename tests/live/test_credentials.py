@@ -1,4 +1,4 @@
-"""Who a live client is, how that ends, and how it changes without losing what is watched."""
+"""Authentication of live clients: how it begins, how it ends, and how it changes without losing subscriptions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.hub import Client, Hub, entity_of, eventually
 from tests.support.live import Beacon, LiveClient, Refused, live
 
 SOON = 1.5
-"""Seconds within which a revocation must have taken effect: one, and some for a busy machine."""
+"""Seconds within which a revocation must take effect: one, and half a second for a busy machine."""
 PASSWORD = "long enough 1"
 
 
@@ -23,14 +23,15 @@ def token_of(client: Client) -> str:
 
 @pytest.fixture
 async def session(hub: Hub) -> Client:
-    """Somebody who has signed in with a cookie."""
+    """A user who has signed in with a cookie."""
     somebody = await hub.as_user(password=PASSWORD)
     return await hub.as_session(somebody.user["login"], PASSWORD)
 
 
 @pytest.mark.parametrize(("version", "way"), [(3, "bearer"), (3, "query"), (4, "bearer"), (4, "query"), (4, "auth")])
 async def test_a_token_lets_in(hub: Hub, user: Client, version: int, way: str) -> None:
-    """By header, by query, or, with EIO=4, by the payload of CONNECT; and as whoever it stands for."""
+    """The token may be in the header, the query or, with EIO=4, the payload of CONNECT. The client is the token's
+    user."""
     token = token_of(user)
     options: dict[str, Any] = {
         "bearer": {"headers": {"Authorization": f"Bearer {token}"}},
@@ -43,7 +44,7 @@ async def test_a_token_lets_in(hub: Hub, user: Client, version: int, way: str) -
 
 @pytest.mark.parametrize("version", [3, 4])
 async def test_a_cookie_lets_in(hub: Hub, session: Client, version: int) -> None:
-    """Of a page of the hub's own; from another site it is as if there were none."""
+    """A cookie counts on pages of the hub's own origin; from another site it is ignored."""
     async with live(hub, session, version=version) as client:
         assert (await client.watch("users")).view.keys() == {session.id}
     own = {"Origin": hub.url, "Sec-Fetch-Site": "same-origin"}
@@ -58,7 +59,7 @@ async def test_a_cookie_lets_in(hub: Hub, session: Client, version: int) -> None
 @pytest.mark.parametrize("version", [3, 4])
 @pytest.mark.parametrize("token", [None, "nonsense", "é" * 10])
 async def test_without_valid_credentials_nobody_gets_in(hub: Hub, version: int, token: str | None) -> None:
-    """The refusal says so in the protocol's own shape."""
+    """The refusal has the protocol's own format."""
     with pytest.raises(Refused, match=r"^Unauthorized$"):
         async with live(hub, version=version, query={"token": token} if token else None):
             pass
@@ -70,7 +71,7 @@ async def ends_as_revoked(client: LiveClient, began: float) -> None:
 
 
 async def test_a_deleted_token_ends_its_connections(hub: Hub, connected: Connect, user: Client, admin: Client) -> None:
-    """Within a second, with a notice; the user's other tokens go on, and it does not get in again."""
+    """They end within a second, with a notice. The user's other tokens keep working; the deleted one is refused."""
     first, second = await connected(user), await connected(await hub.with_token(user.user))
     await first.watch("users")
     [token, _] = await admin.list("tokens", {"user": user.id, "sort": "_id"})
@@ -95,7 +96,7 @@ async def test_signing_out_ends_the_connection(connected: Connect, session: Clie
 async def test_a_user_who_is_disabled_or_deleted_is_gone(
     connected: Connect, user: Client, admin: Client, how: str
 ) -> None:
-    """All its connections, and nothing that happened after is told."""
+    """All connections of the user end, and later changes are not delivered."""
     clients = [await connected(user), await connected(user, version=3)]
     await clients[0].watch("users")
     began = time.monotonic()
@@ -107,7 +108,7 @@ async def test_a_user_who_is_disabled_or_deleted_is_gone(
 
 
 async def test_an_expired_token_ends_its_connection(hub: Hub, connected: Connect, user: Client) -> None:
-    """When its time comes, without anybody doing anything."""
+    """It ends at the time of expiry, without any request or change."""
     expires = int(time.time() * 1000) + 1_500
     client = await connected(await hub.with_token(user.user, expires=expires))
     await client.watch("users")
@@ -118,7 +119,7 @@ async def test_an_expired_token_ends_its_connection(hub: Hub, connected: Connect
 async def test_a_token_narrowed_while_it_is_used(
     hub: Hub, connected: Connect, user: Client, store: str, beacon: Beacon
 ) -> None:
-    """Its scopes decide at once what goes on."""
+    """Its new scopes decide immediately which subscriptions continue."""
     token = await hub.admin.make("tokens", {"name": "t", "user": user.id, "scopes": ["GET /*"]})
     client = await connected(hub.client(token["token"], user.user))
     watch = await client.watch(store)
@@ -134,7 +135,7 @@ async def test_a_token_narrowed_while_it_is_used(
 async def test_authenticate_as_the_same_user_changes_nothing(
     hub: Hub, connected: Connect, user: Client, admin: Client, store: str, beacon: Beacon
 ) -> None:
-    """A fresh token before the old one ends: the subscription goes on, without a gap or a word."""
+    """The subscription continues with a new token, without a gap and without a notice."""
     client = await connected(user)
     watch = await client.watch(store)
     fresh = await hub.with_token(user.user)
@@ -151,7 +152,8 @@ async def test_authenticate_as_the_same_user_changes_nothing(
 async def test_authenticate_as_somebody_else_moves_the_views(
     hub: Hub, connected: Connect, user: Client, store: str, beacon: Beacon
 ) -> None:
-    """What the other sees enters, what only the first saw leaves; what is not allowed ends."""
+    """Entities that only the new user sees enter, those that only the first one saw leave, and forbidden subscriptions
+    end."""
     other = await hub.as_user(roles=[await hub.role(f"* /{store}/*", f"GET /{beacon.store}/*")])
     beacon.shine_for(other.id)
     closed = await hub.define()
@@ -176,7 +178,7 @@ async def test_authenticate_as_somebody_else_moves_the_views(
 async def test_a_bad_token_changes_nothing(
     connected: Connect, user: Client, store: str, beacon: Beacon, payload: Any
 ) -> None:
-    """`authenticate` is refused, and the client stays who it was."""
+    """`authenticate` is refused, and the client keeps its user."""
     client = await connected(user)
     watch = await client.watch(store)
     answer = await client.ask("authenticate", payload)
@@ -188,9 +190,9 @@ async def test_a_bad_token_changes_nothing(
 
 
 async def test_the_note_of_a_tokens_use_is_no_reason_to_look_again(own_hub: StartHub) -> None:
-    """Its sessions go on as they are; what it may see is looked up no more.
+    """The update of a token's last use does not affect its sessions; their visibility is not looked up again.
 
-    Looking again sends a position, as time does: the hub is one that sends none for as long as the test lasts.
+    Looking it up again sends a position. This hub sends no other position during the test.
     """
     hub = await own_hub(live_position_every=3600)
     store = await hub.define()

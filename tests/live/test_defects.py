@@ -1,4 +1,4 @@
-"""What live sessions rely on fails: they are never silent for good. Nothing was missed, or the client is told."""
+"""Failures of the parts that live sessions depend on: a client either misses nothing or is notified."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PASSWORD = "correct horse battery"
 
 @dataclass
 class Ear:
-    """Hears what one client is told."""
+    """A sink that records the messages to one client."""
 
     said: list[tuple[str, Any]] = field(default_factory=list)
 
@@ -41,14 +41,14 @@ class Ear:
         return True
 
     def make_room(self, size: int) -> None:
-        """There is room for everything."""
+        """Do nothing: there is room for everything."""
 
     @property
     def has_room(self) -> bool:
         return True
 
     async def drained(self) -> None:
-        """It takes everything at once."""
+        """Return immediately: everything is taken at once."""
 
     def close(self, kind: str) -> None:
         self.said.append(("closed", kind))
@@ -107,7 +107,7 @@ async def listener(hub: Hub) -> Listener:
 
 
 class AwayAtFirst:
-    """A resolver whose database is away the first `times` that it is asked."""
+    """A resolver whose database is unavailable for the first `times` calls."""
 
     def __init__(self, resolver: Resolver, times: int) -> None:
         self._resolver = resolver
@@ -123,7 +123,7 @@ class AwayAtFirst:
 async def test_a_principal_changes_while_the_database_is_away(
     hub: Hub, listener: Listener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The session waits until it knows again who that is, and has missed nothing."""
+    """The session waits until it can resolve the principal again, and misses nothing."""
     monkeypatch.setattr(session, "RETRY_SECONDS", 0.01)
     away = AwayAtFirst(hub.resolver, times=3)
     hub.session_registry.context.resolver = away  # type: ignore[assignment]
@@ -138,7 +138,7 @@ async def test_a_principal_changes_while_the_database_is_away(
 async def test_a_change_that_cannot_be_handed_out(
     hub: Hub, listener: Listener, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A defect costs every subscription a fresh start, and is logged; it does not end the feed."""
+    """A defect ends every subscription with 410 and is logged; it does not end the feed."""
 
     async def fail(change: Change) -> None:
         hub.session_registry.context.fanout.listeners.remove(fail)
@@ -168,7 +168,7 @@ async def test_what_fails_after_the_acknowledgement(
     error: Exception,
     code: str,
 ) -> None:
-    """The client has been told that it is subscribed, so it is told that it is not any more."""
+    """The subscription has been acknowledged, so the client receives `ended`."""
     fanout, answers = hub.session_registry.context.fanout, list[bytes]()
     request = {"store": "notes", "since": listener.ear.said[-1][1]["position"]}
     await listener.write("second")
@@ -192,7 +192,7 @@ async def test_what_fails_after_the_acknowledgement(
 
 
 async def test_a_principal_that_cannot_be_read(hub: Hub, listener: Listener, caplog: pytest.LogCaptureFixture) -> None:
-    """By a defect: the views end, aloud, and no answer is given by what the principal was."""
+    """After a defect in the resolver the views end with an error, and no request is answered with the old principal."""
 
     class Broken:
         async def resolve(self, credential: str) -> Principal:
@@ -219,7 +219,7 @@ async def test_a_principal_that_cannot_be_read(hub: Hub, listener: Listener, cap
 async def test_a_background_job_that_dies_is_logged(
     hub: Hub, listener: Listener, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The hub goes on without it, and says so."""
+    """The hub logs the failure and keeps running without the job."""
 
     async def fail(message: object) -> None:
         raise ZeroDivisionError("a defect")
@@ -240,8 +240,8 @@ async def test_a_background_job_that_dies_is_logged(
 async def test_a_store_that_is_redefined_while_a_subscription_begins(
     hub: Hub, listener: Listener, monkeypatch: pytest.MonkeyPatch, snapshot: bool
 ) -> None:
-    """The subscription begins anew by the new definition: it is not ended before it has been acknowledged, nor
-    acknowledged when it has ended."""
+    """The subscription starts again with the new definition: it does not end before its acknowledgement, and is not
+    acknowledged after its end."""
     reading, go_on, answers = asyncio.Event(), asyncio.Event(), list[bytes]()
     find, position = hub.engine.find, hub.engine.feed.position
 
@@ -277,13 +277,14 @@ async def test_a_store_that_is_redefined_while_a_subscription_begins(
         go_on.set()
         await beginning
     assert orjson.loads(answers[0])["ok"], answers
-    assert [name for name, _ in listener.ear.said if name == "ended"] == ["ended"]  # of the one that was there
+    assert [name for name, _ in listener.ear.said if name == "ended"] == ["ended"]  # of the existing subscription
     await listener.write("second")
     await listener.hears("first", "second")
 
 
 async def test_resuming_while_a_redefinition_is_on_its_way_to_clients(hub: Hub, listener: Listener) -> None:
-    """Those who watch have been told of it, the change itself is yet to be handed out: who resumes now is told, too."""
+    """Existing subscriptions have ended, but the change itself is not delivered yet: one that resumes now is refused or
+    ended too."""
     heard, go_on, answers = asyncio.Event(), asyncio.Event(), list[bytes]()
     [definition] = await hub.engine.entities("stores", Query(Equal(("name",), "notes")))
     position = listener.ear.said[-1][1]["position"]

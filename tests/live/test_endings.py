@@ -1,4 +1,4 @@
-"""How connections end: with a code and a notice by which any client knows whether to come back."""
+"""Ends of connections: the close code and the notice tell every client whether to reconnect."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.support.hub import PATIENCE, Hub, StartHub, entity_of, eventually, ru
 from tests.support.live import credentials, socket_url, websocket
 from tests.support.standstill import read_metrics
 
-pytestmark = pytest.mark.engine("sqlite")  # the way out to clients knows no engine: one of them will do
+pytestmark = pytest.mark.engine("sqlite")  # sending to clients does not depend on the engine
 
 MOST_BUFFERED = 100_000
 ROOT = Path(__file__).parents[2]
@@ -30,13 +30,13 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 async def hub(sqlite_hub: StartHub) -> Hub:
-    """A hub of short patience."""
+    """A hub with short timeouts."""
     settings = {"live_ping_interval": 1, "live_ping_timeout": 1, "live_max_buffered": MOST_BUFFERED}
     return await sqlite_hub(**settings)
 
 
 async def closing(socket: ClientConnection) -> tuple[int, str]:
-    """The code and the last packet of a connection that the hub closes. Pings are left unanswered."""
+    """Read until the hub closes the connection, without answering pings; return the close code and the last packet."""
     last = ""
     try:
         async with asyncio.timeout(PATIENCE):
@@ -85,7 +85,7 @@ async def leave(hub: Hub, socket: ClientConnection, token: str) -> None:
 async def test_each_reason_has_its_close_code(
     hub: Hub, act: Callable[[Hub, ClientConnection, str], Awaitable[None]], code: int, notice: str | None
 ) -> None:
-    """1008 says that these credentials are of no use any more, and the notice which of the two it is."""
+    """Code 1008 means that the credentials are no longer valid, and the notice says whether revoked or expired."""
     user = await hub.as_user()
     [token] = await hub.admin.list("tokens", {"user": user.id})
     async with websocket(socket_url(hub.url, 3), additional_headers=credentials(user)) as socket:
@@ -99,7 +99,7 @@ async def test_each_reason_has_its_close_code(
 
 
 async def test_a_restart_and_an_overload_invite_to_come_back(own_hub: StartHub) -> None:
-    """1012 at a shutdown; 1013 for a client that does not keep up."""
+    """The code is 1012 at a shutdown and 1013 for a client that does not keep up."""
     hub = await own_hub(live_max_buffered=MOST_BUFFERED, live_ping_timeout=2)
     store = await hub.define()
     headers = {"additional_headers": credentials(hub.admin)}
@@ -127,7 +127,7 @@ async def test_a_restart_and_an_overload_invite_to_come_back(own_hub: StartHub) 
 
 @pytest.mark.parametrize("transport", ["polling", "websocket"])
 async def test_python_socketio_comes_back_after_a_restart(database: Database, tmp_path: Path, transport: str) -> None:
-    """Its client does not reconnect after a close packet, so that a poll ends without one."""
+    """The Python client does not reconnect after a close packet, so the hub ends a poll without one."""
     async with AsyncExitStack() as stack:
         hub = await stack.enter_async_context(running_hub(database, tmp_path / "hub"))
         heard = await stack.enter_async_context(python_client(hub, transport))
@@ -139,7 +139,7 @@ async def test_python_socketio_comes_back_after_a_restart(database: Database, tm
 
 @asynccontextmanager
 async def python_client(hub: Hub, *arguments: str) -> AsyncIterator[Callable[[], Awaitable[str]]]:
-    """python-socketio's client as a process of its own; a call gives the next line that it prints."""
+    """Run python-socketio's client as a separate process; the yielded function returns its next line of output."""
     token = credentials(hub.admin)["Authorization"].removeprefix("Bearer ")
     command = (sys.executable, "-m", "tests.live.python_client", hub.url, token, *arguments)
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, cwd=ROOT)
@@ -158,7 +158,7 @@ async def python_client(hub: Hub, *arguments: str) -> AsyncIterator[Callable[[],
 
 
 async def test_python_socketio_takes_the_largest_snapshot(own_hub: StartHub) -> None:
-    """With the defaults on both sides it fits into one message; what does not is refused and costs no connection."""
+    """With the defaults on both sides it fits into one message; a larger one is refused and the connection stays."""
     hub = await own_hub()
     fitting, beyond = await hub.define(), await hub.define()
     text = "x" * 100_000
@@ -172,7 +172,7 @@ async def test_python_socketio_takes_the_largest_snapshot(own_hub: StartHub) -> 
 
 @pytest.mark.parametrize("version", [3, 4])
 async def test_a_pause_of_the_process_costs_no_client_its_connection(hub: Hub, version: int) -> None:
-    """What a client sent while the process stood still is read before its silence is judged."""
+    """The hub reads messages that arrived during the pause before it checks the heartbeat timeout."""
     async with websocket(socket_url(hub.url, version), additional_headers=credentials(hub.admin)) as socket:
         await frame(socket)
         if version == 4:
@@ -192,7 +192,7 @@ async def test_a_pause_of_the_process_costs_no_client_its_connection(hub: Hub, v
 
 
 async def test_a_pause_of_the_process_costs_no_client_that_polls_its_connection(hub: Hub) -> None:
-    """Its answer to a ping is a request of its own, which waits to be read."""
+    """Its answer to a ping is a separate request, which waits to be read."""
     address = f"{hub.url}/socket.io/?EIO=4&transport=polling"
     async with httpx.AsyncClient(trust_env=False, headers=credentials(hub.admin), timeout=PATIENCE) as http:
         sid = (await http.get(address)).text.split('"')[3]
@@ -211,7 +211,7 @@ async def test_a_pause_of_the_process_costs_no_client_that_polls_its_connection(
 
 
 async def paused(hub: Hub, meanwhile: Awaitable[None]) -> None:
-    """Stop the hub's process for longer than its patience, and do something meanwhile."""
+    """Suspend the hub's process for longer than its timeouts, and await `meanwhile` during the pause."""
     hub.process.process.send_signal(signal.SIGSTOP)
     try:
         await meanwhile

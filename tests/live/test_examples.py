@@ -1,4 +1,4 @@
-"""The example clients, through a restart of the hub: they print every change once, in order, and stop when refused."""
+"""The example clients over a restart of the hub: they print every change once, in order, and stop when refused."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ EXAMPLES: Final = Path(__file__).resolve().parents[2] / "examples"
 
 @dataclass
 class Example:
-    """A running example; `lines` is what it has printed."""
+    """A running example; `lines` is its output."""
 
     process: asyncio.subprocess.Process
     lines: list[list[str]] = field(default_factory=list)
 
     async def until(self, *start: str) -> list[str]:
-        """Read on until a line begins with these words; the line."""
+        """Read until a line begins with these words; return that line."""
         assert self.process.stdout is not None
         async with asyncio.timeout(PATIENCE):
             while True:
@@ -43,14 +43,14 @@ class Example:
                     return self.lines[-1]
 
     def changes(self) -> list[tuple[str, Any]]:
-        """Each change as operation and number; for a removal, the id."""
+        """Return each change as operation and number, or operation and id for a removal."""
         found = [line for line in self.lines if line[0] in ("insert", "update", "remove")]
         return [(op, id if op == "remove" else json.loads(entity)["n"]) for op, _, id, entity in found]
 
 
 @asynccontextmanager
 async def example(name: str, packages: Path, folder: Path, *arguments: str) -> AsyncIterator[Example]:
-    """The client in `examples/`, in this language, as a process of its own."""
+    """Run a client of `examples/` as a separate process."""
     if name == "client.mjs":
         library = folder / "node_modules" / "socket.io-client"
         library.parent.mkdir(parents=True, exist_ok=True)
@@ -76,7 +76,8 @@ async def example(name: str, packages: Path, folder: Path, *arguments: str) -> A
 @pytest.mark.timeout(400)  # the first time the packages are installed
 @pytest.mark.parametrize("name", ["client.mjs", "client.py"])
 async def test_an_example_goes_on_after_a_restart(packages: Path, tmp_path: Path, name: str) -> None:
-    """Also of what was written before it was back; with a fresh list when its store is redefined; out when revoked."""
+    """It also prints changes written while it was away. It takes a new snapshot when its store is redefined, and stops
+    when its token is revoked."""
     database, folder = sqlite_database(tmp_path), tmp_path / "hub"
     async with running_hub(database, folder) as hub:
         port = hub.process.port

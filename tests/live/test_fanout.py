@@ -1,4 +1,4 @@
-"""Fan-out and who joins while it lags a little behind the database."""
+"""Fan-out, and subscriptions that join while it lags a little behind the database."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tests.support.reading import changes_since
 
 
 class Listener:
-    """A subscription that writes down what is delivered to it."""
+    """A subscription that records its deliveries."""
 
     def __init__(self, delivered_up_to: bytes) -> None:
         self.delivered_up_to = delivered_up_to
@@ -51,7 +51,7 @@ class Listener:
 
 
 class Narrow:
-    """The way out to a client that takes little at a time."""
+    """A sink that often has no room, like that of a slow client."""
 
     def __init__(self, rng: random.Random) -> None:
         self.events: list[tuple[str, int]] = []
@@ -86,8 +86,8 @@ FILTERS: list[Filter] = [EVERYTHING, Equal(("marks",), "even")]
 async def test_whoever_comes_and_goes_between_slices_is_told_each_change_once(
     engine: Engine, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Subscriptions leave, come back, fall behind and begin within a change that is told to half of them, or is looked
-    at in a thread."""
+    """Subscriptions leave, return, fall behind and begin while a change is delivered to half of them or evaluated in a
+    thread."""
     rng = random.Random(seed)
     monkeypatch.setattr(fanout_module, "SLICE", rng.randrange(1, 12))
     monkeypatch.setattr(view_module, "AT_LOOP", rng.choice((0, 1_000)))
@@ -151,7 +151,7 @@ async def test_whoever_comes_and_goes_between_slices_is_told_each_change_once(
 
 
 async def test_a_filter_that_takes_long_leaves_turns_to_others(engine: Engine) -> None:
-    """Live, and for whoever catches up."""
+    """This holds for live delivery and for a subscription that catches up."""
     await engine.define(StoreDefinition(STORE))
     begun = await engine.feed.position()
     fanout = Fanout(engine)
@@ -173,9 +173,9 @@ async def test_a_filter_that_takes_long_leaves_turns_to_others(engine: Engine) -
 
 
 async def turns_of_others(work: Awaitable[None]) -> int:
-    """How many turns of the loop others have during the work."""
+    """Return the number of turns of the loop that other tasks get during the work."""
     interval = sys.getswitchinterval()
-    sys.setswitchinterval(0.0005)  # as a hub does
+    sys.setswitchinterval(0.0005)  # as in a hub
     done = asyncio.ensure_future(work)
     turns = 0
     while not done.done():
@@ -187,7 +187,8 @@ async def turns_of_others(work: Awaitable[None]) -> int:
 
 
 async def test_a_snapshot_that_is_ahead_is_told_nothing_twice(engine: Engine) -> None:
-    """Its list has what fan-out is yet to hand out: of the three changes only those behind its position are told."""
+    """Its snapshot contains changes that fan-out has yet to deliver: of the three changes only those after its position
+    are delivered."""
     await engine.define(StoreDefinition(STORE))
     begun = await engine.feed.position()
     fanout = Fanout(engine)
@@ -270,7 +271,7 @@ def test_events_made_for_a_replay_are_kept_within_the_bound() -> None:
 
 
 def test_one_replay_tells_by_its_own_view_only() -> None:
-    """Another digest, another event: the position in it belongs to one view."""
+    """Views with different digests have different events, because the position in an event belongs to one view."""
     change = Change("p.1", "insert", STORE, "a", None, '{"_id":"a","n":1}', None, 0)
     replays = Replays(100_000)
     texts = {

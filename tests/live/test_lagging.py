@@ -1,4 +1,4 @@
-"""A client that does not take what it is sent: it is cut off by name, nobody waits for it, and it goes on later."""
+"""A client that does not read is disconnected as lagging. No other client waits for it, and it can resume later."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ BOUND = 200_000
 TEXT = "x" * 20_000
 BATCH = 20
 MANY = 500
-"""Entities of a bulk: twice what the system and the hub hold for a client."""
+"""Entities of a bulk: twice as much as the system and the hub buffer for a client."""
 IN_KERNEL = 4_194_304
-"""Bytes that the system may hold for one connection (tcp_wmem), before anything waits in the hub."""
+"""Bytes that the system may buffer for one connection (tcp_wmem) before anything waits in the hub."""
 PATIENT = 2
-"""Seconds that the hub waits for a client which takes nothing."""
+"""Seconds that the hub waits for a client that reads nothing."""
 IN_TIME = 5.0
-"""Seconds within which everybody else has a batch: it is some milliseconds on an idle machine."""
+"""Seconds within which all other clients must receive a batch; on an idle machine it takes some milliseconds."""
 MEMORY = 60 * 1024 * 1024
-"""Bytes by which the hub may grow: what it keeps of the changes themselves, and each stalled client's bound."""
+"""Bytes by which the hub may grow: the changes that it keeps, and the buffer of each stalled client."""
 
 
 def resident(hub: Hub) -> int:
-    """The hub process's memory, in bytes."""
+    """Return the resident memory of the hub's process in bytes."""
     pages = Path(f"/proc/{hub.process.pid}/statm").read_text().split()[1]
     return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
@@ -50,7 +50,7 @@ def descriptors(hub: Hub) -> int:
 
 
 async def small_window(hub: Hub) -> socket.socket:
-    """A connection whose receiving side holds next to nothing."""
+    """Return a connected socket with a tiny receive buffer."""
     made = socket.socket()
     made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
     made.setblocking(False)
@@ -64,7 +64,7 @@ async def write(hub: Hub, store: str, start: int) -> None:
 
 @pytest.fixture
 async def hub(tmp_path: Path) -> AsyncIterator[Hub]:
-    """The way out to clients knows no engine: one of them will do."""
+    """A hub on SQLite, because sending to clients does not depend on the engine."""
     settings = {"live_max_buffered": BOUND, "live_recent": 100, "live_ping_timeout": PATIENT}
     async with running_hub(sqlite_database(tmp_path), tmp_path / "hub", **settings) as hub:
         yield hub
@@ -72,7 +72,8 @@ async def hub(tmp_path: Path) -> AsyncIterator[Hub]:
 
 @pytest.mark.engine("sqlite")
 async def test_a_client_that_stops_reading_is_cut_off(hub: Hub) -> None:
-    """Within its bound, while many others get everything in time and the hub does not grow; it resumes exactly."""
+    """It is cut off at its bound, while many others receive everything in time and the hub does not grow. It resumes
+    exactly."""
     store = await hub.define()
     beacon = await make_beacon(hub)
     async with AsyncExitStack() as stack:
@@ -131,13 +132,13 @@ async def is_cut(hub: Hub) -> bool:
 
 
 async def cut_off(hub: Hub) -> int:
-    """How many have been cut off as lagging."""
+    """Return the number of clients that were disconnected as lagging."""
     return int((await read_metrics(hub.url)).value("hub_live_lagging_total"))
 
 
 @pytest.mark.engine("sqlite")
 async def test_a_client_that_stops_polling_is_cut_off(hub: Hub) -> None:
-    """What waits for its next poll is bounded too."""
+    """The packets that wait for its next poll are bounded too."""
     store = await hub.define()
     address = f"{hub.url}/socket.io/?EIO=4&transport=polling"
     async with httpx.AsyncClient(trust_env=False, verify=False, headers=credentials(hub.admin)) as http:
@@ -159,8 +160,8 @@ async def test_a_client_that_stops_polling_is_cut_off(hub: Hub) -> None:
 
 @pytest.mark.engine("sqlite")
 async def test_a_client_that_reads_slowly_but_steadily_gets_everything(hub: Hub) -> None:
-    """One bulk is many times what may wait for it, and more than it takes in the hub's patience: it is judged by
-    progress. What it asks for meanwhile is answered, and its other subscription goes on too."""
+    """One bulk is many times the bound of its buffer, and takes longer than the hub's timeout, but it makes progress.
+    Meanwhile its requests are answered, and its other subscription continues."""
     store, other = await hub.define(), await hub.define()
     options = {"additional_headers": credentials(hub.admin), "sock": await small_window(hub)}
     async with websocket(socket_url(hub.url, 3), **options) as slow:

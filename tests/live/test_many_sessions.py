@@ -1,4 +1,4 @@
-"""Changes of users, roles and credentials among many live sessions and remembered principals."""
+"""Changes of users, roles and credentials with many live sessions and cached principals."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SESSIONS: Final = 20_000
 SLICED: Final = 5_000
 REMEMBERED: Final = 10_000
 FEW: Final = 5_000
-"""Steps that one session or principal takes at most; a look at each of them all takes several times as many."""
+"""Maximum number of steps for one session or principal; iterating over all of them takes several times as many."""
 
 
 NOTES: Final = View(StoreDefinition("notes"), EVERYTHING, frozenset(), frozenset(), "")
@@ -48,7 +48,7 @@ def revoked(number: int) -> Change:
 
 
 class Database:
-    """Finds users and tokens by their numbers, and writes down what it was asked for."""
+    """Finds users and tokens by their numbers, and records the stores that were read."""
 
     def __init__(self) -> None:
         self.feed = self
@@ -73,7 +73,7 @@ NUMBERS: Final = {digest(secret): number for number, secret in enumerate(SECRETS
 
 @pytest.fixture
 async def resolver() -> Resolver:
-    """It remembers the principals of all tokens, each of a user of its own."""
+    """A resolver that caches the principals of all tokens, each of a different user."""
     made = Resolver(Database(), REMEMBERED)  # type: ignore[arg-type]
     for secret in SECRETS:
         await made.resolve(secret)
@@ -81,7 +81,7 @@ async def resolver() -> Resolver:
 
 
 async def read_again(resolver: Resolver) -> list[int]:
-    """The numbers of the principals that are not remembered any more."""
+    """Return the numbers of the principals that are no longer cached."""
     database: Any = resolver._engine
     again = []
     for number, secret in enumerate(SECRETS):
@@ -97,7 +97,7 @@ UNALTERED: Final[list[Entity]] = [{"name": "Ada"}, {"email": "ada@example.org"},
 
 
 async def test_a_changed_user_costs_nobody_else_a_reading(resolver: Resolver) -> None:
-    """And itself one only for what its principals depend on."""
+    """The changed user's principals are read again only after a change of a field that they depend on."""
     with counted_steps() as steps:
         for number, change in enumerate(ALTERED + UNALTERED):
             before: Entity = {"_id": f"{number:024x}", "login": "l", "_rev": 1, "_at": 1}
@@ -107,7 +107,7 @@ async def test_a_changed_user_costs_nobody_else_a_reading(resolver: Resolver) ->
 
 
 async def test_a_revoked_token_is_found_among_all_remembered_principals(resolver: Resolver) -> None:
-    """By index: the others are neither looked at nor forgotten."""
+    """It is found by an index; the others are neither visited nor forgotten."""
     with counted_steps() as steps:
         resolver.forget([revoked(7)])
     assert steps.count < FEW
@@ -115,7 +115,7 @@ async def test_a_revoked_token_is_found_among_all_remembered_principals(resolver
 
 
 async def test_others_that_change_do_not_keep_a_principal_from_being_read() -> None:
-    """However fast users change, a principal is read once while none of them is its own."""
+    """A principal is read only once, however fast other users change."""
     database = Database()
     resolver = Resolver(database)  # type: ignore[arg-type]
     find = database.entities
@@ -130,7 +130,7 @@ async def test_others_that_change_do_not_keep_a_principal_from_being_read() -> N
 
 
 class Principals:
-    """Resolves nothing until it may: then everybody is as before."""
+    """A resolver that waits for `go`; then every principal has the same rights as before."""
 
     def __init__(self) -> None:
         self.go = asyncio.Event()
@@ -145,7 +145,7 @@ def no_view(of: Principal, store: str) -> View:
 
 
 class Crowd:
-    """Sessions of as many users, all with one role; each of the first few watches a store."""
+    """`count` sessions of as many users, all with one role; the first `watchers` sessions watch a store."""
 
     def __init__(self, count: int, watchers: int) -> None:
         self.fanout = Fanout(Database())  # type: ignore[arg-type]
@@ -171,7 +171,7 @@ class Crowd:
 
 
 async def test_a_revoked_token_is_found_among_all_sessions() -> None:
-    """By index: the other sessions are not looked at."""
+    """It is found by an index; the other sessions are not visited."""
     crowd = Crowd(SESSIONS, 0)
     with counted_steps() as steps:
         await crowd.fanout.advance([revoked(7)], "1".zfill(9))
@@ -183,8 +183,8 @@ async def test_a_revoked_token_is_found_among_all_sessions() -> None:
 async def test_a_changed_role_reaches_all_sessions_in_slices_before_the_next_event(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Others have their turn in between; yet nobody is told of what comes with the change, or after it, by old rights:
-    all are silent from the first turn on."""
+    """Other tasks run between the slices. Yet no session receives an event of this or a later change by its old rights:
+    all sessions are suspended from the first turn on."""
     ended = iter(range(1_000_000))
 
     class ShortTurn:
@@ -206,7 +206,7 @@ async def test_a_changed_role_reaches_all_sessions_in_slices_before_the_next_eve
     while not advancing.done():
         await asyncio.sleep(0)
         turns += 1
-        assert len(crowd.suspended) >= SLICED - len(crowd.hub._tasks)  # the others are about to be somebody new
+        assert len(crowd.suspended) >= SLICED - len(crowd.hub._tasks)  # the others are resolving their principals
     await advancing
     assert turns >= SLICED / 100
     assert len(crowd.hub._tasks) == SLICED
@@ -215,7 +215,7 @@ async def test_a_changed_role_reaches_all_sessions_in_slices_before_the_next_eve
 
 
 async def test_after_a_gap_in_the_feed_every_session_looks_again_at_who_it_is() -> None:
-    """What was revoked in the gap would not be heard of."""
+    """A revocation within the gap would otherwise go unnoticed."""
     crowd = Crowd(10, 1)
     await crowd.hub.start_afresh()
     assert crowd.suspended == [*range(10)]

@@ -1,8 +1,10 @@
-"""Whatever happens, in whatever order: what each client keeps is what REST shows it, told once, in order, and no more.
+"""The model test: after any operations in any order, each client's live view equals its REST list, and each event
+arrived once, in order, and only if its reader could see it.
 
-Each run has users of its own on a hub that all runs share. After each step every connection has heard of all of it;
-then the view that its client made of a snapshot and of events, the list that REST gives to the same token, and what the
-rules of visibility give (`model_oracle`) are compared, and each event with what its reader could see at that moment.
+Each run has its own users on a hub that all runs share. After each step every connection has received all events of the
+step. Then three views are compared: the client's view, made of a snapshot and events; the REST list with the same
+token; and the result of the visibility rules (`model_oracle`). Each event is compared with the reader's visibility at
+the time.
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ async def stage(database: Database, tmp_path: Path) -> AsyncIterator[tuple[Stage
 
 
 class Model(RuleBasedStateMachine):
-    """`stage` and `loop` are those of the test."""
+    """The state machine. `stage` and `loop` are set by the test."""
 
     stage: Stage
     loop: asyncio.AbstractEventLoop
@@ -52,7 +54,7 @@ class Model(RuleBasedStateMachine):
         self.loop.run_until_complete(work)
 
     def step(self, *operations: Any, together: bool = False) -> None:
-        """Hypothesis cannot show the steps of a failure that does not happen again, so they are noted here."""
+        """Perform a step and note it, because Hypothesis cannot show the steps of a failure that does not recur."""
         self.steps.append(f"{'together: ' * together}{', '.join(map(str, operations))}")
         try:
             self.do(self.run.step(*operations, together=together))
@@ -128,7 +130,7 @@ class Model(RuleBasedStateMachine):
 
     @rule(seat=draws.seats, changes=st.integers(1, 3), group=draws.groups, auto=st.booleans())
     def leave_while_it_moves(self, seat: int, changes: int, group: int, auto: bool) -> None:
-        """Be cut off in the middle of a change of visibility, and come back when it is as before."""
+        """Cut the connection in the middle of a change of visibility, undo the change, and return."""
         user, home = self.run.place_of(self.run.seats[seat])
         self.step(Leave(seat, changes), MoveUser(user, group))
         self.step(Leave(seat, 0), MoveUser(user, home))
@@ -136,7 +138,7 @@ class Model(RuleBasedStateMachine):
 
     @rule(subscription=draws.subscriptions, scopes=draws.scopes)
     def watch_by_a_role(self, subscription: Any, scopes: int) -> None:
-        """Which then allows something else."""
+        """Give a role to the user, subscribe, and change the role's scopes."""
         user, _ = self.run.place_of(self.run.seats[subscription.seat])
         self.step(GiveRoles(user, "r"))
         self.step(Return(subscription.seat, True), subscription)
@@ -150,7 +152,7 @@ class Model(RuleBasedStateMachine):
 
     @rule(seat=draws.seats, fields=draws.fields, filter=draws.filters)
     def be_away_for_long(self, seat: int, fields: Any, filter: Any) -> None:
-        """For more changes than the hub has at hand, which are up to twice as many as it is told to keep."""
+        """Miss more changes than the hub has in memory, which is up to twice the number in its setting."""
         user, _ = self.run.place_of(self.run.seats[seat])
         self.step(Return(seat, True), Subscribe(seat, PLAIN, None, None, "snapshot"))
         self.step(
@@ -162,7 +164,7 @@ class Model(RuleBasedStateMachine):
 
     @rule(operations=st.lists(st.one_of(draws.writes, draws.visibilities), min_size=2, max_size=4))
     def one_after_the_other(self, operations: list[Any]) -> None:
-        """Without waiting for anybody to hear of it in between."""
+        """Perform several operations without waiting for clients in between."""
         self.step(*operations)
 
     @rule(
@@ -185,7 +187,7 @@ def test_views_are_what_rest_shows(stage: tuple[Stage, asyncio.AbstractEventLoop
     """Several principals, random writes, permissions, filters, projections, disconnects, resumes and restarts."""
     runs = extent_of(pytestconfig).model_runs
     machine = type("Model", (Model,), {"stage": stage[0], "loop": stage[1]})
-    # A failure is not made smaller: that takes minutes against a real hub, and its steps are few.
+    # Failures are not shrunk: that takes minutes against a real hub, and a run has few steps.
     phases = (Phase.explicit, Phase.generate)
     run_state_machine_as_test(
         machine,

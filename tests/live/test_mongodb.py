@@ -1,4 +1,4 @@
-"""Several hubs on one MongoDB are one hub to those who watch; what others do to the database reaches them too."""
+"""Several hubs on one MongoDB act as one hub for live clients, and writes by other programs reach the clients too."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.support.live import Beacon, Event, live, make_beacon
 pytestmark = pytest.mark.engine("mongodb")
 
 SLACK = 5
-"""Seconds that a busy machine may take beyond what the hub waits for."""
+"""Seconds that a busy machine may need beyond the hub's own timeout."""
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ async def beacon(hubs: tuple[Hub, Hub]) -> Beacon:
 
 
 async def known(hub: Hub, admin: Client, *stores: str) -> None:
-    """Wait until this process has heard of stores that were defined through another."""
+    """Wait until this process knows stores that were defined through another."""
     for store in stores:
         path = f"/{store}"
 
@@ -60,12 +60,13 @@ async def known(hub: Hub, admin: Client, *stores: str) -> None:
 
 
 def at(hub: Hub, client: Client) -> Client:
-    """The same caller, at another process."""
+    """Return the same caller as a client of another process."""
     return hub.client(client.http.headers["Authorization"].removeprefix("Bearer "), client.user)
 
 
 async def test_writes_of_one_process_are_seen_through_the_other(hubs: tuple[Hub, Hub], beacon: Beacon) -> None:
-    """A thousand, once each and in order, by one that stays and one that hops between the processes."""
+    """A thousand writes arrive once and in order, at a client that stays and at one that alternates between
+    processes."""
     one, two = hubs
     store = await one.define()
     await known(two, one.admin, store, beacon.store)
@@ -80,7 +81,8 @@ async def test_writes_of_one_process_are_seen_through_the_other(hubs: tuple[Hub,
 
 
 async def hop(hubs: tuple[Hub, Hub], admin: Client, store: str) -> tuple[list[Event], int]:
-    """Write through the first hub, while a client changes hubs every 150 events; its events, and how many hops."""
+    """Write through the first hub while a client changes hubs every 150 events; return its events and the number of
+    changes."""
     listening = asyncio.Event()
 
     async def watch() -> tuple[list[Event], int]:
@@ -113,7 +115,7 @@ async def hop(hubs: tuple[Hub, Hub], admin: Client, store: str) -> tuple[list[Ev
 
 
 async def test_a_write_by_another_program_is_pushed(hubs: tuple[Hub, Hub], shared: Database) -> None:
-    """Straight into the collection, by PyMongo: insert, update and delete, as REST shows them."""
+    """An insert, an update and a delete by PyMongo, directly in the collection, arrive as REST shows them."""
     one, two = hubs
     store = await one.define()
     await known(two, one.admin, store)
@@ -136,7 +138,8 @@ async def test_a_write_by_another_program_is_pushed(hubs: tuple[Hub, Hub], share
 async def test_what_another_program_does_to_a_collection_ends_the_views_of_its_store_alone(
     hubs: tuple[Hub, Hub], shared: Database, beacon: Beacon, act: str
 ) -> None:
-    """And none if it is no store's. The store's collection is put right at once, and a position from before is gone."""
+    """No view ends if the collection belongs to no store. The store's collection is repaired immediately, and earlier
+    positions are no longer valid."""
     one, two = hubs
     store, other = await one.define(unique=["code"]), await one.define()
     await known(two, one.admin, store, other, beacon.store)
@@ -180,8 +183,8 @@ async def test_what_another_program_does_to_a_collection_ends_the_views_of_its_s
 
 
 async def test_users_tokens_and_stores_changed_elsewhere_take_effect(hubs: tuple[Hub, Hub]) -> None:
-    """Made on one process, good on the other; moved, revoked or redefined there, in effect on the other's sockets
-    within a second or so."""
+    """They are created through one process and valid on the other. A move, revocation or redefinition through one takes
+    effect on the other's live connections within about a second."""
     one, two = hubs
     here, there = await one.group(), await one.group()
     store, doomed = await one.define(), await one.define()
@@ -209,7 +212,7 @@ async def test_users_tokens_and_stores_changed_elsewhere_take_effect(hubs: tuple
 
 
 async def test_what_one_process_creates_while_another_moves_its_group(hubs: tuple[Hub, Hub]) -> None:
-    """In the end its branch is what the tree says."""
+    """Finally its `branch` agrees with the tree of groups."""
     one, two = hubs
     tops = [await one.group(), await one.group()]
     group = await one.group(tops[0])
@@ -230,7 +233,7 @@ async def test_what_one_process_creates_while_another_moves_its_group(hubs: tupl
 
 
 async def test_an_outage_of_the_database_is_only_a_delay(tmp_path: Path) -> None:
-    """Live clients stay connected, and what is written afterwards comes to them; the same for one that resumes."""
+    """Live clients stay connected and receive later writes, and so does a client that resumes."""
     async with (
         mongod.restartable(tmp_path / "mongod") as server,
         running_hub(mongo_database(server.url), tmp_path / "hub") as hub,
@@ -258,7 +261,7 @@ async def test_an_outage_of_the_database_is_only_a_delay(tmp_path: Path) -> None
 
 
 async def write_again(client: Client, store: str, start: int) -> int:
-    """Write some more, as soon as the database takes it; how many there are then."""
+    """Write more entities as soon as the database accepts them; return how many there are then."""
     number = start
     while number < start + 20:
         answer = await client.post(f"/{store}", {"n": number})
@@ -268,7 +271,7 @@ async def write_again(client: Client, store: str, start: int) -> int:
 
 @pytest.mark.parametrize("outage", ["killed", "frozen"])
 async def test_sigterm_ends_the_hub_within_its_grace_while_the_database_is_gone(tmp_path: Path, outage: str) -> None:
-    """Whether the server refuses connections or answers nothing, and with a write on its way."""
+    """It ends in time whether the server refuses connections or does not answer, and even with a write in progress."""
     grace = 8
     async with mongod.restartable(tmp_path / "db") as server:
         async with running_hub(mongo_database(server.url), tmp_path / "hub", shutdown_grace=grace) as hub:

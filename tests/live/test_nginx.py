@@ -1,4 +1,5 @@
-"""Behind a real nginx, as the page on deploying says, over TLS: REST and live clients of every generation."""
+"""REST and live clients of every generation over TLS, through a real nginx with the configuration of
+docs/deploying.md."""
 
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ pytestmark = pytest.mark.needs("nginx")
 
 @pytest.fixture(scope="module")
 async def behind(sqlite_hub: StartHub) -> Hub:
-    """A hub of its own: what is between a client and the engine does not depend on it."""
+    """A separate hub on SQLite, because the way between client and engine does not depend on the engine."""
     return await sqlite_hub()
 
 
@@ -66,7 +67,7 @@ async def test_python_socketio_sees_all(behind: Hub, proxy: Nginx, transport: st
 
 @pytest.fixture
 async def page(proxy: Nginx) -> AsyncIterator[httpx.AsyncClient]:
-    """A browser's page of the hub's own origin, as far as HTTP is concerned."""
+    """An HTTP client that sends the same headers as a browser's page of the hub's own origin."""
     context = ssl.create_default_context(cafile=str(proxy.certificate))
     async with httpx.AsyncClient(base_url=proxy.url, verify=context, trust_env=False, timeout=PATIENCE) as http:
         http.headers["origin"] = proxy.url
@@ -74,7 +75,7 @@ async def page(proxy: Nginx) -> AsyncIterator[httpx.AsyncClient]:
 
 
 async def test_a_page_signs_in_with_a_cookie(behind: Hub, page: httpx.AsyncClient) -> None:
-    """The hub knows the name and the scheme that the browser uses."""
+    """The hub knows the host name and the scheme that the browser uses."""
     user = await behind.as_user(password=PASSWORD)
     answer = await page.post(f"{API}/auth", json={"login": user.user["login"], "password": PASSWORD})
     assert answer.headers["set-cookie"].startswith("__Host-sid=")
@@ -97,7 +98,7 @@ async def test_the_metrics_stay_inside(page: httpx.AsyncClient) -> None:
 
 
 async def test_nobody_but_the_proxy_says_where_the_hub_is(behind: Hub, page: httpx.AsyncClient) -> None:
-    """What a client sends of a proxy's headers does not arrive."""
+    """Proxy headers that a client sends do not reach the hub."""
     forged = {
         "Authorization": behind.admin.http.headers["Authorization"],
         "X-Forwarded-Prefix": "/x",
@@ -114,7 +115,7 @@ OFFERS = ["h2c", "websocket", "WebSocket", "websocket, h2c", "h2c, websocket", "
 @pytest.mark.parametrize("offer", OFFERS)
 @pytest.mark.parametrize("framing", ["length", "chunked"])
 async def test_a_request_within_a_body_does_not_arrive(behind: Hub, proxy: Nginx, offer: str, framing: str) -> None:
-    """A body that looks like a request is a body, whatever upgrade the head offers, also when it comes later."""
+    """A body that looks like a request stays a body, whatever upgrade the head offers, and even if it arrives later."""
     store = await behind.define()
     made = await behind.admin.make(store)
     inner = (

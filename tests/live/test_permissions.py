@@ -1,4 +1,4 @@
-"""What a subscriber may see changes while it watches: entities enter and leave its views, and nothing else gets out."""
+"""Changes of visibility during a subscription: entities enter and leave its views, and nothing else is revealed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ async def share(owner: Client, store: str, id: str, *users: Client) -> None:
 async def test_sharing_inserts_and_taking_back_removes(
     connected: Connect, hub: Hub, user: Client, store: str, beacon: Beacon
 ) -> None:
-    """The one it is shared with sees it come whole and go by its id alone; the owner sees updates."""
+    """The other user receives the whole entity at first and only its id at the end; the owner receives updates."""
     other = await hub.as_user()
     theirs, mine = await connected(other), await connected(user)
     shown, owned = await theirs.watch(store), await mine.watch(store)
@@ -35,7 +35,7 @@ async def test_sharing_inserts_and_taking_back_removes(
 
 
 async def test_moving_a_user_moves_its_view(connected: Connect, hub: Hub, admin: Client, beacon: Beacon) -> None:
-    """What the new group shows enters, what only the old one showed leaves, what is its own stays, without a word."""
+    """Entities of the new group enter, those of the old one leave, and the user's own entity stays without an event."""
     here, there = await hub.group(), await hub.group()
     one, two, mover = await hub.as_user(group=here), await hub.as_user(group=there), await hub.as_user(group=here)
     store = await hub.define()
@@ -60,7 +60,7 @@ async def test_moving_a_user_moves_its_view(connected: Connect, hub: Hub, admin:
 async def test_a_change_of_oneself_that_shows_nothing_is_not_told(
     connected: Connect, hub: Hub, user: Client, admin: Client, beacon: Beacon
 ) -> None:
-    """The change of a user that changes what that user sees: of its own entity, no more than what differs."""
+    """When a change of a user changes the user's own visibility, events on its own entity contain only real changes."""
     group = await hub.group()
     client = await connected(user)
     narrow = await client.watch("users", only="login")
@@ -75,7 +75,7 @@ async def test_a_change_of_oneself_that_shows_nothing_is_not_told(
 
 
 async def test_moving_a_group_moves_its_branch(connected: Connect, hub: Hub, admin: Client, beacon: Beacon) -> None:
-    """Those above the new place see its entities come, those above the old one see them go."""
+    """Its entities enter the views of users above the new parent and leave those above the old one."""
     old_top, new_top = await hub.group(), await hub.group()
     low = await hub.group(old_top)
     bosses = [await hub.as_user(group=group) for group in (old_top, new_top)]
@@ -93,7 +93,7 @@ async def test_moving_a_group_moves_its_branch(connected: Connect, hub: Hub, adm
 async def test_becoming_an_administrator_shows_everything(
     connected: Connect, hub: Hub, admin: Client, user: Client, store: str, beacon: Beacon
 ) -> None:
-    """And ceasing to be one hides it again, while the subscription stays."""
+    """Losing the role hides the others' entities again, and the subscription continues."""
     role = admin.user["roles"][0]
     hers, his = await admin.make(store, n=1), await user.make(store, n=2)
     client = await connected(user)
@@ -110,7 +110,7 @@ async def test_becoming_an_administrator_shows_everything(
 async def test_a_role_that_loses_a_store_ends_the_subscription(
     connected: Connect, hub: Hub, admin: Client, beacon: Beacon
 ) -> None:
-    """`ended` with 403 for that store; other subscriptions go on, and nothing of the lost store comes after."""
+    """The subscription ends with 403; other subscriptions continue, and no event of the lost store follows."""
     lost, kept = await hub.define(), await hub.define()
     role = await hub.role(f"* /{lost}/*", f"* /{kept}/*", f"GET /{beacon.store}/*")
     holder = await hub.as_user(roles=[role])
@@ -131,7 +131,8 @@ async def test_a_role_that_loses_a_store_ends_the_subscription(
 
 
 async def test_views_stay_right_whatever_changes(connected: Connect, hub: Hub, admin: Client, beacon: Beacon) -> None:
-    """Entities change and are shared, users are moved and promoted, and come back: each view ends as REST lists it."""
+    """Entities are changed and shared, users are moved, promoted and moved back: in the end each view equals the REST
+    list."""
     chance = random.Random(7)
     groups = [await hub.group() for _ in range(2)]
     store = await hub.define()
@@ -167,7 +168,7 @@ async def test_views_stay_right_whatever_changes(connected: Connect, hub: Hub, a
 async def test_a_subscription_outside_the_scopes_says_nothing_of_fields(
     connected: Connect, hub: Hub, user: Client
 ) -> None:
-    """403 comes before the filter and the projection are looked at."""
+    """The answer is 403 before the filter and the projection are checked."""
     closed = await hub.define(fields=[{"id": "secret", "type": "Text", "hidden": True}])
     narrow = await connected(await hub.with_token(user.user, scopes=["GET /elsewhere/*"]))
     for more in ({}, {"filter": {"wings": 1}}, {"filter": {"secret": 1}}, {"only": "wings"}, {"filter": 5}):

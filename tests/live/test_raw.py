@@ -1,4 +1,5 @@
-"""The wire as documented, frame by frame: EIO=3 over a WebSocket, as old clients and mobile SDKs speak it."""
+"""The documented wire protocol, frame by frame: mainly EIO=3 over a WebSocket, as old clients and mobile SDKs use
+it."""
 
 from __future__ import annotations
 
@@ -20,7 +21,7 @@ NO_FRAME = 0.1
 
 
 async def frame(socket: ClientConnection) -> str:
-    """The next frame that does not only tell the position."""
+    """Return the next frame other than a ``position`` event."""
     received: str | bytes = POSITION
     async with asyncio.timeout(PATIENCE):
         while isinstance(received, str) and received.startswith(POSITION):
@@ -30,7 +31,8 @@ async def frame(socket: ClientConnection) -> str:
 
 
 async def test_a_documented_session(hub: Hub, user: Client, store: str) -> None:
-    """Open packet, `40` unasked, `2` answered by `3` with its data, subscribe and its events, `41` and the end."""
+    """The open packet, `40` without a request, `2` answered by `3` with the same data, a subscription with its events,
+    and `41`, which ends the connection."""
     async with websocket(socket_url(hub.url, 3), additional_headers=credentials(user)) as socket:
         opened = await frame(socket)
         sid = json.loads(opened[1:])["sid"]
@@ -54,7 +56,7 @@ async def test_a_documented_session(hub: Hub, user: Client, store: str) -> None:
 
 
 async def test_the_open_packet_of_version_4(hub: Hub, user: Client) -> None:
-    """Exactly five members; `40` comes only when asked for."""
+    """It has exactly five members; `40` is sent only on request."""
     async with websocket(socket_url(hub.url, 4), additional_headers=credentials(user)) as socket:
         opened = json.loads((await frame(socket))[1:])
         assert {*opened} == {"sid", "upgrades", "pingInterval", "pingTimeout", "maxPayload"}
@@ -66,7 +68,8 @@ async def test_the_open_packet_of_version_4(hub: Hub, user: Client) -> None:
 
 
 async def test_a_client_that_is_still_connecting_is_told_no_event(own_hub: StartHub) -> None:
-    """When the hub shuts down: before the answer to `40` there can be none. Who is connected hears why."""
+    """At a shutdown a client without an answer to `40` receives no notice, because events come only after that answer.
+    Connected clients receive it."""
     hub = await own_hub()
     async with (
         websocket(socket_url(hub.url, 4), additional_headers=credentials(hub.admin)) as early,
@@ -81,7 +84,7 @@ async def test_a_client_that_is_still_connecting_is_told_no_event(own_hub: Start
 
 @pytest.mark.parametrize("version", [3, 4])
 async def test_a_request_without_acknowledgement_is_served(hub: Hub, user: Client, store: str, version: int) -> None:
-    """`42["subscribe",…]` without an id: no answer, but events."""
+    """`42["subscribe",…]` without an id has no answer, but its events arrive."""
     async with websocket(socket_url(hub.url, version), additional_headers=credentials(user)) as socket:
         await frame(socket)
         if version == 4:
@@ -96,7 +99,7 @@ async def test_a_request_without_acknowledgement_is_served(hub: Hub, user: Clien
 
 @pytest.mark.parametrize("nonsense", ["9", "4", "42", "42{}", "42[]", '42["subscribe"', "4" + "[" * 5_000])
 async def test_nonsense_closes_only_its_sender(hub: Hub, user: Client, store: str, nonsense: str) -> None:
-    """And leaves no traceback in the log."""
+    """It leaves no traceback in the log."""
     async with live(hub, user) as bystander:
         async with websocket(socket_url(hub.url, 3), additional_headers=credentials(user)) as socket:
             await frame(socket)
@@ -110,15 +113,15 @@ async def test_nonsense_closes_only_its_sender(hub: Hub, user: Client, store: st
 
 @pytest.fixture(scope="module")
 async def hasty(sqlite_hub: StartHub) -> Hub:
-    """A hub of short patience; that has nothing to do with the engine."""
+    """A hub with short timeouts, which do not depend on the engine."""
     settings = {"live_ping_interval": 1, "live_ping_timeout": 1, "live_connect_timeout": 1}
     return await sqlite_hub(**settings)
 
 
 @pytest.mark.engine("sqlite")
 async def test_heartbeats_decide_who_is_there(hasty: Hub) -> None:
-    """EIO=3: gone after interval and timeout without a packet. EIO=4: gone when a ping stays unanswered. Who answers
-    stays."""
+    """With EIO=3 a connection ends after interval and timeout without a packet, with EIO=4 after an unanswered ping.
+    Clients that answer stay connected."""
     hub = hasty
     began = time.monotonic()
     async with (
@@ -150,7 +153,7 @@ async def test_heartbeats_decide_who_is_there(hasty: Hub) -> None:
 
 @pytest.mark.engine("sqlite")
 async def test_who_never_connects_is_dropped(hasty: Hub) -> None:
-    """EIO=4 without CONNECT, and without valid credentials, does not stay for long."""
+    """With EIO=4 the hub soon closes a connection without CONNECT or without valid credentials."""
     address = socket_url(hasty.url, 4)
     async with websocket(address) as silent, websocket(address) as refused:
         await frame(silent)

@@ -1,4 +1,4 @@
-"""A principal is put together by several reads: what changes between them is not missed."""
+"""A principal is composed from several reads: changes between them are not missed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.entities import GROUP, entity, insert
 
 
 class Halting:
-    """An engine whose answers about groups, when they are there, wait for `go`."""
+    """An engine that reads groups immediately but returns them only after `go`."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -33,7 +33,8 @@ class Halting:
 
 
 async def test_a_role_that_changes_while_it_is_read(engine: Engine) -> None:
-    """Whoever takes a principal to watch by has to know what the feed has told by then: it will not tell it again."""
+    """The resolved principal must include changes that the feed has already delivered, because they are not delivered
+    again."""
     for definition in SYSTEM_STORES.values():
         await engine.define(definition)
     role = entity(name="reader", scopes=["GET /*"])

@@ -1,4 +1,4 @@
-"""Coming back: from the last position on nothing is missed or told twice, or the client is told to begin anew."""
+"""Resuming: from the last position nothing is missed or sent twice, or the client must begin anew (resync)."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from tests.support.live import Beacon, LiveClient, live, make_beacon
 
 
 def is_resync(answer: dict[str, Any]) -> bool:
-    """Whether the answer tells the client to begin anew, so that a program can read it."""
+    """Return whether the answer asks the client, in machine-readable form, to begin anew."""
     error = answer.get("error", {})
     return not answer["ok"] and error["code"] == "410" and "error_resync_required" in error["tags"]
 
 
 async def test_what_was_missed_comes_first(connected: Connect, user: Client, store: str, beacon: Beacon) -> None:
-    """In order, before what is new, each once: the view goes on where it was."""
+    """Missed events arrive in order, once each, before new ones."""
     first = await connected(user)
     watch = await first.watch(store, filter={"n": {"$lt": 100}})
     made = await user.make_all(store, [{"n": n} for n in range(5)])
@@ -47,7 +47,7 @@ async def test_what_was_missed_comes_first(connected: Connect, user: Client, sto
 async def test_each_position_of_an_event_resumes_right_after_it(
     connected: Connect, user: Client, store: str, beacon: Beacon
 ) -> None:
-    """Also between the changes of one commit."""
+    """This holds between the changes of one commit too."""
     client = await connected(user)
     watch = await client.watch(store)
     await user.make_all(store, [{"n": n} for n in range(4)])
@@ -65,7 +65,7 @@ async def test_each_position_of_an_event_resumes_right_after_it(
 async def test_positions_of_lists_and_events_are_one_kind(
     connected: Connect, user: Client, store: str, beacon: Beacon
 ) -> None:
-    """A live subscription goes on from a REST list, and delta sync from a live event."""
+    """A live subscription can continue from a REST list, and delta sync from a live event."""
     one = await user.make(store, n=1)
     listed = (await user.get(f"/{store}")).headers["x-position"]
     two = await user.make(store, n=2)
@@ -84,7 +84,7 @@ async def test_positions_of_lists_and_events_are_one_kind(
 async def test_quiet_connections_are_told_their_position(
     connected: Connect, user: Client, admin: Client, store: str, beacon: Beacon
 ) -> None:
-    """While others write elsewhere; resuming from it brings only what came after."""
+    """They receive positions while others write elsewhere; resuming from one brings only later events."""
     client = await connected(user)
     watch = await client.watch(store)
     before = watch.position
@@ -102,7 +102,7 @@ async def test_quiet_connections_are_told_their_position(
 
 
 def spoilt(position: str) -> dict[str, str]:
-    """Positions that the hub never gave to anybody, or not to this client."""
+    """Return positions that the hub never issued, or not to this client."""
     place, _, visibility = position.rpartition("~")
     epoch, _, number = place.partition(".")
     return {
@@ -121,7 +121,8 @@ def spoilt(position: str) -> dict[str, str]:
 
 
 async def test_a_position_that_means_nothing_is_told(connected: Connect, user: Client, store: str) -> None:
-    """Forged, malformed, of another database or another time: 410, or, with `snapshot: "auto"`, all of it anew."""
+    """Forged and malformed positions, and those of another database or time, are answered 410, or with a snapshot if
+    `snapshot` is "auto"."""
     made = await user.make(store, n=1)
     client = await connected(user)
     watch = await client.watch(store)
@@ -138,7 +139,7 @@ async def test_a_position_that_means_nothing_is_told(connected: Connect, user: C
 async def test_a_position_of_somebody_else_means_nothing(
     connected: Connect, hub: Hub, user: Client, store: str, beacon: Beacon
 ) -> None:
-    """What changed for one is not what changed for another: who sees by other rules begins anew."""
+    """Users with different visibility see different changes, so the other user must begin anew."""
     other = await hub.as_user()
     watch = await (await connected(user)).watch(store)
     made = await other.make(store, n=1)
@@ -152,7 +153,7 @@ async def test_a_position_of_somebody_else_means_nothing(
 async def test_a_sight_that_changed_meanwhile_is_told(
     connected: Connect, hub: Hub, admin: Client, beacon: Beacon
 ) -> None:
-    """Moved to another group while away: begin anew, and see what the new group shows."""
+    """After a move to another group while disconnected the user must begin anew, and sees the new group's entities."""
     here, there = await hub.group(), await hub.group()
     store = await hub.define()
     mover, other = await hub.as_user(group=here), await hub.as_user(group=there)
@@ -171,7 +172,8 @@ async def test_a_sight_that_changed_meanwhile_is_told(
 async def test_cut_off_while_sight_changes_and_then_back(
     connected: Connect, hub: Hub, admin: Client, beacon: Beacon
 ) -> None:
-    """Moved to another group, cut off when half of that was told, and moved back: what was told holds no more."""
+    """The user is moved to another group, disconnected in the middle of the resulting events, and moved back. It must
+    begin anew, because the events that it received are no longer true."""
     here, there = await hub.group(), await hub.group()
     store = await hub.define()
     mover, other = await hub.as_user(group=here), await hub.as_user(group=here)
@@ -194,7 +196,7 @@ async def test_cut_off_while_sight_changes_and_then_back(
 async def test_a_store_that_was_redefined_meanwhile_is_told(
     connected: Connect, hub: Hub, admin: Client, user: Client
 ) -> None:
-    """What is shown of entities that did not change is another thing now: begin anew."""
+    """Unchanged entities are shown differently after the redefinition, so the client must begin anew."""
     store = await hub.define(fields=[{"id": "name", "type": "Text"}, {"id": "pin", "type": "Text", "hidden": True}])
     made = await user.make(store, name="a", pin="b")
     client = await connected(user)
@@ -205,7 +207,7 @@ async def test_a_store_that_was_redefined_meanwhile_is_told(
     entity_of(await admin.patch(f"/stores/{definition['_id']}", {"fields": fields}))
     another = await connected(user)
     again = await another.resume(watch, snapshot="auto")
-    if not again.resync:  # the process has not heard of it yet: it says so as soon as it has
+    if not again.resync:  # the process does not know the redefinition yet, and ends the view when it does
         await another.until(lambda: again.ended)
         again = await another.resume(watch, snapshot="auto")
     assert again.resync
@@ -213,7 +215,7 @@ async def test_a_store_that_was_redefined_meanwhile_is_told(
 
 
 async def test_auto_takes_what_is_there(connected: Connect, user: Client, store: str, beacon: Beacon) -> None:
-    """With a good position only what was missed comes; without any, a snapshot."""
+    """With a valid position only the missed events arrive; without a position, a snapshot."""
     client = await connected(user)
     watch = await client.watch(store, snapshot="auto")
     assert (watch.resync, watch.view) == (False, {})
@@ -229,7 +231,7 @@ async def test_auto_takes_what_is_there(connected: Connect, user: Client, store:
 
 @pytest.mark.engine("sqlite")
 async def test_history_that_was_retired_is_told(tmp_path: Path) -> None:
-    """Beyond the retention: 410, or a fresh snapshot, never silence."""
+    """Beyond the retention the answer is 410 or a new snapshot, never a silent gap."""
     settings = {"feed_retention_mb": 1, "sweep_interval": 1, "live_recent": 10}
     async with running_hub(sqlite_database(tmp_path), tmp_path / "hub", **settings) as hub:
         store = await hub.define()
@@ -250,7 +252,8 @@ async def test_history_that_was_retired_is_told(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 async def test_a_restart_is_only_a_delay(own_hub: StartHub, number: int) -> None:
-    """Stopped politely (with a notice) or killed in the middle of writes: who resumes has seen all, and once."""
+    """The hub is stopped (with a notice) or killed in the middle of writes: a client that resumes sees each write
+    once."""
     hub = await own_hub()
     store = await hub.define()
     async with live(hub, hub.admin) as client:
@@ -275,7 +278,7 @@ async def test_a_restart_is_only_a_delay(own_hub: StartHub, number: int) -> None
 
 
 async def write_until_it_fails(client: Client, store: str) -> int:
-    """Entities numbered from 0, one request each; how many were acknowledged."""
+    """Create entities numbered from 0, one per request, until one fails; return the number of acknowledged ones."""
     number = 0
     while True:
         try:
@@ -290,7 +293,7 @@ async def write_until_it_fails(client: Client, store: str) -> int:
 async def test_snapshots_and_events_join_under_concurrent_writers(
     connected: Connect, user: Client, store: str, beacon: Beacon
 ) -> None:
-    """Many clients come, leave and resume while several writers change, insert and delete: each view is exact."""
+    """Many clients connect, leave and resume while several writers update, insert and delete: each view is exact."""
     stop = asyncio.Event()
 
     async def write(worker: int) -> None:
@@ -328,7 +331,7 @@ async def test_snapshots_and_events_join_under_concurrent_writers(
 
 
 async def test_a_long_absence_is_replayed_while_others_write(own_hub: StartHub) -> None:
-    """More changes than are kept in memory come from the engine, and join what happens meanwhile."""
+    """More changes than the hub keeps in memory come from the engine, and join the live events without a gap."""
     hub = await own_hub(live_recent=20, live_max_buffered=200_000)
     store = await hub.define()
     beacon = await make_beacon(hub)

@@ -1,4 +1,4 @@
-"""Positions say nothing of what their holder may not see, and stay good."""
+"""Positions reveal nothing that their holder may not see, and stay valid."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support.hub import Client, running_hub
 
 
 def holds(position: str, id: str) -> bool:
-    """Whether the id can be read out of a position, as text or in the bytes of any part of it."""
+    """Return whether a position contains the id, as text or in the decoded bytes of any of its parts."""
     parts = [part for piece in position.split("~") for part in piece.split(".")]
     return id in position or any(bytes.fromhex(id) in decoded(part) for part in [*parts, *(p[1:] for p in parts)])
 
@@ -29,7 +29,8 @@ async def changes(client: Client, store: str, since: str) -> Any:
 
 
 async def test_a_position_tells_no_id_and_is_good_in_every_process(database: Database, tmp_path: Path) -> None:
-    """After a restart, in another process with the same key, and after changes that its holder cannot see."""
+    """It is valid after a restart, in another process with the same key, and after changes that its holder cannot
+    see."""
     async with running_hub(database, tmp_path / "one") as hub:
         store = await hub.define()
         user = await hub.as_user()

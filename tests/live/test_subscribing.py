@@ -1,4 +1,4 @@
-"""A subscription's view: its snapshot, and the events that keep it what REST would list."""
+"""A subscription's view: its snapshot, and the events that keep it equal to the REST list."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def ops(events: list[dict[str, Any]]) -> list[tuple[str, str]]:
 
 
 async def matches_rest(watch: Watch, client: Client) -> None:
-    """What was seen live is what a list with the same parameters returns."""
+    """Check that the live view equals a list with the same parameters."""
     params = {name: watch.request[name] for name in ("only",) if name in watch.request}
     if "filter" in watch.request:
         params["filter"] = json.dumps(watch.request["filter"])
@@ -28,7 +28,7 @@ async def matches_rest(watch: Watch, client: Client) -> None:
 async def test_a_subscriber_sees_each_write_once_and_in_order(
     connected: Connect, user: Client, store: str, beacon: Beacon
 ) -> None:
-    """Insert, update, replacement and removal, with the entity whole, what changed, its revision and time."""
+    """Insert, update, replacement and removal, with the whole entity, the changed fields, the revision and the time."""
     old = await user.make(store, n=0)
     client = await connected(user)
     watch = await client.watch(store)
@@ -57,7 +57,7 @@ async def test_a_subscriber_sees_each_write_once_and_in_order(
 async def test_a_filter_decides_what_enters_and_leaves(
     connected: Connect, user: Client, store: str, beacon: Beacon
 ) -> None:
-    """An entity that comes to match is inserted, one that ceases to is removed; beyond the filter nothing is told."""
+    """An entity that begins to match is inserted, one that no longer matches is removed; others cause no events."""
     client = await connected(user)
     watch = await client.watch(store, filter={"n": {"$gte": 5}, "tags": "x"})
     one = await user.make(store, n=5, tags=["x", "y"])
@@ -74,7 +74,7 @@ async def test_a_filter_decides_what_enters_and_leaves(
 
 
 async def test_events_are_projected_like_answers(connected: Connect, user: Client, store: str, beacon: Beacon) -> None:
-    """`only` as text or as a list; an update that changes nothing shown is not sent."""
+    """`only` may be text or a list; an update without a change in the projection is not sent."""
     client = await connected(user)
     as_text = await client.watch(store, only="name,place.city")
     as_list = await client.ask("subscribe", {"store": store, "only": ["name", "place.city"]})
@@ -93,7 +93,7 @@ async def test_events_are_projected_like_answers(connected: Connect, user: Clien
 
 
 async def test_hidden_fields_are_in_no_packet(connected: Connect, hub: Hub, admin: Client, beacon: Beacon) -> None:
-    """Neither a password or its hash, nor a token's digest, nor a field that a store hides; nor what they were."""
+    """Passwords, their hashes, tokens' digests and hidden fields are in no packet, nor are their earlier values."""
     store = await hub.define(fields=[{"id": "name", "type": "Text"}, {"id": "pin", "type": "Text", "hidden": True}])
     client = await connected(admin)
     watches = [await client.watch(name) for name in ("users", "tokens", "sessions", store)]
@@ -116,7 +116,8 @@ async def test_hidden_fields_are_in_no_packet(connected: Connect, hub: Hub, admi
 async def test_equal_subscriptions_share_a_channel(
     connected: Connect, hub: Hub, user: Client, store: str, beacon: Beacon
 ) -> None:
-    """Also of different users, each of whom sees what is theirs; another filter or projection is another channel."""
+    """Subscriptions of different users share one too, yet each user sees only visible entities. Another filter or
+    projection has another channel."""
     other = await hub.as_user()
     one, two = await connected(user), await connected(other)
     watches = [await client.watch(store, filter={"n": 1}) for client in (one, one, two)]
@@ -132,7 +133,7 @@ async def test_equal_subscriptions_share_a_channel(
 
 
 async def test_unsubscribing_ends_the_events(connected: Connect, user: Client, store: str, beacon: Beacon) -> None:
-    """Of that channel alone; ending it again, or one that never was, is 404."""
+    """Only the events of that channel end. Unsubscribing again, or from an unknown channel, is answered 404."""
     client = await connected(user)
     kept, ended = await client.watch(store), await client.watch(store, only="n")
     assert await client.ask("unsubscribe", {"channel": ended.channel}) == {"ok": True}
@@ -165,7 +166,7 @@ async def test_unsubscribing_ends_the_events(connected: Connect, user: Client, s
     ],
 )
 async def test_a_bad_request_is_named(connected: Connect, user: Client, store: str, payload: Any, name: str) -> None:
-    """400 with the member at fault, and the connection stays."""
+    """The answer is 400 with the name of the wrong member, and the connection stays open."""
     client = await connected(user)
     if isinstance(payload, dict) and payload.get("store") == "STORE":
         payload = payload | {"store": store}
@@ -178,7 +179,7 @@ async def test_a_bad_request_is_named(connected: Connect, user: Client, store: s
 
 
 async def test_what_cannot_be_watched(connected: Connect, user: Client, store: str) -> None:
-    """No such store: 404; no such event: 400; a store out of reach: 403; each in words that a program can read."""
+    """An unknown store is answered 404, an unknown event 400, a forbidden store 403, each in machine-readable form."""
     client = await connected(user)
     missing = await client.subscribe(unique("missing"))
     assert missing["error"] == {"code": "404", "message": "Not Found", "tags": ["error_not_found"]}
@@ -192,7 +193,7 @@ async def test_what_cannot_be_watched(connected: Connect, user: Client, store: s
 
 
 async def test_a_typed_store_knows_its_fields(connected: Connect, hub: Hub, user: Client) -> None:
-    """A filter or projection on a field that is not there or not to be read is refused, as in REST."""
+    """A filter or projection on an unknown or hidden field is refused, as in REST."""
     store = await hub.define(fields=[{"id": "name", "type": "Text"}, {"id": "pin", "type": "Text", "hidden": True}])
     client = await connected(user)
     for member in ({"filter": {"nam": "x"}}, {"filter": {"pin": "x"}}, {"only": "nam"}, {"only": "pin"}):
@@ -203,7 +204,8 @@ async def test_a_typed_store_knows_its_fields(connected: Connect, hub: Hub, user
 
 
 async def test_limits_of_one_client(own_hub: StartHub) -> None:
-    """Too many subscriptions, too large a snapshot: 400 that says so; what there is goes on."""
+    """Too many subscriptions or too large a snapshot are answered 400 with the limit; existing subscriptions
+    continue."""
     hub = await own_hub(live_subscriptions=2, live_snapshot=5)
     beacon = await make_beacon(hub)
     store = await hub.define()
@@ -226,7 +228,7 @@ async def test_limits_of_one_client(own_hub: StartHub) -> None:
 async def test_the_same_subscription_again_replaces_the_first(
     connected: Connect, user: Client, store: str, beacon: Beacon
 ) -> None:
-    """A new snapshot, and each event still once."""
+    """It has a new snapshot, and each event still arrives once."""
     client = await connected(user)
     await client.watch(store)
     await user.make(store, n=1)
@@ -239,7 +241,7 @@ async def test_the_same_subscription_again_replaces_the_first(
 
 
 async def test_without_a_snapshot_only_news_come(connected: Connect, user: Client, store: str, beacon: Beacon) -> None:
-    """From the position of the acknowledgement on."""
+    """Events arrive from the position of the acknowledgement on."""
     old = await user.make(store, n=1)
     client = await connected(user)
     answer = await client.subscribe(store)

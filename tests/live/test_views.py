@@ -1,5 +1,5 @@
-"""A view is all that carries visibility: what it alone hides, though the store's definition does not, no way of reading
-shows, and no query can name."""
+"""The View alone decides visibility: fields that only the View hides, not the store's definition, appear in no answer
+and no event, and cannot be named in a query."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ HIDDEN = frozenset({"margin", "note"})
 
 @dataclass
 class World:
-    """An order of `user`, who does not see `margin` and `note`; `admin` does."""
+    """A hub with an order of `user`, whose View hides `margin` and `note`; `admin` sees them."""
 
     hub: Hub
     admin: Principal
@@ -93,7 +93,7 @@ async def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
 
 
 async def test_no_answer_shows_what_the_view_hides(world: World) -> None:
-    """Read by id, list, count, history, and the answers of writes."""
+    """Reads by id, lists, counts, the history, and the answers to writes."""
     entities, user = world.hub.entities, world.user
     assert {"margin", "note"} <= (await world.seen_by_admin()).keys()
     assert HIDDEN.isdisjoint(entity_of(await entities.get(user, STORE, world.id, WHOLE)))
@@ -119,7 +119,7 @@ async def test_a_replacement_keeps_what_the_view_hides(world: World) -> None:
 
 
 async def test_no_query_names_what_the_view_hides(world: World) -> None:
-    """Conditions, filters, sorts, projections and keys of upserts are refused; a search passes it over."""
+    """Conditions, filters, sorts, projections and keys of upserts are refused; a search ignores the hidden fields."""
     for pair in (
         ("margin", "7"),
         ("margin[gt]", "1"),
@@ -138,7 +138,7 @@ async def test_no_query_names_what_the_view_hides(world: World) -> None:
 
 
 async def test_no_event_shows_what_the_view_hides(world: World) -> None:
-    """Snapshots, live events and delta sync: neither in the entity nor among the names of what has changed."""
+    """Snapshots, live events and delta sync contain them neither in the entity nor among the changed fields."""
     hub, ear, answers = world.hub, Ear(), list[bytes]()
     session = LiveSession(hub.session_registry.context, ear, world.user, world.credential)
     hub.session_registry.open(session)

@@ -1,4 +1,4 @@
-"""Every way to write reaches those who watch; so does what happens to a store itself."""
+"""Writes of every kind reach live clients, and so do changes of the store itself."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.support.live import Beacon
 async def test_bulk_changes_tell_of_each_entity(
     connected: Connect, hub: Hub, user: Client, store: str, beacon: Beacon
 ) -> None:
-    """An array, PATCH and DELETE with a filter: one event per entity that is visible, in their order."""
+    """An array, and PATCH and DELETE with a filter, cause one event per visible entity, in order."""
     other = await hub.as_user()
     hidden = await other.make(store, n=0)
     client = await connected(user)
@@ -30,7 +30,7 @@ async def test_bulk_changes_tell_of_each_entity(
 
 
 async def test_an_upsert_inserts_or_updates(connected: Connect, user: Client, store: str, beacon: Beacon) -> None:
-    """One array that does both."""
+    """One array does both."""
     client = await connected(user)
     watch = await client.watch(store)
     made = await user.make(store, code="a", n=1)
@@ -44,7 +44,7 @@ async def test_an_upsert_inserts_or_updates(connected: Connect, user: Client, st
 
 
 async def test_a_large_import_arrives_whole(connected: Connect, admin: Client, store: str, beacon: Beacon) -> None:
-    """Thousands of entities in one commit."""
+    """One commit creates thousands of entities."""
     client = await connected(admin)
     watch = await client.watch(store, only="n")
     await admin.make_all(store, [{"n": n, "text": "x" * 200} for n in range(5_000)])
@@ -53,8 +53,7 @@ async def test_a_large_import_arrives_whole(connected: Connect, admin: Client, s
 
 
 async def test_a_refused_write_tells_nothing(connected: Connect, user: Client, store: str, beacon: Beacon) -> None:
-    """An array of which one is refused, a stale revision, a value that is there already, a write that changes nothing
-    that is shown."""
+    """No event follows an array with one refused item, a stale revision, or a duplicate value."""
     client = await connected(user)
     watch = await client.watch(store)
     made = await user.make(store, code="a")
@@ -67,7 +66,7 @@ async def test_a_refused_write_tells_nothing(connected: Connect, user: Client, s
 
 
 async def test_a_repeated_request_tells_once(connected: Connect, user: Client, store: str, beacon: Beacon) -> None:
-    """The same Idempotency-Key writes once, so it is told once."""
+    """The same Idempotency-Key writes once, so there is one event."""
     client = await connected(user)
     watch = await client.watch(store)
     for _ in range(3):
@@ -79,7 +78,8 @@ async def test_a_repeated_request_tells_once(connected: Connect, user: Client, s
 async def test_a_redefined_store_ends_its_subscriptions(
     connected: Connect, hub: Hub, admin: Client, user: Client, beacon: Beacon
 ) -> None:
-    """Its fields may be other ones now: `ended` with 410, and who begins anew does not see what is hidden now."""
+    """They end with 410, because the fields may differ now; a new subscription does not show fields that are hidden
+    now."""
     store = await hub.define(fields=[{"id": "name", "type": "Text"}, {"id": "pin", "type": "Text"}])
     client = await connected(user)
     watch = await client.watch(store)
@@ -104,7 +104,7 @@ async def test_a_redefined_store_ends_its_subscriptions(
 async def test_a_deleted_store_ends_its_subscriptions(
     connected: Connect, admin: Client, user: Client, store: str, beacon: Beacon
 ) -> None:
-    """`ended` with 404; a store of that name made later has nothing to do with it."""
+    """They end with 404; a later store of the same name does not revive them."""
     client = await connected(user)
     watch = await client.watch(store)
     [definition] = await admin.list("stores", {"name": store})
