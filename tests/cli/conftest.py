@@ -1,6 +1,6 @@
-"""The command line as its users have it, on a data folder of its own, alone or beside a running hub.
+"""The command line as its users run it, on a separate data folder, with or without a running hub.
 
-The first call of each command in a session is a process of its own; the others run in this one, which starts faster.
+The first call of each command in a session runs as a process; later calls run in this process, which is faster.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Result:
 
     @property
     def last(self) -> str:
-        """The last line of the results."""
+        """The last line of standard output."""
         return self.out.splitlines()[-1] if self.out else ""
 
 
@@ -51,7 +51,7 @@ PROVEN: set[tuple[str, ...]] = set()
 """Commands that have run as a process in this session."""
 
 ALWAYS_APART = (("serve",), ("watch",))
-"""What runs until it is stopped, and sets up its process for that."""
+"""Commands that run until they are stopped, and configure their process for that."""
 
 
 def run_here(arguments: tuple[str, ...], input: bytes) -> Result:
@@ -60,7 +60,7 @@ def run_here(arguments: tuple[str, ...], input: bytes) -> Result:
     given = io.TextIOWrapper(io.BufferedReader(io.BytesIO(input)), "utf-8")  # type: ignore[arg-type]
     code = 0
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
-        # The end of a process closes its sockets: here, the end of the command does.
+        # A process closes its sockets when it exits; here they are closed after the command.
         warnings.simplefilter("ignore", ResourceWarning)
         for name, value in {"stdin": given, "stdout": out, "stderr": err, "argv": ["hub", *arguments]}.items():
             patch.setattr(sys, name, value)
@@ -78,7 +78,7 @@ def run_here(arguments: tuple[str, ...], input: bytes) -> Result:
 
 @contextmanager
 def in_folder(folder: Path, environment: dict[str, str]) -> Iterator[None]:
-    """This process in another folder and environment, for the length of a block."""
+    """Change this process's folder and environment while the block runs."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         for name in set(os.environ) - set(environment):
@@ -89,7 +89,7 @@ def in_folder(folder: Path, environment: dict[str, str]) -> Iterator[None]:
 
 
 def make_database(folder: Path, **settings: Any) -> None:
-    """Do what the first `hub serve` does on a data folder."""
+    """Prepare a data folder as the first `hub serve` does."""
 
     async def start_and_stop() -> None:
         app = create_app(Settings(data_dir=folder / "data", **settings))
@@ -101,7 +101,7 @@ def make_database(folder: Path, **settings: Any) -> None:
 
 @dataclass
 class CommandLine:
-    """Runs `hub` in `folder`, with nothing but `variables` set for it."""
+    """Runs `hub` in `folder`, with `variables` as the only settings in the environment."""
 
     folder: Path
     variables: dict[str, str] = field(default_factory=dict)
@@ -110,12 +110,12 @@ class CommandLine:
     @property
     def environment(self) -> dict[str, str]:
         plain = {name: value for name, value in os.environ.items() if not name.startswith("HUB_")}
-        # Hubs note where they run in the user's state folder: each test has one of its own.
+        # Hubs record in the user's state folder where they run, so each test has a separate one.
         ours = {"PYTHONPATH": str(TREE), "XDG_STATE_HOME": str(self.state or self.folder / "state")}
         return {**plain, **ours, **self.variables}
 
     def __call__(self, *arguments: str, input: str = "", code: int = 0) -> Result:
-        """Run to the end; the exit code must be `code`."""
+        """Run a command to its end; its exit code must be `code`."""
         result = self.run(arguments, input.encode())
         assert result.code == code, result
         return result
@@ -141,24 +141,24 @@ class CommandLine:
         return json.loads(self(*arguments).out)
 
     def start(self, *arguments: str) -> subprocess.Popen[bytes]:
-        """Run beside the test, which has its standard input and output."""
+        """Start a command with pipes for its standard streams."""
         pipe = subprocess.PIPE
         return subprocess.Popen(
             [*HUB, *arguments], cwd=self.folder, env=self.environment, stdin=pipe, stdout=pipe, stderr=pipe
         )
 
     def file(self, name: str, content: str | bytes) -> str:
-        """A file in the folder; its name."""
+        """Write a file in the folder; return its name."""
         (self.folder / name).write_bytes(content.encode() if isinstance(content, str) else content)
         return name
 
     def rows(self, store: str, *only: str) -> list[Any]:
-        """What is in a store, in the order of creation."""
+        """Return the entities of a store, in the order of creation."""
         options = ("--only", ",".join(only)) if only else ()
         return [json.loads(line) for line in self("export", store, *options).out.splitlines()]
 
     def count(self, store: str) -> int:
-        """The entities of a store of the hub that runs, asked without the command line."""
+        """Return the number of entities in a store of the running hub, by HTTP."""
         note = json.loads((self.folder / "data" / "hub.json").read_text())
         headers = {"Authorization": f"Bearer {note['token']}"}
         answer = httpx.get(f"{note['url']}/api/v1/{store}?meta=true", headers=headers, trust_env=False)
@@ -166,7 +166,7 @@ class CommandLine:
 
     @contextmanager
     def serving(self) -> Iterator[str]:
-        """A hub that runs on the data folder for the length of a block; its URL."""
+        """Run a hub on the data folder while the block runs; yield its URL."""
         server = self.start("serve", "--port", "0")
         try:
             yield self.wait_for_url(server)
@@ -187,13 +187,13 @@ class CommandLine:
 
 @pytest.fixture
 def empty_hub(tmp_path: Path) -> CommandLine:
-    """A folder in which no hub has ever been."""
+    """A folder in which no hub has ever run."""
     return CommandLine(tmp_path)
 
 
 @pytest.fixture(scope="session")
 def first_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The data folder as the first start leaves it."""
+    """The data folder after the first start."""
     folder = tmp_path_factory.mktemp("first")
     with in_folder(folder, CommandLine(folder).environment):
         make_database(folder)
@@ -202,14 +202,14 @@ def first_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def hub(empty_hub: CommandLine, first_data: Path) -> CommandLine:
-    """A data folder on which a hub has been started before and none runs."""
+    """A data folder on which a hub has run before and none runs now."""
     shutil.copytree(first_data, empty_hub.folder / "data")
     return empty_hub
 
 
 @pytest.fixture
 def hub_of_each_engine(engine_kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[CommandLine]:
-    """The same, once with each engine."""
+    """The same as `hub`, once with each engine."""
     if engine_kind == "sqlite":
         yield request.getfixturevalue("hub")
         return
@@ -241,7 +241,7 @@ def cities(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def some_cities(cities: Path) -> Path:
-    """Enough of them to stop an import midway."""
+    """Enough of the cities to interrupt their import midway."""
     path = cities.with_name("some.ndjson")
     path.write_bytes(b"".join(cities.read_bytes().splitlines(keepends=True)[:4_000]))
     return path

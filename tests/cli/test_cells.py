@@ -1,4 +1,4 @@
-"""CSV cells: what is written is read back as the same value."""
+"""CSV cells: a value that is written is read back unchanged."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ TYPED = Cells(
         ("zip", "true", "true"),
         ("zip", '"quoted"', '"quoted"'),
         ("speed", "12", 12),
-        ("speed", "fast", "fast"),  # for the hub to refuse, in its words
+        ("speed", "fast", "fast"),  # left for the hub to refuse
         ("price", "9.95", 9.95),
         ("on", "true", True),
         ("day", "2026-01-31", "2026-01-31"),

@@ -1,4 +1,4 @@
-"""`hub user`, `hub token` and `hub store`: what they say and what they do, on real hubs."""
+"""The output and effects of `hub user`, `hub token` and `hub store`, on real hubs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/cli.md and the help have every command and option, and no other."""
+"""docs/cli.md and the help list exactly the commands and options that exist."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SHARED = {"--url", "--token", "--data-dir"}
 
 
 def commands(command: Any, path: str) -> Iterator[tuple[str, Any]]:
-    """The commands of a typer tree that do something, by their full names."""
+    """Yield the executable commands of a typer tree with their full names."""
     if hasattr(command, "commands"):
         for name, inner in command.commands.items():
             yield from commands(inner, f"{path} {name}")
@@ -29,11 +29,11 @@ PAGE = (ROOT / "docs" / "cli.md").read_text()
 SECTIONS = dict(re.findall(r"^### (.+?)\n(.*?)(?=^##|\Z)", PAGE, re.MULTILINE | re.DOTALL))
 
 ALONE = ("hub serve", "hub doctor", "hub user admin", "hub secret make", "hub secret accept", "hub store rename")
-"""Commands that are no clients of a hub."""
+"""Commands that are not clients of a hub."""
 
 
 def options(command: Any) -> set[str]:
-    """Every spelling of the options of a command, but for those that all have."""
+    """Return every spelling of a command's options, except the options that all commands have."""
     names = {name for p in command.params if p.param_type_name == "option" for name in (*p.opts, *p.secondary_opts)}
     return names - {"--help", "-h"}
 

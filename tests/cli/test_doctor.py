@@ -1,4 +1,4 @@
-"""`hub doctor` finds what is wrong, says what to do, and changes nothing."""
+"""`hub doctor` finds problems, gives advice, and changes nothing."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.support.ports import free_port
 
 
 def verdicts(result: Result) -> dict[str, bool]:
-    """Each check and whether all is well."""
+    """Return each check and whether it passed."""
     found = re.findall(r"^([a-z ]+?) +(ok|warning|WRONG) ", result.out.partition("CHECK")[2], re.MULTILINE)
     return {check: verdict != "WRONG" for check, verdict in found}
 
@@ -47,7 +47,7 @@ CHECKS = [
 
 @pytest.fixture
 def hub(hub: CommandLine) -> CommandLine:
-    """On a port of its own: others may have the usual one."""
+    """A hub with a free port, since another process may use the default one."""
     hub.variables["HUB_PORT"] = str(free_port())
     return hub
 
@@ -199,7 +199,7 @@ def test_a_warning_is_shown_and_is_no_failure(hub: CommandLine) -> None:
 
 
 def test_logins_that_differ_by_case_only_are_named(hub_of_each_engine: CommandLine) -> None:
-    """Older versions took both; a command finds a user without regard to case."""
+    """Older versions allowed both; commands find a user regardless of case."""
     hub = hub_of_each_engine
     with hub.serving():
         hub("user", "add", "Ada", "--generate")
@@ -215,7 +215,7 @@ def test_logins_that_differ_by_case_only_are_named(hub_of_each_engine: CommandLi
 
 
 def rename_user(hub: CommandLine, login: str, other: str) -> None:
-    """In the database itself, as a version did that compared logins as they are spelled."""
+    """Change a login in the database itself, as a version without case folding did."""
     changes = {"login": other, "login_key": None}
     url = hub.variables.get("HUB_DATABASE_URL")
     if url:

@@ -23,7 +23,7 @@ def lines(path: Path) -> int:
 
 
 def plain(rows: list[Any]) -> list[Any]:
-    """Entities without what the hub assigns."""
+    """Return entities without the fields that the hub assigns."""
     return [{name: value for name, value in row.items() if name not in SYSTEM_FIELDS} for row in rows]
 
 
@@ -219,7 +219,7 @@ def test_a_reader_that_has_had_enough_ends_an_export_quietly(served_hub: Command
 
 
 def interrupt_midway(hub: CommandLine, importing: subprocess.Popen[bytes], number: int) -> tuple[int, str, str]:
-    """Send the signal while rows are coming in; exit code, results, messages."""
+    """Send a signal during the import; return the exit code, standard output and standard error."""
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline and hub.count("cities") < 500:
         assert importing.poll() is None, "too quick for this test"

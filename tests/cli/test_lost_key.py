@@ -1,4 +1,4 @@
-"""A lost secret key: what the hub, `hub doctor` and `hub secret accept` say of it, and the way back in."""
+"""A lost secret key: the messages of the hub, `hub doctor` and `hub secret accept`, and the recovery."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.ports import free_port
 
 PASSWORD = "a horse of another color"
 LOST = ("one-time codes", "recovery codes", "reset a password", "Idempotency-Key", "positions of the feed")
-"""What the texts must name: it depends on the key."""
+"""Features that depend on the key; the messages must name them."""
 
 
 @dataclass
@@ -35,7 +35,7 @@ class Keyed:
         return (self.hub.folder / "data" / "secret.key").exists()
 
     def forget_check(self) -> None:
-        """As after a restore of the stores alone."""
+        """Delete the key's check value, as a restore of the stores alone would."""
         url = self.hub.variables.get("HUB_DATABASE_URL")
         if url:
             with MongoClient[dict[str, object]](url) as client:
@@ -46,7 +46,7 @@ class Keyed:
             connection.close()
 
     def refused_start(self) -> str:
-        """What a start says that ends at once."""
+        """Start the hub, which must fail; return its log."""
         server = self.hub.start("serve", "--port", "0")
         try:
             _, log = server.communicate(timeout=PATIENCE)
@@ -56,7 +56,7 @@ class Keyed:
         return log.decode()
 
     def doctor(self) -> str:
-        """The report, which finds something wrong."""
+        """Return the report of `hub doctor`, which must find a problem."""
         return self.hub("doctor", code=1).out
 
 
@@ -81,7 +81,7 @@ def keyed(hub_of_each_engine: CommandLine) -> Keyed:
 
 
 def test_a_start_without_the_key_says_that_it_is_missing_and_what_is_lost(keyed: Keyed) -> None:
-    """A command that starts the application says the same, and neither leaves a key behind."""
+    """Commands that start the application report the same, and neither creates a key."""
     keyed.lose()
     for text in (keyed.refused_start(), keyed.hub("user", "list", code=1).err):
         assert "is missing" in text
@@ -92,10 +92,11 @@ def test_a_start_without_the_key_says_that_it_is_missing_and_what_is_lost(keyed:
 
 
 def test_the_doctor_looks_at_the_key(keyed: Keyed) -> None:
-    """Before and after it was lost, and another one in its place; also where the database has codes alone to tell."""
+    """It reports a valid, a missing and a wrong key. The second round has only encrypted codes to check a key
+    against."""
     file = keyed.hub.folder / "data" / "secret.key"
     key = file.read_text()
-    keyed.hub.variables["HUB_PORT"] = str(free_port())  # which it looks at too
+    keyed.hub.variables["HUB_PORT"] = str(free_port())  # it checks the port too
     assert "the database's" in keyed.hub("doctor").out
     for _ in range(2):
         keyed.lose()
@@ -109,7 +110,7 @@ def test_the_doctor_looks_at_the_key(keyed: Keyed) -> None:
 
 
 def test_a_database_without_its_check_value_takes_no_other_key(keyed: Keyed) -> None:
-    """Its second factors tell which key it was. The check value comes back with the right one."""
+    """A wrong key is detected by the second factors. A start with the right key stores the check value again."""
     file = keyed.hub.folder / "data" / "secret.key"
     key = file.read_text()
     keyed.forget_check()
@@ -128,7 +129,7 @@ def test_a_database_without_its_check_value_takes_no_other_key(keyed: Keyed) -> 
 
 
 def test_another_key_ends_codes_by_name_and_an_operator_switches_them_off(keyed: Keyed) -> None:
-    """The sole administrator gets in again, and who switched the codes off is on record."""
+    """The only administrator can sign in again, and the history records who switched the codes off."""
     keyed.lose()
     done = keyed.hub("secret", "accept", "--yes").out
     assert "a new secret key was made" in done

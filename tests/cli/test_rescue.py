@@ -1,4 +1,4 @@
-"""`hub user admin`: an administrator for a hub that has none left."""
+"""`hub user admin` creates an administrator for a hub that has none."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.engines import Database, opened
 
 
 async def lose_administrators(hub: CommandLine) -> None:
-    """Disable everybody, as no hub would."""
+    """Disable all users in the database, which no hub would allow."""
     url = hub.variables.get("HUB_DATABASE_URL")
     database = Database("mongodb", url) if url else Database("sqlite", str(hub.folder / "data" / "hub.db"))
     async with opened(database.engine()) as engine:
@@ -21,12 +21,12 @@ async def lose_administrators(hub: CommandLine) -> None:
 
 
 def admins(hub: CommandLine) -> list[str]:
-    """Who is listed as an active administrator, by the command line, which needs one itself."""
+    """Return the logins of active administrators. The command line needs an administrator itself."""
     return [user["login"] for user in hub.json("user", "list", "--json") if user["roles"] and not user["disabled"]]
 
 
 def test_a_hub_without_an_administrator_gets_one_back(hub_of_each_engine: CommandLine) -> None:
-    """A user that is there keeps its password; one that is not needs a new one."""
+    """An existing user keeps its password; a new one needs a password."""
     hub = hub_of_each_engine
     hub("user", "add", "ada", "--generate")
     asyncio.run(lose_administrators(hub))
@@ -48,7 +48,7 @@ def test_a_hub_without_an_administrator_gets_one_back(hub_of_each_engine: Comman
 
 
 def test_what_cannot_be_done_is_said(hub: CommandLine) -> None:
-    """No database, nobody of that login, a short password, a hub that runs."""
+    """The command reports a missing database, an unknown login, a short password and a running hub."""
     assert "there is no database" in hub("user", "admin", "ada", "--data-dir", "elsewhere", code=1).err
     assert not (hub.folder / "elsewhere").exists()
     hub("user", "list")

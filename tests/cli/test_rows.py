@@ -1,4 +1,4 @@
-"""Files of rows: what can be read comes out as entities, what cannot as refusals with the number of the row."""
+"""Files of rows: readable rows become entities, others are refused with the number of the row."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Outcome = dict[str, Any] | str
 
 
 def read(format: Format, content: bytes, **options: Any) -> list[tuple[int, Outcome]]:
-    """(row number, entity or reason) of each row."""
+    """Return (row number, entity or reason) for each row."""
     source = Source("a file", io.BufferedReader(io.BytesIO(content)), 0)  # type: ignore[arg-type]
     rows = RowReader(format, **options).read(source.open())
     return [(row.number, row.reason if isinstance(row, Refusal) else orjson.loads(row.body)) for row in rows]
@@ -126,7 +126,7 @@ def test_a_name_that_tells_nothing_needs_a_format() -> None:
 
 
 class Endless(io.RawIOBase):
-    """A file of the given size made of one row over and over, that is never in memory as a whole."""
+    """A file that repeats one row `rows` times and is never in memory as a whole."""
 
     def __init__(self, head: bytes, row: bytes, rows: int, tail: bytes) -> None:
         self.pieces = self.make(head, row, rows, tail)
@@ -134,7 +134,7 @@ class Endless(io.RawIOBase):
 
     @staticmethod
     def make(head: bytes, row: bytes, rows: int, tail: bytes) -> Iterator[bytes]:
-        if head:  # nothing would be the end
+        if head:  # an empty piece would mean the end of the file
             yield head
         for _ in range(rows):
             yield row

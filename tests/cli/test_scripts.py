@@ -1,4 +1,4 @@
-"""The scripts that newcomers and CI run."""
+"""The scripts that new contributors and CI run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a start says and makes, and what a command does where no hub is."""
+"""The output and effects of a start, and of commands without a hub."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ print(read_settings(port=9).port)
 
 
 def test_a_folder_that_cannot_be_entered_has_no_settings(tmp_path: Path) -> None:
-    """As for `sudo -u hub hub user list` in the home of root."""
+    """This happens with `sudo -u hub hub user list` in the home of root."""
     command = [sys.executable, "-c", IN_A_CLOSED_FOLDER, str(tmp_path / "home")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert (done.stdout, done.stderr) == ("8000\n9\n", "")

@@ -1,4 +1,4 @@
-"""`hub store rename`, which a hub asks for whose own store has the name of a new system store."""
+"""`hub store rename`, which a hub requires if a store has the name of a new system store."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.engines import opened
 
 
 def test_a_store_gets_another_name_with_all_that_belongs_to_it(hub_of_each_engine: CommandLine) -> None:
-    """Entities, indexes, history, and the scopes that name it; a second time it says that there is none."""
+    """Entities, indexes, history and scopes follow the new name; a second call reports that there is no such store."""
     hub = hub_of_each_engine
     with hub.serving():
         hub("store", "create", "visits", "--unique", "code", "--index", "day")
@@ -35,7 +35,8 @@ def test_a_store_gets_another_name_with_all_that_belongs_to_it(hub_of_each_engin
 
 
 def test_a_store_by_the_name_of_a_system_store_keeps_the_hub_from_starting(hub_of_each_engine: CommandLine) -> None:
-    """It names the store and the command, changes nothing, and starts after that."""
+    """The start fails with the names of the store and the command, and changes nothing; after the rename it
+    succeeds."""
     hub = hub_of_each_engine
     with hub.serving():
         hub("store", "create", "visits")
@@ -51,7 +52,7 @@ def test_a_store_by_the_name_of_a_system_store_keeps_the_hub_from_starting(hub_o
 
 
 def as_older_version(hub: CommandLine, store: str, system: str) -> None:
-    """Leave the database as a version did that had no system store of this name."""
+    """Change the database as if written by a version without a system store of this name."""
     url = hub.variables.get("HUB_DATABASE_URL")
     if url is None:
         asyncio.run(rename_in_file(hub, store, system))

@@ -1,4 +1,4 @@
-"""Tables that people have: CSV files of any origin and Excel sheets, into stores and out of them."""
+"""Import and export of real tables: CSV files of any origin and Excel sheets."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ JS = Path(__file__).parent / "js"
 
 @pytest.fixture(scope="session")
 def airports() -> Path:
-    """3 376 airports, among whose codes are `0E0` and `0E8`."""
+    """A file of 3 376 airports; `0E0` and `0E8` are among the codes."""
     return npm_packages(JS) / "node_modules" / "vega-datasets" / "data" / "airports.csv"
 
 

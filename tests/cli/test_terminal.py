@@ -1,4 +1,4 @@
-"""What the commands do when somebody sits in front of them: prompts, questions and a progress bar."""
+"""Commands on a terminal: prompts, questions and a progress bar."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.program import HUB
 
 
 class Terminal:
-    """A command on a terminal of its own."""
+    """A command on a pseudo-terminal."""
 
     def __init__(self, hub: CommandLine, *arguments: str) -> None:
         self.ours, theirs = pty.openpty()
@@ -27,15 +27,15 @@ class Terminal:
         self.shown = ""
 
     def read(self) -> bool:
-        """Take what has been printed since; whether there may be more."""
+        """Read new output; return whether there may be more."""
         try:
             self.shown += os.read(self.ours, 65_536).decode(errors="replace")
-        except OSError:  # Linux's way to say that the other side has closed
+        except OSError:  # on Linux this means that the other side has closed
             return False
         return True
 
     def answer(self, question: str, line: str) -> None:
-        """Wait for the question and type a line."""
+        """Wait for the question and enter a line."""
         deadline = time.monotonic() + PATIENCE
         while question not in self.shown and time.monotonic() < deadline and self.read():
             pass
@@ -44,7 +44,7 @@ class Terminal:
         os.write(self.ours, line.encode() + b"\n")
 
     def end(self) -> int:
-        """Read to the end; the exit code."""
+        """Read to the end; return the exit code."""
         while self.read():
             pass
         os.close(self.ours)

@@ -1,4 +1,5 @@
-"""Sending again: only what cannot double, only while the hub is away for a moment, and not for ever."""
+"""Retries of uploads: only requests that cannot write twice, only during short outages, and a limited number of
+times."""
 
 from __future__ import annotations
 
@@ -20,7 +21,7 @@ Handler = Callable[[httpx.Request], httpx.Response]
 
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """What an upload would have slept."""
+    """The pauses that an upload would have made."""
     slept: list[float] = []
 
     async def sleep(seconds: float) -> None:
@@ -36,7 +37,7 @@ def upload(handler: Handler, key: str | None) -> Upload:
 
 
 def failing(times: int, failure: Handler) -> tuple[Handler, list[bytes]]:
-    """A hub that fails so many times before it answers, and the bodies that it was sent."""
+    """Return a hub that fails so many times before it answers, and the list of bodies that it receives."""
     bodies: list[bytes] = []
 
     def handle(request: httpx.Request) -> httpx.Response:

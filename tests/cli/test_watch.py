@@ -1,4 +1,4 @@
-"""`hub watch` on real hubs: every change once and in order, through restarts, cut connections and slow readers."""
+"""`hub watch` on real hubs: every change once and in order, over restarts, dropped connections and slow readers."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ Change = dict[str, Any]
 
 
 class Watching:
-    """A running `hub watch`; `told` is what it has said on standard error."""
+    """A running `hub watch`; `told` is its standard error so far."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self.process = process
         self.told = ""
 
     async def line(self) -> str:
-        """The next line of its output; empty at the end."""
+        """Return the next line of its output; empty at the end."""
         assert self.process.stdout is not None
         async with asyncio.timeout(PATIENCE):
             return (await self.process.stdout.readline()).decode().removesuffix("\n")
@@ -44,7 +44,7 @@ class Watching:
         return [json.loads(await self.line()) for _ in range(number)]
 
     async def until(self, text: str) -> None:
-        """Wait for a remark that has this text; remarks before it count as heard."""
+        """Wait for a message on standard error that contains this text, and skip all messages before it."""
         assert self.process.stderr is not None
         async with asyncio.timeout(PATIENCE):
             while True:
@@ -55,7 +55,7 @@ class Watching:
                     return
 
     async def end(self) -> int:
-        """Wait until it has ended; the exit code."""
+        """Wait until the command has ended; return its exit code."""
         assert self.process.stderr is not None
         async with asyncio.timeout(PATIENCE):
             self.told += (await self.process.stderr.read()).decode()
@@ -70,8 +70,8 @@ Watch = Callable[..., Awaitable[Watching]]
 
 @pytest.fixture
 async def watch(tmp_path: Path) -> AsyncIterator[Watch]:
-    """Starts `hub watch`: ``await watch(hub, store, "--only", "a")``; returns when it watches, or at once if not
-    `ready`. The hub is one that runs, a data folder, or None for one that the options name."""
+    """A function that starts `hub watch`: ``await watch(hub, store, "--only", "a")``. It returns when the command
+    watches, or immediately if not `ready`. `hub` is a running hub, a data folder, or None if the options name one."""
     async with AsyncExitStack() as stack:
 
         async def start(hub: Hub | Path | None, store: str, *options: str, ready: bool = True) -> Watching:
@@ -105,7 +105,7 @@ async def stop(process: asyncio.subprocess.Process) -> None:
 async def hub(
     engine_kind: str, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> AsyncIterator[Hub]:
-    """A hub of each engine that the tests share; it tells quiet clients their position every second."""
+    """A hub of each engine that the tests share; it sends quiet clients their position every second."""
     folder = tmp_path_factory.mktemp("watched")
     if engine_kind == "sqlite":
         database = sqlite_database(folder)
@@ -117,11 +117,11 @@ async def hub(
 
 
 def ops(changes: list[Change]) -> list[tuple[str, Any]]:
-    """Each change as operation and number; for a removal, the id."""
+    """Return each change as operation and number, or operation and id for a removal."""
     return [(c["op"], c["_id"] if c["op"] == "remove" else c["entity"]["n"]) for c in changes]
 
 
-# What is printed.
+# Output.
 
 
 async def test_each_change_is_printed_once_and_in_order(hub: Hub, watch: Watch) -> None:
@@ -157,7 +157,7 @@ async def test_a_filter_is_entered_and_left(hub: Hub, watch: Watch) -> None:
 
 @pytest.mark.engine("sqlite")
 async def test_lines_say_what_matters(hub: Hub, watch: Watch) -> None:
-    """Without what the hub assigns, unless that is what has changed, and with nothing that a terminal would obey."""
+    """Lines omit fields that the hub assigns, unless they have changed, and contain no terminal control sequences."""
     store = await hub.define()
     watching = await watch(hub, store)
     made = await hub.admin.make(store, n=1, text="a\x1b[31m\x9b", old=True)
@@ -200,12 +200,12 @@ def test_a_terminal_shows_one_line_a_change_in_colour(served_hub: CommandLine) -
     assert len(re.sub(r"\x1b\[[\d;]*m", "", line)) == 120
 
 
-# Going on after an interruption.
+# Resuming after an interruption.
 
 
 @asynccontextmanager
 async def paused(watching: Watching) -> AsyncIterator[None]:
-    """What happens in the block has happened before the command can do anything."""
+    """Suspend the command while the block runs."""
     watching.signal(signal.SIGSTOP)
     yield
     watching.signal(signal.SIGCONT)
@@ -219,7 +219,8 @@ def token_of(client: Client) -> str:
 async def test_nothing_is_lost_or_doubled_when_the_hub_is_killed(
     database: Database, tmp_path: Path, watch: Watch, named_by: str
 ) -> None:
-    """And started again on the same data: for its data folder with another token and port."""
+    """The hub is killed and started again on the same data. If it is named by its data folder, its token and port
+    change."""
     folder = tmp_path / "hub"
     async with running_hub(database, folder) as hub:
         store, user = await hub.define(), await hub.as_user()
@@ -261,7 +262,7 @@ async def test_an_orderly_restart_is_survived_too(database: Database, tmp_path: 
 
 
 async def test_since_goes_on_from_a_position(hub: Hub, watch: Watch) -> None:
-    """Of a list, of a change, or of a watch that Ctrl-C has ended."""
+    """The position may come from a list, a change, or a watch that was ended by Ctrl-C."""
     store = await hub.define()
     await hub.admin.make(store, n=1)
     listed = (await hub.admin.get(f"/{store}")).headers["x-position"]
@@ -288,7 +289,7 @@ async def test_a_position_that_is_not_known_any_more_is_refused(hub: Hub, watch:
 
 
 async def test_a_gap_is_said_aloud(hub: Hub, watch: Watch) -> None:
-    """When the store is redefined what was shown of it may differ, and no change says so."""
+    """A redefinition of the store may alter entities as shown, without a change of them."""
     store = await hub.define()
     watching = await watch(hub, store, "--json")
     [definition] = await hub.admin.list("stores", {"name": store})
@@ -302,7 +303,7 @@ async def test_a_gap_is_said_aloud(hub: Hub, watch: Watch) -> None:
 
 @pytest.mark.engine("sqlite")
 async def test_a_gap_at_a_reconnect_is_said_aloud(tmp_path: Path, watch: Watch) -> None:
-    """As when the database was put back from a backup."""
+    """This happens if the database was restored from a backup."""
     folder, store = tmp_path / "hub", "units"
     async with running_hub(sqlite_database(tmp_path), folder) as hub:
         await hub.admin.make("stores", name=store)
@@ -335,7 +336,7 @@ async def test_a_silent_hub_counts_as_lost(tmp_path: Path, watch: Watch) -> None
 
 @pytest.mark.engine("sqlite")
 async def test_output_that_is_not_taken_costs_nothing_but_time(tmp_path: Path, watch: Watch) -> None:
-    """The hub cuts the connection off, and all is printed once it goes on."""
+    """The hub disconnects the command; all changes are printed once its output is read again."""
     settings = {"live_max_buffered": 65_536, "live_ping_timeout": 1}
     async with running_hub(sqlite_database(tmp_path), tmp_path / "hub", **settings) as hub:
 
@@ -343,7 +344,7 @@ async def test_output_that_is_not_taken_costs_nothing_but_time(tmp_path: Path, w
             return (await read_metrics(hub.url)).value("hub_live_lagging_total") > 0
 
         store = await hub.define()
-        user = await hub.as_user()  # whose changes are visible to the administrator
+        user = await hub.as_user()  # the administrator sees its changes
         watching = await watch(hub, store, "--json")
         async with paused(watching):
             for start in range(0, 300, 10):
@@ -359,7 +360,7 @@ def test_the_pauses_grow_and_are_bounded() -> None:
     assert len({pause_before(0) for _ in range(10)}) > 1
 
 
-# How it ends.
+# Endings.
 
 
 @pytest.mark.parametrize(
@@ -419,7 +420,7 @@ async def test_a_wrong_token_is_refused(hub: Hub, watch: Watch, token: str) -> N
 
 
 async def test_without_a_running_hub_it_says_what_to_do(database: Database, tmp_path: Path, watch: Watch) -> None:
-    """Also when one was killed, and its note is still there."""
+    """The same holds if a hub was killed and its note still exists."""
     folder = tmp_path / "hub"
     for _ in range(2):
         watching = await watch(folder, "units", ready=False)
@@ -454,7 +455,7 @@ def hub_of_no_engine(tmp_path: Path) -> CommandLine:
 
 @pytest.mark.engine("sqlite")
 async def test_it_ends_with_its_reader(hub: Hub, watch: Watch) -> None:
-    """At once, not only at the next change; and without a word."""
+    """It ends immediately, not only at the next change, and without a message."""
     store = await hub.define()
     watching = await watch(hub, store)
     said = watching.told
@@ -463,11 +464,11 @@ async def test_it_ends_with_its_reader(hub: Hub, watch: Watch) -> None:
     assert watching.told == said
 
 
-# Servers that are no hub.
+# Servers that are not hubs.
 
 
 async def answer(socket: ServerConnection) -> None:
-    """Say what the path names, and wait."""
+    """Send the message that the path names, and wait."""
     said = {
         "words": ["hello"],
         "json": ["0[]"],

@@ -1,6 +1,6 @@
-"""A clock that jumps: the hub's own wall clock, told by a file; no other process notices.
+"""A wall clock that jumps, for the hub's process only; a file holds its offset.
 
-Only `time.time` and `time.time_ns` move, as when somebody sets a machine's clock; `time.monotonic` goes on.
+Only `time.time` and `time.time_ns` are changed, as when a machine's clock is set; `time.monotonic` is not.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ time.time_ns = lambda: real_time_ns() + shift() * 1_000_000_000
 
 
 class Clock:
-    """What the clock of every hub that is started from now on differs from the right time."""
+    """The offset of the wall clock of all hubs that are started after this."""
 
     def __init__(self, folder: Path, patch: pytest.MonkeyPatch) -> None:
         folder.mkdir()
@@ -37,7 +37,7 @@ class Clock:
         patch.setenv("FAULTS_CLOCK", str(self._file))
 
     def jump(self, hours: float) -> None:
-        """So many hours from the right time."""
+        """Set the offset from the real time, in hours."""
         fresh = self._file.with_name("fresh")
         fresh.write_bytes(int(hours * 3600).to_bytes(8, "little", signed=True))
         fresh.replace(self._file)

@@ -1,4 +1,4 @@
-"""What every fault needs: a hub that may die, the number of times that it does, and a place in the report."""
+"""Fixtures of all fault tests: a hub that can be killed, the number of repetitions, and the report."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ Report = Callable[[Row], None]
 
 @pytest.fixture
 async def mortal(database: Database, tmp_path: Path) -> AsyncIterator[MortalHub]:
-    """A hub on a database of its own, once with each engine."""
+    """A hub that can be killed, on its own database, once with each engine."""
     async with mortal_hub(database, tmp_path / "hub") as hub:
         yield hub
 
 
 @pytest.fixture
 def times(pytestconfig: pytest.Config) -> int:
-    """How often to do what takes about a second."""
+    """Number of repetitions for faults that take about a second."""
     return extent_of(pytestconfig).faults
 
 
 @pytest.fixture
 def report(pytestconfig: pytest.Config) -> Report:
-    """Takes a row of the table at the end; it must be clean, without a subscriber that had to begin anew."""
+    """A function that adds a row to the final table. The row must be clean, and no follower may have begun anew."""
 
     def add(row: Row) -> None:
         pytestconfig.stash.setdefault(ROWS, []).append(row)

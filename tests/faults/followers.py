@@ -1,4 +1,4 @@
-"""Those who watch while a fault happens. Whoever is cut off comes back from the last position that it heard of."""
+"""Live clients that follow a store during a fault. After a disconnection they resume from their last position."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from tests.support.hub import Client
 from tests.support.live import Declined, Ended, Event, LiveClient, Refused, Watch, live
 
 LONG = 600.0
-"""Seconds: a hang is for the test's own time limit to find."""
+"""Seconds, effectively no limit: hangs are found by the test's own time limit."""
 
 LAST = "last"
-"""The tag of the last write: who has heard of it has heard all."""
+"""The tag of the last write: a follower that has received it has received everything."""
 
 CUT_OFF = (OSError, Ended, Refused, ConnectionClosed, InvalidHandshake)
 
 
 class Follower:
-    """Watches one view from beginning to end, over as many connections as it takes. `restless`: it hangs up by itself
-    after so many events, about."""
+    """Follows one view from beginning to end, over any number of connections. `restless`: it disconnects by itself
+    after about so many events."""
 
     def __init__(self, client: Client, store: str, *, restless: int = 0, **request: Any) -> None:
         self.client = client
@@ -72,7 +72,7 @@ class Follower:
         connection.abort()
 
     async def _watch(self, connection: LiveClient) -> Watch:
-        """The first time, while nobody writes."""
+        """Subscribe for the first time, before any writer has started."""
         watch = await connection.watch(self.store, **self.request)
         self.start = watch.position
         self.began.set()
@@ -88,7 +88,7 @@ class Follower:
 
 
 class Sleeper(Follower):
-    """Hears the beginning, hangs up, and comes back when all is over."""
+    """Subscribes at the beginning, disconnects, and resumes when everything is over."""
 
     async def fall_asleep(self) -> None:
         async with live(self.client.url, self.client) as connection:

@@ -1,4 +1,4 @@
-"""A hub that dies and comes back: always at one address, on one database, known by one token."""
+"""A hub that is killed and restarted at the same address, on the same database, with the same token."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from tests.support.engines import Database
 from tests.support.hub import Client, Hub, HubProcess, launch
 
 _PORTS = range(20_000, 32_000)
-"""Below those that the system gives to outgoing connections: while the hub is away nobody else gets its port."""
+"""Below the range for outgoing connections, so that no other process gets the hub's port while it is down."""
 
 
 def quiet_port() -> int:
-    """A free port of _PORTS."""
+    """Return a free port of _PORTS."""
     while True:
         port = random.choice(_PORTS)
         with socket.socket() as probe:
@@ -30,7 +30,7 @@ def quiet_port() -> int:
 
 
 class MortalHub:
-    """Made by `mortal_hub`. After `sign_in` every life of the hub knows `token`."""
+    """A restartable hub, made by `mortal_hub`. After `sign_in`, `token` is valid over all restarts."""
 
     def __init__(self, database: Database, folder: Path, **settings: object) -> None:
         self.database = database
@@ -51,19 +51,19 @@ class MortalHub:
         self.process = await asyncio.to_thread(HubProcess, self.database, self.folder, self.settings)
 
     async def end(self, number: int = signal.SIGKILL) -> int:
-        """Stop it, by default with no chance to clean up; its exit code."""
-        self.process.process.send_signal(number)  # here and now, not when a thread gets to it
+        """Stop the hub, by default without a chance to clean up; return its exit code."""
+        self.process.process.send_signal(number)  # immediately, not when a thread gets to it
         return await asyncio.to_thread(self.process.wait)
 
     async def die_at_start(self, seconds: float) -> None:
-        """Start it, and kill it so much later, whatever it is doing."""
+        """Start the hub, and kill it after so many seconds, whatever it is doing."""
         process = await asyncio.to_thread(launch, self.database, self.folder, self.settings)
         await asyncio.sleep(seconds)
         process.kill()
         await asyncio.to_thread(process.communicate)
 
     def client(self, url: str = "") -> Client:
-        """The administrator, at the hub itself or at another address that leads to it."""
+        """Return the administrator as a client of the hub, or of another address that leads to it."""
         client = Client(url or self.url, {"Authorization": f"Bearer {self.token}"})
         self._clients.push_async_callback(client.close)
         return client
@@ -74,13 +74,13 @@ class MortalHub:
 
     @property
     def log(self) -> str:
-        """Of all its lives."""
+        """The log over all restarts."""
         return self.process.log
 
 
 @asynccontextmanager
 async def mortal_hub(database: Database, folder: Path, **settings: object) -> AsyncIterator[MortalHub]:
-    """A hub that has started, for the length of a block, and the clients that it gives out."""
+    """Run a restartable hub and its clients while the block runs."""
     hub = MortalHub(database, folder, **settings)
     await hub.start()
     try:

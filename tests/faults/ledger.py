@@ -1,7 +1,7 @@
-"""What writers asked for, and what they were told became of it.
+"""A ledger of requested writes and their answers.
 
-Every write marks what it touches with a tag of its own, so each change in the feed names the write that made it. A
-deletion, which leaves nothing to mark, goes by the id of what it deletes.
+Every write sets its own tag on its entities, so each change in the feed names the write that made it. A deletion cannot
+set a tag, and is recorded by the id of the deleted entity.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Fate(Enum):
 
 @dataclass
 class Asked:
-    """One write of `size` entities. It is in doubt until an answer says otherwise."""
+    """One requested write of `size` entities. It is in doubt until it is answered."""
 
     tag: str
     size: int = 1
@@ -29,8 +29,8 @@ class Asked:
 
 @dataclass
 class Audit:
-    """`lost`: acknowledged, and not there. `twice`: done more than once. `torn`: done in part. `ghosts`: refused, and
-    there all the same."""
+    """Tags of wrong writes. `lost`: acknowledged but not done. `twice`: done more than once. `torn`: done in part.
+    `ghosts`: refused but done."""
 
     lost: list[str] = field(default_factory=list)
     twice: list[str] = field(default_factory=list)
@@ -56,7 +56,7 @@ class Ledger:
         return len(self.writes) - self.told.total()
 
     def audit(self, changes: list[dict[str, Any]]) -> Audit:
-        """Hold what was told against the feed, change by change."""
+        """Compare the ledger with the changes of the feed."""
         done = Counter(c["_id"] if c["op"] == "remove" else c["entity"]["tag"] for c in changes)
         audit = Audit()
         for asked in self.writes:

@@ -1,4 +1,4 @@
-"""A network between clients and a hub that can freeze, in both directions, and thaw."""
+"""A TCP proxy between clients and a hub that can freeze both directions and resume."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _PIECE = 65_536
 
 
 class Network:
-    """Carries bytes between those who connect to `url` and the port of a hub."""
+    """Carries bytes between clients of `url` and the port of a hub."""
 
     def __init__(self, port: int) -> None:
         self.port = port
@@ -20,11 +20,11 @@ class Network:
         self._writers: set[asyncio.StreamWriter] = set()
 
     def freeze(self) -> None:
-        """From now on nothing arrives anywhere; connections stay open."""
+        """Stop forwarding; connections stay open."""
         self._flowing.clear()
 
     def thaw(self) -> None:
-        """What was on its way arrives."""
+        """Resume forwarding, beginning with the bytes that were held back."""
         self._flowing.set()
 
     async def open(self) -> asyncio.Server:
@@ -33,7 +33,7 @@ class Network:
         return server
 
     def cut(self) -> None:
-        """End every connection without a word."""
+        """Abort every connection."""
         for writer in self._writers:
             writer.transport.abort()
 
@@ -64,7 +64,7 @@ class Network:
 
 @asynccontextmanager
 async def network(port: int) -> AsyncIterator[Network]:
-    """A network that flows, for the length of a block."""
+    """Run a network while the block runs; at first it forwards."""
     made = Network(port)
     server = await made.open()
     try:

@@ -1,4 +1,4 @@
-"""The table at the end of a test run: which faults there were, and what they did."""
+"""The table at the end of a test run, with all faults and their effects."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Row:
 
     @property
     def clean(self) -> bool:
-        """Whether everything that was promised was kept; a resync is the test's to judge."""
+        """Whether all promises were kept; resyncs are judged by the test."""
         return not (self.lost or self.twice or self.torn or self.gaps or self.repeats)
 
 
@@ -32,7 +32,7 @@ ROWS = pytest.StashKey[list[Row]]()
 
 
 def table(rows: list[Row]) -> list[str]:
-    """The rows as lines of Markdown."""
+    """Return the rows as lines of Markdown."""
     names = [name.replace("_", " ") for name in asdict(rows[0])]
     texts = [[f"{value:,}" if isinstance(value, int) else value for value in asdict(row).values()] for row in rows]
     widths = [max(map(len, column)) for column in zip(names, *texts, strict=True)]

@@ -1,4 +1,4 @@
-"""A consumer's process is the one that fails: it is killed at any moment, or stands still for longer than its lease."""
+"""Faults of a consumer's process: it is killed at any moment, or suspended for longer than its lease."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.faults
 
 
 class CountingProcess:
-    """`tests.support.counting` as a process of its own, which writes and counts."""
+    """`tests.support.counting` as a separate process that writes and counts."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
@@ -34,7 +34,7 @@ class CountingProcess:
             self.calls += 1
 
     async def counts(self, times: int) -> None:
-        """Wait until its handler has been called so many times more."""
+        """Wait until its handler has been called so many more times."""
         await count_together([self], times)
 
     def has_ended(self) -> bool:
@@ -51,7 +51,7 @@ class CountingProcess:
 
 
 async def count_together(processes: Sequence[CountingProcess], times: int) -> None:
-    """Wait until their handlers have been called so many times more, no matter which."""
+    """Wait until their handlers have been called so many more times, no matter which."""
     enough = sum(process.calls for process in processes) + times
 
     async def have_counted() -> bool:
@@ -72,14 +72,14 @@ async def counting_process(database: Database, since: str) -> AsyncIterator[Coun
 
 
 async def prepare(database: Database) -> str:
-    """Make the stores; the position before everything that is counted."""
+    """Create the stores; return the position before all counted changes."""
     async with opened(database.engine()) as engine:
         await engine.define(COUNTS, *COUNTED)
         return await engine.feed.position()
 
 
 async def check(database: Database, since: str) -> None:
-    """Count what is left, and compare the counts with the feed."""
+    """Count the remaining changes, and compare the counts with the feed."""
     async with opened(database.engine()) as engine:
         async with at_work(counting(engine, since)):
             await eventually(lambda: is_counted(engine, since))
@@ -87,7 +87,7 @@ async def check(database: Database, since: str) -> None:
 
 
 async def test_counts_are_exact_over_kills(database: Database, times: int) -> None:
-    """`kill -9` in the middle of writing and counting, again and again: each change counts once."""
+    """The process is killed (SIGKILL) repeatedly while it writes and counts: each change counts once."""
     since = await prepare(database)
     for _ in range(1 + times):
         async with counting_process(database, since) as process:
@@ -98,7 +98,8 @@ async def test_counts_are_exact_over_kills(database: Database, times: int) -> No
 
 @pytest.mark.engine("mongodb")
 async def test_counts_are_exact_over_a_standstill(database: Database, times: int) -> None:
-    """The process that counts stands still until another has taken over, and goes on as if it were still its turn."""
+    """The counting process is suspended until another has taken over, and then continues as if it still held the
+    lease."""
     since = await prepare(database)
     async with counting_process(database, since) as first:
         await first.counts(3)

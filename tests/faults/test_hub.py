@@ -1,5 +1,4 @@
-"""The hub itself is the one that fails: killed at any moment, stopped while everybody writes, without room on its
-disk, or with a clock that jumps."""
+"""Faults of the hub itself: it is killed at any moment, stopped under load, has a full disk, or a clock that jumps."""
 
 from __future__ import annotations
 
@@ -25,12 +24,12 @@ from tests.support.hub import ADMIN_LOGIN, ADMIN_PASSWORD, eventually
 pytestmark = pytest.mark.faults
 
 LIMITS = (0, 40_000)
-"""Bytes that a file may have when the disk is full."""
+"""Maximum sizes of a file in bytes, which simulate a full disk."""
 
 
 async def test_killed_at_any_moment(mortal: MortalHub, times: int, report: Report) -> None:
-    """`kill -9` in the middle of everything, again and again: at any moment, or just when a change is told of; now and
-    then once more while it starts."""
+    """The hub is killed (SIGKILL) under load repeatedly: at any moment, or right after an event, and sometimes again
+    while it starts."""
     async with workload(mortal) as load:
         for number in range(times):
             await load.progress(random.randint(1, 60))
@@ -46,7 +45,7 @@ async def test_killed_at_any_moment(mortal: MortalHub, times: int, report: Repor
 
 
 async def test_stopped_under_load(mortal: MortalHub, times: int, report: Report) -> None:
-    """SIGTERM while everybody writes: it ends by itself, in order."""
+    """SIGTERM during writes stops the hub in order."""
     stops = 1 + times // 4
     async with workload(mortal) as load:
         for _ in range(stops):
@@ -58,8 +57,8 @@ async def test_stopped_under_load(mortal: MortalHub, times: int, report: Report)
 
 @pytest.mark.engine("sqlite")
 async def test_the_disk_is_full(tmp_path: Path, times: int, report: Report) -> None:
-    """507, again and again: what was refused is not there, and with room everybody goes on; once the hub is killed
-    meanwhile."""
+    """Writes are refused with 507 repeatedly: none of them is stored, and with free space all writers continue. Once
+    the hub is killed in between."""
     rounds = 1 + times // 2
     async with mortal_hub(sqlite_database(tmp_path), tmp_path / "hub") as hub, workload(hub) as load:
         for number in range(rounds):
@@ -77,8 +76,8 @@ async def test_the_disk_is_full(tmp_path: Path, times: int, report: Report) -> N
 
 @contextmanager
 def full_disk(hub: MortalHub, room: int) -> Iterator[None]:
-    """As long as the block lasts the hub may write to no file beyond its first `room` bytes. The system's answer is
-    that of a full disk, also where there was something before; every user may set it."""
+    """Limit the hub's files to `room` bytes while the block runs. Writes beyond that fail as on a full disk, even over
+    existing data. Setting the limit needs no special rights."""
     pid, limit = hub.process.pid, resource.RLIMIT_FSIZE
     before = resource.prlimit(pid, limit)
     resource.prlimit(pid, limit, (room, before[1]))
@@ -92,8 +91,8 @@ def full_disk(hub: MortalHub, room: int) -> Iterator[None]:
 async def test_the_clock_jumps(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, report: Report
 ) -> None:
-    """Hours forward and back, under load and between two lives of the hub, with housekeeping every second: by less
-    than what is kept for a time is kept for, nothing shows it but the time stamps."""
+    """The clock jumps by hours forward and back, under load and over restarts, with housekeeping every second. Jumps
+    shorter than all retention times affect nothing but the time stamps."""
     clock = Clock(tmp_path / "clock", monkeypatch)
     jumps = (+11, -12, +5, 0)
     async with mortal_hub(database, tmp_path / "hub", sweep_interval=1) as hub:
@@ -109,7 +108,7 @@ async def test_the_clock_jumps(
 
 
 async def is_stamped(load: Workload, hours: float) -> bool:
-    """Whether the hub stamps what it writes with a time so many hours off."""
+    """Return whether the hub's time stamps are so many hours off."""
     counter = await load.admin.see(load.store, load.counter)
     return bool(abs(counter["_at"] - now_ms() - hours * 3_600_000) < 600_000)
 
@@ -117,8 +116,9 @@ async def is_stamped(load: Workload, hours: float) -> bool:
 async def test_the_clock_jumps_far(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, report: Report
 ) -> None:
-    """A month ahead and back: what has a time to live ends (an access token, the history on SQLite), no write does. The
-    keys of requests are kept for longer than that, so a request sent again across the jump is still the same one."""
+    """The clock jumps a month ahead and back: data with a time to live end (an access token, the history on SQLite),
+    but no write is lost. Idempotency keys are kept for longer, so a request repeated across the jump is still
+    recognized."""
     clock = Clock(tmp_path / "clock", monkeypatch)
     async with mortal_hub(database, tmp_path / "hub", idempotency_hours=24 * 60) as hub:
         login = {"login": ADMIN_LOGIN, "password": ADMIN_PASSWORD}

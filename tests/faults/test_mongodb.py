@@ -1,4 +1,4 @@
-"""MongoDB is the one that fails: its primary is killed, steps down or freezes, or all of it stands still."""
+"""Faults of MongoDB: its primary is killed, steps down or freezes, or all members freeze."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ pytestmark = [pytest.mark.engine("mongodb"), pytest.mark.faults]
 Mongo = AsyncMongoClient[Entity]
 Server = tuple[str, int]
 LARGE = 15_000_000
-"""Characters of an entity that takes longer to record than it takes to stop a member."""
+"""Characters of an entity whose history takes longer to record than a member takes to stop."""
 STANDSTILL = 10.0
-"""Seconds that the whole of MongoDB stands still."""
+"""Seconds for which all of MongoDB is frozen."""
 
 
 @pytest.fixture(scope="module")
 def replica_set() -> Iterator[str]:
-    """The URL of three members; one that ends is started again."""
+    """The URL of a replica set of three members; a member that ends is started again."""
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("HUB_TEST_MONGODB_URL", raising=False)
         with mongod.running("--members", "3", "--restart") as server:
@@ -51,7 +51,7 @@ def replica_set() -> Iterator[str]:
 
 @pytest.fixture
 async def replicated(replica_set: str, tmp_path: Path) -> AsyncIterator[MortalHub]:
-    """A hub on the replica set, all of whose members are there."""
+    """A hub on the replica set, with all members running."""
     async with Mongo(replica_set) as mongo:
         await whole(mongo)
     async with mortal_hub(mongo_database(replica_set), tmp_path / "hub") as hub:
@@ -59,8 +59,8 @@ async def replicated(replica_set: str, tmp_path: Path) -> AsyncIterator[MortalHu
 
 
 async def primary(mongo: Mongo) -> Server:
-    """The primary of this moment, as the members that answer see it. On a busy machine one may step down, or be
-    elected, at any time."""
+    """Return the current primary, as seen by the members that answer. On a busy machine one may step down or be elected
+    at any time."""
 
     async def known() -> Server | None:
         await mongo.admin.command("ping")
@@ -77,7 +77,7 @@ async def pid_of(server: Server) -> int:
 
 
 async def another(mongo: Mongo, before: Server) -> bool:
-    """Whether there is a primary other than before."""
+    """Return whether there is a primary other than `before`."""
     try:
         return await primary(mongo) != before
     except ConnectionFailure:
@@ -85,7 +85,7 @@ async def another(mongo: Mongo, before: Server) -> bool:
 
 
 async def all_there(mongo: Mongo) -> bool:
-    """Whether every member is a primary or a secondary, so that the next fault leaves a majority."""
+    """Return whether every member is a primary or a secondary, so that the next fault leaves a majority."""
     try:
         status = await mongo.admin.command("replSetGetStatus")
     except ConnectionFailure:
@@ -98,7 +98,7 @@ async def whole(mongo: Mongo) -> None:
 
 
 async def upset(hub: MortalHub, times: int, fault: Callable[[Mongo, Server], Awaitable[object]]) -> Workload:
-    """Writers and subscribers, and now and then the fault: it is told the primary that all look to."""
+    """Run writers and followers, and cause the fault `times` times, each with the current primary."""
     async with workload(hub) as load, Mongo(hub.database.location) as mongo:
         for _ in range(times):
             await whole(mongo)
@@ -109,7 +109,7 @@ async def upset(hub: MortalHub, times: int, fault: Callable[[Mongo, Server], Awa
 
 
 async def test_the_primary_is_killed(replicated: MortalHub, times: int, report: Report) -> None:
-    """`kill -9`: another is elected, the killed one comes back and is taken along again."""
+    """SIGKILL: another member is elected; the killed one returns and catches up."""
 
     async def kill(mongo: Mongo, primary: Server) -> None:
         os.kill(await pid_of(primary), signal.SIGKILL)
@@ -120,8 +120,8 @@ async def test_the_primary_is_killed(replicated: MortalHub, times: int, report: 
 
 
 async def test_history_outlives_a_primary_that_had_recorded_it_alone(replica_set: str) -> None:
-    """The primary records a change while the others stand still, and then stands still until another is elected, which
-    has the change and not the record: it is made again."""
+    """The primary records a change while the others are frozen, and is then frozen itself until another is elected. The
+    new primary has the change but not its record, so the record is made again."""
     database = mongo_database(replica_set)
     async with Mongo(database.location) as mongo:
         await whole(mongo)
@@ -158,7 +158,7 @@ def frozen(pids: Sequence[int]) -> Iterator[None]:
 
 
 async def recorded_at(server: Server, database: Database) -> int:
-    """How many changes one member has on record."""
+    """Return the number of changes that one member has recorded."""
     async with Mongo(*server, directConnection=True) as mongo:
         records = mongo[urlsplit(database.location).path.strip("/")]["_history"]
         return await records.count_documents({})
@@ -173,7 +173,7 @@ async def is_written(engine: Engine) -> bool:
 
 
 async def test_the_primary_steps_down(replicated: MortalHub, times: int, report: Report) -> None:
-    """`replSetStepDown` while everybody writes."""
+    """`replSetStepDown` during writes."""
 
     async def elect(mongo: Mongo, primary: Server) -> None:
         await step_down(mongo)
@@ -188,11 +188,11 @@ async def step_down(mongo: Mongo) -> None:
     try:
         await mongo.admin.command({"replSetStepDown": 5, "secondaryCatchUpPeriodSecs": 5})
     except AutoReconnect:
-        pass  # it hangs up on everybody
+        pass  # it closes all connections
 
 
 async def test_a_consumer_counts_exactly_over_failovers(replica_set: str, times: int) -> None:
-    """The primary is killed or steps down while a consumer commits: each change counts once."""
+    """The primary is killed or steps down during a consumer's commits: each change counts once."""
     database = mongo_database(replica_set)
     async with Mongo(database.location) as mongo, opened(database.engine()) as engine:
         await whole(mongo)
@@ -218,7 +218,7 @@ async def test_a_consumer_counts_exactly_over_failovers(replica_set: str, times:
 
 
 async def write_through(engine: Engine) -> None:
-    """Write until cancelled, whatever happens to the database."""
+    """Write until cancelled, ignoring failures of the database."""
     for number in count():
         try:
             await write(engine, number)
@@ -227,7 +227,7 @@ async def write_through(engine: Engine) -> None:
 
 
 async def grows(engine: Engine) -> None:
-    """Wait until more has been counted."""
+    """Wait until more changes have been counted."""
 
     async def total() -> int:
         try:
@@ -244,7 +244,7 @@ async def grows(engine: Engine) -> None:
 
 
 async def test_the_primary_freezes(replicated: MortalHub, report: Report) -> None:
-    """SIGSTOP: another is elected; woken up, the old one still believes to be the primary, for a moment."""
+    """SIGSTOP: another member is elected; after SIGCONT the old one still acts as the primary for a moment."""
     async with workload(replicated) as load, Mongo(replicated.database.location) as mongo:
         await whole(mongo)
         await load.progress(40)
@@ -262,7 +262,7 @@ async def test_the_primary_freezes(replicated: MortalHub, report: Report) -> Non
 
 
 async def test_mongodb_stands_still(tmp_path: Path, report: Report, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ten seconds without an answer; nothing is restarted."""
+    """All members are frozen for ten seconds; nothing is restarted."""
     monkeypatch.delenv("HUB_TEST_MONGODB_URL", raising=False)
     with mongod.running() as server:
         database: Database = mongo_database(server.url)

@@ -1,4 +1,4 @@
-"""What comes between a client and the hub fails: the network freezes, a client stops reading, requests are spoilt."""
+"""Faults between clients and the hub: the network freezes, clients stop reading, requests are corrupted."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ pytestmark = pytest.mark.faults
 
 SHORT = 0.3
 LONG = 4.0
-"""Seconds of a frozen network: less than the hub waits for a sign of life, and more."""
+"""Seconds for which the network is frozen, longer than the hub's heartbeat timeout."""
 
 HEARTBEAT = {"live_ping_interval": 1, "live_ping_timeout": 1}
 
 
 async def test_the_network_freezes(database: Database, tmp_path: Path, times: int, report: Report) -> None:
-    """For half of the clients, now so shortly that connections go on, now for longer than the hub takes them for
-    alive. In the end it is cut."""
+    """It freezes for half of the clients, sometimes so briefly that connections survive, sometimes for longer than the
+    heartbeat timeout. Finally it is cut."""
     async with mortal_hub(database, tmp_path / "hub", **HEARTBEAT) as hub, network(hub.process.port) as between:
         freezes = 2 + times // 2
         async with workload(hub, between.url) as load:
@@ -49,7 +49,7 @@ async def test_the_network_freezes(database: Database, tmp_path: Path, times: in
 
 
 class Flooding(Bulk):
-    """Arrays of large entities: a client that does not read them is soon far behind."""
+    """Writes arrays of large entities, so that a client that does not read soon lags."""
 
     text = "x" * 20_000
     written = 0
@@ -61,8 +61,8 @@ class Flooding(Bulk):
 
 @pytest.mark.engine("sqlite")
 async def test_clients_stop_reading(tmp_path: Path, report: Report) -> None:
-    """More is written than the system and the hub hold for them, and they take nothing of it for as long as the hub
-    waits: they are cut off, read on, and come back."""
+    """More is written than the system and the hub buffer for them, and they do not read for as long as the hub waits.
+    They are disconnected, read the rest, and resume."""
     settings = {"live_max_buffered": 200_000, "live_ping_timeout": 2}
     async with mortal_hub(sqlite_database(tmp_path), tmp_path / "hub", **settings) as hub:
         Flooding.written = 0
@@ -93,7 +93,7 @@ async def test_clients_stop_reading(tmp_path: Path, report: Report) -> None:
 
 
 IN_KERNEL = 16_000_000
-"""Bytes, well above what the system holds for one connection."""
+"""Bytes, well above what the system buffers for one connection."""
 
 
 async def all_came_back(followers: list[Follower], connections: list[int]) -> bool:
@@ -101,8 +101,8 @@ async def all_came_back(followers: list[Follower], connections: list[int]) -> bo
 
 
 async def test_spoilt_requests(mortal: MortalHub, times: int, report: Report) -> None:
-    """Cut short, with other bytes in between, or garbage from the start, over HTTP and over the WebSocket, while others
-    write: an array is written as a whole or not at all, never when it was cut short, and nobody else notices."""
+    """Requests are truncated, altered or random, over HTTP and WebSocket, while other clients write. An array is
+    written as a whole or not at all, never if it was truncated, and other clients are not affected."""
     spoilt = 20 * times
     chance = random.Random(1)
     async with workload(mortal) as load:
@@ -124,13 +124,13 @@ async def test_spoilt_requests(mortal: MortalHub, times: int, report: Report) ->
 
 ITEMS = 5
 MOMENT = 0.3
-"""Seconds to listen for an answer: to many of these there is none."""
+"""Seconds to wait for an answer; many of these requests have none."""
 
 UNANSWERED = 0
 
 
 async def spoil(mortal: MortalHub, store: str, chance: random.Random) -> Counter[int]:
-    """Send a spoilt array; how often which status was answered."""
+    """Send a corrupted array; count the statuses of the answers."""
     if chance.random() < 0.5:
         request = array_request(mortal, store, "cut")
         async with wire(mortal.process.port) as connection:
@@ -148,7 +148,7 @@ def array_request(mortal: MortalHub, store: str, tag: str) -> bytes:
 
 
 def disturbed(request: bytes, chance: random.Random) -> bytes:
-    """Some bytes changed, left out or put in."""
+    """Return the request with some bytes changed, removed or inserted."""
     spoilt = bytearray(request)
     for _ in range(chance.randint(1, 2)):
         place = chance.randrange(len(spoilt))
@@ -158,7 +158,7 @@ def disturbed(request: bytes, chance: random.Random) -> bytes:
 
 
 async def statuses(mortal: MortalHub, sent: bytes) -> list[int]:
-    """Send these bytes, listen for a moment, hang up; the status of every answer."""
+    """Send these bytes, wait a moment for answers, disconnect; return the status of every answer."""
     answer = b""
     async with wire(mortal.process.port) as connection:
         try:
@@ -175,7 +175,7 @@ async def count(client: Client, store: str, **params: str) -> int:
 
 
 async def spoil_socket(mortal: MortalHub, chance: random.Random) -> None:
-    """A live connection that goes wrong after a good beginning."""
+    """Open a live connection, and send a corrupted packet or random bytes after the handshake."""
     headers = {"Authorization": f"Bearer {mortal.token}"}
     async with websocket(socket_url(mortal.url), additional_headers=headers) as socket:
         await socket.recv()
@@ -186,5 +186,5 @@ async def spoil_socket(mortal: MortalHub, chance: random.Random) -> None:
             await socket.send(packet.decode("utf-8", "replace"))
         else:
             socket.transport.write(chance.randbytes(chance.randint(1, 200)))
-        socket.transport.write(b"\x81\xfe\xff\xff")  # the beginning of a frame that never comes
+        socket.transport.write(b"\x81\xfe\xff\xff")  # the head of a frame that never follows
         socket.transport.abort()

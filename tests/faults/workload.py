@@ -1,8 +1,8 @@
-"""Writers and followers around a fault, and the verdict on what they saw.
+"""Writers and followers around a fault, and the verdict on their observations.
 
-The promise: every acknowledged write is there and none twice; one in doubt is there as a whole or not at all; whoever
-follows sees each change exactly once and in order, over whatever connections, and what it has in the end is what REST
-lists.
+The promise: every acknowledged write is stored, once; a write in doubt is stored as a whole or not at all. A follower
+receives each change exactly once and in order, over any number of connections, and finally its view equals the REST
+list.
 """
 
 from __future__ import annotations
@@ -26,11 +26,12 @@ from tests.support.hub import API, Client, entity_of, eventually, unique
 from tests.support.live import Event
 
 LOW_PHASE: dict[str, Any] = {"filter": {"phase": {"$lt": 2}}, "only": "tag,phase"}
-"""A view that entities enter and leave all the time."""
+"""A view that entities constantly enter and leave."""
 
 
 class Workload:
-    """`addresses`: of the hub and of ways to it, which the writers and the followers share among them."""
+    """Writers and followers of one store. They are distributed over `addresses`: those of the hub and of proxies to
+    it."""
 
     def __init__(self, hub: MortalHub, store: str, addresses: Sequence[str], crowd: Sequence[type[Writer]]) -> None:
         self.hub = hub
@@ -52,7 +53,7 @@ class Workload:
         self._stop = asyncio.Event()
 
     async def begin(self, group: asyncio.TaskGroup) -> None:
-        """Everybody follows before anybody writes."""
+        """Start the followers, then the writers."""
         self.start = (await self.admin.get(f"/{self.store}")).headers["x-position"]
         await self._make_counter()
         await self.sleeper.fall_asleep()
@@ -71,7 +72,7 @@ class Workload:
         self.counter = counter["_id"]
 
     async def progress(self, more: int, fate: Fate = Fate.ACKNOWLEDGED) -> None:
-        """Wait until so many more writes have been acknowledged, or refused."""
+        """Wait until so many more writes have met this fate."""
         enough = self.ledger.told[fate] + more
 
         async def reached() -> bool:
@@ -80,8 +81,8 @@ class Workload:
         await eventually(reached, 100)
 
     async def hear(self, more: int) -> None:
-        """Wait until a subscriber has been told of so many more changes: the one who made the last of them may not
-        have been answered yet."""
+        """Wait until a follower has received so many more events. The writer of the last one may not have its answer
+        yet."""
         follower = self.followers[0]
         await eventually(lambda: is_following(follower))
         assert follower.connection is not None
@@ -89,7 +90,7 @@ class Workload:
         await follower.connection.until(lambda: len(follower.watch.events) >= enough)
 
     async def end(self) -> None:
-        """Let the writers end, and everybody see the last of it."""
+        """Stop the writers, make a last write, and wait until all followers have received it."""
         self._stop.set()
         await asyncio.gather(*self._writing)
         asked = self.ledger.ask(LAST)
@@ -101,10 +102,11 @@ class Workload:
         body = {"tag": LAST, "phase": 0}
         return (await self.admin.post(f"/{self.store}", body, idempotency_key=self.store)).status_code == 200
 
-    # The verdict.
+    # Verdict.
 
     async def verdict(self, fault: str, times: int) -> Row:
-        """What was kept and what was not. AssertionError when what is there contradicts itself."""
+        """Return which promises were kept. Raises AssertionError if lists, changes and history contradict each
+        other."""
         changes = await self.changes(self.start)
         assert replayed(changes) == await self.listed()
         await eventually(lambda: self._is_on_record(changes))
@@ -132,7 +134,7 @@ class Workload:
         )
 
     async def _heard(self, follower: Follower) -> tuple[int, int, int, int]:
-        """Events, gaps, repeats and resyncs of one follower, whose view must be what REST lists."""
+        """Return the events, gaps, repeats and resyncs of one follower, whose view must equal the REST list."""
         params = parameters(follower)
         assert follower.watch.view == await self.listed(params)
         events = [plain(event) for event in follower.events]
@@ -144,7 +146,7 @@ class Workload:
         return len(events), gaps.total(), repeats.total(), 0
 
     async def _is_on_record(self, changes: list[Event]) -> bool:
-        """Whether the audit trail of the counter has each of its changes, once and in order."""
+        """Return whether the history of the counter has each of its changes, once and in order."""
         answer = await self._read(f"/{self.store}/{self.counter}/history")
         revs = [entry["_rev"] for entry in answer.json()["history"]]
         while "next" in answer.links:
@@ -153,7 +155,7 @@ class Workload:
         return revs == [change["_rev"] for change in changes if change["_id"] == self.counter]
 
     async def _read(self, path: str, params: dict[str, str] | None = None) -> httpx.Response:
-        """The answer, asked for again while there is an election after the fault."""
+        """Read a path, again while the answer is 503, as in an election after the fault."""
 
         async def answered() -> httpx.Response | None:
             answer = await self.admin.get(path, params)
@@ -165,7 +167,7 @@ class Workload:
         return answer
 
     async def changes(self, since: str, params: dict[str, str] | None = None) -> list[Event]:
-        """All that REST tells of the view since a position."""
+        """Return all changes of the view since a position, by REST."""
         found: list[Event] = []
         while True:
             answer = await self._read(f"/{self.store}", {**(params or {}), "since": since})
@@ -175,7 +177,7 @@ class Workload:
                 return found
 
     async def listed(self, params: dict[str, str] | None = None) -> dict[str, Entity]:
-        """All that REST lists of the view, by id."""
+        """Return all entities of the view, by REST, keyed by id."""
         answer = await self._read(f"/{self.store}", params)
         found: list[Entity] = answer.json()
         while "next" in answer.links:
@@ -185,7 +187,7 @@ class Workload:
 
 
 async def is_following(follower: Follower) -> bool:
-    """Whether it is connected and subscribed."""
+    """Return whether the follower is connected and subscribed."""
     return (
         follower.connection is not None
         and bool(follower.connection.watches)
@@ -194,18 +196,18 @@ async def is_following(follower: Follower) -> bool:
 
 
 def parameters(follower: Follower) -> dict[str, str]:
-    """The follower's view as parameters of a list."""
+    """Return the follower's view as parameters of a list."""
     request = follower.request
     return {name: value if isinstance(value, str) else json.dumps(value) for name, value in request.items()}
 
 
 def plain(change: Event) -> str:
-    """A change as its content, in REST and live alike."""
+    """Return the content of a change as text, equal for REST and live."""
     return json.dumps([change["op"], change["_id"], change.get("_rev"), change.get("entity")], sort_keys=True)
 
 
 def replayed(changes: list[Event]) -> dict[str, Entity]:
-    """What is there after these changes from nothing, each of which must fit on what was there before."""
+    """Apply the changes to an empty store; each must fit the state before it."""
     content: dict[str, Entity] = {}
     for change in changes:
         id = change["_id"]
@@ -219,15 +221,15 @@ def replayed(changes: list[Event]) -> dict[str, Entity]:
 
 
 async def define(client: Client, **definition: Any) -> str:
-    """A new store; its name."""
+    """Create a store; return its name."""
     answer = await client.post("/stores", {"name": unique("store"), **definition})
     return str(entity_of(answer)["name"])
 
 
 @asynccontextmanager
 async def workload(hub: MortalHub, *detours: str, crowd: Sequence[type[Writer]] = CROWD) -> AsyncIterator[Workload]:
-    """Everybody at work for the length of a block, at the end of which all has been written and seen. `detours` are
-    other addresses of the hub, which half of them use."""
+    """Run writers and followers while the block runs; at its end all writes have been delivered. `detours` are other
+    addresses of the hub, which half of the clients use."""
     async with asyncio.TaskGroup() as group:
         store = await define(hub.client(), unique=["code"], indexes=["flock"])
         load = Workload(hub, store, [hub.url, *detours], crowd)

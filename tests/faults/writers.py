@@ -1,7 +1,8 @@
-"""Those who write while a fault happens, each in its own way, and keep book of what they were told.
+"""Writers of different kinds that run during a fault and record the answers to their requests.
 
-What is answered 200 is acknowledged. 4xx and 507 promise that nothing was done. No answer at all, or another 5xx,
-leaves it in doubt: a writer with an Idempotency-Key or an If-Match asks again until it knows, the others go on.
+A write that is answered 200 is acknowledged. 4xx and 507 promise that nothing was done. Without an answer, or with
+another 5xx, the write is in doubt: a writer with an Idempotency-Key or If-Match repeats it until it knows; others go
+on.
 """
 
 from __future__ import annotations
@@ -18,16 +19,16 @@ from tests.faults.ledger import Asked, Fate, Ledger
 from tests.support.hub import Client, dashed, unique
 
 PAUSE = 0.05
-"""Seconds between attempts while the hub is away."""
+"""Seconds between attempts while the hub is down."""
 
 FLOCK = 12
 BULK = 5
 HEAVY = 120
-"""More than SQLite takes on its event loop: a transaction in the writer thread."""
+"""More entities than SQLite writes on the event loop, so the transaction runs in the writer thread."""
 
 
 class Writer:
-    """Does `step` again and again until told to stop. Names, tags and keys begin with its own name."""
+    """Repeats `step` until `stop` is set. Its names, tags and keys begin with its own name."""
 
     def __init__(self, client: Client, store: str, ledger: Ledger) -> None:
         self.client = client
@@ -42,15 +43,15 @@ class Writer:
             await self.step(next(self.numbers))
 
     async def prepare(self) -> None:
-        """What the steps need."""
+        """Create what the steps need."""
 
     async def step(self, number: int) -> None:
         raise NotImplementedError
 
-    # Asking.
+    # Requests.
 
     async def send(self, method: str, path: str = "", body: Any = None, **headers: str) -> httpx.Response | None:
-        """The answer, None when what became of the request is in doubt."""
+        """Send a request; return the answer, or None if the outcome is in doubt."""
         try:
             answer = await self._send(method, self.path + path, json=body, headers=dashed(headers))
         except httpx.TransportError:
@@ -62,7 +63,7 @@ class Writer:
         return None
 
     async def _send(self, *request: Any, **more: Any) -> httpx.Response:
-        """A request that could not even be sent has not been asked."""
+        """Send a request, again if the connection is refused, since then it has certainly not been handled."""
         while True:
             try:
                 return await self.client.request(*request, **more)
@@ -70,7 +71,7 @@ class Writer:
                 await asyncio.sleep(PAUSE)
 
     async def attempt(self, asked: Asked, *request: Any, **headers: str) -> httpx.Response | None:
-        """Ask once, and note what was said."""
+        """Send a write once, and record its fate."""
         answer = await self.send(*request, **headers)
         if answer is not None:
             self.ledger.settle(asked, Fate.ACKNOWLEDGED if answer.status_code == 200 else Fate.REFUSED)
@@ -78,7 +79,7 @@ class Writer:
         return answer
 
     async def insist(self, asked: Asked, *request: Any, **headers: str) -> httpx.Response:
-        """Ask until something is said. For requests that may be sent twice."""
+        """Send a write until it is answered. Only for requests that may be repeated."""
         return await until(lambda: self.attempt(asked, *request, **headers))
 
     def body(self, tag: str, number: int, **more: Any) -> Entity:
@@ -93,7 +94,7 @@ async def until(ask: Callable[[], Awaitable[httpx.Response | None]]) -> httpx.Re
 
 
 class Singles(Writer):
-    """Creates one at a time, and deletes every third again. Nothing is asked twice."""
+    """Creates one entity at a time, and deletes every third one. No request is repeated."""
 
     async def step(self, number: int) -> None:
         tag = f"{self.name}-{number}"
@@ -104,8 +105,8 @@ class Singles(Writer):
 
 
 class Keyed(Writer):
-    """Creates under an Idempotency-Key, again and again until it is answered, and now and then once more after that:
-    the answer is the same."""
+    """Creates an entity under an Idempotency-Key, repeated until it is answered. Every fourth request is then repeated
+    once more, and must have the same answer."""
 
     async def step(self, number: int) -> None:
         tag = f"{self.name}-{number}"
@@ -117,7 +118,7 @@ class Keyed(Writer):
 
 
 class Bulk(Writer):
-    """Creates arrays, by turns under a key and without; some are long."""
+    """Creates arrays, alternately with and without a key; some are long."""
 
     async def step(self, number: int) -> None:
         tag = f"{self.name}-{number}"
@@ -131,8 +132,8 @@ class Bulk(Writer):
 
 
 class Counting(Writer):
-    """Counts up an entity that others count up as well, each time from the revision that it has seen (If-Match). A
-    revision is used up once, so it is safe to ask again."""
+    """Increments a counter that others increment as well, each time from the revision that it has read (If-Match). Each
+    revision can be changed only once, so repeating is safe."""
 
     counter = ""
 
@@ -146,13 +147,13 @@ class Counting(Writer):
         if answer is None:
             answer = await until(lambda: self.send(*request, **header))
             if answer.status_code == 412:
-                return  # in doubt: it lost the race, or won it without hearing so
+                return  # in doubt: it lost the race, or won it without receiving the answer
         assert answer.status_code in (200, 412, 507), answer.text
         self.ledger.settle(asked, Fate.ACKNOWLEDGED if answer.status_code == 200 else Fate.REFUSED)
 
 
 class Upserting(Writer):
-    """Sets two entities by their unique codes, both or neither, by turns under a key and without."""
+    """Upserts two entities by their unique codes, both or neither, alternately with and without a key."""
 
     async def step(self, number: int) -> None:
         asked = self.ledger.ask(f"{self.name}-{number}", 2)
@@ -165,7 +166,7 @@ class Upserting(Writer):
 
 
 class Herding(Writer):
-    """Changes a flock of entities by a filter: all of them or none."""
+    """Changes a flock of entities by a filter, all or none."""
 
     async def prepare(self) -> None:
         tag = f"{self.name}-flock"
