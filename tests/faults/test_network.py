@@ -26,7 +26,7 @@ pytestmark = pytest.mark.faults
 
 SHORT = 0.3
 LONG = 4.0
-"""Seconds for which the network is frozen, longer than the hub's heartbeat timeout."""
+"""Seconds for which the network is frozen: SHORT is less than the hub's heartbeat timeout, LONG is more."""
 
 HEARTBEAT = {"live_ping_interval": 1, "live_ping_timeout": 1}
 

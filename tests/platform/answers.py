@@ -1,4 +1,4 @@
-"""What an answer must look like: the error envelope, and tables of requests with what their answers say and do not."""
+"""Checks of answers: the error envelope, and scenarios of requests with texts present and absent in their answers."""
 
 from __future__ import annotations
 
@@ -33,8 +33,7 @@ TAGS: Final = {
 
 
 def refused(answer: httpx.Response, status: int, *names: str) -> dict[str, list[str]]:
-    """The answer's `errors`, after its shape has been checked: the status, the envelope, and an error text for each
-    of `names`."""
+    """Check an error answer: the status, the envelope, and an error text for each of `names`. Return its `errors`."""
     assert answer.status_code == status, f"{answer.status_code} {answer.text[:500]}"
     assert answer.headers["content-type"] == "application/json"
     assert answer.headers["x-request-id"]
@@ -51,7 +50,7 @@ def refused(answer: httpx.Response, status: int, *names: str) -> dict[str, list[
 
 
 def good(answer: httpx.Response) -> Any:
-    """The JSON of an answer to a call that went well."""
+    """Return the JSON of an answer, which must be a success."""
     assert answer.status_code == 200, answer.text[:500]
     assert answer.headers["content-type"] == "application/json"
     return answer.json()
@@ -59,8 +58,8 @@ def good(answer: httpx.Response) -> Any:
 
 @dataclass(frozen=True)
 class Scenario:
-    """A request and its answer: the status, texts that the body holds, and texts that it must not hold. ``{store}``
-    and other names in the path and the texts stand for what the test knows by then."""
+    """A request and its answer: the status, and the texts that must be `present` and `absent` in the body. ``{store}``
+    and other names in braces are replaced when it is played."""
 
     name: str
     method: str
@@ -74,7 +73,7 @@ class Scenario:
 
 
 async def play(client: Client, scenario: Scenario, **names: str) -> httpx.Response:
-    """Send the request of a scenario and check all that it says of the answer."""
+    """Send the request of a scenario and check the answer. `names` replace the names in braces."""
     more = {} if scenario.body is None else {"json": scenario.body}
     params = [(name, filled(value, names)) for name, value in scenario.params]
     path = filled(scenario.path, names)
@@ -90,7 +89,7 @@ async def play(client: Client, scenario: Scenario, **names: str) -> httpx.Respon
 
 
 def filled(text: str, names: dict[str, str]) -> str:
-    """The text with ``{name}`` replaced for each of the names; other braces are JSON's and stay."""
+    """Return the text with ``{name}`` replaced for each of the names; other braces belong to JSON and stay."""
     for name, value in names.items():
         text = text.replace("{" + name + "}", value)
     return text

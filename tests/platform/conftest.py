@@ -1,4 +1,4 @@
-"""One hub per engine for the whole session; each test brings stores, users and groups of its own."""
+"""One hub per engine for the whole session; each test creates its own stores, users and groups."""
 
 from __future__ import annotations
 
@@ -44,35 +44,35 @@ def admin(hub: Hub) -> Client:
 
 @pytest.fixture(scope="session")
 async def user(hub: Hub) -> Client:
-    """Somebody without a group or a role, who may use every store that is not a system store."""
+    """A user without a group or a role, who may use every store that is not a system store."""
     return await hub.as_user()
 
 
 @pytest.fixture(scope="session")
 async def other(hub: Hub) -> Client:
-    """Somebody else like `user`."""
+    """Another user like `user`."""
     return await hub.as_user()
 
 
 @pytest.fixture
 async def store(hub: Hub) -> str:
-    """A new store that takes any entity; its `code` is unique, `title` and `place.city` are searched."""
+    """A new store without a schema; `code` is unique, `title` and `place.city` are searchable."""
     return await hub.define(unique=["code"], search=["title", "place.city"])
 
 
 @pytest.fixture
 async def typed(hub: Hub) -> str:
-    """A new store of the fields in TYPED."""
+    """A new store with the fields in TYPED."""
     return await hub.define(fields=TYPED)
 
 
 @pytest.fixture(scope="session")
 async def bare(hub: Hub) -> str:
-    """A store that takes any entity, for requests that are refused: nothing ever gets into it."""
+    """A store without a schema for requests that are refused, so that it always stays empty."""
     return await hub.define(unique=["code"], search=["title"])
 
 
 @pytest.fixture(scope="session")
 async def bare_typed(hub: Hub) -> str:
-    """A store of the fields in TYPED, for requests that are refused."""
+    """A store with the fields in TYPED, for requests that are refused."""
     return await hub.define(fields=TYPED)

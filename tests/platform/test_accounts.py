@@ -1,4 +1,4 @@
-"""Accounts that last: who may change a password, what a change ends, one spelling of logins, what is noted of use."""
+"""Accounts: password changes and what they end, normalization of logins, and records of use."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ANOTHER = "open sesame 2"
 
 @pytest.fixture
 async def somebody(hub: Hub) -> Client:
-    """A user with a password, by a long-lived token."""
+    """A user with a password, with a long-lived token."""
     return await hub.as_user(password=PASSWORD)
 
 
@@ -34,12 +34,12 @@ async def session_of(hub: Hub, user: Client, password: str = PASSWORD) -> Client
     return await hub.as_session(user.user["login"], password)
 
 
-# Who may change a password, and what that ends.
+# Password changes.
 
 
 @pytest.mark.parametrize("change", [{"password": ANOTHER}, {"email": "new@example.com"}])
 async def test_the_current_password_is_needed(hub: Hub, somebody: Client, change: dict[str, Any]) -> None:
-    """To change the own password or e-mail address: 400 that names it when it is missing or wrong."""
+    """A change of one's own password or e-mail address needs it; without it or with a wrong one the answer is 400."""
     session, path = await session_of(hub, somebody), f"/users/{somebody.id}"
     for proof in ({}, {"current_password": "wrong"}, {"current_password": 5}, {"current_password": None}):
         refused(await session.patch(path, change | proof), 400, "current_password")
@@ -48,7 +48,7 @@ async def test_the_current_password_is_needed(hub: Hub, somebody: Client, change
 
 @pytest.mark.parametrize("change", [{"password": ANOTHER}, {"email": "new@example.com"}])
 async def test_a_long_lived_token_does_not_take_the_account_over(somebody: Client, change: dict[str, Any]) -> None:
-    """Not even with the password."""
+    """It cannot change the password or the e-mail address, even with the current password."""
     path = f"/users/{somebody.id}"
     refused(await somebody.patch(path, change), 403)
     refused(await somebody.patch(path, change | {"current_password": PASSWORD}), 403)
@@ -56,7 +56,7 @@ async def test_a_long_lived_token_does_not_take_the_account_over(somebody: Clien
 
 
 async def test_administrators_prove_themselves_too(hub: Hub) -> None:
-    """For their own password, by PATCH and PUT; not for another's."""
+    """They need the current password for their own account, in PATCH and PUT, but not for other accounts."""
     role = (await hub.admin.list("roles", {"name": "admin"}))[0]["_id"]
     chief = await hub.as_user(password=PASSWORD, roles=[role])
     session, other = await session_of(hub, chief), await hub.as_user(password=PASSWORD)
@@ -69,7 +69,7 @@ async def test_administrators_prove_themselves_too(hub: Hub) -> None:
 
 
 async def test_a_new_password_ends_other_sessions_and_tokens(hub: Hub, somebody: Client) -> None:
-    """All but the session that it was given in."""
+    """Only the session that set the password survives."""
     here, there = await session_of(hub, somebody), await session_of(hub, somebody)
     access = hub.client(await hub.token_of(somebody.user["login"], PASSWORD))
     entity_of(await here.patch(f"/users/{somebody.id}", {"password": ANOTHER, "current_password": PASSWORD}))
@@ -79,7 +79,7 @@ async def test_a_new_password_ends_other_sessions_and_tokens(hub: Hub, somebody:
 
 
 async def test_a_reset_ends_all_sessions_and_tokens(hub: Hub, somebody: Client) -> None:
-    """An administrator's new password for somebody else."""
+    """The reset is a new password that an administrator sets for another user."""
     session = await session_of(hub, somebody)
     entity_of(await hub.admin.patch(f"/users/{somebody.id}", {"password": ANOTHER}))
     for ended in (session, somebody):
@@ -87,7 +87,7 @@ async def test_a_reset_ends_all_sessions_and_tokens(hub: Hub, somebody: Client) 
 
 
 async def test_tokens_outlive_a_new_password_if_that_is_set(database: Database, tmp_path: Path) -> None:
-    """HUB_RESET_ENDS_TOKENS=false: sessions end all the same."""
+    """With HUB_RESET_ENDS_TOKENS=false only sessions end."""
     async with running_hub(database, tmp_path, reset_ends_tokens=False) as hub:
         user = await hub.as_user(password=PASSWORD)
         session = await session_of(hub, user)
@@ -97,7 +97,7 @@ async def test_tokens_outlive_a_new_password_if_that_is_set(database: Database, 
 
 
 async def test_guesses_of_the_current_password_are_limited(database: Database, tmp_path: Path) -> None:
-    """A stolen session does not guess its way to the password."""
+    """A stolen session cannot be used to guess the password."""
     async with running_hub(database, tmp_path, login_attempts=3) as hub:
         user = await hub.as_user(password=PASSWORD)
         session, path = await session_of(hub, user), f"/users/{user.id}"
@@ -108,7 +108,7 @@ async def test_guesses_of_the_current_password_are_limited(database: Database, t
 
 
 async def test_no_session_of_the_old_password_outlives_the_new_one(hub: Hub) -> None:
-    """However logins and the change meet."""
+    """This holds for any order of concurrent logins and the change."""
     for _ in range(6):
         user = await hub.as_user(password=PASSWORD)
         credentials = {"login": user.user["login"], "password": PASSWORD}
@@ -124,11 +124,11 @@ async def test_no_session_of_the_old_password_outlives_the_new_one(hub: Hub) -> 
         good(await hub.client().post("/auth", credentials | {"password": ANOTHER}))
 
 
-# Tokens that tokens make.
+# Tokens created by tokens.
 
 
 async def test_a_token_does_not_outlive_the_one_that_made_it(hub: Hub, somebody: Client) -> None:
-    """Nor can a token put off its own end."""
+    """A token cannot extend its own expiry either."""
     end = now_ms() + 60_000
     parent = await hub.with_token(somebody.user, expires=end)
     child = await parent.make("tokens", name="child")
@@ -143,11 +143,11 @@ async def test_a_token_does_not_outlive_the_one_that_made_it(hub: Hub, somebody:
     entity_of(await somebody.patch(f"/tokens/{own['_id']}", {"expires": None}))
 
 
-# One spelling of logins and passwords.
+# Normalization of logins and passwords.
 
 
 async def test_a_login_is_compared_without_case_and_in_one_form(hub: Hub) -> None:
-    """It keeps the spelling it was given in; the password counts as typed on any keyboard."""
+    """The login keeps its spelling; the password is compared in a normalized form too."""
     tail = unique("")
     composed, decomposed = f"J\u00fcrgen{tail}", f"Ju\u0308rgen{tail}"
     made = await hub.admin.make("users", login=decomposed, password="pa\u00dfwort \u00fc 1")
@@ -163,7 +163,7 @@ async def test_a_login_is_compared_without_case_and_in_one_form(hub: Hub) -> Non
 
 @pytest.mark.parametrize("login", [" ada", "ada ", "a  b", "", "a\tb", "a\0b", "x" * 1_001, "\u200bada", "\ufb01sh", 5])
 async def test_a_login_that_looks_like_another_is_refused(hub: Hub, login: Any) -> None:
-    """Outer blanks, control characters and invisible or look-alike ones: 400 that names the login."""
+    """Outer blanks, control characters, and invisible or look-alike characters are answered 400 with the field."""
     refused(await hub.admin.post("/users", {"login": login}), 400, "login")
 
 
@@ -174,14 +174,14 @@ async def test_a_login_may_have_blanks_within_and_be_an_address(hub: Hub) -> Non
 
 @pytest.mark.parametrize("password", ["password", "12345678", "PassWord1", "qwertyuiop", "tab\tin it 1", "same"])
 async def test_a_password_that_everybody_tries_is_refused(hub: Hub, password: str) -> None:
-    """By the API and by the command line alike, which asks the API; so is the login itself."""
+    """Common passwords and the login itself are refused. The command line uses the API, so the same holds there."""
     login = unique("user")
     body = {"login": login, "password": login.upper() if password == "same" else password}
     refused(await hub.admin.post("/users", body), 400, "password")
 
 
 async def test_the_first_administrators_password_is_no_exception(database: Database, tmp_path: Path) -> None:
-    """HUB_ADMIN_PASSWORD: the hub says so and does not start; a longer HUB_PASSWORD_LENGTH counts."""
+    """With a weak HUB_ADMIN_PASSWORD the hub does not start and says why; HUB_PASSWORD_LENGTH applies to it too."""
     for password, length in (("short", 8), ("password", 8), ("long enough 1", 20)):
         process = launch(database, tmp_path, {"admin_password": password, "password_length": length})
         await asyncio.to_thread(process.communicate, timeout=60)
@@ -192,7 +192,7 @@ async def test_the_first_administrators_password_is_no_exception(database: Datab
 
 
 async def test_users_of_older_versions_sign_in_without_case(database: Database, tmp_path: Path) -> None:
-    """Those whose logins differ only by case sign in as they are spelled, and nothing else breaks."""
+    """Users whose logins differ only by case sign in with the exact spelling, and nothing else breaks."""
     async with running_hub(database, tmp_path) as hub:
         user = await hub.admin.make("users", login="Ada", password=PASSWORD)
         twin = await hub.admin.make("users", login="placeholder", password=ANOTHER)
@@ -207,13 +207,13 @@ async def test_users_of_older_versions_sign_in_without_case(database: Database, 
 
 
 async def as_older_version(engine: Engine, id: str, login: str) -> None:
-    """Store a user as it was before logins were compared without case."""
+    """Store a user as a version did that compared logins with case."""
     await StoreRegistry(engine).open()
     await engine.commit([Update("users", id, {"login": login, "login_key": None})], None)
 
 
 async def test_an_aged_hash_is_renewed_at_the_next_login(database: Database, tmp_path: Path) -> None:
-    """With today's parameters; the old and the new sign in, and no session ends."""
+    """It gets the current parameters. Sign-in works before and after, and no session ends."""
     aged = PasswordHasher(time_cost=1, memory_cost=1_024).hash(PASSWORD)
     async with running_hub(database, tmp_path) as hub:
         user = await hub.as_user(password=PASSWORD)
@@ -231,11 +231,11 @@ async def test_an_aged_hash_is_renewed_at_the_next_login(database: Database, tmp
         assert "m=65536" in kept["password"]
 
 
-# What is noted of use.
+# Records of use.
 
 
 async def test_sessions_and_tokens_show_where_they_were_last_used(hub: Hub, somebody: Client) -> None:
-    """Time, address and program."""
+    """They show the time, the address and the user agent."""
     session = await session_of(hub, somebody)
     shown = (await session.list("sessions"))[-1]
     assert abs(shown["last_used"] - now_ms()) < 60_000
@@ -253,7 +253,7 @@ async def test_sessions_and_tokens_show_where_they_were_last_used(hub: Hub, some
 
 
 async def test_a_read_does_not_depend_on_the_note_of_its_use(database: Database, tmp_path: Path) -> None:
-    """It is answered while tokens cannot be written."""
+    """It is answered even if the token's last use cannot be written."""
     async with running_hub(database, tmp_path) as hub:
         user = await hub.as_user()
         await lock_tokens(database)
@@ -264,7 +264,7 @@ async def test_a_read_does_not_depend_on_the_note_of_its_use(database: Database,
 
 
 async def lock_tokens(database: Database) -> None:
-    """Let every change of a token fail in the database."""
+    """Make every change of a token fail in the database."""
     if database.kind == "mongodb":
         async with AsyncMongoClient[dict[str, Any]](database.location) as client:
             await client.get_default_database().command({"collMod": "tokens", "validator": {"never": 1}})
@@ -276,7 +276,7 @@ async def lock_tokens(database: Database) -> None:
 
 
 async def test_thousands_of_expired_sessions_all_go(database: Database, tmp_path: Path) -> None:
-    """More than one round takes."""
+    """There are more than one round of housekeeping deletes."""
     async with running_hub(database, tmp_path):
         pass
     session = {"user": new_id(), "kind": "session", "expires": 1, "access": [], "branch": [], "time": 1, "_at": 1}

@@ -1,4 +1,4 @@
-"""How limits per address count addresses."""
+"""Grouping of addresses for limits per address."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Users, groups and roles: who may change what, and that passwords never come out."""
+"""Users, groups and roles: permissions to change them, and passwords, which are never shown."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ async def admin_role(admin: Client) -> Entity:
 
 
 async def test_the_system_stores_are_always_there(admin: Client) -> None:
-    """Users, groups, roles, tokens, sessions and stores answer like any store, with their own system fields."""
+    """Users, groups, roles, tokens, sessions and stores can be read like any store, and have the same system fields."""
     for store in ("users", "groups", "roles", "tokens", "sessions", "stores"):
         listed = await admin.list(store)
         assert good(await admin.get(f"/{store}?meta=true"))["count"] == len(listed)
@@ -31,7 +31,7 @@ async def test_the_system_stores_are_always_there(admin: Client) -> None:
 
 
 async def test_a_password_never_comes_out(hub: Hub, admin: Client) -> None:
-    """Not from any answer, list, delta or history, hashed or not; nor is its field named."""
+    """No answer, list, delta or history contains it, hashed or not, or names its field."""
     start = (await admin.get("/users?limit=0")).headers["x-position"]
     body = {"login": unique("user"), "name": "A", "password": PASSWORD}
     made = await admin.post("/users", body)
@@ -82,7 +82,7 @@ async def test_a_password_never_comes_out(hub: Hub, admin: Client) -> None:
     ],
 )
 async def test_a_password_cannot_be_asked_about(admin: Client, params: dict[str, str]) -> None:
-    """Not in a filter, a sort or `only`: 400 that names it, for lists, meta and deltas."""
+    """A filter, a sort or `only` with it is answered 400 with the field, for lists, meta and deltas."""
     start = (await admin.get("/users?limit=0")).headers["x-position"]
     for more in ({}, {"meta": "true"}, {"since": start}):
         errors = refused(await admin.get("/users", params | more), 400)
@@ -92,7 +92,7 @@ async def test_a_password_cannot_be_asked_about(admin: Client, params: dict[str,
 
 
 async def test_a_password_has_a_shortest(hub: Hub, admin: Client) -> None:
-    """Shorter ones, and what is no text, are refused."""
+    """Shorter passwords and values that are not text are refused."""
     user = await hub.as_user(password=PASSWORD)
     session = await hub.as_session(user.user["login"], PASSWORD)
     for password in ("", "short", "1234567", 12345678, ["x" * 10]):
@@ -102,7 +102,7 @@ async def test_a_password_has_a_shortest(hub: Hub, admin: Client) -> None:
 
 
 async def test_a_user_changes_itself(hub: Hub) -> None:
-    """Name, email and password; what it sends unchanged beside them does not matter."""
+    """A user may change its name, e-mail address and password; unchanged fields in the body are accepted."""
     user = await hub.as_user(group=await hub.group(), password=PASSWORD)
     session = await hub.as_session(user.user["login"], PASSWORD)
     path = f"/users/{user.id}"
@@ -114,7 +114,7 @@ async def test_a_user_changes_itself(hub: Hub) -> None:
 
 
 async def test_a_user_changes_nothing_else_of_itself(hub: Hub, admin: Client) -> None:
-    """Not its roles, login, group or whether it is disabled: 403, and nothing is written."""
+    """A change of its roles, login, group or `disabled` is answered 403, and nothing is written."""
     user = await hub.as_user()
     path = f"/users/{user.id}"
     before = await user.see("users", user.id)
@@ -135,7 +135,7 @@ async def test_a_user_changes_nothing_else_of_itself(hub: Hub, admin: Client) ->
 
 
 async def test_a_user_sees_and_touches_no_other(hub: Hub, admin: Client) -> None:
-    """Not even one of its own group."""
+    """This includes users of its own group."""
     group = await hub.group()
     user, mate = await hub.as_user(group=group), await hub.as_user(group=group)
     assert [u["_id"] for u in await user.list("users")] == [user.id]
@@ -151,7 +151,7 @@ async def test_a_user_sees_and_touches_no_other(hub: Hub, admin: Client) -> None
 
 
 async def test_a_login_is_taken_once(admin: Client, user: Client) -> None:
-    """409 that names it; a login is required."""
+    """A duplicate login is answered 409 with the field; a login is required."""
     refused(await admin.post("/users", {"login": user.user["login"]}), 409, "login")
     refused(await admin.patch(f"/users/{user.id}", {"login": ADMIN_LOGIN}), 409, "login")
     refused(await admin.post("/users", {"name": "x"}), 400, "login")
@@ -171,7 +171,7 @@ async def test_a_login_is_taken_once(admin: Client, user: Client) -> None:
     ],
 )
 async def test_a_user_is_in_groups_and_roles_that_exist(admin: Client, user: Client, field: str, value: Any) -> None:
-    """Anything else is refused by name, on creation and change."""
+    """Unknown groups and roles are refused with the field, on creation and change."""
     refused(await admin.post("/users", {"login": unique("user"), field: value}), 400, field)
     refused(await admin.patch(f"/users/{user.id}", {field: value}), 400, field)
 
@@ -190,7 +190,7 @@ async def test_the_role_that_is_not_there_is_named_among_many(admin: Client) -> 
 
 
 async def test_an_administrator_is_made_by_its_role(hub: Hub, admin: Client, store: str) -> None:
-    """From the next request it sees everything; without the role no more."""
+    """With the role the user sees everything from the next request on; without it no longer."""
     role = (await admin_role(admin))["_id"]
     made = await admin.make(store)
     user = await hub.as_user()
@@ -204,7 +204,7 @@ async def test_an_administrator_is_made_by_its_role(hub: Hub, admin: Client, sto
 
 
 async def test_the_last_administrator_cannot_go(hub: Hub, admin: Client) -> None:
-    """Not deleted, disabled or without its role: 409. With another one it may."""
+    """Deleting or disabling it, or taking its role, is answered 409, unless there is another administrator."""
     path = f"/users/{admin.id}"
     before = await admin.see("users", admin.id)
     refused(await admin.delete(path), 409)
@@ -221,7 +221,7 @@ async def test_the_last_administrator_cannot_go(hub: Hub, admin: Client) -> None
 
 
 async def test_the_admin_role_stays_as_it_is(hub: Hub, admin: Client) -> None:
-    """Neither changed nor deleted; nor does a role go that somebody has."""
+    """It can be neither changed nor deleted. A role that a user has cannot be deleted either."""
     path = f"/roles/{(await admin_role(admin))['_id']}"
     refused(await admin.patch(path, {"scopes": []}), 409)
     refused(await admin.patch(path, {"name": "boss"}), 409)
@@ -237,7 +237,7 @@ async def test_the_admin_role_stays_as_it_is(hub: Hub, admin: Client) -> None:
 
 
 async def test_system_stores_have_conditions_and_history_too(hub: Hub, admin: Client) -> None:
-    """ETag, If-Match, 304 and the audit trail work as everywhere."""
+    """ETag, If-Match, 304 and the history work as in other stores."""
     group = await hub.group()
     path = f"/groups/{group}"
     answer = await admin.get(path)
@@ -254,7 +254,7 @@ async def test_system_stores_have_conditions_and_history_too(hub: Hub, admin: Cl
 
 
 async def test_system_entities_are_changed_one_by_one(admin: Client) -> None:
-    """No bulk change, no upsert: 400."""
+    """Bulk changes and upserts are answered 400."""
     for store in ("users", "groups", "roles", "tokens", "sessions", "stores"):
         refused(await admin.patch(f"/{store}", {"name": "x"}, {"_rev[gt]": "999"}), 400)
         refused(await admin.delete(f"/{store}", {"_rev[gt]": "999"}), 400)
@@ -262,7 +262,7 @@ async def test_system_entities_are_changed_one_by_one(admin: Client) -> None:
 
 
 async def test_an_idempotency_key_works_on_users_but_not_on_tokens(admin: Client) -> None:
-    """A token's secret is not kept, so its answer could not be repeated."""
+    """A token's secret is not stored, so the answer that shows it cannot be repeated."""
     key, body = unique("key"), {"login": unique("user"), "name": "A"}
     first = await admin.post("/users", body, idempotency_key=key)
     second = await admin.post("/users", body, idempotency_key=key)
@@ -271,7 +271,7 @@ async def test_an_idempotency_key_works_on_users_but_not_on_tokens(admin: Client
 
 
 async def test_an_unknown_system_id_is_404(admin: Client) -> None:
-    """In every store and for every method."""
+    """This holds in every system store and for every method."""
     for store in ("users", "groups", "roles", "tokens", "sessions", "stores"):
         for id in (new_id(), "x"):
             refused(await admin.get(f"/{store}/{id}"), 404)

@@ -1,4 +1,4 @@
-"""Several entities in one call: arrays are all or nothing, upserts find their entity by a unique field."""
+"""Several entities in one call: arrays are all or nothing, and upserts find their entity by a unique field."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.support.hub import Client, Hub, entity_of
 
 
 async def test_an_array_creates_all(user: Client, store: str) -> None:
-    """The answer holds the new entities in the order sent."""
+    """The answer contains the new entities in the order of the request."""
     body = good(await user.post(f"/{store}", [{"n": n} for n in range(3)]))
     assert body.keys() == {"success", "entities"}
     assert body["success"] is True
@@ -19,7 +19,7 @@ async def test_an_array_creates_all(user: Client, store: str) -> None:
 
 
 async def test_a_bad_entity_stops_the_whole_array(user: Client, typed: str) -> None:
-    """Nothing is created; every mistake is named by its place in the array."""
+    """Nothing is created, and every error names the item's index."""
     bodies = [{"name": "good"}, {"price": "dear"}, {"name": "good too"}, {"name": "x", "floor": 1.5, "_id": "1"}]
     errors = refused(await user.post(f"/{typed}", bodies), 400, "1.name", "1.price", "3.floor", "3._id")
     assert not [name for name in errors if name.startswith(("0.", "2."))]
@@ -27,7 +27,7 @@ async def test_a_bad_entity_stops_the_whole_array(user: Client, typed: str) -> N
 
 
 async def test_a_duplicate_stops_the_whole_array(user: Client, store: str) -> None:
-    """Against an entity that is there, and within the array itself: 409 and nothing is created."""
+    """A duplicate of an existing entity or within the array is answered 409, and nothing is created."""
     await user.make(store, code="a")
     for codes in (["b", "a"], ["b", "c", "b"]):
         errors = refused(await user.post(f"/{store}", [{"code": c} for c in codes]), 409)
@@ -36,7 +36,7 @@ async def test_a_duplicate_stops_the_whole_array(user: Client, store: str) -> No
 
 
 async def test_an_array_names_what_is_no_entity(user: Client, store: str) -> None:
-    """Items that are no objects are refused by index, an empty array altogether."""
+    """Items that are not objects are refused with their index; an empty array is refused as a whole."""
     refused(await user.post(f"/{store}", [{"n": 1}, 5]), 400, "1")
     refused(await user.post(f"/{store}", [[]]), 400, "0")
     refused(await user.post(f"/{store}", []), 400, "body")
@@ -44,14 +44,15 @@ async def test_an_array_names_what_is_no_entity(user: Client, store: str) -> Non
 
 
 async def test_an_array_has_a_longest(user: Client, store: str) -> None:
-    """10 000 entities are created together, 10 001 are refused."""
+    """An array of 10 000 entities is accepted, one of 10 001 is refused."""
     refused(await user.post(f"/{store}", [{}] * 10_001), 400, "body")
     assert await user.list(store, {"limit": "1"}) == []
     assert len(await user.make_all(store, [{"n": n} for n in range(10_000)])) == 10_000
 
 
 async def test_an_upsert_inserts_or_updates(user: Client, store: str) -> None:
-    """The first call creates; the second finds the entity by its unique field, merges, and keeps its id."""
+    """The first call creates the entity; the second finds it by its unique field, merges the fields, and keeps its
+    id."""
     first = entity_of(await user.post(f"/{store}", {"code": "a", "n": 1, "kept": True}, {"upsert": "code"}))
     assert first["_rev"] == 1
     answer = await user.post(f"/{store}", {"code": "a", "n": 2}, {"upsert": "code"})
@@ -62,7 +63,7 @@ async def test_an_upsert_inserts_or_updates(user: Client, store: str) -> None:
 
 
 async def test_an_upsert_takes_an_array(user: Client, store: str) -> None:
-    """Some are inserted, some updated, one even twice; the answer has them in the order sent."""
+    """Some items insert, some update, one entity even twice; the answer has the order of the request."""
     old = await user.make(store, code="old", n=0)
     bodies: list[Entity] = [{"code": "new", "n": 1}, {"code": "old", "n": 2}, {"code": "new", "m": 3}]
     entities = good(await user.post(f"/{store}", bodies, {"upsert": "code"}))["entities"]
@@ -73,7 +74,7 @@ async def test_an_upsert_takes_an_array(user: Client, store: str) -> None:
 
 
 async def test_a_bad_upsert_stops_the_whole_array(user: Client, typed: str) -> None:
-    """Insertions and updates alike are undone."""
+    """Neither the insertions nor the updates are done."""
     await user.make(typed, name="old", code="old", floor=0)
     bodies = [{"name": "x", "code": "old", "floor": 1}, {"name": "x", "code": "new"}, {"name": "x", "floor": "high"}]
     refused(await user.post(f"/{typed}", bodies, {"upsert": "code"}), 400, "2.floor")
@@ -81,21 +82,21 @@ async def test_a_bad_upsert_stops_the_whole_array(user: Client, typed: str) -> N
 
 
 async def test_an_upsert_needs_a_unique_field(user: Client, store: str) -> None:
-    """Another field, or none such at all, is refused by name; so is a value that is not single."""
+    """Other fields, unknown fields, and values that are arrays or objects are refused with the field."""
     for name in ("title", "nothing", "_id", "$where", ""):
         refused(await user.post(f"/{store}", {"title": "a"}, {"upsert": name}), 400, "upsert")
     refused(await user.post(f"/{store}", {"code": ["a"]}, {"upsert": "code"}), 400, "code")
 
 
 async def test_an_upsert_does_not_reach_out_of_view(user: Client, other: Client, store: str) -> None:
-    """An entity of somebody else with the same value is a conflict, not a target."""
+    """An invisible entity with the same value causes a conflict and is not updated."""
     mine = await user.make(store, code="a", n=1)
     refused(await other.post(f"/{store}", {"code": "a", "n": 2}, {"upsert": "code"}), 409)
     assert await user.see(store, mine["_id"]) == mine
 
 
 async def test_an_upsert_that_updates_leaves_defaults_alone(hub: Hub, user: Client) -> None:
-    """Only the fields sent are changed; defaults are for new entities."""
+    """Only the fields in the request are changed; defaults apply only to new entities."""
     fields = [
         {"id": "code", "type": "Text", "unique": True},
         {"id": "state", "type": "Text", "default": "new"},
@@ -107,7 +108,7 @@ async def test_an_upsert_that_updates_leaves_defaults_alone(hub: Hub, user: Clie
 
 
 async def test_a_hundred_upserts_at_once_make_one_entity(user: Client, store: str) -> None:
-    """Each succeeds on the one entity, which has a revision for each."""
+    """All succeed on the same entity, which gets one revision for each."""
     calls = [user.post(f"/{store}", {"code": "a", f"f{n}": n}, {"upsert": "code"}) for n in range(100)]
     entities = [entity_of(answer) for answer in await asyncio.gather(*calls)]
     assert {e["_id"] for e in entities} == {entities[0]["_id"]}
@@ -118,7 +119,7 @@ async def test_a_hundred_upserts_at_once_make_one_entity(user: Client, store: st
 
 
 async def test_a_unique_value_is_held_once_under_concurrency(user: Client, store: str) -> None:
-    """Of fifty creations at once one succeeds, the others conflict."""
+    """Of fifty concurrent creations one succeeds and the others conflict."""
     answers = await asyncio.gather(*(user.post(f"/{store}", {"code": "a", "n": n}) for n in range(50)))
     assert sorted(a.status_code for a in answers) == [200] + [409] * 49
     for answer in answers:

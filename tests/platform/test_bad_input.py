@@ -1,4 +1,4 @@
-"""Requests that are wrong in every way there is: each gets its status and a reason, and nothing is written."""
+"""Invalid requests of every kind: each is answered with its status and a reason, and nothing is written."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NOT_JSON = [
 
 @pytest.mark.parametrize("body", NOT_JSON, ids=range(len(NOT_JSON)))
 async def test_what_is_not_json_is_refused(user: Client, bare: str, body: bytes) -> None:
-    """Broken syntax, NaN and infinity, lone surrogates, bytes that are not UTF-8: 400 on every call with a body."""
+    """Bad syntax, NaN, infinity, lone surrogates and invalid UTF-8 are answered 400 on every call with a body."""
     refused(await user.send("POST", f"/{bare}", body), 400, "body")
     refused(await user.send("PATCH", f"/{bare}/{SOME}", body), 400, "body")
     refused(await user.send("PUT", f"/{bare}/{SOME}", body), 400, "body")
@@ -75,7 +75,7 @@ BAD_ENTITIES: list[tuple[str, bytes, str]] = [
 
 @pytest.mark.parametrize(("body", "name"), [e[1:] for e in BAD_ENTITIES], ids=[e[0] for e in BAD_ENTITIES])
 async def test_a_bad_entity_is_refused_by_name(user: Client, bare: str, body: bytes, name: str) -> None:
-    """In every way of writing: 400 that names the field, and nothing is written."""
+    """Every kind of write is answered 400 with the field, and nothing is written."""
     for answer in (
         await user.send("POST", f"/{bare}", body),
         await user.send("POST", f"/{bare}?upsert=code", body),
@@ -92,7 +92,7 @@ async def test_a_bad_entity_is_refused_by_name(user: Client, bare: str, body: by
 
 @pytest.mark.parametrize("kind", ["object", "array"])
 async def test_an_entity_is_nested_so_deep_and_no_deeper(user: Client, store: str, kind: str) -> None:
-    """32 levels, the entity itself the first."""
+    """The limit is 32 levels, counting the entity itself."""
     made = await user.make(store, a=nested(31, kind))
     assert made["a"] == nested(31, kind)
     for levels in (32, 33, 200):
@@ -102,7 +102,7 @@ async def test_an_entity_is_nested_so_deep_and_no_deeper(user: Client, store: st
 
 
 async def test_integers_of_64_bits_are_exact(user: Client, store: str) -> None:
-    """Up to the last one on both sides."""
+    """This includes the smallest and the largest one."""
     for value in (2**63 - 1, -(2**63), 2**53 + 1):
         made = await user.make(store, n=value)
         assert (await user.see(store, made["_id"]))["n"] == value
@@ -111,7 +111,7 @@ async def test_integers_of_64_bits_are_exact(user: Client, store: str) -> None:
 
 
 async def test_a_large_body_is_refused(user: Client, store: str) -> None:
-    """1 MiB is taken, one byte more is 413."""
+    """A body of 1 MiB is accepted, one byte more is answered 413."""
     frame = len(b'{"a":""}')
     largest = b'{"a":"' + b"x" * (MEBIBYTE - frame) + b'"}'
     assert (await user.send("POST", f"/{store}", largest)).status_code == 200
@@ -124,13 +124,13 @@ async def test_a_large_body_is_refused(user: Client, store: str) -> None:
 
 
 async def test_an_array_may_be_larger_than_an_entity(user: Client, store: str) -> None:
-    """Several good entities that together are more than 1 MiB are taken."""
+    """Several entities of together more than 1 MiB are accepted."""
     made = await user.make_all(store, [{"text": "x" * 500_000} for _ in range(4)])
     assert len(made) == 4
 
 
 async def test_a_declared_length_beyond_every_bound_is_refused_at_once(hub: Hub, user: Client, bare: str) -> None:
-    """Before a byte of the body has come."""
+    """It is refused before any byte of the body arrives."""
     async with wire(hub.process.port) as connection:
         head = request("POST", f"/{bare}", token_of(user.http.headers), "Content-Length: 999999999999")
         await connection.send(head)
@@ -141,7 +141,7 @@ async def test_a_declared_length_beyond_every_bound_is_refused_at_once(hub: Hub,
 
 
 async def test_a_body_without_a_declared_length_is_counted(hub: Hub, user: Client, bare: str) -> None:
-    """413 as soon as it is too large, while more of it may still come."""
+    """The answer is 413 as soon as the body is too large, even before its end."""
     async with wire(hub.process.port) as connection:
         await connection.send(request("POST", f"/{bare}", token_of(user.http.headers), "Transfer-Encoding: chunked"))
         await connection.send(b'6\r\n{"a":"\r\n')
@@ -188,7 +188,7 @@ NOWHERE = [
 
 @pytest.mark.parametrize(("path", "method"), NOWHERE)
 async def test_an_unknown_path_or_store_is_404(user: Client, bare: str, path: str, method: str) -> None:
-    """For every method and however it is spelt."""
+    """This holds for every method and every spelling of the path."""
     scenario = Scenario(path, method, path, 404, present=('"error_not_found"',), body={} if method[0] == "P" else None)
     await play(user, scenario, store=bare)
 
@@ -199,7 +199,7 @@ async def test_an_unknown_path_or_store_is_404(user: Client, bare: str, path: st
      "%24ne", "{}", SOME + "%0A", "５f00000000000000000000a1"],
 )  # fmt: skip
 async def test_an_unknown_or_malformed_id_is_404(user: Client, bare: str, id: str) -> None:
-    """As for an entity that is not visible."""
+    """The answer is the same as for an invisible entity."""
     path = f"/{bare}/{id}"
     for answer in (
         await user.get(path),
@@ -231,7 +231,7 @@ WRONG_METHODS = [
 async def test_a_wrong_method_is_told_the_right_ones(
     user: Client, bare: str, method: str, path: str, allowed: set[str]
 ) -> None:
-    """405 with `Allow`."""
+    """The answer is 405 with `Allow`."""
     answer = await user.request(method, path.replace("{store}", bare))
     refused(answer, 405)
     assert set(answer.headers["allow"].split(", ")) == allowed
@@ -243,7 +243,7 @@ QUERIES = ["?a=%ff", "?%ff=1", "?a=%00", "?a[contains]=%00", "?%00=1", "?$where=
 
 @pytest.mark.parametrize("query", QUERIES)
 async def test_a_bad_query_string_is_refused(user: Client, bare: str, query: str) -> None:
-    """Bytes that are not UTF-8, NUL, names that no field can have: 400."""
+    """Invalid UTF-8, NUL and impossible field names are answered 400."""
     assert refused(await user.get(f"/{bare}{query}"), 400)
 
 
@@ -252,14 +252,14 @@ async def test_a_bad_query_string_is_refused(user: Client, bare: str, query: str
 async def test_brackets_that_hold_no_operator_of_a_field_are_named(
     user: Client, bare: str, name: str, method: str
 ) -> None:
-    """In a list and in a bulk change: the condition is not taken for one of a field of that name."""
+    """In lists and bulk changes an unknown operator is refused, not taken as a part of the field's name."""
     body = {} if method == "DELETE" else {"json": {"b": 1}}
     answer = await user.request(method, f"/{bare}", params={name: "5"}, **body)
     assert list(refused(answer, 400)) == [name]
 
 
 async def test_a_lone_surrogate_in_a_query_is_refused(hub: Hub, user: Client, bare: str) -> None:
-    """As CESU bytes or as a JSON escape in a filter."""
+    """It may be encoded as CESU-8 bytes or as a JSON escape in a filter."""
     for query in ("a=%ed%a0%80", "filter=%7B%22a%22%3A%22%5Cud800%22%7D"):
         async with wire(hub.process.port) as connection:
             await connection.send(request("GET", f"/{bare}?{query}", token_of(user.http.headers)))
@@ -268,7 +268,7 @@ async def test_a_lone_surrogate_in_a_query_is_refused(hub: Hub, user: Client, ba
 
 
 async def test_a_long_query_string_gets_an_answer(hub: Hub, user: Client, bare: str) -> None:
-    """Refused or answered, in the hub's own shape, and the hub lives on."""
+    """It is refused or answered in the hub's own format, and the hub keeps working."""
     async with wire(hub.process.port) as connection:
         filter = json.dumps({"a": {"$in": ["x" * 1_000] * 200}}, separators=(",", ":")).replace('"', "%22")
         await connection.send(request("GET", f"/{bare}?filter={filter}", token_of(user.http.headers)))
@@ -279,7 +279,7 @@ async def test_a_long_query_string_gets_an_answer(hub: Hub, user: Client, bare: 
 
 
 async def test_what_is_not_http_harms_nobody(hub: Hub, user: Client, bare: str) -> None:
-    """The connection ends, the hub lives on."""
+    """The connection is closed, and the hub keeps working."""
     for garbage in (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" * 20, b"GET\r\n\r\n", b"\0" * 5_000 + b"\r\n\r\n"):
         async with wire(hub.process.port) as connection:
             await connection.send(garbage)
@@ -288,7 +288,7 @@ async def test_what_is_not_http_harms_nobody(hub: Hub, user: Client, bare: str) 
 
 
 async def test_an_error_quotes_no_more_than_it_must(user: Client, bare: str) -> None:
-    """A huge name comes back shortened, an answer stays small."""
+    """A huge name is shortened, so that the answer stays small."""
     answer = await user.post(f"/{bare}", {"$" + "x" * 100_000: 1})
     refused(answer, 400)
     assert len(answer.content) < 10_000
@@ -298,7 +298,7 @@ async def test_an_error_quotes_no_more_than_it_must(user: Client, bare: str) -> 
 
 
 async def test_an_unknown_parameter_of_a_write_is_named(user: Client, bare: str) -> None:
-    """On creation, change, replacement, deletion and sharing."""
+    """This holds for creation, change, replacement, deletion and sharing."""
     one = f"/{bare}/{SOME}"
     for method, path in (("POST", f"/{bare}"), ("PATCH", one), ("PUT", one), ("DELETE", one), ("PUT", one + "/access")):
         refused(await user.request(method, path + "?colour=1", json={}), 400, "colour")
@@ -314,7 +314,8 @@ async def test_a_list_parameter_without_a_field_is_named(user: Client, bare: str
 
 
 async def test_a_form_is_told_that_json_is_wanted(user: Client, bare: str) -> None:
-    """Also for signing in; the type alone decides nothing, since curl calls any body a form."""
+    """This holds for signing in too. The Content-Type alone does not matter, because curl sends a form's for any
+    body."""
     form = "application/x-www-form-urlencoded"
     multipart = b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\n1\r\n--x--\r\n'
     for body, kind in ((b"a=1&b=2", form), (b"-5=6", form), (multipart, "multipart/form-data; boundary=x")):

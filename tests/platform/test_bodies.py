@@ -1,4 +1,4 @@
-"""Long arrays are parsed piece by piece, as if they were parsed at once."""
+"""Long arrays are parsed in pieces, with the same result as in one."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ items = st.dictionaries(texts, values, max_size=3) | st.fixed_dictionaries({"a":
 
 
 def spelled(array: list[Any], blank: bytes) -> bytes:
-    """The array's text, with blanks between its items."""
+    """Return the array as JSON with `blank` between its items."""
     return blank + b"[" + blank + (blank + b"," + blank).join(map(orjson.dumps, array)) + blank + b"]" + blank
 
 
 @given(st.lists(items, max_size=12), st.sampled_from([b"", b" ", b"\n  "]), st.sampled_from([8, 64, 500]))
 def test_pieces_hold_what_the_whole_holds(array: list[Any], blank: bytes, piece: int) -> None:
-    """Whatever stands in names and texts, and wherever a piece would end."""
+    """This holds for any names and texts, and any end of a piece."""
     body = spelled(array, blank)
     bounds = BodyBounds(item_bytes=4_000)
     with pytest.MonkeyPatch.context() as patch:
@@ -42,7 +42,8 @@ def test_pieces_hold_what_the_whole_holds(array: list[Any], blank: bytes, piece:
 
 @given(st.lists(items, min_size=1, max_size=6), st.integers(0, 200), st.sampled_from([b"x", b"", b"]", b",", b"\xff"]))
 def test_broken_arrays_are_refused(array: list[Any], place: int, put: bytes) -> None:
-    """What the parser would refuse as a whole is refused in pieces, or ends at what the array's reader refuses."""
+    """Arrays that the parser refuses as a whole are refused in pieces too, or yield an item that their reader
+    refuses."""
     body = spelled(array, b"")
     place = 1 + place % (len(body) - 1)
     broken = body[:place] + put + body[place + 1 :]
@@ -85,7 +86,7 @@ def test_commas_and_brackets_in_texts_are_no_values() -> None:
 
 
 def test_what_is_no_entity_ends_the_array() -> None:
-    """Nothing behind it is looked at; the reader of the array names its place."""
+    """Nothing after it is parsed; the reader of the array names its index."""
     assert parse_bounded(b"[[]," + b"[]," * 1_000 + b"]", SMALL) == [[]]
     assert len(parse_bounded(orjson.dumps([{"a": "x" * 9}] * 90), SMALL)) > SMALL.items
 

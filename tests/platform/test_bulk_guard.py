@@ -1,4 +1,4 @@
-"""A bulk change needs a condition: what a forgotten or an empty filter leaves does not mean everything."""
+"""A bulk change needs a condition: a missing or an empty filter does not mean all entities."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ MALFORMED = [{"$nor": []}, {"$and": []}, {"$or": []}, [], None]
 
 @pytest.mark.parametrize("document", NO_CONDITION, ids=json.dumps)
 async def test_a_filter_without_a_condition_changes_nothing(user: Client, store: str, document: Any) -> None:
-    """400 that names the filter, for PATCH and DELETE; a list takes it."""
+    """PATCH and DELETE are answered 400 with the filter; a list accepts it."""
     made = await user.make(store, name="a", n=1, list=[1])
     params = {"filter": json.dumps(document)}
     assert await user.list(store, params) == [made]
@@ -68,7 +68,7 @@ async def test_a_condition_beside_an_empty_filter_is_one(user: Client, store: st
 
 
 async def test_all_says_everything_on_purpose(user: Client, other: Client, store: str) -> None:
-    """Every entity that the caller sees, for PATCH and DELETE; nothing else may stand beside it."""
+    """`all` covers every visible entity, for PATCH and DELETE, and excludes all other parameters."""
     await user.make_all(store, [{"n": 1}, {"n": 2}])
     hidden = await other.make(store, n=3)
     refused(await user.delete(f"/{store}", {"all": "true", "n": "1"}), 400, "all")

@@ -1,4 +1,4 @@
-"""Answers are compressed for who asks: whole ones over 1 KiB, and long lists that leave this machine."""
+"""Answers are compressed on request: whole answers over 1 KiB, and long lists for clients on other machines."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ ELSEWHERE = "X-Forwarded-For: 203.0.113.9"
 
 @pytest.fixture(scope="module")
 async def sqlite(sqlite_hub: StartHub) -> Hub:
-    """Compression does not depend on the engine."""
+    """A hub on SQLite, because compression does not depend on the engine."""
     return await sqlite_hub()
 
 
 @pytest.fixture(scope="module")
 async def store(sqlite: Hub) -> str:
-    """1 000 entities of some 500 bytes: a list of all is streamed."""
+    """A store of 1 000 entities of some 500 bytes, whose list is streamed."""
     store = await sqlite.define()
     await sqlite.admin.make_all(store, [{"n": n, "text": f"unit {n} " * 25} for n in range(1_000)])
     return store
 
 
 async def ask(hub: Hub, path: str, *headers: str, method: str = "GET") -> RawAnswer:
-    """The answer as it was sent, its chunks joined."""
+    """Return the raw answer, with its chunks joined."""
     token = hub.admin.http.headers["Authorization"]
     lines = [f"{method} {API}{path} HTTP/1.1", "Host: hub", f"Authorization: {token}", "Connection: close", *headers]
     async with wire(hub.process.port) as connection:
@@ -83,7 +83,7 @@ ACCEPTED = [
 async def test_the_client_chooses_the_coding(
     sqlite: Hub, store: str, asked: str | None, given: str | None, limit: int
 ) -> None:
-    """Of whole and of streamed answers; they are the same answers."""
+    """This holds for whole and streamed answers, whose content does not depend on the coding."""
     path = f"/{store}?limit={limit}"
     headers = [ELSEWHERE] if asked is None else [ELSEWHERE, f"Accept-Encoding: {asked}"]
     answer, plain = await ask(sqlite, path, *headers), await ask(sqlite, path)
@@ -101,7 +101,7 @@ async def test_a_list_that_streams_within_this_machine_is_not_compressed(sqlite:
 
 
 async def test_small_answers_and_heads_are_left_alone(sqlite: Hub, store: str) -> None:
-    """HEAD tells the length of what is not sent."""
+    """HEAD has the length of the answer to GET."""
     small = await ask(sqlite, f"/{store}?limit=1", "Accept-Encoding: gzip")
     assert "content-encoding" not in small.headers
     for limit in (100, 1_000):
@@ -111,7 +111,7 @@ async def test_small_answers_and_heads_are_left_alone(sqlite: Hub, store: str) -
 
 
 async def test_a_conditional_request_works_as_without(sqlite: Hub) -> None:
-    """The ETag is the revision, whatever the coding."""
+    """The ETag is the revision and does not depend on the coding."""
     store = await sqlite.define()
     made = await sqlite.admin.make(store, text="x" * 2_000)
     answer = await ask(sqlite, f"/{store}/{made['_id']}", "Accept-Encoding: gzip")
@@ -121,7 +121,7 @@ async def test_a_conditional_request_works_as_without(sqlite: Hub) -> None:
 
 
 async def test_large_answers_are_compressed(sqlite: Hub) -> None:
-    """That to a bulk creation is streamed; a small number of large entities may be one piece."""
+    """The answer to a bulk creation is streamed; a few large entities may be answered whole."""
     store = await sqlite.define()
     headers = {"Accept-Encoding": "gzip", "X-Forwarded-For": "203.0.113.9"}
     bodies = [{"text": "x" * 500_000} for _ in range(4)]

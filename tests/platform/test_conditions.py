@@ -1,4 +1,4 @@
-"""Conditions on revisions, and requests that are repeated: ETag, If-Match, If-None-Match, Idempotency-Key."""
+"""Conditional and repeated requests: ETag, If-Match, If-None-Match, Idempotency-Key."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.hub import Client, Hub, entity_of, unique
 
 
 async def test_the_etag_is_the_revision(user: Client, other: Client, store: str) -> None:
-    """On every single-entity answer, raised by one with every change."""
+    """Every single-entity answer has it, and every change increases it by one."""
     created = await user.post(f"/{store}", {"n": 1})
     path = f"/{store}/{entity_of(created)['_id']}"
     answers = [
@@ -31,7 +31,7 @@ async def test_the_etag_is_the_revision(user: Client, other: Client, store: str)
 
 @pytest.mark.parametrize("header", ['"2"', '"1", "2"', 'W/"2"', "*", '"x","2"'])
 async def test_a_current_copy_is_not_sent_again(user: Client, store: str, header: str) -> None:
-    """If-None-Match: 304 without a body, with the ETag, for GET and HEAD."""
+    """With If-None-Match GET and HEAD are answered 304 with the ETag and without a body."""
     made = await user.make(store, n=1)
     path = f"/{store}/{made['_id']}"
     await user.patch(path, {"n": 2})
@@ -40,12 +40,12 @@ async def test_a_current_copy_is_not_sent_again(user: Client, store: str, header
         assert (answer.status_code, answer.content) == (304, b"")
         assert answer.headers["etag"] == '"2"'
         assert answer.headers["x-request-id"]
-        assert "content-length" not in answer.headers  # it would be that of the copy (RFC 9110, 8.6)
+        assert "content-length" not in answer.headers  # it would have to be that of a 200 answer (RFC 9110, 8.6)
 
 
 @pytest.mark.parametrize("header", ['"1"', '"3"', '"22"', "nonsense", '""'])
 async def test_another_copy_is_sent(user: Client, store: str, header: str) -> None:
-    """If-None-Match with any other tag: 200 and the entity."""
+    """With any other tag in If-None-Match the answer is 200 with the entity."""
     made = await user.make(store, n=1)
     path = f"/{store}/{made['_id']}"
     await user.patch(path, {"n": 2})
@@ -53,7 +53,8 @@ async def test_another_copy_is_sent(user: Client, store: str, header: str) -> No
 
 
 async def test_a_stale_revision_is_refused(user: Client, store: str) -> None:
-    """If-Match on PATCH, PUT and DELETE: 412 and nothing is written; the current one, one of several, or `*` pass."""
+    """With a stale If-Match PATCH, PUT and DELETE are answered 412. The current tag, alone or in a list, and `*`
+    pass."""
     made = await user.make(store, n=1)
     path = f"/{store}/{made['_id']}"
     changed = entity_of(await user.patch(path, {"n": 2}, if_match='"1"'))
@@ -68,7 +69,7 @@ async def test_a_stale_revision_is_refused(user: Client, store: str) -> None:
 
 
 async def test_a_condition_that_is_none_is_refused(user: Client, store: str) -> None:
-    """400 rather than a write without it."""
+    """The answer is 400; the write is not done without the condition."""
     made = await user.make(store)
     for header in ("3", "", "x", "'1'"):
         refused(await user.patch(f"/{store}/{made['_id']}", {"n": 1}, if_match=header), 400, "If-Match")
@@ -76,14 +77,14 @@ async def test_a_condition_that_is_none_is_refused(user: Client, store: str) -> 
 
 
 async def test_a_condition_on_what_is_not_there(user: Client, store: str) -> None:
-    """404 as without it."""
+    """The answer is 404, as without the condition."""
     for call in (user.patch, user.put):
         refused(await call(f"/{store}/{new_id()}", {}, if_match='"1"'), 404)
     refused(await user.delete(f"/{store}/{new_id()}", if_match="*"), 404)
 
 
 async def test_of_a_hundred_changes_of_one_revision_one_succeeds(user: Client, store: str) -> None:
-    """Exactly one 200, and what is there is what it wrote."""
+    """Exactly one is answered 200, and its value is stored."""
     made = await user.make(store)
     path = f"/{store}/{made['_id']}"
     answers = await asyncio.gather(*(user.patch(path, {"n": n}, if_match='"1"') for n in range(100)))
@@ -94,7 +95,7 @@ async def test_of_a_hundred_changes_of_one_revision_one_succeeds(user: Client, s
 
 
 async def test_a_hundred_changes_without_a_condition_all_count(user: Client, store: str) -> None:
-    """None is lost, and each gets a revision of its own."""
+    """None is lost, and each has its own revision."""
     made = await user.make(store)
     path = f"/{store}/{made['_id']}"
     answers = await asyncio.gather(*(user.patch(path, {f"f{n}": n}) for n in range(100)))
@@ -105,7 +106,7 @@ async def test_a_hundred_changes_without_a_condition_all_count(user: Client, sto
 
 
 async def test_of_deletions_at_once_one_succeeds(user: Client, store: str) -> None:
-    """The others find nothing."""
+    """The others are answered 404."""
     made = await user.make(store)
     answers = await asyncio.gather(*(user.delete(f"/{store}/{made['_id']}") for _ in range(20)))
     assert sorted(a.status_code for a in answers) == [200] + [404] * 19
@@ -113,7 +114,7 @@ async def test_of_deletions_at_once_one_succeeds(user: Client, store: str) -> No
 
 @pytest.mark.parametrize("body", [{"n": 1}, [{"n": 1}, {"n": 2}]], ids=["one", "several"])
 async def test_a_repeated_request_gets_the_first_answer(user: Client, store: str, body: Any) -> None:
-    """Byte for byte, also after the entity has changed and gone; nothing is written again."""
+    """The answer is equal byte for byte, even after the entity was changed and deleted; nothing is written again."""
     key = unique("key")
     first = await user.post(f"/{store}", body, idempotency_key=key)
     made = await user.list(store)
@@ -130,7 +131,7 @@ async def test_a_repeated_request_gets_the_first_answer(user: Client, store: str
 
 
 async def test_a_key_belongs_to_its_request(user: Client, store: str, hub: Hub) -> None:
-    """Another body, parameter or store with the same key: 409 that names it, and nothing is written."""
+    """Another body, parameter or store with the same key is answered 409 with the header, and nothing is written."""
     key = unique("key")
     entity_of(await user.post(f"/{store}", {"code": "a"}, idempotency_key=key))
     elsewhere = await hub.define(unique=["code"])
@@ -146,7 +147,7 @@ async def test_a_key_belongs_to_its_request(user: Client, store: str, hub: Hub) 
 
 
 async def test_a_key_belongs_to_its_user(user: Client, other: Client, store: str) -> None:
-    """The same key of somebody else is another one: nobody gets another's answer."""
+    """Equal keys of different users are independent: no user gets another user's answer."""
     key = unique("key")
     mine = entity_of(await user.post(f"/{store}", {"n": 1}, idempotency_key=key))
     theirs = entity_of(await other.post(f"/{store}", {"n": 1}, idempotency_key=key))
@@ -155,7 +156,7 @@ async def test_a_key_belongs_to_its_user(user: Client, other: Client, store: str
 
 
 async def test_a_refused_request_leaves_its_key_free(user: Client, typed: str) -> None:
-    """Mended, it may come again under the same key."""
+    """The corrected request may use the same key."""
     key = unique("key")
     await user.make(typed, name="a", code="taken")
     refused(await user.post(f"/{typed}", {"price": 1}, idempotency_key=key), 400, "name")
@@ -164,7 +165,7 @@ async def test_a_refused_request_leaves_its_key_free(user: Client, typed: str) -
 
 
 async def test_fifty_equal_requests_at_once_make_one_entity(user: Client, store: str) -> None:
-    """And get fifty equal answers."""
+    """All fifty answers are equal."""
     key = unique("key")
     answers = await asyncio.gather(*(user.post(f"/{store}", {"n": 1}, idempotency_key=key) for _ in range(50)))
     assert {a.status_code for a in answers} == {200}
@@ -173,7 +174,7 @@ async def test_fifty_equal_requests_at_once_make_one_entity(user: Client, store:
 
 
 async def test_a_repeated_upsert_changes_once(user: Client, store: str) -> None:
-    """The revision does not go up again."""
+    """The revision is not increased again."""
     key, params = unique("key"), {"upsert": "code"}
     await user.make(store, code="a", n=0)
     answers = [await user.post(f"/{store}", {"code": "a", "n": 1}, params, idempotency_key=key) for _ in range(3)]
@@ -183,13 +184,13 @@ async def test_a_repeated_upsert_changes_once(user: Client, store: str) -> None:
 
 @pytest.mark.parametrize("key", ["", "a b", "a\tb", "x" * 256])
 async def test_a_bad_key_is_refused(user: Client, bare: str, key: str) -> None:
-    """1 to 255 visible ASCII characters: 400 otherwise."""
+    """Keys other than 1 to 255 visible ASCII characters are answered 400."""
     refused(await user.post(f"/{bare}", {}, idempotency_key=key), 400, "Idempotency-Key")
     assert await user.list(bare) == []
 
 
 async def test_a_bulk_change_reaches_every_match(user: Client, store: str) -> None:
-    """PATCH and DELETE with a filter: the count, and each entity with a revision, a time and an event of its own."""
+    """PATCH and DELETE with a filter answer the count. Each entity has its own revision, time and change."""
     made = await user.make_all(store, [{"n": n, "tag": "x" if n % 2 else "y"} for n in range(10)])
     start = (await user.get(f"/{store}")).headers["x-position"]
     assert good(await user.patch(f"/{store}?tag=x", {"done": True, "tag": None})) == {"success": True, "count": 5}
@@ -211,7 +212,7 @@ async def test_a_bulk_change_reaches_every_match(user: Client, store: str) -> No
 
 
 async def test_a_bulk_change_needs_a_filter(user: Client, store: str) -> None:
-    """A forgotten one does not mean everything."""
+    """A missing filter does not mean all entities."""
     await user.make(store, n=1)
     for query in ("", "?", "?filter", "?limit=1", "?search="):
         assert refused(await user.patch(f"/{store}{query}", {"m": 1}), 400), query
@@ -223,7 +224,7 @@ async def test_a_bulk_change_needs_a_filter(user: Client, store: str) -> None:
 
 
 async def test_a_bulk_change_takes_every_kind_of_filter(user: Client, store: str) -> None:
-    """Search and a period of creation too; `all` says everything."""
+    """Search and a period of creation are accepted too; `all` means all entities."""
     made = await user.make_all(store, [{"title": "Red"}, {"title": "blue"}, {"title": "dark RED"}])
     assert good(await user.patch(f"/{store}?search=red", {"m": 1}))["count"] == 2
     assert good(await user.patch(f"/{store}?from={made[0]['time']}&to={made[0]['time']}", {"m": 2}))["count"] == 3
@@ -232,7 +233,7 @@ async def test_a_bulk_change_takes_every_kind_of_filter(user: Client, store: str
 
 
 async def test_a_bulk_change_cannot_touch_system_fields(user: Client, other: Client, store: str) -> None:
-    """They are refused, in whatever company; what is no object too."""
+    """System fields are refused, even with other fields; so are bodies that are not objects."""
     await user.make_all(store, [{"n": 1}, {"n": 1}])
     body = {"owner": other.id, "access": [other.id], "_rev": 7, "m": 1}
     refused(await user.patch(f"/{store}?n=1", body), 400, "owner", "access", "_rev")
@@ -242,7 +243,7 @@ async def test_a_bulk_change_cannot_touch_system_fields(user: Client, other: Cli
 
 
 async def test_a_bulk_change_is_all_or_nothing(user: Client, store: str) -> None:
-    """One unique value for several: 409, and none is changed."""
+    """A unique value for several entities is answered 409, and none is changed."""
     await user.make_all(store, [{"n": 1}, {"n": 1}, {"n": 2, "code": "b"}])
     refused(await user.patch(f"/{store}?n=1", {"code": "a"}), 409, "code")
     assert [e.get("code") for e in await user.list(store)] == [None, None, "b"]

@@ -1,4 +1,4 @@
-"""What the process keeps of all connections: requests sent behind others take turns, and what has ended is freed."""
+"""Connections of one process: pipelined requests take turns, and closed connections are freed."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ async def test_a_turn_that_fails_holds_up_none_behind_it() -> None:
 
 
 async def test_some_turns_are_taken_at_a_time() -> None:
-    """Others of the loop come between."""
+    """Other tasks of the loop run in between."""
     taken: list[int] = []
     turns = connections()
     for number in range(TURNS + 1):
@@ -52,7 +52,7 @@ async def test_some_turns_are_taken_at_a_time() -> None:
 
 
 async def test_addresses_take_turns_by_turns() -> None:
-    """One that sends a thousand requests delays the next of another by one, not by a thousand."""
+    """An address with a thousand requests delays another address's request by one request, not by a thousand."""
     taken: list[str] = []
     turns = connections()
     many, one = turns.open("192.0.2.1"), turns.open("192.0.2.2")
@@ -64,7 +64,7 @@ async def test_addresses_take_turns_by_turns() -> None:
 
 
 async def test_an_address_with_few_requests_waits_for_few_others_of_a_crowd() -> None:
-    """A hundred addresses with many requests each delay it no more than a few do; none of them is kept out."""
+    """A hundred addresses with many requests each delay it no more than a few would, and none of them starves."""
     taken: list[int] = []
     turns = connections()
     for number in range(100):
@@ -97,7 +97,7 @@ def http_protocols() -> int:
 
 
 def http(counted: Connections) -> Any:
-    """A protocol for connections that are counted together."""
+    """Return a protocol for connections that share one `Connections`."""
     return partial(
         HubHttpProtocol,
         bounds=HeadBounds(),
@@ -112,7 +112,7 @@ def http(counted: Connections) -> Any:
     "sent", [b"", GET[:-2], GET, GET * 70, UPLOAD, b"nonsense\r\n\r\n"], ids=lambda sent: len(sent)
 )
 async def test_a_connection_that_has_ended_does_not_wait_for_the_garbage_collector(sent: bytes) -> None:
-    """An idle hub collects nothing: what thousands of connections held would stay in memory."""
+    """An idle hub runs no garbage collection, so the memory of thousands of connections would not be freed."""
     gc.collect()
     gc.disable()
     try:
@@ -121,7 +121,7 @@ async def test_a_connection_that_has_ended_does_not_wait_for_the_garbage_collect
             _, writer = await asyncio.open_connection("127.0.0.1", served.port)
             writer.write(sent)
             await eventually(lambda: http_protocols() > before, "a connection")
-            await asyncio.sleep(0.1)  # what was sent is parsed and answered
+            await asyncio.sleep(0.1)  # time to parse and answer the request
             writer.transport.abort()
             await eventually(lambda: http_protocols() == before, "the end of the connection")
     finally:
@@ -129,17 +129,17 @@ async def test_a_connection_that_has_ended_does_not_wait_for_the_garbage_collect
 
 
 class GivenTurns(SharedTurns):
-    """Whose turns are over when the test says so."""
+    """Turns that are over when the test says so."""
 
     over = True
 
     def is_over(self) -> bool:
-        super().is_over()  # so that there is another turn
+        super().is_over()  # called so that there is another turn
         return self.over
 
 
 async def test_few_of_the_requests_that_waited_begin_in_one_turn() -> None:
-    """However many can be parsed in its time: answering takes longer, and hundreds would let all others wait."""
+    """This holds although many could be parsed in one turn: answering takes longer, and hundreds would block others."""
     counted = connections()
     turns = counted.turns = GivenTurns()
     most = begun = 0
@@ -161,7 +161,7 @@ async def test_few_of_the_requests_that_waited_begin_in_one_turn() -> None:
         loop.call_soon(turn)
         for _, writer in clients:
             writer.write(long_head)
-        await asyncio.sleep(0.1)  # all have come
+        await asyncio.sleep(0.1)  # time for all requests to arrive
         turns.over = False
         for reader, writer in clients:
             assert await reader.readuntil(b"\r\n\r\n")

@@ -1,4 +1,4 @@
-"""Values that do not fit a definition, while other requests write: none comes to be, or comes back, by a race."""
+"""Concurrent writes cannot create or restore values that do not fit the store's definition."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Race = Callable[[], Awaitable[Any]]
 
 @dataclass
 class Racing:
-    """The parts of a running hub, in this process, and its administrator."""
+    """The parts of a hub in this process, and its administrator."""
 
     hub: Hub
     principal: Principal
@@ -40,11 +40,11 @@ class Racing:
         return found
 
     async def spoil(self, store: str, id: str, fields: Entity) -> None:
-        """As another program would."""
+        """Write fields directly to the engine, as another program would."""
         await self.hub.engine.commit([Update(store, id, fields)], None)
 
     def before(self, method: str, race: Race) -> None:
-        """Run `race` once, when the engine is about to write."""
+        """Run `race` once, before the engine's next call of `method`."""
         engine: Any = self.hub.engine
         write = getattr(engine, method)
 
@@ -72,7 +72,7 @@ async def racing(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyP
 async def test_a_put_does_not_undo_what_was_just_mended(
     racing: Racing, spoiled: Entity, mended: Entity, hidden: bool
 ) -> None:
-    """It sends back what it was shown; by then somebody has put that right: it is refused."""
+    """A PUT that sends back the invalid value is refused if another request has corrected the value in the meantime."""
     fields = [
         {"id": "amount", "type": "Numeric"},
         {"id": "must", "type": "Text", "required": True},
@@ -102,7 +102,7 @@ async def test_a_put_does_not_undo_what_was_just_mended(
 async def test_what_is_written_just_before_a_definition_changes_stands_against_it(
     racing: Racing, fields: list[Entity], at_fault: str
 ) -> None:
-    """Though nothing did when it was counted."""
+    """The definition is refused although no entity violated it when the entities were counted."""
     before = [{"id": "name", "type": "Text"}, {"id": "code", "type": "Text"}]
     store = await racing.make("stores", {"name": "orders", "fields": before})
     racing.before("define", lambda: racing.make("orders", {"code": "c"}))

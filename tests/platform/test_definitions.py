@@ -1,4 +1,4 @@
-"""The stores themselves: defined, changed and taken away by administrators."""
+"""Definitions of stores: administrators create, change and delete them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ async def definition_of(admin: Client, name: str) -> Entity:
 
 
 async def test_a_store_is_there_as_soon_as_it_is_defined(admin: Client, user: Client) -> None:
-    """Before it is defined it answers 404 to every call; after, it takes entities."""
+    """Before its definition every call is answered 404; afterwards it accepts entities."""
     name = unique("units")
     for method, path in (("GET", ""), ("POST", ""), ("GET", "/5f00000000000000000000a1"), ("DELETE", "?a=1")):
         body = b"{}" if method == "POST" else b""
@@ -30,7 +30,7 @@ async def test_a_store_is_there_as_soon_as_it_is_defined(admin: Client, user: Cl
 
 
 async def test_a_name_is_taken_once(admin: Client) -> None:
-    """Nor can a system store's name, or a path of the API, be defined."""
+    """Names of system stores and paths of the API cannot be used either."""
     name = unique("units")
     await admin.make("stores", name=name)
     refused(await admin.post("/stores", {"name": name}), 409, "name")
@@ -89,7 +89,7 @@ BAD: list[tuple[Entity, str]] = [
 
 @pytest.mark.parametrize(("definition", "name"), BAD, ids=[str(n) for n in range(len(BAD))])
 async def test_a_bad_definition_is_refused_by_name(admin: Client, definition: Entity, name: str) -> None:
-    """Every mistake is named by its place, and no store comes of it."""
+    """Every error names its place, and no store is created."""
     title = unique("x")
     body = definition | ({"name": title} if definition.get("name") == "x" else {})
     refused(await admin.post("/stores", body), 400, name)
@@ -97,7 +97,7 @@ async def test_a_bad_definition_is_refused_by_name(admin: Client, definition: En
 
 
 async def test_only_administrators_define_stores(user: Client, hub: Hub, store: str) -> None:
-    """A role with `*` does not make one; such a role may read definitions only if it names them."""
+    """A role with `*` is not enough; it may not even read definitions, unless a scope names their store."""
     definition = await definition_of(hub.admin, store)
     ruler = await hub.as_user(roles=[await hub.role("* /*")])
     reader = await hub.as_user(roles=[await hub.role("GET /stores/*", "POST /stores/*")])
@@ -111,7 +111,7 @@ async def test_only_administrators_define_stores(user: Client, hub: Hub, store: 
 
 
 async def test_a_new_field_is_in_force_at_once(admin: Client, user: Client, hub: Hub) -> None:
-    """The next request finds it; what was there before stays as it is."""
+    """It applies from the next request on; existing entities stay unchanged."""
     store = await hub.define(fields=[{"id": "name", "type": "Text"}])
     old = await user.make(store, name="a")
     refused(await user.post(f"/{store}", {"floor": 5}), 400, "floor")
@@ -125,7 +125,8 @@ async def test_a_new_field_is_in_force_at_once(admin: Client, user: Client, hub:
 
 
 async def test_a_new_unique_field_must_be_unique_already(admin: Client, user: Client, store: str) -> None:
-    """409 while two entities have the same value, and the definition stays; once mended it holds."""
+    """It is answered 409 while two entities have the same value, and the definition stays. It succeeds after
+    correction."""
     first, _ = await user.make_all(store, [{"ref": "a"}, {"ref": "a"}])
     definition = await definition_of(admin, store)
     refused(await admin.patch(f"/stores/{definition['_id']}", {"unique": ["code", "ref"]}), 409, "ref")
@@ -140,7 +141,7 @@ async def test_a_new_unique_field_must_be_unique_already(admin: Client, user: Cl
 
 
 async def test_a_bad_change_leaves_the_definition(admin: Client, user: Client, store: str) -> None:
-    """Nor can a store be renamed."""
+    """A store cannot be renamed by a change either."""
     definition = await definition_of(admin, store)
     bad: list[tuple[Any, str]] = [
         ({"fields": [{"id": "a", "type": "Blob"}]}, "fields.0.type"),
@@ -154,7 +155,7 @@ async def test_a_bad_change_leaves_the_definition(admin: Client, user: Client, s
 
 
 async def test_a_store_goes_when_it_is_empty(admin: Client, user: Client, store: str) -> None:
-    """409 while it holds entities; then it is gone, and its name is free for one that is new and empty."""
+    """Deletion is answered 409 while the store has entities. Afterwards the name can be used for a new, empty store."""
     made = await user.make(store, code="a")
     definition = await definition_of(admin, store)
     refused(await admin.delete(f"/stores/{definition['_id']}"), 409)
@@ -169,7 +170,7 @@ async def test_a_store_goes_when_it_is_empty(admin: Client, user: Client, store:
 
 
 async def test_several_definitions_at_once_are_all_or_none(admin: Client) -> None:
-    """One bad definition in an array leaves none of the stores behind."""
+    """If one definition in an array is invalid, no store is created."""
     names = [unique("x") for _ in range(3)]
     refused(await admin.post("/stores", [{"name": names[0]}, {"name": names[1], "open": 5}]), 400, "1.open")
     refused(await admin.get(f"/{names[0]}"), 404)
@@ -188,7 +189,7 @@ async def test_an_upsert_or_bulk_change_does_not_reach_definitions(admin: Client
 
 
 async def test_stores_that_come_and_go_at_once_are_known_at_once(hub: Hub, admin: Client) -> None:
-    """Each can be used as soon as its creation is answered, and is gone as soon as its deletion is."""
+    """Each store can be used as soon as its creation is answered, and no longer once its deletion is answered."""
 
     async def live_and_die() -> list[int]:
         made = await admin.make("stores", {"name": unique("store"), "unique": ["code"]})

@@ -1,4 +1,4 @@
-"""A long-lived token of an administrator with few scopes does not get itself more by way of users, roles or tokens."""
+"""An administrator's long-lived token with few scopes cannot gain more rights by way of users, roles or tokens."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ DAY = 86_400_000
 
 @dataclass
 class World:
-    """`narrow` may write everything about accounts and nothing else; `harmless` has a role that allows no more;
-    `wide` one that reads a store, and `chief` is an administrator."""
+    """`narrow` is the token that may write all account stores and nothing else. `harmless` is a user whose role allows
+    no more than the token, `wide` one whose role reads a store, and `chief` an administrator."""
 
     narrow: Client
     harmless: Client
@@ -56,7 +56,7 @@ def new_user(**fields: Any) -> dict[str, Any]:
 
 
 async def test_it_makes_no_user_who_may_do_more(world: World) -> None:
-    """An administrator, one with a wider role, or one without a role, who may use every store."""
+    """Such users are administrators, users with a wider role, and users without a role, who may use every store."""
     narrow = world.narrow
     for roles in ([world.admin_role], [world.harmless_role, world.wide_role], [], None):
         errors = refused(await narrow.post("/users", new_user(roles=roles, password=PASSWORD)), 403, "roles")
@@ -74,7 +74,7 @@ async def test_it_makes_no_user_who_may_do_more(world: World) -> None:
     ids=lambda change: next(iter(change)),
 )  # fmt: skip
 async def test_it_takes_over_nobody_who_may_do_more(hub: Hub, world: World, change: dict[str, Any]) -> None:
-    """By PATCH or PUT; whom it covers it may change, and a name is nobody's rights."""
+    """It cannot change them by PATCH or PUT. It may change users whose rights it covers, and any user's name."""
     [(field, value)] = change.items()
     known = {"{unique}": unique("taken"), "{harmless}": [world.harmless_role], "{group}": await hub.group()}
     body = {field: known.get(str(value), value)}
@@ -89,7 +89,7 @@ async def test_it_takes_over_nobody_who_may_do_more(hub: Hub, world: World, chan
 
 
 async def test_it_gives_nobody_more(world: World) -> None:
-    """Neither by a role nor by the loss of all roles."""
+    """It can give more rights neither by a role nor by removing all roles."""
     path = f"/users/{world.harmless.id}"
     for roles in ([world.admin_role], [world.wide_role], [], None):
         refused(await world.narrow.patch(path, {"roles": roles}), 403, "roles")
@@ -104,7 +104,7 @@ async def test_it_disables_anybody_and_enables_whom_it_covers(world: World) -> N
 
 
 async def test_it_makes_no_role_wider(world: World, store: str) -> None:
-    """It may take rights from one, and add its own."""
+    """It may remove scopes from a role, and add scopes that it has itself."""
     narrow, path = world.narrow, f"/roles/{world.harmless_role}"
     for scopes in ([f"POST /{store}/*"], ["* /*"], ["GET /stores/*"]):
         refused(await narrow.patch(path, {"scopes": ["GET /users/*", *scopes]}), 403, "scopes")
@@ -117,7 +117,7 @@ async def test_it_makes_no_role_wider(world: World, store: str) -> None:
 
 
 async def test_it_issues_no_wider_token_for_anybody(hub: Hub, world: World, store: str) -> None:
-    """Nor does it put off the end of one."""
+    """It cannot extend the expiry of one either."""
     narrow = world.narrow
     for user in (world.wide, world.chief):
         for scopes in (["* /*"], [f"GET /{store}/*"], ["GET /stores/*"]):
@@ -150,7 +150,7 @@ async def test_it_switches_nobodys_codes_off_who_may_do_more(hub: Hub, world: Wo
 
 
 async def test_several_at_once_are_no_way_around(world: World) -> None:
-    """System stores know neither bulk changes nor upserts."""
+    """System stores support neither bulk changes nor upserts."""
     body = {"login": world.chief.user["login"], "password": "another sesame 2"}
     for answer in (
         await world.narrow.patch("/users?all=true", {"password": "another sesame 2"}),
@@ -161,7 +161,7 @@ async def test_several_at_once_are_no_way_around(world: World) -> None:
 
 
 async def test_what_has_every_right_gives_every_right(hub: Hub, admin: Client, world: World) -> None:
-    """Sessions, and tokens of administrators without scopes or with `* /*`."""
+    """Unrestricted callers are administrators' sessions, and their tokens without scopes or with `* /*`."""
     for scopes in (None, ["* /*"], [f"{m} /*" for m in ("GET", "POST", "PATCH", "PUT", "DELETE")]):
         token = await hub.with_token(admin.user, scopes=scopes)
         made = entity_of(await token.post("/users", new_user(roles=[world.admin_role])))

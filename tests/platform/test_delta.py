@@ -1,4 +1,4 @@
-"""Delta sync: an old list and what came since make the new list, for whoever asks."""
+"""Delta sync: an old list with the changes since then equals the new list, for every caller."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ Changes = list[dict[str, Any]]
 
 
 async def start_of(client: Client, store: str, query: str = "") -> str:
-    """The position of the list as it is now."""
+    """Return the position of the current list."""
     return str((await client.get(f"/{store}?{query}")).headers["x-position"])
 
 
 async def changes_since(client: Client, store: str, position: str, query: str = "") -> Changes:
-    """Every change since, all answers together."""
+    """Return all changes since a position, from all answers."""
     found: Changes = []
     more = True
     while more:
@@ -35,7 +35,7 @@ async def changes_since(client: Client, store: str, position: str, query: str = 
 
 
 def applied(state: dict[str, Entity], changes: Changes) -> dict[str, Entity]:
-    """The state after the changes, each of which must fit what is there."""
+    """Return the state after the changes; each must fit the state before it."""
     state = dict(state)
     for change in changes:
         there = change["_id"] in state
@@ -54,7 +54,7 @@ def by_id(entities: list[Entity]) -> dict[str, Entity]:
 
 
 async def test_a_delta_has_exactly_what_came_after_the_list(user: Client, store: str) -> None:
-    """Inserted, updated and removed, in order, each with its revision, time and a position to go on from."""
+    """Insertions, updates and removals in order, each with its revision, time and position."""
     first = await user.make(store, n=1)
     start = await start_of(user, store)
     assert await changes_since(user, store, start) == []
@@ -74,7 +74,7 @@ async def test_a_delta_has_exactly_what_came_after_the_list(user: Client, store:
 
 
 async def test_a_removal_tells_only_the_id(user: Client, store: str) -> None:
-    """Nothing of what the entity held."""
+    """It contains nothing else of the entity."""
     made = await user.make(store, treasure="gold")
     start = await start_of(user, store)
     await user.delete(f"/{store}/{made['_id']}")
@@ -85,7 +85,7 @@ async def test_a_removal_tells_only_the_id(user: Client, store: str) -> None:
 
 
 async def test_leaving_a_filter_is_a_removal_and_entering_an_insertion(user: Client, store: str) -> None:
-    """Relative to the filter, whatever happened in the store."""
+    """The operation is relative to the filter, not to the store."""
     inside, outside = await user.make_all(store, [{"n": 1}, {"n": 9}])
     query = "n[lt]=5"
     start = await start_of(user, store, query)
@@ -103,7 +103,7 @@ async def test_leaving_a_filter_is_a_removal_and_entering_an_insertion(user: Cli
 
 
 async def test_leaving_sight_is_a_removal_and_entering_an_insertion(user: Client, other: Client, store: str) -> None:
-    """Sharing brings an entity, unsharing takes it; nothing of it is told afterwards."""
+    """Sharing inserts an entity, unsharing removes it, and later changes of it are not shown."""
     made = await user.make(store, n="before")
     path = f"/{store}/{made['_id']}"
     start = await start_of(other, store)
@@ -122,7 +122,7 @@ async def test_leaving_sight_is_a_removal_and_entering_an_insertion(user: Client
 
 
 async def test_only_hides_changes_of_what_is_not_shown(user: Client, store: str) -> None:
-    """An update that changes nothing visible is not told; entities come projected."""
+    """An update without a visible difference is omitted; entities are projected."""
     made = await user.make(store, a=1, b=1)
     start = await start_of(user, store)
     await user.patch(f"/{store}/{made['_id']}", {"b": 2})
@@ -132,7 +132,7 @@ async def test_only_hides_changes_of_what_is_not_shown(user: Client, store: str)
 
 
 async def test_a_delta_comes_in_pieces(user: Client, store: str) -> None:
-    """`limit` changes at most, `more` says that there are others; together they are the whole."""
+    """An answer has at most `limit` changes, and `more` says whether others follow; together they are complete."""
     start = await start_of(user, store)
     made = await user.make_all(store, [{"n": n} for n in range(25)])
     body = good(await user.get(f"/{store}?since={start}&limit=10"))
@@ -144,7 +144,7 @@ async def test_a_delta_comes_in_pieces(user: Client, store: str) -> None:
 
 
 async def test_a_long_delta_is_bounded(user: Client, store: str) -> None:
-    """However large a limit is asked for, an answer holds a thousand changes."""
+    """An answer has at most a thousand changes, even with a larger limit."""
     start = await start_of(user, store)
     made = await user.make_all(store, [{"n": n} for n in range(2_500)])
     body = good(await user.get(f"/{store}?since={start}&limit=100000"))
@@ -153,7 +153,7 @@ async def test_a_long_delta_is_bounded(user: Client, store: str) -> None:
 
 
 async def test_other_stores_do_not_show(user: Client, store: str, hub: Hub) -> None:
-    """A busy neighbour moves the position on and nothing else."""
+    """Changes in other stores only advance the position."""
     busy = await hub.define()
     start = await start_of(user, store)
     await user.make_all(busy, [{"n": n} for n in range(30)])
@@ -164,7 +164,7 @@ async def test_other_stores_do_not_show(user: Client, store: str, hub: Hub) -> N
 
 
 async def test_every_kind_of_write_is_told(user: Client, store: str) -> None:
-    """Arrays, upserts, replacements, sharing and bulk changes: old list + delta = new list."""
+    """With arrays, upserts, replacements, sharing and bulk changes: old list + delta = new list."""
     made = await user.make_all(store, [{"n": n, "code": f"c{n}"} for n in range(6)])
     before = by_id(await user.list(store))
     start = await start_of(user, store)
@@ -181,7 +181,7 @@ async def test_every_kind_of_write_is_told(user: Client, store: str) -> None:
 
 @pytest.mark.parametrize("seed", [1, 2])
 async def test_old_list_and_delta_make_the_new_list(hub: Hub, seed: int) -> None:
-    """For random writes by several users, and for each view of each user, at every step on the way."""
+    """This holds after every step of random writes by several users, for each view of each user."""
     chance = random.Random(seed)
     group = await hub.group()
     boss = await hub.as_user(group=group)
@@ -205,7 +205,8 @@ async def test_old_list_and_delta_make_the_new_list(hub: Hub, seed: int) -> None
 
 
 async def test_a_list_joins_the_changes_exactly_while_others_write(user: Client, store: str) -> None:
-    """Short and long lists taken in the middle of writing, each with what came since: all end in the same state."""
+    """Short and long lists are read during writes. Each of them with the changes since then gives the same final
+    state."""
     made = await user.make_all(store, [{"n": n} for n in range(400)])
     taken: list[tuple[str, dict[str, Entity]]] = []
     writers = asyncio.gather(*(keep_writing(user, store, made[n::4], n) for n in range(4)))
@@ -222,7 +223,7 @@ async def test_a_list_joins_the_changes_exactly_while_others_write(user: Client,
 
 
 async def keep_writing(user: Client, store: str, mine: list[Entity], seed: int) -> None:
-    """Forty writes on entities that nobody else writes."""
+    """Do forty writes on entities that no other task writes."""
     chance = random.Random(seed)
     for _ in range(40):
         target = mine[chance.randrange(len(mine))]
@@ -236,7 +237,7 @@ async def keep_writing(user: Client, store: str, mine: list[Entity], seed: int) 
 
 
 async def random_write(chance: random.Random, people: list[Client], store: str, made: list[Entity]) -> list[Entity]:
-    """One write by somebody, which may well be refused; the entities that may be there."""
+    """Do one write by a random user, which may be refused; return the entities that may exist."""
     client, target = chance.choice(people), chance.choice(made)
     path, n = f"/{store}/{target['_id']}", chance.randrange(10)
     kind = chance.choice(["make", "change", "change", "replace", "share", "delete", "many"])
@@ -259,14 +260,14 @@ async def random_write(chance: random.Random, people: list[Client], store: str, 
     "position", ["", "x", "0", "a.1", "é", "\0", "a.1~b", "." * 5_000, "%", "sqlite.99999999999999999999"]
 )
 async def test_a_position_that_is_none_asks_for_a_fresh_start(user: Client, bare: str, position: str) -> None:
-    """410 `error_resync_required`, never an empty answer."""
+    """It is answered 410 `error_resync_required`, never with an empty delta."""
     answer = await user.get(f"/{bare}", {"since": position})
     refused(answer, 410)
     assert "error_resync_required" in answer.json()["tags"]
 
 
 async def test_a_forged_position_asks_for_a_fresh_start(user: Client, bare: str) -> None:
-    """One that was altered in any way."""
+    """Forged positions are positions altered in any way."""
     good_one = await start_of(user, bare)
     assert good(await user.get(f"/{bare}", {"since": good_one}))["changes"] == []
     middle = len(good_one) // 2
@@ -275,12 +276,12 @@ async def test_a_forged_position_asks_for_a_fresh_start(user: Client, bare: str)
 
 
 async def test_somebody_elses_position_asks_for_a_fresh_start(user: Client, other: Client, bare: str) -> None:
-    """It stands for what they saw."""
+    """A position is bound to its owner's visibility."""
     refused(await other.get(f"/{bare}", {"since": await start_of(user, bare)}), 410)
 
 
 async def test_a_moved_user_starts_afresh(hub: Hub, admin: Client, store: str) -> None:
-    """What it sees has changed by more than the changes tell: 410."""
+    """Its visibility has changed in a way that changes alone do not describe, so the answer is 410."""
     user = await hub.as_user(group=await hub.group())
     start = await start_of(user, store)
     assert await changes_since(user, store, start) == []
@@ -295,12 +296,13 @@ async def test_a_moved_user_starts_afresh(hub: Hub, admin: Client, store: str) -
 
 @pytest.mark.parametrize("params", ["offset=1", "sort=n", "after=x", "meta=true", "limit=-1", "filter={", "since=x"])
 async def test_a_delta_takes_no_stretch_or_order(user: Client, bare: str, params: str) -> None:
-    """400 for what does not belong to it."""
+    """Parameters that do not apply to deltas are answered 400."""
     refused(await user.get(f"/{bare}?since={await start_of(user, bare)}&{params}"), 400)
 
 
 async def test_every_list_answer_has_a_position(user: Client, store: str) -> None:
-    """With filter, page, projection and meta: what comes after it is what the answer does not hold."""
+    """This includes lists with filter, page, projection, search and meta; a delta from it has only the later
+    changes."""
     await user.make_all(store, [{"n": n} for n in range(4)])
     positions = [await start_of(user, store, q) for q in ("", "n=1", "limit=2", "only=n", "meta=true", "search=x")]
     new = await user.make(store)
@@ -309,5 +311,5 @@ async def test_every_list_answer_has_a_position(user: Client, store: str) -> Non
 
 
 async def test_the_positions_of_a_store_that_is_not_there(user: Client) -> None:
-    """The store comes first: 404."""
+    """The store is checked before the position: 404."""
     refused(await user.get(f"/store-{new_id()}?since=x"), 404)
