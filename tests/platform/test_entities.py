@@ -1,4 +1,4 @@
-"""One entity: made, read, changed, replaced, deleted, and what the hub itself writes on it."""
+"""One entity: creation, reading, change, replacement, deletion, and the fields that the hub assigns."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ SYSTEM = {"_id", "owner", "group", "access", "branch", "time", "_at", "_rev"}
 
 
 async def test_a_new_entity_comes_back_with_its_system_fields(hub: Hub, store: str) -> None:
-    """200 rather than 201, ``success``, the fields sent, and the eight that the hub assigns."""
+    """The answer is 200, not 201, with ``success``, the fields of the request, and the eight fields that the hub
+    assigns."""
     top = await hub.group()
     below = await hub.group(top)
     user = await hub.as_user(group=below)
@@ -35,7 +36,7 @@ async def test_a_new_entity_comes_back_with_its_system_fields(hub: Hub, store: s
 
 
 async def test_the_first_key_of_an_entity_answer_is_success(user: Client, store: str) -> None:
-    """``success`` stands beside the entity's fields in every single-entity answer."""
+    """Every single-entity answer has ``success`` beside the entity's fields."""
     made = await user.make(store, n=1)
     path = f"/{store}/{made['_id']}"
     for answer in (
@@ -51,13 +52,13 @@ async def test_the_first_key_of_an_entity_answer_is_success(user: Client, store:
 
 @pytest.mark.parametrize("id", ["58238a935baa56173b24f0e4", "", None, 5])
 async def test_a_client_cannot_choose_an_id(user: Client, store: str, id: Any) -> None:
-    """An `_id` in a new entity is refused by name."""
+    """An `_id` in a new entity is refused with the field."""
     refused(await user.post(f"/{store}", {"_id": id, "n": 1}), 400, "_id")
     assert await user.list(store) == []
 
 
 async def test_system_fields_of_a_new_entity_are_the_hubs(user: Client, other: Client, store: str) -> None:
-    """Whatever a client sends for them is dropped: nobody makes an entity in another's name."""
+    """Values from the client are dropped: a user cannot create an entity in another user's name."""
     forged = {"owner": other.id, "group": new_id(), "access": [other.id], "branch": [new_id()]}
     made = await user.make(store, forged, time=1, _at=2, _rev=99, n=1)
     assert (made["owner"], made["group"], made["access"], made["branch"]) == (user.id, None, [], [])
@@ -80,7 +81,7 @@ async def test_an_entity_is_got_as_it_was_made(user: Client, store: str) -> None
 
 
 async def test_a_change_merges_at_the_top(user: Client, store: str) -> None:
-    """PATCH replaces the fields sent, whole, leaves the others, stores null as null and counts the revision up."""
+    """PATCH replaces the given fields as a whole, keeps the others, stores null as null, and increases the revision."""
     made = await user.make(store, kept=1, changed={"a": 1, "b": 2}, cleared="x")
     answer = await user.patch(f"/{store}/{made['_id']}", {"changed": {"c": 3}, "cleared": None, "new": []})
     changed = entity_of(answer)
@@ -101,7 +102,7 @@ async def test_a_change_cannot_touch_system_fields(user: Client, other: Client, 
 
 
 async def test_an_entity_can_be_sent_back_as_it_came(user: Client, store: str) -> None:
-    """The whole answer, ``success`` and its own `_id` included, is a good PATCH and PUT."""
+    """The whole answer, including ``success`` and `_id`, is a valid body for PATCH and PUT."""
     made = await user.make(store, n=1)
     answer = (await user.get(f"/{store}/{made['_id']}")).json()
     assert entity_of(await user.patch(f"/{store}/{made['_id']}", answer | {"n": 2}))["n"] == 2
@@ -119,7 +120,7 @@ async def test_an_id_does_not_change(user: Client, store: str) -> None:
 
 
 async def test_a_replacement_leaves_only_the_system_fields(user: Client, store: str) -> None:
-    """PUT takes away what it does not name, and keeps owner, group, access, branch, time and id."""
+    """PUT removes all other fields, except owner, group, access, branch, time and id."""
     made = await user.make(store, a=1, b=2)
     replaced = entity_of(await user.put(f"/{store}/{made['_id']}", {"c": 3, "owner": new_id()}))
     kept = {name: made[name] for name in SYSTEM}
@@ -128,7 +129,7 @@ async def test_a_replacement_leaves_only_the_system_fields(user: Client, store: 
 
 
 async def test_a_deleted_entity_is_answered_and_gone(user: Client, store: str) -> None:
-    """DELETE needs neither headers nor a body, answers what it deleted, and works once."""
+    """DELETE needs neither headers nor a body, answers the deleted entity, and works once."""
     made = await user.make(store, n=1)
     assert entity_of(await user.delete(f"/{store}/{made['_id']}")) == made
     refused(await user.get(f"/{store}/{made['_id']}"), 404)
@@ -137,14 +138,14 @@ async def test_a_deleted_entity_is_answered_and_gone(user: Client, store: str) -
 
 
 async def test_an_entity_without_fields_is_one(user: Client, store: str) -> None:
-    """``{}`` can be created, and changes nothing of what is there, not even the revision."""
+    """``{}`` is a valid new entity. As a PATCH it changes nothing, not even the revision."""
     made = await user.make(store)
     assert made.keys() == SYSTEM
     assert entity_of(await user.patch(f"/{store}/{made['_id']}", {})) == made
 
 
 async def test_only_shows_part_of_one_entity(user: Client, store: str) -> None:
-    """`only` works on a single entity too; the id always comes along, and the ETag is the whole entity's."""
+    """`only` works for a single entity too; the id is always included, and the ETag is that of the whole entity."""
     made = await user.make(store, title="a", place={"city": "Oslo", "zip": "1"}, n=1)
     answer = await user.get(f"/{store}/{made['_id']}", {"only": "title,place.city"})
     assert good(answer) == {"success": True, "_id": made["_id"], "title": "a", "place": {"city": "Oslo"}}
@@ -152,7 +153,7 @@ async def test_only_shows_part_of_one_entity(user: Client, store: str) -> None:
 
 
 async def test_head_answers_as_get_without_a_body(user: Client, store: str) -> None:
-    """The same status and headers for an entity, a list, and what is not there."""
+    """Status and headers are the same for an entity, a list and an unknown entity."""
     made = await user.make(store, n=1)
     for path in (f"/{store}/{made['_id']}", f"/{store}", f"/{store}/{new_id()}", "/auth"):
         got, head = await user.get(path), await user.request("HEAD", path)
@@ -163,7 +164,7 @@ async def test_head_answers_as_get_without_a_body(user: Client, store: str) -> N
 
 
 async def test_the_history_tells_time_who_what_and_both_values(user: Client, other: Client, hub: Hub) -> None:
-    """One entry per change, oldest first, with the old and the new value of each field that changed."""
+    """It has one entry per change, oldest first, with the old and new value of each changed field."""
     store = await hub.define()
     made = await user.make(store, n=1, kept="x")
     path = f"/{store}/{made['_id']}"
@@ -188,7 +189,7 @@ async def test_the_history_tells_time_who_what_and_both_values(user: Client, oth
 async def test_the_history_of_a_deleted_entity_is_for_those_who_saw_it(
     user: Client, other: Client, admin: Client, store: str
 ) -> None:
-    """It ends with the deletion; for others there was never anything."""
+    """It ends with the deletion; for other users the entity never existed."""
     made = await user.make(store, n=1)
     await user.delete(f"/{store}/{made['_id']}")
     for reader in (user, admin):
@@ -199,7 +200,7 @@ async def test_the_history_of_a_deleted_entity_is_for_those_who_saw_it(
 
 
 async def test_the_history_comes_in_pages(user: Client, store: str) -> None:
-    """By `limit`, each with a link to the next, which are refused when they are no such thing."""
+    """Pages have `limit` entries and a link to the next page; invalid parameters are refused."""
     made = await user.make(store, {"n": 0})
     path = f"/{store}/{made['_id']}"
     for n in range(1, 6):

@@ -1,4 +1,4 @@
-"""When what the hub stands on fails: a database that is away, a disk that is full, a history that is gone."""
+"""Failures below the hub: an unavailable database, a full disk, a history that is gone."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ async def ready(hub: Hub) -> httpx.Response:
 
 
 def away(answer: httpx.Response) -> None:
-    """503 with Retry-After in the usual shape, and not a word of why."""
+    """Check a 503 with Retry-After, which does not name the cause."""
     refused(answer, 503)
     assert int(answer.headers["retry-after"]) >= 1
     for inside in ("mongo", "pymongo", "Timeout", "Error", "127.0.0.1", "sqlite"):
@@ -45,7 +45,8 @@ async def hub_on_restartable_mongodb(folder: Path) -> AsyncIterator[tuple[mongod
 
 @pytest.mark.engine("mongodb")
 async def test_a_lost_mongodb_is_503_until_it_is_back(tmp_path: Path) -> None:
-    """Every call and the readiness say so, the hub stays alive, and goes on by itself when the database is back."""
+    """All calls and the readiness check are answered 503. The hub keeps running and recovers when the database
+    returns."""
     async with hub_on_restartable_mongodb(tmp_path) as (server, hub):
         store = await hub.define()
         made = await hub.admin.make(store, n=1)
@@ -63,7 +64,7 @@ async def test_a_lost_mongodb_is_503_until_it_is_back(tmp_path: Path) -> None:
 
 @pytest.mark.engine("mongodb")
 async def test_a_database_that_is_away_is_a_line_in_the_log(tmp_path: Path) -> None:
-    """Not a traceback for each request: the line names the cause, a request and how many more there were."""
+    """The log has one line with the cause, a request and the number of others, not a traceback for each request."""
     async with hub_on_restartable_mongodb(tmp_path) as (server, hub):
         store = await hub.define()
         id = (await hub.admin.make(store, n=1))["_id"]
@@ -80,7 +81,7 @@ async def test_a_database_that_is_away_is_a_line_in_the_log(tmp_path: Path) -> N
 
 @pytest.mark.engine("mongodb")
 async def test_a_long_list_that_loses_the_database_is_a_line_in_the_log(tmp_path: Path) -> None:
-    """The answer is broken off, since its status has been sent."""
+    """The answer is cut off, because its status was already sent."""
     async with hub_on_restartable_mongodb(tmp_path) as (server, hub):
         store = await hub.define()
         for _ in range(4):
@@ -99,7 +100,7 @@ async def has_failed(hub: Hub) -> bool:
 
 
 def failures(hub: Hub) -> list[str]:
-    """What the log says of requests that failed."""
+    """Return the log's messages on failed requests."""
     lines = [orjson.loads(line) for line in hub.process.log.splitlines() if line.startswith("{")]
     return [line["message"] for line in lines if line["logger"] == "hub.failures"]
 
@@ -109,7 +110,7 @@ async def is_ready(hub: Hub) -> bool:
 
 
 async def follows(hub: Hub, store: str) -> bool:
-    """Whether the hub's own feed goes on: its metrics count the change that was made after the failure."""
+    """Return whether the hub's feed continues: its metrics count a change made after the failure."""
     text = (await fetch(hub.url + "/metrics")).text
     return f'hub_changes_total{{op="insert",store="{store}"}} 2.0' in text
 
@@ -136,7 +137,7 @@ async def check_away(hub: Hub, store: str, id: str) -> None:
 
 @pytest.mark.engine("mongodb")
 async def test_a_mongodb_that_is_no_replica_set_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The hub does not start, and says what to do."""
+    """The hub does not start, and gives advice."""
     monkeypatch.delenv("HUB_TEST_MONGODB_URL", raising=False)
     server = await asyncio.to_thread(mongod.start, "--standalone")
     try:
@@ -150,7 +151,8 @@ async def test_a_mongodb_that_is_no_replica_set_is_refused(tmp_path: Path, monke
 
 @pytest.mark.engine("sqlite")
 async def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path) -> None:
-    """507 (or 503); reading goes on; what was refused is not there, in no list and no delta; with room it works."""
+    """Writes are answered 507 or 503, and reads still work. Refused writes appear in no list and no delta, and with
+    free space writes work again."""
     async with running_hub(sqlite_database(tmp_path), tmp_path / "hub") as hub:
         store = await hub.define(unique=["code"])
         made = await hub.admin.make(store, code="a", n=1)
@@ -212,7 +214,7 @@ async def write(client: Client, store: str) -> httpx.Response:
 
 @contextmanager
 def room(hub: Hub, folder: Path, more: int) -> Iterator[None]:
-    """As long as the block lasts no file of the hub may grow beyond its largest and `more` bytes."""
+    """Limit the hub's files, while the block runs, to the size of the largest one plus `more` bytes."""
     most = max(file.stat().st_size for file in folder.glob("hub.db*")) + more
     before = resource.prlimit(hub.process.pid, resource.RLIMIT_FSIZE)
     resource.prlimit(hub.process.pid, resource.RLIMIT_FSIZE, (most, before[1]))
@@ -224,7 +226,7 @@ def room(hub: Hub, folder: Path, more: int) -> Iterator[None]:
 
 @pytest.mark.engine("sqlite")
 async def test_a_second_hub_on_one_file_is_refused(tmp_path: Path) -> None:
-    """It says who has it, and the first is not disturbed."""
+    """Its error names the process that has the file, and the first hub is not affected."""
     database = sqlite_database(tmp_path)
     async with running_hub(database, tmp_path / "one") as hub:
         with pytest.raises(RuntimeError, match=f"another hub .*{hub.process.pid}"):
@@ -235,7 +237,8 @@ async def test_a_second_hub_on_one_file_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.engine("sqlite")
 async def test_a_position_older_than_the_history_asks_for_a_fresh_start(tmp_path: Path) -> None:
-    """The feed keeps so many megabytes; a position before them is 410, a later one goes on, the audit trail stays."""
+    """The feed keeps a number of megabytes: an older position is answered 410, a later one works, and the history of
+    entities stays."""
     settings = {"feed_retention_mb": 1, "sweep_interval": 1}
     async with running_hub(sqlite_database(tmp_path), tmp_path / "hub", **settings) as hub:
         store = await hub.define()

@@ -1,4 +1,4 @@
-"""Filters, as parameters of the URL and as JSON: what they find, how values are typed, what is refused."""
+"""Filters as URL parameters and as JSON: their results, the types of values, and errors."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ALL = [row["n"] for row in ROWS]
 
 @pytest.fixture(scope="module")
 async def rows(hub: Hub, user: Client) -> str:
-    """A store with ROWS, which tests only read."""
+    """A store with ROWS; tests do not change it."""
     store = await hub.define()
     await user.make_all(store, ROWS)
     return store
@@ -102,7 +102,7 @@ URL_CASES: list[tuple[str, list[int]]] = [
 
 @pytest.mark.parametrize(("query", "expected"), URL_CASES, ids=[query for query, _ in URL_CASES])
 async def test_a_parameter_filters(user: Client, rows: str, query: str, expected: list[int]) -> None:
-    """``<field>=v`` and ``<field>[op]=v``; several must all hold; quotes force a string."""
+    """``<field>=v`` and ``<field>[op]=v`` are conditions. All of them must hold; quotes force a string."""
     assert await found(user, rows, query) == expected
 
 
@@ -143,12 +143,12 @@ JSON_CASES: list[tuple[Any, list[int]]] = [
 
 @pytest.mark.parametrize(("document", "expected"), JSON_CASES, ids=[json.dumps(d) for d, _ in JSON_CASES])
 async def test_a_json_filter_filters(user: Client, rows: str, document: Any, expected: list[int]) -> None:
-    """Every operator of the contract, alone and combined."""
+    """Every documented operator, alone and combined."""
     assert await found(user, rows, "filter=" + quote(json.dumps(document))) == expected
 
 
 async def test_both_notations_hold_together(user: Client, rows: str) -> None:
-    """`filter`, parameters and search are one conjunction, for a list as for its meta."""
+    """`filter`, parameters and search form one conjunction, for lists and for meta."""
     query = 'filter={"price":{"$gt":0}}&n[lt]=3&name[startswith]=alpha'
     assert await found(user, rows, query) == [0, 2]
     assert good(await user.get(f"/{rows}?{query}&meta=true"))["count"] == 2
@@ -159,7 +159,8 @@ UNKNOWN = ["$where", "$expr", "$regex", "$text", "$jsonSchema", "$type", "$mod",
 
 @pytest.mark.parametrize("operator", UNKNOWN)
 async def test_an_unknown_operator_is_named(user: Client, bare: str, operator: str) -> None:
-    """At the top, on a field, in a negation, in an element, beside a known one, in a value: 400 with its name."""
+    """It is answered 400 with its name at the top, on a field, in a negation, in an element, beside a known operator,
+    and in a value."""
     documents: list[Any] = [
         {operator: "1"},
         {"a": {operator: 1}},
@@ -178,7 +179,7 @@ async def test_an_unknown_operator_is_named(user: Client, bare: str, operator: s
 
 
 async def test_an_unknown_url_operator_is_named(user: Client, bare: str) -> None:
-    """``price[regex]``, and what only looks like an operator."""
+    """Examples are ``price[regex]`` and text that only looks like an operator."""
     for operator in ("regex", "where", "", "$gt", "GT", "size"):
         errors = refused(await user.get(f"/{bare}", {f"price[{operator}]": "1"}), 400)
         assert operator in str(errors)
@@ -198,14 +199,14 @@ BAD_FILTERS = [
 
 @pytest.mark.parametrize("text", BAD_FILTERS)
 async def test_a_malformed_filter_is_refused(user: Client, bare: str, text: str) -> None:
-    """400 with a text that says what is wrong, for a list, its meta, a delta and a bulk change."""
+    """It is answered 400 with an explanation, for lists, meta, deltas and bulk changes."""
     assert refused(await user.get(f"/{bare}", {"filter": text}), 400)
     assert refused(await user.get(f"/{bare}", {"filter": text, "meta": "true"}), 400)
     assert refused(await user.delete(f"/{bare}", {"filter": text}), 400)
 
 
 async def test_a_filter_has_bounds(user: Client, bare: str) -> None:
-    """Too deep, too many conditions, too many values, integers beyond 64 bits, too many parameters: 400."""
+    """Too much depth, too many conditions, values or parameters, and integers beyond 64 bits are answered 400."""
     deep: Any = {"a": 1}
     for _ in range(40):
         deep = {"$and": [deep]}
@@ -223,12 +224,12 @@ async def test_a_filter_has_bounds(user: Client, bare: str) -> None:
 
 @pytest.mark.parametrize("query", ['name[in]="a,b', 'name[in]="say "hi", you"', 'name[nin]=beta,"a"b'])
 async def test_a_quote_that_encloses_no_whole_item_is_refused(user: Client, bare: str, query: str) -> None:
-    """Rather than part of the list being passed over in silence."""
+    """It is refused, because otherwise part of the list would be ignored silently."""
     refused(await user.get(f"/{bare}?{query}"), 400, "name")
 
 
 async def test_ids_are_compared_as_ids(user: Client, store: str) -> None:
-    """In either case of letters; what is no id is refused where ids are compared."""
+    """Upper and lower case are equal; values that are not ids are refused in comparisons of ids."""
     a, b = await user.make_all(store, [{"n": 1}, {"n": 2}])
     for query in (f"_id={a['_id']}", f"_id={a['_id'].upper()}", f"_id[in]={a['_id']}", f"_id[ne]={b['_id']}"):
         assert await found(user, store, query) == [1]
@@ -238,7 +239,7 @@ async def test_ids_are_compared_as_ids(user: Client, store: str) -> None:
 
 @pytest.fixture(scope="module")
 async def flats(hub: Hub, user: Client) -> str:
-    """A typed store with three entities, which tests only read."""
+    """A typed store with three entities; tests do not change it."""
     fields = [
         {"id": "n", "type": "Number"},
         {"id": "name", "type": "Text"},
@@ -291,7 +292,7 @@ TYPED_CASES: list[tuple[str, list[int]]] = [
 
 @pytest.mark.parametrize(("query", "expected"), TYPED_CASES, ids=[query for query, _ in TYPED_CASES])
 async def test_values_are_typed_by_the_schema(user: Client, flats: str, query: str, expected: list[int]) -> None:
-    """A text field's ``7`` is text, a number's is a number."""
+    """``7`` is text for a text field and a number for a number field."""
     assert await found(user, flats, query) == expected
 
 
@@ -301,14 +302,15 @@ BAD_TYPED = [("price=cheap", "price"), ("n=x", "n"), ("n[gt]=x", "n"), ("sold=ye
 
 @pytest.mark.parametrize(("query", "name"), BAD_TYPED)
 async def test_a_value_of_another_type_is_refused(user: Client, flats: str, query: str, name: str) -> None:
-    """400 that names the field."""
+    """The answer is 400 with the field."""
     errors = refused(await user.get(f"/{flats}?{query}"), 400)
     assert name in str(errors)
 
 
 @pytest.mark.parametrize("name", ["colour", "Name", "colour[gt]", "colour.x", "ofset", "_secret"])
 async def test_an_unknown_parameter_of_a_typed_store_is_named(user: Client, flats: str, name: str) -> None:
-    """400, so that a misspelt parameter does not quietly find everything; in `filter`, `sort` and `only` too."""
+    """It is answered 400, so that a misspelt parameter does not silently find all entities. The same holds for unknown
+    fields in `filter`, `sort` and `only`."""
     field = name.split("[")[0]
     assert field in str(refused(await user.get(f"/{flats}", {name: "1"}), 400))
     refused(await user.get(f"/{flats}", {"filter": json.dumps({field: 1})}), 400, field)
@@ -334,7 +336,7 @@ async def test_an_unknown_parameter_of_a_typed_store_is_named(user: Client, flat
 async def test_a_hidden_field_cannot_be_asked_about(
     user: Client, admin: Client, flats: str, params: dict[str, str]
 ) -> None:
-    """Not filtered, sorted or shown, for an administrator either; nor does an unhidden list show it."""
+    """Even administrators cannot filter, sort or project by it, and no list shows it."""
     for caller in (user, admin):
         assert "secret" in str(refused(await caller.get(f"/{flats}", params), 400))
         assert "secret" in str(refused(await caller.get(f"/{flats}", params | {"meta": "true"}), 400))
@@ -342,7 +344,7 @@ async def test_a_hidden_field_cannot_be_asked_about(
 
 
 async def test_who_wrote_an_entity_cannot_be_asked_for(hub: Hub, user: Client, bare: str) -> None:
-    """As an engine may keep it: the same on both, in lists, live and in definitions."""
+    """An engine may store the writer as `_by`. Both engines refuse that name in lists, live and in definitions."""
     for params in ({"_by": user.id}, {"sort": "-_by"}, {"only": "_by"}, {"filter": '{"_by.x":{"$exists":true}}'}):
         assert "has no field '_by" in str(refused(await user.get(f"/{bare}", params), 400))
     async with live(hub, user) as client:
@@ -359,7 +361,7 @@ async def test_a_parameter_that_a_call_does_not_take_is_named(user: Client, bare
 
 @pytest.mark.parametrize("count", [496, 10_000])
 async def test_long_lists_of_values_are_answered(user: Client, rows: str, count: int) -> None:
-    """As parameter and as JSON, as many values as are documented."""
+    """Parameters and JSON accept the documented number of values."""
     values = [10, *range(20, 19 + count)]
     assert await found(user, rows, f"price[in]={','.join(map(str, values))}") == [0, 1]
     inner = json.dumps({"items.q": {"$in": [v - 9 for v in values]}}, separators=(",", ":"))

@@ -1,4 +1,4 @@
-"""A document that another program wrote without a revision has revision 0: shown, asked for or compared."""
+"""A document that another program wrote without a revision has revision 0 in answers, queries and conditions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Documents = Any
 
 @pytest.fixture
 async def documents(hub: Hub, store: str) -> AsyncIterator[Documents]:
-    """The store's collection, as another program has it."""
+    """Open the store's collection, as another program would."""
     async with AsyncMongoClient[dict[str, Any]](hub.database.location) as client:
         yield client.get_default_database()[store]
 
@@ -33,7 +33,7 @@ async def foreign(documents: Documents, **fields: Any) -> str:
 
 
 async def test_each_way_of_reading_shows_the_same(admin: Client, store: str, documents: Documents) -> None:
-    """One entity, lists whole and in part, the first and last of them, and their bounds by search."""
+    """This holds for single entities, whole and partial lists, meta, and search."""
     id = await foreign(documents, title="red")
     path = f"/{store}"
     for params in ({}, {"only": "_rev"}, {"only": "n,_rev"}):
@@ -58,7 +58,7 @@ async def test_a_closed_store_shows_the_same(hub: Hub, admin: Client) -> None:
 
 
 async def test_a_long_list_shows_the_same(admin: Client, store: str, documents: Documents) -> None:
-    """One that is streamed."""
+    """The list is streamed."""
     await documents.insert_many([{"n": n} for n in range(1_200)])
     listed = await admin.list(store, {"limit": "1200"})
     assert {entity["_rev"] for entity in listed} == {0}
@@ -68,7 +68,7 @@ async def test_a_long_list_shows_the_same(admin: Client, store: str, documents: 
 async def test_events_snapshots_and_delta_sync_show_the_same(
     hub: Hub, admin: Client, store: str, documents: Documents
 ) -> None:
-    """Up to the first change by the hub, which makes it 1."""
+    """They show 0 until the first change by the hub, which sets it to 1."""
     since = (await admin.get(f"/{store}")).headers["x-position"]
     async with live(hub, admin) as client:
         watch = await client.watch(store)
@@ -119,7 +119,7 @@ FILTERS: list[tuple[dict[str, Any], list[int]]] = [
 
 
 async def test_filters_and_sorts_take_it_for_zero(hub: Hub, admin: Client, store: str, documents: Documents) -> None:
-    """In lists as in live views, which are matched by another program than the database's."""
+    """This holds for lists, which the database evaluates, and for live views, which the hub's own matcher evaluates."""
     first, second = await admin.make(store, n=1), await admin.make(store, n=1)
     good(await admin.patch(f"/{store}/{second['_id']}", {"n": 2}))
     zero = await foreign(documents)
@@ -141,7 +141,7 @@ async def test_filters_and_sorts_take_it_for_zero(hub: Hub, admin: Client, store
 
 
 async def pages(client: Client, store: str, sort: str) -> list[dict[str, Any]]:
-    """A list read entity by entity."""
+    """Read a list in pages of one entity."""
     found: list[dict[str, Any]] = []
     answer = await client.get(f"/{store}", {"sort": sort, "limit": "1"})
     while True:
@@ -153,7 +153,7 @@ async def pages(client: Client, store: str, sort: str) -> list[dict[str, Any]]:
 
 
 async def test_conditions_on_it_hold(admin: Client, store: str, documents: Documents) -> None:
-    """By If-Match and If-None-Match, for reading, changing, replacing and deleting."""
+    """If-Match and If-None-Match work for reads, changes, replacements and deletions."""
     id = await foreign(documents)
     path = f"/{store}/{id}"
     assert (await admin.get(path, None, if_none_match='"0"')).status_code == 304
@@ -174,7 +174,7 @@ KEPT: list[tuple[Any, int]] = [(None, 0), ("7", 0), (True, 0), ([7], 0), ({}, 0)
 async def test_what_is_no_revision_counts_as_none(
     admin: Client, store: str, documents: Documents, kept: Any, shown: int
 ) -> None:
-    """A number that a program wrote as a float is one. All the same the hub can change and delete the entity."""
+    """A revision written as a float counts. In all cases the hub can change and delete the entity."""
     id = await foreign(documents, _rev=kept)
     path = f"/{store}/{id}"
     answer = await admin.get(path)

@@ -1,4 +1,4 @@
-"""What comes before a request is whole has a bound in bytes and in time; a connection that asks nothing ends."""
+"""Request heads have a limit in bytes and in time, and idle connections are closed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.platform.raw import RawAnswer, Wire, request, token_of, wire
 from tests.support.hub import Hub, StartHub
 from tests.support.live import live
 
-pytestmark = pytest.mark.engine("sqlite")  # no request gets as far as the engine
+pytestmark = pytest.mark.engine("sqlite")  # heads are read before the engine is used
 
 MOST = 8_192
 SECONDS = 1
@@ -40,7 +40,7 @@ async def connection(hub: Hub) -> AsyncIterator[Wire]:
 
 
 def is_refusal(answer: RawAnswer, status: int, tag: str) -> bool:
-    """Whether the answer is an error in the API's shape, and the last on its connection."""
+    """Return whether the answer is this error in the API's format, and the last one on its connection."""
     body = answer.json()
     told = (answer.status, body["success"], body["code"], body["tags"], answer.headers["connection"])
     return told == (status, False, str(status), [tag], "close")
@@ -67,7 +67,8 @@ async def test_a_head_within_its_bound(connection: Wire, token: str) -> None:
 
 
 async def test_heads_among_large_bodies(connection: Wire, token: str) -> None:
-    """Of a packet that ends a head, brings a body and begins the next head, nothing is counted as the next head's."""
+    """If a packet contains the end of a head, a body and the start of the next head, the body does not count as part of
+    the next head."""
     body = b" " * 2 * MOST
     stream = (request("POST", "/nowhere/at/all", token, f"Content-Length: {len(body)}") + body) * 6
     length = len(stream) // 6
@@ -79,7 +80,7 @@ async def test_heads_among_large_bodies(connection: Wire, token: str) -> None:
 
 
 async def test_a_head_without_end(hub: Hub, connection: Wire, token: str) -> None:
-    """It is refused while it comes, and what comes after that is not kept."""
+    """It is refused while it arrives, and the rest is not stored."""
     head = request("GET", "/auth", token).removesuffix(b"\r\n")
 
     async def go_on() -> None:
@@ -100,7 +101,7 @@ async def test_a_head_that_does_not_arrive(connection: Wire, part: bytes) -> Non
 
 
 async def test_a_head_that_comes_drop_by_drop(connection: Wire, token: str) -> None:
-    """Its time is counted from the start, also on a connection that has been used before."""
+    """Its time is counted from its first byte, even on a connection that was used before."""
     await connection.send(request("GET", "/auth", token))
     assert (await connection.answer()).status == 200
 
@@ -126,7 +127,7 @@ async def test_a_connection_on_which_nothing_more_is_asked(connection: Wire, tok
 
 @pytest.mark.parametrize("before", [0, 1])
 async def test_what_has_come_in_time_is_answered(hub: Hub, token: str, before: int) -> None:
-    """However late the hub comes to read it: hung up on, the client would see its request reset."""
+    """It is answered even if the hub reads it late. If the hub closed the connection, the client would see a reset."""
     async with AsyncExitStack() as stack:
         connections = [await stack.enter_async_context(wire(hub.process.port)) for _ in range(20)]
         for connection in connections * before:
@@ -145,7 +146,7 @@ async def test_what_has_come_in_time_is_answered(hub: Hub, token: str, before: i
 
 
 async def test_connections_that_are_reset_are_forgotten(hub: Hub, token: str) -> None:
-    """Before and after an answer, and while it is made: no timer looks at them later."""
+    """Connections are reset before, during and after an answer. No timer handles them later."""
     asked = request("GET", "/auth", token)
     for sent in (b"", asked[:20], asked, asked + asked[:20], asked + asked):
         async with wire(hub.process.port) as connection:
@@ -159,7 +160,7 @@ async def test_connections_that_are_reset_are_forgotten(hub: Hub, token: str) ->
 
 
 async def test_a_websocket_stays(hub: Hub) -> None:
-    """Its head has arrived, and it has a heartbeat of its own."""
+    """Its head is complete, and it has its own heartbeat."""
     store = await hub.define()
     async with live(hub, hub.admin) as client:
         await asyncio.sleep(2 * SECONDS)
@@ -167,7 +168,7 @@ async def test_a_websocket_stays(hub: Hub) -> None:
 
 
 async def test_what_is_no_request_keeps_no_connection(connection: Wire, token: str) -> None:
-    """Blank lines after an answer, and the rest of a body that nobody wants."""
+    """Blank lines after an answer and the rest of an unread body do not keep the connection open."""
     await connection.send(request("POST", "/nowhere/at/all", token, "Content-Length: 1000000"))
     assert (await connection.answer()).status == 404
 
@@ -182,7 +183,7 @@ async def test_what_is_no_request_keeps_no_connection(connection: Wire, token: s
 
 
 async def test_a_request_before_nonsense_is_answered(connection: Wire, token: str) -> None:
-    """The nonsense is not: an answer to it could be taken for that of the request."""
+    """The nonsense itself is not answered, because the answer could be taken for that of the request."""
     await connection.send(request("GET", "/auth", token) + b"nonsense\r\n\r\n")
     assert (await connection.answer()).status == 200
     assert await connection.closed()

@@ -1,4 +1,4 @@
-"""A hidden field is written and never told: not by search, key, refusal, revision, or a change of definition."""
+"""A hidden field can be written but is never revealed by a search, a key, an error, a revision or a new definition."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def definition_of(admin: Client, store: str) -> str:
 async def test_a_definition_that_would_tell_hidden_values_is_refused(
     admin: Client, hub: Hub, definition: dict[str, Any], place: str
 ) -> None:
-    """When a store is made, and when one is changed."""
+    """It is refused when a store is created and when one is changed."""
     refused(await admin.post("/stores", {"name": unique("store"), **definition}), 400, place)
     path = await definition_of(admin, await hub.define(fields=[NAME]))
     refused(await admin.patch(path, definition), 400, place)
@@ -40,7 +40,7 @@ async def test_a_definition_that_would_tell_hidden_values_is_refused(
 
 
 async def test_nothing_tells_a_hidden_value(hub: Hub, user: Client) -> None:
-    """Every parameter that could name the field is refused, and a search passes it over."""
+    """Every parameter that could name the field is refused, and a search ignores it."""
     store = await hub.define(fields=[NAME, SECRET], open=True, search=["free"])
     made = await user.make(store, name="a", secret=VALUE)
     assert "secret" not in made
@@ -64,7 +64,7 @@ async def test_nothing_tells_a_hidden_value(hub: Hub, user: Client) -> None:
 
 
 async def leftovers(hub: Hub, client: Client, store: str, id: str) -> str:
-    """Everything that is told of an entity, as one text."""
+    """Return all that the API shows of an entity, as one text."""
     path = f"/{store}/{id}"
     answers = [
         await client.get(path),
@@ -78,7 +78,8 @@ async def leftovers(hub: Hub, client: Client, store: str, id: str) -> str:
 
 @pytest.mark.parametrize("is_open", [False, True])
 async def test_a_hidden_field_leaves_with_its_data(hub: Hub, user: Client, admin: Client, is_open: bool) -> None:
-    """Removed or renamed, it is refused while entities have values of it, and its old values are never shown."""
+    """Removing or renaming the field is refused while entities have values in it, and its old values are never
+    shown."""
     store = await hub.define(fields=[NAME, SECRET], open=is_open)
     made = await user.make(store, name="a", secret=VALUE)
     await user.make(store, name="none")
@@ -97,7 +98,7 @@ async def test_a_hidden_field_leaves_with_its_data(hub: Hub, user: Client, admin
 
 
 async def test_a_retired_name_stays_hidden_when_the_store_is_opened(hub: Hub, user: Client, admin: Client) -> None:
-    """Though the definition has forgotten it; defined again, it is what the new definition says."""
+    """It stays hidden although the definition no longer has it. Defined again, it follows the new definition."""
     store = await hub.define(fields=[NAME, SECRET])
     made = await user.make(store, name="a", secret=VALUE)
     path = await definition_of(admin, store)
@@ -115,7 +116,7 @@ async def test_a_retired_name_stays_hidden_when_the_store_is_opened(hub: Hub, us
 
 
 async def test_a_replacement_leaves_hidden_fields_alone(hub: Hub, user: Client, admin: Client) -> None:
-    """Those that are required or have a default, too: who cannot see a field cannot send it back."""
+    """This includes required fields and fields with a default, because a caller cannot send back an invisible field."""
     pin = {"id": "pin", "type": "Text", "hidden": True, "required": True}
     level = {"id": "level", "type": "Number", "hidden": True, "default": 1}
     store = await hub.define(fields=[NAME, pin, level])

@@ -1,4 +1,4 @@
-"""Which lines of an entity's history somebody sees, and which fields in them."""
+"""Visibility of an entity's history: entries, and fields in them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.support.hub import Client, Hub
 
 
 async def values(client: Client, store: str, id: str, field: str) -> list[Any]:
-    """What the history shows as new values of a field, deletions as "gone"."""
+    """Return the new values of a field in the history, and "gone" for a deletion."""
     entries = good(await client.get(f"/{store}/{id}/history"))["history"]
     return ["gone" if e["op"] == "delete" else e["changes"][field]["new"] for e in entries if field in e["changes"]]
 
@@ -17,7 +17,7 @@ async def values(client: Client, store: str, id: str, field: str) -> list[Any]:
 async def test_an_entry_shows_when_the_entity_was_visible_after_it(
     user: Client, other: Client, admin: Client, store: str
 ) -> None:
-    """Whoever it is shared with later, or is not shared with any more, sees the part of the time between."""
+    """A user sees the entries from the time in which the entity was shared with it."""
     made = await user.make(store, n=1)
     path = f"/{store}/{made['_id']}"
     for n, access in ((2, [other.id]), (3, []), (4, [other.id])):
@@ -32,7 +32,7 @@ async def test_an_entry_shows_when_the_entity_was_visible_after_it(
 
 
 async def test_a_deletion_shows_to_whoever_saw_the_end(user: Client, other: Client, store: str) -> None:
-    """Judged by the entity as it was before it; the entries from before the sharing stay hidden."""
+    """The state before the deletion decides; entries from before the sharing stay hidden."""
     made = await user.make(store, n=1)
     path = f"/{store}/{made['_id']}"
     good(await user.patch(path, {"n": 2}))
@@ -44,7 +44,7 @@ async def test_a_deletion_shows_to_whoever_saw_the_end(user: Client, other: Clie
 
 
 async def test_a_change_of_group_shows_history_by_todays_rule(hub: Hub, admin: Client, store: str) -> None:
-    """The rule is that of today, the entity that of then."""
+    """The reader's current group is compared with the entity's group at the time of the entry."""
     group, elsewhere = await hub.group(), await hub.group()
     writer, reader = await hub.as_user(group=group), await hub.as_user(group=group)
     made = await writer.make(store, n=1)
@@ -57,7 +57,7 @@ async def test_a_change_of_group_shows_history_by_todays_rule(hub: Hub, admin: C
 
 
 async def test_hidden_fields_are_those_of_today(hub: Hub, user: Client, admin: Client) -> None:
-    """A field that is hidden later is gone from the lines before, too."""
+    """A field that is hidden later disappears from earlier entries too."""
     store = await hub.define(fields=[{"id": "n", "type": "Number"}, {"id": "m", "type": "Number"}])
     made = await user.make(store, n=1, m=1)
     good(await user.patch(f"/{store}/{made['_id']}", {"n": 2, "m": 2}))
@@ -69,7 +69,8 @@ async def test_hidden_fields_are_those_of_today(hub: Hub, user: Client, admin: C
 
 
 async def test_history_belongs_to_the_life_of_a_store(hub: Hub, user: Client, admin: Client) -> None:
-    """Made anew under its name, without the hidden field, it shows nothing of before; deletions of its own it shows."""
+    """A new store of the same name, without the hidden field, shows no history of the old store, but its own
+    deletions."""
     fields = [{"id": "n", "type": "Number"}, {"id": "secret", "type": "Text", "hidden": True}]
     store = await hub.define(fields=fields)
     old = await user.make(store, n=1, secret="4711-x")

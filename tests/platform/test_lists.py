@@ -1,4 +1,4 @@
-"""Lists: which stretch, which fields, which order, which time, and paging through everything."""
+"""Lists: ranges, projections, order, periods of creation, and paging."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MANY = 10_050
 
 @pytest.fixture(scope="module")
 async def crowd(hub: Hub, user: Client) -> str:
-    """A store with `n` from 0 to MANY - 1, which tests only read."""
+    """A store with `n` from 0 to MANY - 1; tests do not change it."""
     store = await hub.define()
     made = await user.make_all(store, [{"n": n} for n in range(10_000)])
     made += await user.make_all(store, [{"n": n} for n in range(10_000, MANY)])
@@ -27,7 +27,7 @@ async def crowd(hub: Hub, user: Client) -> str:
 
 
 async def spread(user: Client, store: str, count: int) -> list[Entity]:
-    """Entities created one after the other, so that their times differ."""
+    """Create entities one after the other, so that their times differ."""
     made: list[Entity] = []
     for n in range(count):
         made.append(await user.make(store, n=n))
@@ -44,13 +44,13 @@ def numbers(entities: list[Entity]) -> list[int]:
 
 
 def next_page(answer: httpx.Response) -> str | None:
-    """The query of the Link header's next page."""
+    """Return the query of the next page in the Link header."""
     link = answer.links.get("next")
     return link["url"].partition("?")[2] if link else None
 
 
 async def walk(user: Client, store: str, query: str) -> list[Entity]:
-    """Every page, as the Link headers lead."""
+    """Read all pages by following the Link headers."""
     found: list[Entity] = []
     following: str | None = query
     while following is not None:
@@ -61,7 +61,7 @@ async def walk(user: Client, store: str, query: str) -> list[Entity]:
 
 
 async def test_a_list_is_a_bare_array(user: Client, store: str) -> None:
-    """In creation order; an empty store is ``[]``; the position says what the content stands for."""
+    """It is in order of creation, and ``[]`` for an empty store. The position belongs to this content."""
     answer = await user.get(f"/{store}")
     assert answer.content == b"[]"
     assert answer.headers["x-position"]
@@ -71,7 +71,7 @@ async def test_a_list_is_a_bare_array(user: Client, store: str) -> None:
 
 
 async def test_offset_and_limit_cut_a_stretch(user: Client, store: str) -> None:
-    """`offset=2` begins with the third entity; beyond the end there is nothing."""
+    """`offset=2` begins with the third entity; beyond the end the list is empty."""
     await user.make_all(store, [{"n": n} for n in range(6)])
     cases: list[tuple[str, list[int]]] = [
         ("offset=2", [2, 3, 4, 5]),
@@ -89,12 +89,12 @@ async def test_offset_and_limit_cut_a_stretch(user: Client, store: str) -> None:
 @pytest.mark.parametrize("name", ["offset", "limit"])
 @pytest.mark.parametrize("text", ["-1", "x", "1.5", "", "1e3", "٣", "0x10", "null", "9" * 30])
 async def test_offset_and_limit_are_whole_numbers(user: Client, bare: str, name: str, text: str) -> None:
-    """Negative, or no number: 400 that names the parameter."""
+    """Negative values and text are answered 400 with the parameter."""
     refused(await user.get(f"/{bare}", {name: text}), 400, name)
 
 
 async def test_a_list_is_at_most_ten_thousand_long(user: Client, crowd: str) -> None:
-    """That many by default, and when more are asked for; the next begins at ``offset=10000``."""
+    """This is the default and the maximum; the next range begins at ``offset=10000``."""
     for query in ("", "?limit=10001", "?limit=100000000"):
         answer = await user.get(f"/{crowd}{query}")
         assert numbers(good(answer)) == list(range(10_000))
@@ -103,7 +103,7 @@ async def test_a_list_is_at_most_ten_thousand_long(user: Client, crowd: str) -> 
 
 
 async def test_a_long_list_is_streamed(user: Client, crowd: str) -> None:
-    """It comes in many pieces, and its headers before it is whole."""
+    """It arrives in many pieces, and its headers arrive before its end."""
     async with user.http.stream("GET", f"/{crowd}") as answer:
         assert answer.headers["transfer-encoding"] == "chunked"
         assert answer.headers["x-position"]
@@ -113,7 +113,7 @@ async def test_a_long_list_is_streamed(user: Client, crowd: str) -> None:
 
 
 async def test_a_reader_who_leaves_a_long_list_harms_nobody(user: Client, crowd: str) -> None:
-    """Eight readers hang up in the middle; the next one gets everything."""
+    """Eight readers disconnect midway; the next one receives everything."""
     for _ in range(8):
         async with user.http.stream("GET", f"/{crowd}") as answer:
             await anext(answer.aiter_bytes())
@@ -121,13 +121,13 @@ async def test_a_reader_who_leaves_a_long_list_harms_nobody(user: Client, crowd:
 
 
 async def test_the_links_lead_through_everything(user: Client, crowd: str) -> None:
-    """Page after page: no gap, no duplicate, and no link on the last."""
+    """Pages have no gap and no duplicate, and the last one has no link."""
     assert numbers(await walk(user, crowd, "limit=3000")) == list(range(MANY))
     assert numbers(await walk(user, crowd, "limit=5025&sort=-n")) == list(range(MANY - 1, -1, -1))
 
 
 async def test_the_links_keep_filter_and_projection(user: Client, store: str) -> None:
-    """The next page is of the same list, whatever characters its parameters hold."""
+    """The next page belongs to the same list, whatever characters its parameters contain."""
     await user.make_all(store, [{"n": n, "a b&c": "é+%" if n % 2 else "no", "m": n} for n in range(20)])
     found = await walk(user, store, f"limit=3&only=n&{quote('a b&c')}={quote('é+%')}")
     assert numbers(found) == list(range(1, 20, 2))
@@ -135,7 +135,7 @@ async def test_the_links_keep_filter_and_projection(user: Client, store: str) ->
 
 
 async def test_paging_is_steady_while_others_write(user: Client, store: str) -> None:
-    """Entities that are there throughout come exactly once, whatever is inserted and deleted in between."""
+    """Entities that exist throughout appear exactly once, despite concurrent insertions and deletions."""
     steady = await user.make_all(store, [{"key": 2 * n, "steady": True} for n in range(60)])
     passing = await user.make_all(store, [{"key": 2 * n + 1} for n in range(60)])
     found: list[Entity] = []
@@ -156,7 +156,7 @@ async def test_paging_is_steady_while_others_write(user: Client, store: str) -> 
 
 @pytest.mark.parametrize("sort", ["v", "-v", "v,-n", "place.city", "-place.city,n"])
 async def test_paging_goes_through_every_type_of_value(user: Client, store: str, sort: str) -> None:
-    """Missing, null, numbers, texts, objects, arrays and booleans sort in that order, page by page as at once."""
+    """Missing, null, numbers, texts, objects, arrays and booleans sort in this order, in pages and as a whole."""
     values: list[Any] = [None, 5, -1.5, "b", "a", {"x": 1}, [2], [], True, False, "a", 5]
     bodies: list[Entity] = [{"v": v, "n": n, "place": {"city": v}} for n, v in enumerate(values)]
     await user.make_all(store, [*bodies, {"n": 98}, {"n": 99}])
@@ -166,7 +166,7 @@ async def test_paging_goes_through_every_type_of_value(user: Client, store: str,
 
 
 async def test_a_cursor_belongs_to_its_sort(user: Client, store: str) -> None:
-    """A forged one, one of another sort and one together with `offset` are refused."""
+    """Forged cursors, cursors of another sort, and cursors together with `offset` are refused."""
     await user.make_all(store, [{"n": n} for n in range(4)])
     answer = await user.get(f"/{store}?limit=2&sort=n")
     cursor = httpx.QueryParams(next_page(answer) or "")["after"]
@@ -179,7 +179,7 @@ async def test_a_cursor_belongs_to_its_sort(user: Client, store: str) -> None:
 
 
 async def test_only_lists_the_fields_to_show(user: Client, store: str) -> None:
-    """The id always comes along, dotted paths reach inside objects, unknown names show nothing."""
+    """The id is always included, dotted paths select inside objects, and unknown names select nothing."""
     made = await user.make(store, name="a", description="b", place={"city": "Oslo", "geo": {"lat": 1, "lon": 2}}, n=1)
     id = {"_id": made["_id"]}
     cases: list[tuple[str, Entity]] = [
@@ -201,7 +201,7 @@ async def test_only_lists_the_fields_to_show(user: Client, store: str) -> None:
 
 
 async def test_meta_counts_and_shows_both_ends(user: Client, store: str) -> None:
-    """The number of entities, the first and the last by creation; null when there are none; filters apply."""
+    """Meta has the number of entities, and the first and last by creation, or null if there are none. Filters apply."""
     assert good(await user.get(f"/{store}?meta=true")) == {"success": True, "count": 0, "first": None, "last": None}
     made = await spread(user, store, 4)
     answer = await user.get(f"/{store}?meta=true")
@@ -217,13 +217,13 @@ async def test_meta_counts_and_shows_both_ends(user: Client, store: str) -> None
 
 @pytest.mark.parametrize("other", ["offset=0", "limit=10", "offset=1&limit=1"])
 async def test_meta_does_not_go_with_a_stretch(user: Client, bare: str, other: str) -> None:
-    """With `offset` or `limit`: 400."""
+    """With `offset` or `limit` the answer is 400."""
     refused(await user.get(f"/{bare}?meta=true&{other}"), 400, other.split("=")[0])
     refused(await user.get(f"/{bare}?meta=yes"), 400, "meta")
 
 
 async def test_a_period_of_creation_includes_both_ends(user: Client, store: str) -> None:
-    """`from`/`to` and `begin`/`end` alike, in Unix ms and in ISO 8601, where no zone means UTC."""
+    """`from`/`to` and `begin`/`end` mean the same. Times are in Unix ms or ISO 8601, in UTC if they have no zone."""
     made = await spread(user, store, 4)
     first, last = made[1]["time"], made[2]["time"]
     assert numbers(await user.list(store, {"from": first, "to": last})) == [1, 2]
@@ -256,19 +256,19 @@ async def test_a_zone_in_a_time_counts(user: Client, store: str) -> None:
 )
 @pytest.mark.parametrize("name", ["from", "to", "begin", "end"])
 async def test_a_bad_time_is_refused(user: Client, bare: str, name: str, text: str) -> None:
-    """400 that names the parameter."""
+    """The answer is 400 with the parameter."""
     refused(await user.get(f"/{bare}", {name: text}), 400, name)
 
 
 async def test_equal_names_of_a_period_do_not_go_together(user: Client, store: str) -> None:
-    """`from` with `begin`, `to` with `end`, and any parameter twice: 400."""
+    """`from` with `begin`, `to` with `end`, and any repeated parameter are answered 400."""
     refused(await user.get(f"/{store}?from=1&begin=1"), 400, "begin")
     refused(await user.get(f"/{store}?to=1&end=1"), 400, "end")
     refused(await user.get(f"/{store}?limit=1&limit=2"), 400, "limit")
 
 
 async def test_sort_orders_by_several_fields(user: Client, store: str) -> None:
-    """Descending with a minus; equal ones by the next field, at last by id."""
+    """A minus means descending; ties are broken by the next field and finally by id."""
     rows = [("b", 1), ("a", 2), ("b", 2), ("a", 1), ("a", 2)]
     made = await user.make_all(store, [{"name": name, "price": price} for name, price in rows])
     order = {id: n for n, id in enumerate(sorted(e["_id"] for e in made))}
@@ -282,12 +282,12 @@ async def test_sort_orders_by_several_fields(user: Client, store: str) -> None:
 
 @pytest.mark.parametrize("sort", ["", "-", "name,", "name,name", "a..b", "$a", "a.0", ",".join("abcdefghijklmnopq")])
 async def test_a_bad_sort_is_refused(user: Client, bare: str, sort: str) -> None:
-    """No field, one named twice, a position of an array, too many."""
+    """Empty sorts, repeated fields, array indexes and too many fields are refused."""
     assert refused(await user.get(f"/{bare}", {"sort": sort}), 400)
 
 
 async def test_search_looks_into_the_text_fields_whatever_the_case(user: Client, store: str) -> None:
-    """Any searchable field may hold the text; letters of every script fold; nothing else is special."""
+    """Any searchable field may contain the text; letters of every script are case-folded; no character is special."""
     titles = ["Grand HOTEL", "hostel", "ÄRGER im Büro", "50% off_now", "Ωmega", None, 7]
     await user.make_all(store, [{"n": n, "title": title, "other": "hotel"} for n, title in enumerate(titles)])
     await user.make(store, n=9, title="x", place={"city": "Hotelville"})
@@ -310,7 +310,7 @@ async def test_search_looks_into_the_text_fields_whatever_the_case(user: Client,
 
 
 async def test_search_needs_searchable_fields(hub: Hub, user: Client, store: str) -> None:
-    """A store without any refuses it; NUL is refused; an empty search is none."""
+    """A store without searchable fields refuses a search; NUL is refused; an empty search is ignored."""
     refused(await user.get(f"/{await hub.define()}", {"search": "a"}), 400, "search")
     refused(await user.get(f"/{await hub.define()}", {"search": ""}), 400, "search")
     refused(await user.get(f"/{store}", {"search": "a\0"}), 400, "search")
@@ -319,7 +319,7 @@ async def test_search_needs_searchable_fields(hub: Hub, user: Client, store: str
 
 
 async def test_the_count_of_a_list_is_the_one_of_its_meta(user: Client, other: Client, crowd: str) -> None:
-    """For the owner of everything and for somebody who sees nothing."""
+    """This holds for the owner of all entities and for a user who sees none."""
     assert good(await user.get(f"/{crowd}?meta=true"))["count"] == MANY
     assert good(await user.get(f"/{crowd}?meta=true&n[lt]=100"))["count"] == 100
     assert good(await other.get(f"/{crowd}?meta=true"))["count"] == 0

@@ -1,4 +1,4 @@
-"""Log lines: batched while nothing is wrong, at once when something is, never lost."""
+"""Log lines are batched, written immediately with a warning, and never lost."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def log(out: io.StringIO) -> Iterator[logging.Logger]:
 
 
 async def test_lines_are_batched_for_a_moment(log: logging.Logger, out: io.StringIO) -> None:
-    """Nothing is written at once; all of it, in order, after the time set."""
+    """Nothing is written immediately; everything is written, in order, after the set time."""
     log.info("one")
     log.info("two")
     assert out.getvalue() == ""
@@ -71,7 +71,7 @@ def test_lines_of_a_loop_that_has_ended_are_written_with_the_next(log: logging.L
 
 
 def test_what_is_batched_is_written_at_the_end_of_the_process() -> None:
-    """Also when the loop ends before its timer."""
+    """This holds even if the loop ends before the timer."""
     program = """
 import asyncio, logging, sys
 from hub.logs import BatchingHandler
@@ -85,7 +85,7 @@ asyncio.run(main())
 
 
 def test_an_access_record_has_what_any_format_shows() -> None:
-    """The attributes of a record that logging itself has made."""
+    """It has all attributes of a record that `logging` makes."""
     record = access_record(FIELDS)
     made = logging.LogRecord("hub.access", logging.INFO, "", 0, "", (), None)
     assert made.__dict__.keys() <= record.__dict__.keys()

@@ -1,4 +1,4 @@
-"""What a caller loses while the body of its request is on the way, or is being worked on, it no longer has."""
+"""Rights that a caller loses while its request body arrives or is processed no longer count."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ PASSWORD = "open sesame 1"
 
 
 async def slowly(hub: Hub, caller: Client, path: str, body: Any, meanwhile: Callable[[], Awaitable[Any]]) -> int:
-    """The status of a POST whose body begins before `meanwhile` and ends after it."""
+    """Send a POST whose body begins before `meanwhile` and ends after it; return the status."""
     text = json.dumps(body).encode()
     async with wire(hub.process.port) as slow:
         head = request(
             "POST", path, token_of(caller.http.headers), f"Content-Length: {len(text)}", "Expect: 100-continue"
         )
         await slow.send(head)
-        assert (await slow.head())[0] == 100  # the hub has let the request in, and waits for its body
+        assert (await slow.head())[0] == 100  # the hub has accepted the head, and waits for the body
         await slow.send(text[:1])
         await meanwhile()
         await slow.send(text[1:])
@@ -56,7 +56,7 @@ async def test_a_token_that_is_revoked_before_the_body_has_arrived_writes_nothin
 
 @pytest.mark.parametrize("change", [{"password": "another sesame 2"}, {"disabled": True}])
 async def test_codes_are_not_confirmed_by_a_session_that_has_ended(hub: Hub, change: dict[str, Any]) -> None:
-    """Or a thief of it could keep its owner, who has just set a new password, from signing in."""
+    """Otherwise a thief of the session could lock out its owner, who has just set a new password."""
     thief = await signed_in(hub)
     secret = good(await thief.post("/auth/totp", None))["secret"]
 
@@ -79,7 +79,7 @@ async def test_one_who_is_no_administrator_any_more_makes_none(hub: Hub) -> None
 
 
 async def test_one_who_gets_a_right_meanwhile_has_it(hub: Hub) -> None:
-    """The request is judged by who the caller is when the body is there, and its body is not lost."""
+    """The caller's rights count at the time when the body is complete, and the body is not lost."""
     store = await hub.define()
     reads, writes = await hub.role(f"POST /{store}"), await hub.role(f"* /{store}")
     user = await hub.as_user(roles=[reads])
@@ -92,7 +92,7 @@ async def test_one_who_gets_a_right_meanwhile_has_it(hub: Hub) -> None:
 
 
 async def test_one_who_is_no_administrator_when_many_passwords_are_digested_makes_nobody(hub: Hub) -> None:
-    """Which takes a while: their array has long been taken."""
+    """Digesting takes a while after the array was accepted; the rights lost in that time count."""
     role = await admin_role(hub)
     former, name = await signed_in(hub, roles=[role]), secrets.token_hex(4)
     users = [{"login": f"{name}-{n}", "password": f"sesame {name} {n}", "roles": [role]} for n in range(12)]

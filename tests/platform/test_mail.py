@@ -1,4 +1,4 @@
-"""Mail goes to a real SMTP server, or into the outbox; it waits in the background, and its queue has a bound."""
+"""Mails go to a real SMTP server or into the outbox, in the background, through a bounded queue."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.hub import eventually
 
 
 class Inbox(Message):
-    """An SMTP handler that keeps what it gets."""
+    """An SMTP handler that keeps the received mails."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class Inbox(Message):
 
 @asynccontextmanager
 async def smtp_server(inbox: Inbox, **options: object) -> AsyncIterator[int]:
-    """A real server on a free port of the loopback."""
+    """Run a real SMTP server on a free loopback port."""
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: SMTP(inbox, **options), "127.0.0.1", 0)  # type: ignore[arg-type]
     try:
@@ -96,7 +96,8 @@ async def test_without_a_server_mails_are_files_for_the_owner_alone(tmp_path: Pa
     ],
 )
 async def test_a_mail_goes_to_one_address(tmp_path: Path, several: str) -> None:
-    """A link to reset a password is for one person, whatever the user's field holds, or breaks in the mail's parser."""
+    """A link to reset a password goes to one person, even if the user's field has several addresses or breaks the
+    parser of addresses."""
     outbox = tmp_path / "outbox"
     async with running(Mailer(None, outbox, "hub@example.com")) as mailer:
         mailer.send(several, "Hello", "Guten Tag\n")
@@ -180,7 +181,7 @@ def test_a_wrong_url_is_refused_and_not_repeated(url: str) -> None:
 
 
 async def test_a_login_is_never_sent_in_clear(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """The server offers a login without TLS: the mail is not handed over."""
+    """If the server offers a login only without TLS, the mail is not sent."""
     tried: list[object] = []
 
     def authenticate(*arguments: object) -> AuthResult:

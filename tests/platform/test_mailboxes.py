@@ -1,4 +1,4 @@
-"""The e-mail address of a user is one plain address: it becomes the header of a mail that holds a secret."""
+"""A user's e-mail address is one plain address, because it becomes the header of a mail with a secret."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_an_address_is_judged_alike_by_the_hub_and_by_its_schema() -> None:
         assert is_mailbox(text), text
         jsonschema.validate(text, schema)
     assert not [text for text in BAD if is_mailbox(text)]
-    # Python's `$` also stands before a last line end, that of JSON Schema does not.
+    # Python's `$` also matches before a final line feed; that of JSON Schema does not.
     for text in set(BAD) - {"ann@example.com\n"}:
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate(text, schema)
@@ -112,7 +112,7 @@ async def test_every_way_of_writing_a_user_takes_one_plain_address_alone(hub: Hu
 
 
 async def test_the_document_says_which_addresses_are_taken(admin: Client) -> None:
-    """Of what is sent: what is shown may be older."""
+    """The pattern is in the request's schema only, because answers may contain older addresses."""
     schemas = good(await admin.get("/openapi.json"))["components"]["schemas"]
     for name in ("users.new", "users.changes", "users.replacement"):
         field = schemas[name]["properties"]["email"]
@@ -121,7 +121,7 @@ async def test_the_document_says_which_addresses_are_taken(admin: Client) -> Non
 
 
 async def test_an_older_address_can_be_sent_back_and_gets_no_mail(database: Database, tmp_path: Path) -> None:
-    """As an older version, or another program, has written it. The next user's mail is sent."""
+    """The address was written by an older version or another program. Mails to other users are still sent."""
     folder = tmp_path / "hub"
     async with running_hub(database, folder) as hub:
         old, new = await hub.as_user(email=GOOD[0]), await hub.as_user(email=GOOD[2])

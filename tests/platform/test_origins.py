@@ -1,4 +1,4 @@
-"""Pages of other origins, the names that the hub answers to, and who may read the metrics."""
+"""Pages of other origins, the host names of the hub, and access to the metrics."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HTTPS = {"x-forwarded-proto": "https"}
 
 @pytest.fixture(scope="module")
 async def open_hub(sqlite_hub: StartHub) -> Hub:
-    """A hub that trusts two origins and answers to two names; nothing here depends on the engine."""
+    """A hub that trusts two origins and has two allowed hosts; nothing here depends on the engine."""
     settings = {"trusted_origins": f"{TRUSTED},{APP}", "allowed_hosts": "127.0.0.1, hub.example.org:8443"}
     return await sqlite_hub(**settings)
 
@@ -58,7 +58,7 @@ PAGES = [
 async def test_a_page_is_the_hubs_own_by_scheme_host_and_port(
     member: Client, host: str, scheme: str, origin: str, passes: bool
 ) -> None:
-    """Default ports filled in, WebSocket schemes counted as HTTP's."""
+    """Default ports are added, and WebSocket schemes count as HTTP schemes."""
     assert await status(member, host, origin, scheme) == (404 if passes else 403)
 
 
@@ -68,7 +68,7 @@ MALFORMED = ["http://[::1", "http://", "x", "", "http://a b", "http://a/", "http
 
 @pytest.mark.parametrize("origin", MALFORMED)
 async def test_a_malformed_origin_is_refused_in_the_apis_shape(hub: Hub, origin: str) -> None:
-    """By every method and path, polls and handshakes of live clients too; no traceback in the log."""
+    """This holds for every method and path, and for polls and handshakes of live clients; the log has no traceback."""
     upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {}==\r\n"
     for target, more in (
         ("POST /api/v1/auth", "Content-Length: 0\r\n"),
@@ -94,7 +94,8 @@ async def test_a_malformed_origin_is_refused_in_the_apis_shape(hub: Hub, origin:
 
 
 async def test_a_token_needs_no_trusted_origin(hub: Hub, user: Client, store: str) -> None:
-    """Any page may send one and read the answer, without cookies: over REST, preflights and errors included."""
+    """Over REST a page of any origin may send a token, without cookies, and read the answer, including preflights and
+    errors."""
     page = {"Origin": "https://any.example"}
     asked = {"Access-Control-Request-Method": "PATCH", "Access-Control-Request-Headers": "authorization,if-match"}
     for path in (f"/{store}", f"/{store}/x", "/nowhere/at/all"):
@@ -118,7 +119,7 @@ async def test_a_token_needs_no_trusted_origin(hub: Hub, user: Client, store: st
 
 @pytest.mark.parametrize("version", [3, 4])
 async def test_a_token_needs_no_trusted_origin_live(hub: Hub, user: Client, member: Client, version: int) -> None:
-    """A cookie does; polls may be read without credentials."""
+    """A cookie needs a trusted origin; polls can be read by any page, without credentials."""
     page = {"Origin": "https://any.example"}
     token = user.http.headers["Authorization"].removeprefix("Bearer ")
     async with live(hub, version=version, query={"token": token}, headers=page) as client:
@@ -132,7 +133,8 @@ async def test_a_token_needs_no_trusted_origin_live(hub: Hub, user: Client, memb
 
 
 async def test_a_trusted_page_gets_the_cookies_that_it_needs(open_hub: Hub) -> None:
-    """Over https `SameSite=None; Secure`, and the answers with credentials; same-site pages and http get Lax."""
+    """Over https its cookie is `SameSite=None; Secure`, and its answers allow credentials. Same-site pages and http get
+    `SameSite=Lax`."""
     user = await open_hub.as_user(password=PASSWORD)
     login = {"login": user.user["login"], "password": PASSWORD}
 
@@ -154,7 +156,7 @@ async def test_a_trusted_page_gets_the_cookies_that_it_needs(open_hub: Hub) -> N
 
 
 async def test_the_cookie_over_https_is_bound_to_the_host(hub: Hub) -> None:
-    """`__Host-sid` with Path=/ and Secure and no Domain; `sid` is read too, and both are forgotten."""
+    """It is `__Host-sid` with Path=/, Secure and no Domain. `sid` is accepted too, and signing out clears both."""
     user = await hub.as_user(password=PASSWORD)
     login = {"login": user.user["login"], "password": PASSWORD}
     answer = await hub.client(**HTTPS).post("/auth", login)
@@ -198,7 +200,7 @@ def stops(tmp_path: Path, setting: str, value: str) -> None:
 
 
 async def test_the_hub_answers_to_its_names_only(open_hub: Hub) -> None:
-    """421 in the API's shape, over REST and live; health checks come under any name."""
+    """Other names are answered 421 in the API's format, over REST and live; health checks work with any name."""
     for host, expected in (("evil.example", 421), ("hub.example.org:8443", 401), ("hub.example.org", 421), ("", 421)):
         async with wire(open_hub.process.port) as connection:
             await connection.send(f"GET {API}/users HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
@@ -213,7 +215,7 @@ async def test_the_hub_answers_to_its_names_only(open_hub: Hub) -> None:
 
 
 async def test_this_machine_needs_no_allowed_name(tmp_path: Path) -> None:
-    """Commands and Prometheus reach the hub by its address; what a proxy passes on still needs an allowed name."""
+    """Commands and Prometheus may use the hub's address; requests from a proxy still need an allowed name."""
     database = Database("sqlite", str(tmp_path / "hub.db"))
     async with running_hub(database, tmp_path, allowed_hosts="hub.example.org") as hub:
         address = f"127.0.0.1:{hub.process.port}"
@@ -230,8 +232,8 @@ async def test_this_machine_needs_no_allowed_name(tmp_path: Path) -> None:
 
 
 async def test_the_metrics_are_for_this_machine_and_administrators(hub: Hub, admin: Client, user: Client) -> None:
-    """They name stores. What comes through a proxy, under another name, or from a page in a browser of this machine,
-    is not this machine."""
+    """Metrics are restricted because they name stores. A request through a proxy, with another host name, or from a
+    page in a browser does not count as one of this machine."""
     url = hub.url + "/metrics"
     assert (await fetch(url)).status_code == 200
     bearer = {"Authorization": admin.http.headers["Authorization"]}

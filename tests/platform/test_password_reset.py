@@ -1,4 +1,4 @@
-"""A forgotten password: what is mailed, what a token does once, and what nobody learns."""
+"""Forgotten passwords: the mail, the one-time token, and the information that must not leak."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LINK = "https://hub.example.com/api/v1/auth/reset/confirm#token="
 
 @pytest.fixture
 async def mailing(engine_kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Hub]:
-    """A hub of its own whose mails are files."""
+    """A separate hub that writes its mails to files."""
     database: Database
     async with (
         fitting_database(engine_kind, request, tmp_path) as database,
@@ -31,7 +31,7 @@ async def mailing(engine_kind: str, tmp_path: Path, request: pytest.FixtureReque
 
 
 def mails(hub: Hub) -> list[EmailMessage]:
-    """The mails of the outbox, oldest first."""
+    """Return the mails of the outbox, oldest first."""
     paths = sorted((hub.process.folder / "outbox").glob("*.eml"))
     found = [email.message_from_bytes(path.read_bytes(), policy=email.policy.default) for path in paths]
     return [mail for mail in found if isinstance(mail, EmailMessage) and mail["to"]]
@@ -44,7 +44,7 @@ async def make_user(hub: Hub, **fields: str) -> tuple[Client, str]:
 
 
 async def mailed_token(hub: Hub, login: str, number: int = 1) -> str:
-    """Ask for a reset; the token of the mail."""
+    """Request a reset; return the token in the mail."""
     answer = await hub.client().post("/auth/reset", {"login": login})
     assert answer.status_code == 200, answer.text
     assert answer.json() == {"success": True}
@@ -69,8 +69,8 @@ async def confirm(hub: Hub, token: str, password: str) -> tuple[int, set[str]]:
 async def test_who_has_guessed_too_often_signs_in_after_a_reset(
     engine_kind: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    """From every address, also where it was an administrator who set the password; what was counted for addresses
-    stays."""
+    """A new password, by mail or by an administrator, clears the attempts counted for the login, from every address.
+    The attempts counted for an address stay."""
     settings = {"public_url": "https://hub.example.com", "login_attempts": 3}
     async with (
         fitting_database(engine_kind, request, tmp_path) as database,
@@ -86,7 +86,7 @@ async def test_who_has_guessed_too_often_signs_in_after_a_reset(
         newer = f"pass {secrets.token_hex(8)}"
         assert (await hub.admin.patch(f"/users/{user.id}", {"password": newer})).status_code == 200
         await signs_in(callers, login, newer)
-        for _ in range(8):  # with the six of above: thirty of the address
+        for _ in range(8):  # with the six above: thirty attempts of the address
             await give_up(callers[:1], unique("nobody"))
         assert (await hub.admin.patch(f"/users/{user.id}", {"password": new})).status_code == 200
         assert (await callers[0].post("/auth", {"login": login, "password": new})).status_code == 429
@@ -94,7 +94,7 @@ async def test_who_has_guessed_too_often_signs_in_after_a_reset(
 
 
 async def give_up(callers: list[Client], login: str) -> None:
-    """Guess until it is refused unjudged."""
+    """Guess until the hub answers 429."""
     for caller in callers:
         guesses = [await caller.post("/auth", {"login": login, "password": "wrong guess"}) for _ in range(4)]
         assert guesses[-1].status_code == 429

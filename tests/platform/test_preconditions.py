@@ -24,7 +24,8 @@ WRITES = [("PATCH", ""), ("PUT", ""), ("DELETE", ""), ("PUT", "/access")]
 
 @pytest.mark.parametrize(("method", "end"), WRITES)
 async def test_if_none_match_is_honoured_by_writes(user: Client, store: str, method: str, end: str) -> None:
-    """412 when the entity is at a listed revision, or exists at all with `*`; carried out at any other revision."""
+    """The answer is 412 if the entity has a listed revision, or exists and the header is `*`. Otherwise the write is
+    done."""
     made = await user.make(store, n=1)
     path = f"/{store}/{made['_id']}{end}"
     for header in ('"1"', "*", '"7", "1"', 'W/"1"'):
@@ -38,7 +39,7 @@ async def test_if_none_match_is_honoured_by_writes(user: Client, store: str, met
 
 @pytest.mark.parametrize(("method", "end"), WRITES)
 async def test_if_match_is_honoured_by_writes(user: Client, store: str, method: str, end: str) -> None:
-    """Sharing too."""
+    """This includes sharing."""
     made = await user.make(store, n=1)
     path = f"/{store}/{made['_id']}{end}"
     refused(await write(user, method, path, if_match='"2"'), 412)
@@ -47,7 +48,7 @@ async def test_if_match_is_honoured_by_writes(user: Client, store: str, method: 
 
 
 async def test_several_lines_of_one_condition_count_together(user: Client, store: str) -> None:
-    """As RFC 9110, 5.3, has it for every header that is a list."""
+    """RFC 9110, 5.3, requires this for every list header."""
     made = await user.make(store, n=1)
     path = f"/{store}/{made['_id']}"
     for lines, status in (
@@ -72,7 +73,7 @@ async def test_a_system_entity_honours_if_none_match(hub: Hub, admin: Client) ->
 
 
 async def test_if_none_match_is_decided_with_the_write(user: Client, store: str) -> None:
-    """Of several writes at once that must not meet revision 2, one passes."""
+    """Of several concurrent writes with `If-None-Match` on revision 2, one succeeds."""
     made = await user.make(store, n=0)
     path = f"/{store}/{made['_id']}"
     answers = await asyncio.gather(*(user.patch(path, {"n": n}, if_none_match='"2"') for n in range(1, 6)))
@@ -97,7 +98,7 @@ CALLS: list[tuple[str, str, Any]] = [
 async def test_a_precondition_that_cannot_be_honoured_is_refused(
     user: Client, store: str, method: str, path: str, body: Entity | None, header: str, value: str
 ) -> None:
-    """400 that names the header, and nothing is changed."""
+    """The answer is 400 with the header, and nothing is changed."""
     made = await user.make(store, code="a", n=1)
     answer = await user.request(method, path.replace("{store}", store), json=body, headers={header: value})
     refused(answer, 400, header)

@@ -1,4 +1,4 @@
-"""A hub that is published under a path prefix, by the setting or as a trusted proxy says."""
+"""A hub published under a path prefix, which a setting or a trusted proxy gives."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ async def inner(sqlite_hub: StartHub) -> Hub:
 
 
 async def get(client: Client, path: str, **headers: str) -> httpx.Response:
-    """`path` is the whole one."""
+    """GET an absolute path of the server."""
     sent = {name.replace("_", "-"): value for name, value in headers.items()}
     return await client.http.get(client.url + path, headers=sent)
 
 
 async def says(client: Client, before: str, prefix: str, **headers: str) -> None:
-    """Asked at `before`, the hub speaks of itself as of one under `prefix`."""
+    """Check that the answers to requests below `before` contain paths below `prefix`."""
     answer = await get(client, f"{before}{API}/users?limit=1&sort=login", **headers)
     assert answer.headers["link"].startswith(f"<{prefix}{API}/users?limit=1&sort=login&after="), answer.headers
     document = (await get(client, f"{before}{API}/openapi.json", **headers)).json()
@@ -40,7 +40,7 @@ async def says(client: Client, before: str, prefix: str, **headers: str) -> None
 
 @pytest.mark.parametrize("before", ["", "/inner/hub"])
 async def test_the_setting_names_the_prefix(inner: Hub, before: str) -> None:
-    """In links, the document and at the live endpoint, whether or not the proxy strips it."""
+    """It appears in links, in the OpenAPI document and at the live endpoint, whether or not the proxy strips it."""
     await inner.as_user()
     await says(inner.admin, before, "/inner/hub")
 
@@ -60,7 +60,7 @@ async def test_a_prefix_that_looks_like_the_api_is_no_riddle(hub: Hub) -> None:
 
 
 async def test_the_cookie_is_for_the_prefix(inner: Hub) -> None:
-    """Browsers take a `__Host-` cookie for a host's root only."""
+    """Browsers accept a `__Host-` cookie only with the path `/`."""
     user = await inner.as_user(password=PASSWORD)
     login = {"login": user.user["login"], "password": PASSWORD}
 

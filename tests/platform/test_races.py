@@ -1,4 +1,4 @@
-"""Rules of the system stores when two requests at once would break them together."""
+"""Rules of the system stores that two concurrent requests could break together."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.races
 
 @pytest.fixture(scope="module")
 def races(pytestconfig: pytest.Config) -> int:
-    """How often each race is run."""
+    """The number of times to run each race."""
     return extent_of(pytestconfig).races
 
 
@@ -27,7 +27,7 @@ def races(pytestconfig: pytest.Config) -> int:
 async def lone_hub(
     engine_kind: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Hub]:
-    """A hub of its own: who administers it changes."""
+    """A separate hub, because its administrators change."""
     async with (
         fitting_database(engine_kind, request, tmp_path_factory.mktemp("races")) as database,
         running_hub(database, tmp_path_factory.mktemp("hub")) as hub,
@@ -36,7 +36,7 @@ async def lone_hub(
 
 
 async def together(*calls: Awaitable[httpx.Response]) -> list[int]:
-    """The statuses of calls made at the same time, in order of size."""
+    """Make concurrent calls; return their statuses in ascending order."""
     return sorted(answer.status_code for answer in await asyncio.gather(*calls))
 
 
@@ -46,7 +46,7 @@ async def is_admin(client: Client) -> bool:
 
 
 def away(by: Client, whom: Client, way: str) -> Awaitable[httpx.Response]:
-    """One way in which an administrator goes."""
+    """Remove an administrator in one of several ways."""
     path = f"/users/{whom.id}"
     if way == "deleted":
         return by.delete(path)
@@ -57,7 +57,7 @@ def away(by: Client, whom: Client, way: str) -> Awaitable[httpx.Response]:
 async def test_the_last_two_administrators_cannot_remove_each_other(
     lone_hub: Hub, ways: tuple[str, str], races: int
 ) -> None:
-    """By taking roles, disabling or deleting, in any combination: one of them remains."""
+    """One of them remains, whether they take roles, disable or delete, in any combination."""
     hub, one = lone_hub, lone_hub.admin
     role = (await one.list("roles", {"name": "admin"}))[0]["_id"]
     for _ in range(races):
@@ -73,14 +73,14 @@ async def test_the_last_two_administrators_cannot_remove_each_other(
 
 
 async def test_an_administrator_alone_cannot_leave_twice(lone_hub: Hub) -> None:
-    """Two different requests at once, each of which is refused by itself."""
+    """Two different concurrent requests are refused, as each of them alone would be."""
     one = lone_hub.admin
     assert await together(away(one, one, "roles"), away(one, one, "deleted")) == [409, 409]
     assert await is_admin(one)
 
 
 async def test_groups_that_move_at_once_stay_a_tree(hub: Hub, admin: Client, races: int) -> None:
-    """Two, and three in a ring: what would close the circle is refused."""
+    """Two groups move below each other, and three in a ring: the move that would close the circle is refused."""
     for size in (2, 3, 2, 3):
         for _ in range(races // 2):
             groups = [await hub.group() for _ in range(size)]
@@ -97,7 +97,7 @@ async def test_groups_that_move_at_once_stay_a_tree(hub: Hub, admin: Client, rac
 
 
 async def test_what_is_given_to_a_user_is_not_deleted_meanwhile(hub: Hub, admin: Client, races: int) -> None:
-    """A role or a group that is deleted while a user gets it: one of the two is refused."""
+    """If a role or a group is deleted while a user gets it, one of the two requests is refused."""
     for number in range(races):
         store, made = ("roles", await hub.role("GET /units/*")) if number % 2 else ("groups", await hub.group())
         given = {"roles": [made]} if store == "roles" else {"group": made}
@@ -114,7 +114,7 @@ async def test_what_is_given_to_a_user_is_not_deleted_meanwhile(hub: Hub, admin:
 
 
 async def test_a_group_is_not_deleted_while_another_comes_below_it(hub: Hub, admin: Client, races: int) -> None:
-    """By creation or by a move."""
+    """The other group is created or moved there."""
     for number in range(races):
         parent = await hub.group()
         if number % 2:
@@ -128,7 +128,7 @@ async def test_a_group_is_not_deleted_while_another_comes_below_it(hub: Hub, adm
 
 
 async def test_a_deleted_user_has_no_tokens(hub: Hub, admin: Client, races: int) -> None:
-    """Not even one that is made at the same time."""
+    """This includes tokens created at the same time."""
     for _ in range(races):
         user = await admin.make("users", {"login": unique("user")})
         makes = admin.post("/tokens", {"name": "late", "user": user["_id"]})
@@ -138,7 +138,7 @@ async def test_a_deleted_user_has_no_tokens(hub: Hub, admin: Client, races: int)
 
 
 async def test_nothing_is_shared_with_a_user_who_is_gone(hub: Hub, admin: Client, store: str, races: int) -> None:
-    """Whoever is deleted at the same time was there when the list was set, or the list is refused."""
+    """If a user is deleted at the same time, either the list was set before the deletion, or it is refused."""
     entity = await admin.make(store, {"n": 1})
     path = f"/{store}/{entity['_id']}/access"
     for _ in range(races):
@@ -153,7 +153,7 @@ async def test_nothing_is_shared_with_a_user_who_is_gone(hub: Hub, admin: Client
 
 
 async def delete_while_creating(hub: Hub, admin: Client, creator: Client) -> None:
-    """A store that is deleted while an entity comes into it: one of the two is refused, and nothing is lost."""
+    """Delete a store during a creation in it: one of the two is refused, and nothing is lost."""
     name = await hub.define()
     [definition] = await admin.list("stores", {"name": name})
 
@@ -175,7 +175,7 @@ async def delete_while_creating(hub: Hub, admin: Client, creator: Client) -> Non
 async def test_a_store_is_not_deleted_under_what_is_created(
     hub: Hub, shared_database: Database, admin: Client, user: Client, tmp_path: Path, races: int
 ) -> None:
-    """In one process, and in another, which learns of the deletion later."""
+    """This holds in one process, and with another process, which learns of the deletion later."""
     for _ in range(races):
         await delete_while_creating(hub, admin, user)
     if shared_database.kind == "mongodb":

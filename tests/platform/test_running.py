@@ -1,4 +1,4 @@
-"""Running the hub: health, metrics, logs, request ids, limits, other sites, slow callers, and a graceful stop."""
+"""Running the hub: health, metrics, logs, request ids, limits, other origins, slow clients, and a graceful stop."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ TRUSTED = "https://portal.example.com"
 
 @asynccontextmanager
 async def beside(database: Database, folder: Path) -> AsyncIterator[Database]:
-    """Another database: a file in `folder`, or one on the same server, which is dropped afterwards."""
+    """Yield another database: a file in `folder`, or one on the same server, dropped afterwards."""
     if database.kind == "sqlite":
         yield Database("sqlite", str(folder / "hub.db"))
         return
@@ -55,7 +55,7 @@ async def beside(database: Database, folder: Path) -> AsyncIterator[Database]:
 
 @pytest.fixture(scope="module")
 async def strict(shared_database: Database, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Hub]:
-    """A hub with tight limits, on a database of its own beside the shared one."""
+    """A hub with tight limits, on its own database beside the shared one."""
     settings = {"login_attempts": 3, "login_window": 120, "body_timeout": 1, "trusted_origins": TRUSTED}
     folder = tmp_path_factory.mktemp("strict")
     async with beside(shared_database, folder) as database, running_hub(database, folder, **settings) as hub:
@@ -70,14 +70,14 @@ async def spare(shared_database: Database, tmp_path: Path) -> AsyncIterator[Data
 
 
 async def test_the_hub_tells_its_health(hub: Hub) -> None:
-    """Alive and ready, to anybody."""
+    """Liveness and readiness are public."""
     live, ready = await fetch(hub.url + "/health/live"), await fetch(hub.url + "/health/ready")
     assert (live.status_code, live.json()) == (200, {"ok": True})
     assert (ready.status_code, ready.json()) == (200, {"ok": True})
 
 
 async def test_the_metrics_count(hub: Hub, user: Client, store: str) -> None:
-    """Requests by operation and status, their time, those in progress and the changes of the feed."""
+    """They count requests by operation and status, their time, requests in progress, and changes of the feed."""
 
     async def samples() -> dict[tuple[str, ...], float]:
         answer = await fetch(hub.url + "/metrics")
@@ -107,7 +107,7 @@ async def test_the_metrics_count(hub: Hub, user: Client, store: str) -> None:
 
 
 async def test_the_metrics_tell_of_consumers_of_the_feed(hub: Hub) -> None:
-    """Of their lag and of those that have stopped, of whom there are none here."""
+    """They show the consumers' lag, and stopped consumers, of which there are none here."""
     answer = await fetch(hub.url + "/metrics")
     samples = {family.name: family.samples for family in text_string_to_metric_families(answer.text)}
     assert "hub_consumer_lag_seconds" in samples
@@ -115,7 +115,7 @@ async def test_the_metrics_tell_of_consumers_of_the_feed(hub: Hub) -> None:
 
 
 async def test_every_answer_has_a_request_id_and_is_for_its_caller_alone(hub: Hub, user: Client, store: str) -> None:
-    """The caller's own if it is one word, otherwise a new one; on errors, 304 and health alike."""
+    """The caller's id is used if it is one word, otherwise a new one. This includes errors, 304 and health checks."""
     made = await user.make(store)
     path = f"/{store}/{made['_id']}"
     answers = [
@@ -138,20 +138,20 @@ async def test_every_answer_has_a_request_id_and_is_for_its_caller_alone(hub: Hu
 
 
 async def test_what_is_outside_the_api_is_404_too(hub: Hub) -> None:
-    """In the same envelope."""
+    """The answer has the same envelope."""
     for path in ("/nowhere", "/api", "/api/v2/units", "/api/v1x", "/..", "/health/dead", "/x%0Ay"):
         refused(await fetch(hub.url + path), 404)
 
 
 async def test_the_api_document_lists_every_call(hub: Hub, store: str) -> None:
-    """To anybody who asks with credentials or, if it is open, without."""
+    """It is an OpenAPI 3 document with the paths of the API."""
     document = good(await hub.admin.get("/openapi.json"))
     assert document["openapi"].startswith("3.")
     assert "/api/v1/auth" in document["paths"]
 
 
 async def test_the_log_is_json_without_secrets(hub: Hub, store: str) -> None:
-    """One object per line and request; no password, token, cookie, body or query string."""
+    """It has one object per line and request, without password, token, cookie, body or query string."""
     user = await hub.as_user(password=PASSWORD)
     session = await hub.as_session(user.user["login"], PASSWORD)
     token = await hub.token_of(user.user["login"], PASSWORD)
@@ -177,7 +177,7 @@ async def test_the_log_is_json_without_secrets(hub: Hub, store: str) -> None:
 
 
 async def test_what_callers_do_wrong_is_no_error_of_the_hub(hub: Hub, user: Client, store: str) -> None:
-    """304, 400, 401, 404, 405, 409, 410, 412 and 413 leave their line in the log and nothing more."""
+    """304, 400, 401, 404, 405, 409, 410, 412 and 413 leave only their access line in the log."""
     path = f"/{store}/{(await user.make(store, code='a'))['_id']}"
     start = len(hub.process.log)
     statuses = [
@@ -205,7 +205,8 @@ async def _log_until(hub: Hub, start: int, word: str) -> str:
 
 
 async def test_logins_are_limited_per_login_and_address(strict: Hub) -> None:
-    """The fourth attempt: 429 with Retry-After, right or wrong, by cookie or token; other logins are free."""
+    """The fourth attempt is answered 429 with Retry-After, right or wrong, for a cookie or a token; other logins are
+    not affected."""
     user, other = await strict.as_user(password=PASSWORD), await strict.as_user(password=PASSWORD)
     client = strict.client()
     wrong = {"login": user.user["login"], "password": "wrong password"}
@@ -223,7 +224,7 @@ async def test_logins_are_limited_per_login_and_address(strict: Hub) -> None:
 
 
 async def test_a_right_password_clears_the_count(strict: Hub) -> None:
-    """Two mistakes and a success, again and again, are no attack; guesses made at once are counted all the same."""
+    """Repeatedly two mistakes and a success are no attack; concurrent guesses are counted all the same."""
     user = await strict.as_user(password=PASSWORD)
     client, login = strict.client(), user.user["login"]
     for password in ("wrong", "wrong", PASSWORD) * 2:
@@ -236,7 +237,7 @@ async def test_a_right_password_clears_the_count(strict: Hub) -> None:
 
 @pytest.fixture(scope="module")
 async def session(strict: Hub) -> Client:
-    """Somebody signed in with a cookie."""
+    """A user signed in with a cookie."""
     user = await strict.as_user(password=PASSWORD)
     return await strict.as_session(user.user["login"], PASSWORD)
 
@@ -262,7 +263,7 @@ FOREIGN: list[dict[str, str]] = [
 async def test_a_cookie_from_another_sites_page_writes_nothing(
     strict: Hub, session: Client, target: str, headers: dict[str, str]
 ) -> None:
-    """403 for every unsafe method; reading is safe; a Bearer token proves itself wherever it comes from."""
+    """Every unsafe method is answered 403; reads are allowed. A bearer token is accepted from any page."""
     made = await session.make(target, n=1)
     one = f"/{target}/{made['_id']}"
     for method, path in (
@@ -285,7 +286,7 @@ async def test_a_cookie_from_another_sites_page_writes_nothing(
 
 
 async def test_a_cookie_from_our_own_or_a_trusted_page_writes(strict: Hub, session: Client, target: str) -> None:
-    """The same origin, no browser at all, or an origin of the settings."""
+    """Accepted are the same origin, clients other than browsers, and the origins in the settings."""
     for headers in (
         {},
         {"Sec-Fetch-Site": "same-origin"},
@@ -298,7 +299,7 @@ async def test_a_cookie_from_our_own_or_a_trusted_page_writes(strict: Hub, sessi
 
 
 async def test_another_site_cannot_sign_its_visitors_in(strict: Hub) -> None:
-    """A cross-site login sets no cookie."""
+    """A cross-site sign-in sets no cookie."""
     user = await strict.as_user(password=PASSWORD)
     login = {"login": user.user["login"], "password": PASSWORD}
     answer = await strict.client().request("POST", "/auth", json=login, headers={"Sec-Fetch-Site": "cross-site"})
@@ -307,7 +308,7 @@ async def test_another_site_cannot_sign_its_visitors_in(strict: Hub) -> None:
 
 
 async def test_a_trusted_page_may_ask(strict: Hub, session: Client, target: str) -> None:
-    """A browser's preflight passes for an origin of the settings, with its users' cookies; for others without."""
+    """A preflight allows credentials for an origin in the settings; for other origins it succeeds without them."""
     preflight = {"Access-Control-Request-Method": "PATCH", "Access-Control-Request-Headers": "authorization,if-match"}
     passed = await strict.client().request("OPTIONS", f"/{target}", headers={"Origin": TRUSTED, **preflight})
     assert passed.status_code == 200
@@ -324,7 +325,7 @@ async def test_a_trusted_page_may_ask(strict: Hub, session: Client, target: str)
 
 
 async def test_the_hub_may_open_as_many_files_as_the_system_allows(spare: Database, tmp_path: Path) -> None:
-    """Started under the usual soft limit, it takes more connections than that."""
+    """It raises the usual soft limit to the hard limit when it starts."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(1_024, before[1] - 1), before[1]))
     try:
@@ -336,7 +337,8 @@ async def test_the_hub_may_open_as_many_files_as_the_system_allows(spare: Databa
 
 @pytest.mark.engine("sqlite")
 async def test_few_open_files_are_for_connections_and_long_lists(tmp_path: Path) -> None:
-    """The hub says how few connections there is room for, and takes them. Long lists that find no file are told so."""
+    """The hub logs the number of connections that it has files for, and accepts them. Long lists without a file are
+    answered 503."""
     folder = tmp_path / "hub"
     process = await asyncio.to_thread(start_with_few_files, sqlite_database(tmp_path), folder)
     try:
@@ -369,11 +371,12 @@ def start_with_few_files(database: Database, folder: Path) -> subprocess.Popen[b
 
 
 async def test_too_many_requests_at_once_are_turned_away(spare: Database, tmp_path: Path) -> None:
-    """503 with Retry-After beyond the bound; the hub still says that it is alive; afterwards all is well."""
+    """Beyond the limit the answer is 503 with Retry-After. The liveness check still succeeds, and afterwards requests
+    work again."""
     async with running_hub(spare, tmp_path, max_requests=2) as hub, AsyncExitStack() as stack:
         store = await hub.define()
         connections = [await stack.enter_async_context(wire(hub.process.port)) for _ in range(12)]
-        hub.process.process.send_signal(signal.SIGSTOP)  # so that it reads them all at once
+        hub.process.process.send_signal(signal.SIGSTOP)  # so that it reads all requests at once
         for connection in connections:
             create = request("POST", f"/{store}", token_of(hub.admin.http.headers), "Content-Length: 7")
             await connection.send(create + b'{"n":1}')
@@ -389,7 +392,7 @@ async def test_too_many_requests_at_once_are_turned_away(spare: Database, tmp_pa
 
 
 async def test_a_request_that_waits_for_its_client_keeps_nobody_out(spare: Database, tmp_path: Path) -> None:
-    """Beyond the bound are requests that are worked on, not those whose bodies have yet to come."""
+    """The limit counts requests in progress, not those whose bodies have not arrived yet."""
     async with running_hub(spare, tmp_path, max_requests=1) as hub:
         store = await hub.define()
         async with wire(hub.process.port) as one, wire(hub.process.port) as two:
@@ -403,7 +406,7 @@ async def test_a_request_that_waits_for_its_client_keeps_nobody_out(spare: Datab
 
 
 async def test_a_slow_body_is_not_waited_for(strict: Hub, target: str) -> None:
-    """408 after the time of the setting; nothing is written, and others were not held up."""
+    """The answer is 408 after the timeout; nothing is written, and other requests are not delayed."""
     client = await strict.as_user()
     started = now_ms()
     async with wire(strict.process.port) as slow:
@@ -425,7 +428,7 @@ async def test_a_slow_body_is_not_waited_for(strict: Hub, target: str) -> None:
 
 
 async def test_a_caller_who_hangs_up_leaves_nothing(strict: Hub, target: str) -> None:
-    """In the middle of a body: no entity, no trace in the log."""
+    """A disconnection in the middle of a body leaves no entity and no traceback in the log."""
     client = await strict.as_user()
     for _ in range(5):
         async with wire(strict.process.port) as connection:
@@ -438,7 +441,7 @@ async def test_a_caller_who_hangs_up_leaves_nothing(strict: Hub, target: str) ->
 
 
 EXPECT = "Expect: 100-continue"
-"""The hub answers ``100 Continue`` when it begins to read the body: then it is known to be at work on the request."""
+"""The hub answers ``100 Continue`` when it begins to read the body, so a test knows that the request is in progress."""
 
 
 async def begin(connection: Wire, client: Client, store: str, length: int) -> None:
@@ -457,7 +460,7 @@ async def refuses(port: int) -> bool:
 
 
 async def test_a_stop_lets_a_running_request_finish(spare: Database, tmp_path: Path) -> None:
-    """SIGTERM closes the door at once; what has begun is answered, and is there after the next start."""
+    """After SIGTERM the hub accepts no connections. Running requests are answered, and stored for the next start."""
     async with running_hub(spare, tmp_path) as hub:
         store = await hub.define()
         async with wire(hub.process.port) as connection:
@@ -476,7 +479,7 @@ async def test_a_stop_lets_a_running_request_finish(spare: Database, tmp_path: P
 
 
 async def test_a_stop_does_not_wait_forever(spare: Database, tmp_path: Path) -> None:
-    """A request that does not end is cut off after the time of the setting."""
+    """A request that does not end is cut off after the timeout."""
     async with running_hub(spare, tmp_path, shutdown_grace=1) as hub:
         store = await hub.define()
         async with wire(hub.process.port) as connection:
@@ -487,7 +490,7 @@ async def test_a_stop_does_not_wait_forever(spare: Database, tmp_path: Path) -> 
 
 
 async def test_what_was_answered_survives_a_kill(spare: Database, tmp_path: Path) -> None:
-    """SIGKILL in the middle of writing: every entity that was answered is there, whole, and so is its change."""
+    """After SIGKILL during writes every acknowledged entity exists completely, and so does its change."""
     async with running_hub(spare, tmp_path) as hub:
         store = await hub.define()
         start = (await hub.admin.get(f"/{store}")).headers["x-position"]
@@ -509,7 +512,7 @@ async def _at_least(found: list[str], count: int) -> bool:
 
 
 async def keep_writing(client: Client, store: str, answered: list[str]) -> None:
-    """Create entities until the hub is gone; the ids of those that were answered."""
+    """Create entities until the hub has stopped, and collect the ids of acknowledged ones in `answered`."""
     while True:
         try:
             answered.append(entity_of(await client.post(f"/{store}", {"n": 1}))["_id"])
@@ -518,7 +521,7 @@ async def keep_writing(client: Client, store: str, answered: list[str]) -> None:
 
 
 async def test_settings_that_cannot_be_are_refused(spare: Database, tmp_path: Path) -> None:
-    """The hub does not start, and says why in a line rather than a traceback."""
+    """The hub does not start, and gives the reason in one line, without a traceback."""
     for settings in ({"port": "70000"}, {"database_url": "redis://localhost"}):
         with pytest.raises(RuntimeError) as failure:
             async with running_hub(spare, tmp_path, **settings):

@@ -1,4 +1,4 @@
-"""Scopes come before everything else of a request, and bound what a writer is told."""
+"""Scopes are checked before all else in a request, and limit the answers to writers."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ LEAKS: list[tuple[str, str, Any]] = [
 async def test_nothing_of_a_store_outside_the_scopes_is_told(
     hub: Hub, user: Client, typed: str, method: str, path: str, body: Any
 ) -> None:
-    """403 without a word on fields."""
+    """The answer is 403 and names no fields."""
     narrow = await hub.with_token(user.user, scopes=["GET /elsewhere/*"])
     target = f"/{typed}{path.replace('{id}', new_id())}"
     assert refused(await narrow.request(method, target, json=body), 403) == {}
@@ -61,7 +61,7 @@ async def test_a_misspelt_store_is_named_to_those_who_may_list_stores(
 
 
 async def test_a_writer_that_may_not_read_is_told_ids_and_revisions_only(hub: Hub, user: Client, typed: str) -> None:
-    """By creating, changing, replacing, sharing, deleting and upserting, one and several."""
+    """This holds for creation, change, replacement, sharing, deletion and upserts, of one entity and several."""
     scopes = [f"{method} /{typed}/*" for method in ("POST", "PATCH", "PUT", "DELETE")]
     writer = await hub.with_token(user.user, scopes=scopes)
     made = await user.make(typed, name="a", code="c", price=5)

@@ -1,4 +1,4 @@
-"""What a principal may do: what it sees × what its scopes allow, by role and by token."""
+"""Permissions of a principal: its visibility, and the scopes of its roles and its token."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NEEDS = {
 
 
 async def statuses(caller: Client, owner: Client, store: str) -> dict[str, int]:
-    """What each kind of call on the store answers; there is an entity that the caller sees."""
+    """Return the status of each kind of call on the store, which has an entity that the caller sees."""
     made = await owner.make(store, {"tag": "x"})
     path = f"/{store}/{made['_id']}"
     await owner.put(path + "/access", {"access": [caller.id]})
@@ -70,7 +70,7 @@ SCOPES: list[tuple[str, list[str], set[str]]] = [
 async def test_scopes_allow_methods_on_stores(
     hub: Hub, admin: Client, store: str, by: str, scopes: list[str], methods: set[str]
 ) -> None:
-    """Inside its scopes a caller may do what it asks, outside 403, whether a role or a token sets them."""
+    """Calls within the scopes succeed, others are answered 403, whether the scopes are a role's or a token's."""
     texts = [text.replace("{store}", store) for text in scopes]
     if by == "role":
         caller = await hub.as_user(roles=[await hub.role(*texts)])
@@ -78,13 +78,13 @@ async def test_scopes_allow_methods_on_stores(
         free = await hub.as_user()
         caller = await hub.with_token(free.user, scopes=texts)
     for call, status in (await statuses(caller, admin, store)).items():
-        # The caller is not the owner, so that it may not share what it sees even when it may PUT.
+        # The caller is not the owner, so it may not share the entity even if it may PUT.
         allowed = 403 if call == "share" else 200
         assert status == (allowed if NEEDS[call] <= methods else 403), call
 
 
 async def test_outside_scopes_comes_before_invisible(hub: Hub, admin: Client, store: str) -> None:
-    """403 outside the scopes, whether the entity exists or not; 404 for what is not visible."""
+    """Outside the scopes the answer is 403, whether the entity exists or not; within them 404 if it is not visible."""
     made = await admin.make(store)
     reader = await hub.as_user(roles=[await hub.role(f"GET /{store}/*")])
     for id in (made["_id"], new_id(), "x"):
@@ -103,7 +103,7 @@ async def test_roles_add_up(hub: Hub, store: str) -> None:
 
 
 async def test_a_user_without_a_role_uses_every_open_store(user: Client, admin: Client, store: str) -> None:
-    """And of the system stores only its own user, tokens and sessions."""
+    """Of the system stores the user sees only its own user, tokens and sessions."""
     for call, status in (await statuses(user, admin, store)).items():
         assert status == (403 if call == "share" else 200), call
     for system in ("groups", "roles", "stores"):
@@ -114,7 +114,7 @@ async def test_a_user_without_a_role_uses_every_open_store(user: Client, admin: 
 
 
 async def test_a_token_never_widens_its_user(hub: Hub, admin: Client, store: str) -> None:
-    """Its scopes are cut with those of the roles; it sees nothing that its user does not."""
+    """Its rights are the intersection of its scopes and the roles' scopes, and it sees only what its user sees."""
     made = await admin.make(store)
     role = await hub.role(f"GET /{store}/*")
     caller = await hub.as_user(roles=[role])
@@ -129,7 +129,7 @@ async def test_a_token_never_widens_its_user(hub: Hub, admin: Client, store: str
 
 
 async def test_a_tokens_star_does_not_reach_administration(hub: Hub, user: Client) -> None:
-    """A narrowed token of an ordinary user makes no other token unless its scopes name that store."""
+    """A token with scopes of an ordinary user reaches a system store only if a scope names the store."""
     starred = await hub.with_token(user.user, scopes=["* /*"])
     refused(await starred.post("/tokens", {"name": "x"}), 403)
     refused(await starred.get("/users"), 403)
@@ -139,7 +139,7 @@ async def test_a_tokens_star_does_not_reach_administration(hub: Hub, user: Clien
 
 
 async def test_a_token_cannot_make_a_wider_one(hub: Hub, user: Client, store: str) -> None:
-    """What a narrowed token issues, or makes of itself, allows no more than it does."""
+    """Tokens that a restricted token creates or changes, including itself, allow no more than it does."""
     scopes = ["POST /tokens/*", "PATCH /tokens/*", f"GET /{store}/*"]
     made = await hub.admin.make("tokens", {"name": "narrow", "user": user.id, "scopes": scopes})
     narrow = hub.client(made["token"])
@@ -155,7 +155,7 @@ async def test_a_token_cannot_make_a_wider_one(hub: Hub, user: Client, store: st
 
 
 async def test_an_administrators_token_is_narrowed_too(hub: Hub, admin: Client, store: str) -> None:
-    """It sees everything and may do what its scopes say."""
+    """It sees all entities, and may do only what its scopes allow."""
     made = await (await hub.as_user()).make(store)
     reader = await hub.with_token(admin.user, scopes=["GET /*"])
     assert await reader.list(store) == [made]
@@ -165,7 +165,7 @@ async def test_an_administrators_token_is_narrowed_too(hub: Hub, admin: Client, 
 
 
 async def test_changed_scopes_are_in_force_at_once(hub: Hub, admin: Client, store: str) -> None:
-    """Of a role, of who has it, and of a token: the next request is judged by them."""
+    """Changes of a role's scopes, a user's roles and a token's scopes apply to the next request."""
     role = await hub.role(f"GET /{store}/*")
     caller = await hub.as_user(roles=[role])
     refused(await caller.post(f"/{store}", {}), 403)
@@ -187,7 +187,7 @@ BAD_SCOPES = ["GET", "/units/*", "get /units/*", "FETCH /units/*", "GET /units/5
 
 @pytest.mark.parametrize("scope", BAD_SCOPES)
 async def test_a_bad_scope_is_refused(admin: Client, scope: Any) -> None:
-    """In a role and in a token: 400 that names the field."""
+    """In a role and in a token it is answered 400 with the field."""
     refused(await admin.post("/roles", {"name": "bad", "scopes": [scope]}), 400, "scopes")
     refused(await admin.post("/tokens", {"name": "bad", "scopes": [scope]}), 400, "scopes")
     refused(await admin.post("/roles", {"name": "bad", "scopes": "GET /units/*"}), 400, "scopes")

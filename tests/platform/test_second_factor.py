@@ -1,4 +1,4 @@
-"""One-time codes as a second factor: enrolment, sign-in, recovery, and who may switch them off."""
+"""One-time codes as a second factor: enrolment, sign-in, recovery, and permission to switch them off."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Enrolled:
     used: int
 
     def next_code(self) -> str:
-        """A code that has not been used: of the next step if need be, which the hub accepts too."""
+        """Return an unused code, of the next time step if necessary, which the hub accepts too."""
         self.used = max(self.used + 1, int(time.time()) // STEP)
         return pyotp.TOTP(self.secret).generate_otp(self.used)
 
@@ -71,7 +71,7 @@ async def test_the_url_holds_the_secret_and_codes_are_in_force_once_confirmed(hu
 
 
 async def test_a_stolen_session_cannot_lock_its_owner_out(database: Database, tmp_path: Path) -> None:
-    """Only a sign-in of the last ten minutes, or the current password, begins codes; guesses of it have an end."""
+    """Enrolment needs a sign-in within the last ten minutes or the current password; guesses of it are limited."""
     async with running_hub(database, tmp_path / "hub", login_attempts=3) as hub:
         user = await hub.as_user(PASSWORD)
         access = await hub.token_of(user.user["login"], PASSWORD)
@@ -97,7 +97,7 @@ async def test_a_wrong_password_begins_no_codes_however_recent_the_sign_in(hub: 
 
 
 async def grow_old(database: Database) -> None:
-    """Sessions of a stopped hub become eleven minutes older."""
+    """Make the sessions of a stopped hub eleven minutes older."""
     async with opened(database.engine()) as engine:
         await StoreRegistry(engine).open()
         sessions = await engine.entities("sessions", Query(limit=10))
@@ -170,7 +170,7 @@ async def test_a_wrong_code_confirms_nothing(hub: Hub) -> None:
 
 
 async def test_wrong_codes_of_a_user_have_an_end(database: Database, tmp_path: Path) -> None:
-    """Whatever they are sent for, and a right one is not judged any more."""
+    """Wrong codes are limited over all uses; after the limit even a right code is refused."""
     async with running_hub(database, tmp_path / "hub", login_attempts=3) as hub:
         client, _, _ = await begin(hub)
         answer = (await client.post("/auth/totp", None)).json()
@@ -219,7 +219,7 @@ async def test_a_body_without_a_code_is_named(enrolled: Enrolled, body: Any) -> 
 
 
 async def test_an_administrator_needs_a_code_to_switch_its_own_codes_off(hub: Hub) -> None:
-    """Neither a stolen session nor a stolen token of an administrator does."""
+    """A stolen session or token of an administrator is not enough."""
     [role] = await hub.admin.list("roles", {"name": "admin"})
     password = f"pass {secrets.token_hex(8)}"
     by_token = await hub.as_user(password, roles=[role["_id"]])
@@ -240,13 +240,13 @@ async def test_a_sign_in_goes_well_while_its_codes_are_switched_off(hub: Hub) ->
         codes = (await client.post("/auth/totp/confirm", {"code": pyotp.TOTP(secret).now()})).json()["codes"]
         off = client.request("DELETE", "/auth/totp", json={"code": codes[0]})
         signed, switched = await asyncio.gather(sign_in(hub, login, password, code=codes[0]), off)
-        # Without codes the password does; with them the code counts once.
+        # If the codes are off, the password suffices; if they are on, the code counts once.
         assert signed.status_code == 200, signed.text
         assert switched.status_code in (200, 400), switched.text
 
 
 async def test_nothing_but_a_code_switches_off_what_is_being_confirmed(hub: Hub) -> None:
-    """A wrong code takes away a secret that waits to be confirmed, not one that has just been."""
+    """A wrong code deletes a secret that waits for confirmation, but not one that was just confirmed."""
     for _ in range(5):
         client, _, _ = await begin(hub)
         secret = (await client.post("/auth/totp", None)).json()["secret"]

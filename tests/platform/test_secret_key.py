@@ -1,4 +1,4 @@
-"""The secret key: where it comes from, what is derived from it, and that all processes of a hub share it."""
+"""The secret key: its sources, the keys derived from it, and that all processes of a hub share it."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ OTHER = SecretKey(bytes(32))
 
 
 def test_a_key_is_read_from_hexadecimal_digits_and_from_base64url() -> None:
-    """Both spellings stand for the same key."""
+    """Both encodings give the same key."""
     assert SecretKey.parse(f" {KEY.as_text()}\n").check_value == KEY.check_value
     assert SecretKey.parse("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8").check_value == KEY.check_value
 
 
 @pytest.mark.parametrize("text", ["", "short", "00" * 31, "00" * 33, "xy" * 32, "ä" * 43, "A" * 42])
 def test_a_text_that_is_no_key_is_refused(text: str) -> None:
-    """The message says what a key looks like."""
+    """The message describes the format of a key."""
     with pytest.raises(BadKey, match="32 bytes"):
         SecretKey.parse(text)
 
 
 def test_each_purpose_has_a_key_of_its_own() -> None:
-    """Digests and seals of one purpose mean nothing to another, nor to another key."""
+    """Digests and seals of one purpose are not valid for another purpose or key."""
     assert KEY.derive("a") != KEY.derive("b") != OTHER.derive("b")
     assert KEY.digest("a", b"x") != KEY.digest("b", b"x") != OTHER.digest("b", b"x")
     sealed = KEY.sealer("a").seal(b"secret")
@@ -44,7 +44,7 @@ def test_each_purpose_has_a_key_of_its_own() -> None:
 
 
 def test_a_seal_is_bound_to_its_context_and_to_every_byte() -> None:
-    """A value moved to another entity, cut or changed is refused."""
+    """A value that was moved to another entity, truncated or changed is refused."""
     sealer = KEY.sealer("totp")
     sealed = sealer.seal(b"secret", "user-1")
     assert sealer.unseal(sealed, "user-1") == b"secret"
@@ -55,7 +55,7 @@ def test_a_seal_is_bound_to_its_context_and_to_every_byte() -> None:
 
 
 def test_a_cover_is_the_same_for_the_same_data() -> None:
-    """Callers can compare what they carry, and change nothing in it."""
+    """Callers can compare covered values, but not change them."""
     cover = KEY.cover("positions")
     covered = cover.seal(b"place 17")
     assert cover.seal(b"place 17") == covered
@@ -75,7 +75,7 @@ async def test_a_first_start_makes_the_key_for_its_owner_only(database: Database
 
 
 async def test_a_hub_with_another_key_refuses_to_start(database: Database, tmp_path: Path) -> None:
-    """Whether it was made up or given, it says what to do, and leaves no key behind that it made."""
+    """With a generated or a given key it fails with advice, and leaves no generated key behind."""
     async with running_hub(database, tmp_path / "first"):
         pass
     for number, key in enumerate(("", "ab" * 32)):
@@ -90,7 +90,7 @@ async def test_a_hub_with_another_key_refuses_to_start(database: Database, tmp_p
 
 
 async def test_a_lost_key_can_be_replaced(database: Database, tmp_path: Path) -> None:
-    """`hub secret accept` takes the present key."""
+    """`hub secret accept` accepts the current key."""
     async with running_hub(database, tmp_path):
         pass
     process = await asyncio.create_subprocess_exec(
@@ -102,7 +102,7 @@ async def test_a_lost_key_can_be_replaced(database: Database, tmp_path: Path) ->
 
 
 async def test_a_key_that_is_none_stops_the_start(database: Database, tmp_path: Path) -> None:
-    """The message names where it came from and does not quote it."""
+    """The message names its source and does not quote it."""
     code, log = await ended(database, tmp_path, secret_key="no-key-at-all")
     assert code == 1
     assert "HUB_SECRET_KEY" in log
@@ -114,14 +114,14 @@ async def test_a_key_that_is_none_stops_the_start(database: Database, tmp_path: 
 
 
 async def ended(database: Database, folder: Path, **settings: object) -> tuple[int, str]:
-    """The exit code and the log of a hub that does not start."""
+    """Start a hub that must fail; return its exit code and its log."""
     process = launch(database, folder, settings)
     await asyncio.to_thread(process.communicate, timeout=60)
     return process.returncode, (folder / "hub.log").read_text()
 
 
 async def test_no_digest_of_a_password_can_be_guessed_from(database: Database, tmp_path: Path) -> None:
-    """What is kept of a request with an `Idempotency-Key` is digested under the secret key."""
+    """The stored digest of a request with an `Idempotency-Key` is keyed with the secret key."""
     body = b'{"login":"ada","password":"correct horse battery 1"}'
     request = b"\0".join((b"POST", b"/api/v1/users", b"", body))
     async with running_hub(database, tmp_path) as hub:
@@ -136,7 +136,7 @@ async def test_no_digest_of_a_password_can_be_guessed_from(database: Database, t
 
 
 async def fingerprints(database: Database) -> list[str]:
-    """The digests of requests that the database keeps."""
+    """Return the digests of requests in the database."""
     if database.kind == "sqlite":
         connection = apsw.Connection(database.location)
         return [row[0] for row in connection.execute("SELECT fingerprint FROM idempotency")]

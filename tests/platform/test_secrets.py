@@ -1,4 +1,4 @@
-"""Every hub's log is searched for the secrets that tests use, and the search finds what it should."""
+"""Every hub's log is searched for the secrets of the tests, and the search works."""
 
 from __future__ import annotations
 

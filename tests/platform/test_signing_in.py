@@ -1,4 +1,4 @@
-"""Signing in and out: cookies, access tokens, long-lived tokens, and how they end."""
+"""Signing in and out: cookies, access tokens, long-lived tokens, and their ends."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DAY = 86_400_000
 
 @pytest.fixture(scope="module")
 async def member(hub: Hub) -> Client:
-    """Somebody with a password."""
+    """A user with a password."""
     return await hub.as_user(password=PASSWORD)
 
 
@@ -30,7 +30,8 @@ def login_of(member: Client) -> dict[str, str]:
 
 
 async def test_a_login_sets_the_documented_cookie(hub: Hub, member: Client, store: str) -> None:
-    """``sid``, its path, when it expires, and that scripts and other sites do not get it; it signs requests in."""
+    """It is ``sid`` with a path and an expiry, not available to scripts and other sites, and it authenticates
+    requests."""
     client = hub.client()
     answer = await client.post("/auth", login_of(member))
     assert good(answer) == {"sucess": True, "success": True}
@@ -46,14 +47,14 @@ async def test_a_login_sets_the_documented_cookie(hub: Hub, member: Client, stor
 
 
 async def test_a_cookie_over_https_is_secure(hub: Hub, member: Client) -> None:
-    """The proxy in front says which it was."""
+    """The proxy's header names the scheme."""
     client = hub.client(x_forwarded_proto="https")
     answer = await client.post("/auth", login_of(member))
     assert answer.headers["set-cookie"].endswith("; Secure")
 
 
 async def test_a_sign_out_ends_the_session(hub: Hub, member: Client) -> None:
-    """The cookie is taken back and no longer good for anything."""
+    """The cookie is cleared and no longer valid."""
     client = await hub.as_session(**login_of(member))
     sid = client.http.cookies["sid"]
     answer = await client.delete("/auth")
@@ -66,7 +67,7 @@ async def test_a_sign_out_ends_the_session(hub: Hub, member: Client) -> None:
 
 
 async def test_an_access_token_lasts_a_day(hub: Hub, member: Client, store: str) -> None:
-    """The documented answer, with times in Unix ms; as a Bearer token it signs requests in until it is ended."""
+    """The answer is as documented, with times in Unix ms. As a bearer token it is valid until it is ended."""
     before = now_ms()
     body = good(await hub.client().post("/auth/token", login_of(member)))
     assert body.keys() == {"sucess", "success", "type", "token", "issuedAt", "expiresAt"}
@@ -82,7 +83,7 @@ async def test_an_access_token_lasts_a_day(hub: Hub, member: Client, store: str)
 
 
 async def test_who_am_i(hub: Hub, admin: Client, member: Client) -> None:
-    """Names the user, and whether it is an administrator."""
+    """``GET /auth`` names the user, and whether it is an administrator."""
     body = good(await admin.get("/auth"))
     assert (body["login"], body["admin"]) == (ADMIN_LOGIN, True)
     body = good(await member.get("/auth"))
@@ -110,7 +111,7 @@ async def test_who_am_i(hub: Hub, admin: Client, member: Client) -> None:
     ],
 )
 async def test_no_good_credentials_no_answer(hub: Hub, bare: str, headers: dict[str, Any]) -> None:
-    """401 in the documented shape, for every call that is not open."""
+    """The answer is 401 in the documented format, for every call that is not public."""
     async with httpx.AsyncClient(base_url=hub.url + "/api/v1", headers=headers, trust_env=False, verify=False) as http:
         for method, path in (
             ("GET", f"/{bare}"),
@@ -134,7 +135,7 @@ async def test_no_good_credentials_no_answer(hub: Hub, bare: str, headers: dict[
 
 @pytest.mark.parametrize("path", ["/auth", "/auth/token"])
 async def test_a_wrong_login_is_told_nothing(hub: Hub, member: Client, path: str) -> None:
-    """An unknown login, a wrong password, a user without one and a disabled one get the same answer."""
+    """An unknown login, a wrong password, a user without a password and a disabled user get the same answer."""
     nobody = await hub.as_user()
     disabled = await hub.as_user(password=PASSWORD, disabled=True)
     client = hub.client()
@@ -156,7 +157,7 @@ async def test_a_wrong_login_is_told_nothing(hub: Hub, member: Client, path: str
 
 
 async def test_a_wrong_login_takes_as_long(hub: Hub, member: Client) -> None:
-    """An unknown login costs the hub a password's check too: nobody learns from the clock who is there."""
+    """An unknown login takes a password check too, so that response times do not reveal which logins exist."""
     client = hub.client()
 
     async def seconds(login: str) -> float:
@@ -187,13 +188,13 @@ async def test_a_wrong_login_takes_as_long(hub: Hub, member: Client) -> None:
     ],
 )
 async def test_credentials_are_two_texts(hub: Hub, body: Any, name: str) -> None:
-    """Anything else is 400, by name."""
+    """Other values are answered 400 with the field."""
     for path in ("/auth", "/auth/token"):
         refused(await hub.client().post(path, body), 400, name)
 
 
 async def test_a_disabled_user_is_out_at_once(hub: Hub, admin: Client, store: str) -> None:
-    """Sessions, access tokens and long-lived ones; enabled again, it has to sign in anew."""
+    """Its sessions, access tokens and long-lived tokens are refused. Enabled again, the user must sign in again."""
     user = await hub.as_user(password=PASSWORD)
     session = await hub.as_session(**login_of(user))
     access = hub.client(await hub.token_of(user.user["login"], PASSWORD))
@@ -211,7 +212,7 @@ async def test_a_disabled_user_is_out_at_once(hub: Hub, admin: Client, store: st
 
 
 async def test_a_deleted_user_is_out_at_once(hub: Hub, admin: Client, store: str) -> None:
-    """With every session and token; what it owned stays."""
+    """All its sessions and tokens end; its entities stay."""
     user = await hub.as_user(password=PASSWORD)
     session = await hub.as_session(**login_of(user))
     made = await session.make(store)
@@ -224,7 +225,7 @@ async def test_a_deleted_user_is_out_at_once(hub: Hub, admin: Client, store: str
 
 
 async def test_a_new_password_ends_the_other_sessions(hub: Hub, member: Client, store: str) -> None:
-    """Not the one that it was set in; the old password is no longer good, the new one is."""
+    """The session that set the password survives. Only the new password is valid."""
     user = await hub.as_user(password=PASSWORD)
     here, there = await hub.as_session(**login_of(user)), await hub.as_session(**login_of(user))
     access = hub.client(await hub.token_of(user.user["login"], PASSWORD))
@@ -239,7 +240,7 @@ async def test_a_new_password_ends_the_other_sessions(hub: Hub, member: Client, 
 
 
 async def test_a_session_can_be_ended_from_elsewhere(hub: Hub, member: Client, user: Client) -> None:
-    """A user sees its own sessions, without their secrets, and ends any of them; nobody else's."""
+    """A user sees and ends its own sessions, without their secrets, and no others."""
     here, there = await hub.as_session(**login_of(member)), await hub.as_session(**login_of(member))
     sessions = await here.list("sessions")
     sid = there.http.cookies["sid"]
@@ -259,7 +260,7 @@ async def test_a_session_can_be_ended_from_elsewhere(hub: Hub, member: Client, u
 
 
 async def test_sessions_are_not_made_or_changed_by_hand(hub: Hub, admin: Client, member: Client) -> None:
-    """403 for everybody: a session begins with a login."""
+    """Creating and changing them is answered 403 for all users, because sessions begin with a sign-in."""
     session = await hub.as_session(**login_of(member))
     one = (await session.list("sessions"))[-1]
     for client in (admin, session):
@@ -270,7 +271,7 @@ async def test_sessions_are_not_made_or_changed_by_hand(hub: Hub, admin: Client,
 
 
 async def test_a_token_is_shown_once(hub: Hub, user: Client, store: str) -> None:
-    """In the answer that makes it; afterwards only its prefix, name, scopes, expiry and last use."""
+    """The answer to its creation shows it; later answers show only its prefix, name, scopes, expiry and last use."""
     answer = await user.post("/tokens", {"name": "laptop", "scopes": [f"GET /{store}/*"]})
     made = entity_of(answer)
     secret = made.pop("token")
@@ -297,7 +298,7 @@ async def _last_used(user: Client, id: str) -> int:
 
 
 async def test_a_token_expires(hub: Hub, user: Client, store: str) -> None:
-    """At its time, given in Unix ms or ISO 8601: 401 from then on."""
+    """After its expiry, given in Unix ms or ISO 8601, requests are answered 401."""
     made = await user.make("tokens", name="short", expires=now_ms() + 3_600_000)
     client = hub.client(made["token"])
     assert await client.list(store) == []
@@ -317,12 +318,12 @@ async def test_a_token_expires(hub: Hub, user: Client, store: str) -> None:
 
 @pytest.mark.parametrize("expires", ["yesterday", 0, 1_600_000_000_000, "2020-01-01", True, [], -5, 2**60, ""])
 async def test_a_bad_expiry_is_refused(user: Client, expires: Any) -> None:
-    """In the past, or no time at all: 400 that names it."""
+    """A time in the past, or an invalid one, is answered 400 with the field."""
     refused(await user.post("/tokens", {"name": "x", "expires": expires}), 400, "expires")
 
 
 async def test_a_revoked_token_is_out_at_once(hub: Hub, admin: Client, user: Client, store: str) -> None:
-    """Whether its user or an administrator deletes it."""
+    """It may be deleted by its user or an administrator."""
     for by in (user, admin):
         made = await user.make("tokens", name="x")
         client = hub.client(made["token"])
@@ -332,7 +333,7 @@ async def test_a_revoked_token_is_out_at_once(hub: Hub, admin: Client, user: Cli
 
 
 async def test_tokens_are_their_users_own(hub: Hub, admin: Client, user: Client, other: Client) -> None:
-    """Nobody sees, changes or issues another's; administrators may."""
+    """Other users cannot see, change or issue them; administrators can."""
     made = await user.make("tokens", name="mine")
     path = f"/tokens/{made['_id']}"
     assert made["_id"] not in {t["_id"] for t in await other.list("tokens")}
@@ -348,7 +349,7 @@ async def test_tokens_are_their_users_own(hub: Hub, admin: Client, user: Client,
 
 
 async def test_a_tokens_holder_and_secret_are_fixed(admin: Client, user: Client, other: Client) -> None:
-    """Only name, scopes and expiry can be changed, by whoever."""
+    """Even administrators can change only the name, scopes and expiry."""
     made = await user.make("tokens", name="mine")
     made.pop("token")
     for client in (user, admin):
@@ -359,13 +360,13 @@ async def test_a_tokens_holder_and_secret_are_fixed(admin: Client, user: Client,
 
 
 async def test_a_sign_out_does_not_end_a_long_lived_token(user: Client) -> None:
-    """It is revoked in the store `tokens`."""
+    """A long-lived token is revoked by deleting it in the store `tokens`."""
     refused(await user.delete("/auth"), 400)
     good(await user.get("/auth"))
 
 
 async def test_several_logins_at_once(hub: Hub, member: Client) -> None:
-    """Each gets a session of its own, while other requests are answered meanwhile."""
+    """Each gets its own session, and other requests are answered in the meantime."""
     logins = [hub.client().post("/auth/token", login_of(member)) for _ in range(6)]
     pending = asyncio.gather(*logins)
     answered = 0

@@ -1,4 +1,4 @@
-"""The audit trail of sign-ins, and ending all other sessions at once."""
+"""The audit trail of sign-ins, and the call that ends all other sessions."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ async def signins_of(client: Client, **params: str) -> list[Any]:
 
 
 async def test_each_sign_in_is_recorded_with_its_result(hub: Hub) -> None:
-    """For administrators, and of themselves for users."""
+    """Administrators see all records, users their own."""
     user = await hub.as_user(password=PASSWORD)
     login, nobody = user.user["login"], unique("nobody")
     client = hub.client(user_agent="a program", x_forwarded_for="203.0.113.7")
@@ -50,7 +50,7 @@ async def test_each_sign_in_is_recorded_with_its_result(hub: Hub) -> None:
 
 
 async def test_the_record_is_the_hubs_own(hub: Hub, user: Client) -> None:
-    """Nobody writes, changes or deletes it."""
+    """No caller can create, change or delete records."""
     [entry] = await hub.admin.list("signins", {"limit": "1"})
     path = f"/signins/{entry['_id']}"
     for client in (hub.admin, user):
@@ -63,7 +63,7 @@ async def test_the_record_is_the_hubs_own(hub: Hub, user: Client) -> None:
 
 
 async def test_a_limited_login_is_recorded_once_and_logged_for_fail2ban(database: Database, tmp_path: Path) -> None:
-    """A flood fills neither the store nor the log; the documented filter finds the address."""
+    """A flood fills neither the store nor the log, and the documented fail2ban filter finds the address."""
     async with running_hub(database, tmp_path, login_attempts=3, log_format="text") as hub:
         client = hub.client(x_forwarded_for="203.0.113.9")
         for _ in range(20):
@@ -77,7 +77,7 @@ async def test_a_limited_login_is_recorded_once_and_logged_for_fail2ban(database
 
 
 async def test_users_see_where_their_login_was_limited(database: Database, tmp_path: Path) -> None:
-    """However it was spelled; the log does not say whose it was."""
+    """This holds for any spelling of the login; the log does not name the user."""
     async with running_hub(database, tmp_path, login_attempts=3) as hub:
         user, other = await hub.as_user(password=PASSWORD), await hub.as_user()
         client, login = hub.client(x_forwarded_for="203.0.113.9"), user.user["login"].upper()
@@ -92,7 +92,7 @@ async def test_users_see_where_their_login_was_limited(database: Database, tmp_p
 
 
 def failregex() -> str:
-    """The expression of the documented filter, with the group that fail2ban puts in place of <HOST>."""
+    """Return the documented filter's expression, with fail2ban's group in place of <HOST>."""
     [line] = re.findall(r"^failregex = (.*)$", page("security.md"), re.MULTILINE)
     return line.replace("<HOST>", r"(\S+)")
 
@@ -118,7 +118,7 @@ async def test_records_are_kept_for_ninety_days(database: Database, tmp_path: Pa
 
 
 async def test_all_other_sessions_end_at_once(hub: Hub) -> None:
-    """Tokens only if that is asked for; nobody else's."""
+    """Tokens end only on request. Other users are not affected."""
     user, bystander = await hub.as_user(password=PASSWORD), await hub.as_user(password=PASSWORD)
     credentials = user.user["login"], PASSWORD
     here, there = await hub.as_session(*credentials), await hub.as_session(*credentials)
@@ -137,7 +137,7 @@ async def test_all_other_sessions_end_at_once(hub: Hub) -> None:
 
 
 async def test_a_narrow_token_ends_no_sessions(hub: Hub, user: Client) -> None:
-    """That takes the scopes for it; and a body that means something."""
+    """The call needs the scopes for it, and a valid body."""
     narrow = await hub.with_token(user.user, scopes=["GET /*"])
     refused(await narrow.delete("/auth/sessions"), 403)
     sessions_only = await hub.with_token(user.user, scopes=["DELETE /sessions/*"])

@@ -1,4 +1,4 @@
-"""A change of a definition that entities stand against is refused; whatever is shown can be sent back."""
+"""A definition that existing entities violate is refused, and every entity can be sent back as it is shown."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ async def orders(hub: Hub, user: Client) -> str:
 async def test_a_change_is_refused_while_data_stand_against_it(
     admin: Client, user: Client, orders: str, change: dict[str, Any], field: str, count: int
 ) -> None:
-    """409 with the field and how many entities; the definition stays in force."""
+    """The answer is 409 with the field and the number of entities; the old definition stays."""
     path = await definition_of(admin, orders)
     before = good(await admin.get(path))
     errors = refused(await admin.patch(path, change), 409, field)
@@ -86,14 +86,14 @@ async def every_entity_can_be_sent_back(user: Client, store: str) -> None:
 async def test_a_change_that_all_entities_fit_is_made(
     admin: Client, user: Client, orders: str, change: dict[str, Any]
 ) -> None:
-    """And every entity can be sent back as it is shown."""
+    """Afterwards every entity can be sent back as it is shown."""
     good(await admin.patch(await definition_of(admin, orders), change))
     for entity in await user.list(orders):
         good(await user.put(f"/{orders}/{entity['_id']}", entity))
 
 
 async def test_cleared_data_stand_against_nothing(admin: Client, user: Client, orders: str) -> None:
-    """A field that is null everywhere can go, and is not shown any more, in a closed store."""
+    """In a closed store, a field that is null in all entities can be removed, and is no longer shown."""
     for entity in await user.list(orders):
         good(await user.patch(f"/{orders}/{entity['_id']}", {"name": None}))
     good(await admin.patch(await definition_of(admin, orders), {"fields": FIELDS[1:]}))
@@ -104,7 +104,7 @@ async def test_cleared_data_stand_against_nothing(admin: Client, user: Client, o
 
 
 async def test_a_store_is_not_closed_over_fields_that_it_does_not_know(hub: Hub, admin: Client, user: Client) -> None:
-    """Each is named with its count; null stands against nothing."""
+    """The error names each such field with its count; null values do not matter."""
     store = await hub.define(fields=FIELDS, open=True)
     await user.make_all(store, [{"a": 1, "name": "x"}, {"a": 2, "b": []}, {"c": None}])
     path = await definition_of(admin, store)
@@ -116,7 +116,7 @@ async def test_a_store_is_not_closed_over_fields_that_it_does_not_know(hub: Hub,
 
 
 async def test_every_definition_can_be_sent_back(admin: Client, orders: str) -> None:
-    """Read, replaced by itself: nothing changes."""
+    """A definition replaced by itself does not change."""
     path = await definition_of(admin, orders)
     definition = entity_of(await admin.get(path))
     again = entity_of(await admin.put(path, definition))
@@ -125,7 +125,8 @@ async def test_every_definition_can_be_sent_back(admin: Client, orders: str) -> 
 
 
 async def test_what_is_older_than_its_definition_can_be_sent_back(database: Database, tmp_path: Any) -> None:
-    """An entity that no definition of today would take: as it is shown it is taken, and nothing else of the kind."""
+    """An entity that is invalid by the current definition can be sent back as it is shown, but not with other invalid
+    values."""
     async with running_hub(database, tmp_path) as hub:
         store = await hub.define(fields=[*FIELDS, {"id": "must", "type": "Text", "required": True}])
         made = await hub.admin.make(store, name="a", must="x")

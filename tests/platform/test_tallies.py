@@ -1,4 +1,4 @@
-"""The loop's own counters and histograms show in Prometheus' format what prometheus-client's would."""
+"""The hub's own counters and histograms produce the same Prometheus text as those of prometheus-client."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ TIMES = (0.0005, 0.001, 0.0011, 0.5, 1.0, 2.5, 2.6, 100.0)
 
 
 def shown(registry: CollectorRegistry) -> list[str]:
-    """The lines of a registry, but for the times at which series began."""
+    """Return the lines of a registry, except the creation times of series."""
     return sorted(line for line in generate_latest(registry).decode().splitlines() if "_created" not in line)
 
 

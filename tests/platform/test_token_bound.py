@@ -1,4 +1,4 @@
-"""A user has so many tokens and no more, however they are asked for."""
+"""A user's number of tokens is limited, whichever way they are created."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ def is_refused(answer: httpx.Response) -> bool:
 
 
 async def test_further_tokens_of_a_user_are_refused(narrow: Hub) -> None:
-    """By the user, by an administrator, or in an array; one that is revoked makes room, and others have theirs."""
+    """They are refused for the user, for an administrator, and in an array. Revoking one allows another; other users
+    have their own limit."""
     user, other = await narrow.as_user(), await narrow.as_user()
     made = [await user.make("tokens", {"name": str(n)}) for n in range(MOST - 1)]
     assert is_refused(await user.post("/tokens", {"name": "one more"}))

@@ -1,4 +1,4 @@
-"""Typed stores: what each type takes, what it refuses, and what null, defaults and requirements do."""
+"""Typed stores: valid and invalid values of each type, null, defaults and required fields."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ BAD: dict[str, list[Any]] = {
 
 @pytest.fixture(scope="module")
 async def every_type(hub: Hub) -> str:
-    """A store with a field of each type, named like it."""
+    """A store with one field of each type, named after the type."""
     options = {"options": OPTIONS}
     fields = [{"id": t, "type": t, "label": t, **(options if t in WITH_OPTIONS else {})} for t in TYPES]
     return await hub.define(fields=fields)
@@ -63,7 +63,7 @@ async def every_type(hub: Hub) -> str:
 
 @pytest.mark.parametrize("type", TYPES)
 async def test_a_good_value_is_kept(user: Client, every_type: str, type: str) -> None:
-    """On creation and change; null clears whatever is there."""
+    """It is kept on creation and change; null clears it."""
     for value in GOOD[type]:
         made = await user.make(every_type, {type: value})
         if type == "Numeric" and isinstance(value, str):
@@ -79,7 +79,7 @@ async def test_a_good_value_is_kept(user: Client, every_type: str, type: str) ->
 
 @pytest.mark.parametrize("type", list(BAD))
 async def test_a_bad_value_is_refused_by_name(user: Client, every_type: str, type: str) -> None:
-    """On creation, change, replacement, upsert and bulk change: 400 that names the field, and nothing is written."""
+    """Creation, change, replacement, upsert and bulk change are answered 400 with the field, and nothing is written."""
     made = await user.make(every_type, {type: GOOD[type][0]})
     path = f"/{every_type}/{made['_id']}"
     for value in BAD[type]:
@@ -94,7 +94,7 @@ async def test_a_bad_value_is_refused_by_name(user: Client, every_type: str, typ
 
 
 async def test_decimals_are_exact(user: Client, every_type: str) -> None:
-    """``1250.330`` and its like come back digit for digit, as do sums that floats would spoil."""
+    """Decimals such as ``1250.330`` are returned digit for digit, and so are values that floats would round."""
     for text in ("1250.330", "0.001", "0.3", "123456789012.345", "999999999999.999", "-0.1"):
         answer = await user.post(f"/{every_type}", {"Numeric": text})
         shown = answer.text.split('"Numeric":')[1].split(",")[0].rstrip("}")
@@ -104,14 +104,14 @@ async def test_decimals_are_exact(user: Client, every_type: str) -> None:
 
 
 async def test_every_mistake_is_named_at_once(user: Client, typed: str) -> None:
-    """The caller need not mend them one by one."""
+    """One answer names all errors."""
     body = {"price": "x", "floor": "y", "sold": "z", "colour": "w"}
     errors = refused(await user.post(f"/{typed}", body), 400, "name", "price", "floor", "sold", "colour")
     assert set(errors) == {"name", "price", "floor", "sold", "colour"}
 
 
 async def test_a_closed_store_knows_its_fields_only(user: Client, hub: Hub) -> None:
-    """An unknown field is refused by name, unless the store is open."""
+    """An unknown field is refused with its name, unless the store is open."""
     field = {"id": "name", "type": "Text"}
     closed, open = await hub.define(fields=[field]), await hub.define(fields=[field], open=True)
     refused(await user.post(f"/{closed}", {"name": "a", "nmae": "b"}), 400, "nmae")
@@ -122,7 +122,7 @@ async def test_a_closed_store_knows_its_fields_only(user: Client, hub: Hub) -> N
 
 
 async def test_a_required_field_cannot_be_missing_or_emptied(user: Client, typed: str) -> None:
-    """Missing, null and the empty text are refused alike; a PATCH of other fields need not repeat it."""
+    """A missing field, null and an empty text are refused; a PATCH of other fields need not repeat the field."""
     for body in ({}, {"name": None}, {"name": ""}):
         refused(await user.post(f"/{typed}", body), 400, "name")
     made = await user.make(typed, name="a")
@@ -136,7 +136,7 @@ async def test_a_required_field_cannot_be_missing_or_emptied(user: Client, typed
 
 
 async def test_defaults_fill_what_is_not_sent(user: Client, hub: Hub) -> None:
-    """On creation and replacement; a null that is sent stays null; a change fills nothing in."""
+    """Defaults apply on creation and replacement, not on change; an explicit null stays null."""
     fields = [
         {"id": "state", "type": "Select", "options": OPTIONS, "default": 1},
         {"id": "count", "type": "Number", "default": 0},
@@ -154,7 +154,8 @@ async def test_defaults_fill_what_is_not_sent(user: Client, hub: Hub) -> None:
 
 
 async def test_a_unique_field_is_held_by_one_entity(user: Client, other: Client, typed: str) -> None:
-    """409 that names it, on creation, change and replacement, seen or unseen; null is no value; deletion frees it."""
+    """A duplicate is answered 409 with the field, on creation, change and replacement, even if the other entity is
+    invisible. Null does not count as a value, and deletion frees the value."""
     first = await user.make(typed, name="a", code="x")
     second = await user.make(typed, name="b", code="y")
     await user.make_all(typed, [{"name": "c"}, {"name": "d", "code": None}, {"name": "e", "code": None}])
@@ -172,7 +173,7 @@ async def test_a_unique_field_is_held_by_one_entity(user: Client, other: Client,
 
 
 async def test_a_unique_path_of_a_schemaless_store(user: Client, hub: Hub) -> None:
-    """A dotted path can be unique; objects, arrays and booleans cannot stand there."""
+    """A dotted path can be unique; its values cannot be objects, arrays or booleans."""
     store = await hub.define(unique=["ref.no"])
     await user.make(store, ref={"no": 1})
     await user.make_all(store, [{}, {}, {"ref": {"no": None}}, {"ref": "x"}])
@@ -184,7 +185,7 @@ async def test_a_unique_path_of_a_schemaless_store(user: Client, hub: Hub) -> No
 
 
 async def test_a_hidden_field_is_written_and_never_shown(user: Client, admin: Client, typed: str) -> None:
-    """Not in an answer to a write, a read, a list, a delta or the history; a replacement without it keeps it."""
+    """It is in no answer to a write, a read, a list, a delta or the history. A replacement without it keeps it."""
     start = (await user.get(f"/{typed}")).headers["x-position"]
     answers = [await user.post(f"/{typed}", {"name": "a", "secret": "hush"})]
     path = f"/{typed}/{entity_of(answers[0])['_id']}"

@@ -1,4 +1,4 @@
-"""A change that alters nothing is none: no revision, no event, no history."""
+"""A change that alters nothing has no effect: no revision, no event, no history."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ async def orders(hub: Hub) -> str:
 
 
 async def test_equal_values_leave_the_entity_as_it_is(user: Client, store: str) -> None:
-    """By PATCH, PUT, upsert, bulk change and sharing: the answer is the entity, its ETag the one it had."""
+    """PATCH, PUT, upsert, bulk change and sharing with equal values answer the entity with its old ETag."""
     body = {"code": "a", "n": 1, "deep": {"list": [1, {"x": None}]}}
     made = await user.make(store, body)
     path = f"/{store}/{made['_id']}"
@@ -47,21 +47,21 @@ async def test_equal_values_leave_the_entity_as_it_is(user: Client, store: str) 
 
 
 async def test_a_stale_condition_counts_all_the_same(user: Client, store: str) -> None:
-    """412, though there would be nothing to do."""
+    """The answer is 412, although the change would alter nothing."""
     made = await user.make(store, n=1)
     refused(await user.patch(f"/{store}/{made['_id']}", {"n": 1}, if_match='"7"'), 412)
     refused(await user.put(f"/{store}/{made['_id']}", {"n": 1}, if_match='"7"'), 412)
 
 
 async def test_a_bulk_change_counts_what_it_altered(user: Client, store: str) -> None:
-    """Not what matched."""
+    """The count is the number of altered entities, not of matches."""
     await user.make_all(store, [{"n": n, "kind": "x"} for n in range(5)])
     assert good(await user.patch(f"/{store}", {"n": 3}, {"kind": "x"}))["count"] == 4
 
 
 @pytest.mark.parametrize("name", SYSTEM_FIELDS)
 async def test_system_fields_are_refused_in_a_bulk_body(user: Client, store: str, name: str) -> None:
-    """Dropped, they would look as if they had been set."""
+    """If they were silently dropped, the caller would believe that they were set."""
     made = await user.make(store, n=1)
     answer = await user.patch(f"/{store}", {name: made[name], "n": 2}, {"n": 1})
     assert refused(answer, 400) == {name: ["This field is assigned by the hub."]}
@@ -69,7 +69,7 @@ async def test_system_fields_are_refused_in_a_bulk_body(user: Client, store: str
 
 
 async def test_guessing_a_hidden_value_does_not_show(user: Client, orders: str) -> None:
-    """The revision rises whether the value was right or wrong, by every kind of change."""
+    """Every kind of change increases the revision, whether the guessed value is right or wrong."""
     body = {"number": "1", "customer": "a"}
     made = await user.make(orders, body, pin="1234")
     path = f"/{orders}/{made['_id']}"
@@ -83,7 +83,7 @@ async def test_guessing_a_hidden_value_does_not_show(user: Client, orders: str) 
 
 
 async def test_an_upsert_changes_with_less_than_a_whole_entity(user: Client, orders: str) -> None:
-    """As PATCH does; where there is none to change, what is required is missing."""
+    """It updates like PATCH. If there is no entity to update, missing required fields are refused."""
     made = await user.make(orders, number="O1", customer="ada", amount=2)
     upsert = {"upsert": "number"}
     changed = good(await user.post(f"/{orders}", {"number": "O1", "amount": 5}, upsert))
@@ -103,7 +103,7 @@ async def test_an_upsert_changes_with_less_than_a_whole_entity(user: Client, ord
 
 
 async def test_a_hidden_field_is_no_key_of_an_upsert(hub: Hub, user: Client) -> None:
-    """Whoever sends one gets what a field that is not unique gets."""
+    """The error is the same as for a field that is not unique."""
     store = await hub.define(fields=[*FIELDS])
     answer = refused(await user.post(f"/{store}", {"pin": "1", "customer": "a"}, {"upsert": "pin"}), 400)
     assert list(answer) == ["upsert"]

@@ -1,4 +1,4 @@
-"""Who sees what: one predicate for get, list, count, search, bulk changes, history and deltas."""
+"""Visibility: one predicate for get, list, count, search, bulk changes, history and deltas."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.hub import Client, Hub, entity_of
 
 @dataclass(frozen=True)
 class World:
-    """A store with one entity per owner; the groups: `top` above `left` and `right`."""
+    """A store with one entity per owner, and a tree of groups: `top` above `left` and `right`."""
 
     store: str
     people: dict[str, Client]
@@ -36,8 +36,8 @@ SEES = {
     "stranger": set(),
     "admin": {"top", "left", "lower", "right", "loner"},
 }
-"""Who sees whose entity: one's own, those of one's group and of the groups below it, and what one has been shown:
-`right` has put `loner` on the access list of its entity."""
+"""User → the owners whose entities it sees: itself, users of its group and of the groups below, and users who share
+with it. `right` has put `loner` on the access list of its entity."""
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def who(request: pytest.FixtureRequest) -> str:
 
 
 async def test_an_entity_carries_its_owners_place(world: World) -> None:
-    """`group` is the owner's, `branch` the chain of groups from it up to the root."""
+    """`group` is the owner's group, `branch` the chain of groups from it up to the root."""
     g = world.groups
     assert world.entities["lower"]["group"] == g["lower"]
     assert world.entities["lower"]["branch"] == [g["lower"], g["left"], g["top"]]
@@ -73,7 +73,7 @@ async def test_an_entity_carries_its_owners_place(world: World) -> None:
 
 
 async def test_every_way_of_reading_shows_the_same(world: World, who: str) -> None:
-    """List, get, meta, search, filters, pages, deltas and histories agree on what is visible."""
+    """List, get, meta, search, filters, pages, deltas and histories agree on the visible entities."""
     client, store = world.people[who], world.store
     expected = [e for name, e in world.entities.items() if name in SEES[who]]
     assert await client.list(store) == expected
@@ -90,7 +90,7 @@ async def test_every_way_of_reading_shows_the_same(world: World, who: str) -> No
 
 
 async def check_one(client: Client, store: str, entity: Entity, *, visible: bool) -> None:
-    """Everything that names one entity: it is there, or there is no such thing."""
+    """Check that every call with the entity's id succeeds if it is visible, and is answered 404 otherwise."""
     path = f"/{store}/{entity['_id']}"
     if visible:
         assert await client.see(store, entity["_id"]) == entity
@@ -112,7 +112,7 @@ async def check_one(client: Client, store: str, entity: Entity, *, visible: bool
 
 
 async def test_a_delta_shows_the_same(world: World, who: str) -> None:
-    """From the beginning, it leads to exactly the list."""
+    """A delta from the beginning gives exactly the list."""
     client, store = world.people[who], world.store
     delta = good(await client.get(f"/{store}?since={world.starts[who]}"))
     state: dict[str, Any] = {}
@@ -124,7 +124,7 @@ async def test_a_delta_shows_the_same(world: World, who: str) -> None:
 
 
 async def test_bulk_changes_reach_what_is_visible(hub: Hub) -> None:
-    """A filter that matches everything changes and deletes only what its sender sees."""
+    """A filter that matches everything changes and deletes only entities that the caller sees."""
     group = await hub.group()
     one, two = await hub.as_user(group=group), await hub.as_user()
     store = await hub.define()
@@ -139,7 +139,7 @@ async def test_bulk_changes_reach_what_is_visible(hub: Hub) -> None:
 
 
 async def test_a_filter_cannot_widen_visibility(world: World) -> None:
-    """Naming owner, access, group or branch in a filter finds nothing that is not visible anyway."""
+    """A filter on owner, access, group or branch finds only visible entities."""
     stranger, store = world.people["stranger"], world.store
     owner, group = world.people["left"].id, world.groups["left"]
     everything = {"$or": [{"owner": owner}, {"branch": group}, {"n": {"$not": {"$size": 9}}}]}
@@ -152,7 +152,7 @@ async def test_a_filter_cannot_widen_visibility(world: World) -> None:
 
 
 async def test_sharing_shows_an_entity_to_users(user: Client, other: Client, hub: Hub) -> None:
-    """The owner sets the whole list; who is on it may read and change; taken off it, sees nothing."""
+    """The owner sets the whole list. Users on it may read and change the entity; users taken off it do not see it."""
     store = await hub.define()
     third = await hub.as_user()
     made = await user.make(store, n=1)
@@ -171,7 +171,7 @@ async def test_sharing_shows_an_entity_to_users(user: Client, other: Client, hub
 
 
 async def test_only_the_owner_and_administrators_share(user: Client, other: Client, admin: Client, hub: Hub) -> None:
-    """Somebody who sees the entity: 403; who does not: 404."""
+    """Other users are answered 403 if they see the entity, and 404 if not."""
     store = await hub.define()
     third = await hub.as_user()
     made = await user.make(store)
@@ -196,14 +196,14 @@ async def test_only_the_owner_and_administrators_share(user: Client, other: Clie
     ],
 )
 async def test_a_bad_access_list_is_refused(user: Client, store: str, body: Any, name: str) -> None:
-    """Not a list, not users that exist, something beside it: 400 that names it."""
+    """A value other than a list, unknown users, and other members are answered 400 with the name."""
     made = await user.make(store)
     refused(await user.put(f"/{store}/{made['_id']}/access", body), 400, name)
     assert await user.see(store, made["_id"]) == made
 
 
 async def test_moving_a_user_changes_what_it_sees(hub: Hub, admin: Client) -> None:
-    """At the next request; what it owns stays visible, and new entities carry the new place."""
+    """The change applies to the next request. Its own entities stay visible, and new ones have the new group."""
     here, there = await hub.group(), await hub.group()
     one, two, mover = await hub.as_user(group=here), await hub.as_user(group=there), await hub.as_user(group=here)
     store = await hub.define()
@@ -221,7 +221,7 @@ async def test_moving_a_user_changes_what_it_sees(hub: Hub, admin: Client) -> No
 
 
 async def test_moving_a_group_changes_what_is_seen(hub: Hub, admin: Client) -> None:
-    """The `branch` of everything in and below it follows; those above see it come or go at once."""
+    """The `branch` of all entities in and below it follows; users above see them appear or disappear immediately."""
     old_top, new_top = await hub.group(), await hub.group()
     middle = await hub.group(old_top)
     low = await hub.group(middle)
@@ -244,7 +244,7 @@ async def test_moving_a_group_changes_what_is_seen(hub: Hub, admin: Client) -> N
 
 
 async def test_what_is_created_while_a_group_moves_is_stamped_with_where_it_went(hub: Hub, admin: Client) -> None:
-    """Whether a creation comes before, in or after the move: its branch is what the tree says in the end."""
+    """Whether the creation is before, during or after the move, its branch finally agrees with the tree."""
     store, tops = await hub.define(), [await hub.group(), await hub.group()]
     middle = await hub.group(tops[0])
     low = await hub.group(middle)
@@ -262,14 +262,14 @@ async def test_what_is_created_while_a_group_moves_is_stamped_with_where_it_went
 
 
 async def test_a_body_that_was_long_on_its_way_is_stamped_as_of_its_end(hub: Hub, admin: Client) -> None:
-    """Its sender was looked up before the group moved."""
+    """The caller was resolved before the group moved."""
     store, old, new = await hub.define(), await hub.group(), await hub.group()
     group = await hub.group(old)
     maker = await hub.as_user(group=group)
     async with wire(hub.process.port) as slow:
         waiting = ("Content-Length: 7", "Expect: 100-continue")
         await slow.send(request("POST", f"/{store}", token_of(maker.http.headers), *waiting))
-        assert (await slow.head())[0] == 100  # the hub has let the request in, and waits for its body
+        assert (await slow.head())[0] == 100  # the hub has accepted the head, and waits for the body
         await slow.send(b'{"n":')
         good(await admin.patch(f"/groups/{group}", {"parent": new}))
         await slow.send(b"1}")
@@ -279,7 +279,7 @@ async def test_a_body_that_was_long_on_its_way_is_stamped_as_of_its_end(hub: Hub
 
 
 async def test_groups_form_a_tree(hub: Hub, admin: Client) -> None:
-    """A group cannot be below itself or below nothing, nor go while something is in it."""
+    """A group cannot be below itself or an unknown group, and cannot be deleted while it is in use."""
     top = await hub.group()
     low = await hub.group(await hub.group(top))
     for parent in (top, low, "x", new_id(), 5):

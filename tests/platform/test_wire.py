@@ -1,4 +1,4 @@
-"""HTTP/1.1 as bytes: what our own server protocol writes, in the order and on the connections that it should."""
+"""HTTP/1.1 as bytes: the hub's own server protocol answers in the right order, on the right connections."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def token(user: Client) -> str:
 
 
 async def test_requests_in_one_packet_are_answered_in_order(hub: Hub, user: Client, store: str, token: str) -> None:
-    """Each by its own answer, bodies that came along included."""
+    """Each request, with or without a body, gets its own answer."""
     first, second = [await user.make(store, n=n) for n in (1, 2)]
     write = request("PATCH", f"/{store}/{first['_id']}", token, "Content-Length: 7") + b'{"n":9}'
     reads = [request("GET", f"/{store}/{entity['_id']}", token) for entity in (second, first)]
@@ -35,20 +35,20 @@ async def test_requests_in_one_packet_are_answered_in_order(hub: Hub, user: Clie
 
 
 async def test_a_body_in_pieces_is_one_body(hub: Hub, user: Client, store: str, token: str) -> None:
-    """Whether it comes with its head, after it or bit by bit."""
+    """It may arrive with the head, after it, or in small pieces."""
     body = b'{"n":12345}'
     head = request("POST", f"/{store}", token, f"Content-Length: {len(body)}")
     async with wire(hub.process.port) as connection:
         for cut in (0, 1, len(body) - 1, len(body)):
             await connection.send(head + body[:cut])
-            await user.get("/auth")  # the hub has seen what there is of it
+            await user.get("/auth")  # after this answer the hub has read the first part
             await connection.send(body[cut:])
             assert (await connection.answer()).json()["n"] == 12345
 
 
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
 async def test_a_connection_ends_when_the_caller_says_so(hub: Hub, user: Client, token: str, version: str) -> None:
-    """`Connection: close`, and HTTP/1.0, whose connections end anyway."""
+    """It ends after `Connection: close` and, by default, after an HTTP/1.0 request."""
     asked = request("GET", "/auth", token, *(["Connection: close"] if version == "1.1" else []))
     async with wire(hub.process.port) as connection:
         await connection.send(asked.replace(b"HTTP/1.1", f"HTTP/{version}".encode()))
@@ -58,7 +58,7 @@ async def test_a_connection_ends_when_the_caller_says_so(hub: Hub, user: Client,
 
 
 async def test_head_is_get_without_the_body(hub: Hub, user: Client, store: str, token: str) -> None:
-    """The same headers, and the next answer follows at once."""
+    """The headers are the same, and the next answer follows directly."""
     path = f"/{store}/{(await user.make(store, n=1))['_id']}"
     async with wire(hub.process.port) as connection:
         await connection.send(request("HEAD", path, token) + request("GET", path, token))
@@ -73,7 +73,7 @@ async def test_head_is_get_without_the_body(hub: Hub, user: Client, store: str, 
 
 @pytest.mark.parametrize("value", [b"a\r\nset-cookie: sid=x", b"a\nb", b"a\rb"])
 async def test_no_header_carries_a_line_break(value: bytes) -> None:
-    """Nothing is written of an answer that would be two."""
+    """Such an answer is not written, because it could be read as two answers."""
     written: list[bytes] = []
     transport: Any = SimpleNamespace(write=written.append, is_closing=lambda: False)
     flow: Any = SimpleNamespace(write_paused=False)
@@ -96,7 +96,7 @@ async def test_no_header_carries_a_line_break(value: bytes) -> None:
 
 
 async def test_an_expected_continue_is_given(hub: Hub, user: Client, store: str, token: str) -> None:
-    """`Expect: 100-continue`: the interim answer first, then the body is taken."""
+    """With `Expect: 100-continue` the interim response comes first, then the body is read."""
     body = b'{"n":1}'
     head = request("POST", f"/{store}", token, f"Content-Length: {len(body)}", "Expect: 100-continue")
     async with wire(hub.process.port) as connection:
@@ -107,7 +107,7 @@ async def test_an_expected_continue_is_given(hub: Hub, user: Client, store: str,
 
 
 async def test_a_client_may_end_its_side_behind_its_requests(hub: Hub, user: Client, store: str, token: str) -> None:
-    """All of them are answered, then the hub ends its side too."""
+    """All requests are answered, then the hub closes its side too."""
     create = request("POST", f"/{store}", token, "Content-Length: 7") + b'{"n":1}'
     async with wire(hub.process.port) as connection:
         await connection.send(create * 5 + request("GET", "/auth", token)[:20])
