@@ -1,4 +1,4 @@
-"""Every test of the contract finds an engine with one open store."""
+"""Fixtures of the contract tests: an engine with one store."""
 
 from __future__ import annotations
 
@@ -11,6 +11,6 @@ from tests.support.entities import STORE
 
 @pytest.fixture
 async def engine(engine: Engine) -> Engine:
-    """An engine whose store `things` takes any entity, and whose `code` is unique."""
+    """An engine with the store `things`, which has no schema and a unique `code`."""
     await engine.define(StoreDefinition(STORE, unique=("code",)))
     return engine

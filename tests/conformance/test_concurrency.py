@@ -1,4 +1,4 @@
-"""Many at once: revisions, unique values and upserts hold, and the feed misses nothing."""
+"""Concurrency: revisions, unique values and upserts stay correct, and the feed is complete."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ Commit = Coroutine[Any, Any, list[Written]]
 
 
 async def outcomes(*commits: Commit) -> Counter[str]:
-    """How often each thing happened; a refusal counts under its name."""
+    """Run the commits concurrently; count the successes and each kind of error."""
     results = await asyncio.gather(*commits, return_exceptions=True)
     return Counter("done" if isinstance(r, list) else type(r).__name__ for r in results)
 
 
 async def test_one_of_a_hundred_equal_revisions_wins(engine: Engine) -> None:
-    """100 updates at once that expect revision 1: one succeeds, 99 are stale, the entity is the winner's."""
+    """Of 100 concurrent updates that expect revision 1, one succeeds and determines the entity, and 99 are stale."""
     made = await insert_one(engine, n=-1)
     commits = [engine.commit([Update(STORE, made["_id"], {"n": n}, revs=frozenset({1}))], USER) for n in range(100)]
     assert await outcomes(*commits) == {"done": 1, StaleRevision.__name__: 99}
@@ -35,7 +35,7 @@ async def test_one_of_a_hundred_equal_revisions_wins(engine: Engine) -> None:
 
 
 async def test_a_hundred_updates_without_revisions_all_count(engine: Engine) -> None:
-    """None is lost: each of 100 different fields is there, at revision 101."""
+    """None is lost: all 100 fields exist, at revision 101."""
     made = await insert_one(engine)
     await asyncio.gather(*(engine.commit([Update(STORE, made["_id"], {f"f{n}": n})], USER) for n in range(100)))
     read = await get(engine, made["_id"]) or {}
@@ -44,7 +44,7 @@ async def test_a_hundred_updates_without_revisions_all_count(engine: Engine) -> 
 
 
 async def test_a_hundred_upserts_of_one_value_make_one_entity(engine: Engine) -> None:
-    """One inserts, 99 merge."""
+    """One inserts and 99 merge."""
     position = await engine.feed.position()
     commits = [engine.commit([Upsert(STORE, "code", entity(code="x", n=n), {"n": n})], USER) for n in range(100)]
     assert await outcomes(*commits) == {"done": 100}
@@ -55,21 +55,21 @@ async def test_a_hundred_upserts_of_one_value_make_one_entity(engine: Engine) ->
 
 
 async def test_a_unique_value_goes_to_one_of_a_hundred(engine: Engine) -> None:
-    """99 are refused, and nothing of them remains."""
+    """The other 99 are refused and leave nothing behind."""
     commits = [engine.commit([Insert(STORE, entity()), Insert(STORE, entity(code="x"))], USER) for _ in range(100)]
     assert await outcomes(*commits) == {"done": 1, DuplicateValue.__name__: 99}
     assert len(await find(engine)) == 2
 
 
 async def test_one_of_a_hundred_deletions_wins(engine: Engine) -> None:
-    """The others find nothing."""
+    """The others raise NotFound."""
     made = await insert_one(engine)
     commits = [engine.commit([Delete(STORE, made["_id"])], USER) for _ in range(100)]
     assert await outcomes(*commits) == {"done": 1, NotFound.__name__: 99}
 
 
 async def test_a_condition_admits_one_of_a_hundred(engine: Engine) -> None:
-    """`where` and the change are one step: a free place is taken once."""
+    """`where` and the change are one atomic step: a free place is taken once."""
     made = await insert_one(engine, taken=None)
     commits = [
         engine.commit([Update(STORE, made["_id"], {"taken": n}, where=Equal(("taken",), None))], USER)
@@ -79,7 +79,7 @@ async def test_a_condition_admits_one_of_a_hundred(engine: Engine) -> None:
 
 
 async def test_bulk_changes_and_single_ones_mix(engine: Engine) -> None:
-    """No update is lost between them: revisions count every one."""
+    """No update is lost: the revisions count all of them."""
     made = numbered(20)
     await engine.commit([Insert(STORE, e) for e in made], USER)
     bulk = [engine.commit([UpdateMany(STORE, EVERYTHING, {"bulk": n}, 100)], USER) for n in range(10)]
@@ -89,7 +89,7 @@ async def test_bulk_changes_and_single_ones_mix(engine: Engine) -> None:
 
 
 async def test_a_failing_neighbour_does_not_harm(engine: Engine) -> None:
-    """Commits that arrive together succeed or fail each on its own."""
+    """Concurrent commits succeed or fail independently."""
     await insert_one(engine, code="taken")
     good = [engine.commit([Insert(STORE, entity(n=n))], USER) for n in range(100)]
     bad = [engine.commit([Insert(STORE, entity()), Insert(STORE, entity(code="taken"))], USER) for _ in range(100)]
@@ -99,7 +99,7 @@ async def test_a_failing_neighbour_does_not_harm(engine: Engine) -> None:
 
 
 async def test_an_abandoned_commit_happens_or_not(engine: Engine) -> None:
-    """A caller that is cancelled leaves a whole commit or none, and the engine at work."""
+    """A cancelled caller leaves a complete commit or none, and the engine keeps working."""
     for n in range(50):
         task = asyncio.ensure_future(engine.commit([Insert(STORE, entity(n=n, half=h)) for h in (1, 2)], USER))
         await asyncio.sleep(0.0005 * (n % 4))
@@ -112,7 +112,7 @@ async def test_an_abandoned_commit_happens_or_not(engine: Engine) -> None:
 
 @pytest.mark.timeout(240)
 async def test_ten_thousand_inserts_at_once_are_all_in_the_feed(engine: Engine) -> None:
-    """10 000 change records in commit order, none missing: read and followed alike."""
+    """There are 10 000 change records in commit order, both when reading and when following the feed."""
     start = await engine.feed.position()
     following = asyncio.ensure_future(follow(engine.feed, start, 10_000))
     finished: list[str] = []
@@ -138,7 +138,7 @@ async def test_ten_thousand_inserts_at_once_are_all_in_the_feed(engine: Engine) 
 
 
 async def test_ten_thousand_truly_at_once(engine: Engine) -> None:
-    """The same without any waiting between them."""
+    """The same without waiting between the inserts."""
     start = await engine.feed.position()
     made = [entity(n=n) for n in range(10_000)]
     await asyncio.gather(*(engine.commit([Insert(STORE, e)], USER) for e in made))
@@ -148,7 +148,7 @@ async def test_ten_thousand_truly_at_once(engine: Engine) -> None:
 
 
 async def test_the_changes_of_one_entity_follow_one_another(engine: Engine) -> None:
-    """Under concurrent updates each change begins where the last one ended."""
+    """Under concurrent updates each change's `before` equals the previous change's `after`."""
     made = await insert_one(engine, n=0)
     start = await engine.feed.position()
     await asyncio.gather(*(engine.commit([Update(STORE, made["_id"], {"n": n})], USER) for n in range(1, 201)))

@@ -1,4 +1,5 @@
-"""Consumers of the feed: every change in order, once in the database, by one process at a time, or a stop aloud."""
+"""Consumers of the feed: every change in order, exactly once in the database, by one process at a time; otherwise the
+consumer stops with an error."""
 
 from __future__ import annotations
 
@@ -37,7 +38,7 @@ def state_of(consumer: Consumer) -> ConsumerState:
 
 
 def line(change: Change, engine: Engine) -> Insert:
-    """What the tests write for a change: a second one for the same change is seen, and so is another order."""
+    """Return the write that the tests make for a change; it shows duplicates and a wrong order."""
     rev = (change.after or change.before or {})["_rev"]
     place = engine.feed.order(change.position).hex()
     return Insert(LOG.name, entity(entity=change.id, rev=rev, place=place))
@@ -49,7 +50,7 @@ async def logged(engine: Engine) -> list[tuple[str, int]]:
 
 
 async def work(engine: Engine, rounds: int) -> None:
-    """Entities that are made, changed twice and partly deleted, in commits of several sizes."""
+    """Insert entities, change them twice and delete some, in commits of several sizes."""
     for n in range(rounds):
         made = numbered(1 + n % 3, round=n)
         await insert(engine, *made)
@@ -60,7 +61,7 @@ async def work(engine: Engine, rounds: int) -> None:
 
 
 async def test_every_change_arrives_once_and_in_order(engine: Engine) -> None:
-    """Those from before it runs and those that come meanwhile, of each entity and of all."""
+    """This includes changes from before it starts and during its run; the order holds per entity and in all."""
     start = await engine.feed.position()
     await work(engine, 5)
     recorder = Recorder()
@@ -72,7 +73,7 @@ async def test_every_change_arrives_once_and_in_order(engine: Engine) -> None:
 
 
 async def test_a_new_consumer_begins_now(engine: Engine) -> None:
-    """Without a position of its own it gets what is committed after it has begun."""
+    """Without a stored position it gets only changes that are committed after its start."""
     early = await insert_one(engine)
     recorder, made = Recorder(), []
     async with at_work(engine.consumer(NAME, recorder)):
@@ -88,7 +89,7 @@ async def test_a_new_consumer_begins_now(engine: Engine) -> None:
 
 
 async def test_it_goes_on_where_it_was(database: Database) -> None:
-    """Over restarts of the engine; what has been committed is not handled again."""
+    """It resumes after restarts of the engine, and handles no committed change again."""
     recorder, made = Recorder(), []
     async with opened(database.engine()) as engine:
         await engine.define(StoreDefinition(STORE))
@@ -104,7 +105,7 @@ async def test_it_goes_on_where_it_was(database: Database) -> None:
 
 
 async def stored_up_to(engine: Engine, id: str, start: str) -> None:
-    """Wait until the stored position is not before the change of that entity."""
+    """Wait until the stored position has reached the change of that entity."""
     [change] = [change for change in await changes_since(engine.feed, start) if change.id == id]
     place = engine.feed.order(change.position)
 
@@ -115,7 +116,7 @@ async def stored_up_to(engine: Engine, id: str, start: str) -> None:
 
 
 async def stored_position(engine: Engine) -> str:
-    """As the engine has it."""
+    """Return the consumer's position as stored by the engine."""
     state: Any = state_of(engine.consumers()[-1])
     if hasattr(state, "_held"):
         found = await state._commit_with(
@@ -127,7 +128,7 @@ async def stored_position(engine: Engine) -> str:
 
 
 async def test_what_it_writes_is_written_exactly_once(database: Database) -> None:
-    """However often it is broken off in the middle: writes and position are committed together."""
+    """This holds if it is repeatedly interrupted, because writes and position are committed together."""
     async with opened(database.engine()) as engine:
         await engine.define(StoreDefinition(STORE), LOG)
         start = await engine.feed.position()
@@ -156,7 +157,7 @@ async def test_what_it_writes_is_written_exactly_once(database: Database) -> Non
 
 
 async def test_counts_are_exact(engine: Engine) -> None:
-    """A consumer of a few lines that reads what it wrote before."""
+    """A consumer of a few lines reads its own earlier writes."""
     await engine.define(COUNTS, *COUNTED)
     since = await engine.feed.position()
     async with at_work(counting(engine, since, most_changes=7)):
@@ -166,7 +167,7 @@ async def test_counts_are_exact(engine: Engine) -> None:
 
 
 async def test_what_it_need_not_commit_is_stored_later(engine: Engine) -> None:
-    """A handler that returns None has its position stored with the lease."""
+    """If the handler returns None, its position is stored when the lease is renewed."""
     start = await engine.feed.position()
     recorder = Recorder(None)
     async with at_work(engine.consumer(NAME, recorder, ConsumerOptions(since=start, lease_seconds=0.9))):
@@ -176,7 +177,7 @@ async def test_what_it_need_not_commit_is_stored_later(engine: Engine) -> None:
 
 
 async def test_one_of_several_works(engine: Engine) -> None:
-    """And when it ends another goes on with what it has left, so that together they get everything once."""
+    """When it ends, another continues with the remaining changes, so that together they get each change once."""
     start = await engine.feed.position()
     recorders = [Recorder() for _ in range(3)]
     consumers = [engine.consumer(NAME, recorder, ConsumerOptions(since=start)) for recorder in recorders]
@@ -200,7 +201,7 @@ async def test_one_of_several_works(engine: Engine) -> None:
 
 
 async def test_one_that_has_died_is_taken_over_when_its_lease_ends(engine: Engine) -> None:
-    """Not before, and from the position that it had stored."""
+    """Another consumer takes over after the end of the lease, not earlier, from the stored position."""
     start = await engine.feed.position()
     options = ConsumerOptions(since=start, lease_seconds=1.2)
     recorder = Recorder()
@@ -219,7 +220,7 @@ async def test_one_that_has_died_is_taken_over_when_its_lease_ends(engine: Engin
 
 
 async def test_one_that_is_late_commits_nothing(engine: Engine) -> None:
-    """Whoever has been taken over, however little it knows of that, writes nothing any more and stores no position."""
+    """A consumer that was taken over can neither write nor store a position, even if it does not know that yet."""
     await engine.define(LOG)
     start = await engine.feed.position()
     await insert_one(engine)
@@ -248,7 +249,7 @@ async def test_one_that_is_late_commits_nothing(engine: Engine) -> None:
 
 
 async def test_one_that_is_late_by_the_same_lease_commits_nothing(engine: Engine) -> None:
-    """A commit whose outcome was not known, done again: the position has moved, so nothing happens twice."""
+    """A commit with an unknown outcome is repeated. The position has moved, so nothing is written twice."""
     await engine.define(LOG)
     start = await engine.feed.position()
     await insert_one(engine)
@@ -265,7 +266,7 @@ async def test_one_that_is_late_by_the_same_lease_commits_nothing(engine: Engine
 
 
 async def test_beginning_anew_ends_what_is_under_way(engine: Engine) -> None:
-    """What a handler has in hand is not committed, and the consumer goes on from the new position."""
+    """The handler's current batch is not committed, and the consumer continues from the new position."""
     await engine.define(LOG)
     start = await engine.feed.position()
     began, goes_on = asyncio.Event(), asyncio.Event()
@@ -293,7 +294,8 @@ async def test_beginning_anew_ends_what_is_under_way(engine: Engine) -> None:
 
 
 async def test_a_call_is_bounded(engine: Engine) -> None:
-    """By changes and by bytes; a larger change comes alone. Together the calls are everything, in order."""
+    """A batch is bounded by changes and by bytes; a larger change comes alone. Together the batches are complete and in
+    order."""
     start = await engine.feed.position()
     await insert(engine, *numbered(40))
     await insert(engine, *(entity(text="x" * size) for size in (3_000, 3_000, 30_000, 10, 10, 20_000)))
@@ -309,7 +311,7 @@ async def test_a_call_is_bounded(engine: Engine) -> None:
 
 
 async def test_a_handler_that_fails_gets_the_same_again(engine: Engine) -> None:
-    """Nothing is passed over, and what comes after waits."""
+    """No change is skipped, and later changes wait."""
     start = await engine.feed.position()
     made = numbered(3)
     await insert(engine, *made)
@@ -344,7 +346,7 @@ async def hanging(_: Sequence[Change]) -> list[Write]:
 
 
 async def refused(changes: Sequence[Change]) -> list[Write]:
-    """Of whose writes the first could be made."""
+    """Return writes of which only the first could be made."""
     return [Insert(LOG.name, entity(entity="x", rev=0, place="")), Update(STORE, "5f0000000000000000000fff", {"n": 1})]
 
 
@@ -352,7 +354,7 @@ async def refused(changes: Sequence[Change]) -> list[Write]:
 async def test_a_handler_that_always_fails_stops_aloud(
     engine: Engine, handler: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """By an error with a name, in the log and in the metrics. Nothing is written or passed over: another handler gets
+    """It stops with a specific error in the log and in the metrics. Nothing is written or skipped: another handler gets
     the same changes."""
     await engine.define(LOG)
     start = await engine.feed.position()
@@ -388,13 +390,13 @@ def metrics_of(engine: Engine) -> str:
 
 
 async def test_behind_the_retention_it_stops_aloud(database: Database, caplog: pytest.LogCaptureFixture) -> None:
-    """It passes nothing over in silence. Whoever runs it may begin anew."""
+    """It never skips changes silently. The caller may make it begin anew."""
     async with opened(database.engine(EngineOptions(feed_retention_hours=1))) as engine:
         await engine.define(StoreDefinition(STORE))
         await insert(engine, *numbered(5))
         epoch = (await engine.feed.position()).partition(".")[0]
         await engine.sweep(now_ms() + 7_200_000)
-    # MongoDB's log reaches back to its beginning here: a time that has not come cannot be followed from either.
+    # MongoDB's oplog is still complete here, so the test uses a time in the future, which cannot be followed either.
     outlived = f"{epoch}.0" if database.kind == "sqlite" else f"{epoch}.t4000000000.1"
     async with opened(database.engine()) as engine:
         recorder = Recorder()
@@ -417,7 +419,7 @@ async def test_behind_the_retention_it_stops_aloud(database: Database, caplog: p
 
 
 async def test_of_several_that_are_behind_one_begins_anew(engine: Engine) -> None:
-    """What the first has begun to handle from the new position is not passed over by the second."""
+    """When the second one begins anew too, it does not skip changes after the first one's new position."""
     epoch = (await engine.feed.position()).partition(".")[0]
     ahead = f"{epoch}.4000000000" if isinstance(engine, SQLiteEngine) else f"{epoch}.t4000000000.1"
     recorders = [Recorder(), Recorder()]
@@ -435,7 +437,7 @@ async def test_of_several_that_are_behind_one_begins_anew(engine: Engine) -> Non
 
 
 async def test_lag_is_the_age_of_what_waits(engine: Engine) -> None:
-    """It grows while a change waits and is 0 when none does."""
+    """It grows while a change waits and is 0 otherwise."""
     start = await engine.feed.position()
     goes_on = asyncio.Event()
     recorder = Recorder()
@@ -465,7 +467,8 @@ async def test_lag_is_the_age_of_what_waits(engine: Engine) -> None:
 
 
 async def test_a_store_of_the_hubs_own_is_in_no_feed(engine: Engine) -> None:
-    """Its entities can be written and read like any other; its changes are neither in the feed nor on record."""
+    """Its entities can be written and read like any other, but its changes are neither in the feed nor in the
+    history."""
     await engine.define(StoreDefinition("_own", unique=("code",), indexes=("n",)))
     start = await engine.feed.position()
     made = await insert_one(engine, store="_own", code="x", n=1)

@@ -17,7 +17,7 @@ ODD_NAME = 'it\'s "odd" \\ é😀 [0] 50% *'
 
 
 async def test_defining_again_changes_nothing(engine: Engine) -> None:
-    """A store that is as wanted is left alone, entities and feed position included."""
+    """An equal definition changes nothing, including the entities and the feed's position."""
     definition = StoreDefinition("units", indexes=("a", "b.c"), unique=("code",))
     await engine.define(definition)
     made = await insert_one(engine, store="units", code="x")
@@ -28,7 +28,7 @@ async def test_defining_again_changes_nothing(engine: Engine) -> None:
 
 
 async def test_indexes_come_and_go_without_changing_answers(engine: Engine) -> None:
-    """The same query has the same answer before, with and after an index."""
+    """A query has the same answer before, with and after an index."""
     entities = [entity(n=n % 7, d={"x": n}) for n in range(50)]
     await insert(engine, *entities)
     query = Query(Compare(("n",), "gte", 5))
@@ -40,7 +40,7 @@ async def test_indexes_come_and_go_without_changing_answers(engine: Engine) -> N
 
 
 async def test_a_store_takes_as_many_indexes_as_a_definition_may_ask_for(engine: Engine) -> None:
-    """The most indexes that a definition can hold are made, odd names among them."""
+    """The maximum number of indexes can be created, including odd names."""
     paths = (ODD_NAME, f"a.{ODD_NAME}", *(f"f{n}" for n in range(MAX_INDEXES - 2)))
     await engine.define(StoreDefinition("wide", indexes=paths))
     made = await insert_one(engine, {ODD_NAME: 5, "a": {ODD_NAME: "x"}}, store="wide", f3=1)
@@ -58,7 +58,7 @@ async def test_fields_ask_for_indexes_too(engine: Engine) -> None:
 
 
 async def test_a_unique_index_is_refused_where_values_repeat(engine: Engine) -> None:
-    """DuplicateValue names the path, and the store goes on as before."""
+    """DuplicateValue names the path, and the store works as before."""
     await insert(engine, entity(email="x"), entity(email="x"))
     with pytest.raises(DuplicateValue) as refusal:
         await engine.define(StoreDefinition(STORE, unique=("code", "email")))
@@ -68,7 +68,7 @@ async def test_a_unique_index_is_refused_where_values_repeat(engine: Engine) -> 
 
 
 async def test_a_unique_path_may_become_ordinary_again(engine: Engine) -> None:
-    """Without the unique index, values may repeat; and it may come back once they do not."""
+    """Without the unique index values may repeat. It can be created again when they do not."""
     await engine.define(StoreDefinition(STORE, indexes=("code",)))
     first = await insert_one(engine, code="x")
     await insert_one(engine, code="x")
@@ -81,7 +81,7 @@ async def test_a_unique_path_may_become_ordinary_again(engine: Engine) -> None:
 
 
 async def test_an_empty_store_can_be_dropped_and_made_again(engine: Engine) -> None:
-    """A store that comes back has nothing left of its former indexes."""
+    """The new store has none of the former indexes."""
     await engine.define(StoreDefinition("units", unique=("code",)))
     await engine.drop("units")
     await engine.define(StoreDefinition("units"))
@@ -90,7 +90,7 @@ async def test_an_empty_store_can_be_dropped_and_made_again(engine: Engine) -> N
 
 
 async def test_a_store_with_entities_cannot_be_dropped(engine: Engine) -> None:
-    """StoreNotEmpty, and everything is still there."""
+    """It raises StoreNotEmpty and keeps everything."""
     made = await insert_one(engine)
     with pytest.raises(StoreNotEmpty):
         await engine.drop(STORE)
@@ -98,7 +98,7 @@ async def test_a_store_with_entities_cannot_be_dropped(engine: Engine) -> None:
 
 
 async def test_stores_keep_apart(engine: Engine) -> None:
-    """Names that differ only in case, or hold odd characters, are different stores."""
+    """Names that differ only in case or contain odd characters are different stores."""
     names = ["units", "Units", "UNITS", "units-2", "units_2", "order", "select", "a" * 63]
     for name in names:
         await engine.define(StoreDefinition(name, indexes=("n",), unique=("code",)))
@@ -109,7 +109,7 @@ async def test_stores_keep_apart(engine: Engine) -> None:
 
 
 async def test_the_same_id_may_live_in_two_stores(engine: Engine) -> None:
-    """An id is unique within its store."""
+    """An id is unique only within its store."""
     await engine.define(StoreDefinition("units"))
     made = entity(n=1)
     await engine.commit([Insert(STORE, made), Insert("units", made)], USER)
@@ -128,7 +128,7 @@ async def test_the_same_id_may_live_in_two_stores(engine: Engine) -> None:
     ],
 )
 async def test_a_unique_value_is_held_once(engine: Engine, path: str, one: dict, other: dict) -> None:
-    """Equal values collide, numbers by value."""
+    """Equal values conflict; numbers are compared by value."""
     await engine.define(StoreDefinition("units", unique=(path,)))
     await insert_one(engine, one, store="units")
     with pytest.raises(DuplicateValue) as refusal:
@@ -152,7 +152,7 @@ async def test_a_unique_value_is_held_once(engine: Engine, path: str, one: dict,
     ],
 )
 async def test_different_and_absent_values_do_not_collide(engine: Engine, one: dict, other: dict) -> None:
-    """Any number of entities may have no value, or null, at a unique path."""
+    """Any number of entities may have null or no value at a unique path."""
     await engine.define(StoreDefinition("units", unique=("n",)))
     await insert_one(engine, one, store="units")
     await insert_one(engine, other, store="units")
@@ -175,7 +175,7 @@ async def test_everything_is_there_after_a_restart(database: Database) -> None:
 
 
 async def test_a_closed_engine_says_so(database: Database) -> None:
-    """Unavailable after the end, and closing once more does nothing."""
+    """It raises Unavailable, and closing it again does nothing."""
     async with opened(database.engine()) as engine:
         await engine.define(StoreDefinition(STORE))
         await engine.ping()

@@ -1,4 +1,4 @@
-"""Conditions of a whole commit: what they rely on cannot change between the decision and the commit."""
+"""Expectations of a commit: the entities that they depend on cannot change between the check and the commit."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CASES_PER_RACE = 10
 
 @pytest.fixture
 def races(request: pytest.FixtureRequest) -> int:
-    """How many there are: a tenth of the generated cases."""
+    """The number of races: a tenth of the generated cases."""
     return max(AT_ONCE, extent_of(request.config).cases // CASES_PER_RACE)
 
 
@@ -35,7 +35,7 @@ async def count(engine: Engine, team: str) -> int:
     ("least", "most", "holds"), [(1, None, True), (2, 2, True), (3, None, False), (0, 1, False), (0, 0, False)]
 )
 async def test_too_few_or_too_many_refuse_the_commit(engine: Engine, least: int, most: int | None, holds: bool) -> None:
-    """With every write of it."""
+    """All writes of the commit are refused."""
     await insert(engine, *(entity(team="a", active=True) for _ in range(2)))
     writes: list[Write] = [Insert(STORE, entity(team="b", active=True)), Expect(STORE, in_team("a"), least, most)]
     if holds:
@@ -48,7 +48,7 @@ async def test_too_few_or_too_many_refuse_the_commit(engine: Engine, least: int,
 
 
 async def test_an_expectation_sees_the_writes_before_it(engine: Engine) -> None:
-    """Of its own commit, at its place."""
+    """It sees the earlier writes of its own commit."""
     made = await insert_one(engine, team="c", active=True)
     leave: list[Write] = [Update(STORE, made["_id"], {"active": False}), Expect(STORE, in_team("c"))]
     with pytest.raises(NotAsExpected):
@@ -58,7 +58,7 @@ async def test_an_expectation_sees_the_writes_before_it(engine: Engine) -> None:
 
 
 async def test_a_refused_commit_does_not_use_up_its_key(engine: Engine) -> None:
-    """The same request succeeds once its condition holds, and is repeated from then on."""
+    """The same request succeeds once its condition holds; later repetitions return the same outcome."""
     key = IdempotencyKey(new_id(), "same", now_ms() + 60_000)
     writes: list[Write] = [Insert(STORE, entity(n=1)), Expect(STORE, in_team("d"))]
     with pytest.raises(NotAsExpected):
@@ -71,7 +71,7 @@ async def test_a_refused_commit_does_not_use_up_its_key(engine: Engine) -> None:
 
 @pytest.mark.generated(0.1)
 async def test_of_the_last_two_one_remains(engine: Engine, races: int) -> None:
-    """However often both try to leave at once, by whatever kind of write."""
+    """This holds for repeated concurrent removals of both, by every kind of write."""
 
     async def race(number: int) -> None:
         team, guard = f"race-{number}", f"guard-{number % 7}"
@@ -90,7 +90,7 @@ async def test_of_the_last_two_one_remains(engine: Engine, races: int) -> None:
 
 @pytest.mark.generated(0.1)
 async def test_what_one_refers_to_is_not_deleted_meanwhile(engine: Engine, races: int) -> None:
-    """Two commits that write different entities, each relying on what the other one writes."""
+    """Two concurrent commits write different entities, and each depends on the entity that the other writes."""
 
     async def race(number: int) -> None:
         target, guard = (await insert_one(engine, n=number))["_id"], f"guard-{number % 7}"
@@ -107,7 +107,7 @@ async def test_what_one_refers_to_is_not_deleted_meanwhile(engine: Engine, races
 
 
 async def test_other_refusals_come_first_where_they_stand_first(engine: Engine) -> None:
-    """A stale revision is not hidden by an expectation after it."""
+    """An expectation does not hide a stale revision before it."""
     made = await insert_one(engine, n=1)
     with pytest.raises(StaleRevision):
         await engine.commit(

@@ -1,4 +1,4 @@
-"""The change feed: every change, once, in commit order, from any position that is still kept."""
+"""The change feed: every change once, in commit order, from any position within the retention."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def summary(change: Change) -> tuple[Any, ...]:
 
 
 async def test_positions_have_an_order(engine: Engine) -> None:
-    """Of two positions the earlier has the lesser key; a list stands with the last change that it holds."""
+    """The earlier of two positions has the smaller key. A list's key is not before that of its last change."""
     start = await engine.feed.position()
     changes: list[Change] = []
     for n in range(3):
@@ -40,7 +40,7 @@ async def test_positions_have_an_order(engine: Engine) -> None:
 
 
 async def test_every_kind_of_write_leaves_its_record(engine: Engine) -> None:
-    """Operation, both images whole, and who did it; a bulk change leaves one record per entity."""
+    """A record has the operation, both complete images and the writer; a bulk change makes one record per entity."""
     position = await engine.feed.position()
     made = await insert_one(engine, code="x", n=0)
     await engine.commit([Update(STORE, made["_id"], {"n": 1})], OTHER_USER)
@@ -65,7 +65,7 @@ async def test_every_kind_of_write_leaves_its_record(engine: Engine) -> None:
 
 
 async def test_the_time_of_a_change_is_that_of_its_commit(engine: Engine) -> None:
-    """Unix milliseconds."""
+    """The time is in Unix milliseconds."""
     position, start = await engine.feed.position(), now_ms()
     await insert_one(engine, time=1)
     [change] = await changes_since(engine.feed, position)
@@ -73,7 +73,7 @@ async def test_the_time_of_a_change_is_that_of_its_commit(engine: Engine) -> Non
 
 
 async def test_a_batch_arrives_in_the_order_of_its_writes(engine: Engine) -> None:
-    """One commit, its changes one after another."""
+    """The changes of one commit follow each other in the order of the writes."""
     await engine.define(StoreDefinition("units"))
     position = await engine.feed.position()
     made = numbered(20)
@@ -82,7 +82,7 @@ async def test_a_batch_arrives_in_the_order_of_its_writes(engine: Engine) -> Non
 
 
 async def test_every_position_resumes_right_after_its_change(engine: Engine) -> None:
-    """Within one commit, between commits, and at the very end."""
+    """This holds within a commit, between commits, and at the end of the feed."""
     start = await engine.feed.position()
     for batch in range(5):
         await insert(engine, *numbered(7, batch=batch))
@@ -97,7 +97,7 @@ async def test_every_position_resumes_right_after_its_change(engine: Engine) -> 
 
 @pytest.mark.parametrize("limit", [1, 3, 7, 10, 1_000])
 async def test_reading_in_stretches_gives_the_same(engine: Engine, limit: int) -> None:
-    """No stretch is longer than asked, `more` is right, and together they are everything."""
+    """No batch exceeds the limit, `more` is correct, and together the batches are complete."""
     start = await engine.feed.position()
     made = numbered(21)
     await insert(engine, *made)
@@ -114,7 +114,7 @@ async def test_reading_in_stretches_gives_the_same(engine: Engine, limit: int) -
 
 
 async def test_an_idle_feed_reads_empty(engine: Engine) -> None:
-    """Nothing new, no more, and the position stays good."""
+    """It returns no changes, `more` is false, and the position stays valid."""
     position = await engine.feed.position()
     for _ in range(3):
         batch = await engine.feed.read(position)
@@ -125,7 +125,7 @@ async def test_an_idle_feed_reads_empty(engine: Engine) -> None:
 
 
 async def test_following_yields_changes_as_they_come(engine: Engine) -> None:
-    """A waiting follower gets each change soon after its commit."""
+    """A waiting follower receives each change soon after its commit."""
     async with asyncio.timeout(PATIENCE), following(engine.feed, await engine.feed.position()) as stream:
         for n in range(5):
             waiting = asyncio.ensure_future(anext(stream))
@@ -136,7 +136,7 @@ async def test_following_yields_changes_as_they_come(engine: Engine) -> None:
 
 
 async def test_following_begins_with_what_was_missed(engine: Engine) -> None:
-    """Changes since the position come first, before newer ones."""
+    """Changes since the position come before newer ones."""
     start = await engine.feed.position()
     made = numbered(30)
     await insert(engine, *made[:20])
@@ -147,7 +147,7 @@ async def test_following_begins_with_what_was_missed(engine: Engine) -> None:
 
 
 async def test_many_followers_see_the_same(engine: Engine) -> None:
-    """Each from its own position, all in one order with equal positions."""
+    """Each starts at its own position; all see the same order and the same positions."""
     start = await engine.feed.position()
     followers = [asyncio.ensure_future(follow(engine.feed, start, 100)) for _ in range(20)]
     await asyncio.gather(*(insert_one(engine, n=n) for n in range(100)))
@@ -157,7 +157,7 @@ async def test_many_followers_see_the_same(engine: Engine) -> None:
 
 
 async def test_a_follower_that_goes_away_harms_nobody(engine: Engine) -> None:
-    """Cancelled and closed followers leave the others and the engine at work."""
+    """Cancelled and closed followers affect neither the others nor the engine."""
     start = await engine.feed.position()
     for _ in range(10):
         task = asyncio.ensure_future(follow(engine.feed, start, 1_000))
@@ -169,7 +169,7 @@ async def test_a_follower_that_goes_away_harms_nobody(engine: Engine) -> None:
 
 
 async def writers(engine: Engine, rounds: int, seed: str) -> None:
-    """Insert, update and delete, one after another, until the rounds are over."""
+    """Insert, update and delete in turn, for a number of rounds."""
     for n in range(rounds):
         made = await insert_one(engine, n=n, seed=seed)
         await engine.commit([Update(STORE, made["_id"], {"n": n + 1}), Update(STORE, made["_id"], {"x": seed})], USER)
@@ -180,7 +180,7 @@ async def writers(engine: Engine, rounds: int, seed: str) -> None:
 
 
 async def test_reading_and_then_following_leaves_no_gap(engine: Engine) -> None:
-    """Read to the end, follow from there, under concurrent writers: every change once, each continuing the last."""
+    """Under concurrent writers, reading to the end and following from there gives every change once and in sequence."""
     start = await engine.feed.position()
     work = asyncio.gather(*(writers(engine, 30, f"w{i}") for i in range(5)))
     read, position = await drain(engine.feed, start, limit=17)
@@ -198,7 +198,7 @@ async def test_reading_and_then_following_leaves_no_gap(engine: Engine) -> None:
 
 
 async def test_a_list_joins_the_feed_exactly(engine: Engine) -> None:
-    """A list and the changes after its position give what a later list gives: no gap, no overlap, no skew."""
+    """A list with the changes after its position equals a later list: no gap, no overlap, no skew."""
     await insert(engine, *numbered(10))
     work = asyncio.gather(*(writers(engine, 25, f"w{i}") for i in range(5)))
     snapshots = []
@@ -216,7 +216,7 @@ async def test_a_list_joins_the_feed_exactly(engine: Engine) -> None:
 
 
 async def test_a_long_list_joins_the_feed_exactly(engine: Engine) -> None:
-    """The same for a list that streams out while writers are at work."""
+    """The same holds for a list that is streamed during writes."""
     await insert(engine, *numbered(3_000, text="x" * 200))
     listing = await engine.find(STORE, Query(limit=10_000))
     work = asyncio.gather(*(writers(engine, 10, f"w{i}") for i in range(5)))
@@ -227,7 +227,7 @@ async def test_a_long_list_joins_the_feed_exactly(engine: Engine) -> None:
 
 
 async def test_a_summary_joins_the_feed_exactly(engine: Engine) -> None:
-    """Its count plus the inserts less the deletions after its position is the count at the end."""
+    """Its count plus the inserts and minus the deletions after its position equals the final count."""
     work = asyncio.gather(*(writers(engine, 20, f"w{i}") for i in range(5)))
     summaries = []
     while not work.done():
@@ -249,7 +249,7 @@ async def test_a_position_follows_a_list_too(engine: Engine) -> None:
 
 
 async def test_a_refused_commit_leaves_no_trace(engine: Engine) -> None:
-    """The feed only tells what has happened."""
+    """The feed contains only committed changes."""
     position = await engine.feed.position()
     for _ in range(3):
         with pytest.raises(NotFound):
@@ -259,7 +259,7 @@ async def test_a_refused_commit_leaves_no_trace(engine: Engine) -> None:
 
 
 async def test_positions_outlive_a_restart(database: Database) -> None:
-    """A client resumes where it was, whatever happened to the hub meanwhile."""
+    """A client can resume from its position after a restart."""
     async with opened(database.engine()) as engine:
         await engine.define(StoreDefinition(STORE))
         await insert_one(engine)
@@ -276,7 +276,7 @@ MALFORMED = ["", ".", "x", "0", "-1", "1", "null", "{}", "é😀", "\0", "a.b.c"
 
 @pytest.mark.parametrize("position", MALFORMED)
 async def test_nonsense_is_no_position(engine: Engine, position: str) -> None:
-    """HistoryGone from both ways of reading; never silence, never everything."""
+    """Reading and following raise HistoryGone; they never return nothing or everything."""
     await insert_one(engine)
     with pytest.raises(HistoryGone):
         await engine.feed.read(position)
@@ -287,7 +287,7 @@ async def test_nonsense_is_no_position(engine: Engine, position: str) -> None:
 
 
 async def test_a_tampered_position_is_gone_or_another_true_one(engine: Engine) -> None:
-    """Changing any character of a position never makes the feed fail otherwise or give what it does not hold."""
+    """With any character changed, the feed either raises HistoryGone or returns real changes."""
     start = await engine.feed.position()
     await insert(engine, *numbered(12))
     known = {c.position for c in await changes_since(engine.feed, start)}
@@ -307,7 +307,7 @@ async def test_a_tampered_position_is_gone_or_another_true_one(engine: Engine) -
 
 
 async def test_a_position_of_another_database_is_gone(engine: Engine, database: Database, tmp_path: Any) -> None:
-    """Positions do not travel between databases, be they of the same kind and shape."""
+    """Positions are not valid in another database, even of the same kind and content."""
     await insert(engine, *numbered(5))
     ours = await engine.feed.position()
     listing = await engine.find(STORE, Query())
@@ -333,7 +333,7 @@ async def changes_since_start(engine: Engine) -> list[Change]:
 
 
 def sibling(database: Database, folder: Any) -> Database:
-    """Another database beside this one."""
+    """Return another database beside this one."""
     if database.kind == "sqlite":
         return Database("sqlite", str(folder / "other.db"))
     return Database("mongodb", database.location.replace("/hub_test_", f"/hub_test_{secrets.token_hex(3)}"))

@@ -1,4 +1,4 @@
-"""Every operator on both engines, with and without an index: the rows that match are the reference's."""
+"""Every operator on both engines, with and without an index, finds the same entities as the reference."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ TREES: list[Filter] = [
 async def test_every_operator_finds_what_the_reference_finds(
     engine: Engine, indexes: tuple[str, ...], values: list[Any]
 ) -> None:
-    """Each operator, on each shape of value, at each kind of path."""
+    """Each operator is tested with each kind of value at each kind of path."""
     await engine.define(StoreDefinition("probes", indexes=indexes))
     rows = [entity(n=n, time=n, v=value) for n, value in enumerate(values)] + [entity(n=99, time=99)]
     await insert(engine, *rows, store="probes")
@@ -140,7 +140,7 @@ async def test_every_operator_finds_what_the_reference_finds(
 
 
 async def test_the_visibility_predicate_is_a_filter_like_any_other(engine: Engine) -> None:
-    """Owner, access, group and branch each let an entity in."""
+    """Owner, access, group and branch each make an entity visible."""
     elsewhere = {"owner": OTHER_USER, "group": None, "branch": []}
     rows = [
         entity(elsewhere, name="hidden"),
@@ -158,7 +158,7 @@ async def test_the_visibility_predicate_is_a_filter_like_any_other(engine: Engin
 
 
 async def test_a_system_field_has_one_type(engine: Engine) -> None:
-    """A number's text is no number, and a text no number that is spelt so: SQLite's columns would convert them."""
+    """A number as text does not match a number, nor the reverse, although SQLite's columns would convert them."""
     rows = [entity(time=n, _at=n, _rev=n, owner=f"{n}f{n:022}", group=f"{n}f{n:022}") for n in range(10)]
     rows.append(entity(time=10, _at=10, _rev=10, owner=USER, group=None))
     await insert(engine, *rows)
@@ -181,7 +181,7 @@ async def test_a_system_field_has_one_type(engine: Engine) -> None:
 
 
 async def test_the_id_filters_like_a_string_of_its_own_kind(engine: Engine) -> None:
-    """Equality, lists and ranges of ids."""
+    """Filters may use equality, lists and ranges of ids."""
     rows = sorted((entity(n=n) for n in range(5)), key=lambda e: e["_id"])
     await insert(engine, *rows)
     ids = [e["_id"] for e in rows]
@@ -201,7 +201,7 @@ async def test_the_id_filters_like_a_string_of_its_own_kind(engine: Engine) -> N
 
 
 async def test_what_was_asked_before_changes_no_answer(engine: Engine) -> None:
-    """A database may reuse the plan of a query of the same shape, whatever its operands: MongoDB does."""
+    """A database may reuse a query's plan for another query of the same shape with other operands, as MongoDB does."""
     await engine.define(StoreDefinition("indexed", indexes=("a",)))
     values = [[], None, "é", [1, None], *range(20)]
     await insert(engine, *(entity(a=value) for value in values), store="indexed")

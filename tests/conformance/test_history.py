@@ -1,4 +1,4 @@
-"""The audit trail of one entity."""
+"""The history of one entity."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.reading import get, trail
 
 
 async def test_every_change_is_on_record(engine: Engine) -> None:
-    """Old and new value per field, who, at which revision, oldest first."""
+    """Entries have the old and new value per field, the writer and the revision, oldest first."""
     made = await insert_one(engine, code="x", a=1, b={"c": [1]})
     id = made["_id"]
     await engine.commit([Update(STORE, id, {"a": None, "d": "new"})], OTHER_USER)
@@ -45,7 +45,7 @@ async def test_every_change_is_on_record(engine: Engine) -> None:
 
 
 async def test_times_are_those_of_the_commits(engine: Engine) -> None:
-    """Unix milliseconds, never going back."""
+    """Times are in Unix milliseconds and never decrease."""
     start = now_ms()
     made = await insert_one(engine, n=0, time=1)
     for n in range(1, 4):
@@ -57,7 +57,7 @@ async def test_times_are_those_of_the_commits(engine: Engine) -> None:
 
 
 async def test_a_deletion_is_on_record_with_what_was(engine: Engine) -> None:
-    """Who deleted it, and the entity as it was at the end."""
+    """The history has the writer of the deletion and the entity's final state."""
     made = await insert_one(engine, n=1)
     await engine.commit([Delete(STORE, made["_id"])], OTHER_USER)
     entries, end = await trail(engine, STORE, made["_id"])
@@ -67,7 +67,7 @@ async def test_a_deletion_is_on_record_with_what_was(engine: Engine) -> None:
 
 
 async def test_an_entity_that_came_back_is_not_deleted(engine: Engine) -> None:
-    """The trail goes on through a deletion."""
+    """The history continues after a deletion."""
     made = await insert_one(engine, n=1)
     await engine.commit([Delete(STORE, made["_id"]), Insert(STORE, made | {"n": 2})], USER)
     entries, end = await trail(engine, STORE, made["_id"])
@@ -76,13 +76,13 @@ async def test_an_entity_that_came_back_is_not_deleted(engine: Engine) -> None:
 
 
 async def test_what_never_was_has_no_history(engine: Engine) -> None:
-    """An unknown or malformed id has an empty trail."""
+    """An unknown or malformed id has an empty history."""
     for id in (new_id(), "", "nonsense"):
         assert await trail(engine, STORE, id) == ([], None)
 
 
 async def test_trails_keep_apart(engine: Engine) -> None:
-    """A trail holds the changes of one entity of one store."""
+    """A history contains only the changes of one entity of one store."""
     made = [await insert_one(engine, n=n) for n in range(3)]
     await engine.commit([Update(STORE, e["_id"], {"n": n}) for e in made for n in (7, 8, 9)], USER)
     for e in made:
@@ -92,7 +92,7 @@ async def test_trails_keep_apart(engine: Engine) -> None:
 
 
 async def test_odd_names_and_values_are_on_record(engine: Engine) -> None:
-    """Whatever a field may be called, and a change of type alone."""
+    """This includes unusual field names, and changes of only the type of a value."""
     name = 'it\'s "odd" \\ é😀'
     made = await insert_one(engine, {name: 1})
     await engine.commit([Update(STORE, made["_id"], {name: True})], USER)
@@ -102,7 +102,7 @@ async def test_odd_names_and_values_are_on_record(engine: Engine) -> None:
 
 
 async def test_the_trail_outlives_sweep_and_restart(database: Database) -> None:
-    """The feed forgets after its time, the audit trail does not."""
+    """The feed drops old changes, the history keeps them."""
     async with opened(database.engine()) as engine:
         await engine.define(StoreDefinition(STORE))
         made = await insert_one(engine, n=1)
@@ -118,7 +118,7 @@ async def test_the_trail_outlives_sweep_and_restart(database: Database) -> None:
 
 
 async def test_a_long_trail_is_read_in_pages(engine: Engine) -> None:
-    """Whatever the pages, they make the same trail; each says what the entity was at the end."""
+    """Pages of any size give the same history, and each page has the entity's final state."""
     made = await insert_one(engine, n=0)
     id = made["_id"]
     await engine.commit([Update(STORE, id, {"n": n}) for n in range(1, 30)], USER)
@@ -135,7 +135,7 @@ async def test_a_long_trail_is_read_in_pages(engine: Engine) -> None:
 
 
 async def test_a_page_says_what_the_entity_was_at_its_end(engine: Engine) -> None:
-    """Of the fields asked for: what it was after each entry is the same, whatever the pages."""
+    """The requested fields have the same values after each entry, for pages of any size."""
     made = await insert_one(engine, n=0)
     id = made["_id"]
     await engine.commit([Update(STORE, id, {"access": [OTHER_USER]}), Update(STORE, id, {"n": 1})], USER)
@@ -160,7 +160,7 @@ async def test_a_page_says_what_the_entity_was_at_its_end(engine: Engine) -> Non
 
 
 async def test_a_page_is_bounded_by_its_bytes(engine: Engine) -> None:
-    """A trail of large values comes in several pages, and each entry whole."""
+    """A history of large values comes in several pages, with complete entries."""
     made = await insert_one(engine, text="0" * 900_000)
     for n in range(1, 12):
         await engine.commit([Update(STORE, made["_id"], {"text": str(n % 10) * 900_000})], USER)
@@ -174,7 +174,7 @@ async def test_a_page_is_bounded_by_its_bytes(engine: Engine) -> None:
 
 @pytest.mark.parametrize("after", ["", "x", "-1", "9" * 30, "'", "82", "\0"])
 async def test_a_place_that_is_none_is_refused_or_leads_nowhere(engine: Engine, after: str) -> None:
-    """InvalidQuery, or the trail before or behind it; no other error."""
+    """It raises InvalidQuery, or gives an empty or the complete history; there is no other error."""
     made = await insert_one(engine, n=1)
     whole = await engine.history(STORE, made["_id"])
     with contextlib.suppress(InvalidQuery):
@@ -183,7 +183,8 @@ async def test_a_place_that_is_none_is_refused_or_leads_nowhere(engine: Engine, 
 
 
 async def test_the_trail_is_whole_at_once(engine: Engine) -> None:
-    """Right behind a large commit, whose changes are still being recorded, and of one that came and went."""
+    """This holds right after a large commit, whose changes are still being recorded, and for an entity that was created
+    and deleted."""
     made = await insert_one(engine, n=0)
     for _ in range(5):
         await insert(engine, *(entity(n=n) for n in range(2_000)))

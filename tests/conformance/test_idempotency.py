@@ -1,4 +1,4 @@
-"""A commit with a key happens once."""
+"""A commit with an idempotency key is done once."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def key(name: str = "k", fingerprint: str = "f", lives: int = DAY) -> Idempotenc
 
 
 async def test_the_first_outcome_comes_again(engine: Engine) -> None:
-    """The second commit writes nothing and answers what the first did, also after later changes."""
+    """The second commit writes nothing and returns the first outcome, even after later changes."""
     first = await engine.commit([Insert(STORE, entity(n=1)), Insert(STORE, entity(n=2))], USER, key())
     await engine.commit([UpdateMany(STORE, EVERYTHING, {"n": 9}, 10)], USER)
     position = await engine.feed.position()
@@ -34,7 +34,7 @@ async def test_the_first_outcome_comes_again(engine: Engine) -> None:
 
 
 async def test_a_key_with_another_request_is_refused(engine: Engine) -> None:
-    """KeyReused, and nothing is written."""
+    """It raises KeyReused, and nothing is written."""
     await engine.commit([Insert(STORE, entity())], USER, key())
     with pytest.raises(KeyReused):
         await engine.commit([Insert(STORE, entity())], USER, key(fingerprint="other"))
@@ -42,21 +42,21 @@ async def test_a_key_with_another_request_is_refused(engine: Engine) -> None:
 
 
 async def test_keys_keep_apart(engine: Engine) -> None:
-    """Another key is another commit."""
+    """Commits with different keys are independent."""
     for name in ("a", "b", "A", "a ", "x" * 500, "é😀'\"\\$."):
         await engine.commit([Insert(STORE, entity())], USER, key(name))
     assert len(await find(engine)) == 6
 
 
 async def test_fifty_at_once_write_once(engine: Engine) -> None:
-    """All of them get the one outcome."""
+    """All get the same outcome."""
     outcomes = await asyncio.gather(*(engine.commit([Insert(STORE, entity(n=n))], USER, key()) for n in range(50)))
     assert all(outcome == outcomes[0] for outcome in outcomes)
     assert len(await find(engine)) == 1
 
 
 async def test_a_failed_commit_leaves_its_key_free(engine: Engine) -> None:
-    """What wrote nothing may be tried again."""
+    """A commit that wrote nothing may be repeated."""
     taken = await insert_one(engine, code="x")
     with pytest.raises(DuplicateValue):
         await engine.commit([Insert(STORE, entity(code="x"))], USER, key())
@@ -66,7 +66,7 @@ async def test_a_failed_commit_leaves_its_key_free(engine: Engine) -> None:
 
 
 async def test_an_expired_key_is_swept_away(engine: Engine) -> None:
-    """After its time the same key is a new request; before it, the sweep leaves it alone."""
+    """After its expiry the same key is a new request; the sweep keeps keys that have not expired."""
     await engine.commit([Insert(STORE, entity())], USER, key())
     await engine.sweep(now_ms() + DAY - 60_000)
     await engine.commit([Insert(STORE, entity())], USER, key())
@@ -77,7 +77,7 @@ async def test_an_expired_key_is_swept_away(engine: Engine) -> None:
 
 
 async def test_a_bulk_outcome_is_remembered_too(engine: Engine) -> None:
-    """Counts come again without a second change."""
+    """The count is returned again without a second change."""
     await insert_one(engine)
     for _ in range(2):
         [written] = await engine.commit([UpdateMany(STORE, EVERYTHING, {"n": 1}, 10)], USER, key())
@@ -86,7 +86,7 @@ async def test_a_bulk_outcome_is_remembered_too(engine: Engine) -> None:
 
 
 async def test_keys_outlive_a_restart(database: Database) -> None:
-    """A client that repeats its request after a crash of the hub is still answered once."""
+    """A client that repeats its request after a crash of the hub gets the first outcome."""
     async with opened(database.engine()) as engine:
         await engine.define(StoreDefinition(STORE))
         first = await engine.commit([Insert(STORE, entity())], USER, key())

@@ -1,4 +1,4 @@
-"""Queries of every size that is documented are answered, as the reference answers them, on both engines."""
+"""Queries up to the documented limits have the same answers as the reference, on both engines."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ MOST = 10_000
 
 @pytest.fixture
 async def stored(engine: Engine) -> list[Entity]:
-    """Entities with each value at `a`, inside an object and an array at `o.a`, and at the index `n` if plain."""
+    """Entities with each value at `a`, inside an object and an array at `o.a`, and, if plain, at the indexed path
+    `n`."""
     await engine.define(StoreDefinition(STORE, indexes=("n",), unique=("code",)))
     made = [entity(a=value, o={"a": value}, n=value if type(value) in (int, float, str) else None) for value in VALUES]
     made += [entity(o=[{"a": value}, 5]) for value in VALUES]
@@ -40,7 +41,7 @@ async def check(engine: Engine, stored: list[Entity], where: Filter) -> None:
 @pytest.mark.parametrize("path", ["a", "o.a", "n", "time", "owner", "_id"])
 @pytest.mark.parametrize(("op", "count"), [("$in", 496), ("$nin", 496), ("$in", MOST)])
 async def test_lists_of_values(engine: Engine, stored: list[Entity], path: str, op: str, count: int) -> None:
-    """As many values as are documented, of every kind, on every kind of path."""
+    """The documented number of values, of every kind, on every kind of path."""
     values: list[Any] = [n * 3 for n in range(count)]
     if path == "_id":
         values = [stored[0]["_id"], *(new_id() for _ in range(count - 1))]
@@ -54,7 +55,7 @@ async def test_lists_of_values(engine: Engine, stored: list[Entity], path: str, 
 
 
 async def test_several_lists_at_once(engine: Engine, stored: list[Entity]) -> None:
-    """More values together than one SQL statement takes as variables."""
+    """Together they have more values than an SQL statement may have variables."""
     short = [{f"f{n}": {"$nin": list(range(90))}} for n in range(400)]
     await check(engine, stored, parse_filter({"$and": [*short, {"a": {"$in": [*range(101), "x"]}}]}))
 
@@ -63,7 +64,7 @@ async def test_several_lists_at_once(engine: Engine, stored: list[Entity]) -> No
     ("path", "count"), [("a", 9), ("a", 495), ("o.a", 101), ("n", 101), ("o.a", 1_000), ("n", 1_000), ("a", MOST)]
 )
 async def test_all_of_many_values(engine: Engine, path: str, count: int) -> None:
-    """`$all` with as many values as are documented finds the arrays that hold them."""
+    """`$all` with the documented number of values finds the arrays that contain them."""
     await engine.define(StoreDefinition(STORE, indexes=("n",)))
     values = [*range(count - 1), "x"]
     deep = path.startswith("o.")
@@ -76,7 +77,7 @@ async def test_all_of_many_values(engine: Engine, path: str, count: int) -> None
 @pytest.mark.parametrize("operator", ["$or", "$and", "$nor"])
 @pytest.mark.parametrize("path", ["a", "n", "_id"])
 async def test_a_thousand_conditions(engine: Engine, stored: list[Entity], operator: str, path: str) -> None:
-    """As many conditions as a filter may hold, in one chain."""
+    """The maximum number of conditions, in one chain."""
     limits = Limits(nodes=3_000)
     ids = [stored[3]["_id"], *(new_id() for _ in range(999))]
     other: list[Any] = [{path: ids[n]} if path == "_id" else {path: n} for n in range(1_000)]
@@ -86,7 +87,7 @@ async def test_a_thousand_conditions(engine: Engine, stored: list[Entity], opera
 
 
 async def test_chains_inside_each_other(engine: Engine, stored: list[Entity]) -> None:
-    """As deep as a filter may be, and as wide on each level as it can be then."""
+    """The maximum depth of a filter, with the maximum width that remains for each level."""
     document: dict[str, Any] = {"a": 1}
     for level in range(15):
         wide = [{"a": {"$gt": 10 * level + n}} for n in range(28)]
@@ -95,7 +96,7 @@ async def test_chains_inside_each_other(engine: Engine, stored: list[Entity]) ->
 
 
 async def test_what_names_many_owners(engine: Engine, stored: list[Entity]) -> None:
-    """A filter that looks like somebody's visibility, but of ten thousand users."""
+    """The filter looks like a visibility predicate, but has ten thousand users."""
     users = (USER, *(new_id() for _ in range(MOST - 1)))
     for where in (
         Or((In(("owner",), users), In(("access",), users))),
@@ -105,7 +106,7 @@ async def test_what_names_many_owners(engine: Engine, stored: list[Entity]) -> N
 
 
 async def test_ten_thousand_upserts(engine: Engine) -> None:
-    """In one commit: half of them change what is there."""
+    """In one commit; half of them update existing entities."""
     await insert(engine, *(entity(code=f"c{n}") for n in range(0, MOST, 2)))
     writes = [Upsert(STORE, "code", entity(code=f"c{n}"), {"n": n}) for n in range(MOST)]
     written = await engine.commit(writes, USER)
@@ -114,7 +115,7 @@ async def test_ten_thousand_upserts(engine: Engine) -> None:
 
 @pytest.mark.parametrize("segments", [17, MOST_SEGMENTS])
 async def test_long_paths(engine: Engine, segments: int) -> None:
-    """A path as long as one may be is followed, in filters and in sorts."""
+    """A path of the maximum length works in filters and in sorts."""
     path = parse_path(".".join(["a"] * segments))
     made = [entity(n=n) for n in range(3)]
     if segments < 30:
@@ -146,14 +147,14 @@ LONGER = ".".join(["a"] * (MOST_SEGMENTS + 1))
     ],
 )
 def test_longer_paths_are_refused(read: Callable[[], object]) -> None:
-    """By their length, in a message that does not repeat all of it."""
+    """They are refused for their length, in a message that does not repeat the whole path."""
     with pytest.raises((InvalidQuery, InvalidEntity)) as refusal:
         read()
     assert len(str(refusal.value)) < 300
 
 
 async def test_as_many_sort_fields_as_there_may_be(engine: Engine) -> None:
-    """Sixteen, with and without indexes, from page to page."""
+    """Sixteen fields, with and without indexes, over all pages."""
     await engine.define(StoreDefinition(STORE, indexes=tuple(f"f{n}" for n in range(0, 16, 2))))
     made = [entity({f"f{n}": (i >> (n % 4)) % 2 for n in range(16)}, i=i) for i in range(40)]
     await insert(engine, *made)

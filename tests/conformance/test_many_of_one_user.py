@@ -1,4 +1,4 @@
-"""Whoever sends many costly writes at once holds up others by a few of them, not by all."""
+"""A user who sends many costly writes at once delays others by a few of them, not by all."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MANY = 100
 
 @pytest.mark.engine("sqlite")
 async def test_a_write_waits_for_one_bulk_change_of_another_user(engine: Engine) -> None:
-    """A small one is next, a bulk change of another user the one after: they do not wait for a hundred."""
+    """Another user's small write comes next, and its bulk change soon after: they do not wait for all hundred."""
     made = await insert_one(engine, kind="other", n=0)
     await engine.commit([Insert(STORE, entity(kind="many", n=-1)) for _ in range(50)], USER)
     order: list[str] = []
@@ -42,7 +42,8 @@ async def test_a_write_waits_for_one_bulk_change_of_another_user(engine: Engine)
 
 @pytest.mark.engine("sqlite")
 async def test_a_write_waits_for_one_array_of_another_user(engine: Engine) -> None:
-    """Arrays that are still short enough to share a transaction take longer than one of them may."""
+    """Each array is short enough to share a transaction, but together they would take longer than one transaction
+    may."""
     order: list[str] = []
 
     async def commit(name: str, by: str, count: int) -> None:
@@ -55,7 +56,7 @@ async def test_a_write_waits_for_one_array_of_another_user(engine: Engine) -> No
 
 @asynccontextmanager
 async def held_by_another_program(database: Database, id: str) -> AsyncIterator[None]:
-    """An entity that a transaction outside the hub has changed, for the length of a block; then that is undone."""
+    """Hold an entity in another program's transaction while the block runs, then abort the transaction."""
     async with AsyncMongoClient[dict[str, object]](database.location) as client, client.start_session() as session:
         await session.start_transaction()
         collection = client.get_default_database()[STORE]
@@ -66,7 +67,7 @@ async def held_by_another_program(database: Database, id: str) -> AsyncIterator[
 
 @pytest.mark.engine("mongodb")
 async def test_transactions_that_collide_leave_room_for_other_users(engine: Engine, database: Database) -> None:
-    """A hundred deletions wait for an entity that somebody else holds; those of another user are done meanwhile."""
+    """While a hundred deletions wait for a locked entity, another user's deletions are done."""
     held = await insert_one(engine)
     others = [await insert_one(engine) for _ in range(20)]
     async with held_by_another_program(database, held["_id"]):
@@ -80,7 +81,7 @@ async def test_transactions_that_collide_leave_room_for_other_users(engine: Engi
 
 @pytest.mark.engine("mongodb")
 async def test_bulk_changes_of_several_users_leave_room_for_others(engine: Engine, database: Database) -> None:
-    """They wait for an entity that somebody else holds; deletions and arrays of another user are done meanwhile."""
+    """While they wait for a locked entity, another user's deletions and arrays are done."""
     held = await insert_one(engine, kind="held")
     others = [await insert_one(engine) for _ in range(20)]
     async with held_by_another_program(database, held["_id"]):

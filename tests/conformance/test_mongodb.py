@@ -1,4 +1,4 @@
-"""What only the MongoDB engine has to get right: its server."""
+"""Tests of the MongoDB engine only: its server."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ from tests.support.reading import PATIENCE, changes_since, find, follow, followi
 from tests.support.sharing import MINE
 
 SOON = 10.0
-"""Seconds, against the minute that MongoDB keeps an open transaction."""
+"""Seconds, far below the minute for which MongoDB keeps an open transaction."""
 
 pytestmark = [
     pytest.mark.engine("mongodb"),
-    # PyMongo, cancelled while it connects to a server that is away, leaves the socket to the garbage collector.
+    # If PyMongo is cancelled while it connects to an unreachable server, it leaves the socket to the garbage collector.
     pytest.mark.filterwarnings("ignore:.*socket.socket:pytest.PytestUnraisableExceptionWarning"),
 ]
 
 
 @pytest.fixture(autouse=True)
 def leave_no_sockets() -> Iterator[None]:
-    """Collect them here, where they are expected, and not in a later test."""
+    """Collect such sockets here, where the warning is expected, and not in a later test."""
     yield
     gc.collect()
 
@@ -56,7 +56,7 @@ async def database(mongodb: str) -> AsyncIterator[Database]:
 
 @asynccontextmanager
 async def collection_of(database: Database, store: str = STORE) -> AsyncIterator[object]:
-    """The store as another program sees it."""
+    """Open the store's collection, as another program would."""
     async with AsyncMongoClient[dict[str, object]](database.location) as client:
         yield client.get_default_database()[store]
 
@@ -66,7 +66,7 @@ def with_options(url: str, options: str) -> str:
 
 
 async def test_a_standalone_server_is_refused() -> None:
-    """CannotOpen says that a replica set is needed and how to make one."""
+    """CannotOpen says that a replica set is needed and how to create one."""
     with mongod.running("--standalone") as server, pytest.raises(CannotOpen, match=r"replica set.*--replSet"):
         await mongo_database(server.url).engine().open()
 
@@ -84,7 +84,7 @@ async def test_a_standalone_server_is_refused() -> None:
     ],
 )
 async def test_a_wrong_url_cannot_be_opened(url: str) -> None:
-    """CannotOpen that helps, and never shows a password."""
+    """CannotOpen gives advice and never shows a password."""
     with pytest.raises(CannotOpen) as refusal:
         await Database("mongodb", url).engine().open()
     assert len(str(refusal.value)) > 40
@@ -92,7 +92,7 @@ async def test_a_wrong_url_cannot_be_opened(url: str) -> None:
 
 
 async def test_another_sets_name_cannot_be_opened(mongodb: str) -> None:
-    """The name of the replica set is checked and the message speaks of it."""
+    """The name of the replica set is checked, and the message names it."""
     url = f"mongodb://{mongodb.split('//')[1].split('/')[0]}/hub?replicaSet=other&serverSelectionTimeoutMS=500"
     with pytest.raises(CannotOpen, match="replicaSet"):
         await Database("mongodb", url).engine().open()
@@ -100,7 +100,7 @@ async def test_another_sets_name_cannot_be_opened(mongodb: str) -> None:
 
 @pytest.fixture
 def private_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[mongod.Mongod]]:
-    """A server that a test may stop and start: the last of the list is the running one."""
+    """A server that a test may stop and start; the last of the list is the running one."""
     monkeypatch.delenv("HUB_TEST_MONGODB_URL", raising=False)
     servers = [mongod.start("--data", str(tmp_path / "data"), "--port", "0")]
     yield servers
@@ -112,14 +112,15 @@ def start_again(servers: list[mongod.Mongod], folder: Path) -> None:
 
 
 def test_a_member_that_steps_down_is_unavailable_not_a_defect() -> None:
-    """While it does, PyMongo takes it for a server that knows no sessions."""
+    """While a member steps down, PyMongo takes it for a server without sessions."""
     error = ConfigurationError("Sessions are not supported by this MongoDB deployment")
     assert isinstance(translate(error), Unavailable)
     assert translate(ConfigurationError("another mistake")) is None
 
 
 async def test_a_lost_server_is_unavailable_and_comes_back(private_server: list[mongod.Mongod], tmp_path: Path) -> None:
-    """Unavailable while it is away; afterwards everything works, and a follower has missed nothing."""
+    """Calls raise Unavailable while the server is down. Afterwards everything works, and a follower has missed
+    nothing."""
     url = with_options(private_server[0].url, "serverSelectionTimeoutMS=700")
     async with opened(mongo_database(url).engine()) as engine:
         await engine.define(StoreDefinition(STORE))
@@ -148,7 +149,7 @@ async def watch(engine: Engine, position: str, seen: list[str], until: int) -> N
 
 
 async def until_available(engine: Engine) -> dict[str, object]:
-    """Insert one entity as soon as the database takes it."""
+    """Insert one entity as soon as the database accepts it."""
     while True:
         try:
             return await insert_one(engine, n=2)
@@ -157,7 +158,7 @@ async def until_available(engine: Engine) -> dict[str, object]:
 
 
 async def test_what_another_program_writes_is_in_the_feed(engine: Engine, database: Database) -> None:
-    """Its inserts, updates and deletions come with both images, made by nobody of ours."""
+    """Its inserts, updates and deletions have both images and no writer."""
     position = await engine.feed.position()
     made = ObjectId()
     async with collection_of(database) as things:
@@ -171,7 +172,7 @@ async def test_what_another_program_writes_is_in_the_feed(engine: Engine, databa
 
 
 async def test_what_another_program_wrote_can_be_read_and_found(engine: Engine, database: Database) -> None:
-    """An entity without system fields is an entity."""
+    """An entity may lack system fields."""
     made = ObjectId()
     async with collection_of(database) as things:
         await things.insert_one({"_id": made, "n": 1})  # type: ignore[attr-defined]
@@ -181,7 +182,7 @@ async def test_what_another_program_wrote_can_be_read_and_found(engine: Engine, 
 
 
 async def test_a_dropped_database_ends_the_history(engine: Engine, database: Database) -> None:
-    """HistoryGone for whoever follows across it, never silence."""
+    """Following across it raises HistoryGone, never a silent gap."""
     position = await engine.feed.position()
     await insert_one(engine)
     await database.drop()
@@ -192,7 +193,7 @@ async def test_a_dropped_database_ends_the_history(engine: Engine, database: Dat
 
 
 async def test_two_engines_share_one_database(engine: Engine, database: Database) -> None:
-    """Two hubs see each other's writes, in one order."""
+    """Two hubs see each other's writes in the same order."""
     async with opened(database.engine()) as other:
         await other.define(StoreDefinition(STORE, unique=("code",)))
         position = await engine.feed.position()
@@ -205,7 +206,7 @@ async def test_two_engines_share_one_database(engine: Engine, database: Database
 
 
 async def test_a_hundred_upserts_from_two_hubs_make_one_entity(engine: Engine, database: Database) -> None:
-    """Uniqueness is the database's, not the process's."""
+    """The database ensures uniqueness, not the process."""
     async with opened(database.engine()) as other:
         await other.define(StoreDefinition(STORE, unique=("code",)))
         writes = [Upsert(STORE, "code", entity(code="x", n=n), {"n": n}) for n in range(100)]
@@ -232,8 +233,8 @@ print("committed", flush=True)
 
 @contextmanager
 def held(database: Database, id: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that calls itself a hub and has changed an entity in a transaction. It commits when its standard input
-    ends."""
+    """Run a process that identifies itself as a hub and has changed an entity in a transaction. It commits when its
+    standard input ends."""
     command = [sys.executable, "-c", HOLDER, database.location, STORE, id]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None
@@ -246,7 +247,8 @@ def held(database: Database, id: str) -> Iterator[subprocess.Popen[bytes]]:
 
 @pytest.mark.parametrize("write", ["one that opens", "update", "upsert", "delete", "update many"])
 async def test_what_a_killed_hub_left_open_holds_nobody_up(database: Database, write: str) -> None:
-    """MongoDB would keep its transactions for a minute: who opens the database, or is kept waiting by one, ends it."""
+    """MongoDB would keep its transactions for a minute. A hub that opens the database, or waits for such a transaction,
+    ends it."""
     async with opened(database.engine()) as engine:
         await engine.define(StoreDefinition(STORE, unique=("n",)))
         made = await insert_one(engine, n=0)
@@ -267,7 +269,7 @@ async def test_what_a_killed_hub_left_open_holds_nobody_up(database: Database, w
 
 
 async def test_an_open_transaction_of_a_hub_that_lives_is_left_alone(database: Database) -> None:
-    """Whoever opens the database meanwhile does not undo it."""
+    """Another hub that opens the database does not abort it."""
     async with opened(database.engine()) as engine:
         await engine.define(StoreDefinition(STORE))
         made = await insert_one(engine, n=0)
@@ -279,7 +281,7 @@ async def test_an_open_transaction_of_a_hub_that_lives_is_left_alone(database: D
 
 
 async def test_a_lease_of_a_wrong_clock_holds_nobody_up(database: Database) -> None:
-    """Whoever recorded history believed to be in another year, and was killed: the next one goes on at once."""
+    """The recorder of history had a clock of another year and was killed: the next recorder takes over immediately."""
     async with opened(database.engine()) as engine:
         await engine.define(StoreDefinition(STORE))
     year = 31_536_000_000
@@ -295,7 +297,8 @@ async def test_a_lease_of_a_wrong_clock_holds_nobody_up(database: Database) -> N
 @pytest.mark.parametrize("sort", ["time,_id", "-n"])
 @pytest.mark.parametrize("filter", [{}, {"kind": "k0"}, {"text": {"$ne": "x"}}])
 async def test_what_is_little_is_looked_up(engine: Engine, database: Database, sort: str, filter: Entity) -> None:
-    """The server examines what somebody sees of a large store, and little else, whatever is asked."""
+    """For a principal that sees little of a large store the server examines few other entities, for any filter and
+    sort."""
     await sharing.fill(engine)
     query = Query(both(MINE, parse_filter(filter)), total(parse_sort(sort)))
     async with AsyncMongoClient[Entity](database.location) as client:

@@ -1,4 +1,4 @@
-"""Other programs make, fill, rename, replace and drop collections beside the hub's stores, and the stores' own."""
+"""Other programs create, fill, rename, replace and drop collections, both other ones and those of stores."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def database(mongodb: str) -> AsyncIterator[Database]:
 
 @pytest.fixture
 async def documents(engine: Engine, database: Database) -> AsyncIterator[Documents]:
-    """The database as another program sees it, with a collection of its own, and a second store."""
+    """The database as another program sees it, with that program's collection and a second store."""
     await engine.define(StoreDefinition("others", indexes=("n",)))
     async with AsyncMongoClient[dict[str, Any]](database.location) as client:
         theirs = client.get_default_database()
@@ -63,7 +63,7 @@ FOREIGN: dict[str, Act] = {
 async def test_what_happens_to_a_collection_that_is_no_store_concerns_nobody(
     engine: Engine, documents: Documents, act: Act
 ) -> None:
-    """Followers and positions go on, and every change around it is in the feed and on record."""
+    """Followers and positions stay valid, and all changes around it are in the feed and in the history."""
     start = await engine.feed.position()
     made = await insert_one(engine, n=0)
     for n in range(1, 6):
@@ -78,12 +78,12 @@ async def test_what_happens_to_a_collection_that_is_no_store_concerns_nobody(
 
 
 async def recorded(engine: Engine, documents: Documents, entity: Entity) -> None:
-    """Wait until the recorder of history has come to the entity."""
+    """Wait until the recorder of history has reached the entity."""
     await eventually(lambda: documents["_history"].find_one({"entity": entity["_id"]}))
 
 
 async def test_a_collection_that_is_no_store_has_no_history(engine: Engine, documents: Documents) -> None:
-    """What is inserted into it is neither in the feed nor recorded, and the list of stores says why."""
+    """Its documents are neither in the feed nor in the history, because it is not in the list of stores."""
     start = await engine.feed.position()
     await documents["reports"].insert_many([{"n": n} for n in range(5_000)])
     made = await insert_one(engine)
@@ -105,7 +105,7 @@ BREAKS: dict[str, Act] = {
 async def test_what_happens_to_a_stores_collection_concerns_that_store_alone(
     engine: Engine, documents: Documents, act: Act
 ) -> None:
-    """In the feed it stands as `lost` between the changes around it, all of which are in the feed and on record."""
+    """The feed has a `lost` change for it. All changes around it are in the feed and in the history."""
     start = await engine.feed.position()
     other = await insert_one(engine, n=0, store="others")
     made = await insert_one(engine, n=0)
@@ -131,7 +131,7 @@ async def test_what_happens_to_a_stores_collection_concerns_that_store_alone(
 
 
 async def test_a_change_without_images_is_lost_to_its_store_alone(engine: Engine, documents: Documents) -> None:
-    """Another program has switched them off: the feed goes on, and says of that store that it is not known in full."""
+    """If another program has switched images off, the feed continues, with a `lost` change for that store."""
     made = await insert_one(engine, n=0)
     await documents.command({"collMod": STORE, "changeStreamPreAndPostImages": {"enabled": False}})
     start = await engine.feed.position()
@@ -140,7 +140,7 @@ async def test_a_change_without_images_is_lost_to_its_store_alone(engine: Engine
         await documents[STORE].update_one({"_id": ObjectId(made["_id"])}, {"$set": {"n": n + 1}})
     await engine.commit([Update("others", other["_id"], {"n": 1})], USER)
     changes = await changes_since(engine.feed, start)
-    # Those in a row that one exchange brings are one.
+    # Consecutive lost changes of one exchange are merged into one.
     kinds = [c.op for c in changes]
     assert kinds[0] == "insert"
     assert kinds[-1] == "update"
@@ -153,7 +153,7 @@ async def test_a_change_without_images_is_lost_to_its_store_alone(engine: Engine
 
 
 async def test_the_feed_knows_a_store_from_its_first_change(engine: Engine, database: Database) -> None:
-    """One that another process defines is followed and recorded from the start; when it is gone, it is no store."""
+    """A store that another process defines is followed and recorded from its first change."""
     start = await engine.feed.position()
     async with opened(database.engine()) as other, following(engine.feed, start) as stream:
         await other.define(StoreDefinition("later"))
@@ -169,7 +169,7 @@ async def test_the_feed_knows_a_store_from_its_first_change(engine: Engine, data
 async def test_a_database_of_an_earlier_hub_gets_its_list_of_stores(
     engine: Engine, documents: Documents, database: Database
 ) -> None:
-    """Before anything is recorded, so that what happened meanwhile is in the feed and on record."""
+    """The list is made before anything is recorded, so that changes in between are in the feed and in the history."""
     start = await engine.feed.position()
     await engine.close()
     await documents["_stores"].drop()
@@ -183,7 +183,8 @@ async def test_a_database_of_an_earlier_hub_gets_its_list_of_stores(
 
 
 async def test_what_a_collection_lacks_is_named(engine: Engine, documents: Documents, database: Database) -> None:
-    """For `hub doctor`: no collection, no images, no index; nothing when all is well."""
+    """`hub doctor` reports a missing collection, missing images and missing indexes, and nothing if there is no
+    fault."""
     definition = StoreDefinition("others", indexes=("n",))
     connection = Connection(database.location, EngineOptions().read_timeout)
     await connection.open()
@@ -206,7 +207,8 @@ async def test_what_a_collection_lacks_is_named(engine: Engine, documents: Docum
 async def test_a_dropped_store_is_closed_and_removed_later(
     engine: Engine, database: Database, documents: Documents
 ) -> None:
-    """Nothing gets into it, not even from a process that knows nothing of it; made again, it is as new."""
+    """No process can write to it, even if it does not know of the deletion. A new store of that name is empty and
+    works."""
     await engine.drop("others")
     async with opened(database.engine()) as elsewhere:
         for writer in (engine, elsewhere):
@@ -250,7 +252,7 @@ async def test_a_store_takes_writes_while_its_deletion_is_refused(engine: Engine
 async def test_a_store_that_is_made_while_its_old_collection_is_removed_waits(
     engine: Engine, documents: Documents
 ) -> None:
-    """Or what is created in it would be removed as well. A removal that was broken off is not waited for."""
+    """Otherwise new entities would be removed too. It does not wait for a removal that was interrupted."""
     await engine.drop("others")
     begun = [{"$set": {"removing": "$$NOW"}}]
     await documents["_stores"].update_one({"_id": "others"}, begun)
@@ -273,7 +275,7 @@ async def test_a_store_that_is_made_while_its_old_collection_is_removed_waits(
 async def test_a_read_of_the_feed_does_not_read_the_list_of_stores_each_time(
     engine: Engine, documents: Documents
 ) -> None:
-    """It is known already, with the stores that come and go meanwhile."""
+    """The list is kept in memory and follows stores that are created and deleted."""
     start = await engine.feed.position()
     await changes_since(engine.feed, start)
     await documents.command("profile", 2)
@@ -287,4 +289,4 @@ async def test_a_read_of_the_feed_does_not_read_the_list_of_stores_each_time(
     assert [c.op for c in await changes_since(engine.feed, start)][-1] == "delete"
     await documents.command("profile", 0)
     listed = {"ns": f"{documents.name}._stores", "command.find": "_stores", "command.batchSize": 100_000}
-    assert await documents["system.profile"].count_documents(listed) <= 1  # the recorder's, when it has begun late
+    assert await documents["system.profile"].count_documents(listed) <= 1  # the recorder's, if it started late

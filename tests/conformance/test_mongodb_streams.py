@@ -1,4 +1,5 @@
-"""How many change streams an engine opens on the server, and that its history is whole whichever it is written from."""
+"""The number of change streams that an engine opens, and the completeness of the history, whichever stream it is
+written from."""
 
 from __future__ import annotations
 
@@ -41,7 +42,7 @@ async def open_streams(database: Database) -> int:
 
 
 async def follow_until(engine: Engine, since: str, done: asyncio.Event) -> str:
-    """Follow the feed as a hub does; the position that was reached."""
+    """Follow the feed as a hub does until `done`; return the position reached."""
     async with aclosing(engine.feed.follow(since)) as batches:
         async for batch in batches:
             since = batch.position
@@ -51,7 +52,7 @@ async def follow_until(engine: Engine, since: str, done: asyncio.Event) -> str:
 
 
 async def test_history_is_written_from_the_stream_that_the_hub_follows(database: Database) -> None:
-    """One stream a process: each costs the server and the process the work of reading every change."""
+    """A process opens one stream, because every stream makes the server and the process read every change."""
     async with opened(database.engine()) as engine:
         await engine.define(StoreDefinition(STORE))
         done = asyncio.Event()
@@ -71,7 +72,7 @@ async def test_history_is_written_from_the_stream_that_the_hub_follows(database:
 
 
 async def test_history_is_whole_while_followers_come_and_go(database: Database) -> None:
-    """Each change is recorded once, from the stream of a follower or, when there is none, from one of its own."""
+    """Each change is recorded once, from a follower's stream or, without a follower, from the recorder's own stream."""
     async with opened(database.engine()) as engine:
         await engine.define(StoreDefinition(STORE))
         one = await insert_one(engine, entity())
@@ -98,7 +99,7 @@ async def test_history_is_whole_while_followers_come_and_go(database: Database) 
 
 
 async def test_history_is_a_consumer_of_the_feed(database: Database) -> None:
-    """Whose lag the metrics show."""
+    """The metrics show its lag."""
     metrics = Metrics()
     async with opened(database.engine()) as engine:
         metrics.watch_consumers(engine.consumers)

@@ -1,4 +1,4 @@
-"""A group that moves is written about where something is held, and nowhere else."""
+"""Moving a group writes only to stores that have entities of the group or its descendants."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.support.entities import STORE, USER, entity, insert
 
 
 async def test_the_groups_that_a_store_holds_are_found(engine: Engine) -> None:
-    """By `group`, not by sharing or by branch, whatever else is held and asked for."""
+    """They are found by `group`, not by sharing or branch."""
     await engine.define(StoreDefinition("others"), StoreDefinition("empty"))
     a, b, c, d = (new_id() for _ in range(4))
     await insert(engine, entity(group=a, branch=[a, b]), entity(group=a, branch=[a, b]), entity(group=c, branch=[c]))
@@ -24,7 +24,7 @@ async def test_the_groups_that_a_store_holds_are_found(engine: Engine) -> None:
 
 
 async def test_a_group_is_moved_where_it_holds_something(engine: Engine) -> None:
-    """Of twenty stores and a tree of ten groups two writes are left, and they bring all to the new branch."""
+    """With twenty stores and a tree of ten groups only two writes are needed, which set the new branch."""
     registry = StoreRegistry(engine)
     await registry.open()
     names = [f"store{n}" for n in range(20)]

@@ -1,4 +1,4 @@
-"""Keyset paging: pages one after another are the whole list, whatever it sorts by."""
+"""Keyset paging: successive pages give the whole list, for any sort."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SORTS = ["v", "-v", "v,-w", "-v,w", "w,v", "-w,-v", "time", "-time", "_id", "-_i
 
 
 def rows(values: list[Any]) -> list[dict[str, Any]]:
-    """Every value in a sorted field, beside fields with many ties, plus entities without any of them."""
+    """Return entities with each value in the sorted field, fields with many ties, and entities without these fields."""
     made = [entity(v=v, w=i % 3, time=i // 4, o={"p": i % 5}) for i, v in enumerate(values)]
     return made + [entity(time=i) for i in range(3)]
 
@@ -34,7 +34,7 @@ def rows(values: list[Any]) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("indexes", [(), ("v", "w", "o.p", "v.x")], ids=["scan", "index"])
 @pytest.mark.parametrize("values", [PLAIN, VALUES], ids=["plain", "mixed"])
 async def test_pages_of_seven_make_the_whole_list(engine: Engine, values: list[Any], indexes: tuple[str, ...]) -> None:
-    """Nothing is left out and nothing comes twice, across types, ties and arrays, in both directions."""
+    """No entity is missing or repeated, across types, ties and arrays, in both directions."""
     await engine.define(StoreDefinition("probes", indexes=indexes))
     made = rows(values)
     await insert(engine, *made, store="probes")
@@ -47,7 +47,7 @@ async def test_pages_of_seven_make_the_whole_list(engine: Engine, values: list[A
 
 @pytest.mark.parametrize("size", [1, 2, 3, 10, 33, 34, 35])
 async def test_every_page_size_makes_the_whole_list(engine: Engine, size: int) -> None:
-    """Also when the last page is exactly full."""
+    """This includes a last page that is exactly full."""
     made = rows(VALUES)
     await insert(engine, *made)
     query = Query(sort=parse_sort("-v,w"))
@@ -55,7 +55,7 @@ async def test_every_page_size_makes_the_whole_list(engine: Engine, size: int) -
 
 
 async def test_the_key_survives_as_a_cursor(engine: Engine) -> None:
-    """A key carried by a client as text goes on at the same place."""
+    """A key that a client returns as text continues at the same place."""
     await insert(engine, *rows(VALUES))
     sort = parse_sort("v,w")
     whole = await find(engine, Query(sort=sort))
@@ -67,7 +67,7 @@ async def test_the_key_survives_as_a_cursor(engine: Engine) -> None:
 
 
 async def test_a_full_last_page_says_that_it_is_the_last(engine: Engine) -> None:
-    """`next` is there only when more follow."""
+    """`next` is set only if more entities follow."""
     await insert(engine, *numbered(14))
     first = await engine.find("things", Query(limit=7))
     assert first.next is not None
@@ -77,7 +77,7 @@ async def test_a_full_last_page_says_that_it_is_the_last(engine: Engine) -> None
 
 
 async def test_a_page_may_begin_further_on(engine: Engine) -> None:
-    """An offset counts from the key."""
+    """An offset is counted from the key."""
     made = numbered(20)
     await insert(engine, *made)
     first = await engine.find("things", Query(limit=5))
@@ -85,7 +85,7 @@ async def test_a_page_may_begin_further_on(engine: Engine) -> None:
 
 
 async def test_entities_that_come_and_go_do_not_disturb_a_walk(engine: Engine) -> None:
-    """A new entity before the key is not seen, one after it is; the others come exactly once."""
+    """A new entity before the key does not appear, one after it does; all others appear exactly once."""
     made = numbered(20)
     await insert(engine, *made)
     first = await engine.find("things", Query(limit=10))
@@ -96,7 +96,7 @@ async def test_entities_that_come_and_go_do_not_disturb_a_walk(engine: Engine) -
 
 
 async def test_a_summary_knows_nothing_of_pages(engine: Engine) -> None:
-    """Its first and last are those of all matches."""
+    """Its first and last entities are those of all matches."""
     made = numbered(20)
     await insert(engine, *made)
     summary = await engine.summarize("things", parse_filter({"n": {"$gte": 1}}))
@@ -108,7 +108,7 @@ async def test_a_summary_knows_nothing_of_pages(engine: Engine) -> None:
     "key", [(1, {"$where": "x"}), (1, None), ([1], "5f0000000000000000000abc"), ({"a": 1}, 5), ("x", "x"), (None, True)]
 )
 async def test_a_key_that_fits_no_entity_does_no_harm(engine: Engine, key: tuple[Any, ...]) -> None:
-    """A made-up key gives some stretch of the list or InvalidQuery, nothing else."""
+    """A made-up key gives some part of the list or raises InvalidQuery."""
     made = numbered(5)
     await insert(engine, *made)
     for sort in (CREATION, (Sort(("n",)), Sort(("_id",)))):

@@ -1,4 +1,4 @@
-"""What takes longer than a read may is given up, on both engines, and holds nobody else up."""
+"""Reads that exceed the timeout are aborted, on both engines, and do not delay others."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from tests.support.reading import find
 
 MANY = 30_000
 SECONDS = 0.001
-"""Far less than it takes to look at so many entities one by one."""
+"""The timeout, far below the time to check MANY entities one by one."""
 SLOW = parse_filter({"v": {"$elemMatch": {"$gt": 5}}})
 
 
 @asynccontextmanager
 async def hasty(database: Database) -> AsyncIterator[Engine]:
-    """An engine without patience, and a store with much in it."""
+    """Open an engine with a tiny read timeout, and fill a large store."""
     async with opened(database.engine(replace(OPTIONS, read_timeout=SECONDS))) as engine:
         await engine.define(StoreDefinition(STORE))
         entities = numbered(MANY, v=[1, 2])
@@ -36,7 +36,7 @@ async def hasty(database: Database) -> AsyncIterator[Engine]:
 
 
 async def test_a_read_that_takes_too_long(database: Database) -> None:
-    """Whether it is a page, a long list, a sort or a count."""
+    """This may be a page, a long list, a sort or a count."""
     unsorted = (Sort(("v",)), Sort(("_id",)))
     async with hasty(database) as engine:
         for query in (Query(SLOW), Query(SLOW, limit=MANY), Query(EVERYTHING, sort=unsorted, limit=5)):
@@ -48,21 +48,21 @@ async def test_a_read_that_takes_too_long(database: Database) -> None:
 
 
 async def quick(engine: Engine) -> int:
-    """How many entities a quick read finds; none when the machine was too busy for it."""
+    """Return the number of entities that a quick read finds, or 0 if it timed out on a busy machine."""
     with suppress(ReadTimeout):
         return len(await find(engine, Query(limit=5)))
     return 0
 
 
 async def is_unchanged(engine: Engine, since: str) -> bool:
-    """Whether the feed has no change; not as long as the machine is too busy to say so."""
+    """Return whether the feed has no change; False if the read timed out on a busy machine."""
     with suppress(ReadTimeout):
         return (await engine.feed.read(since)).changes == []
     return False
 
 
 async def test_a_bulk_change_that_looks_too_long(database: Database) -> None:
-    """Other writes would wait for it. Nothing of it is done."""
+    """It is aborted, because other writes would wait for it. Nothing of it is done."""
     async with hasty(database) as engine:
         before = await engine.feed.position()
         with pytest.raises(ReadTimeout):

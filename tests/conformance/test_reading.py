@@ -1,4 +1,4 @@
-"""One entity, lists, summaries: what is given, in which order, and how much of it."""
+"""Single entities, lists and summaries: content, order and ranges."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ async def test_every_value_comes_back_as_it_went_in(engine: Engine) -> None:
 
 
 async def test_every_field_name_is_kept(engine: Engine) -> None:
-    """Quotes, backslashes, spaces, other scripts and emoji are names like any other."""
+    """Names may contain quotes, backslashes, spaces, other scripts and emoji."""
     made = await insert_one(engine, ODD)
     assert same({k: v for k, v in made.items() if k in ODD}, ODD)
     for name, value in ODD.items():
@@ -94,7 +94,7 @@ async def test_every_field_name_is_kept(engine: Engine) -> None:
 
 
 async def test_null_is_stored_as_null(engine: Engine) -> None:
-    """A field that is null is there, one that is missing is not."""
+    """A null field exists; a missing field does not."""
     made = await insert_one(engine, a=None)
     assert "a" in (await get(engine, made["_id"]) or {})
     assert await find(engine, Query(query.Exists(("a",)))) == [made]
@@ -102,7 +102,7 @@ async def test_null_is_stored_as_null(engine: Engine) -> None:
 
 
 async def test_get_gives_the_entity_and_its_revision(engine: Engine) -> None:
-    """JSON text and the revision beside it."""
+    """It returns the JSON text and the revision."""
     made = await insert_one(engine, n=1)
     found = await engine.get(STORE, made["_id"])
     assert found is not None
@@ -112,13 +112,13 @@ async def test_get_gives_the_entity_and_its_revision(engine: Engine) -> None:
 
 @pytest.mark.parametrize("id", ["5f0000000000000000000fff", "", "nonsense", "5F", "'", "x" * 24])
 async def test_get_of_what_is_not_there_is_none(engine: Engine, id: str) -> None:
-    """An unknown id and a malformed one are alike."""
+    """This holds for unknown and malformed ids."""
     await insert_one(engine)
     assert await engine.get(STORE, id) is None
 
 
 async def test_get_sees_only_what_where_allows(engine: Engine) -> None:
-    """An entity that does not meet `where` is not there."""
+    """For an entity that does not match `where` it returns None."""
     made = await insert_one(engine, n=1)
     assert await get(engine, made["_id"], where=Equal(("n",), 1)) == made
     assert await get(engine, made["_id"], where=Equal(("n",), 2)) is None
@@ -126,8 +126,8 @@ async def test_get_sees_only_what_where_allows(engine: Engine) -> None:
 
 
 async def test_reads_at_once_do_not_mix(engine: Engine) -> None:
-    """Of many reads at the same moment each is answered for itself: its id, its `where`, its projection. `True` and 1
-    are two values."""
+    """Each of many concurrent reads gets the answer for its own id, `where` and projection. `True` and 1 are different
+    values."""
     made = [await insert_one(engine, n=n % 2, flag=n % 2 == 1, secret=n) for n in range(40)]
     wheres = [query.EVERYTHING, Equal(("n",), 1), Equal(("flag",), True), Equal(("n",), True)]
     projections = [Projection(), Projection(hidden=frozenset({"secret"})), Projection(only=(("n",),))]
@@ -139,7 +139,7 @@ async def test_reads_at_once_do_not_mix(engine: Engine) -> None:
 
 
 async def test_a_reader_who_goes_away_harms_no_other(engine: Engine) -> None:
-    """Half of those who read at the same moment give up: the others are answered."""
+    """Half of the concurrent readers are cancelled; the others are answered."""
     made = [await insert_one(engine, n=n) for n in range(20)]
     reads = [asyncio.ensure_future(get(engine, entity["_id"])) for entity in made]
     await asyncio.sleep(0)
@@ -151,13 +151,13 @@ async def test_a_reader_who_goes_away_harms_no_other(engine: Engine) -> None:
 
 
 async def test_large_entities_read_at_once(engine: Engine) -> None:
-    """More than one reply of a database holds: all are given whole."""
+    """Together they exceed one reply of the database; all are returned completely."""
     made = [await insert_one(engine, n=n, text="x" * 1_000_000) for n in range(40)]
     assert await asyncio.gather(*(get(engine, entity["_id"]) for entity in made)) == made
 
 
 async def test_an_empty_store_gives_an_empty_list(engine: Engine) -> None:
-    """An empty array, nothing more to follow, and a summary of nothing."""
+    """The list is an empty array without a next page, and the summary is empty."""
     listing = await engine.find(STORE, Query())
     assert await text(listing) == b"[]"
     assert listing.next is None
@@ -167,7 +167,7 @@ async def test_an_empty_store_gives_an_empty_list(engine: Engine) -> None:
 
 
 async def test_the_default_order_is_creation(engine: Engine) -> None:
-    """By time, whatever the order of insertion; the id breaks ties."""
+    """Entities are sorted by time, not by insertion; the id breaks ties."""
     entities = [*numbered(20), entity(n=-1, time=1_700_000_000_003, _id="000000000000000000000001")]
     await insert(engine, *reversed(entities))
     expected = sorted(entities, key=lambda e: (e["time"], e["_id"]))
@@ -178,7 +178,7 @@ async def test_the_default_order_is_creation(engine: Engine) -> None:
 @pytest.mark.parametrize("offset", [0, 1, 7, 19, 20, 21, 1_000])
 @pytest.mark.parametrize("limit", [0, 1, 7, 20, 10_000])
 async def test_offset_and_limit_cut_a_stretch(engine: Engine, offset: int, limit: int) -> None:
-    """The stretch is that of the whole list; what lies beyond its ends is empty."""
+    """The result is that range of the whole list, and is empty beyond its end."""
     entities = numbered(20)
     await insert(engine, *entities)
     expected = entities[offset : offset + limit]
@@ -215,21 +215,22 @@ async def insert_mixed(engine: Engine) -> None:
 
 
 async def test_types_sort_in_the_order_of_mongodb(engine: Engine) -> None:
-    """Empty arrays, null and missing, numbers, strings, objects, arrays, booleans; an array by its least element."""
+    """The order is: empty arrays, null and missing, numbers, strings, objects, arrays, booleans. An array sorts by its
+    least element."""
     await insert_mixed(engine)
     listed = [e["name"] for e in await find(engine, Query(sort=parse_sort("v,time")))]
     assert listed == [name for name, _ in MIXED]
 
 
 async def test_descending_sorts_an_array_by_its_greatest(engine: Engine) -> None:
-    """Types in the opposite order, and [9, 2] counts as 9."""
+    """The types are in reverse order, and [9, 2] sorts as 9."""
     await insert_mixed(engine)
     listed = [e["name"] for e in await find(engine, Query(sort=parse_sort("-v,-time")))]
     assert listed == [name for name, _ in reversed(MIXED)]
 
 
 async def test_several_fields_sort_one_after_another(engine: Engine) -> None:
-    """The second field decides among equals of the first, each in its own direction."""
+    """The second field breaks ties of the first; each has its own direction."""
     entities = [entity(a=a, b=b) for a, b in itertools.product([2, 1, None], ["x", "y"])]
     await insert(engine, *entities)
     listed = [(e["a"], e["b"]) for e in await find(engine, Query(sort=parse_sort("-a,b")))]
@@ -237,7 +238,7 @@ async def test_several_fields_sort_one_after_another(engine: Engine) -> None:
 
 
 async def test_sorting_by_the_id_alone(engine: Engine) -> None:
-    """Ids sort by their text, both ways."""
+    """Ids sort by their text, in both directions."""
     entities = numbered(10)
     await insert(engine, *entities)
     ids = sorted(e["_id"] for e in entities)
@@ -246,7 +247,7 @@ async def test_sorting_by_the_id_alone(engine: Engine) -> None:
 
 
 async def test_paths_sort_inside_objects_and_arrays(engine: Engine) -> None:
-    """A dotted path sorts by what it leads to; two paths may share an array."""
+    """A dotted path sorts by the values at the path; two paths may share an array."""
     rows = [
         entity(n=0, a=[{"b": 5, "c": 1}, {"b": 1, "c": 9}]),
         entity(n=1, a={"b": 3, "c": 0}),
@@ -259,7 +260,7 @@ async def test_paths_sort_inside_objects_and_arrays(engine: Engine) -> None:
 
 
 async def test_two_arrays_cannot_both_sort(engine: Engine) -> None:
-    """InvalidQuery, with and without an index, in lists and in values."""
+    """`find` and `entities` raise InvalidQuery."""
     await insert_one(engine, a=[1, 2], b=[3, 4])
     asked = Query(sort=parse_sort("a,b"))
     with pytest.raises(InvalidQuery):
@@ -269,7 +270,7 @@ async def test_two_arrays_cannot_both_sort(engine: Engine) -> None:
 
 
 async def test_a_summary_counts_and_shows_both_ends(engine: Engine) -> None:
-    """How many, and the first and last by creation among the matches."""
+    """It has the number of matches, and the first and last of them by creation."""
     entities = numbered(10)
     await insert(engine, *reversed(entities))
     summary = await engine.summarize(STORE, Compare(("n",), "gte", 4), Projection((("n",),)))
@@ -279,7 +280,7 @@ async def test_a_summary_counts_and_shows_both_ends(engine: Engine) -> None:
 
 
 async def test_a_projection_shows_only_what_it_names(engine: Engine) -> None:
-    """Named paths and the id, in arrays element by element; never a hidden field."""
+    """It shows the named paths and the id, in arrays for each element, and never a hidden field."""
     made = await insert_one(engine, a=1, b={"c": 2, "d": 3}, l=[{"c": 1, "d": 2}, 5], password="secret")
     id = {"_id": made["_id"]}
     hidden = frozenset({"password"})
@@ -297,7 +298,7 @@ async def test_a_projection_shows_only_what_it_names(engine: Engine) -> None:
 
 
 async def test_a_list_does_not_show_what_where_leaves_out(engine: Engine) -> None:
-    """Filters hold for lists, values and summaries alike."""
+    """`find`, `entities` and `summarize` apply the filter."""
     await insert(engine, *numbered(10))
     where = And((Compare(("n",), "gt", 2), Compare(("n",), "lt", 5)))
     assert [e["n"] for e in await find(engine, Query(where))] == [3, 4]
@@ -306,7 +307,7 @@ async def test_a_list_does_not_show_what_where_leaves_out(engine: Engine) -> Non
 
 
 async def test_a_long_list_arrives_in_pieces(engine: Engine) -> None:
-    """10 000 entities come as a stream of JSON text, complete and in order."""
+    """A list of 10 000 entities is a stream of JSON text, complete and in order."""
     entities = numbered(10_050, text="x" * 200)
     for start in range(0, len(entities), 2_500):
         await insert(engine, *entities[start : start + 2_500])
@@ -320,7 +321,7 @@ async def test_a_long_list_arrives_in_pieces(engine: Engine) -> None:
 
 
 async def test_a_long_list_stands_for_one_moment(engine: Engine) -> None:
-    """What is written while a list streams out is not in it, and comes in the changes after its position."""
+    """Writes during the streaming are not in the list, but in the changes after its position."""
     await insert(engine, *numbered(5_000, text="x" * 200))
     listing = await engine.find(STORE, Query())
     late = await insert_one(engine, n=-1, time=1)
@@ -329,7 +330,7 @@ async def test_a_long_list_stands_for_one_moment(engine: Engine) -> None:
 
 
 async def test_a_list_that_nobody_reads_to_the_end_harms_nobody(engine: Engine) -> None:
-    """A reader that goes away in the middle leaves the engine fit for others."""
+    """A reader that stops midway does not affect other readers."""
     await insert(engine, *numbered(5_000, text="x" * 200))
     for _ in range(20):
         listing = await engine.find(STORE, Query())

@@ -1,4 +1,4 @@
-"""Values that several entities have at a path are counted, as a unique index would refuse them."""
+"""The count of entities with equal values at a path, which a unique index would refuse."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What only the embedded engine has to get right: its file, its disk, its threads."""
+"""Tests of the SQLite engine only: its file, its disk, its threads."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ def database(tmp_path: Path) -> Database:
 
 
 async def test_a_second_hub_on_one_file_is_refused(engine: Engine, database: Database) -> None:
-    """CannotOpen says who holds the file and what to do; the first goes on; the second may come when it has gone."""
+    """CannotOpen names the process that has the file and gives advice. The first hub is not affected, and the second
+    can open the file when the first has closed it."""
     second = database.engine()
     with pytest.raises(CannotOpen, match=r"another hub \(process \d+\).*stop it") as refusal:
         await second.open()
@@ -51,7 +52,7 @@ async def test_a_second_hub_on_one_file_is_refused(engine: Engine, database: Dat
 async def test_a_file_of_another_layout_is_refused(
     engine: Engine, database: Database, layout: int, reason: str
 ) -> None:
-    """CannotOpen says which hub wrote it, and what to do."""
+    """CannotOpen says which version of the hub wrote it, and gives advice."""
     await engine.close()
     with closing(apsw.Connection(database.location)) as connection:
         connection.execute("UPDATE meta SET value=? WHERE name='format'", (layout,))
@@ -60,7 +61,7 @@ async def test_a_file_of_another_layout_is_refused(
 
 
 async def test_a_second_process_on_one_file_is_refused(engine: Engine, database: Database) -> None:
-    """The same across processes."""
+    """The same holds for another process."""
     program = (
         "import asyncio, sys; from pathlib import Path; from stores.protocol import EngineOptions\n"
         "from stores.sqlite import SQLiteEngine; from stores.errors import CannotOpen\n"
@@ -79,7 +80,7 @@ def run_python(program: str, *arguments: str) -> subprocess.CompletedProcess[str
 
 @pytest.mark.parametrize("kind", ["text", "folder", "missing folder", "other program"])
 async def test_what_is_no_hub_database_cannot_be_opened(tmp_path: Path, kind: str) -> None:
-    """CannotOpen, and what was there stays as it was."""
+    """It raises CannotOpen and leaves the file unchanged."""
     path = tmp_path / "hub.db"
     if kind == "text":
         path.write_text("this is no database\n" * 100)
@@ -149,13 +150,14 @@ asyncio.run(main())
 
 @pytest.mark.parametrize(("batch", "size"), [(1, 20_000), (3, 20_000), (150, 1_000)])
 async def test_a_full_disk_writes_nothing_by_half(tmp_path: Path, batch: int, size: int) -> None:
-    """StorageFull for what does not fit, reads go on, nothing half-written; with room again, writes go on too."""
+    """Writes that do not fit raise StorageFull and leave nothing behind; reads still work. With free space writes work
+    again."""
     answer = await asyncio.to_thread(run_python, FILL, str(tmp_path / "hub.db"), str(batch), str(size))
     assert answer.stdout == "as promised\n", answer.stderr
 
 
 def run_and_kill(program: str, path: str, lines: int) -> tuple[str, list[str]]:
-    """The first line that the program printed, and all the others up to its end after some more."""
+    """Run a program and kill it after a number of lines; return its first line and the other lines."""
     command = [sys.executable, "-c", program, path]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
@@ -166,7 +168,7 @@ def run_and_kill(program: str, path: str, lines: int) -> tuple[str, list[str]]:
 
 
 async def test_what_was_acknowledged_survives_a_kill(tmp_path: Path) -> None:
-    """A process killed at any moment leaves every acknowledged entity and a feed that matches."""
+    """After a kill at any moment every acknowledged entity exists, and the feed agrees."""
     program = """
 import asyncio, sys
 from pathlib import Path
@@ -199,7 +201,8 @@ asyncio.run(main())
 async def test_a_read_that_takes_too_long_on_the_loop_leaves_nothing_behind(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Interrupted at any point and started again in a thread: every read is answered, and so is the next."""
+    """A read may be interrupted at any point and is then repeated in a thread. It is answered, and so is the next
+    read."""
     made = [entity(n=n, a=[n, {"b": 2}], b=n % 3, time=n) for n in range(300)]
     await insert(engine, *made)
     monkeypatch.setattr(readers, "_CHECK_EVERY", 1)
@@ -211,7 +214,7 @@ async def test_a_read_that_takes_too_long_on_the_loop_leaves_nothing_behind(
 
 
 async def test_old_changes_retire_by_age(tmp_path: Path) -> None:
-    """Positions older than what is kept are gone; newer ones go on, also when all records have retired."""
+    """Positions before the retained changes are gone; newer ones are valid, even if no change is retained."""
     async with opened(sqlite_database(tmp_path).engine(EngineOptions(feed_retention_hours=2))) as engine:
         await engine.define(StoreDefinition(STORE))
         start = await engine.feed.position()
@@ -229,7 +232,7 @@ async def test_old_changes_retire_by_age(tmp_path: Path) -> None:
 
 
 async def test_old_changes_retire_by_size(tmp_path: Path) -> None:
-    """The newest changes that fit are kept, the others are gone."""
+    """The newest changes that fit are kept, the others are dropped."""
     async with opened(sqlite_database(tmp_path).engine(EngineOptions(feed_retention_mb=1))) as engine:
         await engine.define(StoreDefinition(STORE))
         start = await engine.feed.position()
@@ -244,7 +247,7 @@ async def test_old_changes_retire_by_size(tmp_path: Path) -> None:
 
 
 async def test_positions_never_repeat_after_retirement_and_restart(tmp_path: Path) -> None:
-    """A position taken before all records retired means the same afterwards."""
+    """A position from before the retirement of all records has the same meaning afterwards."""
     database = sqlite_database(tmp_path)
     async with opened(database.engine()) as engine:
         await engine.define(StoreDefinition(STORE))
@@ -262,7 +265,7 @@ async def test_positions_never_repeat_after_retirement_and_restart(tmp_path: Pat
 
 
 async def test_a_restored_backup_does_not_know_later_positions(tmp_path: Path) -> None:
-    """HistoryGone rather than silence for a position that this file has not reached."""
+    """A position that this file has not reached raises HistoryGone."""
     database = sqlite_database(tmp_path)
     async with opened(database.engine()) as engine:
         await engine.define(StoreDefinition(STORE))
@@ -285,7 +288,7 @@ def restore(backup: Path, path: Path) -> None:
 
 
 async def test_a_followed_position_may_be_far_behind(engine: Engine) -> None:
-    """More changes than are kept in memory: all of them come, in order, and newer ones after them."""
+    """If more changes follow than are kept in memory, all of them arrive in order, and newer ones after them."""
     start = await engine.feed.position()
     for _ in range(25):
         await insert(engine, *numbered(1_000))
@@ -297,7 +300,7 @@ async def test_a_followed_position_may_be_far_behind(engine: Engine) -> None:
 
 
 async def test_an_undone_write_does_not_mislead_an_index(tmp_path: Path) -> None:
-    """An index that has met its first array in a write that failed still answers rightly, also after a restart."""
+    """If an index sees its first array in a failed write, queries stay correct, even after a restart."""
     database = sqlite_database(tmp_path)
     definition = StoreDefinition(STORE, indexes=("n",), unique=("code",))
     async with opened(database.engine()) as engine:
@@ -314,7 +317,7 @@ async def test_an_undone_write_does_not_mislead_an_index(tmp_path: Path) -> None
 
 
 async def test_an_index_serves_while_its_values_change_kind(engine: Engine) -> None:
-    """A walk that began among plain values goes on rightly when arrays and booleans come in."""
+    """Paging that began with plain values stays correct when arrays and booleans are inserted."""
     await engine.define(StoreDefinition(STORE, indexes=("n",)))
     await insert(engine, *(entity(n=n) for n in range(20)))
     first = await engine.find(STORE, Query(sort=parse_sort("n"), limit=10))
@@ -325,7 +328,7 @@ async def test_an_index_serves_while_its_values_change_kind(engine: Engine) -> N
 
 
 async def test_many_long_lists_at_once_share_the_readers(engine: Engine) -> None:
-    """More streams than reader threads, read slowly and at random: all arrive, and writes go on meanwhile."""
+    """There are more streams than reader threads, read slowly and in random order. All arrive, and writes continue."""
     await insert(engine, *numbered(2_000, text="x" * 500))
 
     async def read_slowly() -> int:
@@ -346,7 +349,7 @@ async def test_many_long_lists_at_once_share_the_readers(engine: Engine) -> None
 
 
 async def test_waiting_streams_do_not_hold_up_others(engine: Engine) -> None:
-    """As many unread streams as there are reader threads: another long list is still answered."""
+    """With as many unread streams as reader threads, another long list is still answered."""
     await insert(engine, *numbered(3_000, text="x" * 500))
     streams = [await engine.find(STORE, Query()) for _ in range(EngineOptions().reader_threads)]
     another = asyncio.ensure_future(find(engine))
@@ -359,7 +362,8 @@ async def test_waiting_streams_do_not_hold_up_others(engine: Engine) -> None:
 
 
 async def test_a_list_that_nobody_reads_does_not_hold_up_the_log(tmp_path: Path) -> None:
-    """Beyond its bound such a list ends, and the log begins anew; lists that are begun after that arrive."""
+    """When the write-ahead log reaches its limit such a list is ended, and the log restarts. Later lists are
+    complete."""
     log = tmp_path / "hub.db-wal"
     async with opened(SQLiteEngine(tmp_path / "hub.db", EngineOptions(sqlite_log_mb=4, read_timeout=1))) as engine:
         await engine.define(StoreDefinition(STORE))
@@ -381,7 +385,7 @@ async def test_a_list_that_nobody_reads_does_not_hold_up_the_log(tmp_path: Path)
         async def is_read() -> bool:
             try:
                 listing = await engine.find(STORE, Query(limit=1_000))
-            except Unavailable:  # until it is seen that the log is short again
+            except Unavailable:  # until the engine notices that the log is short again
                 return False
             assert not isinstance(listing.body, bytes)
             return sum([len(piece) async for piece in listing.body]) > 2_000_000
@@ -417,7 +421,7 @@ async def test_a_backup_that_holds_up_the_log_keeps_no_list_from_beginning(tmp_p
 
 
 async def test_closing_waits_for_what_was_submitted(tmp_path: Path) -> None:
-    """A write in flight at the end is done or refused as Unavailable, and an acknowledged one is there."""
+    """A write in progress at the end is done or raises Unavailable, and acknowledged writes are stored."""
     database = sqlite_database(tmp_path)
     engine = database.engine()
     await engine.open()
@@ -441,7 +445,7 @@ async def test_the_update_of_an_entity_without_a_time(engine: Engine) -> None:
 
 
 async def test_a_definition_whose_commit_fails_can_be_made_later(tmp_path: Path) -> None:
-    """A store that is made, indexed or dropped in vain: afterwards each works as if it had not been tried."""
+    """If creating, indexing or dropping a store fails, each works later as if it had not been tried."""
     engine = SQLiteEngine(tmp_path / "hub.db")
     definitions = StoreDefinition("new"), StoreDefinition("kept", indexes=("n",))
     async with opened(engine):

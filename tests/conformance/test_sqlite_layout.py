@@ -1,4 +1,4 @@
-"""The layout of a SQLite file: what its triggers cost, and files that an earlier hub has made."""
+"""The layout of a SQLite file: the cost of its triggers, and files of earlier versions."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def database(tmp_path: Path) -> Database:
 
 
 def statements(connection: apsw.Connection) -> list[tuple[str, str]]:
-    """Each statement inside a trigger as one that can be planned: the values of the row become variables."""
+    """Return each statement of a trigger in a form that can be explained: the row's values become variables."""
     found = []
     for name, sql in connection.execute("SELECT name, sql FROM sqlite_schema WHERE type='trigger'"):
         body = sql.split(" BEGIN", 1)[1].rsplit("END", 1)[0]
@@ -43,7 +43,7 @@ def statements(connection: apsw.Connection) -> list[tuple[str, str]]:
 
 
 async def test_no_statement_of_a_trigger_scans_a_table(engine: Engine, database: Database) -> None:
-    """Rows of a table are found by an index, however many there are: only what the row itself holds is walked."""
+    """Rows of tables are found by an index; only arrays within the row are scanned."""
     await engine.close()
     with closing(apsw.Connection(database.location)) as connection:
         for function in ("hub_by", "hub_time"):
@@ -58,7 +58,7 @@ async def test_no_statement_of_a_trigger_scans_a_table(engine: Engine, database:
 
 
 async def test_deleting_and_moving_many_takes_as_long_as_creating_them(engine: Engine) -> None:
-    """At most three times as much, in CPU of this process."""
+    """They take at most three times as much CPU time of this process."""
     shared = {"access": [OTHER_USER, HOME], "branch": [GROUP, HOME]}
     started = time.process_time()
     for _ in range(MANY // 10_000):
@@ -72,7 +72,7 @@ async def test_deleting_and_moving_many_takes_as_long_as_creating_them(engine: E
     assert time.process_time() - then < 3 * (created - started)
 
 
-# As the first release made them.
+# Views as created by the first release.
 OLD_VIEWERS = """SELECT value, {of}.row FROM json_each({of}.doc, '$.access') WHERE type='text'
   UNION ALL SELECT value, {of}.row FROM json_each({of}.doc, '$.branch') WHERE type='text'
   UNION ALL SELECT {of}."group", {of}.row WHERE {of}."group" IS NOT NULL"""
@@ -98,7 +98,7 @@ PURPOSES = ("inserted", "updated", "shared", "deleted")
 
 
 def as_the_first_release_made_it(path: str, stores: dict[str, str]) -> None:
-    """Put the file back to that layout; `stores` maps each store's name to that name in identifiers."""
+    """Change the file back to that layout; `stores` maps each store's name to its name in identifiers."""
     with closing(apsw.Connection(path)) as connection:
         for store, encoded in stores.items():
             names = {purpose: identifier(f"{purpose}_{encoded}") for purpose in PURPOSES}
@@ -116,7 +116,7 @@ def trigger_texts(path: str) -> dict[str, str]:
 
 
 async def test_a_file_of_the_first_release_is_brought_up_to_date(database: Database) -> None:
-    """Its triggers become what this hub makes, once, and what it holds, its feed and who sees what stay."""
+    """Its triggers are replaced once by the current ones; entities, feed and visibility stay the same."""
     stores = {STORE: STORE, "Odd-Name_1": "^odd-^name_1"}
     async with opened(database.engine()) as engine:
         for store in stores:
@@ -157,7 +157,7 @@ CHANGES: dict[str, Callable[[Engine, list[Write]], Awaitable[object]]] = {
 async def test_a_commit_that_fails_leaves_the_stores_as_they_were(
     database: Database, change: Callable[[Engine, list[Write]], Awaitable[object]]
 ) -> None:
-    """In the file and in what the engine knows of it: everything works at once, and after a restart."""
+    """This holds for the file and the engine's state: everything works immediately, and after a restart."""
     async with opened(database.engine()) as engine:
         assert isinstance(engine, SQLiteEngine)
         await engine.define(StoreDefinition(STORE, unique=("code",)), StoreDefinition("other", unique=("code",)))

@@ -1,4 +1,4 @@
-"""How SQLite finds what somebody sees of a large store, who sees little of it."""
+"""How SQLite finds the entities of a large store for a principal that sees few of them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def large(engine: Engine) -> Engine:
 @pytest.mark.parametrize("sort", ["time,_id", "-n"])
 @pytest.mark.parametrize("filter", [{}, {"kind": "k0"}, {"text": {"$ne": "x"}}])
 async def test_what_is_little_is_looked_up(large: Engine, database: Database, sort: str, filter: Entity) -> None:
-    """SQLite goes through no table and no index from end to end, whatever is asked."""
+    """SQLite scans no table and no index completely, for any filter and sort."""
     query = Query(both(MINE, parse_filter(filter)), total(parse_sort(sort)))
     with closing(connect(Path(database.location))) as connection:
         sql, values = lists.page_sql(connection, load_tables(connection)[STORE], query, 100)
@@ -48,14 +48,14 @@ async def test_what_is_little_is_looked_up(large: Engine, database: Database, so
 
 
 async def test_what_is_much_is_looked_for(large: Engine, database: Database) -> None:
-    """Who sees most of a store has its first page from the index of the order."""
+    """A principal that sees most of a store gets its first page from the sort's index."""
     with closing(connect(Path(database.location))) as connection:
         sql, _ = lists.page_sql(connection, load_tables(connection)[STORE], Query(seen_by(OTHER)), 100)
     assert "NOT INDEXED" not in sql
 
 
 async def test_the_acl_says_what_the_entities_say(engine: Engine, database: Database) -> None:
-    """After many random writes, deletions among them, of entities that are shared in every way."""
+    """The ACL agrees with the entities after many random writes and deletions of entities shared in every way."""
     await engine.define(INDEXED)
     ids = [f"5f0000000000000000000{n:03x}" for n in range(6)]
     made = [entity(e) for e in others(50)]

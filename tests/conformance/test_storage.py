@@ -1,4 +1,4 @@
-"""A store's storage and what is written about it come and go together."""
+"""A store's storage and the writes that belong to it are created and removed together."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.reading import find, get
 
 
 async def usable(engine: Engine, store: str) -> None:
-    """The store takes entities, by its unique path too, and gives them back."""
+    """Check that the store accepts and returns entities, and enforces its unique path."""
     made = await insert_one(engine, store=store, code="a")
     assert await get(engine, made["_id"], store) == made
     with pytest.raises(DuplicateValue):
@@ -23,7 +23,7 @@ async def usable(engine: Engine, store: str) -> None:
 
 
 async def test_a_store_is_dropped_with_what_is_written(engine: Engine, database: Database) -> None:
-    """Both are done, and stay done."""
+    """The drop and the writes are both done."""
     about = await insert_one(engine, n=1)
     await engine.define(StoreDefinition("doomed", unique=("code",)))
     [written] = await engine.drop("doomed", [Delete(STORE, about["_id"])], USER)
@@ -35,7 +35,7 @@ async def test_a_store_is_dropped_with_what_is_written(engine: Engine, database:
 
 
 async def test_a_store_whose_deletion_is_not_written_stays(engine: Engine) -> None:
-    """What refuses the writes leaves the storage as it was, and what refuses the storage leaves nothing written."""
+    """If the writes are refused, the storage stays; if the drop is refused, nothing is written."""
     about = await insert_one(engine, n=1)
     await engine.define(StoreDefinition("kept", unique=("code",)))
     with pytest.raises(StaleRevision):
@@ -49,7 +49,7 @@ async def test_a_store_whose_deletion_is_not_written_stays(engine: Engine) -> No
 
 
 async def test_a_store_whose_creation_is_refused_promises_nothing(engine: Engine) -> None:
-    """Of several stores at once none is written about when one write is refused; made again, they are usable."""
+    """If one write is refused, none of the writes is done. Defined again, the stores are usable."""
     definitions = [StoreDefinition(name, unique=("code",)) for name in ("first", "second")]
     refused: list[Write] = [Insert(STORE, entity(n=1)), Update(STORE, new_id(), {"n": 2})]
     with pytest.raises(NotFound):

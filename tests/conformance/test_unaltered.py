@@ -1,4 +1,4 @@
-"""What alters nothing is not written: no revision, no change, no history, and it does not count."""
+"""Writes that alter nothing are not done: no revision, no change, no history, and they are not counted."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ async def made(engine: Engine) -> Entity:
 
 
 def writes(changes: Entity, there: Entity, *, forced: bool = False) -> list[Write]:
-    """The same change by every kind of write."""
+    """Return the same change as every kind of write."""
     more = stamped(changes)
     whole = stamped({n: v for n, v in there.items() if not n.startswith("_")} | changes)
     return [
@@ -75,7 +75,7 @@ def writes(changes: Entity, there: Entity, *, forced: bool = False) -> list[Writ
 
 
 async def outcome(engine: Engine, write: Write, together: bool) -> Written:
-    """By itself, or in a commit of several."""
+    """Commit the write alone, or together with another one."""
     if not together:
         return (await engine.commit([write], USER))[0]
     return (await engine.commit([write, UpdateMany(STORE, Equal(("_id",), "no"), {"n": 0}, 1)], USER))[0]
@@ -84,7 +84,7 @@ async def outcome(engine: Engine, write: Write, together: bool) -> Written:
 @pytest.mark.parametrize("together", [False, True])
 @pytest.mark.parametrize("kind", range(4), ids=["merge", "replace", "upsert", "bulk"])
 async def test_equal_values_are_not_written(engine: Engine, kind: int, together: bool) -> None:
-    """Whatever their type and the order of members; the answer is the entity as it is."""
+    """This holds for values of every type and any order of members; the answer is the unchanged entity."""
     there = await made(engine)
     position = await engine.feed.position()
     for changes in EQUAL:
@@ -99,7 +99,7 @@ async def test_equal_values_are_not_written(engine: Engine, kind: int, together:
 
 @pytest.mark.parametrize("kind", range(4), ids=["merge", "replace", "upsert", "bulk"])
 async def test_any_difference_is_written(engine: Engine, kind: int) -> None:
-    """A type, an order of items, a null where there was nothing."""
+    """Examples are another type, another order of items, and a null in place of a missing value."""
     for changes in OTHER:
         there = await insert_one(engine, {**WHOLE, "code": "c"})
         written = await outcome(engine, writes(changes, there)[kind], False)
@@ -111,7 +111,7 @@ async def test_any_difference_is_written(engine: Engine, kind: int) -> None:
 
 
 async def test_a_replacement_that_leaves_a_field_out_is_written(engine: Engine) -> None:
-    """Even one that was null."""
+    """This includes a field that was null."""
     there = await insert_one(engine, n=1, gone=None)
     kept = {"n": 1, "owner": there["owner"], "group": there["group"], "access": [], "branch": there["branch"]}
     [written] = await engine.commit([Update(STORE, there["_id"], stamped(kept), replace=True)], USER)
@@ -121,7 +121,7 @@ async def test_a_replacement_that_leaves_a_field_out_is_written(engine: Engine) 
 
 @pytest.mark.parametrize("kind", range(4), ids=["merge", "replace", "upsert", "bulk"])
 async def test_a_forced_write_is_made(engine: Engine, kind: int) -> None:
-    """For those who must not learn whether it altered something."""
+    """It serves callers who must not learn whether the write altered something."""
     there = await made(engine)
     written = await outcome(engine, writes({"n": 1}, there, forced=True)[kind], False)
     assert written.count == 1
@@ -131,7 +131,7 @@ async def test_a_forced_write_is_made(engine: Engine, kind: int) -> None:
 
 
 async def test_a_bulk_change_counts_what_it_altered(engine: Engine) -> None:
-    """Of the matches, those that were different."""
+    """The count is the number of matches that were different."""
     await insert(engine, *(entity(n=n % 3) for n in range(9)))
     position = await engine.feed.position()
     [written] = await engine.commit([UpdateMany(STORE, EVERYTHING, stamped({"n": 1}), 100)], USER)
@@ -140,7 +140,7 @@ async def test_a_bulk_change_counts_what_it_altered(engine: Engine) -> None:
 
 
 async def test_equal_changes_at_once_are_one(engine: Engine) -> None:
-    """Whichever comes first is written, the others find it done."""
+    """The first one is written; the others alter nothing."""
     for changes in ({"n": 7}, {"nested": {"z": 1}}, {"list": [{"q": 1}]}):
         there = await insert_one(engine, n=1)
         done: list[Any] = await asyncio.gather(
@@ -151,7 +151,7 @@ async def test_equal_changes_at_once_are_one(engine: Engine) -> None:
 
 
 async def test_an_array_of_upserts_leaves_equal_ones_alone(engine: Engine) -> None:
-    """And writes the others."""
+    """The other ones are written."""
     await insert(engine, *(entity(code=f"u{n}", n=n) for n in range(3)))
     sent: list[Write] = [Upsert(STORE, "code", entity(code=f"u{n}", n=1), stamped({"n": 1})) for n in range(4)]
     done = await engine.commit(sent, USER)

@@ -1,4 +1,4 @@
-"""Who sees little of a large store: what they are shown is what looking at everything would show."""
+"""A principal that sees little of a large store: its results equal those of a full scan."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def all_of(engine: Engine, where: Filter = EVERYTHING) -> list[Entity]:
 @pytest.mark.parametrize("sort", ["", "-n", "kind,-n", "-kind"])
 @pytest.mark.parametrize("filter", [{}, {"kind": "k0"}, {"n": {"$gt": 1_000}}, {"text": None}])
 async def test_lists_of_what_one_sees(large: Engine, sort: str, filter: Entity) -> None:
-    """Filtered, sorted, by pages and counted, as if everything had been looked at."""
+    """Filters, sorts, pages and counts have the same results as a full scan."""
     where = both(MINE, parse_filter(filter))
     order = total(parse_sort(sort)) if sort else CREATION
     expected = {e["_id"] for e in await all_of(large, where)}
@@ -50,7 +50,8 @@ async def test_lists_of_what_one_sees(large: Engine, sort: str, filter: Entity) 
 
 
 async def test_what_is_shared_and_taken_back_is_seen_at_once(large: Engine) -> None:
-    """By each way: an entity becomes visible with the write that shows it, and goes with the one that hides it."""
+    """For each rule of visibility, an entity appears with the write that shows it and disappears with the one that
+    hides it."""
     for way, shown in SHOWN.items():
         [hidden] = [e for e in await all_of(large) if e["n"] == 77]
         back = {name: hidden[name] for name in shown}
@@ -61,14 +62,14 @@ async def test_what_is_shared_and_taken_back_is_seen_at_once(large: Engine) -> N
 
 
 async def test_who_is_in_many_groups_sees_each_entity_once(large: Engine) -> None:
-    """Also one that is visible in several ways."""
+    """This includes an entity that is visible by several rules."""
     await insert(large, entity(owner=ME, group=TEAM, branch=[TEAM, COMPANY], access=[ME]))
     everywhere = seen_by(ME, TEAM, "5f00000000000000000000d9", "5f00000000000000000000d8")
     assert await find(large, Query(everywhere)) == await all_of(large, everywhere)
 
 
 async def test_bulk_changes_reach_what_one_sees(large: Engine) -> None:
-    """All of it, and nothing else; then all of it is deleted."""
+    """A bulk update and a bulk deletion affect exactly the visible entities."""
     await large.commit([UpdateMany(STORE, MINE, {"mark": 1}, 100)], None)
     marked = [e for e in await all_of(large) if e.get("mark")]
     assert marked == await find(large, Query(MINE))

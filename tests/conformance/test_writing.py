@@ -1,4 +1,4 @@
-"""Every kind of write: what it leaves behind, what it refuses, and that a batch is all or nothing."""
+"""Every kind of write: results, errors, and batches, which are all or nothing."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def system_of(entity: dict[str, Any]) -> dict[str, Any]:
 
 
 async def test_an_insert_gives_back_what_is_stored(engine: Engine) -> None:
-    """The outcome is the entity as a reader finds it, at revision 1."""
+    """The outcome is the entity as it can be read, at revision 1."""
     made = entity(n=1, nested={"a": [1, {"b": None}]})
     [written] = await insert(engine, made)
     assert (written.rev, written.count) == (1, 1)
@@ -31,7 +31,7 @@ async def test_an_insert_gives_back_what_is_stored(engine: Engine) -> None:
 
 
 async def test_a_taken_id_is_a_duplicate(engine: Engine) -> None:
-    """DuplicateValue of `_id`, naming the write at fault."""
+    """It raises DuplicateValue for `_id`, with the number of the write."""
     made = await insert_one(engine)
     with pytest.raises(DuplicateValue) as refusal:
         await insert(engine, entity(), entity(_id=made["_id"]))
@@ -40,7 +40,7 @@ async def test_a_taken_id_is_a_duplicate(engine: Engine) -> None:
 
 
 async def test_an_update_merges_top_level_fields(engine: Engine) -> None:
-    """Named fields are replaced whole, others stay, the revision rises by one."""
+    """Given fields are replaced as a whole, others stay, and the revision is increased by one."""
     made = await insert_one(engine, a={"x": 1, "y": 2}, b=1)
     changes = {"a": {"x": 9}, "c": None, "_at": made["_at"] + 5}
     [written] = await engine.commit([Update(STORE, made["_id"], changes)], USER)
@@ -49,7 +49,7 @@ async def test_an_update_merges_top_level_fields(engine: Engine) -> None:
 
 
 async def test_revisions_count_every_change(engine: Engine) -> None:
-    """Each update raises the revision by one."""
+    """Each update increases the revision by one."""
     made = await insert_one(engine, n=0)
     revs = [(await engine.commit([Update(STORE, made["_id"], {"n": n})], USER))[0].rev for n in range(1, 6)]
     assert revs == [2, 3, 4, 5, 6]
@@ -60,7 +60,7 @@ async def test_revisions_count_every_change(engine: Engine) -> None:
 
 @pytest.mark.parametrize("name", ["it's", 'say "hi"', "back\\slash", "two words", "日本語😀", "a$", "a[0]", "-", "0"])
 async def test_an_update_takes_any_field_name(engine: Engine, name: str) -> None:
-    """A name is a name, whatever characters it holds, in merges of one and of many."""
+    """Names may contain any characters, in single and bulk updates."""
     made = await insert_one(engine, {name: 1})
     await engine.commit([Update(STORE, made["_id"], {name: [name]})], USER)
     await engine.commit([UpdateMany(STORE, query.EVERYTHING, {name: {name: "$time"}}, 10)], USER)
@@ -70,7 +70,7 @@ async def test_an_update_takes_any_field_name(engine: Engine, name: str) -> None
 
 @pytest.mark.parametrize("text", ["$name", "$$ROOT", "$a.b", "$$REMOVE", "{$literal: 1}", "'", "\\", "a\nb"])
 async def test_values_are_never_taken_for_expressions(engine: Engine, text: str) -> None:
-    """What looks like an operator of some database is plain text, at any depth and in every kind of write."""
+    """Text that looks like a database operator stays plain text, at any depth and in every kind of write."""
     made = await insert_one(engine, name="secret", code=text)
     changes = {"v": text, "deep": {"list": [text, {"x": text}]}}
     for write in (
@@ -85,14 +85,14 @@ async def test_values_are_never_taken_for_expressions(engine: Engine, text: str)
 
 
 async def test_a_replacement_keeps_only_the_system_fields(engine: Engine) -> None:
-    """Everything else is what the replacement brings."""
+    """All other fields are those of the replacement."""
     made = await insert_one(engine, a=1, b=2, owner=OTHER_USER, access=[USER])
     [written] = await engine.commit([Update(STORE, made["_id"], {"c": 3}, replace=True)], USER)
     assert value(written) == system_of(made) | {"c": 3, "_rev": 2} == await get(engine, made["_id"])
 
 
 async def test_a_replacement_may_bring_system_fields_of_its_own(engine: Engine) -> None:
-    """They are the caller's to set."""
+    """The caller may set them."""
     made = await insert_one(engine, a=1)
     await engine.commit([Update(STORE, made["_id"], {"_at": 5, "access": [USER]}, replace=True)], USER)
     read = await get(engine, made["_id"]) or {}
@@ -100,7 +100,7 @@ async def test_a_replacement_may_bring_system_fields_of_its_own(engine: Engine) 
 
 
 async def test_a_delete_gives_back_what_was(engine: Engine) -> None:
-    """The outcome is the entity at the end; then it is gone."""
+    """The outcome is the entity's last state; afterwards it does not exist."""
     made = await insert_one(engine, n=1)
     [written] = await engine.commit([Delete(STORE, made["_id"])], USER)
     assert value(written) == made
@@ -120,14 +120,14 @@ def single_writes(id: str, **more: Any) -> list[Write]:
 @pytest.mark.parametrize("kind", range(3))
 @pytest.mark.parametrize("id", [NOBODY, "", "nonsense", "x" * 24])
 async def test_what_is_not_there_is_not_found(engine: Engine, kind: int, id: str) -> None:
-    """Neither an unknown id nor a malformed one can be changed."""
+    """Unknown and malformed ids cannot be changed."""
     with pytest.raises(NotFound):
         await engine.commit([single_writes(id)[kind]], USER)
 
 
 @pytest.mark.parametrize("kind", range(3))
 async def test_what_where_leaves_out_is_not_found(engine: Engine, kind: int) -> None:
-    """NotFound comes before any word of revisions, and nothing changes."""
+    """NotFound is raised before revisions are checked, and nothing changes."""
     made = await insert_one(engine, n=1)
     with pytest.raises(NotFound):
         await engine.commit([single_writes(made["_id"], where=Equal(("n",), 2), revs=frozenset({7}))[kind]], USER)
@@ -138,7 +138,7 @@ async def test_what_where_leaves_out_is_not_found(engine: Engine, kind: int) -> 
 
 @pytest.mark.parametrize("kind", range(3))
 async def test_a_stale_revision_is_refused(engine: Engine, kind: int) -> None:
-    """StaleRevision says where the entity is; any of several revisions will do."""
+    """StaleRevision has the current revision. If several revisions are given, any of them is enough."""
     made = await insert_one(engine, n=1)
     await engine.commit([Update(STORE, made["_id"], {"n": 2})], USER)
     with pytest.raises(StaleRevision) as refusal:
@@ -151,7 +151,7 @@ async def test_a_stale_revision_is_refused(engine: Engine, kind: int) -> None:
 
 
 async def test_where_judges_the_entity_before_the_change(engine: Engine) -> None:
-    """An update may take an entity out of its own filter."""
+    """After an update the entity need not match its filter."""
     made = await insert_one(engine, n=1)
     await engine.commit([Update(STORE, made["_id"], {"n": 2}, where=Equal(("n",), 1))], USER)
     await engine.commit([UpdateMany(STORE, Equal(("n",), 2), {"n": 3}, 10)], USER)
@@ -159,7 +159,7 @@ async def test_where_judges_the_entity_before_the_change(engine: Engine) -> None
 
 
 async def test_an_upsert_inserts_what_is_new(engine: Engine) -> None:
-    """No entity has the value: the new one is stored."""
+    """If no entity has the value, the new one is stored."""
     made = entity(code="x", n=1)
     [written] = await engine.commit([Upsert(STORE, "code", made, {"code": "x", "n": 2})], USER)
     assert value(written) == made
@@ -167,7 +167,7 @@ async def test_an_upsert_inserts_what_is_new(engine: Engine) -> None:
 
 
 async def test_an_upsert_merges_into_what_is_there(engine: Engine) -> None:
-    """The entity with the value keeps its id and gets the changes."""
+    """The entity with the value keeps its id and is changed."""
     made = await insert_one(engine, code="x", n=1, kept=True)
     [written] = await engine.commit([Upsert(STORE, "code", entity(code="x", n=5), {"code": "x", "n": 2})], USER)
     assert value(written) == made | {"n": 2, "_rev": 2} == await get(engine, made["_id"])
@@ -175,7 +175,7 @@ async def test_an_upsert_merges_into_what_is_there(engine: Engine) -> None:
 
 
 async def test_an_upsert_does_not_reach_what_where_leaves_out(engine: Engine) -> None:
-    """DuplicateValue, as if one tried to insert it."""
+    """It raises DuplicateValue, like an insert."""
     made = await insert_one(engine, code="x", n=1)
     write = Upsert(STORE, "code", entity(code="x"), {"n": 2}, where=Equal(("owner",), OTHER_USER))
     with pytest.raises(DuplicateValue) as refusal:
@@ -185,7 +185,7 @@ async def test_an_upsert_does_not_reach_what_where_leaves_out(engine: Engine) ->
 
 
 async def test_an_upsert_by_a_dotted_path(engine: Engine) -> None:
-    """The unique path may lead inside objects."""
+    """The unique path may be inside objects."""
     await engine.define(StoreDefinition("units", unique=("a.b",)))
     for n in range(3):
         await engine.commit([Upsert("units", "a.b", entity(a={"b": 7}, n=n), {"n": n})], USER)
@@ -194,7 +194,7 @@ async def test_an_upsert_by_a_dotted_path(engine: Engine) -> None:
 
 
 async def test_many_are_updated_at_once(engine: Engine) -> None:
-    """Every match gets the changes and a revision of its own; the count is told."""
+    """Every match is changed and gets its own revision; the outcome has the count."""
     made = numbered(30)
     await insert(engine, *made)
     [written] = await engine.commit([UpdateMany(STORE, Compare(("n",), "gte", 10), {"x": None}, 1_000)], USER)
@@ -203,7 +203,7 @@ async def test_many_are_updated_at_once(engine: Engine) -> None:
 
 
 async def test_many_are_deleted_at_once(engine: Engine) -> None:
-    """Every match is gone; the count is told."""
+    """Every match is deleted; the outcome has the count."""
     made = numbered(30)
     await insert(engine, *made)
     [written] = await engine.commit([DeleteMany(STORE, Compare(("n",), "gte", 10), 20)], USER)
@@ -212,7 +212,7 @@ async def test_many_are_deleted_at_once(engine: Engine) -> None:
 
 
 async def test_a_bulk_change_of_nothing_is_no_mistake(engine: Engine) -> None:
-    """Zero matches, no change records."""
+    """The count is zero, and there are no change records."""
     await insert_one(engine)
     position = await engine.feed.position()
     written = await engine.commit(
@@ -224,7 +224,7 @@ async def test_a_bulk_change_of_nothing_is_no_mistake(engine: Engine) -> None:
 
 @pytest.mark.parametrize("kind", ["update", "delete"])
 async def test_too_many_matches_change_nothing(engine: Engine, kind: str) -> None:
-    """One match beyond the limit and nothing is done."""
+    """If there is one match more than the limit, nothing is done."""
     made = numbered(11)
     await insert(engine, *made)
     every = query.EVERYTHING
@@ -254,7 +254,7 @@ def failing(made: dict[str, Any]) -> list[tuple[type[StoreError], Write]]:
 
 @pytest.mark.parametrize("kind", range(11))
 async def test_a_batch_is_all_or_nothing(engine: Engine, kind: int) -> None:
-    """Whichever write fails, nothing of its batch remains: no entity, no change record, no history."""
+    """If any write fails, nothing of its batch remains: no entity, no change record, no history."""
     taken = await insert_one(engine, code="taken", time=1)
     made = await insert_one(engine, n=0, time=2)
     position = await engine.feed.position()
@@ -278,7 +278,7 @@ async def test_a_batch_is_all_or_nothing(engine: Engine, kind: int) -> None:
 
 
 async def test_writes_of_a_batch_build_on_each_other(engine: Engine) -> None:
-    """A later write sees what an earlier one did."""
+    """A later write sees the effect of earlier ones."""
     id, other = new_id(), new_id()
     written = await engine.commit(
         [
@@ -308,7 +308,7 @@ async def test_a_commit_of_nothing_does_nothing(engine: Engine) -> None:
 
 
 async def test_a_batch_may_span_stores(engine: Engine) -> None:
-    """All or nothing holds across stores."""
+    """A batch over several stores is all or nothing too."""
     await engine.define(StoreDefinition("units"))
     with pytest.raises(NotFound):
         await engine.commit([Insert("units", entity()), Delete(STORE, NOBODY)], USER)
@@ -318,7 +318,7 @@ async def test_a_batch_may_span_stores(engine: Engine) -> None:
 
 
 async def test_ten_thousand_in_one_commit(engine: Engine) -> None:
-    """The largest array that a client may send goes in at once, and all of it can be changed and removed."""
+    """The largest array that a client may send can be inserted, changed and deleted in one commit each."""
     made = numbered(10_000)
     written = await insert(engine, *made)
     assert len(written) == 10_000
@@ -330,7 +330,7 @@ async def test_ten_thousand_in_one_commit(engine: Engine) -> None:
 
 
 async def test_a_moved_unique_value_is_free_again(engine: Engine) -> None:
-    """Updates and deletes give unique values back; an entity does not collide with itself."""
+    """Updates and deletes free unique values; an entity does not conflict with itself."""
     first, second = await insert_one(engine, code="x"), await insert_one(engine, code="y")
     await engine.commit([Update(STORE, first["_id"], {"code": "x"})], USER)
     await engine.commit([Update(STORE, first["_id"], {"code": None})], USER)
