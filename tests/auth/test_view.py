@@ -1,4 +1,4 @@
-"""What one principal may see and do in a store, as one value."""
+"""Views: the visibility and permissions of one principal in one store."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_scopes_and_grants_make_one_view(principal: Principal, store: str, metho
 
 
 def test_a_view_refuses_paths_that_its_holder_may_not_name() -> None:
-    """Hidden fields, those that only this view hides, and unknown ones of a closed store."""
+    """Refused are hidden fields, fields that only this View hides, and unknown fields of a closed store."""
     view = authorize(user(), ORDERS, "GET")
     view.check_path("name.a")
     view.check_path("owner")
@@ -104,7 +104,7 @@ def test_a_read_only_field_may_be_sent_as_it_is() -> None:
 
 
 def test_a_view_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For a principal, a method and a definition; another definition of the store makes another."""
+    """One View is made per principal, method and definition; a new definition of the store needs a new View."""
     made: list[str] = []
     make = policy._make_view
 
@@ -132,7 +132,7 @@ def test_views_that_are_kept_are_bounded() -> None:
 
 
 def test_the_digest_tells_those_apart_who_may_see_different_entities() -> None:
-    """Of any store: a position counts for all of them."""
+    """The difference may be in any store, because a position is valid for all stores."""
     same = [user(), user(role="GET /orders/*"), user(token="GET /orders/*"), replace(user(), login="other")]
     assert len({rights_digest(principal) for principal in same}) == 1
     others = [

@@ -1,1 +1,1 @@
-"""Tests of the benchmarks: that they run and show every figure, never how fast."""
+"""Tests that the benchmarks run and show every figure, regardless of speed."""

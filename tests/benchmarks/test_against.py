@@ -1,4 +1,4 @@
-"""`python -m benchmarks against COMMIT` measures this tree beside another commit, row by row."""
+"""`python -m benchmarks against COMMIT` compares this tree with another commit, row by row."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_an_unknown_commit_is_refused_by_name() -> None:
 
 @pytest.mark.engine("sqlite")
 def test_a_commit_is_measured_beside_this_tree(tmp_path: Path) -> None:
-    """A fraction of a second for each run: the ratios mean nothing, but the rows are there and the answers right."""
+    """Each run takes a fraction of a second: the ratios mean nothing, but all rows exist and the answers are right."""
     figures = tmp_path / "figures.json"
     command = [sys.executable, "-m", "benchmarks", "against", "HEAD", "--engine", "sqlite", "--only", "read_by_id"]
     command += ["--seconds", "0.05", "--rounds", "1", "--entities", "500", "--json", str(figures)]

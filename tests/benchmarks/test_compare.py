@@ -1,4 +1,4 @@
-"""The comparison sets the hub beside two Feathers applications; the one that asks for a sign-in keeps what it says."""
+"""The comparison measures the hub beside two Feathers applications; the one with sign-in enforces its rules."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ ENTITIES = 1_500
 
 
 def results(**per_second: list[float]) -> Results:
-    """One operation, with the rounds of the hub on SQLite and of its peers."""
+    """Return the results of one operation, with the rounds of the hub on SQLite and of its peers."""
     servers = {"hub": "hub, sqlite", "signed_in": SIGNED_IN.name, "free": FEATHERS.name, "eve": EVE.name}
     return {(READ, servers[key]): Result(rounds, [100.0], [1.0]) for key, rounds in per_second.items()}
 
 
 def test_the_hub_stands_beside_both_feathers_round_by_round() -> None:
-    """The median of the ratios, not the ratio of the medians."""
+    """The figure is the median of the ratios, not the ratio of the medians."""
     figures = as_json(results(hub=[900.0, 800.0, 4000.0], signed_in=[100.0, 100.0, 400.0], free=[200.0] * 3))
     times = {row["server"]: row["times_feathers"] for row in figures["rows"]}
     assert times == {"hub, sqlite": {"signed in": 9.0, "open": 4.5}, SIGNED_IN.name: {}, FEATHERS.name: {}}
@@ -43,7 +43,7 @@ def test_the_hub_stands_beside_both_feathers_round_by_round() -> None:
     ],
 )
 def test_a_target_is_missed_beside_each_feathers(per_second: float, misses: list[str]) -> None:
-    """The hub on SQLite is to do four times as much as either; Eve has no target."""
+    """The target of the hub on SQLite is four times the throughput of either; Eve has no target."""
     figures = as_json(results(hub=[per_second], signed_in=[100.0], free=[200.0], eve=[1.0]))
     assert figures["misses"] == [f"hub, sqlite, read by id: {miss}" for miss in misses]
 
@@ -56,14 +56,14 @@ def signed_in(mongodb: str) -> Iterator[Subject]:
 
 @pytest.fixture
 def http(signed_in: Subject) -> Iterator[httpx.Client]:
-    """Asks as nobody."""
+    """A client without credentials."""
     host, port = signed_in.address
     with httpx.Client(base_url=f"http://{host}:{port}/", trust_env=False, timeout=30) as client:
         yield client
 
 
 def head(request: bytes) -> tuple[str, dict[str, str]]:
-    """The path and the headers of a request that the benchmark sends."""
+    """Return the path and the headers of a request of the benchmark."""
     first, *lines = request.partition(b"\r\n\r\n")[0].decode().split("\r\n")
     return first.split()[1], dict(line.split(": ", 1) for line in lines)
 
@@ -71,7 +71,8 @@ def head(request: bytes) -> tuple[str, dict[str, str]]:
 @pytest.mark.engine("mongodb")
 @pytest.mark.parametrize(("operation", "length"), [(LIST, 100), (FILTERED, 3)])
 def test_a_list_holds_what_its_user_owns(signed_in: Subject, http: httpx.Client, operation: str, length: int) -> None:
-    """It is what the benchmark asks for, in order; another user's is empty, and nobody gets one."""
+    """It has the entities that the benchmark expects, in order. Another user's list is empty, and without credentials
+    the answer is 401."""
     path, headers = head(signed_in.requests[operation][0])
     answer = http.get(path, headers=headers)
     entities = answer.raise_for_status().json()
@@ -94,7 +95,7 @@ def test_an_entity_is_read_by_its_owner_alone(signed_in: Subject, http: httpx.Cl
 def test_what_is_created_is_checked_one_by_one(
     signed_in: Subject, http: httpx.Client, spoilt: dict[str, object]
 ) -> None:
-    """In an array too: it is refused as a whole."""
+    """An array with one invalid item is refused as a whole."""
     headers = {"authorization": head(signed_in.requests[LIST][0])[1]["authorization"]}
     for data in (body(1) | spoilt, [body(1), body(2) | spoilt]):
         assert http.post(READINGS, json=data, headers=headers).status_code == 400
@@ -102,7 +103,7 @@ def test_what_is_created_is_checked_one_by_one(
 
 
 def another(http: httpx.Client) -> dict[str, str]:
-    """Sign up another user; its headers."""
+    """Sign up another user; return its headers."""
     account = {"email": f"{secrets.token_hex(6)}@example.org", "password": "visitor's"}
     http.post("users", json=account).raise_for_status()
     answer = http.post("authentication", json={"strategy": "local", **account}).raise_for_status()

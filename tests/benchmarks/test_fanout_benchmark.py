@@ -1,4 +1,4 @@
-"""The fan-out benchmark runs against a real hub and a real Socket.IO server of Node, and no client misses an event."""
+"""The fan-out benchmark runs against a real hub and a real Node Socket.IO server, and no client misses an event."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FIGURES = [
 @pytest.mark.engine("sqlite")
 @pytest.mark.timeout(400)  # the first time Node's packages are installed
 def test_every_row_is_measured_and_every_event_arrives(tmp_path: Path) -> None:
-    """Runs of a tenth of a second: the figures mean nothing, but they are all there, for both targets."""
+    """Runs take a tenth of a second: the figures mean nothing, but all of them exist, for both targets."""
     file = tmp_path / "figures.json"
     command = [sys.executable, "-m", "benchmarks.fanout", *SMALL, "--json", str(file)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=380, check=False)

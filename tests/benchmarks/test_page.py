@@ -1,4 +1,4 @@
-"""`python -m benchmarks` writes the figures of its parts into a page, and nothing but these."""
+"""`python -m benchmarks` writes the figures of its parts into a page, and changes nothing else in it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def begin_and_end(page: str, name: str) -> tuple[str, str]:
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("part", ["compare", "curves", "soak"])
 def test_a_part_is_renewed(tmp_path: Path, part: str) -> None:
-    """Small and short: the figures mean nothing, but they are there, and no client missed anything."""
+    """Runs are small and short: the figures mean nothing, but all of them exist, and no client missed an event."""
     page = tmp_path / "performance.md"
     shutil.copy(PAGE, page)
     command = [sys.executable, "-m", "benchmarks", "--quick", "--only", part, "--page", str(page)]

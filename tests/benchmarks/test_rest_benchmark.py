@@ -35,7 +35,7 @@ OPERATIONS = [
 
 @pytest.mark.engine("sqlite")
 def test_every_row_is_measured_without_errors(tmp_path: Path) -> None:
-    """A fraction of a second for each: the figures mean nothing, but they are all there."""
+    """Each row takes a fraction of a second: the figures mean nothing, but all of them exist."""
     figures = tmp_path / "figures.json"
     command = [sys.executable, "-m", "benchmarks.rest", "--engine", "sqlite", "--seconds", "0.05"]
     command += ["--entities", "2000", "--json", str(figures)]

@@ -1,4 +1,4 @@
-"""The benchmark's clients notice an event that is missing, comes twice or out of order, however the bytes are cut."""
+"""The benchmark's clients detect missing, repeated and misordered events, for any chunking of the bytes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ async def pool_of(number: int) -> ClientPool:
 
 @pytest.mark.parametrize("size", [1, 7, 100, 230, 1_000])
 async def test_events_are_read_from_chunks_of_any_size(size: int) -> None:
-    """Each of them once, and a chunk that is known already counts as one that is new."""
+    """Each event is counted once, whether or not the pool has seen an equal chunk before."""
     pool = await pool_of(2)
     octets = b"".join(EVENTS)
     for watcher in pool.watchers:

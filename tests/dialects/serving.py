@@ -1,4 +1,4 @@
-"""The program of a hub that serves the shelf beside the platform's API: ``python serving.py <root of the project>``."""
+"""A hub that serves the shelf dialect beside the platform's API: ``python serving.py <root of the project>``."""
 
 from __future__ import annotations
 

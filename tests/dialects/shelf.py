@@ -1,5 +1,5 @@
-"""A made-up API over the store `books`: the smallest dialect that has a key, errors, pages, an upload and a document of
-its own. It stands on the kit alone."""
+"""A sample API over the store `books`: the smallest dialect with its own key, errors, pages, upload and document. It
+uses only the kit."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ BOUNDS = FormBounds(BodyLimit(200_000), fields=3, files=1, field_bytes=1_000)
 
 @dataclass(frozen=True, slots=True)
 class ShelfContext:
-    """What the handlers work with: the services of a hub."""
+    """The services of a hub that the handlers use."""
 
     hub: Hub
 

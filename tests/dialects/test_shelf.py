@@ -1,6 +1,6 @@
-"""A further dialect stands on the kit alone: it has its own key, errors, pages, uploads and document.
+"""A further dialect uses only the kit: it has its own key, errors, pages, uploads and document.
 
-Everything that is answered below its prefix has its shape, whoever answers."""
+All answers below its prefix have its format, even those of the server and the middleware."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ async def hub(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Hub]:
 
 @pytest.fixture
 async def reader(hub: Hub) -> AsyncIterator[httpx.AsyncClient]:
-    """Somebody with a key."""
+    """A client with a key."""
     headers = {"X-Shelf-Key": token_of(hub.admin.http.headers)}
     async with httpx.AsyncClient(base_url=hub.url, headers=headers, trust_env=False, timeout=PATIENCE) as client:
         yield client
@@ -64,7 +64,7 @@ def key_of(client: Client) -> str:
 
 
 def problem(answer: httpx.Response, status: int) -> dict[str, Any]:
-    """The problem in an answer of the shelf."""
+    """Check an error answer of the shelf; return its problem document."""
     assert answer.status_code == status, answer.text
     found: dict[str, Any] = answer.json()["problem"]
     return found
@@ -177,7 +177,7 @@ async def test_the_server_refuses_in_the_platforms_shape_elsewhere(hub: Hub) -> 
 
 
 async def test_a_refused_connection_has_its_shape(hub: Hub) -> None:
-    """Nothing of the request is parsed but its first line."""
+    """Only the first line of the request is parsed."""
     async with AsyncExitStack() as stack:
         for _ in range(MOST):
             await stack.enter_async_context(wire(hub.process.port))
@@ -193,13 +193,13 @@ FORM = b'--x\r\nContent-Disposition: form-data; name="title"\r\n\r\n%b\r\n' + (
 
 
 async def slow_upload(hub: Hub, key: str, title: str, meanwhile: Callable[[], Awaitable[Any]]) -> int:
-    """The status of an upload of which the second half comes after something has happened."""
+    """Upload a form whose second part is sent after `meanwhile`; return the status."""
     form = FORM % title.encode()
     head = b"POST %b HTTP/1.1\r\nHost: hub\r\nX-Shelf-Key: %b\r\nContent-Length: %d\r\n" % (
         BOOKS.encode(), key.encode(), len(form)
     )  # fmt: skip
     async with wire(hub.process.port) as connection:
-        # The call has been let in when the interim answer comes: its handler waits for the body.
+        # The interim response means that the call was admitted and its handler waits for the body.
         await connection.send(head + b"Content-Type: multipart/form-data; boundary=x\r\nExpect: 100-continue\r\n\r\n")
         assert (await connection.head())[0] == 100
         await connection.send(form[:50])

@@ -1,4 +1,4 @@
-"""The project's pages and files, and what stands in them."""
+"""The project's pages and files, and their contents."""
 
 from __future__ import annotations
 
@@ -13,46 +13,46 @@ DOCS: Final = ROOT / "docs"
 
 
 def page(name: str) -> str:
-    """The text of a page in docs/."""
+    """Return the text of a page in docs/."""
     return (DOCS / name).read_text(encoding="utf-8")
 
 
 def pages() -> list[Path]:
-    """Every page for people."""
+    """Return all documentation pages."""
     return sorted([*ROOT.glob("*.md"), *DOCS.glob("**/*.md")])
 
 
 def project_files() -> list[Path]:
-    """What a clone has, and what is about to be committed."""
+    """Return the committed files, and the new files that are not ignored."""
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     names = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
     return sorted({ROOT / name for name in names.split("\0") if name and (ROOT / name).is_file()})
 
 
 def blocks(text: str, language: str) -> list[str]:
-    """The fenced blocks of one language."""
+    """Return the fenced blocks of one language."""
     return re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
 
 
 def prose(text: str) -> str:
-    """The text without its fenced blocks."""
+    """Return the text without its fenced blocks."""
     return re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
 
 
 def rows(text: str) -> Iterator[list[str]]:
-    """The rows of its tables, as cells."""
+    """Yield the rows of its tables, as lists of cells."""
     for line in prose(text).splitlines():
         if line.startswith("|"):
             yield [cell.strip() for cell in line.strip().strip("|").split("|")]
 
 
 def first_cells(text: str) -> set[str]:
-    """Everything in `code` in the first cells of its tables."""
+    """Return all inline code in the first cells of its tables."""
     return {code for cells in rows(text) for code in re.findall(r"`([^`]+)`", cells[0])}
 
 
 def section(text: str, title: str) -> str:
-    """What stands under a heading, up to the next one of its level."""
+    """Return the text under a heading, up to the next heading of its level."""
     found = re.search(rf"^(#+) {re.escape(title)}\n(.*?)(?=^\1 |\Z)", prose(text), re.DOTALL | re.MULTILINE)
     assert found, f"no section {title!r}"
     return found[2]

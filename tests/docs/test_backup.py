@@ -1,4 +1,4 @@
-"""The backup commands of docs/deploying.md, run as printed on a database of a hub; only the folders are others."""
+"""The backup commands of docs/deploying.md, run as printed on a hub's database; only the folders differ."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_both_ways_are_there() -> None:
 @pytest.mark.parametrize("command", COMMANDS, ids=["sqlite3", "python"])
 def test_a_backup_is_whole_private_and_can_be_made_again(command: str, tmp_path: Path) -> None:
     if command is COMMANDS[0] and shutil.which("sqlite3") is None:
-        fake = tmp_path / "bin" / "sqlite3"  # the same program by another name: the shell around it is what is tested
+        fake = tmp_path / "bin" / "sqlite3"  # a replacement for the program, because the test is of the shell commands
         fake.parent.mkdir()
         fake.write_text(
             '#!/bin/sh\nexec python3 -c "import sqlite3,sys; sqlite3.connect(sys.argv[1]).execute(sys.argv[2])" "$@"\n'

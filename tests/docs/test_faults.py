@@ -1,4 +1,4 @@
-"""docs/faults.md names tests that are there."""
+"""docs/faults.md names existing tests."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import pytest
 from tests.docs.pages import ROOT, page, rows, section
 
 KINDS: Final = {"S": 8, "H": 12, "Q": 13, "D": 26, "I": 5, "L": 12, "M": 9}
-"""Kinds of faults, and how many rows each has."""
+"""Kind of fault → number of rows."""
 
 TABLE: Final = [cells for cells in rows(section(page("faults.md"), "Faults that were mended")) if len(cells) == 5][2:]
 
 
 def functions(path: str) -> set[str]:
-    """The names of the tests in a file."""
+    """Return the names of the tests in a file."""
     tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
     return {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
 

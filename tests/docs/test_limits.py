@@ -1,4 +1,4 @@
-"""docs/limits.md lists every limit, as the program declares them."""
+"""docs/limits.md lists every limit that the program declares."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.docs.pages import ROOT, page
 NO_LIMITS: Final = frozenset({"port", "session_hours", "access_token_hours", "login_window", "password_length"}) | {
     "idempotency_hours", "live_ping_interval", "live_position_every", "sweep_interval",
 }  # fmt: skip
-"""Settings that are numbers and bound nothing that a client can feed."""
+"""Numeric settings that do not limit any input of clients."""
 
 
 INTERNAL: Final = {
@@ -27,11 +27,11 @@ INTERNAL: Final = {
     "MOST_KEPT_VALUES": "values of a filter that is worth keeping compiled",
     "MOST_SKIPPED": "users without a comparable login that a start looks at",
 }
-"""Constants that are named like limits, and why they bound nothing that a client can feed."""
+"""Constants with names like limits that do not limit any input of clients, with the reason."""
 
 
 def constants() -> Iterator[tuple[str, str]]:
-    """File and name of every constant that is named like a limit; the command line is no server."""
+    """Yield the file and name of every constant with a name like a limit, except those of the command line."""
     for path in sorted(p for package in ("stores", "auth", "realtime", "hub") for p in (ROOT / package).rglob("*.py")):
         if "cli" not in path.parts:
             for name in re.findall(r"^((?:MOST|LARGEST|MAX)_[A-Z_]+)\b *[:=]", path.read_text(), re.MULTILINE):

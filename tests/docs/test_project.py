@@ -1,4 +1,4 @@
-"""The project stands on its own: no file names a place of one machine, and imports point one way."""
+"""The project is self-contained: no file names a path of one machine, and imports point one way."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from tests.docs.pages import ROOT, project_files
 
-# Put together, so that this file does not hold what it looks for.
+# The parts are joined, so that this file does not contain the text that it searches for.
 PLACES = re.compile(r"(?<![\w.:-])/(?:" + "|".join(("wor" + "k", "roo" + "t", "home/" + r"\w+")) + r")(?![\w-])")
 
 LAYERS = ("stores", "auth", "realtime", "hub")
@@ -26,7 +26,7 @@ def test_no_file_names_a_place_of_one_machine() -> None:
 
 
 def imported(path: Path) -> set[str]:
-    """The top-level packages that a module imports, wherever it does."""
+    """Return the top-level packages that a module imports, anywhere in it."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):

@@ -1,4 +1,4 @@
-"""The README's commands, run as printed in a fresh copy of the project; only the port is another one."""
+"""The README's commands, run as printed in a fresh copy of the project; only the port differs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PATIENCE = 45.0
 
 
 def copy_project(target: Path) -> None:
-    """What a clone would have, with the packages of this environment, so that nothing is downloaded again."""
+    """Copy the files of a clone, with the packages of this environment, so that nothing is downloaded again."""
     for path in project_files():
         to = target / path.relative_to(ROOT)
         to.parent.mkdir(parents=True, exist_ok=True)
@@ -35,7 +35,7 @@ def copy_project(target: Path) -> None:
     for item in Path(sys.prefix).iterdir():
         if not item.name.startswith(".installed"):
             (venv / item.name).symlink_to(item)
-    # As scripts/environment marks an installation that is up to date.
+    # Mark the installation as up to date, as scripts/environment does.
     stamp = ". scripts/environment; fingerprint > .venv/.installed"
     subprocess.run(["bash", "-c", stamp], cwd=target, check=True)
 
@@ -50,15 +50,15 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def environment(project: Path) -> dict[str, str]:
-    """As a newcomer has it: no settings but the port. The copy's own modules come before this tree's."""
+    """The environment of a new user: no settings but the port. The copy's modules come before those of this tree."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("HUB_")}
-    # Should the copy's mark be out of date, pip must fail rather than install the copy over this environment.
+    # If the copy's mark is out of date, pip must fail, so that it does not install the copy over this environment.
     return clean | {"HUB_PORT": str(free_port()), "PYTHONPATH": str(project), "PIP_NO_INDEX": "1"}
 
 
 @pytest.fixture(scope="module")
 def said(project: Path, environment: dict[str, str]) -> Iterator[str]:
-    """`scripts/serve`, running; what it has printed when it was ready."""
+    """Run `scripts/serve`; yield its output when it is ready."""
     log = project.parent / "serve.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -78,7 +78,7 @@ def said(project: Path, environment: dict[str, str]) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def outputs(said: str, project: Path, environment: dict[str, str]) -> list[str]:
-    """What each block of commands prints, run one after the other in one shell, as in one terminal."""
+    """The output of each block of commands, run one after the other in one shell, as in one terminal."""
     assert shutil.which("curl"), "the README's commands need curl"
     printed = [block for block in blocks(README, "sh") if block != SERVE]
     ours = PRINTED.replace("8000", environment["HUB_PORT"])
@@ -101,7 +101,7 @@ def test_the_commands_that_serve_suggests_work_as_printed(
     said: str, project: Path, environment: dict[str, str], outputs: list[str]
 ) -> None:
     store, token = re.findall(r"(\S*hub (?:store|token) .+)$", said, re.MULTILINE)
-    assert store in README  # which has run it
+    assert store in README  # so `outputs` has run it already
     made = subprocess.run(["bash", "-c", token], cwd=project, env=environment, capture_output=True, text=True)
     assert made.returncode == 0, made.stderr
 
@@ -131,7 +131,7 @@ def test_the_newcomer_path_takes_five_commands_and_ends_in_the_printed_list(outp
 
 @pytest.fixture
 def live_script(tmp_path: Path, environment: dict[str, str]) -> Path:
-    """The README's script, in a folder where its package is installed."""
+    """The README's script in a folder with its package installed."""
     (tmp_path / "node_modules").mkdir()
     package = javascript.installed() / "node_modules" / "socket.io-client-4"
     (tmp_path / "node_modules" / "socket.io-client").symlink_to(package)

@@ -1,4 +1,4 @@
-"""Whatever a caller or an operator can meet is documented."""
+"""Everything that callers and operators can use or encounter is documented."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/security.md tells of ten risks, each with a test that is there."""
+"""docs/security.md lists ten risks, each with an existing test."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CLIENTS = {
     "urllib3",
     "http.client",
 }
-"""Modules that make requests to addresses."""
+"""Modules of network clients."""
 
 
 def risks() -> list[list[str]]:
@@ -53,7 +53,7 @@ def imports_of(source: str) -> set[str]:
 
 
 def test_what_serves_makes_no_requests() -> None:
-    """Of our modules only the command line is a client of anything but the database, and one hands over mail."""
+    """Apart from the database, only the command line connects to servers, and one module, which sends mail."""
     places = [path for layer in ("stores", "auth", "realtime", "hub") for path in (ROOT / layer).rglob("*.py")]
     serving = [path for path in places if not path.is_relative_to(ROOT / "hub" / "cli")]
     assert len(serving) > 50

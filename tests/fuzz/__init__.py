@@ -1,1 +1,1 @@
-"""Whatever anybody sends: the parsers that face the network take it or refuse it with their documented error."""
+"""Fuzzing: parsers of network input accept any input or refuse it with their documented error."""

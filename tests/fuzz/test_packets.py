@@ -1,4 +1,4 @@
-"""Engine.IO and Socket.IO packets: garbage, and good packets with something wrong in them."""
+"""Engine.IO and Socket.IO packets: random bytes, and damaged valid packets."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ events = st.sampled_from(
 
 @st.composite
 def damaged(draw: st.DrawFn, whole: st.SearchStrategy[bytes]) -> bytes:
-    """Good bytes with a stretch of them cut out, doubled or written over."""
+    """Draw valid bytes with a part removed, repeated or overwritten."""
     body = draw(whole)
     start = draw(st.integers(0, len(body)))
     end = draw(st.integers(start, len(body)))
@@ -64,7 +64,7 @@ def payloads(draw: st.DrawFn, version: Version, octets: bool) -> bytes:
 
 @given(st.data(), versions, st.booleans())
 def test_payloads(data: st.DataObject, version: Version, octets: bool) -> None:
-    """What a POST may bring: packets, or MalformedPacket. What was packets goes through a session without harm."""
+    """A POST body yields packets or raises MalformedPacket. A session handles all packets without another error."""
     octets = octets and version == 3
     body = data.draw(st.binary(max_size=200) | nearly.map(str.encode) | damaged(payloads(version, octets)))
     try:
@@ -80,7 +80,7 @@ def test_payloads(data: st.DataObject, version: Version, octets: bool) -> None:
 
 @given(nearly, st.binary(max_size=50), versions)
 def test_frames(text: str, octets: bytes, version: Version) -> None:
-    """One packet, or MalformedPacket."""
+    """A frame yields one packet or raises MalformedPacket."""
     for decode in (lambda: decode_text(text), lambda: decode_binary(version, octets)):
         try:
             assert isinstance(decode(), Packet)
@@ -98,7 +98,7 @@ def test_jsonp_forms(body: bytes) -> None:
 
 @given(nearly | damaged(events.map(str.encode)).map(lambda b: b.decode(errors="replace")), st.lists(datas, max_size=3))
 def test_socketio_packets(message: str, attachments: list[Any]) -> None:
-    """A packet whose data has the shape of its type, or ValueError; the same for its attachments."""
+    """A message yields a packet whose data fit its type, or raises ValueError; the same holds for attachments."""
     try:
         packet = HubPacket.read(message[1:])
         for attachment in attachments:

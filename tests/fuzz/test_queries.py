@@ -1,5 +1,5 @@
-"""Filters, list parameters, cursors, positions and definitions: what is accepted can be carried out on both engines,
-and what is not is refused by the documented error."""
+"""Filters, list parameters, cursors, positions and definitions: accepted input works on both engines, and other input
+is refused with the documented error."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def nested(depth: int) -> dict[str, Any]:
 
 
 def carried_out(where: Filter) -> None:
-    """Both compilers and the matcher take the filter."""
+    """Check that both compilers and the matcher accept the filter."""
     compiler = Compiler(StoreTable("a"))
     assert compiler.condition(where)
     compile_mongo(where)
@@ -104,7 +104,7 @@ def encodable(value: Any) -> bool:
 
 @given(st.lists(st.tuples(names | st.text(max_size=6), texts | jsons), max_size=5))
 def test_list_parameters(pairs: list[tuple[str, str]]) -> None:
-    """What a query string may say."""
+    """Any query string is accepted or refused with InvalidQuery."""
     try:
         request = ListParameters(VIEW, pairs, Limits(), 10_000).read()
     except (InvalidQuery, BadRequest):
@@ -124,7 +124,7 @@ def test_sorts_projections_and_cursors(text: str) -> None:
 
 @given(st.text(max_size=40) | st.from_regex(r"[0-9a-f]{8}\.[0-9]{1,20}~[0-9a-f]{10}", fullmatch=True))
 def test_positions(text: str) -> None:
-    """One that was not given to this principal is refused."""
+    """A position that was not issued to this principal is refused."""
     with pytest.raises(HistoryGone):
         unbind(text, rights_digest(PRINCIPAL))
 
@@ -139,7 +139,7 @@ def test_definitions(document: dict[str, Any]) -> None:
 
 @given(st.binary(max_size=60) | documents.filter(encodable).map(orjson.dumps))
 def test_bodies(body: bytes) -> None:
-    """JSON within the limits of an entity, or an error that says what is wrong."""
+    """A body is JSON within the limits of an entity, or refused with an error."""
     try:
         value = parse_json(body)
     except (ValueError, InvalidEntity):

@@ -1,4 +1,4 @@
-"""Scripts for Node, beside the clients that tests/wire has installed."""
+"""Scripts for Node that use the clients installed by tests/wire."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ RUN_SECONDS: Final = 90
 
 
 async def run(script: str, *arguments: str, **environment: str) -> str:
-    """What a script prints, with further variables in its environment. AssertionError with what it complains of when
-    it fails."""
+    """Run a script with additional environment variables; return its output. Raises AssertionError with its standard
+    error if it fails."""
     process = await asyncio.create_subprocess_exec(
         "node",
         str(SCRIPTS / script),

@@ -1,7 +1,6 @@
-"""python-socketio's own client, as a program: `python -m tests.live.python_client URL TOKEN TRANSPORT [STORE]`.
+"""python-socketio's own client as a program: `python -m tests.live.python_client URL TOKEN TRANSPORT [STORE]`.
 
-It prints a line for each time that it has connected, and, with a store, how many entities its snapshot holds or what
-went wrong.
+It prints one line per connection and, with a store, the number of entities in its snapshot or the error.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A hub with the sample stores: one per engine for the documents, one of its own for schemathesis to write to."""
+"""Hubs with the sample stores: one per engine for the documents, and a separate one that schemathesis writes to."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ async def hub(
 
 @pytest.fixture
 async def fuzzed_hub(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Hub]:
-    """On SQLite; its arrays are short, so that long ones are soon made up."""
+    """A hub on SQLite with a low limit on arrays, so that generated arrays soon exceed it."""
     folder = tmp_path_factory.mktemp("fuzzed")
     async with running_hub(sqlite_database(folder), folder / "data", max_items=20) as hub:
         for definition in STORES:

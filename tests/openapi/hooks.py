@@ -1,7 +1,7 @@
-"""For schemathesis: what it cannot read from the document, because OpenAPI has no words for it.
+"""Hooks for schemathesis, for rules that OpenAPI cannot express.
 
-Parameters that exclude each other; values that must exist (an entity, a cursor, a login); passwords, whose slow
-hashing a few cases are enough for. Only valid cases are touched: what is invalid stays so.
+These are parameters that exclude each other, values that must exist (an entity, a cursor, a login), and passwords, for
+whose slow hashing a few cases are enough. Only valid cases are changed; invalid cases stay as they are.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ hub: Final = httpx.Client(
     timeout=30,
 )
 count: Final[defaultdict[str, Iterator[int]]] = defaultdict(itertools.count)
-"""Path → how many bodies have gone there."""
+"""Path → counter of the bodies sent to it."""
 
-# What the document says of these formats is for people; here are values of them.
+# The document describes these formats in prose only; these are strategies for them.
 
 schemathesis.openapi.format("utc-datetime", st.datetimes().map(lambda t: t.replace(microsecond=0).isoformat(" ")))
 schemathesis.openapi.format(
@@ -50,12 +50,12 @@ schemathesis.openapi.format("history-cursor", st.deferred(lambda: st.just(histor
 
 
 def cursor() -> str:
-    """Of a list in the order of creation."""
+    """Return a cursor of a list in order of creation."""
     return after_of(hub.get("/stores", params={"limit": 1}))
 
 
 def history_cursor() -> str:
-    """Of a history: of any, for a cursor is a place in the history of all entities."""
+    """Return a cursor of any history, because a cursor is a place in the history of all entities."""
     path = f"/{ANY}/{made(ANY)}"
     hub.patch(path, json={"changed": True}).raise_for_status()
     return after_of(hub.get(path + "/history", params={"limit": 1}))
@@ -67,7 +67,7 @@ def after_of(page: httpx.Response) -> str:
 
 @schemathesis.hook
 def before_load_schema(context: Any, raw_schema: dict[str, Any]) -> None:
-    """Three time zones stand for the hundreds, and one store, without its own paths, for any."""
+    """Reduce the hundreds of time zones to three, and let one store, without its own paths, represent all stores."""
     components = raw_schema["components"]
     del components["schemas"]["Timezone"]["enum"][3:]
     components["parameters"]["store"]["schema"]["enum"] = [ANY]
@@ -77,7 +77,7 @@ def before_load_schema(context: Any, raw_schema: dict[str, Any]) -> None:
 
 @schemathesis.auth(refresh_interval=None)
 class Credentials:
-    """The control token of the hub, which nothing ends; signing out takes one of its own each time."""
+    """The control token of the hub, which cannot be revoked; each sign-out uses a separate token."""
 
     def get(self, case: Any, context: Any) -> str:
         return TOKEN
@@ -88,7 +88,7 @@ class Credentials:
         case.headers["Authorization"] = f"Bearer {token}"
 
 
-# Valid cases become cases that can succeed.
+# Change valid cases so that they can succeed.
 
 EXCLUDED: Final = {
     "from": ("begin",),
@@ -98,10 +98,10 @@ EXCLUDED: Final = {
     "all": ("from", "to", "begin", "end", "filter", "search"),
     "after": ("offset", "sort"),
 }
-"""Parameter → those that cannot be sent beside it."""
+"""Parameter → parameters that cannot be combined with it."""
 
 UNIQUE: Final = {"users": ("login",), "roles": ("name",), "products": ("sku",)}
-"""Store → fields in which short made-up values would soon be taken."""
+"""Store → unique fields, in which short generated values would soon conflict."""
 
 FAR_OFF: Final = 2**52
 PASSWORDS_EVERY: Final = 50
@@ -116,7 +116,7 @@ def before_call(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
             for other in others:
                 case.query.pop(other, None)
     if case.method in ("PATCH", "DELETE") and case.path.count("/") == 3 and "auth" not in case.path and not case.query:
-        case.query["all"] = "true"  # a bulk change needs a condition, or this
+        case.query["all"] = "true"  # a bulk change needs a condition or `all`
     if "id" in (case.path_parameters or {}):
         case.path_parameters["id"] = entity_of(store_of(case))
     for body in case.body if isinstance(case.body, list) else [case.body]:
@@ -147,11 +147,11 @@ def store_of(case: Any) -> str:
 
 known: Final[dict[str, str]] = {}
 names: Final[dict[str, str]] = {}
-"""Store → the id of an entity of it, and its name."""
+"""Store → id of an entity in it (`known`) and that entity's name (`names`)."""
 
 
 def entity_of(store: str) -> str:
-    """An entity that is there: a new one when the last has been deleted."""
+    """Return the id of an existing entity, and create one if the last was deleted."""
     if store not in known:
         known[store] = made(store)
     return known[store]
@@ -178,7 +178,7 @@ def after_call(context: Any, case: Any, response: Response) -> None:
         known.pop(store_of(case), None)
 
 
-# What is not a failure.
+# Expected refusals.
 
 RULES: Final = re.compile(
     "|".join(
@@ -211,14 +211,14 @@ RULES: Final = re.compile(
         )
     )
 )
-"""Why the hub may refuse what the document allows: each a rule of more than shape, written as field: text."""
+"""Errors, as ``field: text``, with which the hub may refuse input that the schema allows."""
 
 
 @schemathesis.hook
 def filter_failure(context: Any, failure: Failure, case: Any, response: Response) -> bool:
-    """Whether it is a failure, and not one of a rule that the document cannot state."""
+    """Return whether it is a real failure, not a refusal by a rule that the document cannot express."""
     if isinstance(failure, AllowHeaderMismatch | UnsupportedMethodResponse):
-        # Calls that a system store always refuses are left out of the document, not of the routes.
+        # Calls that a system store always refuses are not in the document, but have routes.
         return store_of(case) not in SYSTEM_STORES
     if isinstance(failure, RejectedPositiveData) and response.status_code == 400:
         errors = response.json().get("errors", {})

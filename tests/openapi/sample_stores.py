@@ -1,4 +1,4 @@
-"""Stores of every kind, which the document is made from and schemathesis writes to."""
+"""Stores of every kind, for the document and for schemathesis to write to."""
 
 from __future__ import annotations
 
@@ -33,6 +33,6 @@ OPEN: Final = {
 SCHEMALESS: Final = {"name": "notes"}
 
 ANY: Final = "anything"
-"""The store that the generic paths are called with, and only they."""
+"""The store for calls of the generic paths only."""
 
 STORES: Final = ({"name": ANY}, CLOSED, OPEN, SCHEMALESS)

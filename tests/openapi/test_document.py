@@ -1,4 +1,4 @@
-"""The OpenAPI document is valid, says what the routes say, and shows nobody more than they may use."""
+"""The OpenAPI document is valid, agrees with the routes, and shows each caller only the calls that it may use."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ async def document(client: Client) -> dict[str, Any]:
 
 
 def calls(document: dict[str, Any]) -> set[tuple[str, str]]:
-    """(METHOD, path) of every operation in it."""
+    """Return (METHOD, path) of every operation in the document."""
     return {(m.upper(), path) for path, item in document["paths"].items() for m in item if m in METHODS}
 
 
 def stores_in(document: dict[str, Any]) -> set[str]:
-    """The stores with paths of their own."""
+    """Return the stores with their own paths."""
     tops = {path.split("/")[3] for path in document["paths"]}
     return tops - {"{store}", "auth", "openapi.json"}
 
@@ -71,7 +71,7 @@ async def test_operation_ids_are_unique(hub: Hub) -> None:
     assert len(ids) == len(set(ids))
 
 
-# Who sees what.
+# Visibility.
 
 
 async def test_without_credentials_no_store_is_named(hub: Hub) -> None:
@@ -146,7 +146,7 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "Timezone": (["America/Toronto"], ["America/Nowhere", 1]),
     "JSON": ([0, "a", [1], {"a": {"b": None}}], []),
 }
-"""Type → values that the hub takes and values that it refuses, which the schema must do as well."""
+"""Type → valid values and invalid values, on which the hub and the schema must agree."""
 
 
 def test_every_type_of_field_has_samples() -> None:

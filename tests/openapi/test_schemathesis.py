@@ -1,7 +1,7 @@
-"""Schemathesis against a real hub: no 500, no status, header or body that the document does not declare, nothing
-valid refused, nothing invalid taken.
+"""Schemathesis against a real hub: no 500, no undeclared status, header or body, no valid request refused, no invalid
+request accepted.
 
-Bounded by default; `--cases 40000` tries every operation in every way, for as long as it takes.
+The default run is bounded; `--cases 40000` tries every operation in every way, without a limit on time.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ CASES_PER_EXAMPLE = 500
 LEAST_EXAMPLES = 4
 
 UNREACHABLE = re.compile(r"(confirmTotp|removeTotp|confirmReset|second_factors\.)")
-"""Operations that need a one-time code, or what only one leaves behind: nothing that is made up succeeds."""
+"""Operations that need a one-time code, a mailed token or a second factor, so that no generated request succeeds."""
 
 BOUNDARIES = (
     r"^(signIn|issueToken|signOut|whoAmI|describe|get|share|history"
     r"|products\.create|(users|groups|roles|tokens)\.(create|change))$"
 )
-"""Operations whose boundary values the bounded run goes through one by one: tens of cases for every constraint."""
+"""Operations whose boundary values the bounded run tests: tens of cases for each constraint."""
 
 
 async def run(hub: Hub, folder: Path, *arguments: str) -> None:
-    """Run `st` on the hub's document as its administrator; the test fails with its report."""
+    """Run `st` on the hub's document as its administrator; fail with its report."""
     control = read_control(hub.process.folder)
     assert control is not None
     document = folder / "openapi.json"
@@ -80,7 +80,7 @@ async def test_the_hub_keeps_to_its_document_whatever_is_sent(
 
 
 def never_done(hub: Hub, document: dict[str, Any]) -> list[str]:
-    """The operations that were never answered with 200: of them nothing has been tested but refusals."""
+    """Return the operations that were never answered 200, so that only their refusals were tested."""
     done = {(line["method"], line["path"]) for line in log_lines(hub) if line.get("status") == 200}
     described = [
         (operation["operationId"], method.upper(), path.replace("{store}", ANY))

@@ -1,4 +1,4 @@
-"""Both engines, open for the whole session, each with the same two stores: one without indexes and one with many."""
+"""Both engines, open for the whole session, each with the same two stores: without indexes and with many."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The answer to a query by the definition: match every entity, sort by what each offers, cut the stretch."""
+"""The reference answer to a query: match every entity, then sort the matches by their keys."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def matching(entities: Sequence[Entity], where: Filter) -> list[Entity]:
 
 
 def in_order(entities: Sequence[Entity], sort: tuple[Sort, ...]) -> list[Entity]:
-    """Raises InvalidQuery when one of them cannot be placed."""
+    """Return the entities in the order of a sort. Raises InvalidQuery if one of them cannot be sorted."""
     return sorted(entities, key=lambda entity: place(entity, sort))
 
 
@@ -26,5 +26,5 @@ def place(entity: Entity, sort: tuple[Sort, ...]) -> bytes:
 
 
 def answer(entities: Sequence[Entity], query: Query) -> list[Entity]:
-    """The list without its page: what all pages together are."""
+    """Return the whole list, ignoring the query's offset and limit."""
     return in_order(matching(entities, query.where), query.sort)

@@ -1,4 +1,4 @@
-"""Generated entities and queries: few names and values, so that filters hit, with everything odd among them."""
+"""Strategies of entities and queries: few names and values, so that filters match, including unusual ones."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ scalars = st.one_of(common, common, common, common, st.sampled_from(SCALARS), st
 
 
 def values(depth: int) -> st.SearchStrategy[Json]:
-    """Mostly scalars; above them arrays and objects, down to `depth` levels."""
+    """Mostly scalars, and arrays and objects of up to `depth` levels."""
     if depth == 0:
         return scalars
     inner = values(depth - 1)
@@ -56,7 +56,7 @@ users, groups = st.sampled_from(USERS), st.sampled_from(GROUPS)
 
 @st.composite
 def entities(draw: st.DrawFn, flat: bool) -> Entity:
-    """One entity without its id. A flat one has scalars only, as most real ones do."""
+    """One entity without its id. A flat entity has only scalars, like most real ones."""
     content = scalars if flat else deep
     fields = draw(st.dictionaries(st.sampled_from(TOP), content, max_size=4))
     return fields | {
@@ -72,7 +72,7 @@ def entities(draw: st.DrawFn, flat: bool) -> Entity:
 
 @st.composite
 def data_sets(draw: st.DrawFn) -> list[Entity]:
-    """20 to 40 entities, all flat in one data set of three, so that plain indexes are tried too."""
+    """20 to 40 entities. In one of three data sets all are flat, so that plain indexes are tested too."""
     flat = draw(st.sampled_from([True, False, False]))
     made = draw(st.lists(entities(flat), min_size=20, max_size=40))
     return [{"_id": f"5f{n:022x}"} | e for n, e in enumerate(made)]
@@ -112,7 +112,7 @@ field_operators = st.one_of(
 
 
 def conditions(depth: int) -> st.SearchStrategy[Any]:
-    """What may stand behind a path."""
+    """The conditions on a path."""
     if depth == 0:
         return st.one_of(operands, field_operators)
     inside = st.one_of(elements(depth - 1), documents(depth - 1, segments))
@@ -127,7 +127,7 @@ def conditions(depth: int) -> st.SearchStrategy[Any]:
 
 
 def elements(depth: int) -> st.SearchStrategy[Any]:
-    """Operators on an element of an array itself."""
+    """Operators on the element of an array itself."""
     if depth == 0:
         return simple_operators
     return st.one_of(
@@ -161,7 +161,7 @@ searches = st.builds(
 
 
 def observed(value: Json, path: str = "") -> Iterator[tuple[str, Json]]:
-    """Every path inside a value with what is there, through arrays both with and without a position."""
+    """Yield every path inside a value with its value, through arrays both with and without an index."""
     if path:
         yield path, value
     if isinstance(value, dict):
@@ -175,7 +175,7 @@ def observed(value: Json, path: str = "") -> Iterator[tuple[str, Json]]:
 
 
 def conditions_met_by(value: Json) -> st.SearchStrategy[Any]:
-    """What a value, or its opposite, satisfies."""
+    """Conditions that a value satisfies, and their negations."""
     met: list[Any] = [
         {"$eq": value},
         {"$ne": value},
@@ -190,21 +190,21 @@ def conditions_met_by(value: Json) -> st.SearchStrategy[Any]:
     elif not isinstance(value, dict):
         met += [{operator: value} for operator in COMPARISONS]
     if isinstance(value, int) and not isinstance(value, bool):
-        met += [{operator: str(value)} for operator in ("$eq", *COMPARISONS)]  # its text is of another type
+        met += [{operator: str(value)} for operator in ("$eq", *COMPARISONS)]  # a string of the same digits
     if isinstance(value, str):
-        met += [{operator: 9e99} for operator in COMPARISONS]  # and is above every digit as a text
+        met += [{operator: 9e99} for operator in COMPARISONS]  # a number, of another type than the value
         met += [{"$startswith": value[:1]}, {"$contains": value[1:]}, {"$not": {"$contains": value[:1]}}]
     return st.sampled_from(met)
 
 
 def hits(found: list[tuple[str, Json]]) -> st.SearchStrategy[dict[str, Any]]:
-    """Conditions about something that is there."""
+    """Conditions on paths and values that exist."""
     about = st.sampled_from(found)
     return about.flatmap(lambda one: conditions_met_by(one[1]).map(lambda condition: {one[0]: condition}))
 
 
 def filters(entities: list[Entity]) -> st.SearchStrategy[Filter]:
-    """Filters of every kind, most of them about what the entities hold, so that some match and some do not."""
+    """Filters of every kind, most of them on values of the entities, so that some match and some do not."""
     hit = hits([place for e in entities for place in observed(e)])
     several = st.lists(st.one_of(hit, hit, documents(1, paths)), min_size=1, max_size=3)
     logical = st.builds(lambda op, parts: {op: parts}, st.sampled_from(["$or", "$or", "$nor", "$and"]), several)
@@ -222,7 +222,7 @@ def filters(entities: list[Entity]) -> st.SearchStrategy[Filter]:
 
 @st.composite
 def visibilities(draw: st.DrawFn) -> Filter:
-    """What a principal who is no administrator may see."""
+    """The visibility predicate of a principal that is not an administrator."""
     user, own = draw(users), tuple(draw(st.lists(groups, max_size=2)))
     return Or((Equal(("owner",), user), Equal(("access",), user), In(("group",), own), In(("branch",), own)))
 
@@ -237,7 +237,7 @@ projections = st.builds(Projection, only, st.sampled_from([frozenset(), frozense
 
 @dataclass(frozen=True)
 class Case:
-    """One question, asked of every engine and of the reference."""
+    """One query for every engine and the reference."""
 
     query: Query
     projection: Projection
@@ -257,7 +257,7 @@ def cases(draw: st.DrawFn, filters: st.SearchStrategy[Filter]) -> Case:
 
 @dataclass(frozen=True)
 class Example:
-    """One data set and the questions about it."""
+    """One data set and its queries."""
 
     entities: list[Entity]
     cases: list[Case]

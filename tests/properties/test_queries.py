@@ -1,4 +1,4 @@
-"""SQLite, MongoDB and the in-memory reference give one answer to the same question about the same entities."""
+"""SQLite, MongoDB and the in-memory reference give the same answer to the same query of the same entities."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ Place = tuple[str, Engine, str]
 
 
 @pytest.mark.generated
-@settings(phases=(Phase.explicit, Phase.reuse, Phase.generate))  # a failure shows the entities it is about by itself
+@settings(phases=(Phase.explicit, Phase.reuse, Phase.generate))  # no shrinking: failures print the entities concerned
 @given(example=examples(CASES_PER_EXAMPLE))
 async def test_every_engine_answers_like_the_reference(engines: dict[str, Engine], example: Example) -> None:
-    """Lists, pages, walks, counts and projections, with and without indexes."""
+    """Lists, pages, counts and projections agree, with and without indexes."""
     await check_all(engines, example)
 
 
@@ -38,14 +38,14 @@ async def test_every_engine_answers_like_the_reference(engines: dict[str, Engine
 @settings(phases=(Phase.explicit, Phase.reuse, Phase.generate))
 @given(example=examples(CASES_PER_EXAMPLE))
 async def test_what_is_looked_up_is_as_the_reference(engines: dict[str, Engine], example: Example) -> None:
-    """The same, where SQLite thinks of everybody that they see little of a large store."""
+    """The same holds if SQLite assumes that every principal sees little of a large store."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(visibility_index, "sees_little", lambda *_: True)
         await check_all({"sqlite": engines["sqlite"]}, example)
 
 
 async def check_all(engines: dict[str, Engine], example: Example) -> None:
-    """Put all questions about the entities to each engine."""
+    """Run all queries on each engine and compare the answers."""
     places = [(f"{kind}/{store}", engine, store) for kind, engine in engines.items() for store in STORES]
     for _, engine, store in places:
         await fill(engine, store, example.entities)
@@ -55,12 +55,12 @@ async def check_all(engines: dict[str, Engine], example: Example) -> None:
 
 
 async def fill(engine: Engine, store: str, entities: list[Entity]) -> None:
-    """Let the store hold exactly these entities."""
+    """Make the store contain exactly these entities."""
     await engine.commit([DeleteMany(store, EVERYTHING, 10_000), *(Insert(store, e) for e in entities)], None)
 
 
 async def check(place: Place, entities: list[Entity], case: Case) -> None:
-    """Put one question to one store of one engine."""
+    """Run one query on one store of one engine and compare the answers."""
     name, engine, store = place
     query = case.query
     if query.limit > 0:
@@ -78,7 +78,7 @@ async def list_of(engine: Engine, store: str, case: Case) -> list[Entity]:
 
 
 async def outcome(ask: Callable[[], Awaitable[Answer]]) -> Answer:
-    """The answer, or the refusal as a value that compares."""
+    """Return the answer, or "InvalidQuery" if the query is refused."""
     try:
         return await ask()
     except InvalidQuery:

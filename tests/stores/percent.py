@@ -1,4 +1,4 @@
-"""The hub and its command line with a field type of its own: `python percent.py serve`. An example of `register`."""
+"""The hub and its command line with an additional field type: `python percent.py serve`. An example of `register`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from stores.records import Json
 
 
 class Percent(NumberType):
-    """A number from 0 to 100, which may be written `"12.5 %"`."""
+    """A number from 0 to 100, which may also be sent as `"12.5 %"`."""
 
     def checker(self, field: FieldSettings) -> Checker:
         return check_percent

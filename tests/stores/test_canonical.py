@@ -1,4 +1,5 @@
-"""The text of a filter: one for equal trees, another for others, and the same in every version."""
+"""The canonical text of a filter: equal for equal trees, different for different ones, and the same in every
+version."""
 
 from __future__ import annotations
 
@@ -24,7 +25,7 @@ trees = st.one_of(
 
 
 def equal(a: Any, b: Any) -> bool:
-    """Whether two trees are the same: node by node, with values that are equal as in a filter."""
+    """Return whether two trees are equal, node by node, with values compared as in a filter."""
     if is_dataclass(a):
         return type(a) is type(b) and all(equal(getattr(a, f.name), getattr(b, f.name)) for f in fields(a))
     if isinstance(a, tuple):
@@ -39,7 +40,7 @@ def test_equal_trees_have_equal_texts_and_others_do_not(one: Filter, other: Filt
 
 
 def as_floats(value: Any) -> Any:
-    """The value with each number that a float holds exactly as a float."""
+    """Return the value with each number as a float, if a float represents it exactly."""
     if isinstance(value, list | tuple):
         return type(value)(map(as_floats, value))
     if isinstance(value, dict):
@@ -94,14 +95,14 @@ TEXT = (
 
 
 def test_the_text_is_the_one_of_every_version() -> None:
-    """Names of channels are made of it: it does not follow from the names of classes or their fields."""
+    """Channel names are made of this text, so it must not depend on the names of classes or their fields."""
     assert filter_text(parse_filter(EVERY_NODE)) == TEXT
     assert filter_text(ContainsFolded(("a",), "b")) == '["folded",["a"],"b"]'
     assert (filter_text(EVERYTHING), filter_text(NOTHING)) == ('["and"]', '["or"]')
 
 
 def test_every_node_has_a_text() -> None:
-    """One that is added later, too: this fails until it has."""
+    """This test fails for a new kind of node without a text."""
     nodes = {node for node in vars(query).values() if isinstance(node, type) and issubclass(node, Filter)}
     leaf = {"path": ("a",), "value": 1, "op": "gt", "values": (1,), "size": 1, "text": "b"}
     others = {"parts": (), "part": EVERYTHING, "condition": EVERYTHING, "on_value": True}

@@ -1,4 +1,4 @@
-"""Sort keys and the cursors that carry them."""
+"""Sort keys and cursors."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ PRICE = parse_sort("-price,name")
     ],
 )
 def test_an_entity_sorts_by_the_lowest_that_it_offers(entity: Any, sort: str, key: tuple[Any, ...]) -> None:
-    """Lowest in the order of the sort: for a descending field that is the highest value."""
+    """The lowest value is by the order of the sort: for a descending field it is the highest value."""
     assert sort_key_of(entity, parse_sort(sort)) == key
 
 
 def test_two_arrays_have_no_key() -> None:
-    """An entity that cannot be sorted has no sort key."""
+    """An entity with two arrays in the sort's fields cannot be sorted."""
     with pytest.raises(InvalidQuery):
         sort_key_of({"_id": "1", "a": [1], "b": [2]}, parse_sort("a,b"))
 
 
 def test_keys_compare_as_the_sort_says() -> None:
-    """An empty array is below null, which is below everything else; descending turns that round."""
+    """An empty array sorts before null, and null before everything else; descending order is the reverse."""
     ascending = parse_sort("a")
     keys = [({"$empty": True}, "1"), (None, "1"), (None, "2"), (1, "1"), ("x", "1"), (True, "1")]
     in_order = [encode_key(key, ascending) for key in keys]
@@ -64,7 +64,7 @@ values = (
 
 @given(values, values)
 def test_a_cursor_comes_back_as_the_key(a: Any, b: Any) -> None:
-    """What a client carries is exactly the key, and safe inside a URL."""
+    """A cursor preserves the key exactly and is safe in a URL."""
     key = (a, b, "5f0000000000000000000abc")
     text = encode_cursor(key, PRICE)
     assert text.isascii()
@@ -82,7 +82,7 @@ def forged(payload: object) -> str:
     ["", "x", "!!!!", "é", "AAAA", "A" * 100, forged([1]), forged([1, "x", 2]), forged({"a": 1}), forged(None)],
 )
 def test_what_is_no_cursor_is_refused(text: str) -> None:
-    """Malformed cursors are the caller's mistake, with a clear name."""
+    """Malformed cursors raise InvalidQuery."""
     with pytest.raises(InvalidQuery) as refusal:
         decode_cursor(text, CREATION)
     assert refusal.value.field == "after"
@@ -90,12 +90,12 @@ def test_what_is_no_cursor_is_refused(text: str) -> None:
 
 @pytest.mark.parametrize("value", [{"$where": 1}, [{"$gt": 1}], {"$bson": 5}, "\0", 2**64 - 1])
 def test_a_cursor_cannot_smuggle_operators(value: Any) -> None:
-    """A forged key holds plain values or is refused."""
+    """A forged key with anything but plain values is refused."""
     with pytest.raises(InvalidQuery):
         decode_cursor(forged([value, "x"]), CREATION)
 
 
 def test_a_cursor_of_another_sort_is_refused() -> None:
-    """A cursor belongs to the sort that it was made for."""
+    """A cursor is valid only for the sort that it was made for."""
     with pytest.raises(InvalidQuery, match="another sort"):
         decode_cursor(encode_cursor((1, "x"), CREATION), parse_sort("-time"))

@@ -1,4 +1,4 @@
-"""Field types: each keeps what it says of itself, and one that a program registers works in the whole hub."""
+"""Field types: each one agrees with its own description, and a registered one works in the whole hub."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_an_example_survives_its_cell(name: str) -> None:
 
 @pytest.mark.parametrize("name", FIELD_TYPES)
 def test_a_schema_is_the_callers_own(name: str) -> None:
-    """Callers add a title and a default to it."""
+    """Each call returns a new schema, because callers add a title and a default."""
     field = example_field(name)
     field.kind.schema(field)["title"] = "Mine"
     assert "title" not in field.kind.schema(field)
@@ -110,7 +110,7 @@ async def test_the_document_describes_a_registered_type(percent_hub: Hub) -> Non
 
 
 async def test_tables_hold_a_registered_type(percent_hub: Hub, tmp_path: Path) -> None:
-    """The command line of the same program imports and exports it."""
+    """The command line of the same program imports and exports such values."""
     table = tmp_path / "rates.csv"
     table.write_text("share,code\n1.5 %,41\n2.25 %,42\n")
     assert "2 imported, 0 refused" in await run(percent_hub, "import", "rates", str(table))
@@ -120,7 +120,7 @@ async def test_tables_hold_a_registered_type(percent_hub: Hub, tmp_path: Path) -
 
 
 async def run(hub: Hub, *arguments: str) -> str:
-    """What a command prints, which must succeed."""
+    """Run a command, which must succeed; return its output."""
     done = await asyncio.to_thread(
         subprocess.run,
         [*PERCENT, *arguments],

@@ -1,4 +1,4 @@
-"""What no entity may exceed."""
+"""The limits of every entity."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ from stores.limits import EntityLimits, check_document, parse_json
     ],
 )
 def test_a_broken_rule_names_its_place(document: Any, field: str, rule: str) -> None:
-    """The violation says where and which rule."""
+    """The violation names the place and the rule."""
     violations = check_document(document, EntityLimits(depth=3, name_length=10))
     assert [(v.field, v.rule) for v in violations] == [(field, rule)]
 
 
 def test_every_violation_is_found() -> None:
-    """The check does not stop at the first, and a prefix places them in a larger body."""
+    """The check does not stop at the first violation, and a prefix gives their place in a larger body."""
     violations = check_document({"$a": 1, "b": "\0", "c": 2**64}, EntityLimits(), "3")
     assert [(v.field, v.rule) for v in violations] == [
         ("3.$a", "bad_name"),
@@ -46,7 +46,7 @@ def test_every_violation_is_found() -> None:
 
 
 def test_what_is_allowed_passes() -> None:
-    """64-bit integers, odd but legal names, and nesting up to the limit."""
+    """Allowed are 64-bit integers, unusual names, and nesting up to the limit."""
     document = {"a": -(2**63), "b": 2**63 - 1, "c d\"'\\é😀": [[{"e$": True}]], "f": 1e308, "g": True}
     assert check_document(document, EntityLimits(depth=4)) == []
 
@@ -54,13 +54,13 @@ def test_what_is_allowed_passes() -> None:
 @pytest.mark.parametrize("digits", ["18446744073709551616", "-9223372036854775809", "1" * 400])
 @pytest.mark.parametrize("shape", ["{}", "[{}]", '{{"a":[1,{{"b":{}}}]}}'])
 def test_an_integer_beyond_64_bits_is_refused(digits: str, shape: str) -> None:
-    """It is not silently turned into a float, wherever it stands."""
+    """It is not silently converted to a float, anywhere in the document."""
     with pytest.raises((InvalidEntity, ValueError)):
         parse_json(shape.format(digits).encode())
 
 
 def test_an_unsigned_integer_is_left_to_the_document_check() -> None:
-    """What the fast parser keeps exactly is refused with its place."""
+    """The fast parser keeps it exactly, and the document check refuses it with its place."""
     document = parse_json(b'{"a": 9223372036854775808}')
     assert [(v.field, v.rule) for v in check_document(document, EntityLimits())] == [("a", "integer_range")]
 
@@ -69,7 +69,7 @@ def test_an_unsigned_integer_is_left_to_the_document_check() -> None:
     "text", ["9223372036854775807", "-9223372036854775808", "1e20", "1.0", "18446744073709551616.0"]
 )
 def test_numbers_in_range_keep_their_type(text: str) -> None:
-    """Large floats are floats, large integers integers."""
+    """Large floats stay floats, and large integers stay integers."""
     value = parse_json(text.encode())
     assert value == orjson.loads(text)
     assert type(value) is type(orjson.loads(text))
@@ -77,13 +77,13 @@ def test_numbers_in_range_keep_their_type(text: str) -> None:
 
 @pytest.mark.parametrize("body", [b"", b"{", b"{'a':1}", b"NaN", b'"\xff"', b'"\\ud800"'])
 def test_what_is_no_json_is_a_value_error(body: bytes) -> None:
-    """Broken JSON, broken UTF-8 and lone surrogates are refused."""
+    """Invalid JSON, invalid UTF-8 and lone surrogates are refused."""
     with pytest.raises(ValueError):  # noqa: PT011 - the parser's own subclass and text
         parse_json(body)
 
 
 def test_deep_nesting_does_not_exhaust_the_stack() -> None:
-    """A body nested beyond all measure is an error, not a crash."""
+    """An extremely nested body causes an error, not a crash."""
     with pytest.raises((InvalidEntity, ValueError)):
         parse_json(b"[" * 100_000 + b"1e300" + b"]" * 100_000)
     with pytest.raises((InvalidEntity, ValueError)):

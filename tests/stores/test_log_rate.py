@@ -1,4 +1,4 @@
-"""Lines that requests can cause do not fill a log."""
+"""Log lines that requests can cause are rate-limited."""
 
 from __future__ import annotations
 

@@ -128,24 +128,24 @@ YES, NO = True, False
     ],
 )
 def test_semantics_are_those_of_mongodb(entity: Any, document: Any, answer: bool) -> None:
-    """What a filter says of an entity, case by case."""
+    """The matcher gives the expected answer for each case."""
     assert matches(parse_filter(document), entity) is answer
 
 
 def test_search_ignores_case() -> None:
-    """A folded text is found whatever the case of either side."""
+    """A folded text is found in any case of both sides."""
     assert matches(ContainsFolded(("a",), "ÄRGER"), {"a": "großer Ärger!"})
     assert matches(ContainsFolded(("a",), "κόσμοσ"), {"a": ["x", "ΚΌΣΜΟς"]})
     assert not matches(ContainsFolded(("a",), "gross"), {"a": "groß"})
 
 
 def test_everything_and_nothing() -> None:
-    """The empty conjunction holds for all, the empty disjunction for none."""
+    """The empty conjunction matches all entities, the empty disjunction none."""
     assert matches(query.EVERYTHING, {})
     assert not matches(query.NOTHING, {})
 
 
 def test_what_is_no_filter_is_a_mistake_of_the_program() -> None:
-    """Compiling anything but a node of the tree fails loudly."""
+    """Compiling anything but a node of the tree raises an error."""
     with pytest.raises(TypeError):
         compile_filter(query.Filter())

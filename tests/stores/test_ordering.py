@@ -74,7 +74,7 @@ def test_values_encode_in_their_order() -> None:
 
 @pytest.mark.parametrize(("a", "b"), [(1, 1.0), (0, -0.0), (2**53, 2.0**53), (-(2**63), -(2.0**63)), ([1], [1.0])])
 def test_equal_numbers_encode_alike(a: Any, b: Any) -> None:
-    """An integer and a float of the same value are one value."""
+    """An integer and a float of the same value are equal."""
     assert encode(a) == encode(b)
     assert equal(a, b)
     assert same(a, b)
@@ -134,7 +134,7 @@ def test_numbers_encode_in_numeric_order(whole: int, real: float) -> None:
 
 @given(values, values, values, values)
 def test_compound_keys_order_field_by_field(a: Any, b: Any, c: Any, d: Any) -> None:
-    """A key of two fields orders by the first, then, descending, by the second."""
+    """A key of two fields sorts by the first and then, descending, by the second."""
     first, second = (encode(a), encode(b)), (encode(c), encode(d))
     expected = first[0] < second[0] or (first[0] == second[0] and first[1] > second[1])
     keys = [sort_key([(one, False), (other, True)]) for one, other in (first, second)]

@@ -1,4 +1,4 @@
-"""Filters, sorts and projections from what callers write."""
+"""Parsing of filters, sorts and projections."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def test_the_number_of_list_items_is_bounded() -> None:
 
 
 def test_a_condition_on_a_field_is_one_condition() -> None:
-    """The name of a field and the value or operator behind it are counted once: as many fit as documented."""
+    """A field's name and its value or operator count once, so that the documented number of conditions fits."""
     parse_filter({f"f{n}": 1 for n in range(1_000)})
     parse_filter({f"f{n}": {"$gt": 1} for n in range(1_000)})
     with pytest.raises(InvalidQuery, match="more than 1000 conditions"):
@@ -167,14 +167,14 @@ def test_a_condition_on_a_field_is_one_condition() -> None:
     ],
 )
 def test_the_values_of_a_filter_are_bounded_together(document: Any) -> None:
-    """Several lists, and what composite values hold, count as one."""
+    """The values of all lists and composite values are counted together."""
     with pytest.raises(InvalidQuery, match="more than 100000 values"):
         parse_filter(document)
 
 
 @pytest.mark.parametrize("operator", ["$contains", "$startswith"])
 def test_text_to_search_for_is_bounded(operator: str) -> None:
-    """Two thousand characters are taken, one more is refused by the operator's name."""
+    """Two thousand characters are accepted; one more is refused with the operator's name."""
     parse_filter({"a": {operator: "x" * 2_000}})
     with pytest.raises(InvalidQuery, match=r"at most 2000 characters"):
         parse_filter({"a": {operator: "x" * 2_001}})
@@ -203,13 +203,13 @@ def refuse_secret(path: str) -> None:
     ],
 )
 def test_a_forbidden_path_is_refused_wherever_it_stands(document: Any) -> None:
-    """The check is put to every path of the filter."""
+    """The check is called for every path of the filter."""
     with pytest.raises(InvalidQuery, match="no such field"):
         parse_filter(document, refuse_secret)
 
 
 def test_paths_inside_elemmatch_are_relative() -> None:
-    """Inside $elemMatch a name is that of the element's field, so the check does not apply."""
+    """Inside $elemMatch names are those of the element's fields, so the check does not apply."""
     assert parse_filter({"a": {"$elemMatch": {"secret": 1}}}, refuse_secret) == ElemMatch(
         A, Equal(("secret",), 1), False
     )
@@ -224,13 +224,13 @@ def test_a_sort_ends_in_the_id() -> None:
 
 @pytest.mark.parametrize("text", ["", "a,", "-", "a,-a", "a.0", "a..b", "$a", ",".join(f"f{i}" for i in range(17))])
 def test_a_bad_sort_is_refused(text: str) -> None:
-    """Empty, repeated, positional and too many fields are no sort."""
+    """Empty sorts, repeated fields, array indexes and too many fields are refused."""
     with pytest.raises(InvalidQuery):
         parse_sort(text)
 
 
 def test_only_is_a_list_of_paths() -> None:
-    """Commas separate the paths, dots their segments; spaces around them do not count."""
+    """Commas separate paths, dots separate segments, and spaces around them are ignored."""
     assert parse_only("name, address.city") == (("name",), ("address", "city"))
     with pytest.raises(InvalidQuery):
         parse_only("name,")
@@ -239,7 +239,7 @@ def test_only_is_a_list_of_paths() -> None:
 
 
 def test_a_path_may_hold_odd_characters() -> None:
-    """Everything but dots, NUL and a leading dollar sign belongs to the name."""
+    """A name may contain everything but dots, NUL and a leading dollar sign."""
     assert parse_path("a b.\"c'.é😀.d$") == ("a b", "\"c'", "é😀", "d$")
 
 
@@ -272,7 +272,7 @@ def test_a_path_may_hold_odd_characters() -> None:
     ],
 )
 def test_a_parameter_is_typed_by_its_looks(text: str, value: object) -> None:
-    """Numbers, true, false and null as such; everything else, and what is quoted, is a string."""
+    """Numbers, true, false and null have their JSON types; everything else, and all quoted text, is a string."""
     typed = scalar(text)
     assert typed == value
     assert type(typed) is type(value)

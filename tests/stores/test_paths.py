@@ -1,4 +1,4 @@
-"""How a dotted path reaches values."""
+"""The values at a dotted path."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ from stores.paths import MISSING, elements, sort_values, split, traverses_array
     ],
 )
 def test_a_condition_sees_the_values_at_its_path(entity: Any, path: str, found: list[Any]) -> None:
-    """Arrays are entered element by element, or by position; an array at the end gives its elements and itself."""
+    """Arrays on the path are entered by element or by index; an array at its end yields its elements and itself."""
     assert list(elements(entity, split(path))) == found
 
 
 def test_the_array_alone_is_seen_on_request() -> None:
-    """$size and $elemMatch look at the array, not into it."""
+    """$size and $elemMatch apply to the array itself, not to its elements."""
     assert list(elements({"a": [1, 2]}, ("a",), into_leaf=False)) == [[1, 2]]
     assert list(elements({"a": [{"b": [1]}, {"b": []}]}, ("a", "b"), into_leaf=False)) == [[1], []]
 
@@ -67,7 +67,7 @@ def test_the_array_alone_is_seen_on_request() -> None:
     ],
 )
 def test_sorting_sees_every_combination(entity: Any, paths: list[str], found: list[Any]) -> None:
-    """An array on the way offers one combination per element."""
+    """An array on the path gives one combination per element."""
     assert list(sort_values(entity, [split(p) for p in paths])) == found
 
 
@@ -98,5 +98,5 @@ def test_two_arrays_give_no_order(entity: Any, paths: list[str]) -> None:
     ],
 )
 def test_an_array_on_the_path_is_noticed(entity: Any, path: str, answer: bool) -> None:
-    """The path's end counts, what lies beyond it does not."""
+    """An array at the path's end counts; arrays below it do not."""
     assert traverses_array(entity, split(path)) is answer

@@ -1,4 +1,4 @@
-"""What of an entity is shown."""
+"""Projections of entities."""
 
 from __future__ import annotations
 
@@ -32,23 +32,23 @@ ENTITY = {"_id": "1", "a": 1, "b": {"c": 2, "d": {"e": 3}}, "l": [{"c": 1, "x": 
     ],
 )
 def test_only_keeps_the_named_paths(only: str, shown: dict[str, Any]) -> None:
-    """The id always comes along; arrays are narrowed element by element."""
+    """The id is always included; arrays are projected element by element."""
     assert compile_projection(Projection(parse_only(only)))(ENTITY) == {"_id": "1"} | shown
 
 
 def test_hidden_fields_are_never_shown() -> None:
-    """Hidden wins over only."""
+    """`hidden` takes precedence over `only`."""
     assert "a" not in compile_projection(Projection(hidden=frozenset({"a"})))(ENTITY)
     narrowed = compile_projection(Projection((("a",), ("b", "c")), frozenset({"a", "b"})))(ENTITY)
     assert narrowed == {"_id": "1"}
 
 
 def test_the_whole_entity_is_passed_through() -> None:
-    """Nothing is copied when nothing is left out."""
+    """If no field is left out, the entity is not copied."""
     assert compile_projection(WHOLE)(ENTITY) is ENTITY
 
 
 def test_the_entity_itself_is_left_alone() -> None:
-    """Narrowing makes a new entity."""
+    """A projection makes a new entity."""
     compile_projection(Projection(parse_only("l.c")))(ENTITY)
     assert ENTITY["l"] == [{"c": 1, "x": 2}, 5, [{"c": 6, "x": 7}]]

@@ -1,4 +1,4 @@
-"""Reads that take long wait for each other, and hold up nobody else."""
+"""Slow reads wait for each other, and delay no other reads."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def turns(**changes: Any) -> ReadTurns:
 
 
 class Readers:
-    """Reads that end when they are told to; `begun` has the name and the seconds of each."""
+    """Reads that end when the test ends them; `begun` has the name and the seconds of each."""
 
     def __init__(self, turns: ReadTurns) -> None:
         self.turns = turns
@@ -30,7 +30,7 @@ class Readers:
         self.ends: dict[str, asyncio.Future[str]] = {}
 
     async def start(self, name: str, run: Callable[..., Coroutine[Any, Any, str]] | None = None) -> asyncio.Task[str]:
-        """The owner is the first letter of the name."""
+        """Start a read. Its owner is the first letter of the name."""
 
         async def read(seconds: float) -> str:
             self.begun.append((name, seconds))
@@ -72,7 +72,7 @@ async def test_no_owner_has_all_places_and_owners_take_turns() -> None:
 
 
 async def test_a_read_that_is_not_done_in_a_moment_waits_for_a_long_place() -> None:
-    """There it has all its time. Of one owner only so many wait."""
+    """In a long place it has the full timeout. The number of waiting reads per owner is limited."""
     readers = Readers(turns())
     tasks = [await readers.start(name) for name in ("a1", "a2", "a3", "a4", "a5")]
     for name in ("a2", "a3", "a4"):
@@ -91,7 +91,7 @@ async def test_a_read_that_is_not_done_in_a_moment_waits_for_a_long_place() -> N
 
 
 async def test_an_owner_of_slow_reads_has_fewer_places_to_try_others_in() -> None:
-    """Until none of them waits any more."""
+    """This holds until none of its slow reads waits."""
     readers = Readers(turns(long=(1, 1), short=(4, 3, 1)))
     tasks = [await readers.start(name) for name in ("a1", "a2", "a3", "a4", "a5", "a6")]
     assert [name for name, _ in readers.begun] == ["a1", "a2", "a3", "a4"]
@@ -125,7 +125,7 @@ async def test_a_read_waits_no_longer_than_it_may_take() -> None:
 
 
 async def test_a_read_that_is_cancelled_leaves_its_place() -> None:
-    """Waiting or begun, or just let in."""
+    """This holds for reads that wait, that have begun, and that have just been admitted."""
     readers = Readers(turns())
     tasks = [await readers.start(name) for name in ("a1", "a2", "a3", "a4")]
     tasks[2].cancel()
@@ -148,7 +148,7 @@ async def test_a_read_that_is_cancelled_leaves_its_place() -> None:
 
 
 async def test_a_thread_keeps_its_place_until_it_is_done() -> None:
-    """A cancelled caller does not end it."""
+    """The thread keeps its place even if the caller is cancelled."""
     line = turns(long=(1, 1), short=(1, 1, 1))
     done: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     begun: list[float] = []

@@ -1,4 +1,4 @@
-"""The values that cross the store boundary."""
+"""The records that engines and their callers exchange."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from stores.records import Change, difference, is_id, new_id, same
 
 
 def test_ids_are_of_one_spelling() -> None:
-    """24 lower-case hexadecimal characters, growing within a process."""
+    """Ids have 24 lower-case hexadecimal characters, and increase within a process."""
     ids = [new_id() for _ in range(1_000)]
     assert all(map(is_id, ids))
     assert sorted(set(ids)) == ids
@@ -20,7 +20,7 @@ def test_ids_are_of_one_spelling() -> None:
 
 @pytest.mark.parametrize("value", ["", "5F0000000000000000000ABC", "5f0000000000000000000abc\n", "x" * 24, None, 5])
 def test_anything_else_is_no_id(value: object) -> None:
-    """Upper case, a trailing newline and other types are no id."""
+    """Upper case, a trailing newline and other types are not ids."""
     assert not is_id(value)
 
 
@@ -38,18 +38,18 @@ def test_anything_else_is_no_id(value: object) -> None:
     ],
 )
 def test_a_difference_names_the_fields_that_changed(before: Any, after: Any, changed: Any) -> None:
-    """Old and new value per top-level field; a missing one counts as null."""
+    """It has the old and new value per top-level field; a missing value counts as null."""
     assert difference(before, after) == changed
 
 
 def test_truth_is_not_one() -> None:
-    """JSON equality tells booleans from numbers at any depth."""
+    """JSON equality distinguishes booleans from numbers at any depth."""
     assert not same({"a": [1]}, {"a": [True]})
     assert same({"a": [1]}, {"a": [1.0]})
 
 
 def test_a_change_parses_its_images_when_asked() -> None:
-    """Images given as JSON text are entities to whoever looks."""
+    """Images given as JSON text are parsed when they are read."""
     change = Change("p", "update", "s", "1", '{"a":1}', {"a": 2}, None, 0)
     assert change.before == {"a": 1}
     assert change.before is change.before
@@ -58,8 +58,7 @@ def test_a_change_parses_its_images_when_asked() -> None:
 
 
 def test_a_change_takes_the_memory_that_is_counted() -> None:
-    """The size that is counted is that of the text, whatever its characters, and what has been looked at does not stay
-    as objects."""
+    """The counted size is that of the text, for any characters, and parsed images are not kept as objects."""
     text = orjson.dumps({"a": [{"x": n} for n in range(3_000)], "text": "\u00e9\u4e2d\U0001f600" * 1_000}).decode()
     tracemalloc.start()
     try:

@@ -1,4 +1,4 @@
-"""Reads of the embedded engine that are cut short, and conditions that it keeps compiled."""
+"""Interrupted reads of the SQLite engine, and its cache of compiled conditions."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SEEN = Or((Equal(("owner",), "nobody"), In(("v",), ("a", "b"))))
 async def test_a_read_cut_short_leaves_no_snapshot_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick: float
 ) -> None:
-    """Wherever the clock strikes, be it in ROLLBACK, the read is answered, and the next one sees what is new."""
+    """A read may be interrupted anywhere, even in ROLLBACK. It is answered, and the next read sees later writes."""
     async with opened(SQLiteEngine(tmp_path / "hub.db")) as engine:
         await engine.define(StoreDefinition(STORE))
         await insert(engine, *numbered(3_000, v="a"))
@@ -36,7 +36,7 @@ async def test_a_read_cut_short_leaves_no_snapshot_behind(
 
 
 async def test_a_kept_condition_follows_what_an_index_holds(tmp_path: Path) -> None:
-    """Once an indexed path holds an array, the same condition is compiled anew and looks into it."""
+    """When an indexed path gets its first array, the same condition is compiled again and enters the array."""
     async with opened(SQLiteEngine(tmp_path / "hub.db")) as engine:
         await engine.define(StoreDefinition(STORE, indexes=("v",)))
         await insert(engine, entity(v="a"))
@@ -48,7 +48,7 @@ async def test_a_kept_condition_follows_what_an_index_holds(tmp_path: Path) -> N
 
 
 async def test_conditions_that_python_takes_for_equal_are_told_apart(tmp_path: Path) -> None:
-    """1 == True in Python, but not in a filter."""
+    """1 == True holds in Python, but not in a filter."""
     async with opened(SQLiteEngine(tmp_path / "hub.db")) as engine:
         await engine.define(StoreDefinition(STORE))
         await insert(engine, entity(v=1), entity(v=True), entity(v=True))
@@ -58,7 +58,7 @@ async def test_conditions_that_python_takes_for_equal_are_told_apart(tmp_path: P
 
 
 async def test_pages_seek_past_equal_values(tmp_path: Path) -> None:
-    """The statement of a page begins where the last one ended, also among entities that share the first value."""
+    """The statement of a page seeks to the end of the previous page, even among entities with the same first value."""
     from stores.sqlite.lists import page_sql
 
     async with opened(SQLiteEngine(tmp_path / "hub.db")) as engine:

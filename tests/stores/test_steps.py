@@ -1,4 +1,4 @@
-"""The steps of a filter over one entity are counted before they are taken."""
+"""The steps of a filter for one entity are counted before they are done."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def steps(where: Filter, value: Any) -> int:
 
 
 def test_a_list_of_values_is_looked_up() -> None:
-    """Nine thousand values take as many steps as one, at each element."""
+    """Nine thousand values take as many steps per element as one value."""
     for document, value in (
         (lambda listed: {"a": {"$in": listed}}, list(range(ELEMENTS))),
         (lambda listed: {"a": {"$elemMatch": {"x": {"$in": listed}}}}, [{}] * ELEMENTS),
@@ -42,7 +42,7 @@ def test_a_list_of_values_is_looked_up() -> None:
 
 
 def test_all_of_many_values_is_looked_up() -> None:
-    """An array is gone through once, however many values it has to hold."""
+    """An array is scanned once, for any number of required values."""
     assert steps(parse_filter({"a": {"$all": list(range(ELEMENTS))}}), list(range(ELEMENTS))) <= 4 * ELEMENTS
 
 
@@ -58,7 +58,7 @@ def test_all_of_many_values_is_looked_up() -> None:
     ],
 )
 def test_products_are_counted(document: dict[str, Any], value: Any, least: int) -> None:
-    """Conditions by elements, arrays in arrays, composite values one by one, and long texts."""
+    """Counted are conditions times elements, nested arrays, composite values one by one, and long texts."""
     assert steps(parse_filter(document), value) >= least
 
 
@@ -68,7 +68,8 @@ def test_folding_the_case_of_a_long_text_is_counted() -> None:
 
 
 def test_one_condition_is_never_too_costly() -> None:
-    """Not over the longest arrays that fit into an entity of the default size, before and after a change."""
+    """This holds for the longest arrays in an entity of the default maximum size, before and after a change
+    together."""
     for document, value in (
         ({"a": 1}, [0] * 50_000),
         ({"a": {"$in": list(range(1, 10_000))}}, [0] * 50_000),

@@ -1,4 +1,4 @@
-"""What one reader of a change stream keeps for another: each change once, in order, from any place."""
+"""The tail of a change stream, which one reader keeps for another: each change once, in order, from any position."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def tail_of(*batches: Batch, since: int = 0) -> Tail:
 
 
 async def read_on(tail: Tail, since: str) -> list[str]:
-    """The positions of all that the tail has after `since`."""
+    """Return the positions of all changes in the tail after `since`."""
     found: list[str] = []
     while (batch := await tail.read(since, NOW)) is not None:
         found += [change.position for change in batch.changes]
@@ -52,7 +52,7 @@ async def test_a_reader_gets_each_change_once_from_wherever_it_comes() -> None:
 
 
 async def test_small_batches_reach_a_late_reader_together() -> None:
-    """Up to 1 000 changes: whoever does something after each batch does not fall behind."""
+    """Up to 1 000 changes form one batch, so that a reader with a cost per batch does not fall behind."""
     tail = tail_of(*(Batch(changes(n, n + 1), place(n + 1), False) for n in range(1, 2_400, 2)))
     sizes, since = [], place(1)
     while (batch := await tail.read(since, NOW)) is not None:
@@ -70,7 +70,7 @@ async def test_a_reader_from_before_or_beyond_is_sent_away() -> None:
 
 
 async def test_the_oldest_changes_go_when_there_are_too_many() -> None:
-    """Who was behind them is sent away, and no change is passed over."""
+    """A reader from before them gets None, so that no change is skipped."""
     large = "x" * (TAIL_BYTES // 3)
     tail = tail_of(*(Batch(changes(n, n, large), place(n), False) for n in range(1, 6)))
     assert [tail.reaches(place(n)) for n in range(5)] == [False, False, False, True, True]
@@ -95,7 +95,7 @@ async def test_a_waiting_reader_is_told_of_what_comes_and_of_a_mere_position(bat
 
 
 async def test_any_order_of_reading_and_adding() -> None:
-    """Also of readers that come from within a batch, or fall behind and are brought forward by other means."""
+    """This includes readers that start within a batch, or advance by another stream in between."""
     chance = random.Random(7)
     for _ in range(200):
         tail, number, since, found = Tail(order, place(0)), 0, place(0), []
@@ -108,7 +108,7 @@ async def test_any_order_of_reading_and_adding() -> None:
                 assert batch is not None
                 found += [change.position for change in batch.changes]
                 since = batch.position
-            if chance.random() < 0.2 and since < place(number):  # one change, by a stream of its own
+            if chance.random() < 0.2 and since < place(number):  # the reader gets one change from another stream
                 since = place(int(since) + 1)
                 found.append(since)
         found += await read_on(tail, since)

@@ -1,4 +1,4 @@
-"""Work of many callers shares the turns of the event loop."""
+"""Many callers share the turns of the event loop."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ async def test_a_gate_lets_a_few_in_each_turn_in_order() -> None:
 
 
 def test_owners_take_turns() -> None:
-    """Who asks for much delays the others by one call each."""
+    """An owner with many calls delays each other owner by one call."""
     queue: Queue[str] = Queue()
     for number in range(3):
         queue.put("many", f"many {number}")
@@ -87,7 +87,7 @@ def test_an_owner_of_few_comes_early_among_many_large_ones() -> None:
 
 
 async def test_one_owner_has_only_some_of_the_places() -> None:
-    """Who waits is let in owner after owner; one that stops waiting takes no place."""
+    """Waiting callers are admitted in turns of owners; one that stops waiting takes no place."""
     places, inside, leave = Places(3, 2), [], asyncio.Event()
 
     async def work_for(name: str) -> None:
@@ -118,7 +118,7 @@ async def test_a_place_that_comes_with_a_cancellation_goes_to_the_next() -> None
             inside.append(name)
             await asyncio.sleep(0)
         if name == "a":
-            second.cancel()  # it has just been let in, and has not heard of it
+            second.cancel()  # it has just been admitted, but has not run since
 
     first, second, third = (asyncio.create_task(work_for(name)) for name in "abc")
     await asyncio.gather(first, second, third, return_exceptions=True)

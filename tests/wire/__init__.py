@@ -1,1 +1,1 @@
-"""Engine.IO and Socket.IO on the wire: the core without a network; real servers with raw and JavaScript clients."""
+"""Engine.IO and Socket.IO: the core without a network, and real servers with raw and JavaScript clients."""

@@ -1,7 +1,7 @@
 """The echo servers of the protocol suites: `python -m tests.wire.echo engineio|socketio PORT [setting=value…]`.
 
-`/engine.io/` sends every message back. `/socket.io/`, namespaces `/` and `/custom`: on connecting `auth` with the
-payload of CONNECT; `message` comes back as `message-back`; `message-with-ack` comes back as the acknowledgement.
+`/engine.io/` sends every message back. `/socket.io/` has the namespaces `/` and `/custom`: it sends `auth` with the
+payload of CONNECT after connecting, `message-back` for `message`, and an acknowledgement for `message-with-ack`.
 """
 
 from __future__ import annotations

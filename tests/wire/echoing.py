@@ -1,4 +1,4 @@
-"""An Engine.IO echo server inside the test, which tells what its application heard."""
+"""An Engine.IO echo server within the test, with a log of its application's events."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.wire.serving import Served, eventually, serving
 
 
 class Log:
-    """What the application heard."""
+    """The events of the application."""
 
     def __init__(self) -> None:
         self.connections: list[Connection] = []

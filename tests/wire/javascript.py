@@ -1,4 +1,4 @@
-"""Node for the tests of the wire: the packages of `js/`, installed once into a cache folder, and its scripts."""
+"""Node for the wire tests: the packages of `js/`, installed once into a cache folder, and its scripts."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ RUN_SECONDS: Final = 60
 
 
 def installed() -> Path:
-    """A folder with the packages of `js/`."""
+    """Return a folder with the packages of `js/`."""
     return npm_packages(SOURCES)
 
 
 def run(folder: Path, script: str, *arguments: str) -> str:
-    """What a script prints; a failing one, too."""
-    # Node looks for packages beside the script, so the scripts lie beside the packages, each run's own.
+    """Run a script; return its output, even if it fails."""
+    # Node looks for packages beside the script, so each run copies the scripts beside the packages.
     with scripts(folder) as place:
         command = ["node", str(place / script), *arguments]
         return subprocess.run(command, capture_output=True, text=True, timeout=RUN_SECONDS, check=False).stdout
@@ -43,7 +43,7 @@ def scripts(folder: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def echo_server(kind: str, *settings: str) -> Iterator[str]:
-    """The URL of an echo server in a process of its own."""
+    """Run an echo server as a separate process; yield its URL."""
     command = [sys.executable, "-m", "tests.wire.echo", kind, "0", *settings]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

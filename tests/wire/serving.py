@@ -1,4 +1,4 @@
-"""Real servers at free ports for the tests of the wire, and raw clients: HTTP polling and WebSockets."""
+"""Real servers at free ports for the wire tests, and raw clients: HTTP polling and WebSockets."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from realtime.engineio.uvicorn_protocol import HubProtocol
 
 PATIENCE: Final = 10.0
 WAYS: Final = {"access": HubProtocol, "plain": "websockets-sansio"}
-"""uvicorn's WebSocket protocols: ours, with access to the transport, and its own."""
+"""WebSocket protocols for uvicorn: the hub's, with access to the transport, and uvicorn's own."""
 
 
 @dataclass
@@ -45,13 +45,13 @@ class Served:
         return await self.http.post(query, content=body, headers=headers)
 
     async def open(self, version: int, **fields: Any) -> str:
-        """A session that polls: its id."""
+        """Open a polling session; return its id."""
         text = (await self.get(version, **fields)).text
         return str(json.loads(text[text.index("{") :])["sid"])
 
     @asynccontextmanager
     async def websocket(self, version: int, sid: str | None = None, **options: Any) -> AsyncIterator[ClientConnection]:
-        """A WebSocket, with `sid` one that wants to upgrade."""
+        """Open a WebSocket; with `sid` it is an upgrade of that session."""
         known = {} if sid is None else {"sid": sid}
         url = f"ws://127.0.0.1:{self.port}{self.query(EIO=version, transport='websocket', **known)}"
         async with connect(url, compression=None, ping_interval=None, close_timeout=1, **options) as websocket:
@@ -74,13 +74,13 @@ async def serving(app: Any, path: str = "/engine.io/", way: str = "access", **co
 
 
 async def read(websocket: ClientConnection, number: int = 1) -> list[str | bytes]:
-    """The next messages."""
+    """Return the next messages."""
     async with asyncio.timeout(PATIENCE):
         return [await websocket.recv() for _ in range(number)]
 
 
 async def until_closed(websocket: ClientConnection) -> tuple[list[str | bytes], str]:
-    """The messages up to the end, and the reason that the close frame gives."""
+    """Return the messages up to the end, and the reason in the close frame."""
     messages: list[str | bytes] = []
     try:
         async with asyncio.timeout(PATIENCE):

@@ -13,7 +13,7 @@ from realtime.engineio.deadlines import READING, Deadlines
 
 
 class Item:
-    """Something with a deadline so many seconds from now."""
+    """An item whose deadline is so many seconds from now."""
 
     def __init__(self, seconds: float) -> None:
         self.armed: float | None = None
@@ -70,7 +70,7 @@ async def test_what_came_while_the_process_stood_still_is_read_first(
     deadlines.watch(answered)
     deadlines.watch(silent)
     loop = asyncio.get_running_loop()
-    loop.call_later(0.011, time.sleep, 0.2)  # the process stands still over both deadlines
+    loop.call_later(0.011, time.sleep, 0.2)  # blocks the loop past both deadlines
     await asyncio.sleep(0.011)
     while loop.time() < answered.due + 0.1:  # noqa: ASYNC110
         await asyncio.sleep(0)

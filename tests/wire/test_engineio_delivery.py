@@ -1,4 +1,4 @@
-"""Upgrades, frames for many, slow clients and the application's side of the Engine.IO server, over real connections."""
+"""Upgrades, shared frames, slow clients and the application's side of the Engine.IO server, over real connections."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ async def test_frames_keep_their_place_among_messages(way: str, version: int, co
 
 
 class Counted:
-    """A transport that counts what is written to it."""
+    """A transport that records the sizes of writes."""
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self.transport = transport
@@ -113,7 +113,7 @@ class Counted:
 
 
 async def counted(server: EngineIOServer, text: str, number: int) -> tuple[list[str | bytes], list[int]]:
-    """Bring a client so many frames together: what it got, and the sizes of what was written."""
+    """Send a client so many frames while corked; return the messages that it received and the sizes of the writes."""
     async with serving(server) as served, served.websocket(4, max_size=None) as websocket:
         await read(websocket)
         (connection,) = server.connections.values()
@@ -209,7 +209,7 @@ async def test_a_close_may_have_last_words_for_a_poll(reason: CloseReason) -> No
 
 
 async def test_pings_of_a_client_that_reads_nothing_do_not_pile_up() -> None:
-    """Neither Engine.IO's, whose answers carry their data, nor the WebSocket's own."""
+    """This holds for Engine.IO's pings, whose answers repeat their data, and for the WebSocket's own."""
     async with echo(max_buffered_bytes=100_000) as (served, heard, _), served.websocket(3) as websocket:
         connection = await first(heard)
         websocket.transport.pause_reading()
@@ -227,7 +227,7 @@ async def test_pings_of_a_client_that_reads_nothing_do_not_pile_up() -> None:
         websocket.transport.pause_reading()
         for number in range(80_000):
             await soon(websocket.ping(f"{number:0125}"))
-        assert transport.get_write_buffer_size() < 600_000  # the bound, and what is read at once
+        assert transport.get_write_buffer_size() < 600_000  # the bound, plus the input of one read
 
 
 # The application
@@ -338,7 +338,7 @@ async def test_a_shutdown_closes_everyone_with_its_name(way: str) -> None:
         poll = asyncio.create_task(served.get(4, sid))
         await eventually(lambda: len(heard.connections) == 2 and heard.connections[1].polling)
         await server.shutdown()
-        assert (await poll).text == "6"  # no close packet: python-engineio's client would not come back
+        assert (await poll).text == "6"  # no close packet, after which python-engineio's client would not reconnect
         assert (await until_closed(websocket))[1] == "shutdown"
         assert heard.gone == [CloseReason.SHUTDOWN] * 2
 

@@ -119,7 +119,7 @@ async def test_a_body_that_does_not_arrive_is_not_waited_for(method: str) -> Non
 
 @BOTH_VERSIONS
 async def test_connections_have_a_bound(version: int) -> None:
-    """A client beyond it is refused, whatever its transport, until somebody leaves."""
+    """A client beyond it is refused, with any transport, until another client leaves."""
     async with echo(max_connections=2) as (served, _, server):
         await served.open(version)
         async with served.websocket(version):
@@ -231,7 +231,7 @@ async def test_an_aborted_poll_ends_the_session() -> None:
 
 @pytest.mark.parametrize("turns", range(5))
 async def test_a_message_while_a_poll_is_aborted_harms_nobody(turns: int) -> None:
-    """In whichever turn of the event loop between the end of the request and that of the session it is sent."""
+    """This holds in every turn of the event loop between the end of the request and the end of the session."""
     async with echo() as (served, heard, server):
         sid = await served.open(4)
         events = asyncio.Queue[dict[str, Any]]()
@@ -298,6 +298,6 @@ async def test_a_frame_beyond_the_bound_closes(way: str) -> None:
     async with echo(way, max_payload=100) as (served, heard, _), served.websocket(4) as websocket:
         await websocket.send("4" * 101)
         reasons = {"access": "frame with 101 bytes exceeds limit of 100 bytes", "plain": "too large"}
-        assert (await until_closed(websocket))[1] == reasons[way]  # ours refuses by the head of the frame
+        assert (await until_closed(websocket))[1] == reasons[way]  # the hub's protocol refuses by the frame's head
         await eventually(lambda: heard.gone == [CloseReason.TOO_LARGE])
         assert heard.messages == []

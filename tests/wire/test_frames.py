@@ -1,4 +1,4 @@
-"""Frames built by hand are those of a WebSocket library."""
+"""Frames built by the hub equal those of a WebSocket library."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Requests and answers without a network: error codes, origins, content types."""
+"""HTTP requests and responses without a network: error codes, origins, content types."""
 
 from __future__ import annotations
 

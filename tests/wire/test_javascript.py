@@ -1,6 +1,7 @@
-"""JavaScript against the echo servers: suites after the public ones of the protocols, and clients of every generation.
+"""JavaScript against the echo servers: protocol suites modelled on the public ones, and clients of every generation.
 
-The suites assert, test by test, what those of engine.io-protocol (v3, v4) and socket.io-protocol (v4, v5) assert.
+The suites make the same assertions, test by test, as those of engine.io-protocol (v3, v4) and socket.io-protocol
+(v4, v5).
 """
 
 from __future__ import annotations
@@ -33,19 +34,19 @@ def test_the_protocol_suite_passes(packages: Path, layer: str, version: int, tes
     with javascript.echo_server(layer) as url:
         output = javascript.run(packages, f"{layer}.mjs", url, layer, str(version))
         if counted(output) != everything:
-            # Its heartbeat leaves 200 ms for an answer, which a busy machine may miss; not twice.
+            # Its heartbeat allows 200 ms for an answer, which a busy machine may exceed once, but not twice.
             output = javascript.run(packages, f"{layer}.mjs", url, layer, str(version))
     assert counted(output) == everything, output
 
 
 def counted(output: str) -> dict[str, str]:
-    """How many tests Node ran, and how many passed."""
+    """Return the numbers of tests that Node ran and that passed."""
     return dict(re.findall(r"^(?:#|ℹ) (tests|pass) (\d+)", output, re.MULTILINE))
 
 
 @pytest.fixture(scope="module")
 def matrix(packages: Path) -> Iterator[dict[str, str]]:
-    """What became of each client in each way to connect."""
+    """The result of each client with each transport."""
     with javascript.echo_server("socketio", "ping_interval=25000", "ping_timeout=60000") as url:
         yield json.loads(javascript.run(packages, "matrix.mjs", url))
 

@@ -1,4 +1,4 @@
-"""The core of the Engine.IO server does no I/O: none of its modules imports asyncio, nor anything that does."""
+"""The core of the Engine.IO server does no I/O: its modules import neither asyncio nor any module that does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Packets and payloads of both versions: every form that they have, there and back, and what is none of them."""
+"""Packets and payloads of both versions: encoding and decoding of every form, and malformed input."""
 
 from __future__ import annotations
 
@@ -71,7 +71,8 @@ def test_version_3_decodes_what_it_encodes(sent: list[Packet]) -> None:
 
 
 def undone(data: str | bytes, binary: bool) -> str | bytes:
-    """What is by chance UTF-8 inside Latin-1 is taken for the work of socket.io-client 1.x."""
+    """Return the data as decoded: text that happens to look like UTF-8 in Latin-1 is taken for double encoding by
+    socket.io-client 1.x."""
     return data if binary or isinstance(data, bytes) else packets.undo_double_utf8(data)
 
 
@@ -157,7 +158,7 @@ def test_jsonp_is_a_call_with_a_string_that_no_javascript_breaks_at() -> None:
 
 
 def test_a_jsonp_post_brings_newlines_escaped() -> None:
-    # The form's text: a newline is \n; a backslash and an n are \\n.
+    # In the form's text \n is a newline, and \\n is a backslash and an n.
     body = b"d=" + quote("7:4a\\nb\\\\nc").encode()
     assert packets.decode_jsonp(body) == b"7:4a\nb\\nc"
 

@@ -16,7 +16,7 @@ PROBE = Packet(PING, "probe")
 
 
 def session(version: Version = 4, transport: TransportName = "polling", **settings: Any) -> Session:
-    """A session opened at time 0, its open packet taken."""
+    """Return a session that was opened at time 0 and has sent its open packet."""
     fresh = Session("sid", version, transport, Options(**settings), 0.0)
     fresh.take()
     return fresh
@@ -98,7 +98,7 @@ def test_in_version_4_a_client_without_a_pong_is_gone_after_the_timeout() -> Non
 
 
 def test_a_timer_that_is_late_leaves_the_client_its_time_to_answer() -> None:
-    """The timeout counts from the ping as sent, not from when it was due."""
+    """The timeout is counted from the time when the ping was sent, not when it was due."""
     client = session()
     client.tick(85.0)
     assert client.take() == [Packet(PING)]
@@ -107,7 +107,7 @@ def test_a_timer_that_is_late_leaves_the_client_its_time_to_answer() -> None:
 
 
 def test_a_timer_that_is_hardly_late_leaves_a_silent_client_no_longer() -> None:
-    """Timers of many clients ring together, a few milliseconds late."""
+    """The timers of many clients expire together, a few milliseconds late."""
     client = session(ping_interval=1_000, ping_timeout=200)
     assert not silent(client, 1.005)
     assert not silent(client, 1.199)
@@ -258,7 +258,7 @@ def test_a_poll_is_told_why_after_what_waits() -> None:
     ],
 )
 def test_only_who_shall_not_come_back_is_sent_a_close_packet(reason: CloseReason, last: str) -> None:
-    """python-engineio's client does not reconnect after one."""
+    """After a close packet python-engineio's client does not reconnect."""
     client = session()
     client.close(reason)
     assert client.take() == [Packet(last)]

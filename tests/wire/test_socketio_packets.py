@@ -1,4 +1,4 @@
-"""Socket.IO packets: what is read, and what a client may not send."""
+"""Socket.IO packets: valid and invalid input from clients."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Socket.IO over real connections: both protocols on one endpoint, and what ends a connection."""
+"""Socket.IO over real connections: both protocols on one endpoint, and the ends of connections."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ BOTH_VERSIONS = pytest.mark.parametrize("version", [3, 4])
 
 @asynccontextmanager
 async def hub(**settings: Any) -> AsyncIterator[tuple[Served, SocketIOServer, list[Any]]]:
-    """A server with namespaces `/` and `/admin`, which takes the token `good` only; and what its handlers heard."""
+    """Run a server with the namespaces `/` and `/admin`, which accepts only the token `good`; yield it with its
+    handlers' events."""
     heard: list[Any] = []
     server = SocketIOServer(**settings)
 
@@ -55,7 +56,7 @@ async def hub(**settings: Any) -> AsyncIterator[tuple[Served, SocketIOServer, li
 
 @asynccontextmanager
 async def client(served: Served, version: int, **options: Any) -> AsyncIterator[tuple[ClientConnection, str]]:
-    """A client in `/` and its Engine.IO session's id."""
+    """Connect a client to `/`; yield it with the id of its Engine.IO session."""
     async with served.websocket(version, **options) as websocket:
         (opened,) = await read(websocket)
         if version == 4:
@@ -288,7 +289,7 @@ async def test_a_connect_handler_that_fails_refuses_and_leaves_nothing(caplog: p
 
 @BOTH_VERSIONS
 async def test_what_was_cut_off_does_not_wait_for_the_garbage_collector(version: int) -> None:
-    """Connections that come and go at a high rate would otherwise fill the memory between two of its rounds."""
+    """Otherwise a high rate of connections would fill the memory between two garbage collections."""
     gc.collect()
     gc.disable()
     try:
@@ -304,7 +305,7 @@ async def test_what_was_cut_off_does_not_wait_for_the_garbage_collector(version:
 
 
 def protocols() -> int:
-    """The WebSocket protocols of the server that are in memory."""
+    """Return the number of the server's WebSocket protocols in memory."""
     return sum(type(each) is ServerProtocol for each in gc.get_objects())
 
 
