@@ -24,7 +24,7 @@ class Row:
 
     @property
     def clean(self) -> bool:
-        """Whether all promises were kept; resyncs are judged by the test."""
+        """Whether all promises were kept, apart from resyncs, which the test judges."""
         return not (self.lost or self.twice or self.torn or self.gaps or self.repeats)
 
 

@@ -48,7 +48,7 @@ class Ear:
         return True
 
     async def drained(self) -> None:
-        """Return immediately: everything is taken at once."""
+        """Return immediately: the client never lags."""
 
     def close(self, kind: str) -> None:
         self.said.append(("closed", kind))

@@ -68,8 +68,7 @@ def test_folding_the_case_of_a_long_text_is_counted() -> None:
 
 
 def test_one_condition_is_never_too_costly() -> None:
-    """This holds for the longest arrays in an entity of the default maximum size, before and after a change
-    together."""
+    """This holds for arrays of 50 000 elements, before and after a change together."""
     for document, value in (
         ({"a": 1}, [0] * 50_000),
         ({"a": {"$in": list(range(1, 10_000))}}, [0] * 50_000),

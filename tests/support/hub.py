@@ -1,4 +1,4 @@
-"""A real hub for tests: `hub serve` as a process of its own at a free port, and clients that call it over HTTP."""
+"""A real hub for tests: `hub serve` as a separate process at a free port, and clients that call it over HTTP."""
 
 from __future__ import annotations
 
