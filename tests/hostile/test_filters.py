@@ -18,7 +18,7 @@ TAG: Final = "error_filter_too_costly"
 
 
 async def test_a_costly_filter_ends_its_live_subscription_by_name(hub: Hub) -> None:
-    """Other subscriptions on the store continue, and a single condition is never too costly."""
+    """Other subscriptions on the store continue, including those with a single condition on the same arrays."""
     user = await hub.as_user()
     store = await hub.define()
     async with live(hub.url, user) as client, no_standstill(hub.url):
