@@ -17,8 +17,8 @@ Spend = Callable[[int], None]
 """Called with a number of steps before they are done. May raise."""
 
 MOST_STEPS: Annotated[int, Limit("change and filter", "steps", "`error_filter_too_costly`")] = 400_000
-"""Steps that a filter may take on an entity before and after a change: about 40 ms. One condition never needs as many,
-whatever the entity."""
+"""Steps that a filter may take on an entity before and after a change: about 40 ms. One condition needs as many only
+on an array of more than 49 000 elements."""
 
 AT_LOOP: Final = 50_000
 """Steps that a filter may take on a change on the event loop: about 5 ms. Longer evaluations run in a thread."""

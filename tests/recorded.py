@@ -59,8 +59,12 @@ def record(program: Program, tests: Iterable[str], engine: str) -> Recording:
 
 
 def differing(one: Recording, other: Recording) -> list[str]:
-    """Return the tests in both recordings whose exchanges differ."""
-    return sorted(test for test in one.keys() & other.keys() if one[test].keys() != other[test].keys())
+    """Return the tests whose exchanges differ. A test that only one of the recordings has differs, too."""
+    return sorted(test for test in one.keys() | other.keys() if said(one, test).keys() != said(other, test).keys())
+
+
+def said(recording: Recording, test: str) -> Counter[str]:
+    return recording.get(test, Counter())
 
 
 def show(test: str, there: Counter[str], here: Counter[str]) -> None:
@@ -81,10 +85,11 @@ def main(argv: Sequence[str]) -> int:
     compared = sum(here[test].total() for test in there.keys() & here.keys())
     suspects = differing(there, here)
     if suspects:
-        again = [record(side, suspects, given.engine) for side in sides]
-        suspects = [t for t in differing(*again) if t in differing(there, again[1]) and t in differing(again[0], here)]
+        there_again, here_again = (record(side, suspects, given.engine) for side in sides)
+        pairs = (there_again, here_again), (there, here_again), (there_again, here)
+        suspects = sorted(set.intersection(*(set(differing(*pair)) for pair in pairs)))
         for test in suspects:
-            show(test, again[0][test], again[1][test])
+            show(test, said(there_again, test), said(here_again, test))
     print(f"{compared} exchanges of {len(there.keys() & here.keys())} tests compared; {len(suspects)} tests differ")
     enough = compared >= LEAST or given.tests is not TESTS
     return 0 if enough and not suspects else 1
