@@ -22,6 +22,8 @@ CASES_PER_EXAMPLE = 20
 SECONDS_PER_CASE = 0.15
 SECONDS_PER_FAULT = 8
 SECONDS_PER_RACE = 1
+LONG = ("faults", "live", "hostile", "cli")
+"""Folders whose tests take long and wait a lot. They begin first, so that none of them is left alone at the end."""
 LOG_SHOWN = 5_000
 """Characters of a hub's log that are shown with a failure."""
 
@@ -103,8 +105,15 @@ def parameters_of(item: pytest.Item) -> dict[str, object]:
 
 
 def group_of(item: pytest.Item) -> str:
-    """Return the engine of a test, or else its file. The tests of a group run in one process and share its servers."""
-    return str(parameters_of(item).get("engine_kind", item.path.name))
+    """Return the folder and the engine of a test, or else its file. The tests of a group run in one process and share
+    its servers."""
+    kind = parameters_of(item).get("engine_kind")
+    return item.path.name if kind is None else f"{item.path.parent.name} {kind}"
+
+
+def rank_of(item: pytest.Item) -> int:
+    folder = item.path.parent.name
+    return LONG.index(folder) if folder in LONG else len(LONG)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -119,6 +128,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=unwanted)
         items[:] = [item for item in items if item not in unwanted]
     leave_out(items)
+    items.sort(key=rank_of)
     extent = extent_of(config)
     for item in items:
         if marker := item.get_closest_marker("generated"):
