@@ -20,7 +20,7 @@ from stores.records import Entity
 from tests.support import exchanges
 from tests.support import secrets as secrets_in_use
 from tests.support.engines import Database
-from tests.support.program import HUB, IS_OURS, TREE
+from tests.support.program import IS_OURS, SERVE, TREE
 
 # httpx tries to import sniffio on every request; without sniffio each attempt searches the whole import path.
 sys.modules.setdefault("sniffio", None)  # type: ignore[arg-type]
@@ -34,7 +34,6 @@ PATIENCE: Final = 30.0
 """Seconds that a test waits for something that should happen immediately."""
 
 LOG: Final = "hub.log"
-SERVE: Final = (*HUB, "serve")
 
 T = TypeVar("T")
 Parameters = dict[str, Any] | list[tuple[str, Any]] | None

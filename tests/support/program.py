@@ -12,3 +12,5 @@ PYTHON: Final = os.environ.get("HUB_TEST_PYTHON", sys.executable)
 TREE: Final = Path(os.environ.get("HUB_TEST_TREE", ROOT))
 HUB: Final = (PYTHON, "-m", "hub.cli")
 IS_OURS: Final = TREE == ROOT
+SERVE: Final = (*HUB, "serve") if IS_OURS else (PYTHON, str(ROOT / "tests" / "support" / "measured.py"), "serve")
+"""Another tree's hub may not measure its turns itself."""
