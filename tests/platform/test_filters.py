@@ -366,3 +366,11 @@ async def test_long_lists_of_values_are_answered(user: Client, rows: str, count:
     assert await found(user, rows, f"price[in]={','.join(map(str, values))}") == [0, 1]
     inner = json.dumps({"items.q": {"$in": [v - 9 for v in values]}}, separators=(",", ":"))
     assert await found(user, rows, f"filter={inner}") == [0, 1]
+
+
+@pytest.mark.parametrize("value", [9, {"$gt": 9}], ids=["value", "operator"])
+async def test_as_many_conditions_as_documented_are_answered(user: Client, rows: str, value: Any) -> None:
+    """A field and what stands behind it are one of them."""
+    fields = {f"f{n}": value for n in range(600)}
+    document = json.dumps({"$or": [{"price": 10}, fields]}, separators=(",", ":"))
+    assert await found(user, rows, f"filter={quote(document)}") == [0]
