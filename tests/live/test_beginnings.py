@@ -123,6 +123,46 @@ async def test_no_position_lies_behind_one_that_the_client_has(
             assert [note["text"] for note in answer["entities"]] == texts
 
 
+# The same from outside: fan-out has thousands of changes before it when the client asks.
+
+BULK = 5_000
+
+
+async def changed_at_once(user: Client, store: str, number: int) -> None:
+    """Change everything in the store, whose answer is short."""
+    answer = await user.patch(f"/{store}", {"m": number}, {"n[gte]": "0"})
+    assert answer.json()["count"] == BULK
+
+
+async def test_a_subscription_right_behind_a_bulk_does_not_hear_of_it(
+    connected: Connect, user: Client, store: str
+) -> None:
+    client = await connected(user)
+    await user.make_all(store, [{"n": n} for n in range(BULK)])
+    await changed_at_once(user, store, 1)
+    watch = await client.watch(store, snapshot=False)
+    await user.make(store, n=BULK)
+    await client.until(lambda: any(event["entity"]["n"] == BULK for event in watch.events))
+    assert [event["entity"]["n"] for event in watch.events] == [BULK]
+
+
+async def test_right_behind_a_bulk_no_position_leads_back(connected: Connect, hub: Hub, user: Client) -> None:
+    """A snapshot, then the same view without one: its beginning is where the snapshot is, or behind it, and what was
+    in the snapshot is not told."""
+    store = await hub.define(indexes=["n"])
+    client = await connected(user)
+    view = {"filter": {"n": {"$gte": BULK - 1}}}
+    await user.make_all(store, [{"n": n} for n in range(BULK)])
+    await changed_at_once(user, store, 1)
+    asked = client.subscribe(store, snapshot=True, **view), client.watch(store, snapshot=False, **view)
+    first, watch = await asyncio.gather(*asked)
+    assert [entity["m"] for entity in first["entities"]] == [1]
+    assert order_of(first["position"]) <= order_of(watch.began)
+    await user.make(store, n=BULK)
+    await client.until(lambda: any(event["entity"]["n"] == BULK for event in watch.events))
+    assert [event["entity"]["n"] for event in watch.events] == [BULK]
+
+
 # Several subscriptions to one view.
 
 
