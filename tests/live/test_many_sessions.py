@@ -21,6 +21,7 @@ from stores.query import EVERYTHING, WHOLE, Query
 from stores.records import Change, Entity, now_ms
 from stores.schema import StoreDefinition
 from tests.live.test_defects import Ear
+from tests.support.program import printed
 from tests.support.steps import counted_steps
 
 SESSIONS: Final = 20_000
@@ -112,6 +113,13 @@ async def test_a_revoked_token_is_found_among_all_remembered_principals(resolver
         resolver.forget([revoked(7)])
     assert steps.count < FEW
     assert await read_again(resolver) == [7]
+
+
+def test_revoked_tokens_cost_the_same_among_few_and_many_principals() -> None:
+    """In CPU seconds; and only theirs are read again."""
+    few, many = (line.split() for line in printed("revoked_tokens", "1000", "10000").splitlines())
+    assert few[1] == many[1] == "100"
+    assert float(many[0]) < 3 * max(float(few[0]), 0.001)
 
 
 async def test_others_that_change_do_not_keep_a_principal_from_being_read() -> None:

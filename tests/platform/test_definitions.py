@@ -10,6 +10,7 @@ import pytest
 from stores.records import Entity
 from tests.platform.answers import refused
 from tests.support.hub import Client, Hub, entity_of, unique
+from tests.support.program import printed
 
 
 async def definition_of(admin: Client, name: str) -> Entity:
@@ -201,3 +202,8 @@ async def test_stores_that_come_and_go_at_once_are_known_at_once(hub: Hub, admin
 
     outcomes = await asyncio.gather(*(live_and_die() for _ in range(12)))
     assert outcomes == [[200, 200, 200, 404]] * 12
+
+
+def test_what_was_read_earlier_does_not_replace_what_was_read_later() -> None:
+    """Two refreshes at once, and the first one's read is answered last."""
+    assert printed("overlapping_refreshes") == "old new"

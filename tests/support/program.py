@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Final
@@ -14,3 +15,11 @@ HUB: Final = (PYTHON, "-m", "hub.cli")
 IS_OURS: Final = TREE == ROOT
 SERVE: Final = (*HUB, "serve") if IS_OURS else (PYTHON, str(ROOT / "tests" / "support" / "measured.py"), "serve")
 """Another tree's hub may not measure its turns itself."""
+
+
+def printed(name: str, *arguments: str) -> str:
+    """What a program of `tests/programs` prints, with the modules of the tree whose hub is tested."""
+    file = ROOT / "tests" / "programs" / f"{name}.py"
+    environment = os.environ | {"PYTHONPATH": str(TREE)}
+    command = (PYTHON, str(file), *arguments)
+    return subprocess.run(command, env=environment, capture_output=True, check=True, text=True, timeout=60).stdout.strip()
