@@ -22,4 +22,5 @@ def printed(name: str, *arguments: str) -> str:
     file = ROOT / "tests" / "programs" / f"{name}.py"
     environment = os.environ | {"PYTHONPATH": str(TREE)}
     command = (PYTHON, str(file), *arguments)
-    return subprocess.run(command, env=environment, capture_output=True, check=True, text=True, timeout=60).stdout.strip()
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True, text=True, timeout=60)
+    return done.stdout.strip()
