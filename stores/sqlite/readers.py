@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import queue
 import time
@@ -20,6 +21,8 @@ from stores.errors import CannotOpen, ReadTimeout, Unavailable
 from stores.read_turns import ReadLimits, ReadTurns
 from stores.sqlite.allowance import ON_LOOP, TakesLonger, allowance
 from stores.sqlite.connection import CACHE_KIB, STREAM_CACHE_KIB, connect, time_limit, translated
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -94,10 +97,11 @@ class Readers:
     def __init__(self, path: Path, threads: int, timeout: float, waiting: int, streams: int = MOST_STREAMS) -> None:
         self._most_streams = streams
         self._timeout = timeout
-        self._deadline = 0.0
-        self._own = connect(path)
+        self._deadline = math.inf
+        self._own, self._known_schema = _with_schema(path)
+        self._own.set_progress_handler(self._is_late, _CHECK_EVERY)
+        self._renewing: asyncio.Task[None] | None = None
         allowance.claim()
-        self._own.set_progress_handler(lambda: time.perf_counter() > self._deadline, _CHECK_EVERY)
         self._idle = _connections(path, threads)
         self._idle_moments = _connections(path, _MOMENTS, _MOMENT_CACHE_KIB)
         self._housekeeping = _connections(path, 1, _MOMENT_CACHE_KIB)
@@ -116,6 +120,8 @@ class Readers:
         if self._closed:
             return
         self._closed = True
+        if self._renewing is not None:
+            await self._renewing
         for pool in (self._threads, self._housekeeper):
             await asyncio.get_running_loop().run_in_executor(None, pool.shutdown)
         self._own.close()
@@ -143,7 +149,30 @@ class Readers:
             if self._own.in_transaction:
                 self._deadline = math.inf
                 self._own.execute("ROLLBACK")
+        self._renew_if_outdated()
         return await self.in_thread(read)
+
+    def _is_late(self) -> bool:
+        return time.perf_counter() > self._deadline
+
+    def _renew_if_outdated(self) -> None:
+        """SQLite reads the whole schema again for the first statement after it has changed. With many stores that is
+        cut short on the loop each time, and no read would ever get beyond it there."""
+        self._deadline = math.inf
+        if self._renewing is None and _schema_version(self._own) != self._known_schema:
+            self._renewing = asyncio.create_task(self._renew())
+
+    async def _renew(self) -> None:
+        """Let the loop go on with a connection that has read the schema in a thread."""
+        try:
+            made, version = await asyncio.get_running_loop().run_in_executor(self._threads, _with_schema, self._path)
+            self._own.close()
+            self._own, self._known_schema = made, version
+            made.set_progress_handler(self._is_late, _CHECK_EVERY)
+        except (CannotOpen, apsw.Error) as error:
+            log.warning("SQLite's schema could not be read for the loop: %s", error)  # the next long read tries again
+        finally:
+            self._renewing = None
 
     async def in_thread(self, read: Read[T]) -> T:
         """Run `read`, known to be too long for the loop, in a thread, and return its result."""
@@ -253,6 +282,20 @@ def _connections(path: Path, count: int, cache_kib: int = CACHE_KIB) -> queue.Si
     for _ in range(count):
         connections.put(connect(path, cache_kib=cache_kib))
     return connections
+
+
+def _with_schema(path: Path) -> tuple[apsw.Connection, int]:
+    """A connection that knows the schema, and the version of it."""
+    connection = connect(path)
+    version = _schema_version(connection)
+    connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchall()
+    return connection, version
+
+
+def _schema_version(connection: apsw.Connection) -> int:
+    """As it is in the file; the schema itself is not read for that."""
+    version: int = connection.execute("PRAGMA schema_version").get
+    return version
 
 
 def _read_with(idle: queue.SimpleQueue[apsw.Connection], read: Read[T], seconds: float) -> T:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.cpu import counted_cpu
 from tests.support.engines import Database
-from tests.support.hub import Hub, entity_of, running_hub
+from tests.support.hub import Hub, StartHub, entity_of, running_hub
 
 SOME: Final = 200
 """Entities that are changed."""
@@ -91,3 +91,23 @@ async def test_a_tree_of_groups_moves_at_the_cost_of_what_it_holds(database: Dat
         await hub.admin.make_all("stores", [{"name": f"store{n}"} for n in range(25)])
         among_many = await cost_of_moving_a_tree(hub, 50)
         assert among_many < 3 * among_few
+
+
+READS: Final = 60
+
+
+@pytest.mark.engine("sqlite")
+async def test_a_read_costs_the_same_among_few_and_many_stores(sqlite_hub: StartHub) -> None:
+    """SQLite reads all definitions anew when one has changed, which takes longer than a read may take on the loop."""
+    hub = await sqlite_hub()
+    store = await hub.define()
+    path = f"/{store}/{(await hub.admin.make(store, n=1))['_id']}"
+
+    async def read(number: int) -> None:
+        for _ in range(READS):
+            assert (await hub.admin.get(path)).status_code == 200
+
+    among_few = await cheapest(hub, read)
+    await hub.admin.make_all("stores", [{"name": f"many{n}"} for n in range(120)])
+    await read(0)
+    assert await cheapest(hub, read) < 3 * among_few
