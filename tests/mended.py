@@ -2,7 +2,8 @@
 
     python -m tests.mended 06e37b2 [--engine sqlite] [--row S1 --row H4]
 
-A test that passes there does not show the fault. The program prints its name and exits with 1.
+A test that passes there does not show the fault, nor does one whose fixtures fail there. The program prints the names
+of both. It exits with 1 if a row has no test that fails.
 """
 
 from __future__ import annotations
@@ -72,11 +73,13 @@ def main(argv: Sequence[str]) -> int:
     unshown = []
     for cells in chosen:
         found = {test: outcomes[test] for test in tests_of(cells)}
-        failing = sum(o != "passed" and o != "skipped" for all in found.values() for o in all)
+        failing = sum(o == "failure" for all in found.values() for o in all)
         print(f"{cells[0]:12} {failing} of {sum(map(len, found.values()))} fail at {given.commit}")
         for test, all in found.items():
             if all and set(all) == {"passed"}:
                 print(f"{'':12}   passes: {test}")
+            elif "error" in all:
+                print(f"{'':12}   cannot be run: {test}")
         if not failing:
             unshown.append(cells[0])
     print(f"rows of which no test fails there: {', '.join(unshown) or 'none'}")

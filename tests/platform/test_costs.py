@@ -85,12 +85,12 @@ async def cost_of_moving_a_tree(hub: Hub, groups: int) -> float:
 
 
 async def test_a_tree_of_groups_moves_at_the_cost_of_what_it_holds(database: Database, tmp_path: Path) -> None:
-    """Not at that of every store for every group: here nothing is in the groups."""
+    """Not at that of every store for every group: here nothing is in the groups. Where that is so is looked up."""
     async with running_hub(database, tmp_path / "hub") as hub:
         among_few = await cost_of_moving_a_tree(hub, 50)
-        await hub.admin.make_all("stores", [{"name": f"store{n}"} for n in range(25)])
+        await hub.admin.make_all("stores", [{"name": f"store{n}"} for n in range(40)])
         among_many = await cost_of_moving_a_tree(hub, 50)
-        assert among_many < 3 * among_few
+        assert among_many < 2 * among_few
 
 
 READS: Final = 60
