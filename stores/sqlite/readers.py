@@ -156,14 +156,17 @@ class Readers:
         return time.perf_counter() > self._deadline
 
     def _renew_if_outdated(self) -> None:
-        """SQLite reads the whole schema again for the first statement after it has changed. With many stores that is
-        cut short on the loop each time, and no read would ever get beyond it there."""
+        """Replace the loop's connection if the schema has changed.
+
+        SQLite reads the whole schema again for the first statement after a change. With many stores that exceeds the
+        loop's deadline every time, so the connection would never finish it.
+        """
         self._deadline = math.inf
         if self._renewing is None and _schema_version(self._own) != self._known_schema:
             self._renewing = asyncio.create_task(self._renew())
 
     async def _renew(self) -> None:
-        """Let the loop go on with a connection that has read the schema in a thread."""
+        """Open a connection, read the schema in a thread, and let the loop use it."""
         try:
             made, version = await asyncio.get_running_loop().run_in_executor(self._threads, _with_schema, self._path)
             self._own.close()
@@ -285,7 +288,7 @@ def _connections(path: Path, count: int, cache_kib: int = CACHE_KIB) -> queue.Si
 
 
 def _with_schema(path: Path) -> tuple[apsw.Connection, int]:
-    """A connection that knows the schema, and the version of it."""
+    """Return a connection that has read the schema, and the schema's version."""
     connection = connect(path)
     version = _schema_version(connection)
     connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchall()
@@ -293,7 +296,7 @@ def _with_schema(path: Path) -> tuple[apsw.Connection, int]:
 
 
 def _schema_version(connection: apsw.Connection) -> int:
-    """As it is in the file; the schema itself is not read for that."""
+    """Return the version in the file. This does not read the schema."""
     version: int = connection.execute("PRAGMA schema_version").get
     return version
 
