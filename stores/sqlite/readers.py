@@ -10,7 +10,6 @@ import time
 from collections.abc import AsyncGenerator, Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Final, TypeVar, cast
 
@@ -120,6 +119,8 @@ class Readers:
         if self._closed:
             return
         self._closed = True
+        for stream in self._streams:
+            stream.end(_closed)
         if self._renewing is not None:
             await self._renewing
         for pool in (self._threads, self._housekeeper):
@@ -133,7 +134,7 @@ class Readers:
         """Run `read` on the loop, or in a thread if it takes longer, and return its result. It may be started twice, so
         it must not change anything."""
         if self._closed:
-            raise Unavailable("the store is closed")
+            raise _closed()
         self._deadline = time.perf_counter() + QUICK
         allowance.steps = ON_LOOP
         try:
@@ -182,7 +183,7 @@ class Readers:
 
         def begin(seconds: float) -> asyncio.Future[T]:
             if self._closed:
-                raise Unavailable("the store is closed")
+                raise _closed()
             idle = self._idle if seconds >= self._timeout else self._idle_moments
             return asyncio.get_running_loop().run_in_executor(self._threads, _read_with, idle, read, seconds)
 
@@ -192,16 +193,16 @@ class Readers:
         """Run a read of the hub's own, which may take `seconds`, and return its result. Such reads run one at a
         time."""
         if self._closed:
-            raise Unavailable("the store is closed")
+            raise _closed()
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._housekeeper, _read_with, self._housekeeping, read, seconds)
 
     async def stream(self, produce: Callable[[apsw.Connection], Generator[T]]) -> AsyncGenerator[T]:
         """Yield the items of `produce`, each made in a thread on request. A stream has a connection of its own, and
         holds no thread while its reader is slow. Raises Unavailable when there are too many streams, and when the
-        stream is ended because it takes too long."""
+        stream is ended because it takes too long or the engine is closed."""
         if self._closed:
-            raise Unavailable("the store is closed")
+            raise _closed()
         if len(self._streams) >= self._most_streams:
             raise Unavailable(f"{self._most_streams} long lists are being read").at("MOST_STREAMS")
         if self.streams_wait:
@@ -224,7 +225,7 @@ class Readers:
         """End the streams that have taken longer than `timeout`: because of their snapshots SQLite's log grows."""
         began = time.monotonic() - self._timeout
         for stream in [each for each in self._streams if each.began < began]:
-            stream.end()
+            stream.end(_log_too_long)
 
 
 _END: Final = object()
@@ -238,7 +239,9 @@ class _Stream:
         self._threads = threads
         self._idle = idle
         self._source: tuple[apsw.Connection, Generator[object]] | None = None
-        self._is_busy = self._is_ended = False
+        self._item: asyncio.Future[object] | None = None
+        """The last item that was begun."""
+        self._why_ended: Callable[[], Unavailable] | None = None
 
     async def open(self, path: Path, produce: Callable[[apsw.Connection], Generator[object]]) -> None:
         loop = asyncio.get_running_loop()
@@ -248,32 +251,44 @@ class _Stream:
     async def next(self, turns: ReadTurns) -> object:
         """Return the next item, made in a thread when it gets a turn. Raises Unavailable when the stream has been
         ended."""
-        if self._source is None:
-            raise _log_too_long()
-        self._is_busy = True
-        item = await turns.run_piece(partial(self._begin, *self._source))
-        self._is_busy = False
-        if self._is_ended:
-            raise _log_too_long()
+        item = await turns.run_piece(self._begin)
+        if self._why_ended is not None:
+            raise self._why_ended()
         return item
 
-    def _begin(self, connection: apsw.Connection, items: Generator[object], seconds: float) -> asyncio.Future[object]:
-        if self._is_ended:
-            raise _log_too_long()
-        return asyncio.get_running_loop().run_in_executor(self._threads, _next, connection, items, seconds)
+    def _begin(self, seconds: float) -> asyncio.Future[object]:
+        if self._why_ended is not None:
+            raise self._why_ended()
+        assert self._source is not None
+        self._item = asyncio.get_running_loop().run_in_executor(self._threads, _next, *self._source, seconds)
+        return self._item
 
-    def end(self) -> None:
-        """Release the snapshot, at once or after the item that is being made."""
-        self._is_ended = True
-        if not self._is_busy:
-            self.close()
+    def end(self, why: Callable[[], Unavailable]) -> None:
+        """Release the snapshot, and let `next` raise what `why` returns."""
+        self._why_ended = why
+        self.close()
 
     def close(self) -> None:
-        """Close the generator and release the connection, in a thread. Not awaited, because the caller may have been
-        cancelled."""
+        """Close the generator and release the connection, in a thread, at once or after the item that is being made.
+        Not awaited, because the caller may have been cancelled."""
         source, self._source = self._source, None
-        if source is not None:
-            self._threads.submit(_finish, *source, self._idle)
+        if source is None:
+            return
+        if self._item is None or self._item.done():
+            self._finish_in_thread(*source)
+        else:
+            self._item.add_done_callback(lambda _: self._finish_in_thread(*source))
+
+    def _finish_in_thread(self, connection: apsw.Connection, items: Generator[object]) -> None:
+        try:
+            self._threads.submit(_finish, connection, items, self._idle)
+        except RuntimeError:  # the engine is closed, and its threads have ended
+            items.close()
+            connection.close()
+
+
+def _closed() -> Unavailable:
+    return Unavailable("the store is closed")
 
 
 def _log_too_long() -> Unavailable:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import apsw
 import pytest
@@ -418,6 +419,24 @@ async def test_a_backup_that_holds_up_the_log_keeps_no_list_from_beginning(tmp_p
         await asyncio.sleep(2 * log_keeper.EVERY)
         assert len(await find(engine, Query(limit=1_000))) == 1_000
         await backup.communicate(b"")
+
+
+async def test_an_engine_that_closes_ends_the_lists_that_are_still_sent(tmp_path: Path) -> None:
+    """At rest or in the middle of an item: Unavailable for its reader, and no connection stays open."""
+    before = set(apsw.connections())
+    engine = SQLiteEngine(tmp_path / "hub.db")
+    await engine.open()
+    await engine.define(StoreDefinition(STORE))
+    await insert(engine, *numbered(3_000, text="x" * 500))
+    bodies: list[Any] = [(await engine.find(STORE, Query())).body for _ in range(4)]
+    assert await anext(bodies[0])
+    given_up, asked = (asyncio.ensure_future(anext(body)) for body in bodies[1:3])
+    await asyncio.sleep(0)
+    given_up.cancel()
+    await engine.close()
+    outcomes = await asyncio.gather(given_up, asked, anext(bodies[0]), bodies[3].aclose(), return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [asyncio.CancelledError, Unavailable, Unavailable, type(None)]
+    assert set(apsw.connections()) <= before
 
 
 async def test_closing_waits_for_what_was_submitted(tmp_path: Path) -> None:
