@@ -55,7 +55,7 @@ RENAMED = (
     Renamed("GATHER_LINES", "BATCH_LINES"),
     Renamed("GatheringHandler", "BatchingHandler"),
     Renamed("_Gathering", "_DeltaBuilder"),
-    Renamed("_commit_together", "_commit_all"),
+    Renamed("_commit_together", "run_once"),
     # System stores.
     Renamed("Rules", "StoreHooks"),
     Renamed("rules", "store_hooks, hooks"),

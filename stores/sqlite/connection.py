@@ -14,11 +14,11 @@ from typing import Final
 
 import apsw
 
-from stores.errors import CannotOpen, DuplicateValue, ReadTimeout, StorageFull, StoreError, Unavailable
+from stores.errors import CannotOpen, DuplicateValue, NotFound, ReadTimeout, StorageFull, StoreError, Unavailable
 from stores.log_rate import RateLimitedLog
 from stores.sqlite import functions
 from stores.sqlite.allowance import allowance
-from stores.sqlite.tables import APPLICATION_ID, unique_path
+from stores.sqlite.tables import APPLICATION_ID, missing_store, unique_path
 
 log = RateLimitedLog(logging.getLogger(__name__))
 
@@ -167,6 +167,9 @@ def translate(connection: apsw.Connection, error: apsw.Error, index: int = 0) ->
     if _is_full(connection, error):
         log.write(logging.ERROR, "full", "the disk is full: %s", error)
         return StorageFull("the disk is full")
+    if (store := missing_store(str(error))) is not None:
+        # A read that began before the store was dropped or renamed.
+        return NotFound(f"no store {store}")
     log.write(logging.ERROR, type(error).__name__, "SQLite failed: %s: %s", type(error).__name__, error)
     return Unavailable(f"SQLite: {type(error).__name__}")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TypeVar, cast
@@ -13,7 +13,7 @@ import apsw
 import orjson
 
 from stores.consumer import LeasedConsumer
-from stores.errors import CannotOpen, Conflict, DuplicateValue, KeyReused, NotFound, StoreNotEmpty
+from stores.errors import CannotOpen, NotFound
 from stores.protocol import (
     CONSUMER_DEFAULTS,
     MOST_HISTORY_ENTRIES,
@@ -31,31 +31,21 @@ from stores.protocol import (
     Upsert,
     Write,
     Written,
-    pack,
-    unpack,
 )
 from stores.query import EVERYTHING, WHOLE, Filter, Projection, Query
-from stores.records import Entity, History, now_ms
+from stores.records import Entity, History
 from stores.schema import StoreDefinition
 from stores.sqlite import lists
 from stores.sqlite.compile import Compiler
-from stores.sqlite.connection import FILES_OF_CONNECTION, FileLock, connect, temporary_files, translated, why_unusable
+from stores.sqlite.connection import FILES_OF_CONNECTION, FileLock, connect, translated, why_unusable
 from stores.sqlite.consumer import Held, SQLiteConsumerState
 from stores.sqlite.feed import SQLiteFeed, current_seq
 from stores.sqlite.history import CONDENSE, condense, read_history, retired_up_to
+from stores.sqlite.idempotency import forget_expired
 from stores.sqlite.log_keeper import LogKeeper
 from stores.sqlite.readers import MOST_STREAMS, Readers, own_connections
-from stores.sqlite.renaming import rename_table
-from stores.sqlite.tables import (
-    StoreTable,
-    create_index,
-    create_table,
-    drop_index,
-    drop_table,
-    load_tables,
-    prepare_file,
-    renew_triggers,
-)
+from stores.sqlite.structure import Structure
+from stores.sqlite.tables import StoreTable, load_tables, prepare_file, renew_triggers
 from stores.sqlite.transaction import Transaction
 from stores.sqlite.visibility_index import groups_held
 from stores.sqlite.writer import Writer
@@ -147,6 +137,7 @@ class SQLiteEngine:
         self.feed = SQLiteFeed(epoch, self._readers, current_seq(connection))
         changes_made = partial(transaction.changes_for, self.feed, connection)
         self._writer = Writer(connection, transaction, changes_made, self.feed.publish)
+        self._structure = Structure(self._writer, self._executor)
         keeper = LogKeeper(self.path, self._readers, int(self.options.sqlite_log_mb * 1_048_576))
         self._keeper = asyncio.get_running_loop().create_task(keeper.run())
 
@@ -183,87 +174,16 @@ class SQLiteEngine:
         by: str | None = None,
         key: IdempotencyKey | None = None,
     ) -> list[Written]:
-        changes = {d.name: wanted for d in definitions if (wanted := self._wanted(d)) is not None}
-        if not changes:
-            return await self.commit(writes, by, key) if writes else []
-        return await self._restructure(lambda: self._define_all(changes, writes, key), by)
-
-    def _wanted(self, definition: StoreDefinition) -> dict[str, bool] | None:
-        """Return the paths to index, and whether each is unique; None if the table has exactly these."""
-        table = self._tables.get(definition.name)
-        wanted = dict.fromkeys(definition.unique_paths, True) | dict.fromkeys(definition.index_paths, False)
-        as_wanted = table is not None and {p: i.unique for p, i in table.paths.items()} == wanted
-        return None if as_wanted else wanted
-
-    async def _restructure(self, run: Callable[[], T], by: str | None) -> T:
-        """Call `run`, which changes tables and `self._tables`, in a transaction of its own. If it fails, read
-        `self._tables` from the file again."""
-        try:
-            return await self._writer.submit(run, by, heavy=True)
-        except BaseException:
-            await self._writer.submit(self._read_tables, None, heavy=True)
-            raise
-
-    def _read_tables(self) -> None:
-        tables = load_tables(self._writer.connection)
-        self._tables.clear()
-        self._tables.update(tables)
-
-    def _define_all(
-        self, changes: Mapping[str, dict[str, bool]], writes: Sequence[Write], key: IdempotencyKey | None
-    ) -> list[Written]:
-        earlier = self._earlier(key) if key else None
-        if earlier is not None:
-            return earlier
-        for store, wanted in changes.items():
-            self._define(store, wanted)
-        return self._commit_all(writes, key) if writes else []
-
-    def _define(self, store: str, wanted: dict[str, bool]) -> None:
-        connection = self._writer.connection
-        known = self._tables.get(store)
-        paths = dict(known.paths) if known else {}
-        table = known or create_table(connection, store)
-        for path, indexed in list(paths.items()):
-            if wanted.get(path) is not indexed.unique:
-                drop_index(connection, table, path)
-                del paths[path]
-        for path in wanted.keys() - paths.keys():
-            try:
-                with temporary_files(connection):
-                    paths[path] = create_index(connection, table, path, wanted[path])
-            except apsw.ConstraintError:
-                raise DuplicateValue(path) from None
-        table.paths = paths
-        table.forget()
-        self._tables[store] = table
+        missing = self._structure.missing(definitions)
+        if missing:
+            return await self._structure.define(missing, writes, by, key)
+        return await self.commit(writes, by, key) if writes else []
 
     async def rename(self, store: str, name: str, writes: Sequence[Write]) -> None:
-        await self._restructure(lambda: self._rename(store, name, writes), None)
-
-    def _rename(self, store: str, name: str, writes: Sequence[Write]) -> None:
-        if name in self._tables:
-            raise Conflict(f"there is a store {name}")
-        with translated(self._writer.connection):
-            renamed = rename_table(self._writer.connection, self._table(store), name)
-        self._executor.run_all(writes)
-        del self._tables[store]
-        self._tables[name] = renamed
+        await self._structure.rename(store, name, writes)
 
     async def drop(self, store: str, writes: Sequence[Write] = (), by: str | None = None) -> list[Written]:
-        return await self._restructure(lambda: self._drop(store, writes), by)
-
-    def _drop(self, store: str, writes: Sequence[Write]) -> list[Written]:
-        written = self._executor.run_all(writes)
-        table = self._tables.get(store)
-        if table is None:
-            return written
-        connection = self._writer.connection
-        if connection.execute(f"SELECT EXISTS(SELECT 1 FROM {table.table})").get:
-            raise StoreNotEmpty(f"{store} still holds entities")
-        drop_table(connection, table)
-        del self._tables[store]
-        return written
+        return await self._structure.drop(store, writes, by)
 
     async def get(
         self, store: str, id: str, where: Filter = EVERYTHING, projection: Projection = WHOLE
@@ -326,22 +246,13 @@ class SQLiteEngine:
             # One statement changes one entity, so it is atomic.
             return [await self._writer.submit(lambda: self._executor.run(writes[0], 0), by)]
         heavy = is_heavy(writes)
-        commit = self._commit_all if heavy else self._commit_in_savepoint
+        commit = self._executor.run_once if heavy else self._commit_in_savepoint
         return await self._writer.submit(lambda: commit(writes, key), by, heavy=heavy)
 
     def _commit_in_savepoint(self, writes: Sequence[Write], key: IdempotencyKey | None) -> list[Written]:
         written: list[Written] = []
         with self._writer.connection:
-            written += self._commit_all(writes, key)
-        return written
-
-    def _commit_all(self, writes: Sequence[Write], key: IdempotencyKey | None) -> list[Written]:
-        earlier = self._earlier(key) if key else None
-        if earlier is not None:
-            return earlier
-        written = self._executor.run_all(writes)
-        if key:
-            self._remember(key, written)
+            written += self._executor.run_once(writes, key)
         return written
 
     async def _commit_with(self, writes: Sequence[Write], also: Callable[[apsw.Connection], T]) -> T:
@@ -361,20 +272,6 @@ class SQLiteEngine:
 
         heavy = is_heavy(writes)
         return await self._writer.submit(run_all if heavy else in_savepoint, None, heavy=heavy)
-
-    def _remember(self, key: IdempotencyKey, written: list[Written]) -> None:
-        row = (key.key, key.fingerprint, key.expires, pack(written).decode())
-        with translated(self._writer.connection):
-            self._writer.connection.execute("INSERT OR REPLACE INTO idempotency VALUES(?,?,?,?)", row)
-
-    def _earlier(self, key: IdempotencyKey) -> list[Written] | None:
-        sql = "SELECT fingerprint, outcome FROM idempotency WHERE key=? AND expires>?"
-        row = self._writer.connection.execute(sql, (key.key, now_ms())).fetchone()
-        if row is None:
-            return None
-        if row[0] != key.fingerprint:
-            raise KeyReused("this key came with another request before")
-        return unpack(row[1])
 
     async def history(
         self,
@@ -407,9 +304,7 @@ class SQLiteEngine:
         moved = CONDENSE if up_to > 0 else 0
         while moved == CONDENSE:  # in steps, so that other writes can run in between
             moved = await self._writer.submit(lambda: condense(connection, up_to), None, heavy=True)
-        await self._writer.submit(
-            lambda: connection.execute("DELETE FROM idempotency WHERE expires<=?", (now,)).get, None, heavy=True
-        )
+        await self._writer.submit(lambda: forget_expired(connection, now), None, heavy=True)
 
     def _table(self, store: str) -> StoreTable:
         table = self._tables.get(store)

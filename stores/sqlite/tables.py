@@ -6,6 +6,7 @@ write the change records, so that every write of an entity has one.
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -112,6 +113,11 @@ def encoded(store: str) -> str:
     return "".join(f"^{c.lower()}" if c.isupper() else c for c in store)
 
 
+def decoded(name: str) -> str:
+    """Return the name of a store from that of its table or ACL, without the purpose."""
+    return re.sub(r"\^(.)", lambda match: match[1].upper(), name)
+
+
 def table_name(store: str) -> str:
     return identifier("e_" + encoded(store))
 
@@ -191,6 +197,12 @@ class StoreTable:
         # A new dict, not `clear`: a condition that another thread is compiling for the old paths goes into the old
         # dict.
         self.compiled = {}
+
+    def adopt(self, changed: StoreTable) -> StoreTable:
+        """Take over the paths of a changed copy, and return self: reads in progress hold this object."""
+        self.paths = changed.paths
+        self.forget()
+        return self
 
     def note_seen(self, key: AclKey, rows: int | None, until: float) -> None:
         if len(self.seen) >= MOST_SEEN:
@@ -292,3 +304,9 @@ def unique_path(message: str) -> str | None:
         return None
     name = message.split(marker, 1)[1].rsplit("'", 1)[0].replace("''", "'")
     return name.split(":", 1)[1]
+
+
+def missing_store(message: str) -> str | None:
+    """Return the store whose table an error does not find, or None."""
+    _, found, name = message.partition("no such table: ")
+    return decoded(name[2:]) if found and name.startswith(("e_", "v_")) else None

@@ -47,6 +47,7 @@ class Job:
     by: str | None
     heavy: bool
     done: asyncio.Future[Any]
+    committed: Callable[[], None] | None
     outcome: Any = None
     error: StoreError | None = None
 
@@ -77,13 +78,18 @@ class Writer:
         self._closed = False
         self._idle.set()
 
-    async def submit(self, run: Callable[[], T], by: str | None, *, heavy: bool = False) -> T:
+    async def submit(
+        self, run: Callable[[], T], by: str | None, *, heavy: bool = False, committed: Callable[[], None] | None = None
+    ) -> T:
         """Call `run` in a transaction. Return its result once the transaction is durable; raise the StoreError that
-        undid it."""
+        undid it.
+
+        `committed`, only of a heavy job: it is called on the loop once the transaction is durable, before the feed gets
+        its changes and before the next job runs. It is called even if the submitter has been cancelled."""
         if self._closed:
             raise Unavailable("the store is closed")
         loop = asyncio.get_running_loop()
-        job = Job(run, by, heavy, loop.create_future())
+        job = Job(run, by, heavy, loop.create_future(), committed)
         (self.heavy if heavy else self.light).put(by or "", job)
         if not self._busy:
             self._busy = True
@@ -186,6 +192,9 @@ class Writer:
         if finished.exception() is not None:
             log.error("commit failed", exc_info=finished.exception())
             self._fail(batch, Unavailable("commit failed"))
+        first = batch[0]
+        if first.committed is not None and first.error is None:
+            first.committed()
         changes, self._changes = self._changes, None
         if changes is not None:
             self.published(changes)

@@ -22,11 +22,24 @@ from stores.errors import (
     too_large_at,
 )
 from stores.paths import MISSING, Path, elements, split, traverses_array
-from stores.protocol import Delete, DeleteMany, Expect, Insert, Revisions, Update, UpdateMany, Upsert, Write, Written
+from stores.protocol import (
+    Delete,
+    DeleteMany,
+    Expect,
+    IdempotencyKey,
+    Insert,
+    Revisions,
+    Update,
+    UpdateMany,
+    Upsert,
+    Write,
+    Written,
+)
 from stores.query import And, Equal, Filter
 from stores.records import SYSTEM_FIELDS, Entity, Operation, alters, concerns_system_fields
 from stores.sqlite.compile import Compiler
 from stores.sqlite.connection import time_limit, translate, translated
+from stores.sqlite.idempotency import earlier_outcome, remember
 from stores.sqlite.tables import StoreTable
 from stores.sqlite.transaction import Transaction
 from stores.sqlite.visibility_index import narrowing
@@ -55,6 +68,21 @@ class WriteExecutor:
         self.transaction = transaction
         self.read_timeout = read_timeout
         self.most_bytes = most_bytes
+
+    def over(self, tables: dict[str, StoreTable]) -> WriteExecutor:
+        """Return an executor of the same transaction that knows other tables."""
+        return WriteExecutor(self.connection, tables, self.transaction, self.read_timeout, self.most_bytes)
+
+    def run_once(self, writes: Sequence[Write], key: IdempotencyKey | None) -> list[Written]:
+        """Run the writes of one commit, or return the outcome of the commit that was done with this key."""
+        earlier = earlier_outcome(self.connection, key) if key else None
+        if earlier is not None:
+            return earlier
+        written = self.run_all(writes)
+        if key:
+            with translated(self.connection):
+                remember(self.connection, key, written)
+        return written
 
     def run_all(self, writes: Sequence[Write]) -> list[Written]:
         """Run the writes of one commit, in their order."""

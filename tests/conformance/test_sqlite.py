@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -486,3 +487,46 @@ async def test_a_definition_whose_commit_fails_can_be_made_later(tmp_path: Path)
             await engine.define(definition)
         await insert_one(engine, store="new", n=1)
         assert len(await engine.entities("kept", Query(Equal(("n",), 7)))) == 1
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("store", ["New", "old"])
+async def test_a_store_is_there_or_not_while_that_is_being_committed(tmp_path: Path, store: str, when: str) -> None:
+    """A read before the commit takes effect meets the store as it was, and after it NotFound or the store. Whoever asks
+    for the same is not answered earlier, and a caller that gives up changes nothing of that."""
+    engine = SQLiteEngine(tmp_path / "hub.db")
+    arrived, may_go_on = threading.Event(), threading.Event()
+
+    def hold_up(*_: object) -> bool:
+        arrived.set()
+        may_go_on.wait(30)
+        return False
+
+    def change() -> asyncio.Task[object]:
+        made = engine.define(StoreDefinition(store)) if store == "New" else engine.drop(store)
+        return asyncio.create_task(made)
+
+    async with opened(engine):
+        await engine.define(StoreDefinition("old"))
+        connection = engine._writer.connection
+        (connection.set_commit_hook if when == "before" else connection.set_wal_hook)(hold_up)
+        changes = [change(), change()]
+        assert await asyncio.to_thread(arrived.wait, 30)
+        try:
+            if store == "old" and when == "before":
+                assert await engine.entities(store, Query()) == []
+            else:
+                with pytest.raises(NotFound, match=f"no store {store}"):
+                    await engine.entities(store, Query())
+            changes[0].cancel()
+            changes.append(change())
+            await asyncio.wait(changes[1:], timeout=0.05)
+            assert [each.done() for each in changes] == [True, False, False]
+        finally:
+            may_go_on.set()
+        await asyncio.gather(*changes[1:])
+        if store == "New":
+            await insert_one(engine, store=store)
+        else:
+            with pytest.raises(NotFound):
+                await insert_one(engine, store=store)

@@ -1,0 +1,126 @@
+"""Changes of the tables: stores are defined, renamed and dropped, each in a transaction of its own.
+
+The transaction changes a copy of what is known of the tables. Readers and later transactions get the copy once it is
+committed, so none of them meets a table that does not exist, and a failure leaves nothing to undo.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import apsw
+
+from stores.errors import Conflict, DuplicateValue, StoreNotEmpty
+from stores.protocol import IdempotencyKey, Write, Written
+from stores.schema import StoreDefinition
+from stores.sqlite.connection import temporary_files, translated
+from stores.sqlite.idempotency import earlier_outcome
+from stores.sqlite.renaming import rename_table
+from stores.sqlite.tables import StoreTable, create_index, create_table, drop_index, drop_table
+from stores.sqlite.writer import Writer
+from stores.sqlite.writes import WriteExecutor
+
+Paths = Mapping[str, bool]
+"""The paths to index, and whether each is unique."""
+
+
+class Structure:
+    """The changes of the tables that `executor` knows."""
+
+    def __init__(self, writer: Writer, executor: WriteExecutor) -> None:
+        self._writer = writer
+        self._executor = executor
+        self._tables = executor.tables
+
+    def missing(self, definitions: Iterable[StoreDefinition]) -> dict[str, Paths]:
+        """Return the paths of the stores whose tables differ from their definitions."""
+        return {d.name: wanted for d in definitions if (wanted := self._wanted(d)) is not None}
+
+    def _wanted(self, definition: StoreDefinition) -> Paths | None:
+        table = self._tables.get(definition.name)
+        wanted = dict.fromkeys(definition.unique_paths, True) | dict.fromkeys(definition.index_paths, False)
+        as_wanted = table is not None and {p: i.unique for p, i in table.paths.items()} == wanted
+        return None if as_wanted else wanted
+
+    async def define(
+        self, stores: Mapping[str, Paths], writes: Sequence[Write], by: str | None, key: IdempotencyKey | None
+    ) -> list[Written]:
+        """Make the tables of `stores` have exactly these paths, and do `writes`. Raises DuplicateValue."""
+
+        def run(executor: WriteExecutor) -> list[Written]:
+            earlier = earlier_outcome(executor.connection, key) if key else None
+            if earlier is not None:
+                return earlier
+            for store, wanted in stores.items():
+                _define(executor, store, wanted)
+            return executor.run_once(writes, key) if writes else []
+
+        return await self._change(run, by)
+
+    async def rename(self, store: str, name: str, writes: Sequence[Write]) -> None:
+        """Rename a store, and do `writes`. Raises NotFound and Conflict."""
+        await self._change(lambda executor: _rename(executor, store, name, writes), None)
+
+    async def drop(self, store: str, writes: Sequence[Write], by: str | None) -> list[Written]:
+        """Do `writes`, and remove the table of an empty store if there is one. Raises StoreNotEmpty."""
+        return await self._change(lambda executor: _drop(executor, store, writes), by)
+
+    async def _change(self, run: Callable[[WriteExecutor], list[Written]], by: str | None) -> list[Written]:
+        """Call `run`, which changes the tables of its executor, in a transaction of its own."""
+        changed: dict[str, StoreTable] = {}
+
+        def in_transaction() -> list[Written]:
+            changed.update(self._tables)
+            written = run(self._executor.over(changed))
+            for name, table in self._tables.items():
+                if changed.get(name) is not table:
+                    # Its copy may have learned that a path is mixed.
+                    table.forget()
+            return written
+
+        def committed() -> None:
+            for name, table in changed.items():
+                known = self._tables.get(name)
+                if known is not None and known is not table:
+                    changed[name] = known.adopt(table)
+            self._tables.clear()
+            self._tables.update(changed)
+
+        return await self._writer.submit(in_transaction, by, heavy=True, committed=committed)
+
+
+def _define(executor: WriteExecutor, store: str, wanted: Paths) -> None:
+    connection = executor.connection
+    known = executor.tables.get(store)
+    table = StoreTable(store, dict(known.paths)) if known else create_table(connection, store)
+    for path, indexed in list(table.paths.items()):
+        if wanted.get(path) is not indexed.unique:
+            drop_index(connection, table, path)
+            del table.paths[path]
+    for path in wanted.keys() - table.paths.keys():
+        try:
+            with temporary_files(connection):
+                table.paths[path] = create_index(connection, table, path, wanted[path])
+        except apsw.ConstraintError:
+            raise DuplicateValue(path) from None
+    executor.tables[store] = table
+
+
+def _rename(executor: WriteExecutor, store: str, name: str, writes: Sequence[Write]) -> list[Written]:
+    if name in executor.tables:
+        raise Conflict(f"there is a store {name}")
+    with translated(executor.connection):
+        executor.tables[name] = rename_table(executor.connection, executor.table(store), name)
+    del executor.tables[store]
+    return executor.run_all(writes)
+
+
+def _drop(executor: WriteExecutor, store: str, writes: Sequence[Write]) -> list[Written]:
+    written = executor.run_all(writes)
+    table = executor.tables.pop(store, None)
+    if table is None:
+        return written
+    if executor.connection.execute(f"SELECT EXISTS(SELECT 1 FROM {table.table})").get:
+        raise StoreNotEmpty(f"{store} still holds entities")
+    drop_table(executor.connection, table)
+    return written
