@@ -21,8 +21,14 @@ T = TypeVar("T")
 
 
 class CommitWith(Protocol):
-    async def __call__(self, writes: Sequence[Write], also: Callable[[apsw.Connection], T]) -> T:
-        """Call `also` with the writing connection, then do `writes`: both or neither. Return the result of `also`."""
+    async def __call__(
+        self,
+        writes: Sequence[Write],
+        also: Callable[[apsw.Connection], T],
+        committed: Callable[[], None] | None = None,
+    ) -> T:
+        """Call `also` with the writing connection, then do `writes`: both or neither. Return the result of `also`. With
+        `committed`, do it in a transaction of its own, and call `committed` before later writes run."""
 
 
 @dataclass(slots=True)
@@ -70,11 +76,12 @@ class SQLiteConsumerState:
     async def commit(self, lease: Lease, writes: Sequence[Write], position: str) -> None:
         await self._commit_with(writes, lambda connection: self._store(connection, lease, position))
         lease.position = position
+        if self._held.token == lease.token:
+            self._held.until = time.monotonic() + lease.seconds
 
     def _store(self, connection: apsw.Connection, lease: Lease, position: str) -> None:
         self._check(lease)
         self._replace(connection, lease.position, position)
-        self._held.until = time.monotonic() + lease.seconds
 
     def _replace(self, connection: apsw.Connection, old: str, new: str) -> None:
         sql = "UPDATE consumers SET position=? WHERE name=? AND position=?"
@@ -97,6 +104,8 @@ class SQLiteConsumerState:
                 connection.execute("INSERT OR REPLACE INTO consumers VALUES(?,?)", (self._name, start))
             else:
                 self._replace(connection, instead_of, start)
+
+        def end_leases() -> None:
             self._held.token, self._held.holder, self._held.until = self._held.token + 1, "", 0.0
 
-        await self._commit_with(writes, store)
+        await self._commit_with(writes, store, end_leases)

@@ -255,7 +255,12 @@ class SQLiteEngine:
             written += self._executor.run_once(writes, key)
         return written
 
-    async def _commit_with(self, writes: Sequence[Write], also: Callable[[apsw.Connection], T]) -> T:
+    async def _commit_with(
+        self,
+        writes: Sequence[Write],
+        also: Callable[[apsw.Connection], T],
+        committed: Callable[[], None] | None = None,
+    ) -> T:
         """See `stores.sqlite.consumer.CommitWith`."""
         connection = self._writer.connection
 
@@ -270,8 +275,8 @@ class SQLiteEngine:
                 outcome.append(run_all())
             return outcome[0]
 
-        heavy = is_heavy(writes)
-        return await self._writer.submit(run_all if heavy else in_savepoint, None, heavy=heavy)
+        heavy = committed is not None or is_heavy(writes)
+        return await self._writer.submit(run_all if heavy else in_savepoint, None, heavy=heavy, committed=committed)
 
     async def history(
         self,

@@ -14,7 +14,7 @@ import pytest
 
 from hub.metrics import Metrics
 from stores.consumer import ConsumerState, LeasedConsumer
-from stores.errors import ConsumerBehind, ConsumerFailing, LeaseLost
+from stores.errors import ConsumerBehind, ConsumerFailing, LeaseLost, NotFound
 from stores.protocol import Consumer, ConsumerOptions, Delete, Engine, EngineOptions, Insert, Update, Write
 from stores.query import Query
 from stores.records import Change, Entity, now_ms
@@ -291,6 +291,21 @@ async def test_beginning_anew_ends_what_is_under_way(engine: Engine) -> None:
         await eventually(is_done)
     assert (passed_over["_id"], 1) not in await logged(engine)
     assert ("anew", 0) in await logged(engine)
+
+
+async def test_a_new_beginning_that_fails_ends_nothing(engine: Engine) -> None:
+    """Its writes and its position are stored together or not at all: the lease at work is still good."""
+    start = await engine.feed.position()
+    await insert_one(engine)
+    [change] = await changes_since(engine.feed, start)
+    consumer = engine.consumer(NAME, Recorder())
+    lease = await state_of(consumer).acquire("one", 60, start)
+    assert lease is not None
+    with pytest.raises(NotFound):
+        await consumer.begin_anew(writes=[Update(STORE, "5f0000000000000000000fff", {"n": 1})])
+    assert await state_of(consumer).acquire("another", 60, start) is None
+    await state_of(consumer).commit(lease, [], change.position)
+    assert engine.feed.order(await stored_position(engine)) == engine.feed.order(change.position)
 
 
 async def test_a_call_is_bounded(engine: Engine) -> None:
