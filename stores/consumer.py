@@ -32,6 +32,9 @@ log = logging.getLogger(__name__)
 RENEWALS: Final = 3
 """Renewals of a lease within its length, so that one may fail."""
 
+_MOST_DOUBLINGS: Final = 64
+"""Doublings of a pause: it is longer than the longest one by then, and a number can hold it."""
+
 
 @dataclass(slots=True)
 class Lease:
@@ -83,8 +86,8 @@ class LeasedConsumer:
         self._storing = asyncio.Lock()  # of positions: a renewal must not collide with a commit
         self._behind_at: str | None = None  # the stored position that the feed does not reach back to
         self._reached = ""  # the position up to which everything has been handled
-        self._attempts = 0  # failures in a row
-        self._pause = 0.0
+        self._attempts = 0  # failures of the handler in a row
+        self._interruptions = 0  # in a row
         self._is_active = False
         self._oldest: int | None = None  # Unix ms of the oldest unhandled change, or of the start of an interruption
 
@@ -101,7 +104,7 @@ class LeasedConsumer:
             log.info("consumer %s: another process has begun anew", self.name)
 
     async def run(self) -> NoReturn:
-        self.error, self._attempts, self._behind_at = None, 0, None
+        self.error, self._attempts, self._interruptions, self._behind_at = None, 0, 0, None
         while True:
             pause = self._options.lease_seconds / RENEWALS
             try:
@@ -164,7 +167,7 @@ class LeasedConsumer:
             async for batch in batches:
                 for part in split(batch, self._options.most_changes, self._options.most_bytes):
                     await self._consume(lease, part)
-                self._reached, self._pause = batch.position, 0.0
+                self._reached, self._interruptions = batch.position, 0
                 if not batch.more:
                     self._oldest = None
 
@@ -178,7 +181,7 @@ class LeasedConsumer:
                 if writes is not None:
                     async with self._storing:
                         await self._state.commit(lease, writes, batch.position)
-                self._reached, self._attempts, self._pause = batch.position, 0, 0.0
+                self._reached, self._attempts, self._interruptions = batch.position, 0, 0
                 return
             except (LeaseLost, Unavailable, StorageFull):
                 raise  # not the handler's fault
@@ -193,18 +196,20 @@ class LeasedConsumer:
         most = self._options.most_attempts
         if most is not None and self._attempts >= most:
             raise self._stopped(ConsumerFailing(f"{text}: {type(error).__name__}: {error}")) from error
-        await asyncio.sleep(self._next_pause())
+        await asyncio.sleep(self._pause_after(self._attempts))
 
     def _interrupted(self, error: Exception) -> float:
         """Note an interruption. Return the seconds to wait for the database."""
-        if not self._pause:
+        self._interruptions += 1
+        if self._interruptions == 1:
             log.warning("consumer %s: interrupted: %s: %s", self.name, type(error).__name__, error)
         self._oldest = self._oldest or now_ms()
-        return self._next_pause()
+        return self._pause_after(self._interruptions)
 
-    def _next_pause(self) -> float:
-        self._pause = min(max(2 * self._pause, self._options.first_pause), self._options.longest_pause)
-        return self._pause
+    def _pause_after(self, failures: int) -> float:
+        """Return the seconds to wait after that many failures in a row."""
+        doublings = min(failures - 1, _MOST_DOUBLINGS)
+        return min(self._options.first_pause * 2.0**doublings, self._options.longest_pause)
 
     def _stopped(self, error: ConsumerStopped) -> ConsumerStopped:
         self.error = error

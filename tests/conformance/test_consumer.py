@@ -14,7 +14,7 @@ import pytest
 
 from hub.metrics import Metrics
 from stores.consumer import ConsumerState, LeasedConsumer
-from stores.errors import ConsumerBehind, ConsumerFailing, LeaseLost, NotFound
+from stores.errors import ConsumerBehind, ConsumerFailing, LeaseLost, NotFound, Unavailable
 from stores.protocol import Consumer, ConsumerOptions, Delete, Engine, EngineOptions, Insert, Update, Write
 from stores.query import Query
 from stores.records import Change, Entity, now_ms
@@ -402,6 +402,37 @@ def metrics_of(engine: Engine) -> str:
     metrics = Metrics()
     metrics.watch_consumers(engine.consumers)
     return metrics.render().decode()
+
+
+async def test_an_interruption_after_a_failed_attempt_is_logged(
+    engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What the handler does wrong and what the database does are counted apart."""
+    start = await engine.feed.position()
+    made = await insert_one(engine)
+    recorder = Recorder()
+    errors = [ValueError("broken"), Unavailable("away"), Unavailable("still away")]
+
+    async def handle(changes: Sequence[Change]) -> Sequence[Write] | None:
+        if errors:
+            raise errors.pop(0)
+        return await recorder(changes)
+
+    async with at_work(engine.consumer(NAME, handle, ConsumerOptions(since=start, **QUICK))):
+        await recorder.has(made["_id"])
+    warnings = [r.getMessage() for r in caplog.records if "interrupted" in r.getMessage()]
+    assert warnings == [f"consumer {NAME}: interrupted: Unavailable: away"]
+
+
+async def test_a_consumer_that_is_started_again_begins_with_short_pauses(engine: Engine) -> None:
+    """Its attempts are counted anew, and so are the pauses between them, which would be 40 seconds in all."""
+    start = await engine.feed.position()
+    await insert_one(engine)
+    options = ConsumerOptions(since=start, most_attempts=7, first_pause=0.01, longest_pause=30)
+    consumer = engine.consumer(NAME, raising, options)
+    for _ in range(2):
+        with pytest.raises(ConsumerFailing):
+            await asyncio.wait_for(consumer.run(), 20)
 
 
 async def test_behind_the_retention_it_stops_aloud(database: Database, caplog: pytest.LogCaptureFixture) -> None:
