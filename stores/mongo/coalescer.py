@@ -55,7 +55,7 @@ class Coalescer(Generic[Kind, Item, Answer]):
         try:
             answers = await self._send(kind, [item for item, _ in waiting])
         except Exception as error:
-            answers = [error] * len(waiting)
+            answers = [error, *(_copy_of(error) for _ in waiting[1:])]
         for (_, future), answer in zip(waiting, answers, strict=True):
             if future.done():  # the caller has been cancelled
                 continue
@@ -63,3 +63,13 @@ class Coalescer(Generic[Kind, Item, Answer]):
                 future.set_exception(answer)
             else:
                 future.set_result(answer)
+
+
+def _copy_of(error: Exception) -> Exception:
+    """Return an equal error for another caller: whoever raises an error adds to its traceback, and may add a cause."""
+    # Not `copy.copy`, which calls `__init__`: its parameters need not be `args`.
+    copy = type(error).__new__(type(error), *error.args)
+    copy.__dict__.update(error.__dict__)
+    copy.__cause__, copy.__context__ = error.__cause__, error.__context__
+    copy.__suppress_context__ = error.__suppress_context__
+    return copy.with_traceback(error.__traceback__)
