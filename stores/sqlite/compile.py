@@ -26,7 +26,7 @@ COLUMNS = {"_id": "id", "time": "time", "_at": "at", "_rev": "rev", "owner": "ow
 _TEXTS = frozenset({"_id", "owner", "group"})
 """The columns of `COLUMNS` that hold text; the others hold integers."""
 
-MOST_KEPT: Final[Annotated[int, Limit("store", "compiled filters", "the oldest go")]] = 1_000
+MOST_KEPT: Final[Annotated[int, Limit("store", "compiled filters", "all go, and are compiled again")]] = 1_000
 """Compiled conditions that a store keeps: about one for each active principal."""
 
 MOST_KEPT_VALUES: Final = 200
