@@ -212,30 +212,20 @@ class Writer:
         return done
 
     async def _delete(self, write: Delete) -> Written:
-        document = await self._change(write, {"$set": {BY: {DELETER: self._by}}}, ReturnDocument.BEFORE)
-        collection = self._connection.collection(write.store)
-        await collection.delete_one({"_id": document["_id"]}, session=self._session)
-        return written(document)
-
-    async def _change(self, write: Delete, change: Any, image: bool) -> Document:
-        """Change the one entity that meets the write's conditions, and return it. Raises NotFound or StaleRevision."""
         collection = self._connection.collection(write.store)
         visible = conjunction({"_id": to_id(write.id)}, compile_filter(write.where))
         match = conjunction(visible, _at_revisions(write.revs))
-        current = 0
-        for _ in range(_TRIES):
-            document: Document | None = await collection.find_one_and_update(
-                match, change, return_document=image, session=self._session
-            )
-            if document is not None:
-                return document
+        document: Document | None = await collection.find_one_and_update(
+            match, {"$set": {BY: {DELETER: self._by}}}, return_document=ReturnDocument.BEFORE, session=self._session
+        )
+        if document is None:
+            # In the same snapshot: a change of the entity meanwhile is an error of the transaction.
             present = await collection.find_one(visible, {"_rev": 1}, session=self._session)
             if present is None:
                 raise NotFound(f"{write.store} has no {write.id}")
-            current = revision(present)
-            if write.revs is not None and current not in write.revs:
-                break
-        raise StaleRevision(current)
+            raise StaleRevision(revision(present))
+        await collection.delete_one({"_id": document["_id"]}, session=self._session)
+        return written(document)
 
     async def _upsert(self, write: Upsert) -> Written:
         """Update the entity, or insert it. If another process inserts it first, the next attempt finds it."""
