@@ -235,6 +235,8 @@ def _errors(error: Exception) -> Errors:
             return {"query": ["Too many reads that take long are waiting: try again, or ask for less."]}
         case stores.ReadTimeout():
             return {"query": ["This takes too long: ask for less, or for what an index leads to."]}
+        case stores.TooManySlowWrites():
+            return {"body": ["Too many changes that take long are waiting: try again. Nothing was changed."]}
         case stores.DuplicateValue():
             return {error.field: [RULES["duplicate"]]}
         case stores.DataStandsAgainst():

@@ -16,8 +16,9 @@ StoreError
 ├── TooManyMatches          a bulk change matches more entities than allowed
 ├── HistoryGone             a position from which the feed cannot resume
 ├── Unavailable             the database does not answer now; try again
-│   └── ReadTimeout         a read takes longer than allowed
-│       └── TooManySlowReads    a read would wait too long for other slow reads
+│   ├── ReadTimeout         a read takes longer than allowed
+│   │   └── TooManySlowReads    a read would wait too long for other slow reads
+│   └── TooManySlowWrites   a write has waited too long for other writes; nothing was written
 ├── StorageFull             the disk or quota is exhausted; nothing was written
 ├── LeaseLost               another process works for this consumer of the feed now
 ├── ConsumerStopped         a consumer of the feed has stopped; the log and a metric report it
@@ -143,6 +144,8 @@ class Unavailable(StoreError):
 
 
 class ReadTimeout(Unavailable):
+    limit_name = "read_timeout"
+
     def __init__(self, text: str = "the read took longer than it may") -> None:
         super().__init__(text)
 
@@ -150,6 +153,11 @@ class ReadTimeout(Unavailable):
 class TooManySlowReads(ReadTimeout):
     def __init__(self) -> None:
         super().__init__("too many reads take long at once")
+
+
+class TooManySlowWrites(Unavailable):
+    def __init__(self) -> None:
+        super().__init__("too many writes take long at once")
 
 
 class StorageFull(StoreError):

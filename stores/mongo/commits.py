@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 import time as clock
-from collections.abc import Awaitable, Callable, Collection, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final, TypeVar
@@ -25,7 +25,7 @@ from stores.mongo.compile import REVISION, UNNUMBERED
 from stores.mongo.connection import META, Connection, Session
 from stores.mongo.errors import duplicates_at, is_beyond_cache, is_of_wrong_type, store_errors
 from stores.mongo.orphans import end_orphans
-from stores.mongo.room import Room
+from stores.mongo.room import Room, longest_wait
 from stores.mongo.structure import KEYS
 from stores.mongo.writes import Writer, value_at
 from stores.protocol import (
@@ -113,7 +113,7 @@ class Committer:
             return await self._write(writes, None, session, room)
 
         await self._make_guards(writes)
-        return await self._in_transaction(self._place(writes, owner), work)
+        return await self._in_transaction(self._turn(writes, owner), work)
 
     async def _finished(self, writes: Sequence[Write], attempt: Attempt) -> list[Written]:
         # In a task of its own: the cancellation of the caller must not interrupt a transaction or cost a connection of
@@ -168,7 +168,7 @@ class Committer:
             lock = self._locks.setdefault(key.key, asyncio.Lock())
             async with lock:
                 work = partial(self._write_once, writes, by, key)
-                return await self._in_transaction(self._place(writes, by), work)
+                return await self._in_transaction(self._turn(writes, by), work)
         only = writes[0] if len(writes) == 1 else None
         if isinstance(only, Insert):
             text = orjson.dumps(only.entity)  # the same as that of the document: both begin with `_id`
@@ -180,7 +180,7 @@ class Committer:
                 return [await Writer(self._connection, by, self._most_bytes).write(only)]
         if not writes:
             return []
-        return await self._in_transaction(self._place(writes, by), partial(self._write, writes, by))
+        return await self._in_transaction(self._turn(writes, by), partial(self._write, writes, by))
 
     async def _drop_false_revisions(self, stores: Collection[str]) -> None:
         """Remove `_rev` from documents in which another program stored a value that cannot be incremented. Their
@@ -216,13 +216,20 @@ class Committer:
                 outcome += await _write_run(writer, run, len(outcome))
         return outcome
 
-    def _place(self, writes: Sequence[Write], by: str | None) -> AbstractAsyncContextManager[None]:
-        """Return the place in which a transaction waits and runs. Bulk changes wait only for each other."""
+    @asynccontextmanager
+    async def _turn(self, writes: Sequence[Write], by: str | None) -> AsyncIterator[None]:
+        """Wait for the turn of a transaction, and hold it while the block runs. Bulk changes wait only for each other.
+        Raises TooManySlowWrites."""
         is_bulk = any(isinstance(write, UpdateMany | DeleteMany) for write in writes)
-        return (self._bulk_places if is_bulk else self._places).place(by or "")
+        places = self._bulk_places if is_bulk else self._places
+        async with AsyncExitStack() as held:
+            async with longest_wait():
+                await held.enter_async_context(places.place(by or ""))
+                await held.enter_async_context(self._turns)
+            yield
 
     async def _in_transaction(
-        self, place: AbstractAsyncContextManager[None], work: Callable[[Session, Room], Awaitable[T]]
+        self, turn: AbstractAsyncContextManager[None], work: Callable[[Session, Room], Awaitable[T]]
     ) -> T:
         """Run `work` in a transaction, commit it and return its result.
 
@@ -232,7 +239,7 @@ class Committer:
         give_up = clock.monotonic() + _GIVE_UP_SECONDS
         pause = 0.002
         pauses = iter(_CACHE_PAUSES)
-        async with place, self._turns, self._connection.client.start_session() as session, Room(self._large) as room:
+        async with turn, self._connection.client.start_session() as session, Room(self._large) as room:
             while True:
                 try:
                     async with await session.start_transaction(

@@ -3,8 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from types import TracebackType
-from typing import Self
+from typing import Annotated, Final, Self
+
+from stores.bounds import Limit
+from stores.errors import TooManySlowWrites
+
+LONGEST_WAIT: Final[Annotated[float, Limit("transaction on MongoDB", "seconds of waiting for others", "503")]] = 60
+"""Seconds that a transaction waits for others: as long as the server keeps one open."""
+
+
+@asynccontextmanager
+async def longest_wait() -> AsyncIterator[None]:
+    """Let the block take `LONGEST_WAIT`. Raises TooManySlowWrites after that."""
+    try:
+        async with asyncio.timeout(LONGEST_WAIT):
+            yield
+    except TimeoutError:
+        raise TooManySlowWrites().at("LONGEST_WAIT") from None
 
 
 class Room:
@@ -15,9 +33,11 @@ class Room:
         self._is_taken = False
 
     async def take(self) -> None:
-        """Wait until no other large transaction is in progress. Called before the first of many changes."""
+        """Wait until no other large transaction is in progress. Called before the first of many changes. Raises
+        TooManySlowWrites."""
         if not self._is_taken:
-            await self._turns.acquire()
+            async with longest_wait():
+                await self._turns.acquire()
             self._is_taken = True
 
     def leave(self) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import orjson
 from pymongo import InsertOne, ReturnDocument, UpdateOne
-from pymongo.errors import DuplicateKeyError
+from pymongo.errors import DuplicateKeyError, WriteError
 
 from stores import records
 from stores.errors import (
@@ -250,25 +250,37 @@ class Writer:
         match = compile_filter(write.where)
         bound = Bound(self._most_bytes, write)
         largest = await self._check_count(write.store, match, write.limit)
-        collection = self._connection.collection(write.store)
         condition = {} if write.forced else alters(write.changes, False)
         if condition is None:
             return Written(b"", 0, 0)
         narrowed = conjunction(match, condition)
         if bound.harmless is not None and largest > bound.harmless:
             near = conjunction(narrowed, {"$expr": {"$gt": [SIZE, bound.harmless]}})
-            async for row in collection.with_options(RAW).find(near, batch_size=1, session=self._session):
+            raw = self._connection.collection(write.store).with_options(RAW)
+            most = milliseconds(self._connection.read_timeout)
+            async for row in raw.find(near, batch_size=1, max_time_ms=most, session=self._session):
                 bound.check(*await opened(row))
-        result = await collection.update_many(narrowed, self._merge(write.changes), session=self._session)
-        return Written(b"", 0, result.matched_count)
+        return Written(b"", 0, await self._change_all(write.store, narrowed, self._merge(write.changes)))
 
     async def _delete_many(self, write: DeleteMany) -> Written:
         match = compile_filter(write.where)
         await self._check_count(write.store, match, write.limit)
-        collection = self._connection.collection(write.store)
-        await collection.update_many(match, {"$set": {BY: {DELETER: self._by}}}, session=self._session)
-        result = await collection.delete_many(match, session=self._session)
-        return Written(b"", 0, result.deleted_count)
+        await self._change_all(write.store, match, {"$set": {BY: {DELETER: self._by}}})
+        deleted = await self._run_bounded({"delete": write.store, "deletes": [{"q": match, "limit": 0}]})
+        return Written(b"", 0, deleted)
+
+    async def _change_all(self, store: str, match: Match, change: Document) -> int:
+        """Change all matches, and return their number."""
+        return await self._run_bounded({"update": store, "updates": [{"q": match, "u": change, "multi": True}]})
+
+    async def _run_bounded(self, command: Document) -> int:
+        """Run a command that writes, and return the number of documents that it matches. The server ends it after
+        `read_timeout`: PyMongo's own methods set no limit in the server, which would go on when the driver gives up."""
+        most = milliseconds(self._connection.read_timeout)
+        reply = await self._connection.command({**command, "maxTimeMS": most}, self._session)
+        for error in reply.get("writeErrors", ()):
+            raise WriteError(error["errmsg"], error["code"], error)
+        return int(reply["n"])
 
     async def _expect(self, write: Expect) -> Written:
         collection = self._connection.collection(write.store)

@@ -10,7 +10,8 @@ import pytest
 from bson import ObjectId
 from pymongo import AsyncMongoClient
 
-from stores.errors import NotFound
+from stores.errors import NotFound, TooManySlowWrites
+from stores.mongo import room
 from stores.protocol import Delete, Engine, Insert, Update, UpdateMany
 from stores.query import Equal
 from tests.support.engines import Database
@@ -93,3 +94,25 @@ async def test_bulk_changes_of_several_users_leave_room_for_others(engine: Engin
         assert not any(task.done() for task in waiting)
     results = await asyncio.gather(*waiting)
     assert sum(outcome[0].count for outcome in results) == 1
+
+
+@pytest.mark.engine("mongodb")
+@pytest.mark.parametrize("write", [UpdateMany(STORE, Equal(("kind",), "held"), {"n": 1}, 1_000), Delete(STORE, "held")])
+async def test_a_write_waits_for_others_only_so_long(
+    engine: Engine, database: Database, monkeypatch: pytest.MonkeyPatch, write: UpdateMany | Delete
+) -> None:
+    """Those that get no place in time are refused, whether they change many entities or one. The others go on."""
+    monkeypatch.setattr(room, "LONGEST_WAIT", 0.2)
+    held = await insert_one(engine, kind="held")
+    if isinstance(write, Delete):
+        write = Delete(STORE, held["_id"])
+    async with held_by_another_program(database, held["_id"]):
+        waiting = [asyncio.create_task(engine.commit([write], USER)) for _ in range(MANY)]
+        refused, _ = await asyncio.wait(waiting, timeout=30, return_when=asyncio.FIRST_EXCEPTION)
+        assert refused
+    results = await asyncio.gather(*waiting, return_exceptions=True)
+    assert sum(isinstance(result, list) and result[0].count == 1 for result in results) == 1
+    errors = [result for result in results if isinstance(result, TooManySlowWrites)]
+    assert errors
+    assert {error.limit_name for error in errors} == {"LONGEST_WAIT"}
+    assert all(isinstance(result, list | NotFound | TooManySlowWrites) for result in results), results

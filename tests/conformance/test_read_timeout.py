@@ -10,7 +10,7 @@ import pytest
 
 from stores.errors import ReadTimeout
 from stores.parse import parse_filter
-from stores.protocol import DeleteMany, Engine
+from stores.protocol import DeleteMany, Engine, UpdateMany
 from stores.query import EVERYTHING, Query, Sort
 from stores.schema import StoreDefinition
 from tests.support.engines import OPTIONS, Database, opened
@@ -25,9 +25,9 @@ SLOW = parse_filter({"v": {"$elemMatch": {"$gt": 5}}})
 
 
 @asynccontextmanager
-async def hasty(database: Database) -> AsyncIterator[Engine]:
+async def hasty(database: Database, seconds: float = SECONDS) -> AsyncIterator[Engine]:
     """Open an engine with a tiny read timeout, and fill a large store."""
-    async with opened(database.engine(replace(OPTIONS, read_timeout=SECONDS))) as engine:
+    async with opened(database.engine(replace(OPTIONS, read_timeout=seconds))) as engine:
         await engine.define(StoreDefinition(STORE))
         entities = numbered(MANY, v=[1, 2])
         for start in range(0, MANY, 5_000):
@@ -69,3 +69,16 @@ async def test_a_bulk_change_that_looks_too_long(database: Database) -> None:
             await engine.commit([DeleteMany(STORE, SLOW, MANY)], None)
         assert await eventually(lambda: is_unchanged(engine, before))
         await insert(engine, *numbered(1))
+
+
+@pytest.mark.engine("mongodb")
+@pytest.mark.parametrize("write", [UpdateMany(STORE, EVERYTHING, {"n": -1}, MANY), DeleteMany(STORE, EVERYTHING, MANY)])
+async def test_a_bulk_change_that_finds_quickly_and_writes_too_long(
+    database: Database, write: UpdateMany | DeleteMany
+) -> None:
+    """MongoDB ends it, so that it holds no entity any longer. Nothing of it is done."""
+    async with hasty(database, 0.2) as engine:
+        before = await engine.feed.position()
+        with pytest.raises(ReadTimeout):
+            await engine.commit([write], None)
+        assert await eventually(lambda: is_unchanged(engine, before))
