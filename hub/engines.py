@@ -7,7 +7,8 @@ from pathlib import Path
 from auth.secret_key import SecretKey
 from hub.settings import Settings
 from stores.errors import CannotOpen
-from stores.protocol import Engine, EngineOptions
+from stores.options import EngineOptions
+from stores.protocol import Engine
 
 
 def make_engine(settings: Settings, key: SecretKey | None = None) -> Engine:

@@ -24,7 +24,8 @@ from stores.errors import (
     StoreError,
     Unavailable,
 )
-from stores.protocol import Batch, ChangeHandler, ConsumerOptions, Write
+from stores.options import ConsumerOptions
+from stores.protocol import Batch, ChangeHandler, Write
 from stores.records import Change, now_ms
 
 log = logging.getLogger(__name__)

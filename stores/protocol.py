@@ -15,6 +15,7 @@ import orjson
 
 from stores.bounds import Limit
 from stores.errors import ConsumerStopped, Violation
+from stores.options import CONSUMER_DEFAULTS, ConsumerOptions
 from stores.query import EVERYTHING, WHOLE, Filter, Projection, Query
 from stores.records import Change, Entity, History, Json
 from stores.schema import StoreDefinition
@@ -244,39 +245,6 @@ The returned writes are committed together with the consumer's position, so they
 database may be repeated. The handler returns None when there is nothing to commit and its work may be repeated without
 harm: the position is then stored with the next renewal of the lease."""
 
-MOST_CONSUMER_CHANGES: Annotated[int, Limit("call of a consumer", "changes", "the next call goes on")] = 1_000
-MOST_CONSUMER_BYTES: Annotated[int, Limit("call of a consumer", "bytes", "the next call goes on")] = 4_194_304
-"""Bytes of changes in memory. A larger change is a batch of its own."""
-
-
-@dataclass(frozen=True, slots=True)
-class ConsumerOptions:
-    """Settings of a consumer, the same in every process of a hub.
-
-    Args:
-        since: the position at which a new consumer begins; None: the position of the feed at its first run.
-        most_changes: the most changes per call of the handler.
-        most_bytes: the most bytes of the changes of one call, in memory.
-        lease_seconds: seconds after which another process takes over from one that has died. A lease is renewed three
-            times in that time.
-        handle_seconds: seconds that a call of the handler may take; a longer one counts as failed.
-        most_attempts: calls of the handler with the same changes before the consumer stops; None: it never stops.
-        first_pause: seconds before the second attempt; each pause is twice as long as the one before.
-        longest_pause: seconds at which pauses stop growing.
-    """
-
-    since: str | None = None
-    most_changes: int = MOST_CONSUMER_CHANGES
-    most_bytes: int = MOST_CONSUMER_BYTES
-    lease_seconds: float = 6
-    handle_seconds: float = 60
-    most_attempts: int | None = 10
-    first_pause: float = 0.1
-    longest_pause: float = 30
-
-
-CONSUMER_DEFAULTS: Final = ConsumerOptions()
-
 
 class Consumer(Protocol):
     """A durable reader of the feed. Its position is stored, and one process at a time works for it."""
@@ -399,29 +367,3 @@ class Engine(Protocol):
 
     async def sweep(self, now: int) -> None:
         """Retire feed records and idempotency keys whose time is over at `now` (Unix ms)."""
-
-
-class Seal(Protocol):
-    """Encryption of the content of positions, the same in every process of a hub and after a restart."""
-
-    def seal(self, data: bytes) -> str:
-        """Return URL-safe text, the same for the same data."""
-
-    def unseal(self, text: str) -> bytes:
-        """Return the data in `text`. Raises ValueError when `seal` did not make it."""
-
-
-@dataclass(frozen=True, slots=True)
-class EngineOptions:
-    """Bounds of an engine, described with the settings of the same names. `seal` encrypts positions that name entities,
-    because their holder may not be allowed to see those; None leaves them in clear."""
-
-    feed_retention_hours: float = 72
-    feed_retention_mb: float = 1024
-    sqlite_log_mb: float = 1024
-    reader_threads: int = 4
-    chunk_bytes: int = 65_536
-    read_timeout: float = 15
-    max_slow_reads_per_user: int = 32
-    max_entity_bytes: int = 4_194_304
-    seal: Seal | None = None

@@ -34,7 +34,7 @@ class MongoServer:
 async def connected_mongodb(url: str) -> AsyncIterator[Connection]:
     """Open a connection that creates nothing. Raises CannotOpen, whose text gives advice."""
     from stores.mongo.connection import Connection
-    from stores.protocol import EngineOptions
+    from stores.options import EngineOptions
 
     connection = Connection(url, EngineOptions().read_timeout)
     await connection.open(make=False)

@@ -30,7 +30,7 @@ from stores.mongo.errors import AUTHENTICATION_FAILED, SNAPSHOT_UNAVAILABLE, UNA
 from stores.mongo.position import Epoch
 from stores.mongo.sizes import RAW, Sizes
 from stores.mongo.slow_reads import milliseconds, read_limits
-from stores.protocol import Seal
+from stores.options import Seal
 from stores.read_turns import ReadTurns
 
 Session = AsyncClientSession

@@ -18,13 +18,11 @@ from stores.mongo.feed import MongoFeed
 from stores.mongo.history import HistoryKeeper
 from stores.mongo.orphans import end_orphans
 from stores.mongo.reading import Reader
+from stores.options import CONSUMER_DEFAULTS, ConsumerOptions, EngineOptions
 from stores.protocol import (
-    CONSUMER_DEFAULTS,
     MOST_HISTORY_ENTRIES,
     ChangeHandler,
     Consumer,
-    ConsumerOptions,
-    EngineOptions,
     Feed,
     IdempotencyKey,
     Listing,

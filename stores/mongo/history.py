@@ -30,7 +30,7 @@ from stores.mongo.errors import DUPLICATE_KEY, store_errors
 from stores.mongo.feed import MongoFeed
 from stores.mongo.sizes import BATCH_BYTES
 from stores.mongo.structure import HISTORY
-from stores.protocol import ConsumerOptions
+from stores.options import ConsumerOptions
 from stores.records import Change, Entity, History, HistoryEntry, difference
 from stores.turns import Turn
 

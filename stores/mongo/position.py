@@ -24,7 +24,7 @@ from bson.errors import BSONError
 
 from stores.bounds import Limit
 from stores.errors import HistoryGone
-from stores.protocol import Seal
+from stores.options import Seal
 
 Token = Mapping[str, Any]
 

@@ -14,14 +14,12 @@ import orjson
 
 from stores.consumer import LeasedConsumer
 from stores.errors import CannotOpen, NotFound
+from stores.options import CONSUMER_DEFAULTS, ConsumerOptions, EngineOptions
 from stores.protocol import (
-    CONSUMER_DEFAULTS,
     MOST_HISTORY_ENTRIES,
     ChangeHandler,
     Consumer,
-    ConsumerOptions,
     DeleteMany,
-    EngineOptions,
     IdempotencyKey,
     Insert,
     Listing,

@@ -15,7 +15,8 @@ import pytest
 from hub.metrics import Metrics
 from stores.consumer import ConsumerState, LeasedConsumer
 from stores.errors import ConsumerBehind, ConsumerFailing, LeaseLost, NotFound, Unavailable
-from stores.protocol import Consumer, ConsumerOptions, Delete, Engine, EngineOptions, Insert, Update, Write
+from stores.options import ConsumerOptions, EngineOptions
+from stores.protocol import Consumer, Delete, Engine, Insert, Update, Write
 from stores.query import Query
 from stores.records import Change, Entity, now_ms
 from stores.schema import StoreDefinition

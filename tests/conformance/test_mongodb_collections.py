@@ -14,7 +14,8 @@ from pymongo.asynchronous.database import AsyncDatabase
 from stores.errors import NotFound, StoreNotEmpty
 from stores.mongo.connection import Connection
 from stores.mongo.structure import faults, remove_dropped
-from stores.protocol import Delete, Engine, EngineOptions, Insert, Update
+from stores.options import EngineOptions
+from stores.protocol import Delete, Engine, Insert, Update
 from stores.records import Change, Entity
 from stores.schema import StoreDefinition
 from tests.support.engines import Database, mongo_database, opened

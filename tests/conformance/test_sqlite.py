@@ -16,8 +16,9 @@ import apsw
 import pytest
 
 from stores.errors import CannotOpen, DuplicateValue, HistoryGone, NotFound, StoreError, Unavailable
+from stores.options import EngineOptions
 from stores.parse import parse_filter, parse_sort
-from stores.protocol import Engine, EngineOptions, Insert, Update
+from stores.protocol import Engine, Insert, Update
 from stores.query import Equal, Query
 from stores.records import new_id, now_ms
 from stores.schema import StoreDefinition
@@ -65,7 +66,7 @@ async def test_a_file_of_another_layout_is_refused(
 async def test_a_second_process_on_one_file_is_refused(engine: Engine, database: Database) -> None:
     """The same holds for another process."""
     program = (
-        "import asyncio, sys; from pathlib import Path; from stores.protocol import EngineOptions\n"
+        "import asyncio, sys; from pathlib import Path; from stores.options import EngineOptions\n"
         "from stores.sqlite import SQLiteEngine; from stores.errors import CannotOpen\n"
         "try: asyncio.run(SQLiteEngine(Path(sys.argv[1]), EngineOptions()).open())\n"
         "except CannotOpen as error: print(error)\n"
@@ -105,7 +106,8 @@ FILL = """
 import asyncio, resource, signal, sys
 from pathlib import Path
 from stores.errors import StorageFull
-from stores.protocol import EngineOptions, Insert
+from stores.options import EngineOptions
+from stores.protocol import Insert
 from stores.query import Query
 from stores.schema import StoreDefinition
 from stores.sqlite import SQLiteEngine
@@ -174,7 +176,7 @@ async def test_what_was_acknowledged_survives_a_kill(tmp_path: Path) -> None:
     program = """
 import asyncio, sys
 from pathlib import Path
-from stores.protocol import EngineOptions
+from stores.options import EngineOptions
 from stores.schema import StoreDefinition
 from stores.sqlite import SQLiteEngine
 from tests.support.entities import STORE, insert_one

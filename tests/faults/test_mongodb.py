@@ -17,7 +17,8 @@ from pymongo import AsyncMongoClient
 from pymongo.errors import AutoReconnect, ConnectionFailure
 
 from stores.errors import Unavailable
-from stores.protocol import Engine, EngineOptions
+from stores.options import EngineOptions
+from stores.protocol import Engine
 from stores.records import Entity
 from stores.schema import StoreDefinition
 from tests.faults.conftest import Report

@@ -12,7 +12,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Final
 
-from stores.protocol import Consumer, ConsumerOptions, Engine, Insert, Update, Upsert, Write
+from stores.options import ConsumerOptions
+from stores.protocol import Consumer, Engine, Insert, Update, Upsert, Write
 from stores.query import Query
 from stores.records import Change
 from stores.schema import StoreDefinition

@@ -14,7 +14,8 @@ import pytest
 from pymongo import AsyncMongoClient
 
 from stores.mongo import MongoEngine
-from stores.protocol import Engine, EngineOptions
+from stores.options import EngineOptions
+from stores.protocol import Engine
 from stores.sqlite import SQLiteEngine
 
 KINDS: Final = ("sqlite", "mongodb")
