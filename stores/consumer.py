@@ -69,7 +69,7 @@ class ConsumerState(Protocol):
     async def release(self, lease: Lease) -> None:
         """Give up the lease, so that another process can take it at once. Does nothing if it is lost."""
 
-    async def begin_anew(self, since: str | None, writes: Sequence[Write], instead_of: str | None) -> None:
+    async def restart_at(self, since: str | None, writes: Sequence[Write], instead_of: str | None) -> None:
         """Store a position (None: now), do `writes`, and end every lease. Raises LeaseLost, and does nothing, when the
         stored position is not `instead_of` (None: it may be any)."""
 
@@ -98,11 +98,11 @@ class LeasedConsumer:
             return None
         return 0.0 if self._oldest is None else max(0, now_ms() - self._oldest) / 1000
 
-    async def begin_anew(self, since: str | None = None, writes: Sequence[Write] = ()) -> None:
+    async def restart_at(self, since: str | None = None, writes: Sequence[Write] = ()) -> None:
         try:
-            await self._state.begin_anew(since, writes, self._behind_at)
+            await self._state.restart_at(since, writes, self._behind_at)
         except LeaseLost:
-            log.info("consumer %s: another process has begun anew", self.name)
+            log.info("consumer %s: another process has restarted it", self.name)
 
     async def run(self) -> NoReturn:
         self.error, self._attempts, self._interruptions, self._behind_at = None, 0, 0, None

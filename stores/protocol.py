@@ -265,9 +265,9 @@ class Consumer(Protocol):
         """Handle changes until cancelled, also across outages of the database. Raises ConsumerBehind when the feed
         does not reach back to the position, and ConsumerFailing after `ConsumerOptions.most_attempts`."""
 
-    async def begin_anew(self, since: str | None = None, writes: Sequence[Write] = ()) -> None:
+    async def restart_at(self, since: str | None = None, writes: Sequence[Write] = ()) -> None:
         """Store the position `since` (None: now), and commit `writes` with it. Batches that a process is handling now
-        are not committed. After ConsumerBehind it does nothing if another process has begun anew already. Raises the
+        are not committed. After ConsumerBehind it does nothing if another process has restarted it already. Raises the
         errors of `Engine.commit`."""
 
 

@@ -51,17 +51,17 @@ class Line:
     """Waiting reads, by owner. Each has a future, whose result is the kind of place that it gets."""
 
     def __init__(self) -> None:
-        self._waiting: dict[str, deque[asyncio.Future[Places]]] = {}
+        self._waiting: dict[str, deque[asyncio.Future[ReadPlaces]]] = {}
 
     def length(self, owner: str) -> int:
         return len(self._waiting.get(owner, ()))
 
-    def join(self, owner: str) -> asyncio.Future[Places]:
-        place: asyncio.Future[Places] = asyncio.get_running_loop().create_future()
+    def join(self, owner: str) -> asyncio.Future[ReadPlaces]:
+        place: asyncio.Future[ReadPlaces] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(owner, deque()).append(place)
         return place
 
-    def leave(self, owner: str, place: asyncio.Future[Places]) -> None:
+    def leave(self, owner: str, place: asyncio.Future[ReadPlaces]) -> None:
         """Stop waiting."""
         waiting = self._waiting.get(owner, deque())
         if place in waiting:
@@ -69,7 +69,7 @@ class Line:
             if not waiting:
                 del self._waiting[owner]
 
-    def let_in(self, places: Places) -> bool:
+    def let_in(self, places: ReadPlaces) -> bool:
         """Give one of `places` to the next owner that may have it. Return whether there was such an owner."""
         owner = next(filter(places.has_room, self._waiting), None)
         if owner is None:
@@ -84,7 +84,7 @@ class Line:
         return True
 
 
-class Places(Occupancy):
+class ReadPlaces(Occupancy):
     """Room for some reads at a time. `lines` wait for it, the first before the second."""
 
     def __init__(self, most: int, each: int, *lines: Line) -> None:
@@ -92,7 +92,7 @@ class Places(Occupancy):
         self.lines = lines
 
 
-class ShortPlaces(Places):
+class ShortPlaces(ReadPlaces):
     """Room for reads that may turn out to be quick. An owner of reads in the line `slow` gets `few` places."""
 
     def __init__(self, most: int, each: int, few: int, fresh: Line, slow: Line) -> None:
@@ -115,9 +115,9 @@ class ReadTurns:
         self._slow = Line()
         """Reads that were not done after their moment."""
         self._next_pieces = Line()
-        self._long = Places(*limits.long, self._slow, self._fresh)
+        self._long = ReadPlaces(*limits.long, self._slow, self._fresh)
         self._short = ShortPlaces(*limits.short, self._fresh, self._slow)
-        self._pieces = Places(*limits.pieces, self._next_pieces)
+        self._pieces = ReadPlaces(*limits.pieces, self._next_pieces)
 
     async def run(self, read: Callable[[float], Awaitable[T]]) -> T:
         """Run `read` and return its result. It gets the seconds that it may take, and may be called twice. Raises
@@ -148,7 +148,7 @@ class ReadTurns:
             await self._wait(self._next_pieces, owner, asyncio.get_running_loop().time() + self._limits.timeout)
         return await self._read(places, owner, read, self._limits.timeout)
 
-    async def _long_place(self, owner: str, ends: float) -> Places:
+    async def _long_place(self, owner: str, ends: float) -> ReadPlaces:
         if self._long.has_room(owner):
             self._long.take(owner)
             return self._long
@@ -156,7 +156,7 @@ class ReadTurns:
             raise TooManySlowReads().at("max_slow_reads_per_user")
         return await self._wait(self._slow, owner, ends)
 
-    async def _wait(self, line: Line, owner: str, ends: float) -> Places:
+    async def _wait(self, line: Line, owner: str, ends: float) -> ReadPlaces:
         place = line.join(owner)
         timer = asyncio.get_running_loop().call_at(ends, self._refuse, line, owner, place)
         try:
@@ -170,12 +170,12 @@ class ReadTurns:
         finally:
             timer.cancel()
 
-    def _refuse(self, line: Line, owner: str, place: asyncio.Future[Places]) -> None:
+    def _refuse(self, line: Line, owner: str, place: asyncio.Future[ReadPlaces]) -> None:
         if not place.done():
             line.leave(owner, place)
             place.set_exception(TooManySlowReads().at(self._limits.name))
 
-    async def _read(self, places: Places, owner: str, read: Callable[[float], Awaitable[T]], seconds: float) -> T:
+    async def _read(self, places: ReadPlaces, owner: str, read: Callable[[float], Awaitable[T]], seconds: float) -> T:
         work: Awaitable[T] | None = None
         try:
             work = read(seconds)
@@ -187,7 +187,7 @@ class ReadTurns:
             else:
                 self._leave(places, owner)
 
-    def _leave(self, places: Places, owner: str) -> None:
+    def _leave(self, places: ReadPlaces, owner: str) -> None:
         places.leave(owner)
         for line in places.lines:
             while line.let_in(places):

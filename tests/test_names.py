@@ -141,6 +141,10 @@ RENAMED = (
     Renamed("_stretches", "_key_ranges"),
     Renamed("_stretch_sql", "_range_sql"),
     Renamed("_STRETCH", "_TIME_RANGE"),
+    Renamed("watch_indexes", "mark_mixed_paths"),
+    Renamed("TakesLonger", "AllowanceSpent"),
+    # Consumers.
+    Renamed("begin_anew", "restart_at"),
     # Benchmarks.
     Renamed("sides", "targets"),
     Renamed("side", "target", ("benchmarks",)),

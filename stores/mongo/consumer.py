@@ -100,7 +100,7 @@ class MongoConsumerState:
             ours = {"_id": self._id, "token": lease.token}
             await self._connection.collection(META).update_one(ours, {"$set": {"until": 0}})
 
-    async def begin_anew(self, since: str | None, writes: Sequence[Write], instead_of: str | None) -> None:
+    async def restart_at(self, since: str | None, writes: Sequence[Write], instead_of: str | None) -> None:
         replaced = {"_id": self._id} if instead_of is None else {"_id": self._id, "position": instead_of}
         values = {"position": await self._plain(since), "holder": "", "until": 0, "token": _NEXT_TOKEN}
 
@@ -108,7 +108,7 @@ class MongoConsumerState:
             meta = self._connection.collection(META)
             result = await meta.update_one(replaced, [{"$set": values}], upsert=instead_of is None, session=session)
             if instead_of is not None and result.matched_count != 1:
-                raise LeaseLost("another process has begun anew")
+                raise LeaseLost("another process has restarted it")
 
         await self._committer.commit_with(writes, self._id, store)
 

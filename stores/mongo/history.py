@@ -77,7 +77,7 @@ class HistoryKeeper:
             with suppress(ConsumerBehind):
                 await self.consumer.run()
             try:
-                await self.consumer.begin_anew()
+                await self.consumer.restart_at()
                 log.warning("history: changes were lost before they were recorded")
             except StoreError as error:
                 log.warning("history: interrupted: %s", error)

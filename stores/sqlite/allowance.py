@@ -21,8 +21,8 @@ ON_LOOP: Final = 20_000
 _LOOK_EVERY: Final = 20_000
 
 
-class TakesLonger(Exception):
-    """The read is too long for the event loop; it is run again in a thread."""
+class AllowanceSpent(Exception):
+    """The event loop has no more time for the read; it is run again in a thread."""
 
 
 class Allowance(threading.local):
@@ -52,7 +52,7 @@ class Allowance(threading.local):
 
     def look(self) -> None:
         if self.on_loop:
-            raise TakesLonger
+            raise AllowanceSpent
         if time.monotonic() > self.end:
             raise ReadTimeout
         self.steps = _LOOK_EVERY
@@ -62,7 +62,7 @@ allowance: Final = Allowance()
 
 
 def spend(steps: int) -> None:
-    """Count steps before they are done. Raises TakesLonger on the loop, ReadTimeout in a thread."""
+    """Count steps before they are done. Raises AllowanceSpent on the loop, ReadTimeout in a thread."""
     left = allowance.steps = allowance.steps - steps
     if left < 0:
         allowance.look()

@@ -97,7 +97,7 @@ class SQLiteConsumerState:
         if self._held.token == lease.token:
             self._held.until = 0.0
 
-    async def begin_anew(self, since: str | None, writes: Sequence[Write], instead_of: str | None) -> None:
+    async def restart_at(self, since: str | None, writes: Sequence[Write], instead_of: str | None) -> None:
         def store(connection: apsw.Connection) -> None:
             start = since or self._feed.at(current_seq(connection))
             if instead_of is None:

@@ -43,7 +43,7 @@ def page_sql(
     connection: apsw.Connection, table: StoreTable, query: Query, limit: int
 ) -> tuple[str, list[apsw.SQLiteValue]]:
     """Return the statement and the values of a page of at most `limit` entities. Call it inside the snapshot in which
-    the statement runs (see `WriteExecutor.watch_indexes`)."""
+    the statement runs (see `WriteExecutor.mark_mixed_paths`)."""
     compiler = Compiler(table)
     where = compiler.condition(query.where)
     order = compile_order(compiler, query)

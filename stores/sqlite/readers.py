@@ -18,7 +18,7 @@ import apsw
 from stores.bounds import Limit
 from stores.errors import CannotOpen, ReadTimeout, Unavailable
 from stores.read_turns import ReadLimits, ReadTurns
-from stores.sqlite.allowance import ON_LOOP, TakesLonger, allowance
+from stores.sqlite.allowance import ON_LOOP, AllowanceSpent, allowance
 from stores.sqlite.connection import CACHE_KIB, STREAM_CACHE_KIB, connect, time_limit, translated
 
 log = logging.getLogger(__name__)
@@ -141,7 +141,7 @@ class Readers:
             with translated(self._own):
                 try:
                     return read(self._own)
-                except (apsw.InterruptError, TakesLonger):
+                except (apsw.InterruptError, AllowanceSpent):
                     pass
         finally:
             allowance.steps = math.inf

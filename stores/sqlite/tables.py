@@ -98,7 +98,7 @@ MOST_SEEN: Final[Annotated[int, Limit("store", "principals", "all go, and are co
 """Principals for whom a store keeps the number of visible rows."""
 
 
-def text(value: str) -> str:
+def quoted(value: str) -> str:
     """Return a string literal."""
     return "'" + value.replace("'", "''") + "'"
 
@@ -132,7 +132,7 @@ def index_name(store: str, path: str, purpose: str) -> str:
 def json_path(path: tuple[str, ...] | str) -> str:
     """Return the path as a literal for SQLite's JSON functions."""
     segments = path.split(".") if isinstance(path, str) else path
-    return text("$" + "".join("." + orjson.dumps(s).decode() for s in segments))
+    return quoted("$" + "".join("." + orjson.dumps(s).decode() for s in segments))
 
 
 def extract(path: tuple[str, ...] | str) -> str:
@@ -256,7 +256,7 @@ def triggers(table: StoreTable) -> dict[str, str]:
     kinds = TRIGGERS if table.in_feed else TRIGGERS_UNRECORDED
     names = {purpose: f"{purpose}_{encoded(table.name)}" for purpose in kinds}
     return {
-        names[purpose]: sql.format(trigger=identifier(names[purpose]), name=text(table.name), **parts)
+        names[purpose]: sql.format(trigger=identifier(names[purpose]), name=quoted(table.name), **parts)
         for purpose, sql in kinds.items()
     }
 

@@ -282,7 +282,7 @@ async def test_beginning_anew_ends_what_is_under_way(engine: Engine) -> None:
         passed_over = await insert_one(engine)
         await began.wait()
         marker = entity(entity="anew", rev=0, place="")
-        await consumer.begin_anew(writes=[Insert(LOG.name, marker)])
+        await consumer.restart_at(writes=[Insert(LOG.name, marker)])
         goes_on.set()
         made = await insert_one(engine)
 
@@ -303,7 +303,7 @@ async def test_a_new_beginning_that_fails_ends_nothing(engine: Engine) -> None:
     lease = await state_of(consumer).acquire("one", 60, start)
     assert lease is not None
     with pytest.raises(NotFound):
-        await consumer.begin_anew(writes=[Update(STORE, "5f0000000000000000000fff", {"n": 1})])
+        await consumer.restart_at(writes=[Update(STORE, "5f0000000000000000000fff", {"n": 1})])
     assert await state_of(consumer).acquire("another", 60, start) is None
     await state_of(consumer).commit(lease, [], change.position)
     assert engine.feed.order(await stored_position(engine)) == engine.feed.order(change.position)
@@ -457,7 +457,7 @@ async def test_behind_the_retention_it_stops_aloud(database: Database, caplog: p
             assert any("ConsumerBehind" in r.getMessage() for r in caplog.records if r.levelno == logging.ERROR)
             assert f'hub_consumer_stopped{{consumer="{NAME}",error="ConsumerBehind"}} 1.0' in metrics_of(engine)
         assert not recorder.calls
-        await consumer.begin_anew()
+        await consumer.restart_at()
         made = await insert_one(engine)
         async with at_work(consumer):
             await recorder.has(made["_id"])
@@ -475,9 +475,9 @@ async def test_of_several_that_are_behind_one_begins_anew(engine: Engine) -> Non
         with pytest.raises(ConsumerBehind):
             await asyncio.wait_for(consumer.run(), 30)
     await engine.define(LOG)
-    await consumers[0].begin_anew()
+    await consumers[0].restart_at()
     made = await insert_one(engine)
-    await consumers[1].begin_anew(writes=[Insert(LOG.name, entity(entity="x", rev=0, place=""))])
+    await consumers[1].restart_at(writes=[Insert(LOG.name, entity(entity="x", rev=0, place=""))])
     assert await logged(engine) == []
     async with at_work(consumers[1]):
         await recorders[1].has(made["_id"])
