@@ -172,9 +172,9 @@ class SQLiteEngine:
         by: str | None = None,
         key: IdempotencyKey | None = None,
     ) -> list[Written]:
-        missing = self._structure.missing(definitions)
-        if missing:
-            return await self._structure.define(missing, writes, by, key)
+        differing = self._structure.differing(definitions)
+        if differing:
+            return await self._structure.define(differing, writes, by, key)
         return await self.commit(writes, by, key) if writes else []
 
     async def rename(self, store: str, name: str, writes: Sequence[Write]) -> None:

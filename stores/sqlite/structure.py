@@ -32,7 +32,7 @@ class Structure:
         self._executor = executor
         self._tables = executor.tables
 
-    def missing(self, definitions: Iterable[StoreDefinition]) -> dict[str, Paths]:
+    def differing(self, definitions: Iterable[StoreDefinition]) -> dict[str, Paths]:
         """Return the paths of the stores whose tables differ from their definitions."""
         return {d.name: wanted for d in definitions if (wanted := self._wanted(d)) is not None}
 

@@ -294,8 +294,8 @@ async def test_beginning_anew_ends_what_is_under_way(engine: Engine) -> None:
     assert ("anew", 0) in await logged(engine)
 
 
-async def test_a_new_beginning_that_fails_ends_nothing(engine: Engine) -> None:
-    """Its writes and its position are stored together or not at all: the lease at work is still good."""
+async def test_a_restart_that_fails_changes_nothing(engine: Engine) -> None:
+    """The writes and the position are stored together or not at all. The lease of the running consumer stays valid."""
     start = await engine.feed.position()
     await insert_one(engine)
     [change] = await changes_since(engine.feed, start)
@@ -408,7 +408,7 @@ def metrics_of(engine: Engine) -> str:
 async def test_an_interruption_after_a_failed_attempt_is_logged(
     engine: Engine, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What the handler does wrong and what the database does are counted apart."""
+    """Failures of the handler and interruptions by the database are counted separately."""
     start = await engine.feed.position()
     made = await insert_one(engine)
     recorder = Recorder()
@@ -425,8 +425,8 @@ async def test_an_interruption_after_a_failed_attempt_is_logged(
     assert warnings == [f"consumer {NAME}: interrupted: Unavailable: away"]
 
 
-async def test_a_consumer_that_is_started_again_begins_with_short_pauses(engine: Engine) -> None:
-    """Its attempts are counted anew, and so are the pauses between them, which would be 40 seconds in all."""
+async def test_a_consumer_that_runs_again_begins_with_short_pauses(engine: Engine) -> None:
+    """Attempts and pauses are counted from the beginning. Otherwise the pauses would take 40 seconds together."""
     start = await engine.feed.position()
     await insert_one(engine)
     options = ConsumerOptions(since=start, most_attempts=7, first_pause=0.01, longest_pause=30)

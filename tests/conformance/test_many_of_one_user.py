@@ -101,7 +101,7 @@ async def test_bulk_changes_of_several_users_leave_room_for_others(engine: Engin
 async def test_a_write_waits_for_others_only_so_long(
     engine: Engine, database: Database, monkeypatch: pytest.MonkeyPatch, write: UpdateMany | Delete
 ) -> None:
-    """Those that get no place in time are refused, whether they change many entities or one. The others go on."""
+    """Writes that get no place in time are refused, whether they change many entities or one. The others continue."""
     monkeypatch.setattr(room, "LONGEST_WAIT", 0.2)
     held = await insert_one(engine, kind="held")
     if isinstance(write, Delete):

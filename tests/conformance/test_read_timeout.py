@@ -73,10 +73,8 @@ async def test_a_bulk_change_that_looks_too_long(database: Database) -> None:
 
 @pytest.mark.engine("mongodb")
 @pytest.mark.parametrize("write", [UpdateMany(STORE, EVERYTHING, {"n": -1}, MANY), DeleteMany(STORE, EVERYTHING, MANY)])
-async def test_a_bulk_change_that_finds_quickly_and_writes_too_long(
-    database: Database, write: UpdateMany | DeleteMany
-) -> None:
-    """MongoDB ends it, so that it holds no entity any longer. Nothing of it is done."""
+async def test_a_bulk_change_that_writes_too_long(database: Database, write: UpdateMany | DeleteMany) -> None:
+    """It finds its entities quickly. MongoDB aborts it, so it does not lock them any longer. Nothing of it is done."""
     async with hasty(database, 0.2) as engine:
         before = await engine.feed.position()
         with pytest.raises(ReadTimeout):

@@ -424,8 +424,8 @@ async def test_a_backup_that_holds_up_the_log_keeps_no_list_from_beginning(tmp_p
         await backup.communicate(b"")
 
 
-async def test_an_engine_that_closes_ends_the_lists_that_are_still_sent(tmp_path: Path) -> None:
-    """At rest or in the middle of an item: Unavailable for its reader, and no connection stays open."""
+async def test_closing_ends_the_lists_that_are_being_sent(tmp_path: Path) -> None:
+    """Their readers get Unavailable, also in the middle of an item, and no connection stays open."""
     before = set(apsw.connections())
     engine = SQLiteEngine(tmp_path / "hub.db")
     await engine.open()
@@ -493,9 +493,9 @@ async def test_a_definition_whose_commit_fails_can_be_made_later(tmp_path: Path)
 
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("store", ["New", "old"])
-async def test_a_store_is_there_or_not_while_that_is_being_committed(tmp_path: Path, store: str, when: str) -> None:
-    """A read before the commit takes effect meets the store as it was, and after it NotFound or the store. Whoever asks
-    for the same is not answered earlier, and a caller that gives up changes nothing of that."""
+async def test_reads_while_a_store_is_created_or_dropped(tmp_path: Path, store: str, when: str) -> None:
+    """Before the commit takes effect, reads see the store as it was. After that, a dropped store is not found. Nobody
+    who makes the same change is answered earlier, and the cancellation of a caller does not stop the change."""
     engine = SQLiteEngine(tmp_path / "hub.db")
     arrived, may_go_on = threading.Event(), threading.Event()
 

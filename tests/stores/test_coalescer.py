@@ -1,4 +1,4 @@
-"""Calls that share a request to the server: each has its own answer."""
+"""Calls that share a request to the server, and each get an answer of their own."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from stores.mongo.coalescer import Coalescer
 
 
 async def test_calls_that_fail_together_have_an_error_each() -> None:
-    """An error of its own, of the same kind and with the same text and cause; what one caller adds to it, such as the
-    lines that it passes, the others do not see."""
+    """The errors are equal, with the same cause. The lines that one caller adds to its traceback are not in the
+    others."""
 
     async def send(kind: str, items: list[int]) -> list[int | BaseException]:
         raise ConnectionError(kind, "broken") from ValueError("why")
