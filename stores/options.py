@@ -30,12 +30,12 @@ class EngineOptions:
     chunk_bytes: int = 65_536
     read_timeout: float = 15
     max_slow_reads_per_user: int = 32
-    max_entity_bytes: int = 4_194_304
+    max_entity_bytes: int = 4_000_000
     seal: Seal | None = None
 
 
 MOST_CONSUMER_CHANGES: Annotated[int, Limit("call of a consumer", "changes", "the next call goes on")] = 1_000
-MOST_CONSUMER_BYTES: Annotated[int, Limit("call of a consumer", "bytes", "the next call goes on")] = 4_194_304
+MOST_CONSUMER_BYTES: Annotated[int, Limit("call of a consumer", "bytes", "the next call goes on")] = 4_000_000
 """Bytes of changes in memory. A larger change is a batch of its own."""
 
 

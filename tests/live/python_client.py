@@ -1,11 +1,13 @@
 """python-socketio's own client as a program: `python -m tests.live.python_client URL TOKEN TRANSPORT [STORE]`.
 
-It prints one line per connection and, with a store, the number of entities in its snapshot or the error.
+It prints one line per connection. With a store, it also prints the number of entities in its snapshot or the error, and
+the bytes of each change event.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 from typing import Any
 
@@ -23,7 +25,11 @@ async def main(url: str, token: str, transport: str, store: str = "") -> None:
     def subscribed(answer: dict[str, Any]) -> None:
         print(len(answer["entities"]) if answer["ok"] else answer["error"], flush=True)
 
+    def changed(event: dict[str, Any]) -> None:
+        print("change", len(json.dumps(event, ensure_ascii=False, separators=(",", ":")).encode()), flush=True)
+
     client.on("connect", connected)
+    client.on("change", changed)
     await client.connect(url, headers={"Authorization": f"Bearer {token}"}, transports=[transport])
     await client.wait()
 

@@ -11,10 +11,12 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import httpx
+import orjson
 import pytest
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
+from hub.settings import Settings
 from tests.live.test_lagging import small_window
 from tests.live.test_raw import frame
 from tests.support.engines import Database
@@ -168,6 +170,25 @@ async def test_python_socketio_takes_the_largest_snapshot(own_hub: StartHub) -> 
         async with python_client(hub, "websocket", store) as line:
             assert await line() == "connected websocket"
             assert (await line()).startswith(heard)
+
+
+async def test_python_socketio_receives_the_event_of_the_largest_entity(own_hub: StartHub) -> None:
+    """An event too large for a client would disconnect it again whenever it resumes."""
+    hub = await own_hub()
+    store = await hub.define()
+    most = Settings.model_fields["max_entity_bytes"].default
+    id = (await hub.admin.make(store, {"text": "x" * 900_000}))["_id"]
+    async with python_client(hub, "websocket", store) as line:
+        assert await line() == "connected websocket"
+        assert await line() == "1"
+        kind, size = "change", 0
+        for number in range(4):
+            room = most - len(orjson.dumps(await hub.admin.see(store, id))) - len(f',"text{number}":""')
+            answer = await hub.admin.patch(f"/{store}/{id}", {f"text{number}": "x" * min(room, 900_000)})
+            assert answer.status_code == 200, answer.text
+            kind, size = (await line()).split()
+            assert kind == "change"
+        assert int(size) > most
 
 
 @pytest.mark.parametrize("version", [3, 4])
