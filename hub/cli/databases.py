@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from hub.settings import Settings
     from stores.mongo.connection import Connection
     from stores.protocol import Engine
+    from stores.records import Entity
+    from stores.schema import StoreDefinition
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,18 +88,32 @@ async def look_at_mongodb(url: str) -> MongoServer:
         return MongoServer(version, hello.get("setName", "behind mongos"), len(hello.get("hosts", ())), time, used)
 
 
-async def faults_of_mongodb(url: str) -> list[str]:
-    """Return descriptions of missing parts of the stores' collections, which another program may have changed. Raises
-    CannotOpen."""
+async def faults_of_mongodb(url: str) -> tuple[list[str], list[str]]:
+    """Return descriptions of damaged definitions of stores, and of missing parts of the stores' collections. Another
+    program may have changed both. Raises CannotOpen."""
     from auth.system_stores import SYSTEM_STORES
-    from stores.definitions import parse_definition
     from stores.mongo.codec import entity_of
     from stores.mongo.structure import faults
 
     async with connected_mongodb(url) as connection:
         defined = [entity_of(document) async for document in connection.collection("stores").find({})]
-        definitions = [*SYSTEM_STORES.values(), *map(parse_definition, defined)]
-        return [fault for definition in definitions for fault in await faults(connection, definition)]
+        definitions, damaged = parse_definitions(defined)
+        definitions += SYSTEM_STORES.values()
+        return damaged, [fault for definition in definitions for fault in await faults(connection, definition)]
+
+
+def parse_definitions(entities: Iterable[Entity]) -> tuple[list[StoreDefinition], list[str]]:
+    """Return the definitions in entities of the store `stores`, and descriptions of the damaged ones."""
+    from stores.definitions import parse_definition
+    from stores.errors import InvalidEntity
+
+    definitions, damaged = [], []
+    for entity in entities:
+        try:
+            definitions.append(parse_definition(entity))
+        except InvalidEntity as error:
+            damaged.append(f"the definition of {entity.get('name')!r} is damaged ({error})")
+    return definitions, damaged
 
 
 def database_file(settings: Settings) -> Path:

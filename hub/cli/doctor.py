@@ -178,19 +178,26 @@ async def database(settings: Settings, running: Control | None) -> Finding:
     place = place_of(settings)
     try:
         if settings.engine_url.startswith("mongodb"):
-            server = await look_at_mongodb(settings.engine_url)
-            found = f"MongoDB {server.version}, replica set {server.set_name}, members: {server.members}"
-            faults = await faults_of_mongodb(settings.engine_url) if server.used else []
-            if faults:
-                named = "; ".join(faults[:MOST_FAULTS])
-                advice = "Another program has changed what the hub made: a hub that starts puts it right."
-                return Finding("database", f"{place}: {found}; {named}", advice)
-            return Finding("database", f"{place}: {found}")
+            found, advice = await examine_mongodb(settings.engine_url)
+            return Finding("database", f"{place}: {found}", advice)
         if running:
             return Finding("database", f"{place}: open in process {running.pid}")
         return Finding("database", f"{place}: {look_at_sqlite(Path(settings.engine_url.removeprefix('sqlite:///')))}")
     except CannotOpen as error:
         return Finding("database", f"{place}: cannot be used", str(error))
+
+
+async def examine_mongodb(url: str) -> tuple[str, str]:
+    """Return a description of the server and of the database's faults, and advice. Raises CannotOpen."""
+    server = await look_at_mongodb(url)
+    damaged, lacking = await faults_of_mongodb(url) if server.used else ([], [])
+    found = f"MongoDB {server.version}, replica set {server.set_name}, members: {server.members}"
+    advice = []
+    if damaged:
+        advice.append("Correct the damaged definitions in the collection `stores`.")
+    if lacking:
+        advice.append("Another program has changed what the hub made: a hub that starts puts it right.")
+    return "; ".join([found, *[*damaged, *lacking][:MOST_FAULTS]]), " ".join(advice)
 
 
 def look_at_sqlite(path: Path) -> str:

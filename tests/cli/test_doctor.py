@@ -176,6 +176,27 @@ def test_a_collection_that_another_program_changed_is_wrong(hub: CommandLine, mo
         client.drop_database(documents)
 
 
+@pytest.mark.engine("mongodb")
+def test_a_damaged_definition_is_wrong(hub: CommandLine, mongodb: str) -> None:
+    """The other definitions and everything else are still checked."""
+    database = mongo_database(mongodb)
+    hub.variables["HUB_DATABASE_URL"] = database.location
+    with hub.serving():
+        hub("store", "create", "units")
+        hub("store", "create", "rooms")
+    with MongoClient[dict[str, object]](database.location) as client:
+        documents = client.get_default_database()
+        documents["stores"].update_one({"name": "units"}, {"$set": {"indexes": 7}})
+        documents["rooms"].drop_index("hub_creation")
+        result = hub("doctor", code=1)
+        assert verdicts(result) == dict.fromkeys(CHECKS, True) | {"database": False}
+        shown = " ".join(result.out.split())
+        assert "the definition of 'units' is damaged (indexes: " in shown
+        assert "rooms lacks the index hub_creation" in shown
+        assert "Correct the damaged definitions" in shown
+        client.drop_database(documents)
+
+
 @pytest.mark.parametrize(
     ("version", "today", "advice"),
     [
