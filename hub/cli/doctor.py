@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -268,7 +269,7 @@ async def clock(settings: Settings, _running: Control | None) -> Finding:
     """Compare the clock with the database server's, if there is one, and with files dated in the future."""
     now = time.time()
     found = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"
-    newest = max((file.stat().st_mtime for file in settings.data_dir.glob("*")), default=now)
+    newest = max(times_of_files(settings.data_dir), default=now)
     if newest > now + MOST_SKEW:
         return Finding("clock", found, "Files in the data folder are from the future: set this machine's clock.")
     skew = await skew_of_server(settings.engine_url) if settings.engine_url.startswith("mongodb") else 0.0
@@ -276,6 +277,13 @@ async def clock(settings: Settings, _running: Control | None) -> Finding:
         advice = "Set both clocks, by NTP for instance."
         return Finding("clock", f"{found}, {skew:+.0f} s from the database server's", advice)
     return Finding("clock", found)
+
+
+def times_of_files(folder: Path) -> Iterator[float]:
+    """Yield when each file of the folder was last modified. A running hub may remove files meanwhile."""
+    for file in folder.glob("*"):
+        with suppress(FileNotFoundError):
+            yield file.stat().st_mtime
 
 
 async def skew_of_server(url: str) -> float:

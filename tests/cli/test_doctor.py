@@ -118,6 +118,13 @@ def test_a_file_from_the_future_is_wrong(hub: CommandLine) -> None:
     assert [check for check, well in verdicts(result).items() if not well] == ["clock"]
 
 
+def test_a_file_that_vanishes_is_skipped(hub: CommandLine) -> None:
+    """A link to nothing is listed, and is no file when it is looked at, like a file that is removed in between."""
+    hub("store", "create", "units")
+    (hub.folder / "data" / "backup.part").symlink_to("nothing")
+    assert verdicts(hub("doctor"))["clock"] is True
+
+
 def test_a_data_folder_that_is_a_file_is_wrong(empty_hub: CommandLine) -> None:
     hub = empty_hub
     hub.variables["HUB_PORT"] = str(free_port())
