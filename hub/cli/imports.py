@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +21,7 @@ from hub.cli.meter import Meter
 from hub.cli.output import STOPPED, Failure, Misuse, grouped, note, open_private, say
 from hub.cli.plan import Plan, describe, type_in_store
 from hub.cli.rows import Format, Row, RowReader, format_of
-from hub.cli.source import open_source
+from hub.cli.source import Source, open_source
 from hub.cli.tables import CsvForm, Refusal, check_delimiter
 from hub.cli.upload import Upload
 from stores.fields.cells import Kind
@@ -80,27 +80,21 @@ async def import_rows(
     kind = format_of(file, format)
     dropped = dropped_fields(store) if drop_system else frozenset()
     given = parse_types(type or ())
-    with ExitStack() as stack:
-        source = stack.enter_context(open_source(file, encoding, text=kind is not Format.XLSX, again=kind.is_table))
-        refused = stack.enter_context(open_report(report))
+    cells = Cells(key=key, excel=excel, native=kind is Format.XLSX)
+    reader = RowReader(kind, cells, form or CsvForm(), dropped, sheet=sheet)
+    with (
+        open_source(file, encoding, text=kind is not Format.XLSX, again=kind.is_table) as source,
+        open_report(report) as refused,
+    ):
         definition = await find_definition(client, store)
         if definition is None and not create:
             await require_store(client, store)
-        fields = by_id((definition or {}).get("fields") or ())
-        cells = Cells(fields, {}, key, excel, native=kind is Format.XLSX)
-        reader = RowReader(kind, cells, form or CsvForm(), dropped, sheet=sheet)
-        if kind.is_table:
-            plan = Plan(source, reader, key, given, await type_in_store(client, store, key, fields))
-            reader = plan.decide(recognise=form is None, multiline=multiline)
-        elif source.packed or source.encoding != "utf-8":
-            note(f"{source.name}: {describe(source, reader)}")
+        reader = with_fields(reader, definition)
+        reader = await decide(client, store, source, reader, given, recognise=form is None, multiline=multiline)
         if definition is None and create:
             await define(client, store, key)
-        if key:
-            reader = replace(reader, keys=stack.enter_context(closing(Keys(key))))
-        meter = stack.enter_context(Meter(f"import into {store}", source))
         upload = Upload(client, store, key, batch, refused.add)
-        stopped = await run(reader.read(source.open()), upload, refused, meter, skip)
+        stopped = await send(reader, source, upload, refused, skip)
     end(upload, refused, stopped)
 
 
@@ -130,6 +124,32 @@ async def find_definition(client: Client, store: str) -> Entity | None:
         return {}  # the token may still write to the store
 
 
+def with_fields(reader: RowReader, definition: Entity | None) -> RowReader:
+    """Return the reader for the fields of the store."""
+    return replace(reader, cells=replace(reader.cells, fields=by_id((definition or {}).get("fields") or ())))
+
+
+async def decide(
+    client: Client,
+    store: str,
+    source: Source,
+    reader: RowReader,
+    given: Mapping[str, Kind],
+    *,
+    recognise: bool,
+    multiline: bool,
+) -> RowReader:
+    """Return the reader with the form and the kinds of the columns of a table, and report what was recognised. Raises
+    Failure for a table that cannot be imported as a whole."""
+    if reader.format.is_table:
+        key, fields = reader.cells.key, reader.cells.fields
+        plan = Plan(source, reader, key, given, await type_in_store(client, store, key, fields))
+        return plan.decide(recognise=recognise, multiline=multiline)
+    if source.packed or source.encoding != "utf-8":
+        note(f"{source.name}: {describe(source, reader)}")
+    return reader
+
+
 async def require_store(client: Client, store: str) -> None:
     """Raise Failure if the store does not exist. System stores exist without a definition."""
     try:
@@ -143,6 +163,16 @@ async def require_store(client: Client, store: str) -> None:
 async def define(client: Client, store: str, key: str | None) -> None:
     """Create the store, without a schema."""
     await client.call("POST", "/stores", {"name": store, **({"unique": [key]} if key else {})})
+
+
+async def send(reader: RowReader, source: Source, upload: Upload, refused: RefusedRows, skip: int) -> Failure | None:
+    """Import the rows of the file after the number `skip`, and show the progress. Returns what `run` returns."""
+    key = reader.cells.key
+    with ExitStack() as stack:
+        if key:
+            reader = replace(reader, keys=stack.enter_context(closing(Keys(key))))
+        meter = stack.enter_context(Meter(f"import into {upload.store}", source))
+        return await run(reader.read(source.open()), upload, refused, meter, skip)
 
 
 async def run(

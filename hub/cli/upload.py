@@ -22,6 +22,7 @@ class Upload:
         self, client: Client, store: str, key: str | None, batch: int, refuse: Callable[[Sequence[Refusal]], None]
     ) -> None:
         self.client = client
+        self.store = store
         self.path = path_of(store)
         self.params = {"upsert": key} if key else {}
         self.batch = batch
