@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Collection, Coroutine, Iterable
+from time import monotonic
 from typing import Any, Final
 
 from auth.principal import Principal
@@ -19,6 +20,10 @@ from stores.turns import Turn
 
 log = logging.getLogger(__name__)
 
+ATTENDED_EVERY: Final = 1.0
+"""Seconds between the beginnings of two checks of all sessions."""
+LEAST_PAUSE: Final = 0.1
+"""Seconds between two checks, if they take long."""
 ATTENDED_AT_ONCE: Final = 1_000
 """Sessions that are checked before other tasks run."""
 
@@ -48,11 +53,11 @@ class SessionRegistry:
 
     async def run(self) -> None:
         """Until cancelled, close expired sessions and send clients their position."""
-        elapsed = 0.0
+        began = sent = monotonic()
         while True:
-            await asyncio.sleep(1)
-            elapsed += 1
-            is_due = elapsed >= self._position_every
+            await asyncio.sleep(max(began + ATTENDED_EVERY - monotonic(), LEAST_PAUSE))
+            began = monotonic()
+            is_due = began - sent >= self._position_every
             for number, session in enumerate(list(self.sessions), 1):
                 try:
                     self._attend(session, is_due)
@@ -61,7 +66,7 @@ class SessionRegistry:
                 if not number % ATTENDED_AT_ONCE:
                     await asyncio.sleep(0)
             if is_due:
-                elapsed = 0.0
+                sent = began
                 self.context.fanout.replays.rest()
 
     def _attend(self, session: LiveSession, is_due: bool) -> None:

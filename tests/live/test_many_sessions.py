@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any, Final
 
 import pytest
@@ -220,6 +222,49 @@ async def test_a_changed_role_reaches_all_sessions_in_slices_before_the_next_eve
     assert len(crowd.hub._tasks) == SLICED
     assert [session.sink.said for session in crowd.sessions[:500] if session.sink.said] == []  # type: ignore[attr-defined]
     await crowd.end()
+
+
+class SlowRounds:
+    """A registry in a time of its own, in which a round over the sessions takes `seconds`."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, seconds: float, rounds: int) -> None:
+        self.now = 0.0
+        self.rounds: list[tuple[float, bool]] = []
+        """When each round began, and whether it sent the position."""
+        self._rounds = rounds
+        monkeypatch.setattr(session_registry, "asyncio", SimpleNamespace(sleep=self.sleep))
+        monkeypatch.setattr(session_registry, "monotonic", lambda: self.now)
+        self.crowd = Crowd(1, 0)
+
+        def attend(session: LiveSession, is_due: bool) -> None:
+            self.rounds.append((self.now, is_due))
+            self.now += seconds
+
+        monkeypatch.setattr(self.crowd.hub, "_attend", attend)
+
+    async def sleep(self, seconds: float) -> None:
+        if len(self.rounds) == self._rounds:
+            raise asyncio.CancelledError
+        self.now += seconds
+
+
+async def test_a_round_over_many_sessions_delays_neither_the_next_round_nor_the_position(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    slow = SlowRounds(monkeypatch, 0.75, rounds=130)
+    with pytest.raises(asyncio.CancelledError):
+        await slow.crowd.hub.run()
+    assert [began for began, _ in slow.rounds] == [*range(1, 131)]
+    assert [began for began, is_due in slow.rounds if is_due] == [60, 120]
+
+
+async def test_rounds_that_take_longer_than_a_second_leave_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = SlowRounds(monkeypatch, 5, rounds=25)
+    with pytest.raises(asyncio.CancelledError):
+        await slow.crowd.hub.run()
+    began = [began for began, _ in slow.rounds]
+    assert all(5 < later - earlier < 5.5 for earlier, later in pairwise(began))
+    assert 60 <= next(at for at, is_due in slow.rounds if is_due) < 66
 
 
 async def test_after_a_gap_in_the_feed_every_session_looks_again_at_who_it_is() -> None:
