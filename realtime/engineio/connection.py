@@ -21,9 +21,11 @@ from realtime.engineio.packets import (
     MalformedPacket,
     Packet,
     Version,
+    byte_length,
     decode_binary,
     decode_text,
     encode_frame,
+    exceeds,
 )
 from realtime.engineio.polling import Poll
 from realtime.engineio.session import CLOSE_CODES, CloseReason, Session
@@ -334,10 +336,10 @@ class Connection:
     # Input: WebSocket
 
     def frame_received(self, data: Data) -> None:
-        if len(data) > self.max_payload:
+        if exceeds(data, self.max_payload):
             self.close(CloseReason.TOO_LARGE)
             return
-        if self._wire is not None and self._sends_without_reading(self._wire, len(data)):
+        if self._wire is not None and self._sends_without_reading(self._wire, data):
             self.close(CloseReason.LAGGING)
             return
         try:
@@ -348,7 +350,7 @@ class Connection:
         self.receive(packet)
         self.flush()
 
-    def _sends_without_reading(self, wire: Wire, size: int) -> bool:
+    def _sends_without_reading(self, wire: Wire, data: Data) -> bool:
         """Return whether the client has sent too much while too much waits for it.
 
         Such a client sends pings, for example, and their answers would pile up.
@@ -356,7 +358,7 @@ class Connection:
         if wire.buffered() <= self._max_buffered:
             self._sent_unread = 0
             return False
-        self._sent_unread += size
+        self._sent_unread += byte_length(data)
         return self._sent_unread > self._host.options.max_buffered_bytes
 
     def decode(self, data: Data) -> Packet:

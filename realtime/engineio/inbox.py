@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from realtime.engineio.host import Result
-from realtime.engineio.packets import Data
+from realtime.engineio.packets import Data, byte_length
 from realtime.engineio.session import CloseReason
 
 log = logging.getLogger("hub.engineio")
@@ -69,4 +69,4 @@ class Inbox:
 
 
 def size_of(item: object) -> int:
-    return len(item) if isinstance(item, Data) else 0
+    return byte_length(item) if isinstance(item, Data) else 0

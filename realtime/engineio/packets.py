@@ -53,6 +53,19 @@ class Packet(NamedTuple):
     data: Data = ""
 
 
+def exceeds(data: Data, most: int) -> bool:
+    """Return whether a message has more than `most` bytes."""
+    # A character has at most four bytes, so most texts need no look at their characters.
+    return len(data) * 4 > most and byte_length(data) > most
+
+
+def byte_length(data: Data) -> int:
+    """Return the bytes of a message. Text is UTF-8."""
+    if isinstance(data, bytes) or data.isascii():
+        return len(data)
+    return len(data.encode("utf-8", "surrogatepass"))
+
+
 def decode_text(text: str) -> Packet:
     """Decode the packet in a text frame, or one packet's text in a payload: `4hello`."""
     if text[:1] not in TYPES:

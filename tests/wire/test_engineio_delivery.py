@@ -12,6 +12,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from realtime.engineio import CloseReason, Connection, EngineIOServer, build_text_frame
 from realtime.engineio.connection import MOST_HELD
+from realtime.engineio.inbox import Inbox
 from tests.wire.echoing import Log, echo, first
 from tests.wire.serving import WAYS, eventually, read, serving, soon, until_closed
 
@@ -306,6 +307,26 @@ async def test_a_client_that_floods_is_not_read(way: str) -> None:
         assert len(connection._inbox or ()) < 200
         release.set()
         await eventually(lambda: len(handled) == 200)
+
+
+async def test_the_messages_that_wait_are_counted_in_bytes() -> None:
+    release = asyncio.Event()
+    handled: list[object] = []
+
+    async def stuck() -> None:
+        await release.wait()
+
+    inbox = Inbox(stuck(), handled.append, lambda: None)
+    inbox.put("€" * 200)
+    assert inbox.is_full(10, 599)
+    assert not inbox.is_full(10, 600)
+    inbox.put(b"\xff" * 100)
+    assert inbox.is_full(10, 699)
+    assert not inbox.is_full(10, 700)
+    release.set()
+    await soon(inbox.done())
+    assert len(handled) == 2
+    assert not inbox.is_full(10, 0)
 
 
 async def test_a_failing_application_is_logged_and_the_client_stays(caplog: pytest.LogCaptureFixture) -> None:

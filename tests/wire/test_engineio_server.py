@@ -294,10 +294,14 @@ async def test_a_malformed_frame_closes_quietly(
 
 
 @BOTH_WAYS
-async def test_a_frame_beyond_the_bound_closes(way: str) -> None:
+@pytest.mark.parametrize("text", ["4" * 101, "4" + "é" * 50, "4" + "😀" * 25], ids=["ascii", "two bytes", "four bytes"])
+async def test_a_frame_beyond_the_bound_closes(way: str, text: str) -> None:
+    """The bound is in bytes, whatever the characters."""
     async with echo(way, max_payload=100) as (served, heard, _), served.websocket(4) as websocket:
-        await websocket.send("4" * 101)
+        await websocket.send(text[:-1])
+        assert (await read(websocket, 2))[1] == text[:-1]
+        await websocket.send(text)
         reasons = {"access": "frame with 101 bytes exceeds limit of 100 bytes", "plain": "too large"}
         assert (await until_closed(websocket))[1] == reasons[way]  # the hub's protocol refuses by the frame's head
         await eventually(lambda: heard.gone == [CloseReason.TOO_LARGE])
-        assert heard.messages == []
+        assert heard.messages == [text[1:-1]]
