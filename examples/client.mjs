@@ -34,8 +34,10 @@ socket.on("connect", () => { // the first time, and after every reconnect
 });
 
 socket.on("change", ({ channel, op, store, _id, entity, position }) => {
+  const watch = watched.find((watch) => watch.channel === channel);
+  if (!watch) return; // an event of an earlier subscription
   console.log(op, store, _id, entity ? JSON.stringify(entity) : "");
-  watched.find((watch) => watch.channel === channel).position = position;
+  watch.position = position;
 });
 
 // The position that the connection has reached. It counts for all current subscriptions.
@@ -43,7 +45,10 @@ socket.on("position", ({ position }) => {
   for (const watch of watched) if (watch.channel) watch.position = position;
 });
 
-socket.on("ended", ({ channel, error }) => over("ended", watched.find((watch) => watch.channel === channel), error));
+socket.on("ended", ({ channel, error }) => {
+  const watch = watched.find((watch) => watch.channel === channel);
+  if (watch) over("ended", watch, error);
+});
 
 socket.on("notice", ({ kind }) => console.log("notice", kind)); // expired, revoked, lagging or shutdown
 socket.on("connect_error", ({ message }) => {

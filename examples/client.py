@@ -82,17 +82,20 @@ async def over(word, socket, watched, number, error):
 
 
 async def heard(socket, watched, event, data):
-    watch = next((watch for watch in watched if watch["channel"] == data.get("channel")), None)
-    if event == "change":
-        say(data["op"], data["store"], data["_id"], json.dumps(data["entity"]) if "entity" in data else "")
-        watch["position"] = data["position"]
-    elif event == "position":  # the connection has reached it; counts for all subscriptions
-        for each in watched:
-            each["position"] = data["position"] if each["channel"] else each["position"]
-    elif event == "ended":
-        await over("ended", socket, watched, watched.index(watch), data["error"])
+    if event == "position":  # the connection has reached it; counts for all subscriptions
+        for watch in watched:
+            watch["position"] = data["position"] if watch["channel"] else watch["position"]
     elif event == "notice":  # expired, revoked, lagging or shutdown
         say("notice", data["kind"])
+    elif event in ("change", "ended"):
+        number = next((n for n, watch in enumerate(watched) if watch["channel"] == data["channel"]), None)
+        if number is None:
+            return  # an event of an earlier subscription
+        if event == "ended":
+            await over("ended", socket, watched, number, data["error"])
+            return
+        say(data["op"], data["store"], data["_id"], json.dumps(data["entity"]) if "entity" in data else "")
+        watched[number]["position"] = data["position"]
 
 
 def say(*words):

@@ -15,10 +15,12 @@ from typing import Any, Final
 
 import pytest
 
+from realtime.socketio import SocketIOServer
 from tests.live.test_clients import packages
 from tests.live.test_credentials import token_of
 from tests.support.engines import sqlite_database
 from tests.support.hub import PATIENCE, entity_of, running_hub
+from tests.wire.serving import serving
 
 __all__ = ["packages"]
 EXAMPLES: Final = Path(__file__).resolve().parents[2] / "examples"
@@ -110,3 +112,31 @@ async def test_an_example_goes_on_after_a_restart(packages: Path, tmp_path: Path
                 await client.until("notice", "revoked")
                 await client.until("refused", "Unauthorized")
                 assert await client.process.wait() == 1
+
+
+@pytest.mark.timeout(400)  # the first time the packages are installed
+@pytest.mark.parametrize("name", ["client.mjs", "client.py"])
+async def test_an_example_ignores_events_of_unknown_channels(packages: Path, tmp_path: Path, name: str) -> None:
+    """For instance of a subscription that has ended meanwhile."""
+    server = SocketIOServer()
+
+    async def subscribe(sid: str, request: dict[str, Any]) -> dict[str, Any]:
+        events.append(asyncio.create_task(send(sid)))  # it begins after the answer
+        return {"ok": True, "channel": "known", "position": "1"}
+
+    async def send(sid: str) -> None:
+        change = {"op": "insert", "store": "notes", "_rev": 1, "time": 1}
+        await server.emit("change", {**change, "channel": "old", "_id": "a", "entity": {"n": 1}, "position": "2"}, sid)
+        await server.emit("ended", {"channel": "old", "error": {"code": "410", "message": "Gone"}}, sid)
+        await server.emit(
+            "change", {**change, "channel": "known", "_id": "b", "entity": {"n": 2}, "position": "3"}, sid
+        )
+
+    events: list[asyncio.Task[None]] = []
+    server.on("subscribe", subscribe)
+    async with serving(server.eio, "/socket.io/") as served:
+        url = f"http://127.0.0.1:{served.port}"
+        async with example(name, packages, tmp_path, url, "token", "notes") as client:
+            await client.until("insert", "notes", "b")
+            assert client.changes() == [("insert", 2)]
+            assert len(events) == 1
