@@ -6,12 +6,16 @@ from datetime import UTC, datetime
 from typing import Any
 
 LATEST = 2**53
+DIGITS = 20
+"""Digits of a time that are read, leading zeros included. No time needs as many."""
 
 
 def parse_time(value: Any) -> int:
     """Return Unix ms for Unix ms (a number or digits) or ISO 8601 text, in UTC if it has no zone. Raises ValueError."""
     if isinstance(value, str) and value.isascii() and value.isdigit():
-        value = int(value[:20])
+        if len(value) > DIGITS:
+            raise ValueError("out of range")
+        value = int(value)
     if isinstance(value, int) and not isinstance(value, bool):
         if not 0 <= value < LATEST:
             raise ValueError("out of range")

@@ -252,7 +252,18 @@ async def test_a_zone_in_a_time_counts(user: Client, store: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["yesterday", "", "2020-13-01", "2020-02-30T00:00", "-5", "1.5", "99999999999999999999", "2020-01-01T25:00"]
+    "text",
+    [
+        "yesterday",
+        "",
+        "2020-13-01",
+        "2020-02-30T00:00",
+        "-5",
+        "1.5",
+        "99999999999999999999",
+        "0000000001795409035355",
+        "2020-01-01T25:00",
+    ],
 )
 @pytest.mark.parametrize("name", ["from", "to", "begin", "end"])
 async def test_a_bad_time_is_refused(user: Client, bare: str, name: str, text: str) -> None:
