@@ -76,7 +76,10 @@ class Standing:
         return (await self._engine.summarize(self._store, where)).count
 
     async def _count_read(self, where: Filter, stands_against: Callable[[Entity], bool]) -> int:
-        return sum([stands_against(entity) async for entity in entities(self._engine, self._store, where)])
+        count = 0
+        async for entity in entities(self._engine, self._store, where):
+            count += stands_against(entity)
+        return count
 
 
 async def entities(engine: Engine, store: str, where: Filter) -> AsyncIterator[Entity]:

@@ -77,11 +77,11 @@ async def credentials(context: PlatformContext, call: Call) -> tuple[str, str, s
     found = []
     for name in ("login", "password"):
         value = body.get(name)
-        if not isinstance(value, str) or not 0 < len(value) <= 1_000:
+        if not isinstance(value, str) or not 0 < len(value) <= LONGEST:
             raise BadRequest(name, "Must be a string that is not empty.")
         found.append(value)
     code = body.get("code")
-    if code is not None and (not isinstance(code, str) or len(code) > 1_000):
+    if code is not None and (not isinstance(code, str) or len(code) > LONGEST):
         raise BadRequest("code", "Must be a string.")
     if "\0" in found[0]:
         raise Unauthenticated("no such user")
