@@ -170,7 +170,8 @@ def totals(text: str) -> dict[str, float]:
 def verdict(samples: list[tuple[float, dict[str, float]]]) -> tuple[list[str], list[str]]:
     """Return a line for each figure, and a line for each one that grew.
 
-    A figure grew if its median of the last half minute exceeds that of the half minute after minute two.
+    A figure grew if its median of the last half minute exceeds that of the half minute after minute two by more than a
+    quarter (memory: `MEMORY_SHARE`) and 5.
     """
     lines, grown = [], []
     last = samples[-1][0]
