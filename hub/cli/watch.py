@@ -191,8 +191,11 @@ def print_json_line(change: Change) -> None:
 
 
 class Lines:
-    """Prints one line per change, on a terminal in colour and cut to its width. Unless `whole` is set, system fields
-    are shown only if an update changed them; `_id`, `_at` and `_rev` never are."""
+    """Prints one line per change, on a terminal in colour and cut to its width.
+
+    The fields leave out `_id`, which has a column of its own. Unless `whole` is set, insertions show no system fields,
+    and updates show those that changed except `_at` and `_rev`.
+    """
 
     def __init__(self, whole: bool) -> None:
         self.console = Console(soft_wrap=False) if sys.stdout.isatty() else None
