@@ -145,7 +145,7 @@ async def broadcast(bench: Bench) -> None:
                 deliveries = len(heard.lags)
                 bench.figures.add(target.name, f"{to}: CPU per delivery, net", "µs", heard.net(quiet), DELIVERY_US)
                 bench.figures.add(target.name, f"{to}: CPU per delivery, gross", "µs", heard.micros(deliveries))
-                bench.figures.add(target.name, f"{to}: CPU per write, unheard", "µs", quiet.micros(quiet.writes))
+                bench.figures.add(target.name, f"{to}: CPU per write, no receivers", "µs", quiet.micros(quiet.writes))
                 bench.figures.add(target.name, f"{to}: server busy", "%", heard.busy(heard.cpu))
                 bench.figures.add(target.name, f"{to}: clients busy", "%", heard.busy(heard.load))
             octets = len(targets[0].pool.sample) + FRAME_HEAD
@@ -194,7 +194,7 @@ async def channels(bench: Bench) -> None:
 
 async def latency(bench: Bench) -> None:
     """Measure the time from a write to the client that watches its slice."""
-    label = f"write to client, {LATENCY_RATE:g} writes/s, one of {bench.clients} hears each"
+    label = f"write to client, {LATENCY_RATE:g} writes/s, each to one of {bench.clients}"
     async with bench.targets() as targets:
         for target in targets:
             target.slices = min(target.slices, bench.clients)

@@ -1,7 +1,7 @@
-// A Socket.IO server beside the hub, installed and configured as its documentation begins: `new Server(httpServer)`.
-// What it tells its clients comes by HTTP: POST the event's JSON to /emit (to everybody), /tell (to those who
-// subscribed to its entity's station) or /quiet (to nobody: what the request alone costs). POST /gc collects garbage,
-// so that memory is read without it.
+// A Socket.IO server to compare with the hub, set up as its documentation begins: `new Server(httpServer)`.
+// It gets events as JSON by HTTP. POST /emit sends the event to all clients, POST /tell to the clients that have
+// subscribed to the station of its entity, and POST /quiet to none, which measures the cost of the request alone.
+// POST /gc collects garbage before memory is measured.
 import { createServer } from "node:http";
 import { Server } from "socket.io";
 

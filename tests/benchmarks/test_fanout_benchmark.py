@@ -17,8 +17,8 @@ FIGURES = [
     "memory per idle client, of 24",
     "change among 100 subscriptions: CPU",
     "change among 300 subscriptions: CPU",
-    "write to client, 500 writes/s, one of 6 hears each: p50",
-    "write to client, 500 writes/s, one of 6 hears each: p99",
+    "write to client, 500 writes/s, each to one of 6: p50",
+    "write to client, 500 writes/s, each to one of 6: p99",
     "broadcast to 6, highest rate: deliveries",
     "30 connections: write to last delivery",
 ]

@@ -1,4 +1,4 @@
-"""Faults between clients and the hub: the network freezes, clients stop reading, requests are corrupted."""
+"""Failures between a client and the hub: a frozen network, a client that stops reading, corrupted requests."""
 
 from __future__ import annotations
 
@@ -100,26 +100,26 @@ async def all_came_back(followers: list[Follower], connections: list[int]) -> bo
     return all(len(follower.watches) > count for follower, count in zip(followers, connections, strict=True))
 
 
-async def test_spoilt_requests(mortal: MortalHub, times: int, report: Report) -> None:
-    """Requests are truncated, altered or random, over HTTP and WebSocket, while other clients write. An array is
-    written as a whole or not at all, never if it was truncated, and other clients are not affected."""
-    spoilt = 20 * times
+async def test_corrupted_requests(mortal: MortalHub, times: int, report: Report) -> None:
+    """Truncated, altered or random bytes, over HTTP and WebSocket, while others write: an array is written whole or
+    not at all, a truncated one never, and other clients are not affected."""
+    corrupted = 20 * times
     chance = random.Random(1)
     async with workload(mortal) as load:
         client = mortal.client()
         store = await define(client)
         told: Counter[int] = Counter()
-        for number in range(spoilt):
-            told += await spoil(mortal, store, chance)
+        for number in range(corrupted):
+            told += await corrupt(mortal, store, chance)
             if number % 5 == 0:
-                await spoil_socket(mortal, chance)
+                await corrupt_socket(mortal, chance)
         assert await count(client, store, tag="cut") == 0
         arrays, rest = divmod(await count(client, store), ITEMS)
         assert rest == 0
         assert told[200] <= arrays <= told[200] + told[UNANSWERED]
         assert told[200]
         assert told[500] == 0
-    report(await load.verdict("spoilt requests", spoilt + spoilt // 5))
+    report(await load.verdict("corrupted requests", corrupted + corrupted // 5))
 
 
 ITEMS = 5
@@ -129,8 +129,8 @@ MOMENT = 0.3
 UNANSWERED = 0
 
 
-async def spoil(mortal: MortalHub, store: str, chance: random.Random) -> Counter[int]:
-    """Send a corrupted array; count the statuses of the answers."""
+async def corrupt(mortal: MortalHub, store: str, chance: random.Random) -> Counter[int]:
+    """Send a corrupted array. Return how often each status was answered."""
     if chance.random() < 0.5:
         request = array_request(mortal, store, "cut")
         async with wire(mortal.process.port) as connection:
@@ -149,12 +149,12 @@ def array_request(mortal: MortalHub, store: str, tag: str) -> bytes:
 
 def disturbed(request: bytes, chance: random.Random) -> bytes:
     """Return the request with some bytes changed, removed or inserted."""
-    spoilt = bytearray(request)
+    changed = bytearray(request)
     for _ in range(chance.randint(1, 2)):
-        place = chance.randrange(len(spoilt))
+        place = chance.randrange(len(changed))
         end = place + chance.choice((0, 1, 1, 5))
-        spoilt[place:end] = chance.randbytes(chance.choice((0, 1, 1, 3)))
-    return bytes(spoilt)
+        changed[place:end] = chance.randbytes(chance.choice((0, 1, 1, 3)))
+    return bytes(changed)
 
 
 async def statuses(mortal: MortalHub, sent: bytes) -> list[int]:
@@ -174,8 +174,8 @@ async def count(client: Client, store: str, **params: str) -> int:
     return int((await client.get(f"/{store}", {"meta": "true", **params})).json()["count"])
 
 
-async def spoil_socket(mortal: MortalHub, chance: random.Random) -> None:
-    """Open a live connection, and send a corrupted packet or random bytes after the handshake."""
+async def corrupt_socket(mortal: MortalHub, chance: random.Random) -> None:
+    """A live connection that goes wrong after a good beginning."""
     headers = {"Authorization": f"Bearer {mortal.token}"}
     async with websocket(socket_url(mortal.url), additional_headers=headers) as socket:
         await socket.recv()

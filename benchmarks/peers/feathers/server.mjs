@@ -1,6 +1,9 @@
-// A Feathers 5 application over MongoDB, open to all: Koa, one service per collection. In its favour: no sign-in, no
-// schemas and no pagination counts. Writes are as durable as the hub's: majority and journaled.
-// node server.mjs MONGODB_URL; prints its port.
+// A Feathers 5 application over MongoDB without authentication: Koa, one service per collection. It does less than the
+// hub: no sign-in, no schemas, no counts for pagination. Writes are as durable as the hub's: majority and journaled.
+//
+//   node server.mjs MONGODB_URL
+//
+// It prints its port.
 import { feathers } from "@feathersjs/feathers";
 import { bodyParser, errorHandler, koa, rest } from "@feathersjs/koa";
 import { MongoDBService } from "@feathersjs/mongodb";

@@ -1,9 +1,14 @@
-// A Feathers 5 application over MongoDB as `npm create feathers` makes one with local sign-in and TypeBox, and with
-// owners as its guide adds them: each request's token is verified and its user loaded, queries and data are checked
-// against schemas, and users see what they own. In its favour, as in server.mjs: no pagination counts; and of the
-// generator's, no CORS, static files or log of errors, of the guide's, no user beside each entity. Writes are as durable
-// as the hub's: majority and journaled.
-// node signed_in.mjs MONGODB_URL; prints its port and the token of a user that it has signed up.
+// A Feathers 5 application over MongoDB, as `npm create feathers` makes it with local sign-in and TypeBox. Entities
+// have owners, as in the Feathers guide. Each request verifies the token and loads its user, queries and data are checked
+// against schemas, and users see only their own entities.
+//
+// It does less than the hub: no counts for pagination. It also lacks parts of the generated application (CORS, static
+// files, the error log) and of the guide's (the user in each entity). Writes are as durable as the hub's: majority and
+// journaled.
+//
+//   node signed_in.mjs MONGODB_URL
+//
+// It prints its port and the token of a new user.
 import { AuthenticationService, JWTStrategy, authenticate } from "@feathersjs/authentication";
 import { LocalStrategy, passwordHash } from "@feathersjs/authentication-local";
 import { feathers } from "@feathersjs/feathers";
@@ -38,7 +43,8 @@ const ENTITY = {
 const SENT = ["station", "serial", "value", "unit", "valid", "place", "tags", "note"];
 const ASKED = ["_id", "station", "serial", "userId", "createdAt"];
 
-// The hooks of a generated service: `sent` are the properties that a client gives, `asked` those it may query by.
+// Returns the hooks of a generated service. `sent`: the properties that clients may write. `asked`: those that they may
+// query by.
 function schemaHooks(name, properties, sent, asked, { external = {}, data, query }) {
   const schema = Type.Object(properties, { $id: name, additionalProperties: false });
   const dataSchema = Type.Pick(schema, sent, { $id: `${name}Data` });
