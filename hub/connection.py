@@ -75,7 +75,7 @@ class ClientConnection(HttpToolsProtocol):
         super().connection_made(transport)
         self.flow = Flow(transport)
         bound_unsent(transport)
-        self._peer = self._all.open(self.client[0] if self.client else "")
+        self._peer = self._all.register(self.client[0] if self.client else "")
         self._refusing = self._all.refusal(self._peer)
         if self._refusing is None:
             self._wait(self._all.patience(self._bounds.seconds))
@@ -105,7 +105,7 @@ class ClientConnection(HttpToolsProtocol):
 
     def _forget_peer(self) -> None:
         if self._peer is not None:
-            self._all.close(self._peer)
+            self._all.unregister(self._peer)
             self._peer = None
 
     def eof_received(self) -> bool:  # type: ignore[override]

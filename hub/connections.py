@@ -92,8 +92,8 @@ class Connections:
         self._beginnings = FewEachTurn(TURNS)
         self._endings = FewEachTurn(CLOSINGS)
 
-    def open(self, address: str) -> Peer:
-        """Count a new connection. The caller must pass the peer to `close`, even if the connection is refused."""
+    def register(self, address: str) -> Peer:
+        """Count a new connection. The caller must pass the peer to `unregister`, even if the connection is refused."""
         exempt = not address or self._exempt(address)
         block = address if exempt else address_block(address)
         peer = self._peers.get(block)
@@ -103,14 +103,14 @@ class Connections:
         self.count += 1
         return peer
 
-    def close(self, peer: Peer) -> None:
+    def unregister(self, peer: Peer) -> None:
         peer.connections -= 1
         self.count -= 1
         if not peer.connections:
             self._peers.pop(peer.block, None)
 
     def refusal(self, peer: Peer) -> Overloaded | None:
-        """Return why the connection that `peer` has just opened is refused, or None."""
+        """Return why the latest connection of `peer` is refused, or None."""
         if self.count > self.limits.in_all:
             return Overloaded("too many connections", "connection", "The hub has as many connections as it takes.").at(
                 "max_connections"

@@ -227,7 +227,7 @@ class HubHttpProtocol(ClientConnection):
             self._refuse(HeadTooLarge(MAX_LINE_LENGTH).at("MAX_LINE_LENGTH"))
             return
         assert self._peer is not None
-        protocol.on_lost = partial(self._all.close, self._peer)
+        protocol.on_lost = partial(self._all.unregister, self._peer)
         protocol.turns = self._all.turns  # only from here on: the handshake itself is parsed at once
         protocol.owner = self._peer.block
         protocol.count_unparsed = partial(self._all.take_unparsed, self._peer)

@@ -86,7 +86,7 @@ async def make_writer(
         return NdjsonWriter(target)
     if kind is Format.JSON:
         return JsonWriter(target)
-    columns = Columns(only.split(",") if only else None)
+    columns = ExportColumns(only.split(",") if only else None)
     if kind is Format.XLSX:
         return SheetWriter(target, store, columns)
     return CsvWriter(target, Cells(by_id(await fields(client, store)), excel=form.excel), columns, form)
@@ -131,7 +131,7 @@ class JsonWriter:
         self.target.flush()
 
 
-class Columns:
+class ExportColumns:
     """The columns of an export: those requested, or all of the first page, with nested objects as dotted names."""
 
     def __init__(self, asked: list[str] | None) -> None:
@@ -162,7 +162,7 @@ class Columns:
 class CsvWriter:
     """Writes a header, and a line for each entity."""
 
-    def __init__(self, target: BinaryIO, cells: Cells, columns: Columns, form: CsvTarget) -> None:
+    def __init__(self, target: BinaryIO, cells: Cells, columns: ExportColumns, form: CsvTarget) -> None:
         self.text = io.TextIOWrapper(target, "utf-8-sig" if form.excel else "utf-8", newline="", write_through=True)
         self.writer = csv.writer(self.text, delimiter=form.delimiter)
         self.cells = cells
@@ -186,7 +186,7 @@ class CsvWriter:
 class SheetWriter:
     """Writes an Excel workbook with one sheet. Raises Failure for data beyond the limits of a sheet."""
 
-    def __init__(self, target: BinaryIO, store: str, columns: Columns) -> None:
+    def __init__(self, target: BinaryIO, store: str, columns: ExportColumns) -> None:
         self.sheet = Sheet(target, store)
         self.columns = columns
         self.begun = False

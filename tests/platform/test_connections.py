@@ -55,7 +55,7 @@ async def test_addresses_take_turns_by_turns() -> None:
     """An address with a thousand requests delays another address's request by one request, not by a thousand."""
     taken: list[str] = []
     turns = connections()
-    many, one = turns.open("192.0.2.1"), turns.open("192.0.2.2")
+    many, one = turns.register("192.0.2.1"), turns.register("192.0.2.2")
     for _ in range(1_000):
         turns.in_turn(many, lambda: taken.append("many"))
     turns.in_turn(one, lambda: taken.append("one"))
@@ -68,10 +68,10 @@ async def test_an_address_with_few_requests_waits_for_few_others_of_a_crowd() ->
     taken: list[int] = []
     turns = connections()
     for number in range(100):
-        peer = turns.open(f"192.0.2.{number}")
+        peer = turns.register(f"192.0.2.{number}")
         for _ in range(50):
             turns.in_turn(peer, lambda number=number: taken.append(number))  # type: ignore[misc]
-    few = turns.open("198.51.100.1")
+    few = turns.register("198.51.100.1")
     for _ in range(5):
         turns.in_turn(few, lambda: taken.append(-1))
     for _ in range(100 * 50 // TURNS + 2):
