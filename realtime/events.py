@@ -7,13 +7,18 @@ protocol. The position comes last, so that the digest, which differs between vie
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any, Final
 
 import orjson
 
 from auth.positions import SEPARATOR
 from realtime.view import ViewChange, ViewDifference, changed_fields
+from stores.bounds import Limit
 from stores.records import Change, Entity
+
+CHANGED_BYTES: Final[Annotated[int, Limit("event", "bytes", "`changed` is absent")]] = 65_536
+"""Bytes of the names of changed fields in an event. The entity and `changed` together would otherwise be larger than
+clients accept."""
 
 _END = '"}]'
 
@@ -60,7 +65,7 @@ def change_payload(topic: str, event: ViewChange) -> dict[str, Any]:
     payload: dict[str, Any] = {"channel": topic, "op": event.op, "store": change.store, "_id": change.id}
     if event.op != "remove":
         payload |= {"entity": event.entity, "_rev": event.rev, "time": change.time}
-        if event.op == "update":
+        if event.op == "update" and may_list(event.changed):
             payload["changed"] = event.changed
     payload["position"] = change.position
     return payload
@@ -78,6 +83,16 @@ def difference_payload(
         entity = show(item.after)
         payload |= {"entity": entity, "_rev": item.after.get("_rev"), "time": item.after.get("_at")}
         if item.before is not None:
-            payload["changed"] = changed_fields(show(item.before), entity)
-            return payload if payload["changed"] else None
+            changed = changed_fields(show(item.before), entity)
+            if not changed:
+                return None
+            if may_list(changed):
+                payload["changed"] = changed
     return payload
+
+
+def may_list(changed: tuple[str, ...]) -> bool:
+    """Return whether the names of the changed fields are short enough for an event, together."""
+    # A character is at most 6 bytes of JSON, so the usual few names need not be encoded.
+    longest = 6 * sum(map(len, changed)) + 3 * len(changed)
+    return longest <= CHANGED_BYTES or len(orjson.dumps(changed)) <= CHANGED_BYTES

@@ -120,7 +120,7 @@ class LiveSession:
         async with self.subscriptions.turn:
             try:
                 if name not in handlers:
-                    raise BadRequest("event", f"unknown event {name!r}")
+                    raise BadRequest("event", f"unknown event {name!r:.100}")
                 if not isinstance(payload, dict):
                     raise BadRequest("payload", "must be an object")
                 READER.set(self.principal.user_id)

@@ -58,7 +58,7 @@ def parse_path(text: str, check: Check = any_path) -> tuple[str, ...]:
     if len(segments) > MOST_SEGMENTS:
         raise InvalidQuery("path", f"{text[:100]!r}… has more than {MOST_SEGMENTS} segments").at("MOST_SEGMENTS")
     if not all(segments) or "\0" in text or any(s.startswith("$") for s in segments):
-        raise InvalidQuery(text or "filter", f"{text!r} is not a field path")
+        raise InvalidQuery(text or "filter", f"{text!r:.100} is not a field path")
     check(text)
     return segments
 

@@ -191,6 +191,37 @@ async def test_python_socketio_receives_the_event_of_the_largest_entity(own_hub:
         assert int(size) > most
 
 
+async def test_python_socketio_receives_a_change_of_very_many_fields(own_hub: StartHub) -> None:
+    """`changed` would name thousands of removed fields beside the new entity."""
+    hub = await own_hub()
+    store = await hub.define()
+    names = [[f"{part}-{number:0190}" for number in range(4_500)] for part in range(4)]
+    id = (await hub.admin.make(store, {"n": 0}))["_id"]
+    async with python_client(hub, "websocket", store) as line:
+        assert await line() == "connected websocket"
+        assert await line() == "1"
+        for some in names[:3]:
+            assert (await hub.admin.patch(f"/{store}/{id}", dict.fromkeys(some, 1))).status_code == 200
+            assert (await line()).startswith("change ")
+        assert (await hub.admin.put(f"/{store}/{id}", dict.fromkeys(names[3], 1))).status_code == 200
+        kind, size = (await line()).split()
+        assert kind == "change"
+        assert int(size) < 1_000_000
+        assert (await hub.admin.patch(f"/{store}/{id}", {"n": 1})).status_code == 200
+        assert (await line()).startswith("change ")
+
+
+@pytest.mark.parametrize("asked", ["[7]", '["{}"]', '["subscribe",{{"store":"users","filter":{{"a.${}":1}}}}]'])
+async def test_an_error_quotes_only_the_beginning_of_a_long_text(hub: Hub, asked: str) -> None:
+    async with websocket(socket_url(hub.url, 3), additional_headers=credentials(hub.admin)) as socket:
+        await frame(socket)
+        await frame(socket)
+        await socket.send("420" + asked.format("\x7f" * 900_000))
+        answer = await frame(socket)
+        assert answer.startswith('430[{"ok":false,"error":{"code":"400"')
+        assert len(answer) < 1_000_000
+
+
 @pytest.mark.parametrize("version", [3, 4])
 async def test_a_pause_of_the_process_costs_no_client_its_connection(hub: Hub, version: int) -> None:
     """The hub reads messages that arrived during the pause before it checks the heartbeat timeout."""
