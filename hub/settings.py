@@ -79,7 +79,7 @@ class Settings(BaseSettings):
     max_bulk_body_bytes: Annotated[Positive, Limit("request", "bytes", "413")] = 67_108_864
     max_head_bytes: Annotated[Positive, Limit("request", "bytes", "431")] = 65_536
     max_depth: Annotated[int, Field(ge=1, le=200), Limit("entity", "levels", "400")] = 32
-    max_entity_bytes: Annotated[Positive, Limit("entity", "bytes", "400")] = 4_000_000
+    max_entity_bytes: Annotated[Positive, Limit("entity", "bytes", "400")] = 3_500_000
     max_entity_nodes: Annotated[Positive, Limit("entity", "values", "400")] = 100_000
     max_body_nodes: Annotated[Positive, Limit("request", "values", "400")] = 1_000_000
     max_name_length: Annotated[Positive, Limit("field name", "characters", "400")] = 200

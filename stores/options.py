@@ -30,7 +30,7 @@ class EngineOptions:
     chunk_bytes: int = 65_536
     read_timeout: float = 15
     max_slow_reads_per_user: int = 32
-    max_entity_bytes: int = 4_000_000
+    max_entity_bytes: int = 3_500_000
     seal: Seal | None = None
 
 

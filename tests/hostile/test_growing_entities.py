@@ -108,13 +108,13 @@ async def test_growth_with_the_default_bound_stops_nobody(hub: Hub) -> None:
     async with no_standstill(hub.url):
         for number in range(8):
             answer = await user.patch(f"/{store}/{text}", {f"f{number}": "x" * 900_000})
-            assert is_refused(answer, most=4_000_000) == (number >= 4)
+            assert is_refused(answer, most=3_500_000) == (number >= 3)
     refused = 0
     for number in range(30):
         answer = await user.patch(f"/{store}/{numbers}", {f"f{number}": [1] * 90_000})
         refused += answer.status_code != 200
         if refused:
-            assert is_refused(answer, most=4_000_000 if hub.database.kind == "sqlite" else 16_777_216)
+            assert is_refused(answer, most=3_500_000 if hub.database.kind == "sqlite" else 16_777_216)
             break
     assert refused
     assert (await user.get(f"/{store}/{numbers}")).status_code == 200
