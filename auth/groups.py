@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from stores.protocol import Engine
-from stores.query import Equal, Query
+from typing import Annotated, Final
+
+from stores.bounds import Limit
+from stores.protocol import UNBOUNDED, Engine
+from stores.query import Equal, In, Query
 from stores.records import Entity
 
-DEEPEST = 64
-"""Maximum levels of the tree. Longer chains are cut, for example in a tree that another program has damaged."""
+MOST_GROUP_LEVELS: Final[Annotated[int, Limit("tree of groups", "levels", "400")]] = 64
+"""Writes refuse further levels. Reads follow a chain to its end, also in a deeper tree that another program made."""
 
 
 async def chain_of(engine: Engine, group: str | None) -> tuple[str, ...]:
@@ -19,7 +22,7 @@ async def read_chain(engine: Engine, group: str | None) -> tuple[tuple[str, ...]
     """Return the ids of the group and its ancestors, nearest first, and the whole entities of those that exist."""
     chain: list[str] = []
     groups: list[Entity] = []
-    while group is not None and group not in chain and len(chain) < DEEPEST:
+    while group is not None and group not in chain:
         chain.append(group)
         found = await find_one(engine, "groups", group)
         groups += [found] if found else []
@@ -28,13 +31,18 @@ async def read_chain(engine: Engine, group: str | None) -> tuple[tuple[str, ...]
     return tuple(chain), groups
 
 
-async def subtree_of(engine: Engine, group: str) -> list[str]:
-    """Return the ids of the group and of every group below it, parents before children."""
-    found = [group]
-    for parent in found:
-        children = await engine.entities("groups", Query(Equal(("parent",), parent)))
-        found += [child["_id"] for child in children if child["_id"] not in found]
-    return found
+async def subtree_of(engine: Engine, group: str) -> dict[str, tuple[str, ...]]:
+    """Return the ids of the group and of every group below it, level by level, each with its chain up to the group."""
+    chains: dict[str, tuple[str, ...]] = {group: (group,)}
+    level = [group]
+    while level:
+        children = await engine.entities("groups", Query(In(("parent",), tuple(level)), limit=UNBOUNDED))
+        # A parent that is no text, from another program, is none: `read_chain` ends there too.
+        children = [child for child in children if isinstance(child["parent"], str)]
+        below = {child["_id"]: (child["_id"], *chains[child["parent"]]) for child in children}
+        level = [id for id in below if id not in chains]
+        chains |= {id: below[id] for id in level}
+    return chains
 
 
 async def find_one(engine: Engine, store: str, id: str) -> Entity | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from auth.principal import Principal
@@ -79,6 +79,18 @@ def nothing_is_in_group(group: str) -> list[Expect]:
 def groups_are_unchanged(groups: Sequence[Entity]) -> list[Expect]:
     """Expect each group at the revision that was read."""
     return [Expect("groups", And((Equal(("_id",), g["_id"]), Equal(("_rev",), g["_rev"])))) for g in groups]
+
+
+def subtree_has_not_grown(subtree: Mapping[str, Sequence[str]]) -> list[Expect]:
+    """Expect no group below except those in `subtree`, on the same levels. It holds the chain of each group by id."""
+    levels: dict[int, list[str]] = {}
+    for group, chain in subtree.items():
+        levels.setdefault(len(chain), []).append(group)
+    expected = []
+    for level, ids in levels.items():
+        known = In(("_id",), tuple(levels.get(level + 1, ())))
+        expected.append(_none("groups", And((In(("parent",), tuple(ids)), Not(known))), "groups"))
+    return expected
 
 
 def users_exist(users: Sequence[str]) -> list[Expect]:

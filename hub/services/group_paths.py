@@ -134,7 +134,7 @@ async def restamped(engine: Engine, registry: StoreRegistry, group: str) -> list
     async def branch_of(each: str) -> list[str]:
         return list(await chain_of(engine, each))
 
-    return await restamping(engine, registry, await subtree_of(engine, group), branch_of, stale_only=True)
+    return await restamping(engine, registry, list(await subtree_of(engine, group)), branch_of, stale_only=True)
 
 
 async def restamping(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from auth.delegation import check_grant, check_user_rights, rights_of_role, rights_of_roles
 from auth.errors import Forbidden
-from auth.groups import chain_of, find_one, read_chain, subtree_of
+from auth.groups import MOST_GROUP_LEVELS, chain_of, find_one, read_chain, subtree_of
 from auth.mailboxes import EXAMPLE, is_mailbox
 from auth.principal import Principal
 from auth.resolver import OF_USER, parsed_scopes
@@ -197,8 +197,11 @@ class GroupHooks(StoreHooks):
     """Groups form a tree. Moving a group re-stamps the `branch` of everything in and below it."""
 
     async def create(self, principal: Principal, body: Entity, entity: Entity) -> Prepared:
-        await self._check_parent(entity.get("parent"), None)
-        return Prepared(entity, [*expect.groups_exist(entity.get("parent"))])
+        parent = entity.get("parent")
+        await self._check_parent(parent, ())
+        above, ancestors = await read_chain(self.engine, parent)
+        self._check_levels(len(above) + 1)
+        return Prepared(entity, self._place_is_unchanged(parent, ancestors))
 
     async def change(self, principal: Principal, before: Entity, body: Entity, fields: Entity) -> Prepared:
         if fields.get("parent", before.get("parent")) == before.get("parent"):
@@ -209,9 +212,14 @@ class GroupHooks(StoreHooks):
         above, ancestors = await read_chain(self.engine, parent)
         if before["_id"] in above:
             raise NotAsExpected  # a concurrent move put it there after the subtree was read
-        restamped = await self._restamped(before["_id"], subtree, above)
+        self._check_levels(len(above) + max(map(len, subtree.values())))
+
+        async def branch_of(group: str) -> list[str]:
+            return [*subtree[group], *above]
+
+        restamped = await restamping(self.engine, self.registry, list(subtree), branch_of)
         # While no group above has moved or been deleted, the move creates no cycle.
-        expected = [*expect.groups_exist(parent), *expect.groups_are_unchanged(ancestors)]
+        expected = [*self._place_is_unchanged(parent, ancestors), *expect.subtree_has_not_grown(subtree)]
         return Prepared(fields, [*expected, *restamped])
 
     def moves(self, prepared: Prepared) -> bool:
@@ -223,20 +231,23 @@ class GroupHooks(StoreHooks):
                 raise Conflict(f"There are {what}.")
         return [*expect.nothing_is_in_group(before["_id"])]
 
-    async def _check_parent(self, parent: Any, subtree: list[str] | None) -> None:
+    async def _check_parent(self, parent: Any, subtree: Container[str]) -> None:
         if parent is None:
             return
         if not is_id(parent) or await find_one(self.engine, "groups", parent) is None:
             raise refuse("parent", f"There is no group {parent!r}.")
-        if subtree and parent in subtree:
+        if parent in subtree:
             raise refuse("parent", "A group cannot be below itself.")
 
-    async def _restamped(self, moved: str, subtree: list[str], above: tuple[str, ...]) -> list[Write]:
-        async def branch_of(group: str) -> list[str]:
-            inside = await chain_of(self.engine, group)
-            return [*inside[: inside.index(moved) + 1], *above]
+    @staticmethod
+    def _check_levels(levels: int) -> None:
+        if levels > MOST_GROUP_LEVELS:
+            text = f"A tree of groups may have {MOST_GROUP_LEVELS} levels: this one would have {levels}."
+            raise refuse("parent", text).at("MOST_GROUP_LEVELS")
 
-        return await restamping(self.engine, self.registry, subtree, branch_of)
+    @staticmethod
+    def _place_is_unchanged(parent: str | None, ancestors: Sequence[Entity]) -> list[Write]:
+        return [*expect.groups_exist(parent), *expect.groups_are_unchanged(ancestors)]
 
 
 class RoleHooks(StoreHooks):

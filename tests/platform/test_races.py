@@ -96,6 +96,24 @@ async def test_groups_that_move_at_once_stay_a_tree(hub: Hub, admin: Client, rac
                     at = (await admin.see("groups", at))["parent"]
 
 
+async def test_groups_that_grow_at_once_keep_their_levels(hub: Hub, admin: Client, races: int) -> None:
+    """Two moves, or a move and a creation, each of which fits by itself: the tree would have 65 levels with both."""
+    upper, middle, lower = [await hub.groups(levels) for levels in (20, 20, 25)]
+    for number in range(races):
+        moves = admin.patch(f"/groups/{middle[0]}", {"parent": upper[-1]})
+        if number % 2:
+            grows = admin.patch(f"/groups/{lower[0]}", {"parent": middle[-1]})
+        else:
+            assert (await admin.patch(f"/groups/{lower[0]}", {"parent": middle[-2]})).status_code == 200
+            grows = admin.post("/groups", {"name": unique("group"), "parent": lower[-1]})
+        calls = [moves, grows] if number % 4 < 2 else [grows, moves]
+        assert await together(*calls) == [200, 400]
+        for made in await admin.list("groups", {"parent": lower[-1]}):
+            assert (await admin.delete(f"/groups/{made['_id']}")).status_code == 200
+        for top in (middle[0], lower[0]):
+            assert (await admin.patch(f"/groups/{top}", {"parent": None})).status_code == 200
+
+
 async def test_what_is_given_to_a_user_is_not_deleted_meanwhile(hub: Hub, admin: Client, races: int) -> None:
     """If a role or a group is deleted while a user gets it, one of the two requests is refused."""
     for number in range(races):

@@ -292,6 +292,13 @@ class Hub:
         made = await self.admin.make("groups", {"name": unique("group"), "parent": parent})
         return str(made["_id"])
 
+    async def groups(self, levels: int, parent: str | None = None) -> list[str]:
+        """New groups, each below the one before; their ids, the highest first."""
+        made: list[str] = []
+        for _ in range(levels):
+            made.append(await self.group(made[-1] if made else parent))
+        return made
+
     async def role(self, *scopes: str) -> str:
         """Create a role; return its id."""
         made = await self.admin.make("roles", {"name": unique("role"), "scopes": list(scopes)})

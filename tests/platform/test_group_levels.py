@@ -1,0 +1,82 @@
+"""A tree of groups has 64 levels and no more, and within them nobody misses anything."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from stores.protocol import Insert
+from tests.platform.answers import refused
+from tests.support.engines import Database, opened
+from tests.support.entities import USER, entity
+from tests.support.hub import Client, Hub, running_hub, unique
+from tests.support.standstill import read_metrics
+
+MOST = 64
+TOO_DEEP = [f"A tree of groups may have {MOST} levels: this one would have {MOST + 1}."]
+LIMIT = "MOST_GROUP_LEVELS"
+
+
+async def test_a_group_on_a_further_level_is_refused(hub: Hub, admin: Client, store: str) -> None:
+    """When it is created, alone and in an array, and when it moves, alone and with what is below it."""
+    groups = await hub.groups(MOST)
+    before = (await read_metrics(hub.url)).value("hub_limit_reached_total", limit=LIMIT)
+    pair = await hub.groups(2)
+    body = {"name": unique("group"), "parent": groups[-1]}
+    answers = [
+        await admin.post("/groups", body),
+        await admin.post("/groups", [{"name": "fits", "parent": groups[-2]}, body]),
+        await admin.patch(f"/groups/{pair[1]}", {"parent": groups[-1]}),
+        await admin.patch(f"/groups/{pair[0]}", {"parent": groups[-2]}),
+        await admin.put(f"/groups/{pair[0]}", {"name": "pair", "parent": groups[-2]}),
+    ]
+    for answer in answers:
+        assert refused(answer, 400) == {"parent": TOO_DEEP}
+    after = (await read_metrics(hub.url)).value("hub_limit_reached_total", limit=LIMIT)
+    assert after == before + len(answers)
+    assert await admin.list("groups", {"name": "fits"}) == []
+    assert (await admin.patch(f"/groups/{pair[0]}", {"parent": groups[-3]})).status_code == 200
+    top, bottom = await hub.as_user(group=groups[0]), await hub.as_user(group=pair[1])
+    made = await bottom.make(store, {"n": 1})
+    assert made["branch"] == [pair[1], pair[0], *groups[-3::-1]]
+    assert await top.see(store, made["_id"]) == made
+
+
+async def test_a_deep_tree_moves_with_all_that_is_in_it(hub: Hub, admin: Client, store: str) -> None:
+    """What its lowest group holds is stamped with its new place."""
+    above, groups = await hub.group(), await hub.groups(MOST - 1)
+    top, bottom = await hub.as_user(group=above), await hub.as_user(group=groups[-1])
+    made = await bottom.make(store, {"n": 1})
+    refused(await top.get(f"/{store}/{made['_id']}"), 404)
+    assert (await admin.patch(f"/groups/{groups[0]}", {"parent": above})).status_code == 200
+    assert (await top.see(store, made["_id"]))["branch"] == [*reversed(groups), above]
+
+
+@pytest.fixture
+async def deep(database: Database, tmp_path: Path) -> AsyncIterator[tuple[Hub, list[str]]]:
+    """A hub with a tree of too many levels, which another program has made."""
+    async with running_hub(database, tmp_path / "hub"):
+        pass
+    tree = [entity(name=str(n), parent=None) for n in range(MOST + 6)]
+    for each, parent in zip(tree[1:], tree, strict=False):
+        each["parent"] = parent["_id"]
+    async with opened(database.engine()) as engine:
+        await engine.commit([Insert("groups", each) for each in tree], USER)
+    async with running_hub(database, tmp_path / "hub") as hub:
+        yield hub, [each["_id"] for each in tree]
+
+
+async def test_a_tree_that_is_too_deep_already_is_whole(deep: tuple[Hub, list[str]]) -> None:
+    """Its top sees its bottom; it grows no further, and it can be moved apart."""
+    hub, groups = deep
+    admin, store = hub.admin, await hub.define()
+    top, bottom = await hub.as_user(group=groups[0]), await hub.as_user(group=groups[-1])
+    made = await bottom.make(store, {"n": 1})
+    assert made["branch"] == groups[::-1]
+    assert await top.see(store, made["_id"]) == made
+    refused(await admin.post("/groups", {"name": "more", "parent": groups[-1]}), 400, "parent")
+    refused(await admin.patch(f"/groups/{groups[1]}", {"parent": None}), 400, "parent")
+    assert (await admin.patch(f"/groups/{groups[10]}", {"parent": None})).status_code == 200
+    assert (await bottom.see(store, made["_id"]))["branch"] == groups[:9:-1]
