@@ -5,6 +5,7 @@ AuthError
 │   └── CodeRequired    the password is right, but the one-time code is missing or wrong
 ├── Forbidden           the caller is known, but may not do this
 │   ├── CrossSite       a page of another site sent the cookie
+│   ├── ReadOnlyField   the caller may not change this field
 │   └── TooNarrow       a token would grant a right that it does not have itself
 └── TooManyAttempts     too many logins for this name or from this address
 """
@@ -32,6 +33,15 @@ class Forbidden(AuthError):
 
 class CrossSite(Forbidden):
     pass
+
+
+class ReadOnlyField(Forbidden):
+    """`field` is the field that the caller may not change."""
+
+    def __init__(self, field: str, store: str) -> None:
+        self.field = field
+        self.text = f"Only an administrator can change this field of {store}."
+        super().__init__(f"{field}: {self.text}")
 
 
 class TooNarrow(Forbidden):

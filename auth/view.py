@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from auth.errors import Forbidden
+from auth.errors import ReadOnlyField
 from stores.errors import InvalidQuery
 from stores.query import Filter, Projection, both
 from stores.records import SYSTEM_FIELDS, WRITER_FIELD, Entity
@@ -71,12 +71,12 @@ class View:
     def writable(self, fields: Entity, body: Entity, before: Entity) -> Entity:
         """Return the `fields` of a change without the read-only ones, which a caller may send back unchanged.
 
-        `body` is the whole change as the caller sent it. Raises Forbidden for a read-only field with another value.
+        `body` is the whole change as the caller sent it. Raises ReadOnlyField for one with another value.
         """
         fixed = self.readonly
         if not fixed:
             return fields
-        for name in fixed & fields.keys() or fixed & body.keys():
+        for name in sorted(fixed & (fields.keys() | body.keys())):
             if fields.get(name, body.get(name)) != before.get(name):
-                raise Forbidden(f"{name} of {self.store} is read-only")
+                raise ReadOnlyField(name, self.store)
         return {name: value for name, value in fields.items() if name not in fixed}

@@ -223,7 +223,7 @@ def _errors(error: Exception) -> Errors:
             for v in error.violations:
                 found.setdefault(v.field, []).append(RULES[v.rule].format(detail=v.detail))
             return found
-        case auth.TooNarrow():
+        case auth.TooNarrow() | auth.ReadOnlyField():
             return {error.field: [error.text]}
         case stores.InvalidQuery():
             return {error.field: [error.message]}

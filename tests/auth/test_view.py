@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from auth import policy
-from auth.errors import Forbidden
+from auth.errors import Forbidden, ReadOnlyField
 from auth.policy import MOST_VIEWS, authorize, reader_of, rights_digest, view_of
 from auth.principal import Principal
 from auth.scopes import Scopes, parse_scopes
@@ -97,9 +97,16 @@ def test_a_read_only_field_may_be_sent_as_it_is() -> None:
     before = {"login": "me", "group": GROUP, "name": "a"}
     assert view.writable({"login": "me", "name": "b"}, {}, before) == {"name": "b"}
     assert view.writable({"name": "b"}, {"group": GROUP}, before) == {"name": "b"}
-    for fields, body in (({"login": "you"}, {}), ({"roles": []}, {}), ({"name": "b"}, {"group": None})):
-        with pytest.raises(Forbidden):
+    assert view.writable({"login": "me", "name": "b"}, {"login": "me", "group": GROUP}, before) == {"name": "b"}
+    for field, fields, body in (
+        ("login", {"login": "you"}, {}),
+        ("roles", {"roles": []}, {}),
+        ("group", {"name": "b"}, {"group": None}),
+        ("group", {"login": "me"}, {"login": "me", "group": None}),
+    ):
+        with pytest.raises(ReadOnlyField) as refused:
             view.writable(fields, body, before)
+        assert refused.value.field == field
     assert authorize(user(admin=True), SYSTEM_STORES["users"], "PATCH").readonly == frozenset()
 
 

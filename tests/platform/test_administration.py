@@ -119,14 +119,16 @@ async def test_a_user_changes_nothing_else_of_itself(hub: Hub, admin: Client) ->
     path = f"/users/{user.id}"
     before = await user.see("users", user.id)
     role = (await admin_role(admin))["_id"]
-    for body in (
-        {"roles": [role]},
-        {"name": "x", "roles": [role]},
-        {"login": unique("user")},
-        {"disabled": True},
-        {"group": await hub.group()},
+    group = await hub.group()
+    for field, body in (
+        ("roles", {"roles": [role]}),
+        ("roles", {"name": "x", "roles": [role]}),
+        ("login", {"login": unique("user")}),
+        ("disabled", {"disabled": True}),
+        ("group", {"group": group}),
+        ("group", {"login": before["login"], "group": group}),
     ):
-        refused(await user.patch(path, body), 403)
+        refused(await user.patch(path, body), 403, field)
     refused(await user.put(path, {"login": "x", "roles": [role]}), 403)
     refused(await user.delete(path), 403)
     refused(await user.put(path + "/access", {"access": []}), 403)
