@@ -68,6 +68,11 @@ class MovingWindow:
     def clear(self, key: bytes) -> None:
         self._events.pop(key, None)
 
+    def clear_all(self, prefix: bytes = b"") -> None:
+        """Forget the events of all keys that begin with `prefix`."""
+        for key in [key for key in self._events if key.startswith(prefix)]:
+            del self._events[key]
+
     def __len__(self) -> int:
         return len(self._events)
 
@@ -126,6 +131,11 @@ class LoginAttempts:
         if len(self._eras) > LOGIN_COUNTS:
             self._eras.popitem(last=False)
         self.succeeded_of(account)
+
+    def forgive_all(self, prefix: str) -> None:
+        """Clear the counts of all names, and of the accounts that begin with `prefix`. The counts of addresses stay."""
+        self.names.clear_all()
+        self.accounts.clear_all(prefix.encode())
 
     def _keys(self, login: str, address: str) -> tuple[bytes, bytes]:
         """Return the keys of the address and of the name from it. The key of a name has a fixed size."""

@@ -163,6 +163,8 @@ class Hub:
         from."""
         position = await self.engine.feed.position()
         self.resolver.forget_all()
+        self.credentials.start_afresh()
+        self.entities.group_paths.start_afresh()
         await self.registry.refresh()
         self.session_registry.context.fanout.start(position)
         await self.session_registry.start_afresh()

@@ -20,6 +20,9 @@ from stores.records import Change, Entity
 PROOF = "current_password"
 """Member of a body with the current password. It is checked and not stored."""
 
+_ACCOUNT = "user:"
+"""Prefix of the keys under which guesses of current passwords are counted."""
+
 
 class Credentials:
     """`least`: characters of a new password. `ends_tokens`: whether a new password ends tokens as well as sessions."""
@@ -94,6 +97,11 @@ class Credentials:
             if change.before.get("password") != change.after.get("password"):
                 self.forgive(change.after)
 
+    def start_afresh(self) -> None:
+        """Reset the limits for all passwords after a gap in the feed, in which any may have been set. Guesses of
+        one-time codes stay counted."""
+        self._attempts.forgive_all(_ACCOUNT)
+
     def ended(self, principal: Principal, before: Entity, fields: Entity) -> list[Write]:
         """Return the writes that end credentials after a change of the user.
 
@@ -121,7 +129,7 @@ def ended_credentials(user_id: str, *, tokens: bool, but: str = "") -> list[Writ
 
 def _account(user: Entity) -> str:
     """Return the key under which guesses of the user's current password are counted."""
-    return f"user:{user['_id']}"
+    return f"{_ACCOUNT}{user['_id']}"
 
 
 def named(login: str) -> Entity:

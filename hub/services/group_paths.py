@@ -6,16 +6,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final
 
 from auth.groups import chain_of, subtree_of
 from auth.principal import Principal
 from hub.services.registry import StoreRegistry
 from stores.errors import StoreError
 from stores.protocol import UNBOUNDED, Engine, UpdateMany, Write
-from stores.query import And, Equal, Not
+from stores.query import And, Equal, Not, Query
 from stores.records import Change, now_ms
 
 log = logging.getLogger(__name__)
@@ -57,6 +57,7 @@ class GroupPathKeeper:
         self._ended_at = self._moved_at = -LONGEST_REQUEST
         self._mine: set[str] = set()
         self._restamping: set[asyncio.Task[None]] = set()
+        self._gaps = 0
 
     def stamping(self) -> Stamping:
         """Return the context for any code that stamps entities with a branch or moves a group, up to its commit."""
@@ -96,15 +97,39 @@ class GroupPathKeeper:
                 if change.id in self._mine:
                     self._mine.remove(change.id)
                 elif self._open or now - self._ended_at < LONGEST_DELAY:
-                    task = asyncio.create_task(self._restamp_later(change))
-                    self._restamping.add(task)
-                    task.add_done_callback(self._restamping.discard)
+                    self._start(self._restamp_later(change))
+
+    def start_afresh(self) -> None:
+        """Process a gap in the feed, in which any group may have moved."""
+        self._moved_at = time.monotonic()
+        self._mine.clear()
+        self._gaps += 1
+        if self._gaps == 1:
+            self._start(self._restamp_trees())
 
     async def of(self, principal: Principal) -> tuple[str, ...]:
         """Return the chain of the principal's group. It is read from the database if groups have moved recently."""
         if time.monotonic() - self._moved_at > LONGEST_REQUEST:
             return principal.branch
         return await chain_of(self._engine, principal.group)
+
+    def _start(self, job: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(job)
+        self._restamping.add(task)
+        task.add_done_callback(self._restamping.discard)
+
+    async def _restamp_trees(self) -> None:
+        """Re-stamp the entities that moves in a gap have missed, once more if there is another gap meanwhile."""
+        done = 0
+        try:
+            while done < self._gaps:
+                done = self._gaps
+                for root in await self._engine.entities("groups", Query(Equal(("parent",), None), limit=UNBOUNDED)):
+                    await self.restamp(root["_id"], None)
+        except StoreError as error:
+            log.warning("cannot re-stamp what was created during a gap in the feed: %s", error)
+        finally:
+            self._gaps = 0
 
     async def _restamp_later(self, moved: Change) -> None:
         try:

@@ -122,6 +122,23 @@ def test_made_up_names_push_out_no_count_of_an_account() -> None:
         attempts.take_of("code:ada")
 
 
+def test_after_a_gap_only_guesses_of_passwords_are_forgiven() -> None:
+    """Those of one-time codes stay counted, and those of an address."""
+    attempts = LoginAttempts(2, 300, Clock())
+    for account in ("user:ada", "code:ada"):
+        attempts.take_of(account)
+        attempts.take_of(account)
+    assert sum(is_taken(attempts, f"name {n % 10}", "192.0.2.1") for n in range(30)) == 20
+    attempts.take("ada", "192.0.2.2")
+    attempts.take("ada", "192.0.2.2")
+    attempts.forgive_all("user:")
+    attempts.take_of("user:ada")
+    attempts.take("ada", "192.0.2.2")
+    assert not is_taken(attempts, "name 0", "192.0.2.1")
+    with pytest.raises(TooManyAttempts):
+        attempts.take_of("code:ada")
+
+
 def test_one_address_takes_half_of_the_queue() -> None:
     """The other half is for other addresses; a place becomes free when its login is done."""
     queue = LoginQueue(4)

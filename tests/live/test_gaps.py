@@ -1,0 +1,119 @@
+"""A gap in the feed: what the hub knows from it starts afresh, since whatever is remembered may have changed."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from pathlib import Path
+
+import pytest
+
+from auth.errors import TooManyAttempts, Unauthenticated
+from auth.groups import find_one
+from auth.principal import Principal
+from hub.app import Hub, assemble
+from hub.settings import Settings
+from stores.errors import HistoryGone
+from stores.protocol import Insert, Update
+from stores.records import Change, new_id
+from tests.support.engines import Database
+from tests.support.entities import entity
+from tests.support.hub import ADMIN_LOGIN, ADMIN_PASSWORD, SECRET_KEY, eventually
+
+ADDRESS = "192.0.2.1"
+NEW_PASSWORD = "another horse battery"
+
+
+class Gapped:
+    """The parts of a running hub, whose feed loses the next changes when it is told to."""
+
+    def __init__(self, hub: Hub, principal: Principal) -> None:
+        self.hub = hub
+        self.principal = principal
+        self._loses = False
+        self._forget = hub.resolver.forget
+        hub.resolver.forget = self.forget  # type: ignore[method-assign] # the first to hear of changes
+
+    def forget(self, changes: Iterable[Change]) -> None:
+        changes = list(changes)
+        if self._loses and changes:
+            self._loses = False
+            raise HistoryGone("these changes are gone")
+        self._forget(changes)
+
+    def lose(self) -> None:
+        self._loses = True
+
+    async def has_lost(self) -> bool:
+        return not self._loses
+
+    async def group(self, parent: str | None = None) -> str:
+        group = new_id()
+        await self.hub.engine.commit([Insert("groups", entity(_id=group, name=group, parent=parent))], None)
+        return group
+
+    async def moved_beside_creation(self, group: str, parent: str) -> str:
+        """Another process moves the group, while this one creates a note with the chain from before; its id."""
+        [before] = [await find_one(self.hub.engine, "groups", group)]
+        assert before is not None
+        old = [group] if before["parent"] is None else [group, before["parent"]]
+        note = entity(group=group, branch=old)
+        await self.hub.engine.commit([Update("groups", group, {"parent": parent}), Insert("notes", note)], None)
+        return str(note["_id"])
+
+    async def is_in(self, note: str, *branch: str) -> bool:
+        found = await find_one(self.hub.engine, "notes", note)
+        return found is not None and found["branch"] == [*branch]
+
+
+@pytest.fixture
+async def gapped(database: Database, tmp_path: Path) -> AsyncIterator[Gapped]:
+    url = database.location if database.kind == "mongodb" else f"sqlite:///{database.location}"
+    secrets = {"admin_password": ADMIN_PASSWORD, "database_url": url, "secret_key": SECRET_KEY}
+    made = assemble(Settings(data_dir=tmp_path, login_attempts=2, **secrets))  # type: ignore[arg-type]
+    async with made.run():
+        principal = await made.resolver.resolve(made.control_token)
+        await made.entities.create(principal, "stores", [{"name": "notes"}])
+        yield Gapped(made, principal)
+
+
+async def test_a_move_in_the_gap_is_made_up_for(gapped: Gapped) -> None:
+    top, group = await gapped.group(), await gapped.group()
+    gapped.lose()
+    note = await gapped.moved_beside_creation(group, top)
+    await eventually(lambda: gapped.is_in(note, group, top))
+
+
+async def test_a_move_after_the_gap_is_not_taken_for_one_s_own_in_it(gapped: Gapped) -> None:
+    """The hub's own move was in the gap, so the feed will never show it."""
+    tops, group = [await gapped.group(), await gapped.group()], await gapped.group()
+    gapped.lose()
+    await gapped.hub.entities.change(gapped.principal, "groups", group, {"parent": tops[0]}, None)
+    await eventually(gapped.has_lost)
+    await gapped.hub.entities.create(gapped.principal, "notes", [{}])
+    note = await gapped.moved_beside_creation(group, tops[1])
+    await eventually(lambda: gapped.is_in(note, group, tops[1]))
+
+
+async def test_a_password_from_the_gap_is_not_kept_out_by_old_guesses(gapped: Gapped) -> None:
+    hub, user = gapped.hub, gapped.principal.user_id
+    for _ in range(2):
+        with pytest.raises(Unauthenticated):
+            await sign_in(hub, "wrong")
+    with pytest.raises(TooManyAttempts):
+        await sign_in(hub, ADMIN_PASSWORD)
+    gapped.lose()
+    password = await hub.passwords.hash(NEW_PASSWORD)
+    await hub.engine.commit([Update("users", user, {"password": password})], None)
+    await eventually(lambda: signs_in(hub))
+
+
+async def sign_in(hub: Hub, password: str) -> None:
+    await hub.accounts.sign_in(ADMIN_LOGIN, password, None, "session", ADDRESS, "")
+
+
+async def signs_in(hub: Hub) -> bool:
+    try:
+        await sign_in(hub, NEW_PASSWORD)
+    except TooManyAttempts:
+        return False
+    return True
