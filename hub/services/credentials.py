@@ -92,9 +92,11 @@ class Credentials:
     def follow(self, changes: Iterable[Change]) -> None:
         """Reset the limits for passwords that other processes have set."""
         for change in changes:
-            if change.store != "users" or not (change.before and change.after):
+            if change.store != "users":
                 continue
-            if change.before.get("password") != change.after.get("password"):
+            if change.op == "lost":
+                self.start_afresh()
+            elif change.before and change.after and change.before.get("password") != change.after.get("password"):
                 self.forgive(change.after)
 
     def start_afresh(self) -> None:

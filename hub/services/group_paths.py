@@ -92,7 +92,9 @@ class GroupPathKeeper:
     def follow(self, changes: Iterable[Change]) -> None:
         """Process changes from the feed, which also contains moves by other processes."""
         for change in changes:
-            if change.store == "groups" and _moves(change):
+            if change.store == "groups" and change.op == "lost":
+                self.start_afresh()
+            elif change.store == "groups" and _moves(change):
                 self._moved_at = now = time.monotonic()
                 if change.id in self._mine:
                     self._mine.remove(change.id)

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 
 import pytest
+from pymongo import AsyncMongoClient
 
 from auth.errors import TooManyAttempts, Unauthenticated
 from auth.groups import find_one
@@ -14,7 +15,7 @@ from hub.app import Hub, assemble
 from hub.settings import Settings
 from stores.errors import HistoryGone
 from stores.protocol import Insert, Update
-from stores.records import Change, new_id
+from stores.records import Change, Entity, new_id
 from tests.support.engines import Database
 from tests.support.entities import entity
 from tests.support.hub import ADMIN_LOGIN, ADMIN_PASSWORD, SECRET_KEY, eventually
@@ -42,6 +43,13 @@ class Gapped:
 
     def lose(self) -> None:
         self._loses = True
+
+    async def lose_images(self, database: Database) -> None:
+        """As another program does: what changes in users and groups is not in the feed, which says so."""
+        async with AsyncMongoClient[Entity](database.location) as client:
+            for store in ("users", "groups"):
+                off = {"collMod": store, "changeStreamPreAndPostImages": {"enabled": False}}
+                await client.get_default_database().command(off)
 
     async def has_lost(self) -> bool:
         return not self._loses
@@ -104,6 +112,21 @@ async def test_a_password_from_the_gap_is_not_kept_out_by_old_guesses(gapped: Ga
     gapped.lose()
     password = await hub.passwords.hash(NEW_PASSWORD)
     await hub.engine.commit([Update("users", user, {"password": password})], None)
+    await eventually(lambda: signs_in(hub))
+
+
+@pytest.mark.engine("mongodb")
+async def test_changes_of_one_store_that_are_lost_are_a_gap_too(gapped: Gapped, database: Database) -> None:
+    hub, user = gapped.hub, gapped.principal.user_id
+    top, group = await gapped.group(), await gapped.group()
+    for _ in range(2):
+        with pytest.raises(Unauthenticated):
+            await sign_in(hub, "wrong")
+    password = await hub.passwords.hash(NEW_PASSWORD)
+    await gapped.lose_images(database)
+    await hub.engine.commit([Update("users", user, {"password": password})], None)
+    note = await gapped.moved_beside_creation(group, top)
+    await eventually(lambda: gapped.is_in(note, group, top))
     await eventually(lambda: signs_in(hub))
 
 
