@@ -182,15 +182,14 @@ class LiveGateway(SocketIOServer):
     # Clients.
 
     async def _connected(self, sid: str, environ: Mapping[str, Any], auth: Any = None) -> None:
-        if self._is_full:
-            self._limit_reached("live_max_connections")
-            raise Refused("Too many connections")
+        self._check_room()
         try:
             credential, principal = await self._principal(Call(environ["asgi.scope"], _no_body), auth)
         except AuthError as error:
             raise Refused(status_text(describe(error).status)) from None
         except StoreError as error:
             raise Refused(status_text(describe(error).status)) from None
+        self._check_room()  # others may have joined during the lookup
         connection = self.connection(sid)
         if connection is not None:
             sink = SocketIOSink(connection, self._patience)
@@ -198,6 +197,11 @@ class LiveGateway(SocketIOServer):
             self._sessions[connection.sid] = session
             self._eio_sids[sid] = connection.sid
             self._registry.open(session)
+
+    def _check_room(self) -> None:
+        if self._is_full:
+            self._limit_reached("live_max_connections")
+            raise Refused("Too many connections")
 
     @property
     def _is_full(self) -> bool:

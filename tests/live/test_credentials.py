@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
@@ -10,7 +12,8 @@ import pytest
 from tests.live.conftest import Connect, StartHub
 from tests.live.test_subscribing import matches_rest, ops
 from tests.support.hub import Client, Hub, entity_of, eventually
-from tests.support.live import Beacon, LiveClient, Refused, live
+from tests.support.live import Beacon, LiveClient, Refused, credentials, live, socket_url, websocket
+from tests.support.standstill import read_metrics
 
 SOON = 1.5
 """Seconds within which a revocation must take effect: one, and half a second for a busy machine."""
@@ -210,3 +213,21 @@ async def test_the_note_of_a_tokens_use_is_no_reason_to_look_again(own_hub: Star
         await client.until(lambda: watch.events)
         assert ops(watch.take()) == [("insert", made["_id"])]
         assert len(client.positions) == before
+
+
+async def test_who_joins_at_once_finds_no_more_places(own_hub: StartHub) -> None:
+    """None of them has joined yet when their token, which the hub has to look up, comes in."""
+    most = 5
+    hub = await own_hub(live_max_connections=most)
+    headers = credentials(await hub.as_user())
+    async with AsyncExitStack() as stack:
+        sockets = [
+            await stack.enter_async_context(websocket(socket_url(hub.url), additional_headers=headers))
+            for _ in range(2 * most)
+        ]
+        for socket in sockets:
+            await socket.recv()
+        await asyncio.gather(*(socket.send("40") for socket in sockets))
+        answers = await asyncio.gather(*(socket.recv() for socket in sockets))
+        assert answers.count('44{"message":"Too many connections"}') == most
+        assert (await read_metrics(hub.url)).value("hub_limit_reached_total", limit="live_max_connections") == most
