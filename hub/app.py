@@ -311,7 +311,7 @@ def assemble(settings: Settings) -> Hub:
         accounts=accounts,
         credentials=credentials,
         second_factors=factors,
-        resets=PasswordReset(accounts, credentials, engine, key.key, mailer, reset_page_of(settings)),
+        resets=PasswordReset(accounts, credentials, engine, resolver, key.key, mailer, reset_page_of(settings)),
         mailer=mailer,
         entities=EntityService(engine, registry, resolver, hooks, bounds_of(settings)),
         delta=DeltaService(engine, registry),

@@ -13,6 +13,7 @@ from auth.attempts import ADDRESS_FACTOR, MovingWindow
 from auth.errors import TooManyAttempts, Unauthenticated
 from auth.groups import find_one
 from auth.reset_tokens import MINUTES, check_claim, new_token, read_claim
+from auth.resolver import Resolver
 from auth.secret_key import SecretKey
 from hub.errors import BadRequest
 from hub.mail import Mailer
@@ -49,11 +50,19 @@ class PasswordReset:
     none. Neither answers nor their timing reveal whether a login exists: users are looked up in the background."""
 
     def __init__(
-        self, accounts: Accounts, credentials: Credentials, engine: Engine, key: SecretKey, mailer: Mailer, page: str
+        self,
+        accounts: Accounts,
+        credentials: Credentials,
+        engine: Engine,
+        resolver: Resolver,
+        key: SecretKey,
+        mailer: Mailer,
+        page: str,
     ) -> None:
         self._accounts = accounts
         self._credentials = credentials
         self._engine = engine
+        self._resolver = resolver
         self._key = key
         self._mailer = mailer
         self._page = page
@@ -114,6 +123,8 @@ class PasswordReset:
             await self._engine.commit([expect.password_is(user), update, *ended], user["_id"])
         except (NotAsExpected, NotFound):
             raise _worthless() from None
+        # Before the feed brings the change: the next request must not find the old sessions.
+        self._resolver.forget_user(user["_id"])
         self._credentials.forgive(user | fields)
 
 

@@ -12,9 +12,25 @@ from pathlib import Path
 
 import pytest
 
+from auth.errors import Unauthenticated
+from auth.groups import find_one
+from auth.reset_tokens import new_token
+from hub.app import assemble
+from hub.settings import Settings
+from stores.records import now_ms
 from tests.platform.answers import refused
 from tests.support.engines import Database, fitting_database
-from tests.support.hub import Client, Hub, eventually, fetch, running_hub, unique
+from tests.support.hub import (
+    ADMIN_LOGIN,
+    ADMIN_PASSWORD,
+    SECRET_KEY,
+    Client,
+    Hub,
+    eventually,
+    fetch,
+    running_hub,
+    unique,
+)
 
 LINK = "https://hub.example.com/api/v1/auth/reset/confirm#token="
 
@@ -216,3 +232,19 @@ async def test_the_mail_leads_to_a_page_without_foreign_parts(mailing: Hub) -> N
 async def test_a_wrong_body_is_named(hub: Hub, body: object, named: set[str]) -> None:
     answer = await hub.client().post("/auth/reset/confirm", body)
     assert (answer.status_code, set(answer.json()["errors"])) == (400, named)
+
+
+async def test_what_the_old_password_began_has_ended_with_the_answer(database: Database, tmp_path: Path) -> None:
+    """In the process that answers, even if the feed tells it nothing yet."""
+    url = database.location if database.kind == "mongodb" else f"sqlite:///{database.location}"
+    secret = {"admin_password": ADMIN_PASSWORD, "database_url": url, "secret_key": SECRET_KEY}
+    hub = assemble(Settings(data_dir=tmp_path, **secret))  # type: ignore[arg-type]
+    hub.resolver.forget = lambda changes: None  # type: ignore[method-assign]
+    async with hub.run():
+        issued = await hub.accounts.sign_in(ADMIN_LOGIN, ADMIN_PASSWORD, None, "session", "192.0.2.1", "")
+        principal = await hub.resolver.resolve(issued.credential)
+        user = await find_one(hub.engine, "users", principal.user_id)
+        assert user is not None
+        await hub.resets.confirm(new_token(hub.key.key, user, now_ms()), "another horse battery")
+        with pytest.raises(Unauthenticated):
+            await hub.resolver.resolve(issued.credential)
