@@ -22,6 +22,12 @@ def user_exists(user: str) -> Expect:
     return Expect("users", Equal(("_id",), user), guard=user_guard(user))
 
 
+def user_is_unchanged(user: Entity) -> Expect:
+    """Expect the user at the revision that was read."""
+    where = And((Equal(("_id",), user["_id"]), Equal(("_rev",), user["_rev"])))
+    return Expect("users", where, guard=user_guard(user["_id"]))
+
+
 def password_is(user: Entity) -> Expect:
     """Expect the password that was read, and that the user is not disabled.
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from auth.attempts import LoginAttempts
-from auth.delegation import check_user_rights
 from auth.errors import CodeRequired, Forbidden, Unauthenticated
 from auth.groups import find_one
 from auth.principal import Principal
@@ -24,6 +23,7 @@ from hub.services import expectations as expect
 from hub.services.credentials import Credentials
 from hub.services.retrying import decided, on_current
 from hub.services.stamping import stamp_new
+from hub.services.user_rights import check_rights_of
 from stores.errors import Conflict, NotAsExpected, NotFound
 from stores.protocol import Delete, Engine, Insert, Update, Write
 from stores.query import Equal, In, Query
@@ -148,12 +148,15 @@ class SecondFactors:
         """Switch off the codes of another user, as an administrator. Raises NotFound if there are none, Forbidden for
         the administrator's own, and TooNarrow for a token with fewer rights than the user."""
         check_foreign(by, user_id)
-        found = await self._find(user_id)
-        if found is None:
-            raise NotFound("no one-time codes")
-        user = await find_one(self._engine, "users", user_id)
-        await check_user_rights(self._engine, by, "_id", user.get("roles") if user else None)
-        await self._engine.commit([Delete(STORE, found["_id"])], by.user_id)
+
+        async def attempt() -> None:
+            found = await self._find(user_id)
+            if found is None:
+                raise NotFound("no one-time codes")
+            judged = await check_rights_of(self._engine, by, "_id", user_id)
+            await self._engine.commit([Delete(STORE, found["_id"]), *judged], by.user_id)
+
+        await decided(attempt)
 
     async def writes_of(self, user: Entity, code: str | None) -> list[Write]:
         """Return the writes by which a sign-in of this user marks its code as used; empty without a second factor.

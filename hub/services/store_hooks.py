@@ -7,7 +7,7 @@ from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from auth.delegation import check_grant, check_user_rights, rights_of_role, rights_of_roles
+from auth.delegation import check_grant, check_user_rights, rights_of_role
 from auth.errors import Forbidden
 from auth.groups import MOST_GROUP_LEVELS, chain_of, find_one, read_chain, subtree_of
 from auth.mailboxes import EXAMPLE, is_mailbox
@@ -22,6 +22,7 @@ from hub.services.references import known_ids
 from hub.services.registry import StoreRegistry
 from hub.services.second_factors import check_foreign
 from hub.services.token_terms import checked_scopes, end_of, first_expiry, later_expiry, narrowed
+from hub.services.user_rights import check_rights_of
 from stores.errors import Conflict, NotAsExpected
 from stores.protocol import UNBOUNDED, DeleteMany, Engine, IdempotencyKey, Write, Written
 from stores.query import And, Equal, Not, Query
@@ -325,18 +326,18 @@ class TokenHooks(StoreHooks):
             fields = fields | {"scopes": narrowed(principal, checked_scopes(fields["scopes"]))}
         if "expires" in fields and fields["expires"] != before.get("expires"):
             fields = fields | {"expires": later_expiry(principal, fields["expires"])}
-            await self._check_prolonged(principal, before, fields["expires"])
+            return Prepared(fields, await self._check_prolonged(principal, before, fields["expires"]))
         return Prepared(fields)
 
-    async def _check_prolonged(self, principal: Principal, before: Entity, expires: int | None) -> None:
-        """Prevent a token from extending a token with more rights. Raises TooNarrow."""
+    async def _check_prolonged(self, principal: Principal, before: Entity, expires: int | None) -> list[Write]:
+        """Prevent a token from extending a token with more rights. Return the condition under which the commit checks
+        this again. Raises TooNarrow."""
         if principal.token_scopes is None or end_of(expires) <= end_of(before.get("expires")):
-            return
+            return []
         if before.get("scopes") is not None:
             check_grant(principal, "expires", parsed_scopes(before["scopes"]))
-            return
-        user = await find_one(self.engine, "users", before["user"])
-        check_grant(principal, "expires", await rights_of_roles(self.engine, user.get("roles") if user else None))
+            return []
+        return await check_rights_of(self.engine, principal, "expires", before["user"])
 
     async def _holder(self, principal: Principal, user: Any) -> Entity:
         if user is not None and user != principal.user_id and not principal.admin:
@@ -372,9 +373,7 @@ class SecondFactorHooks(StoreHooks):
 
     async def delete(self, principal: Principal, before: Entity) -> list[Write]:
         check_foreign(principal, before.get("user"))
-        user = await find_one(self.engine, "users", before["user"])
-        await check_user_rights(self.engine, principal, "_id", user.get("roles") if user else None)
-        return []
+        return await check_rights_of(self.engine, principal, "_id", before["user"])
 
 
 class SignInHooks(StoreHooks):

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hub.app import assemble
+from hub.settings import Settings
 from tests.support.engines import Database, fitting_database
-from tests.support.hub import Client, Hub, running_hub
+from tests.support.hub import ADMIN_PASSWORD, SECRET_KEY, Client, Hub, running_hub
+from tests.support.racing import Racing
 
 TYPED: list[dict[str, Any]] = [
     {"id": "name", "type": "Text", "required": True, "search": True},
@@ -76,3 +80,12 @@ async def bare(hub: Hub) -> str:
 async def bare_typed(hub: Hub) -> str:
     """A store with the fields in TYPED, for requests that are refused."""
     return await hub.define(fields=TYPED)
+
+
+@pytest.fixture
+async def racing(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Racing]:
+    url = database.location if database.kind == "mongodb" else f"sqlite:///{database.location}"
+    secrets = {"admin_password": ADMIN_PASSWORD, "database_url": url, "secret_key": SECRET_KEY}
+    hub = assemble(Settings(data_dir=tmp_path, **secrets))  # type: ignore[arg-type]
+    async with hub.run():
+        yield Racing(hub, await hub.resolver.resolve(hub.control_token), monkeypatch)

@@ -2,67 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-
-import orjson
 import pytest
 
-from auth.principal import Principal
-from hub.app import Hub, assemble
-from hub.settings import Settings
 from stores.errors import DataStandsAgainst, InvalidEntity
-from stores.protocol import Update
-from stores.query import WHOLE
 from stores.records import Entity
-from tests.support.engines import Database
-from tests.support.hub import ADMIN_PASSWORD, SECRET_KEY
-
-Race = Callable[[], Awaitable[Any]]
-
-
-@dataclass
-class Racing:
-    """The parts of a hub in this process, and its administrator."""
-
-    hub: Hub
-    principal: Principal
-    monkeypatch: pytest.MonkeyPatch
-
-    async def make(self, store: str, body: Entity) -> str:
-        [(text, _)] = await self.hub.entities.create(self.principal, store, [body])
-        return str(orjson.loads(text)["_id"])
-
-    async def see(self, store: str, id: str) -> Entity:
-        found: Entity = orjson.loads((await self.hub.entities.get(self.principal, store, id, WHOLE))[0])
-        return found
-
-    async def spoil(self, store: str, id: str, fields: Entity) -> None:
-        """Write fields directly to the engine, as another program would."""
-        await self.hub.engine.commit([Update(store, id, fields)], None)
-
-    def before(self, method: str, race: Race) -> None:
-        """Run `race` once, before the engine's next call of `method`."""
-        engine: Any = self.hub.engine
-        write = getattr(engine, method)
-
-        async def wait(*args: Any, **more: Any) -> Any:
-            setattr(engine, method, write)
-            await race()
-            return await write(*args, **more)
-
-        self.monkeypatch.setattr(engine, method, wait)
-
-
-@pytest.fixture
-async def racing(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Racing]:
-    url = database.location if database.kind == "mongodb" else f"sqlite:///{database.location}"
-    secrets = {"admin_password": ADMIN_PASSWORD, "database_url": url, "secret_key": SECRET_KEY}
-    hub = assemble(Settings(data_dir=tmp_path, **secrets))  # type: ignore[arg-type]
-    async with hub.run():
-        yield Racing(hub, await hub.resolver.resolve(hub.control_token), monkeypatch)
+from tests.support.racing import Racing
 
 
 @pytest.mark.parametrize("hidden", [False, True])
