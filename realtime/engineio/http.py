@@ -21,8 +21,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Annotated, Any, Final
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
+from auth.origins import BadOrigin, Origin, own_origin, parse_origin
 from realtime.engineio.options import Options, TransportName
 from realtime.engineio.packets import Packet, Version, encode_jsonp, encode_payload, has_binary
 from stores.bounds import Limit
@@ -138,15 +139,22 @@ def origin_allowed(scope: Mapping[str, Any], options: Options) -> bool:
 
 
 def _is_own(origin: str, scope: Mapping[str, Any]) -> bool:
-    host = header(scope, b"host")
-    try:
-        return host is not None and urlsplit(origin).netloc == host
-    except ValueError:
-        return False
+    host, page = header(scope, b"host"), _parsed(origin)
+    return host is not None and page is not None and page == own_origin(scope.get("scheme", "http"), host)
 
 
 def _is_foreign_allowed(origin: str, options: Options) -> bool:
-    return options.cors_origins == "*" or origin in options.cors_origins
+    if options.cors_origins == "*":
+        return True
+    page = _parsed(origin)
+    return page is not None and any(page == _parsed(allowed) for allowed in options.cors_origins)
+
+
+def _parsed(origin: str) -> Origin | None:
+    try:
+        return parse_origin(origin)
+    except BadOrigin:
+        return None
 
 
 def cors_headers(scope: Mapping[str, Any], options: Options) -> Headers:

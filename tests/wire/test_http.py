@@ -61,20 +61,33 @@ def test_base64_and_jsonp_are_asked_for_by_version_3() -> None:
 
 
 @pytest.mark.parametrize(
-    ("origin", "allowed", "passes"),
+    ("origin", "at", "allowed", "passes"),
     [
-        (None, (), True),
-        ("http://hub.example", (), True),
-        ("https://hub.example", (), True),
-        ("https://other.example", (), False),
-        ("null", (), False),
-        ("https://other.example", ("https://other.example",), True),
-        ("https://other.example", "*", True),
+        (None, "http://hub.example", (), True),
+        ("http://hub.example", "http://hub.example", (), True),
+        ("http://hub.example", "ws://hub.example", (), True),
+        ("https://hub.example", "https://hub.example", (), True),
+        ("https://hub.example", "wss://hub.example", (), True),
+        ("http://hub.example", "http://Hub.example:80", (), True),
+        ("https://hub.example", "wss://hub.example:443", (), True),
+        ("http://hub.example:8000", "http://hub.example:8000", (), True),
+        ("https://hub.example", "http://hub.example", (), False),
+        ("http://hub.example:8000", "http://hub.example", (), False),
+        ("https://other.example", "https://hub.example", (), False),
+        ("null", "http://hub.example", (), False),
+        ("//hub.example", "http://hub.example", (), False),
+        ("http://hub.example", "http://hub.example:many", (), False),
+        ("https://other.example", "http://hub.example", ("https://other.example",), True),
+        ("https://other.example", "http://hub.example", ("https://other.example:443",), True),
+        ("https://other.example", "http://hub.example", "*", True),
     ],
 )
-def test_only_pages_of_known_origins_may_connect(origin: str | None, allowed: Any, passes: bool) -> None:
-    headers = {"host": "hub.example"} | ({} if origin is None else {"origin": origin})
-    assert http.origin_allowed(scope(**headers), Options(cors_origins=allowed)) is passes
+def test_only_pages_of_known_origins_may_connect(origin: str | None, at: str, allowed: Any, passes: bool) -> None:
+    """Compared by scheme class, host and port, as for the rest of the hub."""
+    scheme, _, host = at.partition("://")
+    headers = {"host": host} | ({} if origin is None else {"origin": origin})
+    request = scope(**headers) | {"scheme": scheme}
+    assert http.origin_allowed(request, Options(cors_origins=allowed)) is passes
 
 
 def test_a_page_of_an_allowed_origin_may_read_the_answer() -> None:
@@ -83,6 +96,8 @@ def test_a_page_of_an_allowed_origin_may_read_the_answer() -> None:
     assert headers[b"access-control-allow-origin"] == b"https://other.example"
     assert headers[b"access-control-allow-credentials"] == b"true"
     assert headers[b"vary"] == b"Origin"
+    spelt = Options(cors_origins=("https://other.example:443",))
+    assert dict(http.cors_headers(scope(origin="https://other.example"), spelt)) == headers
     assert http.cors_headers(scope(origin="https://third.example"), known) == []
     without = Options(cors_origins="*", cors_credentials=False)
     assert b"access-control-allow-credentials" not in dict(http.cors_headers(scope(origin="null"), without))
