@@ -21,7 +21,7 @@ async def require_user(client: Client, login: str) -> Entity:
     found = await client.find("users", "login", login)
     key = _key(login)
     if found is None and key is not None:
-        same = [user for user in await client.all("users", only="login") if _key(user["login"]) == key]
+        same = [user for user in await client.all("users", only="login") if _key(user.get("login")) == key]
         found = await client.find("users", "login", same[0]["login"]) if same else None
     if found is None:
         raise Failure(f"no user with the login {login!r}")
@@ -29,7 +29,7 @@ async def require_user(client: Client, login: str) -> Entity:
 
 
 async def stored_logins(settings: Settings) -> list[str]:
-    """Return the logins of all users, read-only; empty before the first start."""
+    """Return the logins of all users that have one, read-only; empty before the first start."""
     if settings.engine_url.startswith("mongodb"):
         return await _of_mongodb(settings.engine_url)
     return _of_sqlite(database_file(settings))
@@ -47,8 +47,8 @@ def clashes(logins: Iterable[str]) -> list[list[str]]:
 
 async def _of_mongodb(url: str) -> list[str]:
     async with connected_mongodb(url) as connection:
-        users: Any = connection.collection("users").find({}, {"login": 1})
-        return [str(user.get("login")) async for user in users]
+        users: Any = connection.collection("users").find({"login": {"$type": "string"}}, {"login": 1})
+        return [user["login"] async for user in users]
 
 
 def _of_sqlite(path: Path) -> list[str]:
@@ -59,11 +59,13 @@ def _of_sqlite(path: Path) -> list[str]:
     with connected_sqlite(path) as connection:
         if not has_table(connection, "e_users"):
             return []
-        return [str(login) for (login,) in connection.execute(f"SELECT doc->>'$.login' FROM {table_name('users')}")]
+        logins = f"SELECT doc->>'$.login' FROM {table_name('users')} WHERE json_type(doc,'$.login')='text'"
+        return [login for (login,) in connection.execute(logins)]
 
 
-def _key(login: str) -> str | None:
+def _key(login: object) -> str | None:
+    """Return the form of a login that is compared; None for a value that is not a login, from another program."""
     try:
-        return login_key(login)
+        return login_key(login) if isinstance(login, str) else None
     except BadName:
         return None

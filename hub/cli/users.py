@@ -69,7 +69,7 @@ def cells(user: Entity, names: Mapping[str, str]) -> tuple[object, ...]:
     group = user.get("group")
     roles = ", ".join(names.get(id, id) for id in user.get("roles") or ())
     state = "disabled" if user.get("disabled") else ""
-    return user["login"], user.get("name"), user.get("email"), names.get(str(group), group), roles, state
+    return user.get("login"), user.get("name"), user.get("email"), names.get(str(group), group), roles, state
 
 
 @users.command("password")

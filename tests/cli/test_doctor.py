@@ -17,11 +17,12 @@ from hub.cli.interpreter import interpreter_advice
 from hub.engines import make_engine
 from hub.services.registry import StoreRegistry
 from hub.settings import Settings
-from stores.protocol import Update
+from stores.protocol import Insert, Update
 from stores.query import Equal, Query
 from tests.cli.conftest import CommandLine, Result
 from tests.support import mongod
-from tests.support.engines import mongo_database, opened
+from tests.support.engines import Database, mongo_database, opened
+from tests.support.entities import entity
 from tests.support.ports import free_port
 
 
@@ -240,6 +241,27 @@ def test_logins_that_differ_by_case_only_are_named(hub_of_each_engine: CommandLi
     assert "'Ada' and 'aDA'" in result.out
     with hub.serving():
         hub("user", "enable", "Ada")
+
+
+def test_users_without_a_login_are_no_clash_and_in_nobodys_way(hub_of_each_engine: CommandLine) -> None:
+    """Other programs make them, in the database itself."""
+    hub = hub_of_each_engine
+    hub("user", "add", "Ada", "--generate")
+    asyncio.run(add_users(hub, {}, {}, {"login": None}, {"login": 5}))
+    result = hub("doctor")
+    assert re.search(r"^logins +ok +2, each its own", result.out, re.MULTILINE), result.out
+    with hub.serving():
+        hub("user", "disable", "ADA")
+        assert "no user with the login 'None'" in hub("user", "disable", "None", code=1).err
+        assert "no user with the login 'nobody'" in hub("token", "create", "x", "--user", "nobody", code=1).err
+        assert len(hub("user", "list").out.splitlines()) == len(hub.json("user", "list", "--json")) + 1 == 7
+
+
+async def add_users(hub: CommandLine, *users: dict[str, object]) -> None:
+    url = hub.variables.get("HUB_DATABASE_URL")
+    database = Database("mongodb", url) if url else Database("sqlite", str(hub.folder / "data" / "hub.db"))
+    async with opened(database.engine()) as engine:
+        await engine.commit([Insert("users", entity(user)) for user in users], None)
 
 
 def rename_user(hub: CommandLine, login: str, other: str) -> None:
