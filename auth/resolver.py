@@ -129,7 +129,7 @@ class Resolver:
         group = user.get("group")
         return Principal(
             user_id=user_id,
-            login=user["login"],
+            login=str(user.get("login") or ""),  # another program may have made a user without one
             group=group,
             branch=await chain_of(self._engine, group),
             roles=tuple(role["_id"] for role in roles),

@@ -87,7 +87,7 @@ class Credentials:
     def forgive(self, user: Entity) -> None:
         """Reset the limits after a new password: guesses of the old one no longer keep the user out."""
         era = digest(str(user.get("password")))
-        self._attempts.forgive(spellings(user["login"])[-1], _account(user), era)
+        self._attempts.forgive(spellings(str(user.get("login", "")))[-1], _account(user), era)
 
     def follow(self, changes: Iterable[Change]) -> None:
         """Reset the limits for passwords that other processes have set."""

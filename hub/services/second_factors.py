@@ -223,12 +223,13 @@ def is_readable(key: SecretKey, factor: Mapping[str, Any]) -> bool:
 
 
 async def logins_of_unreadable(engine: Engine, key: SecretKey) -> list[str]:
-    """Return the sorted logins of users whose codes are in force and were sealed with another key."""
+    """Return the sorted logins of users whose codes are in force and were sealed with another key. A user without a
+    login is named by its id."""
     everyone = 2**31 - 1
     factors = await engine.entities(STORE, Query(Equal(("confirmed",), True), limit=everyone))
     users = [factor["user"] for factor in factors if not is_readable(key, factor)]
     found = await engine.entities("users", Query(In(("_id",), tuple(users)), limit=everyone)) if users else []
-    return sorted(user["login"] for user in found)
+    return sorted(str(user.get("login") or user["_id"]) for user in found)
 
 
 def check_foreign(principal: Principal, user_id: object) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 
+import orjson
 import pytest
 from pymongo import AsyncMongoClient
 
@@ -128,6 +129,18 @@ async def test_changes_of_one_store_that_are_lost_are_a_gap_too(gapped: Gapped, 
     note = await gapped.moved_beside_creation(group, top)
     await eventually(lambda: gapped.is_in(note, group, top))
     await eventually(lambda: signs_in(hub))
+
+
+async def test_a_user_without_a_login_is_no_reason_for_a_gap(gapped: Gapped, caplog: pytest.LogCaptureFixture) -> None:
+    """Another program makes it and sets its password; its token works like any other."""
+    hub, user = gapped.hub, entity(name="A", password="x")
+    await hub.engine.commit([Insert("users", user)], None)
+    await hub.engine.commit([Update("users", user["_id"], {"password": "y"})], None)
+    fanout = hub.session_registry.context.fanout
+    await fanout.reach(fanout.order_of(await hub.engine.feed.position()))
+    assert "reading everything anew" not in caplog.text
+    [(token, _)] = await hub.entities.create(gapped.principal, "tokens", [{"name": "A", "user": user["_id"]}])
+    assert (await hub.resolver.resolve(orjson.loads(token)["token"])).login == ""
 
 
 async def sign_in(hub: Hub, password: str) -> None:
