@@ -143,6 +143,7 @@ class Fanout:
         self._recent.clear(self.order)
         self._done, self._behind = [], []
         self.pending_ends.clear()
+        self._wake()
 
     async def advance(self, changes: Sequence[Change], position: str) -> None:
         """Deliver a batch of changes from the feed, in slices between which other tasks run.

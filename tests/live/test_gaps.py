@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from stores.protocol import Insert, Update
 from stores.records import Change, Entity, new_id
 from tests.support.engines import Database
 from tests.support.entities import entity
-from tests.support.hub import ADMIN_LOGIN, ADMIN_PASSWORD, SECRET_KEY, eventually
+from tests.support.hub import ADMIN_LOGIN, ADMIN_PASSWORD, PATIENCE, SECRET_KEY, eventually
 
 ADDRESS = "192.0.2.1"
 NEW_PASSWORD = "another horse battery"
@@ -39,11 +40,12 @@ class Gapped:
         changes = list(changes)
         if self._loses and changes:
             self._loses = False
-            raise HistoryGone("these changes are gone")
+            raise self._error
         self._forget(changes)
 
-    def lose(self) -> None:
-        self._loses = True
+    def lose(self, error: Exception | None = None) -> None:
+        """After an error other than HistoryGone the hub waits for a second."""
+        self._loses, self._error = True, error or HistoryGone("these changes are gone")
 
     async def lose_images(self, database: Database) -> None:
         """As another program does: what changes in users and groups is not in the feed, which says so."""
@@ -114,6 +116,15 @@ async def test_a_password_from_the_gap_is_not_kept_out_by_old_guesses(gapped: Ga
     password = await hub.passwords.hash(NEW_PASSWORD)
     await hub.engine.commit([Update("users", user, {"password": password})], None)
     await eventually(lambda: signs_in(hub))
+
+
+async def test_whoever_waits_for_the_feed_goes_on_after_a_gap(gapped: Gapped) -> None:
+    """Not only with the next change, which may be long in coming."""
+    gapped.lose(RuntimeError("a defect"))
+    await gapped.group()
+    fanout = gapped.hub.session_registry.context.fanout
+    async with asyncio.timeout(PATIENCE):
+        await fanout.reach(fanout.order_of(await gapped.hub.engine.feed.position()))
 
 
 @pytest.mark.engine("mongodb")
