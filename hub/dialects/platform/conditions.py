@@ -11,6 +11,9 @@ from stores.errors import StaleRevision
 from stores.protocol import AllBut, Revisions
 
 _ETAG: Final = re.compile(r'(?:W/)?"([^"]*)"')
+"""A weak tag counts like a strong one. RFC 9110 (13.1.1) wants a strong comparison for If-Match, but proxies weaken the
+tags of answers that they compress, such as nginx with `gzip on`, and clients behind them could not write safely. The
+tag is the revision of the entity, not of its coding: a weak one names the same state."""
 _REVISION: Final = re.compile("0|[1-9][0-9]{0,17}")
 """A tag is compared literally: `"01"` is not a revision."""
 _SAFE: Final = frozenset({"GET", "HEAD"})
