@@ -1,4 +1,4 @@
-"""The parts of a hub in this process, and writes of others between what a request reads and what it writes."""
+"""The parts of a hub in this process, and other writes between the reads and the writes of a request."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ class Racing:
         return found
 
     async def spoil(self, store: str, id: str, fields: Entity) -> None:
-        """As another program would."""
+        """Write fields directly to the engine, as another program would."""
         await self.hub.engine.commit([Update(store, id, fields)], None)
 
     def before(self, method: str, race: Race) -> None:
-        """Run `race` once, when the engine is about to write."""
+        """Run `race` once, before the engine's next call of `method`."""
         engine: Any = self.hub.engine
         write = getattr(engine, method)
 
