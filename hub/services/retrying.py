@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import random
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
@@ -14,6 +16,10 @@ T = TypeVar("T")
 
 RETRIES: Final = 20
 """Attempts after the first one."""
+
+LONGEST_PAUSE: Final = 0.2
+"""Seconds between two attempts. On MongoDB a commit is checked against changes that a majority has yet to confirm, and
+reads do not show those: attempts without a pause would be used up before."""
 
 
 async def on_current(
@@ -36,6 +42,7 @@ async def on_current(
         except (StaleRevision, NotAsExpected):
             if not last:
                 raise
+        await _pause(RETRIES - last)
     raise AssertionError("unreachable")
 
 
@@ -47,4 +54,10 @@ async def decided(attempt: Callable[[], Awaitable[T]]) -> T:
         except NotAsExpected:
             if not last:
                 raise
+        await _pause(RETRIES - last)
     raise AssertionError("unreachable")
+
+
+async def _pause(retries: int) -> None:
+    """Wait longer after each attempt, up to LONGEST_PAUSE, and at random: others repeat their attempts too."""
+    await asyncio.sleep(random.uniform(0.5, 1) * min(0.002 * 2**retries, LONGEST_PAUSE))
