@@ -165,9 +165,12 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 
 
 @pytest.fixture(scope="session")
-def mongodb() -> Iterator[str]:
+def mongodb(request: pytest.FixtureRequest) -> Iterator[str]:
     """The URL of a replica set shared by the whole session and started for the first test that uses it."""
     with mongod.running() as server:
+        # PyMongo leaves a socket to the garbage collector when it is cancelled while it connects.
+        unclosed = rf"ignore:unclosed <socket\.socket .*'127\.0\.0\.1', {server.port}\)>:ResourceWarning"
+        request.config.addinivalue_line("filterwarnings", unclosed)
         yield server.url
 
 

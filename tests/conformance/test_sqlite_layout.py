@@ -16,7 +16,7 @@ from stores.protocol import DeleteMany, Engine, Insert, UpdateMany, Write
 from stores.query import EVERYTHING, Query
 from stores.schema import StoreDefinition
 from stores.sqlite import SQLiteEngine
-from stores.sqlite.tables import identifier, text
+from stores.sqlite.tables import identifier, quoted
 from tests.conformance.test_storage import usable
 from tests.support.engines import Database, opened, sqlite_database
 from tests.support.entities import GROUP, OTHER_USER, STORE, USER, entity, insert
@@ -106,7 +106,7 @@ def as_the_first_release_made_it(path: str, stores: dict[str, str]) -> None:
                 connection.execute(f"DROP TRIGGER {name}")
             tables = {"table": identifier(f"e_{encoded}"), "viewers": identifier(f"v_{encoded}")}
             new, old = (OLD_VIEWERS.format(of=of) for of in ("NEW", "OLD"))
-            parts = {"new_viewers": new, "old_viewers": old, "moved": OLD_MOVED, "name": text(store)}
+            parts = {"new_viewers": new, "old_viewers": old, "moved": OLD_MOVED, "name": quoted(store)}
             connection.execute(OLD_TRIGGERS.format(**names, **tables, **parts))
 
 
