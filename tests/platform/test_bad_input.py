@@ -323,5 +323,8 @@ async def test_a_form_is_told_that_json_is_wanted(user: Client, bare: str) -> No
             [text] = refused(await user.send("POST", path, body, content_type=kind), 400, "body")["body"]
             assert "application/json" in text
             assert kind.partition(";")[0] in text
+    for body in (b'{"a":1,}', b' [{"a": 1e400}]'):
+        [text] = refused(await user.send("POST", f"/{bare}", body, content_type=form), 400, "body")["body"]
+        assert text.startswith("The body is not JSON: ")
     taken = await user.send("PATCH", f"/{bare}?a=1", b'{"b":2}', content_type=form)
     assert taken.json() == {"success": True, "count": 0}

@@ -16,12 +16,13 @@ async def read_json(context: PlatformContext, call: Call) -> Any:
 
 async def parse_json(context: PlatformContext, call: Call, raw: bytes) -> Any:
     """Return the JSON value of a body. Its Content-Type is ignored, since curl declares everything a form; only the
-    error text for an invalid body mentions it."""
+    error text for a body of another kind mentions it."""
     try:
         return await parse_body(raw, context.body_bounds)
     except BadRequest:
         kind = (call.header(b"content-type") or "").partition(";")[0].strip().lower()
-        if not raw or kind == "application/json" or kind.endswith("+json"):
+        is_json = kind == "application/json" or kind.endswith("+json") or raw[:100].lstrip().startswith((b"{", b"["))
+        if not raw or is_json:
             raise
         said = kind or "of no content type"
         raise BadRequest("body", f"The body must be JSON (application/json); this one is {said}.") from None
