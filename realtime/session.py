@@ -121,6 +121,10 @@ class LiveSession:
             try:
                 if name not in handlers:
                     raise BadRequest("event", f"unknown event {name!r:.100}")
+                if isinstance(payload, StoreError):
+                    raise payload
+                if isinstance(payload, ValueError):
+                    raise BadRequest("payload", f"is not JSON: {payload}")
                 if not isinstance(payload, dict):
                     raise BadRequest("payload", "must be an object")
                 READER.set(self.principal.user_id)

@@ -99,8 +99,10 @@ class SocketIOServer(socketio.AsyncServer):  # type: ignore[misc]
         sid, namespace, type = connection.sid, received.namespace, received.packet_type
         if type == packet.CONNECT:
             await self._handle_connect(sid, namespace, received.data)
-        elif not self._namespaces_of(sid):
-            connection.close(CloseReason.NOT_CONNECTED)
+        elif self.manager.sid_from_eio_sid(sid, namespace) is None:
+            # Clients of EIO=3 expect that a packet for a namespace that they have left is ignored.
+            if connection.version == 4 or not self._namespaces_of(sid):
+                connection.close(CloseReason.NOT_CONNECTED)
         elif type == packet.DISCONNECT:
             await self._handle_disconnect(sid, namespace, CloseReason.CLIENT_DISCONNECT)
         elif type in (packet.EVENT, packet.BINARY_EVENT):

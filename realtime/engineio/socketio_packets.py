@@ -10,19 +10,22 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, NoReturn
 from urllib.parse import parse_qsl
 
 import orjson
 from socketio import packet  # type: ignore[import-untyped]
 
 from stores.bounds import Limit
+from stores.errors import StoreError
+from stores.limits import parse_json
 
 MAX_ATTACHMENTS: Final[Annotated[int, Limit("packet", "attachments", "closed")]] = 64
 RESERVED: Final = frozenset(
     ("connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener")
 )
 BINARY_TYPES: Final = frozenset((packet.BINARY_EVENT, packet.BINARY_ACK))
+EVENT_TYPES: Final = frozenset((packet.EVENT, packet.BINARY_EVENT))
 
 _WIRE: Final = re.compile(r"([0-6])(?:([0-9]{1,3})-)?(?:(/[^,]*)(?:,|$))?([0-9]{1,15})?(.*)", re.DOTALL)
 
@@ -60,13 +63,22 @@ class HubPacket(packet.Packet):  # type: ignore[misc]
         type, attachments, namespace, id, data = match.groups()
         self.packet_type = int(type)
         self.id = None if id is None else int(id)
-        self.data = orjson.loads(data) if data else None
+        self.data = self._parsed(data) if data else None
         self.namespace: str
         self.namespace, _, query = (namespace or "/").partition("?")
         if query and self.packet_type == packet.CONNECT and self.data is None:
             self.data = dict(parse_qsl(query, max_num_fields=100))
         self._check(attachments)
         return int(attachments or 0)
+
+    def _parsed(self, text: str) -> Any:
+        """Return the data. An event whose arguments the hub cannot accept has the error as its only argument."""
+        if self.packet_type not in EVENT_TYPES:
+            return orjson.loads(text)
+        try:
+            return parse_json(text.encode())
+        except (ValueError, StoreError) as error:
+            return [_name_of_event(text), error]
 
     def _check(self, attachments: str | None) -> None:
         if (attachments is not None) != (self.packet_type in BINARY_TYPES):
@@ -84,7 +96,7 @@ class HubPacket(packet.Packet):  # type: ignore[misc]
             return data is None
         if self.packet_type in (packet.ACK, packet.BINARY_ACK):
             return isinstance(data, list) and self.id is not None
-        if self.packet_type in (packet.EVENT, packet.BINARY_EVENT):
+        if self.packet_type in EVENT_TYPES:
             return isinstance(data, list) and bool(data) and _is_event(data[0])
         return False
 
@@ -107,6 +119,22 @@ class HubPacket(packet.Packet):  # type: ignore[misc]
 
 def _is_event(name: object) -> bool:
     return isinstance(name, int) or (isinstance(name, str) and name not in RESERVED)
+
+
+def _name_of_event(text: str) -> Any:
+    """Return the event's name, if other parsers accept the JSON: JavaScript's takes half of a surrogate pair and
+    numbers out of range. Raises ValueError for other input, because its sender does not speak the protocol."""
+    try:
+        data = json.loads(text, parse_constant=_refuse)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+    if not isinstance(data, list) or not data:
+        raise ValueError("not the data of an event")
+    return data[0]
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not JSON")
 
 
 def for_version_3(sent: packet.Packet) -> packet.Packet:

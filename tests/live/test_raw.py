@@ -67,6 +67,33 @@ async def test_the_open_packet_of_version_4(hub: Hub, user: Client) -> None:
         assert (await frame(socket)).startswith('40{"sid":"')
 
 
+@pytest.mark.parametrize(
+    ("value", "text"), [('"\\ud83d"', "is not JSON"), ("1e400", "is not JSON"), ("99999999999999999999", "64 bits")]
+)
+async def test_values_that_rest_refuses_are_refused_by_an_acknowledgement(
+    hub: Hub, user: Client, store: str, value: str, text: str
+) -> None:
+    """JavaScript's parser accepts half a surrogate pair and a number out of range. The connection stays open."""
+    async with websocket(socket_url(hub.url, 3), additional_headers=credentials(user)) as socket:
+        assert [(await frame(socket))[0], await frame(socket)] == ["0", "40"]
+        await socket.send(f'421["subscribe",{{"store":"{store}","filter":{{"a":{value}}}}}]')
+        [refusal] = json.loads((await frame(socket)).removeprefix("431"))
+        assert (refusal["ok"], refusal["error"]["code"]) == (False, "400")
+        assert text in json.dumps(refusal["error"]["errors"])
+        await socket.send(f'422["subscribe",{{"store":"{store}"}}]')
+        assert (await frame(socket)).startswith('432[{"ok":true,')
+
+
+async def test_a_request_in_a_namespace_that_was_not_joined_is_not_carried_out(
+    hub: Hub, user: Client, store: str
+) -> None:
+    async with websocket(socket_url(hub.url, 3), additional_headers=credentials(user)) as socket:
+        assert [(await frame(socket))[0], await frame(socket)] == ["0", "40"]
+        for packet in ("42/admin,1", "42/x?y=1,2", "423"):
+            await socket.send(f'{packet}["subscribe",{{"store":"{store}"}}]')
+        assert (await frame(socket)).startswith('433[{"ok":true,')
+
+
 async def test_a_client_that_is_still_connecting_is_told_no_event(own_hub: StartHub) -> None:
     """At a shutdown a client without an answer to `40` receives no notice, because events come only after that answer.
     Connected clients receive it."""

@@ -219,6 +219,15 @@ async def test_a_packet_before_connect_closes(packet: str) -> None:
         assert (await until_closed(websocket))[1] == "not connected"
 
 
+async def test_a_packet_for_a_namespace_that_was_not_joined_is_not_carried_out() -> None:
+    """The connection is closed in protocol 5. In protocol 4 the packet is ignored, as in Socket.IO 2."""
+    async with hub() as (served, _, _), client(served, 4) as (websocket, _):
+        await websocket.send('42/elsewhere,1["echo","x"]')
+        assert (await until_closed(websocket))[1] == "not connected"
+    async with hub() as (served, _, _), client(served, 3) as (websocket, _):
+        assert await asked(websocket, '42/elsewhere,1["echo","x"]', '42["echo","y"]') == '42["echo","y"]'
+
+
 async def test_a_client_that_never_connects_is_closed_though_it_answers_pings() -> None:
     async with hub(connect_timeout=150, ping_interval=40) as (served, _, heard), served.websocket(4) as websocket:
 
