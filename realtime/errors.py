@@ -3,6 +3,7 @@
 LiveError
 ├── BadRequest          the message is not a valid request: names the member at fault
 ├── TooManySubscriptions
+├── FiltersTooLarge      the filters of a user's subscriptions, or of all, take too much memory
 └── SnapshotTooLarge    more entities match than one acknowledgement may carry
 """
 
@@ -25,6 +26,10 @@ class BadRequest(LiveError):
 
 
 class TooManySubscriptions(LiveError):
+    pass
+
+
+class FiltersTooLarge(LiveError):
     pass
 
 

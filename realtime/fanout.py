@@ -12,20 +12,21 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Final, Protocol
+from typing import Annotated, Final, Protocol
 
 from realtime.channels import Channel, ChannelIndex, ChannelKey
 from realtime.engineio import build_text_frame
 from realtime.events import ChangeEncoder
 from realtime.replays import Replays
 from realtime.view import ChangeView, ViewChange
+from stores.bounds import Limit
 from stores.canonical import canonical_text, tree_of
 from stores.errors import FilterTooCostly, StoreError
 from stores.protocol import Batch, Engine
 from stores.query import Filter, Projection
 from stores.recent import RecentChanges
 from stores.records import Change
-from stores.steps import TakesLong
+from stores.steps import AT_LOOP, TakesLong
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +45,13 @@ CORKED_SECONDS: Final = 0.05
 DELIVERY_BYTES: Final = 4_096
 """An event counts as one more delivery for each `DELIVERY_BYTES` of its frame."""
 
+MOST_USER_STEPS: Final[Annotated[int, Limit("change and user", "steps", "`error_filter_too_costly`")]] = 2_000_000
+"""Steps that the costly filters of one user may take for a change, in all its live subscriptions: about 0.2 s. Beyond
+that, those that take more than FEW_STEPS end."""
+
+FEW_STEPS: Final = 1_000
+"""Steps of a filter on a change that do not count for its user."""
+
 Slices = Iterator[Callable[[], None] | None]
 """Pauses of fan-out. Each item is work to do in a thread during the pause, or None."""
 
@@ -52,6 +60,8 @@ class Subscriber(Protocol):
     """One subscription, as fan-out uses it. It already has the changes up to `delivered_up_to` (a feed order)."""
 
     delivered_up_to: bytes
+    user: str
+    """The user whose steps a match of its filter takes."""
 
     @property
     def deliver(self) -> Callable[[bytes, str], bool]:
@@ -129,6 +139,8 @@ class Fanout:
         """Whether the current change has been delivered to some subscribers, but not to all."""
         self._delivering = "", b""
         self._begin_slice()
+        self._steps: dict[str, int] = {}
+        """Steps that the costly filters of each user have taken for the current change."""
         self._done: list[Channel[Subscriber]] = []
         self._behind: list[Subscriber] = []
 
@@ -193,6 +205,7 @@ class Fanout:
         self._begin_slice()
         for order, change in changes:
             self._delivering = change.position, order
+            self._steps.clear()
             for channel in self.channels.concerned(change):
                 yield from self._deliver_change(channel, change, order)
             self._detach_lagging()
@@ -217,13 +230,21 @@ class Fanout:
         if self._is_slice_full():
             yield from self._pause(channel, [])
         self._spent += 1
+        if not channel.members:
+            return  # they have left during a pause
+        user = next(iter(channel.members)).user
+        has_steps = self._steps.get(user, 0) < MOST_USER_STEPS
         try:
             try:
-                event = channel.view.at_once(change)
+                event = channel.view.at_once(change, AT_LOOP if has_steps else FEW_STEPS)
             except TakesLong:
+                if not has_steps:
+                    raise FilterTooCostly(MOST_USER_STEPS).at("MOST_USER_STEPS") from None
                 look = _Look(channel.view, change)
                 yield from self._pause(channel, [], look)
+                self._count_steps(user, channel.view.spent)
                 event = look.result()
+            self._count_steps(user, channel.view.spent_at_once)
         except FilterTooCostly as error:
             for member in list(channel.members):
                 member.fail(error)
@@ -248,6 +269,10 @@ class Fanout:
             if start < len(members):
                 yield from self._pause(channel, piece)
         self._done.append(channel)
+
+    def _count_steps(self, user: str, steps: int) -> None:
+        if steps > FEW_STEPS:
+            self._steps[user] = self._steps.get(user, 0) + steps
 
     def _deliver(self, members: list[Subscriber], frame: bytes, text: str, order: bytes) -> None:
         delivered = 0

@@ -22,6 +22,7 @@ from auth.view import View
 from realtime.errors import BadRequest, SnapshotTooLarge, TooManySubscriptions
 from realtime.events import difference_payload, event_text
 from realtime.fanout import Fanout, topic_of
+from realtime.filter_sizes import FilterSizes
 from realtime.reconcile import reconciled, whole_body
 from realtime.requests import SubscribeRequest
 from realtime.subscriptions import ClientSink, Ending, Subscription, Subscriptions
@@ -83,6 +84,7 @@ class LiveContext:
     refreshing: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(REFRESHED_AT_ONCE))
     beginning: Gate = field(default_factory=lambda: Gate(BEGUN_AT_ONCE))
     """Spreads the start of requests: thousands of clients may subscribe at the same moment."""
+    filter_sizes: FilterSizes = field(default_factory=FilterSizes)
 
 
 class _BeginsAnew(Exception):
@@ -181,7 +183,9 @@ class LiveSession:
             raise TooManySubscriptions("store", f"at most {most} subscriptions").at("live_subscriptions")
         if held is not None and not held.ended:
             return held
-        return Subscription(subscriptions, topic, view, filter, projection)
+        made = Subscription(subscriptions, topic, view, filter, projection, user=self.principal.user_id)
+        made.on_drop = self.context.filter_sizes.take(made.user, made.key.where)
+        return made
 
     async def _begin(self, subscription: Subscription, request: SubscribeRequest, reply: Reply) -> None:
         """Send the acknowledgement, then deliver changes from its position on."""

@@ -81,6 +81,9 @@ class Subscription:
     delivered_up_to: bytes = b""
     channel: Channel[Subscriber] | None = None
     ended: bool = False
+    user: str = ""
+    """The user whose budget of steps its matches take."""
+    on_drop: Callable[[], None] | None = None
     where: Filter = field(init=False)
     key: ChannelKey = field(init=False)
     deliver: Callable[[bytes, str], bool] = field(init=False)
@@ -169,6 +172,8 @@ class Subscriptions:
         if subscription.ended:
             return
         subscription.ended = True
+        if subscription.on_drop is not None:
+            subscription.on_drop()
         self.mute(subscription)
         self.by_topic.pop(subscription.topic, None)
         self.count -= len(subscription.names)

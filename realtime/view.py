@@ -57,24 +57,36 @@ class ChangeView:
         self.store = store
         self._where = where
         self._budget = StepBudget(AT_LOOP, on_loop=True)
+        self.spent = 0
+        """Steps of the last match in a thread; those on the loop are in `spent_at_once`."""
         self._sees: Predicate = compile_filter(where, self._budget.spend)
         self._show = compile_projection(projection)
 
-    def at_once(self, change: Change) -> ViewChange | None:
+    def at_once(self, change: Change, most: int = AT_LOOP) -> ViewChange | None:
         """Return the change as this view shows it; None if it shows nothing of it.
 
-        Raises TakesLong if that takes too long for the event loop. Then use `of`, off the event loop.
+        Raises TakesLong if that takes more than `most` steps, too long for the event loop. Then use `of`, off the event
+        loop.
         """
         if change.store != self.store:
             return None
-        self._budget.renew()
+        self._budget.renew(most)
         return self._seen(change, self._sees)
 
     def of(self, change: Change) -> ViewChange | None:
         """Return the same, however long it takes, in any thread. Raises FilterTooCostly."""
         if change.store != self.store:
             return None
-        return self._seen(change, compile_filter(self._where, StepBudget().spend))
+        budget = StepBudget()
+        try:
+            return self._seen(change, compile_filter(self._where, budget.spend))
+        finally:
+            self.spent = budget.spent
+
+    @property
+    def spent_at_once(self) -> int:
+        """The steps of the last call of `at_once`."""
+        return self._budget.spent
 
     async def off_loop(self, change: Change) -> ViewChange | None:
         """Run `of` in a thread."""

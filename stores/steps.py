@@ -49,14 +49,20 @@ class StepBudget:
     """Steps that may be taken until `renew` is called. `on_loop`: the budget is for the event loop, and work beyond it
     may go on in a thread."""
 
-    __slots__ = ("_left", "_most", "_on_loop")
+    __slots__ = ("_given", "_left", "_most", "_on_loop")
 
     def __init__(self, most: int = MOST_STEPS, *, on_loop: bool = False) -> None:
-        self._most = self._left = most
+        self._most = self._given = self._left = most
         self._on_loop = on_loop
 
-    def renew(self) -> None:
-        self._left = self._most
+    def renew(self, most: int | None = None) -> None:
+        """Begin again, with the usual number of steps or with `most`."""
+        self._given = self._left = self._most if most is None else most
+
+    @property
+    def spent(self) -> int:
+        """The steps taken since the last `renew`."""
+        return self._given - self._left
 
     def spend(self, steps: int) -> None:
         """Take steps from the budget. Raises FilterTooCostly when it is used up, or TakesLong on the loop."""

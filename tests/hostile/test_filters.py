@@ -6,10 +6,11 @@ from __future__ import annotations
 from typing import Any, Final
 
 import orjson
+import pytest
 
 from tests.support.hub import Client, Hub
-from tests.support.live import live
-from tests.support.standstill import no_standstill
+from tests.support.live import Declined, LiveClient, Watch, live
+from tests.support.standstill import no_standstill, read_metrics
 
 MANY: Final = [{}] * 60_000
 HUNDRED: Final = {"a": {"$elemMatch": {"$or": [{f"x{n}": 1} for n in range(100)]}}}
@@ -32,6 +33,60 @@ async def test_a_costly_filter_ends_its_live_subscription_by_name(hub: Hub) -> N
         assert costly.ended["errors"].keys() == {"filter"}
         small = await user.make(store, {"a": [{"x": 1}]})
         await client.until(lambda: small["_id"] in plain.view)
+
+
+async def test_costly_filters_of_one_user_are_bounded_together(hub: Hub) -> None:
+    """Beyond the bound they end by name. Cheap ones of the same user and those of other users continue."""
+    user, other = await hub.as_user(), await hub.as_user()
+    store = await hub.define()
+    async with live(hub.url, user) as client, live(hub.url, other) as bystander, no_standstill(hub.url):
+        costly = [
+            await client.watch(store, filter={"$or": [{"a": {"$gt": 10_000 * n + k}} for k in range(150)]})
+            for n in range(1, 61)
+        ]
+        cheap = await client.watch(store, filter={"n": 1})
+        seen = await bystander.watch(store)
+        made = await user.make(store, {"a": list(range(1_000)), "n": 1})
+        theirs = await other.make(store, {"n": 1})
+        await client.until(lambda: made["_id"] in cheap.view)
+        await bystander.until(lambda: theirs["_id"] in seen.view)
+        ended = [watch for watch in costly if watch.ended is not None]
+        assert 40 <= len(ended) < 60
+        assert {watch.ended["tags"][0] for watch in ended if watch.ended} == {TAG}
+    metrics = await read_metrics(hub.url)
+    assert metrics.value("hub_limit_reached_total", limit="MOST_USER_STEPS") >= 1
+
+
+async def test_the_filters_of_one_user_have_a_bound_in_memory(hub: Hub) -> None:
+    """A further filter is refused, over any connection, until one has ended. Other users have filters of their own."""
+    user, other = await hub.as_user(), await hub.as_user()
+    store = await hub.define()
+    async with live(hub.url, user) as client, live(hub.url, user) as second, live(hub.url, other) as bystander:
+        held: list[Watch] = []
+        with pytest.raises(Declined) as refusal:
+            await watch_until_refused(client, store, held)
+        assert refusal.value.answer["error"]["code"] == "400"
+        assert refusal.value.answer["error"]["errors"].keys() == {"filter"}
+        assert 10 < len(held) < 40
+        with pytest.raises(Declined):
+            await second.watch(store, filter=large(100))
+        await second.watch(store, filter={"a": 1})
+        await bystander.watch(store, filter=large(100))
+        await client.ask("unsubscribe", {"channel": held[0].channel})
+        await second.watch(store, filter=large(100))
+    async with live(hub.url, user) as client:
+        for number in range(len(held)):
+            await client.watch(store, filter=large(number))
+
+
+def large(number: int) -> dict[str, Any]:
+    """Return a filter of about 150 KB."""
+    return {"a": {"$in": [f"{number:06}-{n:06}" for n in range(9_000)]}}
+
+
+async def watch_until_refused(client: LiveClient, store: str, held: list[Watch]) -> None:
+    while len(held) < 100:
+        held.append(await client.watch(store, filter=large(len(held))))
 
 
 async def test_a_costly_filter_does_not_resume(hub: Hub) -> None:

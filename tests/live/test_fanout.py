@@ -32,6 +32,8 @@ from tests.support.reading import changes_since
 class Listener:
     """A subscription that records its deliveries."""
 
+    user = ""
+
     def __init__(self, delivered_up_to: bytes) -> None:
         self.delivered_up_to = delivered_up_to
         self.delivered: list[str] = []
