@@ -127,6 +127,7 @@ class Resolver:
             raise Unauthenticated("no such user")
         roles = await read_roles(self._engine, user.get("roles"))
         group = user.get("group")
+        group = group if isinstance(group, str) else None  # another program may have stored anything
         return Principal(
             user_id=user_id,
             login=str(user.get("login") or ""),  # another program may have made a user without one

@@ -21,6 +21,7 @@ from hub.services.written import text_of
 from stores.errors import DuplicateValue
 from stores.protocol import Delete, Engine, Expect, IdempotencyKey, Insert, Revisions, Update, Write, Written
 from stores.records import Entity
+from stores.turns import Turn
 
 
 class SystemStoreWrites:
@@ -52,7 +53,7 @@ class SystemStoreWrites:
             raise BadRequest("Idempotency-Key", "A token's secret is not kept, so its answer cannot be repeated.")
 
         async def attempt() -> tuple[list[Prepared], list[Written]]:
-            prepared = [await hooks.create(principal, b, e) for b, e in zip(bodies, entities, strict=True)]
+            prepared = await prepare_all(hooks, principal, bodies, entities)
             await self._resolver.confirm(principal)
             writes: list[Write] = [Insert(store, p.fields) for p in prepared]
             also = [each for p in prepared for each in p.also]
@@ -115,6 +116,18 @@ class SystemStoreWrites:
         self._resolver.forget_entity(store, id)
         await hooks.deleted(before)
         return text_of(reader_of(principal, view), written), written.rev
+
+
+async def prepare_all(
+    hooks: StoreHooks, principal: Principal, bodies: Sequence[Entity], entities: Sequence[Entity]
+) -> list[Prepared]:
+    """Run the hooks of each creation. On SQLite they read on the event loop, so other tasks run in between."""
+    prepared, turn = [], Turn()
+    for body, entity in zip(bodies, entities, strict=True):
+        prepared.append(await hooks.create(principal, body, entity))
+        if turn.is_over:
+            await turn.pass_on()
+    return prepared
 
 
 def _revealed(text: bytes, prepared: Prepared) -> bytes:

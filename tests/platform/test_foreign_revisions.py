@@ -11,7 +11,7 @@ from bson import Int64, ObjectId
 from pymongo import AsyncMongoClient
 
 from tests.platform.answers import good, refused
-from tests.support.hub import Client, Hub
+from tests.support.hub import Client, Hub, entity_of, eventually
 from tests.support.live import live, make_beacon
 
 pytestmark = pytest.mark.engine("mongodb")
@@ -55,6 +55,23 @@ async def test_a_closed_store_shows_the_same(hub: Hub, admin: Client) -> None:
         id = await foreign(client.get_default_database()[store], pin="1")
     assert [entity["_rev"] for entity in await admin.list(store)] == [0]
     assert (await admin.see(store, id))["_rev"] == 0
+
+
+@pytest.mark.parametrize("group", [["6b083ff898e6c391669e61cc"], {"a": 1}, 5])
+async def test_a_user_whose_group_is_no_text_has_no_group(hub: Hub, store: str, group: object) -> None:
+    user = await hub.as_user()
+    made = await user.make(store)
+    async with AsyncMongoClient[dict[str, Any]](hub.database.location) as client:
+        users = client.get_default_database()["users"]
+        await users.update_one({"_id": ObjectId(user.id)}, {"$set": {"group": group}})
+
+    async def is_seen() -> bool:
+        return bool((await hub.admin.see("users", user.id))["group"] == group)
+
+    await eventually(is_seen)
+    entity_of(await hub.admin.patch(f"/users/{user.id}", {"disabled": False}))  # its principal is read again
+    assert await user.list(store) == [made]
+    assert (await user.make(store))["branch"] == []
 
 
 async def test_a_long_list_shows_the_same(admin: Client, store: str, documents: Documents) -> None:

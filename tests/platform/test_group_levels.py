@@ -12,7 +12,7 @@ from tests.platform.answers import refused
 from tests.support.engines import Database, opened
 from tests.support.entities import USER, entity
 from tests.support.hub import Client, Hub, running_hub, unique
-from tests.support.standstill import read_metrics
+from tests.support.standstill import no_standstill, read_metrics
 
 MOST = 64
 TOO_DEEP = [f"A tree of groups may have {MOST} levels: this one would have {MOST + 1}."]
@@ -42,6 +42,15 @@ async def test_a_group_on_a_further_level_is_refused(hub: Hub, admin: Client, st
     made = await bottom.make(store, {"n": 1})
     assert made["branch"] == [pair[1], pair[0], *groups[-3::-1]]
     assert await top.see(store, made["_id"]) == made
+
+
+@pytest.mark.engine("sqlite")
+async def test_an_array_of_groups_below_many_others_blocks_nobody(hub: Hub, admin: Client) -> None:
+    """Each of them is checked with all groups above it, on the event loop."""
+    groups = await hub.groups(MOST - 1)
+    async with no_standstill(hub.url):
+        made = await admin.make_all("groups", [{"name": unique("group"), "parent": groups[-1]} for _ in range(500)])
+    assert len(made) == 500
 
 
 async def test_a_deep_tree_moves_with_all_that_is_in_it(hub: Hub, admin: Client, store: str) -> None:
