@@ -8,6 +8,7 @@ import secrets
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from starlette.applications import Starlette
@@ -57,6 +58,7 @@ from stores.limits import EntityLimits
 from stores.parse import Limits
 from stores.protocol import Engine
 from stores.records import now_ms
+from stores.starting import when_available
 
 log = logging.getLogger(__name__)
 
@@ -100,15 +102,14 @@ class Hub:
             stack.callback(self.metrics.loop_watch.stop)
             await self.engine.open()
             stack.push_async_callback(self.engine.close)
-            await check_key(self.engine, self.key)
-            await self.registry.open()
+            await when_available(partial(check_key, self.engine, self.key))
+            await when_available(self.registry.open)
             admin = self.settings.admin_password.get_secret_value()
             if self.makes_administrator:
-                self.first_password = await ensure_admin(
-                    self.engine, self.passwords, self.settings.admin_login, admin, self.settings.password_length
-                )
-            await fill_login_keys(self.engine)
-            position = await self.engine.feed.position()
+                login, least = self.settings.admin_login, self.settings.password_length
+                self.first_password = await ensure_admin(self.engine, self.passwords, login, admin, least)
+            await when_available(partial(fill_login_keys, self.engine))
+            position = await when_available(self.engine.feed.position)
             self.session_registry.context.fanout.start(position)
             jobs = (
                 self._follow(position),

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,9 +38,10 @@ async def connected_mongodb(url: str) -> AsyncIterator[Connection]:
     """Open a connection that creates nothing. Raises CannotOpen, whose text gives advice."""
     from stores.mongo.connection import Connection
     from stores.options import EngineOptions
+    from stores.starting import when_available
 
     connection = Connection(url, EngineOptions().read_timeout)
-    await connection.open(make=False)
+    await when_available(partial(connection.open, make=False))
     try:
         yield connection
     finally:

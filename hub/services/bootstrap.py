@@ -6,6 +6,7 @@ import asyncio
 import logging
 import secrets
 from dataclasses import replace
+from functools import partial
 
 from auth.names import BadName, login_key, password_fault
 from auth.principal import Principal
@@ -18,6 +19,7 @@ from stores.errors import CannotOpen, DuplicateValue, NotFound, StaleRevision
 from stores.protocol import Engine, Insert, Update
 from stores.query import And, Equal, In, Not, Query
 from stores.records import Entity
+from stores.starting import when_available
 
 log = logging.getLogger(__name__)
 
@@ -35,9 +37,11 @@ async def ensure_admin(engine: Engine, passwords: Passwords, login: str, passwor
 
     Hubs that start together on one database may all try; unique names let one of them win.
     """
-    roles = await engine.entities("roles", Query(Equal(("name",), ADMIN_ROLE), limit=1))
-    if roles and await engine.entities("users", Query(Equal(("roles",), roles[0]["_id"]), limit=1)):
-        return None
+    roles = await when_available(partial(engine.entities, "roles", Query(Equal(("name",), ADMIN_ROLE), limit=1)))
+    if roles:
+        holders = Query(Equal(("roles",), roles[0]["_id"]), limit=1)
+        if await when_available(partial(engine.entities, "users", holders)):
+            return None
     given = password or secrets.token_urlsafe(max(12, least))
     names = checked_names(login, given, least)
     nobody = Principal("", login, None, (), (), True, None, None, "control", "", FOREVER)
@@ -49,10 +53,12 @@ async def ensure_admin(engine: Engine, passwords: Passwords, login: str, passwor
     user |= me | {"roles": [role["_id"]], "password": await passwords.hash(given)}
     writes = [Insert("users", user)] if roles else [Insert("roles", role), Insert("users", user)]
     try:
-        await engine.commit(writes, user["_id"])
+        await when_available(partial(engine.commit, writes, user["_id"]))
     except DuplicateValue:
-        log.info("another hub has made the first administrator")
-        return None
+        # An attempt that ended in Unavailable may have been committed.
+        if await when_available(partial(engine.get, "users", user["_id"])) is None:
+            log.info("another hub has made the first administrator")
+            return None
     return None if password else given
 
 

@@ -26,7 +26,7 @@ from pymongo.server_type import SERVER_TYPE
 
 from stores.errors import CannotOpen, Unavailable
 from stores.mongo.codec import CODEC, Document
-from stores.mongo.errors import AUTHENTICATION_FAILED, SNAPSHOT_UNAVAILABLE, UNAUTHORIZED
+from stores.mongo.errors import AUTHENTICATION_FAILED, SNAPSHOT_UNAVAILABLE, UNAUTHORIZED, is_changing_primary
 from stores.mongo.position import Epoch
 from stores.mongo.sizes import RAW, Sizes
 from stores.mongo.slow_reads import milliseconds, read_limits
@@ -112,7 +112,8 @@ class Connection:
         """Whether the server can split the event of a very large change into fragments."""
 
     async def open(self, *, make: bool = True) -> None:
-        """Connect and check the server; without `make`, write nothing. Raises CannotOpen."""
+        """Connect and check the server; without `make`, write nothing. Raises CannotOpen, and Unavailable when a retry
+        may succeed at once."""
         self._client = self._make_client()
         try:
             await self._check()
@@ -121,7 +122,8 @@ class Connection:
         except PyMongoError as error:
             explanation = self._explain(error)
             await self.close()
-            raise CannotOpen(explanation) from error
+            kind = Unavailable if is_changing_primary(error) else CannotOpen
+            raise kind(explanation) from error
         except BaseException:
             await self.close()
             raise

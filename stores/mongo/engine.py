@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pymongo
 
 from stores.consumer import LeasedConsumer
-from stores.errors import CannotOpen, StoreError, Unavailable
+from stores.errors import StoreError, Unavailable
 from stores.mongo import history, structure
 from stores.mongo.commits import Committer
 from stores.mongo.connection import LEAST_SOCKETS, SOCKETS, Connection
@@ -33,6 +33,7 @@ from stores.protocol import (
 from stores.query import EVERYTHING, WHOLE, Filter, Projection, Query
 from stores.records import Entity, History
 from stores.schema import StoreDefinition
+from stores.starting import when_available
 
 log = logging.getLogger(__name__)
 
@@ -63,16 +64,17 @@ class MongoEngine:
         self._connection.sockets = max(LEAST_SOCKETS, min(SOCKETS, files))
 
     async def open(self) -> None:
+        await when_available(self._open)
+
+    async def _open(self) -> None:
         await self._connection.open()
         try:
             await end_orphans(self._connection)
             await structure.prepare(self._connection)
             await self._history.start()
             self._consumers[self._history.consumer.name] = self._history.consumer
-        except BaseException as error:
+        except BaseException:
             await self._connection.close()
-            if isinstance(error, Unavailable):
-                raise CannotOpen(str(error)) from error
             raise
 
     async def close(self) -> None:

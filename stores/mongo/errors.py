@@ -17,6 +17,7 @@ from pymongo.errors import (
     ExecutionTimeout,
     OperationFailure,
     PyMongoError,
+    ServerSelectionTimeoutError,
     WaitQueueTimeoutError,
 )
 
@@ -77,6 +78,7 @@ _PASSING: Final = frozenset(
         361,  # TransactionTooLargeForCache
         365,  # TemporarilyUnavailable
         9001,  # SocketException
+        10058,  # LegacyNotPrimary
         10107,  # NotWritablePrimary
         11600,  # InterruptedAtShutdown
         11601,  # Interrupted
@@ -159,6 +161,13 @@ def is_passing(error: PyMongoError) -> bool:
         # start.
         return "Sessions are not supported" in str(error)
     return _code(error) in _PASSING or any(map(error.has_error_label, _PASSING_LABELS))
+
+
+def is_changing_primary(error: PyMongoError) -> bool:
+    """Return whether a retry may succeed at once. Without any primary for the time of server selection, or without the
+    rights, it cannot."""
+    refused = (UNAUTHORIZED, *AUTHENTICATION_FAILED)
+    return is_passing(error) and not isinstance(error, ServerSelectionTimeoutError) and _code(error) not in refused
 
 
 def is_of_wrong_type(error: PyMongoError) -> bool:

@@ -1,0 +1,81 @@
+"""Starts on a MongoDB whose primary steps down meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from pymongo import AsyncMongoClient
+
+from stores.records import Entity
+from stores.schema import StoreDefinition
+from tests.support import mongod
+from tests.support.engines import Database, mongo_database, opened
+from tests.support.entities import STORE, insert_one
+from tests.support.hub import Hub, HubProcess
+
+pytestmark = pytest.mark.engine("mongodb")
+
+FAULTS = [
+    {"errorCode": 11602},  # InterruptedDueToReplStateChange
+    # WriteConcernFailed. After a code that names the primary, PyMongo would wait for news of it.
+    {"writeConcernError": {"code": 64, "errmsg": "waiting for replication was interrupted"}},
+]
+COMMANDS = ("createIndexes", "create", "collMod", "update", "findAndModify", "commitTransaction")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """The URL of a server with failpoints."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("HUB_TEST_MONGODB_URL", raising=False)
+        with mongod.running("--fail-points") as server:
+            yield server.url
+
+
+@pytest.fixture
+async def database(server: str) -> AsyncIterator[Database]:
+    fresh = mongo_database(server)
+    yield fresh
+    await fresh.drop()
+
+
+@asynccontextmanager
+async def failing(database: Database, times: int, commands: tuple[str, ...], **how: object) -> AsyncIterator[None]:
+    """Let these commands of hubs fail so many times. Check at the end that they have."""
+    point: Entity = {"configureFailPoint": "failCommand"}
+    data = {"failCommands": commands, "appName": "hub", **how}
+    async with AsyncMongoClient[Entity](database.location) as client:
+        set_up = await client.admin.command({**point, "mode": {"times": times}, "data": data})
+        try:
+            yield
+        finally:
+            done = await client.admin.command({**point, "mode": "off"})
+        assert done["count"] - set_up["count"] >= times
+
+
+@pytest.mark.parametrize("how", FAULTS)
+@pytest.mark.parametrize("command", ["createIndexes", "update", "findAndModify"])
+async def test_an_engine_opens_once_there_is_a_primary_again(
+    database: Database, command: str, how: dict[str, object]
+) -> None:
+    """More errors than PyMongo's own retry hides. Afterwards the engine works."""
+    async with failing(database, 5, (command,), **how), opened(database.engine()) as engine:
+        await engine.define(StoreDefinition(STORE))
+        await insert_one(engine)
+
+
+@pytest.mark.parametrize("how", FAULTS)
+async def test_a_hub_starts_once_there_is_a_primary_again(
+    database: Database, tmp_path: Path, how: dict[str, object]
+) -> None:
+    """Any step of the first start may fail. The first administrator can sign in."""
+    async with failing(database, 12, COMMANDS, **how):
+        process = await asyncio.to_thread(HubProcess, database, tmp_path, {})
+    hub = Hub(process, database)
+    await hub.open()
+    await hub.close()
+    assert process.stop() == 0
