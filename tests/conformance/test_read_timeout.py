@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 
 import pytest
+from pymongo import AsyncMongoClient
 
 from stores.errors import ReadTimeout
 from stores.parse import parse_filter
@@ -25,9 +26,9 @@ SLOW = parse_filter({"v": {"$elemMatch": {"$gt": 5}}})
 
 
 @asynccontextmanager
-async def hasty(database: Database, seconds: float = SECONDS) -> AsyncIterator[Engine]:
+async def hasty(database: Database) -> AsyncIterator[Engine]:
     """Open an engine with a tiny read timeout, and fill a large store."""
-    async with opened(database.engine(replace(OPTIONS, read_timeout=seconds))) as engine:
+    async with opened(database.engine(replace(OPTIONS, read_timeout=SECONDS))) as engine:
         await engine.define(StoreDefinition(STORE))
         entities = numbered(MANY, v=[1, 2])
         for start in range(0, MANY, 5_000):
@@ -71,11 +72,20 @@ async def test_a_bulk_change_that_looks_too_long(database: Database) -> None:
         await insert(engine, *numbered(1))
 
 
+COSTLY = {"$gte": [{"$size": {"$filter": {"input": {"$range": [0, {"$add": [200_000, "$n"]}]}, "cond": True}}}, 0]}
+"""A condition that every entity meets. The server needs milliseconds to check it, on any machine."""
+
+
 @pytest.mark.engine("mongodb")
 @pytest.mark.parametrize("write", [UpdateMany(STORE, EVERYTHING, {"n": -1}, MANY), DeleteMany(STORE, EVERYTHING, MANY)])
 async def test_a_bulk_change_that_writes_too_long(database: Database, write: UpdateMany | DeleteMany) -> None:
-    """It finds its entities quickly. MongoDB aborts it, so it does not lock them any longer. Nothing of it is done."""
-    async with hasty(database, 0.2) as engine:
+    """It finds its entities quickly, but each write is slow: the server checks it with a validator. MongoDB aborts the
+    change, so it does not lock the entities any longer. Nothing of it is done."""
+    async with opened(database.engine(replace(OPTIONS, read_timeout=0.05))) as engine:
+        await engine.define(StoreDefinition(STORE))
+        await insert(engine, *numbered(2_000))
+        async with AsyncMongoClient[dict[str, object]](database.location) as client:
+            await client.get_default_database().command("collMod", STORE, validator={"$expr": COSTLY})
         before = await engine.feed.position()
         with pytest.raises(ReadTimeout):
             await engine.commit([write], None)
