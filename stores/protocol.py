@@ -229,7 +229,7 @@ class Feed(Protocol):
 
     def follow(self, since: str) -> AsyncIterator[Batch]:
         """Yield every change after `since` as it is committed, without end. A batch without changes only advances the
-        position. Raises HistoryGone like `read`."""
+        position. Raises HistoryGone for the same positions as `read`."""
 
 
 def is_internal(store: str) -> bool:

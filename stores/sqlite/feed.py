@@ -61,7 +61,7 @@ class SQLiteFeed:
     async def follow(self, since: str) -> AsyncGenerator[Batch]:
         start = self._parse(since)
         if start > self.seq:
-            raise HistoryGone("this position has not been reached")
+            await self.read(since, 1)  # raises, unless a commit that is not published yet has reached the position
         while True:
             recent = self._recent.after(start, FOLLOW_BATCH)
             if recent is None:

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import threading
-from contextlib import closing
+from contextlib import aclosing, closing
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from stores.sqlite import SQLiteEngine, log_keeper, readers
 from tests.support.engines import Database, opened, sqlite_database
 from tests.support.entities import STORE, USER, entity, insert, insert_one, numbered
 from tests.support.hub import eventually
-from tests.support.reading import changes_since, content, find, follow, get
+from tests.support.reading import PATIENCE, changes_since, content, find, follow, get
 
 pytestmark = pytest.mark.engine("sqlite")
 ROOT = Path(__file__).resolve().parents[2]
@@ -113,7 +113,7 @@ from stores.schema import StoreDefinition
 from stores.sqlite import SQLiteEngine
 from tests.support.entities import STORE, entity, insert
 from tests.support.hub import eventually
-from tests.support.reading import changes_since, find
+from tests.support.reading import PATIENCE, changes_since, find
 
 async def main() -> None:
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -283,6 +283,31 @@ async def test_a_restored_backup_does_not_know_later_positions(tmp_path: Path) -
         for read in (engine.feed.read(position), follow(engine.feed, position, 1)):
             with pytest.raises(HistoryGone):
                 await read
+
+
+async def test_a_list_read_right_after_a_commit_can_be_followed(engine: Engine, database: Database) -> None:
+    """Its position may be ahead of the feed, which gets the changes from the loop. Following it waits for them."""
+    writing = asyncio.create_task(insert_one(engine, n=1))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    with closing(apsw.Connection(database.location)) as connection:
+        while not connection.execute("SELECT max(seq) FROM changes").get:
+            pass  # the loop stands still, so the commit is not published
+    listing = await engine.find(STORE, Query())
+    assert listing.position != await engine.feed.position()
+    async with aclosing(engine.feed.follow(listing.position)) as batches:  # type: ignore[type-var]
+        following = asyncio.ensure_future(anext(batches))
+        await writing
+        await insert_one(engine, n=2)
+        batch = await asyncio.wait_for(following, PATIENCE)
+    assert [change.after["n"] for change in batch.changes if change.after] == [2]
+
+
+async def test_a_position_beyond_the_last_commit_is_not_followed(engine: Engine) -> None:
+    await insert_one(engine)
+    epoch, _, seq = (await engine.feed.position()).partition(".")
+    with pytest.raises(HistoryGone):
+        await anext(engine.feed.follow(f"{epoch}.{int(seq) + 1}"))
 
 
 def restore(backup: Path, path: Path) -> None:
