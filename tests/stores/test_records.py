@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import orjson
 import pytest
 
-from stores.records import Change, difference, is_id, new_id, same
+from stores.records import Change, IdSource, difference, is_id, new_id, same
 
 
 def test_ids_are_of_one_spelling() -> None:
@@ -16,6 +17,34 @@ def test_ids_are_of_one_spelling() -> None:
     ids = [new_id() for _ in range(1_000)]
     assert all(map(is_id, ids))
     assert sorted(set(ids)) == ids
+
+
+def test_ids_grow_beyond_the_counter_of_one_second() -> None:
+    """The counter has 24 bits. When it is full, ids go on with the next second, and still grow when the clock goes
+    back or arrives there."""
+    now = 1_700_000_000.0
+    source = IdSource(lambda: now)
+    first = [source.new() for _ in range(3)]
+    source._count = 0xFFFFFD  # as after 16 million ids
+    ids = [*first, *(source.new() for _ in range(5))]
+    for now in (1_700_000_001.5, 1_600_000_000.0, 1_700_000_002.0):  # noqa: B007
+        ids += [source.new() for _ in range(3)]
+    assert all(map(is_id, ids))
+    assert sorted(set(ids)) == ids
+
+
+def test_ids_made_in_several_threads_differ_and_grow() -> None:
+    with ThreadPoolExecutor(4) as pool:
+        lists = list(pool.map(lambda _: [new_id() for _ in range(2_000)], range(8)))
+    assert all(ids == sorted(ids) for ids in lists)
+    assert len({id for ids in lists for id in ids}) == 16_000
+
+
+def test_a_forked_process_makes_other_ids() -> None:
+    source = IdSource(lambda: 1_700_000_000.0)
+    before = source.new()
+    source.renew()
+    assert source.new() != before
 
 
 @pytest.mark.parametrize("value", ["", "5F0000000000000000000ABC", "5f0000000000000000000abc\n", "x" * 24, None, 5])
