@@ -29,6 +29,7 @@ SMALLEST: Final = 1_024
 IN_A_THREAD: Final = 1_048_576
 """Bytes. Compressing a larger body would block the event loop for more than a millisecond."""
 
+_VARY: Final = (b"vary", b"Accept-Encoding")
 _GZIP_WINDOW: Final = 31
 _ZSTD_STREAM: Final[Mapping[int, int]] = {
     zstd.CompressionParameter.compression_level: 1,
@@ -46,10 +47,6 @@ class Coding:
     whole: Callable[[bytes], bytes]
     stream: Callable[[], Any]
     flush_piece: Callable[[Any], bytes]
-
-    @property
-    def headers(self) -> list[tuple[bytes, bytes]]:
-        return [(b"content-encoding", self.name), (b"vary", b"Accept-Encoding")]
 
     async def pack(self, body: bytes) -> bytes:
         return await asyncio.to_thread(self.whole, body) if len(body) > IN_A_THREAD else self.whole(body)
@@ -80,17 +77,17 @@ ZSTD: Final = Coding(
 GZIP: Final = Coding(b"gzip", _gzip_whole, _gzip_stream, lambda packer: packer.flush(isal_zlib.Z_SYNC_FLUSH))
 
 
-def coding_for(scope: Scope, *, streamed: bool = False) -> Coding | None:
-    """Return the coding for an answer, or None to send it uncompressed."""
+def negotiate(scope: Scope, *, streamed: bool = False) -> tuple[Coding | None, list[tuple[bytes, bytes]]]:
+    """Return the coding for an answer, or None to send it uncompressed, and the headers about it. An answer for which
+    the client could have asked for a coding varies, compressed or not."""
     policy = scope.get(POLICY, "off")
-    if policy == "off":
-        return None
+    if policy == "off" or (streamed and policy == "auto" and is_loopback(scope)):
+        return None, []
     for name, value in scope["headers"]:
         if name == b"accept-encoding":
-            if streamed and policy == "auto" and is_loopback(scope):
-                return None
-            return accepted(value)
-    return None
+            coding = accepted(value)
+            return coding, [_VARY] if coding is None else [_VARY, (b"content-encoding", coding.name)]
+    return None, [_VARY]
 
 
 @lru_cache(maxsize=200)

@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from auth.principal import Principal
 from hub.bodies import BodyBounds, parse_bounded
-from hub.compression import SMALLEST, coding_for
+from hub.compression import SMALLEST, negotiate
 from hub.cookies import cookie_value
 from hub.errors import BadRequest, BodyTooLarge, ClientGone, ClientTooSlow, TooSlow, UnsupportedCoding
 from hub.inflate import find_coding, inflate, joined
@@ -68,9 +68,11 @@ class Answer:
         headers = [(b"content-type", self.content_type), *self.headers]
         if isinstance(self.body, bytes):
             body = self.body
-            if len(body) >= SMALLEST and not head and (coding := coding_for(scope)):
-                body = await coding.pack(body)
-                headers += coding.headers
+            if len(body) >= SMALLEST and not head:
+                coding, about = negotiate(scope)
+                headers += about
+                if coding is not None:
+                    body = await coding.pack(body)
             if self.status != HTTPStatus.NOT_MODIFIED:  # there, it would be the length of the client's copy
                 headers.append((b"content-length", b"%d" % len(body)))
             start = {"type": "http.response.start", "status": self.status, "headers": headers}
@@ -80,9 +82,8 @@ class Answer:
             await send(start)
             await send({"type": "http.response.body", "body": b"" if head else body})
             return
-        packed = None if head else coding_for(scope, streamed=True)
-        if packed is not None:
-            headers += packed.headers
+        packed, about = (None, []) if head else negotiate(scope, streamed=True)
+        headers += about
         try:
             async with asyncio.timeout(self.timeout) as deadline, aclosing(self.body) as pieces:  # type: ignore[type-var]
                 await send({"type": "http.response.start", "status": self.status, "headers": headers})

@@ -89,9 +89,24 @@ def parse_json(body: bytes) -> Any:
     value = orjson.loads(body)
     if body.count(b"[") + body.count(b"{") > _DEEPEST:
         _check_depth(value)
-    if _MANY_DIGITS.search(body) and _has_large_float(value):
+    if _may_have_lost_digits(body, value):
         json.loads(body, parse_int=_checked_integer)
     return value
+
+
+def parse_exactly(text: str) -> Any:
+    """Return the JSON value of a text, with integers beyond 64 bits as such, for checks that name the place of one.
+    Raises ValueError."""
+    value = orjson.loads(text)
+    try:
+        return json.loads(text) if _may_have_lost_digits(text.encode(), value) else value
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+
+
+def _may_have_lost_digits(body: bytes, value: Any) -> bool:
+    """Return whether the fast parser may have turned an integer of `body` into a float."""
+    return bool(_MANY_DIGITS.search(body)) and _has_large_float(value)
 
 
 def _check_depth(value: Any) -> None:

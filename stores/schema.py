@@ -37,7 +37,7 @@ RULES: Final[Mapping[str, str]] = {
     "too_large": "Must not be larger than {detail} bytes.",
     "too_many": "Must not hold more than {detail} values.",
     "too_deep": "Must not be nested deeper than {detail} levels.",
-    "not_scalar": "A unique field takes a single value.",
+    "not_scalar": "A unique field takes a string, a number or null.",
     "duplicate": "Another entity has this value.",
     "invalid": "{detail}",
 }

@@ -156,7 +156,7 @@ async def check_data(engine: Engine, old: StoreDefinition, new: StoreDefinition)
             note(field.id, await standing.refused_by(field), "have a value of it that would not be valid.")
     for path in new.unique_paths:
         if path not in old.unique_paths:
-            note(path, await standing.not_single(path), "have more than a single value of it.")
+            note(path, await standing.not_single(path), "have a value of it that is neither a string nor a number.")
     if old.open and not new.open:
         for name, count in (await standing.unknown_to(new)).items():
             note(name, count, "have this field, which would not be defined.")

@@ -43,12 +43,15 @@ class DeltaService:
     async def since(
         self, principal: Principal, store: str, position: str, where: Filter, projection: Projection, limit: int
     ) -> Delta:
-        """Return at most `limit` changes. Raises HistoryGone if the position is unknown or too old, or if the
-        principal's visibility has changed: the caller needs a fresh list then."""
+        """Return at most `limit` changes; with 0 none, and whether there are any. Raises HistoryGone if the position is
+        unknown or too old, or if the principal's visibility has changed: the caller needs a fresh list then."""
         view = authorize(principal, self._registry.get(store), "GET")
         position = unbind(position, view.digest)
         changes = ChangeView(store, view.narrowed(where), view.shown(projection))
         builder = _DeltaBuilder(changes, limit, position)
+        if limit == 0:
+            batch = await self._engine.feed.read(position, 1)
+            return Delta([], bind(position, view.digest), bool(batch.changes), view.digest)
         for _ in range(ROUNDS):
             batch = await self._engine.feed.read(builder.position, min(READ_AT_ONCE, limit - len(builder.found)))
             check_same_store(store, batch.changes)

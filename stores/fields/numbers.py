@@ -46,7 +46,8 @@ class ExactDecimal(NumberType):
 
 def check_integer(value: Any) -> Json:
     if type(value) is not int:  # not isinstance: true is an int too
-        raise Rejected("type", "a whole number")
+        how = ", written without point and exponent" if isinstance(value, float) else ""
+        raise Rejected("type", f"a whole number{how}")
     return value
 
 

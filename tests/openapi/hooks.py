@@ -207,7 +207,7 @@ RULES: Final = re.compile(
             r"[^:]*: Integers must fit in 64 bits",
             r"[^:]*: Must be a whole number",
             r"[^:]*: Must be a decimal",
-            r"[^:]*: A unique field takes a single value",
+            r"[^:]*: A unique field takes a string, a number or null",
         )
     )
 )

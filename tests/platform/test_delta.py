@@ -143,6 +143,20 @@ async def test_a_delta_comes_in_pieces(user: Client, store: str) -> None:
     assert good(await user.get(f"/{store}?since={start}&limit=25"))["changes"] == changes
 
 
+async def test_a_delta_of_no_changes(user: Client, store: str) -> None:
+    """With `limit=0` an answer has no changes and the same position; `more` says whether there are any."""
+    start = await start_of(user, store)
+    assert good(await user.get(f"/{store}?since={start}&limit=0")) == body_of([], start, more=False)
+    await user.make_all(store, [{"n": n} for n in range(3)])
+    assert good(await user.get(f"/{store}?since={start}&limit=0")) == body_of([], start, more=True)
+    assert len(await changes_since(user, store, start)) == 3
+    refused(await user.get(f"/{store}?since={start}0&limit=0"), 410)
+
+
+def body_of(changes: list[Any], position: str, *, more: bool) -> dict[str, Any]:
+    return {"success": True, "changes": changes, "position": position, "more": more}
+
+
 async def test_a_long_delta_is_bounded(user: Client, store: str) -> None:
     """An answer has at most a thousand changes, even with a larger limit."""
     start = await start_of(user, store)

@@ -181,7 +181,15 @@ async def test_a_unique_path_of_a_schemaless_store(user: Client, hub: Hub) -> No
     refused(await user.post(f"/{store}", {"ref": {"no": 1.0}}), 409, "ref.no")
     assert (await user.make(store, ref={"no": "1"}))["ref"] == {"no": "1"}
     for value in ([1], {"a": 1}, True):
-        refused(await user.post(f"/{store}", {"ref": {"no": value}}), 400, "ref.no")
+        errors = refused(await user.post(f"/{store}", {"ref": {"no": value}}), 400, "ref.no")
+        assert errors["ref.no"] == ["A unique field takes a string, a number or null."]
+
+
+async def test_a_whole_number_has_no_point_or_exponent(user: Client, typed: str) -> None:
+    """The error of a number that is written so says it: `1e18` is whole too."""
+    for value, text in ((1e18, ", written without point and exponent"), (1.0, ", written"), ("1", "."), (True, ".")):
+        errors = refused(await user.post(f"/{typed}", {"name": "a", "floor": value}), 400, "floor")
+        assert errors["floor"][0].startswith(f"Must be a whole number{text}")
 
 
 async def test_a_hidden_field_is_written_and_never_shown(user: Client, admin: Client, typed: str) -> None:

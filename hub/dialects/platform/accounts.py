@@ -74,18 +74,13 @@ async def credentials(context: PlatformContext, call: Call) -> tuple[str, str, s
     """Return login, password and one-time code, or None without a code."""
     known_parameters(call.parameters(), ())
     body = entity_body(await parse_json(context, call, await context.read_small(call)))
-    found = []
-    for name in ("login", "password"):
-        value = body.get(name)
-        if not isinstance(value, str) or not 0 < len(value) <= LONGEST:
-            raise BadRequest(name, "Must be a string that is not empty.")
-        found.append(value)
+    login, password = (text(body.get(name), name) for name in ("login", "password"))
     code = body.get("code")
     if code is not None and (not isinstance(code, str) or len(code) > LONGEST):
-        raise BadRequest("code", "Must be a string.")
-    if "\0" in found[0]:
+        raise BadRequest("code", f"Must be a string of at most {LONGEST} characters.")
+    if "\0" in login:
         raise Unauthenticated("no such user")
-    return found[0], found[1], code
+    return login, password, code
 
 
 # A forgotten password.

@@ -87,7 +87,7 @@ async def summarize(context: PlatformContext, call: Call, principal: Principal, 
 async def changes_since(context: PlatformContext, call: Call, principal: Principal, request: ListRequest) -> Answer:
     refuse_given(request, ("offset", "after", "sort"), "cannot be used together with since")
     most = context.settings.delta_changes
-    limit = most if request.limit is None else max(1, min(request.limit, most))
+    limit = most if request.limit is None else min(request.limit, most)
     delta = await context.delta.since(
         principal, call.path["store"], request.since or "", request.where, request.projection, limit
     )

@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, quote_plus
 
-import orjson
-
 from auth.view import View
 from hub.services.times import parse_time
 from stores import query
 from stores.cursor import decode_cursor
 from stores.errors import InvalidQuery
 from stores.fields.base import parse_number
+from stores.limits import parse_exactly
 from stores.parse import FilterParser, Limits, check_folded, parse_only, parse_path, parse_sort, scalar
 from stores.query import Filter, Projection, Query
 from stores.records import Json
@@ -107,8 +106,8 @@ class ListParameters:
 
     def filter_document(self) -> object:
         try:
-            return orjson.loads(self.single["filter"])
-        except orjson.JSONDecodeError as error:
+            return parse_exactly(self.single["filter"])
+        except ValueError as error:
             raise InvalidQuery("filter", f"filter is not JSON: {error}") from None
 
     def search(self, text: str) -> list[Filter]:

@@ -238,7 +238,10 @@ def shared_schemas() -> dict[str, Schema]:
     return {
         "Id": {"type": "string", "pattern": "^[0-9a-f]{24}$", "examples": ["5f0c1e2d3a4b5c6d7e8f9a0b"]},
         "Value": _any_value(),
-        "Single": {"type": ["string", "number", "null"], "description": "A unique field takes a single value"},
+        "Single": {
+            "type": ["string", "number", "null"],
+            "description": "A value of a unique field",
+        },
         "Timezone": {"type": "string", "enum": sorted(timezones())},
         "Condition": {"anyOf": [VALUE, operators]},
         "Operators": {
