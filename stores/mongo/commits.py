@@ -22,8 +22,17 @@ from stores.mongo.batched_inserts import BatchedInserts
 from stores.mongo.bounding import check_size
 from stores.mongo.codec import Document, revision, to_document
 from stores.mongo.compile import REVISION, UNNUMBERED
+from stores.mongo.conflicts import Conflicts
 from stores.mongo.connection import META, Connection, Session
-from stores.mongo.errors import duplicates_at, is_beyond_cache, is_of_wrong_type, store_errors
+from stores.mongo.errors import (
+    WRITE_CONFLICT,
+    beyond_cache,
+    code_of,
+    duplicates_at,
+    is_beyond_cache,
+    is_of_wrong_type,
+    store_errors,
+)
 from stores.mongo.orphans import end_orphans
 from stores.mongo.room import Room, longest_wait
 from stores.mongo.structure import KEYS
@@ -72,6 +81,9 @@ _CACHE_PAUSES: Final = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Seconds between attempts, in which the server writes parts of its full cache to disk: on a busy machine this takes
 time."""
 
+_BULK_CACHE_PAUSES: Final = (1.0,)
+"""The same for bulk changes: one may write much more than the cache holds, and each attempt takes seconds."""
+
 _LONG: Final = 262_144
 """Bytes from which an outcome is packed in a thread."""
 
@@ -113,7 +125,7 @@ class Committer:
             return await self._write(writes, None, session, room)
 
         await self._make_guards(writes)
-        return await self._in_transaction(self._turn(writes, owner), work)
+        return await self._in_transaction(writes, self._turn(writes, owner), work)
 
     async def _finished(self, writes: Sequence[Write], attempt: Attempt) -> list[Written]:
         # In a task of its own: the cancellation of the caller must not interrupt a transaction or cost a connection of
@@ -168,7 +180,7 @@ class Committer:
             lock = self._locks.setdefault(key.key, asyncio.Lock())
             async with lock:
                 work = partial(self._write_once, writes, by, key)
-                return await self._in_transaction(self._turn(writes, by), work)
+                return await self._in_transaction(writes, self._turn(writes, by), work)
         only = writes[0] if len(writes) == 1 else None
         if isinstance(only, Insert):
             text = orjson.dumps(only.entity)  # the same as that of the document: both begin with `_id`
@@ -180,7 +192,7 @@ class Committer:
                 return [await Writer(self._connection, by, self._most_bytes).write(only)]
         if not writes:
             return []
-        return await self._in_transaction(self._turn(writes, by), partial(self._write, writes, by))
+        return await self._in_transaction(writes, self._turn(writes, by), partial(self._write, writes, by))
 
     async def _drop_false_revisions(self, stores: Collection[str]) -> None:
         """Remove `_rev` from documents in which another program stored a value that cannot be incremented. Their
@@ -220,8 +232,7 @@ class Committer:
     async def _turn(self, writes: Sequence[Write], by: str | None) -> AsyncIterator[None]:
         """Wait for the turn of a transaction, and hold it while the block runs. Bulk changes wait only for each other.
         Raises TooManySlowWrites."""
-        is_bulk = any(isinstance(write, UpdateMany | DeleteMany) for write in writes)
-        places = self._bulk_places if is_bulk else self._places
+        places = self._bulk_places if _is_bulk(writes) else self._places
         async with AsyncExitStack() as held:
             async with longest_wait():
                 await held.enter_async_context(places.place(by or ""))
@@ -229,16 +240,21 @@ class Committer:
             yield
 
     async def _in_transaction(
-        self, turn: AbstractAsyncContextManager[None], work: Callable[[Session, Room], Awaitable[T]]
+        self,
+        writes: Sequence[Write],
+        turn: AbstractAsyncContextManager[None],
+        work: Callable[[Session, Room], Awaitable[T]],
     ) -> T:
-        """Run `work` in a transaction, commit it and return its result.
+        """Run `work`, which does `writes`, in a transaction, commit it and return its result.
 
         It is repeated when it collides with another transaction, and a few times when the server's cache has no room
         for it: the changes of earlier transactions may still be there. Raises Unavailable when it has collided for too
-        long."""
+        long, and InvalidEntity when it does not fit into the cache."""
         give_up = clock.monotonic() + _GIVE_UP_SECONDS
         pause = 0.002
-        pauses = iter(_CACHE_PAUSES)
+        is_bulk = _is_bulk(writes)
+        pauses = iter(_BULK_CACHE_PAUSES if is_bulk else _CACHE_PAUSES)
+        conflicts = Conflicts(self._connection, {META, KEYS, *(write.store for write in writes)})
         async with turn, self._connection.client.start_session() as session, Room(self._large) as room:
             while True:
                 try:
@@ -254,7 +270,11 @@ class Committer:
                         continue
                     if not _is_collision(error):
                         raise
+                    if (is_bulk or room.is_taken) and not await conflicts.explain(error):
+                        raise beyond_cache() from error
                     if clock.monotonic() > give_up:
+                        if code_of(error) != WRITE_CONFLICT:
+                            raise
                         raise Unavailable("others change the same entities all the time") from error
                 room.leave()
                 await asyncio.sleep(random.uniform(0, pause))
@@ -311,6 +331,10 @@ async def _write_run(writer: Writer, run: Sequence[Write], start: int) -> list[W
         return await writer.upsert_all(upserts, start)
     with too_large_at(start):
         return [await writer.write(run[0])]
+
+
+def _is_bulk(writes: Sequence[Write]) -> bool:
+    return any(isinstance(write, UpdateMany | DeleteMany) for write in writes)
 
 
 def _guards(writes: Sequence[Write]) -> list[str]:

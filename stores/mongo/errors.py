@@ -41,6 +41,7 @@ NAMESPACE_NOT_FOUND: Final = 26
 SNAPSHOT_UNAVAILABLE: Final = 246
 UNAUTHORIZED: Final = 13
 TYPE_MISMATCH: Final = 14
+WRITE_CONFLICT: Final = 112
 AUTHENTICATION_FAILED: Final = (18, 8000)  # 8000 is the code of Atlas
 
 MOST_DOCUMENT_BYTES: Annotated[int, Limit("entity on MongoDB", "bytes", "400")] = 16_777_216
@@ -139,14 +140,13 @@ def translate(error: PyMongoError) -> StoreError | None:
     duplicate = _duplicate(error, 0)
     if duplicate is not None:
         return duplicate
-    code = _code(error)
+    code = code_of(error)
     if code == _REFUSED_BY_VALIDATOR:
         return NotFound("the store is being deleted")  # only the collection of a deleted store has a validator
     if code in _TOO_LARGE:
         return _too_large()
     if is_beyond_cache(error):
-        text = "This is more than one transaction of the database may hold: send it in several parts."
-        return InvalidEntity([Violation("body", "invalid", text)])
+        return beyond_cache()
     if code in _BAD_QUERY:
         return _bad_query(error)
     return None
@@ -160,28 +160,37 @@ def is_passing(error: PyMongoError) -> bool:
         # PyMongo raises this when a member steps down or returns. A deployment without sessions is rejected at the
         # start.
         return "Sessions are not supported" in str(error)
-    return _code(error) in _PASSING or any(map(error.has_error_label, _PASSING_LABELS))
+    return code_of(error) in _PASSING or any(map(error.has_error_label, _PASSING_LABELS))
 
 
 def is_changing_primary(error: PyMongoError) -> bool:
     """Return whether a retry may succeed at once. Without any primary for the time of server selection, or without the
     rights, it cannot."""
     refused = (UNAUTHORIZED, *AUTHENTICATION_FAILED)
-    return is_passing(error) and not isinstance(error, ServerSelectionTimeoutError) and _code(error) not in refused
+    return is_passing(error) and not isinstance(error, ServerSelectionTimeoutError) and code_of(error) not in refused
 
 
 def is_of_wrong_type(error: PyMongoError) -> bool:
     """Return whether a change failed on a value of the wrong type, such as a text to which 1 is added."""
-    return _code(error) == TYPE_MISMATCH
+    return code_of(error) == TYPE_MISMATCH
 
 
 def is_storage_full(error: PyMongoError) -> bool:
-    return _code(error) == _DISK_FULL or "No space left" in str(error)
+    return code_of(error) == _DISK_FULL or "No space left" in str(error)
 
 
 def is_beyond_cache(error: PyMongoError) -> bool:
     """Return whether a transaction changed more than fitted into the server's cache beside other transactions."""
-    return _code(error) == _TRANSACTION_TOO_LARGE
+    return code_of(error) == _TRANSACTION_TOO_LARGE
+
+
+def beyond_cache() -> InvalidEntity:
+    """Return the error for a commit that changes more than the server's cache can hold."""
+    text = (
+        "This changes more than the cache of the database can hold: change less at once, or let the operator give "
+        "MongoDB a larger cache (cacheSizeGB). Nothing was changed."
+    )
+    return InvalidEntity([Violation("body", "invalid", text)])
 
 
 def _too_large() -> EntityTooLarge:
@@ -195,7 +204,8 @@ def _bad_query(error: OperationFailure) -> InvalidQuery:
     return InvalidQuery("filter", "the database cannot answer this query")
 
 
-def _code(error: PyMongoError) -> int | None:
+def code_of(error: PyMongoError) -> int | None:
+    """Return the server's code of the error; for a bulk write, of its first failed operation."""
     if isinstance(error, BulkWriteError):
         code = _first_write_error(error).get("code")
         return code if isinstance(code, int) else error.code
@@ -203,7 +213,7 @@ def _code(error: PyMongoError) -> int | None:
 
 
 def _duplicate(error: PyMongoError, index: int) -> DuplicateValue | None:
-    if _code(error) != DUPLICATE_KEY:
+    if code_of(error) != DUPLICATE_KEY:
         return None
     details: Mapping[str, Any] = {}
     if isinstance(error, BulkWriteError):

@@ -30,20 +30,20 @@ class Room:
 
     def __init__(self, turns: asyncio.Lock) -> None:
         self._turns = turns
-        self._is_taken = False
+        self.is_taken = False
 
     async def take(self) -> None:
         """Wait until no other large transaction is in progress. Called before the first of many changes. Raises
         TooManySlowWrites."""
-        if not self._is_taken:
+        if not self.is_taken:
             async with longest_wait():
                 await self._turns.acquire()
-            self._is_taken = True
+            self.is_taken = True
 
     def leave(self) -> None:
         """Leave the room to another transaction. It can be taken again."""
-        if self._is_taken:
-            self._is_taken = False
+        if self.is_taken:
+            self.is_taken = False
             self._turns.release()
 
     async def __aenter__(self) -> Self:

@@ -1,0 +1,103 @@
+"""Transactions that the server's cache cannot hold."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+
+import pytest
+from pymongo import AsyncMongoClient
+
+from stores.errors import InvalidEntity
+from stores.protocol import DeleteMany, Engine, Insert, UpdateMany, Write
+from stores.query import EVERYTHING, In
+from stores.records import Entity
+from stores.schema import StoreDefinition
+from tests.support import mongod
+from tests.support.engines import Database, mongo_database, opened
+from tests.support.entities import STORE, USER, entity, insert, numbered
+from tests.support.reading import get
+
+pytestmark = pytest.mark.engine("mongodb")
+
+MANY = 60_000
+"""Entities that a quarter of a gigabyte of cache can hold, but not all of them changed by one transaction."""
+
+LONG = 100_000
+"""Characters of an entity of which thirty make a large array."""
+SEVERAL_ATTEMPTS = 2.0
+"""Seconds."""
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """The URL of a server with the smallest cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("HUB_TEST_MONGODB_URL", raising=False)
+        with mongod.running("--cache", "0.25") as server:
+            yield server.url
+
+
+@pytest.fixture
+async def database(server: str) -> AsyncIterator[Database]:
+    fresh = mongo_database(server)
+    yield fresh
+    await fresh.drop()
+
+
+@pytest.fixture
+async def engine(database: Database) -> AsyncIterator[Engine]:
+    async with opened(database.engine()) as engine:
+        await engine.define(StoreDefinition(STORE, unique=("code",)))
+        yield engine
+
+
+async def fill(database: Database) -> None:
+    """Insert MANY entities, as another program would."""
+    documents = [{**each, "_id": number} for number, each in enumerate(numbered(MANY))]
+    async with AsyncMongoClient[Entity](database.location) as client:
+        await client.get_default_database()[STORE].insert_many(documents)
+
+
+BULK = [UpdateMany(STORE, EVERYTHING, {"z": 1}, MANY), DeleteMany(STORE, EVERYTHING, MANY)]
+
+
+@pytest.mark.parametrize("write", BULK)
+async def test_what_the_cache_cannot_hold_is_refused_as_too_large(
+    engine: Engine, database: Database, write: UpdateMany | DeleteMany
+) -> None:
+    """A bulk change and a bulk deletion that do not fit are not repeated as if they had collided: the error names the
+    cache, and nothing is changed. Parts of them work."""
+    await fill(database)
+    with pytest.raises(InvalidEntity, match="larger cache"):
+        await engine.commit([write], USER)
+    parts = [In(("n",), tuple(range(at, MANY, MANY // 100))) for at in (0, 1)]
+    for part in parts:
+        [done] = await engine.commit([replace(write, where=part)], USER)
+        assert done.count == 100
+
+
+@pytest.mark.parametrize("kind", ["bulk change", "array"])
+async def test_a_collision_is_not_taken_for_a_full_cache(engine: Engine, database: Database, kind: str) -> None:
+    """Another program's transaction holds an entity, or a unique value, for several attempts. The commit waits for
+    it."""
+    taken = entity(code="taken")
+    async with AsyncMongoClient[Entity](database.location) as client, client.start_session() as session:
+        things = client.get_default_database()[STORE]
+        await session.start_transaction()
+        if kind == "array":
+            writes: list[Write] = [
+                Insert(STORE, each) for each in (taken, *(entity(text="x" * LONG) for _ in range(30)))
+            ]
+            await things.insert_one({"code": "taken"}, session=session)
+        else:
+            writes = [UpdateMany(STORE, EVERYTHING, {"z": 1}, MANY)]
+            await insert(engine, taken)
+            await things.update_one({"code": "taken"}, {"$set": {"z": 2}}, session=session)
+        commit = asyncio.create_task(engine.commit(writes, USER))
+        done, _ = await asyncio.wait([commit], timeout=SEVERAL_ATTEMPTS)
+        assert not done
+        await session.abort_transaction()
+        await commit
+    assert await get(engine, taken["_id"])
