@@ -148,6 +148,8 @@ def parse_definition(document: Mapping[str, Any]) -> StoreDefinition:
         search=reader.paths(document, "search"),
         retired=tuple(n for n in reader.of_type(document, "retired", list, [], "") if isinstance(n, str)),
         leftovers=(document.get("_rev") or 1) != 1,
+        id=document.get("_id") or "",
+        rev=document.get("_rev") or 0,
     )
     if len(definition.index_paths) + len(definition.unique_paths) > MAX_INDEXES:
         reader.refuse("indexes", f"At most {MAX_INDEXES} indexes.")

@@ -9,6 +9,7 @@ StoreError
 │   ├── DuplicateValue      a unique field already holds this value
 │   ├── StaleRevision       the entity is no longer at the expected revision
 │   ├── NotAsExpected       a condition of the commit no longer holds
+│   ├── DefinitionChanged   the values were checked against a definition that is not in force any more
 │   ├── DataStandsAgainst   entities of the store do not fit a new definition
 │   ├── KeyReused           an idempotency key was sent with another request before
 │   └── StoreNotEmpty       a store that still holds entities cannot be dropped
@@ -107,6 +108,13 @@ class NotAsExpected(Conflict):
 
     def __init__(self) -> None:
         super().__init__("Something that this depends on has just changed: try again.")
+
+
+class DefinitionChanged(Conflict):
+    """The values must be checked again, against the current definition of the store."""
+
+    def __init__(self, store: str) -> None:
+        super().__init__(f"The definition of {store} has just changed: try again.")
 
 
 class DataStandsAgainst(Conflict):

@@ -132,15 +132,28 @@ class Expect:
         return self.least <= count and (self.most is None or count <= self.most)
 
 
-Write = Insert | Update | Delete | Upsert | UpdateMany | DeleteMany | Expect
+@dataclass(frozen=True, slots=True)
+class Recheck:
+    """A condition of the whole commit: `check` accepts the changes of the database since the feed position `since`, up
+    to the commit, and raises otherwise. It runs in a thread. Raises NotAsExpected when they are more than one read of
+    the feed returns.
+
+    On MongoDB a write of another process may commit after the check and before this commit."""
+
+    store: str
+    since: str
+    check: Callable[[Sequence[Change]], None]
+
+
+Write = Insert | Update | Delete | Upsert | UpdateMany | DeleteMany | Expect | Recheck
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
     """The outcome of one write.
 
-    `entity` is the JSON text of the entity after the write (before it, for a Delete); empty for a bulk change and an
-    Expect. `rev` is its revision, `count` the number of entities changed."""
+    `entity` is the JSON text of the entity after the write (before it, for a Delete); empty for a bulk change, an
+    Expect and a Recheck. `rev` is its revision, `count` the number of entities changed."""
 
     entity: bytes
     rev: int
@@ -342,10 +355,18 @@ class Engine(Protocol):
         """Return how many entities share their string or number at the path with another entity. Arrays are not
         entered. Takes time in proportion to the size of the store."""
 
-    async def commit(self, writes: Sequence[Write], by: str | None, key: IdempotencyKey | None = None) -> list[Written]:
+    async def commit(
+        self,
+        writes: Sequence[Write],
+        by: str | None,
+        key: IdempotencyKey | None = None,
+        definition: StoreDefinition | None = None,
+    ) -> list[Written]:
         """Do all writes or none, and return once they are durable. A `key` that was used before returns the first
-        outcome again, or raises KeyReused when the fingerprint differs. Raises InvalidQuery, NotFound, StaleRevision,
-        NotAsExpected, DuplicateValue, InvalidEntity, TooManyMatches, StorageFull, Unavailable."""
+        outcome again, or raises KeyReused when the fingerprint differs. `definition` is the one against which the
+        caller has checked the values; raises DefinitionChanged when this process has replaced it by the time of the
+        commit. Raises InvalidQuery, NotFound, StaleRevision, NotAsExpected, DuplicateValue, InvalidEntity,
+        TooManyMatches, StorageFull, Unavailable."""
 
     async def history(
         self,

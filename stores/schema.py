@@ -6,7 +6,7 @@ The field types are in `stores/fields/`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final
 
@@ -102,7 +102,8 @@ class StoreDefinition:
 
     `indexes`, `unique` and `search` name dotted paths in addition to those of the fields. `retired` names hidden fields
     that were removed from the definition: they stay hidden. `leftovers`: entities may hold fields that the definition
-    does not allow, from before a change of the definition or from another program.
+    does not allow, from before a change of the definition or from another program. `id` and `rev` are those of the
+    entity with the definition; a system store has none.
     """
 
     name: str
@@ -114,6 +115,8 @@ class StoreDefinition:
     system: bool = False
     retired: tuple[str, ...] = ()
     leftovers: bool = False
+    id: str = field(default="", compare=False)
+    rev: int = field(default=0, compare=False)
 
     @cached_property
     def by_id(self) -> Mapping[str, Field]:

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from auth.principal import Principal
 from hub.services.credentials import refuse
 from hub.services.registry import MOST_STORES, RESERVED
-from hub.services.standing_data import Standing
+from hub.services.standing_data import check_data, counted
 from hub.services.store_hooks import Prepared, StoreHooks
 from stores.definitions import parse_definition
 from stores.errors import DataStandsAgainst, DuplicateValue, InvalidEntity, StoreError, StoreNotEmpty, Violation
-from stores.protocol import Engine, IdempotencyKey, Write, Written
+from stores.protocol import IdempotencyKey, Write, Written
 from stores.query import Equal, Query
 from stores.records import Entity
 from stores.schema import StoreDefinition
@@ -53,7 +53,7 @@ class DefinitionHooks(StoreHooks):
         if definition.name != before["name"]:
             raise refuse("name", "A store cannot be renamed.")
         check_hidden(old, definition)
-        return Prepared(fields, await check_data(self.engine, old, definition))
+        return Prepared(fields, [*await check_data(self.engine, old, definition)])
 
     async def commit_change(
         self, before: Entity, after: Entity, writes: Sequence[Write], by: str | None
@@ -83,7 +83,7 @@ class DefinitionHooks(StoreHooks):
             count = await self.engine.repeated(old.name, error.field)
             if not count:
                 raise
-            raise DataStandsAgainst({error.field: f"{_entities(count)} share a value of it with another."}) from error
+            raise DataStandsAgainst({error.field: f"{counted(count)} share a value of it with another."}) from error
 
     async def commit_deletion(self, before: Entity, writes: Sequence[Write], by: str | None) -> list[Written]:
         try:
@@ -133,37 +133,3 @@ def revealing(definition: StoreDefinition) -> dict[str, str]:
             if path.split(".", 1)[0] in definition.hidden:
                 found[f"{name}.{i}"] = f"{path} is hidden."
     return found
-
-
-async def check_data(engine: Engine, old: StoreDefinition, new: StoreDefinition) -> list[Write]:
-    """Refuse a definition that existing entities violate. Return expectations by which the commit checks this again.
-    Raises DataStandsAgainst, which gives the number of entities for each field."""
-    standing = Standing(engine, old.name)
-    found: dict[str, str] = {}
-
-    def note(name: str, count: int, text: str) -> None:
-        if count:
-            found[name] = f"{_entities(count)} {text}"
-
-    for field in old.fields:
-        if field.id not in new.by_id and (field.hidden or not new.open):
-            note(field.id, await standing.having(field.id), "have a value of it: set it to null, or keep the field.")
-    for field in new.fields:
-        known = old.by_id.get(field.id)
-        if field.required and not (known and known.required):
-            note(field.id, await standing.lacking(field.id), "have no value of it, which would be required.")
-        if known is None or field.accepts != known.accepts:
-            note(field.id, await standing.refused_by(field), "have a value of it that would not be valid.")
-    for path in new.unique_paths:
-        if path not in old.unique_paths:
-            note(path, await standing.not_single(path), "have a value of it that is neither a string nor a number.")
-    if old.open and not new.open:
-        for name, count in (await standing.unknown_to(new)).items():
-            note(name, count, "have this field, which would not be defined.")
-    if found:
-        raise DataStandsAgainst(found)
-    return await standing.expected()
-
-
-def _entities(count: int) -> str:
-    return "1 entity" if count == 1 else f"{count} entities"

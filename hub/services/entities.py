@@ -19,7 +19,7 @@ from hub.services.long_lists import LongLists
 from hub.services.references import known_ids
 from hub.services.registry import StoreRegistry
 from hub.services.replacement import ASSIGNED, Replacement
-from hub.services.retrying import decided, on_current
+from hub.services.retrying import against_current_definition, decided, on_current
 from hub.services.stamping import clean, stamp_change, stamp_new
 from hub.services.store_hooks import StoreHooks
 from hub.services.system_writes import SystemStoreWrites
@@ -72,7 +72,7 @@ class EntityService:
         self, engine: Engine, registry: StoreRegistry, resolver: Resolver, hooks: dict[str, StoreHooks], bounds: Bounds
     ) -> None:
         self._engine = engine
-        self._registry = registry
+        self.registry = registry
         self._hooks = hooks
         self._bounds = bounds
         self._long_lists = LongLists(bounds.long_lists)
@@ -129,7 +129,7 @@ class EntityService:
     async def _is_of_this_life(self, store: str, id: str) -> bool:
         """Return whether a deleted entity belonged to the store's current definition, not to an earlier store of its
         name."""
-        definition = self._registry.id_of(store)
+        definition = self.registry.id_of(store)
         if definition is None:
             return True
         beginning = await self._engine.history("stores", definition, limit=1)
@@ -139,6 +139,7 @@ class EntityService:
 
     # Writing one or several.
 
+    @against_current_definition
     async def create(
         self,
         principal: Principal,
@@ -157,9 +158,10 @@ class EntityService:
             if definition.system:
                 return await self._system.create(principal, view, bodies, entities, key)
             writes = [Insert(store, entity) for entity in entities]
-            written = await self._engine.commit(writes, principal.user_id, key)
+            written = await self._engine.commit(writes, principal.user_id, key, definition)
             return await texts_of(reader_of(principal, view), written)
 
+    @against_current_definition
     async def upsert(
         self,
         principal: Principal,
@@ -186,8 +188,9 @@ class EntityService:
                 Upsert(store, path, e, c, view.where, is_forced(reader, c), m)
                 for e, c, m in zip(entities, changes, missing, strict=True)
             ]
-            return await texts_of(reader, await self._engine.commit(writes, principal.user_id, key))
+            return await texts_of(reader, await self._engine.commit(writes, principal.user_id, key, definition))
 
+    @against_current_definition
     async def change(
         self, principal: Principal, store: str, id: str, body: Entity, revs: Revisions | None
     ) -> tuple[bytes, int]:
@@ -202,8 +205,9 @@ class EntityService:
             return await self._system.change(principal, view, id, body, fields, revs)
         reader = reader_of(principal, view)
         update = Update(store, id, stamp_change(fields), view.where, revs, forced=is_forced(reader, fields))
-        return await self._update(principal, reader, update)
+        return await self._update(principal, reader, update, view.definition)
 
+    @against_current_definition
     async def replace(
         self, principal: Principal, store: str, id: str, body: Entity, revs: Revisions | None
     ) -> tuple[bytes, int]:
@@ -259,6 +263,7 @@ class EntityService:
 
     # Bulk changes.
 
+    @against_current_definition
     async def change_matches(self, principal: Principal, store: str, where: Filter, body: Entity) -> int | None:
         """Return the number of changed entities; None for a writer whose scopes do not allow reading them."""
         view = self._view(principal, store, "PATCH")
@@ -267,7 +272,7 @@ class EntityService:
         fields = self._checked_changes(view.definition, body, None)
         reader, where = reader_of(principal, view), view.narrowed(where)
         write = UpdateMany(store, where, stamp_change(fields), self._bounds.matches, is_forced(reader, fields))
-        return await self._count(principal, reader, write)
+        return await self._count(principal, reader, write, view.definition)
 
     async def delete_matches(self, principal: Principal, store: str, where: Filter) -> int | None:
         """Return the number of deleted entities; None for a writer whose scopes do not allow reading them."""
@@ -280,7 +285,7 @@ class EntityService:
 
     def _view(self, principal: Principal, store: str, method: str) -> View:
         """Return the principal's View. Raises NotFound and Forbidden."""
-        return authorize(principal, self._registry.get(store), method)
+        return authorize(principal, self.registry.get(store), method)
 
     async def _new_entities(
         self,
@@ -352,12 +357,16 @@ class EntityService:
         beside = self._hooks[store].beside if store in self._hooks else None
         return {n: v for n, v in body.items() if n not in beside} if beside else body
 
-    async def _update(self, principal: Principal, reader: View | None, write: Update) -> tuple[bytes, int]:
-        [written] = await self._engine.commit([write], principal.user_id)
+    async def _update(
+        self, principal: Principal, reader: View | None, write: Update, definition: StoreDefinition
+    ) -> tuple[bytes, int]:
+        [written] = await self._engine.commit([write], principal.user_id, None, definition)
         return text_of(reader, written), written.rev
 
-    async def _count(self, principal: Principal, reader: View | None, write: Write) -> int | None:
-        [written] = await self._engine.commit([write], principal.user_id)
+    async def _count(
+        self, principal: Principal, reader: View | None, write: Write, definition: StoreDefinition | None = None
+    ) -> int | None:
+        [written] = await self._engine.commit([write], principal.user_id, None, definition)
         return None if reader is None else written.count
 
     async def _replace(self, it: Replacement, revs: Revisions | None) -> tuple[bytes, int]:
@@ -369,7 +378,7 @@ class EntityService:
             return await self._replace_around_hidden(it, revs)
         reader = reader_of(principal, view)
         update = Update(view.store, it.id, stamp_change(fields), view.where, revs, True, is_forced(reader, fields))
-        return await self._update(principal, reader, update)
+        return await self._update(principal, reader, update, view.definition)
 
     async def _replace_around_hidden(self, it: Replacement, revs: Revisions | None) -> tuple[bytes, int]:
         store, where, reader = it.view.store, it.view.where, reader_of(it.principal, it.view)
@@ -379,7 +388,7 @@ class EntityService:
             kept = {n: before[n] for n in it.unknown if n in before}
             seen = frozenset({before["_rev"]})
             update = Update(store, it.id, stamp_change(it.fields | kept), where, seen, True, forced)
-            return await self._update(it.principal, reader, update)
+            return await self._update(it.principal, reader, update, it.view.definition)
 
         return await on_current(self._engine, store, it.id, where, revs, attempt)
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
-from typing import Final, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import update_wrapper
+from typing import Any, Concatenate, Final, ParamSpec, Protocol, TypeVar
 
-from stores.errors import NotAsExpected, NotFound, StaleRevision
+from hub.services.registry import StoreRegistry
+from stores.errors import DefinitionChanged, NotAsExpected, NotFound, StaleRevision
 from stores.protocol import Engine, Revisions
 from stores.query import And, Equal, Filter, Query
 from stores.records import Entity
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 RETRIES: Final = 20
 """Attempts after the first one."""
@@ -56,6 +59,31 @@ async def decided(attempt: Callable[[], Awaitable[T]]) -> T:
                 raise
         await _pause(RETRIES - last)
     raise AssertionError("unreachable")
+
+
+class _HasRegistry(Protocol):
+    registry: StoreRegistry
+
+
+S = TypeVar("S", bound=_HasRegistry)
+
+
+def against_current_definition(
+    method: Callable[Concatenate[S, P], Awaitable[T]],
+) -> Callable[Concatenate[S, P], Coroutine[Any, Any, T]]:
+    """Decorate a method that checks values against a definition and commits them: it runs again if the definition has
+    changed by the commit."""
+
+    async def repeated(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        for _ in range(RETRIES):
+            try:
+                return await method(self, *args, **kwargs)
+            except DefinitionChanged:
+                await self.registry.refresh()
+        return await method(self, *args, **kwargs)
+
+    update_wrapper(repeated, method)
+    return repeated
 
 
 async def _pause(retries: int) -> None:

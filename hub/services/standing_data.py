@@ -1,85 +1,136 @@
-"""Checks the existing entities of a store before a change of its definition."""
+"""Checks the existing entities of a store before a change of its definition.
+
+They are counted before the commit. Entities that change meanwhile are checked one by one, the last of them in the
+commit, so no write in between is missed however large the store is.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
-from stores.errors import InvalidEntity
+from stores.errors import DataStandsAgainst, HistoryGone, InvalidEntity, NotAsExpected
+from stores.matcher import compile_filter
 from stores.paths import split
-from stores.protocol import Engine, Expect, Write
+from stores.protocol import Engine, Recheck
 from stores.query import EVERYTHING, And, ElemMatch, Equal, Exists, Filter, Not, Or, Query, Sort
-from stores.records import SYSTEM_FIELDS, Entity
+from stores.records import SYSTEM_FIELDS, Change, Entity
 from stores.schema import Field, StoreDefinition, is_single
 
 READ_AT_ONCE: Final = 200
 """Entities read at once; then other tasks get a turn."""
 
+HAVE_FIELD: Final = "have this field, which would not be defined."
 
-EXPECTED_OF: Final = 100_000
-"""Largest number of entities that a commit may scan."""
+
+@dataclass(frozen=True)
+class Condition:
+    """Entities that match `where`, and that `refuses` if it is given, stand against a definition. `refuses` checks what
+    the database cannot evaluate."""
+
+    field: str
+    text: str
+    where: Filter
+    refuses: Callable[[Entity], bool] | None = None
+
+    async def count(self, engine: Engine, store: str) -> int:
+        if self.refuses is None:
+            return (await engine.summarize(store, self.where)).count
+        return sum([self.refuses(entity) async for entity in entities(engine, store, self.where)])
+
+    @cached_property
+    def _matches(self) -> Callable[[Entity], bool]:
+        return compile_filter(self.where)
+
+    def is_broken_by(self, entity: Entity) -> bool:
+        return self._matches(entity) and (self.refuses is None or self.refuses(entity))
+
+
+def conditions(old: StoreDefinition, new: StoreDefinition) -> Iterator[Condition]:
+    """Yield the conditions of `new` that entities of `old` may break."""
+    for field in old.fields:
+        if field.id not in new.by_id and (field.hidden or not new.open):
+            yield Condition(field.id, "have a value of it: set it to null, or keep the field.", has_value((field.id,)))
+    for field in new.fields:
+        known = old.by_id.get(field.id)
+        if field.required and not (known and known.required):
+            yield Condition(field.id, "have no value of it, which would be required.", lacks((field.id,)))
+        if known is None or field.accepts != known.accepts:
+            yield Condition(
+                field.id, "have a value of it that would not be valid.", has_value((field.id,)), _refuser(field)
+            )
+    for path in new.unique_paths:
+        if path not in old.unique_paths:
+            yield Condition(
+                path, "have a value of it that is neither a string nor a number.", Exists(split(path)), _multiple(path)
+            )
 
 
 class Standing:
-    """Counts entities of one store. Conditions that the database cannot evaluate are checked page by page: changes of
-    definitions are rare and may take long."""
+    """The entities of one store, as opposed to a new definition."""
 
-    def __init__(self, engine: Engine, store: str) -> None:
-        self._engine = engine
-        self._store = store
-        self._expected: list[Expect] = []
+    def __init__(self, old: StoreDefinition, new: StoreDefinition) -> None:
+        self._store = old.name
+        self._conditions = tuple(conditions(old, new))
+        closes = old.open and not new.open
+        self._known = {*new.by_id, *new.hidden, *SYSTEM_FIELDS} if closes else None
+        self.matters = closes or bool(self._conditions)
 
-    async def having(self, name: str) -> int:
-        """Return the number of entities with a value other than null."""
-        return await self._count(self._none_of(has_value((name,))))
+    async def check(self, engine: Engine) -> None:
+        """Raises DataStandsAgainst, which gives the number of entities for each field."""
+        found: dict[str, str] = {}
+        for condition in self._conditions:
+            if count := await condition.count(engine, self._store):
+                found[condition.field] = f"{counted(count)} {condition.text}"
+        if self._known is not None:
+            unknown: Counter[str] = Counter()
+            async for entity in entities(engine, self._store, EVERYTHING):
+                unknown.update(self._unknown(entity))
+            found |= {name: f"{counted(count)} {HAVE_FIELD}" for name, count in unknown.items()}
+        if found:
+            raise DataStandsAgainst(found)
 
-    async def lacking(self, name: str) -> int:
-        """Return the number of entities that lack a value of a required field."""
-        empty = And((Equal((name,), ""), Not(_lists((name,), ""))))
-        return await self._count(self._none_of(Or((Not(has_value((name,))), empty))))
+    def recheck(self, changes: Sequence[Change]) -> None:
+        """Raises NotAsExpected if an entity stands against the definition since one of these changes."""
+        for change in changes:
+            if change.store != self._store or change.op == "delete":
+                continue
+            entity = change.after
+            if (
+                entity is None
+                or any(condition.is_broken_by(entity) for condition in self._conditions)
+                or any(self._unknown(entity))
+            ):
+                raise NotAsExpected
 
-    async def expected(self) -> list[Write]:
-        """Return expectations by which the commit repeats the counts of the database. Empty for a large store: scanning
-        it takes longer than a commit may."""
-        if not self._expected or await self._count(EVERYTHING) > EXPECTED_OF:
-            return []
-        return [*self._expected]
+    def _unknown(self, entity: Entity) -> Iterator[str]:
+        """Yield the fields with a value that the definition does not have."""
+        if self._known is not None:
+            yield from (name for name, value in entity.items() if name not in self._known and value is not None)
 
-    def _none_of(self, where: Filter) -> Filter:
-        self._expected.append(Expect(self._store, where, least=0, most=0))
-        return where
 
-    async def refused_by(self, field: Field) -> int:
-        def is_refused(entity: Entity) -> bool:
-            try:
-                field.check(entity.get(field.id), field.id)
-            except InvalidEntity:
-                return True
-            return False
-
-        return await self._count_read(has_value((field.id,)), is_refused)
-
-    async def not_single(self, path: str) -> int:
-        return await self._count_read(Exists(split(path)), lambda entity: not is_single(entity, path))
-
-    async def unknown_to(self, definition: StoreDefinition) -> Counter[str]:
-        """Return, for each field that the definition does not have, the number of entities with a value of it."""
-        found: Counter[str] = Counter()
-        known = {*definition.by_id, *definition.hidden, *SYSTEM_FIELDS}
-        async for entity in entities(self._engine, self._store, EVERYTHING):
-            found.update(name for name, value in entity.items() if name not in known and value is not None)
-        return found
-
-    async def _count(self, where: Filter) -> int:
-        return (await self._engine.summarize(self._store, where)).count
-
-    async def _count_read(self, where: Filter, stands_against: Callable[[Entity], bool]) -> int:
-        count = 0
-        async for entity in entities(self._engine, self._store, where):
-            count += stands_against(entity)
-        return count
+async def check_data(engine: Engine, old: StoreDefinition, new: StoreDefinition) -> list[Recheck]:
+    """Refuse a definition that existing entities violate. Return the condition under which the commit checks those that
+    change until then. Raises DataStandsAgainst, and NotAsExpected for an entity changed meanwhile."""
+    standing = Standing(old, new)
+    if not standing.matters:
+        return []
+    since = await engine.feed.position()
+    await standing.check(engine)
+    more = True
+    while more:
+        try:
+            batch = await engine.feed.read(since)
+        except HistoryGone:
+            raise NotAsExpected from None
+        # In a thread: a batch may be large, and each of its changes is parsed.
+        await asyncio.to_thread(standing.recheck, batch.changes)
+        since, more = batch.position, batch.more
+    return [Recheck(old.name, since, standing.recheck)]
 
 
 async def entities(engine: Engine, store: str, where: Filter) -> AsyncIterator[Entity]:
@@ -95,11 +146,35 @@ async def entities(engine: Engine, store: str, where: Filter) -> AsyncIterator[E
         await asyncio.sleep(0)
 
 
+def counted(count: int) -> str:
+    return "1 entity" if count == 1 else f"{count} entities"
+
+
 def has_value(path: tuple[str, ...]) -> Filter:
     """Return the filter for a value other than null at the path. A list is such a value, even if it contains null."""
     return Or((Not(Equal(path, None)), _lists(path, None)))
 
 
+def lacks(path: tuple[str, ...]) -> Filter:
+    """Return the filter for the lack of a value that is required at the path: the empty string is none either."""
+    return Or((Not(has_value(path)), And((Equal(path, ""), Not(_lists(path, ""))))))
+
+
 def _lists(path: tuple[str, ...], value: str | None) -> Filter:
     """Return the filter for a list that contains the value at the path."""
     return ElemMatch(path, Equal((), value), True)
+
+
+def _refuser(field: Field) -> Callable[[Entity], bool]:
+    def is_refused(entity: Entity) -> bool:
+        try:
+            field.check(entity.get(field.id), field.id)
+        except InvalidEntity:
+            return True
+        return False
+
+    return is_refused
+
+
+def _multiple(path: str) -> Callable[[Entity], bool]:
+    return lambda entity: not is_single(entity, path)

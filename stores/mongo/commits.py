@@ -17,13 +17,14 @@ from pymongo.errors import PyMongoError, ServerSelectionTimeoutError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
-from stores.errors import KeyReused, Unavailable, too_large_at
+from stores.errors import KeyReused, NotAsExpected, Unavailable, too_large_at
 from stores.mongo.batched_inserts import BatchedInserts
 from stores.mongo.bounding import check_size
 from stores.mongo.codec import Document, revision, to_document
 from stores.mongo.compile import REVISION, UNNUMBERED
 from stores.mongo.conflicts import Conflicts
 from stores.mongo.connection import META, Connection, Session
+from stores.mongo.definition_gate import DefinitionGate
 from stores.mongo.errors import (
     WRITE_CONFLICT,
     beyond_cache,
@@ -40,8 +41,10 @@ from stores.mongo.writes import Writer, value_at
 from stores.protocol import (
     DeleteMany,
     Expect,
+    Feed,
     IdempotencyKey,
     Insert,
+    Recheck,
     Update,
     UpdateMany,
     Upsert,
@@ -51,6 +54,7 @@ from stores.protocol import (
     unpack,
 )
 from stores.records import now_ms
+from stores.schema import StoreDefinition
 from stores.turns import Places
 
 T = TypeVar("T")
@@ -93,8 +97,9 @@ _PART_BYTES: Final = 8 * 1024 * 1024  # half of the largest document
 class Committer:
     """The writing methods of `stores.protocol.Engine`."""
 
-    def __init__(self, connection: Connection, most_bytes: int) -> None:
+    def __init__(self, connection: Connection, feed: Feed, most_bytes: int) -> None:
         self._connection = connection
+        self._feed = feed
         self._most_bytes = most_bytes
         # Requests with the same key wait for each other here, so that they do not collide in the database.
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -105,10 +110,17 @@ class Committer:
         self._places = Places(_TRANSACTIONS, _TRANSACTIONS_EACH)
         self._bulk_places = Places(_BULK, _BULK_EACH)
         self._large = asyncio.Lock()
+        self._gate = DefinitionGate()
         self._guards: set[str] = set()  # guards whose documents are known to exist
 
-    async def commit(self, writes: Sequence[Write], by: str | None, key: IdempotencyKey | None) -> list[Written]:
-        return await self._finished(writes, partial(self._attempt, writes, by, key))
+    async def commit(
+        self,
+        writes: Sequence[Write],
+        by: str | None,
+        key: IdempotencyKey | None,
+        definition: StoreDefinition | None = None,
+    ) -> list[Written]:
+        return await self._finished(writes, partial(self._attempt, writes, by, key), definition)
 
     async def commit_with(
         self, writes: Sequence[Write], owner: str, also: Callable[[Session], Awaitable[None]]
@@ -127,10 +139,12 @@ class Committer:
         await self._make_guards(writes)
         return await self._in_transaction(writes, self._turn(writes, owner), work)
 
-    async def _finished(self, writes: Sequence[Write], attempt: Attempt) -> list[Written]:
+    async def _finished(
+        self, writes: Sequence[Write], attempt: Attempt, definition: StoreDefinition | None = None
+    ) -> list[Written]:
         # In a task of its own: the cancellation of the caller must not interrupt a transaction or cost a connection of
         # the pool.
-        task = asyncio.create_task(self._commit(writes, attempt))
+        task = asyncio.create_task(self._in_order(writes, attempt, definition))
         self._running[task] = clock.monotonic()
         task.add_done_callback(self._running.pop)
         if self._watch is None:
@@ -163,6 +177,14 @@ class Committer:
                     await end_orphans(self._connection)
         finally:
             self._watch = None  # if this task fails, the next commit starts another one
+
+    async def _in_order(
+        self, writes: Sequence[Write], attempt: Attempt, definition: StoreDefinition | None
+    ) -> list[Written]:
+        async with self._gate.passed(writes, definition):
+            outcome = await self._commit(writes, attempt)
+            self._gate.note(writes, outcome)
+            return outcome
 
     async def _commit(self, writes: Sequence[Write], attempt: Attempt) -> list[Written]:
         with store_errors():
@@ -225,8 +247,29 @@ class Committer:
         outcome: list[Written] = []
         for run in _runs(writes):
             with duplicates_at(len(outcome)):
-                outcome += await _write_run(writer, run, len(outcome))
+                outcome += await self._write_run(writer, run, len(outcome))
         return outcome
+
+    async def _write_run(self, writer: Writer, run: Sequence[Write], start: int) -> list[Written]:
+        """Do a run of similar writes. `start` is the position of the run in its commit."""
+        inserts = [write for write in run if isinstance(write, Insert)]
+        upserts = [write for write in run if isinstance(write, Upsert)]
+        if len(inserts) > 1:
+            return await writer.insert_all(inserts, start)
+        if len(upserts) > 1:
+            return await writer.upsert_all(upserts, start)
+        only = run[0]
+        if isinstance(only, Recheck):
+            return [await self._recheck(only)]
+        with too_large_at(start):
+            return [await writer.write(only)]
+
+    async def _recheck(self, write: Recheck) -> Written:
+        batch = await self._feed.read(write.since)
+        if batch.more:
+            raise NotAsExpected
+        await asyncio.to_thread(write.check, batch.changes)
+        return Written(b"", 0, 0)
 
     @asynccontextmanager
     async def _turn(self, writes: Sequence[Write], by: str | None) -> AsyncIterator[None]:
@@ -319,18 +362,6 @@ async def _end(session: Session, give_up: float) -> None:
 def _is_collision(error: PyMongoError) -> bool:
     """Return whether a repeated transaction may succeed at once. Without a primary it cannot."""
     return error.has_error_label("TransientTransactionError") and not isinstance(error, ServerSelectionTimeoutError)
-
-
-async def _write_run(writer: Writer, run: Sequence[Write], start: int) -> list[Written]:
-    """Do a run of similar writes. `start` is the position of the run in its commit."""
-    inserts = [write for write in run if isinstance(write, Insert)]
-    upserts = [write for write in run if isinstance(write, Upsert)]
-    if len(inserts) > 1:
-        return await writer.insert_all(inserts, start)
-    if len(upserts) > 1:
-        return await writer.upsert_all(upserts, start)
-    with too_large_at(start):
-        return [await writer.write(run[0])]
 
 
 def _is_bulk(writes: Sequence[Write]) -> bool:

@@ -56,7 +56,7 @@ class MongoEngine:
         self._connection = Connection(url, options.read_timeout, options.seal, options.max_slow_reads_per_user)
         self.feed = self._feed = MongoFeed(self._connection)
         self._reader = Reader(self._connection, options.chunk_bytes)
-        self._committer = Committer(self._connection, options.max_entity_bytes)
+        self._committer = Committer(self._connection, self._feed, options.max_entity_bytes)
         self._history = HistoryKeeper(self._connection, self._feed, self._consumer_state(history.ID))
         self._consumers: dict[str, LeasedConsumer] = {}
 
@@ -149,8 +149,14 @@ class MongoEngine:
     async def repeated(self, store: str, path: str) -> int:
         return await self._reader.repeated(store, path)
 
-    async def commit(self, writes: Sequence[Write], by: str | None, key: IdempotencyKey | None = None) -> list[Written]:
-        return await self._committer.commit(writes, by, key)
+    async def commit(
+        self,
+        writes: Sequence[Write],
+        by: str | None,
+        key: IdempotencyKey | None = None,
+        definition: StoreDefinition | None = None,
+    ) -> list[Written]:
+        return await self._committer.commit(writes, by, key, definition)
 
     async def history(
         self,

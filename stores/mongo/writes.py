@@ -42,12 +42,14 @@ from stores.protocol import (
     Update,
     UpdateMany,
     Upsert,
-    Write,
     Written,
 )
 from stores.query import In, Not
 from stores.records import SYSTEM_FIELDS, Entity
 from stores.turns import Turn
+
+Statement = Insert | Update | Delete | Upsert | UpdateMany | DeleteMany | Expect
+"""The writes that are sent to the server."""
 
 _PART_BYTES: Final = 2_097_152
 """Bytes of documents that are sent to the server together: the driver encodes them in one call."""
@@ -73,7 +75,7 @@ class Writer:
         self._session = session
         self._room = room
 
-    async def write(self, write: Write) -> Written:
+    async def write(self, write: Statement) -> Written:
         """Do one write. Delete, UpdateMany, DeleteMany and Expect need a session, because they take several steps."""
         match write:
             case Insert():

@@ -48,6 +48,7 @@ from stores.sqlite.transaction import Transaction
 from stores.sqlite.visibility_index import groups_held
 from stores.sqlite.writer import Writer
 from stores.sqlite.writes import WriteExecutor
+from stores.superseded import SupersededDefinitions
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -99,6 +100,7 @@ class SQLiteEngine:
         self.most_files = FILES_OF_CONNECTION * (MOST_STREAMS + self._own_connections)
         self._lock = FileLock(path)
         self._tables: dict[str, StoreTable] = {}
+        self._superseded = SupersededDefinitions()
         self._consumers: dict[str, LeasedConsumer] = {}
         self._leases: dict[str, Held] = {}
 
@@ -127,15 +129,15 @@ class SQLiteEngine:
         self._tables = load_tables(connection)
         renew_triggers(connection, self._tables.values())
         transaction = Transaction()
-        bounds = (self.options.read_timeout, self.options.max_entity_bytes)
-        self._executor = WriteExecutor(connection, self._tables, transaction, *bounds)
         o = self.options
         bounds_of_reads = (o.reader_threads, o.read_timeout, o.max_slow_reads_per_user, self._most_streams)
         self._readers = Readers(self.path, *bounds_of_reads)
         self.feed = SQLiteFeed(epoch, self._readers, current_seq(connection))
+        bounds = (o.read_timeout, o.max_entity_bytes)
+        self._executor = WriteExecutor(connection, self._tables, transaction, self.feed, *bounds)
         changes_made = partial(transaction.changes_for, self.feed, connection)
         self._writer = Writer(connection, transaction, changes_made, self.feed.publish)
-        self._structure = Structure(self._writer, self._executor)
+        self._structure = Structure(self._writer, self._executor, self._superseded)
         keeper = LogKeeper(self.path, self._readers, int(self.options.sqlite_log_mb * 1_048_576))
         self._keeper = asyncio.get_running_loop().create_task(keeper.run())
 
@@ -173,9 +175,7 @@ class SQLiteEngine:
         key: IdempotencyKey | None = None,
     ) -> list[Written]:
         differing = self._structure.differing(definitions)
-        if differing:
-            return await self._structure.define(differing, writes, by, key)
-        return await self.commit(writes, by, key) if writes else []
+        return await self._structure.define(differing, writes, by, key) if differing or writes else []
 
     async def rename(self, store: str, name: str, writes: Sequence[Write]) -> None:
         await self._structure.rename(store, name, writes)
@@ -239,13 +239,30 @@ class SQLiteEngine:
         table = self._table(store)
         return await self._readers.unhurried(lambda c: lists.repeated(c, table, path), UNHURRIED_SECONDS)
 
-    async def commit(self, writes: Sequence[Write], by: str | None, key: IdempotencyKey | None = None) -> list[Written]:
+    async def commit(
+        self,
+        writes: Sequence[Write],
+        by: str | None,
+        key: IdempotencyKey | None = None,
+        definition: StoreDefinition | None = None,
+    ) -> list[Written]:
         if len(writes) == 1 and key is None and not isinstance(writes[0], BULK):
             # One statement changes one entity, so it is atomic.
-            return [await self._writer.submit(lambda: self._executor.run(writes[0], 0), by)]
+            return [await self._writer.submit(lambda: self._run_checked(writes[0], definition), by)]
         heavy = is_heavy(writes)
         commit = self._executor.run_once if heavy else self._commit_in_savepoint
-        return await self._writer.submit(lambda: commit(writes, key), by, heavy=heavy)
+
+        def run() -> list[Written]:
+            if definition is not None:
+                self._superseded.check(definition)
+            return commit(writes, key)
+
+        return await self._writer.submit(run, by, heavy=heavy)
+
+    def _run_checked(self, write: Write, definition: StoreDefinition | None) -> Written:
+        if definition is not None:
+            self._superseded.check(definition)
+        return self._executor.run(write, 0)
 
     def _commit_in_savepoint(self, writes: Sequence[Write], key: IdempotencyKey | None) -> list[Written]:
         written: list[Written] = []

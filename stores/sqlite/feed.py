@@ -56,7 +56,16 @@ class SQLiteFeed:
 
     async def read(self, since: str, limit: int = 1_000) -> Batch:
         start = self._parse(since)
-        return await self.readers.run(lambda connection: self._read(connection, start, limit))
+
+        def read(connection: apsw.Connection) -> Batch:
+            with snapshot(connection):
+                return self._read(connection, start, limit)
+
+        return await self.readers.run(read)
+
+    def read_from(self, connection: apsw.Connection, since: str) -> Batch:
+        """Return the changes after `since` as the open transaction of `connection` sees them. Raises HistoryGone."""
+        return self._read(connection, self._parse(since), FOLLOW_BATCH)
 
     async def follow(self, since: str) -> AsyncGenerator[Batch]:
         start = self._parse(since)
@@ -99,19 +108,18 @@ class SQLiteFeed:
         return CommittedChanges(changes[-1][0] if changes else self.seq, changes)
 
     def _read(self, connection: apsw.Connection, start: int, limit: int) -> Batch:
-        with snapshot(connection):
-            newest = current_seq(connection)
-            oldest = connection.execute("SELECT min(seq) FROM changes").get or 1
-            if start > newest or start < oldest - 1:
-                raise HistoryGone("the changes since that position are not kept any more")
-            changes, full = [], False
-            size = 0
-            for seq, change in self._changes(self._rows(connection, start, limit)):
-                changes.append((seq, change))
-                size += change.size
-                full = len(changes) == limit or size >= MOST_READ_BYTES
-                if full:
-                    break
+        newest = current_seq(connection)
+        oldest = connection.execute("SELECT min(seq) FROM changes").get or 1
+        if start > newest or start < oldest - 1:
+            raise HistoryGone("the changes since that position are not kept any more")
+        changes, full = [], False
+        size = 0
+        for seq, change in self._changes(self._rows(connection, start, limit)):
+            changes.append((seq, change))
+            size += change.size
+            full = len(changes) == limit or size >= MOST_READ_BYTES
+            if full:
+                break
         end = changes[-1][0] if full else newest
         return Batch([change for _, change in changes], self.at(end), end < newest)
 

@@ -19,17 +19,19 @@ from stores.sqlite.renaming import rename_table
 from stores.sqlite.tables import StoreTable, create_index, create_table, drop_index, drop_table
 from stores.sqlite.writer import Writer
 from stores.sqlite.writes import WriteExecutor
+from stores.superseded import SupersededDefinitions
 
 Paths = Mapping[str, bool]
 """The paths to index, and whether each is unique."""
 
 
 class Structure:
-    """The changes of the tables that `executor` knows."""
+    """The changes of the tables that `executor` knows, and of the definitions: these are then in `superseded`."""
 
-    def __init__(self, writer: Writer, executor: WriteExecutor) -> None:
+    def __init__(self, writer: Writer, executor: WriteExecutor, superseded: SupersededDefinitions) -> None:
         self._writer = writer
         self._executor = executor
+        self._superseded = superseded
         self._tables = executor.tables
 
     def differing(self, definitions: Iterable[StoreDefinition]) -> dict[str, Paths]:
@@ -55,23 +57,26 @@ class Structure:
                 _define(executor, store, wanted)
             return executor.run_once(writes, key) if writes else []
 
-        return await self._change(run, by)
+        return await self._change(run, writes, by)
 
     async def rename(self, store: str, name: str, writes: Sequence[Write]) -> None:
         """Rename a store, and do `writes`. Raises NotFound and Conflict."""
-        await self._change(lambda executor: _rename(executor, store, name, writes), None)
+        await self._change(lambda executor: _rename(executor, store, name, writes), writes, None)
 
     async def drop(self, store: str, writes: Sequence[Write], by: str | None) -> list[Written]:
         """Do `writes`, and remove the table of an empty store if there is one. Raises StoreNotEmpty."""
-        return await self._change(lambda executor: _drop(executor, store, writes), by)
+        return await self._change(lambda executor: _drop(executor, store, writes), writes, by)
 
-    async def _change(self, run: Callable[[WriteExecutor], list[Written]], by: str | None) -> list[Written]:
-        """Call `run`, which changes the tables of its executor, in a transaction of its own."""
+    async def _change(
+        self, run: Callable[[WriteExecutor], list[Written]], writes: Sequence[Write], by: str | None
+    ) -> list[Written]:
+        """Call `run`, which does `writes` and changes the tables of its executor, in a transaction of its own."""
         changed: dict[str, StoreTable] = {}
+        written: list[Written] = []
 
         def in_transaction() -> list[Written]:
             changed.update(self._tables)
-            written = run(self._executor.over(changed))
+            written.extend(run(self._executor.over(changed)))
             for name, table in self._tables.items():
                 if changed.get(name) is not table:
                     # Its copy may have learned that a path is mixed.
@@ -85,6 +90,7 @@ class Structure:
                     changed[name] = known.adopt(table)
             self._tables.clear()
             self._tables.update(changed)
+            self._superseded.note(writes, written)
 
         return await self._writer.submit(in_transaction, by, heavy=True, committed=committed)
 

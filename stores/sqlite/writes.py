@@ -28,6 +28,7 @@ from stores.protocol import (
     Expect,
     IdempotencyKey,
     Insert,
+    Recheck,
     Revisions,
     Update,
     UpdateMany,
@@ -39,6 +40,7 @@ from stores.query import And, Equal, Filter
 from stores.records import SYSTEM_FIELDS, Entity, Operation, alters, concerns_system_fields
 from stores.sqlite.compile import Compiler
 from stores.sqlite.connection import time_limit, translate, translated
+from stores.sqlite.feed import SQLiteFeed
 from stores.sqlite.idempotency import earlier_outcome, remember
 from stores.sqlite.tables import StoreTable
 from stores.sqlite.transaction import Transaction
@@ -60,18 +62,21 @@ class WriteExecutor:
         connection: apsw.Connection,
         tables: dict[str, StoreTable],
         transaction: Transaction,
+        feed: SQLiteFeed,
         read_timeout: float,
         most_bytes: int,
     ) -> None:
         self.connection = connection
         self.tables = tables
         self.transaction = transaction
+        self.feed = feed
         self.read_timeout = read_timeout
         self.most_bytes = most_bytes
 
     def over(self, tables: dict[str, StoreTable]) -> WriteExecutor:
         """Return an executor of the same transaction that knows other tables."""
-        return WriteExecutor(self.connection, tables, self.transaction, self.read_timeout, self.most_bytes)
+        bounds = (self.read_timeout, self.most_bytes)
+        return WriteExecutor(self.connection, tables, self.transaction, self.feed, *bounds)
 
     def run_once(self, writes: Sequence[Write], key: IdempotencyKey | None) -> list[Written]:
         """Run the writes of one commit, or return the outcome of the commit that was done with this key."""
@@ -110,6 +115,8 @@ class WriteExecutor:
                     return self.delete_many(table, write)
                 case Expect():
                     return self.expect(table, write)
+                case Recheck():
+                    return self.recheck(write)
 
     def table(self, store: str) -> StoreTable:
         table = self.tables.get(store)
@@ -195,6 +202,13 @@ class WriteExecutor:
         sql = f"SELECT count(*) FROM (SELECT 1 FROM {table.table} WHERE {condition} LIMIT {write.enough})"
         if not write.holds(self.connection.execute(sql, compiler.values).get):
             raise NotAsExpected
+        return Written(b"", 0, 0)
+
+    def recheck(self, write: Recheck) -> Written:
+        batch = self.feed.read_from(self.connection, write.since)
+        if batch.more:
+            raise NotAsExpected
+        write.check(batch.changes)
         return Written(b"", 0, 0)
 
     def merge(self, table: StoreTable, before: str, rev: int, write: Update | Upsert | UpdateMany) -> Written:

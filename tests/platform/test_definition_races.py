@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
 import pytest
 
 from stores.errors import DataStandsAgainst, InvalidEntity
+from stores.query import EVERYTHING, Query
 from stores.records import Entity
 from tests.support.racing import Racing
 
@@ -54,3 +59,83 @@ async def test_what_is_written_just_before_a_definition_changes_stands_against_i
         await racing.hub.entities.change(racing.principal, "stores", store, {"fields": fields}, None)
     assert [*refusal.value.found] == [at_fault]
     assert [field["id"] for field in (await racing.see("stores", store))["fields"]] == ["name", "code"]
+
+
+NAME = {"id": "name", "type": "Text", "unique": True}
+NUMBER = {"id": "n", "type": "Number"}
+MORE = {"name": "b", "n": "text"}
+
+Writing = Callable[[Racing, str], Awaitable[Any]]
+WRITES: dict[str, tuple[str, Writing]] = {
+    "create": ("commit", lambda r, order: r.hub.entities.create(r.principal, "orders", [MORE])),
+    "create several": ("commit", lambda r, order: r.hub.entities.create(r.principal, "orders", [{"name": "c"}, MORE])),
+    "change": ("commit", lambda r, order: r.hub.entities.change(r.principal, "orders", order, MORE, None)),
+    "replace": ("commit", lambda r, order: r.hub.entities.replace(r.principal, "orders", order, MORE, None)),
+    "upsert": ("commit", lambda r, order: r.hub.entities.upsert(r.principal, "orders", "name", [MORE])),
+    "bulk": (
+        "commit",
+        lambda r, order: r.hub.entities.change_matches(r.principal, "orders", EVERYTHING, {"n": "text"}),
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("write", "definition"),
+    [*((write, {"open": False}) for write in WRITES), ("create", {"fields": [NAME, NUMBER]})],
+    ids=[*WRITES, "create under a new type"],
+)
+async def test_values_checked_against_the_former_definition_are_checked_again(
+    racing: Racing, write: str, definition: Entity
+) -> None:
+    """Otherwise they would be answered with 200, and be invalid or in no list."""
+    store = await racing.make("stores", {"name": "orders", "fields": [NAME], "open": True})
+    id = await racing.make("orders", {"name": "a"})
+    method, perform = WRITES[write]
+    racing.before(method, lambda: racing.hub.entities.change(racing.principal, "stores", store, definition, None))
+    with pytest.raises(InvalidEntity) as refusal:
+        await perform(racing, id)
+    assert {violation.field.rpartition(".")[2] for violation in refusal.value.violations} == {"n"}
+    assert [entity["name"] for entity in await racing.hub.engine.entities("orders", Query())] == ["a"]
+
+
+async def test_values_that_fit_the_new_definition_are_written(racing: Racing) -> None:
+    store = await racing.make("stores", {"name": "orders", "fields": [NAME], "open": True})
+    change = {"fields": [NAME, NUMBER], "open": False}
+    racing.before("commit", lambda: racing.hub.entities.change(racing.principal, "stores", store, change, None))
+    id = await racing.make("orders", {"name": "a", "n": 5})
+    assert (await racing.see("orders", id))["n"] == 5
+
+
+async def test_values_for_a_store_that_was_deleted_and_defined_again(racing: Racing) -> None:
+    store = await racing.make("stores", {"name": "orders", "open": True})
+
+    async def define_again() -> None:
+        await racing.hub.entities.delete(racing.principal, "stores", store, None)
+        await racing.make("stores", {"name": "orders", "fields": [NAME]})
+
+    racing.before("commit", define_again)
+    with pytest.raises(InvalidEntity):
+        await racing.make("orders", MORE)
+
+
+async def test_writes_in_progress_while_the_definition_changes(racing: Racing) -> None:
+    """They are refused, or the definition is: no value is left that the definition does not allow."""
+    for number in range(12):
+        name = f"orders{number}"
+        store = await racing.make("stores", {"name": name, "fields": [NAME], "open": True})
+        writes: list[asyncio.Task[str]] = []
+
+        async def write_meanwhile(
+            name: str = name, number: int = number, writes: list[asyncio.Task[str]] = writes
+        ) -> None:
+            writes.extend(asyncio.create_task(racing.make(name, {"name": f"{i}", "n": "text"})) for i in range(8))
+            await asyncio.sleep(0.0005 * number)
+
+        racing.before("define", write_meanwhile)
+        closing = racing.hub.entities.change(racing.principal, "stores", store, {"open": False}, None)
+        [closed] = await asyncio.gather(closing, return_exceptions=True)
+        written = await asyncio.gather(*writes, return_exceptions=True)
+        refused = sum(isinstance(outcome, InvalidEntity) for outcome in written)
+        left = len(await racing.hub.engine.entities(name, Query()))
+        assert refused + left == 8
+        assert isinstance(closed, DataStandsAgainst) if left else isinstance(closed, tuple)
