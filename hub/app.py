@@ -52,9 +52,11 @@ from hub.settings import Settings
 from realtime.fanout import Fanout
 from realtime.session import LiveContext, LiveSettings
 from realtime.session_registry import SessionRegistry
+from realtime.unread import UnreadLists
 from stores.bounds import Limited
 from stores.errors import HistoryGone, StoreError
 from stores.limits import EntityLimits
+from stores.long_lists import LongLists
 from stores.parse import Limits
 from stores.protocol import Engine
 from stores.records import now_ms
@@ -303,6 +305,7 @@ def assemble(settings: Settings) -> Hub:
     mailer = make_mailer(settings)
     hooks = system_hooks(engine, registry, credentials, settings.max_tokens_per_user)
     metrics = Metrics()
+    long_lists = LongLists(settings.max_long_lists_per_user)
     return Hub(
         settings=settings,
         engine=engine,
@@ -314,12 +317,12 @@ def assemble(settings: Settings) -> Hub:
         second_factors=factors,
         resets=PasswordReset(accounts, credentials, engine, resolver, key.key, mailer, reset_page_of(settings)),
         mailer=mailer,
-        entities=EntityService(engine, registry, resolver, hooks, bounds_of(settings)),
+        entities=EntityService(engine, registry, resolver, hooks, bounds_of(settings), long_lists),
         delta=DeltaService(engine, registry),
         metrics=metrics,
         key=key,
         control_token=control_token,
-        session_registry=make_session_registry(settings, engine, resolver, registry, metrics),
+        session_registry=make_session_registry(settings, engine, resolver, registry, metrics, long_lists),
     )
 
 
@@ -330,7 +333,12 @@ def make_credentials(settings: Settings, passwords: Passwords, attempts: LoginAt
 
 
 def make_session_registry(
-    settings: Settings, engine: Engine, resolver: Resolver, registry: StoreRegistry, metrics: Metrics
+    settings: Settings,
+    engine: Engine,
+    resolver: Resolver,
+    registry: StoreRegistry,
+    metrics: Metrics,
+    long_lists: LongLists,
 ) -> SessionRegistry:
     sizes = (settings.live_recent_mb * 1_048_576, settings.live_replay_mb * 1_048_576)
     fanout = Fanout(engine, settings.live_recent, *sizes)
@@ -339,13 +347,15 @@ def make_session_registry(
         settings.live_snapshot,
         settings.live_snapshot_mb * 1_048_576,
         filter_limits_of(settings),
+        settings.stream_timeout,
     )
 
     def describe(error: Exception) -> dict[str, Any]:
         metrics.limit_reached(error.limit_name if isinstance(error, Limited) else "")
         return describe_live(error)
 
-    context = LiveContext(engine, resolver, fanout, registry.authorized, describe, bounds)
+    unread = UnreadLists(long_lists)
+    context = LiveContext(engine, resolver, fanout, registry.authorized, describe, bounds, unread=unread)
     return SessionRegistry(context, settings.live_position_every)
 
 
@@ -353,7 +363,6 @@ def bounds_of(settings: Settings) -> Bounds:
     return Bounds(
         settings.max_items,
         settings.max_matches,
-        settings.max_long_lists_per_user,
         EntityLimits(settings.max_depth, settings.max_name_length),
     )
 

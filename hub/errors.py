@@ -11,7 +11,6 @@ HubError
 ├── NoSuchStore             no such store; also a `stores.errors.NotFound`
 ├── WrongMethod             the path does not support this method
 ├── NotModified             the caller's copy is current
-├── TooManyLists            one user reads more long lists at once than allowed
 ├── Overloaded              more requests, connections or bytes at once than the hub accepts
 ├── TooSlow                 the head or the body did not arrive in time
 ├── AnswerBroken            the database failed while an answer was being sent; the answer is cut off
@@ -100,10 +99,6 @@ class TooSlow(HubError):
     pass
 
 
-class TooManyLists(HubError):
-    pass
-
-
 class Overloaded(HubError):
     """The hub's capacity is exhausted. `errors` names the resource, unless it is the number of requests."""
 
@@ -147,7 +142,6 @@ STATUS: Mapping[type[Exception], HTTPStatus] = {
     WrongMethod: HTTPStatus.METHOD_NOT_ALLOWED,
     TooSlow: HTTPStatus.REQUEST_TIMEOUT,
     Overloaded: HTTPStatus.SERVICE_UNAVAILABLE,
-    TooManyLists: HTTPStatus.TOO_MANY_REQUESTS,
     ClientGone: HTTPStatus.REQUEST_TIMEOUT,
     auth.Unauthenticated: HTTPStatus.UNAUTHORIZED,
     auth.Forbidden: HTTPStatus.FORBIDDEN,
@@ -157,6 +151,7 @@ STATUS: Mapping[type[Exception], HTTPStatus] = {
     stores.FilterTooCostly: HTTPStatus.BAD_REQUEST,
     stores.InvalidEntity: HTTPStatus.BAD_REQUEST,
     stores.TooManyMatches: HTTPStatus.BAD_REQUEST,
+    stores.TooManyLists: HTTPStatus.TOO_MANY_REQUESTS,
     stores.NotFound: HTTPStatus.NOT_FOUND,
     stores.Conflict: HTTPStatus.CONFLICT,
     stores.DuplicateValue: HTTPStatus.CONFLICT,
@@ -237,6 +232,11 @@ def _errors(error: Exception) -> Errors:
             return {"query": ["This takes too long: ask for less, or for what an index leads to."]}
         case stores.TooManySlowWrites():
             return {"body": ["Too many changes that take long are waiting: try again. Nothing was changed."]}
+        case stores.TooManyLists():
+            text = "You are reading as many long lists at once as HUB_MAX_LONG_LISTS_PER_USER allows: try again."
+            return {"query": [text]}
+        case stores.Unavailable() if error.limit_name:
+            return {"query": [f"Too much at once: {error} ({named(error.limit_name)})."]}
         case stores.DuplicateValue():
             return {error.field: [RULES["duplicate"]]}
         case stores.DataStandsAgainst():
@@ -248,13 +248,18 @@ def _errors(error: Exception) -> Errors:
     return {}
 
 
+def named(limit: str) -> str:
+    """Return the name of a limit as docs/limits.md lists it."""
+    return limit if limit.isupper() else f"HUB_{limit.upper()}"
+
+
 def _headers(error: Exception) -> Mapping[str, str]:
     match error:
         case WrongMethod():
             return {"Allow": ", ".join(error.allowed)}
         case auth.TooManyAttempts():
             return {"Retry-After": str(error.retry_after)}
-        case stores.Unavailable() | Overloaded() | TooManyLists():
+        case stores.Unavailable() | Overloaded() | stores.TooManyLists():
             return {"Retry-After": str(RETRY_AFTER)}
         case UnsupportedCoding():
             return {"Accept-Encoding": error.accepted}

@@ -15,6 +15,7 @@ from typing import Annotated
 import orjson
 
 from realtime.fanout import Fanout
+from realtime.unread import UnreadList
 from realtime.view import ViewDifference, check_same_store
 from stores.bounds import Limit
 from stores.errors import HistoryGone
@@ -31,16 +32,17 @@ ENTERING_BYTES: Annotated[int, Limit("view", "bytes", "410")] = 16_777_216
 
 
 async def reconciled(
-    engine: Engine, fanout: Fanout, store: str, old: Filter, new: Filter, position: str
+    engine: Engine, fanout: Fanout, store: str, old: Filter, new: Filter, position: str, unread: UnreadList
 ) -> tuple[list[ViewDifference], str]:
     """Return the difference between the view by `old` at `position` and the view by `new` at the returned position.
 
-    Raises HistoryGone if the difference is too large, or if the changes in between are no longer in memory.
+    Raises HistoryGone if the difference is too large, or if the changes in between are no longer in memory, and
+    TooManyLists if `unread` has no place.
     """
     start = engine.feed.order(position)
     only_one = Or((And((new, Not(old))), And((old, Not(new)))))
-    listing = await engine.find(store, Query(only_one, limit=ENTERING))
-    text = await whole_body(listing, ENTERING_BYTES)
+    listing = await engine.find(store, Query(only_one, limit=ENTERING), before_long=unread.enter_at_once)
+    text = await whole_body(listing, ENTERING_BYTES, unread)
     if listing.next is not None or text is None:
         raise HistoryGone(
             f"more than {ENTERING} entities enter or leave this view, or more than {ENTERING_BYTES} bytes"
@@ -86,14 +88,16 @@ def _ends(changes: Iterable[Change]) -> dict[str, tuple[Entity | None, Entity | 
     return ends
 
 
-async def whole_body(listing: Listing, most_bytes: int) -> bytes | None:
-    """Return the text of the array, joined from its pieces; None if it is longer than `most_bytes`."""
+async def whole_body(listing: Listing, most_bytes: int, unread: UnreadList) -> bytes | None:
+    """Return the text of the array, joined from its pieces, and count them in `unread`; None if it is longer than
+    `most_bytes`."""
     if isinstance(listing.body, bytes):
         return listing.body if len(listing.body) <= most_bytes else None
     pieces: list[bytes] = []
     size = 0
     async with aclosing(listing.body) as body:  # type: ignore[type-var]
         async for piece in body:
+            unread.grow(len(piece))
             pieces.append(piece)
             size += len(piece)
             if size > most_bytes:

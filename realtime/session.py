@@ -26,12 +26,14 @@ from realtime.filter_sizes import FilterSizes
 from realtime.reconcile import reconciled, whole_body
 from realtime.requests import SubscribeRequest
 from realtime.subscriptions import ClientSink, Ending, Subscription, Subscriptions
+from realtime.unread import UnreadList, UnreadLists
 from realtime.view import ViewDifference, check_same_store
-from stores.errors import HistoryGone, NotFound, StoreError, Unavailable
+from stores.errors import HistoryGone, NotFound, StoreError, TooManyLists, Unavailable
+from stores.long_lists import LongLists
 from stores.parse import Limits
 from stores.projection import compile_projection
 from stores.protocol import Engine
-from stores.query import Query
+from stores.query import Filter, Query
 from stores.read_turns import READER
 from stores.records import now_ms
 from stores.turns import Gate
@@ -58,13 +60,15 @@ class LiveSettings:
     """Limits of a session.
 
     `subscriptions` is the maximum number of its subscriptions. `snapshot` and `snapshot_bytes` are the maximum numbers
-    of entities and of their bytes in one acknowledgement.
+    of entities and of their bytes in one acknowledgement. `reading` is the number of seconds in which a client must
+    read a long one.
     """
 
     subscriptions: int = 1_000
     snapshot: int = 10_000
     snapshot_bytes: int = 16_777_216
     filter_limits: Limits = field(default_factory=Limits)
+    reading: float = 300
 
 
 @dataclass(slots=True)
@@ -85,6 +89,9 @@ class LiveContext:
     beginning: Gate = field(default_factory=lambda: Gate(BEGUN_AT_ONCE))
     """Spreads the start of requests: thousands of clients may subscribe at the same moment."""
     filter_sizes: FilterSizes = field(default_factory=FilterSizes)
+    unread: UnreadLists = field(default_factory=lambda: UnreadLists(LongLists(32)))
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    """One for each long list that a client is reading."""
 
 
 class _BeginsAnew(Exception):
@@ -114,6 +121,8 @@ class LiveSession:
         """Called with the session and its previous principal after the principal has changed."""
         self._acknowledged = ""
         """The latest position in an acknowledgement. Later acknowledgements do not go back behind it."""
+        self._list: UnreadList | None = None
+        """The list that is being made for the client."""
 
     async def request(self, name: str, payload: Any, reply: Reply) -> None:
         """Serve a client's request. `reply` gets the acknowledgement before any event that follows from it."""
@@ -168,6 +177,8 @@ class LiveSession:
             except BaseException:
                 subscriptions.release(subscription, request.id)
                 raise
+            finally:
+                self._drop_list()
 
     def _subscription(self, request: SubscribeRequest) -> Subscription:
         """Return the client's subscription to the same topic under other names, or a new one."""
@@ -229,8 +240,11 @@ class LiveSession:
         most, most_bytes = self.context.settings.snapshot, self.context.settings.snapshot_bytes
         query = Query(subscription.where, limit=most)
         for _ in range(LIST_ATTEMPTS):
-            listing = await self.context.engine.find(subscription.store, query, subscription.projection)
-            entities = await whole_body(listing, most_bytes)
+            unread = self._begin_list()
+            listing = await self.context.engine.find(
+                subscription.store, query, subscription.projection, before_long=unread.enter
+            )
+            entities = await whole_body(listing, most_bytes, unread)
             if listing.next is not None or entities is None:
                 bound, name = (
                     (f"{most} entities", "live_snapshot")
@@ -281,6 +295,38 @@ class LiveSession:
             text = text[:-1] + b',"entities":' + start.entities + b"}"
             self.sink.make_room(len(text))
         reply(text)
+        self._hand_over_list()
+
+    # Lists in memory: from their beginning until the client has read them.
+
+    def _begin_list(self) -> UnreadList:
+        self._drop_list()
+        self._list = self.context.unread.begin(self.principal.user_id)
+        return self._list
+
+    def _drop_list(self) -> None:
+        if self._list is not None:
+            self._list.end()
+            self._list = None
+
+    def _hand_over_list(self) -> None:
+        """Count the list, which has been sent, until the client has read it."""
+        if self.closed:  # nothing was sent
+            return
+        unread, self._list = self._list, None
+        if unread is not None and unread.is_long:
+            task = asyncio.get_running_loop().create_task(self._count_until_taken(unread))
+            self.context.tasks.add(task)
+            task.add_done_callback(self.context.tasks.discard)
+
+    async def _count_until_taken(self, unread: UnreadList) -> None:
+        try:
+            async with asyncio.timeout(self.context.settings.reading):
+                await self.sink.taken()
+        except TimeoutError:
+            self.sink.close("lagging")
+        finally:
+            unread.end()
 
     async def _unsubscribe(self, payload: dict[str, Any], reply: Reply) -> None:
         """Remove one name by `id`, or all names of a channel by `channel`."""
@@ -387,17 +433,28 @@ class LiveSession:
         view = self.context.view(self.principal, subscription.store)
         new = view.narrowed(subscription.filter)
         if new != subscription.where:
-            context, old, store = self.context, subscription.where, subscription.store
-            async with context.refreshing:
-                differences, position = await reconciled(
-                    context.engine, context.fanout, store, old, new, subscription.position
-                )
-            if self.subscriptions.suspended or subscription.ended:
-                return
-            self._send_differences(subscription, differences)
+            try:
+                differences, position = await self._reconciled(subscription, new)
+                if self.subscriptions.suspended or subscription.ended:
+                    return
+                self._send_differences(subscription, differences)
+                self._hand_over_list()
+            finally:
+                self._drop_list()
             subscription.position = position
         subscription.see(view)
         await self.subscriptions.join(subscription)
+
+    async def _reconciled(self, subscription: Subscription, new: Filter) -> tuple[list[ViewDifference], str]:
+        context, unread = self.context, self._begin_list()
+        asked = (context.engine, context.fanout, subscription.store, subscription.where, new, subscription.position)
+        try:
+            async with context.refreshing:
+                return await reconciled(*asked, unread)
+        except TooManyLists:
+            await unread.enter()  # waits outside of `refreshing`, which other users need
+            async with context.refreshing:
+                return await reconciled(*asked, unread)
 
     def _send_differences(self, subscription: Subscription, differences: list[ViewDifference]) -> None:
         """Send the events of a changed view.

@@ -25,8 +25,8 @@ from stores.query import Filter, Projection
 from stores.records import Change
 from stores.steps import TakesLong
 
-Ending = Literal["revoked", "expired"]
-"""Why a session ends: its credential was revoked, or has expired."""
+Ending = Literal["revoked", "expired", "lagging"]
+"""Why a session ends: its credential was revoked or has expired, or its client reads too slowly."""
 
 PIECE: Final = 65_536
 """Bytes of missed changes that are written before the next check that the client has room."""
@@ -59,6 +59,9 @@ class ClientSink(Protocol):
 
     async def drained(self) -> None:
         """Wait until the client has room or is disconnected. A client that takes nothing for long is disconnected."""
+
+    async def taken(self) -> None:
+        """Wait until the client has room, or until nothing waits any more for one that is disconnected."""
 
     def close(self, kind: Ending) -> None: ...
 

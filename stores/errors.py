@@ -14,6 +14,7 @@ StoreError
 │   ├── KeyReused           an idempotency key was sent with another request before
 │   └── StoreNotEmpty       a store that still holds entities cannot be dropped
 ├── NotFound                no such entity, or the caller may not see it
+├── TooManyLists            one user reads more long lists at once than allowed
 ├── TooManyMatches          a bulk change matches more entities than allowed
 ├── HistoryGone             a position from which the feed cannot resume
 ├── Unavailable             the database does not answer now; try again
@@ -135,6 +136,12 @@ class StoreNotEmpty(Conflict):
 
 class NotFound(StoreError):
     pass
+
+
+class TooManyLists(StoreError):
+    def __init__(self, most: int) -> None:
+        super().__init__(f"{most} long lists of this user are being read")
+        self.limit_name = "max_long_lists_per_user"
 
 
 class TooManyMatches(StoreError):

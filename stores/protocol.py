@@ -183,6 +183,9 @@ class IdempotencyKey:
     expires: int
 
 
+BeforeLong = Callable[[], Awaitable[None]]
+
+
 @dataclass(frozen=True, slots=True)
 class Listing:
     """A list as JSON text.
@@ -340,7 +343,10 @@ class Engine(Protocol):
     ) -> tuple[bytes, int] | None:
         """Return an entity as JSON text, and its revision; or None."""
 
-    async def find(self, store: str, query: Query, projection: Projection = WHOLE) -> Listing: ...
+    async def find(
+        self, store: str, query: Query, projection: Projection = WHOLE, before_long: BeforeLong | None = None
+    ) -> Listing:
+        """Return a page. `before_long` is awaited before a long list takes anything for itself, and may refuse it."""
 
     async def entities(self, store: str, query: Query) -> list[Entity]:
         """Return the result of `find` as Python values without a projection, for callers inside the hub. The query's

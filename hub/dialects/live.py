@@ -116,6 +116,10 @@ class SocketIOSink:
                 connection.close(CloseReason.LAGGING)
         connection.make_room(0)
 
+    async def taken(self) -> None:
+        await self.drained()
+        await self._connection.emptied()
+
     @property
     def has_room(self) -> bool:
         return self._connection.has_room

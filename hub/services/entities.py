@@ -15,7 +15,6 @@ from auth.view import View
 from hub.services import expectations as expect
 from hub.services.credentials import refuse
 from hub.services.group_paths import GroupPathKeeper
-from hub.services.long_lists import LongLists
 from hub.services.references import known_ids
 from hub.services.registry import StoreRegistry
 from hub.services.replacement import ASSIGNED, Replacement
@@ -33,6 +32,7 @@ from hub.services.violations import (
 from hub.services.written import is_forced, text_of, texts_of
 from stores.errors import InvalidQuery, NotFound, Violation
 from stores.limits import EntityLimits
+from stores.long_lists import LongLists
 from stores.matcher import compile_filter, matches
 from stores.protocol import (
     MOST_HISTORY_ENTRIES,
@@ -58,24 +58,28 @@ from stores.turns import Turn
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """`items`: entities in one array. `matches`: entities that one bulk change may affect. `long_lists`: streamed lists
-    that one user may read at once."""
+    """`items`: entities in one array. `matches`: entities that one bulk change may affect."""
 
     items: int = 10_000
     matches: int = 100_000
-    long_lists: int = 32
     entity: EntityLimits = field(default_factory=EntityLimits)
 
 
 class EntityService:
     def __init__(
-        self, engine: Engine, registry: StoreRegistry, resolver: Resolver, hooks: dict[str, StoreHooks], bounds: Bounds
+        self,
+        engine: Engine,
+        registry: StoreRegistry,
+        resolver: Resolver,
+        hooks: dict[str, StoreHooks],
+        bounds: Bounds,
+        long_lists: LongLists,
     ) -> None:
         self._engine = engine
         self.registry = registry
         self._hooks = hooks
         self._bounds = bounds
-        self._long_lists = LongLists(bounds.long_lists)
+        self._long_lists = long_lists
         self.group_paths = GroupPathKeeper(engine, registry)
         self._system = SystemStoreWrites(engine, resolver, hooks, self.group_paths)
 
@@ -93,10 +97,13 @@ class EntityService:
         view = self._view(principal, store, "GET")
         # Not `dataclasses.replace`, which takes several times as long.
         query = Query(view.narrowed(query.where), query.sort, query.offset, query.limit, query.after)
-        listing = await self._engine.find(store, query, view.shown(projection))
-        body = listing.body
-        if not isinstance(body, bytes):
-            body = await self._long_lists.counted(principal.user_id, body)
+        place = self._long_lists.place(principal.user_id)
+        try:
+            listing = await self._engine.find(store, query, view.shown(projection), place.enter)
+        except BaseException:
+            place.leave()
+            raise
+        body = listing.body if isinstance(listing.body, bytes) else place.held_by(listing.body)
         return Listing(bind(listing.position, view.digest), listing.next, body)
 
     async def summarize(self, principal: Principal, store: str, where: Filter, projection: Projection) -> Summary:

@@ -29,7 +29,7 @@ from realtime.engineio.packets import (
 )
 from realtime.engineio.polling import Poll
 from realtime.engineio.session import CLOSE_CODES, CloseReason, Session
-from realtime.engineio.wire import NORMAL_CLOSURE, Receive, Scope, Wire
+from realtime.engineio.wire import GRACE, NORMAL_CLOSURE, Receive, Scope, Wire
 from stores.bounds import Limit
 
 log = logging.getLogger("hub.engineio")
@@ -42,7 +42,8 @@ MOST_HELD: Final[Annotated[int, Limit("connection", "bytes in one write", "sever
 class Connection:
     """A connected client, as the application sees it.
 
-    `scope` is the ASGI scope of the handshake; `state` belongs to the application.
+    `scope` is the ASGI scope of the handshake; `state` belongs to the application. `answering` is the number of bytes
+    in large answers to polls that are being sent.
     """
 
     __slots__ = (
@@ -61,6 +62,7 @@ class Connection:
         "_sent_unread",
         "_wire",
         "admitted",
+        "answering",
         "armed",
         "block",
         "joined",
@@ -80,6 +82,7 @@ class Connection:
         self.admitted = False
         self.joined = not host.options.must_join
         self.posting = False
+        self.answering = 0
         self.probe_wire: Wire | None = None
         self._host = host
         self.make_room(0)
@@ -120,7 +123,7 @@ class Connection:
     @property
     def buffered(self) -> int:
         """Bytes that wait to be sent to this client."""
-        return self.session.queued_bytes if self._wire is None else self._wire.buffered()
+        return self.session.queued_bytes + self.answering if self._wire is None else self._wire.buffered()
 
     def make_room(self, size: int) -> None:
         """Allow `size` bytes to wait beyond the usual bounds, because the client asked for them; 0: none."""
@@ -141,7 +144,7 @@ class Connection:
         if self._wire is not None:
             return self._wire.buffered() <= self._usually_offered // 2
         most = self._host.options.max_queued_packets // 2
-        return session.queued_bytes <= self._usually_offered // 2 and session.queued <= most
+        return self.buffered <= self._usually_offered // 2 and session.queued <= most
 
     async def room(self, seconds: float) -> None:
         """Wait until the client `has_room` or the connection has ended, but for at most `seconds`."""
@@ -150,6 +153,13 @@ class Connection:
         if self._roomy is None:
             self._roomy = asyncio.get_running_loop().create_future()
         await asyncio.wait((self._roomy,), timeout=seconds)
+
+    async def emptied(self) -> None:
+        """Wait until nothing waits any more for a client whose connection has ended."""
+        if self.session.closed:
+            await asyncio.sleep(GRACE)  # then its WebSocket is aborted
+        while self.answering or self.session.closing:  # noqa: ASYNC110 (rare, and both may end in several ways)
+            await asyncio.sleep(1)
 
     def wire_drained(self) -> None:
         """Note that the client has taken some of the waiting data."""

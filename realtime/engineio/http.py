@@ -17,7 +17,7 @@ Source: engine.io-protocol v3 and v4; the codes are those of Node's engine.io.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Annotated, Any, Final
@@ -82,9 +82,12 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Response:
+    """`on_sent` is called when the client has read most of the body, or is gone."""
+
     status: int
     headers: Headers
     body: bytes
+    on_sent: Callable[[], None] | None = None
 
 
 def header(scope: Mapping[str, Any], name: bytes) -> str | None:

@@ -14,6 +14,7 @@ import secrets
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 from realtime.engineio import http
@@ -40,6 +41,8 @@ Verdict = bool | str | None
 
 TAKEN_AT_ONCE: Final = 64
 """Packets of a POST that are processed before other tasks run."""
+LARGE_POLL: Final = 65_536
+"""Bytes of a poll's answer beyond which it counts as waiting until the client has read it."""
 POSTS_AT_ONCE: Final = 16
 """POSTs that each process TAKEN_AT_ONCE packets in one iteration of the event loop."""
 
@@ -219,7 +222,11 @@ class EngineIOServer:
         if self.options.json_messages and connection.version == 3:
             packets = [_escaped(packet) for packet in packets]
         octets = connection.session.octets and request.jsonp is None
-        return http.poll_response(connection.version, packets, octets=octets, jsonp=request.jsonp)
+        response = http.poll_response(connection.version, packets, octets=octets, jsonp=request.jsonp)
+        if len(response.body) <= LARGE_POLL:
+            return response
+        connection.answering += len(response.body)
+        return replace(response, on_sent=partial(_sent, connection, len(response.body)))
 
     async def _post(self, connection: Connection, request: Request, scope: Scope, receive: Receive) -> Response | None:
         if connection.posting:
@@ -341,6 +348,11 @@ def _escaped(packet: Packet) -> Packet:
     return Packet(packet.type, escape_json(packet.data)) if isinstance(packet.data, str) else packet
 
 
+def _sent(connection: Connection, size: int) -> None:
+    connection.answering -= size
+    connection.wire_drained()
+
+
 class _TooLarge(Exception):
     """The body is larger than `max_payload`."""
 
@@ -369,7 +381,14 @@ async def _read(scope: Scope, receive: Receive, limit: int) -> bytes:
 async def _respond(send: Send, response: Response | None) -> None:
     if response is not None:
         await send({"type": "http.response.start", "status": response.status, "headers": response.headers})
-        await send({"type": "http.response.body", "body": response.body})
+        if response.on_sent is None:
+            await send({"type": "http.response.body", "body": response.body})
+            return
+        try:
+            await send({"type": "http.response.body", "body": response.body, "more_body": True})
+            await send({"type": "http.response.body", "body": b""})  # waits until the client has read most of it
+        finally:
+            response.on_sent()
 
 
 async def _reject(scope: Scope, send: Send, refused: Refused) -> None:

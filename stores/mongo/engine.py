@@ -21,6 +21,7 @@ from stores.mongo.reading import Reader
 from stores.options import CONSUMER_DEFAULTS, ConsumerOptions, EngineOptions
 from stores.protocol import (
     MOST_HISTORY_ENTRIES,
+    BeforeLong,
     ChangeHandler,
     Consumer,
     Feed,
@@ -134,8 +135,10 @@ class MongoEngine:
     ) -> tuple[bytes, int] | None:
         return await self._reader.get(store, id, where, projection)
 
-    async def find(self, store: str, query: Query, projection: Projection = WHOLE) -> Listing:
-        return await self._reader.find(store, query, projection)
+    async def find(
+        self, store: str, query: Query, projection: Projection = WHOLE, before_long: BeforeLong | None = None
+    ) -> Listing:
+        return await self._reader.find(store, query, projection, before_long)
 
     async def entities(self, store: str, query: Query) -> list[Entity]:
         return await self._reader.entities(store, query)

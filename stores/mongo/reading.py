@@ -22,7 +22,7 @@ from stores.mongo.errors import store_errors
 from stores.mongo.sizes import LARGE_DOCUMENT, Pace, decoded
 from stores.mongo.slow_reads import milliseconds
 from stores.projection import compile_projection as compile_view
-from stores.protocol import Listing, Summary
+from stores.protocol import BeforeLong, Listing, Summary
 from stores.query import CREATION, WHOLE, Filter, Projection, Query, Sort
 from stores.records import Entity
 from stores.turns import Turn
@@ -118,12 +118,14 @@ class Reader:
         rev = revision(document)
         return _writer(projection)(document), rev
 
-    async def find(self, store: str, query: Query, projection: Projection) -> Listing:
+    async def find(self, store: str, query: Query, projection: Projection, before_long: BeforeLong | None) -> Listing:
         selection = Selection.of(store, query, projection)
         write = _writer(projection)
         with store_errors():
             rows, at, is_all = await self._head(selection, query.offset, query.limit + 1)
             if not is_all:
+                if before_long is not None:
+                    await before_long()
                 return await self._long(selection, query, write, rows, at)
         more = len(rows) > query.limit > 0
         rows = rows[: query.limit]

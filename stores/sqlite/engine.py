@@ -17,6 +17,7 @@ from stores.errors import CannotOpen, NotFound
 from stores.options import CONSUMER_DEFAULTS, ConsumerOptions, EngineOptions
 from stores.protocol import (
     MOST_HISTORY_ENTRIES,
+    BeforeLong,
     ChangeHandler,
     Consumer,
     DeleteMany,
@@ -202,7 +203,9 @@ class SQLiteEngine:
 
         return await self._readers.run(read)
 
-    async def find(self, store: str, query: Query, projection: Projection = WHOLE) -> Listing:
+    async def find(
+        self, store: str, query: Query, projection: Projection = WHOLE, before_long: BeforeLong | None = None
+    ) -> Listing:
         table, show = self._table(store), lists.shower(projection)
         # A page with a large limit is often short. Only if it is not, a thread and a stream are worth their cost.
         limit = min(query.limit, LONGEST_PAGE_ON_LOOP)
@@ -210,13 +213,17 @@ class SQLiteEngine:
         try:
             seq, docs, last = await self._readers.run(lambda c: lists.read_page(c, table, query, limit, showing))
         except lists.LongPage:
-            return await self._stream(table, query, show)
+            return await self._stream(table, query, show, before_long)
         if last is not None and query.limit > limit:
-            return await self._stream(table, query, show)
+            return await self._stream(table, query, show, before_long)
         return Listing(self.feed.at(seq), last, b"[" + b",".join(docs) + b"]")
 
-    async def _stream(self, table: StoreTable, query: Query, show: lists.Show) -> Listing:
+    async def _stream(
+        self, table: StoreTable, query: Query, show: lists.Show, before_long: BeforeLong | None
+    ) -> Listing:
         """Return a list whose body is read while it is sent. The reading stops when the body is closed."""
+        if before_long is not None:
+            await before_long()
         chunk = self.options.chunk_bytes
         pieces = self._readers.stream(lambda c: lists.stream_page(c, table, query, show, chunk))
         head = await anext(pieces)

@@ -204,7 +204,7 @@ class Readers:
         if self._closed:
             raise _closed()
         if len(self._streams) >= self._most_streams:
-            raise Unavailable(f"{self._most_streams} long lists are being read").at("MOST_STREAMS")
+            raise Unavailable(f"the hub reads {self._most_streams} long lists at once").at("MOST_STREAMS")
         if self.streams_wait:
             raise _log_too_long()
         stream = _Stream(self._threads, self._idle_for_streams)

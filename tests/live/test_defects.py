@@ -50,6 +50,9 @@ class Ear:
     async def drained(self) -> None:
         """Return immediately: the client never lags."""
 
+    async def taken(self) -> None:
+        """Return immediately."""
+
     def close(self, kind: str) -> None:
         self.said.append(("closed", kind))
 

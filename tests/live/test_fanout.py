@@ -77,6 +77,8 @@ class Narrow:
         for _ in range(self.rng.randrange(3)):
             await asyncio.sleep(0)
 
+    async def taken(self) -> None: ...
+
     def close(self, kind: str) -> None: ...
 
 

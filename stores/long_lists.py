@@ -1,0 +1,121 @@
+"""Limits the long lists of a user: each holds a snapshot of the database, or memory, until its client has it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from typing import Any
+
+from stores.errors import TooManyLists
+
+
+class LongLists:
+    """Counts long lists. `most`: lists of one user at once."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._of_user: Counter[str] = Counter()
+        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
+
+    def place(self, user: str) -> Place:
+        """Return a place for one list, not taken yet."""
+        return Place(self, user)
+
+    async def take(self, user: str, patience: float) -> None:
+        """Take one of the user's places. Raises TooManyLists if none becomes free within `patience` seconds."""
+        if self._of_user[user] < self.most:
+            self._of_user[user] += 1
+            return
+        if not patience or not await self._waited(user, patience):
+            raise TooManyLists(self.most)
+
+    async def _waited(self, user: str, patience: float) -> bool:
+        """Wait until `give_back` passes a place on, and return whether it did."""
+        passed_on: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        queue = self._waiting.setdefault(user, deque())
+        queue.append(passed_on)
+        try:
+            async with asyncio.timeout(patience):
+                await passed_on
+        except BaseException as error:
+            self._withdraw(user, passed_on)
+            if isinstance(error, TimeoutError):
+                return False
+            raise
+        return True
+
+    def _withdraw(self, user: str, passed_on: asyncio.Future[None]) -> None:
+        if passed_on.done() and not passed_on.cancelled():  # the place came in the same moment
+            self.give_back(user)
+            return
+        queue = self._waiting.get(user, deque())
+        with suppress(ValueError):
+            queue.remove(passed_on)
+        if not queue:
+            self._waiting.pop(user, None)
+
+    def give_back(self, user: str) -> None:
+        """Pass a place on to the list that has waited longest, or free it."""
+        queue = self._waiting.get(user)
+        while queue:
+            first = queue.popleft()
+            if not queue:
+                del self._waiting[user]
+            if not first.done():
+                first.set_result(None)
+                return
+        self._of_user[user] -= 1
+        if not self._of_user[user]:
+            del self._of_user[user]
+
+
+class Place:
+    """The place of one list. `enter` takes it, as soon as the list is known to be long; `leave` frees it, if it is
+    taken."""
+
+    __slots__ = ("_lists", "_user", "is_taken")
+
+    def __init__(self, lists: LongLists, user: str) -> None:
+        self._lists = lists
+        self._user = user
+        self.is_taken = False
+
+    async def enter(self, patience: float = 0) -> None:
+        """Take the place, which may take `patience` seconds. Raises TooManyLists."""
+        if not self.is_taken:
+            await self._lists.take(self._user, patience)
+            self.is_taken = True
+
+    def leave(self) -> None:
+        if self.is_taken:
+            self.is_taken = False
+            self._lists.give_back(self._user)
+
+    def held_by(self, body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """Return `body`, which frees the place when it is read or closed."""
+        return _Holding(self, body)
+
+
+class _Holding:
+    """An iterator rather than a generator: closing a generator before its first step would run none of its code."""
+
+    def __init__(self, place: Place, body: Any) -> None:
+        self._place = place
+        self._body = body
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            piece: bytes = await anext(self._body)
+        except BaseException:
+            self._place.leave()
+            raise
+        return piece
+
+    async def aclose(self) -> None:
+        self._place.leave()
+        await self._body.aclose()
