@@ -5,19 +5,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field, replace
-from typing import Final
-
-import orjson
 
 from auth.errors import ReadOnlyField
 from stores.errors import InvalidQuery
 from stores.query import Filter, Projection, both
 from stores.records import SYSTEM_FIELDS, WRITER_FIELD, Entity
 from stores.schema import StoreDefinition
-
-FIELDS_DIGEST_LENGTH: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,15 +30,10 @@ class View:
     digest: str
     whole: Projection = field(init=False, repr=False, compare=False)
     """The projection with all visible fields of an entity."""
-    fields_digest: str = field(init=False, repr=False, compare=False)
-    """A short text that differs if two views show different fields; empty if a view shows all, and for a system store,
-    whose definition never changes."""
 
     def __post_init__(self) -> None:
         whole = self.definition.whole
-        whole = whole if whole.hidden == self.hidden else replace(whole, hidden=self.hidden)
-        object.__setattr__(self, "whole", whole)
-        object.__setattr__(self, "fields_digest", "" if self.definition.system else _digest_of(whole))
+        object.__setattr__(self, "whole", whole if whole.hidden == self.hidden else replace(whole, hidden=self.hidden))
 
     @property
     def store(self) -> str:
@@ -91,11 +80,3 @@ class View:
             if fields.get(name, body.get(name)) != before.get(name):
                 raise ReadOnlyField(name, self.store)
         return {name: value for name, value in fields.items() if name not in fixed}
-
-
-def _digest_of(projection: Projection) -> str:
-    if projection.everything:
-        return ""
-    known = None if projection.known is None else sorted(projection.known)
-    names = orjson.dumps([sorted(projection.hidden), known])
-    return hashlib.sha256(names).hexdigest()[:FIELDS_DIGEST_LENGTH]

@@ -43,44 +43,6 @@ async def test_a_current_copy_is_not_sent_again(user: Client, store: str, header
         assert "content-length" not in answer.headers  # it would have to be that of a 200 answer (RFC 9110, 8.6)
 
 
-async def test_an_etag_changes_with_the_fields_that_are_shown(hub: Hub, user: Client, admin: Client) -> None:
-    """A copy is out of date when the definition begins to show or hide a field, and up to date again when the
-    definition does. The answers to writes have the same tags as reads."""
-    a, s = {"id": "a", "type": "Text"}, {"id": "s", "type": "Text"}
-    store = await hub.define(fields=[a, s])
-    [definition] = await admin.list("stores", {"name": store})
-    made = await user.make(store, a="x", s="y")
-    path = f"/{store}/{made['_id']}"
-    tags: list[str] = []
-    for fields, shown in (([a, s | {"hidden": True}], False), ([a, s], True), ([a, s | {"hidden": True}], False)):
-        entity_of(await admin.patch(f"/stores/{definition['_id']}", {"fields": fields}))
-        for old in tags[-1:]:
-            assert ("s" in entity_of(await user.get(path, if_none_match=old))) is shown
-        answer = await user.get(path)
-        tags.append(answer.headers["etag"])
-        assert (await user.get(path, if_none_match=tags[-1])).status_code == 304
-        assert (await user.patch(path, {"a": "x"})).headers["etag"] == tags[-1]
-    assert tags[0] == tags[2] != tags[1]
-    assert tags[0].startswith('"1-')
-
-
-async def test_a_write_takes_an_etag_or_a_bare_revision(hub: Hub, user: Client) -> None:
-    """The digest of shown fields in a tag does not matter to a write, but another revision does."""
-    store = await hub.define(fields=[{"id": "n", "type": "Number"}, {"id": "s", "type": "Text", "hidden": True}])
-    created = await user.post(f"/{store}", {"n": 1})
-    path, tag = f"/{store}/{entity_of(created)['_id']}", created.headers["etag"]
-    changed = await user.patch(path, {"n": 2}, if_match=tag)
-    assert (entity_of(changed)["_rev"], changed.headers["etag"]) == (2, tag.replace("1", "2", 1))
-    assert entity_of(await user.patch(path, {"n": 3}, if_match='"2"'))["_rev"] == 3
-    assert entity_of(await user.put(path, {"n": 4}, if_match='W/"3-00000000"'))["_rev"] == 4
-    assert entity_of(await user.get(path, if_match='"4"'))["n"] == 4
-    for stale in (tag, '"4-x"', '"4-"', '"4-0000000000"', '"-00000000"'):
-        refused(await user.patch(path, {"n": 5}, if_match=stale), 412)
-        refused(await user.get(path, if_match=stale), 412)
-    refused(await user.request("DELETE", path, headers={"If-None-Match": '"4-00000000"'}), 412)
-    assert entity_of(await user.delete(path, if_match='"4"'))["n"] == 4
-
-
 @pytest.mark.parametrize("header", ['"1"', '"3"', '"22"', "nonsense", '""'])
 async def test_another_copy_is_sent(user: Client, store: str, header: str) -> None:
     """With any other tag in If-None-Match the answer is 200 with the entity."""

@@ -24,9 +24,13 @@ LONG: Final = 1_048_576
 PIECE: Final = 262_144
 
 
-def entity_answer(text: bytes, tag: str | None = None) -> Answer:
-    """Return an entity's JSON text with ``"success":true`` inserted before its fields, and its ETag."""
-    headers = [(b"etag", b'"%b"' % tag.encode("ascii"))] if tag is not None else []
+def etag(rev: int) -> bytes:
+    return b'"%d"' % rev
+
+
+def entity_answer(text: bytes, rev: int | None = None) -> Answer:
+    """Return an entity's JSON text with ``"success":true`` inserted before its fields."""
+    headers = [(b"etag", etag(rev))] if rev is not None else []
     return Answer(SUCCESS + text[1:], headers=headers)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from auth.view import FIELDS_DIGEST_LENGTH
 from hub.errors import BadRequest, NotModified
 from hub.http import Call
 from stores.errors import StaleRevision
@@ -14,10 +13,9 @@ from stores.protocol import AllBut, Revisions
 _ETAG: Final = re.compile(r'(?:W/)?"([^"]*)"')
 """A weak tag counts like a strong one. RFC 9110 (13.1.1) wants a strong comparison for If-Match, but proxies weaken the
 tags of answers that they compress, such as nginx with `gzip on`, and clients behind them could not write safely. The
-tag names the state of the entity, not its coding: a weak one names the same state."""
-_REVISION: Final = re.compile(f"(0|[1-9][0-9]{{0,17}})(?:-[0-9a-f]{{{FIELDS_DIGEST_LENGTH}}})?")
-"""The revision in a tag; the digest of the shown fields behind it does not matter to a write. `"01"` is not a
-revision."""
+tag is the revision of the entity, not of its coding: a weak one names the same state."""
+_REVISION: Final = re.compile("0|[1-9][0-9]{0,17}")
+"""A tag is compared literally: `"01"` is not a revision."""
 _SAFE: Final = frozenset({"GET", "HEAD"})
 _NAMES: Final = {
     b"if-match": "If-Match",
@@ -65,16 +63,10 @@ def revisions(given: dict[bytes, str], header: bytes) -> frozenset[int] | None:
     tags = _ETAG.findall(text)
     if not tags:
         raise BadRequest(_NAMES[header], 'Takes an ETag such as "3".')
-    return frozenset(int(found[1]) for tag in tags if (found := _REVISION.fullmatch(tag)))
+    return frozenset(int(tag) for tag in tags if _REVISION.fullmatch(tag))
 
 
-def tag_of(rev: int, fields_digest: str) -> str:
-    """Return the text of an ETag, without quotes: the revision, with `View.fields_digest` if that is not empty. So the
-    tag differs when a definition shows other fields of the same entity."""
-    return f"{rev}-{fields_digest}" if fields_digest else str(rev)
-
-
-def check_read(call: Call, rev: int, fields_digest: str) -> None:
+def check_read(call: Call, rev: int) -> None:
     """Raise StaleRevision or NotModified if the preconditions of a read do not hold at this revision."""
     given = preconditions(call)
     if given is None:
@@ -83,9 +75,12 @@ def check_read(call: Call, rev: int, fields_digest: str) -> None:
     if wanted is not None and rev not in wanted:
         raise StaleRevision(rev)
     unwanted = given.get(b"if-none-match")
-    tag = tag_of(rev, fields_digest)
-    if unwanted is not None and (unwanted.strip() == "*" or tag in _ETAG.findall(unwanted)):
-        raise NotModified(f'"{tag}"')
+    if unwanted is not None and not_modified(unwanted, rev):
+        raise NotModified(f'"{rev}"')
+
+
+def not_modified(if_none_match: str, rev: int) -> bool:
+    return if_none_match.strip() == "*" or str(rev) in _ETAG.findall(if_none_match)
 
 
 def refuse_preconditions(call: Call) -> None:

@@ -6,11 +6,10 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable
 
-from auth.policy import view_of
 from auth.principal import Principal
 from hub.dialects.platform import answers
 from hub.dialects.platform.bodies import entity_bodies, entity_body, parse_json, read_json
-from hub.dialects.platform.conditions import check_read, expected_revisions, tag_of
+from hub.dialects.platform.conditions import check_read, expected_revisions
 from hub.dialects.platform.context import PlatformContext
 from hub.dialects.platform.parameters import (
     ListParameters,
@@ -47,23 +46,20 @@ async def create(context: PlatformContext, call: Call, principal: Principal) -> 
     value = await parse_json(context, call, raw)
     bodies, indexed = entity_bodies(value, context.settings.max_items), isinstance(value, list)
     key = await idempotency_key(context, call, principal, raw)
-    digest = fields_digest(context, call, principal)
     if "upsert" in known:
         made = await context.entities.upsert(principal, store, known["upsert"], bodies, key, indexed=indexed)
     else:
         made = await context.entities.create(principal, store, bodies, key, indexed=indexed)
     if indexed:
         return answers.entities_answer([text for text, _ in made], context.settings.stream_timeout)
-    text, rev = made[0]
-    return answers.entity_answer(text, tag_of(rev, digest))
+    return answers.entity_answer(*made[0])
 
 
 async def get(context: PlatformContext, call: Call, principal: Principal) -> Answer:
     projection = read_projection(context, call, principal)
-    digest = fields_digest(context, call, principal)
     text, rev = await context.entities.get(principal, call.path["store"], call.path["id"], projection)
-    check_read(call, rev, digest)
-    return answers.entity_answer(text, tag_of(rev, digest))
+    check_read(call, rev)
+    return answers.entity_answer(text, rev)
 
 
 async def find(context: PlatformContext, call: Call, principal: Principal) -> Answer:
@@ -110,17 +106,15 @@ async def _write_to_one(write: WriteToOne, context: PlatformContext, call: Call,
     known_parameters(call.parameters(), ())
     body = entity_body(await read_json(context, call))
     revs = expected_revisions(call)
-    digest = fields_digest(context, call, principal)
     text, rev = await write(principal, call.path["store"], call.path["id"], body, revs)
-    return answers.entity_answer(text, tag_of(rev, digest))
+    return answers.entity_answer(text, rev)
 
 
 async def delete(context: PlatformContext, call: Call, principal: Principal) -> Answer:
     known_parameters(call.parameters(), ())
     revs = expected_revisions(call)
-    digest = fields_digest(context, call, principal)
     text, rev = await context.entities.delete(principal, call.path["store"], call.path["id"], revs)
-    return answers.entity_answer(text, tag_of(rev, digest))
+    return answers.entity_answer(text, rev)
 
 
 async def change_matches(context: PlatformContext, call: Call, principal: Principal) -> Answer:
@@ -144,9 +138,8 @@ async def share(context: PlatformContext, call: Call, principal: Principal) -> A
             raise BadRequest(name, "Send the access list alone.")
     users = body.get("access")
     revs = expected_revisions(call)
-    digest = fields_digest(context, call, principal)
     text, rev = await context.entities.share(principal, call.path["store"], call.path["id"], users, revs)
-    return answers.entity_answer(text, tag_of(rev, digest))
+    return answers.entity_answer(text, rev)
 
 
 async def history(context: PlatformContext, call: Call, principal: Principal) -> Answer:
@@ -163,14 +156,6 @@ async def history(context: PlatformContext, call: Call, principal: Principal) ->
 
 
 # Helpers.
-
-
-def fields_digest(context: PlatformContext, call: Call, principal: Principal) -> str:
-    """Return the part of an ETag that says which fields the caller is shown.
-
-    It is taken before the entity is read: if the definition changes meanwhile, the tag is too old, never too new."""
-    view = view_of(principal, context.registry.get(call.path["store"]), "GET")
-    return "" if view is None else view.fields_digest
 
 
 def read_list(context: PlatformContext, call: Call, principal: Principal, pairs: list[tuple[str, str]]) -> ListRequest:

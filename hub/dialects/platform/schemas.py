@@ -38,7 +38,7 @@ SYSTEM: Final[Mapping[str, Schema]] = {
     "_rev": {
         "type": "integer",
         "minimum": 0,
-        "description": "1 at creation, plus one with every change; part of the ETag. 0: written by another program",
+        "description": "1 at creation, plus one with every change; the ETag. 0: written by another program",
     },
 }
 
