@@ -9,7 +9,8 @@ from auth.policy import authorize
 from auth.positions import bind, unbind
 from auth.principal import Principal
 from hub.services.registry import StoreRegistry
-from realtime.view import ChangeView, ViewChange, check_same_store
+from realtime.redefinition import check_same_store
+from realtime.view import ChangeView, ViewChange
 from stores.bounds import Limit
 from stores.protocol import Batch, Engine
 from stores.query import Filter, Projection
@@ -47,14 +48,16 @@ class DeltaService:
         unknown or too old, or if the principal's visibility has changed: the caller needs a fresh list then."""
         view = authorize(principal, self._registry.get(store), "GET")
         position = unbind(position, view.digest)
-        changes = ChangeView(store, view.narrowed(where), view.shown(projection))
+        where, projection = view.narrowed(where), view.shown(projection)
+        changes = ChangeView(store, where, projection)
         builder = _DeltaBuilder(changes, limit, position)
         if limit == 0:
             batch = await self._engine.feed.read(position, 1)
+            check_same_store(store, batch.changes, where, projection)
             return Delta([], bind(position, view.digest), bool(batch.changes), view.digest)
         for _ in range(ROUNDS):
             batch = await self._engine.feed.read(builder.position, min(READ_AT_ONCE, limit - len(builder.found)))
-            check_same_store(store, batch.changes)
+            check_same_store(store, batch.changes, where, projection)
             await builder.add(batch)
             if builder.is_full or not batch.more:
                 break
