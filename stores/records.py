@@ -53,15 +53,17 @@ class IdSource:
 
     def __init__(self, clock: Callable[[], float] = clock.time) -> None:
         self._clock = clock
-        self.renew()
+        self._start()
 
-    def renew(self) -> None:
-        """Take another random part, because this process is the copy of another."""
+    def _start(self) -> None:
+        self._process = os.getpid()
         self._lock = Lock()
         self._random = token_hex(5)
         self._begin(0)
 
     def new(self) -> str:
+        if self._process != os.getpid():
+            self._start()  # in a process that was forked: ids of its own
         now = int(self._clock())
         with self._lock:
             if now > self._second:
@@ -79,7 +81,6 @@ class IdSource:
 
 
 _ids: Final = IdSource()
-os.register_at_fork(after_in_child=_ids.renew)
 
 
 def new_id() -> str:

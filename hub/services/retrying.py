@@ -21,8 +21,9 @@ RETRIES: Final = 20
 """Attempts after the first one."""
 
 LONGEST_PAUSE: Final = 0.2
-"""Seconds between two attempts. On MongoDB a commit is checked against changes that a majority has yet to confirm, and
-reads do not show those: attempts without a pause would be used up before."""
+"""The most seconds between two attempts; the first pauses are a few milliseconds. On MongoDB a commit is checked
+against changes that a majority has yet to confirm, and reads do not show those: attempts without a pause would be used
+up before."""
 
 
 async def on_current(

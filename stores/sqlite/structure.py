@@ -1,7 +1,8 @@
 """Changes of the tables: stores are defined, renamed and dropped, each in a transaction of its own.
 
 The transaction changes a copy of what is known of the tables. Readers and later transactions get the copy once it is
-committed, so none of them meets a table that does not exist, and a failure leaves nothing to undo.
+committed, so a failure leaves nothing to undo. A read between the commit and that moment may name a table that is gone:
+it fails with NotFound, as the next one does (see `stores.sqlite.connection.translate`).
 """
 
 from __future__ import annotations

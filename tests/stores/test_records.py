@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -41,10 +43,12 @@ def test_ids_made_in_several_threads_differ_and_grow() -> None:
 
 
 def test_a_forked_process_makes_other_ids() -> None:
-    source = IdSource(lambda: 1_700_000_000.0)
-    before = source.new()
-    source.renew()
-    assert source.new() != before
+    program = "import os; from stores.records import new_id; new_id(); os.fork(); print(new_id(), flush=True)"
+    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    first, second = answer.stdout.split()
+    assert is_id(first)
+    assert is_id(second)
+    assert first[8:18] != second[8:18]
 
 
 @pytest.mark.parametrize("value", ["", "5F0000000000000000000ABC", "5f0000000000000000000abc\n", "x" * 24, None, 5])
