@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -24,6 +25,9 @@ class HubCycle(RequestResponseCycle):
     µs per request). A whole answer never waits for the client: the connection buffers it, and starts no further request
     until the client has read it."""
 
+    is_watched = False
+    """Whether the application waits for the client to leave, beside its work."""
+
     on_begun: Callable[[], None]
     """Called when the application receives the request."""
 
@@ -33,6 +37,8 @@ class HubCycle(RequestResponseCycle):
             await app(self.scope, self.receive, self.send)
         except (ClientGone, AnswerBroken):
             self.transport.abort()  # in the middle of an answer
+        except asyncio.CancelledError:
+            self.transport.abort()  # the hub stops, and the time for requests to end is over
         except BaseException as error:
             self.logger.error("Exception in ASGI application\n", exc_info=error)
             await self._end_badly()
@@ -58,6 +64,7 @@ class HubCycle(RequestResponseCycle):
         if self.more_body:
             return await super().receive()
         if not self.disconnected and not self.response_complete:
+            self.is_watched = not self.message_event.is_set()
             await self.message_event.wait()
             self.message_event.clear()
         if self.disconnected or self.response_complete:

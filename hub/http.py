@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 from urllib.parse import parse_qsl
 
 import orjson
@@ -21,6 +21,8 @@ from hub.errors import BadRequest, BodyTooLarge, ClientGone, ClientTooSlow, TooS
 from hub.inflate import find_coding, inflate, joined
 from stores.bounds import Limit
 from stores.limits import parse_json
+
+T = TypeVar("T")
 
 JSON_TYPE = b"application/json"
 SMALL_BODY = 131_072
@@ -260,6 +262,23 @@ class Call:
             if size > limit.largest:
                 raise limit.refusal(as_array=False)
             yield piece
+
+    async def while_connected(self, work: Coroutine[Any, Any, T]) -> T:
+        """Return the result of `work`. If the client disconnects first, cancel it and raise ClientGone."""
+        working, leaving = asyncio.create_task(work), asyncio.create_task(self._disconnection())
+        try:
+            await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
+            if working.done():
+                return working.result()
+            leaving.result()
+            raise ClientGone("the client went away")
+        finally:
+            working.cancel()
+            leaving.cancel()
+
+    async def _disconnection(self) -> None:
+        while (await self.receive())["type"] != "http.disconnect":
+            pass
 
     async def discard(self) -> None:
         """Read some of a refused body: closing the connection with unread input would reset it, and the client might

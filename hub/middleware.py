@@ -92,12 +92,18 @@ class RequestMiddleware:
             finally:
                 self.running += 1
 
+        arrived = False
+
         async def receive_apart() -> Message:
+            nonlocal arrived
+            if arrived:  # whoever still receives waits for the client to leave, beside its work
+                return await receive()
             self.running -= 1
             try:
                 message = await receive()
             finally:
                 self.running += 1
+            arrived = not message.get("more_body")
             if self.running > self.most and not message.get("more_body") and scope["path"] not in OPERATIONAL:
                 raise self._overloaded()
             return message

@@ -24,6 +24,10 @@ EXTENSIONS: Final[dict[str, dict[object, object]]] = {WHOLE_ANSWER: {}}
 LARGEST_AT_HAND: Final = 65_536
 UNWANTED_SECONDS: Final = 5.0
 """Grace period for a client to stop uploading after an early response."""
+CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+"""An interim answer, which every client of HTTP/1.1 must ignore."""
+PROBE_EVERY: Final = 0.5
+"""Seconds between two such answers to a client that has closed its sending side."""
 HEAD_END: Final = b"\r\n\r\n"
 LEAST_HEAD: Final = 14
 """Length of the shortest possible head without `HEAD_END`."""
@@ -343,6 +347,24 @@ class HubHttpProtocol(ClientConnection):
         cycle.message_event.set()
         if len(cycle.body) <= LARGEST_AT_HAND:
             self.scope[BODY] = bytes(cycle.body)  # type: ignore[literal-required]
+
+    # The client's end.
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        stays_open = super().eof_received()
+        if self._is_answering():
+            self._probe()
+        return stays_open
+
+    def _probe(self) -> None:
+        """Find out whether the client has left, if a handler waits for that: a client that has closed both sides
+        resets the connection at the first write, and the next write fails."""
+        running = cast(HubCycle | None, self._running)
+        if running is None or running.response_started or self.transport.is_closing():
+            return
+        if running.is_watched and running.scope["http_version"] != "1.0":
+            self.transport.write(CONTINUE)
+        self.loop.call_later(PROBE_EVERY, self._probe)
 
     # Between requests.
 

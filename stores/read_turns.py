@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Final, TypeVar
@@ -138,6 +138,17 @@ class ReadTurns:
             place = await self._long_place(owner, ends)
         return await self._read(place, owner, read, self._limits.timeout)
 
+    @asynccontextmanager
+    async def long_place(self) -> AsyncIterator[None]:
+        """Hold a long place while the block runs. Raises TooManySlowReads when there is none in time, or when too many
+        wait."""
+        owner = READER.get()
+        place = await self._long_place(owner, asyncio.get_running_loop().time() + self._limits.timeout)
+        try:
+            yield
+        finally:
+            self._leave(place, owner)
+
     async def run_piece(self, read: Callable[[float], Awaitable[T]]) -> T:
         """Run the read of a piece of a long list, once, and return its result. Raises TooManySlowReads when it gets no
         turn in time."""
@@ -183,9 +194,14 @@ class ReadTurns:
             return await (asyncio.shield(work) if isinstance(work, asyncio.Future) else work)
         finally:
             if isinstance(work, asyncio.Future) and not work.done():
-                work.add_done_callback(lambda _: self._leave(places, owner))
+                work.add_done_callback(lambda done: self._leave_after(done, places, owner))
             else:
                 self._leave(places, owner)
+
+    def _leave_after(self, done: asyncio.Future[T], places: ReadPlaces, owner: str) -> None:
+        if not done.cancelled():
+            done.exception()  # mark it as retrieved: the caller has been cancelled
+        self._leave(places, owner)
 
     def _leave(self, places: ReadPlaces, owner: str) -> None:
         places.leave(owner)

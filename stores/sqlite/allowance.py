@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
@@ -28,11 +28,12 @@ class AllowanceSpent(Exception):
 class Allowance(threading.local):
     """The allowance of one thread.
 
-    `steps`: steps left until the next check; `end`: the `time.monotonic()` at which the read is ended; `on_loop`:
-    whether the thread runs the event loop."""
+    `steps`: steps left until the next check; `end`: the `time.monotonic()` at which the read is ended; `is_over`:
+    returns whether it is ended now; `on_loop`: whether the thread runs the event loop."""
 
     steps: float = math.inf
     end: float = math.inf
+    is_over: Callable[[], bool] | None = None
     on_loop = False
 
     def claim(self) -> None:
@@ -40,20 +41,21 @@ class Allowance(threading.local):
         self.on_loop = True
 
     @contextmanager
-    def until(self, end: float) -> Iterator[None]:
-        """Limit a read in this thread by time."""
+    def until(self, end: float, is_over: Callable[[], bool]) -> Iterator[None]:
+        """Limit a read in this thread by time, and end it once `is_over` returns true."""
         on_loop, self.on_loop = self.on_loop, False
-        self.steps, self.end = _LOOK_EVERY, end
+        self.steps, self.end, self.is_over = _LOOK_EVERY, end, is_over
         try:
             yield
         finally:
             self.steps = self.end = math.inf
+            self.is_over = None
             self.on_loop = on_loop
 
     def look(self) -> None:
         if self.on_loop:
             raise AllowanceSpent
-        if time.monotonic() > self.end:
+        if time.monotonic() > self.end or (self.is_over is not None and self.is_over()):
             raise ReadTimeout
         self.steps = _LOOK_EVERY
 

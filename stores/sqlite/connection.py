@@ -7,7 +7,7 @@ import fcntl
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -129,13 +129,17 @@ def temporary_files(connection: apsw.Connection) -> Iterator[None]:
         connection.pragma("temp_store", "memory")
 
 
+def _never() -> bool:
+    return False
+
+
 @contextmanager
-def time_limit(connection: apsw.Connection, seconds: float) -> Iterator[None]:
-    """Raise ReadTimeout if the statements in the block take longer than `seconds`."""
+def time_limit(connection: apsw.Connection, seconds: float, is_over: Callable[[], bool] = _never) -> Iterator[None]:
+    """Raise ReadTimeout if the statements in the block take longer than `seconds`, or once `is_over` returns true."""
     end = time.monotonic() + seconds
-    connection.set_progress_handler(lambda: time.monotonic() > end, _LOOK_EVERY)
+    connection.set_progress_handler(lambda: time.monotonic() > end or is_over(), _LOOK_EVERY)
     try:
-        with allowance.until(end):
+        with allowance.until(end, is_over):
             yield
     except apsw.InterruptError:
         raise ReadTimeout from None
@@ -170,6 +174,8 @@ def translate(connection: apsw.Connection, error: apsw.Error, index: int = 0) ->
     if (store := missing_store(str(error))) is not None:
         # A read that began before the store was dropped or renamed.
         return NotFound(f"no store {store}")
+    if isinstance(error, apsw.InterruptError):
+        return Unavailable("the store is closed")
     log.write(logging.ERROR, type(error).__name__, "SQLite failed: %s: %s", type(error).__name__, error)
     return Unavailable(f"SQLite: {type(error).__name__}")
 

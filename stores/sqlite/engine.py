@@ -35,6 +35,7 @@ from stores.query import EVERYTHING, WHOLE, Filter, Projection, Query
 from stores.records import Entity, History
 from stores.schema import StoreDefinition
 from stores.sqlite import lists
+from stores.sqlite.bulk_changes import BulkChanges
 from stores.sqlite.compile import Compiler
 from stores.sqlite.connection import FILES_OF_CONNECTION, FileLock, connect, translated, why_unusable
 from stores.sqlite.consumer import Held, SQLiteConsumerState
@@ -139,6 +140,8 @@ class SQLiteEngine:
         changes_made = partial(transaction.changes_for, self.feed, connection)
         self._writer = Writer(connection, transaction, changes_made, self.feed.publish)
         self._structure = Structure(self._writer, self._executor, self._superseded)
+        components = self._writer, self._executor, self._readers, self._superseded
+        self._bulk_changes = BulkChanges(*components, o.read_timeout, o.max_slow_reads_per_user)
         keeper = LogKeeper(self.path, self._readers, int(self.options.sqlite_log_mb * 1_048_576))
         self._keeper = asyncio.get_running_loop().create_task(keeper.run())
 
@@ -253,9 +256,13 @@ class SQLiteEngine:
         key: IdempotencyKey | None = None,
         definition: StoreDefinition | None = None,
     ) -> list[Written]:
-        if len(writes) == 1 and key is None and not isinstance(writes[0], BULK):
-            # One statement changes one entity, so it is atomic.
-            return [await self._writer.submit(lambda: self._run_checked(writes[0], definition), by)]
+        if len(writes) == 1:
+            [write] = writes
+            if isinstance(write, BULK):
+                return await self._bulk_changes.commit(write, by, key, definition)
+            if key is None:
+                # One statement changes one entity, so it is atomic.
+                return [await self._writer.submit(lambda: self._run_checked(write, definition), by)]
         heavy = is_heavy(writes)
         commit = self._executor.run_once if heavy else self._commit_in_savepoint
 

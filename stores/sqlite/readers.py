@@ -116,6 +116,7 @@ class Readers:
         """Whether new streams are rejected."""
 
     async def close(self) -> None:
+        """End the running reads and streams, and close their connections."""
         if self._closed:
             return
         self._closed = True
@@ -185,7 +186,8 @@ class Readers:
             if self._closed:
                 raise _closed()
             idle = self._idle if seconds >= self._timeout else self._idle_moments
-            return asyncio.get_running_loop().run_in_executor(self._threads, _read_with, idle, read, seconds)
+            work = idle, read, seconds, self._is_closed
+            return asyncio.get_running_loop().run_in_executor(self._threads, _read_with, *work)
 
         return await self._turns.run(begin)
 
@@ -195,7 +197,11 @@ class Readers:
         if self._closed:
             raise _closed()
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._housekeeper, _read_with, self._housekeeping, read, seconds)
+        work = self._housekeeping, read, seconds, self._is_closed
+        return await loop.run_in_executor(self._housekeeper, _read_with, *work)
+
+    def _is_closed(self) -> bool:
+        return self._closed
 
     async def stream(self, produce: Callable[[apsw.Connection], Generator[T]]) -> AsyncGenerator[T]:
         """Yield the items of `produce`, each made in a thread on request. A stream has a connection of its own, and
@@ -251,7 +257,11 @@ class _Stream:
     async def next(self, turns: ReadTurns) -> object:
         """Return the next item, made in a thread when it gets a turn. Raises Unavailable when the stream has been
         ended."""
-        item = await turns.run_piece(self._begin)
+        try:
+            item = await turns.run_piece(self._begin)
+        except ReadTimeout:
+            if self._why_ended is None:
+                raise
         if self._why_ended is not None:
             raise self._why_ended()
         return item
@@ -260,8 +270,12 @@ class _Stream:
         if self._why_ended is not None:
             raise self._why_ended()
         assert self._source is not None
-        self._item = asyncio.get_running_loop().run_in_executor(self._threads, _next, *self._source, seconds)
+        work = *self._source, seconds, self._is_ended
+        self._item = asyncio.get_running_loop().run_in_executor(self._threads, _next, *work)
         return self._item
+
+    def _is_ended(self) -> bool:
+        return self._why_ended is not None
 
     def end(self, why: Callable[[], Unavailable]) -> None:
         """Release the snapshot, and let `next` raise what `why` returns."""
@@ -316,17 +330,19 @@ def _schema_version(connection: apsw.Connection) -> int:
     return version
 
 
-def _read_with(idle: queue.SimpleQueue[apsw.Connection], read: Read[T], seconds: float) -> T:
+def _read_with(
+    idle: queue.SimpleQueue[apsw.Connection], read: Read[T], seconds: float, is_over: Callable[[], bool]
+) -> T:
     connection = idle.get()
     try:
-        with translated(connection), time_limit(connection, seconds):
+        with translated(connection), time_limit(connection, seconds, is_over):
             return read(connection)
     finally:
         idle.put(connection)
 
 
-def _next(connection: apsw.Connection, items: Generator[object], seconds: float) -> object:
-    with translated(connection), time_limit(connection, seconds):
+def _next(connection: apsw.Connection, items: Generator[object], seconds: float, is_over: Callable[[], bool]) -> object:
+    with translated(connection), time_limit(connection, seconds, is_over):
         return next(items, _END)
 
 

@@ -16,6 +16,7 @@ import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
@@ -39,6 +40,10 @@ TURN: Final = 0.01
 
 CPU time, not the clock: otherwise a moment without a processor would split the jobs of clients that write in step into
 two commits, and they would stay split for as long as the clients go on."""
+
+
+_INTERRUPT_EVERY: Final = 0.02
+"""Seconds between two attempts to interrupt a job."""
 
 
 @dataclass(slots=True)
@@ -69,6 +74,8 @@ class Writer:
     _changes: CommittedChanges | None = None
     _busy: bool = False
     _was_heavy: bool = False
+    _heavy_job: Job | None = None
+    """The heavy job that is running."""
     _idle: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
@@ -96,22 +103,23 @@ class Writer:
             self._idle.clear()
             # Not at once: jobs that other tasks submit in this iteration of the loop join the batch.
             loop.call_soon(self._next_batch)
-        # The cancellation of a submitter cancels only this future: its job is still carried out.
+        # The cancellation of a submitter cancels only this future: a job that has begun is still carried out.
         return await job.done  # type: ignore[no-any-return]
 
     async def close(self) -> None:
-        """Finish the submitted jobs and accept no more."""
+        """Finish the submitted jobs and accept no more. A heavy job whose submitter has been cancelled is undone."""
         self._closed = True
-        await self._idle.wait()
+        while not self._idle.is_set():
+            if self._heavy_job is not None and self._heavy_job.done.cancelled():
+                # Again and again: it interrupts a running statement only, not the Python code between two.
+                self.connection.interrupt()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._idle.wait(), _INTERRUPT_EVERY)
         self.thread.shutdown()
 
     def _next_batch(self) -> None:
-        if self.heavy and not (self._was_heavy and self.light):
-            batch = [self.heavy.take()]
-        else:
-            batch = []
-            while self.light and len(batch) < LARGEST_BATCH:
-                batch.append(self.light.take())
+        batch = self._take_batch()
+        self._heavy_job = batch[0] if batch and batch[0].heavy else None
         if not batch:
             self._busy = False
             self._idle.set()
@@ -123,6 +131,21 @@ class Writer:
         asyncio.get_running_loop().run_in_executor(self.thread, step, batch).add_done_callback(
             lambda finished: self._finish(batch, finished)
         )
+
+    def _take_batch(self) -> list[Job]:
+        """Remove the next jobs from the queues. Those of cancelled submitters are dropped."""
+        batch: list[Job] = []
+        while not batch and (self.heavy or self.light):
+            if self.heavy and not (self._was_heavy and self.light):
+                job = self.heavy.take()
+                if not job.done.cancelled():
+                    batch.append(job)
+                continue
+            while self.light and len(batch) < LARGEST_BATCH:
+                job = self.light.take()
+                if not job.done.cancelled():
+                    batch.append(job)
+        return batch
 
     def _run(self, batch: list[Job]) -> None:
         """Run the jobs in one transaction, left open. A failing job undoes itself; a failing disk undoes all jobs."""

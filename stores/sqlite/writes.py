@@ -6,6 +6,7 @@ Triggers of the tables add the change records. The open transaction gets the sam
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import apsw
@@ -51,11 +52,20 @@ _MIXED = (bool, dict, list)
 _INSERT = "INSERT INTO {} VALUES(NULL,?,?,?,?,?,?,?)"
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The entities that a reader has found for a bulk change: their ids, by creation, and their revisions."""
+
+    ids: list[str]
+    revs: list[int]
+
+
 class WriteExecutor:
     """The writes of a transaction that the caller has opened.
 
-    `read_timeout`: seconds that a bulk change may search for its entities, since all other writes wait for it.
-    `most_bytes`: the largest entity, in bytes of JSON text."""
+    `read_timeout`: seconds that a bulk change may test its filter, since all other writes wait for it.
+    `most_bytes`: the largest entity, in bytes of JSON text.
+    `found`: the entities that the only bulk change may concern; None if it searches for them itself."""
 
     def __init__(
         self,
@@ -65,6 +75,7 @@ class WriteExecutor:
         feed: SQLiteFeed,
         read_timeout: float,
         most_bytes: int,
+        found: Found | None = None,
     ) -> None:
         self.connection = connection
         self.tables = tables
@@ -72,11 +83,18 @@ class WriteExecutor:
         self.feed = feed
         self.read_timeout = read_timeout
         self.most_bytes = most_bytes
+        self.found = found
 
     def over(self, tables: dict[str, StoreTable]) -> WriteExecutor:
         """Return an executor of the same transaction that knows other tables."""
         bounds = (self.read_timeout, self.most_bytes)
         return WriteExecutor(self.connection, tables, self.transaction, self.feed, *bounds)
+
+    def within(self, seconds: float, found: Found | None) -> WriteExecutor:
+        """Return an executor of the same transaction whose bulk change may test its filter for `seconds`, and that
+        changes only entities in `found` if it is given."""
+        bounds = (seconds, self.most_bytes)
+        return WriteExecutor(self.connection, self.tables, self.transaction, self.feed, *bounds, found)
 
     def run_once(self, writes: Sequence[Write], key: IdempotencyKey | None) -> list[Written]:
         """Run the writes of one commit, or return the outcome of the commit that was done with this key."""
@@ -253,11 +271,34 @@ class WriteExecutor:
         return self.connection.execute(sql, compiler.values)
 
     def bounded(self, table: StoreTable, where: Filter, limit: int) -> list[tuple[str, int, str]]:
+        if self.found is not None:
+            return self.still_matching(table, where, self.found)
         with time_limit(self.connection, self.read_timeout):
             rows = list(self.rows(table, where, limit + 1, many=True))
         if len(rows) > limit:
             raise TooManyMatches(limit)
         return rows
+
+    def still_matching(self, table: StoreTable, where: Filter, found: Found) -> list[tuple[str, int, str]]:
+        """Return the found entities that match now. The filter is tested only on those that have changed since."""
+        seen = dict(zip(found.ids, found.revs, strict=True))
+        sql = f"SELECT {_WHOLE_ROW}, row FROM {table.table} WHERE id=?"
+        rows = list(self.connection.executemany(sql, [(id,) for id in found.ids]))
+        changed = [row for id, rev, _, row in rows if rev != seen[id]]
+        with time_limit(self.connection, self.read_timeout):
+            matching = set(self.matching(table, where, changed))
+        return [(id, rev, doc) for id, rev, doc, row in rows if rev == seen[id] or row in matching]
+
+    def matching(self, table: StoreTable, where: Filter, rows: Sequence[int]) -> Iterator[int]:
+        """Return the numbers of those of the rows that match."""
+        if not rows:
+            return iter(())
+        compiler = Compiler(table)
+        condition = compiler.condition(where)
+        these = f"SELECT value FROM json_each({compiler.bind(orjson.dumps(rows).decode())})"
+        # Without NOT INDEXED, SQLite might read the whole table in the order of an index.
+        sql = f"SELECT row FROM {table.table} NOT INDEXED WHERE {condition} AND row IN ({these})"
+        return (row for (row,) in self.connection.execute(sql, compiler.values))
 
     def mark_mixed_paths(self, table: StoreTable, fields: Entity) -> None:
         """Mark indexed paths that get their first value that SQLite orders differently from MongoDB."""

@@ -8,7 +8,8 @@ import shutil
 import subprocess
 import sys
 import threading
-from contextlib import aclosing, closing
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,8 @@ import pytest
 from stores.errors import CannotOpen, DuplicateValue, HistoryGone, NotFound, StoreError, Unavailable
 from stores.options import EngineOptions
 from stores.parse import parse_filter, parse_sort
-from stores.protocol import Engine, Insert, Update
-from stores.query import Equal, Query
+from stores.protocol import Engine, Insert, Update, UpdateMany
+from stores.query import EVERYTHING, Equal, Query
 from stores.records import new_id, now_ms
 from stores.schema import StoreDefinition
 from stores.sqlite import SQLiteEngine, log_keeper, readers
@@ -481,6 +482,42 @@ async def test_closing_waits_for_what_was_submitted(tmp_path: Path) -> None:
     assert all(isinstance(o, dict | Unavailable) for o in outcomes)
     async with opened(database.engine()) as again:
         assert {e["_id"] for e in await find(again)} == done
+
+
+@asynccontextmanager
+async def busy_writer(engine: SQLiteEngine) -> AsyncIterator[None]:
+    """Hold up a commit while the block runs."""
+    arrived, may_go_on = threading.Event(), threading.Event()
+
+    def hold_up() -> bool:
+        arrived.set()
+        may_go_on.wait(30)
+        return False
+
+    engine._writer.connection.set_commit_hook(hold_up)
+    first = asyncio.create_task(insert_one(engine, first=True))
+    assert await asyncio.to_thread(arrived.wait, 30)
+    yield
+    may_go_on.set()
+    await first
+
+
+async def test_a_write_whose_caller_is_cancelled_before_it_begins_is_not_done(tmp_path: Path) -> None:
+    """This holds for one entity and for bulk changes. The writes behind it are done."""
+    async with opened(SQLiteEngine(tmp_path / "hub.db")) as engine:
+        assert isinstance(engine, SQLiteEngine)
+        await engine.define(StoreDefinition(STORE))
+        await insert_one(engine, n=0)
+        async with busy_writer(engine):
+            writes = [Insert(STORE, entity(n=1)), UpdateMany(STORE, EVERYTHING, {"changed": True}, 10)]
+            given_up = [asyncio.create_task(engine.commit([write], USER)) for write in writes]
+            kept = asyncio.create_task(insert_one(engine, n=2))
+            await asyncio.sleep(0)
+            for task in given_up:
+                task.cancel()
+            await asyncio.wait(given_up)
+        await kept
+        assert [(e.get("n"), e.get("changed")) for e in await find(engine)] == [(0, None), (None, None), (2, None)]
 
 
 async def test_the_update_of_an_entity_without_a_time(engine: Engine) -> None:

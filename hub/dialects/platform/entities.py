@@ -120,13 +120,15 @@ async def delete(context: PlatformContext, call: Call, principal: Principal) -> 
 async def change_matches(context: PlatformContext, call: Call, principal: Principal) -> Answer:
     request = read_bulk(context, call, principal)
     body = entity_body(await read_json(context, call))
-    count = await context.entities.change_matches(principal, call.path["store"], request.where, body)
+    change = context.entities.change_matches(principal, call.path["store"], request.where, body)
+    # Many changes may wait for one another, so one whose client has gone is given up.
+    count = await call.while_connected(change)
     return answers.count_answer(count)
 
 
 async def delete_matches(context: PlatformContext, call: Call, principal: Principal) -> Answer:
     request = read_bulk(context, call, principal)
-    count = await context.entities.delete_matches(principal, call.path["store"], request.where)
+    count = await call.while_connected(context.entities.delete_matches(principal, call.path["store"], request.where))
     return answers.count_answer(count)
 
 

@@ -1,0 +1,116 @@
+"""Bulk changes whose entities take long to find: a reader looks for them, and the writer changes them by id.
+
+All writes wait for the one writer. So it tests the filter of a bulk change for a short time only. If that is not
+enough, a reader finds the matches, and the writer tests the filter again only on those that have changed since. It
+leaves out what has come to match in between, like a later write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Final
+
+import apsw
+
+from stores.bounds import Limit
+from stores.errors import ReadTimeout, TooManyMatches
+from stores.protocol import DeleteMany, IdempotencyKey, UpdateMany, Written
+from stores.query import Filter
+from stores.read_turns import ReadLimits, ReadTurns
+from stores.schema import StoreDefinition
+from stores.sqlite.compile import Compiler
+from stores.sqlite.feed import current_seq
+from stores.sqlite.readers import Readers, snapshot
+from stores.sqlite.tables import StoreTable
+from stores.sqlite.visibility_index import narrowing
+from stores.sqlite.writer import Writer
+from stores.sqlite.writes import Found, WriteExecutor
+from stores.superseded import SupersededDefinitions
+
+MOST_SLOW_CHANGES: Annotated[int, Limit("process on SQLite", "slow bulk changes at a time", "waits, then 503")] = 4
+"""Slow bulk changes in progress, one of each user: each holds the ids of its matches in memory."""
+
+SEARCH_SECONDS: Final = 0.1
+"""Seconds for which a bulk change may search for its entities in the writer."""
+
+CHECK_SECONDS: Final = 0.1
+"""Seconds for which a bulk change may test its filter again in the writer."""
+
+SEARCHES: Final = 3
+"""Searches of one bulk change, if each time too many of the matches change before they are written."""
+
+BulkWrite = UpdateMany | DeleteMany
+Commit = Callable[[WriteExecutor], list[Written]]
+
+
+class BulkChanges:
+    """The commits of one bulk change each.
+
+    `timeout`: seconds of a search, and seconds that a slow bulk change may wait for others. `waiting`: slow bulk
+    changes of one user that may wait."""
+
+    def __init__(
+        self,
+        writer: Writer,
+        executor: WriteExecutor,
+        readers: Readers,
+        superseded: SupersededDefinitions,
+        timeout: float,
+        waiting: int,
+    ) -> None:
+        self._writer = writer
+        self._executor = executor
+        self._readers = readers
+        self._superseded = superseded
+        self._timeout = timeout
+        none = (0, 0)
+        slow = ReadLimits((MOST_SLOW_CHANGES, 1), (0, 0, 0), none, 0, timeout, waiting, "MOST_SLOW_CHANGES")
+        self._turns = ReadTurns(slow, ReadTimeout)
+
+    async def commit(
+        self, write: BulkWrite, by: str | None, key: IdempotencyKey | None, definition: StoreDefinition | None
+    ) -> list[Written]:
+        """Do the bulk change. Raises the errors of `Engine.commit`, and ReadTimeout for a filter that takes too
+        long."""
+
+        def commit(executor: WriteExecutor) -> list[Written]:
+            if definition is not None:
+                self._superseded.check(definition)
+            return executor.run_once([write], key)
+
+        try:
+            return await self._submit(commit, by, SEARCH_SECONDS)
+        except ReadTimeout:
+            pass
+        async with self._turns.long_place():
+            for _ in range(SEARCHES):
+                found = await self._search(write)
+                try:
+                    return await self._submit(commit, by, CHECK_SECONDS, found)
+                except ReadTimeout as error:
+                    last = error
+            raise last
+
+    async def _submit(
+        self, commit: Commit, by: str | None, seconds: float, found: Found | None = None
+    ) -> list[Written]:
+        executor = self._executor.within(min(seconds, self._timeout), found)
+        return await self._writer.submit(lambda: commit(executor), by, heavy=True)
+
+    async def _search(self, write: BulkWrite) -> Found:
+        table = self._executor.table(write.store)
+        return await self._readers.in_thread(lambda connection: search(connection, table, write.where, write.limit))
+
+
+def search(connection: apsw.Connection, table: StoreTable, where: Filter, limit: int) -> Found:
+    """Return the matches. Raises TooManyMatches for more than `limit`."""
+    with snapshot(connection):
+        current_seq(connection)
+        compiler = Compiler(table)
+        condition = compiler.condition(where)
+        source = table.table + narrowing(connection, compiler, where)
+        sql = f"SELECT id, rev FROM {source} {condition} ORDER BY time, id LIMIT {limit + 1}"
+        rows: list[tuple[str, int]] = connection.execute(sql, compiler.values).fetchall()  # type: ignore[assignment]
+    if len(rows) > limit:
+        raise TooManyMatches(limit)
+    return Found([id for id, _ in rows], [rev for _, rev in rows])
