@@ -89,6 +89,15 @@ async def test_a_page_signs_in_with_a_cookie(behind: Hub, page: httpx.AsyncClien
     assert [entity["text"] for entity in listed.json()] == ["x" * 500_000] * 8
 
 
+async def test_a_filter_as_long_as_the_hub_accepts_passes(behind: Hub, page: httpx.AsyncClient) -> None:
+    store = await behind.define()
+    await behind.admin.make_all(store, [{"n": 1}, {"n": 2}])
+    page.headers["authorization"] = behind.admin.http.headers["Authorization"]
+    filtered = f"{API}/{store}?n[in]=1," + ",".join(["1000000"] * 7_500)
+    assert len(filtered) > 60_000
+    assert [entity["n"] for entity in (await page.get(filtered)).json()] == [1]
+
+
 async def test_the_metrics_stay_inside(page: httpx.AsyncClient) -> None:
     for path in ("/metrics", "//metrics", "/./metrics", "/%6detrics", "/metrics/", "/metrics?x"):
         answer = await page.get(path)
