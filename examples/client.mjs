@@ -1,7 +1,7 @@
 // Prints every change of some stores. After an interruption it continues exactly where it was.
 //
 //   npm install socket.io-client
-//   node client.mjs http://127.0.0.1:8000 TOKEN readings stations
+//   node client.mjs http://127.0.0.1:8000 TOKEN readings
 
 import { io } from "socket.io-client";
 
@@ -21,8 +21,8 @@ function subscribe(watch) {
 
 /** 410: changes were missed or the store was redefined, so subscribe anew. 503: the database is unavailable, so retry.
  *  Otherwise the store was deleted, or reading it is no longer allowed. */
-function over(word, watch, { code, message }) {
-  console.log(word, watch.store, message);
+function over(word, watch, { code, message, errors }) {
+  console.log(word, watch.store, message, errors ? JSON.stringify(errors) : "");
   watch.channel = null;
   if (code === "410") watch.position = undefined;
   if (code === "410" || code === "503") setTimeout(() => socket.connected && !watch.channel && subscribe(watch), 1000);
@@ -51,9 +51,11 @@ socket.on("ended", ({ channel, error }) => {
 });
 
 socket.on("notice", ({ kind }) => console.log("notice", kind)); // expired, revoked, lagging or shutdown
+// Unauthorized: the token is not valid. Forbidden: there is no token, and the origin of the page is not in the hub's
+// HUB_TRUSTED_ORIGINS, so its cookie does not count.
 socket.on("connect_error", ({ message }) => {
   if (socket.active) return; // a network error: socket.io-client retries by itself
   console.log("refused", message);
-  if (message === "Unauthorized") process.exit(1);
+  if (message === "Unauthorized" || message === "Forbidden") process.exit(1);
   setTimeout(() => socket.connect(), 1000);
 });

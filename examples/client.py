@@ -1,7 +1,7 @@
 """Prints every change of some stores. After an interruption it continues exactly where it was.
 
 pip install websockets
-python client.py http://127.0.0.1:8000 TOKEN readings stations
+python client.py http://127.0.0.1:8000 TOKEN readings
 
 It implements Socket.IO itself, in a few lines: https://socket.io/docs/v4/socket-io-protocol/
 """
@@ -72,7 +72,7 @@ async def over(word, socket, watched, number, error):
     Otherwise the store was deleted, or reading it is no longer allowed.
     """
     watch = watched[number]
-    say(word, watch["store"], error["message"])
+    say(word, watch["store"], error["message"], json.dumps(error["errors"]) if "errors" in error else "")
     watch["channel"] = None
     if error["code"] == "410":
         watch["position"] = None
