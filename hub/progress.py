@@ -15,7 +15,7 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-LEAST_READ: Annotated[int, Limit("`write_timeout`", "bytes at least", "broken off")] = 32_768
+LEAST_BYTES_TAKEN: Annotated[int, Limit("`write_timeout`", "bytes at least", "broken off")] = 32_768
 """Bytes that a client must read in each period of `write_timeout` seconds; all of them, if fewer are pending."""
 
 _COUNT: Final = struct.Struct("i")
@@ -47,7 +47,7 @@ class Progress:
     def _look(self) -> None:
         self._timer = None
         before, left = self._left, self._waiting()
-        if before - left < LEAST_READ:
+        if before - left < LEAST_BYTES_TAKEN:
             self._cut()
         else:
             self.start()

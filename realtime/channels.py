@@ -27,7 +27,7 @@ LOOKUP_STEPS: Final = 100_000
 Term = tuple[Path, Any]
 Member = TypeVar("Member")
 
-MOST_TERMS: Final[Annotated[int, Limit("filter", "indexed values", "looked at for every change")]] = 1_000
+MOST_INDEXED_VALUES: Final[Annotated[int, Limit("filter", "indexed values", "looked at for every change")]] = 1_000
 """Maximum terms under which one channel is indexed. A channel with more is checked for every change."""
 
 
@@ -75,7 +75,7 @@ def terms_of(node: Filter) -> frozenset[Term] | None:
     match node:
         case query.Equal(path=path, value=value) if isinstance(value, str | int | float):
             return frozenset({(path, term_value(value))}) if path else None
-        case query.In(path=path, values=values) if path and len(values) <= MOST_TERMS:
+        case query.In(path=path, values=values) if path and len(values) <= MOST_INDEXED_VALUES:
             if all(isinstance(v, str | int | float) for v in values):
                 return frozenset((path, term_value(v)) for v in values)
         case query.And(parts=parts):
@@ -84,7 +84,7 @@ def terms_of(node: Filter) -> frozenset[Term] | None:
         case query.Or(parts=parts):
             choices = [terms_of(part) for part in parts]
             union = frozenset(term for terms in choices if terms is not None for term in terms)
-            return union if None not in choices and len(union) <= MOST_TERMS else None
+            return union if None not in choices and len(union) <= MOST_INDEXED_VALUES else None
     return None
 
 

@@ -25,10 +25,10 @@ from stores.protocol import Engine, Listing
 from stores.query import WHOLE, And, Filter, Not, Or, Query
 from stores.records import Change, Entity
 
-ENTERING: Annotated[int, Limit("view", "entities", "410")] = 10_000
+MOST_ENTERING_ENTITIES: Annotated[int, Limit("view", "entities", "410")] = 10_000
 """Maximum entities that may enter or leave one view at once. Beyond that, a fresh list is cheaper."""
 
-ENTERING_BYTES: Annotated[int, Limit("view", "bytes", "410")] = 16_777_216
+MOST_ENTERING_BYTES: Annotated[int, Limit("view", "bytes", "410")] = 16_777_216
 """Maximum bytes of these entities."""
 
 
@@ -42,11 +42,11 @@ async def reconciled(
     """
     start = engine.feed.order(position)
     only_one = Or((And((new, Not(old))), And((old, Not(new)))))
-    listing = await engine.find(store, Query(only_one, limit=ENTERING), before_long=unread.enter_at_once)
-    text = await whole_body(listing, ENTERING_BYTES, unread)
+    listing = await engine.find(store, Query(only_one, limit=MOST_ENTERING_ENTITIES), before_long=unread.enter_at_once)
+    text = await whole_body(listing, MOST_ENTERING_BYTES, unread)
     if listing.next is not None or text is None:
         raise HistoryGone(
-            f"more than {ENTERING} entities enter or leave this view, or more than {ENTERING_BYTES} bytes"
+            f"more than {MOST_ENTERING_ENTITIES} entities or {MOST_ENTERING_BYTES} bytes enter or leave this view"
         )
     end = engine.feed.order(listing.position)
     await fanout.reach(end)

@@ -9,7 +9,7 @@ from stores.bounds import Limit
 from stores.protocol import MOST_HISTORY_BYTES
 from stores.records import HistoryEntry
 
-MOST_EXAMINED: Final[Annotated[int, Limit("request", "bytes examined", "`Link`")]] = 67_108_864
+MOST_EXAMINED_HISTORY_BYTES: Final[Annotated[int, Limit("request", "bytes examined", "`Link`")]] = 67_108_864
 """Bytes of stored records that are read for one page, even if little has changed in each."""
 
 
@@ -27,7 +27,7 @@ class Page:
     def is_full(self) -> bool:
         if not self.entries:
             return False
-        too_large = self.size >= MOST_HISTORY_BYTES or self.examined >= MOST_EXAMINED
+        too_large = self.size >= MOST_HISTORY_BYTES or self.examined >= MOST_EXAMINED_HISTORY_BYTES
         return too_large or len(self.entries) >= self.limit
 
     def add(self, place: str, entry: HistoryEntry, size: int, examined: int) -> None:

@@ -37,7 +37,7 @@ MOST_TEXT: Annotated[int, Limit("condition", "characters", "400")] = 2_000
 """Characters of a text to search for. With a longer one MongoDB would refuse the regular expression, and the search of
 one value would take long."""
 
-MOST_FOLDED: Annotated[int, Limit("search", "characters", "400")] = 1_000
+MOST_SEARCH_TEXT: Annotated[int, Limit("search", "characters", "400")] = 1_000
 """Characters of a text to search for case-insensitively: there each character makes a longer part of the regular
 expression."""
 
@@ -285,8 +285,8 @@ def size_of(value: object) -> int:
 def check_folded(name: str, text: str) -> None:
     """Reject text to search for case-insensitively that no value can hold, or that is too long."""
     check_sought(name, text)
-    if len(text) > MOST_FOLDED:
-        raise InvalidQuery(name, f"{name} takes at most {MOST_FOLDED} characters").at("MOST_FOLDED")
+    if len(text) > MOST_SEARCH_TEXT:
+        raise InvalidQuery(name, f"{name} takes at most {MOST_SEARCH_TEXT} characters").at("MOST_SEARCH_TEXT")
 
 
 def check_sought(name: str, text: str) -> None:

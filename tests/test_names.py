@@ -143,6 +143,18 @@ RENAMED = (
     Renamed("_STRETCH", "_TIME_RANGE"),
     Renamed("watch_indexes", "mark_mixed_paths"),
     Renamed("TakesLonger", "AllowanceSpent"),
+    # Limits.
+    Renamed("MOST_KNOWN", "MOST_UNSEALED_POSITIONS"),
+    Renamed("MOST_SEEN", "MOST_COUNTED_PRINCIPALS"),
+    Renamed("MOST_KEPT", "MOST_COMPILED_FILTERS"),
+    Renamed("MOST_TERMS", "MOST_INDEXED_VALUES"),
+    Renamed("MOST_HELD", "MOST_CORKED_BYTES"),
+    Renamed("MOST_FOLDED", "MOST_SEARCH_TEXT"),
+    Renamed("MOST_EXAMINED", "MOST_EXAMINED_HISTORY_BYTES"),
+    Renamed("LEAST_READ", "LEAST_BYTES_TAKEN"),
+    Renamed("LONGEST_WAIT", "LONGEST_WRITE_WAIT"),
+    Renamed("ENTERING", "MOST_ENTERING_ENTITIES"),
+    Renamed("ENTERING_BYTES", "MOST_ENTERING_BYTES"),
     # Consumers.
     Renamed("begin_anew", "restart_at"),
     # Benchmarks.

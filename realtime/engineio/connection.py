@@ -35,7 +35,7 @@ from stores.bounds import Limit
 log = logging.getLogger("hub.engineio")
 
 OPENED: Final = object()
-MOST_HELD: Final[Annotated[int, Limit("connection", "bytes in one write", "several writes")]] = 65_536
+MOST_CORKED_BYTES: Final[Annotated[int, Limit("connection", "bytes in one write", "several writes")]] = 65_536
 """Maximum bytes that are corked for one write. More bytes are sent in several writes."""
 
 
@@ -298,7 +298,7 @@ class Connection:
             corked.append(self)
         self._corked.append(frame)
         self._corked_bytes += len(frame)
-        if self._corked_bytes > MOST_HELD:
+        if self._corked_bytes > MOST_CORKED_BYTES:
             self.uncork()
 
     def uncork(self) -> None:

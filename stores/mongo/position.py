@@ -31,7 +31,7 @@ Token = Mapping[str, Any]
 _TIME = re.compile(r"(\d{1,10})\.(\d{1,10})\Z", re.ASCII)
 _TIMESTAMP_HEAD: Final = 0x82
 
-MOST_KNOWN: Final[Annotated[int, Limit("process", "positions", "all go, and are unsealed")]] = 2_000
+MOST_UNSEALED_POSITIONS: Final[Annotated[int, Limit("process", "positions", "all go, and are unsealed")]] = 2_000
 """Positions kept with their unsealed content: about 400 bytes each."""
 
 
@@ -69,7 +69,7 @@ def at_token(epoch: Epoch, token: Token) -> str:
         return _of_bytes(epoch, token)
     data = _bytes_of(token)
     sealed = epoch.seal.seal(data)
-    if len(epoch.known) >= MOST_KNOWN:
+    if len(epoch.known) >= MOST_UNSEALED_POSITIONS:
         epoch.known.clear()
     epoch.known[sealed] = data
     return f"{epoch.name}.s{sealed}"

@@ -11,18 +11,20 @@ from typing import Annotated, Final, Self
 from stores.bounds import Limit
 from stores.errors import TooManySlowWrites
 
-LONGEST_WAIT: Final[Annotated[float, Limit("transaction on MongoDB", "seconds of waiting for others", "503")]] = 60
+LONGEST_WRITE_WAIT: Final[Annotated[float, Limit("transaction on MongoDB", "seconds of waiting for others", "503")]] = (
+    60
+)
 """Seconds that a transaction waits for others: as long as the server keeps one open."""
 
 
 @asynccontextmanager
 async def longest_wait() -> AsyncIterator[None]:
-    """Let the block take `LONGEST_WAIT`. Raises TooManySlowWrites after that."""
+    """Let the block take `LONGEST_WRITE_WAIT`. Raises TooManySlowWrites after that."""
     try:
-        async with asyncio.timeout(LONGEST_WAIT):
+        async with asyncio.timeout(LONGEST_WRITE_WAIT):
             yield
     except TimeoutError:
-        raise TooManySlowWrites().at("LONGEST_WAIT") from None
+        raise TooManySlowWrites().at("LONGEST_WRITE_WAIT") from None
 
 
 class Room:

@@ -26,11 +26,13 @@ COLUMNS = {"_id": "id", "time": "time", "_at": "at", "_rev": "rev", "owner": "ow
 _TEXTS = frozenset({"_id", "owner", "group"})
 """The columns of `COLUMNS` that hold text; the others hold integers."""
 
-MOST_KEPT: Final[Annotated[int, Limit("store", "compiled filters", "all go, and are compiled again")]] = 1_000
+MOST_COMPILED_FILTERS: Final[Annotated[int, Limit("store", "compiled filters", "all go, and are compiled again")]] = (
+    1_000
+)
 """Compiled conditions that a store keeps: about one for each active principal."""
 
 MOST_KEPT_VALUES: Final = 200
-"""Values of a condition up to which it is kept; with `MOST_KEPT` it bounds the memory of kept conditions."""
+"""Values of a condition up to which it is kept; with `MOST_COMPILED_FILTERS` this bounds the memory of kept ones."""
 
 # SQLite's own limits: 32 766 variables in a statement, and 1 000 levels of nesting in an expression. A chain of ORs has
 # one level for each OR.
@@ -141,7 +143,7 @@ class Compiler:
             return known[0]
         sql = self.choice(node)
         if len(self.values) <= MOST_KEPT_VALUES and _is_of_texts(node):
-            if len(compiled) >= MOST_KEPT:
+            if len(compiled) >= MOST_COMPILED_FILTERS:
                 compiled.clear()
             compiled[node] = sql, self.values[:]
         return sql

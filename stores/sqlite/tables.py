@@ -94,7 +94,7 @@ ACL_IDS = """SELECT value{row} FROM json_each({of}.doc, '$.access') WHERE type='
 MOVED = """NEW."group" IS NOT OLD."group" OR NEW.doc->'$.access' IS NOT OLD.doc->'$.access'
   OR NEW.doc->'$.branch' IS NOT OLD.doc->'$.branch'"""
 
-MOST_SEEN: Final[Annotated[int, Limit("store", "principals", "all go, and are counted again")]] = 1_000
+MOST_COUNTED_PRINCIPALS: Final[Annotated[int, Limit("store", "principals", "all go, and are counted again")]] = 1_000
 """Principals for whom a store keeps the number of visible rows."""
 
 
@@ -205,7 +205,7 @@ class StoreTable:
         return self
 
     def note_seen(self, key: AclKey, rows: int | None, until: float) -> None:
-        if len(self.seen) >= MOST_SEEN:
+        if len(self.seen) >= MOST_COUNTED_PRINCIPALS:
             self.seen = {}
         self.seen[key] = rows, until
 

@@ -102,7 +102,7 @@ async def test_a_write_waits_for_others_only_so_long(
     engine: Engine, database: Database, monkeypatch: pytest.MonkeyPatch, write: UpdateMany | Delete
 ) -> None:
     """Writes that get no place in time are refused, whether they change many entities or one. The others continue."""
-    monkeypatch.setattr(room, "LONGEST_WAIT", 0.2)
+    monkeypatch.setattr(room, "LONGEST_WRITE_WAIT", 0.2)
     held = await insert_one(engine, kind="held")
     if isinstance(write, Delete):
         write = Delete(STORE, held["_id"])
@@ -114,5 +114,5 @@ async def test_a_write_waits_for_others_only_so_long(
     assert sum(isinstance(result, list) and result[0].count == 1 for result in results) == 1
     errors = [result for result in results if isinstance(result, TooManySlowWrites)]
     assert errors
-    assert {error.limit_name for error in errors} == {"LONGEST_WAIT"}
+    assert {error.limit_name for error in errors} == {"LONGEST_WRITE_WAIT"}
     assert all(isinstance(result, list | NotFound | TooManySlowWrites) for result in results), results

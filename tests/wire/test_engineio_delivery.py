@@ -11,7 +11,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from realtime.engineio import CloseReason, Connection, EngineIOServer, build_text_frame
-from realtime.engineio.connection import MOST_HELD
+from realtime.engineio.connection import MOST_CORKED_BYTES
 from realtime.engineio.inbox import Inbox
 from tests.wire.echoing import Log, echo, first
 from tests.wire.serving import WAYS, eventually, read, serving, soon, until_closed
@@ -138,7 +138,7 @@ async def test_what_is_corked_for_one_client_is_bounded() -> None:
     messages, sizes = await counted(EngineIOServer(), text, 50)
     assert messages == [text] * 50
     assert len(sizes) > 1
-    assert max(sizes) < MOST_HELD + 2 * len(text)
+    assert max(sizes) < MOST_CORKED_BYTES + 2 * len(text)
 
 
 async def test_a_client_that_is_closed_while_frames_are_corked_gets_them_first() -> None:
