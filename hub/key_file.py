@@ -1,10 +1,12 @@
-"""Finds the secret key: the setting, or a file in the data folder that the first start creates."""
+"""Finds the secret key: the setting, or a file in the data folder that the first start creates, once it has reached the
+database."""
 
 from __future__ import annotations
 
 import os
 import secrets
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -41,9 +43,14 @@ MISSING_KEY: Final = (
 )
 
 
+class KeyAppeared(CannotOpen):
+    """Another process created the key file while this one started with a new key of its own: the start must be
+    repeated."""
+
+
 @dataclass(frozen=True, slots=True)
 class KeyInUse:
-    """`made`: this start created the file at `path`."""
+    """`made`: the key is new, and `keep_key` writes it to the file at `path`."""
 
     key: SecretKey
     path: Path
@@ -84,16 +91,19 @@ def find_key(settings: Settings) -> KeyInUse | None:
 
 
 def load_key(settings: Settings) -> KeyInUse:
-    """Return the key of the setting or of the file, or a new key, which is stored in the file. Raises CannotOpen."""
-    found = find_key(settings)
-    if found is not None:
-        return found
-    path = key_path(settings)
+    """Return the key of the setting or of the file, or a new key, which is in no file yet. Raises CannotOpen."""
+    return find_key(settings) or KeyInUse(SecretKey.generate(), key_path(settings), made=True)
+
+
+def keep_key(used: KeyInUse) -> None:
+    """Write a new key to its file. Raises KeyAppeared if the file contains another key, and CannotOpen."""
     try:
-        made = _make(path)
-        return KeyInUse(SecretKey.parse(path.read_text()), path, made)
+        _make(used.path, used.key)
+        kept = used.path.read_text(errors="replace").strip()
     except OSError as error:
-        raise CannotOpen(f"cannot make {path}: {error.strerror}") from error
+        raise CannotOpen(f"cannot make {used.path}: {error.strerror}") from error
+    if kept != used.key.as_text():
+        raise KeyAppeared(f"another process has made {used.path}: start again")
 
 
 def key_path(settings: Settings) -> Path:
@@ -103,9 +113,12 @@ def key_path(settings: Settings) -> Path:
 
 async def check_key(engine: Engine, used: KeyInUse) -> None:
     """Raise CannotOpen unless this is the database's key. A database without a key, before its first start, takes this
-    one."""
+    one. A new key gets its file here, since a start that does not reach its database must not leave one behind."""
     check = used.key.check_value
-    if (await _traces(engine)).are_of(used.key) and await engine.constant(CHECK, check) == check:
+    accepted = (await _traces(engine)).are_of(used.key)
+    if used.made and (accepted or used.path.exists()):
+        keep_key(used)
+    if accepted and await engine.constant(CHECK, check) == check:
         return
     if used.made:
         used.path.unlink(missing_ok=True)  # the next start must not use it
@@ -135,21 +148,19 @@ async def _traces(engine: Engine) -> Traces:
         return Traces(None)
 
 
-def _make(path: Path) -> bool:
-    """Create the key file atomically, unless it exists. Return whether this process created it."""
+def _make(path: Path, key: SecretKey) -> None:
+    """Create the key file atomically, unless it exists."""
     if path.exists():
-        return False
+        return
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     scratch = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         with os.fdopen(descriptor, "w") as file:
-            file.write(SecretKey.generate().as_text() + "\n")
+            file.write(key.as_text() + "\n")
             file.flush()
             os.fsync(file.fileno())
-        os.link(scratch, path)
-    except FileExistsError:
-        return False  # another process was faster
+        with suppress(FileExistsError):  # another process was faster
+            os.link(scratch, path)
     finally:
         scratch.unlink(missing_ok=True)
-    return True

@@ -23,6 +23,7 @@ from hub.control import Control, register, remove_control, unregister, write_con
 from hub.dialects.live import PATH as LIVE_PATH
 from hub.dialects.live import LiveGateway
 from hub.heads import HeadBounds
+from hub.key_file import KeyAppeared
 from hub.logs import configure_logging
 from hub.metrics import Metrics
 from hub.protocol import HubHttpProtocol
@@ -114,7 +115,10 @@ def serve(settings: Settings, others: Iterable[MakeDialect] = ()) -> int:
     try:
         # Bind before anything is created: a taken port must not leave a new database and password behind.
         listening += listen(settings.host, settings.port)
-        return run(create_app(settings, others), settings, listening)
+        try:
+            return run(create_app(settings, others), settings, listening)
+        except KeyAppeared:  # made by another process that started on this data folder at the same time
+            return run(create_app(settings, others), settings, listening)
     except CannotOpen as error:
         print(f"hub: {error}", file=sys.stderr, flush=True)
         return 1

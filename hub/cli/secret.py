@@ -47,11 +47,13 @@ def accept(data_dir: DataDir = None, yes: Yes = False) -> None:
 
 
 async def _accept(settings: Settings) -> None:
-    from hub.key_file import accept_key, load_key
+    from hub.key_file import accept_key, keep_key, load_key
     from hub.services.second_factors import logins_of_unreadable
 
     async with opened_database(settings) as engine:
         used = load_key(settings)
+        if used.made:
+            keep_key(used)
         is_other = await accept_key(engine, used)
         lost = await logins_of_unreadable(engine, used.key)
     if used.made:

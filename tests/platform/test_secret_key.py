@@ -11,8 +11,10 @@ import pytest
 from pymongo import AsyncMongoClient
 
 from auth.secret_key import BadKey, BadSeal, SecretKey
-from tests.support.engines import Database
-from tests.support.hub import environment, launch, running_hub
+from hub.key_file import KeyAppeared, check_key, keep_key, load_key
+from hub.settings import Settings
+from tests.support.engines import Database, opened
+from tests.support.hub import HubProcess, environment, launch, running_hub
 from tests.support.program import HUB
 
 KEY = SecretKey(bytes(range(32)))
@@ -49,7 +51,8 @@ def test_a_seal_is_bound_to_its_context_and_to_every_byte() -> None:
     sealed = sealer.seal(b"secret", "user-1")
     assert sealer.unseal(sealed, "user-1") == b"secret"
     assert sealer.seal(b"secret", "user-1") != sealed
-    for text, context in ((sealed, "user-2"), (sealed[:-4], "user-1"), ("A" + sealed[1:], "user-1"), ("", "user-1")):
+    changed = ("B" if sealed[0] == "A" else "A") + sealed[1:]
+    for text, context in ((sealed, "user-2"), (sealed[:-4], "user-1"), (changed, "user-1"), ("", "user-1")):
         with pytest.raises(BadSeal):
             sealer.unseal(text, context)
 
@@ -72,6 +75,41 @@ async def test_a_first_start_makes_the_key_for_its_owner_only(database: Database
             path = tmp_path / "secret.key"
             assert path.stat().st_mode & 0o777 == 0o600
     assert len(path.read_text().strip()) == 64
+
+
+async def test_a_start_that_does_not_reach_its_database_makes_no_key(database: Database, tmp_path: Path) -> None:
+    """A key that never sealed anything would be refused later as another key than the database's."""
+    nowhere = tmp_path / "nowhere.db"
+    nowhere.write_text("not a database " * 100)
+    urls = {"sqlite": f"sqlite:///{nowhere}", "mongodb": "mongodb://127.0.0.1:1/hub?serverSelectionTimeoutMS=100"}
+    code, _ = await ended(database, tmp_path, secret_key="", database_url=urls[database.kind])
+    assert code == 1
+    assert not (tmp_path / "secret.key").exists()
+    async with running_hub(database, tmp_path / "first"):
+        pass
+    _, log = await ended(database, tmp_path, secret_key="")
+    assert "The secret key of this database is missing" in log
+
+
+async def test_a_start_takes_the_key_that_another_process_has_just_made(database: Database, tmp_path: Path) -> None:
+    """A process that began with a new key of its own does not use it, and keeps the other's file."""
+    settings = Settings(data_dir=tmp_path)
+    mine, other = load_key(settings), load_key(settings)
+    keep_key(other)
+    async with opened(database.engine()) as engine:
+        with pytest.raises(KeyAppeared):
+            await check_key(engine, mine)
+        found = load_key(settings)
+        assert found.key.as_text() == other.key.as_text()
+        await check_key(engine, found)
+
+
+@pytest.mark.engine("mongodb")
+async def test_two_processes_may_start_at_once_on_a_new_data_folder(database: Database, tmp_path: Path) -> None:
+    """Both run, with one key."""
+    begun = [asyncio.to_thread(HubProcess, database, tmp_path, {"secret_key": ""}) for _ in range(2)]
+    for process in await asyncio.gather(*begun):
+        await asyncio.to_thread(process.stop)
 
 
 async def test_a_hub_with_another_key_refuses_to_start(database: Database, tmp_path: Path) -> None:
