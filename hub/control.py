@@ -16,11 +16,12 @@ STATE = "hub/running"
 @dataclass(frozen=True, slots=True)
 class Control:
     """The content of the control file. `token` is a Bearer token of the process; it authenticates as the first
-    administrator."""
+    administrator. `database` is `Settings.database_place`, empty for a hub of an older version."""
 
     pid: int
     url: str
     token: str
+    database: str = ""
 
 
 def read_control(data_dir: Path) -> Control | None:

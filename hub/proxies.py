@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from ipaddress import ip_network
 from typing import Any, Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -19,6 +20,19 @@ _OWN: Final = ("/api/", "/socket.io/", "/health/")
 def is_prefix(text: str) -> bool:
     """Return whether the text is a path prefix: absolute, without a final slash or characters that need escaping."""
     return _PREFIX.match(text) is not None and not {".", ".."} & set(text.split("/"))
+
+
+def check_proxies(listed: str) -> None:
+    """Raise ValueError unless the text lists addresses and networks, or is ``*``. uvicorn accepts any text, and then
+    trusts nothing."""
+    if listed.strip() == "*":
+        return
+    for each in filter(None, map(str.strip, listed.split(","))):
+        try:
+            ip_network(each)
+        except ValueError:
+            text = f"{each!r} is neither an address nor a network, such as 10.0.0.5 or 10.0.0.0/24"
+            raise ValueError(f"{text}; * alone trusts every proxy") from None
 
 
 def public_path(scope: Scope) -> str:

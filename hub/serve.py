@@ -97,10 +97,11 @@ class HubServer(uvicorn.Server):
         host, port = self.servers[0].sockets[0].getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         url = f"http://{'127.0.0.1' if shown in ('0.0.0.0', '[::]') else shown}:{port}"
-        data_dir = self.hub.settings.data_dir
+        settings = self.hub.settings
+        data_dir = settings.data_dir
         data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         register(data_dir, os.getpid())
-        write_control(data_dir, Control(os.getpid(), url, self.hub.control_token))
+        write_control(data_dir, Control(os.getpid(), url, self.hub.control_token, settings.database_place))
         self.announce(self.hub, url)
 
 

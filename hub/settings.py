@@ -11,8 +11,10 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -23,7 +25,7 @@ from pydantic_settings import (
 
 from auth.mailboxes import is_mailbox
 from auth.origins import own_origin, parse_trusted
-from hub.proxies import is_prefix
+from hub.proxies import check_proxies, is_prefix
 from stores.bounds import Limit
 
 Positive = Annotated[int, Field(gt=0)]
@@ -164,6 +166,12 @@ class Settings(BaseSettings):
             raise ValueError(f"{value!r} is not a path such as /hub")
         return value.rstrip("/")
 
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _check_proxies(cls, value: str) -> str:
+        check_proxies(value)
+        return value
+
     @field_validator("allowed_hosts")
     @classmethod
     def _check_hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -184,6 +192,15 @@ class Settings(BaseSettings):
         """The database URL: the setting, or a SQLite file in the data folder."""
         return self.database_url.get_secret_value() or f"sqlite:///{self.data_dir / 'hub.db'}"
 
+    @property
+    def database_place(self) -> str:
+        """The database URL without user, password and options; the path of a SQLite file is absolute."""
+        url = self.engine_url
+        if url.startswith("sqlite:///"):
+            return f"sqlite:///{Path(url.removeprefix('sqlite:///')).resolve()}"
+        parts = urlsplit(url)
+        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -203,7 +220,7 @@ def read_settings(**given: Any) -> Settings:
     try:
         return Settings(**given)
     except ValidationError as error:
-        raise BadSettings("; ".join(describe(e["loc"], e["type"], e["msg"], given) for e in error.errors())) from error
+        raise BadSettings("; ".join(describe(mistake, given) for mistake in error.errors())) from error
     except tomllib.TOMLDecodeError as error:
         raise BadSettings(f"{FILE}: not valid TOML: {error}") from error
     except UnicodeDecodeError as error:
@@ -212,17 +229,47 @@ def read_settings(**given: Any) -> Settings:
         raise BadSettings(f"{FILE}: {error.strerror}") from error
 
 
-def describe(place: tuple[int | str, ...], kind: str, message: str, given: Iterable[str]) -> str:
+def describe(mistake: ErrorDetails, given: Iterable[str]) -> str:
     """Return the text for one mistake, under the name of the option, variable or line of the file that contains it."""
-    name = str(place[0]) if place else ""
+    name = str(mistake["loc"][0]) if mistake["loc"] else ""
     if name in given:
-        return f"--{name.replace('_', '-')}: {message}"
+        return f"--{name.replace('_', '-')}: {reason(mistake)}"
     variable = f"{PREFIX}{name}".upper()
     if variable in (each.upper() for each in os.environ):
-        return f"{variable}: {message}"
-    if kind == "extra_forbidden":
-        return f"{FILE}: there is no setting {name}{suggestion(name, Settings.model_fields)}"
-    return f"{FILE}: {name}: {message}"
+        return f"{variable}: {reason(mistake)}"
+    if mistake["type"] != "extra_forbidden":
+        return f"{FILE}: {name}: {reason(mistake)}"
+    if isinstance(mistake["input"], dict):
+        return f"{FILE}: there is no table [{name}]: write the settings without a table"
+    meant = name.lower().removeprefix(PREFIX.lower())
+    if meant in Settings.model_fields:
+        return f"{FILE}: there is no setting {name}: in this file it is {meant}"
+    return f"{FILE}: there is no setting {name}{suggestion(meant, Settings.model_fields)}"
+
+
+REASONS: Final = {
+    "int_parsing": "must be a whole number",
+    "int_parsing_size": "must be a whole number of fewer digits",
+    "int_type": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "greater_than": "must be greater than {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than_equal": "must be at most {le}",
+    "literal_error": "must be {expected}",
+    "bool_parsing": "must be true or false",
+    "bool_type": "must be true or false",
+    "string_type": "must be text in quotation marks",
+    "path_type": "must be text in quotation marks",
+    "tuple_type": "must be text, or a list of texts",
+    "value_error": "{error}",
+}
+"""What to say for pydantic's types of errors. The names in braces are of pydantic's context."""
+
+
+def reason(mistake: ErrorDetails) -> str:
+    """Return why a value is wrong. The value is not quoted: it may be a secret."""
+    text = REASONS.get(mistake["type"], mistake["msg"])
+    return text.format(**mistake.get("ctx", {})) if mistake["type"] in REASONS else text
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:

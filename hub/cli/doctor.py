@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import platform
+import shlex
 import shutil
 import socket
 import sys
@@ -16,7 +17,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
 
 import httpx
 import typer
@@ -81,14 +81,15 @@ def in_force(settings: Settings) -> Iterator[tuple[str, str, str]]:
     """Yield (name, value, "set" or "") for each setting, without secrets."""
     for name, field in type(settings).model_fields.items():
         value = getattr(settings, name)
-        shown = place_of(settings) if name == "database_url" else str(value)
+        shown = settings.database_place if name == "database_url" else written(value)
         yield name, shown, "" if value == field.default else "set"
 
 
-def place_of(settings: Settings) -> str:
-    """Return the database's URL without user, password and options."""
-    parts = urlsplit(settings.engine_url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+def written(value: object) -> str:
+    """Return a value as one would write it in a variable."""
+    if isinstance(value, tuple):
+        return ",".join(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 async def examine(settings: Settings) -> list[Finding]:
@@ -158,7 +159,15 @@ async def listening(settings: Settings, running: Control | None) -> Finding:
             return Finding("hub", f"not running; {place} is free")
     except OSError as error:
         advice = "Stop the program that listens there, or choose another HUB_HOST and HUB_PORT."
-        return Finding("hub", f"not running; {place}: {error.strerror}", advice)
+        return Finding("hub", f"not running; {place}: {error.strerror}", f"{advice}{hint_at_others()}")
+
+
+def hint_at_others() -> str:
+    """Return where hubs of this user run, with the command that checks them; empty if none runs."""
+    from hub.control import running_data_dirs
+
+    commands = [f"`hub doctor --data-dir {shlex.quote(str(folder))}`" for folder in running_data_dirs()]
+    return f" To check the hub that runs on another data folder: {', '.join(commands)}." if commands else ""
 
 
 def family(host: str) -> socket.AddressFamily:
@@ -176,7 +185,10 @@ async def ask(url: str) -> httpx.Response | str:
 
 
 async def database(settings: Settings, running: Control | None) -> Finding:
-    place = place_of(settings)
+    place = settings.database_place
+    if running and uses_other_database(settings, running):
+        advice = f"Set HUB_DATABASE_URL as process {running.pid} has it, and check again."
+        return Finding("database", f"{place}: process {running.pid} uses another one, {running.database}", advice)
     try:
         if settings.engine_url.startswith("mongodb"):
             found, advice = await examine_mongodb(settings.engine_url)
@@ -186,6 +198,12 @@ async def database(settings: Settings, running: Control | None) -> Finding:
         return Finding("database", f"{place}: {look_at_sqlite(Path(settings.engine_url.removeprefix('sqlite:///')))}")
     except CannotOpen as error:
         return Finding("database", f"{place}: cannot be used", str(error))
+
+
+def uses_other_database(settings: Settings, running: Control | None) -> bool:
+    """Return whether the hub that runs on the data folder was started with another database URL than these
+    settings."""
+    return running is not None and running.database not in ("", settings.database_place)
 
 
 async def examine_mongodb(url: str) -> tuple[str, str]:
@@ -224,7 +242,7 @@ def look_at_sqlite(path: Path) -> str:
     return f"{grouped(path.stat().st_size // 1_000_000)} MB, intact"
 
 
-async def secret_key(settings: Settings, _running: Control | None) -> Finding:
+async def secret_key(settings: Settings, running: Control | None) -> Finding:
     """Check that the key exists and belongs to the database."""
     import apsw
 
@@ -237,6 +255,8 @@ async def secret_key(settings: Settings, _running: Control | None) -> Finding:
         return Finding("secret key", str(error), "Put the key of this hub there: the content of its secret.key.")
     place = "HUB_SECRET_KEY" if settings.secret_key.get_secret_value() else str(path)
     try:
+        if uses_other_database(settings, running):
+            raise CannotOpen
         traces = await stored_traces(settings)
     except (CannotOpen, apsw.Error):
         return Finding("secret key", f"{place}: not compared, see the database")
@@ -249,11 +269,13 @@ async def secret_key(settings: Settings, _running: Control | None) -> Finding:
     return Finding("secret key", f"{place}: the database's" if traces.are_there else f"{place}: not yet used")
 
 
-async def users(settings: Settings, _running: Control | None) -> Finding:
+async def users(settings: Settings, running: Control | None) -> Finding:
     """Find logins that differ only by case, which older versions allowed."""
     import apsw
 
     try:
+        if uses_other_database(settings, running):
+            raise CannotOpen
         logins = await stored_logins(settings)
     except (CannotOpen, apsw.Error):
         return Finding("logins", "not looked at: see the database")

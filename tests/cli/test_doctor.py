@@ -9,6 +9,7 @@ import socket
 import sys
 import time
 from datetime import UTC, date, datetime
+from pathlib import Path
 
 import pytest
 from pymongo import MongoClient
@@ -81,6 +82,36 @@ def test_a_taken_port_is_wrong(hub: CommandLine) -> None:
         result = hub("doctor", code=1)
     assert [check for check, well in verdicts(result).items() if not well] == ["hub"]
     assert "choose another HUB_HOST and HUB_PORT" in result.out
+
+
+def test_a_taken_port_names_the_hubs_that_run_elsewhere(hub: CommandLine, tmp_path: Path) -> None:
+    other = CommandLine(tmp_path / "other", {"HUB_HOST": "127.0.0.1"}, state=hub.folder / "state")
+    other.folder.mkdir()
+    with hub.serving() as url:
+        other.variables["HUB_PORT"] = url.rpartition(":")[2]
+        assert f"hub doctor --data-dir {hub.folder / 'data'}" in " ".join(other("doctor", code=1).out.split())
+
+
+@pytest.mark.engine("mongodb")
+def test_another_database_than_that_of_the_running_hub_is_wrong(hub: CommandLine, mongodb: str) -> None:
+    """This happens if HUB_DATABASE_URL is set only where the hub was started."""
+    hub.variables["HUB_DATABASE_URL"] = url = mongo_database(mongodb).location
+    with hub.serving():
+        assert verdicts(hub("doctor")) == dict.fromkeys(CHECKS, True)
+        del hub.variables["HUB_DATABASE_URL"]
+        result = hub("doctor", code=1)
+        assert [check for check, well in verdicts(result).items() if not well] == ["database"]
+        assert url.partition("?")[0] in result.out
+        assert "open in process" not in result.out
+        assert "not yet used" not in result.out
+
+
+def test_settings_are_shown_as_one_writes_them(hub: CommandLine) -> None:
+    hub.variables["HUB_TRUSTED_ORIGINS"] = "https://a.example, https://b.example"
+    out = hub("doctor").out
+    assert re.search(r"^trusted_origins +https://a.example,https://b.example +set", out, re.MULTILINE)
+    assert re.search(r"^reset_ends_tokens +true", out, re.MULTILINE)
+    assert "()" not in out
 
 
 def test_a_damaged_file_is_wrong(hub: CommandLine) -> None:

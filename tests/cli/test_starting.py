@@ -17,6 +17,7 @@ import pytest
 from pymongo import MongoClient
 
 from hub.control import running_data_dirs
+from hub.settings import read_settings
 from tests.cli.conftest import PATIENCE, CommandLine, in_folder
 from tests.support.engines import mongo_database
 
@@ -170,7 +171,10 @@ def test_an_unknown_variable_is_named_with_the_nearest_setting(hub: CommandLine)
     [
         ("prot = 1", "hub.toml: there is no setting prot; did you mean port?"),
         ("zzzzzz = 1", "hub.toml: there is no setting zzzzzz"),
-        ("port = 'many'", "hub.toml: port: Input should be a valid integer"),
+        ("HUB_PORT = 1", "hub.toml: there is no setting HUB_PORT: in this file it is port"),
+        ("HUB_PROT = 1", "hub.toml: there is no setting HUB_PROT; did you mean port?"),
+        ("[hub]\nport = 1", "hub.toml: there is no table [hub]: write the settings without a table"),
+        ("port = 'many'", "hub.toml: port: must be a whole number"),
         ("port = \n", "hub.toml: not valid TOML: Invalid value (at line 1, column 8)"),
         (b"host = '\xff'", "hub.toml: not UTF-8 at byte 8"),
     ],
@@ -191,6 +195,32 @@ def test_a_mistake_is_named_as_it_was_made(empty_hub: CommandLine) -> None:
     err = empty_hub("serve", "--port", "70000", code=1).err
     for name in ("hub.toml: max_items: ", "HUB_LIVE_RECENT: ", "--port: "):
         assert name in err
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "message"),
+    [
+        ("PORT", "-1", "must be at least 0"),
+        ("PORT", "70000", "must be at most 65535"),
+        ("PORT", "1.5", "must be a whole number"),
+        ("PORT", "9" * 5000, "must be a whole number of fewer digits"),
+        ("MAX_ITEMS", "0", "must be greater than 0"),
+        ("LOG_FORMAT", "xml", "must be 'text' or 'json'"),
+        ("RESET_ENDS_TOKENS", "perhaps", "must be true or false"),
+        ("ROOT_PATH", "hub/", "'hub/' is not a path such as /hub"),
+        ("TRUSTED_PROXIES", "foo", "'foo' is neither an address nor a network"),
+        ("TRUSTED_PROXIES", "127.0.0.1, 10.0.0.1/8", "'10.0.0.1/8' is neither an address nor a network"),
+        ("TRUSTED_PROXIES", "127.0.0.1,*", "'*' is neither an address nor a network"),
+    ],
+)
+def test_a_wrong_value_is_told_in_plain_words(empty_hub: CommandLine, variable: str, value: str, message: str) -> None:
+    empty_hub.variables[f"HUB_{variable}"] = value
+    assert empty_hub("doctor", code=1).err.startswith(f"hub: HUB_{variable}: {message}")
+
+
+@pytest.mark.parametrize("value", ["", "*", "::1", "127.0.0.1,", "10.0.0.0/8, fd00::/8,127.0.0.1"])
+def test_proxies_are_addresses_and_networks(value: str) -> None:
+    assert read_settings(trusted_proxies=value).trusted_proxies == value
 
 
 def test_the_version_is_printed(empty_hub: CommandLine) -> None:
