@@ -13,18 +13,28 @@ MOST_GROUP_LEVELS: Final[Annotated[int, Limit("tree of groups", "levels", "400")
 """Writes refuse further levels. Reads follow a chain to its end, also in a deeper tree that another program made."""
 
 
-async def chain_of(engine: Engine, group: str | None) -> tuple[str, ...]:
+KnownGroups = dict[str, Entity | None]
+"""Groups that have been read, by id; None for a group that does not exist."""
+
+
+async def chain_of(engine: Engine, group: str | None, known: KnownGroups | None = None) -> tuple[str, ...]:
     """Return the ids of the group and its ancestors, nearest first."""
-    return (await read_chain(engine, group))[0]
+    return (await read_chain(engine, group, known))[0]
 
 
-async def read_chain(engine: Engine, group: str | None) -> tuple[tuple[str, ...], list[Entity]]:
-    """Return the ids of the group and its ancestors, nearest first, and the whole entities of those that exist."""
+async def read_chain(
+    engine: Engine, group: str | None, known: KnownGroups | None = None
+) -> tuple[tuple[str, ...], list[Entity]]:
+    """Return the ids of the group and its ancestors, nearest first, and the whole entities of those that exist. Groups
+    in `known` are not read again; others are added to it."""
     chain: list[str] = []
     groups: list[Entity] = []
+    known = {} if known is None else known
     while group is not None and group not in chain:
         chain.append(group)
-        found = await find_one(engine, "groups", group)
+        if group not in known:
+            known[group] = await find_one(engine, "groups", group)
+        found = known[group]
         groups += [found] if found else []
         parent = found.get("parent") if found else None
         group = parent if isinstance(parent, str) else None

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from auth.principal import Principal
 from hub.services.credentials import refuse
 from hub.services.registry import MOST_STORES, RESERVED
+from hub.services.shared_reads import SharedReads
 from hub.services.standing_data import check_data, counted
 from hub.services.store_hooks import Prepared, StoreHooks
 from stores.definitions import parse_definition
@@ -22,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 class DefinitionHooks(StoreHooks):
-    async def create(self, principal: Principal, body: Entity, entity: Entity) -> Prepared:
+    async def create(self, principal: Principal, body: Entity, entity: Entity, shared: SharedReads) -> Prepared:
         entity = {name: value for name, value in entity.items() if name != "retired"}
         definition = parse_definition(entity)
         if definition.name in RESERVED:

@@ -9,7 +9,7 @@ from typing import Any
 
 from auth.delegation import check_grant, check_user_rights, rights_of_role
 from auth.errors import Forbidden
-from auth.groups import MOST_GROUP_LEVELS, chain_of, find_one, read_chain, subtree_of
+from auth.groups import MOST_GROUP_LEVELS, KnownGroups, chain_of, find_one, read_chain, subtree_of
 from auth.mailboxes import EXAMPLE, is_mailbox
 from auth.principal import Principal
 from auth.resolver import OF_USER, parsed_scopes
@@ -21,6 +21,7 @@ from hub.services.group_paths import restamping
 from hub.services.references import known_ids
 from hub.services.registry import StoreRegistry
 from hub.services.second_factors import check_foreign
+from hub.services.shared_reads import SharedReads
 from hub.services.token_terms import checked_scopes, end_of, first_expiry, later_expiry, narrowed
 from hub.services.user_rights import check_rights_of
 from stores.errors import Conflict, NotAsExpected
@@ -57,7 +58,7 @@ class StoreHooks:
         self.engine = engine
         self.registry = registry
 
-    async def create(self, principal: Principal, body: Entity, entity: Entity) -> Prepared:
+    async def create(self, principal: Principal, body: Entity, entity: Entity, shared: SharedReads) -> Prepared:
         return Prepared(entity)
 
     async def change(self, principal: Principal, before: Entity, body: Entity, fields: Entity) -> Prepared:
@@ -111,15 +112,16 @@ class UserHooks(StoreHooks):
         super().__init__(engine, registry)
         self.credentials = credentials
 
-    async def create(self, principal: Principal, body: Entity, entity: Entity) -> Prepared:
+    async def create(self, principal: Principal, body: Entity, entity: Entity, shared: SharedReads) -> Prepared:
         await check_user_rights(self.engine, principal, "roles", entity.get("roles"))
-        group = await self._group(body.get("group"))
+        named = body.get("group")
+        group = await shared.once(named, lambda: self._group(named, shared.groups))
         made = await self._checked(entity | group | {"access": [entity["_id"]]}, {})
         return Prepared(made, self._references(made))
 
     async def change(self, principal: Principal, before: Entity, body: Entity, fields: Entity) -> Prepared:
         if principal.admin and "group" in body:
-            fields = fields | await self._group(body["group"])
+            fields = fields | await self._group(body["group"], {})
         await self._check_rights(principal, before, fields)
         await self.credentials.check_proof(principal, before, body, fields)
         checked = await self._checked(fields, before)
@@ -175,10 +177,10 @@ class UserHooks(StoreHooks):
             raise refuse("roles", "Must be a list of at most 100 role ids.")
         return await known_ids(self.engine, "roles", "roles", roles)
 
-    async def _group(self, group: Any) -> Entity:
+    async def _group(self, group: Any, known: KnownGroups) -> Entity:
         if group is not None and (not is_id(group) or await find_one(self.engine, "groups", group) is None):
             raise refuse("group", f"There is no group {group!r}.")
-        return {"group": group, "branch": list(await chain_of(self.engine, group))}
+        return {"group": group, "branch": list(await chain_of(self.engine, group, known))}
 
     async def _keep_an_admin(self, before: Entity, after: Entity) -> list[Write]:
         """Refuse to lose the last administrator. Return the condition under which the commit checks this again."""
@@ -197,12 +199,9 @@ class UserHooks(StoreHooks):
 class GroupHooks(StoreHooks):
     """Groups form a tree. Moving a group re-stamps the `branch` of everything in and below it."""
 
-    async def create(self, principal: Principal, body: Entity, entity: Entity) -> Prepared:
+    async def create(self, principal: Principal, body: Entity, entity: Entity, shared: SharedReads) -> Prepared:
         parent = entity.get("parent")
-        await self._check_parent(parent, ())
-        above, ancestors = await read_chain(self.engine, parent)
-        self._check_levels(len(above) + 1)
-        return Prepared(entity, self._place_is_unchanged(parent, ancestors))
+        return Prepared(entity, await shared.once(parent, lambda: self._place(parent, shared.groups)))
 
     async def change(self, principal: Principal, before: Entity, body: Entity, fields: Entity) -> Prepared:
         if fields.get("parent", before.get("parent")) == before.get("parent"):
@@ -232,6 +231,13 @@ class GroupHooks(StoreHooks):
                 raise Conflict(f"There are {what}.")
         return [*expect.nothing_is_in_group(before["_id"])]
 
+    async def _place(self, parent: Any, known: KnownGroups) -> list[Write]:
+        """Check the parent of a new group, and return the expectations that its place is unchanged."""
+        await self._check_parent(parent, ())
+        above, ancestors = await read_chain(self.engine, parent, known)
+        self._check_levels(len(above) + 1)
+        return self._place_is_unchanged(parent, ancestors)
+
     async def _check_parent(self, parent: Any, subtree: Container[str]) -> None:
         if parent is None:
             return
@@ -252,7 +258,7 @@ class GroupHooks(StoreHooks):
 
 
 class RoleHooks(StoreHooks):
-    async def create(self, principal: Principal, body: Entity, entity: Entity) -> Prepared:
+    async def create(self, principal: Principal, body: Entity, entity: Entity, shared: SharedReads) -> Prepared:
         made = entity | {"scopes": checked_scopes(entity["scopes"])}
         check_grant(principal, "scopes", rights_of_role(made["name"], made["scopes"] or ()))
         return Prepared(made)
@@ -287,14 +293,14 @@ class TokenHooks(StoreHooks):
         super().__init__(engine, registry)
         self._most = most
 
-    async def create(self, principal: Principal, body: Entity, entity: Entity) -> Prepared:
+    async def create(self, principal: Principal, body: Entity, entity: Entity, shared: SharedReads) -> Prepared:
         user = await self._holder(principal, entity.get("user"))
         secret = new_credential()
         made = entity | {
             "user": user["_id"],
             "owner": user["_id"],
             "group": user.get("group"),
-            "branch": list(await chain_of(self.engine, user.get("group"))),
+            "branch": list(await chain_of(self.engine, user.get("group"), shared.groups)),
             "scopes": narrowed(principal, checked_scopes(entity.get("scopes"))),
             "expires": first_expiry(principal, entity.get("expires")),
             "prefix": secret[:PREFIX_LENGTH],
@@ -355,7 +361,7 @@ class TokenHooks(StoreHooks):
 class SessionHooks(StoreHooks):
     """Sessions begin with `POST /api/v1/auth` and can only be ended."""
 
-    async def create(self, principal: Principal, body: Entity, entity: Entity) -> Prepared:
+    async def create(self, principal: Principal, body: Entity, entity: Entity, shared: SharedReads) -> Prepared:
         raise Forbidden("a session begins with a login")
 
     async def change(self, principal: Principal, before: Entity, body: Entity, fields: Entity) -> Prepared:
@@ -365,7 +371,7 @@ class SessionHooks(StoreHooks):
 class SecondFactorHooks(StoreHooks):
     """One-time codes begin with `POST /api/v1/auth/totp`; deleting them switches them off."""
 
-    async def create(self, principal: Principal, body: Entity, entity: Entity) -> Prepared:
+    async def create(self, principal: Principal, body: Entity, entity: Entity, shared: SharedReads) -> Prepared:
         raise Forbidden("one-time codes begin with POST /auth/totp")
 
     async def change(self, principal: Principal, before: Entity, body: Entity, fields: Entity) -> Prepared:
@@ -381,7 +387,7 @@ class SignInHooks(StoreHooks):
 
     shared = False
 
-    async def create(self, principal: Principal, body: Entity, entity: Entity) -> Prepared:
+    async def create(self, principal: Principal, body: Entity, entity: Entity, shared: SharedReads) -> Prepared:
         raise Forbidden("sign-ins are recorded by the hub")
 
     async def change(self, principal: Principal, before: Entity, body: Entity, fields: Entity) -> Prepared:

@@ -3,7 +3,7 @@ answered."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 
 import orjson
@@ -15,6 +15,7 @@ from auth.view import View
 from hub.errors import BadRequest
 from hub.services.group_paths import GroupPathKeeper
 from hub.services.retrying import decided, on_current
+from hub.services.shared_reads import SharedReads
 from hub.services.stamping import stamp_change
 from hub.services.store_hooks import Prepared, StoreHooks
 from hub.services.written import text_of
@@ -56,7 +57,7 @@ class SystemStoreWrites:
             prepared = await prepare_all(hooks, principal, bodies, entities)
             await self._resolver.confirm(principal)
             writes: list[Write] = [Insert(store, p.fields) for p in prepared]
-            also = [each for p in prepared for each in p.also]
+            also = [each for some in _distinct([p.also for p in prepared]) for each in some]
             writes += [each for each in also if not isinstance(each, Expect)]
             writes += dict.fromkeys(each for each in also if isinstance(each, Expect))  # without duplicates
             with _named_as_sent(hooks):
@@ -122,12 +123,17 @@ async def prepare_all(
     hooks: StoreHooks, principal: Principal, bodies: Sequence[Entity], entities: Sequence[Entity]
 ) -> list[Prepared]:
     """Run the hooks of each creation. On SQLite they read on the event loop, so other tasks run in between."""
-    prepared, turn = [], Turn()
+    prepared, turn, shared = [], Turn(), SharedReads()
     for body, entity in zip(bodies, entities, strict=True):
-        prepared.append(await hooks.create(principal, body, entity))
+        prepared.append(await hooks.create(principal, body, entity, shared))
         if turn.is_over:
             await turn.pass_on()
     return prepared
+
+
+def _distinct(lists: Sequence[list[Write]]) -> Iterable[list[Write]]:
+    """Return each object of `lists` once: thousands of creations may share one list."""
+    return {id(each): each for each in lists}.values()
 
 
 def _revealed(text: bytes, prepared: Prepared) -> bytes:

@@ -6,8 +6,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from pymongo import AsyncMongoClient
 
 from stores.protocol import Insert
+from stores.records import Entity
 from tests.platform.answers import refused
 from tests.support.engines import Database, opened
 from tests.support.entities import USER, entity
@@ -51,6 +53,26 @@ async def test_an_array_of_groups_below_many_others_blocks_nobody(hub: Hub, admi
     async with no_standstill(hub.url):
         made = await admin.make_all("groups", [{"name": unique("group"), "parent": groups[-1]} for _ in range(500)])
     assert len(made) == 500
+
+
+@pytest.mark.engine("mongodb")
+@pytest.mark.parametrize(("store", "field"), [("groups", "parent"), ("users", "group")])
+async def test_the_groups_above_an_array_are_read_once(hub: Hub, admin: Client, store: str, field: str) -> None:
+    """Not once for each of its entities."""
+    groups = await hub.groups(MOST - 1)
+    before = await lookups(hub.database)
+    bodies = [{"name": unique("group"), "login": unique("login"), "password": "zebra-crossing-9"} for _ in range(20)]
+    names = {"groups": ("name",), "users": ("login", "password")}[store]
+    made = await admin.make_all(store, [{field: groups[-1], **{n: body[n] for n in names}} for body in bodies])
+    assert await lookups(hub.database) < before + 10 * MOST
+    assert {each[field] for each in made} == {groups[-1]}
+
+
+async def lookups(database: Database) -> int:
+    """Return how often groups have been looked up by id."""
+    async with AsyncMongoClient[Entity](database.location) as client:
+        cursor = await client.get_default_database()["groups"].aggregate([{"$indexStats": {}}])
+        return sum([int(row["accesses"]["ops"]) async for row in cursor if row["name"] == "_id_"])
 
 
 async def test_a_deep_tree_moves_with_all_that_is_in_it(hub: Hub, admin: Client, store: str) -> None:
