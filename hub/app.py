@@ -125,6 +125,7 @@ class Hub:
                 task.add_done_callback(_log_failure)
                 self._tasks.add(task)
             stack.push_async_callback(self._stop_tasks)
+            stack.callback(self.entities.group_paths.stop)
             self.ready = True
             try:
                 yield

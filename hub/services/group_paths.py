@@ -8,14 +8,15 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Final
 
 from auth.groups import chain_of, subtree_of
 from auth.principal import Principal
 from hub.services.registry import StoreRegistry
-from stores.errors import StoreError
+from stores.errors import InvalidEntity, StoreError
 from stores.protocol import UNBOUNDED, Engine, UpdateMany, Write
-from stores.query import And, Equal, Not, Query
+from stores.query import EVERYTHING, And, Equal, Not, Query
 from stores.records import Change, now_ms
 
 log = logging.getLogger(__name__)
@@ -25,6 +26,10 @@ LONGEST_DELAY: Final = 5.0
 
 LONGEST_REQUEST: Final = 120.0
 """Seconds for which a request may use a principal from before a group's move."""
+
+_FIRST_PAUSE: Final = 1.0
+_LONGEST_PAUSE: Final = 30.0
+"""Seconds between attempts to re-stamp."""
 
 
 class Stamping:
@@ -120,24 +125,26 @@ class GroupPathKeeper:
         self._restamping.add(task)
         task.add_done_callback(self._restamping.discard)
 
+    def stop(self) -> None:
+        for task in self._restamping:
+            task.cancel()
+
     async def _restamp_trees(self) -> None:
         """Re-stamp the entities that moves in a gap have missed, once more if there is another gap meanwhile."""
         done = 0
         try:
             while done < self._gaps:
                 done = self._gaps
-                for root in await self._engine.entities("groups", Query(Equal(("parent",), None), limit=UNBOUNDED)):
-                    await self.restamp(root["_id"], None)
-        except StoreError as error:
-            log.warning("cannot re-stamp what was created during a gap in the feed: %s", error)
+                await _repeat(self._restamp_all, "what was created during a gap in the feed")
         finally:
             self._gaps = 0
 
+    async def _restamp_all(self) -> None:
+        for root in await _roots(self._engine):
+            await self.restamp(root, None)
+
     async def _restamp_later(self, moved: Change) -> None:
-        try:
-            await self.restamp(moved.id, moved.by)
-        except StoreError as error:
-            log.warning("cannot re-stamp what was created while group %s moved: %s", moved.id, error)
+        await _repeat(partial(self.restamp, moved.id, moved.by), f"what was created while group {moved.id} moved")
 
     async def restamp(self, group: str, by: str | None) -> None:
         """Wait for the writes in flight, then re-stamp the entities that the group's move has missed."""
@@ -148,6 +155,42 @@ class GroupPathKeeper:
         with self.stamping():
             writes = await restamped(self._engine, self._registry, group)
             await self._engine.commit(writes, by)
+
+
+async def _repeat(restamp: Callable[[], Awaitable[None]], what: str) -> None:
+    """Repeat `restamp` until it succeeds, with growing pauses, or until a repetition is of no use."""
+    pause = _FIRST_PAUSE
+    while True:
+        try:
+            return await restamp()
+        except InvalidEntity as error:  # more than the database can change at once
+            return log.error("cannot re-stamp %s: %s", what, error)
+        except StoreError as error:
+            log.warning("cannot re-stamp %s yet: %s", what, error)
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE)
+
+
+async def _roots(engine: Engine) -> list[str]:
+    """Return groups below which are all groups: those without a parent that exists, and one of each circle, which only
+    another program can make."""
+    groups = await engine.entities("groups", Query(EVERYTHING, limit=UNBOUNDED))
+    parents = {group["_id"]: group.get("parent") for group in groups}
+    children: dict[str, list[str]] = {}
+    for group, parent in parents.items():
+        if isinstance(parent, str) and parent in parents:
+            children.setdefault(parent, []).append(group)
+    below = {child for some in children.values() for child in some}
+    roots: list[str] = []
+    reached: set[str] = set()
+    for group in sorted(parents, key=below.__contains__):  # circles last
+        if group not in reached:
+            roots.append(group)
+            level = [group]
+            while level:
+                reached.update(level)
+                level = [child for each in level for child in children.get(each, ()) if child not in reached]
+    return roots
 
 
 def _moves(change: Change) -> bool:

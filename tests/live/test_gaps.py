@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
 from pymongo import AsyncMongoClient
 
 from auth.errors import TooManyAttempts, Unauthenticated
-from auth.groups import find_one
+from auth.groups import chain_of, find_one
 from auth.principal import Principal
 from hub.app import Hub, assemble
 from hub.settings import Settings
-from stores.errors import HistoryGone
-from stores.protocol import Insert, Update
+from stores.errors import HistoryGone, Unavailable
+from stores.protocol import Insert, Update, UpdateMany, Write, Written
 from stores.records import Change, Entity, new_id
 from tests.support.engines import Database
 from tests.support.entities import entity
@@ -53,6 +54,18 @@ class Gapped:
             for store in ("users", "groups"):
                 off = {"collMod": store, "changeStreamPreAndPostImages": {"enabled": False}}
                 await client.get_default_database().command(off)
+
+    def refuse_restamping(self, times: int) -> None:
+        """Let the database be unavailable for the next bulk changes, so many times."""
+        commit, left = self.hub.engine.commit, [*range(times)]
+
+        async def refuse(writes: Sequence[Write], *more: Any) -> list[Written]:
+            if left and any(isinstance(write, UpdateMany) for write in writes):
+                left.pop()
+                raise Unavailable("electing")
+            return await commit(writes, *more)
+
+        self.hub.engine.commit = refuse  # type: ignore[method-assign]
 
     async def has_lost(self) -> bool:
         return not self._loses
@@ -92,6 +105,29 @@ async def test_a_move_in_the_gap_is_made_up_for(gapped: Gapped) -> None:
     gapped.lose()
     note = await gapped.moved_beside_creation(group, top)
     await eventually(lambda: gapped.is_in(note, group, top))
+
+
+async def test_a_move_in_the_gap_is_made_up_for_when_the_database_answers_again(gapped: Gapped) -> None:
+    """Gaps come when the database is unsteady, so the first attempts may fail."""
+    top, group = await gapped.group(), await gapped.group()
+    gapped.lose()
+    gapped.refuse_restamping(2)
+    note = await gapped.moved_beside_creation(group, top)
+    await eventually(lambda: gapped.is_in(note, group, top))
+
+
+async def test_a_move_below_a_group_of_no_tree_is_made_up_for(gapped: Gapped) -> None:
+    """Another program has deleted its parent, or has made a circle of groups."""
+    lost = await gapped.group(new_id())
+    first = new_id()
+    second = await gapped.group(first)
+    await gapped.hub.engine.commit([Insert("groups", entity(_id=first, name=first, parent=second))], None)
+    for top in (lost, first):
+        group = await gapped.group()
+        gapped.lose()
+        note = await gapped.moved_beside_creation(group, top)
+        above = await chain_of(gapped.hub.engine, top)
+        await eventually(lambda: gapped.is_in(note, group, *above))  # noqa: B023
 
 
 async def test_a_move_after_the_gap_is_not_taken_for_one_s_own_in_it(gapped: Gapped) -> None:
