@@ -165,6 +165,20 @@ def test_an_export_can_be_imported(served_hub: CommandLine, name: str) -> None:
     assert not ids[0] & ids[1]
 
 
+def test_a_definition_can_be_moved_completely(served_hub: CommandLine) -> None:
+    """As docs/mongodb.md does it for another hub."""
+    hub = served_hub
+    hidden = {"id": "comment", "type": "Textarea", "hidden": True}
+    fields = [{"id": "station", "type": "Text", "required": True, "default": "x"}, hidden]
+    parts = {"open": True, "indexes": ["place.city"], "unique": ["code"], "search": ["station"], "label": "To be moved"}
+    definition = {"name": "moved", "fields": fields, **parts}
+    hub("import", "stores", "-", input=json.dumps(definition))
+    hub("export", "stores", "stores.ndjson", "--filter", '{"name": "moved"}')
+    hub("store", "delete", "moved", "--yes")
+    assert hub("import", "stores", "stores.ndjson").last == "1 imported, 0 refused"
+    assert plain([json.loads(hub("store", "show", "moved", "--json").out)]) == [definition]
+
+
 def test_system_fields_are_sent_when_asked_for(served_hub: CommandLine) -> None:
     row = '{"_id": "0123456789abcdef01234567", "n": 1}'
     done = served_hub("import", "kept", "-", "--create", "--keep-system", input=row, code=1)
