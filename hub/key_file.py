@@ -118,7 +118,7 @@ async def check_key(engine: Engine, used: KeyInUse) -> None:
     accepted = (await _traces(engine)).are_of(used.key)
     if used.made and (accepted or used.path.exists()):
         keep_key(used)
-    if accepted and await engine.constant(CHECK, check) == check:
+    if accepted and await engine.stored_constant(CHECK, check) == check:
         return
     if used.made:
         used.path.unlink(missing_ok=True)  # the next start must not use it
@@ -132,14 +132,14 @@ def refusal(path: Path, *, missing: bool) -> str:
 
 async def accept_key(engine: Engine, used: KeyInUse) -> bool:
     """Make this the database's key. Return False if it already is."""
-    if await engine.kept(CHECK) == used.key.check_value:
+    if await engine.read_constant(CHECK) == used.key.check_value:
         return False
-    await engine.constant(CHECK, used.key.check_value, replace=True)
+    await engine.stored_constant(CHECK, used.key.check_value, replace=True)
     return True
 
 
 async def _traces(engine: Engine) -> Traces:
-    check = await engine.kept(CHECK)
+    check = await engine.read_constant(CHECK)
     if check is not None:
         return Traces(check)
     try:

@@ -184,7 +184,7 @@ def room_for_connections(engine: Engine) -> int | None:
     wanted = OTHER_FILES + engine.most_files
     if wanted <= files // 2:
         return files - wanted
-    engine.hold_to(files // 2 - LEAST_OTHER_FILES)
+    engine.limit_files(files // 2 - LEAST_OTHER_FILES)
     return max(1, files - files // 2)
 
 

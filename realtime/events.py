@@ -53,7 +53,7 @@ class ChangeEncoder:
             head = self._heads[event.op] = f'42["change",{body[:-2]}{SEPARATOR}'
         return head + digest + _END
 
-    def rest(self) -> None:
+    def drop_cached(self) -> None:
         """Drop the cached change, which may be large."""
         self._change = None
         self._heads = {}

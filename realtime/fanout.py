@@ -211,7 +211,7 @@ class Fanout:
             self._detach_lagging()
             self._done.clear()
             while self._used:
-                self._used.pop().rest()
+                self._used.pop().drop_cached()
             self.position, self.order = change.position, order
             self._recent.append(order, change)
             self.is_delivering = False

@@ -79,7 +79,7 @@ class Replays:
         if self._bytes > self._most_bytes:
             self._clear()
 
-    def rest(self) -> None:
+    def drop_cached(self) -> None:
         """Empty the cache if it was not used since the last call. Called from time to time."""
         if not self._used:
             self._clear()

@@ -117,7 +117,7 @@ class LiveSession:
         self.credential = credential
         self.subscriptions = Subscriptions(context.fanout, context.describe, sink)
         self.closed = False
-        self.became: Callable[[LiveSession, Principal], None] = lambda session, before: None
+        self.on_new_principal: Callable[[LiveSession, Principal], None] = lambda session, before: None
         """Called with the session and its previous principal after the principal has changed."""
         self._acknowledged = ""
         """The latest position in an acknowledgement. Later acknowledgements do not go back behind it."""
@@ -149,7 +149,7 @@ class LiveSession:
         self.closed = True
         self.subscriptions.close()
 
-    def say_position(self) -> None:
+    def send_position(self) -> None:
         """Send the client the position that it has reached, so that it can resume from there.
 
         Nothing is sent while a subscription is ahead of fan-out, because that position would be behind what the client
@@ -417,13 +417,13 @@ class LiveSession:
             except BaseException:
                 subscriptions.suspended = True
                 raise
-            self.became(self, before)
+            self.on_new_principal(self, before)
             for subscription in subscriptions:
                 try:
                     await self._move(subscription)
                 except Exception as error:
                     subscriptions.end(subscription, error)
-        self.say_position()
+        self.send_position()
 
     async def _move(self, subscription: Subscription) -> None:
         """Continue a muted subscription with the principal's current view, and send what enters and leaves that
@@ -442,7 +442,7 @@ class LiveSession:
             finally:
                 self._drop_list()
             subscription.position = position
-        subscription.see(view)
+        subscription.set_view(view)
         await self.subscriptions.join(subscription)
 
     async def _reconciled(self, subscription: Subscription, new: Filter) -> tuple[list[ViewDifference], str]:

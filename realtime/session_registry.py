@@ -20,11 +20,11 @@ from stores.turns import Turn
 
 log = logging.getLogger(__name__)
 
-ATTENDED_EVERY: Final = 1.0
+CHECKED_EVERY: Final = 1.0
 """Seconds between the beginnings of two checks of all sessions."""
 LEAST_PAUSE: Final = 0.1
 """Seconds between two checks, if they take long."""
-ATTENDED_AT_ONCE: Final = 1_000
+CHECKED_AT_ONCE: Final = 1_000
 """Sessions that are checked before other tasks run."""
 
 
@@ -44,7 +44,7 @@ class SessionRegistry:
     def open(self, session: LiveSession) -> None:
         self.sessions.add(session)
         self._enter(session)
-        session.became = self._became
+        session.on_new_principal = self._on_new_principal
 
     def close(self, session: LiveSession) -> None:
         session.close()
@@ -55,25 +55,25 @@ class SessionRegistry:
         """Until cancelled, close expired sessions and send clients their position."""
         began = sent = monotonic()
         while True:
-            await asyncio.sleep(max(began + ATTENDED_EVERY - monotonic(), LEAST_PAUSE))
+            await asyncio.sleep(max(began + CHECKED_EVERY - monotonic(), LEAST_PAUSE))
             began = monotonic()
             is_due = began - sent >= self._position_every
             for number, session in enumerate(list(self.sessions), 1):
                 try:
-                    self._attend(session, is_due)
+                    self._check(session, is_due)
                 except Exception:
-                    log.exception("a session could not be attended to")
-                if not number % ATTENDED_AT_ONCE:
+                    log.exception("a session could not be checked")
+                if not number % CHECKED_AT_ONCE:
                     await asyncio.sleep(0)
             if is_due:
                 sent = began
-                self.context.fanout.replays.rest()
+                self.context.fanout.replays.drop_cached()
 
-    def _attend(self, session: LiveSession, is_due: bool) -> None:
+    def _check(self, session: LiveSession, is_due: bool) -> None:
         if session.principal.expires <= now_ms():
             session.sink.close("expired")
         elif is_due:
-            session.say_position()
+            session.send_position()
 
     async def start_afresh(self) -> None:
         """End all subscriptions and refresh all sessions, because the feed missed changes.
@@ -156,7 +156,7 @@ class SessionRegistry:
         self._by_user[session.principal.user_id].add(session)
         self._by_credential[session.principal.credential_id].add(session)
 
-    def _became(self, session: LiveSession, before: Principal) -> None:
+    def _on_new_principal(self, session: LiveSession, before: Principal) -> None:
         self._leave(session, before)
         if session in self.sessions:  # the session may have closed meanwhile
             self._enter(session)

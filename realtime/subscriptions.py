@@ -94,13 +94,13 @@ class Subscription:
     def __post_init__(self) -> None:
         # Called for every delivery, so it refers directly to the connection.
         self.deliver = self.owner.sink.offer
-        self.see(self.view)
+        self.set_view(self.view)
 
     @property
     def store(self) -> str:
         return self.view.store
 
-    def see(self, view: View) -> None:
+    def set_view(self, view: View) -> None:
         """Continue with another view of the same store."""
         self.view = view
         self.where = view.narrowed(self.filter)

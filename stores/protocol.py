@@ -124,7 +124,7 @@ class Expect:
     guard: str = ""
 
     @property
-    def enough(self) -> int:
+    def count_limit(self) -> int:
         """The number of entities at which counting may stop."""
         return self.least if self.most is None else self.most + 1
 
@@ -297,7 +297,7 @@ class Engine(Protocol):
     most_files: int
     """The most files and connections that it has open at once."""
 
-    def hold_to(self, files: int) -> None:
+    def limit_files(self, files: int) -> None:
         """Limit open files and connections to about `files`, on systems that allow few. Call it before `open`."""
 
     @property
@@ -312,11 +312,11 @@ class Engine(Protocol):
     async def ping(self) -> None:
         """Check that the database answers. Raises Unavailable when it does not."""
 
-    async def constant(self, name: str, value: str, *, replace: bool = False) -> str:
+    async def stored_constant(self, name: str, value: str, *, replace: bool = False) -> str:
         """Return the value stored under `name`; store `value` first if there was none, or with `replace`. Without
         `replace`, all processes that call it at once get the same value."""
 
-    async def kept(self, name: str) -> str | None:
+    async def read_constant(self, name: str) -> str | None:
         """Return the value stored under `name`, or None."""
 
     async def define(
@@ -357,7 +357,7 @@ class Engine(Protocol):
     async def groups_held(self, stores: Sequence[str], groups: Sequence[str]) -> set[tuple[str, str]]:
         """Return the pairs of these stores and groups for which the store has an entity with that `group`."""
 
-    async def repeated(self, store: str, path: str) -> int:
+    async def count_duplicates(self, store: str, path: str) -> int:
         """Return how many entities share their string or number at the path with another entity. Arrays are not
         entered. Takes time in proportion to the size of the store."""
 

@@ -143,7 +143,7 @@ class Change:
 
     def _parse(self) -> Images:
         parsed = self._parsed = _image(self._before), _image(self._after)
-        _looked_at.add(self)
+        _parsed_changes.add(self)
         return parsed
 
     def forget(self) -> None:
@@ -161,7 +161,7 @@ def _image(image: str | Entity | None) -> Entity | None:
     return orjson.loads(image) if isinstance(image, str) else image
 
 
-class _LookedAt:
+class _ParsedChanges:
     """The changes that were parsed last; older ones drop their parsed images. Parsed images take ten times the memory
     of their text, and the bounds on kept changes count the text."""
 
@@ -181,7 +181,7 @@ class _LookedAt:
                 oldest.forget()
 
 
-_looked_at: Final = _LookedAt(2_097_152)
+_parsed_changes: Final = _ParsedChanges(2_097_152)
 
 
 @dataclass(frozen=True, slots=True)

@@ -155,6 +155,23 @@ RENAMED = (
     Renamed("LONGEST_WAIT", "LONGEST_WRITE_WAIT"),
     Renamed("ENTERING", "MOST_ENTERING_ENTITIES"),
     Renamed("ENTERING_BYTES", "MOST_ENTERING_BYTES"),
+    # Engines.
+    Renamed("hold_to", "limit_files"),
+    Renamed("constant", "stored_constant", ("stores", "hub/key_file.py")),
+    Renamed("repeated", "count_duplicates", ("stores", "hub/services/definition_hooks.py")),
+    Renamed("enough", "count_limit", ("stores",)),
+    Renamed("unhurried", "run_housekeeping"),
+    Renamed("UNHURRIED_SECONDS", "HOUSEKEEPING_SECONDS"),
+    Renamed("_LookedAt", "_ParsedChanges"),
+    Renamed("_looked_at", "_parsed_changes"),
+    # Services and sessions.
+    Renamed("on_current", "retry_on_current"),
+    Renamed("decided", "retry_unexpected"),
+    Renamed("say_position", "send_position"),
+    Renamed("became", "on_new_principal"),
+    Renamed("_became", "_on_new_principal"),
+    Renamed("rest", "drop_cached", ("realtime",)),
+    Renamed("see", "set_view", ("realtime",)),
     # Consumers.
     Renamed("begin_anew", "restart_at"),
     # Benchmarks.

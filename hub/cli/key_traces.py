@@ -24,7 +24,7 @@ async def _of_mongodb(url: str) -> Traces:
     from hub.services.second_factors import STORE
 
     async with connected_mongodb(url) as connection:
-        check = await connection.kept(CHECK)
+        check = await connection.read_constant(CHECK)
         factors = await connection.collection(STORE).find({}).to_list(SAMPLE)
         return Traces(check, factors)
 

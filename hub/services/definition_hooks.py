@@ -81,7 +81,7 @@ class DefinitionHooks(StoreHooks):
         try:
             return await self.engine.define(new, writes=writes, by=by)
         except DuplicateValue as error:
-            count = await self.engine.repeated(old.name, error.field)
+            count = await self.engine.count_duplicates(old.name, error.field)
             if not count:
                 raise
             raise DataStandsAgainst({error.field: f"{counted(count)} share a value of it with another."}) from error

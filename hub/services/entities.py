@@ -18,7 +18,7 @@ from hub.services.group_paths import GroupPathKeeper
 from hub.services.references import known_ids
 from hub.services.registry import StoreRegistry
 from hub.services.replacement import ASSIGNED, Replacement
-from hub.services.retrying import against_current_definition, decided, on_current
+from hub.services.retrying import against_current_definition, retry_on_current, retry_unexpected
 from hub.services.stamping import clean, stamp_change, stamp_new
 from hub.services.store_hooks import StoreHooks
 from hub.services.system_writes import SystemStoreWrites
@@ -234,7 +234,7 @@ class EntityService:
             raise_violations(without_unchanged(view, violations, cleaned, before))
             return await self._replace(replacement, frozenset({before["_rev"]}))
 
-        return await on_current(self._engine, store, id, view.where, revs, attempt)
+        return await retry_on_current(self._engine, store, id, view.where, revs, attempt)
 
     async def delete(self, principal: Principal, store: str, id: str, revs: Revisions | None) -> tuple[bytes, int]:
         """Delete the entity; return its last state."""
@@ -262,7 +262,7 @@ class EntityService:
             return text_of(reader_of(principal, view), written[0]), written[0].rev
 
         try:
-            return await decided(attempt)
+            return await retry_unexpected(attempt)
         except NotFound:
             if await self._engine.get(store, id, view.where) is None:
                 raise
@@ -397,7 +397,7 @@ class EntityService:
             update = Update(store, it.id, stamp_change(it.fields | kept), where, seen, True, forced)
             return await self._update(it.principal, reader, update, it.view.definition)
 
-        return await on_current(self._engine, store, it.id, where, revs, attempt)
+        return await retry_on_current(self._engine, store, it.id, where, revs, attempt)
 
     async def _known_users(self, users: object) -> list[str]:
         if not isinstance(users, list) or len(users) > self._bounds.items:

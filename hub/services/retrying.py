@@ -26,7 +26,7 @@ against changes that a majority has yet to confirm, and reads do not show those:
 up before."""
 
 
-async def on_current(
+async def retry_on_current(
     engine: Engine,
     store: str,
     id: str,
@@ -50,7 +50,7 @@ async def on_current(
     raise AssertionError("unreachable")
 
 
-async def decided(attempt: Callable[[], Awaitable[T]]) -> T:
+async def retry_unexpected(attempt: Callable[[], Awaitable[T]]) -> T:
     """Run `attempt`; retry if its expectations no longer hold at its commit."""
     for last in range(RETRIES, -1, -1):
         try:

@@ -21,7 +21,7 @@ from auth.totp import matching_step, new_recovery_codes, new_secret, normal_code
 from hub.errors import BadRequest
 from hub.services import expectations as expect
 from hub.services.credentials import Credentials
-from hub.services.retrying import decided, on_current
+from hub.services.retrying import retry_on_current, retry_unexpected
 from hub.services.stamping import stamp_new
 from hub.services.user_rights import check_rights_of
 from stores.errors import Conflict, NotAsExpected, NotFound
@@ -74,7 +74,7 @@ class SecondFactors:
         async def attempt() -> Enrolment:
             return await self._begin(principal, await self._proof(principal, password))
 
-        return await decided(attempt)
+        return await retry_unexpected(attempt)
 
     async def _proof(self, principal: Principal, password: str | None) -> list[Write]:
         """Check that the caller is the user: the thief of a session could otherwise lock the user out. Return the
@@ -142,7 +142,7 @@ class SecondFactors:
         found = await self._find(principal.user_id)
         if found is None:
             raise NotFound("no one-time codes")
-        await on_current(self._engine, STORE, found["_id"], mine, None, attempt)
+        await retry_on_current(self._engine, STORE, found["_id"], mine, None, attempt)
 
     async def remove(self, user_id: str, by: Principal) -> None:
         """Switch off the codes of another user, as an administrator. Raises NotFound if there are none, Forbidden for
@@ -156,7 +156,7 @@ class SecondFactors:
             judged = await check_rights_of(self._engine, by, "_id", user_id)
             await self._engine.commit([Delete(STORE, found["_id"]), *judged], by.user_id)
 
-        await decided(attempt)
+        await retry_unexpected(attempt)
 
     async def writes_of(self, user: Entity, code: str | None) -> list[Write]:
         """Return the writes by which a sign-in of this user marks its code as used; empty without a second factor.

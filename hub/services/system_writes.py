@@ -14,7 +14,7 @@ from auth.resolver import Resolver
 from auth.view import View
 from hub.errors import BadRequest
 from hub.services.group_paths import GroupPathKeeper
-from hub.services.retrying import decided, on_current
+from hub.services.retrying import retry_on_current, retry_unexpected
 from hub.services.shared_reads import SharedReads
 from hub.services.stamping import stamp_change
 from hub.services.store_hooks import Prepared, StoreHooks
@@ -65,7 +65,7 @@ class SystemStoreWrites:
                 written = await hooks.commit_creation(made, writes, principal.user_id, key)
             return prepared, written[: len(prepared)]
 
-        prepared, written = await decided(attempt)
+        prepared, written = await retry_unexpected(attempt)
         for p in prepared:
             await hooks.created(p.fields)
         reader = reader_of(principal, view)
@@ -95,7 +95,7 @@ class SystemStoreWrites:
             answer = text_of(reader_of(principal, view), written[0]), written[0].rev
             return answer, moves and not stamping.alone, hooks.alters_principals(prepared)
 
-        answer, in_company, forgets = await on_current(self._engine, store, id, view.where, revs, attempt)
+        answer, in_company, forgets = await retry_on_current(self._engine, store, id, view.where, revs, attempt)
         # In force before the answer is sent, not when the feed brings the change: the next request must see it.
         if forgets:
             self._resolver.forget_entity(store, id)
@@ -113,7 +113,7 @@ class SystemStoreWrites:
             delete = Delete(store, id, view.where, frozenset({before["_rev"]}))
             return before, (await hooks.commit_deletion(before, [delete, *also], principal.user_id))[0]
 
-        before, written = await on_current(self._engine, store, id, view.where, revs, attempt)
+        before, written = await retry_on_current(self._engine, store, id, view.where, revs, attempt)
         self._resolver.forget_entity(store, id)
         await hooks.deleted(before)
         return text_of(reader_of(principal, view), written), written.rev

@@ -180,10 +180,10 @@ class Connection:
 
     async def _read_epoch(self) -> str:
         """Return the database's epoch, which is created when it is first opened."""
-        return await self.constant("epoch", secrets.token_hex(4))
+        return await self.stored_constant("epoch", secrets.token_hex(4))
 
-    async def constant(self, name: str, value: str, *, replace: bool = False) -> str:
-        """See `stores.protocol.Engine.constant`."""
+    async def stored_constant(self, name: str, value: str, *, replace: bool = False) -> str:
+        """See `stores.protocol.Engine.stored_constant`."""
         document = await self.database[META].find_one_and_update(
             {"_id": name},
             {"$set" if replace else "$setOnInsert": {"value": value}},
@@ -192,8 +192,8 @@ class Connection:
         )
         return str((document or {})["value"])
 
-    async def kept(self, name: str) -> str | None:
-        """See `stores.protocol.Engine.kept`."""
+    async def read_constant(self, name: str) -> str | None:
+        """See `stores.protocol.Engine.read_constant`."""
         document = await self.database[META].find_one({"_id": name})
         return None if document is None else str(document["value"])
 

@@ -61,7 +61,7 @@ class MongoEngine:
         self._history = HistoryKeeper(self._connection, self._feed, self._consumer_state(history.ID))
         self._consumers: dict[str, LeasedConsumer] = {}
 
-    def hold_to(self, files: int) -> None:
+    def limit_files(self, files: int) -> None:
         self._connection.sockets = max(LEAST_SOCKETS, min(SOCKETS, files))
 
     async def open(self) -> None:
@@ -91,13 +91,13 @@ class MongoEngine:
         with store_errors(), pymongo.timeout(_PING_SECONDS):
             await self._connection.command({"ping": 1})
 
-    async def constant(self, name: str, value: str, *, replace: bool = False) -> str:
+    async def stored_constant(self, name: str, value: str, *, replace: bool = False) -> str:
         with store_errors():
-            return await self._connection.constant(name, value, replace=replace)
+            return await self._connection.stored_constant(name, value, replace=replace)
 
-    async def kept(self, name: str) -> str | None:
+    async def read_constant(self, name: str) -> str | None:
         with store_errors():
-            return await self._connection.kept(name)
+            return await self._connection.read_constant(name)
 
     async def define(
         self,
@@ -149,8 +149,8 @@ class MongoEngine:
     async def groups_held(self, stores: Sequence[str], groups: Sequence[str]) -> set[tuple[str, str]]:
         return await self._reader.groups_held(stores, groups)
 
-    async def repeated(self, store: str, path: str) -> int:
-        return await self._reader.repeated(store, path)
+    async def count_duplicates(self, store: str, path: str) -> int:
+        return await self._reader.count_duplicates(store, path)
 
     async def commit(
         self,

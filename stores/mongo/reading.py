@@ -280,7 +280,7 @@ class Reader:
             found = await asyncio.gather(*map(held, stores))
         return set().union(*found)
 
-    async def repeated(self, store: str, path: str) -> int:
+    async def count_duplicates(self, store: str, path: str) -> int:
         value = f"${path}"
         pipeline: list[Document] = [
             {"$match": {"$expr": {"$or": [{"$eq": [{"$type": value}, "string"]}, {"$isNumber": value}]}}},

@@ -286,7 +286,7 @@ class Writer:
 
     async def _expect(self, write: Expect) -> Written:
         collection = self._connection.collection(write.store)
-        match, options = compile_filter(write.where), {"limit": write.enough} if write.enough else {}
+        match, options = compile_filter(write.where), {"limit": write.count_limit} if write.count_limit else {}
         if not write.holds(await collection.count_documents(match, session=self._session, **options)):
             raise NotAsExpected
         return Written(b"", 0, 0)

@@ -65,7 +65,7 @@ HEAVY = 100
 HEAVY_BYTES = 262_144
 """Bytes of JSON text; a commit of several writes with more text runs in the writer thread too."""
 
-UNHURRIED_SECONDS = 3_600.0
+HOUSEKEEPING_SECONDS = 3_600.0
 """Seconds that a sweep may search for records to retire, and the check of a new definition for entities in conflict
 with it."""
 
@@ -111,7 +111,7 @@ class SQLiteEngine:
         """The number of connections of the writer and of all reads but streams."""
         return 1 + own_connections(self.options.reader_threads)
 
-    def hold_to(self, files: int) -> None:
+    def limit_files(self, files: int) -> None:
         self._most_streams = max(1, min(MOST_STREAMS, files // FILES_OF_CONNECTION - self._own_connections))
 
     async def open(self) -> None:
@@ -157,7 +157,7 @@ class SQLiteEngine:
     async def ping(self) -> None:
         await self._readers.run(current_seq)
 
-    async def constant(self, name: str, value: str, *, replace: bool = False) -> str:
+    async def stored_constant(self, name: str, value: str, *, replace: bool = False) -> str:
         return await self._writer.submit(lambda: self._constant(name, value, replace), None, heavy=True)
 
     def _constant(self, name: str, value: str, replace: bool) -> str:
@@ -167,7 +167,7 @@ class SQLiteEngine:
             connection.execute(f"INSERT OR {verb} INTO meta VALUES(?,?)", (name, value))
             return str(connection.execute("SELECT value FROM meta WHERE name=?", (name,)).get)
 
-    async def kept(self, name: str) -> str | None:
+    async def read_constant(self, name: str) -> str | None:
         value = await self._readers.run(lambda c: c.execute("SELECT value FROM meta WHERE name=?", (name,)).get)
         return None if value is None else str(value)
 
@@ -245,9 +245,11 @@ class SQLiteEngine:
         tables = [table for store in stores if (table := self._tables.get(store)) is not None]
         return await self._readers.in_thread(lambda connection: groups_held(connection, tables, groups))
 
-    async def repeated(self, store: str, path: str) -> int:
+    async def count_duplicates(self, store: str, path: str) -> int:
         table = self._table(store)
-        return await self._readers.unhurried(lambda c: lists.repeated(c, table, path), UNHURRIED_SECONDS)
+        return await self._readers.run_housekeeping(
+            lambda c: lists.count_duplicates(c, table, path), HOUSEKEEPING_SECONDS
+        )
 
     async def commit(
         self,
@@ -333,7 +335,9 @@ class SQLiteEngine:
         oldest = now - int(self.options.feed_retention_hours * 3_600_000)
         most = int(self.options.feed_retention_mb * 1_048_576)
         readers = self._readers
-        up_to = await readers.unhurried(lambda connection: retired_up_to(connection, oldest, most), UNHURRIED_SECONDS)
+        up_to = await readers.run_housekeeping(
+            lambda connection: retired_up_to(connection, oldest, most), HOUSEKEEPING_SECONDS
+        )
         connection = self._writer.connection
         moved = CONDENSE if up_to > 0 else 0
         while moved == CONDENSE:  # in steps, so that other writes can run in between

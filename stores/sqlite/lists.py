@@ -183,8 +183,8 @@ def summarize(
     return Summary(at(seq), count, first[0] if first else None, last[0] if last else None)
 
 
-def repeated(connection: apsw.Connection, table: StoreTable, path: str) -> int:
-    """See `stores.protocol.Engine.repeated`. Values are equal here if they are equal in the path's unique index."""
+def count_duplicates(connection: apsw.Connection, table: StoreTable, path: str) -> int:
+    """See `stores.protocol.Engine.count_duplicates`. Values are equal here if the path's unique index says so."""
     value, kinds = extract(path), f"json_type(doc,{json_path(path)}) IN ('text','integer','real')"
     shared = f"SELECT count(*) AS n FROM {table.table} WHERE {kinds} GROUP BY {value} HAVING n>1"
     return int(connection.execute(f"SELECT coalesce(sum(n),0) FROM ({shared})").get)

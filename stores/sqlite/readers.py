@@ -191,7 +191,7 @@ class Readers:
 
         return await self._turns.run(begin)
 
-    async def unhurried(self, read: Read[T], seconds: float) -> T:
+    async def run_housekeeping(self, read: Read[T], seconds: float) -> T:
         """Run a read of the hub's own, which may take `seconds`, and return its result. Such reads run one at a
         time."""
         if self._closed:

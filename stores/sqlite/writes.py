@@ -217,7 +217,7 @@ class WriteExecutor:
         # No guard is needed: the writer's transactions run one after another.
         compiler = Compiler(table)
         condition = compiler.condition(write.where)
-        sql = f"SELECT count(*) FROM (SELECT 1 FROM {table.table} WHERE {condition} LIMIT {write.enough})"
+        sql = f"SELECT count(*) FROM (SELECT 1 FROM {table.table} WHERE {condition} LIMIT {write.count_limit})"
         if not write.holds(self.connection.execute(sql, compiler.values).get):
             raise NotAsExpected
         return Written(b"", 0, 0)

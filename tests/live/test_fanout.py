@@ -264,10 +264,10 @@ def test_events_made_for_a_replay_are_kept_within_the_bound() -> None:
     assert event is not None
     assert event[0] == build_text_frame(event[1])
     assert replays.of(key, EVERYTHING, "topic").event(change) is event
-    replays.rest()
+    replays.drop_cached()
     assert replays.of(key, EVERYTHING, "topic").event(change) is event  # asked for since the last rest
-    replays.rest()
-    replays.rest()
+    replays.drop_cached()
+    replays.drop_cached()
     assert replays.of(key, EVERYTHING, "topic").event(change) is not event
     tight = Replays(100)
     assert tight.of(key, EVERYTHING, "topic").event(change) == event

@@ -236,11 +236,11 @@ class SlowRounds:
         monkeypatch.setattr(session_registry, "monotonic", lambda: self.now)
         self.crowd = Crowd(1, 0)
 
-        def attend(session: LiveSession, is_due: bool) -> None:
+        def check(session: LiveSession, is_due: bool) -> None:
             self.rounds.append((self.now, is_due))
             self.now += seconds
 
-        monkeypatch.setattr(self.crowd.hub, "_attend", attend)
+        monkeypatch.setattr(self.crowd.hub, "_check", check)
 
     async def sleep(self, seconds: float) -> None:
         if len(self.rounds) == self._rounds:
