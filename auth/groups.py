@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Final
 
 from stores.bounds import Limit
 from stores.protocol import UNBOUNDED, Engine
-from stores.query import Equal, In, Query
+from stores.query import And, ElemMatch, Equal, Filter, In, Not, Query
 from stores.records import Entity
 
 MOST_GROUP_LEVELS: Final[Annotated[int, Limit("tree of groups", "levels", "400")]] = 64
-"""Writes refuse further levels. Reads follow a chain to its end, also in a deeper tree that another program made."""
+"""Writes refuse further levels; a move within a deeper tree, which another program made, may not make it deeper.
+Reads follow any chain to its end."""
 
 
 KnownGroups = dict[str, Entity | None]
@@ -46,13 +48,18 @@ async def subtree_of(engine: Engine, group: str) -> dict[str, tuple[str, ...]]:
     chains: dict[str, tuple[str, ...]] = {group: (group,)}
     level = [group]
     while level:
-        children = await engine.entities("groups", Query(In(("parent",), tuple(level)), limit=UNBOUNDED))
-        # A parent that is no text, from another program, is none: `read_chain` ends there too.
-        children = [child for child in children if isinstance(child["parent"], str)]
+        children = await engine.entities("groups", Query(inside("parent", level), limit=UNBOUNDED))
         below = {child["_id"]: (child["_id"], *chains[child["parent"]]) for child in children}
         level = [id for id in below if id not in chains]
         chains |= {id: below[id] for id in level}
     return chains
+
+
+def inside(field: str, groups: Iterable[str]) -> Filter:
+    """Return the condition that the text in `field` is one of the groups. An array with such an element, from another
+    program, names no group: `read_chain` ends there too."""
+    ids = tuple(groups)
+    return And((In((field,), ids), Not(ElemMatch((field,), In((), ids), True))))
 
 
 async def find_one(engine: Engine, store: str, id: str) -> Entity | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
+from auth.groups import inside
 from auth.principal import Principal
 from stores.protocol import Expect
 from stores.query import And, Equal, Filter, In, Not
@@ -79,7 +80,7 @@ def groups_exist(*groups: str | None) -> list[Expect]:
 
 
 def nothing_is_in_group(group: str) -> list[Expect]:
-    return [_none(store, Equal((path,), group), "groups") for store, path in (("groups", "parent"), ("users", "group"))]
+    return [_none(store, inside(path, [group]), "groups") for store, path in (("groups", "parent"), ("users", "group"))]
 
 
 def groups_are_unchanged(groups: Sequence[Entity]) -> list[Expect]:
@@ -95,7 +96,7 @@ def subtree_has_not_grown(subtree: Mapping[str, Sequence[str]]) -> list[Expect]:
     expected = []
     for level, ids in levels.items():
         known = In(("_id",), tuple(levels.get(level + 1, ())))
-        expected.append(_none("groups", And((In(("parent",), tuple(ids)), Not(known))), "groups"))
+        expected.append(_none("groups", And((inside("parent", ids), Not(known))), "groups"))
     return expected
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from auth.delegation import check_grant, check_user_rights, rights_of_role
 from auth.errors import Forbidden
-from auth.groups import MOST_GROUP_LEVELS, KnownGroups, chain_of, find_one, read_chain, subtree_of
+from auth.groups import MOST_GROUP_LEVELS, KnownGroups, chain_of, find_one, inside, read_chain, subtree_of
 from auth.mailboxes import EXAMPLE, is_mailbox
 from auth.principal import Principal
 from auth.resolver import OF_USER, parsed_scopes
@@ -212,7 +212,8 @@ class GroupHooks(StoreHooks):
         above, ancestors = await read_chain(self.engine, parent)
         if before["_id"] in above:
             raise NotAsExpected  # a concurrent move put it there after the subtree was read
-        self._check_levels(len(above) + max(map(len, subtree.values())))
+        if len(above) >= len(await chain_of(self.engine, before["_id"])):  # not if it goes up, or to the side
+            self._check_levels(len(above) + max(map(len, subtree.values())))
 
         async def branch_of(group: str) -> list[str]:
             return [*subtree[group], *above]
@@ -227,7 +228,7 @@ class GroupHooks(StoreHooks):
 
     async def delete(self, principal: Principal, before: Entity) -> list[Write]:
         for store, path, what in (("groups", "parent", "groups below it"), ("users", "group", "users in it")):
-            if await self.engine.entities(store, Query(Equal((path,), before["_id"]), limit=1)):
+            if await self.engine.entities(store, Query(inside(path, [before["_id"]]), limit=1)):
                 raise Conflict(f"There are {what}.")
         return [*expect.nothing_is_in_group(before["_id"])]
 

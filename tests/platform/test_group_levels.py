@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from bson import ObjectId
 from pymongo import AsyncMongoClient
 
 from stores.protocol import Insert
@@ -100,7 +101,7 @@ async def deep(database: Database, tmp_path: Path) -> AsyncIterator[tuple[Hub, l
 
 
 async def test_a_tree_that_is_too_deep_already_is_whole(deep: tuple[Hub, list[str]]) -> None:
-    """Its top sees its bottom; it grows no further, and it can be moved apart."""
+    """Its top sees its bottom; it grows no further, and it can be moved apart from any place."""
     hub, groups = deep
     admin, store = hub.admin, await hub.define()
     top, bottom = await hub.as_user(group=groups[0]), await hub.as_user(group=groups[-1])
@@ -108,6 +109,23 @@ async def test_a_tree_that_is_too_deep_already_is_whole(deep: tuple[Hub, list[st
     assert made["branch"] == groups[::-1]
     assert await top.see(store, made["_id"]) == made
     refused(await admin.post("/groups", {"name": "more", "parent": groups[-1]}), 400, "parent")
-    refused(await admin.patch(f"/groups/{groups[1]}", {"parent": None}), 400, "parent")
+    other = await hub.group()
+    refused(await admin.patch(f"/groups/{groups[0]}", {"parent": other}), 400, "parent")
+    assert (await admin.patch(f"/groups/{groups[1]}", {"parent": other})).status_code == 200
+    assert (await bottom.see(store, made["_id"]))["branch"] == [*groups[:0:-1], other]
+    assert (await admin.patch(f"/groups/{groups[1]}", {"parent": None})).status_code == 200
     assert (await admin.patch(f"/groups/{groups[10]}", {"parent": None})).status_code == 200
     assert (await bottom.see(store, made["_id"]))["branch"] == groups[:9:-1]
+
+
+@pytest.mark.engine("mongodb")
+async def test_an_array_names_no_parent(hub: Hub, admin: Client) -> None:
+    """A group to whose `parent` another program gave an array is below none of its elements: these can be moved and
+    deleted."""
+    top, parent = await hub.group(), await hub.group()
+    odd = await hub.group()
+    async with AsyncMongoClient[Entity](hub.database.location) as client:
+        groups = client.get_default_database()["groups"]
+        await groups.update_one({"_id": ObjectId(odd)}, {"$set": {"parent": [parent]}, "$inc": {"_rev": 1}})
+    assert (await admin.patch(f"/groups/{parent}", {"parent": top})).status_code == 200
+    assert (await admin.delete(f"/groups/{parent}")).status_code == 200
