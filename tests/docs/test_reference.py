@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from http import HTTPStatus
 
 import pytest
@@ -10,6 +11,7 @@ from auth.system_stores import SYSTEM_STORES
 from hub.dialects.platform.openapi import OPERATIONS
 from hub.dialects.platform.parameters import OPERATORS, RESERVED
 from hub.errors import STATUS, status_text, tags_of
+from hub.metrics import Metrics
 from hub.settings import Settings
 from stores.definitions import SETTINGS
 from stores.fields import FIELD_TYPES
@@ -19,6 +21,24 @@ from stores.schema import RULES
 from tests.docs.pages import first_cells, page, rows, section
 
 API = page("platform-api.md")
+METRICS = first_cells(section(page("deploying.md"), "Metrics"))
+
+
+class NoConnections:
+    """Figures of live connections, of which there are none."""
+
+    lagging = 0
+
+    def connections_by_kind(self) -> dict[tuple[str, str], int]:
+        return {}
+
+    def channels(self) -> int:
+        return 0
+
+    def deliveries(self) -> int:
+        return 0
+
+
 STATUSES = sorted({*STATUS.values(), HTTPStatus.INTERNAL_SERVER_ERROR})
 
 
@@ -46,6 +66,16 @@ def test_every_status_is_documented_with_its_text_and_tags(status: HTTPStatus) -
     found = [cells for cells in rows(page("errors.md")) if cells[0] == f"{status.value} {status_text(status)}"]
     assert len(found) == 1
     assert found[0][1] == ", ".join(f"`{tag}`" for tag in tags_of(status))
+
+
+async def test_every_metric_is_documented() -> None:
+    metrics = Metrics()
+    metrics.watch(NoConnections())
+    metrics.watch_consumers(tuple)
+    kinds = {family.name: family.type for family in metrics.registry.collect() if family.name.startswith("hub_")}
+    assert len(kinds) > 10
+    names = {name + "_total" * (kind == "counter") for name, kind in kinds.items()}
+    assert names == {name for name in METRICS if re.fullmatch("hub_[a-z_]+", name)}
 
 
 @pytest.mark.parametrize("rule", RULES)
