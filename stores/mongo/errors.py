@@ -76,7 +76,6 @@ _PASSING: Final = frozenset(
         246,  # SnapshotUnavailable
         251,  # NoSuchTransaction
         262,  # ExceededTimeLimit
-        361,  # TransactionTooLargeForCache
         365,  # TemporarilyUnavailable
         9001,  # SocketException
         10058,  # LegacyNotPrimary

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 from pymongo import AsyncMongoClient
 
+from auth.secrets import Passwords
+from hub.services.bootstrap import ensure_admin
+from hub.services.registry import StoreRegistry
+from stores.errors import Unavailable
+from stores.protocol import Write, Written
 from stores.records import Entity
 from stores.schema import StoreDefinition
 from tests.support import mongod
@@ -79,3 +84,24 @@ async def test_a_hub_starts_once_there_is_a_primary_again(
     await hub.open()
     await hub.close()
     assert process.stop() == 0
+
+
+async def test_the_first_password_is_shown_though_its_commit_was_in_doubt(database: Database) -> None:
+    """The commit ends in Unavailable, but has been done: the next attempt finds the administrator."""
+    async with opened(database.engine()) as engine:
+        await StoreRegistry(engine).open()
+        commit, doubts = engine.commit, ["the primary stepped down"]
+
+        async def doubtful(writes: Sequence[Write], by: str | None) -> list[Written]:
+            done = await commit(writes, by)
+            if doubts:
+                raise Unavailable(doubts.pop())
+            return done
+
+        engine.commit = doubtful  # type: ignore[method-assign, assignment]
+        passwords = Passwords()
+        password = await ensure_admin(engine, passwords, "admin", "", 8)
+        passwords.close()
+        assert password is not None
+        assert not doubts
+        assert await ensure_admin(engine, passwords, "admin", "", 8) is None
