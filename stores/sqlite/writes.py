@@ -5,9 +5,11 @@ Triggers of the tables add the change records. The open transaction gets the sam
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import apsw
 import orjson
@@ -46,6 +48,9 @@ from stores.sqlite.idempotency import earlier_outcome, remember
 from stores.sqlite.tables import StoreTable
 from stores.sqlite.transaction import Transaction
 from stores.sqlite.visibility_index import narrowing
+
+SECONDS_PER_MATCH: Final = 0.00001
+"""Seconds that a bulk change may search longer for each match found: writing it takes longer than that."""
 
 _WHOLE_ROW = "id, rev, doc"
 _MIXED = (bool, dict, list)
@@ -273,8 +278,14 @@ class WriteExecutor:
     def bounded(self, table: StoreTable, where: Filter, limit: int) -> list[tuple[str, int, str]]:
         if self.found is not None:
             return self.still_matching(table, where, self.found)
-        with time_limit(self.connection, self.read_timeout):
-            rows = list(self.rows(table, where, limit + 1, many=True))
+        rows: list[tuple[str, int, str]] = []
+        began = time.monotonic()
+
+        def is_over() -> bool:
+            return time.monotonic() > began + self.read_timeout + len(rows) * SECONDS_PER_MATCH
+
+        with time_limit(self.connection, math.inf, is_over):
+            rows.extend(self.rows(table, where, limit + 1, many=True))
         if len(rows) > limit:
             raise TooManyMatches(limit)
         return rows
