@@ -50,17 +50,16 @@ class DeltaService:
         position = unbind(position, view.digest)
         where, projection = view.narrowed(where), view.shown(projection)
         changes = ChangeView(store, where, projection)
-        builder = _DeltaBuilder(changes, limit, position)
-        if limit == 0:
-            batch = await self._engine.feed.read(position, 1)
-            check_same_store(store, batch.changes, where, projection)
-            return Delta([], bind(position, view.digest), bool(batch.changes), view.digest)
+        most = limit or READ_AT_ONCE
+        builder = _DeltaBuilder(changes, most, position)
         for _ in range(ROUNDS):
-            batch = await self._engine.feed.read(builder.position, min(READ_AT_ONCE, limit - len(builder.found)))
+            batch = await self._engine.feed.read(builder.position, min(READ_AT_ONCE, most - len(builder.found)))
             check_same_store(store, batch.changes, where, projection)
             await builder.add(batch)
             if builder.is_full or not batch.more:
                 break
+        if limit == 0:
+            return Delta([], bind(position, view.digest), bool(builder.found) or builder.more, view.digest)
         return Delta(builder.found, bind(builder.position, view.digest), builder.more, view.digest)
 
 

@@ -18,7 +18,7 @@ from tests.support.hub import Client, Hub, eventually, running_hub
 from tests.support.standstill import read_metrics
 
 COSTLY = {"filter": json.dumps({"$or": [{"arr": {"$elemMatch": {"x": {"$gt": 10**6 + n}}}} for n in range(480)]})}
-"""A filter without a match, which takes far longer on the entities of `fill` than a read may take, on any machine."""
+"""A filter without a match, which takes several times as long on the entities of `fill` as a read may take."""
 ATTACKERS = 12
 GRACE = 1
 
