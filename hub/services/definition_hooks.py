@@ -10,7 +10,7 @@ from auth.principal import Principal
 from hub.services.credentials import refuse
 from hub.services.registry import MOST_STORES, RESERVED
 from hub.services.shared_reads import SharedReads
-from hub.services.standing_data import check_data, counted
+from hub.services.standing_data import check_data
 from hub.services.store_hooks import Prepared, StoreHooks
 from stores.definitions import parse_definition
 from stores.errors import DataStandsAgainst, DuplicateValue, InvalidEntity, StoreError, StoreNotEmpty, Violation
@@ -84,7 +84,7 @@ class DefinitionHooks(StoreHooks):
             count = await self.engine.count_duplicates(old.name, error.field)
             if not count:
                 raise
-            raise DataStandsAgainst({error.field: f"{counted(count)} share a value of it with another."}) from error
+            raise DataStandsAgainst({error.field: f"{count} entities share a value of it with another."}) from error
 
     async def commit_deletion(self, before: Entity, writes: Sequence[Write], by: str | None) -> list[Written]:
         try:

@@ -24,7 +24,7 @@ from stores.schema import Field, StoreDefinition, is_single
 READ_AT_ONCE: Final = 200
 """Entities read at once; then other tasks get a turn."""
 
-HAVE_FIELD: Final = "have this field, which would not be defined."
+THIS_FIELD: Final = "this field, which would not be defined."
 
 
 @dataclass(frozen=True)
@@ -54,19 +54,17 @@ def conditions(old: StoreDefinition, new: StoreDefinition) -> Iterator[Condition
     """Yield the conditions of `new` that entities of `old` may break."""
     for field in old.fields:
         if field.id not in new.by_id and (field.hidden or not new.open):
-            yield Condition(field.id, "have a value of it: set it to null, or keep the field.", has_value((field.id,)))
+            yield Condition(field.id, "a value of it: set it to null, or keep the field.", has_value((field.id,)))
     for field in new.fields:
         known = old.by_id.get(field.id)
         if field.required and not (known and known.required):
-            yield Condition(field.id, "have no value of it, which would be required.", lacks((field.id,)))
+            yield Condition(field.id, "no value of it, which would be required.", lacks((field.id,)))
         if known is None or field.accepts != known.accepts:
-            yield Condition(
-                field.id, "have a value of it that would not be valid.", has_value((field.id,)), _refuser(field)
-            )
+            yield Condition(field.id, "a value of it that would not be valid.", has_value((field.id,)), _refuser(field))
     for path in new.unique_paths:
         if path not in old.unique_paths:
             yield Condition(
-                path, "have a value of it that is neither a string nor a number.", Exists(split(path)), _multiple(path)
+                path, "a value of it that is neither a string nor a number.", Exists(split(path)), _multiple(path)
             )
 
 
@@ -85,12 +83,12 @@ class Standing:
         found: dict[str, str] = {}
         for condition in self._conditions:
             if count := await condition.count(engine, self._store):
-                found[condition.field] = f"{counted(count)} {condition.text}"
+                found[condition.field] = f"{having(count)} {condition.text}"
         if self._known is not None:
             unknown: Counter[str] = Counter()
             async for entity in entities(engine, self._store, EVERYTHING):
                 unknown.update(self._unknown(entity))
-            found |= {name: f"{counted(count)} {HAVE_FIELD}" for name, count in unknown.items()}
+            found |= {name: f"{having(count)} {THIS_FIELD}" for name, count in unknown.items()}
         if found:
             raise DataStandsAgainst(found)
 
@@ -146,8 +144,8 @@ async def entities(engine: Engine, store: str, where: Filter) -> AsyncIterator[E
         await asyncio.sleep(0)
 
 
-def counted(count: int) -> str:
-    return "1 entity" if count == 1 else f"{count} entities"
+def having(count: int) -> str:
+    return "1 entity has" if count == 1 else f"{count} entities have"
 
 
 def has_value(path: tuple[str, ...]) -> Filter:
