@@ -5,7 +5,7 @@ A page of another site can make a browser send the cookie, but it cannot hide it
 
 from __future__ import annotations
 
-from auth.errors import CrossSite
+from auth.errors import CrossSite, ForeignPage
 from auth.origins import BadOrigin, Origin, own_origin, parse_origin
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -14,7 +14,7 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 def check_same_site(
     method: str, scheme: str, host: str, origin: str | None, fetch_site: str | None, trusted: frozenset[Origin]
 ) -> None:
-    """Raise CrossSite for an unsafe request from a page of another site.
+    """Raise ForeignPage for an unsafe request from a page of another site, and CrossSite for a malformed header.
 
     `scheme` and `host` (the Host header) identify the target of the request. `origin` and `fetch_site` are the Origin
     and Sec-Fetch-Site headers, None when absent, as in requests of a program that is not a browser. `trusted` has
@@ -26,9 +26,9 @@ def check_same_site(
     if page is not None and page in trusted:
         return
     if fetch_site is not None and fetch_site not in ("same-origin", "none"):
-        raise CrossSite(f"a cookie does not authenticate a {fetch_site} {method}")
+        raise ForeignPage
     if page is not None and page != own_origin(scheme, host):
-        raise CrossSite(f"a cookie does not authenticate a {method} from {origin}")
+        raise ForeignPage
 
 
 def read_origin(header: str | None) -> Origin | None:

@@ -218,8 +218,10 @@ def _errors(error: Exception) -> Errors:
             for v in error.violations:
                 found.setdefault(v.field, []).append(RULES[v.rule].format(detail=v.detail))
             return found
-        case auth.TooNarrow() | auth.ReadOnlyField():
+        case auth.Explained():
             return {error.field: [error.text]}
+        case auth.MissingScheme():
+            return {"Authorization": ["Write Bearer before the token: Authorization: Bearer TOKEN"]}
         case stores.InvalidQuery():
             return {error.field: [error.message]}
         case stores.FilterTooCostly():

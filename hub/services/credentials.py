@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from auth.attempts import LoginAttempts, LoginQueue
-from auth.errors import Forbidden
+from auth.errors import Explained
 from auth.names import BadName, password_fault
 from auth.principal import Principal
 from auth.secrets import Passwords, digest
@@ -63,13 +63,13 @@ class Credentials:
     async def check_proof(self, principal: Principal, before: Entity, body: Entity, fields: Entity) -> None:
         """Check that users know their current password if they change their own password or e-mail address.
 
-        A long-lived token may change neither. Raises Forbidden, InvalidEntity and TooManyAttempts.
+        A long-lived token may change neither. Raises Explained, InvalidEntity and TooManyAttempts.
         """
         changed = [n for n in ("password", "email") if n in fields and fields[n] != before.get(n)]
         if not changed or before["_id"] != principal.user_id or principal.kind == "control":
             return
         if principal.kind == "token":
-            raise Forbidden(f"a long-lived token does not change its user's {changed[0]}")
+            raise Explained(changed[0], f"A long-lived token cannot change the {changed[0]} of its user.")
         await self.check_password(before, body.get(PROOF), f"change the {changed[0]}")
 
     async def check_password(self, user: Entity, given: object, purpose: str) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from auth.errors import Forbidden
+from auth.errors import Explained
 from auth.policy import authorize, reader_of
 from auth.positions import bind
 from auth.principal import Principal
@@ -251,7 +251,7 @@ class EntityService:
         """Set the entity's access list. Only its owner and administrators may."""
         view = self._view(principal, store, "PUT")
         if view.definition.system and not self._hooks[store].shared:
-            raise Forbidden(f"{store} cannot be shared")
+            raise Explained("access", f"Entities of {store} cannot be shared.")
         _checked_id(id)
         mine = view.where if principal.admin else view.narrowed(Equal(("owner",), principal.user_id))
 
@@ -266,7 +266,7 @@ class EntityService:
         except NotFound:
             if await self._engine.get(store, id, view.where) is None:
                 raise
-            raise Forbidden("only its owner and administrators share an entity") from None
+            raise Explained("access", "Only its owner and administrators can share an entity.") from None
 
     # Bulk changes.
 

@@ -17,7 +17,7 @@ async def known_ids(engine: Engine, store: str, field: str, ids: list[Any]) -> l
     """Return the distinct ids of a list sent in `field`. Raises InvalidEntity for an id that does not exist."""
 
     def refused(id: object) -> Exception:
-        return refuse(field, f"There is no {store.removesuffix('s')} {id!r}.")
+        return refuse(field, f"There is no {store.removesuffix('s')} with the id {id!r}.")
 
     for id in ids:
         if not is_id(id):

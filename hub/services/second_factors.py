@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from auth.attempts import LoginAttempts
-from auth.errors import CodeRequired, Forbidden, Unauthenticated
+from auth.errors import CodeRequired, Explained, Unauthenticated
 from auth.groups import find_one
 from auth.principal import Principal
 from auth.secret_key import BadSeal, SecretKey
@@ -233,10 +233,10 @@ async def logins_of_unreadable(engine: Engine, key: SecretKey) -> list[str]:
 
 
 def check_foreign(principal: Principal, user_id: object) -> None:
-    """Raise Forbidden if the caller would switch off its own codes without a code: a stolen session or token of an
+    """Raise Explained if the caller would switch off its own codes without a code: a stolen session or token of an
     administrator must not. The command line may."""
     if user_id == principal.user_id and principal.kind != "control":
-        raise Forbidden("one's own one-time codes are switched off with a code")
+        raise Explained("_id", "Your own one-time codes are switched off with a code: DELETE /auth/totp.")
 
 
 def _wrong() -> BadRequest:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from auth.delegation import check_grant, check_user_rights, rights_of_role
-from auth.errors import Forbidden
+from auth.errors import Explained
 from auth.groups import MOST_GROUP_LEVELS, KnownGroups, chain_of, find_one, inside, read_chain, subtree_of
 from auth.mailboxes import EXAMPLE, is_mailbox
 from auth.principal import Principal
@@ -179,7 +179,7 @@ class UserHooks(StoreHooks):
 
     async def _group(self, group: Any, known: KnownGroups) -> Entity:
         if group is not None and (not is_id(group) or await find_one(self.engine, "groups", group) is None):
-            raise refuse("group", f"There is no group {group!r}.")
+            raise refuse("group", f"There is no group with the id {group!r}.")
         return {"group": group, "branch": list(await chain_of(self.engine, group, known))}
 
     async def _keep_an_admin(self, before: Entity, after: Entity) -> list[Write]:
@@ -243,7 +243,7 @@ class GroupHooks(StoreHooks):
         if parent is None:
             return
         if not is_id(parent) or await find_one(self.engine, "groups", parent) is None:
-            raise refuse("parent", f"There is no group {parent!r}.")
+            raise refuse("parent", f"There is no group with the id {parent!r}.")
         if parent in subtree:
             raise refuse("parent", "A group cannot be below itself.")
 
@@ -348,14 +348,14 @@ class TokenHooks(StoreHooks):
 
     async def _holder(self, principal: Principal, user: Any) -> Entity:
         if user is not None and user != principal.user_id and not principal.admin:
-            raise Forbidden("only administrators issue tokens for others")
+            raise Explained("user", "Only an administrator can create a token for another user.")
         holder = (
             await find_one(self.engine, "users", user or principal.user_id)
             if is_id(user or principal.user_id)
             else None
         )
         if holder is None:
-            raise refuse("user", f"There is no user {user!r}.")
+            raise refuse("user", f"There is no user with the id {user!r}.")
         return holder
 
 
@@ -363,20 +363,20 @@ class SessionHooks(StoreHooks):
     """Sessions begin with `POST /api/v1/auth` and can only be ended."""
 
     async def create(self, principal: Principal, body: Entity, entity: Entity, shared: SharedReads) -> Prepared:
-        raise Forbidden("a session begins with a login")
+        raise Explained("body", "A session begins with POST /auth.")
 
     async def change(self, principal: Principal, before: Entity, body: Entity, fields: Entity) -> Prepared:
-        raise Forbidden("a session cannot be changed")
+        raise Explained("_id", "A session cannot be changed, only ended.")
 
 
 class SecondFactorHooks(StoreHooks):
     """One-time codes begin with `POST /api/v1/auth/totp`; deleting them switches them off."""
 
     async def create(self, principal: Principal, body: Entity, entity: Entity, shared: SharedReads) -> Prepared:
-        raise Forbidden("one-time codes begin with POST /auth/totp")
+        raise Explained("body", "One-time codes begin with POST /auth/totp.")
 
     async def change(self, principal: Principal, before: Entity, body: Entity, fields: Entity) -> Prepared:
-        raise Forbidden("one-time codes cannot be changed")
+        raise Explained("_id", "One-time codes cannot be changed, only switched off.")
 
     async def delete(self, principal: Principal, before: Entity) -> list[Write]:
         check_foreign(principal, before.get("user"))
@@ -389,10 +389,10 @@ class SignInHooks(StoreHooks):
     shared = False
 
     async def create(self, principal: Principal, body: Entity, entity: Entity, shared: SharedReads) -> Prepared:
-        raise Forbidden("sign-ins are recorded by the hub")
+        raise Explained("body", "Only the hub records sign-ins.")
 
     async def change(self, principal: Principal, before: Entity, body: Entity, fields: Entity) -> Prepared:
-        raise Forbidden("the record of a sign-in cannot be changed")
+        raise Explained("_id", "The record of a sign-in cannot be changed.")
 
     async def delete(self, principal: Principal, before: Entity) -> list[Write]:
-        raise Forbidden("the record of a sign-in cannot be deleted")
+        raise Explained("_id", "The record of a sign-in cannot be deleted.")

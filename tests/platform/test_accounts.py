@@ -50,8 +50,8 @@ async def test_the_current_password_is_needed(hub: Hub, somebody: Client, change
 async def test_a_long_lived_token_does_not_take_the_account_over(somebody: Client, change: dict[str, Any]) -> None:
     """It cannot change the password or the e-mail address, even with the current password."""
     path = f"/users/{somebody.id}"
-    refused(await somebody.patch(path, change), 403)
-    refused(await somebody.patch(path, change | {"current_password": PASSWORD}), 403)
+    refused(await somebody.patch(path, change), 403, *change)
+    refused(await somebody.patch(path, change | {"current_password": PASSWORD}), 403, *change)
     entity_of(await somebody.patch(path, {"name": "Renamed"}))
 
 

@@ -30,6 +30,22 @@ async def test_the_system_stores_are_always_there(admin: Client) -> None:
     assert (await admin_role(admin))["scopes"] == ["* /*"]
 
 
+async def test_a_name_in_place_of_an_id_is_told_apart(admin: Client) -> None:
+    for field, value in (("roles", ["admin"]), ("group", "staff")):
+        errors = refused(await admin.post("/users", {"login": unique("user"), field: value}), 400, field)
+        assert "with the id" in errors[field][0]
+
+
+async def test_what_only_the_hub_writes_is_told_with_the_reason(admin: Client, user: Client) -> None:
+    """An answer without `errors` would be that to a missing right."""
+    for store in ("sessions", "second_factors", "signins"):
+        refused(await admin.post(f"/{store}", {}), 403, "body")
+    [signin] = (await admin.list("signins", {"limit": "1"}))[:1]
+    refused(await admin.delete(f"/signins/{signin['_id']}"), 403, "_id")
+    refused(await admin.put(f"/signins/{signin['_id']}/access", {"access": []}), 403, "access")
+    refused(await user.post("/tokens", {"name": "x", "user": admin.id}), 403, "user")
+
+
 async def test_a_password_never_comes_out(hub: Hub, admin: Client) -> None:
     """No answer, list, delta or history contains it, hashed or not, or names its field."""
     start = (await admin.get("/users?limit=0")).headers["x-position"]

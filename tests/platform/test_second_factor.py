@@ -75,7 +75,7 @@ async def test_a_stolen_session_cannot_lock_its_owner_out(database: Database, tm
     async with running_hub(database, tmp_path / "hub", login_attempts=3) as hub:
         user = await hub.as_user(PASSWORD)
         access = await hub.token_of(user.user["login"], PASSWORD)
-        refused(await user.post("/auth/totp", {"current_password": PASSWORD}), 403)
+        refused(await user.post("/auth/totp", {"current_password": PASSWORD}), 403, "Authorization")
     await grow_old(database)
     async with running_hub(database, tmp_path / "hub", login_attempts=3) as hub:
         stolen = hub.client(access)
@@ -148,6 +148,8 @@ async def test_a_code_switches_them_off(hub: Hub, enrolled: Enrolled) -> None:
     wrong = await client.request("DELETE", "/auth/totp", json={"code": "000000"})
     assert wrong.status_code == 400
     assert wrong.json()["errors"].keys() == {"code"}
+    missing = await client.request("DELETE", "/auth/totp")
+    assert refused(missing, 400).keys() == {"code"}
     right = await client.request("DELETE", "/auth/totp", json={"code": enrolled.next_code()})
     assert right.status_code == 200, right.text
     assert (await sign_in(hub, enrolled.login, enrolled.password)).status_code == 200

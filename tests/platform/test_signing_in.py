@@ -46,6 +46,17 @@ async def test_a_login_sets_the_documented_cookie(hub: Hub, member: Client, stor
     assert good(await client.get("/auth"))["type"] == "session"
 
 
+async def test_a_token_without_bearer_is_told_how_it_is_written(hub: Hub) -> None:
+    answer = await hub.client().request("GET", "/auth", headers={"Authorization": "TOKEN"})
+    assert "Authorization: Bearer TOKEN" in str(refused(answer, 401, "Authorization"))
+    assert refused(await hub.client().get("/auth"), 401) == {}
+
+
+async def test_a_missing_part_of_a_sign_in_is_named(hub: Hub) -> None:
+    for body in (None, {}):
+        assert refused(await hub.client().post("/auth", body), 400).keys() == {"login"}
+
+
 async def test_a_cookie_over_https_is_secure(hub: Hub, member: Client) -> None:
     """The proxy's header names the scheme."""
     client = hub.client(x_forwarded_proto="https")

@@ -177,7 +177,7 @@ async def test_only_the_owner_and_administrators_share(user: Client, other: Clie
     made = await user.make(store)
     path = f"/{store}/{made['_id']}/access"
     entity_of(await user.put(path, {"access": [other.id]}))
-    refused(await other.put(path, {"access": [other.id, third.id]}), 403)
+    refused(await other.put(path, {"access": [other.id, third.id]}), 403, "access")
     refused(await third.put(path, {"access": [third.id]}), 404)
     assert entity_of(await admin.put(path, {"access": [third.id]}))["access"] == [third.id]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from auth.errors import Forbidden, Unauthenticated
+from auth.errors import Explained, Unauthenticated
 from auth.principal import Principal
 from hub.dialects.browser import check_browser, from_trusted
 from hub.dialects.platform import answers
@@ -73,7 +73,7 @@ async def who_am_i(context: PlatformContext, call: Call, principal: Principal) -
 async def credentials(context: PlatformContext, call: Call) -> tuple[str, str, str | None]:
     """Return login, password and one-time code, or None without a code."""
     known_parameters(call.parameters(), ())
-    body = entity_body(await parse_json(context, call, await context.read_small(call)))
+    body = await small_body(context, call)
     login, password = (text(body.get(name), name) for name in ("login", "password"))
     code = body.get("code")
     if code is not None and (not isinstance(code, str) or len(code) > LONGEST):
@@ -134,25 +134,31 @@ async def remove_totp(context: PlatformContext, call: Call, principal: Principal
     known_parameters(call.parameters(), ())
     context.registry.authorized(principal, "users", "DELETE")
     if not principal.admin:
-        raise Forbidden("only administrators switch off the one-time codes of others")
+        raise Explained("_id", "Only an administrator can switch off the one-time codes of another user.")
     await context.second_factors.remove(call.path["id"], principal)
     return done()
 
 
 def check_personal(principal: Principal) -> None:
-    """Raise Forbidden for a long-lived token: it represents a program, not its user."""
+    """Raise Explained for a long-lived token: it represents a program, not its user."""
     if principal.kind == "token":
-        raise Forbidden("a long-lived token does not change how its user signs in")
+        raise Explained("Authorization", "A long-lived token cannot change how its user signs in: sign in as the user.")
 
 
 async def texts(context: PlatformContext, call: Call, *names: str) -> list[str]:
     """Return the body's members `names`, each a non-empty string. Raises BadRequest that names a missing or unexpected
     member."""
     known_parameters(call.parameters(), ())
-    body = entity_body(await parse_json(context, call, await context.read_small(call)))
+    body = await small_body(context, call)
     for name in body.keys() - set(names):
         raise BadRequest(name, f"Send {' and '.join(names)} alone.")
     return [text(body.get(name), name) for name in names]
+
+
+async def small_body(context: PlatformContext, call: Call) -> dict[str, Any]:
+    """Return the members of the body; an empty body has none."""
+    raw = await context.read_small(call)
+    return entity_body(await parse_json(context, call, raw)) if raw.strip() else {}
 
 
 def text(value: Any, name: str) -> str:
@@ -164,8 +170,7 @@ def text(value: Any, name: str) -> str:
 async def optional_body(context: PlatformContext, call: Call, known: str) -> dict[str, Any]:
     """Return the body, which is optional and may have only the member `known`. Raises BadRequest for any other
     member."""
-    raw = await context.read_small(call)
-    body = entity_body(await parse_json(context, call, raw)) if raw.strip() else {}
+    body = await small_body(context, call)
     for name in body:
         if name != known:
             raise BadRequest(name, f"Only {known} can be sent here.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from auth.errors import Unauthenticated
+from auth.errors import MissingScheme, Unauthenticated
 from auth.principal import Principal
 from auth.resolver import Resolver
 from auth.secret_key import SecretKey
@@ -58,7 +58,8 @@ class PlatformContext:
         if credential is None:
             credential = call.session()
             if credential is None:
-                raise Unauthenticated("no credentials")
+                words = (call.header(b"authorization") or "").split()
+                raise MissingScheme if len(words) == 1 else Unauthenticated("no credentials")
             check_browser(call, self.origins)
         principal = await self.resolver.resolve(credential)
         self.accounts.note_use(principal, call)
