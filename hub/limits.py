@@ -24,7 +24,7 @@ Every buffer, queue, cache and wait that a client can feed has a limit. A limit 
 [settings](settings.md)), or a constant of the program where no value other than the given one makes sense. A refusal at
 a limit names it, and `hub_limit_reached_total{limit="…"}` at `/metrics` counts it under the name in the first column,
 that of a setting in lower case and without `HUB_`: `max_body_bytes`. 0 switches a limit off where
-[settings](settings.md) says so. The program prints this page: `python -m hub.limits`.
+[settings](settings.md) says so. The program prints this page: `.venv/bin/python -m hub.limits`.
 
 | limit | value | unit | for each | a client meets |
 | --- | --- | --- | --- | --- |
