@@ -155,7 +155,7 @@ class Connections:
         most = share * self.limits.buffered
         return self.buffered <= most and (peer.exempt or peer.buffered <= ADDRESS_SHARE * most)
 
-    def take_unparsed(self, peer: Peer, size: int) -> bool:
+    def take_input(self, peer: Peer, size: int) -> bool:
         """Run `take` for input of a WebSocket. A negative size gives bytes back."""
         fits = self.take(peer, size)
         if not fits and size > 0:

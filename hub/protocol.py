@@ -234,7 +234,7 @@ class HubHttpProtocol(ClientConnection):
         protocol.on_lost = partial(self._all.unregister, self._peer)
         protocol.turns = self._all.turns  # only from here on: the handshake itself is parsed at once
         protocol.owner = self._peer.block
-        protocol.count_unparsed = partial(self._all.take_unparsed, self._peer)
+        protocol.count_input = partial(self._all.take_input, self._peer)
         self._peer = self.parser = None  # type: ignore[assignment]
         self.transport.set_protocol(protocol)
 

@@ -38,17 +38,24 @@ class SocketIOServer(socketio.AsyncServer):  # type: ignore[misc]
     """The Socket.IO server.
 
     Its settings are those of python-socketio (`namespaces`, `always_connect`, …) and of `engineio.Options`, `path` and
-    `farewell` of `EngineIOServer`, and `connect_timeout` (ms): how long a client may be in no namespace.
+    `farewell` of `EngineIOServer`, and `connect_timeout` (ms): how long a client may be in no namespace, and
+    `max_attached`: bytes of the attachments of a message that is not complete (None: `max_payload`).
     """
 
     eio: Engine
 
     def __init__(
-        self, *, connect_timeout: int = CONNECT_TIMEOUT, path: str | None = "/socket.io/", **settings: Any
+        self,
+        *,
+        connect_timeout: int = CONNECT_TIMEOUT,
+        path: str | None = "/socket.io/",
+        max_attached: int | None = None,
+        **settings: Any,
     ) -> None:
         settings = {"async_handlers": False, "logger": log, "must_join": True, **settings}
         super().__init__(client_manager=HubManager(), serializer=HubPacket, path=path, **settings)
         self._connect_timeout = connect_timeout / 1000
+        self._max_attached = self.eio.options.max_payload if max_attached is None else max_attached
         self.eio.on("open", self._handle_eio_open)
 
     def _engineio_server_class(self) -> type[Engine]:
@@ -88,10 +95,12 @@ class SocketIOServer(socketio.AsyncServer):  # type: ignore[misc]
             if not connection.joined:
                 raise ValueError("attachments before CONNECT")
             self._binary_packet[connection.sid] = begun
+            connection.packet_begun()
         elif begun.add_attachment(data):
             del self._binary_packet[connection.sid]
+            connection.packet_ended()
             return begun
-        elif begun.attached_bytes > self.eio.options.max_payload:
+        elif begun.attached_bytes > self._max_attached:
             connection.close(CloseReason.TOO_LARGE)
         return None
 

@@ -49,7 +49,7 @@ RENAMED = (
     Renamed("_held_bytes", "_corked_bytes"),
     Renamed("release", "uncork", ("realtime/engineio",)),
     Renamed("_release", "_take_buffered"),
-    Renamed("count_held", "count_unparsed"),
+    Renamed("count_held", "count_input"),
     Renamed("GATHERED", "CORKED_SECONDS"),
     Renamed("GATHER_SECONDS", "BATCH_SECONDS"),
     Renamed("GATHER_LINES", "BATCH_LINES"),

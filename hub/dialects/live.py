@@ -49,6 +49,8 @@ NOTICES: Mapping[CloseReason, str] = {
 
 JOINING_PAYLOAD: Annotated[int, Limit("message", "bytes", "closed")] = 16_384
 """Bytes of a message before the client has joined the namespace: credentials need no more."""
+MOST_ATTACHED: Annotated[int, Limit("message", "bytes of attachments", "closed")] = 65_536
+"""Bytes of attachments of a message that is not complete. No request of the hub has attachments."""
 LIMIT_NAMES: Mapping[str, str] = {
     "max_connections": "live_max_connections",
     "max_connections_per_address": "live_max_connections_per_address",
@@ -56,6 +58,7 @@ LIMIT_NAMES: Mapping[str, str] = {
     "max_unjoined_payload": "JOINING_PAYLOAD",
     "max_buffered_bytes": "live_max_buffered",
     "ping_timeout": "live_ping_timeout",
+    "body_timeout": "body_timeout",
     "connect_timeout": "live_connect_timeout",
 }
 """The setting or constant behind each option of the Engine.IO server."""
@@ -142,6 +145,7 @@ class LiveGateway(SocketIOServer):
         super().__init__(
             connect_timeout=settings.live_connect_timeout * 1000,
             path=PATH,
+            max_attached=MOST_ATTACHED,
             ping_interval=settings.live_ping_interval * 1000,
             ping_timeout=settings.live_ping_timeout * 1000,
             # Twice as many, for clients that have yet to join or are about to be refused.
@@ -240,6 +244,13 @@ class LiveGateway(SocketIOServer):
         name, or if the client is still connecting: an event must not precede the answer to its connect packet."""
         kind = NOTICES.get(reason) if connection.sid in self._sessions else None
         return event_text("notice", {"kind": kind}) if kind else None
+
+    async def _handle_eio_message(self, eio_sid: str, data: str | bytes) -> None:
+        """Wait until the client reads its answers, before a message is parsed: that may multiply its size."""
+        session = self._sessions.get(eio_sid)
+        if session is not None and not session.sink.has_room:
+            await session.sink.drained()
+        await super()._handle_eio_message(eio_sid, data)
 
     async def _handle_event(self, eio_sid: str, namespace: str, id: int | None, data: list[Any]) -> None:
         session, connection = self._sessions.get(eio_sid), self.eio.connections.get(eio_sid)

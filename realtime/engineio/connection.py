@@ -55,7 +55,9 @@ class Connection:
         "_inbox",
         "_max_buffered",
         "_max_offered",
+        "_message_due",
         "_opened",
+        "_packet_due",
         "_poll",
         "_raw",
         "_roomy",
@@ -94,6 +96,7 @@ class Connection:
         self._poll: Poll | None = None
         self._inbox: Inbox | None = None
         self._opened = self._finished = False
+        self._message_due = self._packet_due = inf
 
     # For the application
 
@@ -254,13 +257,26 @@ class Connection:
 
     @property
     def due(self) -> float:
-        return self.session.due
+        return min(self.session.due, self._message_due, self._packet_due)
 
     def tick(self) -> None:
-        self.session.tick(asyncio.get_running_loop().time())
+        now = asyncio.get_running_loop().time()
+        self.session.tick(now)
+        if now >= min(self._message_due, self._packet_due):
+            self._is_late(now)
         if self.probe_wire is not None and not self.session.upgrading:
             self.drop_probe()
         self.flush()
+
+    def _is_late(self, now: float) -> None:
+        """Close the connection, because a message has not arrived in time, unless it is not read at present."""
+        if self.session.closed:
+            self._message_due = self._packet_due = inf
+        elif self._inbox is not None:
+            self._message_due = self._packet_due = now + self._host.options.body_timeout / 1000
+        else:
+            self._message_due = self._packet_due = inf
+            self.session.close(CloseReason.TOO_SLOW)
 
     def opened(self) -> None:
         """Report the connection to the application, because the open packet is on its way."""
@@ -345,7 +361,16 @@ class Connection:
 
     # Input: WebSocket
 
+    def message_unfinished(self, is_unfinished: bool) -> None:
+        self._message_due = self._deadline_of_message() if is_unfinished else inf
+        if is_unfinished and not self.session.closed:
+            self._host.deadlines.watch(self)
+
+    def _deadline_of_message(self) -> float:
+        return asyncio.get_running_loop().time() + self._host.options.body_timeout / 1000
+
     def frame_received(self, data: Data) -> None:
+        self._message_due = inf
         if exceeds(data, self.max_payload):
             self.close(CloseReason.TOO_LARGE)
             return
@@ -400,6 +425,15 @@ class Connection:
 
     # To the application
 
+    def packet_begun(self) -> None:
+        """Set a deadline for the attachments of a message, which are messages of their own."""
+        self._packet_due = self._deadline_of_message()
+        if not self.session.closed:
+            self._host.deadlines.watch(self)
+
+    def packet_ended(self) -> None:
+        self._packet_due = inf
+
     def receive(self, packet: Packet) -> None:
         """Process a packet of the client."""
         message = self.session.receive(packet, asyncio.get_running_loop().time())
@@ -413,7 +447,9 @@ class Connection:
                 self._inbox = Inbox(job, self._hand_over, self._worked_off)
             return
         self._inbox.put(item)
-        if self._wire is not None and self._is_inbox_full:
+        if self._wire is not None:
+            self._wire.hold(self._inbox.bytes)
+        if self._wire is not None and self._is_inbox_full:  # `hold` may have closed it
             self._wire.pause()
 
     def _hand_over(self, item: object) -> Result:
@@ -433,6 +469,7 @@ class Connection:
     def _worked_off(self) -> None:
         self._inbox = None
         if self._wire is not None:
+            self._wire.hold(0)
             self._wire.resume()
 
     @property

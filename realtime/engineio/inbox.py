@@ -31,6 +31,11 @@ class Inbox:
         self._bytes = 0
         self._worker = asyncio.get_running_loop().create_task(self._work(job, hand_over, done))
 
+    @property
+    def bytes(self) -> int:
+        """Bytes of the messages that wait."""
+        return self._bytes
+
     def __len__(self) -> int:
         return len(self._items or ())
 

@@ -19,7 +19,7 @@ class Options:
     """Maximum size of a POST and of a WebSocket message. A larger POST is answered 413; a larger message ends the
     session."""
     body_timeout: int = 30_000
-    """Time in which the body of a request must arrive."""
+    """Time in which the body of a request, a message and its attachments must arrive."""
     max_connections: int = 40_000
     """Maximum connections. The oldest that has not joined is closed to make room for a new one. If all have joined, the
     new one is refused with 403."""

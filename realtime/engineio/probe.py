@@ -34,6 +34,11 @@ class Probe:
         elif connection.has_wire(self._wire):
             connection.frame_received(data)
 
+    def message_unfinished(self, is_unfinished: bool) -> None:
+        # Before the upgrade, its own deadline suffices.
+        if self._connection.has_wire(self._wire):
+            self._connection.message_unfinished(is_unfinished)
+
     def wire_drained(self) -> None:
         if self._connection.has_wire(self._wire):
             self._connection.wire_drained()

@@ -48,6 +48,7 @@ POSTS_AT_ONCE: Final = 16
 
 LIMITS: Final[Mapping[CloseReason, str]] = {
     CloseReason.TOO_LARGE: "max_payload",
+    CloseReason.TOO_SLOW: "body_timeout",
     CloseReason.LAGGING: "max_buffered_bytes",
     CloseReason.PING_TIMEOUT: "ping_timeout",
     CloseReason.NOT_CONNECTED: "connect_timeout",
@@ -241,6 +242,7 @@ class EngineIOServer:
             self.on_limit("max_payload" if connection.joined else "max_unjoined_payload")
             return http.too_large_response()
         except TimeoutError:
+            self.on_limit("body_timeout")
             connection.close(CloseReason.TRANSPORT_ERROR)
             raise Refused(ErrorCode.BAD_REQUEST) from None
         except _HungUp:

@@ -47,6 +47,7 @@ class CloseReason(StrEnum):
     PARSE_ERROR = "parse error"
     LAGGING = "lagging"
     TOO_LARGE = "too large"
+    TOO_SLOW = "too slow"
     NOT_CONNECTED = "not connected"
     SHUTDOWN = "shutdown"
     OVERLOADED = "overloaded"
@@ -56,6 +57,7 @@ class CloseReason(StrEnum):
 
 CLOSE_CODES: Final[Mapping[CloseReason, int]] = {
     CloseReason.PING_TIMEOUT: 1001,
+    CloseReason.TOO_SLOW: 1001,
     CloseReason.PARSE_ERROR: 1002,
     CloseReason.NOT_CONNECTED: 1008,
     CloseReason.REVOKED: 1008,

@@ -70,9 +70,15 @@ class HubProtocol(WebSocketsSansIOProtocol):
     """Turns in which received data is parsed; None: it is parsed when it arrives."""
     owner: str = ""
     """The address for which the connection takes its turns."""
-    count_unparsed: Callable[[int], bool] | None = None
-    """Called with the change in the number of bytes that wait to be parsed. It returns False if there are too many."""
+    count_input: Callable[[int], bool] | None = None
+    """Called with the change in the number of bytes that are held of the client's input: what waits to be parsed, a
+    message that is not complete, and messages that wait for the application. It returns False if there are too many."""
     _unparsed: bytes = b""
+    _waiting = 0
+    """Bytes of complete messages that wait for the application."""
+    _counted = 0
+    _is_unfinished = False
+    """Whether the listener knows of a message that is not complete."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -88,10 +94,12 @@ class HubProtocol(WebSocketsSansIOProtocol):
     def data_received(self, data: bytes) -> None:
         if self._unparsed:
             self._keep_unparsed(self._unparsed + data)
-        elif self.turns is None:
+            return
+        if self.turns is None:
             super().data_received(data)
         else:
             self._parse_apart(self.turns, data)
+        self._count()
 
     def _parse_apart(self, turns: SharedTurns, data: bytes) -> None:
         """Parse data in pieces, and stop reading until that is done."""
@@ -108,14 +116,33 @@ class HubProtocol(WebSocketsSansIOProtocol):
 
     def _keep_unparsed(self, data: bytes) -> None:
         """Keep data that is not parsed yet, and stop reading meanwhile."""
-        more = len(data) - len(self._unparsed)
         self._unparsed = data
-        fits = self.count_unparsed is None or self.count_unparsed(more)
         if data:
             self.transport.pause_reading()
+        self._count()
+
+    def _count(self) -> None:
+        """Count the input that is held. Close the connection if that is too much for the process or the address."""
+        frames = self.frames
+        size = len(self._unparsed) + len(self.conn.reader.buffer) + self._waiting
+        if frames:
+            size += sum(map(len, frames))
+        is_unfinished = size > self._waiting or bool(frames)
+        if is_unfinished != self._is_unfinished and self.inlet is not None:
+            self._is_unfinished = is_unfinished
+            self.inlet.listener.message_unfinished(is_unfinished)
+        if size == self._counted:
+            return
+        more, self._counted = size - self._counted, size
+        fits = self.count_input is None or self.count_input(more)
         if more > 0 and not fits:
-            self._keep_unparsed(b"")
             self._turn_out()
+            self._forget_input()
+
+    def _forget_input(self) -> None:
+        self._unparsed, self._waiting, self.frames = b"", 0, []
+        self.conn.reader.buffer.clear()
+        self._count()
 
     def _go_on(self) -> None:
         if not self._unparsed:  # the connection has ended
@@ -123,6 +150,7 @@ class HubProtocol(WebSocketsSansIOProtocol):
         assert self.turns is not None
         try:
             self._parse_apart(self.turns, self._unparsed)
+            self._count()
         except BaseException:
             self.transport.abort()
             raise
@@ -170,12 +198,14 @@ class HubProtocol(WebSocketsSansIOProtocol):
             else:
                 listener.wire_lost()
         self.resume()
+        self._count()
 
     def send_receive_event_to_app(self) -> None:
         if self.inlet is None:
             super().send_receive_event_to_app()
             return
         data, self.frames = b"".join(self.frames), []
+        self._is_unfinished = False
         if self.close_sent:
             return
         if self.curr_msg_data_type == "bytes":
@@ -194,7 +224,7 @@ class HubProtocol(WebSocketsSansIOProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        self._keep_unparsed(b"")
+        self._forget_input()
         if self.on_lost is not None:
             self.on_lost()
             self.on_lost = None
@@ -224,6 +254,10 @@ class HubProtocol(WebSocketsSansIOProtocol):
 
     def limit(self, size: int) -> None:
         self.conn.max_message_size = size
+
+    def hold(self, size: int) -> None:
+        self._waiting = size
+        self._count()
 
     def pause(self) -> None:
         if not self.transport.is_closing():

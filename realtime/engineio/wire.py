@@ -32,6 +32,10 @@ class Listener(Protocol):
 
     def frame_received(self, data: str | bytes) -> None: ...
 
+    def message_unfinished(self, is_unfinished: bool) -> None:
+        """Called when a part of a message or of a control frame has arrived, and when no such part is left.
+        `frame_received` ends it too."""
+
     def wire_drained(self) -> None:
         """Called when the client has taken some of the waiting data."""
 
@@ -56,6 +60,8 @@ class TransportAccess(Protocol):
     def close_with(self, code: int, reason: str, grace: float) -> None: ...
 
     def limit(self, size: int) -> None: ...
+
+    def hold(self, size: int) -> None: ...
 
     def pause(self) -> None: ...
 
@@ -83,6 +89,9 @@ class Wire(Protocol):
 
     def limit(self, size: int) -> None:
         """Set the maximum bytes of a message, complete or not. Does nothing if the ASGI server decides that."""
+
+    def hold(self, size: int) -> None:
+        """Set the number of bytes of received messages that wait. Does nothing if the ASGI server does not count."""
 
     def pause(self) -> None:
         """Stop reading from the client."""
@@ -113,6 +122,9 @@ class TransportWire:
 
     def limit(self, size: int) -> None:
         self._access.limit(size)
+
+    def hold(self, size: int) -> None:
+        self._access.hold(size)
 
     def pause(self) -> None:
         self._access.pause()
@@ -153,6 +165,9 @@ class AsgiWire:
             asyncio.get_running_loop().call_later(GRACE, self.cut)
 
     def limit(self, size: int) -> None:
+        pass
+
+    def hold(self, size: int) -> None:
         pass
 
     def pause(self) -> None:
