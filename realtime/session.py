@@ -361,7 +361,7 @@ class LiveSession:
                 return
             await asyncio.sleep(RETRY_SECONDS)
 
-    def silence(self) -> None:
+    def stop_catching_up(self) -> None:
         """Stop catching up with the old principal. Call `suspend` before fan-out goes on."""
         self.subscriptions.suspended = True
 

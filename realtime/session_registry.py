@@ -114,11 +114,11 @@ class SessionRegistry:
     async def _look_again(self, sessions: Iterable[LiveSession]) -> None:
         """Refresh sessions in slices, between which other tasks run.
 
-        All of them are silenced first, so that none receives a later change by its old rights.
+        All of them stop catching up first, so that none receives a later change by its old rights.
         """
         concerned = list(sessions)
         for session in concerned:
-            session.silence()
+            session.stop_catching_up()
         turn = Turn()
         for session in concerned:
             session.suspend()

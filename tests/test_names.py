@@ -165,6 +165,10 @@ RENAMED = (
     Renamed("_LookedAt", "_ParsedChanges"),
     Renamed("_looked_at", "_parsed_changes"),
     # Services and sessions.
+    Renamed("silence", "stop_catching_up", ("realtime",)),
+    Renamed("in_company", "overlapped"),
+    Renamed("alone", "overlapped", ("hub/services/system_writes.py",)),
+    Renamed("beside", "hook_members", ("hub/services",)),
     Renamed("on_current", "retry_on_current"),
     Renamed("decided", "retry_unexpected"),
     Renamed("say_position", "send_position"),

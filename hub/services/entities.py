@@ -304,7 +304,7 @@ class EntityService:
     ) -> list[Entity]:
         """Check and stamp the bodies. Raises InvalidEntity; if `missing` is given, missing required fields are
         collected there for each body instead."""
-        now, branch = now_ms(), await self.group_paths.of(principal)
+        now, branch = now_ms(), await self.group_paths.branch_of(principal)
         violations: list[Violation] = []
         entities: list[Entity] = []
         turn = Turn()
@@ -361,8 +361,8 @@ class EntityService:
 
     def _entity_part(self, store: str, body: Entity) -> Entity:
         """Return the body without the members that only the store's hooks use."""
-        beside = self._hooks[store].beside if store in self._hooks else None
-        return {n: v for n, v in body.items() if n not in beside} if beside else body
+        mine = self._hooks[store].hook_members if store in self._hooks else None
+        return {n: v for n, v in body.items() if n not in mine} if mine else body
 
     async def _update(
         self, principal: Principal, reader: View | None, write: Update, definition: StoreDefinition

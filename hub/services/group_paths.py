@@ -33,21 +33,23 @@ _LONGEST_PAUSE: Final = 30.0
 
 
 class Stamping:
-    """Context manager for a write, from stamping to commit. `alone` is set if no other write overlapped with it."""
+    """Context manager for a write, from stamping to commit. `overlapped` is false if no other write overlapped with
+    it."""
 
-    __slots__ = ("_group_paths", "_number", "alone")
+    __slots__ = ("_group_paths", "_number", "overlapped")
 
     def __init__(self, group_paths: GroupPathKeeper) -> None:
         self._group_paths = group_paths
         self._number = 0
-        self.alone = False
+        self.overlapped = True
 
     def __enter__(self) -> Stamping:
-        self._number, self.alone = self._group_paths.begin()
+        self._number, alone = self._group_paths.begin()
+        self.overlapped = not alone
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.alone = self._group_paths.end(self._number) and self.alone
+        self.overlapped = not self._group_paths.end(self._number) or self.overlapped
 
 
 class GroupPathKeeper:
@@ -84,8 +86,8 @@ class GroupPathKeeper:
 
     @contextmanager
     def moving(self, group: str) -> Iterator[None]:
-        """Context for the commit that moves a group. The caller must `restamp` it afterwards, unless its write was
-        alone."""
+        """Context for the commit that moves a group. The caller must `restamp` it afterwards, if another write
+        overlapped."""
         self._moved_at = time.monotonic()
         self._mine.add(group)
         try:
@@ -114,7 +116,7 @@ class GroupPathKeeper:
         if self._gaps == 1:
             self._start(self._restamp_trees())
 
-    async def of(self, principal: Principal) -> tuple[str, ...]:
+    async def branch_of(self, principal: Principal) -> tuple[str, ...]:
         """Return the chain of the principal's group. It is read from the database if groups have moved recently."""
         if time.monotonic() - self._moved_at > LONGEST_REQUEST:
             return principal.branch

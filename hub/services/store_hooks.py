@@ -35,14 +35,14 @@ class Prepared:
     """A prepared write: its fields, accompanying writes, and members that are added only to the answer."""
 
     fields: Entity
-    also: list[Write] = field(default_factory=list)
+    more_writes: list[Write] = field(default_factory=list)
     reveal: Entity = field(default_factory=dict)
 
 
 class StoreHooks:
     """Hooks around the writes of one store. `body` is the caller's input, `fields` its checked fields."""
 
-    beside: frozenset[str] = frozenset()
+    hook_members: frozenset[str] = frozenset()
     """Members of a body for the hooks alone, which are not fields of the store."""
 
     shared: bool = True
@@ -105,7 +105,7 @@ GUARDED = ("password", "login", "email", "roles", "group")
 class UserHooks(StoreHooks):
     """Passwords are hashed, only administrators assign roles and groups, and one administrator always remains."""
 
-    beside = frozenset({PROOF})
+    hook_members = frozenset({PROOF})
     sent_as = {"login_key": "login"}  # noqa: RUF012
 
     def __init__(self, engine: Engine, registry: StoreRegistry, credentials: Credentials) -> None:
@@ -140,7 +140,7 @@ class UserHooks(StoreHooks):
 
     def alters_principals(self, prepared: Prepared) -> bool:
         # The accompanying writes end credentials or assign roles or a group.
-        return bool(prepared.also) or not OF_USER.isdisjoint(prepared.fields)
+        return bool(prepared.more_writes) or not OF_USER.isdisjoint(prepared.fields)
 
     async def delete(self, principal: Principal, before: Entity) -> list[Write]:
         mine = Equal(("user",), before["_id"])
@@ -224,7 +224,7 @@ class GroupHooks(StoreHooks):
         return Prepared(fields, [*expected, *restamped])
 
     def moves(self, prepared: Prepared) -> bool:
-        return bool(prepared.also)
+        return bool(prepared.more_writes)
 
     async def delete(self, principal: Principal, before: Entity) -> list[Write]:
         for store, path, what in (("groups", "parent", "groups below it"), ("users", "group", "users in it")):

@@ -57,7 +57,7 @@ class SystemStoreWrites:
             prepared = await prepare_all(hooks, principal, bodies, entities)
             await self._resolver.confirm(principal)
             writes: list[Write] = [Insert(store, p.fields) for p in prepared]
-            also = [each for some in _distinct([p.also for p in prepared]) for each in some]
+            also = [each for some in _distinct([p.more_writes for p in prepared]) for each in some]
             writes += [each for each in also if not isinstance(each, Expect)]
             writes += dict.fromkeys(each for each in also if isinstance(each, Expect))  # without duplicates
             with _named_as_sent(hooks):
@@ -88,19 +88,22 @@ class SystemStoreWrites:
                 prepared = await hooks.change(principal, before, body, allowed)
                 await self._resolver.confirm(principal)
                 moves = hooks.moves(prepared)
-                writes = [Update(store, id, prepared.fields, view.where, frozenset({before["_rev"]})), *prepared.also]
+                writes = [
+                    Update(store, id, prepared.fields, view.where, frozenset({before["_rev"]})),
+                    *prepared.more_writes,
+                ]
                 with _named_as_sent(hooks), self._group_paths.moving(id) if moves else nullcontext():
                     after = before | prepared.fields
                     written = await hooks.commit_change(before, after, writes, principal.user_id)
             answer = text_of(reader_of(principal, view), written[0]), written[0].rev
-            return answer, moves and not stamping.alone, hooks.alters_principals(prepared)
+            return answer, moves and stamping.overlapped, hooks.alters_principals(prepared)
 
-        answer, in_company, forgets = await retry_on_current(self._engine, store, id, view.where, revs, attempt)
+        answer, overlapped, forgets = await retry_on_current(self._engine, store, id, view.where, revs, attempt)
         # In force before the answer is sent, not when the feed brings the change: the next request must see it.
         if forgets:
             self._resolver.forget_entity(store, id)
         await hooks.changed()
-        if in_company:
+        if overlapped:
             await self._group_paths.restamp(id, principal.user_id)
         return answer
 
