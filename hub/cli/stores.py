@@ -30,10 +30,12 @@ Paths = list[str] | None
 async def create(
     client: Client,
     name: Name,
-    fields: Annotated[Path | None, typer.Option(help="A JSON file with the array of fields.")] = None,
+    fields: Annotated[
+        Path | None, typer.Option(help="A JSON file with the array of fields, or with a definition.")
+    ] = None,
     field: Annotated[
         Paths,
-        typer.Option(help="A field as NAME:TYPE[:FLAG,...], flags required, unique, index, search; may be repeated."),
+        typer.Option(help=f"A field as NAME:TYPE[:FLAG,...], flags {', '.join(FLAGS)}; may be repeated."),
     ] = None,
     index: Annotated[Paths, typer.Option(help="A path to keep indexed; may be repeated.")] = None,
     unique: Annotated[Paths, typer.Option(help="A path whose values must differ; may be repeated.")] = None,

@@ -163,6 +163,8 @@ def read_sheet(file: BinaryIO, name: str | None = None) -> Generator[TableRow]:
 
     try:
         book = open_book(file)
+        if name and name not in book.sheetnames:
+            raise Failure(f"there is no sheet {name!r}, only {', '.join(map(repr, book.sheetnames))}")
         sheet = book[name] if name else book.worksheets[0]
         sheet.reset_dimensions()
         header = 0

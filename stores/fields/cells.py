@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from decimal import Decimal
 from enum import StrEnum
-from math import isfinite
+from math import isfinite, nan
 from typing import Final
 
 import orjson
@@ -68,7 +68,10 @@ def read_kind(kind: Kind, text: str) -> Json:
 def read_number(text: str) -> int | float:
     if NUMBER.fullmatch(text) and "." not in text and is_integer(text):
         return int(text)
-    number = float(text)
+    try:
+        number = float(text)
+    except ValueError:
+        number = nan
     if not isfinite(number) or not re.fullmatch(r"[-+.\deE]+", text, re.ASCII):
         raise ValueError(f"not a number: {text[:40]}")
     return number

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import secrets
+import warnings
 from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
@@ -93,6 +95,15 @@ def check_cancelled() -> None:
         raise asyncio.CancelledError
 
 
+def _wrong_option(warning: str) -> str:
+    """Return the error for PyMongo's warning about an option of the URL."""
+    unknown = re.match(r"Unknown option: (\w+)\.(?: Did you mean one of \((\w+))?", warning)
+    if unknown is None:
+        return f"The database URL has a wrong option: {warning}"
+    near = f"; did you mean {unknown[2]}?" if unknown[2] else ""
+    return f"The database URL has an option that MongoDB does not have: {unknown[1]}{near}"
+
+
 class Connection:
     """A client, its database and the database's epoch. Before `open` and after `close`, methods raise Unavailable.
 
@@ -161,7 +172,11 @@ class Connection:
                 "socketTimeoutMS": _SOCKET_MS + round(self.read_timeout * 1000),
             }
             options = {name: value for name, value in known.items() if name.lower() not in given}
-            return AsyncMongoClient(self._url, **_SETTINGS, **options)
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", UserWarning)
+                return AsyncMongoClient(self._url, **_SETTINGS, **options)
+        except UserWarning as warning:  # PyMongo ignores an option that it does not know
+            raise CannotOpen(_wrong_option(str(warning))) from None
         except (InvalidURI, ConfigurationError, ValueError):
             # The cause may quote the URL, and with it the password.
             raise CannotOpen(_NOT_A_URL) from None

@@ -42,13 +42,20 @@ class LogKeeper:
 
     async def _look(self) -> None:
         readers = self._readers
-        is_too_long = self._log.stat().st_size > self._most and await readers.in_thread(_holds_more_than_the_file)
+        is_too_long = self._size() > self._most and await readers.in_thread(_holds_more_than_the_file)
         is_ours = is_too_long and readers.is_streaming  # a backup by another program may also hold a snapshot
         if is_ours and not readers.streams_wait:
             log.warning("SQLite's log has more than %s bytes: long lists end or wait", self._most)
         readers.streams_wait = is_ours
         if is_ours:
             readers.end_long_streams()
+
+    def _size(self) -> int:
+        """Return the size of the log in bytes; 0 before the first write and after the last connection is closed."""
+        try:
+            return self._log.stat().st_size
+        except FileNotFoundError:
+            return 0
 
 
 def _holds_more_than_the_file(connection: apsw.Connection) -> bool:

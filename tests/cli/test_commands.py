@@ -243,6 +243,9 @@ def test_a_command_without_a_rest_shows_its_help(empty_hub: CommandLine) -> None
     assert "Commands" in empty_hub(code=2).out
     assert "password" in empty_hub("user", code=2).out
     assert empty_hub("user", "add", "--help").code == 0
+    usage = " ".join(empty_hub("store", "create", "--help").out.replace("│", " ").split())
+    assert "required, unique, index, search, hidden" in usage
+    assert "or with a definition" in usage
     assert not (empty_hub.folder / "data").exists()
 
 

@@ -70,7 +70,7 @@ def test_the_type_of_a_column_can_be_given(served_hub: CommandLine) -> None:
     table = served_hub.file("t.csv", "code,n\n1,1e3\n2,007\n3,x\n")
     done = served_hub("import", "given", table, "--create", "--type", "code=text", "--type", "n=number", code=1)
     assert done.last == "2 imported, 1 refused"
-    assert "row 4: n: " in done.err
+    assert "row 4: n: not a number: x" in done.err
     assert plain(served_hub.rows("given")) == [{"code": "1", "n": 1000.0}, {"code": "2", "n": 7.0}]
     assert "--type n: write COLUMN=KIND" in served_hub("import", "given", table, "--type", "n", code=2).err
     assert "--type m: there is no such column" in served_hub("import", "given", table, "--type", "m=text", code=1).err
@@ -339,7 +339,8 @@ def test_a_sheet_that_people_made_is_read_by_the_types_of_its_cells(served_hub: 
     [first, _] = plain(served_hub.rows("made-typed"))
     assert (first["day"], first["at"]) == ("2026-01-31 00:00:00", "2026-01-31")
     served_hub("import", "notes", "made.xlsx", "--sheet", "Notes", "--create")
-    assert "not a readable .xlsx file" in served_hub("import", "made", "made.xlsx", "--sheet", "Nosuch", code=1).err
+    refused = served_hub("import", "made", "made.xlsx", "--sheet", "Nosuch", code=1).err
+    assert "there is no sheet 'Nosuch', only 'Sheet', 'Notes'" in refused
     rows = [["code", "n"], ["a", 1, "beyond"], ["a", 1]]
     done = served_hub("import", "made", make_workbook(served_hub, rows), "--key", "code", code=1)
     assert "row 2: 3 cells under 2 columns" in done.err

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -89,6 +90,20 @@ async def test_a_wrong_url_cannot_be_opened(url: str) -> None:
         await Database("mongodb", url).engine().open()
     assert len(str(refusal.value)) > 40
     assert "word" not in str(refusal.value).replace("password", "")
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("repSet=hub", "that MongoDB does not have: repset; did you mean replicaset?"),
+        ("zzzzzz=hub", "that MongoDB does not have: zzzzzz"),
+        ("socketTimeoutMS=x", "wrong option: sockettimeoutms must be an integer or float"),
+    ],
+)
+async def test_a_wrong_option_of_the_url_is_named(option: str, message: str) -> None:
+    """PyMongo would only warn, and ignore the option."""
+    with pytest.raises(CannotOpen, match=re.escape(message)):
+        await Database("mongodb", f"mongodb://127.0.0.1:1/hub?{option}").engine().open()
 
 
 async def test_another_sets_name_cannot_be_opened(mongodb: str) -> None:

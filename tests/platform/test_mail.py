@@ -17,6 +17,7 @@ from aiosmtpd.smtp import SMTP, AuthResult
 from hub.mail import MOST_FILES, MOST_MAILS, Mailer, SmtpServer
 from stores.errors import CannotOpen
 from tests.support.hub import eventually
+from tests.support.ports import free_port
 
 
 class Inbox(Message):
@@ -197,6 +198,16 @@ async def test_a_login_is_never_sent_in_clear(tmp_path: Path, caplog: pytest.Log
             await eventually(lambda: _logged(caplog))
     assert not tried
     assert not inbox.messages
+
+
+async def test_the_log_names_the_server_that_takes_no_mail(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    port = free_port()
+    server = SmtpServer.parse(f"smtp://ann:secret@127.0.0.1:{port}")
+    async with running(Mailer(server, tmp_path, "hub@example.com")) as mailer:
+        mailer.send("bob@example.com", "Hello", "Hello\n")
+        await eventually(lambda: _logged(caplog))
+    assert f"could not be sent by 127.0.0.1:{port}: SMTPConnectError" in caplog.text
+    assert "secret" not in caplog.text
 
 
 async def _logged(caplog: pytest.LogCaptureFixture) -> bool:

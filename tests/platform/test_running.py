@@ -69,6 +69,15 @@ async def spare(shared_database: Database, tmp_path: Path) -> AsyncIterator[Data
         yield database
 
 
+async def test_the_root_names_the_document(hub: Hub) -> None:
+    """The hub prints this address when it starts, so people open it in a browser."""
+    answer = await fetch(hub.url + "/")
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "text/plain; charset=utf-8")
+    assert "/api/v1/openapi.json" in answer.text
+    assert (await fetch(hub.url + "/api/v1/openapi.json")).status_code == 200
+    assert (await fetch(hub.url + "/index.html")).status_code == 404
+
+
 async def test_the_hub_tells_its_health(hub: Hub) -> None:
     """Liveness and readiness are public."""
     live, ready = await fetch(hub.url + "/health/live"), await fetch(hub.url + "/health/ready")
