@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import secrets
+from base64 import b64encode
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import TypeVar
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
+from argon2.low_level import ARGON2_VERSION
 
 from auth.names import BadName, canonical_password
 
@@ -34,6 +36,18 @@ def digest(credential: str) -> str:
     return hashlib.sha256(credential.encode("utf-8", "surrogatepass")).hexdigest()
 
 
+def unmatched_hash(hasher: PasswordHasher) -> str:
+    """Return a hash of no known password. Checking a password against it takes as long as against one that `hasher`
+    makes; making it takes no time.
+
+    Source: the PHC string format of argon2."""
+    salt, value = (
+        b64encode(secrets.token_bytes(size)).decode().rstrip("=") for size in (hasher.salt_len, hasher.hash_len)
+    )
+    parameters = f"m={hasher.memory_cost},t={hasher.time_cost},p={hasher.parallelism}"
+    return f"$argon2{hasher.type.name.lower()}$v={ARGON2_VERSION}${parameters}${salt}${value}"
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """The result of a password check. `renewed` is a new hash of the password if the stored one is outdated."""
@@ -52,7 +66,7 @@ class Passwords:
         self._hasher = PasswordHasher()
         self._threads = ThreadPoolExecutor(threads, "hub-argon2")
         # Verified if the login is unknown, so that the answer takes the same time.
-        self._nobody = self._hasher.hash(secrets.token_hex(16))
+        self._nobody = unmatched_hash(self._hasher)
 
     async def hash(self, password: str) -> str:
         """Return the hash to store. Raises BadName."""
