@@ -15,14 +15,13 @@ from typing import Annotated
 import orjson
 
 from realtime.fanout import Fanout
-from realtime.redefinition import check_same_store
 from realtime.unread import UnreadList
-from realtime.view import ViewDifference
+from realtime.view import ViewDifference, check_same_store
 from stores.bounds import Limit
 from stores.errors import HistoryGone
 from stores.matcher import compile_filter
 from stores.protocol import Engine, Listing
-from stores.query import WHOLE, And, Filter, Not, Or, Query
+from stores.query import And, Filter, Not, Or, Query
 from stores.records import Change, Entity
 
 MOST_ENTERING_ENTITIES: Annotated[int, Limit("view", "entities", "410")] = 10_000
@@ -53,7 +52,7 @@ async def reconciled(
     recent = fanout.recent_after(start)
     if recent is None:
         raise HistoryGone("the changes since that position are not at hand")
-    check_same_store(store, recent, Or((old, new)), WHOLE)
+    check_same_store(store, recent)
     changes = [change for change in recent if change.store == store and engine.feed.order(change.position) <= end]
     # In a thread: there may be megabytes, and the filter may take long for each entity.
     return await asyncio.to_thread(_differences, old, new, text, changes), listing.position

@@ -27,7 +27,7 @@ from realtime.reconcile import reconciled, whole_body
 from realtime.requests import SubscribeRequest
 from realtime.subscriptions import ClientSink, Ending, Subscription, Subscriptions
 from realtime.unread import UnreadList, UnreadLists
-from realtime.view import ViewDifference
+from realtime.view import ViewDifference, check_same_store
 from stores.errors import HistoryGone, NotFound, StoreError, TooManyLists, Unavailable
 from stores.long_lists import LongLists
 from stores.parse import Limits
@@ -265,8 +265,8 @@ class LiveSession:
         position = unbind(since, subscription.view.digest)
         # Before the acknowledgement, check that the history is available and that the store is still the same.
         first = await self.context.fanout.read_after(position)
-        subscription.check_same_store(first.changes)
-        subscription.check_same_store(self.context.fanout.pending_ends_after(self._order(position)))
+        check_same_store(subscription.store, first.changes)
+        check_same_store(subscription.store, self.context.fanout.pending_ends_after(self._order(position)))
         if least and self._order(position) < self._order(least):
             if self.subscriptions.may_show(subscription, first, least):
                 raise HistoryGone("this connection has been told of what comes after that position")

@@ -12,8 +12,8 @@ from typing import Any, Final
 from auth.principal import Principal
 from auth.resolver import alters_principals
 from auth.system_stores import SYSTEM_STORES
-from realtime.redefinition import Redefinition
 from realtime.session import LiveContext, LiveSession
+from realtime.view import redefines
 from stores.errors import HistoryGone, NotFound
 from stores.records import Change, now_ms
 from stores.turns import Turn
@@ -127,25 +127,18 @@ class SessionRegistry:
                 await turn.pass_on()
 
     async def _redefined(self, change: Change) -> None:
-        """End the subscriptions whose views show other fields now. Their clients must start from a fresh list."""
-        redefinition = Redefinition(change)
-        if redefinition.store is not None and not redefinition.is_harmless:
+        """End the subscriptions to a store that now shows other fields. Their clients must start from a fresh list."""
+        if redefines(change):
+            name = (change.before or {}).get("name")
             gone = HistoryGone("the store was redefined")
-            error = gone if change.op == "update" else NotFound(f"no store {redefinition.store}")
-            await self._end_views(error, redefinition.store, redefinition)
+            await self._end_views(gone if change.op == "update" else NotFound(f"no store {name}"), name)
 
-    async def _end_views(
-        self, error: Exception, store: str | None = None, redefinition: Redefinition | None = None
-    ) -> None:
-        """End the current subscriptions, to one store or to all, in slices; after a redefinition only those that it
-        ends."""
+    async def _end_views(self, error: Exception, store: str | None = None) -> None:
+        """End the current subscriptions, to one store or to all, in slices."""
         turn = Turn()
         for subscriptions in [session.subscriptions for session in self.sessions]:
             for subscription in subscriptions:
-                is_concerned = store is None or subscription.store == store
-                if is_concerned and (
-                    redefinition is None or redefinition.ends(subscription.where, subscription.projection)
-                ):
+                if store is None or subscription.store == store:
                     subscriptions.end(subscription, error)
                 if turn.is_over:
                     await turn.pass_on()

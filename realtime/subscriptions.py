@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, Protocol
 
@@ -16,8 +16,8 @@ from auth.view import View
 from realtime.channels import Channel, ChannelKey
 from realtime.events import event_text
 from realtime.fanout import Fanout, Subscriber
-from realtime.redefinition import check_same_store
 from realtime.replays import Replay
+from realtime.view import check_same_store
 from stores.canonical import filter_text
 from stores.errors import StoreError
 from stores.protocol import Batch
@@ -105,10 +105,6 @@ class Subscription:
         self.view = view
         self.where = view.narrowed(self.filter)
         self.key = ChannelKey(view.store, filter_text(self.where), self.projection, view.digest)
-
-    def check_same_store(self, changes: Iterable[Change]) -> None:
-        """Raise HistoryGone if one of the changes ends its view (see `realtime.redefinition`)."""
-        check_same_store(self.store, changes, self.where, self.projection)
 
     @property
     def is_beginning(self) -> bool:
@@ -226,7 +222,7 @@ class Subscriptions:
 
         Raises HistoryGone if a pending change ends the view. The subscriptions that were listening have ended already.
         """
-        subscription.check_same_store(self._fanout.pending_ends_after(delivered_up_to))
+        check_same_store(subscription.store, self._fanout.pending_ends_after(delivered_up_to))
         subscription.delivered_up_to = delivered_up_to
         join = self._fanout.join
         subscription.channel = join(subscription.key, subscription.where, subscription.topic, subscription)
@@ -271,7 +267,7 @@ class Subscriptions:
 
     async def _replay(self, subscription: Subscription, batch: Batch, until: str | None = None) -> None:
         """Deliver missed changes in pieces, no faster than the client takes them."""
-        subscription.check_same_store(batch.changes)
+        check_same_store(subscription.store, batch.changes)
         changes, position = batch.changes, batch.position
         if until is not None and self._order(position) >= (end := self._order(until)):
             changes, position = [change for change in changes if self._order(change.position) <= end], until
@@ -382,7 +378,7 @@ class Subscriptions:
             self._listen(subscription, order)
             return
         batch = await fanout.read_after(subscription.position)
-        subscription.check_same_store(batch.changes)
+        check_same_store(subscription.store, batch.changes)
         done = 0
         while done < len(batch.changes):
             if subscription.ended or self.suspended or not self.sink.has_room:

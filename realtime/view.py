@@ -6,13 +6,15 @@ Delta sync over REST and live events both use this module, so they agree on visi
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
+from stores.errors import HistoryGone
 from stores.matcher import Predicate, compile_filter
 from stores.projection import compile_projection
 from stores.query import Filter, Projection
-from stores.records import Change, Entity, same
+from stores.records import SYSTEM_FIELDS, Change, Entity, same
 from stores.steps import AT_LOOP, StepBudget
 
 ViewOperation = Literal["insert", "update", "remove"]
@@ -100,6 +102,45 @@ class ChangeView:
             return ViewChange("insert", change, entity, rev)
         changed = changed_fields(self._show(before), entity)
         return ViewChange("update", change, entity, rev, changed) if changed else None
+
+
+UNSEEN: Final = frozenset({*SYSTEM_FIELDS, "label", "description", "indexes", "unique", "search"})
+"""Members of a store's definition that can change without an effect on any view of the store."""
+
+UNSEEN_OF_FIELD: Final = frozenset({"label", "required", "unique", "index", "search", "length", "options", "default"})
+
+
+def redefines(change: Change) -> bool:
+    """Return whether a change of a store's definition may alter what is shown of its entities; false for a new
+    store."""
+    if change.before is None or change.after is None:
+        return change.before is not None
+    return _shown(change.before) != _shown(change.after)
+
+
+def _shown(definition: Entity) -> Entity:
+    """Return the members of a definition that decide what is shown."""
+    shown = {name: value for name, value in definition.items() if name not in UNSEEN}
+    fields = definition.get("fields")
+    if isinstance(fields, list):
+        shown["fields"] = {
+            str(field.get("id")): {name: value for name, value in field.items() if name not in UNSEEN_OF_FIELD}
+            for field in fields
+            if isinstance(field, dict)
+        }
+    return shown
+
+
+def check_same_store(store: str, changes: Iterable[Change]) -> None:
+    """Raise HistoryGone if one of the changes redefines the store, or if not all changes of the store are known.
+
+    A new definition may alter what is shown of entities that did not change, and no change reports that.
+    """
+    for change in changes:
+        if change.op == "lost" and change.store == store:
+            raise HistoryGone(f"not every change of {store} since that position is known")
+        if change.store == "stores" and redefines(change) and (change.before or {}).get("name") == store:
+            raise HistoryGone(f"{store} has been redefined since that position")
 
 
 def changed_fields(before: Entity, after: Entity) -> tuple[str, ...]:

@@ -9,8 +9,7 @@ from auth.policy import authorize
 from auth.positions import bind, unbind
 from auth.principal import Principal
 from hub.services.registry import StoreRegistry
-from realtime.redefinition import check_same_store
-from realtime.view import ChangeView, ViewChange
+from realtime.view import ChangeView, ViewChange, check_same_store
 from stores.bounds import Limit
 from stores.protocol import Batch, Engine
 from stores.query import Filter, Projection
@@ -48,13 +47,12 @@ class DeltaService:
         unknown or too old, or if the principal's visibility has changed: the caller needs a fresh list then."""
         view = authorize(principal, self._registry.get(store), "GET")
         position = unbind(position, view.digest)
-        where, projection = view.narrowed(where), view.shown(projection)
-        changes = ChangeView(store, where, projection)
+        changes = ChangeView(store, view.narrowed(where), view.shown(projection))
         most = limit or READ_AT_ONCE
         builder = _DeltaBuilder(changes, most, position)
         for _ in range(ROUNDS):
             batch = await self._engine.feed.read(builder.position, min(READ_AT_ONCE, most - len(builder.found)))
-            check_same_store(store, batch.changes, where, projection)
+            check_same_store(store, batch.changes)
             await builder.add(batch)
             if builder.is_full or not batch.more:
                 break
