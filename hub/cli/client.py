@@ -151,7 +151,8 @@ async def find_server(where: Where) -> Server | None:
     server that this user runs.
     """
     if where.url:
-        return Server(where.url, where.token or "", trust_env=True)
+        # `hub serve` prints the address of the API too.
+        return Server(where.url.rstrip("/").removesuffix(API), where.token or "", trust_env=True)
     settings = load_settings(where.data_dir)
     running = await find_running(settings.data_dir) or await find_elsewhere(settings)
     return Server(running.url, running.token, trust_env=False) if running else None

@@ -12,7 +12,7 @@ import typer
 from hub.cli.client import Client, Refused
 from hub.cli.command import AsJson, Yes, confirm, on_hub
 from hub.cli.logins import require_user
-from hub.cli.output import Failure, Misuse, print_json, print_table, say
+from hub.cli.output import Failure, Misuse, note, print_json, print_table, say
 from stores.records import Entity, is_id
 
 users = typer.Typer(help="Users: who may use the hub.", no_args_is_help=True)
@@ -81,7 +81,7 @@ async def set_password(
     password_stdin: PasswordStdin = False,
     generate: Generate = False,
 ) -> None:
-    """Set a user's password.
+    """Set a user's password, and end the user's sessions and tokens.
 
     Example: hub user password ada --generate
     """
@@ -89,6 +89,7 @@ async def set_password(
     chosen = read_password(password, password_stdin, generate)
     await client.call("PATCH", f"/users/{user['_id']}", {"password": chosen})
     say(f"password of {login} changed")
+    note("its sessions have ended, and its tokens too unless HUB_RESET_ENDS_TOKENS is false")
     show_generated(chosen, generate)
 
 

@@ -38,7 +38,9 @@ def user(hub: CommandLine, login: str) -> dict[str, Any]:
 def test_a_user_comes_changes_and_goes(hub_of_each_engine: CommandLine) -> None:
     hub = hub_of_each_engine
     assert hub("user", "add", "ada", "--name", "Ada", "--password", "first-password").last == "user ada added"
-    assert hub("user", "password", "ada", "--password", "other-password").last == "password of ada changed"
+    changed = hub("user", "password", "ada", "--password", "other-password")
+    assert changed.last == "password of ada changed"
+    assert "its tokens too" in changed.err
     assert hub("user", "disable", "ada").last == "user ada disabled"
     assert user(hub, "ada")["disabled"] is True
     assert hub("user", "enable", "ada").last == "user ada enabled"
@@ -210,6 +212,8 @@ def test_whatever_is_wrong_is_said_in_one_line(
 def test_a_wrong_token_is_refused(served_hub: CommandLine) -> None:
     served = control(served_hub)["url"]
     assert served_hub("store", "list", "--url", served, "--token", "wrong", code=1).err == "hub: Unauthorized\n"
+    api = f"{served}/api/v1/"
+    assert served_hub("store", "list", "--url", api, "--token", "wrong", code=1).err == "hub: Unauthorized\n"
 
 
 def test_a_wrong_setting_is_named(hub: CommandLine) -> None:
