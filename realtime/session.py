@@ -117,6 +117,8 @@ class LiveSession:
         self.credential = credential
         self.subscriptions = Subscriptions(context.fanout, context.describe, sink)
         self.closed = False
+        self.armed: float | None = None
+        """Set by `Deadlines` only."""
         self.on_new_principal: Callable[[LiveSession, Principal], None] = lambda session, before: None
         """Called with the session and its previous principal after the principal has changed."""
         self._acknowledged = ""
@@ -143,6 +145,11 @@ class LiveSession:
                 await handlers[name](payload, reply)
             except Exception as error:
                 reply(orjson.dumps({"ok": False, "error": self.context.describe(error)}))
+
+    @property
+    def due(self) -> float:
+        """When the credential expires, in the time of the event loop."""
+        return asyncio.get_running_loop().time() + (self.principal.expires - now_ms()) / 1000
 
     def close(self) -> None:
         """End the session, because the client has disconnected."""

@@ -1,4 +1,5 @@
-"""The live sessions of one process. It refreshes them when their principals change, and checks them every second."""
+"""The live sessions of one process. It refreshes them when their principals change, ends them when their credentials
+expire, and checks them every second."""
 
 from __future__ import annotations
 
@@ -10,8 +11,9 @@ from time import monotonic
 from typing import Any, Final
 
 from auth.principal import Principal
-from auth.resolver import alters_principals
+from auth.resolver import FOREVER, alters_principals
 from auth.system_stores import SYSTEM_STORES
+from realtime.engineio.deadlines import Deadlines
 from realtime.session import LiveContext, LiveSession
 from realtime.view import redefines
 from stores.errors import HistoryGone, NotFound
@@ -38,6 +40,7 @@ class SessionRegistry:
         self._by_credential: dict[str, set[LiveSession]] = defaultdict(set)
         self._by_role: dict[str, set[LiveSession]] = defaultdict(set)
         self._position_every = position_every
+        self._expiries: Deadlines[LiveSession] = Deadlines(self._end_expired)
         self._tasks: set[asyncio.Task[None]] = set()
         context.fanout.listeners.append(self._on_change)
 
@@ -49,10 +52,12 @@ class SessionRegistry:
     def close(self, session: LiveSession) -> None:
         session.close()
         self.sessions.discard(session)
+        self._expiries.forget(session)
         self._leave(session, session.principal)
 
     async def run(self) -> None:
-        """Until cancelled, close expired sessions and send clients their position."""
+        """Until cancelled, close sessions that have expired because the clock was set, and send clients their
+        position."""
         began = sent = monotonic()
         while True:
             await asyncio.sleep(max(began + CHECKED_EVERY - monotonic(), LEAST_PAUSE))
@@ -70,10 +75,15 @@ class SessionRegistry:
                 self.context.fanout.replays.drop_cached()
 
     def _check(self, session: LiveSession, is_due: bool) -> None:
-        if session.principal.expires <= now_ms():
-            session.sink.close("expired")
-        elif is_due:
+        if not self._end_expired(session) and is_due:
             session.send_position()
+
+    def _end_expired(self, session: LiveSession) -> bool:
+        """Close the session if its credential has expired, and return whether it has."""
+        has_expired = session.principal.expires <= now_ms()
+        if has_expired:
+            session.sink.close("expired")
+        return has_expired
 
     async def start_afresh(self) -> None:
         """End all subscriptions and refresh all sessions, because the feed missed changes.
@@ -148,6 +158,8 @@ class SessionRegistry:
             self._by_role[role].add(session)
         self._by_user[session.principal.user_id].add(session)
         self._by_credential[session.principal.credential_id].add(session)
+        if session.principal.expires < FOREVER:
+            self._expiries.watch(session)
 
     def _on_new_principal(self, session: LiveSession, before: Principal) -> None:
         self._leave(session, before)

@@ -40,7 +40,7 @@ T = TypeVar("T", bound=Timed)
 class Deadlines(Generic[T]):
     """Calls `on_due(item)` when an item's `due` has come. To move `due` later costs nothing until then."""
 
-    def __init__(self, on_due: Callable[[T], None]) -> None:
+    def __init__(self, on_due: Callable[[T], object]) -> None:
         self._on_due = on_due
         self._heap: list[tuple[float, int, T]] = []
         self._outdated = 0

@@ -119,6 +119,20 @@ async def test_an_expired_token_ends_its_connection(hub: Hub, connected: Connect
     assert time.time() * 1000 - expires < SOON * 1000
 
 
+async def test_no_change_after_the_expiry_of_a_token_is_delivered(
+    hub: Hub, connected: Connect, user: Client, store: str
+) -> None:
+    """Whatever the moment of the expiry within a second."""
+    began = int(time.time() * 1000) + 1_500
+    expiries = [began + phase for phase in (0, 250, 500, 750)]
+    clients = [await connected(await hub.with_token(user.user, expires=expires)) for expires in expiries]
+    watches = [await client.watch(store) for client in clients]
+    while not all(client.closed.is_set() for client in clients):
+        await user.make(store)
+    for watch, expires in zip(watches, expiries, strict=True):
+        assert max((event["entity"]["time"] for event in watch.events), default=0) - expires < 500
+
+
 async def test_a_token_narrowed_while_it_is_used(
     hub: Hub, connected: Connect, user: Client, store: str, beacon: Beacon
 ) -> None:
