@@ -7,6 +7,7 @@ HubError
 ├── HeadTooLarge            the request line and headers are beyond their bound
 ├── WrongHost               the Host header is none of the hub's names
 ├── ExpectationFailed       the hub does not support the Expect header's value
+├── WrongWebSocketVersion   the hub does not support this version of the WebSocket protocol
 ├── NoSuchPath              no such path (an invisible entity is `stores.errors.NotFound`)
 ├── NoSuchStore             no such store; also a `stores.errors.NotFound`
 ├── WrongMethod             the path does not support this method
@@ -62,6 +63,10 @@ class HeadTooLarge(HubError):
 
 
 class ExpectationFailed(HubError):
+    pass
+
+
+class WrongWebSocketVersion(HubError):
     pass
 
 
@@ -137,6 +142,7 @@ STATUS: Mapping[type[Exception], HTTPStatus] = {
     UnsupportedCoding: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     HeadTooLarge: HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
     ExpectationFailed: HTTPStatus.EXPECTATION_FAILED,
+    WrongWebSocketVersion: HTTPStatus.UPGRADE_REQUIRED,
     NoSuchPath: HTTPStatus.NOT_FOUND,
     WrongHost: HTTPStatus.MISDIRECTED_REQUEST,
     WrongMethod: HTTPStatus.METHOD_NOT_ALLOWED,
@@ -213,6 +219,8 @@ def _errors(error: Exception) -> Errors:
             return error.errors
         case ExpectationFailed():
             return {"Expect": ["Takes 100-continue."]}
+        case WrongWebSocketVersion():
+            return {"Sec-WebSocket-Version": ["Must be 13."]}
         case stores.InvalidEntity():
             found: dict[str, list[str]] = {}
             for v in error.violations:
@@ -263,6 +271,8 @@ def _headers(error: Exception) -> Mapping[str, str]:
             return {"Retry-After": str(error.retry_after)}
         case stores.Unavailable() | Overloaded() | stores.TooManyLists():
             return {"Retry-After": str(RETRY_AFTER)}
+        case WrongWebSocketVersion():
+            return {"Sec-WebSocket-Version": "13", "Upgrade": "websocket"}  # RFC 6455, 4.4; RFC 9110, 15.5.22
         case UnsupportedCoding():
             return {"Accept-Encoding": error.accepted}
         case BodyTooLarge() | TooSlow():

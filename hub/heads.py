@@ -33,6 +33,7 @@ _SINGLE: Final = {
     )
 }
 """Headers that must not be repeated: a proxy in front of the hub might use another line than the hub."""
+WEBSOCKET_VERSION: Final = b"13"
 _KEY: Final = re.compile(rb"[A-Za-z0-9+/]{22}==")
 
 

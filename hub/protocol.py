@@ -15,8 +15,8 @@ from websockets.http11 import MAX_LINE_LENGTH
 from hub.connection import ClientConnection
 from hub.connections import CROWD, PIPELINED_SHARE
 from hub.cycle import HubCycle
-from hub.errors import BadRequest, HeadTooLarge, HubError, Overloaded
-from hub.heads import decoded, fault, is_handshake, target_of, without_offer
+from hub.errors import BadRequest, HeadTooLarge, HubError, Overloaded, WrongWebSocketVersion
+from hub.heads import WEBSOCKET_VERSION, decoded, fault, is_handshake, target_of, values, without_offer
 from hub.http import BODY, CHARGE, WHOLE_ANSWER
 from realtime.engineio.uvicorn_protocol import HubProtocol
 
@@ -210,6 +210,9 @@ class HubHttpProtocol(ClientConnection):
         is_idle = self.cycle is None or self.cycle.response_complete
         if is_idle and is_handshake(*head, self._websocket_path):
             self._stop_waiting()
+            if values(self.headers, b"sec-websocket-version") != [WEBSOCKET_VERSION]:
+                self._refuse(WrongWebSocketVersion("the version of the WebSocket protocol is not 13"))
+                return
             self.handle_websocket_upgrade()
             return
         # Any other offer is ignored (RFC 9110, 7.8): parse the request again without it.

@@ -280,3 +280,19 @@ async def test_http_1_0_has_no_expectations(connection: Wire, store: str, token:
     await connection.send(asked[:-2] + b"Content-Length: 2\r\n\r\n")
     await connection.send(b"{}")
     assert (await connection.answer()).status == 200
+
+
+@pytest.mark.parametrize("version", ["12", "14", "x", "13, 12", ""])
+@pytest.mark.parametrize("path", ["/socket.io/?EIO=4&transport=websocket", "/socket.io/?EIO=3&transport=websocket"])
+async def test_a_handshake_of_another_version_is_answered_in_the_apis_shape(
+    connection: Wire, path: str, version: str
+) -> None:
+    """The answer gives the version that the hub supports."""
+    lines = [line.replace("Version: 13", f"Version: {version}") for line in HANDSHAKE]
+    await connection.send("\r\n".join([f"GET {path} HTTP/1.1", "Host: hub", *lines, "", ""]).encode())
+    answer = await connection.answer()
+    assert (answer.status, answer.headers["sec-websocket-version"]) == (426, "13")
+    assert answer.json()["tags"] == ["error_upgrade_required"]
+    assert answer.json()["errors"] == {"Sec-WebSocket-Version": ["Must be 13."]}
+    assert answer.headers["x-request-id"]
+    assert await connection.closed()
