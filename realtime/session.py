@@ -459,7 +459,8 @@ class LiveSession:
             async with context.refreshing:
                 return await reconciled(*asked, unread)
         except TooManyLists:
-            await unread.enter()  # waits outside of `refreshing`, which other users need
+            if (place := unread.enter()) is not None:
+                await place  # outside of `refreshing`, which other users need
             async with context.refreshing:
                 return await reconciled(*asked, unread)
 

@@ -6,6 +6,7 @@ piece is not long.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import Annotated, Final
 
 from stores.bounds import Limit
@@ -46,13 +47,13 @@ class UnreadList:
     def is_long(self) -> bool:
         return self._place.is_taken
 
-    async def enter(self) -> None:
+    def enter(self) -> Awaitable[None] | None:
         """Count the list, because it is long. Raises TooManyLists if the user has too many for PATIENCE seconds."""
-        await self._place.enter(PATIENCE)
+        return self._place.enter(PATIENCE)
 
-    async def enter_at_once(self) -> None:
+    def enter_at_once(self) -> None:
         """Do the same without waiting."""
-        await self._place.enter()
+        self._place.enter()
 
     def grow(self, size: int) -> None:
         """Count more bytes of the list. Raises Unavailable beyond MOST_UNREAD_BYTES."""

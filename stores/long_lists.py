@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import suppress
 from typing import Any
 
@@ -23,15 +23,14 @@ class LongLists:
         """Return a place for one list, not taken yet."""
         return Place(self, user)
 
-    async def take(self, user: str, patience: float) -> None:
-        """Take one of the user's places. Raises TooManyLists if none becomes free within `patience` seconds."""
-        if self._of_user[user] < self.most:
+    def take(self, user: str) -> bool:
+        """Take one of the user's places, and return whether one was free."""
+        is_free = self._of_user[user] < self.most
+        if is_free:
             self._of_user[user] += 1
-            return
-        if not patience or not await self._waited(user, patience):
-            raise TooManyLists(self.most)
+        return is_free
 
-    async def _waited(self, user: str, patience: float) -> bool:
+    async def waited(self, user: str, patience: float) -> bool:
         """Wait until `give_back` passes a place on, and return whether it did."""
         passed_on: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         queue = self._waiting.setdefault(user, deque())
@@ -82,11 +81,19 @@ class Place:
         self._user = user
         self.is_taken = False
 
-    async def enter(self, patience: float = 0) -> None:
-        """Take the place, which may take `patience` seconds. Raises TooManyLists."""
-        if not self.is_taken:
-            await self._lists.take(self._user, patience)
-            self.is_taken = True
+    def enter(self, patience: float = 0) -> Awaitable[None] | None:
+        """Take the place, or return an awaitable that takes it within `patience` seconds. Raises TooManyLists."""
+        self.is_taken = self.is_taken or self._lists.take(self._user)
+        if self.is_taken:
+            return None
+        if not patience:
+            raise TooManyLists(self._lists.most)
+        return self._wait(patience)
+
+    async def _wait(self, patience: float) -> None:
+        if not await self._lists.waited(self._user, patience):
+            raise TooManyLists(self._lists.most)
+        self.is_taken = True
 
     def leave(self) -> None:
         if self.is_taken:

@@ -183,7 +183,8 @@ class IdempotencyKey:
     expires: int
 
 
-BeforeLong = Callable[[], Awaitable[None]]
+BeforeLong = Callable[[], Awaitable[None] | None]
+"""Takes a place for a long list. An awaitable if it must wait for that; the engine holds nothing meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,7 +347,7 @@ class Engine(Protocol):
     async def find(
         self, store: str, query: Query, projection: Projection = WHOLE, before_long: BeforeLong | None = None
     ) -> Listing:
-        """Return a page. `before_long` is awaited before a long list takes anything for itself, and may refuse it."""
+        """Return a page. `before_long` is called before a long list takes anything for itself, and may refuse it."""
 
     async def entities(self, store: str, query: Query) -> list[Entity]:
         """Return the result of `find` as Python values without a projection, for callers inside the hub. The query's

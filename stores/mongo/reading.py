@@ -124,8 +124,10 @@ class Reader:
         with store_errors():
             rows, at, is_all = await self._head(selection, query.offset, query.limit + 1)
             if not is_all:
-                if before_long is not None:
-                    await before_long()
+                if before_long is not None and (place := before_long()) is not None:
+                    rows.clear()
+                    await place
+                    rows, at, _ = await self._head(selection, query.offset, query.limit + 1)
                 return await self._long(selection, query, write, rows, at)
         more = len(rows) > query.limit > 0
         rows = rows[: query.limit]

@@ -215,9 +215,11 @@ class SQLiteEngine:
         showing = None if projection.everything else show
         try:
             seq, docs, last = await self._readers.run(lambda c: lists.read_page(c, table, query, limit, showing))
+            is_long = last is not None and query.limit > limit
         except lists.LongPage:
-            return await self._stream(table, query, show, before_long)
-        if last is not None and query.limit > limit:
+            is_long = True
+        if is_long:  # outside of `except`, and without the documents: it may wait
+            docs = []
             return await self._stream(table, query, show, before_long)
         return Listing(self.feed.at(seq), last, b"[" + b",".join(docs) + b"]")
 
@@ -225,8 +227,8 @@ class SQLiteEngine:
         self, table: StoreTable, query: Query, show: lists.Show, before_long: BeforeLong | None
     ) -> Listing:
         """Return a list whose body is read while it is sent. The reading stops when the body is closed."""
-        if before_long is not None:
-            await before_long()
+        if before_long is not None and (place := before_long()) is not None:
+            await place
         chunk = self.options.chunk_bytes
         pieces = self._readers.stream(lambda c: lists.stream_page(c, table, query, show, chunk))
         head = await anext(pieces)
