@@ -100,7 +100,8 @@ async def test_a_filter_as_long_as_the_hub_accepts_passes(behind: Hub, page: htt
 
 async def test_the_metrics_stay_inside(page: httpx.AsyncClient) -> None:
     for path in ("/metrics", "//metrics", "/./metrics", "/%6detrics", "/metrics/", "/metrics?x"):
-        answer = await page.get(path)
+        # As it is: the client would take `//metrics` for a host, and leave `/./` out.
+        answer = await page.get("/", extensions={"target": path.encode()})
         assert answer.status_code in (401, 403, 404), path
         assert "hub_requests" not in answer.text
     assert (await page.get("/health/ready")).json() == {"ok": True}
