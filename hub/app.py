@@ -28,7 +28,7 @@ from hub.dialects.platform.context import PlatformContext
 from hub.dialects.platform.operations import RESET_PATH
 from hub.dialects.platform.routes import PlatformDialect
 from hub.engines import make_engine
-from hub.errors import NoSuchPath
+from hub.errors import NoSuchPath, NothingAtRoot
 from hub.http import Answer
 from hub.key_file import KeyInUse, check_key, load_key
 from hub.mail import Mailer, SmtpServer
@@ -37,7 +37,7 @@ from hub.metrics import Metrics
 from hub.middleware import RequestMiddleware
 from hub.operational import health_routes, metrics_route
 from hub.origins import Origins
-from hub.proxies import RootPath, set_prefix
+from hub.proxies import RootPath, public_path, set_prefix
 from hub.services.accounts import Accounts
 from hub.services.bootstrap import ensure_admin, fill_login_keys
 from hub.services.credentials import Credentials
@@ -415,8 +415,13 @@ class NotFoundEndpoint:
         self._error_answer = error_answer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        answer = self._error_answer(NoSuchPath(scope["path"]), scope)
+        answer = self._error_answer(self._error(scope), scope)
         if scope["type"] == "http":
             await answer.send(scope, send)
         elif scope["type"] == "websocket":
             await refuse(answer, scope, send)
+
+    def _error(self, scope: Scope) -> NoSuchPath:
+        if scope["path"] == "/":  # people open the address that the hub prints at its start
+            return NothingAtRoot(public_path(scope).removesuffix("/"))
+        return NoSuchPath(scope["path"])

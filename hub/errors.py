@@ -9,6 +9,7 @@ HubError
 ├── ExpectationFailed       the hub does not support the Expect header's value
 ├── WrongWebSocketVersion   the hub does not support this version of the WebSocket protocol
 ├── NoSuchPath              no such path (an invisible entity is `stores.errors.NotFound`)
+│   └── NothingAtRoot       the path is `/`: `errors` says where the API is
 ├── NoSuchStore             no such store; also a `stores.errors.NotFound`
 ├── WrongMethod             the path does not support this method
 ├── NotModified             the caller's copy is current
@@ -72,6 +73,15 @@ class WrongWebSocketVersion(HubError):
 
 class NoSuchPath(HubError):
     pass
+
+
+class NothingAtRoot(NoSuchPath):
+    """`prefix`: the prefix of the hub's public paths, without a slash at its end."""
+
+    def __init__(self, prefix: str) -> None:
+        super().__init__(f"{prefix}/")
+        text = f"This is a hub: its API begins at {prefix}/api/v1, and {prefix}/api/v1/openapi.json describes it."
+        self.errors: Errors = {"path": [text]}
 
 
 class WrongHost(HubError):
@@ -215,7 +225,7 @@ def is_expected(error: Exception) -> bool:
 
 def _errors(error: Exception) -> Errors:
     match error:
-        case BadRequest() | NoSuchStore() | WrongHost() | Overloaded():
+        case BadRequest() | NothingAtRoot() | NoSuchStore() | WrongHost() | Overloaded():
             return error.errors
         case ExpectationFailed():
             return {"Expect": ["Takes 100-continue."]}

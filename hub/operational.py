@@ -14,7 +14,6 @@ from hub.errors import WrongMethod
 from hub.http import Answer, Call, json_answer
 from hub.metrics import CONTENT_TYPE, Metrics
 from hub.origins import is_local
-from hub.proxies import public_path
 from stores.errors import StoreError
 
 Read = Callable[[Call], Awaitable[Answer]]
@@ -24,8 +23,7 @@ Authenticate = Callable[[Call], Awaitable[Principal]]
 def health_routes(
     ping: Callable[[], Awaitable[None]], is_ready: Callable[[], bool], error_answer: ErrorAnswer
 ) -> list[BaseRoute]:
-    """Return the routes for load balancers and supervisors, and the root, which names the API. Their answers contain no
-    names of stores or users."""
+    """Return the routes for load balancers and supervisors. Their answers contain no names of stores or users."""
 
     async def live(_: Call) -> Answer:
         return json_answer({"ok": True})
@@ -37,13 +35,7 @@ def health_routes(
             return json_answer({"ok": False, "failing": ["database"]}, 503)
         return json_answer({"ok": is_ready()}, 200 if is_ready() else 503)
 
-    async def root(call: Call) -> Answer:
-        prefix = public_path(call.scope).removesuffix("/")
-        text = f"This is a hub. Its API begins at {prefix}/api/v1, and {prefix}/api/v1/openapi.json describes it.\n"
-        return Answer(text.encode(), content_type=b"text/plain; charset=utf-8")
-
     return [
-        Route("/", ReadingEndpoint(root, error_answer)),
         Route("/health/live", ReadingEndpoint(live, error_answer)),
         Route("/health/ready", ReadingEndpoint(ready, error_answer)),
     ]

@@ -43,7 +43,8 @@ async def test_the_setting_names_the_prefix(inner: Hub, before: str) -> None:
     """It appears in links, in the OpenAPI document and at the live endpoint, whether or not the proxy strips it."""
     await inner.as_user()
     await says(inner.admin, before, "/inner/hub")
-    assert " /inner/hub/api/v1/openapi.json " in (await get(inner.admin, f"{before}/")).text
+    [text] = (await get(inner.admin, f"{before}/")).json()["errors"]["path"]
+    assert " /inner/hub/api/v1/openapi.json " in text
 
 
 @pytest.mark.parametrize("before", ["", "/outer"])

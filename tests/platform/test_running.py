@@ -72,10 +72,10 @@ async def spare(shared_database: Database, tmp_path: Path) -> AsyncIterator[Data
 async def test_the_root_names_the_document(hub: Hub) -> None:
     """The hub prints this address when it starts, so people open it in a browser."""
     answer = await fetch(hub.url + "/")
-    assert (answer.status_code, answer.headers["content-type"]) == (200, "text/plain; charset=utf-8")
-    assert "/api/v1/openapi.json" in answer.text
+    text = "This is a hub: its API begins at /api/v1, and /api/v1/openapi.json describes it."
+    assert (answer.status_code, answer.json()["errors"]) == (404, {"path": [text]})
     assert (await fetch(hub.url + "/api/v1/openapi.json")).status_code == 200
-    assert (await fetch(hub.url + "/index.html")).status_code == 404
+    assert "errors" not in (await fetch(hub.url + "/index.html")).json()
 
 
 async def test_the_hub_tells_its_health(hub: Hub) -> None:
