@@ -135,8 +135,8 @@ class Expect:
 @dataclass(frozen=True, slots=True)
 class Recheck:
     """A condition of the whole commit: `check` accepts the changes of the database since the feed position `since`, up
-    to the commit, and raises otherwise. It runs in a thread. Raises NotAsExpected when they are more than one read of
-    the feed returns.
+    to the commit, and raises otherwise. It runs in a thread, once for each part of them. Raises NotAsExpected when the
+    feed does not reach back to `since`.
 
     On MongoDB a write of another process may commit after the check and before this commit."""
 
@@ -347,7 +347,7 @@ class Engine(Protocol):
     async def find(
         self, store: str, query: Query, projection: Projection = WHOLE, before_long: BeforeLong | None = None
     ) -> Listing:
-        """Return a page. `before_long` is called before a long list takes anything for itself, and may refuse it."""
+        """Return a page. `before_long` is called before a long list takes anything that lasts, and may refuse it."""
 
     async def entities(self, store: str, query: Query) -> list[Entity]:
         """Return the result of `find` as Python values without a projection, for callers inside the hub. The query's

@@ -56,10 +56,10 @@ class IdSource:
         self._start()
 
     def _start(self) -> None:
-        self._process = os.getpid()
         self._lock = Lock()
         self._random = token_hex(5)
         self._begin(0)
+        self._process = os.getpid()  # last, because another thread may come in between
 
     def new(self) -> str:
         if self._process != os.getpid():

@@ -37,6 +37,6 @@ class SupersededDefinitions:
             del self._revs[next(iter(self._revs))]
 
 
-def definitions_changed(writes: Sequence[Write]) -> list[str]:
-    """Return the ids of the definitions that the writes change or remove."""
-    return [w.id for w in writes if isinstance(w, Update | Delete) and w.store == DEFINITIONS]
+def changed_definitions(writes: Sequence[Write]) -> list[str]:
+    """Return the ids of the definitions that the writes change or remove, in the same order for all commits."""
+    return sorted({w.id for w in writes if isinstance(w, Update | Delete) and w.store == DEFINITIONS})

@@ -9,16 +9,17 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from auth.groups import chain_of, subtree_of
 from auth.principal import Principal
 from hub.services.registry import StoreRegistry
-from stores.errors import InvalidEntity, StoreError
+from stores.errors import InvalidEntity, ReadTimeout, StoreError
 from stores.protocol import UNBOUNDED, Engine, UpdateMany, Write
 from stores.query import EVERYTHING, And, Equal, Not, Query
 from stores.records import Change, now_ms
 
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 LONGEST_DELAY: Final = 5.0
@@ -26,6 +27,9 @@ LONGEST_DELAY: Final = 5.0
 
 LONGEST_REQUEST: Final = 120.0
 """Seconds for which a request may use a principal from before a group's move."""
+
+_MOST_TIMEOUTS: Final = 10
+"""Attempts that may exceed a time limit: beyond that, the work is more than a read or a bulk change may take."""
 
 _FIRST_PAUSE: Final = 1.0
 _LONGEST_PAUSE: Final = 30.0
@@ -137,13 +141,11 @@ class GroupPathKeeper:
         try:
             while done < self._gaps:
                 done = self._gaps
-                await _repeat(self._restamp_all, "what was created during a gap in the feed")
+                roots = await _repeat(partial(_roots, self._engine), "what was created during a gap in the feed")
+                for root in roots or ():  # one by one: a group that cannot be re-stamped keeps no other from it
+                    await _repeat(partial(self.restamp, root, None), f"what was created in group {root} during a gap")
         finally:
             self._gaps = 0
-
-    async def _restamp_all(self) -> None:
-        for root in await _roots(self._engine):
-            await self.restamp(root, None)
 
     async def _restamp_later(self, moved: Change) -> None:
         await _repeat(partial(self.restamp, moved.id, moved.by), f"what was created while group {moved.id} moved")
@@ -159,14 +161,23 @@ class GroupPathKeeper:
             await self._engine.commit(writes, by)
 
 
-async def _repeat(restamp: Callable[[], Awaitable[None]], what: str) -> None:
-    """Repeat `restamp` until it succeeds, with growing pauses, or until a repetition is of no use."""
+async def _repeat(work: Callable[[], Awaitable[T]], what: str) -> T | None:
+    """Repeat `work` until it succeeds, with growing pauses, and return its result; None once a repetition is of no
+    use."""
     pause = _FIRST_PAUSE
+    timeouts = 0
     while True:
         try:
-            return await restamp()
+            return await work()
         except InvalidEntity as error:  # more than the database can change at once
-            return log.error("cannot re-stamp %s: %s", what, error)
+            log.error("cannot re-stamp %s: %s", what, error)
+            return None
+        except ReadTimeout as error:
+            timeouts += 1
+            if timeouts == _MOST_TIMEOUTS:
+                log.error("cannot re-stamp %s: %s", what, error)
+                return None
+            log.warning("cannot re-stamp %s yet: %s", what, error)
         except StoreError as error:
             log.warning("cannot re-stamp %s yet: %s", what, error)
         await asyncio.sleep(pause)

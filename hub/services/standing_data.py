@@ -40,7 +40,10 @@ class Condition:
     async def count(self, engine: Engine, store: str) -> int:
         if self.refuses is None:
             return (await engine.summarize(store, self.where)).count
-        return sum([self.refuses(entity) async for entity in entities(engine, store, self.where)])
+        count = 0
+        async for entity in entities(engine, store, self.where):
+            count += self.refuses(entity)
+        return count
 
     @cached_property
     def _matches(self) -> Callable[[Entity], bool]:

@@ -17,7 +17,7 @@ from pymongo.errors import PyMongoError, ServerSelectionTimeoutError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
-from stores.errors import KeyReused, NotAsExpected, Unavailable, too_large_at
+from stores.errors import HistoryGone, KeyReused, NotAsExpected, Unavailable, too_large_at
 from stores.mongo.batched_inserts import BatchedInserts
 from stores.mongo.bounding import check_size
 from stores.mongo.codec import Document, revision, to_document
@@ -55,6 +55,7 @@ from stores.protocol import (
 )
 from stores.records import now_ms
 from stores.schema import StoreDefinition
+from stores.superseded import changed_definitions
 from stores.turns import Places
 
 T = TypeVar("T")
@@ -181,10 +182,10 @@ class Committer:
     async def _in_order(
         self, writes: Sequence[Write], attempt: Attempt, definition: StoreDefinition | None
     ) -> list[Written]:
-        async with self._gate.passed(writes, definition):
-            outcome = await self._commit(writes, attempt)
-            self._gate.note(writes, outcome)
-            return outcome
+        if definition is None:
+            return await self._commit(writes, attempt)
+        async with self._gate.relying_on(definition):
+            return await self._commit(writes, attempt)
 
     async def _commit(self, writes: Sequence[Write], attempt: Attempt) -> list[Written]:
         with store_errors():
@@ -209,7 +210,7 @@ class Committer:
             check_size(text, self._most_bytes)
             await self._batched_inserts.insert(only.store, to_document(only.entity, by))
             return [Written(text, revision(only.entity))]
-        if isinstance(only, Update | Upsert):
+        if isinstance(only, Update | Upsert) and not changed_definitions(writes):
             async with self._turns:
                 return [await Writer(self._connection, by, self._most_bytes).write(only)]
         if not writes:
@@ -265,10 +266,14 @@ class Committer:
             return [await writer.write(only)]
 
     async def _recheck(self, write: Recheck) -> Written:
-        batch = await self._feed.read(write.since)
-        if batch.more:
-            raise NotAsExpected
-        await asyncio.to_thread(write.check, batch.changes)
+        since, more = write.since, True
+        while more:
+            try:
+                batch = await self._feed.read(since)
+            except HistoryGone:
+                raise NotAsExpected from None
+            await asyncio.to_thread(write.check, batch.changes)
+            since, more = batch.position, batch.more
         return Written(b"", 0, 0)
 
     @asynccontextmanager
@@ -286,13 +291,13 @@ class Committer:
         self,
         writes: Sequence[Write],
         turn: AbstractAsyncContextManager[None],
-        work: Callable[[Session, Room], Awaitable[T]],
-    ) -> T:
+        work: Callable[[Session, Room], Awaitable[list[Written]]],
+    ) -> list[Written]:
         """Run `work`, which does `writes`, in a transaction, commit it and return its result.
 
         It is repeated when it collides with another transaction, and a few times when the server's cache has no room
         for it: the changes of earlier transactions may still be there. Raises Unavailable when it has collided for too
-        long, and InvalidEntity when it does not fit into the cache."""
+        long or waited too long for its definition, and InvalidEntity when it does not fit into the cache."""
         give_up = clock.monotonic() + _GIVE_UP_SECONDS
         pause = 0.002
         is_bulk = _is_bulk(writes)
@@ -301,11 +306,13 @@ class Committer:
         async with turn, self._connection.client.start_session() as session, Room(self._large) as room:
             while True:
                 try:
-                    async with await session.start_transaction(
-                        ReadConcern("snapshot"), WriteConcern("majority", j=True)
-                    ):
-                        result = await work(session, room)
-                        await _end(session, give_up)
+                    async with self._gate.changing(writes) as note:
+                        async with await session.start_transaction(
+                            ReadConcern("snapshot"), WriteConcern("majority", j=True)
+                        ):
+                            result = await work(session, room)
+                            await _end(session, give_up)
+                        note(result)
                     return result
                 except PyMongoError as error:
                     if is_beyond_cache(error) and (wait := next(pauses, None)) is not None:

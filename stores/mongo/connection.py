@@ -85,6 +85,10 @@ _SEVERAL_ROUTERS = (
 )
 
 
+_MEMBERS: Final = frozenset({SERVER_TYPE.RSSecondary, SERVER_TYPE.RSOther})
+"""Members of a replica set other than the primary; `RSOther` is one that starts or recovers."""
+
+
 def check_cancelled() -> None:
     """Raise CancelledError if the current task has been cancelled. Call it in loops over requests to the server.
 
@@ -132,8 +136,9 @@ class Connection:
                 self._epoch = Epoch(await self._read_epoch(), self._seal)
         except PyMongoError as error:
             explanation = self._explain(error)
+            may_be_elected = isinstance(error, ServerSelectionTimeoutError) and self._has_member()
             await self.close()
-            kind = Unavailable if is_changing_primary(error) else CannotOpen
+            kind = Unavailable if may_be_elected or is_changing_primary(error) else CannotOpen
             raise kind(explanation) from error
         except BaseException:
             await self.close()
@@ -174,6 +179,7 @@ class Connection:
             options = {name: value for name, value in known.items() if name.lower() not in given}
             with warnings.catch_warnings():
                 warnings.simplefilter("error", UserWarning)
+                warnings.filterwarnings("ignore", "Wire protocol compression")  # not installed: PyMongo does without
                 return AsyncMongoClient(self._url, **_SETTINGS, **options)
         except UserWarning as warning:  # PyMongo ignores an option that it does not know
             raise CannotOpen(_wrong_option(str(warning))) from None
@@ -224,6 +230,11 @@ class Connection:
         if isinstance(error, OperationFailure) and error.code in AUTHENTICATION_FAILED:
             return _REFUSED.format(hosts=self._hosts())
         return f"MongoDB at {self._hosts()} cannot be used: {type(error).__name__}."
+
+    def _has_member(self) -> bool:
+        """Return whether a member of the replica set answers, which may then elect a primary."""
+        servers = self.client.topology_description.server_descriptions().values()
+        return any(server.server_type in _MEMBERS for server in servers)
 
     def _hosts(self) -> str:
         addresses = self.client.topology_description.server_descriptions()

@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Final
+from functools import partial
+from typing import Annotated, Final
 
+from stores.bounds import Limit
 from stores.errors import Unavailable
 from stores.protocol import Write, Written
 from stores.schema import StoreDefinition
-from stores.superseded import SupersededDefinitions, definitions_changed
+from stores.superseded import SupersededDefinitions, changed_definitions
 
-_LONGEST_WAIT: Final = 30.0
-"""Seconds that a change of a definition waits for commits in progress. A bulk change may take half of them."""
+LONGEST_STOP: Final[Annotated[float, Limit("change of a definition on MongoDB", "seconds without writes", "503")]] = 5.0
+"""Seconds that a change of a definition waits for commits in progress: later writes to the store wait with it."""
+
+Note = Callable[[Sequence[Written]], None]
 
 
 class _Change:
@@ -38,20 +42,8 @@ class DefinitionGate:
         self._changes: dict[str, _Change] = {}
 
     @asynccontextmanager
-    async def passed(self, writes: Sequence[Write], definition: StoreDefinition | None) -> AsyncIterator[None]:
-        """Context for a commit, whose values were checked against `definition`. Raises DefinitionChanged, and
-        Unavailable for a change of a definition when the commits in progress do not end."""
-        if definition is not None:
-            async with self._relying_on(definition):
-                yield
-            return
-        async with AsyncExitStack() as held:
-            for id in definitions_changed(writes):
-                await held.enter_async_context(self._changing(id))
-            yield
-
-    @asynccontextmanager
-    async def _relying_on(self, definition: StoreDefinition) -> AsyncIterator[None]:
+    async def relying_on(self, definition: StoreDefinition) -> AsyncIterator[None]:
+        """Context for a commit of values that were checked against `definition`. Raises DefinitionChanged."""
         id = definition.id
         while (change := self._changes.get(id)) is not None:
             await change.ended.wait()
@@ -67,7 +59,16 @@ class DefinitionGate:
                     change.free.set()
 
     @asynccontextmanager
-    async def _changing(self, id: str) -> AsyncIterator[None]:
+    async def changing(self, writes: Sequence[Write]) -> AsyncIterator[Note]:
+        """Context for a commit that may change definitions. It yields the function to call with the outcome. Raises
+        Unavailable when commits that rely on a definition do not end in time."""
+        async with AsyncExitStack() as held:
+            for id in changed_definitions(writes):
+                await held.enter_async_context(self._change(id))
+            yield partial(self._superseded.note, writes)
+
+    @asynccontextmanager
+    async def _change(self, id: str) -> AsyncIterator[None]:
         while (other := self._changes.get(id)) is not None:
             await other.ended.wait()
         self._changes[id] = change = _Change()
@@ -82,11 +83,8 @@ class DefinitionGate:
     @staticmethod
     async def _wait_until_free(change: _Change) -> None:
         try:
-            async with asyncio.timeout(_LONGEST_WAIT):
+            async with asyncio.timeout(LONGEST_STOP):
                 await change.free.wait()
         except TimeoutError:
-            raise Unavailable("writes that rely on the present definition have not ended") from None
-
-    def note(self, writes: Sequence[Write], written: Sequence[Written]) -> None:
-        """Note the changes of definitions in a commit and its outcome. Called before its context ends."""
-        self._superseded.note(writes, written)
+            text = "writes that were checked against the present definition have not ended"
+            raise Unavailable(text).at("LONGEST_STOP") from None

@@ -8,12 +8,13 @@ leaves out what has come to match in between, like a later write.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Annotated, Final
 
 import apsw
 
 from stores.bounds import Limit
-from stores.errors import ReadTimeout, TooManyMatches
+from stores.errors import ReadTimeout, TooManyMatches, TooManySlowReads, TooManySlowWrites, Unavailable
 from stores.protocol import DeleteMany, IdempotencyKey, UpdateMany, Written
 from stores.query import Filter
 from stores.read_turns import ReadLimits, ReadTurns
@@ -82,14 +83,15 @@ class BulkChanges:
             return await self._submit(commit, by, SEARCH_SECONDS)
         except ReadTimeout:
             pass
-        async with self._turns.long_place():
-            for _ in range(SEARCHES):
-                found = await self._search(write)
-                try:
-                    return await self._submit(commit, by, CHECK_SECONDS, found)
-                except ReadTimeout as error:
-                    last = error
-            raise last
+        try:
+            async with self._turns.long_place():
+                for _ in range(SEARCHES):
+                    found = await self._search(write)
+                    with suppress(ReadTimeout):
+                        return await self._submit(commit, by, CHECK_SECONDS, found)
+        except TooManySlowReads as error:
+            raise TooManySlowWrites().at(error.limit_name) from error
+        raise Unavailable("others change the same entities all the time")
 
     async def _submit(
         self, commit: Commit, by: str | None, seconds: float, found: Found | None = None

@@ -17,6 +17,7 @@ import orjson
 from stores.errors import (
     DuplicateValue,
     EntityTooLarge,
+    HistoryGone,
     InvalidEntity,
     NotAsExpected,
     NotFound,
@@ -228,10 +229,14 @@ class WriteExecutor:
         return Written(b"", 0, 0)
 
     def recheck(self, write: Recheck) -> Written:
-        batch = self.feed.read_from(self.connection, write.since)
-        if batch.more:
-            raise NotAsExpected
-        write.check(batch.changes)
+        since, more = write.since, True
+        while more:
+            try:
+                batch = self.feed.read_from(self.connection, since)
+            except HistoryGone:
+                raise NotAsExpected from None
+            write.check(batch.changes)
+            since, more = batch.position, batch.more
         return Written(b"", 0, 0)
 
     def merge(self, table: StoreTable, before: str, rev: int, write: Update | Upsert | UpdateMany) -> Written:

@@ -39,6 +39,8 @@ Mongo = AsyncMongoClient[Entity]
 Server = tuple[str, int]
 LARGE = 15_000_000
 """Characters of an entity whose history takes longer to record than a member takes to stop."""
+SELECTION = 5.0
+"""Seconds for which the driver looks for a primary."""
 STANDSTILL = 10.0
 """Seconds for which all of MongoDB is frozen."""
 
@@ -120,6 +122,30 @@ async def test_the_primary_is_killed(replicated: MortalHub, times: int, report: 
     kills = 1 + times // 4
     load = await upset(replicated, kills, kill)
     report(await load.verdict("MongoDB primary killed", kills))
+
+
+async def test_a_hub_starts_once_there_is_a_primary(replica_set: str, tmp_path: Path) -> None:
+    """The first start on a database, while only one member answers, for longer than one attempt takes."""
+    async with Mongo(replica_set) as mongo:
+        await whole(mongo)
+        pids = [await pid_of(server) for server in sorted(mongo.nodes)[:2]]
+    signal_all(pids, signal.SIGSTOP)
+    waking = asyncio.create_task(continue_after(pids, SELECTION + 2))
+    try:
+        async with mortal_hub(mongo_database(replica_set), tmp_path / "hub") as hub, workload(hub) as load:
+            await load.progress(5)
+    finally:
+        await waking
+
+
+async def continue_after(pids: Sequence[int], seconds: float) -> None:
+    await asyncio.sleep(seconds)
+    signal_all(pids, signal.SIGCONT)
+
+
+def signal_all(pids: Sequence[int], number: int) -> None:
+    for pid in pids:
+        os.kill(pid, number)
 
 
 async def test_history_outlives_a_primary_that_had_recorded_it_alone(replica_set: str) -> None:

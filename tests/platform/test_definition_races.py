@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from stores.errors import DataStandsAgainst, InvalidEntity
+from stores.errors import DataStandsAgainst, InvalidEntity, Unavailable
+from stores.mongo import definition_gate
+from stores.mongo.engine import MongoEngine
 from stores.query import EVERYTHING, Query
 from stores.records import Entity
 from tests.support.racing import Racing
@@ -139,3 +141,39 @@ async def test_writes_in_progress_while_the_definition_changes(racing: Racing) -
         left = len(await racing.hub.engine.entities(name, Query()))
         assert refused + left == 8
         assert isinstance(closed, DataStandsAgainst) if left else isinstance(closed, tuple)
+
+
+async def test_more_changes_before_the_commit_than_one_read_of_the_feed_returns(racing: Racing) -> None:
+    """A definition that waits for an index does not begin again because others write meanwhile."""
+    store = await racing.make("stores", {"name": "orders", "fields": [NAME], "open": True})
+    await racing.make("stores", {"name": "others"})
+
+    async def begin_again() -> None:
+        raise AssertionError("the change has begun again")
+
+    async def write_much() -> None:
+        racing.before("define", begin_again)
+        bodies = [{"n": n} for n in range(1_001)]
+        await racing.hub.entities.create(racing.principal, "others", bodies)
+
+    racing.before("define", write_much)
+    await racing.hub.entities.change(racing.principal, "stores", store, {"open": False}, None)
+    assert not (await racing.see("stores", store))["open"]
+
+
+async def test_a_write_in_progress_that_does_not_end(racing: Racing, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A change of its definition gives up, and later writes go on. On SQLite no write lasts beyond its own commit."""
+    if not isinstance(racing.hub.engine, MongoEngine):
+        return
+    monkeypatch.setattr(definition_gate, "LONGEST_STOP", 0.1)
+    store = await racing.make("stores", {"name": "orders", "fields": [NAME]})
+    definition = racing.hub.registry.get("orders")
+    gate = racing.hub.engine._committer._gate
+    async with gate.relying_on(definition):
+        with pytest.raises(Unavailable, match="have not ended"):
+            await racing.hub.entities.change(racing.principal, "stores", store, {"fields": [NAME, NUMBER]}, None)
+        await racing.make("orders", {"name": "a"})
+    await racing.hub.entities.change(racing.principal, "stores", store, {"fields": [NAME, NUMBER]}, None)
+    await racing.make("orders", {"name": "b", "n": 1})
+    assert not gate._relying
+    assert not gate._changes
