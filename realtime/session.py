@@ -19,6 +19,7 @@ from auth.positions import bind, bind_to_nobody, unbind
 from auth.principal import Principal
 from auth.resolver import Resolver
 from auth.view import View
+from realtime.engineio.deadlines import Entry
 from realtime.errors import BadRequest, SnapshotTooLarge, TooManySubscriptions
 from realtime.events import difference_payload, event_text
 from realtime.fanout import Fanout, topic_of
@@ -117,7 +118,7 @@ class LiveSession:
         self.credential = credential
         self.subscriptions = Subscriptions(context.fanout, context.describe, sink)
         self.closed = False
-        self.armed: float | None = None
+        self.armed: Entry | None = None
         """Set by `Deadlines` only."""
         self.on_new_principal: Callable[[LiveSession, Principal], None] = lambda session, before: None
         """Called with the session and its previous principal after the principal has changed."""

@@ -12,6 +12,7 @@ import logging
 from math import inf
 from typing import Annotated, Any, Final
 
+from realtime.engineio.deadlines import Entry
 from realtime.engineio.host import Host, Result
 from realtime.engineio.inbox import Inbox
 from realtime.engineio.options import TransportName
@@ -79,7 +80,7 @@ class Connection:
         self.session = session
         self.scope = scope
         self.state: Any = None
-        self.armed: float | None = None
+        self.armed: Entry | None = None
         self.block = host.options.address_block(self.remote) if self.remote else None
         self.admitted = False
         self.joined = not host.options.must_join

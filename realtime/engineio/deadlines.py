@@ -7,7 +7,7 @@ from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 from itertools import count
 from math import inf
-from typing import Final, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from stores.turns import Turn
 
@@ -25,10 +25,14 @@ FEW: Final = 1_000
 """Stale entries that the heap may always have, even if it has few others."""
 
 
-class Timed(Protocol):
-    """Only this module sets `armed`: the time of the one valid entry, None if the item is not watched."""
+Entry = list[Any]
+"""An entry of the heap: its time, its number, and its item, which is None once the entry no longer counts."""
 
-    armed: float | None
+
+class Timed(Protocol):
+    """Only this module sets `armed`: the item's entry, None if the item is not watched."""
+
+    armed: Entry | None
 
     @property
     def due(self) -> float: ...
@@ -42,7 +46,7 @@ class Deadlines(Generic[T]):
 
     def __init__(self, on_due: Callable[[T], object]) -> None:
         self._on_due = on_due
-        self._heap: list[tuple[float, int, T]] = []
+        self._heap: list[Entry] = []
         self._outdated = 0
         """Number of entries in the heap that no longer count."""
         self._order = count()
@@ -56,20 +60,21 @@ class Deadlines(Generic[T]):
     def watch(self, item: T) -> None:
         """Start watching an item, or note that its `due` has changed."""
         due = item.due
-        if item.armed is None or due < item.armed:
+        if item.armed is None or due < item.armed[0]:
             self.forget(item)
-            item.armed = due
-            heappush(self._heap, (due, next(self._order), item))
+            item.armed = [due, next(self._order), item]
+            heappush(self._heap, item.armed)
             if due + SLACK < self._alarm:
                 self._set(due + SLACK)
 
     def forget(self, item: T) -> None:
         if item.armed is None:
             return
+        item.armed[2] = None  # the entry may stay for days, and the item may hold megabytes
         item.armed = None
         self._outdated += 1
-        if self._outdated > FEW and 2 * self._outdated > len(self._heap):  # each keeps its item in memory
-            self._heap = [entry for entry in self._heap if entry[2].armed == entry[0]]
+        if self._outdated > FEW and 2 * self._outdated > len(self._heap):
+            self._heap = [entry for entry in self._heap if entry[2] is not None]
             heapify(self._heap)
             self._outdated = 0
 
@@ -103,22 +108,23 @@ class Deadlines(Generic[T]):
             return
         self._has_waited = False
         self._timer, self._alarm = None, -inf
-        while self._heap and self._heap[0][0] <= now:
-            if turn.is_over:  # thousands may have connected, and become silent, at the same time
+        try:
+            # The turn may end first: thousands may have connected, and become silent, at the same time.
+            while self._heap and self._heap[0][0] <= now and not turn.is_over:
+                self._serve(heappop(self._heap)[2], now)
+        finally:  # `on_due` may fail
+            self._alarm = inf
+            if self._heap and self._heap[0][0] <= now:
                 self._alarm = now
                 self._timer = loop.call_soon(self._ring)
-                return
-            due, _, item = heappop(self._heap)
-            if item.armed == due:
-                item.armed = None
-                self._serve(item, now)
-            else:
-                self._outdated -= 1
-        self._alarm = inf
-        if self._heap:
-            self._set(self._heap[0][0] + SLACK)
+            elif self._heap:
+                self._set(self._heap[0][0] + SLACK)
 
-    def _serve(self, item: T, now: float) -> None:
+    def _serve(self, item: T | None, now: float) -> None:
+        if item is None:
+            self._outdated -= 1
+            return
+        item.armed = None
         if item.due <= now:
             self._on_due(item)
         else:

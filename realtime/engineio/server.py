@@ -110,6 +110,7 @@ class EngineIOServer:
         self.deadlines.forget(connection)
         self.admission.leave(connection)
         self.connections.pop(connection.sid, None)
+        connection.session.drop_queue()
 
     def ended(self, connection: Connection, reason: CloseReason) -> None:
         """Report the limit at which a connection has ended, if this reason has one."""
@@ -381,15 +382,17 @@ async def _read(scope: Scope, receive: Receive, limit: int) -> bytes:
 
 
 async def _respond(send: Send, response: Response | None) -> None:
-    if response is not None:
+    if response is None:
+        return
+    try:
         await send({"type": "http.response.start", "status": response.status, "headers": response.headers})
         if response.on_sent is None:
             await send({"type": "http.response.body", "body": response.body})
-            return
-        try:
+        else:
             await send({"type": "http.response.body", "body": response.body, "more_body": True})
             await send({"type": "http.response.body", "body": b""})  # waits until the client has read most of it
-        finally:
+    finally:
+        if response.on_sent is not None:
             response.on_sent()
 
 

@@ -250,6 +250,10 @@ class Session:
         self.closing = False
         return packets
 
+    def drop_queue(self) -> None:
+        """Drop the packets of a session that has ended. Keep the last one, for a poll that is about to begin."""
+        self._queue, self.queued_bytes = self._queue[-1:], 0
+
     # Upgrade
 
     @property

@@ -9,14 +9,14 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from realtime.engineio.deadlines import READING, Deadlines
+from realtime.engineio.deadlines import READING, Deadlines, Entry
 
 
 class Item:
     """An item whose deadline is so many seconds from now."""
 
     def __init__(self, seconds: float) -> None:
-        self.armed: float | None = None
+        self.armed: Entry | None = None
         self.due = asyncio.get_running_loop().time() + seconds
 
 
@@ -94,15 +94,46 @@ async def test_what_is_forgotten_is_not_kept_until_it_is_due(rung: tuple[Deadlin
     deadlines, _ = rung
     kept = Item(60)
     deadlines.watch(kept)
-    items = [Item(60) for _ in range(5_000)]
+    items = [Item(60) for _ in range(500)]
     alive = [weakref.ref(item) for item in items]
     for item in items:
         deadlines.watch(item)
         deadlines.forget(item)
     del item
     items.clear()
-    assert sum(ref() is not None for ref in alive) < 2_000
+    assert sum(ref() is not None for ref in alive) == 0
     assert kept.armed is not None
+
+
+async def test_outdated_entries_are_dropped_when_there_are_many(rung: tuple[Deadlines[Item], list[Item]]) -> None:
+    deadlines, heard = rung
+    kept, sooner = Item(0.1), Item(60)
+    deadlines.watch(kept)
+    for _ in range(5_000):
+        deadlines.watch(sooner)
+        deadlines.forget(sooner)
+    assert len(deadlines._heap) < 2_000
+    await asyncio.sleep(0.2 + READING)
+    assert heard == [kept]
+
+
+async def test_a_callback_that_fails_stops_no_other_deadline() -> None:
+    heard: list[Item] = []
+
+    def serve(item: Item) -> None:
+        heard.append(item)
+        if len(heard) == 1:
+            raise ValueError("a failing callback")
+
+    failed: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: failed.append(context["exception"]))
+    deadlines: Deadlines[Item] = Deadlines(serve)
+    items = [Item(0.01), Item(0.01), Item(0.05)]
+    for item in items:
+        deadlines.watch(item)
+    await asyncio.sleep(0.2 + READING)
+    assert (heard, len(failed)) == (items, 1)
+    deadlines.stop()
 
 
 async def test_many_deadlines_at_once_leave_turns_for_others() -> None:

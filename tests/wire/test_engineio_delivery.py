@@ -329,6 +329,19 @@ async def test_the_messages_that_wait_are_counted_in_bytes() -> None:
     assert not inbox.is_full(10, 0)
 
 
+@BOTH_VERSIONS
+async def test_nothing_waits_for_a_polling_client_that_has_closed_its_session(version: int) -> None:
+    """Whoever still holds the connection does not hold its messages."""
+    async with echo(max_buffered_bytes=1_000_000) as (served, heard, _):
+        sid = await served.open(version)
+        connection = await first(heard)
+        for _ in range(10):
+            connection.send("x" * 50_000)
+        await served.post(version, sid, "1" if version == 4 else "1:1")
+        assert heard.gone == [CloseReason.CLIENT_DISCONNECT]
+        assert (connection.armed, connection.session.queued, connection.buffered) == (None, 1, 0)
+
+
 async def test_a_failing_application_is_logged_and_the_client_stays(caplog: pytest.LogCaptureFixture) -> None:
     def fail(connection: Connection, data: str | bytes) -> None:
         if data == "fail":

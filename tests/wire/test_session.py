@@ -278,6 +278,16 @@ def test_a_poll_of_a_client_that_closes_is_answered_with_a_noop() -> None:
     assert client.take() == [Packet(NOOP)]
 
 
+def test_a_session_that_nobody_will_poll_keeps_only_its_last_packet() -> None:
+    """A poll may have begun meanwhile. It gets an answer."""
+    left = session()
+    left.send("x" * 1_000)
+    left.receive(Packet(CLOSE), 1)
+    left.drop_queue()
+    assert left.queued_bytes == 0
+    assert left.take() == [Packet(NOOP)]
+
+
 def test_over_a_websocket_no_close_packet_is_sent() -> None:
     client = session(3, "websocket")
     client.close(CloseReason.SERVER_DISCONNECT)
