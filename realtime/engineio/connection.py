@@ -54,6 +54,7 @@ class Connection:
         "_finished",
         "_host",
         "_inbox",
+        "_is_paused",
         "_max_buffered",
         "_max_offered",
         "_message_due",
@@ -96,7 +97,7 @@ class Connection:
         self._corked_bytes = self._sent_unread = 0
         self._poll: Poll | None = None
         self._inbox: Inbox | None = None
-        self._opened = self._finished = False
+        self._opened = self._finished = self._is_paused = False
         self._message_due = self._packet_due = inf
 
     # For the application
@@ -159,9 +160,10 @@ class Connection:
         await asyncio.wait((self._roomy,), timeout=seconds)
 
     async def emptied(self) -> None:
-        """Wait until nothing waits any more for a client whose connection has ended."""
-        if self.session.closed:
-            await asyncio.sleep(GRACE)  # then its WebSocket is aborted
+        """If the connection has ended, wait until nothing waits for its client any more."""
+        if not self.session.closed:
+            return
+        await asyncio.sleep(GRACE)  # then its WebSocket is aborted
         while self.answering or self.session.closing:  # noqa: ASYNC110 (rare, and both may end in several ways)
             await asyncio.sleep(1)
 
@@ -264,20 +266,27 @@ class Connection:
         now = asyncio.get_running_loop().time()
         self.session.tick(now)
         if now >= min(self._message_due, self._packet_due):
-            self._is_late(now)
+            self._message_overdue(now)
         if self.probe_wire is not None and not self.session.upgrading:
             self.drop_probe()
         self.flush()
 
-    def _is_late(self, now: float) -> None:
-        """Close the connection, because a message has not arrived in time, unless it is not read at present."""
-        if self.session.closed:
-            self._message_due = self._packet_due = inf
-        elif self._inbox is not None:
-            self._message_due = self._packet_due = now + self._host.options.body_timeout / 1000
-        else:
-            self._message_due = self._packet_due = inf
+    def _message_overdue(self, now: float) -> None:
+        """Close the connection, because a message has not arrived in time. While the application works on others, which
+        may keep this one from being read, give it more time."""
+        if self._inbox is not None and not self.session.closed:
+            self._postpone(now)
+            return
+        self._message_due = self._packet_due = inf
+        if not self.session.closed:
             self.session.close(CloseReason.TOO_SLOW)
+
+    def _postpone(self, due_by: float) -> None:
+        """Give an unfinished message, or its attachments, the full time again if they are due by this time."""
+        if self._message_due <= due_by:
+            self._message_due = self._deadline_of_message()
+        if self._packet_due <= due_by:
+            self._packet_due = self._deadline_of_message()
 
     def opened(self) -> None:
         """Report the connection to the application, because the open packet is on its way."""
@@ -452,6 +461,7 @@ class Connection:
             self._wire.hold(self._inbox.bytes)
         if self._wire is not None and self._is_inbox_full:  # `hold` may have closed it
             self._wire.pause()
+            self._is_paused = True
 
     def _hand_over(self, item: object) -> Result:
         host = self._host
@@ -469,6 +479,9 @@ class Connection:
 
     def _worked_off(self) -> None:
         self._inbox = None
+        if self._is_paused:
+            self._is_paused = False
+            self._postpone(self._deadline_of_message())
         if self._wire is not None:
             self._wire.hold(0)
             self._wire.resume()

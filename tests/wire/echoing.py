@@ -33,7 +33,7 @@ class Log:
 async def echo(way: str = "access", **settings: Any) -> AsyncIterator[tuple[Served, Log, EngineIOServer]]:
     heard = Log()
     callbacks = {"on_open": heard.on_open, "on_disconnect": heard.on_disconnect}
-    server = EngineIOServer(heard.on_message, **{**callbacks, **settings})
+    server = EngineIOServer(settings.pop("on_message", heard.on_message), **{**callbacks, **settings})
     async with serving(server, way=way) as served:
         yield served, heard, server
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from contextlib import nullcontext
+from math import inf
 
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
@@ -13,6 +14,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from realtime.engineio import CloseReason, Connection, EngineIOServer, build_text_frame
 from realtime.engineio.connection import MOST_CORKED_BYTES
 from realtime.engineio.inbox import Inbox
+from realtime.engineio.packets import MESSAGE, Packet
 from tests.wire.echoing import Log, echo, first
 from tests.wire.serving import WAYS, eventually, read, serving, soon, until_closed
 
@@ -307,6 +309,55 @@ async def test_a_client_that_floods_is_not_read(way: str) -> None:
         assert len(connection._inbox or ()) < 200
         release.set()
         await eventually(lambda: len(handled) == 200)
+
+
+@pytest.mark.parametrize("late", ["message", "packet"])
+async def test_only_what_is_unfinished_gets_more_time_while_the_application_works(late: str) -> None:
+    """An overdue message gets its full time again. The other deadline stays off."""
+    release = asyncio.Event()
+
+    async def wait(connection: Connection, data: str | bytes) -> None:
+        await release.wait()
+
+    async with echo(on_message=wait, body_timeout=50) as (served, heard, _), served.websocket(4) as websocket:
+        connection = await first(heard)
+        await websocket.send("4begin")
+        await eventually(lambda: connection._inbox is not None)
+        if late == "message":
+            connection.message_unfinished(True)
+        else:
+            connection.packet_begun()
+        before = (connection._message_due, connection._packet_due)
+        await eventually(lambda: min(connection._message_due, connection._packet_due) > min(before))
+        assert max(connection._message_due, connection._packet_due) == inf
+        connection.message_unfinished(False)
+        connection.packet_ended()
+        release.set()
+
+
+async def test_an_unfinished_message_gets_its_full_time_after_a_pause() -> None:
+    release = asyncio.Event()
+
+    async def wait(connection: Connection, data: str | bytes) -> None:
+        await release.wait()
+
+    async with echo(on_message=wait, max_inbox=1) as (served, heard, _), served.websocket(4):
+        connection = await first(heard)
+        connection.message_unfinished(True)
+        before = connection._message_due
+        for _ in range(2):
+            connection.receive(Packet(MESSAGE, "x"))
+        release.set()
+        await eventually(lambda: connection._inbox is None)
+        assert connection._message_due > before
+
+
+async def test_an_open_client_is_not_waited_for_as_one_that_has_ended() -> None:
+    async with echo() as (served, heard, _):
+        await served.open(4)
+        connection = await first(heard)
+        connection.answering = 100_000
+        await soon(connection.emptied())
 
 
 async def test_the_messages_that_wait_are_counted_in_bytes() -> None:
