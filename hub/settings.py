@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
-from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_core import ErrorDetails
@@ -194,12 +193,17 @@ class Settings(BaseSettings):
 
     @property
     def database_place(self) -> str:
-        """The database URL without user, password and options; the path of a SQLite file is absolute."""
+        """The database URL without user, password and options, even if it is malformed; the path of a SQLite file is
+        absolute."""
         url = self.engine_url
         if url.startswith("sqlite:///"):
             return f"sqlite:///{Path(url.removeprefix('sqlite:///')).resolve()}"
-        parts = urlsplit(url)
-        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+        # Not urlsplit: for it, "#" or "[" in a password ends the address, or is an error.
+        scheme, _, rest = url.partition(":")
+        place, _, options = rest.removeprefix("//").partition("?")
+        if "@" in options:  # the "?" may be part of the password
+            return f"{scheme}://…"
+        return f"{scheme}://{place.rpartition('@')[2]}"
 
     @classmethod
     def settings_customise_sources(

@@ -12,6 +12,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 from pymongo import MongoClient
 
 from hub.cli.interpreter import interpreter_advice
@@ -176,6 +177,25 @@ def test_settings_are_shown_without_secrets(hub: CommandLine) -> None:
     assert "mongodb://127.0.0.1:9/units" in result.out
     for secret in ("hunter2", "s3cret"):
         assert secret not in result.out + result.err
+
+
+@pytest.mark.parametrize(
+    ("url", "place"),
+    [
+        ("mongodb://ada:s3cret@one,two:3/units", "mongodb://one,two:3/units"),
+        ("mongodb+srv://ada:s3cret@one/units?x=1", "mongodb+srv://one/units"),
+        ("mongodb://[::1]:3/units", "mongodb://[::1]:3/units"),
+        ("mongodb://ada:s3#cret@one/units", "mongodb://one/units"),
+        ("mongodb://ada:s3[cret@one/units", "mongodb://one/units"),
+        ("mongodb://ada:s3/cret@one/units", "mongodb://one/units"),
+        ("mongodb://ada:s3@cret@one/units", "mongodb://one/units"),
+        ("mongodb://ada:s3?cret@one/units", "mongodb://…"),
+        ("mongodb:ada:s3cret@one/units", "mongodb://one/units"),
+    ],
+)
+def test_the_place_of_a_database_has_no_password(url: str, place: str) -> None:
+    """Whatever its characters are, and whether or not MongoDB's driver accepts the URL."""
+    assert Settings(database_url=SecretStr(url)).database_place == place
 
 
 @pytest.mark.engine("mongodb")
