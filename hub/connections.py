@@ -17,6 +17,8 @@ ADDRESS_SHARE: Final = 0.5
 """Share of `buffered` that one address may use."""
 REFUSED_MORE: Final = 64
 """Connections beyond an address's limit that receive an error answer; further ones are closed without one."""
+LITTLE_INPUT: Final = 16_384
+"""Bytes of input that a WebSocket may hold although `buffered` is exceeded."""
 TURNS: Final = 8
 """Waiting requests that are started in one iteration of the event loop."""
 CLOSINGS: Final = 50
@@ -155,9 +157,10 @@ class Connections:
         most = share * self.limits.buffered
         return self.buffered <= most and (peer.exempt or peer.buffered <= ADDRESS_SHARE * most)
 
-    def take_input(self, peer: Peer, size: int) -> bool:
-        """Run `take` for input of a WebSocket. A negative size gives bytes back."""
-        fits = self.take(peer, size)
+    def take_input(self, peer: Peer, size: int, held: int) -> bool:
+        """Run `take` for `size` more bytes of a WebSocket, which then holds `held` bytes. A negative size gives bytes
+        back. `LITTLE_INPUT` always fits: clients who hold much must not close the connections of others."""
+        fits = self.take(peer, size) or held <= LITTLE_INPUT
         if not fits and size > 0:
             self.reached("max_buffered_bytes")
         return fits

@@ -70,9 +70,10 @@ class HubProtocol(WebSocketsSansIOProtocol):
     """Turns in which received data is parsed; None: it is parsed when it arrives."""
     owner: str = ""
     """The address for which the connection takes its turns."""
-    count_input: Callable[[int], bool] | None = None
-    """Called with the change in the number of bytes that are held of the client's input: what waits to be parsed, a
-    message that is not complete, and messages that wait for the application. It returns False if there are too many."""
+    count_input: Callable[[int, int], bool] | None = None
+    """Called with the change in the number of bytes that are held of the client's input, and with this number: what
+    waits to be parsed, a message that is not complete, and messages that wait for the application. It returns False if
+    there are too many."""
     _unparsed: bytes = b""
     _waiting = 0
     """Bytes of complete messages that wait for the application."""
@@ -134,7 +135,7 @@ class HubProtocol(WebSocketsSansIOProtocol):
         if size == self._counted:
             return
         more, self._counted = size - self._counted, size
-        fits = self.count_input is None or self.count_input(more)
+        fits = self.count_input is None or self.count_input(more, size)
         if more > 0 and not fits:
             self._turn_out()
             self._forget_input()

@@ -84,6 +84,27 @@ async def test_unfinished_messages_count_as_buffered(hub: Hub, send: Send, versi
     await eventually(lambda: takes_a_body(hub))
 
 
+@pytest.mark.parametrize("version", [3, 4])
+async def test_a_little_input_is_taken_beyond_the_limit(tmp_path: Path, version: int) -> None:
+    """Others who fill the hub's buffers close no connection that holds little itself."""
+    async with (
+        running_hub(sqlite_database(tmp_path), tmp_path / "hub", max_buffered_bytes=10_000) as hub,
+        AsyncExitStack() as stack,
+    ):
+        opened = await joined(stack, hub, version, hub.admin)
+        text = f'421["unsubscribe",{{"channel":"{"x" * 12_000}"}}]'.encode()
+        frame = bytes((0x81, 0x80 | 126)) + len(text).to_bytes(2, "big") + bytes(4) + text
+        opened.transport.write(frame[:-1])
+        await hub.admin.get("/auth")  # after this answer the hub has read what was sent before
+        opened.transport.write(frame[-1:])
+        async with asyncio.timeout(PATIENCE):
+            while not str(await opened.recv()).startswith("431["):
+                pass
+        await one_frame(opened)
+        assert await close_code(opened) == 1013
+        assert await reached(hub, "max_buffered_bytes")
+
+
 async def fewer_than(most: int, connections: list[ClientConnection]) -> bool:
     """Return whether fewer than `most` of the connections are open."""
     return sum(each.close_code is None for each in connections) < most
