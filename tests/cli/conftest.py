@@ -1,20 +1,14 @@
-"""The command line as its users run it, on a separate data folder, with or without a running hub.
-
-The first call of each command in a session runs as a process; later calls run in this process, which is faster.
-"""
+"""The command line as its users run it, on a separate data folder, with or without a running hub."""
 
 from __future__ import annotations
 
 import asyncio
-import gc
-import io
 import json
 import os
 import shutil
 import subprocess
 import sys
 import time
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -26,13 +20,15 @@ import pytest
 from pymongo import MongoClient
 
 from hub.app import create_app
-from hub.cli.main import main
 from hub.settings import Settings
 from tests.support.engines import mongo_database
+from tests.support.forkserver import StartedProcess, fork_server, is_forkable
 from tests.support.program import HUB, IS_OURS, TREE
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 30
+LONGEST = 110
+"""Seconds that a command may take."""
 
 
 @dataclass
@@ -45,35 +41,6 @@ class Result:
     def last(self) -> str:
         """The last line of standard output."""
         return self.out.splitlines()[-1] if self.out else ""
-
-
-PROVEN: set[tuple[str, ...]] = set()
-"""Commands that have run as a process in this session."""
-
-ALWAYS_APART = (("serve",), ("watch",))
-"""Commands that run until they are stopped, and configure their process for that."""
-
-
-def run_here(arguments: tuple[str, ...], input: bytes) -> Result:
-    """Run `hub` in this process."""
-    out, err = io.TextIOWrapper(io.BytesIO(), "utf-8"), io.TextIOWrapper(io.BytesIO(), "utf-8")
-    given = io.TextIOWrapper(io.BufferedReader(io.BytesIO(input)), "utf-8")  # type: ignore[arg-type]
-    code = 0
-    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
-        # A process closes its sockets when it exits; here they are closed after the command.
-        warnings.simplefilter("ignore", ResourceWarning)
-        for name, value in {"stdin": given, "stdout": out, "stderr": err, "argv": ["hub", *arguments]}.items():
-            patch.setattr(sys, name, value)
-        try:
-            main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-        gc.collect()
-    texts = []
-    for stream in (out, err):
-        stream.flush()
-        texts.append(stream.buffer.getvalue().decode())  # type: ignore[attr-defined]
-    return Result(code, *texts)
 
 
 @contextmanager
@@ -121,28 +88,27 @@ class CommandLine:
         return result
 
     def run(self, arguments: tuple[str, ...], input: bytes) -> Result:
-        command = tuple(a for a in arguments[:2] if not a.startswith("-"))
-        if IS_OURS and command in PROVEN and command[:1] not in ALWAYS_APART:
-            with in_folder(self.folder, self.environment):
-                return run_here(arguments, input)
-        PROVEN.add(command)
-        done = subprocess.run(
-            [*HUB, *arguments],
-            cwd=self.folder,
-            env=self.environment,
-            input=input,
-            capture_output=True,
-            timeout=110,
-            check=False,
-        )
+        if self.is_forkable:
+            done = fork_server().run(arguments, self.environment, self.folder, input, LONGEST)
+        else:
+            command, variables = [*HUB, *arguments], self.environment
+            done = subprocess.run(
+                command, cwd=self.folder, env=variables, input=input, capture_output=True, timeout=LONGEST, check=False
+            )
         return Result(done.returncode, done.stdout.decode(), done.stderr.decode())
 
     def json(self, *arguments: str) -> Any:
         return json.loads(self(*arguments).out)
 
-    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
+    @property
+    def is_forkable(self) -> bool:
+        return IS_OURS and is_forkable(self.environment)
+
+    def start(self, *arguments: str) -> StartedProcess:
         """Start a command with pipes for its standard streams."""
         pipe = subprocess.PIPE
+        if self.is_forkable:
+            return fork_server().start(arguments, self.environment, self.folder, (pipe, pipe, pipe))
         return subprocess.Popen(
             [*HUB, *arguments], cwd=self.folder, env=self.environment, stdin=pipe, stdout=pipe, stderr=pipe
         )
@@ -174,7 +140,7 @@ class CommandLine:
             server.terminate()
             server.communicate(timeout=PATIENCE)
 
-    def wait_for_url(self, server: subprocess.Popen[bytes]) -> str:
+    def wait_for_url(self, server: StartedProcess) -> str:
         note = self.folder / "data" / "hub.json"
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline and server.poll() is None:

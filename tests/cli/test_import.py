@@ -6,7 +6,6 @@ import csv
 import json
 import re
 import signal
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import pytest
 from hub.cli.output import grouped
 from stores.records import SYSTEM_FIELDS
 from tests.cli.conftest import PATIENCE, CommandLine
+from tests.support.forkserver import StartedProcess
 
 
 def lines(path: Path) -> int:
@@ -232,7 +232,7 @@ def test_a_reader_that_has_had_enough_ends_an_export_quietly(served_hub: Command
     assert export.wait(PATIENCE) != 0
 
 
-def interrupt_midway(hub: CommandLine, importing: subprocess.Popen[bytes], number: int) -> tuple[int, str, str]:
+def interrupt_midway(hub: CommandLine, importing: StartedProcess, number: int) -> tuple[int, str, str]:
     """Send a signal during the import; return the exit code, standard output and standard error."""
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline and hub.count("cities") < 500:

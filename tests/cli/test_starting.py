@@ -20,6 +20,7 @@ from hub.control import running_data_dirs
 from hub.settings import read_settings
 from tests.cli.conftest import PATIENCE, CommandLine, in_folder
 from tests.support.engines import mongo_database
+from tests.support.program import HUB
 
 
 @contextmanager
@@ -100,15 +101,17 @@ def test_a_client_makes_nothing_in_a_mongodb_server(empty_hub: CommandLine, mong
 
 def test_the_printed_next_lines_work_in_another_terminal(empty_hub: CommandLine, tmp_path: Path) -> None:
     elsewhere = tmp_path / "a place" / "data"
-    server = CommandLine(tmp_path, {"HUB_DATA_DIR": str(elsewhere)}).start("serve", "--port", "0")
+    variables = CommandLine(tmp_path, {"HUB_DATA_DIR": str(elsewhere)}).environment
+    # Not a copy: the lines repeat how the hub itself was started.
+    command = [*HUB, "serve", "--port", "0"]
+    server = subprocess.Popen(command, cwd=tmp_path, env=variables, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     try:
         assert server.stdout is not None
         said = [server.stdout.readline().decode() for _ in range(5)]
         lines = re.findall(r"(\S+ -m hub\.cli (?:store|token) .+)$", "".join(said), re.MULTILINE)
         assert len(lines) == 2
         for line in lines:
-            command = shlex.split(line)
-            subprocess.run(command, cwd=tmp_path, env=empty_hub.environment, check=True, capture_output=True)
+            subprocess.run(shlex.split(line), cwd=tmp_path, env=empty_hub.environment, check=True, capture_output=True)
         assert not (tmp_path / "data").exists()
     finally:
         server.terminate()

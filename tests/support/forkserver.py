@@ -1,4 +1,4 @@
-"""Starts hubs as copies of a process that has imported the hub already: the imports are most of a start's CPU time.
+"""Runs `hub` commands as copies of a process that has imported the hub already: the imports take most of the CPU time.
 
 `python -m tests.support.forkserver FD` is that process. It takes requests from the socket FD until that is closed: the
 arguments, the environment and the folder of a `hub` command, with its standard streams and a pipe. It writes the pid of
@@ -18,11 +18,12 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
-from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import BinaryIO, Final
+from tempfile import TemporaryFile
+from typing import IO, BinaryIO, Final, cast
 
 from hub.cli.main import main
 from tests.support.program import ROOT
@@ -30,26 +31,30 @@ from tests.support.program import ROOT
 LARGEST_REQUEST: Final = 131_072
 """Bytes: an environment is part of a request."""
 
-PYTHONPATH: Final = os.environ.get("PYTHONPATH")
-
 IMPORTED: Final = (
     "hub.app",
     "hub.serve",
+    "hub.services.renaming",
+    "hub.services.rescue",
+    "openpyxl",
+    "precis_i18n",
     "stores.mongo.engine",
     "stores.sqlite.engine",
-    "precis_i18n",
     "zxcvbn.frequency_lists",
 )
-"""Modules that a hub imports while it starts."""
+"""Modules that commands import when they need them."""
+
+
+Stream = int | IO[bytes]
+"""A file, or `subprocess.PIPE`."""
 
 
 class ForkedProcess:
-    """A copy that runs a `hub` command, with the methods of `subprocess.Popen` that tests need. Its standard output is
-    a pipe."""
+    """A copy that runs a `hub` command, with what tests need of `subprocess.Popen`."""
 
-    def __init__(self, pid: int, stdout: BinaryIO, status: BinaryIO) -> None:
+    def __init__(self, pid: int, pipes: Sequence[BinaryIO | None], status: BinaryIO) -> None:
         self.pid = pid
-        self.stdout = stdout
+        self.stdin, self.stdout, self.stderr = pipes
         self.returncode: int | None = None
         self._status = status
         self._waiting = threading.Lock()
@@ -63,18 +68,36 @@ class ForkedProcess:
             raise subprocess.TimeoutExpired("hub", timeout or 0)
         return code
 
-    def communicate(self) -> tuple[bytes, None]:
-        """Wait until the output ends and the process has ended; return the output."""
-        with self.stdout:
-            output = self.stdout.read()
-        self.wait()
-        return output, None
+    def communicate(self, input: bytes | None = None, timeout: float | None = None) -> tuple[bytes, bytes]:
+        """Send the input, wait until the output ends and the process has ended; return both parts of the output."""
+        if self.stdin is not None and not self.stdin.closed:
+            with self.stdin:
+                self.stdin.write(input or b"")
+        streams = [stream for stream in (self.stdout, self.stderr) if stream is not None and not stream.closed]
+        output: dict[BinaryIO, bytes] = dict.fromkeys(streams, b"")
+        end = None if timeout is None else time.monotonic() + timeout
+        while streams:
+            ready = _readable(streams, _seconds_until(end))
+            if not ready:
+                raise subprocess.TimeoutExpired("hub", timeout or 0)
+            for stream in ready:
+                piece = stream.read(65_536)
+                output[stream] += piece
+                if not piece:
+                    stream.close()
+                    streams.remove(stream)
+        self.wait(_seconds_until(end))
+        return tuple(output.get(stream, b"") if stream else b"" for stream in (self.stdout, self.stderr))  # type: ignore[return-value]
 
     def _ended_within(self, seconds: float | None) -> int | None:
+        if self.returncode is None:
+            with suppress(ValueError):  # without the lock, so that another thread may kill the process and close this
+                _readable([self._status], seconds)
         with self._waiting:
-            if self.returncode is None and select.select([self._status], [], [], seconds)[0]:
+            if self.returncode is None and _readable([self._status], 0):
                 line = self._status.readline()
-                # Without a line the server has been killed.
+                if not line:  # the server has been killed
+                    os.kill(self.pid, signal.SIGKILL)
                 self.returncode = os.waitstatus_to_exitcode(int(line)) if line else -signal.SIGKILL
                 self._status.close()
             return self.returncode
@@ -90,6 +113,9 @@ class ForkedProcess:
         self.send_signal(signal.SIGKILL)
 
 
+StartedProcess = subprocess.Popen[bytes] | ForkedProcess
+
+
 class ForkServer:
     def __init__(self) -> None:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -100,30 +126,87 @@ class ForkServer:
             )
 
     def start(
-        self, arguments: Sequence[str], environment: Mapping[str, str], folder: Path, log: BinaryIO
+        self, arguments: Sequence[str], environment: Mapping[str, str], folder: Path, streams: Sequence[Stream]
     ) -> ForkedProcess:
-        """Start `hub` with these arguments in the folder. Its standard error goes to `log`."""
+        """Start `hub` with these arguments and standard streams in the folder."""
         request = json.dumps([list(arguments), dict(environment), str(folder)]).encode()
-        stdout, write_stdout = os.pipe()
-        status, write_status = os.pipe()
-        with open(os.devnull, "rb") as stdin:
-            socket.send_fds(self._control, [request], [stdin.fileno(), write_stdout, log.fileno(), write_status])
-        os.close(write_stdout)
-        os.close(write_status)
-        pipe = os.fdopen(status, "rb", buffering=0)
-        return ForkedProcess(int(pipe.readline()), os.fdopen(stdout, "rb"), pipe)
+        ours: list[BinaryIO | None] = []
+        with ExitStack() as theirs:
+            numbers = []
+            for number, stream in enumerate(streams):
+                our_end: BinaryIO | None = None
+                if stream == subprocess.PIPE:
+                    our_end, stream = _pipe(theirs, is_input=number == 0)
+                ours.append(our_end)
+                numbers.append(stream if isinstance(stream, int) else stream.fileno())
+            status, write_status = _pipe(theirs, is_input=False)
+            socket.send_fds(self._control, [request], [*numbers, write_status])
+        return ForkedProcess(int(status.readline()), ours, status)
+
+    def run(
+        self, arguments: Sequence[str], environment: Mapping[str, str], folder: Path, input: bytes, timeout: float
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Run `hub` to its end, like `subprocess.run`."""
+        with TemporaryFile() as stdin, TemporaryFile() as stdout, TemporaryFile() as stderr:
+            stdin.write(input)
+            stdin.seek(0)
+            process = self.start(arguments, environment, folder, (stdin, stdout, stderr))
+            try:
+                code = process.wait(timeout)
+            finally:
+                process.kill()
+            stdout.seek(0)
+            stderr.seek(0)
+            return subprocess.CompletedProcess(arguments, code, stdout.read(), stderr.read())
+
+
+def _pipe(theirs: ExitStack, *, is_input: bool) -> tuple[BinaryIO, int]:
+    """Return our end of a new pipe, and the other one, which `theirs` closes."""
+    reading, writing = os.pipe()
+    our_end, their_end = (writing, reading) if is_input else (reading, writing)
+    theirs.callback(os.close, their_end)
+    # Output without a buffer, so that `poll` sees all that there is.
+    ours = os.fdopen(our_end, "wb") if is_input else os.fdopen(our_end, "rb", buffering=0)
+    return cast(BinaryIO, ours), their_end
+
+
+def _readable(streams: Sequence[BinaryIO], seconds: float | None) -> list[BinaryIO]:
+    """Return the streams that can be read, after so many seconds at most. Not `select.select`, which takes no file
+    beyond 1 023."""
+    poll = select.poll()
+    for stream in streams:
+        poll.register(stream, select.POLLIN)
+    ready = {number for number, _ in poll.poll(None if seconds is None else seconds * 1_000)}
+    return [stream for stream in streams if stream.fileno() in ready]
+
+
+def _seconds_until(end: float | None) -> float | None:
+    return None if end is None else max(0.0, end - time.monotonic())
 
 
 def is_forkable(environment: Mapping[str, str]) -> bool:
-    """Return whether a copy of the server can run with this environment: modules that are looked for in another
-    PYTHONPATH have to be imported by a fresh interpreter."""
-    return environment.get("PYTHONPATH") == PYTHONPATH
+    """Return whether a copy of the server can run with this environment: what an interpreter reads when it starts must
+    be the same."""
+    return _interpreter(environment) == _interpreter(os.environ)
 
 
-@cache
+def _interpreter(environment: Mapping[str, str]) -> dict[str, str]:
+    read = {name: value for name, value in environment.items() if name.startswith(("PYTHON", "LC_", "LANG", "LD_"))}
+    if read.get("PYTHONPATH") == str(ROOT):
+        del read["PYTHONPATH"]  # the server runs in this folder
+    return read
+
+
+_starting: Final = threading.Lock()
+_servers: Final[list[ForkServer]] = []
+
+
 def fork_server() -> ForkServer:
     """Return the server of this process, which ends with it."""
-    return ForkServer()
+    with _starting:
+        if not _servers:
+            _servers.append(ForkServer())
+        return _servers[0]
 
 
 @dataclass
@@ -145,6 +228,7 @@ class Job:
         os.environ.update(self.environment)
         time.tzset()
         sys.argv = ["hub", *self.arguments]
+        sys.modules["__main__"].__package__ = None  # as in the script `hub`, whose name is then that of the program
         sys.stdin, sys.stdout = open(0, closefd=False), open(1, "w", closefd=False)  # noqa: SIM115
         sys.stderr = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)  # noqa: SIM115
 
@@ -169,7 +253,9 @@ class Forking:
                 self._report_ended()
             if self.control.fileno() in readable:
                 request, streams, _, _ = socket.recv_fds(self.control, LARGEST_REQUEST, 4)
-                if not request:
+                if not request:  # pytest has ended
+                    for pid in self.statuses:
+                        os.kill(pid, signal.SIGKILL)
                     return None
                 if self._fork(streams.pop()):
                     for stream in streams:
@@ -186,8 +272,9 @@ class Forking:
     def _fork(self, status: int) -> int:
         pid = os.fork()
         if pid:
-            os.write(status, b"%d\n" % pid)
             self.statuses[pid] = status
+            with suppress(BrokenPipeError):  # nobody waits for it any more
+                os.write(status, b"%d\n" % pid)
         else:
             os.close(status)
         return pid
@@ -198,10 +285,8 @@ class Forking:
             if not pid:
                 return
             pipe = self.statuses.pop(pid)
-            try:
+            with suppress(BrokenPipeError):
                 os.write(pipe, b"%d\n" % status)
-            except BrokenPipeError:
-                pass  # nobody waits for it
             os.close(pipe)
 
 

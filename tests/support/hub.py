@@ -20,7 +20,7 @@ from stores.records import Entity
 from tests.support import exchanges
 from tests.support import secrets as secrets_in_use
 from tests.support.engines import Database
-from tests.support.forkserver import ForkedProcess, fork_server, is_forkable
+from tests.support.forkserver import StartedProcess, fork_server, is_forkable
 from tests.support.program import IS_OURS, SERVE, TREE
 
 # httpx tries to import sniffio on every request; without sniffio each attempt searches the whole import path.
@@ -102,13 +102,14 @@ class HubProcess:
 
 def launch(
     database: Database, folder: Path, settings: dict[str, object], program: Sequence[str] = SERVE
-) -> subprocess.Popen[bytes] | ForkedProcess:
+) -> StartedProcess:
     """Start `program` without waiting for it. Its standard output is a pipe for the caller to read."""
     folder.mkdir(parents=True, exist_ok=True)
     variables = environment(database, folder, settings)
     with (folder / LOG).open("ab") as log:
         if program == SERVE and IS_OURS and is_forkable(variables):
-            return fork_server().start(["serve"], variables, folder, log)
+            with open(os.devnull, "rb") as nothing:
+                return fork_server().start(["serve"], variables, folder, (nothing, subprocess.PIPE, log))
         return subprocess.Popen(
             program,
             env=variables,
