@@ -39,7 +39,7 @@ class SocketIOServer(socketio.AsyncServer):  # type: ignore[misc]
 
     Its settings are those of python-socketio (`namespaces`, `always_connect`, …) and of `engineio.Options`, `path` and
     `farewell` of `EngineIOServer`, and `connect_timeout` (ms): how long a client may be in no namespace, and
-    `max_attached`: bytes of the attachments of a message that is not complete (None: `max_payload`).
+    `max_attached`: bytes of the attachments of a message (None: `max_payload`).
     """
 
     eio: Engine
@@ -96,13 +96,16 @@ class SocketIOServer(socketio.AsyncServer):  # type: ignore[misc]
                 raise ValueError("attachments before CONNECT")
             self._binary_packet[connection.sid] = begun
             connection.packet_begun()
-        elif begun.add_attachment(data):
-            del self._binary_packet[connection.sid]
-            connection.packet_ended()
-            return begun
-        elif begun.attached_bytes > self._max_attached:
+            return None
+        is_complete = begun.add_attachment(data)
+        if begun.attached_bytes > self._max_attached:
             connection.close(CloseReason.TOO_LARGE)
-        return None
+            return None
+        if not is_complete:
+            return None
+        del self._binary_packet[connection.sid]
+        connection.packet_ended()
+        return begun
 
     async def _dispatch(self, connection: Connection, received: HubPacket) -> None:
         sid, namespace, type = connection.sid, received.namespace, received.packet_type

@@ -50,7 +50,7 @@ NOTICES: Mapping[CloseReason, str] = {
 JOINING_PAYLOAD: Annotated[int, Limit("message", "bytes", "closed")] = 16_384
 """Bytes of a message before the client has joined the namespace: credentials need no more."""
 MOST_ATTACHED: Annotated[int, Limit("message", "bytes of attachments", "closed")] = 65_536
-"""Bytes of attachments of a message that is not complete. No request of the hub has attachments."""
+"""Bytes of attachments of a message. No request of the hub has attachments."""
 LIMIT_NAMES: Mapping[str, str] = {
     "max_connections": "live_max_connections",
     "max_connections_per_address": "live_max_connections_per_address",

@@ -23,7 +23,7 @@ from websockets.exceptions import PayloadTooBig
 from websockets.frames import Frame
 from websockets.http11 import Request
 
-from realtime.engineio.wire import EXTENSION, Listener
+from realtime.engineio.wire import EXTENSION, GRACE, Listener
 from stores.bounds import Limit
 from stores.turns import SharedTurns
 
@@ -252,6 +252,20 @@ class HubProtocol(WebSocketsSansIOProtocol):
         if self.inlet is not None:
             self.inlet.too_large = isinstance(self.conn.parser_exc, PayloadTooBig)
         super().handle_parser_exception()
+        self._abort_unread()
+
+    def handle_close(self, event: Frame) -> None:
+        super().handle_close(event)
+        self._abort_unread()
+
+    def eof_received(self) -> None:
+        super().eof_received()
+        self._abort_unread()
+
+    def _abort_unread(self) -> None:
+        """Abort the connection, which is closed, after GRACE seconds if its client has not read everything by then."""
+        if self.transport.get_write_buffer_size() and self.close_timer is None:
+            self.close_timer = asyncio.get_running_loop().call_later(GRACE, self.transport.abort)
 
     def limit(self, size: int) -> None:
         self.conn.max_message_size = size

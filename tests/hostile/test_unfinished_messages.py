@@ -168,10 +168,13 @@ async def test_a_message_that_is_slow_but_in_time_is_answered(quick: Hub, versio
                 pass
 
 
-async def test_large_attachments_are_refused(hub: Hub) -> None:
+@pytest.mark.parametrize("rest", [0, 1])
+async def test_large_attachments_are_refused(hub: Hub, rest: int) -> None:
+    """Whether or not one is left to come."""
     async with AsyncExitStack() as stack:
         opened = await joined(stack, hub, 4, hub.admin)
-        await opened.send('452-["subscribe",{"_placeholder":true,"num":0},{"_placeholder":true,"num":1}]')
+        placeholders = ",".join(f'{{"_placeholder":true,"num":{number}}}' for number in range(1 + rest))
+        await opened.send(f'45{1 + rest}-["subscribe",{placeholders}]')
         await opened.send(b"x" * 100_000)
         assert await close_code(opened) == 1009
 

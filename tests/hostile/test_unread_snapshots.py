@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import socket
+import sys
+import termios
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -123,6 +126,50 @@ async def is_refused(user: Client, store: str) -> bool:
 async def gets_a_snapshot(hub: Hub, user: Client, store: str) -> bool:
     async with live(hub, user) as client:
         return bool((await client.subscribe(store, snapshot=True))["ok"])
+
+
+CLOSE_FRAME = bytes((0x88, 0x80 | 2)) + bytes(4) + (1_000).to_bytes(2, "big")
+BAD_FRAME = bytes((0x83, 0x80)) + bytes(4)
+"""One with a reserved opcode."""
+
+
+@pytest.mark.engine("sqlite")
+@pytest.mark.parametrize("last", [CLOSE_FRAME, BAD_FRAME, b""])
+async def test_a_client_that_leaves_without_reading_is_cut(hub: Hub, last: bytes) -> None:
+    """Whether it closes the WebSocket, violates the protocol or only ends its side of the connection."""
+    store = await hub.define()
+    await hub.admin.make_all(store, LARGE)
+    async with AsyncExitStack() as stack:
+        sock = await small_socket(hub)
+        headers = credentials(hub.admin)
+        opened = await stack.enter_async_context(
+            websocket(socket_url(hub.url, 3), sock=sock, additional_headers=headers, close_timeout=0)
+        )
+        stack.callback(opened.transport.abort)
+        await opened.recv()
+        await opened.recv()
+        before = await connections(hub)
+        opened.transport.pause_reading()
+        await opened.send(packet(store))
+        await eventually(lambda: has_arrived(sock, 1_000))
+        if last:
+            opened.transport.write(last)
+        else:
+            opened.transport.write_eof()
+        await eventually(lambda: has_fewer_connections(hub, before))
+
+
+async def has_arrived(sock: socket.socket, size: int) -> bool:
+    """Return whether so many bytes can be read."""
+    return int.from_bytes(fcntl.ioctl(sock, termios.FIONREAD, bytes(4)), sys.byteorder) >= size
+
+
+async def connections(hub: Hub) -> float:
+    return (await read_metrics(hub.url)).value("hub_connections")
+
+
+async def has_fewer_connections(hub: Hub, than: float) -> bool:
+    return await connections(hub) < than
 
 
 async def test_snapshots_that_are_read_wait_for_each_other(hub: Hub) -> None:
