@@ -201,6 +201,23 @@ async def test_unread_lists_of_all_users_have_a_limit_in_bytes() -> None:
     unread.begin("a").enter_at_once()
 
 
+async def test_one_user_leaves_bytes_to_others() -> None:
+    unread = UnreadLists(LongLists(2), 1_000, 500)
+    first, second, other = (unread.begin(user) for user in ("a", "a", "b"))
+    for each in (first, second, other):
+        each.enter()
+    first.grow(400)
+    with pytest.raises(Unavailable) as refusal:
+        second.grow(200)
+    assert "MOST_UNREAD_BYTES_PER_USER" in str(describe(refusal.value).errors)
+    second.end()
+    other.grow(500)
+    first.grow(100)
+    for each in (first, other):
+        each.end()
+    assert unread.bytes == 0
+
+
 async def entered(place: Place, patience: float) -> None:
     if (waiting := place.enter(patience)) is not None:
         await waiting
