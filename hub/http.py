@@ -264,7 +264,8 @@ class Call:
             yield piece
 
     async def while_connected(self, work: Coroutine[Any, Any, T]) -> T:
-        """Return the result of `work`. If the client disconnects first, cancel it and raise ClientGone."""
+        """Return the result of `work`. If the client disconnects first, cancel it, wait for its end and raise
+        ClientGone."""
         working, leaving = asyncio.create_task(work), asyncio.create_task(self._disconnection())
         try:
             await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
@@ -275,6 +276,7 @@ class Call:
         finally:
             working.cancel()
             leaving.cancel()
+            await asyncio.gather(working, leaving, return_exceptions=True)
 
     async def _disconnection(self) -> None:
         while (await self.receive())["type"] != "http.disconnect":
