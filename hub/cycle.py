@@ -20,6 +20,12 @@ def _ignore() -> None:
     pass
 
 
+def _is_cancelled() -> bool:
+    """Return whether the running task itself was cancelled."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
 class HubCycle(RequestResponseCycle):
     """Accepts a whole answer in one message, which saves a system call and a pass over the headers (measured: some 30
     µs per request). A whole answer never waits for the client: the connection buffers it, and starts no further request
@@ -37,11 +43,12 @@ class HubCycle(RequestResponseCycle):
             await app(self.scope, self.receive, self.send)
         except (ClientGone, AnswerBroken):
             self.transport.abort()  # in the middle of an answer
-        except asyncio.CancelledError:
-            self.transport.abort()  # the hub stops, and the time for requests to end is over
         except BaseException as error:
-            self.logger.error("Exception in ASGI application\n", exc_info=error)
-            await self._end_badly()
+            if isinstance(error, asyncio.CancelledError) and _is_cancelled():
+                self.transport.abort()  # the hub stops, and the time for requests to end is over
+            else:  # also if something else was cancelled, which this request waited for
+                self.logger.error("Exception in ASGI application\n", exc_info=error)
+                await self._end_badly()
         else:
             if not self.response_complete and not self._is_gone():
                 self.logger.error("ASGI callable returned without completing its response.")

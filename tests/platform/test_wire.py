@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
+import logging
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from hub.http import WHOLE_ANSWER
+from hub.errors import ClientGone
+from hub.http import WHOLE_ANSWER, Call
 from hub.protocol import HubCycle
 from tests.platform.raw import request, token_of, wire
 from tests.support.hub import Client, Hub
@@ -75,24 +79,72 @@ async def test_head_is_get_without_the_body(hub: Hub, user: Client, store: str, 
 async def test_no_header_carries_a_line_break(value: bytes) -> None:
     """Such an answer is not written, because it could be read as two answers."""
     written: list[bytes] = []
-    transport: Any = SimpleNamespace(write=written.append, is_closing=lambda: False)
+    with pytest.raises(RuntimeError):
+        await cycle_into(written).send(
+            {"type": WHOLE_ANSWER, "status": 200, "headers": [(b"location", value)], "body": b""}
+        )
+    assert written == []
+
+
+async def test_a_request_that_waits_for_something_cancelled_is_answered(caplog: pytest.LogCaptureFixture) -> None:
+    """It is an error of the hub and logged as one. Only a request that is cancelled itself ends without an answer."""
+
+    async def app(*_: Any) -> None:
+        shared = asyncio.get_running_loop().create_future()
+        shared.cancel()
+        await shared
+
+    written: list[bytes] = []
+    await cycle_into(written).run_asgi(app)
+    assert b"".join(written).startswith(b"HTTP/1.1 500 ")
+    assert "CancelledError" in caplog.text
+
+
+async def test_work_for_a_client_that_has_gone_ends_first() -> None:
+    """Only then the request ends, and an error of the work is not reported by the event loop."""
+    reported: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
+    ended = []
+
+    async def work() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            ended.append(True)
+            raise ValueError
+
+    async def receive() -> Any:
+        return {"type": "http.disconnect"}
+
+    with pytest.raises(ClientGone):
+        await Call({}, receive).while_connected(work())
+    assert ended
+    gc.collect()
+    assert reported == []
+
+
+def cycle_into(written: list[bytes]) -> HubCycle:
+    """Return a cycle that appends its answer to `written`."""
+    transport: Any = SimpleNamespace(
+        write=written.append, is_closing=lambda: False, close=lambda: None, abort=lambda: None
+    )
     flow: Any = SimpleNamespace(write_paused=False)
     cycle = HubCycle(
         scope={"method": "GET"},  # type: ignore[typeddict-item]
         transport=transport,
         flow=flow,
-        logger=None,  # type: ignore[arg-type]
-        access_logger=None,  # type: ignore[arg-type]
+        logger=logging.getLogger("uvicorn.error"),
+        access_logger=logging.getLogger("uvicorn.access"),
         access_log=False,
         default_headers=[],
-        message_event=None,  # type: ignore[arg-type]
+        message_event=asyncio.Event(),
         expect_100_continue=False,
         keep_alive=True,
         on_response=lambda: None,
     )
-    with pytest.raises(RuntimeError):
-        await cycle.send({"type": WHOLE_ANSWER, "status": 200, "headers": [(b"location", value)], "body": b""})
-    assert written == []
+    cycle.on_begun = lambda: None
+    return cycle
 
 
 async def test_an_expected_continue_is_given(hub: Hub, user: Client, store: str, token: str) -> None:
