@@ -14,7 +14,7 @@ from hub.compression import POLICY, Policy
 from hub.dialects.base import ErrorAnswer
 from hub.errors import AnswerBroken, ClientGone, NoSuchPath, Overloaded, is_expected
 from hub.failures import FailureLog, sent_path
-from hub.http import LIMIT_REACHED, WHOLE_ANSWER
+from hub.http import BODY, LIMIT_REACHED, WHOLE_ANSWER
 from hub.metrics import Metrics
 from hub.origins import Headers, Origins
 from stores.bounds import Limited
@@ -92,7 +92,7 @@ class RequestMiddleware:
             finally:
                 self.running += 1
 
-        arrived = False
+        arrived = BODY in scope
 
         async def receive_apart() -> Message:
             nonlocal arrived
