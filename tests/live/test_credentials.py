@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from contextlib import AsyncExitStack
 from typing import Any
@@ -12,12 +13,12 @@ import pytest
 from tests.live.conftest import Connect, StartHub
 from tests.live.test_subscribing import matches_rest, ops
 from tests.support.hub import Client, Hub, entity_of, eventually
-from tests.support.live import Beacon, LiveClient, Refused, credentials, live, socket_url, websocket
+from tests.support.live import Beacon, Ended, LiveClient, Refused, credentials, live, socket_url, websocket
 from tests.support.standstill import read_metrics
 
 SOON = 10.0
-"""Seconds. On an idle machine it takes one; whatever waits for the next position or sweep takes 20 or more."""
-"""Seconds within which a revocation must take effect: one, and half a second for a busy machine."""
+"""Seconds within which a revocation takes effect on a busy machine. On an idle one it takes at most one; whatever waits
+for the next position or sweep takes 20 or more."""
 PASSWORD = "long enough 1"
 
 
@@ -75,7 +76,7 @@ async def ends_as_revoked(client: LiveClient, began: float) -> None:
 
 
 async def test_a_deleted_token_ends_its_connections(hub: Hub, connected: Connect, user: Client, admin: Client) -> None:
-    """They end within a second, with a notice. The user's other tokens keep working; the deleted one is refused."""
+    """They end soon, with a notice. The user's other tokens keep working; the deleted one is refused."""
     first, second = await connected(user), await connected(await hub.with_token(user.user))
     await first.watch("users")
     [token, _] = await admin.list("tokens", {"user": user.id, "sort": "_id"})
@@ -113,7 +114,7 @@ async def test_a_user_who_is_disabled_or_deleted_is_gone(
 
 async def test_an_expired_token_ends_its_connection(hub: Hub, connected: Connect, user: Client) -> None:
     """It ends at the time of expiry, without any request or change."""
-    expires = int(time.time() * 1000) + 1_500
+    expires = int(time.time() * 1000) + 2_500
     client = await connected(await hub.with_token(user.user, expires=expires))
     await client.watch("users")
     assert await client.ending() == ["expired"]
@@ -123,15 +124,30 @@ async def test_an_expired_token_ends_its_connection(hub: Hub, connected: Connect
 async def test_no_change_after_the_expiry_of_a_token_is_delivered(
     hub: Hub, connected: Connect, user: Client, store: str
 ) -> None:
-    """Whatever the moment of the expiry within a second."""
-    began = int(time.time() * 1000) + 1_500
+    """Whatever the moment of the expiry within a second: a check each second would deliver changes for 750 ms more, in
+    each attempt. A busy machine may need several attempts."""
+    for lead in (2_000, 8_000, 30_000):
+        if await delivered_late(hub, connected, user, store, lead) < 500:
+            return
+    pytest.fail("changes are delivered after the expiry")
+
+
+async def delivered_late(hub: Hub, connected: Connect, user: Client, store: str, lead: int) -> float:
+    """Connect clients whose tokens expire in `lead` milliseconds, at different moments of a second; return for how many
+    milliseconds after that a change was delivered at most. It is infinite if `lead` was too short to connect."""
+    began = int(time.time() * 1000) + lead
     expiries = [began + phase for phase in (0, 250, 500, 750)]
-    clients = [await connected(await hub.with_token(user.user, expires=expires)) for expires in expiries]
-    watches = [await client.watch(store) for client in clients]
+    try:
+        clients = [await connected(await hub.with_token(user.user, expires=expires)) for expires in expiries]
+        watches = [await client.watch(store) for client in clients]
+    except (Refused, Ended):
+        return math.inf
     while not all(client.closed.is_set() for client in clients):
         await user.make(store)
-    for watch, expires in zip(watches, expiries, strict=True):
-        assert max((event["entity"]["time"] for event in watch.events), default=0) - expires < 500
+    return max(
+        max((event["entity"]["time"] for event in watch.events), default=0) - expires
+        for watch, expires in zip(watches, expiries, strict=True)
+    )
 
 
 async def test_a_token_narrowed_while_it_is_used(
