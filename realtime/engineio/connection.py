@@ -131,9 +131,14 @@ class Connection:
         return self.session.queued_bytes + self.answering if self._wire is None else self._wire.buffered()
 
     def make_room(self, size: int) -> None:
-        """Allow `size` bytes to wait beyond the usual bounds, because the client asked for them; 0: none."""
+        """Allow `size` bytes to wait beyond the usual bounds, because the client asked for them; 0: none.
+
+        A smaller size than before, other than 0, changes nothing: the larger answer may still wait.
+        """
+        if size:
+            size = max(size, self._max_offered - self._usually_offered)
         self._max_buffered = self.session.max_buffered = self._host.options.max_buffered_bytes + size
-        self._max_offered = self._usually_offered + size
+        self._max_offered: int = self._usually_offered + size
 
     @property
     def _usually_offered(self) -> int:

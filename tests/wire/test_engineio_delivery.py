@@ -352,6 +352,20 @@ async def test_an_unfinished_message_gets_its_full_time_after_a_pause() -> None:
         assert connection._message_due > before
 
 
+async def test_room_for_a_large_answer_stays_when_a_small_one_follows() -> None:
+    async with echo(max_buffered_bytes=1_000) as (served, heard, _):
+        await served.open(4)
+        connection = await first(heard)
+        connection.make_room(100_000)
+        connection.send("x" * 100_000)
+        connection.make_room(10)
+        connection.send("x" * 10)
+        assert connection.closed is None
+        connection.make_room(0)
+        connection.send("x")
+        assert connection.closed is CloseReason.LAGGING
+
+
 async def test_an_open_client_is_not_waited_for_as_one_that_has_ended() -> None:
     async with echo() as (served, heard, _):
         await served.open(4)
