@@ -91,8 +91,8 @@ class LiveContext:
     """Spreads the start of requests: thousands of clients may subscribe at the same moment."""
     filter_sizes: FilterSizes = field(default_factory=FilterSizes)
     unread: UnreadLists = field(default_factory=lambda: UnreadLists(LongLists(32)))
-    tasks: set[asyncio.Task[None]] = field(default_factory=set)
-    """One for each long list that a client is reading."""
+    reading: set[asyncio.Task[None]] = field(default_factory=set)
+    """One task for each long list that a client is reading."""
 
 
 class _BeginsAnew(Exception):
@@ -324,8 +324,8 @@ class LiveSession:
         unread, self._list = self._list, None
         if unread is not None and unread.is_long:
             task = asyncio.get_running_loop().create_task(self._count_until_taken(unread))
-            self.context.tasks.add(task)
-            task.add_done_callback(self.context.tasks.discard)
+            self.context.reading.add(task)
+            task.add_done_callback(self.context.reading.discard)
 
     async def _count_until_taken(self, unread: UnreadList) -> None:
         try:
@@ -455,15 +455,15 @@ class LiveSession:
 
     async def _reconciled(self, subscription: Subscription, new: Filter) -> tuple[list[ViewDifference], str]:
         context, unread = self.context, self._begin_list()
-        asked = (context.engine, context.fanout, subscription.store, subscription.where, new, subscription.position)
+        views = (context.engine, context.fanout, subscription.store, subscription.where, new, subscription.position)
         try:
             async with context.refreshing:
-                return await reconciled(*asked, unread)
+                return await reconciled(*views, unread)
         except TooManyLists:
             if (place := unread.enter()) is not None:
                 await place  # outside of `refreshing`, which other users need
             async with context.refreshing:
-                return await reconciled(*asked, unread)
+                return await reconciled(*views, unread)
 
     def _send_differences(self, subscription: Subscription, differences: list[ViewDifference]) -> None:
         """Send the events of a changed view.
