@@ -90,6 +90,11 @@ def negotiate(scope: Scope, *, streamed: bool = False) -> tuple[Coding | None, l
     return None, [_VARY]
 
 
+def variation(scope: Scope, *, streamed: bool = False) -> list[tuple[bytes, bytes]]:
+    """Return the headers about the coding of an answer that has no body, but stands for one that has."""
+    return negotiate(scope, streamed=streamed)[1][:1]
+
+
 @lru_cache(maxsize=200)
 def accepted(header: bytes) -> Coding | None:
     """Return the preferred coding of an Accept-Encoding header (RFC 9110, 12.5.3)."""

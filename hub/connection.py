@@ -13,7 +13,6 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from hub.connections import Connections, Peer
-from hub.cycle import CLOSE
 from hub.dialects.base import ErrorAnswer
 from hub.errors import HubError, TooSlow, describe, status_text
 from hub.heads import HeadBounds, path_of
@@ -242,12 +241,15 @@ def refusal(error: HubError, answer: Answer) -> bytes:
     """Return the bytes of the last answer on a connection."""
     assert isinstance(answer.body, bytes)
     status = describe(error).status
-    headers = [
-        (b"content-type", answer.content_type),
-        (b"content-length", b"%d" % len(answer.body)),
-        *(header for header in answer.headers if header != CLOSE),
-        (b"x-request-id", secrets.token_hex(8).encode()),
-        CLOSE,
+    headers = {
+        b"content-type": answer.content_type,
+        b"content-length": b"%d" % len(answer.body),
+        b"x-request-id": secrets.token_hex(8).encode(),
+        b"connection": b"close",
+        **dict(answer.headers),
+    }
+    lines = [
+        f"HTTP/1.1 {status} {status_text(status)}".encode("ascii"),
+        *(b"%s: %s" % each for each in headers.items()),
     ]
-    lines = [f"HTTP/1.1 {status} {status_text(status)}".encode("ascii"), *(b"%s: %s" % header for header in headers)]
     return b"\r\n".join([*lines, b"", answer.body])

@@ -282,7 +282,8 @@ def _headers(error: Exception) -> Mapping[str, str]:
         case stores.Unavailable() | Overloaded() | stores.TooManyLists():
             return {"Retry-After": str(RETRY_AFTER)}
         case WrongWebSocketVersion():
-            return {"Sec-WebSocket-Version": "13", "Upgrade": "websocket"}  # RFC 6455, 4.4; RFC 9110, 15.5.22
+            # RFC 6455, 4.4; RFC 9110, 15.5.22 and 7.8
+            return {"Sec-WebSocket-Version": "13", "Upgrade": "websocket", "Connection": "upgrade, close"}
         case UnsupportedCoding():
             return {"Accept-Encoding": error.accepted}
         case BodyTooLarge() | TooSlow():

@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from auth.principal import Principal
 from hub.bodies import BodyBounds, parse_bounded
-from hub.compression import SMALLEST, negotiate
+from hub.compression import SMALLEST, negotiate, variation
 from hub.cookies import cookie_value
 from hub.errors import BadRequest, BodyTooLarge, ClientGone, ClientTooSlow, TooSlow, UnsupportedCoding
 from hub.inflate import find_coding, inflate, joined
@@ -70,7 +70,10 @@ class Answer:
         headers = [(b"content-type", self.content_type), *self.headers]
         if isinstance(self.body, bytes):
             body = self.body
-            if len(body) >= SMALLEST and not head:
+            is_large = len(body) >= SMALLEST
+            if self.status == HTTPStatus.NOT_MODIFIED or (head and is_large):
+                headers += variation(scope)
+            elif is_large:
                 coding, about = negotiate(scope)
                 headers += about
                 if coding is not None:
@@ -84,7 +87,7 @@ class Answer:
             await send(start)
             await send({"type": "http.response.body", "body": b"" if head else body})
             return
-        packed, about = (None, []) if head else negotiate(scope, streamed=True)
+        packed, about = (None, variation(scope, streamed=True)) if head else negotiate(scope, streamed=True)
         headers += about
         try:
             async with asyncio.timeout(self.timeout) as deadline, aclosing(self.body) as pieces:  # type: ignore[type-var]

@@ -292,6 +292,7 @@ async def test_a_handshake_of_another_version_is_answered_in_the_apis_shape(
     await connection.send("\r\n".join([f"GET {path} HTTP/1.1", "Host: hub", *lines, "", ""]).encode())
     answer = await connection.answer()
     assert (answer.status, answer.headers["sec-websocket-version"]) == (426, "13")
+    assert (answer.headers["upgrade"], answer.headers["connection"]) == ("websocket", "upgrade, close")
     assert answer.json()["tags"] == ["error_upgrade_required"]
     assert answer.json()["errors"] == {"Sec-WebSocket-Version": ["Must be 13."]}
     assert answer.headers["x-request-id"]

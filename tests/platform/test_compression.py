@@ -110,6 +110,7 @@ async def test_small_answers_and_heads_are_left_alone(sqlite: Hub, store: str) -
         head = await ask(sqlite, f"/{store}?limit={limit}", "Accept-Encoding: gzip", ELSEWHERE, method="HEAD")
         assert (head.status, head.body) == (200, b"")
         assert "content-encoding" not in head.headers
+        assert "Accept-Encoding" in head.headers["vary"]
 
 
 async def test_a_conditional_request_works_as_without(sqlite: Hub) -> None:
@@ -120,6 +121,7 @@ async def test_a_conditional_request_works_as_without(sqlite: Hub) -> None:
     assert (answer.headers["etag"], answer.headers["content-encoding"]) == ('"1"', "gzip")
     again = await ask(sqlite, f"/{store}/{made['_id']}", "Accept-Encoding: gzip", 'If-None-Match: "1"')
     assert (again.status, again.body) == (304, b"")
+    assert "Accept-Encoding" in again.headers["vary"]
 
 
 async def test_large_answers_are_compressed(sqlite: Hub) -> None:
