@@ -116,11 +116,12 @@ async def check_key(engine: Engine, used: KeyInUse) -> None:
     one. A new key gets its file here, since a start that does not reach its database must not leave one behind."""
     check = used.key.check_value
     accepted = (await _traces(engine)).are_of(used.key)
-    if used.made and (accepted or used.path.exists()):
+    is_kept = used.made and (accepted or used.path.exists())
+    if is_kept:
         keep_key(used)
     if accepted and await engine.stored_constant(CHECK, check) == check:
         return
-    if used.made:
+    if is_kept:  # otherwise a file there is of another process
         used.path.unlink(missing_ok=True)  # the next start must not use it
     raise CannotOpen(refusal(used.path, missing=used.made))
 
