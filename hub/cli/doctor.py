@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import httpx
 import typer
@@ -33,6 +33,8 @@ from stores.errors import CannotOpen
 if TYPE_CHECKING:
     from hub.control import Control
     from hub.settings import Settings
+
+T = TypeVar("T")
 
 LEAST_FREE_MB: Final = 512
 MOST_FAULTS: Final = 10
@@ -200,10 +202,24 @@ async def database(settings: Settings, running: Control | None) -> Finding:
         return Finding("database", f"{place}: cannot be used", str(error))
 
 
-def uses_other_database(settings: Settings, running: Control | None) -> bool:
+def uses_other_database(settings: Settings, running: Control) -> bool:
     """Return whether the hub that runs on the data folder was started with another database URL than these
     settings."""
-    return running is not None and running.database not in ("", settings.database_place)
+    return running.database not in ("", settings.database_place)
+
+
+async def read_database(
+    settings: Settings, running: Control | None, read: Callable[[Settings], Awaitable[T]]
+) -> T | None:
+    """Return the result of `read`; None if the database cannot be used, or is not that of the running hub."""
+    import apsw
+
+    if running and uses_other_database(settings, running):
+        return None
+    try:
+        return await read(settings)
+    except (CannotOpen, apsw.Error):
+        return None
 
 
 async def examine_mongodb(url: str) -> tuple[str, str]:
@@ -244,8 +260,6 @@ def look_at_sqlite(path: Path) -> str:
 
 async def secret_key(settings: Settings, running: Control | None) -> Finding:
     """Check that the key exists and belongs to the database."""
-    import apsw
-
     from hub.key_file import find_key, key_path, refusal
 
     path = key_path(settings)
@@ -254,11 +268,8 @@ async def secret_key(settings: Settings, running: Control | None) -> Finding:
     except CannotOpen as error:
         return Finding("secret key", str(error), "Put the key of this hub there: the content of its secret.key.")
     place = "HUB_SECRET_KEY" if settings.secret_key.get_secret_value() else str(path)
-    try:
-        if uses_other_database(settings, running):
-            raise CannotOpen
-        traces = await stored_traces(settings)
-    except (CannotOpen, apsw.Error):
+    traces = await read_database(settings, running, stored_traces)
+    if traces is None:
         return Finding("secret key", f"{place}: not compared, see the database")
     if found is None:
         if not traces.are_there:
@@ -271,13 +282,8 @@ async def secret_key(settings: Settings, running: Control | None) -> Finding:
 
 async def users(settings: Settings, running: Control | None) -> Finding:
     """Find logins that differ only by case, which older versions allowed."""
-    import apsw
-
-    try:
-        if uses_other_database(settings, running):
-            raise CannotOpen
-        logins = await stored_logins(settings)
-    except (CannotOpen, apsw.Error):
+    logins = await read_database(settings, running, stored_logins)
+    if logins is None:
         return Finding("logins", "not looked at: see the database")
     twins = clashes(logins)
     if not twins:
