@@ -256,7 +256,8 @@ def _errors(error: Exception) -> Errors:
             text = "You are reading as many long lists at once as HUB_MAX_LONG_LISTS_PER_USER allows: try again."
             return {"query": [text]}
         case stores.Unavailable() if error.limit_name:
-            return {"query": [f"Too much at once: {error} ({named(error.limit_name)})."]}
+            text = str(error)
+            return {"query": [f"{text[:1].upper()}{text[1:]} ({named(error.limit_name)}): try again."]}
         case stores.DuplicateValue():
             return {error.field: [RULES["duplicate"]]}
         case stores.DataStandsAgainst():

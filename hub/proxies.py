@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from ipaddress import ip_network
+from ipaddress import ip_interface, ip_network
 from typing import Any, Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -29,10 +29,12 @@ def check_proxies(listed: str) -> None:
         return
     for each in filter(None, map(str.strip, listed.split(","))):
         try:
-            ip_network(each)
+            network = ip_network(each, strict=False)
         except ValueError:
             text = f"{each!r} is neither an address nor a network, such as 10.0.0.5 or 10.0.0.0/24"
             raise ValueError(f"{text}; * alone trusts every proxy") from None
+        if "/" in each and ip_interface(each).ip != network.network_address:
+            raise ValueError(f"{each!r} is an address within a network: the network is {network}")
 
 
 def public_path(scope: Scope) -> str:

@@ -212,7 +212,11 @@ def test_a_mistake_is_named_as_it_was_made(empty_hub: CommandLine) -> None:
         ("RESET_ENDS_TOKENS", "perhaps", "must be true or false"),
         ("ROOT_PATH", "hub/", "'hub/' is not a path such as /hub"),
         ("TRUSTED_PROXIES", "foo", "'foo' is neither an address nor a network"),
-        ("TRUSTED_PROXIES", "127.0.0.1, 10.0.0.1/8", "'10.0.0.1/8' is neither an address nor a network"),
+        (
+            "TRUSTED_PROXIES",
+            "127.0.0.1, 10.0.0.1/8",
+            "'10.0.0.1/8' is an address within a network: the network is 10.0.0.0/8",
+        ),
         ("TRUSTED_PROXIES", "127.0.0.1,*", "'*' is neither an address nor a network"),
     ],
 )
