@@ -97,14 +97,16 @@ class ForkedProcess:
             if self.returncode is None and _readable([self._status], 0):
                 line = self._status.readline()
                 if not line:  # the server has been killed
-                    os.kill(self.pid, signal.SIGKILL)
+                    with suppress(ProcessLookupError):
+                        os.kill(self.pid, signal.SIGKILL)
                 self.returncode = os.waitstatus_to_exitcode(int(line)) if line else -signal.SIGKILL
                 self._status.close()
             return self.returncode
 
     def send_signal(self, number: int) -> None:
         if self.poll() is None:
-            os.kill(self.pid, number)
+            with suppress(ProcessLookupError):  # it has ended, and its status is on the way
+                os.kill(self.pid, number)
 
     def terminate(self) -> None:
         self.send_signal(signal.SIGTERM)
@@ -255,7 +257,8 @@ class Forking:
                 request, streams, _, _ = socket.recv_fds(self.control, LARGEST_REQUEST, 4)
                 if not request:  # pytest has ended
                     for pid in self.statuses:
-                        os.kill(pid, signal.SIGKILL)
+                        with suppress(ProcessLookupError):
+                            os.kill(pid, signal.SIGKILL)
                     return None
                 if self._fork(streams.pop()):
                     for stream in streams:
