@@ -189,7 +189,7 @@ def _seconds_until(end: float | None) -> float | None:
 def is_forkable(environment: Mapping[str, str]) -> bool:
     """Return whether a copy of the server can run with this environment: what an interpreter reads when it starts must
     be the same."""
-    return _interpreter(environment) == _interpreter(os.environ)
+    return _interpreter(environment) == _INTERPRETER
 
 
 def _interpreter(environment: Mapping[str, str]) -> dict[str, str]:
@@ -198,6 +198,9 @@ def _interpreter(environment: Mapping[str, str]) -> dict[str, str]:
         del read["PYTHONPATH"]  # the server runs in this folder
     return read
 
+
+_INTERPRETER: Final = _interpreter(os.environ)
+"""That of this process and of the server, whatever a test has set since."""
 
 _starting: Final = threading.Lock()
 _servers: Final[list[ForkServer]] = []
