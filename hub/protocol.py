@@ -134,6 +134,8 @@ class HubHttpProtocol(ClientConnection):
         self._charged = 0
 
     def _feed(self, data: bytes) -> None:
+        if data.startswith(b"\r\n") and self._arriving is None and (self.cycle is None or self.cycle.response_complete):
+            data = data.lstrip(b"\r\n")  # the parser skips empty lines before a request too, one by one
         end = data.find(HEAD_END, 0, LARGEST_PIECE) + len(HEAD_END)
         if len(data) <= AT_ONCE and end in (len(HEAD_END) - 1, len(data)):
             self._parse(data)
