@@ -267,7 +267,7 @@ REASONS: Final = {
     "tuple_type": "must be text, or a list of texts",
     "value_error": "{error}",
 }
-"""What to say for pydantic's types of errors. The names in braces are of pydantic's context."""
+"""The text for each of pydantic's types of errors. The context of the error replaces the names in braces."""
 
 
 def reason(mistake: ErrorDetails) -> str:

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
-from stores.errors import DataStandsAgainst, HistoryGone, InvalidEntity, NotAsExpected
+from stores.errors import DataStandsAgainst, InvalidEntity, NotAsExpected
 from stores.matcher import compile_filter
 from stores.paths import split
 from stores.protocol import Engine, Recheck
 from stores.query import EVERYTHING, And, ElemMatch, Equal, Exists, Filter, Not, Or, Query, Sort
+from stores.rechecking import check_changes
 from stores.records import SYSTEM_FIELDS, Change, Entity
 from stores.schema import Field, StoreDefinition, is_single
 
@@ -122,16 +123,8 @@ async def check_data(engine: Engine, old: StoreDefinition, new: StoreDefinition)
         return []
     since = await engine.feed.position()
     await standing.check(engine)
-    more = True
-    while more:
-        try:
-            batch = await engine.feed.read(since)
-        except HistoryGone:
-            raise NotAsExpected from None
-        # In a thread: a batch may be large, and each of its changes is parsed.
-        await asyncio.to_thread(standing.recheck, batch.changes)
-        since, more = batch.position, batch.more
-    return [Recheck(old.name, since, standing.recheck)]
+    reached = await check_changes(engine.feed, since, standing.recheck)
+    return [Recheck(old.name, reached, standing.recheck)]
 
 
 async def entities(engine: Engine, store: str, where: Filter) -> AsyncIterator[Entity]:

@@ -17,7 +17,7 @@ from pymongo.errors import PyMongoError, ServerSelectionTimeoutError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
-from stores.errors import HistoryGone, KeyReused, NotAsExpected, Unavailable, too_large_at
+from stores.errors import KeyReused, Unavailable, too_large_at
 from stores.mongo.batched_inserts import BatchedInserts
 from stores.mongo.bounding import check_size
 from stores.mongo.codec import Document, revision, to_document
@@ -53,6 +53,7 @@ from stores.protocol import (
     pack,
     unpack,
 )
+from stores.rechecking import check_changes
 from stores.records import now_ms
 from stores.schema import StoreDefinition
 from stores.superseded import changed_definitions
@@ -266,14 +267,7 @@ class Committer:
             return [await writer.write(only)]
 
     async def _recheck(self, write: Recheck) -> Written:
-        since, more = write.since, True
-        while more:
-            try:
-                batch = await self._feed.read(since)
-            except HistoryGone:
-                raise NotAsExpected from None
-            await asyncio.to_thread(write.check, batch.changes)
-            since, more = batch.position, batch.more
+        await check_changes(self._feed, write.since, write.check)
         return Written(b"", 0, 0)
 
     @asynccontextmanager

@@ -194,7 +194,7 @@ def test_settings_are_shown_without_secrets(hub: CommandLine) -> None:
     ],
 )
 def test_the_place_of_a_database_has_no_password(url: str, place: str) -> None:
-    """Whatever its characters are, and whether or not MongoDB's driver accepts the URL."""
+    """The password may have any characters, and MongoDB's driver may refuse the URL."""
     assert Settings(database_url=SecretStr(url)).database_place == place
 
 

@@ -124,8 +124,8 @@ async def test_an_expired_token_ends_its_connection(hub: Hub, connected: Connect
 async def test_no_change_after_the_expiry_of_a_token_is_delivered(
     hub: Hub, connected: Connect, user: Client, store: str
 ) -> None:
-    """Whatever the moment of the expiry within a second: a check each second would deliver changes for 750 ms more, in
-    each attempt. A busy machine may need several attempts."""
+    """The four tokens expire at different moments of a second. A check each second would deliver changes for 750 ms
+    after one of them in each attempt. A busy machine may need several attempts."""
     for lead in (2_000, 8_000, 30_000):
         if await delivered_late(hub, connected, user, store, lead) < 500:
             return

@@ -216,7 +216,7 @@ def fork_server() -> ForkServer:
 
 @dataclass
 class Job:
-    """What a copy runs."""
+    """A command that a copy runs."""
 
     arguments: list[str]
     environment: dict[str, str]

@@ -396,7 +396,7 @@ async def test_the_messages_that_wait_are_counted_in_bytes() -> None:
 
 @BOTH_VERSIONS
 async def test_nothing_waits_for_a_polling_client_that_has_closed_its_session(version: int) -> None:
-    """Whoever still holds the connection does not hold its messages."""
+    """An application that still refers to the connection does not keep its messages in memory."""
     async with echo(max_buffered_bytes=1_000_000) as (served, heard, _):
         sid = await served.open(version)
         connection = await first(heard)
