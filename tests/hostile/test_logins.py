@@ -23,6 +23,7 @@ from tests.platform.answers import good, refused
 from tests.support.engines import Database
 from tests.support.hub import Hub, eventually, running_hub, unique
 from tests.support.standstill import no_standstill, read_metrics
+from tests.support.tasks import end
 
 PASSWORD = "open sesame 1"
 RACES = 1_000
@@ -215,9 +216,7 @@ async def test_changes_of_an_account_take_no_place_of_a_login(database: Database
                 sign_in = {"login": other.user["login"], "password": PASSWORD}
                 good(await hub.client(x_forwarded_for=f"192.0.2.{number}").post("/auth", sign_in))
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await end(*tasks)
 
 
 async def test_of_a_thousand_sessions_that_meet_a_new_password_none_remains(engine: Engine) -> None:

@@ -20,6 +20,7 @@ from tests.platform.raw import Wire, request, token_of, wire
 from tests.support.engines import sqlite_database
 from tests.support.hub import Client, Hub, StartHub, eventually, running_hub
 from tests.support.standstill import LONGEST_TURN, no_standstill
+from tests.support.tasks import end
 
 pytestmark = pytest.mark.engine("sqlite")  # bodies are refused before the engine is used
 
@@ -135,9 +136,7 @@ async def test_unfinished_bodies_have_a_limit_together(hub: Hub, store: str, tok
             await other.send(small)
             assert (await other.answer()).status == 200
         assert resident(hub.process.pid) - before < 60 * MIB
-        for task in sending:
-            task.cancel()
-        await asyncio.gather(*sending, return_exceptions=True)
+        await end(*sending)
 
 
 async def test_a_body_beyond_the_common_limit_is_told_so(hub: Hub, store: str, token: str) -> None:
@@ -151,8 +150,7 @@ async def test_a_body_beyond_the_common_limit_is_told_so(hub: Hub, store: str, t
         assert (answer.status, answer.headers["connection"]) == (503, "close")
         assert "body" in answer.json()["errors"]
         assert int(answer.headers["retry-after"]) >= 1
-        sending.cancel()
-        await asyncio.gather(sending, return_exceptions=True)
+        await end(sending)
 
 
 async def joined_by_polling(hub: Hub) -> str:
@@ -176,9 +174,7 @@ async def test_polled_bodies_count_too(hub: Hub) -> None:
             head = f"POST {target} HTTP/1.1\r\nHost: hub\r\nContent-Length: 999000\r\n\r\n".encode()
             sending.append(asyncio.create_task(loop.sock_sendall(one, head + b"4" * 900_000)))
         await eventually(lambda: limit_is_reached(hub, before))
-        for task in sending:
-            task.cancel()
-        await asyncio.gather(*sending, return_exceptions=True)
+        await end(*sending)
 
 
 async def limit_is_reached(hub: Hub, before: float) -> bool:

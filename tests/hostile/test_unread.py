@@ -16,6 +16,7 @@ from tests.platform.raw import RawAnswer, Wire, request, token_of, wire
 from tests.support.engines import Database
 from tests.support.hub import PATIENCE, Hub, StartHub, eventually, running_hub
 from tests.support.standstill import read_metrics
+from tests.support.tasks import end
 
 pytestmark = pytest.mark.engine("sqlite")  # the attack is on the connection, not on the engine
 
@@ -130,8 +131,7 @@ async def unread(hub: Hub, kind: str) -> AsyncIterator[None]:
         try:
             yield
         finally:
-            for reader in readers:
-                reader.cancel()
+            await end(*readers)
 
 
 async def sip(one: socket.socket) -> None:
@@ -208,8 +208,7 @@ async def test_requests_behind_each_other_take_no_memory(hub: Hub) -> None:
             senders = [asyncio.create_task(send_all([one], SMALL * 6_000)) for one in attackers]
             await asyncio.sleep(2)
             assert resident(hub.process.pid) - before < 150 * 2**20
-            for sender in senders:
-                sender.cancel()
+            await end(*senders)
 
 
 @pytest.fixture

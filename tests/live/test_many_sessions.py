@@ -25,6 +25,7 @@ from stores.schema import StoreDefinition
 from tests.live.test_defects import Ear
 from tests.support.program import printed
 from tests.support.steps import counted_steps
+from tests.support.tasks import end as end_tasks
 
 SESSIONS: Final = 20_000
 SLICED: Final = 5_000
@@ -175,9 +176,7 @@ class Crowd:
         return [n for n, session in enumerate(self.sessions) if session.subscriptions.suspended]
 
     async def end(self) -> None:
-        for task in self.hub._tasks:
-            task.cancel()
-        await asyncio.gather(*self.hub._tasks, return_exceptions=True)
+        await end_tasks(*self.hub._tasks)
 
 
 async def test_a_revoked_token_is_found_among_all_sessions() -> None:

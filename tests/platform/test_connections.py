@@ -14,6 +14,7 @@ from hub.heads import HeadBounds
 from hub.http import WHOLE_ANSWER, Answer
 from hub.protocol import AT_ONCE, HubHttpProtocol
 from stores.turns import SharedTurns
+from tests.support.tasks import reported_failures
 from tests.wire.serving import eventually, serving
 
 
@@ -22,19 +23,18 @@ def connections() -> Connections:
 
 
 async def test_a_turn_that_fails_holds_up_none_behind_it() -> None:
-    failures: list[dict[str, Any]] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context))
     taken: list[int] = []
 
     def fail() -> None:
         raise RuntimeError("a defect")
 
     turns = connections()
-    turns.in_turn(None, fail)
-    for number in range(2 * TURNS):
-        turns.in_turn(None, lambda number=number: taken.append(number))  # type: ignore[misc]
-    for _ in range(4):
-        await asyncio.sleep(0)
+    with reported_failures() as failures:
+        turns.in_turn(None, fail)
+        for number in range(2 * TURNS):
+            turns.in_turn(None, lambda number=number: taken.append(number))  # type: ignore[misc]
+        for _ in range(4):
+            await asyncio.sleep(0)
     assert taken == list(range(2 * TURNS))
     assert [str(failure["exception"]) for failure in failures] == ["a defect"]
 

@@ -14,6 +14,7 @@ import pytest
 from tests.platform.raw import RawAnswer, Wire, request, token_of, wire
 from tests.support.hub import Hub, StartHub
 from tests.support.live import live
+from tests.support.tasks import end
 
 pytestmark = pytest.mark.engine("sqlite")  # heads are read before the engine is used
 
@@ -73,8 +74,8 @@ async def test_heads_among_large_bodies(connection: Wire, token: str) -> None:
     stream = (request("POST", "/nowhere/at/all", token, f"Content-Length: {len(body)}") + body) * 6
     length = len(stream) // 6
     cuts = [0, *(length * number + 20 for number in range(6)), len(stream)]
-    for start, end in pairwise(cuts):
-        await connection.send(stream[start:end])
+    for first, last in pairwise(cuts):
+        await connection.send(stream[first:last])
         await asyncio.sleep(SECONDS / 20)
     assert [(await connection.answer()).status for _ in range(6)] == [404] * 6
 
@@ -112,7 +113,7 @@ async def test_a_head_that_comes_drop_by_drop(connection: Wire, token: str) -> N
 
     dripping = asyncio.create_task(drip())
     assert is_refusal(await connection.answer(), *TOO_SLOW)
-    dripping.cancel()
+    await end(dripping)
 
 
 async def test_a_connection_on_which_nothing_is_asked(connection: Wire) -> None:
@@ -179,7 +180,7 @@ async def test_what_is_no_request_keeps_no_connection(connection: Wire, token: s
 
     dripping = asyncio.create_task(drip())
     assert await connection.closed()
-    dripping.cancel()
+    await end(dripping)
 
 
 async def test_a_request_before_nonsense_is_answered(connection: Wire, token: str) -> None:

@@ -18,6 +18,7 @@ from hub.mail import MOST_FILES, MOST_MAILS, Mailer, SmtpServer
 from stores.errors import CannotOpen
 from tests.support.hub import eventually
 from tests.support.ports import free_port
+from tests.support.tasks import end
 
 
 class Inbox(Message):
@@ -48,7 +49,7 @@ async def running(mailer: Mailer) -> AsyncIterator[Mailer]:
     try:
         yield mailer
     finally:
-        task.cancel()
+        await end(task)
 
 
 async def test_a_mail_reaches_an_smtp_server(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 
 from tests.support.engines import Database
 from tests.support.hub import Hub, eventually, running_hub
+from tests.support.tasks import end
 
 pytestmark = pytest.mark.engine("mongodb")
 
@@ -56,7 +57,7 @@ async def silent_recorder(recorder: Hub, documents: AsyncDatabase[dict[str, Any]
     try:
         yield
     finally:
-        renewing.cancel()
+        await end(renewing)
         os.kill(recorder.process.pid, signal.SIGCONT)
 
 

@@ -15,6 +15,7 @@ from hub.http import WHOLE_ANSWER, Call
 from hub.protocol import HubCycle
 from tests.platform.raw import request, token_of, wire
 from tests.support.hub import Client, Hub
+from tests.support.tasks import reported_failures
 
 
 @pytest.fixture
@@ -102,8 +103,6 @@ async def test_a_request_that_waits_for_something_cancelled_is_answered(caplog: 
 
 async def test_work_for_a_client_that_has_gone_ends_first() -> None:
     """Only then the request ends, and an error of the work is not reported by the event loop."""
-    reported: list[Any] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
     ended = []
 
     async def work() -> None:
@@ -117,11 +116,12 @@ async def test_work_for_a_client_that_has_gone_ends_first() -> None:
     async def receive() -> Any:
         return {"type": "http.disconnect"}
 
-    with pytest.raises(ClientGone):
-        await Call({}, receive).while_connected(work())
-    assert ended
-    gc.collect()
-    assert reported == []
+    with reported_failures() as failures:
+        with pytest.raises(ClientGone):
+            await Call({}, receive).while_connected(work())
+        assert ended
+        gc.collect()
+    assert failures == []
 
 
 def cycle_into(written: list[bytes]) -> HubCycle:

@@ -43,7 +43,9 @@ def test_ids_made_in_several_threads_differ_and_grow() -> None:
 
 
 def test_a_forked_process_makes_other_ids() -> None:
-    program = "import os; from stores.records import new_id; new_id(); os.fork(); print(new_id(), flush=True)"
+    # Each process writes once; the writes of two `print` may mingle.
+    steps = ("new_id()", "os.fork()", "os.write(1, f'{new_id()} '.encode())")
+    program = "; ".join(("import os", "from stores.records import new_id", *steps))
     answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     first, second = answer.stdout.split()
     assert is_id(first)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any
 
 from stores.turns import TURN, Gate, Places, Queue, SharedTurns
+from tests.support.tasks import reported_failures
 
 
 def work() -> None:
@@ -32,12 +32,11 @@ async def test_who_comes_late_in_a_turn_waits_for_the_next_and_keeps_the_order()
 
 
 async def test_work_that_fails_holds_up_none_behind_it() -> None:
-    failures: list[dict[str, Any]] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context))
     turns, heard = SharedTurns(), [0]
-    turns.later("", lambda: heard[1])  # type: ignore[arg-type, return-value]
-    turns.later("", lambda: heard.append(1))
-    await asyncio.sleep(0)
+    with reported_failures() as failures:
+        turns.later("", lambda: heard[1])  # type: ignore[arg-type, return-value]
+        turns.later("", lambda: heard.append(1))
+        await asyncio.sleep(0)
     assert heard == [0, 1]
     assert len(failures) == 1
 

@@ -12,6 +12,7 @@ from stores.records import Change
 from tests.support.counting import counted
 from tests.support.hub import eventually
 from tests.support.reading import changes_since
+from tests.support.tasks import end
 
 
 class Recorder:
@@ -49,9 +50,7 @@ async def at_work(consumer: Consumer) -> AsyncIterator[asyncio.Task[None]]:
     try:
         yield task
     finally:
-        while not task.done():
-            task.cancel()  # repeated: Python 3.11 loses a cancellation that arrives as a `wait_for` finishes
-            await asyncio.wait([task], timeout=0.5)
+        await end(task)
 
 
 async def is_counted(engine: Engine, since: str) -> bool:

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from realtime.engineio.deadlines import READING, Deadlines, Entry
+from tests.support.tasks import reported_failures
 
 
 class Item:
@@ -125,14 +126,13 @@ async def test_a_callback_that_fails_stops_no_other_deadline() -> None:
         if len(heard) == 1:
             raise ValueError("a failing callback")
 
-    failed: list[object] = []
-    asyncio.get_running_loop().set_exception_handler(lambda loop, context: failed.append(context["exception"]))
     deadlines: Deadlines[Item] = Deadlines(serve)
     items = [Item(0.01), Item(0.01), Item(0.05)]
-    for item in items:
-        deadlines.watch(item)
-    await asyncio.sleep(0.2 + READING)
-    assert (heard, len(failed)) == (items, 1)
+    with reported_failures() as failures:
+        for item in items:
+            deadlines.watch(item)
+        await asyncio.sleep(0.2 + READING)
+    assert (heard, len(failures)) == (items, 1)
     deadlines.stop()
 
 
