@@ -205,9 +205,10 @@ class EntityService:
         view = self._view(principal, store, "PATCH")
         cleaned, violations = clean(self._entity_part(store, body), self._bounds.entity, _checked_id(id))
         fields, more = view.definition.check_changes(cleaned)
-        unchanged = await self._sent_back(principal, view, id, cleaned, violations + more)
-        # Do not write unchanged invalid fields: a concurrent writer may be correcting them.
-        fields = {name: value for name, value in fields.items() if name not in unchanged}
+        if violations or more:
+            unchanged = await self._sent_back(principal, view, id, cleaned, violations + more)
+            # Do not write unchanged invalid fields: a concurrent writer may be correcting them.
+            fields = {name: value for name, value in fields.items() if name not in unchanged}
         if view.definition.system:
             return await self._system.change(principal, view, id, body, fields, revs)
         reader = reader_of(principal, view)
@@ -344,8 +345,6 @@ class EntityService:
         self, principal: Principal, view: View, id: str, body: Entity, violations: list[Violation]
     ) -> Entity:
         """Raise InvalidEntity for the violations, except in fields sent back unchanged; return those fields."""
-        if not violations:
-            return {}
         if reader_of(principal, view) is None:
             raise_violations(violations)
         found = await self._engine.entities(view.store, Query(And((view.where, Equal(("_id",), id))), limit=1))

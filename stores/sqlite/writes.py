@@ -262,12 +262,16 @@ class WriteExecutor:
 
     def one(self, table: StoreTable, id: str, where: Filter, revs: Revisions | None) -> tuple[int, str]:
         """Return the revision and the JSON text of the entity. Raises NotFound or StaleRevision."""
-        row = next(self.rows(table, And((where, Equal(("_id",), id))), 1), None)
+        compiler = Compiler(table)
+        # The visibility predicate first: see `Compiler.kept_choice`.
+        condition = compiler.condition(where)
+        sql = f"SELECT rev, doc FROM {table.table} WHERE {condition} AND id={compiler.bind(id)}"
+        row: tuple[int, str] | None = self.connection.execute(sql, compiler.values).fetchone()
         if row is None:
             raise NotFound(f"no {table.name}/{id}")
-        if revs is not None and row[1] not in revs:
-            raise StaleRevision(row[1])
-        return row[1], row[2]
+        if revs is not None and row[0] not in revs:
+            raise StaleRevision(row[0])
+        return row
 
     def rows(
         self, table: StoreTable, where: Filter, limit: int, *, many: bool = False
