@@ -1,8 +1,8 @@
-"""Index lookup for principals who can see only a small part of a large store.
+"""Index lookup for principals who can see only a small part of a large store, and for the entities of a group.
 
 Each table has an access control list (ACL): the users and groups, other than the owner, that may see each entity. So an
-index leads to the entities that a principal can see. Now and then it is estimated whether the lookup takes less work
-than a scan. The condition itself is tested on every row in either case.
+index leads to the entities that a principal can see, and to those of a group. Now and then it is estimated whether the
+lookup takes less work than a scan. The condition itself is tested on every row in either case.
 """
 
 from __future__ import annotations
@@ -50,14 +50,21 @@ def narrowing(connection: apsw.Connection, compiler: Compiler, where: Filter) ->
 
 
 def acl_key_of(where: Filter) -> AclKey | None:
-    """Return the ids in the visibility predicate of a filter, or None. The predicate is one of
-    `auth.policy.visible_to`, alone or with further conditions."""
-    visibility = next((part for part in _conditions(where) if isinstance(part, Or)), None)
-    if visibility is None:
-        return None
+    """Return the ids in the visibility predicate of a filter, or in a condition on a group, or None. The predicate is
+    one of `auth.policy.visible_to`, alone or with further conditions."""
+    conditions = _conditions(where)
+    visibility = next((part for part in conditions if isinstance(part, Or)), None)
+    if visibility is not None:
+        return _key_of(visibility.parts)
+    sharing = next((part for part in conditions if isinstance(part, (Equal, In)) and part.path in _SHARING), None)
+    return None if sharing is None else _key_of((sharing,))
+
+
+def _key_of(choices: Sequence[Filter]) -> AclKey | None:
+    """Return the ids in the choices; None if one of them does not lead to rows."""
     owners: list[str] = []
     others: list[str] = []
-    for part in visibility.parts:
+    for part in choices:
         if isinstance(part, Equal):
             values: tuple[Json, ...] = (part.value,)
         elif isinstance(part, In):
@@ -104,12 +111,14 @@ def _seen(connection: apsw.Connection, table: StoreTable, key: AclKey) -> int | 
 def _rows_sql(compiler: Compiler, key: AclKey) -> str:
     """Return the SQL for the rows that the principal may see. It may return a row twice, and rows that the principal
     may not see: the ACL does not distinguish the ids of users and groups."""
-    owners, others = (",".join(map(compiler.bind, ids)) for ids in key)
+    owners, others = key
     table = compiler.table
-    return (
-        f"SELECT row FROM {table.table} WHERE owner IN ({owners})"
-        f" UNION ALL SELECT row FROM {table.acl} WHERE viewer IN ({others})"
-    )
+    parts: list[str] = []
+    if owners:
+        parts.append(f"SELECT row FROM {table.table} WHERE owner IN ({','.join(map(compiler.bind, owners))})")
+    if others:
+        parts.append(f"SELECT row FROM {table.acl} WHERE viewer IN ({','.join(map(compiler.bind, others))})")
+    return " UNION ALL ".join(parts) or "SELECT NULL"
 
 
 def _conditions(where: Filter) -> tuple[Filter, ...]:

@@ -1,4 +1,4 @@
-"""How SQLite finds the entities of a large store for a principal that sees few of them."""
+"""How SQLite finds the entities of a large store for a principal that sees few of them, and those of a group."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from stores.parse import parse_filter, parse_sort
 from stores.protocol import Delete, Engine, Update
-from stores.query import Query, both, total
+from stores.query import Equal, Filter, Query, both, total
 from stores.records import Entity
 from stores.sqlite import lists
 from stores.sqlite.connection import connect
@@ -19,7 +19,7 @@ from stores.sqlite.tables import load_tables
 from tests.support import sharing
 from tests.support.engines import Database, sqlite_database
 from tests.support.entities import STORE, entity, insert
-from tests.support.sharing import INDEXED, MINE, OTHER, others, seen_by
+from tests.support.sharing import COMPANY, INDEXED, MINE, OTHER, TEAM, others, seen_by
 
 pytestmark = pytest.mark.engine("sqlite")
 
@@ -37,9 +37,12 @@ async def large(engine: Engine) -> Engine:
 
 @pytest.mark.parametrize("sort", ["time,_id", "-n"])
 @pytest.mark.parametrize("filter", [{}, {"kind": "k0"}, {"text": {"$ne": "x"}}])
-async def test_what_is_little_is_looked_up(large: Engine, database: Database, sort: str, filter: Entity) -> None:
+@pytest.mark.parametrize("seen", [MINE, Equal(("group",), TEAM)], ids=["principal", "group"])
+async def test_what_is_little_is_looked_up(
+    large: Engine, database: Database, seen: Filter, sort: str, filter: Entity
+) -> None:
     """SQLite scans no table and no index completely, for any filter and sort."""
-    query = Query(both(MINE, parse_filter(filter)), total(parse_sort(sort)))
+    query = Query(both(seen, parse_filter(filter)), total(parse_sort(sort)))
     with closing(connect(Path(database.location))) as connection:
         sql, values = lists.page_sql(connection, load_tables(connection)[STORE], query, 100)
         steps = [detail for *_, detail in connection.execute(f"EXPLAIN QUERY PLAN {sql}", values)]
@@ -47,10 +50,11 @@ async def test_what_is_little_is_looked_up(large: Engine, database: Database, so
     assert not any(step.startswith("SCAN e_things") for step in steps), steps
 
 
-async def test_what_is_much_is_looked_for(large: Engine, database: Database) -> None:
-    """A principal that sees most of a store gets its first page from the sort's index."""
+@pytest.mark.parametrize("seen", [seen_by(OTHER), Equal(("group",), COMPANY)], ids=["principal", "group"])
+async def test_what_is_much_is_looked_for(large: Engine, database: Database, seen: Filter) -> None:
+    """Of a principal that sees most of a store, and of a group with most entities, the sort's index gives a page."""
     with closing(connect(Path(database.location))) as connection:
-        sql, _ = lists.page_sql(connection, load_tables(connection)[STORE], Query(seen_by(OTHER)), 100)
+        sql, _ = lists.page_sql(connection, load_tables(connection)[STORE], Query(seen), 100)
     assert "NOT INDEXED" not in sql
 
 
