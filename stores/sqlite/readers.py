@@ -7,9 +7,9 @@ import logging
 import math
 import queue
 import time
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Final, TypeVar, cast
 
@@ -189,7 +189,8 @@ class Readers:
             work = idle, read, seconds, self._is_closed
             return asyncio.get_running_loop().run_in_executor(self._threads, _read_with, *work)
 
-        return await self._turns.run(begin)
+        with self._ended_by_close():
+            return await self._turns.run(begin)
 
     async def run_housekeeping(self, read: Read[T], seconds: float) -> T:
         """Run a read of the hub's own, which may take `seconds`, and return its result. Such reads run one at a
@@ -198,7 +199,18 @@ class Readers:
             raise _closed()
         loop = asyncio.get_running_loop()
         work = self._housekeeping, read, seconds, self._is_closed
-        return await loop.run_in_executor(self._housekeeper, _read_with, *work)
+        with self._ended_by_close():
+            return await loop.run_in_executor(self._housekeeper, _read_with, *work)
+
+    @contextmanager
+    def _ended_by_close(self) -> Iterator[None]:
+        """A read that `close` has interrupted raises Unavailable: it has not taken too long."""
+        try:
+            yield
+        except ReadTimeout:
+            if self._closed:
+                raise _closed() from None
+            raise
 
     def _is_closed(self) -> bool:
         return self._closed

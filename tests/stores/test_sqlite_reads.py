@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from pathlib import Path
 
+import apsw
 import pytest
 
+from stores.errors import Unavailable
 from stores.parse import parse_filter
 from stores.query import Equal, In, Or, Query, Sort
 from stores.schema import StoreDefinition
@@ -33,6 +37,25 @@ async def test_a_read_cut_short_leaves_no_snapshot_behind(
             fresh = entity(v="new")
             await insert(engine, fresh)
             assert await engine.get(STORE, fresh["_id"]) is not None
+
+
+@pytest.mark.parametrize("kind", ["of a client", "of the hub"])
+async def test_a_read_that_the_end_of_the_engine_cuts_short_has_not_taken_too_long(tmp_path: Path, kind: str) -> None:
+    engine = SQLiteEngine(tmp_path / "hub.db")
+    await engine.open()
+    began = threading.Event()
+
+    def count(connection: apsw.Connection) -> int:
+        began.set()
+        numbers = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<1e9) SELECT count(*) FROM n"
+        return int(connection.execute(numbers).get)
+
+    own = engine._readers
+    reading = asyncio.ensure_future(own.in_thread(count) if kind == "of a client" else own.run_housekeeping(count, 60))
+    await asyncio.to_thread(began.wait)
+    await engine.close()
+    with pytest.raises(Unavailable, match="closed"):
+        await reading
 
 
 async def test_a_kept_condition_follows_what_an_index_holds(tmp_path: Path) -> None:
