@@ -14,9 +14,10 @@ from typing import Any, Final, TypeVar
 from auth.groups import chain_of, subtree_of
 from auth.principal import Principal
 from hub.services.registry import StoreRegistry
+from hub.services.walking import each_entity
 from stores.errors import InvalidEntity, ReadTimeout, StoreError
 from stores.protocol import UNBOUNDED, Engine, UpdateMany, Write
-from stores.query import EVERYTHING, And, Equal, Not, Query
+from stores.query import And, Equal, Not
 from stores.records import Change, now_ms
 
 T = TypeVar("T")
@@ -187,8 +188,7 @@ async def _repeat(work: Callable[[], Awaitable[T]], what: str) -> T | None:
 async def _roots(engine: Engine) -> list[str]:
     """Return groups below which are all groups: those without a parent that exists, and one of each circle, which only
     another program can make."""
-    groups = await engine.entities("groups", Query(EVERYTHING, limit=UNBOUNDED))
-    parents = {group["_id"]: group.get("parent") for group in groups}
+    parents = {group["_id"]: group.get("parent") async for group in each_entity(engine, "groups")}
     children: dict[str, list[str]] = {}
     for group, parent in parents.items():
         if isinstance(parent, str) and parent in parents:

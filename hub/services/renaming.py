@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from auth.scopes import BadScope, parse_scope
 from auth.system_stores import DEFINITIONS
 from hub.services.registry import RESERVED
+from hub.services.walking import each_entity
 from stores.definitions import parse_definition
 from stores.errors import Conflict, NotFound
 from stores.protocol import Engine, Update, Write
 from stores.query import Equal, Query
 from stores.records import Entity
-
-PAGE = 1_000
 
 
 async def rename_store(engine: Engine, old: str, new: str) -> None:
@@ -31,7 +28,7 @@ async def rename_store(engine: Engine, old: str, new: str) -> None:
     for store in ("roles", "tokens"):
         writes += [
             Update(store, holder["_id"], {"scopes": scopes})
-            for holder in await _all(engine, store)
+            async for holder in each_entity(engine, store)
             if (scopes := _renamed(holder.get("scopes"), old, new)) != holder.get("scopes")
         ]
     await engine.rename(old, new, writes)
@@ -40,15 +37,6 @@ async def rename_store(engine: Engine, old: str, new: str) -> None:
 async def _definition(engine: Engine, name: str) -> Entity | None:
     found = await engine.entities("stores", Query(Equal(("name",), name), limit=1))
     return found[0] if found else None
-
-
-async def _all(engine: Engine, store: str) -> list[Entity]:
-    query, found = Query(limit=PAGE), list[Entity]()
-    while True:
-        page = await engine.entities(store, replace(query, offset=len(found)))
-        found += page
-        if len(page) < PAGE:
-            return found
 
 
 def _renamed(scopes: object, old: str, new: str) -> object:

@@ -35,7 +35,7 @@ async def retry_on_current(
     attempt: Callable[[Entity], Awaitable[T]],
 ) -> T:
     """Run `attempt` on the current entity; retry if a concurrent write wins. Raises NotFound and StaleRevision."""
-    for last in range(RETRIES, -1, -1):
+    for retries in range(RETRIES + 1):
         found = await engine.entities(store, Query(And((Equal(("_id",), id), where)), limit=1))
         if not found:
             raise NotFound(f"no {store}/{id}")
@@ -44,21 +44,21 @@ async def retry_on_current(
         try:
             return await attempt(found[0])
         except (StaleRevision, NotAsExpected):
-            if not last:
+            if retries == RETRIES:
                 raise
-        await _pause(RETRIES - last)
+        await _pause(retries)
     raise AssertionError("unreachable")
 
 
 async def retry_unexpected(attempt: Callable[[], Awaitable[T]]) -> T:
     """Run `attempt`; retry if its expectations no longer hold at its commit."""
-    for last in range(RETRIES, -1, -1):
+    for retries in range(RETRIES + 1):
         try:
             return await attempt()
         except NotAsExpected:
-            if not last:
+            if retries == RETRIES:
                 raise
-        await _pause(RETRIES - last)
+        await _pause(retries)
     raise AssertionError("unreachable")
 
 

@@ -6,24 +6,21 @@ commit, so no write in between is missed however large the store is.
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
+from hub.services.walking import each_entity
 from stores.errors import DataStandsAgainst, InvalidEntity, NotAsExpected
 from stores.matcher import compile_filter
 from stores.paths import split
 from stores.protocol import Engine, Recheck
-from stores.query import EVERYTHING, And, ElemMatch, Equal, Exists, Filter, Not, Or, Query, Sort
+from stores.query import And, ElemMatch, Equal, Exists, Filter, Not, Or
 from stores.rechecking import check_changes
 from stores.records import SYSTEM_FIELDS, Change, Entity
 from stores.schema import Field, StoreDefinition, is_single
-
-READ_AT_ONCE: Final = 200
-"""Entities read at once; then other tasks get a turn."""
 
 THIS_FIELD: Final = "this field, which would not be defined."
 
@@ -42,7 +39,7 @@ class Condition:
         if self.refuses is None:
             return (await engine.summarize(store, self.where)).count
         count = 0
-        async for entity in entities(engine, store, self.where):
+        async for entity in each_entity(engine, store, self.where):
             count += self.refuses(entity)
         return count
 
@@ -90,7 +87,7 @@ class Standing:
                 found[condition.field] = f"{having(count)} {condition.text}"
         if self._known is not None:
             unknown: Counter[str] = Counter()
-            async for entity in entities(engine, self._store, EVERYTHING):
+            async for entity in each_entity(engine, self._store):
                 unknown.update(self._unknown(entity))
             found |= {name: f"{having(count)} {THIS_FIELD}" for name, count in unknown.items()}
         if found:
@@ -125,19 +122,6 @@ async def check_data(engine: Engine, old: StoreDefinition, new: StoreDefinition)
     await standing.check(engine)
     reached = await check_changes(engine.feed, since, standing.recheck)
     return [Recheck(old.name, reached, standing.recheck)]
-
-
-async def entities(engine: Engine, store: str, where: Filter) -> AsyncIterator[Entity]:
-    """Yield all entities that match `where`, in the order of their ids."""
-    query = Query(where, (Sort(("_id",)),), limit=READ_AT_ONCE)
-    while True:
-        page = await engine.entities(store, query)
-        for entity in page:
-            yield entity
-        if len(page) < READ_AT_ONCE:
-            return
-        query = Query(where, query.sort, limit=READ_AT_ONCE, after=(page[-1]["_id"],))
-        await asyncio.sleep(0)
 
 
 def having(count: int) -> str:
