@@ -8,7 +8,7 @@ import secrets
 import warnings
 from collections.abc import Mapping
 from typing import Any, Final
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 import pymongo
 from bson import Timestamp
@@ -166,11 +166,12 @@ class Connection:
 
     def _make_client(self) -> AsyncMongoClient[Document]:
         try:
-            url = urlsplit(self._url)
-            if url.scheme not in ("mongodb", "mongodb+srv"):
+            # Not urlsplit: for it, "#" or "[" in a password ends the address, or is an error.
+            address, _, query = self._url.partition("?")
+            if not address.startswith(("mongodb://", "mongodb+srv://")):
                 raise CannotOpen(_NOT_A_URL)
             # The URL may change timeouts, but not `_SETTINGS`, on which the hub's guarantees depend.
-            given = {name.lower() for name, _ in parse_qsl(url.query)}
+            given = {name.lower() for name, _ in parse_qsl(query)}
             known = {
                 **_TIMEOUTS,
                 "maxPoolSize": self.sockets,

@@ -106,6 +106,14 @@ async def test_a_wrong_option_of_the_url_is_named(option: str, message: str) -> 
         await Database("mongodb", f"mongodb://127.0.0.1:1/hub?{option}").engine().open()
 
 
+@pytest.mark.parametrize("password", ["se#cret", "se[cret", "se]cret", "se%2Fcret"])
+async def test_a_password_may_contain_what_ends_the_address_of_other_urls(password: str) -> None:
+    """The host after it is tried, for the time in the options."""
+    url = f"mongodb://ada:{password}@127.0.0.1:1/hub?serverSelectionTimeoutMS=300"
+    with pytest.raises(CannotOpen, match=r"answered at 127\.0\.0\.1:1 within 0\.3 s"):
+        await Database("mongodb", url).engine().open()
+
+
 async def test_another_sets_name_cannot_be_opened(mongodb: str) -> None:
     """The name of the replica set is checked, and the message names it."""
     url = f"mongodb://{mongodb.split('//')[1].split('/')[0]}/hub?replicaSet=other&serverSelectionTimeoutMS=500"
