@@ -61,6 +61,7 @@ from stores.parse import Limits
 from stores.protocol import Engine
 from stores.records import now_ms
 from stores.starting import when_available
+from stores.tasks import end_tasks
 
 log = logging.getLogger(__name__)
 
@@ -124,8 +125,8 @@ class Hub:
                 task = asyncio.create_task(job)
                 task.add_done_callback(_log_failure)
                 self._tasks.add(task)
-            stack.push_async_callback(self._stop_tasks)
-            stack.callback(self.entities.group_paths.stop)
+            stack.push_async_callback(self.entities.group_paths.stop)
+            stack.push_async_callback(end_tasks, self._tasks)
             self.ready = True
             try:
                 yield
@@ -184,13 +185,6 @@ class Hub:
                 log.warning("housekeeping failed: %s", error)
             except Exception:
                 log.exception("housekeeping failed")
-
-    async def _stop_tasks(self) -> None:
-        # Repeat until they end: Python 3.11 loses a cancellation that coincides with the completion of `wait_for`.
-        while running := {task for task in self._tasks if not task.done()}:
-            for task in running:
-                task.cancel()
-            await asyncio.wait(running, timeout=0.5)
 
 
 def _log_failure(job: asyncio.Task[None]) -> None:

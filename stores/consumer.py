@@ -27,6 +27,7 @@ from stores.errors import (
 from stores.options import ConsumerOptions
 from stores.protocol import Batch, ChangeHandler, Write
 from stores.records import Change, now_ms
+from stores.tasks import end_tasks
 
 log = logging.getLogger(__name__)
 
@@ -233,9 +234,7 @@ def split(batch: Batch, most_changes: int, most_bytes: int) -> Iterator[Batch]:
 
 
 async def end_task(task: asyncio.Task[None]) -> None:
-    """Cancel a task and wait until it has ended."""
-    while not task.done():
-        task.cancel()  # again: see `stores.mongo.connection.check_cancelled`
-        await asyncio.wait([task], timeout=0.5)
+    """Cancel a task and wait until it has ended. Its failure is logged."""
+    await end_tasks([task])
     if not task.cancelled() and (error := task.exception()) is not None:
         log.error("%s has failed", task.get_name(), exc_info=error)

@@ -19,6 +19,7 @@ from stores.errors import InvalidEntity, ReadTimeout, StoreError
 from stores.protocol import UNBOUNDED, Engine, UpdateMany, Write
 from stores.query import And, Equal, Not
 from stores.records import Change, now_ms
+from stores.tasks import end_tasks
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -132,9 +133,8 @@ class GroupPathKeeper:
         self._restamping.add(task)
         task.add_done_callback(self._restamping.discard)
 
-    def stop(self) -> None:
-        for task in self._restamping:
-            task.cancel()
+    async def stop(self) -> None:
+        await end_tasks(self._restamping)
 
     async def _restamp_trees(self) -> None:
         """Re-stamp the entities that moves in a gap have missed, once more if there is another gap meanwhile."""

@@ -57,6 +57,7 @@ from stores.rechecking import check_changes
 from stores.records import now_ms
 from stores.schema import StoreDefinition
 from stores.superseded import changed_definitions
+from stores.tasks import end_tasks
 from stores.turns import Places
 
 T = TypeVar("T")
@@ -161,12 +162,9 @@ class Committer:
         not complete."""
         if self._running:
             await asyncio.wait(self._running, timeout=seconds)
-        while self._running:
-            for task in list(self._running):
-                task.cancel()  # again: see `stores.mongo.connection.check_cancelled`
-            await asyncio.wait(self._running, timeout=0.2)
+        await end_tasks(self._running)
         if self._watch is not None:
-            self._watch.cancel()
+            await end_tasks([self._watch])
 
     async def _clear_the_way(self) -> None:
         """While there are commits, end transactions of dead hubs that keep one of them waiting. A single write waits

@@ -51,6 +51,7 @@ from stores.sqlite.visibility_index import groups_held
 from stores.sqlite.writer import Writer
 from stores.sqlite.writes import WriteExecutor
 from stores.superseded import SupersededDefinitions
+from stores.tasks import end_tasks
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -146,7 +147,7 @@ class SQLiteEngine:
         self._keeper = asyncio.get_running_loop().create_task(keeper.run())
 
     async def close(self) -> None:
-        self._keeper.cancel()
+        await end_tasks([self._keeper])
         self._consumers.clear()
         self._leases.clear()
         await self._writer.close()

@@ -8,17 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from stores.tasks import end_tasks
+
 
 async def end(*tasks: asyncio.Task[Any]) -> None:
-    """Cancel the tasks and wait until they have ended.
-
-    The cancellation is repeated, because Python 3.11 loses one that arrives as a `wait_for` finishes. A task that is
-    only cancelled may run on in the event loop that all tests share.
-    """
-    while running := [task for task in tasks if not task.done()]:
-        for task in running:
-            task.cancel()
-        await asyncio.wait(running, timeout=0.5)
+    """Cancel the tasks and wait until they have ended: a task that is only cancelled may run on in the event loop that
+    all tests share."""
+    await end_tasks(tasks)
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
