@@ -14,7 +14,7 @@ from hub.heads import HeadBounds
 from hub.http import WHOLE_ANSWER, Answer
 from hub.protocol import AT_ONCE, HubHttpProtocol
 from stores.turns import SharedTurns
-from tests.support.tasks import reported_failures
+from tests.support.tasks import each_turn, reported_failures
 from tests.wire.serving import eventually, serving
 
 
@@ -152,19 +152,17 @@ async def test_few_of_the_requests_that_waited_begin_in_one_turn() -> None:
     def turn() -> None:
         nonlocal most, begun
         most, begun = max(most, begun), 0
-        loop.call_soon(turn)
 
-    loop = asyncio.get_running_loop()
     long_head = GET[:-2] + b"X-Padding: " + b"x" * AT_ONCE + b"\r\n\r\n"
     async with serving(count, http=http(counted), lifespan="off") as served:
         clients = [await asyncio.open_connection("127.0.0.1", served.port) for _ in range(200)]
-        loop.call_soon(turn)
-        for _, writer in clients:
-            writer.write(long_head)
-        await asyncio.sleep(0.1)  # time for all requests to arrive
-        turns.over = False
-        for reader, writer in clients:
-            assert await reader.readuntil(b"\r\n\r\n")
-            writer.close()
-            await writer.wait_closed()
+        with each_turn(turn):
+            for _, writer in clients:
+                writer.write(long_head)
+            await asyncio.sleep(0.1)  # time for all requests to arrive
+            turns.over = False
+            for reader, writer in clients:
+                assert await reader.readuntil(b"\r\n\r\n")
+                writer.close()
+                await writer.wait_closed()
     assert 0 < most <= TURNS

@@ -1,10 +1,10 @@
-"""The end of tasks that a test has started, and the failures that the event loop reports of tasks and callbacks."""
+"""Tasks and callbacks of the event loop that all tests share: their end, their failures, and its turns."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -32,3 +32,20 @@ def reported_failures() -> Iterator[list[dict[str, Any]]]:
         yield failures
     finally:
         loop.set_exception_handler(former)
+
+
+@contextmanager
+def each_turn(call: Callable[[], None]) -> Iterator[None]:
+    """Call `call` in each turn of the event loop during the block. The loop is busy all the time."""
+    loop, goes_on = asyncio.get_running_loop(), True
+
+    def turn() -> None:
+        if goes_on:
+            call()
+            loop.call_soon(turn)
+
+    loop.call_soon(turn)
+    try:
+        yield
+    finally:
+        goes_on = False

@@ -10,7 +10,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from realtime.engineio.deadlines import READING, Deadlines, Entry
-from tests.support.tasks import reported_failures
+from tests.support.tasks import each_turn, reported_failures
+from tests.wire.serving import eventually
 
 
 class Item:
@@ -150,16 +151,14 @@ async def test_many_deadlines_at_once_leave_turns_for_others() -> None:
     def count() -> None:
         nonlocal number
         number += 1
-        loop.call_soon(count)
 
-    loop.call_soon(count)
     deadlines: Deadlines[Item] = Deadlines(serve)
     due = loop.time() + 0.02
     for _ in range(50):
         item = Item(0)
         item.due = due
         deadlines.watch(item)
-    await asyncio.sleep(0.5)
-    assert len(turns) == 50
+    with each_turn(count):
+        await eventually(lambda: len(turns) == 50)
     assert max(turns.count(each) for each in set(turns)) < 10
     deadlines.stop()
