@@ -134,7 +134,7 @@ class HubHttpProtocol(ClientConnection):
         self._charged = 0
 
     def _feed(self, data: bytes) -> None:
-        if data.startswith(b"\r\n") and self._arriving is None and (self.cycle is None or self.cycle.response_complete):
+        if data.startswith(b"\r\n") and self._is_before_a_head():
             data = data.lstrip(b"\r\n")  # the parser skips empty lines before a request too, one by one
         end = data.find(HEAD_END, 0, LARGEST_PIECE) + len(HEAD_END)
         if len(data) <= AT_ONCE and end in (len(HEAD_END) - 1, len(data)):
@@ -178,6 +178,12 @@ class HubHttpProtocol(ClientConnection):
             self._all.in_turn(self._peer, self._take_up)
         else:
             self._all.turns.later(self._peer.block if self._peer else "", self._take_up)
+
+    def _is_before_a_head(self) -> bool:
+        """Return whether the next bytes belong to no request, unless they begin one. After an early answer the rest of
+        the body is still to come, and each of its bytes counts."""
+        cycle = self.cycle
+        return self._arriving is None and (cycle is None or (cycle.response_complete and not cycle.more_body))
 
     def _is_between(self) -> bool:
         """Return whether the parser is between two requests or inside a head."""

@@ -83,6 +83,49 @@ async def test_a_body_behind_an_offer_is_no_request(
     assert (await hub.admin.get(f"/{store}/{victim['_id']}")).status_code == 200
 
 
+EARLY = {
+    401: ("POST", "/{store}", "no token", ()),
+    404: ("PUT", "/nowhere/at/all/here", "", ()),
+    400: ("POST", "/{store}?surprise=1", "", ()),
+}
+"""Requests that are answered before their body is read: method, path and token, by the status."""
+
+
+@pytest.mark.parametrize("size", [64, 3_000])
+@pytest.mark.parametrize("chunked", [False, True], ids=["length", "chunked"])
+@pytest.mark.parametrize("status", EARLY)
+async def test_line_breaks_in_a_body_that_nobody_reads_belong_to_it(
+    hub: Hub, connection: Wire, store: str, token: str, status: int, chunked: bool, size: int
+) -> None:
+    """The body begins with them in a packet of its own, behind the answer. The request behind it is the next one, and
+    what its body contains is none."""
+    victim = await hub.admin.make(store)
+    method, path, other, headers = EARLY[status]
+    body = b"\r\n" * size
+    asked = with_body(request(method, path.format(store=store), other or token, *headers), body, chunked)
+    end = asked.index(b"\r\n\r\n") + 4
+    hidden = request("DELETE", f"/{store}/{victim['_id']}", token)
+    for _ in range(2):
+        await connection.send(asked[:end])
+        assert (await connection.answer()).status == status
+        first = asked.index(b"\r\n", end) if chunked else end + size
+        for begin, stop in ((end, first), (first, len(asked) - 2), (len(asked) - 2, len(asked))):
+            await connection.send(asked[begin:stop])
+            await hub.admin.get("/auth")  # after this answer the hub has read this part
+        await connection.send(with_body(request("POST", f"/{store}", token), hidden))
+        answer = await connection.answer()
+        assert (answer.status, [*answer.json()["errors"]]) == (400, ["body"])
+    await connection.send(request("GET", "/auth", token))
+    assert (await connection.answer()).json()["login"] == "admin"
+    assert (await hub.admin.get(f"/{store}/{victim['_id']}")).status_code == 200
+
+
+async def test_empty_lines_between_requests_are_skipped(connection: Wire, token: str) -> None:
+    for lines in (b"", b"\r\n", b"\r\n" * 9, b"\r\n" * 9_000):
+        await connection.send(lines + request("GET", "/auth", token) + lines)
+        assert (await connection.answer()).json()["login"] == "admin"
+
+
 async def test_requests_behind_an_offer_are_answered_in_order(connection: Wire, store: str, token: str) -> None:
     first = with_body(request("POST", f"/{store}", token, *H2C), b'{"a":1}')
     second = request("GET", f"/{store}", token, *HANDSHAKE)
