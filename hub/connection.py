@@ -219,9 +219,13 @@ class ClientConnection(HttpToolsProtocol):
             cycle.disconnected = True
             cycle.message_event.set()
         self.transport.write(refusal(error, self._error_answer(error, self._known())))
+        self._linger(LINGER_SECONDS)
+
+    def _linger(self, seconds: float) -> None:
+        """Close the sending side now, and the connection after these seconds."""
         if self.transport.can_write_eof():
             self.transport.write_eof()
-        self._wait(LINGER_SECONDS)
+        self._wait(seconds)
 
     def _known(self) -> Scope:
         """Return the known part of a refused request's scope: its head may be incomplete."""

@@ -34,6 +34,9 @@ class HubCycle(RequestResponseCycle):
     is_watched = False
     """Whether the application waits for the client to leave, beside its work."""
 
+    is_last = False
+    """Whether the answer itself announces the end of the connection, though the client may still be sending."""
+
     on_begun: Callable[[], None]
     """Called when the application receives the request."""
 
@@ -90,13 +93,16 @@ class HubCycle(RequestResponseCycle):
         if self.waiting_for_100_continue:
             self._close_if_body_is_held_back()
         self.response_started = self.response_complete = True
-        head, body = self._head(message["status"], message["headers"]), message["body"]
+        status, headers, body = message["status"], message["headers"], message["body"]
+        if status >= 400 and CLOSE in headers:
+            self.keep_alive, self.is_last = False, True
+        head = self._head(status, headers)
         if len(body) < LARGE_BODY:
             self.transport.write(head + body)
         else:
             self.transport.writelines((head, body))  # not copied: many clients may share one body
         self.message_event.set()
-        if not self.keep_alive:
+        if not (self.keep_alive or self.is_last):
             self.transport.close()
         self.on_response()
 

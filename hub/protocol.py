@@ -24,6 +24,7 @@ EXTENSIONS: Final[dict[str, dict[object, object]]] = {WHOLE_ANSWER: {}}
 LARGEST_AT_HAND: Final = 65_536
 UNWANTED_SECONDS: Final = 5.0
 """Grace period for a client to stop uploading after an early response."""
+LAST_ANSWER: Final = HubError("the connection ends with the answer before")
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 """An interim answer, which every client of HTTP/1.1 must ignore."""
 PROBE_EVERY: Final = 0.5
@@ -386,12 +387,23 @@ class HubHttpProtocol(ClientConnection):
 
     def on_response_complete(self) -> None:
         self.server_state.total_requests += 1
-        self._running = None
+        ended, self._running = cast(HubCycle, self._running), None
         self._discharge()
         if self.transport.is_closing():
             self._watch_closing()
+        elif ended.is_last:
+            self._end_here()
         elif not self.flow.write_paused:
             self._go_on()
+
+    def _end_here(self) -> None:
+        """Take no further request after an answer that ends the connection. What the client is still sending is read
+        and dropped for a while."""
+        self._refusing, self._is_answered = LAST_ANSWER, True
+        self.pipeline.clear()
+        self._take_buffered()
+        self._resume_reading()
+        self._linger(UNWANTED_SECONDS)
 
     def _go_on(self) -> None:
         """Start the next request, once the client has read the previous answer."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
 
 from tests.platform.raw import Wire, request, token_of, wire
-from tests.support.hub import Hub, StartHub
+from tests.support.hub import PATIENCE, Hub, StartHub
 from tests.support.live import live
 
 pytestmark = pytest.mark.engine("sqlite")  # all of this happens before the engine is used
@@ -23,7 +24,7 @@ HANDSHAKE = (
 
 @pytest.fixture(scope="module")
 async def hub(sqlite_hub: StartHub) -> Hub:
-    return await sqlite_hub(max_head_bytes=20_000, head_timeout=5)
+    return await sqlite_hub(max_head_bytes=20_000, head_timeout=5, body_timeout=1)
 
 
 @pytest.fixture(scope="module")
@@ -269,6 +270,29 @@ async def test_a_client_that_is_refused_while_it_waits_to_send_is_hung_up_on(con
     answer = await connection.answer()
     assert (answer.status, answer.headers["connection"]) == (401, "close")
     assert await connection.closed()
+
+
+@pytest.mark.parametrize("kind", ["whole", "declared", "unfinished"])
+async def test_an_answer_that_ends_the_connection_is_the_last_one(
+    hub: Hub, connection: Wire, store: str, token: str, kind: str
+) -> None:
+    """The client takes the requests behind it as not carried out (RFC 9112, 9.6), so they are not."""
+    victim = await hub.admin.make(store)
+    path, large = f"/{store}/{victim['_id']}", b'{"a":"' + b"x" * 1_100_000 + b'"}'
+    asked = {
+        "whole": with_body(request("POST", f"/{store}", token), large),
+        "declared": with_body(request("PATCH", path, token), large),
+        "unfinished": request("POST", f"/{store}", token, "Content-Length: 9"),
+    }[kind]
+    delete = request("DELETE", path, token)
+    await connection.send(asked if kind == "unfinished" else asked + delete)
+    answer = await connection.answer()
+    assert (answer.status, answer.headers["connection"]) == (408 if kind == "unfinished" else 413, "close")
+    if kind == "unfinished":
+        await connection.send(b'{"a":"b"}' + delete)
+    async with asyncio.timeout(PATIENCE):
+        assert await connection.reader.read() == b""
+    assert (await hub.admin.get(path)).status_code == 200
 
 
 async def test_an_encoded_slash_ends_no_segment(hub: Hub, connection: Wire, store: str, token: str) -> None:
