@@ -46,6 +46,8 @@ class Peer:
     exempt: bool
     connections: int = 0
     buffered: int = 0
+    active: int = 0
+    """Active requests (see `hub.active`)."""
 
 
 class FewEachTurn:

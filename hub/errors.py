@@ -251,7 +251,8 @@ def _errors(error: Exception) -> Errors:
         case stores.ReadTimeout():
             return {"query": ["This takes too long: ask for less, or for what an index leads to."]}
         case stores.TooManySlowWrites():
-            return {"body": ["Too many changes that take long are waiting: try again. Nothing was changed."]}
+            limit = f" ({named(error.limit_name)})" if error.limit_name else ""
+            return {"body": [f"Too many changes that take long are waiting{limit}: try again. Nothing was changed."]}
         case stores.TooManyLists():
             text = "You are reading as many long lists at once as HUB_MAX_LONG_LISTS_PER_USER allows: try again."
             return {"query": [text]}

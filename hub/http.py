@@ -14,6 +14,7 @@ import orjson
 from starlette.types import Receive, Scope, Send
 
 from auth.principal import Principal
+from hub.active import ACTIVE, ActiveRequest
 from hub.bodies import BodyBounds, parse_bounded
 from hub.compression import SMALLEST, negotiate, variation
 from hub.cookies import cookie_value
@@ -37,6 +38,9 @@ needs no timeout (measured: a timeout that never fires costs 10 µs)."""
 
 CHARGE = "hub.charge"
 """Scope key of the function that counts bytes held for a request. It raises Overloaded beyond the limit."""
+
+PEER = "hub.peer"
+"""Scope key of the `hub.connections.Peer` that the hub's own server counts the connection for."""
 
 LIMIT_REACHED = "hub.limit"
 """Scope key for the name of the limit that a request has reached."""
@@ -269,6 +273,9 @@ class Call:
     async def while_connected(self, work: Coroutine[Any, Any, T]) -> T:
         """Return the result of `work`. If the client disconnects first, cancel it, wait for its end and raise
         ClientGone."""
+        active: ActiveRequest | None = self.scope.get(ACTIVE)
+        if active is not None:
+            active.is_at_work = True
         working, leaving = asyncio.create_task(work), asyncio.create_task(self._disconnection())
         try:
             await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)

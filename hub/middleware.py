@@ -10,11 +10,12 @@ from typing import Any, NoReturn
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from hub.active import ACTIVE, ActiveRequest, ActiveRequests
 from hub.compression import POLICY, Policy
 from hub.dialects.base import ErrorAnswer
-from hub.errors import AnswerBroken, ClientGone, NoSuchPath, Overloaded, is_expected
+from hub.errors import AnswerBroken, ClientGone, NoSuchPath, is_expected
 from hub.failures import FailureLog, sent_path
-from hub.http import BODY, LIMIT_REACHED, WHOLE_ANSWER
+from hub.http import BODY, LIMIT_REACHED, PEER, WHOLE_ANSWER
 from hub.metrics import Metrics
 from hub.origins import Headers, Origins
 from stores.bounds import Limited
@@ -39,9 +40,9 @@ class RequestMiddleware:
     """Pure ASGI middleware.
 
     It keeps a caller's `X-Request-Id` if that is one word of at most 100 ASCII characters. Beyond `most` concurrent
-    requests it refuses new ones; requests that wait for their client to send a body or to read an answer are not
-    counted. Paths that begin with `apart` bypass it: a poll that waits for events takes no work. `error_answer` renders
-    the errors that reach this layer.
+    requests it refuses new ones, and beyond a share of them those of one address or user; requests that wait for their
+    client to send a body or to read an answer are not counted. Paths that begin with `apart` bypass it: a poll that
+    waits for events takes no work. `error_answer` renders the errors that reach this layer.
     """
 
     def __init__(
@@ -59,11 +60,10 @@ class RequestMiddleware:
         self.origins = origins
         self.compression = compression
         self.metrics = metrics
-        self.most = most
+        self.active = ActiveRequests(most)
         self.apart = apart
-        self.running = 0
         self.failures = FailureLog()
-        metrics.in_progress.set_function(lambda: self.running)
+        metrics.in_progress.set_function(lambda: self.active.count)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"].startswith(self.apart):
@@ -73,6 +73,7 @@ class RequestMiddleware:
         request_id = _request_id(scope)
         scope["hub.request_id"] = request_id
         scope[POLICY] = self.compression
+        active = scope[ACTIVE] = ActiveRequest(self.active, scope.get(PEER))
         status = 0
         for_pages: Headers | None = None
 
@@ -86,35 +87,33 @@ class RequestMiddleware:
             if message["type"] == WHOLE_ANSWER:
                 await send(message)
                 return
-            self.running -= 1
+            active.pause()
             try:
                 await send(message)
             finally:
-                self.running += 1
+                active.resume()
 
         arrived = BODY in scope
 
         async def receive_apart() -> Message:
             nonlocal arrived
-            if arrived:  # whoever still receives waits for the client to leave, beside its work
+            if arrived or active.is_at_work:  # whoever still receives waits for the client to leave, beside its work
                 return await receive()
-            self.running -= 1
+            active.pause()
             try:
                 message = await receive()
             finally:
-                self.running += 1
+                active.resume()
             arrived = not message.get("more_body")
-            if self.running > self.most and not message.get("more_body") and scope["path"] not in OPERATIONAL:
-                raise self._overloaded()
+            if arrived:
+                self._admit(active, scope)
             return message
 
-        self.running += 1
         try:
             for_pages = self.origins.admit(scope)
             if "\n" in scope["path"]:  # a route's pattern could match the part before the line break
                 raise NoSuchPath(scope["path"])
-            if self.running > self.most and scope["path"] not in OPERATIONAL:
-                raise self._overloaded()
+            self._admit(active, scope)
             await self.app(scope, receive_apart, send_with_id)
         except Exception as error:
             if status or isinstance(error, ClientGone):
@@ -124,7 +123,7 @@ class RequestMiddleware:
                 scope[LIMIT_REACHED] = error.limit_name
             await self.error_answer(error, scope).send(scope, send_with_id)
         finally:
-            self.running -= 1
+            active.end()
             self._record(scope, status, time.perf_counter() - started, request_id)
 
     def _break_off(self, error: Exception, scope: Scope) -> NoReturn:
@@ -136,8 +135,11 @@ class RequestMiddleware:
         self.failures.note(scope, error)
         raise AnswerBroken(str(error)) from error
 
-    def _overloaded(self) -> Overloaded:
-        return Overloaded(f"{self.most} requests are being answered").at("max_requests")
+    def _admit(self, active: ActiveRequest, scope: Scope) -> None:
+        """Raise Overloaded if there are too many active requests."""
+        error = active.refusal()
+        if error is not None and scope["path"] not in OPERATIONAL:
+            raise error
 
     def _record(self, scope: Scope, status: int, seconds: float, request_id: bytes) -> None:
         self.metrics.observed(scope.get("hub.operation", "other"), status, seconds)

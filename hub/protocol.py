@@ -17,7 +17,7 @@ from hub.connections import CROWD, PIPELINED_SHARE
 from hub.cycle import HubCycle
 from hub.errors import BadRequest, HeadTooLarge, HubError, Overloaded, WrongWebSocketVersion
 from hub.heads import WEBSOCKET_VERSION, decoded, fault, is_handshake, target_of, values, without_offer
-from hub.http import BODY, CHARGE, WHOLE_ANSWER
+from hub.http import BODY, CHARGE, PEER, WHOLE_ANSWER
 from realtime.engineio.uvicorn_protocol import HubProtocol
 
 EXTENSIONS: Final[dict[str, dict[object, object]]] = {WHOLE_ANSWER: {}}
@@ -317,6 +317,7 @@ class HubHttpProtocol(ClientConnection):
         scope["query_string"] = url.query or b""
         scope["extensions"] = EXTENSIONS
         scope[CHARGE] = self._charge
+        scope[PEER] = self._peer
 
     def _begin(self, cycle: HubCycle) -> None:
         before, self.cycle = self.cycle, cycle

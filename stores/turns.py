@@ -68,10 +68,11 @@ class Queue(Generic[T]):
 
         Used now and then, it serves owners with few items early, however many owners there are. Used always, owners
         with many items might never have a turn."""
-        return self._take_of(min(islice(self._waiting, _LOOKED_AT), key=self._length))
+        return self._take_of(min(islice(self._waiting, _LOOKED_AT), key=self.length))
 
-    def _length(self, owner: str) -> int:
-        return len(self._waiting[owner])
+    def length(self, owner: str) -> int:
+        """Return the number of items of this owner."""
+        return len(self._waiting.get(owner, ()))
 
     def _take_of(self, owner: str) -> T:
         items = self._waiting[owner]

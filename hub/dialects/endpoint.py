@@ -7,6 +7,7 @@ from typing import Generic, cast
 from starlette.routing import BaseRoute
 from starlette.types import Receive, Scope, Send
 
+from hub.active import ACTIVE, ActiveRequest
 from hub.dialects.base import C, CallerChanged, Dialect, Dialects, Handler, OpenHandler, Operation
 from hub.dialects.path_tree import PathNode, PrefixRoute
 from hub.errors import ClientGone, NotModified
@@ -71,6 +72,9 @@ class Endpoint(Generic[C]):
         while True:
             principal = await self._dialect.authenticate(call)
             READER.set(principal.user_id)
+            active: ActiveRequest | None = call.scope.get(ACTIVE)
+            if active is not None:
+                active.authenticated(principal.user_id)
             self._dialect.admit(operation, call, principal)
             try:
                 return await cast("Handler[C]", operation.handler)(self._context, call, principal)

@@ -18,11 +18,12 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
 import apsw
 
-from stores.errors import StorageFull, StoreError, Unavailable
+from stores.bounds import Limit
+from stores.errors import StorageFull, StoreError, TooManySlowWrites, Unavailable
 from stores.records import now_ms
 from stores.sqlite.connection import translate
 from stores.sqlite.feed import CommittedChanges
@@ -41,6 +42,9 @@ TURN: Final = 0.01
 CPU time, not the clock: otherwise a moment without a processor would split the jobs of clients that write in step into
 two commits, and they would stay split for as long as the clients go on."""
 
+
+MOST_HEAVY_WRITES: Annotated[int, Limit("user on SQLite", "bulk changes and long arrays that wait", "503")] = 128
+"""Heavy jobs of one user that wait: each may take a second, and holds its entities in memory until then."""
 
 _INTERRUPT_EVERY: Final = 0.02
 """Seconds between two attempts to interrupt a job."""
@@ -89,12 +93,14 @@ class Writer:
         self, run: Callable[[], T], by: str | None, *, heavy: bool = False, committed: Callable[[], None] | None = None
     ) -> T:
         """Call `run` in a transaction. Return its result once the transaction is durable; raise the StoreError that
-        undid it.
+        undid it, or TooManySlowWrites for a heavy job if too many of this user wait.
 
         `committed`, only of a heavy job: it is called on the loop once the transaction is durable, before the feed gets
         its changes and before the next job runs. It is called even if the submitter has been cancelled."""
         if self._closed:
             raise Unavailable("the store is closed")
+        if heavy and by is not None and self.heavy.length(by) >= MOST_HEAVY_WRITES:
+            raise TooManySlowWrites().at("MOST_HEAVY_WRITES")
         loop = asyncio.get_running_loop()
         job = Job(run, by, heavy, loop.create_future(), committed)
         (self.heavy if heavy else self.light).put(by or "", job)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 
 import pytest
@@ -12,8 +12,9 @@ from pymongo import AsyncMongoClient
 
 from stores.errors import NotFound, TooManySlowWrites
 from stores.mongo import room
-from stores.protocol import Delete, Engine, Insert, Update, UpdateMany
+from stores.protocol import Delete, Engine, Insert, Update, UpdateMany, Written
 from stores.query import Equal
+from stores.sqlite.writer import MOST_HEAVY_WRITES
 from tests.support.engines import Database
 from tests.support.entities import OTHER_USER, STORE, USER, entity, insert_one
 from tests.support.reading import find
@@ -39,6 +40,25 @@ async def test_a_write_waits_for_one_bulk_change_of_another_user(engine: Engine)
     assert order.index("small") <= 2, order
     assert order.index("bulk") <= 4, order
     assert [e["n"] for e in await find(engine) if e["kind"] == "many"] == [MANY - 1] * 50
+
+
+@pytest.mark.engine("sqlite")
+async def test_the_bulk_changes_of_one_user_that_wait_have_a_limit(engine: Engine) -> None:
+    """Further ones are refused; other users, and small writes of this one, are not affected."""
+    made = await insert_one(engine, kind="other", n=0)
+
+    def change(by: str) -> Awaitable[list[Written]]:
+        return engine.commit([UpdateMany(STORE, Equal(("kind",), "many"), {"n": 1}, 1_000)], by)
+
+    many = [change(USER) for _ in range(MOST_HEAVY_WRITES + 10)]
+    small = engine.commit([Update(STORE, made["_id"], {"n": 1})], USER)
+    *results, _, _ = await asyncio.gather(*many, change(OTHER_USER), small, return_exceptions=True)
+    refused = [result for result in results if isinstance(result, TooManySlowWrites)]
+    assert [error.limit_name for error in refused] == ["MOST_HEAVY_WRITES"] * 10
+    assert [type(result) for result in results[:MOST_HEAVY_WRITES]] == [list] * MOST_HEAVY_WRITES
+    assert isinstance(await change(USER), list)
+    [shown] = await find(engine)
+    assert shown["n"] == 1
 
 
 @pytest.mark.engine("sqlite")

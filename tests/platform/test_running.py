@@ -383,7 +383,7 @@ def start_with_few_files(database: Database, folder: Path) -> subprocess.Popen[b
 async def test_too_many_requests_at_once_are_turned_away(spare: Database, tmp_path: Path) -> None:
     """Beyond the limit the answer is 503 with Retry-After. The liveness check still succeeds, and afterwards requests
     work again."""
-    async with running_hub(spare, tmp_path, max_requests=2) as hub, AsyncExitStack() as stack:
+    async with running_hub(spare, tmp_path, max_requests=4) as hub, AsyncExitStack() as stack:
         store = await hub.define()
         connections = [await stack.enter_async_context(wire(hub.process.port)) for _ in range(12)]
         hub.process.process.send_signal(signal.SIGSTOP)  # so that it reads all requests at once

@@ -1,0 +1,93 @@
+"""Counts the active requests, those that do not wait for their client: in all, of each address and of each user."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Annotated, Final
+
+from hub.connections import Peer
+from hub.errors import Overloaded
+from stores.bounds import Limit
+
+ACTIVE: Final = "hub.active"
+"""Scope key of the `ActiveRequest`."""
+
+REQUESTS_SHARE: Annotated[float, Limit("address, and user", "of `HUB_MAX_REQUESTS`", "503")] = 0.5
+"""Share of the active requests that one address or one user may have: nobody refuses the requests of all others."""
+
+
+class ActiveRequests:
+    """`most`: active requests of the process."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.each = max(1, int(REQUESTS_SHARE * most))
+        self.count = 0
+        self.of_user: Counter[str] = Counter()
+
+
+class ActiveRequest:
+    """One request. It is active until `end`, except between `pause` and `resume`.
+
+    Args:
+        peer: the address of its connection, if known. A trusted proxy's has no limit.
+    """
+
+    __slots__ = ("_all", "is_at_work", "peer", "user")
+
+    def __init__(self, all: ActiveRequests, peer: Peer | None) -> None:
+        self._all = all
+        self.peer = peer
+        self.user = ""
+        """The user's id, once the request is authenticated."""
+        self.is_at_work = False
+        """Whether the hub works on it, and receives beside that only to notice that the client disconnects."""
+        self.resume()
+
+    def resume(self) -> None:
+        self._all.count += 1
+        if self.peer is not None:
+            self.peer.active += 1
+        if self.user:
+            self._all.of_user[self.user] += 1
+
+    def pause(self) -> None:
+        self._all.count -= 1
+        if self.peer is not None:
+            self.peer.active -= 1
+        if self.user:
+            self._all.of_user[self.user] -= 1
+            if not self._all.of_user[self.user]:
+                del self._all.of_user[self.user]
+
+    end = pause
+
+    def authenticated(self, user: str) -> None:
+        """Count the request for this user. Raises Overloaded if the user has too many."""
+        if self.user or not user:
+            return
+        self.user = user
+        self._all.of_user[user] += 1
+        error = self._users_refusal()
+        if error is not None:
+            raise error
+
+    def refusal(self) -> Overloaded | None:
+        """Return why there are too many active requests for this one, or None."""
+        every = self._all
+        if every.count > every.most:
+            return Overloaded(f"{every.most} requests are being answered").at("max_requests")
+        peer = self.peer
+        if peer is not None and peer.active > every.each and not peer.exempt:
+            return too_many(every.each, "This address has")
+        return self._users_refusal()
+
+    def _users_refusal(self) -> Overloaded | None:
+        if self.user and self._all.of_user[self.user] > self._all.each:
+            return too_many(self._all.each, "You have")
+        return None
+
+
+def too_many(each: int, whose: str) -> Overloaded:
+    text = f"{whose} {each} active requests, and REQUESTS_SHARE of HUB_MAX_REQUESTS allows no more: try again."
+    return Overloaded("too many requests of one address or user", "request", text).at("REQUESTS_SHARE")
