@@ -82,6 +82,11 @@ class ActiveRequest:
             return too_many(every.each, "This address has")
         return self._users_refusal()
 
+    def check_unread(self, size: int) -> None:
+        """Raise Overloaded if there is no room for an answer of `size` bytes that its client does not read."""
+        if self.peer is not None:
+            self.peer.unread.check(self.peer.limited, self.user, size)
+
     def _users_refusal(self) -> Overloaded | None:
         if self.user and self._all.of_user[self.user] > self._all.each:
             return too_many(self._all.each, "You have")

@@ -12,12 +12,14 @@ from starlette.types import Scope
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from hub.active import ACTIVE, ActiveRequest
 from hub.connections import Connections, Peer
 from hub.dialects.base import ErrorAnswer
 from hub.errors import HubError, TooSlow, describe, status_text
 from hub.heads import HeadBounds, path_of
 from hub.http import LINGER_SECONDS, Answer
 from hub.progress import Progress
+from hub.unread import NOT_MUCH
 from stores.bounds import Limit
 
 UNSENT_BYTES: Annotated[int, Limit("connection", "bytes", "waits")] = 131_072
@@ -58,6 +60,8 @@ class ClientConnection(HttpToolsProtocol):
         self._peer: Peer | None = None
         self._waiting: asyncio.TimerHandle | None = None
         self._progress: Progress | None = None
+        self._unread: tuple[str, str, int] | None = None
+        """Address, user and number of the unread bytes that are counted for this connection."""
         self._running: RequestResponseCycle | None = None
         """The request that is being answered. `cycle` is the request that was parsed last."""
         self._arriving: int | None = None
@@ -96,6 +100,7 @@ class ClientConnection(HttpToolsProtocol):
         if self._progress is not None:
             self._progress.stop()
             self._progress = None  # breaks a reference cycle, which only the garbage collector would free, later
+        self._count_as_read()
         if self._running is not None and not self._running.response_complete:
             self._running.disconnected = True
             self._running.message_event.set()
@@ -136,15 +141,30 @@ class ClientConnection(HttpToolsProtocol):
     def pause_writing(self) -> None:
         super().pause_writing()
         self._watch_progress()
+        self._count_unread()
 
     def resume_writing(self) -> None:
         super().resume_writing()
+        self._count_as_read()
         if self.transport.is_closing():
             return
         if self._progress is not None:
             self._progress.stop()
         if self._running is None:
             self._go_on()
+
+    def _count_unread(self) -> None:
+        """Count what the client has yet to read. Its memory is in use until all of it has been read."""
+        size = self.transport.get_write_buffer_size() - NOT_MUCH
+        if size > 0 and self._peer is not None:
+            active: ActiveRequest | None = self._running.scope.get(ACTIVE) if self._running else None  # type: ignore[assignment]
+            self._unread = self._peer.limited, active.user if active else "", size
+            self._all.unread.grow(*self._unread)
+
+    def _count_as_read(self) -> None:
+        if self._unread is not None:
+            self._all.unread.shrink(*self._unread)
+            self._unread = None
 
     def _go_on(self) -> None:
         """Start the next request, once the client has read the previous answer."""

@@ -9,6 +9,7 @@ from typing import Final
 
 from auth.addresses import address_block
 from hub.errors import Overloaded
+from hub.unread import UnreadAnswers
 from stores.turns import Queue, SharedTurns
 
 PIPELINED_SHARE: Final = 0.25
@@ -44,10 +45,17 @@ class Peer:
 
     block: str
     exempt: bool
+    unread: UnreadAnswers
+    """The unread answers of all addresses."""
     connections: int = 0
     buffered: int = 0
     active: int = 0
     """Active requests (see `hub.active`)."""
+
+    @property
+    def limited(self) -> str:
+        """The address if it has limits, otherwise an empty text."""
+        return "" if self.exempt else self.block
 
 
 class FewEachTurn:
@@ -89,6 +97,7 @@ class Connections:
         """Turns for parsing input."""
         self.count = 0
         self.buffered = 0
+        self.unread = UnreadAnswers()
         self._exempt = exempt
         self._peers: dict[str, Peer] = {}
         self.unstarted = 0
@@ -102,7 +111,7 @@ class Connections:
         block = address if exempt else address_block(address)
         peer = self._peers.get(block)
         if peer is None:
-            peer = self._peers[block] = Peer(block, exempt)
+            peer = self._peers[block] = Peer(block, exempt, self.unread)
         peer.connections += 1
         self.count += 1
         return peer

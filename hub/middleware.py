@@ -18,6 +18,7 @@ from hub.failures import FailureLog, sent_path
 from hub.http import BODY, LIMIT_REACHED, PEER, WHOLE_ANSWER
 from hub.metrics import Metrics
 from hub.origins import Headers, Origins
+from hub.unread import NOT_MUCH
 from stores.bounds import Limited
 
 access_log = logging.getLogger("hub.access")
@@ -79,12 +80,15 @@ class RequestMiddleware:
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
+            whole = message["type"] == WHOLE_ANSWER
+            if whole and len(message["body"]) > NOT_MUCH:
+                active.check_unread(len(message["body"]))
             if not status:  # first message: the head, or a whole answer
                 status = message["status"]
                 message["headers"] += [(b"x-request-id", request_id), *FOR_THE_CALLER_ALONE]
                 if for_pages is not None:
                     message["headers"] += for_pages
-            if message["type"] == WHOLE_ANSWER:
+            if whole:
                 await send(message)
                 return
             active.pause()

@@ -14,7 +14,7 @@ from hub.serve import allow_connections
 from tests.hostile.harness import LONGEST_TURN, MEMORY_FACTOR, resident, unharmed
 from tests.platform.raw import RawAnswer, Wire, request, token_of, wire
 from tests.support.engines import Database
-from tests.support.hub import PATIENCE, Hub, StartHub, eventually, running_hub
+from tests.support.hub import PATIENCE, Client, Hub, StartHub, eventually, running_hub
 from tests.support.standstill import read_metrics
 from tests.support.tasks import end
 
@@ -209,6 +209,48 @@ async def test_requests_behind_each_other_take_no_memory(hub: Hub) -> None:
             await asyncio.sleep(2)
             assert resident(hub.process.pid) - before < 150 * 2**20
             await end(*senders)
+
+
+LARGE = 3
+"""Entities of so many megabytes, and so many connections that request one, whose answers would take 300 MB."""
+MANY = 100
+
+
+async def large_entity(user: Client, store: str) -> str:
+    """Return the path of an entity whose answer is never streamed."""
+    path = f"/{store}/{(await user.make(store))['_id']}"
+    for number in range(LARGE):
+        assert (await user.patch(path, {f"text{number}": "x" * 1_000_000})).status_code == 200
+    return path
+
+
+async def read(hub: Hub, user: Client, path: str) -> RawAnswer:
+    """GET the path, uncompressed."""
+    async with wire(hub.process.port) as connection:
+        await connection.send(request("GET", path, token_of(user.http.headers)))
+        return await connection.answer()
+
+
+async def test_large_answers_that_nobody_reads_have_a_limit_together(hub: Hub) -> None:
+    """Further ones to the same user are refused, from whatever address. Small ones, and those to other users, are not.
+    When the clients have gone, there is room again."""
+    store, limit = await hub.define(), "MOST_UNREAD_ANSWER_BYTES_EACH"
+    user, other = await hub.as_user(), await hub.as_user()
+    path, others = await large_entity(user, store), await large_entity(other, store)
+    before = resident(hub.process.pid)
+    async with sockets(hub, MANY, "127.0.0.2", "127.0.0.3") as attackers:
+        await send_all(attackers, request("GET", path, token_of(user.http.headers)))
+        await eventually(lambda: limit_reached(hub, limit))
+        refused = await read(hub, user, path)
+        assert (refused.status, [*refused.json()["errors"]]) == (503, ["answer"])
+        assert limit in refused.json()["errors"]["answer"][0]
+        assert int(refused.headers["retry-after"]) >= 1
+        assert (await read(hub, user, "/auth")).status == 200
+        assert (await read(hub, other, others)).status == 200
+        assert resident(hub.process.pid) - before < 200 * 2**20
+    await eventually(lambda: fewer_than(hub, MANY // 2))
+    assert (await read(hub, user, path)).status == 200
+    assert "Traceback" not in hub.process.log
 
 
 @pytest.fixture
