@@ -152,6 +152,8 @@ class ClientConnection(HttpToolsProtocol):
             self._progress.stop()
         if self._running is None:
             self._go_on()
+        else:
+            self._go_on_reading()
 
     def _count_unread(self) -> None:
         """Count what the client has yet to read. Its memory is in use until all of it has been read."""
@@ -168,6 +170,10 @@ class ClientConnection(HttpToolsProtocol):
 
     def _go_on(self) -> None:
         """Start the next request, once the client has read the previous answer."""
+        raise NotImplementedError
+
+    def _go_on_reading(self) -> None:
+        """Take up the rest of the running request, which waited for the client to read the previous answer."""
         raise NotImplementedError
 
     def _watch_progress(self) -> None:

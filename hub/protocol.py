@@ -418,6 +418,10 @@ class HubHttpProtocol(ClientConnection):
             self._resume_reading()
             self._rest()
 
+    def _go_on_reading(self) -> None:
+        if self._buffered and not self._must_wait():
+            self._go_on_later()
+
     def _resume_reading(self) -> None:
         if not self._is_ended:
             self.flow.resume_reading()

@@ -15,7 +15,7 @@ from hub.http import WHOLE_ANSWER, Answer
 from hub.protocol import AT_ONCE, HubHttpProtocol
 from stores.turns import SharedTurns
 from tests.support.tasks import each_turn, reported_failures
-from tests.wire.serving import eventually, serving
+from tests.wire.serving import PATIENCE, eventually, serving
 
 
 def connections() -> Connections:
@@ -126,6 +126,42 @@ async def test_a_connection_that_has_ended_does_not_wait_for_the_garbage_collect
             await eventually(lambda: http_protocols() == before, "the end of the connection")
     finally:
         gc.enable()
+
+
+async def test_a_body_that_came_while_the_client_did_not_read_is_taken_up_when_it_reads() -> None:
+    """The interim answer may be the byte too many: then the body of a running request waits for the client to read."""
+    running: list[HubHttpProtocol] = []
+
+    class Watched(HubHttpProtocol):
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            running.append(self)
+
+    async def echo(scope: Any, receive: Any, send: Any) -> None:
+        body = b""
+        while True:
+            message = await receive()
+            body += message["body"]
+            if not message["more_body"]:
+                break
+        length = (b"content-length", b"%d" % len(body))
+        await send({"type": WHOLE_ANSWER, "status": 200, "headers": [length], "body": body})
+
+    make = http(connections())
+    async with serving(echo, http=partial(Watched, **make.keywords), lifespan="off") as served:
+        reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+        writer.write(UPLOAD.replace(b"Content-Length: 100", b"Content-Length: 8\r\nExpect: 100-continue")[:-4])
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 100 ")
+        [protocol] = running
+        protocol.pause_writing()
+        writer.write(b"half")
+        await eventually(lambda: protocol._buffered, "the first half")
+        protocol.resume_writing()
+        await eventually(lambda: not protocol._buffered, "its parsing")
+        writer.write(b"full")
+        async with asyncio.timeout(PATIENCE):
+            assert (await reader.readuntil(b"halffull")).startswith(b"HTTP/1.1 200 ")
+        writer.close()
 
 
 class GivenTurns(SharedTurns):
