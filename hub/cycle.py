@@ -12,6 +12,7 @@ from hub.errors import AnswerBroken, ClientGone
 from hub.http import WHOLE_ANSWER
 
 CLOSE: Final = (b"connection", b"close")
+LENGTH: Final = b"content-length"
 LARGE_BODY: Final = 49_152
 """Bytes. A smaller body is written together with its head (measured: 5% less time for a list of 25 KB)."""
 
@@ -36,6 +37,9 @@ class HubCycle(RequestResponseCycle):
 
     is_last = False
     """Whether the answer itself announces the end of the connection, though the client may still be sending."""
+
+    ends_with_connection = False
+    """Whether the end of the connection ends the body: HTTP/1.0 has no chunks (RFC 9112, 6.1)."""
 
     on_begun: Callable[[], None]
     """Called when the application receives the request."""
@@ -112,9 +116,18 @@ class HubCycle(RequestResponseCycle):
             await self.flow.drain()
         if not self._is_gone():
             self._close_if_body_is_held_back()
+            self._frame(message)
             await super().send(message)
         elif message.get("more_body"):
             raise ClientGone("the client went away")
+
+    def _frame(self, message: Any) -> None:
+        """Keep the base class from sending a body of unknown length in chunks to a client of HTTP/1.0."""
+        if not self.response_started:
+            if self.scope["http_version"] == "1.0" and not any(name == LENGTH for name, _ in message["headers"]):
+                self.ends_with_connection, self.chunked_encoding = True, False
+        elif self.ends_with_connection:
+            self.expected_content_length = len(message.get("body", b""))
 
     def _close_if_body_is_held_back(self) -> None:
         """Close the connection after an early answer to `Expect: 100-continue`. The client may omit the body then, and

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import gzip
+import json
 import logging
 from types import SimpleNamespace
 from typing import Any
@@ -131,7 +133,7 @@ def cycle_into(written: list[bytes]) -> HubCycle:
     )
     flow: Any = SimpleNamespace(write_paused=False)
     cycle = HubCycle(
-        scope={"method": "GET"},  # type: ignore[typeddict-item]
+        scope={"method": "GET", "http_version": "1.1"},  # type: ignore[typeddict-item]
         transport=transport,
         flow=flow,
         logger=logging.getLogger("uvicorn.error"),
@@ -156,6 +158,28 @@ async def test_an_expected_continue_is_given(hub: Hub, user: Client, store: str,
         assert (await connection.head())[0] == 100
         await connection.send(body)
         assert (await connection.answer()).json()["n"] == 1
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("coding", ["identity", "gzip"])
+async def test_a_client_of_http_1_0_gets_no_chunks(
+    hub: Hub, user: Client, store: str, token: str, method: str, coding: str
+) -> None:
+    """The end of the connection ends a list of unknown length."""
+    await user.make_all(store, [{"n": n, "text": "x" * 1_000} for n in range(300)])
+    asked = request(method, f"/{store}?limit=300", token, f"Accept-Encoding: {coding}")
+    async with wire(hub.process.port) as connection:
+        await connection.send(asked.replace(b"HTTP/1.1", b"HTTP/1.0"))
+        status, headers = await connection.head()
+        body = await connection.reader.read()
+    assert (status, headers["connection"]) == (200, "close")
+    assert "transfer-encoding" not in headers
+    if method == "HEAD":
+        assert body == b""
+        return
+    if headers.get("content-encoding") == "gzip":
+        body = gzip.decompress(body)
+    assert [entity["n"] for entity in json.loads(body)] == list(range(300))
 
 
 async def test_a_client_may_end_its_side_behind_its_requests(hub: Hub, user: Client, store: str, token: str) -> None:
