@@ -55,6 +55,8 @@ class ActiveRequest:
         self._all.count -= 1
         if self.peer is not None:
             self.peer.active -= 1
+            if not self.peer.connections:
+                self.peer.all.forget_unused(self.peer)
         if self.user:
             self._all.of_user[self.user] -= 1
             if not self._all.of_user[self.user]:
@@ -85,7 +87,7 @@ class ActiveRequest:
     def check_unread(self, size: int) -> None:
         """Raise Overloaded if there is no room for an answer of `size` bytes that its client does not read."""
         if self.peer is not None:
-            self.peer.unread.check(self.peer.limited, self.user, size)
+            self.peer.all.unread.check(self.peer.limited, self.user, size)
 
     def _users_refusal(self) -> Overloaded | None:
         if self.user and self._all.of_user[self.user] > self._all.each:

@@ -41,12 +41,12 @@ class ConnectionLimits:
 
 @dataclass(slots=True, eq=False)
 class Peer:
-    """One address (IPv6: /64) and its usage. The limits per address do not apply to an `exempt` one."""
+    """One address (IPv6: /64) and its usage. The limits per address do not apply to an `exempt` one. `all` are the
+    connections of all addresses."""
 
     block: str
     exempt: bool
-    unread: UnreadAnswers
-    """The unread answers of all addresses."""
+    all: Connections
     connections: int = 0
     buffered: int = 0
     active: int = 0
@@ -111,7 +111,7 @@ class Connections:
         block = address if exempt else address_block(address)
         peer = self._peers.get(block)
         if peer is None:
-            peer = self._peers[block] = Peer(block, exempt, self.unread)
+            peer = self._peers[block] = Peer(block, exempt, self)
         peer.connections += 1
         self.count += 1
         return peer
@@ -119,7 +119,11 @@ class Connections:
     def unregister(self, peer: Peer) -> None:
         peer.connections -= 1
         self.count -= 1
-        if not peer.connections:
+        self.forget_unused(peer)
+
+    def forget_unused(self, peer: Peer) -> None:
+        """Forget an address without connections and active requests: a request may outlast its connection."""
+        if not (peer.connections or peer.active):
             self._peers.pop(peer.block, None)
 
     def refusal(self, peer: Peer) -> Overloaded | None:

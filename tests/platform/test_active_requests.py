@@ -67,6 +67,20 @@ def test_a_trusted_proxy_has_no_share_but_its_users_have() -> None:
     assert reached(other) == ""
 
 
+def test_a_request_counts_for_its_address_though_its_connection_has_ended() -> None:
+    counted, every = connections(), ActiveRequests(MOST)
+    peer = counted.register("192.0.2.1")
+    its = [ActiveRequest(every, peer) for _ in range(MOST // 2)]
+    counted.unregister(peer)
+    again = counted.register("192.0.2.1")
+    further = ActiveRequest(every, again)
+    assert reached(further) == "REQUESTS_SHARE"
+    counted.unregister(again)
+    for each in [*its, further]:
+        each.end()
+    assert counted._peers == {}
+
+
 def test_what_has_ended_is_counted_no_longer() -> None:
     every, peer = ActiveRequests(MOST), connections().register("192.0.2.1")
     one = ActiveRequest(every, peer)
