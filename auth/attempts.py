@@ -97,18 +97,18 @@ class LoginAttempts:
         Raises TooManyAttempts.
         """
         block, name = self._keys(login, address)
-        for window, key in ((self.addresses, block), (self.names, name)):
-            seconds = window.wait(key)
-            if seconds > 0:
-                raise TooManyAttempts(math.ceil(seconds)).at("login_attempts")
+        _check(self.addresses, block)
+        _check(self.names, name)
         self.addresses.add(block)
         self.names.add(name)
 
+    def check_address(self, address: str) -> None:
+        """Raise TooManyAttempts if no login from the address may be tried now."""
+        _check(self.addresses, _encoded(address_block(address)))
+
     def take_of(self, account: str) -> None:
         """Count an attempt on an account, from any address. Raises TooManyAttempts."""
-        seconds = self.accounts.wait(account.encode())
-        if seconds > 0:
-            raise TooManyAttempts(math.ceil(seconds)).at("login_attempts")
+        _check(self.accounts, account.encode())
         self.accounts.add(account.encode())
 
     def succeeded_of(self, account: str) -> None:
@@ -141,8 +141,17 @@ class LoginAttempts:
         """Return the keys of the address and of the name from it. The key of a name has a fixed size."""
         block = address_block(address)
         text = f"{block}\0{self._eras.get(login, '')}\0{login}"
-        name = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16)
-        return block.encode("utf-8", "surrogatepass"), name.digest()
+        return _encoded(block), blake2b(_encoded(text), digest_size=16).digest()
+
+
+def _check(window: MovingWindow, key: bytes) -> None:
+    seconds = window.wait(key)
+    if seconds > 0:
+        raise TooManyAttempts(math.ceil(seconds)).at("login_attempts")
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
 
 
 class LoginQueue:

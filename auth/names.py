@@ -9,8 +9,17 @@ from __future__ import annotations
 from functools import cache
 from typing import Any, Final
 
-LONGEST: Final = 1_000
-"""Maximum characters of a login or password."""
+LONGEST_LOGIN: Final = 255
+"""Maximum characters of a login."""
+
+LONGEST_PASSWORD: Final = 1_000
+"""Maximum characters of a password."""
+
+_JUDGED_BY_TEXT: Final = frozenset({"\u30fb", *map(chr, range(0x660, 0x66A)), *map(chr, range(0x6F0, 0x6FA))})
+"""Characters that are valid or not by all characters of the text, wherever they stand: the katakana middle dot and
+Arabic digits of both kinds (RFC 5892, A.7 to A.9)."""
+
+_TOO_LONG: Final = f"Must be at most {LONGEST_PASSWORD} characters long."
 
 
 class BadName(ValueError):
@@ -29,23 +38,44 @@ def login_key(login: str) -> str:
 
 def canonical_password(password: str) -> str:
     """Return the form of a password that is hashed. Raises BadName."""
+    if len(password) > LONGEST_PASSWORD:
+        raise BadName(_TOO_LONG)
     try:
-        return str(_profile("OpaqueString").enforce(password))
+        return _prepared("OpaqueString", password)
     except UnicodeEncodeError:
         raise BadName("Must not be empty or hold control characters.") from None
 
 
 def _of_words(profile: str, login: str) -> str:
-    if not 0 < len(login) <= LONGEST:
-        raise BadName(f"Must have 1 to {LONGEST} characters.")
+    if not 0 < len(login) <= LONGEST_LOGIN:
+        raise BadName(f"Must have 1 to {LONGEST_LOGIN} characters.")
     words = login.split(" ")
     if not all(words):
         raise BadName("Must not begin or end with a blank, nor hold two in a row.")
     try:
-        return " ".join(_profile(profile).enforce(word) for word in words)
+        return " ".join(_prepared(profile, word) for word in words)
     except UnicodeEncodeError as error:
-        shown = ascii(login[error.start : error.end])[1:-1] if error.end <= len(login) else "a character"
+        shown = ascii(error.object[error.start : error.end])[1:-1]
         raise BadName(f"Must consist of letters, digits and ASCII punctuation: {shown} is not allowed.") from None
+
+
+def _prepared(name: str, text: str) -> str:
+    """Return a text in the form of a PRECIS profile, in linear time. Raises UnicodeEncodeError."""
+    profile = _profile(name)
+    form = str(profile.idempotence_check(profile.apply_five_rules(text)))
+    if not form:
+        raise UnicodeEncodeError(name, text, 0, len(text), "DISALLOWED/empty")
+    profile.base.enforce(_thinned(form), name)
+    return form
+
+
+def _thinned(text: str) -> str:
+    """Return a text that is valid whenever `text` is. For each of `_JUDGED_BY_TEXT` the library searches the whole
+    text, so only the first of equal ones is kept; "0" for the others is valid everywhere and as a neighbor the same."""
+    for char in _JUDGED_BY_TEXT.intersection(text):
+        before, _, after = text.partition(char)
+        text = before + char + after.replace(char, "0")
+    return text
 
 
 @cache
@@ -71,8 +101,8 @@ def password_fault(password: str, least: int, login: str = "") -> str:
         return str(error)
     if len(chosen) < least:
         return f"Must be at least {least} characters long."
-    if len(chosen) > LONGEST:
-        return f"Must be at most {LONGEST} characters long."
+    if len(chosen) > LONGEST_PASSWORD:
+        return _TOO_LONG
     if chosen.lower() in common_passwords():
         return "Is one of the most common passwords: choose another."
     if login and chosen.lower() == login.lower():

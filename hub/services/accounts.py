@@ -102,9 +102,10 @@ class Accounts:
         Raises Unauthenticated, with the same text and timing for an unknown login and a wrong password; CodeRequired,
         if the password is right, for a missing or wrong one-time code; and TooManyAttempts.
         """
-        names = spellings(login)
         try:
             with self._queue.place(address):
+                self._attempts.check_address(address)  # a refusal costs no spellings
+                names = spellings(login)
                 self._attempts.take(names[-1], address)
                 return await self._judged(Attempt(login, password, code, kind, address, agent), names)
         except TooManyAttempts as refusal:

@@ -14,7 +14,8 @@ def stored_login(login: str) -> dict[str, str]:
 
 
 def spellings(login: str) -> tuple[str, ...]:
-    """Return the spellings under which a login may be stored. The last one is the key for comparing without case."""
+    """Return the spellings under which a login may be stored. The last one is the key for comparing without case. Of a
+    login that is too long, that is the text as it is: nothing is prepared."""
     try:
         return login, *stored_login(login).values()
     except BadName:

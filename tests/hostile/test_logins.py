@@ -7,12 +7,14 @@ import gc
 import tracemalloc
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from unittest.mock import AsyncMock, Mock
 
 import httpx
 import pytest
 
 from auth.attempts import LOGIN_COUNTS, LoginAttempts, LoginQueue
 from auth.errors import TooManyAttempts
+from hub.services import accounts
 from hub.services import expectations as expect
 from hub.services.registry import StoreRegistry
 from stores.errors import NotAsExpected
@@ -192,6 +194,40 @@ async def test_fifty_logins_at_once_keep_nobody_out(database: Database, tmp_path
         assert {answer.status_code for answer in answers} == {200, 429}
         limit = (await read_metrics(hub.url)).value("hub_limit_reached_total", limit="login_queue")
         assert limit == len(turned_away)
+
+
+KATAKANA = "\u30fb" * 999 + "\u30a2"
+PERSIAN = "\u06f0" * 1_000
+"""Each character is judged by all the others."""
+
+
+async def test_logins_and_passwords_that_are_costly_to_prepare_do_not_block_the_loop(hub: Hub) -> None:
+    member = await hub.as_user(password=PASSWORD)
+    user = await hub.as_session(member.user["login"], PASSWORD)
+    async with no_standstill(hub.url):
+        for text in (KATAKANA, PERSIAN, KATAKANA[-255:], PERSIAN[-255:]):
+            for path in ("/auth", "/auth/token"):
+                refused(await hub.client().post(path, {"login": text, "password": text}), 401)
+            refused(await user.patch(f"/users/{member.id}", {"email": "a@example.org", "current_password": text}), 400)
+        # Without a limit of its own this would keep a thread for hours.
+        long = KATAKANA[:-1] * 300 + "\u30a2"
+        refused(await user.patch(f"/users/{member.id}", {"email": "a@example.org", "current_password": long}), 400)
+
+
+@pytest.mark.parametrize(("tried", "places"), [(10, 8), (0, 0)])
+async def test_refused_addresses_cost_no_preparation_of_the_login(
+    tried: int, places: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The place in the queue and the attempts of the address are tested before."""
+    prepared = Mock(return_value=("ada", "ada"))
+    monkeypatch.setattr(accounts, "spellings", prepared)
+    limits = LoginAttempts(1, 300), LoginQueue(places, places)
+    for n in range(tried):
+        limits[0].take(f"name {n}", "192.0.2.1")
+    signing_in = accounts.Accounts(Mock(), Mock(), Mock(), *limits, Mock(), AsyncMock(), 1, 1)
+    with pytest.raises(TooManyAttempts):
+        await signing_in.sign_in("ada", PASSWORD, None, "session", "192.0.2.1", "")
+    assert not prepared.called
 
 
 async def test_changes_of_an_account_take_no_place_of_a_login(database: Database, tmp_path: Path) -> None:
