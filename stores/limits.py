@@ -5,17 +5,28 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Final
 
 import orjson
 
+from stores.bounds import Limit
 from stores.errors import InvalidEntity, Violation
+
+MOST_VIOLATIONS: Final[Annotated[int, Limit("request", "errors", "the rest is not listed")]] = 1_000
 
 _FLOAT_FROM = 2.0**63
 _MANY_DIGITS = re.compile(rb"[0-9]{19}")  # the smallest integer beyond 64 bits has 19 digits
 _DEEPEST = 250  # levels; the interpreter's stack ends at about 500
 _CONTAINERS = frozenset({dict, list})
 _ALWAYS_GOOD = frozenset({float, bool, type(None)})
+
+
+_Path = tuple["_Path", str | int] | None
+"""The path of the object or array around a value, and its name or position in it; None for the whole document."""
+
+
+class _Enough(Exception):
+    """MOST_VIOLATIONS have been found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,50 +38,65 @@ class EntityLimits:
 
 
 def check_document(entity: dict[str, Any], limits: EntityLimits, prefix: str = "") -> list[Violation]:
-    """Return the rules that `entity` breaks: names, NUL, integers beyond 64 bits, depth. Linear in its size."""
+    """Return the rules that `entity` breaks: names, NUL, integers beyond 64 bits, depth. Linear in its size; ends at
+    MOST_VIOLATIONS."""
     found: list[Violation] = []
-    _check_object(entity, prefix, limits, limits.depth, found)
+    try:
+        _check_object(entity, (None, prefix) if prefix else None, limits, limits.depth, found)
+    except _Enough:
+        pass
     return found
 
 
-def _check_object(value: dict[str, Any], path: str, limits: EntityLimits, depth: int, found: list[Violation]) -> None:
+def _check_object(value: dict[str, Any], path: _Path, limits: EntityLimits, depth: int, found: list[Violation]) -> None:
     if depth == 0:
-        found.append(Violation(path, "too_deep", str(limits.depth)))
+        _report(found, _text(path), "too_deep", limits.depth)
         return
     for name, item in value.items():
         if not name or "." in name or name[0] == "$" or "\0" in name:
-            found.append(Violation(_join(path, name).replace("\0", "\\u0000"), "bad_name"))
+            _report(found, _text((path, name)).replace("\0", "\\u0000"), "bad_name")
         elif len(name) > limits.name_length:
-            found.append(Violation(_join(path, name)[: limits.name_length], "name_too_long", str(limits.name_length)))
+            _report(found, _text((path, name))[: limits.name_length], "name_too_long", limits.name_length)
         elif type(item) not in _ALWAYS_GOOD:
-            _check_value(item, path, name, limits, depth - 1, found)
+            _check_value(item, (path, name), limits, depth - 1, found)
 
 
-def _check_value(value: Any, path: str, name: str, limits: EntityLimits, depth: int, found: list[Violation]) -> None:
+def _check_value(value: Any, path: _Path, limits: EntityLimits, depth: int, found: list[Violation]) -> None:
     kind = type(value)
     if kind is str:
         if "\0" in value:
-            found.append(Violation(_join(path, name), "nul"))
+            _report(found, _text(path), "nul")
     elif kind is int:
         if not -(2**63) <= value < 2**63:
-            found.append(Violation(_join(path, name), "integer_range"))
+            _report(found, _text(path), "integer_range")
     elif kind is dict:
-        _check_object(value, _join(path, name), limits, depth, found)
+        _check_object(value, path, limits, depth, found)
     elif kind is list:
-        _check_array(value, _join(path, name), limits, depth, found)
+        _check_array(value, path, limits, depth, found)
 
 
-def _check_array(value: list[Any], path: str, limits: EntityLimits, depth: int, found: list[Violation]) -> None:
+def _check_array(value: list[Any], path: _Path, limits: EntityLimits, depth: int, found: list[Violation]) -> None:
     if depth == 0:
-        found.append(Violation(path, "too_deep", str(limits.depth)))
+        _report(found, _text(path), "too_deep", limits.depth)
         return
     for position, item in enumerate(value):
         if type(item) not in _ALWAYS_GOOD:
-            _check_value(item, path, str(position), limits, depth - 1, found)
+            _check_value(item, (path, position), limits, depth - 1, found)
 
 
-def _join(path: str, name: str) -> str:
-    return f"{path}.{name}" if path else name
+def _report(found: list[Violation], field: str, rule: str, detail: object = "") -> None:
+    found.append(Violation(field, rule, str(detail)))
+    if len(found) >= MOST_VIOLATIONS:
+        raise _Enough
+
+
+def _text(path: _Path) -> str:
+    """Return the dotted text of a path. It is made for violations only, because it may be long."""
+    segments = []
+    while path is not None:
+        path, segment = path
+        segments.append(str(segment))
+    return ".".join(reversed(segments))
 
 
 def nodes_of(value: Any) -> int:

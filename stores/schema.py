@@ -13,6 +13,7 @@ from typing import Any, Final
 from stores.errors import InvalidEntity, Violation
 from stores.fields import FIELD_TYPES, FieldType, Rejected
 from stores.fields.base import Checker
+from stores.limits import MOST_VIOLATIONS
 from stores.query import Projection
 from stores.records import SYSTEM_FIELDS, Entity, Json
 
@@ -177,6 +178,8 @@ class StoreDefinition:
         return checked, emptied + violations
 
     def check_values(self, entity: Entity) -> tuple[Entity, list[Violation]]:
+        """Check each field. Return all with canonical values, except values that their types reject, and the
+        violations; of fields that the definition does not have at most MOST_VIOLATIONS."""
         if not self.fields and not self.unique and not self.retired:
             return entity, []
         checked: Entity = {}
@@ -185,7 +188,7 @@ class StoreDefinition:
             typed = self.by_id.get(name)
             if typed is None:
                 checked[name] = value
-                if not self.open or name in self.hidden:
+                if (not self.open or name in self.hidden) and len(violations) < MOST_VIOLATIONS:
                     violations.append(Violation(name, "unknown"))
                 continue
             try:

@@ -3,8 +3,9 @@ caller's View, the schema, system fields and the store's hooks; the engine does 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import compress
 
 from auth.errors import Explained
 from auth.policy import authorize, reader_of
@@ -22,16 +23,10 @@ from hub.services.retrying import against_current_definition, retry_on_current, 
 from hub.services.stamping import clean, stamp_change, stamp_new
 from hub.services.store_hooks import StoreHooks
 from hub.services.system_writes import SystemStoreWrites
-from hub.services.violations import (
-    MOST_VIOLATIONS,
-    field_of,
-    indexed_errors,
-    raise_violations,
-    without_unchanged,
-)
+from hub.services.violations import Checked, indexed_errors, raise_violations
 from hub.services.written import is_forced, text_of, texts_of
 from stores.errors import InvalidQuery, NotFound, Violation
-from stores.limits import EntityLimits
+from stores.limits import MOST_VIOLATIONS, EntityLimits
 from stores.long_lists import LongLists
 from stores.matcher import compile_filter, matches
 from stores.protocol import (
@@ -206,9 +201,10 @@ class EntityService:
         cleaned, violations = clean(self._entity_part(store, body), self._bounds.entity, _checked_id(id))
         fields, more = view.definition.check_changes(cleaned)
         if violations or more:
-            unchanged = await self._sent_back(principal, view, id, cleaned, violations + more)
+            checked = Checked(view, cleaned, violations + more, self._checks(view.definition.check_changes))
+            kept = await self._sent_back(principal, id, checked)
             # Do not write unchanged invalid fields: a concurrent writer may be correcting them.
-            fields = {name: value for name, value in fields.items() if name not in unchanged}
+            fields = {name: value for name, value in fields.items() if name not in kept}
         if view.definition.system:
             return await self._system.change(principal, view, id, body, fields, revs)
         reader = reader_of(principal, view)
@@ -228,11 +224,11 @@ class EntityService:
         replacement = Replacement(principal, view, id, body, fields, unknown)
         if not violations:
             return await self._replace(replacement, revs)
-        fields |= await self._sent_back(principal, view, id, cleaned, violations)
+        checked = Checked(view, cleaned, violations, self._checks(view.definition.check_new, unknown))
+        fields |= await self._sent_back(principal, id, checked)
 
         async def attempt(before: Entity) -> tuple[bytes, int]:
-            # Fields that a concurrent writer has corrected must not be overwritten.
-            raise_violations(without_unchanged(view, violations, cleaned, before))
+            checked.kept(before)  # fields that a concurrent writer has corrected must not be overwritten
             return await self._replace(replacement, frozenset({before["_rev"]}))
 
         return await retry_on_current(self._engine, store, id, view.where, revs, attempt)
@@ -304,24 +300,25 @@ class EntityService:
         missing: list[tuple[Violation, ...]] | None = None,
     ) -> list[Entity]:
         """Check and stamp the bodies. Raises InvalidEntity; if `missing` is given, missing required fields are
-        collected there for each body instead."""
+        collected there for each body instead: beyond MOST_VIOLATIONS in all, one of each body."""
         now, branch = now_ms(), await self.group_paths.branch_of(principal)
         violations: list[Violation] = []
         entities: list[Entity] = []
+        listed = 0
         turn = Turn()
         for body in bodies:
             cleaned, found = clean(body, self._bounds.entity)
             fields, more = definition.check_new(cleaned)
             if found or more:
-                place = f"{len(entities)}." if indexed else ""
-                here = [
-                    (replace(v, field=place + v.field), v.rule == "required" and v.field not in body)
-                    for v in found + more
-                ]
+                here = _placed(found + more, len(entities) if indexed else None)
+                absent = [v.rule == "required" and v.field not in body for v in found + more]
                 if missing is not None:
-                    missing.append(tuple(v for v, absent in here if absent))
-                violations += [v for v, absent in here if not (absent and missing is not None)]
-                if len(violations) > MOST_VIOLATIONS:
+                    named = tuple(compress(here, absent))
+                    missing.append(named[: max(1, MOST_VIOLATIONS - listed)])
+                    listed += len(missing[-1])
+                    here = [v for v, is_absent in zip(here, absent, strict=True) if not is_absent]
+                violations += here
+                if len(violations) >= MOST_VIOLATIONS:
                     break
             elif missing is not None:
                 missing.append(())
@@ -341,16 +338,26 @@ class EntityService:
                 await turn.pass_on()
         return changes
 
-    async def _sent_back(
-        self, principal: Principal, view: View, id: str, body: Entity, violations: list[Violation]
-    ) -> Entity:
+    async def _sent_back(self, principal: Principal, id: str, checked: Checked) -> Entity:
         """Raise InvalidEntity for the violations, except in fields sent back unchanged; return those fields."""
+        view = checked.view
         if reader_of(principal, view) is None:
-            raise_violations(violations)
+            raise_violations(checked.violations)
         found = await self._engine.entities(view.store, Query(And((view.where, Equal(("_id",), id))), limit=1))
-        raise_violations(without_unchanged(view, violations, body, found[0]) if found else violations)
-        names = {field_of(v, body) for v in violations}
-        return {name: body[name] for name in names if name in body}
+        if not found:
+            raise_violations(checked.violations)
+        return checked.kept(found[0])
+
+    def _checks(
+        self, check: Callable[[Entity], tuple[Entity, list[Violation]]], unknown: Container[str] = ()
+    ) -> Callable[[Entity], list[Violation]]:
+        """Return a function that returns the violations of a part of a body, except in fields unknown to the caller."""
+
+        def violations_of(part: Entity) -> list[Violation]:
+            _, found = clean(part, self._bounds.entity)
+            return found + [v for v in check(part)[1] if v.field not in unknown]
+
+        return violations_of
 
     def _checked_changes(self, definition: StoreDefinition, body: Entity, own_id: str | None) -> Entity:
         cleaned, violations = clean(body, self._bounds.entity, own_id)
@@ -407,6 +414,13 @@ class EntityService:
     def _not_system(definition: StoreDefinition) -> None:
         if definition.system:
             raise InvalidQuery("store", f"{definition.name} is administrative: change its entities one by one")
+
+
+def _placed(violations: list[Violation], index: int | None) -> list[Violation]:
+    """Return the violations with their places in an array of bodies, or unaltered if `index` is None."""
+    if index is None:
+        return violations
+    return [Violation(f"{index}.{v.field}", v.rule, v.detail) for v in violations]
 
 
 def _checked_id(id: str) -> str:

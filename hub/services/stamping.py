@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import Final
 
 from auth.principal import Principal
 from stores.errors import Violation
-from stores.limits import EntityLimits, check_document
+from stores.limits import MOST_VIOLATIONS, EntityLimits, check_document
 from stores.records import SYSTEM_FIELDS, Entity, new_id, now_ms
 
 DROPPED: Final = frozenset({*SYSTEM_FIELDS, "success"})
@@ -24,7 +25,8 @@ def clean(body: Entity, limits: EntityLimits, own_id: str | None = None) -> tupl
         violations.append(Violation("_id", "system"))
     if body.get("success", True) is not True:
         violations.append(Violation("success", "system"))
-    violations += [Violation(n, "reserved") for n in body if n.startswith("_") and n not in SYSTEM_FIELDS]
+    reserved = (Violation(n, "reserved") for n in body if n.startswith("_") and n not in SYSTEM_FIELDS)
+    violations += islice(reserved, MOST_VIOLATIONS)
     if DROPPED.isdisjoint(body):
         return body.copy(), violations
     return {name: value for name, value in body.items() if name not in DROPPED}, violations

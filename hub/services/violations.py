@@ -6,34 +6,60 @@ store's definition, or another program may have written it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated, Final
+from collections.abc import Callable, Container, Sequence
+from dataclasses import dataclass
 
 from auth.view import View
-from stores.bounds import Limit
 from stores.errors import DuplicateValue, EntityTooLarge, InvalidEntity, Violation
+from stores.limits import MOST_VIOLATIONS
 from stores.records import Entity, same
 
-MOST_VIOLATIONS: Final[Annotated[int, Limit("request", "errors", "the rest is not listed")]] = 1_000
 
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """The fields of a caller's body, with their violations: all, or the first MOST_VIOLATIONS. `check` returns the
+    violations of a part of the body."""
 
-def without_unchanged(view: View, violations: Sequence[Violation], body: Entity, before: Entity) -> list[Violation]:
-    """Return the violations, except those of shown fields that `body` leaves as they are in `before`."""
-    return [v for v in violations if not _is_unchanged(view, v, body, before)]
+    view: View
+    body: Entity
+    violations: Sequence[Violation]
+    check: Callable[[Entity], Sequence[Violation]]
 
+    def kept(self, before: Entity) -> Entity:
+        """Return the invalid fields that the body sends back as they are in `before`. If there are more violations
+        than are known, return all fields that it sends back.
 
-def field_of(violation: Violation, body: Entity) -> str:
-    """Return the top-level field of a violation. A name may itself, wrongly, contain a dot."""
-    return violation.field if violation.field in body else violation.field.split(".", 1)[0]
+        Raises InvalidEntity for other violations."""
+        unchanged = self._unchanged(before)
+        raise_violations(self._others(self.violations, before, unchanged))
+        if len(self.violations) < MOST_VIOLATIONS:
+            names = {self._field_of(violation) for violation in self.violations}
+            return {name: self.body[name] for name in names if name in self.body}
+        rest = {name: value for name, value in self.body.items() if name not in unchanged}
+        raise_violations(self._others(self.check(rest), before, unchanged))
+        return {name: self.body[name] for name in unchanged}
 
+    def _unchanged(self, before: Entity) -> frozenset[str]:
+        # Once for each field, however many violations it has.
+        shows = self.view.shows
+        return frozenset(n for n, v in self.body.items() if n in before and shows(n) and same(v, before[n]))
 
-def _is_unchanged(view: View, violation: Violation, body: Entity, before: Entity) -> bool:
-    name = field_of(violation, body)
-    if not view.shows(name):
-        return False
-    if name not in body:
-        return violation.rule == "required" and name not in before
-    return name in before and same(body[name], before[name])
+    def _others(
+        self, violations: Sequence[Violation], before: Entity, unchanged: Container[str]
+    ) -> Sequence[Violation]:
+        """Return the violations, except those of unchanged fields and of shown fields that are missing as before."""
+
+        def is_as_before(violation: Violation) -> bool:
+            name = self._field_of(violation)
+            if name in self.body:
+                return name in unchanged
+            return violation.rule == "required" and name not in before and self.view.shows(name)
+
+        return [violation for violation in violations if not is_as_before(violation)]
+
+    def _field_of(self, violation: Violation) -> str:
+        """Return the top-level field of a violation. A name may itself, wrongly, contain a dot."""
+        return violation.field if violation.field in self.body else violation.field.split(".", 1)[0]
 
 
 def raise_violations(violations: Sequence[Violation]) -> None:

@@ -67,6 +67,44 @@ async def test_three_large_entities_by_what_their_arrays_hold(hub: Hub, paramete
         assert len(await user.list(store, parameters)) == 3
 
 
+LONG_NAMES: Final = 30
+
+
+def below(value: Any, levels: int) -> Any:
+    """Return the value below this many objects with long names."""
+    return {"n" * 200: below(value, levels - 1)} if levels else value
+
+
+async def test_bodies_that_break_a_rule_at_every_value(hub: Hub) -> None:
+    """The search for broken rules ends where an answer does, and copies no long paths."""
+    user = await hub.as_user()
+    closed = await hub.define(fields=[{"id": "name", "type": "Text"}])
+    free = await hub.define()
+    async with no_standstill(hub.url):
+        for store, body in (
+            (closed, {f"a{n}": 0 for n in range(80_000)}),
+            (free, {f"_a{n}": 0 for n in range(80_000)}),
+            (free, {"a": [{"$": 0}] * 45_000}),
+            (free, below([{"$": 0}] * 45_000, LONG_NAMES)),
+            (free, below([{"x": 1}] * 45_000, LONG_NAMES)),
+        ):
+            answer = await user.post(f"/{store}", body)
+            assert answer.status_code in (200, 400)
+            assert len(answer.json().get("errors", ())) <= 1_000
+
+
+async def test_a_change_that_breaks_a_rule_behind_many_equal_values(hub: Hub) -> None:
+    """Whether a field is sent back unchanged is decided once, however often it breaks a rule."""
+    user = await hub.as_user()
+    store = await hub.define()
+    made = await user.make(store, a=[0.5] * 45_000 + [0] * 25_000)
+    async with no_standstill(hub.url):
+        for send in (user.patch, user.put):
+            answer = await send(f"/{store}/{made['_id']}", {"a": [0.5] * 45_000 + [{"$": 0}] * 25_000})
+            assert answer.status_code == 400
+            assert len(answer.json()["errors"]) == 1_000
+
+
 async def test_pages_of_large_entities_are_whole(hub: Hub) -> None:
     """A page that is streamed because of its size holds the requested entities and a link to the next page."""
     user = await hub.as_user()

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from stores.limits import MOST_VIOLATIONS
 from stores.protocol import Update
 from tests.platform.answers import good, refused
 from tests.platform.test_hidden import definition_of
@@ -150,3 +151,24 @@ async def test_what_is_older_than_its_definition_can_be_sent_back(database: Data
         refused(await hub.admin.put(path, {n: v for n, v in shown.items() if n != "must"}), 400, "must")
         mended = await hub.admin.put(path, {"must": "y", "amount": 1})
         assert entity_of(mended)["amount"] == 1
+
+
+async def test_with_more_violations_than_are_listed_every_other_one_is_found(database: Database, tmp_path: Any) -> None:
+    """An entity of another program has more of them than an answer lists. It can be sent back as it is, and not with an
+    invalid value behind them."""
+    async with running_hub(database, tmp_path) as hub:
+        store = await hub.define()
+        made = await hub.admin.make(store, n=1)
+        hub.process.stop()
+        async with opened(database.engine()) as engine:
+            await engine.commit([Update(store, made["_id"], {"odd": [{"$": 0}] * (MOST_VIOLATIONS + 1)})], None)
+    async with running_hub(database, tmp_path) as hub:
+        path = f"/{store}/{made['_id']}"
+        shown = await hub.admin.see(store, made["_id"])
+        for send in (hub.admin.patch, hub.admin.put):
+            again = entity_of(await send(path, shown | {"n": 2}))
+            assert again == shown | {"n": 2, "_rev": again["_rev"], "_at": again["_at"]}
+            refused(await send(path, shown | {"z": [1, {"$": 0}]}), 400, "z.1.$")
+            errors = refused(await send(path, shown | {"odd": shown["odd"][1:]}), 400)
+            assert len(errors) == MOST_VIOLATIONS
+            shown = again

@@ -8,7 +8,8 @@ import orjson
 import pytest
 
 from stores.errors import InvalidEntity
-from stores.limits import EntityLimits, check_document, parse_json
+from stores.limits import MOST_VIOLATIONS, EntityLimits, check_document, parse_json
+from tests.support.steps import counted_steps
 
 
 @pytest.mark.parametrize(
@@ -43,6 +44,16 @@ def test_every_violation_is_found() -> None:
         ("3.b", "nul"),
         ("3.c", "integer_range"),
     ]
+
+
+def test_the_check_ends_at_the_most_violations_that_an_answer_lists() -> None:
+    """Paths are made for those alone: an array below long names costs no memory for each of its values."""
+    document: Any = [{"$": 0}] * 45_000
+    for _ in range(30):
+        document = {"n" * 200: document}
+    with counted_steps() as few:
+        assert len(check_document(document, EntityLimits(depth=40))) == MOST_VIOLATIONS
+    assert few.count < 1_000 * MOST_VIOLATIONS
 
 
 def test_what_is_allowed_passes() -> None:
