@@ -29,7 +29,7 @@ EMPTY: Final = "$empty"
 BSON: Final = "$bson"
 
 _DIGEST_BYTES = 6
-_DEEPEST = 500  # levels of a value; entities have far fewer
+_DEEPEST = 200  # levels of a value; entities have no more, and comparing takes two frames of the stack a level
 
 
 def sort_key_of(entity: Entity, sort: Order) -> Key:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Final
 
 from stores.bounds import Limit
 from stores.errors import InvalidEntity, Violation
 from stores.fields import FIELD_TYPES, TEXTAREA_LENGTH
+from stores.limits import MOST_VIOLATIONS
 from stores.parse import MOST_SEGMENTS
 from stores.records import SYSTEM_FIELDS, WRITER_FIELD
 from stores.schema import Field, StoreDefinition
@@ -18,10 +19,16 @@ STORE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}\Z")
 MAX_FIELDS: Final[Annotated[int, Limit("store", "fields", "400")]] = 500
 MAX_INDEXES: Final[Annotated[int, Limit("store", "indexes", "400")]] = 29
 """MongoDB allows 64 per collection; a path needs two, and the engine itself needs six."""
+MAX_OPTIONS: Final[Annotated[int, Limit("field", "options", "400")]] = 10_000
 
 SETTINGS: Final = ("name", "fields", "open", "indexes", "unique", "search", "retired", "label", "description")
 FLAGS: Final = ("required", "unique", "index", "search", "hidden")
 FIELD_SETTINGS: Final = frozenset({"id", "type", "label", "length", "options", "default", *FLAGS})
+
+_TAKEN: Final[Mapping[str, Collection[str]]] = {"indexes": ("_id",), "unique": ("_id", "access", "branch")}
+"""System fields that a setting cannot name: every store has the index of `_id`, and the others are lists."""
+
+_TAKEN_TEXT: Final = "Must not be this system field."
 
 _KINDS: Final[Mapping[type, str]] = {
     str: "a string",
@@ -33,12 +40,15 @@ _KINDS: Final[Mapping[type, str]] = {
 
 @dataclass
 class _Reader:
-    """A reader of one definition document, which collects all violations."""
+    """A reader of one definition document, which collects the first MOST_VIOLATIONS violations, and counts all."""
 
     violations: list[Violation] = field(default_factory=list)
+    refusals: int = 0
 
-    def refuse(self, place: str, detail: str) -> None:
-        self.violations.append(Violation(place, "invalid", detail))
+    def refuse(self, place: str, detail: str, rule: str = "invalid") -> None:
+        self.refusals += 1
+        if self.refusals <= MOST_VIOLATIONS:
+            self.violations.append(Violation(place, rule, detail))
 
     def of_type(self, document: Mapping[str, Any], name: str, kind: type, default: Any, place: str) -> Any:
         value = document.get(name)
@@ -52,25 +62,31 @@ class _Reader:
     def paths(self, document: Mapping[str, Any], name: str) -> tuple[str, ...]:
         found = []
         for i, path in enumerate(self.of_type(document, name, list, [], "")):
-            if isinstance(path, str) and "\0" not in path and _is_path(path):
-                found.append(path)
-            else:
+            if not (isinstance(path, str) and "\0" not in path and _is_path(path)):
                 self.refuse(f"{name}.{i}", "Must be a field path.")
+            elif path.partition(".")[0] in _TAKEN.get(name, ()):
+                self.refuse(f"{name}.{i}", _TAKEN_TEXT)
+            else:
+                found.append(path)
         return tuple(dict.fromkeys(found))
 
     def options(self, document: Mapping[str, Any], place: str) -> tuple[tuple[int | str, str], ...]:
-        found: list[tuple[int | str, str]] = []
-        for i, item in enumerate(self.of_type(document, "options", list, [], place)):
+        found: dict[int | str, str] = {}
+        listed = self.of_type(document, "options", list, [], place)
+        if len(listed) > MAX_OPTIONS:
+            self.refuse(f"{place}options", f"At most {MAX_OPTIONS} options.")
+            return ()
+        for i, item in enumerate(listed):
             good = (
                 isinstance(item, dict) and isinstance(item.get("id"), int | str) and isinstance(item.get("name"), str)
             )
             if not good or isinstance(item["id"], bool) or set(item) - {"id", "name"}:
                 self.refuse(f"{place}options.{i}", "Must be an object with an id and a name.")
-            elif any(item["id"] == id for id, _ in found):
+            elif item["id"] in found:
                 self.refuse(f"{place}options.{i}", "This id is taken.")
             else:
-                found.append((item["id"], item["name"]))
-        return tuple(found)
+                found[item["id"]] = item["name"]
+        return tuple(found.items())
 
     def field(self, document: Any, place: str) -> Field | None:
         if not isinstance(document, dict):
@@ -90,7 +106,7 @@ class _Reader:
         return self.checked(made, document, place)
 
     def checked(self, made: Field, document: Mapping[str, Any], place: str) -> Field | None:
-        before = len(self.violations)
+        before = self.refusals
         if not _is_field_name(made.id):
             self.refuse(f"{place}id", "Must be a field name that is not reserved.")
         kind = FIELD_TYPES.get(made.type)
@@ -104,12 +120,13 @@ class _Reader:
             self.refuse(f"{place}search", f"{made.type} is not text.")
         if made.length is not None and not 0 < made.length <= TEXTAREA_LENGTH:
             self.refuse(f"{place}length", f"Must be from 1 to {TEXTAREA_LENGTH}.")
-        if len(self.violations) > before:
+        if self.refusals > before:
             return None
         try:
             default = made.check(document.get("default"), f"{place}default")
         except InvalidEntity as error:
-            self.violations.extend(error.violations)
+            for violation in error.violations:
+                self.refuse(violation.field, violation.detail, violation.rule)
             return None
         return replace(made, default=default)
 
@@ -155,20 +172,21 @@ def parse_definition(document: Mapping[str, Any]) -> StoreDefinition:
         reader.refuse("indexes", f"At most {MAX_INDEXES} indexes.")
     if len(definition.search) > MAX_FIELDS:
         reader.refuse("search", f"At most {MAX_FIELDS} paths.")
-    if reader.violations:
+    if reader.refusals:
         raise InvalidEntity(reader.violations)
     return definition
 
 
 def _parse_fields(reader: _Reader, document: Mapping[str, Any]) -> tuple[Field, ...]:
-    listed: Iterable[Any] = reader.of_type(document, "fields", list, [], "")
-    fields: list[Field] = []
+    listed: list[Any] = reader.of_type(document, "fields", list, [], "")
+    if len(listed) > MAX_FIELDS:
+        reader.refuse("fields", f"At most {MAX_FIELDS} fields.")
+        return ()
+    fields: dict[str, Field] = {}
     for i, item in enumerate(listed):
         made = reader.field(item, f"fields.{i}.")
-        if made and any(made.id == other.id for other in fields):
+        if made and made.id in fields:
             reader.refuse(f"fields.{i}.id", "This id is taken.")
         elif made:
-            fields.append(made)
-    if len(fields) > MAX_FIELDS:
-        reader.refuse("fields", f"At most {MAX_FIELDS} fields.")
-    return tuple(fields)
+            fields[made.id] = made
+    return tuple(fields.values())

@@ -47,6 +47,9 @@ MOST_SEGMENTS: Annotated[int, Limit("path", "segments", "400")] = 100
 MOST_SORTS: Annotated[int, Limit("request", "fields of a sort", "400")] = 16
 """Fields of one sort."""
 
+MOST_SHOWN: Annotated[int, Limit("request", "paths of a projection", "400")] = 1_000
+"""Paths of one `only`."""
+
 
 def any_path(_: str) -> None:
     """Accept every path."""
@@ -82,7 +85,10 @@ def parse_sort(text: str, check: Check = any_path) -> tuple[Sort, ...]:
 
 def parse_only(text: str, check: Check = any_path) -> tuple[tuple[str, ...], ...]:
     """Parse a projection: ``name,address.city`` → paths to keep."""
-    return tuple(parse_path(named("only", item.strip()), check) for item in text.split(","))
+    items = text.split(",", MOST_SHOWN)
+    if len(items) > MOST_SHOWN:
+        raise InvalidQuery("only", f"at most {MOST_SHOWN} paths").at("MOST_SHOWN")
+    return tuple(parse_path(named("only", item.strip()), check) for item in items)
 
 
 def named(parameter: str, path: str) -> str:
@@ -190,6 +196,7 @@ class FilterParser:
     def size(self, path: tuple[str, ...], op: str, operand: Any, depth: int) -> Filter:
         if isinstance(operand, bool) or not isinstance(operand, int) or operand < 0:
             raise InvalidQuery(op, f"{op} takes a whole number from 0")
+        check_value(op, operand, 0)
         return query.Size(path, operand)
 
     def text(self, path: tuple[str, ...], op: str, operand: Any, depth: int) -> Filter:
@@ -216,10 +223,14 @@ class FilterParser:
     def values(self, path: tuple[str, ...], op: str, operand: Any) -> tuple[Any, ...]:
         if not isinstance(operand, list):
             raise InvalidQuery(op, f"{op} takes a list")
-        if len(operand) > self.limits.items:
-            raise InvalidQuery(op, f"{op} takes at most {self.limits.items} values").at("max_items")
+        self.check_length(op, len(operand))
         self.count_items(len(operand))
         return tuple(self.value(path, op, item) for item in operand)
+
+    def check_length(self, op: str, items: int) -> None:
+        """Raise InvalidQuery for a list that is too long."""
+        if items > self.limits.items:
+            raise InvalidQuery(op, f"{op} takes at most {self.limits.items} values").at("max_items")
 
     def value(self, path: tuple[str, ...], op: str, operand: Any) -> Any:
         check_value(op, operand, self.limits.depth)

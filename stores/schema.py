@@ -131,7 +131,8 @@ class StoreDefinition:
     def index_paths(self) -> tuple[str, ...]:
         """Paths to index, without the unique paths, which have a unique index."""
         wanted = dict.fromkeys([*(f.id for f in self.fields if f.index), *self.indexes])
-        return tuple(p for p in wanted if p not in self.unique_paths)
+        unique = frozenset(self.unique_paths)
+        return tuple(p for p in wanted if p not in unique)
 
     @cached_property
     def search_paths(self) -> tuple[str, ...]:

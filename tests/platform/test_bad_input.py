@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import orjson
 import pytest
 
+from stores.cursor import encode_cursor
+from stores.parse import parse_sort
 from stores.records import new_id
-from tests.platform.answers import Scenario, play, refused
+from tests.platform.answers import Scenario, good, play, refused
 from tests.platform.raw import request, token_of, wire
 from tests.support.hub import Client, Hub
 
@@ -247,6 +250,33 @@ QUERIES = ["?a=%ff", "?%ff=1", "?a=%00", "?a[contains]=%00", "?%00=1", "?$where=
 async def test_a_bad_query_string_is_refused(user: Client, bare: str, query: str) -> None:
     """Invalid UTF-8, NUL and impossible field names are answered 400."""
     assert refused(await user.get(f"/{bare}{query}"), 400)
+
+
+@pytest.mark.parametrize("digits", ["9223372036854775808", "9" * 20])
+async def test_a_size_beyond_64_bits_is_refused(user: Client, bare: str, digits: str) -> None:
+    """On both engines, within other operators, and in a bulk change, which would have to be tried again for ever."""
+    for filter in ('{"a":{"$size":%s}}', '{"$nor":[{"a":{"$not":{"$size":%s}}}]}'):
+        for method, body in (("GET", {}), ("PATCH", {"json": {"b": 1}}), ("DELETE", {})):
+            answer = await user.request(method, f"/{bare}", params={"filter": filter % digits}, **body)
+            assert "$size" in refused(answer, 400)
+
+
+@pytest.mark.parametrize(("opening", "closing"), [('{"a":', "}"), ("[", "]")])
+async def test_a_forged_cursor_of_many_levels_is_refused(user: Client, bare: str, opening: str, closing: str) -> None:
+    order = parse_sort("a")
+    for levels, statuses in ((200, (200, 400)), (201, (400,)), (490, (400,))):  # MongoDB compares 100 levels at most
+        value = orjson.Fragment(opening * levels + "1" + closing * levels)
+        cursor = encode_cursor((value, new_id()), order)  # type: ignore[arg-type]
+        answer = await user.get(f"/{bare}", {"sort": "a", "after": cursor})
+        assert answer.status_code in statuses, (levels, answer.text)
+
+
+async def test_lists_in_parameters_are_refused_before_their_items_are_read(user: Client, bare: str) -> None:
+    most = ",".join("-" * 10_000)
+    for name, op in (("in", "$in"), ("nin", "$nin")):
+        good(await user.get(f"/{bare}", {f"a[{name}]": most}))
+        assert refused(await user.get(f"/{bare}", {f"a[{name}]": f"{most},-"}), 400).keys() == {op}
+    assert refused(await user.get(f"/{bare}", {"only": ",".join("a" * 2_000)}), 400).keys() == {"only"}
 
 
 @pytest.mark.parametrize("name", ["a[gt", "[gt]", "[]", "a]", "a[b]c", "a[gt]]", "a[[gt]", "a]gt["])

@@ -95,6 +95,23 @@ def test_a_cursor_cannot_smuggle_operators(value: Any) -> None:
         decode_cursor(forged([value, "x"]), CREATION)
 
 
+DEEPEST = 200
+"""Levels of an entity with the largest HUB_MAX_DEPTH."""
+
+
+@pytest.mark.parametrize(("opening", "closing"), [('{"a":', "}"), ("[", "]")])
+def test_a_cursor_is_as_deep_as_an_entity_may_be(opening: str, closing: str) -> None:
+    """A deeper one is refused, and does not overflow the stack."""
+    deep = orjson.loads(opening * DEEPEST + "1" + closing * DEEPEST)
+    order = parse_sort("a")
+    text = encode_cursor((deep, "5f0000000000000000000abc"), order)
+    assert encode_key(decode_cursor(text, order), order)
+    for levels in (DEEPEST + 1, 480, 900):
+        deeper = orjson.Fragment(opening * levels + "1" + closing * levels)
+        with pytest.raises(InvalidQuery):
+            decode_cursor(forged([deeper, "x"]), CREATION)
+
+
 def test_a_cursor_of_another_sort_is_refused() -> None:
     """A cursor is valid only for the sort that it was made for."""
     with pytest.raises(InvalidQuery, match="another sort"):

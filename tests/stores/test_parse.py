@@ -83,6 +83,8 @@ def test_a_document_becomes_its_tree(document: Any, tree: query.Filter) -> None:
         ({"a": {"$size": -1}}, "$size"),
         ({"a": {"$size": 1.0}}, "$size"),
         ({"a": {"$size": True}}, "$size"),
+        ({"a": {"$size": 2**63}}, "$size"),
+        ({"a": {"$not": {"$size": 10**20}}}, "$size"),
         ({"a": {"$contains": 1}}, "$contains"),
         ({"a": {"$startswith": None}}, "$startswith"),
         ({"a": {"$contains": "\0"}}, "$contains"),
@@ -186,6 +188,9 @@ def test_paths_and_sorts_are_bounded_before_they_are_looked_at() -> None:
         parse_path(".".join("a" * 101))
     with pytest.raises(InvalidQuery, match="at most 16 fields"):
         parse_sort(",".join(f"f{n}" for n in range(30_000)))
+    with pytest.raises(InvalidQuery, match="at most 1000 paths"):
+        parse_only(",".join(f"f{n}" for n in range(1_001)))
+    assert len(parse_only(",".join(f"f{n}" for n in range(1_000)))) == 1_000
 
 
 def refuse_secret(path: str) -> None:

@@ -164,7 +164,9 @@ class ListParameters:
         if op in ("contains", "startswith"):
             return text
         if op in ("in", "nin"):
-            return [self.typed(path, item) for item in _split(path, text)]
+            items = _split(path, text, self.parser.limits.items + 1)
+            self.parser.check_length(OPERATORS[op], len(items))  # before the costly part
+            return [self.typed(path, item) for item in items]
         return self.typed(path, text)
 
     def typed(self, path: str, text: str) -> Json:
@@ -192,8 +194,9 @@ def _single(pairs: Pairs) -> dict[str, str]:
 _ITEM = re.compile(r'(?:("[^"]*(?:""[^"]*)*")|((?!")[^,]*))(,|\Z)')
 
 
-def _split(path: str, text: str) -> list[str]:
-    """Split comma-separated items. An item with a comma must be quoted; inside quotes, a quote is doubled.
+def _split(path: str, text: str, most: int) -> list[str]:
+    """Split comma-separated items, the first `most`. An item with a comma must be quoted; inside quotes, a quote is
+    doubled.
 
     The outer quotes are kept: they mark a string. Raises InvalidQuery for quotes that do not enclose a whole item.
     """
@@ -201,7 +204,7 @@ def _split(path: str, text: str) -> list[str]:
     at = 0
     while found := _ITEM.match(text, at):
         items.append(found[2] if found[1] is None else '"' + found[1][1:-1].replace('""', '"') + '"')
-        if not found[3]:
+        if not found[3] or len(items) == most:
             return items
         at = found.end()
     raise InvalidQuery(path, f'{path}: quotes enclose a whole item, and a quote in it is written twice ("")')

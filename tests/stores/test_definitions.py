@@ -1,0 +1,70 @@
+"""Parsing of definitions: its costs and bounds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from stores.definitions import MAX_FIELDS, MAX_OPTIONS, parse_definition
+from stores.errors import InvalidEntity
+from stores.limits import MOST_VIOLATIONS
+from tests.support.steps import counted_steps
+
+
+def select(count: int) -> dict[str, Any]:
+    options = [{"id": n, "name": "x"} for n in range(count)]
+    return {"name": "s", "fields": [{"id": "f", "type": "Select", "options": options}]}
+
+
+def texts(count: int) -> dict[str, Any]:
+    return {"name": "s", "fields": [{"id": f"f{n}", "type": "Text"} for n in range(count)]}
+
+
+def steps(document: dict[str, Any]) -> int:
+    with counted_steps() as taken:
+        try:
+            parse_definition(document)
+        except InvalidEntity:
+            pass
+    return taken.count
+
+
+@pytest.mark.parametrize(("made", "most"), [(select, MAX_OPTIONS), (texts, MAX_FIELDS)])
+def test_ten_times_as_many_parts_take_ten_times_the_steps(made: Any, most: int) -> None:
+    assert steps(made(most)) < 12 * steps(made(most // 10))
+
+
+def test_many_paths_are_not_compared_with_each_other() -> None:
+    def document(count: int) -> dict[str, Any]:
+        return {"name": "s", "unique": [f"a{n}" for n in range(count)], "indexes": [f"b{n}" for n in range(count)]}
+
+    assert steps(document(2_000)) < 12 * steps(document(200))
+
+
+@pytest.mark.parametrize(
+    ("made", "most", "place"), [(select, MAX_OPTIONS, "fields.0.options"), (texts, MAX_FIELDS, "fields")]
+)
+def test_too_many_parts_are_refused_before_they_are_looked_at(made: Any, most: int, place: str) -> None:
+    parse_definition(made(most))
+    with pytest.raises(InvalidEntity) as refusal:
+        parse_definition(made(most + 1))
+    assert place in [violation.field for violation in refusal.value.violations]
+    assert steps(made(20 * most)) < 10_000
+
+
+def test_violations_are_counted_beyond_those_that_are_listed() -> None:
+    """A field behind them is refused as it would be alone."""
+    fields = [{"id": "f", "type": "Nothing", **{f"x{n}": 1 for n in range(MOST_VIOLATIONS)}}]
+    with pytest.raises(InvalidEntity) as refusal:
+        parse_definition({"name": "s", "fields": fields})
+    assert len(refusal.value.violations) == MOST_VIOLATIONS
+
+
+@pytest.mark.parametrize(
+    ("setting", "path"), [("unique", "_id"), ("unique", "access"), ("unique", "branch"), ("indexes", "_id")]
+)
+def test_settings_name_no_system_field_that_they_cannot_serve(setting: str, path: str) -> None:
+    with pytest.raises(InvalidEntity) as refusal:
+        parse_definition({"name": "s", setting: ["a", path]})
+    assert [violation.field for violation in refusal.value.violations] == [f"{setting}.1"]
