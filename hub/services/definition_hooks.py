@@ -13,7 +13,15 @@ from hub.services.shared_reads import SharedReads
 from hub.services.standing_data import check_data
 from hub.services.store_hooks import Prepared, StoreHooks
 from stores.definitions import parse_definition
-from stores.errors import DataStandsAgainst, DuplicateValue, InvalidEntity, StoreError, StoreNotEmpty, Violation
+from stores.errors import (
+    DataStandsAgainst,
+    DuplicateValue,
+    InvalidEntity,
+    NotFound,
+    StoreError,
+    StoreNotEmpty,
+    Violation,
+)
 from stores.protocol import IdempotencyKey, Write, Written
 from stores.query import Equal, Query
 from stores.records import Entity
@@ -28,19 +36,26 @@ class DefinitionHooks(StoreHooks):
         definition = parse_definition(entity)
         if definition.name in RESERVED:
             raise refuse("name", "This name is reserved.")
-        if any(d.name == definition.name for d in self.registry.all()):
+        if self._is_defined(definition.name):
             raise DuplicateValue("name")
         if self.registry.is_full():
             raise refuse("name", f"There are {MOST_STORES} stores already, as many as the hub takes.").at("MOST_STORES")
         check_hidden(None, definition)
         return Prepared(entity)
 
+    def _is_defined(self, name: str) -> bool:
+        try:
+            self.registry.get(name)
+        except NotFound:
+            return False
+        return True
+
     async def commit_creation(
         self, entities: Sequence[Entity], writes: Sequence[Write], by: str | None, key: IdempotencyKey | None
     ) -> list[Written]:
         return await self.engine.define(*map(parse_definition, entities), writes=writes, by=by, key=key)
 
-    async def created(self, entity: Entity) -> None:
+    async def created(self) -> None:
         await self.registry.refresh()
 
     async def change(self, principal: Principal, before: Entity, body: Entity, fields: Entity) -> Prepared:

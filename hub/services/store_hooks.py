@@ -58,6 +58,9 @@ class StoreHooks:
         self.engine = engine
         self.registry = registry
 
+    async def check_number(self, principal: Principal, entities: Sequence[Entity]) -> None:
+        """Refuse more entities than can ever be created. Called before they are prepared one by one."""
+
     async def create(self, principal: Principal, body: Entity, entity: Entity, shared: SharedReads) -> Prepared:
         return Prepared(entity)
 
@@ -88,8 +91,8 @@ class StoreHooks:
     async def commit_deletion(self, before: Entity, writes: Sequence[Write], by: str | None) -> list[Written]:
         return await self.engine.commit(writes, by)
 
-    async def created(self, entity: Entity) -> None:
-        """Called after the commit."""
+    async def created(self) -> None:
+        """Called once after the commit."""
 
     async def changed(self) -> None:
         """Called after the commit."""
@@ -294,8 +297,15 @@ class TokenHooks(StoreHooks):
         super().__init__(engine, registry)
         self._most = most
 
+    async def check_number(self, principal: Principal, entities: Sequence[Entity]) -> None:
+        for user, count in Counter(entity.get("user") or principal.user_id for entity in entities).items():
+            if count > self._most and (principal.admin or user == principal.user_id):
+                await self._check_room(user, count)
+
     async def create(self, principal: Principal, body: Entity, entity: Entity, shared: SharedReads) -> Prepared:
-        user = await self._holder(principal, entity.get("user"))
+        named = entity.get("user")
+        user = await shared.once(f"holder {named}", lambda: self._holder(principal, named))
+        also = await shared.once(f"expected {named}", lambda: self._expected(principal, user["_id"]))
         secret = new_credential()
         made = entity | {
             "user": user["_id"],
@@ -310,18 +320,23 @@ class TokenHooks(StoreHooks):
             "address": None,
             "agent": None,
         }
-        also = [*expect.credential_is_good(principal, user["_id"]), expect.tokens_are_few(user["_id"], self._most)]
-        return Prepared(made, [*also], {"token": secret})
+        return Prepared(made, also, {"token": secret})
+
+    async def _expected(self, principal: Principal, user: str) -> list[Write]:
+        return [*expect.credential_is_good(principal, user), expect.tokens_are_few(user, self._most)]
 
     async def commit_creation(
         self, entities: Sequence[Entity], writes: Sequence[Write], by: str | None, key: IdempotencyKey | None
     ) -> list[Written]:
         for user, more in Counter(entity["user"] for entity in entities).items():
-            have = (await self.engine.summarize("tokens", Equal(("user",), user))).count
-            if have + more > self._most:
-                text = f"A user may have {self._most} tokens: this one has {have}. Revoke some first."
-                raise refuse("user", text).at("max_tokens_per_user")
+            await self._check_room(user, more)
         return await super().commit_creation(entities, writes, by, key)
+
+    async def _check_room(self, user: str, more: int) -> None:
+        have = (await self.engine.summarize("tokens", Equal(("user",), user))).count
+        if have + more > self._most:
+            text = f"A user may have {self._most} tokens: this one has {have}. Revoke some first."
+            raise refuse("user", text).at("max_tokens_per_user")
 
     async def change(self, principal: Principal, before: Entity, body: Entity, fields: Entity) -> Prepared:
         fixed = fields.keys() - {"name", "scopes", "expires", "_at"}

@@ -3,7 +3,7 @@ answered."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 
 import orjson
@@ -18,7 +18,7 @@ from hub.services.retrying import retry_on_current, retry_unexpected
 from hub.services.shared_reads import SharedReads
 from hub.services.stamping import stamp_change
 from hub.services.store_hooks import Prepared, StoreHooks
-from hub.services.written import text_of
+from hub.services.written import text_of, texts_of
 from stores.errors import DuplicateValue
 from stores.protocol import Delete, Engine, Expect, IdempotencyKey, Insert, Revisions, Update, Write, Written
 from stores.records import Entity
@@ -54,22 +54,20 @@ class SystemStoreWrites:
             raise BadRequest("Idempotency-Key", "A token's secret is not kept, so its answer cannot be repeated.")
 
         async def attempt() -> tuple[list[Prepared], list[Written]]:
+            await hooks.check_number(principal, entities)
             prepared = await prepare_all(hooks, principal, bodies, entities)
+            also = await _accompanying(prepared)
             await self._resolver.confirm(principal)
             writes: list[Write] = [Insert(store, p.fields) for p in prepared]
-            also = [each for some in _distinct([p.more_writes for p in prepared]) for each in some]
-            writes += [each for each in also if not isinstance(each, Expect)]
-            writes += dict.fromkeys(each for each in also if isinstance(each, Expect))  # without duplicates
+            writes += also
             with _named_as_sent(hooks):
                 made = [p.fields for p in prepared]
                 written = await hooks.commit_creation(made, writes, principal.user_id, key)
             return prepared, written[: len(prepared)]
 
         prepared, written = await retry_unexpected(attempt)
-        for p in prepared:
-            await hooks.created(p.fields)
-        reader = reader_of(principal, view)
-        return [(_revealed(text_of(reader, w), p), w.rev) for w, p in zip(written, prepared, strict=True)]
+        await hooks.created()
+        return await _revealed(await texts_of(reader_of(principal, view), written), prepared)
 
     async def change(
         self,
@@ -134,14 +132,30 @@ async def prepare_all(
     return prepared
 
 
-def _distinct(lists: Sequence[list[Write]]) -> Iterable[list[Write]]:
-    """Return each object of `lists` once: thousands of creations may share one list."""
-    return {id(each): each for each in lists}.values()
+async def _accompanying(prepared: Sequence[Prepared]) -> list[Write]:
+    """Return the writes that accompany the creations: first the changes, then the expectations, each once."""
+    changes: list[Write] = []
+    expected: dict[Write, None] = {}
+    turn = Turn()
+    for each in {id(p.more_writes): p.more_writes for p in prepared}.values():  # thousands may share one list
+        changes += [write for write in each if not isinstance(write, Expect)]
+        expected |= dict.fromkeys(write for write in each if isinstance(write, Expect))
+        if turn.is_over:
+            await turn.pass_on()
+    return [*changes, *expected]
 
 
-def _revealed(text: bytes, prepared: Prepared) -> bytes:
-    """Return the entity with the members that only its creator sees, once."""
-    return orjson.dumps(orjson.loads(text) | prepared.reveal) if prepared.reveal else text
+async def _revealed(texts: list[tuple[bytes, int]], prepared: Sequence[Prepared]) -> list[tuple[bytes, int]]:
+    """Return the entities with the members that only their creator sees, once."""
+    if not any(p.reveal for p in prepared):
+        return texts
+    shown: list[tuple[bytes, int]] = []
+    turn = Turn()
+    for (text, rev), p in zip(texts, prepared, strict=True):
+        shown.append((orjson.dumps(orjson.loads(text) | p.reveal), rev))
+        if turn.is_over:
+            await turn.pass_on()
+    return shown
 
 
 @contextmanager

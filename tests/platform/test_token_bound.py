@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.engines import Database
 from tests.support.hub import Hub, running_hub
-from tests.support.standstill import read_metrics
+from tests.support.standstill import no_standstill, read_metrics
 
 MOST = 5
 
@@ -53,3 +53,29 @@ async def test_many_at_once_are_no_more_than_one_after_another(narrow: Hub) -> N
     answers = await asyncio.gather(*(user.post("/tokens", {"name": str(n)}) for n in range(3 * MOST)))
     assert [is_refused(answer) for answer in answers].count(False) == MOST - 1
     assert len(await user.list("tokens")) == MOST
+
+
+async def test_too_many_tokens_in_one_array_are_refused_before_they_are_prepared(narrow: Hub) -> None:
+    """Whatever else is wrong with them. An administrator's array may be as long for many users."""
+    user, other = await narrow.as_user(), await narrow.as_user()
+    wrong = [{"name": "x", "scopes": ["no scope"]}] * MOST
+    refusal = await user.post("/tokens", wrong)
+    assert refusal.status_code == 400
+    assert refusal.json()["errors"].keys() == {"scopes"}
+    refusal = await user.post("/tokens", [*wrong, wrong[0]])
+    assert refusal.json()["errors"] == {"user": [f"A user may have {MOST} tokens: this one has 1. Revoke some first."]}
+    refusal = await user.post("/tokens", [{"name": "x", "user": other.id}] * (MOST + 1))
+    assert refusal.status_code == 403
+    array = [{"name": "x", "user": each.id} for each in (user, other) for _ in range(MOST - 1)]
+    made = await narrow.admin.make_all("tokens", array)
+    assert [token["user"] for token in made] == [body["user"] for body in array]
+    assert len({token["token"] for token in made}) == len(array)
+
+
+async def test_an_array_of_a_system_store_does_not_block_the_loop(hub: Hub) -> None:
+    user = await hub.as_user()
+    async with no_standstill(hub.url):
+        assert (await user.post("/tokens", [{"name": "a"}] * 10_000)).status_code == 400
+        assert (await user.post("/tokens", [{"name": "a"}] * 900)).status_code == 200
+        groups = await hub.admin.post("/groups", [{"name": "a"}] * 10_000)
+        assert groups.status_code == 200
