@@ -9,7 +9,7 @@ from functools import update_wrapper
 from typing import Any, Concatenate, Final, ParamSpec, Protocol, TypeVar
 
 from hub.services.registry import StoreRegistry
-from stores.errors import DefinitionChanged, NotAsExpected, NotFound, StaleRevision
+from stores.errors import DefinitionChanged, NotAsExpected, NotFound, StaleRevision, Unavailable
 from stores.protocol import Engine, Revisions
 from stores.query import And, Equal, Filter, Query
 from stores.records import Entity
@@ -34,7 +34,8 @@ async def retry_on_current(
     revs: Revisions | None,
     attempt: Callable[[Entity], Awaitable[T]],
 ) -> T:
-    """Run `attempt` on the current entity; retry if a concurrent write wins. Raises NotFound and StaleRevision."""
+    """Run `attempt` on the current entity; retry if a concurrent write wins. Raises NotFound, StaleRevision if its
+    revision is not in `revs`, and Unavailable if other writes always win."""
     for retries in range(RETRIES + 1):
         found = await engine.entities(store, Query(And((Equal(("_id",), id), where)), limit=1))
         if not found:
@@ -43,7 +44,12 @@ async def retry_on_current(
             raise StaleRevision(found[0]["_rev"])
         try:
             return await attempt(found[0])
-        except (StaleRevision, NotAsExpected):
+        except StaleRevision as error:
+            if retries == RETRIES:
+                if revs is None or error.current in revs:
+                    raise Unavailable("the entity is being changed all the time") from error
+                raise
+        except NotAsExpected:
             if retries == RETRIES:
                 raise
         await _pause(retries)
