@@ -375,6 +375,10 @@ class Engine(Protocol):
         commit. Raises InvalidQuery, NotFound, StaleRevision, NotAsExpected, DuplicateValue, InvalidEntity,
         TooManyMatches, StorageFull, Unavailable."""
 
+    async def outcome(self, key: IdempotencyKey) -> list[Written] | None:
+        """Return the outcome of the commit that was done with this key; None if there was none, or if it is so recent
+        that it cannot be read yet. Raises KeyReused when the fingerprint differs."""
+
     async def history(
         self,
         store: str,

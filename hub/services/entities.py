@@ -155,6 +155,8 @@ class EntityService:
         position of the invalid body: ``3.price``."""
         view = self._view(principal, store, "POST")
         definition = view.definition
+        if key is not None and (earlier := await self._earlier(principal, view, len(bodies), key)) is not None:
+            return earlier
         with indexed_errors(indexed), self.group_paths.stamping():
             entities = await self._new_entities(principal, definition, bodies, indexed)
             if definition.system:
@@ -182,6 +184,8 @@ class EntityService:
         self._not_system(definition)
         if path not in definition.unique_paths or path.split(".")[0] in view.hidden:
             raise InvalidQuery("upsert", f"{path!r} is not a unique field of {store}")
+        if key is not None and (earlier := await self._earlier(principal, view, len(bodies), key)) is not None:
+            return earlier
         with indexed_errors(indexed), self.group_paths.stamping():
             missing: list[tuple[Violation, ...]] = []
             entities = await self._new_entities(principal, definition, bodies, indexed, missing)
@@ -290,6 +294,21 @@ class EntityService:
     def _view(self, principal: Principal, store: str, method: str) -> View:
         """Return the principal's View. Raises NotFound and Forbidden."""
         return authorize(principal, self.registry.get(store), method)
+
+    async def _earlier(
+        self, principal: Principal, view: View, count: int, key: IdempotencyKey
+    ) -> list[tuple[bytes, int]] | None:
+        """Return the answer to a request that was carried out before, None if it was not. It is looked up before the
+        bodies are checked: what they depend on may have changed since, first of all by that request itself."""
+        system = view.definition.system
+        if system:
+            self._system.check_key(view.store)
+        written = await self._engine.outcome(key)
+        if written is None:
+            return None
+        if system:
+            await self._hooks[view.store].created()  # what was created is in force when it is answered
+        return await texts_of(reader_of(principal, view), written[:count])
 
     async def _new_entities(
         self,

@@ -41,6 +41,11 @@ class SystemStoreWrites:
         self._hooks = hooks
         self._group_paths = group_paths
 
+    def check_key(self, store: str) -> None:
+        """Raise BadRequest if creations in the store cannot be repeated by an idempotency key."""
+        if not self._hooks[store].repeatable:
+            raise BadRequest("Idempotency-Key", "A token's secret is not kept, so its answer cannot be repeated.")
+
     async def create(
         self,
         principal: Principal,
@@ -50,8 +55,6 @@ class SystemStoreWrites:
         key: IdempotencyKey | None,
     ) -> list[tuple[bytes, int]]:
         store, hooks = view.store, self._hooks[view.store]
-        if key is not None and not hooks.repeatable:
-            raise BadRequest("Idempotency-Key", "A token's secret is not kept, so its answer cannot be repeated.")
 
         async def attempt() -> tuple[list[Prepared], list[Written]]:
             await hooks.check_number(principal, entities)

@@ -337,6 +337,16 @@ class Committer:
             await keys.insert_one(part, session=session)
         return outcome
 
+    async def outcome(self, key: IdempotencyKey) -> list[Written] | None:
+        """See `stores.protocol.Engine.outcome`."""
+        with store_errors():
+            # A snapshot holds all parts of an outcome, and only what a majority of the servers has.
+            async with self._connection.client.start_session(snapshot=True) as session:
+                known = await self._connection.collection(KEYS).find_one({"_id": key.key}, session=session)
+                if known is None or known["expires"] <= _date(now_ms()):
+                    return None
+                return await self._outcome(known, key, session)
+
     async def _outcome(self, known: Document, key: IdempotencyKey, session: Session) -> list[Written]:
         """Return the outcome of the first commit with this key. Raises KeyReused when that was another request."""
         if known["fingerprint"] != key.fingerprint:

@@ -161,6 +161,9 @@ class MongoEngine:
     ) -> list[Written]:
         return await self._committer.commit(writes, by, key, definition)
 
+    async def outcome(self, key: IdempotencyKey) -> list[Written] | None:
+        return await self._committer.outcome(key)
+
     async def history(
         self,
         store: str,

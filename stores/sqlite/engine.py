@@ -41,7 +41,7 @@ from stores.sqlite.connection import FILES_OF_CONNECTION, FileLock, connect, tra
 from stores.sqlite.consumer import Held, SQLiteConsumerState
 from stores.sqlite.feed import SQLiteFeed, current_seq
 from stores.sqlite.history import CONDENSE, condense, read_history, retired_up_to
-from stores.sqlite.idempotency import forget_expired
+from stores.sqlite.idempotency import earlier_outcome, forget_expired, outcome_size
 from stores.sqlite.log_keeper import LogKeeper
 from stores.sqlite.readers import MOST_STREAMS, Readers, own_connections
 from stores.sqlite.structure import Structure
@@ -277,6 +277,13 @@ class SQLiteEngine:
             return commit(writes, key)
 
         return await self._writer.submit(run, by, heavy=heavy)
+
+    async def outcome(self, key: IdempotencyKey) -> list[Written] | None:
+        size = await self._readers.run(lambda connection: outcome_size(connection, key))
+        if size is None:
+            return None
+        read = self._readers.run if size <= HEAVY_BYTES else self._readers.in_thread
+        return await read(lambda connection: earlier_outcome(connection, key))
 
     def _run_checked(self, write: Write, definition: StoreDefinition | None) -> Written:
         if definition is not None:

@@ -11,6 +11,13 @@ from stores.protocol import IdempotencyKey, Written, pack, unpack
 from stores.records import now_ms
 
 
+def outcome_size(connection: apsw.Connection, key: IdempotencyKey) -> int | None:
+    """Return the bytes of the outcome that is kept under this key, whatever its fingerprint; None without one."""
+    sql = "SELECT octet_length(outcome) FROM idempotency WHERE key=? AND expires>?"
+    size: int | None = connection.execute(sql, (key.key, now_ms())).get
+    return size
+
+
 def earlier_outcome(connection: apsw.Connection, key: IdempotencyKey) -> list[Written] | None:
     """Return the outcome of the commit that was done with this key. Raises KeyReused when that was another request."""
     sql = "SELECT fingerprint, outcome FROM idempotency WHERE key=? AND expires>?"

@@ -33,6 +33,18 @@ async def test_the_first_outcome_comes_again(engine: Engine) -> None:
     assert await changes_since(engine.feed, position) == []
 
 
+async def test_an_outcome_can_be_read_without_a_commit(engine: Engine) -> None:
+    """Short ones and long ones, before they expire, and for the same request only."""
+    assert await engine.outcome(key()) is None
+    for name, texts in (("short", ["x"]), ("long", ["é" * 1_500_000] * 6)):
+        written = await engine.commit([Insert(STORE, entity(text=text)) for text in texts], USER, key(name))
+        assert await engine.outcome(key(name)) == written
+    await engine.commit([Insert(STORE, entity())], USER, key("over", lives=-1))
+    assert await engine.outcome(key("over")) is None
+    with pytest.raises(KeyReused):
+        await engine.outcome(key("long", fingerprint="other"))
+
+
 async def test_a_key_with_another_request_is_refused(engine: Engine) -> None:
     """It raises KeyReused, and nothing is written."""
     await engine.commit([Insert(STORE, entity())], USER, key())

@@ -182,6 +182,34 @@ async def test_a_repeated_upsert_changes_once(user: Client, store: str) -> None:
     assert len(await user.list(store)) == 1
 
 
+async def test_a_repeated_definition_gets_the_first_answer(admin: Client) -> None:
+    """The name is taken, by the request itself."""
+    key, name = unique("key"), unique("store")
+    first = await admin.post("/stores", {"name": name}, idempotency_key=key)
+    entity_of(first)
+    assert (await admin.post("/stores", {"name": name}, idempotency_key=key)).content == first.content
+    refused(await admin.post("/stores", {"name": name}, idempotency_key=unique("key")), 409, "name")
+    refused(await admin.post("/stores", {"name": unique("store")}, idempotency_key=key), 409, "Idempotency-Key")
+
+
+async def test_what_changes_after_a_request_refuses_no_repetition(admin: Client, user: Client, hub: Hub) -> None:
+    """A definition that requires more, and a role that is deleted, matter to other requests only."""
+    key, store = unique("key"), await hub.define(fields=[{"id": "n", "type": "Numeric"}])
+    first = await user.post(f"/{store}", {"n": 1}, idempotency_key=key)
+    good(await user.delete(f"/{store}/{entity_of(first)['_id']}"))
+    [definition] = await admin.list("stores", {"name": store})
+    fields = [*definition["fields"], {"id": "must", "type": "Text", "required": True}]
+    good(await admin.patch(f"/stores/{definition['_id']}", {"fields": fields}))
+    assert (await user.post(f"/{store}", {"n": 1}, idempotency_key=key)).content == first.content
+    refused(await user.post(f"/{store}", {"n": 1}), 400, "must")
+    role, body = await hub.role("GET /*"), {"login": unique("user")}
+    first = await admin.post("/users", body | {"roles": [role]}, idempotency_key=key)
+    good(await admin.patch(f"/users/{entity_of(first)['_id']}", {"roles": []}))
+    good(await admin.delete(f"/roles/{role}"))
+    again = await admin.post("/users", body | {"roles": [role]}, idempotency_key=key)
+    assert again.content == first.content
+
+
 @pytest.mark.parametrize("key", ["", "a b", "a\tb", "x" * 256])
 async def test_a_bad_key_is_refused(user: Client, bare: str, key: str) -> None:
     """Keys other than 1 to 255 visible ASCII characters are answered 400."""
