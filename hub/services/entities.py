@@ -45,7 +45,7 @@ from stores.protocol import (
     Write,
 )
 from stores.query import WHOLE, And, Equal, Filter, Projection, Query, leaves
-from stores.records import SYSTEM_FIELDS, Entity, History, is_id, now_ms
+from stores.records import SYSTEM_FIELDS, Entity, History, HistoryEntry, is_id, now_ms
 from stores.schema import StoreDefinition
 from stores.trail import images
 from stores.turns import Turn
@@ -123,10 +123,14 @@ class EntityService:
         if end is None or not (present or (matches(where, end) and await self._is_of_this_life(store, id))):
             raise NotFound(f"no {store}/{id}")
         sees = compile_filter(where)
-        then = images(page.entries, end | page.later)
-        seen = [entry for entry, image in zip(page.entries, then, strict=True) if sees(image)]
-        shown = [replace(e, changed={n: c for n, c in e.changed.items() if view.shows(n)}) for e in seen]
-        return replace(page, entries=shown)
+        shown: list[HistoryEntry] = []
+        turn = Turn()
+        for entry, image in images(page.entries, end | page.later, needed):
+            if sees(image):
+                shown.append(replace(entry, changed={n: c for n, c in entry.changed.items() if view.shows(n)}))
+            if turn.is_over:
+                await turn.pass_on()
+        return replace(page, entries=shown[::-1])
 
     async def _is_of_this_life(self, store: str, id: str) -> bool:
         """Return whether a deleted entity belonged to the store's current definition, not to an earlier store of its

@@ -146,14 +146,14 @@ async def test_a_page_says_what_the_entity_was_at_its_end(engine: Engine) -> Non
     end = await get(engine, id) or {}
     asked = frozenset({"owner", "access", "missing"})
     whole = await engine.history(STORE, id, fields=asked)
-    expected = [{name: image.get(name) for name in asked} for image in images(whole.entries, end)]
+    expected = [{name: image.get(name) for name in asked} for _, image in images(whole.entries, end, asked)][::-1]
     for size in (1, 2, 3, 5):
         found: list[Entity] = []
         after: str | None = None
         while len(found) < len(expected):
             page = await engine.history(STORE, id, after, size, asked)
-            then = images(page.entries, end | page.later)
-            found += [{name: image.get(name) for name in asked} for image in then]
+            then = images(page.entries, end | page.later, asked)
+            found += [{name: image.get(name) for name in asked} for _, image in then][::-1]
             after = page.next
         assert found == expected
         assert after is None

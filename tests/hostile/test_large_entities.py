@@ -142,6 +142,20 @@ async def test_changes_of_large_entities(hub: Hub) -> None:
         await client.until(lambda: len(again.view) == 10)
 
 
+async def test_history_of_an_entity_with_many_fields(hub: Hub) -> None:
+    """A page of it costs what has changed, not the fields of the entity times the entries of the page."""
+    user = await hub.as_user()
+    store = await hub.define()
+    made = await user.make(store, {f"a{n}": 0 for n in range(20_000)} | {"n": 0})
+    path = f"/{store}/{made['_id']}"
+    for number in range(1, 251):
+        assert (await user.patch(path, {"n": number})).status_code == 200
+    async with no_standstill(hub.url):
+        entries = (await user.get(path + "/history")).json()["history"]
+    assert [entry["changes"]["n"]["new"] for entry in entries] == list(range(len(entries)))
+    assert len(entries) > 100
+
+
 @pytest.mark.parametrize("key", [None, "once"])
 async def test_a_hundred_large_entities_in_one_commit(hub: Hub, key: str | None) -> None:
     """Up to sixty megabytes in one array. Sent again with the same idempotency key, it has the same answer."""
