@@ -47,6 +47,7 @@ from hub.services.password_reset import PasswordReset
 from hub.services.registry import StoreRegistry
 from hub.services.second_factors import SecondFactors
 from hub.services.signins import SignIns
+from hub.services.store_lives import StoreLives
 from hub.services.system_hooks import system_hooks
 from hub.settings import Settings
 from realtime.fanout import Fanout
@@ -301,6 +302,7 @@ def assemble(settings: Settings) -> Hub:
     hooks = system_hooks(engine, registry, credentials, settings.max_tokens_per_user)
     metrics = Metrics()
     long_lists = LongLists(settings.max_long_lists_per_user)
+    lives = StoreLives(engine)
     return Hub(
         settings=settings,
         engine=engine,
@@ -313,11 +315,11 @@ def assemble(settings: Settings) -> Hub:
         resets=PasswordReset(accounts, credentials, engine, resolver, key.key, mailer, reset_page_of(settings)),
         mailer=mailer,
         entities=EntityService(engine, registry, resolver, hooks, bounds_of(settings), long_lists),
-        delta=DeltaService(engine, registry),
+        delta=DeltaService(engine, registry, lives),
         metrics=metrics,
         key=key,
         control_token=control_token,
-        session_registry=make_session_registry(settings, engine, resolver, registry, metrics, long_lists),
+        session_registry=make_session_registry(settings, engine, resolver, registry, lives, metrics, long_lists),
     )
 
 
@@ -332,6 +334,7 @@ def make_session_registry(
     engine: Engine,
     resolver: Resolver,
     registry: StoreRegistry,
+    lives: StoreLives,
     metrics: Metrics,
     long_lists: LongLists,
 ) -> SessionRegistry:
@@ -350,7 +353,7 @@ def make_session_registry(
         return describe_live(error)
 
     unread = UnreadLists(long_lists)
-    context = LiveContext(engine, resolver, fanout, registry.authorized, describe, bounds, unread=unread)
+    context = LiveContext(engine, resolver, fanout, registry.authorized, describe, bounds, lives.check, unread=unread)
     return SessionRegistry(context, settings.live_position_every)
 
 

@@ -7,7 +7,7 @@ for a REST answer decide what a client sees. `realtime.subscriptions` follows th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -37,6 +37,7 @@ from stores.protocol import Engine
 from stores.query import Filter, Query
 from stores.read_turns import READER
 from stores.records import now_ms
+from stores.schema import StoreDefinition
 from stores.turns import Gate
 
 __all__ = ["ClientSink", "Ending", "LiveContext", "LiveSession", "LiveSettings"]
@@ -77,7 +78,8 @@ class LiveContext:
     """Objects that all sessions of a process share.
 
     `view` returns what a principal may read of a store, or raises Forbidden or NotFound. `describe` renders an error as
-    ``{code, message, tags}``.
+    ``{code, message, tags}``. `check_same_life` raises HistoryGone if a store's definition was not yet in force at a
+    position.
     """
 
     engine: Engine
@@ -86,6 +88,7 @@ class LiveContext:
     view: Callable[[Principal, str], View]
     describe: Callable[[Exception], dict[str, Any]]
     settings: LiveSettings
+    check_same_life: Callable[[StoreDefinition, str], Awaitable[None]]
     refreshing: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(REFRESHED_AT_ONCE))
     beginning: Gate = field(default_factory=lambda: Gate(BEGUN_AT_ONCE))
     """Spreads the start of requests: thousands of clients may subscribe at the same moment."""
@@ -274,6 +277,7 @@ class LiveSession:
         # Before the acknowledgement, check that the history is available and that the store is still the same.
         first = await self.context.fanout.read_after(position)
         check_same_store(subscription.store, first.changes)
+        await self.context.check_same_life(subscription.view.definition, position)
         check_same_store(subscription.store, self.context.fanout.pending_ends_after(self._order(position)))
         if least and self._order(position) < self._order(least):
             if self.subscriptions.may_show(subscription, first, least):

@@ -14,7 +14,7 @@ from stores.errors import HistoryGone
 from stores.matcher import Predicate, compile_filter
 from stores.projection import compile_projection
 from stores.query import Filter, Projection
-from stores.records import SYSTEM_FIELDS, Change, Entity, same
+from stores.records import SYSTEM_FIELDS, Change, Entity, HistoryEntry, same
 from stores.steps import AT_LOOP, StepBudget
 
 ViewOperation = Literal["insert", "update", "remove"]
@@ -116,6 +116,14 @@ def redefines(change: Change) -> bool:
     if change.before is None or change.after is None:
         return change.before is not None
     return _shown(change.before) != _shown(change.after)
+
+
+def redefined_by(entry: HistoryEntry) -> bool:
+    """Return the same for an entry in the audit trail of a definition; true also for the first one of a store."""
+    if entry.op != "update" or not entry.changed:  # without values, because they were too large
+        return True
+    old, new = ({name: pair[side] for name, pair in entry.changed.items()} for side in (0, 1))
+    return _shown(old) != _shown(new)
 
 
 def _shown(definition: Entity) -> Entity:

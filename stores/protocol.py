@@ -240,6 +240,10 @@ class Feed(Protocol):
         position has the key of the last change that the list contains. Raises HistoryGone when `position` is not a
         position of this database."""
 
+    def place(self, position: str) -> str:
+        """Return the place in audit trails (`after` of `Engine.history`) that corresponds to a position: the entries
+        after it are of changes after the position. Raises HistoryGone like `order`."""
+
     async def read(self, since: str, limit: int = 1_000) -> Batch:
         """Return the changes after `since`. Raises HistoryGone for a position that is unknown, forged, of another
         database, or older than the oldest change kept."""

@@ -9,6 +9,7 @@ from auth.policy import authorize
 from auth.positions import bind, unbind
 from auth.principal import Principal
 from hub.services.registry import StoreRegistry
+from hub.services.store_lives import StoreLives
 from realtime.view import ChangeView, ViewChange, check_same_store
 from stores.bounds import Limit
 from stores.protocol import Batch, Engine
@@ -36,23 +37,27 @@ class Delta:
 
 
 class DeltaService:
-    def __init__(self, engine: Engine, registry: StoreRegistry) -> None:
+    def __init__(self, engine: Engine, registry: StoreRegistry, lives: StoreLives) -> None:
         self._engine = engine
         self._registry = registry
+        self._lives = lives
 
     async def since(
         self, principal: Principal, store: str, position: str, where: Filter, projection: Projection, limit: int
     ) -> Delta:
         """Return at most `limit` changes; with 0 none, and whether there are any. Raises HistoryGone if the position is
-        unknown or too old, or if the principal's visibility has changed: the caller needs a fresh list then."""
+        unknown or too old, or if the principal's visibility or the store has changed: the caller needs a fresh list
+        then."""
         view = authorize(principal, self._registry.get(store), "GET")
         position = unbind(position, view.digest)
         changes = ChangeView(store, view.narrowed(where), view.shown(projection))
         most = limit or READ_AT_ONCE
         builder = _DeltaBuilder(changes, most, position)
-        for _ in range(ROUNDS):
+        for round in range(ROUNDS):
             batch = await self._engine.feed.read(builder.position, min(READ_AT_ONCE, most - len(builder.found)))
             check_same_store(store, batch.changes)
+            if round == 0:  # the position is one of this feed
+                await self._lives.check(view.definition, position)
             await builder.add(batch)
             if builder.is_full or not batch.more:
                 break

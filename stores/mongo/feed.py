@@ -57,6 +57,9 @@ class MongoFeed:
     def order(self, position: str) -> bytes:
         return parse_order(self._connection.epoch, position)
 
+    def place(self, position: str) -> str:
+        return self.order(position).hex().upper()  # the place of a record is the text of its resume token
+
     async def read(self, since: str, limit: int = 1_000) -> Batch:
         with store_errors():
             resume = position.parse(self._connection.epoch, since)

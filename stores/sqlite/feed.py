@@ -54,6 +54,9 @@ class SQLiteFeed:
     def order(self, position: str) -> bytes:
         return self._parse(position).to_bytes(8)
 
+    def place(self, position: str) -> str:
+        return str(self._parse(position))
+
     async def read(self, since: str, limit: int = 1_000) -> Batch:
         start = self._parse(since)
 

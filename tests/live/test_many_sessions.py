@@ -155,13 +155,17 @@ def no_view(of: Principal, store: str) -> View:
     raise AssertionError("nothing is seen otherwise")
 
 
+async def no_resuming(definition: StoreDefinition, position: str) -> None:
+    raise AssertionError("nothing is resumed")
+
+
 class Crowd:
     """`count` sessions of as many users, all with one role; the first `watchers` sessions watch a store."""
 
     def __init__(self, count: int, watchers: int) -> None:
         self.fanout = Fanout(Database())  # type: ignore[arg-type]
         self.fanout.start("0" * 9)
-        context = LiveContext(None, Principals(), self.fanout, no_view, lambda error: {}, LiveSettings())  # type: ignore[arg-type]
+        context = LiveContext(None, Principals(), self.fanout, no_view, lambda error: {}, LiveSettings(), no_resuming)  # type: ignore[arg-type]
         self.hub = SessionRegistry(context, 60)
         self.sessions = [LiveSession(context, Ear(), principal(n), str(n)) for n in range(count)]
         for session in self.sessions:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from realtime.fanout import READ_AT_ONCE
 from tests.live.conftest import Connect
 from tests.live.test_subscribing import matches_rest, ops
 from tests.support.engines import sqlite_database
@@ -212,6 +213,21 @@ async def test_a_store_that_was_redefined_meanwhile_is_told(
         again = await another.resume(watch, snapshot="auto")
     assert again.resync
     assert again.view == {made["_id"]: await user.see(store, made["_id"])}
+
+
+async def test_a_redefinition_behind_many_changes_is_told(connected: Connect, hub: Hub, admin: Client) -> None:
+    """Also if the first changes that are read, which the present definition would show, do not reach up to it."""
+    fields = [{"id": "n", "type": "Number"}, {"id": "pin", "type": "Text", "hidden": True}]
+    store = await hub.define(fields=fields)
+    user = await hub.as_user()
+    position = (await user.get(f"/{store}")).headers["x-position"]
+    made = await user.make_all(store, [{"n": n} for n in range(READ_AT_ONCE + 100)])
+    [definition] = await admin.list("stores", {"name": store})
+    entity_of(await admin.patch(f"/stores/{definition['_id']}", {"fields": [*fields, {"id": "m", "type": "Text"}]}))
+    client = await connected(user)
+    assert is_resync(await client.subscribe(store, since=position))
+    again = await client.watch(store, since=position, snapshot="auto")
+    assert (again.resync, len(again.view)) == (True, len(made))
 
 
 async def test_auto_takes_what_is_there(connected: Connect, user: Client, store: str, beacon: Beacon) -> None:

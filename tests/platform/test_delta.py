@@ -327,3 +327,50 @@ async def test_every_list_answer_has_a_position(user: Client, store: str) -> Non
 async def test_the_positions_of_a_store_that_is_not_there(user: Client) -> None:
     """The store is checked before the position: 404."""
     refused(await user.get(f"/store-{new_id()}?since=x"), 404)
+
+
+LIMITS = ("", "limit=1", "limit=0")
+
+
+@pytest.mark.parametrize("limit", LIMITS)
+async def test_changes_of_an_earlier_store_of_the_name_are_gone(
+    hub: Hub, user: Client, admin: Client, limit: str
+) -> None:
+    """The new store has no hidden field, so it would show what the old one hid. However few changes are asked for, the
+    answer is 410; from the new store's first list on it is a delta."""
+    fields = [{"id": "n", "type": "Number"}, {"id": "secret", "type": "Text", "hidden": True}]
+    store = await hub.define(fields=fields)
+    position = await start_of(user, store)
+    old = await user.make(store, n=1)
+    good(await admin.patch(f"/{store}/{old['_id']}", {"secret": "4711-x"}))
+    between = await start_of(user, store)
+    good(await user.delete(f"/{store}/{old['_id']}"))
+    [definition] = await admin.list("stores", {"name": store})
+    good(await admin.delete(f"/stores/{definition['_id']}"))
+    await admin.make("stores", {"name": store})
+    for since in (position, between, position):
+        refused(await user.get(f"/{store}?since={since}&{limit}"), 410)
+    new = await start_of(user, store)
+    good(await user.get(f"/{store}?since={new}&{limit}"))
+    made = await user.make(store, n=2)
+    assert [change["_id"] for change in await changes_since(user, store, new)] == [made["_id"]]
+    refused(await user.get(f"/{store}?since={between}&{limit}"), 410)
+
+
+@pytest.mark.parametrize("limit", LIMITS)
+async def test_changes_from_before_a_redefinition_are_gone(hub: Hub, user: Client, admin: Client, limit: str) -> None:
+    """Also if the redefinition is behind the changes that one answer holds; a new label ends nothing."""
+    fields = [{"id": "n", "type": "Number"}, {"id": "m", "type": "Number", "hidden": True}]
+    store = await hub.define(fields=fields)
+    position = await start_of(user, store)
+    await user.make_all(store, [{"n": n} for n in range(3)])
+    [definition] = await admin.list("stores", {"name": store})
+    path = f"/stores/{definition['_id']}"
+    good(await admin.patch(path, {"label": "Another"}))
+    good(await user.get(f"/{store}?since={position}&{limit}"))
+    good(await admin.patch(path, {"fields": [fields[0], {"id": "m", "type": "Number"}]}))
+    refused(await user.get(f"/{store}?since={position}&{limit}"), 410)
+    later = await start_of(user, store)
+    good(await admin.patch(path, {"label": "A third"}))
+    good(await user.get(f"/{store}?since={later}&{limit}"))
+    refused(await user.get(f"/{store}?since={position}&{limit}"), 410)
