@@ -108,6 +108,8 @@ class Hub:
             stack.push_async_callback(self.engine.close)
             await when_available(partial(check_key, self.engine, self.key))
             await when_available(self.registry.open)
+            await when_available(self.entities.group_paths.start)
+            stack.push_async_callback(self.entities.group_paths.stop)
             admin = self.settings.admin_password.get_secret_value()
             if self.makes_administrator:
                 login, least = self.settings.admin_login, self.settings.password_length
@@ -126,7 +128,6 @@ class Hub:
                 task = asyncio.create_task(job)
                 task.add_done_callback(_log_failure)
                 self._tasks.add(task)
-            stack.push_async_callback(self.entities.group_paths.stop)
             stack.push_async_callback(end_tasks, self._tasks)
             self.ready = True
             try:

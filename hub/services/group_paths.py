@@ -6,13 +6,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, Final, TypeVar
 
 from auth.groups import chain_of, subtree_of
 from auth.principal import Principal
+from hub.services.move_notes import MoveNotes
 from hub.services.registry import StoreRegistry
 from hub.services.walking import each_entity
 from stores.errors import InvalidEntity, ReadTimeout, StoreError
@@ -24,11 +25,13 @@ from stores.tasks import end_tasks
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
-LONGEST_DELAY: Final = 5.0
-"""Seconds by which the feed may lag behind another process's commit."""
+CLOCK_MS: Final = 5_000
+"""Milliseconds by which the clocks of this machine and of the database may differ."""
 
 LONGEST_REQUEST: Final = 120.0
 """Seconds for which a request may use a principal from before a group's move."""
+
+NOTE: Final = "what a note names"
 
 _MOST_TIMEOUTS: Final = 10
 """Attempts that may exceed a time limit: beyond that, the work is more than a read or a bulk change may take."""
@@ -67,8 +70,12 @@ class GroupPathKeeper:
         self._begun = 0
         self._open: set[int] = set()
         self._ended = asyncio.Event()
-        self._ended_at = self._moved_at = -LONGEST_REQUEST
+        self._moved_at = -LONGEST_REQUEST
+        self._ended_ms = 0
         self._mine: set[str] = set()
+        self._notes = MoveNotes(engine)
+        self._unsure: dict[str, str] = {}
+        """The notes of moves by their groups, of which this process does not know whether they were committed."""
         self._restamping: set[asyncio.Task[None]] = set()
         self._gaps = 0
 
@@ -86,21 +93,41 @@ class GroupPathKeeper:
     def end(self, number: int) -> bool:
         """End a write. Return whether no other write has begun since it began."""
         self._open.remove(number)
-        self._ended_at = time.monotonic()
+        self._ended_ms = now_ms()
         self._ended.set()
         return self._begun == number
 
+    async def start(self) -> None:
+        """Re-stamp in the background what an earlier process has left."""
+        left = await self._notes.left()
+        if left:
+            self._start(self._restamp_left(left))
+
     @contextmanager
-    def moving(self, group: str) -> Iterator[None]:
-        """Context for the commit that moves a group. The caller must `restamp` it afterwards, if another write
-        overlapped."""
+    def moving(self, group: str, note: str) -> Iterator[None]:
+        """Context for the commit that moves a group, and writes the note with this id. The caller must `finish_move`
+        afterwards."""
         self._moved_at = time.monotonic()
         self._mine.add(group)
         try:
             yield
         except BaseException:
             self._mine.discard(group)
+            self._unsure[group] = note
             raise
+
+    async def finish_move(self, group: str, by: str | None, note: str, *, overlapped: bool) -> None:
+        """Re-stamp the entities that a move has missed, if another write overlapped with it, and remove its note. If
+        that fails, it goes on in the background: the move is made."""
+        try:
+            if overlapped:
+                await self.restamp(group, by)
+            await self._notes.remove([note])
+        except BaseException as error:
+            self._start(self._restamp_later(group, by, note))
+            if not isinstance(error, StoreError):
+                raise
+            log.warning("group %s has moved, and what was created meanwhile is re-stamped later: %s", group, error)
 
     def follow(self, changes: Iterable[Change]) -> None:
         """Process changes from the feed, which also contains moves by other processes."""
@@ -108,11 +135,12 @@ class GroupPathKeeper:
             if change.store == "groups" and change.op == "lost":
                 self.start_afresh()
             elif change.store == "groups" and _moves(change):
-                self._moved_at = now = time.monotonic()
+                self._moved_at = time.monotonic()
+                note = self._unsure.pop(change.id, None)
                 if change.id in self._mine:
                     self._mine.remove(change.id)
-                elif self._open or now - self._ended_at < LONGEST_DELAY:
-                    self._start(self._restamp_later(change))
+                elif note or self._open or self._ended_ms > change.time - CLOCK_MS:
+                    self._start(self._restamp_later(change.id, change.by, note))
 
     def start_afresh(self) -> None:
         """Process a gap in the feed, in which any group may have moved."""
@@ -120,7 +148,7 @@ class GroupPathKeeper:
         self._mine.clear()
         self._gaps += 1
         if self._gaps == 1:
-            self._start(self._restamp_trees())
+            self._start(self._restamp_trees_later())
 
     async def branch_of(self, principal: Principal) -> tuple[str, ...]:
         """Return the chain of the principal's group. It is read from the database if groups have moved recently."""
@@ -136,23 +164,52 @@ class GroupPathKeeper:
     async def stop(self) -> None:
         await end_tasks(self._restamping)
 
-    async def _restamp_trees(self) -> None:
+    async def _restamp_left(self, left: Mapping[str | None, Sequence[str]]) -> None:
+        """Re-stamp what the notes of earlier processes name."""
+        done: dict[str | None, bool] = {}
+        # Other processes may still write with the chains of groups from before.
+        for pause in (0, LONGEST_REQUEST) if self._engine.shared else (0,):
+            await asyncio.sleep(pause)
+            for group in left:
+                done[group] = await (self._restamp_trees() if group is None else self._restamp_tree(group, None))
+        for group, notes in left.items():
+            if done[group]:
+                await _repeat(partial(self._notes.remove, notes), NOTE)
+
+    async def _restamp_trees_later(self) -> None:
         """Re-stamp the entities that moves in a gap have missed, once more if there is another gap meanwhile."""
         done = 0
+        note: str | None = None
         try:
             while done < self._gaps:
                 done = self._gaps
-                roots = await _repeat(partial(_roots, self._engine), "what was created during a gap in the feed")
-                for root in roots or ():  # one by one: a group that cannot be re-stamped keeps no other from it
-                    await _repeat(partial(self.restamp, root, None), f"what was created in group {root} during a gap")
+                note = note or await _repeat(partial(self._notes.add, None), NOTE)
+                if await self._restamp_trees() and note is not None:
+                    await _repeat(partial(self._notes.remove, [note]), NOTE)
+                    note = None
         finally:
             self._gaps = 0
 
-    async def _restamp_later(self, moved: Change) -> None:
-        await _repeat(partial(self.restamp, moved.id, moved.by), f"what was created while group {moved.id} moved")
+    async def _restamp_trees(self) -> bool:
+        """Re-stamp everything that is stale. Return whether all of it could be re-stamped."""
+        roots = await _repeat(partial(_roots, self._engine), "what was created during a gap in the feed")
+        # One by one: a group that cannot be re-stamped keeps no other from it.
+        done = [await self._restamp_tree(root, None) for root in roots or ()]
+        return roots is not None and all(done)
 
-    async def restamp(self, group: str, by: str | None) -> None:
-        """Wait for the writes in flight, then re-stamp the entities that the group's move has missed."""
+    async def _restamp_later(self, group: str, by: str | None, note: str | None) -> None:
+        """Re-stamp what a move has missed. `note` is the one that was written with the move."""
+        note = note or await _repeat(partial(self._notes.add, group), NOTE)
+        if await self._restamp_tree(group, by) and note is not None:
+            await _repeat(partial(self._notes.remove, [note]), NOTE)
+
+    async def _restamp_tree(self, group: str, by: str | None) -> bool:
+        """Return whether everything in and below the group is re-stamped; false if that cannot be done."""
+        done = await _repeat(partial(self.restamp, group, by), f"what was created while group {group} moved")
+        return done is not None
+
+    async def restamp(self, group: str, by: str | None) -> bool:
+        """Wait for the writes in flight, then re-stamp the entities that the group's move has missed. Return true."""
         newest = self._begun
         while any(number <= newest for number in self._open):
             self._ended.clear()
@@ -160,6 +217,7 @@ class GroupPathKeeper:
         with self.stamping():
             writes = await restamped(self._engine, self._registry, group)
             await self._engine.commit(writes, by)
+        return True
 
 
 async def _repeat(work: Callable[[], Awaitable[T]], what: str) -> T | None:

@@ -14,6 +14,7 @@ from auth.resolver import Resolver
 from auth.view import View
 from hub.errors import BadRequest
 from hub.services.group_paths import GroupPathKeeper
+from hub.services.move_notes import note_of
 from hub.services.retrying import retry_on_current, retry_unexpected
 from hub.services.shared_reads import SharedReads
 from hub.services.stamping import stamp_change
@@ -83,7 +84,9 @@ class SystemStoreWrites:
     ) -> tuple[bytes, int]:
         store, hooks = view.store, self._hooks[view.store]
 
-        async def attempt(before: Entity) -> tuple[tuple[bytes, int], bool, bool]:
+        note = note_of(id)
+
+        async def attempt(before: Entity) -> tuple[tuple[bytes, int], bool | None, bool]:
             with self._group_paths.stamping() as stamping:
                 allowed = view.writable(stamp_change(fields), body, before)
                 prepared = await hooks.change(principal, before, body, allowed)
@@ -92,20 +95,22 @@ class SystemStoreWrites:
                 writes = [
                     Update(store, id, prepared.fields, view.where, frozenset({before["_rev"]})),
                     *prepared.more_writes,
+                    *([note] if moves else ()),
                 ]
-                with _named_as_sent(hooks), self._group_paths.moving(id) if moves else nullcontext():
+                moving = self._group_paths.moving(id, note.entity["_id"]) if moves else nullcontext()
+                with _named_as_sent(hooks), moving:
                     after = before | prepared.fields
                     written = await hooks.commit_change(before, after, writes, principal.user_id)
             answer = text_of(reader_of(principal, view), written[0]), written[0].rev
-            return answer, moves and stamping.overlapped, hooks.alters_principals(prepared)
+            return answer, stamping.overlapped if moves else None, hooks.alters_principals(prepared)
 
         answer, overlapped, forgets = await retry_on_current(self._engine, store, id, view.where, revs, attempt)
         # In force before the answer is sent, not when the feed brings the change: the next request must see it.
         if forgets:
             self._resolver.forget_entity(store, id)
         await hooks.changed()
-        if overlapped:
-            await self._group_paths.restamp(id, principal.user_id)
+        if overlapped is not None:
+            await self._group_paths.finish_move(id, principal.user_id, note.entity["_id"], overlapped=overlapped)
         return answer
 
     async def delete(self, principal: Principal, view: View, id: str, revs: Revisions | None) -> tuple[bytes, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,13 @@ from auth.errors import TooManyAttempts, Unauthenticated
 from auth.groups import chain_of, find_one
 from auth.principal import Principal
 from hub.app import Hub, assemble
+from hub.services import group_paths
+from hub.services.move_notes import NOTES
 from hub.settings import Settings
 from stores.errors import HistoryGone, Unavailable
 from stores.protocol import Insert, Update, UpdateMany, Write, Written
-from stores.records import Change, Entity, new_id
+from stores.query import Query
+from stores.records import Change, Entity, new_id, now_ms
 from tests.support.engines import Database
 from tests.support.entities import entity
 from tests.support.hub import ADMIN_LOGIN, ADMIN_PASSWORD, PATIENCE, SECRET_KEY, eventually
@@ -84,20 +88,46 @@ class Gapped:
         await self.hub.engine.commit([Update("groups", group, {"parent": parent}), Insert("notes", note)], None)
         return str(note["_id"])
 
+    async def move_beside_creation(self, group: str, parent: str) -> str:
+        """A user of this hub moves the group, while another creates a note with the chain from before; its id."""
+        note = entity(group=group, branch=[group])
+        entities = self.hub.entities
+        with entities.group_paths.stamping():
+            move = asyncio.create_task(entities.change(self.principal, "groups", group, {"parent": parent}, None))
+
+            async def has_moved() -> bool:
+                found = await find_one(self.hub.engine, "groups", group)
+                return found is not None and found["parent"] == parent
+
+            await eventually(has_moved)
+            await self.hub.engine.commit([Insert("notes", note)], None)
+        moved, _ = await move
+        assert orjson.loads(moved)["parent"] == parent
+        return str(note["_id"])
+
+    async def has_notes_of_moves(self, count: int) -> bool:
+        return len(await self.hub.engine.entities(NOTES.name, Query())) == count
+
     async def is_in(self, note: str, *branch: str) -> bool:
         found = await find_one(self.hub.engine, "notes", note)
         return found is not None and found["branch"] == [*branch]
 
 
-@pytest.fixture
-async def gapped(database: Database, tmp_path: Path) -> AsyncIterator[Gapped]:
+@asynccontextmanager
+async def running(database: Database, data: Path) -> AsyncIterator[Gapped]:
     url = database.location if database.kind == "mongodb" else f"sqlite:///{database.location}"
     secrets = {"admin_password": ADMIN_PASSWORD, "database_url": url, "secret_key": SECRET_KEY}
-    made = assemble(Settings(data_dir=tmp_path, login_attempts=2, **secrets))  # type: ignore[arg-type]
+    made = assemble(Settings(data_dir=data, login_attempts=2, **secrets))  # type: ignore[arg-type]
     async with made.run():
         principal = await made.resolver.resolve(made.control_token)
-        await made.entities.create(principal, "stores", [{"name": "notes"}])
         yield Gapped(made, principal)
+
+
+@pytest.fixture
+async def gapped(database: Database, tmp_path: Path) -> AsyncIterator[Gapped]:
+    async with running(database, tmp_path) as gapped:
+        await gapped.hub.entities.create(gapped.principal, "stores", [{"name": "notes"}])
+        yield gapped
 
 
 async def test_a_move_in_the_gap_is_made_up_for(gapped: Gapped) -> None:
@@ -139,6 +169,56 @@ async def test_a_move_after_the_gap_is_not_taken_for_one_s_own_in_it(gapped: Gap
     await gapped.hub.entities.create(gapped.principal, "notes", [{}])
     note = await gapped.moved_beside_creation(group, tops[1])
     await eventually(lambda: gapped.is_in(note, group, tops[1]))
+
+
+async def test_a_move_is_answered_though_its_restamping_fails(gapped: Gapped) -> None:
+    """The move is made; what was created meanwhile is re-stamped as soon as the database answers."""
+    top, group = await gapped.group(), await gapped.group()
+    gapped.refuse_restamping(2)
+    note = await gapped.move_beside_creation(group, top)
+    await eventually(lambda: gapped.is_in(note, group, top))
+    await eventually(lambda: gapped.has_notes_of_moves(0))
+
+
+async def test_a_move_of_which_the_feed_tells_late_is_made_up_for(gapped: Gapped) -> None:
+    """A minute after the last write of this process, which ended after the move."""
+    paths, fanout = gapped.hub.entities.group_paths, gapped.hub.session_registry.context.fanout
+    top, group = await gapped.group(), await gapped.group()
+    paths._ended_ms = 0
+    note = await gapped.moved_beside_creation(group, top)
+    await fanout.reach(fanout.order_of(await gapped.hub.engine.feed.position()))
+    assert await gapped.is_in(note, group)
+    moved = now_ms() - 61_000
+    paths._ended_ms = moved + 1_000
+    paths.follow([Change("", "update", "groups", group, {"parent": None}, {"parent": top}, None, moved)])
+    await eventually(lambda: gapped.is_in(note, group, top))
+
+
+async def test_a_move_that_needs_no_restamping_leaves_no_note(gapped: Gapped) -> None:
+    top, group = await gapped.group(), await gapped.group()
+    await gapped.hub.entities.change(gapped.principal, "groups", group, {"parent": top}, None)
+    assert await gapped.has_notes_of_moves(0)
+
+
+async def test_a_restart_restamps_what_is_left(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a move by this hub, of one that another process has made, and of a gap."""
+    monkeypatch.setattr(group_paths, "LONGEST_REQUEST", 0.1)  # for which other processes may write with the old chain
+    async with running(database, tmp_path) as gapped:
+        await gapped.hub.entities.create(gapped.principal, "stores", [{"name": "notes"}])
+        tops, groups = [await gapped.group() for _ in range(3)], [await gapped.group() for _ in range(3)]
+        gapped.refuse_restamping(1_000)
+        notes = [await gapped.move_beside_creation(groups[0], tops[0])]
+        notes.append(await gapped.moved_beside_creation(groups[1], tops[1]))
+        await eventually(lambda: gapped.has_notes_of_moves(2))
+        gapped.lose()
+        notes.append(await gapped.moved_beside_creation(groups[2], tops[2]))
+        await eventually(lambda: gapped.has_notes_of_moves(3))
+    async with running(database, tmp_path) as again:
+        for note, group, top in zip(notes, groups, tops, strict=True):
+            await eventually(lambda: again.is_in(note, group, top))  # noqa: B023
+        await eventually(lambda: again.has_notes_of_moves(0))
 
 
 async def test_a_password_from_the_gap_is_not_kept_out_by_old_guesses(gapped: Gapped) -> None:
