@@ -359,6 +359,13 @@ class Engine(Protocol):
 
     async def summarize(self, store: str, where: Filter, projection: Projection = WHOLE) -> Summary: ...
 
+    async def count(
+        self, store: str, where: Filter = EVERYTHING, counts: Callable[[Entity], bool] | None = None
+    ) -> int:
+        """Return the number of entities that match `where`, and that `counts` accepts if it is given; it is called in
+        threads. For the hub's own jobs: takes time in proportion to the size of the store, and `read_timeout` does not
+        end it."""
+
     async def groups_held(self, stores: Sequence[str], groups: Sequence[str]) -> set[tuple[str, str]]:
         """Return the pairs of these stores and groups for which the store has an entity with that `group`."""
 

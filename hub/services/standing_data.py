@@ -10,9 +10,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from typing import Final
 
-from hub.services.walking import each_entity
+from hub.services.violations import MOST_VIOLATIONS
 from stores.errors import DataStandsAgainst, InvalidEntity, NotAsExpected
 from stores.matcher import compile_filter
 from stores.paths import split
@@ -28,7 +29,7 @@ THIS_FIELD: Final = "this field, which would not be defined."
 @dataclass(frozen=True)
 class Condition:
     """Entities that match `where`, and that `refuses` if it is given, stand against a definition. `refuses` checks what
-    the database cannot evaluate."""
+    the database cannot evaluate, in a thread."""
 
     field: str
     text: str
@@ -36,12 +37,7 @@ class Condition:
     refuses: Callable[[Entity], bool] | None = None
 
     async def count(self, engine: Engine, store: str) -> int:
-        if self.refuses is None:
-            return (await engine.summarize(store, self.where)).count
-        count = 0
-        async for entity in each_entity(engine, store, self.where):
-            count += self.refuses(entity)
-        return count
+        return await engine.count(store, self.where, self.refuses)
 
     @cached_property
     def _matches(self) -> Callable[[Entity], bool]:
@@ -86,9 +82,7 @@ class Standing:
             if count := await condition.count(engine, self._store):
                 found[condition.field] = f"{having(count)} {condition.text}"
         if self._known is not None:
-            unknown: Counter[str] = Counter()
-            async for entity in each_entity(engine, self._store):
-                unknown.update(self._unknown(entity))
+            unknown = await self._unknown_fields(engine)
             found |= {name: f"{having(count)} {THIS_FIELD}" for name, count in unknown.items()}
         if found:
             raise DataStandsAgainst(found)
@@ -105,6 +99,20 @@ class Standing:
                 or any(self._unknown(entity))
             ):
                 raise NotAsExpected
+
+    async def _unknown_fields(self, engine: Engine) -> Counter[str]:
+        """Return the number of entities for each field that the definition does not have, for MOST_VIOLATIONS fields at
+        most: each entity may have others."""
+        found: Counter[str] = Counter()
+
+        def add(entity: Entity) -> bool:
+            names = [*self._unknown(entity)]
+            is_full = len(found) >= MOST_VIOLATIONS
+            found.update(name for name in names if name in found) if is_full else found.update(names)
+            return bool(names)
+
+        await engine.count(self._store, counts=add)
+        return Counter(dict(islice(found.items(), MOST_VIOLATIONS)))
 
     def _unknown(self, entity: Entity) -> Iterator[str]:
         """Yield the fields with a value that the definition does not have."""

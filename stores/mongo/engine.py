@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pymongo
 
@@ -145,6 +145,11 @@ class MongoEngine:
 
     async def summarize(self, store: str, where: Filter, projection: Projection = WHOLE) -> Summary:
         return await self._reader.summarize(store, where, projection)
+
+    async def count(
+        self, store: str, where: Filter = EVERYTHING, counts: Callable[[Entity], bool] | None = None
+    ) -> int:
+        return await self._reader.count(store, where, counts)
 
     async def groups_held(self, stores: Sequence[str], groups: Sequence[str]) -> set[tuple[str, str]]:
         return await self._reader.groups_held(stores, groups)

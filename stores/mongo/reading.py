@@ -9,13 +9,16 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Final
 
+import bson
+import pymongo
 from bson import Timestamp
 from bson.raw_bson import RawBSONDocument
+from pymongo.read_concern import ReadConcern
 
 from stores.cursor import Key
 from stores.mongo import keyset, position
 from stores.mongo.batched_reads import BatchedReads
-from stores.mongo.codec import Document, dumps, entity_of, entity_text, numbered, revision
+from stores.mongo.codec import CODEC, Document, dumps, entity_of, entity_text, numbered, revision
 from stores.mongo.compile import Match, compile_filter, compile_projection, compile_sort, conjunction
 from stores.mongo.connection import Connection, Session
 from stores.mongo.errors import store_errors
@@ -40,6 +43,10 @@ _AT_ONCE: Final = 16
 """Collections that are queried at the same time."""
 
 _KEY: Final = "_key"
+
+_COUNT_SECONDS: Final = 3_600
+_COUNT_BATCH: Final = 500
+"""Documents in one reply of the server that are checked one by one; it holds at most 16 MB."""
 
 Row = Document | RawBSONDocument
 """A document of a reply, decoded or raw."""
@@ -268,6 +275,24 @@ class Reader:
         texts = [_writer(projection)(end["firstBatch"][0]) for end in ends]
         return Summary(self._position(at), int(counted[0]["n"]), texts[0], texts[1])
 
+    async def count(self, store: str, where: Filter, counts: Callable[[Entity], bool] | None) -> int:
+        """See `stores.protocol.Engine.count`."""
+        match = compile_filter(where)
+        concern = ReadConcern("majority")
+        # Without it, the socket's time limit would end the read.
+        with store_errors(), pymongo.timeout(_COUNT_SECONDS):
+            if counts is None:
+                pipeline = [{"$match": match}, {"$count": "n"}]
+                command = {"aggregate": store, "pipeline": pipeline, "cursor": {}, "readConcern": concern.document}
+                found = (await self._connection.command(command))["cursor"]["firstBatch"]
+                return int(found[0]["n"]) if found else 0
+            count = 0
+            collection = self._connection.collection(store).with_options(read_concern=concern)
+            async with collection.find_raw_batches(match, batch_size=_COUNT_BATCH) as batches:
+                async for batch in batches:
+                    count += await asyncio.to_thread(_count_in, batch, counts)  # type: ignore[arg-type]
+            return count
+
     async def groups_held(self, stores: Sequence[str], groups: Sequence[str]) -> set[tuple[str, str]]:
         """See `stores.protocol.Engine.groups_held`."""
         turns = asyncio.Semaphore(_AT_ONCE)
@@ -330,6 +355,10 @@ class _Pieces:
         if self._texts:
             return self._take() + b"]"
         return b"[]" if self._lead == b"[" else b"]"
+
+
+def _count_in(batch: bytes, counts: Callable[[Entity], bool]) -> int:
+    return sum(counts(entity_of(document)) for document in bson.decode_iter(batch, CODEC))
 
 
 def _writer(projection: Projection) -> Writer:

@@ -244,6 +244,14 @@ class SQLiteEngine:
         table, show = self._table(store), lists.shower(projection)
         return await self._readers.run(lambda c: lists.summarize(c, table, where, show, self.feed.at))
 
+    async def count(
+        self, store: str, where: Filter = EVERYTHING, counts: Callable[[Entity], bool] | None = None
+    ) -> int:
+        table = self._table(store)
+        return await self._readers.run_housekeeping(
+            lambda c: lists.count(c, table, where, counts), HOUSEKEEPING_SECONDS
+        )
+
     async def groups_held(self, stores: Sequence[str], groups: Sequence[str]) -> set[tuple[str, str]]:
         tables = [table for store in stores if (table := self._tables.get(store)) is not None]
         return await self._readers.in_thread(lambda connection: groups_held(connection, tables, groups))

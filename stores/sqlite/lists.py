@@ -183,6 +183,21 @@ def summarize(
     return Summary(at(seq), count, first[0] if first else None, last[0] if last else None)
 
 
+def count(
+    connection: apsw.Connection, table: StoreTable, where: Filter, counts: Callable[[Entity], bool] | None
+) -> int:
+    """See `stores.protocol.Engine.count`."""
+    with snapshot(connection):
+        current_seq(connection)
+        compiler = Compiler(table)
+        condition = compiler.condition(where)
+        source = table.table + narrowing(connection, compiler, where)
+        if counts is None:
+            return int(connection.execute(f"SELECT count(*) FROM {source} {condition}", compiler.values).get)
+        docs = connection.execute(f"SELECT CAST(doc AS BLOB) FROM {source} {condition}", compiler.values)
+        return sum(counts(parsed(doc)) for (doc,) in docs)
+
+
 def count_duplicates(connection: apsw.Connection, table: StoreTable, path: str) -> int:
     """See `stores.protocol.Engine.count_duplicates`. Values are equal here if the path's unique index says so."""
     value, kinds = extract(path), f"json_type(doc,{json_path(path)}) IN ('text','integer','real')"

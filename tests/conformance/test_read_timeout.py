@@ -9,11 +9,12 @@ from dataclasses import replace
 import pytest
 from pymongo import AsyncMongoClient
 
-from stores.errors import ReadTimeout
+from hub.services.standing_data import Standing
+from stores.errors import DataStandsAgainst, ReadTimeout
 from stores.parse import parse_filter
 from stores.protocol import DeleteMany, Engine, UpdateMany
-from stores.query import EVERYTHING, Query, Sort
-from stores.schema import StoreDefinition
+from stores.query import EVERYTHING, Not, Query, Sort
+from stores.schema import Field, StoreDefinition
 from tests.support.engines import OPTIONS, Database, opened
 from tests.support.entities import STORE, insert, numbered
 from tests.support.hub import eventually
@@ -46,6 +47,29 @@ async def test_a_read_that_takes_too_long(database: Database) -> None:
         with pytest.raises(ReadTimeout):
             await engine.summarize(STORE, SLOW)
         assert await eventually(lambda: quick(engine)) == 5
+
+
+async def test_a_count_of_the_hub_s_own_takes_its_time(database: Database) -> None:
+    """The check of a new definition must read a store of any size."""
+    async with hasty(database) as engine:
+        assert await engine.count(STORE) == MANY
+        assert await engine.count(STORE, SLOW) == 0
+        assert await engine.count(STORE, Not(SLOW), lambda entity: entity["n"] % 3 == 0) == MANY // 3
+
+
+async def test_a_definition_is_checked_however_long_it_takes(database: Database) -> None:
+    """Whether the database or the hub decides about an entity."""
+    old = StoreDefinition(STORE)
+    fields = (Field("n", "Text"), Field("x", "Text", required=True), Field("v", "JSON"))
+    async with hasty(database) as engine:
+        for new, found in (
+            (StoreDefinition(STORE, fields), {"n", "x"}),
+            (StoreDefinition(STORE, (Field("n", "Number"),), open=False), {"v"}),
+        ):
+            with pytest.raises(DataStandsAgainst) as refused:
+                await Standing(old, new).check(engine)
+            assert refused.value.found.keys() == found
+            assert all(str(MANY) in text for text in refused.value.found.values())
 
 
 async def quick(engine: Engine) -> int:
