@@ -69,6 +69,11 @@ class StoreRegistry:
         """Return the id of a store's current definition; None for a system store."""
         return self._ids.get(name) if name in self._defined else None
 
+    @property
+    def generation(self) -> int:
+        """A number that is greater after each reading of the definitions."""
+        return self._read
+
     def is_full(self) -> bool:
         """Return whether no further store can be defined."""
         return len(self._defined) >= MOST_STORES

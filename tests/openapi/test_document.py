@@ -98,6 +98,21 @@ async def test_of_the_system_stores_a_user_sees_the_calls_on_its_own_entities(hu
     assert not {m for m, path in calls(seen) if path.startswith("/api/v1/users")} & {"POST", "PUT", "DELETE"}
 
 
+async def test_the_document_follows_definitions_and_rights(hub: Hub) -> None:
+    """Documents are kept, but none is out of date."""
+    user = await hub.as_user()
+    for client in (hub.admin, user):
+        await document(client)
+    store = await hub.define()
+    assert all([store in stores_in(await document(client)) for client in (hub.admin, user)])
+    role = await hub.role("GET /notes/*")
+    assert (await hub.admin.patch(f"/users/{user.id}", {"roles": [role]})).status_code == 200
+    assert store not in stores_in(await document(user))
+    [definition] = await hub.admin.list("stores", {"name": store})
+    assert (await hub.admin.delete(f"/stores/{definition['_id']}")).status_code == 200
+    assert store not in stores_in(await document(hub.admin))
+
+
 async def test_wrong_credentials_are_refused(hub: Hub) -> None:
     assert (await hub.client("wrong").get("/openapi.json")).status_code == 401
 

@@ -12,6 +12,7 @@ from hub.bodies import BodyBounds
 from hub.dialects.base import read_body
 from hub.dialects.browser import check_browser
 from hub.http import BodyLimit, Call
+from hub.openapi.kept import KeptDocuments
 from hub.origins import Origins
 from hub.services.accounts import Accounts
 from hub.services.delta import DeltaService
@@ -41,6 +42,8 @@ class PlatformContext:
     origins: Origins
     public_document: tuple[str, bytes] = ("", b"")
     """The OpenAPI document for callers without credentials, as (path prefix, text)."""
+    documents: KeptDocuments = field(default_factory=KeptDocuments)
+    """The OpenAPI documents for callers with credentials."""
     auth_limit: BodyLimit = field(init=False)
     body_limit: BodyLimit = field(init=False)
     bulk_limit: BodyLimit = field(init=False)

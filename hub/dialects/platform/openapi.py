@@ -6,9 +6,9 @@ it.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from functools import partial
+from typing import Final
 
 import orjson
 
@@ -25,14 +25,15 @@ from hub.openapi.document import DocumentPart, document_of
 from hub.openapi.schemas import JSON, Schema, ref
 from hub.proxies import PREFIX
 from stores.schema import StoreDefinition
+from stores.turns import Turn
 
 ONE, WHOLE_BODY = ref("Success"), ref("Stamped")
 _CREDENTIALS: Final[list[Schema]] = [{"bearer": []}, {"cookie": []}]
 
 
-def openapi_document(context: PlatformContext, principal: Principal | None, prefix: str = "") -> dict[str, Any]:
+async def openapi_document(context: PlatformContext, principal: Principal | None, prefix: str = "") -> bytes:
     """Return the document for `principal`, of a hub that is published under `prefix`. Without a principal it names only
-    the stores in fixed paths."""
+    the stores in fixed paths. Other tasks run in between: there may be hundreds of stores."""
     most = context.settings.max_items
     stores = [] if principal is None else context.registry.all()
     paths: dict[str, Schema] = {}
@@ -40,7 +41,10 @@ def openapi_document(context: PlatformContext, principal: Principal | None, pref
     is_admin = principal is not None and principal.admin
     general = [call for call in OPERATIONS if is_admin or not call.for_administrators]
     _add(paths, schemas, ANY_STORE, general, most, None)
+    turn = Turn()
     for definition in stores:
+        if turn.is_over:
+            await turn.pass_on()
         calls = [c for c in OPERATIONS if _applies(c, definition, principal)]
         readable = principal is not None and view_of(principal, definition, "GET") is not None
         _add(paths, schemas, definition, calls, most, readable)
@@ -57,7 +61,7 @@ def openapi_document(context: PlatformContext, principal: Principal | None, pref
         components.headers(),
         components.error_responses(),
     )
-    return document_of(part, "hub", "1", "Entities of every store, and who may see them.", prefix)
+    return orjson.dumps(document_of(part, "hub", "1", "Entities of every store, and who may see them.", prefix))
 
 
 def _add(
@@ -243,10 +247,12 @@ async def describe_api(context: PlatformContext, call: Call) -> Answer:
     principal = await context.authenticate(call) if asked else None
     prefix = call.scope.get(PREFIX, "")
     if principal is not None:
-        # With hundreds of stores this takes long, so it runs in a thread.
-        return Answer(await asyncio.to_thread(lambda: orjson.dumps(openapi_document(context, principal, prefix))))
+        rights = prefix, principal.admin, principal.role_scopes, principal.token_scopes
+        make = partial(openapi_document, context, principal, prefix)
+        registry = context.registry
+        return Answer(await context.documents.get(principal.user_id, rights, lambda: registry.generation, make))
     if context.public_document[0] != prefix or not context.public_document[1]:
-        context.public_document = prefix, orjson.dumps(openapi_document(context, None, prefix))
+        context.public_document = prefix, await openapi_document(context, None, prefix)
     return Answer(context.public_document[1])
 
 
