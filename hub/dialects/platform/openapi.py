@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import orjson
 
@@ -36,8 +36,8 @@ async def openapi_document(context: PlatformContext, principal: Principal | None
     the stores in fixed paths. Other tasks run in between: there may be hundreds of stores."""
     most = context.settings.max_items
     stores = [] if principal is None else context.registry.all()
-    paths: dict[str, Schema] = {}
-    schemas = shared_schemas() | components.answer_schemas() | {"Access": components.access_list(most)}
+    paths: dict[str, Any] = {}
+    schemas: dict[str, Any] = shared_schemas() | components.answer_schemas() | {"Access": components.access_list(most)}
     is_admin = principal is not None and principal.admin
     general = [call for call in OPERATIONS if is_admin or not call.for_administrators]
     _add(paths, schemas, ANY_STORE, general, most, None)
@@ -47,8 +47,13 @@ async def openapi_document(context: PlatformContext, principal: Principal | None
             await turn.pass_on()
         calls = [c for c in OPERATIONS if _applies(c, definition, principal)]
         readable = principal is not None and view_of(principal, definition, "GET") is not None
-        _add(paths, schemas, definition, calls, most, readable)
-    _require_length(schemas, context.settings.password_length)
+        # As texts: rendering all stores in one call would hold up other tasks.
+        own_paths: dict[str, Schema] = {}
+        own_schemas: dict[str, Schema] = {}
+        _add(own_paths, own_schemas, definition, calls, most, readable)
+        _require_length(own_schemas, context.settings.password_length)
+        paths |= _rendered(own_paths)
+        schemas |= _rendered(own_schemas)
     part = DocumentPart(
         paths,
         _CREDENTIALS,
@@ -81,6 +86,10 @@ def _add(
         at = call.path if definition is ANY_STORE else call.path.replace("{store}", definition.name)
         item = paths.setdefault(at, {"parameters": [ref("requestId", "parameters")]})
         item[call.method.lower()] = operation_object(call, definition, most, readable)
+
+
+def _rendered(named: dict[str, Schema]) -> dict[str, orjson.Fragment]:
+    return {name: orjson.Fragment(orjson.dumps(part)) for name, part in named.items()}
 
 
 def _require_length(schemas: dict[str, Schema], least: int) -> None:
