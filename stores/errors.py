@@ -2,6 +2,7 @@
 
 StoreError
 ├── InvalidQuery            a filter, sort, page or projection that cannot be answered
+│   └── UpsertTooLarge      the entities that an array of upserts would change are too large together
 ├── FilterTooCostly         a filter takes too many steps over one entity
 ├── InvalidEntity           an entity that breaks its schema or the limits of any entity
 │   └── EntityTooLarge      an entity larger than the limit of all entities
@@ -58,6 +59,13 @@ class InvalidQuery(StoreError):
         super().__init__(message)
         self.field = field
         self.message = message
+
+
+class UpsertTooLarge(InvalidQuery):
+    def __init__(self, most: int) -> None:
+        text = f"The entities that these items meet exceed {most} bytes together (MOST_UPSERT_BYTES): send fewer."
+        super().__init__("upsert", text)
+        self.limit_name = "MOST_UPSERT_BYTES"
 
 
 class FilterTooCostly(StoreError):

@@ -14,7 +14,7 @@ from typing import Annotated, Final, NoReturn, Protocol
 import orjson
 
 from stores.bounds import Limit
-from stores.errors import ConsumerStopped, Violation
+from stores.errors import ConsumerStopped, UpsertTooLarge, Violation
 from stores.options import CONSUMER_DEFAULTS, ConsumerOptions
 from stores.query import EVERYTHING, WHOLE, Filter, Projection, Query
 from stores.records import Change, Entity, History, Json
@@ -89,6 +89,24 @@ class Upsert:
     where: Filter = EVERYTHING
     forced: bool = False
     missing: tuple[Violation, ...] = ()
+
+
+MOST_UPSERT_BYTES: Annotated[int, Limit("request", "bytes of entities that upserts meet", "400")] = 67_108_864
+"""Bytes of the entities that the upserts of one commit change, as they are stored before. An entity counts as often as
+it is met: the outcome of each upsert holds it whole."""
+
+
+class UpsertBytes:
+    """The bytes of the entities that the upserts of one commit meet."""
+
+    def __init__(self) -> None:
+        self._bytes = 0
+
+    def add(self, size: int) -> None:
+        """Count an entity. Raises UpsertTooLarge."""
+        self._bytes += size
+        if self._bytes > MOST_UPSERT_BYTES:
+            raise UpsertTooLarge(MOST_UPSERT_BYTES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -383,8 +401,8 @@ class Engine(Protocol):
         """Do all writes or none, and return once they are durable. A `key` that was used before returns the first
         outcome again, or raises KeyReused when the fingerprint differs. `definition` is the one against which the
         caller has checked the values; raises DefinitionChanged when this process has replaced it by the time of the
-        commit. Raises InvalidQuery, NotFound, StaleRevision, NotAsExpected, DuplicateValue, InvalidEntity,
-        TooManyMatches, StorageFull, Unavailable."""
+        commit. Raises InvalidQuery, UpsertTooLarge, NotFound, StaleRevision, NotAsExpected, DuplicateValue,
+        InvalidEntity, TooManyMatches, StorageFull, Unavailable."""
 
     async def outcome(self, key: IdempotencyKey) -> list[Written] | None:
         """Return the outcome of the commit that was done with this key; None if there was none, or if it is so recent
