@@ -1,4 +1,4 @@
-"""Bulk changes whose entities take long to find: a reader looks for them, and the writer changes them by id.
+"""Bulk changes whose entities take long to find: a reader looks for them, and the writer changes them by row.
 
 All writes wait for the one writer. So it tests the filter of a bulk change for a short time only. If that is not
 enough, a reader finds the matches, and the writer tests the filter again only on those that have changed since. It
@@ -19,17 +19,15 @@ from stores.protocol import DeleteMany, IdempotencyKey, UpdateMany, Written
 from stores.query import Filter
 from stores.read_turns import ReadLimits, ReadTurns
 from stores.schema import StoreDefinition
-from stores.sqlite.compile import Compiler
 from stores.sqlite.feed import current_seq
 from stores.sqlite.readers import Readers, snapshot
 from stores.sqlite.tables import StoreTable
-from stores.sqlite.visibility_index import narrowing
 from stores.sqlite.writer import Writer
-from stores.sqlite.writes import Found, WriteExecutor
+from stores.sqlite.writes import Found, WriteExecutor, new_rows, search_sql, state_of
 from stores.superseded import SupersededDefinitions
 
 MOST_SLOW_CHANGES: Annotated[int, Limit("process on SQLite", "slow bulk changes at a time", "waits, then 503")] = 4
-"""Slow bulk changes in progress, one of each user: each holds the ids of its matches in memory."""
+"""Slow bulk changes in progress, one of each user: each holds the rows of its matches in memory."""
 
 SEARCH_SECONDS: Final = 0.1
 """Seconds for which a bulk change may search for its entities in the writer."""
@@ -108,11 +106,11 @@ def search(connection: apsw.Connection, table: StoreTable, where: Filter, limit:
     """Return the matches. Raises TooManyMatches for more than `limit`."""
     with snapshot(connection):
         current_seq(connection)
-        compiler = Compiler(table)
-        condition = compiler.condition(where)
-        source = table.table + narrowing(connection, compiler, where)
-        sql = f"SELECT id, rev FROM {source} {condition} ORDER BY time, id LIMIT {limit + 1}"
-        rows: list[tuple[str, int]] = connection.execute(sql, compiler.values).fetchall()  # type: ignore[assignment]
+        sql, values = search_sql(connection, table, "row, id, rev", where, limit)
+        rows, states = new_rows(), new_rows()
+        for row, id, rev in connection.execute(sql, values):
+            rows.append(row)
+            states.append(state_of(id, rev))
     if len(rows) > limit:
         raise TooManyMatches(limit)
-    return Found([id for id, _ in rows], [rev for _, rev in rows])
+    return Found(rows, states)

@@ -35,6 +35,11 @@ class Transaction:
         if len(self._changes) > FOLLOW_BATCH or self._size > RING_BYTES:
             self._changes = None
 
+    @property
+    def is_full(self) -> bool:
+        """Whether the changes are too many to hand over: none is kept."""
+        return self._changes is None
+
     def mark(self) -> tuple[int, int]:
         """Return the present end of the changes, for `rewind`."""
         return len(self._changes or ()), self._size

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import math
 import time
+from array import array
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from itertools import chain
+from typing import Any, Final, TypeAlias
 
 import apsw
 import orjson
@@ -53,17 +56,29 @@ from stores.sqlite.visibility_index import narrowing
 SECONDS_PER_MATCH: Final = 0.00001
 """Seconds that a bulk change may search longer for each match found: writing it takes longer than that."""
 
-_WHOLE_ROW = "id, rev, doc"
+Row = tuple[int, int, str]
+"""The number of an entity's row, its revision and its JSON text."""
+
+Rows: TypeAlias = "array[int]"
+"""Numbers of rows: 8 bytes for each of many entities, as a bulk change needs them before it writes."""
+
 _MIXED = (bool, dict, list)
 _INSERT = "INSERT INTO {} VALUES(NULL,?,?,?,?,?,?,?)"
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The entities that a reader has found for a bulk change: their ids, by creation, and their revisions."""
+    """The entities that a reader has found for a bulk change: the numbers of their rows, by creation, and what
+    `state_of` returns for each."""
 
-    ids: list[str]
-    revs: list[int]
+    rows: Rows
+    states: Rows
+
+
+def state_of(id: str, rev: int) -> int:
+    """Return a number that tells whether a row still holds this revision of this entity. In 8 bytes, since it is kept
+    for each of many entities; `hash` is keyed, so nobody can choose ids with equal numbers."""
+    return hash((id, rev))
 
 
 class WriteExecutor:
@@ -185,12 +200,11 @@ class WriteExecutor:
         return written
 
     def update(self, table: StoreTable, write: Update) -> Written:
-        rev, doc = self.one(table, write.id, write.where, write.revs)
-        return self.merge(table, doc, rev, write)
+        return self.merge(table, self.one(table, write.id, write.where, write.revs), write)
 
     def delete(self, table: StoreTable, write: Delete) -> Written:
-        rev, doc = self.one(table, write.id, write.where, write.revs)
-        self.connection.execute(f"DELETE FROM {table.table} WHERE id=?", (write.id,))
+        row, rev, doc = self.one(table, write.id, write.where, write.revs)
+        self.connection.execute(f"DELETE FROM {table.table} WHERE row=?", (row,))
         self.note("delete", table, write.id, doc, None)
         return Written(doc.encode(), rev)
 
@@ -198,26 +212,38 @@ class WriteExecutor:
         key = split(write.key)
         value = next(elements(write.entity, key))
         same_key = None if value is None or value is MISSING else Equal(key, value)
-        found = next(self.rows(table, And((same_key, write.where)), 1), None) if same_key else None
-        if found:
-            return self.merge(table, found[2], found[1], write)
+        found = self.first(table, And((same_key, write.where))) if same_key else None
+        if found is not None:
+            return self.merge(table, found, write)
         if write.missing:
             raise InvalidEntity(write.missing)
-        if same_key and next(self.rows(table, same_key, 1), None):
+        if same_key and self.first(table, same_key):
             raise DuplicateValue(write.key, index)
         return self.insert(table, write.entity)
 
     def update_many(self, table: StoreTable, write: UpdateMany) -> Written:
-        rows = self.bounded(table, write.where, write.limit)
-        changed = sum(self.merge(table, doc, rev, write).count for _, rev, doc in rows)
-        return Written(b"", 0, changed)
+        # Each entity is read right before it is written, so that only one is in memory.
+        with self.reading(table, "row, rev, doc", self.matches(table, write.where, write.limit)) as matches:
+            return Written(b"", 0, sum(self.merge(table, stored, write).count for stored in matches))
 
     def delete_many(self, table: StoreTable, write: DeleteMany) -> Written:
-        rows = self.bounded(table, write.where, write.limit)
-        self.connection.executemany(f"DELETE FROM {table.table} WHERE id=?", [(id,) for id, _, _ in rows])
-        for id, _, doc in rows:
-            self.note("delete", table, id, doc, None)
+        rows = self.matches(table, write.where, write.limit)
+        with self.reading(table, "id, doc", rows if table.in_feed else new_rows()) as matches:
+            for id, doc in matches:
+                self.note("delete", table, id, doc, None)
+                if self.transaction.is_full:
+                    break
+        self.connection.executemany(f"DELETE FROM {table.table} WHERE row=?", zip(rows))
         return Written(b"", 0, len(rows))
+
+    @contextmanager
+    def reading(self, table: StoreTable, columns: str, rows: Rows) -> Iterator[Iterator[Any]]:
+        """Yield an iterator that reads the rows one by one."""
+        cursor = self.connection.cursor()
+        try:
+            yield cursor.executemany(f"SELECT {columns} FROM {table.table} WHERE row=?", zip(rows))
+        finally:
+            cursor.close(True)  # the rest may be unread
 
     def expect(self, table: StoreTable, write: Expect) -> Written:
         # No guard is needed: the writer's transactions run one after another.
@@ -239,7 +265,8 @@ class WriteExecutor:
             since, more = batch.position, batch.more
         return Written(b"", 0, 0)
 
-    def merge(self, table: StoreTable, before: str, rev: int, write: Update | Upsert | UpdateMany) -> Written:
+    def merge(self, table: StoreTable, stored: Row, write: Update | Upsert | UpdateMany) -> Written:
+        row, rev, before = stored
         entity: Entity = orjson.loads(before)
         changes, replace = write.changes, isinstance(write, Update) and write.replace
         if not write.forced and not alters(entity, changes, replace):
@@ -250,9 +277,9 @@ class WriteExecutor:
         if len(doc) > self.most_bytes and not concerns_system_fields(changes):
             raise EntityTooLarge(self.most_bytes)
         self.mark_mixed_paths(table, changes)
-        sql = f'UPDATE {table.table} SET time=?, at=?, rev=?, owner=?, "group"=?, doc=? WHERE id=?'
+        sql = f'UPDATE {table.table} SET time=?, at=?, rev=?, owner=?, "group"=?, doc=? WHERE row=?'
         text = doc.decode()
-        self.connection.execute(sql, (*_columns(merged), text, entity["_id"]))
+        self.connection.execute(sql, (*_columns(merged), text, row))
         self.note("update", table, entity["_id"], before, text)
         return Written(doc, rev + 1)
 
@@ -260,62 +287,63 @@ class WriteExecutor:
         if table.in_feed:
             self.transaction.note(op, table.name, id, before, after)
 
-    def one(self, table: StoreTable, id: str, where: Filter, revs: Revisions | None) -> tuple[int, str]:
-        """Return the revision and the JSON text of the entity. Raises NotFound or StaleRevision."""
+    def one(self, table: StoreTable, id: str, where: Filter, revs: Revisions | None) -> Row:
+        """Return the entity. Raises NotFound or StaleRevision."""
         compiler = Compiler(table)
         # The visibility predicate first: see `Compiler.kept_choice`.
         condition = compiler.condition(where)
-        sql = f"SELECT rev, doc FROM {table.table} WHERE {condition} AND id={compiler.bind(id)}"
-        row: tuple[int, str] | None = self.connection.execute(sql, compiler.values).fetchone()
-        if row is None:
+        sql = f"SELECT row, rev, doc FROM {table.table} WHERE {condition} AND id={compiler.bind(id)}"
+        found: Row | None = self.connection.execute(sql, compiler.values).fetchone()
+        if found is None:
             raise NotFound(f"no {table.name}/{id}")
-        if revs is not None and row[0] not in revs:
-            raise StaleRevision(row[0])
-        return row
+        if revs is not None and found[1] not in revs:
+            raise StaleRevision(found[1])
+        return found
 
-    def rows(
-        self, table: StoreTable, where: Filter, limit: int, *, many: bool = False
-    ) -> Iterator[tuple[str, int, str]]:
-        """Return the first `limit` matches by creation. `many`: the filter may match many entities, not only the one
-        with an id or a unique value."""
+    def first(self, table: StoreTable, where: Filter) -> Row | None:
+        """Return the first match by creation. The filter holds a unique value."""
         compiler = Compiler(table)
         condition = compiler.condition(where)
-        source = table.table + (narrowing(self.connection, compiler, where) if many else " WHERE")
-        sql = f"SELECT {_WHOLE_ROW} FROM {source} {condition} ORDER BY time, id LIMIT {limit}"
-        return self.connection.execute(sql, compiler.values)
+        sql = f"SELECT row, rev, doc FROM {table.table} WHERE {condition} ORDER BY time, id LIMIT 1"
+        found: Row | None = self.connection.execute(sql, compiler.values).fetchone()
+        return found
 
-    def bounded(self, table: StoreTable, where: Filter, limit: int) -> list[tuple[str, int, str]]:
+    def matches(self, table: StoreTable, where: Filter, limit: int) -> Rows:
+        """Return the rows that match, by creation. Raises TooManyMatches for more than `limit`."""
         if self.found is not None:
             return self.still_matching(table, where, self.found)
-        rows: list[tuple[str, int, str]] = []
+        rows = new_rows()
         began = time.monotonic()
 
         def is_over() -> bool:
             return time.monotonic() > began + self.read_timeout + len(rows) * SECONDS_PER_MATCH
 
+        sql, values = search_sql(self.connection, table, "row", where, limit)
         with time_limit(self.connection, math.inf, is_over):
-            rows.extend(self.rows(table, where, limit + 1, many=True))
+            rows.extend(chain.from_iterable(self.connection.execute(sql, values)))
         if len(rows) > limit:
             raise TooManyMatches(limit)
         return rows
 
-    def still_matching(self, table: StoreTable, where: Filter, found: Found) -> list[tuple[str, int, str]]:
-        """Return the found entities that match now. The filter is tested only on those that have changed since."""
-        seen = dict(zip(found.ids, found.revs, strict=True))
-        sql = f"SELECT {_WHOLE_ROW}, row FROM {table.table} WHERE id=?"
-        rows = list(self.connection.executemany(sql, [(id,) for id in found.ids]))
-        changed = [row for id, rev, _, row in rows if rev != seen[id]]
+    def still_matching(self, table: StoreTable, where: Filter, found: Found) -> Rows:
+        """Return the found rows that match now. The filter is tested only on those that have changed since."""
+        sql = f"SELECT row, id, rev, ?2 FROM {table.table} WHERE row=?1"
+        rows, changed = new_rows(), new_rows()
+        for row, id, rev, state in self.connection.executemany(sql, zip(found.rows, found.states, strict=True)):
+            rows.append(row)
+            if state_of(id, rev) != state:
+                changed.append(row)
         with time_limit(self.connection, self.read_timeout):
-            matching = set(self.matching(table, where, changed))
-        return [(id, rev, doc) for id, rev, doc, row in rows if rev == seen[id] or row in matching]
+            gone = set(changed).difference(self.matching(table, where, changed))
+        return array("q", (row for row in rows if row not in gone)) if gone else rows
 
-    def matching(self, table: StoreTable, where: Filter, rows: Sequence[int]) -> Iterator[int]:
+    def matching(self, table: StoreTable, where: Filter, rows: Rows) -> Iterator[int]:
         """Return the numbers of those of the rows that match."""
         if not rows:
             return iter(())
         compiler = Compiler(table)
         condition = compiler.condition(where)
-        these = f"SELECT value FROM json_each({compiler.bind(orjson.dumps(rows).decode())})"
+        these = f"SELECT value FROM json_each({compiler.bind(orjson.dumps(rows.tolist()).decode())})"
         # Without NOT INDEXED, SQLite might read the whole table in the order of an index.
         sql = f"SELECT row FROM {table.table} NOT INDEXED WHERE {condition} AND row IN ({these})"
         return (row for (row,) in self.connection.execute(sql, compiler.values))
@@ -331,6 +359,21 @@ class WriteExecutor:
                 # Each time: the write that first set it in memory may have been rolled back.
                 sql = "UPDATE paths SET mixed=1 WHERE store=? AND path=? AND mixed=0"
                 self.connection.execute(sql, (table.name, indexed.path))
+
+
+def new_rows() -> Rows:
+    return array("q")
+
+
+def search_sql(
+    connection: apsw.Connection, table: StoreTable, columns: str, where: Filter, limit: int
+) -> tuple[str, list[Any]]:
+    """Return the statement and the values of a search for the matches of a bulk change, by creation: for one more than
+    `limit`."""
+    compiler = Compiler(table)
+    condition = compiler.condition(where)
+    source = table.table + narrowing(connection, compiler, where)
+    return f"SELECT {columns} FROM {source} {condition} ORDER BY time, id LIMIT {limit + 1}", compiler.values
 
 
 def _row(entity: Entity, doc: str) -> tuple[Any, ...]:

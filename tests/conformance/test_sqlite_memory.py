@@ -1,0 +1,64 @@
+"""What writes on SQLite hold in memory does not grow with the bytes of the entities that they concern."""
+
+from __future__ import annotations
+
+import tracemalloc
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import pytest
+
+from stores.errors import EntityTooLarge
+from stores.protocol import DeleteMany, Engine, UpdateMany, Write
+from stores.query import EVERYTHING
+from stores.sqlite import bulk_changes
+from stores.sqlite.feed import RING_BYTES
+from tests.support.entities import STORE, USER, entity, insert
+from tests.support.reading import find
+
+pytestmark = pytest.mark.engine("sqlite")
+MB: Final = 1_000_000
+COUNT: Final = 70
+
+
+@contextmanager
+def bounded_memory(most: int) -> Iterator[None]:
+    """Fail if Python's objects take more than `most` bytes in addition while the block runs."""
+    tracemalloc.start()
+    try:
+        yield
+        assert tracemalloc.get_traced_memory()[1] < most
+    finally:
+        tracemalloc.stop()
+
+
+async def fill(engine: Engine) -> None:
+    """Make entities of 70 MB."""
+    for n in range(COUNT):
+        await insert(engine, entity(n=n, text="x" * MB))
+
+
+@pytest.mark.parametrize("seconds", [0.1, 0.0], ids=["the writer searches", "a reader searches"])
+@pytest.mark.parametrize(
+    "write",
+    [UpdateMany(STORE, EVERYTHING, {"m": 1}, COUNT), DeleteMany(STORE, EVERYTHING, COUNT)],
+    ids=lambda w: type(w).__name__,
+)
+async def test_a_bulk_change(engine: Engine, monkeypatch: pytest.MonkeyPatch, write: Write, seconds: float) -> None:
+    """It holds the changes that it hands over to the feed, and one entity."""
+    await fill(engine)
+    monkeypatch.setattr(bulk_changes, "SEARCH_SECONDS", seconds)
+    with bounded_memory(RING_BYTES + 20 * MB):
+        [written] = await engine.commit([write], USER)
+    assert written.count == COUNT
+
+
+async def test_a_bulk_change_that_fails_in_the_middle(engine: Engine) -> None:
+    """It leaves nothing behind."""
+    await insert(engine, entity(n=0), entity(n=1, text="x" * 3 * MB), entity(n=2))
+    with pytest.raises(EntityTooLarge):
+        await engine.commit([UpdateMany(STORE, EVERYTHING, {"more": "x" * MB}, COUNT)], USER)
+    assert not any("more" in each for each in await find(engine))
+    await engine.close()
+    await engine.open()
