@@ -40,6 +40,7 @@ from stores.protocol import (
     Update,
     UpdateMany,
     Upsert,
+    UpsertBytes,
     Write,
     Written,
 )
@@ -133,10 +134,12 @@ class WriteExecutor:
         first = writes[0] if writes else None
         if isinstance(first, Insert) and all(isinstance(w, Insert) and w.store == first.store for w in writes):
             return self.insert_all(self.table(first.store), [w.entity for w in writes if isinstance(w, Insert)])
-        return [self.run(write, index) for index, write in enumerate(writes)]
+        met = UpsertBytes()
+        return [self.run(write, index, met) for index, write in enumerate(writes)]
 
-    def run(self, write: Write, index: int) -> Written:
-        """Run the write at position `index` of a commit. Raises the errors of `stores.protocol.Engine.commit`."""
+    def run(self, write: Write, index: int, met: UpsertBytes | None = None) -> Written:
+        """Run the write at position `index` of a commit, whose upserts count in `met` what they meet. Raises the errors
+        of `stores.protocol.Engine.commit`."""
         table = self.table(write.store)
         with translated(self.connection, index), too_large_at(index):
             match write:
@@ -147,7 +150,7 @@ class WriteExecutor:
                 case Delete():
                     return self.delete(table, write)
                 case Upsert():
-                    return self.upsert(table, write, index)
+                    return self.upsert(table, write, index, met)
                 case UpdateMany():
                     return self.update_many(table, write)
                 case DeleteMany():
@@ -208,12 +211,14 @@ class WriteExecutor:
         self.note("delete", table, write.id, doc, None)
         return Written(doc.encode(), rev)
 
-    def upsert(self, table: StoreTable, write: Upsert, index: int) -> Written:
+    def upsert(self, table: StoreTable, write: Upsert, index: int, met: UpsertBytes | None) -> Written:
         key = split(write.key)
         value = next(elements(write.entity, key))
         same_key = None if value is None or value is MISSING else Equal(key, value)
         found = self.first(table, And((same_key, write.where))) if same_key else None
         if found is not None:
+            if met is not None:
+                met.add(_bytes(found[2]))
             return self.merge(table, found, write)
         if write.missing:
             raise InvalidEntity(write.missing)
@@ -374,6 +379,10 @@ def search_sql(
     condition = compiler.condition(where)
     source = table.table + narrowing(connection, compiler, where)
     return f"SELECT {columns} FROM {source} {condition} ORDER BY time, id LIMIT {limit + 1}", compiler.values
+
+
+def _bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())
 
 
 def _row(entity: Entity, doc: str) -> tuple[Any, ...]:
