@@ -40,7 +40,7 @@ from stores.sqlite.compile import Compiler
 from stores.sqlite.connection import FILES_OF_CONNECTION, FileLock, connect, translated, why_unusable
 from stores.sqlite.consumer import Held, SQLiteConsumerState
 from stores.sqlite.feed import SQLiteFeed, current_seq
-from stores.sqlite.history import CONDENSE, condense, read_history, retired_up_to
+from stores.sqlite.history import condensed, move, read_history, retired_up_to
 from stores.sqlite.idempotency import earlier_outcome, forget_expired, outcome_size
 from stores.sqlite.log_keeper import LogKeeper
 from stores.sqlite.readers import MOST_STREAMS, Readers, own_connections
@@ -357,9 +357,11 @@ class SQLiteEngine:
             lambda connection: retired_up_to(connection, oldest, most), HOUSEKEEPING_SECONDS
         )
         connection = self._writer.connection
-        moved = CONDENSE if up_to > 0 else 0
-        while moved == CONDENSE:  # in steps, so that other writes can run in between
-            moved = await self._writer.submit(lambda: condense(connection, up_to), None, heavy=True)
+        while up_to > 0:  # in steps, so that other writes can run in between
+            records = await readers.run_housekeeping(lambda c: condensed(c, up_to), HOUSEKEEPING_SECONDS)
+            if records is None:
+                break
+            await self._writer.submit(partial(move, connection, records), None, heavy=True)
         await self._writer.submit(lambda: forget_expired(connection, now), None, heavy=True)
 
     def _table(self, store: str) -> StoreTable:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, Final
 
 import apsw
@@ -17,6 +17,8 @@ from stores.sqlite.tables import json_path
 CONDENSE = 500
 """Change records condensed in one transaction: few, so that other writes do not wait long."""
 
+CONDENSE_BYTES = 4_194_304
+"""Characters of the entities in these records: the step ends with the record that exceeds them."""
 
 _CONDENSED: Final = """SELECT seq, op, rev, by, time, changed, final, NULL FROM history
   WHERE store=? AND id=? AND seq>? ORDER BY seq"""
@@ -90,24 +92,40 @@ def as_entry(change: Change) -> HistoryEntry:
     return HistoryEntry(change.time, change.by, change.op, last.get("_rev", 0), difference(change.before, change.after))
 
 
-def condense(connection: apsw.Connection, up_to: int) -> int:
-    """Move at most `CONDENSE` change records, the oldest with a `seq` up to `up_to`, into the history. Return their
-    number."""
+@dataclass(frozen=True, slots=True)
+class Condensed:
+    """Change records as the history keeps them: the rows of the history, and the `seq` of the last record."""
+
+    rows: list[tuple[apsw.SQLiteValue, ...]]
+    last: int
+
+
+def condensed(connection: apsw.Connection, up_to: int) -> Condensed | None:
+    """Return the next records to move into the history, the oldest with a `seq` up to `up_to`; None at the end.
+
+    For a reader: it compares entities, and records do not change."""
     sql = "SELECT seq, op, store, id, before, after, by, time FROM changes WHERE seq<=? ORDER BY seq LIMIT ?"
-    rows = list(connection.execute(sql, (up_to, CONDENSE)))
-    connection.executemany("INSERT OR REPLACE INTO history VALUES(?,?,?,?,?,?,?,?,?)", _condensed(rows))
-    if rows:
-        connection.execute("DELETE FROM changes WHERE seq<=?", (rows[-1][0],))
-    return len(rows)
+    rows, last, size = [], 0, 0
+    for last, *rest in connection.execute(sql, (up_to, CONDENSE)):
+        rows.append(_condensed(last, Change("", *rest)))
+        size += sum(len(text) for text in rest[3:5] if text)
+        if size >= CONDENSE_BYTES:
+            break
+    return Condensed(rows, last) if rows else None
 
 
-def _condensed(rows: list[tuple[apsw.SQLiteValue, ...]]) -> Iterator[tuple[apsw.SQLiteValue, ...]]:
-    for seq, *rest in rows:
-        change = Change("", *rest)  # type: ignore[arg-type]
-        entry = as_entry(change)
-        changed = orjson.dumps(entry.changed).decode()
-        final = orjson.dumps(change.before).decode() if change.op == "delete" else None
-        yield seq, change.store, change.id, change.op, entry.rev, entry.by, entry.time, changed, final
+def _condensed(seq: int, change: Change) -> tuple[apsw.SQLiteValue, ...]:
+    entry = as_entry(change)
+    changed = orjson.dumps(entry.changed).decode()
+    final = orjson.dumps(change.before).decode() if change.op == "delete" else None
+    change.forget()
+    return seq, change.store, change.id, change.op, entry.rev, entry.by, entry.time, changed, final
+
+
+def move(connection: apsw.Connection, records: Condensed) -> None:
+    """Move records from the log of changes into the history."""
+    connection.executemany("INSERT OR REPLACE INTO history VALUES(?,?,?,?,?,?,?,?,?)", records.rows)
+    connection.execute("DELETE FROM changes WHERE seq<=?", (records.last,))
 
 
 def retired_up_to(connection: apsw.Connection, oldest_kept: int, most_bytes: int) -> int:
