@@ -20,10 +20,11 @@ from stores.query import Filter
 from stores.read_turns import ReadLimits, ReadTurns
 from stores.schema import StoreDefinition
 from stores.sqlite.feed import current_seq
+from stores.sqlite.matches import Found, new_rows, search_sql, state_of
 from stores.sqlite.readers import Readers, snapshot
 from stores.sqlite.tables import StoreTable
 from stores.sqlite.writer import Writer
-from stores.sqlite.writes import Found, WriteExecutor, new_rows, search_sql, state_of
+from stores.sqlite.writes import WriteExecutor
 from stores.superseded import SupersededDefinitions
 
 MOST_SLOW_CHANGES: Annotated[int, Limit("process on SQLite", "slow bulk changes at a time", "waits, then 503")] = 4

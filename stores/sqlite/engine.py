@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TypeVar, cast
 
 import apsw
-import orjson
 
 from stores.consumer import LeasedConsumer
 from stores.errors import CannotOpen, NotFound
@@ -20,14 +20,9 @@ from stores.protocol import (
     BeforeLong,
     ChangeHandler,
     Consumer,
-    DeleteMany,
     IdempotencyKey,
-    Insert,
     Listing,
     Summary,
-    Update,
-    UpdateMany,
-    Upsert,
     Write,
     Written,
 )
@@ -40,12 +35,14 @@ from stores.sqlite.compile import Compiler
 from stores.sqlite.connection import FILES_OF_CONNECTION, FileLock, connect, translated, why_unusable
 from stores.sqlite.consumer import Held, SQLiteConsumerState
 from stores.sqlite.feed import SQLiteFeed, current_seq
+from stores.sqlite.heavy import BULK, HEAVY_BYTES, TooLongForLoop, is_heavy
 from stores.sqlite.history import condensed, move, read_history, retired_up_to
-from stores.sqlite.idempotency import earlier_outcome, forget_expired, outcome_size
+from stores.sqlite.idempotency import earlier_outcome, forget_expired
 from stores.sqlite.log_keeper import LogKeeper
+from stores.sqlite.mending import mend_file
 from stores.sqlite.readers import MOST_STREAMS, Readers, own_connections
 from stores.sqlite.structure import Structure
-from stores.sqlite.tables import StoreTable, load_tables, prepare_file, renew_triggers
+from stores.sqlite.tables import StoreTable, load_tables, prepare_file
 from stores.sqlite.transaction import Transaction
 from stores.sqlite.visibility_index import groups_held
 from stores.sqlite.writer import Writer
@@ -59,35 +56,9 @@ T = TypeVar("T")
 LONGEST_PAGE_ON_LOOP = 200
 """Entities; a longer list is read in a reader thread and streamed."""
 
-BULK = (UpdateMany, DeleteMany)
-HEAVY = 100
-"""Writes; a commit of more writes runs in the writer thread."""
-
-HEAVY_BYTES = 262_144
-"""Bytes of JSON text; a commit of several writes with more text runs in the writer thread too."""
-
 HOUSEKEEPING_SECONDS = 3_600.0
 """Seconds that a sweep may search for records to retire, and the check of a new definition for entities in conflict
 with it."""
-
-
-def is_heavy(writes: Sequence[Write]) -> bool:
-    """Return whether a commit of several writes, or of a bulk change, runs in the writer thread."""
-    return len(writes) > HEAVY or any(isinstance(write, BULK) for write in writes) or is_long(writes)
-
-
-def is_long(writes: Sequence[Write]) -> bool:
-    """Return whether the entities and changes of a commit exceed `HEAVY_BYTES`."""
-    size = 0
-    for write in writes:
-        match write:
-            case Insert() | Upsert():
-                size += len(orjson.dumps(write.entity))
-            case Update():
-                size += len(orjson.dumps(write.changes))
-        if size > HEAVY_BYTES:
-            return True
-    return False
 
 
 class SQLiteEngine:
@@ -130,7 +101,7 @@ class SQLiteEngine:
     def _open_file(self, connection: apsw.Connection) -> None:
         epoch = prepare_file(connection)
         self._tables = load_tables(connection)
-        renew_triggers(connection, self._tables.values())
+        mend_file(connection, self._tables.values())
         transaction = Transaction()
         o = self.options
         bounds_of_reads = (o.reader_threads, o.read_timeout, o.max_slow_reads_per_user, self._most_streams)
@@ -138,6 +109,7 @@ class SQLiteEngine:
         self.feed = SQLiteFeed(epoch, self._readers, current_seq(connection))
         bounds = (o.read_timeout, o.max_entity_bytes)
         self._executor = WriteExecutor(connection, self._tables, transaction, self.feed, *bounds)
+        self._quick = self._executor.on_loop()
         changes_made = partial(transaction.changes_for, self.feed, connection)
         self._writer = Writer(connection, transaction, changes_made, self.feed.publish)
         self._structure = Structure(self._writer, self._executor, self._superseded)
@@ -269,40 +241,39 @@ class SQLiteEngine:
         key: IdempotencyKey | None = None,
         definition: StoreDefinition | None = None,
     ) -> list[Written]:
-        if len(writes) == 1:
-            [write] = writes
-            if isinstance(write, BULK):
-                return await self._bulk_changes.commit(write, by, key, definition)
-            if key is None:
-                # One statement changes one entity, so it is atomic.
-                return [await self._writer.submit(lambda: self._run_checked(write, definition), by)]
-        heavy = is_heavy(writes)
-        commit = self._executor.run_once if heavy else self._commit_in_savepoint
+        first = writes[0] if len(writes) == 1 else None
+        if isinstance(first, BULK):
+            return await self._bulk_changes.commit(first, by, key, definition)
+        # One statement changes one entity, so it is atomic.
+        is_single = first is not None and key is None
 
         def run() -> list[Written]:
             if definition is not None:
                 self._superseded.check(definition)
-            return commit(writes, key)
+            if first is not None and key is None:
+                return [self._quick.run(first, 0)]
+            return self._in_savepoint(lambda: self._quick.run_once(writes, key))
 
-        return await self._writer.submit(run, by, heavy=heavy)
+        def run_heavy() -> list[Written]:
+            if definition is not None:
+                self._superseded.check(definition)
+            return self._executor.run_once(writes, key)
+
+        if is_single or not is_heavy(writes):
+            with suppress(TooLongForLoop):
+                return await self._writer.submit(run, by)
+        return await self._writer.submit(run_heavy, by, heavy=True)
 
     async def outcome(self, key: IdempotencyKey) -> list[Written] | None:
-        size = await self._readers.run(lambda connection: outcome_size(connection, key))
-        if size is None:
-            return None
-        read = self._readers.run if size <= HEAVY_BYTES else self._readers.in_thread
-        return await read(lambda connection: earlier_outcome(connection, key))
+        with suppress(TooLongForLoop):
+            return await self._readers.run(lambda connection: earlier_outcome(connection, key, HEAVY_BYTES))
+        return await self._readers.in_thread(lambda connection: earlier_outcome(connection, key))
 
-    def _run_checked(self, write: Write, definition: StoreDefinition | None) -> Written:
-        if definition is not None:
-            self._superseded.check(definition)
-        return self._executor.run(write, 0)
-
-    def _commit_in_savepoint(self, writes: Sequence[Write], key: IdempotencyKey | None) -> list[Written]:
-        written: list[Written] = []
+    def _in_savepoint(self, run: Callable[[], T]) -> T:
+        outcome: list[T] = []
         with self._writer.connection:
-            written += self._executor.run_once(writes, key)
-        return written
+            outcome.append(run())
+        return outcome[0]
 
     async def _commit_with(
         self,
@@ -311,21 +282,16 @@ class SQLiteEngine:
         committed: Callable[[], None] | None = None,
     ) -> T:
         """See `stores.sqlite.consumer.CommitWith`."""
-        connection = self._writer.connection
 
-        def run_all() -> T:
-            outcome = also(connection)
-            self._executor.run_all(writes)
+        def run_all(executor: WriteExecutor) -> T:
+            outcome = also(self._writer.connection)
+            executor.run_all(writes)
             return outcome
 
-        def in_savepoint() -> T:
-            outcome: list[T] = []
-            with connection:
-                outcome.append(run_all())
-            return outcome[0]
-
-        heavy = committed is not None or is_heavy(writes)
-        return await self._writer.submit(run_all if heavy else in_savepoint, None, heavy=heavy, committed=committed)
+        if committed is None and not is_heavy(writes):
+            with suppress(TooLongForLoop):
+                return await self._writer.submit(lambda: self._in_savepoint(lambda: run_all(self._quick)), None)
+        return await self._writer.submit(lambda: run_all(self._executor), None, heavy=True, committed=committed)
 
     async def history(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import apsw
@@ -9,24 +10,25 @@ import apsw
 from stores.errors import KeyReused
 from stores.protocol import IdempotencyKey, Written, pack, unpack
 from stores.records import now_ms
+from stores.sqlite.heavy import TooLongForLoop
 
 
-def outcome_size(connection: apsw.Connection, key: IdempotencyKey) -> int | None:
-    """Return the bytes of the outcome that is kept under this key, whatever its fingerprint; None without one."""
-    sql = "SELECT octet_length(outcome) FROM idempotency WHERE key=? AND expires>?"
-    size: int | None = connection.execute(sql, (key.key, now_ms())).get
-    return size
-
-
-def earlier_outcome(connection: apsw.Connection, key: IdempotencyKey) -> list[Written] | None:
-    """Return the outcome of the commit that was done with this key. Raises KeyReused when that was another request."""
-    sql = "SELECT fingerprint, outcome FROM idempotency WHERE key=? AND expires>?"
-    row = connection.execute(sql, (key.key, now_ms())).fetchone()
-    if row is None:
+def earlier_outcome(
+    connection: apsw.Connection, key: IdempotencyKey, longest: float = math.inf
+) -> list[Written] | None:
+    """Return the outcome of the commit that was done with this key. Raises KeyReused when that was another request, and
+    TooLongForLoop for an outcome of more than `longest` bytes."""
+    # Not the outcome: it may have 100 MB, which a request with another fingerprint must not read.
+    sql = "SELECT rowid, fingerprint, octet_length(outcome) FROM idempotency WHERE key=? AND expires>?"
+    found = connection.execute(sql, (key.key, now_ms())).fetchone()
+    if found is None:
         return None
-    if row[0] != key.fingerprint:
+    row, fingerprint, size = found
+    if fingerprint != key.fingerprint:
         raise KeyReused("this key came with another request before")
-    return unpack(row[1])
+    if size > longest:
+        raise TooLongForLoop
+    return unpack(connection.execute("SELECT outcome FROM idempotency WHERE rowid=?", (row,)).get)
 
 
 def remember(connection: apsw.Connection, key: IdempotencyKey, written: Sequence[Written]) -> None:

@@ -36,14 +36,19 @@ CREATE TABLE IF NOT EXISTS history(
   seq INTEGER PRIMARY KEY, store TEXT NOT NULL, id TEXT NOT NULL, op TEXT NOT NULL, rev INTEGER NOT NULL,
   by TEXT, time INTEGER NOT NULL, changed TEXT NOT NULL, final TEXT);
 CREATE INDEX IF NOT EXISTS history_of_entity ON history(store, id);
-CREATE TABLE IF NOT EXISTS idempotency(
-  key TEXT PRIMARY KEY, fingerprint TEXT NOT NULL, expires INTEGER NOT NULL, outcome TEXT NOT NULL) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS idempotency_expires ON idempotency(expires);
 CREATE TABLE IF NOT EXISTS paths(
   store TEXT NOT NULL, path TEXT NOT NULL, is_unique INTEGER NOT NULL, mixed INTEGER NOT NULL,
   PRIMARY KEY(store, path)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS stores(name TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS consumers(name TEXT PRIMARY KEY, position TEXT NOT NULL) WITHOUT ROWID;
+"""
+
+# With row numbers: in a table without them a search reads each row that it passes as a whole, and an outcome may have
+# 100 MB.
+IDEMPOTENCY = """
+CREATE TABLE IF NOT EXISTS idempotency(
+  key TEXT PRIMARY KEY, fingerprint TEXT NOT NULL, expires INTEGER NOT NULL, outcome TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS idempotency_expires ON idempotency(expires);
 """
 
 # The definition of a store creates its table. `rev`, `owner` ... repeat values in `doc`; the ACL holds the users and
@@ -107,14 +112,14 @@ def identifier(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def encoded(store: str) -> str:
-    """Return a store's name for use in identifiers. SQLite ignores their case, but names of stores are
-    case-sensitive."""
-    return "".join(f"^{c.lower()}" if c.isupper() else c for c in store)
+def encoded(name: str) -> str:
+    """Return the name of a store, or a path, for use in identifiers. SQLite ignores their case, that of ASCII letters,
+    but names of stores and paths are case-sensitive."""
+    return re.sub("[A-Z^]", lambda match: f"^{match[0].lower()}", name)
 
 
 def decoded(name: str) -> str:
-    """Return the name of a store from that of its table or ACL, without the purpose."""
+    """Return the name or path that `encoded` has encoded."""
     return re.sub(r"\^(.)", lambda match: match[1].upper(), name)
 
 
@@ -125,7 +130,7 @@ def table_name(store: str) -> str:
 def index_name(store: str, path: str, purpose: str) -> str:
     """Return the name of an index. `purpose`: ``u`` unique, ``s`` for sorting by the path, ``c`` for one value in order
     of creation."""
-    return f"x{purpose}_{encoded(store)}:{path}"
+    return f"x{purpose}_{encoded(store)}:{encoded(path)}"
 
 
 @lru_cache(maxsize=4096)
@@ -213,7 +218,7 @@ class StoreTable:
 def prepare_file(connection: apsw.Connection) -> str:
     """Create or check the file's layout. Return its epoch, which identifies this database."""
     with connection:
-        connection.execute(SCHEMA)
+        connection.execute(SCHEMA + IDEMPOTENCY)
         connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
         first = (str(FORMAT), secrets.token_hex(4))
         connection.execute("INSERT OR IGNORE INTO meta VALUES('format',?),('epoch',?)", first)
@@ -272,15 +277,23 @@ def renew_triggers(connection: apsw.Connection, tables: Iterable[StoreTable]) ->
                     connection.execute(sql)
 
 
+def indexes(table: StoreTable, path: str, unique: bool) -> dict[str, str]:
+    """Return the statements that create the indexes of a path, by the names of the indexes."""
+    kind = "UNIQUE INDEX" if unique else "INDEX"
+    columns = {"u": ""} if unique else {"s": ",id", "c": ",time,id"}
+    names = {purpose: index_name(table.name, path, purpose) for purpose in columns}
+    return {
+        names[purpose]: f"CREATE {kind} {identifier(names[purpose])} ON {table.table}({extract(path)}{rest})"
+        for purpose, rest in columns.items()
+    }
+
+
 def create_index(connection: apsw.Connection, table: StoreTable, path: str, unique: bool) -> IndexedPath:
     """Index the path. Raises apsw.ConstraintError when the index is `unique` and values repeat."""
-    store, value = table.name, extract(path)
-    wanted = (("u", ""),) if unique else (("s", ",id"), ("c", ",time,id"))
-    for purpose, rest in wanted:
-        name, kind = identifier(index_name(store, path, purpose)), "UNIQUE INDEX" if unique else "INDEX"
-        connection.execute(f"CREATE {kind} {name} ON {table.table}({value}{rest})")
+    for sql in indexes(table, path, unique).values():
+        connection.execute(sql)
     mixed = connection.execute(f"SELECT EXISTS(SELECT 1 FROM {table.table} WHERE {holds_mixed(path)})").get
-    connection.execute("INSERT INTO paths VALUES(?,?,?,?)", (store, path, unique, mixed))
+    connection.execute("INSERT INTO paths VALUES(?,?,?,?)", (table.name, path, unique, mixed))
     return IndexedPath(path, unique, bool(mixed))
 
 
@@ -303,7 +316,7 @@ def unique_path(message: str) -> str | None:
     if marker not in message:
         return None
     name = message.split(marker, 1)[1].rsplit("'", 1)[0].replace("''", "'")
-    return name.split(":", 1)[1]
+    return decoded(name.split(":", 1)[1])
 
 
 def missing_store(message: str) -> str | None:

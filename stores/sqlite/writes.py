@@ -9,10 +9,9 @@ import math
 import time
 from array import array
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import chain
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import apsw
 import orjson
@@ -49,10 +48,11 @@ from stores.records import SYSTEM_FIELDS, Entity, Operation, alters, concerns_sy
 from stores.sqlite.compile import Compiler
 from stores.sqlite.connection import time_limit, translate, translated
 from stores.sqlite.feed import SQLiteFeed
+from stores.sqlite.heavy import HEAVY_BYTES, TooLongForLoop, short_search
 from stores.sqlite.idempotency import earlier_outcome, remember
+from stores.sqlite.matches import Found, Rows, new_rows, search_sql, state_of
 from stores.sqlite.tables import StoreTable
 from stores.sqlite.transaction import Transaction
-from stores.sqlite.visibility_index import narrowing
 
 SECONDS_PER_MATCH: Final = 0.00001
 """Seconds that a bulk change may search longer for each match found: writing it takes longer than that."""
@@ -60,26 +60,8 @@ SECONDS_PER_MATCH: Final = 0.00001
 Row = tuple[int, int, str]
 """The number of an entity's row, its revision and its JSON text."""
 
-Rows: TypeAlias = "array[int]"
-"""Numbers of rows: 8 bytes for each of many entities, as a bulk change needs them before it writes."""
-
 _MIXED = (bool, dict, list)
 _INSERT = "INSERT INTO {} VALUES(NULL,?,?,?,?,?,?,?)"
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """The entities that a reader has found for a bulk change: the numbers of their rows, by creation, and what
-    `state_of` returns for each."""
-
-    rows: Rows
-    states: Rows
-
-
-def state_of(id: str, rev: int) -> int:
-    """Return a number that tells whether a row still holds this revision of this entity. In 8 bytes, since it is kept
-    for each of many entities; `hash` is keyed, so nobody can choose ids with equal numbers."""
-    return hash((id, rev))
 
 
 class WriteExecutor:
@@ -87,7 +69,8 @@ class WriteExecutor:
 
     `read_timeout`: seconds that a bulk change may test its filter, since all other writes wait for it.
     `most_bytes`: the largest entity, in bytes of JSON text.
-    `found`: the entities that the only bulk change may concern; None if it searches for them itself."""
+    `found`: the entities that the only bulk change may concern; None if it searches for them itself.
+    `longest`: bytes of a text that it may read. Raises TooLongForLoop for a longer one, unless it may read any."""
 
     def __init__(
         self,
@@ -98,6 +81,7 @@ class WriteExecutor:
         read_timeout: float,
         most_bytes: int,
         found: Found | None = None,
+        longest: float = math.inf,
     ) -> None:
         self.connection = connection
         self.tables = tables
@@ -106,11 +90,19 @@ class WriteExecutor:
         self.read_timeout = read_timeout
         self.most_bytes = most_bytes
         self.found = found
+        self.longest = longest
+        # The length first: only the texts that may be read are.
+        self.doc = "doc" if longest == math.inf else f"CASE WHEN octet_length(doc)<={longest} THEN doc END"
 
     def over(self, tables: dict[str, StoreTable]) -> WriteExecutor:
         """Return an executor of the same transaction that knows other tables."""
         bounds = (self.read_timeout, self.most_bytes)
         return WriteExecutor(self.connection, tables, self.transaction, self.feed, *bounds)
+
+    def on_loop(self) -> WriteExecutor:
+        """Return an executor of the same transactions for the event loop. Raises TooLongForLoop."""
+        bounds = (self.read_timeout, self.most_bytes)
+        return WriteExecutor(self.connection, self.tables, self.transaction, self.feed, *bounds, longest=HEAVY_BYTES)
 
     def within(self, seconds: float, found: Found | None) -> WriteExecutor:
         """Return an executor of the same transaction whose bulk change may test its filter for `seconds`, and that
@@ -120,7 +112,7 @@ class WriteExecutor:
 
     def run_once(self, writes: Sequence[Write], key: IdempotencyKey | None) -> list[Written]:
         """Run the writes of one commit, or return the outcome of the commit that was done with this key."""
-        earlier = earlier_outcome(self.connection, key) if key else None
+        earlier = earlier_outcome(self.connection, key, self.longest) if key else None
         if earlier is not None:
             return earlier
         written = self.run_all(writes)
@@ -255,7 +247,9 @@ class WriteExecutor:
         compiler = Compiler(table)
         condition = compiler.condition(write.where)
         sql = f"SELECT count(*) FROM (SELECT 1 FROM {table.table} WHERE {condition} LIMIT {write.count_limit})"
-        if not write.holds(self.connection.execute(sql, compiler.values).get):
+        with self.searching():
+            count = self.connection.execute(sql, compiler.values).get
+        if not write.holds(count):
             raise NotAsExpected
         return Written(b"", 0, 0)
 
@@ -297,8 +291,8 @@ class WriteExecutor:
         compiler = Compiler(table)
         # The visibility predicate first: see `Compiler.kept_choice`.
         condition = compiler.condition(where)
-        sql = f"SELECT row, rev, doc FROM {table.table} WHERE {condition} AND id={compiler.bind(id)}"
-        found: Row | None = self.connection.execute(sql, compiler.values).fetchone()
+        sql = f"SELECT row, rev, {self.doc} FROM {table.table} WHERE {condition} AND id={compiler.bind(id)}"
+        found = _checked(self.connection.execute(sql, compiler.values).fetchone())
         if found is None:
             raise NotFound(f"no {table.name}/{id}")
         if revs is not None and found[1] not in revs:
@@ -309,9 +303,13 @@ class WriteExecutor:
         """Return the first match by creation. The filter holds a unique value."""
         compiler = Compiler(table)
         condition = compiler.condition(where)
-        sql = f"SELECT row, rev, doc FROM {table.table} WHERE {condition} ORDER BY time, id LIMIT 1"
-        found: Row | None = self.connection.execute(sql, compiler.values).fetchone()
-        return found
+        sql = f"SELECT row, rev, {self.doc} FROM {table.table} WHERE {condition} ORDER BY time, id LIMIT 1"
+        with self.searching():
+            return _checked(self.connection.execute(sql, compiler.values).fetchone())
+
+    def searching(self) -> AbstractContextManager[None]:
+        """Return a context for statements that may read many entities: those of a path that no index serves."""
+        return nullcontext() if self.longest == math.inf else short_search(self.connection)
 
     def matches(self, table: StoreTable, where: Filter, limit: int) -> Rows:
         """Return the rows that match, by creation. Raises TooManyMatches for more than `limit`."""
@@ -366,19 +364,11 @@ class WriteExecutor:
                 self.connection.execute(sql, (table.name, indexed.path))
 
 
-def new_rows() -> Rows:
-    return array("q")
-
-
-def search_sql(
-    connection: apsw.Connection, table: StoreTable, columns: str, where: Filter, limit: int
-) -> tuple[str, list[Any]]:
-    """Return the statement and the values of a search for the matches of a bulk change, by creation: for one more than
-    `limit`."""
-    compiler = Compiler(table)
-    condition = compiler.condition(where)
-    source = table.table + narrowing(connection, compiler, where)
-    return f"SELECT {columns} FROM {source} {condition} ORDER BY time, id LIMIT {limit + 1}", compiler.values
+def _checked(found: tuple[Any, ...] | None) -> Row | None:
+    """Return the entity. Raises TooLongForLoop if its text has not been read."""
+    if found is not None and found[2] is None:
+        raise TooLongForLoop
+    return found
 
 
 def _bytes(text: str) -> int:

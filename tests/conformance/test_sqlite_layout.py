@@ -11,15 +11,16 @@ from pathlib import Path
 import apsw
 import pytest
 
-from stores.errors import NotFound, StoreError
-from stores.protocol import DeleteMany, Engine, Insert, UpdateMany, Write
+from stores.errors import DuplicateValue, NotFound, StoreError
+from stores.protocol import DeleteMany, Engine, IdempotencyKey, Insert, Update, UpdateMany, Write
 from stores.query import EVERYTHING, Query
+from stores.records import now_ms
 from stores.schema import StoreDefinition
 from stores.sqlite import SQLiteEngine
-from stores.sqlite.tables import identifier, quoted
+from stores.sqlite.tables import encoded, identifier, json_path, quoted
 from tests.conformance.test_storage import usable
 from tests.support.engines import Database, opened, sqlite_database
-from tests.support.entities import GROUP, OTHER_USER, STORE, USER, entity, insert
+from tests.support.entities import GROUP, OTHER_USER, STORE, USER, entity, insert, insert_one
 from tests.support.reading import changes_since, find
 
 pytestmark = pytest.mark.engine("sqlite")
@@ -143,6 +144,105 @@ async def test_a_file_of_the_first_release_is_brought_up_to_date(database: Datab
         pass
     with closing(apsw.Connection(database.location)) as connection:
         assert connection.pragma("schema_version") == version
+
+
+def index_texts(connection: apsw.Connection) -> dict[str, str]:
+    sql = "SELECT name, sql FROM sqlite_schema WHERE type='index' AND name GLOB 'x[usc]_*'"
+    return dict(connection.execute(sql))
+
+
+def with_earlier_names(connection: apsw.Connection, store: str, path: str) -> None:
+    """Give the indexes of a path the names that earlier versions gave them: with the path as it is."""
+    for name, sql in index_texts(connection).items():
+        purpose, _, of = name.partition(":")
+        if of == encoded(path) and f"json_extract(doc,{json_path(path)})" in sql:
+            connection.execute(f"DROP INDEX {identifier(name)}")
+            earlier = identifier(f"{purpose}:{path}")
+            connection.execute(sql.replace(identifier(name), earlier))
+            assert purpose.endswith(f"_{store}")
+
+
+def schema_version(path: str) -> int:
+    with closing(apsw.Connection(path)) as connection:
+        version: int = connection.pragma("schema_version")
+        return version
+
+
+async def test_indexes_with_names_of_earlier_versions_are_renewed_once(database: Database) -> None:
+    definition = StoreDefinition(STORE, unique=("Code", "a^b"), indexes=("Name", "plain"))
+    async with opened(database.engine()) as engine:
+        await engine.define(definition)
+        await insert(engine, entity({"Code": 1, "a^b": 1, "Name": "x"}))
+    with closing(apsw.Connection(database.location)) as connection:
+        wanted = index_texts(connection)
+        for path in ("Code", "a^b", "Name", "plain"):
+            with_earlier_names(connection, STORE, path)
+        assert index_texts(connection) != wanted
+    async with opened(database.engine()) as engine:
+        await engine.define(definition)
+        for path in ("Code", "a^b"):
+            with pytest.raises(DuplicateValue) as raised:
+                await insert(engine, entity({"Code": 2, "a^b": 2, path: 1}))
+            assert raised.value.field == path
+    with closing(apsw.Connection(database.location)) as connection:
+        assert index_texts(connection) == wanted
+    version = schema_version(database.location)
+    async with opened(database.engine()):
+        pass
+    assert schema_version(database.location) == version
+
+
+@pytest.mark.parametrize("repeated", [False, True], ids=["no value repeats", "a value repeats"])
+async def test_a_unique_index_that_an_earlier_version_has_lost(
+    database: Database, caplog: pytest.LogCaptureFixture, repeated: bool
+) -> None:
+    """It is made again. If values repeat by now, the log says so at each start, until they are changed."""
+    definition = StoreDefinition(STORE, unique=("code",))
+    async with opened(database.engine()) as engine:
+        await engine.define(definition)
+        await insert_one(engine, code=1)
+    with closing(apsw.Connection(database.location)) as connection:
+        connection.execute(f"DROP INDEX {identifier(f'xu_{STORE}:code')}")
+    async with opened(database.engine()) as engine:
+        if repeated:
+            engine._writer.connection.execute(f"DROP INDEX {identifier(f'xu_{STORE}:code')}")  # type: ignore[attr-defined]
+            double = await insert_one(engine, code=1)
+        else:
+            with pytest.raises(DuplicateValue):
+                await insert_one(engine, code=1)
+    if not repeated:
+        return
+    for _ in range(2):
+        caplog.clear()
+        async with opened(database.engine()) as engine:
+            assert "'code' of store 'things'" in caplog.text
+            await engine.define(definition)
+            assert len(await find(engine)) == 2
+    async with opened(database.engine()) as engine:
+        await engine.commit([Update(STORE, double["_id"], {"code": 2})], USER)
+    async with opened(database.engine()) as engine:
+        with pytest.raises(DuplicateValue):
+            await insert_one(engine, code=2)
+
+
+async def test_the_keys_of_an_earlier_version_are_kept(database: Database) -> None:
+    """Its table, in which each search read long outcomes, is replaced once."""
+    key = IdempotencyKey("k", "f", now_ms() + 60_000)
+    async with opened(database.engine()) as engine:
+        await engine.define(StoreDefinition(STORE))
+        first = await engine.commit([Insert(STORE, entity(n=1))], USER, key)
+    with closing(apsw.Connection(database.location)) as connection:
+        table = "key TEXT PRIMARY KEY, fingerprint TEXT NOT NULL, expires INTEGER NOT NULL, outcome TEXT NOT NULL"
+        connection.execute(f"""CREATE TABLE kept({table}) WITHOUT ROWID; INSERT INTO kept SELECT * FROM idempotency;
+            DROP TABLE idempotency; ALTER TABLE kept RENAME TO idempotency;
+            CREATE INDEX idempotency_expires ON idempotency(expires)""")
+    async with opened(database.engine()) as engine:
+        assert await engine.commit([Insert(STORE, entity(n=1))], USER, key) == first
+        assert len(await find(engine)) == 1
+    version = schema_version(database.location)
+    async with opened(database.engine()) as engine:
+        assert await engine.commit([Insert(STORE, entity(n=1))], USER, key) == first
+    assert schema_version(database.location) == version
 
 
 CHANGES: dict[str, Callable[[Engine, list[Write]], Awaitable[object]]] = {

@@ -9,7 +9,7 @@ from stores.protocol import Delete, Engine, Insert, Update, Write
 from stores.records import new_id
 from stores.schema import StoreDefinition
 from tests.support.engines import Database
-from tests.support.entities import STORE, USER, entity, insert_one
+from tests.support.entities import STORE, USER, entity, insert, insert_one
 from tests.support.reading import find, get
 
 
@@ -59,3 +59,19 @@ async def test_a_store_whose_creation_is_refused_promises_nothing(engine: Engine
     assert written.rev == 1
     for name in ("first", "second"):
         await usable(engine, name)
+
+
+@pytest.mark.parametrize("other", ["Code", "cODE", "c^ode"])
+async def test_paths_that_differ_in_case_only_have_indexes_of_their_own(engine: Engine, other: str) -> None:
+    """Both can be indexed or unique, and giving up one leaves the other."""
+    await engine.define(StoreDefinition("cased", indexes=("code", other)))
+    await engine.define(StoreDefinition("cased", unique=("code", other)))
+    await insert(engine, entity({"code": 1, other: 2}), store="cased")
+    for path, value in (("code", 1), (other, 2)):
+        with pytest.raises(DuplicateValue) as raised:
+            await insert(engine, entity({"code": 8, other: 9, path: value}), store="cased")
+        assert raised.value.field == path
+    await engine.define(StoreDefinition("cased", unique=("code",)))
+    await insert(engine, entity({"code": 2, other: 2}), store="cased")
+    with pytest.raises(DuplicateValue):
+        await insert(engine, entity({"code": 1, other: 3}), store="cased")
