@@ -225,6 +225,13 @@ async def test_a_unique_index_that_an_earlier_version_has_lost(
             await insert_one(engine, code=2)
 
 
+async def test_outcomes_are_kept_in_rows_that_a_search_passes_by(engine: Engine, database: Database) -> None:
+    """A search in a table without row numbers reads each row that it passes as a whole."""
+    await engine.close()
+    with closing(apsw.Connection(database.location)) as connection:
+        assert connection.execute("SELECT wr FROM pragma_table_list WHERE name='idempotency'").get == 0
+
+
 async def test_the_keys_of_an_earlier_version_are_kept(database: Database) -> None:
     """Its table, in which each search read long outcomes, is replaced once."""
     key = IdempotencyKey("k", "f", now_ms() + 60_000)

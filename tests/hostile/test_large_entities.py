@@ -156,6 +156,23 @@ async def test_history_of_an_entity_with_many_fields(hub: Hub) -> None:
     assert len(entries) > 100
 
 
+@pytest.mark.engine("sqlite")
+async def test_changes_of_an_entity_that_has_grown_to_a_million_values(hub: Hub) -> None:
+    """Each PATCH is within the bounds of a body; from then on, small changes and a delta do not block others."""
+    user = await hub.as_user()
+    store = await hub.define()
+    id = (await user.make(store, {"x": 0}))["_id"]
+    for number in range(11):
+        assert (await user.patch(f"/{store}/{id}", {f"f{number}": [{}] * 99_000})).status_code == 200
+    position = (await user.get(f"/{store}", {"limit": "0"})).headers["x-position"]
+    async with no_standstill(hub.url):
+        for number in range(1, 3):
+            assert (await user.patch(f"/{store}/{id}", {"x": number})).status_code == 200
+        answer = await user.get(f"/{store}", {"since": position, "only": "x"})
+        assert answer.json()["changes"][0]["entity"]["x"] == 1
+        assert (await user.delete(f"/{store}/{id}")).status_code == 200
+
+
 @pytest.mark.parametrize("key", [None, "once"])
 async def test_a_hundred_large_entities_in_one_commit(hub: Hub, key: str | None) -> None:
     """Up to sixty megabytes in one array. Sent again with the same idempotency key, it has the same answer."""
