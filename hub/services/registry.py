@@ -14,7 +14,7 @@ from auth.view import View
 from hub.errors import NoSuchStore
 from stores.bounds import Limit
 from stores.definitions import parse_definition
-from stores.errors import CannotOpen, NotFound, StoreError
+from stores.errors import CannotOpen, NotFound, StoreError, Unavailable
 from stores.protocol import Engine
 from stores.query import In, Query
 from stores.records import Change, Entity
@@ -104,7 +104,8 @@ class StoreRegistry:
             raise CannotOpen(CLASH.format(names=names, first=names.partition(",")[0]))
 
     async def refresh(self) -> None:
-        """Read the current definitions. If one cannot be applied, the previous one stays in force.
+        """Read the current definitions. If one cannot be applied, the previous one stays in force. Raises Unavailable,
+        and then every previous one stays.
 
         One refresh runs at a time, so an earlier read never replaces a later one. A caller that had to wait uses the
         result of a read that began after its call.
@@ -133,12 +134,15 @@ class StoreRegistry:
             definition = self._as_held(parse_definition(entity))
             if definition != known:
                 await self._engine.define(definition)
+        except Unavailable:
+            raise  # for a retry: the definition may well be right
         except StoreError as error:
             log.error("the definition of store %r is not in force: %s", name, error)
             return known
         return definition
 
     async def follow(self, changes: list[Change]) -> None:
+        """Apply changes of definitions and of storage by others. Raises Unavailable; can be repeated."""
         for name in {change.store for change in changes if change.op == "lost"}:
             await self._restore(name)
         if any(change.store == "stores" for change in changes):
@@ -170,5 +174,7 @@ class StoreRegistry:
         try:
             if definition is not None:
                 await self._engine.define(definition)
+        except Unavailable:
+            raise
         except StoreError as error:
             log.error("the collection of store %r could not be put right: %s", name, error)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from pymongo import AsyncMongoClient
@@ -17,6 +18,7 @@ from stores.errors import Unavailable
 from stores.protocol import Write, Written
 from stores.records import Entity
 from stores.schema import StoreDefinition
+from stores.starting import when_available
 from tests.support import mongod
 from tests.support.engines import Database, mongo_database, opened
 from tests.support.entities import STORE, insert_one
@@ -84,6 +86,44 @@ async def test_a_hub_starts_once_there_is_a_primary_again(
     await hub.open()
     await hub.close()
     assert process.stop() == 0
+
+
+async def define_two(database: Database) -> None:
+    """Define two stores as an earlier run of the hub did."""
+    async with opened(database.engine()) as engine:
+        registry = StoreRegistry(engine)
+        await registry.open()
+        for name in (STORE, "others"):
+            await insert_one(engine, store="stores", name=name, indexes=["n"])
+        await registry.refresh()
+
+
+@pytest.mark.parametrize("store", [STORE, "others"])
+async def test_a_store_is_not_left_out_when_the_primary_steps_down(database: Database, store: str) -> None:
+    """More errors than PyMongo's own retry hides, while a start compares a store with its definition."""
+    namespace = f"{urlsplit(database.location).path[1:]}.{store}"
+    await define_two(database)
+    async with opened(database.engine()) as engine:
+        registry = StoreRegistry(engine)
+        async with failing(database, 3, ("listIndexes",), namespace=namespace, errorCode=11602):
+            await when_available(registry.open)
+        assert registry.get(STORE).indexes == registry.get("others").indexes == ("n",)
+
+
+async def test_a_replaced_collection_is_put_right_once_there_is_a_primary_again(database: Database) -> None:
+    await define_two(database)
+    async with opened(database.engine()) as engine:
+        registry = StoreRegistry(engine)
+        await registry.open()
+        since = await engine.feed.position()
+        async with AsyncMongoClient[Entity](database.location) as client:
+            await client.get_default_database()[STORE].drop()
+        async with failing(database, 1, ("create",), errorCode=11602):
+            with pytest.raises(Unavailable):
+                await registry.follow((await engine.feed.read(since)).changes)
+            await registry.follow((await engine.feed.read(since)).changes)
+        async with AsyncMongoClient[Entity](database.location) as client:
+            assert "hub_creation" in await client.get_default_database()[STORE].index_information()
 
 
 async def test_the_first_password_is_shown_though_its_commit_was_in_doubt(database: Database) -> None:
