@@ -204,9 +204,10 @@ def _bad_query(error: OperationFailure) -> InvalidQuery:
 
 
 def code_of(error: PyMongoError) -> int | None:
-    """Return the server's code of the error; for a bulk write, of its first failed operation."""
+    """Return the server's code of the error; for a bulk write, of its first failed operation, or else of the failure to
+    make it durable."""
     if isinstance(error, BulkWriteError):
-        code = _first_write_error(error).get("code")
+        code = _first_error(error).get("code")
         return code if isinstance(code, int) else error.code
     return error.code if isinstance(error, OperationFailure) else None
 
@@ -216,14 +217,15 @@ def _duplicate(error: PyMongoError, index: int) -> DuplicateValue | None:
         return None
     details: Mapping[str, Any] = {}
     if isinstance(error, BulkWriteError):
-        details = _first_write_error(error)
+        details = _first_error(error)
         index += int(details.get("index", 0))
     elif isinstance(error, OperationFailure):
         details = error.details or {}
     return DuplicateValue(next(iter(details.get("keyPattern") or {"_id": 1})), index)
 
 
-def _first_write_error(error: BulkWriteError) -> Mapping[str, Any]:
-    refused = (error.details or {}).get("writeErrors") or [{}]
+def _first_error(error: BulkWriteError) -> Mapping[str, Any]:
+    details = error.details or {}
+    refused = details.get("writeErrors") or details.get("writeConcernErrors") or [{}]
     first: Mapping[str, Any] = refused[0]
     return first

@@ -107,7 +107,8 @@ class HistoryKeeper:
             try:
                 await collection.insert_many(records, ordered=False)
             except BulkWriteError as error:
-                if any(refused["code"] != DUPLICATE_KEY for refused in error.details["writeErrors"]):
+                unsure = error.details.get("writeConcernErrors")  # there may be no write error then
+                if unsure or any(refused["code"] != DUPLICATE_KEY for refused in error.details["writeErrors"]):
                     raise
 
     async def read(self, store: str, id: str, after: str | None, limit: int, fields: frozenset[str]) -> History:

@@ -1,4 +1,4 @@
-"""Starts on a MongoDB whose primary steps down meanwhile."""
+"""A MongoDB whose primary steps down during a start, or while the history is recorded."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ from stores.starting import when_available
 from tests.support import mongod
 from tests.support.engines import Database, mongo_database, opened
 from tests.support.entities import STORE, insert_one
-from tests.support.hub import Hub, HubProcess
+from tests.support.hub import Hub, HubProcess, eventually
+from tests.support.reading import trail
 
 pytestmark = pytest.mark.engine("mongodb")
 
@@ -88,6 +89,11 @@ async def test_a_hub_starts_once_there_is_a_primary_again(
     assert process.stop() == 0
 
 
+def in_full(database: Database, collection: str) -> str:
+    """Return the name of a collection with that of its database."""
+    return f"{urlsplit(database.location).path[1:]}.{collection}"
+
+
 async def define_two(database: Database) -> None:
     """Define two stores as an earlier run of the hub did."""
     async with opened(database.engine()) as engine:
@@ -101,11 +107,10 @@ async def define_two(database: Database) -> None:
 @pytest.mark.parametrize("store", [STORE, "others"])
 async def test_a_store_is_not_left_out_when_the_primary_steps_down(database: Database, store: str) -> None:
     """More errors than PyMongo's own retry hides, while a start compares a store with its definition."""
-    namespace = f"{urlsplit(database.location).path[1:]}.{store}"
     await define_two(database)
     async with opened(database.engine()) as engine:
         registry = StoreRegistry(engine)
-        async with failing(database, 3, ("listIndexes",), namespace=namespace, errorCode=11602):
+        async with failing(database, 3, ("listIndexes",), namespace=in_full(database, store), errorCode=11602):
             await when_available(registry.open)
         assert registry.get(STORE).indexes == registry.get("others").indexes == ("n",)
 
@@ -145,3 +150,21 @@ async def test_the_first_password_is_shown_though_its_commit_was_in_doubt(databa
         assert password is not None
         assert not doubts
         assert await ensure_admin(engine, passwords, "admin", "", 8) is None
+
+
+async def test_the_history_waits_until_a_majority_has_its_records(database: Database) -> None:
+    """Records that the primary has written alone are written again, before the position moves beyond them."""
+    async with opened(database.engine()) as engine, AsyncMongoClient[Entity](database.location) as client:
+        await engine.define(StoreDefinition(STORE))
+        lease = client.get_default_database()["_meta"]
+        async with failing(database, 3, ("insert",), namespace=in_full(database, "_history"), **FAULTS[1]):
+            made = await insert_one(engine)
+            change = engine.feed.order(await engine.feed.position())
+
+            async def is_recorded() -> bool:
+                state = await lease.find_one({"_id": "history"})
+                return engine.feed.order((state or {})["position"]) >= change
+
+            await eventually(is_recorded)
+        entries, _ = await trail(engine, STORE, made["_id"])
+        assert [entry.rev for entry in entries] == [1]
