@@ -350,8 +350,9 @@ class Engine(Protocol):
         key: IdempotencyKey | None = None,
     ) -> list[Written]:
         """Create or change the storage and the indexes of stores where they differ from the definitions, and commit
-        `writes`: both or neither where storage is transactional (`shared` engines: the storage first). Raises
-        DuplicateValue when a new unique index finds equal values, and the errors of `commit`."""
+        `writes`: both or neither where storage is transactional (`shared` engines: the storage first, except indexes
+        that go, which go last). Raises DuplicateValue when a new unique index finds equal values, and the errors of
+        `commit`."""
 
     async def rename(self, store: str, name: str, writes: Sequence[Write]) -> None:
         """Rename a store's storage and its history, and do `writes`. Only while no hub runs. Can be repeated after an

@@ -53,7 +53,13 @@ class DefinitionHooks(StoreHooks):
     async def commit_creation(
         self, entities: Sequence[Entity], writes: Sequence[Write], by: str | None, key: IdempotencyKey | None
     ) -> list[Written]:
-        return await self.engine.define(*map(parse_definition, entities), writes=writes, by=by, key=key)
+        definitions = [*map(parse_definition, entities)]
+        try:
+            return await self.engine.define(*definitions, writes=writes, by=by, key=key)
+        except StoreError:
+            for definition in definitions:  # another request may have created a store of this name meanwhile
+                await self._put_right(definition.name)
+            raise
 
     async def created(self) -> None:
         await self.registry.refresh()

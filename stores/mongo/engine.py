@@ -106,9 +106,16 @@ class MongoEngine:
         by: str | None = None,
         key: IdempotencyKey | None = None,
     ) -> list[Written]:
-        for definition in definitions:
-            await structure.define(self._connection, definition)
-        return await self._committer.commit(writes, by, key) if writes else []
+        unwanted = {d.name: await structure.make(self._connection, d) for d in definitions}
+        written = await self._committer.commit(writes, by, key) if writes else []
+        for store, indexes in unwanted.items():
+            try:
+                await structure.drop_indexes(self._connection, store, indexes)
+            except StoreError as error:
+                if not writes:
+                    raise
+                log.warning("%s has indexes that its definition does not have any more: %s", store, error)
+        return written
 
     async def rename(self, store: str, name: str, writes: Sequence[Write]) -> None:
         await structure.rename(self._connection, store, name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -12,7 +12,13 @@ from pymongo.errors import DuplicateKeyError, OperationFailure
 
 from stores.errors import Conflict, DuplicateValue, NotFound, StoreNotEmpty
 from stores.mongo.connection import Connection
-from stores.mongo.errors import DUPLICATE_KEY, NAMESPACE_EXISTS, NAMESPACE_NOT_FOUND, store_errors
+from stores.mongo.errors import (
+    DUPLICATE_KEY,
+    INDEX_NOT_FOUND,
+    NAMESPACE_EXISTS,
+    NAMESPACE_NOT_FOUND,
+    store_errors,
+)
 from stores.protocol import is_internal
 from stores.schema import StoreDefinition
 
@@ -54,13 +60,24 @@ class Index:
     options: dict[str, Any] = field(default_factory=dict)
 
 
-async def define(connection: Connection, definition: StoreDefinition) -> None:
-    """Create or change the collection and its indexes as defined. Raises DuplicateValue when a unique index finds equal
-    values."""
+async def make(connection: Connection, definition: StoreDefinition) -> list[str]:
+    """Create or open the collection, and create the indexes that it lacks. Return the names of those that it has but
+    the definition does not want. Raises DuplicateValue when a unique index finds equal values."""
     with store_errors():
         await _enlist(connection, definition.name)
         await _make_collection(connection, definition.name)
-        await _make_indexes(connection, definition)
+        return await _make_indexes(connection, definition)
+
+
+async def drop_indexes(connection: Connection, store: str, names: Iterable[str]) -> None:
+    """Drop indexes that a definition does not want, once it is committed: a unique index holds until then."""
+    with store_errors():
+        for name in names:
+            try:
+                await connection.collection(store).drop_index(name)
+            except OperationFailure as error:  # another process may have dropped it meanwhile
+                if error.code not in (INDEX_NOT_FOUND, NAMESPACE_NOT_FOUND):
+                    raise
 
 
 async def _enlist(connection: Connection, name: str) -> None:
@@ -110,18 +127,16 @@ def _has_images(collection: Mapping[str, Any]) -> bool:
     return bool(collection.get("options", {}).get("changeStreamPreAndPostImages") == _IMAGES)
 
 
-async def _make_indexes(connection: Connection, definition: StoreDefinition) -> None:
-    collection = connection.collection(definition.name)
-    have = await collection.index_information()
+async def _make_indexes(connection: Connection, definition: StoreDefinition) -> list[str]:
+    """Create what is wanted, and return the names of the hub's other indexes."""
+    have = await connection.collection(definition.name).index_information()
     wanted = _wanted(definition)
     # Building an index may take longer than any other request to the server.
     with pymongo.timeout(_BUILD_SECONDS):
         for index in wanted:
             if index.name not in have:
                 await _make_index(connection, definition.name, index)
-    for name in have.keys() - {index.name for index in wanted}:
-        if name.startswith(_OURS):
-            await collection.drop_index(name)
+    return [name for name in have.keys() - {index.name for index in wanted} if name.startswith(_OURS)]
 
 
 async def _make_index(connection: Connection, store: str, index: Index) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from stores.definitions import MAX_INDEXES
-from stores.errors import DuplicateValue, StoreNotEmpty, Unavailable
-from stores.protocol import Delete, Engine, Insert, Update
-from stores.query import Compare, Equal, Query
+from stores.errors import DuplicateValue, NotAsExpected, StoreNotEmpty, Unavailable
+from stores.protocol import Delete, Engine, Expect, Insert, Update
+from stores.query import EVERYTHING, Compare, Equal, Query
 from stores.schema import Field, StoreDefinition
 from tests.support.engines import Database, opened
 from tests.support.entities import STORE, USER, entity, insert, insert_one
@@ -78,6 +78,19 @@ async def test_a_unique_path_may_become_ordinary_again(engine: Engine) -> None:
     await engine.define(StoreDefinition(STORE, unique=("code",)))
     with pytest.raises(DuplicateValue):
         await insert_one(engine, code="x")
+
+
+async def test_a_unique_path_is_unique_until_a_definition_without_it_is_committed(engine: Engine) -> None:
+    """A definition whose commit fails leaves the unique index in force."""
+    await engine.define(StoreDefinition(STORE, unique=("code",)))
+    await insert_one(engine, code="x")
+    ordinary = StoreDefinition(STORE)
+    with pytest.raises(NotAsExpected):
+        await engine.define(ordinary, writes=[Expect(STORE, EVERYTHING, least=5)])
+    with pytest.raises(DuplicateValue):
+        await insert_one(engine, code="x")
+    await engine.define(ordinary, writes=[Insert(STORE, entity(code="y"))])
+    await insert_one(engine, code="x")
 
 
 async def test_an_empty_store_can_be_dropped_and_made_again(engine: Engine) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from stores.errors import DataStandsAgainst, InvalidEntity, Unavailable
+from stores.errors import DataStandsAgainst, DuplicateValue, InvalidEntity, Unavailable
 from stores.mongo import definition_gate
 from stores.mongo.engine import MongoEngine
 from stores.query import EVERYTHING, Query
@@ -118,6 +118,17 @@ async def test_values_for_a_store_that_was_deleted_and_defined_again(racing: Rac
     racing.before("commit", define_again)
     with pytest.raises(InvalidEntity):
         await racing.make("orders", MORE)
+
+
+async def test_the_later_of_two_definitions_of_one_name_leaves_the_earlier_in_force(racing: Racing) -> None:
+    """The store that is refused leaves no unique path of its own, and takes none from the store that was created."""
+    racing.before("define", lambda: racing.make("stores", {"name": "orders", "unique": ["code"]}))
+    with pytest.raises(DuplicateValue):
+        await racing.make("stores", {"name": "orders", "unique": ["n"]})
+    await racing.make("orders", {"code": "a", "n": 1})
+    await racing.make("orders", {"code": "b", "n": 1})
+    with pytest.raises(DuplicateValue):
+        await racing.make("orders", {"code": "a", "n": 2})
 
 
 async def test_writes_in_progress_while_the_definition_changes(racing: Racing) -> None:
