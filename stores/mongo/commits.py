@@ -37,7 +37,8 @@ from stores.mongo.errors import (
 from stores.mongo.orphans import end_orphans
 from stores.mongo.room import Room, longest_wait
 from stores.mongo.structure import KEYS
-from stores.mongo.writes import Writer, value_at
+from stores.mongo.upserts import value_at
+from stores.mongo.writes import Writer
 from stores.protocol import (
     DeleteMany,
     Expect,

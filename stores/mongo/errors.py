@@ -5,7 +5,7 @@ Source of the codes: MongoDB's `src/mongo/base/error_codes.yml`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Any, Final
 
@@ -113,17 +113,18 @@ def store_errors() -> Iterator[None]:
 
 
 @contextmanager
-def duplicates_at(index: int) -> Iterator[None]:
+def duplicates_at(index: int, places: Sequence[int] | None = None) -> Iterator[None]:
     """Raise a violation of a unique index as DuplicateValue with the position `index` in the commit.
 
-    For a bulk write, the position of its failed operation is added.
+    For a bulk write, the place of its failed operation is added: that in `places`, if given, or else its number.
     """
     try:
         yield
     except (BulkWriteError, OperationFailure) as error:
-        duplicate = _duplicate(error, index)
+        duplicate = _duplicate(error)
         if duplicate is None:
             raise
+        duplicate.index = index + (duplicate.index if places is None else places[duplicate.index])
         raise duplicate from error
 
 
@@ -137,7 +138,7 @@ def translate(error: PyMongoError) -> StoreError | None:
         return Unavailable(f"the database does not answer: {type(error).__name__}")
     if not isinstance(error, OperationFailure):
         return None
-    duplicate = _duplicate(error, 0)
+    duplicate = _duplicate(error)
     if duplicate is not None:
         return duplicate
     code = code_of(error)
@@ -213,13 +214,14 @@ def code_of(error: PyMongoError) -> int | None:
     return error.code if isinstance(error, OperationFailure) else None
 
 
-def _duplicate(error: PyMongoError, index: int) -> DuplicateValue | None:
+def _duplicate(error: PyMongoError) -> DuplicateValue | None:
     if code_of(error) != DUPLICATE_KEY:
         return None
     details: Mapping[str, Any] = {}
+    index = 0
     if isinstance(error, BulkWriteError):
         details = _first_error(error)
-        index += int(details.get("index", 0))
+        index = int(details.get("index", 0))
     elif isinstance(error, OperationFailure):
         details = error.details or {}
     return DuplicateValue(next(iter(details.get("keyPattern") or {"_id": 1})), index)

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import orjson
-from pymongo import InsertOne, ReturnDocument, UpdateOne
+from pymongo import ReturnDocument
 from pymongo.errors import DuplicateKeyError, WriteError
 
 from stores import records
@@ -25,13 +25,14 @@ from stores.errors import (
 )
 from stores.mongo.altering import alters, is_quick, may_alter
 from stores.mongo.bounding import SIZE, Bound, check_size, opened
-from stores.mongo.codec import BY, DELETER, Document, entity_of, entity_text, revision, to_document, to_id
+from stores.mongo.codec import BY, DELETER, Document, entity_text, revision, to_document, to_id
 from stores.mongo.compile import REVISION, Match, compile_filter, conjunction
 from stores.mongo.connection import Connection, Session
 from stores.mongo.errors import duplicates_at
 from stores.mongo.room import Room
 from stores.mongo.sizes import RAW
 from stores.mongo.slow_reads import milliseconds
+from stores.mongo.upserts import PART_BYTES, UpsertRun, changeable, merge, value_at
 from stores.protocol import (
     AllBut,
     Delete,
@@ -42,6 +43,7 @@ from stores.protocol import (
     Update,
     UpdateMany,
     Upsert,
+    UpsertBytes,
     Written,
 )
 from stores.query import In, Not
@@ -50,9 +52,6 @@ from stores.turns import Turn
 
 Statement = Insert | Update | Delete | Upsert | UpdateMany | DeleteMany | Expect
 """The writes that are sent to the server."""
-
-_PART_BYTES: Final = 2_097_152
-"""Bytes of documents that are sent to the server together: the driver encodes them in one call."""
 
 _TRIES: Final = 5
 """Attempts of a write that concurrent writes interfere with."""
@@ -74,6 +73,7 @@ class Writer:
         self._by = by
         self._session = session
         self._room = room
+        self._met = UpsertBytes()
 
     async def write(self, write: Statement) -> Written:
         """Do one write. Delete, UpdateMany, DeleteMany and Expect need a session, because they take several steps."""
@@ -108,7 +108,7 @@ class Writer:
             with too_large_at(start + len(outcome) - 1):
                 check_size(outcome[-1].entity, self._most_bytes)
             size += len(outcome[-1].entity)
-            if size > _PART_BYTES or len(outcome) == len(writes):
+            if size > PART_BYTES or len(outcome) == len(writes):
                 await self._make_room(size)
                 with duplicates_at(start + len(outcome) - len(documents)):
                     await collection.insert_many(documents, session=self._session)
@@ -118,47 +118,31 @@ class Writer:
         return outcome
 
     async def upsert_all(self, writes: Sequence[Upsert], start: int) -> list[Written]:
-        """Upsert into one store by one key, with different values of the key, in two requests to the server. `start` is
-        the position of the first write in its commit."""
+        """Upsert into one store by one key, with different values of the key, with one request to the server for every
+        few megabytes. `start` is the position of the first write in its commit."""
         collection = self._connection.collection(writes[0].store)
-        key = writes[0].key
-        values = [value for value in (value_at(write.entity, key) for write in writes) if value is not None]
-        match = conjunction({key: {"$in": values}}, compile_filter(writes[0].where))
-        cursor = collection.find(match, session=self._session)
-        have: dict[Any, Document] = {value_at(document, key): document async for document in cursor}
-        have.pop(None, None)  # an array with the value as an element: not an entity to merge into
-        operations: list[InsertOne[Document] | UpdateOne] = []
-        documents: list[Document] = []
-        altered: list[bool] = []
-        for write in writes:
-            before = have.get(value_at(write.entity, key))
-            if before is None and write.missing:
-                raise InvalidEntity(write.missing)
-            if before is None:
-                documents.append(to_document(write.entity, self._by))
-                altered.append(True)
-                operations.append(InsertOne(documents[-1]))
-            elif not write.forced and not records.alters(entity_of(dict(before)), write.changes):
-                documents.append(before)
-                altered.append(False)
-            else:
-                changes = self._merge(write.changes)
-                documents.append({**before, **changes["$set"], "_rev": revision(before) + 1})
-                altered.append(not records.concerns_system_fields(write.changes))
-                operations.append(UpdateOne({"_id": before["_id"]}, changes))
-        outcome = [written(dict(document)) for document in documents]
-        for index, done in enumerate(outcome):
-            if altered[index]:
-                with too_large_at(start + index):
-                    check_size(done.entity, self._most_bytes)
-        if operations:
-            await self._make_room(sum(len(done.entity) for done in outcome))
-            await collection.bulk_write(operations, session=self._session)
-        return outcome
+        run = UpsertRun(writes, self._by, self._met)
+        turn = Turn()
+        async for row in collection.with_options(RAW).find(run.match, session=self._session):
+            await run.meet(row)
+            if turn.is_over:
+                await turn.pass_on()
+        for place in range(len(writes)):
+            run.add_new(place)
+            if turn.is_over:
+                await turn.pass_on()
+        for place in range(len(writes)):
+            with too_large_at(start + place):
+                run.check_size(place, self._most_bytes)
+        await self._make_room(run.size)
+        for part in run.parts():
+            with duplicates_at(start, part.places):
+                await collection.bulk_write(part.statements, session=self._session)
+        return run.outcome()
 
     async def _make_room(self, size: int) -> None:
         """Take room in the server's cache before `size` bytes of documents, or more, are written."""
-        if self._room is not None and size > _PART_BYTES:
+        if self._room is not None and size > PART_BYTES:
             await self._room.take()
 
     async def _insert(self, write: Insert) -> Written:
@@ -181,7 +165,7 @@ class Writer:
         collection = self._connection.collection(write.store)
         bound = Bound(self._most_bytes, write)
         replace, revs = (write.replace, write.revs) if isinstance(write, Update) else (False, None)
-        change = self._replacement(write.changes) if replace else self._merge(write.changes)
+        change = self._replacement(write.changes) if replace else merge(write.changes, self._by)
         match = conjunction(visible, _at_revisions(revs))
         condition = _quick_condition(write, replace)
         known = None if condition is None else conjunction(match, condition, bound.quick)
@@ -238,6 +222,7 @@ class Writer:
             tries -= 1
             done = None if value is None else await self._alter(write, match)
             if done is not None:
+                self._met.add(len(done.entity))
                 return done
             if write.missing:
                 raise InvalidEntity(write.missing)
@@ -262,7 +247,7 @@ class Writer:
             most = milliseconds(self._connection.read_timeout)
             async for row in raw.find(near, batch_size=1, max_time_ms=most, session=self._session):
                 bound.check(*await opened(row))
-        return Written(b"", 0, await self._change_all(write.store, narrowed, self._merge(write.changes)))
+        return Written(b"", 0, await self._change_all(write.store, narrowed, merge(write.changes, self._by)))
 
     async def _delete_many(self, write: DeleteMany) -> Written:
         match = compile_filter(write.where)
@@ -304,15 +289,12 @@ class Writer:
             raise TooManyMatches(limit)
         return int(found["largest"])
 
-    def _merge(self, changes: Entity) -> Document:
-        return {"$set": {**_changeable(changes), BY: self._by}, "$inc": {"_rev": 1}}
-
     def _replacement(self, changes: Entity) -> list[Document]:
         # A pipeline, because only a pipeline can refer to the current entity. $literal, because a pipeline takes
         # "$price" for a field.
         kept = {name: f"${name}" for name in SYSTEM_FIELDS}
         counted = {"_rev": {"$add": [{"$cond": [{"$isNumber": "$_rev"}, "$_rev", 0]}, 1]}}
-        new = {"$literal": {**_changeable(changes), BY: self._by}}
+        new = {"$literal": {**changeable(changes), BY: self._by}}
         return [{"$replaceWith": {"$mergeObjects": [kept, new, counted]}}]
 
 
@@ -323,10 +305,6 @@ def _quick_condition(write: Update | Upsert, replace: bool) -> Match | None:
     if not is_quick(write.changes):
         return None
     return alters(write.changes, True) if replace else may_alter(write.changes)
-
-
-def _changeable(changes: Entity) -> Entity:
-    return {name: value for name, value in changes.items() if name not in ("_id", "_rev", BY)}
 
 
 def _at_revisions(revs: Revisions | None) -> Match:
@@ -349,11 +327,3 @@ def written(document: Document) -> Written:
 def _key_pattern(error: DuplicateKeyError) -> Mapping[str, Any]:
     pattern: Mapping[str, Any] = (error.details or {}).get("keyPattern") or {}
     return pattern
-
-
-def value_at(entity: Mapping[str, Any], path: str) -> Any:
-    """Return the scalar at a dotted path through objects, or None."""
-    value: Any = entity
-    for segment in path.split("."):
-        value = value.get(segment) if isinstance(value, Mapping) else None
-    return None if isinstance(value, dict | list) else value
