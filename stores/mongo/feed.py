@@ -79,25 +79,28 @@ class MongoFeed:
         if time > self._known.time:
             self._known = _Known(time, stores)
 
-    async def read_entity(self, store: str, id: str, since: str, give_up: float) -> list[Change]:
-        """Return every change of one entity after `since` that has been committed by now, and possibly earlier ones.
-        Raises HistoryGone like `read`, and ReadTimeout when the search has not ended at `give_up` (monotonic time)."""
+    async def read_entity(self, store: str, id: str, since: str, give_up: float) -> AsyncGenerator[list[Change]]:
+        """Yield every change of one entity after `since` that has been committed by now, and possibly earlier ones, a
+        few megabytes at a time. Raises HistoryGone like `read`, and ReadTimeout when the search has not ended at
+        `give_up` (monotonic time)."""
         now = await self._connection.now()
         start = position.parse(self._connection.epoch, since).time
         # Start at that time, inclusive: the server cannot resume after an event that `only` filters out.
         resume = Resume(Timestamp(start.time, max(0, start.inc - 1)))
         _check_past(resume, now)
         only: Document = {"$match": {"ns.coll": store, "documentKey._id": to_id(id)}}
-        changes: list[Change] = []
-        async with ChangeStream(self._connection, resume, _BATCH, only, give_up) as stream:
+        first = self._connection.sizes.fitting_past_events(_BATCH)
+        async with ChangeStream(self._connection, resume, first, only, give_up) as stream:
             while True:
+                turn = Turn()
                 events, token = await stream.next(_READ_MS)
-                changes += [
-                    change for change in self._changes(events, _Stores(frozenset({store}))) if change.op != "lost"
-                ]
+                changes = await self._changes_in_turns(events, _Stores(frozenset({store})), turn)
+                yield [change for change in changes if change.op != "lost"]
+                if changes:
+                    stream.batch = min(_fitting(changes), 2 * stream.batch)
                 reached = position.after_token(token).time
                 if reached > now or (reached == now and not events):
-                    return changes
+                    return
                 if clock.monotonic() > give_up:
                     raise ReadTimeout
 

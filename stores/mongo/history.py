@@ -10,13 +10,14 @@ import logging
 import re
 import time as clock
 from collections.abc import AsyncIterable, AsyncIterator, Sequence
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import replace
 from typing import Any, Final, NoReturn
 
 import bson
 import orjson
 from bson.raw_bson import RawBSONDocument
+from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import BulkWriteError
 
 from stores.consumer import LeasedConsumer, end_task
@@ -28,7 +29,7 @@ from stores.mongo.connection import META, Connection
 from stores.mongo.consumer import MongoConsumerState
 from stores.mongo.errors import DUPLICATE_KEY, store_errors
 from stores.mongo.feed import MongoFeed
-from stores.mongo.sizes import BATCH_BYTES
+from stores.mongo.sizes import BATCH_BYTES, LARGE_DOCUMENT, RAW, decoded
 from stores.mongo.structure import HISTORY
 from stores.options import ConsumerOptions
 from stores.records import Change, Entity, History, HistoryEntry, difference
@@ -47,6 +48,11 @@ _PAGE_BATCH: Final = 10
 """Records in one reply of the server: each may be 16 MB."""
 _PLACE: Final = re.compile(r"[0-9A-F]{1,4096}\Z")
 _LARGEST: Final = 16 * 1024 * 1024
+_TAIL_BYTES: Final = 33_554_432
+"""Bytes of values in changes without a record that are read for one answer."""
+
+Row = Document | RawBSONDocument
+"""A record, decoded or as MongoDB returned it."""
 
 
 class HistoryKeeper:
@@ -89,7 +95,7 @@ class HistoryKeeper:
         turn = Turn()
         for change in changes:
             if change.op != "lost":
-                records.append(_encoded(_record_of(change, self._connection.epoch)))
+                records.append(await self._encoded(change))
                 size += len(records[-1].raw)
             if size > BATCH_BYTES:
                 await self._insert(records)
@@ -98,6 +104,11 @@ class HistoryKeeper:
                 await turn.pass_on()
         if records:
             await self._insert(records)
+
+    async def _encoded(self, change: Change) -> RawBSONDocument:
+        if change.size > LARGE_DOCUMENT:
+            return await asyncio.to_thread(lambda: _encoded(_record_of(change, self._connection.epoch)))
+        return _encoded(_record_of(change, self._connection.epoch))
 
     async def _insert(self, records: list[RawBSONDocument]) -> None:
         # With majority write concern, before the position moves: otherwise a primary could fail with records that no
@@ -114,7 +125,8 @@ class HistoryKeeper:
     async def read(self, store: str, id: str, after: str | None, limit: int, fields: frozenset[str]) -> History:
         """Return a page of the entries of one entity, and its last state if it has been deleted.
 
-        Changes without a record are read from the feed. Raises Unavailable when that takes longer than 5 s.
+        Changes without a record are read from the feed. Raises Unavailable when that takes longer than 5 s or
+        more than `_TAIL_BYTES`.
         """
         if after is not None and not _PLACE.match(after):
             raise InvalidQuery("after", "this cursor does not belong to this history")
@@ -123,38 +135,62 @@ class HistoryKeeper:
             # In this order: all changes up to `since` have records when the records are read.
             since = await self._recorded_up_to()
             try:
-                changes = await self._feed.read_entity(store, id, since, give_up)
+                tail = await self._unrecorded(store, id, since, give_up)
             except ReadTimeout as error:
                 raise Unavailable("the history of the latest changes is still being written: ask again") from error
             except HistoryGone as error:
                 raise Unavailable("the record of the latest changes is being put right: ask again") from error
-            tail = {r["_id"]: r for r in (_record_of(change, self._connection.epoch) for change in changes)}
             page = await self._page(store, id, after or "", limit, tail)
-            last = await self._last(store, id, tail)
+            final = await self._final(store, id, tail)
             later = {} if page.next is None else await self._later(store, id, page.next, fields, tail)
-        deleted = last is not None and last["op"] == "delete"
-        final: Entity | None = orjson.loads(dumps(last["final"])) if last is not None and deleted else None
         return replace(page, final=final, later=later)
+
+    async def _unrecorded(self, store: str, id: str, since: str, give_up: float) -> dict[str, Document]:
+        """Return records of the changes of one entity after `since`, by their ids. Raises HistoryGone, and ReadTimeout
+        also when they are too large together."""
+        tail: dict[str, Document] = {}
+        size = 0
+
+        def note(changes: list[Change]) -> int:
+            records = [_record_of(change, self._connection.epoch) for change in changes]
+            tail.update((record["_id"], record) for record in records)
+            return sum(len(_values(record)) for record in records)
+
+        async with aclosing(self._feed.read_entity(store, id, since, give_up)) as read:
+            async for changes in read:
+                size += await asyncio.to_thread(note, changes) if changes else 0
+                if size > _TAIL_BYTES:
+                    raise ReadTimeout
+        return tail
 
     async def _page(self, store: str, id: str, after: str, limit: int, tail: dict[str, Document]) -> History:
         page = Page(limit)
         beyond = {"store": store, "entity": id, "_id": {"$gt": after}}
-        cursor = self._connection.collection(HISTORY).find(beyond, batch_size=_PAGE_BATCH).sort("_id", 1)
-        waiting = [tail[place] for place in sorted(tail) if place > after]
+        cursor = self._raw.find(beyond, batch_size=_PAGE_BATCH).sort("_id", 1)
+        turn = Turn()
         async with cursor:
-            async for record in _merged(cursor, waiting):
+            async for place, row in _merged(cursor, [(place, tail[place]) for place in sorted(tail) if place > after]):
                 if page.is_full:
                     return History(page.entries, page.place, None, place=page.place)
-                entry, size = _entry_of(record)
-                page.add(record["_id"], entry, size, size)
+                is_large = not isinstance(row, RawBSONDocument) or len(row.raw) > LARGE_DOCUMENT
+                entry, size = await asyncio.to_thread(_entry_of, row) if is_large else _entry_of(row)
+                page.add(place, entry, size, size)
+                if turn.is_over:
+                    await turn.pass_on()
         return History(page.entries, None, None, place=page.place)
 
-    async def _last(self, store: str, id: str, tail: dict[str, Document]) -> Document | None:
-        """Return the newest record of an entity."""
-        newest = await self._connection.collection(HISTORY).find_one({"store": store, "entity": id}, sort=[("_id", -1)])
-        records = [tail[max(tail)]] if tail else []
-        records += [newest] if newest is not None else []
-        return max(records, key=lambda record: str(record["_id"]), default=None)
+    async def _final(self, store: str, id: str, tail: dict[str, Document]) -> Entity | None:
+        """Return the last state of an entity that has been deleted; None if its newest change is another one."""
+        shown = {"op": 1, "final": 1}
+        newest = await self._raw.find_one({"store": store, "entity": id}, shown, sort=[("_id", -1)])
+        last: Row | None = newest
+        if tail and (newest is None or max(tail) > newest["_id"]):
+            last = tail[max(tail)]
+        return None if last is None or last["op"] != "delete" else await asyncio.to_thread(_final_of, last)
+
+    @property
+    def _raw(self) -> AsyncCollection[RawBSONDocument]:
+        return self._connection.collection(HISTORY).with_options(RAW)
 
     async def _later(
         self, store: str, id: str, place: str, fields: frozenset[str], tail: dict[str, Document]
@@ -181,17 +217,20 @@ class HistoryKeeper:
         return str((lease or {})["position"])
 
 
-async def _merged(recorded: AsyncIterable[Document], waiting: list[Document]) -> AsyncIterator[Document]:
-    """Yield the records of both in the order of the feed, each once."""
-    place = 0
+async def _merged(
+    recorded: AsyncIterable[RawBSONDocument], waiting: list[tuple[str, Document]]
+) -> AsyncIterator[tuple[str, Row]]:
+    """Yield the records of both and their ids in the order of the feed, each once."""
+    index = 0
     async for record in recorded:
-        while place < len(waiting) and waiting[place]["_id"] <= record["_id"]:
-            if waiting[place]["_id"] < record["_id"]:
-                yield waiting[place]
-            place += 1
-        yield record
-    for record in waiting[place:]:
-        yield record
+        id: str = record["_id"]
+        while index < len(waiting) and waiting[index][0] <= id:
+            if waiting[index][0] < id:
+                yield waiting[index]
+            index += 1
+        yield id, record
+    for rest in waiting[index:]:
+        yield rest
 
 
 def _changes_field(record: Document, name: str) -> bool:
@@ -237,11 +276,22 @@ def _encoded(record: Document) -> RawBSONDocument:
     return RawBSONDocument(data)
 
 
-def _entry_of(record: Document) -> tuple[HistoryEntry, int]:
+def _values(record: Document) -> bytes:
+    """Return the values in a record as JSON text."""
+    return dumps({"changed": record["changed"], "final": record["final"]})
+
+
+def _entry_of(row: Row) -> tuple[HistoryEntry, int]:
     """Return the entry in a record, and the bytes of its values."""
-    text = dumps({"changed": record["changed"], "final": record["final"]})
+    record = decoded(row)
+    text = _values(record)
     values: Document = orjson.loads(text)
     changed = {item["field"]: (item["old"], item["new"]) for item in values["changed"]}
     if record["op"] == "delete":
         changed = difference(values["final"], None)
     return HistoryEntry(record["time"], record["by"], record["op"], record["rev"], changed), len(text)
+
+
+def _final_of(row: Row) -> Entity | None:
+    final: Entity | None = orjson.loads(dumps(decoded(row)["final"]))
+    return final

@@ -6,7 +6,9 @@ import contextlib
 
 import pytest
 
-from stores.errors import InvalidQuery
+from stores.errors import InvalidQuery, Unavailable
+from stores.mongo import history
+from stores.mongo.engine import MongoEngine
 from stores.protocol import Delete, Engine, Insert, Update, UpdateMany, Upsert
 from stores.query import EVERYTHING
 from stores.records import Entity, new_id, now_ms
@@ -192,3 +194,19 @@ async def test_the_trail_is_whole_at_once(engine: Engine) -> None:
     entries, end = await trail(engine, STORE, made["_id"])
     assert [e.op for e in entries] == ["insert"] + ["delete", "insert"] * 5
     assert end is None
+
+
+@pytest.mark.engine("mongodb")
+async def test_changes_without_a_record_are_bounded_by_the_bytes_of_their_values(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More of them are not read into memory: the answer is 503."""
+    assert isinstance(engine, MongoEngine)
+    monkeypatch.setattr(history, "_TAIL_BYTES", 10_000)
+    await engine._history.stop()
+    made = await insert_one(engine, text="x" * 5_000)
+    entries, _ = await trail(engine, STORE, made["_id"])
+    assert [entry.rev for entry in entries] == [1]
+    await engine.commit([Update(STORE, made["_id"], {"text": "y" * 5_000})], USER)
+    with pytest.raises(Unavailable):
+        await engine.history(STORE, made["_id"])
