@@ -23,7 +23,7 @@ from stores.mongo.compile import Match, compile_filter, compile_projection, comp
 from stores.mongo.connection import Connection, Session
 from stores.mongo.errors import store_errors
 from stores.mongo.sizes import LARGE_DOCUMENT, Pace, decoded
-from stores.mongo.slow_reads import milliseconds
+from stores.mongo.slow_reads import HOUSEKEEPING_SECONDS, milliseconds
 from stores.projection import compile_projection as compile_view
 from stores.protocol import BeforeLong, Listing, Summary
 from stores.query import CREATION, WHOLE, Filter, Projection, Query, Sort
@@ -280,7 +280,7 @@ class Reader:
         match = compile_filter(where)
         concern = ReadConcern("majority")
         # Without it, the socket's time limit would end the read.
-        with store_errors(), pymongo.timeout(_COUNT_SECONDS):
+        with store_errors(), pymongo.timeout(HOUSEKEEPING_SECONDS):
             if counts is None:
                 pipeline = [{"$match": match}, {"$count": "n"}]
                 command = {"aggregate": store, "pipeline": pipeline, "cursor": {}, "readConcern": concern.document}
@@ -316,7 +316,8 @@ class Reader:
             {"$group": {"_id": None, "n": {"$sum": "$n"}}},
         ]
         command = {"aggregate": store, "pipeline": pipeline, "cursor": {}, "allowDiskUse": True}
-        with store_errors():
+        # Longer than any read of users, as SQLite's: the index for which this explains a refusal may take as long.
+        with store_errors(), pymongo.timeout(HOUSEKEEPING_SECONDS):
             found = (await self._connection.command(command))["cursor"]["firstBatch"]
         return int(found[0]["n"]) if found else 0
 

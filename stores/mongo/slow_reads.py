@@ -10,6 +10,9 @@ from stores.read_turns import ReadLimits
 MOST_SLOW_READS: Annotated[int, Limit("process on MongoDB", "long reads at a time", "waits, then 503")] = 8
 """Long reads at a time. As many again may read pieces of long lists."""
 
+HOUSEKEEPING_SECONDS: Final = 3_600
+"""Seconds for what takes time in proportion to a store, such as an index or the check of a new definition."""
+
 _MOMENTS: Final = 64
 """Reads at a time that may turn out to be quick. One user may have half of them: with fewer, the threads of the server
 and the hub wait for each other (measured with 8: a fifth more CPU for a list of 100). A user with slow reads that wait

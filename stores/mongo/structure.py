@@ -19,6 +19,7 @@ from stores.mongo.errors import (
     NAMESPACE_NOT_FOUND,
     store_errors,
 )
+from stores.mongo.slow_reads import HOUSEKEEPING_SECONDS
 from stores.protocol import is_internal
 from stores.schema import StoreDefinition
 
@@ -50,7 +51,6 @@ _OURS: Final = "hub_"
 _SHARING: Final = ("access", "group", "branch")
 """The fields that let users other than the owner see an entity. Their indexes contain shared entities only."""
 _IMAGES: Final = {"enabled": True}
-_BUILD_SECONDS: Final = 3_600
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +132,7 @@ async def _make_indexes(connection: Connection, definition: StoreDefinition) -> 
     have = await connection.collection(definition.name).index_information()
     wanted = _wanted(definition)
     # Building an index may take longer than any other request to the server.
-    with pymongo.timeout(_BUILD_SECONDS):
+    with pymongo.timeout(HOUSEKEEPING_SECONDS):
         for index in wanted:
             if index.name not in have:
                 await _make_index(connection, definition.name, index)

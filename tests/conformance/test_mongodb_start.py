@@ -1,4 +1,4 @@
-"""A MongoDB whose primary steps down during a start, or while the history is recorded."""
+"""A MongoDB whose primary steps down or is slow, during a start and afterwards."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from stores.schema import StoreDefinition
 from stores.starting import when_available
 from tests.support import mongod
 from tests.support.engines import Database, mongo_database, opened
-from tests.support.entities import STORE, insert_one
+from tests.support.entities import STORE, entity, insert, insert_one
 from tests.support.hub import Hub, HubProcess, eventually
 from tests.support.reading import trail
 
@@ -32,6 +32,7 @@ FAULTS = [
     # WriteConcernFailed. After a code that names the primary, PyMongo would wait for news of it.
     {"writeConcernError": {"code": 64, "errmsg": "waiting for replication was interrupted"}},
 ]
+SLOWLY = {"blockConnection": True, "blockTimeMS": 3_000}
 COMMANDS = ("createIndexes", "create", "collMod", "update", "findAndModify", "commitTransaction")
 
 
@@ -168,3 +169,14 @@ async def test_the_history_waits_until_a_majority_has_its_records(database: Data
             await eventually(is_recorded)
         entries, _ = await trail(engine, STORE, made["_id"])
         assert [entry.rev for entry in entries] == [1]
+
+
+async def test_duplicates_are_counted_although_it_takes_longer_than_other_requests(database: Database) -> None:
+    """The count explains why a path cannot be unique: in a store of millions it may take minutes."""
+    async with opened(database.engine()) as engine:
+        await engine.define(StoreDefinition(STORE))
+        await insert(engine, entity(code="x"), entity(code="x"))
+    hurried = Database(database.kind, f"{database.location}&socketTimeoutMS=2000")
+    slow = failing(database, 1, ("aggregate",), namespace=in_full(database, STORE), **SLOWLY)
+    async with opened(hurried.engine()) as engine, slow:
+        assert await engine.count_duplicates(STORE, "code") == 2
