@@ -351,8 +351,8 @@ class Engine(Protocol):
     ) -> list[Written]:
         """Create or change the storage and the indexes of stores where they differ from the definitions, and commit
         `writes`: both or neither where storage is transactional (`shared` engines: the storage first, except indexes
-        that go, which go last). Raises DuplicateValue when a new unique index finds equal values, and the errors of
-        `commit`."""
+        that go, which go last). Raises DuplicateValue when a new unique index finds equal values, CannotOpen when
+        a `rename` was interrupted, and the errors of `commit`."""
 
     async def rename(self, store: str, name: str, writes: Sequence[Write]) -> None:
         """Rename a store's storage and its history, and do `writes`. Only while no hub runs. Can be repeated after an

@@ -89,7 +89,8 @@ class StoreRegistry:
 
     async def open(self) -> None:
         """Define all stores in the engine; a definition that the engine refuses is logged and left out. Raises
-        CannotOpen if a defined store has the name of a system store, which an older version did not have."""
+        CannotOpen if a defined store has the name of a system store, which an older version did not have, and if the
+        renaming of a store was interrupted."""
         await self._engine.define(DEFINITIONS)
         await self._refuse_clashes()
         for definition in SYSTEM_STORES.values():
@@ -134,8 +135,8 @@ class StoreRegistry:
             definition = self._as_held(parse_definition(entity))
             if definition != known:
                 await self._engine.define(definition)
-        except Unavailable:
-            raise  # for a retry: the definition may well be right
+        except (Unavailable, CannotOpen):
+            raise  # the definition may well be right
         except StoreError as error:
             log.error("the definition of store %r is not in force: %s", name, error)
             return known

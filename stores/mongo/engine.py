@@ -119,7 +119,9 @@ class MongoEngine:
 
     async def rename(self, store: str, name: str, writes: Sequence[Write]) -> None:
         await structure.rename(self._connection, store, name)
-        await self.commit(writes, None)
+        await self._committer.commit_with(
+            writes, "rename", lambda session: structure.end_renaming(self._connection, store, session)
+        )
 
     async def drop(self, store: str, writes: Sequence[Write] = (), by: str | None = None) -> list[Written]:
         # Closed first: otherwise an entity that another process creates during this commit would be lost.

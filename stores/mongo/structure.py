@@ -10,8 +10,8 @@ from typing import Any, Final
 import pymongo
 from pymongo.errors import DuplicateKeyError, OperationFailure
 
-from stores.errors import Conflict, DuplicateValue, NotFound, StoreNotEmpty
-from stores.mongo.connection import Connection
+from stores.errors import CannotOpen, Conflict, DuplicateValue, NotFound, StoreNotEmpty
+from stores.mongo.connection import Connection, Session
 from stores.mongo.errors import (
     DUPLICATE_KEY,
     INDEX_NOT_FOUND,
@@ -37,6 +37,13 @@ insert by a process that does not know of the deletion yet would be lost, or cre
 
 KEPT_SECONDS: Final = 600
 """Seconds for which the empty collection of a deleted store is kept closed."""
+
+_RENAMING: Final = "renaming"
+"""The field of a store in the list of stores that is being renamed: its new name."""
+_INTERRUPTED: Final = (
+    "The renaming of the store {old} was interrupted. Repeat it while the hub does not run: "
+    "hub store rename {old} {new}"
+)
 
 _REMOVING_MS: Final = 60_000
 """Milliseconds after which a sweep that has begun to remove a collection counts as interrupted."""
@@ -82,14 +89,18 @@ async def drop_indexes(connection: Connection, store: str, names: Iterable[str])
 
 async def _enlist(connection: Connection, name: str) -> None:
     """Add a store to the list of stores, before the first change of the store, so that the feed includes it. Waits
-    while a sweep removes the collection of a deleted store of this name."""
+    while a sweep removes the collection of a deleted store of this name. Raises CannotOpen when a renaming of the store
+    was interrupted."""
     names = connection.collection(STORES)
-    free = {"_id": name, "removing": {"$exists": False}}
+    free = {"_id": name, "removing": {"$exists": False}, _RENAMING: {"$exists": False}}
     while True:
         try:
             await names.update_one(free, {"$unset": {"dropped": ""}}, upsert=True)
             return
         except DuplicateKeyError:
+            taken = await names.find_one({"_id": name}) or {}
+            if _RENAMING in taken:
+                raise CannotOpen(_INTERRUPTED.format(old=name, new=taken[_RENAMING])) from None
             await names.update_one({"_id": name, **_ABANDONED}, {"$unset": {"removing": ""}})
             await asyncio.sleep(_PAUSE)
 
@@ -202,20 +213,27 @@ async def _register_stores(connection: Connection) -> None:
 
 
 async def rename(connection: Connection, store: str, name: str) -> None:
-    """Rename a collection, and the store in its history. Called again after an interruption, it does the rest."""
+    """Rename a collection, and the store in its history. Called again after an interruption, it does the rest. Until
+    `end_renaming` the store cannot be defined by its former name."""
     await remove_dropped(connection, 0)
+    names = connection.collection(STORES)
     with store_errors():
         have = set(await connection.database.list_collection_names())
         if store in have and name in have:
             raise Conflict(f"there is a collection {name}")
+        if store not in have and name not in have:
+            raise NotFound(f"no collection {store}")
+        # First, since a hub that started now would create an empty collection by the former name.
+        await names.update_one({"_id": store}, {"$set": {_RENAMING: name}}, upsert=True)
         if store in have:
             await connection.collection(store).rename(name)
-        elif name not in have:
-            raise NotFound(f"no collection {store}")
         await connection.collection(HISTORY).update_many({"store": store}, {"$set": {"store": name}})
-        names = connection.collection(STORES)
         await names.update_one({"_id": name}, {"$setOnInsert": {"_id": name}}, upsert=True)
-        await names.delete_one({"_id": store})
+
+
+async def end_renaming(connection: Connection, store: str, session: Session) -> None:
+    """Remove the former name of a renamed store, in the transaction that renames its definition."""
+    await connection.collection(STORES).delete_one({"_id": store}, session=session)
 
 
 async def close(connection: Connection, store: str) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+from pydantic import SecretStr
 from pymongo import MongoClient
 
 from hub.engines import make_engine
 from hub.settings import Settings
-from stores.protocol import Update
-from stores.query import Equal, Query
+from stores.errors import NotAsExpected
+from stores.protocol import Expect, Update
+from stores.query import EVERYTHING, Equal, Query
 from tests.cli.conftest import CommandLine
 from tests.support.engines import opened
 
@@ -49,6 +52,31 @@ def test_a_store_by_the_name_of_a_system_store_keeps_the_hub_from_starting(hub_o
     hub("store", "rename", "signins", "visits")
     with hub.serving():
         assert [row["n"] for row in hub.rows("visits")] == [1]
+
+
+@pytest.mark.engine("mongodb")
+def test_a_hub_does_not_start_on_a_rename_that_was_interrupted(hub_of_each_engine: CommandLine) -> None:
+    """It would create an empty store by the former name. The refusal names the command, which does the rest."""
+    hub = hub_of_each_engine
+    with hub.serving():
+        hub("store", "create", "visits")
+        hub.file("rows.ndjson", '{"n":1}\n')
+        hub("import", "visits", "rows.ndjson")
+    asyncio.run(rename_without_commit(hub, "visits", "calls"))
+    refusal = hub("serve", "--port", "0", code=1).err
+    assert "hub store rename visits calls" in refusal
+    assert "Traceback" not in refusal
+    hub("store", "rename", "visits", "calls")
+    with hub.serving():
+        assert [row["n"] for row in hub.rows("calls")] == [1]
+        hub("store", "create", "visits")
+
+
+async def rename_without_commit(hub: CommandLine, store: str, name: str) -> None:
+    """Rename the storage of a store, but not its definition, as a command that is killed."""
+    async with opened(make_engine(Settings(database_url=SecretStr(hub.variables["HUB_DATABASE_URL"])))) as engine:
+        with pytest.raises(NotAsExpected):
+            await engine.rename(store, name, [Expect("stores", EVERYTHING, least=100)])
 
 
 def as_older_version(hub: CommandLine, store: str, system: str) -> None:
