@@ -37,7 +37,7 @@ from stores.mongo.errors import (
 from stores.mongo.orphans import end_orphans
 from stores.mongo.room import Room, longest_wait
 from stores.mongo.structure import KEYS
-from stores.mongo.upserts import value_at
+from stores.mongo.upserts import PART_BYTES, value_at
 from stores.mongo.writes import Writer
 from stores.protocol import (
     DeleteMany,
@@ -293,11 +293,13 @@ class Committer:
         long or waited too long for its definition, and InvalidEntity when it does not fit into the cache."""
         give_up = clock.monotonic() + _GIVE_UP_SECONDS
         pause = 0.002
-        is_bulk = _is_bulk(writes)
+        is_bulk, is_large = _is_bulk(writes), _is_large(writes)
         pauses = iter(_BULK_CACHE_PAUSES if is_bulk else _CACHE_PAUSES)
         conflicts = Conflicts(self._connection, {META, KEYS, *(write.store for write in writes)})
         async with turn, self._connection.client.start_session() as session, Room(self._large) as room:
             while True:
+                if is_large:
+                    await room.take()  # before the transaction, which holds guards and leases that others need
                 try:
                     async with self._gate.changing(writes) as note:
                         async with await session.start_transaction(
@@ -376,6 +378,17 @@ def _is_collision(error: PyMongoError) -> bool:
 
 def _is_bulk(writes: Sequence[Write]) -> bool:
     return any(isinstance(write, UpdateMany | DeleteMany) for write in writes)
+
+
+def _is_large(writes: Sequence[Write]) -> bool:
+    """Return whether the entities that are inserted take room in the server's cache."""
+    size = 0
+    for write in writes:
+        if isinstance(write, Insert | Upsert):
+            size += len(orjson.dumps(write.entity))
+            if size > PART_BYTES:
+                return len(writes) > 1
+    return False
 
 
 def _guards(writes: Sequence[Write]) -> list[str]:

@@ -18,18 +18,21 @@ from pymongo import AsyncMongoClient
 from pymongo.errors import ConfigurationError
 
 from stores.errors import CannotOpen, HistoryGone, Unavailable
+from stores.mongo.engine import MongoEngine
 from stores.mongo.errors import translate
 from stores.mongo.reading import Selection
 from stores.parse import parse_filter, parse_sort
-from stores.protocol import Delete, Engine, Update, UpdateMany, Upsert, Write
+from stores.protocol import Delete, Engine, Expect, Insert, Update, UpdateMany, Upsert, Write
 from stores.query import EVERYTHING, WHOLE, Equal, Query, both, total
 from stores.records import Entity, now_ms
 from stores.schema import StoreDefinition
 from tests.support import mongod, sharing
 from tests.support.engines import Database, mongo_database, opened
 from tests.support.entities import STORE, USER, entity, insert_one
+from tests.support.hub import eventually
 from tests.support.reading import PATIENCE, changes_since, find, follow, following, get, trail
 from tests.support.sharing import MINE
+from tests.support.tasks import end
 
 SOON = 10.0
 """Seconds, far below the minute for which MongoDB keeps an open transaction."""
@@ -329,3 +332,26 @@ async def test_what_is_little_is_looked_up(engine: Engine, database: Database, s
         plan = await client.get_default_database().command({"explain": command, "verbosity": "executionStats"})
     assert plan["executionStats"]["totalKeysExamined"] < 20, plan
     assert plan["executionStats"]["totalDocsExamined"] < 20, plan
+
+
+async def test_a_large_transaction_that_waits_for_room_holds_no_guard(engine: Engine) -> None:
+    """Others with the same guard commit meanwhile, and do not collide with it."""
+    assert isinstance(engine, MongoEngine)
+    room = engine._committer._large
+    expectation = Expect(STORE, EVERYTHING, least=0)
+    await engine.commit([Insert(STORE, entity()), expectation], USER)
+    async with room:
+        large = [Insert(STORE, entity(text="x" * 1_500_000)) for _ in range(2)]
+        waiting = asyncio.create_task(engine.commit([*large, expectation], USER))
+        try:
+            await eventually(lambda: is_awaited(room))
+            await engine.commit([Insert(STORE, entity()), expectation], USER)
+        except BaseException:
+            await end(waiting)
+            raise
+    await waiting
+    assert len(await find(engine)) == 4
+
+
+async def is_awaited(lock: asyncio.Lock) -> bool:
+    return bool(lock._waiters)  # type: ignore[attr-defined]
