@@ -160,6 +160,11 @@ class Connection:
         return self.client.get_default_database("hub", codec_options=CODEC)
 
     @property
+    def socket_timeout(self) -> float:
+        """Seconds after which a request counts as unanswered, unless it sets its own."""
+        return self.client.options.pool_options.socket_timeout or _SOCKET_MS / 1000
+
+    @property
     def epoch(self) -> Epoch:
         """The identity of this database. It changes when the database is dropped and created again."""
         return self._epoch

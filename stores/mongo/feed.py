@@ -152,7 +152,7 @@ class MongoFeed:
 
     async def _stream(self, since: str) -> AsyncGenerator[Batch]:
         resume = position.parse(self._connection.epoch, since)
-        outage = Outage()
+        outage = Outage(self._connection.socket_timeout)
         stores: _Stores | None = None
         while True:
             try:
@@ -160,7 +160,7 @@ class MongoFeed:
                     now, names = await self._connection.now_and_ids(STORES)
                     _check_past(resume, now)
                     stores = _Stores(names)
-                async with ChangeStream(self._connection, resume, _BATCH) as stream:
+                async with ChangeStream(self._connection, resume, _BATCH, patience=outage.patience) as stream:
                     while True:
                         turn = Turn()
                         events, token = await stream.next(_FOLLOW_MS)

@@ -8,7 +8,8 @@ import time as clock
 from types import TracebackType
 from typing import Final, Self
 
-from pymongo.errors import OperationFailure, PyMongoError
+import pymongo
+from pymongo.errors import ExecutionTimeout, NetworkTimeout, OperationFailure, PyMongoError
 
 from stores.errors import HistoryGone, Unavailable
 from stores.mongo.codec import Document
@@ -43,20 +44,29 @@ _PIPELINE: Final[list[Document]] = [
 _NAMESPACE: Final = "$cmd.aggregate"
 _SHORTEST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 5.0
+_LONGEST_SEARCH: Final = 600.0
 
 
 class ChangeStream:
     """One open change stream, of all stores or of the events that `only` matches. Raises HistoryGone when the server
-    cannot start it at `resume`. `give_up`: monotonic time at which the server stops searching for a first event."""
+    cannot start it at `resume`. `give_up`: monotonic time at which the server stops searching for a first event.
+    `patience`: seconds for that search, if not those of other requests."""
 
     def __init__(
-        self, connection: Connection, resume: Resume, batch: int, only: Document | None = None, give_up: float = 0.0
+        self,
+        connection: Connection,
+        resume: Resume,
+        batch: int,
+        only: Document | None = None,
+        give_up: float = 0.0,
+        patience: float | None = None,
     ) -> None:
         self._connection = connection
         self._resume = resume
         self.batch = batch
         self._only = [only] if only else []
         self._give_up = give_up
+        self._patience = patience
         self._cursor: int | None = None
 
     async def __aenter__(self) -> Self:
@@ -97,7 +107,8 @@ class ChangeStream:
 
     async def _exchange(self, wait_ms: int) -> tuple[list[Document], Token]:
         if self._cursor is None:
-            cursor = await self._run(self._opening())
+            with pymongo.timeout(self._patience):
+                cursor = await self._run(self._opening())
         elif not self._cursor:
             raise HistoryGone("the database has been dropped")
         else:
@@ -137,18 +148,25 @@ class ChangeStream:
 
 
 class Outage:
-    """The pauses between attempts to reconnect. Logs the first attempt and the end of the outage."""
+    """The pauses between attempts to reconnect, and the time that each has. Logs the first attempt and the end of the
+    outage. `usual`: seconds after which a request counts as unanswered."""
 
-    def __init__(self) -> None:
+    def __init__(self, usual: float) -> None:
         self._wait = 0.0
+        self._usual = usual
+        self.patience: float | None = None
+        """Seconds for the next attempt; None for the usual ones. They double while the server does not answer in time:
+        it may have to search an oplog in which other databases have written much."""
 
     def over(self) -> None:
         if self._wait:
             log.info("change feed: connected again")
-            self._wait = 0.0
+            self._wait, self.patience = 0.0, None
 
     async def pause(self, error: PyMongoError) -> None:
         if not self._wait:
             log.warning("change feed: lost the database, reconnecting: %s", type(error).__name__)
+        if isinstance(error, NetworkTimeout | ExecutionTimeout):
+            self.patience = min(2 * (self.patience or self._usual), _LONGEST_SEARCH)
         self._wait = min(max(2 * self._wait, _SHORTEST_PAUSE), _LONGEST_PAUSE)
         await asyncio.sleep(self._wait)

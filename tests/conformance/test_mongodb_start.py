@@ -23,7 +23,7 @@ from tests.support import mongod
 from tests.support.engines import Database, mongo_database, opened
 from tests.support.entities import STORE, entity, insert, insert_one
 from tests.support.hub import Hub, HubProcess, eventually
-from tests.support.reading import trail
+from tests.support.reading import follow, trail
 
 pytestmark = pytest.mark.engine("mongodb")
 
@@ -53,12 +53,15 @@ async def database(server: str) -> AsyncIterator[Database]:
 
 
 @asynccontextmanager
-async def failing(database: Database, times: int, commands: tuple[str, ...], **how: object) -> AsyncIterator[None]:
-    """Let these commands of hubs fail so many times. Check at the end that they have."""
+async def failing(
+    database: Database, times: int, commands: tuple[str, ...], *, always: bool = False, **how: object
+) -> AsyncIterator[None]:
+    """Let these commands of hubs fail so many times, or `always`. Check at the end that they have."""
     point: Entity = {"configureFailPoint": "failCommand"}
+    mode = "alwaysOn" if always else {"times": times}
     data = {"failCommands": commands, "appName": "hub", **how}
     async with AsyncMongoClient[Entity](database.location) as client:
-        set_up = await client.admin.command({**point, "mode": {"times": times}, "data": data})
+        set_up = await client.admin.command({**point, "mode": mode, "data": data})
         try:
             yield
         finally:
@@ -180,3 +183,16 @@ async def test_duplicates_are_counted_although_it_takes_longer_than_other_reques
     slow = failing(database, 1, ("aggregate",), namespace=in_full(database, STORE), **SLOWLY)
     async with opened(hurried.engine()) as engine, slow:
         assert await engine.count_duplicates(STORE, "code") == 2
+
+
+async def test_a_stream_opens_that_the_server_searches_for_longer_than_other_requests_take(database: Database) -> None:
+    """Each attempt has more time than the one before, so the feed and the history go on in the end."""
+    async with opened(database.engine()) as engine:
+        await engine.define(StoreDefinition(STORE))
+        since = await engine.feed.position()
+        made = await insert_one(engine)
+    hurried = Database(database.kind, f"{database.location}&socketTimeoutMS=1500")
+    slow = failing(database, 2, ("aggregate",), always=True, namespace=in_full(database, "$cmd.aggregate"), **SLOWLY)
+    async with opened(hurried.engine()) as engine, slow:
+        [change] = await follow(engine.feed, since, 1)
+        assert change.id == made["_id"]
