@@ -17,6 +17,7 @@ from stores.mongo.errors import (
     INDEX_NOT_FOUND,
     NAMESPACE_EXISTS,
     NAMESPACE_NOT_FOUND,
+    UUID_MISMATCH,
     store_errors,
 )
 from stores.mongo.slow_reads import HOUSEKEEPING_SECONDS
@@ -101,7 +102,8 @@ async def _enlist(connection: Connection, name: str) -> None:
             taken = await names.find_one({"_id": name}) or {}
             if _RENAMING in taken:
                 raise CannotOpen(_INTERRUPTED.format(old=name, new=taken[_RENAMING])) from None
-            await names.update_one({"_id": name, **_ABANDONED}, {"$unset": {"removing": ""}})
+            # Remove it here: should the sweep go on after all, it finds another collection, and leaves it.
+            await _remove(connection, name, _ABANDONED)
             await asyncio.sleep(_PAUSE)
 
 
@@ -281,22 +283,42 @@ async def _set_validator(connection: Connection, store: str, validator: Mapping[
 
 async def remove_dropped(connection: Connection, kept_seconds: float = KEPT_SECONDS) -> None:
     """Remove the collections of stores that were deleted more than `kept_seconds` ago."""
-    database = connection.database.name
     long_ago = {"$lt": ["$dropped", {"$subtract": ["$$NOW", round(kept_seconds * 1000)]}]}
     unclaimed = {"$or": [{"removing": {"$exists": False}}, _ABANDONED]}
-    names = connection.collection(STORES)
+    condition = {"dropped": {"$type": "date"}, "$expr": long_ago, **unclaimed}
     with store_errors():
-        while True:
-            claimed = await names.find_one_and_update(
-                {"dropped": {"$type": "date"}, "$expr": long_ago, **unclaimed}, [{"$set": {"removing": "$$NOW"}}]
-            )
-            if claimed is None:
-                return
-            renamed = {"renameCollection": f"{database}.{claimed['_id']}", "to": f"{database}.{DROPPED}"}
-            try:
-                await connection.client.admin.command({**renamed, "dropTarget": True})
-            except OperationFailure as error:
-                if error.code != NAMESPACE_NOT_FOUND:
-                    raise
-            await connection.database.drop_collection(DROPPED)
-            await names.delete_one({"_id": claimed["_id"], "removing": {"$exists": True}})
+        while (found := await connection.collection(STORES).find_one(condition, {"_id": 1})) is not None:
+            await _remove(connection, found["_id"], condition)
+
+
+async def _remove(connection: Connection, store: str, condition: Mapping[str, Any]) -> None:
+    """Remove the collection of a deleted store that meets `condition`; do nothing if another process is faster."""
+    names = connection.collection(STORES)
+    # Before the claim: a process that is suspended until its claim has lapsed must not remove a later collection.
+    uuid = await _uuid(connection, store)
+    claimed = await names.find_one_and_update(
+        {"_id": store, **condition},
+        [{"$set": {"removing": "$$NOW"}}],
+        return_document=pymongo.ReturnDocument.AFTER,
+    )
+    if claimed is None:
+        return
+    claim = {"_id": store, "removing": claimed["removing"]}
+    if uuid is not None:
+        database = connection.database.name
+        renamed = {"renameCollection": f"{database}.{store}", "to": f"{database}.{DROPPED}", "dropTarget": True}
+        try:
+            await connection.client.admin.command({**renamed, "collectionUUID": uuid})
+        except OperationFailure as error:
+            if error.code not in (UUID_MISMATCH, NAMESPACE_NOT_FOUND):
+                raise
+            await names.update_one(claim, {"$unset": {"removing": ""}})
+            return
+    await connection.database.drop_collection(DROPPED)
+    await names.delete_one(claim)
+
+
+async def _uuid(connection: Connection, name: str) -> Any:
+    """Return the identity of the collection of this name; None if there is none."""
+    found = [c async for c in await connection.database.list_collections(filter={"name": name})]
+    return found[0]["info"]["uuid"] if found else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -15,6 +16,8 @@ from auth.secrets import Passwords
 from hub.services.bootstrap import ensure_admin
 from hub.services.registry import StoreRegistry
 from stores.errors import Unavailable
+from stores.mongo.engine import MongoEngine
+from stores.mongo.structure import faults, remove_dropped
 from stores.protocol import Write, Written
 from stores.records import Entity
 from stores.schema import StoreDefinition
@@ -23,7 +26,8 @@ from tests.support import mongod
 from tests.support.engines import Database, mongo_database, opened
 from tests.support.entities import STORE, entity, insert, insert_one
 from tests.support.hub import Hub, HubProcess, eventually
-from tests.support.reading import follow, trail
+from tests.support.reading import follow, get, trail
+from tests.support.tasks import end
 
 pytestmark = pytest.mark.engine("mongodb")
 
@@ -196,3 +200,26 @@ async def test_a_stream_opens_that_the_server_searches_for_longer_than_other_req
     async with opened(hurried.engine()) as engine, slow:
         [change] = await follow(engine.feed, since, 1)
         assert change.id == made["_id"]
+
+
+async def test_a_sweep_that_was_suspended_leaves_the_store_that_was_made_meanwhile(database: Database) -> None:
+    """Its claim on the collection of the deleted store has lapsed, and the new store has a collection of its own."""
+    async with opened(database.engine()) as engine, AsyncMongoClient[Entity](database.location) as client:
+        assert isinstance(engine, MongoEngine)
+        await engine.define(StoreDefinition(STORE))
+        await engine.drop(STORE)
+        names = client.get_default_database()["_stores"]
+        async with failing(database, 1, ("renameCollection",), **SLOWLY):
+            sweep = asyncio.create_task(remove_dropped(engine._connection, 0))
+            try:
+                await eventually(lambda: names.find_one({"_id": STORE, "removing": {"$exists": True}}))
+                long_ago = datetime.now(UTC) - timedelta(minutes=2)
+                await names.update_one({"_id": STORE}, {"$set": {"removing": long_ago}})
+                await engine.define(StoreDefinition(STORE))
+                made = await insert_one(engine)
+                await sweep
+            finally:
+                await end(sweep)
+        assert await get(engine, made["_id"]) == made
+        assert await faults(engine._connection, StoreDefinition(STORE)) == []
+        assert await names.find_one({"_id": STORE}) == {"_id": STORE}
