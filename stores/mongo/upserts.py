@@ -71,12 +71,12 @@ class UpsertRun:
         text = entity_text(document)
         self._met.add(len(text))
         entity: Entity = orjson.loads(text)
-        write, rev = self._writes[place], revision(entity)
+        write, rev, count = self._writes[place], revision(entity), 0
         if write.forced or records.alters(entity, write.changes):
             self._statements[place] = UpdateOne({"_id": document["_id"]}, merge(write.changes, self._by))
-            rev += 1
+            rev, count = rev + 1, 1
             text = orjson.dumps({**entity, **changeable(write.changes), "_rev": rev})
-        self._outcome[place] = Written(text, rev)
+        self._outcome[place] = Written(text, rev, count)
 
     def add_new(self, place: int) -> None:
         """Insert the entity of the write at this place, unless the write has met one. Raises InvalidEntity."""

@@ -52,6 +52,7 @@ async def test_a_duplicate_is_named_by_its_place_in_the_array(engine: Engine, mo
     outcome = await engine.commit([*writes[:-1], upsert(6, email="b")], USER)
     assert [value(done)["code"] for done in outcome] == [*range(7)]
     assert [done.rev for done in outcome] == [1, 2, 2, 2, 2, 1, 1]
+    assert [done.count for done in outcome] == [0, 1, 1, 1, 1, 0, 1]
     assert {found["_id"]: found for found in await find(engine)} == {value(d)["_id"]: value(d) for d in outcome}
 
 
