@@ -58,6 +58,8 @@ _PAUSE: Final = 0.05
 _OURS: Final = "hub_"
 _SHARING: Final = ("access", "group", "branch")
 """The fields that let users other than the owner see an entity. Their indexes contain shared entities only."""
+_MOST_INDEXES: Final = 64
+"""Indexes that a collection may have, according to MongoDB."""
 _IMAGES: Final = {"enabled": True}
 
 
@@ -143,13 +145,21 @@ def _has_images(collection: Mapping[str, Any]) -> bool:
 async def _make_indexes(connection: Connection, definition: StoreDefinition) -> list[str]:
     """Create what is wanted, and return the names of the hub's other indexes."""
     have = await connection.collection(definition.name).index_information()
-    wanted = _wanted(definition)
+    lacking = [index for index in _wanted(definition) if index.name not in have]
+    # Unique ones last: they hold until the definition is committed.
+    unwanted = sorted(_unwanted(have, definition), key=lambda name: "unique" in have[name])
+    in_the_way = max(0, len(have) + len(lacking) - _MOST_INDEXES)
+    await drop_indexes(connection, definition.name, unwanted[:in_the_way])
     # Building an index may take longer than any other request to the server.
     with pymongo.timeout(HOUSEKEEPING_SECONDS):
-        for index in wanted:
-            if index.name not in have:
-                await _make_index(connection, definition.name, index)
-    return [name for name in have.keys() - {index.name for index in wanted} if name.startswith(_OURS)]
+        for index in lacking:
+            await _make_index(connection, definition.name, index)
+    return unwanted[in_the_way:]
+
+
+def _unwanted(have: Iterable[str], definition: StoreDefinition) -> set[str]:
+    """Return the names of the hub's indexes that the definition does not ask for."""
+    return {name for name in have if name.startswith(_OURS)} - {index.name for index in _wanted(definition)}
 
 
 async def _make_index(connection: Connection, store: str, index: Index) -> None:

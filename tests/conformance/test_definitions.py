@@ -48,6 +48,18 @@ async def test_a_store_takes_as_many_indexes_as_a_definition_may_ask_for(engine:
         assert await find(engine, Query(Equal(path, value)), store="wide") == [made]
 
 
+async def test_a_store_with_all_indexes_may_have_others_instead(engine: Engine) -> None:
+    """As many as a definition may ask for can be replaced at once, with what is written."""
+    unique = tuple(f"u{n}" for n in range(5))
+    for first in (0, 1, 100):
+        indexes = tuple(f"f{n}" for n in range(first, first + MAX_INDEXES - len(unique)))
+        writes = [Insert("wide", entity({"f100": first, "u0": first}))] if first else []
+        await engine.define(StoreDefinition("wide", indexes=indexes, unique=unique), writes=writes)
+    assert len(await find(engine, Query(Equal(("f100",), 100)), store="wide")) == 1
+    with pytest.raises(DuplicateValue):
+        await insert_one(engine, store="wide", u0=100)
+
+
 async def test_fields_ask_for_indexes_too(engine: Engine) -> None:
     """A unique field of a typed store is unique."""
     field = Field("email", "Text", unique=True)
