@@ -326,8 +326,10 @@ class Fanout:
         found = self._recent.after(order)
         return None if found is None else [change for _, change in found]
 
-    async def read_after(self, position: str) -> Batch:
+    async def read_after(self, position: str, is_wanted: Callable[[], bool] = lambda: True) -> Batch:
         """Return the first changes after a position, from memory if possible. Raises HistoryGone.
+
+        An empty batch is returned if it `is_wanted` no more when its turn comes.
 
         Changes that were read from the feed are kept if they adjoin the kept ones: clients that lost the connection at
         the same time resume from about the same position. One read runs at a time, and the next may find its changes in
@@ -336,6 +338,8 @@ class Fanout:
         feed = self._engine.feed
         order = feed.order(position)
         async with self._reading:
+            if not is_wanted():
+                return Batch([], position, more=True)
             recent = self._recent.after(order, READ_AT_ONCE) if order <= self.order else None
             if recent is not None:
                 changes = [change for _, change in recent]

@@ -99,7 +99,8 @@ class LiveContext:
 
 
 class _BeginsAnew(Exception):
-    """The principal or the store changed while a request was being served, so it must be served again."""
+    """The principal or the store changed while a request was being served, so it must be served again, unless the
+    client has gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +121,7 @@ class LiveSession:
         self.principal = principal
         self.credential = credential
         self.subscriptions = Subscriptions(context.fanout, context.describe, sink)
-        self.closed = False
+        self._has_left = False
         self.armed: Entry | None = None
         """Set by `Deadlines` only."""
         self.on_new_principal: Callable[[LiveSession, Principal], None] = lambda session, before: None
@@ -151,13 +152,18 @@ class LiveSession:
                 reply(orjson.dumps({"ok": False, "error": self.context.describe(error)}))
 
     @property
+    def closed(self) -> bool:
+        """Whether the client has gone. `close` follows when its current request ends, which it then does soon."""
+        return self._has_left or self.sink.closed
+
+    @property
     def due(self) -> float:
         """When the credential expires, in the time of the event loop."""
         return asyncio.get_running_loop().time() + (self.principal.expires - now_ms()) / 1000
 
     def close(self) -> None:
         """End the session, because the client has disconnected."""
-        self.closed = True
+        self._has_left = True
         self.subscriptions.close()
 
     def send_position(self) -> None:
@@ -292,7 +298,7 @@ class LiveSession:
         return max((position for position in positions if position), key=self._order)
 
     def _accept(self, subscription: Subscription, start: _Start, request: SubscribeRequest, reply: Reply) -> None:
-        if self.subscriptions.suspended or subscription.ended:
+        if self.subscriptions.suspended or subscription.ended or self.closed:
             raise _BeginsAnew
         subscription.position = start.position
         self._acknowledged = self._latest(self._acknowledged, start.position)
@@ -440,14 +446,14 @@ class LiveSession:
     async def _move(self, subscription: Subscription) -> None:
         """Continue a muted subscription with the principal's current view, and send what enters and leaves that
         view."""
-        if self.subscriptions.suspended or subscription.channel is not None:
+        if self.subscriptions.suspended or subscription.channel is not None or self.closed:
             return
         view = self.context.view(self.principal, subscription.store)
         new = view.narrowed(subscription.filter)
         if new != subscription.where:
             try:
                 differences, position = await self._reconciled(subscription, new)
-                if self.subscriptions.suspended or subscription.ended:
+                if self.subscriptions.suspended or subscription.ended or self.closed:
                     return
                 self._send_differences(subscription, differences)
                 self._hand_over_list()

@@ -54,6 +54,10 @@ class ClientSink(Protocol):
         them."""
 
     @property
+    def closed(self) -> bool:
+        """Whether the client has gone: whatever is sent to it is lost."""
+
+    @property
     def has_room(self) -> bool:
         """Whether the client has taken most of what was sent."""
 
@@ -251,7 +255,7 @@ class Subscriptions:
             if end is not None and order >= end:
                 return
             if order < fanout.order:
-                await self._replay(subscription, await fanout.read_after(subscription.position), until)
+                await self._replay(subscription, await self._read(subscription), until)
             elif end is not None:
                 await fanout.reach(end)
             elif fanout.is_delivering:
@@ -260,10 +264,18 @@ class Subscriptions:
                 self._listen(subscription, order)
                 return
 
+    def _goes_on(self, subscription: Subscription) -> bool:
+        """Return whether the client is there, and the subscription goes on with the same view."""
+        return not (subscription.ended or self.suspended or self.sink.closed)
+
     async def _may_deliver(self, subscription: Subscription) -> bool:
         """Wait until the client has room. Return whether the subscription still goes on with the same view."""
         await self.sink.drained()
-        return not subscription.ended and not self.suspended
+        return self._goes_on(subscription)
+
+    async def _read(self, subscription: Subscription) -> Batch:
+        """Return changes after the subscription's position; none if it does not go on when its turn comes."""
+        return await self._fanout.read_after(subscription.position, lambda: self._goes_on(subscription))
 
     async def _replay(self, subscription: Subscription, batch: Batch, until: str | None = None) -> None:
         """Deliver missed changes in pieces, no faster than the client takes them."""
@@ -278,7 +290,7 @@ class Subscriptions:
             done = await self._replay_piece(subscription, changes, done)
             if done < len(changes):
                 await asyncio.sleep(0)
-        if not subscription.ended and not self.suspended:
+        if self._goes_on(subscription):
             subscription.position = position
 
     async def _replay_piece(self, subscription: Subscription, changes: Sequence[Change], start: int) -> int:
@@ -287,7 +299,7 @@ class Subscriptions:
         end, takes_long = self._replay_at_once(subscription, replay, changes, start)
         if takes_long:
             event = await replay.event_off_loop(changes[end])
-            if not subscription.ended and not self.suspended and (event is None or self.sink.offer(*event)):
+            if self._goes_on(subscription) and (event is None or self.sink.offer(*event)):
                 subscription.position = changes[end].position
                 end += 1
         return end
@@ -358,11 +370,12 @@ class Subscriptions:
         await self.sink.drained()
         async with self.turn:
             # While the principal changes, the session itself continues them.
-            return [] if self.suspended else [s for s in self.by_topic.values() if s.channel is None]
+            ends = self.suspended or self.sink.closed
+            return [] if ends else [s for s in self.by_topic.values() if s.channel is None]
 
     async def _step(self, subscription: Subscription) -> None:
         try:
-            if subscription.channel is None and not subscription.ended and not self.suspended:
+            if subscription.channel is None and self._goes_on(subscription):
                 await self._bring_forward(subscription)
         except Exception as error:
             self.end(subscription, error)
@@ -371,19 +384,19 @@ class Subscriptions:
         fanout = self._fanout
         while fanout.is_delivering:
             await fanout.delivered()
-        if subscription.ended or self.suspended:
+        if not self._goes_on(subscription):
             return
         order = self._order(subscription.position)
         if order >= fanout.order:
             self._listen(subscription, order)
             return
-        batch = await fanout.read_after(subscription.position)
+        batch = await self._read(subscription)
         check_same_store(subscription.store, batch.changes)
         done = 0
         while done < len(batch.changes):
-            if subscription.ended or self.suspended or not self.sink.has_room:
+            if not self._goes_on(subscription) or not self.sink.has_room:
                 return
             done = await self._replay_piece(subscription, batch.changes, done)
             await asyncio.sleep(0)
-        if not subscription.ended and not self.suspended:
+        if self._goes_on(subscription):
             subscription.position = batch.position

@@ -124,6 +124,10 @@ class SocketIOSink:
         await self._connection.emptied()
 
     @property
+    def closed(self) -> bool:
+        return self._connection.closed is not None
+
+    @property
     def has_room(self) -> bool:
         return self._connection.has_room
 

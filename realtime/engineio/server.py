@@ -43,6 +43,8 @@ TAKEN_AT_ONCE: Final = 64
 """Packets of a POST that are processed before other tasks run."""
 LARGE_POLL: Final = 65_536
 """Bytes of a poll's answer beyond which it counts as waiting until the client has read it."""
+LAST_WORK: Final = 1.0
+"""Seconds for which a shutdown waits for the application. Its clients have gone, and it may wait for a database."""
 POSTS_AT_ONCE: Final = 16
 """POSTs that each process TAKEN_AT_ONCE packets in one iteration of the event loop."""
 
@@ -145,14 +147,17 @@ class EngineIOServer:
         """Return a new session id. It must be impossible to guess, because nothing else identifies a poll."""
         return secrets.token_urlsafe(15)
 
-    async def shutdown(self) -> None:
-        """Close every connection, accept no new one, and wait until the application has handled the disconnects."""
+    async def shutdown(self, patience: float = LAST_WORK) -> None:
+        """Close every connection, accept no new one, and wait for up to `patience` seconds until the application has
+        handled the disconnects."""
         self._is_closing = True
         connections = list(self.connections.values())
         for connection in connections:
             connection.close(CloseReason.SHUTDOWN)
-        for connection in connections:
-            await connection.inbox_done()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                for connection in connections:
+                    await connection.inbox_done()
         self.deadlines.stop()
 
     # HTTP

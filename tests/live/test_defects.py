@@ -31,6 +31,7 @@ class Ear:
     """A sink that records the messages to one client."""
 
     said: list[tuple[str, Any]] = field(default_factory=list)
+    closed: bool = False
 
     def send(self, text: str) -> None:
         name, payload = orjson.loads(text[2:])
@@ -162,6 +163,25 @@ async def test_a_change_that_cannot_be_handed_out(
     await listener.hears("first", "second")
 
 
+async def test_a_request_ends_when_its_client_leaves(listener: Listener, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its subscription is in no channel and has no name, although it began after the client had left."""
+    feed = listener.hub.engine.feed
+    find = feed.position
+    channels = len(listener.hub.session_registry.context.fanout.channels)
+
+    async def position() -> str:
+        listener.ear.closed = True
+        return await find()
+
+    monkeypatch.setattr(feed, "position", position)
+    answers: list[bytes] = []
+    held = listener.session
+    await held.request("subscribe", {"store": "notes", "filter": {"n": 1}}, answers.append)
+    assert answers == []
+    assert held.subscriptions.count == 1
+    assert len(listener.hub.session_registry.context.fanout.channels) == channels
+
+
 @pytest.mark.parametrize(("error", "code"), [(Unavailable("the database is away"), "503"), (KeyError("x"), "500")])
 async def test_what_fails_after_the_acknowledgement(
     hub: Hub,
@@ -178,7 +198,7 @@ async def test_what_fails_after_the_acknowledgement(
     await listener.hears("first", "second")
     read, is_first = fanout.read_after, iter((True, False))
 
-    async def read_after(position: str) -> Batch:
+    async def read_after(position: str, *wanted: Any) -> Batch:
         if next(is_first):
             return await read(position)
         raise error

@@ -72,6 +72,7 @@ class Narrow:
     def make_room(self, size: int) -> None: ...
 
     has_room = True
+    closed = False
 
     async def drained(self) -> None:
         for _ in range(self.rng.randrange(3)):

@@ -442,6 +442,22 @@ async def test_a_shutdown_closes_everyone_with_its_name(way: str) -> None:
         assert heard.gone == [CloseReason.SHUTDOWN] * 2
 
 
+async def test_a_shutdown_does_not_wait_for_work_without_end() -> None:
+    """The application may wait for a database that never answers. Its client has gone."""
+    begun = asyncio.Event()
+
+    async def work(connection: Connection, data: str | bytes) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    async with echo(on_message=work) as (served, heard, server), served.websocket(4) as websocket:
+        await websocket.send("4work")
+        await soon(begun.wait())
+        await soon(server.shutdown(patience=0.01))
+        assert (await until_closed(websocket))[1] == "shutdown"
+        assert heard.gone == []
+
+
 async def test_the_end_of_the_server_reaches_clients() -> None:
     heard = Log()
     async with serving(EngineIOServer(heard.on_message, on_disconnect=heard.on_disconnect)) as served:
