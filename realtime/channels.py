@@ -10,21 +10,20 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Final, Generic, TypeVar
+from typing import Annotated, Final, Generic, TypeVar
 
+from realtime.term_index import Term, TermIndex, term_value
 from realtime.view import ChangeView
 from stores import query
 from stores.bounds import Limit
 from stores.errors import FilterTooCostly
-from stores.paths import MISSING, Path, elements
 from stores.query import Filter, Projection
-from stores.records import Change, Entity
-from stores.steps import Spend, StepBudget
+from stores.records import Change
+from stores.steps import StepBudget
 
 LOOKUP_STEPS: Final = 100_000
 """Maximum steps to look up the channels for one change. Beyond that, all channels of the store are checked."""
 
-Term = tuple[Path, Any]
 Member = TypeVar("Member")
 
 MOST_INDEXED_VALUES: Final[Annotated[int, Limit("filter", "indexed values", "looked at for every change")]] = 1_000
@@ -65,11 +64,6 @@ class Channel(Generic[Member]):
         return self._view
 
 
-def term_value(value: Any) -> Any:
-    """Return the value as a dictionary key. Keys are equal as values are in a filter: 1 is 1.0 but not True."""
-    return (bool, value) if isinstance(value, bool) else value
-
-
 def terms_of(node: Filter) -> frozenset[Term] | None:
     """Return terms of which every match has at least one; None if there are no such terms."""
     match node:
@@ -90,10 +84,10 @@ def terms_of(node: Filter) -> frozenset[Term] | None:
 
 @dataclass(slots=True)
 class _StoreIndex(Generic[Member]):
-    """The channels of one store. `paths` counts the terms at each path, so that unused paths are not looked up."""
+    """The channels of one store. `always` has those without terms, `indexed` the others."""
 
-    by_term: dict[Term, dict[Channel[Member], None]] = field(default_factory=dict)
-    paths: dict[Path, int] = field(default_factory=lambda: defaultdict(int))
+    terms: TermIndex[Channel[Member]] = field(default_factory=TermIndex)
+    indexed: dict[Channel[Member], None] = field(default_factory=dict)
     always: dict[Channel[Member], None] = field(default_factory=dict)
     budget: StepBudget = field(default_factory=lambda: StepBudget(LOOKUP_STEPS))
 
@@ -101,22 +95,17 @@ class _StoreIndex(Generic[Member]):
         if channel.terms is None:
             self.always[channel] = None
             return
+        self.indexed[channel] = None
         for term in channel.terms:
-            self.by_term.setdefault(term, {})[channel] = None
-            self.paths[term[0]] += 1
+            self.terms.add(term, channel)
 
     def remove(self, channel: Channel[Member]) -> None:
         if channel.terms is None:
             del self.always[channel]
             return
+        del self.indexed[channel]
         for term in channel.terms:
-            holders = self.by_term[term]
-            del holders[channel]
-            if not holders:
-                del self.by_term[term]
-            self.paths[term[0]] -= 1
-            if not self.paths[term[0]]:
-                del self.paths[term[0]]
+            self.terms.remove(term, channel)
 
     def candidates(self, change: Change) -> dict[Channel[Member], None]:
         self.budget.renew()
@@ -124,16 +113,13 @@ class _StoreIndex(Generic[Member]):
             return self.found(change)
         except FilterTooCostly:
             # All channels: their own filters decide, each with its own step budget.
-            return self.always | {channel: None for holders in self.by_term.values() for channel in holders}
+            return self.always | self.indexed
 
     def found(self, change: Change) -> dict[Channel[Member], None]:
         """Return the channels without terms, and those with a term that the entity has. Raises FilterTooCostly."""
         found = dict(self.always)
-        for entity in (change.before, change.after):
-            if entity is not None:
-                for path in self.paths:
-                    for value in _values(entity, path, self.budget.spend):
-                        found |= self.by_term.get((path, value), {})
+        if self.indexed:
+            self.terms.collect((change.before, change.after), found, self.budget.spend)
         return found
 
 
@@ -168,9 +154,3 @@ class ChannelIndex(Generic[Member]):
         """Return the channels that may show something of the change. Their views decide."""
         index = self._stores.get(change.store)
         return iter(index.candidates(change) if index else ())
-
-
-def _values(entity: Entity, path: Path, spend: Spend) -> Iterator[Any]:
-    for value in elements(entity, path, spend=spend):
-        if value is not MISSING and isinstance(value, str | int | float):
-            yield term_value(value)
