@@ -24,8 +24,8 @@ from stores.records import Change, Entity, difference, is_id, now_ms
 ATTEMPTS = 100
 """Maximum reads of one principal while its data keeps changing."""
 
-BOOKKEEPING = frozenset({"last_used", "address", "agent", "_at", "_rev"})
-"""Fields of sessions and tokens that record their use."""
+BOOKKEEPING = frozenset({"name", "last_used", "address", "agent", "_at", "_rev"})
+"""Fields of sessions and tokens that no principal depends on: the name of a token, and records of use."""
 
 OF_USER = frozenset({"login", "group", "roles", "disabled"})
 """Fields of a user that its principals depend on."""
@@ -269,7 +269,8 @@ def _rights_of(principal: Principal) -> tuple[object, ...]:
 def alters_principals(change: Change) -> bool:
     """Return whether the change may alter a principal that existed before it.
 
-    A principal does not depend on the last use of its credential, nor on the name, address or password of its user.
+    A principal does not depend on the name and last use of its credential, nor on the name, address or password of its
+    user.
     """
     if change.store == "users":
         if change.op == "insert":

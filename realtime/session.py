@@ -38,7 +38,7 @@ from stores.query import Filter, Query
 from stores.read_turns import READER
 from stores.records import now_ms
 from stores.schema import StoreDefinition
-from stores.turns import Gate
+from stores.turns import Gate, SharedTurns
 
 __all__ = ["ClientSink", "Ending", "LiveContext", "LiveSession", "LiveSettings"]
 
@@ -51,7 +51,7 @@ REFRESHED_AT_ONCE: Final = 50
 """Maximum sessions that read a changed principal from the database at the same time. A role may concern all
 sessions."""
 BEGUN_AT_ONCE: Final = 16
-"""Requests that start in one iteration of the event loop."""
+"""Requests, or look-ups of changed principals, that start in one iteration of the event loop."""
 
 LIST_ATTEMPTS: Final = 20
 """Maximum reads of a list, 0.05 seconds apart, until one is not older than what the client has received."""
@@ -92,6 +92,10 @@ class LiveContext:
     refreshing: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(REFRESHED_AT_ONCE))
     beginning: Gate = field(default_factory=lambda: Gate(BEGUN_AT_ONCE))
     """Spreads the start of requests: thousands of clients may subscribe at the same moment."""
+    looking: Gate = field(default_factory=lambda: Gate(BEGUN_AT_ONCE))
+    """Spreads the look-ups of changed principals: none of them waits for anything on SQLite."""
+    turns: SharedTurns = field(default_factory=SharedTurns)
+    """Shared by the sessions that continue or end their subscriptions."""
     filter_sizes: FilterSizes = field(default_factory=FilterSizes)
     unread: UnreadLists = field(default_factory=lambda: UnreadLists(LongLists(32)))
     reading: set[asyncio.Task[None]] = field(default_factory=set)
@@ -121,6 +125,8 @@ class LiveSession:
         self.principal = principal
         self.credential = credential
         self.subscriptions = Subscriptions(context.fanout, context.describe, sink)
+        self.is_refreshing = False
+        """Whether a task runs `refresh`, or is about to."""
         self._has_left = False
         self.armed: Entry | None = None
         """Set by `Deadlines` only."""
@@ -161,10 +167,19 @@ class LiveSession:
         """When the credential expires, in the time of the event loop."""
         return asyncio.get_running_loop().time() + (self.principal.expires - now_ms()) / 1000
 
-    def close(self) -> None:
-        """End the session, because the client has disconnected."""
+    async def close(self) -> None:
+        """End the session, because the client has disconnected. Its subscriptions end in slices, unless it could still
+        be sent their events."""
         self._has_left = True
-        self.subscriptions.close()
+        for subscription in self.subscriptions:
+            if self.sink.closed:
+                await self._wait_for_turn()
+            self.subscriptions.drop(subscription)
+
+    async def _wait_for_turn(self) -> None:
+        """Let other tasks run if the sessions have taken their share of this iteration of the event loop."""
+        while self.context.turns.is_over():  # noqa: ASYNC110 (it is over for one iteration only)
+            await asyncio.sleep(0)
 
     def send_position(self) -> None:
         """Send the client the position that it has reached, so that it can resume from there.
@@ -390,16 +405,26 @@ class LiveSession:
         """
         self.subscriptions.suspend()
 
+    @property
+    def will_refresh(self) -> bool:
+        """Whether the session is suspended until a task reads its principal, which has yet to begin."""
+        return self.is_refreshing and self.subscriptions.suspended
+
     async def refresh(self) -> None:
         """Read the current principal as soon as the database answers.
 
         A client whose credential is no longer valid is disconnected.
         """
-        while not self.closed:
-            async with self.subscriptions.turn:
-                if await self._try_to_freshen():
-                    return
-            await asyncio.sleep(RETRY_SECONDS)
+        try:
+            READER.set(self.principal.user_id)
+            while not self.closed:
+                await self.context.looking.enter()
+                async with self.subscriptions.turn:
+                    if await self._try_to_freshen():
+                        return
+                await asyncio.sleep(RETRY_SECONDS)
+        finally:
+            self.is_refreshing = False
 
     async def _try_to_freshen(self) -> bool:
         """Return whether the principal has been read; false while the database is away.
@@ -437,6 +462,7 @@ class LiveSession:
                 raise
             self.on_new_principal(self, before)
             for subscription in subscriptions:
+                await self._wait_for_turn()
                 try:
                     await self._move(subscription)
                 except Exception as error:

@@ -49,11 +49,11 @@ class SessionRegistry:
         self._enter(session)
         session.on_new_principal = self._on_new_principal
 
-    def close(self, session: LiveSession) -> None:
-        session.close()
+    async def close(self, session: LiveSession) -> None:
         self.sessions.discard(session)
         self._expiries.forget(session)
         self._leave(session, session.principal)
+        await session.close()
 
     async def run(self) -> None:
         """Until cancelled, close sessions that have expired because the clock was set, and send clients their
@@ -124,15 +124,18 @@ class SessionRegistry:
     async def _look_again(self, sessions: Iterable[LiveSession]) -> None:
         """Refresh sessions in slices, between which other tasks run.
 
-        All of them stop catching up first, so that none receives a later change by its old rights.
+        All of them stop catching up first, so that none receives a later change by its old rights. Sessions that have
+        yet to read their principal after an earlier change need nothing more.
         """
-        concerned = list(sessions)
+        concerned = [session for session in sessions if not session.will_refresh]
         for session in concerned:
             session.stop_catching_up()
         turn = Turn()
         for session in concerned:
             session.suspend()
-            self._start(session.refresh())
+            if not session.is_refreshing:
+                session.is_refreshing = True
+                self._start(session.refresh())
             if turn.is_over:
                 await turn.pass_on()
 

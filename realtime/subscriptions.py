@@ -22,6 +22,7 @@ from stores.canonical import filter_text
 from stores.errors import StoreError
 from stores.protocol import Batch
 from stores.query import Filter, Projection
+from stores.read_turns import READER
 from stores.records import Change
 from stores.steps import TakesLong
 
@@ -166,7 +167,9 @@ class Subscriptions:
             self.by_name[name] = subscription
 
     def release(self, subscription: Subscription, name: str | None) -> None:
-        """Remove a name, and the subscription with its last name."""
+        """Remove a name, and the subscription with its last name. Do nothing if it has ended with all its names."""
+        if subscription.ended:
+            return
         if subscription.names == {name}:
             self.drop(subscription)
         elif name in subscription.names:
@@ -199,11 +202,6 @@ class Subscriptions:
                 return
             payload = {"channel": subscription.topic, "error": self._describe(error)}
             self.sink.send(event_text("ended", payload))
-
-    def close(self) -> None:
-        """Remove all subscriptions, because the client has disconnected."""
-        for subscription in self:
-            self.drop(subscription)
 
     # Listening.
 
@@ -376,6 +374,7 @@ class Subscriptions:
     async def _step(self, subscription: Subscription) -> None:
         try:
             if subscription.channel is None and self._goes_on(subscription):
+                READER.set(subscription.user)
                 await self._bring_forward(subscription)
         except Exception as error:
             self.end(subscription, error)

@@ -241,7 +241,7 @@ class LiveGateway(SocketIOServer):
         self.lagging += reason == CloseReason.LAGGING
         session = self._sessions.pop(self._eio_sids.pop(sid, ""), None)
         if session is not None:
-            self._registry.close(session)
+            await self._registry.close(session)
 
     def _farewell(self, connection: Connection, reason: CloseReason) -> str | None:
         """Return the last packet to a client that is disconnected, which gives the reason. None if the reason has no

@@ -13,8 +13,8 @@ from functools import cached_property
 from itertools import islice
 from typing import Final
 
-from hub.services.violations import MOST_VIOLATIONS
 from stores.errors import DataStandsAgainst, InvalidEntity, NotAsExpected
+from stores.limits import MOST_VIOLATIONS
 from stores.matcher import compile_filter
 from stores.paths import split
 from stores.protocol import Engine, Recheck

@@ -44,7 +44,6 @@ _AT_ONCE: Final = 16
 
 _KEY: Final = "_key"
 
-_COUNT_SECONDS: Final = 3_600
 _COUNT_BATCH: Final = 500
 """Documents in one reply of the server that are checked one by one; it holds at most 16 MB."""
 

@@ -13,6 +13,7 @@ from realtime.fanout import Fanout, topic_of
 from realtime.subscriptions import Subscription, Subscriptions
 from stores.protocol import Batch, Engine
 from stores.query import EVERYTHING, WHOLE
+from stores.read_turns import READER
 from stores.schema import StoreDefinition
 from tests.live.test_defects import Ear
 from tests.support.entities import STORE, insert_one
@@ -61,6 +62,33 @@ async def test_a_client_that_leaves_gets_no_further_missed_changes(
     assert isinstance(client.sink, Leaving)
     assert len(client.sink.changes()) == 3
     assert (subscription.channel, len(fanout.channels)) == (None, 0)
+
+
+async def test_a_client_that_recovers_reads_for_its_user(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise the feed itself would wait behind the reads of clients that have fallen behind."""
+    _, subscription = await behind(engine)
+    subscription.user = "ada"
+    read, readers = engine.feed.read, set[str]()
+
+    async def recorded(position: str, limit: int) -> Batch:
+        readers.add(READER.get())
+        return await read(position, limit)
+
+    monkeypatch.setattr(engine.feed, "read", recorded)
+    recovering = asyncio.create_task(subscription.owner._recover())
+    await recovering
+    assert readers == {"ada"}
+
+
+async def test_the_names_of_a_subscription_that_has_ended_count_once(engine: Engine) -> None:
+    """It may end while another name for it is being added. Releasing that name then counts nothing."""
+    _, subscription = await behind(engine)
+    client = subscription.owner
+    client.add(subscription, "another")
+    assert client.count == 2
+    client.drop(subscription)
+    client.release(subscription, "another")
+    assert (client.count, client.by_name, client.by_topic) == (0, {}, {})
 
 
 async def test_a_client_that_leaves_gives_up_its_turn_to_read(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:

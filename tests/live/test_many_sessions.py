@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from dataclasses import replace
 from itertools import pairwise
 from types import SimpleNamespace
@@ -16,10 +17,11 @@ from auth.secrets import digest
 from auth.view import View
 from realtime import session_registry
 from realtime.fanout import Fanout
-from realtime.session import LiveContext, LiveSession, LiveSettings
+from realtime.session import BEGUN_AT_ONCE, LiveContext, LiveSession, LiveSettings
 from realtime.session_registry import SessionRegistry
 from realtime.subscriptions import Subscription
 from stores.query import EVERYTHING, WHOLE, Query
+from stores.read_turns import READER
 from stores.records import Change, Entity, now_ms
 from stores.schema import StoreDefinition
 from tests.live.test_defects import Ear
@@ -110,6 +112,18 @@ async def test_a_changed_user_costs_nobody_else_a_reading(resolver: Resolver) ->
     assert await read_again(resolver) == [0, 1, 2, 3]
 
 
+ALTERED_TOKEN: Final[list[Entity]] = [{"scopes": []}, {"expires": 1}, {"user": "u"}]
+UNALTERED_TOKEN: Final[list[Entity]] = [{"name": "laptop"}, {"last_used": 1, "address": "::1", "agent": "curl"}]
+
+
+async def test_a_renamed_token_costs_nothing(resolver: Resolver) -> None:
+    """Its owner may rename it as often as it likes. A principal depends on its user, scopes and expiry."""
+    for number, change in enumerate(ALTERED_TOKEN + UNALTERED_TOKEN):
+        before: Entity = {"_id": f"token{number}", "name": "t", "_rev": 1, "_at": 1}
+        resolver.forget([changed("tokens", before["_id"], before, before | change | {"_rev": 2, "_at": 2})])
+    assert await read_again(resolver) == [0, 1, 2]
+
+
 async def test_a_revoked_token_is_found_among_all_remembered_principals(resolver: Resolver) -> None:
     """It is found by an index; the others are neither visited nor forgotten."""
     with counted_steps() as steps:
@@ -141,13 +155,19 @@ async def test_others_that_change_do_not_keep_a_principal_from_being_read() -> N
 
 
 class Principals:
-    """A resolver that waits for `go`; then every principal has the same rights as before."""
+    """A resolver that waits for `go`; then every principal has the same rights as before. `resolved` counts them, and
+    `readers` has those for whom they are read."""
 
     def __init__(self) -> None:
         self.go = asyncio.Event()
+        self.resolved = 0
+        self.readers: set[str] = set()
 
     async def resolve(self, credential: str) -> Principal:
-        await self.go.wait()
+        if not self.go.is_set():
+            await self.go.wait()
+        self.resolved += 1
+        self.readers.add(READER.get())
         return replace(principal(int(credential)), login="changed")
 
 
@@ -165,7 +185,11 @@ class Crowd:
     def __init__(self, count: int, watchers: int) -> None:
         self.fanout = Fanout(Database())  # type: ignore[arg-type]
         self.fanout.start("0" * 9)
-        context = LiveContext(None, Principals(), self.fanout, no_view, lambda error: {}, LiveSettings(), no_resuming)  # type: ignore[arg-type]
+        self.principals = Principals()
+        context = LiveContext(
+            None, self.principals, self.fanout, no_view, lambda error: {}, LiveSettings(), no_resuming
+        )  # type: ignore[arg-type]
+        self.context = context
         self.hub = SessionRegistry(context, 60)
         self.sessions = [LiveSession(context, Ear(), principal(n), str(n)) for n in range(count)]
         for session in self.sessions:
@@ -225,6 +249,93 @@ async def test_a_changed_role_reaches_all_sessions_in_slices_before_the_next_eve
     assert len(crowd.hub._tasks) == SLICED
     assert [session.sink.said for session in crowd.sessions[:500] if session.sink.said] == []  # type: ignore[attr-defined]
     await crowd.end()
+
+
+def narrowed_scopes(number: int, at: int) -> Change:
+    token: Entity = {"user": f"user{number}"}
+    return changed("tokens", f"token{number}", token | {"scopes": [at]}, token | {"scopes": [at + 1]}, at)
+
+
+async def test_changes_of_one_token_lead_to_one_look_up() -> None:
+    """Its owner may change its scopes in a loop. What changes before the look-up begins is part of it; what changes
+    during it leads to one more."""
+    crowd = Crowd(10, 10)
+    for at in range(1, 100):
+        await crowd.fanout.advance([narrowed_scopes(7, at)], str(at).zfill(9))
+    assert len(crowd.hub._tasks) == 1
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert crowd.suspended == []  # it waits for the resolver
+    for at in range(100, 200):
+        await crowd.fanout.advance([narrowed_scopes(7, at)], str(at).zfill(9))
+    assert (crowd.suspended, len(crowd.hub._tasks)) == ([7], 1)
+    crowd.principals.go.set()
+    await asyncio.gather(*crowd.hub._tasks)
+    assert (crowd.principals.resolved, crowd.suspended) == (2, [])
+    assert crowd.principals.readers == {"user7"}  # not the hub, whose own reads would wait behind theirs
+    await crowd.fanout.advance([narrowed_scopes(7, 200)], "200".zfill(9))
+    assert len(crowd.hub._tasks) == 1
+    await crowd.end()
+
+
+async def test_look_ups_that_never_wait_leave_turns_to_others() -> None:
+    """On SQLite a read by id does not wait. A role may concern thousands of sessions."""
+    crowd = Crowd(100, 0)
+    crowd.principals.go.set()
+    role = changed("roles", "reader", {"scopes": ["GET /*"]}, {"scopes": []})
+    await crowd.fanout.advance([role], role.position)
+    resolved = [0]
+    while crowd.hub._tasks:
+        await asyncio.sleep(0)
+        resolved.append(crowd.principals.resolved)
+    assert resolved[-1] == 100
+    assert max(later - earlier for earlier, later in pairwise(resolved)) <= BEGUN_AT_ONCE
+
+
+class EverySecond:
+    """Shared turns in which every second piece of work has to wait."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def is_over(self) -> bool:
+        self.asked += 1
+        return self.asked % 2 == 0
+
+
+def watching(crowd: Crowd, count: int) -> LiveSession:
+    """Return a session with `count` subscriptions, which shares its turns."""
+    crowd.context.turns = EverySecond()  # type: ignore[assignment]
+    session = crowd.sessions[0]
+    for number in range(count):
+        subscription = Subscription(session.subscriptions, str(number), NOTES, EVERYTHING, WHOLE, position="0" * 9)
+        session.subscriptions.add(subscription, None)
+        session.subscriptions._listen(subscription, crowd.fanout.order)
+    return session
+
+
+async def turns_of(work: Coroutine[Any, Any, None]) -> int:
+    task, turns = asyncio.ensure_future(work), 0
+    while not task.done():
+        await asyncio.sleep(0)
+        turns += 1
+    await task
+    return turns
+
+
+async def test_many_subscriptions_go_on_and_end_in_slices() -> None:
+    """One session may have a thousand. A client that has left only its namespace gets no further event."""
+    crowd = Crowd(1, 0)
+    crowd.principals.go.set()
+    session = watching(crowd, 50)
+    session.suspend()
+    assert await turns_of(session.refresh()) > 20
+    session = watching(crowd, 50)
+    assert await turns_of(crowd.hub.close(session)) < 5
+    session = watching(crowd, 50)
+    session.sink.closed = True  # type: ignore[misc]
+    assert await turns_of(crowd.hub.close(session)) > 20
+    assert len(crowd.fanout.channels) == 0
 
 
 class SlowRounds:

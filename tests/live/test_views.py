@@ -160,4 +160,4 @@ async def test_no_event_shows_what_the_view_hides(world: World) -> None:
     delta = await hub.delta.since(world.user, STORE, accepted["position"], Query().where, WHOLE, 10)
     assert [{*change.changed} - {"_at"} for change in delta.changes] == [{"_rev"}, {"_rev", "name"}]
     assert all(change.entity and HIDDEN.isdisjoint(change.entity) for change in delta.changes)
-    hub.session_registry.close(session)
+    await hub.session_registry.close(session)
