@@ -126,6 +126,8 @@ class Fanout:
         self.pending_ends: list[Change] = []
         """Changes that end views and have not been delivered yet. A listener that ends views adds them."""
         self.deliveries = 0
+        self.generation = 0
+        """Grows when changes were missed or could not be delivered: what was joined before has a gap."""
         self._engine = engine
         self._recent: RecentChanges[bytes] = RecentChanges(b"", recent, recent_bytes)
         self.replays = Replays(replay_bytes)
@@ -150,6 +152,7 @@ class Fanout:
 
     def start(self, position: str) -> None:
         """Begin at `position`: everything up to it counts as delivered."""
+        self.generation += 1
         self.position = position
         self.order = self.order_of(position)
         self._recent.clear(self.order)
@@ -170,6 +173,11 @@ class Fanout:
         try:
             while await self._hand_out(slices, len(new)):
                 pass
+        except StoreError:
+            raise
+        except Exception:
+            self.generation += 1  # some subscribers have got a change after `position`
+            raise
         finally:
             self.is_delivering = False
         order = self.order_of(position)

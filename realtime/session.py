@@ -185,11 +185,24 @@ class LiveSession:
         """Send the client the position that it has reached, so that it can resume from there.
 
         Nothing is sent while a subscription is ahead of fan-out, because that position would be behind what the client
-        has.
+        has, nor while one has a gap, for which it is about to be ended.
         """
         if self.subscriptions.is_listening and self.sink.has_room:
             position = bind(self.context.fanout.position, rights_digest(self.principal))
             self.sink.send(event_text("position", {"position": position}))
+
+    def outlives(self, subscription: Subscription, order: bytes) -> bool:
+        """Return whether a subscription to a store goes on although a change at `order` ends the views of that store.
+
+        It does if it began after the change, with the definition of now.
+        """
+        if not self.subscriptions.is_past(subscription, order):
+            return False
+        try:
+            view = self.context.view(self.principal, subscription.store)
+        except (AuthError, StoreError):
+            return False
+        return view.definition == subscription.view.definition
 
     # Subscribing.
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Collection, Coroutine, Iterable
+from collections.abc import Callable, Collection, Coroutine, Iterable
 from time import monotonic
 from typing import Any, Final
 
@@ -15,6 +15,7 @@ from auth.resolver import FOREVER, alters_principals
 from auth.system_stores import SYSTEM_STORES
 from realtime.engineio.deadlines import Deadlines
 from realtime.session import LiveContext, LiveSession
+from realtime.subscriptions import Subscription
 from realtime.view import redefines
 from stores.errors import HistoryGone, NotFound
 from stores.records import Change, now_ms
@@ -99,7 +100,7 @@ class SessionRegistry:
     async def _on_change(self, change: Change) -> None:
         if change.op == "lost":
             self.context.fanout.pending_ends.append(change)
-            await self._lost(change.store)
+            await self._lost(change)
         elif change.store == "stores":
             self.context.fanout.pending_ends.append(change)
             await self._redefined(change)
@@ -114,12 +115,12 @@ class SessionRegistry:
             return self._by_credential.get(change.id, ())
         return self._by_role.get(change.id, ()) if change.store == "roles" else ()
 
-    async def _lost(self, store: str) -> None:
+    async def _lost(self, change: Change) -> None:
         """Handle a gap in the changes of a store. Any session may depend on a system store."""
-        if store in SYSTEM_STORES:
+        if change.store in SYSTEM_STORES:
             await self.start_afresh()
         else:
-            await self._end_views(HistoryGone("changes were missed"), store)
+            await self._end_views_of(change.store, HistoryGone("changes were missed"), change)
 
     async def _look_again(self, sessions: Iterable[LiveSession]) -> None:
         """Refresh sessions in slices, between which other tasks run.
@@ -142,17 +143,24 @@ class SessionRegistry:
     async def _redefined(self, change: Change) -> None:
         """End the subscriptions to a store that now shows other fields. Their clients must start from a fresh list."""
         if redefines(change):
-            name = (change.before or {}).get("name")
+            name = str((change.before or {}).get("name"))
             gone = HistoryGone("the store was redefined")
-            await self._end_views(gone if change.op == "update" else NotFound(f"no store {name}"), name)
+            await self._end_views_of(name, gone if change.op == "update" else NotFound(f"no store {name}"), change)
 
-    async def _end_views(self, error: Exception, store: str | None = None) -> None:
-        """End the current subscriptions, to one store or to all, in slices."""
+    async def _end_views_of(self, store: str, error: Exception, change: Change) -> None:
+        """End the subscriptions to one store that began before this change."""
+        order = self.context.fanout.order_of(change.position)
+        await self._end_views(error, lambda session, s: s.store == store and not session.outlives(s, order))
+
+    async def _end_views(
+        self, error: Exception, ends: Callable[[LiveSession, Subscription], bool] = lambda session, subscription: True
+    ) -> None:
+        """End those current subscriptions that `ends` says, in slices."""
         turn = Turn()
-        for subscriptions in [session.subscriptions for session in self.sessions]:
-            for subscription in subscriptions:
-                if store is None or subscription.store == store:
-                    subscriptions.end(subscription, error)
+        for session in list(self.sessions):
+            for subscription in session.subscriptions:
+                if ends(session, subscription):
+                    session.subscriptions.end(subscription, error)
                 if turn.is_over:
                     await turn.pass_on()
 

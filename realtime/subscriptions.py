@@ -89,6 +89,8 @@ class Subscription:
     delivered_up_to: bytes = b""
     channel: Channel[Subscriber] | None = None
     ended: bool = False
+    generation: int = 0
+    """The fan-out's generation in which it joined the channel."""
     user: str = ""
     """The user whose budget of steps its matches take."""
     on_drop: Callable[[], None] | None = None
@@ -151,9 +153,21 @@ class Subscriptions:
 
     @property
     def is_listening(self) -> bool:
-        """Whether there are subscriptions, and fan-out has reached all of them."""
-        reached = self._fanout.order
-        return bool(self.by_topic) and all(s.channel and s.delivered_up_to <= reached for s in self.by_topic.values())
+        """Whether there are subscriptions, and all of them have received everything up to the position of fan-out, and
+        nothing beyond it."""
+        return bool(self.by_topic) and all(map(self._is_at_fanout, self.by_topic.values()))
+
+    def _is_at_fanout(self, subscription: Subscription) -> bool:
+        fanout = self._fanout
+        has_joined = subscription.channel is not None and subscription.generation == fanout.generation
+        return has_joined and subscription.delivered_up_to <= fanout.order
+
+    def is_past(self, subscription: Subscription, order: bytes) -> bool:
+        """Return whether a subscription began at or after `order`, which fan-out has not reached yet."""
+        if subscription.is_beginning:
+            return False
+        reached = self._order(subscription.position) if subscription.channel is None else subscription.delivered_up_to
+        return reached >= order
 
     # Adding and removing.
 
@@ -208,10 +222,12 @@ class Subscriptions:
     def mute(self, subscription: Subscription) -> None:
         """Stop delivery to a subscription. It has to catch up from `position`."""
         if subscription.channel is not None:
+            # It may be ahead of fan-out, which lags a little behind the database, or have a gap, for which it is about
+            # to be ended. Then its own position stays.
+            is_at_fanout = self._is_at_fanout(subscription)
             self._fanout.leave(subscription.channel, subscription)
             subscription.channel = None
-            # It may be ahead of fan-out, which lags a little behind the database. Then its own position stays.
-            if self._fanout.order >= subscription.delivered_up_to:
+            if is_at_fanout:
                 subscription.position = self._fanout.position
 
     def suspend(self) -> None:
@@ -226,6 +242,7 @@ class Subscriptions:
         """
         check_same_store(subscription.store, self._fanout.pending_ends_after(delivered_up_to))
         subscription.delivered_up_to = delivered_up_to
+        subscription.generation = self._fanout.generation
         join = self._fanout.join
         subscription.channel = join(subscription.key, subscription.where, subscription.topic, subscription)
         subscription.key = subscription.channel.key  # equal, and shared to save memory

@@ -305,6 +305,31 @@ async def test_a_store_that_is_redefined_while_a_subscription_begins(
     await listener.hears("first", "second")
 
 
+async def test_a_subscription_after_a_redefinition_is_not_ended_by_it(hub: Hub, listener: Listener) -> None:
+    """Fan-out may meet the redefinition long after it is answered. What begins in between shows the new definition."""
+    heard, go_on = asyncio.Event(), asyncio.Event()
+    [definition] = await hub.engine.entities("stores", Query(Equal(("name",), "notes")))
+
+    async def pause(change: Change) -> None:
+        if change.store == "stores":
+            heard.set()
+            await go_on.wait()
+
+    hub.session_registry.context.fanout.listeners.insert(0, pause)
+    fields = [{"id": "text", "type": "Text"}, {"id": "pin", "type": "Text", "hidden": True}]
+    await hub.entities.change(listener.principal, "stores", definition["_id"], {"fields": fields}, None)
+    await heard.wait()
+    answers: list[bytes] = []
+    request = {"store": "notes", "filter": {"text": {"$ne": "x"}}}
+    await listener.session.request("subscribe", request, answers.append)
+    answer = orjson.loads(answers[0])
+    assert answer["ok"], answer
+    go_on.set()
+    await listener.write("second")
+    await listener.hears("first", "second")
+    assert [payload["channel"] != answer["channel"] for name, payload in listener.ear.said if name == "ended"] == [True]
+
+
 async def test_resuming_while_a_redefinition_is_on_its_way_to_clients(hub: Hub, listener: Listener) -> None:
     """Existing subscriptions have ended, but the change itself is not delivered yet: one that resumes now is refused or
     ended too."""

@@ -381,6 +381,44 @@ async def test_rounds_that_take_longer_than_a_second_leave_a_pause(monkeypatch: 
     assert 60 <= next(at for at, is_due in slow.rounds if is_due) < 66
 
 
+def positions(session: LiveSession) -> list[Any]:
+    return [payload for name, payload in session.sink.said if name == "position"]  # type: ignore[attr-defined]
+
+
+async def test_no_position_beyond_a_gap_is_sent_before_the_end_of_the_view() -> None:
+    """Ending the views takes several turns. A client that resumed from such a position would miss the gap."""
+    crowd = Crowd(2, 2)
+    waiting, muted = crowd.sessions
+    waiting.send_position()
+    assert len(positions(waiting)) == 1
+    crowd.fanout.start("5".zfill(9))
+    waiting.send_position()
+    assert len(positions(waiting)) == 1
+    [subscription] = muted.subscriptions
+    subscription.position = "0" * 9
+    muted.suspend()
+    assert subscription.position == "0" * 9
+    await crowd.end()
+
+
+async def test_no_position_is_sent_after_a_failure_in_the_middle_of_a_change() -> None:
+    """The first client has got the change, and the position of fan-out is before it."""
+    crowd = Crowd(2, 2)
+    told, failing = crowd.sessions
+
+    def fail(frame: bytes, text: str) -> bool:
+        raise ZeroDivisionError
+
+    [subscription] = failing.subscriptions
+    subscription.deliver = fail
+    note = changed("notes", "note", None, {"_id": "note", "text": "later"})
+    with pytest.raises(ZeroDivisionError):
+        await crowd.fanout.advance([note], note.position)
+    told.send_position()
+    assert [name for name, _ in told.sink.said] == ["change"]  # type: ignore[attr-defined]
+    await crowd.end()
+
+
 async def test_after_a_gap_in_the_feed_every_session_looks_again_at_who_it_is() -> None:
     """A revocation within the gap would otherwise go unnoticed."""
     crowd = Crowd(10, 1)
