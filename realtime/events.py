@@ -11,9 +11,11 @@ from typing import Annotated, Any, Final
 
 import orjson
 
-from auth.positions import SEPARATOR
+from auth.positions import SEPARATOR, bind_to_nobody
 from realtime.view import ViewChange, ViewDifference, changed_fields
 from stores.bounds import Limit
+from stores.projection import compile_projection
+from stores.query import Projection
 from stores.records import Change, Entity
 
 CHANGED_BYTES: Final[Annotated[int, Limit("event", "bytes", "`changed` is absent")]] = 65_536
@@ -69,6 +71,23 @@ def change_payload(topic: str, event: ViewChange) -> dict[str, Any]:
             payload["changed"] = event.changed
     payload["position"] = change.position
     return payload
+
+
+def difference_encoder(
+    topic: str, store: str, projection: Projection, position: str
+) -> Callable[[ViewDifference], str | None]:
+    """Return the function that encodes the events of a changed view; None if nothing shown differs.
+
+    They carry the position from before the change, bound to no view. A client that is disconnected between them must
+    start from a fresh list when it comes back, even if the old rule applies again.
+    """
+    show, bound = compile_projection(projection), {"position": bind_to_nobody(position)}
+
+    def encode(item: ViewDifference) -> str | None:
+        payload = difference_payload(topic, store, item, show)
+        return None if payload is None else event_text("change", payload | bound)
+
+    return encode
 
 
 def difference_payload(

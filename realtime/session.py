@@ -9,30 +9,30 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 import orjson
 
 from auth.errors import AuthError
 from auth.policy import rights_digest
-from auth.positions import bind, bind_to_nobody, unbind
+from auth.positions import bind, unbind
 from auth.principal import Principal
 from auth.resolver import Resolver
 from auth.view import View
 from realtime.engineio.deadlines import Entry
 from realtime.errors import BadRequest, SnapshotTooLarge, TooManySubscriptions
-from realtime.events import difference_payload, event_text
+from realtime.events import difference_encoder, event_text
 from realtime.fanout import Fanout, topic_of
 from realtime.filter_sizes import FilterSizes
-from realtime.reconcile import reconciled, whole_body
+from realtime.reconcile import LIST_ATTEMPTS, LIST_RETRY_SECONDS, ChangedView, Reconciler, send_in_pieces, whole_body
 from realtime.requests import SubscribeRequest
 from realtime.subscriptions import ClientSink, Ending, Subscription, Subscriptions
 from realtime.unread import UnreadList, UnreadLists
-from realtime.view import ViewDifference, check_same_store
+from realtime.view import check_same_store
 from stores.errors import HistoryGone, NotFound, StoreError, TooManyLists, Unavailable
 from stores.long_lists import LongLists
 from stores.parse import Limits
-from stores.projection import compile_projection
 from stores.protocol import Engine
 from stores.query import Filter, Query
 from stores.read_turns import READER
@@ -52,9 +52,6 @@ REFRESHED_AT_ONCE: Final = 50
 sessions."""
 BEGUN_AT_ONCE: Final = 16
 """Requests, or look-ups of changed principals, that start in one iteration of the event loop."""
-
-LIST_ATTEMPTS: Final = 20
-"""Maximum reads of a list, 0.05 seconds apart, until one is not older than what the client has received."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +93,14 @@ class LiveContext:
     """Spreads the look-ups of changed principals: none of them waits for anything on SQLite."""
     turns: SharedTurns = field(default_factory=SharedTurns)
     """Shared by the sessions that continue or end their subscriptions."""
+    reconciler: Reconciler = field(init=False)
     filter_sizes: FilterSizes = field(default_factory=FilterSizes)
     unread: UnreadLists = field(default_factory=lambda: UnreadLists(LongLists(32)))
     reading: set[asyncio.Task[None]] = field(default_factory=set)
     """One task for each long list that a client is reading."""
+
+    def __post_init__(self) -> None:
+        self.reconciler = Reconciler(self.engine, self.fanout)
 
 
 class _BeginsAnew(Exception):
@@ -298,11 +299,11 @@ class LiveSession:
                 )
                 text = f"more than {bound} match: narrow the filter or list over REST"
                 raise SnapshotTooLarge("snapshot", text).at(name)
-            known = self._latest(listing.position, subscription.position, self._acknowledged)
+            told = self.context.fanout.position  # other subscriptions of the client may have reached it
+            known = self._latest(listing.position, told, subscription.position, self._acknowledged)
             if self._order(known) <= self._order(listing.position):
                 return _Start(listing.position, entities, resync)
-            # After an election the new primary may for a moment be behind what the old one returned.
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(LIST_RETRY_SECONDS)
         raise Unavailable("the database is behind what this client has been told")
 
     async def _resumed(self, subscription: Subscription, since: str, least: str) -> _Start:
@@ -491,39 +492,42 @@ class LiveSession:
         new = view.narrowed(subscription.filter)
         if new != subscription.where:
             try:
-                differences, position = await self._reconciled(subscription, new)
-                if self.subscriptions.suspended or subscription.ended or self.closed:
-                    return
-                self._send_differences(subscription, differences)
+                position = await self._send_differences(subscription, new)
                 self._hand_over_list()
             finally:
                 self._drop_list()
+            if position is None:
+                return
             subscription.position = position
         subscription.set_view(view)
         await self.subscriptions.join(subscription)
 
-    async def _reconciled(self, subscription: Subscription, new: Filter) -> tuple[list[ViewDifference], str]:
+    async def _send_differences(self, subscription: Subscription, new: Filter) -> str | None:
+        """Send the events of a changed view, and return its position; None if the principal changes meanwhile.
+
+        A large view is sent in pieces. If the principal changes between them, the client must start afresh.
+        """
+        texts, position = await self._reconciled(subscription, new)
+        goes_on = partial(self.subscriptions.goes_on, subscription)
+        sent = await send_in_pieces(texts, self.sink, goes_on)
+        if sent == len(texts) and goes_on():
+            return position
+        if sent:
+            gone = HistoryGone("the rights have changed again while their last change was being sent")
+            self.subscriptions.end(subscription, gone)
+        return None
+
+    async def _reconciled(self, subscription: Subscription, new: Filter) -> tuple[list[str], str]:
         context, unread = self.context, self._begin_list()
-        views = (context.engine, context.fanout, subscription.store, subscription.where, new, subscription.position)
+        encode = difference_encoder(
+            subscription.topic, subscription.store, subscription.projection, subscription.position
+        )
+        view = ChangedView(subscription.store, subscription.where, new, subscription.position, encode)
         try:
             async with context.refreshing:
-                return await reconciled(*views, unread)
+                return await context.reconciler.reconciled(view, unread)
         except TooManyLists:
             if (place := unread.enter()) is not None:
                 await place  # outside of `refreshing`, which other users need
             async with context.refreshing:
-                return await reconciled(*views, unread)
-
-    def _send_differences(self, subscription: Subscription, differences: list[ViewDifference]) -> None:
-        """Send the events of a changed view.
-
-        They carry the position from before the change, bound to no view. A client that is disconnected between them
-        must start from a fresh list when it comes back, even if the old rule applies again.
-        """
-        show = compile_projection(subscription.projection)
-        position = bind_to_nobody(subscription.position)
-        payloads = (difference_payload(subscription.topic, subscription.store, item, show) for item in differences)
-        texts = [event_text("change", payload | {"position": position}) for payload in payloads if payload is not None]
-        self.sink.make_room(sum(len(text.encode()) for text in texts))
-        for text in texts:
-            self.sink.send(text)
+                return await context.reconciler.reconciled(view, unread)

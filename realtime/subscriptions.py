@@ -279,18 +279,18 @@ class Subscriptions:
                 self._listen(subscription, order)
                 return
 
-    def _goes_on(self, subscription: Subscription) -> bool:
+    def goes_on(self, subscription: Subscription) -> bool:
         """Return whether the client is there, and the subscription goes on with the same view."""
         return not (subscription.ended or self.suspended or self.sink.closed)
 
     async def _may_deliver(self, subscription: Subscription) -> bool:
         """Wait until the client has room. Return whether the subscription still goes on with the same view."""
         await self.sink.drained()
-        return self._goes_on(subscription)
+        return self.goes_on(subscription)
 
     async def _read(self, subscription: Subscription) -> Batch:
         """Return changes after the subscription's position; none if it does not go on when its turn comes."""
-        return await self._fanout.read_after(subscription.position, lambda: self._goes_on(subscription))
+        return await self._fanout.read_after(subscription.position, lambda: self.goes_on(subscription))
 
     async def _replay(self, subscription: Subscription, batch: Batch, until: str | None = None) -> None:
         """Deliver missed changes in pieces, no faster than the client takes them."""
@@ -305,7 +305,7 @@ class Subscriptions:
             done = await self._replay_piece(subscription, changes, done)
             if done < len(changes):
                 await asyncio.sleep(0)
-        if self._goes_on(subscription):
+        if self.goes_on(subscription):
             subscription.position = position
 
     async def _replay_piece(self, subscription: Subscription, changes: Sequence[Change], start: int) -> int:
@@ -314,7 +314,7 @@ class Subscriptions:
         end, takes_long = self._replay_at_once(subscription, replay, changes, start)
         if takes_long:
             event = await replay.event_off_loop(changes[end])
-            if self._goes_on(subscription) and (event is None or self.sink.offer(*event)):
+            if self.goes_on(subscription) and (event is None or self.sink.offer(*event)):
                 subscription.position = changes[end].position
                 end += 1
         return end
@@ -390,7 +390,7 @@ class Subscriptions:
 
     async def _step(self, subscription: Subscription) -> None:
         try:
-            if subscription.channel is None and self._goes_on(subscription):
+            if subscription.channel is None and self.goes_on(subscription):
                 READER.set(subscription.user)
                 await self._bring_forward(subscription)
         except Exception as error:
@@ -400,7 +400,7 @@ class Subscriptions:
         fanout = self._fanout
         while fanout.is_delivering:
             await fanout.delivered()
-        if not self._goes_on(subscription):
+        if not self.goes_on(subscription):
             return
         order = self._order(subscription.position)
         if order >= fanout.order:
@@ -410,9 +410,9 @@ class Subscriptions:
         check_same_store(subscription.store, batch.changes)
         done = 0
         while done < len(batch.changes):
-            if not self._goes_on(subscription) or not self.sink.has_room:
+            if not self.goes_on(subscription) or not self.sink.has_room:
                 return
             done = await self._replay_piece(subscription, batch.changes, done)
             await asyncio.sleep(0)
-        if self._goes_on(subscription):
+        if self.goes_on(subscription):
             subscription.position = batch.position
