@@ -139,6 +139,8 @@ class Fanout:
         self.order = b""
         self.is_delivering = False
         """Whether the current change has been delivered to some subscribers, but not to all."""
+        self._waiting = 0
+        """Number of tasks that wait for the moment when it has been delivered to all."""
         self._delivering = "", b""
         self._begin_slice()
         self._steps: dict[str, int] = {}
@@ -223,7 +225,7 @@ class Fanout:
             self.position, self.order = change.position, order
             self._recent.append(order, change)
             self.is_delivering = False
-            if self._is_slice_full():
+            if self._waiting or self._is_slice_full():
                 yield None
                 self._begin_slice()
 
@@ -326,8 +328,12 @@ class Fanout:
 
     async def delivered(self) -> None:
         """Wait until the current change has been delivered to all."""
-        while self.is_delivering:
-            await self._reached.wait()
+        self._waiting += 1
+        try:
+            while self.is_delivering:
+                await self._reached.wait()
+        finally:
+            self._waiting -= 1
 
     def recent_after(self, order: bytes) -> list[Change] | None:
         """Return the changes delivered after `order`; None if not all of them are kept."""

@@ -27,8 +27,6 @@ CHECKED_EVERY: Final = 1.0
 """Seconds between the beginnings of two checks of all sessions."""
 LEAST_PAUSE: Final = 0.1
 """Seconds between two checks, if they take long."""
-CHECKED_AT_ONCE: Final = 1_000
-"""Sessions that are checked before other tasks run."""
 
 
 class SessionRegistry:
@@ -64,13 +62,14 @@ class SessionRegistry:
             await asyncio.sleep(max(began + CHECKED_EVERY - monotonic(), LEAST_PAUSE))
             began = monotonic()
             is_due = began - sent >= self._position_every
-            for number, session in enumerate(list(self.sessions), 1):
+            turn = Turn()
+            for session in list(self.sessions):
                 try:
                     self._check(session, is_due)
                 except Exception:
                     log.exception("a session could not be checked")
-                if not number % CHECKED_AT_ONCE:
-                    await asyncio.sleep(0)
+                if turn.is_over:
+                    await turn.pass_on()
             if is_due:
                 sent = began
                 self.context.fanout.replays.drop_cached()

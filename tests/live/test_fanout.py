@@ -191,6 +191,31 @@ async def turns_of_others(work: Awaitable[None]) -> int:
     return turns
 
 
+async def test_whoever_waits_for_the_end_of_a_change_is_served_between_two(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client that resumes or fell behind joins between two changes, also if every change pauses only within."""
+    monkeypatch.setattr(fanout_module, "SLICE", 4)
+    monkeypatch.setattr(fanout_module, "TURN", 60)
+    await engine.define(StoreDefinition(STORE))
+    begun = await engine.feed.position()
+    fanout = Fanout(engine)
+    fanout.start(begun)
+    for number in range(20):
+        await insert_one(engine, n=number)
+    changes = await changes_since(engine.feed, begun)
+    topic = topic_of(STORE, EVERYTHING, WHOLE)
+    for _ in range(5):
+        listener = Listener(engine.feed.order(begun))
+        fanout.join(ChannelKey(STORE, filter_text(EVERYTHING), WHOLE, ""), EVERYTHING, topic, listener)
+    advancing = asyncio.create_task(fanout.advance(changes, changes[-1].position))
+    await asyncio.sleep(0)
+    assert fanout.is_delivering
+    await fanout.delivered()
+    assert fanout.position in [change.position for change in changes[:2]]
+    await advancing
+
+
 async def test_a_snapshot_that_is_ahead_is_told_nothing_twice(engine: Engine) -> None:
     """Its snapshot contains changes that fan-out has yet to deliver: of the three changes only those after its position
     are delivered."""

@@ -362,6 +362,23 @@ class SlowRounds:
         self.now += seconds
 
 
+async def test_a_round_over_many_subscriptions_is_sliced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By time: a session may have a thousand subscriptions."""
+    slow = SlowRounds(monkeypatch, 0, rounds=3)
+    passed: list[int] = []
+
+    class NoTurn:
+        is_over = True
+
+        async def pass_on(self) -> None:
+            passed.append(1)
+
+    monkeypatch.setattr(session_registry, "Turn", NoTurn)
+    with pytest.raises(asyncio.CancelledError):
+        await slow.crowd.hub.run()
+    assert len(passed) == 3
+
+
 async def test_a_round_over_many_sessions_delays_neither_the_next_round_nor_the_position(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
