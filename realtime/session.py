@@ -38,6 +38,7 @@ from stores.query import Filter, Query
 from stores.read_turns import READER
 from stores.records import now_ms
 from stores.schema import StoreDefinition
+from stores.tasks import is_cancelled
 from stores.turns import Gate, SharedTurns
 
 __all__ = ["ClientSink", "Ending", "LiveContext", "LiveSession", "LiveSettings"]
@@ -155,8 +156,15 @@ class LiveSession:
                 READER.set(self.principal.user_id)
                 await self.context.beginning.enter()
                 await handlers[name](payload, reply)
+            except asyncio.CancelledError:
+                if is_cancelled():
+                    raise
+                self._refuse(Unavailable("a read that this request shared was cancelled"), reply)
             except Exception as error:
-                reply(orjson.dumps({"ok": False, "error": self.context.describe(error)}))
+                self._refuse(error, reply)
+
+    def _refuse(self, error: Exception, reply: Reply) -> None:
+        reply(orjson.dumps({"ok": False, "error": self.context.describe(error)}))
 
     @property
     def closed(self) -> bool:
@@ -299,8 +307,8 @@ class LiveSession:
                 )
                 text = f"more than {bound} match: narrow the filter or list over REST"
                 raise SnapshotTooLarge("snapshot", text).at(name)
-            told = self.context.fanout.position  # other subscriptions of the client may have reached it
-            known = self._latest(listing.position, told, subscription.position, self._acknowledged)
+            reached = self.context.fanout.position  # by other subscriptions of the client, perhaps
+            known = self._latest(listing.position, reached, subscription.position, self._acknowledged)
             if self._order(known) <= self._order(listing.position):
                 return _Start(listing.position, entities, resync)
             await asyncio.sleep(LIST_RETRY_SECONDS)
@@ -507,10 +515,10 @@ class LiveSession:
 
         A large view is sent in pieces. If the principal changes between them, the client must start afresh.
         """
-        texts, position = await self._reconciled(subscription, new)
+        differences, position = await self._reconciled(subscription, new)
         goes_on = partial(self.subscriptions.goes_on, subscription)
-        sent = await send_in_pieces(texts, self.sink, goes_on)
-        if sent == len(texts) and goes_on():
+        sent = await send_in_pieces(differences, self.sink, goes_on)
+        if sent == len(differences) and goes_on():
             return position
         if sent:
             gone = HistoryGone("the rights have changed again while their last change was being sent")

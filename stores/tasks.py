@@ -1,4 +1,4 @@
-"""The end of background tasks."""
+"""The end of background tasks, and the cancellation of tasks."""
 
 from __future__ import annotations
 
@@ -8,6 +8,12 @@ from typing import Any, Final
 
 _PATIENCE: Final = 0.5
 """Seconds until a task that still runs is cancelled again."""
+
+
+def is_cancelled() -> bool:
+    """Return whether the running task itself was cancelled, and not something that it waits for."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 async def end_tasks(tasks: Iterable[asyncio.Task[Any]]) -> None:

@@ -35,6 +35,7 @@ from realtime.session_registry import SessionRegistry
 from realtime.socketio import SocketIOServer
 from stores.bounds import Limit
 from stores.errors import StoreError
+from stores.tasks import is_cancelled
 
 log = logging.getLogger(__name__)
 
@@ -201,6 +202,11 @@ class LiveGateway(SocketIOServer):
             raise Refused(status_text(describe(error).status)) from None
         except StoreError as error:
             raise Refused(status_text(describe(error).status)) from None
+        except asyncio.CancelledError:
+            if is_cancelled():
+                raise
+            # Of a read that it shared: python-socketio would let the client in, without a session.
+            raise Refused(status_text(HTTPStatus.SERVICE_UNAVAILABLE)) from None
         self._check_room()  # others may have joined during the lookup
         connection = self.connection(sid)
         if connection is not None:

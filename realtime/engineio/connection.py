@@ -154,7 +154,7 @@ class Connection:
         if self._wire is not None:
             return self._wire.buffered() <= self._usually_offered // 2
         most = self._host.options.max_queued_packets // 2
-        return self.buffered <= self._usually_offered // 2 and session.queued <= most
+        return self.buffered <= self._usually_offered // 2 and session.queued < most
 
     async def room(self, seconds: float) -> None:
         """Wait until the client `has_room` or the connection has ended, but for at most `seconds`."""
@@ -214,6 +214,8 @@ class Connection:
         if raw.get_write_buffer_size() > self._max_offered:
             return False
         if (corked := self._host.corked) is None:
+            if self._corked is not None:
+                self.uncork()  # its turn has yet to come
             raw.write(frame)
         else:
             self._cork(frame, corked)

@@ -11,6 +11,7 @@ from typing import Final
 from realtime.engineio.host import Result
 from realtime.engineio.packets import Data, byte_length
 from realtime.engineio.session import CloseReason
+from stores.tasks import is_cancelled
 
 log = logging.getLogger("hub.engineio")
 
@@ -60,17 +61,28 @@ class Inbox:
         self, job: Awaitable[None], hand_over: Callable[[object], Result], done: Callable[[], None]
     ) -> None:
         following: Result = job
-        while following is not None:
-            try:
-                await following
-            except Exception:
-                log.exception("the application failed")
-            following = None
-            while self._items and following is None:
-                item = self._items.popleft()
-                self._bytes -= size_of(item)
-                following = hand_over(item)
-        done()
+        try:
+            while following is not None:
+                await self._finish(following)
+                following = None
+                while self._items and following is None:
+                    item = self._items.popleft()
+                    self._bytes -= size_of(item)
+                    following = hand_over(item)
+        finally:
+            done()
+
+    async def _finish(self, job: Awaitable[None]) -> None:
+        """Let the application work. It may fail, also by a cancellation of something that it waits for: the messages
+        behind, and at last the client's disconnect, are handled all the same."""
+        try:
+            await job
+        except asyncio.CancelledError:
+            if is_cancelled():
+                raise
+            log.exception("the application was cancelled")
+        except Exception:
+            log.exception("the application failed")
 
 
 def size_of(item: object) -> int:

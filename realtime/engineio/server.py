@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
+from itertools import chain, islice
 from typing import Any, Final
 
 from realtime.engineio import http
@@ -47,6 +48,9 @@ LAST_WORK: Final = 1.0
 """Seconds for which a shutdown waits for the application. Its clients have gone, and it may wait for a database."""
 POSTS_AT_ONCE: Final = 16
 """POSTs that each process TAKEN_AT_ONCE packets in one iteration of the event loop."""
+
+UNCORKED_AT_ONCE: Final = 500
+"""Connections whose corked frames are written in one turn: about 5 ms of system calls."""
 
 LIMITS: Final[Mapping[CloseReason, str]] = {
     CloseReason.TOO_LARGE: "max_payload",
@@ -131,6 +135,7 @@ class EngineIOServer:
         """Cork the frames of `Connection.offer` and `write_frame` within the block, for one write to each client.
 
         They keep their order. When something else is sent to a client, its corked frames are written first, at once.
+        After the block, those of many clients are written in slices, between which other tasks run.
         """
         if self.corked is not None:
             yield
@@ -140,8 +145,14 @@ class EngineIOServer:
             yield
         finally:
             self.corked = None
-            for connection in corked:
-                connection.uncork()
+            self._uncork_some(iter(corked))
+
+    def _uncork_some(self, corked: Iterator[Connection]) -> None:
+        """Write the corked frames of some connections now, and those of the others in later turns."""
+        for connection in islice(corked, UNCORKED_AT_ONCE):
+            connection.uncork()
+        if (following := next(corked, None)) is not None:
+            asyncio.get_running_loop().call_soon(self._uncork_some, chain((following,), corked))
 
     def generate_id(self) -> str:
         """Return a new session id. It must be impossible to guess, because nothing else identifies a poll."""
@@ -220,6 +231,8 @@ class EngineIOServer:
         if connection.polling:
             connection.close(CloseReason.TRANSPORT_ERROR)
             raise Refused(ErrorCode.BAD_REQUEST)
+        if connection.closed and not connection.session.has_output:  # another poll has fetched the last packets
+            raise Refused(ErrorCode.UNKNOWN_SID)
         return self._polled(connection, request, await connection.poll(receive))
 
     def _body_timeout(self) -> asyncio.Timeout:

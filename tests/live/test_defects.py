@@ -239,6 +239,23 @@ async def test_a_principal_that_cannot_be_read(hub: Hub, listener: Listener, cap
     await listener.hears("first", "second")
 
 
+async def test_a_request_whose_read_is_cancelled_is_refused(
+    hub: Hub, listener: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The read is shared with others, and ended with them. The session goes on."""
+
+    async def cancelled() -> str:
+        raise asyncio.CancelledError
+
+    answers: list[bytes] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(hub.engine.feed, "position", cancelled)
+        await listener.session.request("subscribe", {"store": "notes", "filter": {"n": 1}}, answers.append)
+    assert orjson.loads(answers[0])["error"]["code"] == "503"
+    await listener.write("second")
+    await listener.hears("first", "second")
+
+
 async def test_a_background_job_that_dies_is_logged(
     hub: Hub, listener: Listener, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from contextlib import nullcontext
+from contextlib import AsyncExitStack, nullcontext
 from math import inf
 
 import pytest
@@ -12,6 +12,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from realtime.engineio import CloseReason, Connection, EngineIOServer, build_text_frame
+from realtime.engineio import server as server_module
 from realtime.engineio.connection import MOST_CORKED_BYTES
 from realtime.engineio.inbox import Inbox
 from realtime.engineio.packets import MESSAGE, Packet
@@ -127,6 +128,64 @@ async def counted(server: EngineIOServer, text: str, number: int) -> tuple[list[
             for _ in range(number):
                 connection.write_frame(frame, text)
         return await read(websocket, number), transport.sizes
+
+
+async def test_frames_for_many_leave_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other tasks run in between, and what is sent to a client meanwhile comes behind its frames."""
+    monkeypatch.setattr(server_module, "UNCORKED_AT_ONCE", 1)
+    frame, direct = build_text_frame("42[1]"), build_text_frame("42[2]")
+    async with echo() as (served, heard, server), AsyncExitStack() as stack:
+        sockets = [await stack.enter_async_context(served.websocket(4)) for _ in range(4)]
+        await eventually(lambda: len(heard.connections) == 4)
+        first_one, *others = heard.connections
+        with server.cork():
+            for connection in heard.connections:
+                connection.write_frame(frame, "42[1]")
+        assert [connection._corked for connection in heard.connections] == [None, [frame], [frame], [frame]]
+        others[0].write_frame(direct, "42[2]")
+        others[1].send("3")
+        with server.cork():
+            others[2].write_frame(direct, "42[2]")
+        first_one.send("3")
+        messages = [(await read(socket, 3))[1:] for socket in sockets]
+        assert messages == [["42[1]", "43"], ["42[1]", "42[2]"], ["42[1]", "43"], ["42[1]", "42[2]"]]
+
+
+async def test_a_polling_client_without_a_place_for_an_event_has_no_room() -> None:
+    """Otherwise whoever waits for room would find some, and offer the event again and again."""
+    async with echo(max_queued_packets=10) as (served, heard, _):
+        await served.open(4)
+        connection = await first(heard)
+        taken = 0
+        while connection.has_room:
+            assert connection.offer(b"", "42[]")
+            taken += 1
+        assert taken == 5
+        assert not connection.offer(b"", "42[]")
+
+
+@BOTH_WAYS
+async def test_a_late_poll_of_a_session_that_has_ended_is_refused(way: str) -> None:
+    """Its body was on its way when the session ended, and another poll has fetched the last packet."""
+    async with echo(way) as (served, heard, _):
+        sid = await served.open(4)
+        path = served.query(EIO=4, transport="polling", sid=sid)
+        head = f"GET {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n"
+        polls = [await asyncio.open_connection("127.0.0.1", served.port) for _ in range(2)]
+        for _, writer in polls:
+            writer.write(head.encode())
+        connection = await first(heard)
+        await served.get(3)  # the server has read the two heads by now
+        await served.post(4, sid, "1")
+        assert connection.closed
+        answers = []
+        for reader, writer in polls:
+            writer.write(b"x")
+            answers.append(await soon(reader.readuntil(b"}" if answers else b"6")))
+            writer.close()
+        assert b"200 OK" in answers[0]
+        assert b"400 Bad Request" in answers[1]
+        assert answers[1].endswith(b'"code":1,"message":"Session ID unknown"}')
 
 
 async def test_frames_that_come_together_leave_in_one_write() -> None:
@@ -418,6 +477,25 @@ async def test_a_failing_application_is_logged_and_the_client_stays(caplog: pyte
         await websocket.send("4go on")
         assert (await read(websocket, 2))[1] == "4go on"
     assert "on purpose" in caplog.text
+
+
+async def test_a_cancellation_of_what_a_handler_waits_for_ends_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
+    """The messages behind it are handled, and so is the client's disconnect."""
+
+    async def wait(connection: Connection, data: str | bytes) -> None:
+        if data == "wait":
+            shared: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            asyncio.get_running_loop().call_soon(shared.cancel)
+            await shared
+        connection.send(data)
+
+    async with echo(on_message=wait) as (served, heard, _):
+        async with served.websocket(4) as websocket:
+            await websocket.send("4wait")
+            await websocket.send("4go on")
+            assert (await read(websocket, 2))[1] == "4go on"
+        await eventually(lambda: heard.gone)
+    assert "the application was cancelled" in caplog.text
 
 
 async def test_a_connect_handler_that_fails_refuses(caplog: pytest.LogCaptureFixture) -> None:
