@@ -24,9 +24,11 @@ from stores.canonical import canonical_text, tree_of
 from stores.errors import FilterTooCostly, StoreError
 from stores.protocol import Batch, Engine
 from stores.query import Filter, Projection
+from stores.read_turns import READER
 from stores.recent import RecentChanges
 from stores.records import Change
 from stores.steps import AT_LOOP, TakesLong
+from stores.turns import Places
 
 log = logging.getLogger(__name__)
 
@@ -131,7 +133,7 @@ class Fanout:
         self._engine = engine
         self._recent: RecentChanges[bytes] = RecentChanges(b"", recent, recent_bytes)
         self.replays = Replays(replay_bytes)
-        self._reading = asyncio.Lock()
+        self._reading = Places(most=1, each=1)
         self._encoders: dict[str, ChangeEncoder] = {}
         self._used: list[ChangeEncoder] = []
         self._reached = asyncio.Event()
@@ -346,23 +348,31 @@ class Fanout:
         An empty batch is returned if it `is_wanted` no more when its turn comes.
 
         Changes that were read from the feed are kept if they adjoin the kept ones: clients that lost the connection at
-        the same time resume from about the same position. One read runs at a time, and the next may find its changes in
-        memory.
+        the same time resume from about the same position. One read of the feed runs at a time, and the next may find
+        its changes in memory. Users take turns.
         """
         feed = self._engine.feed
         order = feed.order(position)
-        async with self._reading:
+        if (kept := self._kept_after(order)) is not None:
+            return kept
+        async with self._reading.place(READER.get()):
             if not is_wanted():
                 return Batch([], position, more=True)
-            recent = self._recent.after(order, READ_AT_ONCE) if order <= self.order else None
-            if recent is not None:
-                changes = [change for _, change in recent]
-                more = len(changes) == READ_AT_ONCE
-                return Batch(changes, changes[-1].position if more else self.position, more)
+            if (kept := self._kept_after(order)) is not None:
+                return kept
             batch = await feed.read(position, READ_AT_ONCE)
             if feed.order(batch.position) >= self._recent.oldest:
                 self._recent.prepend(order, [(feed.order(change.position), change) for change in batch.changes])
             return batch
+
+    def _kept_after(self, order: bytes) -> Batch | None:
+        """Return the first changes after `order` from memory, or None if they are not there."""
+        recent = self._recent.after(order, READ_AT_ONCE) if order <= self.order else None
+        if recent is None:
+            return None
+        changes = [change for _, change in recent]
+        more = len(changes) == READ_AT_ONCE
+        return Batch(changes, changes[-1].position if more else self.position, more)
 
     async def reach(self, order: bytes) -> None:
         """Wait until everything up to `order` has been delivered."""

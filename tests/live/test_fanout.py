@@ -21,8 +21,9 @@ from realtime.subscriptions import Subscription, Subscriptions
 from stores.canonical import filter_text
 from stores.errors import StoreError
 from stores.parse import parse_filter
-from stores.protocol import Engine
+from stores.protocol import Batch, Engine
 from stores.query import EVERYTHING, WHOLE, Equal, Filter
+from stores.read_turns import READER
 from stores.records import Change
 from stores.schema import StoreDefinition
 from tests.support.entities import STORE, insert_one
@@ -251,6 +252,37 @@ async def test_what_one_reads_to_catch_up_is_there_for_the_next(engine: Engine) 
     assert all(a is b for a, b in zip(read.changes, again.changes, strict=True))  # not read twice
     assert fanout.recent_after(order) == read.changes
     assert fanout.recent_after(engine.feed.order(changes[0].position)) == read.changes[1:]
+
+
+async def test_reads_of_missed_changes_take_turns_by_user(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user who resumes again and again delays one read of another user, not all. What is in memory waits for
+    nobody."""
+    await engine.define(StoreDefinition(STORE))
+    begun = await engine.feed.position()
+    for number in range(3):
+        await insert_one(engine, n=number)
+    changes = await changes_since(engine.feed, begun)
+    fanout = Fanout(engine, recent=1)
+    fanout.start(changes[1].position)
+    await fanout.advance(changes, changes[2].position)
+    read, may_read, readers = engine.feed.read, asyncio.Event(), list[str]()
+
+    async def slow(position: str, limit: int) -> Batch:
+        readers.append(READER.get())
+        await may_read.wait()
+        return await read(position, limit)
+
+    async def resume(user: str) -> None:
+        READER.set(user)
+        await fanout.read_after(begun)
+
+    monkeypatch.setattr(engine.feed, "read", slow)
+    resuming = [asyncio.create_task(resume(user)) for user in ("greedy", "greedy", "greedy", "other")]
+    await asyncio.sleep(0)
+    assert [change.id for change in (await fanout.read_after(changes[1].position)).changes] == [changes[2].id]
+    may_read.set()
+    await asyncio.gather(*resuming)
+    assert readers == ["greedy", "greedy", "other", "greedy"]
 
 
 async def test_what_is_read_is_kept_within_the_bound_only(engine: Engine) -> None:
