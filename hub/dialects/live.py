@@ -210,6 +210,7 @@ class LiveGateway(SocketIOServer):
         self._check_room()  # others may have joined during the lookup
         connection = self.connection(sid)
         if connection is not None:
+            connection.owner = principal.user_id
             sink = SocketIOSink(connection, self._patience)
             session = LiveSession(self._registry.context, sink, principal, credential)
             self._sessions[connection.sid] = session

@@ -30,6 +30,7 @@ from realtime.engineio.packets import (
 )
 from realtime.engineio.polling import Poll
 from realtime.engineio.session import CLOSE_CODES, CloseReason, Session
+from realtime.engineio.waiting_output import SMALL_OUTPUT
 from realtime.engineio.wire import GRACE, NORMAL_CLOSURE, Receive, Scope, Wire
 from stores.bounds import Limit
 
@@ -43,12 +44,14 @@ MOST_CORKED_BYTES: Final[Annotated[int, Limit("connection", "bytes in one write"
 class Connection:
     """A connected client, as the application sees it.
 
-    `scope` is the ASGI scope of the handshake; `state` belongs to the application. `answering` is the number of bytes
-    in large answers to polls that are being sent.
+    `scope` is the ASGI scope of the handshake; `state` belongs to the application, which may set `owner` once, before
+    it sends anything: connections of one owner share a bound. `answering` is the number of bytes in large answers to
+    polls that are being sent.
     """
 
     __slots__ = (
         "__weakref__",
+        "_calm",
         "_corked",
         "_corked_bytes",
         "_finished",
@@ -58,6 +61,7 @@ class Connection:
         "_max_buffered",
         "_max_offered",
         "_message_due",
+        "_noted",
         "_opened",
         "_packet_due",
         "_poll",
@@ -70,6 +74,7 @@ class Connection:
         "armed",
         "block",
         "joined",
+        "owner",
         "posting",
         "probe_wire",
         "scope",
@@ -85,6 +90,7 @@ class Connection:
         self.block = host.options.address_block(self.remote) if self.remote else None
         self.admitted = False
         self.joined = not host.options.must_join
+        self.owner = ""
         self.posting = False
         self.answering = 0
         self.probe_wire: Wire | None = None
@@ -94,7 +100,7 @@ class Connection:
         self._wire: Wire | None = None
         self._raw: asyncio.Transport | None = None
         self._corked: list[bytes] | None = None
-        self._corked_bytes = self._sent_unread = 0
+        self._corked_bytes = self._sent_unread = self._noted = 0
         self._poll: Poll | None = None
         self._inbox: Inbox | None = None
         self._opened = self._finished = self._is_paused = False
@@ -139,6 +145,7 @@ class Connection:
             size = max(size, self._max_offered - self._usually_offered)
         self._max_buffered = self.session.max_buffered = self._host.options.max_buffered_bytes + size
         self._max_offered: int = self._usually_offered + size
+        self._calm = min(SMALL_OUTPUT, self._max_offered)
 
     @property
     def _usually_offered(self) -> int:
@@ -151,10 +158,12 @@ class Connection:
         session = self.session
         if session.closed:
             return True
-        if self._wire is not None:
-            return self._wire.buffered() <= self._usually_offered // 2
-        most = self._host.options.max_queued_packets // 2
-        return self.buffered <= self._usually_offered // 2 and session.queued < most
+        waiting = self.buffered
+        if waiting > self._usually_offered // 2 or (
+            waiting > SMALL_OUTPUT and not self._host.waiting.has_room(self.owner)
+        ):
+            return False
+        return self._wire is not None or session.queued < self._host.options.max_queued_packets // 2
 
     async def room(self, seconds: float) -> None:
         """Wait until the client `has_room` or the connection has ended, but for at most `seconds`."""
@@ -174,6 +183,8 @@ class Connection:
 
     def wire_drained(self) -> None:
         """Note that the client has taken some of the waiting data."""
+        if self._noted:
+            self._note(self.buffered)
         if self._roomy is not None and self.has_room:
             roomy, self._roomy = self._roomy, None
             roomy.set_result(None)
@@ -211,7 +222,8 @@ class Connection:
         raw = self._raw
         if raw is None:
             return self._offer_text(text)
-        if raw.get_write_buffer_size() > self._max_offered:
+        size = raw.get_write_buffer_size()
+        if size > self._calm and not self._may_grow(size):
             return False
         if (corked := self._host.corked) is None:
             if self._corked is not None:
@@ -221,11 +233,26 @@ class Connection:
             self._cork(frame, corked)
         return True
 
+    def _may_grow(self, waiting: int) -> bool:
+        """Return whether more may wait for the client, beside so many bytes."""
+        self._note(waiting)
+        return waiting <= self._max_offered and self._host.waiting.has_room(self.owner)
+
+    def _note(self, waiting: int) -> None:
+        """Count the bytes that wait for the client, if there are many."""
+        counts = 0 if waiting <= SMALL_OUTPUT or self.session.closed else waiting
+        if counts != self._noted:
+            self._host.waiting.grow(self.owner, counts - self._noted)
+            self._noted = counts
+
     def _offer_text(self, text: str) -> bool:
         session = self.session
         if session.closed:
             return True
-        if self.buffered > self._max_offered or session.queued >= self._host.options.max_queued_packets // 2:
+        size = self.buffered
+        if size > self._calm and not self._may_grow(size):
+            return False
+        if session.queued >= self._host.options.max_queued_packets // 2:
             return False
         session.send(text[1:])
         self.flush()

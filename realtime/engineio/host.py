@@ -10,6 +10,7 @@ from realtime.engineio.deadlines import Deadlines, Timed
 from realtime.engineio.options import Options
 from realtime.engineio.packets import Data
 from realtime.engineio.session import CloseReason
+from realtime.engineio.waiting_output import WaitingOutput
 
 
 class Member(Timed, Guest, Protocol):
@@ -30,6 +31,7 @@ class Host(Protocol[C]):
     on_message: Callable[[C, Data], Result]
     on_disconnect: Callable[[C, CloseReason], Result]
     farewell: Callable[[C, CloseReason], str | None]
+    waiting: WaitingOutput
     corked: list[C] | None
     """The connections with corked frames; None while the server is not corked."""
 

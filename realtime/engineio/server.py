@@ -35,6 +35,7 @@ from realtime.engineio.packets import (
 )
 from realtime.engineio.probe import Probe
 from realtime.engineio.session import CloseReason, Session
+from realtime.engineio.waiting_output import WaitingOutput
 from realtime.engineio.wire import AsgiWire, Message, Receive, Scope, Send, TransportWire, transport_access_of
 from stores.turns import Gate
 
@@ -88,6 +89,7 @@ class EngineIOServer:
         self.options = replace(options or Options(), **settings)
         self.connections: dict[str, Connection] = {}
         self.deadlines: Deadlines[Connection] = Deadlines(Connection.tick)
+        self.waiting = WaitingOutput()
         self.corked: list[Connection] | None = None
         self.on_connect = on_connect
         self.on_open = on_open

@@ -6,6 +6,7 @@ import asyncio
 import json
 from contextlib import AsyncExitStack, nullcontext
 from math import inf
+from typing import Any
 
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
@@ -16,6 +17,7 @@ from realtime.engineio import server as server_module
 from realtime.engineio.connection import MOST_CORKED_BYTES
 from realtime.engineio.inbox import Inbox
 from realtime.engineio.packets import MESSAGE, Packet
+from realtime.engineio.waiting_output import SMALL_OUTPUT, WaitingOutput
 from tests.wire.echoing import Log, echo, first
 from tests.wire.serving import WAYS, eventually, read, serving, soon, until_closed
 
@@ -101,6 +103,26 @@ async def test_frames_keep_their_place_among_messages(way: str, version: int, co
         assert (await read(websocket, 151))[1:] == expected
 
 
+class Stalled:
+    """A WebSocket and its transport, of which the client reads nothing."""
+
+    def __init__(self, wire: Any) -> None:
+        self.wire = wire
+        self.size = 0
+
+    def write(self, data: bytes) -> None:
+        self.size += len(data)
+
+    def get_write_buffer_size(self) -> int:
+        return self.size
+
+    def buffered(self) -> int:
+        return self.size
+
+    def close(self, *reason: Any) -> None:
+        self.wire.close(*reason)
+
+
 class Counted:
     """A transport that records the sizes of writes."""
 
@@ -149,6 +171,40 @@ async def test_frames_for_many_leave_in_slices(monkeypatch: pytest.MonkeyPatch) 
         first_one.send("3")
         messages = [(await read(socket, 3))[1:] for socket in sockets]
         assert messages == [["42[1]", "43"], ["42[1]", "42[2]"], ["42[1]", "43"], ["42[1]", "42[2]"]]
+
+
+@pytest.mark.parametrize("transport", ["polling", "websocket"])
+async def test_what_waits_for_the_clients_of_one_owner_is_bounded(transport: str) -> None:
+    """Beyond that, clients with much waiting have no room, whatever their own bound. Others still have."""
+    text = "42" + "x" * 50_000
+    frame = build_text_frame(text)
+    size = 3 * SMALL_OUTPUT
+    async with echo(max_buffered_bytes=10_000_000) as (served, heard, server), AsyncExitStack() as stack:
+        server.waiting = WaitingOutput(10 * size, size)
+        for _ in range(4):
+            if transport == "polling":
+                await served.open(4)
+            else:
+                await stack.enter_async_context(served.websocket(4))
+        await eventually(lambda: len(heard.connections) == 4)
+        *greedy, other = heard.connections
+        for connection in greedy:
+            connection.owner = "greedy"
+            if transport == "websocket":
+                connection._raw = connection._wire = Stalled(connection._wire)  # type: ignore[assignment, arg-type]
+        taken = 0
+        for connection in greedy:
+            while connection.offer(frame, text):
+                taken += 1
+            assert not connection.has_room
+        assert size < taken * len(text) < size + 3 * SMALL_OUTPUT + 4 * len(text)
+        assert other.has_room
+        assert other.offer(frame, text)
+        for connection in greedy[:2]:
+            connection.close()
+        assert greedy[2].offer(frame, text)
+        greedy[2].close()
+        assert (server.waiting._total, server.waiting._of_owner) == (0, {})
 
 
 async def test_a_polling_client_without_a_place_for_an_event_has_no_room() -> None:
