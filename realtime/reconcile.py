@@ -16,7 +16,7 @@ from typing import Annotated, Final
 import orjson
 
 from realtime.fanout import Fanout
-from realtime.subscriptions import ClientSink
+from realtime.subscriptions import PIECE, ClientSink
 from realtime.unread import UnreadList
 from realtime.view import ViewDifference, check_same_store
 from stores.bounds import Limit
@@ -34,7 +34,6 @@ Beyond that, a fresh list is cheaper."""
 MOST_ENTERING_BYTES: Annotated[int, Limit("view", "bytes", "410")] = 16_777_216
 """Maximum bytes of these entities, with both ends of those that have changed."""
 
-
 MOST_COMPARED_STEPS: Annotated[int, Limit("view", "steps", "410")] = 20_000_000
 """Steps that the two filters may take on all these entities: about 2 s of a thread."""
 
@@ -46,9 +45,6 @@ LIST_ATTEMPTS: Final = 20
 election the new primary may for a moment be behind what the old one returned."""
 
 LIST_RETRY_SECONDS: Final = 0.05
-
-PIECE: Final = 65_536
-"""Bytes of events that are sent before the next check that the client has room."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ Ending = Literal["revoked", "expired", "lagging"]
 """Why a session ends: its credential was revoked or has expired, or its client reads too slowly."""
 
 PIECE: Final = 65_536
-"""Bytes of missed changes that are written before the next check that the client has room."""
+"""Bytes of events that are written before the next check that the client has room."""
 
 PIECE_CHANGES: Final = 500
 """Missed changes that are processed before other tasks run."""

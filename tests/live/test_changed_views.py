@@ -10,7 +10,8 @@ import pytest
 
 from realtime import reconcile
 from realtime.fanout import Fanout
-from realtime.reconcile import LIST_ATTEMPTS, PIECE, ChangedView, Reconciler, send_in_pieces
+from realtime.reconcile import LIST_ATTEMPTS, ChangedView, Reconciler, send_in_pieces
+from realtime.subscriptions import PIECE
 from realtime.unread import UnreadLists
 from realtime.view import ViewDifference
 from stores.errors import HistoryGone, Unavailable
