@@ -13,7 +13,7 @@ import hypothesis
 import pytest
 
 from stores.protocol import Engine
-from tests.support import hub, mongod, programs
+from tests.support import hub, mongod, programs, surroundings
 from tests.support.engines import KINDS, Database, fitting_database, opened, sqlite_database
 from tests.support.hub import Hub, StartHub, running_hub
 
@@ -60,6 +60,7 @@ def extent_of(config: pytest.Config) -> Extent:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    surroundings.make_neutral()
     # A shell script starts background processes with SIGINT ignored, and the programs under test would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "needs(program): a test of a program of the system's package manager")
@@ -68,6 +69,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "faults: a test whose length --faults decides")
     config.addinivalue_line("markers", "races: a test whose length --races decides")
     config.addinivalue_line("markers", "full: a test that runs with --full only, or when its file is named")
+    mongod.expect_warning = lambda pattern: config.addinivalue_line(
+        "filterwarnings", f"ignore:{pattern}:ResourceWarning"
+    )
     hypothesis.settings.register_profile(
         "hub",
         max_examples=max(1, extent_of(config).cases // CASES_PER_EXAMPLE),
@@ -164,13 +168,18 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     return report
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep the hubs of the tests out of the user's state folder, and those of the user out of the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
+
+
 @pytest.fixture(scope="session")
-def mongodb(request: pytest.FixtureRequest) -> Iterator[str]:
+def mongodb() -> Iterator[str]:
     """The URL of a replica set shared by the whole session and started for the first test that uses it."""
     with mongod.running() as server:
-        # PyMongo leaves a socket to the garbage collector when it is cancelled while it connects.
-        unclosed = rf"ignore:unclosed <socket\.socket .*'127\.0\.0\.1', {server.port}\)>:ResourceWarning"
-        request.config.addinivalue_line("filterwarnings", unclosed)
         yield server.url
 
 

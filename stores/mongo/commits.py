@@ -291,12 +291,12 @@ class Committer:
         It is repeated when it collides with another transaction, and a few times when the server's cache has no room
         for it: the changes of earlier transactions may still be there. Raises Unavailable when it has collided for too
         long or waited too long for its definition, and InvalidEntity when it does not fit into the cache."""
-        give_up = clock.monotonic() + _GIVE_UP_SECONDS
         pause = 0.002
         is_bulk, is_large = _is_bulk(writes), _is_large(writes)
         pauses = iter(_BULK_CACHE_PAUSES if is_bulk else _CACHE_PAUSES)
         conflicts = Conflicts(self._connection, {META, KEYS, *(write.store for write in writes)})
         async with turn, self._connection.client.start_session() as session, Room(self._large) as room:
+            give_up = clock.monotonic() + _GIVE_UP_SECONDS
             while True:
                 if is_large:
                     await room.take()  # before the transaction, which holds guards and leases that others need

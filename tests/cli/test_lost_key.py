@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +11,6 @@ import pyotp
 import pytest
 from pymongo import MongoClient
 
-from auth.totp import STEP
 from tests.cli.conftest import PATIENCE, CommandLine
 from tests.support.ports import free_port
 
@@ -76,7 +74,7 @@ def keyed(hub_of_each_engine: CommandLine) -> Keyed:
         hub("user", "password", "admin", "--password", PASSWORD)
         token = post(url, "/auth/token", {"login": "admin", "password": PASSWORD}).json()["token"]
         secret = post(url, "/auth/totp", {"current_password": PASSWORD}, token).json()["secret"]
-        code = pyotp.TOTP(secret).generate_otp(int(time.time()) // STEP - 1)
+        code = pyotp.TOTP(secret).now()
         return Keyed(hub, post(url, "/auth/totp/confirm", {"code": code}, token).json()["codes"])
 
 

@@ -21,6 +21,7 @@ from tests.cli.conftest import PATIENCE, ROOT, CommandLine
 from tests.cli.test_terminal import Terminal
 from tests.support.engines import Database, mongo_database, sqlite_database
 from tests.support.hub import Client, Hub, entity_of, eventually, running_hub
+from tests.support.ports import free_port
 from tests.support.program import HUB
 from tests.support.standstill import read_metrics
 
@@ -221,8 +222,8 @@ async def test_nothing_is_lost_or_doubled_when_the_hub_is_killed(
 ) -> None:
     """The hub is killed and started again on the same data. If it is named by its data folder, its token and port
     change."""
-    folder = tmp_path / "hub"
-    async with running_hub(database, folder) as hub:
+    folder, port = tmp_path / "hub", free_port() if named_by == "url" else 0
+    async with running_hub(database, folder, port=port) as hub:
         store, user = await hub.define(), await hub.as_user()
         token = token_of(user)
         options = ("--url", hub.url, "--token", token) if named_by == "url" else ()
@@ -234,7 +235,7 @@ async def test_nothing_is_lost_or_doubled_when_the_hub_is_killed(
             await asyncio.to_thread(hub.process.stop, signal.SIGKILL)
         await watching.until("reconnecting in ")
         watching.signal(signal.SIGSTOP)
-        async with running_hub(database, folder, port=hub.process.port if options else 0) as again:
+        async with running_hub(database, folder, port=port) as again:
             user = again.client(token)
             await user.make(store, n=20)
             await user.delete(f"/{store}/{made['_id']}")

@@ -114,7 +114,7 @@ async def test_an_abandoned_commit_happens_or_not(engine: Engine) -> None:
 async def test_ten_thousand_inserts_at_once_are_all_in_the_feed(engine: Engine) -> None:
     """There are 10 000 change records in commit order, both when reading and when following the feed."""
     start = await engine.feed.position()
-    following = asyncio.ensure_future(follow(engine.feed, start, 10_000))
+    following = asyncio.ensure_future(follow(engine.feed, start, 10_000, patience=200))
     finished: list[str] = []
     waves: list[int] = []
 

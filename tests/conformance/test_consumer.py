@@ -389,7 +389,7 @@ async def test_a_handler_that_always_fails_stops_aloud(
             await asyncio.wait_for(task, 30)
     assert len(calls) == 3
     assert isinstance(consumer.error, ConsumerFailing)
-    stops = [record for record in caplog.records if record.levelno == logging.ERROR]
+    stops = [r for r in caplog.records if r.levelno == logging.ERROR and r.name.startswith("stores.")]
     assert ["ConsumerFailing" in record.getMessage() for record in stops] == [True]
     assert f'hub_consumer_stopped{{consumer="{NAME}",error="ConsumerFailing"}} 1.0' in metrics_of(engine)
     assert await logged(engine) == []

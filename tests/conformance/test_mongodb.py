@@ -128,13 +128,13 @@ async def test_another_sets_name_cannot_be_opened(mongodb: str) -> None:
 def private_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[mongod.Mongod]]:
     """A server that a test may stop and start; the last of the list is the running one."""
     monkeypatch.delenv("HUB_TEST_MONGODB_URL", raising=False)
-    servers = [mongod.start("--data", str(tmp_path / "data"), "--port", "0")]
+    servers = [mongod.start("--data", str(tmp_path / "data"))]
     yield servers
     servers[-1].stop()
 
 
 def start_again(servers: list[mongod.Mongod], folder: Path) -> None:
-    servers.append(mongod.start("--data", str(folder / "data"), "--port", str(servers[0].port)))
+    servers.append(mongod.start("--data", str(folder / "data"), ports=servers[0].ports))
 
 
 def test_a_member_that_steps_down_is_unavailable_not_a_defect() -> None:

@@ -286,8 +286,12 @@ async def test_a_restored_backup_does_not_know_later_positions(tmp_path: Path) -
                 await read
 
 
-async def test_a_list_read_right_after_a_commit_can_be_followed(engine: Engine, database: Database) -> None:
+async def test_a_list_read_right_after_a_commit_can_be_followed(
+    engine: Engine, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its position may be ahead of the feed, which gets the changes from the loop. Following it waits for them."""
+    monkeypatch.setattr(readers, "QUICK", 10.0)  # it is read in the loop, however slowly
+    await find(engine)
     writing = asyncio.create_task(insert_one(engine, n=1))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
@@ -401,8 +405,10 @@ async def test_a_list_that_nobody_reads_does_not_hold_up_the_log(tmp_path: Path)
         unread = await engine.find(STORE, Query())
         assert not isinstance(unread.body, bytes)
         assert await anext(unread.body)
-        while log.stat().st_size < 100 * 1_048_576:
-            await insert(engine, *numbered(200, text="y" * 20_000))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(log_keeper.LogKeeper, "_look", unseen)  # or it would end the list before the log is as long
+            while log.stat().st_size < 100 * 1_048_576:
+                await insert(engine, *numbered(200, text="y" * 20_000))
 
         async def begins_anew() -> bool:
             await insert_one(engine)
@@ -421,6 +427,10 @@ async def test_a_list_that_nobody_reads_does_not_hold_up_the_log(tmp_path: Path)
             return sum([len(piece) async for piece in listing.body]) > 2_000_000
 
         await eventually(is_read)
+
+
+async def unseen(keeper: log_keeper.LogKeeper) -> None:
+    pass
 
 
 READ_ON = """

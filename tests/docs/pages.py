@@ -23,10 +23,18 @@ def pages() -> list[Path]:
 
 
 def project_files() -> list[Path]:
-    """Return the committed files, and the new files that are not ignored."""
+    """Return the committed files, and the new files that are not ignored. In an archive without a repository these are
+    all files outside of hidden folders."""
+    if not (ROOT / ".git").exists():
+        return sorted(path for path in ROOT.rglob("*") if path.is_file() and not is_hidden(path.relative_to(ROOT)))
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     names = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
     return sorted({ROOT / name for name in names.split("\0") if name and (ROOT / name).is_file()})
+
+
+def is_hidden(path: Path) -> bool:
+    """Return whether one of its folders is hidden or made by a program."""
+    return any(part.startswith(".") or part in ("__pycache__", "node_modules") for part in path.parts[:-1])
 
 
 def blocks(text: str, language: str) -> list[str]:

@@ -3,30 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import signal
-import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from tests.support.engines import Database
 from tests.support.hub import Client, Hub, HubProcess, launch
-
-_PORTS = range(20_000, 32_000)
-"""Below the range for outgoing connections, so that no other process gets the hub's port while it is down."""
-
-
-def quiet_port() -> int:
-    """Return a free port of _PORTS."""
-    while True:
-        port = random.choice(_PORTS)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
+from tests.support.ports import free_port
 
 
 class MortalHub:
@@ -35,7 +19,7 @@ class MortalHub:
     def __init__(self, database: Database, folder: Path, **settings: object) -> None:
         self.database = database
         self.folder = folder
-        self.settings: dict[str, object] = {"live_position_every": 1, **settings, "port": quiet_port()}
+        self.settings: dict[str, object] = {"live_position_every": 1, **settings, "port": free_port()}
         self.url = f"http://127.0.0.1:{self.settings['port']}"
         self.token = ""
         self.process: HubProcess

@@ -32,8 +32,14 @@ from tests.support.counting import COUNTED, COUNTS, counted, counting, write
 from tests.support.engines import Database, mongo_database, opened
 from tests.support.entities import STORE, entity, insert_one
 from tests.support.hub import eventually
+from tests.support.ports import free_port
 
-pytestmark = [pytest.mark.engine("mongodb"), pytest.mark.faults]
+pytestmark = [
+    pytest.mark.engine("mongodb"),
+    pytest.mark.faults,
+    # PyMongo leaves its socket to the garbage collector if a member is killed while it connects.
+    pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
+]
 
 Mongo = AsyncMongoClient[Entity]
 Server = tuple[str, int]
@@ -50,7 +56,8 @@ def replica_set() -> Iterator[str]:
     """The URL of a replica set of three members; a member that ends is started again."""
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("HUB_TEST_MONGODB_URL", raising=False)
-        with mongod.running("--members", "3", "--restart") as server:
+        ports = [free_port() for _ in range(3)]
+        with mongod.running("--restart", "--cache", "0.25", ports=ports) as server:
             yield server.url
 
 

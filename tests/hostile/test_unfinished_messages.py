@@ -17,6 +17,7 @@ from tests.support.engines import sqlite_database
 from tests.support.hub import PATIENCE, Client, Hub, eventually, running_hub
 from tests.support.live import credentials, live, socket_url, websocket
 from tests.support.standstill import read_metrics
+from tests.support.tasks import end
 
 pytestmark = pytest.mark.engine("sqlite")  # connections do not depend on the engine
 
@@ -202,7 +203,7 @@ async def test_messages_behind_one_that_waits_count_as_buffered(hub: Hub, versio
             each.transport.pause_reading()
             for text in (ask, large, large):
                 sending = asyncio.create_task(each.send(text))
-                stack.callback(sending.cancel)
+                stack.push_async_callback(end, sending)
         await eventually(lambda: reached(hub, "max_buffered_bytes"))
         await eventually(lambda: grown_less(hub, before + 350_000_000))
         for each in opened:

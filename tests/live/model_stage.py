@@ -9,6 +9,7 @@ from typing import Any
 
 from tests.support.engines import Database
 from tests.support.hub import Client, Hub, HubProcess, entity_of, unique
+from tests.support.ports import free_port
 
 FIELDS: list[dict[str, Any]] = [
     {"id": "name", "type": "Text"},
@@ -46,7 +47,8 @@ class Stage:
         self.typed = self.role = self.beacons = ""
         self._database = database
         self._folder = folder
-        self._settings: dict[str, object] = {"live_position_every": 1, "live_recent": ENOUGH}
+        # It is started again at this port.
+        self._settings: dict[str, object] = {"live_position_every": 1, "live_recent": ENOUGH, "port": free_port()}
 
     @property
     def remembers_little(self) -> bool:
@@ -60,7 +62,6 @@ class Stage:
 
     async def open(self) -> None:
         self.hub = Hub(await self._start(), self._database)
-        self._settings["port"] = self.hub.process.port
         await self.hub.open()
         self.admin = self.hub.admin
         self.beacons = await self.hub.define(label="beacons")

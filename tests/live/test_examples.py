@@ -20,6 +20,7 @@ from tests.live.test_clients import packages
 from tests.live.test_credentials import token_of
 from tests.support.engines import sqlite_database
 from tests.support.hub import PATIENCE, entity_of, running_hub
+from tests.support.ports import free_port
 from tests.wire.serving import serving
 
 __all__ = ["packages"]
@@ -81,8 +82,8 @@ async def test_an_example_goes_on_after_a_restart(packages: Path, tmp_path: Path
     """It also prints changes written while it was away. It takes a new snapshot when its store is redefined, and stops
     when its token is revoked."""
     database, folder = sqlite_database(tmp_path), tmp_path / "hub"
-    async with running_hub(database, folder) as hub:
-        port = hub.process.port
+    port = free_port()
+    async with running_hub(database, folder, port=port) as hub:
         store = await hub.define(open=True)
         somebody = await hub.as_user()
         old = await somebody.make(store, n=0)

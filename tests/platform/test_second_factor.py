@@ -35,9 +35,8 @@ class Enrolled:
     used: int
 
     def next_code(self) -> str:
-        """Return an unused code, of the next time step if necessary, which the hub accepts too."""
-        self.used = max(self.used + 1, int(time.time()) // STEP)
-        return pyotp.TOTP(self.secret).generate_otp(self.used)
+        """Return the code of the next step, which the hub accepts too. Call it once, as it accepts no later one."""
+        return pyotp.TOTP(self.secret).generate_otp(max(self.used + 1, int(time.time()) // STEP))
 
 
 async def begin(hub: Hub) -> tuple[Client, str, str]:
@@ -50,7 +49,7 @@ async def begin(hub: Hub) -> tuple[Client, str, str]:
 async def enrolled(hub: Hub) -> Enrolled:
     client, login, password = await begin(hub)
     answer = (await client.post("/auth/totp", None)).json()
-    step = int(time.time()) // STEP - 1
+    step = int(time.time()) // STEP  # the present one: the code of an earlier one could be too old when it arrives
     code = pyotp.TOTP(answer["secret"]).generate_otp(step)
     confirmed = await client.post("/auth/totp/confirm", {"code": code})
     assert confirmed.status_code == 200, confirmed.text

@@ -314,7 +314,7 @@ async def test_a_token_expires(hub: Hub, user: Client, store: str) -> None:
     made = await user.make("tokens", name="short", expires=now_ms() + 3_600_000)
     client = hub.client(made["token"])
     assert await client.list(store) == []
-    made |= entity_of(await user.patch(f"/tokens/{made['_id']}", {"expires": now_ms() + 1_000}))
+    made |= entity_of(await user.patch(f"/tokens/{made['_id']}", {"expires": now_ms() + 3_000}))
 
     async def expired() -> bool:
         return (await client.get(f"/{store}")).status_code == 401

@@ -10,6 +10,7 @@ import pytest
 
 from stores.errors import TooManySlowReads
 from stores.read_turns import READER, ReadLimits, ReadTurns
+from tests.support.tasks import end
 
 
 class TooLong(Exception):
@@ -142,9 +143,9 @@ async def test_a_read_that_is_cancelled_leaves_its_place() -> None:
     await readers.end("a4")
     await readers.end("a6")
     await asyncio.gather(*tasks, fifth, sixth, return_exceptions=True)
-    for name in ("a7", "a8"):
-        await readers.start(name)
+    last = [await readers.start(name) for name in ("a7", "a8")]
     assert [name for name, _ in readers.begun[-2:]] == ["a7", "a8"], "no place was lost"
+    await end(*last)
 
 
 async def test_a_thread_keeps_its_place_until_it_is_done() -> None:

@@ -72,7 +72,7 @@ class HubProcess:
 
     @property
     def log(self) -> str:
-        return self.log_path.read_text()
+        return self.log_path.read_text(encoding="utf-8")
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Signal the hub unless it has exited, and wait for its exit; return its exit code."""

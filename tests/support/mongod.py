@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+import warnings
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from tests.support.ports import free_port
+
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "mongod"
+
+expect_warning: Callable[[str], None] = lambda pattern: None
+"""Lets all later tests ignore ResourceWarnings that match. tests/conftest.py sets this."""
 
 
 @dataclass
@@ -24,8 +31,15 @@ class Mongod:
     process: subprocess.Popen[bytes]
 
     @property
+    def ports(self) -> list[int]:
+        """The port of each member."""
+        hosts = urlsplit(self.url).netloc.rpartition("@")[2].split(",")
+        return [int(host.rpartition(":")[2]) if ":" in host else 27017 for host in hosts]
+
+    @property
     def port(self) -> int:
-        return urlsplit(self.url).port or 27017
+        """The port of the first member."""
+        return self.ports[0]
 
     def stop(self) -> None:
         """Stop the server and wait until it has exited."""
@@ -35,9 +49,11 @@ class Mongod:
             self.process.stdout.close()
 
 
-def start(*arguments: str) -> Mongod:
-    """Start a server. Raises RuntimeError if it does not start; standard error says why."""
-    command = [sys.executable, str(SCRIPT), "--with-parent", *arguments]
+def start(*arguments: str, ports: Sequence[int] = ()) -> Mongod:
+    """Start a server at these ports, by default at a free one. Raises RuntimeError if it does not start; standard error
+    says why."""
+    given = [argument for port in ports or [free_port()] for argument in ("--port", str(port))]
+    command = [sys.executable, str(SCRIPT), "--with-parent", *given, *arguments]
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
     assert process.stdout is not None
     url = process.stdout.readline().decode().strip()
@@ -45,17 +61,34 @@ def start(*arguments: str) -> Mongod:
     if not url:
         server.stop()
         raise RuntimeError("no MongoDB for the tests: see scripts/mongod, or ask for --engine sqlite")
+    expect_unclosed_sockets(server)
     return server
 
 
+def expect_unclosed_sockets(server: Mongod) -> None:
+    """Ignore the sockets that PyMongo leaves to the garbage collector when it is cancelled while it connects: those to
+    this server in all tests from now on, and in the present one those without a peer too."""
+    for port in server.ports:
+        expect_warning(rf"unclosed <socket\.socket .*raddr=\(.*, {port}\b")
+    warnings.filterwarnings("ignore", r"unclosed <socket\.socket (?!.*raddr=)", ResourceWarning)
+
+
 @contextmanager
-def running(*arguments: str) -> Iterator[Mongod]:
+def running(*arguments: str, ports: Sequence[int] = ()) -> Iterator[Mongod]:
     """Run a server while the block runs."""
-    server = start(*arguments)
+    server = start(*arguments, ports=ports)
     try:
         yield server
     finally:
         server.stop()
+        collect_sockets()
+
+
+def collect_sockets() -> None:
+    """Collect the sockets to a server that has ended, here and not in a later test."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"unclosed <socket\.socket ", ResourceWarning)
+        gc.collect()
 
 
 class Restartable:
@@ -87,7 +120,7 @@ class Restartable:
             os.kill(int(child), number)
 
     def start_again(self) -> None:
-        self._server = start("--port", str(self._server.port), *self._data)
+        self._server = start(*self._data, ports=self._server.ports)
 
 
 @asynccontextmanager
@@ -100,6 +133,7 @@ async def restartable(folder: Path) -> AsyncIterator[Restartable]:
             yield server
         finally:
             await asyncio.to_thread(server.stop)
+            collect_sockets()
     finally:
         if elsewhere is not None:
             os.environ["HUB_TEST_MONGODB_URL"] = elsewhere

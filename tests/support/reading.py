@@ -87,10 +87,10 @@ async def following(feed: Feed, since: str) -> AsyncIterator[AsyncIterator[list[
             await stream.aclose()
 
 
-async def follow(feed: Feed, since: str, count: int) -> list[Change]:
+async def follow(feed: Feed, since: str, count: int, patience: float = PATIENCE) -> list[Change]:
     """Return the next `count` changes after `since`, or more if the last batch holds more."""
     changes: list[Change] = []
-    async with asyncio.timeout(PATIENCE), following(feed, since) as stream:
+    async with asyncio.timeout(patience), following(feed, since) as stream:
         while len(changes) < count:
             changes += await anext(stream)
     return changes

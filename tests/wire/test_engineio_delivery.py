@@ -59,7 +59,7 @@ async def test_an_upgrade_loses_nothing_and_keeps_the_order(way: str, version: i
 
 @BOTH_WAYS
 async def test_an_upgrade_that_is_not_completed_leaves_the_session_polling(way: str) -> None:
-    async with echo(way, upgrade_timeout=50) as (served, heard, _):
+    async with echo(way, upgrade_timeout=1000) as (served, heard, _):
         sid = await served.open(4)
         async with served.websocket(4, sid) as websocket:
             await probed(websocket)
@@ -594,11 +594,12 @@ async def test_a_shutdown_does_not_wait_for_work_without_end() -> None:
 
 async def test_the_end_of_the_server_reaches_clients() -> None:
     heard = Log()
-    async with serving(EngineIOServer(heard.on_message, on_disconnect=heard.on_disconnect)) as served:
-        websocket = await served.websocket(4).__aenter__()
-        await read(websocket)
-    with pytest.raises(ConnectionClosed):
-        await soon(websocket.recv())
+    async with AsyncExitStack() as stack:
+        async with serving(EngineIOServer(heard.on_message, on_disconnect=heard.on_disconnect)) as served:
+            websocket = await stack.enter_async_context(served.websocket(4))
+            await read(websocket)
+        with pytest.raises(ConnectionClosed):
+            await soon(websocket.recv())
     assert heard.gone == [CloseReason.TRANSPORT_CLOSE]
 
 
