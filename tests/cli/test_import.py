@@ -245,7 +245,7 @@ def interrupt_midway(hub: CommandLine, importing: StartedProcess, number: int) -
 def test_ctrl_c_says_exactly_how_to_go_on(hub: CommandLine, some_cities: Path) -> None:
     with hub.serving():
         hub("store", "create", "cities")
-        command = ("import", "cities", str(some_cities), "--batch", "20")
+        command = ("import", "cities", str(some_cities), "--batch", "5")
         code, out, err = interrupt_midway(hub, hub.start(*command), signal.SIGINT)
         assert code == 130
         [skip] = re.findall(r"hub: stopped; to go on, add --skip (\d+)\n", err)
@@ -261,7 +261,7 @@ def test_an_import_that_was_killed_is_run_again(hub: CommandLine, some_cities: P
     with hub.serving():
         hub("store", "create", "cities", "--unique", "geonameid")
         command = ("import", "cities", str(some_cities), "--key", "geonameid")
-        code, _, _ = interrupt_midway(hub, hub.start(*command, "--batch", "20"), signal.SIGKILL)
+        code, _, _ = interrupt_midway(hub, hub.start(*command, "--batch", "5"), signal.SIGKILL)
         assert code == -signal.SIGKILL
         assert hub.count("cities") < lines(some_cities)
         assert hub(*command).last == f"{grouped(lines(some_cities))} imported, 0 refused"
@@ -286,7 +286,7 @@ def test_ctrl_c_does_not_wait_for_input(hub: CommandLine) -> None:
 def test_a_hub_that_goes_away_ends_an_import_in_one_line(hub: CommandLine, some_cities: Path) -> None:
     with hub.serving():
         hub("store", "create", "cities")
-        importing = hub.start("import", "cities", str(some_cities), "--batch", "20")
+        importing = hub.start("import", "cities", str(some_cities), "--batch", "5")
         while hub.count("cities") < 500:
             assert importing.poll() is None, "too quick for this test"
     out, err = importing.communicate(timeout=PATIENCE)

@@ -3,13 +3,14 @@ times."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import httpx
 import pytest
 
+from hub.cli import upload as upload_module
 from hub.cli.client import Client, Refused, Unreachable
 from hub.cli.rows import Row
 from hub.cli.tables import Refusal
@@ -27,7 +28,8 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     async def sleep(seconds: float) -> None:
         slept.append(seconds)
 
-    monkeypatch.setattr(asyncio, "sleep", sleep)
+    # Not of asyncio itself: background tasks of other tests sleep too.
+    monkeypatch.setattr(upload_module, "asyncio", SimpleNamespace(sleep=sleep))
     return slept
 
 

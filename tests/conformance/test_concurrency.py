@@ -107,7 +107,7 @@ async def test_an_abandoned_commit_happens_or_not(engine: Engine) -> None:
         await asyncio.gather(task, return_exceptions=True)
     await insert_one(engine, n=-1, half=0)
     halves = Counter(e["n"] for e in await find(engine) if e["half"])
-    assert set(halves.values()) <= {2}
+    assert set(halves.values()) == {2}  # a commit in progress ends, so some are there
 
 
 @pytest.mark.timeout(240)

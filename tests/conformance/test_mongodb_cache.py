@@ -15,11 +15,11 @@ from stores.query import EVERYTHING, In
 from stores.records import Entity
 from stores.schema import StoreDefinition
 from tests.support import mongod
-from tests.support.engines import Database, mongo_database, opened
+from tests.support.engines import OPTIONS, Database, mongo_database, opened
 from tests.support.entities import STORE, USER, entity, insert, numbered
 from tests.support.reading import get
 
-pytestmark = pytest.mark.engine("mongodb")
+pytestmark = [pytest.mark.engine("mongodb"), pytest.mark.timeout(400)]
 
 MANY = 60_000
 """Entities that a quarter of a gigabyte of cache can hold, but not all of them changed by one transaction."""
@@ -48,7 +48,8 @@ async def database(server: str) -> AsyncIterator[Database]:
 
 @pytest.fixture
 async def engine(database: Database) -> AsyncIterator[Engine]:
-    async with opened(database.engine()) as engine:
+    # Each attempt has the time of a read; on a slow machine a large one needs more than the default.
+    async with opened(database.engine(replace(OPTIONS, read_timeout=60))) as engine:
         await engine.define(StoreDefinition(STORE, unique=("code",)))
         yield engine
 

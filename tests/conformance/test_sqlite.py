@@ -24,6 +24,7 @@ from stores.query import EVERYTHING, Equal, Query
 from stores.records import new_id, now_ms
 from stores.schema import StoreDefinition
 from stores.sqlite import SQLiteEngine, log_keeper, readers
+from tests.stores.test_sqlite_reads import interruptions
 from tests.support.engines import Database, opened, sqlite_database
 from tests.support.entities import STORE, USER, entity, insert, insert_one, numbered
 from tests.support.hub import eventually
@@ -204,18 +205,22 @@ asyncio.run(main())
 
 
 async def test_a_read_that_takes_too_long_on_the_loop_leaves_nothing_behind(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
+    database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A read may be interrupted at any point and is then repeated in a thread. It is answered, and so is the next
     read."""
     made = [entity(n=n, a=[n, {"b": 2}], b=n % 3, time=n) for n in range(300)]
-    await insert(engine, *made)
     monkeypatch.setattr(readers, "_CHECK_EVERY", 1)
-    for step in range(100):
-        monkeypatch.setattr(readers, "QUICK", step * 0.000_03)
-        asked = Query(parse_filter({"a.b": 2}), parse_sort("a,-b" if step % 2 else "b,n"), limit=3)
-        assert len(await find(engine, asked)) == 3
-        assert await get(engine, made[step]["_id"]) == made[step]
+    interrupted = interruptions(monkeypatch)
+    async with opened(database.engine()) as engine:
+        await engine.define(StoreDefinition(STORE))
+        await insert(engine, *made)
+        for step in range(100):
+            monkeypatch.setattr(readers, "QUICK", step * 0.000_03)
+            asked = Query(parse_filter({"a.b": 2}), parse_sort("a,-b" if step % 2 else "b,n"), limit=3)
+            assert len(await find(engine, asked)) == 3
+            assert await get(engine, made[step]["_id"]) == made[step]
+    assert interrupted
 
 
 async def test_old_changes_retire_by_age(tmp_path: Path) -> None:
@@ -460,6 +465,11 @@ async def test_a_backup_that_holds_up_the_log_keeps_no_list_from_beginning(tmp_p
         await backup.communicate(b"")
 
 
+async def read_on(body: AsyncIterator[bytes]) -> None:
+    async for _ in body:
+        pass
+
+
 async def test_closing_ends_the_lists_that_are_being_sent(tmp_path: Path) -> None:
     """Their readers get Unavailable, also in the middle of an item, and no connection stays open."""
     before = set(apsw.connections())
@@ -469,7 +479,7 @@ async def test_closing_ends_the_lists_that_are_being_sent(tmp_path: Path) -> Non
     await insert(engine, *numbered(3_000, text="x" * 500))
     bodies: list[Any] = [(await engine.find(STORE, Query())).body for _ in range(4)]
     assert await anext(bodies[0])
-    given_up, asked = (asyncio.ensure_future(anext(body)) for body in bodies[1:3])
+    given_up, asked = asyncio.ensure_future(anext(bodies[1])), asyncio.ensure_future(read_on(bodies[2]))
     await asyncio.sleep(0)
     given_up.cancel()
     await engine.close()

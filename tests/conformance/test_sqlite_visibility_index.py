@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import secrets
 from contextlib import closing
 from pathlib import Path
 
@@ -64,24 +65,26 @@ async def test_the_acl_says_what_the_entities_say(engine: Engine, database: Data
     ids = [f"5f0000000000000000000{n:03x}" for n in range(6)]
     made = [entity(e) for e in others(50)]
     await insert(engine, *made)
+    seed = secrets.randbits(32)
+    chance = random.Random(seed)
     for _ in range(300):
-        id = random.choice(made)["_id"]
+        id = chance.choice(made)["_id"]
         changes: Entity = {
-            "group": random.choice([None, *ids]),
-            "branch": random.sample(ids, random.randint(0, 3)),
-            "access": random.sample(ids, random.randint(0, 3)),
+            "group": chance.choice([None, *ids]),
+            "branch": chance.sample(ids, chance.randint(0, 3)),
+            "access": chance.sample(ids, chance.randint(0, 3)),
         }
-        if random.random() < 0.1:
+        if chance.random() < 0.1:
             await engine.commit([Delete(STORE, id)], None)
             await insert(engine, entity(changes, _id=id))
         else:
-            some = {name: changes[name] for name in random.sample([*changes], 2)}
+            some = {name: changes[name] for name in chance.sample([*changes], 2)}
             await engine.commit([Update(STORE, id, some)], None)
     with closing(connect(Path(database.location))) as connection:
         table = load_tables(connection)[STORE]
         told = set(connection.execute(f"SELECT viewer, row FROM {table.acl}"))
         rows = connection.execute(f"SELECT row, doc FROM {table.table}")
-        assert told == {(viewer, row) for row, doc in rows for viewer in viewers(json.loads(doc))}
+        assert told == {(viewer, row) for row, doc in rows for viewer in viewers(json.loads(doc))}, seed
 
 
 def viewers(entity: Entity) -> set[str]:

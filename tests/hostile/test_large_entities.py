@@ -189,6 +189,7 @@ async def test_a_hundred_large_entities_in_one_commit(hub: Hub, key: str | None)
 
 
 @pytest.mark.engine("mongodb")
+@pytest.mark.timeout(400)
 async def test_many_large_arrays_at_once_are_all_taken(hub: Hub) -> None:
     """36 MB each: one fits into the tenth of the server's cache (512 MB) that may hold changes, but not all at once."""
     user = await hub.as_user()
@@ -202,4 +203,4 @@ async def test_many_large_arrays_at_once_are_all_taken(hub: Hub) -> None:
 async def create(user: Client, store: str, body: bytes) -> httpx.Response:
     # They take turns, so the last one waits for all others, on a busy machine for longer than other requests.
     json = {"Content-Type": "application/json"}
-    return await user.http.post(f"/{store}", content=body, headers=json, timeout=4 * PATIENCE)
+    return await user.http.post(f"/{store}", content=body, headers=json, timeout=10 * PATIENCE)

@@ -91,12 +91,14 @@ def test_refused_logins_cost_no_memory() -> None:
         is_taken(attempts, f"{n}", "192.0.2.1")
     gc.collect()
     tracemalloc.start()
-    before, _ = tracemalloc.get_traced_memory()
-    for n in range(100_000):
-        assert not is_taken(attempts, f"{n}" * 100, "192.0.2.1")
-    gc.collect()
-    after, _ = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        for n in range(100_000):
+            assert not is_taken(attempts, f"{n}" * 100, "192.0.2.1")
+        gc.collect()
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
     assert after - before < 100_000
 
 

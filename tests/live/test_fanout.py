@@ -182,12 +182,14 @@ async def turns_of_others(work: Awaitable[None]) -> int:
     """Return the number of turns of the loop that other tasks get during the work."""
     interval = sys.getswitchinterval()
     sys.setswitchinterval(0.0005)  # as in a hub
-    done = asyncio.ensure_future(work)
-    turns = 0
-    while not done.done():
-        await asyncio.sleep(0)
-        turns += 1
-    sys.setswitchinterval(interval)
+    try:
+        done = asyncio.ensure_future(work)
+        turns = 0
+        while not done.done():
+            await asyncio.sleep(0)
+            turns += 1
+    finally:
+        sys.setswitchinterval(interval)
     await done
     return turns
 

@@ -11,7 +11,6 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -76,12 +75,12 @@ async def test_the_hub_keeps_to_its_document_whatever_is_sent(
         fuzzed_hub, tmp_path, "--phases", phases, "--max-examples", str(max(LEAST_EXAMPLES, cases // CASES_PER_EXAMPLE))
     )
     assert never_done(fuzzed_hub, json.loads((tmp_path / "openapi.json").read_bytes())) == []
-    assert not [line for line in log_lines(fuzzed_hub) if line["level"] == "error"]
+    assert not [line for line in fuzzed_hub.process.records() if line["level"] == "error"]
 
 
 def never_done(hub: Hub, document: dict[str, Any]) -> list[str]:
     """Return the operations that were never answered 200, so that only their refusals were tested."""
-    done = {(line["method"], line["path"]) for line in log_lines(hub) if line.get("status") == 200}
+    done = {(line["method"], line["path"]) for line in hub.process.records() if line.get("status") == 200}
     described = [
         (operation["operationId"], method.upper(), path.replace("{store}", ANY))
         for path, item in document["paths"].items()
@@ -94,7 +93,3 @@ def never_done(hub: Hub, document: dict[str, Any]) -> list[str]:
 
 def is_call(method: str, path: str, done_method: str, done_path: str) -> bool:
     return method == done_method and re.fullmatch(path.replace("{id}", "[0-9a-f]{24}"), done_path) is not None
-
-
-def log_lines(hub: Hub) -> Iterator[dict[str, Any]]:
-    return map(json.loads, hub.process.log.strip().split("\n"))

@@ -112,10 +112,12 @@ async def test_no_session_of_the_old_password_outlives_the_new_one(hub: Hub) -> 
     for _ in range(6):
         user = await hub.as_user(password=PASSWORD)
         credentials = {"login": user.user["login"], "password": PASSWORD}
+        before = await hub.token_of(user.user["login"], PASSWORD)  # one is made in any case
         logins = [hub.client().post("/auth/token", credentials) for _ in range(5)]
         change = hub.admin.patch(f"/users/{user.id}", {"password": ANOTHER})
         *answers, changed = await asyncio.gather(*logins, change)
         entity_of(changed)
+        refused(await hub.client(before).get("/auth"), 401)
         for answer in answers:
             if answer.status_code == 200:
                 refused(await hub.client(answer.json()["token"]).get("/auth"), 401)

@@ -300,12 +300,12 @@ async def test_a_lone_surrogate_in_a_query_is_refused(hub: Hub, user: Client, ba
 
 
 async def test_a_long_query_string_gets_an_answer(hub: Hub, user: Client, bare: str) -> None:
-    """It is refused or answered in the hub's own format, and the hub keeps working."""
+    """It is refused in the hub's own format, and the hub keeps working."""
     async with wire(hub.process.port) as connection:
         filter = json.dumps({"a": {"$in": ["x" * 1_000] * 200}}, separators=(",", ":")).replace('"', "%22")
         await connection.send(request("GET", f"/{bare}?filter={filter}", token_of(user.http.headers)))
         answer = await connection.answer()
-        assert answer.status in (200, 400, 414, 431)
+        assert answer.status == 431
         assert answer.headers["content-type"] == "application/json"
     assert await user.list(bare) == []
 

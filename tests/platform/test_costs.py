@@ -14,9 +14,9 @@ from tests.support.hub import Hub, StartHub, entity_of, running_hub
 
 SOME: Final = 200
 """Entities that are changed."""
-MANY: Final = 10_000
-"""Entities beside them."""
-TIMES: Final = 3
+MANY: Final = 40_000
+"""Entities beside them. To visit all of them costs several times LEAST."""
+TIMES: Final = 5
 """The cheapest one counts: what the hub does besides is no part of it."""
 LEAST: Final = 0.005
 """Seconds that anything counts as, so that a ratio of next to nothing means nothing."""
@@ -36,7 +36,8 @@ async def filled(hub: Hub, count: int) -> tuple[str, str]:
     """A store of `count` entities of one group and SOME of another for each number; the store and the other group."""
     store, group = await hub.define(indexes=["n"]), await hub.group()
     others, members = await hub.as_user(group=await hub.group()), await hub.as_user(group=group)
-    await others.make_all(store, [{"n": -1}] * count)
+    for start in range(0, count, 10_000):
+        await others.make_all(store, [{"n": -1}] * min(count - start, 10_000))
     await members.make_all(store, [{"n": number} for number in range(TIMES) for _ in range(SOME)])
     return store, group
 
@@ -90,7 +91,8 @@ async def test_a_tree_of_groups_moves_at_the_cost_of_what_it_holds(database: Dat
         among_few = await cost_of_moving_a_tree(hub, 50)
         await hub.admin.make_all("stores", [{"name": f"store{n}"} for n in range(40)])
         among_many = await cost_of_moving_a_tree(hub, 50)
-        assert among_many < 2 * among_few
+        # Each store is looked up once, which may double the cost; once for each group were fifty times as much.
+        assert among_many < 5 * among_few
 
 
 READS: Final = 60

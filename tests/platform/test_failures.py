@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import orjson
 import pytest
 
 from hub.failures import FailureLog
@@ -101,8 +100,7 @@ async def has_failed(hub: Hub) -> bool:
 
 def failures(hub: Hub) -> list[str]:
     """Return the log's messages on failed requests."""
-    lines = [orjson.loads(line) for line in hub.process.log.splitlines() if line.startswith("{")]
-    return [line["message"] for line in lines if line["logger"] == "hub.failures"]
+    return [record["message"] for record in hub.process.records() if record["logger"] == "hub.failures"]
 
 
 async def is_ready(hub: Hub) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import signal
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -158,7 +157,7 @@ async def test_connections_that_are_reset_are_forgotten(hub: Hub, token: str) ->
                 assert (await connection.answer()).status == 200
             connection.reset()
     await asyncio.sleep(2 * SECONDS)
-    assert not [line for line in hub.process.log.splitlines() if json.loads(line)["level"] == "error"]
+    assert not [record for record in hub.process.records() if record["level"] == "error"]
 
 
 async def test_a_websocket_stays(hub: Hub) -> None:

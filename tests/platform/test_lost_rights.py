@@ -13,7 +13,8 @@ import pytest
 
 from tests.platform.answers import good
 from tests.platform.raw import request, token_of, wire
-from tests.support.hub import Client, Hub, unique
+from tests.support.cpu import cpu_seconds
+from tests.support.hub import Client, Hub, eventually, unique
 
 PASSWORD = "open sesame 1"
 
@@ -96,8 +97,13 @@ async def test_one_who_is_no_administrator_when_many_passwords_are_digested_make
     role = await admin_role(hub)
     former, name = await signed_in(hub, roles=[role]), secrets.token_hex(4)
     users = [{"login": f"{name}-{n}", "password": f"sesame {name} {n}", "roles": [role]} for n in range(12)]
+    before = cpu_seconds(hub.process.pid)
     making = asyncio.create_task(former.post("/users", users))
-    await asyncio.sleep(0.1)
+
+    async def is_digesting() -> bool:
+        return cpu_seconds(hub.process.pid) > before + 0.1
+
+    await eventually(is_digesting)
     good(await hub.admin.patch(f"/users/{former.id}", {"roles": []}))
     assert (await making).status_code == 403
     assert await hub.admin.list("users", {"login[startswith]": name}) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import secrets
 import signal
@@ -74,6 +75,12 @@ class HubProcess:
     def log(self) -> str:
         return self.log_path.read_text(encoding="utf-8")
 
+    def records(self, start: int = 0) -> list[dict[str, Any]]:
+        """Return the records of the log from character `start` on: without a last line that is not complete yet, and
+        without lines that others write to standard error, such as the interpreter."""
+        lines = self.log[start:].splitlines(keepends=True)
+        return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}\n")]
+
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Signal the hub unless it has exited, and wait for its exit; return its exit code."""
         if self.process.poll() is None:
@@ -81,14 +88,15 @@ class HubProcess:
         return self.wait()
 
     def wait(self) -> int:
-        """Wait until the hub exits; return its exit code."""
+        """Wait until the hub exits; return its exit code. Fail if it does not exit."""
         if self in running:
             running.remove(self)
         try:
             code = self.process.wait(timeout=PATIENCE)
         except subprocess.TimeoutExpired:
             self.process.kill()
-            code = self.process.wait()
+            self.process.wait()
+            raise AssertionError(f"the hub does not stop: {self.log[-2_000:]}") from None
         if self.process.stdout:
             self.process.stdout.close()
         self.check_log()
@@ -334,7 +342,9 @@ async def running_hub(
         yield hub
     finally:
         await hub.close()
-        await asyncio.to_thread(process.stop)
+        was_running = process.process.poll() is None  # a test may have ended or killed it
+        code = await asyncio.to_thread(process.stop)
+        assert code == 0 or not was_running, f"the hub has stopped with code {code}: {process.log[-2_000:]}"
 
 
 StartHub = Callable[..., Awaitable[Hub]]

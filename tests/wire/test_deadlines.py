@@ -35,7 +35,8 @@ async def test_items_ring_in_order_once_each(rung: tuple[Deadlines[Item], list[I
     late, early, past = Item(0.03), Item(0.01), Item(-1)
     for item in (late, early, past, late):
         deadlines.watch(item)
-    await asyncio.sleep(0.1 + READING)
+    await eventually(lambda: len(heard) >= 3)
+    await asyncio.sleep(READING)  # none rings again
     assert heard == [past, early, late]
 
 
@@ -47,11 +48,11 @@ async def test_a_deadline_may_move_either_way(rung: tuple[Deadlines[Item], list[
     later.due += 60
     sooner.due -= 60
     deadlines.watch(sooner)
-    await asyncio.sleep(0.05)
+    await eventually(lambda: heard)
     assert heard == [sooner]
     later.due -= 60
     deadlines.watch(later)
-    await asyncio.sleep(0.05)
+    await eventually(lambda: len(heard) > 1)
     assert heard == [sooner, later]
 
 
@@ -115,7 +116,7 @@ async def test_outdated_entries_are_dropped_when_there_are_many(rung: tuple[Dead
         deadlines.watch(sooner)
         deadlines.forget(sooner)
     assert len(deadlines._heap) < 2_000
-    await asyncio.sleep(0.2 + READING)
+    await eventually(lambda: heard)
     assert heard == [kept]
 
 
@@ -132,7 +133,7 @@ async def test_a_callback_that_fails_stops_no_other_deadline() -> None:
     with reported_failures() as failures:
         for item in items:
             deadlines.watch(item)
-        await asyncio.sleep(0.2 + READING)
+        await eventually(lambda: len(heard) >= len(items))
     assert (heard, len(failures)) == (items, 1)
     deadlines.stop()
 

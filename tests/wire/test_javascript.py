@@ -32,10 +32,10 @@ def packages() -> Path:
 def test_the_protocol_suite_passes(packages: Path, layer: str, version: int, tests: int) -> None:
     everything = {"tests": str(tests), "pass": str(tests)}
     with javascript.echo_server(layer) as url:
-        output = javascript.run(packages, f"{layer}.mjs", url, layer, str(version))
-        if counted(output) != everything:
-            # Its heartbeat allows 200 ms for an answer, which a busy machine may exceed once, but not twice.
+        for _ in range(3):  # its heartbeat allows 200 ms for an answer, which a busy machine may exceed
             output = javascript.run(packages, f"{layer}.mjs", url, layer, str(version))
+            if counted(output) == everything:
+                break
     assert counted(output) == everything, output
 
 
