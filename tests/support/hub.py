@@ -202,7 +202,7 @@ class Client:
 
     async def make_all(self, store: str, bodies: list[Entity]) -> list[Entity]:
         """Create several entities in one request, which must succeed."""
-        answer = await self.post(f"/{store}", bodies)
+        answer = await self.http.post(f"/{store}", json=bodies, timeout=3 * PATIENCE)  # there may be ten thousand
         assert answer.status_code == 200, answer.text
         entities: list[Entity] = answer.json()["entities"]
         return entities
