@@ -25,10 +25,11 @@ SETTINGS: Final = ("name", "fields", "open", "indexes", "unique", "search", "ret
 FLAGS: Final = ("required", "unique", "index", "search", "hidden")
 FIELD_SETTINGS: Final = frozenset({"id", "type", "label", "length", "options", "default", *FLAGS})
 
-_TAKEN: Final[Mapping[str, Collection[str]]] = {"indexes": ("_id",), "unique": ("_id", "access", "branch")}
-"""System fields that a setting cannot name: every store has the index of `_id`, and the others are lists."""
+_HAVE_AN_INDEX: Final[Mapping[str, Collection[str]]] = {"indexes": ("_id",), "unique": ("_id",)}
+"""Paths that need no index of their own: every store has a unique index of `_id`."""
 
-_TAKEN_TEXT: Final = "Must not be this system field."
+_LISTS: Final = ("access", "branch")
+"""System fields that hold lists, which cannot be unique."""
 
 _KINDS: Final[Mapping[type, str]] = {
     str: "a string",
@@ -64,9 +65,9 @@ class _Reader:
         for i, path in enumerate(self.of_type(document, name, list, [], "")):
             if not (isinstance(path, str) and "\0" not in path and _is_path(path)):
                 self.refuse(f"{name}.{i}", "Must be a field path.")
-            elif path.partition(".")[0] in _TAKEN.get(name, ()):
-                self.refuse(f"{name}.{i}", _TAKEN_TEXT)
-            else:
+            elif name == "unique" and path in _LISTS:
+                self.refuse(f"{name}.{i}", "Must not be a system field that holds a list.")
+            elif path not in _HAVE_AN_INDEX.get(name, ()):
                 found.append(path)
         return tuple(dict.fromkeys(found))
 

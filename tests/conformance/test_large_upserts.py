@@ -12,7 +12,6 @@ from stores.records import Entity, now_ms
 from tests.support.entities import STORE, USER, entity, insert_one
 from tests.support.reading import changes_since, find, get
 
-pytestmark = pytest.mark.engine("sqlite")
 COUNT = 20
 
 

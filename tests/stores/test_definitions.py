@@ -61,10 +61,13 @@ def test_violations_are_counted_beyond_those_that_are_listed() -> None:
     assert len(refusal.value.violations) == MOST_VIOLATIONS
 
 
-@pytest.mark.parametrize(
-    ("setting", "path"), [("unique", "_id"), ("unique", "access"), ("unique", "branch"), ("indexes", "_id")]
-)
-def test_settings_name_no_system_field_that_they_cannot_serve(setting: str, path: str) -> None:
+@pytest.mark.parametrize("path", ["access", "branch"])
+def test_system_fields_that_hold_lists_are_not_unique(path: str) -> None:
     with pytest.raises(InvalidEntity) as refusal:
-        parse_definition({"name": "s", setting: ["a", path]})
-    assert [violation.field for violation in refusal.value.violations] == [f"{setting}.1"]
+        parse_definition({"name": "s", "unique": ["a", path]})
+    assert [violation.field for violation in refusal.value.violations] == ["unique.1"]
+
+
+def test_the_id_gets_no_index_but_that_of_every_store() -> None:
+    definition = parse_definition({"name": "s", "unique": ["a", "_id"], "indexes": ["_id", "b"]})
+    assert (definition.unique_paths, definition.index_paths) == (("a",), ("b",))
