@@ -241,28 +241,38 @@ class SQLiteEngine:
         key: IdempotencyKey | None = None,
         definition: StoreDefinition | None = None,
     ) -> list[Written]:
-        first = writes[0] if len(writes) == 1 else None
-        if isinstance(first, BULK):
-            return await self._bulk_changes.commit(first, by, key, definition)
-        # One statement changes one entity, so it is atomic.
-        is_single = first is not None and key is None
-
-        def run() -> list[Written]:
-            if definition is not None:
-                self._superseded.check(definition)
-            if first is not None and key is None:
-                return [self._quick.run(first, 0)]
-            return self._in_savepoint(lambda: self._quick.run_once(writes, key))
-
-        def run_heavy() -> list[Written]:
-            if definition is not None:
-                self._superseded.check(definition)
-            return self._executor.run_once(writes, key)
-
-        if is_single or not is_heavy(writes):
+        if len(writes) == 1:
+            [write] = writes
+            if isinstance(write, BULK):
+                return await self._bulk_changes.commit(write, by, key, definition)
+            if key is None:
+                with suppress(TooLongForLoop):
+                    # One statement changes one entity, so it is atomic.
+                    return [await self._writer.submit(partial(self._run_one, write, definition), by)]
+        if (len(writes) != 1 or key is not None) and not is_heavy(writes):
             with suppress(TooLongForLoop):
-                return await self._writer.submit(run, by)
-        return await self._writer.submit(run_heavy, by, heavy=True)
+                return await self._writer.submit(partial(self._run_light, writes, key, definition), by)
+        return await self._writer.submit(partial(self._run_heavy, writes, key, definition), by, heavy=True)
+
+    # Not functions within `commit`: their many objects would make the garbage collector run more often.
+    def _run_one(self, write: Write, definition: StoreDefinition | None) -> Written:
+        if definition is not None:
+            self._superseded.check(definition)
+        return self._quick.run(write, 0)
+
+    def _run_light(
+        self, writes: Sequence[Write], key: IdempotencyKey | None, definition: StoreDefinition | None
+    ) -> list[Written]:
+        if definition is not None:
+            self._superseded.check(definition)
+        return self._in_savepoint(lambda: self._quick.run_once(writes, key))
+
+    def _run_heavy(
+        self, writes: Sequence[Write], key: IdempotencyKey | None, definition: StoreDefinition | None
+    ) -> list[Written]:
+        if definition is not None:
+            self._superseded.check(definition)
+        return self._executor.run_once(writes, key)
 
     async def outcome(self, key: IdempotencyKey) -> list[Written] | None:
         with suppress(TooLongForLoop):

@@ -19,8 +19,8 @@ HEAVY: Final = 100
 """Writes; a commit of more writes runs in the writer thread."""
 
 HEAVY_BYTES: Final = 262_144
-"""Bytes of JSON text; a commit of several writes with more text runs in the writer thread too, as does one that reads
-a longer text: an entity, or the outcome that it had before."""
+"""Bytes of JSON text; a commit of several writes with more text runs in the writer thread too, as does one that meets
+more: the entities that it changes, or the outcome that it had before."""
 
 _SEARCH_SECONDS: Final = 0.005
 """Seconds that a search in a commit may take on the loop."""

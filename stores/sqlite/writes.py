@@ -70,7 +70,7 @@ class WriteExecutor:
     `read_timeout`: seconds that a bulk change may test its filter, since all other writes wait for it.
     `most_bytes`: the largest entity, in bytes of JSON text.
     `found`: the entities that the only bulk change may concern; None if it searches for them itself.
-    `longest`: bytes of a text that it may read. Raises TooLongForLoop for a longer one, unless it may read any."""
+    `longest`: characters of entities that a commit may parse. Raises TooLongForLoop for more."""
 
     def __init__(
         self,
@@ -91,8 +91,7 @@ class WriteExecutor:
         self.most_bytes = most_bytes
         self.found = found
         self.longest = longest
-        # The length first: only the texts that may be read are.
-        self.doc = "doc" if longest == math.inf else f"CASE WHEN octet_length(doc)<={longest} THEN doc END"
+        self.parsed = 0
 
     def over(self, tables: dict[str, StoreTable]) -> WriteExecutor:
         """Return an executor of the same transaction that knows other tables."""
@@ -133,6 +132,8 @@ class WriteExecutor:
         """Run the write at position `index` of a commit, whose upserts count in `met` what they meet. Raises the errors
         of `stores.protocol.Engine.commit`."""
         table = self.table(write.store)
+        if index == 0:
+            self.parsed = 0
         with translated(self.connection, index), too_large_at(index):
             match write:
                 case Insert():
@@ -291,21 +292,31 @@ class WriteExecutor:
         compiler = Compiler(table)
         # The visibility predicate first: see `Compiler.kept_choice`.
         condition = compiler.condition(where)
-        sql = f"SELECT row, rev, {self.doc} FROM {table.table} WHERE {condition} AND id={compiler.bind(id)}"
-        found = _checked(self.connection.execute(sql, compiler.values).fetchone())
+        sql = f"SELECT row, rev, doc FROM {table.table} WHERE {condition} AND id={compiler.bind(id)}"
+        found: Row | None = self.connection.execute(sql, compiler.values).fetchone()
         if found is None:
             raise NotFound(f"no {table.name}/{id}")
         if revs is not None and found[1] not in revs:
             raise StaleRevision(found[1])
-        return found
+        return self.parsable(found)
 
     def first(self, table: StoreTable, where: Filter) -> Row | None:
         """Return the first match by creation. The filter holds a unique value."""
         compiler = Compiler(table)
         condition = compiler.condition(where)
-        sql = f"SELECT row, rev, {self.doc} FROM {table.table} WHERE {condition} ORDER BY time, id LIMIT 1"
+        sql = f"SELECT row, rev, doc FROM {table.table} WHERE {condition} ORDER BY time, id LIMIT 1"
         with self.searching():
-            return _checked(self.connection.execute(sql, compiler.values).fetchone())
+            found: Row | None = self.connection.execute(sql, compiler.values).fetchone()
+        return None if found is None else self.parsable(found)
+
+    def parsable(self, found: Row) -> Row:
+        """Return the entity. Raises TooLongForLoop if it, or what the commit has parsed before, is too long."""
+        # It has been read already: that takes a tenth of parsing it, and asking for its length first would be one step
+        # more for every write.
+        self.parsed += len(found[2])
+        if self.parsed > self.longest:
+            raise TooLongForLoop
+        return found
 
     def searching(self) -> AbstractContextManager[None]:
         """Return a context for statements that may read many entities: those of a path that no index serves."""
@@ -362,13 +373,6 @@ class WriteExecutor:
                 # Each time: the write that first set it in memory may have been rolled back.
                 sql = "UPDATE paths SET mixed=1 WHERE store=? AND path=? AND mixed=0"
                 self.connection.execute(sql, (table.name, indexed.path))
-
-
-def _checked(found: tuple[Any, ...] | None) -> Row | None:
-    """Return the entity. Raises TooLongForLoop if its text has not been read."""
-    if found is not None and found[2] is None:
-        raise TooLongForLoop
-    return found
 
 
 def _bytes(text: str) -> int:

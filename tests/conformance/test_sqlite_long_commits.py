@@ -73,6 +73,15 @@ async def test_changes_of_a_large_entity(engine: Engine, submitted: list[bool]) 
     assert len(changes) == 2 * (1 + 2 + 2 + 1) + 1
 
 
+async def test_many_entities_that_are_large_together(engine: Engine, submitted: list[bool]) -> None:
+    made = [await insert_one(engine, text="x" * 10_000) for _ in range(40)]
+    for count, expected in ((20, ON_LOOP), (40, IN_THREAD), (20, ON_LOOP)):
+        writes: list[Write] = [Update(STORE, e["_id"], {"n": count}, forced=True) for e in made[:count]]
+        assert (await done(engine, submitted, writes))[0] == expected
+    for each in made:
+        assert (await done(engine, submitted, [Update(STORE, each["_id"], {"n": 0})]))[0] == ON_LOOP
+
+
 async def test_a_long_outcome_is_read_for_its_own_request_only(engine: Engine, submitted: list[bool]) -> None:
     """It is read in the thread. Another request with the key is refused without it."""
     writes: list[Write] = [Insert(STORE, entity(text="x" * 1_000_000)) for _ in range(20)]
