@@ -119,3 +119,20 @@ async def test_growth_with_the_default_bound_stops_nobody(hub: Hub) -> None:
     assert refused
     assert (await user.get(f"/{store}/{numbers}")).status_code == 200
     assert (await user.delete(f"/{store}/{numbers}")).status_code == 200
+
+
+@pytest.mark.engine("sqlite")
+async def test_a_small_array_of_upserts_does_not_hold_one_large_entity_often(hub: Hub) -> None:
+    """A kilobyte of body, each item of which meets the same entity, is refused by the bytes of what it meets."""
+    user = await hub.as_user()
+    store = await hub.define(unique=["code"])
+    made = await user.make(store, {"code": "c", "text": "x" * 900_000})
+    answer = await user.post(f"/{store}", [{"code": "c"}] * 100, {"upsert": "code"})
+    assert answer.status_code == 400, answer.text[:300]
+    [text] = answer.json()["errors"]["upsert"]
+    assert "67108864 bytes" in text
+    assert "MOST_UPSERT_BYTES" in text
+    limits = await read_metrics(hub.url)
+    assert limits.value("hub_limit_reached_total", limit="MOST_UPSERT_BYTES") == 1
+    answer = await user.post(f"/{store}", [{"code": "c"}] * 10, {"upsert": "code"})
+    assert [e["_rev"] for e in answer.json()["entities"]] == [made["_rev"]] * 10
