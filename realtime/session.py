@@ -295,6 +295,7 @@ class LiveSession:
         query = Query(subscription.where, limit=most)
         for _ in range(LIST_ATTEMPTS):
             unread = self._begin_list()
+            reached = self.context.fanout.position  # by other subscriptions of the client; a long list takes time
             listing = await self.context.engine.find(
                 subscription.store, query, subscription.projection, before_long=unread.enter
             )
@@ -307,7 +308,6 @@ class LiveSession:
                 )
                 text = f"more than {bound} match: narrow the filter or list over REST"
                 raise SnapshotTooLarge("snapshot", text).at(name)
-            reached = self.context.fanout.position  # by other subscriptions of the client, perhaps
             known = self._latest(listing.position, reached, subscription.position, self._acknowledged)
             if self._order(known) <= self._order(listing.position):
                 return _Start(listing.position, entities, resync)

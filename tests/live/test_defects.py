@@ -256,6 +256,26 @@ async def test_a_request_whose_read_is_cancelled_is_refused(
     await listener.hears("first", "second")
 
 
+async def test_a_snapshot_during_which_others_write_is_read_once(
+    hub: Hub, listener: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fan-out moves on while a long list is read. The list need not be newer than what it delivers meanwhile."""
+    find, reads, answers = hub.engine.find, list[int](), list[bytes]()
+
+    async def slow_find(*args: Any, **more: Any) -> Any:
+        found = await find(*args, **more)
+        reads.append(1)
+        await listener.write("meanwhile")
+        await listener.hears("first", "meanwhile")
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(hub.engine, "find", slow_find)
+        request = {"store": "notes", "filter": {"text": {"$ne": "x"}}, "snapshot": True}
+        await listener.session.request("subscribe", request, answers.append)
+    assert (orjson.loads(answers[0])["ok"], len(reads)) == (True, 1)
+
+
 async def test_a_background_job_that_dies_is_logged(
     hub: Hub, listener: Listener, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
