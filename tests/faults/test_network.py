@@ -104,7 +104,7 @@ async def all_came_back(followers: list[Follower], connections: list[int]) -> bo
 async def test_corrupted_requests(mortal: MortalHub, times: int, report: Report) -> None:
     """Truncated, altered or random bytes, over HTTP and WebSocket, while others write: an array is written whole or
     not at all, a truncated one never, and other clients are not affected."""
-    corrupted = 20 * times
+    corrupted = 20 * max(times, 4)  # with fewer, none may be good by chance
     chance = random.Random(1)
     async with workload(mortal) as load:
         client = mortal.client()
@@ -124,7 +124,7 @@ async def test_corrupted_requests(mortal: MortalHub, times: int, report: Report)
 
 
 ITEMS = 5
-MOMENT = 2.0
+MOMENT = 1.0
 """Seconds to wait for an answer; some of these requests have none."""
 
 UNANSWERED = 0
