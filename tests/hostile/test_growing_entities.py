@@ -121,7 +121,6 @@ async def test_growth_with_the_default_bound_stops_nobody(hub: Hub) -> None:
     assert (await user.delete(f"/{store}/{numbers}")).status_code == 200
 
 
-@pytest.mark.engine("sqlite")
 async def test_a_small_array_of_upserts_does_not_hold_one_large_entity_often(hub: Hub) -> None:
     """A kilobyte of body, each item of which meets the same entity, is refused by the bytes of what it meets."""
     user = await hub.as_user()
