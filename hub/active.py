@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Annotated, Final
 
 from hub.connections import Peer
@@ -23,7 +22,7 @@ class ActiveRequests:
         self.most = most
         self.each = max(1, int(REQUESTS_SHARE * most))
         self.count = 0
-        self.of_user: Counter[str] = Counter()
+        self.of_user: dict[str, int] = {}
 
 
 class ActiveRequest:
@@ -42,25 +41,31 @@ class ActiveRequest:
         """The user's id, once the request is authenticated."""
         self.is_at_work = False
         """Whether the hub works on it, and receives beside that only to notice that the client disconnects."""
-        self.resume()
+        all.count += 1
+        if peer is not None:
+            peer.active += 1
 
     def resume(self) -> None:
-        self._all.count += 1
+        every = self._all
+        every.count += 1
         if self.peer is not None:
             self.peer.active += 1
         if self.user:
-            self._all.of_user[self.user] += 1
+            every.of_user[self.user] = every.of_user.get(self.user, 0) + 1
 
     def pause(self) -> None:
-        self._all.count -= 1
-        if self.peer is not None:
-            self.peer.active -= 1
-            if not self.peer.connections:
-                self.peer.all.forget_unused(self.peer)
+        every, peer = self._all, self.peer
+        every.count -= 1
+        if peer is not None:
+            peer.active -= 1
+            if not peer.connections:
+                peer.all.forget_unused(peer)
         if self.user:
-            self._all.of_user[self.user] -= 1
-            if not self._all.of_user[self.user]:
-                del self._all.of_user[self.user]
+            left = every.of_user[self.user] - 1
+            if left:
+                every.of_user[self.user] = left
+            else:
+                del every.of_user[self.user]
 
     end = pause
 
@@ -68,15 +73,18 @@ class ActiveRequest:
         """Count the request for this user. Raises Overloaded if the user has too many."""
         if self.user or not user:
             return
+        every = self._all
         self.user = user
-        self._all.of_user[user] += 1
-        error = self._users_refusal()
+        every.of_user[user] = every.of_user.get(user, 0) + 1
+        error = None if every.count <= every.each else self._users_refusal()
         if error is not None:
             raise error
 
     def refusal(self) -> Overloaded | None:
         """Return why there are too many active requests for this one, or None."""
         every = self._all
+        if every.count <= every.each:  # so no address and no user has more
+            return None
         if every.count > every.most:
             return Overloaded(f"{every.most} requests are being answered").at("max_requests")
         peer = self.peer
@@ -90,9 +98,8 @@ class ActiveRequest:
             self.peer.all.unread.check(self.peer.limited, self.user, size)
 
     def _users_refusal(self) -> Overloaded | None:
-        if self.user and self._all.of_user[self.user] > self._all.each:
-            return too_many(self._all.each, "You have")
-        return None
+        each = self._all.each
+        return too_many(each, "You have") if self._all.of_user.get(self.user, 0) > each else None
 
 
 def too_many(each: int, whose: str) -> Overloaded:

@@ -388,11 +388,11 @@ class HubHttpProtocol(ClientConnection):
 
     def on_response_complete(self) -> None:
         self.server_state.total_requests += 1
-        ended, self._running = cast(HubCycle, self._running), None
+        ended, self._running = self._running, None
         self._discharge()
         if self.transport.is_closing():
             self._watch_closing()
-        elif ended.is_last:
+        elif isinstance(ended, HubCycle) and ended.is_last:
             self._end_here()
         elif not self.flow.write_paused:
             self._go_on()
