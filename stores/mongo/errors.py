@@ -85,6 +85,7 @@ _PASSING: Final = frozenset(
         11600,  # InterruptedAtShutdown
         11601,  # Interrupted
         11602,  # InterruptedDueToReplStateChange
+        12587,  # BackgroundOperationInProgressForNamespace: an index is being built
         13388,  # StaleConfig
         13435,  # NotPrimaryNoSecondaryOk
         13436,  # NotPrimaryOrSecondary
