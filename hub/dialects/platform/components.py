@@ -23,6 +23,7 @@ from hub.openapi.schemas import (
     ref,
 )
 from stores.definitions import STORE_NAME
+from stores.parse import MOST_SHOWN
 from stores.protocol import MOST_HISTORY_ENTRIES
 from stores.schema import StoreDefinition
 
@@ -94,7 +95,7 @@ def store_parameters(operation: Operation, definition: StoreDefinition, name: st
             shared = ["offset", "limit", "meta", "from", "to", "begin", "end", "after", "since"]
             return [*_refs(shared), _only(name), _sort(name), *_filters(definition, name)]
         case "filter":
-            return [*_refs(["all", "from", "to", "begin", "end"]), *_filters(definition, name)]
+            return [*_refs(["all", "from", "to", "begin", "end"]), *_filters(definition, name, bulk=True)]
         case "projection":
             return [_only(name)]
         case "upsert":
@@ -114,7 +115,7 @@ def _csv(name: str, item: Schema, description: str, **more: Any) -> Schema:
 
 
 def _only(name: str) -> Schema:
-    return _csv("only", ref(f"{name}.path"), "Fields to show; _id is always included")
+    return _csv("only", ref(f"{name}.path"), "Fields to show; _id is always included", maxItems=MOST_SHOWN)
 
 
 def _sort(name: str) -> Schema:
@@ -122,10 +123,10 @@ def _sort(name: str) -> Schema:
     return _csv("sort", ref(f"{name}.order"), described, maxItems=16, uniqueItems=True)
 
 
-def _filters(definition: StoreDefinition, name: str) -> list[Schema]:
+def _filters(definition: StoreDefinition, name: str, *, bulk: bool = False) -> list[Schema]:
     conditions = query(
         "conditions",
-        conditions_schema(definition),
+        conditions_schema(definition, bulk=bulk),
         "field=value and field[operator]=value, each as a separate parameter",
         style="form",
         explode=True,

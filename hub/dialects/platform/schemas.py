@@ -152,10 +152,11 @@ def filter_schema(name: str, definition: StoreDefinition) -> Schema:
     }
 
 
-def conditions_schema(definition: StoreDefinition) -> Schema:
-    """Return the schema of the parameters ``field=value`` and ``field[operator]=value``, combined into one object."""
+def conditions_schema(definition: StoreDefinition, *, bulk: bool) -> Schema:
+    """Return the schema of the parameters ``field=value`` and ``field[operator]=value``, combined into one object. In
+    those of a `bulk` change an empty list cannot be excluded."""
     if definition.open and not definition.fields:
-        return _conditions({_paths(definition, _IN_NAME): {"type": "string"}})
+        return _conditions({_paths(definition, _IN_NAME): {"type": "string"}}, bulk)
     by_form: dict[ParameterForm, list[str]] = {form: [] for form in ParameterForm}
     by_form[ParameterForm.TEXT] += _SYSTEM_TEXTS
     by_form[ParameterForm.NUMBER] += _SYSTEM_NUMBERS
@@ -165,7 +166,7 @@ def conditions_schema(definition: StoreDefinition) -> Schema:
     kinds = {_below(_any_of(names), _IN_NAME): _VALUES[form] for form, names in by_form.items() if names}
     if definition.open:
         kinds[_paths(definition, _IN_NAME, without=[f.id for f in definition.fields])] = {"type": "string"}
-    return _conditions(kinds)
+    return _conditions(kinds, bulk)
 
 
 _SYSTEM_TEXTS: Final = ("owner", "group", "access", "branch")
@@ -178,7 +179,10 @@ _VALUES: Final[Mapping[ParameterForm, Schema]] = {
 }
 
 
-def _conditions(kinds: Mapping[str, Schema]) -> Schema:
+_LISTED: Final[Schema] = {"type": "string", "description": "Separated by commas"}
+
+
+def _conditions(kinds: Mapping[str, Schema], bulk: bool) -> Schema:
     compared = "|".join(op for op in OPERATORS if op not in ("in", "nin", "exists", "contains", "startswith"))
     reserved = "|".join(RESERVED)
     patterns: dict[str, Schema] = {}
@@ -186,7 +190,8 @@ def _conditions(kinds: Mapping[str, Schema]) -> Schema:
         patterns[f"^(?!(?:{reserved})$){paths}$"] = value
         patterns[rf"^{paths}\[(?:{compared})\]$"] = value
         patterns[rf"^{paths}\[(?:contains|startswith)\]$"] = {"type": "string"}
-        patterns[rf"^{paths}\[(?:in|nin)\]$"] = {"type": "string", "description": "Separated by commas"}
+        patterns[rf"^{paths}\[in\]$"] = _LISTED
+        patterns[rf"^{paths}\[nin\]$"] = _LISTED | ({"minLength": 1} if bulk else {})
         patterns[rf"^{paths}\[exists\]$"] = {"type": "string", "enum": ["true", "false"]}
     return {"type": "object", "patternProperties": patterns, "additionalProperties": False}
 
@@ -229,7 +234,7 @@ def shared_schemas() -> dict[str, Schema]:
     text = {"$contains": {"type": "string"}, "$startswith": {"type": "string"}}
     rest = {
         "$exists": {"type": "boolean"},
-        "$size": {"type": "integer", "minimum": 0},
+        "$size": {"type": "integer", "minimum": 0, "maximum": 2**63 - 1},
         "$not": operators,
         "$elemMatch": {"type": "object", "minProperties": 1},
     }
