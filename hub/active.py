@@ -21,12 +21,11 @@ class ActiveRequests:
     def __init__(self, most: int) -> None:
         self.most = most
         self.each = max(1, int(REQUESTS_SHARE * most))
-        self.count = 0
-        self.of_user: dict[str, int] = {}
+        self.running: set[ActiveRequest] = set()
 
 
 class ActiveRequest:
-    """One request. It is active until `end`, except between `pause` and `resume`.
+    """One request. It is active from its beginning until `end`, except between `pause` and `resume`.
 
     Args:
         peer: the address of its connection, if known. A trusted proxy's has no limit.
@@ -41,55 +40,36 @@ class ActiveRequest:
         """The user's id, once the request is authenticated."""
         self.is_at_work = False
         """Whether the hub works on it, and receives beside that only to notice that the client disconnects."""
-        all.count += 1
-        if peer is not None:
-            peer.active += 1
+        all.running.add(self)
 
     def resume(self) -> None:
-        every = self._all
-        every.count += 1
-        if self.peer is not None:
-            self.peer.active += 1
-        if self.user:
-            every.of_user[self.user] = every.of_user.get(self.user, 0) + 1
+        self._all.running.add(self)
 
     def pause(self) -> None:
-        every, peer = self._all, self.peer
-        every.count -= 1
-        if peer is not None:
-            peer.active -= 1
-            if not peer.connections:
-                peer.all.forget_unused(peer)
-        if self.user:
-            left = every.of_user[self.user] - 1
-            if left:
-                every.of_user[self.user] = left
-            else:
-                del every.of_user[self.user]
+        self._all.running.discard(self)
 
     end = pause
 
     def authenticated(self, user: str) -> None:
         """Count the request for this user. Raises Overloaded if the user has too many."""
-        if self.user or not user:
-            return
-        every = self._all
         self.user = user
-        every.of_user[user] = every.of_user.get(user, 0) + 1
-        error = None if every.count <= every.each else self._users_refusal()
-        if error is not None:
+        if len(self._all.running) > self._all.each and (error := self._users_refusal()) is not None:
             raise error
 
     def refusal(self) -> Overloaded | None:
         """Return why there are too many active requests for this one, or None."""
         every = self._all
-        if every.count <= every.each:  # so no address and no user has more
+        count = len(every.running)
+        # Requests are told apart only from here on: fewer in all are fewer of each address and user.
+        if count <= every.each:
             return None
-        if every.count > every.most:
+        if count > every.most:
             return Overloaded(f"{every.most} requests are being answered").at("max_requests")
         peer = self.peer
-        if peer is not None and peer.active > every.each and not peer.exempt:
-            return too_many(every.each, "This address has")
+        if peer is not None and not peer.exempt:
+            same = sum(each.peer is not None and each.peer.block == peer.block for each in every.running)
+            if same > every.each:
+                return too_many(every.each, "This address has")
         return self._users_refusal()
 
     def check_unread(self, size: int) -> None:
@@ -98,8 +78,11 @@ class ActiveRequest:
             self.peer.all.unread.check(self.peer.limited, self.user, size)
 
     def _users_refusal(self) -> Overloaded | None:
-        each = self._all.each
-        return too_many(each, "You have") if self._all.of_user.get(self.user, 0) > each else None
+        if not self.user:
+            return None
+        every = self._all
+        same = sum(each.user == self.user for each in every.running)
+        return too_many(every.each, "You have") if same > every.each else None
 
 
 def too_many(each: int, whose: str) -> Overloaded:

@@ -49,8 +49,6 @@ class Peer:
     all: Connections
     connections: int = 0
     buffered: int = 0
-    active: int = 0
-    """Active requests (see `hub.active`)."""
 
     @property
     def limited(self) -> str:
@@ -119,11 +117,7 @@ class Connections:
     def unregister(self, peer: Peer) -> None:
         peer.connections -= 1
         self.count -= 1
-        self.forget_unused(peer)
-
-    def forget_unused(self, peer: Peer) -> None:
-        """Forget an address without connections and active requests: a request may outlast its connection."""
-        if not (peer.connections or peer.active):
+        if not peer.connections:
             self._peers.pop(peer.block, None)
 
     def refusal(self, peer: Peer) -> Overloaded | None:

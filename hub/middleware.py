@@ -64,7 +64,7 @@ class RequestMiddleware:
         self.active = ActiveRequests(most)
         self.apart = apart
         self.failures = FailureLog()
-        metrics.in_progress.set_function(lambda: self.active.count)
+        metrics.in_progress.set_function(lambda: len(self.active.running))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"].startswith(self.apart):
