@@ -53,17 +53,17 @@ class ActiveRequest:
     def authenticated(self, user: str) -> None:
         """Count the request for this user. Raises Overloaded if the user has too many."""
         self.user = user
-        if len(self._all.running) > self._all.each and (error := self._users_refusal()) is not None:
+        every = self._all
+        # Requests are told apart only if there are many: fewer in all are fewer of each address and user.
+        if len(every.running) > every.each and (error := self._users_refusal()) is not None:
             raise error
 
     def refusal(self) -> Overloaded | None:
         """Return why there are too many active requests for this one, or None."""
         every = self._all
-        count = len(every.running)
-        # Requests are told apart only from here on: fewer in all are fewer of each address and user.
-        if count <= every.each:
+        if len(every.running) <= every.each:
             return None
-        if count > every.most:
+        if len(every.running) > every.most:
             return Overloaded(f"{every.most} requests are being answered").at("max_requests")
         peer = self.peer
         if peer is not None and not peer.exempt:

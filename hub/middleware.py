@@ -109,15 +109,16 @@ class RequestMiddleware:
             finally:
                 active.resume()
             arrived = not message.get("more_body")
-            if arrived:
-                self._admit(active, scope)
+            if arrived and (refusal := active.refusal()) is not None and scope["path"] not in OPERATIONAL:
+                raise refusal
             return message
 
         try:
             for_pages = self.origins.admit(scope)
             if "\n" in scope["path"]:  # a route's pattern could match the part before the line break
                 raise NoSuchPath(scope["path"])
-            self._admit(active, scope)
+            if (refusal := active.refusal()) is not None and scope["path"] not in OPERATIONAL:
+                raise refusal
             await self.app(scope, receive_apart, send_with_id)
         except Exception as error:
             if status or isinstance(error, ClientGone):
@@ -138,12 +139,6 @@ class RequestMiddleware:
             raise error
         self.failures.note(scope, error)
         raise AnswerBroken(str(error)) from error
-
-    def _admit(self, active: ActiveRequest, scope: Scope) -> None:
-        """Raise Overloaded if there are too many active requests."""
-        error = active.refusal()
-        if error is not None and scope["path"] not in OPERATIONAL:
-            raise error
 
     def _record(self, scope: Scope, status: int, seconds: float, request_id: bytes) -> None:
         self.metrics.observed(scope.get("hub.operation", "other"), status, seconds)
