@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 import gc
+import logging
 import os
 import shlex
 import socket
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -38,10 +40,14 @@ try:
 except ImportError:  # Windows has no such limit
     resource = None  # type: ignore[assignment]
 
+log = logging.getLogger(__name__)
+
 BACKLOG: Final = 2_048
 """Length of the accept queue."""
 CLOSING: Final = 3
 """Seconds of the shutdown grace period reserved for a database server that does not answer while connections close."""
+LONGEST_END: Final = 10.0
+"""Seconds after the grace period in which the hub closes the database and ends; then the process is ended."""
 OTHER_FILES: Final = 128
 """Open files besides those of clients and the database: logs, libraries, the command line."""
 LEAST_OTHER_FILES: Final = 24
@@ -61,6 +67,7 @@ class HubServer(uvicorn.Server):
         self.hub: Hub = app.state.hub
         self.gateway: LiveGateway = app.state.gateway
         self.announce = announce
+        self._last_resort: threading.Timer | None = None
 
     async def serve(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
         # Not in the application's lifespan: there, uvicorn would turn CannotOpen into a traceback.
@@ -87,8 +94,17 @@ class HubServer(uvicorn.Server):
                 self._captured_signals.clear()
 
     async def shutdown(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
+        # A library may wait for ever for a lock that it has lost: PyMongo does so when it is cancelled at a bad moment.
+        self._last_resort = threading.Timer(self.hub.settings.shutdown_grace + LONGEST_END, end_process)
+        self._last_resort.daemon = True
+        self._last_resort.start()
         await self.gateway.eio.shutdown()  # live clients get a notice; running requests may complete
         await super().shutdown(sockets)  # type: ignore[arg-type]
+
+    def ended(self) -> None:
+        """Call it when everything has ended in time."""
+        if self._last_resort is not None:
+            self._last_resort.cancel()
 
     async def startup(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
         await super().startup(sockets=sockets)  # type: ignore[arg-type]
@@ -126,6 +142,13 @@ def serve(settings: Settings, others: Iterable[MakeDialect] = ()) -> int:
     finally:
         for each in listening:
             each.close()
+
+
+def end_process() -> None:
+    """End the process, although something does not end. What was answered is durable."""
+    log.error("the hub does not end: the process is ended")
+    logging.shutdown()
+    os._exit(1)
 
 
 def listen(host: str, port: int) -> list[socket.socket]:
@@ -235,6 +258,7 @@ def run(app: Starlette, settings: Settings, listening: list[socket.socket]) -> i
     try:
         server.run(listening)
     finally:
+        server.ended()
         remove_control(settings.data_dir, os.getpid())
         unregister(os.getpid())
     return 0 if server.started else 1

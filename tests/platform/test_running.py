@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import resource
 import secrets
 import signal
 import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -25,6 +27,7 @@ from tests.support.hub import (
     ADMIN_LOGIN,
     ADMIN_PASSWORD,
     LOG,
+    PATIENCE,
     Client,
     Hub,
     entity_of,
@@ -34,7 +37,7 @@ from tests.support.hub import (
     running_hub,
     unique,
 )
-from tests.support.program import HUB
+from tests.support.program import HUB, ROOT
 
 PASSWORD = "open sesame 1"
 TRUSTED = "https://portal.example.com"
@@ -495,6 +498,20 @@ async def test_a_stop_does_not_wait_forever(spare: Database, tmp_path: Path) -> 
             started = now_ms()
             await asyncio.to_thread(hub.process.stop)
             assert 900 <= now_ms() - started < 15_000
+
+
+def test_a_stop_ends_the_process_although_something_does_not_end(tmp_path: Path) -> None:
+    settings = {"HUB_DATA_DIR": str(tmp_path), "HUB_PORT": "0", "HUB_SHUTDOWN_GRACE": "1"}
+    command = [sys.executable, "-m", "tests.programs.stuck_hub"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=ROOT, env=os.environ | settings, stdout=pipe, stderr=pipe, text=True) as process:
+        assert process.stdout is not None
+        while "hub is live" not in process.stdout.readline():
+            assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 1
+    assert "the hub does not end" in errors
 
 
 async def test_what_was_answered_survives_a_kill(spare: Database, tmp_path: Path) -> None:

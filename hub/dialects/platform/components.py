@@ -23,7 +23,6 @@ from hub.openapi.schemas import (
     ref,
 )
 from stores.definitions import STORE_NAME
-from stores.parse import MOST_SHOWN
 from stores.protocol import MOST_HISTORY_ENTRIES
 from stores.schema import StoreDefinition
 
@@ -115,7 +114,7 @@ def _csv(name: str, item: Schema, description: str, **more: Any) -> Schema:
 
 
 def _only(name: str) -> Schema:
-    return _csv("only", ref(f"{name}.path"), "Fields to show; _id is always included", maxItems=MOST_SHOWN)
+    return _csv("only", ref(f"{name}.path"), "Fields to show; _id is always included")
 
 
 def _sort(name: str) -> Schema:
