@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import Iterable
 from typing import Any, Final
 
-_PATIENCE: Final = 0.5
-"""Seconds until a task that still runs is cancelled again."""
+_PATIENCE: Final = 2.0
+"""Seconds until a task that still runs is cancelled again. Not sooner: PyMongo loses its topology lock, for which all
+then wait, if a task is cancelled a second time while it ends."""
 
 
 def is_cancelled() -> bool:
