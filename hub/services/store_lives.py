@@ -15,8 +15,8 @@ from stores.schema import StoreDefinition
 
 @dataclass(slots=True)
 class _Life:
-    """What is known of the time for which one definition has been in force. It began after `before`, and at `within`
-    it had begun; both are orders of the feed."""
+    """The known bounds of the moment when one definition came into force: after `before`, not after `within`. Both are
+    orders of the feed."""
 
     definition: StoreDefinition
     before: bytes = b""

@@ -1,4 +1,4 @@
-"""What writes on SQLite hold in memory does not grow with the bytes of the entities that they concern."""
+"""The memory of a write on SQLite does not grow with the bytes of the entities that it concerns."""
 
 from __future__ import annotations
 

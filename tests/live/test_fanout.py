@@ -194,19 +194,24 @@ async def turns_of_others(work: Awaitable[None]) -> int:
     return turns
 
 
+async def fanout_behind(engine: Engine, count: int) -> tuple[Fanout, str, list[Change]]:
+    """Create `count` entities. Return a fan-out that has delivered none of them, its position, and their changes."""
+    await engine.define(StoreDefinition(STORE))
+    begun = await engine.feed.position()
+    fanout = Fanout(engine)
+    fanout.start(begun)
+    for number in range(count):
+        await insert_one(engine, n=number)
+    return fanout, begun, await changes_since(engine.feed, begun)
+
+
 async def test_whoever_waits_for_the_end_of_a_change_is_served_between_two(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A client that resumes or fell behind joins between two changes, also if every change pauses only within."""
     monkeypatch.setattr(fanout_module, "SLICE", 4)
     monkeypatch.setattr(fanout_module, "TURN", 60)
-    await engine.define(StoreDefinition(STORE))
-    begun = await engine.feed.position()
-    fanout = Fanout(engine)
-    fanout.start(begun)
-    for number in range(20):
-        await insert_one(engine, n=number)
-    changes = await changes_since(engine.feed, begun)
+    fanout, begun, changes = await fanout_behind(engine, 20)
     topic = topic_of(STORE, EVERYTHING, WHOLE)
     for _ in range(5):
         listener = Listener(engine.feed.order(begun))
@@ -222,13 +227,7 @@ async def test_whoever_waits_for_the_end_of_a_change_is_served_between_two(
 async def test_a_snapshot_that_is_ahead_is_told_nothing_twice(engine: Engine) -> None:
     """Its snapshot contains changes that fan-out has yet to deliver: of the three changes only those after its position
     are delivered."""
-    await engine.define(StoreDefinition(STORE))
-    begun = await engine.feed.position()
-    fanout = Fanout(engine)
-    fanout.start(begun)
-    for number in range(3):
-        await insert_one(engine, n=number)
-    changes = await changes_since(engine.feed, begun)
+    fanout, begun, changes = await fanout_behind(engine, 3)
     topic = topic_of(STORE, EVERYTHING, WHOLE)
     listeners = [Listener(engine.feed.order(position)) for position in (begun, *(c.position for c in changes))]
     for listener in listeners:

@@ -31,7 +31,7 @@ class Maker:
 
 
 async def test_equal_rights_share_a_document() -> None:
-    """Whoever asks first, and however many ask while it is made; a new generation of definitions has new ones."""
+    """Requests that come while it is made share it. A new generation of definitions has new documents."""
     kept, maker = KeptDocuments(), Maker()
     found = await asyncio.gather(*(maker.get(kept, str(n % 3), "a") for n in range(9)))
     assert (set(found), maker.made) == ({b"a"}, ["a"])

@@ -56,7 +56,7 @@ async def test_many_at_once_are_no_more_than_one_after_another(narrow: Hub) -> N
 
 
 async def test_too_many_tokens_in_one_array_are_refused_before_they_are_prepared(narrow: Hub) -> None:
-    """Whatever else is wrong with them. An administrator's array may be as long for many users."""
+    """The limit is tested before other rules. An administrator's array may be as long for many users."""
     user, other = await narrow.as_user(), await narrow.as_user()
     wrong = [{"name": "x", "scopes": ["no scope"]}] * MOST
     refusal = await user.post("/tokens", wrong)
