@@ -7,8 +7,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 _PATIENCE: Final = 2.0
-"""Seconds until a task that still runs is cancelled again. Not sooner: PyMongo loses its topology lock, for which all
-then wait, if a task is cancelled a second time while it ends."""
+"""Seconds until a task that still runs is cancelled again."""
 
 
 def is_cancelled() -> bool:

@@ -28,6 +28,7 @@ from pymongo.server_type import SERVER_TYPE
 
 from stores.errors import CannotOpen, Unavailable
 from stores.mongo.codec import CODEC, Document
+from stores.mongo.condition_waits import make_safe
 from stores.mongo.errors import AUTHENTICATION_FAILED, SNAPSHOT_UNAVAILABLE, UNAUTHORIZED, is_changing_primary
 from stores.mongo.position import Epoch
 from stores.mongo.sizes import RAW, Sizes
@@ -170,6 +171,7 @@ class Connection:
         return self._epoch
 
     def _make_client(self) -> AsyncMongoClient[Document]:
+        make_safe()
         try:
             # Not urlsplit: for it, "#" or "[" in a password ends the address, or is an error.
             address, _, query = self._url.partition("?")
