@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
-from argon2 import PasswordHasher
+from argon2 import DEFAULT_MEMORY_COST, PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 from argon2.low_level import ARGON2_VERSION
 
@@ -59,11 +59,12 @@ class Verdict:
 class Passwords:
     """argon2id in a few threads.
 
-    Hashing takes tens of milliseconds, and must not block the event loop or use up the memory.
+    Hashing takes tens of milliseconds and `memory_kib` of memory, and must not block the event loop or use up the
+    memory.
     """
 
-    def __init__(self, threads: int = 2) -> None:
-        self._hasher = PasswordHasher()
+    def __init__(self, memory_kib: int = DEFAULT_MEMORY_COST, threads: int = 2) -> None:
+        self._hasher = PasswordHasher(memory_cost=memory_kib)
         self._threads = ThreadPoolExecutor(threads, "hub-argon2")
         # Verified if the login is unknown, so that the answer takes the same time.
         self._nobody = unmatched_hash(self._hasher)

@@ -284,7 +284,7 @@ def assemble(settings: Settings) -> Hub:
     control_token = secrets.token_urlsafe(32)
     registry = StoreRegistry(engine)
     resolver = Resolver(engine, settings.principals_remembered, control_token)
-    passwords = Passwords()
+    passwords = Passwords(settings.password_memory_kib)
     attempts = LoginAttempts(settings.login_attempts, settings.login_window)
     credentials = make_credentials(settings, passwords, attempts)
     factors = SecondFactors(engine, key.key, attempts, credentials)

@@ -60,6 +60,8 @@ class Settings(BaseSettings):
     login_window: Positive = 300
     login_queue: Annotated[Positive, Limit("process", "logins", "429")] = 16
     password_length: Positive = 8
+    # At least what OWASP recommends for the passes that argon2 makes over it, three.
+    password_memory_kib: Annotated[int, Field(ge=12_288, le=1_048_576)] = 65_536
     reset_ends_tokens: bool = True
     trusted_origins: Annotated[tuple[str, ...], NoDecode] = ()
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()

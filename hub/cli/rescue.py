@@ -49,6 +49,7 @@ async def _in_database(settings: Settings, login: str, password: str | None) -> 
         for store in (USERS, ROLES, SESSIONS, TOKENS):
             await engine.define(store)
         try:
-            return await make_administrator(engine, Passwords(), login, password, settings.password_length)
+            passwords = Passwords(settings.password_memory_kib)
+            return await make_administrator(engine, passwords, login, password, settings.password_length)
         except CannotRescue as error:
             raise Failure(str(error)) from None

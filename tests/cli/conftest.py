@@ -23,6 +23,7 @@ from hub.app import create_app
 from hub.settings import Settings
 from tests.support.engines import mongo_database
 from tests.support.forkserver import StartedProcess, fork_server, is_forkable
+from tests.support.hub import QUICK_HASHES
 from tests.support.program import HUB, IS_OURS, TREE
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -68,7 +69,7 @@ def make_database(folder: Path, **settings: Any) -> None:
 
 @dataclass
 class CommandLine:
-    """Runs `hub` in `folder`, with `variables` as the only settings in the environment."""
+    """Runs `hub` in `folder`. The environment has the settings in `variables`, and quick hashes of passwords."""
 
     folder: Path
     variables: dict[str, str] = field(default_factory=dict)
@@ -79,6 +80,8 @@ class CommandLine:
         plain = {name: value for name, value in os.environ.items() if not name.startswith("HUB_")}
         # Hubs record in the user's state folder where they run, so each test has a separate one.
         ours = {"PYTHONPATH": str(TREE), "XDG_STATE_HOME": str(self.state or self.folder / "state")}
+        if IS_OURS:  # earlier commits do not know the setting
+            ours["HUB_PASSWORD_MEMORY_KIB"] = str(QUICK_HASHES)
         return {**plain, **ours, **self.variables}
 
     def __call__(self, *arguments: str, input: str = "", code: int = 0) -> Result:

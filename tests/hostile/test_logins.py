@@ -23,7 +23,7 @@ from stores.query import Equal, Query
 from stores.records import Entity, new_id, now_ms
 from tests.platform.answers import good, refused
 from tests.support.engines import Database
-from tests.support.hub import Hub, eventually, running_hub, unique
+from tests.support.hub import DEFAULT_HASHES, Hub, eventually, running_hub, unique
 from tests.support.standstill import no_standstill, read_metrics
 from tests.support.tasks import end
 
@@ -179,7 +179,7 @@ async def guess(hub: Hub, login: str, address: str) -> int:
 
 async def test_fifty_logins_at_once_keep_nobody_out(database: Database, tmp_path: Path) -> None:
     """Beyond a short queue they are refused with Retry-After; others sign in immediately; the loop is not blocked."""
-    async with running_hub(database, tmp_path, login_queue=8) as hub:
+    async with running_hub(database, tmp_path, login_queue=8, password_memory_kib=DEFAULT_HASHES) as hub:
         user = await hub.as_user(password=PASSWORD)
         right = {"login": user.user["login"], "password": PASSWORD}
         async with no_standstill(hub.url):
@@ -234,7 +234,7 @@ async def test_refused_addresses_cost_no_preparation_of_the_login(
 
 async def test_changes_of_an_account_take_no_place_of_a_login(database: Database, tmp_path: Path) -> None:
     """One attacker, with sign-ins and account changes at once, does not keep others from signing in."""
-    async with running_hub(database, tmp_path, login_queue=4) as hub:
+    async with running_hub(database, tmp_path, login_queue=4, password_memory_kib=DEFAULT_HASHES) as hub:
         user, other = await hub.as_user(password=PASSWORD), await hub.as_user(password=PASSWORD)
         session = await hub.as_session(user.user["login"], PASSWORD)
         statuses: list[int] = []
