@@ -88,13 +88,12 @@ lists."""
 def connect(path: Path, *, writer: bool = False, cache_kib: int = CACHE_KIB) -> apsw.Connection:
     """Return a connection with the SQL functions of `stores.sqlite.functions` and the settings for durability. Only
     the writer's may change the file."""
-    try:
-        # 0600, because the file holds password hashes. The log and its index get the permissions of the file.
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-    except OSError as error:
-        raise CannotOpen(f"cannot open {path}: {error.strerror}") from error
+    if writer:
+        _make_file(path)
     try:
         connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE, statementcachesize=300)
+        if connection.readonly("main"):  # SQLite does without the permission to write
+            raise CannotOpen(f"cannot open {path}: {os.strerror(errno.EACCES)}")
         connection.set_busy_timeout(10_000)
         check_ours(connection, path)
         connection.pragma("journal_mode", "wal")
@@ -117,6 +116,21 @@ def connect(path: Path, *, writer: bool = False, cache_kib: int = CACHE_KIB) -> 
         raise CannotOpen(f"cannot open {path}: {error}") from error
     functions.register(connection)
     return connection
+
+
+def _make_file(path: Path) -> None:
+    """Create the file unless it exists.
+
+    An existing one is never opened here: when a process closes any descriptor of a file, it loses all its locks of the
+    file (POSIX), those of its open SQLite connections too. Another program that closes the database, such as a backup,
+    would then be the last one for SQLite, and delete the log."""
+    try:
+        # 0600, because the file holds password hashes. The log and its index get the permissions of the file.
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    except FileExistsError:
+        pass
+    except OSError as error:
+        raise CannotOpen(f"cannot open {path}: {error.strerror}") from error
 
 
 @contextmanager

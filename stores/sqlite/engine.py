@@ -13,7 +13,7 @@ from typing import TypeVar, cast
 import apsw
 
 from stores.consumer import LeasedConsumer
-from stores.errors import CannotOpen, NotFound
+from stores.errors import CannotOpen, NotFound, Unavailable
 from stores.options import CONSUMER_DEFAULTS, ConsumerOptions, EngineOptions
 from stores.protocol import (
     MOST_HISTORY_ENTRIES,
@@ -35,6 +35,7 @@ from stores.sqlite.compile import Compiler
 from stores.sqlite.connection import FILES_OF_CONNECTION, FileLock, connect, translated, why_unusable
 from stores.sqlite.consumer import Held, SQLiteConsumerState
 from stores.sqlite.feed import SQLiteFeed, current_seq
+from stores.sqlite.file_watch import FileWatch
 from stores.sqlite.heavy import BULK, HEAVY_BYTES, TooLongForLoop, is_heavy
 from stores.sqlite.history import condensed, move, read_history, retired_up_to
 from stores.sqlite.idempotency import earlier_outcome, forget_expired
@@ -116,10 +117,16 @@ class SQLiteEngine:
         components = self._writer, self._executor, self._readers, self._superseded
         self._bulk_changes = BulkChanges(*components, o.read_timeout, o.max_slow_reads_per_user)
         keeper = LogKeeper(self.path, self._readers, int(self.options.sqlite_log_mb * 1_048_576))
-        self._keeper = asyncio.get_running_loop().create_task(keeper.run())
+        watch = FileWatch(self.path, self._files_lost)
+        loop = asyncio.get_running_loop()
+        self._watching = [loop.create_task(keeper.run()), loop.create_task(watch.run())]
+
+    def _files_lost(self, what: str) -> None:
+        log.error("%s, so no more writes are accepted: stop the hub, put the right files in place, and start it", what)
+        self._writer.refusal = what
 
     async def close(self) -> None:
-        await end_tasks([self._keeper])
+        await end_tasks(self._watching)
         self._consumers.clear()
         self._leases.clear()
         await self._writer.close()
@@ -128,6 +135,8 @@ class SQLiteEngine:
         self._lock.release()
 
     async def ping(self) -> None:
+        if self._writer.refusal:
+            raise Unavailable(self._writer.refusal)
         await self._readers.run(current_seq)
 
     async def stored_constant(self, name: str, value: str, *, replace: bool = False) -> str:

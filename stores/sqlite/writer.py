@@ -86,7 +86,8 @@ class Writer:
         self.thread = ThreadPoolExecutor(1, "hub-sqlite-writer")
         self.connection.create_scalar_function("hub_by", lambda *_: self.transaction.by, 0)
         self.connection.create_scalar_function("hub_time", lambda *_: self.transaction.time, 0)
-        self._closed = False
+        self.refusal = ""
+        """Why no more jobs are accepted."""
         self._idle.set()
 
     async def submit(
@@ -97,8 +98,8 @@ class Writer:
 
         `committed`, only of a heavy job: it is called on the loop once the transaction is durable, before the feed gets
         its changes and before the next job runs. It is called even if the submitter has been cancelled."""
-        if self._closed:
-            raise Unavailable("the store is closed")
+        if self.refusal:
+            raise Unavailable(self.refusal)
         if heavy and by is not None and self.heavy.length(by) >= MOST_HEAVY_WRITES:
             raise TooManySlowWrites().at("MOST_HEAVY_WRITES")
         loop = asyncio.get_running_loop()
@@ -114,7 +115,7 @@ class Writer:
 
     async def close(self) -> None:
         """Finish the submitted jobs and accept no more. A heavy job whose submitter has been cancelled is undone."""
-        self._closed = True
+        self.refusal = "the store is closed"
         while not self._idle.is_set():
             if self._heavy_job is not None and self._heavy_job.done.cancelled():
                 # Again and again: it interrupts a running statement only, not the Python code between two.

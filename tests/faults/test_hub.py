@@ -6,6 +6,8 @@ import asyncio
 import random
 import resource
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -53,6 +55,25 @@ async def test_stopped_under_load(mortal: MortalHub, times: int, report: Report)
             assert await mortal.end(signal.SIGTERM) == 0
             await mortal.start()
     report(await load.verdict("hub stopped (SIGTERM)", stops))
+
+
+COPY = "import sqlite3, sys; d = sqlite3.connect(sys.argv[1]); d.execute('VACUUM INTO ?', sys.argv[2:]); d.close()"
+
+
+@pytest.mark.engine("sqlite")
+async def test_copied_by_another_program(tmp_path: Path, times: int, report: Report) -> None:
+    """Another program makes a backup of the file under load, and the hub is killed soon after."""
+    database, rounds = sqlite_database(tmp_path), 1 + times // 2
+    async with mortal_hub(database, tmp_path / "hub") as hub, workload(hub) as load:
+        for number in range(rounds):
+            await load.progress(random.randint(1, 60))
+            command = [sys.executable, "-c", COPY, database.location, str(tmp_path / f"copy {number}")]
+            await asyncio.to_thread(subprocess.run, command, check=True)
+            await load.progress(random.randint(1, 60))
+            await hub.end()
+            await hub.start()
+        await load.end()
+        report(await load.verdict("backup, then killed", rounds))
 
 
 @pytest.mark.engine("sqlite")
