@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Final
 
 from hub.connections import Peer
@@ -55,34 +57,45 @@ class ActiveRequest:
         self.user = user
         every = self._all
         # Requests are told apart only if there are many: fewer in all are fewer of each address and user.
-        if len(every.running) > every.each and (error := self._users_refusal()) is not None:
-            raise error
+        if len(every.running) > every.each:
+            self._check_user()
 
-    def refusal(self) -> Overloaded | None:
-        """Return why there are too many active requests for this one, or None."""
+    def check(self) -> None:
+        """Raise Overloaded if there are too many active requests for this one."""
         every = self._all
         if len(every.running) <= every.each:
-            return None
+            return
         if len(every.running) > every.most:
-            return Overloaded(f"{every.most} requests are being answered").at("max_requests")
+            raise Overloaded(f"{every.most} requests are being answered").at("max_requests")
         peer = self.peer
         if peer is not None and not peer.exempt:
             same = sum(each.peer is not None and each.peer.block == peer.block for each in every.running)
             if same > every.each:
-                return too_many(every.each, "This address has")
-        return self._users_refusal()
+                raise too_many(every.each, "This address has")
+        self._check_user()
 
     def check_unread(self, size: int) -> None:
         """Raise Overloaded if there is no room for an answer of `size` bytes that its client does not read."""
         if self.peer is not None:
             self.peer.all.unread.check(self.peer.limited, self.user, size)
 
-    def _users_refusal(self) -> Overloaded | None:
-        if not self.user:
-            return None
+    @contextmanager
+    def unread(self, size: int) -> Iterator[None]:
+        """Count `size` bytes as unread while the block runs."""
+        peer, user = self.peer, self.user
+        if peer is None:
+            yield
+            return
+        peer.all.unread.grow(peer.limited, user, size)
+        try:
+            yield
+        finally:
+            peer.all.unread.shrink(peer.limited, user, size)
+
+    def _check_user(self) -> None:
         every = self._all
-        same = sum(each.user == self.user for each in every.running)
-        return too_many(every.each, "You have") if same > every.each else None
+        if self.user and sum(each.user == self.user for each in every.running) > every.each:
+            raise too_many(every.each, "You have")
 
 
 def too_many(each: int, whose: str) -> Overloaded:

@@ -45,6 +45,9 @@ PEER = "hub.peer"
 LIMIT_REACHED = "hub.limit"
 """Scope key for the name of the limit that a request has reached."""
 
+MADE = "hub.made"
+"""Scope key of a write that has been made, so that its answer must not be refused."""
+
 SESSION_COOKIE = b"sid"
 HOST_COOKIE = b"__Host-sid"
 """Name of the session cookie over https: browsers accept it from this host only, over https only."""

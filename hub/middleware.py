@@ -15,7 +15,7 @@ from hub.compression import POLICY, Policy
 from hub.dialects.base import ErrorAnswer
 from hub.errors import AnswerBroken, ClientGone, NoSuchPath, is_expected
 from hub.failures import FailureLog, sent_path
-from hub.http import BODY, LIMIT_REACHED, PEER, WHOLE_ANSWER
+from hub.http import BODY, LIMIT_REACHED, MADE, PEER, WHOLE_ANSWER
 from hub.metrics import Metrics
 from hub.origins import Headers, Origins
 from hub.unread import NOT_MUCH
@@ -81,7 +81,7 @@ class RequestMiddleware:
         async def send_with_id(message: Message) -> None:
             nonlocal status
             whole = message["type"] == WHOLE_ANSWER
-            if whole and len(message["body"]) > NOT_MUCH:
+            if whole and len(message["body"]) > NOT_MUCH and MADE not in scope:
                 active.check_unread(len(message["body"]))
             if not status:  # first message: the head, or a whole answer
                 status = message["status"]
@@ -109,16 +109,16 @@ class RequestMiddleware:
             finally:
                 active.resume()
             arrived = not message.get("more_body")
-            if arrived and (refusal := active.refusal()) is not None and scope["path"] not in OPERATIONAL:
-                raise refusal
+            if arrived and scope["path"] not in OPERATIONAL:
+                active.check()
             return message
 
         try:
             for_pages = self.origins.admit(scope)
             if "\n" in scope["path"]:  # a route's pattern could match the part before the line break
                 raise NoSuchPath(scope["path"])
-            if (refusal := active.refusal()) is not None and scope["path"] not in OPERATIONAL:
-                raise refusal
+            if scope["path"] not in OPERATIONAL:
+                active.check()
             await self.app(scope, receive_apart, send_with_id)
         except Exception as error:
             if status or isinstance(error, ClientGone):
@@ -142,7 +142,7 @@ class RequestMiddleware:
 
     def _record(self, scope: Scope, status: int, seconds: float, request_id: bytes) -> None:
         self.metrics.observed(scope.get("hub.operation", "other"), status, seconds)
-        if status >= 400:
+        if status >= 400 or LIMIT_REACHED in scope:
             self.metrics.limit_reached(scope.get(LIMIT_REACHED, ""))
         if access_log.isEnabledFor(logging.INFO):
             # The path only: query strings may contain confidential values.

@@ -7,6 +7,7 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -251,6 +252,78 @@ async def test_large_answers_that_nobody_reads_have_a_limit_together(hub: Hub) -
     await eventually(lambda: fewer_than(hub, MANY // 2))
     assert (await read(hub, user, path)).status == 200
     assert "Traceback" not in hub.process.log
+
+
+async def written(hub: Hub, user: Client, method: str, path: str, body: bytes) -> RawAnswer:
+    async with wire(hub.process.port) as connection:
+        head = request(method, path, token_of(user.http.headers), f"Content-Length: {len(body)}")
+        await connection.send(head + body)
+        return await connection.answer()
+
+
+@asynccontextmanager
+async def without_room(hub: Hub, user: Client, asked: list[bytes]) -> AsyncIterator[None]:
+    """Send these requests, the ones with the largest answers first, on connections that do not read, until the user has
+    no room for more."""
+    loop = asyncio.get_running_loop()
+    async with sockets(hub, len(asked), "127.0.0.2", "127.0.0.3") as attackers:
+        for one, data in zip(attackers, asked, strict=True):
+            await loop.sock_sendall(one, data)
+        await eventually(lambda: limit_reached(hub, "MOST_UNREAD_ANSWER_BYTES_EACH"))
+        await settled(hub)
+        yield
+
+
+async def settled(hub: Hub) -> None:
+    """Wait until every request has been answered or waits for its client."""
+
+    async def is_idle() -> bool:
+        return (await read_metrics(hub.url)).value("hub_requests_in_progress") <= 1
+
+    await eventually(is_idle)
+
+
+def brief(answer: RawAnswer) -> dict[str, Any]:
+    assert (answer.status, answer.headers["preference-applied"]) == (200, "return=minimal"), answer
+    parsed: dict[str, Any] = answer.json()
+    return parsed
+
+
+async def test_a_write_is_answered_though_there_is_no_room(hub: Hub) -> None:
+    """It has been made, so the answer has ids and revisions only, instead of an error."""
+    store, user = await hub.define(), await hub.as_user()
+    path, old = await large_entity(user, store), await large_entity(user, store)
+    less = [await user.make(store, {"text": "x" * size}) for size in (900_000, 300_000, 100_000)]
+    paths = [path] * MANY + [f"/{store}/{each['_id']}" for each in less for _ in range(10)]
+    async with without_room(hub, user, [request("GET", each, token_of(user.http.headers)) for each in paths]):
+        text = "y" * 900_000
+        made = brief(await written(hub, user, "POST", f"/{store}", b'{"text":"%s"}' % text.encode()))
+        assert made == {"success": True, "_id": made["_id"], "_rev": 1}
+        changed = brief(await written(hub, user, "PATCH", path, b'{"n":1}'))
+        assert changed["_id"] == path.rpartition("/")[2]
+        replaced = brief(await written(hub, user, "PUT", path, b'{"text":"%s"}' % text.encode()))
+        assert replaced["_rev"] == changed["_rev"] + 1
+        several = brief(await written(hub, user, "POST", f"/{store}", b"[" + b",".join([b'{"n":2}'] * 3_500) + b"]"))
+        assert len({each["_id"] for each in several["entities"] if each["_rev"] == 1}) == 3_500
+        assert brief(await written(hub, user, "DELETE", old, b""))["_id"] == old.rpartition("/")[2]
+        assert (await read(hub, user, path)).status == 503
+    await eventually(lambda: fewer_than(hub, MANY // 2))
+    assert (await user.see(store, made["_id"]))["text"] == text
+    assert len(await user.list(store, {"n": 2, "limit": 10_000})) == 3_500
+    assert (await user.get(old)).status_code == 404
+
+
+async def test_arrays_that_nobody_reads_count_as_unread(hub: Hub) -> None:
+    """Their answers are sent in pieces, and all of them are in memory."""
+    store, user = await hub.define(), await hub.as_user()
+    body = b"[" + b",".join([b'{"text":"%s"}' % (b"x" * 2_900)] * 1_000) + b"]"
+    token = token_of(user.http.headers)
+    asked = request("POST", f"/{store}", token, f"Content-Length: {len(body)}") + body
+    async with without_room(hub, user, [asked] * MANY):
+        several = brief(await written(hub, user, "POST", f"/{store}", body))
+        assert len(several["entities"]) == 1_000
+    await eventually(lambda: fewer_than(hub, MANY // 2))
+    assert "preference-applied" not in (await written(hub, user, "POST", f"/{store}", body)).headers
 
 
 @pytest.fixture

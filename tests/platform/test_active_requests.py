@@ -34,8 +34,11 @@ def connections() -> Connections:
 
 
 def reached(request: ActiveRequest) -> str:
-    error = request.refusal()
-    return error.limit_name if error else ""
+    try:
+        request.check()
+    except Overloaded as error:
+        return error.limit_name
+    return ""
 
 
 def test_one_address_has_a_share() -> None:

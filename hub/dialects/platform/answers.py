@@ -13,10 +13,13 @@ from hub.errors import Failure, status_text
 from hub.http import HOST_COOKIE, SESSION_COOKIE, Answer, Call, json_answer
 from hub.proxies import PREFIX
 from hub.services.delta import Delta
+from hub.write_answer import WriteAnswer
 from realtime.view import ViewChange
 from stores.records import HistoryEntry
 
 SUCCESS = b'{"success":true,'
+
+ID_BEGINS: Final = b'{"_id":"'
 
 LONG: Final = 1_048_576
 """Bytes. Longer answers are sent in pieces."""
@@ -34,11 +37,35 @@ def entity_answer(text: bytes, rev: int | None = None) -> Answer:
     return Answer(SUCCESS + text[1:], headers=headers)
 
 
-def entities_answer(texts: list[bytes], timeout: float) -> Answer:
-    """Return the answer with these entities. A long answer is cut off after `timeout` seconds."""
-    if sum(map(len, texts)) > LONG:
-        return Answer(_entities(texts), timeout=timeout)
-    return Answer(SUCCESS + b'"entities":[' + b",".join(texts) + b"]}")
+def written_answer(text: bytes, rev: int) -> Answer:
+    """Return the answer to a write of one entity."""
+    body = SUCCESS + text[1:]
+    return WriteAnswer(
+        body, headers=[(b"etag", etag(rev))], size=len(body), brief=lambda: SUCCESS + _mark(text, rev)[1:]
+    )
+
+
+def array_answer(written: list[tuple[bytes, int]], timeout: float) -> Answer:
+    """Return the answer to a write of several entities, with their texts and revisions. A long answer is cut off after
+    `timeout` seconds."""
+    texts = [text for text, _ in written]
+    size = sum(map(len, texts))
+    body = _entities(texts) if size > LONG else _joined(texts)
+    return WriteAnswer(
+        body, timeout=timeout, size=size, brief=lambda: _joined([_mark(text, rev) for text, rev in written])
+    )
+
+
+def _joined(texts: list[bytes]) -> bytes:
+    return SUCCESS + b'"entities":[' + b",".join(texts) + b"]}"
+
+
+def _mark(text: bytes, rev: int) -> bytes:
+    """Return id and revision of an entity as JSON text. The text of an entity begins with the id, so it is not parsed:
+    it may have megabytes."""
+    if not text.startswith(ID_BEGINS):
+        return orjson.dumps({"_id": orjson.loads(text)["_id"], "_rev": rev})
+    return b'%s,"_rev":%d}' % (text[: text.index(b'"', len(ID_BEGINS)) + 1], rev)
 
 
 async def _entities(texts: list[bytes]) -> AsyncIterator[bytes]:

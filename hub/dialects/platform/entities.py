@@ -51,8 +51,8 @@ async def create(context: PlatformContext, call: Call, principal: Principal) -> 
     else:
         made = await context.entities.create(principal, store, bodies, key, indexed=indexed)
     if indexed:
-        return answers.entities_answer([text for text, _ in made], context.settings.stream_timeout)
-    return answers.entity_answer(*made[0])
+        return answers.array_answer(made, context.settings.stream_timeout)
+    return answers.written_answer(*made[0])
 
 
 async def get(context: PlatformContext, call: Call, principal: Principal) -> Answer:
@@ -107,14 +107,14 @@ async def _write_to_one(write: WriteToOne, context: PlatformContext, call: Call,
     body = entity_body(await read_json(context, call))
     revs = expected_revisions(call)
     text, rev = await write(principal, call.path["store"], call.path["id"], body, revs)
-    return answers.entity_answer(text, rev)
+    return answers.written_answer(text, rev)
 
 
 async def delete(context: PlatformContext, call: Call, principal: Principal) -> Answer:
     known_parameters(call.parameters(), ())
     revs = expected_revisions(call)
     text, rev = await context.entities.delete(principal, call.path["store"], call.path["id"], revs)
-    return answers.entity_answer(text, rev)
+    return answers.written_answer(text, rev)
 
 
 async def change_matches(context: PlatformContext, call: Call, principal: Principal) -> Answer:
@@ -141,7 +141,7 @@ async def share(context: PlatformContext, call: Call, principal: Principal) -> A
     users = body.get("access")
     revs = expected_revisions(call)
     text, rev = await context.entities.share(principal, call.path["store"], call.path["id"], users, revs)
-    return answers.entity_answer(text, rev)
+    return answers.written_answer(text, rev)
 
 
 async def history(context: PlatformContext, call: Call, principal: Principal) -> Answer:
