@@ -75,61 +75,27 @@ class RequestMiddleware:
         scope["hub.request_id"] = request_id
         scope[POLICY] = self.compression
         active = scope[ACTIVE] = ActiveRequest(self.active, scope.get(PEER))
-        status = 0
-        for_pages: Headers | None = None
-
-        async def send_with_id(message: Message) -> None:
-            nonlocal status
-            whole = message["type"] == WHOLE_ANSWER
-            if whole and len(message["body"]) > NOT_MUCH and MADE not in scope:
-                active.check_unread(len(message["body"]))
-            if not status:  # first message: the head, or a whole answer
-                status = message["status"]
-                message["headers"] += [(b"x-request-id", request_id), *FOR_THE_CALLER_ALONE]
-                if for_pages is not None:
-                    message["headers"] += for_pages
-            if whole:
-                await send(message)
-                return
-            active.pause()
-            try:
-                await send(message)
-            finally:
-                active.resume()
-
-        arrived = BODY in scope
-
-        async def receive_apart() -> Message:
-            nonlocal arrived
-            if arrived or active.is_at_work:  # whoever still receives waits for the client to leave, beside its work
-                return await receive()
-            active.pause()
-            try:
-                message = await receive()
-            finally:
-                active.resume()
-            arrived = not message.get("more_body")
-            if arrived and scope["path"] not in OPERATIONAL:
-                active.check()
-            return message
-
+        exchange = _Exchange(scope, receive, send, active, request_id)
         try:
-            for_pages = self.origins.admit(scope)
+            exchange.for_pages = self.origins.admit(scope)
             if "\n" in scope["path"]:  # a route's pattern could match the part before the line break
                 raise NoSuchPath(scope["path"])
-            if scope["path"] not in OPERATIONAL:
-                active.check()
-            await self.app(scope, receive_apart, send_with_id)
+            exchange.check()
+            await self.app(scope, exchange.receive, exchange.send)
         except Exception as error:
-            if status or isinstance(error, ClientGone):
-                self._break_off(error, scope)
-            self.failures.note(scope, error)
-            if isinstance(error, Limited):
-                scope[LIMIT_REACHED] = error.limit_name
-            await self.error_answer(error, scope).send(scope, send_with_id)
+            await self._answer_error(error, exchange)
         finally:
             active.end()
-            self._record(scope, status, time.perf_counter() - started, request_id)
+            self._record(scope, exchange.status, time.perf_counter() - started, request_id)
+
+    async def _answer_error(self, error: Exception, exchange: _Exchange) -> None:
+        scope = exchange.scope
+        if exchange.status or isinstance(error, ClientGone):
+            self._break_off(error, scope)
+        self.failures.note(scope, error)
+        if isinstance(error, Limited):
+            scope[LIMIT_REACHED] = error.limit_name
+        await self.error_answer(error, scope).send(scope, exchange.send)
 
     def _break_off(self, error: Exception, scope: Scope) -> NoReturn:
         """Abort an answer that has begun or has no receiver. Raises AnswerBroken, or the error itself if it is a
@@ -154,6 +120,59 @@ class RequestMiddleware:
                 "request_id": request_id.decode(),
             }
             access_log.handle(access_record(fields))
+
+
+class _Exchange:
+    """What one request receives and sends. `status` is that of its answer, 0 before. `for_pages`: headers of the answer
+    for pages of other origins."""
+
+    __slots__ = ("_active", "_arrived", "_receive", "_request_id", "_send", "for_pages", "scope", "status")
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, active: ActiveRequest, request_id: bytes) -> None:
+        self.scope = scope
+        self.status = 0
+        self.for_pages: Headers | None = None
+        self._receive = receive
+        self._send = send
+        self._active = active
+        self._request_id = request_id
+        self._arrived = BODY in scope
+
+    def check(self) -> None:
+        """Raise Overloaded if there are too many active requests for this one."""
+        if self.scope["path"] not in OPERATIONAL:
+            self._active.check()
+
+    async def send(self, message: Message) -> None:
+        whole = message["type"] == WHOLE_ANSWER
+        if whole and len(message["body"]) > NOT_MUCH and MADE not in self.scope:
+            self._active.check_unread(len(message["body"]))
+        if not self.status:  # first message: the head, or a whole answer
+            self.status = message["status"]
+            message["headers"] += [(b"x-request-id", self._request_id), *FOR_THE_CALLER_ALONE]
+            if self.for_pages is not None:
+                message["headers"] += self.for_pages
+        if whole:
+            await self._send(message)
+            return
+        self._active.pause()
+        try:
+            await self._send(message)
+        finally:
+            self._active.resume()
+
+    async def receive(self) -> Message:
+        if self._arrived or self._active.is_at_work:  # it waits for the client to leave, beside its work
+            return await self._receive()
+        self._active.pause()
+        try:
+            message = await self._receive()
+        finally:
+            self._active.resume()
+        self._arrived = not message.get("more_body")
+        if self._arrived:
+            self.check()
+        return message
 
 
 def access_record(fields: dict[str, Any]) -> logging.LogRecord:
