@@ -119,6 +119,7 @@ class Connection:
         self._url = url
         self.read_timeout = read_timeout
         self._client: AsyncMongoClient[Document] | None = None
+        self._database: AsyncDatabase[Document] | None = None
         self._seal = seal
         self._epoch = Epoch("")
         self.sizes = Sizes()
@@ -146,7 +147,7 @@ class Connection:
             raise
 
     async def close(self) -> None:
-        client, self._client = self._client, None
+        client, self._client, self._database = self._client, None, None
         if client is not None:
             await client.close()
 
@@ -158,7 +159,9 @@ class Connection:
 
     @property
     def database(self) -> AsyncDatabase[Document]:
-        return self.client.get_default_database("hub", codec_options=CODEC)
+        if self._database is None:  # kept, because making one takes a fiftieth of the time of a list
+            self._database = self.client.get_default_database("hub", codec_options=CODEC)
+        return self._database
 
     @property
     def socket_timeout(self) -> float:
