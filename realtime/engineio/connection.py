@@ -178,7 +178,7 @@ class Connection:
         if not self.session.closed:
             return
         await asyncio.sleep(GRACE)  # then its WebSocket is aborted
-        while self.answering or self.session.closing:  # noqa: ASYNC110 (rare, and both may end in several ways)
+        while self.buffered:  # noqa: ASYNC110 (rare, and it may end in several ways)
             await asyncio.sleep(1)
 
     def wire_drained(self) -> None:

@@ -7,7 +7,7 @@ the client, checks `closed`, and calls `tick` when `due` comes.
 | --- | --- | --- |
 | open | polling | upgrading, by `begin_upgrade`; websocket, by `5` on that WebSocket |
 | open | websocket | |
-| closing | polling | closed, when a poll has fetched the waiting packets and the close packet |
+| closing | polling | closed, when a poll has fetched the waiting packets, and a further one the close packet |
 | closed | either | |
 
 Source: engine.io-protocol v3 and v4. Where they leave a choice, it behaves like Node's engine.io 6.
@@ -243,11 +243,18 @@ class Session:
         return bool(self._queue) or self.probed
 
     def take(self) -> list[Packet]:
-        """Return the packets to send to the client now, in order. For polling, they are the payload of the answer."""
+        """Return the packets to send to the client now, in order. For polling, they are the payload of the answer.
+
+        A close packet comes alone, in the answer to a further poll: socket.io-client 4 delivers the messages of a
+        payload after it has handled all of its packets, and none of them once it is closed.
+        """
         if self.probed and not self.closed:
             return [Packet(NOOP)]
         packets, self._queue, self.queued_bytes = self._queue, [], 0
-        self.closing = False
+        if self.closing and len(packets) > 1 and packets[-1].type == CLOSE:
+            self._queue.append(packets.pop())
+        else:
+            self.closing = False
         return packets
 
     def drop_queue(self) -> None:
@@ -290,7 +297,7 @@ class Session:
     def close(self, reason: CloseReason, last: str | None = None) -> None:
         """End the session; later input is ignored.
 
-        A polling client is informed in its last answer, after the message `last`.
+        A polling client is informed by the next polls: of the message `last`, then of the end.
         """
         if self.closed:
             self.closing = False

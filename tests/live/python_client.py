@@ -1,7 +1,7 @@
 """python-socketio's own client as a program: `python -m tests.live.python_client URL TOKEN TRANSPORT [STORE]`.
 
-It prints one line per connection. With a store, it also prints the number of entities in its snapshot or the error, and
-the bytes of each change event.
+It prints one line per connection and per notice. With a store, it also prints the number of entities in its snapshot or
+the error, and the bytes of each change event.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ async def main(url: str, token: str, transport: str, store: str = "") -> None:
         print("change", len(json.dumps(event, ensure_ascii=False, separators=(",", ":")).encode()), flush=True)
 
     client.on("connect", connected)
+    client.on("notice", lambda notice: print("notice", notice["kind"], flush=True))
     client.on("change", changed)
     await client.connect(url, headers={"Authorization": f"Bearer {token}"}, transports=[transport])
     await client.wait()

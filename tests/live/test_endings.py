@@ -20,7 +20,7 @@ from hub.settings import Settings
 from tests.live.test_lagging import small_window
 from tests.live.test_raw import frame
 from tests.support.engines import Database
-from tests.support.hub import PATIENCE, Hub, StartHub, entity_of, eventually, running_hub
+from tests.support.hub import PATIENCE, Client, Hub, StartHub, entity_of, eventually, running_hub
 from tests.support.live import credentials, socket_url, websocket
 from tests.support.ports import free_port
 from tests.support.standstill import read_metrics
@@ -137,14 +137,29 @@ async def test_python_socketio_comes_back_after_a_restart(database: Database, tm
         heard = await stack.enter_async_context(python_client(hub, transport))
         assert await heard() == f"connected {transport}"
         await asyncio.to_thread(hub.process.stop)
+        assert await heard() == "notice shutdown"
         await stack.enter_async_context(running_hub(database, tmp_path / "hub", port=port))
         assert await heard() == f"connected {transport}"
 
 
+@pytest.mark.parametrize("transport", ["polling", "websocket"])
+async def test_python_socketio_hears_that_it_is_revoked(own_hub: StartHub, transport: str) -> None:
+    hub = await own_hub()
+    user = await hub.as_user()
+    [token] = await hub.admin.list("tokens", {"user": user.id})
+    async with python_client(hub, transport, client=user) as heard:
+        assert await heard() == f"connected {transport}"
+        entity_of(await hub.admin.delete(f"/tokens/{token['_id']}"))
+        assert await heard() == "notice revoked"
+
+
 @asynccontextmanager
-async def python_client(hub: Hub, *arguments: str) -> AsyncIterator[Callable[[], Awaitable[str]]]:
-    """Run python-socketio's client as a separate process; the yielded function returns its next line of output."""
-    token = credentials(hub.admin)["Authorization"].removeprefix("Bearer ")
+async def python_client(
+    hub: Hub, *arguments: str, client: Client | None = None
+) -> AsyncIterator[Callable[[], Awaitable[str]]]:
+    """Run python-socketio's client as a separate process, by default as the administrator; the yielded function returns
+    its next line of output."""
+    token = credentials(client or hub.admin)["Authorization"].removeprefix("Bearer ")
     command = (sys.executable, "-m", "tests.live.python_client", hub.url, token, *arguments)
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, cwd=ROOT)
     assert process.stdout is not None

@@ -263,9 +263,35 @@ async def test_a_poll_is_told_that_the_server_closes(version: int) -> None:
         heard.connections[0].close()
         assert heard.gone == [CloseReason.SERVER_DISCONNECT]
         assert (await served.post(version, sid, "4:4too" if version == 3 else "4too")).text == "ok"
-        assert (await served.get(version, sid)).text == ("5:4last1:1" if version == 3 else "4last\x1e1")
+        assert (await served.get(version, sid)).text == ("5:4last" if version == 3 else "4last")
+        heard.connections[0].send("late")
+        assert (await served.post(version, sid, "4:4too" if version == 3 else "4too")).text == "ok"
+        assert (await served.get(version, sid)).text == ("1:1" if version == 3 else "1")
         assert (await served.get(version, sid)).json()["code"] == 1
+        assert (await served.post(version, sid, "4:4too" if version == 3 else "4too")).json()["code"] == 1
         assert (heard.messages, server.connections) == ([], {})
+
+
+@BOTH_VERSIONS
+@pytest.mark.parametrize("polls", [0, 1])
+async def test_who_does_not_poll_again_after_the_servers_close_is_forgotten(version: int, polls: int) -> None:
+    async with echo(ping_interval=300, ping_timeout=200) as (served, heard, server):
+        sid = await served.open(version)
+        heard.connections[0].send("last")
+        heard.connections[0].close()
+        for _ in range(polls):
+            await served.get(version, sid)
+        assert server.connections
+        await eventually(lambda: not server.connections)
+
+
+async def test_a_shutdown_does_not_wait_for_the_poll_of_a_client_that_was_closed() -> None:
+    async with echo(farewell=lambda connection, reason: f"4{reason}") as (served, heard, server):
+        sid = await served.open(4)
+        heard.connections[0].close(CloseReason.REVOKED)
+        assert (await served.get(4, sid)).text == "4revoked"
+        await server.shutdown()
+        assert (heard.gone, server.connections) == ([CloseReason.REVOKED], {})
 
 
 # Malformed

@@ -226,13 +226,18 @@ def test_an_upgrade_that_is_not_completed_in_time_is_given_up_and_polling_goes_o
 # The end
 
 
-def test_a_poll_is_told_of_the_servers_close_after_what_waits() -> None:
+def test_the_close_packet_comes_alone_by_a_further_poll() -> None:
+    """Beside messages it would end socket.io-client 4 before that has delivered them."""
     client = session()
-    client.send("last")
-    client.close(CloseReason.SERVER_DISCONNECT)
-    assert client.closing
-    assert client.take() == [Packet(MESSAGE, "last"), Packet(CLOSE)]
-    assert not client.closing
+    client.send("waiting")
+    client.close(CloseReason.REVOKED, "why")
+    client.send("late")
+    assert client.take() == [Packet(MESSAGE, "waiting"), Packet(MESSAGE, "why")]
+    assert (client.closing, client.has_output, client.queued_bytes) == (True, True, 0)
+    client.send("late")
+    assert client.receive(Packet(MESSAGE, "late"), 1) is None
+    assert client.take() == [Packet(CLOSE)]
+    assert (client.closing, client.has_output) == (False, False)
 
 
 def test_a_poll_is_told_why_after_what_waits() -> None:
@@ -264,10 +269,16 @@ def test_only_who_shall_not_come_back_is_sent_a_close_packet(reason: CloseReason
     assert client.take() == [Packet(last)]
 
 
-def test_nobody_waits_for_ever_for_a_poll_to_tell_the_close() -> None:
-    client = session()
-    client.close(CloseReason.SERVER_DISCONNECT)
-    client.tick(client.due)
+@pytest.mark.parametrize("version", [3, 4])
+@pytest.mark.parametrize("polls", [0, 1])
+def test_nobody_waits_for_ever_for_a_poll_to_tell_the_close(version: Version, polls: int) -> None:
+    client = session(version)
+    due = client.due
+    client.close(CloseReason.REVOKED, "why")
+    for _ in range(polls):
+        client.take()
+    assert (client.closing, client.due) == (True, due)
+    client.tick(due)
     assert not client.closing
 
 
