@@ -16,7 +16,7 @@ from auth.view import View
 from hub.services import expectations as expect
 from hub.services.credentials import refuse
 from hub.services.group_paths import GroupPathKeeper
-from hub.services.references import known_ids
+from hub.services.references import distinct_ids, missing_ids, unknown
 from hub.services.registry import StoreRegistry
 from hub.services.replacement import ASSIGNED, Replacement
 from hub.services.retrying import against_current_definition, retry_on_current, retry_unexpected
@@ -253,17 +253,30 @@ class EntityService:
     async def share(
         self, principal: Principal, store: str, id: str, users: object, revs: Revisions | None = None
     ) -> tuple[bytes, int]:
-        """Set the entity's access list. Only its owner and administrators may."""
+        """Set the entity's access list. Only its owner and administrators may. Deleted users can stay in the list, so
+        that every list that was shown can be sent back."""
         view = self._view(principal, store, "PUT")
         if view.definition.system and not self._hooks[store].shared:
             raise Explained("access", f"Entities of {store} cannot be shared.")
         _checked_id(id)
         mine = view.where if principal.admin else view.narrowed(Equal(("owner",), principal.user_id))
 
+        access = self._user_ids(users)
+
         async def attempt() -> tuple[bytes, int]:
-            access = await self._known_users(users)
+            if await missing_ids(self._engine, "users", access):
+                return await retry_on_current(self._engine, store, id, mine, revs, keep_missing)
+            return await commit(revs, access)
+
+        async def keep_missing(before: Entity) -> tuple[bytes, int]:
+            missing = dict.fromkeys(await missing_ids(self._engine, "users", access))
+            if added := missing.keys() - before["access"]:
+                raise unknown("users", "access", min(added))
+            return await commit(frozenset({before["_rev"]}), [user for user in access if user not in missing])
+
+        async def commit(revs: Revisions | None, existing: list[str]) -> tuple[bytes, int]:
             update = Update(store, id, stamp_change({"access": access}), mine, revs)
-            written = await self._engine.commit([update, *expect.users_exist(access)], principal.user_id)
+            written = await self._engine.commit([update, *expect.users_exist(existing)], principal.user_id)
             return text_of(reader_of(principal, view), written[0]), written[0].rev
 
         try:
@@ -428,10 +441,10 @@ class EntityService:
 
         return await retry_on_current(self._engine, store, it.id, where, revs, attempt)
 
-    async def _known_users(self, users: object) -> list[str]:
+    def _user_ids(self, users: object) -> list[str]:
         if not isinstance(users, list) or len(users) > self._bounds.items:
             raise refuse("access", "Must be a list of user ids.")
-        return await known_ids(self._engine, "users", "access", users)
+        return distinct_ids("users", "access", users)
 
     @staticmethod
     def _not_system(definition: StoreDefinition) -> None:

@@ -12,7 +12,7 @@ import pytest
 from stores.records import new_id
 from tests.conftest import extent_of
 from tests.support.engines import Database, fitting_database
-from tests.support.hub import Client, Hub, eventually, running_hub, unique
+from tests.support.hub import Client, Hub, entity_of, eventually, running_hub, unique
 
 pytestmark = pytest.mark.races
 
@@ -156,7 +156,8 @@ async def test_a_deleted_user_has_no_tokens(hub: Hub, admin: Client, races: int)
 
 
 async def test_nothing_is_shared_with_a_user_who_is_gone(hub: Hub, admin: Client, store: str, races: int) -> None:
-    """If a user is deleted at the same time, either the list was set before the deletion, or it is refused."""
+    """If a user is deleted at the same time, either the list was set before the deletion, or it is refused. Only the
+    list that was set can be sent back."""
     entity = await admin.make(store, {"n": 1})
     path = f"/{store}/{entity['_id']}/access"
     for _ in range(races):
@@ -166,8 +167,24 @@ async def test_nothing_is_shared_with_a_user_who_is_gone(hub: Hub, admin: Client
         )
         assert delete.status_code == 200
         assert share.status_code in (200, 400)
-        assert (await admin.put(path, {"access": [user["_id"]]})).status_code == 400
+        assert (await admin.put(path, {"access": [user["_id"]]})).status_code == share.status_code
         assert (await admin.put(path, {"access": [new_id()]})).status_code == 400
+
+
+async def test_a_deleted_user_does_not_come_back_to_a_list(hub: Hub, admin: Client, store: str, races: int) -> None:
+    """A list that names a deleted user is sent back while another request removes that user from it."""
+    other = (await admin.make("users", {"login": unique("user")}))["_id"]
+    for _ in range(races):
+        gone = (await admin.make("users", {"login": unique("user")}))["_id"]
+        path = f"/{store}/{(await admin.make(store, {'n': 1}))['_id']}/access"
+        assert (await admin.put(path, {"access": [gone]})).status_code == 200
+        assert (await admin.delete(f"/users/{gone}")).status_code == 200
+        back, removal = await asyncio.gather(
+            admin.put(path, {"access": [gone, other]}), admin.put(path, {"access": [other]})
+        )
+        assert (removal.status_code, entity_of(removal)["access"]) == (200, [other])
+        assert back.status_code in (200, 400)
+        assert (await admin.get(path.removesuffix("/access"))).json()["access"] == [other]
 
 
 async def delete_while_creating(hub: Hub, admin: Client, creator: Client) -> None:

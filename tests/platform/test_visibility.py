@@ -170,6 +170,29 @@ async def test_sharing_shows_an_entity_to_users(user: Client, other: Client, hub
     assert (await third.see(store, made["_id"]))["n"] == 2
 
 
+async def test_a_list_that_names_a_deleted_user_can_be_sent_back(user: Client, other: Client, hub: Hub) -> None:
+    """The id gives nobody a right. It can be removed, but not added to a list that does not have it."""
+    store = await hub.define()
+    gone = [await hub.as_user() for _ in range(2)]
+    path = f"/{store}/{(await user.make(store))['_id']}"
+    ids = [gone[0].id, other.id, gone[1].id]
+    entity_of(await user.put(path + "/access", {"access": ids}))
+    for each in gone:
+        entity_of(await hub.admin.delete(f"/users/{each.id}"))
+    shown = entity_of(await user.get(path))
+    assert shown["access"] == ids
+    assert entity_of(await user.put(path + "/access", {"access": ids}))["access"] == ids
+    assert entity_of(await user.put(path, shown))["access"] == ids
+    refused(await other.put(path + "/access", {"access": ids}), 403, "access")
+    stale = await user.put(path + "/access", {"access": ids}, if_match='"1"')
+    refused(stale, 412)
+    fewer = [gone[1].id]
+    assert entity_of(await user.put(path + "/access", {"access": fewer}))["access"] == fewer
+    error = refused(await user.put(path + "/access", {"access": ids}), 400, "access")
+    assert gone[0].id in str(error)
+    assert (await user.see(store, shown["_id"]))["access"] == fewer
+
+
 async def test_only_the_owner_and_administrators_share(user: Client, other: Client, admin: Client, hub: Hub) -> None:
     """Other users are answered 403 if they see the entity, and 404 if not."""
     store = await hub.define()
