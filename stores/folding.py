@@ -1,7 +1,7 @@
 """Case-insensitive containment with the same result on both engines and in the matcher.
 
-Every database folds case in its own way. Here two characters are equal if they have the same one-character case folding
-(Unicode CaseFolding.txt, status C); foldings to several characters (ß → ss) are left out.
+Every database folds case in its own way. Here two characters are equal if they have the same simple case folding
+(Unicode CaseFolding.txt, statuses C and S); foldings to several characters (ß → ss) are left out.
 """
 
 from __future__ import annotations
@@ -14,25 +14,36 @@ _LAST_CASED = 0x1FFFF  # planes 0 and 1: no script in higher planes has letter c
 
 def fold(text: str) -> str:
     """Return the text with every character replaced by the representative of its case class."""
-    lowered = text.casefold()
+    folded = text.casefold()
     # Every character folds to at least one: if the length is unchanged, each has folded to exactly one.
-    return lowered if len(lowered) == len(text) else _unexpanded().sub(_folded, text)
+    if len(folded) == len(text):
+        return folded
+    return _unexpanded().sub(lambda run: run[0].casefold(), text).translate(_simple())
 
 
-def _folded(run: re.Match[str]) -> str:
-    return run[0].casefold()
+@cache
+def _expanded() -> str:
+    """Return the characters that fold to several."""
+    return "".join(c for c in map(chr, range(_LAST_CASED + 1)) if len(c.casefold()) > 1)
 
 
 @cache
 def _unexpanded() -> re.Pattern[str]:
     """Return a pattern for runs of characters that fold to one character each."""
-    expanded = "".join(c for c in map(chr, range(_LAST_CASED + 1)) if len(c.casefold()) > 1)
-    return re.compile(f"[^{re.escape(expanded)}]+")
+    return re.compile(f"[^{re.escape(_expanded())}]+")
+
+
+@cache
+def _simple() -> dict[int, str]:
+    """Return the simple foldings of the others: that of ẞ is ß. Those of status S are the simple lower case."""
+    return {ord(c): fold_character(c) for c in _expanded()}
 
 
 def fold_character(character: str) -> str:
-    folded = character.casefold()
-    return folded if len(folded) == 1 else character
+    for folded in (character.casefold(), character.lower()):
+        if len(folded) == 1:
+            return folded
+    return character
 
 
 @cache

@@ -299,7 +299,7 @@ async def test_a_bad_sort_is_refused(user: Client, bare: str, sort: str) -> None
 
 async def test_search_looks_into_the_text_fields_whatever_the_case(user: Client, store: str) -> None:
     """Any searchable field may contain the text; letters of every script are case-folded; no character is special."""
-    titles = ["Grand HOTEL", "hostel", "ÄRGER im Büro", "50% off_now", "Ωmega", None, 7]
+    titles = ["Grand HOTEL", "hostel", "ÄRGER im Büro", "50% off_now", "Ωmega", None, 7, "STRAẞE", "İstanbul"]
     await user.make_all(store, [{"n": n, "title": title, "other": "hotel"} for n, title in enumerate(titles)])
     await user.make(store, n=9, title="x", place={"city": "Hotelville"})
     cases: list[tuple[str, list[int]]] = [
@@ -311,6 +311,10 @@ async def test_search_looks_into_the_text_fields_whatever_the_case(user: Client,
         ("ωMEGA", [4]),
         (".*", []),
         ("%", [3]),
+        ("straße", [7]),
+        ("strasse", []),
+        ("istanbul", []),
+        ("İSTANBUL", [8]),
         ("motel", []),
         ("7", []),
     ]
