@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from codecs import BOM_UTF8
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
@@ -318,6 +319,7 @@ class Call:
 
 async def parse_body(body: bytes, bounds: BodyBounds) -> Any:
     """Return the JSON value of a body. Raises BadRequest that gives the reason, and InvalidEntity."""
+    body = body.removeprefix(BOM_UTF8)  # RFC 8259, 8.1: a parser may ignore it
     try:
         # Each value takes at least two bytes, so a body this small cannot exceed the bounds.
         if len(body) <= min(SMALL_BODY, bounds.item_nodes, bounds.nodes):

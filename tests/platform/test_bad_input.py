@@ -21,8 +21,9 @@ MEBIBYTE = 1_048_576
 NOT_JSON = [
     b"", b" ", b"{", b"}", b"{]", b"{'a':1}", b"{a:1}", b'{"a":1,}', b'{"a":}', b'{"a" 1}', b'{"a":1}{"b":2}',
     b'{"a":01}', b'{"a":.5}', b'{"a":+1}', b'{"a":tru}', b'{"a":"\n"}', b'{"a":"\\x"}', b"a=1&b=2", b"<a/>",
-    b"\xff\xfe", b'{"a":"\xff"}', b'\xef\xbb\xbf{"a":1}', b'{"a":NaN}', b'{"a":Infinity}', b'{"a":-Infinity}',
-    b"NaN", b'{"a":nan}', b'{"a":1e999}', b'{"a":"\\ud800"}', b'{"a":"\\udc00\\ud800"}', b'{"\\ud83d":1}',
+    b"\xff\xfe", b'{"a":"\xff"}', b'\xef\xbb\xbf', b'\xef\xbb\xbf\xef\xbb\xbf{"a":1}', b'{"a":NaN}',
+    b'{"a":Infinity}', b'{"a":-Infinity}', b"NaN",
+    b'{"a":nan}', b'{"a":1e999}', b'{"a":"\\ud800"}', b'{"a":"\\udc00\\ud800"}', b'{"\\ud83d":1}',
     b'{"a":"\xed\xa0\x80"}', b"[" * 2_000, b'{"a":' * 2_000, b"[" * 100_000 + b"]" * 100_000,
 ]  # fmt: skip
 
@@ -360,3 +361,20 @@ async def test_a_form_is_told_that_json_is_wanted(user: Client, bare: str) -> No
         assert text.startswith("The body is not JSON: ")
     taken = await user.send("PATCH", f"/{bare}?a=1", b'{"b":2}', content_type=form)
     assert taken.json() == {"success": True, "count": 0}
+
+
+@pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "application/json"])
+async def test_a_byte_order_mark_before_json_is_ignored(hub: Hub, user: Client, kind: str) -> None:
+    """RFC 8259 lets a parser ignore it. In another encoding the error blames the encoding, not the Content-Type."""
+    store = await hub.define()
+    many = json.dumps([{"text": "x" * 1_000}] * 200)  # is parsed in a thread
+    for text in ('{"n":1}', many):
+        made = await user.send("POST", f"/{store}", text.encode("utf-8-sig"), content_type=kind)
+        assert made.status_code == 200, made.text
+    assert good(await user.get(f"/{store}?meta=true"))["count"] == 201
+    login = await user.send("POST", "/auth", '{"login":1}'.encode("utf-8-sig"), content_type=kind)
+    assert "login" in refused(login, 400)
+    for encoding in ("utf-16", "utf-16-le", "utf-16-be"):
+        answer = await user.send("POST", f"/{store}", '{"n":1}'.encode(encoding), content_type=kind)
+        [error] = refused(answer, 400, "body")["body"]
+        assert error.startswith("The body is not JSON: ")

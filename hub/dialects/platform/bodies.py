@@ -21,11 +21,15 @@ async def parse_json(context: PlatformContext, call: Call, raw: bytes) -> Any:
         return await parse_body(raw, context.body_bounds)
     except BadRequest:
         kind = (call.header(b"content-type") or "").partition(";")[0].strip().lower()
-        is_json = kind == "application/json" or kind.endswith("+json") or raw[:100].lstrip().startswith((b"{", b"["))
-        if not raw or is_json:
+        if not raw or kind == "application/json" or kind.endswith("+json") or _resembles_json(raw):
             raise
         said = kind or "of no content type"
         raise BadRequest("body", f"The body must be JSON (application/json); this one is {said}.") from None
+
+
+def _resembles_json(raw: bytes) -> bool:
+    """Return whether the body begins as JSON does, in whatever encoding."""
+    return raw[:100].lstrip(b" \t\r\n\0\xef\xbb\xbf\xff\xfe").startswith((b"{", b"["))
 
 
 def entity_body(value: Any) -> Entity:
