@@ -1,11 +1,14 @@
-"""`hub export`: writes a store as NDJSON, JSON, CSV or an Excel file, page by page, in constant memory."""
+"""`hub export`: writes a store as NDJSON, JSON, CSV or an Excel file, page by page, in constant memory.
+
+A table is read twice: first for its columns, so that no field is lost because only later entities have it.
+"""
 
 from __future__ import annotations
 
 import csv
 import io
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +21,15 @@ from hub.cli.cells import Absent, Cells, by_id, defuse, flatten, pick
 from hub.cli.client import Client, Refused
 from hub.cli.command import on_hub
 from hub.cli.meter import Meter
-from hub.cli.output import Misuse, grouped, note, open_private
+from hub.cli.output import Failure, Misuse, grouped, note, open_private
 from hub.cli.rows import Format, format_of
 from hub.cli.sheet import Sheet
 from hub.cli.tables import check_delimiter
 from stores.records import Entity, Json
 
 PAGE: Final = 1_000
+MOST_COLUMNS: Final = 100_000
+"""Columns of a table. Each row has a cell for each of them, and their names are kept in memory."""
 
 
 @on_hub
@@ -51,8 +56,10 @@ async def export(
     form = CsvTarget(check_delimiter(delimiter), excel)
     asked = {"limit": str(PAGE), "filter": filter, "only": only, "sort": sort}
     params = {name: value for name, value in asked.items() if value}
+    is_table = kind in (Format.CSV, Format.XLSX)
+    columns = ExportColumns(await column_names(client, store, params) if is_table and not only else None, only)
     with open_target(file) as target, Meter(f"export of {store}") as meter:
-        writer = await make_writer(client, store, kind, target, only, form)
+        writer = await make_writer(client, store, kind, target, columns, form)
         total = 0
         async for page in client.pages(store, params):
             writer.write(page)
@@ -60,6 +67,7 @@ async def export(
             meter.show(total)
         writer.close()
     note(f"{grouped(total)} exported")
+    columns.check_complete()
 
 
 class Writer(Protocol):
@@ -80,13 +88,12 @@ class CsvTarget:
 
 
 async def make_writer(
-    client: Client, store: str, kind: Format, target: BinaryIO, only: str | None, form: CsvTarget
+    client: Client, store: str, kind: Format, target: BinaryIO, columns: ExportColumns, form: CsvTarget
 ) -> Writer:
     if kind is Format.NDJSON:
         return NdjsonWriter(target)
     if kind is Format.JSON:
         return JsonWriter(target)
-    columns = ExportColumns(only.split(",") if only else None)
     if kind is Format.XLSX:
         return SheetWriter(target, store, columns)
     return CsvWriter(target, Cells(by_id(await fields(client, store)), excel=form.excel), columns, form)
@@ -131,21 +138,36 @@ class JsonWriter:
         self.target.flush()
 
 
-class ExportColumns:
-    """The columns of an export: those requested, or all of the first page, with nested objects as dotted names."""
+async def column_names(client: Client, store: str, params: Mapping[str, str]) -> list[str]:
+    """Return the dotted names of all fields of a list, in the order of their first appearance. Raises Failure if there
+    are too many for a table."""
+    names: dict[str, None] = {}
+    read = 0
+    with Meter(f"fields of {store}") as meter:
+        async for page in client.pages(store, params):
+            for entity in page:
+                names.update(dict.fromkeys(flatten(entity)))
+            if len(names) > MOST_COLUMNS:
+                raise Failure(f"more than {grouped(MOST_COLUMNS)} columns: name some in --only, or export NDJSON")
+            read += len(page)
+            meter.show(read)
+    return list(names) or ["_id"]
 
-    def __init__(self, asked: list[str] | None) -> None:
-        self.asked = asked
-        self.names: list[str] = asked or []
-        self.missed: dict[str, None] = {}
+
+class ExportColumns:
+    """The columns of a table: those of `only`, or `names`, with nested objects as dotted names."""
+
+    def __init__(self, names: list[str] | None, only: str | None) -> None:
+        self.asked = only.split(",") if only else None
+        self.names = self.asked or names or []
+        self._known = frozenset(self.names)
+        self._missed: set[str] = set()
 
     def rows(self, page: Sequence[Entity]) -> list[dict[str, Json]]:
         """Return the cells of a page of entities, by column."""
         rows = [self.values(entity) for entity in page]
-        if not self.names:
-            self.names = list(dict.fromkeys(name for row in rows for name in row)) or ["_id"]
         for row in rows:
-            self.missed.update(dict.fromkeys(row.keys() - self.names))
+            self._missed |= row.keys() - self._known
         return rows
 
     def values(self, entity: Entity) -> dict[str, Json]:
@@ -154,9 +176,11 @@ class ExportColumns:
         picked = {column: pick(entity, column) for column in self.asked}
         return {column: value for column, value in picked.items() if not isinstance(value, Absent)}
 
-    def report_missed(self) -> None:
-        if self.missed:
-            note(f"left out, as the first page has none of them: {', '.join(sorted(self.missed))}; name them in --only")
+    def check_complete(self) -> None:
+        """Raise Failure if an entity has fields without a column."""
+        if self._missed:
+            left_out = ", ".join(sorted(self._missed))
+            raise Failure(f"the table lacks fields that were written during the export: {left_out}; export it again")
 
 
 class CsvWriter:
@@ -179,7 +203,6 @@ class CsvWriter:
             self.writer.writerow([self.cells.write(c, row[c]) if c in row else "" for c in names])
 
     def close(self) -> None:
-        self.columns.report_missed()
         self.text.detach()
 
 
@@ -200,7 +223,6 @@ class SheetWriter:
             self.sheet.append([row.get(name) for name in self.columns.names])
 
     def close(self) -> None:
-        self.columns.report_missed()
         self.sheet.save()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import gzip
 import io
@@ -9,9 +10,10 @@ import json
 import os
 import re
 import tracemalloc
+from collections.abc import AsyncIterator
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import openpyxl
 import pytest
@@ -19,12 +21,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.packages import npm_packages
+from hub.cli import exports
 from hub.cli.cells import Cells
 from hub.cli.columns import Columns
+from hub.cli.exports import ExportColumns
+from hub.cli.output import Failure
 from hub.cli.sheet import LONGEST_TEXT
 from hub.cli.tables import read_csv
 from hub.cli.xlsx_text import escape, unescape
-from stores.records import same
+from stores.records import Entity, same
 from tests.cli.conftest import CommandLine
 from tests.cli.test_cells import LEAVES, VALUES
 from tests.cli.test_import import plain
@@ -344,6 +349,39 @@ def test_a_sheet_that_people_made_is_read_by_the_types_of_its_cells(served_hub: 
     rows = [["code", "n"], ["a", 1, "beyond"], ["a", 1]]
     done = served_hub("import", "made", make_workbook(served_hub, rows), "--key", "code", code=1)
     assert "row 2: 3 cells under 2 columns" in done.err
+
+
+@pytest.mark.parametrize("name", ["late.csv", "late.xlsx"])
+def test_a_table_has_the_fields_of_every_entity(served_hub: CommandLine, name: str) -> None:
+    """Some fields may be only in entities far beyond the first page."""
+    rows = [{"n": n} | ({"late": n, "at": {"city": "x"}} if n >= 2_000 else {}) for n in range(2_500)]
+    store = name.replace(".", "-")
+    served_hub("import", store, "-", "--create", input="\n".join(map(json.dumps, rows)))
+    done = served_hub("export", store, name)
+    assert done.err == "2 500 exported\n"
+    served_hub("import", f"{store}-again", name, "--create")
+    assert plain(served_hub.rows(f"{store}-again")) == rows
+
+
+def test_a_table_without_a_field_that_came_meanwhile_is_no_success() -> None:
+    columns = ExportColumns(["n"], None)
+    assert columns.rows([{"n": 1}]) == [{"n": 1}]
+    columns.check_complete()
+    columns.rows([{"n": 2, "late": 3}])
+    with pytest.raises(Failure, match="written during the export: late; export it again"):
+        columns.check_complete()
+
+
+def test_a_table_of_too_many_columns_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exports, "MOST_COLUMNS", 9)
+
+    class Pages:
+        async def pages(self, store: str, params: object) -> AsyncIterator[list[Entity]]:
+            yield [{"a": 1}]
+            yield [{f"f{number}": 1} for number in range(9)]
+
+    with pytest.raises(Failure, match="more than 9 columns: name some in --only, or export NDJSON"):
+        asyncio.run(exports.column_names(cast(Any, Pages()), "s", {}))
 
 
 def test_what_a_sheet_cannot_hold_is_refused_and_not_cut(served_hub: CommandLine) -> None:
