@@ -65,6 +65,8 @@ class _Reader:
         for i, path in enumerate(self.of_type(document, name, list, [], "")):
             if not (isinstance(path, str) and "\0" not in path and _is_path(path)):
                 self.refuse(f"{name}.{i}", "Must be a field path.")
+            elif number := next(filter(_is_number, path.split(".")), None):
+                self.refuse(f"{name}.{i}", f"Must be a field path without {number!r}: a number is an array position.")
             elif name == "unique" and path in _LISTS:
                 self.refuse(f"{name}.{i}", "Must not be a system field that holds a list.")
             elif path not in _HAVE_AN_INDEX.get(name, ()):
@@ -138,9 +140,13 @@ def _is_path(path: str) -> bool:
 
 
 def _is_segment(segment: str) -> bool:
-    # A number is rejected: it would index one element of an array, and MongoDB would then refuse entities that have an
-    # object there with a field of that name.
-    return bool(segment) and segment[0] != "$" and not (segment.isascii() and segment.isdigit())
+    return bool(segment) and segment[0] != "$"
+
+
+def _is_number(segment: str) -> bool:
+    # It would index one element of an array, and MongoDB would then refuse entities that have an object there with a
+    # field of that name.
+    return segment.isascii() and segment.isdigit()
 
 
 def _is_field_name(name: str) -> bool:

@@ -61,6 +61,16 @@ def test_violations_are_counted_beyond_those_that_are_listed() -> None:
     assert len(refusal.value.violations) == MOST_VIOLATIONS
 
 
+@pytest.mark.parametrize("name", ["indexes", "unique", "search"])
+@pytest.mark.parametrize(("path", "number"), [("0", "0"), ("a.007", "007"), ("a.1.b", "1")])
+def test_a_path_with_a_number_is_told_why_it_is_refused(name: str, path: str, number: str) -> None:
+    with pytest.raises(InvalidEntity) as refusal:
+        parse_definition({"name": "s", name: ["a", path]})
+    [violation] = refusal.value.violations
+    assert violation.field == f"{name}.1"
+    assert violation.detail == f"Must be a field path without {number!r}: a number is an array position."
+
+
 @pytest.mark.parametrize("path", ["access", "branch"])
 def test_system_fields_that_hold_lists_are_not_unique(path: str) -> None:
     with pytest.raises(InvalidEntity) as refusal:
