@@ -115,7 +115,7 @@ RENAMED = (
     Renamed("_may_be_told", "_may_deliver"),
     Renamed("foretold", "pending_ends"),
     Renamed("foretold_after", "pending_ends_after"),
-    Renamed("tell_missed", "report_missed"),
+    Renamed("tell_missed", "check_complete"),
     Renamed("tell_utf8", "detect_utf8"),
     Renamed("give", "bind"),
     Renamed("take", "unbind", ("auth/positions.py",)),
