@@ -19,7 +19,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from benchmarks.against import installed
-from tests.docs.test_faults import TABLE
+from tests.docs.pages import TABLE
 
 ROOT = Path(__file__).resolve().parents[1]
 LONGEST = 60

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import ast
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.support.imports import imported
 
 ROOT = Path(__file__).resolve().parents[1]
 LAYERS = ("stores", "auth", "realtime", "hub")
@@ -28,18 +28,6 @@ def name_of(path: Path) -> str:
     """Return the module's dotted name."""
     parts = path.relative_to(ROOT).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-
-
-def imported(path: Path) -> Iterator[str]:
-    """Yield every dotted name that this module imports, anywhere in it."""
-    package = path.relative_to(ROOT).parent.parts
-    for node in ast.walk(ast.parse(path.read_text(), str(path))):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            base = package[: len(package) - node.level + 1] if node.level else ()
-            module = [*base, *([node.module] if node.module else [])]
-            yield from (".".join([*module, alias.name]) for alias in node.names)
 
 
 def packages(path: Path) -> set[str]:
@@ -84,6 +72,12 @@ def test_engines_do_not_know_each_other(path: Path) -> None:
     """Code that both engines need belongs beside them."""
     other = "stores.mongo" if path.parent.name == "sqlite" else "stores.sqlite"
     assert not [name for name in imported(path) if name.startswith(other)]
+
+
+@pytest.mark.parametrize("path", [path for package in TESTS for path in modules(package)], ids=name_of)
+def test_no_test_module_is_imported(path: Path) -> None:
+    """What several of them use is in `tests/support`, or beside them in a module without tests."""
+    assert not [name for name in imported(path) if name.startswith("tests.") and ".test_" in name]
 
 
 def needs(path: Path, names: dict[str, Path]) -> set[str]:

@@ -21,6 +21,7 @@ from pymongo import MongoClient
 
 from hub.app import create_app
 from hub.settings import Settings
+from stores.records import SYSTEM_FIELDS
 from tests.support.engines import mongo_database
 from tests.support.forkserver import StartedProcess, fork_server, is_forkable
 from tests.support.hub import QUICK_HASHES
@@ -215,3 +216,8 @@ def some_cities(cities: Path) -> Path:
     path = cities.with_name("some.ndjson")
     path.write_bytes(b"".join(cities.read_bytes().splitlines(keepends=True)[:4_000]))
     return path
+
+
+def plain(rows: list[Any]) -> list[Any]:
+    """Return entities without the fields that the hub assigns."""
+    return [{name: value for name, value in row.items() if name not in SYSTEM_FIELDS} for row in rows]

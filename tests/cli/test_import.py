@@ -8,23 +8,16 @@ import re
 import signal
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from hub.cli.output import grouped
-from stores.records import SYSTEM_FIELDS
-from tests.cli.conftest import PATIENCE, CommandLine
+from tests.cli.conftest import PATIENCE, CommandLine, plain
 from tests.support.forkserver import StartedProcess
 
 
 def lines(path: Path) -> int:
     return len(path.read_bytes().splitlines())
-
-
-def plain(rows: list[Any]) -> list[Any]:
-    """Return entities without the fields that the hub assigns."""
-    return [{name: value for name, value in row.items() if name not in SYSTEM_FIELDS} for row in rows]
 
 
 def test_cities_are_imported_and_imported_again(hub_of_each_engine: CommandLine, cities: Path) -> None:

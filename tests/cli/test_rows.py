@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import tracemalloc
-from collections.abc import Iterator
 from typing import Any
 
 import orjson
@@ -14,6 +13,7 @@ from hub.cli.output import Failure
 from hub.cli.rows import Format, Row, RowReader, format_of
 from hub.cli.source import Source
 from hub.cli.tables import CsvForm, Refusal
+from tests.cli.endless import Endless
 
 Outcome = dict[str, Any] | str
 
@@ -123,32 +123,6 @@ def test_the_name_tells_the_format(name: str, chosen: Format | None, format: For
 def test_a_name_that_tells_nothing_needs_a_format() -> None:
     with pytest.raises(Failure, match="--format"):
         format_of("cities.txt", None)
-
-
-class Endless(io.RawIOBase):
-    """A file that repeats one row `rows` times and is never in memory as a whole."""
-
-    def __init__(self, head: bytes, row: bytes, rows: int, tail: bytes) -> None:
-        self.pieces = self.make(head, row, rows, tail)
-        self.left = b""
-
-    @staticmethod
-    def make(head: bytes, row: bytes, rows: int, tail: bytes) -> Iterator[bytes]:
-        if head:  # an empty piece would mean the end of the file
-            yield head
-        for _ in range(rows):
-            yield row
-        yield tail
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        piece = self.left or next(self.pieces, b"")
-        count = min(len(piece), len(buffer))
-        buffer[:count] = piece[:count]
-        self.left = piece[count:]
-        return count
 
 
 @pytest.mark.parametrize(

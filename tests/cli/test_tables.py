@@ -30,10 +30,9 @@ from hub.cli.sheet import LONGEST_TEXT
 from hub.cli.tables import read_csv
 from hub.cli.xlsx_text import escape, unescape
 from stores.records import Entity, same
-from tests.cli.conftest import CommandLine
-from tests.cli.test_cells import LEAVES, VALUES
-from tests.cli.test_import import plain
-from tests.cli.test_rows import Endless
+from tests.cli.conftest import CommandLine, plain
+from tests.cli.endless import Endless
+from tests.cli.strategies import LEAVES, VALUES
 
 JS = Path(__file__).parent / "js"
 

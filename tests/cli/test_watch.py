@@ -18,7 +18,7 @@ from websockets.http11 import Request, Response
 
 from hub.cli.watch import LONGEST_PAUSE, pause_before
 from tests.cli.conftest import PATIENCE, ROOT, CommandLine
-from tests.cli.test_terminal import Terminal
+from tests.cli.terminal import Terminal
 from tests.support.engines import Database, mongo_database, sqlite_database
 from tests.support.hub import Client, Hub, entity_of, eventually, running_hub
 from tests.support.ports import free_port

@@ -24,10 +24,10 @@ from stores.query import EVERYTHING, Equal, Query
 from stores.records import new_id, now_ms
 from stores.schema import StoreDefinition
 from stores.sqlite import SQLiteEngine, log_keeper, readers
-from tests.stores.test_sqlite_reads import interruptions
 from tests.support.engines import Database, opened, sqlite_database
 from tests.support.entities import STORE, USER, entity, insert, insert_one, numbered
 from tests.support.hub import eventually
+from tests.support.interruptions import interruptions
 from tests.support.reading import PATIENCE, changes_since, content, find, follow, get
 
 pytestmark = pytest.mark.engine("sqlite")

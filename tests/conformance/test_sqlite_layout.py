@@ -18,10 +18,9 @@ from stores.records import now_ms
 from stores.schema import StoreDefinition
 from stores.sqlite import SQLiteEngine
 from stores.sqlite.tables import encoded, identifier, json_path, quoted
-from tests.conformance.test_storage import usable
 from tests.support.engines import Database, opened, sqlite_database
 from tests.support.entities import GROUP, OTHER_USER, STORE, USER, entity, insert, insert_one
-from tests.support.reading import changes_since, find
+from tests.support.reading import changes_since, find, usable
 
 pytestmark = pytest.mark.engine("sqlite")
 MANY = 40_000

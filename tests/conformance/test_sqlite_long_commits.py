@@ -14,8 +14,8 @@ from stores.records import now_ms
 from stores.schema import StoreDefinition
 from stores.sqlite.heavy import HEAVY_BYTES
 from stores.sqlite.writer import Writer
-from tests.conformance.test_sqlite_memory import bounded_memory
 from tests.support.entities import STORE, USER, entity, insert, insert_one, value
+from tests.support.memory import bounded_memory
 from tests.support.reading import changes_since, get
 
 pytestmark = pytest.mark.engine("sqlite")

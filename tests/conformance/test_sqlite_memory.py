@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import tracemalloc
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -20,22 +17,12 @@ from stores.sqlite import bulk_changes
 from stores.sqlite.feed import RING_BYTES
 from tests.support.engines import opened, sqlite_database
 from tests.support.entities import STORE, USER, entity, insert, insert_one
+from tests.support.memory import bounded_memory
 from tests.support.reading import find, trail
 
 pytestmark = pytest.mark.engine("sqlite")
 MB: Final = 1_000_000
 COUNT: Final = 70
-
-
-@contextmanager
-def bounded_memory(most: int) -> Iterator[None]:
-    """Fail if Python's objects take more than `most` bytes in addition while the block runs."""
-    tracemalloc.start()
-    try:
-        yield
-        assert tracemalloc.get_traced_memory()[1] < most
-    finally:
-        tracemalloc.stop()
 
 
 async def fill(engine: Engine) -> None:

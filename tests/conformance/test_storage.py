@@ -10,16 +10,7 @@ from stores.records import new_id
 from stores.schema import StoreDefinition
 from tests.support.engines import Database
 from tests.support.entities import STORE, USER, entity, insert, insert_one
-from tests.support.reading import find, get
-
-
-async def usable(engine: Engine, store: str) -> None:
-    """Check that the store accepts and returns entities, and enforces its unique path."""
-    made = await insert_one(engine, store=store, code="a")
-    assert await get(engine, made["_id"], store) == made
-    with pytest.raises(DuplicateValue):
-        await insert_one(engine, store=store, code="a")
-    await engine.commit([Delete(store, made["_id"])], USER)
+from tests.support.reading import find, get, usable
 
 
 async def test_a_store_is_dropped_with_what_is_written(engine: Engine, database: Database) -> None:

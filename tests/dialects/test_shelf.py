@@ -18,8 +18,8 @@ from tests.dialects import serving, shelf
 from tests.platform.raw import token_of, wire
 from tests.support.engines import sqlite_database
 from tests.support.hub import PATIENCE, Client, Hub, HubProcess
+from tests.support.imports import imported
 from tests.support.program import PYTHON, ROOT
-from tests.test_imports import imported
 
 pytestmark = pytest.mark.engine("sqlite")  # the kit is the same on both engines
 

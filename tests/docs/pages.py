@@ -64,3 +64,7 @@ def section(text: str, title: str) -> str:
     found = re.search(rf"^(#+) {re.escape(title)}\n(.*?)(?=^\1 |\Z)", prose(text), re.DOTALL | re.MULTILINE)
     assert found, f"no section {title!r}"
     return found[2]
+
+
+TABLE: Final = [cells for cells in rows(section(page("faults.md"), "Faults that were mended")) if len(cells) == 5][2:]
+"""The cells of each row in the table of faults."""

@@ -8,12 +8,10 @@ from typing import Final
 
 import pytest
 
-from tests.docs.pages import ROOT, page, rows, section
+from tests.docs.pages import ROOT, TABLE
 
 KINDS: Final = {"S": 8, "H": 12, "Q": 13, "D": 26, "I": 5, "L": 12, "M": 9}
 """Kind of fault → number of rows."""
-
-TABLE: Final = [cells for cells in rows(section(page("faults.md"), "Faults that were mended")) if len(cells) == 5][2:]
 
 
 def functions(path: str) -> set[str]:

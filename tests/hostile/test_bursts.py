@@ -9,7 +9,7 @@ import pytest
 
 from hub.serve import allow_connections
 from tests.hostile.harness import LONGEST_TURN, MEMORY_FACTOR, unharmed
-from tests.hostile.test_unread import MANY_ADDRESSES, MANY_MEMORY, MANY_TURN, fewer_than, more_than, sockets
+from tests.hostile.many_connections import MANY_ADDRESSES, MANY_MEMORY, MANY_TURN, fewer_than, more_than, sockets
 from tests.support.hub import Hub, eventually
 from tests.support.live import live
 

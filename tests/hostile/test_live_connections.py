@@ -11,12 +11,11 @@ from pathlib import Path
 import httpx
 import pytest
 from websockets.asyncio.client import ClientConnection
-from websockets.exceptions import ConnectionClosed
 
 from tests.hostile.harness import unharmed
 from tests.support.engines import sqlite_database
 from tests.support.hub import PATIENCE, Hub, running_hub
-from tests.support.live import Refused, credentials, live, socket_url, websocket
+from tests.support.live import Refused, close_code, credentials, frame_head, live, socket_url, websocket
 from tests.support.standstill import no_standstill, read_metrics
 
 pytestmark = pytest.mark.engine("sqlite")  # connections do not depend on the engine
@@ -120,20 +119,6 @@ async def test_where_nobody_more_can_join_a_client_is_told_and_closed(tmp_path: 
         await socket.send("40")
         assert await socket.recv() == '44{"message":"Too many connections"}'
         assert await close_code(socket) == 1013
-
-
-async def close_code(socket: ClientConnection) -> int:
-    try:
-        async with asyncio.timeout(PATIENCE):
-            while True:
-                await socket.recv()
-    except ConnectionClosed as closed:
-        return closed.rcvd.code if closed.rcvd else 1006
-
-
-def frame_head(first: int, size: int) -> bytes:
-    """Return the head of a client's WebSocket frame, with a mask of zeros."""
-    return bytes((first, 0x80 | 127)) + size.to_bytes(8, "big") + bytes(4)
 
 
 async def unfinished(socket: ClientConnection) -> None:

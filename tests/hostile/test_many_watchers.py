@@ -10,9 +10,8 @@ import time
 from contextlib import AsyncExitStack
 from typing import Final
 
-from tests.live.test_raw import frame
 from tests.support.hub import PATIENCE, Hub
-from tests.support.live import credentials, socket_url, websocket
+from tests.support.live import credentials, frame, socket_url, websocket
 from tests.support.standstill import no_standstill
 
 WATCHERS: Final = 600

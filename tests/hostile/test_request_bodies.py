@@ -15,11 +15,11 @@ import pytest
 
 from hub import zstd
 from tests.hostile.harness import resident
-from tests.hostile.test_unread import limit_reached, sockets, wire_from
+from tests.hostile.many_connections import sockets, wire_from
 from tests.platform.raw import Wire, request, token_of, wire
 from tests.support.engines import sqlite_database
 from tests.support.hub import Client, Hub, StartHub, eventually, running_hub
-from tests.support.standstill import LONGEST_TURN, no_standstill
+from tests.support.standstill import LONGEST_TURN, limit_reached, no_standstill
 from tests.support.tasks import end
 
 pytestmark = pytest.mark.engine("sqlite")  # bodies are refused before the engine is used

@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from tests.hostile.harness import unharmed
-from tests.hostile.test_unread import ADDRESSES, limit_reached, send_all, sockets, wire_from
+from tests.hostile.many_connections import ADDRESSES, send_all, sockets, wire_from
 from tests.platform.raw import request, token_of, wire
 from tests.support.engines import Database
 from tests.support.hub import Hub, eventually, running_hub
+from tests.support.standstill import limit_reached
 
 pytestmark = pytest.mark.engine("sqlite")  # the attack is on the connection, not on the engine
 

@@ -12,10 +12,9 @@ import pytest
 from websockets.asyncio.client import ClientConnection
 
 from tests.hostile.harness import resident
-from tests.hostile.test_live_connections import close_code, frame_head
 from tests.support.engines import sqlite_database
 from tests.support.hub import PATIENCE, Client, Hub, eventually, running_hub
-from tests.support.live import credentials, live, socket_url, websocket
+from tests.support.live import close_code, credentials, frame_head, live, socket_url, websocket
 from tests.support.standstill import read_metrics
 from tests.support.tasks import end
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from tests.support.engines import Database, fitting_database
 from tests.support.hub import Client, Hub, StartHub, running_hub
 from tests.support.live import Beacon, LiveClient, live, make_beacon
+from tests.wire import javascript
 
 Connect = Callable[..., Awaitable[LiveClient]]
 
@@ -79,3 +81,8 @@ async def own_hub(database: Database, tmp_path: Path) -> AsyncIterator[StartHub]
             return await stack.enter_async_context(running_hub(database, tmp_path / "hub", **settings))
 
         yield start
+
+
+@pytest.fixture(scope="session")
+async def packages() -> Path:
+    return await asyncio.to_thread(javascript.installed)

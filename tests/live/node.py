@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from pathlib import Path
 from typing import Final
+
+from tests.support.hub import Hub
+from tests.support.live import PASSWORD, token_of
 
 SCRIPTS: Final = Path(__file__).parent / "js"
 RUN_SECONDS: Final = 90
@@ -31,3 +35,23 @@ async def run(script: str, *arguments: str, **environment: str) -> str:
             await process.wait()
     assert process.returncode == 0, errors.decode()
     return output.decode()
+
+
+GENERATIONS = (1, 2, 3, 4)
+WAYS = ("websocket", "polling", "upgrade")
+
+
+async def every_client(packages: Path, hub: Hub, url: str, **environment: str) -> dict[str, str]:
+    """Run each client against the hub at `url`; return their results."""
+    user = await hub.as_user(password=PASSWORD)
+    session = await hub.as_session(user.user["login"], PASSWORD)
+    given = {
+        "url": url,
+        "token": token_of(user),
+        "cookie": session.http.cookies["sid"],
+        "user": user.id,
+        "store": await hub.define(),
+    }
+    read: dict[str, str] = json.loads(await run("clients.mjs", str(packages), json.dumps(given), **environment))
+    assert "unhandled" not in read, read["unhandled"]
+    return read

@@ -17,11 +17,10 @@ from hub.app import assemble
 from hub.settings import Settings
 from realtime.session import LiveSession
 from tests.live.conftest import Connect
-from tests.live.test_defects import Ear
-from tests.live.test_subscribing import matches_rest, ops
+from tests.support.ear import Ear
 from tests.support.engines import Database
 from tests.support.hub import ADMIN_PASSWORD, SECRET_KEY, Client, Hub, entity_of, eventually
-from tests.support.live import Beacon, Event, order_of
+from tests.support.live import Beacon, Event, matches_rest, ops, order_of
 
 # Lagging fan-out, as on a busy machine: it handles no changes of the feed until `go_on`.
 

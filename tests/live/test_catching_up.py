@@ -13,12 +13,20 @@ import pytest
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
-from tests.live.test_lagging import IN_KERNEL, small_window
-from tests.live.test_raw import frame
-from tests.live.test_subscribing import matches_rest
 from tests.support.engines import sqlite_database
 from tests.support.hub import PATIENCE, Hub, running_hub
-from tests.support.live import Event, credentials, live, make_beacon, socket_url, websocket
+from tests.support.live import (
+    IN_KERNEL,
+    Event,
+    credentials,
+    frame,
+    live,
+    make_beacon,
+    matches_rest,
+    small_window,
+    socket_url,
+    websocket,
+)
 
 pytestmark = pytest.mark.engine("sqlite")  # sending to clients does not depend on the engine
 

@@ -20,7 +20,7 @@ from stores.parse import parse_filter
 from stores.protocol import Engine, Listing
 from stores.query import EVERYTHING, Filter
 from stores.schema import StoreDefinition
-from tests.live.test_defects import Ear
+from tests.support.ear import Ear
 from tests.support.entities import STORE, insert_one
 from tests.support.reading import changes_since
 

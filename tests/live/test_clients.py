@@ -9,17 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.live import node
-from tests.live.test_credentials import PASSWORD, token_of
+from tests.live.node import GENERATIONS, WAYS, every_client
 from tests.support.hub import Hub, StartHub
-from tests.wire import javascript
-
-GENERATIONS = (1, 2, 3, 4)
-WAYS = ("websocket", "polling", "upgrade")
-
-
-@pytest.fixture(scope="session")
-async def packages() -> Path:
-    return await asyncio.to_thread(javascript.installed)
+from tests.support.live import token_of
 
 
 @pytest.fixture(scope="session")
@@ -27,22 +19,6 @@ async def results(packages: Path, hub: Hub) -> dict[str, str]:
     """The results of each client over each transport: it is refused without credentials, accepted with each kind of
     credentials, follows writes through two disconnections, and receives every text unaltered."""
     return await every_client(packages, hub, hub.url)
-
-
-async def every_client(packages: Path, hub: Hub, url: str, **environment: str) -> dict[str, str]:
-    """Run each client against the hub at `url`; return their results."""
-    user = await hub.as_user(password=PASSWORD)
-    session = await hub.as_session(user.user["login"], PASSWORD)
-    given = {
-        "url": url,
-        "token": token_of(user),
-        "cookie": session.http.cookies["sid"],
-        "user": user.id,
-        "store": await hub.define(),
-    }
-    read: dict[str, str] = json.loads(await node.run("clients.mjs", str(packages), json.dumps(given), **environment))
-    assert "unhandled" not in read, read["unhandled"]
-    return read
 
 
 @pytest.mark.timeout(400)  # the first time the packages are installed

@@ -11,19 +11,23 @@ from typing import Any
 import pytest
 
 from tests.live.conftest import Connect, StartHub
-from tests.live.test_subscribing import matches_rest, ops
 from tests.support.hub import Client, Hub, entity_of, eventually
-from tests.support.live import Beacon, Ended, LiveClient, Refused, credentials, live, socket_url, websocket
+from tests.support.live import (
+    PASSWORD,
+    SOON,
+    Beacon,
+    Ended,
+    Refused,
+    credentials,
+    ends_as_revoked,
+    live,
+    matches_rest,
+    ops,
+    socket_url,
+    token_of,
+    websocket,
+)
 from tests.support.standstill import read_metrics
-
-SOON = 10.0
-"""Seconds within which a revocation takes effect on a busy machine. On an idle one it takes at most one; whatever waits
-for the next position or sweep takes 20 or more."""
-PASSWORD = "long enough 1"
-
-
-def token_of(client: Client) -> str:
-    return client.http.headers["Authorization"].removeprefix("Bearer ")
 
 
 @pytest.fixture
@@ -68,11 +72,6 @@ async def test_without_valid_credentials_nobody_gets_in(hub: Hub, version: int, 
     with pytest.raises(Refused, match=r"^Unauthorized$"):
         async with live(hub, version=version, query={"token": token} if token else None):
             pass
-
-
-async def ends_as_revoked(client: LiveClient, began: float) -> None:
-    assert await client.ending() == ["revoked"]
-    assert time.monotonic() - began < SOON
 
 
 async def test_a_deleted_token_ends_its_connections(hub: Hub, connected: Connect, user: Client, admin: Client) -> None:

@@ -17,11 +17,9 @@ from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
 from hub.settings import Settings
-from tests.live.test_lagging import small_window
-from tests.live.test_raw import frame
 from tests.support.engines import Database
 from tests.support.hub import PATIENCE, Client, Hub, StartHub, entity_of, eventually, running_hub
-from tests.support.live import credentials, socket_url, websocket
+from tests.support.live import credentials, frame, small_window, socket_url, websocket
 from tests.support.ports import free_port
 from tests.support.standstill import read_metrics
 

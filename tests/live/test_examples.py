@@ -16,14 +16,12 @@ from typing import Any, Final
 import pytest
 
 from realtime.socketio import SocketIOServer
-from tests.live.test_clients import packages
-from tests.live.test_credentials import token_of
 from tests.support.engines import sqlite_database
 from tests.support.hub import PATIENCE, entity_of, running_hub
+from tests.support.live import token_of
 from tests.support.ports import free_port
 from tests.wire.serving import serving
 
-__all__ = ["packages"]
 EXAMPLES: Final = Path(__file__).resolve().parents[2] / "examples"
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -15,11 +14,21 @@ import httpx
 import orjson
 import pytest
 
-from tests.live.test_raw import frame
-from tests.live.test_subscribing import matches_rest
 from tests.support.engines import sqlite_database
 from tests.support.hub import Hub, eventually, running_hub
-from tests.support.live import LiveClient, Watch, credentials, live, make_beacon, socket_url, websocket
+from tests.support.live import (
+    IN_KERNEL,
+    LiveClient,
+    Watch,
+    credentials,
+    frame,
+    live,
+    make_beacon,
+    matches_rest,
+    small_window,
+    socket_url,
+    websocket,
+)
 from tests.support.standstill import read_metrics
 
 READERS = 60
@@ -29,8 +38,6 @@ TEXT = "x" * 20_000
 BATCH = 20
 MANY = 500
 """Entities of a bulk: twice as much as the system and the hub buffer for a client."""
-IN_KERNEL = 4_194_304
-"""Bytes that the system may buffer for one connection (tcp_wmem) before anything waits in the hub."""
 PATIENT = 2
 """Seconds that the hub waits for a client that reads nothing."""
 IN_TIME = 5.0
@@ -47,15 +54,6 @@ def resident(hub: Hub) -> int:
 
 def descriptors(hub: Hub) -> int:
     return len(os.listdir(f"/proc/{hub.process.pid}/fd"))
-
-
-async def small_window(hub: Hub) -> socket.socket:
-    """Return a connected socket with a tiny receive buffer."""
-    made = socket.socket()
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
-    made.setblocking(False)
-    await asyncio.get_running_loop().sock_connect(made, ("127.0.0.1", hub.process.port))
-    return made
 
 
 async def write(hub: Hub, store: str, start: int) -> None:

@@ -15,7 +15,7 @@ from stores.protocol import Batch, Engine
 from stores.query import EVERYTHING, WHOLE
 from stores.read_turns import READER
 from stores.schema import StoreDefinition
-from tests.live.test_defects import Ear
+from tests.support.ear import Ear
 from tests.support.entities import STORE, insert_one
 
 VIEW = View(StoreDefinition(STORE), EVERYTHING, frozenset(), frozenset(), "d")

@@ -24,7 +24,7 @@ from stores.query import EVERYTHING, WHOLE, Query
 from stores.read_turns import READER
 from stores.records import Change, Entity, now_ms
 from stores.schema import StoreDefinition
-from tests.live.test_defects import Ear
+from tests.support.ear import Ear
 from tests.support.program import printed
 from tests.support.steps import counted_steps
 from tests.support.tasks import end as end_tasks

@@ -12,12 +12,10 @@ from bson import ObjectId
 from pymongo import AsyncMongoClient
 
 from stores.records import Entity
-from tests.live.test_credentials import SOON, ends_as_revoked
-from tests.live.test_subscribing import matches_rest, ops
 from tests.support import mongod
 from tests.support.engines import Database, mongo_database
 from tests.support.hub import Client, Hub, entity_of, eventually, running_hub
-from tests.support.live import Beacon, Event, live, make_beacon
+from tests.support.live import SOON, Beacon, Event, ends_as_revoked, live, make_beacon, matches_rest, ops
 
 pytestmark = pytest.mark.engine("mongodb")
 

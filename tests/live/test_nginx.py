@@ -11,10 +11,10 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from tests.live.test_clients import GENERATIONS, WAYS, every_client
-from tests.live.test_credentials import PASSWORD, token_of
+from tests.live.node import GENERATIONS, WAYS, every_client
 from tests.support import nginx
 from tests.support.hub import API, PATIENCE, Hub, StartHub
+from tests.support.live import PASSWORD, token_of
 from tests.support.nginx import Nginx
 from tests.wire import javascript
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import random
 
 from tests.live.conftest import Connect
-from tests.live.test_subscribing import matches_rest, ops
 from tests.support.hub import Client, Hub, entity_of
-from tests.support.live import Beacon
+from tests.support.live import Beacon, matches_rest, ops
 
 
 async def share(owner: Client, store: str, id: str, *users: Client) -> None:

@@ -9,25 +9,13 @@ import signal
 import time
 
 import pytest
-from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
 from tests.support.hub import PATIENCE, Client, Hub, StartHub
-from tests.support.live import credentials, live, socket_url, websocket
+from tests.support.live import credentials, frame, live, socket_url, websocket
 
-POSITION = '42["position",'
 NO_FRAME = 0.1
 """Seconds without a frame that count as silence."""
-
-
-async def frame(socket: ClientConnection) -> str:
-    """Return the next frame other than a ``position`` event."""
-    received: str | bytes = POSITION
-    async with asyncio.timeout(PATIENCE):
-        while isinstance(received, str) and received.startswith(POSITION):
-            received = await socket.recv()
-    assert isinstance(received, str)
-    return received
 
 
 async def test_a_documented_session(hub: Hub, user: Client, store: str) -> None:

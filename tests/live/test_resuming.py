@@ -12,10 +12,9 @@ import pytest
 
 from realtime.fanout import READ_AT_ONCE
 from tests.live.conftest import Connect
-from tests.live.test_subscribing import matches_rest, ops
 from tests.support.engines import sqlite_database
 from tests.support.hub import Client, Hub, StartHub, entity_of, eventually, running_hub
-from tests.support.live import Beacon, LiveClient, live, make_beacon
+from tests.support.live import Beacon, LiveClient, live, make_beacon, matches_rest, ops
 
 
 def is_resync(answer: dict[str, Any]) -> bool:

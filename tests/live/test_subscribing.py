@@ -2,27 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
 
 from tests.live.conftest import Connect
 from tests.support.hub import Client, Hub, StartHub, entity_of, unique
-from tests.support.live import Beacon, Watch, live, make_beacon
-
-
-def ops(events: list[dict[str, Any]]) -> list[tuple[str, str]]:
-    return [(event["op"], event["_id"]) for event in events]
-
-
-async def matches_rest(watch: Watch, client: Client) -> None:
-    """Check that the live view equals a list with the same parameters."""
-    params = {name: watch.request[name] for name in ("only",) if name in watch.request}
-    if "filter" in watch.request:
-        params["filter"] = json.dumps(watch.request["filter"])
-    listed = await client.list(watch.request["store"], params)
-    assert watch.view == {entity["_id"]: entity for entity in listed}
+from tests.support.live import Beacon, live, make_beacon, matches_rest, ops
 
 
 async def test_a_subscriber_sees_each_write_once_and_in_order(

@@ -24,7 +24,7 @@ from stores.parse import Limits
 from stores.query import WHOLE, Projection, Query
 from stores.records import Entity
 from stores.schema import StoreDefinition
-from tests.live.test_defects import PASSWORD, Ear
+from tests.support.ear import PASSWORD, Ear
 from tests.support.hub import eventually
 
 STORE = "orders"

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from tests.live.conftest import Connect
-from tests.live.test_subscribing import matches_rest, ops
 from tests.support.hub import Client, Hub, entity_of
-from tests.support.live import Beacon
+from tests.support.live import Beacon, matches_rest, ops
 
 
 async def test_bulk_changes_tell_of_each_entity(

@@ -93,3 +93,8 @@ def filled(text: str, names: dict[str, str]) -> str:
     for name, value in names.items():
         text = text.replace("{" + name + "}", value)
     return text
+
+
+async def definition_of(admin: Client, store: str) -> str:
+    [definition] = await admin.list("stores", {"name": store})
+    return f"/stores/{definition['_id']}"

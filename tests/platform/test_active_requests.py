@@ -18,10 +18,10 @@ from hub.http import PEER, Answer, Call
 from hub.metrics import Metrics
 from hub.middleware import RequestMiddleware
 from hub.origins import Origins
-from tests.hostile.test_unread import limit_reached
 from tests.platform.raw import request, token_of, wire
 from tests.support.engines import Database
 from tests.support.hub import running_hub
+from tests.support.standstill import limit_reached
 from tests.support.tasks import end
 
 MOST = 8

@@ -6,17 +6,12 @@ from typing import Any
 
 import pytest
 
-from tests.platform.answers import good, refused
+from tests.platform.answers import definition_of, good, refused
 from tests.support.hub import Client, Hub, unique
 
 NAME: dict[str, Any] = {"id": "name", "type": "Text", "search": True}
 SECRET: dict[str, Any] = {"id": "secret", "type": "Text", "hidden": True}
 VALUE = "4711-x"
-
-
-async def definition_of(admin: Client, store: str) -> str:
-    [definition] = await admin.list("stores", {"name": store})
-    return f"/stores/{definition['_id']}"
 
 
 @pytest.mark.parametrize(

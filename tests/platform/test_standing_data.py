@@ -8,8 +8,7 @@ import pytest
 
 from stores.limits import MOST_VIOLATIONS
 from stores.protocol import Update
-from tests.platform.answers import good, refused
-from tests.platform.test_hidden import definition_of
+from tests.platform.answers import definition_of, good, refused
 from tests.support.engines import Database, opened
 from tests.support.hub import Client, Hub, entity_of, running_hub
 

@@ -16,6 +16,7 @@ from stores.schema import StoreDefinition
 from stores.sqlite import SQLiteEngine, readers
 from tests.support.engines import opened
 from tests.support.entities import STORE, entity, insert, numbered
+from tests.support.interruptions import interruptions
 from tests.support.reading import find
 
 pytestmark = pytest.mark.engine("sqlite")
@@ -39,19 +40,6 @@ async def test_a_read_cut_short_leaves_no_snapshot_behind(
             await insert(engine, fresh)
             assert await engine.get(STORE, fresh["_id"]) is not None
         assert interrupted or quick > 0.0001  # a quick machine may need no more
-
-
-def interruptions(monkeypatch: pytest.MonkeyPatch) -> list[None]:
-    """Return a list that gets an item for each read that is interrupted on the loop."""
-    seen: list[None] = []
-    renew = readers.Readers._renew_if_outdated
-
-    def interrupted(own: readers.Readers) -> None:
-        seen.append(None)
-        renew(own)
-
-    monkeypatch.setattr(readers.Readers, "_renew_if_outdated", interrupted)
-    return seen
 
 
 @pytest.mark.parametrize("kind", ["of a client", "of the hub"])

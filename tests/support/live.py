@@ -4,6 +4,9 @@ its views by events alone, so that a gap, a duplicate or a misplaced change fail
 from __future__ import annotations
 
 import asyncio
+import json
+import socket
+import time
 from base64 import urlsafe_b64decode
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -396,3 +399,71 @@ def credentials(client: Client | None) -> dict[str, str]:
 async def make_beacon(hub: Hub) -> Beacon:
     """Create a beacon. Only administrators see its entities until `shine_for` adds readers."""
     return Beacon(await hub.define(label=unique("beacon")), hub.admin)
+
+
+async def close_code(socket: ClientConnection) -> int:
+    try:
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                await socket.recv()
+    except ConnectionClosed as closed:
+        return closed.rcvd.code if closed.rcvd else 1006
+
+
+def frame_head(first: int, size: int) -> bytes:
+    """Return the head of a client's WebSocket frame, with a mask of zeros."""
+    return bytes((first, 0x80 | 127)) + size.to_bytes(8, "big") + bytes(4)
+
+
+POSITION = '42["position",'
+
+
+async def frame(socket: ClientConnection) -> str:
+    """Return the next frame other than a ``position`` event."""
+    received: str | bytes = POSITION
+    async with asyncio.timeout(PATIENCE):
+        while isinstance(received, str) and received.startswith(POSITION):
+            received = await socket.recv()
+    assert isinstance(received, str)
+    return received
+
+
+def ops(events: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    return [(event["op"], event["_id"]) for event in events]
+
+
+async def matches_rest(watch: Watch, client: Client) -> None:
+    """Check that the live view equals a list with the same parameters."""
+    params = {name: watch.request[name] for name in ("only",) if name in watch.request}
+    if "filter" in watch.request:
+        params["filter"] = json.dumps(watch.request["filter"])
+    listed = await client.list(watch.request["store"], params)
+    assert watch.view == {entity["_id"]: entity for entity in listed}
+
+
+IN_KERNEL = 4_194_304
+"""Bytes that the system may buffer for one connection (tcp_wmem) before anything waits in the hub."""
+
+
+async def small_window(hub: Hub) -> socket.socket:
+    """Return a connected socket with a tiny receive buffer."""
+    made = socket.socket()
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+    made.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(made, ("127.0.0.1", hub.process.port))
+    return made
+
+
+SOON = 10.0
+"""Seconds within which a revocation takes effect on a busy machine. On an idle one it takes at most one; whatever waits
+for the next position or sweep takes 20 or more."""
+PASSWORD = "long enough 1"
+
+
+def token_of(client: Client) -> str:
+    return client.http.headers["Authorization"].removeprefix("Bearer ")
+
+
+async def ends_as_revoked(client: LiveClient, began: float) -> None:
+    assert await client.ending() == ["revoked"]
+    assert time.monotonic() - began < SOON

@@ -9,11 +9,13 @@ from dataclasses import replace
 from typing import Any, Final
 
 import orjson
+import pytest
 
-from stores.protocol import MOST_HISTORY_ENTRIES, Engine, Feed, Listing
+from stores.errors import DuplicateValue
+from stores.protocol import MOST_HISTORY_ENTRIES, Delete, Engine, Feed, Listing
 from stores.query import WHOLE, Projection, Query
 from stores.records import Change, Entity, HistoryEntry
-from tests.support.entities import STORE
+from tests.support.entities import STORE, USER, insert_one
 
 EVERY: Final = Query()
 
@@ -118,3 +120,12 @@ async def trail(
         after = read.next
         if after is None:
             return entries, read.final
+
+
+async def usable(engine: Engine, store: str) -> None:
+    """Check that the store accepts and returns entities, and enforces its unique path."""
+    made = await insert_one(engine, store=store, code="a")
+    assert await get(engine, made["_id"], store) == made
+    with pytest.raises(DuplicateValue):
+        await insert_one(engine, store=store, code="a")
+    await engine.commit([Delete(store, made["_id"])], USER)

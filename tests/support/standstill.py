@@ -9,7 +9,7 @@ from typing import Final
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.support.hub import PATIENCE
+from tests.support.hub import PATIENCE, Hub
 
 LONGEST_TURN: Final = 0.1
 """Seconds of CPU time that one turn of the loop may take; must be a bucket of the histogram."""
@@ -49,3 +49,7 @@ async def no_standstill(url: str, longest: float = LONGEST_TURN) -> AsyncGenerat
     more = metrics.turns_longer_than(longest) - before
     lag = metrics.value("hub_loop_lag_seconds")
     assert not more, f"{more} turns of the loop took more than {longest} s of CPU (longest wait: {lag:.3f} s)"
+
+
+async def limit_reached(hub: Hub, name: str) -> float:
+    return (await read_metrics(hub.url)).value("hub_limit_reached_total", limit=name)
