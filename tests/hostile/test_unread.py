@@ -27,7 +27,7 @@ from tests.hostile.many_connections import (
 from tests.platform.raw import RawAnswer, Wire, request, token_of, wire
 from tests.support.engines import Database
 from tests.support.hub import PATIENCE, Client, Hub, StartHub, eventually, running_hub
-from tests.support.standstill import limit_reached
+from tests.support.standstill import limit_reached, read_metrics
 from tests.support.tasks import end
 
 pytestmark = pytest.mark.engine("sqlite")  # the attack is on the connection, not on the engine
