@@ -341,6 +341,7 @@ def make_session_registry(
 ) -> SessionRegistry:
     sizes = (settings.live_recent_mb * 1_048_576, settings.live_replay_mb * 1_048_576)
     fanout = Fanout(engine, settings.live_recent, *sizes)
+    fanout.shares.on_limit = metrics.limit_reached
     bounds = LiveSettings(
         settings.live_subscriptions,
         settings.live_snapshot,

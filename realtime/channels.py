@@ -57,6 +57,10 @@ class Channel(Generic[Member]):
         self._view: ChangeView | None = None
 
     @property
+    def is_compiled(self) -> bool:
+        return self._view is not None
+
+    @property
     def view(self) -> ChangeView:
         # Compiled when the first change arrives: in a large hub most channels watch entities that do not change.
         if self._view is None:

@@ -18,6 +18,7 @@ from realtime.channels import Channel, ChannelIndex, ChannelKey
 from realtime.engineio import build_text_frame
 from realtime.events import ChangeEncoder
 from realtime.replays import Replays
+from realtime.shares import Shares
 from realtime.view import ChangeView, ViewChange
 from stores.bounds import Limit
 from stores.canonical import canonical_text, tree_of
@@ -28,7 +29,7 @@ from stores.read_turns import READER
 from stores.recent import RecentChanges
 from stores.records import Change
 from stores.steps import AT_LOOP, TakesLong
-from stores.turns import Places
+from stores.turns import Gate, Places, SharedTurns
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +51,13 @@ DELIVERY_BYTES: Final = 4_096
 MOST_USER_STEPS: Final[Annotated[int, Limit("change and user", "steps", "`error_filter_too_costly`")]] = 2_000_000
 """Steps that the costly filters of one user may take for a change, in all its live subscriptions: about 0.2 s. Beyond
 that, those that take more than FEW_STEPS end."""
+
+REPLAYED_AT_ONCE: Final = 1
+"""Pieces of missed changes, of some milliseconds each, that subscriptions take in one iteration of the event loop. A
+write and its event take several iterations."""
+
+COMPILING: Final = 10
+"""Matches of a small entity that take as long as compiling the filter."""
 
 FEW_STEPS: Final = 1_000
 """Steps of a filter on a change that do not count for its user."""
@@ -76,7 +84,7 @@ class Subscriber(Protocol):
         """Record that the change at this position has been delivered to this subscription."""
 
     def fall_behind(self) -> None:
-        """Leave the channel, because there was no room for the change after the position of fan-out."""
+        """Leave the channel, because there was no room or no time for the change after the position of fan-out."""
 
     def fail(self, error: StoreError) -> None:
         """End the subscription with an error, because a change cannot be delivered.
@@ -133,6 +141,10 @@ class Fanout:
         self._engine = engine
         self._recent: RecentChanges[bytes] = RecentChanges(b"", recent, recent_bytes)
         self.replays = Replays(replay_bytes)
+        self.shares = Shares()
+        self.replaying = Gate(REPLAYED_AT_ONCE)
+        self.joining = SharedTurns()
+        """Turns of the subscriptions that join again after they have fallen behind."""
         self._reading = Places(most=1, each=1)
         self._encoders: dict[str, ChangeEncoder] = {}
         self._used: list[ChangeEncoder] = []
@@ -218,6 +230,7 @@ class Fanout:
         for order, change in changes:
             self._delivering = change.position, order
             self._steps.clear()
+            self.shares.renew()
             for channel in self.channels.concerned(change):
                 yield from self._deliver_change(channel, change, order)
             self._detach_lagging()
@@ -245,7 +258,14 @@ class Fanout:
         if not channel.members:
             return  # they have left during a pause
         user = next(iter(channel.members)).user
+        if self.shares.is_used_up(user):
+            for member in list(channel.members):  # at once, so that the time that it takes counts in the slice
+                if order > member.delivered_up_to:
+                    member.fall_behind()
+            return
         has_steps = self._steps.get(user, 0) < MOST_USER_STEPS
+        looks = 1 if channel.is_compiled else 1 + COMPILING
+        self.shares.take(user, looks * channel.view.least)
         try:
             try:
                 event = channel.view.at_once(change, AT_LOOP if has_steps else FEW_STEPS)
@@ -284,6 +304,7 @@ class Fanout:
 
     def _count_steps(self, user: str, steps: int) -> None:
         if steps > FEW_STEPS:
+            self.shares.take(user, steps)
             self._steps[user] = self._steps.get(user, 0) + steps
 
     def _deliver(self, members: list[Subscriber], frame: bytes, text: str, order: bytes) -> None:

@@ -35,7 +35,7 @@ PIECE: Final = 65_536
 PIECE_CHANGES: Final = 500
 """Missed changes that are processed before other tasks run."""
 
-PIECE_SECONDS: Final = 0.01
+PIECE_SECONDS: Final = 0.005
 """Seconds for which missed changes are processed before other tasks run."""
 
 
@@ -310,6 +310,9 @@ class Subscriptions:
 
     async def _replay_piece(self, subscription: Subscription, changes: Sequence[Change], start: int) -> int:
         """Deliver some of the changes from index `start` on. Return the index of the next one."""
+        await self._fanout.replaying.enter(subscription.user)
+        if not self.goes_on(subscription):
+            return start
         replay = self._fanout.replays.of(subscription.key, subscription.where, subscription.topic)
         end, takes_long = self._replay_at_once(subscription, replay, changes, start)
         if takes_long:
@@ -360,7 +363,8 @@ class Subscriptions:
     # Falling behind.
 
     def fall_behind(self, subscription: Subscription) -> None:
-        """Mute a subscription whose client is too slow. It catches up as fast as the client reads."""
+        """Mute a subscription whose client is too slow, or whose user has used up its share of fan-out. It catches up
+        as fast as the client reads."""
         if subscription.channel is not None:
             self.mute(subscription)
             if self._recovering is None:
@@ -372,8 +376,10 @@ class Subscriptions:
             first = 0
             while behind := await self._behind():
                 first += 1
-                await asyncio.sleep(0)  # lets other tasks run: the steps below may never wait
+                await self._fanout.shares.wait(behind[0].user)  # or just lets others run: the steps may never wait
                 for number in range(len(behind)):
+                    while self._fanout.joining.is_over():  # noqa: ASYNC110 (it is over for one iteration only)
+                        await asyncio.sleep(0)
                     if self.sink.has_room:
                         async with self.turn:
                             await self._step(behind[(first + number) % len(behind)])

@@ -113,14 +113,14 @@ class SharedTurns:
 
 
 class Gate:
-    """A gate that lets at most `at_once` callers begin in each iteration of the event loop, in the order of arrival."""
+    """A gate that lets at most `at_once` callers begin in each iteration of the event loop. Owners take turns."""
 
     def __init__(self, at_once: int) -> None:
         self._at_once = at_once
         self._begun = 0
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting: Queue[asyncio.Future[None]] = Queue()
 
-    async def enter(self) -> None:
+    async def enter(self, owner: str = "") -> None:
         """Wait for an iteration in which there is room."""
         if self._begun == 0:
             asyncio.get_running_loop().call_soon(self._open)
@@ -128,13 +128,13 @@ class Gate:
             self._begun += 1
             return
         waiting = asyncio.get_running_loop().create_future()
-        self._waiting.append(waiting)
+        self._waiting.put(owner, waiting)
         await waiting
 
     def _open(self) -> None:
         self._begun = 0
         while self._waiting and self._begun < self._at_once:
-            waiting = self._waiting.popleft()
+            waiting = self._waiting.take()
             if not waiting.done():  # cancelled
                 waiting.set_result(None)
                 self._begun += 1

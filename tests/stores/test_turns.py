@@ -63,6 +63,20 @@ async def test_a_gate_lets_a_few_in_each_turn_in_order() -> None:
     await gate.enter()
 
 
+async def test_owners_take_turns_at_a_gate() -> None:
+    """An owner with many callers delays each other owner by one iteration."""
+    gate, entered = Gate(2), []
+
+    async def enter(owner: str) -> None:
+        await gate.enter(owner)
+        entered.append(owner)
+
+    tasks = [asyncio.create_task(enter(owner)) for owner in ["many"] * 20 + ["one", "other"]]
+    await asyncio.gather(*tasks)
+    assert entered.index("one") < 6
+    assert entered.index("other") < 6
+
+
 def test_owners_take_turns() -> None:
     """An owner with many calls delays each other owner by one call."""
     queue: Queue[str] = Queue()
