@@ -6,7 +6,6 @@ by zlib 40 µs to 5.0 KB, brotli 40 µs to 4.9 KB.
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from isal import isal_zlib
 from starlette.types import Scope
 
 from hub import zstd
+from hub.threads import in_thread
 
 Policy = Literal["auto", "always", "off"]
 """`auto`: streamed answers are compressed only if they leave this machine."""
@@ -49,7 +49,7 @@ class Coding:
     flush_piece: Callable[[Any], bytes]
 
     async def pack(self, body: bytes) -> bytes:
-        return await asyncio.to_thread(self.whole, body) if len(body) > IN_A_THREAD else self.whole(body)
+        return await in_thread(self.whole, body) if len(body) > IN_A_THREAD else self.whole(body)
 
     async def pack_pieces(self, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """Yield the compressed stream. The client can decode each piece when it arrives."""

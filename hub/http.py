@@ -21,6 +21,7 @@ from hub.compression import SMALLEST, negotiate, variation
 from hub.cookies import cookie_value
 from hub.errors import BadRequest, BodyTooLarge, ClientGone, ClientTooSlow, TooSlow, UnsupportedCoding
 from hub.inflate import find_coding, inflate, joined
+from hub.threads import in_thread
 from stores.bounds import Limit
 from stores.limits import parse_json
 
@@ -129,7 +130,7 @@ class BodyLimit:
     def check(self, first: bytes, size: int) -> None:
         """Raise BodyTooLarge if a body of `size` bytes that begins with `first` exceeds the limit."""
         if size > self.plain:
-            as_array = self.array > self.plain and first.lstrip()[:1] == b"["
+            as_array = self.array > self.plain and first.lstrip().removeprefix(BOM_UTF8)[:1] == b"["
             if not as_array or size > self.array:
                 raise self.refusal(as_array=as_array)
 
@@ -228,7 +229,10 @@ class Call:
         except BodyTooLarge:
             await self.discard()
             raise
-        return await inflate(raw, coding, self._inflating(limit)) if coding else raw
+        if not coding:
+            return raw
+        peer = self.scope.get(PEER)
+        return await inflate(raw, coding, self._inflating(limit), peer.limited if peer is not None else "")
 
     def _refuse_declared(self, limit: BodyLimit) -> None:
         """Refuse a body by its declared length, before a client that waits for `100 Continue` sends it."""
@@ -238,12 +242,13 @@ class Call:
 
     async def _whole(self, limit: BodyLimit) -> bytes:
         chunks: list[bytes] = []
-        size = 0
+        size, begin = 0, b""
         async for chunk in self._chunks():
             chunks.append(chunk)
             size += len(chunk)
+            begin = begin or chunk.lstrip()[:4]
             if size > limit.plain:
-                limit.check(next((chunk for chunk in chunks if chunk.strip()), b""), size)
+                limit.check(begin, size)
         return await joined(chunks, size)
 
     def _inflating(self, limit: BodyLimit) -> Callable[[bytes, int], None]:
@@ -324,6 +329,6 @@ async def parse_body(body: bytes, bounds: BodyBounds) -> Any:
         # Each value takes at least two bytes, so a body this small cannot exceed the bounds.
         if len(body) <= min(SMALL_BODY, bounds.item_nodes, bounds.nodes):
             return parse_json(body)
-        return await asyncio.to_thread(parse_bounded, body, bounds)
+        return await in_thread(parse_bounded, body, bounds)
     except ValueError as error:
         raise BadRequest("body", f"The body is not JSON: {error}.") from None

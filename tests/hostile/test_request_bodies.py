@@ -14,6 +14,7 @@ import orjson
 import pytest
 
 from hub import zstd
+from hub.inflate import MAX_ZSTD_FRAMES
 from tests.hostile.harness import resident
 from tests.hostile.many_connections import sockets, wire_from
 from tests.platform.raw import Wire, request, token_of, wire
@@ -226,7 +227,7 @@ async def test_members_of_gzip_are_one_body(hub: Hub, store: str) -> None:
 
 
 async def test_frames_of_zstd_are_one_body(hub: Hub, store: str) -> None:
-    body = zstd.compress(b'{"a":') + zstd.compress(b"") + summed(b"1}")
+    body = zstd.compress(b'{"a":') + zstd.compress(b"") * (MAX_ZSTD_FRAMES - 2) + summed(b"1}")
     assert (await hub.admin.send("POST", f"/{store}", body, content_encoding="zstd")).json()["a"] == 1
 
 
@@ -300,6 +301,7 @@ BROKEN = {
     "zstd without its sum": ("zstd", summed(b'{"a":1}')[:-4]),
     "zstd without its last block": ("zstd", flushed(b'{"a":1}')),
     "many frames": ("zstd", zstd.compress(b"") * 5_000 + zstd.compress(b"{}")),
+    "a frame too many": ("zstd", zstd.compress(b"") * MAX_ZSTD_FRAMES + zstd.compress(b"{}")),
     "a huge window": ("zstd", b"\x28\xb5\x2f\xfd\x00\xa8\x01\x00\x00"),
 }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Awaitable, Callable
 
@@ -22,6 +21,7 @@ from hub.dialects.platform.parameters import (
 from hub.errors import BadRequest
 from hub.http import SMALL_BODY, Answer, Call
 from hub.proxies import public_path
+from hub.threads import in_thread
 from stores.cursor import encode_cursor
 from stores.errors import InvalidQuery
 from stores.protocol import MOST_HISTORY_ENTRIES, IdempotencyKey, Revisions
@@ -154,7 +154,7 @@ async def history(context: PlatformContext, call: Call, principal: Principal) ->
         [] if page.next is None else [(b"link", next_link(public_path(call.scope), pairs, page.next).encode("ascii"))]
     )
     # In a thread: the history may have megabytes.
-    return Answer(await asyncio.to_thread(answers.history_text, page.entries), headers=link)
+    return Answer(await in_thread(answers.history_text, page.entries), headers=link)
 
 
 # Helpers.
@@ -205,7 +205,7 @@ async def idempotency_key(
     expires = now_ms() + context.settings.idempotency_hours * HOUR
     digest = context.key.digest
     if len(request) > SMALL_BODY:
-        fingerprint = await asyncio.to_thread(digest, "idempotency", request)
+        fingerprint = await in_thread(digest, "idempotency", request)
     else:
         fingerprint = digest("idempotency", request)
     return IdempotencyKey(f"{principal.user_id}:{header}", fingerprint, expires)
