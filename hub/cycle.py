@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
 from typing import Any, Final
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from hub.errors import AnswerBroken, ClientGone
+from hub.errors import AnswerBroken, ClientGone, status_text
 from hub.http import WHOLE_ANSWER
 
 CLOSE: Final = (b"connection", b"close")
 LENGTH: Final = b"content-length"
+STATUS_LINES: Final[Mapping[int, bytes]] = {
+    status: f"HTTP/1.1 {status} {status_text(status)}\r\n".encode() for status in HTTPStatus
+}
+"""The status line of each status, with the text that an error has as its `message`."""
 LARGE_BODY: Final = 49_152
 """Bytes. A smaller body is written together with its head (measured: 5% less time for a list of 25 KB)."""
 
@@ -139,7 +144,7 @@ class HubCycle(RequestResponseCycle):
         lines = [b"%s: %s\r\n" % header for header in self.default_headers + headers]
         if not self.keep_alive and CLOSE not in headers:
             lines.append(b"connection: close\r\n")
-        head = b"".join([STATUS_LINE[status], *lines, b"\r\n"])
+        head = b"".join([STATUS_LINES[status], *lines, b"\r\n"])
         if head.count(b"\n") != len(lines) + 2 or head.count(b"\r") != len(lines) + 2:
             raise RuntimeError("a line break in a header")
         return head

@@ -46,7 +46,13 @@ class HeadBounds:
 
 
 def fault(
-    method: bytes, version: str, headers: Headers, hosts: int, host: bytes, expect: bytes = b""
+    method: bytes,
+    version: str,
+    headers: Headers,
+    hosts: int,
+    host: bytes,
+    expect: bytes = b"",
+    coding: bytes = b"",
 ) -> HubError | None:
     """Return why a request with this head is refused, or None.
 
@@ -54,6 +60,7 @@ def fault(
         hosts: number of Host headers.
         host: value of the last Host header.
         expect: value of the Expect header.
+        coding: values of the Transfer-Encoding headers, in lower case.
     """
     if method == b"CONNECT":
         return BadRequest("request", "The hub is no proxy.")
@@ -63,9 +70,11 @@ def fault(
         return BadRequest("Host", "A request has one Host header.")
     if hosts and (len(host) > LONGEST_HOST or not is_host(host)):
         return BadRequest("Host", "Must be a host name or an address, perhaps with a port.")
-    if version == "1.0" and values(headers, b"transfer-encoding"):
+    if coding and version == "1.0":
         # RFC 9112, 6.1: an intermediary may have taken the body's length from another header.
         return BadRequest("Transfer-Encoding", "HTTP/1.0 has none.")
+    if coding and coding != b"chunked":
+        return BadRequest("Transfer-Encoding", "Takes chunked alone.")
     if len(dict(headers)) < len(headers) and (repeated := _repeated(headers)):
         return BadRequest(repeated, "This header was sent more than once.")
     if expect and version == "1.1" and expect.lower() != b"100-continue":

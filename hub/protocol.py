@@ -63,7 +63,7 @@ class HubHttpProtocol(ClientConnection):
         """Whether a head began in the current piece."""
         self._size = 0
         self._hosts = 0
-        self._host = self._expect = b""
+        self._host = self._expect = self._coding = b""
         self._offers = False
         self._brought = False
         """Whether the current piece contained a part of a body."""
@@ -257,7 +257,7 @@ class HubHttpProtocol(ClientConnection):
         self._arriving = 0
         self._begins = True
         self._size = self._hosts = self._fruitless = 0
-        self._expect = b""
+        self._expect = self._coding = b""
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._arriving is None:
@@ -270,6 +270,8 @@ class HubHttpProtocol(ClientConnection):
         elif name == b"expect":
             self._expect = value
             self.expect_100_continue = value.lower() == b"100-continue"
+        elif name == b"transfer-encoding":
+            self._coding += value.lower()
         self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
@@ -278,7 +280,7 @@ class HubHttpProtocol(ClientConnection):
         method, version = parser.get_method(), parser.get_http_version()
         if len(self.url) + self._size > self._bounds.size:
             self._stop_at(HeadTooLarge(self._bounds.size).at("max_head_bytes"))
-        error = fault(method, version, self.headers, self._hosts, self._host, self._expect)
+        error = fault(method, version, self.headers, self._hosts, self._host, self._expect, self._coding)
         if error is not None:
             self._stop_at(error)
         self._offers = parser.should_upgrade()

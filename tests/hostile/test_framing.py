@@ -332,6 +332,24 @@ async def test_headers_that_are_lists_may_come_in_several_lines(connection: Wire
     assert (await connection.answer()).status == 200
 
 
+@pytest.mark.parametrize("lines", [["gzip, chunked"], ["gzip", "chunked"]])
+async def test_an_unknown_transfer_coding_is_refused(
+    connection: Wire, store: str, token: str, lines: list[str]
+) -> None:
+    """Its body is not read as if it were only chunked, and the connection is closed."""
+    asked = request("POST", f"/{store}", token, *(f"Transfer-Encoding: {line}" for line in lines))
+    await connection.send(asked + b"2\r\n{}\r\n0\r\n\r\n")
+    answer = await connection.answer()
+    assert (answer.status, [*answer.json()["errors"]]) == (400, ["Transfer-Encoding"])
+    assert await connection.closed()
+
+
+async def test_a_transfer_coding_may_be_in_upper_case(connection: Wire, store: str, token: str) -> None:
+    asked = request("POST", f"/{store}", token, "Transfer-Encoding: Chunked")
+    await connection.send(asked + b"2\r\n{}\r\n0\r\n\r\n")
+    assert (await connection.answer()).status == 200
+
+
 async def test_an_unknown_expectation_is_refused(connection: Wire, store: str, token: str) -> None:
     asked = request("POST", f"/{store}", token, "Expect: 200-ok")
     await connection.send(with_body(asked, b"{}"))
