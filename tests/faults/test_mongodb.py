@@ -165,9 +165,12 @@ async def test_history_outlives_a_primary_that_had_recorded_it_alone(replica_set
             await engine.define(StoreDefinition(STORE))
             first = await primary(mongo)
             alone, others = await pid_of(first), [await pid_of(server) for server in mongo.nodes - {first}]
+            await insert_one(engine)
+            # Only then it follows the feed: while the others are frozen, a lost stream could not be opened again.
+            await eventually(lambda: recorded_at(first, database, 1))
             made = await insert_one(engine, entity(text="x" * LARGE))
             with frozen(others):
-                await eventually(lambda: recorded_at(first, database))
+                await eventually(lambda: recorded_at(first, database, 2))
                 os.kill(alone, signal.SIGSTOP)
             with frozen([alone]):
                 await eventually(lambda: another(mongo, first), 60)
@@ -193,11 +196,11 @@ def frozen(pids: Sequence[int]) -> Iterator[None]:
             os.kill(pid, signal.SIGCONT)
 
 
-async def recorded_at(server: Server, database: Database) -> int:
-    """Return the number of changes that one member has recorded."""
+async def recorded_at(server: Server, database: Database, count: int) -> bool:
+    """Return whether one member has recorded so many changes."""
     async with Mongo(*server, directConnection=True) as mongo:
         records = mongo[urlsplit(database.location).path.strip("/")]["_history"]
-        return await records.count_documents({})
+        return await records.count_documents({}) >= count
 
 
 async def is_written(engine: Engine) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -31,6 +32,7 @@ async def database() -> AsyncIterator[AsyncDatabase[Document]]:
     yield client.get_database("hub")
     closing = asyncio.create_task(client.close())
     assert not (await asyncio.wait([closing], timeout=10))[1]
+    gc.collect()  # so that no later test is told of such a socket
 
 
 async def ask(database: AsyncDatabase[Document]) -> None:
