@@ -16,7 +16,7 @@ from isal import isal_zlib
 from starlette.types import Scope
 
 from hub import zstd
-from hub.threads import in_thread
+from stores.threads import in_thread
 
 Policy = Literal["auto", "always", "off"]
 """`auto`: streamed answers are compressed only if they leave this machine."""

@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl
 import orjson
 from starlette.types import Receive, Scope, Send
 
+from auth.addresses import address_block
 from auth.principal import Principal
 from hub.active import ACTIVE, ActiveRequest
 from hub.bodies import BodyBounds, parse_bounded
@@ -21,9 +22,9 @@ from hub.compression import SMALLEST, negotiate, variation
 from hub.cookies import cookie_value
 from hub.errors import BadRequest, BodyTooLarge, ClientGone, ClientTooSlow, TooSlow, UnsupportedCoding
 from hub.inflate import find_coding, inflate, joined
-from hub.threads import in_thread
 from stores.bounds import Limit
 from stores.limits import parse_json
+from stores.threads import in_thread
 
 T = TypeVar("T")
 
@@ -168,6 +169,11 @@ class Call:
         return str(client[0]) if client else ""
 
     @property
+    def block(self) -> str:
+        """The key under which limits count the client's address."""
+        return address_block(self.address)
+
+    @property
     def scheme(self) -> str:
         return self.scope.get("scheme", "http")  # type: ignore[no-any-return]
 
@@ -229,10 +235,7 @@ class Call:
         except BodyTooLarge:
             await self.discard()
             raise
-        if not coding:
-            return raw
-        peer = self.scope.get(PEER)
-        return await inflate(raw, coding, self._inflating(limit), peer.limited if peer is not None else "")
+        return await inflate(raw, coding, self._inflating(limit), self.block) if coding else raw
 
     def _refuse_declared(self, limit: BodyLimit) -> None:
         """Refuse a body by its declared length, before a client that waits for `100 Continue` sends it."""
@@ -322,13 +325,13 @@ class Call:
                 yield message["body"]
 
 
-async def parse_body(body: bytes, bounds: BodyBounds) -> Any:
-    """Return the JSON value of a body. Raises BadRequest that gives the reason, and InvalidEntity."""
+async def parse_body(body: bytes, bounds: BodyBounds, call: Call) -> Any:
+    """Return the JSON value of a call's body. Raises BadRequest that gives the reason, and InvalidEntity."""
     body = body.removeprefix(BOM_UTF8)  # RFC 8259, 8.1: a parser may ignore it
     try:
         # Each value takes at least two bytes, so a body this small cannot exceed the bounds.
         if len(body) <= min(SMALL_BODY, bounds.item_nodes, bounds.nodes):
             return parse_json(body)
-        return await in_thread(parse_bounded, body, bounds)
+        return await in_thread(parse_bounded, body, bounds, address=call.block)
     except ValueError as error:
         raise BadRequest("body", f"The body is not JSON: {error}.") from None

@@ -8,8 +8,8 @@ from typing import Annotated, Final, Protocol
 
 from hub import zstd
 from hub.errors import BadRequest, UnsupportedCoding
-from hub.threads import in_thread
 from stores.bounds import Limit
+from stores.threads import in_thread
 
 STEP: Final = 262_144
 """Bytes that are inflated in one step."""

@@ -5,7 +5,6 @@ Delta sync over REST and live events both use this module, so they agree on visi
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -16,6 +15,7 @@ from stores.projection import compile_projection
 from stores.query import Filter, Projection
 from stores.records import SYSTEM_FIELDS, Change, Entity, HistoryEntry, same
 from stores.steps import AT_LOOP, StepBudget, TakesLong
+from stores.threads import in_thread
 
 _PARSED_AT_ONCE: Final = 262_144
 """Bytes of a change that may be parsed on the event loop: about 5 ms with the densest values."""
@@ -102,7 +102,7 @@ class ChangeView:
 
     async def off_loop(self, change: Change) -> ViewChange | None:
         """Run `of` in a thread."""
-        return await asyncio.to_thread(self.of, change)
+        return await in_thread(self.of, change)
 
     def _seen(self, change: Change, sees: Predicate) -> ViewChange | None:
         before, after = change.before, change.after

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 
 from stores.errors import HistoryGone, NotAsExpected
 from stores.protocol import Feed
 from stores.records import Change
+from stores.threads import in_thread
 
 
 async def check_changes(feed: Feed, since: str, check: Callable[[Sequence[Change]], None]) -> str:
@@ -19,6 +19,6 @@ async def check_changes(feed: Feed, since: str, check: Callable[[Sequence[Change
             batch = await feed.read(since)
         except HistoryGone:
             raise NotAsExpected from None
-        await asyncio.to_thread(check, batch.changes)
+        await in_thread(check, batch.changes)
         since, more = batch.position, batch.more
     return since

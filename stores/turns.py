@@ -175,14 +175,31 @@ class Places:
     @asynccontextmanager
     async def place(self, owner: str) -> AsyncIterator[None]:
         """Hold a place while the block runs. Waits until there is one for this owner."""
-        if self._occupancy.has_room(owner) and owner not in self._waiting:
-            self._occupancy.take(owner)
-        else:
-            await self._wait(owner)
+        await self._enter(owner)
         try:
             yield
         finally:
             self._leave(owner)
+
+    async def run(self, owner: str, start: Callable[[], asyncio.Future[T]]) -> T:
+        """Start work when there is a place for this owner, and return its result.
+
+        The place is held until the work ends, also if the caller is cancelled before: a thread cannot be stopped.
+        """
+        await self._enter(owner)
+        try:
+            work = start()
+        except BaseException:
+            self._leave(owner)
+            raise
+        work.add_done_callback(lambda _: self._leave(owner))
+        return await asyncio.shield(work)
+
+    async def _enter(self, owner: str) -> None:
+        if self._occupancy.has_room(owner) and owner not in self._waiting:
+            self._occupancy.take(owner)
+        else:
+            await self._wait(owner)
 
     async def _wait(self, owner: str) -> None:
         let_in = asyncio.get_running_loop().create_future()

@@ -6,7 +6,6 @@ that may be near the bound is read first, and the write then requires the revisi
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -20,6 +19,7 @@ from stores.mongo.compile import Match
 from stores.mongo.sizes import LARGE_DOCUMENT, decoded
 from stores.protocol import Update, UpdateMany, Upsert
 from stores.records import SYSTEM_FIELDS, Entity
+from stores.threads import in_thread
 
 _TEXT_PER_BYTE: Final = 6
 """The most bytes of JSON text for a byte of BSON: those of a control character."""
@@ -75,7 +75,7 @@ def check_size(text: bytes, most: int) -> None:
 async def opened(row: Mapping[str, Any]) -> tuple[bytes, Entity]:
     """Return the entity in a document, decoded or raw, as JSON text and as values."""
     if isinstance(row, RawBSONDocument) and len(row.raw) > LARGE_DOCUMENT:
-        return await asyncio.to_thread(_opened, row)
+        return await in_thread(_opened, row)
     return _opened(row)
 
 

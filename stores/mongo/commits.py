@@ -59,6 +59,7 @@ from stores.records import now_ms
 from stores.schema import StoreDefinition
 from stores.superseded import changed_definitions
 from stores.tasks import end_tasks
+from stores.threads import in_thread
 from stores.turns import Places
 
 T = TypeVar("T")
@@ -336,7 +337,7 @@ class Committer:
             await keys.delete_many({"_id": {"$in": _part_ids(key.key, known["parts"])}}, session=session)
         outcome = await self._write(writes, by, session, room)
         is_long = sum(len(done.entity) for done in outcome) > _LONG
-        for part in await asyncio.to_thread(_parts, key, outcome) if is_long else _parts(key, outcome):
+        for part in await in_thread(_parts, key, outcome) if is_long else _parts(key, outcome):
             await keys.insert_one(part, session=session)
         return outcome
 
@@ -358,7 +359,7 @@ class Committer:
         for id in _part_ids(key.key, known["parts"])[1:]:
             part = await self._connection.collection(KEYS).find_one({"_id": id}, session=session)
             text += (part or {})["results"]
-        return await asyncio.to_thread(lambda: unpack(text.decode())) if len(text) > _LONG else unpack(text.decode())
+        return await in_thread(lambda: unpack(text.decode())) if len(text) > _LONG else unpack(text.decode())
 
 
 async def _end(session: Session, give_up: float) -> None:

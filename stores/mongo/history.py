@@ -33,6 +33,7 @@ from stores.mongo.sizes import BATCH_BYTES, LARGE_DOCUMENT, RAW, decoded
 from stores.mongo.structure import HISTORY
 from stores.options import ConsumerOptions
 from stores.records import Change, Entity, History, HistoryEntry, difference
+from stores.threads import in_thread
 from stores.turns import Turn
 
 log = logging.getLogger(__name__)
@@ -107,7 +108,7 @@ class HistoryKeeper:
 
     async def _encoded(self, change: Change) -> RawBSONDocument:
         if change.size > LARGE_DOCUMENT:
-            return await asyncio.to_thread(lambda: _encoded(_record_of(change, self._connection.epoch)))
+            return await in_thread(lambda: _encoded(_record_of(change, self._connection.epoch)))
         return _encoded(_record_of(change, self._connection.epoch))
 
     async def _insert(self, records: list[RawBSONDocument]) -> None:
@@ -158,7 +159,7 @@ class HistoryKeeper:
 
         async with aclosing(self._feed.read_entity(store, id, since, give_up)) as read:
             async for changes in read:
-                size += await asyncio.to_thread(note, changes) if changes else 0
+                size += await in_thread(note, changes) if changes else 0
                 if size > _TAIL_BYTES:
                     raise ReadTimeout
         return tail
@@ -173,7 +174,7 @@ class HistoryKeeper:
                 if page.is_full:
                     return History(page.entries, page.place, None, place=page.place)
                 is_large = not isinstance(row, RawBSONDocument) or len(row.raw) > LARGE_DOCUMENT
-                entry, size = await asyncio.to_thread(_entry_of, row) if is_large else _entry_of(row)
+                entry, size = await in_thread(_entry_of, row) if is_large else _entry_of(row)
                 page.add(place, entry, size, size)
                 if turn.is_over:
                     await turn.pass_on()
@@ -186,7 +187,7 @@ class HistoryKeeper:
         last: Row | None = newest
         if tail and (newest is None or max(tail) > newest["_id"]):
             last = tail[max(tail)]
-        return None if last is None or last["op"] != "delete" else await asyncio.to_thread(_final_of, last)
+        return None if last is None or last["op"] != "delete" else await in_thread(_final_of, last)
 
     @property
     def _raw(self) -> AsyncCollection[RawBSONDocument]:

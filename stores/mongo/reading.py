@@ -28,6 +28,7 @@ from stores.projection import compile_projection as compile_view
 from stores.protocol import BeforeLong, Listing, Summary
 from stores.query import CREATION, WHOLE, Filter, Projection, Query, Sort
 from stores.records import Entity
+from stores.threads import in_thread
 from stores.turns import Turn
 
 AT_ONCE: Final = 1_000
@@ -159,7 +160,7 @@ class Reader:
     async def _key_of(self, row: Row, sort: tuple[Sort, ...]) -> Key:
         if isinstance(row, RawBSONDocument) and len(row.raw) > LARGE_DOCUMENT:
             # In a thread: the lowest value of a long array takes long to find.
-            return await asyncio.to_thread(lambda: keyset.key_of(decoded(row), sort))
+            return await in_thread(lambda: keyset.key_of(decoded(row), sort))
         return keyset.key_of(decoded(row), sort)
 
     async def _head(self, selection: Selection, skip: int, limit: int) -> tuple[list[Row], Timestamp, bool]:
@@ -290,7 +291,7 @@ class Reader:
             collection = self._connection.collection(store).with_options(read_concern=concern)
             async with collection.find_raw_batches(match, batch_size=_COUNT_BATCH) as batches:
                 async for batch in batches:
-                    count += await asyncio.to_thread(_count_in, batch, counts)  # type: ignore[arg-type]
+                    count += await in_thread(_count_in, batch, counts)
             return count
 
     async def groups_held(self, stores: Sequence[str], groups: Sequence[str]) -> set[tuple[str, str]]:

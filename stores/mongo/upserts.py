@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -19,6 +18,7 @@ from stores.mongo.compile import Match, compile_filter, conjunction
 from stores.mongo.sizes import LARGE_DOCUMENT, decoded
 from stores.protocol import Upsert, UpsertBytes, Written
 from stores.records import Entity
+from stores.threads import in_thread
 
 PART_BYTES: Final = 2_097_152
 """Bytes of documents that are sent to the server together: the driver encodes them in one call."""
@@ -57,7 +57,7 @@ class UpsertRun:
     async def meet(self, row: RawBSONDocument) -> None:
         """Merge the write with this value of the key into an entity. Raises UpsertTooLarge."""
         if len(row.raw) > LARGE_DOCUMENT:
-            await asyncio.to_thread(self._meet, row)
+            await in_thread(self._meet, row)
         else:
             self._meet(row)
 

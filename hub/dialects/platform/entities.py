@@ -21,13 +21,13 @@ from hub.dialects.platform.parameters import (
 from hub.errors import BadRequest
 from hub.http import SMALL_BODY, Answer, Call
 from hub.proxies import public_path
-from hub.threads import in_thread
 from stores.cursor import encode_cursor
 from stores.errors import InvalidQuery
 from stores.protocol import MOST_HISTORY_ENTRIES, IdempotencyKey, Revisions
 from stores.query import WHOLE, Projection
 from stores.records import Entity, now_ms
 from stores.tautology import is_tautology
+from stores.threads import in_thread
 
 HOUR = 3_600_000
 _KEY = re.compile(r"[\x21-\x7e]{1,255}\Z")

@@ -18,13 +18,27 @@ T = TypeVar("T")
 
 MOST_THREADS: Annotated[int, Limit("process", "threads of requests", "waits")] = 4
 """Threads that work for requests. The pool has at least five (`concurrent.futures.ThreadPoolExecutor`)."""
-MOST_THREADS_EACH: Annotated[int, Limit("user, or address", "threads of requests", "waits")] = 2
+MOST_THREADS_EACH: Annotated[int, Limit("user", "threads of requests", "waits")] = 2
+MOST_OPEN_THREADS: Annotated[int, Limit("process", "threads of requests without credentials", "waits")] = 1
+"""Of `MOST_THREADS`: any number of addresses leaves the other threads to users."""
 
 _PLACES: Final = Places(MOST_THREADS, MOST_THREADS_EACH)
+_OPEN_PLACES: Final = Places(MOST_OPEN_THREADS, 1)
+_OPEN: Final = "open"
+"""The owner in `_PLACES` of all requests without credentials. A user's id is longer."""
 
 
 async def in_thread(function: Callable[..., T], *arguments: Any, address: str = "") -> T:
     """Return the result of a function, called in a thread for the user of the current request, or for an address before
-    the request is authenticated."""
-    async with _PLACES.place(READER.get() or address):
-        return await asyncio.to_thread(function, *arguments)
+    the request is authenticated. Without either it is the hub's own work, which waits for nobody."""
+    user = READER.get()
+    loop = asyncio.get_running_loop()
+
+    def start() -> asyncio.Future[T]:
+        return loop.run_in_executor(None, function, *arguments)
+
+    if user:
+        return await _PLACES.run(user, start)
+    if address:
+        return await _OPEN_PLACES.run(address, lambda: asyncio.ensure_future(_PLACES.run(_OPEN, start)))
+    return await start()
