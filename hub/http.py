@@ -128,10 +128,10 @@ class BodyLimit:
     def largest(self) -> int:
         return max(self.plain, self.array)
 
-    def check(self, first: bytes, size: int) -> None:
-        """Raise BodyTooLarge if a body of `size` bytes that begins with `first` exceeds the limit."""
+    def check(self, beginning: bytes, size: int) -> None:
+        """Raise BodyTooLarge if a body of `size` bytes with this `beginning` exceeds the limit."""
         if size > self.plain:
-            as_array = self.array > self.plain and first.lstrip().removeprefix(BOM_UTF8)[:1] == b"["
+            as_array = self.array > self.plain and beginning[:1] == b"["
             if not as_array or size > self.array:
                 raise self.refusal(as_array=as_array)
 
@@ -235,7 +235,9 @@ class Call:
         except BodyTooLarge:
             await self.discard()
             raise
-        return await inflate(raw, coding, self._inflating(limit), self.block) if coding else raw
+        if not coding:
+            return raw
+        return await inflate(raw, coding, self._inflating(limit), limit.largest + 1, self.block)
 
     def _refuse_declared(self, limit: BodyLimit) -> None:
         """Refuse a body by its declared length, before a client that waits for `100 Continue` sends it."""
@@ -249,22 +251,23 @@ class Call:
         async for chunk in self._chunks():
             chunks.append(chunk)
             size += len(chunk)
-            begin = begin or chunk.lstrip()[:4]
+            begin = beginning(begin, chunk)
             if size > limit.plain:
                 limit.check(begin, size)
         return await joined(chunks, size)
 
-    def _inflating(self, limit: BodyLimit) -> Callable[[bytes, int], None]:
-        """Return a check for a body that is being inflated: it charges the new bytes and applies the limit."""
+    def _inflating(self, limit: BodyLimit) -> Callable[[bytes], None]:
+        """Return a check for a body that is being inflated: it charges each new piece and applies the limit."""
         charge: Callable[[int], None] | None = self.scope.get(CHARGE)
-        counted = 0
+        size, begin = 0, b""
 
-        def check(first: bytes, size: int) -> None:
-            nonlocal counted
+        def check(piece: bytes) -> None:
+            nonlocal size, begin
             if charge is not None:
-                charge(size - counted)
-                counted = size
-            limit.check(first, size)
+                charge(len(piece))
+            size += len(piece)
+            begin = beginning(begin, piece)
+            limit.check(begin, size)
 
         return check
 
@@ -323,6 +326,12 @@ class Call:
             self.ended = not message.get("more_body")
             if message.get("body"):
                 yield message["body"]
+
+
+def beginning(begun: bytes, piece: bytes) -> bytes:
+    """Return the first bytes of a body without the blanks and the byte order mark before them, from those before
+    `piece`. Once there are as many as such a mark may have, no further piece is looked at."""
+    return begun if len(begun) > len(BOM_UTF8) else (begun + piece).lstrip().removeprefix(BOM_UTF8).lstrip()[:4]
 
 
 async def parse_body(body: bytes, bounds: BodyBounds, call: Call) -> Any:

@@ -231,6 +231,13 @@ async def test_frames_of_zstd_are_one_body(hub: Hub, store: str) -> None:
     assert (await hub.admin.send("POST", f"/{store}", body, content_encoding="zstd")).json()["a"] == 1
 
 
+@pytest.mark.parametrize("before", [b" " * 300_000, b"\xef\xbb\xbf" + b" " * 300_000])
+async def test_blanks_before_a_large_compressed_array_are_looked_past(hub: Hub, store: str, before: bytes) -> None:
+    body = before + orjson.dumps([{"text": "x" * 1_000} for _ in range(2_000)])
+    for sent, headers in ((body, {}), (gzip.compress(body), {"content_encoding": "gzip"})):
+        assert (await hub.admin.send("POST", f"/{store}", sent, **headers)).status_code == 200
+
+
 BOMBS = {
     "gzip": lambda size: gzip.compress(b"[" + b" " * size),
     "deflate": lambda size: zlib.compress(b"[" + b" " * size),
