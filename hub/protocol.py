@@ -29,6 +29,7 @@ CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 """An interim answer, which every client of HTTP/1.1 must ignore."""
 PROBE_EVERY: Final = 0.5
 """Seconds between two such answers to a client that has closed its sending side."""
+BREAKS: Final = (b"\r", b"\n")
 HEAD_END: Final = b"\r\n\r\n"
 LEAST_HEAD: Final = 14
 """Length of the shortest possible head without `HEAD_END`."""
@@ -57,6 +58,9 @@ class HubHttpProtocol(ClientConnection):
         """Input behind the request that is being answered, or input that waits for its turn to be parsed."""
         self._charged = 0
         """Bytes of bodies counted for this connection."""
+
+        self._is_in_break = False
+        """Whether the input so far ends with the CR of an empty line before a request."""
 
         # The current head and body.
         self._begins = False
@@ -135,8 +139,10 @@ class HubHttpProtocol(ClientConnection):
         self._charged = 0
 
     def _feed(self, data: bytes) -> None:
-        if data.startswith(b"\r\n") and self._is_before_a_head():
-            data = data.lstrip(b"\r\n")  # the parser skips empty lines before a request too, one by one
+        if (self._is_in_break or data.startswith(BREAKS)) and self._is_before_a_head():
+            data = self._without_empty_lines(data)
+            if self._refusing is not None:
+                return
         end = data.find(HEAD_END, 0, LARGEST_PIECE) + len(HEAD_END)
         if len(data) <= AT_ONCE and end in (len(HEAD_END) - 1, len(data)):
             self._parse(data)
@@ -145,6 +151,16 @@ class HubHttpProtocol(ClientConnection):
         is_idle = self.cycle is None or self.cycle.response_complete
         if is_idle and self._waiting is None and self in self.connections:  # not passed to a WebSocket protocol
             self._wait(self._all.patience(self._bounds.seconds))
+
+    def _without_empty_lines(self, data: bytes) -> bytes:
+        """Return the data without the empty lines before a request (RFC 9112, 2.2). The parser skips them too, but one
+        by one, and a CR without LF as well, which is refused here: others may read it in another way."""
+        rest = data.lstrip(b"\r\n")
+        breaks = b"\r" * self._is_in_break + data[: len(data) - len(rest)]
+        self._is_in_break = not rest and breaks.endswith(b"\r")
+        if breaks.count(b"\r") != breaks.count(b"\r\n") + self._is_in_break:
+            self._refuse(BadRequest("request", "A line ends with CR and LF."))
+        return rest
 
     def _parse_apart(self, data: bytes, end: int) -> None:
         """Parse in pieces, each up to a possible end of a head or body, until a request is complete or this turn

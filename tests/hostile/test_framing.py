@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
+import orjson
 import pytest
 
 from tests.platform.raw import Wire, request, token_of, wire
@@ -330,6 +331,42 @@ async def test_a_header_of_which_there_is_one_comes_once(connection: Wire, store
 async def test_headers_that_are_lists_may_come_in_several_lines(connection: Wire, store: str, token: str) -> None:
     await connection.send(request("GET", f"/{store}", token, "Accept: a/b", "Accept: c/d", "X-A: 1", "X-A: 2"))
     assert (await connection.answer()).status == 200
+
+
+@pytest.mark.parametrize("before", ["\r\n", "\r\n\r\n", "\n", "\r|\n", "\r\n\r|\n\r\n"])
+async def test_empty_lines_before_a_request_are_ignored(connection: Wire, token: str, before: str) -> None:
+    """They come in one piece with it or in several, and also before the second request of a connection."""
+    for _ in range(2):
+        for piece in before.split("|"):
+            await connection.send(piece.encode())
+            await asyncio.sleep(0.05 if "|" in before else 0)
+        await connection.send(request("GET", "/auth", token))
+        assert (await connection.answer()).status == 200
+
+
+@pytest.mark.parametrize("before", ["\r", "\r\r\n", "\n\r", "\r\n\r", "\r|", "\r|\r\n", "\r\n\r|"])
+async def test_a_carriage_return_alone_is_no_line(connection: Wire, token: str, before: str) -> None:
+    """Also before a later request: a proxy might see another request there than the hub."""
+    await connection.send(request("GET", "/auth", token))
+    assert (await connection.answer()).status == 200
+    first, _, rest = before.partition("|")
+    await connection.send(first.encode() if "|" in before else b"")
+    await asyncio.sleep(0.05 if "|" in before else 0)
+    await connection.send((rest if "|" in before else before).encode() + request("GET", "/auth", token))
+    answer = await connection.answer()
+    assert (answer.status, answer.headers["connection"]) == (400, "close")
+    assert await connection.closed()
+
+
+@pytest.mark.parametrize("length", ["20000", "9" * 19])
+async def test_a_status_line_says_what_the_message_says(connection: Wire, length: str) -> None:
+    """Python has other names than the hub for some statuses, and different ones in each version."""
+    head = f"POST /api/v1/auth HTTP/1.1\r\nHost: hub\r\nContent-Length: {length}\r\nExpect: 100-continue\r\n\r\n"
+    await connection.send(head.encode())
+    line = await connection.reader.readline()
+    assert line == b"HTTP/1.1 413 Payload Too Large\r\n"
+    await connection.reader.readuntil(b"\r\n\r\n")
+    assert orjson.loads(await connection.reader.read())["message"] == "Payload Too Large"
 
 
 @pytest.mark.parametrize("lines", [["gzip, chunked"], ["gzip", "chunked"]])
