@@ -287,7 +287,7 @@ class HubHttpProtocol(ClientConnection):
             self._expect = value
             self.expect_100_continue = value.lower() == b"100-continue"
         elif name == b"transfer-encoding":
-            self._coding += value.lower()
+            self._coding += value.strip().lower()
         self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:

@@ -381,8 +381,11 @@ async def test_an_unknown_transfer_coding_is_refused(
     assert await connection.closed()
 
 
-async def test_a_transfer_coding_may_be_in_upper_case(connection: Wire, store: str, token: str) -> None:
-    asked = request("POST", f"/{store}", token, "Transfer-Encoding: Chunked")
+@pytest.mark.parametrize("coding", ["Chunked", "\tchunked "])
+async def test_a_transfer_coding_may_be_in_upper_case_and_between_blanks(
+    connection: Wire, store: str, token: str, coding: str
+) -> None:
+    asked = request("POST", f"/{store}", token, f"Transfer-Encoding: {coding}")
     await connection.send(asked + b"2\r\n{}\r\n0\r\n\r\n")
     assert (await connection.answer()).status == 200
 
