@@ -41,6 +41,7 @@ def ignore(piece: Any) -> None:
         ("zstd", zstd.compress(b"{}")),
         ("zstd", SKIPPABLE + zstd.compress(b"{") + zstd.compress(b"}")),
     ],
+    ids=["gzip", "members of gzip", "deflate", "zstd", "frames of zstd"],
 )
 async def test_small_bodies_need_no_thread(in_threads: list[int], coding: str, body: bytes) -> None:
     assert await inflate.inflate(body, coding, ignore, 16_385) == b"{}"
