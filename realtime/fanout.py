@@ -52,7 +52,10 @@ MOST_USER_STEPS: Final[Annotated[int, Limit("change and user", "steps", "`error_
 """Steps that the costly filters of one user may take for a change, in all its live subscriptions: about 0.2 s. Beyond
 that, those that take more than FEW_STEPS end."""
 
-REPLAYED_AT_ONCE: Final = 1
+BYTES_PER_STEP: Final = 4
+"""Bytes of an event that take as long as a step to show, compare and encode."""
+
+REPLAYED_AT_ONCE: Final = 4
 """Pieces of missed changes, of some milliseconds each, that subscriptions take in one iteration of the event loop. A
 write and its event take several iterations."""
 
@@ -257,9 +260,8 @@ class Fanout:
         self._spent += 1
         if not channel.members:
             return  # they have left during a pause
-        user = next(iter(channel.members)).user
-        # Within a change, costly filters have a bound of their own, at which they end.
-        if self.shares.is_used_up(user) and user not in self._steps:
+        user = self._payer(channel)
+        if user is None:
             for member in list(channel.members):  # at once, so that the time that it takes counts in the slice
                 if order > member.delivered_up_to:
                     member.fall_behind()
@@ -289,6 +291,7 @@ class Fanout:
         text = encoder.text(event, channel.key.digest)
         frame = build_text_frame(text)
         cost = 1 + len(frame) // DELIVERY_BYTES
+        self.shares.take(user, len(frame) // BYTES_PER_STEP)
         # A copy: a member that is disconnected leaves during the delivery.
         members = list(channel.members)
         start = 0
@@ -303,9 +306,17 @@ class Fanout:
                 yield from self._pause(channel, piece)
         self._done.append(channel)
 
+    def _payer(self, channel: Channel[Subscriber]) -> str | None:
+        """Return a user of the channel whose share is left; None if all have used up theirs. Within a change, users of
+        costly filters go on: those have a bound of their own, at which they end."""
+        for member in channel.members:
+            if not self.shares.is_used_up(member.user) or member.user in self._steps:
+                return member.user
+        return None
+
     def _count_steps(self, user: str, steps: int) -> None:
+        self.shares.take(user, steps)
         if steps > FEW_STEPS:
-            self.shares.take(user, steps)
             self._steps[user] = self._steps.get(user, 0) + steps
 
     def _deliver(self, members: list[Subscriber], frame: bytes, text: str, order: bytes) -> None:

@@ -15,7 +15,7 @@ from typing import Annotated, Final
 from stores.bounds import Limit
 
 PERIOD: Final = 0.5
-"""Seconds for which a share is."""
+"""Length of a period in seconds."""
 
 MOST_SHARE_STEPS: Final[Annotated[int, Limit("user and half a second", "steps of fan-out", "events wait")]] = 1_000_000
 """Steps of fan-out that one user may take in a period: about 0.1 s."""

@@ -270,7 +270,7 @@ class EntityService:
 
         async def keep_missing(before: Entity) -> tuple[bytes, int]:
             missing = dict.fromkeys(await missing_ids(self._engine, "users", access))
-            if added := missing.keys() - before["access"]:
+            if added := missing.keys() - set(before.get("access") or ()):
                 raise unknown("users", "access", min(added))
             return await commit(frozenset({before["_rev"]}), [user for user in access if user not in missing])
 

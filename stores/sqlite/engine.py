@@ -52,6 +52,8 @@ from stores.superseded import SupersededDefinitions
 from stores.tasks import end_tasks
 
 log = logging.getLogger(__name__)
+
+_WHAT_TO_DO = "Stop the hub by SIGTERM, which saves what it can; put the right files in place, and start it."
 T = TypeVar("T")
 
 LONGEST_PAGE_ON_LOOP = 200
@@ -122,7 +124,7 @@ class SQLiteEngine:
         self._watching = [loop.create_task(keeper.run()), loop.create_task(watch.run())]
 
     def _files_lost(self, what: str) -> None:
-        log.error("%s, so no more writes are accepted: stop the hub, put the right files in place, and start it", what)
+        log.error("%s: no more writes are accepted. %s", what, _WHAT_TO_DO)
         self._writer.refusal = what
 
     async def close(self) -> None:

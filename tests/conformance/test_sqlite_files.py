@@ -74,5 +74,5 @@ async def test_no_write_is_taken_that_would_be_lost(
     await eventually(noticed)
     with pytest.raises(Unavailable, match="removed or replaced"):
         await insert_one(engine)
-    assert "stop the hub" in caplog.text
+    assert "Stop the hub by SIGTERM" in caplog.text
     assert len(await find(engine)) == 1
