@@ -52,9 +52,6 @@ MOST_USER_STEPS: Final[Annotated[int, Limit("change and user", "steps", "`error_
 """Steps that the costly filters of one user may take for a change, in all its live subscriptions: about 0.2 s. Beyond
 that, those that take more than FEW_STEPS end."""
 
-BYTES_PER_STEP: Final = 4
-"""Bytes of an event that take as long as a step to show, compare and encode."""
-
 REPLAYED_AT_ONCE: Final = 4
 """Pieces of missed changes, of some milliseconds each, that subscriptions take in one iteration of the event loop. A
 write and its event take several iterations."""
@@ -291,7 +288,6 @@ class Fanout:
         text = encoder.text(event, channel.key.digest)
         frame = build_text_frame(text)
         cost = 1 + len(frame) // DELIVERY_BYTES
-        self.shares.take(user, len(frame) // BYTES_PER_STEP)
         # A copy: a member that is disconnected leaves during the delivery.
         members = list(channel.members)
         start = 0
