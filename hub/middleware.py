@@ -123,7 +123,7 @@ class RequestMiddleware:
 
 
 class _Exchange:
-    """What one request receives and sends. `status` is that of its answer, 0 before. `for_pages`: headers of the answer
+    """The messages of one request. `status` is that of its answer, 0 before. `for_pages`: headers of the answer
     for pages of other origins."""
 
     __slots__ = ("_active", "_arrived", "_receive", "_request_id", "_send", "for_pages", "scope", "status")

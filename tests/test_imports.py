@@ -76,7 +76,7 @@ def test_engines_do_not_know_each_other(path: Path) -> None:
 
 @pytest.mark.parametrize("path", [path for package in TESTS for path in modules(package)], ids=name_of)
 def test_no_test_module_is_imported(path: Path) -> None:
-    """What several of them use is in `tests/support`, or beside them in a module without tests."""
+    """Shared helpers are in `tests/support`, or beside the tests in a module without any."""
     assert not [name for name in imported(path) if name.startswith("tests.") and ".test_" in name]
 
 

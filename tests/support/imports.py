@@ -1,4 +1,4 @@
-"""What a module imports."""
+"""Finds the modules that a module imports."""
 
 from __future__ import annotations
 
