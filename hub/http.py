@@ -229,12 +229,13 @@ class Call:
         self._refuse_declared(arriving)
         try:
             async with asyncio.timeout(timeout):
-                raw = await self._whole(arriving)
+                chunks, size = await self._whole(arriving)
         except TimeoutError:
             raise TooSlow("the body did not arrive in time").at("body_timeout") from None
         except BodyTooLarge:
             await self.discard()
             raise
+        raw = await joined(chunks, size)  # it may wait for a thread, for which the client cannot be blamed
         if not coding:
             return raw
         return await inflate(raw, coding, self._inflating(limit), limit.largest + 1, self.block)
@@ -245,7 +246,8 @@ class Call:
         if declared is not None and declared.isdigit() and int(declared[:20]) > limit.largest:
             raise limit.refusal(as_array=limit.largest > limit.plain)
 
-    async def _whole(self, limit: BodyLimit) -> bytes:
+    async def _whole(self, limit: BodyLimit) -> tuple[list[bytes], int]:
+        """Return the pieces of the body and their size."""
         chunks: list[bytes] = []
         size, begin = 0, b""
         async for chunk in self._chunks():
@@ -254,7 +256,7 @@ class Call:
             begin = beginning(begin, chunk)
             if size > limit.plain:
                 limit.check(begin, size)
-        return await joined(chunks, size)
+        return chunks, size
 
     def _inflating(self, limit: BodyLimit) -> Callable[[bytes], None]:
         """Return a check for a body that is being inflated: it charges each new piece and applies the limit."""

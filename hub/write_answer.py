@@ -13,15 +13,15 @@ from hub.http import LIMIT_REACHED, MADE, Answer
 from hub.unread import NOT_MUCH
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class WriteAnswer(Answer):
     """The answer to a write. If the bytes that clients have not read leave no room for it (`hub.unread`), `brief` is
     sent instead, with the header ``Preference-Applied: return=minimal`` (RFC 7240).
 
     `size`: bytes of the body. A streamed body counts as unread until it has been sent: it is all in memory."""
 
-    size: int = 0
-    brief: Callable[[], bytes] = bytes
+    size: int
+    brief: Callable[[], bytes]
 
     async def send(self, scope: Scope, send: Send) -> None:
         scope[MADE] = True

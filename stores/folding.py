@@ -1,14 +1,17 @@
 """Case-insensitive containment with the same result on both engines and in the matcher.
 
 Every database folds case in its own way. Here two characters are equal if they have the same simple case folding
-(Unicode CaseFolding.txt, statuses C and S); foldings to several characters (ß → ss) are left out.
+(Unicode 15.1 CaseFolding.txt, statuses C and S); foldings to several characters (ß → ss) are left out.
 """
 
 from __future__ import annotations
 
 import re
 from functools import cache
+from typing import Final
 
+_SINCE_15_1: Final = {"\u1fd3": "\u0390", "\u1fe3": "\u03b0", "\ufb05": "\ufb06"}
+"""Simple foldings that are no lower case: pairs of one character with two codes."""
 _LAST_CASED = 0x1FFFF  # planes 0 and 1: no script in higher planes has letter case
 
 
@@ -35,11 +38,13 @@ def _unexpanded() -> re.Pattern[str]:
 
 @cache
 def _simple() -> dict[int, str]:
-    """Return the simple foldings of the others: that of ẞ is ß. Those of status S are the simple lower case."""
+    """Return the simple foldings of the others: that of ẞ is ß. Nearly all of them are the simple lower case."""
     return {ord(c): fold_character(c) for c in _expanded()}
 
 
 def fold_character(character: str) -> str:
+    if character in _SINCE_15_1:
+        return _SINCE_15_1[character]
     for folded in (character.casefold(), character.lower()):
         if len(folded) == 1:
             return folded

@@ -243,7 +243,7 @@ def look_at_sqlite(path: Path) -> str:
 
     if not path.exists():
         return "made at the first start"
-    lock = FileLock(path)
+    lock = FileLock(path.resolve())
     lock.acquire()
     try:
         connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)

@@ -36,7 +36,9 @@ def no_room(error: OSError) -> str:
 
 
 class FileLock:
-    """A lock that admits one hub per file. The kernel releases it when the process ends, even after a crash."""
+    """A lock that admits one hub per file. The kernel releases it when the process ends, even after a crash.
+
+    `path` is the file itself, not a link to it: two links would give two locks."""
 
     def __init__(self, path: Path) -> None:
         self.path = path.with_name(path.name + ".lock")
@@ -92,6 +94,18 @@ def connect(path: Path, *, writer: bool = False, cache_kib: int = CACHE_KIB) -> 
         _make_file(path)
     try:
         connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE, statementcachesize=300)
+    except apsw.Error as error:
+        raise CannotOpen(f"cannot open {path}: {error}") from error
+    try:
+        _prepare(connection, path, cache_kib, writer=writer)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _prepare(connection: apsw.Connection, path: Path, cache_kib: int, *, writer: bool) -> None:
+    try:
         if connection.readonly("main"):  # SQLite does without the permission to write
             raise CannotOpen(f"cannot open {path}: {os.strerror(errno.EACCES)}")
         connection.set_busy_timeout(10_000)
@@ -115,7 +129,6 @@ def connect(path: Path, *, writer: bool = False, cache_kib: int = CACHE_KIB) -> 
     except apsw.Error as error:
         raise CannotOpen(f"cannot open {path}: {error}") from error
     functions.register(connection)
-    return connection
 
 
 def _make_file(path: Path) -> None:

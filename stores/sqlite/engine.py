@@ -71,11 +71,11 @@ class SQLiteEngine:
     shared = False
 
     def __init__(self, path: Path, options: EngineOptions | None = None) -> None:
-        self.path = path
+        self.path = path.resolve()  # SQLite follows links too: its log is beside the file
         self.options = options or EngineOptions()
         self._most_streams = MOST_STREAMS
         self.most_files = FILES_OF_CONNECTION * (MOST_STREAMS + self._own_connections)
-        self._lock = FileLock(path)
+        self._lock = FileLock(self.path)
         self._tables: dict[str, StoreTable] = {}
         self._superseded = SupersededDefinitions()
         self._consumers: dict[str, LeasedConsumer] = {}

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-log = logging.getLogger(__name__)
+from stores.log_rate import RateLimitedLog
 
 EVERY: Final = 1.0
 """Seconds between two looks."""
@@ -26,6 +26,7 @@ class FileWatch:
 
     def __init__(self, path: Path, lost: Callable[[str], None]) -> None:
         self._lost = lost
+        self._log = RateLimitedLog(logging.getLogger(__name__), seconds=60.0)
         self._known = {each: _identity(each) for each in (path, path.with_name(path.name + "-wal"))}
 
     async def run(self) -> None:
@@ -36,7 +37,7 @@ class FileWatch:
                 try:
                     is_lost = _identity(path) != identity
                 except OSError as error:  # such as a folder without permissions
-                    log.warning("the database's file could not be looked at: %s", error)
+                    self._log.write(logging.WARNING, path, "the database's file could not be looked at: %s", error)
                     continue
                 if is_lost:
                     self._lost(f"{path.name} was removed or replaced while the hub uses it")

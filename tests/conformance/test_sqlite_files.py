@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from stores.errors import Unavailable
+from stores.errors import CannotOpen, Unavailable
 from stores.protocol import Engine
 from stores.query import Query
-from tests.support.engines import Database
-from tests.support.entities import insert, insert_one, numbered
+from stores.schema import StoreDefinition
+from tests.support.engines import Database, opened, sqlite_database
+from tests.support.entities import STORE, insert, insert_one, numbered
 from tests.support.hub import eventually
 from tests.support.reading import find
 
@@ -40,6 +42,28 @@ async def test_another_program_that_closes_the_database_leaves_its_log(engine: E
         before = number_of_log(database)
         read_elsewhere(database)
         assert number_of_log(database) == before
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+async def test_a_link_to_the_database(tmp_path: Path, is_there: bool) -> None:
+    """The database, its log and its lock are where the link leads to, whether or not there is a database yet."""
+    folder = tmp_path / "there"
+    folder.mkdir()
+    there = sqlite_database(folder)
+    if is_there:
+        async with opened(there.engine()):
+            pass
+    link = tmp_path / "hub.db"
+    link.symlink_to(there.location)
+    linked = Database("sqlite", str(link))
+    async with opened(linked.engine()) as engine:
+        await engine.define(StoreDefinition(STORE))
+        await insert_one(engine)
+        with pytest.raises(CannotOpen, match="another hub"):
+            await there.engine().open()
+    async with opened(there.engine()) as engine:
+        assert len(await find(engine)) == 1
+    assert set(os.listdir(tmp_path)) == {"there", "hub.db"}
 
 
 def remove_log(path: Path) -> None:

@@ -41,7 +41,7 @@ def written_answer(text: bytes, rev: int) -> Answer:
     """Return the answer to a write of one entity."""
     body = SUCCESS + text[1:]
     return WriteAnswer(
-        body, headers=[(b"etag", etag(rev))], size=len(body), brief=lambda: SUCCESS + _mark(text, rev)[1:]
+        body=body, headers=[(b"etag", etag(rev))], size=len(body), brief=lambda: SUCCESS + _reference(text, rev)[1:]
     )
 
 
@@ -52,7 +52,7 @@ def array_answer(written: list[tuple[bytes, int]], timeout: float) -> Answer:
     size = sum(map(len, texts))
     body = _entities(texts) if size > LONG else _joined(texts)
     return WriteAnswer(
-        body, timeout=timeout, size=size, brief=lambda: _joined([_mark(text, rev) for text, rev in written])
+        body=body, timeout=timeout, size=size, brief=lambda: _joined([_reference(text, rev) for text, rev in written])
     )
 
 
@@ -60,7 +60,7 @@ def _joined(texts: list[bytes]) -> bytes:
     return SUCCESS + b'"entities":[' + b",".join(texts) + b"]}"
 
 
-def _mark(text: bytes, rev: int) -> bytes:
+def _reference(text: bytes, rev: int) -> bytes:
     """Return id and revision of an entity as JSON text. The text of an entity begins with the id, so it is not parsed:
     it may have megabytes."""
     if not text.startswith(ID_BEGINS):
