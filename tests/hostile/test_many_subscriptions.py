@@ -32,6 +32,10 @@ def many_ranges(number: int) -> dict[str, Any]:
     return {"$or": [{"n": {"$gt": LARGE + 100 * number + each}} for each in range(95)]}
 
 
+def large_elements(number: int) -> dict[str, Any]:
+    return {"a": {"$gt": LARGE + number}}
+
+
 @asynccontextmanager
 async def subscribed(hub: Hub, user: Client, store: str, filters: list[dict[str, Any]]) -> AsyncIterator[LiveClient]:
     async with live(hub.url, user) as client:
@@ -41,16 +45,18 @@ async def subscribed(hub: Hub, user: Client, store: str, filters: list[dict[str,
 
 
 @pytest.mark.parametrize(
-    ("filter_of", "entities"), [(range_above, 2_000), (many_ranges, 150)], ids=["small filters", "large filters"]
+    ("filter_of", "entities", "elements"),
+    [(range_above, 2_000, 0), (many_ranges, 150, 0), (large_elements, 300, 240)],
+    ids=["small filters", "large filters", "arrays"],
 )
-async def test_one_user_delays_nobody_else(hub: Hub, filter_of: Any, entities: int) -> None:
+async def test_one_user_delays_nobody_else(hub: Hub, filter_of: Any, entities: int, elements: int) -> None:
     store, user = await hub.define(), await hub.as_user()
     filters = [filter_of(number) for number in range(SUBSCRIPTIONS)]
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(subscribed(hub, user, store, filters))
         seeing = [await client.watch(store, filter={"n": {"$gte": least}}) for least in (0, entities // 2)]
         async with unharmed(hub, memory=COMPILED):
-            await user.make_all(store, [{"n": n} for n in range(entities)])
+            await user.make_all(store, [{"n": n, "a": [n] * elements} for n in range(entities)])
             await client.until(lambda: [len(watch.view) for watch in seeing] == [entities, entities // 2], 120)
         [first] = await user.list(store, {"limit": 1})
         await user.patch(f"/{store}/{first['_id']}", {"n": LARGE - 1})
