@@ -24,8 +24,10 @@ from stores.errors import FilterTooCostly, HistoryGone, Unavailable
 from stores.matcher import compile_filter
 from stores.protocol import Engine, Listing
 from stores.query import And, Filter, Not, Or, Query
+from stores.read_turns import READER
 from stores.records import Change, Entity
 from stores.steps import StepBudget
+from stores.turns import Places
 
 MOST_ENTERING_ENTITIES: Annotated[int, Limit("view", "entities", "410")] = 10_000
 """Maximum entities that may enter or leave one view at once, and maximum entities that may have changed meanwhile.
@@ -38,7 +40,8 @@ MOST_COMPARED_STEPS: Annotated[int, Limit("view", "steps", "410")] = 20_000_000
 """Steps that the two filters may take on all these entities: about 2 s of a thread."""
 
 COMPARED_AT_ONCE: Final = 2
-"""Views that are compared at the same time. Fan-out needs a thread of the same pool for costly filters."""
+"""Views that are compared at the same time, of different users. Fan-out needs a thread of the same pool for costly
+filters."""
 
 LIST_ATTEMPTS: Final = 20
 """Maximum reads of a list, LIST_RETRY_SECONDS apart, until one is not older than what the client has received: after an
@@ -65,7 +68,7 @@ class Reconciler:
     def __init__(self, engine: Engine, fanout: Fanout) -> None:
         self._engine = engine
         self._fanout = fanout
-        self._places = asyncio.Semaphore(COMPARED_AT_ONCE)
+        self._places = Places(COMPARED_AT_ONCE, each=1)
 
     async def reconciled(self, view: ChangedView, unread: UnreadList) -> tuple[list[str], str]:
         """Return the events of the difference between the old view at its position and the new view at the returned
@@ -89,7 +92,7 @@ class Reconciler:
         if size > PIECE:
             unread.enter_at_once()
             unread.grow(size)
-        async with self._places:
+        async with self._places.place(READER.get()):
             # In a thread: there may be megabytes, and the filter may take long for each entity.
             return await asyncio.to_thread(_events, view, text, changed), position
 
