@@ -14,6 +14,7 @@ inbox     a client's messages that wait for the application
 polling   a poll that waits for packets
 probe     a WebSocket that upgrades a polling session
 deadlines one loop timer for the deadlines of all connections
+asgi      one HTTP exchange over ASGI: the body of a request, the response
 server    the ASGI application
 engine    the same with the interface that python-socketio expects
 socketio_packets  strict Socket.IO packets

@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from realtime.engineio import http
 from realtime.engineio.admission import Admission
+from realtime.engineio.asgi import BodyTooLarge, HungUp, read_body, reject, respond
 from realtime.engineio.connection import Connection, log
 from realtime.engineio.deadlines import Deadlines
 from realtime.engineio.host import Result
@@ -36,7 +37,7 @@ from realtime.engineio.packets import (
 from realtime.engineio.probe import Probe
 from realtime.engineio.session import CloseReason, Session
 from realtime.engineio.waiting_output import WaitingOutput
-from realtime.engineio.wire import AsgiWire, Message, Receive, Scope, Send, TransportWire, transport_access_of
+from realtime.engineio.wire import AsgiWire, Receive, Scope, Send, TransportWire, transport_access_of
 from stores.turns import Gate
 
 Verdict = bool | str | None
@@ -111,7 +112,7 @@ class EngineIOServer:
         elif scope["type"] == "websocket":
             await self._websocket(scope, receive, send)
         else:
-            await _respond(send, await self._http(scope, receive))
+            await respond(send, await self._http(scope, receive))
 
     def forget(self, connection: Connection) -> None:
         """Remove a connection that has ended and whose last packets will not be polled."""
@@ -257,16 +258,16 @@ class EngineIOServer:
         connection.posting = True
         try:
             async with self._body_timeout():
-                body = await _read(scope, receive, connection.max_payload)
+                body = await read_body(scope, receive, connection.max_payload)
             await self._receive(connection, request, body)
-        except _TooLarge:
+        except BodyTooLarge:
             self.on_limit("max_payload" if connection.joined else "max_unjoined_payload")
             return http.too_large_response()
         except TimeoutError:
             self.on_limit("body_timeout")
             connection.close(CloseReason.TRANSPORT_ERROR)
             raise Refused(ErrorCode.BAD_REQUEST) from None
-        except _HungUp:
+        except HungUp:
             connection.close(CloseReason.TRANSPORT_ERROR)
             return None
         finally:
@@ -330,7 +331,7 @@ class EngineIOServer:
                 else:
                     connection = self._known(request)
             except Refused as refused:
-                await _reject(scope, send, refused)
+                await reject(scope, send, refused)
                 return
             await self._accept(connection, request, scope, receive, send)
 
@@ -374,54 +375,3 @@ def _escaped(packet: Packet) -> Packet:
 def _sent(connection: Connection, size: int) -> None:
     connection.answering -= size
     connection.wire_drained()
-
-
-class _TooLarge(Exception):
-    """The body is larger than `max_payload`."""
-
-
-class _HungUp(Exception):
-    """The client disconnected before its request was complete."""
-
-
-async def _read(scope: Scope, receive: Receive, limit: int) -> bytes:
-    length = http.header(scope, b"content-length")
-    if length is not None and int(length) > limit:
-        raise _TooLarge
-    body = bytearray()
-    more = True
-    while more:
-        event = await receive()
-        if event["type"] == "http.disconnect":
-            raise _HungUp
-        body += event.get("body", b"")
-        more = event.get("more_body", False)
-        if len(body) > limit:
-            raise _TooLarge
-    return bytes(body)
-
-
-async def _respond(send: Send, response: Response | None) -> None:
-    if response is None:
-        return
-    try:
-        await send({"type": "http.response.start", "status": response.status, "headers": response.headers})
-        if response.on_sent is None:
-            await send({"type": "http.response.body", "body": response.body})
-        else:
-            await send({"type": "http.response.body", "body": response.body, "more_body": True})
-            await send({"type": "http.response.body", "body": b""})  # waits until the client has read most of it
-    finally:
-        if response.on_sent is not None:
-            response.on_sent()
-
-
-async def _reject(scope: Scope, send: Send, refused: Refused) -> None:
-    """Refuse a WebSocket, with the error as an HTTP response if the ASGI server can send one."""
-    if "websocket.http.response" not in (scope.get("extensions") or {}):
-        await send({"type": "websocket.close"})
-        return
-    response = http.error_response(refused)
-    start: Message = {"type": "websocket.http.response.start", "status": response.status, "headers": response.headers}
-    await send(start)
-    await send({"type": "websocket.http.response.body", "body": response.body})
