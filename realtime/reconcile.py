@@ -15,8 +15,9 @@ from typing import Annotated, Final
 
 import orjson
 
+from realtime.client_sink import ClientSink
 from realtime.fanout import Fanout
-from realtime.subscriptions import PIECE, ClientSink
+from realtime.subscriptions import PIECE
 from realtime.unread import UnreadList
 from realtime.view import ViewDifference, check_same_store
 from stores.bounds import Limit

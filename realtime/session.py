@@ -20,6 +20,7 @@ from auth.positions import bind, unbind
 from auth.principal import Principal
 from auth.resolver import Resolver
 from auth.view import View
+from realtime.client_sink import ClientSink
 from realtime.engineio.deadlines import Entry
 from realtime.errors import BadRequest, SnapshotTooLarge, TooManySubscriptions
 from realtime.events import difference_encoder, event_text
@@ -27,7 +28,7 @@ from realtime.fanout import Fanout, topic_of
 from realtime.filter_sizes import FilterSizes
 from realtime.reconcile import LIST_ATTEMPTS, LIST_RETRY_SECONDS, ChangedView, Reconciler, send_in_pieces, whole_body
 from realtime.requests import SubscribeRequest
-from realtime.subscriptions import ClientSink, Ending, Subscription, Subscriptions
+from realtime.subscriptions import Subscription, Subscriptions
 from realtime.unread import UnreadList, UnreadLists
 from realtime.view import check_same_store
 from stores.errors import HistoryGone, NotFound, StoreError, TooManyLists, Unavailable
@@ -40,8 +41,6 @@ from stores.records import now_ms
 from stores.schema import StoreDefinition
 from stores.tasks import is_cancelled
 from stores.turns import Gate, SharedTurns
-
-__all__ = ["ClientSink", "Ending", "LiveContext", "LiveSession", "LiveSettings"]
 
 Reply = Callable[[bytes], None]
 

@@ -10,10 +10,11 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final
 
 from auth.view import View
 from realtime.channels import Channel, ChannelKey
+from realtime.client_sink import ClientSink
 from realtime.events import event_text
 from realtime.fanout import Fanout, Subscriber
 from realtime.replays import Replay
@@ -26,9 +27,6 @@ from stores.read_turns import READER
 from stores.records import Change
 from stores.steps import TakesLong
 
-Ending = Literal["revoked", "expired", "lagging"]
-"""Why a session ends: its credential was revoked or has expired, or its client reads too slowly."""
-
 PIECE: Final = 65_536
 """Bytes of events that are written before the next check that the client has room."""
 
@@ -37,38 +35,6 @@ PIECE_CHANGES: Final = 500
 
 PIECE_SECONDS: Final = 0.002
 """Seconds for which missed changes are processed before other tasks run."""
-
-
-class ClientSink(Protocol):
-    """Output to one client. Packets go out in the order given; `close` takes the reason."""
-
-    def send(self, text: str) -> None: ...
-
-    def offer(self, frame: bytes, text: str) -> bool:
-        """Send a packet that goes to many clients, unless too much already waits for this one.
-
-        `frame` is the WebSocket frame that contains `text`. Return whether the packet was sent.
-        """
-
-    def make_room(self, size: int) -> None:
-        """Allow `size` bytes beyond the usual bound until the client is `drained`, because the client asked for
-        them."""
-
-    @property
-    def closed(self) -> bool:
-        """Whether the client has gone: whatever is sent to it is lost."""
-
-    @property
-    def has_room(self) -> bool:
-        """Whether the client has taken most of what was sent."""
-
-    async def drained(self) -> None:
-        """Wait until the client has room or is disconnected. A client that takes nothing for long is disconnected."""
-
-    async def taken(self) -> None:
-        """Wait until the client has room, or until nothing waits any more for one that is disconnected."""
-
-    def close(self, kind: Ending) -> None: ...
 
 
 @dataclass(eq=False, slots=True)

@@ -27,10 +27,11 @@ from hub.http import Answer, Call
 from hub.origins import Origins
 from hub.proxies import TrustedProxies
 from hub.settings import Settings
+from realtime.client_sink import Ending
 from realtime.engineio import CloseReason, Connection
 from realtime.errors import LiveError
 from realtime.events import event_text
-from realtime.session import Ending, LiveSession
+from realtime.session import LiveSession
 from realtime.session_registry import SessionRegistry
 from realtime.socketio import SocketIOServer
 from stores.bounds import Limit
