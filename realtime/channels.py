@@ -7,6 +7,7 @@ after, at every path that some channel has terms for. A channel without terms is
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from realtime.term_index import Term, TermIndex, term_value
 from realtime.view import ChangeView
 from stores import query
 from stores.bounds import Limit
+from stores.canonical import canonical_text, tree_of
 from stores.errors import FilterTooCostly
 from stores.query import Filter, Projection
 from stores.records import Change
@@ -66,6 +68,13 @@ class Channel(Generic[Member]):
         if self._view is None:
             self._view = ChangeView(self.key.store, self._where, self.key.projection)
         return self._view
+
+
+def topic_of(store: str, where: Filter, projection: Projection) -> str:
+    """Return the topic of a subscription. It is the same for equal store, filter and projection in every process."""
+    known = None if projection.known is None else sorted(projection.known)
+    text = canonical_text([store, tree_of(where), projection.only, sorted(projection.hidden), known])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def terms_of(node: Filter) -> frozenset[Term] | None:

@@ -7,24 +7,23 @@ run between slices of a limited number of deliveries, and while a thread evaluat
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Annotated, Final, Protocol
+from typing import Annotated, Final
 
 from realtime.channels import Channel, ChannelIndex, ChannelKey
 from realtime.engineio import build_text_frame
 from realtime.events import ChangeEncoder
 from realtime.replays import Replays
 from realtime.shares import Shares
+from realtime.subscriber import Subscriber
 from realtime.view import ChangeView, ViewChange
 from stores.bounds import Limit
-from stores.canonical import canonical_text, tree_of
 from stores.errors import FilterTooCostly, StoreError
 from stores.protocol import Batch, Engine
-from stores.query import Filter, Projection
+from stores.query import Filter
 from stores.read_turns import READER
 from stores.recent import RecentChanges
 from stores.records import Change
@@ -64,33 +63,6 @@ FEW_STEPS: Final = 1_000
 
 Slices = Iterator[Callable[[], None] | None]
 """Pauses of fan-out. Each item is work to do in a thread during the pause, or None."""
-
-
-class Subscriber(Protocol):
-    """One subscription, as fan-out uses it. It already has the changes up to `delivered_up_to` (a feed order)."""
-
-    delivered_up_to: bytes
-    user: str
-    """The user whose steps a match of its filter takes."""
-
-    @property
-    def deliver(self) -> Callable[[bytes, str], bool]:
-        """A function that takes an event's packet, as a WebSocket frame and as text.
-
-        It returns false if there is no room for the packet. It must not wait and must not raise.
-        """
-
-    def reached(self, position: str, order: bytes) -> None:
-        """Record that the change at this position has been delivered to this subscription."""
-
-    def fall_behind(self) -> None:
-        """Leave the channel, because there was no room or no time for the change after the position of fan-out."""
-
-    def fail(self, error: StoreError) -> None:
-        """End the subscription with an error, because a change cannot be delivered.
-
-        Must not wait and must not raise.
-        """
 
 
 class _Look:
@@ -421,10 +393,3 @@ class Fanout:
         self.channels.leave(channel, member)
         if not channel.members:
             self._encoders.pop(channel.topic, None)  # made again if another channel of the topic needs it
-
-
-def topic_of(store: str, where: Filter, projection: Projection) -> str:
-    """Return the topic of a subscription. It is the same for equal store, filter and projection in every process."""
-    known = None if projection.known is None else sorted(projection.known)
-    text = canonical_text([store, tree_of(where), projection.only, sorted(projection.hidden), known])
-    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -20,11 +20,12 @@ from auth.positions import bind, unbind
 from auth.principal import Principal
 from auth.resolver import Resolver
 from auth.view import View
+from realtime.channels import topic_of
 from realtime.client_sink import ClientSink
 from realtime.engineio.deadlines import Entry
 from realtime.errors import BadRequest, SnapshotTooLarge, TooManySubscriptions
 from realtime.events import difference_encoder, event_text
-from realtime.fanout import Fanout, topic_of
+from realtime.fanout import Fanout
 from realtime.filter_sizes import FilterSizes
 from realtime.reconcile import LIST_ATTEMPTS, LIST_RETRY_SECONDS, ChangedView, Reconciler, send_in_pieces, whole_body
 from realtime.requests import SubscribeRequest

@@ -16,8 +16,9 @@ from auth.view import View
 from realtime.channels import Channel, ChannelKey
 from realtime.client_sink import ClientSink
 from realtime.events import event_text
-from realtime.fanout import Fanout, Subscriber
+from realtime.fanout import Fanout
 from realtime.replays import Replay
+from realtime.subscriber import Subscriber
 from realtime.view import check_same_store
 from stores.canonical import filter_text
 from stores.errors import StoreError

@@ -13,9 +13,9 @@ import pytest
 from auth.view import View
 from realtime import fanout as fanout_module
 from realtime import view as view_module
-from realtime.channels import ChannelKey
+from realtime.channels import ChannelKey, topic_of
 from realtime.engineio import build_text_frame
-from realtime.fanout import Fanout, topic_of
+from realtime.fanout import Fanout
 from realtime.replays import Replays
 from realtime.subscriptions import Subscription, Subscriptions
 from stores.canonical import filter_text

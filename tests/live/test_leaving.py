@@ -9,7 +9,8 @@ import pytest
 
 from auth.view import View
 from realtime import subscriptions as subscriptions_module
-from realtime.fanout import Fanout, topic_of
+from realtime.channels import topic_of
+from realtime.fanout import Fanout
 from realtime.subscriptions import Subscription, Subscriptions
 from stores.protocol import Batch, Engine
 from stores.query import EVERYTHING, WHOLE
