@@ -50,8 +50,8 @@ from hub.services.signins import SignIns
 from hub.services.store_lives import StoreLives
 from hub.services.system_hooks import system_hooks
 from hub.settings import Settings
+from realtime.context import LiveContext, LiveSettings
 from realtime.fanout import Fanout
-from realtime.session import LiveContext, LiveSettings
 from realtime.session_registry import SessionRegistry
 from realtime.unread import UnreadLists
 from stores.bounds import Limited

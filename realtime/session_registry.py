@@ -13,8 +13,9 @@ from typing import Any, Final
 from auth.principal import Principal
 from auth.resolver import FOREVER, alters_principals
 from auth.system_stores import SYSTEM_STORES
+from realtime.context import LiveContext
 from realtime.engineio.deadlines import Deadlines
-from realtime.session import LiveContext, LiveSession
+from realtime.session import LiveSession
 from realtime.subscriptions import Subscription
 from realtime.view import redefines
 from stores.errors import HistoryGone, NotFound

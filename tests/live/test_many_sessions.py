@@ -16,8 +16,9 @@ from auth.resolver import FOREVER, Resolver
 from auth.secrets import digest
 from auth.view import View
 from realtime import session_registry
+from realtime.context import BEGUN_AT_ONCE, LiveContext, LiveSettings
 from realtime.fanout import Fanout
-from realtime.session import BEGUN_AT_ONCE, LiveContext, LiveSession, LiveSettings
+from realtime.session import LiveSession
 from realtime.session_registry import SessionRegistry
 from realtime.subscriptions import Subscription
 from stores.query import EVERYTHING, WHOLE, Query
