@@ -69,8 +69,6 @@ class LiveContext:
     reconciler: Reconciler = field(init=False)
     filter_sizes: FilterSizes = field(default_factory=FilterSizes)
     unread: UnreadLists = field(default_factory=lambda: UnreadLists(LongLists(32)))
-    reading: set[asyncio.Task[None]] = field(default_factory=set)
-    """One task for each long list that a client is reading."""
 
     def __post_init__(self) -> None:
         self.reconciler = Reconciler(self.engine, self.fanout)

@@ -27,7 +27,7 @@ from realtime.events import difference_encoder, event_text
 from realtime.reconcile import LIST_ATTEMPTS, LIST_RETRY_SECONDS, ChangedView, send_in_pieces, whole_body
 from realtime.requests import SubscribeRequest
 from realtime.subscriptions import Subscription, Subscriptions
-from realtime.unread import UnreadList
+from realtime.unread import ClientList
 from realtime.view import check_same_store
 from stores.errors import HistoryGone, NotFound, StoreError, TooManyLists, Unavailable
 from stores.query import Filter, Query
@@ -73,8 +73,7 @@ class LiveSession:
         """Called with the session and its previous principal after the principal has changed."""
         self._acknowledged = ""
         """The latest position in an acknowledgement. Later acknowledgements do not go back behind it."""
-        self._list: UnreadList | None = None
-        """The list that is being made for the client."""
+        self._list = ClientList(context.unread, sink, context.settings.reading)
 
     async def request(self, name: str, payload: Any, reply: Reply) -> None:
         """Serve a client's request. `reply` gets the acknowledgement before any event that follows from it."""
@@ -169,7 +168,7 @@ class LiveSession:
                 subscriptions.release(subscription, request.id)
                 raise
             finally:
-                self._drop_list()
+                self._list.drop()
 
     def _subscription(self, request: SubscribeRequest) -> Subscription:
         """Return the client's subscription to the same topic under other names, or a new one."""
@@ -231,7 +230,7 @@ class LiveSession:
         most, most_bytes = self.context.settings.snapshot, self.context.settings.snapshot_bytes
         query = Query(subscription.where, limit=most)
         for _ in range(LIST_ATTEMPTS):
-            unread = self._begin_list()
+            unread = self._list.begin(self.principal.user_id)
             reached = self.context.fanout.position  # by other subscriptions of the client; a long list takes time
             listing = await self.context.engine.find(
                 subscription.store, query, subscription.projection, before_long=unread.enter
@@ -287,38 +286,8 @@ class LiveSession:
             text = text[:-1] + b',"entities":' + start.entities + b"}"
             self.sink.make_room(len(text))
         reply(text)
-        self._hand_over_list()
-
-    # Lists in memory: from their beginning until the client has read them.
-
-    def _begin_list(self) -> UnreadList:
-        self._drop_list()
-        self._list = self.context.unread.begin(self.principal.user_id)
-        return self._list
-
-    def _drop_list(self) -> None:
-        if self._list is not None:
-            self._list.end()
-            self._list = None
-
-    def _hand_over_list(self) -> None:
-        """Count the list, which has been sent, until the client has read it."""
-        if self.closed:  # nothing was sent
-            return
-        unread, self._list = self._list, None
-        if unread is not None and unread.is_long:
-            task = asyncio.get_running_loop().create_task(self._count_until_taken(unread))
-            self.context.reading.add(task)
-            task.add_done_callback(self.context.reading.discard)
-
-    async def _count_until_taken(self, unread: UnreadList) -> None:
-        try:
-            async with asyncio.timeout(self.context.settings.reading):
-                await self.sink.taken()
-        except TimeoutError:
-            self.sink.close("lagging")
-        finally:
-            unread.end()
+        if not self.closed:  # otherwise nothing was sent
+            self._list.hand_over()
 
     async def _unsubscribe(self, payload: dict[str, Any], reply: Reply) -> None:
         """Remove one name by `id`, or all names of a channel by `channel`."""
@@ -438,9 +407,10 @@ class LiveSession:
         if new != subscription.where:
             try:
                 position = await self._send_differences(subscription, new)
-                self._hand_over_list()
+                if not self.closed:
+                    self._list.hand_over()
             finally:
-                self._drop_list()
+                self._list.drop()
             if position is None:
                 return
             subscription.position = position
@@ -463,7 +433,7 @@ class LiveSession:
         return None
 
     async def _reconciled(self, subscription: Subscription, new: Filter) -> tuple[list[str], str]:
-        context, unread = self.context, self._begin_list()
+        context, unread = self.context, self._list.begin(self.principal.user_id)
         encode = difference_encoder(
             subscription.topic, subscription.store, subscription.projection, subscription.position
         )

@@ -6,10 +6,12 @@ piece is not long.
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Awaitable
 from typing import Annotated, Final
 
+from realtime.client_sink import ClientSink
 from stores.bounds import Limit
 from stores.errors import Unavailable
 from stores.long_lists import LongLists
@@ -34,6 +36,8 @@ class UnreadLists:
     ) -> None:
         self.places = places
         self.bytes = 0
+        self.reading: set[asyncio.Task[None]] = set()
+        """One task for each long list that a client is reading."""
         self._most_bytes = most_bytes
         self._most_bytes_per_user = most_bytes_per_user
         self._of_user: Counter[str] = Counter()
@@ -95,3 +99,47 @@ class UnreadList:
         self._place.leave()
         self._lists.shrink(self._user, self._bytes)
         self._bytes = 0
+
+
+class ClientList:
+    """The list that is being made for one client. A long one counts until the client has read it.
+
+    `seconds` is the time in which the client must read it. After that it is disconnected as `lagging`.
+    """
+
+    __slots__ = ("_current", "_lists", "_seconds", "_sink")
+
+    def __init__(self, lists: UnreadLists, sink: ClientSink, seconds: float) -> None:
+        self._lists = lists
+        self._sink = sink
+        self._seconds = seconds
+        self._current: UnreadList | None = None
+
+    def begin(self, user: str) -> UnreadList:
+        """Return the count of a new list, which replaces the previous one."""
+        self.drop()
+        self._current = self._lists.begin(user)
+        return self._current
+
+    def drop(self) -> None:
+        """Count the list no longer, because it is not going to be sent."""
+        if self._current is not None:
+            self._current.end()
+            self._current = None
+
+    def hand_over(self) -> None:
+        """Count the list, which has been sent, until the client has read it."""
+        unread, self._current = self._current, None
+        if unread is not None and unread.is_long:
+            task = asyncio.get_running_loop().create_task(self._count_until_taken(unread))
+            self._lists.reading.add(task)
+            task.add_done_callback(self._lists.reading.discard)
+
+    async def _count_until_taken(self, unread: UnreadList) -> None:
+        try:
+            async with asyncio.timeout(self._seconds):
+                await self._sink.taken()
+        except TimeoutError:
+            self._sink.close("lagging")
+        finally:
+            unread.end()
