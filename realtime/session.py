@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
@@ -16,21 +15,21 @@ import orjson
 
 from auth.errors import AuthError
 from auth.policy import rights_digest
-from auth.positions import bind, unbind
+from auth.positions import bind
 from auth.principal import Principal
 from realtime.channels import topic_of
 from realtime.client_sink import ClientSink
 from realtime.context import LiveContext
 from realtime.engineio.deadlines import Entry
-from realtime.errors import BadRequest, SnapshotTooLarge, TooManySubscriptions
+from realtime.errors import BadRequest, TooManySubscriptions
 from realtime.events import difference_encoder, event_text
-from realtime.reconcile import LIST_ATTEMPTS, LIST_RETRY_SECONDS, ChangedView, send_in_pieces, whole_body
+from realtime.reconcile import ChangedView, send_in_pieces
 from realtime.requests import SubscribeRequest
+from realtime.subscription_starts import Start, SubscriptionStarts
 from realtime.subscriptions import Subscription, Subscriptions
 from realtime.unread import ClientList
-from realtime.view import check_same_store
 from stores.errors import HistoryGone, NotFound, StoreError, TooManyLists, Unavailable
-from stores.query import Filter, Query
+from stores.query import Filter
 from stores.read_turns import READER
 from stores.records import now_ms
 from stores.tasks import is_cancelled
@@ -44,15 +43,6 @@ RETRY_SECONDS: Final = 0.5
 class _BeginsAnew(Exception):
     """The principal or the store changed while a request was being served, so it must be served again, unless the
     client has gone."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Start:
-    """Where a subscription begins. `entities` is the snapshot at `position`, or None."""
-
-    position: str
-    entities: bytes | None = None
-    resync: bool = False
 
 
 class LiveSession:
@@ -71,9 +61,8 @@ class LiveSession:
         """Set by `Deadlines` only."""
         self.on_new_principal: Callable[[LiveSession, Principal], None] = lambda session, before: None
         """Called with the session and its previous principal after the principal has changed."""
-        self._acknowledged = ""
-        """The latest position in an acknowledgement. Later acknowledgements do not go back behind it."""
         self._list = ClientList(context.unread, sink, context.settings.reading)
+        self._starts = SubscriptionStarts(context, self._list)
 
     async def request(self, name: str, payload: Any, reply: Reply) -> None:
         """Serve a client's request. `reply` gets the acknowledgement before any event that follows from it."""
@@ -190,7 +179,8 @@ class LiveSession:
 
     async def _begin(self, subscription: Subscription, request: SubscribeRequest, reply: Reply) -> None:
         """Send the acknowledgement, then deliver changes from its position on."""
-        self._accept(subscription, await self._start_of(subscription, request), request, reply)
+        start = await self._starts.find(subscription, request, self.principal.user_id)
+        self._accept(subscription, start, request, reply)
         await self.subscriptions.join(subscription)
 
     async def _share(self, subscription: Subscription, request: SubscribeRequest, reply: Reply) -> None:
@@ -202,7 +192,7 @@ class LiveSession:
         subscriptions = self.subscriptions
         subscriptions.mute(subscription)
         try:
-            start = await self._start_of(subscription, request, least=subscription.position)
+            start = await self._starts.find(subscription, request, self.principal.user_id, subscription.position)
             await subscriptions.catch_up(subscription, until=start.position)
             if not subscription.ended:
                 self._accept(subscription, start, request, reply)
@@ -211,70 +201,11 @@ class LiveSession:
         finally:
             await subscriptions.join(subscription)
 
-    async def _start_of(self, subscription: Subscription, request: SubscribeRequest, least: str = "") -> _Start:
-        """Return where the subscription begins, not before `least`. Raises HistoryGone and SnapshotTooLarge."""
-        if request.since is not None:
-            try:
-                return await self._resumed(subscription, request.since, least)
-            except HistoryGone:
-                if request.snapshot != "auto":
-                    raise
-            return await self._snapshot(subscription, resync=True)
-        if request.snapshot:
-            return await self._snapshot(subscription, resync=False)
-        now = await self.context.engine.feed.position()
-        return _Start(self._latest(now, self.context.fanout.position, subscription.position, self._acknowledged))
-
-    async def _snapshot(self, subscription: Subscription, *, resync: bool) -> _Start:
-        """Return a start with the visible matches. Events continue exactly from its position."""
-        most, most_bytes = self.context.settings.snapshot, self.context.settings.snapshot_bytes
-        query = Query(subscription.where, limit=most)
-        for _ in range(LIST_ATTEMPTS):
-            unread = self._list.begin(self.principal.user_id)
-            reached = self.context.fanout.position  # by other subscriptions of the client; a long list takes time
-            listing = await self.context.engine.find(
-                subscription.store, query, subscription.projection, before_long=unread.enter
-            )
-            entities = await whole_body(listing, most_bytes, unread)
-            if listing.next is not None or entities is None:
-                bound, name = (
-                    (f"{most} entities", "live_snapshot")
-                    if listing.next is not None
-                    else (f"{most_bytes} bytes", "live_snapshot_mb")
-                )
-                text = f"more than {bound} match: narrow the filter or list over REST"
-                raise SnapshotTooLarge("snapshot", text).at(name)
-            known = self._latest(listing.position, reached, subscription.position, self._acknowledged)
-            if self._order(known) <= self._order(listing.position):
-                return _Start(listing.position, entities, resync)
-            await asyncio.sleep(LIST_RETRY_SECONDS)
-        raise Unavailable("the database is behind what this client has been told")
-
-    async def _resumed(self, subscription: Subscription, since: str, least: str) -> _Start:
-        """Return a start from which the missed changes follow as events, then the new ones."""
-        position = unbind(since, subscription.view.digest)
-        # Before the acknowledgement, check that the history is available and that the store is still the same.
-        first = await self.context.fanout.read_after(position)
-        check_same_store(subscription.store, first.changes)
-        await self.context.check_same_life(subscription.view.definition, position)
-        check_same_store(subscription.store, self.context.fanout.pending_ends_after(self._order(position)))
-        if least and self._order(position) < self._order(least):
-            if self.subscriptions.may_show(subscription, first, least):
-                raise HistoryGone("this connection has been told of what comes after that position")
-            return _Start(least)
-        return _Start(position)
-
-    def _order(self, position: str) -> bytes:
-        return self.context.fanout.order_of(position)
-
-    def _latest(self, *positions: str) -> str:
-        return max((position for position in positions if position), key=self._order)
-
-    def _accept(self, subscription: Subscription, start: _Start, request: SubscribeRequest, reply: Reply) -> None:
+    def _accept(self, subscription: Subscription, start: Start, request: SubscribeRequest, reply: Reply) -> None:
         if self.subscriptions.suspended or subscription.ended or self.closed:
             raise _BeginsAnew
         subscription.position = start.position
-        self._acknowledged = self._latest(self._acknowledged, start.position)
+        self._starts.acknowledge(start.position)
         answer: dict[str, Any] = {"ok": True, "channel": subscription.topic}
         if request.id is not None:
             answer["id"] = request.id
