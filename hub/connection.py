@@ -1,4 +1,5 @@
-"""One client's connection, apart from its requests: connection limits, timers, unsent data and refusals."""
+"""One client's connection, apart from its requests: connection limits, held input, timers, unsent data and
+refusals."""
 
 from __future__ import annotations
 
@@ -10,12 +11,13 @@ from typing import Annotated, Any, Final
 
 from starlette.types import Scope
 from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from hub.active import ACTIVE, ActiveRequest
-from hub.connections import Connections, Peer
+from hub.connections import PIPELINED_SHARE, Connections, Peer
+from hub.cycle import HubCycle
 from hub.dialects.base import ErrorAnswer
-from hub.errors import HubError, TooSlow, describe, status_text
+from hub.errors import HubError, Overloaded, TooSlow, describe, status_text
 from hub.heads import HeadBounds, path_of
 from hub.http import LINGER_SECONDS, Answer
 from hub.progress import Progress
@@ -26,6 +28,12 @@ UNSENT_BYTES: Annotated[int, Limit("connection", "bytes", "waits")] = 131_072
 """Largest number of unsent bytes in the system's buffer, besides those in flight."""
 MOMENT: Final = 0.1
 """Grace period in seconds for reading data that has already arrived."""
+UNWANTED_SECONDS: Final = 5.0
+"""Grace period for a client to stop uploading after an early response."""
+CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+"""An interim answer, which every client of HTTP/1.1 must ignore."""
+PROBE_EVERY: Final = 0.5
+"""Seconds between two such answers to a client that has closed its sending side."""
 
 
 class Flow(FlowControl):
@@ -62,7 +70,7 @@ class ClientConnection(HttpToolsProtocol):
         self._progress: Progress | None = None
         self._unread: tuple[str, str, int] | None = None
         """Address, user and number of the unread bytes that are counted for this connection."""
-        self._running: RequestResponseCycle | None = None
+        self._running: HubCycle | None = None
         """The request that is being answered. `cycle` is the request that was parsed last."""
         self._arriving: int | None = None
         """Bytes of the current head, not counting the piece in which it began; None outside a head."""
@@ -71,6 +79,10 @@ class ClientConnection(HttpToolsProtocol):
         self._refusing: HubError | None = None
         self._is_answered = False
         """Whether `_refusing` has been sent."""
+        self._buffered = b""
+        """Input behind the request that is being answered, or input that waits for its turn to be parsed."""
+        self._charged = 0
+        """Bytes of bodies counted for this connection."""
 
     # The connection.
 
@@ -95,6 +107,8 @@ class ClientConnection(HttpToolsProtocol):
             self._wait(LINGER_SECONDS)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._take_buffered()
+        self._discharge()
         self._stop_waiting()
         self._unset_keepalive_if_required()  # uvicorn forgets this if the connection was reset
         if self._progress is not None:
@@ -116,9 +130,21 @@ class ClientConnection(HttpToolsProtocol):
         """Keep the transport open while a request is being answered: a client may close its sending side after its last
         request. Otherwise queue the connection to be closed, since closing takes longer than detecting the end."""
         self._is_ended = True
-        if not (self._is_answering() or self.flow.is_behind):
+        if self._is_answering():
+            self._probe()
+        elif not self.flow.is_behind:
             self._all.end_in_turn(self._peer, self._close)
         return True
+
+    def _probe(self) -> None:
+        """Find out whether the client has left, if a handler waits for that: a client that has closed both sides
+        resets the connection at the first write, and the next write fails."""
+        running = self._running
+        if running is None or running.response_started or self.transport.is_closing():
+            return
+        if running.is_watched and running.scope["http_version"] != "1.0":
+            self.transport.write(CONTINUE)
+        self.loop.call_later(PROBE_EVERY, self._probe)
 
     def _is_answering(self) -> bool:
         raise NotImplementedError
@@ -135,6 +161,36 @@ class ClientConnection(HttpToolsProtocol):
         """Watch a closing transport: it still sends its buffered data, however long that takes."""
         if self.transport.is_closing() and self.transport.get_write_buffer_size():
             self._watch_progress()
+
+    # Held input.
+
+    def _buffer(self, data: bytes, share: float = PIPELINED_SHARE) -> None:
+        """Buffer input that may not be parsed yet, and pause reading."""
+        self.flow.pause_reading()
+        self.flow.is_behind = True
+        self._buffered += data
+        if self._peer is not None and not self._all.take(self._peer, len(data), share):
+            self._take_buffered()
+            self._refuse(too_much())
+
+    def _take_buffered(self) -> bytes:
+        """Empty the buffer and return its content."""
+        buffered, self._buffered = self._buffered, b""
+        self.flow.is_behind = False
+        if self._peer is not None:
+            self._all.give_back(self._peer, len(buffered))
+        return buffered
+
+    def _charge(self, size: int) -> None:
+        """Count bytes held for the current request. Raises Overloaded beyond the limit."""
+        self._charged += size
+        if self._peer is not None and not self._all.take(self._peer, size):
+            raise too_much()
+
+    def _discharge(self) -> None:
+        if self._charged and self._peer is not None:
+            self._all.give_back(self._peer, self._charged)
+        self._charged = 0
 
     # Writing.
 
@@ -193,6 +249,16 @@ class ClientConnection(HttpToolsProtocol):
             self._wait(self._bounds.seconds)
         else:
             self._close()
+
+    def _rest(self) -> None:
+        """Wait for the next request within the keep-alive timeout, or close if the client has ended its side."""
+        if self._is_ended:
+            self._close()
+            return
+        self._unset_keepalive_if_required()
+        unwanted = self.cycle is not None and self.cycle.more_body
+        rest = UNWANTED_SECONDS if unwanted else self._all.patience(self.timeout_keep_alive)
+        self.timeout_keep_alive_task = self.loop.call_later(rest, self.timeout_keep_alive_handler)
 
     def _wait(self, seconds: float) -> None:
         self._stop_waiting()
@@ -283,3 +349,8 @@ def refusal(error: HubError, answer: Answer) -> bytes:
         *(b"%s: %s" % each for each in headers.items()),
     ]
     return b"\r\n".join([*lines, b"", answer.body])
+
+
+def too_much() -> Overloaded:
+    text = "The hub holds as many bytes of requests as it takes: try again."
+    return Overloaded("too much is buffered", "body", text).at("max_buffered_bytes")

@@ -12,8 +12,8 @@ import httptools
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from websockets.http11 import MAX_LINE_LENGTH
 
-from hub.connection import ClientConnection
-from hub.connections import CROWD, PIPELINED_SHARE
+from hub.connection import UNWANTED_SECONDS, ClientConnection
+from hub.connections import CROWD
 from hub.cycle import HubCycle
 from hub.errors import BadRequest, HeadTooLarge, HubError, Overloaded, WrongWebSocketVersion
 from hub.heads import WEBSOCKET_VERSION, decoded, fault, is_handshake, target_of, values, without_offer
@@ -22,13 +22,7 @@ from realtime.engineio.uvicorn_protocol import HubProtocol
 
 EXTENSIONS: Final[dict[str, dict[object, object]]] = {WHOLE_ANSWER: {}}
 LARGEST_AT_HAND: Final = 65_536
-UNWANTED_SECONDS: Final = 5.0
-"""Grace period for a client to stop uploading after an early response."""
 LAST_ANSWER: Final = HubError("the connection ends with the answer before")
-CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
-"""An interim answer, which every client of HTTP/1.1 must ignore."""
-PROBE_EVERY: Final = 0.5
-"""Seconds between two such answers to a client that has closed its sending side."""
 BREAKS: Final = (b"\r", b"\n")
 HEAD_END: Final = b"\r\n\r\n"
 LEAST_HEAD: Final = 14
@@ -54,11 +48,6 @@ class HubHttpProtocol(ClientConnection):
         super().__init__(*args, **kwargs)
         self._websocket_path = websocket_path
         self._live_path = websocket_path.decode()
-        self._buffered = b""
-        """Input behind the request that is being answered, or input that waits for its turn to be parsed."""
-        self._charged = 0
-        """Bytes of bodies counted for this connection."""
-
         self._is_in_break = False
         """Whether the input so far ends with the CR of an empty line before a request."""
 
@@ -76,8 +65,6 @@ class HubHttpProtocol(ClientConnection):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.pipeline.clear()
-        self._take_buffered()
-        self._discharge()
         super().connection_lost(exc)
         if self.scope is not None:
             # Breaks a reference cycle between scope and connection, which only the garbage collector would free, later.
@@ -109,34 +96,6 @@ class HubHttpProtocol(ClientConnection):
         """Return whether the next request must stay unparsed for now."""
         cycle = self.cycle
         return self.flow.write_paused or (cycle is not None and not cycle.response_complete and not cycle.more_body)
-
-    def _buffer(self, data: bytes, share: float = PIPELINED_SHARE) -> None:
-        """Buffer input that may not be parsed yet, and pause reading."""
-        self.flow.pause_reading()
-        self.flow.is_behind = True
-        self._buffered += data
-        if self._peer is not None and not self._all.take(self._peer, len(data), share):
-            self._take_buffered()
-            self._refuse(too_much())
-
-    def _take_buffered(self) -> bytes:
-        """Empty the buffer and return its content."""
-        buffered, self._buffered = self._buffered, b""
-        self.flow.is_behind = False
-        if self._peer is not None:
-            self._all.give_back(self._peer, len(buffered))
-        return buffered
-
-    def _charge(self, size: int) -> None:
-        """Count bytes held for the current request. Raises Overloaded beyond the limit."""
-        self._charged += size
-        if self._peer is not None and not self._all.take(self._peer, size):
-            raise too_much()
-
-    def _discharge(self) -> None:
-        if self._charged and self._peer is not None:
-            self._all.give_back(self._peer, self._charged)
-        self._charged = 0
 
     def _feed(self, data: bytes) -> None:
         if (self._is_in_break or data.startswith(BREAKS)) and self._is_before_a_head():
@@ -379,24 +338,6 @@ class HubHttpProtocol(ClientConnection):
         if len(cycle.body) <= LARGEST_AT_HAND:
             self.scope[BODY] = bytes(cycle.body)  # type: ignore[literal-required]
 
-    # The client's end.
-
-    def eof_received(self) -> bool:  # type: ignore[override]
-        stays_open = super().eof_received()
-        if self._is_answering():
-            self._probe()
-        return stays_open
-
-    def _probe(self) -> None:
-        """Find out whether the client has left, if a handler waits for that: a client that has closed both sides
-        resets the connection at the first write, and the next write fails."""
-        running = cast(HubCycle | None, self._running)
-        if running is None or running.response_started or self.transport.is_closing():
-            return
-        if running.is_watched and running.scope["http_version"] != "1.0":
-            self.transport.write(CONTINUE)
-        self.loop.call_later(PROBE_EVERY, self._probe)
-
     # Between requests.
 
     def _is_answering(self) -> bool:
@@ -410,7 +351,7 @@ class HubHttpProtocol(ClientConnection):
         self._discharge()
         if self.transport.is_closing():
             self._watch_closing()
-        elif isinstance(ended, HubCycle) and ended.is_last:
+        elif ended is not None and ended.is_last:
             self._end_here()
         elif not self.flow.write_paused:
             self._go_on()
@@ -452,18 +393,3 @@ class HubHttpProtocol(ClientConnection):
         self._feed(buffered)
         if self._is_ended and not (self._buffered or self._is_answering()):
             self._rest()
-
-    def _rest(self) -> None:
-        """Wait for the next request within the keep-alive timeout, or close if the client has ended its side."""
-        if self._is_ended:
-            self._close()
-            return
-        self._unset_keepalive_if_required()
-        unwanted = self.cycle is not None and self.cycle.more_body
-        rest = UNWANTED_SECONDS if unwanted else self._all.patience(self.timeout_keep_alive)
-        self.timeout_keep_alive_task = self.loop.call_later(rest, self.timeout_keep_alive_handler)
-
-
-def too_much() -> Overloaded:
-    text = "The hub holds as many bytes of requests as it takes: try again."
-    return Overloaded("too much is buffered", "body", text).at("max_buffered_bytes")
