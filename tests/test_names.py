@@ -58,7 +58,7 @@ RENAMED = (
     Renamed("_commit_together", "run_once"),
     # System stores.
     Renamed("Rules", "StoreHooks"),
-    Renamed("rules", "store_hooks, hooks"),
+    Renamed("rules", "hooks"),
     Renamed("_rules", "_hooks"),
     Renamed("UserRules", "UserHooks"),
     Renamed("GroupRules", "GroupHooks"),
@@ -68,7 +68,7 @@ RENAMED = (
     Renamed("SecondFactorRules", "SecondFactorHooks"),
     Renamed("SignInRules", "SignInHooks"),
     Renamed("DefinitionRules", "DefinitionHooks"),
-    Renamed("definition_rules", "definition_hooks"),
+    Renamed("definition_rules", "definitions"),
     Renamed("standard_rules", "system_hooks"),
     Renamed("standard_schemas", "system_schemas"),
     Renamed("standard", "system_stores"),
@@ -158,7 +158,7 @@ RENAMED = (
     # Engines.
     Renamed("hold_to", "limit_files"),
     Renamed("constant", "stored_constant", ("stores", "hub/key_file.py")),
-    Renamed("repeated", "count_duplicates", ("stores", "hub/services/definition_hooks.py")),
+    Renamed("repeated", "count_duplicates", ("stores", "hub/services/system_stores/definitions.py")),
     Renamed("enough", "count_limit", ("stores",)),
     Renamed("unhurried", "run_housekeeping"),
     Renamed("UNHURRIED_SECONDS", "HOUSEKEEPING_SECONDS"),

@@ -21,7 +21,7 @@ from hub.services.registry import StoreRegistry
 from hub.services.replacement import ASSIGNED, Replacement
 from hub.services.retrying import against_current_definition, retry_on_current, retry_unexpected
 from hub.services.stamping import clean, stamp_change, stamp_new
-from hub.services.store_hooks import StoreHooks
+from hub.services.system_stores.base import StoreHooks
 from hub.services.system_writes import SystemStoreWrites
 from hub.services.violations import Checked, indexed_errors, raise_violations
 from hub.services.written import is_forced, text_of, texts_of

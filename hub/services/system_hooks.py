@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from hub.services.credentials import Credentials
-from hub.services.definition_hooks import DefinitionHooks
 from hub.services.registry import StoreRegistry
-from hub.services.store_hooks import (
-    GroupHooks,
-    RoleHooks,
-    SecondFactorHooks,
-    SessionHooks,
-    SignInHooks,
-    StoreHooks,
-    TokenHooks,
-    UserHooks,
-)
+from hub.services.system_stores.base import StoreHooks
+from hub.services.system_stores.definitions import DefinitionHooks
+from hub.services.system_stores.groups import GroupHooks
+from hub.services.system_stores.roles import RoleHooks
+from hub.services.system_stores.second_factors import SecondFactorHooks
+from hub.services.system_stores.sessions import SessionHooks
+from hub.services.system_stores.signins import SignInHooks
+from hub.services.system_stores.tokens import TokenHooks
+from hub.services.system_stores.users import UserHooks
 from stores.protocol import Engine
 
 

@@ -18,7 +18,7 @@ from hub.services.move_notes import note_of
 from hub.services.retrying import retry_on_current, retry_unexpected
 from hub.services.shared_reads import SharedReads
 from hub.services.stamping import stamp_change
-from hub.services.store_hooks import Prepared, StoreHooks
+from hub.services.system_stores.base import Prepared, StoreHooks
 from hub.services.written import text_of, texts_of
 from stores.errors import DuplicateValue
 from stores.protocol import Delete, Engine, Expect, IdempotencyKey, Insert, Revisions, Update, Write, Written

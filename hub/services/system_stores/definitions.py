@@ -11,7 +11,7 @@ from hub.services.credentials import refuse
 from hub.services.registry import MOST_STORES, RESERVED
 from hub.services.shared_reads import SharedReads
 from hub.services.standing_data import check_data
-from hub.services.store_hooks import Prepared, StoreHooks
+from hub.services.system_stores.base import Prepared, StoreHooks
 from stores.definitions import parse_definition
 from stores.errors import (
     DataStandsAgainst,

@@ -1,0 +1,1 @@
+"""Hooks of system stores, beyond their schema: one module for each store."""
