@@ -1,4 +1,4 @@
-"""Commits: all writes or none, once per idempotency key, and repeated when transactions collide."""
+"""Commits: all writes or none, and repeated when transactions collide."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import random
 import time as clock
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final, TypeVar
 from weakref import WeakValueDictionary
@@ -17,10 +16,10 @@ from pymongo.errors import PyMongoError, ServerSelectionTimeoutError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
-from stores.errors import KeyReused, Unavailable, too_large_at
+from stores.errors import Unavailable, too_large_at
 from stores.mongo.batched_inserts import BatchedInserts
 from stores.mongo.bounding import check_size
-from stores.mongo.codec import Document, revision, to_document
+from stores.mongo.codec import revision, to_document
 from stores.mongo.compile import REVISION, UNNUMBERED
 from stores.mongo.conflicts import Conflicts
 from stores.mongo.connection import META, Connection, Session
@@ -34,6 +33,7 @@ from stores.mongo.errors import (
     is_of_wrong_type,
     store_errors,
 )
+from stores.mongo.idempotency import write_once
 from stores.mongo.orphans import end_orphans
 from stores.mongo.room import Room, longest_wait
 from stores.mongo.structure import KEYS
@@ -51,15 +51,11 @@ from stores.protocol import (
     Upsert,
     Write,
     Written,
-    pack,
-    unpack,
 )
 from stores.rechecking import check_changes
-from stores.records import now_ms
 from stores.schema import StoreDefinition
 from stores.superseded import changed_definitions
 from stores.tasks import end_tasks
-from stores.threads import in_thread
 from stores.turns import Places
 
 T = TypeVar("T")
@@ -92,11 +88,6 @@ time."""
 
 _BULK_CACHE_PAUSES: Final = (1.0,)
 """The same for bulk changes: one may write much more than the cache holds, and each attempt takes seconds."""
-
-_LONG: Final = 262_144
-"""Bytes from which an outcome is packed in a thread."""
-
-_PART_BYTES: Final = 8 * 1024 * 1024  # half of the largest document
 
 
 class Committer:
@@ -203,7 +194,7 @@ class Committer:
         if key is not None:
             lock = self._locks.setdefault(key.key, asyncio.Lock())
             async with lock:
-                work = partial(self._write_once, writes, by, key)
+                work = partial(write_once, self._connection, key, partial(self._write, writes, by))
                 return await self._in_transaction(writes, self._turn(writes, by), work)
         only = writes[0] if len(writes) == 1 else None
         if isinstance(only, Insert):
@@ -224,11 +215,6 @@ class Committer:
         for store in stores:
             false = {REVISION: {"$exists": True}, **UNNUMBERED}
             await self._connection.collection(store).update_many(false, {"$unset": {REVISION: ""}})
-
-    async def sweep(self, now: int) -> None:
-        """Remove the idempotency keys that have expired at `now`."""
-        with store_errors():
-            await self._connection.collection(KEYS).delete_many({"expires": {"$lte": _date(now)}})
 
     async def _make_guards(self, writes: Sequence[Write]) -> None:
         """Create the documents of guards, before the transactions with expectations that use them. If two transactions
@@ -326,41 +312,6 @@ class Committer:
                 await asyncio.sleep(random.uniform(0, pause))
                 pause = min(2 * pause, _LONGEST_PAUSE)
 
-    async def _write_once(
-        self, writes: Sequence[Write], by: str | None, key: IdempotencyKey, session: Session, room: Room
-    ) -> list[Written]:
-        keys = self._connection.collection(KEYS)
-        known = await keys.find_one({"_id": key.key}, session=session)
-        if known is not None:
-            if known["expires"] > _date(now_ms()):
-                return await self._outcome(known, key, session)
-            await keys.delete_many({"_id": {"$in": _part_ids(key.key, known["parts"])}}, session=session)
-        outcome = await self._write(writes, by, session, room)
-        is_long = sum(len(done.entity) for done in outcome) > _LONG
-        for part in await in_thread(_parts, key, outcome) if is_long else _parts(key, outcome):
-            await keys.insert_one(part, session=session)
-        return outcome
-
-    async def outcome(self, key: IdempotencyKey) -> list[Written] | None:
-        """See `stores.protocol.Engine.outcome`."""
-        with store_errors():
-            # A snapshot holds all parts of an outcome, and only what a majority of the servers has.
-            async with self._connection.client.start_session(snapshot=True) as session:
-                known = await self._connection.collection(KEYS).find_one({"_id": key.key}, session=session)
-                if known is None or known["expires"] <= _date(now_ms()):
-                    return None
-                return await self._outcome(known, key, session)
-
-    async def _outcome(self, known: Document, key: IdempotencyKey, session: Session) -> list[Written]:
-        """Return the outcome of the first commit with this key. Raises KeyReused when that was another request."""
-        if known["fingerprint"] != key.fingerprint:
-            raise KeyReused(f"the idempotency key {key.key!r} was used for another request")
-        text: bytes = known["results"]
-        for id in _part_ids(key.key, known["parts"])[1:]:
-            part = await self._connection.collection(KEYS).find_one({"_id": id}, session=session)
-            text += (part or {})["results"]
-        return await in_thread(lambda: unpack(text.decode())) if len(text) > _LONG else unpack(text.decode())
-
 
 async def _end(session: Session, give_up: float) -> None:
     """Commit, and repeat the command while its result is unknown. The server commits a transaction only once."""
@@ -423,22 +374,3 @@ def _alike(a: Write, b: Write) -> bool:
     if isinstance(a, Upsert) and isinstance(b, Upsert):
         return (a.store, a.key, a.where) == (b.store, b.key, b.where)
     return False
-
-
-def _parts(key: IdempotencyKey, outcome: Sequence[Written]) -> list[Document]:
-    """Return the outcome of a commit as documents. The id of the first one is the key."""
-    text = pack(outcome)
-    pieces = [text[start : start + _PART_BYTES] for start in range(0, len(text), _PART_BYTES)]
-    expires = _date(key.expires)
-    ids = _part_ids(key.key, len(pieces))
-    documents = [{"_id": id, "expires": expires, "results": piece} for id, piece in zip(ids, pieces, strict=True)]
-    documents[0] |= {"fingerprint": key.fingerprint, "parts": len(pieces)}
-    return documents
-
-
-def _part_ids(key: str, parts: int) -> list[Any]:
-    return [key, *({"key": key, "part": part} for part in range(1, parts))]
-
-
-def _date(milliseconds: int) -> datetime:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC)

@@ -16,6 +16,7 @@ from stores.mongo.consumer import MongoConsumerState
 from stores.mongo.errors import store_errors
 from stores.mongo.feed import MongoFeed
 from stores.mongo.history import HistoryKeeper
+from stores.mongo.idempotency import earlier_outcome, forget_expired
 from stores.mongo.orphans import end_orphans
 from stores.mongo.reading import Reader
 from stores.options import CONSUMER_DEFAULTS, ConsumerOptions, EngineOptions
@@ -176,7 +177,7 @@ class MongoEngine:
         return await self._committer.commit(writes, by, key, definition)
 
     async def outcome(self, key: IdempotencyKey) -> list[Written] | None:
-        return await self._committer.outcome(key)
+        return await earlier_outcome(self._connection, key)
 
     async def history(
         self,
@@ -201,4 +202,4 @@ class MongoEngine:
 
     async def sweep(self, now: int) -> None:
         await structure.remove_dropped(self._connection)
-        await self._committer.sweep(now)
+        await forget_expired(self._connection, now)
