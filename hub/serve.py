@@ -19,7 +19,7 @@ from typing import Final
 import uvicorn
 from starlette.applications import Starlette
 
-from hub.app import Hub, MakeDialect, create_app
+from hub.app import MakeDialect, create_app
 from hub.connections import ConnectionLimits, Connections
 from hub.control import Control, register, remove_control, unregister, write_control
 from hub.dialects.live import PATH as LIVE_PATH
@@ -30,6 +30,7 @@ from hub.logs import configure_logging
 from hub.metrics import Metrics
 from hub.protocol import HubHttpProtocol
 from hub.proxies import ForwardedHeaders, TrustedProxies
+from hub.running import Hub
 from hub.settings import Settings, file_data_dir, unknown_variables
 from realtime.engineio.uvicorn_protocol import HubProtocol
 from stores.errors import CannotOpen

@@ -12,7 +12,6 @@ from starlette.types import Scope
 
 from auth.errors import Unauthenticated
 from auth.principal import Principal
-from hub.app import Hub
 from hub.dialects.base import Dialect, Operation
 from hub.dialects.forms import MULTIPART, FormBounds, read_form
 from hub.errors import BadRequest, Failure, status_text
@@ -20,6 +19,7 @@ from hub.http import Answer, BodyLimit, Call, json_answer
 from hub.openapi.document import DocumentPart, document_of
 from hub.openapi.schemas import content, object_of, query, ref
 from hub.origins import Origins
+from hub.running import Hub
 from stores.query import Query
 
 STORE, MOST, SECONDS = "books", 100, 10

@@ -12,8 +12,8 @@ import orjson
 import pytest
 
 from auth.principal import Principal
-from hub.app import Hub as HubParts
 from hub.app import assemble
+from hub.running import Hub as HubParts
 from hub.settings import Settings
 from realtime.session import LiveSession
 from tests.live.conftest import Connect

@@ -13,7 +13,8 @@ import pytest
 
 from auth.principal import Principal
 from auth.resolver import Resolver
-from hub.app import Hub, assemble
+from hub.app import assemble
+from hub.running import Hub
 from hub.settings import Settings
 from realtime import session
 from realtime.session import LiveSession

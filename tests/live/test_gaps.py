@@ -15,7 +15,8 @@ from pymongo import AsyncMongoClient
 from auth.errors import TooManyAttempts, Unauthenticated
 from auth.groups import chain_of, find_one
 from auth.principal import Principal
-from hub.app import Hub, assemble
+from hub.app import assemble
+from hub.running import Hub
 from hub.services import group_paths
 from hub.services.move_notes import NOTES
 from hub.settings import Settings

@@ -15,8 +15,9 @@ from auth import policy
 from auth.policy import authorize
 from auth.principal import Principal
 from auth.view import View
-from hub.app import Hub, assemble
+from hub.app import assemble
 from hub.dialects.platform.parameters import ListParameters, ListRequest
+from hub.running import Hub
 from hub.settings import Settings
 from realtime.session import LiveSession
 from stores.errors import InvalidQuery

@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from auth.principal import Principal
-from hub.app import Hub
+from hub.running import Hub
 from stores.protocol import Update
 from stores.query import WHOLE
 from stores.records import Entity
