@@ -3,9 +3,8 @@ caller's View, the schema, system fields and the store's hooks; the engine does 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from itertools import compress
 
 from auth.errors import Explained
 from auth.policy import authorize, reader_of
@@ -14,19 +13,20 @@ from auth.principal import Principal
 from auth.resolver import Resolver
 from auth.view import View
 from hub.services import expectations as expect
+from hub.services.body_checker import BodyChecker
 from hub.services.credentials import refuse
 from hub.services.group_paths import GroupPathKeeper
 from hub.services.references import distinct_ids, missing_ids, unknown
 from hub.services.registry import StoreRegistry
 from hub.services.replacement import ASSIGNED, Replacement
 from hub.services.retrying import against_current_definition, retry_on_current, retry_unexpected
-from hub.services.stamping import clean, stamp_change, stamp_new
+from hub.services.stamping import clean, stamp_change
 from hub.services.system_stores.base import StoreHooks
 from hub.services.system_writes import SystemStoreWrites
 from hub.services.violations import Checked, indexed_errors, raise_violations
 from hub.services.written import is_forced, text_of, texts_of
 from stores.errors import InvalidQuery, NotFound, Violation
-from stores.limits import MOST_VIOLATIONS, EntityLimits
+from stores.limits import EntityLimits
 from stores.long_lists import LongLists
 from stores.matcher import compile_filter, matches
 from stores.protocol import (
@@ -45,7 +45,7 @@ from stores.protocol import (
     Write,
 )
 from stores.query import WHOLE, And, Equal, Filter, Projection, Query, leaves
-from stores.records import SYSTEM_FIELDS, Entity, History, HistoryEntry, is_id, now_ms
+from stores.records import SYSTEM_FIELDS, Entity, History, HistoryEntry, is_id
 from stores.schema import StoreDefinition
 from stores.trail import images
 from stores.turns import Turn
@@ -76,6 +76,7 @@ class EntityService:
         self._bounds = bounds
         self._long_lists = long_lists
         self.group_paths = GroupPathKeeper(engine, registry)
+        self._bodies = BodyChecker(bounds.entity, self.group_paths)
         self._system = SystemStoreWrites(engine, resolver, hooks, self.group_paths)
 
     # Reading. A projection selects the fields to show.
@@ -162,7 +163,7 @@ class EntityService:
         if key is not None and (earlier := await self._earlier(principal, view, len(bodies), key)) is not None:
             return earlier
         with indexed_errors(indexed), self.group_paths.stamping():
-            entities = await self._new_entities(principal, definition, bodies, indexed)
+            entities = await self._bodies.new_entities(principal, definition, bodies, indexed)
             if definition.system:
                 return await self._system.create(principal, view, bodies, entities, key)
             writes = [Insert(store, entity) for entity in entities]
@@ -192,8 +193,8 @@ class EntityService:
             return earlier
         with indexed_errors(indexed), self.group_paths.stamping():
             missing: list[tuple[Violation, ...]] = []
-            entities = await self._new_entities(principal, definition, bodies, indexed, missing)
-            changes = await self._changes_of_upserts(definition, bodies)
+            entities = await self._bodies.new_entities(principal, definition, bodies, indexed, missing)
+            changes = await self._bodies.upsert_changes(definition, bodies)
             writes = [
                 Upsert(store, path, e, c, view.where, is_forced(reader, c), m)
                 for e, c, m in zip(entities, changes, missing, strict=True)
@@ -209,7 +210,8 @@ class EntityService:
         cleaned, violations = clean(self._entity_part(store, body), self._bounds.entity, _checked_id(id))
         fields, more = view.definition.check_changes(cleaned)
         if violations or more:
-            checked = Checked(view, cleaned, violations + more, self._checks(view.definition.check_changes))
+            check = self._bodies.check_of_parts(view.definition.check_changes)
+            checked = Checked(view, cleaned, violations + more, check)
             kept = await self._sent_back(principal, id, checked)
             # Do not write unchanged invalid fields: a concurrent writer may be correcting them.
             fields = {name: value for name, value in fields.items() if name not in kept}
@@ -232,7 +234,8 @@ class EntityService:
         replacement = Replacement(principal, view, id, body, fields, unknown)
         if not violations:
             return await self._replace(replacement, revs)
-        checked = Checked(view, cleaned, violations, self._checks(view.definition.check_new, unknown))
+        check = self._bodies.check_of_parts(view.definition.check_new, unknown)
+        checked = Checked(view, cleaned, violations, check)
         fields |= await self._sent_back(principal, id, checked)
 
         async def attempt(before: Entity) -> tuple[bytes, int]:
@@ -294,7 +297,7 @@ class EntityService:
         view = self._view(principal, store, "PATCH")
         self._not_system(view.definition)
         raise_violations([Violation(name, "system") for name in body if name in SYSTEM_FIELDS])
-        fields = self._checked_changes(view.definition, body, None)
+        fields = self._bodies.bulk_changes(view.definition, body)
         reader, where = reader_of(principal, view), view.narrowed(where)
         write = UpdateMany(store, where, stamp_change(fields), self._bounds.matches, is_forced(reader, fields))
         return await self._count(principal, reader, write, view.definition)
@@ -327,53 +330,6 @@ class EntityService:
             await self._hooks[view.store].created()  # what was created is in force when it is answered
         return await texts_of(reader_of(principal, view), written[:count])
 
-    async def _new_entities(
-        self,
-        principal: Principal,
-        definition: StoreDefinition,
-        bodies: Sequence[Entity],
-        indexed: bool,
-        missing: list[tuple[Violation, ...]] | None = None,
-    ) -> list[Entity]:
-        """Check and stamp the bodies. Raises InvalidEntity; if `missing` is given, missing required fields are
-        collected there for each body instead: beyond MOST_VIOLATIONS in all, one of each body."""
-        now, branch = now_ms(), await self.group_paths.branch_of(principal)
-        violations: list[Violation] = []
-        entities: list[Entity] = []
-        listed = 0
-        turn = Turn()
-        for body in bodies:
-            cleaned, found = clean(body, self._bounds.entity)
-            fields, more = definition.check_new(cleaned)
-            if found or more:
-                here = _placed(found + more, len(entities) if indexed else None)
-                absent = [v.rule == "required" and v.field not in body for v in found + more]
-                if missing is not None:
-                    named = tuple(compress(here, absent))
-                    missing.append(named[: max(1, MOST_VIOLATIONS - listed)])
-                    listed += len(missing[-1])
-                    here = [v for v, is_absent in zip(here, absent, strict=True) if not is_absent]
-                violations += here
-                if len(violations) >= MOST_VIOLATIONS:
-                    break
-            elif missing is not None:
-                missing.append(())
-            entities.append(stamp_new(fields, principal, branch, now))
-            if turn.is_over:
-                await turn.pass_on()
-        raise_violations(violations)
-        return entities
-
-    async def _changes_of_upserts(self, definition: StoreDefinition, bodies: Sequence[Entity]) -> list[Entity]:
-        """Return each body's changes to an existing entity: the fields sent, without the defaults of others."""
-        changes: list[Entity] = []
-        turn = Turn()
-        for body in bodies:
-            changes.append(stamp_change(definition.check_values(clean(body, self._bounds.entity)[0])[0]))
-            if turn.is_over:
-                await turn.pass_on()
-        return changes
-
     async def _sent_back(self, principal: Principal, id: str, checked: Checked) -> Entity:
         """Raise InvalidEntity for the violations, except in fields sent back unchanged; return those fields."""
         view = checked.view
@@ -383,23 +339,6 @@ class EntityService:
         if not found:
             raise_violations(checked.violations)
         return checked.kept(found[0])
-
-    def _checks(
-        self, check: Callable[[Entity], tuple[Entity, list[Violation]]], unknown: Container[str] = ()
-    ) -> Callable[[Entity], list[Violation]]:
-        """Return a function that returns the violations of a part of a body, except in fields unknown to the caller."""
-
-        def violations_of(part: Entity) -> list[Violation]:
-            _, found = clean(part, self._bounds.entity)
-            return found + [v for v in check(part)[1] if v.field not in unknown]
-
-        return violations_of
-
-    def _checked_changes(self, definition: StoreDefinition, body: Entity, own_id: str | None) -> Entity:
-        cleaned, violations = clean(body, self._bounds.entity, own_id)
-        fields, more = definition.check_changes(cleaned)
-        raise_violations(violations + more)
-        return fields
 
     def _entity_part(self, store: str, body: Entity) -> Entity:
         """Return the body without the members that only the store's hooks use."""
@@ -450,13 +389,6 @@ class EntityService:
     def _not_system(definition: StoreDefinition) -> None:
         if definition.system:
             raise InvalidQuery("store", f"{definition.name} is administrative: change its entities one by one")
-
-
-def _placed(violations: list[Violation], index: int | None) -> list[Violation]:
-    """Return the violations with their places in an array of bodies, or unaltered if `index` is None."""
-    if index is None:
-        return violations
-    return [Violation(f"{index}.{v.field}", v.rule, v.detail) for v in violations]
 
 
 def _checked_id(id: str) -> str:
