@@ -68,7 +68,11 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "generated(seconds per case): a property test, whose length --cases decides")
     config.addinivalue_line("markers", "faults: a test whose length --faults decides")
     config.addinivalue_line("markers", "races: a test whose length --races decides")
-    config.addinivalue_line("markers", "full: a test that runs with --full only, or when its file is named")
+    config.addinivalue_line("markers", "full: a test that runs with --full only, or when its file or folder is named")
+    config.addinivalue_line("markers", "gate(kinds): with any other engine the test counts as marked full")
+    config.addinivalue_line(
+        "markers", "alone: a test that runs beside no other: it measures delays or loads the machine"
+    )
     mongod.expect_warning = lambda pattern: config.addinivalue_line(
         "filterwarnings", f"ignore:{pattern}:ResourceWarning"
     )
@@ -97,11 +101,26 @@ def is_wanted(item: pytest.Item, kinds: list[str]) -> bool:
 
 
 def is_left_to_full(item: pytest.Item, config: pytest.Config) -> bool:
-    """Return whether a test is marked full, `--full` is not given and its file is not named."""
-    if item.get_closest_marker("full") is None or config.getoption("--full"):
+    """Return whether a test is not in the gate, `--full` is not given, and neither its file nor its folder is named."""
+    if item.get_closest_marker("full") is None and not is_left_to_another_engine(item, config):
+        return False
+    return not config.getoption("--full") and not is_named(item.path, config)
+
+
+def is_left_to_another_engine(item: pytest.Item, config: pytest.Config) -> bool:
+    """Return whether the gate runs a test with another of the chosen engines only."""
+    marker, kind = item.get_closest_marker("gate"), parameters_of(item).get("engine_kind")
+    if marker is None or kind is None:
+        return False
+    return kind not in marker.args and any(chosen in marker.args for chosen in chosen_kinds(config))
+
+
+def is_named(path: Path, config: pytest.Config) -> bool:
+    """Return whether a file, or a folder that holds it, is an argument of pytest."""
+    if config.args_source is pytest.Config.ArgsSource.TESTPATHS:
         return False
     named = [Path(argument.partition("::")[0]).resolve() for argument in config.args]
-    return item.path not in named
+    return any(each in (path, *path.parents) for each in named)
 
 
 def parameters_of(item: pytest.Item) -> dict[str, object]:
@@ -127,10 +146,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     kinds = chosen_kinds(config)
-    unwanted = [item for item in items if not is_wanted(item, kinds) or is_left_to_full(item, config)]
-    if unwanted:
-        config.hook.pytest_deselected(items=unwanted)
-        items[:] = [item for item in items if item not in unwanted]
+    wanted = {item for item in items if is_wanted(item, kinds) and not is_left_to_full(item, config)}
+    if len(wanted) < len(items):
+        config.hook.pytest_deselected(items=[item for item in items if item not in wanted])
+        items[:] = [item for item in items if item in wanted]
     leave_out(items)
     items.sort(key=rank_of)
     extent = extent_of(config)
