@@ -22,8 +22,8 @@ CASES_PER_EXAMPLE = 20
 SECONDS_PER_CASE = 0.15
 SECONDS_PER_FAULT = 8
 SECONDS_PER_RACE = 1
-LONG = ("faults", "live", "hostile", "cli")
-"""Folders whose tests take long and wait a lot. They begin first, so that none of them is left alone at the end."""
+LONG = ("faults", "properties", "openapi", "benchmarks", "live", "fuzz", "hostile", "cli", "platform", "conformance")
+"""Folders with files whose tests take long. They begin first, so that none of them is left alone at the end."""
 LOG_SHOWN = 5_000
 """Characters of a hub's log that are shown with a failure."""
 
@@ -128,10 +128,10 @@ def parameters_of(item: pytest.Item) -> dict[str, object]:
 
 
 def group_of(item: pytest.Item) -> str:
-    """Return the folder and the engine of a test, or else its file. The tests of a group run in one process and share
-    its servers."""
-    kind = parameters_of(item).get("engine_kind")
-    return item.path.name if kind is None else f"{item.path.parent.name} {kind}"
+    """Return the folder, the file and the engine of a test. The tests of a group run in one process, which shares its
+    servers with other groups. With larger groups the last one would run alone for minutes."""
+    kind = parameters_of(item).get("engine_kind", "")
+    return f"{item.path.parent.name} {item.path.stem} {kind}".rstrip()
 
 
 def rank_of(item: pytest.Item) -> int:
