@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,11 +58,15 @@ def search(content: bytes, passwords: list[str], bodies: list[bytes], place: str
             assert trace not in content, f"{trace!r} of {password.split()[0]} is in {place}"
 
 
+ZEROS = re.compile(rb"\0{65,}")
+"""More zeros than a trace has. MongoDB's journal is 300 MB of them at first."""
+
+
 def search_files(folder: Path, passwords: list[str], bodies: list[bytes]) -> None:
     files = [path for path in folder.rglob("*") if path.is_file()]
     assert files
     for path in files:
-        search(path.read_bytes(), passwords, bodies, path.name)
+        search(ZEROS.sub(bytes(64), path.read_bytes()), passwords, bodies, path.name)
 
 
 @pytest.mark.engine("sqlite")
