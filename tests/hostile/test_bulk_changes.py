@@ -16,6 +16,8 @@ from tests.support.engines import Database
 from tests.support.hub import Client, Hub, eventually, running_hub
 from tests.support.standstill import read_metrics
 
+pytestmark = pytest.mark.alone
+
 COSTLY = {"filter": json.dumps({"$or": [{"arr": {"$elemMatch": {"x": {"$gt": 10**6 + n}}}} for n in range(480)]})}
 """A filter without a match, which takes several times as long on the entities of `fill` as a read may take."""
 ATTACKERS = 12
@@ -47,7 +49,7 @@ async def change(client: Client, store: str, method: str) -> httpx.Response:
     return await client.http.request(method, f"/{store}", params=COSTLY, timeout=120, **body)
 
 
-@pytest.mark.parametrize("method", ["PATCH", "DELETE"])
+@pytest.mark.parametrize("method", ["PATCH", pytest.param("DELETE", marks=pytest.mark.gate("sqlite"))])
 async def test_bulk_changes_with_costly_filters_hold_up_no_write(hub: Hub, method: str) -> None:
     """They are refused for taking too long. Meanwhile another user writes, to one entity and in bulk."""
     store, other = await hub.define(), await hub.define()
@@ -85,6 +87,7 @@ async def test_a_bulk_change_whose_client_has_gone_is_given_up(patient: Hub) -> 
     assert await patient.admin.list(store, {"q": "1"}) == []
 
 
+@pytest.mark.gate("mongodb")  # which finds the entities sooner
 async def test_a_client_that_has_ended_its_sending_side_only_is_answered(patient: Hub) -> None:
     """The hub finds out that it still reads, by interim answers."""
     store = await patient.define()

@@ -13,7 +13,7 @@ from tests.hostile.many_connections import MANY_ADDRESSES, MANY_MEMORY, MANY_TUR
 from tests.support.hub import Hub, eventually
 from tests.support.live import live
 
-pytestmark = pytest.mark.engine("sqlite")  # the load is on connections, so one engine is enough
+pytestmark = [pytest.mark.alone, pytest.mark.engine("sqlite")]  # the load is on connections, so one engine is enough
 
 BURSTS = 3
 REQUEST = b"GET /api/v1/units HTTP/1.1\r\nHost: hub\r\n\r\n"

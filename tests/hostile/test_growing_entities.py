@@ -10,16 +10,23 @@ import httpx
 import orjson
 import pytest
 
-from tests.support.engines import Database
+from tests.support.engines import Database, fitting_database
 from tests.support.hub import Client, Hub, running_hub
 from tests.support.standstill import no_standstill, read_metrics
 
 MOST = 20_000
 
 
-@pytest.fixture
-async def small(database: Database, tmp_path: Path) -> AsyncIterator[Hub]:
-    async with running_hub(database, tmp_path / "hub", max_entity_bytes=MOST) as hub:
+@pytest.fixture(scope="module")
+async def small(
+    engine_kind: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Hub]:
+    """A hub whose entities are small. Each test has a user and a store of its own."""
+    folder = tmp_path_factory.mktemp("small")
+    async with (
+        fitting_database(engine_kind, request, folder) as database,
+        running_hub(database, folder / "hub", max_entity_bytes=MOST) as hub,
+    ):
         yield hub
 
 
@@ -121,6 +128,7 @@ async def test_growth_with_the_default_bound_stops_nobody(hub: Hub) -> None:
     assert (await user.delete(f"/{store}/{numbers}")).status_code == 200
 
 
+@pytest.mark.gate("sqlite")
 async def test_a_small_array_of_upserts_does_not_hold_one_large_entity_often(hub: Hub) -> None:
     """A kilobyte of body, each item of which meets the same entity, is refused by the bytes of what it meets."""
     user = await hub.as_user()

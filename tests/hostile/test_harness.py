@@ -11,6 +11,8 @@ from tests.hostile.harness import check_log, percentile, unharmed
 from tests.support.hub import Hub
 
 
+@pytest.mark.alone
+@pytest.mark.gate("sqlite")
 async def test_a_quiet_hub_is_unharmed(hub: Hub) -> None:
     async with unharmed(hub):
         await asyncio.sleep(2)
@@ -24,6 +26,7 @@ async def attack_by_a_pause(hub: Hub) -> None:
         hub.process.process.send_signal(signal.SIGCONT)
 
 
+@pytest.mark.alone
 @pytest.mark.engine("sqlite")
 async def test_a_hub_that_stands_still_is_harmed(hub: Hub) -> None:
     with pytest.raises(AssertionError, match="p99"):

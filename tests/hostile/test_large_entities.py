@@ -13,6 +13,8 @@ from tests.support.hub import PATIENCE, Client, Hub
 from tests.support.live import live
 from tests.support.standstill import no_standstill
 
+pytestmark = pytest.mark.alone
+
 ELEMENTS: Final = 30_000
 
 
@@ -75,6 +77,7 @@ def below(value: Any, levels: int) -> Any:
     return {"n" * 200: below(value, levels - 1)} if levels else value
 
 
+@pytest.mark.gate("sqlite")
 async def test_bodies_that_break_a_rule_at_every_value(hub: Hub) -> None:
     """The search for broken rules ends where an answer does, and copies no long paths."""
     user = await hub.as_user()
@@ -93,6 +96,7 @@ async def test_bodies_that_break_a_rule_at_every_value(hub: Hub) -> None:
             assert len(answer.json().get("errors", ())) <= 1_000
 
 
+@pytest.mark.gate("sqlite")
 async def test_a_change_that_breaks_a_rule_behind_many_equal_values(hub: Hub) -> None:
     """Whether a field is sent back unchanged is decided once, however often it breaks a rule."""
     user = await hub.as_user()
@@ -142,6 +146,7 @@ async def test_changes_of_large_entities(hub: Hub) -> None:
         await client.until(lambda: len(again.view) == 10)
 
 
+@pytest.mark.gate("sqlite")
 async def test_history_of_an_entity_with_many_fields(hub: Hub) -> None:
     """A page of it costs what has changed, not the fields of the entity times the entries of the page."""
     user = await hub.as_user()

@@ -57,6 +57,7 @@ async def open_connections(hub: Hub) -> int:
     return int((await read_metrics(hub.url)).value("hub_live_connections"))
 
 
+@pytest.mark.alone
 async def test_handshakes_of_one_address_keep_nobody_out(hub: Hub) -> None:
     """They use only the places of that address: its oldest connection that has not joined is closed to make room."""
     async with unharmed(hub), polling(hub, ELSEWHERE) as http:

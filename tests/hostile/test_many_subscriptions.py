@@ -15,7 +15,7 @@ from tests.support.hub import Client, Hub
 from tests.support.live import LiveClient, Watch, live
 from tests.support.standstill import read_metrics
 
-pytestmark = pytest.mark.engine("sqlite")  # fan-out is the same on both engines
+pytestmark = [pytest.mark.alone, pytest.mark.engine("sqlite")]  # fan-out is the same on both engines
 
 SUBSCRIPTIONS: Final = 400
 LARGE: Final = 10**9

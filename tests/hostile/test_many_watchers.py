@@ -10,9 +10,13 @@ import time
 from contextlib import AsyncExitStack
 from typing import Final
 
+import pytest
+
 from tests.support.hub import PATIENCE, Hub
 from tests.support.live import credentials, frame, socket_url, websocket
 from tests.support.standstill import no_standstill
+
+pytestmark = [pytest.mark.alone, pytest.mark.gate("sqlite")]  # fan-out is the same on both engines
 
 WATCHERS: Final = 600
 ENTITIES: Final = 1_000

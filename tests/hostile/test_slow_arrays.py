@@ -12,7 +12,7 @@ from tests.hostile.many_connections import sockets
 from tests.platform.raw import request, token_of
 from tests.support.hub import Hub
 
-pytestmark = pytest.mark.engine("sqlite")  # the attack is on the reception of bodies
+pytestmark = [pytest.mark.alone, pytest.mark.engine("sqlite")]  # the attack is on the reception of bodies
 
 UPLOADS: Final = 120
 SEGMENTS: Final = 500

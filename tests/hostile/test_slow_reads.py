@@ -16,6 +16,8 @@ from tests.hostile.harness import P99, percentile, unharmed
 from tests.support.engines import Database
 from tests.support.hub import Client, Hub, fetch, running_hub
 
+pytestmark = pytest.mark.alone
+
 ENTITIES = 6_000
 SLOW = {"limit": "10", "filter": json.dumps({"$or": [{"text": {"$contains": f"zz{n}"}} for n in range(300)]})}
 """A query without a match that takes some tenths of a second."""

@@ -18,7 +18,7 @@ from tests.support.engines import Database
 from tests.support.hub import Hub, eventually, running_hub
 from tests.support.standstill import limit_reached
 
-pytestmark = pytest.mark.engine("sqlite")  # the attack is on the connection, not on the engine
+pytestmark = [pytest.mark.alone, pytest.mark.engine("sqlite")]  # the attack is on the connection, not on the engine
 
 HANDSHAKE = (
     b"GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: hub\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"

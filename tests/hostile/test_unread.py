@@ -37,6 +37,7 @@ SMALL = b"GET /health/live HTTP/1.1\r\nHost: hub\r\n\r\n"
 QUICK = {"write_timeout": 1, "keep_alive_timeout": 1}
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     ("count", "longest_turn", "memory"), [(1_000, LONGEST_TURN, MEMORY_FACTOR), (5_000, MANY_TURN, MANY_MEMORY)]
 )
@@ -156,6 +157,7 @@ async def test_requests_behind_each_other_are_all_answered(hub: Hub) -> None:
         await sending
 
 
+@pytest.mark.alone
 async def test_requests_behind_each_other_take_no_memory(hub: Hub) -> None:
     """Some three thousand requests of each of 200 connections wait as unparsed bytes."""
     async with unharmed(hub):
@@ -187,6 +189,7 @@ async def read(hub: Hub, user: Client, path: str) -> RawAnswer:
         return await connection.answer()
 
 
+@pytest.mark.alone
 async def test_large_answers_that_nobody_reads_have_a_limit_together(hub: Hub) -> None:
     """Further ones to the same user are refused, from whatever address. Small ones, and those to other users, are not.
     When the clients have gone, there is room again."""
@@ -244,6 +247,7 @@ def brief(answer: RawAnswer) -> dict[str, Any]:
     return parsed
 
 
+@pytest.mark.alone
 async def test_a_write_is_answered_though_there_is_no_room(hub: Hub) -> None:
     """It has been made, so the answer has ids and revisions only, instead of an error."""
     store, user = await hub.define(), await hub.as_user()
@@ -268,6 +272,7 @@ async def test_a_write_is_answered_though_there_is_no_room(hub: Hub) -> None:
     assert (await user.get(old)).status_code == 404
 
 
+@pytest.mark.alone
 async def test_arrays_that_nobody_reads_count_as_unread(hub: Hub) -> None:
     """Their answers are sent in pieces, and all of them are in memory."""
     store, user = await hub.define(), await hub.as_user()
@@ -367,6 +372,7 @@ async def answered(narrow: Hub, address: str) -> bool:
             return False
 
 
+@pytest.mark.alone
 async def test_bodies_that_do_not_arrive_keep_nobody_out(hub: Hub) -> None:
     """There are more of them than requests may run at once."""
     store = await hub.define()
@@ -379,6 +385,7 @@ async def test_bodies_that_do_not_arrive_keep_nobody_out(hub: Hub) -> None:
         await asyncio.sleep(1)
 
 
+@pytest.mark.alone
 async def test_connections_that_are_idle_keep_nobody_out(hub: Hub) -> None:
     async with unharmed(hub):
         async with sockets(hub, 2_000, *ADDRESSES):

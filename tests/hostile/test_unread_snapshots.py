@@ -24,6 +24,10 @@ from tests.support.hub import PATIENCE, Client, Hub, eventually, running_hub
 from tests.support.live import credentials, live, socket_url, websocket
 from tests.support.standstill import no_standstill, read_metrics
 
+pytestmark = pytest.mark.alone
+OTHERWISE = pytest.mark.gate("sqlite")
+"""What the transport and the version change is the same on both engines."""
+
 MOST = 4
 UNREAD = 120
 LARGE = [{"text": "x" * 900_000} for _ in range(3)]
@@ -91,8 +95,8 @@ async def over_polling(hub: Hub, user: Client, store: str, version: int) -> Asyn
 Way = Callable[[Hub, Client, str, int], AbstractAsyncContextManager[None]]
 
 
-@pytest.mark.parametrize("version", [3, 4])
-@pytest.mark.parametrize("way", [over_websocket, over_polling])
+@pytest.mark.parametrize("version", [pytest.param(3, marks=OTHERWISE), 4])
+@pytest.mark.parametrize("way", [over_websocket, pytest.param(over_polling, marks=OTHERWISE)])
 async def test_unread_snapshots_of_one_user_are_refused_to_him_alone(hub: Hub, way: Way, version: int) -> None:
     """They count with his long lists until they are read or their connection has ended."""
     user, other = await hub.as_user(), await hub.as_user()
@@ -172,6 +176,7 @@ async def has_fewer_connections(hub: Hub, than: float) -> bool:
     return await connections(hub) < than
 
 
+@pytest.mark.gate("sqlite")
 async def test_snapshots_that_are_read_wait_for_each_other(hub: Hub) -> None:
     """Many clients of one user, such as after a restart, all get theirs."""
     user = await hub.as_user()
