@@ -88,6 +88,7 @@ BAD: list[tuple[Entity, str]] = [
 ]
 
 
+@pytest.mark.gate("sqlite")
 @pytest.mark.parametrize(("definition", "name"), BAD, ids=[str(n) for n in range(len(BAD))])
 async def test_a_bad_definition_is_refused_by_name(admin: Client, definition: Entity, name: str) -> None:
     """Every error names its place, and no store is created."""

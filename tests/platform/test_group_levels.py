@@ -100,6 +100,7 @@ async def deep(database: Database, tmp_path: Path) -> AsyncIterator[tuple[Hub, l
         yield hub, [each["_id"] for each in tree]
 
 
+@pytest.mark.gate("sqlite")
 async def test_a_tree_that_is_too_deep_already_is_whole(deep: tuple[Hub, list[str]]) -> None:
     """Its top sees its bottom; it grows no further, and it can be moved apart from any place."""
     hub, groups = deep

@@ -86,6 +86,7 @@ async def test_offset_and_limit_cut_a_stretch(user: Client, store: str) -> None:
         assert numbers(await user.list(f"{store}?{query}")) == expected, query
 
 
+@pytest.mark.gate("sqlite")
 @pytest.mark.parametrize("name", ["offset", "limit"])
 @pytest.mark.parametrize("text", ["-1", "x", "1.5", "", "1e3", "٣", "0x10", "null", "9" * 30])
 async def test_offset_and_limit_are_whole_numbers(user: Client, bare: str, name: str, text: str) -> None:
@@ -215,6 +216,7 @@ async def test_meta_counts_and_shows_both_ends(user: Client, store: str) -> None
     assert good(await user.get(f"/{store}?meta=false")) == made
 
 
+@pytest.mark.gate("sqlite")
 @pytest.mark.parametrize("other", ["offset=0", "limit=10", "offset=1&limit=1"])
 async def test_meta_does_not_go_with_a_stretch(user: Client, bare: str, other: str) -> None:
     """With `offset` or `limit` the answer is 400."""
@@ -251,6 +253,7 @@ async def test_a_zone_in_a_time_counts(user: Client, store: str) -> None:
     assert await user.list(f"{store}?from={there}Z") == []
 
 
+@pytest.mark.gate("sqlite")
 @pytest.mark.parametrize(
     "text",
     [
@@ -271,6 +274,7 @@ async def test_a_bad_time_is_refused(user: Client, bare: str, name: str, text: s
     refused(await user.get(f"/{bare}", {name: text}), 400, name)
 
 
+@pytest.mark.gate("sqlite")
 async def test_equal_names_of_a_period_do_not_go_together(user: Client, store: str) -> None:
     """`from` with `begin`, `to` with `end`, and any repeated parameter are answered 400."""
     refused(await user.get(f"/{store}?from=1&begin=1"), 400, "begin")
@@ -291,6 +295,7 @@ async def test_sort_orders_by_several_fields(user: Client, store: str) -> None:
     assert await user.list(store, {"sort": "-_id"}) == sorted(made, key=lambda e: e["_id"], reverse=True)
 
 
+@pytest.mark.gate("sqlite")
 @pytest.mark.parametrize("sort", ["", "-", "name,", "name,name", "a..b", "$a", "a.0", ",".join("abcdefghijklmnopq")])
 async def test_a_bad_sort_is_refused(user: Client, bare: str, sort: str) -> None:
     """Empty sorts, repeated fields, array indexes and too many fields are refused."""

@@ -32,6 +32,8 @@ from tests.support.hub import (
     unique,
 )
 
+pytestmark = pytest.mark.gate("sqlite")  # an engine is asked only for the user
+
 LINK = "https://hub.example.com/api/v1/auth/reset/confirm#token="
 
 
@@ -234,6 +236,7 @@ async def test_a_wrong_body_is_named(hub: Hub, body: object, named: set[str]) ->
     assert (answer.status_code, set(answer.json()["errors"])) == (400, named)
 
 
+@pytest.mark.gate("sqlite", "mongodb")
 async def test_what_the_old_password_began_has_ended_with_the_answer(database: Database, tmp_path: Path) -> None:
     """In the process that answers, even if the feed tells it nothing yet."""
     url = database.location if database.kind == "mongodb" else f"sqlite:///{database.location}"

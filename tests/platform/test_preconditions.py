@@ -99,6 +99,7 @@ CALLS: list[tuple[str, str, Any]] = [
 ]
 
 
+@pytest.mark.gate("sqlite")
 @pytest.mark.parametrize(("method", "path", "body"), CALLS)
 @pytest.mark.parametrize(
     ("header", "value"),

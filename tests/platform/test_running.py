@@ -39,6 +39,8 @@ from tests.support.hub import (
 )
 from tests.support.program import HUB, ROOT
 
+pytestmark = pytest.mark.gate("sqlite")  # what it logs, counts and refuses is the same above each engine
+
 PASSWORD = "open sesame 1"
 TRUSTED = "https://portal.example.com"
 
@@ -87,6 +89,7 @@ async def test_the_hub_tells_its_health(hub: Hub) -> None:
     assert (ready.status_code, ready.json()) == (200, {"ok": True})
 
 
+@pytest.mark.gate("sqlite", "mongodb")
 async def test_the_metrics_count(hub: Hub, user: Client, store: str) -> None:
     """They count requests by operation and status, their time, requests in progress, and changes of the feed."""
 
@@ -470,6 +473,7 @@ async def refuses(port: int) -> bool:
         return True
 
 
+@pytest.mark.gate("sqlite", "mongodb")
 async def test_a_stop_lets_a_running_request_finish(spare: Database, tmp_path: Path) -> None:
     """After SIGTERM the hub accepts no connections. Running requests are answered, and stored for the next start."""
     async with running_hub(spare, tmp_path) as hub:
@@ -489,6 +493,7 @@ async def test_a_stop_lets_a_running_request_finish(spare: Database, tmp_path: P
         assert [e["n"] for e in await hub.admin.list(store)] == [1]
 
 
+@pytest.mark.gate("sqlite", "mongodb")
 async def test_a_stop_does_not_wait_forever(spare: Database, tmp_path: Path) -> None:
     """A request that does not end is cut off after the timeout."""
     async with running_hub(spare, tmp_path, shutdown_grace=1) as hub:
@@ -514,6 +519,7 @@ def test_a_stop_ends_the_process_although_something_does_not_end(tmp_path: Path)
     assert "the hub does not end" in errors
 
 
+@pytest.mark.gate("sqlite", "mongodb")
 async def test_what_was_answered_survives_a_kill(spare: Database, tmp_path: Path) -> None:
     """After SIGKILL during writes every acknowledged entity exists completely, and so does its change."""
     async with running_hub(spare, tmp_path) as hub:

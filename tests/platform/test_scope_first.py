@@ -10,6 +10,8 @@ from stores.records import Entity, new_id
 from tests.platform.answers import good, refused
 from tests.support.hub import Client, Hub
 
+pytestmark = pytest.mark.gate("sqlite")  # scopes are checked above the engines
+
 LEAKS: list[tuple[str, str, Any]] = [
     ("GET", "?wings=1", None),
     ("GET", "?floor=abc", None),
@@ -60,6 +62,7 @@ async def test_a_misspelt_store_is_named_to_those_who_may_list_stores(
     refused(await keeper.get(f"/{store}s"), 404, "store")
 
 
+@pytest.mark.gate("sqlite", "mongodb")
 async def test_a_writer_that_may_not_read_is_told_ids_and_revisions_only(hub: Hub, user: Client, typed: str) -> None:
     """This holds for creation, change, replacement, sharing, deletion and upserts, of one entity and several."""
     scopes = [f"{method} /{typed}/*" for method in ("POST", "PATCH", "PUT", "DELETE")]

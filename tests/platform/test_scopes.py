@@ -10,6 +10,8 @@ from stores.records import new_id
 from tests.platform.answers import good, refused
 from tests.support.hub import Client, Hub, entity_of
 
+pytestmark = pytest.mark.gate("sqlite")  # scopes are checked above the engines
+
 NEEDS = {
     **{call: {"GET"} for call in ("list", "get", "head", "history", "meta", "since")},
     "create": {"POST"},
@@ -83,6 +85,7 @@ async def test_scopes_allow_methods_on_stores(
         assert status == (allowed if NEEDS[call] <= methods else 403), call
 
 
+@pytest.mark.gate("sqlite", "mongodb")
 async def test_outside_scopes_comes_before_invisible(hub: Hub, admin: Client, store: str) -> None:
     """Outside the scopes the answer is 403, whether the entity exists or not; within them 404 if it is not visible."""
     made = await admin.make(store)
@@ -102,6 +105,7 @@ async def test_roles_add_up(hub: Hub, store: str) -> None:
     refused(await caller.delete(f"/{store}/{made['_id']}"), 403)
 
 
+@pytest.mark.gate("sqlite", "mongodb")
 async def test_a_user_without_a_role_uses_every_open_store(user: Client, admin: Client, store: str) -> None:
     """Of the system stores the user sees only its own user, tokens and sessions."""
     for call, status in (await statuses(user, admin, store)).items():

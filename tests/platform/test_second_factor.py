@@ -20,6 +20,8 @@ from tests.platform.answers import good, refused
 from tests.support.engines import Database, opened
 from tests.support.hub import Client, Hub, running_hub
 
+pytestmark = pytest.mark.gate("sqlite")  # codes are ordinary entities of the engines
+
 PASSWORD = "open sesame 1"
 
 
@@ -123,6 +125,7 @@ async def test_a_wrong_password_says_nothing_of_codes(hub: Hub, enrolled: Enroll
     assert refused.json()["tags"] == ["error_unauthorized"]
 
 
+@pytest.mark.gate("sqlite", "mongodb")
 async def test_a_code_counts_once_however_many_use_it_at_once(hub: Hub, enrolled: Enrolled) -> None:
     code = enrolled.next_code()
     answers = await asyncio.gather(
@@ -234,6 +237,7 @@ async def test_an_administrator_needs_a_code_to_switch_its_own_codes_off(hub: Hu
     assert (await chief.request("DELETE", "/auth/totp", json={"code": codes[0]})).status_code == 200
 
 
+@pytest.mark.gate("sqlite", "mongodb")
 async def test_a_sign_in_goes_well_while_its_codes_are_switched_off(hub: Hub) -> None:
     for _ in range(5):
         client, login, password = await begin(hub)
@@ -246,6 +250,7 @@ async def test_a_sign_in_goes_well_while_its_codes_are_switched_off(hub: Hub) ->
         assert switched.status_code in (200, 400), switched.text
 
 
+@pytest.mark.gate("sqlite", "mongodb")
 async def test_nothing_but_a_code_switches_off_what_is_being_confirmed(hub: Hub) -> None:
     """A wrong code deletes a secret that waits for confirmation, but not one that was just confirmed."""
     for _ in range(5):

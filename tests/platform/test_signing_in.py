@@ -16,6 +16,8 @@ from tests.platform.answers import good, refused
 from tests.support.cpu import counted_cpu
 from tests.support.hub import ADMIN_LOGIN, Client, Hub, entity_of, eventually, unique
 
+pytestmark = pytest.mark.gate("sqlite")  # sessions and tokens are ordinary entities of the engines
+
 PASSWORD = "open sesame 1"
 DAY = 86_400_000
 
@@ -207,6 +209,7 @@ async def test_credentials_are_two_texts(hub: Hub, body: Any, name: str) -> None
         assert name == "body" or errors[name] == ["Must be a string of 1 to 1000 characters."]
 
 
+@pytest.mark.gate("sqlite", "mongodb")
 async def test_a_disabled_user_is_out_at_once(hub: Hub, admin: Client, store: str) -> None:
     """Its sessions, access tokens and long-lived tokens are refused. Enabled again, the user must sign in again."""
     user = await hub.as_user(password=PASSWORD)
@@ -225,6 +228,7 @@ async def test_a_disabled_user_is_out_at_once(hub: Hub, admin: Client, store: st
     good(await hub.client().post("/auth", login_of(user)))
 
 
+@pytest.mark.gate("sqlite", "mongodb")
 async def test_a_deleted_user_is_out_at_once(hub: Hub, admin: Client, store: str) -> None:
     """All its sessions and tokens end; its entities stay."""
     user = await hub.as_user(password=PASSWORD)
@@ -238,6 +242,7 @@ async def test_a_deleted_user_is_out_at_once(hub: Hub, admin: Client, store: str
     assert await admin.list(store) == [made]
 
 
+@pytest.mark.gate("sqlite", "mongodb")
 async def test_a_new_password_ends_the_other_sessions(hub: Hub, member: Client, store: str) -> None:
     """The session that set the password survives. Only the new password is valid."""
     user = await hub.as_user(password=PASSWORD)

@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from hub.services.registry import StoreRegistry
 from stores.protocol import Insert
 from stores.query import Query
@@ -14,6 +16,8 @@ from tests.docs.pages import page
 from tests.platform.answers import good, refused
 from tests.support.engines import Database, opened
 from tests.support.hub import Client, Hub, eventually, running_hub, unique
+
+pytestmark = pytest.mark.gate("sqlite")  # the records are ordinary entities of the engines
 
 PASSWORD = "open sesame 1"
 DAY = 86_400_000
@@ -97,6 +101,7 @@ def failregex() -> str:
     return line.replace("<HOST>", r"(\S+)")
 
 
+@pytest.mark.gate("sqlite", "mongodb")
 async def test_records_are_kept_for_ninety_days(database: Database, tmp_path: Path) -> None:
     async with running_hub(database, tmp_path):
         pass

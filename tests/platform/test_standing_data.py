@@ -127,6 +127,7 @@ async def test_every_definition_can_be_sent_back(admin: Client, orders: str) -> 
     assert kept == {name: v for name, v in definition.items() if name not in ("_rev", "_at") and v is not None}
 
 
+@pytest.mark.gate("sqlite")
 async def test_what_is_older_than_its_definition_can_be_sent_back(database: Database, tmp_path: Any) -> None:
     """An entity that is invalid by the current definition can be sent back as it is shown, but not with other invalid
     values."""
@@ -152,6 +153,7 @@ async def test_what_is_older_than_its_definition_can_be_sent_back(database: Data
         assert entity_of(mended)["amount"] == 1
 
 
+@pytest.mark.gate("sqlite")
 async def test_with_more_violations_than_are_listed_every_other_one_is_found(database: Database, tmp_path: Any) -> None:
     """An entity of another program has more of them than an answer lists. It can be sent back as it is, and not with an
     invalid value behind them."""

@@ -55,6 +55,7 @@ async def test_many_at_once_are_no_more_than_one_after_another(narrow: Hub) -> N
     assert len(await user.list("tokens")) == MOST
 
 
+@pytest.mark.gate("sqlite")
 async def test_too_many_tokens_in_one_array_are_refused_before_they_are_prepared(narrow: Hub) -> None:
     """The limit is tested before other rules. An administrator's array may be as long for many users."""
     user, other = await narrow.as_user(), await narrow.as_user()
@@ -72,6 +73,7 @@ async def test_too_many_tokens_in_one_array_are_refused_before_they_are_prepared
     assert len({token["token"] for token in made}) == len(array)
 
 
+@pytest.mark.gate("sqlite")
 async def test_an_array_of_a_system_store_does_not_block_the_loop(hub: Hub) -> None:
     user = await hub.as_user()
     async with no_standstill(hub.url):
