@@ -25,6 +25,8 @@ from tests.support.ports import free_port
 from tests.support.program import HUB
 from tests.support.standstill import read_metrics
 
+pytestmark = pytest.mark.gate("sqlite")  # a live client of any hub
+
 Change = dict[str, Any]
 
 
@@ -216,6 +218,7 @@ def token_of(client: Client) -> str:
     return str(client.http.headers["authorization"].removeprefix("Bearer "))
 
 
+@pytest.mark.gate("sqlite", "mongodb")
 @pytest.mark.parametrize("named_by", ["url", "data folder"])
 async def test_nothing_is_lost_or_doubled_when_the_hub_is_killed(
     database: Database, tmp_path: Path, watch: Watch, named_by: str
@@ -262,6 +265,7 @@ async def test_an_orderly_restart_is_survived_too(database: Database, tmp_path: 
             assert ops(await watching.changes(2)) == [("insert", 1), ("insert", 2)]
 
 
+@pytest.mark.gate("sqlite", "mongodb")
 async def test_since_goes_on_from_a_position(hub: Hub, watch: Watch) -> None:
     """The position may come from a list, a change, or a watch that was ended by Ctrl-C."""
     store = await hub.define()
@@ -281,6 +285,7 @@ async def test_since_goes_on_from_a_position(hub: Hub, watch: Watch) -> None:
         assert [c["entity"]["n"] for c in await again.changes(len(expected))] == expected
 
 
+@pytest.mark.gate("sqlite", "mongodb")
 async def test_a_position_that_is_not_known_any_more_is_refused(hub: Hub, watch: Watch) -> None:
     store = await hub.define()
     for position in ("", "nonsense", "444398a8.4~8a4640c236"):

@@ -137,6 +137,7 @@ async def test_ten_thousand_inserts_at_once_are_all_in_the_feed(engine: Engine) 
         assert [c.id for c in await changes_since(engine.feed, changes[i].position)] == ids[i + 1 :]
 
 
+@pytest.mark.gate("sqlite")
 async def test_ten_thousand_truly_at_once(engine: Engine) -> None:
     """The same without waiting between the inserts."""
     start = await engine.feed.position()

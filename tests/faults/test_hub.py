@@ -46,6 +46,7 @@ async def test_killed_at_any_moment(mortal: MortalHub, times: int, report: Repor
     report(await load.verdict("hub killed (SIGKILL)", times))
 
 
+@pytest.mark.gate("sqlite")
 async def test_stopped_under_load(mortal: MortalHub, times: int, report: Report) -> None:
     """SIGTERM during writes stops the hub in order."""
     stops = 1 + times // 4
@@ -134,6 +135,7 @@ async def is_stamped(load: Workload, hours: float) -> bool:
     return bool(abs(counter["_at"] - now_ms() - hours * 3_600_000) < 600_000)
 
 
+@pytest.mark.gate("sqlite")
 async def test_the_clock_jumps_far(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, report: Report
 ) -> None:

@@ -29,6 +29,8 @@ from tests.support.live import (
 )
 from tests.support.standstill import read_metrics
 
+pytestmark = pytest.mark.gate("sqlite")  # credentials are checked above the engines
+
 
 @pytest.fixture
 async def session(hub: Hub) -> Client:
@@ -74,6 +76,7 @@ async def test_without_valid_credentials_nobody_gets_in(hub: Hub, version: int, 
             pass
 
 
+@pytest.mark.gate("sqlite", "mongodb")
 async def test_a_deleted_token_ends_its_connections(hub: Hub, connected: Connect, user: Client, admin: Client) -> None:
     """They end soon, with a notice. The user's other tokens keep working; the deleted one is refused."""
     first, second = await connected(user), await connected(await hub.with_token(user.user))
@@ -96,6 +99,7 @@ async def test_signing_out_ends_the_connection(connected: Connect, session: Clie
     await ends_as_revoked(client, began)
 
 
+@pytest.mark.gate("sqlite", "mongodb")
 @pytest.mark.parametrize("how", ["disabled", "deleted"])
 async def test_a_user_who_is_disabled_or_deleted_is_gone(
     connected: Connect, user: Client, admin: Client, how: str
@@ -149,6 +153,7 @@ async def delivered_late(hub: Hub, connected: Connect, user: Client, store: str,
     )
 
 
+@pytest.mark.gate("sqlite", "mongodb")
 async def test_a_token_narrowed_while_it_is_used(
     hub: Hub, connected: Connect, user: Client, store: str, beacon: Beacon
 ) -> None:

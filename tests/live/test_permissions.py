@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 
+import pytest
+
 from tests.live.conftest import Connect
 from tests.support.hub import Client, Hub, entity_of
 from tests.support.live import Beacon, matches_rest, ops
@@ -164,6 +166,7 @@ async def test_views_stay_right_whatever_changes(connected: Connect, hub: Hub, a
         await matches_rest(watch, user)
 
 
+@pytest.mark.gate("sqlite")
 async def test_a_subscription_outside_the_scopes_says_nothing_of_fields(
     connected: Connect, hub: Hub, user: Client
 ) -> None:
@@ -175,6 +178,7 @@ async def test_a_subscription_outside_the_scopes_says_nothing_of_fields(
         assert (error["code"], error.get("errors")) == ("403", None)
 
 
+@pytest.mark.gate("sqlite")
 async def test_a_misspelt_store_is_named_to_an_administrator(connected: Connect, admin: Client, user: Client) -> None:
     told, untold = await connected(admin), await connected(user)
     assert (await told.subscribe("no-such-store"))["error"]["errors"] == {

@@ -131,6 +131,7 @@ async def test_unsubscribing_ends_the_events(connected: Connect, user: Client, s
         assert answer["error"]["code"] == "404"
 
 
+@pytest.mark.gate("sqlite")
 @pytest.mark.parametrize(
     ("payload", "name"),
     [
@@ -164,6 +165,7 @@ async def test_a_bad_request_is_named(connected: Connect, user: Client, store: s
     assert (await client.subscribe(store))["ok"] is True
 
 
+@pytest.mark.gate("sqlite")
 async def test_what_cannot_be_watched(connected: Connect, user: Client, store: str) -> None:
     """An unknown store is answered 404, an unknown event 400, a forbidden store 403, each in machine-readable form."""
     client = await connected(user)
@@ -178,6 +180,7 @@ async def test_what_cannot_be_watched(connected: Connect, user: Client, store: s
     assert own.view.keys() == {user.id}
 
 
+@pytest.mark.gate("sqlite")
 async def test_a_typed_store_knows_its_fields(connected: Connect, hub: Hub, user: Client) -> None:
     """A filter or projection on an unknown or hidden field is refused, as in REST."""
     store = await hub.define(fields=[{"id": "name", "type": "Text"}, {"id": "pin", "type": "Text", "hidden": True}])
@@ -189,6 +192,7 @@ async def test_a_typed_store_knows_its_fields(connected: Connect, hub: Hub, user
     assert (await client.subscribe(store, filter={"name": "x"}, only="name"))["ok"] is True
 
 
+@pytest.mark.gate("sqlite")
 async def test_limits_of_one_client(own_hub: StartHub) -> None:
     """Too many subscriptions or too large a snapshot are answered 400 with the limit; existing subscriptions
     continue."""
