@@ -144,6 +144,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("engine_kind", chosen_kinds(metafunc.config), scope="session")
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Name the test's group. Later is too late: pytest-xdist asks for it before `pytest_collection_modifyitems`."""
+    item.add_marker(pytest.mark.xdist_group(group_of(item)))
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     kinds = chosen_kinds(config)
     wanted = {item for item in items if is_wanted(item, kinds) and not is_left_to_full(item, config)}
@@ -157,7 +162,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if marker := item.get_closest_marker("generated"):
             [seconds] = marker.args or (SECONDS_PER_CASE,)
             item.add_marker(pytest.mark.timeout(120 + seconds * extent.cases))
-        item.add_marker(pytest.mark.xdist_group(group_of(item)))
         if item.get_closest_marker("races"):
             item.add_marker(pytest.mark.timeout(120 + SECONDS_PER_RACE * extent.races))
         if item.get_closest_marker("faults"):
