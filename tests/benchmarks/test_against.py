@@ -32,6 +32,7 @@ def test_an_unknown_commit_is_refused_by_name() -> None:
     assert "no commit 'no-such-commit'" in done.stderr
 
 
+@pytest.mark.full
 @pytest.mark.timeout(400)  # between its loads it waits until the hub is idle
 @pytest.mark.engine("sqlite")
 def test_a_commit_is_measured_beside_this_tree(tmp_path: Path) -> None:

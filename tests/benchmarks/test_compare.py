@@ -68,6 +68,7 @@ def head(request: bytes) -> tuple[str, dict[str, str]]:
     return first.split()[1], dict(line.split(": ", 1) for line in lines)
 
 
+@pytest.mark.full
 @pytest.mark.engine("mongodb")
 @pytest.mark.parametrize(("operation", "length"), [(LIST, 100), (FILTERED, 3)])
 def test_a_list_holds_what_its_user_owns(signed_in: Subject, http: httpx.Client, operation: str, length: int) -> None:
@@ -83,6 +84,7 @@ def test_a_list_holds_what_its_user_owns(signed_in: Subject, http: httpx.Client,
     assert http.get(path, headers=another(http)).json() == []
 
 
+@pytest.mark.full
 @pytest.mark.engine("mongodb")
 def test_an_entity_is_read_by_its_owner_alone(signed_in: Subject, http: httpx.Client) -> None:
     path, headers = head(signed_in.requests[READ][0])
@@ -90,6 +92,7 @@ def test_an_entity_is_read_by_its_owner_alone(signed_in: Subject, http: httpx.Cl
     assert (http.get(path).status_code, http.get(path, headers=another(http)).status_code) == (401, 404)
 
 
+@pytest.mark.full
 @pytest.mark.engine("mongodb")
 @pytest.mark.parametrize("spoilt", [{"serial": "1"}, {"place": {}}, {"surplus": 1}, {"userId": "0" * 24}])
 def test_what_is_created_is_checked_one_by_one(

@@ -24,6 +24,7 @@ FIGURES = [
 ]
 
 
+@pytest.mark.full
 @pytest.mark.engine("sqlite")
 @pytest.mark.timeout(400)  # the first time Node's packages are installed
 def test_every_row_is_measured_and_every_event_arrives(tmp_path: Path) -> None:

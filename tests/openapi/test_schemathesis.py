@@ -1,7 +1,8 @@
 """Schemathesis against a real hub: no 500, no undeclared status, header or body, no valid request refused, no invalid
 request accepted.
 
-The default run is bounded; `--cases 40000` tries every operation in every way, without a limit on time.
+The gate sends boundary values. With `--full`, or when this file is named, random requests follow; `--cases 40000` tries
+every operation in every way, without a limit on time.
 """
 
 from __future__ import annotations
@@ -65,6 +66,7 @@ async def test_the_hub_keeps_to_its_document_at_the_boundaries(
     await run(fuzzed_hub, tmp_path, "--phases", "coverage", *chosen)
 
 
+@pytest.mark.full
 @pytest.mark.timeout(3_600)
 async def test_the_hub_keeps_to_its_document_whatever_is_sent(
     fuzzed_hub: Hub, tmp_path: Path, pytestconfig: pytest.Config
