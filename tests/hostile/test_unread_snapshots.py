@@ -26,7 +26,7 @@ from tests.support.standstill import no_standstill, read_metrics
 
 pytestmark = pytest.mark.alone
 OTHERWISE = pytest.mark.gate("sqlite")
-"""What the transport and the version change is the same on both engines."""
+"""Transports and versions differ above the engines."""
 
 MOST = 4
 UNREAD = 120
