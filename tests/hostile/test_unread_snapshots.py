@@ -24,10 +24,6 @@ from tests.support.hub import PATIENCE, Client, Hub, eventually, running_hub
 from tests.support.live import credentials, live, socket_url, websocket
 from tests.support.standstill import no_standstill, read_metrics
 
-pytestmark = pytest.mark.alone
-OTHERWISE = pytest.mark.gate("sqlite")
-"""Transports and versions differ above the engines."""
-
 MOST = 4
 UNREAD = 120
 LARGE = [{"text": "x" * 900_000} for _ in range(3)]
@@ -95,8 +91,16 @@ async def over_polling(hub: Hub, user: Client, store: str, version: int) -> Asyn
 Way = Callable[[Hub, Client, str, int], AbstractAsyncContextManager[None]]
 
 
-@pytest.mark.parametrize("version", [pytest.param(3, marks=OTHERWISE), 4])
-@pytest.mark.parametrize("way", [over_websocket, pytest.param(over_polling, marks=OTHERWISE)])
+@pytest.mark.alone
+@pytest.mark.parametrize(
+    ("way", "version"),
+    [
+        (over_websocket, 4),
+        pytest.param(over_polling, 3, marks=pytest.mark.gate("sqlite")),
+        pytest.param(over_websocket, 3, marks=pytest.mark.full),
+        pytest.param(over_polling, 4, marks=pytest.mark.full),
+    ],
+)
 async def test_unread_snapshots_of_one_user_are_refused_to_him_alone(hub: Hub, way: Way, version: int) -> None:
     """They count with his long lists until they are read or their connection has ended."""
     user, other = await hub.as_user(), await hub.as_user()
