@@ -20,6 +20,7 @@ from stores.errors import CannotOpen, ReadTimeout, Unavailable
 from stores.read_turns import ReadLimits, ReadTurns
 from stores.sqlite.allowance import ON_LOOP, AllowanceSpent, allowance
 from stores.sqlite.connection import CACHE_KIB, STREAM_CACHE_KIB, connect, time_limit, translated
+from stores.threads import lower_priority
 
 log = logging.getLogger(__name__)
 
@@ -105,9 +106,10 @@ class Readers:
         self._idle_moments = _connections(path, _MOMENTS, _MOMENT_CACHE_KIB)
         self._housekeeping = _connections(path, 1, _MOMENT_CACHE_KIB)
         self._turns = ReadTurns(read_limits(threads, timeout, waiting), ReadTimeout)
-        # Threads for long reads, for pieces of long lists, for moments, and for two lists that begin or end.
-        self._threads = ThreadPoolExecutor(2 * threads + _MOMENTS + 2, "hub-sqlite-reader")
-        self._housekeeper = ThreadPoolExecutor(1, "hub-sqlite-housekeeper")
+        self._long_threads = ThreadPoolExecutor(threads, "hub-sqlite-long-reader", lower_priority)
+        # Threads for pieces of long lists, for moments, and for two lists that begin or end.
+        self._threads = ThreadPoolExecutor(threads + _MOMENTS + 2, "hub-sqlite-reader")
+        self._housekeeper = ThreadPoolExecutor(1, "hub-sqlite-housekeeper", lower_priority)
         self._closed = False
         self._path = path
         self._streams: set[_Stream] = set()
@@ -124,7 +126,7 @@ class Readers:
             stream.end(_closed)
         if self._renewing is not None:
             await self._renewing
-        for pool in (self._threads, self._housekeeper):
+        for pool in (self._long_threads, self._threads, self._housekeeper):
             await asyncio.get_running_loop().run_in_executor(None, pool.shutdown)
         self._own.close()
         for connections in (self._idle, self._idle_moments, self._housekeeping, self._idle_for_streams):
@@ -185,9 +187,10 @@ class Readers:
         def begin(seconds: float) -> asyncio.Future[T]:
             if self._closed:
                 raise _closed()
-            idle = self._idle if seconds >= self._timeout else self._idle_moments
+            is_long = seconds >= self._timeout
+            threads, idle = (self._long_threads, self._idle) if is_long else (self._threads, self._idle_moments)
             work = idle, read, seconds, self._is_closed
-            return asyncio.get_running_loop().run_in_executor(self._threads, _read_with, *work)
+            return asyncio.get_running_loop().run_in_executor(threads, _read_with, *work)
 
         with self._ended_by_close():
             return await self._turns.run(begin)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 import threading
 from pathlib import Path
 
@@ -96,3 +98,14 @@ async def test_pages_seek_past_equal_values(tmp_path: Path) -> None:
             plan = [str(row[3]) for row in rows]
             assert any("id>?" in step or "id<?" in step or "(time,id)>(?,?)" in step for step in plan), plan
             assert not any("TEMP B-TREE" in step for step in plan), plan
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has priorities of threads")
+async def test_long_reads_have_a_lower_priority_than_the_loop(tmp_path: Path) -> None:
+    def priority(_: object = None) -> int:
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    async with opened(SQLiteEngine(tmp_path / "hub.db")) as engine:
+        assert await engine._readers.in_thread(priority) > priority()
+        assert await engine._readers.run_housekeeping(priority, 60) > priority()
+        assert await asyncio.to_thread(priority) == priority()
