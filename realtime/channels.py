@@ -46,7 +46,7 @@ class ChannelKey:
 
 
 class Channel(Generic[Member]):
-    """The subscriptions with one key. `topic` is the name that its events carry."""
+    """The subscriptions with one key and topic, which is the name that its events carry."""
 
     __slots__ = ("_view", "_where", "key", "members", "projection", "terms", "topic")
 
@@ -103,6 +103,8 @@ class _StoreIndex(Generic[Member]):
     indexed: dict[Channel[Member], None] = field(default_factory=dict)
     always: dict[Channel[Member], None] = field(default_factory=dict)
     budget: StepBudget = field(default_factory=lambda: StepBudget(LOOKUP_STEPS))
+    gave_up: bool = False
+    """Whether the last look-up took too many steps."""
 
     def add(self, channel: Channel[Member]) -> None:
         if channel.terms is None:
@@ -122,10 +124,12 @@ class _StoreIndex(Generic[Member]):
 
     def candidates(self, change: Change) -> dict[Channel[Member], None]:
         self.budget.renew()
+        self.gave_up = False
         try:
             return self.found(change)
         except FilterTooCostly:
             # All channels: their own filters decide, each with its own step budget.
+            self.gave_up = True
             return self.always | self.indexed
 
     def found(self, change: Change) -> dict[Channel[Member], None]:
@@ -140,16 +144,19 @@ class ChannelIndex(Generic[Member]):
     """All channels, by store and by term."""
 
     def __init__(self) -> None:
-        self._channels: dict[ChannelKey, Channel[Member]] = {}
+        self.is_any_possible = False
+        """Whether the last look-up was given up, and all channels of the store were returned."""
+        self._channels: dict[tuple[ChannelKey, str], Channel[Member]] = {}
         self._stores: dict[str, _StoreIndex[Member]] = defaultdict(_StoreIndex)
 
     def __len__(self) -> int:
         return len(self._channels)
 
     def join(self, key: ChannelKey, where: Filter, topic: str, member: Member) -> Channel[Member]:
-        channel = self._channels.get(key)
+        # By topic too: filters of different text may have the same text beside the conditions of visibility.
+        channel = self._channels.get((key, topic))
         if channel is None:
-            channel = self._channels[key] = Channel(key, where, topic)
+            channel = self._channels[key, topic] = Channel(key, where, topic)
             self._stores[key.store].add(channel)
         channel.members[member] = None
         return channel
@@ -160,10 +167,14 @@ class ChannelIndex(Generic[Member]):
             return
         del channel.members[member]
         if not channel.members:
-            del self._channels[channel.key]
+            del self._channels[channel.key, channel.topic]
             self._stores[channel.key.store].remove(channel)
 
     def concerned(self, change: Change) -> Iterator[Channel[Member]]:
         """Return the channels that may show something of the change. Their views decide."""
         index = self._stores.get(change.store)
-        return iter(index.candidates(change) if index else ())
+        if index is None:
+            return iter(())
+        candidates = index.candidates(change)
+        self.is_any_possible = index.gave_up
+        return iter(candidates)

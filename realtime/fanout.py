@@ -28,7 +28,7 @@ from stores.read_turns import READER
 from stores.recent import RecentChanges
 from stores.records import Change
 from stores.steps import AT_LOOP, TakesLong
-from stores.turns import Gate, Places, SharedTurns
+from stores.turns import Gate, Places
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +50,15 @@ DELIVERY_BYTES: Final = 4_096
 MOST_USER_STEPS: Final[Annotated[int, Limit("change and user", "steps", "`error_filter_too_costly`")]] = 2_000_000
 """Steps that the costly filters of one user may take for a change, in all its live subscriptions: about 0.2 s. Beyond
 that, those that take more than FEW_STEPS end."""
+
+MOST_EXEMPT_STEPS: Final = 2 * MOST_USER_STEPS
+"""Steps for a change up to which a user of costly filters goes on when its share of fan-out is used up."""
+
+BYTES_PER_STEP: Final = 4
+"""Bytes of a change that take as long as a step to project, compare and encode."""
+
+JOINED_AT_ONCE: Final = 16
+"""Steps in one iteration of the event loop by which subscriptions that have fallen behind join again."""
 
 REPLAYED_AT_ONCE: Final = 4
 """Pieces of missed changes, of some milliseconds each, that subscriptions take in one iteration of the event loop. A
@@ -115,8 +124,8 @@ class Fanout:
         self.replays = Replays(replay_bytes)
         self.shares = Shares()
         self.replaying = Gate(REPLAYED_AT_ONCE)
-        self.joining = SharedTurns()
-        """Turns of the subscriptions that join again after they have fallen behind."""
+        self.joining = Gate(JOINED_AT_ONCE)
+        """Spreads the steps of the subscriptions that join again after they have fallen behind."""
         self._reading = Places(most=1, each=1)
         self._encoders: dict[str, ChangeEncoder] = {}
         self._used: list[ChangeEncoder] = []
@@ -131,6 +140,10 @@ class Fanout:
         self._begin_slice()
         self._steps: dict[str, int] = {}
         """Steps that the costly filters of each user have taken for the current change."""
+        self._all_steps: dict[str, int] = {}
+        """All steps that the same users have taken for it since the first of these filters."""
+        self._shown_to: set[str] = set()
+        """The users that the current change has been shown to."""
         self._done: list[Channel[Subscriber]] = []
         self._behind: list[Subscriber] = []
 
@@ -202,6 +215,8 @@ class Fanout:
         for order, change in changes:
             self._delivering = change.position, order
             self._steps.clear()
+            self._all_steps.clear()
+            self._shown_to.clear()
             self.shares.renew()
             for channel in self.channels.concerned(change):
                 yield from self._deliver_change(channel, change, order)
@@ -231,13 +246,12 @@ class Fanout:
             return  # they have left during a pause
         user = self._payer(channel)
         if user is None:
-            for member in list(channel.members):  # at once, so that the time that it takes counts in the slice
-                if order > member.delivered_up_to:
-                    member.fall_behind()
+            yield from self._leave_behind(channel, order)
             return
-        has_steps = self._steps.get(user, 0) < MOST_USER_STEPS
-        looks = 1 if channel.is_compiled else 1 + COMPILING
-        self.shares.take(user, looks * channel.view.least)
+        has_steps = self._has_steps(user)
+        if not self.channels.is_any_possible:  # otherwise it is the change that is costly
+            looks = 1 if channel.is_compiled else 1 + COMPILING
+            self._count(user, looks * channel.view.least)
         try:
             try:
                 event = channel.view.at_once(change, AT_LOOP if has_steps else FEW_STEPS)
@@ -250,9 +264,10 @@ class Fanout:
                 event = look.result()
             self._count_steps(user, channel.view.spent_at_once)
         except FilterTooCostly as error:
-            for member in list(channel.members):
-                member.fail(error)
+            self._fail(channel, error, only_users_without_steps=not has_steps)
             return
+        if channel.view.has_shown:
+            self._count_shown(user, change)
         if event is None or not channel.members:
             return
         encoder = self.encoder(channel.topic)
@@ -275,17 +290,62 @@ class Fanout:
         self._done.append(channel)
 
     def _payer(self, channel: Channel[Subscriber]) -> str | None:
-        """Return a user of the channel whose share is left; None if all have used up theirs. Within a change, users of
-        costly filters go on: those have a bound of their own, at which they end."""
+        """Return a user of the channel that goes on, if possible one that may have costly filters; None if all have
+        used up their shares."""
+        found = None
         for member in channel.members:
-            if not self.shares.is_used_up(member.user) or member.user in self._steps:
-                return member.user
-        return None
+            if self._goes_on(user := member.user):
+                if self._has_steps(user):
+                    return user
+                found = user
+        return found
+
+    def _goes_on(self, user: str) -> bool:
+        """Return whether a user's share is left. Within a change, users of costly filters go on: those have a bound of
+        their own, at which they end."""
+        if not self.shares.is_used_up(user) or self.channels.is_any_possible:
+            return True
+        return 0 < self._all_steps.get(user, 0) < MOST_EXEMPT_STEPS
+
+    def _has_steps(self, user: str) -> bool:
+        """Return whether the user's costly filters may take further steps for the current change."""
+        return self._steps.get(user, 0) < MOST_USER_STEPS
+
+    def _count(self, user: str, steps: int) -> None:
+        self.shares.take(user, steps)
+        if user in self._all_steps:
+            self._all_steps[user] += steps
 
     def _count_steps(self, user: str, steps: int) -> None:
-        self.shares.take(user, steps)
         if steps > FEW_STEPS:
             self._steps[user] = self._steps.get(user, 0) + steps
+            self._all_steps.setdefault(user, 0)
+        self._count(user, steps)
+
+    def _count_shown(self, user: str, change: Change) -> None:
+        """Count the size of a change for a user, apart from the first time: one subscription to a store never uses up
+        a share, however large its entities are."""
+        if user in self._shown_to:
+            self._count(user, change.size // BYTES_PER_STEP)
+        else:
+            self._shown_to.add(user)
+
+    def _fail(self, channel: Channel[Subscriber], error: FilterTooCostly, *, only_users_without_steps: bool) -> None:
+        """End the subscriptions of a channel with a costly filter, or only those of users without further steps: the
+        others fall behind."""
+        for member in list(channel.members):
+            if only_users_without_steps and self._has_steps(member.user):
+                member.fall_behind()
+            else:
+                member.fail(error)
+
+    def _leave_behind(self, channel: Channel[Subscriber], order: bytes) -> Slices:
+        """Let the members fall behind. The time that it takes counts in the slice."""
+        for member in list(channel.members):
+            if order > member.delivered_up_to:
+                member.fall_behind()
+            if self._is_slice_full():
+                yield from self._pause(channel, [])
 
     def _deliver(self, members: list[Subscriber], frame: bytes, text: str, order: bytes) -> None:
         delivered = 0
@@ -364,7 +424,15 @@ class Fanout:
             batch = await feed.read(position, READ_AT_ONCE)
             if feed.order(batch.position) >= self._recent.oldest:
                 self._recent.prepend(order, [(feed.order(change.position), change) for change in batch.changes])
+            return self._up_to_here(batch) if order <= self.order else batch
+
+    def _up_to_here(self, batch: Batch) -> Batch:
+        """Return the part of a batch up to the position of fan-out. What lies beyond may have ended the right to see
+        what follows, and the listeners have yet to hear of it."""
+        here, order = self.order, self.order_of
+        if order(batch.position) <= here:
             return batch
+        return Batch([each for each in batch.changes if order(each.position) <= here], self.position, more=True)
 
     def _kept_after(self, order: bytes) -> Batch | None:
         """Return the first changes after `order` from memory, or None if they are not there."""

@@ -334,6 +334,7 @@ class LiveSession:
         if self.subscriptions.suspended or subscription.channel is not None or self.closed:
             return
         view = self.context.view(self.principal, subscription.store)
+        subscription.user = self.principal.user_id
         new = view.narrowed(subscription.filter)
         if new != subscription.where:
             try:

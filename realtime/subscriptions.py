@@ -349,8 +349,7 @@ class Subscriptions:
                 first += 1
                 await self._fanout.shares.wait(behind[0].user)  # or just lets others run: the steps may never wait
                 for number in range(len(behind)):
-                    while self._fanout.joining.is_over():  # noqa: ASYNC110 (it is over for one iteration only)
-                        await asyncio.sleep(0)
+                    await self._fanout.joining.enter(behind[0].user)
                     if self.sink.has_room:
                         async with self.turn:
                             await self._step(behind[(first + number) % len(behind)])
@@ -390,6 +389,15 @@ class Subscriptions:
             if not self.goes_on(subscription) or not self.sink.has_room:
                 return
             done = await self._replay_piece(subscription, batch.changes, done)
-            await asyncio.sleep(self._worked)  # leaves half of the loop's time to others
+            if done < len(batch.changes):
+                await asyncio.sleep(self._worked)  # leaves half of the loop's time to others
         if self.goes_on(subscription):
             subscription.position = batch.position
+            self._listen_if_there(subscription)
+        await asyncio.sleep(self._worked)
+
+    def _listen_if_there(self, subscription: Subscription) -> None:
+        """Listen if fan-out has delivered nothing since. After a pause it may have, on a busy hub each time."""
+        order = self._order(subscription.position)
+        if order >= self._fanout.order and not self._fanout.is_delivering:
+            self._listen(subscription, order)

@@ -17,8 +17,9 @@ from stores.records import SYSTEM_FIELDS, Change, Entity, HistoryEntry, same
 from stores.steps import AT_LOOP, StepBudget, TakesLong
 from stores.threads import in_thread
 
-_PARSED_AT_ONCE: Final = 262_144
-"""Bytes of a change that may be parsed on the event loop: about 5 ms with the densest values."""
+_HANDLED_AT_ONCE: Final = 262_144
+"""Bytes of a change that may be parsed, projected and compared on the event loop: about 5 ms each with the densest
+values."""
 
 _MATCH_STEPS: Final = 15
 _CONDITION_STEPS: Final = 5
@@ -68,19 +69,21 @@ class ChangeView:
         """Steps of a match of a small entity, which the budget does not count."""
         self.spent = 0
         """Steps of the last match in a thread; those on the loop are in `spent_at_once`."""
+        self.has_shown = False
+        """Whether the last change was not only matched, but projected and compared too."""
         self._sees: Predicate = compile_filter(where, self._budget.spend)
         self._show = compile_projection(projection)
 
     def at_once(self, change: Change, most: int = AT_LOOP) -> ViewChange | None:
         """Return the change as this view shows it; None if it shows nothing of it.
 
-        Raises TakesLong if that takes more than `most` steps or parses much, too long for the event loop. Then use
-        `of`, off the event loop.
+        Raises TakesLong if that takes more than `most` steps or the change is large, too long for the event loop. Then
+        use `of`, off the event loop.
         """
         if change.store != self.store:
             return None
         self._budget.renew(most)
-        if change.unparsed > _PARSED_AT_ONCE:
+        if change.size > _HANDLED_AT_ONCE:
             # Not by the budget: its size is not the filter's fault, and the budget counts for the user.
             raise TakesLong
         return self._seen(change, self._sees)
@@ -106,9 +109,11 @@ class ChangeView:
 
     def _seen(self, change: Change, sees: Predicate) -> ViewChange | None:
         before, after = change.before, change.after
+        self.has_shown = False
         was = before is not None and sees(before)
         if after is None or not sees(after):
             return ViewChange("remove", change, None) if was else None
+        self.has_shown = True
         entity, rev = self._show(after), after.get("_rev")
         if before is None or not was:
             return ViewChange("insert", change, entity, rev)

@@ -226,6 +226,37 @@ async def test_whoever_waits_for_the_end_of_a_change_is_served_between_two(
     await advancing
 
 
+async def test_subscriptions_join_again_while_changes_go_on(engine: Engine) -> None:
+    """Many subscriptions of a client have fallen behind, and there are changes while it looks after each of them."""
+    fanout, begun, changes = await fanout_behind(engine, 600)
+    client = Subscriptions(fanout, lambda error: {"error": repr(error)}, Narrow(random.Random(0)))
+    for number in range(100):
+        where = Equal(("n",), -number)
+        made = Subscription(client, topic_of(STORE, where, WHOLE), VIEW, where, WHOLE, position=begun)
+        client.add(made, None)
+        await client.join(made)
+    subscriptions = list(client)
+    for subscription in subscriptions:
+        subscription.fall_behind()
+    joined = 0
+    for change in changes:
+        await fanout.advance([change], change.position)
+        for _ in range(10):
+            await asyncio.sleep(0)
+        joined = max(joined, sum(each.channel is not None for each in subscriptions))
+    assert joined == len(subscriptions)
+
+
+async def test_missed_changes_end_where_fanout_is(engine: Engine) -> None:
+    """A later change may follow one that ends the right to see it, of which the session has yet to hear."""
+    fanout, begun, changes = await fanout_behind(engine, 3)
+    await fanout.advance(changes[:1], changes[0].position)
+    fanout.start(changes[1].position)  # what came before is no longer in memory
+    batch = await fanout.read_after(begun)
+    assert [change.position for change in batch.changes] == [change.position for change in changes[:2]]
+    assert (batch.position, batch.more) == (changes[1].position, True)
+
+
 async def test_a_snapshot_that_is_ahead_is_told_nothing_twice(engine: Engine) -> None:
     """Its snapshot contains changes that fan-out has yet to deliver: of the three changes only those after its position
     are delivered."""

@@ -240,3 +240,20 @@ async def test_without_a_snapshot_only_news_come(connected: Connect, user: Clien
     await user.patch(f"/{store}/{old['_id']}", {"n": 2})
     await client.caught_up(beacon)
     assert ops(watch.take()) == [("update", old["_id"])]
+
+
+async def test_filters_of_different_text_and_equal_meaning_have_events_of_their_own(
+    connected: Connect, user: Client, store: str, beacon: Beacon
+) -> None:
+    """Beside the conditions of visibility the texts of such filters are equal. Each of the subscriptions, on one
+    connection and on another, gets each event once, under its own channel."""
+    client, elsewhere = await connected(user), await connected(user)
+    watches = [await client.watch(store, filter={"n": 1}), await client.watch(store, filter={"$and": [{"n": 1}]})]
+    watches.append(await elsewhere.watch(store, filter={"$and": [{"n": 1}]}))
+    assert watches[0].channel != watches[1].channel == watches[2].channel
+    made = await user.make(store, n=1)
+    await user.patch(f"/{store}/{made['_id']}", {"n": 2})
+    await client.caught_up(beacon)
+    await elsewhere.caught_up(beacon)
+    for watch in watches:
+        assert ops(watch.take()) == [("insert", made["_id"]), ("remove", made["_id"])]
