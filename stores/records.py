@@ -146,11 +146,6 @@ class Change:
         _parsed_changes.add(self)
         return parsed
 
-    @property
-    def unparsed(self) -> int:
-        """The approximate number of bytes that the first access to an image parses; 0 after it."""
-        return 0 if self._parsed is not None else self.size
-
     def forget(self) -> None:
         """Drop the parsed images and keep the text."""
         self._parsed = None
