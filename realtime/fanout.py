@@ -51,7 +51,7 @@ MOST_USER_STEPS: Final[Annotated[int, Limit("change and user", "steps", "`error_
 """Steps that the costly filters of one user may take for a change, in all its live subscriptions: about 0.2 s. Beyond
 that, those that take more than FEW_STEPS end."""
 
-MOST_EXEMPT_STEPS: Final = 2 * MOST_USER_STEPS
+EXEMPT_STEPS: Final = 2 * MOST_USER_STEPS
 """Steps for a change up to which a user of costly filters goes on when its share of fan-out is used up."""
 
 BYTES_PER_STEP: Final = 4
@@ -305,7 +305,7 @@ class Fanout:
         their own, at which they end."""
         if not self.shares.is_used_up(user) or self.channels.is_any_possible:
             return True
-        return 0 < self._all_steps.get(user, 0) < MOST_EXEMPT_STEPS
+        return 0 < self._all_steps.get(user, 0) < EXEMPT_STEPS
 
     def _has_steps(self, user: str) -> bool:
         """Return whether the user's costly filters may take further steps for the current change."""
