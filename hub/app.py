@@ -149,6 +149,7 @@ def assemble(settings: Settings) -> Hub:
     attempts = LoginAttempts(settings.login_attempts, settings.login_window)
     credentials = make_credentials(settings, passwords, attempts)
     factors = SecondFactors(engine, key.key, attempts, credentials)
+    metrics = Metrics()
     accounts = Accounts(
         engine,
         resolver,
@@ -159,10 +160,11 @@ def assemble(settings: Settings) -> Hub:
         SignIns(engine, settings.login_window),
         settings.session_hours,
         settings.access_token_hours,
+        settings.max_sessions_per_user,
+        metrics.limit_reached,
     )
     mailer = make_mailer(settings)
     hooks = system_hooks(engine, registry, credentials, settings.max_tokens_per_user)
-    metrics = Metrics()
     long_lists = LongLists(settings.max_long_lists_per_user)
     lives = StoreLives(engine)
     return Hub(

@@ -91,6 +91,7 @@ class Settings(BaseSettings):
     max_long_lists_per_user: Annotated[Positive, Limit("user", "long lists", "429")] = 32
     max_slow_reads_per_user: Annotated[Positive, Limit("user", "slow reads that wait", "503")] = 32
     max_tokens_per_user: Annotated[Positive, Limit("user", "tokens", "400")] = 1_000
+    max_sessions_per_user: Annotated[Positive, Limit("user", "sessions", "the oldest goes")] = 1_000
     max_filter_nodes: Annotated[Positive, Limit("filter", "conditions", "400")] = 1_000
     max_filter_depth: Annotated[int, Field(ge=1, le=100), Limit("filter", "levels", "400")] = 16
     delta_changes: Annotated[Positive, Limit("request", "changes", "`more`")] = 1_000

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -24,7 +25,7 @@ from hub.services.second_factors import SecondFactors
 from hub.services.signins import Result, SignIns
 from stores.errors import NotAsExpected, NotFound, StaleRevision, Unavailable
 from stores.protocol import Delete, DeleteMany, Engine, Insert, Update, Write
-from stores.query import Compare, In, Query
+from stores.query import Compare, Equal, In, Query, Sort
 from stores.records import Entity, new_id, now_ms
 
 log = logging.getLogger(__name__)
@@ -36,6 +37,11 @@ RETRIES = 5
 
 EXPIRED_AT_ONCE = 1_000
 """Sessions removed in one commit of the sweep."""
+
+SURPLUS_AT_ONCE = 1_000
+"""A user's oldest sessions that one sign-in ends at most."""
+
+_NEWEST = (Sort(("time",), descending=True), Sort(("_id",), descending=True))
 
 NOTED = 10_000
 """Number of credentials for which this process remembers when it last recorded their use."""
@@ -63,7 +69,8 @@ class Attempt:
 
 
 class Accounts:
-    """`session_hours` and `token_hours` are the lifetimes of sessions and access tokens."""
+    """`session_hours` and `token_hours` are the lifetimes of sessions and access tokens. Beyond `most_sessions` of both
+    together, a user's oldest ones end, and `on_limit` is called with the name of the limit."""
 
     def __init__(
         self,
@@ -76,6 +83,8 @@ class Accounts:
         signins: SignIns,
         session_hours: int,
         token_hours: int,
+        most_sessions: int,
+        on_limit: Callable[[str], None],
     ) -> None:
         self._engine = engine
         self._resolver = resolver
@@ -85,6 +94,8 @@ class Accounts:
         self._factors = factors
         self._signins = signins
         self._hours = {"session": session_hours, "access": token_hours}
+        self._most_sessions = most_sessions
+        self._on_limit = on_limit
         self._noted: OrderedDict[str, int] = OrderedDict()
         self._notes: set[asyncio.Task[None]] = set()
 
@@ -171,9 +182,27 @@ class Accounts:
         writes: list[Write] = [expect.password_is(user), *used_up, Insert("sessions", session), entry]
         if renewed is not None:
             writes.append(Update("users", user["_id"], {"password": renewed}))
+        surplus = await self._surplus(user)
+        if surplus:
+            writes.append(DeleteMany("sessions", In(("_id",), surplus), SURPLUS_AT_ONCE))
         await self._engine.commit(writes, user["_id"])
+        self._ended(surplus)
         self._is_due(session["_id"], now)  # this commit has recorded the first use
         return issued
+
+    async def _surplus(self, user: Entity) -> tuple[str, ...]:
+        """Return the ids of the oldest sessions of the user, which must end for one more to begin. If concurrent
+        sign-ins exceed the limit, the next one ends the rest."""
+        mine = Equal(("owner",), user["_id"])  # its index is in the order of time
+        query = Query(mine, _NEWEST, offset=self._most_sessions - 1, limit=SURPLUS_AT_ONCE)
+        return tuple(session["_id"] for session in await self._engine.entities("sessions", query))
+
+    def _ended(self, surplus: tuple[str, ...]) -> None:
+        """Forget sessions that have ended at the limit, before the feed brings the change."""
+        for id in surplus:
+            self._resolver.forget_entity("sessions", id)
+        if surplus:
+            self._on_limit("max_sessions_per_user")
 
     async def sign_out(self, principal: Principal) -> None:
         """End the caller's session or access token. Raises BadRequest for a long-lived token: those are revoked in the

@@ -230,7 +230,7 @@ async def test_refused_addresses_cost_no_preparation_of_the_login(
     limits = LoginAttempts(1, 300), LoginQueue(places, places)
     for n in range(tried):
         limits[0].take(f"name {n}", "192.0.2.1")
-    signing_in = accounts.Accounts(Mock(), Mock(), Mock(), *limits, Mock(), AsyncMock(), 1, 1)
+    signing_in = accounts.Accounts(Mock(), Mock(), Mock(), *limits, Mock(), AsyncMock(), 1, 1, 1, Mock())
     with pytest.raises(TooManyAttempts):
         await signing_in.sign_in("ada", PASSWORD, None, "session", "192.0.2.1", "")
     assert not prepared.called

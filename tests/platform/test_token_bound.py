@@ -1,4 +1,4 @@
-"""A user's number of tokens is limited, whichever way they are created."""
+"""A user's numbers of tokens and of sessions are limited, whichever way they are created."""
 
 from __future__ import annotations
 
@@ -9,16 +9,18 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.platform.answers import good, refused
 from tests.support.engines import Database
 from tests.support.hub import Hub, running_hub
 from tests.support.standstill import no_standstill, read_metrics
 
 MOST = 5
+PASSWORD = "open sesame 1"
 
 
 @pytest.fixture
 async def narrow(database: Database, tmp_path: Path) -> AsyncIterator[Hub]:
-    async with running_hub(database, tmp_path / "hub", max_tokens_per_user=MOST) as hub:
+    async with running_hub(database, tmp_path / "hub", max_tokens_per_user=MOST, max_sessions_per_user=MOST) as hub:
         yield hub
 
 
@@ -71,6 +73,34 @@ async def test_too_many_tokens_in_one_array_are_refused_before_they_are_prepared
     made = await narrow.admin.make_all("tokens", array)
     assert [token["user"] for token in made] == [body["user"] for body in array]
     assert len({token["token"] for token in made}) == len(array)
+
+
+async def test_a_sign_in_beyond_the_limit_ends_the_oldest_session(narrow: Hub) -> None:
+    """Cookies and access tokens count together, and each user alone. Ended sessions are refused at once, though they
+    were in use."""
+    user, other = await narrow.as_user(PASSWORD), await narrow.as_user(PASSWORD)
+    logins = [other.user["login"], *[user.user["login"]] * (MOST - 2)]
+    begun = [await narrow.as_session(login, PASSWORD) for login in logins]
+    for _ in range(4):
+        token = await narrow.token_of(user.user["login"], PASSWORD)
+        begun.append(narrow.client(token))
+        good(await begun[-1].get("/auth"))
+    for ended in begun[1:3]:
+        refused(await ended.get("/auth"), 401)
+    for going in (begun[0], *begun[3:], user):
+        good(await going.get("/auth"))
+    assert len(await user.list("sessions")) == MOST
+    assert (await read_metrics(narrow.url)).value("hub_limit_reached_total", limit="max_sessions_per_user") == 2
+
+
+async def test_sessions_beyond_a_lower_limit_end_with_the_next_sign_in(database: Database, tmp_path: Path) -> None:
+    async with running_hub(database, tmp_path / "hub") as hub:
+        user = await hub.as_user(PASSWORD)
+        for _ in range(2 * MOST):
+            await hub.token_of(user.user["login"], PASSWORD)
+    async with running_hub(database, tmp_path / "hub", max_sessions_per_user=1) as hub:
+        last = hub.client(await hub.token_of(user.user["login"], PASSWORD))
+        assert len(await last.list("sessions")) == 1
 
 
 @pytest.mark.gate("sqlite")
