@@ -6,6 +6,7 @@ import logging
 import time
 from typing import Annotated, Final, Literal
 
+from auth.addresses import address_block
 from auth.attempts import MovingWindow
 from auth.errors import TooManyAttempts
 from hub.services.logins import find_user, spellings
@@ -32,7 +33,7 @@ _EVERYBODY = b"everybody"
 
 
 class SignIns:
-    """`window`: seconds in which refusals by a rate limit are recorded once per address."""
+    """`window`: seconds in which refusals by a rate limit are recorded once per address (IPv6: per /64 network)."""
 
     def __init__(self, engine: Engine, window: int) -> None:
         self._engine = engine
@@ -83,9 +84,9 @@ class SignIns:
             log.warning("a failed sign-in could not be recorded: %s", error)
 
     async def limited(self, refusal: TooManyAttempts, login: str, address: str, agent: str) -> None:
-        """Log and record a sign-in refused by a rate limit, once per address while the limit lasts. The user is looked
-        up, since it may read the record."""
-        key = f"{refusal.limit_name} {address}".encode("utf-8", "surrogatepass")
+        """Log and record a sign-in refused by a rate limit, once per address (IPv6: per /64 network) while the limit
+        lasts. The user is looked up, since it may read the record."""
+        key = f"{refusal.limit_name} {address_block(address)}".encode("utf-8", "surrogatepass")
         if self._limited.wait(key) > 0:
             return
         self._limited.add(key)

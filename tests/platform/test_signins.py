@@ -80,6 +80,16 @@ async def test_a_limited_login_is_recorded_once_and_logged_for_fail2ban(database
         assert hub.process.log.count(": limited, not looked up") == 1
 
 
+async def test_refusals_of_one_network_are_recorded_once(database: Database, tmp_path: Path) -> None:
+    """Each client of IPv6 has 2^64 addresses: a record for each of them would fill the store."""
+    async with running_hub(database, tmp_path, login_attempts=3) as hub:
+        for n in range(1, 11):
+            client = hub.client(x_forwarded_for=f"2001:db8::{n:x}")
+            await client.post("/auth", {"login": "ada", "password": "wrong password"})
+        entries = await signins_of(hub.admin, login="ada")
+        assert [entry["result"] for entry in entries] == ["password"] * 3 + ["limited"]
+
+
 async def test_users_see_where_their_login_was_limited(database: Database, tmp_path: Path) -> None:
     """This holds for any spelling of the login; the log does not name the user."""
     async with running_hub(database, tmp_path, login_attempts=3) as hub:
