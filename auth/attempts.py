@@ -120,6 +120,12 @@ class LoginAttempts:
         self.names.clear(name)
         self.addresses.take_back(block)
 
+    def take_back(self, login: str, address: str) -> None:
+        """Remove this attempt from the counts of the name and of the address."""
+        block, name = self._keys(login, address)
+        self.names.take_back(name)
+        self.addresses.take_back(block)
+
     def forgive(self, login: str, account: str, era: str) -> None:
         """Clear the counts of a name (from every address) and of its account, once for each `era`.
 

@@ -23,7 +23,7 @@ from hub.services.credentials import ended_credentials
 from hub.services.logins import find_user, spellings
 from hub.services.second_factors import SecondFactors
 from hub.services.signins import Result, SignIns
-from stores.errors import NotAsExpected, NotFound, StaleRevision, Unavailable
+from stores.errors import NotAsExpected, NotFound, StaleRevision, StoreError, Unavailable
 from stores.protocol import Delete, DeleteMany, Engine, Insert, Update, Write
 from stores.query import Compare, Equal, In, Query, Sort
 from stores.records import Entity, new_id, now_ms
@@ -117,10 +117,18 @@ class Accounts:
             with self._queue.place(address):
                 self._attempts.check_address(address)  # a refusal costs no spellings
                 names = spellings(login)
-                self._attempts.take(names[-1], address)
-                return await self._judged(Attempt(login, password, code, kind, address, agent), names)
+                return await self._counted(Attempt(login, password, code, kind, address, agent), names)
         except TooManyAttempts as refusal:
             await self._signins.limited(refusal, login, address, agent)
+            raise
+
+    async def _counted(self, attempt: Attempt, names: tuple[str, ...]) -> Issued:
+        """Count the attempt until it succeeds, or until the database fails, which is no guess of the caller."""
+        self._attempts.take(names[-1], attempt.address)
+        try:
+            return await self._judged(attempt, names)
+        except StoreError:
+            self._attempts.take_back(names[-1], attempt.address)
             raise
 
     async def _judged(self, attempt: Attempt, names: tuple[str, ...]) -> Issued:

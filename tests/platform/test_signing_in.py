@@ -7,14 +7,18 @@ import re
 import time
 from email.utils import parsedate_to_datetime
 from typing import Any
+from unittest.mock import AsyncMock
 
 import httpx
 import pytest
 
+from hub.services.accounts import Issued
+from stores.errors import Unavailable
 from stores.records import now_ms
 from tests.platform.answers import good, refused
 from tests.support.cpu import counted_cpu
-from tests.support.hub import ADMIN_LOGIN, Client, Hub, entity_of, eventually, unique
+from tests.support.hub import ADMIN_LOGIN, ADMIN_PASSWORD, Client, Hub, entity_of, eventually, unique
+from tests.support.racing import Racing
 
 pytestmark = pytest.mark.gate("sqlite")  # sessions and tokens are ordinary entities of the engines
 
@@ -53,6 +57,21 @@ async def test_a_token_without_bearer_is_told_how_it_is_written(hub: Hub) -> Non
     answer = await hub.client().request("GET", "/auth", headers={"Authorization": "TOKEN"})
     assert "Authorization: Bearer TOKEN" in str(refused(answer, 401, "Authorization"))
     assert refused(await hub.client().get("/auth"), 401) == {}
+
+
+@pytest.mark.parametrize(("failing", "times"), [("entities", 101), ("commit", 11)])
+async def test_a_sign_in_that_the_database_fails_is_not_counted(racing: Racing, failing: str, times: int) -> None:
+    """Neither for the login, which may fail ten times, nor for the address, which may fail a hundred times."""
+
+    async def sign_in() -> Issued:
+        return await racing.hub.accounts.sign_in(ADMIN_LOGIN, ADMIN_PASSWORD, None, "session", "192.0.2.1", "")
+
+    with racing.monkeypatch.context() as patch:
+        patch.setattr(racing.hub.engine, failing, AsyncMock(side_effect=Unavailable("away")))
+        for _ in range(times):
+            with pytest.raises(Unavailable):
+                await sign_in()
+    assert (await sign_in()).credential
 
 
 async def test_a_missing_part_of_a_sign_in_is_named(hub: Hub) -> None:
