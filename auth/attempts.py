@@ -122,9 +122,12 @@ class LoginAttempts:
 
     def take_back(self, login: str, address: str) -> None:
         """Remove this attempt from the counts of the name and of the address."""
-        block, name = self._keys(login, address)
-        self.names.take_back(name)
-        self.addresses.take_back(block)
+        self.names.take_back(self._keys(login, address)[1])
+        self.take_back_address(address)
+
+    def take_back_address(self, address: str) -> None:
+        """Remove this attempt from the count of the address only."""
+        self.addresses.take_back(_encoded(address_block(address)))
 
     def forgive(self, login: str, account: str, era: str) -> None:
         """Clear the counts of a name (from every address) and of its account, once for each `era`.

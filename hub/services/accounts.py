@@ -140,7 +140,7 @@ class Accounts:
             except (NotAsExpected, NotFound):
                 continue  # the password was changed or the codes were switched off just now: check again
             except (CodeRequired, StaleRevision):
-                await self._failed("code", attempt, user)
+                await self._without_code(attempt, user)
                 raise CodeRequired("the code is missing, wrong, or has just been used") from None
             self._attempts.succeeded(names[-1], attempt.address)
             return issued
@@ -158,6 +158,15 @@ class Accounts:
 
     async def _failed(self, result: Result, attempt: Attempt, user: Entity | None) -> None:
         await self._signins.failed(result, attempt.login, user, attempt.address, attempt.agent)
+
+    async def _without_code(self, attempt: Attempt, user: Entity) -> None:
+        """Record a sign-in with the right password but no valid code. Without any code it is the first step of two, so
+        it is no failure of the address."""
+        if attempt.code is not None:
+            await self._failed("code", attempt, user)
+            return
+        self._attempts.take_back_address(attempt.address)
+        await self._signins.asked_for_code(attempt.login, user, attempt.address, attempt.agent)
 
     async def find_user(self, login: str) -> Entity | None:
         """Return the user with this login, or None."""

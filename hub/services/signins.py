@@ -67,6 +67,11 @@ class SignIns:
         self._log(result, user, address)
         await self._record(result, login, user, address, agent)
 
+    async def asked_for_code(self, login: str, user: Entity, address: str, agent: str) -> None:
+        """Record a sign-in with the right password and no one-time code. It is not logged: fail2ban would ban people
+        who sign in as they should."""
+        await self._record("code", login, user, address, agent)
+
     def _log(self, result: Result, user: Entity | None, address: str) -> None:
         # fail2ban expects the address at this place. The login is not logged: it may be a mistyped password.
         known = f"user {user['_id']}" if user else "not looked up" if result == "limited" else "unknown login"

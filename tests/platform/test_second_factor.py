@@ -49,6 +49,10 @@ async def begin(hub: Hub) -> tuple[Client, str, str]:
 
 @pytest.fixture
 async def enrolled(hub: Hub) -> Enrolled:
+    return await enrol(hub)
+
+
+async def enrol(hub: Hub) -> Enrolled:
     client, login, password = await begin(hub)
     answer = (await client.post("/auth/totp", None)).json()
     step = int(time.time()) // STEP  # the present one: the code of an earlier one could be too old when it arrives
@@ -111,6 +115,22 @@ async def test_a_sign_in_needs_a_code(hub: Hub, enrolled: Enrolled) -> None:
     assert refused.status_code == 401
     assert refused.json()["tags"] == ["error_code_required", "error_unauthorized"]
     assert (await sign_in(hub, enrolled.login, enrolled.password, code=enrolled.next_code())).status_code == 200
+
+
+async def test_sign_ins_in_two_steps_are_no_failures_of_the_address(database: Database, tmp_path: Path) -> None:
+    """With twenty failures the address would be refused, and fail2ban would ban it. They are still recorded."""
+    async with running_hub(database, tmp_path / "hub", login_attempts=2, log_format="text") as hub:
+        for _ in range(2):
+            enrolled = await enrol(hub)
+            for code in enrolled.codes:
+                assert (await sign_in(hub, enrolled.login, enrolled.password)).status_code == 401
+                assert (await sign_in(hub, enrolled.login, enrolled.password, code=code)).status_code == 200
+        assert "sign-in failed" not in hub.process.log
+        assert len(await hub.admin.list("signins", {"login": enrolled.login, "result": "code"})) == RECOVERY_CODES
+        assert (await sign_in(hub, enrolled.login, enrolled.password, code="wrong")).status_code == 401
+        assert hub.process.log.count("sign-in failed") == 1
+        assert (await sign_in(hub, enrolled.login, enrolled.password)).status_code == 401
+        assert (await sign_in(hub, enrolled.login, enrolled.password)).status_code == 429
 
 
 async def test_an_access_token_needs_a_code(hub: Hub, enrolled: Enrolled) -> None:
