@@ -30,6 +30,7 @@ Token = Mapping[str, Any]
 
 _TIME = re.compile(r"(\d{1,10})\.(\d{1,10})\Z", re.ASCII)
 _TIMESTAMP_HEAD: Final = 0x82
+_LAST_INCREMENT: Final = 2**32 - 1
 
 MOST_UNSEALED_POSITIONS: Final[Annotated[int, Limit("process", "positions", "all go, and are unsealed")]] = 2_000
 """Positions kept with their unsealed content: about 400 bytes each."""
@@ -122,7 +123,10 @@ def _parse(kind: str, text: str) -> Resume:
         match = _TIME.match(text)
         if match is None:
             raise ValueError(text)
-        return Resume(Timestamp(int(match[1]), int(match[2])))
+        time = Timestamp(int(match[1]), int(match[2]))
+        if time.inc == _LAST_INCREMENT:  # no time of that second follows it, and the hub makes no such position
+            raise ValueError(text)
+        return Resume(time)
     return _of_token(kind, b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True))
 
 

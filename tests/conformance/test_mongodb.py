@@ -218,6 +218,16 @@ async def test_a_dropped_database_ends_the_history(engine: Engine, database: Dat
         await follow(engine.feed, position, 1_000)
 
 
+async def test_the_last_increment_of_a_second_is_no_position(engine: Engine) -> None:
+    """No cluster time of that second follows it, so nothing could be read from it."""
+    epoch = (await engine.feed.position()).partition(".")[0]
+    position = f"{epoch}.t1700000000.{2**32 - 1}"
+    with pytest.raises(HistoryGone):
+        await engine.feed.read(position)
+    with pytest.raises(HistoryGone):
+        await follow(engine.feed, position, 1)
+
+
 async def test_two_engines_share_one_database(engine: Engine, database: Database) -> None:
     """Two hubs see each other's writes in the same order."""
     async with opened(database.engine()) as other:
