@@ -112,29 +112,32 @@ class FilterParser:
         self.limits = limits
         self.nodes = 0
         self.items = 0
+        self.elements = 0
+        """The number of `$elemMatch` around what is being parsed: inside one, paths start in the element, and `_id` is
+        a field like any other."""
 
-    def document(self, document: object, depth: int, *, element: bool = False) -> Filter:
+    def document(self, document: object, depth: int) -> Filter:
         if not isinstance(document, Mapping):
             raise InvalidQuery("filter", "a filter is an object")
         if depth > self.limits.depth:
             raise InvalidQuery("filter", f"the filter is nested deeper than {self.limits.depth}").at("max_filter_depth")
-        parts = [self.member(str(key), value, depth, element) for key, value in document.items()]
+        parts = [self.member(str(key), value, depth) for key, value in document.items()]
         return parts[0] if len(parts) == 1 else query.And(tuple(parts))
 
-    def member(self, key: str, value: object, depth: int, element: bool) -> Filter:
+    def member(self, key: str, value: object, depth: int) -> Filter:
         if key in ("$and", "$or", "$nor"):
             self.count()
-            return self.logical(key, value, depth, element)
+            return self.logical(key, value, depth)
         if key.startswith("$"):
             raise InvalidQuery(key, f"unknown operator {key}")
-        # Inside $elemMatch a path starts in the element; the check of the outer field has been done.
-        path = parse_path(key, any_path if element else self.check)
+        # Inside $elemMatch the check of the outer field has been done.
+        path = parse_path(key, any_path if self.elements else self.check)
         return self.conditions(path, value, depth)
 
-    def logical(self, key: str, value: object, depth: int, element: bool) -> Filter:
+    def logical(self, key: str, value: object, depth: int) -> Filter:
         if not isinstance(value, list) or not value:
             raise InvalidQuery(key, f"{key} takes a list of at least one filter")
-        parts = tuple(self.document(part, depth + 1, element=element) for part in value)
+        parts = tuple(self.document(part, depth + 1) for part in value)
         if key == "$and":
             return query.And(parts)
         return query.Or(parts) if key == "$or" else query.Not(query.Or(parts))
@@ -202,7 +205,7 @@ class FilterParser:
     def text(self, path: tuple[str, ...], op: str, operand: Any, depth: int) -> Filter:
         if not isinstance(operand, str):
             raise InvalidQuery(op, f"{op} takes a string")
-        if path == ("_id",):
+        if self.is_id(path):
             raise InvalidQuery(op, f"{op} cannot be used on _id")
         check_sought(op, operand)
         return query.Contains(path, operand) if op == "$contains" else query.StartsWith(path, operand)
@@ -216,9 +219,13 @@ class FilterParser:
         if not isinstance(operand, dict) or not operand or depth > self.limits.depth:
             raise InvalidQuery(op, f"{op} takes an object")
         on_value = is_operators(operand) and not any(k in ("$and", "$or", "$nor") for k in operand)
-        if on_value:
-            return query.ElemMatch(path, self.conditions((), operand, depth), True)
-        return query.ElemMatch(path, self.document(operand, depth, element=True), False)
+        self.elements += 1
+        condition = self.conditions((), operand, depth) if on_value else self.document(operand, depth)
+        self.elements -= 1
+        return query.ElemMatch(path, condition, on_value)
+
+    def is_id(self, path: tuple[str, ...]) -> bool:
+        return path == ("_id",) and not self.elements
 
     def values(self, path: tuple[str, ...], op: str, operand: Any) -> tuple[Any, ...]:
         if not isinstance(operand, list):
@@ -236,7 +243,7 @@ class FilterParser:
         check_value(op, operand, self.limits.depth)
         if isinstance(operand, list | dict):
             self.count_items(size_of(operand) - 1)
-        if path == ("_id",) and operand is not None:
+        if self.is_id(path) and operand is not None:
             if not isinstance(operand, str) or not is_id(operand.lower()):
                 raise InvalidQuery("_id", f"{op}: _id takes an id of 24 hexadecimal characters")
             return operand.lower()

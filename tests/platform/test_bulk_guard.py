@@ -24,6 +24,13 @@ NO_CONDITION: list[Any] = [
     {"_id": {"$ne": None}},
     {"time": {"$nin": [None]}},
     {"owner": {"$ne": "undefined"}},
+    {"_rev": {"$ne": "undefined"}},
+    {"time": {"$nin": ["undefined", None]}},
+    {"_at": {"$nin": [True, [1]]}},
+    {"_rev": {"$not": {"$lt": "undefined"}}},
+    {"_rev": {"$not": {"$contains": ""}}},
+    {"time": {"$not": {"$size": 1}}},
+    {"time": {"$not": {"$elemMatch": {"$gt": 1}}}},
     {"name": {"$startswith": ""}},
     {"name": {"$contains": ""}},
     {"$nor": [{"list": {"$elemMatch": {"$in": []}}}]},
@@ -68,6 +75,24 @@ async def test_a_condition_beside_an_empty_filter_is_one(user: Client, store: st
     await user.make_all(store, [{"n": 1}, {"n": 2}])
     assert good(await user.delete(f"/{store}", {"filter": "{}", "n": "1"}))["count"] == 1
     assert good(await user.delete(f"/{store}", {"filter": '{"n":{"$exists":true}}'}))["count"] == 1
+
+
+CONDITIONS: list[Any] = [
+    {"_rev": {"$ne": 2}},
+    {"time": {"$nin": ["undefined", 5]}},
+    {"_rev": {"$not": {"$gt": 1.5}}},
+    {"list": {"$not": {"$elemMatch": {"owner": "bob"}}}},
+    {"list": {"$elemMatch": {"_rev": {"$ne": "undefined"}}}},
+    {"list": {"$elemMatch": {"_id": "abc"}}},
+]
+
+
+@pytest.mark.gate("sqlite")
+@pytest.mark.parametrize("document", CONDITIONS, ids=json.dumps)
+async def test_what_an_entity_may_fail_is_a_condition(user: Client, store: str, document: Any) -> None:
+    """System fields can have these values, and the fields of an element are not system fields."""
+    await user.make(store, list=[{"owner": "bill", "_id": "abc", "_rev": 1}])
+    assert good(await user.delete(f"/{store}", {"filter": json.dumps(document)}))["count"] == 1
 
 
 async def test_all_says_everything_on_purpose(user: Client, other: Client, store: str) -> None:

@@ -53,6 +53,13 @@ ID = "5f0000000000000000000abc"
         ({"_id": ID.upper()}, Equal(("_id",), ID)),
         ({"_id": {"$in": [ID]}}, In(("_id",), (ID,))),
         ({"_id": None}, Equal(("_id",), None)),
+        ({"a": {"$elemMatch": {"_id": "ABC"}}}, ElemMatch(A, Equal(("_id",), "ABC"), False)),
+        ({"a": {"$elemMatch": {"_id": ID.upper()}}}, ElemMatch(A, Equal(("_id",), ID.upper()), False)),
+        ({"a": {"$elemMatch": {"_id": {"$contains": "b"}}}}, ElemMatch(A, Contains(("_id",), "b"), False)),
+        (
+            {"a": {"$elemMatch": {"b": 1}}, "_id": ID.upper()},
+            And((ElemMatch(A, Equal(("b",), 1), False), Equal(("_id",), ID))),
+        ),
     ],
 )
 def test_a_document_becomes_its_tree(document: Any, tree: query.Filter) -> None:
