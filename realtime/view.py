@@ -122,49 +122,55 @@ class ChangeView:
 
 
 UNSEEN: Final = frozenset({*SYSTEM_FIELDS, "label", "description", "indexes", "unique", "search"})
-"""Members of a store's definition that can change without an effect on any view of the store."""
+"""Members of a store's definition that can change without an effect on any view of the store, except that `search`
+decides what a view with a search text contains."""
 
 UNSEEN_OF_FIELD: Final = frozenset({"label", "required", "unique", "index", "search", "length", "options", "default"})
 
 
-def redefines(change: Change) -> bool:
-    """Return whether a change of a store's definition may alter what is shown of its entities; false for a new
-    store."""
+def redefines(change: Change, *, searched: bool = False) -> bool:
+    """Return whether a change of a store's definition may alter what is shown of its entities, with `searched` also
+    which of them a search finds; false for a new store."""
     if change.before is None or change.after is None:
         return change.before is not None
-    return _shown(change.before) != _shown(change.after)
+    return _shown(change.before, searched) != _shown(change.after, searched)
 
 
-def redefined_by(entry: HistoryEntry) -> bool:
+def redefined_by(entry: HistoryEntry, *, searched: bool = False) -> bool:
     """Return the same for an entry in the audit trail of a definition; true also for the first one of a store."""
     if entry.op != "update" or not entry.changed:  # without values, because they were too large
         return True
     old, new = ({name: pair[side] for name, pair in entry.changed.items()} for side in (0, 1))
-    return _shown(old) != _shown(new)
+    return _shown(old, searched) != _shown(new, searched)
 
 
-def _shown(definition: Entity) -> Entity:
-    """Return the members of a definition that decide what is shown."""
-    shown = {name: value for name, value in definition.items() if name not in UNSEEN}
+def _shown(definition: Entity, searched: bool) -> Entity:
+    """Return the members of a definition that decide what is shown, and found if it is searched."""
+    kept = {"search"} if searched else set()
+    shown = _without(definition, UNSEEN - kept)
     fields = definition.get("fields")
     if isinstance(fields, list):
-        shown["fields"] = {
-            str(field.get("id")): {name: value for name, value in field.items() if name not in UNSEEN_OF_FIELD}
-            for field in fields
-            if isinstance(field, dict)
-        }
+        named = [field for field in fields if isinstance(field, dict)]
+        shown["fields"] = {str(field.get("id")): _without(field, UNSEEN_OF_FIELD - kept) for field in named}
     return shown
 
 
-def check_same_store(store: str, changes: Iterable[Change]) -> None:
+def _without(members: Entity, names: frozenset[str]) -> Entity:
+    return {name: value for name, value in members.items() if name not in names}
+
+
+def check_same_store(store: str, changes: Iterable[Change], *, searched: bool = False) -> None:
     """Raise HistoryGone if one of the changes redefines the store, or if not all changes of the store are known.
 
-    A new definition may alter what is shown of entities that did not change, and no change reports that.
+    A new definition may alter what is shown of entities that did not change, and no change reports that. With
+    `searched`, the same holds for what a search finds.
     """
     for change in changes:
         if change.op == "lost" and change.store == store:
             raise HistoryGone(f"not every change of {store} since that position is known")
-        if change.store == "stores" and redefines(change) and (change.before or {}).get("name") == store:
+        if change.store != "stores" or (change.before or {}).get("name") != store:
+            continue
+        if redefines(change, searched=searched):
             raise HistoryGone(f"{store} has been redefined since that position")
 
 

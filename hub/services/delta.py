@@ -43,11 +43,19 @@ class DeltaService:
         self._lives = lives
 
     async def since(
-        self, principal: Principal, store: str, position: str, where: Filter, projection: Projection, limit: int
+        self,
+        principal: Principal,
+        store: str,
+        position: str,
+        where: Filter,
+        projection: Projection,
+        limit: int,
+        *,
+        searched: bool = False,
     ) -> Delta:
         """Return at most `limit` changes; with 0 none, and whether there are any. Raises HistoryGone if the position is
         unknown or too old, or if the principal's visibility or the store has changed: the caller needs a fresh list
-        then."""
+        then. `searched`: `where` contains a search, which depends on the searchable fields of the store."""
         view = authorize(principal, self._registry.get(store), "GET")
         position = unbind(position, view.digest)
         changes = ChangeView(store, view.narrowed(where), view.shown(projection))
@@ -55,9 +63,9 @@ class DeltaService:
         builder = _DeltaBuilder(changes, most, position)
         for round in range(ROUNDS):
             batch = await self._engine.feed.read(builder.position, min(READ_AT_ONCE, most - len(builder.found)))
-            check_same_store(store, batch.changes)
+            check_same_store(store, batch.changes, searched=searched)
             if round == 0:  # the position is one of this feed
-                await self._lives.check(view.definition, position)
+                await self._lives.check(view.definition, position, searched=searched)
             await builder.add(batch)
             if builder.is_full or not batch.more:
                 break

@@ -19,6 +19,7 @@ class _Life:
     orders of the feed."""
 
     definition: StoreDefinition
+    searched: bool
     before: bytes = b""
     within: bytes | None = None
     reading: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -30,14 +31,14 @@ class StoreLives:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._lives: dict[str, _Life] = {}
+        self._lives: dict[tuple[str, bool], _Life] = {}
 
-    async def check(self, definition: StoreDefinition, position: str) -> None:
+    async def check(self, definition: StoreDefinition, position: str, *, searched: bool = False) -> None:
         """Raise HistoryGone if the definition, which is the present one of its store, was not yet in force at
-        `position`, in what it shows."""
+        `position`, in what it shows, and with `searched` in what a search finds."""
         if definition.system:
             return
-        life = self._life(definition)
+        life = self._life(definition, searched)
         order = self._engine.feed.order(position)
         if not _is_known(life, order):
             async with life.reading:
@@ -46,19 +47,19 @@ class StoreLives:
         if order <= life.before:
             raise HistoryGone(f"{definition.name} has been redefined since that position")
 
-    def _life(self, definition: StoreDefinition) -> _Life:
-        life = self._lives.get(definition.name)
+    def _life(self, definition: StoreDefinition, searched: bool) -> _Life:
+        life = self._lives.get((definition.name, searched))
         if life is None or not _is_same(life.definition, definition):
-            if len(self._lives) >= MOST_STORES:  # some were of stores that do not exist any more
+            if len(self._lives) >= 2 * MOST_STORES:  # some were of stores that do not exist any more
                 self._lives.clear()
-            life = self._lives[definition.name] = _Life(definition)
+            life = self._lives[definition.name, searched] = _Life(definition, searched)
         return life
 
     async def _look(self, life: _Life, position: str, order: bytes) -> None:
         after: str | None = self._engine.feed.place(position)
         while after is not None:
             page = await self._engine.history("stores", life.definition.id, after)
-            if any(map(redefined_by, page.entries)):
+            if any(redefined_by(entry, searched=life.searched) for entry in page.entries):
                 life.before = max(life.before, order)
                 return
             after = page.next

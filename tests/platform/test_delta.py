@@ -375,3 +375,32 @@ async def test_changes_from_before_a_redefinition_are_gone(hub: Hub, user: Clien
     good(await admin.patch(path, {"label": "A third"}))
     good(await user.get(f"/{store}?since={later}&{limit}"))
     refused(await user.get(f"/{store}?since={position}&{limit}"), 410)
+
+
+SEARCHED: list[dict[str, Any]] = [
+    {"search": ["a", "b"]},
+    {"fields": [{"id": "c", "type": "Text", "search": True}]},
+]
+
+
+@pytest.mark.parametrize("change", SEARCHED, ids=["search", "fields"])
+@pytest.mark.parametrize("limit", LIMITS)
+async def test_a_search_ends_where_the_searched_fields_change(
+    hub: Hub, user: Client, admin: Client, limit: str, change: dict[str, Any]
+) -> None:
+    """A list with a search has found other entities since, which no change names; one without a search goes on."""
+    fields = [{"id": "c", "type": "Text"}]
+    store = await hub.define(search=["a"], fields=fields, open=True)
+    await user.make(store, b="x", c="x")
+    position = await start_of(user, store, "search=x")
+    await user.make_all(store, [{"a": "x"} for _ in range(3)])
+    [definition] = await admin.list("stores", {"name": store})
+    path = f"/stores/{definition['_id']}"
+    good(await admin.patch(path, {"label": "Another"}))
+    good(await user.get(f"/{store}?since={position}&search=x&{limit}"))
+    good(await admin.patch(path, change))
+    for _ in range(2):
+        good(await user.get(f"/{store}?since={position}&{limit}"))
+        refused(await user.get(f"/{store}?since={position}&search=x&{limit}"), 410)
+    later = await start_of(user, store, "search=x")
+    good(await user.get(f"/{store}?since={later}&search=x&{limit}"))

@@ -89,7 +89,13 @@ async def changes_since(context: PlatformContext, call: Call, principal: Princip
     most = context.settings.delta_changes
     limit = most if request.limit is None else min(request.limit, most)
     delta = await context.delta.since(
-        principal, call.path["store"], request.since or "", request.where, request.projection, limit
+        principal,
+        call.path["store"],
+        request.since or "",
+        request.where,
+        request.projection,
+        limit,
+        searched="search" in request.given,
     )
     return answers.delta_answer(delta)
 
