@@ -15,7 +15,6 @@ TEXT_LENGTH: Final = 255
 TEXTAREA_LENGTH: Final = 100_000
 URL_LENGTH: Final = 2_000
 _COLOR: Final = re.compile(r"#[0-9A-Fa-f]{6}")
-_SPACE: Final = re.compile(r"\s")
 
 
 class Text(TextType):
@@ -65,7 +64,7 @@ def check_color(value: Any) -> Json:
 
 
 class WebAddress(TextType):
-    """An absolute http or https URL."""
+    """An absolute http or https URL, without blanks, control characters and invisible ones."""
 
     def checker(self, field: FieldSettings) -> Checker:
         return check_url
@@ -82,9 +81,11 @@ def check_url(value: Any) -> Json:
 
 
 def _is_url(text: str) -> bool:
+    if " " in text or not text.isprintable():  # the parser would drop some of these characters
+        return False
     try:
         parts = urlsplit(text)
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and not _SPACE.search(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname)
     except ValueError:
         return False
 
