@@ -96,7 +96,7 @@ EXCLUDED: Final = {
     "meta": ("offset", "limit", "sort", "after", "since"),
     "since": ("offset", "after", "sort"),
     "all": ("from", "to", "begin", "end", "filter", "search"),
-    "after": ("offset", "sort"),
+    "after": ("sort",),
 }
 """Parameter → parameters that cannot be combined with it."""
 

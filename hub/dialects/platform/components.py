@@ -54,7 +54,7 @@ def shared_parameters(most: int) -> dict[str, Schema]:
     return {
         "store": path("store", {"type": "string", "pattern": f"^{name}$"}, "A store"),
         "id": path("id", ID, "An entity"),
-        "offset": query("offset", _WHOLE, "Entities to skip"),
+        "offset": query("offset", _WHOLE, "Entities to skip, after the cursor if there is one"),
         "limit": query("limit", _WHOLE | {"default": most}, f"Entities in one answer; values above {most} mean {most}"),
         "historyLimit": query(
             "limit", _WHOLE | {"default": MOST_HISTORY_ENTRIES}, "Entries in one answer; fewer when they are large"
@@ -64,7 +64,7 @@ def shared_parameters(most: int) -> dict[str, Schema]:
         "to": query("to", _INSTANT, f"Created at or before: {_TIME_RANGE}"),
         "begin": query("begin", _INSTANT, "Same as from; send only one of them"),
         "end": query("end", _INSTANT, "Same as to; send only one of them"),
-        "after": query("after", {"type": "string", "format": "cursor"}, "Cursor of a rel=next link; not with offset"),
+        "after": query("after", {"type": "string", "format": "cursor"}, "Cursor of a rel=next link"),
         "historyAfter": query(
             "after", {"type": "string", "format": "history-cursor"}, "Cursor of a rel=next link of a history"
         ),

@@ -16,6 +16,7 @@ from hub.dialects.platform.parameters import (
     known_parameters,
     natural,
     next_link,
+    next_list_link,
     refuse_given,
 )
 from hub.errors import BadRequest
@@ -74,7 +75,8 @@ async def find(context: PlatformContext, call: Call, principal: Principal) -> An
     headers = [answers.position_header(listing.position)]
     if listing.next is not None:
         cursor = encode_cursor(listing.next, request.query.sort)
-        headers.append((b"link", next_link(public_path(call.scope), pairs, cursor).encode("ascii")))
+        link = next_list_link(public_path(call.scope), pairs, request.query, cursor)
+        headers.append((b"link", link.encode("ascii")))
     return Answer(listing.body, headers=headers, timeout=context.settings.stream_timeout)
 
 

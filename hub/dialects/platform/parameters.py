@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import quote, quote_plus
 
 from auth.view import View
 from hub.services.times import parse_time
 from stores import query
+from stores.bounds import Limit
 from stores.cursor import decode_cursor
 from stores.errors import InvalidQuery
 from stores.fields.base import parse_number
@@ -31,6 +32,9 @@ OPERATORS = {
     "eq": "$eq", "ne": "$ne", "gt": "$gt", "gte": "$gte", "lt": "$lt", "lte": "$lte", "in": "$in", "nin": "$nin",
     "exists": "$exists", "contains": "$contains", "startswith": "$startswith",
 }  # fmt: skip
+
+MOST_CURSOR: Annotated[int, Limit("link", "characters of a cursor", "a link by `offset`")] = 2_048
+"""Characters of a cursor in a link. The sort key of an entity may have megabytes, but heads are short."""
 
 _BRACKETS = re.compile(r"([^\[\]]+)\[([^\[\]]*)\]\Z", re.DOTALL)
 _PLAIN = re.compile(r"[A-Za-z0-9_.~-]*\Z")
@@ -72,8 +76,6 @@ class ListParameters:
         limit = self.natural("limit")
         where = self.where()
         sort = parse_sort(single["sort"], self.view.check_path) if "sort" in single else query.CREATION
-        if "after" in single and "offset" in single:
-            raise InvalidQuery("after", "after cannot be used together with offset")
         return ListRequest(
             where=where,
             all=self.flag("all"),
@@ -222,8 +224,24 @@ def natural(known: Mapping[str, str], name: str) -> int | None:
 
 def next_link(path: str, pairs: Pairs, cursor: str) -> str:
     """Return the Link header of the next page: the same request, from `cursor` on."""
-    kept = [f"{_quoted(name)}={_quoted(value)}&" for name, value in pairs if name not in ("after", "offset")]
-    return f'<{path if _PLAIN_PATH.match(path) else quote(path)}?{"".join(kept)}after={_quoted(cursor)}>; rel="next"'
+    return _link(path, [*_without(pairs, "after", "offset"), ("after", cursor)])
+
+
+def next_list_link(path: str, pairs: Pairs, page: Query, cursor: str) -> str:
+    """Return the same for a page of a list. With a cursor that is too long for a header it skips the entities of this
+    page too."""
+    if len(cursor) <= MOST_CURSOR:
+        return next_link(path, pairs, cursor)
+    return _link(path, [*_without(pairs, "offset"), ("offset", str(page.offset + page.limit))])
+
+
+def _without(pairs: Pairs, *names: str) -> Pairs:
+    return [pair for pair in pairs if pair[0] not in names]
+
+
+def _link(path: str, pairs: Pairs) -> str:
+    query_string = "&".join(f"{_quoted(name)}={_quoted(value)}" for name, value in pairs)
+    return f'<{path if _PLAIN_PATH.match(path) else quote(path)}?{query_string}>; rel="next"'
 
 
 def _quoted(text: str) -> str:
