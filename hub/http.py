@@ -81,14 +81,17 @@ class Answer:
         if isinstance(self.body, bytes):
             body = self.body
             is_large = len(body) >= SMALLEST
-            if self.status == HTTPStatus.NOT_MODIFIED or (head and is_large):
+            has_length = self.status != HTTPStatus.NOT_MODIFIED  # there, it would be the length of the client's copy
+            if not has_length:
                 headers += variation(scope)
             elif is_large:
                 coding, about = negotiate(scope)
-                headers += about
-                if coding is not None:
+                headers += about[:1] if head else about
+                if head:
+                    has_length = coding is None  # RFC 9110, 8.6: the length of the answer to GET, or none
+                elif coding is not None:
                     body = await coding.pack(body)
-            if self.status != HTTPStatus.NOT_MODIFIED:  # there, it would be the length of the client's copy
+            if has_length:
                 headers.append((b"content-length", b"%d" % len(body)))
             start = {"type": "http.response.start", "status": self.status, "headers": headers}
             if WHOLE_ANSWER in scope.get("extensions", ()) and not head:
