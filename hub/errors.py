@@ -234,7 +234,7 @@ def _errors(error: Exception) -> Errors:
         case stores.InvalidEntity():
             found: dict[str, list[str]] = {}
             for v in error.violations:
-                found.setdefault(v.field, []).append(RULES[v.rule].format(detail=v.detail))
+                found.setdefault(v.place, []).append(RULES[v.rule].format(detail=v.detail))
             return found
         case auth.Explained():
             return {error.field: [error.text]}

@@ -47,6 +47,13 @@ class Violation:
     rule: str
     detail: str = ""
 
+    @property
+    def place(self) -> str:
+        """The field as an answer shows it: a name that is too long is cut to the allowed length."""
+        if self.rule != "name_too_long":
+            return self.field
+        return ".".join(name[: int(self.detail)] for name in self.field.split("."))
+
 
 class StoreError(Limited):
     """Base of all errors that an engine or the model layer raises on purpose."""
@@ -75,7 +82,7 @@ class FilterTooCostly(StoreError):
 
 class InvalidEntity(StoreError):
     def __init__(self, violations: Sequence[Violation]) -> None:
-        super().__init__("; ".join(f"{v.field}: {v.rule} {v.detail}".rstrip() for v in violations))
+        super().__init__("; ".join(f"{v.place}: {v.rule} {v.detail}".rstrip() for v in violations))
         self.violations = tuple(violations)
 
 

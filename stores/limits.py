@@ -56,7 +56,7 @@ def _check_object(value: dict[str, Any], path: _Path, limits: EntityLimits, dept
         if not name or "." in name or name[0] == "$" or "\0" in name:
             _report(found, _text((path, name)).replace("\0", "\\u0000"), "bad_name")
         elif len(name) > limits.name_length:
-            _report(found, _text((path, name))[: limits.name_length], "name_too_long", limits.name_length)
+            _report(found, _text((path, name)), "name_too_long", limits.name_length)
         elif type(item) not in _ALWAYS_GOOD:
             _check_value(item, (path, name), limits, depth - 1, found)
 

@@ -153,6 +153,23 @@ async def test_what_is_older_than_its_definition_can_be_sent_back(database: Data
         assert entity_of(mended)["amount"] == 1
 
 
+async def test_a_name_longer_than_the_limit_can_be_sent_back(database: Database, tmp_path: Any) -> None:
+    """The limit has been lowered since, or another program has written the field."""
+    long, other = "x" * 300, "y" * 300
+    async with running_hub(database, tmp_path, max_name_length=500) as hub:
+        store = await hub.define()
+        made = await hub.admin.make(store, **{long: 1}, n=1)
+    async with running_hub(database, tmp_path) as hub:
+        path = f"/{store}/{made['_id']}"
+        shown = await hub.admin.see(store, made["_id"])
+        for send in (hub.admin.patch, hub.admin.put):
+            again = entity_of(await send(path, shown | {"n": shown["n"] + 1}))
+            assert again[long] == 1
+            refused(await send(path, shown | {long: 2}), 400, "x" * 200)
+            refused(await send(path, shown | {other: 1}), 400, "y" * 200)
+            shown = again
+
+
 @pytest.mark.gate("sqlite")
 async def test_with_more_violations_than_are_listed_every_other_one_is_found(database: Database, tmp_path: Any) -> None:
     """An entity of another program has more of them than an answer lists. It can be sent back as it is, and not with an

@@ -21,7 +21,7 @@ from tests.support.steps import counted_steps
         ({"a\0": 1}, "a\\u0000", "bad_name"),
         ({"a": {"$b": 1}}, "a.$b", "bad_name"),
         ({"a": [1, {"": 1}]}, "a.1.", "bad_name"),
-        ({"x" * 11: 1}, "x" * 10, "name_too_long"),
+        ({"x" * 11: 1}, "x" * 11, "name_too_long"),
         ({"a": "\0"}, "a", "nul"),
         ({"a": ["", "x\0y"]}, "a.1", "nul"),
         ({"a": 2**63}, "a", "integer_range"),
@@ -34,6 +34,13 @@ def test_a_broken_rule_names_its_place(document: Any, field: str, rule: str) -> 
     """The violation names the place and the rule."""
     violations = check_document(document, EntityLimits(depth=3, name_length=10))
     assert [(v.field, v.rule) for v in violations] == [(field, rule)]
+
+
+def test_a_name_that_is_too_long_is_shown_cut() -> None:
+    """It is known whole, so that a field that is sent back unchanged can be found by it."""
+    [violation] = check_document({"x" * 11: 1}, EntityLimits(name_length=10))
+    assert (violation.field, violation.place) == ("x" * 11, "x" * 10)
+    assert str(InvalidEntity([violation])) == "x" * 10 + ": name_too_long 10"
 
 
 def test_every_violation_is_found() -> None:
