@@ -90,6 +90,21 @@ async def test_refusals_of_one_network_are_recorded_once(database: Database, tmp
         assert [entry["result"] for entry in entries] == ["password"] * 3 + ["limited"]
 
 
+@pytest.mark.parametrize(("proxies", "address"), [("127.0.0.1", "203.0.113.7"), ("*", "198.51.100.1")])
+async def test_the_address_comes_from_the_documented_entry(
+    database: Database, tmp_path: Path, proxies: str, address: str
+) -> None:
+    """The client has sent the first entry, and the proxy has appended the second. With ``*`` the first one counts, so
+    such a proxy must overwrite the header."""
+    async with running_hub(database, tmp_path, trusted_proxies=proxies) as hub:
+        client = hub.client(x_forwarded_for="198.51.100.1, 203.0.113.7")
+        await client.post("/auth", {"login": "ada", "password": "wrong password"})
+        [entry] = await signins_of(hub.admin, login="ada")
+        assert entry["address"] == address
+    [row] = [line for line in page("settings.md").splitlines() if line.startswith("| `HUB_TRUSTED_PROXIES`")]
+    assert "the proxy must overwrite the header" in row
+
+
 async def test_users_see_where_their_login_was_limited(database: Database, tmp_path: Path) -> None:
     """This holds for any spelling of the login; the log does not name the user."""
     async with running_hub(database, tmp_path, login_attempts=3) as hub:
