@@ -1,4 +1,4 @@
-"""Rate limits on failed logins: per name and address, per account, and per address, in a moving window.
+"""Rate limits on failed logins: per name and address, per account, per credential, and per address, in a moving window.
 
 The counts are kept in this process, in tables of a fixed size. A refused attempt is not recorded, so an attack costs
 neither memory nor cleanup time.
@@ -24,7 +24,8 @@ ADDRESS_FACTOR = 10
 """An address may have this many times the failures of one name from it, since many people can share an address."""
 
 LOGIN_COUNTS: Annotated[int, Limit("process", "names and addresses", "the oldest goes")] = 20_000
-"""Maximum number of names whose failed attempts are counted at a time. It also applies to addresses and to accounts."""
+"""Maximum number of names whose failed attempts are counted at a time. It also applies to addresses, to accounts and to
+credentials."""
 
 
 CHECKS_OF_ACCOUNT = 2
@@ -82,13 +83,16 @@ class MovingWindow:
 
 
 class LoginAttempts:
-    """Limits of `attempts` per `window` seconds for one name from one address, and for one account."""
+    """Limits of `attempts` per `window` seconds for one name from one address, for one account, and for one of its
+    credentials."""
 
     def __init__(self, attempts: int, window: int, clock: Callable[[], float] = time.monotonic) -> None:
         self.names = MovingWindow(attempts, window, clock)
         self.addresses = MovingWindow(attempts * ADDRESS_FACTOR, window, clock)
         self.accounts = MovingWindow(attempts, window, clock)
         """Separate from names: anybody can invent names, and these must not push out the counts of accounts."""
+        self.credentials = MovingWindow(attempts, window, clock)
+        """Separate from accounts: a user can make many sessions, and these must not push out the counts of accounts."""
         self._eras: OrderedDict[str, str] = OrderedDict()  # by name; counts of an earlier era are ignored
 
     def take(self, login: str, address: str) -> None:
@@ -106,13 +110,24 @@ class LoginAttempts:
         """Raise TooManyAttempts if no login from the address may be tried now."""
         _check(self.addresses, _encoded(address_block(address)))
 
-    def take_of(self, account: str) -> None:
-        """Count an attempt on an account, from any address. Raises TooManyAttempts."""
-        _check(self.accounts, account.encode())
-        self.accounts.add(account.encode())
+    def take_of(self, account: str, credential: str | None = None) -> None:
+        """Count an attempt on an account, from any address. Raises TooManyAttempts.
 
-    def succeeded_of(self, account: str) -> None:
-        self.accounts.clear(account.encode())
+        Attempts with a credential (its id) count for that credential alone, so that the thief of a session cannot keep
+        the user out.
+        """
+        window, key = self._count_of(account, credential)
+        _check(window, key)
+        window.add(key)
+
+    def succeeded_of(self, account: str, credential: str | None = None) -> None:
+        window, key = self._count_of(account, credential)
+        window.clear(key)
+
+    def _count_of(self, account: str, credential: str | None) -> tuple[MovingWindow, bytes]:
+        if credential is None:
+            return self.accounts, account.encode()
+        return self.credentials, f"{account}:{credential}".encode()
 
     def succeeded(self, login: str, address: str) -> None:
         """Clear the count of the name, and remove this attempt from the count of the address."""
@@ -130,7 +145,8 @@ class LoginAttempts:
         self.addresses.take_back(_encoded(address_block(address)))
 
     def forgive(self, login: str, account: str, era: str) -> None:
-        """Clear the counts of a name (from every address) and of its account, once for each `era`.
+        """Clear the counts of a name (from every address), of its account and of the account's credentials, once for
+        each `era`.
 
         An era identifies the current password of the account. The counts of addresses stay.
         """
@@ -140,11 +156,14 @@ class LoginAttempts:
         if len(self._eras) > LOGIN_COUNTS:
             self._eras.popitem(last=False)
         self.succeeded_of(account)
+        self.credentials.clear_all(f"{account}:".encode())
 
     def forgive_all(self, prefix: str) -> None:
-        """Clear the counts of all names, and of the accounts that begin with `prefix`. The counts of addresses stay."""
+        """Clear the counts of all names, and of the accounts that begin with `prefix` with their credentials. The
+        counts of addresses stay."""
         self.names.clear_all()
         self.accounts.clear_all(prefix.encode())
+        self.credentials.clear_all(prefix.encode())
 
     def _keys(self, login: str, address: str) -> tuple[bytes, bytes]:
         """Return the keys of the address and of the name from it. The key of a name has a fixed size."""

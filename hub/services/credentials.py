@@ -70,19 +70,19 @@ class Credentials:
             return
         if principal.kind == "token":
             raise Explained(changed[0], f"A long-lived token cannot change the {changed[0]} of its user.")
-        await self.check_password(before, body.get(PROOF), f"change the {changed[0]}")
+        await self.check_password(principal, before, body.get(PROOF), f"change the {changed[0]}")
 
-    async def check_password(self, user: Entity, given: object, purpose: str) -> None:
+    async def check_password(self, principal: Principal, user: Entity, given: object, purpose: str) -> None:
         """Check the current password; `purpose` is the action that needs it. Guesses are limited like logins, but per
-        user whatever the address. Raises InvalidEntity and TooManyAttempts."""
+        credential of the caller, whatever the address. Raises InvalidEntity and TooManyAttempts."""
         if not isinstance(given, str) or not given:
             raise refuse(PROOF, f"The current password is needed to {purpose}.")
         account = _account(user)
         with self._queue.place(account):
-            self._attempts.take_of(account)
+            self._attempts.take_of(account, principal.credential_id)
             if not (await self._passwords.verify(user.get("password"), given)).right:
                 raise refuse(PROOF, "This is not the current password.")
-            self._attempts.succeeded_of(account)
+            self._attempts.succeeded_of(account, principal.credential_id)
 
     def forgive(self, user: Entity) -> None:
         """Reset the limits after a new password: guesses of the old one no longer keep the user out."""

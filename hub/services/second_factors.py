@@ -51,7 +51,7 @@ class Enrolment:
 
 
 class SecondFactors:
-    """`attempts` limits guesses of a user's codes, whatever the address."""
+    """`attempts` limits guesses of a user's codes, whatever the address: at sign-in per user, later per credential."""
 
     def __init__(self, engine: Engine, key: SecretKey, attempts: LoginAttempts, credentials: Credentials) -> None:
         self._engine = engine
@@ -90,7 +90,7 @@ class SecondFactors:
         user = await find_one(self._engine, "users", principal.user_id)
         if user is None:
             raise Unauthenticated("no such user")
-        await self._credentials.check_password(user, password, "switch on one-time codes")
+        await self._credentials.check_password(principal, user, password, "switch on one-time codes")
         return [*good, expect.password_is(user)]
 
     async def _begin(self, principal: Principal, proof: list[Write]) -> Enrolment:
@@ -113,7 +113,7 @@ class SecondFactors:
         found = await self._find(principal.user_id)
         if found is None or found["confirmed"]:
             raise NotFound("no one-time codes to confirm")
-        step = self._judged(found, lambda: self._step(found, code))
+        step = self._judged(found, lambda: self._step(found, code), principal.credential_id)
         if step is None:
             raise _wrong()
         codes = new_recovery_codes()
@@ -131,8 +131,11 @@ class SecondFactors:
         BadRequest for a wrong code, and TooManyAttempts."""
         mine = Equal(("user",), principal.user_id)
 
+        def judged(found: Entity) -> Entity | None:
+            return self._judged(found, lambda: self._accepted(found, code), principal.credential_id)
+
         async def attempt(found: Entity) -> None:
-            if found["confirmed"] and self._judged(found, lambda: self._accepted(found, code)) is None:
+            if found["confirmed"] and judged(found) is None:
                 raise _wrong()
             # Fails if the codes were confirmed, or this code was used, since they were read.
             await self._engine.commit(
@@ -178,14 +181,14 @@ class SecondFactors:
         found = await self._engine.entities(STORE, Query(Equal(("user",), user_id), limit=1))
         return found[0] if found else None
 
-    def _judged(self, factor: Entity, judge: Callable[[], T | None]) -> T | None:
-        """Return the verdict of `judge` on a code, None for a wrong code. Each guess is counted before it is judged.
-        Raises TooManyAttempts."""
+    def _judged(self, factor: Entity, judge: Callable[[], T | None], credential: str | None = None) -> T | None:
+        """Return the verdict of `judge` on a code, None for a wrong code. Each guess is counted before it is judged,
+        for the `credential` (its id) with which it was made. Raises TooManyAttempts."""
         account = f"code:{factor['user']}"
-        self._attempts.take_of(account)
+        self._attempts.take_of(account, credential)
         verdict = judge()
         if verdict is not None:
-            self._attempts.succeeded_of(account)
+            self._attempts.succeeded_of(account, credential)
         return verdict
 
     def _accepted(self, factor: Entity, code: str) -> Entity | None:

@@ -127,6 +127,33 @@ def test_made_up_names_push_out_no_count_of_an_account() -> None:
         attempts.take_of("code:ada")
 
 
+def test_guesses_with_a_credential_count_for_it_alone() -> None:
+    """Neither those of another session nor those of sign-ins are counted with them, and a user with many sessions
+    pushes out no count of an account."""
+    attempts = LoginAttempts(2, 300, Clock())
+    for credential in (None, "stolen"):
+        attempts.take_of("code:ada", credential)
+        attempts.take_of("code:ada", credential)
+    attempts.take_of("code:ada", "own")
+    attempts.succeeded_of("code:ada", "own")
+    for n in range(LOGIN_COUNTS):
+        attempts.take_of("code:eve", str(n))
+    with pytest.raises(TooManyAttempts):
+        attempts.take_of("code:ada")
+    assert len(attempts.credentials) == LOGIN_COUNTS
+
+
+@pytest.mark.parametrize("forgive", [lambda a: a.forgive("ada", "user:ada", "new"), lambda a: a.forgive_all("user:")])
+def test_a_new_password_forgives_guesses_with_any_credential(forgive: Callable[[LoginAttempts], None]) -> None:
+    attempts = LoginAttempts(1, 300, Clock())
+    for account in ("user:ada", "code:ada"):
+        attempts.take_of(account, "own")
+    forgive(attempts)
+    attempts.take_of("user:ada", "own")
+    with pytest.raises(TooManyAttempts):
+        attempts.take_of("code:ada", "own")
+
+
 def test_after_a_gap_only_guesses_of_passwords_are_forgiven() -> None:
     """Those of one-time codes stay counted, and those of an address."""
     attempts = LoginAttempts(2, 300, Clock())

@@ -205,6 +205,23 @@ async def test_wrong_codes_of_a_user_have_an_end(database: Database, tmp_path: P
         assert int(right.headers["retry-after"]) > 200
 
 
+async def test_wrong_codes_of_a_stolen_session_do_not_keep_its_user_out(database: Database, tmp_path: Path) -> None:
+    """They are limited for that session, which the user can end after signing in with a code."""
+    async with running_hub(database, tmp_path / "hub", login_attempts=3) as hub:
+        enrolled = await enrol(hub)
+        statuses = [await switch_off(enrolled.client, "wrong") for _ in range(3)]
+        statuses.append(await switch_off(enrolled.client, enrolled.codes[0]))
+        assert statuses == [400, 400, 400, 429]
+        body = {"login": enrolled.login, "password": enrolled.password, "code": enrolled.codes[1]}
+        own = hub.client(good(await hub.client().post("/auth/token", body))["token"])
+        assert await switch_off(own, "wrong") == 400
+        assert await switch_off(own, enrolled.codes[2]) == 200
+
+
+async def switch_off(client: Client, code: str) -> int:
+    return (await client.request("DELETE", "/auth/totp", json={"code": code})).status_code
+
+
 async def test_an_administrator_switches_the_codes_of_others_off(hub: Hub, enrolled: Enrolled, user: Client) -> None:
     path = f"/users/{enrolled.client.id}/totp"
     assert (await user.delete(path)).status_code in (403, 404)
