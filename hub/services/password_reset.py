@@ -23,7 +23,7 @@ from hub.services.credentials import Credentials
 from stores.bounds import Limit
 from stores.errors import NotAsExpected, NotFound, StoreError
 from stores.protocol import Engine, Update
-from stores.records import now_ms
+from stores.records import Entity, now_ms
 
 log = logging.getLogger(__name__)
 
@@ -107,7 +107,8 @@ class PasswordReset:
 
     async def confirm(self, token: str, password: str) -> None:
         """Set the password of the token's user, and end the credentials of the old one. Raises BadRequest for an
-        invalid or expired token, and InvalidEntity for a password that is refused."""
+        invalid or expired token, InvalidEntity for a password that is refused, and TooManyAttempts for too many
+        confirmations at once."""
         try:
             claim = read_claim(token)
             user = await find_one(self._engine, "users", claim.user_id)
@@ -116,6 +117,10 @@ class PasswordReset:
             raise _worthless() from None
         if user is None or user.get("disabled"):
             raise _worthless()
+        with self._credentials.place(user):  # for valid tokens only: others must not take up the user's places
+            await self._set(user, password)
+
+    async def _set(self, user: Entity, password: str) -> None:
         fields = await self._credentials.kept({"password": password}, user)
         update = Update("users", user["_id"], fields | {"_at": now_ms()})
         ended = self._credentials.ended_by_reset(user)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import email
 import email.policy
 import re
@@ -157,6 +158,21 @@ async def test_a_weak_password_is_refused_and_the_token_stays(mailing: Hub) -> N
     token = await mailed_token(mailing, user.user["login"])
     assert await confirm(mailing, token, "short") == (400, {"password"})
     assert await confirm(mailing, token, f"pass {secrets.token_hex(8)}") == (200, set())
+
+
+async def test_confirmations_at_once_are_limited(mailing: Hub) -> None:
+    """Each takes the time and memory of a hash, so only two of a user are prepared at a time. Invalid tokens take no
+    place."""
+    user, _ = await make_user(mailing)
+    token, new = await mailed_token(mailing, user.user["login"]), f"pass {secrets.token_hex(8)}"
+    invalid = token[:-4] + ("AAAA" if token[-4:] != "AAAA" else "BBBB")
+    many = [confirm(mailing, each, new) for each in (invalid, token) for _ in range(20)]
+    answers = await asyncio.gather(*many)
+    assert answers[:20] == [(400, {"token"})] * 20
+    statuses = [status for status, _ in answers[20:]]
+    assert statuses.count(200) == 1
+    assert 429 in statuses
+    await mailing.as_session(user.user["login"], new)
 
 
 async def test_a_change_of_the_password_or_the_address_makes_tokens_worthless(mailing: Hub) -> None:

@@ -64,7 +64,7 @@ ACCOUNT_OPERATIONS: Final = (
     Operation("resetPage", "GET", RESET_PATH, "The page that this mail links to", a.reset_page,
               "page", open=True),
     Operation("confirmReset", "POST", RESET_PATH, "Set a new password", a.confirm_reset, "done",
-              open=True, body="reset", writes=True, errors=(403,)),
+              open=True, body="reset", writes=True, errors=(403, 429)),
 )  # fmt: skip
 
 ENTITY_OPERATIONS: Final = (
