@@ -144,7 +144,7 @@ class ChannelIndex(Generic[Member]):
     """All channels, by store and by term."""
 
     def __init__(self) -> None:
-        self.is_any_possible = False
+        self.gave_up = False
         """Whether the last look-up was given up, and all channels of the store were returned."""
         self._channels: dict[tuple[ChannelKey, str], Channel[Member]] = {}
         self._stores: dict[str, _StoreIndex[Member]] = defaultdict(_StoreIndex)
@@ -176,5 +176,5 @@ class ChannelIndex(Generic[Member]):
         if index is None:
             return iter(())
         candidates = index.candidates(change)
-        self.is_any_possible = index.gave_up
+        self.gave_up = index.gave_up
         return iter(candidates)

@@ -249,7 +249,7 @@ class Fanout:
             yield from self._leave_behind(channel, order)
             return
         has_steps = self._has_steps(user)
-        if not self.channels.is_any_possible:  # otherwise it is the change that is costly
+        if not self.channels.gave_up:  # otherwise it is the change that is costly
             looks = 1 if channel.is_compiled else 1 + COMPILING
             self._count(user, looks * channel.view.least)
         try:
@@ -303,7 +303,7 @@ class Fanout:
     def _goes_on(self, user: str) -> bool:
         """Return whether a user's share is left. Within a change, users of costly filters go on: those have a bound of
         their own, at which they end."""
-        if not self.shares.is_used_up(user) or self.channels.is_any_possible:
+        if not self.shares.is_used_up(user) or self.channels.gave_up:
             return True
         return 0 < self._all_steps.get(user, 0) < EXEMPT_STEPS
 
