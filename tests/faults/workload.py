@@ -221,9 +221,14 @@ def replayed(changes: list[Event]) -> dict[str, Entity]:
 
 
 async def define(client: Client, **definition: Any) -> str:
-    """Create a store; return its name."""
-    answer = await client.post("/stores", {"name": unique("store"), **definition})
-    return str(entity_of(answer)["name"])
+    """Create a store; return its name. A database that has just begun may elect once more: then it is 503, and the
+    client tries again."""
+
+    async def made() -> dict[str, Any] | None:
+        answer = await client.post("/stores", {"name": unique("store"), **definition})
+        return None if answer.status_code == 503 else entity_of(answer)
+
+    return str((await eventually(made))["name"])
 
 
 @asynccontextmanager
