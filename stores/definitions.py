@@ -69,8 +69,6 @@ class _Reader:
                 self.refuse(f"{name}.{i}", f"Must be a field path without {number!r}: a number is an array position.")
             elif name == "unique" and path in _LISTS:
                 self.refuse(f"{name}.{i}", "Must not be a system field that holds a list.")
-            elif name == "search" and path == "_id":
-                self.refuse(f"{name}.{i}", "Must not be _id, which is not text.")
             elif path not in _HAVE_AN_INDEX.get(name, ()):
                 found.append(path)
         return tuple(dict.fromkeys(found))

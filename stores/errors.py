@@ -163,6 +163,7 @@ class TooManyMatches(StoreError):
     def __init__(self, limit: int) -> None:
         super().__init__(f"more than {limit} entities match")
         self.limit = limit
+        self.limit_name = "max_matches"
 
 
 class HistoryGone(StoreError):

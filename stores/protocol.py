@@ -96,6 +96,10 @@ MOST_UPSERT_BYTES: Annotated[int, Limit("request", "bytes of entities that upser
 it is met: the outcome of each upsert holds it whole."""
 
 
+MOST_BULK_BYTES: Annotated[int, Limit("request", "bytes that a bulk change writes", "400")] = 268_435_456
+"""Bytes that one bulk change may write: its body, once for each match."""
+
+
 class UpsertBytes:
     """The bytes of the entities that the upserts of one commit meet."""
 

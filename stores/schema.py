@@ -136,9 +136,10 @@ class StoreDefinition:
 
     @cached_property
     def search_paths(self) -> tuple[str, ...]:
-        """Paths to search, without hidden fields: the results would reveal their values."""
+        """Paths to search, without hidden fields, since the results would reveal their values, and without `_id`, which
+        is not text."""
         wanted = dict.fromkeys([*(f.id for f in self.fields if f.search), *self.search])
-        return tuple(p for p in wanted if _top(p) not in self.hidden)
+        return tuple(p for p in wanted if p != "_id" and _top(p) not in self.hidden)
 
     @cached_property
     def required(self) -> tuple[str, ...]:

@@ -402,5 +402,6 @@ async def test_a_search_ends_where_the_searched_fields_change(
     for _ in range(2):
         good(await user.get(f"/{store}?since={position}&{limit}"))
         refused(await user.get(f"/{store}?since={position}&search=x&{limit}"), 410)
+        good(await user.get(f"/{store}?since={position}&search=&{limit}"))
     later = await start_of(user, store, "search=x")
     good(await user.get(f"/{store}?since={later}&search=x&{limit}"))

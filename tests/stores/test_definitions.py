@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from hub.services.system_stores.definitions import check_parts
 from stores.definitions import MAX_FIELDS, MAX_OPTIONS, parse_definition
 from stores.errors import InvalidEntity
 from stores.limits import MOST_VIOLATIONS
@@ -76,6 +77,16 @@ def test_system_fields_that_hold_lists_are_not_unique(path: str) -> None:
     with pytest.raises(InvalidEntity) as refusal:
         parse_definition({"name": "s", "unique": ["a", path]})
     assert [violation.field for violation in refusal.value.violations] == ["unique.1"]
+
+
+def test_the_id_is_not_searched() -> None:
+    """A hub of an earlier version took it in definitions: these stay valid, new ones are refused."""
+    old = parse_definition({"name": "s", "search": ["a", "_id"]})
+    assert old.search_paths == ("a",)
+    check_parts(old, parse_definition({"name": "s", "search": ["a", "_id"], "label": "s"}))
+    with pytest.raises(InvalidEntity) as refusal:
+        check_parts(None, old)
+    assert [violation.field for violation in refusal.value.violations] == ["search.1"]
 
 
 def test_the_id_gets_no_index_but_that_of_every_store() -> None:

@@ -97,7 +97,7 @@ async def changes_since(context: PlatformContext, call: Call, principal: Princip
         request.where,
         request.projection,
         limit,
-        searched="search" in request.given,
+        searched=request.searched,
     )
     return answers.delta_answer(delta)
 

@@ -45,8 +45,8 @@ _SYSTEM_TEXTS = ("_id", "owner", "group", "access", "branch")
 
 @dataclass(frozen=True, slots=True)
 class ListRequest:
-    """The parsed parameters. `given` are the names of reserved parameters in the request; `all` selects every
-    entity."""
+    """The parsed parameters. `given` are the names of reserved parameters in the request; `all` selects every entity;
+    `searched`: `where` contains a search."""
 
     where: Filter
     all: bool
@@ -56,6 +56,7 @@ class ListRequest:
     since: str | None
     limit: int | None
     given: frozenset[str]
+    searched: bool
 
 
 class ListParameters:
@@ -91,6 +92,7 @@ class ListParameters:
             since=single.get("since"),
             limit=limit,
             given=frozenset(single),
+            searched=bool(single.get("search")),
         )
 
     def projection(self) -> Projection:

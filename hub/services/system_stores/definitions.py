@@ -40,7 +40,7 @@ class DefinitionHooks(StoreHooks):
             raise DuplicateValue("name")
         if self.registry.is_full():
             raise refuse("name", f"There are {MOST_STORES} stores already, as many as the hub takes.").at("MOST_STORES")
-        check_hidden(None, definition)
+        check_parts(None, definition)
         return Prepared(entity)
 
     def _is_defined(self, name: str) -> bool:
@@ -74,7 +74,7 @@ class DefinitionHooks(StoreHooks):
         definition = parse_definition({**before, **fields})
         if definition.name != before["name"]:
             raise refuse("name", "A store cannot be renamed.")
-        check_hidden(old, definition)
+        check_parts(old, definition)
         return Prepared(fields, [*await check_data(self.engine, old, definition)])
 
     async def commit_change(
@@ -129,19 +129,20 @@ def retired_by(old: StoreDefinition, new: StoreDefinition) -> tuple[str, ...]:
     return tuple(name for name in dict.fromkeys([*old.retired, *sorted(old.hidden_fields)]) if name not in new.by_id)
 
 
-def check_hidden(old: StoreDefinition | None, new: StoreDefinition) -> None:
-    """Refuse definitions that would reveal values of hidden fields: by search, or by uniqueness, which allows guesses.
+def check_parts(old: StoreDefinition | None, new: StoreDefinition) -> None:
+    """Refuse definitions that would search `_id`, or reveal values of hidden fields: by search, or by uniqueness, which
+    allows guesses.
 
     Entries that an older hub allowed in `old` may stay: the search ignores them.
     """
-    had = {} if old is None else revealing(old)
-    violations = [Violation(place, "invalid", text) for place, text in revealing(new).items() if place not in had]
+    had = {} if old is None else _refused_parts(old)
+    violations = [Violation(place, "invalid", text) for place, text in _refused_parts(new).items() if place not in had]
     if violations:
         raise InvalidEntity(violations)
 
 
-def revealing(definition: StoreDefinition) -> dict[str, str]:
-    """Return the parts of the definition that would reveal hidden values: {place: reason}."""
+def _refused_parts(definition: StoreDefinition) -> dict[str, str]:
+    """Return the parts of the definition that a new one must not have: {place: reason}."""
     found: dict[str, str] = {}
     for i, field in enumerate(definition.fields):
         if field.hidden and field.search:
@@ -154,4 +155,6 @@ def revealing(definition: StoreDefinition) -> dict[str, str]:
         for i, path in enumerate(paths):
             if path.split(".", 1)[0] in definition.hidden:
                 found[f"{name}.{i}"] = f"{path} is hidden."
+    if "_id" in definition.search:
+        found[f"search.{definition.search.index('_id')}"] = "Must not be _id, which is not text."
     return found
