@@ -11,16 +11,15 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Annotated, Final
+from typing import Final
 
 from realtime.channels import Channel, ChannelIndex, ChannelKey
 from realtime.engineio import build_text_frame
 from realtime.events import ChangeEncoder
 from realtime.replays import Replays
-from realtime.shares import Shares
+from realtime.shares import FEW_STEPS, MOST_USER_STEPS, Shares
 from realtime.subscriber import Subscriber
 from realtime.view import ChangeView, ViewChange
-from stores.bounds import Limit
 from stores.errors import FilterTooCostly, StoreError
 from stores.protocol import Batch, Engine
 from stores.query import Filter
@@ -47,16 +46,6 @@ CORKED_SECONDS: Final = 0.05
 DELIVERY_BYTES: Final = 4_096
 """An event counts as one more delivery for each `DELIVERY_BYTES` of its frame."""
 
-MOST_USER_STEPS: Final[Annotated[int, Limit("change and user", "steps", "`error_filter_too_costly`")]] = 2_000_000
-"""Steps that the costly filters of one user may take for a change, in all its live subscriptions: about 0.2 s. Beyond
-that, those that take more than FEW_STEPS end."""
-
-EXEMPT_STEPS: Final = 2 * MOST_USER_STEPS
-"""Steps for a change up to which a user of costly filters goes on when its share of fan-out is used up."""
-
-BYTES_PER_STEP: Final = 4
-"""Bytes of a change that take as long as a step to project, compare and encode."""
-
 JOINED_AT_ONCE: Final = 16
 """Steps in one iteration of the event loop by which subscriptions that have fallen behind join again."""
 
@@ -66,9 +55,6 @@ write and its event take several iterations."""
 
 COMPILING: Final = 10
 """Matches of a small entity that take as long as compiling the filter."""
-
-FEW_STEPS: Final = 1_000
-"""Steps of a filter on a change that do not count for its user."""
 
 Slices = Iterator[Callable[[], None] | None]
 """Pauses of fan-out. Each item is work to do in a thread during the pause, or None."""
@@ -138,12 +124,6 @@ class Fanout:
         """Number of tasks that wait for the moment when it has been delivered to all."""
         self._delivering = "", b""
         self._begin_slice()
-        self._steps: dict[str, int] = {}
-        """Steps that the costly filters of each user have taken for the current change."""
-        self._all_steps: dict[str, int] = {}
-        """All steps that the same users have taken for it since the first of these filters."""
-        self._shown_to: set[str] = set()
-        """The users that the current change has been shown to."""
         self._done: list[Channel[Subscriber]] = []
         self._behind: list[Subscriber] = []
 
@@ -214,10 +194,7 @@ class Fanout:
         self._begin_slice()
         for order, change in changes:
             self._delivering = change.position, order
-            self._steps.clear()
-            self._all_steps.clear()
-            self._shown_to.clear()
-            self.shares.renew()
+            self.shares.begin_change()
             for channel in self.channels.concerned(change):
                 yield from self._deliver_change(channel, change, order)
             self._detach_lagging()
@@ -244,32 +221,37 @@ class Fanout:
         self._spent += 1
         if not channel.members:
             return  # they have left during a pause
-        user = self._payer(channel)
+        shares, everyone = self.shares, self.channels.gave_up
+        user = shares.payer(channel.members, all_go_on=everyone)
         if user is None:
             yield from self._leave_behind(channel, order)
             return
-        has_steps = self._has_steps(user)
-        if not self.channels.gave_up:  # otherwise it is the change that is costly
-            looks = 1 if channel.is_compiled else 1 + COMPILING
-            self._count(user, looks * channel.view.least)
+        has_steps = shares.has_steps(user)
+        looks = 1 if channel.is_compiled else 1 + COMPILING
+        view = channel.view
+        # If the look-up gave up, it is the change that is costly, not the user's filters.
+        overhead = 0 if everyone else looks * view.least
         try:
             try:
-                event = channel.view.at_once(change, AT_LOOP if has_steps else FEW_STEPS)
+                event = view.at_once(change, AT_LOOP if has_steps else FEW_STEPS)
             except TakesLong:
                 if not has_steps:
                     raise FilterTooCostly(MOST_USER_STEPS).at("MOST_USER_STEPS") from None
-                look = _Look(channel.view, change)
+                look = _Look(view, change)
                 yield from self._pause(channel, [], look)
-                self._count_steps(user, channel.view.spent)
+                shares.take(user, view.spent)
                 event = look.result()
-            self._count_steps(user, channel.view.spent_at_once)
         except FilterTooCostly as error:
             self._fail(channel, error, only_users_without_steps=not has_steps)
             return
-        if channel.view.has_shown:
-            self._count_shown(user, change)
-        if event is None or not channel.members:
-            return
+        finally:
+            shares.take(user, view.spent_at_once, overhead)
+        if view.has_shown:
+            shares.take_shown(user, change.size)
+        if event is not None and channel.members:
+            yield from self._deliver_event(channel, event, order)
+
+    def _deliver_event(self, channel: Channel[Subscriber], event: ViewChange, order: bytes) -> Slices:
         encoder = self.encoder(channel.topic)
         self._used.append(encoder)
         text = encoder.text(event, channel.key.digest)
@@ -289,52 +271,11 @@ class Fanout:
                 yield from self._pause(channel, piece)
         self._done.append(channel)
 
-    def _payer(self, channel: Channel[Subscriber]) -> str | None:
-        """Return a user of the channel that goes on, if possible one that may have costly filters; None if all have
-        used up their shares."""
-        found = None
-        for member in channel.members:
-            if self._goes_on(user := member.user):
-                if self._has_steps(user):
-                    return user
-                found = user
-        return found
-
-    def _goes_on(self, user: str) -> bool:
-        """Return whether a user's share is left. Within a change, users of costly filters go on: those have a bound of
-        their own, at which they end."""
-        if not self.shares.is_used_up(user) or self.channels.gave_up:
-            return True
-        return 0 < self._all_steps.get(user, 0) < EXEMPT_STEPS
-
-    def _has_steps(self, user: str) -> bool:
-        """Return whether the user's costly filters may take further steps for the current change."""
-        return self._steps.get(user, 0) < MOST_USER_STEPS
-
-    def _count(self, user: str, steps: int) -> None:
-        self.shares.take(user, steps)
-        if user in self._all_steps:
-            self._all_steps[user] += steps
-
-    def _count_steps(self, user: str, steps: int) -> None:
-        if steps > FEW_STEPS:
-            self._steps[user] = self._steps.get(user, 0) + steps
-            self._all_steps.setdefault(user, 0)
-        self._count(user, steps)
-
-    def _count_shown(self, user: str, change: Change) -> None:
-        """Count the size of a change for a user, apart from the first time: one subscription to a store never uses up
-        a share, however large its entities are."""
-        if user in self._shown_to:
-            self._count(user, change.size // BYTES_PER_STEP)
-        else:
-            self._shown_to.add(user)
-
     def _fail(self, channel: Channel[Subscriber], error: FilterTooCostly, *, only_users_without_steps: bool) -> None:
         """End the subscriptions of a channel with a costly filter, or only those of users without further steps: the
         others fall behind."""
         for member in list(channel.members):
-            if only_users_without_steps and self._has_steps(member.user):
+            if only_users_without_steps and self.shares.has_steps(member.user):
                 member.fall_behind()
             else:
                 member.fail(error)
