@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from auth.errors import ReadOnlyField
 from stores.errors import InvalidQuery
 from stores.query import Filter, Projection, both
 from stores.records import SYSTEM_FIELDS, WRITER_FIELD, Entity
-from stores.schema import StoreDefinition
+from stores.schema import Field, StoreDefinition
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,10 @@ class View:
         top = path.split(".", 1)[0]
         if top == WRITER_FIELD or not self.shows(top):
             raise InvalidQuery(path, f"{self.store} has no field {path!r}")
+
+    def field_at(self, path: Sequence[str]) -> Field | None:
+        """Return the typed field at a path, which decides the form of values in filters."""
+        return self.definition.field_at(path)
 
     @property
     def search_paths(self) -> tuple[str, ...]:

@@ -48,7 +48,7 @@ class SubscribeRequest:
     def query(self, view: View, limits: Limits) -> tuple[Filter, Projection]:
         """Return the filter and projection, checked against what the client may see. Raises InvalidQuery."""
         check = view.check_path
-        filter = EVERYTHING if self.filter is None else parse_filter(self.filter, check, limits)
+        filter = EVERYTHING if self.filter is None else parse_filter(self.filter, check, limits, view.field_at)
         only = None if self.only is None else parse_only(self.only, check)
         return filter, view.shown(Projection(only))
 

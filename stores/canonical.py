@@ -46,11 +46,11 @@ def tree_of(node: Filter) -> list[Any]:
         case query.Not(part=part):
             return ["not", tree_of(part)]
         case query.Equal(path=path, value=value):
-            return ["eq", path, _value(value)]
+            return ["eq", path, with_whole_numbers(value)]
         case query.In(path=path, values=values):
-            return ["in", path, [*map(_value, values)]]
+            return ["in", path, [*map(with_whole_numbers, values)]]
         case query.Compare(path=path, op=op, value=value):
-            return [op, path, _value(value)]
+            return [op, path, with_whole_numbers(value)]
         case query.Exists(path=path):
             return ["exists", path]
         case query.Size(path=path, size=size):
@@ -66,12 +66,12 @@ def tree_of(node: Filter) -> list[Any]:
     raise TypeError(f"not a filter: {node!r}")
 
 
-def _value(value: Json) -> Json:
+def with_whole_numbers(value: Json) -> Json:
     """Return the value with whole numbers as integers."""
     if isinstance(value, float):
         return int(value) if value.is_integer() and -(2.0**63) <= value < 2.0**63 else value
     if isinstance(value, list):
-        return [*map(_value, value)]
+        return [*map(with_whole_numbers, value)]
     if isinstance(value, dict):
-        return {name: _value(inner) for name, inner in value.items()}
+        return {name: with_whole_numbers(inner) for name, inner in value.items()}
     return value

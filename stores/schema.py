@@ -5,15 +5,16 @@ The field types are in `stores/fields/`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final
 
 from stores.errors import InvalidEntity, Violation
-from stores.fields import FIELD_TYPES, FieldType, Rejected
-from stores.fields.base import Checker
-from stores.limits import MOST_VIOLATIONS
+from stores.fields import FIELD_TYPES, FieldType, OptionId, Rejected
+from stores.fields.base import Canonical, Checker
+from stores.fields.members import check_members, missing
+from stores.fields.settings import checker_of, most_items
 from stores.query import Projection
 from stores.records import SYSTEM_FIELDS, Entity, Json
 
@@ -24,11 +25,17 @@ RULES: Final[Mapping[str, str]] = {
     "type": "Must be {detail}.",
     "option": "The selected option is not valid.",
     "too_long": "Must not be longer than {detail} characters.",
+    "too_short": "Must not be shorter than {detail} characters.",
+    "too_low": "Must be at least {detail}.",
+    "too_high": "Must be at most {detail}.",
+    "double": "This value is in the list already.",
     "date": "Must be a real date, such as 2020-11-26.",
-    "datetime": "Must be a real UTC time, such as 2020-11-26 06:00:00.",
+    "datetime": "Must be a real UTC time, such as 2020-11-26 06:00:00, or a time with a zone in ISO 8601.",
     "decimal": "Must be a decimal with at most 12 digits before and 3 after the point.",
     "color": "Must be a color, such as #333333.",
     "url": "Must be an http or https URL.",
+    "email": "Must be a mail address, such as ann@example.com.",
+    "phone": "Must be a phone number of 5 to 15 digits, such as +15145550123.",
     "timezone": "Must be an IANA time zone, such as America/Toronto.",
     "bad_name": "Field names must not be empty, start with $ or contain a dot or NUL.",
     "reserved": "This name is reserved: names that begin with _ are the hub's own.",
@@ -50,7 +57,11 @@ class Field:
     """One typed field.
 
     `index`: the field is indexed; `search`: `search=` includes it; `hidden`: it may be written but is never shown,
-    filtered or sorted by; `length`: the most characters of a Text or Textarea."""
+    filtered or sorted by; `length`: the most characters of a Text or Textarea. `min`, `max`: bounds of values, or of
+    the lengths of texts, in canonical form. `many`: values are lists, of at most `max_items` values (1 000), and
+    without doubles if `distinct`. `fields`: those of an Object. The type's `takes` lists the settings that have a
+    meaning.
+    """
 
     id: str
     type: str
@@ -61,18 +72,32 @@ class Field:
     search: bool = False
     hidden: bool = False
     length: int | None = None
-    options: tuple[tuple[int | str, str], ...] = ()
+    options: tuple[tuple[OptionId, str], ...] = ()
     default: Json = None
+    min: Json = None
+    max: Json = None
+    many: bool = False
+    max_items: int | None = None
+    distinct: bool = False
+    fields: tuple[Field, ...] = ()
 
     @cached_property
-    def option_ids(self) -> frozenset[int | str]:
+    def option_ids(self) -> frozenset[OptionId]:
         return frozenset(id for id, _ in self.options)
+
+    @cached_property
+    def members(self) -> Mapping[str, Field]:
+        """The fields of an Object by their names."""
+        return {member.id: member for member in self.fields}
 
     @property
     def accepts(self) -> tuple[object, ...]:
         """The properties that decide which values are accepted, for comparing two definitions."""
-        longest = self.kind.longest
-        return self.type, longest and (self.length or longest), self.option_ids
+        longest = (self.length or self.kind.longest) if "length" in self.kind.takes else None
+        items = most_items(self) if self.many else self.max_items
+        members = tuple((name, member.required, member.accepts) for name, member in sorted(self.members.items()))
+        limits = self.option_ids, self.min, self.max, self.many, items, self.distinct
+        return self.type, longest, *limits, members
 
     @cached_property
     def kind(self) -> FieldType:
@@ -82,7 +107,29 @@ class Field:
     @cached_property
     def checker(self) -> Checker:
         """The check of the field's values, built once: every create and change calls it."""
-        return self.kind.checker(self)
+        return checker_of(self)
+
+    @cached_property
+    def converts(self) -> bool:
+        """Whether the canonical form of a value may differ from the value."""
+        return any(member.converts for member in self.fields) if self.fields else self.kind.converts
+
+    @cached_property
+    def _canonical(self) -> Canonical:
+        return self.kind.canonical(self)
+
+    def canonical(self, value: Any) -> Json:
+        """Return the value of a filter in the form in which such values are stored: one value, or a list of them. A
+        value that the type rejects is returned as it is."""
+        if self.many and isinstance(value, list):
+            return [*map(self._canonical, value)]
+        return self._canonical(value)
+
+    def costly_in(self, value: Any) -> int:
+        """Return the number of values whose canonical form takes long to find."""
+        if self.many and isinstance(value, list):
+            return sum(self.kind.costly_in(self, item) for item in value)
+        return self.kind.costly_in(self, value)
 
     def check(self, value: Any, place: str) -> Json:
         """Return the value in its canonical form. Raises InvalidEntity when the type rejects it. null clears any
@@ -92,8 +139,7 @@ class Field:
         try:
             return self.checker(value)
         except Rejected as refusal:
-            rule, detail = refusal.args
-            raise InvalidEntity([Violation(place, rule, detail)]) from None
+            raise InvalidEntity([*refusal.at(place)]) from None
 
 
 @dataclass(frozen=True)
@@ -125,12 +171,12 @@ class StoreDefinition:
 
     @cached_property
     def unique_paths(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys([*(f.id for f in self.fields if f.unique), *self.unique]))
+        return tuple(dict.fromkeys([*_paths(self.fields, lambda f: f.unique), *self.unique]))
 
     @cached_property
     def index_paths(self) -> tuple[str, ...]:
         """Paths to index, without the unique paths, which have a unique index."""
-        wanted = dict.fromkeys([*(f.id for f in self.fields if f.index), *self.indexes])
+        wanted = dict.fromkeys([*_paths(self.fields, lambda f: f.index), *self.indexes])
         unique = frozenset(self.unique_paths)
         return tuple(p for p in wanted if p not in unique)
 
@@ -138,7 +184,7 @@ class StoreDefinition:
     def search_paths(self) -> tuple[str, ...]:
         """Paths to search, without hidden fields, since the results would reveal their values, and without `_id`, which
         is not text."""
-        wanted = dict.fromkeys([*(f.id for f in self.fields if f.search), *self.search])
+        wanted = dict.fromkeys([*_paths(self.fields, lambda f: f.search), *self.search])
         return tuple(p for p in wanted if p != "_id" and _top(p) not in self.hidden)
 
     @cached_property
@@ -158,6 +204,29 @@ class StoreDefinition:
         """Names of fields that are never shown."""
         return self.hidden_fields.union(n for n in self.retired if n not in self.by_id)
 
+    def field_at(self, path: Sequence[str]) -> Field | None:
+        """Return the field at a path, also inside of objects, or None if its values have no type. Positions in lists
+        are passed over."""
+        found = self.by_id.get(path[0]) if path else None
+        for segment in path[1:]:
+            if found is None:
+                break
+            if not (found.many and segment.isdigit()):
+                found = found.members.get(segment)
+        return found
+
+    @cached_property
+    def holds_lists(self) -> bool:
+        """Whether an entity may hold so many typed values that their check takes long."""
+        return any(f.many or f.fields for f in self.fields)
+
+    @cached_property
+    def _checkers(self) -> Mapping[str, Checker]:
+        return {f.id: f.checker for f in self.fields}
+
+    def _is_unknown(self, name: str) -> bool:
+        return not self.open or name in self.hidden
+
     @cached_property
     def whole(self) -> Projection:
         """The projection to everything that may be shown of an entity."""
@@ -168,37 +237,29 @@ class StoreDefinition:
         """Check a whole entity. Return it with defaults and canonical values, and its violations."""
         filled = self.defaults | entity
         checked, violations = self.check_values(filled)
-        missing = [Violation(name, "required") for name in self.required if filled.get(name) in (None, "")]
-        return checked, missing + violations
+        return checked, missing(self.required, filled) + violations
 
     def check_changes(self, changes: Entity) -> tuple[Entity, list[Violation]]:
         """Check the fields that a merge changes. Return them with canonical values, and their violations."""
         checked, violations = self.check_values(changes)
-        emptied = [
-            Violation(name, "required") for name in self.required if name in changes and changes[name] in (None, "")
-        ]
-        return checked, emptied + violations
+        return checked, missing((name for name in self.required if name in changes), changes) + violations
 
     def check_values(self, entity: Entity) -> tuple[Entity, list[Violation]]:
-        """Check each field. Return all with canonical values, except values that their types reject, and the
-        violations; of fields that the definition does not have at most MOST_VIOLATIONS."""
+        """Check each field. Return all with canonical values, except values that their types reject, and at least the
+        first MOST_VIOLATIONS violations."""
         if not self.fields and not self.unique and not self.retired:
             return entity, []
-        checked: Entity = {}
-        violations: list[Violation] = []
-        for name, value in entity.items():
-            typed = self.by_id.get(name)
-            if typed is None:
-                checked[name] = value
-                if (not self.open or name in self.hidden) and len(violations) < MOST_VIOLATIONS:
-                    violations.append(Violation(name, "unknown"))
-                continue
-            try:
-                checked[name] = typed.check(value, name)
-            except InvalidEntity as error:
-                violations.extend(error.violations)
+        checked, violations = check_members(entity, self._checkers, self._is_unknown)
         violations.extend(Violation(p, "not_scalar") for p in self.unique_paths if not is_single(entity, p))
         return checked, violations
+
+
+def _paths(fields: Iterable[Field], wanted: Callable[[Field], bool], above: str = "") -> Iterator[str]:
+    """Yield the paths of the fields that are wanted, those inside of objects too."""
+    for each in fields:
+        if wanted(each):
+            yield above + each.id
+        yield from _paths(each.fields, wanted, f"{above}{each.id}.")
 
 
 def _top(path: str) -> str:

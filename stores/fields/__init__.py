@@ -10,13 +10,16 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from stores.fields.base import FieldSettings, FieldType, Rejected
+from stores.fields.base import FieldSettings, FieldType, OptionId, Rejected
 from stores.fields.basic import Anything, Boolean
+from stores.fields.contacts import ADDRESS_LENGTH, Email, Phone
 from stores.fields.numbers import ExactDecimal, Integer
+from stores.fields.objects import Object
 from stores.fields.options import OneOption, SeveralOptions
 from stores.fields.texts import (
     TEXT_LENGTH,
     TEXTAREA_LENGTH,
+    URL_LENGTH,
     Color,
     LongText,
     Text,
@@ -25,7 +28,16 @@ from stores.fields.texts import (
 )
 from stores.fields.times import Date, DateTime
 
-__all__ = ["FIELD_TYPES", "TEXTAREA_LENGTH", "FieldSettings", "FieldType", "Rejected", "register", "type_named"]
+__all__ = [
+    "FIELD_TYPES",
+    "TEXTAREA_LENGTH",
+    "FieldSettings",
+    "FieldType",
+    "OptionId",
+    "Rejected",
+    "register",
+    "type_named",
+]
 
 JSON: Final = Anything("JSON", {"any": ["value", 1, None]})
 
@@ -40,7 +52,10 @@ _TYPES: Final[tuple[FieldType, ...]] = (
     DateTime("DateTime", "2020-11-26 06:00:00"),
     Integer("Number", 42),
     ExactDecimal("Numeric", 1250.33),
-    WebAddress("URL", "https://example.com/"),
+    Object("Object", {"city": "Montréal"}),
+    WebAddress("URL", "https://example.com/", longest=URL_LENGTH),
+    Email("Email", "ann@example.com", longest=ADDRESS_LENGTH),
+    Phone("Phone", "+15145550123"),
     Text("Text", "One line", longest=TEXT_LENGTH),
     LongText("Textarea", "Several\nlines", longest=TEXTAREA_LENGTH),
     Timezone("Timezone", "America/Toronto"),

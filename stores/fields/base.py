@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Final, Protocol
 
+from stores.errors import Violation
 from stores.fields.cells import LITERALS, Kind, is_json, plain_text, read_kind, write_untyped
 from stores.parse import scalar
 from stores.records import Json
@@ -17,22 +18,85 @@ Checker = Callable[[Any], Json]
 """Takes a value that is not null and returns it in its canonical form. Raises Rejected."""
 
 
+Canonical = Callable[[Any], Json]
+"""Takes any value and returns it in its canonical form, or unaltered if it has none."""
+OptionId = int | float | str
+
+
 class Rejected(Exception):
     """A value that its field type rejects: (rule, detail), a rule of `stores.schema.RULES`."""
 
     def __init__(self, rule: str, detail: str = "") -> None:
         super().__init__(rule, detail)
 
+    def at(self, place: str) -> Iterator[Violation]:
+        """Yield the violations, for a value at this dotted path."""
+        rule, detail = self.args
+        yield Violation(place, rule, detail)
+
+
+class PartsRejected(Rejected):
+    """A list or an object with rejected parts. The places of the violations are paths inside the value."""
+
+    def __init__(self, violations: Sequence[Violation]) -> None:
+        Exception.__init__(self, *violations)
+
+    def at(self, place: str) -> Iterator[Violation]:
+        for violation in self.args:
+            yield Violation(f"{place}.{violation.field}", violation.rule, violation.detail)
+
 
 class FieldSettings(Protocol):
-    """The settings of a field that its type uses."""
+    """The settings of a field that its type uses, and what is made of them."""
 
+    @property
+    def id(self) -> str: ...
+    @property
+    def label(self) -> str: ...
+    @property
+    def required(self) -> bool: ...
+    @property
+    def default(self) -> Json: ...
     @property
     def length(self) -> int | None: ...
     @property
-    def options(self) -> tuple[tuple[int | str, str], ...]: ...
+    def min(self) -> Json: ...
     @property
-    def option_ids(self) -> frozenset[int | str]: ...
+    def max(self) -> Json: ...
+    @property
+    def options(self) -> tuple[tuple[OptionId, str], ...]: ...
+    @property
+    def option_ids(self) -> frozenset[OptionId]: ...
+    @property
+    def many(self) -> bool: ...
+    @property
+    def max_items(self) -> int | None: ...
+    @property
+    def distinct(self) -> bool: ...
+    @property
+    def fields(self) -> Sequence[FieldSettings]: ...
+    @property
+    def members(self) -> Mapping[str, FieldSettings]: ...
+    @property
+    def kind(self) -> FieldType: ...
+    @property
+    def checker(self) -> Checker: ...
+    @property
+    def converts(self) -> bool: ...
+    def canonical(self, value: Any) -> Json: ...
+    def costly_in(self, value: Any) -> int: ...
+
+
+EVERY_FIELD: Final = frozenset({"required", "default", "index", "hidden"})
+"""Settings that nearly every type takes, beside `id`, `type` and `label`."""
+IN_LISTS: Final = frozenset({"many", "max_items", "distinct"})
+
+
+class Measure(StrEnum):
+    """What `min` and `max` of a field limit."""
+
+    VALUE = "value"
+    LENGTH = "length"
 
 
 class ParameterForm(StrEnum):
@@ -48,15 +112,19 @@ class ParameterForm(StrEnum):
 class FieldType(ABC):
     """One field type. An instance has no state: it serves every field of its type in every thread.
 
-    `text`: values are strings, which `search` includes and which cells of tables hold unaltered. `may_be_unique`:
-    values are scalars that a unique index can hold. `takes_options`: a field needs `options`. `longest`: the most
+    `takes`: the settings that a field may have, beside `id`, `type` and `label`; `unique` and `options` are for types
+    whose values are scalars. `needs`: those that it must have. `measure`: what `min` and `max` limit, if it takes them.
+    `text`: values are strings, which `search` includes and which cells of tables hold unaltered. `converts`: the check
+    may return another value than it was given, so that filters must convert theirs alike. `longest`: the most
     characters, unless the field has a `length`; None where a length means nothing. `parameter`: how `parse` reads a
-    text. `example`: a value for the docs, which the check accepts, given the options that it needs.
+    text. `example`: a value for the docs, which the check accepts, given the settings that it needs.
     """
 
+    takes: ClassVar[frozenset[str]] = EVERY_FIELD | IN_LISTS
+    needs: ClassVar[frozenset[str]] = frozenset()
+    measure: ClassVar[Measure] = Measure.VALUE
     text: ClassVar[bool] = False
-    may_be_unique: ClassVar[bool] = False
-    takes_options: ClassVar[bool] = False
+    converts: ClassVar[bool] = True
     parameter: ClassVar[ParameterForm] = ParameterForm.OTHER
 
     def __init__(self, name: str, example: Json, *, longest: int | None = None) -> None:
@@ -66,15 +134,32 @@ class FieldType(ABC):
 
     @abstractmethod
     def checker(self, field: FieldSettings) -> Checker:
-        """Return the check of the values of `field`. This is called once per field, the check on every create and
-        change."""
+        """Return the check of the values of `field`, by its type alone: `stores.fields.settings` adds `min`, `max`,
+        `options` and lists. This is called once per field, the check on every create and change."""
+
+    def canonical(self, field: FieldSettings) -> Canonical:
+        """Return the function that brings a value into its canonical form, as the check does, and that leaves values
+        as they are which the check rejects. Filters use it."""
+        check = self.checker(field)
+
+        def canonical(value: Any) -> Json:
+            try:
+                return check(value)
+            except Rejected:
+                return value  # type: ignore[no-any-return]
+
+        return canonical
+
+    def costly_in(self, field: FieldSettings, value: Any) -> int:
+        """Return the number of values in `value` whose check takes long (0.1 ms). A filter may have few of them."""
+        return 0
 
     @abstractmethod
     def schema(self, field: FieldSettings) -> Schema:
         """Return the JSON Schema (2020-12, as in OpenAPI 3.1) of canonical values, as a new dict. The caller adds
-        null."""
+        null, and what `stores.fields.settings` says."""
 
-    def sent_schema(self, shown: Schema) -> Schema:
+    def sent_schema(self, field: FieldSettings, shown: Schema) -> Schema:
         """Return the schema of the values that a write may send. `shown` is the schema of canonical values."""
         return shown
 
@@ -82,7 +167,7 @@ class FieldType(ABC):
         """Return the value of a query parameter's text. Raises ValueError that says what the field takes."""
         return _PARSERS[self.parameter](text)
 
-    def read_cell(self, text: str, option_ids: Collection[int | str] = ()) -> Json:
+    def read_cell(self, text: str, option_ids: Collection[OptionId] = ()) -> Json:
         """Return the value of a cell of a CSV file, which is not empty. The check rejects values that do not fit."""
         return read_untyped_cell(text)
 
@@ -103,11 +188,12 @@ class FieldType(ABC):
 class TextType(FieldType):
     """A type whose values are strings."""
 
+    takes = EVERY_FIELD | IN_LISTS | {"unique", "search", "options"}
+    measure = Measure.LENGTH
     text = True
-    may_be_unique = True
     parameter = ParameterForm.TEXT
 
-    def read_cell(self, text: str, option_ids: Collection[int | str] = ()) -> Json:
+    def read_cell(self, text: str, option_ids: Collection[OptionId] = ()) -> Json:
         return text
 
     def read_native_cell(self, cell: Json) -> Json:
@@ -120,7 +206,7 @@ class TextType(FieldType):
 class NumberType(FieldType):
     """A type whose values are numbers."""
 
-    may_be_unique = True
+    takes = EVERY_FIELD | IN_LISTS | {"unique", "options", "min", "max"}
     parameter = ParameterForm.NUMBER
 
 

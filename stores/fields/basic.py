@@ -5,13 +5,23 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from stores.fields.base import Checker, FieldSettings, FieldType, ParameterForm, Rejected, Schema, read_literal_cell
+from stores.fields.base import (
+    Checker,
+    FieldSettings,
+    FieldType,
+    OptionId,
+    ParameterForm,
+    Rejected,
+    Schema,
+    read_literal_cell,
+)
 from stores.records import Json
 
 
 class Boolean(FieldType):
     """true or false."""
 
+    converts = False
     parameter = ParameterForm.BOOLEAN
 
     def checker(self, field: FieldSettings) -> Checker:
@@ -20,12 +30,14 @@ class Boolean(FieldType):
     def schema(self, field: FieldSettings) -> Schema:
         return {"type": "boolean"}
 
-    def read_cell(self, text: str, option_ids: Collection[int | str] = ()) -> Json:
+    def read_cell(self, text: str, option_ids: Collection[OptionId] = ()) -> Json:
         return read_literal_cell(text)
 
 
 class Anything(FieldType):
     """Any JSON value."""
+
+    converts = False
 
     def checker(self, field: FieldSettings) -> Checker:
         return lambda value: value

@@ -11,13 +11,18 @@ from stores.fields.base import Checker, FieldSettings, NumberType, Rejected, Sch
 from stores.records import Json
 
 INT64: Final[Schema] = {"type": "integer", "format": "int64", "minimum": -(2**63), "maximum": 2**63 - 1}
+_EXACT: Final = 2**53
+"""Up to this, each whole number has a double of its own."""
 _LARGEST_DECIMAL: Final = 999_999_999_999.999
+_BEYOND_DECIMAL: Final = 10**12
 _DECIMAL_TEXT: Final[Schema] = {"type": "string", "pattern": r"^-?\d{1,12}(\.\d{1,3})?$"}
 _DECIMAL: Final = re.compile(r"-?\d{1,15}(\.\d{1,6})?", re.ASCII)
 
 
 class Integer(NumberType):
     """A whole number of 64 bits. `stores.limits` checks its size."""
+
+    converts = False  # in filters, 1.0 equals 1
 
     def checker(self, field: FieldSettings) -> Checker:
         return check_integer
@@ -40,24 +45,34 @@ class ExactDecimal(NumberType):
         limits = {"minimum": -_LARGEST_DECIMAL, "maximum": _LARGEST_DECIMAL}
         return {"type": "number", **limits, "description": "decimal(15,3)"}
 
-    def sent_schema(self, shown: Schema) -> Schema:
+    def sent_schema(self, field: FieldSettings, shown: Schema) -> Schema:
         return {"anyOf": [shown, _DECIMAL_TEXT]}
 
 
 def check_integer(value: Any) -> Json:
-    if type(value) is not int:  # not isinstance: true is an int too
-        how = ", written without point and exponent" if isinstance(value, float) else ""
-        raise Rejected("type", f"a whole number{how}")
-    return value
+    """Return a whole number, which may be written with a point or an exponent (`1.0`) as long as a double is exact."""
+    if type(value) is int:  # not isinstance: true is an int too
+        return value
+    if isinstance(value, float):
+        if value.is_integer() and -_EXACT <= value <= _EXACT:
+            return int(value)
+        raise Rejected("type", "a whole number, written without point and exponent")
+    raise Rejected("type", "a whole number")
 
 
 def check_decimal(value: Any) -> Json:
     """Return a number, given as such or as text, as an integer or as the nearest double."""
-    if not isinstance(value, int | float | str) or isinstance(value, bool):
+    kind = type(value)
+    if kind is int or kind is float:
+        # A double is the nearest one to a decimal of at most 15 digits if rounding to its places gives it again.
+        if not -_BEYOND_DECIMAL < value < _BEYOND_DECIMAL or round(value, 3) != value:
+            raise Rejected("decimal")
+        return int(value) if kind is int or value.is_integer() else value  # type: ignore[no-any-return]
+    if kind is not str:
         raise Rejected("type", "a number")
-    if isinstance(value, str) and not _DECIMAL.fullmatch(value):
+    if not _DECIMAL.fullmatch(value):
         raise Rejected("decimal")
-    number = Decimal(str(value))
-    if not (abs(number) < 10**12 and number == round(number, 3)):
+    number = Decimal(value)
+    if not (abs(number) < _BEYOND_DECIMAL and number == round(number, 3)):
         raise Rejected("decimal")
     return int(number) if number == int(number) else float(number)

@@ -5,14 +5,27 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from stores.fields.base import Checker, FieldSettings, FieldType, Rejected, Schema, read_untyped_cell
+from stores.fields.base import (
+    EVERY_FIELD,
+    IN_LISTS,
+    Checker,
+    FieldSettings,
+    FieldType,
+    OptionId,
+    Rejected,
+    Schema,
+    read_untyped_cell,
+)
+from stores.fields.lists import refuse_doubles
 from stores.records import Json
 
 
 class OneOption(FieldType):
     """The id of an option."""
 
-    takes_options = True
+    takes = EVERY_FIELD | IN_LISTS | {"options"}
+    needs = frozenset({"options"})
+    converts = False
 
     def checker(self, field: FieldSettings) -> Checker:
         ids = field.option_ids
@@ -30,24 +43,33 @@ class OneOption(FieldType):
         names = ", ".join(f"{id}: {name}" for id, name in field.options)
         return {"enum": [id for id, _ in field.options], "description": names}
 
-    def read_cell(self, text: str, option_ids: Collection[int | str] = ()) -> Json:
+    def read_cell(self, text: str, option_ids: Collection[OptionId] = ()) -> Json:
         """Return the id of an option, which may be a number or a string."""
         ids = {str(id): id for id in option_ids}
         return ids[text] if text in ids else read_untyped_cell(text)
 
 
 class SeveralOptions(OneOption):
-    """A list of ids of options."""
+    """A list of ids of options, of any length unless the field sets one."""
+
+    takes = EVERY_FIELD | {"options", "max_items", "distinct"}
 
     def checker(self, field: FieldSettings) -> Checker:
-        check_option = super().checker(field)
+        check_option, most, distinct = super().checker(field), field.max_items, field.distinct
 
         def check_options(value: Any) -> Json:
             if not isinstance(value, list):
                 raise Rejected("type", "a list of option ids")
-            return [check_option(item) for item in value]
+            if most is not None and len(value) > most:
+                raise Rejected("too_many", str(most))
+            checked = [check_option(item) for item in value]
+            if distinct:
+                refuse_doubles(checked)
+            return checked
 
         return check_options
 
     def schema(self, field: FieldSettings) -> Schema:
-        return {"type": "array", "items": super().schema(field)}
+        most = {} if field.max_items is None else {"maxItems": field.max_items}
+        distinct = {"uniqueItems": True} if field.distinct else {}
+        return {"type": "array", "items": super().schema(field)} | most | distinct

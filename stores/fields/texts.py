@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import cache
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 from zoneinfo import available_timezones
 
@@ -20,13 +20,15 @@ _COLOR: Final = re.compile(r"#[0-9A-Fa-f]{6}")
 class Text(TextType):
     """Any text of at most `longest` characters, or of the `length` of its field."""
 
+    takes = TextType.takes | {"length", "min", "max"}
+    converts = False
     longest: int
 
     def __init__(self, name: str, example: Json, *, longest: int) -> None:
         super().__init__(name, example, longest=longest)
 
     def checker(self, field: FieldSettings) -> Checker:
-        longest = field.length or self.longest
+        longest = self.longest_of(field)
 
         def check_text(value: Any) -> Json:
             if not isinstance(value, str):
@@ -38,17 +40,23 @@ class Text(TextType):
         return check_text
 
     def schema(self, field: FieldSettings) -> Schema:
-        return {"type": "string", "maxLength": field.length or self.longest}
+        return {"type": "string", "maxLength": self.longest_of(field)}
+
+    def longest_of(self, field: FieldSettings) -> int:
+        """Return the most characters: `max` of a text means the same as `length`."""
+        return field.max if isinstance(field.max, int) else field.length or self.longest
 
 
 class LongText(Text):
     """Text that may be too long for a unique index."""
 
-    may_be_unique: ClassVar[bool] = False
+    takes = Text.takes - {"unique"}
 
 
 class Color(TextType):
     """A colour, such as `#333333`."""
+
+    converts = False
 
     def checker(self, field: FieldSettings) -> Checker:
         return check_color
@@ -65,6 +73,9 @@ def check_color(value: Any) -> Json:
 
 class WebAddress(TextType):
     """An absolute http or https URL, without blanks, control characters and invisible ones."""
+
+    takes = TextType.takes | {"min", "max"}
+    converts = False
 
     def checker(self, field: FieldSettings) -> Checker:
         return check_url
@@ -92,6 +103,8 @@ def _is_url(text: str) -> bool:
 
 class Timezone(TextType):
     """The name of an IANA time zone."""
+
+    converts = False
 
     def checker(self, field: FieldSettings) -> Checker:
         return check_timezone

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import re
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import Any, Final
 
-from stores.fields.base import Checker, FieldSettings, Rejected, Schema, TextType
+from stores.fields.base import Checker, FieldSettings, Measure, Rejected, Schema, TextType
 from stores.records import Json
 
 _DATE: Final = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _DATETIME: Final = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", re.ASCII)
+_ISO: Final = re.compile(
+    r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d)(?:(:\d\d)(?:[.,]\d{1,9})?)?([Zz]|[+-]\d\d(?::?[0-5]\d)?)", re.ASCII
+)
+_LONGEST: Final = 40
 
 
 class Date(TextType):
     """A date, such as `2020-11-26`."""
+
+    takes = TextType.takes | {"min", "max"}
+    measure = Measure.VALUE
+    converts = False
 
     def checker(self, field: FieldSettings) -> Checker:
         return check_date
@@ -27,7 +35,10 @@ class Date(TextType):
 
 
 class DateTime(TextType):
-    """A time in UTC, such as `2020-11-26 06:00:00`."""
+    """A time in UTC, such as `2020-11-26 06:00:00`. It may be sent in ISO 8601 with a zone."""
+
+    takes = TextType.takes | {"min", "max"}
+    measure = Measure.VALUE
 
     def checker(self, field: FieldSettings) -> Checker:
         return check_datetime
@@ -35,6 +46,14 @@ class DateTime(TextType):
     def schema(self, field: FieldSettings) -> Schema:
         # A format of the hub's own: validators ignore formats that they do not know.
         return {"type": "string", "format": "utc-datetime", "examples": [self.example]}
+
+    def sent_schema(self, field: FieldSettings, shown: Schema) -> Schema:
+        return {"anyOf": [shown, {"type": "string", "format": "date-time"}]}
+
+    def parse(self, text: str) -> Json:
+        """Read a parameter's text. The plus sign of a zone that was not percent-encoded arrives as a blank."""
+        time, blank, zone = text.rpartition(" ")
+        return super().parse(f"{time}+{zone}" if blank and ("T" in time or " " in time) else text)
 
     def from_time(self, time: datetime) -> Json:
         return f"{time:%Y-%m-%d %H:%M:%S}"
@@ -51,10 +70,24 @@ def check_date(value: Any) -> Json:
 
 
 def check_datetime(value: Any) -> Json:
-    if not isinstance(value, str) or not _DATETIME.fullmatch(value):
+    """Return the time in UTC. Fractions of a second are cut off, which keeps the order of times."""
+    if not isinstance(value, str):
         raise Rejected("datetime")
     try:
-        datetime.fromisoformat(value)
-    except ValueError:
+        if _DATETIME.fullmatch(value):
+            datetime.fromisoformat(value)
+            return value
+        return _utc(value)
+    except (ValueError, OverflowError):
         raise Rejected("datetime") from None
-    return value
+
+
+def _utc(text: str) -> str:
+    """Return the canonical form of a time in ISO 8601 with a zone. Raises ValueError, and OverflowError for a time
+    outside the years 1 to 9999 in UTC."""
+    found = _ISO.fullmatch(text) if len(text) <= _LONGEST else None
+    if found is None:
+        raise ValueError("not a time with a zone")
+    day, minutes, seconds, zone = found.groups(default=":00")
+    time = datetime.fromisoformat(f"{day} {minutes}{seconds}{'+00:00' if zone in 'Zz' else zone}")
+    return str(time.astimezone(UTC).replace(tzinfo=None))

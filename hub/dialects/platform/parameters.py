@@ -67,7 +67,7 @@ class ListParameters:
         self.definition = view.definition
         self.most = most
         # One parser for all conditions: its bounds apply to the whole request.
-        self.parser = FilterParser(view.check_path, limits)
+        self.parser = FilterParser(view.check_path, limits, view.field_at)
         self.single = _single([p for p in pairs if p[0] in RESERVED])
         self.conditions = [p for p in pairs if p[0] not in RESERVED]
 
@@ -177,7 +177,7 @@ class ListParameters:
         """Return the value of a parameter's text, by the type of the field at this path."""
         if path in _SYSTEM_TEXTS:
             return None if text == "null" else text
-        field = self.definition.by_id.get(path)
+        field = self.view.field_at(path.split("."))
         try:
             if path in _SYSTEM_NUMBERS:
                 return parse_number(text)
