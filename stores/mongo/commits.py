@@ -34,7 +34,9 @@ from stores.mongo.errors import (
     store_errors,
 )
 from stores.mongo.idempotency import write_once
+from stores.mongo.locks import make_locks
 from stores.mongo.orphans import end_orphans
+from stores.mongo.procedures import proceed
 from stores.mongo.room import Room, longest_wait
 from stores.mongo.structure import KEYS
 from stores.mongo.upserts import PART_BYTES, value_at
@@ -45,6 +47,7 @@ from stores.protocol import (
     Feed,
     IdempotencyKey,
     Insert,
+    Procedure,
     Recheck,
     Update,
     UpdateMany,
@@ -108,6 +111,7 @@ class Committer:
         self._large = asyncio.Lock()
         self._gate = DefinitionGate()
         self._guards: set[str] = set()  # guards whose documents are known to exist
+        self._has_locks = False
 
     async def commit(
         self,
@@ -191,6 +195,9 @@ class Committer:
 
     async def _attempt(self, writes: Sequence[Write], by: str | None, key: IdempotencyKey | None) -> list[Written]:
         await self._make_guards(writes)
+        if not self._has_locks and any(isinstance(write, Procedure) for write in writes):
+            await make_locks(self._connection)
+            self._has_locks = True
         if key is not None:
             lock = self._locks.setdefault(key.key, asyncio.Lock())
             async with lock:
@@ -249,6 +256,8 @@ class Committer:
         only = run[0]
         if isinstance(only, Recheck):
             return [await self._recheck(only)]
+        if isinstance(only, Procedure):
+            return [await proceed(writer, only, start)]
         with too_large_at(start):
             return [await writer.write(only)]
 
@@ -329,7 +338,9 @@ def _is_collision(error: PyMongoError) -> bool:
 
 
 def _is_bulk(writes: Sequence[Write]) -> bool:
-    return any(isinstance(write, UpdateMany | DeleteMany) for write in writes)
+    return any(
+        isinstance(write, UpdateMany | DeleteMany) or (isinstance(write, Procedure) and write.bulk) for write in writes
+    )
 
 
 def _is_large(writes: Sequence[Write]) -> bool:

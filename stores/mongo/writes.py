@@ -25,10 +25,11 @@ from stores.errors import (
 )
 from stores.mongo.altering import alters, is_quick, may_alter
 from stores.mongo.bounding import SIZE, Bound, check_size, opened
-from stores.mongo.codec import BY, DELETER, Document, entity_text, revision, to_document, to_id
+from stores.mongo.codec import BY, DELETER, Document, dumps, entity_of, entity_text, revision, to_document, to_id
 from stores.mongo.compile import REVISION, Match, compile_filter, conjunction
-from stores.mongo.connection import Connection, Session
+from stores.mongo.connection import META, Connection, Session
 from stores.mongo.errors import duplicates_at
+from stores.mongo.locks import locks_of
 from stores.mongo.room import Room
 from stores.mongo.sizes import RAW
 from stores.mongo.slow_reads import milliseconds
@@ -38,7 +39,9 @@ from stores.protocol import (
     Delete,
     DeleteMany,
     Expect,
+    Find,
     Insert,
+    Lock,
     Revisions,
     Update,
     UpdateMany,
@@ -46,12 +49,14 @@ from stores.protocol import (
     UpsertBytes,
     Written,
 )
-from stores.query import In, Not
+from stores.query import CREATION, In, Not
 from stores.records import SYSTEM_FIELDS, Entity
 from stores.turns import Turn
 
 Statement = Insert | Update | Delete | Upsert | UpdateMany | DeleteMany | Expect
 """The writes that are sent to the server."""
+
+_CREATION: Final = [(".".join(sort.path), 1) for sort in CREATION]
 
 _TRIES: Final = 5
 """Attempts of a write that concurrent writes interfere with."""
@@ -92,6 +97,27 @@ class Writer:
                 return await self._delete_many(write)
             case Expect():
                 return await self._expect(write)
+
+    async def find(self, step: Find) -> list[Entity]:
+        """Return the entities of a step of a procedure."""
+        only = None if step.only is None else {"_id": 1, **dict.fromkeys(step.only, 1)}
+        collection, match = self._connection.collection(step.store), compile_filter(step.where)
+        rows = collection.find(match, only, sort=_CREATION, limit=step.limit, session=self._session)
+        found: list[Entity] = []
+        turn = Turn()
+        async for row in rows:
+            found.append(entity_of(row) if only is None else orjson.loads(dumps(row)))
+            if turn.is_over:
+                await turn.pass_on()
+        return found
+
+    async def lock(self, step: Lock) -> None:
+        """Write to the documents of the keys: of two transactions that write to the same one, one is repeated."""
+        meta = self._connection.collection(META)
+        documents = locks_of(step)
+        done = await meta.update_many({"_id": {"$in": documents}}, {"$inc": {"commits": 1}}, session=self._session)
+        if done.matched_count < len(documents):
+            raise Unavailable("documents of locks are missing in _meta: they are made again")
 
     async def insert_all(self, writes: Sequence[Insert], start: int) -> list[Written]:
         """Insert into one store, with one request to the server for every few megabytes. `start` is the position of the

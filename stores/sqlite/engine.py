@@ -22,6 +22,7 @@ from stores.protocol import (
     Consumer,
     IdempotencyKey,
     Listing,
+    Procedure,
     Summary,
     Write,
     Written,
@@ -256,11 +257,11 @@ class SQLiteEngine:
             [write] = writes
             if isinstance(write, BULK):
                 return await self._bulk_changes.commit(write, by, key, definition)
-            if key is None:
+            if key is None and not isinstance(write, Procedure):
                 with suppress(TooLongForLoop):
                     # One statement changes one entity, so it is atomic.
                     return [await self._writer.submit(partial(self._run_one, write, definition), by)]
-        if (len(writes) != 1 or key is not None) and not is_heavy(writes):
+        if (len(writes) != 1 or key is not None or isinstance(writes[0], Procedure)) and not is_heavy(writes):
             with suppress(TooLongForLoop):
                 return await self._writer.submit(partial(self._run_light, writes, key, definition), by)
         return await self._writer.submit(partial(self._run_heavy, writes, key, definition), by, heavy=True)

@@ -11,7 +11,7 @@ import apsw
 import orjson
 
 from stores.errors import StoreError
-from stores.protocol import DeleteMany, Insert, Update, UpdateMany, Upsert, Write
+from stores.protocol import DeleteMany, Insert, Procedure, Update, UpdateMany, Upsert, Write
 
 BULK: Final = (UpdateMany, DeleteMany)
 
@@ -35,7 +35,11 @@ class TooLongForLoop(StoreError):
 
 def is_heavy(writes: Sequence[Write]) -> bool:
     """Return whether a commit of several writes, or of a bulk change, runs in the writer thread."""
-    return len(writes) > HEAVY or any(isinstance(write, BULK) for write in writes) or is_long(writes)
+    return len(writes) > HEAVY or any(_is_bulk(write) for write in writes) or is_long(writes)
+
+
+def _is_bulk(write: Write) -> bool:
+    return isinstance(write, BULK) or (isinstance(write, Procedure) and write.bulk)
 
 
 def is_long(writes: Sequence[Write]) -> bool:

@@ -9,9 +9,9 @@ import math
 import time
 from array import array
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from itertools import chain
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import apsw
 import orjson
@@ -24,6 +24,7 @@ from stores.errors import (
     NotAsExpected,
     NotFound,
     StaleRevision,
+    StoreError,
     TooManyMatches,
     too_large_at,
 )
@@ -32,10 +33,14 @@ from stores.protocol import (
     Delete,
     DeleteMany,
     Expect,
+    Find,
     IdempotencyKey,
     Insert,
+    Lock,
+    Procedure,
     Recheck,
     Revisions,
+    Step,
     Update,
     UpdateMany,
     Upsert,
@@ -48,10 +53,10 @@ from stores.records import SYSTEM_FIELDS, Entity, Operation, alters, concerns_sy
 from stores.sqlite.compile import Compiler
 from stores.sqlite.connection import time_limit, translate, translated
 from stores.sqlite.feed import SQLiteFeed
-from stores.sqlite.heavy import HEAVY_BYTES, TooLongForLoop, short_search
+from stores.sqlite.heavy import HEAVY, HEAVY_BYTES, TooLongForLoop, short_search
 from stores.sqlite.idempotency import earlier_outcome, remember
 from stores.sqlite.matches import Found, Rows, new_rows, search_sql, state_of
-from stores.sqlite.tables import StoreTable
+from stores.sqlite.tables import StoreTable, json_path
 from stores.sqlite.transaction import Transaction
 
 SECONDS_PER_MATCH: Final = 0.00001
@@ -131,27 +136,32 @@ class WriteExecutor:
     def run(self, write: Write, index: int, met: UpsertBytes | None = None) -> Written:
         """Run the write at position `index` of a commit, whose upserts count in `met` what they meet. Raises the errors
         of `stores.protocol.Engine.commit`."""
-        table = self.table(write.store)
         if index == 0:
             self.parsed = 0
         with translated(self.connection, index), too_large_at(index):
-            match write:
-                case Insert():
-                    return self.insert(table, write.entity)
-                case Update():
-                    return self.update(table, write)
-                case Delete():
-                    return self.delete(table, write)
-                case Upsert():
-                    return self.upsert(table, write, index, met)
-                case UpdateMany():
-                    return self.update_many(table, write)
-                case DeleteMany():
-                    return self.delete_many(table, write)
-                case Expect():
-                    return self.expect(table, write)
-                case Recheck():
-                    return self.recheck(write)
+            return self.do(write, index, met)
+
+    def do(self, write: Write, index: int, met: UpsertBytes | None) -> Written:
+        table = self.table(write.store)
+        match write:
+            case Insert():
+                return self.insert(table, write.entity)
+            case Update():
+                return self.update(table, write)
+            case Delete():
+                return self.delete(table, write)
+            case Upsert():
+                return self.upsert(table, write, index, met)
+            case UpdateMany():
+                return self.update_many(table, write)
+            case DeleteMany():
+                return self.delete_many(table, write)
+            case Expect():
+                return self.expect(table, write)
+            case Recheck():
+                return self.recheck(write)
+            case Procedure():
+                return self.proceed(write, index)
 
     def table(self, store: str) -> StoreTable:
         table = self.tables.get(store)
@@ -253,6 +263,57 @@ class WriteExecutor:
         if not write.holds(count):
             raise NotAsExpected
         return Written(b"", 0, 0)
+
+    def proceed(self, procedure: Procedure, index: int) -> Written:
+        """Carry out the steps of a procedure."""
+        steps, met = procedure.steps(), UpsertBytes()
+        outcome: Written | list[Entity] | None = None
+        done = 0
+        while True:
+            try:
+                step = steps.send(outcome)
+            except StopIteration as ended:
+                return cast(Written, ended.value)
+            done += 1
+            if done > HEAVY and self.longest < math.inf:
+                raise TooLongForLoop
+            try:
+                outcome = self.step(step, index, met)
+            except StoreError as error:
+                if not isinstance(error, TooLongForLoop):
+                    with suppress(StopIteration):
+                        steps.throw(error)  # it may explain the error
+                raise
+
+    def step(self, step: Step, index: int, met: UpsertBytes) -> Written | list[Entity] | None:
+        match step:
+            case Find():
+                return self.find(step)
+            case Lock():
+                return None  # the writer's transactions run one after another
+            case _:
+                with translated(self.connection, index), too_large_at(index):
+                    return self.do(step, index, met)
+
+    def find(self, step: Find) -> list[Entity]:
+        table = self.table(step.store)
+        if step.only is None:
+            columns = "doc"
+        else:
+            columns = ",".join(["id", *(f"doc->{json_path((name,))}" for name in step.only)])
+        sql, values = search_sql(self.connection, table, columns, step.where, step.limit - 1)
+        found: list[Entity] = []
+        with self.searching():
+            for row in self.connection.execute(sql, values):
+                self.parsed += sum(len(text) for text in row if text is not None)
+                if self.parsed > self.longest:
+                    raise TooLongForLoop
+                if step.only is None:
+                    found.append(orjson.loads(row[0]))
+                else:
+                    named = zip(step.only, row[1:], strict=True)
+                    found.append({"_id": row[0], **{n: orjson.loads(text) for n, text in named if text is not None}})
+        return found
 
     def recheck(self, write: Recheck) -> Written:
         since, more = write.since, True
