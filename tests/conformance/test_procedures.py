@@ -72,8 +72,9 @@ async def test_a_failed_step_undoes_all(engine: Engine) -> None:
         try:
             return (yield from do(Insert(STORE, entity(code="x"))))
         except DuplicateValue as error:
-            assert error.index == 1
-            raise NotAsExpected from error
+            if error.index == 1:  # the procedure's own, although it is its second step
+                raise NotAsExpected from error
+            raise
 
     def goes_on() -> Steps:
         yield from do(Insert(STORE, entity(n=2)))
