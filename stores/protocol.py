@@ -43,11 +43,22 @@ UNBOUNDED: Final = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
+class Serial:
+    """The next number of a counter, in a field of a new entity: numbers rise from `start`, and none is used twice.
+    `counter` is the name of the counter, which all processes share."""
+
+    field: str
+    counter: str
+    start: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class Insert:
-    """Insert `entity`: complete, with its system fields and `_rev` 1."""
+    """Insert `entity`: complete, with its system fields and `_rev` 1, except that it gets the numbers of `serials`."""
 
     store: str
     entity: Entity
+    serials: tuple[Serial, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +90,9 @@ class Upsert:
     """Insert `entity`, or, if an entity that meets `where` has the same value at the unique path `key`, merge `changes`
     into that one.
 
-    `missing` are the required fields that `entity` lacks. Raises DuplicateValue when an entity that does not meet
-    `where` has the value, and InvalidEntity when `entity` would be inserted and `missing` is not empty."""
+    `missing` are the required fields that `entity` lacks; `serials` are numbers that it gets. Raises DuplicateValue
+    when an entity that does not meet `where` has the value, and InvalidEntity when `entity` would be inserted and
+    `missing` is not empty."""
 
     store: str
     key: str
@@ -89,6 +101,7 @@ class Upsert:
     where: Filter = EVERYTHING
     forced: bool = False
     missing: tuple[Violation, ...] = ()
+    serials: tuple[Serial, ...] = ()
 
 
 MOST_UPSERT_BYTES: Annotated[int, Limit("request", "bytes of entities that upserts meet", "400")] = 67_108_864

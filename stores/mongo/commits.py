@@ -38,6 +38,7 @@ from stores.mongo.locks import make_locks
 from stores.mongo.orphans import end_orphans
 from stores.mongo.procedures import proceed
 from stores.mongo.room import Room, longest_wait
+from stores.mongo.serials import numbered
 from stores.mongo.structure import KEYS
 from stores.mongo.upserts import PART_BYTES, value_at
 from stores.mongo.writes import Writer
@@ -205,10 +206,11 @@ class Committer:
                 return await self._in_transaction(writes, self._turn(writes, by), work)
         only = writes[0] if len(writes) == 1 else None
         if isinstance(only, Insert):
-            text = orjson.dumps(only.entity)  # the same as that of the document: both begin with `_id`
+            [entity] = await numbered(self._connection, [only.entity], only.serials)
+            text = orjson.dumps(entity)  # the same as that of the document: both begin with `_id`
             check_size(text, self._most_bytes)
-            await self._batched_inserts.insert(only.store, to_document(only.entity, by))
-            return [Written(text, revision(only.entity))]
+            await self._batched_inserts.insert(only.store, to_document(entity, by))
+            return [Written(text, revision(entity))]
         if isinstance(only, Update | Upsert) and not changed_definitions(writes):
             async with self._turns:
                 return [await Writer(self._connection, by, self._most_bytes).write(only)]
@@ -381,7 +383,7 @@ def _runs(writes: Sequence[Write]) -> list[list[Write]]:
 
 def _alike(a: Write, b: Write) -> bool:
     if isinstance(a, Insert) and isinstance(b, Insert):
-        return a.store == b.store
+        return (a.store, a.serials) == (b.store, b.serials)
     if isinstance(a, Upsert) and isinstance(b, Upsert):
-        return (a.store, a.key, a.where) == (b.store, b.key, b.where)
+        return (a.store, a.key, a.where, a.serials) == (b.store, b.key, b.where, b.serials)
     return False

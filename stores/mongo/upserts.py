@@ -78,16 +78,17 @@ class UpsertRun:
             text = orjson.dumps({**entity, **changeable(write.changes), "_rev": rev})
         self._outcome[place] = Written(text, rev, count)
 
-    def add_new(self, place: int) -> None:
-        """Insert the entity of the write at this place, unless the write has met one. Raises InvalidEntity."""
-        if place in self._outcome:
-            return
-        write = self._writes[place]
-        if write.missing:
-            raise InvalidEntity(write.missing)
-        self._statements[place] = InsertOne(to_document(write.entity, self._by))
+    def has_met(self, place: int) -> bool:
+        """Return whether the write at this place has met an entity."""
+        return place in self._outcome
+
+    def add_new(self, place: int, entity: Entity) -> None:
+        """Insert the entity of the write at this place, which has met none. Raises InvalidEntity."""
+        if missing := self._writes[place].missing:
+            raise InvalidEntity(missing)
+        self._statements[place] = InsertOne(to_document(entity, self._by))
         # The same text as that of the document: an entity begins with its `_id`, as a document does.
-        self._outcome[place] = Written(orjson.dumps(write.entity), revision(write.entity))
+        self._outcome[place] = Written(orjson.dumps(entity), revision(entity))
 
     def check_size(self, place: int, most: int) -> None:
         """Raise EntityTooLarge if the write at this place makes an entity of more than `most` bytes."""

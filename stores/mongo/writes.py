@@ -31,6 +31,7 @@ from stores.mongo.connection import META, Connection, Session
 from stores.mongo.errors import duplicates_at
 from stores.mongo.locks import locks_of
 from stores.mongo.room import Room
+from stores.mongo.serials import numbered
 from stores.mongo.sizes import RAW
 from stores.mongo.slow_reads import milliseconds
 from stores.mongo.upserts import PART_BYTES, UpsertRun, changeable, merge, value_at
@@ -127,10 +128,11 @@ class Writer:
         documents: list[Document] = []
         size = 0
         turn = Turn()
-        for write in writes:
-            documents.append(to_document(write.entity, self._by))
+        entities = await numbered(self._connection, [write.entity for write in writes], writes[0].serials)
+        for entity in entities:
+            documents.append(to_document(entity, self._by))
             # The same text as that of the document: an entity begins with its `_id`, as a document does.
-            outcome.append(Written(orjson.dumps(write.entity), revision(write.entity)))
+            outcome.append(Written(orjson.dumps(entity), revision(entity)))
             with too_large_at(start + len(outcome) - 1):
                 check_size(outcome[-1].entity, self._most_bytes)
             size += len(outcome[-1].entity)
@@ -153,8 +155,10 @@ class Writer:
             await run.meet(row)
             if turn.is_over:
                 await turn.pass_on()
-        for place in range(len(writes)):
-            run.add_new(place)
+        unmet = [place for place in range(len(writes)) if not run.has_met(place)]
+        entities = await numbered(self._connection, [writes[place].entity for place in unmet], writes[0].serials)
+        for place, entity in zip(unmet, entities, strict=True):
+            run.add_new(place, entity)
             if turn.is_over:
                 await turn.pass_on()
         for place in range(len(writes)):
@@ -172,11 +176,12 @@ class Writer:
             await self._room.take()
 
     async def _insert(self, write: Insert) -> Written:
-        text = orjson.dumps(write.entity)
+        [entity] = await numbered(self._connection, [write.entity], write.serials)
+        text = orjson.dumps(entity)
         check_size(text, self._most_bytes)
-        document = to_document(write.entity, self._by)
+        document = to_document(entity, self._by)
         await self._connection.collection(write.store).insert_one(document, session=self._session)
-        return Written(text, revision(write.entity))
+        return Written(text, revision(entity))
 
     async def _update(self, write: Update) -> Written:
         visible = conjunction({"_id": to_id(write.id)}, compile_filter(write.where))
@@ -253,7 +258,7 @@ class Writer:
             if write.missing:
                 raise InvalidEntity(write.missing)
             try:
-                return await self._insert(Insert(write.store, write.entity))
+                return await self._insert(Insert(write.store, write.entity, write.serials))
             except DuplicateKeyError as error:
                 # A transaction ends with any error. A duplicate in another unique field is not a race.
                 if self._session is not None or tries == 0 or write.key not in _key_pattern(error):

@@ -1,0 +1,32 @@
+"""Serial numbers: one counter for each serial field. It is raised outside of transactions: inside, each would wait for
+the end of the one before. Numbers of a write that fails are left out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from pymongo import ReturnDocument
+
+from stores.mongo.connection import META, Connection
+from stores.protocol import Serial
+from stores.records import Entity
+
+
+async def numbered(connection: Connection, entities: Sequence[Entity], serials: Sequence[Serial]) -> list[Entity]:
+    """Return the entities with the next numbers in their serial fields, in their order."""
+    numbered = list(entities)
+    for serial in serials:
+        first = await _take(connection, serial, len(numbered))
+        numbered = [{**entity, serial.field: first + place} for place, entity in enumerate(numbered)]
+    return numbered
+
+
+async def _take(connection: Connection, serial: Serial, count: int) -> int:
+    """Take `count` numbers, and return the first of them."""
+    counters = connection.collection(META)
+    raised = [{"$set": {"next": {"$add": [{"$max": ["$next", serial.start]}, count]}}}]
+    counter: dict[str, Any] = await counters.find_one_and_update(
+        {"_id": f"serial:{serial.counter}"}, raised, upsert=True, return_document=ReturnDocument.AFTER
+    )
+    return int(counter["next"]) - count

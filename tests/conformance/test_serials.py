@@ -1,0 +1,85 @@
+"""Serial numbers: rising, and none used twice, whatever creates entities at the same time."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+
+import pytest
+
+from stores.errors import DuplicateValue
+from stores.protocol import Engine, Insert, Procedure, Serial, Steps, Upsert, Written, do
+from stores.query import Query
+from stores.schema import StoreDefinition
+from tests.support.engines import Database, opened
+from tests.support.entities import STORE, USER, entity, value
+
+NUMBER = (Serial("number", "things.number"),)
+
+
+async def numbers(engine: Engine) -> list[int]:
+    """Return the numbers of all entities, by creation."""
+    return [each["number"] for each in await engine.entities(STORE, Query())]
+
+
+async def create(engine: Engine, *serials: Serial) -> dict[str, int]:
+    [written] = await engine.commit([Insert(STORE, entity(), serials or NUMBER)], USER)
+    return {serial.field: value(written)[serial.field] for serial in serials or NUMBER}
+
+
+async def test_numbers_rise_from_the_start(engine: Engine) -> None:
+    """A higher start counts from the next entity on, a lower one does not."""
+    assert [await create(engine) for _ in range(3)] == [{"number": 1}, {"number": 2}, {"number": 3}]
+    other = Serial("other", "things.other", 1_000)
+    assert await create(engine, *NUMBER, other) == {"number": 4, "other": 1_000}
+    assert await create(engine, Serial("number", "things.number", 50), other) == {"number": 50, "other": 1_001}
+    assert await create(engine) == {"number": 51}
+
+
+async def test_an_array_takes_numbers_in_its_order(engine: Engine) -> None:
+    written = await engine.commit([Insert(STORE, entity(n=n), NUMBER) for n in range(300)], USER)
+    assert [value(each)["number"] for each in written] == list(range(1, 301))
+
+
+async def test_only_new_entities_of_upserts_take_numbers(engine: Engine) -> None:
+    def upserts(*codes: str) -> list[Upsert]:
+        return [Upsert(STORE, "code", entity(code=code), {"seen": True}, serials=NUMBER) for code in codes]
+
+    for codes in (["a"], ["b", "a", "c"], ["a"], ["d"]):
+        await engine.commit(upserts(*codes), USER)
+    found = {each["code"]: each["number"] for each in await engine.entities(STORE, Query())}
+    assert found == {"a": 1, "b": 2, "c": 3, "d": 4}
+
+
+async def test_a_number_of_a_failed_creation_is_not_used_again(engine: Engine) -> None:
+    await engine.commit([Insert(STORE, entity(code="x"), NUMBER)], USER)
+    with pytest.raises(DuplicateValue):
+        await engine.commit([Insert(STORE, entity(code="x"), NUMBER)], USER)
+    assert (await create(engine))["number"] > 1
+    assert len(set(await numbers(engine))) == 2
+
+
+@pytest.mark.generated(0.1)
+async def test_no_number_is_used_twice(engine: Engine, database: Database) -> None:
+    """By single creations, arrays, upserts and procedures at once, on two open engines where the database is shared."""
+
+    def steps() -> Steps:
+        yield from do(Insert(STORE, entity(), NUMBER))
+        return (yield from do(Insert(STORE, entity(), NUMBER)))
+
+    async with AsyncExitStack() as stack:
+        second = await stack.enter_async_context(opened(database.engine())) if engine.shared else engine
+        await second.define(StoreDefinition(STORE, unique=("code",)))
+        work = []
+        for place in range(40):
+            some = second if place % 2 else engine
+            work += [
+                some.commit([Insert(STORE, entity(), NUMBER)], USER),
+                some.commit([Insert(STORE, entity(), NUMBER) for _ in range(5)], USER),
+                some.commit([Upsert(STORE, "code", entity(code=f"{place}"), {}, serials=NUMBER)], USER),
+                some.commit([Procedure(STORE, steps)], USER),
+            ]
+        outcomes = await asyncio.gather(*work)
+    assert all(isinstance(each, Written) for written in outcomes for each in written)
+    taken = await numbers(engine)
+    assert len(taken) == len(set(taken)) == 40 * 9
