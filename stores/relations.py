@@ -1,0 +1,244 @@
+"""Relations between stores: what a commit checks so that every reference has its target.
+
+A relation is a field of type Reference. What an entity newly refers to must exist, in the writer's sight, within the
+commit. A deletion takes the consequences that the relations name. Both lock the target, so of two that race one sees
+the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, Final, Literal, TypeVar
+
+from stores.errors import DataStandsAgainst, InvalidEntity, TooManyMatches, Violation
+from stores.limits import MOST_VIOLATIONS
+from stores.protocol import DeleteMany, Lock, Step, Steps, Update, UpdateMany, Written, do, find
+from stores.query import And, Equal, Filter, In
+from stores.records import Entity, Json, now_ms
+
+T = TypeVar("T")
+Value = str | int
+OnDelete = Literal["refuse", "clear", "cascade"]
+Substeps = Generator[Step, Any, None]
+
+PIECE: Final = 500
+"""Values in one search."""
+
+NOTHING_WRITTEN: Final = Written(b"", 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """Entities of `store` refer to entities of `target`: `field` holds the value of their `by`, or several with
+    `many`."""
+
+    store: str
+    field: str
+    target: str
+    by: str = "_id"
+    many: bool = False
+    on_delete: OnDelete = "refuse"
+
+    def values(self, entity: Entity) -> list[Value]:
+        """Return the values that the entity refers to, those of a valid field."""
+        value = entity.get(self.field)
+        found = value if isinstance(value, list) else [value]
+        return [each for each in found if isinstance(each, str | int) and not isinstance(each, bool)]
+
+
+Sight = Callable[[str], Filter | None]
+"""Returns the filter for the entities of a store that the writer sees; None if it may not read the store."""
+
+
+@dataclass(slots=True)
+class Wanted:
+    """The values that writes refer to, with the places of the first of each in their bodies."""
+
+    _places: dict[Relation, dict[Value, str]] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self._places)
+
+    def add(self, relation: Relation, entity: Entity, prefix: str = "") -> None:
+        """Add what a new entity, or a change, refers to. `prefix` comes before the field's name in errors."""
+        for number, value in enumerate(relation.values(entity)):
+            place = f"{prefix}{relation.field}.{number}" if relation.many else f"{prefix}{relation.field}"
+            self._places.setdefault(relation, {}).setdefault(value, place)
+
+    def without(self, known: Mapping[Relation, Collection[Value]]) -> Wanted:
+        """Return the same without values that the entity refers to already."""
+        left = {
+            relation: {value: place for value, place in places.items() if value not in known.get(relation, ())}
+            for relation, places in self._places.items()
+        }
+        return Wanted({relation: places for relation, places in left.items() if places})
+
+    def check(self, sight: Sight) -> Substeps:
+        """Raise InvalidEntity for values that no entity in sight has."""
+        violations: list[Violation] = []
+        for relation, places in self._places.items():
+            missing = places.keys()
+            if (where := sight(relation.target)) is not None:
+                yield Lock(keys(relation, places))
+                missing -= yield from _present(relation, where, [*places])
+            violations += (
+                Violation(places[value], "reference", relation.target) for value in places if value in missing
+            )
+        if violations:
+            raise InvalidEntity(violations[:MOST_VIOLATIONS])
+
+
+def _present(relation: Relation, where: Filter, values: Sequence[Value]) -> Generator[Step, Any, set[Value]]:
+    present: set[Value] = set()
+    for piece in pieces(values):
+        condition = And((where, In((relation.by,), piece)))
+        for entity in (yield from find(relation.target, condition, len(piece), (relation.by,))):
+            present.add(entity[relation.by])
+    return present
+
+
+def keys(relation: Relation, values: Iterable[Value]) -> tuple[str, ...]:
+    """Return the keys that commits lock for targets."""
+    return tuple(f"{relation.target}.{relation.by}:{value}" for value in values)
+
+
+def check_new(wanted: Wanted, sight: Sight) -> Steps:
+    """Check what new entities refer to."""
+    yield from wanted.check(sight)
+    return NOTHING_WRITTEN
+
+
+def check_change(wanted: Wanted, sight: Sight, store: str, where: Filter, relations: Sequence[Relation]) -> Steps:
+    """Check what a change of the entity that meets `where` newly refers to."""
+    fields = tuple(relation.field for relation in relations)
+    known: dict[Relation, Collection[Value]] = {}
+    for entity in (yield from find(store, where, 1, fields)):
+        known = {relation: frozenset(relation.values(entity)) for relation in relations}
+    yield from wanted.without(known).check(sight)
+    return NOTHING_WRITTEN
+
+
+@dataclass
+class Deletion:
+    """The consequences of a deletion in `store`, for at most `most` entities in all.
+
+    `referring` returns the relations whose target is a store.
+    """
+
+    store: str
+    most: int
+    referring: Callable[[str], Sequence[Relation]]
+
+    def __post_init__(self) -> None:
+        self._gone: dict[str, dict[str, None]] = {}
+        self._cleared: dict[Relation, dict[str, Entity]] = {}
+        self._left: dict[Relation, set[Value]] = {}
+        self._refusing: list[tuple[Relation, list[Value]]] = []
+        self._count = 0
+
+    def consequences(self, where: Filter) -> Steps:
+        """Take the consequences of the deletion of all matches, but do not delete them. Raises DataStandsAgainst, and
+        TooManyMatches."""
+        targets = yield from find(self.store, where, self.most + 1, self._keys_of(self.store))
+        self._add(self.store, targets)
+        pending = [(self.store, targets)]
+        while pending:
+            store, entities = pending.pop()
+            for relation in self.referring(store):
+                followed = yield from self._follow(relation, entities)
+                if followed:
+                    pending.append((relation.store, followed))
+        yield from self._check_refusals()
+        yield from self._clear()
+        yield from self._cascade(targets)
+        return NOTHING_WRITTEN
+
+    def _keys_of(self, store: str) -> tuple[str, ...]:
+        """Return the fields by which other stores refer to a store."""
+        return tuple({relation.by for relation in self.referring(store)} - {"_id"})
+
+    def _add(self, store: str, entities: Sequence[Entity]) -> None:
+        self._gone.setdefault(store, {}).update((entity["_id"], None) for entity in entities)
+        self._count_more(len(entities))
+
+    def _count_more(self, count: int) -> None:
+        self._count += count
+        if self._count > self.most:
+            raise TooManyMatches(self.most)
+
+    def _follow(self, relation: Relation, targets: Sequence[Entity]) -> Generator[Step, Any, list[Entity]]:
+        """Find what refers to the targets; return what a cascade deletes newly."""
+        values = [value for entity in targets if (value := entity.get(relation.by)) is not None]
+        new: list[Entity] = []
+        yield Lock(keys(relation, values), exclusive=True)
+        if relation.on_delete == "refuse":
+            self._refusing.append((relation, values))  # when it is known what goes with the targets
+            return new
+        own = (relation.field, *self._keys_of(relation.store))
+        for piece in pieces(values):
+            most = self.most + 1 - self._count
+            found = yield from find(relation.store, In((relation.field,), piece), most, own)
+            gone = self._gone.get(relation.store, {})
+            fresh = [entity for entity in found if entity["_id"] not in gone]
+            if relation.on_delete == "cascade":
+                self._add(relation.store, fresh)
+                new += fresh
+            else:
+                self._cleared.setdefault(relation, {}).update((entity["_id"], entity) for entity in fresh)
+                self._left.setdefault(relation, set()).update(piece)
+                self._count_more(len(fresh))
+        return new
+
+    def _check_refusals(self) -> Substeps:
+        for relation, values in self._refusing:
+            gone = self._gone.get(relation.store, {})
+            for piece in pieces(values):
+                found = yield from find(relation.store, In((relation.field,), piece), len(gone) + 1, ())
+                if any(entity["_id"] not in gone for entity in found):
+                    raise DataStandsAgainst({"_id": f"Entities of {relation.store} refer to it."})
+
+    def _clear(self) -> Substeps:
+        for relation, entities in self._cleared.items():
+            gone = self._gone.get(relation.store, {})
+            kept = [entity for id, entity in entities.items() if id not in gone]
+            if not relation.many:
+                for piece in pieces([entity["_id"] for entity in kept]):
+                    changes = {relation.field: None, "_at": now_ms()}
+                    yield from do(UpdateMany(relation.store, In(("_id",), piece), changes, len(piece)))
+                continue
+            for entity in kept:
+                remaining = [value for value in relation.values(entity) if value not in self._left[relation]]
+                changes = {relation.field: remaining, "_at": now_ms()}
+                yield from do(Update(relation.store, entity["_id"], changes))
+
+    def _cascade(self, targets: Sequence[Entity]) -> Substeps:
+        first = {entity["_id"] for entity in targets}
+        for store, ids in self._gone.items():
+            others = [id for id in ids if store != self.store or id not in first]
+            for piece in pieces(others):
+                yield from do(DeleteMany(store, In(("_id",), piece), len(piece)))
+
+
+def check_key(
+    relations: Sequence[Relation], store: str, where: Filter, changes: Mapping[str, Json], limit: int
+) -> Steps:
+    """Check that a change leaves the values by which others refer to the matches. Raises DataStandsAgainst."""
+    fields = tuple(dict.fromkeys(relation.by for relation in relations))
+    for entity in (yield from find(store, where, limit, fields)):
+        for relation in relations:
+            before = entity.get(relation.by)
+            if before is None or before == changes.get(relation.by):
+                continue
+            yield Lock(keys(relation, [before]), exclusive=True)
+            if (yield from find(relation.store, Equal((relation.field,), before), 1, ())):
+                raise DataStandsAgainst({relation.by: f"Entities of {relation.store} refer to this value."})
+    return NOTHING_WRITTEN
+
+
+def pieces(values: Iterable[T]) -> Iterator[tuple[T, ...]]:
+    """Yield the values in pieces of PIECE."""
+    rest = iter(values)
+    while piece := tuple(islice(rest, PIECE)):
+        yield piece
