@@ -12,9 +12,12 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Final, Literal, TypeVar
 
+import orjson
+
 from stores.errors import DataStandsAgainst, InvalidEntity, TooManyMatches, Violation
 from stores.limits import MOST_VIOLATIONS
-from stores.protocol import DeleteMany, Lock, Step, Steps, Update, UpdateMany, Written, do, find
+from stores.paths import Path
+from stores.protocol import DeleteMany, Lock, Step, Steps, UpdateMany, Written, do, find
 from stores.query import And, Equal, Filter, In
 from stores.records import Entity, Json, now_ms
 
@@ -31,21 +34,31 @@ NOTHING_WRITTEN: Final = Written(b"", 0, 0)
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """Entities of `store` refer to entities of `target`: `field` holds the value of their `by`, or several with
-    `many`."""
+    """Entities of `store` refer to entities of `target`: `path` leads to the value of their `by`, or to a list of them
+    with `many`. It may lead through objects and lists of objects."""
 
     store: str
-    field: str
+    path: Path
     target: str
     by: str = "_id"
     many: bool = False
     on_delete: OnDelete = "refuse"
 
-    def values(self, entity: Entity) -> list[Value]:
-        """Return the values that the entity refers to, those of a valid field."""
-        value = entity.get(self.field)
-        found = value if isinstance(value, list) else [value]
-        return [each for each in found if isinstance(each, str | int) and not isinstance(each, bool)]
+    @property
+    def field(self) -> str:
+        """The top-level field that holds the references."""
+        return self.path[0]
+
+    def places(self, entity: Mapping[str, Json]) -> Iterator[tuple[str, Value]]:
+        """Yield each value that the entity refers to with its place, such as ``lines.2.product``."""
+        return _places(entity, self.path, "")
+
+    def values(self, entity: Mapping[str, Json]) -> frozenset[Value]:
+        return frozenset(value for _, value in self.places(entity))
+
+    def cleared(self, entity: Mapping[str, Json], gone: Collection[Value]) -> Json:
+        """Return the top-level field without references to `gone`: null instead, or a list without them."""
+        return _cleared(entity[self.field], self.path[1:], gone)
 
 
 Sight = Callable[[str], Filter | None]
@@ -63,9 +76,8 @@ class Wanted:
 
     def add(self, relation: Relation, entity: Entity, prefix: str = "") -> None:
         """Add what a new entity, or a change, refers to. `prefix` comes before the field's name in errors."""
-        for number, value in enumerate(relation.values(entity)):
-            place = f"{prefix}{relation.field}.{number}" if relation.many else f"{prefix}{relation.field}"
-            self._places.setdefault(relation, {}).setdefault(value, place)
+        for place, value in relation.places(entity):
+            self._places.setdefault(relation, {}).setdefault(value, prefix + place)
 
     def without(self, known: Mapping[Relation, Collection[Value]]) -> Wanted:
         """Return the same without values that the entity refers to already."""
@@ -88,6 +100,30 @@ class Wanted:
             )
         if violations:
             raise InvalidEntity(violations[:MOST_VIOLATIONS])
+
+
+def _places(value: Json, path: Path, place: str) -> Iterator[tuple[str, Value]]:
+    if isinstance(value, list):
+        for number, element in enumerate(value):
+            yield from _places(element, path, f"{place}{number}." if path else f"{place}.{number}")
+    elif path:
+        if isinstance(value, dict) and path[0] in value:
+            name, rest = path[0], path[1:]
+            yield from _places(value[name], rest, f"{place}{name}." if rest else f"{place}{name}")
+    elif isinstance(value, str | int) and not isinstance(value, bool):
+        yield place, value
+
+
+def _cleared(value: Json, path: Path, gone: Collection[Value]) -> Json:
+    if isinstance(value, list):
+        if path:
+            return [_cleared(element, path, gone) for element in value]
+        return [element for element in value if isinstance(element, dict | list) or element not in gone]
+    if path:
+        if not isinstance(value, dict) or path[0] not in value:
+            return value
+        return {**value, path[0]: _cleared(value[path[0]], path[1:], gone)}
+    return None if not isinstance(value, dict) and value in gone else value
 
 
 def _present(relation: Relation, where: Filter, values: Sequence[Value]) -> Generator[Step, Any, set[Value]]:
@@ -115,7 +151,7 @@ def check_change(wanted: Wanted, sight: Sight, store: str, where: Filter, relati
     fields = tuple(relation.field for relation in relations)
     known: dict[Relation, Collection[Value]] = {}
     for entity in (yield from find(store, where, 1, fields)):
-        known = {relation: frozenset(relation.values(entity)) for relation in relations}
+        known = {relation: relation.values(entity) for relation in relations}
     yield from wanted.without(known).check(sight)
     return NOTHING_WRITTEN
 
@@ -133,7 +169,7 @@ class Deletion:
 
     def __post_init__(self) -> None:
         self._gone: dict[str, dict[str, None]] = {}
-        self._cleared: dict[Relation, dict[str, Entity]] = {}
+        self._cleared: dict[str, dict[str, Entity]] = {}
         self._left: dict[Relation, set[Value]] = {}
         self._refusing: list[tuple[Relation, list[Value]]] = []
         self._count = 0
@@ -179,39 +215,50 @@ class Deletion:
         own = (relation.field, *self._keys_of(relation.store))
         for piece in pieces(values):
             most = self.most + 1 - self._count
-            found = yield from find(relation.store, In((relation.field,), piece), most, own)
+            found = yield from find(relation.store, In(relation.path, piece), most, own)
             gone = self._gone.get(relation.store, {})
             fresh = [entity for entity in found if entity["_id"] not in gone]
             if relation.on_delete == "cascade":
                 self._add(relation.store, fresh)
                 new += fresh
             else:
-                self._cleared.setdefault(relation, {}).update((entity["_id"], entity) for entity in fresh)
                 self._left.setdefault(relation, set()).update(piece)
-                self._count_more(len(fresh))
+                self._add_cleared(relation.store, fresh)
         return new
+
+    def _add_cleared(self, store: str, entities: Sequence[Entity]) -> None:
+        known = self._cleared.setdefault(store, {})
+        self._count_more(sum(entity["_id"] not in known for entity in entities))
+        for entity in entities:
+            known[entity["_id"]] = known.get(entity["_id"], {}) | entity
 
     def _check_refusals(self) -> Substeps:
         for relation, values in self._refusing:
             gone = self._gone.get(relation.store, {})
             for piece in pieces(values):
-                found = yield from find(relation.store, In((relation.field,), piece), len(gone) + 1, ())
+                found = yield from find(relation.store, In(relation.path, piece), len(gone) + 1, ())
                 if any(entity["_id"] not in gone for entity in found):
                     raise DataStandsAgainst({"_id": f"Entities of {relation.store} refer to it."})
 
     def _clear(self) -> Substeps:
-        for relation, entities in self._cleared.items():
-            gone = self._gone.get(relation.store, {})
-            kept = [entity for id, entity in entities.items() if id not in gone]
-            if not relation.many:
-                for piece in pieces([entity["_id"] for entity in kept]):
-                    changes = {relation.field: None, "_at": now_ms()}
-                    yield from do(UpdateMany(relation.store, In(("_id",), piece), changes, len(piece)))
-                continue
-            for entity in kept:
-                remaining = [value for value in relation.values(entity) if value not in self._left[relation]]
-                changes = {relation.field: remaining, "_at": now_ms()}
-                yield from do(Update(relation.store, entity["_id"], changes))
+        for store, entities in self._cleared.items():
+            gone = self._gone.get(store, {})
+            same: dict[bytes, list[str]] = {}  # ids by changes: most entities get the same
+            for id, entity in entities.items():
+                if id not in gone:
+                    same.setdefault(orjson.dumps(self._changes(store, entity)), []).append(id)
+            for changes, ids in same.items():
+                fields = {**orjson.loads(changes), "_at": now_ms()}
+                for piece in pieces(ids):
+                    yield from do(UpdateMany(store, In(("_id",), piece), fields, len(piece)))
+
+    def _changes(self, store: str, entity: Entity) -> Entity:
+        """Return the changes that clear all references of an entity to what goes."""
+        changes: Entity = {}
+        for relation, values in self._left.items():
+            if relation.store == store and relation.field in entity:
+                changes[relation.field] = relation.cleared(entity | changes, values)
+        return changes
 
     def _cascade(self, targets: Sequence[Entity]) -> Substeps:
         first = {entity["_id"] for entity in targets}
@@ -232,7 +279,7 @@ def check_key(
             if before is None or before == changes.get(relation.by):
                 continue
             yield Lock(keys(relation, [before]), exclusive=True)
-            if (yield from find(relation.store, Equal((relation.field,), before), 1, ())):
+            if (yield from find(relation.store, Equal(relation.path, before), 1, ())):
                 raise DataStandsAgainst({relation.by: f"Entities of {relation.store} refer to this value."})
     return NOTHING_WRITTEN
 

@@ -20,10 +20,10 @@ from tests.support.entities import USER, entity, value
 from tests.support.reading import changes_since
 
 CUSTOMERS, ORDERS, LINES, TAGS = "customers", "orders", "lines", "tags"
-CUSTOMER = Relation(ORDERS, "customer", CUSTOMERS)
-ORDER = Relation(LINES, "order", ORDERS, on_delete="cascade")
-PARENT = Relation(CUSTOMERS, "parent", CUSTOMERS, on_delete="clear")
-TAGGED = Relation(ORDERS, "tags", TAGS, by="code", many=True, on_delete="clear")
+CUSTOMER = Relation(ORDERS, ("customer",), CUSTOMERS)
+ORDER = Relation(LINES, ("order",), ORDERS, on_delete="cascade")
+PARENT = Relation(CUSTOMERS, ("parent",), CUSTOMERS, on_delete="clear")
+TAGGED = Relation(ORDERS, ("tags",), TAGS, by="code", many=True, on_delete="clear")
 RELATIONS = (CUSTOMER, ORDER, PARENT, TAGGED)
 
 
@@ -105,7 +105,7 @@ async def test_a_change_keeps_what_is_out_of_sight(engine: Engine) -> None:
     """Only values that are new to the entity are checked."""
     customer, other = [(await create(engine, CUSTOMERS))["_id"] for _ in range(2)]
     order = (await create(engine, ORDERS, customer=customer))["_id"]
-    blind = lambda store: NOTHING  # noqa: E731
+    blind = lambda store: NOTHING
     await change(engine, ORDERS, order, blind, customer=customer, n=1)
     await change(engine, ORDERS, order, blind, customer=None)
     for id in (customer, other):
@@ -146,9 +146,36 @@ async def test_a_deletion_clears_references(engine: Engine) -> None:
     ]
 
 
+async def test_references_inside_of_objects(engine: Engine) -> None:
+    """An order has lines, each with a product and others that may stand for it."""
+    product = Relation(ORDERS, ("lines", "product"), TAGS, on_delete="clear")
+    others = Relation(ORDERS, ("lines", "more", "others"), TAGS, many=True, on_delete="clear")
+    tags = [(await create(engine, TAGS))["_id"] for _ in range(3)]
+    lines = [
+        {"n": 1, "product": tags[0], "more": {"others": [tags[1], tags[2]]}},
+        {"n": 2, "product": tags[1]},
+        {"n": 3, "product": None, "more": None},
+    ]
+    order = entity(lines=lines)
+    assert list(product.places(order)) == [("lines.0.product", tags[0]), ("lines.1.product", tags[1])]
+    assert [place for place, _ in others.places(order)] == ["lines.0.more.others.0", "lines.0.more.others.1"]
+    await engine.commit([Insert(ORDERS, order)], USER)
+    await delete(engine, TAGS, tags[1], (product, others))
+    [left] = await engine.entities(ORDERS, Query())
+    assert left["lines"] == [
+        {"n": 1, "product": tags[0], "more": {"others": [tags[2]]}},
+        {"n": 2, "product": None},
+        {"n": 3, "product": None, "more": None},
+    ]
+
+
 async def test_a_deletion_takes_what_belongs_to_it(engine: Engine) -> None:
     """Through several stores, in one commit. What goes with it refuses nothing; the bound counts all."""
-    relations = (Relation(ORDERS, "customer", CUSTOMERS, on_delete="cascade"), ORDER, Relation(LINES, "first", ORDERS))
+    relations = (
+        Relation(ORDERS, ("customer",), CUSTOMERS, on_delete="cascade"),
+        ORDER,
+        Relation(LINES, ("first",), ORDERS),
+    )
     customer, other = [(await create(engine, CUSTOMERS))["_id"] for _ in range(2)]
     orders = [(await create(engine, ORDERS, customer=customer))["_id"] for _ in range(3)]
     kept = (await create(engine, ORDERS, customer=other))["_id"]
@@ -162,13 +189,13 @@ async def test_a_deletion_takes_what_belongs_to_it(engine: Engine) -> None:
 
 
 async def test_circles_end(engine: Engine) -> None:
-    relations = (Relation(CUSTOMERS, "parent", CUSTOMERS, on_delete="cascade"),)
+    relations = (Relation(CUSTOMERS, ("parent",), CUSTOMERS, on_delete="cascade"),)
     root = (await create(engine, CUSTOMERS))["_id"]
     child = (await create(engine, CUSTOMERS, parent=root))["_id"]
     await change(engine, CUSTOMERS, root, parent=child)
     alone = (await create(engine, CUSTOMERS))["_id"]
     await change(engine, CUSTOMERS, alone, parent=alone)
-    refusing = (Relation(CUSTOMERS, "parent", CUSTOMERS),)
+    refusing = (Relation(CUSTOMERS, ("parent",), CUSTOMERS),)
     with pytest.raises(DataStandsAgainst):
         await delete(engine, CUSTOMERS, root, refusing)
     await delete(engine, CUSTOMERS, alone, refusing)  # what refers to itself does not refuse
