@@ -34,7 +34,7 @@ from stores.mongo.errors import (
     store_errors,
 )
 from stores.mongo.idempotency import write_once
-from stores.mongo.locks import make_locks
+from stores.mongo.locks import Numbers, make_locks
 from stores.mongo.orphans import end_orphans
 from stores.mongo.procedures import proceed
 from stores.mongo.room import Room, longest_wait
@@ -113,6 +113,7 @@ class Committer:
         self._gate = DefinitionGate()
         self._guards: set[str] = set()  # guards whose documents are known to exist
         self._has_locks = False
+        self._numbers = Numbers()
 
     async def commit(
         self,
@@ -293,7 +294,11 @@ class Committer:
         is_bulk, is_large = _is_bulk(writes), _is_large(writes)
         pauses = iter(_BULK_CACHE_PAUSES if is_bulk else _CACHE_PAUSES)
         conflicts = Conflicts(self._connection, {META, KEYS, *(write.store for write in writes)})
-        async with turn, self._connection.client.start_session() as session, Room(self._large) as room:
+        async with AsyncExitStack() as held:
+            await held.enter_async_context(turn)
+            session = await held.enter_async_context(self._connection.client.start_session())
+            number = held.enter_context(self._numbers.number())
+            room = await held.enter_async_context(Room(self._large, number))
             give_up = clock.monotonic() + _GIVE_UP_SECONDS
             while True:
                 if is_large:

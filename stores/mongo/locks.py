@@ -1,13 +1,16 @@
 """Documents by which transactions lock keys. Snapshot isolation does not detect conflicts with reads: of two
 transactions that write to the same document, one is repeated.
 
-A key has a slot of STRIPES documents. A shared lock writes to one of them, chosen at random, so many transactions can
-share a key at once; an exclusive lock writes to all. Different keys may have the same slot, which costs a repetition.
+A key has a slot of STRIPES documents. A shared lock writes to one of them, that of its transaction, so the transactions
+of a process share a key without collisions; an exclusive lock writes to all. Different keys may have the same slot,
+which costs a repetition.
 """
 
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from hashlib import blake2b
 from typing import Final
 
@@ -18,7 +21,7 @@ from stores.mongo.errors import DUPLICATE_KEY
 from stores.protocol import Lock
 
 SLOTS: Final = 64
-STRIPES: Final = 16
+STRIPES: Final = 32
 
 
 async def make_locks(connection: Connection) -> None:
@@ -31,11 +34,32 @@ async def make_locks(connection: Connection) -> None:
             raise
 
 
-def locks_of(step: Lock) -> list[str]:
-    """Return the ids of the documents that a lock writes to, in the same order for all commits."""
-    slots = {_slot(key) for key in step.keys}
-    chosen = (_stripes(slot) if step.exclusive else [random.choice(_stripes(slot))] for slot in sorted(slots))
-    return [id for ids in chosen for id in ids]
+class Numbers:
+    """Numbers of the transactions in progress in this process, from a random one on: other processes have theirs."""
+
+    def __init__(self) -> None:
+        self._free: list[int] = []
+        self._next = random.randrange(STRIPES)
+
+    @contextmanager
+    def number(self) -> Iterator[int]:
+        """Yield a number that no other transaction in progress has."""
+        if self._free:
+            number = self._free.pop()
+        else:
+            number, self._next = self._next, self._next + 1
+        try:
+            yield number
+        finally:
+            self._free.append(number)
+
+
+def locks_of(step: Lock, number: int) -> list[str]:
+    """Return the ids of the documents to which the transaction `number` writes for a lock, in the same order for all."""
+    slots = sorted({_slot(key) for key in step.keys})
+    if step.exclusive:
+        return [id for slot in slots for id in _stripes(slot)]
+    return [f"lock:{slot}:{number % STRIPES}" for slot in slots]
 
 
 def _slot(key: str) -> int:

@@ -28,9 +28,10 @@ async def longest_wait() -> AsyncIterator[None]:
 
 
 class Room:
-    """The room of one transaction. All transactions share `turns`."""
+    """The room of one transaction. All transactions share `turns`. `number` is its own among those in progress."""
 
-    def __init__(self, turns: asyncio.Lock) -> None:
+    def __init__(self, turns: asyncio.Lock, number: int) -> None:
+        self.number = number
         self._turns = turns
         self.is_taken = False
 

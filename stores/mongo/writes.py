@@ -115,7 +115,7 @@ class Writer:
     async def lock(self, step: Lock) -> None:
         """Write to the documents of the keys: of two transactions that write to the same one, one is repeated."""
         meta = self._connection.collection(META)
-        documents = locks_of(step)
+        documents = locks_of(step, self._room.number if self._room is not None else 0)
         done = await meta.update_many({"_id": {"$in": documents}}, {"$inc": {"commits": 1}}, session=self._session)
         if done.matched_count < len(documents):
             raise Unavailable("documents of locks are missing in _meta: they are made again")
