@@ -17,6 +17,9 @@ from stores.fields.members import check_members, missing
 from stores.fields.settings import checker_of, most_items
 from stores.query import Projection
 from stores.records import SYSTEM_FIELDS, Entity, Json
+from stores.relation import OnDelete, Relation
+
+SERIAL: Final = "Serial"
 
 RULES: Final[Mapping[str, str]] = {
     "required": "This field is required.",
@@ -28,6 +31,7 @@ RULES: Final[Mapping[str, str]] = {
     "too_short": "Must not be shorter than {detail} characters.",
     "too_low": "Must be at least {detail}.",
     "too_high": "Must be at most {detail}.",
+    "reference": "There is no such entity of {detail}.",
     "double": "This value is in the list already.",
     "date": "Must be a real date, such as 2020-11-26.",
     "datetime": "Must be a real UTC time, such as 2020-11-26 06:00:00, or a time with a zone in ISO 8601.",
@@ -59,7 +63,8 @@ class Field:
     `index`: the field is indexed; `search`: `search=` includes it; `hidden`: it may be written but is never shown,
     filtered or sorted by; `length`: the most characters of a Text or Textarea. `min`, `max`: bounds of values, or of
     the lengths of texts, in canonical form. `many`: values are lists, of at most `max_items` values (1 000), and
-    without doubles if `distinct`. `fields`: those of an Object. The type's `takes` lists the settings that have a
+    without doubles if `distinct`. `fields`: those of an Object. `store`, `by` and `on_delete`: what a Reference refers
+    to (see `stores.relation`). `start`: the first number of a Serial. The type's `takes` lists the settings that have a
     meaning.
     """
 
@@ -80,6 +85,10 @@ class Field:
     max_items: int | None = None
     distinct: bool = False
     fields: tuple[Field, ...] = ()
+    store: str = ""
+    by: str = ""
+    on_delete: OnDelete = "refuse"
+    start: int = 1
 
     @cached_property
     def option_ids(self) -> frozenset[OptionId]:
@@ -97,7 +106,7 @@ class Field:
         items = most_items(self) if self.many else self.max_items
         members = tuple((name, member.required, member.accepts) for name, member in sorted(self.members.items()))
         limits = self.option_ids, self.min, self.max, self.many, items, self.distinct
-        return self.type, longest, *limits, members
+        return self.type, longest, *limits, members, self.store, self.by
 
     @cached_property
     def kind(self) -> FieldType:
@@ -171,12 +180,12 @@ class StoreDefinition:
 
     @cached_property
     def unique_paths(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys([*_paths(self.fields, lambda f: f.unique), *self.unique]))
+        return tuple(dict.fromkeys([*_paths(self.fields, lambda f: f.unique or f.type == SERIAL), *self.unique]))
 
     @cached_property
     def index_paths(self) -> tuple[str, ...]:
         """Paths to index, without the unique paths, which have a unique index."""
-        wanted = dict.fromkeys([*_paths(self.fields, lambda f: f.index), *self.indexes])
+        wanted = dict.fromkeys([*_paths(self.fields, lambda f: f.index or bool(f.store)), *self.indexes])
         unique = frozenset(self.unique_paths)
         return tuple(p for p in wanted if p not in unique)
 
@@ -214,6 +223,16 @@ class StoreDefinition:
             if not (found.many and segment.isdigit()):
                 found = found.members.get(segment)
         return found
+
+    @cached_property
+    def relations(self) -> tuple[Relation, ...]:
+        """The references to other stores, also those inside of objects."""
+        return tuple(_relations(self.name, self.fields))
+
+    @cached_property
+    def serials(self) -> tuple[Field, ...]:
+        """The fields that the hub fills with numbers."""
+        return tuple(f for f in self.fields if f.type == SERIAL)
 
     @cached_property
     def holds_lists(self) -> bool:
@@ -260,6 +279,14 @@ def _paths(fields: Iterable[Field], wanted: Callable[[Field], bool], above: str 
         if wanted(each):
             yield above + each.id
         yield from _paths(each.fields, wanted, f"{above}{each.id}.")
+
+
+def _relations(store: str, fields: Iterable[Field], above: tuple[str, ...] = ()) -> Iterator[Relation]:
+    for each in fields:
+        path = (*above, each.id)
+        if each.store:
+            yield Relation(store, path, each.store, each.by or "_id", each.many, each.on_delete)
+        yield from _relations(store, each.fields, path)
 
 
 def _top(path: str) -> str:

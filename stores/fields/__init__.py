@@ -16,6 +16,7 @@ from stores.fields.contacts import ADDRESS_LENGTH, Email, Phone
 from stores.fields.numbers import ExactDecimal, Integer
 from stores.fields.objects import Object
 from stores.fields.options import OneOption, SeveralOptions
+from stores.fields.references import Reference, SerialNumber
 from stores.fields.texts import (
     TEXT_LENGTH,
     TEXTAREA_LENGTH,
@@ -53,6 +54,8 @@ _TYPES: Final[tuple[FieldType, ...]] = (
     Integer("Number", 42),
     ExactDecimal("Numeric", 1250.33),
     Object("Object", {"city": "Montréal"}),
+    Reference("Reference", "6b03c48bc153bcada89413a9"),
+    SerialNumber("Serial", 1),
     WebAddress("URL", "https://example.com/", longest=URL_LENGTH),
     Email("Email", "ann@example.com", longest=ADDRESS_LENGTH),
     Phone("Phone", "+15145550123"),

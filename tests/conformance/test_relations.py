@@ -14,7 +14,8 @@ from stores.errors import DataStandsAgainst, InvalidEntity, TooManyMatches
 from stores.protocol import Delete, Engine, Insert, Procedure, Update, Written
 from stores.query import EVERYTHING, NOTHING, And, Equal, Filter, Query
 from stores.records import Entity, new_id
-from stores.relations import Deletion, Relation, Wanted, check_change, check_key, check_new
+from stores.reference_checks import Deletion, Wanted, check_change, check_key, check_new
+from stores.relation import Relation
 from stores.schema import StoreDefinition
 from tests.support.entities import USER, entity, value
 from tests.support.reading import changes_since

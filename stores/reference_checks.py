@@ -10,55 +10,24 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, TypeVar
 
 import orjson
 
 from stores.errors import DataStandsAgainst, InvalidEntity, TooManyMatches, Violation
 from stores.limits import MOST_VIOLATIONS
-from stores.paths import Path
 from stores.protocol import DeleteMany, Lock, Step, Steps, UpdateMany, Written, do, find
 from stores.query import And, Equal, Filter, In
 from stores.records import Entity, Json, now_ms
+from stores.relation import Relation, Value
 
 T = TypeVar("T")
-Value = str | int
-OnDelete = Literal["refuse", "clear", "cascade"]
 Substeps = Generator[Step, Any, None]
 
 PIECE: Final = 500
 """Values in one search."""
 
 NOTHING_WRITTEN: Final = Written(b"", 0, 0)
-
-
-@dataclass(frozen=True, slots=True)
-class Relation:
-    """Entities of `store` refer to entities of `target`: `path` leads to the value of their `by`, or to a list of them
-    with `many`. It may lead through objects and lists of objects."""
-
-    store: str
-    path: Path
-    target: str
-    by: str = "_id"
-    many: bool = False
-    on_delete: OnDelete = "refuse"
-
-    @property
-    def field(self) -> str:
-        """The top-level field that holds the references."""
-        return self.path[0]
-
-    def places(self, entity: Mapping[str, Json]) -> Iterator[tuple[str, Value]]:
-        """Yield each value that the entity refers to with its place, such as ``lines.2.product``."""
-        return _places(entity, self.path, "")
-
-    def values(self, entity: Mapping[str, Json]) -> frozenset[Value]:
-        return frozenset(value for _, value in self.places(entity))
-
-    def cleared(self, entity: Mapping[str, Json], gone: Collection[Value]) -> Json:
-        """Return the top-level field without references to `gone`: null instead, or a list without them."""
-        return _cleared(entity[self.field], self.path[1:], gone)
 
 
 Sight = Callable[[str], Filter | None]
@@ -100,30 +69,6 @@ class Wanted:
             )
         if violations:
             raise InvalidEntity(violations[:MOST_VIOLATIONS])
-
-
-def _places(value: Json, path: Path, place: str) -> Iterator[tuple[str, Value]]:
-    if isinstance(value, list):
-        for number, element in enumerate(value):
-            yield from _places(element, path, f"{place}{number}." if path else f"{place}.{number}")
-    elif path:
-        if isinstance(value, dict) and path[0] in value:
-            name, rest = path[0], path[1:]
-            yield from _places(value[name], rest, f"{place}{name}." if rest else f"{place}{name}")
-    elif isinstance(value, str | int) and not isinstance(value, bool):
-        yield place, value
-
-
-def _cleared(value: Json, path: Path, gone: Collection[Value]) -> Json:
-    if isinstance(value, list):
-        if path:
-            return [_cleared(element, path, gone) for element in value]
-        return [element for element in value if isinstance(element, dict | list) or element not in gone]
-    if path:
-        if not isinstance(value, dict) or path[0] not in value:
-            return value
-        return {**value, path[0]: _cleared(value[path[0]], path[1:], gone)}
-    return None if not isinstance(value, dict) and value in gone else value
 
 
 def _present(relation: Relation, where: Filter, values: Sequence[Value]) -> Generator[Step, Any, set[Value]]:
