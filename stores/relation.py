@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 from stores.paths import Path
-from stores.records import Json
+from stores.records import Entity, Json
 
 Value = str | int
 OnDelete = Literal["refuse", "clear", "cascade"]
@@ -30,14 +30,14 @@ class Relation:
         """The top-level field that holds the references."""
         return self.path[0]
 
-    def places(self, entity: Mapping[str, Json]) -> Iterator[tuple[str, Value]]:
+    def places(self, entity: Entity) -> Iterator[tuple[str, Value]]:
         """Yield each value that the entity refers to with its place, such as ``lines.2.product``."""
         return _places(entity, self.path, "")
 
-    def values(self, entity: Mapping[str, Json]) -> frozenset[Value]:
+    def values(self, entity: Entity) -> frozenset[Value]:
         return frozenset(value for _, value in self.places(entity))
 
-    def cleared(self, entity: Mapping[str, Json], gone: Collection[Value]) -> Json:
+    def cleared(self, entity: Entity, gone: Collection[Value]) -> Json:
         """Return the top-level field without references to `gone`: null instead, or a list without them."""
         return _cleared(entity[self.field], self.path[1:], gone)
 
