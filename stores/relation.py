@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from stores.paths import Path
 from stores.records import Entity, Json
 
 Value = str | int
 OnDelete = Literal["refuse", "clear", "cascade"]
+ON_DELETE: Final[tuple[OnDelete, ...]] = ("refuse", "clear", "cascade")
 
 
 @dataclass(frozen=True, slots=True)

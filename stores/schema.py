@@ -88,7 +88,7 @@ class Field:
     store: str = ""
     by: str = ""
     on_delete: OnDelete = "refuse"
-    start: int = 1
+    start: int | None = None
 
     @cached_property
     def option_ids(self) -> frozenset[OptionId]:

@@ -15,7 +15,7 @@ from auth.principal import Principal
 from auth.resolver import Resolver
 from auth.view import View
 from hub.services import expectations as expect
-from hub.services.body_checker import BodyChecker
+from hub.services.body_checker import BodyChecker, checked
 from hub.services.credentials import refuse
 from hub.services.group_paths import GroupPathKeeper
 from hub.services.reference_keeper import ReferenceKeeper
@@ -216,11 +216,10 @@ class EntityService:
         """Merge `body` into the entity."""
         view = self._view(principal, store, "PATCH")
         cleaned, violations = clean(self._entity_part(store, body), self._bounds.entity, _checked_id(id))
-        fields, more = view.definition.check_changes(cleaned)
+        fields, more = await checked(view.definition, view.definition.check_changes, cleaned)
         if violations or more:
             check = self._bodies.check_of_parts(view.definition.check_changes)
-            checked = Checked(view, cleaned, violations + more, check)
-            kept = await self._sent_back(principal, id, checked)
+            kept = await self._sent_back(principal, id, Checked(view, cleaned, violations + more, check))
             # Do not write unchanged invalid fields: a concurrent writer may be correcting them.
             fields = {name: value for name, value in fields.items() if name not in kept}
         if view.definition.system:
@@ -236,7 +235,7 @@ class EntityService:
         """Replace the entity, except system fields and hidden fields that `body` does not mention."""
         view = self._view(principal, store, "PUT")
         cleaned, violations = clean(self._entity_part(store, body), self._bounds.entity, _checked_id(id))
-        fields, more = view.definition.check_new(cleaned)
+        fields, more = await checked(view.definition, view.definition.check_new, cleaned)
         # Unknown to the caller, or assigned by the hub: they stay as they are.
         unknown = (view.hidden_fields - cleaned.keys()) | view.definition.serial_names
         violations += [v for v in more if v.field not in unknown]
@@ -244,11 +243,11 @@ class EntityService:
         if not violations:
             return await self._replace(replacement, revs)
         check = self._bodies.check_of_parts(view.definition.check_new, unknown)
-        checked = Checked(view, cleaned, violations, check)
-        fields |= await self._sent_back(principal, id, checked)
+        mistakes = Checked(view, cleaned, violations, check)
+        fields |= await self._sent_back(principal, id, mistakes)
 
         async def attempt(before: Entity) -> tuple[bytes, int]:
-            checked.kept(before)  # fields that a concurrent writer has corrected must not be overwritten
+            mistakes.kept(before)  # fields that a concurrent writer has corrected must not be overwritten
             return await self._replace(replacement, frozenset({before["_rev"]}))
 
         return await retry_on_current(self._engine, store, id, view.where, revs, attempt)
@@ -306,7 +305,7 @@ class EntityService:
         view = self._view(principal, store, "PATCH")
         self._not_system(view.definition)
         raise_violations([Violation(name, "system") for name in body if name in SYSTEM_FIELDS])
-        fields = self._bodies.bulk_changes(view.definition, body)
+        fields = await self._bodies.bulk_changes(view.definition, body)
         most = min(self._bounds.matches, MOST_BULK_BYTES // len(orjson.dumps(fields)))
         reader, where = reader_of(principal, view), view.narrowed(where)
         write = UpdateMany(store, where, stamp_change(fields), most, is_forced(reader, fields))

@@ -53,7 +53,11 @@ def stamp_new(fields: Entity, principal: Principal, branch: Sequence[str], now: 
 def serials_of(definition: StoreDefinition) -> tuple[Serial, ...]:
     """Return the serial numbers that a new entity of the store gets. A counter belongs to the definition, so a store
     that is renamed goes on counting, and a new store of an old name begins anew."""
-    return tuple(Serial(each.id, f"{definition.id}.{each.id}", each.start) for each in definition.serials)
+    counter = f"{definition.id}.{{}}"
+    return tuple(
+        Serial(each.id, counter.format(each.id), 1 if each.start is None else each.start)
+        for each in definition.serials
+    )
 
 
 def stamp_change(fields: Entity) -> Entity:
