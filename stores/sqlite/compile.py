@@ -9,13 +9,12 @@ composite operands) it calls the matcher.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
 import apsw
 import orjson
 
 from stores import query
-from stores.bounds import Limit
 from stores.matcher import compile_filter
 from stores.query import Filter, Leaf
 from stores.records import Entity
