@@ -94,7 +94,7 @@ class Phone(TextType):
         return check_phone
 
     def schema(self, field: FieldSettings) -> Schema:
-        return {"type": "string", "pattern": r"^\+?[0-9]{5,15}$", "examples": [self.example]}
+        return {"type": "string", "pattern": r"^(?:\+|(?!00))[0-9]{5,15}$", "examples": [self.example]}
 
     def sent_schema(self, field: FieldSettings, shown: Schema) -> Schema:
         between, digits = r"[ \-./()]*", r"[0-9](?:[ \-./()]*[0-9]){4,14}"
