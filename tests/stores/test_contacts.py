@@ -38,7 +38,8 @@ def test_equal_addresses_have_one_form(sent: str, kept: str) -> None:
     "value",
     ["", "ann", "ann@", "@example.com", "ann@example", "ann@localhost", "a b@example.com", '"a b"@example.com',
      "Ann <ann@example.com>", "ann@example.com,bob@example.com", " ann@example.com", "ann@example.com\n",
-     "ann@[127.0.0.1]", "ann@example.123", "ann@-a.example", "ann@a..example", "ann..b@example.com", "ann@printer.local", "ann@x.invalid",
+     "ann@[127.0.0.1]",
+     "ann@example.123", "ann@-a.example", "ann@a..example", "ann..b@example.com", "ann@printer.local", "ann@x.invalid",
      f"{'a' * 243}@example.com", f"ann@{'a' * 64}.example", "ann@ab--c.example", "ann@xn--0.example", "é" * 300, "ŉ@e",
      5, ["ann@example.com"], {}],
 )  # fmt: skip

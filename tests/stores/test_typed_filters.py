@@ -93,7 +93,8 @@ def test_values_get_the_form_of_their_type(document: Any, tree: Filter) -> None:
     ("path", "type"),
     [
         ("mail", "Email"), ("lines", "Object"), ("lines.7", "Object"), ("lines.7.by", "Object"),
-        ("lines.by.mail", "Email"), ("phones.0", "Phone"), ("mail.0", None), ("other", None), ("lines.other", None), ("name.x", None), ("", None),
+        ("lines.by.mail", "Email"),
+        ("phones.0", "Phone"), ("mail.0", None), ("other", None), ("lines.other", None), ("name.x", None), ("", None),
     ],
 )  # fmt: skip
 def test_a_path_leads_to_its_field(path: str, type: str | None) -> None:
