@@ -16,7 +16,7 @@ MEMBERS = [{"id": "city", "type": "Text", "required": True}, {"id": "floor", "ty
 
 TYPES = ["Boolean", "ColorSwatch", "Checkbox", "MultiSelect", "Radio", "Select", "Date", "DateTime", "Number",
          "Numeric", "Object", "URL", "Email", "Phone", "Text", "Textarea", "Timezone", "JSON"]  # fmt: skip
-NEEDED = {
+NEEDED: dict[str, dict[str, Any]] = {
     **{type: {"options": OPTIONS} for type in ("Checkbox", "MultiSelect", "Radio", "Select")},
     "Object": {"fields": MEMBERS},
 }
