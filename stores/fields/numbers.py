@@ -7,7 +7,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final
 
-from stores.fields.base import Checker, FieldSettings, NumberType, Rejected, Schema
+from stores.fields.base import Checker, FieldSettings, NumberType, Rejected, Schema, add_numbers, is_number
 from stores.records import Json
 
 INT64: Final[Schema] = {"type": "integer", "format": "int64", "minimum": -(2**63), "maximum": 2**63 - 1}
@@ -24,6 +24,10 @@ class Integer(NumberType):
 
     def schema(self, field: FieldSettings) -> Schema:
         return dict(INT64)
+
+    def add(self, value: Json, amount: Json) -> Json:
+        """Return the exact sum, also of numbers that are written with a point: `1.0`."""
+        return add_numbers(_whole(value), _whole(amount))
 
     def from_time(self, time: datetime) -> Json:
         """Return Unix milliseconds; None for a time without a zone."""
@@ -43,6 +47,10 @@ class ExactDecimal(NumberType):
     def sent_schema(self, shown: Schema) -> Schema:
         return {"anyOf": [shown, _DECIMAL_TEXT]}
 
+    def add(self, value: Json, amount: Json) -> Json:
+        """Return the exact decimal sum of numbers, given as such or as text."""
+        return _canonical(_decimal(value) + _decimal(amount))
+
 
 def check_integer(value: Any) -> Json:
     if type(value) is not int:  # not isinstance: true is an int too
@@ -51,13 +59,25 @@ def check_integer(value: Any) -> Json:
     return value
 
 
+def _whole(value: Json) -> Json:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 def check_decimal(value: Any) -> Json:
     """Return a number, given as such or as text, as an integer or as the nearest double."""
-    if not isinstance(value, int | float | str) or isinstance(value, bool):
+    return _canonical(_decimal(value))
+
+
+def _decimal(value: Any) -> Decimal:
+    if isinstance(value, str):
+        if not _DECIMAL.fullmatch(value):
+            raise Rejected("decimal")
+    elif not is_number(value):
         raise Rejected("type", "a number")
-    if isinstance(value, str) and not _DECIMAL.fullmatch(value):
-        raise Rejected("decimal")
-    number = Decimal(str(value))
+    return Decimal(str(value))
+
+
+def _canonical(number: Decimal) -> Json:
     if not (abs(number) < 10**12 and number == round(number, 3)):
         raise Rejected("decimal")
     return int(number) if number == int(number) else float(number)
