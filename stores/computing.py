@@ -128,7 +128,10 @@ def _violations(
     it: Operation, definition: StoreDefinition, hidden: frozenset[str], limits: EntityLimits
 ) -> Iterator[Violation]:
     top = it.path[0]
-    if top in SYSTEM_FIELDS or top == "success":
+    bad = check_document(_holding(it), limits)
+    if bad:
+        yield from bad
+    elif top in SYSTEM_FIELDS or top == "success":
         yield Violation(it.place, "system")
     elif top.startswith("_"):
         yield Violation(it.place, "reserved")
@@ -137,7 +140,6 @@ def _violations(
     elif top in hidden and not (it.operator in SETTING and len(it.path) == 1):
         yield Violation(it.place, "invalid", _HIDDEN)
     else:
-        yield from check_document(_holding(it), limits)
         yield from _misfits(it, definition)
 
 

@@ -12,7 +12,7 @@ from stores.records import Json
 
 INT64: Final[Schema] = {"type": "integer", "format": "int64", "minimum": -(2**63), "maximum": 2**63 - 1}
 _LARGEST_DECIMAL: Final = 999_999_999_999.999
-_DECIMAL_TEXT: Final[Schema] = {"type": "string", "pattern": r"^-?\d{1,12}(\.\d{1,3})?$"}
+DECIMAL_TEXT: Final[Schema] = {"type": "string", "pattern": r"^-?\d{1,12}(\.\d{1,3})?$"}
 _DECIMAL: Final = re.compile(r"-?\d{1,15}(\.\d{1,6})?", re.ASCII)
 
 
@@ -45,7 +45,7 @@ class ExactDecimal(NumberType):
         return {"type": "number", **limits, "description": "decimal(15,3)"}
 
     def sent_schema(self, shown: Schema) -> Schema:
-        return {"anyOf": [shown, _DECIMAL_TEXT]}
+        return {"anyOf": [shown, DECIMAL_TEXT]}
 
     def add(self, value: Json, amount: Json) -> Json:
         """Return the exact decimal sum of numbers, given as such or as text."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import orjson
 
 from hub.services.violations import raise_violations
+from stores.bounds import Limit
 from stores.errors import InvalidEntity, Violation
 from stores.limits import MOST_VIOLATIONS
 from stores.operators import LISTING, MOST_OPERATIONS, NO_OPERATORS, Operation, Operator, Operators
@@ -16,8 +17,11 @@ from stores.paths import Path
 from stores.records import Entity
 from stores.turns import Turn
 
+MOST_PATH_TEXT: Annotated[int, Limit("path of an operator", "characters", "400")] = 2_000
+"""Characters of one path: errors repeat it."""
+
 _SHOWN: Final = 100
-"""Characters of a wrong path that an error shows."""
+"""Characters of a wrong name or path that an error shows."""
 
 
 def has_operators(body: Entity) -> bool:
@@ -77,7 +81,7 @@ def _operations(given: Entity, violations: list[Violation]) -> Iterator[Operatio
         operator = _OPERATORS.get(name)
         if operator is None:
             known = ", ".join(_OPERATORS)
-            violations.append(Violation(name, "invalid", f"There is no such operator. Operators are {known}."))
+            violations.append(Violation(name[:_SHOWN], "invalid", f"There is no such operator. Operators are {known}."))
         elif operator is Operator.UNSET:
             yield from _unset(operator, argument, violations)
         elif not isinstance(argument, dict):
@@ -105,7 +109,10 @@ def _unset(operator: Operator, argument: Any, violations: list[Violation]) -> It
 def _path(operator: Operator, text: str, violations: list[Violation]) -> Path | None:
     """Return the segments of a path; None, with a violation, for a text that is no path."""
     path = tuple(text.split("."))
-    if len(path) > MOST_SEGMENTS:
+    if len(text) > MOST_PATH_TEXT:
+        text = f"{text[:_SHOWN]!r}… has more than {MOST_PATH_TEXT} characters."
+        violations.append(Violation(operator, "invalid", text))
+    elif len(path) > MOST_SEGMENTS:
         violations.append(Violation(operator, "invalid", f"{text[:_SHOWN]!r}… has more than {MOST_SEGMENTS} segments."))
     elif not all(path) or "\0" in text or any(segment[0] == "$" for segment in path):
         violations.append(Violation(operator, "invalid", f"{text[:_SHOWN]!r} is not a field path."))
