@@ -17,7 +17,7 @@ from stores.mongo.room import longest_wait
 from stores.mongo.upserts import value_at
 from stores.protocol import Update, Upsert, Write
 
-MOST_IN_TURN: Final = 500
+_MOST_IN_TURN: Final = 500
 """Computed changes of one commit that wait for turns. With more, the commit relies on being repeated."""
 
 Place = tuple[str, str, Any]
@@ -47,7 +47,7 @@ class EntityTurns:
         each = [write for write in writes if isinstance(write, Update | Upsert)]
         places = {place for w in each if w.compute is not None and (place := _place_of(w)) is not None}
         if places:
-            return sorted(places, key=repr) if len(places) <= MOST_IN_TURN else []
+            return sorted(places, key=repr) if len(places) <= _MOST_IN_TURN else []
         alone = _place_of(each[0]) if len(writes) == 1 and each else None
         return [alone] if alone is not None and alone in self._locks else []
 
