@@ -220,7 +220,7 @@ class EntityService:
     ) -> tuple[bytes, int]:
         """Merge `body` into the entity, and apply the operators to it."""
         view = self._view(principal, store, "PATCH")
-        compute = computing(view, operators, self._bounds.entity)
+        compute = await computing(view, operators, self._bounds.entity)
         cleaned, violations = clean(self._entity_part(store, body), self._bounds.entity, _checked_id(id))
         fields, more = view.definition.check_changes(cleaned)
         if violations or more:
@@ -315,7 +315,7 @@ class EntityService:
         self._not_system(view.definition)
         raise_violations([Violation(name, "system") for name in body if name in SYSTEM_FIELDS])
         fields = self._bodies.bulk_changes(view.definition, body)
-        compute = computing(view, operators, self._bounds.entity)
+        compute = await computing(view, operators, self._bounds.entity)
         most = min(self._bounds.matches, MOST_BULK_BYTES // (len(orjson.dumps(fields)) + operators.size))
         reader, where = reader_of(principal, view), view.narrowed(where)
         write = UpdateMany(store, where, stamp_change(fields), most, is_forced(reader, fields, compute), compute)

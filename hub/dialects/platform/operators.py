@@ -144,7 +144,8 @@ _FORMS: Final[Mapping[Operator, Callable[[Operator, Path, Any, list[Violation]],
 def _shared_paths(plain: Entity, operations: Sequence[Operation]) -> Iterator[Violation]:
     """Yield a violation for each path that is changed twice, or below a path that is changed too."""
     # In this order, the paths that begin with a path come right behind it.
-    places = sorted([*((name,) for name in plain), *(operation.path for operation in operations)])
+    also = {(operation.path[0],) for operation in operations if operation.path[0] in plain}
+    places = sorted([*also, *(operation.path for operation in operations)])
     first: Path | None = None
     for path in places:
         if first is not None and path[: len(first)] == first:
