@@ -11,7 +11,7 @@ import random
 import time as clock
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import orjson
 from bson.raw_bson import RawBSONDocument
@@ -19,6 +19,7 @@ from pymongo import UpdateOne
 from pymongo.asynchronous.collection import AsyncCollection
 
 from stores import records
+from stores.bounds import Limit
 from stores.computing import effective
 from stores.errors import ReadTimeout, StaleRevision, TooManyMatches, Unavailable
 from stores.mongo.altering import at_revisions
@@ -46,8 +47,8 @@ _LONGEST_PAUSE: Final = 0.05
 _READ_TOGETHER: Final = 200
 """Entities of a bulk change that one request reads."""
 
-_LONGEST_BULK: Final = 45.0
-"""Seconds for the writes of a bulk change: the server keeps a transaction open for 60."""
+LONGEST_COMPUTING: Annotated[float, Limit("bulk change on MongoDB", "seconds of computing", "503")] = 45
+"""Seconds in which a bulk change computes and writes: the server keeps a transaction open for 60."""
 
 _CREATION: Final = {"time": 1, "_id": 1}
 
@@ -173,7 +174,7 @@ class BulkChange:
         InvalidEntity of the change."""
         # The ids first: entities that the change moves in an index would be met again.
         ids = await self._matches()
-        ends = clock.monotonic() + _LONGEST_BULK
+        ends = clock.monotonic() + LONGEST_COMPUTING
         count, turn = 0, Turn()
         async for row in self._rows(ids):
             made = await alter_row(row, self._write, self._by)
@@ -181,7 +182,7 @@ class BulkChange:
                 count += 1
                 await self._add(made)
             if clock.monotonic() > ends:
-                raise ReadTimeout
+                raise ReadTimeout("computing a bulk change took longer than it may").at("LONGEST_COMPUTING")
             if turn.is_over:
                 await turn.pass_on()
         await self._send()

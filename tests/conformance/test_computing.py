@@ -14,6 +14,7 @@ from stores.errors import (
     EntityTooLarge,
     InvalidEntity,
     NotFound,
+    ReadTimeout,
     StaleRevision,
     TooManyMatches,
     Violation,
@@ -292,3 +293,16 @@ async def test_an_entity_that_is_deleted_meanwhile_is_not_found(engine: Engine) 
     )
     assert all(isinstance(each, list | NotFound) for each in outcome)
     assert await find(engine) == []
+
+
+@pytest.mark.engine("mongodb")
+async def test_a_bulk_change_that_takes_too_long_changes_nothing(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ends before the server ends its transaction."""
+    await insert(engine, *numbered(500))
+    monkeypatch.setattr("stores.mongo.computing.LONGEST_COMPUTING", 0)
+    with pytest.raises(ReadTimeout) as error:
+        await engine.commit([UpdateMany(STORE, EVERYTHING, {}, 500, compute=change(inc={"n": 1}))], USER)
+    assert error.value.limit_name == "LONGEST_COMPUTING"
+    assert [e["_rev"] for e in await find(engine, Query(limit=500))] == [1] * 500
