@@ -230,7 +230,7 @@ def bounds_of(settings: Settings) -> Bounds:
     return Bounds(
         settings.max_items,
         settings.max_matches,
-        EntityLimits(settings.max_depth, settings.max_name_length),
+        EntityLimits(settings.max_depth, settings.max_name_length, settings.max_entity_nodes),
     )
 
 

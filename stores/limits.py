@@ -31,10 +31,12 @@ class _Enough(Exception):
 
 @dataclass(frozen=True, slots=True)
 class EntityLimits:
-    """`depth`: levels of objects and arrays; `name_length`: characters of a field name."""
+    """`depth`: levels of objects and arrays; `name_length`: characters of a field name; `nodes`: values in an entity
+    that grows (of a body, its parser checks them)."""
 
     depth: int = 32
     name_length: int = 200
+    nodes: int = 100_000
 
 
 def check_document(entity: dict[str, Any], limits: EntityLimits, prefix: str = "") -> list[Violation]:

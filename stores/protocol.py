@@ -14,7 +14,8 @@ from typing import Annotated, Any, Final, NoReturn, Protocol
 import orjson
 
 from stores.bounds import Limit
-from stores.errors import ConsumerStopped, UpsertTooLarge, Violation
+from stores.computing import Compute
+from stores.errors import ConsumerStopped, TooManyMatches, UpsertTooLarge, Violation
 from stores.options import CONSUMER_DEFAULTS, ConsumerOptions
 from stores.paths import split, value_at
 from stores.query import EVERYTHING, NOTHING, WHOLE, And, Equal, Filter, Projection, Query
@@ -40,7 +41,7 @@ UNBOUNDED: Final = 2**31 - 1
 
 # Writes. The caller sets the system fields; only `_rev` is the engine's: it raises it by one on every change. An engine
 # skips a change that would alter nothing but `_at`: the revision stays and nothing is recorded, unless the write is
-# `forced`.
+# `forced`. `compute` computes further changes from the entity as it is in the commit, with `changes` merged into it.
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,8 @@ class Update:
     """Merge `changes` (top-level fields) into the entity, atomically. With `replace`, remove every other field except
     the system fields.
 
-    Raises NotFound when the entity does not meet `where`, and StaleRevision when its revision is not in `revs`."""
+    `compute` does not go together with `replace`. Raises NotFound when the entity does not meet `where`, StaleRevision
+    when its revision is not in `revs`, and the InvalidEntity of `compute`."""
 
     store: str
     id: str
@@ -76,6 +78,7 @@ class Update:
     revs: Revisions | None = None
     replace: bool = False
     forced: bool = False
+    compute: Compute | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +94,9 @@ class Upsert:
     """Insert `entity`, or, if an entity that meets `where` has the same value at the unique path `key`, merge `changes`
     into that one.
 
-    `missing` are the required fields that `entity` lacks; `serials` are numbers that it gets. Raises DuplicateValue
-    when an entity that does not meet `where` has the value, and InvalidEntity when `entity` would be inserted and
-    `missing` is not empty."""
+    `missing` are the required fields that `entity` lacks; `serials` are numbers that it gets. `compute` belongs to the
+    merge: an entity that is inserted stays as it is. Raises DuplicateValue when an entity that does not meet `where`
+    has the value, and InvalidEntity when `entity` would be inserted and `missing` is not empty."""
 
     store: str
     key: str
@@ -103,6 +106,7 @@ class Upsert:
     forced: bool = False
     missing: tuple[Violation, ...] = ()
     serials: tuple[Serial, ...] = ()
+    compute: Compute | None = None
 
     @property
     def met(self) -> Filter:
@@ -117,7 +121,22 @@ it is met: the outcome of each upsert holds it whole."""
 
 
 MOST_BULK_BYTES: Annotated[int, Limit("request", "bytes that a bulk change writes", "400")] = 268_435_456
-"""Bytes that one bulk change may write: its body, once for each match."""
+"""Bytes that one bulk change may write: its body, once for each match, and the fields that it computes."""
+
+
+class BulkBytes:
+    """The bytes of the fields that a computed bulk change sets."""
+
+    def __init__(self) -> None:
+        self._bytes = 0
+        self._count = 0
+
+    def add(self, fields: Entity) -> None:
+        """Count the fields of one entity. Raises TooManyMatches."""
+        self._bytes += len(orjson.dumps(fields))
+        if self._bytes > MOST_BULK_BYTES:
+            raise TooManyMatches(self._count).at("MOST_BULK_BYTES")
+        self._count += 1
 
 
 class UpsertBytes:
@@ -135,13 +154,15 @@ class UpsertBytes:
 
 @dataclass(frozen=True, slots=True)
 class UpdateMany:
-    """Merge `changes` into every match. Raises TooManyMatches, and changes nothing, for more than `limit` matches."""
+    """Merge `changes` into every match, one by one in order of creation if there is a `compute`. Raises TooManyMatches,
+    and changes nothing, for more than `limit` matches, and the InvalidEntity of `compute`."""
 
     store: str
     where: Filter
     changes: Entity
     limit: int
     forced: bool = False
+    compute: Compute | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,12 +14,13 @@ from typing import Any, Final, TypeVar
 
 import orjson
 
+from stores.computing import Compute, effective
 from stores.errors import DataStandsAgainst, InvalidEntity, TooManyMatches, Violation
 from stores.limits import MOST_VIOLATIONS
 from stores.paths import split, value_at
 from stores.protocol import DeleteMany, Lock, Step, Steps, UpdateMany, Upsert, Written, do, find
 from stores.query import And, Equal, Filter, In
-from stores.records import Entity, Json, now_ms
+from stores.records import Entity, now_ms
 from stores.relation import Relation, Value
 
 T = TypeVar("T")
@@ -99,31 +100,73 @@ def check_new(wanted: Wanted, sight: Sight) -> Steps:
     return NOTHING_WRITTEN
 
 
-def check_change(wanted: Wanted, sight: Sight, store: str, where: Filter, relations: Sequence[Relation]) -> Steps:
-    """Check what a change of the entity that meets `where` newly refers to."""
-    fields = tuple(relation.field for relation in relations)
-    known: dict[Relation, Collection[Value]] = {}
-    for entity in (yield from find(store, where, 1, fields)):
-        known = {relation: relation.values(entity) for relation in relations}
-    yield from wanted.without(known).check(sight)
-    return NOTHING_WRITTEN
+@dataclass(frozen=True, slots=True)
+class FieldChange:
+    """What a write changes in each entity that meets `where`, at most `limit` of them."""
+
+    store: str
+    where: Filter
+    changes: Entity
+    compute: Compute | None = None
+    limit: int = 1
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The top-level fields that it may change."""
+        return self.changes.keys() | (frozenset() if self.compute is None else self.compute.names)
+
+    def after(self, entity: Entity) -> Entity:
+        """Return the fields that it sets in an entity, with null for those that it removes."""
+        fields, removed = effective(self.changes, self.compute, entity)
+        return fields | dict.fromkeys(removed)
+
+    def found(self, relations: Iterable[Relation]) -> Generator[Step, Any, list[Entity]]:
+        """Find the entities, with the fields that matter for these relations."""
+        computed = () if self.compute is None else self.compute.names
+        fields = tuple(dict.fromkeys([*(relation.field for relation in relations), *computed]))
+        return find(self.store, self.where, self.limit, fields)
 
 
-def check_upserts(upserts: Sequence[tuple[Upsert, Wanted]], sight: Sight, relations: Sequence[Relation]) -> Steps:
-    """Check what upserts of one store by one key newly refer to, each with what its body refers to."""
+def check_change(change: FieldChange, sight: Sight, relations: Sequence[Relation]) -> Steps:
+    """Check what a change newly refers to."""
     wanted = Wanted()
-    for piece in pieces(upserts):
-        first, key = piece[0][0], piece[0][0].key
-        values = tuple(value for upsert, _ in piece if (value := value_at(upsert.entity, key)) is not None)
-        where = And((In(split(key), values), first.where))
-        fields = tuple(dict.fromkeys([key.split(".")[0], *(relation.field for relation in relations)]))
-        found = yield from find(first.store, where, len(piece), fields)
-        known = {value_at(entity, key): entity for entity in found}
-        for upsert, refers in piece:
-            entity = known.get(value_at(upsert.entity, key), {})
-            wanted.include(refers.without({relation: relation.values(entity) for relation in relations}))
+    for entity in (yield from change.found(relations)):
+        after, refers = change.after(entity), Wanted()
+        for relation in relations:
+            refers.add(relation, after)
+        wanted.include(refers.without({relation: relation.values(entity) for relation in relations}))
     yield from wanted.check(sight)
     return NOTHING_WRITTEN
+
+
+def check_upserts(upserts: Sequence[tuple[str, Upsert]], sight: Sight, relations: Sequence[Relation]) -> Steps:
+    """Check what upserts of one store by one key newly refer to, each with the prefix of the fields in its errors."""
+    wanted = Wanted()
+    for piece in pieces(upserts):
+        entities = yield from _met([upsert for _, upsert in piece], relations)
+        for prefix, upsert in piece:
+            entity = entities.get(value_at(upsert.entity, upsert.key))
+            if entity is None:
+                refers, known = upsert.entity, dict[Relation, frozenset[Value]]()
+            else:
+                refers = FieldChange(upsert.store, upsert.where, upsert.changes, upsert.compute).after(entity)
+                known = {relation: relation.values(entity) for relation in relations}
+            mine = Wanted()
+            for relation in relations:
+                mine.add(relation, refers, prefix)
+            wanted.include(mine.without(known))
+    yield from wanted.check(sight)
+    return NOTHING_WRITTEN
+
+
+def _met(upserts: Sequence[Upsert], relations: Iterable[Relation]) -> Generator[Step, Any, dict[Any, Entity]]:
+    """Return the entities that upserts update, by the value of their key."""
+    store, key, where = upserts[0].store, upserts[0].key, upserts[0].where
+    values = tuple(value for upsert in upserts if (value := value_at(upsert.entity, key)) is not None)
+    computed = {name for upsert in upserts if upsert.compute is not None for name in upsert.compute.names}
+    fields = tuple({key.split(".")[0], *computed, *(relation.field for relation in relations)})
+    found = yield from find(store, And((In(split(key), values), where)), len(upserts), fields)
+    return {value_at(entity, key): entity for entity in found}
 
 
 @dataclass
@@ -238,15 +281,16 @@ class Deletion:
                 yield from do(DeleteMany(store, In(("_id",), piece), len(piece)))
 
 
-def check_key(
-    relations: Sequence[Relation], store: str, where: Filter, changes: Mapping[str, Json], limit: int
-) -> Steps:
+def check_key(change: FieldChange, relations: Sequence[Relation]) -> Steps:
     """Check that a change leaves the values by which others refer to the matches. Raises DataStandsAgainst."""
-    fields = tuple(dict.fromkeys(relation.by for relation in relations))
-    for entity in (yield from find(store, where, limit, fields)):
+    keys_of = [relation.by for relation in relations]
+    computed = () if change.compute is None else change.compute.names
+    fields = tuple(dict.fromkeys([*keys_of, *computed]))
+    for entity in (yield from find(change.store, change.where, change.limit, fields)):
+        after = change.after(entity)
         for relation in relations:
             before = entity.get(relation.by)
-            if before is None or before == changes.get(relation.by):
+            if before is None or relation.by not in after or before == after[relation.by]:
                 continue
             yield Lock(keys(relation, [before]), exclusive=True)
             if (yield from find(relation.store, Equal(relation.path, before), 1, ())):

@@ -18,6 +18,7 @@ from hub.services import expectations as expect
 from hub.services.body_checker import BodyChecker, checked
 from hub.services.credentials import refuse
 from hub.services.group_paths import GroupPathKeeper
+from hub.services.operators import computing, computing_all
 from hub.services.reference_keeper import ReferenceKeeper
 from hub.services.references import distinct_ids, missing_ids, unknown
 from hub.services.registry import StoreRegistry
@@ -32,6 +33,7 @@ from stores.errors import InvalidQuery, NotFound, TooManyMatches, Violation
 from stores.limits import EntityLimits
 from stores.long_lists import LongLists
 from stores.matcher import compile_filter, matches
+from stores.operators import NO_OPERATORS, Operators
 from stores.protocol import (
     MOST_BULK_BYTES,
     MOST_HISTORY_ENTRIES,
@@ -186,10 +188,11 @@ class EntityService:
         bodies: Sequence[Entity],
         key: IdempotencyKey | None = None,
         *,
+        operators: Sequence[Operators] = (),
         indexed: bool = False,
     ) -> list[tuple[bytes, int]]:
         """Insert each body, or update the visible entity with the same value at `path`, which must be unique. All or
-        none."""
+        none. The `operators` of each body belong to the update: they do nothing to an entity that is inserted."""
         self._view(principal, store, "POST")
         view = self._view(principal, store, "PATCH")  # it may insert, and it may change
         definition, reader = view.definition, reader_of(principal, view)
@@ -202,19 +205,27 @@ class EntityService:
             missing: list[tuple[Violation, ...]] = []
             entities = await self._bodies.new_entities(principal, definition, bodies, indexed, missing)
             changes = await self._bodies.upsert_changes(definition, bodies)
+            computes = await computing_all(view, operators, self._bounds.entity, len(bodies), indexed)
             serials = serials_of(definition)
             writes = [
-                Upsert(store, path, e, c, view.where, is_forced(reader, c), m, serials)
-                for e, c, m in zip(entities, changes, missing, strict=True)
+                Upsert(store, path, e, c, view.where, is_forced(reader, c, compute), m, serials, compute)
+                for e, c, m, compute in zip(entities, changes, missing, computes, strict=True)
             ]
             return await texts_of(reader, await self._commit(principal, writes, key, definition, indexed=indexed))
 
     @against_current_definition
     async def change(
-        self, principal: Principal, store: str, id: str, body: Entity, revs: Revisions | None
+        self,
+        principal: Principal,
+        store: str,
+        id: str,
+        body: Entity,
+        revs: Revisions | None,
+        operators: Operators = NO_OPERATORS,
     ) -> tuple[bytes, int]:
-        """Merge `body` into the entity."""
+        """Merge `body` into the entity, and apply the operators to it."""
         view = self._view(principal, store, "PATCH")
+        compute = await computing(view, operators, self._bounds.entity)
         cleaned, violations = clean(self._entity_part(store, body), self._bounds.entity, _checked_id(id))
         fields, more = await checked(view.definition, view.definition.check_changes, cleaned)
         if violations or more:
@@ -223,9 +234,10 @@ class EntityService:
             # Do not write unchanged invalid fields: a concurrent writer may be correcting them.
             fields = {name: value for name, value in fields.items() if name not in kept}
         if view.definition.system:
-            return await self._system.change(principal, view, id, body, fields, revs)
+            return await self._system.change(principal, view, id, body, fields, revs, compute)
         reader = reader_of(principal, view)
-        update = Update(store, id, stamp_change(fields), view.where, revs, forced=is_forced(reader, fields))
+        forced = is_forced(reader, fields, compute)
+        update = Update(store, id, stamp_change(fields), view.where, revs, forced=forced, compute=compute)
         return await self._update(principal, reader, update, view.definition)
 
     @against_current_definition
@@ -300,15 +312,18 @@ class EntityService:
     # Bulk changes.
 
     @against_current_definition
-    async def change_matches(self, principal: Principal, store: str, where: Filter, body: Entity) -> int | None:
+    async def change_matches(
+        self, principal: Principal, store: str, where: Filter, body: Entity, operators: Operators = NO_OPERATORS
+    ) -> int | None:
         """Return the number of changed entities; None for a writer whose scopes do not allow reading them."""
         view = self._view(principal, store, "PATCH")
         self._not_system(view.definition)
         raise_violations([Violation(name, "system") for name in body if name in SYSTEM_FIELDS])
         fields = await self._bodies.bulk_changes(view.definition, body)
-        most = min(self._bounds.matches, MOST_BULK_BYTES // len(orjson.dumps(fields)))
+        compute = await computing(view, operators, self._bounds.entity)
+        most = min(self._bounds.matches, MOST_BULK_BYTES // (len(orjson.dumps(fields)) + operators.size))
         reader, where = reader_of(principal, view), view.narrowed(where)
-        write = UpdateMany(store, where, stamp_change(fields), most, is_forced(reader, fields))
+        write = UpdateMany(store, where, stamp_change(fields), most, is_forced(reader, fields, compute), compute)
         try:
             return await self._count(principal, reader, write, view.definition)
         except TooManyMatches as error:

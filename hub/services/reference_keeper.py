@@ -12,10 +12,10 @@ from hub.services.registry import StoreRegistry
 from stores.errors import NotFound
 from stores.protocol import Delete, DeleteMany, Insert, Procedure, Steps, Update, UpdateMany, Upsert, Write
 from stores.query import And, Equal, Filter
-from stores.records import Entity
 from stores.reference_checks import (
     NOTHING_WRITTEN,
     Deletion,
+    FieldChange,
     Sight,
     Wanted,
     check_change,
@@ -68,9 +68,13 @@ class ReferenceKeeper:
                     for relation in self._relations(write.store):
                         new.add(relation, write.entity, f"{index}." if indexed else "")
                 case Update():
-                    yield from self._of_change(sight, write.store, _the_one(write), write.changes, 1)
+                    yield from self._of_change(
+                        sight, FieldChange(write.store, _the_one(write), write.changes, write.compute)
+                    )
                 case UpdateMany():
-                    yield from self._of_change(sight, write.store, write.where, write.changes, write.limit)
+                    yield from self._of_change(
+                        sight, FieldChange(write.store, write.where, write.changes, write.compute, write.limit)
+                    )
                 case Delete():
                     yield from self._of_deletion(write.store, _the_one(write))
                 case DeleteMany():
@@ -81,36 +85,31 @@ class ReferenceKeeper:
         for (store, _), run in groupby(numbered, lambda item: (item[1].store, item[1].key)):
             yield from self._of_upserts(sight, store, [*run], indexed=indexed)
 
-    def _of_change(self, sight: Sight, store: str, where: Filter, changes: Entity, limit: int) -> Iterator[Check]:
-        relations = [relation for relation in self._relations(store) if relation.field in changes]
+    def _of_change(self, sight: Sight, change: FieldChange) -> Iterator[Check]:
+        names = change.names
+        relations = [relation for relation in self._relations(change.store) if relation.field in names]
         wanted = Wanted()
         for relation in relations:
-            wanted.add(relation, changes)
-        if wanted and limit == 1:
-            yield lambda: check_change(wanted, sight, store, where, relations)
+            wanted.add(relation, change.changes)
+        if relations and (change.limit == 1 or change.compute is not None):
+            yield lambda: check_change(change, sight, relations)
         elif wanted:
             yield lambda: check_new(wanted, sight)
-        named = [relation for relation in self._registry.referring(store) if relation.by in changes]
-        if named:
-            yield lambda: check_key(named, store, where, changes, limit)
+        if named := [relation for relation in self._registry.referring(change.store) if relation.by in names]:
+            yield lambda: check_key(change, named)
 
     def _of_upserts(
         self, sight: Sight, store: str, upserts: Sequence[tuple[int, Upsert]], *, indexed: bool
     ) -> Iterator[Check]:
         relations = self._relations(store)
-        wanted: list[tuple[Upsert, Wanted]] = []
-        for index, upsert in upserts:
-            found = Wanted()
-            for relation in relations:
-                found.add(relation, upsert.entity, f"{index}." if indexed else "")
-            if found:
-                wanted.append((upsert, found))
-        if wanted:
-            yield lambda: check_upserts(wanted, sight, relations)
+        if relations:
+            placed = [(f"{index}." if indexed else "", upsert) for index, upsert in upserts]
+            yield lambda: check_upserts(placed, sight, relations)
         for _, upsert in upserts:
             others = [each for each in self._registry.referring(store) if each.by != upsert.key]
-            if named := [each for each in others if each.by in upsert.changes]:
-                yield partial(check_key, named, store, upsert.met, upsert.changes, 1)
+            change = FieldChange(store, upsert.met, upsert.changes, upsert.compute)
+            if named := [each for each in others if each.by in change.names]:
+                yield partial(check_key, change, named)
 
     def _of_deletion(self, store: str, where: Filter) -> Iterator[Check]:
         if self._registry.referring(store):

@@ -15,12 +15,14 @@ from auth.view import View
 from hub.errors import BadRequest
 from hub.services.group_paths import GroupPathKeeper
 from hub.services.move_notes import note_of
+from hub.services.operators import as_fields
 from hub.services.reference_keeper import ReferenceKeeper
 from hub.services.retrying import retry_on_current, retry_unexpected
 from hub.services.shared_reads import SharedReads
 from hub.services.stamping import stamp_change
 from hub.services.system_stores.base import Prepared, StoreHooks
 from hub.services.written import text_of, texts_of
+from stores.computing import OperatorChange
 from stores.errors import DuplicateValue
 from stores.protocol import Delete, Engine, Expect, IdempotencyKey, Insert, Revisions, Update, Write, Written
 from stores.records import Entity
@@ -84,6 +86,7 @@ class SystemStoreWrites:
         body: Entity,
         fields: Entity,
         revs: Revisions | None,
+        compute: OperatorChange | None = None,
     ) -> tuple[bytes, int]:
         store, hooks = view.store, self._hooks[view.store]
 
@@ -91,8 +94,11 @@ class SystemStoreWrites:
 
         async def attempt(before: Entity) -> tuple[tuple[bytes, int], bool | None, bool]:
             with self._group_paths.stamping() as stamping:
-                allowed = view.writable(stamp_change(fields), body, before)
-                prepared = await hooks.change(principal, before, body, allowed)
+                # As if their results had been sent: the hooks judge values. The write requires this revision.
+                computed = as_fields(compute, before, fields)
+                sent = body | computed
+                allowed = view.writable(stamp_change(fields | computed), sent, before)
+                prepared = await hooks.change(principal, before, sent, allowed)
                 await self._resolver.confirm(principal)
                 moves = hooks.moves(prepared)
                 writes = [

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 import orjson
 
 from auth.view import View
+from stores.computing import OperatorChange
 from stores.projection import compile_projection
 from stores.protocol import Written
 from stores.turns import Turn
@@ -31,10 +32,13 @@ async def texts_of(reader: View | None, written: list[Written]) -> list[tuple[by
     return texts
 
 
-def is_forced(reader: View | None, fields: Iterable[str]) -> bool:
-    """Return whether a write of these fields is made even if it changes nothing: an unchanged revision would confirm a
-    guess to a writer who may not see the value. `reader` is the writer's View of the store, None if it may not read."""
-    return reader is None or not reader.hidden.isdisjoint(fields)
+def is_forced(reader: View | None, fields: Iterable[str], compute: OperatorChange | None = None) -> bool:
+    """Return whether a write of these fields, and of those that it computes, is made even if it changes nothing: an
+    unchanged revision would confirm a guess to a writer who may not see the value. `reader` is the writer's View of the
+    store, None if it may not read."""
+    if reader is None or not reader.hidden.isdisjoint(fields):
+        return True
+    return compute is not None and not reader.hidden.isdisjoint(compute.names)
 
 
 def _shower(reader: View | None) -> Callable[[Written], bytes]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, ClassVar, Final, Protocol
+from typing import Any, ClassVar, Final, Protocol, TypeGuard
 
 from stores.errors import Violation
 from stores.fields.cells import LITERALS, Kind, is_json, plain_text, read_kind, write_untyped
@@ -185,6 +186,11 @@ class FieldType(ABC):
         """Return the text of a cell of a CSV file, from which `read_cell` restores `value`."""
         return write_untyped(value)
 
+    def add(self, value: Json, amount: Json) -> Json:
+        """Return the sum of a field's value and the amount of an `$inc`, neither of them null. Raises Rejected. The
+        check of the field's values comes later."""
+        return add_numbers(value, amount)
+
     def from_time(self, time: datetime) -> Json:
         """Return the value for a time that a file holds as a time (a cell of a spreadsheet, MongoDB's `$date`), or None
         where the type has no such value. A time of a spreadsheet has no zone; others are in UTC."""
@@ -214,6 +220,24 @@ class NumberType(FieldType):
 
     takes = EVERY_FIELD | IN_LISTS | {"unique", "options", "min", "max"}
     parameter = ParameterForm.NUMBER
+
+
+def add_numbers(value: Json, amount: Json) -> Json:
+    """Return the sum of two numbers: exact for integers, a double otherwise. Raises Rejected for other values, and for
+    a sum that no number of the hub can hold."""
+    if not is_number(value) or not is_number(amount):
+        raise Rejected("type", "a number")
+    total: int | float = value + amount
+    if isinstance(total, float):
+        if not math.isfinite(total):
+            raise Rejected("invalid", "The sum is too large for a number.")
+    elif not -(2**63) <= total < 2**63:
+        raise Rejected("integer_range")
+    return total
+
+
+def is_number(value: object) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def read_untyped_cell(text: str) -> Json:

@@ -7,7 +7,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final
 
-from stores.fields.base import Checker, FieldSettings, NumberType, Rejected, Schema
+from stores.fields.base import Checker, FieldSettings, NumberType, Rejected, Schema, add_numbers, is_number
 from stores.records import Json
 
 INT64: Final[Schema] = {"type": "integer", "format": "int64", "minimum": -(2**63), "maximum": 2**63 - 1}
@@ -15,7 +15,7 @@ _EXACT: Final = 2**53
 """Up to this, each whole number has a double of its own."""
 _LARGEST_DECIMAL: Final = 999_999_999_999.999
 _BEYOND_DECIMAL: Final = 10**12
-_DECIMAL_TEXT: Final[Schema] = {"type": "string", "pattern": r"^-?\d{1,12}(\.\d{1,3})?$"}
+DECIMAL_TEXT: Final[Schema] = {"type": "string", "pattern": r"^-?\d{1,12}(\.\d{1,3})?$"}
 _DECIMAL: Final = re.compile(r"-?\d{1,15}(\.\d{1,6})?", re.ASCII)
 
 
@@ -29,6 +29,10 @@ class Integer(NumberType):
 
     def schema(self, field: FieldSettings) -> Schema:
         return dict(INT64)
+
+    def add(self, value: Json, amount: Json) -> Json:
+        """Return the exact sum, also of numbers that are written with a point: `1.0`."""
+        return add_numbers(_whole(value), _whole(amount))
 
     def from_time(self, time: datetime) -> Json:
         """Return Unix milliseconds; None for a time without a zone."""
@@ -46,7 +50,11 @@ class ExactDecimal(NumberType):
         return {"type": "number", **limits, "description": "decimal(15,3)"}
 
     def sent_schema(self, field: FieldSettings, shown: Schema) -> Schema:
-        return {"anyOf": [shown, _DECIMAL_TEXT]}
+        return {"anyOf": [shown, DECIMAL_TEXT]}
+
+    def add(self, value: Json, amount: Json) -> Json:
+        """Return the exact decimal sum of numbers, given as such or as text."""
+        return _canonical(_decimal(value) + _decimal(amount))
 
 
 def check_integer(value: Any) -> Json:
@@ -60,6 +68,10 @@ def check_integer(value: Any) -> Json:
     raise Rejected("type", "a whole number")
 
 
+def _whole(value: Json) -> Json:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 def check_decimal(value: Any) -> Json:
     """Return a number, given as such or as text, as an integer or as the nearest double."""
     kind = type(value)
@@ -67,12 +79,20 @@ def check_decimal(value: Any) -> Json:
         # A double is the nearest one to a decimal of at most 15 digits if rounding to its places gives it again.
         if not -_BEYOND_DECIMAL < value < _BEYOND_DECIMAL or round(value, 3) != value:
             raise Rejected("decimal")
-        return int(value) if kind is int or value.is_integer() else value
-    if kind is not str:
+        return int(value) if kind is int or value.is_integer() else value  # type: ignore[no-any-return]
+    return _canonical(_decimal(value))
+
+
+def _decimal(value: Any) -> Decimal:
+    if isinstance(value, str):
+        if not _DECIMAL.fullmatch(value):
+            raise Rejected("decimal")
+    elif not is_number(value):
         raise Rejected("type", "a number")
-    if not _DECIMAL.fullmatch(value):
-        raise Rejected("decimal")
-    number = Decimal(value)
+    return Decimal(str(value))
+
+
+def _canonical(number: Decimal) -> Json:
     if not (abs(number) < _BEYOND_DECIMAL and number == round(number, 3)):
         raise Rejected("decimal")
     return int(number) if number == int(number) else float(number)

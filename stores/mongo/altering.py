@@ -1,11 +1,13 @@
-"""The condition that a write would alter a document, which MongoDB checks in the same step as the write."""
+"""Conditions that MongoDB checks in the same step as a write: that it alters the document, and the revision."""
 
 from __future__ import annotations
 
 from typing import Any, Final
 
 from stores.mongo.codec import BY
-from stores.mongo.compile import Match
+from stores.mongo.compile import REVISION, Match, compile_filter
+from stores.protocol import AllBut, Revisions
+from stores.query import In, Not
 from stores.records import STAMPS, SYSTEM_FIELDS, Entity
 
 _QUICK_FIELDS: Final = 50
@@ -37,6 +39,18 @@ def may_alter(changes: Entity) -> Match | None:
 def is_quick(changes: Entity) -> bool:
     """Return whether the condition is small, so that sending the values a second time costs nothing."""
     return len(changes) <= _QUICK_FIELDS and all(map(_is_small, changes.values()))
+
+
+def at_revisions(revs: Revisions | None) -> Match:
+    """Return the condition for documents at one of these revisions."""
+    if revs is None:
+        return {}
+    named = revs.excluded if isinstance(revs, AllBut) else revs
+    if 0 in named:
+        # A document that another program wrote without a revision counts as 0.
+        at = In((REVISION,), tuple(sorted(named)))
+        return compile_filter(Not(at) if isinstance(revs, AllBut) else at)
+    return {REVISION: {"$nin" if isinstance(revs, AllBut) else "$in": sorted(named)}}
 
 
 def _is_small(value: Any) -> bool:

@@ -21,9 +21,11 @@ from stores.mongo.batched_inserts import BatchedInserts
 from stores.mongo.bounding import check_size
 from stores.mongo.codec import revision, to_document
 from stores.mongo.compile import REVISION, UNNUMBERED
+from stores.mongo.computing import PART_BYTES
 from stores.mongo.conflicts import Conflicts
 from stores.mongo.connection import META, Connection, Session
 from stores.mongo.definition_gate import DefinitionGate
+from stores.mongo.entity_turns import EntityTurns
 from stores.mongo.errors import (
     WRITE_CONFLICT,
     beyond_cache,
@@ -40,7 +42,6 @@ from stores.mongo.procedures import proceed
 from stores.mongo.room import Room, longest_wait
 from stores.mongo.serials import numbered
 from stores.mongo.structure import KEYS
-from stores.mongo.upserts import PART_BYTES
 from stores.mongo.writes import Writer
 from stores.paths import value_at
 from stores.protocol import (
@@ -112,6 +113,7 @@ class Committer:
         self._bulk_places = Places(_BULK, _BULK_EACH)
         self._large = asyncio.Lock()
         self._gate = DefinitionGate()
+        self._entity_turns = EntityTurns()
         self._guards: set[str] = set()  # guards whose documents are known to exist
         self._has_locks = False
         self._numbers = Numbers()
@@ -197,6 +199,13 @@ class Committer:
             return await attempt()
 
     async def _attempt(self, writes: Sequence[Write], by: str | None, key: IdempotencyKey | None) -> list[Written]:
+        # Before all other turns, so that nobody who waits for an entity holds what its writer needs.
+        async with self._entity_turns.of(writes):
+            return await self._attempt_in_turn(writes, by, key)
+
+    async def _attempt_in_turn(
+        self, writes: Sequence[Write], by: str | None, key: IdempotencyKey | None
+    ) -> list[Written]:
         await self._make_guards(writes)
         if not self._has_locks and any(isinstance(write, Procedure) for write in writes):
             await make_locks(self._connection)

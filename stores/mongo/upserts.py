@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Final
 
 import orjson
 from bson.raw_bson import RawBSONDocument
@@ -13,19 +12,14 @@ from pymongo import InsertOne, UpdateOne
 from stores import records
 from stores.errors import InvalidEntity
 from stores.mongo.bounding import check_size
-from stores.mongo.codec import BY, Document, entity_text, revision, to_document
+from stores.mongo.codec import Document, revision, to_document
 from stores.mongo.compile import Match, compile_filter, conjunction
+from stores.mongo.computing import PART_BYTES, PART_WRITES, alter_document
 from stores.mongo.sizes import LARGE_DOCUMENT, decoded
 from stores.paths import value_at
 from stores.protocol import Upsert, UpsertBytes, Written
 from stores.records import Entity
 from stores.threads import in_thread
-
-PART_BYTES: Final = 2_097_152
-"""Bytes of documents that are sent to the server together: the driver encodes them in one call."""
-
-_PART_WRITES: Final = 1_000
-"""Writes that are sent to the server together."""
 
 
 @dataclass(slots=True)
@@ -49,6 +43,7 @@ class UpsertRun:
         self._places = {value: place for place, value in enumerate(values) if value is not None}
         self._statements: dict[int, InsertOne[Document] | UpdateOne] = {}
         self._outcome: dict[int, Written] = {}
+        self._most_computed = max(0 if w.compute is None else w.compute.size for w in writes)
 
     @property
     def match(self) -> Match:
@@ -56,8 +51,9 @@ class UpsertRun:
         return conjunction({self._key: {"$in": [*self._places]}}, compile_filter(self._writes[0].where))
 
     async def meet(self, row: RawBSONDocument) -> None:
-        """Merge the write with this value of the key into an entity. Raises UpsertTooLarge."""
-        if len(row.raw) > LARGE_DOCUMENT:
+        """Merge the write with this value of the key into an entity. Raises UpsertTooLarge, and the InvalidEntity of
+        what it computes."""
+        if len(row.raw) + self._most_computed > LARGE_DOCUMENT:
             await in_thread(self._meet, row)
         else:
             self._meet(row)
@@ -69,15 +65,11 @@ class UpsertRun:
         place = self._places.get(value) if isinstance(value, str | int | float) else None
         if place is None:
             return
-        text = entity_text(document)
-        self._met.add(len(text))
-        entity: Entity = orjson.loads(text)
-        write, rev, count = self._writes[place], revision(entity), 0
-        if write.forced or records.alters(entity, write.changes):
-            self._statements[place] = UpdateOne({"_id": document["_id"]}, merge(write.changes, self._by))
-            rev, count = rev + 1, 1
-            text = orjson.dumps({**entity, **changeable(write.changes), "_rev": rev})
-        self._outcome[place] = Written(text, rev, count)
+        made = alter_document(document, self._writes[place], self._by)
+        self._met.add(made.before)
+        if made.update is not None:
+            self._statements[place] = UpdateOne({"_id": made.id}, made.update)
+        self._outcome[place] = made.written
 
     def has_met(self, place: int) -> bool:
         """Return whether the write at this place has met an entity."""
@@ -94,7 +86,9 @@ class UpsertRun:
     def check_size(self, place: int, most: int) -> None:
         """Raise EntityTooLarge if the write at this place makes an entity of more than `most` bytes."""
         statement = self._statements.get(place)
-        shares = isinstance(statement, UpdateOne) and records.concerns_system_fields(self._writes[place].changes)
+        write = self._writes[place]
+        plain = isinstance(statement, UpdateOne) and write.compute is None
+        shares = plain and records.concerns_system_fields(write.changes)
         if statement is not None and not shares:
             check_size(self._outcome[place].entity, most)
 
@@ -110,7 +104,7 @@ class UpsertRun:
             part.statements.append(self._statements.pop(place))
             part.places.append(place)
             part.size += len(self._outcome[place].entity)
-            if part.size > PART_BYTES or len(part.places) == _PART_WRITES:
+            if part.size > PART_BYTES or len(part.places) == PART_WRITES:
                 yield part
                 part = Part()
         if part.places:
@@ -119,13 +113,3 @@ class UpsertRun:
     def outcome(self) -> list[Written]:
         """Return the outcomes of all writes, in their order."""
         return [self._outcome[place] for place in range(len(self._writes))]
-
-
-def merge(changes: Entity, by: str | None) -> Document:
-    """Return the update that merges `changes` into a document, for the user `by`."""
-    return {"$set": {**changeable(changes), BY: by}, "$inc": {"_rev": 1}}
-
-
-def changeable(changes: Entity) -> Entity:
-    """Return the changes without the fields that no write sets to a given value."""
-    return {name: value for name, value in changes.items() if name not in ("_id", "_rev", BY)}

@@ -23,10 +23,11 @@ from stores.errors import (
     Unavailable,
     too_large_at,
 )
-from stores.mongo.altering import alters, is_quick, may_alter
+from stores.mongo.altering import alters, at_revisions, is_quick, may_alter
 from stores.mongo.bounding import SIZE, Bound, check_size, opened
 from stores.mongo.codec import BY, DELETER, Document, dumps, entity_of, entity_text, revision, to_document, to_id
-from stores.mongo.compile import REVISION, Match, compile_filter, conjunction
+from stores.mongo.compile import Match, compile_filter, conjunction
+from stores.mongo.computing import PART_BYTES, BulkChange, alter, changeable, merge
 from stores.mongo.connection import META, Connection, Session
 from stores.mongo.errors import duplicates_at
 from stores.mongo.locks import locks_of
@@ -34,24 +35,22 @@ from stores.mongo.room import Room
 from stores.mongo.serials import numbered
 from stores.mongo.sizes import RAW
 from stores.mongo.slow_reads import milliseconds
-from stores.mongo.upserts import PART_BYTES, UpsertRun, changeable, merge
+from stores.mongo.upserts import UpsertRun
 from stores.paths import value_at
 from stores.protocol import (
-    AllBut,
     Delete,
     DeleteMany,
     Expect,
     Find,
     Insert,
     Lock,
-    Revisions,
     Update,
     UpdateMany,
     Upsert,
     UpsertBytes,
     Written,
 )
-from stores.query import CREATION, In, Not
+from stores.query import CREATION
 from stores.records import SYSTEM_FIELDS, Entity
 from stores.turns import Turn
 
@@ -195,10 +194,12 @@ class Writer:
         """Change the one entity that meets `visible`, unless the write alters nothing. Return None when there is no
         such entity. Raises StaleRevision and EntityTooLarge."""
         collection = self._connection.collection(write.store)
+        if write.compute is not None:
+            return await alter(collection, write, visible, self._by, self._most_bytes, self._session)
         bound = Bound(self._most_bytes, write)
         replace, revs = (write.replace, write.revs) if isinstance(write, Update) else (False, None)
         change = self._replacement(write.changes) if replace else merge(write.changes, self._by)
-        match = conjunction(visible, _at_revisions(revs))
+        match = conjunction(visible, at_revisions(revs))
         condition = _quick_condition(write, replace)
         known = None if condition is None else conjunction(match, condition, bound.quick)
 
@@ -220,7 +221,7 @@ class Writer:
             if not write.forced and not records.alters(entity, write.changes, replace):
                 return Written(text, current, 0)
             bound.check(text, entity)
-            done = await attempt(conjunction(visible, _at_revisions(frozenset({current}))))
+            done = await attempt(conjunction(visible, at_revisions(frozenset({current}))))
             if done:
                 return done
         # Other writes change it continually: write now without checking whether this alters the entity.
@@ -232,7 +233,7 @@ class Writer:
     async def _delete(self, write: Delete) -> Written:
         collection = self._connection.collection(write.store)
         visible = conjunction({"_id": to_id(write.id)}, compile_filter(write.where))
-        match = conjunction(visible, _at_revisions(write.revs))
+        match = conjunction(visible, at_revisions(write.revs))
         document: Document | None = await collection.find_one_and_update(
             match, {"$set": {BY: {DELETER: self._by}}}, return_document=ReturnDocument.BEFORE, session=self._session
         )
@@ -266,6 +267,8 @@ class Writer:
                     raise
 
     async def _update_many(self, write: UpdateMany) -> Written:
+        if write.compute is not None:
+            return Written(b"", 0, await self._bulk_change(write).run())
         match = compile_filter(write.where)
         bound = Bound(self._most_bytes, write)
         largest = await self._check_count(write.store, match, write.limit)
@@ -280,6 +283,10 @@ class Writer:
             async for row in raw.find(near, batch_size=1, max_time_ms=most, session=self._session):
                 bound.check(*await opened(row))
         return Written(b"", 0, await self._change_all(write.store, narrowed, merge(write.changes, self._by)))
+
+    def _bulk_change(self, write: UpdateMany) -> BulkChange:
+        collection, timeout = self._connection.collection(write.store), self._connection.read_timeout
+        return BulkChange(collection, write, self._by, self._most_bytes, self._session, timeout, self._make_room)
 
     async def _delete_many(self, write: DeleteMany) -> Written:
         match = compile_filter(write.where)
@@ -337,17 +344,6 @@ def _quick_condition(write: Update | Upsert, replace: bool) -> Match | None:
     if not is_quick(write.changes):
         return None
     return alters(write.changes, True) if replace else may_alter(write.changes)
-
-
-def _at_revisions(revs: Revisions | None) -> Match:
-    if revs is None:
-        return {}
-    named = revs.excluded if isinstance(revs, AllBut) else revs
-    if 0 in named:
-        # A document that another program wrote without a revision counts as 0.
-        at = In((REVISION,), tuple(sorted(named)))
-        return compile_filter(Not(at) if isinstance(revs, AllBut) else at)
-    return {REVISION: {"$nin" if isinstance(revs, AllBut) else "$in": sorted(named)}}
 
 
 def written(document: Document) -> Written:

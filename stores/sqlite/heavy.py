@@ -22,6 +22,9 @@ HEAVY_BYTES: Final = 262_144
 """Bytes of JSON text; a commit of several writes with more text runs in the writer thread too, as does one that meets
 more: the entities that it changes, or the outcome that it had before."""
 
+COMPUTED_BYTES: Final = 16_384
+"""Bytes of entities and of what their changes are computed with; a commit that meets more runs in the writer thread."""
+
 _SEARCH_SECONDS: Final = 0.005
 """Seconds that a search in a commit may take on the loop."""
 
@@ -51,6 +54,8 @@ def is_long(writes: Sequence[Write]) -> bool:
                 size += len(orjson.dumps(write.entity))
             case Update():
                 size += len(orjson.dumps(write.changes))
+        if isinstance(write, Update | Upsert) and write.compute is not None:
+            size += write.compute.size
         if size > HEAVY_BYTES:
             return True
     return False

@@ -16,6 +16,7 @@ from typing import Any, Final, cast
 import apsw
 import orjson
 
+from stores.computing import Compute, effective
 from stores.errors import (
     DuplicateValue,
     EntityTooLarge,
@@ -30,6 +31,7 @@ from stores.errors import (
 )
 from stores.paths import MISSING, Path, elements, split, traverses_array
 from stores.protocol import (
+    BulkBytes,
     Delete,
     DeleteMany,
     Expect,
@@ -54,7 +56,7 @@ from stores.records import SYSTEM_FIELDS, Entity, Operation, alters, concerns_sy
 from stores.sqlite.compile import Compiler
 from stores.sqlite.connection import time_limit, translate, translated
 from stores.sqlite.feed import SQLiteFeed
-from stores.sqlite.heavy import HEAVY, HEAVY_BYTES, TooLongForLoop, short_search
+from stores.sqlite.heavy import COMPUTED_BYTES, HEAVY, HEAVY_BYTES, TooLongForLoop, short_search
 from stores.sqlite.idempotency import earlier_outcome, remember
 from stores.sqlite.matches import Found, Rows, new_rows, search_sql, state_of
 from stores.sqlite.serials import numbered
@@ -99,6 +101,7 @@ class WriteExecutor:
         self.found = found
         self.longest = longest
         self.parsed = 0
+        self.computed = 0
 
     def over(self, tables: dict[str, StoreTable]) -> WriteExecutor:
         """Return an executor of the same transaction that knows other tables."""
@@ -145,7 +148,7 @@ class WriteExecutor:
         """Run the write at position `index` of a commit, whose upserts count in `met` what they meet. Raises the errors
         of `stores.protocol.Engine.commit`."""
         if index == 0:
-            self.parsed = 0
+            self.parsed = self.computed = 0
         with translated(self.connection, index), too_large_at(index):
             return self.do(write, index, met)
 
@@ -245,8 +248,9 @@ class WriteExecutor:
 
     def update_many(self, table: StoreTable, write: UpdateMany) -> Written:
         # Each entity is read right before it is written, so that only one is in memory.
+        computed = None if write.compute is None else BulkBytes()
         with self.reading(table, "row, rev, doc", self.matches(table, write.where, write.limit)) as matches:
-            return Written(b"", 0, sum(self.merge(table, stored, write).count for stored in matches))
+            return Written(b"", 0, sum(self.merge(table, stored, write, computed).count for stored in matches))
 
     def delete_many(self, table: StoreTable, write: DeleteMany) -> Written:
         rows = self.matches(table, write.where, write.limit)
@@ -340,16 +344,30 @@ class WriteExecutor:
             since, more = batch.position, batch.more
         return Written(b"", 0, 0)
 
-    def merge(self, table: StoreTable, stored: Row, write: Update | Upsert | UpdateMany) -> Written:
+    def merge(
+        self,
+        table: StoreTable,
+        stored: Row,
+        write: Update | Upsert | UpdateMany,
+        computed: BulkBytes | None = None,
+    ) -> Written:
+        """Merge the changes of the write into the entity. A bulk change counts in `computed` what it computes."""
         row, rev, before = stored
+        if write.compute is not None:
+            self.check_computable(write.compute, before)
         entity: Entity = orjson.loads(before)
-        changes, replace = write.changes, isinstance(write, Update) and write.replace
-        if not write.forced and not alters(entity, changes, replace):
+        changes, removed = effective(write.changes, write.compute, entity)
+        replace = isinstance(write, Update) and write.replace
+        if not write.forced and not removed and not alters(entity, changes, replace):
             return Written(orjson.dumps(entity), rev, 0)
+        if computed is not None:
+            computed.add(changes)
         kept = {k: v for k, v in entity.items() if k in SYSTEM_FIELDS} if replace else entity
         merged = {**kept, **changes, "_id": entity["_id"], "_rev": rev + 1}
+        for name in removed:
+            merged.pop(name, None)
         doc = orjson.dumps(merged)
-        if len(doc) > self.most_bytes and not concerns_system_fields(changes):
+        if len(doc) > self.most_bytes and (write.compute is not None or not concerns_system_fields(changes)):
             raise EntityTooLarge(self.most_bytes)
         self.mark_mixed_paths(table, changes)
         sql = f'UPDATE {table.table} SET time=?, at=?, rev=?, owner=?, "group"=?, doc=? WHERE row=?'
@@ -357,6 +375,12 @@ class WriteExecutor:
         self.connection.execute(sql, (*_columns(merged), text, row))
         self.note("update", table, entity["_id"], before, text)
         return Written(doc, rev + 1)
+
+    def check_computable(self, compute: Compute, before: str) -> None:
+        """Raise TooLongForLoop if computing the change of this entity, and those before it, takes long."""
+        self.computed += len(before) + compute.size
+        if self.computed > COMPUTED_BYTES and self.longest < math.inf:
+            raise TooLongForLoop
 
     def note(self, op: Operation, table: StoreTable, id: str, before: str | None, after: str | None) -> None:
         if table.in_feed:

@@ -43,7 +43,7 @@ async def test_the_entities_that_an_array_meets_are_bounded_by_bytes(engine: Eng
 
 async def test_a_duplicate_is_named_by_its_place_in_the_array(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """Although items that alter nothing are not written, and others in several requests."""
-    monkeypatch.setattr(upserts, "_PART_WRITES", 2)
+    monkeypatch.setattr(upserts, "PART_WRITES", 2)
     await insert(engine, entity(code=0, email="a"), *(entity(code=n) for n in range(1, 6)))
     writes = [upsert(0), *(upsert(n, n=n) for n in range(1, 5)), upsert(5), upsert(6, email="a")]
     with pytest.raises(DuplicateValue) as refusal:

@@ -14,7 +14,7 @@ from stores.errors import DataStandsAgainst, InvalidEntity, TooManyMatches
 from stores.protocol import Delete, Engine, Insert, Procedure, Update, Written
 from stores.query import EVERYTHING, NOTHING, And, Equal, Filter, Query
 from stores.records import Entity, new_id
-from stores.reference_checks import Deletion, Wanted, check_change, check_key, check_new
+from stores.reference_checks import Deletion, FieldChange, Wanted, check_change, check_key, check_new
 from stores.relation import Relation
 from stores.schema import StoreDefinition
 from tests.support.entities import USER, entity, value
@@ -54,10 +54,7 @@ async def create(engine: Engine, store: str, sight: Any = everything, **fields: 
 
 async def change(engine: Engine, store: str, id: str, sight: Any = everything, **fields: Any) -> Written:
     relations = [relation for relation in RELATIONS if relation.store == store and relation.field in fields]
-    wanted = Wanted()
-    for relation in relations:
-        wanted.add(relation, fields)
-    check = partial(check_change, wanted, sight, store, Equal(("_id",), id), relations)
+    check = partial(check_change, FieldChange(store, Equal(("_id",), id), fields), sight, relations)
     _, written = await engine.commit([Procedure(store, check), Update(store, id, fields)], USER)
     return written
 
@@ -209,7 +206,7 @@ async def test_a_value_that_others_refer_to_does_not_change(engine: Engine) -> N
     order = (await create(engine, ORDERS, tags=["a"]))["_id"]
 
     async def rename(code: str) -> None:
-        check = partial(check_key, [TAGGED], TAGS, Equal(("_id",), tag), {"code": code}, 1)
+        check = partial(check_key, FieldChange(TAGS, Equal(("_id",), tag), {"code": code}), [TAGGED])
         await engine.commit([Procedure(TAGS, check), Update(TAGS, tag, {"code": code})], USER)
 
     with pytest.raises(DataStandsAgainst) as refused:

@@ -15,6 +15,7 @@ from hub.metrics import Metrics
 from hub.settings import Settings
 from stores.definitions import SETTINGS
 from stores.fields import FIELD_TYPES
+from stores.operators import Operator
 from stores.parse import OPERATORS as FILTER_OPERATORS
 from stores.records import SYSTEM_FIELDS
 from stores.schema import RULES
@@ -99,6 +100,12 @@ def test_every_list_parameter_is_documented(name: str) -> None:
 def test_every_operator_is_documented(name: str) -> None:
     table = " ".join(" ".join(cells[:2]) for cells in rows(section(API, "Filters")))
     assert f"`{name}" in table
+
+
+@pytest.mark.parametrize("name", Operator)
+def test_every_operator_of_a_change_is_documented(name: str) -> None:
+    table = " ".join(cells[0] for cells in rows(section(API, "Changing in place")))
+    assert f"`{name}`" in table
 
 
 @pytest.mark.parametrize("name", FIELD_TYPES)

@@ -22,6 +22,7 @@ from schemathesis.core.transport import Response
 from schemathesis.openapi.checks import AllowHeaderMismatch, RejectedPositiveData, UnsupportedMethodResponse
 
 from auth.system_stores import SYSTEM_STORES
+from hub.dialects.platform.schemas import OPERATORS_SENT as OPERATORS
 from hub.dialects.platform.system_schemas import NO_WRITES
 from tests.openapi.sample_stores import ANY
 from tests.support.hub import ADMIN_LOGIN, ADMIN_PASSWORD
@@ -127,6 +128,8 @@ def before_call(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
 
 def mend(body: dict[str, Any], path: str) -> None:
     body.pop("_id", None)
+    for name in OPERATORS:  # whether they fit depends on the entity
+        body.pop(name, None)
     for name in UNIQUE.get(path.split("/")[3], ()):
         if isinstance(body.get(name), str):
             body[name] = (body[name] + secrets.token_hex(6))[-40:]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from auth.principal import Principal
 from hub.dialects.platform import answers
 from hub.dialects.platform.bodies import entity_bodies, entity_body, parse_json, read_json
 from hub.dialects.platform.conditions import check_read, expected_revisions
 from hub.dialects.platform.context import PlatformContext
+from hub.dialects.platform.operators import has_operators, parse_change, parse_changes
 from hub.dialects.platform.parameters import (
     ListParameters,
     ListRequest,
@@ -24,6 +26,7 @@ from hub.http import SMALL_BODY, Answer, Call
 from hub.proxies import public_path
 from stores.cursor import encode_cursor
 from stores.errors import InvalidQuery
+from stores.operators import Operators
 from stores.protocol import MOST_HISTORY_ENTRIES, IdempotencyKey, Revisions
 from stores.query import WHOLE, Projection
 from stores.records import Entity, now_ms
@@ -33,9 +36,8 @@ from stores.threads import in_thread
 HOUR = 3_600_000
 _KEY = re.compile(r"[\x21-\x7e]{1,255}\Z")
 
-WriteToOne = Callable[[Principal, str, str, Entity, Revisions | None], Awaitable[tuple[bytes, int]]]
-"""`EntityService.change` or `replace`. Takes a principal, a store, an id, the body, and the revisions that it
-accepts."""
+WriteToOne = Callable[[Entity, Revisions | None], Awaitable[tuple[bytes, int]]]
+"""Writes to the entity that a call names. Takes the body, and the revisions that it accepts."""
 
 
 async def create(context: PlatformContext, call: Call, principal: Principal) -> Answer:
@@ -48,12 +50,28 @@ async def create(context: PlatformContext, call: Call, principal: Principal) -> 
     bodies, indexed = entity_bodies(value, context.settings.max_items), isinstance(value, list)
     key = await idempotency_key(context, call, principal, raw)
     if "upsert" in known:
-        made = await context.entities.upsert(principal, store, known["upsert"], bodies, key, indexed=indexed)
+        made = await _upsert(context, principal, store, known["upsert"], bodies, key, indexed)
     else:
         made = await context.entities.create(principal, store, bodies, key, indexed=indexed)
     if indexed:
         return answers.array_answer(made, context.settings.stream_timeout)
     return answers.written_answer(*made[0])
+
+
+async def _upsert(
+    context: PlatformContext,
+    principal: Principal,
+    store: str,
+    path: str,
+    bodies: list[Entity],
+    key: IdempotencyKey | None,
+    indexed: bool,
+) -> list[tuple[bytes, int]]:
+    operators: list[Operators] = []
+    if any(map(has_operators, bodies)):
+        context.registry.authorized(principal, store, "POST")  # before anything is said about the bodies
+        bodies, operators = await parse_changes(bodies, indexed)
+    return await context.entities.upsert(principal, store, path, bodies, key, operators=operators, indexed=indexed)
 
 
 async def get(context: PlatformContext, call: Call, principal: Principal) -> Answer:
@@ -103,18 +121,27 @@ async def changes_since(context: PlatformContext, call: Call, principal: Princip
 
 
 async def change(context: PlatformContext, call: Call, principal: Principal) -> Answer:
-    return await _write_to_one(context.entities.change, context, call, principal)
+    store, id = call.path["store"], call.path["id"]
+
+    async def write(body: Entity, revs: Revisions | None) -> tuple[bytes, int]:
+        if not has_operators(body):
+            return await context.entities.change(principal, store, id, body, revs)
+        context.registry.authorized(principal, store, "PATCH")  # before anything is said about the body
+        fields, operators = parse_change(body)
+        return await context.entities.change(principal, store, id, fields, revs, operators)
+
+    return await _write_to_one(write, context, call)
 
 
 async def replace(context: PlatformContext, call: Call, principal: Principal) -> Answer:
-    return await _write_to_one(context.entities.replace, context, call, principal)
+    store, id = call.path["store"], call.path["id"]
+    return await _write_to_one(partial(context.entities.replace, principal, store, id), context, call)
 
 
-async def _write_to_one(write: WriteToOne, context: PlatformContext, call: Call, principal: Principal) -> Answer:
+async def _write_to_one(write: WriteToOne, context: PlatformContext, call: Call) -> Answer:
     known_parameters(call.parameters(), ())
     body = entity_body(await read_json(context, call))
-    revs = expected_revisions(call)
-    text, rev = await write(principal, call.path["store"], call.path["id"], body, revs)
+    text, rev = await write(body, expected_revisions(call))
     return answers.written_answer(text, rev)
 
 
@@ -128,7 +155,8 @@ async def delete(context: PlatformContext, call: Call, principal: Principal) -> 
 async def change_matches(context: PlatformContext, call: Call, principal: Principal) -> Answer:
     request = read_bulk(context, call, principal)
     body = entity_body(await read_json(context, call))
-    change = context.entities.change_matches(principal, call.path["store"], request.where, body)
+    fields, operators = parse_change(body)
+    change = context.entities.change_matches(principal, call.path["store"], request.where, fields, operators)
     # Many changes may wait for one another, so one whose client has gone is given up.
     count = await call.while_connected(change)
     return answers.count_answer(count)

@@ -7,8 +7,10 @@ after a redefinition of the store: it requires only the fields that the hub itse
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Final
 
+from hub.dialects.platform.operators import MOST_PATH_TEXT
 from hub.dialects.platform.parameters import OPERATORS, RESERVED
 from hub.dialects.platform.system_schemas import (
     ASSIGNED,
@@ -19,8 +21,9 @@ from hub.dialects.platform.system_schemas import (
     WRITABLE_SYSTEM,
     refined,
 )
-from hub.openapi.schemas import INT64, MOMENT, NULL, Schema, literal, ref
+from hub.openapi.schemas import INT64, MOMENT, NULL, Schema, literal, object_of, ref
 from stores.fields.base import ParameterForm
+from stores.fields.numbers import DECIMAL_TEXT
 from stores.fields.settings import nullable, sent, sent_value, shown_value
 from stores.fields.texts import timezones
 from stores.records import SYSTEM_FIELDS
@@ -70,8 +73,8 @@ def store_schemas(definition: StoreDefinition) -> dict[str, Schema]:
         f"{name}.entity": shown_entity(definition),
         f"{name}.new": sent_entity(definition, {}, whole=True),
         f"{name}.replacement": sent_entity(definition, OWN_ID, whole=True),
-        f"{name}.changes": sent_entity(definition, OWN_ID, whole=False),
-        f"{name}.bulk": sent_entity(definition, {}, whole=False, echo=False),
+        f"{name}.changes": sent_entity(definition, OWN_ID, whole=False, operators=OPERATORS_SENT),
+        f"{name}.bulk": sent_entity(definition, {}, whole=False, echo=False, operators=OPERATORS_SENT),
         f"{name}.filter": filter_schema(f"{name}.filter", definition),
         f"{name}.path": {"type": "string", "pattern": f"^{_paths(definition, _IN_LIST)}$"},
         f"{name}.order": {"type": "string", "pattern": f"^-?{_paths(definition, _IN_LIST)}$"},
@@ -92,9 +95,16 @@ def shown_entity(definition: StoreDefinition) -> Schema:
 OWN_ID: Final[dict[str, Schema]] = {"_id": ID | {"description": "The entity's own id, which never changes"}}
 
 
-def sent_entity(definition: StoreDefinition, more: dict[str, Schema], *, whole: bool, echo: bool = True) -> Schema:
+def sent_entity(
+    definition: StoreDefinition,
+    more: dict[str, Schema],
+    *,
+    whole: bool,
+    echo: bool = True,
+    operators: Mapping[str, Schema] = MappingProxyType({}),
+) -> Schema:
     """Return the schema of a write. A `whole` entity needs every required field; other writes may send any fields. With
-    `echo`, it also accepts the system fields of an answer."""
+    `echo`, it also accepts the system fields of an answer. `operators` may stand beside the fields."""
     store = definition.name
     dropped: Schema = {"description": "Assigned by the hub: ignored in requests"}
     echoed = {name: VALUE | dropped for name in SYSTEM_FIELDS if name != "_id" and echo}
@@ -104,14 +114,16 @@ def sent_entity(definition: StoreDefinition, more: dict[str, Schema], *, whole: 
     singles = {p: ref("Single") for p in definition.unique_paths if "." not in p and p not in definition.by_id}
     properties = echoed | WRITABLE_SYSTEM.get(store, {}) | more | fields | singles
     properties |= BESIDE.get(store, {}) if more else {}
+    properties |= operators
     required = [f.id for f in definition.fields if whole and f.required and f.default is None]
     schema: Schema = {"type": "object", "properties": properties} | ({"required": required} if required else {})
     if not definition.open:
         return schema | {"additionalProperties": False}
     system = [n for n in SYSTEM_FIELDS if n != "_id"]
     own = "|".join(map(literal, (*system, *more)))
-    others = "" if echo else f"(?!(?:{own})$)"
-    names = {"maxLength": 200, "pattern": f"^(?:{own}|[^$_.][^.]*)$" if echo else f"^{others}[^$_.][^.]*$"}
+    beside = "".join(f"{literal(name)}|" for name in operators)
+    others = f"{own}|{beside}" if echo else f"{beside}(?!(?:{own})$)"
+    names = {"maxLength": 200, "pattern": f"^(?:{others}[^$_.][^.]*)$"}
     return schema | {"propertyNames": names, "additionalProperties": VALUE}
 
 
@@ -208,6 +220,47 @@ def _paths(definition: StoreDefinition, segment: str, without: Iterable[str] = (
     return _below((rf"(?!{_any_of(barred)}(?:[.\[]|$))" if barred else "") + segment, segment)
 
 
+# Operators. Whether one fits depends on the entity, and on the type of the field.
+
+_PATH: Final[Schema] = {
+    "type": "string",
+    "maxLength": MOST_PATH_TEXT,
+    "pattern": rf"^(?!_|success(?:\.|$)){_IN_FILTER}(?:\.{_IN_FILTER})*$",
+    "examples": ["place.city"],
+}
+
+
+def _at_paths(value: Schema, description: str) -> Schema:
+    return {"type": "object", "propertyNames": _PATH, "additionalProperties": value, "description": description}
+
+
+def _operator_schemas() -> dict[str, Schema]:
+    several: Schema = object_of({"$each": {"type": "array", "items": VALUE}})
+    compared = "; numbers compare with numbers, text with text"
+    amount: Schema = {"anyOf": [{"type": "number"}, DECIMAL_TEXT]}
+    return {
+        "Increments": _at_paths(amount, "Numbers to add, by dotted path; text only for Numeric fields"),
+        "Comparands": _at_paths({"type": ["number", "string"]}, f"Values by dotted path{compared}"),
+        "Assignments": _at_paths(VALUE, "Values by dotted path"),
+        "Removals": {"type": "array", "items": _PATH, "description": "Dotted paths"},
+        "Additions": _at_paths({"anyOf": [VALUE, several]}, "Elements for lists, by dotted path"),
+        "Elements": _at_paths(VALUE, "Elements that leave lists, by dotted path"),
+    }
+
+
+OPERATORS_SENT: Final[Mapping[str, Schema]] = {
+    "$inc": ref("Increments"),
+    "$min": ref("Comparands"),
+    "$max": ref("Comparands"),
+    "$set": ref("Assignments"),
+    "$unset": ref("Removals"),
+    "$push": ref("Additions"),
+    "$addToSet": ref("Additions"),
+    "$pull": ref("Elements"),
+}
+"""The operators of changes, and the schemas of their arguments."""
+
+
 # Schemas shared by all stores.
 
 
@@ -226,7 +279,7 @@ def shared_schemas() -> dict[str, Schema]:
     }
     some_id = {"anyOf": [ID, NULL]}
     ids = {"type": "array", "items": some_id}
-    return {
+    return _operator_schemas() | {
         "Id": {"type": "string", "pattern": "^[0-9a-f]{24}$", "examples": ["5f0c1e2d3a4b5c6d7e8f9a0b"]},
         "Value": _any_value(),
         "Single": {

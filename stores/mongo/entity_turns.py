@@ -1,0 +1,61 @@
+"""Turns of this process's writers at one entity, in the order in which they come.
+
+A computed change reads an entity and writes it at the revision that it has read. Without turns, most of many concurrent
+ones would be overtaken and repeated, and one of them again and again. Other changes of one entity join in while
+computed ones wait: they never fail, so they would overtake all the others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, Final
+from weakref import WeakValueDictionary
+
+from stores.mongo.room import longest_wait
+from stores.paths import value_at
+from stores.protocol import Update, Upsert, Write
+
+_MOST_IN_TURN: Final = 500
+"""Computed changes of one commit that wait for turns. With more, the commit relies on being repeated."""
+
+Place = tuple[str, str, Any]
+"""A store, a path and a value that one entity has there."""
+
+
+class EntityTurns:
+    def __init__(self) -> None:
+        self._locks: WeakValueDictionary[Place, asyncio.Lock] = WeakValueDictionary()
+
+    @asynccontextmanager
+    async def of(self, writes: Sequence[Write]) -> AsyncIterator[None]:
+        """Wait for the turns of a commit at its entities, and hold them while the block runs. Raises
+        TooManySlowWrites."""
+        places = self._places(writes)
+        if not places:
+            yield
+            return
+        async with AsyncExitStack() as held:
+            async with longest_wait():
+                for place in places:
+                    await held.enter_async_context(self._locks.setdefault(place, asyncio.Lock()))
+            yield
+
+    def _places(self, writes: Sequence[Write]) -> list[Place]:
+        """Return the places at which the commit waits, in the same order for all commits."""
+        each = [write for write in writes if isinstance(write, Update | Upsert)]
+        places = {place for w in each if w.compute is not None and (place := _place_of(w)) is not None}
+        if places:
+            return sorted(places, key=repr) if len(places) <= _MOST_IN_TURN else []
+        alone = _place_of(each[0]) if len(writes) == 1 and each else None
+        return [alone] if alone is not None and alone in self._locks else []
+
+
+def _place_of(write: Update | Upsert) -> Place | None:
+    if isinstance(write, Update):
+        return write.store, "_id", write.id
+    value = value_at(write.entity, write.key)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # equal numbers are one place, and have one order
+    return None if value is None else (write.store, write.key, value)
