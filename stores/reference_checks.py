@@ -113,7 +113,8 @@ class FieldChange:
     @property
     def names(self) -> frozenset[str]:
         """The top-level fields that it may change."""
-        return self.changes.keys() | (frozenset() if self.compute is None else self.compute.names)
+        computed = frozenset[str]() if self.compute is None else self.compute.names
+        return computed | self.changes.keys()
 
     def after(self, entity: Entity) -> Entity:
         """Return the fields that it sets in an entity, with null for those that it removes."""
