@@ -340,13 +340,14 @@ class Feed(Protocol):
         """Return the place in audit trails (`after` of `Engine.history`) that corresponds to a position: the entries
         after it are of changes after the position. Raises HistoryGone like `order`."""
 
-    async def read(self, since: str, limit: int = 1_000) -> Batch:
-        """Return the changes after `since`. Raises HistoryGone for a position that is unknown, forged, of another
-        database, or older than the oldest change kept."""
+    async def read(self, since: str, limit: int = 1_000, *, whole: bool = False) -> Batch:
+        """Return the changes after `since`. With `whole`, the batch goes on beyond `limit` to the end of the last
+        change's commit; without, that commit may be cut, and its changes are not marked in full. Raises HistoryGone for
+        a position that is unknown, forged, of another database, or older than the oldest change kept."""
 
     def follow(self, since: str) -> AsyncIterator[Batch]:
         """Yield every change after `since` as it is committed, without end. A batch without changes only advances the
-        position. Raises HistoryGone for the same positions as `read`."""
+        position; no commit that has a number is cut by the end of one. Raises HistoryGone for the same positions as `read`."""
 
 
 def is_internal(store: str) -> bool:
