@@ -347,7 +347,8 @@ class Feed(Protocol):
 
     def follow(self, since: str) -> AsyncIterator[Batch]:
         """Yield every change after `since` as it is committed, without end. A batch without changes only advances the
-        position; no commit that has a number is cut by the end of one. Raises HistoryGone for the same positions as `read`."""
+        position; no commit that has a number is cut by the end of one. Raises HistoryGone for the same positions as
+        `read`."""
 
 
 def is_internal(store: str) -> bool:

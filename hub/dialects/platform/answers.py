@@ -14,6 +14,7 @@ from hub.http import HOST_COOKIE, SESSION_COOKIE, Answer, Call, json_answer
 from hub.proxies import PREFIX
 from hub.services.delta import Delta
 from hub.write_answer import WriteAnswer
+from realtime.events import commit_members
 from realtime.view import ViewChange
 from stores.records import HistoryEntry
 
@@ -109,6 +110,7 @@ def view_change(event: ViewChange, digest: str) -> dict[str, Any]:
         "_rev": event.rev,
         "time": event.change.time,
         "position": bind(event.change.position, digest),
+        **commit_members(event),
     }
 
 
