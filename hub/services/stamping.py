@@ -55,8 +55,7 @@ def serials_of(definition: StoreDefinition) -> tuple[Serial, ...]:
     that is renamed goes on counting, and a new store of an old name begins anew."""
     counter = f"{definition.id}.{{}}"
     return tuple(
-        Serial(each.id, counter.format(each.id), 1 if each.start is None else each.start)
-        for each in definition.serials
+        Serial(each.id, counter.format(each.id), 1 if each.start is None else each.start) for each in definition.serials
     )
 
 

@@ -152,7 +152,9 @@ class SQLiteFeed:
 
     def _changes(self, rows: Iterable[tuple[apsw.SQLiteValue, ...]]) -> Iterable[tuple[int, Change]]:
         for seq, *rest, commit in rows:
-            yield seq, Change(self.at(seq), *rest, None if commit is None else str(commit))  # type: ignore[arg-type,misc]
+            change = Change(self.at(seq), *rest)  # type: ignore[arg-type,misc]
+            change.commit = None if commit is None else str(commit)
+            yield seq, change
 
     def _parse(self, position: str) -> int:
         epoch, _, seq = position.partition(".")
