@@ -279,6 +279,9 @@ class IdempotencyKey:
     expires: int
 
 
+Definitions = StoreDefinition | Sequence[StoreDefinition] | None
+"""The definition on which the values of a commit rely, or several: one for each store."""
+
 BeforeLong = Callable[[], Awaitable[None] | None]
 """Takes a place for a long list. An awaitable if it must wait for that; the engine holds nothing meanwhile."""
 
@@ -477,7 +480,7 @@ class Engine(Protocol):
         writes: Sequence[Write],
         by: str | None,
         key: IdempotencyKey | None = None,
-        definition: StoreDefinition | None = None,
+        definition: Definitions = None,
     ) -> list[Written]:
         """Do all writes or none, and return once they are durable. A `key` that was used before returns the first
         outcome again, or raises KeyReused when the fingerprint differs. `definition` is the one against which the

@@ -68,7 +68,7 @@ class BulkChanges:
         self._turns = ReadTurns(slow, ReadTimeout)
 
     async def commit(
-        self, write: BulkWrite, by: str | None, key: IdempotencyKey | None, definition: StoreDefinition | None
+        self, write: BulkWrite, by: str | None, key: IdempotencyKey | None, definition: Definitions
     ) -> list[Written]:
         """Do the bulk change. Raises the errors of `Engine.commit`, and ReadTimeout for a filter that takes too
         long."""
