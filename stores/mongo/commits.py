@@ -180,9 +180,7 @@ class Committer:
         finally:
             self._watch = None  # if this task fails, the next commit starts another one
 
-    async def _in_order(
-        self, writes: Sequence[Write], attempt: Attempt, definition: Definitions
-    ) -> list[Written]:
+    async def _in_order(self, writes: Sequence[Write], attempt: Attempt, definition: Definitions) -> list[Written]:
         if definition is None:
             return await self._commit(writes, attempt)
         async with AsyncExitStack() as held:

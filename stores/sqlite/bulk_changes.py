@@ -15,10 +15,9 @@ import apsw
 
 from stores.bounds import Limit
 from stores.errors import ReadTimeout, TooManyMatches, TooManySlowReads, TooManySlowWrites, Unavailable
-from stores.protocol import DeleteMany, IdempotencyKey, UpdateMany, Written
+from stores.protocol import Definitions, DeleteMany, IdempotencyKey, UpdateMany, Written
 from stores.query import Filter
 from stores.read_turns import ReadLimits, ReadTurns
-from stores.schema import StoreDefinition
 from stores.sqlite.feed import current_seq
 from stores.sqlite.matches import Found, new_rows, search_sql, state_of
 from stores.sqlite.readers import Readers, snapshot

@@ -273,16 +273,12 @@ class SQLiteEngine:
             self._superseded.check(definition)
         return self._quick.run(write, 0)
 
-    def _run_light(
-        self, writes: Sequence[Write], key: IdempotencyKey | None, definition: Definitions
-    ) -> list[Written]:
+    def _run_light(self, writes: Sequence[Write], key: IdempotencyKey | None, definition: Definitions) -> list[Written]:
         if definition is not None:
             self._superseded.check(definition)
         return self._in_savepoint(lambda: self._quick.run_once(writes, key))
 
-    def _run_heavy(
-        self, writes: Sequence[Write], key: IdempotencyKey | None, definition: Definitions
-    ) -> list[Written]:
+    def _run_heavy(self, writes: Sequence[Write], key: IdempotencyKey | None, definition: Definitions) -> list[Written]:
         if definition is not None:
             self._superseded.check(definition)
         return self._executor.run_once(writes, key)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Iterable
 from dataclasses import dataclass
+from typing import cast
 
 import apsw
 
@@ -152,9 +153,9 @@ class SQLiteFeed:
 
     def _changes(self, rows: Iterable[tuple[apsw.SQLiteValue, ...]]) -> Iterable[tuple[int, Change]]:
         for seq, *rest, commit in rows:
-            change = Change(self.at(seq), *rest)  # type: ignore[arg-type,misc]
+            change = Change(self.at(seq), *rest)  # type: ignore[arg-type]
             change.commit = None if commit is None else str(commit)
-            yield seq, change
+            yield cast(int, seq), change
 
     def _parse(self, position: str) -> int:
         epoch, _, seq = position.partition(".")

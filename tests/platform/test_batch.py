@@ -34,7 +34,7 @@ def of(field: str) -> dict[str, str]:
 
 async def carried_out(client: Client, *requests: Request, **headers: str) -> list[Entity]:
     """Return the entities in the answer to a batch."""
-    body = good(await client.post("/batch", {"requests": list(requests)}, **headers))
+    body = good(await client.post("/batch", {"requests": list(requests)}, None, **headers))
     assert body.keys() == {"success", "responses"}
     assert all(each["status"] == 200 and each["body"].pop("success") is True for each in body["responses"])
     return [each["body"] for each in body["responses"]]
