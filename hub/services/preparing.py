@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from math import inf
+from typing import Any, TypeVar
 
 from stores.errors import Violation
 from stores.limits import nodes_of
@@ -22,9 +23,6 @@ T = TypeVar("T")
 
 Check = Callable[[Entity], tuple[Entity, list[Violation]]]
 """Returns the values in canonical form, and the violations: `StoreDefinition.check_new` and others."""
-
-CHECKED_AT_ONCE: Final = 500
-"""Values whose check may hold the event loop: the slowest, a mail address beyond ASCII, takes 0.1 ms."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +70,7 @@ def within_commit(preparation: Preparation[T]) -> Generator[Step, Any, T]:
 
 async def checked(check: BodyCheck) -> tuple[Entity, list[Violation]]:
     """Return the result of a check: from a thread if the values are so many that it may take long."""
-    if check.definition.holds_lists and nodes_of(check.values) > CHECKED_AT_ONCE:
+    most = check.definition.checked_at_once
+    if most < inf and nodes_of(check.values) > most:
         return await in_thread(check.result)
     return check.result()

@@ -12,6 +12,7 @@ from hub.services.registry import MOST_STORES, RESERVED
 from hub.services.relation_definitions import check_referring, check_targets, nothing_refers
 from hub.services.shared_reads import SharedReads
 from hub.services.standing_data import check_data
+from hub.services.standing_references import check_references
 from hub.services.system_stores.base import Prepared, StoreHooks
 from stores.definitions import parse_definition
 from stores.errors import (
@@ -79,7 +80,9 @@ class DefinitionHooks(StoreHooks):
         check_parts(old, definition)
         check_referring(self.registry, definition)
         targets = check_targets(self.registry, old, definition)
-        return Prepared(fields, [*await check_data(self.engine, old, definition), *targets])
+        standing = await check_data(self.engine, old, definition)
+        standing += await check_references(self.engine, old, definition)
+        return Prepared(fields, [*standing, *targets])
 
     async def delete(self, principal: Principal, before: Entity) -> list[Write]:
         return [nothing_refers(self.registry, before["name"])]
