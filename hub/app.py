@@ -35,6 +35,7 @@ from hub.origins import Origins
 from hub.proxies import RootPath, public_path, set_prefix
 from hub.running import Hub
 from hub.services.accounts import Accounts
+from hub.services.batch import BatchService
 from hub.services.credentials import Credentials
 from hub.services.delta import DeltaService
 from hub.services.entities import Bounds, EntityService
@@ -132,6 +133,7 @@ def make_platform(settings: Settings, hub: Hub, origins: Origins) -> PlatformDia
             second_factors=hub.second_factors,
             resets=hub.resets,
             entities=hub.entities,
+            batch=hub.batch,
             delta=hub.delta,
             filter_limits=filter_limits_of(settings),
             body_bounds=BodyBounds(
@@ -171,6 +173,7 @@ def assemble(settings: Settings) -> Hub:
     hooks = system_hooks(engine, registry, credentials, settings.max_tokens_per_user)
     long_lists = LongLists(settings.max_long_lists_per_user)
     lives = StoreLives(engine)
+    entities = EntityService(engine, registry, resolver, hooks, bounds_of(settings), long_lists)
     return Hub(
         settings=settings,
         engine=engine,
@@ -182,7 +185,8 @@ def assemble(settings: Settings) -> Hub:
         second_factors=factors,
         resets=PasswordReset(accounts, credentials, engine, resolver, key.key, mailer, reset_page_of(settings)),
         mailer=mailer,
-        entities=EntityService(engine, registry, resolver, hooks, bounds_of(settings), long_lists),
+        entities=entities,
+        batch=BatchService(engine, registry, entities),
         delta=DeltaService(engine, registry, lives),
         metrics=metrics,
         key=key,

@@ -19,6 +19,9 @@ HubError
 └── ClientGone              the client disconnected before the end of its request or its answer
     └── ClientTooSlow       the client did not read the answer in time; the answer is cut off
 
+stores.errors.StoreError
+└── RequestFailed           one request of a batch fails, for the reason that it holds
+
 `stores.errors` and `auth.errors` define the other errors that services raise.
 """
 
@@ -96,6 +99,17 @@ class NoSuchStore(stores.NotFound):
     def __init__(self, name: str, *, revealed: bool) -> None:
         super().__init__(f"no store {name}")
         self.errors: Errors = {"store": [f"There is no store {name!r}."]} if revealed else {}
+
+
+class RequestFailed(stores.StoreError):
+    """The request at position `index` of a batch fails with `reason`: the batch is answered with the same status."""
+
+    def __init__(self, index: int, reason: Exception) -> None:
+        super().__init__(f"requests.{index}: {reason}")
+        self.index = index
+        self.reason = reason
+        if isinstance(reason, Limited):
+            self.limit_name = reason.limit_name
 
 
 class WrongMethod(HubError):
@@ -211,10 +225,22 @@ def tags_of(status: HTTPStatus) -> tuple[str, ...]:
 def describe(error: Exception) -> Failure:
     """Return the Failure that answers `error`. An error of unknown type is an internal error; only the log gets its
     cause."""
+    if isinstance(error, RequestFailed):
+        return _describe_request(error)
     kind = next((k for k in type(error).__mro__ if k in STATUS), None)
     status = STATUS[kind] if kind else HTTPStatus.INTERNAL_SERVER_ERROR
     tags = _OWN_TAGS.get(type(error)) or tags_of(status)
     return Failure(status, tags, _errors(error), _headers(error), error)
+
+
+def _describe_request(error: RequestFailed) -> Failure:
+    """Return the Failure of a batch, whose errors name the request at fault."""
+    found = describe(error.reason)
+    place = f"requests.{error.index}"
+    errors = {f"{place}.{name}": texts for name, texts in found.errors.items()}
+    if not errors:
+        errors = {place: [f"This request fails: {found.status.value} {status_text(found.status)}."]}
+    return Failure(found.status, found.tags, errors, found.headers, error)
 
 
 def is_expected(error: Exception) -> bool:

@@ -16,6 +16,7 @@ from hub.mail import Mailer
 from hub.memory import give_back_memory
 from hub.metrics import Metrics
 from hub.services.accounts import Accounts
+from hub.services.batch import BatchService
 from hub.services.bootstrap import ensure_admin, fill_login_keys
 from hub.services.credentials import Credentials
 from hub.services.delta import DeltaService
@@ -54,6 +55,7 @@ class Hub:
     resets: PasswordReset
     mailer: Mailer
     entities: EntityService
+    batch: BatchService
     delta: DeltaService
     metrics: Metrics
     session_registry: SessionRegistry

@@ -41,18 +41,18 @@ class ChangeEncoder:
     def __init__(self, topic: str) -> None:
         self.topic = topic
         self._change: Change | None = None
-        self._heads: dict[str, str] = {}
+        self._heads: dict[tuple[str, bool], str] = {}
 
     def text(self, event: ViewChange, digest: str) -> str:
         """Return the event's packet. Its position is bound to views with this digest (see `auth.positions`)."""
         if event.change is not self._change:
             self._change = event.change
             self._heads = {}
-        head = self._heads.get(event.op)
+        head = self._heads.get((event.op, event.is_last))
         if head is None:
             body = orjson.dumps(change_payload(self.topic, event)).decode()
             # Without the closing quote and brace: the position comes last, and the digest is appended to it.
-            head = self._heads[event.op] = f'42["change",{body[:-2]}{SEPARATOR}'
+            head = self._heads[event.op, event.is_last] = f'42["change",{body[:-2]}{SEPARATOR}'
         return head + digest + _END
 
     def drop_cached(self) -> None:
@@ -69,8 +69,17 @@ def change_payload(topic: str, event: ViewChange) -> dict[str, Any]:
         payload |= {"entity": event.entity, "_rev": event.rev, "time": change.time}
         if event.op == "update" and may_list(event.changed):
             payload["changed"] = event.changed
+    payload |= commit_members(event)
     payload["position"] = change.position
     return payload
+
+
+def commit_members(event: ViewChange) -> dict[str, Any]:
+    """Return what an event says about its commit, if that holds several changes: its number, and whether the view shows
+    no further change of it."""
+    if event.change.commit is None:
+        return {}
+    return {"commit": event.change.commit, "last": True} if event.is_last else {"commit": event.change.commit}
 
 
 def difference_encoder(

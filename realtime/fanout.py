@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import Final
 
 from realtime.channels import Channel, ChannelIndex, ChannelKey
+from realtime.commits import CurrentCommit, Numbered, commit_at
 from realtime.engineio import build_text_frame
 from realtime.events import ChangeEncoder
 from realtime.replays import Replays
@@ -58,6 +60,9 @@ COMPILING: Final = 10
 
 Slices = Iterator[Callable[[], None] | None]
 """Pauses of fan-out. Each item is work to do in a thread during the pause, or None."""
+
+Look = Generator[Callable[[], None] | None, None, ViewChange | None]
+"""The same, with a result."""
 
 
 class _Look:
@@ -126,6 +131,7 @@ class Fanout:
         self._begin_slice()
         self._done: list[Channel[Subscriber]] = []
         self._behind: list[Subscriber] = []
+        self._commit = CurrentCommit()
 
     def order_of(self, position: str) -> bytes:
         """Return the order of a position (see `stores.protocol.Feed.order`)."""
@@ -138,6 +144,7 @@ class Fanout:
         self.order = self.order_of(position)
         self._recent.clear(self.order)
         self._done, self._behind = [], []
+        self._commit.end()
         self.pending_ends.clear()
         self._wake()
 
@@ -199,7 +206,10 @@ class Fanout:
     def _slices(self, changes: Sequence[tuple[bytes, Change]]) -> Slices:
         """Deliver changes, and pause whenever a slice is full. `position` advances when all members have a change."""
         self._begin_slice()
-        for order, change in changes:
+        for index, (order, change) in enumerate(changes):
+            if change.commit is not None and not self._commit.holds(change):
+                self._commit.begin(commit_at(changes, index))
+                yield from self._find_lasts(self._commit.changes, self.channels.concerned)
             self._delivering = change.position, order
             self.shares.begin_change()
             for channel in self.channels.concerned(change):
@@ -209,6 +219,8 @@ class Fanout:
             while self._used:
                 self._used.pop().drop_cached()
             self.position, self.order = change.position, order
+            if change.ends_commit:
+                self._commit.end()
             self._recent.append(order, change)
             self.is_delivering = False
             if self._waiting or self._is_slice_full():
@@ -222,17 +234,45 @@ class Fanout:
     def _is_slice_full(self) -> bool:
         return self._spent >= SLICE or time.perf_counter() > self._turn_ends
 
+    def _find_lasts(
+        self, changes: Sequence[Numbered], channels: Callable[[Change], Iterable[Channel[Subscriber]]]
+    ) -> Slices:
+        """Find the last of the changes that each channel shows. Nothing of them is delivered yet."""
+        lasts = self._commit.lasts
+        # From the end: a channel that shows the last change is looked at once.
+        for order, change in reversed(changes):
+            self.shares.begin_change()
+            for channel in channels(change):
+                if channel not in lasts and (yield from self._seen(channel, change, order)) is not None:
+                    lasts[channel] = change
+            if self._is_slice_full():
+                yield None
+                self._begin_slice()
+
     def _deliver_change(self, channel: Channel[Subscriber], change: Change, order: bytes) -> Slices:
+        event = yield from self._seen(channel, change, order)
+        if event is None or not channel.members:
+            return
+        if change.commit is not None:
+            if channel not in self._commit.lasts:  # it is new: its members have joined within the commit
+                yield from self._find_lasts(self._commit.after(order), lambda _: (channel,))
+            if self._commit.lasts.setdefault(channel, change) is change:
+                event = replace(event, is_last=True)
+        yield from self._deliver_event(channel, event, order)
+
+    def _seen(self, channel: Channel[Subscriber], change: Change, order: bytes) -> Look:
+        """Return the change as the channel shows it. Charges a user for the work, and ends or detaches the members for
+        whom it is too much."""
         if self._is_slice_full():
             yield from self._pause(channel, [])
         self._spent += 1
         if not channel.members:
-            return  # they have left during a pause
+            return None  # they have left during a pause
         shares, everyone = self.shares, self.channels.gave_up
         user = shares.payer(channel.members, all_go_on=everyone)
         if user is None:
             yield from self._leave_behind(channel, order)
-            return
+            return None
         has_steps = shares.has_steps(user)
         looks = 1 if channel.is_compiled else 1 + COMPILING
         view = channel.view
@@ -250,13 +290,12 @@ class Fanout:
                 event = look.result()
         except FilterTooCostly as error:
             self._fail(channel, error, only_users_without_steps=not has_steps)
-            return
+            return None
         finally:
             shares.take(user, view.spent_at_once, overhead)
         if view.has_shown:
             shares.take_shown(user, change.size)
-        if event is not None and channel.members:
-            yield from self._deliver_event(channel, event, order)
+        return event
 
     def _deliver_event(self, channel: Channel[Subscriber], event: ViewChange, order: bytes) -> Slices:
         encoder = self.encoder(channel.topic)
@@ -369,10 +408,14 @@ class Fanout:
                 return Batch([], position, more=True)
             if (kept := self._kept_after(order)) is not None:
                 return kept
-            batch = await feed.read(position, READ_AT_ONCE)
+            batch = await feed.read(position, READ_AT_ONCE, whole=True)
             if feed.order(batch.position) >= self._recent.oldest:
                 self._recent.prepend(order, [(feed.order(change.position), change) for change in batch.changes])
             return self._up_to_here(batch) if order <= self.order else batch
+
+    def completed(self, changes: Sequence[Change]) -> Sequence[Change]:
+        """Return changes with the rest of the last one's commit, if fan-out is delivering that commit."""
+        return self._commit.completed(changes, self.order_of(changes[-1].position)) if changes else changes
 
     def _up_to_here(self, batch: Batch) -> Batch:
         """Return the part of a batch up to the position of fan-out. What lies beyond may have ended the right to see

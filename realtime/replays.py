@@ -5,7 +5,10 @@ After a restart all clients reconnect at once, and most of them have the same vi
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from sys import getsizeof
+from typing import Final
 
 from realtime.channels import ChannelKey
 from realtime.engineio import build_text_frame
@@ -13,9 +16,15 @@ from realtime.events import ChangeEncoder
 from realtime.view import ChangeView, ViewChange
 from stores.query import Filter
 from stores.records import Change
+from stores.steps import TakesLong
 
 EncodedEvent = tuple[bytes, str]
 """An event's packet, as a WebSocket frame and as text."""
+
+Later = Callable[[], Sequence[Change]]
+
+MOST_TRIED_AT_ONCE: Final = 100
+"""Changes that are looked at on the event loop for the last one of a commit that a view shows."""
 
 RECORD = 200
 """Approximate bytes of a cache entry in addition to its packet."""
@@ -24,7 +33,7 @@ RECORD = 200
 class Replay:
     """Makes the events for the subscribers of one channel, each event once."""
 
-    __slots__ = ("_digest", "_encoder", "_keeper", "_made", "_view")
+    __slots__ = ("_digest", "_encoder", "_keeper", "_lasts", "_made", "_view")
 
     def __init__(self, keeper: Replays, key: ChannelKey, where: Filter, topic: str) -> None:
         self._keeper = keeper
@@ -32,27 +41,64 @@ class Replay:
         self._encoder = ChangeEncoder(topic)
         self._digest = key.digest
         self._made: dict[str, EncodedEvent | None] = {}
+        self._lasts: dict[str, str] = {}
+        """Commit → position of the last change of it that the view shows."""
 
-    def event(self, change: Change) -> EncodedEvent | None:
-        """Return the event for a change; None if the change shows nothing in this view.
+    def event(self, change: Change, later: Later = tuple) -> EncodedEvent | None:
+        """Return the event for a change; None if the change shows nothing in this view. `later` returns the changes of
+        its commit that follow.
 
         Raises TakesLong if the filter takes too long for the event loop. Then `event_off_loop` returns the event.
         """
         try:
             return self._made[change.position]
         except KeyError:
-            return self._keep(change, self._view.at_once(change))
+            event = self._view.at_once(change)
+            if event is not None and self._lacks_last(change):
+                self._find_last_at_once(change, later())
+            return self._keep(change, event)
 
-    async def event_off_loop(self, change: Change) -> EncodedEvent | None:
+    async def event_off_loop(self, change: Change, later: Later = tuple) -> EncodedEvent | None:
         """Return the same, computed in a thread. Raises FilterTooCostly."""
-        return self._keep(change, await self._view.off_loop(change))
+        event = await self._view.off_loop(change)
+        if event is not None and self._lacks_last(change):
+            await self._find_last(change, later())
+        return self._keep(change, event)
+
+    def _lacks_last(self, change: Change) -> bool:
+        return change.commit is not None and change.commit not in self._lasts
+
+    def _find_last_at_once(self, change: Change, later: Sequence[Change]) -> None:
+        """Find the last change of the commit of `change`, which the view shows. Raises TakesLong."""
+        for tried, each in enumerate(reversed(later)):
+            if tried == MOST_TRIED_AT_ONCE:
+                raise TakesLong
+            if self._view.at_once(each) is not None:
+                self._note_last(each, later)
+                return
+        self._note_last(change, later)
+
+    async def _find_last(self, change: Change, later: Sequence[Change]) -> None:
+        for each in reversed(later):
+            if await self._view.off_loop(each) is not None:
+                self._note_last(each, later)
+                return
+        self._note_last(change, later)
+
+    def _note_last(self, change: Change, later: Sequence[Change]) -> None:
+        if (later[-1] if later else change).ends_commit:
+            self._lasts[change.commit or ""] = change.position
+            self._keeper.grown(RECORD)
 
     def _keep(self, change: Change, event: ViewChange | None) -> EncodedEvent | None:
         made: EncodedEvent | None = None
         if event is not None:
+            if change.commit is not None and self._lasts.get(change.commit) == change.position:
+                event = replace(event, is_last=True)
             text = self._encoder.text(event, self._digest)
             made = build_text_frame(text), text
-        self._made[change.position] = made
+        if event is None or not self._lacks_last(change):  # otherwise it may be the last one
+            self._made[change.position] = made
         self._keeper.grown(RECORD if made is None else RECORD + len(made[0]) + getsizeof(made[1]))
         return made
 

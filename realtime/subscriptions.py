@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 from auth.view import View
@@ -21,6 +22,7 @@ from realtime.replays import Replay
 from realtime.subscriber import Subscriber
 from realtime.view import check_same_store
 from stores.canonical import filter_text
+from stores.commits import rest_of_commit
 from stores.errors import StoreError
 from stores.protocol import Batch
 from stores.query import Filter, Projection
@@ -36,6 +38,18 @@ PIECE_CHANGES: Final = 500
 
 PIECE_SECONDS: Final = 0.002
 """Seconds for which missed changes are processed before other tasks run."""
+
+
+@dataclass(slots=True)
+class _Missed:
+    """Changes that a subscription has missed: the first `count` are delivered. The others are the rest of a commit."""
+
+    changes: Sequence[Change]
+    count: int
+
+    def after(self, index: int) -> Callable[[], Sequence[Change]]:
+        """Return a function that returns the changes after this one in its commit."""
+        return partial(rest_of_commit, self.changes, index)
 
 
 @dataclass(eq=False, slots=True)
@@ -264,53 +278,59 @@ class Subscriptions:
     async def _replay(self, subscription: Subscription, batch: Batch, until: str | None = None) -> None:
         """Deliver missed changes in pieces, no faster than the client takes them."""
         check_same_store(subscription.store, batch.changes)
-        changes, position = batch.changes, batch.position
+        missed, position = self._missed(batch), batch.position
         if until is not None and self._order(position) >= (end := self._order(until)):
-            changes, position = [change for change in changes if self._order(change.position) <= end], until
+            missed.count = sum(self._order(change.position) <= end for change in batch.changes)
+            position = until
         done = 0
-        while done < len(changes):
+        while done < missed.count:
             if not await self._may_deliver(subscription):
                 return
-            done = await self._replay_piece(subscription, changes, done)
-            if done < len(changes):
+            done = await self._replay_piece(subscription, missed, done)
+            if done < missed.count:
                 await asyncio.sleep(0)
         if self.goes_on(subscription):
             subscription.position = position
 
-    async def _replay_piece(self, subscription: Subscription, changes: Sequence[Change], start: int) -> int:
+    def _missed(self, batch: Batch) -> _Missed:
+        return _Missed(self._fanout.completed(batch.changes), len(batch.changes))
+
+    async def _replay_piece(self, subscription: Subscription, missed: _Missed, start: int) -> int:
         """Deliver some of the changes from index `start` on. Return the index of the next one."""
         await self._fanout.replaying.enter(subscription.user)
         if not self.goes_on(subscription):
             return start
         replay = self._fanout.replays.of(subscription.key, subscription.where, subscription.topic)
         began = time.perf_counter()
-        end, takes_long = self._replay_at_once(subscription, replay, changes, start)
+        end, takes_long = self._replay_at_once(subscription, replay, missed, start)
         self._worked = time.perf_counter() - began
         if takes_long:
-            event = await replay.event_off_loop(changes[end])
+            change = missed.changes[end]
+            event = await replay.event_off_loop(change, missed.after(end))
             if self.goes_on(subscription) and (event is None or self.sink.offer(*event)):
-                subscription.position = changes[end].position
+                subscription.position = change.position
                 end += 1
         return end
 
     def _replay_at_once(
-        self, subscription: Subscription, replay: Replay, changes: Sequence[Change], start: int
+        self, subscription: Subscription, replay: Replay, missed: _Missed, start: int
     ) -> tuple[int, bool]:
         """Do the same without waiting. Return also whether it stopped at a change that takes long to evaluate."""
         fanout, offer = self._fanout, self.sink.offer
         end, size = start, 0
         turn_ends = time.perf_counter() + PIECE_SECONDS
         with fanout.cork():
-            while end < min(len(changes), start + PIECE_CHANGES) and size < PIECE and time.perf_counter() < turn_ends:
+            while end < min(missed.count, start + PIECE_CHANGES) and size < PIECE and time.perf_counter() < turn_ends:
                 try:
-                    event = replay.event(changes[end])
+                    change = missed.changes[end]
+                    event = replay.event(change, missed.after(end))
                 except TakesLong:
                     return end, True
                 if event is not None:
                     if not offer(*event):
                         break
                     size += len(event[0])
-                subscription.position = changes[end].position
+                subscription.position = change.position
                 end += 1
         return end, False
 
@@ -320,11 +340,12 @@ class Subscriptions:
         end = self._order(until)
         replay = self._fanout.replays.of(subscription.key, subscription.where, subscription.topic)
         gives_up = time.perf_counter() + PIECE_SECONDS
-        for change in batch.changes:
+        missed = self._missed(batch)
+        for index, change in enumerate(batch.changes):
             if self._order(change.position) > end:
                 return False
             try:
-                is_shown = replay.event(change) is not None
+                is_shown = replay.event(change, missed.after(index)) is not None
             except TakesLong:
                 return True
             if is_shown or time.perf_counter() > gives_up:
@@ -384,12 +405,12 @@ class Subscriptions:
             return
         batch = await self._read(subscription)
         check_same_store(subscription.store, batch.changes)
-        done = 0
-        while done < len(batch.changes):
+        missed, done = self._missed(batch), 0
+        while done < missed.count:
             if not self.goes_on(subscription) or not self.sink.has_room:
                 return
-            done = await self._replay_piece(subscription, batch.changes, done)
-            if done < len(batch.changes):
+            done = await self._replay_piece(subscription, missed, done)
+            if done < missed.count:
                 await asyncio.sleep(self._worked)  # leaves half of the loop's time to others
         if self.goes_on(subscription):
             subscription.position = batch.position

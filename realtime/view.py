@@ -34,7 +34,8 @@ class ViewChange:
 
     `op` is relative to the view: an entity that enters it is inserted, one that leaves it is removed, whatever happened
     in the store. `entity` is as shown; it is None for a removal, so that only the id is disclosed. `rev` is the
-    entity's revision. For an update, `changed` names the shown top-level fields whose values differ.
+    entity's revision. For an update, `changed` names the shown top-level fields whose values differ. `is_last`: it is
+    the last change of its commit that the view shows.
     """
 
     op: ViewOperation
@@ -42,6 +43,7 @@ class ViewChange:
     entity: Entity | None
     rev: int | None = None
     changed: tuple[str, ...] = ()
+    is_last: bool = False
 
 
 @dataclass(frozen=True, slots=True)

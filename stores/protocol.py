@@ -300,6 +300,9 @@ class IdempotencyKey:
     expires: int
 
 
+Definitions = StoreDefinition | Sequence[StoreDefinition] | None
+"""The definition on which the values of a commit rely, or several: one for each store."""
+
 BeforeLong = Callable[[], Awaitable[None] | None]
 """Takes a place for a long list. An awaitable if it must wait for that; the engine holds nothing meanwhile."""
 
@@ -361,13 +364,15 @@ class Feed(Protocol):
         """Return the place in audit trails (`after` of `Engine.history`) that corresponds to a position: the entries
         after it are of changes after the position. Raises HistoryGone like `order`."""
 
-    async def read(self, since: str, limit: int = 1_000) -> Batch:
-        """Return the changes after `since`. Raises HistoryGone for a position that is unknown, forged, of another
-        database, or older than the oldest change kept."""
+    async def read(self, since: str, limit: int = 1_000, *, whole: bool = False) -> Batch:
+        """Return the changes after `since`. With `whole`, the batch goes on beyond `limit` to the end of the last
+        change's commit; without, that commit may be cut, and its changes are not marked in full. Raises HistoryGone for
+        a position that is unknown, forged, of another database, or older than the oldest change kept."""
 
     def follow(self, since: str) -> AsyncIterator[Batch]:
         """Yield every change after `since` as it is committed, without end. A batch without changes only advances the
-        position. Raises HistoryGone for the same positions as `read`."""
+        position; no commit that has a number is cut by the end of one. Raises HistoryGone for the same positions as
+        `read`."""
 
 
 def is_internal(store: str) -> bool:
@@ -496,7 +501,7 @@ class Engine(Protocol):
         writes: Sequence[Write],
         by: str | None,
         key: IdempotencyKey | None = None,
-        definition: StoreDefinition | None = None,
+        definition: Definitions = None,
     ) -> list[Written]:
         """Do all writes or none, and return once they are durable. A `key` that was used before returns the first
         outcome again, or raises KeyReused when the fingerprint differs. `definition` is the one against which the

@@ -6,6 +6,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Generic, TypeVar
 
+from stores.commits import is_cut
 from stores.records import Change
 
 Order = TypeVar("Order", int, bytes)
@@ -49,12 +50,14 @@ class RecentChanges(Generic[Order]):
             self._bytes += size
 
     def after(self, order: Order, limit: int | None = None) -> list[tuple[Order, Change]] | None:
-        """Return the first `limit` changes after `order` (None: all of them); None when some of them have been
-        dropped."""
+        """Return the first `limit` changes after `order` (None: all of them), and the rest of the last one's commit;
+        None when some of them have been dropped."""
         if order < self.oldest:
             return None
         first = bisect_right(self._orders, order)
-        end = None if limit is None else first + limit
+        end = len(self._changes) if limit is None else min(first + limit, len(self._changes))
+        while first < end < len(self._changes) and is_cut(self._changes[end - 1 : end]):
+            end += 1
         return list(zip(self._orders[first:end], self._changes[first:end], strict=True))
 
     def _trim(self) -> None:

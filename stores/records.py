@@ -99,10 +99,25 @@ class Change:
     `before` and `after` are whole entities: `before` is None for an insert, `after` for a delete. A ``lost`` change has
     neither, and no `id`: readers must read the store again.
     `by` is the id of the user who made the change, None when it was made outside the hub. `position` is opaque: it
-    resumes the feed right after this change. `size` is the approximate size in memory, in bytes.
+    resumes the feed right after this change. `size` is the approximate size in memory, in bytes. `commit` is the same
+    text for the changes of one commit; None for a change that is alone in its commit, or whose commit is unknown or too
+    large (`stores.commits`). `ends_commit`: it is the last one of them.
     """
 
-    __slots__ = ("_after", "_before", "_parsed", "by", "id", "op", "position", "size", "store", "time")
+    __slots__ = (
+        "_after",
+        "_before",
+        "_parsed",
+        "by",
+        "commit",
+        "ends_commit",
+        "id",
+        "op",
+        "position",
+        "size",
+        "store",
+        "time",
+    )
 
     def __init__(
         self,
@@ -114,6 +129,7 @@ class Change:
         after: str | Entity | None,
         by: str | None,
         time: int,
+        commit: str | None = None,
     ) -> None:
         self.position = position
         self.op = op
@@ -121,6 +137,8 @@ class Change:
         self.id = id
         self.by = by
         self.time = time
+        self.commit = commit
+        self.ends_commit = False
         self._before = before
         self._after = after
         self._parsed: Images | None = None

@@ -7,7 +7,7 @@ from typing import Annotated, Final
 
 from stores.bounds import Limit
 from stores.errors import DefinitionChanged
-from stores.protocol import Delete, Update, Write, Written
+from stores.protocol import Definitions, Delete, Update, Write, Written
 from stores.schema import StoreDefinition
 
 DEFINITIONS: Final = "stores"
@@ -22,10 +22,11 @@ class SupersededDefinitions:
     def __init__(self) -> None:
         self._revs: dict[str, int] = {}
 
-    def check(self, definition: StoreDefinition) -> None:
+    def check(self, definition: Definitions) -> None:
         """Raises DefinitionChanged for a definition that was replaced or removed. Those of system stores never are."""
-        if definition.rev <= self._revs.get(definition.id, -1):
-            raise DefinitionChanged(definition.name)
+        for each in each_of(definition):
+            if each.rev <= self._revs.get(each.id, -1):
+                raise DefinitionChanged(each.name)
 
     def note(self, writes: Sequence[Write], written: Sequence[Written]) -> None:
         """Note the changes of definitions in a durable commit and its outcome."""
@@ -35,6 +36,13 @@ class SupersededDefinitions:
                 self._revs[write.id] = done.rev if isinstance(write, Delete) else done.rev - 1
         while len(self._revs) > MOST_SUPERSEDED:
             del self._revs[next(iter(self._revs))]
+
+
+def each_of(definition: Definitions) -> Sequence[StoreDefinition]:
+    """Return the definitions on which a commit relies, in the same order for all commits."""
+    if definition is None:
+        return ()
+    return (definition,) if isinstance(definition, StoreDefinition) else sorted(definition, key=lambda each: each.id)
 
 
 def changed_definitions(writes: Sequence[Write]) -> list[str]:

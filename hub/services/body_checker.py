@@ -3,22 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Sequence
+from dataclasses import dataclass
 from itertools import compress
-from math import inf
 
 from auth.principal import Principal
 from hub.services.group_paths import GroupPathKeeper
+from hub.services.preparing import BodyCheck, Check, Preparation, checked, prepare
 from hub.services.stamping import clean, stamp_change, stamp_new
 from hub.services.violations import raise_violations
 from stores.errors import Violation
-from stores.limits import MOST_VIOLATIONS, EntityLimits, nodes_of
+from stores.limits import MOST_VIOLATIONS, EntityLimits
 from stores.records import Entity, now_ms
 from stores.schema import StoreDefinition
-from stores.threads import in_thread
 from stores.turns import Turn
 
-Check = Callable[[Entity], tuple[Entity, list[Violation]]]
-"""Returns the values in canonical form, and the violations: `StoreDefinition.check_new` and others."""
+
+@dataclass(frozen=True, slots=True)
+class NewBody:
+    """The body of a new entity, checked. `absent`: for each violation, whether a required field is missing."""
+
+    fields: Entity
+    violations: list[Violation]
+    absent: list[bool]
+
+    @property
+    def missing(self) -> tuple[Violation, ...]:
+        """The required fields that are missing."""
+        return tuple(compress(self.violations, self.absent))
+
+    @property
+    def mistakes(self) -> list[Violation]:
+        """The other violations."""
+        return [v for v, is_absent in zip(self.violations, self.absent, strict=True) if not is_absent]
 
 
 class BodyChecker:
@@ -44,22 +60,20 @@ class BodyChecker:
         listed = 0
         turn = Turn()
         for body in bodies:
-            cleaned, found = clean(body, self._limits)
-            fields, more = await checked(definition, definition.check_new, cleaned)
-            if found or more:
-                here = _placed(found + more, len(entities) if indexed else None)
-                absent = [v.rule == "required" and v.field.split(".", 1)[0] not in body for v in found + more]
+            new = await prepare(self.new_body(definition, body))
+            if new.violations:
+                new = _placed(new, len(entities) if indexed else None)
+                here = new.violations
                 if missing is not None:
-                    named = tuple(compress(here, absent))
-                    missing.append(named[: max(1, MOST_VIOLATIONS - listed)])
+                    missing.append(new.missing[: max(1, MOST_VIOLATIONS - listed)])
                     listed += len(missing[-1])
-                    here = [v for v, is_absent in zip(here, absent, strict=True) if not is_absent]
+                    here = new.mistakes
                 violations += here
                 if len(violations) >= MOST_VIOLATIONS:
                     break
             elif missing is not None:
                 missing.append(())
-            entities.append(stamp_new(fields, principal, branch, now))
+            entities.append(stamp_new(new.fields, principal, branch, now))
             if turn.is_over:
                 await turn.pass_on()
         raise_violations(violations)
@@ -70,11 +84,23 @@ class BodyChecker:
         changes: list[Entity] = []
         turn = Turn()
         for body in bodies:
-            fields, _ = await checked(definition, definition.check_values, clean(body, self._limits)[0])
-            changes.append(stamp_change(fields))
+            changes.append(await prepare(self.upsert_change(definition, body)))
             if turn.is_over:
                 await turn.pass_on()
         return changes
+
+    def new_body(self, definition: StoreDefinition, body: Entity) -> Preparation[NewBody]:
+        """Check the body of a new entity."""
+        cleaned, found = clean(body, self._limits)
+        fields, more = yield BodyCheck(definition, definition.check_new, cleaned)
+        violations = found + more
+        absent = [v.rule == "required" and v.field.split(".", 1)[0] not in body for v in violations]
+        return NewBody(fields, violations, absent)
+
+    def upsert_change(self, definition: StoreDefinition, body: Entity) -> Preparation[Entity]:
+        """Return the changes that an upsert makes to an existing entity."""
+        fields, _ = yield BodyCheck(definition, definition.check_values, clean(body, self._limits)[0])
+        return stamp_change(fields)
 
     def check_of_parts(self, check: Check, unknown: Container[str] = ()) -> Callable[[Entity], list[Violation]]:
         """Return a function that returns the violations of a part of a body, except in fields unknown to the caller."""
@@ -88,21 +114,14 @@ class BodyChecker:
     async def bulk_changes(self, definition: StoreDefinition, body: Entity) -> Entity:
         """Return the changes that `body` makes to each entity. Raises InvalidEntity."""
         cleaned, violations = clean(body, self._limits)
-        fields, more = await checked(definition, definition.check_changes, cleaned)
+        fields, more = await checked(BodyCheck(definition, definition.check_changes, cleaned))
         raise_violations(violations + more)
         return fields
 
 
-async def checked(definition: StoreDefinition, check: Check, values: Entity) -> tuple[Entity, list[Violation]]:
-    """Run a check of the definition: in a thread if the values are so many that it may take long."""
-    most = definition.checked_at_once
-    if most < inf and nodes_of(values) > most:
-        return await in_thread(check, values)
-    return check(values)
-
-
-def _placed(violations: list[Violation], index: int | None) -> list[Violation]:
-    """Return the violations with their places in an array of bodies, or unaltered if `index` is None."""
+def _placed(new: NewBody, index: int | None) -> NewBody:
+    """Return the body with the places of its violations in an array of bodies, or as it is if `index` is None."""
     if index is None:
-        return violations
-    return [Violation(f"{index}.{v.field}", v.rule, v.detail) for v in violations]
+        return new
+    violations = [Violation(f"{index}.{v.field}", v.rule, v.detail) for v in new.violations]
+    return NewBody(new.fields, violations, new.absent)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated
 
 from auth.policy import authorize
@@ -12,8 +12,10 @@ from hub.services.registry import StoreRegistry
 from hub.services.store_lives import StoreLives
 from realtime.view import ChangeView, ViewChange, check_same_store
 from stores.bounds import Limit
+from stores.commits import rest_of_commit
 from stores.protocol import Batch, Engine
 from stores.query import Filter, Projection
+from stores.records import Change
 from stores.steps import TakesLong
 from stores.turns import Turn
 
@@ -62,7 +64,8 @@ class DeltaService:
         most = limit or READ_AT_ONCE
         builder = _DeltaBuilder(changes, most, position)
         for round in range(ROUNDS):
-            batch = await self._engine.feed.read(builder.position, min(READ_AT_ONCE, most - len(builder.found)))
+            limit_of_read = min(READ_AT_ONCE, most - len(builder.found))
+            batch = await self._engine.feed.read(builder.position, limit_of_read, whole=True)
             check_same_store(store, batch.changes, searched=searched)
             if round == 0:  # the position is one of this feed
                 await self._lives.check(view.definition, position, searched=searched)
@@ -90,20 +93,45 @@ class _DeltaBuilder:
         return len(self.found) >= self.limit or self.size >= MOST_DELTA_BYTES
 
     async def add(self, batch: Batch) -> None:
-        """Add a range of the feed, as far as there is room. Raises FilterTooCostly."""
+        """Add a range of the feed that cuts no commit, as far as there is room. Raises FilterTooCostly."""
         turn = Turn()
-        for change in batch.changes:
-            try:
-                event = self.view.at_once(change)
-            except TakesLong:
-                event = await self.view.off_loop(change)
+        begun = len(self.found)
+        """The first of the found changes that may be of the current commit."""
+        for index, change in enumerate(batch.changes):
+            event = await self._seen(change)
             if event is not None:
                 self.found.append(event)
                 self.size += change.size
-            if self.size >= MOST_DELTA_BYTES:
+            if change.commit is None or change.ends_commit:
+                self._mark_last(begun, change)
+                begun = len(self.found)
+            if self.is_full:
+                if begun < len(self.found) and not await self._goes_on(batch, index):
+                    self._mark_last(begun, change)
                 self.position = change.position
                 self.more = change is not batch.changes[-1] or batch.more
                 return
             if turn.is_over:
                 await turn.pass_on()
         self.position, self.more = batch.position, batch.more
+
+    async def _seen(self, change: Change) -> ViewChange | None:
+        try:
+            return self.view.at_once(change)
+        except TakesLong:
+            return await self.view.off_loop(change)
+
+    async def _goes_on(self, batch: Batch, index: int) -> bool:
+        """Return whether the view shows a further change of the commit of the one at `index`."""
+        turn = Turn()
+        for change in rest_of_commit(batch.changes, index):
+            if await self._seen(change) is not None:
+                return True
+            if turn.is_over:
+                await turn.pass_on()
+        return False
+
+    def _mark_last(self, begun: int, change: Change) -> None:
+        """Mark the last of the found changes since `begun`, if it is of the commit of `change`."""
+        if begun < len(self.found) and (last := self.found[-1]).change.commit == change.commit is not None:
+            self.found[-1] = replace(last, is_last=True)

@@ -15,19 +15,32 @@ from auth.principal import Principal
 from auth.resolver import Resolver
 from auth.view import View
 from hub.services import expectations as expect
-from hub.services.body_checker import BodyChecker, checked
+from hub.services.body_checker import BodyChecker
 from hub.services.credentials import refuse
+from hub.services.entity_writes import (
+    EntityWrites,
+    check_upsert_path,
+    checked_id,
+    insert_of,
+    revision_of,
+    upsert_of,
+)
 from hub.services.group_paths import GroupPathKeeper
 from hub.services.operators import computing, computing_all
+from hub.services.preparing import prepare
 from hub.services.reference_keeper import ReferenceKeeper
 from hub.services.references import distinct_ids, missing_ids, unknown
 from hub.services.registry import StoreRegistry
-from hub.services.replacement import ASSIGNED, Replacement
-from hub.services.retrying import against_current_definition, retry_on_current, retry_unexpected
-from hub.services.stamping import clean, serials_of, stamp_change
+from hub.services.retrying import (
+    against_current_definition,
+    retry_on_current,
+    retry_stale,
+    retry_unexpected,
+)
+from hub.services.stamping import stamp_change
 from hub.services.system_stores.base import StoreHooks
-from hub.services.system_writes import SystemStoreWrites
-from hub.services.violations import Checked, indexed_errors, raise_violations
+from hub.services.system_writes import ASSIGNED, SystemStoreWrites
+from hub.services.violations import indexed_errors, raise_violations
 from hub.services.written import is_forced, text_of, texts_of
 from stores.errors import InvalidQuery, NotFound, TooManyMatches, Violation
 from stores.limits import EntityLimits
@@ -37,22 +50,19 @@ from stores.operators import NO_OPERATORS, Operators
 from stores.protocol import (
     MOST_BULK_BYTES,
     MOST_HISTORY_ENTRIES,
-    Delete,
     DeleteMany,
     Engine,
     IdempotencyKey,
-    Insert,
     Listing,
     Revisions,
     Summary,
     Update,
     UpdateMany,
-    Upsert,
     Write,
     Written,
 )
 from stores.query import WHOLE, And, Equal, Filter, Projection, Query, leaves
-from stores.records import SYSTEM_FIELDS, Entity, History, HistoryEntry, is_id
+from stores.records import SYSTEM_FIELDS, Entity, History, HistoryEntry
 from stores.schema import StoreDefinition
 from stores.trail import images
 from stores.turns import Turn
@@ -84,15 +94,16 @@ class EntityService:
         self._long_lists = long_lists
         self.group_paths = GroupPathKeeper(engine, registry)
         self._bodies = BodyChecker(bounds.entity, self.group_paths)
-        self._references = ReferenceKeeper(registry, bounds.matches)
-        self._system = SystemStoreWrites(engine, resolver, hooks, self.group_paths, self._references)
+        self.writes = EntityWrites(self._bodies, bounds.entity)
+        self.references = ReferenceKeeper(registry, bounds.matches)
+        self._system = SystemStoreWrites(engine, resolver, hooks, self.group_paths, self.references)
 
     # Reading. A projection selects the fields to show.
 
     async def get(self, principal: Principal, store: str, id: str, projection: Projection) -> tuple[bytes, int]:
         """Return JSON text and revision. Raises NotFound, for an invisible entity as well."""
         view = self._view(principal, store, "GET")
-        found = await self._engine.get(store, _checked_id(id), view.where, view.shown(projection))
+        found = await self._engine.get(store, checked_id(id), view.where, view.shown(projection))
         if found is None:
             raise NotFound(f"no {store}/{id}")
         return found
@@ -125,7 +136,7 @@ class EntityService:
         """
         view = self._view(principal, store, "GET")
         where = view.where
-        present = await self._engine.entities(store, Query(And((where, Equal(("_id",), _checked_id(id)))), limit=1))
+        present = await self._engine.entities(store, Query(And((where, Equal(("_id",), checked_id(id)))), limit=1))
         needed = frozenset(leaf.path[0] for leaf in leaves(where))
         page = await self._engine.history(store, id, after, limit, needed)
         end = present[0] if present else page.final
@@ -174,8 +185,7 @@ class EntityService:
             entities = await self._bodies.new_entities(principal, definition, bodies, indexed)
             if definition.system:
                 return await self._system.create(principal, view, bodies, entities, key)
-            serials = serials_of(definition)
-            writes = [Insert(store, entity, serials) for entity in entities]
+            writes = [insert_of(view, entity) for entity in entities]
             written = await self._commit(principal, writes, key, definition, indexed=indexed)
             return await texts_of(reader_of(principal, view), written)
 
@@ -195,10 +205,9 @@ class EntityService:
         none. The `operators` of each body belong to the update: they do nothing to an entity that is inserted."""
         self._view(principal, store, "POST")
         view = self._view(principal, store, "PATCH")  # it may insert, and it may change
-        definition, reader = view.definition, reader_of(principal, view)
+        definition = view.definition
         self._not_system(definition)
-        if path not in definition.unique_paths or path.split(".")[0] in view.hidden:
-            raise InvalidQuery("upsert", f"{path!r} is not a unique field of {store}")
+        check_upsert_path(view, path)
         if key is not None and (earlier := await self._earlier(principal, view, len(bodies), key)) is not None:
             return earlier
         with indexed_errors(indexed), self.group_paths.stamping():
@@ -206,12 +215,13 @@ class EntityService:
             entities = await self._bodies.new_entities(principal, definition, bodies, indexed, missing)
             changes = await self._bodies.upsert_changes(definition, bodies)
             computes = await computing_all(view, operators, self._bounds.entity, len(bodies), indexed)
-            serials = serials_of(definition)
             writes = [
-                Upsert(store, path, e, c, view.where, is_forced(reader, c, compute), m, serials, compute)
+                upsert_of(principal, view, path, e, c, m, compute)
                 for e, c, m, compute in zip(entities, changes, missing, computes, strict=True)
             ]
-            return await texts_of(reader, await self._commit(principal, writes, key, definition, indexed=indexed))
+            return await texts_of(
+                reader_of(principal, view), await self._commit(principal, writes, key, definition, indexed=indexed)
+            )
 
     @against_current_definition
     async def change(
@@ -226,19 +236,12 @@ class EntityService:
         """Merge `body` into the entity, and apply the operators to it."""
         view = self._view(principal, store, "PATCH")
         compute = await computing(view, operators, self._bounds.entity)
-        cleaned, violations = clean(self._entity_part(store, body), self._bounds.entity, _checked_id(id))
-        fields, more = await checked(view.definition, view.definition.check_changes, cleaned)
-        if violations or more:
-            check = self._bodies.check_of_parts(view.definition.check_changes)
-            kept = await self._sent_back(principal, id, Checked(view, cleaned, violations + more, check))
-            # Do not write unchanged invalid fields: a concurrent writer may be correcting them.
-            fields = {name: value for name, value in fields.items() if name not in kept}
         if view.definition.system:
+            preparation = self.writes.changed_fields(principal, view, id, self._entity_part(store, body))
+            fields = await prepare(preparation, self._engine)
             return await self._system.change(principal, view, id, body, fields, revs, compute)
-        reader = reader_of(principal, view)
-        forced = is_forced(reader, fields, compute)
-        update = Update(store, id, stamp_change(fields), view.where, revs, forced=forced, compute=compute)
-        return await self._update(principal, reader, update, view.definition)
+        update = await prepare(self.writes.changing(principal, view, id, body, revs, compute), self._engine)
+        return await self._update(principal, view, update)
 
     @against_current_definition
     async def replace(
@@ -246,31 +249,22 @@ class EntityService:
     ) -> tuple[bytes, int]:
         """Replace the entity, except system fields and hidden fields that `body` does not mention."""
         view = self._view(principal, store, "PUT")
-        cleaned, violations = clean(self._entity_part(store, body), self._bounds.entity, _checked_id(id))
-        fields, more = await checked(view.definition, view.definition.check_new, cleaned)
-        # Unknown to the caller, or assigned by the hub: they stay as they are.
-        unknown = (view.hidden_fields - cleaned.keys()) | view.definition.serial_names
-        violations += [v for v in more if v.field not in unknown]
-        replacement = Replacement(principal, view, id, body, fields, unknown)
-        if not violations:
-            return await self._replace(replacement, revs)
-        check = self._bodies.check_of_parts(view.definition.check_new, unknown)
-        mistakes = Checked(view, cleaned, violations, check)
-        fields |= await self._sent_back(principal, id, mistakes)
 
-        async def attempt(before: Entity) -> tuple[bytes, int]:
-            mistakes.kept(before)  # fields that a concurrent writer has corrected must not be overwritten
-            return await self._replace(replacement, frozenset({before["_rev"]}))
+        async def attempt() -> tuple[bytes, int]:
+            if view.definition.system:
+                return await self._replace_system(principal, view, id, body, revs)
+            update = await prepare(self.writes.replacing(principal, view, id, body, revs), self._engine)
+            return await self._update(principal, view, update)
 
-        return await retry_on_current(self._engine, store, id, view.where, revs, attempt)
+        return await retry_stale(revs, attempt)
 
     async def delete(self, principal: Principal, store: str, id: str, revs: Revisions | None) -> tuple[bytes, int]:
         """Delete the entity; return its last state."""
         view = self._view(principal, store, "DELETE")
-        _checked_id(id)
+        delete = self.writes.deleting(view, id, revs)
         if view.definition.system:
             return await self._system.delete(principal, view, id, revs)
-        [written] = await self._commit(principal, [Delete(store, id, view.where, revs)])
+        [written] = await self._commit(principal, [delete])
         return text_of(reader_of(principal, view), written), written.rev
 
     async def share(
@@ -281,7 +275,7 @@ class EntityService:
         view = self._view(principal, store, "PUT")
         if view.definition.system and not self._hooks[store].shared:
             raise Explained("access", f"Entities of {store} cannot be shared.")
-        _checked_id(id)
+        checked_id(id)
         mine = view.where if principal.admin else view.narrowed(Equal(("owner",), principal.user_id))
 
         access = self._user_ids(users)
@@ -360,16 +354,6 @@ class EntityService:
         made = [each for each in written if each.entity]  # without those of checks and of what goes with it
         return await texts_of(reader_of(principal, view), made[:count])
 
-    async def _sent_back(self, principal: Principal, id: str, checked: Checked) -> Entity:
-        """Raise InvalidEntity for the violations, except in fields sent back unchanged; return those fields."""
-        view = checked.view
-        if reader_of(principal, view) is None:
-            raise_violations(checked.violations)
-        found = await self._engine.entities(view.store, Query(And((view.where, Equal(("_id",), id))), limit=1))
-        if not found:
-            raise_violations(checked.violations)
-        return checked.kept(found[0])
-
     def _entity_part(self, store: str, body: Entity) -> Entity:
         """Return the body without the members that only the store's hooks use."""
         mine = self._hooks[store].hook_members if store in self._hooks else None
@@ -385,15 +369,13 @@ class EntityService:
         indexed: bool = False,
     ) -> list[Written]:
         """Commit writes with the checks of references that they need, and return their outcomes."""
-        checks = self._references.checks(principal, writes, indexed=indexed)
+        checks = self.references.checks(principal, writes, indexed=indexed)
         written = await self._engine.commit([*checks, *writes], principal.user_id, key, definition)
         return written[len(checks) :]
 
-    async def _update(
-        self, principal: Principal, reader: View | None, write: Update, definition: StoreDefinition
-    ) -> tuple[bytes, int]:
-        [written] = await self._commit(principal, [write], None, definition)
-        return text_of(reader, written), written.rev
+    async def _update(self, principal: Principal, view: View, write: Update) -> tuple[bytes, int]:
+        [written] = await self._commit(principal, [write], None, view.definition)
+        return text_of(reader_of(principal, view), written), written.rev
 
     async def _count(
         self, principal: Principal, reader: View | None, write: Write, definition: StoreDefinition | None = None
@@ -401,28 +383,15 @@ class EntityService:
         [written] = await self._commit(principal, [write], None, definition)
         return None if reader is None else written.count
 
-    async def _replace(self, it: Replacement, revs: Revisions | None) -> tuple[bytes, int]:
-        principal, view, fields = it.principal, it.view, it.fields
-        if view.definition.system:
-            emptied = {n: None for n in view.definition.by_id if n not in view.hidden and n not in ASSIGNED}
-            return await self._system.change(principal, view, it.id, it.body, emptied | fields, revs)
-        if it.unknown:
-            return await self._replace_around(it, revs)
-        reader = reader_of(principal, view)
-        update = Update(view.store, it.id, stamp_change(fields), view.where, revs, True, is_forced(reader, fields))
-        return await self._update(principal, reader, update, view.definition)
-
-    async def _replace_around(self, it: Replacement, revs: Revisions | None) -> tuple[bytes, int]:
-        store, where, reader = it.view.store, it.view.where, reader_of(it.principal, it.view)
-        forced = is_forced(reader, it.fields.keys() - it.unknown)
-
-        async def attempt(before: Entity) -> tuple[bytes, int]:
-            kept = {n: before[n] for n in it.unknown if n in before}
-            seen = frozenset({before["_rev"]})
-            update = Update(store, it.id, stamp_change(it.fields | kept), where, seen, True, forced)
-            return await self._update(it.principal, reader, update, it.view.definition)
-
-        return await retry_on_current(self._engine, store, it.id, where, revs, attempt)
+    async def _replace_system(
+        self, principal: Principal, view: View, id: str, body: Entity, revs: Revisions | None
+    ) -> tuple[bytes, int]:
+        replaced = self.writes.replaced_fields(principal, view, id, self._entity_part(view.store, body))
+        made = await prepare(replaced, self._engine)
+        if made.before is not None:
+            revs = revision_of(made.before, revs)
+        emptied = {n: None for n in view.definition.by_id if n not in view.hidden and n not in ASSIGNED}
+        return await self._system.change(principal, view, id, body, emptied | made.fields, revs)
 
     def _user_ids(self, users: object) -> list[str]:
         if not isinstance(users, list) or len(users) > self._bounds.items:
@@ -433,10 +402,3 @@ class EntityService:
     def _not_system(definition: StoreDefinition) -> None:
         if definition.system:
             raise InvalidQuery("store", f"{definition.name} is administrative: change its entities one by one")
-
-
-def _checked_id(id: str) -> str:
-    """Return the id. Raises NotFound if it is malformed."""
-    if not is_id(id):
-        raise NotFound(f"{id!r} is not an id")
-    return id

@@ -19,15 +19,21 @@ _LONG: Final = 16_384
 """Bytes of operators' arguments from which checking them takes a thread."""
 
 
-async def computing(view: View, operators: Operators, limits: EntityLimits, prefix: str = "") -> OperatorChange | None:
-    """Return what the engine computes for the operators, None without operators. `prefix` is put before the fields of
-    errors, also of those that the engine raises. Raises InvalidEntity for operators that the caller or the store does
-    not allow, whatever the entity."""
-    if not operators:
-        return None
-    allowed, violations = await _prepared(view, operators, limits)
+def change_of(view: View, operators: Operators, limits: EntityLimits, prefix: str = "") -> OperatorChange:
+    """Return what the engine computes for the operators. `prefix` is put before the fields of errors, also of those
+    that the engine raises. Raises InvalidEntity for operators that the caller or the store does not allow, whatever the
+    entity."""
+    allowed, violations = prepared(operators, view.definition, view.hidden, limits)
     raise_violations(placed(violations, prefix))
     return OperatorChange(allowed, view.definition, limits, prefix)
+
+
+async def computing(view: View, operators: Operators, limits: EntityLimits, prefix: str = "") -> OperatorChange | None:
+    """Return the same, in a thread if there is much to check; None without operators."""
+    if not operators:
+        return None
+    arguments = view, operators, limits, prefix
+    return await in_thread(change_of, *arguments) if operators.size > _LONG else change_of(*arguments)
 
 
 async def computing_all(
@@ -49,11 +55,6 @@ async def computing_all(
             await turn.pass_on()
     raise_violations(violations)
     return changes
-
-
-async def _prepared(view: View, operators: Operators, limits: EntityLimits) -> tuple[Operators, list[Violation]]:
-    arguments = operators, view.definition, view.hidden, limits
-    return await in_thread(prepared, *arguments) if operators.size > _LONG else prepared(*arguments)
 
 
 def as_fields(compute: OperatorChange | None, before: Entity, fields: Entity) -> Entity:

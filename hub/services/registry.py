@@ -24,8 +24,8 @@ from stores.schema import StoreDefinition
 
 log = logging.getLogger(__name__)
 
-RESERVED = frozenset({*SYSTEM_STORES, "auth"})
-"""Names that no defined store may have: those of system stores, and a path of the API."""
+RESERVED = frozenset({*SYSTEM_STORES, "auth", "batch"})
+"""Names that no defined store may have: those of system stores, and paths of the API."""
 
 RESTORE_PAUSES = (0, 0.5, 1, 2, 5, 15, 60, 300)
 """Seconds before each attempt to restore a store after its deletion failed. A restart restores it in any case."""
@@ -33,7 +33,7 @@ RESTORE_PAUSES = (0, 0.5, 1, 2, 5, 15, 60, 300)
 MOST_STORES: Final[Annotated[int, Limit("database", "stores", "400")]] = 10_000
 
 CLASH = (
-    "This version has a store of its own by a name that one of yours has: {names}. Give yours another name while the "
+    "This version uses a name itself that one of your stores has: {names}. Give yours another name while the "
     "hub does not run: hub store rename {first} NEW"
 )
 
@@ -96,8 +96,8 @@ class StoreRegistry:
 
     async def open(self) -> None:
         """Define all stores in the engine; a definition that the engine refuses is logged and left out. Raises
-        CannotOpen if a defined store has the name of a system store, which an older version did not have, and if the
-        renaming of a store was interrupted."""
+        CannotOpen if a defined store has the name of a system store or of a path, which an older version did not have,
+        and if the renaming of a store was interrupted."""
         await self._engine.define(DEFINITIONS)
         await self._refuse_clashes()
         for definition in SYSTEM_STORES.values():
@@ -106,7 +106,7 @@ class StoreRegistry:
 
     async def _refuse_clashes(self) -> None:
         """Check before any of those stores is changed."""
-        taken = Query(In(("name",), tuple(sorted(SYSTEM_STORES))), limit=len(SYSTEM_STORES))
+        taken = Query(In(("name",), tuple(sorted(RESERVED))), limit=len(RESERVED))
         names = ", ".join(str(entity["name"]) for entity in await self._engine.entities("stores", taken))
         if names:
             raise CannotOpen(CLASH.format(names=names, first=names.partition(",")[0]))

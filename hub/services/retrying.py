@@ -56,6 +56,22 @@ async def retry_on_current(
     raise AssertionError("unreachable")
 
 
+async def retry_stale(revs: Revisions | None, attempt: Callable[[], Awaitable[T]]) -> T:
+    """Run `attempt`, which may bind its write to the revision of the entity that it has read; retry if a concurrent
+    write wins. Raises StaleRevision if the entity's revision is not in `revs`, and Unavailable if other writes always
+    win."""
+    for retries in range(RETRIES + 1):
+        try:
+            return await attempt()
+        except StaleRevision as error:
+            if revs is not None and error.current not in revs:
+                raise
+            if retries == RETRIES:
+                raise Unavailable("the entity is being changed all the time") from error
+        await _pause(retries)
+    raise AssertionError("unreachable")
+
+
 async def retry_unexpected(attempt: Callable[[], Awaitable[T]]) -> T:
     """Run `attempt`; retry if its expectations no longer hold at its commit."""
     for retries in range(RETRIES + 1):

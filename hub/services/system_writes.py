@@ -28,6 +28,9 @@ from stores.protocol import Delete, Engine, Expect, IdempotencyKey, Insert, Revi
 from stores.records import Entity
 from stores.turns import Turn
 
+ASSIGNED = frozenset({"user", "prefix", "digest", "last_used", "address", "agent"})
+"""Fields of system stores that the hub assigns. A replacement keeps them."""
+
 
 class SystemStoreWrites:
     """Creates, changes and deletes entities of system stores, as JSON text and revision. The caller has checked scopes

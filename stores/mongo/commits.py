@@ -45,6 +45,7 @@ from stores.mongo.structure import KEYS
 from stores.mongo.writes import Writer
 from stores.paths import value_at
 from stores.protocol import (
+    Definitions,
     DeleteMany,
     Expect,
     Feed,
@@ -59,8 +60,7 @@ from stores.protocol import (
     Written,
 )
 from stores.rechecking import check_changes
-from stores.schema import StoreDefinition
-from stores.superseded import changed_definitions
+from stores.superseded import changed_definitions, each_of
 from stores.tasks import end_tasks
 from stores.turns import Places
 
@@ -123,7 +123,7 @@ class Committer:
         writes: Sequence[Write],
         by: str | None,
         key: IdempotencyKey | None,
-        definition: StoreDefinition | None = None,
+        definition: Definitions = None,
     ) -> list[Written]:
         return await self._finished(writes, partial(self._attempt, writes, by, key), definition)
 
@@ -145,7 +145,7 @@ class Committer:
         return await self._in_transaction(writes, self._turn(writes, owner), work)
 
     async def _finished(
-        self, writes: Sequence[Write], attempt: Attempt, definition: StoreDefinition | None = None
+        self, writes: Sequence[Write], attempt: Attempt, definition: Definitions = None
     ) -> list[Written]:
         # In a task of its own: the cancellation of the caller must not interrupt a transaction or cost a connection of
         # the pool.
@@ -156,6 +156,8 @@ class Committer:
             self._watch = asyncio.create_task(self._clear_the_way())
         outcome = await asyncio.shield(task)
         for write, done in zip(writes, outcome, strict=False):
+            if isinstance(write, Procedure):
+                continue  # its outcome may stand for many entities
             self._connection.sizes.note(write.store, len(done.entity))
         return outcome
 
@@ -180,12 +182,12 @@ class Committer:
         finally:
             self._watch = None  # if this task fails, the next commit starts another one
 
-    async def _in_order(
-        self, writes: Sequence[Write], attempt: Attempt, definition: StoreDefinition | None
-    ) -> list[Written]:
+    async def _in_order(self, writes: Sequence[Write], attempt: Attempt, definition: Definitions) -> list[Written]:
         if definition is None:
             return await self._commit(writes, attempt)
-        async with self._gate.relying_on(definition):
+        async with AsyncExitStack() as held:
+            for each in each_of(definition):
+                await held.enter_async_context(self._gate.relying_on(each))
             return await self._commit(writes, attempt)
 
     async def _commit(self, writes: Sequence[Write], attempt: Attempt) -> list[Written]:

@@ -25,6 +25,7 @@ from stores.protocol import (
     BeforeLong,
     ChangeHandler,
     Consumer,
+    Definitions,
     Feed,
     IdempotencyKey,
     Listing,
@@ -172,7 +173,7 @@ class MongoEngine:
         writes: Sequence[Write],
         by: str | None,
         key: IdempotencyKey | None = None,
-        definition: StoreDefinition | None = None,
+        definition: Definitions = None,
     ) -> list[Written]:
         return await self._committer.commit(writes, by, key, definition)
 

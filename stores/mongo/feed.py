@@ -13,12 +13,13 @@ import logging
 import time as clock
 from collections.abc import AsyncGenerator, Iterable, Iterator
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from bson import Timestamp
 from pymongo.errors import PyMongoError
 
+from stores.commits import CommitSize, mark_commits
 from stores.errors import HistoryGone, ReadTimeout
 from stores.mongo import position
 from stores.mongo.codec import BY, DELETER, Document, entity_text, revision, to_id
@@ -29,6 +30,7 @@ from stores.mongo.sizes import BATCH_BYTES
 from stores.mongo.stream import OPERATIONS, ChangeStream, Outage
 from stores.mongo.structure import STORES
 from stores.mongo.tail import Tail
+from stores.mongo.transactions import OpenTransaction, commit_before, commit_going_on, commit_of
 from stores.protocol import MOST_READ_BYTES, Batch
 from stores.records import Change, Operation
 from stores.turns import Turn
@@ -60,7 +62,7 @@ class MongoFeed:
     def place(self, position: str) -> str:
         return self.order(position).hex().upper()  # the place of a record is the text of its resume token
 
-    async def read(self, since: str, limit: int = 1_000) -> Batch:
+    async def read(self, since: str, limit: int = 1_000, *, whole: bool = False) -> Batch:
         with store_errors():
             resume = position.parse(self._connection.epoch, since)
             if self._known.time < resume.time:
@@ -73,7 +75,8 @@ class MongoFeed:
                 return Batch([], since, False)
             first = self._connection.sizes.fitting_past_events(limit)
             async with ChangeStream(self._connection, resume, first) as stream:
-                return await self._read_until(stream, now, limit, _Stores(self._known.stores))
+                part = _Part(limit, whole, commit_before(resume))
+                return await self._read_until(stream, now, part, _Stores(self._known.stores))
 
     def _learn(self, time: Timestamp, stores: frozenset[str]) -> None:
         if time > self._known.time:
@@ -104,28 +107,27 @@ class MongoFeed:
                 if clock.monotonic() > give_up:
                     raise ReadTimeout
 
-    async def _read_until(self, stream: ChangeStream, now: Timestamp, limit: int, stores: _Stores) -> Batch:
-        changes: list[Change] = []
-        size = 0
+    async def _read_until(self, stream: ChangeStream, now: Timestamp, part: _Part, stores: _Stores) -> Batch:
         while True:
             turn = Turn()  # started here, because decoding the reply takes long, too
             events, token = await stream.next(_READ_MS)
-            before = len(changes)
+            before = len(part.changes)
             for event in events:
                 if turn.is_over:
                     await turn.pass_on()
                 change = self._change(event, stores)
-                if change is not None:
-                    changes.append(change)
-                    size += change.size
-                if len(changes) == limit or (changes and size >= MOST_READ_BYTES):
-                    return Batch(changes, changes[-1].position, True)
-            if changes[before:]:
-                stream.batch = min(limit, _fitting(changes[before:]), 2 * stream.batch)
+                if change is not None and not part.add(change):
+                    return part.batch(cut=part.commit.goes_on_with(change))
+                if part.is_full:
+                    return part.batch(cut=True)
+            new = part.changes[before:]
+            if new:
+                stream.batch = min(part.limit, _fitting(new), 2 * stream.batch)
             # Events of one transaction share a time, so at `now` reading ends only after a reply without events.
             reached = position.after_token(token).time
-            if reached > now or (reached == now and not events):
-                return Batch(changes, position.at_token(self._connection.epoch, token), False)
+            is_over = reached > now or (reached == now and not events)
+            if is_over and commit_going_on(stream, events, new) is None:
+                return part.batch(position.at_token(self._connection.epoch, token))
 
     async def follow(self, since: str) -> AsyncGenerator[Batch]:
         """Yield a batch for each reply of the server. There are about two per second without changes. After a lost
@@ -155,6 +157,7 @@ class MongoFeed:
         outage = Outage(self._connection.socket_timeout)
         stores: _Stores | None = None
         while True:
+            transaction = OpenTransaction(resume)
             try:
                 if stores is None:
                     now, names = await self._connection.now_and_ids(STORES)
@@ -163,14 +166,21 @@ class MongoFeed:
                 async with ChangeStream(self._connection, resume, _BATCH, patience=outage.patience) as stream:
                     while True:
                         turn = Turn()
-                        events, token = await stream.next(_FOLLOW_MS)
+                        events, token = await stream.next(_READ_MS if transaction.is_waiting else _FOLLOW_MS)
                         outage.over()
                         changes = await self._changes_in_turns(events, stores, turn)
                         more = len(events) == stream.batch
+                        going_on = commit_going_on(stream, events, changes)
                         stream.batch = min(_fitting(changes), self._connection.sizes.fitting_events(_BATCH))
-                        yield Batch(changes, position.at_token(self._connection.epoch, token), more)
-                        resume = position.after_token(token)
-                        self._learn(_seen_whole(resume.time, events), stores.names)
+                        ready = transaction.add(changes, going_on)
+                        reached = position.after_token(token)
+                        self._learn(_seen_whole(reached.time, events), stores.names)
+                        if not transaction.is_waiting:
+                            yield Batch(ready, position.at_token(self._connection.epoch, token), more)
+                            resume = reached
+                        elif ready:
+                            yield Batch(ready, ready[-1].position, True)
+                            resume = position.parse(self._connection.epoch, ready[-1].position)
             except PyMongoError as error:
                 if translate(error) is None:
                     raise
@@ -219,7 +229,8 @@ class MongoFeed:
         before, after = _text(before), _text(after)
         self._connection.sizes.note(store, len(after or before or ""))
         place = position.at_token(self._connection.epoch, event["_id"])
-        return Change(place, op, store, str(event["documentKey"]["_id"]), before, after, by, time)
+        commit = commit_of(event)
+        return Change(place, op, store, str(event["documentKey"]["_id"]), before, after, by, time, commit)
 
     def _broken(self, event: Document, stores: set[str]) -> Change | None:
         """Return a ``lost`` change for a store whose changes are not known in full: another program dropped, renamed or
@@ -232,6 +243,42 @@ class MongoFeed:
         log.warning("changes of %s are not known in full: another program did %s", store, event["operationType"])
         place = position.at_token(self._connection.epoch, event["_id"])
         return Change(place, "lost", store, "", None, None, None, _time_of(event))
+
+
+@dataclass(slots=True)
+class _Part:
+    """A part of the feed while it is read. `before` is the commit that it may continue. With `whole` it ends with the
+    end of a commit."""
+
+    limit: int
+    whole: bool
+    before: str | None
+    changes: list[Change] = field(default_factory=list)
+    size: int = 0
+    commit: CommitSize = field(default_factory=CommitSize)
+
+    @property
+    def _has_enough(self) -> bool:
+        return len(self.changes) >= self.limit or (bool(self.changes) and self.size >= MOST_READ_BYTES)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the part ends here, whatever follows."""
+        return self._has_enough and (not self.whole or self.changes[-1].commit is None)
+
+    def add(self, change: Change) -> bool:
+        """Add the next change. Return false if it belongs to the next part."""
+        if self._has_enough and (not self.commit.goes_on_with(change) or self.commit.is_too_large):
+            return False
+        self.changes.append(change)
+        self.size += change.size
+        self.commit.add(change)
+        return True
+
+    def batch(self, end: str | None = None, *, cut: bool = False) -> Batch:
+        """Return the part. `end`: the position that was reached; None if more follows its last change."""
+        mark_commits(self.changes, self.before, cut=cut)
+        return Batch(self.changes, end or self.changes[-1].position, end is None)
 
 
 @dataclass(slots=True)

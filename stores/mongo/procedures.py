@@ -8,8 +8,9 @@ from typing import cast
 from stores.errors import StoreError, too_large_at
 from stores.mongo.errors import duplicates_at
 from stores.mongo.writes import Writer
-from stores.protocol import Find, Lock, Procedure, Step, Written
+from stores.protocol import Find, Lock, Procedure, Step, Steps, Written
 from stores.records import Entity
+from stores.threads import in_thread
 
 
 async def proceed(writer: Writer, procedure: Procedure, index: int) -> Written:
@@ -17,10 +18,10 @@ async def proceed(writer: Writer, procedure: Procedure, index: int) -> Written:
     steps = procedure.steps()
     outcome: Written | list[Entity] | None = None
     while True:
-        try:
-            step = steps.send(outcome)
-        except StopIteration as ended:
-            return cast(Written, ended.value)
+        # The code of a bulk procedure may take long, too.
+        step = await in_thread(_next, steps, outcome) if procedure.bulk else _next(steps, outcome)
+        if isinstance(step, Written):
+            return step
         try:
             with duplicates_at(index), too_large_at(index):
                 outcome = await _do(writer, step)
@@ -28,6 +29,14 @@ async def proceed(writer: Writer, procedure: Procedure, index: int) -> Written:
             with suppress(StopIteration):
                 steps.throw(error)  # it may explain the error
             raise
+
+
+def _next(steps: Steps, outcome: Written | list[Entity] | None) -> Step | Written:
+    """Return the next step, or the result."""
+    try:
+        return steps.send(outcome)
+    except StopIteration as ended:
+        return cast(Written, ended.value)
 
 
 async def _do(writer: Writer, step: Step) -> Written | list[Entity] | None:

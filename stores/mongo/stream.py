@@ -39,7 +39,7 @@ _PIPELINE: Final[list[Document]] = [
             ],
         }
     },
-    {"$unset": ["updateDescription", "lsid", "txnNumber"]},
+    {"$unset": ["updateDescription", "lsid"]},
 ]
 _NAMESPACE: Final = "$cmd.aggregate"
 _SHORTEST_PAUSE: Final = 0.1
@@ -68,6 +68,8 @@ class ChangeStream:
         self._give_up = give_up
         self._patience = patience
         self._cursor: int | None = None
+        self.is_full = False
+        """Whether the last reply had as many events as were asked for: more may wait."""
 
     async def __aenter__(self) -> Self:
         self._session = self._connection.client.start_session(causal_consistency=False)
@@ -118,6 +120,7 @@ class ChangeStream:
         events: list[Document] = cursor.get("nextBatch") or cursor.get("firstBatch") or []
         if not self._cursor and not events:
             raise HistoryGone("the database has been dropped")
+        self.is_full = len(events) >= self.batch
         return events, cursor["postBatchResumeToken"]
 
     def _opening(self) -> Document:

@@ -15,10 +15,9 @@ import apsw
 
 from stores.bounds import Limit
 from stores.errors import ReadTimeout, TooManyMatches, TooManySlowReads, TooManySlowWrites, Unavailable
-from stores.protocol import DeleteMany, IdempotencyKey, UpdateMany, Written
+from stores.protocol import Definitions, DeleteMany, IdempotencyKey, UpdateMany, Written
 from stores.query import Filter
 from stores.read_turns import ReadLimits, ReadTurns
-from stores.schema import StoreDefinition
 from stores.sqlite.feed import current_seq
 from stores.sqlite.matches import Found, new_rows, search_sql, state_of
 from stores.sqlite.readers import Readers, snapshot
@@ -68,7 +67,7 @@ class BulkChanges:
         self._turns = ReadTurns(slow, ReadTimeout)
 
     async def commit(
-        self, write: BulkWrite, by: str | None, key: IdempotencyKey | None, definition: StoreDefinition | None
+        self, write: BulkWrite, by: str | None, key: IdempotencyKey | None, definition: Definitions
     ) -> list[Written]:
         """Do the bulk change. Raises the errors of `Engine.commit`, and ReadTimeout for a filter that takes too
         long."""

@@ -20,6 +20,7 @@ from stores.protocol import (
     BeforeLong,
     ChangeHandler,
     Consumer,
+    Definitions,
     IdempotencyKey,
     Listing,
     Procedure,
@@ -251,7 +252,7 @@ class SQLiteEngine:
         writes: Sequence[Write],
         by: str | None,
         key: IdempotencyKey | None = None,
-        definition: StoreDefinition | None = None,
+        definition: Definitions = None,
     ) -> list[Written]:
         if len(writes) == 1:
             [write] = writes
@@ -267,21 +268,17 @@ class SQLiteEngine:
         return await self._writer.submit(partial(self._run_heavy, writes, key, definition), by, heavy=True)
 
     # Not functions within `commit`: their many objects would make the garbage collector run more often.
-    def _run_one(self, write: Write, definition: StoreDefinition | None) -> Written:
+    def _run_one(self, write: Write, definition: Definitions) -> Written:
         if definition is not None:
             self._superseded.check(definition)
         return self._quick.run(write, 0)
 
-    def _run_light(
-        self, writes: Sequence[Write], key: IdempotencyKey | None, definition: StoreDefinition | None
-    ) -> list[Written]:
+    def _run_light(self, writes: Sequence[Write], key: IdempotencyKey | None, definition: Definitions) -> list[Written]:
         if definition is not None:
             self._superseded.check(definition)
         return self._in_savepoint(lambda: self._quick.run_once(writes, key))
 
-    def _run_heavy(
-        self, writes: Sequence[Write], key: IdempotencyKey | None, definition: StoreDefinition | None
-    ) -> list[Written]:
+    def _run_heavy(self, writes: Sequence[Write], key: IdempotencyKey | None, definition: Definitions) -> list[Written]:
         if definition is not None:
             self._superseded.check(definition)
         return self._executor.run_once(writes, key)

@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Iterable
 from dataclasses import dataclass
+from typing import cast
 
 import apsw
 
+from stores.commits import MOST_COMMIT_CHANGES, CommitSize, mark_commits
 from stores.errors import HistoryGone
 from stores.protocol import MOST_READ_BYTES, Batch
 from stores.recent import RecentChanges
 from stores.records import Change
 from stores.sqlite.readers import Readers, snapshot
 
-COLUMNS = "seq, op, store, id, before, after, by, time"
+COLUMNS = "seq, op, store, id, before, after, by, time, commit_number"
 RING = 10_000
 """Changes kept in memory; followers that are further behind read the file."""
 
@@ -57,18 +59,18 @@ class SQLiteFeed:
     def place(self, position: str) -> str:
         return str(self._parse(position))
 
-    async def read(self, since: str, limit: int = 1_000) -> Batch:
+    async def read(self, since: str, limit: int = 1_000, *, whole: bool = False) -> Batch:
         start = self._parse(since)
 
         def read(connection: apsw.Connection) -> Batch:
             with snapshot(connection):
-                return self._read(connection, start, limit)
+                return self._read(connection, start, limit, whole)
 
         return await self.readers.run(read)
 
     def read_from(self, connection: apsw.Connection, since: str) -> Batch:
         """Return the changes after `since` as the open transaction of `connection` sees them. Raises HistoryGone."""
-        return self._read(connection, self._parse(since), FOLLOW_BATCH)
+        return self._read(connection, self._parse(since), FOLLOW_BATCH, False)
 
     async def follow(self, since: str) -> AsyncGenerator[Batch]:
         start = self._parse(since)
@@ -77,7 +79,7 @@ class SQLiteFeed:
         while True:
             recent = self._recent.after(start, FOLLOW_BATCH)
             if recent is None:
-                batch = await self.read(self.at(start), FOLLOW_BATCH)
+                batch = await self.read(self.at(start), FOLLOW_BATCH, whole=True)
                 changes, start = batch.changes, self._parse(batch.position)
             else:
                 changes, start = [change for _, change in recent], recent[-1][0] if recent else start
@@ -108,23 +110,41 @@ class SQLiteFeed:
             size += change.size
             if len(changes) > FOLLOW_BATCH or size > RING_BYTES:
                 return CommittedChanges(current_seq(connection), None)
+        mark_commits([change for _, change in changes])
         return CommittedChanges(changes[-1][0] if changes else self.seq, changes)
 
-    def _read(self, connection: apsw.Connection, start: int, limit: int) -> Batch:
+    def _read(self, connection: apsw.Connection, start: int, limit: int, whole: bool) -> Batch:
         newest = current_seq(connection)
         oldest = connection.execute("SELECT min(seq) FROM changes").get or 1
         if start > newest or start < oldest - 1:
             raise HistoryGone("the changes since that position are not kept any more")
-        changes, full = [], False
-        size = 0
-        for seq, change in self._changes(self._rows(connection, start, limit)):
-            changes.append((seq, change))
+        changes: list[Change] = []
+        size, end, cut = 0, newest, False
+        commit = CommitSize()
+        for seq, change in self._changes(self._rows(connection, start, limit + MOST_COMMIT_CHANGES + 1)):
+            if len(changes) >= limit or size >= MOST_READ_BYTES:
+                goes_on = commit.goes_on_with(change)
+                if not (goes_on and whole) or commit.is_too_large:
+                    end, cut = seq - 1, goes_on
+                    break
+            changes.append(change)
             size += change.size
-            full = len(changes) == limit or size >= MOST_READ_BYTES
-            if full:
-                break
-        end = changes[-1][0] if full else newest
-        return Batch([change for _, change in changes], self.at(end), end < newest)
+            commit.add(change)
+        self._mark(connection, start, changes, cut)
+        return Batch(changes, self.at(end), end < newest)
+
+    def _mark(self, connection: apsw.Connection, start: int, changes: list[Change], cut: bool) -> None:
+        """Mark the commits of the changes after `start`."""
+        commits = "SELECT commit_number FROM changes WHERE seq=?"
+        before = connection.execute(commits, (start,)).get
+        continued = None if before is None else str(before)
+        run = 0
+        while continued and run < len(changes) and changes[run].commit == continued:
+            run += 1
+        if run and connection.execute(commits, (start + run - MOST_COMMIT_CHANGES,)).get == before:
+            for change in changes[:run]:  # the end of a commit that is too large
+                change.commit = None
+        mark_commits(changes, continued, cut=cut)
 
     @staticmethod
     def _rows(connection: apsw.Connection, start: int, limit: int) -> Iterable[tuple[apsw.SQLiteValue, ...]]:
@@ -132,8 +152,10 @@ class SQLiteFeed:
         return connection.execute(sql, (start, limit))
 
     def _changes(self, rows: Iterable[tuple[apsw.SQLiteValue, ...]]) -> Iterable[tuple[int, Change]]:
-        for seq, *rest in rows:
-            yield seq, Change(self.at(seq), *rest)  # type: ignore[arg-type,misc]
+        for seq, *rest, commit in rows:
+            change = Change(self.at(seq), *rest)  # type: ignore[arg-type]
+            change.commit = None if commit is None else str(commit)
+            yield cast(int, seq), change
 
     def _parse(self, position: str) -> int:
         epoch, _, seq = position.partition(".")

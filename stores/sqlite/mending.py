@@ -16,10 +16,18 @@ log = logging.getLogger(__name__)
 def mend_file(connection: apsw.Connection, tables: Collection[StoreTable]) -> None:
     """Replace what another version of the hub has created in another way. Takes long only for indexes of large
     stores."""
+    _add_commit_numbers(connection)
     renew_triggers(connection, tables)
     with temporary_files(connection), connection:
         _renew_idempotency(connection)
         _renew_indexes(connection, tables)
+
+
+def _add_commit_numbers(connection: apsw.Connection) -> None:
+    """Add the column to the log of changes, which has not always had it. Earlier records have no number."""
+    columns = {name for (name,) in connection.execute("SELECT name FROM pragma_table_info('changes')")}
+    if "commit_number" not in columns:
+        connection.execute("ALTER TABLE changes ADD COLUMN commit_number INTEGER")
 
 
 def _renew_idempotency(connection: apsw.Connection) -> None:

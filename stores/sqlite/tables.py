@@ -30,7 +30,7 @@ SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta(name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS changes(
   seq INTEGER PRIMARY KEY AUTOINCREMENT, op TEXT NOT NULL, store TEXT NOT NULL, id TEXT NOT NULL,
-  before TEXT, after TEXT, by TEXT, time INTEGER NOT NULL);
+  before TEXT, after TEXT, by TEXT, time INTEGER NOT NULL, commit_number INTEGER);
 CREATE INDEX IF NOT EXISTS changes_of_entity ON changes(store, id);
 CREATE TABLE IF NOT EXISTS history(
   seq INTEGER PRIMARY KEY, store TEXT NOT NULL, id TEXT NOT NULL, op TEXT NOT NULL, rev INTEGER NOT NULL,
@@ -68,18 +68,18 @@ CREATE INDEX {owned} ON {table}(owner, time, id);
 # index is used.
 TRIGGERS: Final[Mapping[str, str]] = {
     "inserted": """CREATE TRIGGER {trigger} AFTER INSERT ON {table} BEGIN
-  INSERT INTO changes(op, store, id, before, after, by, time)
-  VALUES('insert', {name}, NEW.id, NULL, NEW.doc, hub_by(), hub_time());
+  INSERT INTO changes(op, store, id, before, after, by, time, commit_number)
+  VALUES('insert', {name}, NEW.id, NULL, NEW.doc, hub_by(), hub_time(), hub_commit());
   INSERT OR IGNORE INTO {acl} {new_acl}; END""",
     "updated": """CREATE TRIGGER {trigger} AFTER UPDATE ON {table} BEGIN
-  INSERT INTO changes(op, store, id, before, after, by, time)
-  VALUES('update', {name}, NEW.id, OLD.doc, NEW.doc, hub_by(), hub_time()); END""",
+  INSERT INTO changes(op, store, id, before, after, by, time, commit_number)
+  VALUES('update', {name}, NEW.id, OLD.doc, NEW.doc, hub_by(), hub_time(), hub_commit()); END""",
     "shared": """CREATE TRIGGER {trigger} AFTER UPDATE ON {table} WHEN {moved} BEGIN
   DELETE FROM {acl} WHERE row=OLD.row AND viewer IN ({old_acl});
   INSERT OR IGNORE INTO {acl} {new_acl}; END""",
     "deleted": """CREATE TRIGGER {trigger} AFTER DELETE ON {table} BEGIN
-  INSERT INTO changes(op, store, id, before, after, by, time)
-  VALUES('delete', {name}, OLD.id, OLD.doc, NULL, hub_by(), hub_time());
+  INSERT INTO changes(op, store, id, before, after, by, time, commit_number)
+  VALUES('delete', {name}, OLD.id, OLD.doc, NULL, hub_by(), hub_time(), hub_commit());
   DELETE FROM {acl} WHERE row=OLD.row AND viewer IN ({old_acl}); END""",
 }
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time as clock
+
 import apsw
 
+from stores.commits import mark_commits
 from stores.records import Change, Operation
 from stores.sqlite.feed import FOLLOW_BATCH, RING_BYTES, CommittedChanges, SQLiteFeed, current_seq
 
@@ -11,13 +14,16 @@ from stores.sqlite.feed import FOLLOW_BATCH, RING_BYTES, CommittedChanges, SQLit
 class Transaction:
     """The changes of a transaction, collected while the writes run, so that the feed need not read its table back.
 
-    `by` is the user of the running job, `time` the time of all changes (Unix ms). The triggers of the tables use both.
+    `by` is the user of the running job, `commit` its number, and `time` the time of all changes (Unix ms). The triggers
+    of the tables use them.
     """
 
-    __slots__ = ("_changes", "_size", "by", "time")
+    __slots__ = ("_changes", "_commit_text", "_size", "by", "commit", "time")
 
     def __init__(self) -> None:
         self.by: str | None = None
+        self.commit = 0
+        self._commit_text = ""
         self.begin(0)
 
     def begin(self, time: int) -> None:
@@ -25,11 +31,18 @@ class Transaction:
         self._size = 0
         self._changes: list[Change] | None = []
 
+    def begin_job(self, by: str | None) -> None:
+        """Begin the next job: a commit of this user. Its number differs from those of all other commits of the file: it
+        is the time in microseconds, or the number after the last one."""
+        self.by = by
+        self.commit = max(self.commit + 1, clock.time_ns() // 1_000)
+        self._commit_text = str(self.commit)
+
     def note(self, op: Operation, store: str, id: str, before: str | None, after: str | None) -> None:
         """Add a change that the triggers record, too. `before` and `after` are JSON text."""
         if self._changes is None:
             return
-        change = Change("", op, store, id, before, after, self.by, self.time)
+        change = Change("", op, store, id, before, after, self.by, self.time, self._commit_text)
         self._changes.append(change)
         self._size += change.size
         if len(self._changes) > FOLLOW_BATCH or self._size > RING_BYTES:
@@ -61,4 +74,5 @@ class Transaction:
         numbered = list(enumerate(self._changes, feed.seq + 1))
         for seq, change in numbered:
             change.position = feed.at(seq)
+        mark_commits(self._changes)
         return CommittedChanges(newest, numbered)

@@ -86,6 +86,7 @@ class Writer:
         self.thread = ThreadPoolExecutor(1, "hub-sqlite-writer")
         self.connection.create_scalar_function("hub_by", lambda *_: self.transaction.by, 0)
         self.connection.create_scalar_function("hub_time", lambda *_: self.transaction.time, 0)
+        self.connection.create_scalar_function("hub_commit", lambda *_: self.transaction.commit, 0)
         self.refusal = ""
         """Why no more jobs are accepted."""
         self._idle.set()
@@ -179,7 +180,7 @@ class Writer:
             self._undo(batch, error)
 
     def _run_one(self, job: Job) -> None:
-        self.transaction.by = job.by
+        self.transaction.begin_job(job.by)
         before = self.transaction.mark()
         try:
             job.outcome = job.run()

@@ -46,7 +46,7 @@ async def test_no_statement_of_a_trigger_scans_a_table(engine: Engine, database:
     """Rows of tables are found by an index; only arrays within the row are scanned."""
     await engine.close()
     with closing(apsw.Connection(database.location)) as connection:
-        for function in ("hub_by", "hub_time"):
+        for function in ("hub_by", "hub_time", "hub_commit"):
             connection.create_scalar_function(function, lambda: None, 0)
         planned = statements(connection)
         assert len(planned) >= 7
@@ -108,6 +108,7 @@ def as_the_first_release_made_it(path: str, stores: dict[str, str]) -> None:
             new, old = (OLD_VIEWERS.format(of=of) for of in ("NEW", "OLD"))
             parts = {"new_viewers": new, "old_viewers": old, "moved": OLD_MOVED, "name": quoted(store)}
             connection.execute(OLD_TRIGGERS.format(**names, **tables, **parts))
+        connection.execute("ALTER TABLE changes DROP COLUMN commit_number")
 
 
 def trigger_texts(path: str) -> dict[str, str]:
@@ -135,6 +136,7 @@ async def test_a_file_of_the_first_release_is_brought_up_to_date(database: Datab
         assert [e["access"] for e in await find(engine, Query())] == [[HOME]] * 3
         changes = await changes_since(engine.feed, start)
         assert [c.op for c in changes] == ["insert"] * 4 + ["update"] * 3 + ["delete"]
+        assert [c.commit is not None for c in changes] == [False] * 4 + [True] * 3 + [False]
     with closing(apsw.Connection(database.location)) as connection:
         viewers = {viewer for (viewer,) in connection.execute("SELECT viewer FROM v_things")}
         assert viewers == {HOME, GROUP}

@@ -301,10 +301,10 @@ async def test_reads_of_missed_changes_take_turns_by_user(engine: Engine, monkey
     await fanout.advance(changes, changes[2].position)
     read, may_read, readers = engine.feed.read, asyncio.Event(), list[str]()
 
-    async def slow(position: str, limit: int) -> Batch:
+    async def slow(position: str, limit: int, *, whole: bool) -> Batch:
         readers.append(READER.get())
         await may_read.wait()
-        return await read(position, limit)
+        return await read(position, limit, whole=whole)
 
     async def resume(user: str) -> None:
         READER.set(user)

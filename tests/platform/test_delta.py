@@ -405,3 +405,54 @@ async def test_a_search_ends_where_the_searched_fields_change(
         good(await user.get(f"/{store}?since={position}&search=&{limit}"))
     later = await start_of(user, store, "search=x")
     good(await user.get(f"/{store}?since={later}&search=x&{limit}"))
+
+
+def marks_of(changes: Changes) -> list[tuple[Any, int | None, bool]]:
+    """Return for each change the entity's number, the number of its commit, counted from 1, and whether it is the last
+    one of it."""
+    known: dict[str, int] = {}
+    found = []
+    for change in changes:
+        commit = known.setdefault(change["commit"], len(known) + 1) if "commit" in change else None
+        found.append(((change["entity"] or {}).get("n"), commit, change.get("last", False)))
+    return found
+
+
+async def test_changes_of_one_commit_say_so(user: Client, store: str) -> None:
+    """The last one of them that this view shows is marked; a change of one entity alone has no commit."""
+    start = await start_of(user, store)
+    await user.make_all(store, [{"n": n, "even": n % 2 == 0} for n in range(3)])
+    await user.make(store, n=3, even=False)
+    await user.make_all(store, [{"n": n, "even": n == 4} for n in range(4, 7)])
+    changes = await changes_since(user, store, start)
+    expected = [
+        (0, 1, False),
+        (1, 1, False),
+        (2, 1, True),
+        (3, None, False),
+        (4, 2, False),
+        (5, 2, False),
+        (6, 2, True),
+    ]
+    assert marks_of(changes) == expected
+    start = await start_of(user, store, "even=true")
+    await user.make_all(store, [{"n": n, "even": n in (1, 2)} for n in range(5)])
+    await user.make_all(store, [{"n": n, "even": False} for n in range(2)])
+    await user.make_all(store, [{"n": n, "even": n == 9} for n in range(9, 11)])
+    changes = await changes_since(user, store, start, "even=true")
+    assert marks_of(changes) == [(1, 1, False), (2, 1, True), (9, 2, True)]
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3])
+async def test_an_answer_that_ends_within_a_commit_marks_its_last_change_only_if_it_is(
+    user: Client, store: str, limit: int
+) -> None:
+    """Read in pieces the marks are the same, although the rest of the commit is in the next answer."""
+    start = await start_of(user, store, "even=true")
+    await user.make_all(store, [{"n": n, "even": n % 2 == 0} for n in range(6)])
+    await user.make_all(store, [{"n": n, "even": n == 7} for n in range(6, 9)])
+    whole = await changes_since(user, store, start, "even=true")
+    assert marks_of(whole) == [(0, 1, False), (2, 1, False), (4, 1, True), (7, 2, True)]
+    assert await changes_since(user, store, start, f"even=true&limit={limit}") == whole
+    for number, change in enumerate(whole):
+        assert await changes_since(user, store, change["position"], "even=true") == whole[number + 1 :]

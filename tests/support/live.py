@@ -57,6 +57,8 @@ class Watch:
     strict: bool = True
     ended: Event | None = None
     events: list[Event] = field(default_factory=list)
+    complete: set[str] = field(default_factory=set)
+    """The commits of which the last event has arrived."""
 
     def __post_init__(self) -> None:
         self.began = self.position
@@ -75,11 +77,14 @@ class Watch:
         """Apply an event to the view. Raises AssertionError if the event does not fit the view."""
         self.events.append(event)
         self.reached(event["position"])
+        assert event.get("commit") not in self.complete, f"after the last of its commit: {event}"
+        if event.get("last"):
+            self.complete.add(event["commit"])
         op, id = event["op"], event["_id"]
         if self.strict:
             assert (id in self.view) is (op != "insert"), f"{op} out of place: {event}"
         if op == "remove":
-            assert event.keys() == {"channel", "op", "store", "_id", "position"}, event
+            assert event.keys() - {"commit", "last"} == {"channel", "op", "store", "_id", "position"}, event
             self.view.pop(id, None)
         else:
             assert op != "update" or event["changed"], event

@@ -14,10 +14,15 @@ from hub.http import HOST_COOKIE, SESSION_COOKIE, Answer, Call, json_answer
 from hub.proxies import PREFIX
 from hub.services.delta import Delta
 from hub.write_answer import WriteAnswer
+from realtime.events import commit_members
 from realtime.view import ViewChange
 from stores.records import HistoryEntry
 
 SUCCESS = b'{"success":true,'
+
+ENTITIES: Final = SUCCESS + b'"entities":['
+
+RESPONSES: Final = SUCCESS + b'"responses":['
 
 ID_BEGINS: Final = b'{"_id":"'
 
@@ -50,14 +55,14 @@ def array_answer(written: list[tuple[bytes, int]], timeout: float) -> Answer:
     `timeout` seconds."""
     texts = [text for text, _ in written]
     size = sum(map(len, texts))
-    body = _entities(texts) if size > LONG else _joined(texts)
+    body = _pieces(ENTITIES, texts) if size > LONG else _joined(texts)
     return WriteAnswer(
         body=body, timeout=timeout, size=size, brief=lambda: _joined([_reference(text, rev) for text, rev in written])
     )
 
 
 def _joined(texts: list[bytes]) -> bytes:
-    return SUCCESS + b'"entities":[' + b",".join(texts) + b"]}"
+    return ENTITIES + b",".join(texts) + b"]}"
 
 
 def _reference(text: bytes, rev: int) -> bytes:
@@ -68,9 +73,9 @@ def _reference(text: bytes, rev: int) -> bytes:
     return b'%s,"_rev":%d}' % (text[: text.index(b'"', len(ID_BEGINS)) + 1], rev)
 
 
-async def _entities(texts: list[bytes]) -> AsyncIterator[bytes]:
+async def _pieces(head: bytes, texts: list[bytes]) -> AsyncIterator[bytes]:
     """Yield a long answer in pieces: a single body would be copied several times, which blocks the event loop."""
-    piece, size = [SUCCESS + b'"entities":[' + texts[0]], 0
+    piece, size = [head + texts[0]], 0
     for text in texts[1:]:
         piece += b",", text
         size += len(text)
@@ -78,6 +83,22 @@ async def _entities(texts: list[bytes]) -> AsyncIterator[bytes]:
             yield b"".join(piece)
             piece, size = [], 0
     yield b"".join(piece) + b"]}"
+
+
+def batch_answer(written: list[tuple[bytes, int]], timeout: float) -> Answer:
+    """Return the answer to a batch: what each of its requests would have been answered alone."""
+    texts = [_response(text) for text, _ in written]
+    size = sum(map(len, texts))
+    body = _pieces(RESPONSES, texts) if size > LONG else RESPONSES + b",".join(texts) + b"]}"
+
+    def brief() -> bytes:
+        return RESPONSES + b",".join(_response(_reference(text, rev)) for text, rev in written) + b"]}"
+
+    return WriteAnswer(body=body, timeout=timeout, size=size, brief=brief)
+
+
+def _response(text: bytes) -> bytes:
+    return b'{"status":200,"body":' + SUCCESS + text[1:] + b"}"
 
 
 def summary_answer(count: int, first: bytes | None, last: bytes | None, position: str) -> Answer:
@@ -109,6 +130,7 @@ def view_change(event: ViewChange, digest: str) -> dict[str, Any]:
         "_rev": event.rev,
         "time": event.change.time,
         "position": bind(event.change.position, digest),
+        **commit_members(event),
     }
 
 

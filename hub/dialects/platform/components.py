@@ -22,6 +22,7 @@ from hub.openapi.schemas import (
     query,
     ref,
 )
+from hub.services.batch import MOST_REQUESTS
 from stores.definitions import STORE_NAME
 from stores.protocol import MOST_HISTORY_ENTRIES
 from stores.schema import StoreDefinition
@@ -237,6 +238,8 @@ def answer_schemas() -> dict[str, Schema]:
         "Enrolment": object_of({"success": {"const": True}, "secret": {"type": "string"}, "url": {"type": "string"}}),
         "RecoveryCodes": object_of({"success": {"const": True}, "codes": TEXTS}),
         "Done": object_of({"success": {"const": True}}),
+        "Batch": _batch(),
+        "Responses": _responses(),
         "Ending": {
             "type": "object",
             "properties": {"tokens": {"type": "boolean", "description": "Whether to end the caller's tokens as well"}},
@@ -252,6 +255,27 @@ def answer_schemas() -> dict[str, Schema]:
         },
         "Document": {"type": "object", "required": ["openapi", "info", "paths", "components"]},
     }
+
+
+def _batch() -> Schema:
+    """Return the schema of a batch. Bodies are those of the single calls, in which an object with the only member
+    ``$ref`` stands for a value."""
+    path = {"type": "string", "description": "/STORE, with ?upsert=PATH to upsert, or /STORE/ID"}
+    request = object_of(
+        {
+            "method": {"enum": ["POST", "PATCH", "PUT", "DELETE"]},
+            "path": path,
+            "body": {"type": ["object", "null"], "description": "As sent alone, but with $ref"},
+            "if_match": {"type": ["integer", "null"], "description": "The revision that the entity must have"},
+        },
+        optional=("body", "if_match"),
+    )
+    return object_of({"requests": {"type": "array", "items": request, "minItems": 1, "maxItems": MOST_REQUESTS}})
+
+
+def _responses() -> Schema:
+    one = object_of({"status": {"const": 200}, "body": {"allOf": [ref("Success"), {"type": "object"}]}})
+    return object_of({"success": {"const": True}, "responses": {"type": "array", "items": one, "minItems": 1}})
 
 
 def _error() -> Schema:
@@ -315,7 +339,10 @@ def list_answers(name: str) -> Schema:
             "_rev": {"type": ["integer", "null"], "minimum": 0},
             "time": MOMENT,
             "position": {"type": "string"},
-        }
+            "commit": {"type": "string", "description": "The same for all changes of a commit of several"},
+            "last": {"const": True, "description": "This is the last of them in this view"},
+        },
+        optional=("commit", "last"),
     )
     whole = {"type": "integer", "minimum": 0}
     done = {"success": {"const": True}}

@@ -15,6 +15,7 @@ from hub.http import BodyLimit, Call
 from hub.openapi.kept import KeptDocuments
 from hub.origins import Origins
 from hub.services.accounts import Accounts
+from hub.services.batch import BatchService
 from hub.services.delta import DeltaService
 from hub.services.entities import EntityService
 from hub.services.password_reset import PasswordReset
@@ -36,6 +37,7 @@ class PlatformContext:
     second_factors: SecondFactors
     resets: PasswordReset
     entities: EntityService
+    batch: BatchService
     delta: DeltaService
     filter_limits: Limits
     body_bounds: BodyBounds
@@ -47,12 +49,14 @@ class PlatformContext:
     auth_limit: BodyLimit = field(init=False)
     body_limit: BodyLimit = field(init=False)
     bulk_limit: BodyLimit = field(init=False)
+    batch_limit: BodyLimit = field(init=False)
 
     def __post_init__(self) -> None:
         s = self.settings
         self.auth_limit = BodyLimit(s.max_auth_body_bytes, name="max_auth_body_bytes")
         self.body_limit = BodyLimit(s.max_body_bytes)
         self.bulk_limit = BodyLimit(s.max_body_bytes, s.max_bulk_body_bytes)
+        self.batch_limit = BodyLimit(s.max_bulk_body_bytes, name="max_bulk_body_bytes")
 
     async def authenticate(self, call: Call) -> Principal:
         """Return the caller's principal, by Bearer token, or by cookie if a trusted page sent the request. Raises
@@ -80,3 +84,7 @@ class PlatformContext:
     async def read_several(self, call: Call) -> bytes:
         """Return the body of a request that may contain many entities."""
         return await read_body(call, self.bulk_limit, self.settings.body_timeout, self.resolver.resolve)
+
+    async def read_batch(self, call: Call) -> bytes:
+        """Return the body of a request that contains other requests."""
+        return await read_body(call, self.batch_limit, self.settings.body_timeout, self.resolver.resolve)

@@ -11,7 +11,6 @@ from hub.dialects.platform import answers
 from hub.dialects.platform.bodies import entity_bodies, entity_body, parse_json, read_json
 from hub.dialects.platform.conditions import check_read, expected_revisions
 from hub.dialects.platform.context import PlatformContext
-from hub.dialects.platform.operators import has_operators, parse_change, parse_changes
 from hub.dialects.platform.parameters import (
     ListParameters,
     ListRequest,
@@ -27,6 +26,7 @@ from hub.proxies import public_path
 from stores.cursor import encode_cursor
 from stores.errors import InvalidQuery
 from stores.operators import Operators
+from stores.parse_operators import has_operators, parse_change, parse_changes
 from stores.protocol import MOST_HISTORY_ENTRIES, IdempotencyKey, Revisions
 from stores.query import WHOLE, Projection
 from stores.records import Entity, now_ms

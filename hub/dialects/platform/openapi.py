@@ -138,7 +138,7 @@ def operation_object(call: Operation, definition: StoreDefinition, most: int, re
 def _tag(call: Operation, definition: StoreDefinition) -> str:
     if definition is not ANY_STORE:
         return definition.name
-    return "any store" if "{store}" in call.path else "account"
+    return "any store" if "{store}" in call.path or call.body == "batch" else "account"
 
 
 def _path_parameters(call: Operation, any_store: bool) -> list[Schema]:
@@ -206,6 +206,7 @@ _SIMPLE: Final[Mapping[str, str]] = {
     "enrolment": "Enrolment",
     "recovery": "RecoveryCodes",
     "done": "Done",
+    "responses": "Responses",
 }
 
 

@@ -7,16 +7,18 @@ from typing import Final, Literal
 
 from hub.dialects import base
 from hub.dialects.platform import accounts as a
+from hub.dialects.platform import batch as b
 from hub.dialects.platform import entities as e
 from hub.dialects.platform.context import PlatformContext
 
 ParameterSet = Literal["none", "list", "filter", "projection", "upsert", "history"]
 BodyKind = Literal[
-    "none", "entity", "entities", "changes", "access", "credentials", "code", "login", "reset", "ending", "proof"
+    "none", "entity", "entities", "changes", "access", "credentials", "code", "login", "reset", "ending", "proof",
+    "batch",
 ]  # fmt: skip
 ResultKind = Literal[
     "entity", "projected", "entities", "list", "count", "history", "session", "token", "signed_out", "account",
-    "document", "enrolment", "recovery", "done", "page",
+    "document", "enrolment", "recovery", "done", "page", "responses",
 ]  # fmt: skip
 
 
@@ -68,6 +70,8 @@ ACCOUNT_OPERATIONS: Final = (
 )  # fmt: skip
 
 ENTITY_OPERATIONS: Final = (
+    Operation("batch", "POST", "/api/v1/batch", "Write several entities, all or none", b.batch, "responses",
+              body="batch", writes=True, idempotent=True, errors=(404, 409, 412)),
     Operation("list", "GET", STORE, "List entities, count them, or list the changes since a position", e.find, "list",
               parameters="list", errors=(410,)),
     Operation("create", "POST", STORE, "Create an entity, or several at once", e.create, "entities",

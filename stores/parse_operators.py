@@ -7,7 +7,6 @@ from typing import Annotated, Any, Final
 
 import orjson
 
-from hub.services.violations import raise_violations
 from stores.bounds import Limit
 from stores.errors import InvalidEntity, Violation
 from stores.limits import MOST_VIOLATIONS
@@ -46,7 +45,7 @@ def parse_change(body: Entity) -> tuple[Entity, Operators]:
         if len(violations) >= MOST_VIOLATIONS:
             break
     violations += _shared_paths(plain, operations)
-    raise_violations(violations)
+    _refuse(violations)
     return plain, Operators(tuple(operations), len(orjson.dumps(given)))
 
 
@@ -71,7 +70,7 @@ async def parse_changes(bodies: Sequence[Entity], indexed: bool) -> tuple[list[E
         operators.append(given)
         if turn.is_over:
             await turn.pass_on()
-    raise_violations(violations)
+    _refuse(violations)
     return plain, operators
 
 
@@ -153,3 +152,8 @@ def _shared_paths(plain: Entity, operations: Sequence[Operation]) -> Iterator[Vi
             yield Violation(".".join(path), "invalid", text)
         else:
             first = path
+
+
+def _refuse(violations: Sequence[Violation]) -> None:
+    if violations:
+        raise InvalidEntity(violations[:MOST_VIOLATIONS])

@@ -1,0 +1,76 @@
+"""Preparations: what a write checks, reads and makes of a caller's body before it is committed.
+
+A preparation is a generator that yields what it needs. A single write gets it before its commit, from the database and
+from threads; a batch gets it within its commit, where the writes before it are already done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from math import inf
+from typing import Any, TypeVar
+
+from stores.errors import Violation
+from stores.limits import nodes_of
+from stores.protocol import Engine, Find, Step
+from stores.query import Query
+from stores.records import Entity
+from stores.schema import StoreDefinition
+from stores.threads import in_thread
+
+T = TypeVar("T")
+
+Check = Callable[[Entity], tuple[Entity, list[Violation]]]
+"""Returns the values in canonical form, and the violations: `StoreDefinition.check_new` and others."""
+
+
+@dataclass(frozen=True, slots=True)
+class BodyCheck:
+    """A check of values by their definition."""
+
+    definition: StoreDefinition
+    check: Check
+    values: Entity
+
+    def result(self) -> tuple[Entity, list[Violation]]:
+        """Return the values in canonical form, and the violations."""
+        return self.check(self.values)
+
+
+Preparation = Generator[BodyCheck | Find, Any, T]
+"""For a BodyCheck it gets the result, for a Find the entities."""
+
+
+async def prepare(preparation: Preparation[T], engine: Engine | None = None) -> T:
+    """Carry out a preparation before the commit. `engine` is needed if it reads."""
+    answer: Any = None
+    while True:
+        try:
+            need = preparation.send(answer)
+        except StopIteration as ended:
+            return ended.value  # type: ignore[no-any-return]
+        if isinstance(need, BodyCheck):
+            answer = await checked(need)
+        else:
+            assert engine is not None, "a preparation that only checks"
+            answer = await engine.entities(need.store, Query(need.where, limit=need.limit))
+
+
+def within_commit(preparation: Preparation[T]) -> Generator[Step, Any, T]:
+    """Carry out a preparation as a part of a procedure."""
+    answer: Any = None
+    while True:
+        try:
+            need = preparation.send(answer)
+        except StopIteration as ended:
+            return ended.value  # type: ignore[no-any-return]
+        answer = need.result() if isinstance(need, BodyCheck) else (yield need)
+
+
+async def checked(check: BodyCheck) -> tuple[Entity, list[Violation]]:
+    """Return the result of a check: from a thread if the values are so many that it may take long."""
+    most = check.definition.checked_at_once
+    if most < inf and nodes_of(check.values) > most:
+        return await in_thread(check.result)
+    return check.result()
