@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from hub.dialects.platform.operators import parse_change
 from stores.computing import Computed, OperatorChange, prepared
 from stores.errors import (
     DuplicateValue,
@@ -21,6 +20,7 @@ from stores.errors import (
 )
 from stores.limits import EntityLimits
 from stores.options import EngineOptions
+from stores.parse_operators import parse_change
 from stores.protocol import Delete, Engine, IdempotencyKey, Insert, Update, UpdateMany, Upsert
 from stores.query import EVERYTHING, And, Compare, Equal, Query
 from stores.records import Entity, now_ms

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from hub.dialects.platform.operators import parse_change
 from stores.computing import OperatorChange, prepared
 from stores.errors import InvalidEntity
 from stores.limits import EntityLimits
+from stores.parse_operators import parse_change
 from stores.protocol import DeleteMany, Engine, Insert, Update, UpdateMany, Upsert, Write
 from stores.query import EVERYTHING, Query
 from stores.records import Entity

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from hub.dialects.platform.operators import parse_change
 from stores.computing import Computed, OperatorChange, prepared
 from stores.errors import InvalidEntity
 from stores.limits import EntityLimits
 from stores.operators import MOST_OPERATIONS, NO_OPERATORS, apply
+from stores.parse_operators import parse_change
 from stores.records import Entity
 from stores.schema import Field, StoreDefinition
 

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Final
 
-from hub.dialects.platform.operators import MOST_PATH_TEXT
 from hub.dialects.platform.parameters import OPERATORS, RESERVED
 from hub.dialects.platform.system_schemas import (
     ASSIGNED,
@@ -26,6 +25,7 @@ from stores.fields.base import ParameterForm
 from stores.fields.numbers import DECIMAL_TEXT
 from stores.fields.settings import nullable, sent, sent_value, shown_value
 from stores.fields.texts import timezones
+from stores.parse_operators import MOST_PATH_TEXT
 from stores.records import SYSTEM_FIELDS
 from stores.schema import Field, StoreDefinition
 
