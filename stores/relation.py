@@ -35,11 +35,16 @@ class Relation:
         return _places(entity, self.path, "")
 
     def values(self, entity: Mapping[str, Json]) -> frozenset[Value]:
-        return frozenset(value for _, value in self.places(entity))
+        return values_along(entity, self.path)
 
     def cleared(self, entity: Mapping[str, Json], gone: Collection[Value]) -> Json:
         """Return the top-level field without references to `gone`: null instead, or a list without them."""
         return _cleared(entity[self.field], self.path[1:], gone)
+
+
+def values_along(entity: Mapping[str, Json], path: Path) -> frozenset[Value]:
+    """Return the references at a path, which may lead through objects and lists, and end in a list."""
+    return frozenset(value for _, value in _places(entity, path, ""))
 
 
 def _places(value: Json, path: Path, place: str) -> Iterator[tuple[str, Value]]:
