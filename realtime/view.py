@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from stores.errors import HistoryGone
 from stores.matcher import Predicate, compile_filter, weight_of
@@ -125,7 +125,10 @@ UNSEEN: Final = frozenset({*SYSTEM_FIELDS, "label", "description", "indexes", "u
 """Members of a store's definition that can change without an effect on any view of the store, except that `search`
 decides what a view with a search text contains."""
 
-UNSEEN_OF_FIELD: Final = frozenset({"label", "required", "unique", "index", "search", "length", "options", "default"})
+UNSEEN_OF_FIELD: Final = frozenset(
+    {"label", "required", "unique", "index", "search", "length", "options", "default", "min", "max"}
+    | {"max_items", "distinct"}
+)
 
 
 def redefines(change: Change, *, searched: bool = False) -> bool:
@@ -148,10 +151,19 @@ def _shown(definition: Entity, searched: bool) -> Entity:
     """Return the members of a definition that decide what is shown, and found if it is searched."""
     kept = {"search"} if searched else set()
     shown = _without(definition, UNSEEN - kept)
-    fields = definition.get("fields")
-    if isinstance(fields, list):
-        named = [field for field in fields if isinstance(field, dict)]
-        shown["fields"] = {str(field.get("id")): _without(field, UNSEEN_OF_FIELD - kept) for field in named}
+    if isinstance(definition.get("fields"), list):
+        shown["fields"] = _shown_fields(definition["fields"], UNSEEN_OF_FIELD - kept)
+    return shown
+
+
+def _shown_fields(fields: list[Any], unseen: frozenset[str]) -> Entity:
+    """Return the fields by their names, and those inside of objects, without the settings that are not seen."""
+    shown: Entity = {}
+    for field in fields:
+        if isinstance(field, dict):
+            seen = shown[str(field.get("id"))] = _without(field, unseen)
+            if isinstance(field.get("fields"), list):
+                seen["fields"] = _shown_fields(field["fields"], unseen)
     return shown
 
 

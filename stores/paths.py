@@ -6,7 +6,7 @@ this module with MongoDB.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from stores.errors import InvalidQuery
@@ -22,6 +22,14 @@ MISSING: Final = object()
 
 def split(path: str) -> Path:
     return tuple(path.split("."))
+
+
+def value_at(entity: Mapping[str, Any], path: str) -> Any:
+    """Return the scalar at a dotted path through objects, or None."""
+    value: Any = entity
+    for segment in path.split("."):
+        value = value.get(segment) if isinstance(value, Mapping) else None
+    return None if isinstance(value, dict | list) else value
 
 
 ELEMENT_STEPS: Final = 4

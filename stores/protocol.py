@@ -17,7 +17,8 @@ from stores.bounds import Limit
 from stores.errors import ConsumerStopped, UpsertTooLarge, Violation
 from stores.newest import Newest, Texts
 from stores.options import CONSUMER_DEFAULTS, ConsumerOptions
-from stores.query import EVERYTHING, WHOLE, Filter, Projection, Query
+from stores.paths import split, value_at
+from stores.query import EVERYTHING, NOTHING, WHOLE, And, Equal, Filter, Projection, Query
 from stores.records import Change, Entity, History, Json
 from stores.schema import StoreDefinition
 
@@ -103,6 +104,12 @@ class Upsert:
     forced: bool = False
     missing: tuple[Violation, ...] = ()
     serials: tuple[Serial, ...] = ()
+
+    @property
+    def met(self) -> Filter:
+        """The filter for the entity that it updates."""
+        value = value_at(self.entity, self.key)
+        return NOTHING if value is None else And((Equal(split(self.key), value), self.where))
 
 
 MOST_UPSERT_BYTES: Annotated[int, Limit("request", "bytes of entities that upserts meet", "400")] = 67_108_864

@@ -16,7 +16,8 @@ import orjson
 
 from stores.errors import DataStandsAgainst, InvalidEntity, TooManyMatches, Violation
 from stores.limits import MOST_VIOLATIONS
-from stores.protocol import DeleteMany, Lock, Step, Steps, UpdateMany, Written, do, find
+from stores.paths import split, value_at
+from stores.protocol import DeleteMany, Lock, Step, Steps, UpdateMany, Upsert, Written, do, find
 from stores.query import And, Equal, Filter, In
 from stores.records import Entity, Json, now_ms
 from stores.relation import Relation, Value
@@ -48,6 +49,13 @@ class Wanted:
         for place, value in relation.places(entity):
             self._places.setdefault(relation, {}).setdefault(value, prefix + place)
 
+    def include(self, other: Wanted) -> None:
+        """Add all of another one's values."""
+        for relation, places in other._places.items():
+            mine = self._places.setdefault(relation, {})
+            for value, place in places.items():
+                mine.setdefault(value, place)
+
     def without(self, known: Mapping[Relation, Collection[Value]]) -> Wanted:
         """Return the same without values that the entity refers to already."""
         left = {
@@ -60,7 +68,7 @@ class Wanted:
         """Raise InvalidEntity for values that no entity in sight has."""
         violations: list[Violation] = []
         for relation, places in self._places.items():
-            missing = places.keys()
+            missing = set(places)
             if (where := sight(relation.target)) is not None:
                 yield Lock(keys(relation, places))
                 missing -= yield from _present(relation, where, [*places])
@@ -98,6 +106,23 @@ def check_change(wanted: Wanted, sight: Sight, store: str, where: Filter, relati
     for entity in (yield from find(store, where, 1, fields)):
         known = {relation: relation.values(entity) for relation in relations}
     yield from wanted.without(known).check(sight)
+    return NOTHING_WRITTEN
+
+
+def check_upserts(upserts: Sequence[tuple[Upsert, Wanted]], sight: Sight, relations: Sequence[Relation]) -> Steps:
+    """Check what upserts of one store by one key newly refer to, each with what its body refers to."""
+    wanted = Wanted()
+    for piece in pieces(upserts):
+        first, key = piece[0][0], piece[0][0].key
+        values = tuple(value for upsert, _ in piece if (value := value_at(upsert.entity, key)) is not None)
+        where = And((In(split(key), values), first.where))
+        fields = tuple(dict.fromkeys([key.split(".")[0], *(relation.field for relation in relations)]))
+        found = yield from find(first.store, where, len(piece), fields)
+        known = {value_at(entity, key): entity for entity in found}
+        for upsert, refers in piece:
+            entity = known.get(value_at(upsert.entity, key), {})
+            wanted.include(refers.without({relation: relation.values(entity) for relation in relations}))
+    yield from wanted.check(sight)
     return NOTHING_WRITTEN
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from stores.paths import Path
-from stores.records import Json
+from stores.records import Entity, Json
 
 Value = str | int
 OnDelete = Literal["refuse", "clear", "cascade"]
+ON_DELETE: Final[tuple[OnDelete, ...]] = ("refuse", "clear", "cascade")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,19 +31,19 @@ class Relation:
         """The top-level field that holds the references."""
         return self.path[0]
 
-    def places(self, entity: Mapping[str, Json]) -> Iterator[tuple[str, Value]]:
+    def places(self, entity: Entity) -> Iterator[tuple[str, Value]]:
         """Yield each value that the entity refers to with its place, such as ``lines.2.product``."""
         return _places(entity, self.path, "")
 
-    def values(self, entity: Mapping[str, Json]) -> frozenset[Value]:
+    def values(self, entity: Entity) -> frozenset[Value]:
         return values_along(entity, self.path)
 
-    def cleared(self, entity: Mapping[str, Json], gone: Collection[Value]) -> Json:
+    def cleared(self, entity: Entity, gone: Collection[Value]) -> Json:
         """Return the top-level field without references to `gone`: null instead, or a list without them."""
         return _cleared(entity[self.field], self.path[1:], gone)
 
 
-def values_along(entity: Mapping[str, Json], path: Path) -> frozenset[Value]:
+def values_along(entity: Entity, path: Path) -> frozenset[Value]:
     """Return the references at a path, which may lead through objects and lists, and end in a list."""
     return frozenset(value for _, value in _places(entity, path, ""))
 

@@ -88,7 +88,7 @@ class Field:
     store: str = ""
     by: str = ""
     on_delete: OnDelete = "refuse"
-    start: int = 1
+    start: int | None = None
 
     @cached_property
     def option_ids(self) -> frozenset[OptionId]:
@@ -235,6 +235,10 @@ class StoreDefinition:
         return tuple(f for f in self.fields if f.type == SERIAL)
 
     @cached_property
+    def serial_names(self) -> frozenset[str]:
+        return frozenset(f.id for f in self.serials)
+
+    @cached_property
     def holds_lists(self) -> bool:
         """Whether an entity may hold so many typed values that their check takes long."""
         return any(f.many or f.fields for f in self.fields)
@@ -268,6 +272,8 @@ class StoreDefinition:
         first MOST_VIOLATIONS violations."""
         if not self.fields and not self.unique and not self.retired:
             return entity, []
+        if self.serials:  # the hub assigns them: what is sent is dropped
+            entity = {name: value for name, value in entity.items() if name not in self.serial_names}
         checked, violations = check_members(entity, self._checkers, self._is_unknown)
         violations.extend(Violation(p, "not_scalar") for p in self.unique_paths if not is_single(entity, p))
         return checked, violations

@@ -48,9 +48,9 @@ class Cells:
         if cell is None:
             return ABSENT
         if isinstance(cell, date | time | timedelta):
-            return from_moment(cell, type_of(defined) if defined else None)
+            return listed(from_moment(cell, type_of(defined) if defined else None), defined)
         if defined:
-            return type_of(defined).read_native_cell(cell)  # type: ignore[arg-type]
+            return listed(type_of(defined).read_native_cell(cell), defined)  # type: ignore[arg-type]
         return plain_text(cell) if self.kinds.get(path) is Kind.TEXT else cell  # type: ignore[return-value]
 
     def read_text(self, path: str, text: str) -> Json | Absent:
@@ -60,7 +60,7 @@ class Cells:
             text = text[1:]
         defined = self.fields.get(path)
         if defined:
-            return type_of(defined).read_cell(text, [option["id"] for option in defined.get("options", ())])
+            return read_defined(text, defined)
         if self.native:
             return read_kind(Kind.JSON, text) if self.kinds.get(path) is Kind.JSON else text
         if text == "null" and path != self.key:
@@ -70,12 +70,34 @@ class Cells:
     def write(self, path: str, value: Json) -> str:
         """Return the text of a cell of a CSV file."""
         defined = self.fields.get(path)
-        text = type_of(defined).write_cell(value) if defined else write_untyped(value)
+        text = type_of(defined).write_cell(value) if defined and not defined.get("many") else write_untyped(value)
         return defuse(text) if self.excel and isinstance(value, str) else text
 
 
-def by_id(fields: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
-    return {str(each["id"]): each for each in fields}
+def by_path(fields: Iterable[Mapping[str, Any]], above: str = "") -> dict[str, Mapping[str, Any]]:
+    """Return field documents by the columns that hold their values: those inside of objects by dotted paths, but a list
+    of objects is one column."""
+    found: dict[str, Mapping[str, Any]] = {}
+    for each in fields:
+        path = f"{above}{each['id']}"
+        found[path] = each
+        if not each.get("many"):
+            found |= by_path(each.get("fields") or (), f"{path}.")
+    return found
+
+
+def read_defined(text: str, defined: Mapping[str, Any]) -> Json:
+    """Return the value of a cell in the column of a defined field. A field with many values has a JSON array in its
+    cell, or one value."""
+    if defined.get("many") and text[0] == "[" and is_json(text):
+        return read_kind(Kind.JSON, text)
+    options = [option["id"] for option in defined.get("options") or ()]
+    return listed(type_of(defined).read_cell(text, options), defined)
+
+
+def listed(value: Json, defined: Mapping[str, Any] | None) -> Json:
+    """Return a single value as the list that a field with many values holds. null stays null."""
+    return [value] if defined and defined.get("many") and value is not None else value
 
 
 def type_of(defined: Mapping[str, Any]) -> FieldType:

@@ -17,7 +17,7 @@ from typing import Annotated, BinaryIO, Final, Protocol, cast
 import orjson
 import typer
 
-from hub.cli.cells import Absent, Cells, by_id, defuse, flatten, pick
+from hub.cli.cells import Absent, Cells, by_path, defuse, flatten, pick
 from hub.cli.client import Client, Refused
 from hub.cli.command import on_hub
 from hub.cli.meter import Meter
@@ -96,7 +96,7 @@ async def make_writer(
         return JsonWriter(target)
     if kind is Format.XLSX:
         return SheetWriter(target, store, columns)
-    return CsvWriter(target, Cells(by_id(await fields(client, store)), excel=form.excel), columns, form)
+    return CsvWriter(target, Cells(by_path(await fields(client, store)), excel=form.excel), columns, form)
 
 
 async def fields(client: Client, store: str) -> list[Entity]:

@@ -15,15 +15,18 @@ MARK: Final = b'"$'
 
 
 def plain(value: Any, types: Mapping[str, str] | None = None) -> Any:
-    """Return `value` with all wrapped ids, times and numbers unwrapped. `types` are the types of the top-level fields,
+    """Return `value` with all wrapped ids, times and numbers unwrapped. `types` are the types of fields by their paths,
     which determine the form of times. Raises ValueError for an invalid wrapper."""
+    return _plain(value, types or {}, "")
+
+
+def _plain(value: Any, types: Mapping[str, str], path: str) -> Any:
     if isinstance(value, dict):
         if any(str(name).startswith("$") for name in value):
-            return unwrapped(value)
-        return {name: timed(plain(item), (types or {}).get(name, "")) for name, item in value.items()}
-    if isinstance(value, list):
-        return [timed(plain(item), "") for item in value]
-    return value
+            return timed(unwrapped(value), types.get(path, ""))
+        above = f"{path}." if path else ""
+        return {name: _plain(item, types, f"{above}{name}") for name, item in value.items()}
+    return [_plain(item, types, path) for item in value] if isinstance(value, list) else value
 
 
 def unwrapped(document: dict[str, Any]) -> Any:

@@ -13,7 +13,7 @@ from typing import Annotated, Final, TextIO, cast
 
 import typer
 
-from hub.cli.cells import Cells, by_id
+from hub.cli.cells import Cells, by_path
 from hub.cli.client import Client, Refused, Unreachable, path_of
 from hub.cli.command import on_hub
 from hub.cli.keys import Keys
@@ -126,7 +126,7 @@ async def find_definition(client: Client, store: str) -> Entity | None:
 
 def with_fields(reader: RowReader, definition: Entity | None) -> RowReader:
     """Return the reader for the fields of the store."""
-    return replace(reader, cells=replace(reader.cells, fields=by_id((definition or {}).get("fields") or ())))
+    return replace(reader, cells=replace(reader.cells, fields=by_path((definition or {}).get("fields") or ())))
 
 
 async def decide(

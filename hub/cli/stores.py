@@ -18,7 +18,7 @@ from stores.records import Entity
 
 stores = typer.Typer(help="Stores: what the hub serves.", no_args_is_help=True)
 
-FLAGS: Final = ("required", "unique", "index", "search", "hidden")
+FLAGS: Final = ("required", "unique", "index", "search", "hidden", "many", "distinct")
 BATCH: Final = 1_000
 
 Name = Annotated[str, typer.Argument(help="The name of the store.", show_default=False)]

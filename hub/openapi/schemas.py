@@ -7,9 +7,9 @@ from typing import Any, Final
 
 from stores.fields.base import Schema as Schema
 from stores.fields.numbers import INT64 as INT64
+from stores.fields.settings import NULL as NULL
 
 JSON: Final = "application/json"
-NULL: Final[Schema] = {"type": "null"}
 MOMENT: Final[Schema] = {"type": "integer", "format": "int64", "minimum": 0, "description": "Unix milliseconds"}
 TEXTS: Final[Schema] = {"type": "array", "items": {"type": "string"}}
 

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Sequence
 from itertools import compress
+from typing import Final
 
 from auth.principal import Principal
 from hub.services.group_paths import GroupPathKeeper
 from hub.services.stamping import clean, stamp_change, stamp_new
 from hub.services.violations import raise_violations
 from stores.errors import Violation
-from stores.limits import MOST_VIOLATIONS, EntityLimits
+from stores.limits import MOST_VIOLATIONS, EntityLimits, nodes_of
 from stores.records import Entity, now_ms
 from stores.schema import StoreDefinition
+from stores.threads import in_thread
 from stores.turns import Turn
+
+Check = Callable[[Entity], tuple[Entity, list[Violation]]]
+"""Returns the values in canonical form, and the violations: `StoreDefinition.check_new` and others."""
+
+CHECKED_AT_ONCE: Final = 500
+"""Values whose check may hold the event loop: the slowest, a mail address beyond ASCII, takes 0.1 ms."""
 
 
 class BodyChecker:
@@ -40,10 +48,10 @@ class BodyChecker:
         turn = Turn()
         for body in bodies:
             cleaned, found = clean(body, self._limits)
-            fields, more = definition.check_new(cleaned)
+            fields, more = await checked(definition, definition.check_new, cleaned)
             if found or more:
                 here = _placed(found + more, len(entities) if indexed else None)
-                absent = [v.rule == "required" and v.field not in body for v in found + more]
+                absent = [v.rule == "required" and v.field.split(".", 1)[0] not in body for v in found + more]
                 if missing is not None:
                     named = tuple(compress(here, absent))
                     missing.append(named[: max(1, MOST_VIOLATIONS - listed)])
@@ -65,14 +73,13 @@ class BodyChecker:
         changes: list[Entity] = []
         turn = Turn()
         for body in bodies:
-            changes.append(stamp_change(definition.check_values(clean(body, self._limits)[0])[0]))
+            fields, _ = await checked(definition, definition.check_values, clean(body, self._limits)[0])
+            changes.append(stamp_change(fields))
             if turn.is_over:
                 await turn.pass_on()
         return changes
 
-    def check_of_parts(
-        self, check: Callable[[Entity], tuple[Entity, list[Violation]]], unknown: Container[str] = ()
-    ) -> Callable[[Entity], list[Violation]]:
+    def check_of_parts(self, check: Check, unknown: Container[str] = ()) -> Callable[[Entity], list[Violation]]:
         """Return a function that returns the violations of a part of a body, except in fields unknown to the caller."""
 
         def violations_of(part: Entity) -> list[Violation]:
@@ -81,12 +88,19 @@ class BodyChecker:
 
         return violations_of
 
-    def bulk_changes(self, definition: StoreDefinition, body: Entity) -> Entity:
+    async def bulk_changes(self, definition: StoreDefinition, body: Entity) -> Entity:
         """Return the changes that `body` makes to each entity. Raises InvalidEntity."""
         cleaned, violations = clean(body, self._limits)
-        fields, more = definition.check_changes(cleaned)
+        fields, more = await checked(definition, definition.check_changes, cleaned)
         raise_violations(violations + more)
         return fields
+
+
+async def checked(definition: StoreDefinition, check: Check, values: Entity) -> tuple[Entity, list[Violation]]:
+    """Run a check of the definition: in a thread if the values are so many that it may take long."""
+    if definition.holds_lists and nodes_of(values) > CHECKED_AT_ONCE:
+        return await in_thread(check, values)
+    return check(values)
 
 
 def _placed(violations: list[Violation], index: int | None) -> list[Violation]:

@@ -15,14 +15,15 @@ from auth.principal import Principal
 from auth.resolver import Resolver
 from auth.view import View
 from hub.services import expectations as expect
-from hub.services.body_checker import BodyChecker
+from hub.services.body_checker import BodyChecker, checked
 from hub.services.credentials import refuse
 from hub.services.group_paths import GroupPathKeeper
+from hub.services.reference_keeper import ReferenceKeeper
 from hub.services.references import distinct_ids, missing_ids, unknown
 from hub.services.registry import StoreRegistry
 from hub.services.replacement import ASSIGNED, Replacement
 from hub.services.retrying import against_current_definition, retry_on_current, retry_unexpected
-from hub.services.stamping import clean, stamp_change
+from hub.services.stamping import clean, serials_of, stamp_change
 from hub.services.system_stores.base import StoreHooks
 from hub.services.system_writes import SystemStoreWrites
 from hub.services.violations import Checked, indexed_errors, raise_violations
@@ -46,6 +47,7 @@ from stores.protocol import (
     UpdateMany,
     Upsert,
     Write,
+    Written,
 )
 from stores.query import WHOLE, And, Equal, Filter, Projection, Query, leaves
 from stores.records import SYSTEM_FIELDS, Entity, History, HistoryEntry, is_id
@@ -80,7 +82,8 @@ class EntityService:
         self._long_lists = long_lists
         self.group_paths = GroupPathKeeper(engine, registry)
         self._bodies = BodyChecker(bounds.entity, self.group_paths)
-        self._system = SystemStoreWrites(engine, resolver, hooks, self.group_paths)
+        self._references = ReferenceKeeper(registry, bounds.matches)
+        self._system = SystemStoreWrites(engine, resolver, hooks, self.group_paths, self._references)
 
     # Reading. A projection selects the fields to show.
 
@@ -169,8 +172,9 @@ class EntityService:
             entities = await self._bodies.new_entities(principal, definition, bodies, indexed)
             if definition.system:
                 return await self._system.create(principal, view, bodies, entities, key)
-            writes = [Insert(store, entity) for entity in entities]
-            written = await self._engine.commit(writes, principal.user_id, key, definition)
+            serials = serials_of(definition)
+            writes = [Insert(store, entity, serials) for entity in entities]
+            written = await self._commit(principal, writes, key, definition, indexed=indexed)
             return await texts_of(reader_of(principal, view), written)
 
     @against_current_definition
@@ -198,11 +202,12 @@ class EntityService:
             missing: list[tuple[Violation, ...]] = []
             entities = await self._bodies.new_entities(principal, definition, bodies, indexed, missing)
             changes = await self._bodies.upsert_changes(definition, bodies)
+            serials = serials_of(definition)
             writes = [
-                Upsert(store, path, e, c, view.where, is_forced(reader, c), m)
+                Upsert(store, path, e, c, view.where, is_forced(reader, c), m, serials)
                 for e, c, m in zip(entities, changes, missing, strict=True)
             ]
-            return await texts_of(reader, await self._engine.commit(writes, principal.user_id, key, definition))
+            return await texts_of(reader, await self._commit(principal, writes, key, definition, indexed=indexed))
 
     @against_current_definition
     async def change(
@@ -211,11 +216,10 @@ class EntityService:
         """Merge `body` into the entity."""
         view = self._view(principal, store, "PATCH")
         cleaned, violations = clean(self._entity_part(store, body), self._bounds.entity, _checked_id(id))
-        fields, more = view.definition.check_changes(cleaned)
+        fields, more = await checked(view.definition, view.definition.check_changes, cleaned)
         if violations or more:
             check = self._bodies.check_of_parts(view.definition.check_changes)
-            checked = Checked(view, cleaned, violations + more, check)
-            kept = await self._sent_back(principal, id, checked)
+            kept = await self._sent_back(principal, id, Checked(view, cleaned, violations + more, check))
             # Do not write unchanged invalid fields: a concurrent writer may be correcting them.
             fields = {name: value for name, value in fields.items() if name not in kept}
         if view.definition.system:
@@ -231,18 +235,19 @@ class EntityService:
         """Replace the entity, except system fields and hidden fields that `body` does not mention."""
         view = self._view(principal, store, "PUT")
         cleaned, violations = clean(self._entity_part(store, body), self._bounds.entity, _checked_id(id))
-        fields, more = view.definition.check_new(cleaned)
-        unknown = view.hidden_fields - cleaned.keys()  # unknown to the caller: they stay as they are
+        fields, more = await checked(view.definition, view.definition.check_new, cleaned)
+        # Unknown to the caller, or assigned by the hub: they stay as they are.
+        unknown = (view.hidden_fields - cleaned.keys()) | view.definition.serial_names
         violations += [v for v in more if v.field not in unknown]
         replacement = Replacement(principal, view, id, body, fields, unknown)
         if not violations:
             return await self._replace(replacement, revs)
         check = self._bodies.check_of_parts(view.definition.check_new, unknown)
-        checked = Checked(view, cleaned, violations, check)
-        fields |= await self._sent_back(principal, id, checked)
+        mistakes = Checked(view, cleaned, violations, check)
+        fields |= await self._sent_back(principal, id, mistakes)
 
         async def attempt(before: Entity) -> tuple[bytes, int]:
-            checked.kept(before)  # fields that a concurrent writer has corrected must not be overwritten
+            mistakes.kept(before)  # fields that a concurrent writer has corrected must not be overwritten
             return await self._replace(replacement, frozenset({before["_rev"]}))
 
         return await retry_on_current(self._engine, store, id, view.where, revs, attempt)
@@ -253,7 +258,7 @@ class EntityService:
         _checked_id(id)
         if view.definition.system:
             return await self._system.delete(principal, view, id, revs)
-        [written] = await self._engine.commit([Delete(store, id, view.where, revs)], principal.user_id)
+        [written] = await self._commit(principal, [Delete(store, id, view.where, revs)])
         return text_of(reader_of(principal, view), written), written.rev
 
     async def share(
@@ -300,7 +305,7 @@ class EntityService:
         view = self._view(principal, store, "PATCH")
         self._not_system(view.definition)
         raise_violations([Violation(name, "system") for name in body if name in SYSTEM_FIELDS])
-        fields = self._bodies.bulk_changes(view.definition, body)
+        fields = await self._bodies.bulk_changes(view.definition, body)
         most = min(self._bounds.matches, MOST_BULK_BYTES // len(orjson.dumps(fields)))
         reader, where = reader_of(principal, view), view.narrowed(where)
         write = UpdateMany(store, where, stamp_change(fields), most, is_forced(reader, fields))
@@ -337,7 +342,8 @@ class EntityService:
             return None
         if system:
             await self._hooks[view.store].created()  # what was created is in force when it is answered
-        return await texts_of(reader_of(principal, view), written[:count])
+        made = [each for each in written if each.entity]  # without those of checks and of what goes with it
+        return await texts_of(reader_of(principal, view), made[:count])
 
     async def _sent_back(self, principal: Principal, id: str, checked: Checked) -> Entity:
         """Raise InvalidEntity for the violations, except in fields sent back unchanged; return those fields."""
@@ -354,16 +360,30 @@ class EntityService:
         mine = self._hooks[store].hook_members if store in self._hooks else None
         return {n: v for n, v in body.items() if n not in mine} if mine else body
 
+    async def _commit(
+        self,
+        principal: Principal,
+        writes: Sequence[Write],
+        key: IdempotencyKey | None = None,
+        definition: StoreDefinition | None = None,
+        *,
+        indexed: bool = False,
+    ) -> list[Written]:
+        """Commit writes with the checks of references that they need, and return their outcomes."""
+        checks = self._references.checks(principal, writes, indexed=indexed)
+        written = await self._engine.commit([*checks, *writes], principal.user_id, key, definition)
+        return written[len(checks) :]
+
     async def _update(
         self, principal: Principal, reader: View | None, write: Update, definition: StoreDefinition
     ) -> tuple[bytes, int]:
-        [written] = await self._engine.commit([write], principal.user_id, None, definition)
+        [written] = await self._commit(principal, [write], None, definition)
         return text_of(reader, written), written.rev
 
     async def _count(
         self, principal: Principal, reader: View | None, write: Write, definition: StoreDefinition | None = None
     ) -> int | None:
-        [written] = await self._engine.commit([write], principal.user_id, None, definition)
+        [written] = await self._commit(principal, [write], None, definition)
         return None if reader is None else written.count
 
     async def _replace(self, it: Replacement, revs: Revisions | None) -> tuple[bytes, int]:
@@ -371,13 +391,13 @@ class EntityService:
         if view.definition.system:
             emptied = {n: None for n in view.definition.by_id if n not in view.hidden and n not in ASSIGNED}
             return await self._system.change(principal, view, it.id, it.body, emptied | fields, revs)
-        if view.hidden_fields:
-            return await self._replace_around_hidden(it, revs)
+        if it.unknown:
+            return await self._replace_around(it, revs)
         reader = reader_of(principal, view)
         update = Update(view.store, it.id, stamp_change(fields), view.where, revs, True, is_forced(reader, fields))
         return await self._update(principal, reader, update, view.definition)
 
-    async def _replace_around_hidden(self, it: Replacement, revs: Revisions | None) -> tuple[bytes, int]:
+    async def _replace_around(self, it: Replacement, revs: Revisions | None) -> tuple[bytes, int]:
         store, where, reader = it.view.store, it.view.where, reader_of(it.principal, it.view)
         forced = is_forced(reader, it.fields.keys() - it.unknown)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Annotated, Final
 
@@ -18,6 +19,7 @@ from stores.errors import CannotOpen, NotFound, StoreError, Unavailable
 from stores.protocol import Engine
 from stores.query import In, Query
 from stores.records import Change, Entity
+from stores.relation import Relation
 from stores.schema import StoreDefinition
 
 log = logging.getLogger(__name__)
@@ -44,6 +46,7 @@ class StoreRegistry:
         self._system = {name: self._as_held(definition) for name, definition in SYSTEM_STORES.items()}
         self._defined: dict[str, StoreDefinition] = {}
         self._ids: dict[str, str] = {}
+        self._referring: dict[str, list[Relation]] = {}
         self._restoring: set[asyncio.Task[None]] = set()
         self._refreshing = asyncio.Lock()
         self._asked = 0
@@ -68,6 +71,10 @@ class StoreRegistry:
     def id_of(self, name: str) -> str | None:
         """Return the id of a store's current definition; None for a system store."""
         return self._ids.get(name) if name in self._defined else None
+
+    def referring(self, name: str) -> Sequence[Relation]:
+        """Return the relations whose target is this store."""
+        return self._referring.get(name, ())
 
     @property
     def generation(self) -> int:
@@ -117,6 +124,7 @@ class StoreRegistry:
             if self._read < mine:
                 covered = self._asked
                 self._defined = await self._read_definitions()
+                self._referring = _by_target(self._defined.values())
                 self._read = covered
 
     async def _read_definitions(self) -> dict[str, StoreDefinition]:
@@ -179,3 +187,11 @@ class StoreRegistry:
             raise
         except StoreError as error:
             log.error("the collection of store %r could not be put right: %s", name, error)
+
+
+def _by_target(definitions: Iterable[StoreDefinition]) -> dict[str, list[Relation]]:
+    found: dict[str, list[Relation]] = {}
+    for definition in definitions:
+        for relation in definition.relations:
+            found.setdefault(relation.target, []).append(relation)
+    return found

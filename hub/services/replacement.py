@@ -15,7 +15,7 @@ ASSIGNED = frozenset({"user", "prefix", "digest", "last_used", "address", "agent
 @dataclass(frozen=True, slots=True)
 class Replacement:
     """A checked replacement. `fields` are the checked fields of `body`. `unknown` are hidden fields that the body does
-    not mention; they keep their values."""
+    not mention, and serial numbers; they keep their values."""
 
     principal: Principal
     view: View

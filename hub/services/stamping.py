@@ -9,7 +9,9 @@ from typing import Final
 from auth.principal import Principal
 from stores.errors import Violation
 from stores.limits import MOST_VIOLATIONS, EntityLimits, check_document
+from stores.protocol import Serial
 from stores.records import SYSTEM_FIELDS, Entity, new_id, now_ms
+from stores.schema import StoreDefinition
 
 DROPPED: Final = frozenset({*SYSTEM_FIELDS, "success"})
 """Fields that a body may contain because the caller sends back an answer; ``success`` is part of every answer."""
@@ -46,6 +48,15 @@ def stamp_new(fields: Entity, principal: Principal, branch: Sequence[str], now: 
         "_at": time,
         "_rev": 1,
     }
+
+
+def serials_of(definition: StoreDefinition) -> tuple[Serial, ...]:
+    """Return the serial numbers that a new entity of the store gets. A counter belongs to the definition, so a store
+    that is renamed goes on counting, and a new store of an old name begins anew."""
+    counter = f"{definition.id}.{{}}"
+    return tuple(
+        Serial(each.id, counter.format(each.id), 1 if each.start is None else each.start) for each in definition.serials
+    )
 
 
 def stamp_change(fields: Entity) -> Entity:

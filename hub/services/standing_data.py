@@ -20,7 +20,7 @@ from stores.paths import split
 from stores.protocol import Engine, Recheck
 from stores.query import And, ElemMatch, Equal, Exists, Filter, Not, Or
 from stores.rechecking import check_changes
-from stores.records import SYSTEM_FIELDS, Change, Entity
+from stores.records import SYSTEM_FIELDS, Change, Entity, same
 from stores.schema import Field, StoreDefinition, is_single
 
 THIS_FIELD: Final = "this field, which would not be defined."
@@ -57,7 +57,9 @@ def conditions(old: StoreDefinition, new: StoreDefinition) -> Iterator[Condition
         if field.required and not (known and known.required):
             yield Condition(field.id, "no value of it, which would be required.", lacks((field.id,)))
         if known is None or field.accepts != known.accepts:
-            yield Condition(field.id, "a value of it that would not be valid.", has_value((field.id,)), _refuser(field))
+            yield Condition(
+                field.id, "a value of it that would not be valid as it is.", has_value((field.id,)), _refuser(field)
+            )
     for path in new.unique_paths:
         if path not in old.unique_paths:
             yield Condition(
@@ -154,10 +156,12 @@ def _lists(path: tuple[str, ...], value: str | None) -> Filter:
 def _refuser(field: Field) -> Callable[[Entity], bool]:
     def is_refused(entity: Entity) -> bool:
         try:
-            field.check(entity.get(field.id), field.id)
+            value = entity.get(field.id)
+            field.check(value, field.id)
         except InvalidEntity:
             return True
-        return False
+        # A value in another form would be missed by filters and by uniqueness.
+        return field.converts and not same(field.canonical(value), value)
 
     return is_refused
 

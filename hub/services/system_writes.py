@@ -15,6 +15,7 @@ from auth.view import View
 from hub.errors import BadRequest
 from hub.services.group_paths import GroupPathKeeper
 from hub.services.move_notes import note_of
+from hub.services.reference_keeper import ReferenceKeeper
 from hub.services.retrying import retry_on_current, retry_unexpected
 from hub.services.shared_reads import SharedReads
 from hub.services.stamping import stamp_change
@@ -36,11 +37,13 @@ class SystemStoreWrites:
         resolver: Resolver,
         hooks: dict[str, StoreHooks],
         group_paths: GroupPathKeeper,
+        references: ReferenceKeeper,
     ) -> None:
         self._engine = engine
         self._resolver = resolver
         self._hooks = hooks
         self._group_paths = group_paths
+        self._references = references
 
     def check_key(self, store: str) -> None:
         """Raise BadRequest if creations in the store cannot be repeated by an idempotency key."""
@@ -120,7 +123,9 @@ class SystemStoreWrites:
             also = await hooks.delete(principal, before)
             await self._resolver.confirm(principal)
             delete = Delete(store, id, view.where, frozenset({before["_rev"]}))
-            return before, (await hooks.commit_deletion(before, [delete, *also], principal.user_id))[0]
+            checks = self._references.checks(principal, [delete])
+            written = await hooks.commit_deletion(before, [*checks, delete, *also], principal.user_id)
+            return before, written[len(checks)]
 
         before, written = await retry_on_current(self._engine, store, id, view.where, revs, attempt)
         self._resolver.forget_entity(store, id)

@@ -40,8 +40,9 @@ from stores.mongo.procedures import proceed
 from stores.mongo.room import Room, longest_wait
 from stores.mongo.serials import numbered
 from stores.mongo.structure import KEYS
-from stores.mongo.upserts import PART_BYTES, value_at
+from stores.mongo.upserts import PART_BYTES
 from stores.mongo.writes import Writer
+from stores.paths import value_at
 from stores.protocol import (
     DeleteMany,
     Expect,

@@ -55,7 +55,7 @@ class Numbers:
 
 
 def locks_of(step: Lock, number: int) -> list[str]:
-    """Return the ids of the documents to which the transaction `number` writes for a lock, in the same order for all."""
+    """Return the ids of the documents to which the transaction `number` writes for a lock, in one order for all."""
     slots = sorted({_slot(key) for key in step.keys})
     if step.exclusive:
         return [id for slot in slots for id in _stripes(slot)]

@@ -26,7 +26,7 @@ async def _take(connection: Connection, serial: Serial, count: int) -> int:
     """Take `count` numbers, and return the first of them."""
     counters = connection.collection(META)
     raised = [{"$set": {"next": {"$add": [{"$max": ["$next", serial.start]}, count]}}}]
-    counter: dict[str, Any] = await counters.find_one_and_update(
+    counter: Any = await counters.find_one_and_update(
         {"_id": f"serial:{serial.counter}"}, raised, upsert=True, return_document=ReturnDocument.AFTER
     )
     return int(counter["next"]) - count

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 import orjson
 from bson.raw_bson import RawBSONDocument
@@ -16,6 +16,7 @@ from stores.mongo.bounding import check_size
 from stores.mongo.codec import BY, Document, entity_text, revision, to_document
 from stores.mongo.compile import Match, compile_filter, conjunction
 from stores.mongo.sizes import LARGE_DOCUMENT, decoded
+from stores.paths import value_at
 from stores.protocol import Upsert, UpsertBytes, Written
 from stores.records import Entity
 from stores.threads import in_thread
@@ -128,11 +129,3 @@ def merge(changes: Entity, by: str | None) -> Document:
 def changeable(changes: Entity) -> Entity:
     """Return the changes without the fields that no write sets to a given value."""
     return {name: value for name, value in changes.items() if name not in ("_id", "_rev", BY)}
-
-
-def value_at(entity: Mapping[str, Any], path: str) -> Any:
-    """Return the scalar at a dotted path through objects, or None."""
-    value: Any = entity
-    for segment in path.split("."):
-        value = value.get(segment) if isinstance(value, Mapping) else None
-    return None if isinstance(value, dict | list) else value

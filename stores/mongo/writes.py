@@ -34,7 +34,8 @@ from stores.mongo.room import Room
 from stores.mongo.serials import numbered
 from stores.mongo.sizes import RAW
 from stores.mongo.slow_reads import milliseconds
-from stores.mongo.upserts import PART_BYTES, UpsertRun, changeable, merge, value_at
+from stores.mongo.upserts import PART_BYTES, UpsertRun, changeable, merge
+from stores.paths import value_at
 from stores.protocol import (
     AllBut,
     Delete,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hub.cli.cells import ABSENT, Cells, by_id, flatten, nest, pick
+from hub.cli.cells import ABSENT, Cells, by_path, flatten, nest, pick
 from stores.records import same
 from tests.cli.strategies import NAMES, TRICKY, VALUES
 
@@ -32,7 +32,7 @@ def test_an_entity_survives_its_columns(entity: dict[str, Any]) -> None:
 
 
 TYPED = Cells(
-    by_id(
+    by_path(
         [
             {"id": "zip", "type": "Text"},
             {"id": "speed", "type": "Number"},

@@ -40,6 +40,7 @@ count: Final[defaultdict[str, Iterator[int]]] = defaultdict(itertools.count)
 # The document describes these formats in prose only; these are strategies for them.
 
 schemathesis.openapi.format("utc-datetime", st.datetimes().map(lambda t: t.replace(microsecond=0).isoformat(" ")))
+schemathesis.openapi.format("email", st.from_regex(r"[a-z][a-z0-9]{0,8}@[A-Z]{1,9}\.example", fullmatch=True))
 schemathesis.openapi.format(
     "http-url", st.from_regex(r"https?://[a-z]{1,9}\.example(:[1-9]\d)?(/[a-z?=]*)?", fullmatch=True)
 )
@@ -199,7 +200,9 @@ RULES: Final = re.compile(
             r"current_password: ",
             r"code: This is not a code that is valid now",
             r"[^:]*: This field is assigned by the hub",
-            r"(default|fields\.\d+\.(default|unique|search|length|options\.\d+|id)): ",
+            r"default: ",
+            r"(fields\.\d+\.)+(default|unique|search|hidden|length|options(\.\d+)?|id|min|max|many|max_items|distinct|fields)"
+            r"(\.[^:]*)?: ",
             r"name: A store cannot be renamed",
             r"[^:]*: Only name, scopes and expires",
             r"code: This is not a code that is valid now",
@@ -207,6 +210,7 @@ RULES: Final = re.compile(
             r"[^:]*: Integers must fit in 64 bits",
             r"[^:]*: Must be a whole number",
             r"[^:]*: Must be a decimal",
+            r"[^:]*: Must be a real UTC time",
             r"[^:]*: A unique field takes a string, a number or null",
         )
     )

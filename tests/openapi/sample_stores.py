@@ -8,8 +8,15 @@ from stores.fields import FIELD_TYPES
 
 OPTIONS: Final = [{"id": 1, "name": "One"}, {"id": "two", "name": "Two"}]
 
+MEMBERS: Final = [
+    {"id": "city", "type": "Text", "required": True},
+    {"id": "floor", "type": "Number", "min": -5, "max": 200},
+    {"id": "mails", "type": "Email", "many": True},
+]
+NEEDED: Final[dict[str, Any]] = {"options": OPTIONS, "fields": MEMBERS}
+
 ONE_OF_EACH: Final[list[dict[str, Any]]] = [
-    {"id": f"a{kind}", "type": kind, "label": kind} | ({"options": OPTIONS} if each.takes_options else {})
+    {"id": f"a{kind}", "type": kind, "label": kind} | {name: NEEDED[name] for name in each.needs}
     for kind, each in FIELD_TYPES.items()
 ]
 
@@ -20,7 +27,9 @@ CLOSED: Final = {
         {"id": "name", "type": "Text", "required": True, "search": True, "length": 40},
         {"id": "sku", "type": "Text", "unique": True},
         {"id": "stock", "type": "Number", "required": True, "default": 3},
-        {"id": "limit (kg)", "type": "Numeric"},
+        {"id": "limit (kg)", "type": "Numeric", "min": 0},
+        {"id": "sizes", "type": "Number", "options": [{"id": 1, "name": "S"}, {"id": 2, "name": "L"}]},
+        {"id": "tags", "type": "Text", "many": True, "max_items": 5, "distinct": True, "min": 1},
         {"id": "secret", "type": "Text", "hidden": True},
     ],
 }

@@ -18,8 +18,7 @@ from hub.errors import STATUS, tags_of
 from stores.definitions import parse_definition
 from stores.errors import InvalidEntity
 from stores.fields import FIELD_TYPES
-from stores.schema import Field
-from tests.openapi.sample_stores import CLOSED, OPTIONS, STORES
+from tests.openapi.sample_stores import CLOSED, MEMBERS, ONE_OF_EACH, OPTIONS, STORES
 from tests.support.hub import Client, Hub
 
 ERRORS = Path(__file__).resolve().parents[2] / "docs" / "errors.md"
@@ -152,10 +151,19 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "Radio": ([1, "two"], ["1", [1]]),
     "Select": ([1, "two"], [2, ""]),
     "Date": (["2020-02-29"], ["2021-02-29", "29.2.2020", 5]),
-    "DateTime": (["2020-11-26 06:00:00"], [5, []]),
-    "Number": ([0, -(2**63), 2**63 - 1], ["1", 1.5, True]),
+    "DateTime": (["2020-11-26 06:00:00", "2020-11-26T06:00:00.123Z", "2020-11-26T06:00:00+02:00"], [5, []]),
+    "Number": ([0, -(2**63), 2**63 - 1, 1.0], ["1", 1.5, True]),
     "Numeric": ([0, -1.5, "2.125", 999_999_999_999.999], ["x", "1.2345", True, 1e12]),
+    "Object": (
+        [{"city": "a"}, {"city": "a", "floor": 3, "mails": ["A@b.example"]}, {"city": "a", "floor": None}],
+        [{}, {"city": None}, {"city": ""}, {"city": "a", "floor": 201}, {"city": "a", "mails": "a@b.example"}, [], "a"],
+    ),
     "URL": (["https://a.example/b"], [5, []]),
+    "Email": (["ann@b.example", "Ann@B.example"], [5, "ann", [], "a" * 243 + "@b.example.com"]),
+    "Phone": (
+        ["+15145550123", "12345", "0049 (30) 12-34.5/6", "+0012345"],
+        [5, "1234", "0012345"[:6], "00 1234", "1" * 16, "+1 x 23456", "(0)0-1234", "++12345", ""],
+    ),
     "Text": (["", "a" * 255], ["a" * 256, 1]),
     "Textarea": (["", "a" * 256], [1, ["a"]]),
     "Timezone": (["America/Toronto"], ["America/Nowhere", 1]),
@@ -170,10 +178,39 @@ def test_every_type_of_field_has_samples() -> None:
 
 @pytest.mark.parametrize("kind", VALUES)
 def test_schemas_and_checks_of_a_field_agree(kind: str) -> None:
-    field = Field("a", kind, options=tuple((o["id"], o["name"]) for o in OPTIONS))  # type: ignore[misc]
+    field = parse_definition({"name": "units", "fields": [dict(one(kind), id="a")]}).by_id["a"]
     taken, refused = VALUES[kind]
     for value in [*taken, None]:
         field.check(value, "a")
+        assert is_valid(value, sent_field("units", field)), value
+        assert is_valid(field.check(value, "a"), shown_field("units", field)), value
+    for value in refused:
+        with pytest.raises(InvalidEntity):
+            field.check(value, "a")
+        assert not is_valid(value, sent_field("units", field)), value
+
+
+def one(kind: str) -> dict[str, Any]:
+    return next(field for field in ONE_OF_EACH if field["type"] == kind)
+
+
+LISTS: list[tuple[dict[str, Any], list[Any], list[Any]]] = [
+    ({"type": "Text", "many": True, "max_items": 2}, [[], ["a", "a"]], ["a", [1], ["a", "b", "c"], [None]]),
+    ({"type": "Number", "many": True, "distinct": True, "min": 2}, [[2, 3]], [[2, 2], [1]]),
+    ({"type": "Numeric", "max": 9.5}, [9.5, -1], [9.6, True]),
+    ({"type": "Text", "min": 2, "max": 3}, ["ab", "abc"], ["a", "abcd", ""]),
+    ({"type": "Text", "options": OPTIONS[1:]}, ["two"], ["One", 1, ""]),
+    ({"type": "MultiSelect", "options": OPTIONS, "max_items": 1, "distinct": True}, [[], [1]], [[1, "two"]]),
+    ({"type": "Object", "many": True, "fields": MEMBERS}, [[], [{"city": "a"}]], [[{}], {"city": "a"}]),
+]
+
+
+@pytest.mark.parametrize(("settings", "taken", "refused"), LISTS)
+def test_schemas_and_checks_agree_about_settings(
+    settings: dict[str, Any], taken: list[Any], refused: list[Any]
+) -> None:
+    field = parse_definition({"name": "units", "fields": [{"id": "a", **settings}]}).by_id["a"]
+    for value in [*taken, None]:
         assert is_valid(value, sent_field("units", field)), value
         assert is_valid(field.check(value, "a"), shown_field("units", field)), value
     for value in refused:

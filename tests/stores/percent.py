@@ -19,7 +19,7 @@ class Percent(NumberType):
     def schema(self, field: FieldSettings) -> Schema:
         return {"type": "number", "minimum": 0, "maximum": 100}
 
-    def sent_schema(self, shown: Schema) -> Schema:
+    def sent_schema(self, field: FieldSettings, shown: Schema) -> Schema:
         return {"anyOf": [shown, {"type": "string", "pattern": r"^\d+(\.\d+)? ?%$"}]}
 
     def parse(self, text: str) -> Json:

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from hub.services.system_stores.definitions import check_parts
-from stores.definitions import MAX_FIELDS, MAX_OPTIONS, parse_definition
+from stores.definitions import parse_definition
 from stores.errors import InvalidEntity
+from stores.field_definitions import MAX_FIELDS, MAX_OPTIONS
 from stores.limits import MOST_VIOLATIONS
 from tests.support.steps import counted_steps
 

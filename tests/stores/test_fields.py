@@ -22,8 +22,12 @@ PERCENT: Final = (PYTHON, str(Path(__file__).with_name("percent.py")))
 OPTIONS: Final = ((1, "One"), (2, "Two"), ("idle", "Idle"))
 
 
+MEMBERS: Final = (Field("city", "Text"), Field("zip", "Number"))
+
+
 def example_field(name: str) -> Field:
-    return Field("a", name, options=OPTIONS if FIELD_TYPES[name].takes_options else ())
+    needs = FIELD_TYPES[name].needs
+    return Field("a", name, options=OPTIONS if "options" in needs else (), fields=MEMBERS if "fields" in needs else ())
 
 
 @pytest.mark.parametrize("name", FIELD_TYPES)

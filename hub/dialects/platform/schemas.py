@@ -6,7 +6,7 @@ after a redefinition of the store: it requires only the fields that the hub itse
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from hub.dialects.platform.parameters import OPERATORS, RESERVED
@@ -21,6 +21,7 @@ from hub.dialects.platform.system_schemas import (
 )
 from hub.openapi.schemas import INT64, MOMENT, NULL, Schema, literal, ref
 from stores.fields.base import ParameterForm
+from stores.fields.settings import nullable, sent, sent_value, shown_value
 from stores.fields.texts import timezones
 from stores.records import SYSTEM_FIELDS
 from stores.schema import Field, StoreDefinition
@@ -46,41 +47,17 @@ SYSTEM: Final[Mapping[str, Schema]] = {
 # Fields.
 
 
-def field_schema(field: Field) -> Schema:
-    """Return the schema of the field's type with its label and default, as answers show it."""
-    schema = field.kind.schema(field)
-    if field.label:
-        schema["title"] = field.label
-    if field.default is not None:
-        schema["default"] = field.default
-    return schema
-
-
 def shown_field(store: str, field: Field) -> Schema:
-    return nullable(refined((store, field.id)) or field_schema(field))
+    """Return the schema of the field in answers."""
+    return nullable(refined((store, field.id)) or shown_value(field))
 
 
 def sent_field(store: str, field: Field) -> Schema:
-    """Return the schema of a field in writes; null clears a field that is not required."""
+    """Return the schema of the field in writes."""
     place = (store, field.id)
-    schema = field.kind.sent_schema(SENT.get(place) or refined(place) or field_schema(field))
-    if field.hidden:
-        schema = schema | {"writeOnly": True}
-    if not field.required:
-        return nullable(schema)
-    return schema | {"minLength": 1} if schema.get("type") == "string" else schema
-
-
-def nullable(schema: Schema) -> Schema:
-    kinds = schema.get("type")
-    if kinds is not None:
-        return schema | {"type": [*([kinds] if isinstance(kinds, str) else kinds), "null"]}
-    if "enum" in schema:
-        return schema | {"enum": [*schema["enum"], None]}
-    if schema == VALUE:
-        return schema  # null is a Value
-    outer = {name: schema[name] for name in ("title", "default", "writeOnly") if name in schema}
-    return {"anyOf": [{n: v for n, v in schema.items() if n not in outer}, NULL]} | outer
+    special = SENT.get(place) or refined(place)
+    schema = sent_value(field) if special is None else sent(field, special)
+    return schema | {"writeOnly": True} if field.hidden else schema
 
 
 # The schemas of one store.
@@ -158,15 +135,24 @@ def conditions_schema(definition: StoreDefinition, *, bulk: bool) -> Schema:
     if definition.open and not definition.fields:
         return _conditions({_paths(definition, _IN_NAME): {"type": "string"}}, bulk)
     by_form: dict[ParameterForm, list[str]] = {form: [] for form in ParameterForm}
-    by_form[ParameterForm.TEXT] += _SYSTEM_TEXTS
-    by_form[ParameterForm.NUMBER] += _SYSTEM_NUMBERS
-    for field in definition.fields:
-        if not field.hidden:
-            by_form[field.kind.parameter].append(field.id)
-    kinds = {_below(_any_of(names), _IN_NAME): _VALUES[form] for form, names in by_form.items() if names}
+    by_form[ParameterForm.TEXT].append(_below(_any_of(_SYSTEM_TEXTS), _IN_NAME))
+    by_form[ParameterForm.NUMBER].append(_below(_any_of(_SYSTEM_NUMBERS), _IN_NAME))
+    for pattern, form in _typed_paths(field for field in definition.fields if not field.hidden):
+        by_form[form].append(pattern)
+    kinds = {f"(?:{'|'.join(patterns)})": _VALUES[form] for form, patterns in by_form.items() if patterns}
     if definition.open:
         kinds[_paths(definition, _IN_NAME, without=[f.id for f in definition.fields])] = {"type": "string"}
     return _conditions(kinds, bulk)
+
+
+def _typed_paths(fields: Iterable[Field]) -> Iterator[tuple[str, ParameterForm]]:
+    """Yield (pattern of the paths, form of their values) for fields and for those inside of objects."""
+    for field in fields:
+        name, position = literal(field.id), r"(?:\.[0-9]+)?" if field.many else ""
+        members = rf"(?!{position}\.{_any_of(field.members)}(?:[.\[]|$))" if field.members else ""
+        yield _below(f"{name}{members}", _IN_NAME), field.kind.parameter
+        for inner, form in _typed_paths(field.fields):
+            yield rf"{name}{position}\.{inner}", form
 
 
 _SYSTEM_TEXTS: Final = ("owner", "group", "access", "branch")

@@ -8,8 +8,9 @@ from typing import Final
 from auth import mailboxes
 from auth.system_stores import SECOND_FACTORS, SESSIONS, SIGNINS
 from hub.openapi.schemas import Schema
-from stores.definitions import MAX_FIELDS
+from stores.field_definitions import MAX_FIELDS
 from stores.fields import FIELD_TYPES, TEXTAREA_LENGTH
+from stores.fields.lists import LARGEST_MAX_ITEMS
 
 ID: Final[Schema] = {"$ref": "#/components/schemas/Id"}
 _TEXT: Final[Schema] = {"type": "string"}
@@ -54,9 +55,11 @@ def refined(place: tuple[str, str]) -> Schema | None:
     return _REFINED.get(place)
 
 
-def _defined_field() -> Schema:
-    """Return the schema of a field in a definition. Built on demand: types may be registered after the import."""
-    with_options = [name for name, each in FIELD_TYPES.items() if each.takes_options]
+def _defined_field(*, is_member: bool = False) -> Schema:
+    """Return the schema of a field in a definition, or of one inside of an object. Built on demand: types may be
+    registered after the import."""
+    members: Schema = {"type": "object", "required": ["id", "type"]} if is_member else _defined_field(is_member=True)
+    bound = {"type": ["number", "string", "null"]}
     return {
         "type": "object",
         "required": ["id", "type"],
@@ -70,6 +73,12 @@ def _defined_field() -> Schema:
             "search": _FLAG,
             "hidden": _FLAG | {"description": "Can be written, but is never shown"},
             "length": {"type": "integer", "minimum": 1, "maximum": TEXTAREA_LENGTH},
+            "min": bound | {"description": "The least value of a number, date or time; the least length of a text"},
+            "max": bound | {"description": "The greatest value or length"},
+            "many": _FLAG | {"description": "Values are lists"},
+            "max_items": {"type": "integer", "minimum": 1, "maximum": LARGEST_MAX_ITEMS},
+            "distinct": _FLAG | {"description": "No value is in the list twice"},
+            "fields": {"type": "array", "items": members, "description": "Of an Object: its fields"},
             "options": {
                 "type": "array",
                 "items": {
@@ -82,9 +91,15 @@ def _defined_field() -> Schema:
             "default": {"$ref": "#/components/schemas/Value"},
         },
         "additionalProperties": False,
-        "if": {"properties": {"type": {"enum": with_options}}},
-        "then": {"required": ["options"], "properties": {"options": {"minItems": 1}}},
+        "allOf": [_needed(name) for name in sorted({need for each in FIELD_TYPES.values() for need in each.needs})],
     }
+
+
+def _needed(setting: str) -> Schema:
+    """Return the condition that fields of certain types have this list among their settings."""
+    types = [name for name, each in FIELD_TYPES.items() if setting in each.needs]
+    then = {"required": [setting], "properties": {setting: {"minItems": 1}}}
+    return {"if": {"properties": {"type": {"enum": types}}}, "then": then}
 
 
 SENT: Final[Mapping[tuple[str, str], Schema]] = {

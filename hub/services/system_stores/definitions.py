@@ -4,13 +4,15 @@ definition must not hide, reveal or invalidate the data of entities."""
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from auth.principal import Principal
 from hub.services.credentials import refuse
 from hub.services.registry import MOST_STORES, RESERVED
+from hub.services.relation_definitions import check_referring, check_targets, nothing_refers
 from hub.services.shared_reads import SharedReads
 from hub.services.standing_data import check_data
+from hub.services.standing_references import check_references
 from hub.services.system_stores.base import Prepared, StoreHooks
 from stores.definitions import parse_definition
 from stores.errors import (
@@ -22,10 +24,11 @@ from stores.errors import (
     StoreNotEmpty,
     Violation,
 )
+from stores.field_definitions import TOLERATED
 from stores.protocol import IdempotencyKey, Write, Written
 from stores.query import Equal, Query
 from stores.records import Entity
-from stores.schema import StoreDefinition
+from stores.schema import Field, StoreDefinition
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +44,7 @@ class DefinitionHooks(StoreHooks):
         if self.registry.is_full():
             raise refuse("name", f"There are {MOST_STORES} stores already, as many as the hub takes.").at("MOST_STORES")
         check_parts(None, definition)
-        return Prepared(entity)
+        return Prepared(entity, [*check_targets(self.registry, None, definition)])
 
     def _is_defined(self, name: str) -> bool:
         try:
@@ -75,7 +78,14 @@ class DefinitionHooks(StoreHooks):
         if definition.name != before["name"]:
             raise refuse("name", "A store cannot be renamed.")
         check_parts(old, definition)
-        return Prepared(fields, [*await check_data(self.engine, old, definition)])
+        check_referring(self.registry, definition)
+        targets = check_targets(self.registry, old, definition)
+        standing = await check_data(self.engine, old, definition)
+        standing += await check_references(self.engine, old, definition)
+        return Prepared(fields, [*standing, *targets])
+
+    async def delete(self, principal: Principal, before: Entity) -> list[Write]:
+        return [nothing_refers(self.registry, before["name"])]
 
     async def commit_change(
         self, before: Entity, after: Entity, writes: Sequence[Write], by: str | None
@@ -130,10 +140,10 @@ def retired_by(old: StoreDefinition, new: StoreDefinition) -> tuple[str, ...]:
 
 
 def check_parts(old: StoreDefinition | None, new: StoreDefinition) -> None:
-    """Refuse definitions that would search `_id`, or reveal values of hidden fields: by search, or by uniqueness, which
-    allows guesses.
+    """Refuse definitions that would search `_id`, reveal values of hidden fields (by search, or by uniqueness, which
+    allows guesses), or have settings without an effect.
 
-    Entries that an older hub allowed in `old` may stay: the search ignores them.
+    Entries that an older hub allowed in `old` may stay: they are ignored.
     """
     had = {} if old is None else _refused_parts(old)
     violations = [Violation(place, "invalid", text) for place, text in _refused_parts(new).items() if place not in had]
@@ -144,13 +154,14 @@ def check_parts(old: StoreDefinition | None, new: StoreDefinition) -> None:
 def _refused_parts(definition: StoreDefinition) -> dict[str, str]:
     """Return the parts of the definition that a new one must not have: {place: reason}."""
     found: dict[str, str] = {}
-    for i, field in enumerate(definition.fields):
-        if field.hidden and field.search:
-            found[f"fields.{i}.search"] = f"The hidden field {field.id} cannot be searched."
-        if field.hidden and field.unique:
-            found[f"fields.{i}.unique"] = (
-                f"The hidden field {field.id} cannot be unique: refusals would tell its values."
-            )
+    for place, field, is_hidden in _all_fields(definition.fields):
+        if is_hidden and field.search:
+            found[f"{place}.search"] = f"The hidden field {field.id} cannot be searched."
+        if is_hidden and field.unique:
+            found[f"{place}.unique"] = f"The hidden field {field.id} cannot be unique: refusals would tell its values."
+        for name in TOLERATED:
+            if getattr(field, name) and name not in field.kind.takes:
+                found[f"{place}.{name}"] = f"{field.type} takes no {name}."
     for name, paths in (("search", definition.search), ("unique", definition.unique)):
         for i, path in enumerate(paths):
             if path.split(".", 1)[0] in definition.hidden:
@@ -158,3 +169,11 @@ def _refused_parts(definition: StoreDefinition) -> dict[str, str]:
     if "_id" in definition.search:
         found[f"search.{definition.search.index('_id')}"] = "Must not be _id, which is not text."
     return found
+
+
+def _all_fields(fields: Sequence[Field], above: str = "", is_hidden: bool = False) -> Iterator[tuple[str, Field, bool]]:
+    """Yield (place in the definition, field, whether it is hidden) of the fields and of those inside of objects."""
+    for i, field in enumerate(fields):
+        place, hides = f"{above}fields.{i}", is_hidden or field.hidden
+        yield place, field, hides
+        yield from _all_fields(field.fields, f"{place}.", hides)

@@ -1,0 +1,202 @@
+"""References and serial numbers over REST: what a field refers to exists in sight, and a deletion takes its
+consequences."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from stores.records import Entity, new_id
+from tests.platform.answers import good, refused
+from tests.support.hub import Client, Hub
+
+
+@pytest.fixture
+async def shop(hub: Hub) -> dict[str, str]:
+    """Stores of a shop by role: orders refer to customers, and in their lines to products by their `sku`."""
+    customers = await hub.define(
+        fields=[{"id": "number", "type": "Serial", "start": 10_000}, {"id": "name", "type": "Text"}]
+    )
+    products = await hub.define(
+        fields=[{"id": "sku", "type": "Text", "unique": True}, {"id": "stock", "type": "Number"}]
+    )
+    lines = [{"id": "product", "type": "Reference", "store": products, "by": "sku"}, {"id": "n", "type": "Number"}]
+    orders = await hub.define(
+        fields=[
+            {"id": "number", "type": "Serial"},
+            {"id": "customer", "type": "Reference", "store": customers, "required": True},
+            {"id": "lines", "type": "Object", "many": True, "fields": lines},
+            {"id": "seen_by", "type": "Reference", "store": customers, "many": True, "on_delete": "clear"},
+        ]
+    )
+    payments = await hub.define(
+        fields=[{"id": "order", "type": "Reference", "store": orders, "on_delete": "cascade"}], open=True
+    )
+    return {"customers": customers, "products": products, "orders": orders, "payments": payments}
+
+
+async def test_serial_numbers_are_the_hubs(user: Client, shop: dict[str, str]) -> None:
+    """What is sent is dropped: in creations, changes, replacements, bulk changes and upserts."""
+    store = shop["customers"]
+    first = await user.make(store, name="a", number=7)
+    assert first["number"] == 10_000
+    several = await user.make_all(store, [{"name": "b"}, {"name": "c", "number": 10_000}])
+    assert [each["number"] for each in several] == [10_001, 10_002]
+    path = f"/{store}/{first['_id']}"
+    assert good(await user.patch(path, {"name": "d", "number": None}))["number"] == 10_000
+    assert good(await user.put(path, {"name": "e", "number": 5}))["number"] == 10_000
+    assert good(await user.put(path, {"name": "f"}))["number"] == 10_000
+    assert good(await user.patch(f"/{store}?name=f", {"number": 1, "name": "g"}))["count"] == 1
+    assert (await user.see(store, first["_id"]))["number"] == 10_000
+    assert [each["_id"] for each in await user.list(store, {"number": "10000"})] == [first["_id"]]
+
+
+async def test_a_reference_needs_a_target(user: Client, shop: dict[str, str]) -> None:
+    customer = await user.make(shop["customers"], name="a")
+    await user.make(shop["products"], sku="s1")
+    text = f"There is no such entity of {shop['customers']}."
+    for wrong in (new_id(), "x", 5, {}, [customer["_id"]]):
+        errors = refused(await user.post(f"/{shop['orders']}", {"customer": wrong}), 400, "customer")
+        assert errors["customer"] == [text]
+    body: Entity = {"customer": customer["_id"], "lines": [{"product": "s1"}, {"product": "s2"}, {"product": 5}]}
+    errors = refused(await user.post(f"/{shop['orders']}", body), 400)
+    assert set(errors) == {"lines.1.product", "lines.2.product"}
+    errors = refused(
+        await user.post(f"/{shop['orders']}", [{"customer": customer["_id"]}, {"customer": new_id()}]), 400
+    )
+    assert errors == {"1.customer": [text]}
+    assert await user.list(shop["orders"]) == []
+    made = await user.make(shop["orders"], customer=customer["_id"], lines=[{"product": "s1", "n": 2}])
+    assert (made["number"] > 0, made["lines"]) == (True, [{"product": "s1", "n": 2}])
+    assert [each["_id"] for each in await user.list(shop["orders"], {"lines.product": "s1"})] == [made["_id"]]
+
+
+async def test_what_is_out_of_sight_does_not_exist(hub: Hub, user: Client, other: Client, shop: dict[str, str]) -> None:
+    """Except where the entity refers to it already."""
+    customer = await other.make(shop["customers"], name="a")
+    refused(await user.post(f"/{shop['orders']}", {"customer": customer["_id"]}), 400, "customer")
+    mine = await user.make(shop["customers"], name="b")
+    order = await user.make(shop["orders"], customer=mine["_id"])
+    path = f"/{shop['orders']}/{order['_id']}"
+    refused(await user.patch(path, {"customer": customer["_id"]}), 400, "customer")
+    good(await hub.admin.patch(path, {"customer": customer["_id"]}))
+    good(await user.patch(path, {"customer": customer["_id"], "seen_by": [mine["_id"]]}))
+    good(await user.put(path, {"customer": customer["_id"]}))
+    refused(await user.put(path, {"customer": customer["_id"], "seen_by": [customer["_id"]]}), 400, "seen_by.0")
+    blind = await hub.with_token(user.user, scopes=[f"POST /{shop['orders']}/*"])
+    refused(await blind.post(f"/{shop['orders']}", {"customer": mine["_id"]}), 400, "customer")
+
+
+async def test_deletions_take_their_consequences(user: Client, shop: dict[str, str]) -> None:
+    customer, seen = await user.make_all(shop["customers"], [{"name": "a"}, {"name": "b"}])
+    order = await user.make(shop["orders"], customer=customer["_id"], seen_by=[seen["_id"], customer["_id"]])
+    payments = await user.make_all(shop["payments"], [{"order": order["_id"]} for _ in range(3)])
+    errors = refused(await user.delete(f"/{shop['customers']}/{customer['_id']}"), 409, "_id")
+    assert errors["_id"] == [f"Entities of {shop['orders']} refer to it."]
+    refused(await user.delete(f"/{shop['customers']}", {"name": "a"}), 409, "_id")
+    good(await user.delete(f"/{shop['customers']}/{seen['_id']}"))
+    assert (await user.see(shop["orders"], order["_id"]))["seen_by"] == [customer["_id"]]
+    assert good(await user.delete(f"/{shop['orders']}", {"number": str(order["number"])}))["count"] == 1
+    assert await user.list(shop["payments"]) == []
+    history = good(await user.get(f"/{shop['payments']}/{payments[0]['_id']}/history"))["history"]
+    assert [(entry["op"], entry["by"]) for entry in history] == [("insert", user.id), ("delete", user.id)]
+    good(await user.delete(f"/{shop['customers']}/{customer['_id']}"))
+
+
+async def test_a_value_that_is_referred_to_stays(user: Client, shop: dict[str, str]) -> None:
+    product = await user.make(shop["products"], sku="s7", stock=1)
+    customer = await user.make(shop["customers"], name="a")
+    await user.make(shop["orders"], customer=customer["_id"], lines=[{"product": "s7"}])
+    path = f"/{shop['products']}/{product['_id']}"
+    for body in ({"sku": "s8"}, {"sku": None}):
+        refused(await user.patch(path, body), 409, "sku")
+        refused(await user.put(path, body), 409, "sku")
+        refused(await user.patch(f"/{shop['products']}?sku=s7", body), 409, "sku")
+    good(await user.patch(path, {"sku": "s7", "stock": 2}))
+    assert good(await user.post(f"/{shop['products']}?upsert=sku", {"sku": "s7", "stock": 3}))["stock"] == 3
+    refused(await user.delete(path), 409, "_id")
+
+
+async def test_upserts_check_references(user: Client, hub: Hub) -> None:
+    targets = await hub.define(fields=[{"id": "name", "type": "Text"}])
+    store = await hub.define(
+        fields=[{"id": "code", "type": "Text", "unique": True}, {"id": "to", "type": "Reference", "store": targets}]
+    )
+    target = (await user.make(targets, name="a"))["_id"]
+    refused(
+        await user.post(f"/{store}?upsert=code", [{"code": "a", "to": target}, {"code": "b", "to": new_id()}]),
+        400,
+        "1.to",
+    )
+    made = good(await user.post(f"/{store}?upsert=code", {"code": "a", "to": target}))
+    blind = await hub.with_token(user.user, scopes=[f"* /{store}/*"])
+    assert good(await blind.post(f"/{store}?upsert=code", {"code": "a", "to": target}))["_id"] == made["_id"]
+    refused(await blind.post(f"/{store}?upsert=code", {"code": "b", "to": target}), 400, "to")
+
+
+WRONG: list[tuple[dict[str, Any], str]] = [
+    ({"type": "Reference"}, "fields.0.store"),
+    ({"type": "Reference", "store": "nowhere"}, "fields.0.store"),
+    ({"type": "Reference", "store": 5}, "fields.0.store"),
+    ({"type": "Reference", "store": "users", "by": "nothing"}, "fields.0.by"),
+    ({"type": "Reference", "store": "users", "on_delete": "x"}, "fields.0.on_delete"),
+    ({"type": "Reference", "store": "users", "on_delete": "clear", "required": True}, "fields.0.on_delete"),
+    ({"type": "Text", "store": "users"}, "fields.0.store"),
+    ({"type": "Serial", "start": -1}, "fields.0.start"),
+    ({"type": "Serial", "required": True}, "fields.0.required"),
+    ({"type": "Serial", "many": True}, "fields.0.many"),
+    ({"type": "Object", "fields": [{"id": "n", "type": "Serial"}]}, "fields.0.fields.0.type"),
+    ({"type": "Object", "fields": [{"id": "n", "type": "Reference", "store": "x"}]}, "fields.0.fields.0.store"),
+]
+
+
+@pytest.mark.gate("sqlite")
+@pytest.mark.parametrize(("field", "place"), WRONG)
+async def test_wrong_definitions_are_refused(admin: Client, field: dict[str, Any], place: str) -> None:
+    refused(await admin.post("/stores", {"name": "wrong", "fields": [{"id": "f", **field}]}), 400, place)
+
+
+async def test_definitions_keep_what_others_refer_to(hub: Hub, admin: Client, user: Client) -> None:
+    """A target store is not deleted, and the field by which others refer to it stays unique. A store may refer to
+    itself."""
+    target = await hub.define(fields=[{"id": "code", "type": "Text", "unique": True}])
+    own = {"id": "parent", "type": "Reference", "store": target, "on_delete": "clear"}
+    [definition] = await admin.list("stores", {"name": target})
+    path = f"/stores/{definition['_id']}"
+    good(await admin.patch(path, {"fields": [*definition["fields"], own]}))
+    store = await hub.define(fields=[{"id": "to", "type": "Reference", "store": target, "by": "code"}])
+    refused(await admin.delete(path), 409, "_id")
+    refused(await admin.patch(path, {"fields": [{"id": "code", "type": "Text"}, own]}), 409, "code")
+    [referring] = await admin.list("stores", {"name": store})
+    good(await admin.delete(f"/stores/{referring['_id']}"))
+    good(await admin.patch(path, {"fields": [{"id": "code", "type": "Text"}, own]}))
+    good(await admin.delete(path))
+
+
+async def test_values_become_references_if_all_have_a_target(hub: Hub, admin: Client, user: Client) -> None:
+    target = await hub.define()
+    store = await hub.define()
+    there = (await user.make(target, n=1))["_id"]
+    good_ones = await user.make_all(store, [{"to": there}, {"to": None}, {}])
+    bad = await user.make(store, to=new_id())
+    [definition] = await admin.list("stores", {"name": store})
+    fields = {"fields": [{"id": "to", "type": "Reference", "store": target}], "open": True}
+    errors = refused(await admin.patch(f"/stores/{definition['_id']}", fields), 409, "to")
+    assert errors["to"] == ["1 entity has a value of it that no entity of the other store has."]
+    good(await user.delete(f"/{store}/{bad['_id']}"))
+    good(await admin.patch(f"/stores/{definition['_id']}", fields))
+    refused(await user.patch(f"/{store}/{good_ones[1]['_id']}", {"to": new_id()}), 400, "to")
+    refused(await user.delete(f"/{target}/{there}"), 409, "_id")
+
+
+async def test_users_can_be_referred_to(hub: Hub, admin: Client) -> None:
+    store = await hub.define(fields=[{"id": "seller", "type": "Reference", "store": "users", "on_delete": "clear"}])
+    keeper = await hub.define(fields=[{"id": "boss", "type": "Reference", "store": "users"}])
+    seller = await hub.as_user()
+    sale = await admin.make(store, seller=seller.id)
+    job = await admin.make(keeper, boss=seller.id)
+    refused(await admin.delete(f"/users/{seller.id}"), 409, "_id")
+    good(await admin.delete(f"/{keeper}/{job['_id']}"))
+    good(await admin.delete(f"/users/{seller.id}"))
+    assert (await admin.see(store, sale["_id"]))["seller"] is None
