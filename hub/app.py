@@ -38,6 +38,7 @@ from hub.services.accounts import Accounts
 from hub.services.credentials import Credentials
 from hub.services.delta import DeltaService
 from hub.services.entities import Bounds, EntityService
+from hub.services.expansion import Expansions
 from hub.services.password_reset import PasswordReset
 from hub.services.registry import StoreRegistry
 from hub.services.second_factors import SecondFactors
@@ -129,6 +130,7 @@ def make_platform(settings: Settings, hub: Hub, origins: Origins) -> PlatformDia
             resets=hub.resets,
             entities=hub.entities,
             delta=hub.delta,
+            expansions=hub.expansions,
             filter_limits=filter_limits_of(settings),
             body_bounds=BodyBounds(
                 settings.max_items, settings.max_body_bytes, settings.max_entity_nodes, settings.max_body_nodes
@@ -180,6 +182,7 @@ def assemble(settings: Settings) -> Hub:
         mailer=mailer,
         entities=EntityService(engine, registry, resolver, hooks, bounds_of(settings), long_lists),
         delta=DeltaService(engine, registry, lives),
+        expansions=Expansions(engine, registry, long_lists),
         metrics=metrics,
         key=key,
         control_token=control_token,

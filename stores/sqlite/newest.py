@@ -74,9 +74,7 @@ def _by_value(connection: apsw.Connection, table: StoreTable, wanted: Newest, sh
         collected.count(text)
         found.setdefault(number, []).append(((-math.inf if time is None else time, id), text))
     # Not sorted by SQL, which would carry the documents through the sorter.
-    return {
-        wanted.values[number]: [text for _, text in sorted(texts, reverse=True)] for number, texts in found.items()
-    }
+    return {wanted.values[number]: [text for _, text in sorted(texts, reverse=True)] for number, texts in found.items()}
 
 
 def _by_scan(connection: apsw.Connection, table: StoreTable, wanted: Newest, show: Show) -> Texts:

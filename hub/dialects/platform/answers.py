@@ -10,6 +10,7 @@ import orjson
 
 from auth.positions import bind
 from hub.errors import Failure, status_text
+from hub.held_answer import HeldAnswer
 from hub.http import HOST_COOKIE, SESSION_COOKIE, Answer, Call, json_answer
 from hub.proxies import PREFIX
 from hub.services.delta import Delta
@@ -78,6 +79,37 @@ async def _entities(texts: list[bytes]) -> AsyncIterator[bytes]:
             yield b"".join(piece)
             piece, size = [], 0
     yield b"".join(piece) + b"]}"
+
+
+def expanded_answer(text: bytes, timeout: float) -> Answer:
+    """Return the answer to the reading of one entity with what it refers to. It has no ETag: it changes when they
+    change."""
+    body = SUCCESS + text[1:] if len(text) <= LONG else _pieces([text[1:]], SUCCESS, b"")
+    return HeldAnswer(body=body, timeout=timeout, size=len(text))
+
+
+def expanded_list_answer(texts: list[bytes], headers: list[tuple[bytes, bytes]], timeout: float) -> Answer:
+    """Return a list of entities with what they refer to."""
+    size = sum(map(len, texts)) + len(texts)
+    body = b"[" + b",".join(texts) + b"]" if size <= LONG else _pieces(texts, b"[", b"]")
+    return HeldAnswer(body=body, headers=headers, timeout=timeout, size=size)
+
+
+async def _pieces(texts: list[bytes], before: bytes, after: bytes) -> AsyncIterator[bytes]:
+    """Yield texts, with commas between them, in pieces: no piece is much larger than PIECE, whatever a text has."""
+    piece, size = [before], 0
+    for number, text in enumerate(texts):
+        if number:
+            piece.append(b",")
+        for start in range(0, len(text), PIECE):
+            part = text[start : start + PIECE]
+            piece.append(part)
+            size += len(part)
+            if size >= PIECE:
+                yield b"".join(piece)
+                piece, size = [], 0
+    if piece or after:
+        yield b"".join(piece) + after
 
 
 def summary_answer(count: int, first: bytes | None, last: bytes | None, position: str) -> Answer:

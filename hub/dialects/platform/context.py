@@ -17,6 +17,7 @@ from hub.origins import Origins
 from hub.services.accounts import Accounts
 from hub.services.delta import DeltaService
 from hub.services.entities import EntityService
+from hub.services.expansion import Expansions
 from hub.services.password_reset import PasswordReset
 from hub.services.registry import StoreRegistry
 from hub.services.second_factors import SecondFactors
@@ -37,6 +38,7 @@ class PlatformContext:
     resets: PasswordReset
     entities: EntityService
     delta: DeltaService
+    expansions: Expansions
     filter_limits: Limits
     body_bounds: BodyBounds
     origins: Origins
