@@ -66,34 +66,8 @@ class NewestReader:
     async def _newest_of_each(self, store: str, wanted: Newest, projection: Projection) -> Texts:
         """Look up each value, so that the index of its entities in order of creation is read from the end, and no
         further than needed."""
-        values = [to_id(value) for value in wanted.values] if wanted.path == ("_id",) else [*wanted.values]
-        found: list[Document] = [
-            {"$match": compile_filter(wanted.where)},
-            {"$sort": compile_sort(NEWEST_FIRST)},
-            {"$limit": wanted.each},
-            {"$project": compile_projection(projection, (("_rev",),))},
-        ]
-        pipeline: list[Document] = [
-            # The values as documents. The aggregation begins at a document that every database of a hub has.
-            {"$match": {"_id": "epoch"}},
-            {"$project": {"_id": 0, "value": {"$literal": values}}},
-            {"$unwind": {"path": "$value", "includeArrayIndex": "number"}},
-            {
-                "$lookup": {
-                    "from": store,
-                    "localField": "value",
-                    "foreignField": field_name(wanted.path),
-                    "pipeline": found,
-                    "as": "found",
-                }
-            },
-            # One document for each entity: those of one value may be larger than a document may be.
-            {"$unwind": "$found"},
-            {"$project": {"value": 0}},
-        ]
-        command = {"aggregate": META, "pipeline": pipeline, "allowDiskUse": True}
         write, collected = writer_of(projection), Collected(wanted)
-        async for document in self._documents(META, store, command):
+        async for document in self._documents(META, store, lookup(store, wanted, projection)):
             text = write(document["found"])
             self._connection.sizes.note(store, len(text))
             collected.add(wanted.values[int(document["number"])], text)
@@ -135,6 +109,36 @@ class NewestReader:
             return await self._connection.command({**command, **bound}, session, raw=True)
 
         return run
+
+
+def lookup(store: str, wanted: Newest, projection: Projection) -> Document:
+    """Return the command that looks up each value: documents of the number of a value and one of its entities."""
+    values = [to_id(value) for value in wanted.values] if wanted.path == ("_id",) else [*wanted.values]
+    found: list[Document] = [
+        {"$match": compile_filter(wanted.where)},
+        {"$sort": compile_sort(NEWEST_FIRST)},
+        {"$limit": wanted.each},
+        {"$project": compile_projection(projection, (("_rev",),))},
+    ]
+    pipeline: list[Document] = [
+        # The values as documents. The aggregation begins at a document that every database of a hub has.
+        {"$match": {"_id": "epoch"}},
+        {"$project": {"_id": 0, "value": {"$literal": values}}},
+        {"$unwind": {"path": "$value", "includeArrayIndex": "number"}},
+        {
+            "$lookup": {
+                "from": store,
+                "localField": "value",
+                "foreignField": field_name(wanted.path),
+                "pipeline": found,
+                "as": "found",
+            }
+        },
+        # One document for each entity: those of one value may be larger than a document may be.
+        {"$unwind": "$found"},
+        {"$project": {"value": 0}},
+    ]
+    return {"aggregate": META, "pipeline": pipeline, "allowDiskUse": True}
 
 
 def _with_text_id(document: Document) -> Document:

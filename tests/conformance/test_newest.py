@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
+from pymongo import AsyncMongoClient
 
 from stores.errors import ReadTooLarge
+from stores.mongo.newest import lookup
 from stores.newest import Newest, Texts
 from stores.protocol import Engine, Insert
-from stores.query import WHOLE, Equal, In, Or, Projection
+from stores.query import EVERYTHING, WHOLE, Equal, Filter, In, Or, Projection
 from stores.records import Entity, new_id
 from stores.schema import Field, StoreDefinition
+from stores.sqlite.connection import connect
+from stores.sqlite.newest import newest_sql
+from stores.sqlite.tables import load_tables
+from tests.support.engines import Database
 from tests.support.entities import OTHER_USER, USER, entity
 
 ORDERS, PRODUCTS = "orders", "products"
 MOST = 1_000_000
 
 A, B, C = new_id(), new_id(), new_id()
+SHARED = Or((Equal(("owner",), USER), Equal(("access",), USER)))
 
 
 @pytest.fixture
@@ -146,3 +155,33 @@ async def test_many_values_and_many_entities(engine: Engine) -> None:
         texts = await engine.newest(ORDERS, wanted("customer", *customers, each=each))
         assert len(texts) == 1_200
         assert numbers(texts)[customers[7]] == [2_407, 1_207][:each]
+
+
+@pytest.mark.engine("sqlite")
+@pytest.mark.parametrize("where", [EVERYTHING, SHARED], ids=["all", "shared"])
+async def test_sqlite_reads_the_index_of_each_value_from_its_end(
+    engine: Engine, database: Database, where: Filter
+) -> None:
+    with closing(connect(Path(database.location))) as connection:
+        table = load_tables(connection)[ORDERS]
+        sql, values = newest_sql(table, wanted("customer", A, B, where=where))
+        steps = [detail for *_, detail in connection.execute(f"EXPLAIN QUERY PLAN {sql}", values)]
+    assert any("INDEX xc_orders:customer (<expr>=?)" in step for step in steps), steps
+    assert not any("TEMP B-TREE" in step for step in steps), steps
+    assert "SEARCH found USING INTEGER PRIMARY KEY (rowid=?)" in steps, steps
+
+
+@pytest.mark.engine("mongodb")
+@pytest.mark.parametrize("path", ["customer", "tags", "lines.product"])
+async def test_mongodb_reads_the_index_of_each_value_from_its_end(
+    engine: Engine, database: Database, path: str
+) -> None:
+    fields = [{"customer": each, "tags": ["x", each], "lines": [{"product": each}]} for each in (A, B)]
+    await create(engine, ORDERS, *(order(n, **fields[n % 2]) for n in range(400)))
+    command = lookup(ORDERS, wanted(path, A, B, each=5, where=SHARED), WHOLE) | {"cursor": {}}
+    async with AsyncMongoClient[Entity](database.location) as client:
+        plan = await client.get_default_database().command({"explain": command, "verbosity": "executionStats"})
+    [stage] = [each for each in plan["stages"] if "$lookup" in each]
+    assert (stage["nReturned"], stage["indexesUsed"]) == (10, [f"hub_ix_{path}"]), stage
+    assert stage["totalKeysExamined"] <= 10, stage
+    assert stage["totalDocsExamined"] <= 10, stage
