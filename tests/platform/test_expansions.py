@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from openapi_schema_validator import OAS31Validator
 
 from hub.services.expansion import MOST_EXPANDED, MOST_EXPANDED_BYTES, MOST_TARGETS
 from hub.services.expansion_plan import MOST_EXPANDED_DEPTH, MOST_EXPANDED_PATHS, MOST_REFERRING
@@ -346,6 +347,31 @@ async def test_what_refers_here_by_a_field_that_is_not_shown(user: Client, hub: 
     }
     no_key = await user.make(targets, n=6)
     assert (await both_ways(user, targets, no_key, expand=key))[key] == []
+
+
+async def test_the_document_describes_expanded_answers(user: Client, shop: Shop) -> None:
+    document = good(await user.get("/openapi.json"))
+    several = document["paths"][f"/api/v1/{shop.orders}"]["get"]["responses"]["200"]
+    shown = several["content"]["application/json"]["schema"]
+    one = document["paths"][f"/api/v1/{shop.orders}/{{id}}"]["get"]["responses"]["200"]
+    assert document["components"]["headers"]["ETag-of-plain"]["required"] is False
+    assert one["headers"]["ETag"] == {"$ref": "#/components/headers/ETag-of-plain"}
+
+    def is_valid(answer: Any, schema: dict[str, Any]) -> bool:
+        return bool(OAS31Validator({**schema, "components": document["components"]}).is_valid(answer))
+
+    expansions: list[dict[str, str]] = [
+        {},
+        {"expand": "customer.region,lines.product,seen_by"},
+        {"expand": "lines.product", "only": "lines"},
+    ]
+    for parameters in expansions:
+        listed = await user.list(shop.orders, {"_id": shop.order["_id"], **parameters})
+        alone = good(await user.get(f"/{shop.orders}/{shop.order['_id']}", parameters))
+        schema = one["content"]["application/json"]["schema"]
+        assert (is_valid(listed, shown), is_valid(alone, schema)) == (True, True)
+        assert not is_valid([{**listed[0], "customer": 5}], shown)
+        assert not is_valid({**alone, "lines": [{"product": []}]}, schema)
 
 
 async def test_users_expand_to_what_their_reader_may_see(hub: Hub, user: Client) -> None:
