@@ -7,9 +7,10 @@ is in memory once until the answer is written, and the bytes of the answer are c
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, aclosing
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
+from dataclasses import dataclass, replace
+from functools import partial
 from json import JSONDecoder
 from typing import Annotated, Any, Final, TypeVar
 
@@ -26,7 +27,7 @@ from stores.long_lists import LongLists
 from stores.newest import Newest, Texts
 from stores.projection import compile_projection
 from stores.protocol import Engine, Listing
-from stores.query import Projection, Query
+from stores.query import Query
 from stores.records import Entity, Json, is_id
 from stores.relation import Value
 from stores.threads import in_thread
@@ -76,66 +77,66 @@ class Expansions:
         if found is None:
             raise NotFound(f"no {store}/{id}")
         text, rev = found
-        return ExpandedPage(await self._expanded(principal, [text], plan), rev=rev)
+        async with self._expansion(principal) as expansion:
+            await expansion.count(len(text))
+            return ExpandedPage(await expansion.expanded([text], plan), rev=rev)
 
     async def find(self, principal: Principal, store: str, query: Query, expand: Expand) -> ExpandedPage:
         """Return a page of at most MOST_EXPANDED entities."""
         plan = self._plan(principal, store, expand)
         limit = min(query.limit, MOST_EXPANDED)
         query = Query(plan.view.narrowed(query.where), query.sort, query.offset, limit, query.after)
-        listing, texts = await self._page(principal, store, query, plan.read)
-        position = bind(listing.position, plan.view.digest)
-        return ExpandedPage(await self._expanded(principal, texts, plan), position, listing.next)
+        place = self._long_lists.place(principal.user_id)
+        async with self._expansion(principal) as expansion:
+            try:
+                listing = await self._engine.find(store, query, plan.read, place.enter)
+                texts = await expansion.texts_of(listing)
+            finally:
+                place.leave()
+            position = bind(listing.position, plan.view.digest)
+            return ExpandedPage(await expansion.expanded(texts, plan), position, listing.next)
 
     def _plan(self, principal: Principal, store: str, expand: Expand) -> Level:
         view = authorize(principal, self._registry.get(store), "GET")
         return Planner(self._registry, principal).plan(view, expand)
 
-    async def _page(
-        self, principal: Principal, store: str, query: Query, projection: Projection
-    ) -> tuple[Listing, list[bytes]]:
-        """Return a page and its texts."""
-        place = self._long_lists.place(principal.user_id)
-        try:
-            listing = await self._engine.find(store, query, projection, place.enter)
-            texts: list[bytes] = []
-            size = 0
-            async with aclosing(pieces_of(listing)) as pieces:
-                async for piece in pieces:
-                    size += len(piece)
-                    if size > MOST_EXPANDED_BYTES:
-                        raise too_large()
-                    texts += await _work(len(piece), texts_in, piece)
-            return listing, texts
-        finally:
-            place.leave()
-
-    async def _expanded(self, principal: Principal, texts: list[bytes], plan: Level) -> list[bytes]:
+    @asynccontextmanager
+    async def _expansion(self, principal: Principal) -> AsyncIterator[_Expansion]:
         async with AsyncExitStack() as held:
-            run = _Expansion(self._engine, self._large, principal.user_id, held)
-            await run.hold(sum(map(len, texts)))
-            return await run.expanded(texts, plan)
+            yield _Expansion(self._engine, partial(held.enter_async_context, self._large.place(principal.user_id)))
 
 
 class _Expansion:
-    """One expansion. When it gets large, it takes one of few places: until it is done, all that it reads is in
-    memory."""
+    """One expansion. What it reads is in memory until the answer is written. So when it gets large, it takes one of few
+    places with `enter`, before it reads on."""
 
-    def __init__(self, engine: Engine, large: Places, user: str, held: AsyncExitStack) -> None:
+    def __init__(self, engine: Engine, enter: Callable[[], Awaitable[None]]) -> None:
         self._engine = engine
-        self._large = large
-        self._user = user
-        self._held = held
+        self._enter = enter
+        self._is_large = False
         self._bytes = 0
 
-    async def hold(self, size: int) -> None:
+    async def count(self, size: int) -> None:
         """Count bytes that the answer will have. Raises InvalidQuery when they are too many."""
-        before = self._bytes
         self._bytes += size
-        if before <= LARGE < self._bytes:
-            await self._held.enter_async_context(self._large.place(self._user))
         if self._bytes > MOST_EXPANDED_BYTES:
             raise too_large()
+        if self._bytes > LARGE:
+            await self._grow()
+
+    async def _grow(self) -> None:
+        if not self._is_large:
+            await self._enter()
+            self._is_large = True
+
+    async def texts_of(self, listing: Listing) -> list[bytes]:
+        """Return the texts of the entities in a list."""
+        texts: list[bytes] = []
+        async with aclosing(pieces_of(listing)) as pieces:
+            async for piece in pieces:
+                await self.count(len(piece))
+                texts += await _work(len(piece), texts_in, piece)
+        return texts
 
     async def expanded(self, texts: list[bytes], level: Level) -> list[bytes]:
         """Return the texts of a level's entities as they are shown, with what they refer to in its place."""
@@ -148,26 +149,35 @@ class _Expansion:
         return await _work(size + more, written, texts, level, found)
 
     async def _find(self, hop: Hop, values: set[Value]) -> Texts:
+        """Return what a hop leads to, expanded in turn."""
         level = hop.level
         if level is None or not values:
             return {}
+        found = await self._read(hop, level, tuple(values))
+        texts = [text for each in found.values() for text in each]
+        size = sum(map(len, texts))
+        await self.count(size)
+        expanded = await self.expanded(texts, level)
+        if expanded is texts:
+            return found
+        await self.count(sum(map(len, expanded)) - size)
+        following = iter(expanded)
+        return {value: [next(following) for _ in each] for value, each in found.items()}
+
+    async def _read(self, hop: Hop, level: Level, values: tuple[Value, ...]) -> Texts:
+        """Read what a hop leads to. What turns out to be large is read again, in a place for large expansions."""
+        wanted = Newest(hop.path, values, hop.each, MOST_EXPANDED_BYTES, level.view.where)
         store = level.view.store
-        wanted = Newest(hop.path, tuple(values), hop.each, MOST_EXPANDED_BYTES, level.view.where)
         try:
-            found = await self._engine.newest(store, wanted, level.read)
+            if not self._is_large:
+                with suppress(ReadTooLarge):
+                    return await self._engine.newest(store, replace(wanted, most_bytes=LARGE), level.read)
+                await self._grow()
+            return await self._engine.newest(store, wanted, level.read)
         except ReadTooLarge:
             raise too_large() from None
         except NotFound:  # the store has just been deleted
             return {}
-        texts = [text for each in found.values() for text in each]
-        size = sum(map(len, texts))
-        await self.hold(size)
-        expanded = await self.expanded(texts, level)
-        if expanded is texts:
-            return found
-        await self.hold(sum(map(len, expanded)) - size)
-        following = iter(expanded)
-        return {value: [next(following) for _ in each] for value, each in found.items()}
 
 
 def values_in(texts: Sequence[bytes], hops: Sequence[Hop]) -> list[set[Value]]:
