@@ -39,6 +39,7 @@ from hub.services.batch import BatchService
 from hub.services.credentials import Credentials
 from hub.services.delta import DeltaService
 from hub.services.entities import Bounds, EntityService
+from hub.services.expansion import Expansions
 from hub.services.password_reset import PasswordReset
 from hub.services.registry import StoreRegistry
 from hub.services.second_factors import SecondFactors
@@ -135,6 +136,7 @@ def make_platform(settings: Settings, hub: Hub, origins: Origins) -> PlatformDia
             entities=hub.entities,
             batch=hub.batch,
             delta=hub.delta,
+            expansions=hub.expansions,
             filter_limits=filter_limits_of(settings),
             body_bounds=BodyBounds(
                 settings.max_items, settings.max_body_bytes, settings.max_entity_nodes, settings.max_body_nodes
@@ -188,6 +190,7 @@ def assemble(settings: Settings) -> Hub:
         entities=entities,
         batch=BatchService(engine, registry, entities),
         delta=DeltaService(engine, registry, lives),
+        expansions=Expansions(engine, registry, long_lists),
         metrics=metrics,
         key=key,
         control_token=control_token,

@@ -21,6 +21,7 @@ from hub.services.bootstrap import ensure_admin, fill_login_keys
 from hub.services.credentials import Credentials
 from hub.services.delta import DeltaService
 from hub.services.entities import EntityService
+from hub.services.expansion import Expansions
 from hub.services.password_reset import PasswordReset
 from hub.services.registry import StoreRegistry
 from hub.services.second_factors import SecondFactors
@@ -57,6 +58,7 @@ class Hub:
     entities: EntityService
     batch: BatchService
     delta: DeltaService
+    expansions: Expansions
     metrics: Metrics
     session_registry: SessionRegistry
     key: KeyInUse

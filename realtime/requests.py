@@ -31,6 +31,8 @@ class SubscribeRequest:
     def parse(cls, payload: Mapping[str, Any]) -> SubscribeRequest:
         """Return the request in a payload. Raises BadRequest, which names the member at fault."""
         for name in payload:
+            if name == "expand":
+                raise BadRequest(name, "a subscription does not expand: subscribe to the other store too")
             if name not in _MEMBERS:
                 raise BadRequest(name, f"subscribe takes {', '.join(sorted(_MEMBERS))}")
         store, since, snapshot = payload.get("store"), payload.get("since"), payload.get("snapshot", False)

@@ -2,7 +2,8 @@
 
 StoreError
 ├── InvalidQuery            a filter, sort, page or projection that cannot be answered
-│   └── UpsertTooLarge      the entities that an array of upserts would change are too large together
+│   ├── UpsertTooLarge      the entities that an array of upserts would change are too large together
+│   └── ReadTooLarge        the entities that are to be read are too large together
 ├── FilterTooCostly         a filter takes too many steps over one entity
 ├── InvalidEntity           an entity that breaks its schema or the limits of any entity
 │   └── EntityTooLarge      an entity larger than the limit of all entities
@@ -73,6 +74,11 @@ class UpsertTooLarge(InvalidQuery):
         text = f"The entities that these items meet exceed {most} bytes together (MOST_UPSERT_BYTES): send fewer."
         super().__init__("upsert", text)
         self.limit_name = "MOST_UPSERT_BYTES"
+
+
+class ReadTooLarge(InvalidQuery):
+    def __init__(self, most: int) -> None:
+        super().__init__("limit", f"What is read has more than {most} bytes: ask for less.")
 
 
 class FilterTooCostly(StoreError):

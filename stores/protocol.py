@@ -16,6 +16,7 @@ import orjson
 from stores.bounds import Limit
 from stores.computing import Compute
 from stores.errors import ConsumerStopped, TooManyMatches, UpsertTooLarge, Violation
+from stores.newest import Newest, Texts
 from stores.options import CONSUMER_DEFAULTS, ConsumerOptions
 from stores.paths import split, value_at
 from stores.query import EVERYTHING, NOTHING, WHOLE, And, Equal, Filter, Projection, Query
@@ -311,7 +312,8 @@ BeforeLong = Callable[[], Awaitable[None] | None]
 class Listing:
     """A list as JSON text.
 
-    `body` is the whole array, or an iterator of its pieces when it is long. `position` is the feed position of the
+    `body` is the whole array, or an iterator of its pieces when it is long; each piece ends with an entity, or with the
+    array. `position` is the feed position of the
     content. `next` is the sort key of the last entity when more follow."""
 
     position: str
@@ -479,6 +481,10 @@ class Engine(Protocol):
     async def entities(self, store: str, query: Query) -> list[Entity]:
         """Return the result of `find` as Python values without a projection, for callers inside the hub. The query's
         limit bounds it."""
+
+    async def newest(self, store: str, wanted: Newest, projection: Projection = WHOLE) -> Texts:
+        """Return the newest entities for each of several values. Where the path is indexed, it takes time in proportion
+        to the answer. Raises ReadTooLarge."""
 
     async def summarize(self, store: str, where: Filter, projection: Projection = WHOLE) -> Summary: ...
 

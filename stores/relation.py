@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from stores.paths import Path
 from stores.records import Entity, Json
@@ -36,11 +36,20 @@ class Relation:
         return _places(entity, self.path, "")
 
     def values(self, entity: Entity) -> frozenset[Value]:
-        return frozenset(value for _, value in self.places(entity))
+        return values_along(entity, self.path)
+
+    def replace(self, entity: Entity, replacement: Callable[[Value], Any]) -> None:
+        """Put in the place of each value that the entity refers to what `replacement` returns for it."""
+        _replace(entity, self.path, replacement)
 
     def cleared(self, entity: Entity, gone: Collection[Value]) -> Json:
         """Return the top-level field without references to `gone`: null instead, or a list without them."""
         return _cleared(entity[self.field], self.path[1:], gone)
+
+
+def values_along(entity: Entity, path: Path) -> frozenset[Value]:
+    """Return the references at a path, which may lead through objects and lists, and end in a list."""
+    return frozenset(value for _, value in _places(entity, path, ""))
 
 
 def _places(value: Json, path: Path, place: str) -> Iterator[tuple[str, Value]]:
@@ -53,6 +62,18 @@ def _places(value: Json, path: Path, place: str) -> Iterator[tuple[str, Value]]:
             yield from _places(value[name], rest, f"{place}{name}." if rest else f"{place}{name}")
     elif isinstance(value, str | int) and not isinstance(value, bool):
         yield place, value
+
+
+def _replace(value: Any, path: Path, replacement: Callable[[Value], Any]) -> Any:
+    if isinstance(value, list):
+        for number, element in enumerate(value):
+            value[number] = _replace(element, path, replacement)
+    elif path:
+        if isinstance(value, dict) and path[0] in value:
+            value[path[0]] = _replace(value[path[0]], path[1:], replacement)
+    elif isinstance(value, str | int) and not isinstance(value, bool):
+        return replacement(value)
+    return value
 
 
 def _cleared(value: Json, path: Path, gone: Collection[Value]) -> Json:

@@ -17,8 +17,10 @@ from stores.mongo.errors import store_errors
 from stores.mongo.feed import MongoFeed
 from stores.mongo.history import HistoryKeeper
 from stores.mongo.idempotency import earlier_outcome, forget_expired
+from stores.mongo.newest import NewestReader
 from stores.mongo.orphans import end_orphans
 from stores.mongo.reading import Reader
+from stores.newest import Newest, Texts
 from stores.options import CONSUMER_DEFAULTS, ConsumerOptions, EngineOptions
 from stores.protocol import (
     MOST_HISTORY_ENTRIES,
@@ -59,6 +61,7 @@ class MongoEngine:
         self._connection = Connection(url, options.read_timeout, options.seal, options.max_slow_reads_per_user)
         self.feed = self._feed = MongoFeed(self._connection)
         self._reader = Reader(self._connection, options.chunk_bytes)
+        self._newest = NewestReader(self._connection)
         self._committer = Committer(self._connection, self._feed, options.max_entity_bytes)
         self._history = HistoryKeeper(self._connection, self._feed, self._consumer_state(history.ID))
         self._consumers: dict[str, LeasedConsumer] = {}
@@ -153,6 +156,9 @@ class MongoEngine:
 
     async def entities(self, store: str, query: Query) -> list[Entity]:
         return await self._reader.entities(store, query)
+
+    async def newest(self, store: str, wanted: Newest, projection: Projection = WHOLE) -> Texts:
+        return await self._newest.read(store, wanted, projection)
 
     async def summarize(self, store: str, where: Filter, projection: Projection = WHOLE) -> Summary:
         return await self._reader.summarize(store, where, projection)

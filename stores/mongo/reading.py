@@ -126,11 +126,11 @@ class Reader:
         if document is None:
             return None
         rev = revision(document)
-        return _writer(projection)(document), rev
+        return writer_of(projection)(document), rev
 
     async def find(self, store: str, query: Query, projection: Projection, before_long: BeforeLong | None) -> Listing:
         selection = Selection.of(store, query, projection)
-        write = _writer(projection)
+        write = writer_of(projection)
         with store_errors():
             rows, at, is_all = await self._head(selection, query.offset, query.limit + 1)
             if not is_all:
@@ -149,7 +149,7 @@ class Reader:
         """Return the documents as JSON texts, and let other tasks run in between."""
         texts: list[bytes] = []
         turn = Turn()
-        for documents in _groups(rows):
+        for documents in groups(rows):
             texts += map(write, documents)
             if turn.is_over:
                 await turn.pass_on()
@@ -255,7 +255,7 @@ class Reader:
     async def _entities(self, rows: Sequence[Row]) -> list[Entity]:
         found: list[Entity] = []
         turn = Turn()
-        for documents in _groups(rows):
+        for documents in groups(rows):
             found += map(entity_of, documents)
             if turn.is_over:
                 await turn.pass_on()
@@ -273,7 +273,7 @@ class Reader:
             if not counted:
                 return Summary(self._position(at), 0, None, None)
             ends = [(await self._connection.snapshot(end.command(0, 1), at))[0] for end in (first, last)]
-        texts = [_writer(projection)(end["firstBatch"][0]) for end in ends]
+        texts = [writer_of(projection)(end["firstBatch"][0]) for end in ends]
         return Summary(self._position(at), int(counted[0]["n"]), texts[0], texts[1])
 
     async def count(self, store: str, where: Filter, counts: Callable[[Entity], bool] | None) -> int:
@@ -326,7 +326,7 @@ class Reader:
         return position.at_time(self._connection.epoch, at)
 
 
-def _groups(rows: Sequence[Row]) -> Iterator[Sequence[Document]]:
+def groups(rows: Sequence[Row]) -> Iterator[Sequence[Document]]:
     """Yield the rows as documents, in groups that take some milliseconds at most. The driver decodes many documents in
     one call in much less time than one by one."""
     if not rows or not isinstance(rows[0], RawBSONDocument):
@@ -381,7 +381,7 @@ def _count_in(batch: bytes, counts: Callable[[Entity], bool]) -> int:
     return sum(counts(entity_of(document)) for document in bson.decode_iter(batch, CODEC))
 
 
-def _writer(projection: Projection) -> Writer:
+def writer_of(projection: Projection) -> Writer:
     """Return the function that converts a document to the JSON text that is shown."""
     if projection.everything:
         return entity_text

@@ -14,6 +14,7 @@ import apsw
 
 from stores.consumer import LeasedConsumer
 from stores.errors import CannotOpen, NotFound, Unavailable
+from stores.newest import Newest, Texts
 from stores.options import CONSUMER_DEFAULTS, ConsumerOptions, EngineOptions
 from stores.protocol import (
     MOST_HISTORY_ENTRIES,
@@ -43,6 +44,7 @@ from stores.sqlite.history import condensed, move, read_history, retired_up_to
 from stores.sqlite.idempotency import earlier_outcome, forget_expired
 from stores.sqlite.log_keeper import LogKeeper
 from stores.sqlite.mending import mend_file
+from stores.sqlite.newest import read_newest
 from stores.sqlite.readers import MOST_STREAMS, Readers, own_connections
 from stores.sqlite.structure import Structure
 from stores.sqlite.tables import StoreTable, load_tables, prepare_file
@@ -224,6 +226,10 @@ class SQLiteEngine:
     async def entities(self, store: str, query: Query) -> list[Entity]:
         table = self._table(store)
         return await self._readers.run(lambda connection: lists.read_entities(connection, table, query))
+
+    async def newest(self, store: str, wanted: Newest, projection: Projection = WHOLE) -> Texts:
+        table, show = self._table(store), lists.shower(projection)
+        return await self._readers.run(lambda connection: read_newest(connection, table, wanted, show))
 
     async def summarize(self, store: str, where: Filter, projection: Projection = WHOLE) -> Summary:
         table, show = self._table(store), lists.shower(projection)

@@ -207,6 +207,8 @@ async def test_what_cannot_be_watched(connected: Connect, user: Client, store: s
     assert set(forbidden["error"]["tags"]) == {"error_credentials", "error_forbidden"}
     assert (await client.ask("publish", {"store": store}))["error"]["errors"].keys() == {"event"}
     assert (await client.ask("subscribe"))["error"]["errors"].keys() == {"payload"}
+    expanded = (await client.subscribe(store, expand="owner"))["error"]["errors"]
+    assert expanded == {"expand": ["a subscription does not expand: subscribe to the other store too"]}
     own = await client.watch("users")
     assert own.view.keys() == {user.id}
 

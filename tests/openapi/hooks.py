@@ -48,6 +48,7 @@ schemathesis.openapi.format(
 schemathesis.openapi.format("entity-tags", st.sampled_from(["*", '"1"', '"1", "2"']))
 schemathesis.openapi.format("position", st.deferred(lambda: st.just(hub.get("/notes").headers["x-position"])))
 schemathesis.openapi.format("cursor", st.deferred(lambda: st.just(cursor())))
+schemathesis.openapi.format("reference-path", st.sampled_from(["aReference", "anything(aReference)"]))
 schemathesis.openapi.format("history-cursor", st.deferred(lambda: st.just(history_cursor())))
 
 
@@ -95,8 +96,8 @@ class Credentials:
 EXCLUDED: Final = {
     "from": ("begin",),
     "to": ("end",),
-    "meta": ("offset", "limit", "sort", "after", "since"),
-    "since": ("offset", "after", "sort"),
+    "meta": ("offset", "limit", "sort", "after", "since", "expand"),
+    "since": ("offset", "after", "sort", "expand"),
     "all": ("from", "to", "begin", "end", "filter", "search"),
     "after": ("sort",),
 }
@@ -189,6 +190,8 @@ RULES: Final = re.compile(
         (
             r".*mean the same: send one",
             r".*cannot be used together",
+            r"expand: .* (has no reference|no reference to) ",
+            r"only: .* is not expanded",
             r"sort: .*(is named twice|two different arrays|position of an array)",
             r"after: this cursor (belongs to another sort|does not belong to this history)",
             r"filter: a bulk change needs a condition",

@@ -10,6 +10,7 @@ import orjson
 
 from auth.positions import bind
 from hub.errors import Failure, status_text
+from hub.held_answer import HeldAnswer
 from hub.http import HOST_COOKIE, SESSION_COOKIE, Answer, Call, json_answer
 from hub.proxies import PREFIX
 from hub.services.delta import Delta
@@ -55,7 +56,7 @@ def array_answer(written: list[tuple[bytes, int]], timeout: float) -> Answer:
     `timeout` seconds."""
     texts = [text for text, _ in written]
     size = sum(map(len, texts))
-    body = _pieces(ENTITIES, texts) if size > LONG else _joined(texts)
+    body = _pieces(texts, ENTITIES, b"]}") if size > LONG else _joined(texts)
     return WriteAnswer(
         body=body, timeout=timeout, size=size, brief=lambda: _joined([_reference(text, rev) for text, rev in written])
     )
@@ -73,23 +74,11 @@ def _reference(text: bytes, rev: int) -> bytes:
     return b'%s,"_rev":%d}' % (text[: text.index(b'"', len(ID_BEGINS)) + 1], rev)
 
 
-async def _pieces(head: bytes, texts: list[bytes]) -> AsyncIterator[bytes]:
-    """Yield a long answer in pieces: a single body would be copied several times, which blocks the event loop."""
-    piece, size = [head + texts[0]], 0
-    for text in texts[1:]:
-        piece += b",", text
-        size += len(text)
-        if size > PIECE:
-            yield b"".join(piece)
-            piece, size = [], 0
-    yield b"".join(piece) + b"]}"
-
-
 def batch_answer(written: list[tuple[bytes, int]], timeout: float) -> Answer:
     """Return the answer to a batch: what each of its requests would have been answered alone."""
     texts = [_response(text) for text, _ in written]
     size = sum(map(len, texts))
-    body = _pieces(RESPONSES, texts) if size > LONG else RESPONSES + b",".join(texts) + b"]}"
+    body = _pieces(texts, RESPONSES, b"]}") if size > LONG else RESPONSES + b",".join(texts) + b"]}"
 
     def brief() -> bytes:
         return RESPONSES + b",".join(_response(_reference(text, rev)) for text, rev in written) + b"]}"
@@ -99,6 +88,37 @@ def batch_answer(written: list[tuple[bytes, int]], timeout: float) -> Answer:
 
 def _response(text: bytes) -> bytes:
     return b'{"status":200,"body":' + SUCCESS + text[1:] + b"}"
+
+
+def expanded_answer(text: bytes, timeout: float) -> Answer:
+    """Return the answer to the reading of one entity with what it refers to. It has no ETag: it changes when they
+    change."""
+    body = SUCCESS + text[1:] if len(text) <= LONG else _pieces([text[1:]], SUCCESS, b"")
+    return HeldAnswer(body=body, timeout=timeout, size=len(text))
+
+
+def expanded_list_answer(texts: list[bytes], headers: list[tuple[bytes, bytes]], timeout: float) -> Answer:
+    """Return a list of entities with what they refer to."""
+    size = sum(map(len, texts)) + len(texts)
+    body = b"[" + b",".join(texts) + b"]" if size <= LONG else _pieces(texts, b"[", b"]")
+    return HeldAnswer(body=body, headers=headers, timeout=timeout, size=size)
+
+
+async def _pieces(texts: list[bytes], before: bytes, after: bytes) -> AsyncIterator[bytes]:
+    """Yield texts, with commas between them, in pieces: no piece is much larger than PIECE, whatever a text has."""
+    piece, size = [before], 0
+    for number, text in enumerate(texts):
+        if number:
+            piece.append(b",")
+        for start in range(0, len(text), PIECE):
+            part = text[start : start + PIECE]
+            piece.append(part)
+            size += len(part)
+            if size >= PIECE:
+                yield b"".join(piece)
+                piece, size = [], 0
+    if piece or after:
+        yield b"".join(piece) + after
 
 
 def summary_answer(count: int, first: bytes | None, last: bytes | None, position: str) -> Answer:

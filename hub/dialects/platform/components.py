@@ -7,7 +7,7 @@ from http import HTTPStatus
 from typing import Any, Final
 
 from hub.dialects.platform.operations import Operation
-from hub.dialects.platform.schemas import ANY_STORE, ID, conditions_schema
+from hub.dialects.platform.schemas import ANY_STORE, ID, conditions_schema, read_schema
 from hub.errors import status_text, tags_of
 from hub.openapi.schemas import (
     INT64,
@@ -23,6 +23,8 @@ from hub.openapi.schemas import (
     ref,
 )
 from hub.services.batch import MOST_REQUESTS
+from hub.services.expansion import MOST_EXPANDED
+from hub.services.expansion_plan import MOST_EXPANDED_DEPTH, MOST_EXPANDED_PATHS, MOST_REFERRING
 from stores.definitions import STORE_NAME
 from stores.protocol import MOST_HISTORY_ENTRIES
 from stores.schema import StoreDefinition
@@ -69,6 +71,14 @@ def shared_parameters(most: int) -> dict[str, Schema]:
         "historyAfter": query(
             "after", {"type": "string", "format": "history-cursor"}, "Cursor of a rel=next link of a history"
         ),
+        "expand": _csv(
+            "expand",
+            {"type": "string", "format": "reference-path"},
+            f"References to replace by what they refer to, at most {MOST_EXPANDED_DEPTH} deep (customer.region), and "
+            f"what refers here (orders(customer): the newest {MOST_REFERRING}). A page has at most {MOST_EXPANDED} "
+            "entities then, and an entity no ETag. Not with meta, since",
+            maxItems=MOST_EXPANDED_PATHS,
+        ),
         "search": query("search", {"type": "string"}, "Text that a searchable field contains, ignoring case"),
         "since": query("since", {"type": "string", "format": "position"}, "A position: only the changes after it"),
         "all": query("all", {"const": True}, "Every visible entity; not together with a filter"),
@@ -92,12 +102,12 @@ def store_parameters(operation: Operation, definition: StoreDefinition, name: st
     """Return the query parameters of an operation on the store. `name` is the prefix of its component schemas."""
     match operation.parameters:
         case "list":
-            shared = ["offset", "limit", "meta", "from", "to", "begin", "end", "after", "since"]
+            shared = ["offset", "limit", "meta", "from", "to", "begin", "end", "after", "since", "expand"]
             return [*_refs(shared), _only(name), _sort(name), *_filters(definition, name)]
         case "filter":
             return [*_refs(["all", "from", "to", "begin", "end"]), *_filters(definition, name, bulk=True)]
         case "projection":
-            return [_only(name)]
+            return [_only(name), *_refs(["expand"])]
         case "upsert":
             return _upsert(definition)
         case "history":
@@ -158,6 +168,7 @@ def headers() -> dict[str, Schema]:
         "X-Request-Id": header(text, "Identifies this request in the log"),
         "X-Position": header(text, "Position of the answer: `since` it, exactly the later changes are returned"),
         "ETag": header({"type": "string", "pattern": r'^"\d+"$'}, "The entity's revision"),
+        "ETag-of-plain": header({"type": "string", "pattern": r'^"\d+"$'}, "The revision, without `expand`", False),
         "ETag-of-one": header({"type": "string", "pattern": r'^"\d+"$'}, "The revision of a single entity", False),
         "Link": header({"type": "string", "pattern": r'^<[^>]+>; rel="next"$'}, "The next page, if any", False),
         "Retry-After": header({"type": "integer", "minimum": 1}, "Seconds to wait"),
@@ -327,9 +338,9 @@ def access_list(most: int) -> Schema:
     return object_of({"access": {"type": "array", "items": ID, "maxItems": most}})
 
 
-def list_answers(name: str) -> Schema:
+def list_answers(definition: StoreDefinition) -> Schema:
     """Return the schema of a list's three answers: the entities, their `meta`, or the changes since a position."""
-    shown = ref(f"{name}.entity")
+    shown = ref(f"{definition.name}.entity")
     end = {"anyOf": [shown, NULL]}
     change = object_of(
         {
@@ -353,7 +364,7 @@ def list_answers(name: str) -> Schema:
     }
     return {
         "oneOf": [
-            {"title": "Entities", "type": "array", "items": shown},
+            {"title": "Entities", "type": "array", "items": read_schema(definition)},
             {"title": "Meta"} | object_of(done | {"count": whole, "first": end, "last": end}),
             {"title": "Changes"} | object_of(done | changes),
         ]

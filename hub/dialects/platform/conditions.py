@@ -79,6 +79,14 @@ def check_read(call: Call, rev: int) -> None:
         raise NotModified(f'"{rev}"')
 
 
+def check_expanded_read(call: Call, rev: int) -> None:
+    """Raise StaleRevision if If-Match does not hold at this revision. If-None-Match is ignored: what the entity refers
+    to may have changed without it."""
+    wanted = revisions(preconditions(call) or {}, b"if-match")
+    if wanted is not None and rev not in wanted:
+        raise StaleRevision(rev)
+
+
 def not_modified(if_none_match: str, rev: int) -> bool:
     return if_none_match.strip() == "*" or str(rev) in _ETAG.findall(if_none_match)
 

@@ -18,6 +18,7 @@ from hub.services.accounts import Accounts
 from hub.services.batch import BatchService
 from hub.services.delta import DeltaService
 from hub.services.entities import EntityService
+from hub.services.expansion import Expansions
 from hub.services.password_reset import PasswordReset
 from hub.services.registry import StoreRegistry
 from hub.services.second_factors import SecondFactors
@@ -39,6 +40,7 @@ class PlatformContext:
     entities: EntityService
     batch: BatchService
     delta: DeltaService
+    expansions: Expansions
     filter_limits: Limits
     body_bounds: BodyBounds
     origins: Origins

@@ -9,27 +9,30 @@ from functools import partial
 from auth.principal import Principal
 from hub.dialects.platform import answers
 from hub.dialects.platform.bodies import entity_bodies, entity_body, parse_json, read_json
-from hub.dialects.platform.conditions import check_read, expected_revisions
+from hub.dialects.platform.conditions import check_expanded_read, check_read, expected_revisions
 from hub.dialects.platform.context import PlatformContext
 from hub.dialects.platform.parameters import (
     ListParameters,
     ListRequest,
+    Pairs,
     known_parameters,
     natural,
     next_link,
     next_list_link,
+    refuse_beside_expand,
     refuse_given,
 )
 from hub.errors import BadRequest
 from hub.http import SMALL_BODY, Answer, Call
 from hub.proxies import public_path
+from hub.services.expansion_plan import Expand
 from stores.cursor import encode_cursor
 from stores.errors import InvalidQuery
 from stores.operators import Operators
 from stores.parse_operators import has_operators, parse_change, parse_changes
 from stores.protocol import MOST_HISTORY_ENTRIES, IdempotencyKey, Revisions
 from stores.query import WHOLE, Projection
-from stores.records import Entity, now_ms
+from stores.records import Entity, Json, now_ms
 from stores.tautology import is_tautology
 from stores.threads import in_thread
 
@@ -75,8 +78,13 @@ async def _upsert(
 
 
 async def get(context: PlatformContext, call: Call, principal: Principal) -> Answer:
-    projection = read_projection(context, call, principal)
-    text, rev = await context.entities.get(principal, call.path["store"], call.path["id"], projection)
+    projection, expand = read_projection(context, call, principal)
+    store, id = call.path["store"], call.path["id"]
+    if expand is not None:
+        page = await context.expansions.get(principal, store, id, expand)
+        check_expanded_read(call, page.rev)
+        return answers.expanded_answer(page.texts[0], context.settings.stream_timeout)
+    text, rev = await context.entities.get(principal, store, id, projection)
     check_read(call, rev)
     return answers.entity_answer(text, rev)
 
@@ -85,17 +93,31 @@ async def find(context: PlatformContext, call: Call, principal: Principal) -> An
     pairs = call.parameters()
     request = read_list(context, call, principal, pairs)
     refuse_given(request, ("upsert", "all"), "does not belong to a list")
+    refuse_beside_expand(request)
     if request.meta:
         return await summarize(context, call, principal, request)
     if request.since is not None:
         return await changes_since(context, call, principal, request)
-    listing = await context.entities.find(principal, call.path["store"], request.query, request.projection)
-    headers = [answers.position_header(listing.position)]
-    if listing.next is not None:
-        cursor = encode_cursor(listing.next, request.query.sort)
+    store, timeout = call.path["store"], context.settings.stream_timeout
+    if request.expand is not None:
+        page = await context.expansions.find(principal, store, request.query, request.expand)
+        headers = list_headers(call, pairs, request, page.position, page.next)
+        return answers.expanded_list_answer(page.texts, headers, timeout)
+    listing = await context.entities.find(principal, store, request.query, request.projection)
+    headers = list_headers(call, pairs, request, listing.position, listing.next)
+    return Answer(listing.body, headers=headers, timeout=timeout)
+
+
+def list_headers(
+    call: Call, pairs: Pairs, request: ListRequest, position: str, following: tuple[Json, ...] | None
+) -> list[tuple[bytes, bytes]]:
+    """Return the headers of a page, with the link to the next one if there is one."""
+    headers = [answers.position_header(position)]
+    if following is not None:
+        cursor = encode_cursor(following, request.query.sort)
         link = next_list_link(public_path(call.scope), pairs, request.query, cursor)
         headers.append((b"link", link.encode("ascii")))
-    return Answer(listing.body, headers=headers, timeout=context.settings.stream_timeout)
+    return headers
 
 
 async def summarize(context: PlatformContext, call: Call, principal: Principal, request: ListRequest) -> Answer:
@@ -206,7 +228,7 @@ def read_bulk(context: PlatformContext, call: Call, principal: Principal) -> Lis
     refused."""
     pairs = call.parameters()
     request = read_list(context, call, principal, pairs)
-    paging = ("offset", "limit", "after", "sort", "only", "meta", "since", "upsert")
+    paging = ("offset", "limit", "after", "sort", "only", "meta", "since", "upsert", "expand")
     refuse_given(request, paging, "does not belong to a bulk change")
     if request.all and len(pairs) > 1:
         raise InvalidQuery("all", "all=true means every visible entity: it takes no filter beside it")
@@ -218,13 +240,16 @@ def read_bulk(context: PlatformContext, call: Call, principal: Principal) -> Lis
     return request
 
 
-def read_projection(context: PlatformContext, call: Call, principal: Principal) -> Projection:
+def read_projection(context: PlatformContext, call: Call, principal: Principal) -> tuple[Projection, Expand | None]:
+    """Return what to show of an entity; with `expand`, that says all of it."""
     pairs = call.parameters()
     if not pairs:
-        return WHOLE
-    known_parameters(pairs, ("only",))
+        return WHOLE, None
+    known_parameters(pairs, ("only", "expand"))
     view = context.registry.authorized(principal, call.path["store"])
-    return ListParameters(view, pairs, context.filter_limits, 1).projection()
+    parameters = ListParameters(view, pairs, context.filter_limits, 1)
+    expand = parameters.expand()
+    return (parameters.projection(), None) if expand is None else (WHOLE, expand)
 
 
 async def idempotency_key(

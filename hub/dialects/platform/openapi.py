@@ -18,7 +18,7 @@ from hub.dialects.platform import components
 from hub.dialects.platform.context import PlatformContext
 from hub.dialects.platform.operations import ACCOUNT_OPERATIONS, ENTITY_OPERATIONS, Operation
 from hub.dialects.platform.parameters import known_parameters
-from hub.dialects.platform.schemas import ANY_STORE, shared_schemas, store_schemas
+from hub.dialects.platform.schemas import ANY_STORE, read_schema, shared_schemas, store_schemas
 from hub.dialects.platform.system_schemas import NO_DELETES, NO_WRITES
 from hub.http import Answer, Call
 from hub.openapi.document import DocumentPart, document_of
@@ -125,7 +125,7 @@ def operation_object(call: Operation, definition: StoreDefinition, most: int, re
             *components.store_parameters(call, definition, name),
             *_headers(call),
         ],
-        "responses": _responses(call, name, readable),
+        "responses": _responses(call, definition, readable),
     }
     if call.body != "none":
         needed = call.body not in ("ending", "proof")
@@ -172,8 +172,8 @@ def _body(call: Operation, name: str, most: int) -> Schema:
 # Answers.
 
 
-def _responses(call: Operation, name: str, readable: bool | None) -> Schema:
-    done = {"200": {"description": "Done", **_result(call, name, readable)}}
+def _responses(call: Operation, definition: StoreDefinition, readable: bool | None) -> Schema:
+    done = {"200": {"description": "Done", **_result(call, definition, readable)}}
     if call.conditional and call.method == "GET":
         done["304"] = ref("NotModified", "responses")
     return done | {str(status): ref(f"Error{status}", "responses") for status in statuses(call)}
@@ -217,14 +217,14 @@ def _written(name: str, readable: bool | None, *more: Schema) -> Schema:
     return {"anyOf": [whole, marks]} if readable is None else whole if readable else marks
 
 
-def _result(call: Operation, name: str, readable: bool | None) -> Schema:
+def _result(call: Operation, definition: StoreDefinition, readable: bool | None) -> Schema:
     """Return headers and content of the successful answer."""
-    shown = ref(f"{name}.entity")
+    name = definition.name
     match call.result:
         case "entity":
             return _content(_written(name, readable, ONE), ETag="ETag")
         case "projected":
-            return _content({"allOf": [shown, ONE]}, ETag="ETag")
+            return _content({"allOf": [read_schema(definition), ONE]}, ETag="ETag-of-plain")
         case "entities":
             several = {
                 "success": {"const": True},
@@ -233,7 +233,7 @@ def _result(call: Operation, name: str, readable: bool | None) -> Schema:
             many = {"type": "object", "properties": several, "required": ["success", "entities"]}
             return _content({"anyOf": [_written(name, readable, ONE), many]}, ETag="ETag-of-one")
         case "list":
-            return _content(components.list_answers(name), **{"X-Position": "X-Position", "Link": "Link"})
+            return _content(components.list_answers(definition), **{"X-Position": "X-Position", "Link": "Link"})
         case "history":
             return _content(ref("History"), Link="Link")
         case "session" | "signed_out":

@@ -9,6 +9,9 @@ from typing import Annotated, Any
 from urllib.parse import quote, quote_plus
 
 from auth.view import View
+from hub.dialects.platform.expand import parse_expand
+from hub.services.expansion import MOST_EXPANDED
+from hub.services.expansion_plan import Expand
 from hub.services.times import parse_time
 from stores import query
 from stores.bounds import Limit
@@ -24,7 +27,7 @@ Pairs = list[tuple[str, str]]
 
 RESERVED = (
     "offset", "limit", "only", "meta", "from", "to", "begin", "end", "filter", "sort", "after", "search", "since",
-    "upsert", "all",
+    "upsert", "all", "expand",
 )  # fmt: skip
 """Names with a special meaning. Filter a field of such a name with ``from[eq]=x`` or in `filter`."""
 
@@ -32,6 +35,12 @@ OPERATORS = {
     "eq": "$eq", "ne": "$ne", "gt": "$gt", "gte": "$gte", "lt": "$lt", "lte": "$lte", "in": "$in", "nin": "$nin",
     "exists": "$exists", "contains": "$contains", "startswith": "$startswith",
 }  # fmt: skip
+
+_NOT_BESIDE_EXPAND: Mapping[str, str] = {
+    "since": "a change shows the entity itself; follow the changes of the other store too",
+    "meta": "it does not list entities",
+    "aggregate": "groups are no entities",
+}
 
 MOST_CURSOR: Annotated[int, Limit("link", "characters of a cursor", "a link by `offset`")] = 2_048
 """Characters of a cursor in a link. The sort key of an entity may have megabytes, but heads are short."""
@@ -46,7 +55,8 @@ _SYSTEM_TEXTS = ("_id", "owner", "group", "access", "branch")
 @dataclass(frozen=True, slots=True)
 class ListRequest:
     """The parsed parameters. `given` are the names of reserved parameters in the request; `all` selects every entity;
-    `searched`: `where` contains a search."""
+    `searched`: `where` contains a search. With `expand`, `projection` shows everything: `only` is a part of `expand`.
+    """
 
     where: Filter
     all: bool
@@ -57,6 +67,7 @@ class ListRequest:
     limit: int | None
     given: frozenset[str]
     searched: bool
+    expand: Expand | None
 
 
 class ListParameters:
@@ -74,7 +85,8 @@ class ListParameters:
     def read(self) -> ListRequest:
         """Parse all parameters. Raises InvalidQuery that names the wrong parameter."""
         single = self.single
-        limit = self.natural("limit")
+        limit, expand = self.natural("limit"), self.expand()
+        most = self.most if expand is None else min(self.most, MOST_EXPANDED)
         where = self.where()
         sort = parse_sort(single["sort"], self.view.check_path) if "sort" in single else query.CREATION
         return ListRequest(
@@ -84,20 +96,25 @@ class ListParameters:
                 where=where,
                 sort=sort,
                 offset=self.natural("offset") or 0,
-                limit=self.most if limit is None else min(limit, self.most),
+                limit=most if limit is None else min(limit, most),
                 after=decode_cursor(single["after"], sort) if "after" in single else None,
             ),
-            projection=self.projection(),
+            projection=self.projection() if expand is None else query.WHOLE,
             meta=self.flag("meta"),
             since=single.get("since"),
             limit=limit,
             given=frozenset(single),
             searched=bool(single.get("search")),
+            expand=expand,
         )
 
     def projection(self) -> Projection:
         only = self.single.get("only")
         return query.WHOLE if only is None else Projection(parse_only(only, self.view.check_path))
+
+    def expand(self) -> Expand | None:
+        text = self.single.get("expand")
+        return None if text is None else parse_expand(text, self.single.get("only"))
 
     def where(self) -> Filter:
         parts = [self.condition(name, value) for name, value in self.conditions]
@@ -255,6 +272,15 @@ def refuse_given(request: ListRequest, names: Iterable[str], reason: str) -> Non
     for name in names:
         if name in request.given:
             raise InvalidQuery(name, f"{name} {reason}")
+
+
+def refuse_beside_expand(request: ListRequest) -> None:
+    """Raise InvalidQuery for `expand` in a request for something else than entities."""
+    if request.expand is None:
+        return
+    for name, reason in _NOT_BESIDE_EXPAND.items():
+        if name in request.given and (name != "meta" or request.meta):
+            raise InvalidQuery("expand", f"expand cannot be used together with {name}: {reason}")
 
 
 def known_parameters(pairs: Pairs, known: Iterable[str]) -> dict[str, Any]:

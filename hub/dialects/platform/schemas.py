@@ -69,7 +69,8 @@ def sent_field(store: str, field: Field) -> Schema:
 def store_schemas(definition: StoreDefinition) -> dict[str, Schema]:
     """Return component schemas by name. Store names contain no dot, so they cannot collide with other components."""
     name = definition.name
-    return {
+    expanded = {f"{name}.expanded": expanded_entity(definition)} if definition.relations else {}
+    return expanded | {
         f"{name}.entity": shown_entity(definition),
         f"{name}.new": sent_entity(definition, {}, whole=True),
         f"{name}.replacement": sent_entity(definition, OWN_ID, whole=True),
@@ -90,6 +91,28 @@ def shown_entity(definition: StoreDefinition) -> Schema:
         if not f.hidden
     }
     return {"type": "object", "properties": system | fields | REVEALED.get(store, {}), "required": ["_id"]}
+
+
+def read_schema(definition: StoreDefinition) -> Schema:
+    """Return the schema of an entity in the answer to a read, in which references may be expanded."""
+    return ref(f"{definition.name}.{'expanded' if definition.relations else 'entity'}")
+
+
+def expanded_entity(definition: StoreDefinition) -> Schema:
+    """Return the schema of a shown entity with references, each of which may be expanded."""
+    shown = shown_entity(definition)
+    fields = {f.id: nullable(_expanded(f)) for f in definition.fields if not f.hidden}
+    return shown | {"properties": shown["properties"] | fields}
+
+
+def _expanded(field: Field) -> Schema:
+    schema = shown_value(field)
+    item = schema["items"] if field.many else schema
+    if field.store:
+        item = {"anyOf": [item, ref("Expanded")]}
+    elif field.fields:
+        item = item | {"properties": {member.id: nullable(_expanded(member)) for member in field.fields}}
+    return schema | {"items": item} if field.many else item
 
 
 OWN_ID: Final[dict[str, Schema]] = {"_id": ID | {"description": "The entity's own id, which never changes"}}
@@ -285,6 +308,11 @@ def shared_schemas() -> dict[str, Schema]:
         "Single": {
             "type": ["string", "number", "null"],
             "description": "A value of a unique field",
+        },
+        "Expanded": {
+            "type": "object",
+            "description": "With `expand`: the entity that is referred to, as the caller sees it; out of sight, only "
+            "the value that refers to it",
         },
         "Timezone": {"type": "string", "enum": sorted(timezones())},
         "Condition": {"anyOf": [VALUE, operators]},

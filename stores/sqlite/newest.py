@@ -1,0 +1,92 @@
+"""The newest entities for each of several values (`stores.newest`).
+
+An index leads from each value to its newest entities, whatever their number. Where there is no such index, because
+values are in lists, and where the reader sees little of the store, one scan from the newest entity on finds them.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import apsw
+import orjson
+
+from stores.newest import Collected, Newest, Texts
+from stores.protocol import UNBOUNDED
+from stores.query import CREATION, Query, Sort
+from stores.relation import Value, values_along
+from stores.sqlite.compile import Compiler
+from stores.sqlite.feed import current_seq
+from stores.sqlite.functions import parsed
+from stores.sqlite.lists import Show, page_sql
+from stores.sqlite.readers import snapshot
+from stores.sqlite.tables import StoreTable
+from stores.sqlite.visibility_index import acl_key_of, sees_little
+
+NEWEST_FIRST = tuple(Sort(each.path, descending=True) for each in CREATION)
+
+
+def read_newest(connection: apsw.Connection, table: StoreTable, wanted: Newest, show: Show) -> Texts:
+    """Return the texts that `show` makes of the stored ones. Raises ReadTooLarge."""
+    with snapshot(connection):
+        current_seq(connection)
+        if _has_index(connection, table, wanted):
+            return _by_value(connection, table, wanted, show)
+        return _by_scan(connection, table, wanted, show)
+
+
+def _has_index(connection: apsw.Connection, table: StoreTable, wanted: Newest) -> bool:
+    """Return whether looking up each value is less work than a scan."""
+    if Compiler(table).plain_value(wanted.path) is None:
+        return False
+    indexed = table.paths.get(".".join(wanted.path))
+    if wanted.path == ("_id",) or (indexed is not None and indexed.unique):
+        return True
+    condition = wanted.condition
+    key = acl_key_of(condition)
+    return key is None or not sees_little(connection, table, key, condition)
+
+
+def newest_sql(table: StoreTable, wanted: Newest) -> tuple[str, list[Any]]:
+    """Return the statement, and its values, for rows (number of the value, time, id, document)."""
+    compiler = Compiler(table)
+    where = compiler.condition(wanted.where)  # first: see `Compiler.kept_choice`
+    value = compiler.plain_value(wanted.path)
+    values = compiler.bind(orjson.dumps(wanted.values).decode())
+    newest = (
+        f"SELECT row FROM {table.table} WHERE {value}=wanted.value AND {where}"
+        f" ORDER BY time DESC, id DESC LIMIT {wanted.each}"
+    )
+    sql = (
+        f"SELECT wanted.key, found.time, found.id, CAST(found.doc AS BLOB)"
+        f" FROM json_each({values}) wanted CROSS JOIN {table.table} found WHERE found.row IN ({newest})"
+    )
+    return sql, compiler.values
+
+
+def _by_value(connection: apsw.Connection, table: StoreTable, wanted: Newest, show: Show) -> Texts:
+    sql, values = newest_sql(table, wanted)
+    collected = Collected(wanted)
+    found: dict[int, list[tuple[tuple[float, str], bytes]]] = {}
+    for number, time, id, doc in connection.execute(sql, values):
+        text = show(doc)
+        collected.count(text)
+        found.setdefault(number, []).append(((-math.inf if time is None else time, id), text))
+    # Not sorted by SQL, which would carry the documents through the sorter.
+    return {wanted.values[number]: [text for _, text in sorted(texts, reverse=True)] for number, texts in found.items()}
+
+
+def _by_scan(connection: apsw.Connection, table: StoreTable, wanted: Newest, show: Show) -> Texts:
+    collected = Collected(wanted)
+    sought: frozenset[Value] = frozenset(wanted.values)
+    sql, values = page_sql(connection, table, Query(wanted.condition, NEWEST_FIRST), UNBOUNDED)
+    for (doc,) in connection.execute(sql, values):
+        had = [value for value in values_along(parsed(doc), wanted.path) & sought if collected.takes(value)]
+        if had:
+            text = show(doc)
+            for value in had:
+                collected.add(value, text)
+            if collected.is_complete:
+                break
+    return collected.texts

@@ -1,0 +1,88 @@
+"""Large expansions take turns: only so many are in memory at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import cast
+
+import orjson
+import pytest
+
+from hub.dialects.platform.expand import parse_expand
+from hub.services import expansion
+from hub.services.expansion import LARGE, MOST_LARGE_EXPANSIONS_EACH, ExpandedPage, Expansions
+from hub.services.registry import StoreRegistry
+from stores.errors import InvalidQuery, NotFound
+from stores.long_lists import LongLists
+from stores.protocol import Engine, Insert
+from stores.query import Query
+from stores.schema import Field, StoreDefinition
+from tests.auth.test_view import ME, user
+from tests.support.entities import entity
+from tests.support.tasks import end
+
+pytestmark = pytest.mark.gate("sqlite")
+
+TARGETS = StoreDefinition("targets", (Field("text", "JSON"),), open=False)
+SOURCES = StoreDefinition("sources", (Field("n", "Number"), Field("to", "Reference", store="targets")), open=False)
+ADMIN = user(admin=True)
+
+
+class Registry:
+    def get(self, name: str) -> StoreDefinition:
+        for definition in (TARGETS, SOURCES):
+            if definition.name == name:
+                return definition
+        raise NotFound(name)
+
+
+@pytest.fixture
+async def expansions(engine: Engine) -> Expansions:
+    """Three sources: the first refers to a small target, the others to a large one."""
+    await engine.define(TARGETS, SOURCES)
+    small, large = entity(text="small"), entity(text="x" * (LARGE - 1_000))
+    sources = [entity(n=n, to=(large if n else small)["_id"], time=n) for n in range(3)]
+    await engine.commit(
+        [Insert("targets", small), Insert("targets", large), *(Insert("sources", each) for each in sources)], None
+    )
+    return Expansions(engine, cast("StoreRegistry", Registry()), LongLists(1))
+
+
+async def read(expansions: Expansions, store: str, limit: int, expand: str) -> ExpandedPage:
+    return await expansions.find(ADMIN, store, Query(limit=limit), parse_expand(expand, None))
+
+
+async def test_a_large_expansion_waits_for_a_place_and_a_small_one_does_not(expansions: Expansions) -> None:
+    places = expansions._large
+    for _ in range(MOST_LARGE_EXPANSIONS_EACH):
+        await places._enter(ME)
+    small = await read(expansions, "sources", 1, "to")
+    assert orjson.loads(small.texts[0])["to"]["text"] == "small"
+    waiting = [
+        asyncio.create_task(read(expansions, "sources", 3, "to")),
+        asyncio.create_task(read(expansions, "targets", 2, "sources(to).to")),
+    ]
+    try:
+        done, _ = await asyncio.wait(waiting, timeout=0.2)
+        assert not done
+        places._leave(ME)
+        page, below = await asyncio.gather(*waiting)
+    finally:
+        await end(*waiting)
+    assert [orjson.loads(text)["n"] for text in page.texts] == [0, 1, 2]
+    assert [len(orjson.loads(text)["to"]["text"]) > 5 for text in page.texts] == [False, True, True]
+    assert [len(orjson.loads(text)["sources(to)"]) for text in below.texts] == [1, 2]
+    for _ in range(MOST_LARGE_EXPANSIONS_EACH - 1):
+        places._leave(ME)
+    assert not places._occupancy._inside
+
+
+async def test_a_refused_expansion_leaves_its_place(expansions: Expansions, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(expansion, "MOST_EXPANDED_BYTES", 2 * LARGE)
+    assert len((await read(expansions, "sources", 2, "to")).texts) == 2
+    for store, expand in (("sources", "to.sources(to).to"), ("targets", "sources(to).to")):
+        with pytest.raises(InvalidQuery) as refusal:
+            await read(expansions, store, 3, expand)
+        assert refusal.value.field == "expand"
+        assert refusal.value.limit_name == "MOST_EXPANDED_BYTES"
+    assert not expansions._large._occupancy._inside
