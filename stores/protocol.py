@@ -13,6 +13,7 @@ from typing import Annotated, Final, NoReturn, Protocol
 
 import orjson
 
+from stores.aggregation import Aggregated, Aggregation
 from stores.bounds import Limit
 from stores.errors import ConsumerStopped, UpsertTooLarge, Violation
 from stores.options import CONSUMER_DEFAULTS, ConsumerOptions
@@ -381,6 +382,10 @@ class Engine(Protocol):
         limit bounds it."""
 
     async def summarize(self, store: str, where: Filter, projection: Projection = WHOLE) -> Summary: ...
+
+    async def aggregate(self, store: str, where: Filter, aggregation: Aggregation) -> Aggregated:
+        """Return the groups of the entities that match `where` (see `stores.accumulator`). Raises InvalidQuery for
+        groups that are too many or too large."""
 
     async def count(
         self, store: str, where: Filter = EVERYTHING, counts: Callable[[Entity], bool] | None = None

@@ -49,14 +49,16 @@ class FieldType(ABC):
     """One field type. An instance has no state: it serves every field of its type in every thread.
 
     `text`: values are strings, which `search` includes and which cells of tables hold unaltered. `may_be_unique`:
-    values are scalars that a unique index can hold. `takes_options`: a field needs `options`. `longest`: the most
-    characters, unless the field has a `length`; None where a length means nothing. `parameter`: how `parse` reads a
-    text. `example`: a value for the docs, which the check accepts, given the options that it needs.
+    values are scalars that a unique index can hold. `takes_options`: a field needs `options`. `decimal`: doubles
+    stand for decimals, so that a sum of them is a decimal. `longest`: the most characters, unless the field has a
+    `length`; None where a length means nothing. `parameter`: how `parse` reads a text. `example`: a value for the docs,
+    which the check accepts, given the options that it needs.
     """
 
     text: ClassVar[bool] = False
     may_be_unique: ClassVar[bool] = False
     takes_options: ClassVar[bool] = False
+    decimal: ClassVar[bool] = False
     parameter: ClassVar[ParameterForm] = ParameterForm.OTHER
 
     def __init__(self, name: str, example: Json, *, longest: int | None = None) -> None:

@@ -11,12 +11,14 @@ from urllib.parse import quote, quote_plus
 from auth.view import View
 from hub.services.times import parse_time
 from stores import query
+from stores.aggregation import MOST_GROUPS, Aggregation
 from stores.bounds import Limit
 from stores.cursor import decode_cursor
 from stores.errors import InvalidQuery
 from stores.fields.base import parse_number
 from stores.limits import parse_exactly
 from stores.parse import FilterParser, Limits, check_folded, parse_only, parse_path, parse_sort, scalar
+from stores.parse_aggregation import parse_dimensions, parse_group_sort, parse_measures
 from stores.query import Filter, Projection, Query
 from stores.records import Json
 
@@ -24,9 +26,12 @@ Pairs = list[tuple[str, str]]
 
 RESERVED = (
     "offset", "limit", "only", "meta", "from", "to", "begin", "end", "filter", "sort", "after", "search", "since",
-    "upsert", "all",
+    "upsert", "all", "aggregate",
 )  # fmt: skip
 """Names with a special meaning. Filter a field of such a name with ``from[eq]=x`` or in `filter`."""
+
+BESIDE_AGGREGATE = ("by",)
+"""Names with a special meaning beside `aggregate`, and without one elsewhere."""
 
 OPERATORS = {
     "eq": "$eq", "ne": "$ne", "gt": "$gt", "gte": "$gte", "lt": "$lt", "lte": "$lte", "in": "$in", "nin": "$nin",
@@ -46,7 +51,7 @@ _SYSTEM_TEXTS = ("_id", "owner", "group", "access", "branch")
 @dataclass(frozen=True, slots=True)
 class ListRequest:
     """The parsed parameters. `given` are the names of reserved parameters in the request; `all` selects every entity;
-    `searched`: `where` contains a search."""
+    `searched`: `where` contains a search; with `aggregation`, `query` has no sort."""
 
     where: Filter
     all: bool
@@ -57,6 +62,7 @@ class ListRequest:
     limit: int | None
     given: frozenset[str]
     searched: bool
+    aggregation: Aggregation | None
 
 
 class ListParameters:
@@ -68,15 +74,20 @@ class ListParameters:
         self.most = most
         # One parser for all conditions: its bounds apply to the whole request.
         self.parser = FilterParser(view.check_path, limits)
-        self.single = _single([p for p in pairs if p[0] in RESERVED])
-        self.conditions = [p for p in pairs if p[0] not in RESERVED]
+        aggregates = any(name == "aggregate" for name, _ in pairs)
+        reserved = (*RESERVED, *BESIDE_AGGREGATE) if aggregates else RESERVED
+        self.single = _single([p for p in pairs if p[0] in reserved])
+        self.conditions = [p for p in pairs if p[0] not in reserved]
 
     def read(self) -> ListRequest:
         """Parse all parameters. Raises InvalidQuery that names the wrong parameter."""
         single = self.single
         limit = self.natural("limit")
         where = self.where()
-        sort = parse_sort(single["sort"], self.view.check_path) if "sort" in single else query.CREATION
+        aggregation = self.aggregation(limit) if "aggregate" in single else None
+        sort = query.CREATION
+        if "sort" in single and aggregation is None:
+            sort = parse_sort(single["sort"], self.view.check_path)
         return ListRequest(
             where=where,
             all=self.flag("all"),
@@ -93,7 +104,15 @@ class ListParameters:
             limit=limit,
             given=frozenset(single),
             searched=bool(single.get("search")),
+            aggregation=aggregation,
         )
+
+    def aggregation(self, limit: int | None) -> Aggregation:
+        single, check = self.single, self.view.check_path
+        measures = parse_measures(single["aggregate"], check, self.definition.is_decimal)
+        by = parse_dimensions(single["by"], check) if "by" in single else ()
+        sort = parse_group_sort(single["sort"], measures, by) if "sort" in single else ()
+        return Aggregation(measures, by, sort, MOST_GROUPS if limit is None else limit)
 
     def projection(self) -> Projection:
         only = self.single.get("only")

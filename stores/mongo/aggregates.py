@@ -1,0 +1,132 @@
+"""Aggregations: the accumulator of `stores.accumulator` is fed, in threads, with the matching documents of one
+snapshot."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any, Final
+
+import bson
+from bson import Timestamp
+from pymongo.errors import ExecutionTimeout
+
+from stores.accumulator import Accumulator
+from stores.aggregation import Aggregated, Aggregation
+from stores.mongo import position
+from stores.mongo.codec import CODEC, Document, entity_of
+from stores.mongo.compile import compile_filter, field_name
+from stores.mongo.connection import Connection, Session
+from stores.mongo.errors import store_errors
+from stores.mongo.sizes import Pace
+from stores.mongo.slow_reads import milliseconds
+from stores.paths import Path
+from stores.query import Filter
+from stores.threads import in_thread
+
+_BATCH: Final = 2_000
+"""The most documents in one reply of the server."""
+
+_LOOK_EVERY: Final = 20_000
+"""Steps (see `stores.steps`) between two looks at the clock."""
+
+
+async def aggregate(connection: Connection, store: str, where: Filter, aggregation: Aggregation) -> Aggregated:
+    """See `stores.protocol.Engine.aggregate`."""
+    with store_errors():
+        if aggregation.paths:
+            accumulator, at = await _Reading(connection, store, where, aggregation).run()
+        else:
+            accumulator, at = await _counted(connection, store, where, aggregation)
+    groups = await in_thread(accumulator.result)
+    return Aggregated(position.at_time(connection.epoch, at), groups)
+
+
+async def _counted(
+    connection: Connection, store: str, where: Filter, aggregation: Aggregation
+) -> tuple[Accumulator, Timestamp]:
+    pipeline: list[Document] = [{"$match": compile_filter(where)}, {"$count": "n"}]
+    cursor, at = await connection.snapshot({"aggregate": store, "pipeline": pipeline, "cursor": {}})
+    accumulator = Accumulator(aggregation)
+    for found in cursor["firstBatch"]:
+        accumulator.add({}, int(found["n"]))
+    return accumulator, at
+
+
+class _Reading:
+    """One aggregation of documents. `run` may read them twice (see `stores.read_turns`)."""
+
+    def __init__(self, connection: Connection, store: str, where: Filter, aggregation: Aggregation) -> None:
+        self._connection = connection
+        self._store = store
+        self._aggregation = aggregation
+        self._find = {
+            "find": store,
+            "filter": compile_filter(where),
+            "projection": projection_of(aggregation.paths),
+        }
+
+    async def run(self, at: Timestamp | None = None) -> tuple[Accumulator, Timestamp]:
+        """Return the accumulator of all matching documents at one cluster time, and that time."""
+        accumulator, time = await self._connection.at_snapshot(self._read, at)
+        if time is None:  # the reply for a collection that does not exist has no time
+            return await self.run(await self._connection.now())
+        return accumulator, time
+
+    async def _read(self, concern: Document, seconds: float) -> tuple[Accumulator, Timestamp | None]:
+        deadline = _Deadline(seconds)
+        accumulator = Accumulator(self._aggregation, deadline.spend)
+        pace = Pace(self._connection.sizes, self._store, _BATCH)
+        cursor = 0
+        async with self._connection.client.start_session(causal_consistency=False) as session:
+            try:
+                limits = {"batchSize": pace.next(()), "maxTimeMS": milliseconds(seconds), "readConcern": concern}
+                reply = await self._reply({**self._find, **limits}, session)
+                cursor, rows, at = reply["id"], reply["firstBatch"], reply.get("atClusterTime")
+                while True:
+                    pace.came(rows)
+                    await in_thread(_add, accumulator, rows)
+                    deadline.check()
+                    if not cursor:
+                        return accumulator, at or concern.get("atClusterTime")
+                    more = {"getMore": cursor, "collection": self._store, "batchSize": pace.next(rows)}
+                    reply = await self._reply(more, session)
+                    cursor, rows = reply["id"], reply["nextBatch"]
+            finally:
+                pace.release()
+                if cursor:
+                    await self._connection.kill(self._store, cursor)
+
+    async def _reply(self, command: Document, session: Session) -> Document:
+        cursor: Document = (await self._connection.command(command, session, raw=True))["cursor"]
+        return cursor
+
+
+class _Deadline:
+    """The end of the time that a read may take: its server, and the work on the documents."""
+
+    def __init__(self, seconds: float) -> None:
+        self._ends = time.monotonic() + seconds
+        self._steps = _LOOK_EVERY
+
+    def spend(self, steps: int) -> None:
+        self._steps -= steps
+        if self._steps < 0:
+            self._steps = _LOOK_EVERY
+            self.check()
+
+    def check(self) -> None:
+        """Raise the error that a server raises beyond its time limit."""
+        if time.monotonic() > self._ends:
+            raise ExecutionTimeout("the aggregation took longer than it may")
+
+
+def projection_of(paths: Sequence[Path]) -> dict[str, int]:
+    """Return the projection to these paths. A path inside another one is left out: MongoDB refuses both together."""
+    needed = [path for path in paths if not any(path[:n] in paths for n in range(1, len(path)))]
+    return ({} if ("_id",) in needed else {"_id": 0}) | {field_name(path): 1 for path in needed}
+
+
+def _add(accumulator: Accumulator, rows: Sequence[Any]) -> None:
+    for document in bson.decode_all(b"".join(row.raw for row in rows), CODEC):
+        accumulator.add(entity_of(document))
