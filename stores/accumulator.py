@@ -263,7 +263,7 @@ class _Group:
         self._measures = measures
         self._by = by
         self.count = 0
-        self._cells: dict[tuple[str, Path], Any] = {}
+        self._cells: dict[tuple[str, Path, bool], Any] = {}
         self.fed: list[tuple[_Cell, int]] = []
         for measure in measures:
             cell = _cell_of(measure)
@@ -291,6 +291,6 @@ class _Group:
             raise InvalidQuery("aggregate", f"{measure.name} is beyond the range of doubles") from None
 
 
-def _cell_of(measure: Measure) -> tuple[str, Path]:
+def _cell_of(measure: Measure) -> tuple[str, Path, bool]:
     """Return what a measure is computed from: a sum and an average share one cell."""
-    return ("sum" if measure.function == "avg" else measure.function), measure.path
+    return ("sum" if measure.function == "avg" else measure.function), measure.path, measure.decimal
