@@ -84,6 +84,13 @@ class Aggregation:
         """The paths whose values are needed."""
         return tuple(dict.fromkeys([*(m.path for m in self.measures if m.path), *(d.path for d in self.by)]))
 
+    @property
+    def counted_path(self) -> Path | None:
+        """The path, if the aggregation counts the entities with each value at one path and does nothing else."""
+        if len(self.by) != 1 or self.by[0].unit is not None or any(measure.path for measure in self.measures):
+            return None
+        return self.by[0].path
+
 
 Value = Json | Decimal
 """The value of a measure. Sums of integers are integers of any size, and sums of decimals decimals of any length."""

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import bson
 from bson import Timestamp
-from pymongo.errors import ExecutionTimeout
+from pymongo.errors import ExecutionTimeout, OperationFailure
 
 from stores.accumulator import Accumulator
 from stores.aggregation import Aggregated, Aggregation
@@ -31,25 +31,59 @@ _LOOK_EVERY: Final = 20_000
 """Steps (see `stores.steps`) between two looks at the clock."""
 
 
+_MOST_COUNTED: Final = 10_000
+"""Values that the server counts. The groups are fewer where the values are arrays."""
+
+_MEMORY_EXCEEDED: Final = 292
+
+_Counted = tuple[Accumulator, Timestamp]
+"""The accumulator of all matching documents at one cluster time, and that time."""
+
+
 async def aggregate(connection: Connection, store: str, where: Filter, aggregation: Aggregation) -> Aggregated:
     """See `stores.protocol.Engine.aggregate`."""
     with store_errors():
-        if aggregation.paths:
-            accumulator, at = await _Reading(connection, store, where, aggregation).run()
-        else:
-            accumulator, at = await _counted(connection, store, where, aggregation)
+        found = await _counted_by_server(connection, store, where, aggregation)
+        accumulator, at = found or await _Reading(connection, store, where, aggregation).run()
     groups = await in_thread(accumulator.result)
     return Aggregated(position.at_time(connection.epoch, at), groups)
 
 
-async def _counted(
+async def _counted_by_server(
     connection: Connection, store: str, where: Filter, aggregation: Aggregation
-) -> tuple[Accumulator, Timestamp]:
-    pipeline: list[Document] = [{"$match": compile_filter(where)}, {"$count": "n"}]
-    cursor, at = await connection.snapshot({"aggregate": store, "pipeline": pipeline, "cursor": {}})
+) -> _Counted | None:
+    """Let the server count the documents with each value of a field, if that is all that is asked. None if it is not,
+    or if the values are too many or too large.
+
+    What groups a document is in depends on the whole value of the field, so a value counts as one entity that stands
+    for all documents with it. In the middle of an array the server would not find the values."""
+    path = aggregation.counted_path
+    if aggregation.paths and (path is None or len(path) > 1 or path == ("_id",)):
+        return None
+    name = None if path is None else field_name(path)
+    stages: list[Document] = [
+        {"$match": compile_filter(where)},
+        {"$group": {"_id": name and f"${name}", "n": {"$sum": 1}}},
+        {"$limit": _MOST_COUNTED + 1},
+    ]
+    command = {
+        "aggregate": store,
+        "pipeline": stages,
+        "cursor": {"batchSize": _MOST_COUNTED + 2},
+        "allowDiskUse": False,
+    }
+    try:
+        cursor, at = await connection.snapshot(command, raw=True)
+    except OperationFailure as error:
+        if error.code != _MEMORY_EXCEEDED:
+            raise
+        return None
+    if cursor["id"]:
+        await connection.kill(store, cursor["id"])
+    if cursor["id"] or len(cursor["firstBatch"]) > _MOST_COUNTED:
+        return None
     accumulator = Accumulator(aggregation)
-    for found in cursor["firstBatch"]:
-        accumulator.add({}, int(found["n"]))
+    await in_thread(_add_counted, accumulator, name, cursor["firstBatch"])
     return accumulator, at
 
 
@@ -66,8 +100,7 @@ class _Reading:
             "projection": projection_of(aggregation.paths),
         }
 
-    async def run(self, at: Timestamp | None = None) -> tuple[Accumulator, Timestamp]:
-        """Return the accumulator of all matching documents at one cluster time, and that time."""
+    async def run(self, at: Timestamp | None = None) -> _Counted:
         accumulator, time = await self._connection.at_snapshot(self._read, at)
         if time is None:  # the reply for a collection that does not exist has no time
             return await self.run(await self._connection.now())
@@ -125,6 +158,11 @@ def projection_of(paths: Sequence[Path]) -> dict[str, int]:
     """Return the projection to these paths. A path inside another one is left out: MongoDB refuses both together."""
     needed = [path for path in paths if not any(path[:n] in paths for n in range(1, len(path)))]
     return ({} if ("_id",) in needed else {"_id": 0}) | {field_name(path): 1 for path in needed}
+
+
+def _add_counted(accumulator: Accumulator, name: str | None, rows: Sequence[Any]) -> None:
+    for found in bson.decode_all(b"".join(row.raw for row in rows), CODEC):
+        accumulator.add(entity_of({name: found["_id"]}) if name else {}, int(found["n"]))
 
 
 def _add(accumulator: Accumulator, rows: Sequence[Any]) -> None:

@@ -8,7 +8,8 @@ from typing import cast
 import apsw
 
 from stores.accumulator import Accumulator
-from stores.aggregation import Aggregated, Aggregation
+from stores.aggregation import MOST_GROUPS, Aggregated, Aggregation
+from stores.paths import Path
 from stores.query import Filter
 from stores.records import Entity
 from stores.sqlite.allowance import spend
@@ -39,9 +40,14 @@ def _counted(
     connection: apsw.Connection, compiler: Compiler, aggregation: Aggregation, rows: str
 ) -> Iterator[tuple[Entity, int]]:
     """Yield what is needed of the entities in `rows`, and how many there are with equal values."""
-    paths = aggregation.paths
+    paths, counted = aggregation.paths, aggregation.counted_path
     if not paths:
         yield {}, cast(int, connection.execute(f"SELECT count(*) FROM {rows}", compiler.values).get)
+    elif counted is not None and (value := compiler.plain_value(counted)) is not None:
+        # An index of the path answers this, a group at a time. One group more than allowed is refused.
+        sql = f"SELECT {value},count(*) FROM {rows} GROUP BY 1 LIMIT {MOST_GROUPS + 1}"
+        for found, count in connection.execute(sql, compiler.values):
+            yield _entity_with(counted, found), cast(int, count)
     elif all(map(is_column, paths)):
         names = [path[0] for path in paths]
         columns = ",".join(str(compiler.plain_value(path)) for path in paths)
@@ -50,3 +56,9 @@ def _counted(
     else:
         for (doc,) in connection.execute(f"SELECT CAST(doc AS BLOB) FROM {rows}", compiler.values):
             yield parsed(cast(bytes, doc)), 1
+
+
+def _entity_with(path: Path, value: object) -> Entity:
+    for segment in reversed(path):
+        value = {segment: value}
+    return cast(Entity, value)

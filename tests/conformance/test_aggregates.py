@@ -110,6 +110,21 @@ async def test_more_groups_than_allowed(engine: Engine) -> None:
         assert refused.value.limit_name == "MOST_GROUPS"
 
 
+async def test_counts_by_one_field_are_as_any_others(engine: Engine) -> None:
+    """The database may count, whatever the values are."""
+    await engine.define(StoreDefinition("plain", indexes=("v", "a.v")))
+    values: list[Any] = [None, 1, 1.0, 2**53, 2.0**53, 2**53 + 1, -0.0, 0, "1", "a", "a", "é", 0.1, 5e-324, 1e300]
+    mixed = [*values, True, [], ["a", "a", 1, None], [["a"]], {"a": 1}, {"a": 1.0}, [{"v": 1}, {"v": [2]}, {}]]
+    await insert(engine, *(entity(v=value, a={"v": value}) for value in values), entity(), store="plain")
+    for rows in (values, mixed):
+        await insert(engine, *(entity(v=value, a={"v": value}) for value in rows))
+    for store in ("plain", STORE):
+        for path in ("v", "a.v"):
+            counted = await groups(engine, asked("count", path), store=store)
+            assert counted == [row[:2] for row in await groups(engine, asked("count,max:_rev", path), store=store)]
+            assert sum(row[1] for row in counted) >= len(values)
+
+
 async def test_the_answer_is_as_of_its_position(engine: Engine) -> None:
     """The changes after it are those that the groups do not contain."""
     made = [await insert_one(engine, n=n) for n in range(3)]
@@ -157,6 +172,16 @@ async def test_large_entities(engine: Engine) -> None:
     """Only the needed fields are kept in memory or sent by a server."""
     await insert(engine, *(entity(n=n, text="x" * 1_000_000) for n in range(30)))
     assert await groups(engine, asked("count,sum:n")) == [(30, 435)]
+
+
+async def test_counts_by_large_values(engine: Engine) -> None:
+    """They are refused for their size, also when the database itself could not hold them."""
+    for start in range(0, 120, 10):
+        await insert(engine, *(entity(text=f"{n:03}" + "x" * 999_990) for n in range(start, start + 10)))
+    with pytest.raises(InvalidQuery) as refused:
+        await groups(engine, asked("count", "text"))
+    assert refused.value.limit_name == "MOST_GROUP_BYTES"
+    assert await groups(engine, asked("count", "text"), parse_filter({"text": {"$startswith": "00100"}})) == []
 
 
 async def test_an_aggregation_that_takes_too_long(database: Database) -> None:
