@@ -93,6 +93,7 @@ class Credentials:
 EXCLUDED: Final = {
     "from": ("begin",),
     "to": ("end",),
+    "aggregate": ("offset", "after", "since", "only", "meta", "sort"),
     "meta": ("offset", "limit", "sort", "after", "since"),
     "since": ("offset", "after", "sort"),
     "all": ("from", "to", "begin", "end", "filter", "search"),
@@ -115,6 +116,8 @@ def before_call(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
         if case.query and case.query.get(name) not in (None, False, "false"):
             for other in others:
                 case.query.pop(other, None)
+    if case.query and not case.query.get("aggregate"):
+        case.query.pop("by", None)  # without `aggregate` it is a filter
     if case.method in ("PATCH", "DELETE") and case.path.count("/") == 3 and "auth" not in case.path and not case.query:
         case.query["all"] = "true"  # a bulk change needs a condition or `all`
     if "id" in (case.path_parameters or {}):
@@ -185,7 +188,9 @@ RULES: Final = re.compile(
         (
             r".*mean the same: send one",
             r".*cannot be used together",
-            r"sort: .*(is named twice|two different arrays|position of an array)",
+            r"(sort|by|aggregate): .*(is named twice|two different arrays|position of an array)",
+            r"by: .*is not an IANA time zone",
+            r"(count|(sum|avg|min|max):.*): .* has no field",  # an order of groups without `aggregate`
             r"after: this cursor (belongs to another sort|does not belong to this history)",
             r"filter: a bulk change needs a condition",
             r".*\[nin\]: ",

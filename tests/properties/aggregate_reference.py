@@ -115,7 +115,8 @@ def padded(local: datetime, unit: str) -> str:
 @cache
 def offsets(moment: datetime, zone: tzinfo, unit: str) -> frozenset[timedelta | None]:
     """Return the offsets of all instants nearby, minute by minute, that have the same label."""
-    nearby = [(moment + timedelta(minutes=n)).astimezone(zone) for n in range(-180, 181)]
+    around = range(-180, 181) if 1 < moment.year < 9999 else (0,)  # at the ends of the calendar no clock changes
+    nearby = [(moment + timedelta(minutes=n)).astimezone(zone) for n in around]
     own = padded(moment.astimezone(zone), unit)
     return frozenset(each.utcoffset() for each in nearby if padded(each, unit) == own)
 
