@@ -7,17 +7,17 @@ import time
 from collections.abc import Sequence
 from typing import Any, Final
 
-import bson
 from bson import Timestamp
 from pymongo.errors import ExecutionTimeout, OperationFailure
 
 from stores.accumulator import Accumulator
 from stores.aggregation import Aggregated, Aggregation
 from stores.mongo import position
-from stores.mongo.codec import CODEC, Document, entity_of
+from stores.mongo.codec import Document, entity_of
 from stores.mongo.compile import compile_filter, field_name
 from stores.mongo.connection import Connection, Session
 from stores.mongo.errors import store_errors
+from stores.mongo.reading import document_groups
 from stores.mongo.sizes import Pace
 from stores.mongo.slow_reads import milliseconds
 from stores.paths import Path
@@ -161,10 +161,12 @@ def projection_of(paths: Sequence[Path]) -> dict[str, int]:
 
 
 def _add_counted(accumulator: Accumulator, name: str | None, rows: Sequence[Any]) -> None:
-    for found in bson.decode_all(b"".join(row.raw for row in rows), CODEC):
-        accumulator.add(entity_of({name: found["_id"]}) if name else {}, int(found["n"]))
+    for documents in document_groups(rows):
+        for found in documents:
+            accumulator.add(entity_of({name: found["_id"]}) if name else {}, int(found["n"]))
 
 
 def _add(accumulator: Accumulator, rows: Sequence[Any]) -> None:
-    for document in bson.decode_all(b"".join(row.raw for row in rows), CODEC):
-        accumulator.add(entity_of(document))
+    for documents in document_groups(rows):  # a call that decodes a whole reply would hold the interpreter
+        for document in documents:
+            accumulator.add(entity_of(document))
