@@ -247,9 +247,9 @@ class _Extreme:
             if own is None or (found > own if self._greatest else found < own):
                 self.value, self._place = value, found
                 if self._held or found[0] != ordering.RANK_NUMBER:
-                    self._hold(_size_of(value))
+                    self._count_size(_size_of(value))
 
-    def _hold(self, size: int) -> None:
+    def _count_size(self, size: int) -> None:
         self._size.change(size - self._held)
         self._held = size
 

@@ -19,7 +19,7 @@ from stores.fields.base import parse_number
 from stores.limits import parse_exactly
 from stores.parse import FilterParser, Limits, check_folded, parse_only, parse_path, parse_sort, scalar
 from stores.parse_aggregation import parse_dimensions, parse_group_sort, parse_measures
-from stores.query import Filter, Projection, Query
+from stores.query import Filter, Projection, Query, Sort
 from stores.records import Json
 
 Pairs = list[tuple[str, str]]
@@ -85,7 +85,7 @@ class ListParameters:
         limit = self.natural("limit")
         where = self.where()
         aggregation = self.aggregation(limit) if "aggregate" in single else None
-        sort = query.CREATION
+        sort: tuple[Sort, ...] = query.CREATION
         if "sort" in single and aggregation is None:
             sort = parse_sort(single["sort"], self.view.check_path)
         return ListRequest(
