@@ -40,12 +40,14 @@ _NOTHING: Final[Sequence[Any]] = ()
 _NULL: Final[dict[Any, Any]] = {None: None}
 _STEPS: Final = 4
 """The cost in steps (see `stores.steps`) of one value of one measure or dimension."""
+_STEPS_OF_GROUP: Final = 10
+"""The cost in steps of making one value of a group, and of sorting the groups by it."""
 
 
 class Accumulator:
     """The groups of an aggregation. `add` and `result` raise InvalidQuery for groups that are too many or too large.
 
-    `spend` is called with the steps that arrays and objects take.
+    `spend` is called with the steps that arrays and groups take.
     """
 
     def __init__(self, aggregation: Aggregation, spend: Spend = free) -> None:
@@ -93,6 +95,8 @@ class Accumulator:
 
     def result(self) -> list[Group]:
         """Return the groups in their order."""
+        columns = 1 + len(self._aggregation.measures) + len(self._aggregation.sort)
+        self._spend(_STEPS_OF_GROUP * columns * len(self._groups))
         groups = [group.result() for group in self._groups.values()]
         groups.sort(key=lambda group: [place(value) for value in group.by])
         for term in reversed(self._aggregation.sort):
@@ -102,6 +106,7 @@ class Accumulator:
     def _new(self, key: Key, values: tuple[Json, ...]) -> _Group:
         if len(self._groups) >= MOST_GROUPS:
             raise _too_many()
+        self._spend(_STEPS_OF_GROUP * (1 + len(self._aggregation.measures)))
         self._size.change(sum(map(_size_of, values)))
         group = _Group(self._aggregation.measures, self._paths, tuple(map(canonical, values)), self._size)
         self._groups[key] = group

@@ -11,7 +11,7 @@ from bson import Timestamp
 from pymongo.errors import ExecutionTimeout, OperationFailure
 
 from stores.accumulator import Accumulator
-from stores.aggregation import Aggregated, Aggregation
+from stores.aggregation import Aggregated, Aggregation, Group
 from stores.mongo import position
 from stores.mongo.codec import Document, entity_of
 from stores.mongo.compile import compile_filter, field_name
@@ -36,22 +36,21 @@ _MOST_COUNTED: Final = 10_000
 
 _MEMORY_EXCEEDED: Final = 292
 
-_Counted = tuple[Accumulator, Timestamp]
-"""The accumulator of all matching documents at one cluster time, and that time."""
+_Found = tuple[list[Group], Timestamp]
+"""The groups of all matching documents at one cluster time, and that time."""
 
 
 async def aggregate(connection: Connection, store: str, where: Filter, aggregation: Aggregation) -> Aggregated:
     """See `stores.protocol.Engine.aggregate`."""
     with store_errors():
         found = await _counted_by_server(connection, store, where, aggregation)
-        accumulator, at = found or await _Reading(connection, store, where, aggregation).run()
-    groups = await in_thread(accumulator.result)
+        groups, at = found or await _Reading(connection, store, where, aggregation).run()
     return Aggregated(position.at_time(connection.epoch, at), groups)
 
 
 async def _counted_by_server(
     connection: Connection, store: str, where: Filter, aggregation: Aggregation
-) -> _Counted | None:
+) -> _Found | None:
     """Let the server count the documents with each value of a field, if that is all that is asked. None if it is not,
     or if the values are too many or too large.
 
@@ -82,9 +81,9 @@ async def _counted_by_server(
         await connection.kill(store, cursor["id"])
     if cursor["id"] or len(cursor["firstBatch"]) > _MOST_COUNTED:
         return None
-    accumulator = Accumulator(aggregation)
+    accumulator = Accumulator(aggregation, _Deadline(connection.read_timeout).spend)
     await in_thread(_add_counted, accumulator, name, cursor["firstBatch"])
-    return accumulator, at
+    return await in_thread(accumulator.result), at
 
 
 class _Reading:
@@ -100,13 +99,13 @@ class _Reading:
             "projection": projection_of(aggregation.paths),
         }
 
-    async def run(self, at: Timestamp | None = None) -> _Counted:
-        accumulator, time = await self._connection.at_snapshot(self._read, at)
+    async def run(self, at: Timestamp | None = None) -> _Found:
+        groups, time = await self._connection.at_snapshot(self._read, at)
         if time is None:  # the reply for a collection that does not exist has no time
             return await self.run(await self._connection.now())
-        return accumulator, time
+        return groups, time
 
-    async def _read(self, concern: Document, seconds: float) -> tuple[Accumulator, Timestamp | None]:
+    async def _read(self, concern: Document, seconds: float) -> tuple[list[Group], Timestamp | None]:
         deadline = _Deadline(seconds)
         accumulator = Accumulator(self._aggregation, deadline.spend)
         pace = Pace(self._connection.sizes, self._store, _BATCH)
@@ -121,7 +120,7 @@ class _Reading:
                     await in_thread(_add, accumulator, rows)
                     deadline.check()
                     if not cursor:
-                        return accumulator, at or concern.get("atClusterTime")
+                        return await in_thread(accumulator.result), at or concern.get("atClusterTime")
                     more = {"getMore": cursor, "collection": self._store, "batchSize": pace.next(rows)}
                     reply = await self._reply(more, session)
                     cursor, rows = reply["id"], reply["nextBatch"]

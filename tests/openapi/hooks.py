@@ -93,7 +93,7 @@ class Credentials:
 EXCLUDED: Final = {
     "from": ("begin",),
     "to": ("end",),
-    "aggregate": ("offset", "after", "since", "only", "meta", "sort"),
+    "aggregate": ("offset", "after", "since", "only", "meta", "sort"),  # `sort` takes what `aggregate` has
     "meta": ("offset", "limit", "sort", "after", "since"),
     "since": ("offset", "after", "sort"),
     "all": ("from", "to", "begin", "end", "filter", "search"),

@@ -218,6 +218,7 @@ REFUSED = [
     ("aggregate=count&since=x", "since"),
     ("aggregate=count&only=n", "only"),
     ("aggregate=count&meta=true", "meta"),
+    ("aggregate=count&expand=n", "expand"),
     ("aggregate=count&upsert=code", "upsert"),
     ("aggregate=count&all=true", "all"),
     ("aggregate=count&n[what]=1", "n[what]"),

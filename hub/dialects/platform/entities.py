@@ -92,7 +92,8 @@ async def summarize(context: PlatformContext, call: Call, principal: Principal, 
 async def aggregate(
     context: PlatformContext, call: Call, principal: Principal, request: ListRequest, aggregation: Aggregation
 ) -> Answer:
-    refuse_given(request, ("offset", "after", "since", "only", "meta"), "cannot be used together with aggregate")
+    not_of_groups = ("offset", "after", "since", "only", "meta", "expand")
+    refuse_given(request, not_of_groups, "cannot be used together with aggregate")
     # It may read the whole store, so one whose client has gone is given up.
     work = context.entities.aggregate(principal, call.path["store"], request.where, aggregation)
     found = await call.while_connected(work)

@@ -30,8 +30,8 @@ RESERVED = (
 )  # fmt: skip
 """Names with a special meaning. Filter a field of such a name with ``from[eq]=x`` or in `filter`."""
 
-BESIDE_AGGREGATE = ("by",)
-"""Names with a special meaning beside `aggregate`, and without one elsewhere."""
+BESIDE_AGGREGATE = ("by", "expand")
+"""Names with a special meaning beside `aggregate`: `expand` is refused there."""
 
 OPERATORS = {
     "eq": "$eq", "ne": "$ne", "gt": "$gt", "gte": "$gte", "lt": "$lt", "lte": "$lte", "in": "$in", "nin": "$nin",
