@@ -13,6 +13,7 @@ from typing import Annotated, Any, Final, NoReturn, Protocol
 
 import orjson
 
+from stores.aggregation import Aggregated, Aggregation
 from stores.bounds import Limit
 from stores.computing import Compute
 from stores.errors import ConsumerStopped, TooManyMatches, UpsertTooLarge, Violation
@@ -487,6 +488,10 @@ class Engine(Protocol):
         to the answer. Raises ReadTooLarge."""
 
     async def summarize(self, store: str, where: Filter, projection: Projection = WHOLE) -> Summary: ...
+
+    async def aggregate(self, store: str, where: Filter, aggregation: Aggregation) -> Aggregated:
+        """Return the groups of the entities that match `where` (see `stores.accumulator`). Raises InvalidQuery for
+        groups that are too many or too large."""
 
     async def count(
         self, store: str, where: Filter = EVERYTHING, counts: Callable[[Entity], bool] | None = None

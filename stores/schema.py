@@ -188,6 +188,11 @@ class StoreDefinition:
     def by_id(self) -> Mapping[str, Field]:
         return {f.id: f for f in self.fields}
 
+    def is_decimal(self, path: str) -> bool:
+        """Return whether the values at a dotted path are decimals."""
+        field = self.by_id.get(path)
+        return field is not None and field.kind.decimal
+
     @cached_property
     def unique_paths(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys([*_paths(self.fields, lambda f: f.unique or f.type == SERIAL), *self.unique]))

@@ -42,6 +42,7 @@ from hub.services.system_stores.base import StoreHooks
 from hub.services.system_writes import ASSIGNED, SystemStoreWrites
 from hub.services.violations import indexed_errors, raise_violations
 from hub.services.written import is_forced, text_of, texts_of
+from stores.aggregation import Aggregated, Aggregation
 from stores.errors import InvalidQuery, NotFound, TooManyMatches, Violation
 from stores.limits import EntityLimits
 from stores.long_lists import LongLists
@@ -125,6 +126,12 @@ class EntityService:
         view = self._view(principal, store, "GET")
         summary = await self._engine.summarize(store, view.narrowed(where), view.shown(projection))
         return replace(summary, position=bind(summary.position, view.digest))
+
+    async def aggregate(self, principal: Principal, store: str, where: Filter, aggregation: Aggregation) -> Aggregated:
+        """Return the groups of the visible entities that match `where`."""
+        view = self._view(principal, store, "GET")
+        found = await self._engine.aggregate(store, view.narrowed(where), aggregation)
+        return replace(found, position=bind(found.position, view.digest))
 
     async def history(
         self, principal: Principal, store: str, id: str, after: str | None = None, limit: int = MOST_HISTORY_ENTRIES

@@ -121,9 +121,10 @@ class FieldType(ABC):
     whose values are scalars. `needs`: those that it must have. `measure`: what `min` and `max` limit, if it takes them.
     `text`: values are strings, which `search` includes and which cells of tables hold unaltered. `converts`: the check
     may return another value than it was given, so that filters must convert theirs alike. `costly`: the check of some
-    values, which `costly_in` counts, takes long (0.3 ms). `longest`: the most
-    characters, unless the field has a `length`; None where a length means nothing. `parameter`: how `parse` reads a
-    text. `example`: a value for the docs, which the check accepts, given the settings that it needs.
+    values, which `costly_in` counts, takes long (0.3 ms). `decimal`: doubles stand for decimals, so that a sum of them
+    is a decimal. `longest`: the most characters, unless the field has a `length`; None where a length means nothing.
+    `parameter`: how `parse` reads a text. `example`: a value for the docs, which the check accepts, given the settings
+    that it needs.
     """
 
     takes: ClassVar[frozenset[str]] = EVERY_FIELD | IN_LISTS
@@ -132,6 +133,7 @@ class FieldType(ABC):
     text: ClassVar[bool] = False
     converts: ClassVar[bool] = True
     costly: ClassVar[bool] = False
+    decimal: ClassVar[bool] = False
     parameter: ClassVar[ParameterForm] = ParameterForm.OTHER
 
     def __init__(self, name: str, example: Json, *, longest: int | None = None) -> None:

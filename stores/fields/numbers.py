@@ -42,6 +42,8 @@ class Integer(NumberType):
 class ExactDecimal(NumberType):
     """decimal(15,3) stored as a double: 15 significant digits are converted both ways without loss."""
 
+    decimal = True
+
     def checker(self, field: FieldSettings) -> Checker:
         return check_decimal
 

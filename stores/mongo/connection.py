@@ -6,8 +6,8 @@ import asyncio
 import re
 import secrets
 import warnings
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final, TypeVar
 from urllib.parse import parse_qsl
 
 import pymongo
@@ -36,6 +36,7 @@ from stores.mongo.slow_reads import milliseconds, read_limits
 from stores.options import Seal
 from stores.read_turns import ReadTurns
 
+T = TypeVar("T")
 Session = AsyncClientSession
 
 META: Final = "_meta"
@@ -276,12 +277,20 @@ class Connection:
         return cursor, time
 
     async def _read_at(self, command: Document, at: Timestamp | None, raw: bool) -> Document:
+        async def read(concern: Document, most: float) -> Document:
+            reply = await self.command({**command, "readConcern": concern, "maxTimeMS": milliseconds(most)}, raw=raw)
+            cursor: Document = reply["cursor"]
+            return cursor
+
+        return await self.at_snapshot(read, at)
+
+    async def at_snapshot(self, read: Callable[[Document, float], Awaitable[T]], at: Timestamp | None) -> T:
+        """Run `read` as one of the `reads`, and return its result. It gets the read concern for the cluster time `at`
+        (None: the current one) and the seconds that it may take, and may be called several times."""
         concern: Document = {"level": "snapshot"} if at is None else {"level": "snapshot", "atClusterTime": at}
         for pause in (0.01, 0.05, 0.2):
             try:
-                reply = await self.read({**command, "readConcern": concern}, raw=raw)
-                cursor: Document = reply["cursor"]
-                return cursor
+                return await self.reads.run(lambda most: read(concern, most))
             except OperationFailure as error:
                 # Just after an index has been created, the newest snapshot may be older than the index.
                 if error.code != SNAPSHOT_UNAVAILABLE:

@@ -7,9 +7,11 @@ from collections.abc import Callable, Sequence
 
 import pymongo
 
+from stores.aggregation import Aggregated, Aggregation
 from stores.consumer import LeasedConsumer
 from stores.errors import StoreError, Unavailable
 from stores.mongo import history, structure
+from stores.mongo.aggregates import aggregate
 from stores.mongo.commits import Committer
 from stores.mongo.connection import LEAST_SOCKETS, SOCKETS, Connection
 from stores.mongo.consumer import MongoConsumerState
@@ -162,6 +164,9 @@ class MongoEngine:
 
     async def summarize(self, store: str, where: Filter, projection: Projection = WHOLE) -> Summary:
         return await self._reader.summarize(store, where, projection)
+
+    async def aggregate(self, store: str, where: Filter, aggregation: Aggregation) -> Aggregated:
+        return await aggregate(self._connection, store, where, aggregation)
 
     async def count(
         self, store: str, where: Filter = EVERYTHING, counts: Callable[[Entity], bool] | None = None

@@ -149,7 +149,7 @@ class Reader:
         """Return the documents as JSON texts, and let other tasks run in between."""
         texts: list[bytes] = []
         turn = Turn()
-        for documents in groups(rows):
+        for documents in document_groups(rows):
             texts += map(write, documents)
             if turn.is_over:
                 await turn.pass_on()
@@ -255,7 +255,7 @@ class Reader:
     async def _entities(self, rows: Sequence[Row]) -> list[Entity]:
         found: list[Entity] = []
         turn = Turn()
-        for documents in groups(rows):
+        for documents in document_groups(rows):
             found += map(entity_of, documents)
             if turn.is_over:
                 await turn.pass_on()
@@ -326,7 +326,7 @@ class Reader:
         return position.at_time(self._connection.epoch, at)
 
 
-def groups(rows: Sequence[Row]) -> Iterator[Sequence[Document]]:
+def document_groups(rows: Sequence[Row]) -> Iterator[Sequence[Document]]:
     """Yield the rows as documents, in groups that take some milliseconds at most. The driver decodes many documents in
     one call in much less time than one by one."""
     if not rows or not isinstance(rows[0], RawBSONDocument):

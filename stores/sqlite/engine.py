@@ -12,6 +12,7 @@ from typing import TypeVar, cast
 
 import apsw
 
+from stores.aggregation import Aggregated, Aggregation
 from stores.consumer import LeasedConsumer
 from stores.errors import CannotOpen, NotFound, Unavailable
 from stores.newest import Newest, Texts
@@ -33,6 +34,7 @@ from stores.query import EVERYTHING, WHOLE, Filter, Projection, Query
 from stores.records import Entity, History
 from stores.schema import StoreDefinition
 from stores.sqlite import lists
+from stores.sqlite.aggregates import aggregate
 from stores.sqlite.bulk_changes import BulkChanges
 from stores.sqlite.compile import Compiler
 from stores.sqlite.connection import FILES_OF_CONNECTION, FileLock, connect, translated, why_unusable
@@ -234,6 +236,10 @@ class SQLiteEngine:
     async def summarize(self, store: str, where: Filter, projection: Projection = WHOLE) -> Summary:
         table, show = self._table(store), lists.shower(projection)
         return await self._readers.run(lambda c: lists.summarize(c, table, where, show, self.feed.at))
+
+    async def aggregate(self, store: str, where: Filter, aggregation: Aggregation) -> Aggregated:
+        table = self._table(store)
+        return await self._readers.run(lambda c: aggregate(c, table, where, aggregation, self.feed.at))
 
     async def count(
         self, store: str, where: Filter = EVERYTHING, counts: Callable[[Entity], bool] | None = None

@@ -96,6 +96,7 @@ class Credentials:
 EXCLUDED: Final = {
     "from": ("begin",),
     "to": ("end",),
+    "aggregate": ("offset", "after", "since", "only", "meta", "expand", "sort"),  # `sort` takes what `aggregate` has
     "meta": ("offset", "limit", "sort", "after", "since", "expand"),
     "since": ("offset", "after", "sort", "expand"),
     "all": ("from", "to", "begin", "end", "filter", "search"),
@@ -118,6 +119,8 @@ def before_call(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
         if case.query and case.query.get(name) not in (None, False, "false"):
             for other in others:
                 case.query.pop(other, None)
+    if case.query and not case.query.get("aggregate"):
+        case.query.pop("by", None)  # without `aggregate` it is a filter
     if case.method in ("PATCH", "DELETE") and case.path.count("/") == 3 and "auth" not in case.path and not case.query:
         case.query["all"] = "true"  # a bulk change needs a condition or `all`
     if "id" in (case.path_parameters or {}):
@@ -192,7 +195,9 @@ RULES: Final = re.compile(
             r".*cannot be used together",
             r"expand: .* (has no reference|no reference to) ",
             r"only: .* is not expanded",
-            r"sort: .*(is named twice|two different arrays|position of an array)",
+            r"(sort|by|aggregate): .*(is named twice|two different arrays|position of an array)",
+            r"by: .*is not an IANA time zone",
+            r"(count|(sum|avg|min|max):.*): .* has no field",  # an order of groups without `aggregate`
             r"after: this cursor (belongs to another sort|does not belong to this history)",
             r"filter: a bulk change needs a condition",
             r".*\[nin\]: ",

@@ -13,7 +13,7 @@ from openapi_spec_validator import validate
 
 from auth.system_stores import SYSTEM_STORES
 from hub.dialects.platform.openapi import OPERATIONS
-from hub.dialects.platform.schemas import sent_field, shared_schemas, shown_field
+from hub.dialects.platform.schemas import sent_field, shared_schemas, shown_field, store_schemas
 from hub.errors import STATUS, tags_of
 from stores.definitions import parse_definition
 from stores.errors import InvalidEntity
@@ -141,6 +141,20 @@ async def test_required_fields_and_defaults_are_told(hub: Hub) -> None:
     assert "required" not in schemas["products.changes"]
     assert schemas["notes.new"].get("additionalProperties") is not False
     assert schemas["products.new"]["additionalProperties"] is False
+
+
+@pytest.mark.parametrize(
+    ("kind", "taken", "refused"),
+    [
+        ("measure", ["count", "sum:stock", "max:aDate"], ["sum", "count:stock", "sum:secret", "median:stock", "sum:x"]),
+        ("dimension", ["stock", "time:month", "time:day@Etc/GMT+5"], ["secret", "time:decade", "time:", "time:day@"]),
+        ("group_order", ["-count", "-sum:limit (kg)"], ["stock", "-sum:secret"]),
+    ],
+)
+def test_aggregations_name_what_a_caller_may_see(kind: str, taken: list[str], refused: list[str]) -> None:
+    schema = store_schemas(parse_definition(CLOSED))[f"products.{kind}"]
+    assert [is_valid(text, schema) for text in taken] == [True] * len(taken)
+    assert [is_valid(text, schema) for text in refused] == [False] * len(refused)
 
 
 VALUES: dict[str, tuple[list[Any], list[Any]]] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from decimal import Decimal
 from email.utils import formatdate
 from typing import Any, Final
 
@@ -17,6 +18,7 @@ from hub.services.delta import Delta
 from hub.write_answer import WriteAnswer
 from realtime.events import commit_members
 from realtime.view import ViewChange
+from stores.aggregation import Aggregated, Aggregation, Group, Value
 from stores.records import HistoryEntry
 
 SUCCESS = b'{"success":true,'
@@ -124,6 +126,31 @@ async def _pieces(texts: list[bytes], before: bytes, after: bytes) -> AsyncItera
 def summary_answer(count: int, first: bytes | None, last: bytes | None, position: str) -> Answer:
     ends = b'"first":' + (first or b"null") + b',"last":' + (last or b"null")
     return Answer(SUCCESS + b'"count":%d,' % count + ends + b"}", headers=[position_header(position)])
+
+
+def groups_text(aggregation: Aggregation, found: Aggregated) -> bytes:
+    groups = [_group(aggregation, group) for group in found.groups]
+    return orjson.dumps({"success": True, "groups": groups, "position": found.position})
+
+
+def _group(aggregation: Aggregation, group: Group) -> dict[str, Any]:
+    """Return a group: ``{"by": {"status": "open"}, "count": 12, "sum": {"amount": 1250.33}}``."""
+    shown: dict[str, Any] = {"by": {d.name: value for d, value in zip(aggregation.by, group.by, strict=True)}}
+    for measure, value in zip(aggregation.measures, group.values, strict=True):
+        if measure.path:
+            shown.setdefault(measure.function, {})[".".join(measure.path)] = _exact(value)
+        else:
+            shown[measure.function] = value
+    return shown
+
+
+def _exact(value: Value) -> Any:
+    """Return a value for JSON text, in which numbers have all their digits."""
+    if isinstance(value, Decimal):
+        return orjson.Fragment(format(value, "f").encode())
+    if type(value) is int and not -(2**63) <= value < 2**63:
+        return orjson.Fragment(b"%d" % value)
+    return value
 
 
 def position_header(position: str) -> tuple[bytes, bytes]:

@@ -7,7 +7,7 @@ from http import HTTPStatus
 from typing import Any, Final
 
 from hub.dialects.platform.operations import Operation
-from hub.dialects.platform.schemas import ANY_STORE, ID, conditions_schema, read_schema
+from hub.dialects.platform.schemas import ANY_STORE, ID, VALUE, conditions_schema, read_schema
 from hub.errors import status_text, tags_of
 from hub.openapi.schemas import (
     INT64,
@@ -25,6 +25,7 @@ from hub.openapi.schemas import (
 from hub.services.batch import MOST_REQUESTS
 from hub.services.expansion import MOST_EXPANDED
 from hub.services.expansion_plan import MOST_EXPANDED_DEPTH, MOST_EXPANDED_PATHS, MOST_REFERRING
+from stores.aggregation import FUNCTIONS, MOST_DIMENSIONS, MOST_MEASURES
 from stores.definitions import STORE_NAME
 from stores.protocol import MOST_HISTORY_ENTRIES
 from stores.schema import StoreDefinition
@@ -103,7 +104,7 @@ def store_parameters(operation: Operation, definition: StoreDefinition, name: st
     match operation.parameters:
         case "list":
             shared = ["offset", "limit", "meta", "from", "to", "begin", "end", "after", "since", "expand"]
-            return [*_refs(shared), _only(name), _sort(name), *_filters(definition, name)]
+            return [*_refs(shared), _only(name), _sort(name), *_groups(name), *_filters(definition, name)]
         case "filter":
             return [*_refs(["all", "from", "to", "begin", "end"]), *_filters(definition, name, bulk=True)]
         case "projection":
@@ -129,8 +130,21 @@ def _only(name: str) -> Schema:
 
 
 def _sort(name: str) -> Schema:
-    described = "Fields to sort by, with - for descending; by default in order of creation"
-    return _csv("sort", ref(f"{name}.order"), described, maxItems=16, uniqueItems=True)
+    described = (
+        "Fields to sort by, with - for descending; by default in order of creation. Beside aggregate: functions and "
+        "fields of by"
+    )
+    either = {"anyOf": [ref(f"{name}.order"), ref(f"{name}.group_order")]}
+    return _csv("sort", either, described, maxItems=16, uniqueItems=True)
+
+
+def _groups(name: str) -> list[Schema]:
+    functions = "Functions of the entities instead of the entities: count, sum:amount, avg:, min:, max:"
+    grouped = "Beside aggregate: fields to group by; times by a unit and a zone, time:month@America/Toronto"
+    return [
+        _csv("aggregate", ref(f"{name}.measure"), functions, maxItems=MOST_MEASURES, uniqueItems=True),
+        _csv("by", ref(f"{name}.dimension"), grouped, maxItems=MOST_DIMENSIONS, uniqueItems=True),
+    ]
 
 
 def _filters(definition: StoreDefinition, name: str, *, bulk: bool = False) -> list[Schema]:
@@ -339,7 +353,8 @@ def access_list(most: int) -> Schema:
 
 
 def list_answers(definition: StoreDefinition) -> Schema:
-    """Return the schema of a list's three answers: the entities, their `meta`, or the changes since a position."""
+    """Return the schema of a list's four answers: the entities, their `meta`, groups of them, or the changes since a
+    position."""
     shown = ref(f"{definition.name}.entity")
     end = {"anyOf": [shown, NULL]}
     change = object_of(
@@ -357,15 +372,28 @@ def list_answers(definition: StoreDefinition) -> Schema:
     )
     whole = {"type": "integer", "minimum": 0}
     done = {"success": {"const": True}}
-    changes = {
+    place = {"position": {"type": "string"}}
+    changes = place | {
         "changes": {"type": "array", "items": change},
-        "position": {"type": "string"},
         "more": {"type": "boolean"},
     }
     return {
         "oneOf": [
             {"title": "Entities", "type": "array", "items": read_schema(definition)},
             {"title": "Meta"} | object_of(done | {"count": whole, "first": end, "last": end}),
+            {"title": "Groups"} | object_of(done | {"groups": {"type": "array", "items": _group()}} | place),
             {"title": "Changes"} | object_of(done | changes),
         ]
     }  # fmt: skip
+
+
+def _group() -> Schema:
+    """Return the schema of one group: its values in `by`, and of each function the results by field."""
+
+    def results(schema: Schema) -> Schema:
+        return {"type": "object", "additionalProperties": schema}
+
+    average = {"type": ["number", "null"]}
+    shown = {"by": results(VALUE), "count": {"type": "integer", "minimum": 0}, "sum": results({"type": "number"})}
+    shown |= {"avg": results(average), "min": results(VALUE), "max": results(VALUE)}
+    return object_of(shown, optional=FUNCTIONS)

@@ -26,6 +26,7 @@ from hub.errors import BadRequest
 from hub.http import SMALL_BODY, Answer, Call
 from hub.proxies import public_path
 from hub.services.expansion_plan import Expand
+from stores.aggregation import Aggregation
 from stores.cursor import encode_cursor
 from stores.errors import InvalidQuery
 from stores.operators import Operators
@@ -93,6 +94,8 @@ async def find(context: PlatformContext, call: Call, principal: Principal) -> An
     pairs = call.parameters()
     request = read_list(context, call, principal, pairs)
     refuse_given(request, ("upsert", "all"), "does not belong to a list")
+    if request.aggregation is not None:
+        return await aggregate(context, call, principal, request, request.aggregation)
     refuse_beside_expand(request)
     if request.meta:
         return await summarize(context, call, principal, request)
@@ -124,6 +127,19 @@ async def summarize(context: PlatformContext, call: Call, principal: Principal, 
     refuse_given(request, ("offset", "limit", "after", "since", "sort"), "cannot be used together with meta")
     found = await context.entities.summarize(principal, call.path["store"], request.where, request.projection)
     return answers.summary_answer(found.count, found.first, found.last, found.position)
+
+
+async def aggregate(
+    context: PlatformContext, call: Call, principal: Principal, request: ListRequest, aggregation: Aggregation
+) -> Answer:
+    not_of_groups = ("offset", "after", "since", "only", "meta", "expand")
+    refuse_given(request, not_of_groups, "cannot be used together with aggregate")
+    # It may read the whole store, so one whose client has gone is given up.
+    work = context.entities.aggregate(principal, call.path["store"], request.where, aggregation)
+    found = await call.while_connected(work)
+    # In a thread: the groups may have megabytes.
+    text = await in_thread(answers.groups_text, aggregation, found)
+    return Answer(text, headers=[answers.position_header(found.position)])
 
 
 async def changes_since(context: PlatformContext, call: Call, principal: Principal, request: ListRequest) -> Answer:
@@ -228,7 +244,7 @@ def read_bulk(context: PlatformContext, call: Call, principal: Principal) -> Lis
     refused."""
     pairs = call.parameters()
     request = read_list(context, call, principal, pairs)
-    paging = ("offset", "limit", "after", "sort", "only", "meta", "since", "upsert", "expand")
+    paging = ("offset", "limit", "after", "sort", "only", "meta", "since", "upsert", "expand", "aggregate")
     refuse_given(request, paging, "does not belong to a bulk change")
     if request.all and len(pairs) > 1:
         raise InvalidQuery("all", "all=true means every visible entity: it takes no filter beside it")

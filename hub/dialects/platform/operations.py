@@ -72,8 +72,8 @@ ACCOUNT_OPERATIONS: Final = (
 ENTITY_OPERATIONS: Final = (
     Operation("batch", "POST", "/api/v1/batch", "Write several entities, all or none", b.batch, "responses",
               body="batch", writes=True, idempotent=True, errors=(404, 409, 412)),
-    Operation("list", "GET", STORE, "List entities, count them, or list the changes since a position", e.find, "list",
-              parameters="list", errors=(410,)),
+    Operation("list", "GET", STORE, "List entities, count or sum them, or list the changes since a position", e.find,
+              "list", parameters="list", errors=(410,)),
     Operation("create", "POST", STORE, "Create an entity, or several at once", e.create, "entities",
               parameters="upsert", body="entities", writes=True, idempotent=True, errors=(409,)),
     Operation("changeMatches", "PATCH", STORE, "Change every match of a filter", e.change_matches, "count",

@@ -14,22 +14,27 @@ from hub.services.expansion import MOST_EXPANDED
 from hub.services.expansion_plan import Expand
 from hub.services.times import parse_time
 from stores import query
+from stores.aggregation import MOST_GROUPS, Aggregation
 from stores.bounds import Limit
 from stores.cursor import decode_cursor
 from stores.errors import InvalidQuery
 from stores.fields.base import parse_number
 from stores.limits import parse_exactly
 from stores.parse import FilterParser, Limits, check_folded, parse_only, parse_path, parse_sort, scalar
-from stores.query import Filter, Projection, Query
+from stores.parse_aggregation import parse_dimensions, parse_group_sort, parse_measures
+from stores.query import Filter, Projection, Query, Sort
 from stores.records import Json
 
 Pairs = list[tuple[str, str]]
 
 RESERVED = (
     "offset", "limit", "only", "meta", "from", "to", "begin", "end", "filter", "sort", "after", "search", "since",
-    "upsert", "all", "expand",
+    "upsert", "all", "expand", "aggregate",
 )  # fmt: skip
 """Names with a special meaning. Filter a field of such a name with ``from[eq]=x`` or in `filter`."""
+
+BESIDE_AGGREGATE = ("by",)
+"""Names with a special meaning beside `aggregate`: `expand` is refused there."""
 
 OPERATORS = {
     "eq": "$eq", "ne": "$ne", "gt": "$gt", "gte": "$gte", "lt": "$lt", "lte": "$lte", "in": "$in", "nin": "$nin",
@@ -56,6 +61,7 @@ _SYSTEM_TEXTS = ("_id", "owner", "group", "access", "branch")
 class ListRequest:
     """The parsed parameters. `given` are the names of reserved parameters in the request; `all` selects every entity;
     `searched`: `where` contains a search. With `expand`, `projection` shows everything: `only` is a part of `expand`.
+    With `aggregation`, `query` has no sort.
     """
 
     where: Filter
@@ -68,6 +74,7 @@ class ListRequest:
     given: frozenset[str]
     searched: bool
     expand: Expand | None
+    aggregation: Aggregation | None
 
 
 class ListParameters:
@@ -79,8 +86,10 @@ class ListParameters:
         self.most = most
         # One parser for all conditions: its bounds apply to the whole request.
         self.parser = FilterParser(view.check_path, limits, view.field_at)
-        self.single = _single([p for p in pairs if p[0] in RESERVED])
-        self.conditions = [p for p in pairs if p[0] not in RESERVED]
+        aggregates = any(name == "aggregate" for name, _ in pairs)
+        reserved = (*RESERVED, *BESIDE_AGGREGATE) if aggregates else RESERVED
+        self.single = _single([p for p in pairs if p[0] in reserved])
+        self.conditions = [p for p in pairs if p[0] not in reserved]
 
     def read(self) -> ListRequest:
         """Parse all parameters. Raises InvalidQuery that names the wrong parameter."""
@@ -88,7 +97,10 @@ class ListParameters:
         limit, expand = self.natural("limit"), self.expand()
         most = self.most if expand is None else min(self.most, MOST_EXPANDED)
         where = self.where()
-        sort = parse_sort(single["sort"], self.view.check_path) if "sort" in single else query.CREATION
+        aggregation = self.aggregation(limit) if "aggregate" in single else None
+        sort: tuple[Sort, ...] = query.CREATION
+        if "sort" in single and aggregation is None:
+            sort = parse_sort(single["sort"], self.view.check_path)
         return ListRequest(
             where=where,
             all=self.flag("all"),
@@ -106,7 +118,15 @@ class ListParameters:
             given=frozenset(single),
             searched=bool(single.get("search")),
             expand=expand,
+            aggregation=aggregation,
         )
+
+    def aggregation(self, limit: int | None) -> Aggregation:
+        single, check = self.single, self.view.check_path
+        measures = parse_measures(single["aggregate"], check, self.definition.is_decimal)
+        by = parse_dimensions(single["by"], check) if "by" in single else ()
+        sort = parse_group_sort(single["sort"], measures, by) if "sort" in single else ()
+        return Aggregation(measures, by, sort, MOST_GROUPS if limit is None else limit)
 
     def projection(self) -> Projection:
         only = self.single.get("only")

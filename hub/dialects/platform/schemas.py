@@ -21,6 +21,7 @@ from hub.dialects.platform.system_schemas import (
     refined,
 )
 from hub.openapi.schemas import INT64, MOMENT, NULL, Schema, literal, object_of, ref
+from stores.aggregation import FUNCTIONS, UNITS
 from stores.fields.base import ParameterForm
 from stores.fields.numbers import DECIMAL_TEXT
 from stores.fields.settings import nullable, sent, sent_value, shown_value
@@ -79,6 +80,12 @@ def store_schemas(definition: StoreDefinition) -> dict[str, Schema]:
         f"{name}.filter": filter_schema(f"{name}.filter", definition),
         f"{name}.path": {"type": "string", "pattern": f"^{_paths(definition, _IN_LIST)}$"},
         f"{name}.order": {"type": "string", "pattern": f"^-?{_paths(definition, _IN_LIST)}$"},
+        f"{name}.measure": {"type": "string", "pattern": f"^{_measures(definition)}$"},
+        f"{name}.group_order": {"type": "string", "pattern": f"^-?{_measures(definition)}$"},
+        f"{name}.dimension": {
+            "type": "string",
+            "pattern": f"^{_paths(definition, _IN_BY)}(?::(?:{'|'.join(UNITS)})(?:@[A-Za-z0-9_+/-]+)?)?$",
+        },
     }
 
 
@@ -221,9 +228,11 @@ def _conditions(kinds: Mapping[str, Schema], bulk: bool) -> Schema:
 
 _SPACE: Final = r"\s\x00\x1c-\x1f\x85"
 _IN_LIST: Final = rf"[^.,${_SPACE}](?:[^.,]*[^.,{_SPACE}])?"
+_IN_BY: Final = rf"[^.,:${_SPACE}](?:[^.,:]*[^.,:{_SPACE}])?"
 _IN_NAME: Final = r"[^.$\[\]\x00][^.\[\]\x00]*"
 _IN_FILTER: Final = r"[^.$\x00][^.\x00]*"
-"""Pattern of a path segment in a comma-separated list, a parameter name, and a filter, respectively."""
+"""Pattern of a path segment in a comma-separated list, in `by`, a parameter name, and a filter, respectively."""
+_OF_FIELDS: Final = "|".join(function for function in FUNCTIONS if function != "count")
 
 
 def _any_of(names: Iterable[str]) -> str:
@@ -282,6 +291,11 @@ OPERATORS_SENT: Final[Mapping[str, Schema]] = {
     "$pull": ref("Elements"),
 }
 """The operators of changes, and the schemas of their arguments."""
+
+
+def _measures(definition: StoreDefinition) -> str:
+    """Return the pattern of the functions of an aggregation."""
+    return f"(?:count|(?:{_OF_FIELDS}):{_paths(definition, _IN_LIST)})"
 
 
 # Schemas shared by all stores.
