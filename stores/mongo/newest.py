@@ -11,7 +11,7 @@ from stores.mongo.codec import Document, numbered, to_id
 from stores.mongo.compile import compile_filter, compile_projection, compile_sort, field_name
 from stores.mongo.connection import META, Connection, Session
 from stores.mongo.errors import store_errors
-from stores.mongo.reading import Row, groups, writer_of
+from stores.mongo.reading import Row, document_groups, writer_of
 from stores.mongo.slow_reads import milliseconds
 from stores.newest import Collected, Newest, Texts
 from stores.query import CREATION, Projection, Sort
@@ -78,7 +78,7 @@ class NewestReader:
         turn = Turn()
         async with aclosing(self._batches(collection, store, command)) as batches:
             async for rows in batches:
-                for documents in groups(rows):
+                for documents in document_groups(rows):
                     for document in documents:
                         yield document
                         if turn.is_over:
