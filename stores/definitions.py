@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final
 from stores.bounds import Limit
 from stores.errors import InvalidEntity, Violation
 from stores.fields import FIELD_TYPES, TEXTAREA_LENGTH
+from stores.index_definitions import LISTS, NO_LISTS, IndexReader
 from stores.limits import MOST_VIOLATIONS
 from stores.parse import MOST_SEGMENTS
 from stores.records import SYSTEM_FIELDS, WRITER_FIELD
@@ -18,18 +19,16 @@ from stores.schema import Field, StoreDefinition
 STORE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}\Z")
 MAX_FIELDS: Final[Annotated[int, Limit("store", "fields", "400")]] = 500
 MAX_INDEXES: Final[Annotated[int, Limit("store", "indexes", "400")]] = 29
-"""MongoDB allows 64 per collection; a path needs two, and the engine itself needs six."""
+"""MongoDB allows 64 per collection; a path needs two, as does a unique compound index, and the engine itself needs
+six."""
 MAX_OPTIONS: Final[Annotated[int, Limit("field", "options", "400")]] = 10_000
 
 SETTINGS: Final = ("name", "fields", "open", "indexes", "unique", "search", "retired", "label", "description")
 FLAGS: Final = ("required", "unique", "index", "search", "hidden")
 FIELD_SETTINGS: Final = frozenset({"id", "type", "label", "length", "options", "default", *FLAGS})
 
-_HAVE_AN_INDEX: Final[Mapping[str, Collection[str]]] = {"indexes": ("_id",), "unique": ("_id",)}
+_HAVE_AN_INDEX: Final[Mapping[str, Collection[str]]] = {"unique": ("_id",)}
 """Paths that need no index of their own: every store has a unique index of `_id`."""
-
-_LISTS: Final = ("access", "branch")
-"""System fields that hold lists, which cannot be unique."""
 
 _KINDS: Final[Mapping[type, str]] = {
     str: "a string",
@@ -63,15 +62,23 @@ class _Reader:
     def paths(self, document: Mapping[str, Any], name: str) -> tuple[str, ...]:
         found = []
         for i, path in enumerate(self.of_type(document, name, list, [], "")):
-            if not (isinstance(path, str) and "\0" not in path and _is_path(path)):
-                self.refuse(f"{name}.{i}", "Must be a field path.")
-            elif number := next(filter(_is_number, path.split(".")), None):
-                self.refuse(f"{name}.{i}", f"Must be a field path without {number!r}: a number is an array position.")
-            elif name == "unique" and path in _LISTS:
-                self.refuse(f"{name}.{i}", "Must not be a system field that holds a list.")
+            if not self.is_path(path, f"{name}.{i}"):
+                continue
+            if name == "unique" and path in LISTS:
+                self.refuse(f"{name}.{i}", NO_LISTS)
             elif path not in _HAVE_AN_INDEX.get(name, ()):
                 found.append(path)
         return tuple(dict.fromkeys(found))
+
+    def is_path(self, path: Any, place: str) -> bool:
+        """Return whether a value is a path that can be indexed or searched; otherwise refuse it."""
+        if not (isinstance(path, str) and "\0" not in path and _is_path(path)):
+            self.refuse(place, "Must be a field path.")
+        elif number := next(filter(_is_number, path.split(".")), None):
+            self.refuse(place, f"Must be a field path without {number!r}: a number is an array position.")
+        else:
+            return True
+        return False
 
     def options(self, document: Mapping[str, Any], place: str) -> tuple[tuple[int | str, str], ...]:
         found: dict[int | str, str] = {}
@@ -163,19 +170,23 @@ def parse_definition(document: Mapping[str, Any]) -> StoreDefinition:
     if not STORE_NAME.match(title):
         reader.refuse("name", "Must be 1 to 63 letters, digits, - or _, beginning with a letter.")
     fields = _parse_fields(reader, document)
+    indexes = IndexReader(reader.refuse, reader.is_path, fields)
+    indexes.read(reader.of_type(document, "indexes", list, [], ""))
     definition = StoreDefinition(
         name=title,
         fields=fields,
         open=reader.of_type(document, "open", bool, not fields, ""),
-        indexes=reader.paths(document, "indexes"),
-        unique=reader.paths(document, "unique"),
+        indexes=tuple(indexes.paths),
+        unique=tuple(dict.fromkeys([*reader.paths(document, "unique"), *indexes.unique])),
+        compounds=tuple(indexes.compounds.values()),
         search=reader.paths(document, "search"),
         retired=tuple(n for n in reader.of_type(document, "retired", list, [], "") if isinstance(n, str)),
         leftovers=(document.get("_rev") or 1) != 1,
         id=document.get("_id") or "",
         rev=document.get("_rev") or 0,
     )
-    if len(definition.index_paths) + len(definition.unique_paths) > MAX_INDEXES:
+    singles = len(definition.index_paths) + len(definition.unique_paths)
+    if singles + len(definition.compounds) > MAX_INDEXES:
         reader.refuse("indexes", f"At most {MAX_INDEXES} indexes.")
     if len(definition.search) > MAX_FIELDS:
         reader.refuse("search", f"At most {MAX_FIELDS} paths.")

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final
 
+from stores.compound import CompoundIndex, scalar_paths
 from stores.errors import InvalidEntity, Violation
 from stores.fields import FIELD_TYPES, FieldType, Rejected
 from stores.fields.base import Checker
@@ -40,6 +41,8 @@ RULES: Final[Mapping[str, str]] = {
     "too_deep": "Must not be nested deeper than {detail} levels.",
     "not_scalar": "A unique field takes a string, a number or null.",
     "duplicate": "Another entity has this value.",
+    "duplicate_together": "Another entity has these values of {detail}.",
+    "parallel": "Must not be a list while {detail} leads to one: an index covers both.",
     "invalid": "{detail}",
 }
 """Rule → English message; `{detail}` is `Violation.detail`. Dialects may use messages of their own."""
@@ -50,7 +53,8 @@ class Field:
     """One typed field.
 
     `index`: the field is indexed; `search`: `search=` includes it; `hidden`: it may be written but is never shown,
-    filtered or sorted by; `length`: the most characters of a Text or Textarea."""
+    filtered or sorted by; `filters`: objects in it may be filters, with operators and dotted paths as names; `length`:
+    the most characters of a Text or Textarea."""
 
     id: str
     type: str
@@ -60,6 +64,7 @@ class Field:
     index: bool = False
     search: bool = False
     hidden: bool = False
+    filters: bool = False
     length: int | None = None
     options: tuple[tuple[int | str, str], ...] = ()
     default: Json = None
@@ -101,10 +106,11 @@ class StoreDefinition:
     """The definition of a store. Without `fields` entities may hold any field; with `fields` only these, unless it is
     `open`.
 
-    `indexes`, `unique` and `search` name dotted paths in addition to those of the fields. `retired` names hidden fields
-    that were removed from the definition: they stay hidden. `leftovers`: entities may hold fields that the definition
-    does not allow, from before a change of the definition or from another program. `id` and `rev` are those of the
-    entity with the definition; a system store has none.
+    `indexes`, `unique` and `search` name dotted paths in addition to those of the fields. `compounds` are the indexes
+    over several paths or over a part of the entities. `retired` names hidden fields that were removed from the
+    definition: they stay hidden. `leftovers`: entities may hold fields that the definition does not allow, from before
+    a change of the definition or from another program. `id` and `rev` are those of the entity with the definition; a
+    system store has none.
     """
 
     name: str
@@ -113,6 +119,7 @@ class StoreDefinition:
     indexes: tuple[str, ...] = ()
     unique: tuple[str, ...] = ()
     search: tuple[str, ...] = ()
+    compounds: tuple[CompoundIndex, ...] = ()
     system: bool = False
     retired: tuple[str, ...] = ()
     leftovers: bool = False
@@ -133,6 +140,15 @@ class StoreDefinition:
         wanted = dict.fromkeys([*(f.id for f in self.fields if f.index), *self.indexes])
         unique = frozenset(self.unique_paths)
         return tuple(p for p in wanted if p not in unique)
+
+    @cached_property
+    def scalar_paths(self) -> tuple[str, ...]:
+        """Paths that take no lists, objects or booleans, because a unique index covers them."""
+        return tuple(dict.fromkeys([*self.unique_paths, *scalar_paths(self.compounds)]))
+
+    @cached_property
+    def filter_fields(self) -> frozenset[str]:
+        return frozenset(f.id for f in self.fields if f.filters)
 
     @cached_property
     def search_paths(self) -> tuple[str, ...]:
@@ -182,7 +198,7 @@ class StoreDefinition:
     def check_values(self, entity: Entity) -> tuple[Entity, list[Violation]]:
         """Check each field. Return all with canonical values, except values that their types reject, and the
         violations; of fields that the definition does not have at most MOST_VIOLATIONS."""
-        if not self.fields and not self.unique and not self.retired:
+        if not self.fields and not self.scalar_paths and not self.retired:
             return entity, []
         checked: Entity = {}
         violations: list[Violation] = []
@@ -197,7 +213,7 @@ class StoreDefinition:
                 checked[name] = typed.check(value, name)
             except InvalidEntity as error:
                 violations.extend(error.violations)
-        violations.extend(Violation(p, "not_scalar") for p in self.unique_paths if not is_single(entity, p))
+        violations.extend(Violation(p, "not_scalar") for p in self.scalar_paths if not is_single(entity, p))
         return checked, violations
 
 

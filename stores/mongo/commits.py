@@ -16,7 +16,7 @@ from pymongo.errors import PyMongoError, ServerSelectionTimeoutError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
-from stores.errors import Unavailable, too_large_at
+from stores.errors import Unavailable, refused_at
 from stores.mongo.batched_inserts import BatchedInserts
 from stores.mongo.bounding import check_size
 from stores.mongo.codec import revision, to_document
@@ -249,7 +249,7 @@ class Committer:
         only = run[0]
         if isinstance(only, Recheck):
             return [await self._recheck(only)]
-        with too_large_at(start):
+        with refused_at(start):
             return [await writer.write(only)]
 
     async def _recheck(self, write: Recheck) -> Written:

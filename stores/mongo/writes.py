@@ -21,7 +21,7 @@ from stores.errors import (
     StaleRevision,
     TooManyMatches,
     Unavailable,
-    too_large_at,
+    refused_at,
 )
 from stores.mongo.altering import alters, is_quick, may_alter
 from stores.mongo.bounding import SIZE, Bound, check_size, opened
@@ -105,7 +105,7 @@ class Writer:
             documents.append(to_document(write.entity, self._by))
             # The same text as that of the document: an entity begins with its `_id`, as a document does.
             outcome.append(Written(orjson.dumps(write.entity), revision(write.entity)))
-            with too_large_at(start + len(outcome) - 1):
+            with refused_at(start + len(outcome) - 1):
                 check_size(outcome[-1].entity, self._most_bytes)
             size += len(outcome[-1].entity)
             if size > PART_BYTES or len(outcome) == len(writes):
@@ -132,7 +132,7 @@ class Writer:
             if turn.is_over:
                 await turn.pass_on()
         for place in range(len(writes)):
-            with too_large_at(start + place):
+            with refused_at(start + place):
                 run.check_size(place, self._most_bytes)
         await self._make_room(run.size)
         for part in run.parts():

@@ -25,7 +25,7 @@ from stores.errors import (
     NotFound,
     StaleRevision,
     TooManyMatches,
-    too_large_at,
+    refused_at,
 )
 from stores.paths import MISSING, Path, elements, split, traverses_array
 from stores.protocol import (
@@ -134,7 +134,7 @@ class WriteExecutor:
         table = self.table(write.store)
         if index == 0:
             self.parsed = 0
-        with translated(self.connection, index), too_large_at(index):
+        with translated(self.connection, index), refused_at(index):
             match write:
                 case Insert():
                     return self.insert(table, write.entity)
@@ -180,7 +180,7 @@ class WriteExecutor:
             for entity in entities:
                 doc = orjson.dumps(entity)
                 if len(doc) > self.most_bytes:
-                    with too_large_at(len(written)):
+                    with refused_at(len(written)):
                         raise EntityTooLarge(self.most_bytes)
                 written.append(Written(doc, entity["_rev"]))
                 text = doc.decode()
