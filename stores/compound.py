@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from json import JSONDecoder
 from typing import Any
 
 import orjson
@@ -17,6 +18,7 @@ from stores import ordering, query
 from stores.canonical import canonical_text, filter_text
 from stores.errors import ParallelArrays
 from stores.matcher import Predicate, compile_filter, value_test
+from stores.parse import parse_filter
 from stores.paths import Path, parallel_arrays, traverses_array
 from stores.query import EVERYTHING, And, Compare, Equal, Exists, Filter, In, Leaf, Sort, total
 from stores.records import Entity, Json
@@ -53,11 +55,6 @@ class CompoundIndex:
         """The order of the index: as of a list that is sorted by its paths."""
         return total(self.sorts)
 
-    @property
-    def document(self) -> dict[str, Any]:
-        """`where` as a filter document."""
-        return {"$and": [*map(_as_document, conjuncts(self.where))]} if self.where != EVERYTHING else {}
-
 
 def _ordered(where: Filter) -> Filter:
     """Return a conjunction of conditions in a fixed form: MongoDB refuses two indexes that differ in the order of
@@ -81,10 +78,29 @@ def _name(sorts: Sequence[Sort], unique: bool, where: Filter) -> str:
     return name if where == EVERYTHING else f"{name}?{hashlib.sha256(filter_text(where).encode()).hexdigest()[:16]}"
 
 
-def sorts_in(name: str) -> tuple[Sort, ...]:
-    """Return the paths and directions in the name of an index."""
-    terms: list[str] = orjson.loads(name[: name.rindex("]") + 1])
-    return tuple(Sort(tuple(term.removeprefix("-").split(".")), term.startswith("-")) for term in terms)
+def stored_index(name: str, condition: str) -> CompoundIndex:
+    """Return the index with this name. `condition` is the JSON text of its `condition_document`."""
+    terms, rest = _terms_in(name)
+    sorts = [Sort(tuple(term.removeprefix("-").split(".")), term.startswith("-")) for term in terms]
+    document = orjson.loads(condition)
+    return CompoundIndex.of(sorts, rest.startswith("!"), parse_filter(document) if document else EVERYTHING)
+
+
+def paths_in(name: str) -> list[str]:
+    """Return the paths in the name of an index."""
+    return [term.removeprefix("-") for term in _terms_in(name)[0]]
+
+
+def _terms_in(name: str) -> tuple[list[str], str]:
+    """Return the paths in the name of an index with their directions, and the rest of the name."""
+    terms, end = JSONDecoder().raw_decode(name)
+    return terms, name[end:]
+
+
+def condition_document(where: Filter) -> dict[str, Any]:
+    """Return the condition of an index as a filter document."""
+    parts = [*map(_as_document, conjuncts(where))]
+    return {"$and": parts} if parts else {}
 
 
 def _as_document(leaf: Filter) -> dict[str, Any]:

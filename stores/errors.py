@@ -91,7 +91,7 @@ class RefusedEntity(InvalidEntity):
     """An entity that the engine refuses as it would be after the write. `index` is the position of the write in its
     commit."""
 
-    index = 0
+    index: int = 0
 
     def in_item(self) -> InvalidEntity:
         """Return the error for a body of many entities, with the position of the item."""
@@ -114,10 +114,11 @@ class EntityTooLarge(RefusedEntity):
 class ParallelArrays(RefusedEntity):
     """Two paths of one index lead into different lists: `later` and `earlier`, in the order of the index."""
 
-    def __init__(self, later: str, earlier: str) -> None:
+    def __init__(self, later: str, earlier: str, index: int = 0) -> None:
         super().__init__([Violation(later, "parallel", earlier)])
         self.later = later
         self.earlier = earlier
+        self.index = index
 
 
 class Conflict(StoreError):

@@ -308,11 +308,12 @@ class Reader:
             found = await asyncio.gather(*map(held, stores))
         return set().union(*found)
 
-    async def count_duplicates(self, store: str, path: str) -> int:
-        value = f"${path}"
+    async def count_duplicates(self, store: str, paths: Sequence[str], where: Filter) -> int:
+        values = [f"${path}" for path in paths]
+        scalars = [{"$or": [{"$eq": [{"$type": value}, "string"]}, {"$isNumber": value}]} for value in values]
         pipeline: list[Document] = [
-            {"$match": {"$expr": {"$or": [{"$eq": [{"$type": value}, "string"]}, {"$isNumber": value}]}}},
-            {"$group": {"_id": value, "n": {"$sum": 1}}},
+            {"$match": conjunction(compile_filter(where), {"$expr": {"$and": scalars}})},
+            {"$group": {"_id": values, "n": {"$sum": 1}}},
             {"$match": {"n": {"$gt": 1}}},
             {"$group": {"_id": None, "n": {"$sum": "$n"}}},
         ]

@@ -28,7 +28,7 @@ from stores.mongo.bounding import SIZE, Bound, check_size, opened
 from stores.mongo.codec import BY, DELETER, Document, entity_text, revision, to_document, to_id
 from stores.mongo.compile import REVISION, Match, compile_filter, conjunction
 from stores.mongo.connection import Connection, Session
-from stores.mongo.errors import duplicates_at
+from stores.mongo.errors import refusals_at
 from stores.mongo.room import Room
 from stores.mongo.sizes import RAW
 from stores.mongo.slow_reads import milliseconds
@@ -110,7 +110,7 @@ class Writer:
             size += len(outcome[-1].entity)
             if size > PART_BYTES or len(outcome) == len(writes):
                 await self._make_room(size)
-                with duplicates_at(start + len(outcome) - len(documents)):
+                with refusals_at(start + len(outcome) - len(documents)):
                     await collection.insert_many(documents, session=self._session)
                 documents, size = [], 0
             elif turn.is_over:
@@ -136,7 +136,7 @@ class Writer:
                 run.check_size(place, self._most_bytes)
         await self._make_room(run.size)
         for part in run.parts():
-            with duplicates_at(start, part.places):
+            with refusals_at(start, part.places):
                 await collection.bulk_write(part.statements, session=self._session)
         return run.outcome()
 
