@@ -20,7 +20,7 @@ from stores.errors import ParallelArrays
 from stores.matcher import Predicate, compile_filter, value_test
 from stores.parse import parse_filter
 from stores.paths import Path, parallel_arrays, traverses_array
-from stores.query import EVERYTHING, And, Compare, Equal, Exists, Filter, In, Leaf, Sort, total
+from stores.query import EVERYTHING, And, Compare, Equal, Exists, Filter, In, Leaf, Sort, leaves, total
 from stores.records import Entity, Json
 
 
@@ -49,6 +49,11 @@ class CompoundIndex:
     @property
     def paths(self) -> tuple[str, ...]:
         return tuple(".".join(s.path) for s in self.sorts)
+
+    def places(self) -> Iterator[tuple[str, Path]]:
+        """Yield the place of each path in the definition of a unique index, with the path."""
+        yield from ((f"fields.{i}", s.path) for i, s in enumerate(self.sorts))
+        yield from ((f"where.{'.'.join(leaf.path)}", leaf.path) for leaf in leaves(self.where))
 
     @property
     def keys(self) -> tuple[Sort, ...]:
@@ -178,7 +183,7 @@ def _is_within(op: str, bound: Any, want: Compare) -> bool:
         return False
     if ordering.equal(bound, want.value):
         return want.op in (op, f"{op[:2]}e")
-    return bool(bound > want.value) if op[0] == "g" else bool(bound < want.value)  # type: ignore[operator]
+    return bool(bound > want.value) if op[0] == "g" else bool(bound < want.value)
 
 
 def fixed_paths(where: Filter) -> frozenset[Path]:
@@ -231,7 +236,8 @@ class ArrayCheck:
         for paths, covers in self._indexes:
             found = parallel_arrays(entity, paths)
             if found is not None and covers(entity):
-                raise ParallelArrays(*map(".".join, found))
+                later, earlier = map(".".join, found)
+                raise ParallelArrays(later, earlier)
 
     def takes_long(self, entity: Entity) -> bool:
         """Return whether the check of a large entity takes long: it enters a list."""

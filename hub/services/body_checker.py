@@ -33,13 +33,14 @@ class BodyChecker:
     ) -> list[Entity]:
         """Check and stamp the bodies. Raises InvalidEntity; if `missing` is given, missing required fields are
         collected there for each body instead: beyond MOST_VIOLATIONS in all, one of each body."""
+        limits = self._limits.with_filters(definition.filter_fields)
         now, branch = now_ms(), await self._group_paths.branch_of(principal)
         violations: list[Violation] = []
         entities: list[Entity] = []
         listed = 0
         turn = Turn()
         for body in bodies:
-            cleaned, found = clean(body, self._limits)
+            cleaned, found = clean(body, limits)
             fields, more = definition.check_new(cleaned)
             if found or more:
                 here = _placed(found + more, len(entities) if indexed else None)
@@ -62,28 +63,33 @@ class BodyChecker:
 
     async def upsert_changes(self, definition: StoreDefinition, bodies: Sequence[Entity]) -> list[Entity]:
         """Return each body's changes to an existing entity: the fields sent, without the defaults of others."""
+        limits = self._limits.with_filters(definition.filter_fields)
         changes: list[Entity] = []
         turn = Turn()
         for body in bodies:
-            changes.append(stamp_change(definition.check_values(clean(body, self._limits)[0])[0]))
+            changes.append(stamp_change(definition.check_values(clean(body, limits)[0])[0]))
             if turn.is_over:
                 await turn.pass_on()
         return changes
 
     def check_of_parts(
-        self, check: Callable[[Entity], tuple[Entity, list[Violation]]], unknown: Container[str] = ()
+        self,
+        definition: StoreDefinition,
+        check: Callable[[Entity], tuple[Entity, list[Violation]]],
+        unknown: Container[str] = (),
     ) -> Callable[[Entity], list[Violation]]:
         """Return a function that returns the violations of a part of a body, except in fields unknown to the caller."""
+        limits = self._limits.with_filters(definition.filter_fields)
 
         def violations_of(part: Entity) -> list[Violation]:
-            _, found = clean(part, self._limits)
+            _, found = clean(part, limits)
             return found + [v for v in check(part)[1] if v.field not in unknown]
 
         return violations_of
 
     def bulk_changes(self, definition: StoreDefinition, body: Entity) -> Entity:
         """Return the changes that `body` makes to each entity. Raises InvalidEntity."""
-        cleaned, violations = clean(body, self._limits)
+        cleaned, violations = clean(body, self._limits.with_filters(definition.filter_fields))
         fields, more = definition.check_changes(cleaned)
         raise_violations(violations + more)
         return fields

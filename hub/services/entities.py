@@ -210,10 +210,10 @@ class EntityService:
     ) -> tuple[bytes, int]:
         """Merge `body` into the entity."""
         view = self._view(principal, store, "PATCH")
-        cleaned, violations = clean(self._entity_part(store, body), self._bounds.entity, _checked_id(id))
+        cleaned, violations = clean(self._entity_part(store, body), self._limits_of(view), _checked_id(id))
         fields, more = view.definition.check_changes(cleaned)
         if violations or more:
-            check = self._bodies.check_of_parts(view.definition.check_changes)
+            check = self._bodies.check_of_parts(view.definition, view.definition.check_changes)
             checked = Checked(view, cleaned, violations + more, check)
             kept = await self._sent_back(principal, id, checked)
             # Do not write unchanged invalid fields: a concurrent writer may be correcting them.
@@ -230,14 +230,14 @@ class EntityService:
     ) -> tuple[bytes, int]:
         """Replace the entity, except system fields and hidden fields that `body` does not mention."""
         view = self._view(principal, store, "PUT")
-        cleaned, violations = clean(self._entity_part(store, body), self._bounds.entity, _checked_id(id))
+        cleaned, violations = clean(self._entity_part(store, body), self._limits_of(view), _checked_id(id))
         fields, more = view.definition.check_new(cleaned)
         unknown = view.hidden_fields - cleaned.keys()  # unknown to the caller: they stay as they are
         violations += [v for v in more if v.field not in unknown]
         replacement = Replacement(principal, view, id, body, fields, unknown)
         if not violations:
             return await self._replace(replacement, revs)
-        check = self._bodies.check_of_parts(view.definition.check_new, unknown)
+        check = self._bodies.check_of_parts(view.definition, view.definition.check_new, unknown)
         checked = Checked(view, cleaned, violations, check)
         fields |= await self._sent_back(principal, id, checked)
 
@@ -246,6 +246,9 @@ class EntityService:
             return await self._replace(replacement, frozenset({before["_rev"]}))
 
         return await retry_on_current(self._engine, store, id, view.where, revs, attempt)
+
+    def _limits_of(self, view: View) -> EntityLimits:
+        return self._bounds.entity.with_filters(view.definition.filter_fields)
 
     async def delete(self, principal: Principal, store: str, id: str, revs: Revisions | None) -> tuple[bytes, int]:
         """Delete the entity; return its last state."""

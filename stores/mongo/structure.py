@@ -165,6 +165,7 @@ async def _make_indexes(connection: Connection, definition: StoreDefinition) -> 
     """Create what is wanted, and return the names of the hub's other indexes."""
     have = await connection.collection(definition.name).index_information()
     lacking = [index for index in _wanted(definition) if index.name not in have]
+    lacking.sort(key=lambda index: "unique" not in index.options)  # those that may be refused first
     # Unique ones last: they hold until the definition is committed.
     unwanted = sorted(_unwanted(have, definition), key=lambda name: "unique" in have[name])
     in_the_way = max(0, len(have) + len(lacking) - _MOST_INDEXES)

@@ -54,7 +54,8 @@ def _match(doc: str, predicate: Callable[[Entity], int]) -> int:
     return predicate(parsed(doc))
 
 
-def _meets(doc: str, condition: str) -> int:
+def _meets(*arguments: apsw.SQLiteValue) -> int:
+    doc, condition = map(str, arguments)
     return int(_predicate(condition)(orjson.loads(doc)))
 
 
