@@ -20,7 +20,7 @@ from stores.errors import ParallelArrays
 from stores.matcher import Predicate, compile_filter, value_test
 from stores.parse import parse_filter
 from stores.paths import Path, parallel_arrays, traverses_array
-from stores.query import EVERYTHING, And, Compare, Equal, Exists, Filter, In, Leaf, Sort, leaves, total
+from stores.query import EVERYTHING, And, Compare, Equal, Exists, Filter, In, Leaf, Query, Sort, leaves, total
 from stores.records import Entity, Json
 
 
@@ -206,18 +206,27 @@ def sought(index: CompoundIndex, where: Filter) -> int:
 
 def ordered(index: CompoundIndex, where: Filter, sort: Sequence[Sort]) -> int:
     """Return how many of the first fields of `sort` are in the order of the index, among the entities that meet
-    `where`."""
+    `where`. Fields that `where` compares with one value are in any order."""
     fixed = fixed_paths(where)
-    keys = list(index.sorts if index.unique else index.keys)
-    while keys and keys[0].path in fixed:
-        del keys[0]
+    keys = iter([key for key in index.keys if key.path not in fixed])
     count = 0
-    for key, wanted in zip(keys, sort, strict=False):
-        flipped = keys[0].descending is not sort[0].descending
-        if key.path != wanted.path or (key.descending is not wanted.descending) is not flipped:
-            break
+    turned: bool | None = None
+    for wanted in sort:
+        if wanted.path not in fixed:
+            key = next(keys, None)
+            if key is None or key.path != wanted.path:
+                break
+            turns = key.descending is not wanted.descending
+            if turned is not None and turns is not turned:
+                break
+            turned = turns
         count += 1
     return count
+
+
+def orders(index: CompoundIndex, wanted: Query) -> bool:
+    """Return whether the index has all entities that the query may find, in the order of its sort."""
+    return ordered(index, wanted.where, wanted.sort) == len(wanted.sort) and implies(wanted.where, index.where)
 
 
 # Which entities an index takes.

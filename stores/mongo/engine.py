@@ -109,6 +109,8 @@ class MongoEngine:
     ) -> list[Written]:
         unwanted = {d.name: await structure.make(self._connection, d) for d in definitions}
         written = await self._committer.commit(writes, by, key) if writes else []
+        for definition in definitions:
+            self._reader.note_indexes(definition)
         for store, indexes in unwanted.items():
             try:
                 await structure.drop_indexes(self._connection, store, indexes)

@@ -7,6 +7,7 @@ objects. Several other paths sort by one key computed in Python.
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass, replace
 
 import apsw
@@ -14,7 +15,8 @@ import apsw
 from stores import cursor, ordering
 from stores.compound import conjuncts
 from stores.errors import InvalidQuery
-from stores.query import Equal, Query, Sort
+from stores.paths import Path
+from stores.query import Compare, Equal, Filter, Query, Sort
 from stores.records import Json
 from stores.sqlite.compile import DEEPEST, Compiler, arrays_before, is_column
 from stores.sqlite.compounds import seekable_fields
@@ -23,12 +25,14 @@ from stores.sqlite.tables import extract, json_path
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One term of ORDER BY. `nullable`: it can be NULL, which sorts first; `stored`: it is a column of the table."""
+    """One term of ORDER BY. `nullable`: it can be NULL, which sorts first; `stored`: it is a column of the table;
+    `filled`: it is NULL in no entity that meets the filter."""
 
     sql: str
     descending: bool
     nullable: bool
     stored: bool = False
+    filled: bool = False
 
     @property
     def term(self) -> str:
@@ -68,13 +72,14 @@ class Order:
 
 def compile_order(compiler: Compiler, wanted: Query) -> Order:
     query = _without_constants(compiler, wanted)
+    filled = _filled_paths(query.where)
     special = [s for s in query.sort if compiler.plain_value(s.path) is None]
     if len(special) > 1:
         return _by_one_key(compiler, query)
     columns: list[Column] = []
     after: list[object] = []
     for place, sort in enumerate(query.sort):
-        made = _special(sort) if sort in special else [_plain(compiler, sort)]
+        made = _special(sort) if sort in special else [_plain(compiler, sort, filled)]
         columns += made
         if query.after is not None:
             value = query.after[place]
@@ -102,11 +107,18 @@ def _without_constants(compiler: Compiler, query: Query) -> Query:
     return replace(query, sort=tuple(sort for sort, _ in kept), after=left)
 
 
-def _plain(compiler: Compiler, sort: Sort) -> Column:
+def _plain(compiler: Compiler, sort: Sort, filled: Container[Path]) -> Column:
     value = compiler.plain_value(sort.path)
     assert value is not None
     stored = is_column(sort.path)
-    return Column(value, sort.descending, not stored or sort.path[0] not in ("_id", "_rev"), stored)
+    nullable = not stored or sort.path[0] not in ("_id", "_rev")
+    return Column(value, sort.descending, nullable, stored, sort.path in filled)
+
+
+def _filled_paths(where: Filter) -> frozenset[Path]:
+    """Return the paths with a condition that null does not meet."""
+    conditions = (part for part in conjuncts(where) if isinstance(part, Equal | Compare) and part.value is not None)
+    return frozenset(part.path for part in conditions)
 
 
 def _special(sort: Sort) -> list[Column]:
@@ -176,7 +188,7 @@ def _key_ranges(compiler: Compiler, columns: Columns, after: list[object], seeka
     if value is None:
         nulls = _ties(compiler, f"{first.sql} IS NULL", others, after[1:], seekable)
         return nulls if first.descending else [*nulls, KeyRange(f"{first.sql} IS NOT NULL", columns)]
-    last = [KeyRange(f"{first.sql} IS NULL", others)] if first.descending else []
+    last = [KeyRange(f"{first.sql} IS NULL", others)] if first.descending and not first.filled else []
     if first.stored and (seekable < 2 or _compare_as_row((replace(first, nullable=False), *others), after)):
         beyond = _beyond(compiler, (replace(first, nullable=False), *others), after)
         return [KeyRange(f"({first.sql} IS NOT NULL AND {beyond})", columns), *last]
