@@ -14,7 +14,7 @@ import apsw
 import orjson
 
 from stores import query
-from stores.compound import CompoundIndex, condition_document, conjuncts, implies, ordered
+from stores.compound import CompoundIndex, condition_document, conjuncts, implies, ordered, orders
 from stores.query import EVERYTHING, Filter, Leaf, Query
 from stores.sqlite.compile import COLUMNS, DEEPEST, Compiler, arrays_before, is_column
 from stores.sqlite.tables import StoreTable, extract, identifier, index_name, json_path, quoted
@@ -68,9 +68,29 @@ def seekable_fields(compiler: Compiler, wanted: Query) -> int:
     served = [
         ordered(index, wanted.where, wanted.sort)
         for index in compiler.table.compounds.values()
-        if all(compiler.plain_value(s.path) is not None for s in index.sorts) and implies(wanted.where, index.where)
+        if _is_plain(compiler, index) and implies(wanted.where, index.where)
     ]
     return max(served, default=1)
+
+
+def chosen_index(compiler: Compiler, wanted: Query) -> str:
+    """Return the name of an index of some of the entities that a page is best read from: it has exactly those that
+    meet the filter, as far as other indexes could tell, in the order of the sort. Empty if there is none.
+
+    SQLite would rather look up one value of an index of all entities, however many have it, and then sort."""
+    table = compiler.table
+    for index in table.compounds.values():
+        if index.where == EVERYTHING or not orders(index, wanted) or not _is_plain(compiler, index):
+            continue
+        covered = {s.path for s in index.sorts}
+        parts = [part for part in conjuncts(wanted.where) if isinstance(part, Leaf) and part.path not in covered]
+        if all(implies(index.where, part) or ".".join(part.path) not in table.paths for part in parts):
+            return stored_name(table.name, index)
+    return ""
+
+
+def _is_plain(compiler: Compiler, index: CompoundIndex) -> bool:
+    return all(compiler.plain_value(s.path) is not None for s in index.sorts)
 
 
 @lru_cache(maxsize=1000)

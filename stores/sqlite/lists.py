@@ -16,13 +16,13 @@ from stores.query import CREATION, Filter, Projection, Query, Sort
 from stores.records import Entity, Json
 from stores.sqlite.allowance import allowance, spend
 from stores.sqlite.compile import Compiler
-from stores.sqlite.compounds import served_conditions
+from stores.sqlite.compounds import chosen_index, served_conditions
 from stores.sqlite.feed import current_seq
 from stores.sqlite.functions import parsed, sort_key
 from stores.sqlite.order import KeyRange, compile_order
 from stores.sqlite.readers import snapshot
-from stores.sqlite.tables import StoreTable, extract, json_path
-from stores.sqlite.visibility_index import narrowing
+from stores.sqlite.tables import StoreTable, extract, identifier, json_path
+from stores.sqlite.visibility_index import EVERY_ROW, narrowing
 from stores.steps import PARSE_SHIFT
 
 Key = tuple[Json, ...]
@@ -48,7 +48,10 @@ def page_sql(
     compiler = Compiler(table)
     where = compiler.condition(query.where) + served_conditions(table, query.where)
     order = compile_order(compiler, query)
-    source = table.table + narrowing(connection, compiler, query.where)
+    narrowed = narrowing(connection, compiler, query.where)
+    if narrowed == EVERY_ROW and (index := chosen_index(compiler, query)):
+        narrowed = f" INDEXED BY {identifier(index)} WHERE"
+    source = table.table + narrowed
     key_ranges = [_range_sql(source, where, key_range, strict=order.strict) for key_range in order.key_ranges]
     if len(key_ranges) == 1:
         sql = key_ranges[0]

@@ -37,6 +37,9 @@ MOST_IDS: Final = 200
 SECONDS: Final = 10.0
 """Seconds for which an estimate is used."""
 
+EVERY_ROW: Final = " WHERE"
+"""What `narrowing` returns without a restriction."""
+
 _OWNER: Final = ("owner",)
 _SHARING: Final = frozenset({("access",), ("group",), ("branch",)})
 
@@ -46,7 +49,7 @@ def narrowing(connection: apsw.Connection, compiler: Compiler, where: Filter) ->
     little, the restriction to the rows in the index. It binds the last values of the statement."""
     key = acl_key_of(where)
     if key is None or not sees_little(connection, compiler.table, key, where):
-        return " WHERE"
+        return EVERY_ROW
     # Without NOT INDEXED, SQLite might read the whole table in the order of an index.
     return f" NOT INDEXED WHERE row IN ({_rows_sql(compiler, key)}) AND"
 
