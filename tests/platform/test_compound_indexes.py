@@ -27,9 +27,8 @@ async def test_a_definition_is_shown_as_it_was_sent(admin: Client) -> None:
     changed = [TOGETHER, {"fields": ["n"], "where": {"n": {"$gte": 5, "$lt": 9.5}, "s": {"$exists": True}}}]
     assert entity_of(await admin.patch(path, {"indexes": changed}))["indexes"] == changed
     entries = good(await admin.get(f"{path}/history"))["history"]
-    assert any(entry.get("changes", {}).get("indexes") == {"old": indexes, "new": changed} for entry in entries), (
-        entries
-    )
+    changes = [entry.get("changes", {}).get("indexes") for entry in entries]
+    assert {"old": indexes, "new": changed} in changes
 
 
 @pytest.mark.gate("sqlite")

@@ -20,8 +20,8 @@ from stores.protocol import DeleteMany, Engine, Insert, Update
 from stores.query import EVERYTHING, Filter, Query, Sort
 from stores.records import Entity
 from tests.conftest import CASES_PER_EXAMPLE
+from tests.properties.checking import check, fill
 from tests.properties.strategies import QUOTED, Case, Example, cases, data_sets, filters, observed
-from tests.properties.test_queries import check, fill
 
 STORE: Final = "compound"
 DEFINITION: Final = parse_definition(
