@@ -109,7 +109,7 @@ DEFINITIONS: Final = StoreDefinition(
         Field("description", "Textarea"),
         Field("fields", "JSON"),
         Field("open", "Boolean"),
-        Field("indexes", "JSON"),
+        Field("indexes", "JSON", filters=True),
         Field("unique", "JSON"),
         Field("search", "JSON"),
         Field("retired", "JSON"),

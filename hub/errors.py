@@ -286,7 +286,7 @@ def _errors(error: Exception) -> Errors:
             text = str(error)
             return {"query": [f"{text[:1].upper()}{text[1:]} ({named(error.limit_name)}): try again."]}
         case stores.DuplicateValue():
-            return {error.field: [RULES["duplicate"]]}
+            return {field: [_duplicate_text(error)] for field in error.fields}
         case stores.DataStandsAgainst():
             return {name: [text] for name, text in error.found.items()}
         case stores.KeyReused():
@@ -294,6 +294,14 @@ def _errors(error: Exception) -> Errors:
         case stores.Conflict() if error.args and not isinstance(error, stores.StaleRevision):
             return {"_id": [str(error)]}
     return {}
+
+
+def _duplicate_text(error: stores.DuplicateValue) -> str:
+    if len(error.fields) == 1:
+        return RULES["duplicate"]
+    # The position of the item in an array of bodies is a part of each field.
+    names = [field.removeprefix(f"{error.index}.") for field in error.fields]
+    return RULES["duplicate_together"].format(detail=", ".join(names))
 
 
 def _why_so_few(error: stores.TooManyMatches) -> str:

@@ -4,27 +4,27 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
+from functools import partial
 from typing import Annotated, Any, Final
 
 from stores.bounds import Limit
 from stores.definition_reader import DefinitionReader
 from stores.errors import InvalidEntity
 from stores.field_definitions import MAX_FIELDS, FieldReader
+from stores.index_definitions import LISTS, NO_LISTS, IndexReader
 from stores.parse import MOST_SEGMENTS
 from stores.records import SYSTEM_FIELDS, WRITER_FIELD
 from stores.schema import StoreDefinition
 
 STORE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}\Z")
 MAX_INDEXES: Final[Annotated[int, Limit("store", "indexes", "400")]] = 29
-"""MongoDB allows 64 per collection; a path needs two, and the engine itself needs six."""
+"""MongoDB allows 64 per collection; a path needs two, as does a unique compound index, and the engine itself needs
+six."""
 
 SETTINGS: Final = ("name", "fields", "open", "indexes", "unique", "search", "retired", "label", "description")
 
-_HAVE_AN_INDEX: Final[Mapping[str, Collection[str]]] = {"indexes": ("_id",), "unique": ("_id",)}
+_HAVE_AN_INDEX: Final[Mapping[str, Collection[str]]] = {"unique": ("_id",)}
 """Paths that need no index of their own: every store has a unique index of `_id`."""
-
-_LISTS: Final = ("access", "branch")
-"""System fields that hold lists, which cannot be unique."""
 
 
 def _is_path(path: str) -> bool:
@@ -45,15 +45,24 @@ def _is_number(segment: str) -> bool:
 def _paths(reader: DefinitionReader, document: Mapping[str, Any], name: str) -> tuple[str, ...]:
     found = []
     for i, path in enumerate(reader.of_type(document, name, list, [])):
-        if not (isinstance(path, str) and "\0" not in path and _is_path(path)):
-            reader.refuse(f"{name}.{i}", "Must be a field path.")
-        elif number := next(filter(_is_number, path.split(".")), None):
-            reader.refuse(f"{name}.{i}", f"Must be a field path without {number!r}: a number is an array position.")
-        elif name == "unique" and path in _LISTS:
-            reader.refuse(f"{name}.{i}", "Must not be a system field that holds a list.")
+        if not _check_path(reader, path, f"{name}.{i}"):
+            continue
+        if name == "unique" and path in LISTS:
+            reader.refuse(f"{name}.{i}", NO_LISTS)
         elif path not in _HAVE_AN_INDEX.get(name, ()):
             found.append(path)
     return tuple(dict.fromkeys(found))
+
+
+def _check_path(reader: DefinitionReader, path: Any, place: str) -> bool:
+    """Return whether a value is a path that can be indexed or searched; otherwise refuse it."""
+    if not (isinstance(path, str) and "\0" not in path and _is_path(path)):
+        reader.refuse(place, "Must be a field path.")
+    elif number := next(filter(_is_number, path.split(".")), None):
+        reader.refuse(place, f"Must be a field path without {number!r}: a number is an array position.")
+    else:
+        return True
+    return False
 
 
 def parse_definition(document: Mapping[str, Any]) -> StoreDefinition:
@@ -65,19 +74,23 @@ def parse_definition(document: Mapping[str, Any]) -> StoreDefinition:
     if not STORE_NAME.match(title):
         reader.refuse("name", "Must be 1 to 63 letters, digits, - or _, beginning with a letter.")
     fields = FieldReader(reader).fields(document)
+    indexes = IndexReader(reader.refuse, partial(_check_path, reader), fields)
+    indexes.read(reader.of_type(document, "indexes", list, []))
     definition = StoreDefinition(
         name=title,
         fields=fields,
         open=reader.of_type(document, "open", bool, not fields),
-        indexes=_paths(reader, document, "indexes"),
-        unique=_paths(reader, document, "unique"),
+        indexes=tuple(indexes.paths),
+        unique=tuple(dict.fromkeys([*_paths(reader, document, "unique"), *indexes.unique])),
+        compounds=tuple(indexes.compounds.values()),
         search=_paths(reader, document, "search"),
         retired=tuple(n for n in reader.of_type(document, "retired", list, []) if isinstance(n, str)),
         leftovers=(document.get("_rev") or 1) != 1,
         id=document.get("_id") or "",
         rev=document.get("_rev") or 0,
     )
-    if len(definition.index_paths) + len(definition.unique_paths) > MAX_INDEXES:
+    singles = len(definition.index_paths) + len(definition.unique_paths)
+    if singles + len(definition.compounds) > MAX_INDEXES:
         reader.refuse("indexes", f"At most {MAX_INDEXES} indexes.")
     if len(definition.search) > MAX_FIELDS:
         reader.refuse("search", f"At most {MAX_FIELDS} paths.")

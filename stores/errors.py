@@ -6,7 +6,8 @@ StoreError
 │   └── ReadTooLarge        the entities that are to be read are too large together
 ├── FilterTooCostly         a filter takes too many steps over one entity
 ├── InvalidEntity           an entity that breaks its schema or the limits of any entity
-│   └── EntityTooLarge      an entity larger than the limit of all entities
+│   ├── EntityTooLarge      an entity larger than the limit of all entities
+│   └── ParallelArrays      an entity with lists at two paths of one index
 ├── Conflict
 │   ├── DuplicateValue      a unique field already holds this value
 │   ├── StaleRevision       the entity is no longer at the expected revision
@@ -92,18 +93,38 @@ class InvalidEntity(StoreError):
         self.violations = tuple(violations)
 
 
-class EntityTooLarge(InvalidEntity):
-    """`index` is the position of the refused write in its commit."""
+class RefusedEntity(InvalidEntity):
+    """An entity that the engine refuses as it would be after the write. `index` is the position of the write in its
+    commit."""
 
+    index: int = 0
+
+    def in_item(self) -> InvalidEntity:
+        """Return the error for a body of many entities, with the position of the item."""
+        placed = [replace(violation, field=self._in_item(violation.field)) for violation in self.violations]
+        return InvalidEntity(placed).at(self.limit_name)
+
+    def _in_item(self, field: str) -> str:
+        return f"{self.index}.{field}"
+
+
+class EntityTooLarge(RefusedEntity):
     def __init__(self, most: int, limit_name: str = "max_entity_bytes") -> None:
         super().__init__([Violation("entity", "too_large", str(most))])
         self.limit_name = limit_name
-        self.index = 0
 
-    def in_item(self) -> InvalidEntity:
-        """Return the error for a body of many entities: its field is the position of the item."""
-        [violation] = self.violations
-        return InvalidEntity([replace(violation, field=str(self.index))]).at(self.limit_name)
+    def _in_item(self, field: str) -> str:
+        return str(self.index)
+
+
+class ParallelArrays(RefusedEntity):
+    """Two paths of one index lead into different lists: `later` and `earlier`, in the order of the index."""
+
+    def __init__(self, later: str, earlier: str, index: int = 0) -> None:
+        super().__init__([Violation(later, "parallel", earlier)])
+        self.later = later
+        self.earlier = earlier
+        self.index = index
 
 
 class Conflict(StoreError):
@@ -111,12 +132,15 @@ class Conflict(StoreError):
 
 
 class DuplicateValue(Conflict):
-    """`index` is the position of the refused write in its commit."""
+    """`field`, or each of `fields` together, has the values of another entity. `index` is the position of the refused
+    write in its commit, `key` the name of the compound index that refuses."""
 
-    def __init__(self, field: str, index: int = 0) -> None:
-        super().__init__(f"another entity has this value of {field}")
+    def __init__(self, field: str, index: int = 0, others: Sequence[str] = (), key: str = "") -> None:
+        self.fields = (field, *others)
+        super().__init__(f"another entity has this value of {', '.join(self.fields)}")
         self.field = field
         self.index = index
+        self.key = key
 
 
 class StaleRevision(Conflict):
@@ -221,8 +245,8 @@ class CannotOpen(StoreError):
     pass
 
 
-class too_large_at:  # noqa: N801 (used like a function)
-    """Context manager that sets `EntityTooLarge.index` to the position of a write in its commit."""
+class refused_at:  # noqa: N801 (used like a function)
+    """Context manager that sets `RefusedEntity.index` to the position of a write in its commit."""
 
     __slots__ = ("_index",)
 
@@ -233,5 +257,5 @@ class too_large_at:  # noqa: N801 (used like a function)
         pass
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, EntityTooLarge):
+        if isinstance(error, RefusedEntity):
             error.index = self._index

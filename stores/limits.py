@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Final
 
 import orjson
@@ -32,19 +32,30 @@ class _Enough(Exception):
 @dataclass(frozen=True, slots=True)
 class EntityLimits:
     """`depth`: levels of objects and arrays; `name_length`: characters of a field name; `nodes`: values in an entity
-    that grows (of a body, its parser checks them)."""
+    that grows (of a body, its parser checks them); `filters`: fields in which objects may be filters, with operators
+    and paths as names; `in_filter`: the document is inside of such a field."""
 
     depth: int = 32
     name_length: int = 200
     nodes: int = 100_000
+    filters: frozenset[str] = frozenset()
+    in_filter: bool = False
+
+    def with_filters(self, fields: frozenset[str]) -> EntityLimits:
+        """Return the limits of entities whose `fields` may hold filters."""
+        return replace(self, filters=fields) if fields else self
 
 
 def check_document(entity: dict[str, Any], limits: EntityLimits, prefix: str = "") -> list[Violation]:
     """Return the rules that `entity` breaks: names, NUL, integers beyond 64 bits, depth. Linear in its size; ends at
     MOST_VIOLATIONS."""
     found: list[Violation] = []
+    path = (None, prefix) if prefix else None
+    inside = {name: value for name, value in entity.items() if name in limits.filters} if limits.filters else {}
+    outside = {name: value for name, value in entity.items() if name not in inside} if inside else entity
     try:
-        _check_object(entity, (None, prefix) if prefix else None, limits, limits.depth, found)
+        _check_object(outside, path, limits, limits.depth, found)
+        _check_object(inside, path, replace(limits, in_filter=True) if inside else limits, limits.depth, found)
     except _Enough:
         pass
     return found
@@ -55,12 +66,16 @@ def _check_object(value: dict[str, Any], path: _Path, limits: EntityLimits, dept
         _report(found, _text(path), "too_deep", limits.depth)
         return
     for name, item in value.items():
-        if not name or "." in name or name[0] == "$" or "\0" in name:
+        if (not name or "." in name or name[0] == "$" or "\0" in name) and not (limits.in_filter and _may_filter(name)):
             _report(found, _text((path, name)).replace("\0", "\\u0000"), "bad_name")
         elif len(name) > limits.name_length:
             _report(found, _text((path, name)), "name_too_long", limits.name_length)
         elif type(item) not in _ALWAYS_GOOD:
             _check_value(item, (path, name), limits, depth - 1, found)
+
+
+def _may_filter(name: str) -> bool:
+    return bool(name) and "\0" not in name
 
 
 def _check_value(value: Any, path: _Path, limits: EntityLimits, depth: int, found: list[Violation]) -> None:

@@ -160,6 +160,33 @@ def _until_array(node: Any, path: Path) -> tuple[Any, Path]:
     return node, ()
 
 
+def parallel_arrays(entity: Entity, paths: Sequence[Path]) -> tuple[Path, Path] | None:
+    """Return two of the paths that lead into different arrays of the entity, the later one first, or None. An entity
+    with such paths cannot be sorted by them, and no index over both can hold it."""
+    return _parallel(entity, [(path, path) for path in paths])
+
+
+def _parallel(node: Any, open_paths: Sequence[tuple[Path, Path]]) -> tuple[Path, Path] | None:
+    """See `parallel_arrays`. Each path comes with the part of it that begins at `node`."""
+    array: list[Any] | None = None
+    first: Path = ()
+    inside: list[tuple[Path, Path]] = []
+    for path, part in open_paths:
+        value, rest = _until_array(node, part)
+        if not isinstance(value, list):
+            continue
+        if array is None:
+            array, first = value, path
+        elif array is not value:
+            return path, first
+        if rest:
+            inside.append((path, rest))
+    if array is None or len(inside) < 2:
+        return None
+    elements = (element for element in array if isinstance(element, dict))
+    return next((found for element in elements if (found := _parallel(element, inside)) is not None), None)
+
+
 def traverses_array(entity: Entity, path: Path) -> bool:
     """Return whether there is an array on `path` or at its end."""
     return isinstance(_until_array(entity, path)[0], list)

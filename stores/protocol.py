@@ -458,8 +458,9 @@ class Engine(Protocol):
     ) -> list[Written]:
         """Create or change the storage and the indexes of stores where they differ from the definitions, and commit
         `writes`: both or neither where storage is transactional (`shared` engines: the storage first, except indexes
-        that go, which go last). Raises DuplicateValue when a new unique index finds equal values, CannotOpen when
-        a `rename` was interrupted, and the errors of `commit`."""
+        that go, which go last). Raises DuplicateValue when a new unique index finds equal values, ParallelArrays
+        where a new compound index finds an entity that it cannot hold and storage is not transactional, CannotOpen
+        when a `rename` was interrupted, and the errors of `commit`."""
 
     async def rename(self, store: str, name: str, writes: Sequence[Write]) -> None:
         """Rename a store's storage and its history, and do `writes`. Only while no hub runs. Can be repeated after an
@@ -503,9 +504,9 @@ class Engine(Protocol):
     async def groups_held(self, stores: Sequence[str], groups: Sequence[str]) -> set[tuple[str, str]]:
         """Return the pairs of these stores and groups for which the store has an entity with that `group`."""
 
-    async def count_duplicates(self, store: str, path: str) -> int:
-        """Return how many entities share their string or number at the path with another entity. Arrays are not
-        entered. Takes time in proportion to the size of the store."""
+    async def count_duplicates(self, store: str, *paths: str, where: Filter = EVERYTHING) -> int:
+        """Return how many of the entities that meet `where` share their strings or numbers at all the paths with
+        another one of them. Arrays are not entered. Takes time in proportion to the size of the store."""
 
     async def commit(
         self,

@@ -11,6 +11,7 @@ from functools import cached_property
 from math import inf
 from typing import Any, Final
 
+from stores.compound import CompoundIndex, scalar_paths
 from stores.errors import InvalidEntity, Violation
 from stores.fields import FIELD_TYPES, FieldType, OptionId, Rejected
 from stores.fields.base import Canonical, Checker
@@ -52,6 +53,8 @@ RULES: Final[Mapping[str, str]] = {
     "too_deep": "Must not be nested deeper than {detail} levels.",
     "not_scalar": "A unique field takes a string, a number or null.",
     "duplicate": "Another entity has this value.",
+    "duplicate_together": "Another entity has these values of {detail}.",
+    "parallel": "Must not be a list while {detail} leads to one: an index covers both.",
     "invalid": "{detail}",
 }
 """Rule → English message; `{detail}` is `Violation.detail`. Dialects may use messages of their own."""
@@ -66,11 +69,11 @@ class Field:
     """One typed field.
 
     `index`: the field is indexed; `search`: `search=` includes it; `hidden`: it may be written but is never shown,
-    filtered or sorted by; `length`: the most characters of a Text or Textarea. `min`, `max`: bounds of values, or of
-    the lengths of texts, in canonical form. `many`: values are lists, of at most `max_items` values (1 000), and
-    without doubles if `distinct`. `fields`: those of an Object. `store`, `by` and `on_delete`: what a Reference refers
-    to (see `stores.relation`). `start`: the first number of a Serial. The type's `takes` lists the settings that have a
-    meaning.
+    filtered or sorted by; `filters`: objects in it may be filters, with operators and dotted paths as names; `length`:
+    the most characters of a Text or Textarea. `min`, `max`: bounds of values, or of the lengths of texts, in canonical
+    form. `many`: values are lists, of at most `max_items` values (1 000), and without doubles if `distinct`. `fields`:
+    those of an Object. `store`, `by` and `on_delete`: what a Reference refers to (see `stores.relation`). `start`: the
+    first number of a Serial. The type's `takes` lists the settings that have a meaning.
     """
 
     id: str
@@ -81,6 +84,7 @@ class Field:
     index: bool = False
     search: bool = False
     hidden: bool = False
+    filters: bool = False
     length: int | None = None
     options: tuple[tuple[OptionId, str], ...] = ()
     default: Json = None
@@ -166,10 +170,11 @@ class StoreDefinition:
     """The definition of a store. Without `fields` entities may hold any field; with `fields` only these, unless it is
     `open`.
 
-    `indexes`, `unique` and `search` name dotted paths in addition to those of the fields. `retired` names hidden fields
-    that were removed from the definition: they stay hidden. `leftovers`: entities may hold fields that the definition
-    does not allow, from before a change of the definition or from another program. `id` and `rev` are those of the
-    entity with the definition; a system store has none.
+    `indexes`, `unique` and `search` name dotted paths in addition to those of the fields. `compounds` are the indexes
+    over several paths or over a part of the entities. `retired` names hidden fields that were removed from the
+    definition: they stay hidden. `leftovers`: entities may hold fields that the definition does not allow, from before
+    a change of the definition or from another program. `id` and `rev` are those of the entity with the definition; a
+    system store has none.
     """
 
     name: str
@@ -178,6 +183,7 @@ class StoreDefinition:
     indexes: tuple[str, ...] = ()
     unique: tuple[str, ...] = ()
     search: tuple[str, ...] = ()
+    compounds: tuple[CompoundIndex, ...] = ()
     system: bool = False
     retired: tuple[str, ...] = ()
     leftovers: bool = False
@@ -203,6 +209,15 @@ class StoreDefinition:
         wanted = dict.fromkeys([*_paths(self.fields, lambda f: f.index or bool(f.store)), *self.indexes])
         unique = frozenset(self.unique_paths)
         return tuple(p for p in wanted if p not in unique)
+
+    @cached_property
+    def scalar_paths(self) -> tuple[str, ...]:
+        """Paths that take no lists, objects or booleans, because a unique index covers them."""
+        return tuple(dict.fromkeys([*self.unique_paths, *scalar_paths(self.compounds)]))
+
+    @cached_property
+    def filter_fields(self) -> frozenset[str]:
+        return frozenset(f.id for f in self.fields if f.filters)
 
     @cached_property
     def search_paths(self) -> tuple[str, ...]:
@@ -287,12 +302,12 @@ class StoreDefinition:
     def check_values(self, entity: Entity) -> tuple[Entity, list[Violation]]:
         """Check each field. Return all with canonical values, except values that their types reject, and at least the
         first MOST_VIOLATIONS violations."""
-        if not self.fields and not self.unique and not self.retired:
+        if not self.fields and not self.scalar_paths and not self.retired:
             return entity, []
         if self.serials:  # the hub assigns them: what is sent is dropped
             entity = {name: value for name, value in entity.items() if name not in self.serial_names}
         checked, violations = check_members(entity, self._checkers, self._is_unknown)
-        violations.extend(Violation(p, "not_scalar") for p in self.unique_paths if not is_single(entity, p))
+        violations.extend(Violation(p, "not_scalar") for p in self.scalar_paths if not is_single(entity, p))
         return checked, violations
 
 

@@ -37,7 +37,9 @@ async def create(
         Paths,
         typer.Option(help=f"A field as NAME:TYPE[:FLAG,...], flags {', '.join(FLAGS)}; may be repeated."),
     ] = None,
-    index: Annotated[Paths, typer.Option(help="A path to keep indexed; may be repeated.")] = None,
+    index: Annotated[
+        Paths, typer.Option(help="A path to keep indexed, or an index over several as JSON; may be repeated.")
+    ] = None,
     unique: Annotated[Paths, typer.Option(help="A path whose values must differ; may be repeated.")] = None,
     search: Annotated[Paths, typer.Option(help="A path that search= searches; may be repeated.")] = None,
     open: Annotated[
@@ -49,7 +51,8 @@ async def create(
     Example: hub store create readings --field station:Text:required,search --field celsius:Numeric:index
     """
     typed = [*(read_fields(fields) if fields else ()), *map(parse_field, field or ())]
-    parts = {"fields": typed, "indexes": index, "unique": unique, "search": search}
+    indexes = [*map(parse_index, index or ())]
+    parts = {"fields": typed, "indexes": indexes, "unique": unique, "search": search}
     definition: dict[str, Any] = {"name": name, **{key: value for key, value in parts.items() if value}}
     if open is not None:
         definition["open"] = open
@@ -106,7 +109,7 @@ async def show(client: Client, name: Name, as_json: AsJson = False) -> None:
     say(f"{name}: {grouped(await count(client, name))} entities")
     for key in ("indexes", "unique", "search"):
         if store.get(key):
-            say(f"{key}: {', '.join(store[key])}")
+            say(f"{key}: {', '.join(map(index_text, store[key]))}")
     if store.get("fields"):
         print_table(("FIELD", "TYPE", "FLAGS"), map(cells, store["fields"]))
 
@@ -159,6 +162,21 @@ def read_fields(path: Path) -> list[Any]:
     if not isinstance(fields, list):
         raise Failure(f"{path}: holds no array of fields")
     return fields
+
+
+def parse_index(text: str) -> Any:
+    """Return the path, or the index in a JSON text such as ``["status", "-price"]``. The hub checks it."""
+    if not text.startswith(("[", "{")):
+        return text
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise Misuse(f"--index {text}: is not JSON: {error}") from error
+
+
+def index_text(index: Any) -> str:
+    """Return an index of a definition as `--index` takes it."""
+    return index if isinstance(index, str) else orjson.dumps(index).decode()
 
 
 def parse_field(text: str) -> dict[str, Any]:

@@ -89,9 +89,13 @@ class BodyChecker:
                 await turn.pass_on()
         return changes
 
+    def limits_of(self, definition: StoreDefinition) -> EntityLimits:
+        """Return the limits of the store's entities."""
+        return self._limits.with_filters(definition.filter_fields)
+
     def new_body(self, definition: StoreDefinition, body: Entity) -> Preparation[NewBody]:
         """Check the body of a new entity."""
-        cleaned, found = clean(body, self._limits)
+        cleaned, found = clean(body, self.limits_of(definition))
         fields, more = yield BodyCheck(definition, definition.check_new, cleaned)
         violations = found + more
         absent = [v.rule == "required" and v.field.split(".", 1)[0] not in body for v in violations]
@@ -99,21 +103,25 @@ class BodyChecker:
 
     def upsert_change(self, definition: StoreDefinition, body: Entity) -> Preparation[Entity]:
         """Return the changes that an upsert makes to an existing entity."""
-        fields, _ = yield BodyCheck(definition, definition.check_values, clean(body, self._limits)[0])
+        cleaned, _ = clean(body, self.limits_of(definition))
+        fields, _ = yield BodyCheck(definition, definition.check_values, cleaned)
         return stamp_change(fields)
 
-    def check_of_parts(self, check: Check, unknown: Container[str] = ()) -> Callable[[Entity], list[Violation]]:
+    def check_of_parts(
+        self, definition: StoreDefinition, check: Check, unknown: Container[str] = ()
+    ) -> Callable[[Entity], list[Violation]]:
         """Return a function that returns the violations of a part of a body, except in fields unknown to the caller."""
+        limits = self.limits_of(definition)
 
         def violations_of(part: Entity) -> list[Violation]:
-            _, found = clean(part, self._limits)
+            _, found = clean(part, limits)
             return found + [v for v in check(part)[1] if v.field not in unknown]
 
         return violations_of
 
     async def bulk_changes(self, definition: StoreDefinition, body: Entity) -> Entity:
         """Return the changes that `body` makes to each entity. Raises InvalidEntity."""
-        cleaned, violations = clean(body, self._limits)
+        cleaned, violations = clean(body, self.limits_of(definition))
         fields, more = await checked(BodyCheck(definition, definition.check_changes, cleaned))
         raise_violations(violations + more)
         return fields

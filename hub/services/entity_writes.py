@@ -81,10 +81,10 @@ class EntityWrites:
     def changed_fields(self, principal: Principal, view: View, id: str, body: Entity) -> Preparation[Entity]:
         """Return the checked fields of a body that changes an entity."""
         definition = view.definition
-        cleaned, violations = clean(body, self._limits, checked_id(id))
+        cleaned, violations = clean(body, self._bodies.limits_of(definition), checked_id(id))
         fields, more = yield BodyCheck(definition, definition.check_changes, cleaned)
         if violations or more:
-            check = self._bodies.check_of_parts(definition.check_changes)
+            check = self._bodies.check_of_parts(definition, definition.check_changes)
             mistakes = Checked(view, cleaned, violations + more, check)
             before = yield from self._present(principal, id, mistakes)
             kept = mistakes.kept(before)
@@ -114,14 +114,14 @@ class EntityWrites:
         """Return the checked fields of a body that replaces an entity, except system fields and hidden fields that it
         does not mention."""
         definition = view.definition
-        cleaned, violations = clean(body, self._limits, checked_id(id))
+        cleaned, violations = clean(body, self._bodies.limits_of(definition), checked_id(id))
         fields, more = yield BodyCheck(definition, definition.check_new, cleaned)
         # Unknown to the caller, or assigned by the hub: they stay as they are.
         unknown = (view.hidden_fields - cleaned.keys()) | definition.serial_names
         violations += [v for v in more if v.field not in unknown]
         if not violations:
             return Replacement(fields, unknown)
-        check = self._bodies.check_of_parts(definition.check_new, unknown)
+        check = self._bodies.check_of_parts(definition, definition.check_new, unknown)
         mistakes = Checked(view, cleaned, violations, check)
         before = yield from self._present(principal, id, mistakes)
         return Replacement(fields | mistakes.kept(before), unknown, before)

@@ -13,12 +13,13 @@ from functools import cached_property
 from itertools import islice
 from typing import Final
 
+from stores.compound import ArrayCheck
 from stores.errors import DataStandsAgainst, InvalidEntity, NotAsExpected
 from stores.limits import MOST_VIOLATIONS
 from stores.matcher import compile_filter
 from stores.paths import split
 from stores.protocol import Engine, Recheck
-from stores.query import And, ElemMatch, Equal, Exists, Filter, Not, Or
+from stores.query import EVERYTHING, And, ElemMatch, Equal, Exists, Filter, Not, Or, Size
 from stores.rechecking import check_changes
 from stores.records import SYSTEM_FIELDS, Change, Entity, same
 from stores.schema import Field, StoreDefinition, is_single
@@ -60,11 +61,18 @@ def conditions(old: StoreDefinition, new: StoreDefinition) -> Iterator[Condition
             yield Condition(
                 field.id, "a value of it that would not be valid as it is.", has_value((field.id,)), _refuser(field)
             )
-    for path in new.unique_paths:
-        if path not in old.unique_paths:
+    for path in new.scalar_paths:
+        if path not in old.scalar_paths:
             yield Condition(
                 path, "a value of it that is neither a string nor a number.", Exists(split(path)), _multiple(path)
             )
+
+    for index in new.compounds:
+        if index not in old.compounds and len(index.sorts) > 1:
+            first, *others = index.paths
+            text = f"a list at it and at one of {', '.join(others)}, of which an index takes one."
+            has_list = Or(tuple(map(leads_to_list, (s.path for s in index.sorts))))
+            yield Condition(first, text, has_list, ArrayCheck([index]).refuses)
 
 
 class Standing:
@@ -141,6 +149,12 @@ def having(count: int) -> str:
 def has_value(path: tuple[str, ...]) -> Filter:
     """Return the filter for a value other than null at the path. A list is such a value, even if it contains null."""
     return Or((Not(Equal(path, None)), _lists(path, None)))
+
+
+def leads_to_list(path: tuple[str, ...]) -> Filter:
+    """Return the filter for a list on the path or at its end."""
+    ends = [path[: end + 1] for end in range(len(path))]
+    return Or(tuple(part for p in ends for part in (Size(p, 0), ElemMatch(p, EVERYTHING, True))))
 
 
 def lacks(path: tuple[str, ...]) -> Filter:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 
 from auth.view import View
-from stores.errors import DuplicateValue, EntityTooLarge, InvalidEntity, Violation
+from stores.errors import DuplicateValue, InvalidEntity, RefusedEntity, Violation
 from stores.limits import MOST_VIOLATIONS
 from stores.records import Entity, same
 
@@ -81,6 +81,7 @@ class indexed_errors:  # noqa: N801 (used like a function)
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if self._indexed and isinstance(error, DuplicateValue):
-            raise DuplicateValue(f"{error.index}.{error.field}", error.index) from error
-        if self._indexed and isinstance(error, EntityTooLarge):
+            first, *others = [f"{error.index}.{field}" for field in error.fields]
+            raise DuplicateValue(first, error.index, others, error.key) from error
+        if self._indexed and isinstance(error, RefusedEntity):
             raise error.in_item() from error

@@ -16,7 +16,8 @@ from pymongo.errors import PyMongoError, ServerSelectionTimeoutError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
-from stores.errors import Unavailable, too_large_at
+from stores.compound import named_by
+from stores.errors import ParallelArrays, Unavailable, refused_at
 from stores.mongo.batched_inserts import BatchedInserts
 from stores.mongo.bounding import check_size
 from stores.mongo.codec import revision, to_document
@@ -30,9 +31,9 @@ from stores.mongo.errors import (
     WRITE_CONFLICT,
     beyond_cache,
     code_of,
-    duplicates_at,
     is_beyond_cache,
     is_of_wrong_type,
+    refusals_at,
     store_errors,
 )
 from stores.mongo.idempotency import write_once
@@ -154,7 +155,12 @@ class Committer:
         task.add_done_callback(self._running.pop)
         if self._watch is None:
             self._watch = asyncio.create_task(self._clear_the_way())
-        outcome = await asyncio.shield(task)
+        try:
+            outcome = await asyncio.shield(task)
+        except ParallelArrays as error:
+            # The server names the last segments only.
+            names = named_by(definition.compounds if definition else (), error.later, error.earlier)
+            raise ParallelArrays(*names, error.index) from error
         for write, done in zip(writes, outcome, strict=False):
             if isinstance(write, Procedure):
                 continue  # its outcome may stand for many entities
@@ -256,7 +262,7 @@ class Committer:
         writer = Writer(self._connection, by, self._most_bytes, session, room)
         outcome: list[Written] = []
         for run in _runs(writes):
-            with duplicates_at(len(outcome)):
+            with refusals_at(len(outcome)):
                 outcome += await self._write_run(writer, run, len(outcome))
         return outcome
 
@@ -273,7 +279,7 @@ class Committer:
             return [await self._recheck(only)]
         if isinstance(only, Procedure):
             return [await proceed(writer, only, start)]
-        with too_large_at(start):
+        with refused_at(start):
             return [await writer.write(only)]
 
     async def _recheck(self, write: Recheck) -> Written:

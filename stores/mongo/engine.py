@@ -115,6 +115,8 @@ class MongoEngine:
     ) -> list[Written]:
         unwanted = {d.name: await structure.make(self._connection, d) for d in definitions}
         written = await self._committer.commit(writes, by, key) if writes else []
+        for definition in definitions:
+            self._reader.note_indexes(definition)
         for store, indexes in unwanted.items():
             try:
                 await structure.drop_indexes(self._connection, store, indexes)
@@ -176,8 +178,8 @@ class MongoEngine:
     async def groups_held(self, stores: Sequence[str], groups: Sequence[str]) -> set[tuple[str, str]]:
         return await self._reader.groups_held(stores, groups)
 
-    async def count_duplicates(self, store: str, path: str) -> int:
-        return await self._reader.count_duplicates(store, path)
+    async def count_duplicates(self, store: str, *paths: str, where: Filter = EVERYTHING) -> int:
+        return await self._reader.count_duplicates(store, paths, where)
 
     async def commit(
         self,

@@ -5,6 +5,7 @@ Source of the codes: MongoDB's `src/mongo/base/error_codes.yml`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Any, Final
@@ -28,6 +29,7 @@ from stores.errors import (
     InvalidEntity,
     InvalidQuery,
     NotFound,
+    ParallelArrays,
     ReadTimeout,
     StorageFull,
     StoreError,
@@ -44,6 +46,7 @@ UUID_MISMATCH: Final = 361
 UNAUTHORIZED: Final = 13
 TYPE_MISMATCH: Final = 14
 WRITE_CONFLICT: Final = 112
+PARALLEL_ARRAYS: Final = 171
 AUTHENTICATION_FAILED: Final = (18, 8000)  # 8000 is the code of Atlas
 
 MOST_DOCUMENT_BYTES: Annotated[int, Limit("entity on MongoDB", "bytes", "400")] = 16_777_216
@@ -52,6 +55,7 @@ MOST_DOCUMENT_BYTES: Annotated[int, Limit("entity on MongoDB", "bytes", "400")] 
 # BadValue, FailedToParse, Overflow (nested too deep), and four of the query parser's.
 _BAD_QUERY: Final = frozenset({2, 9, 15, 40324, 51091, 51108, 5729100})
 _TOO_LARGE: Final = frozenset({10334, 17419, 17420})
+_PARALLEL: Final = re.compile(r"parallel arrays \[(.*)\] \[(.*)\]", re.DOTALL)
 _TRANSACTION_TOO_LARGE: Final = 388
 _DISK_FULL: Final = 14031
 _REFUSED_BY_VALIDATOR: Final = 121
@@ -115,19 +119,20 @@ def store_errors() -> Iterator[None]:
 
 
 @contextmanager
-def duplicates_at(index: int, places: Sequence[int] | None = None) -> Iterator[None]:
-    """Raise a violation of a unique index as DuplicateValue with the position `index` in the commit.
+def refusals_at(index: int, places: Sequence[int] | None = None) -> Iterator[None]:
+    """Raise the refusal of an entity by an index, as DuplicateValue or ParallelArrays, with the position `index` in the
+    commit.
 
     For a bulk write, the place of its failed operation is added: that in `places`, if given, or else its number.
     """
     try:
         yield
     except (BulkWriteError, OperationFailure) as error:
-        duplicate = _duplicate(error)
-        if duplicate is None:
+        refusal = _duplicate(error) or _parallel(error)
+        if refusal is None:
             raise
-        duplicate.index = index + (duplicate.index if places is None else places[duplicate.index])
-        raise duplicate from error
+        refusal.index = index + (refusal.index if places is None else places[refusal.index])
+        raise refusal from error
 
 
 def translate(error: PyMongoError) -> StoreError | None:
@@ -140,9 +145,9 @@ def translate(error: PyMongoError) -> StoreError | None:
         return Unavailable(f"the database does not answer: {type(error).__name__}")
     if not isinstance(error, OperationFailure):
         return None
-    duplicate = _duplicate(error)
-    if duplicate is not None:
-        return duplicate
+    refusal = _duplicate(error) or _parallel(error)
+    if refusal is not None:
+        return refusal
     code = code_of(error)
     if code == _REFUSED_BY_VALIDATOR:
         return NotFound("the store is being deleted")  # only the collection of a deleted store has a validator
@@ -219,14 +224,26 @@ def code_of(error: PyMongoError) -> int | None:
 def _duplicate(error: PyMongoError) -> DuplicateValue | None:
     if code_of(error) != DUPLICATE_KEY:
         return None
-    details: Mapping[str, Any] = {}
-    index = 0
+    details = _details(error)
+    field, *others = details.get("keyPattern") or ["_id"]
+    return DuplicateValue(field, int(details.get("index", 0)), others)
+
+
+def _parallel(error: PyMongoError) -> ParallelArrays | None:
+    names = parallel_arrays(error)
+    return None if names is None else ParallelArrays(*names, int(_details(error).get("index", 0)))
+
+
+def parallel_arrays(error: PyMongoError) -> tuple[str, str] | None:
+    """Return the last segments of the two paths by which an index refuses an entity, the later one first, or None."""
+    found = _PARALLEL.search(str(_details(error).get("errmsg"))) if code_of(error) == PARALLEL_ARRAYS else None
+    return None if found is None else (found[1], found[2])
+
+
+def _details(error: PyMongoError) -> Mapping[str, Any]:
     if isinstance(error, BulkWriteError):
-        details = _first_error(error)
-        index = int(details.get("index", 0))
-    elif isinstance(error, OperationFailure):
-        details = error.details or {}
-    return DuplicateValue(next(iter(details.get("keyPattern") or {"_id": 1})), index)
+        return _first_error(error)
+    return (isinstance(error, OperationFailure) and error.details) or {}
 
 
 def _first_error(error: BulkWriteError) -> Mapping[str, Any]:

@@ -20,7 +20,7 @@ from stores.cursor import BSON, EMPTY, Key, is_empty
 from stores.errors import InvalidQuery
 from stores.mongo.bson_order import TYPES, encode, type_of
 from stores.mongo.codec import CODEC, Document, to_id
-from stores.mongo.compile import Match, field_name
+from stores.mongo.compile import Match, conjunction, field_name
 from stores.ordering import MISSING_LEAF
 from stores.paths import sort_values
 from stores.query import Sort
@@ -55,14 +55,28 @@ def beyond(sort: Order, after: Key) -> Match:
     it."""
     values = [_from_key(value, s) for value, s in zip(after, sort, strict=True)]
     at_least = _all(_not_before(sort[0], values[0]))
-    if not is_exact(sort):
-        return at_least
+    return {"$and": [at_least, {"$or": _alternatives(sort, values)}]} if is_exact(sort) else at_least
+
+
+def each_beyond(match: Match, sort: Order, after: Key) -> Match:
+    """Return the condition for the entities that meet `match` and come after the key `after`, if `is_exact(sort)`.
+
+    It is in the form for which the server plans each alternative by itself, and merges what they find. Otherwise it
+    tries some of the combinations of indexes only, and may miss the one that is in the order of the sort. Without an
+    index in this order it would read more than needed."""
+    values = [_from_key(value, s) for value, s in zip(after, sort, strict=True)]
+    return {"$or": [conjunction(match, alternative) for alternative in _alternatives(sort, values)]}
+
+
+def _alternatives(sort: Order, values: list[Any]) -> list[Match]:
+    """Return the conditions of which one holds for each entity after a key with these values: that it has the same
+    first values, and then a later one."""
     alternatives: list[Match] = []
     ties: list[Match] = []
     for field, value in zip(sort, values, strict=True):
         alternatives.append(_all([*ties, *_beyond(field, value)]))
         ties += [_tie(field, value), *_not_before(field, value)]
-    return {"$and": [at_least, {"$or": alternatives}]}
+    return alternatives
 
 
 def beyond_key(sort: Order, after: Key, key: str) -> Match:

@@ -15,6 +15,7 @@ from bson import Timestamp
 from bson.raw_bson import RawBSONDocument
 from pymongo.read_concern import ReadConcern
 
+from stores.compound import CompoundIndex, orders
 from stores.cursor import Key
 from stores.mongo import keyset, position
 from stores.mongo.batched_reads import BatchedReads
@@ -26,8 +27,9 @@ from stores.mongo.sizes import LARGE_DOCUMENT, Pace, decoded
 from stores.mongo.slow_reads import HOUSEKEEPING_SECONDS, milliseconds
 from stores.projection import compile_projection as compile_view
 from stores.protocol import BeforeLong, Listing, Summary
-from stores.query import CREATION, WHOLE, Filter, Projection, Query, Sort
+from stores.query import CREATION, WHOLE, Filter, In, Projection, Query, Sort, leaves
 from stores.records import Entity
+from stores.schema import StoreDefinition
 from stores.threads import in_thread
 from stores.turns import Turn
 
@@ -51,6 +53,9 @@ _KEY: Final = "_key"
 _COUNT_BATCH: Final = 500
 """Documents in one reply of the server that are checked one by one; it holds at most 16 MB."""
 
+_MOST_REPEATED: Final = 200
+"""Conditions and values of a filter up to which it is repeated for each field of the sort."""
+
 Row = Document | RawBSONDocument
 """A document of a reply, decoded or raw."""
 
@@ -66,12 +71,17 @@ class Selection:
     inexact_after: Key | None = None
 
     @classmethod
-    def of(cls, store: str, query: Query, projection: Projection) -> Selection:
+    def of(cls, store: str, query: Query, projection: Projection, indexes: Sequence[CompoundIndex] = ()) -> Selection:
+        """Return the compiled query. `indexes` are the compound indexes of the store, if they are known."""
         match = compile_filter(query.where)
         inexact = None
         if query.after is not None:
-            match = conjunction(match, keyset.beyond(query.sort, query.after))
-            inexact = None if keyset.is_exact(query.sort) else query.after
+            exact = keyset.is_exact(query.sort)
+            if exact and _is_small(query.where) and any(orders(index, query) for index in indexes):
+                match = keyset.each_beyond(match, query.sort, query.after)
+            else:
+                match = conjunction(match, keyset.beyond(query.sort, query.after))
+            inexact = None if exact else query.after
         needed = (*(s.path for s in query.sort), ("_rev",))
         return cls(store, match, query.sort, compile_projection(projection, needed), inexact)
 
@@ -111,6 +121,11 @@ class Selection:
         return {"aggregate": self.store, "pipeline": pipeline, "cursor": {"batchSize": batch}, "allowDiskUse": True}
 
 
+def _is_small(where: Filter) -> bool:
+    """Return whether a filter may be repeated in a command."""
+    return sum(len(leaf.values) if isinstance(leaf, In) else 1 for leaf in leaves(where)) <= _MOST_REPEATED
+
+
 class Reader:
     """The reading methods of `stores.protocol.Engine`."""
 
@@ -118,6 +133,14 @@ class Reader:
         self._connection = connection
         self._chunk_bytes = chunk_bytes
         self._batched_reads = BatchedReads(connection)
+        self._indexes: dict[str, Sequence[CompoundIndex]] = {}
+
+    def note_indexes(self, definition: StoreDefinition) -> None:
+        """Note the compound indexes of a store, so that pages are asked for in a form that suits them."""
+        self._indexes[definition.name] = definition.compounds
+
+    def _selection(self, store: str, query: Query, projection: Projection) -> Selection:
+        return Selection.of(store, query, projection, self._indexes.get(store, ()))
 
     async def get(self, store: str, id: str, where: Filter, projection: Projection) -> tuple[bytes, int] | None:
         match, fields = compile_filter(where), compile_projection(projection, (("_rev",),))
@@ -129,7 +152,7 @@ class Reader:
         return writer_of(projection)(document), rev
 
     async def find(self, store: str, query: Query, projection: Projection, before_long: BeforeLong | None) -> Listing:
-        selection = Selection.of(store, query, projection)
+        selection = self._selection(store, query, projection)
         write = writer_of(projection)
         with store_errors():
             rows, at, is_all = await self._head(selection, query.offset, query.limit + 1)
@@ -241,7 +264,7 @@ class Reader:
     async def entities(self, store: str, query: Query) -> list[Entity]:
         if query.limit == 0:
             return []
-        selection = Selection.of(store, query, WHOLE)
+        selection = self._selection(store, query, WHOLE)
         with store_errors():
             head, at, is_all = await self._head(selection, query.offset, query.limit)
         if is_all:
@@ -308,11 +331,12 @@ class Reader:
             found = await asyncio.gather(*map(held, stores))
         return set().union(*found)
 
-    async def count_duplicates(self, store: str, path: str) -> int:
-        value = f"${path}"
+    async def count_duplicates(self, store: str, paths: Sequence[str], where: Filter) -> int:
+        values = [f"${path}" for path in paths]
+        scalars = [{"$or": [{"$eq": [{"$type": value}, "string"]}, {"$isNumber": value}]} for value in values]
         pipeline: list[Document] = [
-            {"$match": {"$expr": {"$or": [{"$eq": [{"$type": value}, "string"]}, {"$isNumber": value}]}}},
-            {"$group": {"_id": value, "n": {"$sum": 1}}},
+            {"$match": conjunction(compile_filter(where), {"$expr": {"$and": scalars}})},
+            {"$group": {"_id": values, "n": {"$sum": 1}}},
             {"$match": {"n": {"$gt": 1}}},
             {"$group": {"_id": None, "n": {"$sum": "$n"}}},
         ]

@@ -21,7 +21,7 @@ from stores.errors import (
     StaleRevision,
     TooManyMatches,
     Unavailable,
-    too_large_at,
+    refused_at,
 )
 from stores.mongo.altering import alters, at_revisions, is_quick, may_alter
 from stores.mongo.bounding import SIZE, Bound, check_size, opened
@@ -29,7 +29,7 @@ from stores.mongo.codec import BY, DELETER, Document, dumps, entity_of, entity_t
 from stores.mongo.compile import Match, compile_filter, conjunction
 from stores.mongo.computing import PART_BYTES, BulkChange, alter, changeable, merge
 from stores.mongo.connection import META, Connection, Session
-from stores.mongo.errors import duplicates_at
+from stores.mongo.errors import refusals_at
 from stores.mongo.locks import locks_of
 from stores.mongo.room import Room
 from stores.mongo.serials import numbered
@@ -133,12 +133,12 @@ class Writer:
             documents.append(to_document(entity, self._by))
             # The same text as that of the document: an entity begins with its `_id`, as a document does.
             outcome.append(Written(orjson.dumps(entity), revision(entity)))
-            with too_large_at(start + len(outcome) - 1):
+            with refused_at(start + len(outcome) - 1):
                 check_size(outcome[-1].entity, self._most_bytes)
             size += len(outcome[-1].entity)
             if size > PART_BYTES or len(outcome) == len(writes):
                 await self._make_room(size)
-                with duplicates_at(start + len(outcome) - len(documents)):
+                with refusals_at(start + len(outcome) - len(documents)):
                     await collection.insert_many(documents, session=self._session)
                 documents, size = [], 0
             elif turn.is_over:
@@ -162,11 +162,11 @@ class Writer:
             if turn.is_over:
                 await turn.pass_on()
         for place in range(len(writes)):
-            with too_large_at(start + place):
+            with refused_at(start + place):
                 run.check_size(place, self._most_bytes)
         await self._make_room(run.size)
         for part in run.parts():
-            with duplicates_at(start, part.places):
+            with refusals_at(start, part.places):
                 await collection.bulk_write(part.statements, session=self._session)
         return run.outcome()
 

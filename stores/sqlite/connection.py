@@ -18,7 +18,7 @@ from stores.errors import CannotOpen, DuplicateValue, NotFound, ReadTimeout, Sto
 from stores.log_rate import RateLimitedLog
 from stores.sqlite import functions
 from stores.sqlite.allowance import allowance
-from stores.sqlite.tables import APPLICATION_ID, missing_store, unique_path
+from stores.sqlite.tables import APPLICATION_ID, missing_store, unique_index
 
 log = RateLimitedLog(logging.getLogger(__name__))
 
@@ -194,7 +194,7 @@ class translated:  # noqa: N801 (used like a function)
 
 def translate(connection: apsw.Connection, error: apsw.Error, index: int = 0) -> StoreError:
     if isinstance(error, apsw.ConstraintError):
-        return DuplicateValue(unique_path(str(error)) or "_id", index)
+        return duplicate(error, index)
     if _is_full(connection, error):
         log.write(logging.ERROR, "full", "the disk is full: %s", error)
         return StorageFull("the disk is full")
@@ -205,6 +205,12 @@ def translate(connection: apsw.Connection, error: apsw.Error, index: int = 0) ->
         return Unavailable("the store is closed")
     log.write(logging.ERROR, type(error).__name__, "SQLite failed: %s: %s", type(error).__name__, error)
     return Unavailable(f"SQLite: {type(error).__name__}")
+
+
+def duplicate(error: apsw.ConstraintError, index: int = 0) -> DuplicateValue:
+    """Return the error for a unique index that refuses a write, or cannot be created."""
+    (first, *others), key = unique_index(str(error))
+    return DuplicateValue(first, index, others, key)
 
 
 def why_unusable(path: Path, connection: apsw.Connection, error: apsw.Error) -> str:

@@ -12,6 +12,8 @@ import orjson
 from stores import ordering
 from stores.cursor import encode_key, sort_key_of
 from stores.folding import fold
+from stores.matcher import Predicate, compile_filter
+from stores.parse import parse_filter
 from stores.paths import values_at
 from stores.query import Sort
 from stores.records import Entity, Json
@@ -32,6 +34,7 @@ def register(connection: apsw.Connection) -> None:
     }
     for name, (function, arguments) in functions.items():
         connection.create_scalar_function(name, function, arguments)
+    connection.create_scalar_function("hub_meets", _meets, 2, deterministic=True)  # in the conditions of indexes
 
 
 def parsed(doc: str | bytes) -> Entity:
@@ -49,6 +52,16 @@ def sort_key(doc: str | bytes, sort: tuple[Sort, ...]) -> tuple[Json, ...]:
 
 def _match(doc: str, predicate: Callable[[Entity], int]) -> int:
     return predicate(parsed(doc))
+
+
+def _meets(*arguments: apsw.SQLiteValue) -> int:
+    doc, condition = map(str, arguments)
+    return int(_predicate(condition)(orjson.loads(doc)))
+
+
+@lru_cache(maxsize=1000)
+def _predicate(condition: str) -> Predicate:
+    return compile_filter(parse_filter(orjson.loads(condition)))
 
 
 def _contains(value: apsw.SQLiteValue, text: str) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from typing import Any, Final
@@ -16,12 +16,13 @@ from stores.query import CREATION, Filter, Projection, Query, Sort
 from stores.records import Entity, Json
 from stores.sqlite.allowance import allowance, spend
 from stores.sqlite.compile import Compiler
+from stores.sqlite.compounds import chosen_index, served_conditions
 from stores.sqlite.feed import current_seq
 from stores.sqlite.functions import parsed, sort_key
 from stores.sqlite.order import KeyRange, compile_order
 from stores.sqlite.readers import snapshot
-from stores.sqlite.tables import StoreTable, extract, json_path
-from stores.sqlite.visibility_index import narrowing
+from stores.sqlite.tables import StoreTable, extract, identifier, json_path
+from stores.sqlite.visibility_index import EVERY_ROW, narrowing
 from stores.steps import PARSE_SHIFT
 
 Key = tuple[Json, ...]
@@ -45,9 +46,12 @@ def page_sql(
     """Return the statement and the values of a page of at most `limit` entities. Call it inside the snapshot in which
     the statement runs (see `WriteExecutor.mark_mixed_paths`)."""
     compiler = Compiler(table)
-    where = compiler.condition(query.where)
+    where = compiler.condition(query.where) + served_conditions(table, query.where)
     order = compile_order(compiler, query)
-    source = table.table + narrowing(connection, compiler, query.where)
+    narrowed = narrowing(connection, compiler, query.where)
+    if narrowed == EVERY_ROW and (index := chosen_index(compiler, query)):
+        narrowed = f" INDEXED BY {identifier(index)} WHERE"
+    source = table.table + narrowed
     key_ranges = [_range_sql(source, where, key_range, strict=order.strict) for key_range in order.key_ranges]
     if len(key_ranges) == 1:
         sql = key_ranges[0]
@@ -171,7 +175,7 @@ def summarize(
     with snapshot(connection):
         seq = current_seq(connection)
         compiler = Compiler(table)
-        condition = compiler.condition(where)
+        condition = compiler.condition(where) + served_conditions(table, where)
         source = table.table + narrowing(connection, compiler, where)
         count = connection.execute(f"SELECT count(*) FROM {source} {condition}", compiler.values).get
         ends = []
@@ -190,7 +194,7 @@ def count(
     with snapshot(connection):
         current_seq(connection)
         compiler = Compiler(table)
-        condition = compiler.condition(where)
+        condition = compiler.condition(where) + served_conditions(table, where)
         source = table.table + narrowing(connection, compiler, where)
         if counts is None:
             return int(connection.execute(f"SELECT count(*) FROM {source} {condition}", compiler.values).get)
@@ -198,8 +202,11 @@ def count(
         return sum(counts(parsed(doc)) for (doc,) in docs)
 
 
-def count_duplicates(connection: apsw.Connection, table: StoreTable, path: str) -> int:
-    """See `stores.protocol.Engine.count_duplicates`. Values are equal here if the path's unique index says so."""
-    value, kinds = extract(path), f"json_type(doc,{json_path(path)}) IN ('text','integer','real')"
-    shared = f"SELECT count(*) AS n FROM {table.table} WHERE {kinds} GROUP BY {value} HAVING n>1"
-    return int(connection.execute(f"SELECT coalesce(sum(n),0) FROM ({shared})").get)
+def count_duplicates(connection: apsw.Connection, table: StoreTable, paths: Sequence[str], where: Filter) -> int:
+    """See `stores.protocol.Engine.count_duplicates`. Values are equal here if a unique index says so."""
+    compiler = Compiler(table)
+    condition = compiler.condition(where)
+    kinds = " AND ".join(f"json_type(doc,{json_path(path)}) IN ('text','integer','real')" for path in paths)
+    values = ",".join(map(extract, paths))
+    shared = f"SELECT count(*) AS n FROM {table.table} WHERE {kinds} AND {condition} GROUP BY {values} HAVING n>1"
+    return int(connection.execute(f"SELECT coalesce(sum(n),0) FROM ({shared})", compiler.values).get)

@@ -10,6 +10,7 @@ import apsw
 
 from stores.query import Filter
 from stores.sqlite.compile import Compiler
+from stores.sqlite.compounds import served_conditions
 from stores.sqlite.tables import StoreTable
 from stores.sqlite.visibility_index import narrowing
 
@@ -42,6 +43,6 @@ def search_sql(
     """Return the statement and the values of a search for the matches of a bulk change, by creation: for one more than
     `limit`."""
     compiler = Compiler(table)
-    condition = compiler.condition(where)
+    condition = compiler.condition(where) + served_conditions(table, where)
     source = table.table + narrowing(connection, compiler, where)
     return f"SELECT {columns} FROM {source} {condition} ORDER BY time, id LIMIT {limit + 1}", compiler.values

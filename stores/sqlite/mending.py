@@ -7,6 +7,7 @@ from collections.abc import Collection
 
 import apsw
 
+from stores.sqlite.compounds import statements
 from stores.sqlite.connection import temporary_files
 from stores.sqlite.tables import IDEMPOTENCY, StoreTable, identifier, indexes, renew_triggers
 
@@ -44,9 +45,10 @@ def _renew_idempotency(connection: apsw.Connection) -> None:
 def _renew_indexes(connection: apsw.Connection, tables: Collection[StoreTable]) -> None:
     """Make the indexes of paths those that the present version makes. Their names once held paths as they are, so that
     paths which differ in case only took each other's indexes away."""
-    found = "SELECT name, sql FROM sqlite_schema WHERE type='index' AND name GLOB 'x[usc]_*:*'"
+    found = "SELECT name, sql FROM sqlite_schema WHERE type='index' AND name GLOB 'x[uscmn]_*:*'"
     present: dict[str, str] = dict(connection.execute(found))
     wanted = [(table, p.path, indexes(table, p.path, p.unique)) for table in tables for p in table.paths.values()]
+    wanted += [(table, ", ".join(c.paths), statements(table, c)) for table in tables for c in table.compounds.values()]
     right = {name for _, _, each in wanted for name, sql in each.items() if present.get(name) == sql}
     for name in present.keys() - right:
         connection.execute(f"DROP INDEX {identifier(name)}")

@@ -7,26 +7,32 @@ objects. Several other paths sort by one key computed in Python.
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass, replace
 
 import apsw
 
 from stores import cursor, ordering
+from stores.compound import conjuncts
 from stores.errors import InvalidQuery
-from stores.query import Query, Sort
+from stores.paths import Path
+from stores.query import Compare, Equal, Filter, Query, Sort
 from stores.records import Json
 from stores.sqlite.compile import DEEPEST, Compiler, arrays_before, is_column
+from stores.sqlite.compounds import seekable_fields
 from stores.sqlite.tables import extract, json_path
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One term of ORDER BY. `nullable`: it can be NULL, which sorts first; `stored`: it is a column of the table."""
+    """One term of ORDER BY. `nullable`: it can be NULL, which sorts first; `stored`: it is a column of the table;
+    `filled`: it is NULL in no entity that meets the filter."""
 
     sql: str
     descending: bool
     nullable: bool
     stored: bool = False
+    filled: bool = False
 
     @property
     def term(self) -> str:
@@ -64,28 +70,55 @@ class Order:
     strict: bool = False
 
 
-def compile_order(compiler: Compiler, query: Query) -> Order:
+def compile_order(compiler: Compiler, wanted: Query) -> Order:
+    query = _without_constants(compiler, wanted)
+    filled = _filled_paths(query.where)
     special = [s for s in query.sort if compiler.plain_value(s.path) is None]
     if len(special) > 1:
         return _by_one_key(compiler, query)
     columns: list[Column] = []
     after: list[object] = []
     for place, sort in enumerate(query.sort):
-        made = _special(sort) if sort in special else [_plain(compiler, sort)]
+        made = _special(sort) if sort in special else [_plain(compiler, sort, filled)]
         columns += made
         if query.after is not None:
             value = query.after[place]
             after += _special_values(value) if sort in special else [_plain_value(value)]
     if query.after is None:
         return Order((KeyRange("1", tuple(columns)),))
-    return Order(tuple(_key_ranges(compiler, tuple(columns), after)))
+    seekable = seekable_fields(compiler, query)
+    return Order(tuple(_key_ranges(compiler, tuple(columns), after, seekable)))
 
 
-def _plain(compiler: Compiler, sort: Sort) -> Column:
+def _without_constants(compiler: Compiler, query: Query) -> Query:
+    """Return the query without the fields of its sort that its filter compares with one value, except the last one:
+    they would only be in the way of an index."""
+    values = {part.path: part.value for part in conjuncts(query.where) if isinstance(part, Equal)}
+    after = query.after or [None] * len(query.sort)
+
+    def is_constant(sort: Sort, value: Json) -> bool:
+        if compiler.plain_value(sort.path) is None or not isinstance(fixed := values.get(sort.path), str | int | float):
+            return False
+        return query.after is None or ordering.equal(value, fixed)
+
+    kept = [(s, v) for s, v in zip(query.sort[:-1], after, strict=False) if not is_constant(s, v)]
+    kept.append((query.sort[-1], after[-1]))
+    left = tuple(value for _, value in kept) if query.after is not None else None
+    return replace(query, sort=tuple(sort for sort, _ in kept), after=left)
+
+
+def _plain(compiler: Compiler, sort: Sort, filled: Container[Path]) -> Column:
     value = compiler.plain_value(sort.path)
     assert value is not None
     stored = is_column(sort.path)
-    return Column(value, sort.descending, not stored or sort.path[0] not in ("_id", "_rev"), stored)
+    nullable = not stored or sort.path[0] not in ("_id", "_rev")
+    return Column(value, sort.descending, nullable, stored, sort.path in filled)
+
+
+def _filled_paths(where: Filter) -> frozenset[Path]:
+    """Return the paths with a condition that null does not meet."""
+    conditions = (part for part in conjuncts(where) if isinstance(part, Equal | Compare) and part.value is not None)
+    return frozenset(part.path for part in conditions)
 
 
 def _special(sort: Sort) -> list[Column]:
@@ -143,24 +176,33 @@ def _by_one_key(compiler: Compiler, query: Query) -> Order:
     return Order((KeyRange(f"{column.sql}>{bound}", (column,)),), strict=True)
 
 
-def _key_ranges(compiler: Compiler, columns: Columns, after: list[object]) -> list[KeyRange]:
+def _key_ranges(compiler: Compiler, columns: Columns, after: list[object], seekable: int) -> list[KeyRange]:
     """Return the rows after the row `after`, as ranges that an index can seek to.
 
     If the first column is nullable, its NULLs are a range at one end. If it is an indexed expression, the rows with the
-    same value as `after` are a range of their own; otherwise the index would step through all of them."""
+    same value as `after` are a range of their own; otherwise the index would step through all of them. They are several
+    ranges if an index has further columns in this order (see `seekable_fields`)."""
     first, value, others = columns[0], after[0], columns[1:]
     if not first.nullable:
         return [KeyRange(_beyond(compiler, columns, after), columns)]
     if value is None:
-        nulls = KeyRange(f"({first.sql} IS NULL AND {_beyond(compiler, others, after[1:])})", others)
-        return [nulls] if first.descending else [nulls, KeyRange(f"{first.sql} IS NOT NULL", columns)]
-    last = [KeyRange(f"{first.sql} IS NULL", others)] if first.descending else []
-    if first.stored:
+        nulls = _ties(compiler, f"{first.sql} IS NULL", others, after[1:], seekable)
+        return nulls if first.descending else [*nulls, KeyRange(f"{first.sql} IS NOT NULL", columns)]
+    last = [KeyRange(f"{first.sql} IS NULL", others)] if first.descending and not first.filled else []
+    if first.stored and (seekable < 2 or _compare_as_row((replace(first, nullable=False), *others), after)):
         beyond = _beyond(compiler, (replace(first, nullable=False), *others), after)
         return [KeyRange(f"({first.sql} IS NOT NULL AND {beyond})", columns), *last]
     bound = compiler.bind(value)
-    ties = KeyRange(f"({first.sql}={bound} AND {_beyond(compiler, others, after[1:])})", others)
-    return [ties, KeyRange(f"{first.sql}{first.sign}{bound}", columns), *last]
+    ties = _ties(compiler, f"{first.sql}={bound}", others, after[1:], seekable)
+    return [*ties, KeyRange(f"{first.sql}{first.sign}{bound}", columns), *last]
+
+
+def _ties(compiler: Compiler, tie: str, others: Columns, after: list[object], seekable: int) -> list[KeyRange]:
+    """Return the rows with the same first value that come after the row `after`."""
+    if seekable < 2 or not others:
+        return [KeyRange(f"({tie} AND {_beyond(compiler, others, after)})", others)]
+    ranges = _key_ranges(compiler, others, after, seekable - 1)
+    return [KeyRange(f"({tie} AND {r.condition})", r.columns) for r in ranges]
 
 
 def _compare_as_row(columns: Columns, after: list[object]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import apsw
 
+from stores.sqlite.compounds import create_compound, drop_compound
 from stores.sqlite.tables import (
     CREATE_INDEXES,
     StoreTable,
@@ -17,11 +18,13 @@ from stores.sqlite.tables import (
 
 def rename_table(connection: apsw.Connection, table: StoreTable, name: str) -> StoreTable:
     """Rename a store within the caller's transaction, and return it under its new name. Makes no change records."""
-    renamed = StoreTable(name)
+    renamed = StoreTable(name, compounds=table.compounds)
     for trigger in triggers(table):
         connection.execute(f"DROP TRIGGER IF EXISTS {identifier(trigger)}")
     for path in table.paths:
         drop_index(connection, table, path)
+    for compound in table.compounds.values():
+        drop_compound(connection, table, compound)
     for index in index_names(table.name).values():
         connection.execute(f"DROP INDEX IF EXISTS {index}")
     connection.execute(f"ALTER TABLE {table.table} RENAME TO {renamed.table}")
@@ -34,4 +37,6 @@ def rename_table(connection: apsw.Connection, table: StoreTable, name: str) -> S
         connection.execute(f"UPDATE {log} SET store=? WHERE store=?", (name, table.name))
     for path, indexed in table.paths.items():
         renamed.paths[path] = create_index(connection, renamed, path, indexed.unique)
+    for compound in table.compounds.values():
+        create_compound(connection, renamed, compound)
     return renamed

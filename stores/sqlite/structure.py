@@ -8,13 +8,16 @@ it fails with NotFound, as the next one does (see `stores.sqlite.connection.tran
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import apsw
 
-from stores.errors import Conflict, DuplicateValue, StoreNotEmpty
+from stores.compound import CompoundIndex
+from stores.errors import Conflict, StoreNotEmpty
 from stores.protocol import IdempotencyKey, Write, Written
 from stores.schema import StoreDefinition
-from stores.sqlite.connection import temporary_files, translated
+from stores.sqlite.compounds import create_compound, drop_compound
+from stores.sqlite.connection import duplicate, temporary_files, translated
 from stores.sqlite.idempotency import earlier_outcome
 from stores.sqlite.renaming import rename_table
 from stores.sqlite.tables import StoreTable, create_index, create_table, drop_index, drop_table
@@ -22,8 +25,24 @@ from stores.sqlite.writer import Writer
 from stores.sqlite.writes import WriteExecutor
 from stores.superseded import SupersededDefinitions
 
-Paths = Mapping[str, bool]
-"""The paths to index, and whether each is unique."""
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The indexes of a table: `paths` as in `IndexedPath`, `compounds` by their names."""
+
+    paths: Mapping[str, bool | None]
+    compounds: Mapping[str, CompoundIndex]
+
+    @classmethod
+    def of(cls, definition: StoreDefinition) -> Layout:
+        parts: dict[str, bool | None] = dict.fromkeys(path for c in definition.compounds for path in c.paths)
+        single = dict.fromkeys(definition.unique_paths, True) | dict.fromkeys(definition.index_paths, False)
+        return cls(parts | single, {c.name: c for c in definition.compounds})
+
+    def is_of(self, table: StoreTable) -> bool:
+        return {p: i.unique for p, i in table.paths.items()} == self.paths and (
+            table.compounds.keys() == self.compounds.keys()
+        )
 
 
 class Structure:
@@ -35,20 +54,16 @@ class Structure:
         self._superseded = superseded
         self._tables = executor.tables
 
-    def differing(self, definitions: Iterable[StoreDefinition]) -> dict[str, Paths]:
-        """Return the paths of the stores whose tables differ from their definitions."""
-        return {d.name: wanted for d in definitions if (wanted := self._wanted(d)) is not None}
-
-    def _wanted(self, definition: StoreDefinition) -> Paths | None:
-        table = self._tables.get(definition.name)
-        wanted = dict.fromkeys(definition.unique_paths, True) | dict.fromkeys(definition.index_paths, False)
-        as_wanted = table is not None and {p: i.unique for p, i in table.paths.items()} == wanted
-        return None if as_wanted else wanted
+    def differing(self, definitions: Iterable[StoreDefinition]) -> dict[str, Layout]:
+        """Return the indexes of the stores whose tables differ from their definitions."""
+        wanted = {d.name: Layout.of(d) for d in definitions}
+        tables = self._tables
+        return {name: w for name, w in wanted.items() if name not in tables or not w.is_of(tables[name])}
 
     async def define(
-        self, stores: Mapping[str, Paths], writes: Sequence[Write], by: str | None, key: IdempotencyKey | None
+        self, stores: Mapping[str, Layout], writes: Sequence[Write], by: str | None, key: IdempotencyKey | None
     ) -> list[Written]:
-        """Make the tables of `stores` have exactly these paths, and do `writes`. Raises DuplicateValue."""
+        """Make the tables of `stores` have exactly these indexes, and do `writes`. Raises DuplicateValue."""
 
         def run(executor: WriteExecutor) -> list[Written]:
             earlier = earlier_outcome(executor.connection, key) if key else None
@@ -96,20 +111,25 @@ class Structure:
         return await self._writer.submit(in_transaction, by, heavy=True, committed=committed)
 
 
-def _define(executor: WriteExecutor, store: str, wanted: Paths) -> None:
+def _define(executor: WriteExecutor, store: str, wanted: Layout) -> None:
     connection = executor.connection
-    known = executor.tables.get(store)
-    table = StoreTable(store, dict(known.paths)) if known else create_table(connection, store)
-    for path, indexed in list(table.paths.items()):
-        if wanted.get(path) is not indexed.unique:
+    known = executor.tables.get(store) or create_table(connection, store)
+    table = StoreTable(store, dict(known.paths), dict(wanted.compounds))
+    for name, index in known.compounds.items():
+        if name not in wanted.compounds:
+            drop_compound(connection, table, index)
+    for path, indexed in known.paths.items():
+        if path not in wanted.paths or wanted.paths[path] is not indexed.unique:
             drop_index(connection, table, path)
             del table.paths[path]
-    for path in wanted.keys() - table.paths.keys():
-        try:
-            with temporary_files(connection):
-                table.paths[path] = create_index(connection, table, path, wanted[path])
-        except apsw.ConstraintError:
-            raise DuplicateValue(path) from None
+    try:
+        with temporary_files(connection):
+            for path in wanted.paths.keys() - table.paths.keys():
+                table.paths[path] = create_index(connection, table, path, wanted.paths[path])
+            for name in wanted.compounds.keys() - known.compounds.keys():
+                create_compound(connection, table, wanted.compounds[name])
+    except apsw.ConstraintError as error:
+        raise duplicate(error) from None
     executor.tables[store] = table
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import secrets
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -17,6 +18,7 @@ import apsw
 import orjson
 
 from stores.bounds import Limit
+from stores.compound import ArrayCheck, CompoundIndex, paths_in, stored_index
 from stores.errors import CannotOpen
 from stores.paths import Path, split
 from stores.protocol import is_internal
@@ -26,6 +28,7 @@ FORMAT = 2
 APPLICATION_ID = 0x48756221
 """Marks the file as a hub's, in SQLite's own header."""
 
+# `is_unique` is 2 for paths that have no index of their own, but are in compound indexes.
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta(name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS changes(
@@ -39,6 +42,8 @@ CREATE INDEX IF NOT EXISTS history_of_entity ON history(store, id);
 CREATE TABLE IF NOT EXISTS paths(
   store TEXT NOT NULL, path TEXT NOT NULL, is_unique INTEGER NOT NULL, mixed INTEGER NOT NULL,
   PRIMARY KEY(store, path)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS compounds(
+  store TEXT NOT NULL, name TEXT NOT NULL, condition TEXT NOT NULL, PRIMARY KEY(store, name)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS stores(name TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS consumers(name TEXT PRIMARY KEY, position TEXT NOT NULL) WITHOUT ROWID;
 """
@@ -91,6 +96,9 @@ TRIGGERS_UNRECORDED: Final[Mapping[str, str]] = {
     "deleted": """CREATE TRIGGER {trigger} AFTER DELETE ON {table} BEGIN
   DELETE FROM {acl} WHERE row=OLD.row AND viewer IN ({old_acl}); END""",
 }
+
+_SHARED: Final = 2
+"""`is_unique` of a path that is in compound indexes only."""
 
 ACL_IDS = """SELECT value{row} FROM json_each({of}.doc, '$.access') WHERE type='text'
   UNION ALL SELECT value{row} FROM json_each({of}.doc, '$.branch') WHERE type='text'
@@ -157,11 +165,11 @@ def holds_mixed(path: str) -> str:
 
 @dataclass(slots=True)
 class IndexedPath:
-    """An indexed path. `mixed`: an entity has had an array, object or boolean there. Until then the order of the index
-    is MongoDB's order."""
+    """An indexed path. `unique` is None when it has no index of its own, but is in compound indexes. `mixed`: an entity
+    has had an array, object or boolean there. Until then the order of the index is MongoDB's order."""
 
     path: str
-    unique: bool
+    unique: bool | None
     mixed: bool = False
     segments: Path = field(init=False)
 
@@ -215,12 +223,15 @@ class Compiled:
 class StoreTable:
     """The table of a store.
 
-    `compiled` holds the conditions compiled for the current `paths`; code that changes `paths` calls `forget`. `seen`
-    maps a principal to (number of visible rows, None for many; the monotonic time until which the number is used).
-    `in_feed`: whether its triggers record changes."""
+    `compounds` holds the compound indexes by their names, and `array_check` is made of them. `compiled` holds the
+    conditions compiled for the current `paths`; code that changes `paths` calls `forget`. `seen` maps a principal to
+    (number of visible rows, None for many; the monotonic time until which the number is used). `in_feed`: whether its
+    triggers record changes."""
 
     name: str
     paths: dict[str, IndexedPath] = field(default_factory=dict)
+    compounds: dict[str, CompoundIndex] = field(default_factory=dict)
+    array_check: ArrayCheck = field(init=False)
     table: str = field(init=False)
     acl: str = field(init=False)
     in_feed: bool = field(init=False)
@@ -231,14 +242,17 @@ class StoreTable:
         self.table = table_name(self.name)
         self.acl = identifier("v_" + encoded(self.name))
         self.in_feed = not is_internal(self.name)
+        self.array_check = ArrayCheck(self.compounds.values())
 
     def forget(self) -> None:
         # A new object: a condition that another thread is compiling for the old paths goes into the old one.
         self.compiled = Compiled(MOST_COMPILED_FILTERS)
 
     def adopt(self, changed: StoreTable) -> StoreTable:
-        """Take over the paths of a changed copy, and return self: reads in progress hold this object."""
+        """Take over the indexes of a changed copy, and return self: reads in progress hold this object."""
         self.paths = changed.paths
+        self.compounds = changed.compounds
+        self.array_check = changed.array_check
         self.forget()
         return self
 
@@ -266,9 +280,13 @@ def prepare_file(connection: apsw.Connection) -> str:
 
 
 def load_tables(connection: apsw.Connection) -> dict[str, StoreTable]:
-    tables = {name: StoreTable(name) for (name,) in connection.execute("SELECT name FROM stores")}
+    compounds: defaultdict[str, dict[str, CompoundIndex]] = defaultdict(dict)
+    for store, name, condition in connection.execute("SELECT store, name, condition FROM compounds"):
+        compounds[store][name] = stored_index(name, condition)
+    names = [name for (name,) in connection.execute("SELECT name FROM stores")]
+    tables = {name: StoreTable(name, compounds=compounds[name]) for name in names}
     for store, path, unique, mixed in connection.execute("SELECT store, path, is_unique, mixed FROM paths"):
-        tables[store].paths[path] = IndexedPath(path, bool(unique), bool(mixed))
+        tables[store].paths[path] = IndexedPath(path, None if unique == _SHARED else bool(unique), bool(mixed))
     return tables
 
 
@@ -310,8 +328,11 @@ def renew_triggers(connection: apsw.Connection, tables: Iterable[StoreTable]) ->
                     connection.execute(sql)
 
 
-def indexes(table: StoreTable, path: str, unique: bool) -> dict[str, str]:
-    """Return the statements that create the indexes of a path, by the names of the indexes."""
+def indexes(table: StoreTable, path: str, unique: bool | None) -> dict[str, str]:
+    """Return the statements that create the indexes of a path, by the names of the indexes; none if `unique` is
+    None."""
+    if unique is None:
+        return {}
     kind = "UNIQUE INDEX" if unique else "INDEX"
     columns = {"u": ""} if unique else {"s": ",id", "c": ",time,id"}
     names = {purpose: index_name(table.name, path, purpose) for purpose in columns}
@@ -321,12 +342,15 @@ def indexes(table: StoreTable, path: str, unique: bool) -> dict[str, str]:
     }
 
 
-def create_index(connection: apsw.Connection, table: StoreTable, path: str, unique: bool) -> IndexedPath:
-    """Index the path. Raises apsw.ConstraintError when the index is `unique` and values repeat."""
+def create_index(connection: apsw.Connection, table: StoreTable, path: str, unique: bool | None) -> IndexedPath:
+    """Index the path, or only observe its values if `unique` is None. Raises apsw.ConstraintError when the index is
+    `unique` and values repeat."""
     for sql in indexes(table, path, unique).values():
         connection.execute(sql)
     mixed = connection.execute(f"SELECT EXISTS(SELECT 1 FROM {table.table} WHERE {holds_mixed(path)})").get
-    connection.execute("INSERT INTO paths VALUES(?,?,?,?)", (table.name, path, unique, mixed))
+    connection.execute(
+        "INSERT INTO paths VALUES(?,?,?,?)", (table.name, path, _SHARED if unique is None else unique, mixed)
+    )
     return IndexedPath(path, unique, bool(mixed))
 
 
@@ -340,16 +364,19 @@ def drop_table(connection: apsw.Connection, table: StoreTable) -> None:
     connection.execute(f"DROP TABLE {table.table}")
     connection.execute(f"DROP TABLE {table.acl}")
     connection.execute("DELETE FROM paths WHERE store=?", (table.name,))
+    connection.execute("DELETE FROM compounds WHERE store=?", (table.name,))
     connection.execute("DELETE FROM stores WHERE name=?", (table.name,))
 
 
-def unique_path(message: str) -> str | None:
-    """Return the path whose unique index a constraint error names, or None."""
-    marker = "index 'xu_"
-    if marker not in message:
-        return None
-    name = message.split(marker, 1)[1].rsplit("'", 1)[0].replace("''", "'")
-    return decoded(name.split(":", 1)[1])
+def unique_index(message: str) -> tuple[list[str], str]:
+    """Return the paths whose unique index a constraint error names, and the name of a compound index: those of `_id`
+    for any other error."""
+    for marker in ("index 'xu_", "index 'xn_"):
+        if marker in message:
+            name = message.split(marker, 1)[1].rsplit("'", 1)[0].replace("''", "'")
+            key = decoded(name.split(":", 1)[1])
+            return (paths_in(key), key) if marker == "index 'xn_" else ([key], "")
+    return ["_id"], ""
 
 
 def missing_store(message: str) -> str | None:

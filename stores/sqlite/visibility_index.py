@@ -15,6 +15,8 @@ from typing import Final
 import apsw
 import orjson
 
+from stores.compound import implies, sought
+from stores.paths import Path
 from stores.query import And, Compare, Equal, Filter, In, Or, StartsWith
 from stores.records import Json
 from stores.sqlite.compile import Compiler
@@ -35,6 +37,9 @@ MOST_IDS: Final = 200
 SECONDS: Final = 10.0
 """Seconds for which an estimate is used."""
 
+EVERY_ROW: Final = " WHERE"
+"""What `narrowing` returns without a restriction."""
+
 _OWNER: Final = ("owner",)
 _SHARING: Final = frozenset({("access",), ("group",), ("branch",)})
 
@@ -44,7 +49,7 @@ def narrowing(connection: apsw.Connection, compiler: Compiler, where: Filter) ->
     little, the restriction to the rows in the index. It binds the last values of the statement."""
     key = acl_key_of(where)
     if key is None or not sees_little(connection, compiler.table, key, where):
-        return " WHERE"
+        return EVERY_ROW
     # Without NOT INDEXED, SQLite might read the whole table in the order of an index.
     return f" NOT INDEXED WHERE row IN ({_rows_sql(compiler, key)}) AND"
 
@@ -127,12 +132,17 @@ def _conditions(where: Filter) -> tuple[Filter, ...]:
 
 
 def _has_index(table: StoreTable, where: Filter) -> bool:
-    """Return whether one of the conditions that must all hold can be looked up in an index."""
+    """Return whether one of the conditions that must all hold, or two of them together, can be looked up in an
+    index."""
     return any(
-        isinstance(part, (Equal, In, Compare, StartsWith))
-        and (part.path == ("_id",) or ".".join(part.path) in table.paths)
+        isinstance(part, (Equal, In, Compare, StartsWith)) and (part.path == ("_id",) or _is_indexed(table, part.path))
         for part in _conditions(where)
-    )
+    ) or any(sought(index, where) > 1 and implies(where, index.where) for index in table.compounds.values())
+
+
+def _is_indexed(table: StoreTable, path: Path) -> bool:
+    indexed = table.paths.get(".".join(path))
+    return indexed is not None and indexed.unique is not None
 
 
 def groups_held(

@@ -27,7 +27,7 @@ from stores.errors import (
     StaleRevision,
     StoreError,
     TooManyMatches,
-    too_large_at,
+    refused_at,
 )
 from stores.paths import MISSING, Path, elements, split, traverses_array
 from stores.protocol import (
@@ -70,6 +70,9 @@ Row = tuple[int, int, str]
 """The number of an entity's row, its revision and its JSON text."""
 
 _MIXED = (bool, dict, list)
+CHECKED_ON_LOOP: Final = 16_384
+"""Bytes of an entity with lists that compound indexes cover, up to which they are compared on the event loop."""
+
 _INSERT = "INSERT INTO {} VALUES(NULL,?,?,?,?,?,?,?)"
 
 
@@ -149,7 +152,7 @@ class WriteExecutor:
         of `stores.protocol.Engine.commit`."""
         if index == 0:
             self.parsed = self.computed = 0
-        with translated(self.connection, index), too_large_at(index):
+        with translated(self.connection, index), refused_at(index):
             return self.do(write, index, met)
 
     def do(self, write: Write, index: int, met: UpsertBytes | None) -> Written:
@@ -186,6 +189,7 @@ class WriteExecutor:
         doc = orjson.dumps(entity)
         if len(doc) > self.most_bytes:
             raise EntityTooLarge(self.most_bytes)
+        self.check_arrays(table, entity, len(doc))
         self.mark_mixed_paths(table, entity)
         text = doc.decode()
         self.connection.execute(_INSERT.format(table.table), _row(entity, text))
@@ -207,8 +211,10 @@ class WriteExecutor:
             for entity in entities:
                 doc = orjson.dumps(entity)
                 if len(doc) > self.most_bytes:
-                    with too_large_at(len(written)):
+                    with refused_at(len(written)):
                         raise EntityTooLarge(self.most_bytes)
+                with refused_at(len(written)):
+                    self.check_arrays(table, entity, len(doc))
                 written.append(Written(doc, entity["_rev"]))
                 text = doc.decode()
                 # Before it is there: a row that fails undoes them all.
@@ -310,7 +316,7 @@ class WriteExecutor:
             case Lock():
                 return None  # the writer's transactions run one after another
             case _:
-                with translated(self.connection, index), too_large_at(index):
+                with translated(self.connection, index), refused_at(index):
                     return self.do(step, index, met)
 
     def find(self, step: Find) -> list[Entity]:
@@ -369,6 +375,7 @@ class WriteExecutor:
         doc = orjson.dumps(merged)
         if len(doc) > self.most_bytes and (write.compute is not None or not concerns_system_fields(changes)):
             raise EntityTooLarge(self.most_bytes)
+        self.check_arrays(table, merged, len(doc))
         self.mark_mixed_paths(table, changes)
         sql = f'UPDATE {table.table} SET time=?, at=?, rev=?, owner=?, "group"=?, doc=? WHERE row=?'
         text = doc.decode()
@@ -460,6 +467,13 @@ class WriteExecutor:
         # Without NOT INDEXED, SQLite might read the whole table in the order of an index.
         sql = f"SELECT row FROM {table.table} NOT INDEXED WHERE {condition} AND row IN ({these})"
         return (row for (row,) in self.connection.execute(sql, compiler.values))
+
+    def check_arrays(self, table: StoreTable, entity: Entity, size: int) -> None:
+        """Raise ParallelArrays for an entity that a compound index cannot hold. `size` is that of its JSON text."""
+        check = table.array_check
+        if size > CHECKED_ON_LOOP and self.longest < math.inf and check.takes_long(entity):
+            raise TooLongForLoop
+        check.check(entity)
 
     def mark_mixed_paths(self, table: StoreTable, fields: Entity) -> None:
         """Mark indexed paths that get their first value that SQLite orders differently from MongoDB."""

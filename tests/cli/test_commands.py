@@ -140,17 +140,19 @@ def test_tokens_of_one_name_are_told_apart_by_id(served_hub: CommandLine) -> Non
 def test_a_store_is_defined_shown_and_deleted(hub_of_each_engine: CommandLine) -> None:
     hub = hub_of_each_engine
     fields = ("--field", "name:Text:required,unique,search", "--field", "speed:Number:index")
-    assert hub("store", "create", "units", *fields, "--index", "a.b", "--open").last == "store units created"
+    indexes = ("--index", "a.b", "--index", '["name","-speed"]', "--index", '{"fields":["x"],"where":{"y":1}}')
+    assert hub("store", "create", "units", *fields, *indexes, "--open").last == "store units created"
     definition = hub.json("store", "show", "units", "--json")
     assert definition["fields"] == [
         {"id": "name", "type": "Text", "required": True, "unique": True, "search": True},
         {"id": "speed", "type": "Number", "index": True},
     ]
-    assert definition["indexes"] == ["a.b"]
+    assert definition["indexes"] == ["a.b", ["name", "-speed"], {"fields": ["x"], "where": {"y": 1}}]
     assert definition["open"] is True
     hub("import", "units", "-", input='{"name": "a", "other": 1}\n{"name": "b"}\n')
     shown = hub("store", "show", "units").out
     assert "units: 2 entities" in shown
+    assert 'indexes: a.b, ["name","-speed"], {"fields":["x"],"where":{"y":1}}' in shown
     assert re.search(r"^name +Text +required, unique, search$", shown, re.MULTILINE)
     assert re.search(r"^units +2 +2 *$", hub("store", "list").out, re.MULTILINE)
     assert "add --with-entities" in hub("store", "delete", "units", "--yes", code=1).err
@@ -194,6 +196,7 @@ def test_a_store_is_emptied_in_batches(served_hub: CommandLine) -> None:
         (("store", "create", "users"), 1, "name: "),
         (("store", "create", "x", "--field", "name"), 2, "write NAME:TYPE[:FLAG,...]"),
         (("store", "create", "x", "--field", "name:Text:uniqe"), 2, "there is no flag uniqe"),
+        (("store", "create", "x", "--index", "[a"), 2, "is not JSON"),
         (("store", "create", "x", "--field", "name:Txt"), 1, "Must be one of Boolean"),
         (("store", "create", "x", "--fields", "nosuch.json"), 1, "nosuch.json: No such file"),
         (("store", "show", "nosuch"), 1, "no store with the name 'nosuch'"),

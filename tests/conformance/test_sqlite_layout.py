@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import closing
@@ -11,13 +12,16 @@ from pathlib import Path
 import apsw
 import pytest
 
+from stores.definitions import parse_definition
 from stores.errors import DuplicateValue, NotFound, StoreError
+from stores.parse import parse_filter, parse_sort
 from stores.protocol import DeleteMany, Engine, IdempotencyKey, Insert, Update, UpdateMany, Write
 from stores.query import EVERYTHING, Query
 from stores.records import now_ms
 from stores.schema import StoreDefinition
 from stores.sqlite import SQLiteEngine
 from stores.sqlite.tables import encoded, identifier, json_path, quoted
+from tests.properties.reference import answer
 from tests.support.engines import Database, opened, sqlite_database
 from tests.support.entities import GROUP, OTHER_USER, STORE, USER, entity, insert, insert_one
 from tests.support.reading import changes_since, find, usable
@@ -148,7 +152,7 @@ async def test_a_file_of_the_first_release_is_brought_up_to_date(database: Datab
 
 
 def index_texts(connection: apsw.Connection) -> dict[str, str]:
-    sql = "SELECT name, sql FROM sqlite_schema WHERE type='index' AND name GLOB 'x[usc]_*'"
+    sql = "SELECT name, sql FROM sqlite_schema WHERE type='index' AND name GLOB 'x[uscmn]_*'"
     return dict(connection.execute(sql))
 
 
@@ -224,6 +228,76 @@ async def test_a_unique_index_that_an_earlier_version_has_lost(
     async with opened(database.engine()) as engine:
         with pytest.raises(DuplicateValue):
             await insert_one(engine, code=2)
+
+
+INDEXES = parse_definition(
+    {
+        "name": STORE,
+        "indexes": [["a", "-b"], {"fields": ["Code"], "unique": True, "where": {"s": {"$in": ["x", None]}}}],
+    }
+)
+
+
+async def test_a_file_of_a_version_without_compound_indexes_gets_them(database: Database) -> None:
+    """Such a file lacks the table that lists them."""
+    async with opened(database.engine()) as engine:
+        await engine.define(StoreDefinition(STORE, indexes=("a",)))
+        held = [await insert_one(engine, a=1, b=b) for b in (3, [5, 0], True)]
+    with closing(apsw.Connection(database.location)) as connection:
+        connection.execute("DROP TABLE compounds")
+    async with opened(database.engine()) as engine:
+        await engine.define(INDEXES)
+        query = Query(parse_filter({"a": 1}), parse_sort("-b"))
+        assert await find(engine, query) == answer(held, query)
+
+
+async def test_a_compound_index_that_is_lost_or_made_in_another_way_is_made_again(database: Database) -> None:
+    """Once; a start with the right indexes changes nothing."""
+    async with opened(database.engine()) as engine:
+        await engine.define(INDEXES)
+        await insert_one(engine, Code=1)
+    names = [f"{p}_{STORE}:{encoded(i.name)}" for p, i in zip(("xm", "xn"), INDEXES.compounds, strict=True)]
+    with closing(apsw.Connection(database.location)) as connection:
+        wanted = index_texts(connection)
+        assert {*names} == wanted.keys()
+        for name in names:
+            connection.execute(f"DROP INDEX {identifier(name)}")
+        connection.execute(f"CREATE INDEX {identifier(names[0])} ON e_things(time)")
+    async with opened(database.engine()) as engine:
+        with pytest.raises(DuplicateValue) as refusal:
+            await insert_one(engine, Code=1)
+        assert refusal.value.fields == ("Code",)
+    version = schema_version(database.location)
+    with closing(apsw.Connection(database.location)) as connection:
+        assert index_texts(connection) == wanted
+    async with opened(database.engine()) as engine:
+        await engine.define(INDEXES)
+    assert schema_version(database.location) == version
+
+
+async def test_a_store_leaves_no_compound_index_behind(database: Database) -> None:
+    async with opened(database.engine()) as engine:
+        await engine.define(INDEXES)
+        await engine.define(StoreDefinition(STORE, indexes=("a",)))
+        await engine.define(INDEXES)
+        await engine.drop(STORE)
+        await engine.define(StoreDefinition(STORE))
+        made = await insert_one(engine, Code=1, a=[1], b=[1])
+        assert await insert_one(engine, Code=1) != made
+    with closing(apsw.Connection(database.location)) as connection:
+        assert index_texts(connection) == {}
+        assert connection.execute("SELECT count(*) FROM compounds").get == 0
+        assert connection.execute("SELECT count(*) FROM paths").get == 0
+
+
+async def test_other_programs_can_read_the_file(database: Database) -> None:
+    """They lack the functions of the hub that the conditions of indexes use."""
+    async with opened(database.engine()) as engine:
+        await engine.define(INDEXES)
+        await insert_one(engine, Code=1, a=1)
+    with closing(sqlite3.connect(database.location)) as connection:
+        assert connection.execute("SELECT count(*) FROM e_things WHERE json_extract(doc,'$.a')=1").fetchone() == (1,)
+        assert len([*connection.iterdump()]) > 10
 
 
 async def test_outcomes_are_kept_in_rows_that_a_search_passes_by(engine: Engine, database: Database) -> None:

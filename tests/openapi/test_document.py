@@ -14,6 +14,7 @@ from openapi_spec_validator import validate
 from auth.system_stores import SYSTEM_STORES
 from hub.dialects.platform.openapi import OPERATIONS
 from hub.dialects.platform.schemas import sent_field, shared_schemas, shown_field, store_schemas
+from hub.dialects.platform.system_schemas import refined
 from hub.errors import STATUS, tags_of
 from stores.definitions import parse_definition
 from stores.errors import InvalidEntity
@@ -244,6 +245,52 @@ def test_a_required_field_is_neither_null_nor_empty() -> None:
 def is_valid(value: object, schema: dict[str, Any]) -> bool:
     whole = {"$ref": "#/$defs/it", "$defs": {"it": schema}, "components": {"schemas": shared_schemas()}}
     return bool(OAS31Validator(whole, format_checker=OAS31Validator.FORMAT_CHECKER).is_valid(value))
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        "a.b",
+        ["status", "-price"],
+        {"fields": ["number"], "unique": True, "where": {"state": "open"}},
+        {"fields": ["a"], "where": {"b.c": None, "d": {"$in": [1, "x", True]}, "e": {"$gte": 1, "$lt": 5}}},
+        {"fields": ["a"], "where": {"b": {"$exists": True}, "c": {"$eq": 1}}},
+    ],
+)
+def test_every_kind_of_index_is_in_the_schema(index: object) -> None:
+    assert parse_definition({"name": "x", "indexes": [index]})
+    assert is_valid([index], indexes_schema())
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        5,
+        [],
+        ["a", "a"],
+        ["a", "b.0"],
+        [*"abcdefghi"],
+        {"unique": True},
+        {"fields": ["a"], "sparse": True},
+        {"fields": ["a"], "unique": 1},
+        {"fields": ["a"], "where": {"b": [1]}},
+        {"fields": ["a"], "where": {"b": {"$ne": 1}}},
+        {"fields": ["a"], "where": {"b": {"$exists": False}}},
+        {"fields": ["a"], "where": {"b": {"$gt": None}}},
+        {"fields": ["a"], "where": {"$or": [{"b": 1}]}},
+        {"fields": ["a"], "where": {"_rev": 1}},
+    ],
+)
+def test_a_wrong_index_is_not_in_the_schema(index: object) -> None:
+    with pytest.raises(InvalidEntity):
+        parse_definition({"name": "x", "indexes": [index]})
+    assert not is_valid([index], indexes_schema())
+
+
+def indexes_schema() -> dict[str, Any]:
+    schema = refined(("stores", "indexes"))
+    assert schema is not None
+    return schema
 
 
 # Errors.

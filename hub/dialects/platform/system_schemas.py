@@ -11,12 +11,56 @@ from hub.openapi.schemas import Schema
 from stores.field_definitions import MAX_FIELDS
 from stores.fields import FIELD_TYPES, TEXTAREA_LENGTH
 from stores.fields.lists import LARGEST_MAX_ITEMS
+from stores.index_definitions import MOST_INDEX_CONDITIONS, MOST_INDEX_FIELDS, MOST_INDEX_VALUES
 
 ID: Final[Schema] = {"$ref": "#/components/schemas/Id"}
 _TEXT: Final[Schema] = {"type": "string"}
 _FLAG: Final[Schema] = {"type": "boolean"}
 _SEGMENT: Final = r"(?![0-9]+(\.|$))[^.$][^.]*"
-_PATHS: Final[Schema] = {"type": "array", "items": {"type": "string", "pattern": rf"^{_SEGMENT}(\.{_SEGMENT})*$"}}
+_PATH: Final[Schema] = {"type": "string", "pattern": rf"^{_SEGMENT}(\.{_SEGMENT})*$"}
+_PATHS: Final[Schema] = {"type": "array", "items": _PATH}
+_INDEX_FIELDS: Final[Schema] = {
+    "type": "array",
+    "items": {"type": "string", "pattern": rf"^-?{_SEGMENT}(\.{_SEGMENT})*$"},
+    "minItems": 1,
+    "maxItems": MOST_INDEX_FIELDS,
+    "uniqueItems": True,
+    "description": "Paths of one index; `-` before a path: descending",
+    "examples": [["status", "-price"]],
+}
+_SCALAR: Final[Schema] = {"type": ["string", "number", "boolean", "null"]}
+_BOUND: Final[Schema] = {"type": ["string", "number"]}
+_INDEX_CONDITION: Final[Schema] = {
+    "anyOf": [
+        _SCALAR,
+        {
+            "type": "object",
+            "properties": {
+                "$eq": _SCALAR,
+                "$in": {"type": "array", "items": _SCALAR, "minItems": 1, "maxItems": MOST_INDEX_VALUES},
+                "$exists": {"const": True},
+                **dict.fromkeys(("$gt", "$gte", "$lt", "$lte"), _BOUND),
+            },
+            "minProperties": 1,
+            "additionalProperties": False,
+        },
+    ]
+}
+_INDEX: Final[Schema] = {
+    "type": "object",
+    "required": ["fields"],
+    "properties": {
+        "fields": _INDEX_FIELDS,
+        "unique": _FLAG | {"description": "Whether no two entities may have the same values"},
+        "where": {
+            "type": "object",
+            "propertyNames": {"pattern": rf"^(?!_(id|rev|at)$){_SEGMENT}(\.{_SEGMENT})*$"},
+            "additionalProperties": _INDEX_CONDITION,
+            "description": f"The entities that the index covers; at most {MOST_INDEX_CONDITIONS} conditions",
+        },
+    },
+    "additionalProperties": False,
+}
 _SCOPES: Final[Schema] = {
     "type": "array",
     "maxItems": 1_000,
@@ -42,7 +86,7 @@ _REFINED: Final[Mapping[tuple[str, str], Schema]] = {
     ("tokens", "user"): ID,
     ("stores", "name"): {"type": "string", "pattern": "^[A-Za-z][A-Za-z0-9_-]{0,62}$"},
     ("stores", "open"): _FLAG | {"description": "Whether it accepts fields besides those defined"},
-    ("stores", "indexes"): _PATHS,
+    ("stores", "indexes"): {"type": "array", "items": {"anyOf": [_PATH, _INDEX_FIELDS, _INDEX]}},
     ("stores", "unique"): _PATHS,
     ("stores", "search"): _PATHS,
 }

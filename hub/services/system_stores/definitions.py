@@ -19,14 +19,16 @@ from stores.errors import (
     DataStandsAgainst,
     DuplicateValue,
     InvalidEntity,
+    NotAsExpected,
     NotFound,
+    ParallelArrays,
     StoreError,
     StoreNotEmpty,
     Violation,
 )
 from stores.field_definitions import TOLERATED
 from stores.protocol import IdempotencyKey, Write, Written
-from stores.query import Equal, Query
+from stores.query import EVERYTHING, Equal, Query
 from stores.records import Entity
 from stores.schema import Field, StoreDefinition
 
@@ -112,10 +114,14 @@ class DefinitionHooks(StoreHooks):
         try:
             return await self.engine.define(new, writes=writes, by=by)
         except DuplicateValue as error:
-            count = await self.engine.count_duplicates(old.name, error.field)
+            where = next((index.where for index in new.compounds if index.name == error.key), EVERYTHING)
+            count = await self.engine.count_duplicates(old.name, *error.fields, where=where)
             if not count:
                 raise
-            raise DataStandsAgainst({error.field: f"{count} entities share a value of it with another."}) from error
+            raise DataStandsAgainst(shared_values(error.fields, count)) from error
+        except ParallelArrays as error:
+            # An entity that has changed since `check_data`, on storage without transactions.
+            raise NotAsExpected from error
 
     async def commit_deletion(self, before: Entity, writes: Sequence[Write], by: str | None) -> list[Written]:
         try:
@@ -132,6 +138,13 @@ class DefinitionHooks(StoreHooks):
 
     async def deleted(self, entity: Entity) -> None:
         await self.registry.refresh()
+
+
+def shared_values(fields: Sequence[str], count: int) -> dict[str, str]:
+    """Return the text for each field of a unique index that entities stand against."""
+    if len(fields) == 1:
+        return {fields[0]: f"{count} entities share a value of it with another."}
+    return dict.fromkeys(fields, f"{count} entities share values of {', '.join(fields)} with another.")
 
 
 def retired_by(old: StoreDefinition, new: StoreDefinition) -> tuple[str, ...]:
@@ -166,6 +179,13 @@ def _refused_parts(definition: StoreDefinition) -> dict[str, str]:
         for i, path in enumerate(paths):
             if path.split(".", 1)[0] in definition.hidden:
                 found[f"{name}.{i}"] = f"{path} is hidden."
+    for index in definition.compounds:
+        if index.unique:
+            found |= {
+                f"{index.place}.{place}": f"{'.'.join(path)} is hidden."
+                for place, path in index.places()
+                if path[0] in definition.hidden
+            }
     if "_id" in definition.search:
         found[f"search.{definition.search.index('_id')}"] = "Must not be _id, which is not text."
     return found

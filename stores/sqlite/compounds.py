@@ -1,0 +1,128 @@
+"""Compound indexes in the file: their statements, and what queries need so that SQLite uses them.
+
+SQLite uses an index of expressions only for the same expressions, and an index of some of the rows only for queries
+with the same condition. That condition has no variables, so its text is the same in every statement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, Final
+
+import apsw
+import orjson
+
+from stores import query
+from stores.compound import CompoundIndex, condition_document, conjuncts, implies, ordered, orders
+from stores.query import EVERYTHING, Filter, Leaf, Query
+from stores.sqlite.compile import COLUMNS, DEEPEST, Compiler, arrays_before, is_column
+from stores.sqlite.tables import StoreTable, extract, identifier, index_name, json_path, quoted
+
+_PURPOSES: Final = {False: "m", True: "n"}
+
+
+def statements(table: StoreTable, index: CompoundIndex) -> dict[str, str]:
+    """Return the statement that creates an index, by the index's name."""
+    name = stored_name(table.name, index)
+    kind = "UNIQUE INDEX" if index.unique else "INDEX"
+    where = "" if index.where == EVERYTHING else f" WHERE {condition(index)}"
+    return {name: f"CREATE {kind} {identifier(name)} ON {table.table}({_columns(index)}){where}"}
+
+
+def stored_name(store: str, index: CompoundIndex) -> str:
+    return index_name(store, index.name, _PURPOSES[index.unique])
+
+
+def _columns(index: CompoundIndex) -> str:
+    # A unique index has no id, and has an expression: SQLite's error then has the name of the index.
+    keys = index.sorts if index.unique else index.keys
+    as_expressions = index.unique and all(is_column(s.path) for s in keys)
+    terms = [extract(s.path) if as_expressions or not is_column(s.path) else COLUMNS[s.path[0]] for s in keys]
+    return ",".join(f"{term} DESC" if s.descending else term for term, s in zip(terms, keys, strict=True))
+
+
+def create_compound(connection: apsw.Connection, table: StoreTable, index: CompoundIndex) -> None:
+    """Create an index of the store. Raises apsw.ConstraintError when it is unique and values repeat."""
+    for sql in statements(table, index).values():
+        connection.execute(sql)
+    text = orjson.dumps(condition_document(index.where)).decode()
+    connection.execute("INSERT INTO compounds VALUES(?,?,?)", (table.name, index.name, text))
+
+
+def drop_compound(connection: apsw.Connection, table: StoreTable, index: CompoundIndex) -> None:
+    connection.execute(f"DROP INDEX IF EXISTS {identifier(stored_name(table.name, index))}")
+    connection.execute("DELETE FROM compounds WHERE store=? AND name=?", (table.name, index.name))
+
+
+def served_conditions(table: StoreTable, where: Filter) -> str:
+    """Return the SQL that adds to a condition those of the indexes that may serve it. It excludes no row: `where`
+    implies them."""
+    partial = (index for index in table.compounds.values() if index.where != EVERYTHING)
+    return "".join(f" AND {condition(index)}" for index in partial if implies(where, index.where))
+
+
+def seekable_fields(compiler: Compiler, wanted: Query) -> int:
+    """Return how many of the first fields of the sort one index has in their order, so that it can seek to a place
+    among equal values of the first ones."""
+    served = [
+        ordered(index, wanted.where, wanted.sort)
+        for index in compiler.table.compounds.values()
+        if _is_plain(compiler, index) and implies(wanted.where, index.where)
+    ]
+    return max(served, default=1)
+
+
+def chosen_index(compiler: Compiler, wanted: Query) -> str:
+    """Return the name of an index of some of the entities that a page is best read from: it has exactly those that
+    meet the filter, as far as other indexes could tell, in the order of the sort. Empty if there is none.
+
+    SQLite would rather look up one value of an index of all entities, however many have it, and then sort."""
+    table = compiler.table
+    for index in table.compounds.values():
+        if index.where == EVERYTHING or not orders(index, wanted) or not _is_plain(compiler, index):
+            continue
+        covered = {s.path for s in index.sorts}
+        parts = [part for part in conjuncts(wanted.where) if isinstance(part, Leaf) and part.path not in covered]
+        if all(implies(index.where, part) or ".".join(part.path) not in table.paths for part in parts):
+            return stored_name(table.name, index)
+    return ""
+
+
+def _is_plain(compiler: Compiler, index: CompoundIndex) -> bool:
+    return all(compiler.plain_value(s.path) is not None for s in index.sorts)
+
+
+@lru_cache(maxsize=1000)
+def condition(index: CompoundIndex) -> str:
+    """Return the condition for the entities of an index, exact whatever they hold."""
+    literals = _Literals()
+    return " AND ".join(literals.leaf(part) for part in conjuncts(index.where) if isinstance(part, Leaf))
+
+
+class _Literals(Compiler):
+    """A compiler of the conditions of indexes, which can have neither variables nor subqueries."""
+
+    def __init__(self) -> None:
+        super().__init__(StoreTable(""))
+
+    def bind(self, value: Any) -> str:
+        return quoted(value) if isinstance(value, str) else repr(value)
+
+    def bind_list(self, values: Sequence[Any]) -> str:
+        return ",".join(map(self.bind, values))
+
+    def leaf(self, node: Leaf) -> str:
+        if len(node.path) > DEEPEST:
+            return self.ask_matcher(node)
+        kind = f"json_type(doc,{json_path(node.path)})"
+        arrays = [arrays_before(node.path)] if len(node.path) > 1 else []
+        if isinstance(node, query.Exists):
+            test = f"{kind} IS NOT NULL"
+        else:
+            arrays.append(f"{kind}='array'")
+            test = self.scalar_test(node, kind, extract(node.path))
+        return f"CASE WHEN {' OR '.join(arrays)} THEN {self.ask_matcher(node)} ELSE {test} END" if arrays else test
+
+    def ask_matcher(self, node: Filter) -> str:
+        return f"hub_meets(doc,{quoted(orjson.dumps(condition_document(node)).decode())})"
