@@ -5,8 +5,8 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import cast
 
-from stores.errors import StoreError, too_large_at
-from stores.mongo.errors import duplicates_at
+from stores.errors import StoreError, refused_at
+from stores.mongo.errors import refusals_at
 from stores.mongo.writes import Writer
 from stores.protocol import Find, Lock, Procedure, Step, Steps, Written
 from stores.records import Entity
@@ -23,7 +23,7 @@ async def proceed(writer: Writer, procedure: Procedure, index: int) -> Written:
         if isinstance(step, Written):
             return step
         try:
-            with duplicates_at(index), too_large_at(index):
+            with refusals_at(index), refused_at(index):
                 outcome = await _do(writer, step)
         except StoreError as error:
             with suppress(StopIteration):
