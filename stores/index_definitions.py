@@ -108,7 +108,7 @@ class IndexReader:
             return NO_LISTS
         if unique and path == "_id":
             return "Must not be _id, which is unique by itself."
-        if unique and typed is not None and not typed.kind.may_be_unique:
+        if unique and typed is not None and "unique" not in typed.kind.takes:
             return f"{typed.type} cannot be unique."
         return ""
 

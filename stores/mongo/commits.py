@@ -159,7 +159,8 @@ class Committer:
             outcome = await asyncio.shield(task)
         except ParallelArrays as error:
             # The server names the last segments only.
-            names = named_by(definition.compounds if definition else (), error.later, error.earlier)
+            compounds = [compound for each in each_of(definition) for compound in each.compounds]
+            names = named_by(compounds, error.later, error.earlier)
             raise ParallelArrays(*names, error.index) from error
         for write, done in zip(writes, outcome, strict=False):
             if isinstance(write, Procedure):
