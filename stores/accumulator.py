@@ -82,11 +82,11 @@ class Accumulator:
         if not self._dimensions:
             return iter((((), ()),))
         found = [dimension(entity) for dimension in self._dimensions]
-        if len(found) == 1:
-            return (((key,), (value,)) for key, value in found[0].items())
         combinations = math.prod(map(len, found))
         if combinations > MOST_GROUPS:
             raise _too_many()
+        if len(found) == 1:
+            return (((key,), (value,)) for key, value in found[0].items())
         self._spend(_STEPS * combinations)
         return (
             (tuple(key for key, _ in parts), tuple(value for _, value in parts))

@@ -239,7 +239,7 @@ async def test_aggregate_belongs_to_lists(user: Client, bare: str) -> None:
 
 
 async def test_more_groups_than_allowed(user: Client, store: str) -> None:
-    """This is an error before `limit`, and counted at the metrics by its name."""
+    """This is an error before `limit`."""
     await user.make_all(store, [{"n": n} for n in range(MOST_GROUPS + 1)])
     assert len(await groups(user, store, f"aggregate=count&by=n&n[lt]={MOST_GROUPS}")) == MOST_GROUPS
     for query in ("by=n", "by=n&limit=1", "by=n,time:day"):
