@@ -65,12 +65,12 @@ class Wanted:
         }
         return Wanted({relation: places for relation, places in left.items() if places})
 
-    def check(self, sight: Sight) -> Substeps:
+    def check(self, visible: Sight) -> Substeps:
         """Raise InvalidEntity for values that no entity in sight has."""
         violations: list[Violation] = []
         for relation, places in self._places.items():
             missing = set(places)
-            if (where := sight(relation.target)) is not None:
+            if (where := visible(relation.target)) is not None:
                 yield Lock(keys(relation, places))
                 missing -= yield from _present(relation, where, [*places])
             violations += (
@@ -94,9 +94,9 @@ def keys(relation: Relation, values: Iterable[Value]) -> tuple[str, ...]:
     return tuple(f"{relation.target}.{relation.by}:{value}" for value in values)
 
 
-def check_new(wanted: Wanted, sight: Sight) -> Steps:
+def check_new(wanted: Wanted, visible: Sight) -> Steps:
     """Check what new entities refer to."""
-    yield from wanted.check(sight)
+    yield from wanted.check(visible)
     return NOTHING_WRITTEN
 
 
@@ -128,7 +128,7 @@ class FieldChange:
         return find(self.store, self.where, self.limit, fields)
 
 
-def check_change(change: FieldChange, sight: Sight, relations: Sequence[Relation]) -> Steps:
+def check_change(change: FieldChange, visible: Sight, relations: Sequence[Relation]) -> Steps:
     """Check what a change newly refers to."""
     wanted = Wanted()
     for entity in (yield from change.found(relations)):
@@ -136,11 +136,11 @@ def check_change(change: FieldChange, sight: Sight, relations: Sequence[Relation
         for relation in relations:
             refers.add(relation, after)
         wanted.include(refers.without({relation: relation.values(entity) for relation in relations}))
-    yield from wanted.check(sight)
+    yield from wanted.check(visible)
     return NOTHING_WRITTEN
 
 
-def check_upserts(upserts: Sequence[tuple[str, Upsert]], sight: Sight, relations: Sequence[Relation]) -> Steps:
+def check_upserts(upserts: Sequence[tuple[str, Upsert]], visible: Sight, relations: Sequence[Relation]) -> Steps:
     """Check what upserts of one store by one key newly refer to, each with the prefix of the fields in its errors."""
     wanted = Wanted()
     for piece in pieces(upserts):
@@ -156,7 +156,7 @@ def check_upserts(upserts: Sequence[tuple[str, Upsert]], sight: Sight, relations
             for relation in relations:
                 mine.add(relation, refers, prefix)
             wanted.include(mine.without(known))
-    yield from wanted.check(sight)
+    yield from wanted.check(visible)
     return NOTHING_WRITTEN
 
 

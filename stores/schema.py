@@ -196,7 +196,7 @@ class StoreDefinition:
 
     def is_decimal(self, path: str) -> bool:
         """Return whether the values at a dotted path are decimals."""
-        field = self.by_id.get(path)
+        field = self.field_at(path.split("."))
         return field is not None and field.kind.decimal
 
     @cached_property

@@ -156,9 +156,8 @@ class _Batch:
 
     def _write(self, index: int, request: BatchRequest, answers: Answers) -> Generator[Step, Any, Written]:
         write = yield from self._prepared(request, self._views[index], Resolver(answers, index))
-        for check in self._entities.references.checks(self._principal, [write]):
-            assert isinstance(check, Procedure)
-            yield from check.steps()
+        for procedure in self._entities.references.preceding(self._principal, [write]):
+            yield from procedure.steps()
         return (yield from do(write))
 
     def _prepared(
@@ -183,7 +182,7 @@ class _Batch:
                 upserting = writes.upserting(principal, view, request.upsert, fields, self.branch, compute)
                 return (yield from within_commit(upserting))
             case "POST":
-                return (yield from within_commit(writes.inserting(principal, view, body, self.branch)))
+                return (yield from within_commit(writes.creating(principal, view, body, self.branch)))
             case "PATCH":
                 fields, operators = parse_change(body)
                 compute = writes.computing(view, operators)

@@ -375,10 +375,10 @@ class EntityService:
         *,
         indexed: bool = False,
     ) -> list[Written]:
-        """Commit writes with the checks of references that they need, and return their outcomes."""
-        checks = self.references.checks(principal, writes, indexed=indexed)
-        written = await self._engine.commit([*checks, *writes], principal.user_id, key, definition)
-        return written[len(checks) :]
+        """Commit writes with the procedures that keep references true, and return their outcomes."""
+        before = self.references.preceding(principal, writes, indexed=indexed)
+        written = await self._engine.commit([*before, *writes], principal.user_id, key, definition)
+        return written[len(before) :]
 
     async def _update(self, principal: Principal, view: View, write: Update) -> tuple[bytes, int]:
         [written] = await self._commit(principal, [write], None, view.definition)

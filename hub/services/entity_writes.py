@@ -41,7 +41,7 @@ class EntityWrites:
         self._bodies = bodies
         self._limits = limits
 
-    def inserting(self, principal: Principal, view: View, body: Entity, branch: Sequence[str]) -> Preparation[Insert]:
+    def creating(self, principal: Principal, view: View, body: Entity, branch: Sequence[str]) -> Preparation[Insert]:
         """Prepare a new entity. `branch` is the chain of the principal's group."""
         new = yield from self._bodies.new_body(view.definition, body)
         raise_violations(new.violations)

@@ -29,24 +29,24 @@ Check = Callable[[], Steps]
 
 
 class ReferenceKeeper:
-    """Makes the checks for commits. `most`: entities that a deletion may concern in all."""
+    """Makes the procedures for commits. `most`: entities that a deletion may concern in all."""
 
     def __init__(self, registry: StoreRegistry, most: int) -> None:
         self._registry = registry
         self._most = most
 
-    def checks(self, principal: Principal, writes: Sequence[Write], *, indexed: bool = False) -> list[Write]:
+    def preceding(self, principal: Principal, writes: Sequence[Write], *, indexed: bool = False) -> list[Procedure]:
         """Return the procedure that comes before these writes, if they need one. With `indexed`, errors contain the
         position of the write."""
         stores = {write.store for write in writes}
         if not any(self._relations(store) or self._registry.referring(store) for store in stores):
             return []
-        checks = [*self._checks(principal, writes, indexed=indexed)]
-        if not checks:
+        found = [*self._checks(principal, writes, indexed=indexed)]
+        if not found:
             return []
 
         def steps() -> Steps:
-            for check in checks:
+            for check in found:
                 yield from check()
             return NOTHING_WRITTEN
 
@@ -60,7 +60,7 @@ class ReferenceKeeper:
             return ()
 
     def _checks(self, principal: Principal, writes: Sequence[Write], *, indexed: bool) -> Iterator[Check]:
-        sight = self._sight_of(principal)
+        visible = self._visible_to(principal)
         new = Wanted()
         for index, write in enumerate(writes):
             match write:
@@ -69,42 +69,42 @@ class ReferenceKeeper:
                         new.add(relation, write.entity, f"{index}." if indexed else "")
                 case Update():
                     yield from self._of_change(
-                        sight, FieldChange(write.store, _the_one(write), write.changes, write.compute)
+                        visible, FieldChange(write.store, _the_one(write), write.changes, write.compute)
                     )
                 case UpdateMany():
                     yield from self._of_change(
-                        sight, FieldChange(write.store, write.where, write.changes, write.compute, write.limit)
+                        visible, FieldChange(write.store, write.where, write.changes, write.compute, write.limit)
                     )
                 case Delete():
                     yield from self._of_deletion(write.store, _the_one(write))
                 case DeleteMany():
                     yield from self._of_deletion(write.store, write.where)
         if new:
-            yield lambda: check_new(new, sight)
+            yield lambda: check_new(new, visible)
         numbered = [(index, write) for index, write in enumerate(writes) if isinstance(write, Upsert)]
         for (store, _), run in groupby(numbered, lambda item: (item[1].store, item[1].key)):
-            yield from self._of_upserts(sight, store, [*run], indexed=indexed)
+            yield from self._of_upserts(visible, store, [*run], indexed=indexed)
 
-    def _of_change(self, sight: Sight, change: FieldChange) -> Iterator[Check]:
+    def _of_change(self, visible: Sight, change: FieldChange) -> Iterator[Check]:
         names = change.names
         relations = [relation for relation in self._relations(change.store) if relation.field in names]
         wanted = Wanted()
         for relation in relations:
             wanted.add(relation, change.changes)
         if relations and (change.limit == 1 or change.compute is not None):
-            yield lambda: check_change(change, sight, relations)
+            yield lambda: check_change(change, visible, relations)
         elif wanted:
-            yield lambda: check_new(wanted, sight)
+            yield lambda: check_new(wanted, visible)
         if named := [relation for relation in self._registry.referring(change.store) if relation.by in names]:
             yield lambda: check_key(change, named)
 
     def _of_upserts(
-        self, sight: Sight, store: str, upserts: Sequence[tuple[int, Upsert]], *, indexed: bool
+        self, visible: Sight, store: str, upserts: Sequence[tuple[int, Upsert]], *, indexed: bool
     ) -> Iterator[Check]:
         relations = self._relations(store)
         if relations:
             placed = [(f"{index}." if indexed else "", upsert) for index, upsert in upserts]
-            yield lambda: check_upserts(placed, sight, relations)
+            yield lambda: check_upserts(placed, visible, relations)
         for _, upsert in upserts:
             others = [each for each in self._registry.referring(store) if each.by != upsert.key]
             change = FieldChange(store, upsert.met, upsert.changes, upsert.compute)
@@ -115,15 +115,15 @@ class ReferenceKeeper:
         if self._registry.referring(store):
             yield lambda: Deletion(store, self._most, self._registry.referring).consequences(where)
 
-    def _sight_of(self, principal: Principal) -> Sight:
-        def sight(store: str) -> Filter | None:
+    def _visible_to(self, principal: Principal) -> Sight:
+        def visible(store: str) -> Filter | None:
             try:
                 view = view_of(principal, self._registry.get(store), "GET")
             except NotFound:
                 return None
             return None if view is None else view.where
 
-        return sight
+        return visible
 
 
 def _the_one(write: Update | Delete) -> Filter:

@@ -132,9 +132,9 @@ class SystemStoreWrites:
             also = await hooks.delete(principal, before)
             await self._resolver.confirm(principal)
             delete = Delete(store, id, view.where, frozenset({before["_rev"]}))
-            checks = self._references.checks(principal, [delete])
-            written = await hooks.commit_deletion(before, [*checks, delete, *also], principal.user_id)
-            return before, written[len(checks)]
+            first = self._references.preceding(principal, [delete])
+            written = await hooks.commit_deletion(before, [*first, delete, *also], principal.user_id)
+            return before, written[len(first)]
 
         before, written = await retry_on_current(self._engine, store, id, view.where, revs, attempt)
         self._resolver.forget_entity(store, id)

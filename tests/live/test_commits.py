@@ -22,7 +22,7 @@ from stores.query import WHOLE, Filter
 from stores.records import Change
 from stores.schema import StoreDefinition
 from tests.live.conftest import Connect
-from tests.live.test_fanout import FILTERS, VIEW, Narrow
+from tests.live.narrow import FILTERS, VIEW, Narrow
 from tests.platform.answers import good
 from tests.support.entities import STORE, entity, insert
 from tests.support.hub import Client

@@ -7,10 +7,8 @@ import random
 import sys
 from collections.abc import Awaitable
 
-import orjson
 import pytest
 
-from auth.view import View
 from realtime import fanout as fanout_module
 from realtime import view as view_module
 from realtime.channels import ChannelKey, topic_of
@@ -26,6 +24,7 @@ from stores.query import EVERYTHING, WHOLE, Equal, Filter
 from stores.read_turns import READER
 from stores.records import Change
 from stores.schema import StoreDefinition
+from tests.live.narrow import FILTERS, VIEW, Narrow
 from tests.support.entities import STORE, insert_one
 from tests.support.reading import changes_since
 
@@ -51,41 +50,6 @@ class Listener:
 
     def fail(self, error: StoreError) -> None:
         raise AssertionError("it does not fail")
-
-
-class Narrow:
-    """A sink that often has no room, like that of a slow client."""
-
-    def __init__(self, rng: random.Random) -> None:
-        self.events: list[tuple[str, int]] = []
-        self.rng = rng
-
-    def offer(self, frame: bytes, text: str) -> bool:
-        if self.rng.random() < 0.1:
-            return False
-        payload = orjson.loads(text[2:])[1]
-        self.events.append((payload["channel"], payload["entity"]["n"]))
-        return True
-
-    def send(self, text: str) -> None:
-        raise AssertionError(text)
-
-    def make_room(self, size: int) -> None: ...
-
-    has_room = True
-    closed = False
-
-    async def drained(self) -> None:
-        for _ in range(self.rng.randrange(3)):
-            await asyncio.sleep(0)
-
-    async def taken(self) -> None: ...
-
-    def close(self, kind: str) -> None: ...
-
-
-VIEW = View(StoreDefinition(STORE), EVERYTHING, frozenset(), frozenset(), "d")
-FILTERS: list[Filter] = [EVERYTHING, Equal(("marks",), "even")]
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ def calls(document: dict[str, Any]) -> set[tuple[str, str]]:
 def stores_in(document: dict[str, Any]) -> set[str]:
     """Return the stores with their own paths."""
     tops = {path.split("/")[3] for path in document["paths"]}
-    return tops - {"{store}", "auth", "openapi.json"}
+    return tops - {"{store}", "auth", "batch", "openapi.json"}
 
 
 # The document as a whole.
