@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -17,7 +17,7 @@ from auth.resolver import Resolver
 from auth.secrets import Passwords
 from hub.bodies import BodyBounds
 from hub.dialects.base import Dialect, Dialects, ErrorAnswer
-from hub.dialects.endpoint import routes_of
+from hub.dialects.endpoint import PrefixDispatch, endpoints_of
 from hub.dialects.live import PATH as LIVE_PATH
 from hub.dialects.live import LiveEndpoint, LiveGateway, describe_live, refuse
 from hub.dialects.platform.context import PlatformContext
@@ -58,10 +58,15 @@ from stores.protocol import Engine
 
 
 class HubApplication(Starlette):
-    """Starlette without its two outer layers. RequestMiddleware replaces them: it answers whatever happens."""
+    """Starlette without its two outer layers, which RequestMiddleware replaces: it answers whatever happens. The router
+    gets what the dialects do not."""
+
+    def __init__(self, dialects: Dialects, routes: Sequence[BaseRoute], **kwargs: Any) -> None:
+        super().__init__(routes=routes, **kwargs)
+        self._endpoints = endpoints_of(dialects)
 
     def build_middleware_stack(self) -> ASGIApp:
-        app: ASGIApp = self.router
+        app: ASGIApp = PrefixDispatch(self.router, self._endpoints)
         for cls, args, kwargs in reversed(self.user_middleware):
             app = cls(app, *args, **kwargs)
         return app
@@ -107,8 +112,7 @@ def create_app(settings: Settings | None = None, others: Iterable[MakeDialect] =
     endpoint = LiveEndpoint(gateway, origins, dialects.error_answer)
     sockets: list[BaseRoute] = [Route(LIVE_PATH, endpoint), WebSocketRoute(LIVE_PATH, endpoint)]
     operational = operational_routes(hub, platform, dialects.error_answer)
-    routes = [*routes_of(dialects), *sockets, *operational]  # tried in this order: the most frequent first
-    app = HubApplication(routes=routes, middleware=middleware, lifespan=lifespan)
+    app = HubApplication(dialects, [*sockets, *operational], middleware=middleware, lifespan=lifespan)
     app.router.redirect_slashes = False
     app.router.default = NotFoundEndpoint(dialects.error_answer)
     app.state.hub = hub

@@ -80,7 +80,8 @@ class RequestMiddleware:
             exchange.for_pages = self.origins.admit(scope)
             if "\n" in scope["path"]:  # a route's pattern could match the part before the line break
                 raise NoSuchPath(scope["path"])
-            exchange.check()
+            if len(self.active.running) > self.active.each:
+                exchange.check()
             await self.app(scope, exchange.receive, exchange.send)
         except Exception as error:
             await self._answer_error(error, exchange)

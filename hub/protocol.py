@@ -5,6 +5,7 @@ too."""
 from __future__ import annotations
 
 import asyncio
+import re
 from functools import partial
 from typing import Any, Final, cast
 
@@ -25,6 +26,7 @@ LARGEST_AT_HAND: Final = 65_536
 LAST_ANSWER: Final = HubError("the connection ends with the answer before")
 BREAKS: Final = (b"\r", b"\n")
 HEAD_END: Final = b"\r\n\r\n"
+_LENGTH: Final = re.compile(rb"\r\ncontent-length: ?([0-9]{1,4})\r\n", re.IGNORECASE)
 LEAST_HEAD: Final = 14
 """Length of the shortest possible head without `HEAD_END`."""
 LEAST_PIECE: Final = 512
@@ -103,7 +105,9 @@ class HubHttpProtocol(ClientConnection):
             if self._refusing is not None:
                 return
         end = data.find(HEAD_END, 0, LARGEST_PIECE) + len(HEAD_END)
-        if len(data) <= AT_ONCE and end in (len(HEAD_END) - 1, len(data)):
+        if len(data) <= AT_ONCE and (
+            end in (len(HEAD_END) - 1, len(data)) or (self._is_before_a_head() and _is_one_request(data, end))
+        ):
             self._parse(data)
         else:
             self._parse_apart(data, end)
@@ -393,3 +397,10 @@ class HubHttpProtocol(ClientConnection):
         self._feed(buffered)
         if self._is_ended and not (self._buffered or self._is_answering()):
             self._rest()
+
+
+def _is_one_request(data: bytes, end: int) -> bool:
+    """Return whether the data, whose first head ends at `end`, ends with the body of that head's length: then nothing
+    of a next request can be in it. To parse it in pieces takes longer."""
+    length = _LENGTH.search(data, 0, end)
+    return length is not None and end + int(length[1]) == len(data)

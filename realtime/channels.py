@@ -170,6 +170,11 @@ class ChannelIndex(Generic[Member]):
             del self._channels[channel.key, channel.topic]
             self._stores[channel.key.store].remove(channel)
 
+    def has_any(self, store: str) -> bool:
+        """Return whether the store has channels."""
+        index = self._stores.get(store)
+        return index is not None and bool(index.always or index.indexed)
+
     def concerned(self, change: Change) -> Iterator[Channel[Member]]:
         """Return the channels that may show something of the change. Their views decide."""
         index = self._stores.get(change.store)

@@ -150,6 +150,18 @@ class Fanout:
         for _, change in new:
             for listen in self.listeners:
                 await listen(change)
+        if any(self.channels.has_any(change.store) for _, change in new):
+            await self._deliver_batch(new)
+        else:  # most writes on a hub concern stores that nobody watches
+            for order, change in new:
+                self._recent.append(order, change)
+        order = self.order_of(position)
+        if order > self.order:
+            self.position, self.order = position, order
+        self.pending_ends.clear()
+        self._wake()
+
+    async def _deliver_batch(self, new: Sequence[tuple[bytes, Change]]) -> None:
         slices = self._slices(new)
         try:
             while await self._hand_out(slices, len(new)):
@@ -161,11 +173,6 @@ class Fanout:
             raise
         finally:
             self.is_delivering = False
-        order = self.order_of(position)
-        if order > self.order:
-            self.position, self.order = position, order
-        self.pending_ends.clear()
-        self._wake()
 
     async def _hand_out(self, slices: Slices, changes: int) -> bool:
         """Deliver slices for up to CORKED_SECONDS, corked if there are several changes.

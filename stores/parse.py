@@ -54,8 +54,8 @@ MOST_SEARCH_TEXT: Annotated[int, Limit("search", "characters", "400")] = 1_000
 """Characters of a text to search for case-insensitively: there each character makes a longer part of the regular
 expression."""
 
-MOST_COSTLY_VALUES: Annotated[int, Limit("filter", "mail addresses beyond ASCII", "400")] = 200
-"""Values of a filter whose canonical form takes long to find: about 0.1 ms each, up to 0.5 ms."""
+MOST_COSTLY_VALUES: Annotated[int, Limit("filter", "mail addresses beyond ASCII", "400")] = 50
+"""Values of a filter whose canonical form takes long to find: about 0.3 ms each, up to 0.8 ms."""
 
 MOST_SEGMENTS: Annotated[int, Limit("path", "segments", "400")] = 100
 """Segments of a dotted path."""

@@ -86,7 +86,7 @@ RENAMED = (
     Renamed("branches", "group_paths"),
     Renamed("_branches", "_group_paths"),
     # Requests.
-    Renamed("Below", "PrefixRoute"),
+    Renamed("Below", "PrefixDispatch"),
     Renamed("Branch", "PathNode"),
     Renamed("Envelope", "RequestMiddleware"),
     # Live.

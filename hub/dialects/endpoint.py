@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Generic, cast
+from collections.abc import Sequence
+from typing import Any, Generic, cast
 
-from starlette.routing import BaseRoute
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from hub.active import ACTIVE, ActiveRequest
 from hub.dialects.base import C, CallerChanged, Dialect, Dialects, Handler, OpenHandler, Operation
-from hub.dialects.path_tree import PathNode, PrefixRoute
+from hub.dialects.path_tree import PathNode
 from hub.errors import ClientGone, NotModified
 from hub.failures import FailureLog
 from hub.http import LIMIT_REACHED, Answer, Call
@@ -17,14 +17,32 @@ from stores.bounds import Limited
 from stores.read_turns import READER
 
 
-def routes_of(dialects: Dialects) -> list[BaseRoute]:
-    """Return one route per prefix, in the order in which they are tried. Raises ValueError for an operation whose path
-    has none of its dialect's prefixes."""
+def endpoints_of(dialects: Dialects) -> list[tuple[str, Endpoint[Any]]]:
+    """Return each prefix with its endpoint, in the order in which they are tried. Raises ValueError for an operation
+    whose path has none of its dialect's prefixes."""
     for dialect in {id(dialect): dialect for _, dialect in dialects.by_prefix}.values():
         for operation in dialect.operations:
             if dialects.at(operation.path) is not dialect:
                 raise ValueError(f"{operation.path} is not below {' or '.join(dialect.prefixes)}")
-    return [PrefixRoute(prefix, Endpoint(dialect, prefix)) for prefix, dialect in dialects.by_prefix]
+    return [(prefix, Endpoint(dialect, prefix)) for prefix, dialect in dialects.by_prefix]
+
+
+class PrefixDispatch:
+    """ASGI application that hands requests below the prefixes of dialects to their endpoints, and all others to `app`.
+    Starlette's router would ask route by route, and compare methods (measured: 6 µs of a request)."""
+
+    def __init__(self, app: ASGIApp, endpoints: Sequence[tuple[str, Endpoint[Any]]]) -> None:
+        self._app = app
+        self._endpoints = endpoints
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            path = scope["path"].removeprefix(scope.get("root_path", ""))
+            for prefix, endpoint in self._endpoints:
+                if path.startswith(prefix):
+                    await endpoint.serve(path[len(prefix) :], scope, receive, send)
+                    return
+        await self._app(scope, receive, send)
 
 
 def tree_of(dialect: Dialect[C], prefix: str) -> PathNode[C]:
@@ -37,8 +55,7 @@ def tree_of(dialect: Dialect[C], prefix: str) -> PathNode[C]:
 
 
 class Endpoint(Generic[C]):
-    """ASGI application for the operations of a dialect below one prefix. The route has put the rest of the path into
-    the scope."""
+    """The operations of a dialect below one prefix."""
 
     def __init__(self, dialect: Dialect[C], prefix: str) -> None:
         self._dialect = dialect
@@ -46,9 +63,10 @@ class Endpoint(Generic[C]):
         self._tree = tree_of(dialect, prefix)
         self._failures = FailureLog()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def serve(self, rest: str, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request. `rest` is its path behind the prefix."""
         call = Call(scope, receive)
-        operations = self._tree.find(scope["path_params"]["rest"].split("/"), call.path)
+        operations = self._tree.find(rest.split("/"), call.path)
         try:
             answer = await self._answer(call, operations)
         except ClientGone:

@@ -6,28 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Generic
 
-from starlette.routing import BaseRoute, Match
-from starlette.types import ASGIApp, Receive, Scope, Send
-
 from hub.dialects.base import C, Operation
-
-
-class PrefixRoute(BaseRoute):
-    """Matches every path that begins with a prefix, for any method. Starlette's `Route` would match a pattern and
-    compare methods at each request."""
-
-    def __init__(self, prefix: str, app: ASGIApp) -> None:
-        self.prefix = prefix
-        self.app = app
-
-    def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        path = scope["path"].removeprefix(scope.get("root_path", ""))
-        if scope["type"] != "http" or not path.startswith(self.prefix):
-            return Match.NONE, {}
-        return Match.FULL, {"path_params": {"rest": path[len(self.prefix) :]}}
-
-    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self.app(scope, receive, send)
 
 
 @dataclass(slots=True)

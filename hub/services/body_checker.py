@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Sequence
 from itertools import compress
-from typing import Final
+from math import inf
 
 from auth.principal import Principal
 from hub.services.group_paths import GroupPathKeeper
@@ -19,9 +19,6 @@ from stores.turns import Turn
 
 Check = Callable[[Entity], tuple[Entity, list[Violation]]]
 """Returns the values in canonical form, and the violations: `StoreDefinition.check_new` and others."""
-
-CHECKED_AT_ONCE: Final = 500
-"""Values whose check may hold the event loop: the slowest, a mail address beyond ASCII, takes 0.1 ms."""
 
 
 class BodyChecker:
@@ -98,7 +95,8 @@ class BodyChecker:
 
 async def checked(definition: StoreDefinition, check: Check, values: Entity) -> tuple[Entity, list[Violation]]:
     """Run a check of the definition: in a thread if the values are so many that it may take long."""
-    if definition.holds_lists and nodes_of(values) > CHECKED_AT_ONCE:
+    most = definition.checked_at_once
+    if most < inf and nodes_of(values) > most:
         return await in_thread(check, values)
     return check(values)
 

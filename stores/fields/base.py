@@ -119,7 +119,8 @@ class FieldType(ABC):
     `takes`: the settings that a field may have, beside `id`, `type` and `label`; `unique` and `options` are for types
     whose values are scalars. `needs`: those that it must have. `measure`: what `min` and `max` limit, if it takes them.
     `text`: values are strings, which `search` includes and which cells of tables hold unaltered. `converts`: the check
-    may return another value than it was given, so that filters must convert theirs alike. `longest`: the most
+    may return another value than it was given, so that filters must convert theirs alike. `costly`: the check of some
+    values, which `costly_in` counts, takes long (0.3 ms). `longest`: the most
     characters, unless the field has a `length`; None where a length means nothing. `parameter`: how `parse` reads a
     text. `example`: a value for the docs, which the check accepts, given the settings that it needs.
     """
@@ -129,6 +130,7 @@ class FieldType(ABC):
     measure: ClassVar[Measure] = Measure.VALUE
     text: ClassVar[bool] = False
     converts: ClassVar[bool] = True
+    costly: ClassVar[bool] = False
     parameter: ClassVar[ParameterForm] = ParameterForm.OTHER
 
     def __init__(self, name: str, example: Json, *, longest: int | None = None) -> None:
@@ -155,7 +157,7 @@ class FieldType(ABC):
         return canonical
 
     def costly_in(self, field: FieldSettings, value: Any) -> int:
-        """Return the number of values in `value` whose check takes long (0.1 ms). A filter may have few of them."""
+        """Return the number of values in `value` whose check takes long. A filter may have few of them."""
         return 0
 
     @abstractmethod

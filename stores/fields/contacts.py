@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import Any, Final
 from unicodedata import normalize
-
-from email_validator import SPECIAL_USE_DOMAIN_NAMES, EmailNotValidError, validate_email
 
 from stores.fields.base import EVERY_FIELD, IN_LISTS, Checker, FieldSettings, Rejected, Schema, TextType
 from stores.records import Json
@@ -20,7 +19,7 @@ _ATOM: Final = r"[A-Za-z0-9_!#$%&'*+/=?^`{|}~-]+"
 _LABEL: Final = r"(?!..--)[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _ADDRESS: Final = re.compile(rf"{_ATOM}(?:\.{_ATOM})*@((?:{_LABEL}\.)+{_LABEL})(?<=[A-Za-z])")
 _TEST: Final = "test"
-_UNUSABLE: Final = tuple(f".{name}" for name in SPECIAL_USE_DOMAIN_NAMES if name != _TEST)
+"""Its domains are reserved for tests (RFC 6761), which need addresses too."""
 _DOMAIN_LENGTH: Final = 253
 
 _SEPARATORS: Final = str.maketrans("", "", " -./()")
@@ -31,6 +30,7 @@ class Email(TextType):
     """A mail address, in lower case. Whether its domain receives mail is not asked."""
 
     takes = TextType.takes | {"min", "max"}
+    costly = True
 
     def checker(self, field: FieldSettings) -> Checker:
         return check_address
@@ -53,9 +53,17 @@ def check_address(value: Any) -> Json:
         return _international(value)
     found = _ADDRESS.fullmatch(value)
     address = value.lower()
-    if found is None or len(found[1]) > _DOMAIN_LENGTH or address.endswith(_UNUSABLE):
+    if found is None or len(found[1]) > _DOMAIN_LENGTH or address.endswith(_unusable()):
         raise Rejected("email")
     return address
+
+
+@cache
+def _unusable() -> tuple[str, ...]:
+    """Return the endings of domains that receive no mail."""
+    from email_validator import SPECIAL_USE_DOMAIN_NAMES  # here: the command line need not load it, which takes 20 ms
+
+    return tuple(f".{name}" for name in SPECIAL_USE_DOMAIN_NAMES if name != _TEST)
 
 
 def _is_international(text: str) -> bool:
@@ -73,10 +81,12 @@ def _international(text: str) -> str:
 def _folded(text: str) -> str:
     """Return the address as the library normalises it, casefolded. The domain is in lower case already; casefolding
     would turn some of its letters (`ß`, `ς`) into those of another domain."""
+    from email_validator import EmailNotValidError, validate_email
+
     if len(text) > ADDRESS_LENGTH:
         raise Rejected("email")
     try:
-        # `test_environment` allows domains under `test`, which are reserved for tests (RFC 6761).
+        # `test_environment` allows domains under `test`.
         found = validate_email(text, check_deliverability=False, test_environment=True)
     except EmailNotValidError:
         raise Rejected("email") from None
@@ -94,7 +104,7 @@ class Phone(TextType):
         return check_phone
 
     def schema(self, field: FieldSettings) -> Schema:
-        return {"type": "string", "pattern": r"^\+?[0-9]{5,15}$", "examples": [self.example]}
+        return {"type": "string", "pattern": r"^(?:\+|(?!00))[0-9]{5,15}$", "examples": [self.example]}
 
     def sent_schema(self, field: FieldSettings, shown: Schema) -> Schema:
         between, digits = r"[ \-./()]*", r"[0-9](?:[ \-./()]*[0-9]){4,14}"

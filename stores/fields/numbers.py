@@ -67,7 +67,7 @@ def check_decimal(value: Any) -> Json:
         # A double is the nearest one to a decimal of at most 15 digits if rounding to its places gives it again.
         if not -_BEYOND_DECIMAL < value < _BEYOND_DECIMAL or round(value, 3) != value:
             raise Rejected("decimal")
-        return int(value) if kind is int or value.is_integer() else value  # type: ignore[no-any-return]
+        return int(value) if kind is int or value.is_integer() else value
     if kind is not str:
         raise Rejected("type", "a number")
     if not _DECIMAL.fullmatch(value):

@@ -35,7 +35,8 @@ class Object(FieldType):
         def check_object(value: Any) -> Json:
             if not isinstance(value, dict):
                 raise Rejected("type", "an object")
-            filled = defaults | value
+            # The members keep their order, since objects in another order are not equal.
+            filled = {**value, **{name: default for name, default in defaults.items() if name not in value}}
             checked, violations = check_members(filled, checkers, _always)
             violations = missing(required, filled) + violations
             if violations:

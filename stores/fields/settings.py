@@ -26,7 +26,7 @@ def checker_of(field: FieldSettings) -> Checker:
 
 def has_own_options(field: FieldSettings) -> bool:
     """Return whether options limit the values of a type that needs none."""
-    return bool(field.options) and "options" not in field.kind.needs
+    return bool(field.options) and "options" in field.kind.takes - field.kind.needs
 
 
 def most_items(field: FieldSettings) -> int:

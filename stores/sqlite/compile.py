@@ -9,13 +9,12 @@ composite operands) it calls the matcher.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
 import apsw
 import orjson
 
 from stores import query
-from stores.bounds import Limit
 from stores.matcher import compile_filter
 from stores.query import Filter, Leaf
 from stores.records import Entity
@@ -26,10 +25,6 @@ COLUMNS = {"_id": "id", "time": "time", "_at": "at", "_rev": "rev", "owner": "ow
 _TEXTS = frozenset({"_id", "owner", "group"})
 """The columns of `COLUMNS` that hold text; the others hold integers."""
 
-MOST_COMPILED_FILTERS: Final[Annotated[int, Limit("store", "compiled filters", "all go, and are compiled again")]] = (
-    1_000
-)
-"""Compiled conditions that a store keeps: about one for each active principal."""
 
 MOST_KEPT_VALUES: Final = 200
 """Values of a condition up to which it is kept; with `MOST_COMPILED_FILTERS` this bounds the memory of kept ones."""
@@ -143,9 +138,7 @@ class Compiler:
             return known[0]
         sql = self.choice(node)
         if len(self.values) <= MOST_KEPT_VALUES and _is_of_texts(node):
-            if len(compiled) >= MOST_COMPILED_FILTERS:
-                compiled.clear()
-            compiled[node] = sql, self.values[:]
+            compiled.add(node, (sql, self.values[:]))
         return sql
 
     def leaf(self, node: Leaf) -> str:

@@ -59,6 +59,37 @@ async def test_a_filter_decides_what_enters_and_leaves(
     assert ops(watch.take()) == [(op, entity["_id"]) for op, entity in expected]
 
 
+async def test_a_filter_takes_what_writes_take(connected: Connect, hub: Hub, user: Client, beacon: Beacon) -> None:
+    """Its values get the form in which the types of the fields store theirs, so a view agrees with REST."""
+    line = [{"id": "mail", "type": "Email"}]
+    store = await hub.define(
+        fields=[
+            {"id": "phones", "type": "Phone", "many": True},
+            {"id": "at", "type": "DateTime"},
+            {"id": "lines", "type": "Object", "many": True, "fields": line},
+        ]
+    )
+    seen = await user.make(
+        store, phones=["001 514 555-0123"], at="2026-11-26T06:00:00Z", lines=[{"mail": "A@b.example"}]
+    )
+    filter = {
+        "phones": "+1 (514) 555 0123",
+        "at": {"$lte": "2026-11-26T07:00:00.9+01:00"},
+        "lines": {"$elemMatch": {"mail": "a@B.example"}},
+    }
+    client = await connected(user)
+    watch = await client.watch(store, filter=filter)
+    assert watch.view == {seen["_id"]: seen}
+    same = await (await connected(user)).watch(store, filter={**filter, "phones": "+15145550123"})
+    assert same.channel == watch.channel, "equal filters, however they are written"
+    path = f"/{store}/{seen['_id']}"
+    await user.patch(path, {"at": "2026-11-26T06:00:01Z"})
+    await user.patch(path, {"at": "2026-11-26T05:00:00-01:00"})
+    await user.make(store, phones=["12345"], at="2026-11-26T05:00:00Z", lines=[{"mail": "a@b.example"}])
+    await client.caught_up(beacon)
+    assert ops(watch.take()) == [("remove", seen["_id"]), ("insert", seen["_id"])]
+
+
 async def test_events_are_projected_like_answers(connected: Connect, user: Client, store: str, beacon: Beacon) -> None:
     """`only` may be text or a list; an update without a change in the projection is not sent."""
     client = await connected(user)

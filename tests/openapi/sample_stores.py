@@ -13,7 +13,7 @@ MEMBERS: Final = [
     {"id": "floor", "type": "Number", "min": -5, "max": 200},
     {"id": "mails", "type": "Email", "many": True},
 ]
-NEEDED: Final[dict[str, Any]] = {"options": OPTIONS, "fields": MEMBERS}
+NEEDED: Final[dict[str, Any]] = {"options": OPTIONS, "fields": MEMBERS, "store": "users"}
 
 ONE_OF_EACH: Final[list[dict[str, Any]]] = [
     {"id": f"a{kind}", "type": kind, "label": kind} | {name: NEEDED[name] for name in each.needs}
