@@ -11,28 +11,17 @@ from auth import policy
 from auth.errors import Forbidden, ReadOnlyField
 from auth.policy import MOST_VIEWS, authorize, reader_of, rights_digest, view_of
 from auth.principal import Principal
-from auth.scopes import Scopes, parse_scopes
 from auth.system_stores import SYSTEM_STORES
 from auth.view import View
 from stores.errors import InvalidQuery
 from stores.query import EVERYTHING, WHOLE, Equal, In, Or, Projection
 from stores.records import new_id
 from stores.schema import Field, StoreDefinition
+from tests.support.principals import GROUP, ME, user
 
-ME, GROUP = new_id(), new_id()
 ORDERS = StoreDefinition("orders", (Field("name", "Text", search=True), Field("margin", "Number", hidden=True)), False)
 SHARED = Or((Equal(("owner",), ME), Equal(("access",), ME), In(("group",), (GROUP,)), In(("branch",), (GROUP,))))
 MINE = Equal(("owner",), ME)
-
-
-def user(*, admin: bool = False, role: str | None = None, token: str | None = None) -> Principal:
-    def scopes(texts: str | None) -> Scopes | None:
-        return None if texts is None else parse_scopes(texts.split(","))
-
-    return Principal(
-        user_id=ME, login="me", group=GROUP, branch=(GROUP,), roles=(), admin=admin, role_scopes=scopes(role),
-        token_scopes=scopes(token), kind="session", credential_id=new_id(), expires=2**62,
-    )  # fmt: skip
 
 
 @pytest.mark.parametrize(

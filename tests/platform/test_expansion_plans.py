@@ -16,7 +16,7 @@ from hub.services.registry import StoreRegistry
 from stores.errors import InvalidQuery, NotFound
 from stores.parse import MOST_SEGMENTS, MOST_SHOWN
 from stores.schema import Field, StoreDefinition
-from tests.auth.test_view import user
+from tests.support.principals import user
 
 pytestmark = pytest.mark.gate("sqlite")
 

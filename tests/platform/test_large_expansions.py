@@ -17,8 +17,8 @@ from stores.long_lists import LongLists
 from stores.protocol import Engine, Insert
 from stores.query import Query
 from stores.schema import Field, StoreDefinition
-from tests.auth.test_view import ME, user
 from tests.support.entities import entity
+from tests.support.principals import ME, user
 from tests.support.tasks import end
 
 pytestmark = pytest.mark.gate("sqlite")
