@@ -194,6 +194,34 @@ async def test_what_is_out_of_sight_shows_what_refers_to_it(hub: Hub, user: Clie
         assert (await one(narrow, shop.customers, customer, expand=key))[key] == []
 
 
+async def test_an_expansion_shows_what_the_other_store_shows(hub: Hub) -> None:
+    """For users of several groups, in both directions."""
+    company = await hub.group()
+    homes = [company, await hub.group(company), await hub.group(company), None]
+    people = [await hub.as_user(group=group) for group in homes]
+    targets = await hub.define(fields=[{"id": "n", "type": "Number"}])
+    store = await hub.define(
+        fields=[{"id": "to", "type": "Reference", "store": targets}, {"id": "n", "type": "Number"}]
+    )
+    ends = [await client.make(targets, n=n) for n, client in enumerate(people)]
+    for n, client in enumerate(people):
+        bodies = [{"to": end["_id"], "n": 10 * n + m} for m, end in enumerate(ends)]
+        made = await hub.admin.make_all(store, bodies)
+        for entity in made:
+            good(await hub.admin.put(f"/{store}/{entity['_id']}/access", {"access": [client.id]}))
+    key = f"{store}(to)"
+    for client in (*people, hub.admin):
+        seen = {end["_id"]: end for end in await client.list(targets)}
+        plain = await client.list(store)
+        assert plain
+        assert await client.list(store, {"expand": "to"}) == [
+            {**each, "to": seen.get(each["to"], {"_id": each["to"]})} for each in plain
+        ]
+        assert await client.list(targets, {"expand": key}) == [
+            {**end, key: [each for each in reversed(plain) if each["to"] == id]} for id, end in seen.items()
+        ]
+
+
 async def test_wrong_paths_are_refused(user: Client, hub: Hub, shop: Shop) -> None:
     order, customer = f"/{shop.orders}/{shop.order['_id']}", f"/{shop.customers}/{shop.customer['_id']}"
     deep = ".".join(["customer", shop.from_customers] * 2)
