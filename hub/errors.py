@@ -245,7 +245,7 @@ def _errors(error: Exception) -> Errors:
         case stores.FilterTooCostly():
             return {"filter": ["This filter takes too many steps over one entity: ask for less of long arrays."]}
         case stores.TooManyMatches():
-            return {"filter": [f"More than {error.limit} entities match{_why_so_few(error)}: narrow the filter."]}
+            return {"filter": [f"More than {error.limit} entities match: narrow the filter."]}
         case stores.TooManySlowReads():
             return {"query": ["Too many reads that take long are waiting: try again, or ask for less."]}
         case stores.ReadTimeout():
@@ -268,10 +268,6 @@ def _errors(error: Exception) -> Errors:
         case stores.Conflict() if error.args and not isinstance(error, stores.StaleRevision):
             return {"_id": [str(error)]}
     return {}
-
-
-def _why_so_few(error: stores.TooManyMatches) -> str:
-    return f", too many for a body of this size ({error.limit_name})" if error.limit_name == "MOST_BULK_BYTES" else ""
 
 
 def named(limit: str) -> str:

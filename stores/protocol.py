@@ -14,7 +14,7 @@ from typing import Annotated, Final, NoReturn, Protocol
 import orjson
 
 from stores.bounds import Limit
-from stores.errors import ConsumerStopped, UpsertTooLarge, Violation
+from stores.errors import ConsumerStopped, InvalidQuery, UpsertTooLarge, Violation
 from stores.options import CONSUMER_DEFAULTS, ConsumerOptions
 from stores.query import EVERYTHING, WHOLE, Filter, Projection, Query
 from stores.records import Change, Entity, History, Json
@@ -96,8 +96,16 @@ MOST_UPSERT_BYTES: Annotated[int, Limit("request", "bytes of entities that upser
 it is met: the outcome of each upsert holds it whole."""
 
 
-MOST_BULK_BYTES: Annotated[int, Limit("request", "bytes that a bulk change writes", "400")] = 268_435_456
-"""Bytes that one bulk change may write: its body, once for each match."""
+MOST_BULK_BYTES: Annotated[int, Limit("request", "bytes that a bulk change writes or deletes", "400")] = 268_435_456
+"""Bytes that one bulk change may write or delete: the matches as they are stored, and its body once for each."""
+
+
+def check_bulk_bytes(matches: int, size: int, changes: Entity | None = None) -> None:
+    """Raise InvalidQuery if a bulk change of `matches` entities, of `size` bytes together, would write too much."""
+    each = 0 if changes is None else len(orjson.dumps(changes))
+    if size + matches * each > MOST_BULK_BYTES:
+        text = f"The entities that match, with the changes, exceed {MOST_BULK_BYTES >> 20} MiB: narrow the filter."
+        raise InvalidQuery("filter", text).at("MOST_BULK_BYTES")
 
 
 class UpsertBytes:

@@ -6,8 +6,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-import orjson
-
 from auth.errors import Explained
 from auth.policy import authorize, reader_of
 from auth.positions import bind
@@ -27,12 +25,11 @@ from hub.services.system_stores.base import StoreHooks
 from hub.services.system_writes import SystemStoreWrites
 from hub.services.violations import Checked, indexed_errors, raise_violations
 from hub.services.written import is_forced, text_of, texts_of
-from stores.errors import InvalidQuery, NotFound, TooManyMatches, Violation
+from stores.errors import InvalidQuery, NotFound, Violation
 from stores.limits import EntityLimits
 from stores.long_lists import LongLists
 from stores.matcher import compile_filter, matches
 from stores.protocol import (
-    MOST_BULK_BYTES,
     MOST_HISTORY_ENTRIES,
     Delete,
     DeleteMany,
@@ -301,15 +298,9 @@ class EntityService:
         self._not_system(view.definition)
         raise_violations([Violation(name, "system") for name in body if name in SYSTEM_FIELDS])
         fields = self._bodies.bulk_changes(view.definition, body)
-        most = min(self._bounds.matches, MOST_BULK_BYTES // len(orjson.dumps(fields)))
         reader, where = reader_of(principal, view), view.narrowed(where)
-        write = UpdateMany(store, where, stamp_change(fields), most, is_forced(reader, fields))
-        try:
-            return await self._count(principal, reader, write, view.definition)
-        except TooManyMatches as error:
-            if most < self._bounds.matches:
-                error.at("MOST_BULK_BYTES")
-            raise
+        write = UpdateMany(store, where, stamp_change(fields), self._bounds.matches, is_forced(reader, fields))
+        return await self._count(principal, reader, write, view.definition)
 
     async def delete_matches(self, principal: Principal, store: str, where: Filter) -> int | None:
         """Return the number of deleted entities; None for a writer whose scopes do not allow reading them."""
