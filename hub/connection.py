@@ -79,6 +79,8 @@ class ClientConnection(HttpToolsProtocol):
         self._refusing: HubError | None = None
         self._is_answered = False
         """Whether `_refusing` has been sent."""
+        # Before the first head: a refusal may come earlier.
+        self.url, self.headers = b"", []
         self._buffered = b""
         """Input behind the request that is being answered, or input that waits for its turn to be parsed."""
         self._charged = 0
@@ -321,7 +323,7 @@ class ClientConnection(HttpToolsProtocol):
 
     def _known(self) -> Scope:
         """Return the known part of a refused request's scope: its head may be incomplete."""
-        return {"type": "http", "path": path_of(self.url or b""), "headers": self.headers or []}
+        return {"type": "http", "path": path_of(self.url), "headers": self.headers}
 
 
 def bound_unsent(transport: asyncio.Transport) -> None:

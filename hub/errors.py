@@ -271,7 +271,7 @@ def _errors(error: Exception) -> Errors:
         case stores.FilterTooCostly():
             return {"filter": ["This filter takes too many steps over one entity: ask for less of long arrays."]}
         case stores.TooManyMatches():
-            return {"filter": [f"More than {error.limit} entities match{_why_so_few(error)}: narrow the filter."]}
+            return {"filter": [f"More than {error.limit} entities match: narrow the filter."]}
         case stores.TooManySlowReads():
             return {"query": ["Too many reads that take long are waiting: try again, or ask for less."]}
         case stores.ReadTimeout():
@@ -302,10 +302,6 @@ def _duplicate_text(error: stores.DuplicateValue) -> str:
     # The position of the item in an array of bodies is a part of each field.
     names = [field.removeprefix(f"{error.index}.") for field in error.fields]
     return RULES["duplicate_together"].format(detail=", ".join(names))
-
-
-def _why_so_few(error: stores.TooManyMatches) -> str:
-    return f", too many for a body of this size ({error.limit_name})" if error.limit_name == "MOST_BULK_BYTES" else ""
 
 
 def named(limit: str) -> str:

@@ -16,7 +16,7 @@ import orjson
 from stores.aggregation import Aggregated, Aggregation
 from stores.bounds import Limit
 from stores.computing import Compute
-from stores.errors import ConsumerStopped, TooManyMatches, UpsertTooLarge, Violation
+from stores.errors import ConsumerStopped, InvalidQuery, UpsertTooLarge, Violation
 from stores.newest import Newest, Texts
 from stores.options import CONSUMER_DEFAULTS, ConsumerOptions
 from stores.paths import split, value_at
@@ -122,8 +122,21 @@ MOST_UPSERT_BYTES: Annotated[int, Limit("request", "bytes of entities that upser
 it is met: the outcome of each upsert holds it whole."""
 
 
-MOST_BULK_BYTES: Annotated[int, Limit("request", "bytes that a bulk change writes", "400")] = 268_435_456
-"""Bytes that one bulk change may write: its body, once for each match, and the fields that it computes."""
+MOST_BULK_BYTES: Annotated[int, Limit("request", "bytes that a bulk change writes or deletes", "400")] = 268_435_456
+"""Bytes that one bulk change may write or delete: the matches as they are stored, and its body once for each; besides,
+the fields that it computes."""
+
+
+def check_bulk_bytes(matches: int, size: int, changes: Entity | None = None) -> None:
+    """Raise InvalidQuery if a bulk change of `matches` entities, of `size` bytes together, would write too much."""
+    each = 0 if changes is None else len(orjson.dumps(changes))
+    if size + matches * each > MOST_BULK_BYTES:
+        raise _bulk_too_large()
+
+
+def _bulk_too_large() -> InvalidQuery:
+    text = f"The entities that match, with the changes, exceed {MOST_BULK_BYTES >> 20} MiB: narrow the filter."
+    return InvalidQuery("filter", text).at("MOST_BULK_BYTES")
 
 
 class BulkBytes:
@@ -131,14 +144,12 @@ class BulkBytes:
 
     def __init__(self) -> None:
         self._bytes = 0
-        self._count = 0
 
     def add(self, fields: Entity) -> None:
-        """Count the fields of one entity. Raises TooManyMatches."""
+        """Count the fields of one entity. Raises InvalidQuery."""
         self._bytes += len(orjson.dumps(fields))
         if self._bytes > MOST_BULK_BYTES:
-            raise TooManyMatches(self._count).at("MOST_BULK_BYTES")
-        self._count += 1
+            raise _bulk_too_large()
 
 
 class UpsertBytes:

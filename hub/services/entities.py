@@ -6,8 +6,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-import orjson
-
 from auth.errors import Explained
 from auth.policy import authorize, reader_of
 from auth.positions import bind
@@ -43,13 +41,12 @@ from hub.services.system_writes import ASSIGNED, SystemStoreWrites
 from hub.services.violations import indexed_errors, raise_violations
 from hub.services.written import is_forced, text_of, texts_of
 from stores.aggregation import Aggregated, Aggregation
-from stores.errors import InvalidQuery, NotFound, TooManyMatches, Violation
+from stores.errors import InvalidQuery, NotFound, Violation
 from stores.limits import EntityLimits
 from stores.long_lists import LongLists
 from stores.matcher import compile_filter, matches
 from stores.operators import NO_OPERATORS, Operators
 from stores.protocol import (
-    MOST_BULK_BYTES,
     MOST_HISTORY_ENTRIES,
     DeleteMany,
     Engine,
@@ -322,15 +319,10 @@ class EntityService:
         raise_violations([Violation(name, "system") for name in body if name in SYSTEM_FIELDS])
         fields = await self._bodies.bulk_changes(view.definition, body)
         compute = await computing(view, operators, self._bounds.entity)
-        most = min(self._bounds.matches, MOST_BULK_BYTES // (len(orjson.dumps(fields)) + operators.size))
         reader, where = reader_of(principal, view), view.narrowed(where)
-        write = UpdateMany(store, where, stamp_change(fields), most, is_forced(reader, fields, compute), compute)
-        try:
-            return await self._count(principal, reader, write, view.definition)
-        except TooManyMatches as error:
-            if most < self._bounds.matches:
-                error.at("MOST_BULK_BYTES")
-            raise
+        forced = is_forced(reader, fields, compute)
+        write = UpdateMany(store, where, stamp_change(fields), self._bounds.matches, forced, compute)
+        return await self._count(principal, reader, write, view.definition)
 
     async def delete_matches(self, principal: Principal, store: str, where: Filter) -> int | None:
         """Return the number of deleted entities; None for a writer whose scopes do not allow reading them."""

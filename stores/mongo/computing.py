@@ -23,13 +23,22 @@ from stores.bounds import Limit
 from stores.computing import effective
 from stores.errors import ReadTimeout, StaleRevision, TooManyMatches, Unavailable
 from stores.mongo.altering import at_revisions
-from stores.mongo.bounding import check_size
+from stores.mongo.bounding import SIZE, check_size
 from stores.mongo.codec import BY, Document, entity_text, revision
 from stores.mongo.compile import Match, compile_filter, conjunction
 from stores.mongo.connection import Session
 from stores.mongo.sizes import LARGE_DOCUMENT, RAW, decoded
 from stores.mongo.slow_reads import milliseconds
-from stores.protocol import BulkBytes, Revisions, Update, UpdateMany, Upsert, Written
+from stores.protocol import (
+    UNBOUNDED,
+    BulkBytes,
+    Revisions,
+    Update,
+    UpdateMany,
+    Upsert,
+    Written,
+    check_bulk_bytes,
+)
 from stores.records import Entity
 from stores.threads import in_thread
 from stores.turns import Turn
@@ -193,7 +202,7 @@ class BulkChange:
         limit = self._write.limit
         pipeline: list[Document] = [
             {"$match": compile_filter(self._write.where)},
-            {"$project": {"time": 1}},
+            {"$project": {"time": 1, "size": SIZE}},
             {"$sort": _CREATION},
             {"$limit": limit + 1},
         ]
@@ -201,13 +210,17 @@ class BulkChange:
             pipeline, session=self._session, maxTimeMS=self._most_ms, allowDiskUse=True, batchSize=PART_WRITES
         )
         ids: list[Any] = []
+        size = 0
         turn = Turn()
         async for row in cursor:
             ids.append(row["_id"])
+            size += row["size"]
             if turn.is_over:
                 await turn.pass_on()
         if len(ids) > limit:
             raise TooManyMatches(limit)
+        if limit != UNBOUNDED:
+            check_bulk_bytes(len(ids), size, self._write.changes)
         return ids
 
     async def _rows(self, ids: Sequence[Any]) -> AsyncIterator[RawBSONDocument]:

@@ -38,6 +38,7 @@ from stores.mongo.slow_reads import milliseconds
 from stores.mongo.upserts import UpsertRun
 from stores.paths import value_at
 from stores.protocol import (
+    UNBOUNDED,
     Delete,
     DeleteMany,
     Expect,
@@ -49,6 +50,7 @@ from stores.protocol import (
     Upsert,
     UpsertBytes,
     Written,
+    check_bulk_bytes,
 )
 from stores.query import CREATION
 from stores.records import SYSTEM_FIELDS, Entity
@@ -271,7 +273,7 @@ class Writer:
             return Written(b"", 0, await self._bulk_change(write).run())
         match = compile_filter(write.where)
         bound = Bound(self._most_bytes, write)
-        largest = await self._check_count(write.store, match, write.limit)
+        largest = await self._check_count(write, match, write.changes)
         condition = {} if write.forced else alters(write.changes, False)
         if condition is None:
             return Written(b"", 0, 0)
@@ -290,7 +292,7 @@ class Writer:
 
     async def _delete_many(self, write: DeleteMany) -> Written:
         match = compile_filter(write.where)
-        await self._check_count(write.store, match, write.limit)
+        await self._check_count(write, match)
         await self._change_all(write.store, match, {"$set": {BY: {DELETER: self._by}}})
         deleted = await self._run_bounded({"delete": write.store, "deletes": [{"q": match, "limit": 0}]})
         return Written(b"", 0, deleted)
@@ -315,17 +317,20 @@ class Writer:
             raise NotAsExpected
         return Written(b"", 0, 0)
 
-    async def _check_count(self, store: str, match: Match, limit: int) -> int:
-        """Return the bytes of the largest match. Raises TooManyMatches for more than `limit` matches, and ReadTimeout
-        when they are not found in time."""
-        counted = {"_id": None, "count": {"$sum": 1}, "largest": {"$max": SIZE}}
+    async def _check_count(self, write: UpdateMany | DeleteMany, match: Match, changes: Entity | None = None) -> int:
+        """Return the bytes of the largest match. Raises TooManyMatches, InvalidQuery for matches that are too large
+        together, and ReadTimeout when they are not found in time."""
+        limit = write.limit
+        counted = {"_id": None, "count": {"$sum": 1}, "largest": {"$max": SIZE}, "size": {"$sum": SIZE}}
         pipeline: list[Document] = [{"$match": match}, {"$limit": limit + 1}, {"$group": counted}]
         most = milliseconds(self._connection.read_timeout)
-        collection = self._connection.collection(store)
+        collection = self._connection.collection(write.store)
         cursor = await collection.aggregate(pipeline, session=self._session, maxTimeMS=most)
-        found = next(iter(await cursor.to_list()), {"count": 0, "largest": 0})
+        found = next(iter(await cursor.to_list()), {"count": 0, "largest": 0, "size": 0})
         if found["count"] > limit:
             raise TooManyMatches(limit)
+        if limit != UNBOUNDED:
+            check_bulk_bytes(found["count"], found["size"], changes)
         return int(found["largest"])
 
     def _replacement(self, changes: Entity) -> list[Document]:

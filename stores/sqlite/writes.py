@@ -31,6 +31,7 @@ from stores.errors import (
 )
 from stores.paths import MISSING, Path, elements, split, traverses_array
 from stores.protocol import (
+    UNBOUNDED,
     BulkBytes,
     Delete,
     DeleteMany,
@@ -50,6 +51,7 @@ from stores.protocol import (
     UpsertBytes,
     Write,
     Written,
+    check_bulk_bytes,
 )
 from stores.query import And, Equal, Filter
 from stores.records import SYSTEM_FIELDS, Entity, Operation, alters, concerns_system_fields
@@ -254,12 +256,17 @@ class WriteExecutor:
 
     def update_many(self, table: StoreTable, write: UpdateMany) -> Written:
         # Each entity is read right before it is written, so that only one is in memory.
+        rows = self.matches(table, write.where, write.limit)
+        if write.limit != UNBOUNDED:
+            check_bulk_bytes(len(rows), self.size_of(table, rows), write.changes)
         computed = None if write.compute is None else BulkBytes()
-        with self.reading(table, "row, rev, doc", self.matches(table, write.where, write.limit)) as matches:
+        with self.reading(table, "row, rev, doc", rows) as matches:
             return Written(b"", 0, sum(self.merge(table, stored, write, computed).count for stored in matches))
 
     def delete_many(self, table: StoreTable, write: DeleteMany) -> Written:
         rows = self.matches(table, write.where, write.limit)
+        if write.limit != UNBOUNDED:
+            check_bulk_bytes(len(rows), self.size_of(table, rows))
         with self.reading(table, "id, doc", rows if table.in_feed else new_rows()) as matches:
             for id, doc in matches:
                 self.note("delete", table, id, doc, None)
@@ -267,6 +274,11 @@ class WriteExecutor:
                     break
         self.connection.executemany(f"DELETE FROM {table.table} WHERE row=?", zip(rows))
         return Written(b"", 0, len(rows))
+
+    def size_of(self, table: StoreTable, rows: Rows) -> int:
+        """Return the bytes of the entities in these rows. SQLite knows them without reading the entities."""
+        sizes = self.connection.executemany(f"SELECT octet_length(doc) FROM {table.table} WHERE row=?", zip(rows))
+        return sum(size for (size,) in sizes)
 
     @contextmanager
     def reading(self, table: StoreTable, columns: str, rows: Rows) -> Iterator[Iterator[Any]]:

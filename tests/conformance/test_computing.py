@@ -12,6 +12,7 @@ from stores.errors import (
     DuplicateValue,
     EntityTooLarge,
     InvalidEntity,
+    InvalidQuery,
     NotFound,
     ReadTimeout,
     StaleRevision,
@@ -243,13 +244,14 @@ async def test_the_result_is_bounded_in_bytes(database: Database) -> None:
 
 
 async def test_a_bulk_change_is_bounded_in_bytes(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The bytes of the fields that it computes count, not only those of the body."""
-    monkeypatch.setattr("stores.protocol.MOST_BULK_BYTES", 10_000)
+    """The fields that it computes count, beside the entities as they are stored."""
+    monkeypatch.setattr("stores.protocol.MOST_BULK_BYTES", 16_000)
     await insert(engine, *(entity(l=["x" * 3_000]) for _ in range(4)))
     before = await find(engine)
-    with pytest.raises(TooManyMatches) as error:
-        await engine.commit([UpdateMany(STORE, EVERYTHING, {}, 10, compute=change(push={"l": 1}))], USER)
-    assert (error.value.limit, error.value.limit_name) == (3, "MOST_BULK_BYTES")
+    longer = change(push={"l": "y" * 3_000})
+    with pytest.raises(InvalidQuery) as error:
+        await engine.commit([UpdateMany(STORE, EVERYTHING, {}, 10, compute=longer)], USER)
+    assert (error.value.field, error.value.limit_name) == ("filter", "MOST_BULK_BYTES")
     assert await find(engine) == before
 
 
