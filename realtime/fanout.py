@@ -431,7 +431,7 @@ class Fanout:
         if recent is None:
             return None
         changes = [change for _, change in recent]
-        more = len(changes) == READ_AT_ONCE
+        more = len(changes) >= READ_AT_ONCE  # the rest of a commit may exceed it
         return Batch(changes, changes[-1].position if more else self.position, more)
 
     async def reach(self, order: bytes) -> None:
