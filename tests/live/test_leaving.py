@@ -71,9 +71,9 @@ async def test_a_client_that_recovers_reads_for_its_user(engine: Engine, monkeyp
     subscription.user = "ada"
     read, readers = engine.feed.read, set[str]()
 
-    async def recorded(position: str, limit: int) -> Batch:
+    async def recorded(position: str, limit: int, *, whole: bool) -> Batch:
         readers.add(READER.get())
-        return await read(position, limit)
+        return await read(position, limit, whole=whole)
 
     monkeypatch.setattr(engine.feed, "read", recorded)
     recovering = asyncio.create_task(subscription.owner._recover())
@@ -98,11 +98,11 @@ async def test_a_client_that_leaves_gives_up_its_turn_to_read(engine: Engine, mo
     reads: list[str] = []
     read, is_reading, may_read = engine.feed.read, asyncio.Event(), asyncio.Event()
 
-    async def slow(position: str, limit: int) -> Batch:
+    async def slow(position: str, limit: int, *, whole: bool) -> Batch:
         reads.append(position)
         is_reading.set()
         await may_read.wait()
-        return await read(position, limit)
+        return await read(position, limit, whole=whole)
 
     monkeypatch.setattr(engine.feed, "read", slow)
     first = asyncio.create_task(fanout.read_after(subscription.position))

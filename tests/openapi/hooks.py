@@ -222,6 +222,7 @@ RULES: Final = re.compile(
             r"[^:]*: Must be a whole number",
             r"[^:]*: Must be a decimal",
             r"[^:]*: Must be a real UTC time",
+            r"[^:]*: There is no such entity of ",
             r"[^:]*: A unique field takes a string, a number or null",
             r"indexes\.\d+\.[^:]*: (This path is named twice|Must not be|More than \d+ conditions)",
         )
