@@ -192,7 +192,7 @@ Condition = tuple[str, list[Any]]
 
 class Compiled:
     """Compiled conditions by filter, and by the identity of filters that come again: to find one by its filter costs a
-    hash of the whole filter, a tenth of the time in which SQLite reads an entity by its id."""
+    hash of the whole filter."""
 
     __slots__ = ("_by_filter", "_by_identity", "_most")
 
