@@ -143,8 +143,8 @@ class Gate:
 
 
 class LoopTime:
-    """Work of many callers on the event loop, of up to `longest` seconds each. Together they get about `TURN` seconds of
-    each iteration: a caller adds what its work took, and while `is_over` it waits before it begins.
+    """Work of many callers on the event loop, of up to `longest` seconds each. Together they get about `TURN` seconds
+    of each iteration: a caller adds what its work took, and while `is_over` it waits before it begins.
 
     Without it a burst of requests, each of which is short, would be one long iteration."""
 
