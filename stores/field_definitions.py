@@ -11,6 +11,7 @@ from stores.definition_reader import DefinitionReader
 from stores.fields import FIELD_TYPES, TEXTAREA_LENGTH, FieldType, OptionId, Rejected
 from stores.fields.base import Measure
 from stores.fields.lists import LARGEST_MAX_ITEMS
+from stores.fields.references import LARGEST_START
 from stores.records import SYSTEM_FIELDS
 from stores.relation import ON_DELETE, OnDelete
 from stores.schema import SERIAL, Field
@@ -18,8 +19,6 @@ from stores.schema import SERIAL, Field
 MAX_FIELDS: Final[Annotated[int, Limit("store", "fields", "400")]] = 500
 """Fields of a store, those inside of objects included."""
 MAX_OPTIONS: Final[Annotated[int, Limit("field", "options", "400")]] = 10_000
-LARGEST_START: Final = 10**15
-"""The largest first number of a Serial. All that follow are exact in JavaScript too, for a thousand years."""
 MAX_OBJECT_LEVELS: Final[Annotated[int, Limit("field", "levels of `Object`", "400")]] = 8
 
 FLAGS: Final = ("required", "unique", "index", "search", "hidden", "many", "distinct")

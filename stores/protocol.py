@@ -7,8 +7,9 @@ record together.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Annotated, Any, Final, NoReturn, Protocol
 
 import orjson
@@ -49,16 +50,34 @@ UNBOUNDED: Final = 2**31 - 1
 @dataclass(frozen=True, slots=True)
 class Serial:
     """The next number of a counter, in a field of a new entity: numbers rise from `start`, and none is used twice.
-    `counter` is the name of the counter, which all processes share."""
+    `counter` is the name of the counter, which all processes share. An entity that has a number already keeps it, and
+    the counter goes on above it."""
 
     field: str
     counter: str
     start: int = 1
 
+    def least(self, entities: Iterable[Entity]) -> int:
+        """Return the least number that the counter may give, above those that the entities have already."""
+        return max([self.start, *(entity[self.field] + 1 for entity in entities if self._has_number(entity))])
+
+    def lacking(self, entities: Iterable[Entity]) -> int:
+        """Return how many of the entities have no number."""
+        return sum(not self._has_number(entity) for entity in entities)
+
+    def filled(self, entities: Iterable[Entity], first: int) -> list[Entity]:
+        """Return the entities, those without a number with the numbers from `first` on."""
+        numbers = count(first)
+        return [e if self._has_number(e) else {**e, self.field: next(numbers)} for e in entities]
+
+    def _has_number(self, entity: Entity) -> bool:
+        return entity.get(self.field) is not None
+
 
 @dataclass(frozen=True, slots=True)
 class Insert:
-    """Insert `entity`: complete, with its system fields and `_rev` 1, except that it gets the numbers of `serials`."""
+    """Insert `entity`: complete, with its system fields and `_rev` 1, except that it gets the numbers of `serials` that
+    it lacks."""
 
     store: str
     entity: Entity

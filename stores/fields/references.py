@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any
+from typing import Any, Final
 
 from stores.fields.base import EVERY_FIELD, IN_LISTS, Checker, FieldSettings, FieldType, OptionId, Rejected, Schema
-from stores.fields.numbers import INT64
+from stores.fields.numbers import INT64, check_integer
 from stores.parse import scalar
 from stores.records import Json, is_id
+
+LARGEST_START: Final = 10**15
+"""The largest first number of a Serial. All that follow are exact in JavaScript too, for a thousand years."""
 
 
 class Reference(FieldType):
@@ -63,3 +66,13 @@ def check_serial(value: Any) -> Json:
     if type(value) is not int:
         raise Rejected("type", "a whole number")
     return value
+
+
+def check_kept_serial(value: Any) -> Json:
+    """Check a number that a new entity brings with it: others follow it."""
+    number: Any = check_integer(value)
+    if number < 0:
+        raise Rejected("too_low", "0")
+    if number > LARGEST_START:
+        raise Rejected("too_high", str(LARGEST_START))
+    return number  # type: ignore[no-any-return]

@@ -14,19 +14,18 @@ from stores.records import Entity
 
 
 async def numbered(connection: Connection, entities: Sequence[Entity], serials: Sequence[Serial]) -> list[Entity]:
-    """Return the entities with the next numbers in their serial fields, in their order."""
+    """Return the entities with the next numbers in the serial fields that have none, in their order."""
     numbered = list(entities)
     for serial in serials:
-        first = await _take(connection, serial, len(numbered))
-        numbered = [{**entity, serial.field: first + place} for place, entity in enumerate(numbered)]
+        first = await _take(connection, serial.counter, serial.least(numbered), serial.lacking(numbered))
+        numbered = serial.filled(numbered, first)
     return numbered
 
 
-async def _take(connection: Connection, serial: Serial, count: int) -> int:
-    """Take `count` numbers, and return the first of them."""
-    counters = connection.collection(META)
-    raised = [{"$set": {"next": {"$add": [{"$max": ["$next", serial.start]}, count]}}}]
-    counter: Any = await counters.find_one_and_update(
-        {"_id": f"serial:{serial.counter}"}, raised, upsert=True, return_document=ReturnDocument.AFTER
+async def _take(connection: Connection, counter: str, least: int, count: int) -> int:
+    """Take `count` numbers from `least` on, and return the first of them."""
+    raised = [{"$set": {"next": {"$add": [{"$max": ["$next", least]}, count]}}}]
+    found: Any = await connection.collection(META).find_one_and_update(
+        {"_id": f"serial:{counter}"}, raised, upsert=True, return_document=ReturnDocument.AFTER
     )
-    return int(counter["next"]) - count
+    return int(found["next"]) - count

@@ -16,10 +16,10 @@ _TAKE = (
 
 
 def numbered(connection: apsw.Connection, entities: Sequence[Entity], serials: Sequence[Serial]) -> list[Entity]:
-    """Return the entities with the next numbers in their serial fields, in their order."""
+    """Return the entities with the next numbers in the serial fields that have none, in their order."""
     numbered = list(entities)
     for serial in serials:
-        end: int = connection.execute(_TAKE, (serial.counter, serial.start, len(numbered))).get
-        first = end - len(numbered)
-        numbered = [{**entity, serial.field: first + place} for place, entity in enumerate(numbered)]
+        lacking = serial.lacking(numbered)
+        end: int = connection.execute(_TAKE, (serial.counter, serial.least(numbered), lacking)).get
+        numbered = serial.filled(numbered, end - lacking)
     return numbered
