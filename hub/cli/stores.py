@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -13,6 +14,7 @@ import typer
 from hub.cli.client import Client, load_settings, path_of
 from hub.cli.command import AsJson, DataDir, Yes, confirm, on_hub
 from hub.cli.databases import opened_database
+from hub.cli.definition_changes import change_definition, entities_changed, parse_option
 from hub.cli.output import Failure, Misuse, grouped, print_json, print_table, say
 from stores.records import Entity
 
@@ -114,6 +116,34 @@ async def show(client: Client, name: Name, as_json: AsJson = False) -> None:
         print_table(("FIELD", "TYPE", "FLAGS"), map(cells, store["fields"]))
 
 
+@stores.command("update")
+@on_hub
+async def update(
+    client: Client,
+    name: Name,
+    file: Annotated[
+        str,
+        typer.Argument(help="A JSON file with the parts to change; - for standard input.", show_default=False),
+    ],
+    data: Annotated[
+        str | None, typer.Option(help="What becomes of the entities' fields, as JSON: rename, drop, fill, convert.")
+    ] = None,
+) -> None:
+    """Change a store's definition. Parts that the file does not have stay as they are, and null removes one.
+
+    Example: hub store update readings readings.json --data '{"rename": {"celsius": "temperature"}}'
+    """
+    parts = read_parts(file)
+    if data is not None:
+        parts["data"] = parse_option("--data", data)
+    store = await client.require("stores", "name", name)
+    answer = await change_definition(client, store, parts)
+    if answer["_rev"] == store["_rev"]:
+        say(f"store {name} is as the file says already")
+    else:
+        say(f"store {name} updated{entities_changed(answer)}")
+
+
 @stores.command("delete")
 @on_hub
 async def delete(
@@ -164,14 +194,22 @@ def read_fields(path: Path) -> list[Any]:
     return fields
 
 
+def read_parts(file: str) -> dict[str, Any]:
+    """Return the parts of a definition in a JSON file, or its fields if the file holds an array."""
+    try:
+        document = orjson.loads(sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes())
+    except orjson.JSONDecodeError as error:
+        raise Failure(f"{file}: not valid JSON: {error}") from error
+    if isinstance(document, list):
+        return {"fields": document}
+    if not isinstance(document, dict):
+        raise Failure(f"{file}: holds no definition")
+    return document
+
+
 def parse_index(text: str) -> Any:
     """Return the path, or the index in a JSON text such as ``["status", "-price"]``. The hub checks it."""
-    if not text.startswith(("[", "{")):
-        return text
-    try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        raise Misuse(f"--index {text}: is not JSON: {error}") from error
+    return parse_option("--index", text) if text.startswith(("[", "{")) else text
 
 
 def index_text(index: Any) -> str:

@@ -4,6 +4,7 @@ the end of the one before. Numbers of a write that fails are left out."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from pymongo import ReturnDocument
@@ -17,15 +18,17 @@ async def numbered(connection: Connection, entities: Sequence[Entity], serials: 
     """Return the entities with the next numbers in the serial fields that have none, in their order."""
     numbered = list(entities)
     for serial in serials:
-        first = await _take(connection, serial.counter, serial.least(numbered), serial.lacking(numbered))
+        above = replace(serial, start=serial.least(numbered))
+        first = await _take(connection, above, serial.lacking(numbered))
         numbered = serial.filled(numbered, first)
     return numbered
 
 
-async def _take(connection: Connection, counter: str, least: int, count: int) -> int:
-    """Take `count` numbers from `least` on, and return the first of them."""
-    raised = [{"$set": {"next": {"$add": [{"$max": ["$next", least]}, count]}}}]
-    found: Any = await connection.collection(META).find_one_and_update(
-        {"_id": f"serial:{counter}"}, raised, upsert=True, return_document=ReturnDocument.AFTER
+async def _take(connection: Connection, serial: Serial, count: int) -> int:
+    """Take `count` numbers, and return the first of them."""
+    counters = connection.collection(META)
+    raised = [{"$set": {"next": {"$add": [{"$max": ["$next", serial.start]}, count]}}}]
+    counter: Any = await counters.find_one_and_update(
+        {"_id": f"serial:{serial.counter}"}, raised, upsert=True, return_document=ReturnDocument.AFTER
     )
-    return int(found["next"]) - count
+    return int(counter["next"]) - count

@@ -1,0 +1,141 @@
+"""Changes of a store's definition: what a change of one field means for its other parts, and the request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
+
+import orjson
+
+from hub.cli.client import Client, Refused
+from hub.cli.output import Failure, Misuse, grouped
+from stores.fields import FIELD_TYPES
+from stores.records import Entity
+
+PATHS: Final = ("indexes", "unique", "search")
+"""The parts of a definition that name paths of fields."""
+EVERY_TYPE: Final = frozenset({"id", "type", "label"})
+CHANGED: Final = 412
+
+Rename = Callable[[str], str | None]
+"""Returns the new path of a path; None if it is gone."""
+
+
+async def change_definition(client: Client, store: Entity, parts: Entity, *, alone: bool = False) -> Entity:
+    """Send the parts of a definition that change; return the answer. With `alone`, nothing else may have changed the
+    definition since it was read."""
+    try:
+        answer: Entity = await client.call(
+            "PATCH", f"/stores/{store['_id']}", parts, rev=store["_rev"] if alone else None
+        )
+    except Refused as error:
+        if error.status != CHANGED:
+            raise
+        raise Failure(f"the definition of {store['name']} has just been changed: run the command again") from error
+    return answer
+
+
+def entities_changed(answer: Entity) -> str:
+    """Return how many entities a change of a definition has changed, to be added to a message; empty if the answer
+    does not say."""
+    data = answer.get("data")
+    count = data.get("count") if isinstance(data, dict) else answer.get("count")
+    if not isinstance(count, int):
+        return ""
+    return f", {grouped(count)} {'entity' if count == 1 else 'entities'} changed"
+
+
+def with_field(store: Entity, field: Mapping[str, Any]) -> Entity:
+    """Return the parts of a definition that change with another field. The store stays open or closed as it is."""
+    fields = store.get("fields") or []
+    return {"fields": [*fields, field]} | ({} if fields else _openness(store))
+
+
+def without_field(store: Entity, name: str) -> Entity:
+    """Return the parts of a definition that change without one of its fields, with the indexes and paths that lead
+    there. The store stays open or closed as it is."""
+    fields = [each for each in store["fields"] if each["id"] != name]
+    found = {"fields": fields} | ({} if fields else _openness(store))
+    return found | _paths_changed(store, lambda path: None if _top(path) == name else path)
+
+
+def with_renamed_field(store: Entity, old: str, new: str) -> Entity:
+    """Return the parts of a definition that change when one of its fields gets another name: the paths that lead there
+    and the references of the store to itself, too."""
+
+    def renamed(path: str) -> str:
+        top, dot, rest = path.partition(".")
+        return f"{new}{dot}{rest}" if top == old else path
+
+    fields = [each | {"id": renamed(each["id"])} for each in _by_renamed(store["fields"], store["name"], renamed)]
+    return {"fields": fields} | _paths_changed(store, renamed)
+
+
+def with_converted_field(store: Entity, name: str, changes: Mapping[str, Any]) -> Entity:
+    """Return the parts of a definition that change when a field gets another type. Settings that the new type does not
+    take go."""
+    known = FIELD_TYPES.get(changes["type"])
+
+    def converted(field: Mapping[str, Any]) -> Entity:
+        kept = {n: v for n, v in field.items() if known is None or n in EVERY_TYPE | known.takes}
+        return {**kept, **changes, "id": name}
+
+    return {"fields": [converted(each) if each["id"] == name else each for each in store["fields"]]}
+
+
+def _openness(store: Entity) -> Entity:
+    """Return whether the store takes fields beyond those of its definition. Without a word about it, that depends on
+    whether there are any."""
+    is_open = store.get("open")
+    return {"open": not store.get("fields")} if is_open is None else {}
+
+
+def _by_renamed(fields: Iterable[Mapping[str, Any]], store: str, renamed: Rename) -> list[Entity]:
+    """Return the fields, with the new path in references by it to the store itself."""
+    found = []
+    for each in fields:
+        changed = dict(each)
+        if each.get("store") == store and each.get("by"):
+            changed["by"] = renamed(each["by"])
+        if each.get("fields"):
+            changed["fields"] = _by_renamed(each["fields"], store, renamed)
+        found.append(changed)
+    return found
+
+
+def _paths_changed(store: Entity, renamed: Rename) -> Entity:
+    """Return the indexes, unique and search paths of a definition that change with the paths."""
+    found = {}
+    for part in PATHS:
+        before = store.get(part) or []
+        after = [made for index in before if (made := _index_changed(index, renamed)) is not None]
+        if after != before:
+            found[part] = after
+    return found
+
+
+def _index_changed(index: Any, renamed: Rename) -> Any:
+    """Return an index with the new paths; None if one of them is gone. It is a path, a list of paths (`-` for
+    descending order), or an object with such a list and conditions."""
+    if isinstance(index, str):
+        return renamed(index)
+    if isinstance(index, list):
+        terms = [(term[: term.startswith("-")], renamed(term.removeprefix("-"))) for term in index]
+        return None if any(path is None for _, path in terms) else [f"{sign}{path}" for sign, path in terms]
+    fields = _index_changed(index["fields"], renamed)
+    where = {renamed(path): condition for path, condition in (index.get("where") or {}).items()}
+    if fields is None or None in where:
+        return None
+    return index | {"fields": fields} | ({"where": where} if where else {})
+
+
+def _top(path: str) -> str:
+    return path.partition(".")[0]
+
+
+def parse_option(option: str, text: str) -> Any:
+    """Return the value of an option that takes JSON. Raises Misuse."""
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise Misuse(f"{option} {text}: is not JSON: {error}") from error
