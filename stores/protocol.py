@@ -59,7 +59,8 @@ class Serial:
 
     def least(self, entities: Iterable[Entity]) -> int:
         """Return the least number that the counter may give, above those that the entities have already."""
-        return max([self.start, *(entity[self.field] + 1 for entity in entities if self._has_number(entity))])
+        above: list[int] = [entity[self.field] + 1 for entity in entities if self._has_number(entity)]
+        return max([self.start, *above])
 
     def lacking(self, entities: Iterable[Entity]) -> int:
         """Return how many of the entities have no number."""

@@ -119,8 +119,9 @@ async def drop(client: Client, store: Store, name: FieldName, yes: Yes = False) 
     answer = await change(client, definition, parts, {"drop": [name]})
     say(f"field {name} of {store} removed{entities_changed(answer)}")
     for part in PATHS:
-        for gone in [each for each in definition.get(part) or () if each not in parts.get(part, definition[part])]:
-            say(f"{part}: {index_text(gone)} removed")
+        if part in parts:
+            for gone in [each for each in definition[part] if each not in parts[part]]:
+                say(f"{part}: {index_text(gone)} removed")
 
 
 @fields.command("convert")
@@ -184,7 +185,7 @@ def parse_default(text: str, field: Mapping[str, Any]) -> Json:
     """Return the default value in the text of an option. The hub checks it."""
     kind = type_named(field["type"])
     if field.get("many"):
-        return parse_option("--default", text) if text.startswith("[") else [kind.parse(text)]  # type: ignore[no-any-return]
+        return parse_option("--default", text) if text.startswith("[") else [kind.parse(text)]
     try:
         return kind.parse(text)
     except ValueError as error:

@@ -77,7 +77,7 @@ class Place:
         del self.holder[self.name]
         if self.field in self.holder:
             raise Unknown(f"{self.field} has a value already")
-        self.holder[self.field] = values if is_list else values[0]  # type: ignore[assignment]
+        self.holder[self.field] = values if is_list else values[0]
 
 
 @dataclass(frozen=True, slots=True)
