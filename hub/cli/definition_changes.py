@@ -15,6 +15,7 @@ from stores.records import Entity
 PATHS: Final = ("indexes", "unique", "search")
 """The parts of a definition that name paths of fields."""
 EVERY_TYPE: Final = frozenset({"id", "type", "label"})
+BOUNDS: Final = frozenset({"min", "max"})
 CHANGED: Final = 412
 
 Rename = Callable[[str], str | None]
@@ -74,13 +75,22 @@ def with_renamed_field(store: Entity, old: str, new: str) -> Entity:
 def with_converted_field(store: Entity, name: str, changes: Mapping[str, Any]) -> Entity:
     """Return the parts of a definition that change when a field gets another type. Settings that the new type does not
     take go."""
-    known = FIELD_TYPES.get(changes["type"])
+    fields = [
+        {**_kept(each, changes["type"]), **changes, "id": name} if each["id"] == name else each
+        for each in store["fields"]
+    ]
+    return {"fields": fields}
 
-    def converted(field: Mapping[str, Any]) -> Entity:
-        kept = {n: v for n, v in field.items() if known is None or n in EVERY_TYPE | known.takes}
-        return {**kept, **changes, "id": name}
 
-    return {"fields": [converted(each) if each["id"] == name else each for each in store["fields"]]}
+def _kept(field: Mapping[str, Any], type: str) -> Entity:
+    """Return the settings of a field that mean the same with another type. Bounds of values are none of lengths."""
+    new, old = FIELD_TYPES.get(type), FIELD_TYPES.get(field["type"])
+    if new is None:
+        return dict(field)  # of a newer hub
+    taken = EVERY_TYPE | new.takes
+    if old is None or old.measure is not new.measure:
+        taken -= BOUNDS
+    return {name: value for name, value in field.items() if name in taken}
 
 
 def _openness(store: Entity) -> Entity:
