@@ -46,6 +46,18 @@ def entities_changed(answer: Entity) -> str:
     return f", {grouped(count)} {'entity' if count == 1 else 'entities'} changed"
 
 
+def find_field(store: Entity, name: str) -> Mapping[str, Any] | None:
+    """Return the field of a definition."""
+    return next((each for each in store.get("fields") or () if each["id"] == name), None)
+
+
+def is_open(store: Entity) -> bool:
+    """Return whether the store takes fields beyond those of its definition. Without a word about it, that depends on
+    whether there are any."""
+    given = store.get("open")
+    return not store.get("fields") if given is None else bool(given)
+
+
 def with_field(store: Entity, field: Mapping[str, Any]) -> Entity:
     """Return the parts of a definition that change with another field. The store stays open or closed as it is."""
     fields = store.get("fields") or []
@@ -55,7 +67,7 @@ def with_field(store: Entity, field: Mapping[str, Any]) -> Entity:
 def without_field(store: Entity, name: str) -> Entity:
     """Return the parts of a definition that change without one of its fields, with the indexes and paths that lead
     there. The store stays open or closed as it is."""
-    fields = [each for each in store["fields"] if each["id"] != name]
+    fields = [each for each in store.get("fields") or () if each["id"] != name]
     found = {"fields": fields} | ({} if fields else _openness(store))
     return found | _paths_changed(store, lambda path: None if _top(path) == name else path)
 
@@ -68,13 +80,16 @@ def with_renamed_field(store: Entity, old: str, new: str) -> Entity:
         top, dot, rest = path.partition(".")
         return f"{new}{dot}{rest}" if top == old else path
 
-    fields = [each | {"id": renamed(each["id"])} for each in _by_renamed(store["fields"], store["name"], renamed)]
+    fields = _by_renamed(store.get("fields") or (), store["name"], renamed)
+    fields = [each | {"id": renamed(each["id"])} for each in fields]
     return {"fields": fields} | _paths_changed(store, renamed)
 
 
 def with_converted_field(store: Entity, name: str, changes: Mapping[str, Any]) -> Entity:
-    """Return the parts of a definition that change when a field gets another type. Settings that the new type does not
-    take go."""
+    """Return the parts of a definition that change when a field gets another type, or a first one. Settings that the new
+    type does not take go."""
+    if find_field(store, name) is None:
+        return with_field(store, {**changes, "id": name})
     fields = [
         {**_kept(each, changes["type"]), **changes, "id": name} if each["id"] == name else each
         for each in store["fields"]
@@ -94,10 +109,8 @@ def _kept(field: Mapping[str, Any], type: str) -> Entity:
 
 
 def _openness(store: Entity) -> Entity:
-    """Return whether the store takes fields beyond those of its definition. Without a word about it, that depends on
-    whether there are any."""
-    is_open = store.get("open")
-    return {"open": not store.get("fields")} if is_open is None else {}
+    """Return the part of a definition that keeps the store open or closed, if it has none."""
+    return {"open": is_open(store)} if store.get("open") is None else {}
 
 
 def _by_renamed(fields: Iterable[Mapping[str, Any]], store: str, renamed: Rename) -> list[Entity]:

@@ -13,6 +13,8 @@ from hub.cli.definition_changes import (
     PATHS,
     change_definition,
     entities_changed,
+    find_field,
+    is_open,
     parse_option,
     with_converted_field,
     with_field,
@@ -99,7 +101,7 @@ async def rename(
     """
     definition = await client.require("stores", "name", store)
     require_field(definition, old)
-    if find_field(definition, new):
+    if find_field(definition, old) and find_field(definition, new):
         raise Failure(f"{store} has a field {new} already")
     answer = await change(client, definition, with_renamed_field(definition, old, new), {"rename": {old: new}})
     say(f"field {old} of {store} is now {new}{entities_changed(answer)}")
@@ -146,13 +148,9 @@ async def change(client: Client, definition: Entity, parts: Entity, data: Entity
     return await change_definition(client, definition, parts | ({"data": data} if data else {}), alone=True)
 
 
-def find_field(definition: Entity, name: str) -> Mapping[str, Any] | None:
-    return next((each for each in definition.get("fields") or () if each["id"] == name), None)
-
-
 def require_field(definition: Entity, name: str) -> None:
-    """Raise Failure if the definition has no such field."""
-    if find_field(definition, name) is None:
+    """Raise Failure if the store has no such field. Entities of an open store may have fields of any name."""
+    if find_field(definition, name) is None and not is_open(definition):
         known = [each["id"] for each in definition.get("fields") or ()]
         there = f"; there are: {', '.join(known)}" if known else ""
         raise Failure(f"{definition['name']} has no field {name}{nearest(name, known)}{there}")

@@ -258,3 +258,13 @@ def test_a_converted_field_loses_what_its_new_type_does_not_take() -> None:
     changed = with_converted_field(store, "n", {"type": "Text", "length": 9})
     assert changed == {"fields": [{"id": "n", "type": "Text", "label": "N", "required": True, "length": 9}]}
     assert with_converted_field(store, "n", {"type": "OfANewerHub"})["fields"][0]["min"] == 1
+
+
+def test_fields_of_an_open_store_need_no_definition() -> None:
+    store = {"name": "s", "indexes": ["old"]}
+    assert with_renamed_field(store, "old", "new") == {"fields": [], "indexes": ["new"]}
+    assert without_field(store, "old") == {"fields": [], "indexes": [], "open": True}
+    assert with_converted_field(store, "n", {"type": "Number"}) == {
+        "fields": [{"id": "n", "type": "Number"}],
+        "open": True,
+    }
