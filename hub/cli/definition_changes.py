@@ -86,8 +86,8 @@ def with_renamed_field(store: Entity, old: str, new: str) -> Entity:
 
 
 def with_converted_field(store: Entity, name: str, changes: Mapping[str, Any]) -> Entity:
-    """Return the parts of a definition that change when a field gets another type, or a first one. Settings that the new
-    type does not take go."""
+    """Return the parts of a definition that change when a field gets another type, or a first one. Settings that the
+    new type does not take go."""
     if find_field(store, name) is None:
         return with_field(store, {**changes, "id": name})
     fields = [
