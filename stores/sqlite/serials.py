@@ -19,7 +19,12 @@ def numbered(connection: apsw.Connection, entities: Sequence[Entity], serials: S
     """Return the entities with the next numbers in their serial fields, in their order."""
     numbered = list(entities)
     for serial in serials:
-        end: int = connection.execute(_TAKE, (serial.counter, serial.start, len(numbered))).get
-        first = end - len(numbered)
+        first = take(connection, serial, len(numbered))
         numbered = [{**entity, serial.field: first + place} for place, entity in enumerate(numbered)]
     return numbered
+
+
+def take(connection: apsw.Connection, serial: Serial, count: int) -> int:
+    """Take `count` numbers, and return the first of them."""
+    end: int = connection.execute(_TAKE, (serial.counter, serial.start, count)).get
+    return end - count
