@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import apsw
 import orjson
@@ -212,5 +212,5 @@ def count_duplicates(
     values = ",".join(map(extract, paths))
     groups = f"FROM {table.table} WHERE {kinds} AND {condition} GROUP BY {values} HAVING n>1"
     sql = f"SELECT coalesce(sum(n),0), coalesce(min(first),'') FROM (SELECT count(*) AS n, min(id) AS first {groups})"
-    count, first = connection.execute(sql, compiler.values).fetchall()[0]
-    return count, first
+    [found] = connection.execute(sql, compiler.values).fetchall()
+    return cast(tuple[int, str], found)
