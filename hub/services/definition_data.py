@@ -32,13 +32,13 @@ async def data_writes(
 ) -> list[Write]:
     """Return the writes of a change of a definition that concern its entities, at most `most` of them."""
     operations = change.operations
-    beginnings, checks = await _beginnings(engine, old, new, change)
+    beginnings, rechecks = await _beginnings(engine, old, new, change)
     if not operations and not beginnings:
         return []
     keys = change.names - operations.gone
     named = [relation for relation in registry.referring(new.name) if relation.by in keys]
     procedure = DataProcedure(new, operations, beginnings, named, most)
-    return [*checks, Procedure(new.name, procedure.steps, bulk=bool(operations))]
+    return [*rechecks, Procedure(new.name, procedure.steps, bulk=bool(operations))]
 
 
 @dataclass(frozen=True, slots=True)

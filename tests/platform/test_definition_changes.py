@@ -10,17 +10,16 @@ import pytest
 from stores.errors import DataStandsAgainst
 from stores.query import Query
 from stores.records import Entity
-from tests.platform.answers import definition_of, good, refused
-from tests.platform.test_standing_data import every_entity_can_be_sent_back
+from tests.platform.answers import definition_of, every_entity_can_be_sent_back, good, refused
 from tests.support.engines import Database
 from tests.support.hub import Client, Hub, running_hub, unique
 from tests.support.live import live
 from tests.support.racing import Racing
 
-NAME = {"id": "name", "type": "Text"}
-MARGIN = {"id": "margin", "type": "Numeric", "index": True}
-AMOUNT = {"id": "amount", "type": "Text"}
-OLD = {"id": "old", "type": "Text"}
+NAME: Entity = {"id": "name", "type": "Text"}
+MARGIN: Entity = {"id": "margin", "type": "Numeric", "index": True}
+AMOUNT: Entity = {"id": "amount", "type": "Text"}
+OLD: Entity = {"id": "old", "type": "Text"}
 FIELDS: list[Entity] = [NAME, MARGIN, AMOUNT, OLD]
 BODIES: list[Entity] = [
     {"name": "a", "margin": 1.5, "amount": "12.5", "old": "x"},
@@ -51,7 +50,7 @@ async def test_all_operations_in_one_commit(admin: Client, user: Client, orders:
     """Each changed entity gets one revision, and one entry of its history with the administrator in `by`."""
     before = await user.list(orders)
     profit = MARGIN | {"id": "profit"}
-    currency = {"id": "currency", "type": "Text", "required": True, "default": "CAD"}
+    currency: Entity = {"id": "currency", "type": "Text", "required": True, "default": "CAD"}
     fields = [NAME, profit, AMOUNT | {"type": "Numeric"}, currency]
     data = {"rename": {"margin": "profit"}, "drop": ["old"], "fill": ["currency"], "convert": ["amount"]}
     answer = good(await change(admin, orders, fields, **data))
@@ -88,7 +87,7 @@ async def test_entities_without_the_fields_stay_as_they_are(admin: Client, user:
 
 async def test_indexes_follow_the_new_definition(admin: Client, user: Client, hub: Hub) -> None:
     """A renamed unique field is unique by its new name, and searched if the definition says so."""
-    code = {"id": "code", "type": "Text", "unique": True}
+    code: Entity = {"id": "code", "type": "Text", "unique": True}
     store = await hub.define(fields=[code])
     made = await user.make_all(store, [{"code": "One"}, {"code": "Two"}])
     good(await change(admin, store, [code | {"id": "sku", "search": True}], rename={"code": "sku"}))
@@ -102,8 +101,12 @@ async def test_stray_fields_of_an_open_store(admin: Client, user: Client, hub: H
     store = await hub.define(fields=[NAME], open=True)
     await user.make_all(store, [{"name": "a", "price": "5", "x": 1, "total": 7}, {"price": 6, "y": [1]}])
     path = await definition_of(admin, store)
-    fields = [NAME, {"id": "price", "type": "Number"}, {"id": "sum", "type": "Number"}]
-    body = {"fields": fields, "open": False, "data": {"rename": {"total": "sum"}, "drop": ["x"], "convert": ["price"]}}
+    fields: list[Entity] = [NAME, {"id": "price", "type": "Number"}, {"id": "sum", "type": "Number"}]
+    body: Entity = {
+        "fields": fields,
+        "open": False,
+        "data": {"rename": {"total": "sum"}, "drop": ["x"], "convert": ["price"]},
+    }
     errors = refused(await admin.patch(path, body), 409, "y")
     assert errors["y"][0].startswith("1 entity has this field")
     body["data"]["drop"].append("y")
@@ -115,8 +118,8 @@ async def test_stray_fields_of_an_open_store(admin: Client, user: Client, hub: H
     await every_entity_can_be_sent_back(user, store)
 
 
-CURRENCY = {"id": "currency", "type": "Text", "default": "CAD"}
-SECRET = {"id": "secret", "type": "Text", "hidden": True}
+CURRENCY: Entity = {"id": "currency", "type": "Text", "default": "CAD"}
+SECRET: Entity = {"id": "secret", "type": "Text", "hidden": True}
 BAD: list[tuple[str, list[Entity] | None, Any, str]] = [
     ("no object", None, [], "data"),
     ("no such operation", None, {"remove": ["old"]}, "data.remove"),
@@ -139,7 +142,12 @@ BAD: list[tuple[str, list[Entity] | None, Any, str]] = [
         {"rename": {"old": "new", "amount": "new"}},
         "data.rename.amount",
     ),
-    ("in two operations", [NAME | {"default": "x"}, *FIELDS[1:]], {"fill": ["name"], "convert": ["name"]}, "data.convert.0"),
+    (
+        "in two operations",
+        [NAME | {"default": "x"}, *FIELDS[1:]],
+        {"fill": ["name"], "convert": ["name"]},
+        "data.convert.0",
+    ),
     ("no default", None, {"fill": ["name"]}, "data.fill.0"),
     ("an unknown field to fill", None, {"fill": ["currency"]}, "data.fill.0"),
     ("an unknown field to convert", None, {"convert": ["currency"]}, "data.convert.0"),
@@ -316,7 +324,7 @@ async def test_views_of_other_fields_end(hub: Hub, admin: Client, user: Client, 
 
 # Serial numbers.
 
-NUMBER = {"id": "number", "type": "Serial", "start": 100}
+NUMBER: Entity = {"id": "number", "type": "Serial", "start": 100}
 
 
 async def test_a_serial_numbers_what_is_there(admin: Client, user: Client, hub: Hub) -> None:
@@ -383,7 +391,7 @@ async def test_references_keep_their_targets(admin: Client, user: Client, hub: H
 
 
 async def test_values_that_others_refer_to_are_not_converted(admin: Client, user: Client, hub: Hub) -> None:
-    number = {"id": "number", "type": "Text", "unique": True}
+    number: Entity = {"id": "number", "type": "Text", "unique": True}
     customers = await hub.define(fields=[number])
     await user.make_all(customers, [{"number": "1"}, {"number": "2"}])
     to = {"id": "customer", "type": "Reference", "store": customers, "by": "number"}
@@ -442,7 +450,7 @@ async def defined(racing: Racing, *bodies: Entity) -> str:
     return store
 
 
-CONVERT = {"fields": [NAME, AMOUNT | {"type": "Numeric"}], "data": {"convert": ["amount"]}}
+CONVERT: Entity = {"fields": [NAME, AMOUNT | {"type": "Numeric"}], "data": {"convert": ["amount"]}}
 
 
 async def test_what_is_written_before_the_commit_is_changed_with_the_rest(racing: Racing) -> None:

@@ -200,7 +200,7 @@ BESIDE: Final[Mapping[str, dict[str, Schema]]] = {
     "users": {
         "current_password": _TEXT
         | {"writeOnly": True, "description": "Needed to change one's own password or e-mail address; not stored"}
-    }
+    },
 }
 """Members that a change may contain besides the entity's fields."""
 

@@ -61,8 +61,8 @@ class DefinitionHooks(StoreHooks):
         check_parts(None, definition)
         if not definition.relations:
             return Prepared(entity)
-        together = await _defined_together(shared)
-        return Prepared(entity, [*check_targets(self.registry, None, definition, together)])
+        others = await _defined_beside(shared)
+        return Prepared(entity, [*check_targets(self.registry, None, definition, others)])
 
     def _is_defined(self, name: str) -> bool:
         try:
@@ -166,7 +166,7 @@ def shared_values(fields: Sequence[str], tally: Tally) -> dict[str, str]:
     return dict.fromkeys(fields, tally.saying("share", f"values of {', '.join(fields)} with another."))
 
 
-async def _defined_together(shared: SharedReads) -> Mapping[str, StoreDefinition]:
+async def _defined_beside(shared: SharedReads) -> Mapping[str, StoreDefinition]:
     """Return the definitions that one request creates, by their names: they may refer to each other."""
 
     async def parsed() -> dict[str, StoreDefinition]:
