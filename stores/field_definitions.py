@@ -104,7 +104,7 @@ class FieldReader:
         return self._with_default(made, document, place) if reader.refusals == before else None
 
     def _check_name(self, name: str, place: str, around: Surroundings) -> None:
-        if around.levels == 0 and not _is_field_name(name):
+        if around.levels == 0 and not is_field_name(name):
             self._reader.refuse(f"{place}id", "Must be a field name that is not reserved.")
         elif around.levels and not _is_member_name(name):
             self._reader.refuse(f"{place}id", "Must be a field name, and no number: that is an array position.")
@@ -246,7 +246,7 @@ def _refusal(kind: FieldType, name: str) -> str:
     return f"{kind.name} is not text." if name == "search" else f"{kind.name} takes no {name}."
 
 
-def _is_field_name(name: str) -> bool:
+def is_field_name(name: str) -> bool:
     reserved = name in SYSTEM_FIELDS or name == "success"
     return _is_name(name) and name[0] != "_" and not reserved
 

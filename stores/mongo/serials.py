@@ -1,5 +1,5 @@
-"""Serial numbers: one counter for each serial field. It is raised outside of transactions: inside, each would wait for
-the end of the one before. Numbers of a write that fails are left out."""
+"""Serial numbers: one counter for each serial field. Creations raise it outside of transactions: inside, each would
+wait for the end of the one before. Numbers of a creation that fails are left out."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from pymongo import ReturnDocument
 
-from stores.mongo.connection import META, Connection
+from stores.mongo.connection import META, Connection, Session
 from stores.protocol import Serial
 from stores.records import Entity
 
@@ -19,16 +19,20 @@ async def numbered(connection: Connection, entities: Sequence[Entity], serials: 
     numbered = list(entities)
     for serial in serials:
         above = replace(serial, start=serial.least(numbered))
-        first = await _take(connection, above, serial.lacking(numbered))
+        first = await take(connection, above, serial.lacking(numbered))
         numbered = serial.filled(numbered, first)
     return numbered
 
 
-async def _take(connection: Connection, serial: Serial, count: int) -> int:
+async def take(connection: Connection, serial: Serial, count: int, session: Session | None = None) -> int:
     """Take `count` numbers, and return the first of them."""
     counters = connection.collection(META)
     raised = [{"$set": {"next": {"$add": [{"$max": ["$next", serial.start]}, count]}}}]
     counter: Any = await counters.find_one_and_update(
-        {"_id": f"serial:{serial.counter}"}, raised, upsert=True, return_document=ReturnDocument.AFTER
+        {"_id": f"serial:{serial.counter}"},
+        raised,
+        upsert=True,
+        return_document=ReturnDocument.AFTER,
+        session=session,
     )
     return int(counter["next"]) - count

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import apsw
 
@@ -19,7 +20,13 @@ def numbered(connection: apsw.Connection, entities: Sequence[Entity], serials: S
     """Return the entities with the next numbers in the serial fields that have none, in their order."""
     numbered = list(entities)
     for serial in serials:
-        lacking = serial.lacking(numbered)
-        end: int = connection.execute(_TAKE, (serial.counter, serial.least(numbered), lacking)).get
-        numbered = serial.filled(numbered, end - lacking)
+        above = replace(serial, start=serial.least(numbered))
+        first = take(connection, above, serial.lacking(numbered))
+        numbered = serial.filled(numbered, first)
     return numbered
+
+
+def take(connection: apsw.Connection, serial: Serial, count: int) -> int:
+    """Take `count` numbers, and return the first of them."""
+    end: int = connection.execute(_TAKE, (serial.counter, serial.start, count)).get
+    return end - count

@@ -4,16 +4,21 @@ definition must not hide, reveal or invalidate the data of entities."""
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 
 from auth.principal import Principal
 from hub.services.credentials import refuse
-from hub.services.registry import MOST_STORES, RESERVED
+from hub.services.definition_data import data_writes
+from hub.services.registry import MOST_STORES, RESERVED, StoreRegistry
 from hub.services.relation_definitions import check_referring, check_targets, nothing_refers
 from hub.services.shared_reads import SharedReads
 from hub.services.standing_data import check_data
 from hub.services.standing_references import check_references
 from hub.services.system_stores.base import Prepared, StoreHooks
+from hub.services.tally import Tally
+from stores.data_changes import DataChange
+from stores.data_definitions import MEMBER, parse_data
 from stores.definitions import parse_definition
 from stores.errors import (
     DataStandsAgainst,
@@ -27,7 +32,7 @@ from stores.errors import (
     Violation,
 )
 from stores.field_definitions import TOLERATED
-from stores.protocol import IdempotencyKey, Write, Written
+from stores.protocol import Engine, IdempotencyKey, Write, Written
 from stores.query import EVERYTHING, Equal, Query
 from stores.records import Entity
 from stores.schema import Field, StoreDefinition
@@ -36,6 +41,14 @@ log = logging.getLogger(__name__)
 
 
 class DefinitionHooks(StoreHooks):
+    """`most_matches`: entities that a change of a definition may change."""
+
+    hook_members = frozenset({MEMBER})
+
+    def __init__(self, engine: Engine, registry: StoreRegistry, most_matches: int) -> None:
+        super().__init__(engine, registry)
+        self._most = most_matches
+
     async def create(self, principal: Principal, body: Entity, entity: Entity, shared: SharedReads) -> Prepared:
         entity = {name: value for name, value in entity.items() if name != "retired"}
         definition = parse_definition(entity)
@@ -46,7 +59,10 @@ class DefinitionHooks(StoreHooks):
         if self.registry.is_full():
             raise refuse("name", f"There are {MOST_STORES} stores already, as many as the hub takes.").at("MOST_STORES")
         check_parts(None, definition)
-        return Prepared(entity, [*check_targets(self.registry, None, definition)])
+        if not definition.relations:
+            return Prepared(entity)
+        others = await _defined_beside(shared)
+        return Prepared(entity, [*check_targets(self.registry, None, definition, others)])
 
     def _is_defined(self, name: str) -> bool:
         try:
@@ -82,9 +98,12 @@ class DefinitionHooks(StoreHooks):
         check_parts(old, definition)
         check_referring(self.registry, definition)
         targets = check_targets(self.registry, old, definition)
-        standing = await check_data(self.engine, old, definition)
-        standing += await check_references(self.engine, old, definition)
-        return Prepared(fields, [*standing, *targets])
+        change = DataChange(parse_data(body.get(MEMBER), old, definition), definition)
+        standing = await check_data(self.engine, old, definition, change, self._most)
+        standing += await check_references(self.engine, old, definition, change)
+        data = await data_writes(self.engine, self.registry, old, definition, change, self._most)
+        # The conditions first: they are about entities as others leave them.
+        return Prepared(fields, [*standing, *targets, *data])
 
     async def delete(self, principal: Principal, before: Entity) -> list[Write]:
         return [nothing_refers(self.registry, before["name"])]
@@ -115,10 +134,10 @@ class DefinitionHooks(StoreHooks):
             return await self.engine.define(new, writes=writes, by=by)
         except DuplicateValue as error:
             where = next((index.where for index in new.compounds if index.name == error.key), EVERYTHING)
-            count = await self.engine.count_duplicates(old.name, *error.fields, where=where)
-            if not count:
+            tally = Tally(*await self.engine.count_duplicates(old.name, *error.fields, where=where))
+            if not tally.count:
                 raise
-            raise DataStandsAgainst(shared_values(error.fields, count)) from error
+            raise DataStandsAgainst(shared_values(error.fields, tally)) from error
         except ParallelArrays as error:
             # An entity that has changed since `check_data`, on storage without transactions.
             raise NotAsExpected from error
@@ -140,11 +159,25 @@ class DefinitionHooks(StoreHooks):
         await self.registry.refresh()
 
 
-def shared_values(fields: Sequence[str], count: int) -> dict[str, str]:
+def shared_values(fields: Sequence[str], tally: Tally) -> dict[str, str]:
     """Return the text for each field of a unique index that entities stand against."""
     if len(fields) == 1:
-        return {fields[0]: f"{count} entities share a value of it with another."}
-    return dict.fromkeys(fields, f"{count} entities share values of {', '.join(fields)} with another.")
+        return {fields[0]: tally.saying("share", "a value of it with another.")}
+    return dict.fromkeys(fields, tally.saying("share", f"values of {', '.join(fields)} with another."))
+
+
+async def _defined_beside(shared: SharedReads) -> Mapping[str, StoreDefinition]:
+    """Return the definitions that one request creates, by their names: they may refer to each other."""
+
+    async def parsed() -> dict[str, StoreDefinition]:
+        found: dict[str, StoreDefinition] = {}
+        for entity in shared.entities:
+            with suppress(InvalidEntity):  # refused in its turn
+                definition = parse_definition(entity)
+                found[definition.name] = definition
+        return found
+
+    return await shared.once("definitions", parsed)
 
 
 def retired_by(old: StoreDefinition, new: StoreDefinition) -> tuple[str, ...]:
