@@ -64,7 +64,8 @@ class Upload:
         stops at the first conflicting row, so each further conflict costs only a small request. Raises `error` if it
         does not concern rows.
         """
-        if error.status not in (400, 409, 413) or self.params.keys() & error.errors.keys():
+        of_rows = error.status in (409, 413) or (error.status == 400 and self.params.keys().isdisjoint(error.errors))
+        if not of_rows:
             raise error
         named = row_errors(part, error)
         if error.status == 409 or not named:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
+from stores.bounds import Limit
 from stores.fields.base import EVERY_FIELD, IN_LISTS, Checker, FieldSettings, FieldType, OptionId, Rejected, Schema
 from stores.fields.numbers import INT64, check_integer
 from stores.parse import scalar
 from stores.records import Json, is_id
 
-LARGEST_START: Final = 10**15
+LARGEST_START: Final[
+    Annotated[int, Limit("field", "as the first number of a `Serial`, or one that is kept", "400")]
+] = 10**15
 """The largest first number of a Serial. All that follow are exact in JavaScript too, for a thousand years."""
 
 

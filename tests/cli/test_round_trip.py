@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,7 @@ from tests.cli.conftest import CommandLine, plain
 
 OPTIONS = [{"id": 1, "name": "One"}, {"id": "b", "name": "Two"}]
 TARGETS = [{"id": "code", "type": "Text", "unique": True}, {"id": "number", "type": "Number", "unique": True}]
-FIELDS = [
+FIELDS: list[dict[str, Any]] = [
     {"id": "boolean", "type": "Boolean"},
     {"id": "color", "type": "ColorSwatch"},
     {"id": "checkbox", "type": "Checkbox", "options": OPTIONS},
@@ -104,7 +105,7 @@ def hub_with_rows(served_hub: CommandLine) -> CommandLine:
     hub("store", "create", "each", "--fields", hub.file("each.json", json.dumps(FIELDS)))
     done = hub("import", "each", "-", input="\n".join(map(json.dumps, rows)))
     assert done.last == f"{len(rows)} imported, 0 refused"
-    assert {str(field["type"]) for field in FIELDS} == FIELD_TYPES.keys()
+    assert {field["type"] for field in FIELDS} == FIELD_TYPES.keys()
     assert plain(hub.rows("each"))[0] == full | {"serial": 1}
     return hub
 
