@@ -60,6 +60,41 @@ async def create(
     say(f"store {name} created")
 
 
+@stores.command("update")
+@on_hub
+async def update(
+    client: Client,
+    name: Name,
+    fields: Annotated[
+        Path | None, typer.Option(help="A JSON file with the array of all fields, or with a definition.")
+    ] = None,
+    index: Annotated[
+        Paths, typer.Option(help="A path to keep indexed, or an index over several as JSON; may be repeated.")
+    ] = None,
+    unique: Annotated[Paths, typer.Option(help="A path whose values must differ; may be repeated.")] = None,
+    search: Annotated[Paths, typer.Option(help="A path that search= searches; may be repeated.")] = None,
+    label: Annotated[str | None, typer.Option(help="A short name for people.")] = None,
+    description: Annotated[str | None, typer.Option(help="A text for people.")] = None,
+    open: Annotated[
+        bool | None, typer.Option("--open/--closed", help="Accept fields beyond these, or refuse them.")
+    ] = None,
+) -> None:
+    """Change parts of a store's definition. Each part that is given replaces the former one as a whole; an empty text
+    (--index '') leaves none. To change values with a field, use hub field.
+
+    Example: hub store update readings --index station --index '["state","-celsius"]'
+    """
+    paths = {"indexes": [*map(parse_index, index or ())] if index else None, "unique": unique, "search": search}
+    parts: dict[str, Any] = {key: [*filter(None, value)] for key, value in paths.items() if value}
+    others = {"fields": read_fields(fields) if fields else None, "label": label, "description": description}
+    parts |= {key: value for key, value in {**others, "open": open}.items() if value is not None}
+    if not parts:
+        raise Misuse("nothing to change: give at least one option")
+    store = await client.require("stores", "name", name)
+    await client.call("PATCH", f"/stores/{store['_id']}", parts, patiently=True)
+    say(f"store {name} updated")
+
+
 @stores.command("rename")
 def rename(
     old: Annotated[str, typer.Argument(help="The name of the store.", show_default=False)],
