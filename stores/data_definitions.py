@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
+from stores.bounds import Limit
 from stores.data_changes import NOTHING_TO_DO, DataOperations
 from stores.definition_reader import DefinitionReader
 from stores.errors import InvalidEntity, Violation
@@ -19,7 +20,7 @@ STEPS: Final = "steps"
 """The member of `data` with which a change is only begun, to be continued in steps."""
 CONTINUE: Final = "continue"
 """The member of `data`, alone, with which a change that has begun goes on: the most entities of the next step."""
-LARGEST_STEP: Final = 1_000
+LARGEST_STEP: Final[Annotated[int, Limit("step of a change of data", "entities", "400")]] = 1_000
 
 
 def parse_data(document: Any, old: StoreDefinition, new: StoreDefinition) -> DataOperations:
@@ -46,7 +47,7 @@ def step_size(document: Any) -> int | None:
     size = document[CONTINUE]
     if not isinstance(size, int) or isinstance(size, bool) or not 0 < size <= LARGEST_STEP or len(document) > 1:
         text = f"Must be the number of entities of a step, from 1 to {LARGEST_STEP}, and nothing beside it."
-        raise InvalidEntity([Violation(f"{MEMBER}.{CONTINUE}", "invalid", text)])
+        raise InvalidEntity([Violation(f"{MEMBER}.{CONTINUE}", "invalid", text)]).at("LARGEST_STEP")
     return size
 
 
