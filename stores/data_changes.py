@@ -55,6 +55,15 @@ class DataOperations:
         """Return the field that holds the values of a field of the new definition now."""
         return self.sources.get(name, name)
 
+    def to_json(self) -> Entity:
+        lists = {"drop": [*self.drop], "fill": [*self.fill], "convert": [*self.convert]}
+        return {"rename": dict(self.rename), **lists}
+
+    @classmethod
+    def from_json(cls, made: Entity) -> DataOperations:
+        """Return what `to_json` has made an entity of."""
+        return cls(made["rename"], *(tuple(made[name]) for name in ("drop", "fill", "convert")))
+
 
 NOTHING_TO_DO: Final = DataOperations({})
 
@@ -132,6 +141,14 @@ class DataChange:
     def applied(self, entity: Entity) -> Entity:
         """Return the entity as it will be. Raises NotAsExpected."""
         return _changed(entity, self(entity)) if self.operations else entity
+
+    def alters(self, entity: Entity) -> bool:
+        """Return whether there is something to change in an entity."""
+        try:
+            change = self.of(entity)
+        except Obstructed:
+            return True
+        return bool(change.fields or change.removed)
 
     def of(self, entity: Entity) -> Computed:
         """Return the change of an entity. Raises Obstructed."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
+from stores.bounds import Limit
 from stores.data_changes import NOTHING_TO_DO, DataOperations
 from stores.definition_reader import DefinitionReader
-from stores.errors import InvalidEntity
+from stores.errors import InvalidEntity, Violation
 from stores.field_definitions import MAX_FIELDS, is_field_name
 from stores.schema import SERIAL, StoreDefinition
 
@@ -15,6 +16,11 @@ MEMBER: Final = "data"
 """The member of the body of a change that holds the operations."""
 
 _LISTS: Final = ("drop", "fill", "convert")
+STEPS: Final = "steps"
+"""The member of `data` with which a change is only begun, to be continued in steps."""
+CONTINUE: Final = "continue"
+"""The member of `data`, alone, with which a change that has begun goes on: the most entities of the next step."""
+LARGEST_STEP: Final[Annotated[int, Limit("step of a change of data", "entities", "400")]] = 1_000
 
 
 def parse_data(document: Any, old: StoreDefinition, new: StoreDefinition) -> DataOperations:
@@ -29,6 +35,22 @@ def parse_data(document: Any, old: StoreDefinition, new: StoreDefinition) -> Dat
     return operations
 
 
+def is_in_steps(document: Any) -> bool:
+    """Return whether a change is to be made in steps."""
+    return isinstance(document, dict) and document.get(STEPS) is True
+
+
+def step_size(document: Any) -> int | None:
+    """Return the size of the step that `data` asks for; None if it asks for something else. Raises InvalidEntity."""
+    if not isinstance(document, dict) or CONTINUE not in document:
+        return None
+    size = document[CONTINUE]
+    if not isinstance(size, int) or isinstance(size, bool) or not 0 < size <= LARGEST_STEP or len(document) > 1:
+        text = f"Must be the number of entities of a step, from 1 to {LARGEST_STEP}, and nothing beside it."
+        raise InvalidEntity([Violation(f"{MEMBER}.{CONTINUE}", "invalid", text)]).at("LARGEST_STEP")
+    return size
+
+
 class _DataReader(DefinitionReader):
     def __init__(self, old: StoreDefinition, new: StoreDefinition) -> None:
         super().__init__()
@@ -40,8 +62,9 @@ class _DataReader(DefinitionReader):
         if not isinstance(document, dict):
             self.refuse(MEMBER, "Must be an object.")
             return NOTHING_TO_DO
-        for name in sorted(document.keys() - {"rename", *_LISTS}):
+        for name in sorted(document.keys() - {"rename", STEPS, *_LISTS}):
             self.refuse(f"{MEMBER}.{name}", "There is no such operation: rename, drop, fill and convert are.")
+        self.of_type(document, STEPS, bool, False, f"{MEMBER}.")
         rename = document.get("rename") or {}
         if not isinstance(rename, dict):
             self.refuse(f"{MEMBER}.rename", "Must be an object of former and new names.")

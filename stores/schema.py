@@ -173,9 +173,10 @@ class StoreDefinition:
 
     `indexes`, `unique` and `search` name dotted paths in addition to those of the fields. `compounds` are the indexes
     over several paths or over a part of the entities. `retired` names hidden fields that were removed from the
-    definition: they stay hidden. `leftovers`: entities may hold fields that the definition does not allow, from before
-    a change of the definition or from another program. `keeps_serials`: new entities may bring their serial numbers.
-    `id` and `rev` are those of the entity with the definition; a system store has none.
+    definition: they stay hidden. `pending`: entities are being changed with the definition, so nobody else may write
+    them. `leftovers`: entities may hold fields that the definition does not allow, from before a change of the
+    definition or from another program. `keeps_serials`: new entities may bring their serial numbers. `id` and `rev` are
+    those of the entity with the definition; a system store has none.
     """
 
     name: str
@@ -187,6 +188,7 @@ class StoreDefinition:
     compounds: tuple[CompoundIndex, ...] = ()
     system: bool = False
     retired: tuple[str, ...] = ()
+    pending: bool = False
     leftovers: bool = False
     keeps_serials: bool = field(default=False, compare=False)
     id: str = field(default="", compare=False)

@@ -1,14 +1,10 @@
-"""Changes of a store's definition: what a change of one field means for its other parts, and the request."""
+"""What a change of one field means for the other parts of a store's definition."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
-import orjson
-
-from hub.cli.client import Client, Refused
-from hub.cli.output import Failure, Misuse, grouped
 from stores.fields import FIELD_TYPES
 from stores.records import Entity
 
@@ -16,34 +12,9 @@ PATHS: Final = ("indexes", "unique", "search")
 """The parts of a definition that name paths of fields."""
 EVERY_TYPE: Final = frozenset({"id", "type", "label"})
 BOUNDS: Final = frozenset({"min", "max"})
-CHANGED: Final = 412
 
 Rename = Callable[[str], str | None]
 """Returns the new path of a path; None if it is gone."""
-
-
-async def change_definition(client: Client, store: Entity, parts: Entity, *, alone: bool = False) -> Entity:
-    """Send the parts of a definition that change; return the answer. With `alone`, nothing else may have changed the
-    definition since it was read."""
-    try:
-        answer: Entity = await client.call(
-            "PATCH", f"/stores/{store['_id']}", parts, rev=store["_rev"] if alone else None
-        )
-    except Refused as error:
-        if error.status != CHANGED:
-            raise
-        raise Failure(f"the definition of {store['name']} has just been changed: run the command again") from error
-    return answer
-
-
-def entities_changed(answer: Entity) -> str:
-    """Return how many entities a change of a definition has changed, to be added to a message; empty if the answer
-    does not say."""
-    data = answer.get("data")
-    count = data.get("count") if isinstance(data, dict) else answer.get("count")
-    if not isinstance(count, int):
-        return ""
-    return f", {grouped(count)} {'entity' if count == 1 else 'entities'} changed"
 
 
 def find_field(store: Entity, name: str) -> Mapping[str, Any] | None:
@@ -91,10 +62,15 @@ def with_converted_field(store: Entity, name: str, changes: Mapping[str, Any]) -
     if find_field(store, name) is None:
         return with_field(store, {**changes, "id": name})
     fields = [
-        {**_kept(each, changes["type"]), **changes, "id": name} if each["id"] == name else each
+        _given({**_kept(each, changes["type"]), **changes, "id": name}) if each["id"] == name else each
         for each in store["fields"]
     ]
     return {"fields": fields}
+
+
+def _given(field: Entity) -> Entity:
+    """Return a field without the settings that null takes away."""
+    return {name: value for name, value in field.items() if value is not None}
 
 
 def _kept(field: Mapping[str, Any], type: str) -> Entity:
@@ -154,11 +130,3 @@ def _index_changed(index: Any, renamed: Rename) -> Any:
 
 def _top(path: str) -> str:
     return path.partition(".")[0]
-
-
-def parse_option(option: str, text: str) -> Any:
-    """Return the value of an option that takes JSON. Raises Misuse."""
-    try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        raise Misuse(f"{option} {text}: is not JSON: {error}") from error

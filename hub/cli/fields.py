@@ -9,13 +9,11 @@ import typer
 
 from hub.cli.client import Client
 from hub.cli.command import Yes, confirm, on_hub
+from hub.cli.data_changes import change_definition, finish
 from hub.cli.definition_changes import (
     PATHS,
-    change_definition,
-    entities_changed,
     find_field,
     is_open,
-    parse_option,
     with_converted_field,
     with_field,
     with_renamed_field,
@@ -23,7 +21,7 @@ from hub.cli.definition_changes import (
 )
 from hub.cli.output import Failure, Misuse, say
 from hub.cli.plan import nearest
-from hub.cli.stores import index_text
+from hub.cli.stores import index_text, parse_option
 from stores.fields import type_named
 from stores.parse import scalar
 from stores.records import Entity, Json
@@ -83,8 +81,8 @@ async def add(
     definition = await client.require("stores", "name", store)
     if find_field(definition, name):
         raise Failure(f"{store} has a field {name} already")
-    answer = await change(client, definition, with_field(definition, field), {"fill": [name]} if fill else None)
-    say(f"field {name} added to {store}{entities_changed(answer)}")
+    await change_definition(client, definition, with_field(definition, field), {"fill": [name]} if fill else None)
+    say(f"field {name} added to {store}")
 
 
 @fields.command("rename")
@@ -103,8 +101,8 @@ async def rename(
     require_field(definition, old)
     if find_field(definition, old) and find_field(definition, new):
         raise Failure(f"{store} has a field {new} already")
-    answer = await change(client, definition, with_renamed_field(definition, old, new), {"rename": {old: new}})
-    say(f"field {old} of {store} is now {new}{entities_changed(answer)}")
+    await change_definition(client, definition, with_renamed_field(definition, old, new), {"rename": {old: new}})
+    say(f"field {old} of {store} is now {new}")
 
 
 @fields.command("drop")
@@ -118,12 +116,12 @@ async def drop(client: Client, store: Store, name: FieldName, yes: Yes = False) 
     require_field(definition, name)
     confirm(f"Remove the field {name} of {store} and its values?", yes)
     parts = without_field(definition, name)
-    answer = await change(client, definition, parts, {"drop": [name]})
-    say(f"field {name} of {store} removed{entities_changed(answer)}")
+    await change_definition(client, definition, parts, {"drop": [name]})
     for part in PATHS:
         if part in parts:
             for gone in [each for each in definition[part] if each not in parts[part]]:
-                say(f"{part}: {index_text(gone)} removed")
+                say(f"{part}: {index_text(gone)} dropped")
+    say(f"field {name} of {store} dropped")
 
 
 @fields.command("convert")
@@ -139,13 +137,30 @@ async def convert(
     check_type(changes)
     definition = await client.require("stores", "name", store)
     require_field(definition, name)
-    answer = await change(client, definition, with_converted_field(definition, name, changes), {"convert": [name]})
-    say(f"field {name} of {store} is now {changes['type']}{entities_changed(answer)}")
+    await change_definition(client, definition, with_converted_field(definition, name, changes), {"convert": [name]})
+    say(f"field {name} of {store} converted to {changes['type']}")
 
 
-async def change(client: Client, definition: Entity, parts: Entity, data: Entity | None) -> Entity:
-    """Change the definition, and the entities as `data` says. Nothing else may have changed it since it was read."""
-    return await change_definition(client, definition, parts | ({"data": data} if data else {}), alone=True)
+@fields.command("fill")
+@on_hub
+async def fill(client: Client, store: Store, name: FieldName) -> None:
+    """Set the default of a field in the entities that have no value; a Serial field numbers them.
+
+    Example: hub field fill orders currency
+    """
+    await change_definition(client, await client.require("stores", "name", store), {}, {"fill": [name]})
+    say(f"field {name} of {store} filled")
+
+
+@fields.command("resume")
+@on_hub
+async def resume(client: Client, store: Store) -> None:
+    """Continue a change of a store that was interrupted. The store takes no other writes until then.
+
+    Example: hub field resume orders
+    """
+    await finish(client, await client.require("stores", "name", store))
+    say(f"the change of {store} is complete")
 
 
 def require_field(definition: Entity, name: str) -> None:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from hub.services.registry import StoreRegistry
 from hub.services.stamping import serials_of, stamp_change
 from hub.services.standing_changes import too_many
-from stores.data_changes import DataChange, DataOperations
-from stores.errors import NotAsExpected, TooManyMatches
+from stores.data_changes import NOTHING_TO_DO, DataChange, DataOperations
+from stores.errors import DataStandsAgainst, NotAsExpected, TooManyMatches
 from stores.presence import has_none, has_value
 from stores.protocol import Engine, Procedure, Recheck, Serial, Steps, UpdateMany, Write, do, find, take
 from stores.records import Change, Entity
@@ -28,15 +28,28 @@ class Beginning:
 
 
 async def data_writes(
-    engine: Engine, registry: StoreRegistry, old: StoreDefinition, new: StoreDefinition, change: DataChange, most: int
+    engine: Engine,
+    registry: StoreRegistry,
+    old: StoreDefinition,
+    new: StoreDefinition,
+    change: DataChange,
+    most: int,
+    *,
+    in_steps: bool,
 ) -> list[Write]:
-    """Return the writes of a change of a definition that concern its entities, at most `most` of them."""
+    """Return the writes of a change of a definition that concern its entities, at most `most` of them. If they change
+    `in_steps`, the serial numbers alone begin. Raises DataStandsAgainst then for values that others may refer to."""
     operations = change.operations
     beginnings, rechecks = await _beginnings(engine, old, new, change)
     if not operations and not beginnings:
         return []
     keys = change.names - operations.gone
     named = [relation for relation in registry.referring(new.name) if relation.by in keys]
+    if in_steps:
+        if named:
+            texts = {each.by: f"{each.store} refers to it: its values cannot change in steps." for each in named}
+            raise DataStandsAgainst(texts)
+        operations = NOTHING_TO_DO
     procedure = DataProcedure(new, operations, beginnings, named, most)
     return [*rechecks, Procedure(new.name, procedure.steps, bulk=bool(operations))]
 

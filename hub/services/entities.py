@@ -15,6 +15,7 @@ from auth.view import View
 from hub.services import expectations as expect
 from hub.services.body_checker import BodyChecker
 from hub.services.credentials import refuse
+from hub.services.data_steps import check_writable
 from hub.services.entity_writes import (
     EntityWrites,
     check_upsert_path,
@@ -339,8 +340,12 @@ class EntityService:
     # Helpers.
 
     def _view(self, principal: Principal, store: str, method: str) -> View:
-        """Return the principal's View. Raises NotFound and Forbidden."""
-        return authorize(principal, self.registry.get(store), method)
+        """Return the principal's View. Raises NotFound and Forbidden, and DataChanging for a write that must wait."""
+        definition = self.registry.get(store)
+        view = authorize(principal, definition, method)
+        if method != "GET":
+            check_writable(definition)
+        return view
 
     async def _earlier(
         self, principal: Principal, view: View, count: int, key: IdempotencyKey

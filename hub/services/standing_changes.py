@@ -23,6 +23,11 @@ _TEXTS: Final[Mapping[Obstacle, str]] = {
 }
 
 
+def text_of_obstacle(kind: Obstacle) -> str:
+    """Return what entities have that cannot be changed."""
+    return _TEXTS[kind]
+
+
 class Examination:
     """The examination of a store's entities before `change`, which may concern at most `most` of them."""
 
@@ -47,7 +52,7 @@ class Examination:
             path: Tally(len(ids), min(ids)).saying("would share", "a value of it with another.")
             for path, ids in self._sharing.items()
         }
-        return shared | {name: tally.having(_TEXTS[kind]) for (name, kind), tally in self._obstacles.items()}
+        return shared | {name: tally.having(text_of_obstacle(kind)) for (name, kind), tally in self._obstacles.items()}
 
     def _examine(self, entity: Entity) -> bool:
         try:

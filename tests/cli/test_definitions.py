@@ -33,7 +33,7 @@ def test_a_definition_is_shown_changed_and_sent_back(hub_of_each_engine: Command
         hub("store", "create", "units", "--field", "name:Text:required", "--index", "place.city")
         shown = hub("store", "show", "units", "--json").out
         hub.file("units.json", shown)
-        assert hub("store", "update", "units", "units.json").last == "store units is as the file says already"
+        assert hub("store", "update", "units", "units.json").last == "store units is so already"
         changed = json.loads(shown) | {"label": "Units", "indexes": None}
         changed["fields"].append({"id": "speed", "type": "Number"})
         assert hub("store", "update", "units", "-", input=json.dumps(changed)).last == "store units updated"
@@ -113,7 +113,8 @@ def hub_with_units(served_hub: CommandLine) -> CommandLine:
         (("store", "update", "units", "text.json"), 1, "text.json: not valid JSON"),
         (("store", "update", "units", "-"), 1, "-: not valid JSON"),
         (("store", "update", "units", "nosuch.json"), 1, "nosuch.json: No such file"),
-        (("store", "update", "units", "text.json", "--data"), 2, "--data"),
+        (("store", "update", "units"), 2, "nothing to change"),
+        (("store", "update", "units", "--data", "{"), 2, "--data {: is not JSON"),
     ],
 )
 def test_whatever_is_wrong_is_said_in_one_line(
@@ -189,17 +190,17 @@ def recording(answer: Document, status: int = 200) -> Iterator[tuple[str, list[t
     [
         ("add orders n --type Serial --fill", "field n added to orders", {"fill": ["n"]}),
         ("rename orders margin profit", "field margin of orders is now profit", {"rename": {"margin": "profit"}}),
-        ("drop orders state --yes", "field state of orders removed", {"drop": ["state"]}),
-        ("convert orders margin --type Text", "field margin of orders is now Text", {"convert": ["margin"]}),
+        ("drop orders state --yes", "field state of orders dropped", {"drop": ["state"]}),
+        ("convert orders margin --type Text", "field margin of orders converted to Text", {"convert": ["margin"]}),
     ],
 )
 def test_a_change_of_a_field_says_what_becomes_of_the_entities(
     empty_hub: CommandLine, arguments: str, message: str, data: Document
 ) -> None:
     """It is bound to the definition that the command has read."""
-    with recording(ORDERS | {"_rev": 8, "data": {"count": 1204}}) as (url, changes):
+    with recording(ORDERS | {"_rev": 8}) as (url, changes):
         done = empty_hub("field", *arguments.split(), "--url", url, "--token", "t")
-        assert done.out.splitlines()[0] == f"{message}, 1 204 entities changed"
+        assert done.last == message
         [(path, revision, body)] = changes
         assert (path, revision, body["data"]) == (f"/api/v1/stores/{ORDERS['_id']}", '"7"', data)
         assert {"fields", "data"} <= body.keys()

@@ -6,9 +6,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from typing import Final
 
 from auth.principal import Principal
 from hub.services.credentials import refuse
+from hub.services.data_steps import beginning, next_step, refuse_pending
 from hub.services.definition_data import data_writes
 from hub.services.registry import MOST_STORES, RESERVED, StoreRegistry
 from hub.services.relation_definitions import check_referring, check_targets, nothing_refers
@@ -18,8 +20,8 @@ from hub.services.standing_references import check_references
 from hub.services.system_stores.base import Prepared, StoreHooks
 from hub.services.tally import Tally
 from stores.data_changes import DataChange
-from stores.data_definitions import MEMBER, parse_data
-from stores.definitions import parse_definition
+from stores.data_definitions import MEMBER, is_in_steps, parse_data, step_size
+from stores.definitions import PENDING, parse_definition
 from stores.errors import (
     DataStandsAgainst,
     DuplicateValue,
@@ -32,12 +34,15 @@ from stores.errors import (
     Violation,
 )
 from stores.field_definitions import TOLERATED
-from stores.protocol import Engine, IdempotencyKey, Write, Written
+from stores.protocol import UNBOUNDED, Engine, IdempotencyKey, Write, Written
 from stores.query import EVERYTHING, Equal, Query
 from stores.records import Entity
 from stores.schema import Field, StoreDefinition
 
 log = logging.getLogger(__name__)
+
+ASSIGNED: Final = frozenset({"retired", PENDING})
+"""Members of a definition that only the hub sets."""
 
 
 class DefinitionHooks(StoreHooks):
@@ -50,7 +55,7 @@ class DefinitionHooks(StoreHooks):
         self._most = most_matches
 
     async def create(self, principal: Principal, body: Entity, entity: Entity, shared: SharedReads) -> Prepared:
-        entity = {name: value for name, value in entity.items() if name != "retired"}
+        entity = {name: value for name, value in entity.items() if name not in ASSIGNED}
         definition = parse_definition(entity)
         if definition.name in RESERVED:
             raise refuse("name", "This name is reserved.")
@@ -86,10 +91,14 @@ class DefinitionHooks(StoreHooks):
         await self.registry.refresh()
 
     async def change(self, principal: Principal, before: Entity, body: Entity, fields: Entity) -> Prepared:
+        data = body.get(MEMBER)
+        if (size := step_size(data)) is not None:
+            return await next_step(self.engine, before, body, size)
+        refuse_pending(before)
         old = parse_definition(before)
         wanted = parse_definition({**before, **fields, "retired": None})
         retired = retired_by(old, wanted)
-        fields = {name: value for name, value in fields.items() if name != "retired"}
+        fields = {name: value for name, value in fields.items() if name not in ASSIGNED}
         if retired != old.retired:
             fields["retired"] = [*retired]
         definition = parse_definition({**before, **fields})
@@ -98,12 +107,16 @@ class DefinitionHooks(StoreHooks):
         check_parts(old, definition)
         check_referring(self.registry, definition)
         targets = check_targets(self.registry, old, definition)
-        change = DataChange(parse_data(body.get(MEMBER), old, definition), definition)
-        standing = await check_data(self.engine, old, definition, change, self._most)
+        change = DataChange(parse_data(data, old, definition), definition)
+        in_steps = is_in_steps(data) and bool(change.operations)
+        most = UNBOUNDED if in_steps else self._most
+        standing = await check_data(self.engine, old, definition, change, most)
         standing += await check_references(self.engine, old, definition, change)
-        data = await data_writes(self.engine, self.registry, old, definition, change, self._most)
+        writes = await data_writes(self.engine, self.registry, old, definition, change, most, in_steps=in_steps)
+        if in_steps:
+            fields[PENDING] = await beginning(self.engine, definition.name, change)
         # The conditions first: they are about entities as others leave them.
-        return Prepared(fields, [*standing, *targets, *data])
+        return Prepared(fields, [*standing, *targets, *writes])
 
     async def delete(self, principal: Principal, before: Entity) -> list[Write]:
         return [nothing_refers(self.registry, before["name"])]
