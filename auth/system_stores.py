@@ -113,6 +113,7 @@ DEFINITIONS: Final = StoreDefinition(
         Field("unique", "JSON"),
         Field("search", "JSON"),
         Field("retired", "JSON"),
+        Field("pending", "JSON"),
     ),
     open=False,
     system=True,

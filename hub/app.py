@@ -172,7 +172,7 @@ def assemble(settings: Settings) -> Hub:
         metrics.limit_reached,
     )
     mailer = make_mailer(settings)
-    hooks = system_hooks(engine, registry, credentials, settings.max_tokens_per_user)
+    hooks = system_hooks(engine, registry, credentials, settings.max_tokens_per_user, settings.max_matches)
     long_lists = LongLists(settings.max_long_lists_per_user)
     lives = StoreLives(engine)
     entities = EntityService(engine, registry, resolver, hooks, bounds_of(settings), long_lists)

@@ -279,6 +279,9 @@ def _errors(error: Exception) -> Errors:
         case stores.TooManySlowWrites():
             limit = f" ({named(error.limit_name)})" if error.limit_name else ""
             return {"body": [f"Too many changes that take long are waiting{limit}: try again. Nothing was changed."]}
+        case stores.DataChanging():
+            text = f"The entities of {error.store} are being changed with its definition: until then only reads work."
+            return {"store": [text]}
         case stores.TooManyLists():
             text = "You are reading as many long lists at once as HUB_MAX_LONG_LISTS_PER_USER allows: try again."
             return {"query": [text]}

@@ -141,7 +141,7 @@ class ChangeView:
         return ViewChange("update", change, entity, rev, changed) if changed else None
 
 
-UNSEEN: Final = frozenset({*SYSTEM_FIELDS, "label", "description", "indexes", "unique", "search"})
+UNSEEN: Final = frozenset({*SYSTEM_FIELDS, "label", "description", "indexes", "unique", "search", "pending"})
 """Members of a store's definition that can change without an effect on any view of the store, except that `search`
 decides what a view with a search text contains."""
 

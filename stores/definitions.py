@@ -21,7 +21,10 @@ MAX_INDEXES: Final[Annotated[int, Limit("store", "indexes", "400")]] = 29
 """MongoDB allows 64 per collection; a path needs two, as does a unique compound index, and the engine itself needs
 six."""
 
-SETTINGS: Final = ("name", "fields", "open", "indexes", "unique", "search", "retired", "label", "description")
+PENDING: Final = "pending"
+"""The member of a definition that says how far a change of its data in steps has come. Only the hub sets it."""
+
+SETTINGS: Final = ("name", "fields", "open", "indexes", "unique", "search", "retired", PENDING, "label", "description")
 
 _HAVE_AN_INDEX: Final[Mapping[str, Collection[str]]] = {"unique": ("_id",)}
 """Paths that need no index of their own: every store has a unique index of `_id`."""
@@ -85,6 +88,7 @@ def parse_definition(document: Mapping[str, Any]) -> StoreDefinition:
         compounds=tuple(indexes.compounds.values()),
         search=_paths(reader, document, "search"),
         retired=tuple(n for n in reader.of_type(document, "retired", list, []) if isinstance(n, str)),
+        pending=document.get(PENDING) is not None,
         leftovers=(document.get("_rev") or 1) != 1,
         id=document.get("_id") or "",
         rev=document.get("_rev") or 0,

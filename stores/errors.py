@@ -23,7 +23,8 @@ StoreError
 ├── Unavailable             the database does not answer now; try again
 │   ├── ReadTimeout         a read takes longer than allowed
 │   │   └── TooManySlowReads    a read would wait too long for other slow reads
-│   └── TooManySlowWrites   a write has waited too long for other writes; nothing was written
+│   ├── TooManySlowWrites   a write has waited too long for other writes; nothing was written
+│   └── DataChanging        the entities of a store are being changed with its definition; only reads are answered
 ├── StorageFull             the disk or quota is exhausted; nothing was written
 ├── LeaseLost               another process works for this consumer of the feed now
 ├── ConsumerStopped         a consumer of the feed has stopped; the log and a metric report it
@@ -219,6 +220,12 @@ class TooManySlowReads(ReadTimeout):
 class TooManySlowWrites(Unavailable):
     def __init__(self) -> None:
         super().__init__("too many writes take long at once")
+
+
+class DataChanging(Unavailable):
+    def __init__(self, store: str) -> None:
+        super().__init__(f"the entities of {store} are being changed with its definition")
+        self.store = store
 
 
 class StorageFull(StoreError):

@@ -11,6 +11,7 @@ from stores.definition_reader import DefinitionReader
 from stores.fields import FIELD_TYPES, TEXTAREA_LENGTH, FieldType, OptionId, Rejected
 from stores.fields.base import Measure
 from stores.fields.lists import LARGEST_MAX_ITEMS
+from stores.fields.references import LARGEST_START
 from stores.records import SYSTEM_FIELDS
 from stores.relation import ON_DELETE, OnDelete
 from stores.schema import SERIAL, Field
@@ -18,8 +19,6 @@ from stores.schema import SERIAL, Field
 MAX_FIELDS: Final[Annotated[int, Limit("store", "fields", "400")]] = 500
 """Fields of a store, those inside of objects included."""
 MAX_OPTIONS: Final[Annotated[int, Limit("field", "options", "400")]] = 10_000
-HIGHEST_START: Final = 10**15
-"""The largest first number of a Serial. All that follow are exact in JavaScript too, for a thousand years."""
 MAX_OBJECT_LEVELS: Final[Annotated[int, Limit("field", "levels of `Object`", "400")]] = 8
 
 FLAGS: Final = ("required", "unique", "index", "search", "hidden", "many", "distinct")
@@ -105,7 +104,7 @@ class FieldReader:
         return self._with_default(made, document, place) if reader.refusals == before else None
 
     def _check_name(self, name: str, place: str, around: Surroundings) -> None:
-        if around.levels == 0 and not _is_field_name(name):
+        if around.levels == 0 and not is_field_name(name):
             self._reader.refuse(f"{place}id", "Must be a field name that is not reserved.")
         elif around.levels and not _is_member_name(name):
             self._reader.refuse(f"{place}id", "Must be a field name, and no number: that is an array position.")
@@ -126,8 +125,8 @@ class FieldReader:
             refuse(f"{place}unique", "A field with many values cannot be unique.")
         if made.required and made.on_delete == "clear":
             refuse(f"{place}on_delete", "A required field cannot be cleared.")
-        if made.start is not None and not 0 <= made.start <= HIGHEST_START:
-            refuse(f"{place}start", f"Must be from 0 to {HIGHEST_START}.")
+        if made.start is not None and not 0 <= made.start <= LARGEST_START:
+            refuse(f"{place}start", f"Must be from 0 to {LARGEST_START}.")
         if made.length is not None and not 0 < made.length <= TEXTAREA_LENGTH:
             refuse(f"{place}length", f"Must be from 1 to {TEXTAREA_LENGTH}.")
         if made.max_items is not None and not 0 < made.max_items <= LARGEST_MAX_ITEMS:
@@ -247,7 +246,7 @@ def _refusal(kind: FieldType, name: str) -> str:
     return f"{kind.name} is not text." if name == "search" else f"{kind.name} takes no {name}."
 
 
-def _is_field_name(name: str) -> bool:
+def is_field_name(name: str) -> bool:
     reserved = name in SYSTEM_FIELDS or name == "success"
     return _is_name(name) and name[0] != "_" and not reserved
 

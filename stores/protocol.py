@@ -7,8 +7,9 @@ record together.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Annotated, Any, Final, NoReturn, Protocol
 
 import orjson
@@ -49,16 +50,35 @@ UNBOUNDED: Final = 2**31 - 1
 @dataclass(frozen=True, slots=True)
 class Serial:
     """The next number of a counter, in a field of a new entity: numbers rise from `start`, and none is used twice.
-    `counter` is the name of the counter, which all processes share."""
+    `counter` is the name of the counter, which all processes share. An entity that has a number already keeps it, and
+    the counter goes on above it."""
 
     field: str
     counter: str
     start: int = 1
 
+    def least(self, entities: Iterable[Entity]) -> int:
+        """Return the least number that the counter may give, above those that the entities have already."""
+        above: list[int] = [entity[self.field] + 1 for entity in entities if self._has_number(entity)]
+        return max([self.start, *above])
+
+    def lacking(self, entities: Iterable[Entity]) -> int:
+        """Return how many of the entities have no number."""
+        return sum(not self._has_number(entity) for entity in entities)
+
+    def filled(self, entities: Iterable[Entity], first: int) -> list[Entity]:
+        """Return the entities, those without a number with the numbers from `first` on."""
+        numbers = count(first)
+        return [e if self._has_number(e) else {**e, self.field: next(numbers)} for e in entities]
+
+    def _has_number(self, entity: Entity) -> bool:
+        return entity.get(self.field) is not None
+
 
 @dataclass(frozen=True, slots=True)
 class Insert:
-    """Insert `entity`: complete, with its system fields and `_rev` 1, except that it gets the numbers of `serials`."""
+    """Insert `entity`: complete, with its system fields and `_rev` 1, except that it gets the numbers of `serials` that
+    it lacks."""
 
     store: str
     entity: Entity
@@ -242,13 +262,22 @@ class Lock:
 
 
 @dataclass(frozen=True, slots=True)
+class Take:
+    """A step of a Procedure that takes the next `count` numbers of a counter, and gets the first of them. With 0 it
+    takes none: the counter then goes on from that number, which is `serial.start` or greater."""
+
+    serial: Serial
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class Procedure:
     """Writes that depend on what the commit finds, or on the outcome of writes before them.
 
     `steps` begins the procedure, once for each attempt of the commit. The generator yields its steps: for a write it
-    gets the Written, for a Find the list of entities, for a Lock None. A StoreError of a step is raised in it, and
-    fails the commit, as any error does; the procedure may raise another one that explains it. It returns the Written
-    that stands for it in the outcome of the commit.
+    gets the Written, for a Find the list of entities, for a Take the number, for a Lock None. A StoreError of a step is
+    raised in it, and fails the commit, as any error does; the procedure may raise another one that explains it. It
+    returns the Written that stands for it in the outcome of the commit.
 
     `store`: the store that it mainly writes to. `bulk`: it may write or search for long."""
 
@@ -258,7 +287,7 @@ class Procedure:
 
 
 Write = Insert | Update | Delete | Upsert | UpdateMany | DeleteMany | Expect | Recheck | Procedure
-Step = Insert | Update | Delete | Upsert | UpdateMany | DeleteMany | Find | Lock
+Step = Insert | Update | Delete | Upsert | UpdateMany | DeleteMany | Find | Take | Lock
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,6 +303,8 @@ class Written:
 
 
 Steps = Generator[Step, Any, Written]
+StepOutcome = Written | list[Entity] | int | None
+"""What a procedure gets for a step."""
 
 
 def do(write: Insert | Update | Delete | Upsert | UpdateMany | DeleteMany) -> Generator[Step, Any, Written]:
@@ -288,6 +319,12 @@ def find(
     """Read in a procedure: ``entities = yield from find(…)``."""
     entities: list[Entity] = yield Find(store, where, limit, only)
     return entities
+
+
+def take(serial: Serial, count: int) -> Generator[Step, Any, int]:
+    """Take numbers in a procedure: ``first = yield from take(…)``."""
+    first: int = yield Take(serial, count)
+    return first
 
 
 def pack(written: Sequence[Written]) -> bytes:
@@ -515,9 +552,10 @@ class Engine(Protocol):
     async def groups_held(self, stores: Sequence[str], groups: Sequence[str]) -> set[tuple[str, str]]:
         """Return the pairs of these stores and groups for which the store has an entity with that `group`."""
 
-    async def count_duplicates(self, store: str, *paths: str, where: Filter = EVERYTHING) -> int:
+    async def count_duplicates(self, store: str, *paths: str, where: Filter = EVERYTHING) -> tuple[int, str]:
         """Return how many of the entities that meet `where` share their strings or numbers at all the paths with
-        another one of them. Arrays are not entered. Takes time in proportion to the size of the store."""
+        another one of them, and the least `_id` of these (empty if there are none). Arrays are not entered. Takes time
+        in proportion to the size of the store."""
 
     async def commit(
         self,

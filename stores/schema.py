@@ -6,7 +6,7 @@ The field types are in `stores/fields/`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import inf
 from typing import Any, Final
@@ -16,6 +16,7 @@ from stores.errors import InvalidEntity, Violation
 from stores.fields import FIELD_TYPES, FieldType, OptionId, Rejected
 from stores.fields.base import Canonical, Checker
 from stores.fields.members import check_members, missing
+from stores.fields.references import check_kept_serial
 from stores.fields.settings import checker_of, most_items
 from stores.query import Projection
 from stores.records import SYSTEM_FIELDS, Entity, Json
@@ -172,9 +173,10 @@ class StoreDefinition:
 
     `indexes`, `unique` and `search` name dotted paths in addition to those of the fields. `compounds` are the indexes
     over several paths or over a part of the entities. `retired` names hidden fields that were removed from the
-    definition: they stay hidden. `leftovers`: entities may hold fields that the definition does not allow, from before
-    a change of the definition or from another program. `id` and `rev` are those of the entity with the definition; a
-    system store has none.
+    definition: they stay hidden. `pending`: entities are being changed with the definition, so nobody else may write
+    them. `leftovers`: entities may hold fields that the definition does not allow, from before a change of the
+    definition or from another program. `keeps_serials`: new entities may bring their serial numbers. `id` and `rev` are
+    those of the entity with the definition; a system store has none.
     """
 
     name: str
@@ -186,7 +188,9 @@ class StoreDefinition:
     compounds: tuple[CompoundIndex, ...] = ()
     system: bool = False
     retired: tuple[str, ...] = ()
+    pending: bool = False
     leftovers: bool = False
+    keeps_serials: bool = field(default=False, compare=False)
     id: str = field(default="", compare=False)
     rev: int = field(default=0, compare=False)
 
@@ -276,8 +280,14 @@ class StoreDefinition:
         return _COSTLY_AT_ONCE if any(f.costly for f in self.fields) else _AT_ONCE
 
     @cached_property
+    def keeping_serials(self) -> StoreDefinition:
+        """The same definition for new entities that bring their serial numbers."""
+        return replace(self, keeps_serials=True)
+
+    @cached_property
     def _checkers(self) -> Mapping[str, Checker]:
-        return {f.id: f.checker for f in self.fields}
+        checkers = {f.id: f.checker for f in self.fields}
+        return checkers | dict.fromkeys(self.serial_names, check_kept_serial) if self.keeps_serials else checkers
 
     def _is_unknown(self, name: str) -> bool:
         return not self.open or name in self.hidden
@@ -304,7 +314,7 @@ class StoreDefinition:
         first MOST_VIOLATIONS violations."""
         if not self.fields and not self.scalar_paths and not self.retired:
             return entity, []
-        if self.serials:  # the hub assigns them: what is sent is dropped
+        if self.serials and not self.keeps_serials:  # the hub assigns them: what is sent is dropped
             entity = {name: value for name, value in entity.items() if name not in self.serial_names}
         checked, violations = check_members(entity, self._checkers, self._is_unknown)
         violations.extend(Violation(p, "not_scalar") for p in self.scalar_paths if not is_single(entity, p))

@@ -6,7 +6,7 @@ from the whole file. An empty cell is an absent field, a bare `null` is null, an
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
 from typing import Any, Final
@@ -29,12 +29,14 @@ FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "'")
 class Cells:
     """Reads and writes the cells of one store.
 
-    `fields` are the fields of its definition, `kinds` the kinds of other columns; a column without a kind is read cell
-    by cell. In the column `key`, the text `null` stays text. `excel`: text that could be a formula is marked.
-    `native`: cells have types of their own, as in a sheet.
+    `fields` are the fields of its definition, `lookups` the columns among them in which references are looked up by a
+    field of their target. `kinds` are the kinds of other columns; a column without a kind is read cell by cell. In the
+    column `key`, the text `null` stays text. `excel`: text that could be a formula is marked. `native`: cells have
+    types of their own, as in a sheet.
     """
 
     fields: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    lookups: Collection[str] = ()
     kinds: Mapping[str, Kind] = field(default_factory=dict)
     key: str | None = None
     excel: bool = False
@@ -129,13 +131,16 @@ def defuse(text: str) -> str:
     return f"'{text}" if text.startswith(FORMULA) else text
 
 
-def nest(columns: Sequence[str], values: Sequence[Json | Absent]) -> Entity:
-    """Return cells under dotted headers as nested objects. Raises ValueError if two columns claim the same place."""
+def nest(columns: Sequence[str], values: Sequence[Json | Absent], lookups: Collection[str] = ()) -> Entity:
+    """Return cells under dotted headers as nested objects. In `lookups`, a dot behind the colon is a part of the name.
+    Raises ValueError if two columns claim the same place."""
     entity: Entity = {}
     for column, value in zip(columns, values, strict=False):
         if isinstance(value, Absent):
             continue
-        *parents, name = column.split(".")
+        path, colon, key = column.partition(":") if column in lookups else (column, "", "")
+        *parents, name = path.split(".")
+        name += colon + key
         place: Any = entity
         for parent in parents:
             place = place.setdefault(parent, {})

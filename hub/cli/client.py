@@ -82,22 +82,44 @@ class Client:
         self.http = http
 
     async def request(
-        self, method: str, path: str, params: Mapping[str, str] | None = None, content: bytes | None = None
+        self,
+        method: str,
+        path: str,
+        params: Mapping[str, str] | None = None,
+        content: bytes | None = None,
+        *,
+        rev: int | None = None,
+        patiently: bool = False,
     ) -> httpx.Response:
-        """Send one request. `path` begins after /api/v1."""
+        """Send one request. `path` begins after /api/v1. `rev` is the revision that the entity must have. `patiently`:
+        the answer may take as long as it likes."""
+        timeout = None if patiently else httpx.USE_CLIENT_DEFAULT
         headers = {"Content-Type": "application/json"} if content is not None else {}
+        if rev is not None:
+            headers["If-Match"] = f'"{rev}"'
         try:
-            response = await self.http.request(method, API + path, params=params, content=content, headers=headers)
+            response = await self.http.request(
+                method, API + path, params=params, content=content, headers=headers, timeout=timeout
+            )
         except httpx.TransportError as error:
             raise Unreachable(f"no answer from {self.http.base_url}: {error or type(error).__name__}") from error
         if not response.is_success:
             raise Refused(response)
         return response
 
-    async def call(self, method: str, path: str, body: Any = None, params: Mapping[str, str] | None = None) -> Any:
+    async def call(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        params: Mapping[str, str] | None = None,
+        *,
+        rev: int | None = None,
+        patiently: bool = False,
+    ) -> Any:
         """Send one request with a JSON body, and return the JSON answer."""
         content = None if body is None else json.dumps(body).encode()
-        return (await self.request(method, path, params, content)).json()
+        return (await self.request(method, path, params, content, rev=rev, patiently=patiently)).json()
 
     async def pages(self, store: str, params: Mapping[str, str]) -> AsyncIterator[list[Entity]]:
         """Yield a list page by page, following the answers' `Link: rel="next"`."""

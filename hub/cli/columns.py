@@ -20,7 +20,8 @@ SAID: Final = {Kind.TEXT: "text", Kind.NUMBER: "numbers", Kind.BOOLEAN: "true or
 @dataclass(slots=True)
 class Columns:
     """The columns of a table and their kinds. `key`: the column whose texts must survive unchanged. `native`: cells
-    have types of their own, as in a sheet."""
+    have types of their own, as in a sheet. `lookups`: the columns, also in `defined`, by which references are looked
+    up."""
 
     names: list[str]
     defined: Collection[str] = ()
@@ -28,6 +29,7 @@ class Columns:
     key: str | None = None
     given: Mapping[str, Kind] = field(default_factory=dict)
     native: bool = False
+    lookups: Collection[str] = ()
     kinds: dict[str, Kind] = field(default_factory=dict)
     rows: int = 0
 
@@ -72,6 +74,8 @@ class Columns:
     def word(self, name: str) -> str:
         if name.split(".")[0] in self.dropped:
             return "left out"
+        if name in self.lookups:
+            return "looked up"
         if name in self.defined:
             return "as the store defines"
         kind = self.all_kinds.get(name)

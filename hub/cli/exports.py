@@ -17,9 +17,10 @@ from typing import Annotated, BinaryIO, Final, Protocol, cast
 import orjson
 import typer
 
-from hub.cli.cells import Absent, Cells, by_path, defuse, flatten, pick
-from hub.cli.client import Client, Refused
+from hub.cli.cells import Absent, Cells, defuse, flatten, pick
+from hub.cli.client import Client
 from hub.cli.command import on_hub
+from hub.cli.definitions import find_definition, read_fields
 from hub.cli.meter import Meter
 from hub.cli.output import Failure, Misuse, grouped, note, open_private
 from hub.cli.rows import Format, format_of
@@ -96,18 +97,8 @@ async def make_writer(
         return JsonWriter(target)
     if kind is Format.XLSX:
         return SheetWriter(target, store, columns)
-    return CsvWriter(target, Cells(by_path(await fields(client, store)), excel=form.excel), columns, form)
-
-
-async def fields(client: Client, store: str) -> list[Entity]:
-    """Return the typed fields of a store; empty if this token may not read the definition."""
-    try:
-        definition = await client.find("stores", "name", store)
-    except Refused as error:
-        if error.status != 403:
-            raise
-        return []
-    return (definition or {}).get("fields") or []
+    fields = await read_fields(client, store, await find_definition(client, store))
+    return CsvWriter(target, Cells(fields.columns(), excel=form.excel), columns, form)
 
 
 class NdjsonWriter:

@@ -13,19 +13,21 @@ from typing import Annotated, Final, TextIO, cast
 
 import typer
 
-from hub.cli.cells import Cells, by_path
+from hub.cli.cells import Cells
 from hub.cli.client import Client, Refused, Unreachable, path_of
 from hub.cli.command import on_hub
+from hub.cli.definitions import Fields, find_definition, read_fields, type_in_store
 from hub.cli.keys import Keys
+from hub.cli.lookups import Lookups
 from hub.cli.meter import Meter
 from hub.cli.output import STOPPED, Failure, Misuse, grouped, note, open_private, say
-from hub.cli.plan import Plan, describe, type_in_store
+from hub.cli.plan import Plan, describe
 from hub.cli.rows import Format, Row, RowReader, format_of
 from hub.cli.source import Source, open_source
 from hub.cli.tables import CsvForm, Refusal, check_delimiter
 from hub.cli.upload import Upload
 from stores.fields.cells import Kind
-from stores.records import SYSTEM_FIELDS, Entity
+from stores.records import SYSTEM_FIELDS
 
 MAX_BATCH: Final = 10_000
 BATCH_BYTES: Final = 8 * 1024 * 1024
@@ -62,6 +64,9 @@ async def import_rows(
     drop_system: Annotated[
         bool, typer.Option("--drop-system/--keep-system", help="Leave out _id, owner and others that the hub assigns.")
     ] = True,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Keep the serial numbers of the rows; only for administrators.")
+    ] = False,
     delimiter: Annotated[str | None, typer.Option(help="The delimiter of a CSV file; detected by default.")] = None,
     encoding: Annotated[
         str | None, typer.Option(help="The encoding of the text, such as windows-1252; detected by default.")
@@ -89,12 +94,13 @@ async def import_rows(
         definition = await find_definition(client, store)
         if definition is None and not create:
             await require_store(client, store)
-        reader = with_fields(reader, definition)
-        reader = await decide(client, store, source, reader, given, recognise=form is None, multiline=multiline)
+        fields = await read_fields(client, store, definition)
+        reader = with_fields(reader, fields)
+        reader = await decide(client, fields, source, reader, given, recognise=form is None, multiline=multiline)
         if definition is None and create:
             await define(client, store, key)
-        upload = Upload(client, store, key, batch, refused.add)
-        stopped = await send(reader, source, upload, refused, skip)
+        upload = Upload(client, store, key, batch, refused.add, keep=keep)
+        stopped = await send(reader, source, upload, Lookups(client, fields, refused.add), refused, skip)
     end(upload, refused, stopped)
 
 
@@ -114,24 +120,14 @@ def dropped_fields(store: str) -> frozenset[str]:
     return frozenset({*SYSTEM_FIELDS, "success"} - ({"group"} if store == "users" else set()))
 
 
-async def find_definition(client: Client, store: str) -> Entity | None:
-    """Return the definition of the store. None if it does not exist; empty if the token may not read it."""
-    try:
-        return await client.find("stores", "name", store)
-    except Refused as error:
-        if error.status != 403:
-            raise
-        return {}  # the token may still write to the store
-
-
-def with_fields(reader: RowReader, definition: Entity | None) -> RowReader:
+def with_fields(reader: RowReader, fields: Fields) -> RowReader:
     """Return the reader for the fields of the store."""
-    return replace(reader, cells=replace(reader.cells, fields=by_path((definition or {}).get("fields") or ())))
+    return replace(reader, cells=replace(reader.cells, fields=fields.columns(), lookups=fields.lookups()))
 
 
 async def decide(
     client: Client,
-    store: str,
+    fields: Fields,
     source: Source,
     reader: RowReader,
     given: Mapping[str, Kind],
@@ -142,8 +138,9 @@ async def decide(
     """Return the reader with the form and the kinds of the columns of a table, and report what was recognised. Raises
     Failure for a table that cannot be imported as a whole."""
     if reader.format.is_table:
-        key, fields = reader.cells.key, reader.cells.fields
-        plan = Plan(source, reader, key, given, await type_in_store(client, store, key, fields))
+        key = reader.cells.key
+        stored = await type_in_store(client, fields.store, key, reader.cells.fields)
+        plan = Plan(source, reader, key, given, stored, fields)
         return plan.decide(recognise=recognise, multiline=multiline)
     if source.packed or source.encoding != "utf-8":
         note(f"{source.name}: {describe(source, reader)}")
@@ -165,25 +162,33 @@ async def define(client: Client, store: str, key: str | None) -> None:
     await client.call("POST", "/stores", {"name": store, **({"unique": [key]} if key else {})})
 
 
-async def send(reader: RowReader, source: Source, upload: Upload, refused: RefusedRows, skip: int) -> Failure | None:
+async def send(
+    reader: RowReader, source: Source, upload: Upload, lookups: Lookups, refused: RefusedRows, skip: int
+) -> Failure | None:
     """Import the rows of the file after the number `skip`, and show the progress. Returns what `run` returns."""
     key = reader.cells.key
     with ExitStack() as stack:
         if key:
             reader = replace(reader, keys=stack.enter_context(closing(Keys(key))))
         meter = stack.enter_context(Meter(f"import into {upload.store}", source))
-        return await run(reader.read(source.open()), upload, refused, meter, skip)
+        return await run(reader.read(source.open()), upload, lookups, refused, meter, skip)
 
 
 async def run(
-    rows: Iterator[Row | Refusal], upload: Upload, refused: RefusedRows, meter: Meter, skip: int
+    rows: Iterator[Row | Refusal],
+    upload: Upload,
+    lookups: Lookups,
+    refused: RefusedRows,
+    meter: Meter,
+    skip: int,
 ) -> Failure | None:
     """Import `rows` after the number `skip`. Return the failure that ended the import early, or None."""
     try:
         with Interruptions() as interruptions:
             for batch in batches(rows, upload.batch, skip, refused):
                 with interruptions.held():
-                    await upload.send(batch)
+                    async for part in lookups.parts(batch):
+                        await upload.send(part)
                 meter.show(upload.imported, refused.rows)
     except KeyboardInterrupt:
         return Stopped("; ".join(("stopped", *way_on(upload, skip))))

@@ -11,6 +11,7 @@ import typer
 
 from hub.cli.doctor import doctor
 from hub.cli.exports import export
+from hub.cli.fields import fields
 from hub.cli.imports import import_rows
 from hub.cli.output import STOPPED, Failure, note, say
 from hub.cli.rescue import make_admin
@@ -51,6 +52,7 @@ users.command("admin")(make_admin)
 app.add_typer(users, name="user")
 app.add_typer(tokens, name="token")
 app.add_typer(stores, name="store")
+app.add_typer(fields, name="field")
 app.add_typer(secret, name="secret")
 app.command("import")(import_rows)
 app.command("export")(export)

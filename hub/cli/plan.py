@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
-from hub.cli.cells import pick
-from hub.cli.client import Client, Refused, path_of
 from hub.cli.columns import Columns
+from hub.cli.definitions import Fields
 from hub.cli.meter import Meter
 from hub.cli.output import Failure, grouped, note, say
 from hub.cli.rows import Format, RowReader
@@ -26,33 +24,17 @@ from hub.cli.tables import (
 from stores.fields.cells import Kind
 
 
-async def type_in_store(client: Client, store: str, key: str | None, fields: Mapping[str, object]) -> Kind | None:
-    """Return the kind of the key's stored values, or None if the store defines the key or has no value of it. Keys of
-    another kind would never match."""
-    if key is None or key in fields:
-        return None
-    params = {"filter": json.dumps({key: {"$exists": True}}), "limit": "1"}
-    try:
-        found = await client.call("GET", path_of(store), params=params)
-    except Refused as error:
-        if error.status not in (403, 404):
-            raise
-        return None  # the store is not readable or does not exist yet
-    value = pick(found[0], key) if found else None
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        return None
-    return Kind.TEXT if isinstance(value, str) else Kind.NUMBER
-
-
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Determines how a table is read, by reading it once. `stored` is the kind of the keys in the store."""
+    """Determines how a table is read, by reading it once. `stored` is the kind of the keys in the store; `fields` are
+    those of the store."""
 
     source: Source
     reader: RowReader
     key: str | None
     given: Mapping[str, Kind]
     stored: Kind | None
+    fields: Fields
 
     def decide(self, *, recognise: bool, multiline: bool) -> RowReader:
         """Return the reader with delimiter and column kinds, and report them in one line. Raises Failure for a table
@@ -77,18 +59,26 @@ class Plan:
         ):
             names = reader.names(next(table))
             self.check(names, reader)
-            columns = Columns(names, reader.cells.fields, reader.dropped, self.key, self.given, reader.cells.native)
+            cells = reader.cells
+            columns = Columns(
+                names, cells.fields, reader.dropped, self.key, self.given, cells.native, lookups=cells.lookups
+            )
             columns.observe(metered(table, meter))
         self.fit_key(columns)
         return columns
 
     def check(self, names: list[str], reader: RowReader) -> None:
-        """Raise Failure if the column of --key or --type does not exist."""
+        """Raise Failure if the column of --key or --type does not exist, or references cannot be looked up."""
         usable = [name for name in names if name.split(".")[0] not in reader.dropped]
         for option, wanted in [("--key", self.key), *(("--type", name) for name in self.given)]:
             if wanted is not None and wanted not in usable:
                 near = nearest(wanted, usable)
                 raise Failure(f"{option} {wanted}: there is no such column{near}; there are: {', '.join(usable)}")
+        for name in names:
+            if fault := self.fields.fault(name):
+                raise Failure(f"{name}: {fault}")
+            if ":" in name and not self.fields.readable:
+                note(f"{name} is taken for the name of a field: this token cannot read what the store refers to")
 
     def fit_key(self, columns: Columns) -> None:
         """Read the keys with the kind of those in the store. Raises Failure if that is impossible."""

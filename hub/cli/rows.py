@@ -167,7 +167,7 @@ class RowReader:
         except ValueError as error:
             return Refusal(number, columns[len(cells)], str(error))
         try:
-            return self.row(number, nest(columns, cells))
+            return self.row(number, nest(columns, cells, self.cells.lookups))
         except ValueError as error:
             return Refusal(number, "", str(error))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -12,6 +13,7 @@ import typer
 
 from hub.cli.client import Client, load_settings, path_of
 from hub.cli.command import AsJson, DataDir, Yes, confirm, on_hub
+from hub.cli.data_changes import change_definition
 from hub.cli.databases import opened_database
 from hub.cli.output import Failure, Misuse, grouped, print_json, print_table, say
 from stores.records import Entity
@@ -58,6 +60,50 @@ async def create(
         definition["open"] = open
     await client.call("POST", "/stores", definition)
     say(f"store {name} created")
+
+
+@stores.command("update")
+@on_hub
+async def update(
+    client: Client,
+    name: Name,
+    file: Annotated[
+        str | None,
+        typer.Argument(help="A JSON file with the parts to change; - for standard input.", show_default=False),
+    ] = None,
+    fields: Annotated[
+        Path | None, typer.Option(help="A JSON file with the array of all fields, or with a definition.")
+    ] = None,
+    index: Annotated[
+        Paths, typer.Option(help="A path to keep indexed, or an index over several as JSON; may be repeated.")
+    ] = None,
+    unique: Annotated[Paths, typer.Option(help="A path whose values must differ; may be repeated.")] = None,
+    search: Annotated[Paths, typer.Option(help="A path that search= searches; may be repeated.")] = None,
+    label: Annotated[str | None, typer.Option(help="A short name for people.")] = None,
+    description: Annotated[str | None, typer.Option(help="A text for people.")] = None,
+    open: Annotated[
+        bool | None, typer.Option("--open/--closed", help="Accept fields beyond these, or refuse them.")
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="What becomes of the entities' fields, as JSON: rename, drop, fill, convert.")
+    ] = None,
+) -> None:
+    """Change parts of a store's definition. Each part that is given replaces the former one as a whole; an empty text
+    (--index ''), or null in the file, leaves none. To change values with a field, use hub field.
+
+    Example: hub store update readings --index station --index '["state","-celsius"]'
+    """
+    paths = {"indexes": [*map(parse_index, index or ())] if index else None, "unique": unique, "search": search}
+    parts: dict[str, Any] = {key: [*filter(None, value)] for key, value in paths.items() if value}
+    others = {"fields": read_fields(fields) if fields else None, "label": label, "description": description}
+    parts |= {key: value for key, value in {**others, "open": open}.items() if value is not None}
+    parts = (read_parts(file) if file else {}) | parts
+    changes = parts.pop("data", None) if data is None else parse_option("--data", data)
+    if not parts and not changes:
+        raise Misuse("nothing to change: give at least one option, or a file")
+    store = await client.require("stores", "name", name)
+    changed = await change_definition(client, store, parts, changes, alone=False)
+    say(f"store {name} updated" if changed else f"store {name} is so already")
 
 
 @stores.command("rename")
@@ -164,14 +210,30 @@ def read_fields(path: Path) -> list[Any]:
     return fields
 
 
-def parse_index(text: str) -> Any:
-    """Return the path, or the index in a JSON text such as ``["status", "-price"]``. The hub checks it."""
-    if not text.startswith(("[", "{")):
-        return text
+def read_parts(file: str) -> dict[str, Any]:
+    """Return the parts of a definition in a JSON file, or its fields if the file holds an array."""
+    try:
+        document = orjson.loads(sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes())
+    except orjson.JSONDecodeError as error:
+        raise Failure(f"{file}: not valid JSON: {error}") from error
+    if isinstance(document, list):
+        return {"fields": document}
+    if not isinstance(document, dict):
+        raise Failure(f"{file}: holds no definition")
+    return document
+
+
+def parse_option(option: str, text: str) -> Any:
+    """Return the value of an option that takes JSON. Raises Misuse."""
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        raise Misuse(f"--index {text}: is not JSON: {error}") from error
+        raise Misuse(f"{option} {text}: is not JSON: {error}") from error
+
+
+def parse_index(text: str) -> Any:
+    """Return the path, or the index in a JSON text such as ``["status", "-price"]``. The hub checks it."""
+    return parse_option("--index", text) if text.startswith(("[", "{")) else text
 
 
 def index_text(index: Any) -> str:

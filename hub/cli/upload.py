@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from typing import Final
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, TypeVar
 
 from hub.cli.client import Client, Refused, Unreachable, path_of
 from hub.cli.rows import Row
 from hub.cli.tables import Refusal
 
 MAX_TRIES: Final = 6
-"""Attempts to send one batch of an upsert without an answer; the pauses grow from 0.5 to 8 seconds."""
+"""Attempts to send one request that may be repeated, without an answer; the pauses grow from 0.5 to 8 seconds."""
+
+T = TypeVar("T")
 
 
 class Upload:
@@ -19,12 +21,20 @@ class Upload:
     numbers count refused rows as well."""
 
     def __init__(
-        self, client: Client, store: str, key: str | None, batch: int, refuse: Callable[[Sequence[Refusal]], None]
+        self,
+        client: Client,
+        store: str,
+        key: str | None,
+        batch: int,
+        refuse: Callable[[Sequence[Refusal]], None],
+        *,
+        keep: bool = False,
     ) -> None:
         self.client = client
         self.store = store
         self.path = path_of(store)
-        self.params = {"upsert": key} if key else {}
+        self.is_upsert = key is not None
+        self.params = ({} if key is None else {"upsert": key}) | ({"keep": "serials"} if keep else {})
         self.batch = batch
         self.size = batch
         self.refuse = refuse
@@ -54,7 +64,8 @@ class Upload:
         stops at the first conflicting row, so each further conflict costs only a small request. Raises `error` if it
         does not concern rows.
         """
-        if error.status not in (400, 409, 413) or (self.params and "upsert" in error.errors):
+        of_rows = error.status in (409, 413) or (error.status == 400 and self.params.keys().isdisjoint(error.errors))
+        if not of_rows:
             raise error
         named = row_errors(part, error)
         if error.status == 409 or not named:
@@ -67,16 +78,23 @@ class Upload:
         """Send one array. An upsert is repeated if its answer is lost; an insert is not, since it could create
         duplicates."""
         body = b"[" + b",".join(row.body for row in part) + b"]"
-        for tried in range(1, MAX_TRIES + 1):
-            try:
-                await self.client.request("POST", self.path, self.params, body)
-            except (Refused, Unreachable) as error:
-                passing = isinstance(error, Unreachable) or error.status == 503
-                if not (passing and self.params and tried < MAX_TRIES):
-                    raise
-                await asyncio.sleep(2 ** (tried - 2))
-            else:
-                return
+
+        async def post() -> None:
+            await self.client.request("POST", self.path, self.params, body)
+
+        await (repeated(post) if self.is_upsert else post())
+
+
+async def repeated(request: Callable[[], Awaitable[T]]) -> T:
+    """Send a request; send it again if no answer arrives, or the hub is not ready."""
+    for tried in range(1, MAX_TRIES):
+        try:
+            return await request()
+        except (Refused, Unreachable) as error:
+            if isinstance(error, Refused) and error.status != 503:
+                raise
+            await asyncio.sleep(2 ** (tried - 2))
+    return await request()
 
 
 def row_errors(part: Sequence[Row], error: Refused) -> list[Refusal]:

@@ -16,6 +16,7 @@ from auth.principal import Principal
 from auth.view import View
 from hub.errors import HubError, RequestFailed
 from hub.services.batch_references import Answers, Resolver
+from hub.services.data_steps import check_writable
 from hub.services.entities import EntityService
 from hub.services.preparing import within_commit
 from hub.services.registry import StoreRegistry
@@ -122,6 +123,7 @@ class _Batch:
                     raise Explained("path", f"{definition.name} is administrative: change its entities one by one.")
                 for method in request.rights:
                     view = authorize(self._principal, definition, method)
+                check_writable(definition)
             except (StoreError, AuthError) as error:
                 self._refusal = error
                 if index == 0:

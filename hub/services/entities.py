@@ -15,6 +15,7 @@ from auth.view import View
 from hub.services import expectations as expect
 from hub.services.body_checker import BodyChecker
 from hub.services.credentials import refuse
+from hub.services.data_steps import check_writable
 from hub.services.entity_writes import (
     EntityWrites,
     check_upsert_path,
@@ -178,15 +179,17 @@ class EntityService:
         key: IdempotencyKey | None = None,
         *,
         indexed: bool = False,
+        keeps_serials: bool = False,
     ) -> list[tuple[bytes, int]]:
         """Insert all entities or none; return their JSON texts and revisions. With `indexed`, errors contain the
-        position of the invalid body: ``3.price``."""
+        position of the invalid body: ``3.price``. With `keeps_serials`, entities keep the serial numbers in bodies."""
         view = self._view(principal, store, "POST")
         definition = view.definition
         if key is not None and (earlier := await self._earlier(principal, view, len(bodies), key)) is not None:
             return earlier
         with indexed_errors(indexed), self.group_paths.stamping():
-            entities = await self._bodies.new_entities(principal, definition, bodies, indexed)
+            shape = definition.keeping_serials if keeps_serials else definition
+            entities = await self._bodies.new_entities(principal, shape, bodies, indexed)
             if definition.system:
                 return await self._system.create(principal, view, bodies, entities, key)
             writes = [insert_of(view, entity) for entity in entities]
@@ -204,9 +207,11 @@ class EntityService:
         *,
         operators: Sequence[Operators] = (),
         indexed: bool = False,
+        keeps_serials: bool = False,
     ) -> list[tuple[bytes, int]]:
         """Insert each body, or update the visible entity with the same value at `path`, which must be unique. All or
-        none. The `operators` of each body belong to the update: they do nothing to an entity that is inserted."""
+        none. The `operators` of each body belong to the update: they do nothing to an entity that is inserted. With
+        `keeps_serials`, an entity that is inserted keeps the serial numbers in its body."""
         self._view(principal, store, "POST")
         view = self._view(principal, store, "PATCH")  # it may insert, and it may change
         definition = view.definition
@@ -216,7 +221,8 @@ class EntityService:
             return earlier
         with indexed_errors(indexed), self.group_paths.stamping():
             missing: list[tuple[Violation, ...]] = []
-            entities = await self._bodies.new_entities(principal, definition, bodies, indexed, missing)
+            shape = definition.keeping_serials if keeps_serials else definition
+            entities = await self._bodies.new_entities(principal, shape, bodies, indexed, missing)
             changes = await self._bodies.upsert_changes(definition, bodies)
             computes = await computing_all(view, operators, self._bounds.entity, len(bodies), indexed)
             writes = [
@@ -334,8 +340,12 @@ class EntityService:
     # Helpers.
 
     def _view(self, principal: Principal, store: str, method: str) -> View:
-        """Return the principal's View. Raises NotFound and Forbidden."""
-        return authorize(principal, self.registry.get(store), method)
+        """Return the principal's View. Raises NotFound and Forbidden, and DataChanging for a write that must wait."""
+        definition = self.registry.get(store)
+        view = authorize(principal, definition, method)
+        if method != "GET":
+            check_writable(definition)
+        return view
 
     async def _earlier(
         self, principal: Principal, view: View, count: int, key: IdempotencyKey

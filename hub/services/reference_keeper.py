@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from functools import partial
 from itertools import groupby
 
 from auth.policy import view_of
 from auth.principal import Principal
+from hub.services.data_steps import check_writable
 from hub.services.registry import StoreRegistry
 from stores.errors import NotFound
 from stores.protocol import Delete, DeleteMany, Insert, Procedure, Steps, Update, UpdateMany, Upsert, Write
@@ -53,6 +54,15 @@ class ReferenceKeeper:
         bulk = any(isinstance(write, UpdateMany | DeleteMany) for write in writes)
         return [Procedure(writes[0].store, steps, bulk)]
 
+    def _referring(self, store: str, names: Container[str] | None = None) -> Sequence[Relation]:
+        """Return the relations whose target is a store, or only those by one of these fields. Raises DataChanging while
+        entities that refer to it are being changed: they may hold their references in a field of another name, or of
+        another type."""
+        relations = [each for each in self._registry.referring(store) if names is None or each.by in names]
+        for relation in relations:
+            check_writable(self._registry.get(relation.store))
+        return relations
+
     def _relations(self, store: str) -> Sequence[Relation]:
         try:
             return self._registry.get(store).relations
@@ -95,7 +105,7 @@ class ReferenceKeeper:
             yield lambda: check_change(change, visible, relations)
         elif wanted:
             yield lambda: check_new(wanted, visible)
-        if named := [relation for relation in self._registry.referring(change.store) if relation.by in names]:
+        if named := self._referring(change.store, names):
             yield lambda: check_key(change, named)
 
     def _of_upserts(
@@ -106,14 +116,13 @@ class ReferenceKeeper:
             placed = [(f"{index}." if indexed else "", upsert) for index, upsert in upserts]
             yield lambda: check_upserts(placed, visible, relations)
         for _, upsert in upserts:
-            others = [each for each in self._registry.referring(store) if each.by != upsert.key]
             change = FieldChange(store, upsert.met, upsert.changes, upsert.compute)
-            if named := [each for each in others if each.by in change.names]:
+            if named := self._referring(store, change.names - {upsert.key}):
                 yield partial(check_key, change, named)
 
     def _of_deletion(self, store: str, where: Filter) -> Iterator[Check]:
         if self._registry.referring(store):
-            yield lambda: Deletion(store, self._most, self._registry.referring).consequences(where)
+            yield lambda: Deletion(store, self._most, self._referring).consequences(where)
 
     def _visible_to(self, principal: Principal) -> Sight:
         def visible(store: str) -> Filter | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
+from typing import Final
 
 from hub.services.registry import StoreRegistry
 from stores.errors import DataStandsAgainst, InvalidEntity, NotFound, StoreNotEmpty, Violation
@@ -14,9 +16,18 @@ from stores.schema import Field, StoreDefinition
 DEFINITIONS = "stores"
 
 
-def check_targets(registry: StoreRegistry, old: StoreDefinition | None, new: StoreDefinition) -> list[Expect]:
+_NONE: Final[Mapping[str, StoreDefinition]] = MappingProxyType({})
+
+
+def check_targets(
+    registry: StoreRegistry,
+    old: StoreDefinition | None,
+    new: StoreDefinition,
+    others: Mapping[str, StoreDefinition] = _NONE,
+) -> list[Expect]:
     """Raise InvalidEntity for a new reference to a store that does not exist, or by a field that is not unique there.
-    Return the conditions of the commit that targets still exist."""
+    `others` are definitions that the same commit creates. Return the conditions of the commit that targets still
+    exist."""
     known = set() if old is None else {(each.target, each.by) for each in old.relations}
     violations: list[Violation] = []
     targets: set[str] = set()
@@ -24,7 +35,7 @@ def check_targets(registry: StoreRegistry, old: StoreDefinition | None, new: Sto
         if (field.store, field.by or "_id") in known:
             continue
         try:
-            target = new if field.store == new.name else registry.get(field.store)
+            target = new if field.store == new.name else others.get(field.store) or registry.get(field.store)
         except NotFound:
             violations.append(Violation(f"{place}store", "invalid", f"There is no store {field.store!r}."))
             continue

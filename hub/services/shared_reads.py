@@ -1,19 +1,21 @@
-"""Reads that the creations of one request share, so that each is done once."""
+"""What the creations of one request share: the bodies of all, and reads, so that each is done once."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 from auth.groups import KnownGroups
+from stores.records import Entity
 
 T = TypeVar("T")
 
 
 class SharedReads:
-    """The results of the reads of one attempt of a request."""
+    """The results of the reads of one attempt of a request that creates `entities`."""
 
-    def __init__(self) -> None:
+    def __init__(self, entities: Sequence[Entity] = ()) -> None:
+        self.entities = entities
         self.groups: KnownGroups = {}
         self._results: dict[str, Any] = {}
 

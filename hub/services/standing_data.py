@@ -1,4 +1,5 @@
-"""Checks the existing entities of a store before a change of its definition.
+"""Checks the existing entities of a store before a change of its definition, as they will be after the operations on
+its data.
 
 They are counted before the commit. Entities that change meanwhile are checked one by one, the last of them in the
 commit, so no write in between is missed however large the store is.
@@ -6,20 +7,23 @@ commit, so no write in between is missed however large the store is.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
 from typing import Final
 
+from hub.services.standing_changes import Examination
+from hub.services.tally import Tally
 from stores.compound import ArrayCheck
-from stores.errors import DataStandsAgainst, InvalidEntity, NotAsExpected
+from stores.data_changes import DataChange, DataOperations
+from stores.errors import DataStandsAgainst, InvalidEntity, NotAsExpected, ReadTimeout
 from stores.limits import MOST_VIOLATIONS
 from stores.matcher import compile_filter
 from stores.paths import split
-from stores.protocol import Engine, Recheck
-from stores.query import EVERYTHING, And, ElemMatch, Equal, Exists, Filter, Not, Or, Size
+from stores.presence import has_value, lacks
+from stores.protocol import UNBOUNDED, Engine, Recheck
+from stores.query import EVERYTHING, And, ElemMatch, Exists, Filter, Or, Query, Size, Sort
 from stores.rechecking import check_changes
 from stores.records import SYSTEM_FIELDS, Change, Entity, same
 from stores.schema import Field, StoreDefinition, is_single
@@ -37,8 +41,27 @@ class Condition:
     where: Filter
     refuses: Callable[[Entity], bool] | None = None
 
-    async def count(self, engine: Engine, store: str) -> int:
-        return await engine.count(store, self.where, self.refuses)
+    async def count(self, engine: Engine, store: str) -> Tally:
+        """Return the entities that stand against the definition."""
+        if self.refuses is None:
+            count = await engine.count(store, self.where)
+            return Tally(count, await self._first(engine, store) if count else "")
+        tally, refuses = Tally(), self.refuses
+
+        def counts(entity: Entity) -> bool:
+            is_refused = refuses(entity)
+            if is_refused:
+                tally.add(entity)
+            return is_refused
+
+        await engine.count(store, self.where, counts)
+        return tally
+
+    async def _first(self, engine: Engine, store: str) -> str:
+        with suppress(ReadTimeout):  # the count alone says enough
+            for entity in await engine.entities(store, Query(self.where, (Sort(("_id",)),), limit=1)):
+                return str(entity["_id"])
+        return ""
 
     @cached_property
     def _matches(self) -> Callable[[Entity], bool]:
@@ -48,21 +71,22 @@ class Condition:
         return self._matches(entity) and (self.refuses is None or self.refuses(entity))
 
 
-def conditions(old: StoreDefinition, new: StoreDefinition) -> Iterator[Condition]:
-    """Yield the conditions of `new` that entities of `old` may break."""
+def conditions(old: StoreDefinition, new: StoreDefinition, operations: DataOperations) -> Iterator[Condition]:
+    """Yield the conditions of `new` that entities of `old` may break. The values that `operations` rewrite are checked
+    when they are."""
     for field in old.fields:
-        if field.id not in new.by_id and (field.hidden or not new.open):
+        if field.id not in new.by_id and field.id not in operations.gone and (field.hidden or not new.open):
             yield Condition(field.id, "a value of it: set it to null, or keep the field.", has_value((field.id,)))
     for field in new.fields:
         known = old.by_id.get(field.id)
-        if field.required and not (known and known.required):
-            yield Condition(field.id, "no value of it, which would be required.", lacks((field.id,)))
-        if known is None or field.accepts != known.accepts:
+        if field.required and not (known and known.required) and field.id not in operations.fill:
+            yield Condition(field.id, "no value of it, which would be required.", _lacking(field.id, operations))
+        if field.id not in operations.rewritten and (known is None or field.accepts != known.accepts):
             yield Condition(
                 field.id, "a value of it that would not be valid as it is.", has_value((field.id,)), _refuser(field)
             )
     for path in new.scalar_paths:
-        if path not in old.scalar_paths:
+        if path not in old.scalar_paths and split(path)[0] not in operations.rewritten:
             yield Condition(
                 path, "a value of it that is neither a string nor a number.", Exists(split(path)), _multiple(path)
             )
@@ -76,24 +100,34 @@ def conditions(old: StoreDefinition, new: StoreDefinition) -> Iterator[Condition
 
 
 class Standing:
-    """The entities of one store, as opposed to a new definition."""
+    """The entities of one store, as opposed to a new definition and the `change` of their values. `most`: entities that
+    may change."""
 
-    def __init__(self, old: StoreDefinition, new: StoreDefinition) -> None:
+    def __init__(
+        self, old: StoreDefinition, new: StoreDefinition, change: DataChange | None = None, most: int = UNBOUNDED
+    ) -> None:
+        change = change or DataChange(DataOperations({}), new)
         self._store = old.name
-        self._conditions = tuple(conditions(old, new))
+        self._conditions = tuple(conditions(old, new, change.operations))
+        self._change = change if change.operations else None
+        self._new = new
+        self._most = most
         closes = old.open and not new.open
-        self._known = {*new.by_id, *new.hidden, *SYSTEM_FIELDS} if closes else None
-        self.matters = closes or bool(self._conditions)
+        gone = change.operations.gone
+        self._known = {*new.by_id, *new.hidden, *SYSTEM_FIELDS, *gone} if closes else None
+        self.matters = closes or bool(self._conditions) or self._change is not None
 
     async def check(self, engine: Engine) -> None:
-        """Raises DataStandsAgainst, which gives the number of entities for each field."""
+        """Raises DataStandsAgainst, which gives the number of entities for each field, and the first of them."""
         found: dict[str, str] = {}
+        if self._change is not None:
+            found |= await Examination(self._change, self._new, self._most).run(engine)
         for condition in self._conditions:
-            if count := await condition.count(engine, self._store):
-                found[condition.field] = f"{having(count)} {condition.text}"
+            if (tally := await condition.count(engine, self._store)).count:
+                found[condition.field] = tally.having(condition.text)
         if self._known is not None:
             unknown = await self._unknown_fields(engine)
-            found |= {name: f"{having(count)} {THIS_FIELD}" for name, count in unknown.items()}
+            found |= {name: tally.having(THIS_FIELD) for name, tally in unknown.items()}
         if found:
             raise DataStandsAgainst(found)
 
@@ -109,20 +143,23 @@ class Standing:
                 or any(self._unknown(entity))
             ):
                 raise NotAsExpected
+            if self._change is not None:
+                self._change(entity)
 
-    async def _unknown_fields(self, engine: Engine) -> Counter[str]:
-        """Return the number of entities for each field that the definition does not have, for MOST_VIOLATIONS fields at
-        most: each entity may have others."""
-        found: Counter[str] = Counter()
+    async def _unknown_fields(self, engine: Engine) -> dict[str, Tally]:
+        """Return the entities for each field that the definition does not have, for MOST_VIOLATIONS fields at most:
+        each entity may have others."""
+        found: dict[str, Tally] = {}
 
         def add(entity: Entity) -> bool:
             names = [*self._unknown(entity)]
-            is_full = len(found) >= MOST_VIOLATIONS
-            found.update(name for name in names if name in found) if is_full else found.update(names)
+            for name in names:
+                if name in found or len(found) < MOST_VIOLATIONS:
+                    found.setdefault(name, Tally()).add(entity)
             return bool(names)
 
         await engine.count(self._store, counts=add)
-        return Counter(dict(islice(found.items(), MOST_VIOLATIONS)))
+        return found
 
     def _unknown(self, entity: Entity) -> Iterator[str]:
         """Yield the fields with a value that the definition does not have."""
@@ -130,10 +167,13 @@ class Standing:
             yield from (name for name, value in entity.items() if name not in self._known and value is not None)
 
 
-async def check_data(engine: Engine, old: StoreDefinition, new: StoreDefinition) -> list[Recheck]:
-    """Refuse a definition that existing entities violate. Return the condition under which the commit checks those that
-    change until then. Raises DataStandsAgainst, and NotAsExpected for an entity changed meanwhile."""
-    standing = Standing(old, new)
+async def check_data(
+    engine: Engine, old: StoreDefinition, new: StoreDefinition, change: DataChange, most: int
+) -> list[Recheck]:
+    """Refuse a definition that existing entities violate after `change`, and a change of more than `most` entities.
+    Return the condition under which the commit checks those that change until then. Raises DataStandsAgainst, and
+    NotAsExpected for an entity changed meanwhile."""
+    standing = Standing(old, new, change, most)
     if not standing.matters:
         return []
     since = await engine.feed.position()
@@ -142,29 +182,16 @@ async def check_data(engine: Engine, old: StoreDefinition, new: StoreDefinition)
     return [Recheck(old.name, reached, standing.recheck)]
 
 
-def having(count: int) -> str:
-    return "1 entity has" if count == 1 else f"{count} entities have"
-
-
-def has_value(path: tuple[str, ...]) -> Filter:
-    """Return the filter for a value other than null at the path. A list is such a value, even if it contains null."""
-    return Or((Not(Equal(path, None)), _lists(path, None)))
-
-
 def leads_to_list(path: tuple[str, ...]) -> Filter:
     """Return the filter for a list on the path or at its end."""
     ends = [path[: end + 1] for end in range(len(path))]
     return Or(tuple(part for p in ends for part in (Size(p, 0), ElemMatch(p, EVERYTHING, True))))
 
 
-def lacks(path: tuple[str, ...]) -> Filter:
-    """Return the filter for the lack of a value that is required at the path: the empty string is none either."""
-    return Or((Not(has_value(path)), And((Equal(path, ""), Not(_lists(path, ""))))))
-
-
-def _lists(path: tuple[str, ...], value: str | None) -> Filter:
-    """Return the filter for a list that contains the value at the path."""
-    return ElemMatch(path, Equal((), value), True)
+def _lacking(name: str, operations: DataOperations) -> Filter:
+    """Return the filter for entities that will lack a value of a required field."""
+    source = operations.source_of(name)
+    return lacks((name,)) if source == name else And((lacks((source,)), lacks((name,))))
 
 
 def _refuser(field: Field) -> Callable[[Entity], bool]:

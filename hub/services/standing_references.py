@@ -2,61 +2,94 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
-from hub.services.standing_data import has_value, having
+from hub.services.tally import Tally
 from hub.services.walking import each_entity
+from stores.data_changes import DataChange, DataOperations
 from stores.errors import DataStandsAgainst, NotAsExpected
+from stores.presence import has_none, has_value
 from stores.protocol import Engine, Recheck
-from stores.query import In, Query
+from stores.query import EVERYTHING, Filter, In, Query
 from stores.records import Change, Entity
 from stores.reference_checks import PIECE
 from stores.relation import Relation, Value
 from stores.schema import StoreDefinition
 
 
-async def check_references(engine: Engine, old: StoreDefinition, new: StoreDefinition) -> list[Recheck]:
-    """Refuse a definition whose new references have no target in existing entities. Return the condition under which
-    the commit checks that none of them has changed meanwhile. Raises DataStandsAgainst."""
-    known = {(each.path, each.target, each.by) for each in old.relations}
-    relations = [each for each in new.relations if (each.path, each.target, each.by) not in known]
-    if not relations:
+@dataclass(frozen=True, slots=True)
+class _Doubt:
+    """A relation of the new definition whose values, in entities that meet `where`, may have no target."""
+
+    relation: Relation
+    where: Filter
+
+
+async def check_references(
+    engine: Engine, old: StoreDefinition, new: StoreDefinition, change: DataChange
+) -> list[Recheck]:
+    """Refuse a definition whose new references have no target in existing entities after `change`. Return the condition
+    under which the commit checks that none of them has changed meanwhile. Raises DataStandsAgainst, and NotAsExpected
+    for an entity changed meanwhile."""
+    doubts = [*_doubts(old, new, change.operations)]
+    if not doubts:
         return []
     since = await engine.feed.position()
-    found = {".".join(each.path): await _count(engine, each) for each in relations}
-    if broken := {path: count for path, count in found.items() if count}:
+    found = {".".join(each.relation.path): await _count(engine, each, change) for each in doubts}
+    if broken := {path: tally for path, tally in found.items() if tally.count}:
         text = "a value of it that no entity of the other store has."
-        raise DataStandsAgainst({path: f"{having(count)} {text}" for path, count in broken.items()})
+        raise DataStandsAgainst({path: tally.having(text) for path, tally in broken.items()})
+    relations = [each.relation for each in doubts]
 
     def recheck(changes: Sequence[Change]) -> None:
-        for change in changes:
-            if change.store == old.name and _refers_newly(relations, change):
+        for each in changes:
+            if each.store == old.name and _refers_newly(relations, each, change):
                 raise NotAsExpected
 
     return [Recheck(old.name, since, recheck)]
 
 
-async def _count(engine: Engine, relation: Relation) -> int:
-    """Return how many entities refer to something that does not exist."""
-    count, held, values = 0, list[Entity](), set[Value]()
-    async for entity in each_entity(engine, relation.store, has_value(relation.path[:1])):
-        held.append({relation.field: entity[relation.field]})
-        values |= relation.values(entity)
+def _doubts(old: StoreDefinition, new: StoreDefinition, operations: DataOperations) -> Iterator[_Doubt]:
+    known = {(each.path, each.target, each.by) for each in old.relations}
+    for each in new.relations:
+        name = each.field
+        source = operations.source_of(name)
+        is_known = ((source, *each.path[1:]), each.target, each.by) in known
+        if name in operations.fill:
+            yield _Doubt(each, has_none((name,)) if is_known else EVERYTHING)
+        elif name in operations.convert or not is_known:
+            yield _Doubt(each, has_value((source,)))
+
+
+async def _count(engine: Engine, doubt: _Doubt, change: DataChange) -> Tally:
+    """Return the entities that will refer to something that does not exist."""
+    relation = doubt.relation
+    tally, held, values = Tally(), list[Entity](), set[Value]()
+    async for entity in each_entity(engine, relation.store, doubt.where):
+        after = change.applied(entity)
+        held.append({"_id": entity["_id"], relation.field: after.get(relation.field)})
+        values |= relation.values(after)
         if len(values) >= PIECE:
-            count += await _broken(engine, relation, held, values)
+            await _add_broken(engine, relation, held, values, tally)
             held, values = [], set()
-    return count + await _broken(engine, relation, held, values)
+    await _add_broken(engine, relation, held, values, tally)
+    return tally
 
 
-async def _broken(engine: Engine, relation: Relation, entities: Sequence[Entity], values: set[Value]) -> int:
+async def _add_broken(
+    engine: Engine, relation: Relation, entities: Sequence[Entity], values: set[Value], tally: Tally
+) -> None:
     ordered = sorted(values, key=str)
     for start in range(0, len(ordered), PIECE):
         piece = tuple(ordered[start : start + PIECE])
         targets = await engine.entities(relation.target, Query(In((relation.by,), piece), limit=PIECE))
         values = values - {target[relation.by] for target in targets}
-    return sum(not relation.values(entity).isdisjoint(values) for entity in entities)
+    for entity in entities:
+        if not relation.values(entity).isdisjoint(values):
+            tally.add(entity)
 
 
-def _refers_newly(relations: Sequence[Relation], change: Change) -> bool:
-    before, after = change.before or {}, change.after or {}
+def _refers_newly(relations: Sequence[Relation], each: Change, change: DataChange) -> bool:
+    before, after = (change.applied(image) if image else {} for image in (each.before, each.after))
     return any(relation.values(after) - relation.values(before) for relation in relations)

@@ -17,9 +17,10 @@ from stores.protocol import Engine
 
 
 def system_hooks(
-    engine: Engine, registry: StoreRegistry, credentials: Credentials, most_tokens: int
+    engine: Engine, registry: StoreRegistry, credentials: Credentials, most_tokens: int, most_matches: int
 ) -> dict[str, StoreHooks]:
-    """Return the hooks by store name. `most_tokens`: tokens that one user may have."""
+    """Return the hooks by store name. `most_tokens`: tokens that one user may have. `most_matches`: entities that a
+    change of a definition may change."""
     return {
         "users": UserHooks(engine, registry, credentials),
         "groups": GroupHooks(engine, registry),
@@ -28,5 +29,5 @@ def system_hooks(
         "sessions": SessionHooks(engine, registry),
         "second_factors": SecondFactorHooks(engine, registry),
         "signins": SignInHooks(engine, registry),
-        "stores": DefinitionHooks(engine, registry),
+        "stores": DefinitionHooks(engine, registry, most_matches),
     }

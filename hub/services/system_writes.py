@@ -146,7 +146,7 @@ async def prepare_all(
     hooks: StoreHooks, principal: Principal, bodies: Sequence[Entity], entities: Sequence[Entity]
 ) -> list[Prepared]:
     """Run the hooks of each creation. On SQLite they read on the event loop, so other tasks run in between."""
-    prepared, turn, shared = [], Turn(), SharedReads()
+    prepared, turn, shared = [], Turn(), SharedReads(entities)
     for body, entity in zip(bodies, entities, strict=True):
         prepared.append(await hooks.create(principal, body, entity, shared))
         if turn.is_over:

@@ -21,6 +21,9 @@ Checker = Callable[[Any], Json]
 
 Canonical = Callable[[Any], Json]
 """Takes any value and returns it in its canonical form, or unaltered if it has none."""
+Converter = Callable[[Any], Json]
+"""Takes a value that is not null, of any type, and returns it as one of a field's type; null for a blank text. Raises
+Rejected."""
 OptionId = int | float | str
 
 
@@ -134,6 +137,7 @@ class FieldType(ABC):
     converts: ClassVar[bool] = True
     costly: ClassVar[bool] = False
     decimal: ClassVar[bool] = False
+    listed: ClassVar[bool] = False
     parameter: ClassVar[ParameterForm] = ParameterForm.OTHER
 
     def __init__(self, name: str, example: Json, *, longest: int | None = None) -> None:
@@ -162,6 +166,20 @@ class FieldType(ABC):
     def costly_in(self, field: FieldSettings, value: Any) -> int:
         """Return the number of values in `value` whose check takes long. A filter may have few of them."""
         return 0
+
+    def converter(self, field: FieldSettings) -> Converter:
+        """Return the function that reads one value of another type as a value of this one, which the check may still
+        reject: the text of the value, as if it stood in a cell. `stores.fields.conversion` adds lists."""
+        ids = field.option_ids
+
+        def convert(value: Any) -> Json:
+            text = plain_text(value) if isinstance(value, int | float) else value
+            if not isinstance(text, str):
+                return text  # type: ignore[no-any-return]
+            text = text.strip()
+            return self.read_cell(text, ids) if text else None
+
+        return convert
 
     @abstractmethod
     def schema(self, field: FieldSettings) -> Schema:
@@ -222,6 +240,11 @@ class NumberType(FieldType):
 
     takes = EVERY_FIELD | IN_LISTS | {"unique", "options", "min", "max"}
     parameter = ParameterForm.NUMBER
+
+    def converter(self, field: FieldSettings) -> Converter:
+        """Truth values become 1 and 0."""
+        convert = super().converter(field)
+        return lambda value: int(value) if isinstance(value, bool) else convert(value)
 
 
 def add_numbers(value: Json, amount: Json) -> Json:

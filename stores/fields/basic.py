@@ -7,12 +7,14 @@ from typing import Any
 
 from stores.fields.base import (
     Checker,
+    Converter,
     FieldSettings,
     FieldType,
     OptionId,
     ParameterForm,
     Rejected,
     Schema,
+    is_number,
     read_literal_cell,
 )
 from stores.records import Json
@@ -32,6 +34,11 @@ class Boolean(FieldType):
 
     def read_cell(self, text: str, option_ids: Collection[OptionId] = ()) -> Json:
         return read_literal_cell(text)
+
+    def converter(self, field: FieldSettings) -> Converter:
+        """1 and 0 become truth values."""
+        convert = super().converter(field)
+        return lambda value: bool(value) if is_number(value) and value in (0, 1) else convert(value)
 
 
 class Anything(FieldType):

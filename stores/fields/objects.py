@@ -9,12 +9,14 @@ from stores.fields.base import (
     IN_LISTS,
     Canonical,
     Checker,
+    Converter,
     FieldSettings,
     FieldType,
     PartsRejected,
     Rejected,
     Schema,
 )
+from stores.fields.conversion import converter_of
 from stores.fields.members import check_members, missing
 from stores.fields.settings import nullable, sent_value, shown_value
 from stores.limits import MOST_VIOLATIONS
@@ -55,6 +57,20 @@ class Object(FieldType):
             return {name: members[name].canonical(item) if name in members else item for name, item in value.items()}
 
         return canonical
+
+    def converter(self, field: FieldSettings) -> Converter:
+        """Convert the members that are there."""
+        members = {member.id: converter_of(member) for member in field.fields}
+
+        def convert(value: Any) -> Json:
+            if not isinstance(value, dict):
+                return value  # type: ignore[no-any-return]
+            return {
+                name: members[name](item) if name in members and item is not None else item
+                for name, item in value.items()
+            }
+
+        return convert
 
     def costly_in(self, field: FieldSettings, value: Any) -> int:
         if not isinstance(value, dict):

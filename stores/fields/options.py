@@ -9,6 +9,7 @@ from stores.fields.base import (
     EVERY_FIELD,
     IN_LISTS,
     Checker,
+    Converter,
     FieldSettings,
     FieldType,
     OptionId,
@@ -48,11 +49,17 @@ class OneOption(FieldType):
         ids = {str(id): id for id in option_ids}
         return ids[text] if text in ids else read_untyped_cell(text)
 
+    def converter(self, field: FieldSettings) -> Converter:
+        ids, convert = field.option_ids, super().converter(field)
+        # An id stays, whatever its text is the id of.
+        return lambda value: value if _is_one_of(ids, value) else convert(value)
+
 
 class SeveralOptions(OneOption):
     """A list of ids of options, of any length unless the field sets one."""
 
     takes = EVERY_FIELD | {"options", "max_items", "distinct"}
+    listed = True
 
     def checker(self, field: FieldSettings) -> Checker:
         check_option, most, distinct = super().checker(field), field.max_items, field.distinct
@@ -73,3 +80,7 @@ class SeveralOptions(OneOption):
         most = {} if field.max_items is None else {"maxItems": field.max_items}
         distinct = {"uniqueItems": True} if field.distinct else {}
         return {"type": "array", "items": super().schema(field)} | most | distinct
+
+
+def _is_one_of(ids: Collection[OptionId], value: Any) -> bool:
+    return isinstance(value, int | str) and not isinstance(value, bool) and value in ids

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any
+from typing import Annotated, Any, Final
 
+from stores.bounds import Limit
 from stores.fields.base import (
     EVERY_FIELD,
     IN_LISTS,
@@ -16,9 +17,14 @@ from stores.fields.base import (
     Rejected,
     Schema,
 )
-from stores.fields.numbers import INT64
+from stores.fields.numbers import INT64, check_integer
 from stores.parse import scalar
 from stores.records import Json, is_id
+
+LARGEST_START: Final[
+    Annotated[int, Limit("field", "as the first number of a `Serial`, or one that is kept", "400")]
+] = 10**15
+"""The largest first number of a Serial. All that follow are exact in JavaScript too, for a thousand years."""
 
 
 class Reference(FieldType):
@@ -74,3 +80,13 @@ def check_serial(value: Any) -> Json:
     if type(value) is not int:
         raise Rejected("type", "a whole number")
     return value
+
+
+def check_kept_serial(value: Any) -> Json:
+    """Check a number that a new entity brings with it: others follow it."""
+    number: Any = check_integer(value)
+    if number < 0:
+        raise Rejected("too_low", "0")
+    if number > LARGEST_START:
+        raise Rejected("too_high", str(LARGEST_START))
+    return number  # type: ignore[no-any-return]

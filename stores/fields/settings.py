@@ -15,13 +15,17 @@ _ANYTHING: Final[Schema] = {"$ref": "#/components/schemas/Value"}
 
 def checker_of(field: FieldSettings) -> Checker:
     """Return the check of the field's values, null excepted."""
+    check = item_checker(field)
+    return list_checker(check, most_items(field), distinct=field.distinct) if field.many else check
+
+
+def item_checker(field: FieldSettings) -> Checker:
+    """Return the check of one value: of each value of a list, if the field has `many`."""
     check = field.kind.checker(field)
     if field.min is not None or field.max is not None:
         within = _within_values if field.kind.measure is Measure.VALUE else _within_lengths
         check = within(check, field.min, field.max)
-    if has_own_options(field):
-        check = _one_of(check, field.option_ids)
-    return list_checker(check, most_items(field), distinct=field.distinct) if field.many else check
+    return _one_of(check, field.option_ids) if has_own_options(field) else check
 
 
 def has_own_options(field: FieldSettings) -> bool:

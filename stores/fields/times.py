@@ -6,7 +6,7 @@ import re
 from datetime import UTC, date, datetime
 from typing import Any, Final
 
-from stores.fields.base import Checker, FieldSettings, Measure, Rejected, Schema, TextType
+from stores.fields.base import Checker, Converter, FieldSettings, Measure, Rejected, Schema, TextType
 from stores.records import Json
 
 _DATE: Final = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
@@ -15,6 +15,7 @@ _ISO: Final = re.compile(
     r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d)(?:(:\d\d)(?:[.,]\d{1,9})?)?([Zz]|[+-]\d\d(?::?[0-5]\d)?)", re.ASCII
 )
 _LONGEST: Final = 40
+_MIDNIGHT: Final = " 00:00:00"
 
 
 class Date(TextType):
@@ -32,6 +33,20 @@ class Date(TextType):
 
     def from_time(self, time: datetime) -> Json:
         return f"{time:%Y-%m-%d}"
+
+    def converter(self, field: FieldSettings) -> Converter:
+        """A time becomes its date if it is midnight, so that nothing is lost."""
+        convert = super().converter(field)
+
+        def read(value: Any) -> Json:
+            text = convert(value)
+            try:
+                time = str(check_datetime(text))
+            except Rejected:
+                return text
+            return time.removesuffix(_MIDNIGHT)
+
+        return read
 
 
 class DateTime(TextType):
@@ -57,6 +72,16 @@ class DateTime(TextType):
 
     def from_time(self, time: datetime) -> Json:
         return f"{time:%Y-%m-%d %H:%M:%S}"
+
+    def converter(self, field: FieldSettings) -> Converter:
+        """A date becomes the midnight with which it begins, in UTC."""
+        convert = super().converter(field)
+
+        def read(value: Any) -> Json:
+            text = convert(value)
+            return f"{text}{_MIDNIGHT}" if isinstance(text, str) and _DATE.fullmatch(text) else text
+
+        return read
 
 
 def check_date(value: Any) -> Json:

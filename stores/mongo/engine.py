@@ -178,7 +178,7 @@ class MongoEngine:
     async def groups_held(self, stores: Sequence[str], groups: Sequence[str]) -> set[tuple[str, str]]:
         return await self._reader.groups_held(stores, groups)
 
-    async def count_duplicates(self, store: str, *paths: str, where: Filter = EVERYTHING) -> int:
+    async def count_duplicates(self, store: str, *paths: str, where: Filter = EVERYTHING) -> tuple[int, str]:
         return await self._reader.count_duplicates(store, paths, where)
 
     async def commit(

@@ -8,15 +8,14 @@ from typing import cast
 from stores.errors import StoreError, refused_at
 from stores.mongo.errors import refusals_at
 from stores.mongo.writes import Writer
-from stores.protocol import Find, Lock, Procedure, Step, Steps, Written
-from stores.records import Entity
+from stores.protocol import Find, Lock, Procedure, Step, StepOutcome, Steps, Take, Written
 from stores.threads import in_thread
 
 
 async def proceed(writer: Writer, procedure: Procedure, index: int) -> Written:
     """Carry out the steps of the procedure at position `index` of its commit."""
     steps = procedure.steps()
-    outcome: Written | list[Entity] | None = None
+    outcome: StepOutcome = None
     while True:
         # The code of a bulk procedure may take long, too.
         step = await in_thread(_next, steps, outcome) if procedure.bulk else _next(steps, outcome)
@@ -31,7 +30,7 @@ async def proceed(writer: Writer, procedure: Procedure, index: int) -> Written:
             raise
 
 
-def _next(steps: Steps, outcome: Written | list[Entity] | None) -> Step | Written:
+def _next(steps: Steps, outcome: StepOutcome) -> Step | Written:
     """Return the next step, or the result."""
     try:
         return steps.send(outcome)
@@ -39,10 +38,12 @@ def _next(steps: Steps, outcome: Written | list[Entity] | None) -> Step | Writte
         return cast(Written, ended.value)
 
 
-async def _do(writer: Writer, step: Step) -> Written | list[Entity] | None:
+async def _do(writer: Writer, step: Step) -> StepOutcome:
     match step:
         case Find():
             return await writer.find(step)
+        case Take():
+            return await writer.take(step)
         case Lock():
             await writer.lock(step)
             return None

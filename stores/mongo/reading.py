@@ -331,20 +331,20 @@ class Reader:
             found = await asyncio.gather(*map(held, stores))
         return set().union(*found)
 
-    async def count_duplicates(self, store: str, paths: Sequence[str], where: Filter) -> int:
+    async def count_duplicates(self, store: str, paths: Sequence[str], where: Filter) -> tuple[int, str]:
         values = [f"${path}" for path in paths]
         scalars = [{"$or": [{"$eq": [{"$type": value}, "string"]}, {"$isNumber": value}]} for value in values]
         pipeline: list[Document] = [
             {"$match": conjunction(compile_filter(where), {"$expr": {"$and": scalars}})},
-            {"$group": {"_id": values, "n": {"$sum": 1}}},
+            {"$group": {"_id": values, "n": {"$sum": 1}, "first": {"$min": "$_id"}}},
             {"$match": {"n": {"$gt": 1}}},
-            {"$group": {"_id": None, "n": {"$sum": "$n"}}},
+            {"$group": {"_id": None, "n": {"$sum": "$n"}, "first": {"$min": "$first"}}},
         ]
         command = {"aggregate": store, "pipeline": pipeline, "cursor": {}, "allowDiskUse": True}
         # Longer than any read of users, as SQLite's: the index for which this explains a refusal may take as long.
         with store_errors(), pymongo.timeout(HOUSEKEEPING_SECONDS):
             found = (await self._connection.command(command))["cursor"]["firstBatch"]
-        return int(found[0]["n"]) if found else 0
+        return (int(found[0]["n"]), str(found[0]["first"])) if found else (0, "")
 
     def _position(self, at: Timestamp) -> str:
         return position.at_time(self._connection.epoch, at)

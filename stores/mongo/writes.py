@@ -32,7 +32,7 @@ from stores.mongo.connection import META, Connection, Session
 from stores.mongo.errors import refusals_at
 from stores.mongo.locks import locks_of
 from stores.mongo.room import Room
-from stores.mongo.serials import numbered
+from stores.mongo.serials import numbered, take
 from stores.mongo.sizes import RAW
 from stores.mongo.slow_reads import milliseconds
 from stores.mongo.upserts import UpsertRun
@@ -45,6 +45,7 @@ from stores.protocol import (
     Find,
     Insert,
     Lock,
+    Take,
     Update,
     UpdateMany,
     Upsert,
@@ -113,6 +114,10 @@ class Writer:
             if turn.is_over:
                 await turn.pass_on()
         return found
+
+    async def take(self, step: Take) -> int:
+        """Take numbers within the transaction: it may be repeated, and the numbers follow each other all the same."""
+        return await take(self._connection, step.serial, step.count, self._session)
 
     async def lock(self, step: Lock) -> None:
         """Write to the documents of the keys: of two transactions that write to the same one, one is repeated."""

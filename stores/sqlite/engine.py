@@ -253,7 +253,7 @@ class SQLiteEngine:
         tables = [table for store in stores if (table := self._tables.get(store)) is not None]
         return await self._readers.in_thread(lambda connection: groups_held(connection, tables, groups))
 
-    async def count_duplicates(self, store: str, *paths: str, where: Filter = EVERYTHING) -> int:
+    async def count_duplicates(self, store: str, *paths: str, where: Filter = EVERYTHING) -> tuple[int, str]:
         table = self._table(store)
         return await self._readers.run_housekeeping(
             lambda c: lists.count_duplicates(c, table, paths, where), HOUSEKEEPING_SECONDS

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import apsw
 import orjson
@@ -202,11 +202,15 @@ def count(
         return sum(counts(parsed(doc)) for (doc,) in docs)
 
 
-def count_duplicates(connection: apsw.Connection, table: StoreTable, paths: Sequence[str], where: Filter) -> int:
+def count_duplicates(
+    connection: apsw.Connection, table: StoreTable, paths: Sequence[str], where: Filter
+) -> tuple[int, str]:
     """See `stores.protocol.Engine.count_duplicates`. Values are equal here if a unique index says so."""
     compiler = Compiler(table)
     condition = compiler.condition(where)
     kinds = " AND ".join(f"json_type(doc,{json_path(path)}) IN ('text','integer','real')" for path in paths)
     values = ",".join(map(extract, paths))
-    shared = f"SELECT count(*) AS n FROM {table.table} WHERE {kinds} AND {condition} GROUP BY {values} HAVING n>1"
-    return int(connection.execute(f"SELECT coalesce(sum(n),0) FROM ({shared})", compiler.values).get)
+    groups = f"FROM {table.table} WHERE {kinds} AND {condition} GROUP BY {values} HAVING n>1"
+    sql = f"SELECT coalesce(sum(n),0), coalesce(min(first),'') FROM (SELECT count(*) AS n, min(id) AS first {groups})"
+    [found] = connection.execute(sql, compiler.values).fetchall()
+    return cast(tuple[int, str], found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import apsw
 
@@ -16,10 +17,16 @@ _TAKE = (
 
 
 def numbered(connection: apsw.Connection, entities: Sequence[Entity], serials: Sequence[Serial]) -> list[Entity]:
-    """Return the entities with the next numbers in their serial fields, in their order."""
+    """Return the entities with the next numbers in the serial fields that have none, in their order."""
     numbered = list(entities)
     for serial in serials:
-        end: int = connection.execute(_TAKE, (serial.counter, serial.start, len(numbered))).get
-        first = end - len(numbered)
-        numbered = [{**entity, serial.field: first + place} for place, entity in enumerate(numbered)]
+        above = replace(serial, start=serial.least(numbered))
+        first = take(connection, above, serial.lacking(numbered))
+        numbered = serial.filled(numbered, first)
     return numbered
+
+
+def take(connection: apsw.Connection, serial: Serial, count: int) -> int:
+    """Take `count` numbers, and return the first of them."""
+    end: int = connection.execute(_TAKE, (serial.counter, serial.start, count)).get
+    return end - count

@@ -45,6 +45,8 @@ from stores.protocol import (
     Revisions,
     Serial,
     Step,
+    StepOutcome,
+    Take,
     Update,
     UpdateMany,
     Upsert,
@@ -61,7 +63,7 @@ from stores.sqlite.feed import SQLiteFeed
 from stores.sqlite.heavy import COMPUTED_BYTES, HEAVY, HEAVY_BYTES, TooLongForLoop, short_search
 from stores.sqlite.idempotency import earlier_outcome, remember
 from stores.sqlite.matches import Found, Rows, new_rows, search_sql, state_of
-from stores.sqlite.serials import numbered
+from stores.sqlite.serials import numbered, take
 from stores.sqlite.tables import StoreTable, json_path
 from stores.sqlite.transaction import Transaction
 
@@ -303,7 +305,7 @@ class WriteExecutor:
     def proceed(self, procedure: Procedure, index: int) -> Written:
         """Carry out the steps of a procedure."""
         steps, met = procedure.steps(), UpsertBytes()
-        outcome: Written | list[Entity] | None = None
+        outcome: StepOutcome = None
         done = 0
         while True:
             try:
@@ -321,10 +323,12 @@ class WriteExecutor:
                         steps.throw(error)  # it may explain the error
                 raise
 
-    def step(self, step: Step, index: int, met: UpsertBytes) -> Written | list[Entity] | None:
+    def step(self, step: Step, index: int, met: UpsertBytes) -> StepOutcome:
         match step:
             case Find():
                 return self.find(step)
+            case Take():
+                return take(self.connection, step.serial, step.count)
             case Lock():
                 return None  # the writer's transactions run one after another
             case _:

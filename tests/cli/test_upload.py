@@ -95,6 +95,17 @@ async def test_an_answer_that_is_not_about_rows_ends_the_upload(status: int) -> 
     assert len(bodies) == 1
 
 
+async def test_a_hub_that_keeps_no_serial_numbers_ends_the_upload() -> None:
+    """An older one refuses the parameter. Its rows are not to blame."""
+    answer = {"message": "Bad Request", "errors": {"keep": ["unknown parameter keep"]}}
+    handler, bodies = failing(100, lambda _: httpx.Response(400, json=answer))
+    sending = upload(handler, None)
+    sending.params = {"keep": "serials"}
+    with pytest.raises(Refused, match="unknown parameter keep"):
+        await sending.send(ROWS)
+    assert len(bodies) == 1
+
+
 async def test_a_file_full_of_conflicts_costs_little() -> None:
     sent = 0
 

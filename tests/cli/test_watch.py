@@ -252,6 +252,20 @@ async def test_nothing_is_lost_or_doubled_when_the_hub_is_killed(
             assert await watching.end() == 130
 
 
+async def test_changes_of_one_commit_are_marked_in_json(hub: Hub, watch: Watch) -> None:
+    """With its number, and the last one as such, so that a reader can take all or none."""
+    store = await hub.define()
+    watching = await watch(hub, store, "--json", "--filter", '{"n": {"$lt": 3}}')
+    await hub.admin.make(store, n=0)
+    await hub.admin.make_all(store, [{"n": 1}, {"n": 2}, {"n": 3}])
+    await hub.admin.make_all(store, [{"n": 1}, {"n": 2}])
+    alone, *several = await watching.changes(5)
+    assert alone.keys().isdisjoint(("commit", "last"))
+    assert [each.get("last") for each in several] == [None, True, None, True]
+    commits = [each["commit"] for each in several]
+    assert commits[0] == commits[1] != commits[2] == commits[3]
+
+
 async def test_an_orderly_restart_is_survived_too(database: Database, tmp_path: Path, watch: Watch) -> None:
     folder = tmp_path / "hub"
     async with running_hub(database, folder) as hub:

@@ -59,6 +59,30 @@ async def test_a_number_of_a_failed_creation_is_not_used_again(engine: Engine) -
     assert len(set(await numbers(engine))) == 2
 
 
+async def test_an_entity_that_has_a_number_keeps_it(engine: Engine) -> None:
+    """The counter goes on above it, also within the commit, and never goes back."""
+    brought = [{"number": 50}, {}, {"number": 7}, {"number": None}]
+    written = await engine.commit([Insert(STORE, entity(**each), NUMBER) for each in brought], USER)
+    assert [value(each)["number"] for each in written] == [50, 51, 7, 52]
+    assert await create(engine) == {"number": 53}
+    [one] = await engine.commit([Insert(STORE, entity(number=3), NUMBER)], USER)
+    assert value(one)["number"] == 3
+    assert await create(engine) == {"number": 54}
+
+
+async def test_an_upsert_keeps_the_number_of_a_new_entity(engine: Engine) -> None:
+    """An entity that exists keeps the one that it has."""
+
+    def upserts(*items: tuple[str, int]) -> list[Upsert]:
+        return [Upsert(STORE, "code", entity(code=code, number=n), {"seen": True}, serials=NUMBER) for code, n in items]
+
+    for items in ([("a", 20)], [("a", 90), ("b", 30), ("c", 10)]):
+        await engine.commit(upserts(*items), USER)
+    found = {each["code"]: each["number"] for each in await engine.entities(STORE, Query())}
+    assert found == {"a": 20, "b": 30, "c": 10}
+    assert await create(engine) == {"number": 31}
+
+
 @pytest.mark.generated(0.1)
 async def test_no_number_is_used_twice(engine: Engine, database: Database) -> None:
     """By single creations, arrays, upserts and procedures at once, on two open engines where the database is shared."""

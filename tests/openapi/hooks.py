@@ -220,6 +220,7 @@ RULES: Final = re.compile(
             r"Idempotency-Key: A token's secret is not kept",
             r"[^:]*: Integers must fit in 64 bits",
             r"[^:]*: Must be a whole number",
+            r"([^:]*\.)?aSerial: Must be at (least|most) ",  # with keep
             r"[^:]*: Must be a decimal",
             r"[^:]*: Must be a real UTC time",
             r"[^:]*: There is no such entity of ",

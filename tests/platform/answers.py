@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import httpx
 
-from tests.support.hub import Client
+from tests.support.hub import Client, entity_of
 
 MESSAGES: Final = {
     400: "Bad Request",
@@ -98,3 +98,10 @@ def filled(text: str, names: dict[str, str]) -> str:
 async def definition_of(admin: Client, store: str) -> str:
     [definition] = await admin.list("stores", {"name": store})
     return f"/stores/{definition['_id']}"
+
+
+async def every_entity_can_be_sent_back(user: Client, store: str) -> None:
+    for entity in await user.list(store):
+        assert entity_of(await user.patch(f"/{store}/{entity['_id']}", entity)) == entity
+        again = entity_of(await user.put(f"/{store}/{entity['_id']}", entity))
+        assert again == entity | {"_rev": again["_rev"], "_at": again["_at"]}

@@ -52,6 +52,23 @@ async def test_serial_numbers_are_the_hubs(user: Client, shop: dict[str, str]) -
     assert [each["_id"] for each in await user.list(store, {"number": "10000"})] == [first["_id"]]
 
 
+async def test_an_administrator_may_keep_serial_numbers(hub: Hub, user: Client, shop: dict[str, str]) -> None:
+    """The numbers of other entities go on above them. An entity that exists keeps the number that it has."""
+    path = f"/{shop['customers']}"
+    made = await hub.admin.post(path, [{"number": 20_000}, {"name": "a"}, {"number": 5.0}], {"keep": "serials"})
+    assert [each["number"] for each in good(made)["entities"]] == [20_000, 20_001, 5]
+    assert (await user.make(shop["customers"], name="b", number=7))["number"] == 20_002
+    refused(await hub.admin.post(path, {"number": 5}, {"keep": "serials"}), 409, "number")
+    both = {"keep": "serials", "upsert": "number"}
+    upserted = await hub.admin.post(path, [{"number": 5, "name": "c"}, {"number": 30_000, "name": "d"}], both)
+    assert [(each["number"], each["name"]) for each in good(upserted)["entities"]] == [(5, "c"), (30_000, "d")]
+    assert (await user.make(shop["customers"]))["number"] == 30_001
+    for wrong in (-1, 10**15 + 1, "5", 1.5, True):
+        refused(await hub.admin.post(path, {"number": wrong}, {"keep": "serials"}), 400, "number")
+    refused(await user.post(path, {"number": 6}, {"keep": "serials"}), 403, "keep")
+    refused(await hub.admin.post(path, {"number": 6}, {"keep": "true"}), 400, "keep")
+
+
 async def test_a_reference_needs_a_target(user: Client, shop: dict[str, str]) -> None:
     customer = await user.make(shop["customers"], name="a")
     await user.make(shop["products"], sku="s1")

@@ -110,7 +110,7 @@ def store_parameters(operation: Operation, definition: StoreDefinition, name: st
         case "projection":
             return [_only(name), *_refs(["expand"])]
         case "upsert":
-            return _upsert(definition)
+            return [*_upsert(definition), *_keep(definition)]
         case "history":
             return _refs(["historyLimit", "historyAfter"])
     return []
@@ -168,6 +168,12 @@ def _upsert(definition: StoreDefinition) -> list[Schema]:
     if not definition.unique_paths or definition.system:
         return []
     return [query("upsert", {"enum": list(definition.unique_paths)}, described)]
+
+
+def _keep(definition: StoreDefinition) -> list[Schema]:
+    described = "Entities that are created keep the serial numbers in their bodies. Only for administrators"
+    counts = definition is ANY_STORE or definition.serials
+    return [query("keep", {"const": "serials"}, described)] if counts else []
 
 
 # Headers.

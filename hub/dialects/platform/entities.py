@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 
+from auth.errors import Explained
 from auth.principal import Principal
 from hub.dialects.platform import answers
 from hub.dialects.platform.bodies import entity_bodies, entity_body, parse_json, read_json
@@ -46,17 +47,18 @@ WriteToOne = Callable[[Entity, Revisions | None], Awaitable[tuple[bytes, int]]]
 
 async def create(context: PlatformContext, call: Call, principal: Principal) -> Answer:
     store = call.path["store"]
-    known = known_parameters(call.parameters(), ("upsert",))
-    if known:
+    known = known_parameters(call.parameters(), ("upsert", "keep"))
+    if "upsert" in known:
         context.registry.authorized(principal, store, "PATCH")
+    keeps = keeps_serials(known, principal)
     raw = await context.read_several(call)
     value = await parse_json(context, call, raw)
     bodies, indexed = entity_bodies(value, context.settings.max_items), isinstance(value, list)
     key = await idempotency_key(context, call, principal, raw)
     if "upsert" in known:
-        made = await _upsert(context, principal, store, known["upsert"], bodies, key, indexed)
+        made = await _upsert(context, principal, store, known["upsert"], bodies, key, indexed, keeps)
     else:
-        made = await context.entities.create(principal, store, bodies, key, indexed=indexed)
+        made = await context.entities.create(principal, store, bodies, key, indexed=indexed, keeps_serials=keeps)
     if indexed:
         return answers.array_answer(made, context.settings.stream_timeout)
     return answers.written_answer(*made[0])
@@ -70,12 +72,15 @@ async def _upsert(
     bodies: list[Entity],
     key: IdempotencyKey | None,
     indexed: bool,
+    keeps: bool,
 ) -> list[tuple[bytes, int]]:
     operators: list[Operators] = []
     if any(map(has_operators, bodies)):
         context.registry.authorized(principal, store, "POST")  # before anything is said about the bodies
         bodies, operators = await parse_changes(bodies, indexed)
-    return await context.entities.upsert(principal, store, path, bodies, key, operators=operators, indexed=indexed)
+    return await context.entities.upsert(
+        principal, store, path, bodies, key, operators=operators, indexed=indexed, keeps_serials=keeps
+    )
 
 
 async def get(context: PlatformContext, call: Call, principal: Principal) -> Answer:
@@ -266,6 +271,18 @@ def read_projection(context: PlatformContext, call: Call, principal: Principal) 
     parameters = ListParameters(view, pairs, context.filter_limits, 1)
     expand = parameters.expand()
     return (parameters.projection(), None) if expand is None else (WHOLE, expand)
+
+
+def keeps_serials(known: Mapping[str, str], principal: Principal) -> bool:
+    """Return whether new entities keep the serial numbers in their bodies, as ``keep=serials`` says. Raises Explained
+    for a caller who is no administrator: the numbers of others would go on above them."""
+    if "keep" not in known:
+        return False
+    if known["keep"] != "serials":
+        raise InvalidQuery("keep", "keep takes serials")
+    if not principal.admin:
+        raise Explained("keep", "Only an administrator can keep serial numbers.")
+    return True
 
 
 async def idempotency_key(

@@ -172,11 +172,35 @@ REVEALED: Final[Mapping[str, dict[str, Schema]]] = {
 }
 """Fields that only the creator of an entity sees, in the answer to the creation."""
 
+_NAMES: Final[Schema] = {
+    "type": ["array", "null"],
+    "items": {"type": "string", "pattern": r"^[^$_.][^.]*$"},
+    "maxItems": MAX_FIELDS,
+    "uniqueItems": True,
+}
+_DATA: Final[Schema] = {
+    "type": ["object", "null"],
+    "properties": {
+        "rename": {
+            "type": ["object", "null"],
+            "additionalProperties": _NAMES["items"],
+            "description": "Former names with the new ones, to which their values move",
+        },
+        "drop": _NAMES | {"description": "Fields whose values are removed"},
+        "fill": _NAMES | {"description": "Fields whose default is set where there is no value; a Serial numbers"},
+        "convert": _NAMES | {"description": "Fields whose values are turned into those of the new type"},
+    },
+    "additionalProperties": False,
+    "writeOnly": True,
+    "description": "What becomes of the values of entities, in the same commit; not stored",
+}
+
 BESIDE: Final[Mapping[str, dict[str, Schema]]] = {
+    "stores": {"data": _DATA},
     "users": {
         "current_password": _TEXT
         | {"writeOnly": True, "description": "Needed to change one's own password or e-mail address; not stored"}
-    }
+    },
 }
 """Members that a change may contain besides the entity's fields."""
 

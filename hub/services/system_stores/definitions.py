@@ -4,17 +4,24 @@ definition must not hide, reveal or invalidate the data of entities."""
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import Final
 
 from auth.principal import Principal
 from hub.services.credentials import refuse
-from hub.services.registry import MOST_STORES, RESERVED
+from hub.services.data_steps import beginning, next_step, refuse_pending
+from hub.services.definition_data import data_writes
+from hub.services.registry import MOST_STORES, RESERVED, StoreRegistry
 from hub.services.relation_definitions import check_referring, check_targets, nothing_refers
 from hub.services.shared_reads import SharedReads
 from hub.services.standing_data import check_data
 from hub.services.standing_references import check_references
 from hub.services.system_stores.base import Prepared, StoreHooks
-from stores.definitions import parse_definition
+from hub.services.tally import Tally
+from stores.data_changes import DataChange
+from stores.data_definitions import MEMBER, is_in_steps, parse_data, step_size
+from stores.definitions import PENDING, parse_definition
 from stores.errors import (
     DataStandsAgainst,
     DuplicateValue,
@@ -27,17 +34,28 @@ from stores.errors import (
     Violation,
 )
 from stores.field_definitions import TOLERATED
-from stores.protocol import IdempotencyKey, Write, Written
+from stores.protocol import UNBOUNDED, Engine, IdempotencyKey, Write, Written
 from stores.query import EVERYTHING, Equal, Query
 from stores.records import Entity
 from stores.schema import Field, StoreDefinition
 
 log = logging.getLogger(__name__)
 
+ASSIGNED: Final = frozenset({"retired", PENDING})
+"""Members of a definition that only the hub sets."""
+
 
 class DefinitionHooks(StoreHooks):
+    """`most_matches`: entities that a change of a definition may change."""
+
+    hook_members = frozenset({MEMBER})
+
+    def __init__(self, engine: Engine, registry: StoreRegistry, most_matches: int) -> None:
+        super().__init__(engine, registry)
+        self._most = most_matches
+
     async def create(self, principal: Principal, body: Entity, entity: Entity, shared: SharedReads) -> Prepared:
-        entity = {name: value for name, value in entity.items() if name != "retired"}
+        entity = {name: value for name, value in entity.items() if name not in ASSIGNED}
         definition = parse_definition(entity)
         if definition.name in RESERVED:
             raise refuse("name", "This name is reserved.")
@@ -46,7 +64,10 @@ class DefinitionHooks(StoreHooks):
         if self.registry.is_full():
             raise refuse("name", f"There are {MOST_STORES} stores already, as many as the hub takes.").at("MOST_STORES")
         check_parts(None, definition)
-        return Prepared(entity, [*check_targets(self.registry, None, definition)])
+        if not definition.relations:
+            return Prepared(entity)
+        others = await _defined_beside(shared)
+        return Prepared(entity, [*check_targets(self.registry, None, definition, others)])
 
     def _is_defined(self, name: str) -> bool:
         try:
@@ -70,10 +91,14 @@ class DefinitionHooks(StoreHooks):
         await self.registry.refresh()
 
     async def change(self, principal: Principal, before: Entity, body: Entity, fields: Entity) -> Prepared:
+        data = body.get(MEMBER)
+        if (size := step_size(data)) is not None:
+            return await next_step(self.engine, before, body, size)
+        refuse_pending(before)
         old = parse_definition(before)
         wanted = parse_definition({**before, **fields, "retired": None})
         retired = retired_by(old, wanted)
-        fields = {name: value for name, value in fields.items() if name != "retired"}
+        fields = {name: value for name, value in fields.items() if name not in ASSIGNED}
         if retired != old.retired:
             fields["retired"] = [*retired]
         definition = parse_definition({**before, **fields})
@@ -82,9 +107,16 @@ class DefinitionHooks(StoreHooks):
         check_parts(old, definition)
         check_referring(self.registry, definition)
         targets = check_targets(self.registry, old, definition)
-        standing = await check_data(self.engine, old, definition)
-        standing += await check_references(self.engine, old, definition)
-        return Prepared(fields, [*standing, *targets])
+        change = DataChange(parse_data(data, old, definition), definition)
+        in_steps = is_in_steps(data) and bool(change.operations)
+        most = UNBOUNDED if in_steps else self._most
+        standing = await check_data(self.engine, old, definition, change, most)
+        standing += await check_references(self.engine, old, definition, change)
+        writes = await data_writes(self.engine, self.registry, old, definition, change, most, in_steps=in_steps)
+        if in_steps:
+            fields[PENDING] = await beginning(self.engine, definition.name, change)
+        # The conditions first: they are about entities as others leave them.
+        return Prepared(fields, [*standing, *targets, *writes])
 
     async def delete(self, principal: Principal, before: Entity) -> list[Write]:
         return [nothing_refers(self.registry, before["name"])]
@@ -115,10 +147,10 @@ class DefinitionHooks(StoreHooks):
             return await self.engine.define(new, writes=writes, by=by)
         except DuplicateValue as error:
             where = next((index.where for index in new.compounds if index.name == error.key), EVERYTHING)
-            count = await self.engine.count_duplicates(old.name, *error.fields, where=where)
-            if not count:
+            tally = Tally(*await self.engine.count_duplicates(old.name, *error.fields, where=where))
+            if not tally.count:
                 raise
-            raise DataStandsAgainst(shared_values(error.fields, count)) from error
+            raise DataStandsAgainst(shared_values(error.fields, tally)) from error
         except ParallelArrays as error:
             # An entity that has changed since `check_data`, on storage without transactions.
             raise NotAsExpected from error
@@ -140,11 +172,25 @@ class DefinitionHooks(StoreHooks):
         await self.registry.refresh()
 
 
-def shared_values(fields: Sequence[str], count: int) -> dict[str, str]:
+def shared_values(fields: Sequence[str], tally: Tally) -> dict[str, str]:
     """Return the text for each field of a unique index that entities stand against."""
     if len(fields) == 1:
-        return {fields[0]: f"{count} entities share a value of it with another."}
-    return dict.fromkeys(fields, f"{count} entities share values of {', '.join(fields)} with another.")
+        return {fields[0]: tally.saying("share", "a value of it with another.")}
+    return dict.fromkeys(fields, tally.saying("share", f"values of {', '.join(fields)} with another."))
+
+
+async def _defined_beside(shared: SharedReads) -> Mapping[str, StoreDefinition]:
+    """Return the definitions that one request creates, by their names: they may refer to each other."""
+
+    async def parsed() -> dict[str, StoreDefinition]:
+        found: dict[str, StoreDefinition] = {}
+        for entity in shared.entities:
+            with suppress(InvalidEntity):  # refused in its turn
+                definition = parse_definition(entity)
+                found[definition.name] = definition
+        return found
+
+    return await shared.once("definitions", parsed)
 
 
 def retired_by(old: StoreDefinition, new: StoreDefinition) -> tuple[str, ...]:

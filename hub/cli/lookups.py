@@ -1,0 +1,295 @@
+"""Replaces what rows refer to: `customer:number` has the number of a customer, the reference needs its `_id`.
+
+The values of a batch of rows are looked up together, in as few queries as addresses may be long. A row that refers to
+nothing is refused, like one that the hub refuses.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Final
+from urllib.parse import quote
+
+import orjson
+
+from hub.cli.cells import Absent, pick
+from hub.cli.client import Client, Refused, path_of
+from hub.cli.definitions import ID, REFERENCE, Document, Fields, fault_of_key, references
+from hub.cli.output import Failure
+from hub.cli.rows import Row
+from hub.cli.tables import Refusal
+from hub.cli.upload import repeated
+from stores.fields import FIELD_TYPES
+from stores.records import Entity, Json
+from stores.schema import Field
+
+LONGEST_QUERY: Final = 6_000
+"""Bytes of the values in one query. A proxy may refuse addresses of more than 8 KiB."""
+MOST_AT_ONCE: Final = 1_000
+MOST_REMEMBERED: Final = 100_000
+"""Values that are not looked up again in later batches."""
+
+
+class Unknown(Exception):
+    """Nothing can be referred to by this value. The text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """Entities of `store` are looked up by `path`. `shown` is the path of the value that references hold."""
+
+    store: str
+    path: str
+    shown: str
+
+    @property
+    def is_held(self) -> bool:
+        """Whether references hold the value itself."""
+        return self.path == self.shown
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A member of a row, or of an object in it, that refers to entities: `holder[name]` becomes `holder[field]`.
+    `path` leads to it."""
+
+    holder: Entity
+    name: str
+    field: str
+    path: str
+    key: Key
+    many: bool
+
+    @property
+    def values(self) -> list[Any]:
+        value = self.holder[self.name]
+        return value if self.many and isinstance(value, list) else [value]
+
+    def put(self, values: list[Json]) -> None:
+        """Replace the values. Raises Unknown if the reference has a value of its own."""
+        if self.name == self.field:
+            return
+        is_list = self.many and self.holder[self.name] is not None
+        del self.holder[self.name]
+        if self.field in self.holder:
+            raise Unknown(f"{self.field} has a value already")
+        self.holder[self.field] = values if is_list else values[0]
+
+
+@dataclass(frozen=True, slots=True)
+class OpenRow:
+    """A row that refers to entities, with its places."""
+
+    number: int
+    entity: Entity
+    places: list[Place]
+
+    def closed(self) -> Row:
+        return Row(self.number, orjson.dumps(self.entity))
+
+
+class Lookups:
+    """Looks up the references of an import into the store of `fields`."""
+
+    def __init__(self, client: Client, fields: Fields, refuse: Callable[[Sequence[Refusal]], None]) -> None:
+        self.client = client
+        self.fields = fields
+        self.refuse = refuse
+        self._found: dict[Key, dict[Json, Json]] = {}
+        self._inner = members(fields.documents)
+        self._own_keys = [*fields.keys.get(fields.store, ())]
+        starts = [start for each in references(fields.documents) for start in self._starts(each)]
+        self._pattern = re.compile(b"|".join(starts)) if starts else None
+
+    async def parts(self, rows: Sequence[Row]) -> AsyncIterator[list[Row]]:
+        """Yield the rows in parts to be sent one after the other, with what their references hold, and refuse the
+        others. There is one part, unless a row refers to an earlier one of the same store."""
+        part: list[Row | OpenRow] = []
+        sent: set[tuple[str, Json]] = set()
+        for row in map(self._opened, rows):
+            if isinstance(row, OpenRow) and self._refers_to(row, sent):
+                yield await self._closed(part)
+                part, sent = [], set()
+            part.append(row)
+            if self._own_keys:
+                entity = row.entity if isinstance(row, OpenRow) else orjson.loads(row.body)
+                sent.update(self._named(entity))
+        if part:
+            yield await self._closed(part)
+
+    def _starts(self, reference: Document) -> Iterator[bytes]:
+        """Yield how the names of members begin, in JSON, that refer to entities."""
+        name = re.escape(orjson.dumps(reference["id"])[:-1])
+        yield name + b":"
+        if self._is_own(reference):
+            yield name + b'"'
+
+    def _is_own(self, reference: Document) -> bool:
+        """Return whether the reference holds a value of another row, perhaps of the same file."""
+        return reference["store"] == self.fields.store and bool(reference.get("by"))
+
+    def _opened(self, row: Row) -> Row | OpenRow:
+        if self._pattern is None or not self._pattern.search(row.body):
+            return row
+        entity = orjson.loads(row.body)
+        found = [*self._places(entity, self._inner)]
+        return OpenRow(row.number, entity, found) if found else row
+
+    def _places(self, value: Entity, inner: Mapping[str, Document], above: str = "") -> Iterator[Place]:
+        for name, item in value.items():
+            each = inner.get(name)
+            if each is None:
+                head, colon, path = name.partition(":")
+                each = inner.get(head, {}) if colon and path else {}
+                if each.get("type") == REFERENCE:
+                    key = Key(each["store"], path, each.get("by") or ID)
+                    yield Place(value, name, head, above + name, key, bool(each.get("many")))
+            elif each["type"] == REFERENCE:
+                if self._is_own(each):
+                    key = Key(each["store"], each["by"], each["by"])
+                    yield Place(value, name, name, above + name, key, bool(each.get("many")))
+            elif each["members"] and isinstance(item, dict):
+                yield from self._places(item, each["members"], f"{above}{name}.")
+            elif each["members"] and isinstance(item, list):
+                for place, part in enumerate(item):
+                    if isinstance(part, dict):
+                        yield from self._places(part, each["members"], f"{above}{name}.{place}.")
+
+    # Rows that refer to rows of the same file.
+
+    def _refers_to(self, row: OpenRow, sent: set[tuple[str, Json]]) -> bool:
+        own = [place for place in row.places if place.key.store == self.fields.store]
+        return any(
+            (place.key.path, self._canonical(place.key, value)) in sent
+            for place in own
+            for value in place.values
+            if is_single(value)
+        )
+
+    def _named(self, entity: Entity) -> Iterator[tuple[str, Json]]:
+        """Yield the values by which others may refer to an entity."""
+        for path in self._own_keys:
+            value = pick(entity, path)
+            if not isinstance(value, Absent) and is_single(value):
+                yield path, self._canonical(Key(self.fields.store, path, path), value)
+
+    # Looking up.
+
+    async def _closed(self, part: Sequence[Row | OpenRow]) -> list[Row]:
+        """Return the rows with what their references hold, and refuse the others."""
+        await self._look_up([row for row in part if isinstance(row, OpenRow)])
+        rows: list[Row] = []
+        refusals: list[Refusal] = []
+        for row in part:
+            if isinstance(row, OpenRow):
+                faults = [*self._faults(row)]
+                refusals += faults
+                if faults:
+                    continue
+                row = row.closed()
+            rows.append(row)
+        if refusals:
+            self.refuse(refusals)
+        return rows
+
+    def _faults(self, row: OpenRow) -> Iterator[Refusal]:
+        """Replace what the row refers to. Yield a refusal for each place that refers to nothing."""
+        for place in row.places:
+            try:
+                place.put([self._held(place.key, value) for value in place.values])
+            except Unknown as error:
+                yield Refusal(row.number, place.path, str(error))
+
+    def _held(self, key: Key, value: Any) -> Json:
+        """Return what a reference holds for a value. Raises Unknown."""
+        if value is None or (key.is_held and key.path not in self._keys(key)):
+            return value  # type: ignore[no-any-return]
+        if fault := fault_of_key(self._keys(key), key.store, key.path):
+            raise Unknown(fault)
+        if not is_single(value):
+            raise Unknown("not a single value")
+        if key.is_held:
+            return value  # type: ignore[no-any-return]
+        held = self._found.get(key, {}).get(self._canonical(key, value))
+        if held is None:
+            raise Unknown(f"no entity of {key.store} has the {key.path} {json.dumps(value, ensure_ascii=False)}")
+        return held
+
+    def _keys(self, key: Key) -> Mapping[str, Document]:
+        return self.fields.keys.get(key.store, {})
+
+    def _canonical(self, key: Key, value: Json) -> Json:
+        """Return the value as it is stored in the target."""
+        each = field_of(str(self._keys(key).get(key.path, {}).get("type")))
+        return value if each is None else each.canonical(value)
+
+    async def _look_up(self, rows: Sequence[OpenRow]) -> None:
+        """Look up the values that are not known yet."""
+        if sum(map(len, self._found.values())) > MOST_REMEMBERED:
+            self._found.clear()
+        wanted: dict[Key, dict[Json, None]] = {}
+        for place in (place for row in rows for place in row.places):
+            if not place.key.is_held and place.key.path in self._keys(place.key):
+                known = self._found.setdefault(place.key, {})
+                values = [self._canonical(place.key, value) for value in place.values if is_single(value)]
+                wanted.setdefault(place.key, {}).update((value, None) for value in values if value not in known)
+        for key, values_of_key in wanted.items():
+            for values in queries([*values_of_key]):
+                await self._ask(key, values)
+
+    async def _ask(self, key: Key, values: Sequence[Json]) -> None:
+        """Look up the values. If the hub does not take all of them in one filter, look up halves."""
+        params = {
+            "filter": json.dumps({key.path: {"$in": values}}, ensure_ascii=False),
+            "only": f"{key.path},{key.shown}",
+            "limit": str(len(values)),
+        }
+        try:
+            found = await repeated(lambda: self.client.call("GET", path_of(key.store), params=params))
+        except Refused as error:
+            if error.status not in (400, 414, 431):
+                raise Failure(f"looking up {key.store} by {key.path}: {error}") from error
+            middle = len(values) // 2
+            for half in (values[:middle], values[middle:]) if middle else ():
+                await self._ask(key, half)
+            return
+        for entity in found:
+            value, held = pick(entity, key.path), pick(entity, key.shown)
+            if is_single(value) and not isinstance(held, Absent):
+                self._found[key][value] = held  # type: ignore[index]
+
+
+def members(fields: Sequence[Document]) -> dict[str, Document]:
+    """Return the fields by their names, and those of objects as their `members`."""
+    return {each["id"]: {**each, "members": members(each.get("fields") or ())} for each in fields}
+
+
+@cache
+def field_of(type: str) -> Field | None:
+    """Return a field of a type, for the canonical form of its values; None for a type that this program does not
+    know."""
+    return Field("", type) if type in FIELD_TYPES and type != REFERENCE else None
+
+
+def is_single(value: object) -> bool:
+    """Return whether a unique field may have the value."""
+    return isinstance(value, str | int | float) and not isinstance(value, bool)
+
+
+def queries(values: Sequence[Json]) -> Iterator[list[Json]]:
+    """Yield the values in lists for one query each."""
+    found: list[Json] = []
+    size = 0
+    for value in values:
+        length = len(quote(json.dumps(value, ensure_ascii=False))) + len("%2C%20")
+        if found and (len(found) == MOST_AT_ONCE or size + length > LONGEST_QUERY):
+            yield found
+            found, size = [], 0
+        found.append(value)
+        size += length
+    if found:
+        yield found

@@ -1,0 +1,142 @@
+"""The writes that change the entities of a store together with its definition, and that begin its serial numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from hub.services.registry import StoreRegistry
+from hub.services.stamping import serials_of, stamp_change
+from hub.services.standing_changes import too_many
+from stores.data_changes import NOTHING_TO_DO, DataChange, DataOperations
+from stores.errors import DataStandsAgainst, NotAsExpected, TooManyMatches
+from stores.presence import has_none, has_value
+from stores.protocol import Engine, Procedure, Recheck, Serial, Steps, UpdateMany, Write, do, find, take
+from stores.records import Change, Entity
+from stores.reference_checks import NOTHING_WRITTEN, FieldChange, check_key
+from stores.relation import Relation
+from stores.schema import StoreDefinition
+
+
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """The beginning of a serial field: the counter gives no number below `serial.start`, nor any that the `former`
+    counter of the field has given."""
+
+    serial: Serial
+    former: Serial | None = None
+
+
+async def data_writes(
+    engine: Engine,
+    registry: StoreRegistry,
+    old: StoreDefinition,
+    new: StoreDefinition,
+    change: DataChange,
+    most: int,
+    *,
+    in_steps: bool,
+) -> list[Write]:
+    """Return the writes of a change of a definition that concern its entities, at most `most` of them. If they change
+    `in_steps`, the serial numbers alone begin. Raises DataStandsAgainst then for values that others may refer to."""
+    operations = change.operations
+    beginnings, rechecks = await _beginnings(engine, old, new, change)
+    if not operations and not beginnings:
+        return []
+    keys = change.names - operations.gone
+    named = [relation for relation in registry.referring(new.name) if relation.by in keys]
+    if in_steps:
+        if named:
+            texts = {each.by: f"{each.store} refers to it: its values cannot change in steps." for each in named}
+            raise DataStandsAgainst(texts)
+        operations = NOTHING_TO_DO
+    procedure = DataProcedure(new, operations, beginnings, named, most)
+    return [*rechecks, Procedure(new.name, procedure.steps, bulk=bool(operations))]
+
+
+@dataclass(frozen=True, slots=True)
+class DataProcedure:
+    """The steps that change the entities. `named` are relations of other entities that refer to fields which change."""
+
+    definition: StoreDefinition
+    operations: DataOperations
+    beginnings: Sequence[Beginning]
+    named: Sequence[Relation]
+    most: int
+
+    def steps(self) -> Steps:
+        """Raises DataStandsAgainst for too many entities, and for values that others refer to."""
+        try:
+            return (yield from self._steps())
+        except TooManyMatches as error:
+            raise too_many(self.definition.name, self.operations, self.most) from error
+
+    def _steps(self) -> Steps:
+        numbers: dict[str, Mapping[str, int]] = {}
+        for beginning in self.beginnings:
+            serial = beginning.serial
+            if beginning.former is not None:
+                serial = replace(serial, start=max(serial.start, (yield from take(beginning.former, 0))))
+            entities: list[Entity] = []
+            if serial.field in self.operations.fill:
+                where = has_none((serial.field,))
+                entities = yield from find(self.definition.name, where, self.most + 1, ())
+                if len(entities) > self.most:
+                    raise TooManyMatches(self.most)
+            first = yield from take(serial, len(entities))
+            numbers[serial.field] = {entity["_id"]: first + place for place, entity in enumerate(entities)}
+        if not self.operations:
+            return NOTHING_WRITTEN
+        change = DataChange(self.operations, self.definition, numbers)
+        store, where = self.definition.name, change.concerned
+        if self.named:
+            yield from check_key(FieldChange(store, where, {}, change, self.most + 1), self.named)
+        return (yield from do(UpdateMany(store, where, stamp_change({}), self.most, compute=change)))
+
+
+async def _beginnings(
+    engine: Engine, old: StoreDefinition, new: StoreDefinition, change: DataChange
+) -> tuple[list[Beginning], list[Write]]:
+    """Return the serial fields that begin or are filled, above all numbers that entities have, and the condition that
+    none of them has got a greater one by the commit."""
+    filled = change.operations.fill
+    wanted = [each for each in serials_of(new) if each.field not in old.serial_names or each.field in filled]
+    if not wanted:
+        return [], []
+    since = await engine.feed.position()
+    largest = {each.field: await _largest(engine, new.name, each.field, change) for each in wanted}
+
+    def recheck(changes: Sequence[Change]) -> None:
+        for each in changes:
+            entity = each.after if each.store == new.name else None
+            if entity is not None and any(_number(entity, n, change) > most for n, most in largest.items()):
+                raise NotAsExpected
+
+    former = {each.field: each for each in serials_of(old)}
+    beginnings = [
+        Beginning(
+            replace(each, start=max(each.start, largest[each.field] + 1)),
+            former.get(change.operations.sources.get(each.field, "")),
+        )
+        for each in wanted
+    ]
+    return beginnings, [Recheck(new.name, since, recheck)]
+
+
+async def _largest(engine: Engine, store: str, field: str, change: DataChange) -> int:
+    """Return the largest number that an entity will have in the field, before it is filled; -1 if there is none."""
+    numbers = [-1]
+
+    def note(entity: Entity) -> bool:
+        numbers[0] = max(numbers[0], _number(entity, field, change))
+        return True
+
+    await engine.count(store, has_value((change.operations.source_of(field),)), note)
+    return numbers[0]
+
+
+def _number(entity: Entity, field: str, change: DataChange) -> int:
+    if entity.get(change.operations.source_of(field)) is None:
+        return -1
+    number = change.applied(entity).get(field)
+    return number if isinstance(number, int) and not isinstance(number, bool) else -1

@@ -1,0 +1,87 @@
+"""Examines what a change of data would make of each entity that it concerns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from hub.services.tally import Tally
+from stores.data_changes import DataChange, DataOperations, Obstacle, Obstructed
+from stores.errors import DataStandsAgainst
+from stores.paths import value_at
+from stores.protocol import Engine
+from stores.records import Entity
+from stores.schema import StoreDefinition
+
+_TEXTS: Final[Mapping[Obstacle, str]] = {
+    Obstacle.UNCONVERTIBLE: "a value of it that cannot be converted.",
+    Obstacle.INVALID: "a value for it that would not be valid as it is.",
+    Obstacle.MISSING: "no value of it, which would be required.",
+    Obstacle.TAKEN: "a value of it already.",
+    Obstacle.MULTIPLE: "a value of it that would be neither a string nor a number.",
+    Obstacle.PARALLEL: "a list at it and at another field, of which an index takes one.",
+}
+
+
+def text_of_obstacle(kind: Obstacle) -> str:
+    """Return what entities have that cannot be changed."""
+    return _TEXTS[kind]
+
+
+class Examination:
+    """The examination of a store's entities before `change`, which may concern at most `most` of them."""
+
+    def __init__(self, change: DataChange, definition: StoreDefinition, most: int) -> None:
+        self._change = change
+        self._store = definition.name
+        self._most = most
+        self._obstacles: dict[tuple[str, Obstacle], Tally] = {}
+        changed = change.names - definition.serial_names
+        self._unique = [path for path in definition.unique_paths if path.split(".")[0] in changed]
+        self._holders: dict[tuple[str, Any], str] = {}
+        self._sharing: dict[str, dict[str, None]] = {}
+
+    async def run(self, engine: Engine) -> dict[str, str]:
+        """Return for each field how many entities stand against the change, and which one is the first. Raises
+        DataStandsAgainst for a change of too many."""
+        count = await engine.count(self._store, self._change.concerned)
+        if count > self._most:
+            raise too_many(self._store, self._change.operations, self._most)
+        await engine.count(self._store, self._change.concerned, self._examine)
+        shared = {
+            path: Tally(len(ids), min(ids)).saying("would share", "a value of it with another.")
+            for path, ids in self._sharing.items()
+        }
+        return shared | {name: tally.having(text_of_obstacle(kind)) for (name, kind), tally in self._obstacles.items()}
+
+    def _examine(self, entity: Entity) -> bool:
+        try:
+            changed = self._change.of(entity)
+        except Obstructed as obstructed:
+            for place in obstructed.found.items():
+                self._obstacles.setdefault(place, Tally()).add(entity)
+            return True
+        after = {**entity, **changed.fields}
+        for path in self._unique:
+            if (value := value_at(after, path)) is not None:
+                self._note(path, value, entity["_id"])
+        return True
+
+    def _note(self, path: str, value: Any, id: str) -> None:
+        """Note a value of a unique field, and who has had it before."""
+        holder = self._holders.setdefault((path, value), id)
+        if holder != id:
+            self._sharing.setdefault(path, {}).update({holder: None, id: None})
+
+
+def too_many(store: str, operations: DataOperations, most: int) -> DataStandsAgainst:
+    """Return the refusal of a change of too many entities, with the commands that make it."""
+    commands = [
+        *(f"hub field rename {store} {source} {target}" for source, target in operations.rename.items()),
+        *(f"hub field drop {store} {name}" for name in operations.drop),
+        *(f"hub field fill {store} {name}" for name in operations.fill),
+        *(f"hub field convert {store} {name}" for name in operations.convert),
+    ]
+    text = f"More than {most} entities would change (HUB_MAX_MATCHES). The command line changes any number: "
+    error = DataStandsAgainst({"data": text + "; ".join(commands[:10])})
+    return error.at("max_matches")

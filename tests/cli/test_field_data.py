@@ -1,0 +1,53 @@
+"""`hub field` and `hub store update --data` on real hubs: the entities change with the definition."""
+
+from __future__ import annotations
+
+import json
+import re
+
+from tests.cli.conftest import CommandLine, plain
+
+FIELDS = ("margin:Number:index", "amount:Text", "old:Text")
+
+
+def test_fields_take_their_values_along(hub_of_each_engine: CommandLine) -> None:
+    hub = hub_of_each_engine
+    with hub.serving():
+        fields = [argument for field in FIELDS for argument in ("--field", field)]
+        hub("store", "create", "orders", *fields, "--index", '["old","margin"]', "--search", "old")
+        rows = [{"margin": 1, "amount": "12.5", "old": "a"}, {"margin": 2, "amount": "7"}]
+        hub("import", "orders", "-", input="\n".join(map(json.dumps, rows)))
+        assert hub("field", "rename", "orders", "margin", "profit").out.startswith(
+            "field margin of orders is now profit"
+        )
+        dropped = hub("field", "drop", "orders", "old", "--yes").out.splitlines()
+        assert dropped == ['indexes: ["old","profit"] dropped', "search: old dropped", "field old of orders dropped"]
+        assert hub("field", "convert", "orders", "amount", "--type", "Numeric").out.startswith("field amount of orders")
+        hub("field", "add", "orders", "currency", "--type", "Text", "--required", "--default", "CAD", "--fill")
+        hub("field", "add", "orders", "number", "--json", '{"type": "Serial", "start": 100}', "--fill")
+        assert plain(hub.rows("orders")) == [
+            {"profit": 1, "amount": 12.5, "currency": "CAD", "number": 100},
+            {"profit": 2, "amount": 7, "currency": "CAD", "number": 101},
+        ]
+        assert hub.json("store", "show", "orders", "--json")["fields"] == [
+            {"id": "profit", "type": "Number", "index": True},
+            {"id": "amount", "type": "Numeric"},
+            {"id": "currency", "type": "Text", "required": True, "default": "CAD"},
+            {"id": "number", "type": "Serial", "start": 100},
+        ]
+        hub.file("orders.json", '[{"id": "profit", "type": "Number"}]')
+        data = '{"drop": ["amount", "currency", "number"]}'
+        hub("store", "update", "orders", "orders.json", "--data", data)
+        assert plain(hub.rows("orders")) == [{"profit": 1}, {"profit": 2}]
+
+
+def test_what_stands_against_a_change_is_said(hub_of_each_engine: CommandLine) -> None:
+    hub = hub_of_each_engine
+    with hub.serving():
+        hub("store", "create", "orders", "--field", "amount:Text", "--open")
+        hub("import", "orders", "-", input='{"amount": "12.5"}\n{"amount": "many", "free": "7"}\n')
+        refused = hub("field", "convert", "orders", "amount", "--type", "Numeric", code=1).err
+        assert re.fullmatch(r"hub: Conflict: amount: 1 entity [^\n]*\n", refused)
+        hub("field", "convert", "orders", "free", "--type", "Number")
+        hub("field", "rename", "orders", "free", "count")
+        assert plain(hub.rows("orders")) == [{"amount": "12.5"}, {"amount": "many", "count": 7}]
