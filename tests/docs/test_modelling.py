@@ -73,7 +73,7 @@ def expression(shown: str) -> str:
     one object."""
     text = re.escape(on_one_line(shown)).replace("…", "[^{}]*")
     text = re.sub(r"[0-9a-f]{24}", "[0-9a-f]{24}", text)
-    return re.sub(r'"(channel|commit|position)":"[^"]*"', r'"\1":"[^"]*"', text)
+    return re.sub(r'"(channel|commit|position|time)":"[^"]*"', r'"\1":"[^"]*"', text)
 
 
 def on_one_line(text: str) -> str:

@@ -21,7 +21,7 @@ from tests.faults.followers import LAST, Follower, Sleeper
 from tests.faults.hub import MortalHub
 from tests.faults.ledger import Audit, Fate, Ledger
 from tests.faults.report import Row
-from tests.faults.writers import CROWD, PARENT, Counting, Writer
+from tests.faults.writers import CROWD, PARENT, Counting, Families, Writer
 from tests.support.hub import API, Client, entity_of, eventually, unique
 from tests.support.live import Event
 
@@ -234,10 +234,8 @@ async def define(client: Client, **definition: Any) -> str:
     return str((await eventually(made))["name"])
 
 
-async def define_with_families(client: Client) -> str:
-    """Create the store of a workload, in which children refer to parents (`writers.Families`); return its name. Tries
-    again like `define`."""
-    store = await define(client, unique=["code"], indexes=["flock"])
+async def let_children_refer(client: Client, store: str) -> None:
+    """Let the children of families refer to parents in the same store. Tries again like `define`."""
     change = {"fields": [PARENT | {"store": store}], "open": True}
 
     async def changed() -> bool:
@@ -250,7 +248,6 @@ async def define_with_families(client: Client) -> str:
         return answer.status_code == 200
 
     await eventually(changed)
-    return store
 
 
 @asynccontextmanager
@@ -258,7 +255,9 @@ async def workload(hub: MortalHub, *detours: str, crowd: Sequence[type[Writer]] 
     """Run writers and followers while the block runs; at its end all writes have been delivered. `detours` are other
     addresses of the hub, which half of the clients use."""
     async with asyncio.TaskGroup() as group:
-        store = await define_with_families(hub.client())
+        store = await define(hub.client(), unique=["code"], indexes=["flock"])
+        if any(issubclass(kind, Families) for kind in crowd):
+            await let_children_refer(hub.client(), store)
         load = Workload(hub, store, [hub.url, *detours], crowd)
         await load.begin(group)
         yield load

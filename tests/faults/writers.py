@@ -244,7 +244,7 @@ class Cascades(Families):
             await self.attempt(self.ledger.ask_removal(made), "DELETE", f"{self.path}/{made[0]}")
 
 
-CROWD: tuple[type[Writer], ...] = (
-    *(Singles, Singles, Keyed, Keyed, Bulk, Counting, Counting, Upserting, Herding),
-    *(Batches, Batches, Cascades),
-)
+SEPARATE: tuple[type[Writer], ...] = (Singles, Singles, Keyed, Keyed, Bulk, Counting, Counting, Upserting, Herding)
+"""Writers of a store to which nothing refers."""
+
+CROWD: tuple[type[Writer], ...] = (*SEPARATE, Batches, Batches, Cascades)

@@ -77,12 +77,12 @@ Refer = Callable[[Client, str, str, str], Awaitable[httpx.Response]]
 """Makes an entity of a store refer to a target: takes the client, the store, the id of an entity of it, the target."""
 
 WAYS: tuple[Refer, ...] = (
-    lambda client, store, id, target: client.post(f"/{store}", {"to": target}),
-    lambda client, store, id, target: client.patch(f"/{store}/{id}", {"to": target}),
-    lambda client, store, id, target: client.put(f"/{store}/{id}", {"to": target}),
-    lambda client, store, id, target: client.post(f"/{store}", [{"name": "first"}, {"to": target}]),
-    lambda client, store, id, target: client.patch(f"/{store}?_id={id}", {"to": target}),
-    lambda client, store, id, target: batch(client, post(store, name="first"), post(store, to=target)),
+    lambda client, store, id, target: client.post(f"/{store}", {"target": target}),
+    lambda client, store, id, target: client.patch(f"/{store}/{id}", {"target": target}),
+    lambda client, store, id, target: client.put(f"/{store}/{id}", {"target": target}),
+    lambda client, store, id, target: client.post(f"/{store}", [{"name": "first"}, {"target": target}]),
+    lambda client, store, id, target: client.patch(f"/{store}?_id={id}", {"target": target}),
+    lambda client, store, id, target: batch(client, post(store, name="first"), post(store, target=target)),
 )
 
 RACES = [*product(WAYS, (True, False), (True, False))]
@@ -107,7 +107,7 @@ async def test_of_a_deletion_and_a_new_reference_nothing_dangles(
     deletion, one of the two requests is refused. Otherwise the reference is refused, or goes with its target."""
     targets = await processes.define(fields=[NAME])
     store = await processes.define(
-        fields=[NAME, {"id": "to", "type": "Reference", "store": targets, "on_delete": on_delete}]
+        fields=[NAME, {"id": "target", "type": "Reference", "store": targets, "on_delete": on_delete}]
     )
     for number in range(races):
         refer, is_first, by_filter = RACES[MIXED * number % len(RACES)]
@@ -122,7 +122,7 @@ async def test_of_a_deletion_and_a_new_reference_nothing_dangles(
         assert statuses in expected, (refers.text, deletes.text)
         is_there = (await here.get(f"/{targets}/{target}")).status_code == 200
         assert is_there is (statuses == (200, 409))
-        assert bool(await here.list(store, {"to": target})) is is_there
+        assert bool(await here.list(store, {"target": target})) is is_there
 
 
 async def sees(client: Client, store: str, id: str) -> bool:
