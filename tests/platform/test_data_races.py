@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+from hub.services.batch import LIGHT_REQUESTS
 from stores.records import Entity
 from tests.platform.answers import good
 from tests.support.engines import Database
@@ -205,8 +206,9 @@ async def test_no_more_is_taken_than_there_is(processes: Processes, races: int) 
     assert (await processes.of(0).see(store, made["_id"]))["stock"] == 0
 
 
-async def test_orders_of_one_product_at_once(processes: Processes, races: int) -> None:
-    """Each is one batch: an order, its line, and the stock that it lowers. None is refused, and the stock is exact."""
+@pytest.mark.parametrize("size", [1, LIGHT_REQUESTS])
+async def test_orders_of_one_product_at_once(processes: Processes, races: int, size: int) -> None:
+    """Each is one batch: an order, its lines, and the stock that it lowers. None is refused, and the stock is exact."""
     products = await processes.define(fields=[{"id": "sku", "type": "Text", "unique": True}, *STOCK])
     orders = await processes.define(fields=[{"id": "number", "type": "Serial"}])
     lines = await processes.define(
@@ -215,20 +217,20 @@ async def test_orders_of_one_product_at_once(processes: Processes, races: int) -
             {"id": "product", "type": "Reference", "store": products, "by": "sku"},
         ]
     )
-    each = 1 + races // 4
-    hot = await processes.of(0).make(products, sku="hot", stock=CLIENTS * each + 1)
-    sold = {"method": "PATCH", "path": f"/{products}/{hot['_id']}", "body": {"$inc": {"stock": -1}}}
+    each = 1 + races // 8
+    hot = await processes.of(0).make(products, sku="hot", stock=CLIENTS * each * size + 1)
+    sold = {"method": "PATCH", "path": f"/{products}/{hot['_id']}", "body": {"$inc": {"stock": -size}}}
+    line = post(lines, order={"$ref": "0._id"}, product="hot")
 
     async def order(client: Client, number: int) -> None:
         for _ in range(each):
-            good(await batch(client, post(orders), post(lines, order={"$ref": "0._id"}, product="hot"), sold))
+            good(await batch(client, post(orders), *[line] * size, sold))
 
     await processes.at_once(order)
     assert (await processes.of(0).see(products, hot["_id"]))["stock"] == 1
     numbers = [made["number"] for made in await processes.of(0).list(orders)]
     assert len(numbers) == len(set(numbers)) == CLIENTS * each
-    ordered = [line["order"] for line in await processes.of(0).list(lines)]
-    assert len(ordered) == len(set(ordered)) == CLIENTS * each
+    assert good(await processes.of(0).get(f"/{lines}?meta=true"))["count"] == CLIENTS * each * size
 
 
 # Serial numbers.
