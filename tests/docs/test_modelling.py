@@ -1,4 +1,5 @@
-"""docs/modelling-an-erp.md, run as printed in a fresh copy of the project; then orders of many while its hub is killed."""
+"""docs/modelling-an-erp.md, run as printed in a fresh copy of the project; then orders of many clients while its hub is
+killed."""
 
 from __future__ import annotations
 
@@ -111,15 +112,15 @@ class Shop:
         entity: Entity = made.json()
         return entity
 
-    def list(self, path: str) -> list[Entity]:
+    def entities(self, path: str) -> list[Entity]:
         listed = self.http.get(path)
         assert listed.status_code == 200, listed.text
-        entities: list[Entity] = listed.json()
-        return entities
+        found: list[Entity] = listed.json()
+        return found
 
     @property
     def stock(self) -> int:
-        [product] = self.list("/products?sku=cup")
+        [product] = self.entities("/products?sku=cup")
         return int(product["stock"])
 
     def place(self, number: int) -> httpx.Response:
@@ -212,8 +213,8 @@ def check_refusals(shop: Shop, refused: dict[int, httpx.Response]) -> int:
 
 def check_orders(shop: Shop, taken: dict[int, list[str]]) -> None:
     """Check that there are these orders with their lines, and nothing else."""
-    orders = {order["_id"]: order for order in shop.list(f"/orders?customer={shop.customer['_id']}")}
-    lines = {line["_id"]: line for line in shop.list("/lines")}
+    orders = {order["_id"]: order for order in shop.entities(f"/orders?customer={shop.customer['_id']}")}
+    lines = {line["_id"]: line for line in shop.entities("/lines")}
     assert {*orders} == {order for order, *_ in taken.values()}
     assert {*lines} == {line for _, *some in taken.values() for line in some}
     for number, (order, *some) in taken.items():

@@ -1,5 +1,5 @@
-"""Live clients that follow a store during a fault. After a disconnection they resume from their last position. Whenever a
-commit has arrived, what they show is whole."""
+"""Live clients that follow a store during a fault. After a disconnection they resume from their last position. What
+they show is whole whenever a commit has arrived."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a client shows that applies the changes of a commit together, so that it never shows half of a batch or half of a
+"""What a client shows that applies the changes of a commit together, so that it never shows half of a batch or of a
 deletion with its consequences."""
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from tests.support.live import Event
 
 class Shown:
     """A view that takes each commit as a whole, once its last event has arrived; an interruption in between changes
-    nothing. Families (`writers.Families`) are whole in it at any moment: a parent has as many children as it counts, and
-    no child is without its parent."""
+    nothing. Families (`writers.Families`) are whole in it at any moment: a parent has as many children as it counts,
+    and no child is without its parent."""
 
     def __init__(self, view: Mapping[str, Entity]) -> None:
         self.view: dict[str, Entity] = {}
