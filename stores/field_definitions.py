@@ -18,7 +18,7 @@ from stores.schema import SERIAL, Field
 MAX_FIELDS: Final[Annotated[int, Limit("store", "fields", "400")]] = 500
 """Fields of a store, those inside of objects included."""
 MAX_OPTIONS: Final[Annotated[int, Limit("field", "options", "400")]] = 10_000
-LARGEST_START: Final = 10**15
+LARGEST_START: Final[Annotated[int, Limit("field", "first number of a Serial", "400")]] = 10**15
 """The largest first number of a Serial. All that follow are exact in JavaScript too, for a thousand years."""
 MAX_OBJECT_LEVELS: Final[Annotated[int, Limit("field", "levels of `Object`", "400")]] = 8
 
