@@ -25,7 +25,6 @@ INTERNAL: Final = {
     "LARGEST_PIECE": "bytes that are parsed at once; further ones follow",
     "MOST_IDS": "chooses a query plan",
     "MOST_KEPT_VALUES": "values of a filter that is worth keeping compiled",
-    "MOST_TRIED_AT_ONCE": "looked at on the event loop; further ones in a thread",
     "MOST_SKIPPED": "users without a comparable login that a start looks at",
 }
 """Constants with names like limits that do not limit any input of clients, with the reason."""
