@@ -312,12 +312,13 @@ class Committer:
         pause = 0.002
         is_bulk, is_large = _is_bulk(writes), _is_large(writes)
         pauses = iter(_BULK_CACHE_PAUSES if is_bulk else _CACHE_PAUSES)
-        conflicts = Conflicts(self._connection, {META, KEYS, *(write.store for write in writes)})
+        stores = {META, KEYS, *(write.store for write in writes)}
+        conflicts = Conflicts(self._connection, stores)
         async with AsyncExitStack() as held:
             await held.enter_async_context(turn)
             session = await held.enter_async_context(self._connection.client.start_session())
             number = held.enter_context(self._numbers.number())
-            room = await held.enter_async_context(Room(self._large, number))
+            room = await held.enter_async_context(Room(self._large, number, stores))
             give_up = clock.monotonic() + _GIVE_UP_SECONDS
             while True:
                 if is_large:

@@ -8,7 +8,7 @@ Source: MongoDB manual, "Transactions in Applications" (TransactionTooLargeForCa
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from typing import Final
 
 from pymongo.errors import PyMongoError
@@ -27,11 +27,12 @@ _COUNT: Final[list[Document]] = [
 
 
 class Conflicts:
-    """The counted collisions in some collections, over the attempts of one transaction."""
+    """The counted collisions in some collections, over the attempts of one transaction. An attempt may add to the
+    collections, which then counts as a collision."""
 
-    def __init__(self, connection: Connection, collections: Iterable[str]) -> None:
+    def __init__(self, connection: Connection, collections: Collection[str]) -> None:
         self._connection = connection
-        self._collections = sorted(collections)
+        self._collections = collections
         self._counted: int | None = None
 
     async def explain(self, error: PyMongoError) -> bool:
@@ -46,7 +47,7 @@ class Conflicts:
         """Return the number of collisions, or None if the server does not give it."""
         count = 0
         try:
-            for name in self._collections:
+            for name in sorted(self._collections):
                 async for shard in await self._connection.collection(name).aggregate(_COUNT):
                     count += shard["count"]
         except (PyMongoError, TypeError):  # null for a server that does not count

@@ -28,10 +28,12 @@ async def longest_wait() -> AsyncIterator[None]:
 
 
 class Room:
-    """The room of one transaction. All transactions share `turns`. `number` is its own among those in progress."""
+    """The room of one transaction. All transactions share `turns`. `number` is its own among those in progress.
+    `stores`: those that its attempts have written to."""
 
-    def __init__(self, turns: asyncio.Lock, number: int) -> None:
+    def __init__(self, turns: asyncio.Lock, number: int, stores: set[str]) -> None:
         self.number = number
+        self.stores = stores
         self._turns = turns
         self.is_taken = False
 

@@ -117,6 +117,22 @@ async def test_many_steps_and_bulk_changes(engine: Engine) -> None:
         assert (await carry_out(engine, Procedure(STORE, steps, bulk))).count == sum(range(151))
 
 
+@pytest.mark.parametrize("bulk", [False, True])
+async def test_procedures_that_collide_in_another_store_all_succeed(engine: Engine, bulk: bool) -> None:
+    """Not in the one that they mainly write to: an order is new, but changes the stock that all orders change."""
+    await engine.define(StoreDefinition("others"))
+    stock = entity(n=0)
+    await engine.commit([Insert("others", stock)], USER)
+
+    def steps() -> Steps:
+        yield from do(Insert(STORE, entity()))
+        [found] = yield from find("others", Equal(("_id",), stock["_id"]), 1)
+        return (yield from do(Update("others", stock["_id"], {"n": found["n"] + 1})))
+
+    await asyncio.gather(*(carry_out(engine, Procedure(STORE, steps, bulk)) for _ in range(AT_ONCE)))
+    assert [each["n"] for each in await engine.entities("others", Query())] == [AT_ONCE]
+
+
 @pytest.mark.generated(0.1)
 async def test_readers_that_lock_a_key_miss_no_write(engine: Engine, races: int) -> None:
     """Each takes the next number after the largest that it finds."""

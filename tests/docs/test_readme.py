@@ -5,87 +5,50 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.docs.pages import ROOT, blocks, project_files
-from tests.support.ports import free_port
+from tests.docs.fresh import PRINTED, Fresh
+from tests.docs.pages import ROOT, blocks
 from tests.wire import javascript
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SERVE = "scripts/serve\n"
-PRINTED = "127.0.0.1:8000"
 PATIENCE = 45.0
 
 
-def copy_project(target: Path) -> None:
-    """Copy the files of a clone, with the packages of this environment, so that nothing is downloaded again."""
-    for path in project_files():
-        to = target / path.relative_to(ROOT)
-        to.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(path, to)
-    venv = target / ".venv"
-    venv.mkdir()
-    for item in Path(sys.prefix).iterdir():
-        if not item.name.startswith(".installed"):
-            (venv / item.name).symlink_to(item)
-    # Mark the installation as up to date, as scripts/environment does.
-    stamp = ". scripts/environment; fingerprint > .venv/.installed"
-    subprocess.run(["bash", "-c", stamp], cwd=target, check=True)
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> Fresh:
+    return Fresh(tmp_path_factory.mktemp("readme"))
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    target = tmp_path_factory.mktemp("readme") / "hub"
-    target.mkdir()
-    copy_project(target)
-    return target
+def project(fresh: Fresh) -> Path:
+    return fresh.project
 
 
 @pytest.fixture(scope="module")
-def environment(project: Path) -> dict[str, str]:
-    """The environment of a new user: no settings but the port. The copy's modules come before those of this tree."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("HUB_")}
-    # If the copy's mark is out of date, pip must fail, so that it does not install the copy over this environment.
-    return clean | {"HUB_PORT": str(free_port()), "PYTHONPATH": str(project), "PIP_NO_INDEX": "1"}
+def environment(fresh: Fresh) -> dict[str, str]:
+    """The environment of a new user: no settings but the port."""
+    return fresh.environment
 
 
 @pytest.fixture(scope="module")
-def said(project: Path, environment: dict[str, str]) -> Iterator[str]:
+def said(fresh: Fresh) -> Iterator[str]:
     """Run `scripts/serve`; yield its output when it is ready."""
-    log = project.parent / "serve.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            ["scripts/serve"], cwd=project, env=environment, stdout=output, stderr=subprocess.STDOUT
-        )
     try:
-        give_up = time.monotonic() + PATIENCE
-        while "Stop: Ctrl-C" not in log.read_text():
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < give_up, log.read_text()
-            time.sleep(0.05)
-        yield log.read_text()
+        yield fresh.start()
     finally:
-        process.terminate()
-        process.wait(timeout=30)
+        fresh.end()
 
 
 @pytest.fixture(scope="module")
-def outputs(said: str, project: Path, environment: dict[str, str]) -> list[str]:
-    """The output of each block of commands, run one after the other in one shell, as in one terminal."""
-    assert shutil.which("curl"), "the README's commands need curl"
-    printed = [block for block in blocks(README, "sh") if block != SERVE]
-    ours = PRINTED.replace("8000", environment["HUB_PORT"])
-    script = "set -euo pipefail\n" + "printf '\\0'\n".join(block.replace(PRINTED, ours) for block in printed)
-    done = subprocess.run(["bash", "-c", script], cwd=project, env=environment, capture_output=True, timeout=90)
-    assert done.returncode == 0, done.stderr.decode()
-    return done.stdout.decode().split("\0")
+def outputs(said: str, fresh: Fresh) -> list[str]:
+    """The output of each block of commands."""
+    return fresh.run([block for block in blocks(README, "sh") if block != SERVE])
 
 
 def test_serve_says_in_at_most_ten_lines_where_it_is_and_what_to_do_next(

@@ -1,4 +1,5 @@
-"""Live clients that follow a store during a fault. After a disconnection they resume from their last position."""
+"""Live clients that follow a store during a fault. After a disconnection they resume from their last position. What
+they show is whole whenever a commit has arrived."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ from typing import Any
 
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
+from tests.faults.shown import Shown
 from tests.faults.writers import PAUSE
 from tests.support.hub import Client
 from tests.support.live import Declined, Ended, Event, LiveClient, Refused, Watch, live
@@ -32,8 +34,10 @@ class Follower:
         self.restless = restless
         self.watches: list[Watch] = []
         self.connection: LiveClient | None = None
+        self.shown = Shown({})
         self.start = ""
         self.began = asyncio.Event()
+        self._taken = 0
 
     @property
     def watch(self) -> Watch:
@@ -63,13 +67,29 @@ class Follower:
     async def _follow(self, connection: LiveClient) -> None:
         self.connection = connection
         if self.watches:
-            watch = await connection.resume(self.watch, snapshot="auto")
+            self.show()  # what arrived while the former connection ended
+            self._begin(await connection.resume(self.watch, snapshot="auto"))
         else:
-            watch = await self._watch(connection)
-        self.watches.append(watch)
+            self._begin(await self._watch(connection))
         enough = random.randint(1, 2 * self.restless) if self.restless else None
-        await connection.until(lambda: self._finished() or (self.restless > 0 and len(watch.events) == enough), LONG)
+        await connection.until(lambda: self._has_enough(enough), LONG)
         connection.abort()
+
+    def _begin(self, watch: Watch) -> None:
+        if watch.resync or not self.watches:
+            self.shown = Shown(watch.view)
+        self.watches.append(watch)
+        self._taken = 0
+
+    def show(self) -> None:
+        """Show what has arrived. Raises AssertionError if a commit is not whole."""
+        for event in self.watch.events[self._taken :]:
+            self.shown.take(event)
+        self._taken = len(self.watch.events)
+
+    def _has_enough(self, events: int | None) -> bool:
+        self.show()
+        return self._finished() or len(self.watch.events) == events
 
     async def _watch(self, connection: LiveClient) -> Watch:
         """Subscribe for the first time, before any writer has started."""
@@ -92,5 +112,5 @@ class Sleeper(Follower):
 
     async def fall_asleep(self) -> None:
         async with live(self.client.url, self.client) as connection:
-            self.watches.append(await self._watch(connection))
+            self._begin(await self._watch(connection))
             connection.abort()

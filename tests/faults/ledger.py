@@ -1,12 +1,13 @@
 """A ledger of requested writes and their answers.
 
 Every write sets its own tag on its entities, so each change in the feed names the write that made it. A deletion cannot
-set a tag, and is recorded by the id of the deleted entity.
+set a tag, and is recorded by the ids of the deleted entities.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -42,10 +43,16 @@ class Ledger:
     def __init__(self) -> None:
         self.writes: list[Asked] = []
         self.told: Counter[Fate] = Counter()
+        self._removals: dict[str, str] = {}
 
     def ask(self, tag: str, size: int = 1) -> Asked:
         self.writes.append(Asked(tag, size))
         return self.writes[-1]
+
+    def ask_removal(self, ids: Sequence[str]) -> Asked:
+        """Record a deletion of these entities, all or none."""
+        self._removals |= dict.fromkeys(ids, ids[0])
+        return self.ask(ids[0], len(ids))
 
     def settle(self, asked: Asked, fate: Fate) -> None:
         asked.fate = fate
@@ -57,7 +64,7 @@ class Ledger:
 
     def audit(self, changes: list[dict[str, Any]]) -> Audit:
         """Compare the ledger with the changes of the feed."""
-        done = Counter(c["_id"] if c["op"] == "remove" else c["entity"]["tag"] for c in changes)
+        done = Counter(self._removals[c["_id"]] if c["op"] == "remove" else c["entity"]["tag"] for c in changes)
         audit = Audit()
         for asked in self.writes:
             times = done[asked.tag]

@@ -20,6 +20,7 @@ from tests.faults.conftest import Report
 from tests.faults.hub import MortalHub, mortal_hub
 from tests.faults.ledger import Fate
 from tests.faults.workload import Workload, workload
+from tests.faults.writers import SEPARATE
 from tests.support.engines import Database, sqlite_database
 from tests.support.hub import ADMIN_LOGIN, ADMIN_PASSWORD, eventually
 
@@ -65,7 +66,7 @@ COPY = "import sqlite3, sys; d = sqlite3.connect(sys.argv[1]); d.execute('VACUUM
 async def test_copied_by_another_program(tmp_path: Path, times: int, report: Report) -> None:
     """Another program makes a backup of the file under load, and the hub is killed soon after."""
     database, rounds = sqlite_database(tmp_path), 1 + times // 2
-    async with mortal_hub(database, tmp_path / "hub") as hub, workload(hub) as load:
+    async with mortal_hub(database, tmp_path / "hub") as hub, workload(hub, crowd=SEPARATE) as load:
         for number in range(rounds):
             await load.progress(random.randint(1, 60))
             command = [sys.executable, "-c", COPY, database.location, str(tmp_path / f"copy {number}")]

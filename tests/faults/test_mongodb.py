@@ -26,6 +26,7 @@ from stores.starting import when_available
 from tests.faults.conftest import Report
 from tests.faults.hub import MortalHub, mortal_hub
 from tests.faults.workload import Workload, workload
+from tests.faults.writers import SEPARATE
 from tests.support import mongod
 from tests.support.consuming import at_work, is_counted
 from tests.support.counting import COUNTED, COUNTS, counted, counting, write
@@ -308,7 +309,7 @@ async def test_mongodb_stands_still(tmp_path: Path, report: Report, monkeypatch:
     monkeypatch.delenv("HUB_TEST_MONGODB_URL", raising=False)
     with mongod.running() as server:
         database: Database = mongo_database(server.url)
-        async with mortal_hub(database, tmp_path / "hub") as hub, workload(hub) as load:
+        async with mortal_hub(database, tmp_path / "hub") as hub, workload(hub, crowd=SEPARATE) as load:
             await load.progress(40)
             pid = await pid_of(("127.0.0.1", server.port))
             os.kill(pid, signal.SIGSTOP)

@@ -1,8 +1,8 @@
 """Writers and followers around a fault, and the verdict on their observations.
 
 The promise: every acknowledged write is stored, once; a write in doubt is stored as a whole or not at all. A follower
-receives each change exactly once and in order, over any number of connections, and finally its view equals the REST
-list.
+receives each change exactly once and in order, over any number of connections, never shows half of a commit, and
+finally its view equals the REST list.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from tests.faults.followers import LAST, Follower, Sleeper
 from tests.faults.hub import MortalHub
 from tests.faults.ledger import Audit, Fate, Ledger
 from tests.faults.report import Row
-from tests.faults.writers import CROWD, Counting, Writer
+from tests.faults.writers import CROWD, PARENT, Counting, Families, Writer
 from tests.support.hub import API, Client, entity_of, eventually, unique
 from tests.support.live import Event
 
-LOW_PHASE: dict[str, Any] = {"filter": {"phase": {"$lt": 2}}, "only": "tag,phase"}
-"""A view that entities constantly enter and leave."""
+LOW_PHASE: dict[str, Any] = {"filter": {"phase": {"$lt": 2}}, "only": "tag,phase,parent,children"}
+"""A view that entities constantly enter and leave, families only as a whole."""
 
 
 class Workload:
@@ -137,6 +137,8 @@ class Workload:
         """Return the events, gaps, repeats and resyncs of one follower, whose view must equal the REST list."""
         params = parameters(follower)
         assert follower.watch.view == await self.listed(params)
+        follower.show()
+        assert follower.shown.view == follower.watch.view, "a commit has no last event"
         events = [plain(event) for event in follower.events]
         if follower.resyncs:
             return len(events), 0, 0, follower.resyncs
@@ -203,7 +205,8 @@ def parameters(follower: Follower) -> dict[str, str]:
 
 def plain(change: Event) -> str:
     """Return the content of a change as text, equal for REST and live."""
-    return json.dumps([change["op"], change["_id"], change.get("_rev"), change.get("entity")], sort_keys=True)
+    members = ("op", "_id", "_rev", "entity", "commit", "last")
+    return json.dumps([change.get(name) for name in members], sort_keys=True)
 
 
 def replayed(changes: list[Event]) -> dict[str, Entity]:
@@ -231,12 +234,30 @@ async def define(client: Client, **definition: Any) -> str:
     return str((await eventually(made))["name"])
 
 
+async def let_children_refer(client: Client, store: str) -> None:
+    """Let the children of families refer to parents in the same store. Tries again like `define`."""
+    change = {"fields": [PARENT | {"store": store}], "open": True}
+
+    async def changed() -> bool:
+        found = await client.get("/stores", {"name": store})
+        if found.status_code == 503:
+            return False
+        [definition] = found.json()
+        answer = await client.patch(f"/stores/{definition['_id']}", change)
+        assert answer.status_code in (200, 503), answer.text
+        return answer.status_code == 200
+
+    await eventually(changed)
+
+
 @asynccontextmanager
 async def workload(hub: MortalHub, *detours: str, crowd: Sequence[type[Writer]] = CROWD) -> AsyncIterator[Workload]:
     """Run writers and followers while the block runs; at its end all writes have been delivered. `detours` are other
     addresses of the hub, which half of the clients use."""
     async with asyncio.TaskGroup() as group:
         store = await define(hub.client(), unique=["code"], indexes=["flock"])
+        if any(issubclass(kind, Families) for kind in crowd):
+            await let_children_refer(hub.client(), store)
         load = Workload(hub, store, [hub.url, *detours], crowd)
         await load.begin(group)
         yield load

@@ -26,6 +26,13 @@ BULK = 5
 HEAVY = 120
 """More entities than SQLite writes on the event loop, so the transaction runs in the writer thread."""
 
+CHILDREN = 3
+MANY_CHILDREN = 30
+"""More requests of a batch than the hub carries out on the event loop."""
+
+PARENT: Entity = {"id": "parent", "type": "Reference", "on_delete": "cascade"}
+"""The field by which children refer to their parents, without its store: it is that of the children themselves."""
+
 
 class Writer:
     """Repeats `step` until `stop` is set. Its names, tags and keys begin with its own name."""
@@ -50,10 +57,10 @@ class Writer:
 
     # Requests.
 
-    async def send(self, method: str, path: str = "", body: Any = None, **headers: str) -> httpx.Response | None:
+    async def send(self, method: str, path: str, body: Any = None, **headers: str) -> httpx.Response | None:
         """Send a request; return the answer, or None if the outcome is in doubt."""
         try:
-            answer = await self._send(method, self.path + path, json=body, headers=dashed(headers))
+            answer = await self._send(method, path, json=body, headers=dashed(headers))
         except httpx.TransportError:
             answer = None
         assert answer is None or answer.status_code != 500, answer.text
@@ -98,10 +105,10 @@ class Singles(Writer):
 
     async def step(self, number: int) -> None:
         tag = f"{self.name}-{number}"
-        made = await self.attempt(self.ledger.ask(tag), "POST", "", self.body(tag, number))
+        made = await self.attempt(self.ledger.ask(tag), "POST", self.path, self.body(tag, number))
         if made is not None and made.status_code == 200 and number % 3 == 0:
             id = made.json()["_id"]
-            await self.attempt(self.ledger.ask(id), "DELETE", f"/{id}")
+            await self.attempt(self.ledger.ask_removal([id]), "DELETE", f"{self.path}/{id}")
 
 
 class Keyed(Writer):
@@ -110,7 +117,7 @@ class Keyed(Writer):
 
     async def step(self, number: int) -> None:
         tag = f"{self.name}-{number}"
-        request = ("POST", "", self.body(tag, number))
+        request = ("POST", self.path, self.body(tag, number))
         made = await self.insist(self.ledger.ask(tag), *request, idempotency_key=tag)
         if number % 4 == 0 and made.status_code == 200:
             again = await until(lambda: self.send(*request, idempotency_key=tag))
@@ -123,7 +130,7 @@ class Bulk(Writer):
     async def step(self, number: int) -> None:
         tag = f"{self.name}-{number}"
         size = HEAVY if number % 25 == 20 else BULK
-        request = ("POST", "", [self.body(tag, number, item=item) for item in range(size)])
+        request = ("POST", self.path, [self.body(tag, number, item=item) for item in range(size)])
         asked = self.ledger.ask(tag, size)
         if number % 2:
             await self.insist(asked, *request, idempotency_key=tag)
@@ -138,7 +145,7 @@ class Counting(Writer):
     counter = ""
 
     async def step(self, number: int) -> None:
-        path = f"/{self.counter}"
+        path = f"{self.path}/{self.counter}"
         seen = (await until(lambda: self.send("GET", path))).json()
         asked = self.ledger.ask(f"{self.name}-{number}")
         body = {"tag": asked.tag, "n": seen["n"] + 1, "phase": number % 4}
@@ -158,7 +165,7 @@ class Upserting(Writer):
     async def step(self, number: int) -> None:
         asked = self.ledger.ask(f"{self.name}-{number}", 2)
         bodies = [self.body(asked.tag, number, code=f"{self.name}-{which}") for which in "ab"]
-        request = ("POST", "?upsert=code", bodies)
+        request = ("POST", f"{self.path}?upsert=code", bodies)
         if number % 2:
             await self.insist(asked, *request, idempotency_key=asked.tag)
         else:
@@ -171,11 +178,73 @@ class Herding(Writer):
     async def prepare(self) -> None:
         tag = f"{self.name}-flock"
         flock = [self.body(tag, 0, flock=self.name) for _ in range(FLOCK)]
-        await self.insist(self.ledger.ask(tag, FLOCK), "POST", "", flock, idempotency_key=tag)
+        await self.insist(self.ledger.ask(tag, FLOCK), "POST", self.path, flock, idempotency_key=tag)
 
     async def step(self, number: int) -> None:
         asked = self.ledger.ask(f"{self.name}-{number}", FLOCK)
-        await self.attempt(asked, "PATCH", f"?flock={self.name}", {"tag": asked.tag, "phase": number % 4})
+        await self.attempt(asked, "PATCH", f"{self.path}?flock={self.name}", {"tag": asked.tag, "phase": number % 4})
 
 
-CROWD: tuple[type[Writer], ...] = (Singles, Singles, Keyed, Keyed, Bulk, Counting, Counting, Upserting, Herding)
+class Families(Writer):
+    """Makes parents and children in batches. A parent names the number of its `children`, and each child its `parent`,
+    like an order and its lines."""
+
+    def parent(self, tag: str, number: int, children: int) -> Entity:
+        return {"method": "POST", "path": self.path, "body": self.body(tag, number, children=children)}
+
+    def child(self, tag: str, number: int, parent: object) -> Entity:
+        return {"method": "POST", "path": self.path, "body": self.body(tag, number, parent=parent)}
+
+    def family(self, tag: str, number: int, children: int) -> list[Entity]:
+        """Return the requests for a parent and its children."""
+        return [self.parent(tag, number, children), *[self.child(tag, number, {"$ref": "0._id"})] * children]
+
+    async def carry_out(self, requests: list[Entity], asked: Asked, **headers: str) -> list[str]:
+        """Send a batch, with an Idempotency-Key until it is answered; return the ids of the entities that it has
+        written, none if it has not or may not have."""
+        send = self.insist if headers else self.attempt
+        answer = await send(asked, "POST", "/batch", {"requests": requests}, **headers)
+        if answer is None or answer.status_code != 200:
+            return []
+        return [each["body"]["_id"] for each in answer.json()["responses"]]
+
+
+class Batches(Families):
+    """Creates families, alternately with and without a key, some of them large. After each it gives the last one that
+    it knows another child, and counts it with `$inc`."""
+
+    last = ""
+    phase = 0
+
+    async def step(self, number: int) -> None:
+        tag = f"{self.name}-{number}"
+        size = MANY_CHILDREN if number % 10 == 7 else CHILDREN
+        key = {"idempotency_key": tag} if number % 2 else {}
+        made = await self.carry_out(self.family(tag, number, size), self.ledger.ask(tag, 1 + size), **key)
+        if made:
+            self.last, self.phase = made[0], number
+        if self.last:
+            await self._add_child(f"{tag}-more")
+
+    async def _add_child(self, tag: str) -> None:
+        """The family stays in one phase, so that a view of a phase shows all of it or nothing."""
+        counted = {"method": "PATCH", "path": f"{self.path}/{self.last}", "body": {"tag": tag, "$inc": {"children": 1}}}
+        await self.carry_out([self.child(tag, self.phase, self.last), counted], self.ledger.ask(tag, 2))
+
+
+class Cascades(Families):
+    """Creates a family, and deletes the parent, which deletes the children."""
+
+    async def step(self, number: int) -> None:
+        tag = f"{self.name}-{number}"
+        size = MANY_CHILDREN if number % 10 == 7 else CHILDREN
+        asked = self.ledger.ask(tag, 1 + size)
+        made = await self.carry_out(self.family(tag, number, size), asked, idempotency_key=tag)
+        if made:
+            await self.attempt(self.ledger.ask_removal(made), "DELETE", f"{self.path}/{made[0]}")
+
+
+SEPARATE: tuple[type[Writer], ...] = (Singles, Singles, Keyed, Keyed, Bulk, Counting, Counting, Upserting, Herding)
+"""Writers of a store to which nothing refers."""
+
+CROWD: tuple[type[Writer], ...] = (*SEPARATE, Batches, Batches, Cascades)

@@ -10,6 +10,7 @@ import pytest
 
 from hub.app import assemble
 from hub.settings import Settings
+from tests.conftest import extent_of
 from tests.support.engines import Database, fitting_database
 from tests.support.hub import ADMIN_PASSWORD, SECRET_KEY, Client, Hub, running_hub
 from tests.support.racing import Racing
@@ -56,6 +57,12 @@ async def user(hub: Hub) -> Client:
 async def other(hub: Hub) -> Client:
     """Another user like `user`."""
     return await hub.as_user()
+
+
+@pytest.fixture(scope="session")
+def races(pytestconfig: pytest.Config) -> int:
+    """The number of times to run each race."""
+    return extent_of(pytestconfig).races
 
 
 @pytest.fixture

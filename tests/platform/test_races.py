@@ -10,17 +10,10 @@ import httpx
 import pytest
 
 from stores.records import new_id
-from tests.conftest import extent_of
 from tests.support.engines import Database, fitting_database
 from tests.support.hub import Client, Hub, entity_of, eventually, running_hub, unique
 
 pytestmark = pytest.mark.races
-
-
-@pytest.fixture(scope="module")
-def races(pytestconfig: pytest.Config) -> int:
-    """The number of times to run each race."""
-    return extent_of(pytestconfig).races
 
 
 @pytest.fixture(scope="module")
