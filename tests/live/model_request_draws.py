@@ -52,9 +52,14 @@ values: st.SearchStrategy[Pair] = st.one_of(
 )
 
 
-def bodies(store: str) -> st.SearchStrategy[dict[str, Any]]:
+# Hypothesis shows a composite strategy by its name alone. The others would be megabytes.
+_BODIES = {store: st.lists(values | references(store), max_size=3).map(dict) for store in DATA}
+
+
+@st.composite
+def bodies(draw: st.DrawFn, store: str) -> dict[str, Any]:
     """Draw plain fields."""
-    return st.lists(values | references(store), max_size=3).map(dict)
+    return draw(_BODIES[store])
 
 
 Step = tuple[str, str, Any]
@@ -107,14 +112,22 @@ def body_of(plain: dict[str, Any], steps: list[Step]) -> dict[str, Any]:
     return body
 
 
-def changes(store: str) -> st.SearchStrategy[dict[str, Any]]:
-    """Draw the body of a PATCH: plain fields, operators or both."""
+def _changes(store: str) -> st.SearchStrategy[dict[str, Any]]:
     computed = st.builds(body_of, st.just({}), st.lists(operators(store), min_size=1, max_size=3))
     mixed = st.builds(body_of, bodies(store), st.lists(operators(store), max_size=2))
     return st.one_of(bodies(store), computed, mixed)
 
 
-def ones(store: str) -> st.SearchStrategy[One]:
+_CHANGES = {store: _changes(store) for store in DATA}
+
+
+@st.composite
+def changes(draw: st.DrawFn, store: str) -> dict[str, Any]:
+    """Draw the body of a PATCH: plain fields, operators or both."""
+    return draw(_CHANGES[store])
+
+
+def _ones(store: str) -> st.SearchStrategy[One]:
     """Draw a request of one entity of a store."""
     picks = st.sampled_from([0, 1, 2, 3, 4, 5, 0, 1, 2, None, None, -1])
     stale = st.sampled_from([None, None, None, 0, 1])
@@ -138,9 +151,17 @@ def without_code(body: dict[str, Any]) -> dict[str, Any]:
     return inner
 
 
-one = st.one_of(ones(ORDERS), ones(LINES), ones(LINES))
+_ONE = st.one_of(_ones(ORDERS), _ones(LINES), _ones(LINES))
+
+
+@st.composite
+def one(draw: st.DrawFn) -> One:
+    """Draw a request of one entity."""
+    return draw(_ONE)
+
+
 by = st.sampled_from([0, 0, 1, 2, 3])
-singles = st.builds(AskOne, by, one)
+singles = st.builds(AskOne, by, one())
 arrays = st.builds(
     lambda by, bodies: AskOne(by, One("POST", LINES, body=bodies)), by, st.lists(bodies(LINES), min_size=2, max_size=3)
 )
@@ -169,7 +190,7 @@ def all_of(store: str, filters: st.SearchStrategy[Any]) -> st.SearchStrategy[Ask
 
 
 bulk = st.one_of(all_of(ORDERS, conditions_of_orders), all_of(LINES, conditions), all_of(LINES, conditions))
-batches = st.builds(AskBatch, by, st.lists(one, min_size=2, max_size=5).map(tuple))
+batches = st.builds(AskBatch, by, st.lists(one(), min_size=2, max_size=5).map(tuple))
 asks = st.one_of(singles, singles, arrays, deletions, bulk, batches, batches)
 seeds = st.builds(seed, by, st.lists(bodies(LINES), min_size=1, max_size=3))
 

@@ -155,7 +155,7 @@ class Run(State):
         changes = [change for commit in commits for change in commit.changes]
         self.meanwhile += [(change.store, change.after) for change in changes if change.after is not None]
         self.stage.note_numbers([(c.store, c.after["number"]) for c in changes if c.before is None and c.after])
-        self.commits += commits
+        self.commits += [commit for commit in commits if commit.changes]
 
     def _between(self, during: Moment) -> Iterator[Moment]:
         """Yield the moment again with each role or group that a user had only in between."""
