@@ -14,7 +14,8 @@ import httpx
 
 from stores.records import Entity
 from tests.live.model_data import Batch, Request
-from tests.live.model_definitions import DATA, ORDERS
+from tests.live.model_definitions import DATA, DEFINITIONS, LINES, ORDERS, relations
+from tests.live.model_oracle import Holder
 from tests.live.model_predictions import Asked
 from tests.live.model_run import Run
 from tests.live.model_writes import NOWHERE, Operation, named, picked_id
@@ -36,32 +37,50 @@ class One:
     upsert: bool = False
     stale: int | None = None
 
-    def request(self, run: Run, made: Made) -> Request:
+    def request(self, run: Run, holder: Holder, made: Made) -> Request:
         """Return the request with ids."""
+        filling = Filling(run, holder, made)
         if self.method == "POST":
-            return Request("POST", self.store, body=filled(self.body, run, made), upsert=self.upsert)
+            return Request("POST", self.store, body=filling.fill(self.body), upsert=self.upsert)
         if self.pick is None and self.store in made:
             id, rev = json.dumps({"$ref": f"{made[self.store]}._id"}), 1
         else:
-            id = picked_id(f"@{self.store}:{self.pick or 0}", run)
+            id = picked_id(f"@{self.store}:{self.pick or 0}", run, holder)
             rev = 1 if id == NOWHERE else run.now.entities[self.store][id]["_rev"]
         if_match = None if self.stale is None else rev + self.stale
-        body = None if self.method == "DELETE" else filled(self.body, run, made)
+        body = None if self.method == "DELETE" else filling.fill(self.body)
         return Request(self.method, self.store, id, body, if_match=if_match)
 
 
-def filled(value: Any, run: Run, made: Made) -> Any:
-    """Return the value with ids, and with references to earlier requests of a batch."""
-    if isinstance(value, dict):
-        return {name: filled(each, run, made) for name, each in value.items()}
-    if isinstance(value, list):
-        return [filled(each, run, made) for each in value]
-    if value == "@number":
-        return {"$ref": f"{[*made.values()][-1]}.number"} if made else 1
-    if isinstance(value, str) and value.startswith("@made:"):
-        store = value.partition(":")[2]
-        return {"$ref": f"{made[store]}._id"} if store in made else picked_id(f"@{store}:0", run)
-    return named(value, run)
+@dataclass(frozen=True)
+class Filling:
+    """Puts ids, and references to earlier requests of a batch, into the bodies of a holder's requests."""
+
+    run: Run
+    holder: Holder
+    made: Made
+
+    def fill(self, value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: self.fill(each) for name, each in value.items()}
+        if isinstance(value, list):
+            return [found for each in value if (found := self.fill(each)) is not None]
+        if value == "@number":
+            return {"$ref": f"{[*self.made.values()][-1]}.number"} if self.made else 1
+        if isinstance(value, str) and value.startswith("@"):
+            return self._reference(value)
+        return value
+
+    def _reference(self, text: str) -> Any:
+        """Return an id or a reference. It is null where the store has no entity yet."""
+        kind, _, rest = text.partition(":")
+        if kind == "@made":
+            if rest in self.made:
+                return {"$ref": f"{self.made[rest]}._id"}
+            text = f"@{rest}:0"
+        if not self.run.now.entities[text[1:].partition(":")[0]]:
+            return None
+        return picked_id(text, self.run, self.holder)
 
 
 @dataclass(frozen=True)
@@ -76,11 +95,12 @@ class Ask(Operation):
         return DATA
 
     async def perform(self, run: Run) -> None:
-        request, answer = await self.send(run, run.writers[self.by])
+        holder = run.holder_of(self.by)
+        request, answer = await self.send(run, run.writers[self.by], holder)
         if answer.status_code != 400 or "a bulk change needs a condition" not in answer.text:
-            run.asked.append(Asked(request, run.holder_of(self.by), answer))
+            run.asked.append(Asked(request, holder, answer))
 
-    async def send(self, run: Run, client: Client) -> tuple[Request | Batch, httpx.Response]:
+    async def send(self, run: Run, client: Client, holder: Holder) -> tuple[Request | Batch, httpx.Response]:
         raise NotImplementedError
 
 
@@ -88,8 +108,8 @@ class Ask(Operation):
 class AskOne(Ask):
     one: One
 
-    async def send(self, run: Run, client: Client) -> tuple[Request, httpx.Response]:
-        request = self.one.request(run, {})
+    async def send(self, run: Run, client: Client, holder: Holder) -> tuple[Request, httpx.Response]:
+        request = self.one.request(run, holder, {})
         path = f"/{request.store}/{request.id}" if request.id else f"/{request.store}"
         more: dict[str, Any] = {} if request.body is None else {"json": request.body}
         if request.if_match is not None:
@@ -108,9 +128,9 @@ class AskAll(Ask):
     method: str
     body: Any = None
 
-    async def send(self, run: Run, client: Client) -> tuple[Request, httpx.Response]:
+    async def send(self, run: Run, client: Client, holder: Holder) -> tuple[Request, httpx.Response]:
         filter = named(self.filter, run)
-        body = None if self.method == "DELETE" else filled(self.body, run, {})
+        body = None if self.method == "DELETE" else Filling(run, holder, {}).fill(self.body)
         more = {} if body is None else {"json": body}
         answer = await client.request(self.method, f"/{self.store}", params={"filter": json.dumps(filter)}, **more)
         return Request(self.method, self.store, body=body, filter=filter), answer
@@ -120,11 +140,11 @@ class AskAll(Ask):
 class AskBatch(Ask):
     ones: tuple[One, ...]
 
-    async def send(self, run: Run, client: Client) -> tuple[Batch, httpx.Response]:
+    async def send(self, run: Run, client: Client, holder: Holder) -> tuple[Batch, httpx.Response]:
         made: Made = {}
         requests: list[Request] = []
         for index, one in enumerate(self.ones):
-            requests.append(one.request(run, made))
+            requests.append(one.request(run, holder, made))
             if one.method == "POST":
                 made.pop(one.store, None)
                 made[one.store] = index
@@ -146,7 +166,9 @@ def item(request: Request) -> dict[str, Any]:
     return found
 
 
-def seed(by: int, bodies: list[Entity]) -> AskBatch:
-    """Return a batch that creates an order and lines that refer to it."""
-    first = [One("POST", ORDERS, body={"name": "a", "amount": 1, "n": 2})]
-    return AskBatch(by, (*first, *(One("POST", "lines", body={"head": "@made:orders", **body}) for body in bodies)))
+def seed(by: int, order: Entity, lines: list[tuple[str, Entity]]) -> AskBatch:
+    """Return a batch that creates an order and lines, each of which refers to it by the field that is named."""
+    many = {each.name for each in relations(DEFINITIONS) if each.many}
+    made: Any = f"@made:{ORDERS}"
+    linked = [{**body, name: [made] if name in many else made} for name, body in lines]
+    return AskBatch(by, (One("POST", ORDERS, body=order), *(One("POST", LINES, body=body) for body in linked)))

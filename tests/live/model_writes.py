@@ -11,13 +11,14 @@ import httpx
 
 from stores.records import Entity
 from tests.live.model_definitions import DATA
-from tests.live.model_oracle import matches
+from tests.live.model_oracle import Holder, matches
 from tests.live.model_run import Run
 from tests.live.model_stage import TYPED
 from tests.support.hub import Client
 
 NOWHERE = "f" * 24
 """The id of no entity."""
+FEW = 4
 
 
 class Operation:
@@ -40,18 +41,21 @@ def named(filter: Any, run: Run) -> Any:
         return {name: named(value, run) for name, value in filter.items()}
     if isinstance(filter, list):
         return [named(part, run) for part in filter]
-    if isinstance(filter, str) and filter.partition(":")[0].removeprefix("@") in DATA:
-        return picked_id(filter, run)
     if isinstance(filter, str) and filter.startswith("@"):
+        if filter[1:].partition(":")[0] in DATA:
+            return picked_id(filter, run)
         return (run.users if filter.startswith("@user") else run.stage.groups)[int(filter[-1])]
     return filter
 
 
-def picked_id(text: str, run: Run) -> str:
-    """Return the id for ``@orders:3``: that of the entity with this number, or of no entity for ``@orders:-1``."""
+def picked_id(text: str, run: Run, holder: Holder | None = None) -> str:
+    """Return the id for ``@orders:3``: that of the entity with this number, or of no entity for ``@orders:-1``. Small
+    numbers count those that the holder sees."""
     store, _, number = text[1:].partition(":")
-    ids = [*run.now.entities[store]]
-    return ids[int(number) % len(ids)] if ids and int(number) >= 0 else NOWHERE
+    found = [*run.now.entities[store].values()]
+    if holder is not None and int(number) < FEW:
+        found = [each for each in found if holder.sees(store, each, run.now.parents)] or found
+    return found[int(number) % len(found)]["_id"] if found and int(number) >= 0 else NOWHERE
 
 
 @dataclass(frozen=True)

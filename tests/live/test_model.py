@@ -71,16 +71,26 @@ class Model(RuleBasedStateMachine):
     @initialize(
         restarts=st.sampled_from([0] * 11 + [1]),
         made=st.lists(draws.makes, min_size=2, max_size=4),
-        seeds=st.lists(requests.seeds, min_size=1, max_size=2),
+        seeds=st.lists(requests.seeds, min_size=2, max_size=3),
         subscribed=st.lists(draws.subscriptions, min_size=1, max_size=3),
         others=st.lists(requests.subscriptions, min_size=1, max_size=3),
+        asked=st.lists(requests.asks(), min_size=2, max_size=4),
     )
-    def begin(self, restarts: int, made: list[Any], seeds: list[Any], subscribed: list[Any], others: list[Any]) -> None:
+    def begin(
+        self,
+        restarts: int,
+        made: list[Any],
+        seeds: list[Any],
+        subscribed: list[Any],
+        others: list[Any],
+        asked: list[Any],
+    ) -> None:
         self.restarts = restarts
         everybody = [Return(seat, False) for seat in range(len(self.run.seats))]
         self.step(*made, *everybody, together=True)
         self.step(*seeds)
         self.step(*subscribed, *others)
+        self.step(*asked)
 
     @rule(operation=draws.makes)
     def make(self, operation: Any) -> None:
@@ -94,17 +104,17 @@ class Model(RuleBasedStateMachine):
     def change_all(self, operation: Any) -> None:
         self.step(operation)
 
-    @rule(operations=st.lists(requests.asks, min_size=1, max_size=4))
+    @rule(operations=st.lists(requests.asks(), min_size=2, max_size=5))
     def ask(self, operations: list[Any]) -> None:
         """Send requests whose outcome is predicted, to the stores that refer to each other."""
         self.step(*operations)
 
-    @rule(operations=st.lists(requests.asks, min_size=2, max_size=3))
+    @rule(operations=st.lists(requests.asks(), min_size=2, max_size=3))
     def ask_at_once(self, operations: list[Any]) -> None:
         """Send requests at the same time: some order must explain their answers and effects."""
         self.step(*operations, together=True)
 
-    @rule(deletion=requests.deletions, more=requests.asks)
+    @rule(deletion=requests.deletions, more=requests.asks())
     def delete_with_consequences(self, deletion: Any, more: Any) -> None:
         self.step(more, deletion)
 
@@ -189,7 +199,11 @@ class Model(RuleBasedStateMachine):
         )
         self.step(Return(seat, True))
 
-    @rule(operations=st.lists(st.one_of(draws.writes, requests.asks, draws.visibilities), min_size=2, max_size=4))
+    @rule(
+        operations=st.lists(
+            st.one_of(draws.writes, requests.asks(), requests.asks(), draws.visibilities), min_size=2, max_size=5
+        )
+    )
     def one_after_the_other(self, operations: list[Any]) -> None:
         """Perform several operations without waiting for clients in between."""
         self.step(*operations)
