@@ -66,21 +66,21 @@ class Kept:
 
 @dataclass(frozen=True)
 class Page:
-    """A list that a client has read, to ask later what has changed since."""
+    """The list for a view, as a client has read it at the moment `since`, to ask later what has changed. `visibility`:
+    that of its holder then."""
 
-    store: str
-    parameters: dict[str, str]
+    kept: Kept
     position: str
-    view: dict[str, Entity]
+    entities: dict[str, Entity]
+    since: int
     visibility: Any
-    """Of its holder, as `Holder.visibility` describes it."""
 
 
 @dataclass(eq=False)
 class Seat:
     """A client program. `token` is its current token, `formerly` its token at the beginning of the step. Changes after
-    the moment `lost`, when its token was revoked, must not reach it. `page`: a list of which it asks for the changes
-    after each step."""
+    the moment `lost`, when its token was revoked, must not reach it. `page`: a list of which it asks later what has
+    changed."""
 
     caller: Client
     token: str
