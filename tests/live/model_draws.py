@@ -6,15 +6,13 @@ import signal
 
 from hypothesis import strategies as st
 
+from tests.live.model_definitions import DATA
 from tests.live.model_stage import ENOUGH, FEW, PLAIN, SCOPES, TYPED, USERS
 from tests.live.model_steps import (
     Become,
-    Change,
-    ChangeAll,
     ChangeRole,
     GiveRoles,
     Leave,
-    Make,
     MoveGroup,
     MoveUser,
     NarrowToken,
@@ -22,9 +20,9 @@ from tests.live.model_steps import (
     Restart,
     Return,
     Revoke,
-    Share,
     Subscribe,
 )
+from tests.live.model_writes import Change, ChangeAll, Make, Share
 
 numbers = st.integers(0, 4)
 names = st.sampled_from(["", "a", "ab", "b"])
@@ -70,7 +68,7 @@ stores = st.sampled_from([PLAIN, TYPED])
 makes = st.builds(Make, by, stores, st.lists(fields, min_size=1, max_size=3))
 changes = st.builds(Change, by, stores, picks, st.sampled_from(["PATCH", "PATCH", "PATCH", "PUT", "DELETE"]), fields)
 bulk_changes = st.builds(ChangeAll, by, stores, filters, st.sampled_from(["PATCH", "PATCH", "DELETE"]), fields)
-shares = st.builds(Share, by, stores, picks, st.lists(users, unique=True, max_size=3))
+shares = st.builds(Share, by, st.sampled_from([PLAIN, TYPED, *DATA]), picks, st.lists(users, unique=True, max_size=3))
 user_moves = st.builds(MoveUser, users, st.none() | groups)
 roles = st.builds(GiveRoles, users, st.sampled_from(["", "r", "a", "ra"]))
 scopes = st.integers(0, len(SCOPES) - 1)

@@ -89,6 +89,8 @@ class Moment:
     def had(self, state: Entity, seen: Entity, only: str | None, hidden: frozenset[str]) -> bool:
         """Return whether `seen` is the visible part of an entity's state."""
         expected = shown(state, only, hidden)
+        if "_at" not in state:  # a state that the oracle has predicted, without the times
+            expected, seen = timeless(expected), timeless(seen)
         return expected == seen or (self.blurred and unstamped(expected) == unstamped(seen))
 
     def states(self, store: str, id: str) -> Iterator[Entity]:
@@ -100,15 +102,23 @@ class Moment:
         holder = self.holders.get(token)
         return holder is not None and holder.sees(store, entity, self.parents)
 
+    def visible(self, token: str, store: str, filter: Json = None) -> list[Entity]:
+        """Return the matches that the holder of the token sees."""
+        return [e for e in self.entities[store].values() if self.sees(token, store, e) and matches(filter, e)]
+
     def view(self, token: str, store: str, filter: Json, only: str | None) -> dict[str, Entity]:
         """Return the entities, by id, that a list shows to the holder of the token."""
         hidden = self.hidden.get(store, frozenset())
-        found = [e for e in self.entities[store].values() if self.sees(token, store, e) and matches(filter, e)]
-        return {e["_id"]: shown(e, only, hidden) for e in found}
+        return {e["_id"]: shown(e, only, hidden) for e in self.visible(token, store, filter)}
 
 
 def unstamped(entity: Entity) -> Entity:
     return {name: value for name, value in entity.items() if name not in ("branch", "_at", "_rev")}
+
+
+def timeless(entity: Entity) -> Entity:
+    """Return the entity without the times that the hub assigns."""
+    return {name: value for name, value in entity.items() if name not in ("time", "_at")}
 
 
 def shown(entity: Entity, only: str | None, hidden: frozenset[str]) -> Entity:
@@ -121,9 +131,9 @@ def shown(entity: Entity, only: str | None, hidden: frozenset[str]) -> Entity:
         name, _, inner = path.partition(".")
         if name in whole and not inner:
             part[name] = whole[name]
-        elif name in whole:
+        elif isinstance(whole.get(name), dict):
             part.setdefault(name, {})
-            part[name] |= {inner: whole[name][inner]}
+            part[name] |= {inner: whole[name][inner]} if inner in whole[name] else {}
     return part
 
 
@@ -160,8 +170,13 @@ def _is(value: Any, operator: str, operand: Any) -> bool:
         return bool(value == operand)
     if operator == "$in":
         return value in operand
-    if type(value) is not type(operand):
+    if _kind(value) is not _kind(operand):
         return False
     if operator == "$startswith":
         return bool(value.startswith(operand))
     return bool({"$lt": value < operand, "$gte": value >= operand}[operator])
+
+
+def _kind(value: Any) -> type:
+    """Return the type of a value: one for all numbers."""
+    return float if isinstance(value, int) and not isinstance(value, bool) else type(value)

@@ -9,95 +9,41 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Iterator
-from contextlib import AsyncExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
-import httpx
-
 from stores.records import Entity
+from tests.live.model_checks import Checks
+from tests.live.model_definitions import DATA
 from tests.live.model_oracle import Holder, Moment
+from tests.live.model_predictions import Asked, explained
 from tests.live.model_stage import PLAIN, TYPED, USERS, Stage
+from tests.live.model_state import Kept, Seat, State
 from tests.support.hub import Client, entity_of
-from tests.support.live import Declined, Ended, Event, LiveClient, Watch, live, order_of
+from tests.support.live import Declined, Ended, LiveClient, Watch, live, order_of
 
-STORES = (PLAIN, TYPED, USERS)
+STORES = (PLAIN, TYPED, *DATA, USERS)
 MOST_WATCHES = 3
 Token = tuple[int, tuple[str, ...] | None]
 """The number of its user, and its scopes."""
 
 
-@dataclass(eq=False)
-class Kept:
-    """A view as its client keeps it. `since`: the last moment that the client knows; `visibilities`: those that its
-    holder may have had then; `redefined`: whether the store was redefined after that."""
-
-    watch: Watch
-    since: int
-    visibilities: set[Any] = field(default_factory=set)
-    place: str = ""
-    redefined: bool = False
-    order: bytes = b""
-    revs: dict[str, int] = field(default_factory=dict)
-    fresh: list[Entity] = field(default_factory=list)
-
-    def remember(self, visibilities: set[Any]) -> None:
-        """Set the holder's visibilities in this step. If the view has received no position in it, its position is
-        older, so the earlier visibilities count too."""
-        self.visibilities = visibilities if self.watch.position != self.place else self.visibilities | visibilities
-        self.place = self.watch.position
-
-    @property
-    def store(self) -> str:
-        return str(self.watch.request["store"])
-
-    @property
-    def only(self) -> str | None:
-        return self.watch.request.get("only")
-
-    @property
-    def filter(self) -> Any:
-        return self.watch.request["filter"]
-
-    @property
-    def parameters(self) -> dict[str, str]:
-        """Parameters of the REST list that shows the same entities."""
-        return {"filter": json.dumps(self.filter)} | ({"only": self.only} if self.only else {})
-
-
-@dataclass(eq=False)
-class Seat:
-    """A client program. `token` is its current token, `formerly` its token at the beginning of the step. Changes after
-    the moment `lost`, when its token was revoked, must not reach it."""
-
-    caller: Client
-    token: str
-    formerly: str = ""
-    lost: int | None = None
-    client: LiveClient | None = None
-    beacon: Watch | None = None
-    kept: list[Kept] = field(default_factory=list)
-    stack: AsyncExitStack = field(default_factory=AsyncExitStack)
-
-
-class Run:
-    """`moments` is the history of states; the last one is current. Those from `begun` on belong to the current step."""
+class Run(State):
+    """`asked` are the requests of the current operation that the oracle predicts."""
 
     def __init__(self, stage: Stage) -> None:
-        self.stage = stage
-        self.admin = stage.admin
+        super().__init__(stage)
         self.tag = stage.tag()
         self.users: list[str] = []
         self.writers: list[Client] = []
-        self.seats: list[Seat] = []
         self.tokens: dict[str, Token] = {}
         self.role_scopes = stage.scopes(0)
         self.parents = stage.tree()
         self.hidden = True
-        self.moments: list[Moment] = []
-        self.begun = 0
         self.meanwhile: list[tuple[str, Entity]] = []
         self.together = False
+        self.asked: list[Asked] = []
+        self._checks = Checks(self)
         self._clients: list[Client] = []
         self._lit = 0
         self._beacon = ""
@@ -137,10 +83,6 @@ class Run:
     # State.
 
     @property
-    def now(self) -> Moment:
-        return self.moments[-1]
-
-    @property
     def of_run(self) -> Entity:
         """The filter by which every client watches only the users of this run."""
         return {"_id": {"$in": self.users}}
@@ -163,6 +105,13 @@ class Run:
         admin = self.stage.admin_role in roles
         return None if user.get("disabled") else Holder(user["_id"], user["group"], admin, by_role, scopes)
 
+    def holder_of(self, writer: int) -> Holder:
+        """Return the administrator (0), or one of the users, as a writer."""
+        if writer == 0:
+            return Holder(self.admin.id, self.admin.user["group"], True, None, None)
+        id = self.writers[writer].id
+        return next(self.now.holders[t] for t, (user, _) in self.tokens.items() if self.users[user] == id)
+
     def place_of(self, seat: Seat) -> tuple[int, int | None]:
         """Return the numbers of the seat's user and of this user's group."""
         user = self.tokens[seat.token][0]
@@ -177,12 +126,14 @@ class Run:
         holder who could see it before, after or in between. Otherwise each operation has its own moment."""
         self.begun = len(self.moments) - 1
         self.meanwhile, self.together = [], together
+        self.commits = []
         for seat in self.seats:
             seat.formerly, seat.lost = seat.token, None
         if together:
             before = self.now
             await asyncio.gather(*(self._perform(operation) for operation in operations))
             after = await self.look(*{store for operation in operations for store in operation.touches})
+            self._explain(after)
             either = (*self.meanwhile, *((s, e) for s in STORES for e in after.entities[s].values()))
             during = Moment(before.entities, before.holders, before.parents, before.hidden, either, blurred=True)
             self.moments += [during, *self._between(during), after]
@@ -190,10 +141,21 @@ class Run:
             for operation in operations:
                 self.meanwhile = []
                 await self._perform(operation)
-                self.moments.append(await self.look(*operation.touches))
-        listed, _ = await asyncio.gather(self._listed(), self._everybody_has_heard())
-        for seat in self.seats:
-            self._check(seat, listed)
+                after = await self.look(*operation.touches)
+                self._explain(after)
+                self.moments.append(replace(after, meanwhile=tuple(self.meanwhile)))
+        await self._checks.perform(
+            self._everybody_has_heard(), exactly=not together and all(operation.predicted for operation in operations)
+        )
+
+    def _explain(self, after: Moment) -> None:
+        """Compare what was asked, and the moment after it, with the oracle."""
+        asked, self.asked = self.asked, []
+        commits = explained(self.definitions, self.now, asked, after) if asked else []
+        changes = [change for commit in commits for change in commit.changes]
+        self.meanwhile += [(change.store, change.after) for change in changes if change.after is not None]
+        self.stage.note_numbers([(c.store, c.after["number"]) for c in changes if c.before is None and c.after])
+        self.commits += [commit for commit in commits if commit.changes]
 
     def _between(self, during: Moment) -> Iterator[Moment]:
         """Yield the moment again with each role or group that a user had only in between."""
@@ -269,7 +231,7 @@ class Run:
         await seat.stack.aclose()
         client.check()
         for kept in seat.kept:
-            kept.remember({moment.holders[token].visibility() for moment, token in self._then(seat)})
+            kept.remember(self.visibilities(seat))
 
     async def ended(self, seat: Seat, notices: list[str]) -> None:
         """Wait for the hub to end this connection, and check its notices."""
@@ -296,84 +258,8 @@ class Run:
         if before is None or watch.resync:
             kept = Kept(watch, self.begun, fresh=[*watch.view.values()])
         else:
-            kept = Kept(watch, before.since, revs=before.revs, redefined=before.redefined)
+            before.follow_commits(before.watch.take())
+            kept = Kept(watch, before.since, revs=before.revs, redefined=before.redefined, within=before.within)
         kept.order = order_of(watch.began)
         seat.kept = [*(other for other in seat.kept if other.watch.channel != watch.channel), kept]
         return kept
-
-    def _then(self, seat: Seat) -> list[tuple[Moment, str]]:
-        """Return the moments of the current step with the tokens that the seat may have had."""
-        tokens = {seat.formerly, seat.token}
-        return [(moment, token) for moment in self.moments[self.begun :] for token in tokens if token in moment.holders]
-
-    # Checks.
-
-    async def _listed(self) -> dict[Kept, httpx.Response]:
-        """Return the REST list for each view of a connected client."""
-        asked = [(seat.caller, kept) for seat in self.seats if seat.client is not None for kept in seat.kept]
-        answers = await asyncio.gather(*(caller.get(f"/{kept.store}", kept.parameters) for caller, kept in asked))
-        return {kept: answer for (_, kept), answer in zip(asked, answers, strict=True)}
-
-    def _check(self, seat: Seat, listed: dict[Kept, httpx.Response]) -> None:
-        for kept in list(seat.kept):
-            self._check_events(seat, kept)
-            if seat.client is not None and self._goes_on(seat, kept):
-                self._check_view(seat, kept, listed[kept])
-            elif seat.client is not None:
-                seat.kept.remove(kept)
-
-    def _check_events(self, seat: Seat, kept: Kept) -> None:
-        for entity in kept.fresh:
-            assert self._could_see(seat, kept, entity), f"a leak: {entity}"
-        kept.fresh = []
-        moved = len({m.holders[t].visibility() for m, t in self._then(seat)}) > 1
-        for event in kept.watch.take():
-            before, kept.order = kept.order, order_of(event["position"])
-            # All events of a change of visibility have the same position, the one before it.
-            assert before < kept.order or (moved and before == kept.order), f"twice, or out of order: {event}"
-            if event["op"] != "remove":
-                assert self._could_see(seat, kept, event["entity"]), f"a leak: {event}"
-                self._check_revision(kept, event)
-
-    @staticmethod
-    def _check_revision(kept: Kept, event: Event) -> None:
-        last = kept.revs.get(event["_id"], 0)
-        assert event["_rev"] >= last + (event["op"] == "update"), f"after revision {last}: {event}"
-        kept.revs[event["_id"]] = event["_rev"]
-
-    def _could_see(self, seat: Seat, kept: Kept, entity: Entity) -> bool:
-        """Return whether `entity` is a state from a moment that the client does not know yet, as the client could see
-        it then or later, but before its token was revoked."""
-        for then in range(kept.since, len(self.moments)):
-            for state in self.moments[then].states(kept.store, entity["_id"]):
-                for moment in self.moments[max(then, self.begun) : seat.lost]:
-                    seen = any(moment.sees(token, kept.store, state) for token in {seat.formerly, seat.token})
-                    hidden = moment.hidden.get(kept.store, frozenset())
-                    if seen and self.moments[then].had(state, entity, kept.only, hidden):
-                        return True
-        return False
-
-    def _goes_on(self, seat: Seat, kept: Kept) -> bool:
-        """Return whether the subscription continues. It must end exactly if its store may no longer be read or shows
-        other fields."""
-        moments = self.moments[self.begun :]
-        readable = [m.holders[seat.token].may_read(kept.store) for m in moments if seat.token in m.holders]
-        # After a long absence the hub may notice a redefinition only after it has begun to send the missed changes.
-        redefined = kept.redefined or len({moment.hidden.get(kept.store) for moment in moments}) > 1
-        if kept.watch.ended:
-            code = kept.watch.ended["code"]
-            moved = len({moment.holders[token].visibility() for moment, token in self._then(seat)}) > 1
-            gone = redefined or (moved and self.stage.remembers_little)
-            assert (code == "410" and gone) or (code == "403" and not all(readable)), kept.watch.ended
-            return False
-        assert readable[-1], f"still watched, and not to be read: {kept.watch.request}"
-        assert not redefined, f"still watched, though it shows other fields: {kept.watch.request}"
-        return True
-
-    def _check_view(self, seat: Seat, kept: Kept, listed: httpx.Response) -> None:
-        expected = self.now.view(seat.token, kept.store, kept.filter, kept.only)
-        assert listed.status_code == 200, listed.text
-        assert {e["_id"]: e for e in listed.json()} == expected, f"REST shows something else: {kept.watch.request}"
-        assert kept.watch.view == expected, f"not what REST shows: {kept.watch.request}"
-        kept.since = len(self.moments) - 1
-        kept.remember({moment.holders[token].visibility() for moment, token in self._then(seat)})

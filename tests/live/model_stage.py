@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
+from tests.live.model_definitions import DATA, DEFINITIONS
 from tests.support.engines import Database
 from tests.support.hub import Client, Hub, HubProcess, entity_of, unique
 from tests.support.ports import free_port
@@ -26,6 +27,8 @@ SCOPES: tuple[tuple[str, ...], ...] = (
     ("GET /plain/*",),
     ("* /typed/*", "GET /users/*"),
     ("GET /users/*",),
+    ("* /lines/*",),
+    ("* /orders/*", "GET /lines/*"),
 )
 
 
@@ -45,6 +48,8 @@ class Stage:
         self.admin: Client
         self.groups: list[str] = []
         self.typed = self.role = self.beacons = ""
+        self.numbers = dict.fromkeys(DATA, 0)
+        """The largest serial number that each store has given so far."""
         self._database = database
         self._folder = folder
         # It is started again at this port.
@@ -68,6 +73,8 @@ class Stage:
         await self.admin.make("stores", {"name": PLAIN})
         typed = {"name": TYPED, "fields": [*FIELDS, pin(True)]}
         self.typed = (await self.admin.make("stores", typed))["_id"]
+        for store in DATA:
+            await self.admin.make("stores", {"name": store, "fields": DEFINITIONS[store]})
         for parent in PARENTS:
             self.groups.append(await self.hub.group(None if parent is None else self.groups[parent]))
         self.role = await self.hub.role(*self.scopes(0))
@@ -90,6 +97,14 @@ class Stage:
         """Return the scopes of a choice, and the scope to read the beacons, which every user needs."""
         return (*SCOPES[choice], f"GET /{self.beacons}/*")
 
+    def note_numbers(self, given: list[tuple[str, int]]) -> None:
+        """Check that the serial numbers that stores have given are new, and larger than all before."""
+        assert len({*given}) == len(given), f"a number twice: {given}"
+        before = self.numbers.copy()
+        for store, number in given:
+            assert number > before[store], f"{store} has given {before[store]} before {number}"
+            self.numbers[store] = max(self.numbers[store], number)
+
     def tree(self) -> dict[str, str | None]:
         """Return the groups' parents at the beginning of each run."""
         return {
@@ -106,15 +121,17 @@ class Stage:
         if self.hub.process.process.poll() is not None:
             self.hub.process = await self._start()
         await asyncio.gather(
-            *(self._empty(store) for store in (PLAIN, TYPED)),
+            *(self._empty(*stores) for stores in ((PLAIN,), (TYPED,), reversed(DATA))),
             self._replant(parents),
             self._give_back(scopes),
             self._hide(hidden),
         )
 
-    async def _empty(self, store: str) -> None:
-        answer = await self.admin.delete(f"/{store}", {"all": "true"})
-        assert answer.status_code == 200, answer.text
+    async def _empty(self, *stores: str) -> None:
+        """Delete all entities of the stores, one store after the other, because one may refer to the next."""
+        for store in stores:
+            answer = await self.admin.delete(f"/{store}", {"all": "true"})
+            assert answer.status_code == 200, answer.text
 
     async def _replant(self, parents: dict[str, str | None]) -> None:
         moved = {group: parent for group, parent in self.tree().items() if parents[group] != parent}

@@ -21,9 +21,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from tests.conftest import extent_of
 from tests.live import model_draws as draws
+from tests.live import model_request_draws as requests
+from tests.live.model_definitions import LINES
 from tests.live.model_run import Run
 from tests.live.model_stage import ENOUGH, PLAIN, TYPED, Stage
-from tests.live.model_steps import ChangeAll, ChangeRole, GiveRoles, Leave, Make, MoveUser, Redefine, Return, Subscribe
+from tests.live.model_steps import ChangeRole, GiveRoles, Leave, MoveUser, Redefine, Return, Subscribe
+from tests.live.model_writes import ChangeAll, Make
 from tests.support.engines import Database
 
 STEPS = 10
@@ -68,13 +71,26 @@ class Model(RuleBasedStateMachine):
     @initialize(
         restarts=st.sampled_from([0] * 11 + [1]),
         made=st.lists(draws.makes, min_size=2, max_size=4),
-        subscribed=st.lists(draws.subscriptions, min_size=2, max_size=4),
+        seeds=st.lists(requests.seeds, min_size=2, max_size=3),
+        subscribed=st.lists(draws.subscriptions, min_size=1, max_size=3),
+        others=st.lists(requests.subscriptions, min_size=1, max_size=3),
+        asked=st.lists(requests.asks(), min_size=2, max_size=4),
     )
-    def begin(self, restarts: int, made: list[Any], subscribed: list[Any]) -> None:
+    def begin(
+        self,
+        restarts: int,
+        made: list[Any],
+        seeds: list[Any],
+        subscribed: list[Any],
+        others: list[Any],
+        asked: list[Any],
+    ) -> None:
         self.restarts = restarts
         everybody = [Return(seat, False) for seat in range(len(self.run.seats))]
         self.step(*made, *everybody, together=True)
-        self.step(*subscribed)
+        self.step(*seeds)
+        self.step(*subscribed, *others)
+        self.step(*asked)
 
     @rule(operation=draws.makes)
     def make(self, operation: Any) -> None:
@@ -87,6 +103,27 @@ class Model(RuleBasedStateMachine):
     @rule(operation=draws.bulk_changes)
     def change_all(self, operation: Any) -> None:
         self.step(operation)
+
+    @rule(operations=st.lists(requests.asks(), min_size=2, max_size=5))
+    def ask(self, operations: list[Any]) -> None:
+        """Send requests whose outcome is predicted, to the stores that refer to each other."""
+        self.step(*operations)
+
+    @rule(operations=st.lists(requests.asks(), min_size=2, max_size=3))
+    def ask_at_once(self, operations: list[Any]) -> None:
+        """Send requests at the same time: some order must explain their answers and effects."""
+        self.step(*operations, together=True)
+
+    @rule(deletion=requests.deletions, more=requests.asks())
+    def delete_with_consequences(self, deletion: Any, more: Any) -> None:
+        self.step(more, deletion)
+
+    @rule(seat=draws.seats, changes=st.integers(1, 2), operation=st.one_of(requests.batches, requests.bulk))
+    def be_cut_within_a_commit(self, seat: int, changes: int, operation: Any) -> None:
+        """Lose the connection after some events of a commit, and return."""
+        self.step(Return(seat, True), Subscribe(seat, LINES, None, None, "snapshot"))
+        self.step(Leave(seat, changes), operation)
+        self.step(Return(seat, False))
 
     @rule(operation=draws.shares)
     def share(self, operation: Any) -> None:
@@ -112,7 +149,7 @@ class Model(RuleBasedStateMachine):
     def revoke(self, operation: Any) -> None:
         self.step(operation)
 
-    @rule(operation=draws.subscriptions)
+    @rule(operation=st.one_of(draws.subscriptions, requests.subscriptions))
     def subscribe(self, operation: Any) -> None:
         self.step(operation)
 
@@ -162,7 +199,11 @@ class Model(RuleBasedStateMachine):
         )
         self.step(Return(seat, True))
 
-    @rule(operations=st.lists(st.one_of(draws.writes, draws.visibilities), min_size=2, max_size=4))
+    @rule(
+        operations=st.lists(
+            st.one_of(draws.writes, requests.asks(), requests.asks(), draws.visibilities), min_size=2, max_size=5
+        )
+    )
     def one_after_the_other(self, operations: list[Any]) -> None:
         """Perform several operations without waiting for clients in between."""
         self.step(*operations)

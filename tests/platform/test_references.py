@@ -9,7 +9,7 @@ import pytest
 
 from stores.records import Entity, new_id
 from tests.platform.answers import good, refused
-from tests.support.hub import Client, Hub
+from tests.support.hub import Client, Hub, unique
 
 
 @pytest.fixture
@@ -119,6 +119,22 @@ async def test_deletions_take_their_consequences(user: Client, shop: dict[str, s
     history = good(await user.get(f"/{shop['payments']}/{payments[0]['_id']}/history"))["history"]
     assert [(entry["op"], entry["by"]) for entry in history] == [("insert", user.id), ("delete", user.id)]
     good(await user.delete(f"/{shop['customers']}/{customer['_id']}"))
+
+
+async def test_a_bulk_deletion_takes_what_matched_before_it(admin: Client, user: Client) -> None:
+    """What its consequences clear matches its filter only then."""
+    store = unique("store")
+    near = {"id": "near", "type": "Reference", "store": store, "on_delete": "clear"}
+    kept = {"id": "kept", "type": "Reference", "store": store}
+    await admin.make("stores", {"name": store, "fields": [near, kept]})
+    first = await user.make(store)
+    second = await user.make(store, near=first["_id"])
+    third = await user.make(store, near=second["_id"], kept=second["_id"])
+    assert good(await user.delete(f"/{store}", {"filter": '{"near": null}'}))["count"] == 1
+    assert {each["_id"]: each["near"] for each in await user.list(store)} == {
+        second["_id"]: None,
+        third["_id"]: second["_id"],
+    }
 
 
 async def test_a_value_that_is_referred_to_stays(user: Client, shop: dict[str, str]) -> None:
