@@ -191,22 +191,6 @@ class Deletion:
     def consequences(self, where: Filter) -> Steps:
         """Take the consequences of the deletion of all matches, but do not delete them. Raises DataStandsAgainst, and
         TooManyMatches."""
-        targets = yield from self._targets(where)
-        yield from self._clear()
-        yield from self._cascade(targets)
-        return NOTHING_WRITTEN
-
-    def carried_out(self, deletion: DeleteMany) -> Steps:
-        """Delete the matches of a bulk deletion with the consequences. What is cleared comes last, since it could match
-        the filter then. Raises the same."""
-        targets = yield from self._targets(deletion.where)
-        yield from self._cascade(targets)
-        written = yield from do(deletion)
-        yield from self._clear()
-        return written
-
-    def _targets(self, where: Filter) -> Generator[Step, Any, list[Entity]]:
-        """Find the matches, and what their deletion means for others."""
         targets = yield from find(self.store, where, self.most + 1, self._keys_of(self.store))
         self._add(self.store, targets)
         pending = [(self.store, targets)]
@@ -217,7 +201,9 @@ class Deletion:
                 if followed:
                     pending.append((relation.store, followed))
         yield from self._check_refusals()
-        return targets
+        yield from self._clear()
+        yield from self._cascade(targets)
+        return NOTHING_WRITTEN
 
     def _keys_of(self, store: str) -> tuple[str, ...]:
         """Return the fields by which other stores refer to a store."""

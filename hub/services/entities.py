@@ -334,7 +334,7 @@ class EntityService:
         """Return the number of deleted entities; None for a writer whose scopes do not allow reading them."""
         view = self._view(principal, store, "DELETE")
         self._not_system(view.definition)
-        write = self.references.deletion(DeleteMany(store, view.narrowed(where), self._bounds.matches))
+        write = DeleteMany(store, view.narrowed(where), self._bounds.matches)
         return await self._count(principal, reader_of(principal, view), write)
 
     # Helpers.

@@ -63,15 +63,6 @@ class ReferenceKeeper:
             check_writable(self._registry.get(relation.store))
         return relations
 
-    def deletion(self, write: DeleteMany) -> DeleteMany | Procedure:
-        """Return a write that deletes the matches with the consequences."""
-        if not self._registry.referring(write.store):
-            return write
-        return Procedure(write.store, lambda: self._deletion_in(write.store).carried_out(write), bulk=True)
-
-    def _deletion_in(self, store: str) -> Deletion:
-        return Deletion(store, self._most, self._referring)
-
     def _relations(self, store: str) -> Sequence[Relation]:
         try:
             return self._registry.get(store).relations
@@ -131,7 +122,7 @@ class ReferenceKeeper:
 
     def _of_deletion(self, store: str, where: Filter) -> Iterator[Check]:
         if self._registry.referring(store):
-            yield lambda: self._deletion_in(store).consequences(where)
+            yield lambda: Deletion(store, self._most, self._referring).consequences(where)
 
     def _visible_to(self, principal: Principal) -> Sight:
         def visible(store: str) -> Filter | None:
