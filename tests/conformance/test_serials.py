@@ -7,9 +7,10 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from stores.errors import DuplicateValue
-from stores.protocol import Engine, Insert, Procedure, Serial, Steps, Upsert, Written, do
+from stores.errors import DuplicateValue, NotAsExpected
+from stores.protocol import Engine, Insert, Procedure, Serial, Steps, Upsert, Written, do, take
 from stores.query import Query
+from stores.reference_checks import NOTHING_WRITTEN
 from stores.schema import StoreDefinition
 from tests.support.engines import Database, opened
 from tests.support.entities import STORE, USER, entity, value
@@ -57,6 +58,29 @@ async def test_a_number_of_a_failed_creation_is_not_used_again(engine: Engine) -
         await engine.commit([Insert(STORE, entity(code="x"), NUMBER)], USER)
     assert (await create(engine))["number"] > 1
     assert len(set(await numbers(engine))) == 2
+
+
+async def test_a_procedure_takes_numbers(engine: Engine) -> None:
+    """Those of one that fails are not taken; none are with 0, but the counter goes on from the start."""
+    firsts: list[int] = []
+
+    def taking(count: int, start: int = 1, *, fails: bool = False) -> Procedure:
+        def steps() -> Steps:
+            firsts.append((yield from take(Serial("number", "things.number", start), count)))
+            if fails:
+                raise NotAsExpected
+            return NOTHING_WRITTEN
+
+        return Procedure(STORE, steps)
+
+    await engine.commit([taking(3)], USER)
+    with pytest.raises(NotAsExpected):
+        await engine.commit([taking(5, fails=True)], USER)
+    await engine.commit([taking(2)], USER)
+    await engine.commit([taking(0)], USER)
+    await engine.commit([taking(0, 50)], USER)
+    assert firsts == [1, 4, 4, 6, 50]
+    assert await create(engine) == {"number": 50}
 
 
 @pytest.mark.generated(0.1)
