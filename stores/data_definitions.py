@@ -65,10 +65,11 @@ class _DataReader(DefinitionReader):
         for name in sorted(document.keys() - {"rename", STEPS, *_LISTS}):
             self.refuse(f"{MEMBER}.{name}", "There is no such operation: rename, drop, fill and convert are.")
         self.of_type(document, STEPS, bool, False, f"{MEMBER}.")
-        rename = document.get("rename") or {}
-        if not isinstance(rename, dict):
+        rename = document.get("rename")
+        if not isinstance(rename, dict | None):
             self.refuse(f"{MEMBER}.rename", "Must be an object of former and new names.")
-            rename = {}
+            rename = None
+        rename = rename or {}
         lists = {name: self.of_type(document, name, list, [], f"{MEMBER}.") for name in _LISTS}
         if len(rename) + sum(map(len, lists.values())) > MAX_FIELDS:
             self.refuse(MEMBER, f"At most {MAX_FIELDS} fields.")

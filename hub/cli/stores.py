@@ -153,6 +153,9 @@ async def show(client: Client, name: Name, as_json: AsJson = False) -> None:
         print_json(store)
         return
     say(f"{name}: {grouped(await count(client, name))} entities")
+    if pending := store.get("pending"):
+        done, total = grouped(pending["done"]), grouped(pending["total"])
+        say(f"being changed: {done} of {total} entities, and read-only until then; hub field resume {name}")
     for key in ("indexes", "unique", "search"):
         if store.get(key):
             say(f"{key}: {', '.join(map(index_text, store[key]))}")

@@ -67,6 +67,7 @@ def test_an_interrupted_change_is_resumed(hub_of_each_engine: CommandLine) -> No
         begin(hub, store["_id"])
         assert "being changed with its definition" in hub("import", "orders", "rows.ndjson", code=1).err
         assert "hub field resume orders" in hub("field", "drop", "orders", "name", "--yes", code=1).err
+        assert "being changed: 0 of 12 entities" in hub("store", "show", "orders").out
     assert hub("field", "resume", "orders").last == "the change of orders is complete"
     assert [row["total"] for row in hub.rows("orders", "total")] == [n + 0.5 for n in range(12)]
 

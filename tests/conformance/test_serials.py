@@ -7,9 +7,10 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from stores.errors import DuplicateValue
-from stores.protocol import Engine, Insert, Procedure, Serial, Steps, Upsert, Written, do
+from stores.errors import DuplicateValue, NotAsExpected
+from stores.protocol import Engine, Insert, Procedure, Serial, Steps, Upsert, Written, do, take
 from stores.query import Query
+from stores.reference_checks import NOTHING_WRITTEN
 from stores.schema import StoreDefinition
 from tests.support.engines import Database, opened
 from tests.support.entities import STORE, USER, entity, value
@@ -81,6 +82,29 @@ async def test_an_upsert_keeps_the_number_of_a_new_entity(engine: Engine) -> Non
     found = {each["code"]: each["number"] for each in await engine.entities(STORE, Query())}
     assert found == {"a": 20, "b": 30, "c": 10}
     assert await create(engine) == {"number": 31}
+
+
+async def test_a_procedure_takes_numbers(engine: Engine) -> None:
+    """Those of one that fails are not taken; none are with 0, but the counter goes on from the start."""
+    firsts: list[int] = []
+
+    def taking(count: int, start: int = 1, *, fails: bool = False) -> Procedure:
+        def steps() -> Steps:
+            firsts.append((yield from take(Serial("number", "things.number", start), count)))
+            if fails:
+                raise NotAsExpected
+            return NOTHING_WRITTEN
+
+        return Procedure(STORE, steps)
+
+    await engine.commit([taking(3)], USER)
+    with pytest.raises(NotAsExpected):
+        await engine.commit([taking(5, fails=True)], USER)
+    await engine.commit([taking(2)], USER)
+    await engine.commit([taking(0)], USER)
+    await engine.commit([taking(0, 50)], USER)
+    assert firsts == [1, 4, 4, 6, 50]
+    assert await create(engine) == {"number": 50}
 
 
 @pytest.mark.generated(0.1)

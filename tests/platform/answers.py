@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import httpx
 
+from stores.records import Entity
 from tests.support.hub import Client, entity_of
 
 MESSAGES: Final = {
@@ -105,3 +106,8 @@ async def every_entity_can_be_sent_back(user: Client, store: str) -> None:
         assert entity_of(await user.patch(f"/{store}/{entity['_id']}", entity)) == entity
         again = entity_of(await user.put(f"/{store}/{entity['_id']}", entity))
         assert again == entity | {"_rev": again["_rev"], "_at": again["_at"]}
+
+
+def shown(entities: list[Entity], *names: str) -> list[Entity]:
+    """Return these fields of the entities, where they have them."""
+    return [{name: each[name] for name in names if name in each} for each in entities]

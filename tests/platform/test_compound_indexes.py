@@ -128,8 +128,9 @@ async def test_data_stand_against_an_index(hub: Hub, admin: Client, user: Client
     """409 with the number of entities for each field; the old definition stays, and when the data fit it is made."""
     store = await hub.define(indexes=["room"])
     path = await definition_of(admin, store)
-    await user.make_all(store, [{"room": n // 2, "night": 1, "number": 5, "state": "open", "n": n} for n in range(5)])
-    await user.make_all(store, [{"a": [1], "b": [1]}, {"a": [1], "b": 1}, {"room": [1, 2]}])
+    rooms = [{"room": n // 2, "night": 1, "number": 5, "state": "open", "n": n} for n in range(5)]
+    room, *_ = await user.make_all(store, rooms)
+    both, _, listed = await user.make_all(store, [{"a": [1], "b": [1]}, {"a": [1], "b": 1}, {"room": [1, 2]}])
     before = good(await admin.get(path))
 
     async def errors(index: Any) -> dict[str, str]:
@@ -138,13 +139,14 @@ async def test_data_stand_against_an_index(hub: Hub, admin: Client, user: Client
         return found
 
     lists = "1 entity has a value of it that is neither a string nor a number."
-    assert await errors(TOGETHER) == {"room": lists}
+    assert await errors(TOGETHER) == {"room": f"{lists} The first is {listed['_id']}."}
     good(await user.delete(f"/{store}", {"filter": '{"room":{"$size":2}}'}))
-    shared = "4 entities share values of room, night with another."
+    first = f"The first is {room['_id']}."
+    shared = f"4 entities share values of room, night with another. {first}"
     assert await errors(TOGETHER) == {"room": shared, "night": shared}
-    assert await errors(OPEN) == {"number": "5 entities share a value of it with another."}
+    assert await errors(OPEN) == {"number": f"5 entities share a value of it with another. {first}"}
     parallel = "1 entity has a list at it and at one of b, of which an index takes one."
-    assert await errors(["a", "b"]) == {"a": parallel}
+    assert await errors(["a", "b"]) == {"a": f"{parallel} The first is {both['_id']}."}
     good(await user.delete(f"/{store}", {"n[lt]": "4"}))
     good(await user.delete(f"/{store}", {"filter": '{"b":{"$size":1}}'}))
     good(await admin.patch(path, {"indexes": [TOGETHER, OPEN, ["a", "b"]]}))

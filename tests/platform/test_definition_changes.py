@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from stores.errors import DataChanging, DataStandsAgainst
+from stores.errors import DataStandsAgainst
 from stores.query import Query
 from stores.records import Entity
-from tests.platform.answers import definition_of, every_entity_can_be_sent_back, good, refused
+from tests.platform.answers import definition_of, every_entity_can_be_sent_back, good, refused, shown
 from tests.support.engines import Database
 from tests.support.hub import Client, Hub, running_hub, unique
 from tests.support.live import live
@@ -39,11 +39,6 @@ async def orders(hub: Hub, user: Client) -> str:
 async def change(admin: Client, store: str, fields: list[Entity] | None = None, **data: Any) -> Any:
     body = {"data": data} | ({} if fields is None else {"fields": fields})
     return await admin.patch(await definition_of(admin, store), body)
-
-
-def shown(entities: list[Entity], *names: str) -> list[Entity]:
-    """Return these fields of the entities, where they have them."""
-    return [{name: each[name] for name in names if name in each} for each in entities]
 
 
 async def test_all_operations_in_one_commit(admin: Client, user: Client, orders: str) -> None:
@@ -125,6 +120,8 @@ BAD: list[tuple[str, list[Entity] | None, Any, str]] = [
     ("no such operation", None, {"remove": ["old"]}, "data.remove"),
     ("no list", None, {"drop": "old"}, "data.drop"),
     ("no names", None, {"rename": ["old"]}, "data.rename"),
+    ("an empty list of names", None, {"rename": []}, "data.rename"),
+    ("no truth value", None, {"steps": 1}, "data.steps"),
     ("no name", None, {"drop": [5]}, "data.drop.0"),
     ("an unknown name", FIELDS, {"drop": ["odd"]}, "data.drop.0"),
     ("an unknown name to rename", FIELDS, {"rename": {"odd": "even"}}, "data.rename.odd"),
@@ -487,136 +484,3 @@ async def test_writes_meanwhile_follow_the_former_or_the_new_definition(racing: 
     await asyncio.gather(*writes)
     found = await racing.hub.engine.entities("orders", Query())
     assert sorted(each["amount"] for each in found) == [0, *(n + 0.5 for n in range(8))]
-
-
-# In steps.
-
-
-async def stepped(admin: Client, path: str, size: int) -> Entity | None:
-    """Do one step; return what is left."""
-    left: Entity | None = good(await admin.patch(path, {"data": {"continue": size}}))["pending"]
-    return left
-
-
-async def test_more_than_one_commit_may_change_is_changed_in_steps(database: Database, tmp_path: Any) -> None:
-    """Reads are answered meanwhile, and writes are 503, also after a restart. Other stores are written as ever."""
-    async with running_hub(database, tmp_path, max_matches=3) as hub:
-        store, other = await hub.define(fields=FIELDS), await hub.define()
-        await hub.admin.make_all(
-            store, [{"name": str(n), "margin": n, "amount": f"{n}.0", "old": "x"} for n in range(7)]
-        )
-        path = await definition_of(hub.admin, store)
-        fields = [NAME, MARGIN | {"id": "profit"}, AMOUNT | {"type": "Numeric"}, NUMBER]
-        data = {
-            "rename": {"margin": "profit"},
-            "drop": ["old"],
-            "convert": ["amount"],
-            "fill": ["number"],
-            "steps": True,
-        }
-        async with live(hub, hub.admin) as client:
-            watch = await client.watch(store)
-            begun = good(await hub.admin.patch(path, {"fields": fields, "data": data}))["pending"]
-            assert (begun["done"], begun["total"], begun["after"]) == (0, 7, None)
-            await client.until(lambda: watch.ended is not None)
-            again = await client.watch(store)
-            assert (await stepped(hub.admin, path, 3) or {})["done"] == 3
-            await client.until(lambda: len(again.events) == 3)
-            assert again.view == {each["_id"]: each for each in await hub.admin.list(store)}
-        first = (await hub.admin.list(store))[0]
-        writes = [
-            hub.admin.post(f"/{store}", {"name": "a"}),
-            hub.admin.post(f"/{store}?upsert=number", {"number": 1}),
-            hub.admin.patch(f"/{store}/{first['_id']}", {"name": "a"}),
-            hub.admin.put(f"/{store}/{first['_id']}", {"name": "a"}),
-            hub.admin.put(f"/{store}/{first['_id']}/access", {"access": []}),
-            hub.admin.delete(f"/{store}/{first['_id']}"),
-            hub.admin.patch(f"/{store}?all=true", {"name": "a"}),
-            hub.admin.delete(f"/{store}?all=true"),
-        ]
-        for write in writes:
-            assert "store" in refused(await write, 503)
-        batch = {
-            "requests": [
-                {"method": "POST", "path": f"/{other}", "body": {}},
-                {"method": "POST", "path": f"/{store}", "body": {}},
-            ]
-        }
-        refused(await hub.admin.post("/batch", batch), 503)
-        refused(await hub.admin.patch(path, {"label": "Orders"}), 409, "data")
-        assert await hub.admin.list(other) == []
-        await hub.admin.make(other, n=1)
-    async with running_hub(database, tmp_path, max_matches=3) as hub:
-        refused(await hub.admin.post(f"/{store}", {"name": "a"}), 503, "store")
-        while await stepped(hub.admin, path, 2) is not None:
-            pass
-        refused(await hub.admin.patch(path, {"data": {"continue": 2}}), 400, "data.continue")
-        found = await hub.admin.list(store)
-        assert shown(found, "name", "profit", "amount", "number", "old", "margin") == [
-            {"name": str(n), "profit": n, "amount": n, "number": 100 + n} for n in range(7)
-        ]
-        assert [each["_rev"] for each in found] == [2] * 7
-        assert (await hub.admin.make(store, name="7"))["number"] == 107
-        await every_entity_can_be_sent_back(hub.admin, store)
-
-
-@pytest.mark.gate("sqlite")
-@pytest.mark.parametrize("size", [0, -1, 1_001, True, "5", None, 1.5])
-async def test_the_size_of_a_step(admin: Client, bare_typed: str, size: Any) -> None:
-    path = await definition_of(admin, bare_typed)
-    refused(await admin.patch(path, {"data": {"continue": size}}), 400, "data.continue")
-
-
-async def test_references_to_and_from_a_store_that_is_changed_in_steps(admin: Client, hub: Hub, user: Client) -> None:
-    """What may be referred to is not deleted meanwhile; new references to its entities are made."""
-    customers = await hub.define(fields=[NAME])
-    to: Entity = {"id": "customer", "type": "Reference", "store": customers}
-    orders = await hub.define(fields=[to])
-    payments = await hub.define(fields=[{"id": "order", "type": "Reference", "store": orders}])
-    customer, unused = await user.make_all(customers, [{"name": "a"}, {"name": "b"}])
-    order = await user.make(orders, customer=customer["_id"])
-    path = await definition_of(admin, orders)
-    buyer = {"fields": [to | {"id": "buyer"}], "data": {"rename": {"customer": "buyer"}, "steps": True}}
-    good(await admin.patch(path, buyer))
-    for target in (customer, unused):
-        refused(await user.delete(f"/{customers}/{target['_id']}"), 503, "store")
-    good(await user.patch(f"/{customers}/{customer['_id']}", {"name": "c"}))
-    await user.make(payments, order=order["_id"])
-    while await stepped(admin, path, 1) is not None:
-        pass
-    refused(await user.delete(f"/{customers}/{customer['_id']}"), 409, "_id")
-    good(await user.delete(f"/{customers}/{unused['_id']}"))
-    assert shown(await user.list(orders), "buyer", "customer") == [{"buyer": customer["_id"]}]
-
-
-async def test_what_is_checked_against_the_former_definition_waits_for_the_last_step(racing: Racing) -> None:
-    """A write that is on its way when a change begins is not made between its steps."""
-    store = await defined(racing, {"amount": "1"})
-    begin = CONVERT | {"data": CONVERT["data"] | {"steps": True}}
-    racing.before("commit", lambda: racing.hub.entities.change(racing.principal, "stores", store, begin, None))
-    with pytest.raises(DataChanging):
-        await racing.make("orders", {"amount": "2"})
-    step = {"data": {"continue": 5}}
-    for _ in range(2):
-        await racing.hub.entities.change(racing.principal, "stores", store, step, None)
-    await racing.make("orders", {"amount": "2"})
-    assert [each["amount"] for each in await racing.hub.engine.entities("orders", Query())] == [1, 2]
-    assert (await racing.see("stores", store))["pending"] is None
-
-
-async def test_what_another_process_writes_between_the_steps_is_changed_too(racing: Racing) -> None:
-    """It may not know of the new definition yet. What cannot be changed is named."""
-    store = await defined(racing, {"amount": "1"}, {"amount": "2"})
-    begin, step = CONVERT | {"data": CONVERT["data"] | {"steps": True}}, {"data": {"continue": 1}}
-    await racing.hub.entities.change(racing.principal, "stores", store, begin, None)
-    for _ in range(2):
-        await racing.hub.entities.change(racing.principal, "stores", store, step, None)
-    ids = [each["_id"] for each in await racing.hub.engine.entities("orders", Query())]
-    await racing.spoil("orders", ids[0], {"amount": "many"})
-    await racing.hub.entities.change(racing.principal, "stores", store, step, None)
-    with pytest.raises(DataStandsAgainst, match=ids[0]):
-        await racing.hub.entities.change(racing.principal, "stores", store, step, None)
-    await racing.spoil("orders", ids[0], {"amount": "7"})
-    while (await racing.see("stores", store))["pending"] is not None:
-        await racing.hub.entities.change(racing.principal, "stores", store, step, None)
-    assert [each["amount"] for each in await racing.hub.engine.entities("orders", Query())] == [7, 2]

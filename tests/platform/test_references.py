@@ -216,7 +216,8 @@ async def test_values_become_references_if_all_have_a_target(hub: Hub, admin: Cl
     [definition] = await admin.list("stores", {"name": store})
     fields = {"fields": [{"id": "to", "type": "Reference", "store": target}], "open": True}
     errors = refused(await admin.patch(f"/stores/{definition['_id']}", fields), 409, "to")
-    assert errors["to"] == ["1 entity has a value of it that no entity of the other store has."]
+    text = f"1 entity has a value of it that no entity of the other store has. The first is {bad['_id']}."
+    assert errors["to"] == [text]
     good(await user.delete(f"/{store}/{bad['_id']}"))
     good(await admin.patch(f"/stores/{definition['_id']}", fields))
     refused(await user.patch(f"/{store}/{good_ones[1]['_id']}", {"to": new_id()}), 400, "to")

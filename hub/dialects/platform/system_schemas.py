@@ -8,6 +8,7 @@ from typing import Final
 from auth import mailboxes
 from auth.system_stores import SECOND_FACTORS, SESSIONS, SIGNINS
 from hub.openapi.schemas import Schema
+from stores.data_definitions import LARGEST_STEP
 from stores.field_definitions import MAX_FIELDS
 from stores.fields import FIELD_TYPES, TEXTAREA_LENGTH
 from stores.fields.lists import LARGEST_MAX_ITEMS
@@ -178,7 +179,7 @@ _NAMES: Final[Schema] = {
     "maxItems": MAX_FIELDS,
     "uniqueItems": True,
 }
-_DATA: Final[Schema] = {
+_OPERATIONS: Final[Schema] = {
     "type": ["object", "null"],
     "properties": {
         "rename": {
@@ -189,8 +190,19 @@ _DATA: Final[Schema] = {
         "drop": _NAMES | {"description": "Fields whose values are removed"},
         "fill": _NAMES | {"description": "Fields whose default is set where there is no value; a Serial numbers"},
         "convert": _NAMES | {"description": "Fields whose values are turned into those of the new type"},
+        "steps": {"type": ["boolean", "null"], "description": "Whether to begin only, and to go on by `continue`"},
     },
     "additionalProperties": False,
+}
+_STEP: Final[Schema] = {
+    "type": "object",
+    "required": ["continue"],
+    "properties": {"continue": {"type": "integer", "minimum": 1, "maximum": LARGEST_STEP}},
+    "additionalProperties": False,
+    "description": "Changes the next entities, at most so many, after a beginning with `steps`",
+}
+_DATA: Final[Schema] = {
+    "anyOf": [_OPERATIONS, _STEP],
     "writeOnly": True,
     "description": "What becomes of the values of entities, in the same commit; not stored",
 }
