@@ -74,6 +74,8 @@ class Field:
     form. `many`: values are lists, of at most `max_items` values (1 000), and without doubles if `distinct`. `fields`:
     those of an Object. `store`, `by` and `on_delete`: what a Reference refers to (see `stores.relation`). `start`: the
     first number of a Serial. The type's `takes` lists the settings that have a meaning.
+
+    `key`: the field `by` of the other store, where it is known. It is not a part of the definition.
     """
 
     id: str
@@ -98,6 +100,7 @@ class Field:
     by: str = ""
     on_delete: OnDelete = "refuse"
     start: int | None = None
+    key: Field | None = field(default=None, compare=False, repr=False)
 
     @cached_property
     def option_ids(self) -> frozenset[OptionId]:
@@ -135,7 +138,16 @@ class Field:
     @cached_property
     def costly(self) -> bool:
         """Whether the check of a value may take long."""
-        return any(member.costly for member in self.fields) if self.fields else self.kind.costly
+        return any(member.costly for member in self.fields) if self.fields else self.typed.kind.costly
+
+    @property
+    def typed(self) -> Field:
+        """The field whose type the values have: for a Reference, that of its key."""
+        return self if self.key is None else self.key.typed
+
+    def parse(self, text: str) -> Json:
+        """Return the value of a query parameter's text. Raises ValueError that says what the field takes."""
+        return self.typed.kind.parse(text)
 
     @cached_property
     def _canonical(self) -> Canonical:

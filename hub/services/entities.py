@@ -41,7 +41,7 @@ from hub.services.system_writes import ASSIGNED, SystemStoreWrites
 from hub.services.violations import indexed_errors, raise_violations
 from hub.services.written import is_forced, text_of, texts_of
 from stores.aggregation import Aggregated, Aggregation
-from stores.errors import InvalidQuery, NotFound, Violation
+from stores.errors import DuplicateValue, InvalidQuery, NotFound, RefusedEntity, Violation
 from stores.limits import EntityLimits
 from stores.long_lists import LongLists
 from stores.matcher import compile_filter, matches
@@ -368,9 +368,13 @@ class EntityService:
         indexed: bool = False,
     ) -> list[Written]:
         """Commit writes with the procedures that keep references true, and return their outcomes."""
-        before = self.references.preceding(principal, writes, indexed=indexed)
-        written = await self._engine.commit([*before, *writes], principal.user_id, key, definition)
-        return written[len(before) :]
+        guarded = self.references.guard(principal, writes, indexed=indexed)
+        try:
+            written = await self._engine.commit(guarded.writes, principal.user_id, key, definition)
+        except (DuplicateValue, RefusedEntity) as error:
+            error.index -= len(guarded.before)  # the position among the writes, not in the commit
+            raise
+        return guarded.outcomes(written)
 
     async def _update(self, principal: Principal, view: View, write: Update) -> tuple[bytes, int]:
         [written] = await self._commit(principal, [write], None, view.definition)

@@ -172,6 +172,8 @@ def check_upsert_path(view: View, path: str) -> None:
     """Raise InvalidQuery if entities of the store cannot be upserted by this path."""
     if path not in view.definition.unique_paths or path.split(".")[0] in view.hidden:
         raise InvalidQuery("upsert", f"{path!r} is not a unique field of {view.store}")
+    if path in view.definition.serial_names:
+        raise InvalidQuery("upsert", f"{path!r} is assigned by the hub, so no body has it")
 
 
 def revision_of(before: Entity, revs: Revisions | None) -> frozenset[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 
@@ -10,7 +11,7 @@ from auth.policy import view_of
 from auth.principal import Principal
 from hub.services.registry import StoreRegistry
 from stores.errors import NotFound
-from stores.protocol import Delete, DeleteMany, Insert, Procedure, Steps, Update, UpdateMany, Upsert, Write
+from stores.protocol import Delete, DeleteMany, Insert, Procedure, Steps, Update, UpdateMany, Upsert, Write, Written
 from stores.query import And, Equal, Filter
 from stores.reference_checks import (
     NOTHING_WRITTEN,
@@ -19,6 +20,7 @@ from stores.reference_checks import (
     Sight,
     Wanted,
     check_change,
+    check_change_of_all,
     check_key,
     check_new,
     check_upserts,
@@ -28,6 +30,25 @@ from stores.relation import Relation
 Check = Callable[[], Steps]
 
 
+@dataclass(frozen=True, slots=True)
+class Guarded:
+    """Writes with the procedures that keep references true: `before` checks, `after` takes the consequences of
+    deletions."""
+
+    before: Sequence[Procedure]
+    own: Sequence[Write]
+    after: Sequence[Procedure]
+
+    @property
+    def writes(self) -> list[Write]:
+        """All of them, for one commit."""
+        return [*self.before, *self.own, *self.after]
+
+    def outcomes(self, written: Sequence[Written]) -> list[Written]:
+        """Return the outcomes of the writes alone from those of the commit."""
+        return [*written[len(self.before) : len(self.before) + len(self.own)]]
+
+
 class ReferenceKeeper:
     """Makes the procedures for commits. `most`: entities that a deletion may concern in all."""
 
@@ -35,23 +56,16 @@ class ReferenceKeeper:
         self._registry = registry
         self._most = most
 
-    def preceding(self, principal: Principal, writes: Sequence[Write], *, indexed: bool = False) -> list[Procedure]:
-        """Return the procedure that comes before these writes, if they need one. With `indexed`, errors contain the
-        position of the write."""
+    def guard(self, principal: Principal, writes: Sequence[Write], *, indexed: bool = False) -> Guarded:
+        """Return the writes with the procedures that they need. With `indexed`, errors contain the position of the
+        write."""
         stores = {write.store for write in writes}
         if not any(self._relations(store) or self._registry.referring(store) for store in stores):
-            return []
-        found = [*self._checks(principal, writes, indexed=indexed)]
-        if not found:
-            return []
-
-        def steps() -> Steps:
-            for check in found:
-                yield from check()
-            return NOTHING_WRITTEN
-
-        bulk = any(isinstance(write, UpdateMany | DeleteMany) for write in writes)
-        return [Procedure(writes[0].store, steps, bulk)]
+            return Guarded((), writes, ())
+        deletions = [*self._deletions(writes)]
+        checks = [*self._checks(principal, writes, indexed=indexed)]
+        checks += [partial(deletion.collect, where) for deletion, where in deletions]
+        return Guarded(_procedure(writes, checks), writes, _procedure(writes, [each.take for each, _ in deletions]))
 
     def _relations(self, store: str) -> Sequence[Relation]:
         try:
@@ -68,17 +82,12 @@ class ReferenceKeeper:
                     for relation in self._relations(write.store):
                         new.add(relation, write.entity, f"{index}." if indexed else "")
                 case Update():
-                    yield from self._of_change(
-                        visible, FieldChange(write.store, _the_one(write), write.changes, write.compute)
-                    )
+                    one, replace = _the_one(write), write.replace
+                    change = FieldChange(write.store, one, write.changes, write.compute, replace=replace)
+                    yield from self._of_change(visible, change)
                 case UpdateMany():
-                    yield from self._of_change(
-                        visible, FieldChange(write.store, write.where, write.changes, write.compute, write.limit)
-                    )
-                case Delete():
-                    yield from self._of_deletion(write.store, _the_one(write))
-                case DeleteMany():
-                    yield from self._of_deletion(write.store, write.where)
+                    change = FieldChange(write.store, write.where, write.changes, write.compute, write.limit)
+                    yield from self._of_change(visible, change)
         if new:
             yield lambda: check_new(new, visible)
         numbered = [(index, write) for index, write in enumerate(writes) if isinstance(write, Upsert)]
@@ -94,8 +103,8 @@ class ReferenceKeeper:
         if relations and (change.limit == 1 or change.compute is not None):
             yield lambda: check_change(change, visible, relations)
         elif wanted:
-            yield lambda: check_new(wanted, visible)
-        if named := [relation for relation in self._registry.referring(change.store) if relation.by in names]:
+            yield lambda: check_change_of_all(change, wanted, visible)
+        if named := change.on_keys_of(self._registry.referring(change.store)):
             yield lambda: check_key(change, named)
 
     def _of_upserts(
@@ -108,12 +117,15 @@ class ReferenceKeeper:
         for _, upsert in upserts:
             others = [each for each in self._registry.referring(store) if each.by != upsert.key]
             change = FieldChange(store, upsert.met, upsert.changes, upsert.compute)
-            if named := [each for each in others if each.by in change.names]:
+            if named := change.on_keys_of(others):
                 yield partial(check_key, change, named)
 
-    def _of_deletion(self, store: str, where: Filter) -> Iterator[Check]:
-        if self._registry.referring(store):
-            yield lambda: Deletion(store, self._most, self._registry.referring).consequences(where)
+    def _deletions(self, writes: Sequence[Write]) -> Iterator[tuple[Deletion, Filter]]:
+        """Yield the deletions from stores to which others refer, with the filters for what is deleted."""
+        for write in writes:
+            if isinstance(write, Delete | DeleteMany) and self._registry.referring(write.store):
+                where = _the_one(write) if isinstance(write, Delete) else write.where
+                yield Deletion(write.store, self._most, self._registry.referring), where
 
     def _visible_to(self, principal: Principal) -> Sight:
         def visible(store: str) -> Filter | None:
@@ -124,6 +136,20 @@ class ReferenceKeeper:
             return None if view is None else view.where
 
         return visible
+
+
+def _procedure(writes: Sequence[Write], parts: Sequence[Check]) -> list[Procedure]:
+    """Return the procedure that carries out the parts one after the other, if there are any."""
+    if not parts:
+        return []
+
+    def steps() -> Steps:
+        for part in parts:
+            yield from part()
+        return NOTHING_WRITTEN
+
+    bulk = any(isinstance(write, UpdateMany | DeleteMany) for write in writes)
+    return [Procedure(writes[0].store, steps, bulk)]
 
 
 def _the_one(write: Update | Delete) -> Filter:

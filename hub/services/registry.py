@@ -13,6 +13,7 @@ from auth.principal import Principal
 from auth.system_stores import DEFINITIONS, SYSTEM_STORES
 from auth.view import View
 from hub.errors import NoSuchStore
+from hub.services.key_fields import with_keys
 from stores.bounds import Limit
 from stores.definitions import parse_definition
 from stores.errors import CannotOpen, NotFound, StoreError, Unavailable
@@ -123,7 +124,9 @@ class StoreRegistry:
         async with self._refreshing:
             if self._read < mine:
                 covered = self._asked
-                self._defined = await self._read_definitions()
+                defined = await self._read_definitions()
+                known = {**defined, **self._system}
+                self._defined = {name: with_keys(definition, known) for name, definition in defined.items()}
                 self._referring = _by_target(self._defined.values())
                 self._read = covered
 

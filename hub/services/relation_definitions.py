@@ -1,22 +1,27 @@
-"""What definitions with references need: a target store, a unique field to refer by, and that neither goes."""
+"""What definitions with references need: a target store, a field to refer by that is fit for it, and that neither
+goes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Final
 
 from hub.services.registry import StoreRegistry
 from stores.errors import DataStandsAgainst, InvalidEntity, NotFound, StoreNotEmpty, Violation
 from stores.field_definitions import MAX_OBJECT_LEVELS
 from stores.protocol import Expect
 from stores.query import And, Equal, Not, Or
+from stores.records import SYSTEM_FIELDS
 from stores.schema import Field, StoreDefinition
 
 DEFINITIONS = "stores"
+REFERABLE: Final = frozenset({"users", "groups", "roles"})
+"""System stores to which others may refer. The hub empties the others itself, which takes no consequences."""
 
 
 def check_targets(registry: StoreRegistry, old: StoreDefinition | None, new: StoreDefinition) -> list[Expect]:
-    """Raise InvalidEntity for a new reference to a store that does not exist, or by a field that is not unique there.
-    Return the conditions of the commit that targets still exist."""
+    """Raise InvalidEntity for a new reference to a store that does not exist or cannot be referred to, or by a field
+    that is no key there. Return the conditions of the commit that targets still exist."""
     known = set() if old is None else {(each.target, each.by) for each in old.relations}
     violations: list[Violation] = []
     targets: set[str] = set()
@@ -28,8 +33,10 @@ def check_targets(registry: StoreRegistry, old: StoreDefinition | None, new: Sto
         except NotFound:
             violations.append(Violation(f"{place}store", "invalid", f"There is no store {field.store!r}."))
             continue
-        if field.by and field.by not in target.unique_paths:
-            text = f"{field.by!r} is not a unique field of {field.store}."
+        if target.system and target.name not in REFERABLE:
+            text = f"Entities of {target.name} cannot be referred to: the hub removes them itself."
+            violations.append(Violation(f"{place}store", "invalid", text))
+        elif field.by and (text := _why_no_key(target, field.by)):
             violations.append(Violation(f"{place}by", "invalid", text))
         if not target.system and field.store != new.name:
             targets.add(field.store)
@@ -38,12 +45,26 @@ def check_targets(registry: StoreRegistry, old: StoreDefinition | None, new: Sto
     return [Expect(DEFINITIONS, Equal(("name",), target)) for target in sorted(targets)]
 
 
-def check_referring(registry: StoreRegistry, new: StoreDefinition) -> None:
-    """Raise DataStandsAgainst if a field by which others refer to the store would not be unique any more."""
+def check_referring(registry: StoreRegistry, old: StoreDefinition, new: StoreDefinition) -> None:
+    """Raise DataStandsAgainst if a field by which others refer to the store would not be fit for it any more."""
     for relation in registry.referring(new.name):
-        if relation.by not in ("_id", *new.unique_paths):
-            text = f"It must stay unique: {relation.store} refers to {new.name} by it."
-            raise DataStandsAgainst({relation.by: text})
+        text = "" if relation.by == "_id" else _why_no_key(new, relation.by)
+        if text and text != _why_no_key(old, relation.by):
+            raise DataStandsAgainst({relation.by: f"{relation.store} refers to {new.name} by it. {text}"})
+
+
+def _why_no_key(target: StoreDefinition, by: str) -> str:
+    """Return the text why no reference can be by a field of a store; empty if one can."""
+    field = target.by_id.get(by)
+    if "." in by:
+        return f"{by!r} is inside of an object: a key is a field of {target.name} itself."
+    if by not in target.unique_paths or by in SYSTEM_FIELDS:
+        return f"{by!r} is not a unique field of {target.name}."
+    if by in target.hidden:
+        return f"{by!r} is hidden in {target.name}: references would tell its values."
+    if field is not None and field.store and field.on_delete == "clear":
+        return f"{by!r} is a reference that deletions clear: what refers by it would lose its target."
+    return ""
 
 
 def nothing_refers(registry: StoreRegistry, store: str) -> Expect:

@@ -80,7 +80,7 @@ class DefinitionHooks(StoreHooks):
         if definition.name != before["name"]:
             raise refuse("name", "A store cannot be renamed.")
         check_parts(old, definition)
-        check_referring(self.registry, definition)
+        check_referring(self.registry, old, definition)
         targets = check_targets(self.registry, old, definition)
         standing = await check_data(self.engine, old, definition)
         standing += await check_references(self.engine, old, definition)
