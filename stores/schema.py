@@ -216,6 +216,13 @@ class StoreDefinition:
         return tuple(dict.fromkeys([*_paths(self.fields, lambda f: f.unique or f.type == SERIAL), *self.unique]))
 
     @cached_property
+    def upsert_paths(self) -> tuple[str, ...]:
+        """Unique paths by whose value a caller can name an entity: not those of hidden fields, nor serial numbers, of
+        which a body says nothing."""
+        excluded = self.hidden | self.serial_names
+        return tuple(p for p in self.unique_paths if _top(p) not in excluded)
+
+    @cached_property
     def index_paths(self) -> tuple[str, ...]:
         """Paths to index, without the unique paths, which have a unique index."""
         wanted = dict.fromkeys([*_paths(self.fields, lambda f: f.index or bool(f.store)), *self.indexes])

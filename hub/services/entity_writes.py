@@ -170,10 +170,10 @@ def upsert_of(
 
 def check_upsert_path(view: View, path: str) -> None:
     """Raise InvalidQuery if entities of the store cannot be upserted by this path."""
-    if path not in view.definition.unique_paths or path.split(".")[0] in view.hidden:
-        raise InvalidQuery("upsert", f"{path!r} is not a unique field of {view.store}")
     if path in view.definition.serial_names:
-        raise InvalidQuery("upsert", f"{path!r} is assigned by the hub, so no body has it")
+        raise InvalidQuery("upsert", f"{path!r} is assigned by the hub: no body has it")
+    if path not in view.definition.upsert_paths or path.split(".")[0] in view.hidden:
+        raise InvalidQuery("upsert", f"{path!r} is not a unique field of {view.store}")
 
 
 def revision_of(before: Entity, revs: Revisions | None) -> frozenset[int]:
