@@ -186,7 +186,8 @@ class StoreDefinition:
     over several paths or over a part of the entities. `retired` names hidden fields that were removed from the
     definition: they stay hidden. `leftovers`: entities may hold fields that the definition does not allow, from before
     a change of the definition or from another program. `id` and `rev` are those of the entity with the definition; a
-    system store has none.
+    system store has none. `known_revs` are the revisions of all definitions, by their ids, that were known when this
+    one was read.
     """
 
     name: str
@@ -201,6 +202,7 @@ class StoreDefinition:
     leftovers: bool = False
     id: str = field(default="", compare=False)
     rev: int = field(default=0, compare=False)
+    known_revs: Mapping[str, int] = field(default_factory=dict, compare=False, repr=False)
 
     @cached_property
     def by_id(self) -> Mapping[str, Field]:

@@ -262,13 +262,14 @@ class EntityService:
 
         return await retry_stale(revs, attempt)
 
+    @against_current_definition
     async def delete(self, principal: Principal, store: str, id: str, revs: Revisions | None) -> tuple[bytes, int]:
         """Delete the entity; return its last state."""
         view = self._view(principal, store, "DELETE")
         delete = self.writes.deleting(view, id, revs)
         if view.definition.system:
             return await self._system.delete(principal, view, id, revs)
-        [written] = await self._commit(principal, [delete])
+        [written] = await self._commit(principal, [delete], None, view.definition)
         return text_of(reader_of(principal, view), written), written.rev
 
     async def share(
@@ -324,12 +325,13 @@ class EntityService:
         write = UpdateMany(store, where, stamp_change(fields), self._bounds.matches, forced, compute)
         return await self._count(principal, reader, write, view.definition)
 
+    @against_current_definition
     async def delete_matches(self, principal: Principal, store: str, where: Filter) -> int | None:
         """Return the number of deleted entities; None for a writer whose scopes do not allow reading them."""
         view = self._view(principal, store, "DELETE")
         self._not_system(view.definition)
         write = DeleteMany(store, view.narrowed(where), self._bounds.matches)
-        return await self._count(principal, reader_of(principal, view), write)
+        return await self._count(principal, reader_of(principal, view), write, view.definition)
 
     # Helpers.
 
@@ -381,7 +383,7 @@ class EntityService:
         return text_of(reader_of(principal, view), written), written.rev
 
     async def _count(
-        self, principal: Principal, reader: View | None, write: Write, definition: StoreDefinition | None = None
+        self, principal: Principal, reader: View | None, write: Write, definition: StoreDefinition
     ) -> int | None:
         [written] = await self._commit(principal, [write], None, definition)
         return None if reader is None else written.count

@@ -27,7 +27,7 @@ from stores.reference_checks import (
 )
 from stores.relation import Relation
 
-Check = Callable[[], Steps]
+Stage = Callable[[], Steps]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +63,10 @@ class ReferenceKeeper:
         if not any(self._relations(store) or self._registry.referring(store) for store in stores):
             return Guarded((), writes, ())
         deletions = [*self._deletions(writes)]
-        checks = [*self._checks(principal, writes, indexed=indexed)]
-        checks += [partial(deletion.collect, where) for deletion, where in deletions]
-        return Guarded(_procedure(writes, checks), writes, _procedure(writes, [each.take for each, _ in deletions]))
+        first = [*self._checks(principal, writes, indexed=indexed)]
+        first += [partial(deletion.collect, where) for deletion, where in deletions]
+        last = [deletion.take for deletion, _ in deletions]
+        return Guarded(_procedure(writes, first), writes, _procedure(writes, last))
 
     def _relations(self, store: str) -> Sequence[Relation]:
         try:
@@ -73,7 +74,7 @@ class ReferenceKeeper:
         except NotFound:
             return ()
 
-    def _checks(self, principal: Principal, writes: Sequence[Write], *, indexed: bool) -> Iterator[Check]:
+    def _checks(self, principal: Principal, writes: Sequence[Write], *, indexed: bool) -> Iterator[Stage]:
         visible = self._visible_to(principal)
         new = Wanted()
         for index, write in enumerate(writes):
@@ -94,7 +95,7 @@ class ReferenceKeeper:
         for (store, _), run in groupby(numbered, lambda item: (item[1].store, item[1].key)):
             yield from self._of_upserts(visible, store, [*run], indexed=indexed)
 
-    def _of_change(self, visible: Sight, change: FieldChange) -> Iterator[Check]:
+    def _of_change(self, visible: Sight, change: FieldChange) -> Iterator[Stage]:
         names = change.names
         relations = [relation for relation in self._relations(change.store) if relation.field in names]
         wanted = Wanted()
@@ -109,7 +110,7 @@ class ReferenceKeeper:
 
     def _of_upserts(
         self, visible: Sight, store: str, upserts: Sequence[tuple[int, Upsert]], *, indexed: bool
-    ) -> Iterator[Check]:
+    ) -> Iterator[Stage]:
         relations = self._relations(store)
         if relations:
             placed = [(f"{index}." if indexed else "", upsert) for index, upsert in upserts]
@@ -138,14 +139,14 @@ class ReferenceKeeper:
         return visible
 
 
-def _procedure(writes: Sequence[Write], parts: Sequence[Check]) -> list[Procedure]:
-    """Return the procedure that carries out the parts one after the other, if there are any."""
-    if not parts:
+def _procedure(writes: Sequence[Write], stages: Sequence[Stage]) -> list[Procedure]:
+    """Return the procedure that goes through the stages one after the other, if there are any."""
+    if not stages:
         return []
 
     def steps() -> Steps:
-        for part in parts:
-            yield from part()
+        for stage in stages:
+            yield from stage()
         return NOTHING_WRITTEN
 
     bulk = any(isinstance(write, UpdateMany | DeleteMany) for write in writes)

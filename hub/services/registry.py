@@ -77,6 +77,10 @@ class StoreRegistry:
         """Return the relations whose target is this store."""
         return self._referring.get(name, ())
 
+    def with_keys(self, definition: StoreDefinition) -> StoreDefinition:
+        """Return a definition that is not in force yet with the keys of its references."""
+        return with_keys(definition, {**self._defined, **self._system, definition.name: definition})
+
     @property
     def generation(self) -> int:
         """A number that is greater after each reading of the definitions."""
@@ -125,17 +129,19 @@ class StoreRegistry:
             if self._read < mine:
                 covered = self._asked
                 defined = await self._read_definitions()
-                known = {**defined, **self._system}
-                self._defined = {name: with_keys(definition, known) for name, definition in defined.items()}
+                stores = {**defined, **self._system}
+                self._defined = {name: with_keys(definition, stores) for name, definition in defined.items()}
                 self._referring = _by_target(self._defined.values())
                 self._read = covered
 
     async def _read_definitions(self) -> dict[str, StoreDefinition]:
         defined: dict[str, StoreDefinition] = {}
-        for entity in await self._engine.entities("stores", Query(limit=MOST_STORES)):
+        entities = await self._engine.entities("stores", Query(limit=MOST_STORES))
+        revs = {entity["_id"]: entity.get("_rev") or 0 for entity in entities}
+        for entity in entities:
             definition = await self._in_force(entity)
             if definition is not None:
-                defined[definition.name] = definition
+                defined[definition.name] = replace(definition, known_revs=revs)
                 self._ids[definition.name] = entity["_id"]
         return defined
 

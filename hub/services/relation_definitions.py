@@ -3,15 +3,15 @@ goes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Final
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final
 
 from hub.services.registry import StoreRegistry
 from stores.errors import DataStandsAgainst, InvalidEntity, NotFound, StoreNotEmpty, Violation
 from stores.field_definitions import MAX_OBJECT_LEVELS
 from stores.protocol import Expect
-from stores.query import And, Equal, Not, Or
-from stores.records import SYSTEM_FIELDS
+from stores.query import And, Compare, Equal, In, Leaf, Not, Or, leaves
+from stores.records import SYSTEM_FIELDS, same
 from stores.schema import Field, StoreDefinition
 
 DEFINITIONS = "stores"
@@ -43,6 +43,31 @@ def check_targets(registry: StoreRegistry, old: StoreDefinition | None, new: Sto
     if violations:
         raise InvalidEntity(violations)
     return [Expect(DEFINITIONS, Equal(("name",), target)) for target in sorted(targets)]
+
+
+def check_conditions(registry: StoreRegistry, new: StoreDefinition) -> None:
+    """Raise InvalidEntity for a value in a condition of an index that references by a key never have: that of another
+    form. The text has the form that they have."""
+    typed = registry.with_keys(new)
+    violations = [
+        Violation(f"{index.place}.where.{'.'.join(leaf.path)}", "invalid", f"Must be {stored!r}, as it is stored.")
+        for index in new.compounds
+        for leaf in leaves(index.where)
+        if (field := typed.field_at(leaf.path)) is not None and field.key is not None
+        for value in _values(leaf)
+        if not same(stored := field.canonical(value), value)
+    ]
+    if violations:
+        raise InvalidEntity(violations)
+
+
+def _values(leaf: Leaf) -> Sequence[Any]:
+    match leaf:
+        case In(values=values):
+            return values
+        case Equal(value=value) | Compare(value=value):
+            return (value,)
+    return ()
 
 
 def check_referring(registry: StoreRegistry, old: StoreDefinition, new: StoreDefinition) -> None:

@@ -9,8 +9,8 @@ from hub.services.walking import each_entity
 from stores.errors import DataStandsAgainst, NotAsExpected
 from stores.protocol import Engine, Recheck
 from stores.query import In, Query
-from stores.records import Change, Entity
 from stores.rechecking import check_changes
+from stores.records import Change, Entity
 from stores.reference_checks import PIECE, pieces
 from stores.relation import Relation, Value
 from stores.schema import StoreDefinition

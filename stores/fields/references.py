@@ -12,8 +12,8 @@ from stores.records import Json, is_id
 
 
 class Reference(FieldType):
-    """The id of an entity of the field's `store`, or the value of its unique field `by`, in the form in which that field
-    has it. Its check cannot tell whether there is such an entity: the commit does that (`stores.reference_checks`)."""
+    """The id of an entity of the field's `store`, or the value of its unique field `by`, in the form that it has there.
+    The check cannot tell whether there is such an entity: the commit does that (`stores.reference_checks`)."""
 
     takes = EVERY_FIELD | IN_LISTS | {"unique", "store", "by", "on_delete"}
     needs = frozenset({"store"})

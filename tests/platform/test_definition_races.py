@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from hub.errors import RequestFailed
 from hub.services import standing_references
+from hub.services.batch import BatchRequest
 from stores.errors import DataStandsAgainst, DuplicateValue, InvalidEntity, Unavailable
 from stores.mongo import definition_gate
 from stores.mongo.engine import MongoEngine
@@ -232,7 +234,7 @@ async def test_a_target_that_goes_while_entities_are_counted(
     racing: Racing, monkeypatch: pytest.MonkeyPatch, code: str, counts: int
 ) -> None:
     """They are counted again only if one of them refers to it."""
-    store, order, _ = await referring(racing)
+    store, _, _ = await referring(racing)
     count, counted = standing_references._count, 0
 
     async def count_before_deletion(*arguments: Any) -> int:
@@ -247,3 +249,25 @@ async def test_a_target_that_goes_while_entities_are_counted(
     [outcome] = await asyncio.gather(changing, return_exceptions=True)
     assert isinstance(outcome, DataStandsAgainst) is (code == "a")
     assert counted == counts
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+async def test_a_target_does_not_go_after_a_field_has_come_to_refer_to_it(racing: Racing, loss: str) -> None:
+    """Although nothing referred to it when its deletion was prepared."""
+    store, order, item = await referring(racing)
+    changing = lambda: racing.hub.entities.change(racing.principal, "stores", store, REFERS, None)
+    racing.before("commit", changing)
+    with pytest.raises(DataStandsAgainst):
+        await LOSSES[loss](racing, item)
+    assert (await racing.see("items", item))["code"] == "a"
+    await racing.hub.entities.change(racing.principal, "stores", store, {"fields": []}, None)
+    await racing.hub.entities.change(racing.principal, "orders", order, {"to": None}, None)
+    await LOSSES[loss](racing, item)
+
+
+async def test_a_batch_sees_that_a_field_has_come_to_refer_to_a_target(racing: Racing) -> None:
+    store, _, item = await referring(racing)
+    racing.before("commit", lambda: racing.hub.entities.change(racing.principal, "stores", store, REFERS, None))
+    with pytest.raises(RequestFailed) as failure:
+        await racing.hub.batch.run(racing.principal, [BatchRequest("DELETE", "items", item)], 0, None)
+    assert isinstance(failure.value.__cause__, DataStandsAgainst)

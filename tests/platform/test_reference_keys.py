@@ -1,4 +1,4 @@
-"""References by a unique field of the target: which fields can be one, in which form they are held, and that they stay."""
+"""References by a key, a unique field of the target: what can be one, in which form it is held, and that it stays."""
 
 from __future__ import annotations
 
@@ -143,3 +143,26 @@ async def test_a_key_does_not_become_one_that_deletions_clear(hub: Hub, admin: C
     path = f"/stores/{definition['_id']}"
     refused(await admin.patch(path, {"fields": [key | {"on_delete": "clear"}]}), 409, "of")
     good(await admin.patch(path, {"fields": [key | {"on_delete": "cascade"}]}))
+
+
+async def test_a_condition_of_an_index_has_the_form_of_the_key(hub: Hub, admin: Client, user: Client) -> None:
+    """Another form is refused, and the text has the right one: an index with it would hold no entity."""
+    target = await hub.define(fields=[{"id": "mail", "type": "Email", "unique": True}])
+    field = {"id": "of", "type": "Reference", "store": target, "by": "mail"}
+    fields = [{"id": "n", "type": "Number"}, field, {"id": "o", "type": "Object", "fields": [field]}]
+    index = {
+        "fields": ["n"],
+        "unique": True,
+        "where": {"of": "Ann@Example.com", "o.of": {"$in": ["b@c.test", "B@c.test"]}},
+    }
+    definition = {"name": unique("orders"), "fields": fields, "indexes": [index]}
+    errors = refused(await admin.post("/stores", definition), 400)
+    assert errors == {
+        "indexes.0.where.of": ["Must be 'ann@example.com', as it is stored."],
+        "indexes.0.where.o.of": ["Must be 'b@c.test', as it is stored."],
+    }
+    index["where"] = {"of": "ann@example.com"}
+    good(await admin.post("/stores", definition))
+    await user.make(target, mail="Ann@Example.com")
+    await user.make(definition["name"], n=1, of="Ann@Example.com")
+    refused(await user.post(f"/{definition['name']}", {"n": 1, "of": "ann@example.com"}), 409, "n")

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from auth.principal import Principal
 from hub.services.credentials import refuse
 from hub.services.registry import MOST_STORES, RESERVED
-from hub.services.relation_definitions import check_referring, check_targets, nothing_refers
+from hub.services.relation_definitions import check_conditions, check_referring, check_targets, nothing_refers
 from hub.services.shared_reads import SharedReads
 from hub.services.standing_data import check_data
 from hub.services.standing_references import check_references
@@ -46,7 +46,9 @@ class DefinitionHooks(StoreHooks):
         if self.registry.is_full():
             raise refuse("name", f"There are {MOST_STORES} stores already, as many as the hub takes.").at("MOST_STORES")
         check_parts(None, definition)
-        return Prepared(entity, [*check_targets(self.registry, None, definition)])
+        targets = check_targets(self.registry, None, definition)
+        check_conditions(self.registry, definition)
+        return Prepared(entity, [*targets])
 
     def _is_defined(self, name: str) -> bool:
         try:
@@ -82,6 +84,8 @@ class DefinitionHooks(StoreHooks):
         check_parts(old, definition)
         check_referring(self.registry, old, definition)
         targets = check_targets(self.registry, old, definition)
+        if definition.compounds != old.compounds:
+            check_conditions(self.registry, definition)
         standing = await check_data(self.engine, old, definition)
         standing += await check_references(self.engine, old, definition)
         return Prepared(fields, [*standing, *targets])
