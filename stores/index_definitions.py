@@ -11,7 +11,7 @@ from stores.compound import CompoundIndex, conjuncts
 from stores.errors import InvalidQuery
 from stores.parse import Limits, parse_filter
 from stores.query import EVERYTHING, Compare, Equal, Exists, Filter, In, Leaf, Not, Sort, leaves
-from stores.schema import Field
+from stores.schema import Field, StoreDefinition
 
 MOST_INDEX_FIELDS: Final[Annotated[int, Limit("index", "fields", "400")]] = 8
 MOST_INDEX_CONDITIONS: Final[Annotated[int, Limit("index", "conditions", "400")]] = 16
@@ -41,7 +41,7 @@ class IndexReader:
     def __init__(self, refuse: Refuse, is_path: IsPath, fields: Sequence[Field]) -> None:
         self._refuse = refuse
         self._is_path = is_path
-        self._fields = {field.id: field for field in fields}
+        self._definition = StoreDefinition("", tuple(fields))
         self.paths: dict[str, None] = {}
         self.unique: dict[str, None] = {}
         self.compounds: dict[str, CompoundIndex] = {}
@@ -101,7 +101,7 @@ class IndexReader:
 
     def _why_not(self, path: str, sorts: Mapping[str, Sort], unique: bool) -> str:
         """Return the text why an index cannot have the path; empty if it can."""
-        typed = self._fields.get(path)
+        typed = self._definition.by_id.get(path)
         if path in sorts:
             return "This path is named twice."
         if path in LISTS:
@@ -125,7 +125,7 @@ class IndexReader:
             refused.append(path)
 
         try:
-            tree = parse_filter(document, check, limits)
+            tree = parse_filter(document, check, limits, self._definition.field_at)
         except InvalidQuery as error:
             self._refuse(place if error.field == "filter" else f"{place}.{error.field}", _sentence(error.message))
             return None

@@ -19,8 +19,8 @@ from stores.errors import DataStandsAgainst, InvalidEntity, TooManyMatches, Viol
 from stores.limits import MOST_VIOLATIONS
 from stores.paths import split, value_at
 from stores.protocol import DeleteMany, Lock, Step, Steps, UpdateMany, Upsert, Written, do, find
-from stores.query import And, Equal, Filter, In
-from stores.records import Entity, now_ms
+from stores.query import And, Equal, Filter, In, Not
+from stores.records import SYSTEM_FIELDS, Entity, now_ms
 from stores.relation import Relation, Value
 
 T = TypeVar("T")
@@ -28,6 +28,8 @@ Substeps = Generator[Step, Any, None]
 
 PIECE: Final = 500
 """Values in one search."""
+CONDITIONS: Final = 50
+"""Values in one search for entities that lack one of them, which has a condition for each."""
 
 NOTHING_WRITTEN: Final = Written(b"", 0, 0)
 
@@ -65,17 +67,32 @@ class Wanted:
         }
         return Wanted({relation: places for relation, places in left.items() if places})
 
+    def values(self) -> Iterator[tuple[Relation, Collection[Value]]]:
+        """Yield the values for each relation."""
+        for relation, places in self._places.items():
+            yield relation, places.keys()
+
     def check(self, visible: Sight) -> Substeps:
         """Raise InvalidEntity for values that no entity in sight has."""
-        violations: list[Violation] = []
+        missing = yield from self.missing(visible)
+        missing.refuse()
+
+    def missing(self, visible: Sight) -> Generator[Step, Any, Wanted]:
+        """Return the same with the values that no entity in sight has."""
+        present: dict[Relation, set[Value]] = {}
         for relation, places in self._places.items():
-            missing = set(places)
             if (where := visible(relation.target)) is not None:
                 yield Lock(keys(relation, places))
-                missing -= yield from _present(relation, where, [*places])
-            violations += (
-                Violation(places[value], "reference", relation.target) for value in places if value in missing
-            )
+                present[relation] = yield from _present(relation, where, [*places])
+        return self.without(present)
+
+    def refuse(self) -> None:
+        """Raise InvalidEntity if there are values."""
+        violations = [
+            Violation(place, "reference", relation.target)
+            for relation, places in self._places.items()
+            for place in places.values()
+        ]
         if violations:
             raise InvalidEntity(violations[:MOST_VIOLATIONS])
 
@@ -102,23 +119,32 @@ def check_new(wanted: Wanted, visible: Sight) -> Steps:
 
 @dataclass(frozen=True, slots=True)
 class FieldChange:
-    """What a write changes in each entity that meets `where`, at most `limit` of them."""
+    """What a write changes in each entity that meets `where`, at most `limit` of them. With `replace` it removes all
+    fields that it does not set, except system fields."""
 
     store: str
     where: Filter
     changes: Entity
     compute: Compute | None = None
     limit: int = 1
+    replace: bool = False
 
     @property
     def names(self) -> frozenset[str]:
-        """The top-level fields that it may change."""
+        """The top-level fields that it may set."""
         computed = frozenset[str]() if self.compute is None else self.compute.names
         return computed | self.changes.keys()
+
+    def on_keys_of(self, relations: Iterable[Relation]) -> list[Relation]:
+        """Return those of the relations to this store whose key it may change or remove."""
+        names = self.names
+        return [each for each in relations if each.by in names or (self.replace and each.by not in SYSTEM_FIELDS)]
 
     def after(self, entity: Entity) -> Entity:
         """Return the fields that it sets in an entity, with null for those that it removes."""
         fields, removed = effective(self.changes, self.compute, entity)
+        if self.replace:
+            removed = frozenset(name for name in entity if name not in fields and name not in SYSTEM_FIELDS)
         return fields | dict.fromkeys(removed)
 
     def found(self, relations: Iterable[Relation]) -> Generator[Step, Any, list[Entity]]:
@@ -137,6 +163,21 @@ def check_change(change: FieldChange, visible: Sight, relations: Sequence[Relati
             refers.add(relation, after)
         wanted.include(refers.without({relation: relation.values(entity) for relation in relations}))
     yield from wanted.check(visible)
+    return NOTHING_WRITTEN
+
+
+def check_change_of_all(change: FieldChange, wanted: Wanted, visible: Sight) -> Steps:
+    """Check what a change refers to that sets the same fields in all matches. A value to which each of them refers
+    already is not new."""
+    missing = yield from wanted.missing(visible)
+    held: dict[Relation, set[Value]] = {}
+    for relation, values in missing.values():
+        held[relation] = set(values)
+        for piece in pieces(values, CONDITIONS):
+            lacks_one = Not(And(tuple(Equal(relation.path, value) for value in piece)))
+            for entity in (yield from find(change.store, And((change.where, lacks_one)), 1, (relation.field,))):
+                held[relation] -= {*piece} - relation.values(entity)
+    missing.without(held).refuse()
     return NOTHING_WRITTEN
 
 
@@ -174,6 +215,8 @@ def _met(upserts: Sequence[Upsert], relations: Iterable[Relation]) -> Generator[
 class Deletion:
     """The consequences of a deletion in `store`, for at most `most` entities in all.
 
+    A commit collects them before the write that deletes, and takes them after it: if they came first, an entity that
+    they change could come to match the filter of the write. Each attempt of the commit collects anew.
     `referring` returns the relations whose target is a store.
     """
 
@@ -182,16 +225,21 @@ class Deletion:
     referring: Callable[[str], Sequence[Relation]]
 
     def __post_init__(self) -> None:
+        self._begin()
+
+    def _begin(self) -> None:
+        self._targets: frozenset[str] = frozenset()
         self._gone: dict[str, dict[str, None]] = {}
         self._cleared: dict[str, dict[str, Entity]] = {}
         self._left: dict[Relation, set[Value]] = {}
         self._refusing: list[tuple[Relation, list[Value]]] = []
         self._count = 0
 
-    def consequences(self, where: Filter) -> Steps:
-        """Take the consequences of the deletion of all matches, but do not delete them. Raises DataStandsAgainst, and
-        TooManyMatches."""
+    def collect(self, where: Filter) -> Steps:
+        """Find the consequences of the deletion of all matches. Raises DataStandsAgainst, and TooManyMatches."""
+        self._begin()
         targets = yield from find(self.store, where, self.most + 1, self._keys_of(self.store))
+        self._targets = frozenset(entity["_id"] for entity in targets)
         self._add(self.store, targets)
         pending = [(self.store, targets)]
         while pending:
@@ -201,8 +249,12 @@ class Deletion:
                 if followed:
                     pending.append((relation.store, followed))
         yield from self._check_refusals()
+        return NOTHING_WRITTEN
+
+    def take(self) -> Steps:
+        """Clear and delete what has been collected, except the matches themselves."""
         yield from self._clear()
-        yield from self._cascade(targets)
+        yield from self._cascade()
         return NOTHING_WRITTEN
 
     def _keys_of(self, store: str) -> tuple[str, ...]:
@@ -228,8 +280,8 @@ class Deletion:
             return new
         own = (relation.field, *self._keys_of(relation.store))
         for piece in pieces(values):
-            most = self.most + 1 - self._count
-            found = yield from find(relation.store, In(relation.path, piece), most, own)
+            # It may find entities that are known, and counted, already.
+            found = yield from find(relation.store, In(relation.path, piece), self.most + 1, own)
             gone = self._gone.get(relation.store, {})
             fresh = [entity for entity in found if entity["_id"] not in gone]
             if relation.on_delete == "cascade":
@@ -274,10 +326,9 @@ class Deletion:
                 changes[relation.field] = relation.cleared(entity | changes, values)
         return changes
 
-    def _cascade(self, targets: Sequence[Entity]) -> Substeps:
-        first = {entity["_id"] for entity in targets}
+    def _cascade(self) -> Substeps:
         for store, ids in self._gone.items():
-            others = [id for id in ids if store != self.store or id not in first]
+            others = [id for id in ids if store != self.store or id not in self._targets]
             for piece in pieces(others):
                 yield from do(DeleteMany(store, In(("_id",), piece), len(piece)))
 
@@ -299,8 +350,8 @@ def check_key(change: FieldChange, relations: Sequence[Relation]) -> Steps:
     return NOTHING_WRITTEN
 
 
-def pieces(values: Iterable[T]) -> Iterator[tuple[T, ...]]:
-    """Yield the values in pieces of PIECE."""
+def pieces(values: Iterable[T], size: int = PIECE) -> Iterator[tuple[T, ...]]:
+    """Yield the values in pieces of `size`."""
     rest = iter(values)
-    while piece := tuple(islice(rest, PIECE)):
+    while piece := tuple(islice(rest, size)):
         yield piece

@@ -75,6 +75,8 @@ class Field:
     form. `many`: values are lists, of at most `max_items` values (1 000), and without doubles if `distinct`. `fields`:
     those of an Object. `store`, `by` and `on_delete`: what a Reference refers to (see `stores.relation`). `start`: the
     first number of a Serial. The type's `takes` lists the settings that have a meaning.
+
+    `key`: the field `by` of the other store, where it is known. It is not a part of the definition.
     """
 
     id: str
@@ -99,6 +101,7 @@ class Field:
     by: str = ""
     on_delete: OnDelete = "refuse"
     start: int | None = None
+    key: Field | None = field(default=None, compare=False, repr=False)
 
     @cached_property
     def option_ids(self) -> frozenset[OptionId]:
@@ -136,7 +139,16 @@ class Field:
     @cached_property
     def costly(self) -> bool:
         """Whether the check of a value may take long."""
-        return any(member.costly for member in self.fields) if self.fields else self.kind.costly
+        return any(member.costly for member in self.fields) if self.fields else self.typed.kind.costly
+
+    @property
+    def typed(self) -> Field:
+        """The field whose type the values have: for a Reference, that of its key."""
+        return self if self.key is None else self.key.typed
+
+    def parse(self, text: str) -> Json:
+        """Return the value of a query parameter's text. Raises ValueError that says what the field takes."""
+        return self.typed.kind.parse(text)
 
     @cached_property
     def _canonical(self) -> Canonical:
@@ -176,7 +188,8 @@ class StoreDefinition:
     definition: they stay hidden. `pending`: entities are being changed with the definition, so nobody else may write
     them. `leftovers`: entities may hold fields that the definition does not allow, from before a change of the
     definition or from another program. `keeps_serials`: new entities may bring their serial numbers. `id` and `rev` are
-    those of the entity with the definition; a system store has none.
+    those of the entity with the definition; a system store has none. `known_revs` are the revisions of all definitions,
+    by their ids, that were known when this one was read.
     """
 
     name: str
@@ -193,6 +206,7 @@ class StoreDefinition:
     keeps_serials: bool = field(default=False, compare=False)
     id: str = field(default="", compare=False)
     rev: int = field(default=0, compare=False)
+    known_revs: Mapping[str, int] = field(default_factory=dict, compare=False, repr=False)
 
     @cached_property
     def by_id(self) -> Mapping[str, Field]:
@@ -206,6 +220,13 @@ class StoreDefinition:
     @cached_property
     def unique_paths(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys([*_paths(self.fields, lambda f: f.unique or f.type == SERIAL), *self.unique]))
+
+    @cached_property
+    def upsert_paths(self) -> tuple[str, ...]:
+        """Unique paths by whose value a caller can name an entity: not those of hidden fields, nor serial numbers, of
+        which a body says nothing."""
+        excluded = self.hidden | self.serial_names
+        return tuple(p for p in self.unique_paths if _top(p) not in excluded)
 
     @cached_property
     def index_paths(self) -> tuple[str, ...]:

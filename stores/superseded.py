@@ -1,9 +1,12 @@
-"""Definitions that this process has replaced or removed: values that were checked against them are not written."""
+"""Definitions that this process has replaced or removed: values that were checked against them are not written, and
+nothing is deleted by a caller that does not know yet what refers to it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Final
+
+import orjson
 
 from stores.bounds import Limit
 from stores.errors import DefinitionChanged
@@ -17,16 +20,22 @@ MOST_SUPERSEDED: Final[Annotated[int, Limit("process", "definitions", "the oldes
 
 
 class SupersededDefinitions:
-    """The last revision of each definition that is not in force any more, by the definition's id."""
+    """The last revision of each definition that is not in force any more, by the definition's id; and the revision of
+    each definition that was changed and refers to a store, by the store and the definition's id."""
 
     def __init__(self) -> None:
         self._revs: dict[str, int] = {}
+        self._referring: dict[str, dict[str, int]] = {}
 
     def check(self, definition: Definitions) -> None:
-        """Raises DefinitionChanged for a definition that was replaced or removed. Those of system stores never are."""
+        """Raises DefinitionChanged for a definition that was replaced or removed, and for one that was read before
+        another one was changed that refers to its store. Those of system stores never are."""
         for each in each_of(definition):
             if each.rev <= self._revs.get(each.id, -1):
                 raise DefinitionChanged(each.name)
+            for id, rev in self._referring.get(each.name, {}).items():
+                if each.known_revs.get(id, rev) < rev:
+                    raise DefinitionChanged(each.name)
 
     def note(self, writes: Sequence[Write], written: Sequence[Written]) -> None:
         """Note the changes of definitions in a durable commit and its outcome."""
@@ -34,8 +43,28 @@ class SupersededDefinitions:
             if isinstance(write, Update | Delete) and write.store == DEFINITIONS:
                 self._revs.pop(write.id, None)  # the newest last
                 self._revs[write.id] = done.rev if isinstance(write, Delete) else done.rev - 1
+                self._note_references(write.id, done, () if isinstance(write, Delete) else _targets(done))
         while len(self._revs) > MOST_SUPERSEDED:
             del self._revs[next(iter(self._revs))]
+
+    def _note_references(self, id: str, done: Written, targets: Iterable[str]) -> None:
+        for referring in self._referring.values():
+            referring.pop(id, None)
+        for target in targets:
+            self._referring.setdefault(target, {})[id] = done.rev
+
+
+def _targets(done: Written) -> set[str]:
+    """Return the stores to which the definition in an outcome refers."""
+    waiting = [orjson.loads(done.entity).get("fields")]
+    found: set[str] = set()
+    while waiting:
+        fields = waiting.pop()
+        for field in fields if isinstance(fields, list) else ():
+            if isinstance(field, dict):
+                found.update(name for name in [field.get("store")] if isinstance(name, str) and name)
+                waiting.append(field.get("fields"))
+    return found
 
 
 def each_of(definition: Definitions) -> Sequence[StoreDefinition]:

@@ -158,9 +158,13 @@ class _Batch:
 
     def _write(self, index: int, request: BatchRequest, answers: Answers) -> Generator[Step, Any, Written]:
         write = yield from self._prepared(request, self._views[index], Resolver(answers, index))
-        for procedure in self._entities.references.preceding(self._principal, [write]):
+        guarded = self._entities.references.guard(self._principal, [write])
+        for procedure in guarded.before:
             yield from procedure.steps()
-        return (yield from do(write))
+        written = yield from do(write)
+        for procedure in guarded.after:
+            yield from procedure.steps()
+        return written
 
     def _prepared(
         self, request: BatchRequest, view: View, resolver: Resolver

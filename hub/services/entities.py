@@ -42,7 +42,7 @@ from hub.services.system_writes import ASSIGNED, SystemStoreWrites
 from hub.services.violations import indexed_errors, raise_violations
 from hub.services.written import is_forced, text_of, texts_of
 from stores.aggregation import Aggregated, Aggregation
-from stores.errors import InvalidQuery, NotFound, Violation
+from stores.errors import DuplicateValue, InvalidQuery, NotFound, RefusedEntity, Violation
 from stores.limits import EntityLimits
 from stores.long_lists import LongLists
 from stores.matcher import compile_filter, matches
@@ -268,13 +268,14 @@ class EntityService:
 
         return await retry_stale(revs, attempt)
 
+    @against_current_definition
     async def delete(self, principal: Principal, store: str, id: str, revs: Revisions | None) -> tuple[bytes, int]:
         """Delete the entity; return its last state."""
         view = self._view(principal, store, "DELETE")
         delete = self.writes.deleting(view, id, revs)
         if view.definition.system:
             return await self._system.delete(principal, view, id, revs)
-        [written] = await self._commit(principal, [delete])
+        [written] = await self._commit(principal, [delete], None, view.definition)
         return text_of(reader_of(principal, view), written), written.rev
 
     async def share(
@@ -330,12 +331,13 @@ class EntityService:
         write = UpdateMany(store, where, stamp_change(fields), self._bounds.matches, forced, compute)
         return await self._count(principal, reader, write, view.definition)
 
+    @against_current_definition
     async def delete_matches(self, principal: Principal, store: str, where: Filter) -> int | None:
         """Return the number of deleted entities; None for a writer whose scopes do not allow reading them."""
         view = self._view(principal, store, "DELETE")
         self._not_system(view.definition)
         write = DeleteMany(store, view.narrowed(where), self._bounds.matches)
-        return await self._count(principal, reader_of(principal, view), write)
+        return await self._count(principal, reader_of(principal, view), write, view.definition)
 
     # Helpers.
 
@@ -378,16 +380,20 @@ class EntityService:
         indexed: bool = False,
     ) -> list[Written]:
         """Commit writes with the procedures that keep references true, and return their outcomes."""
-        before = self.references.preceding(principal, writes, indexed=indexed)
-        written = await self._engine.commit([*before, *writes], principal.user_id, key, definition)
-        return written[len(before) :]
+        guarded = self.references.guard(principal, writes, indexed=indexed)
+        try:
+            written = await self._engine.commit(guarded.writes, principal.user_id, key, definition)
+        except (DuplicateValue, RefusedEntity) as error:
+            error.index -= len(guarded.before)  # the position among the writes, not in the commit
+            raise
+        return guarded.outcomes(written)
 
     async def _update(self, principal: Principal, view: View, write: Update) -> tuple[bytes, int]:
         [written] = await self._commit(principal, [write], None, view.definition)
         return text_of(reader_of(principal, view), written), written.rev
 
     async def _count(
-        self, principal: Principal, reader: View | None, write: Write, definition: StoreDefinition | None = None
+        self, principal: Principal, reader: View | None, write: Write, definition: StoreDefinition
     ) -> int | None:
         [written] = await self._commit(principal, [write], None, definition)
         return None if reader is None else written.count

@@ -170,7 +170,9 @@ def upsert_of(
 
 def check_upsert_path(view: View, path: str) -> None:
     """Raise InvalidQuery if entities of the store cannot be upserted by this path."""
-    if path not in view.definition.unique_paths or path.split(".")[0] in view.hidden:
+    if path in view.definition.serial_names:
+        raise InvalidQuery("upsert", f"{path!r} is assigned by the hub: no body has it")
+    if path not in view.definition.upsert_paths or path.split(".")[0] in view.hidden:
         raise InvalidQuery("upsert", f"{path!r} is not a unique field of {view.store}")
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 
@@ -11,7 +12,7 @@ from auth.principal import Principal
 from hub.services.data_steps import check_writable
 from hub.services.registry import StoreRegistry
 from stores.errors import NotFound
-from stores.protocol import Delete, DeleteMany, Insert, Procedure, Steps, Update, UpdateMany, Upsert, Write
+from stores.protocol import Delete, DeleteMany, Insert, Procedure, Steps, Update, UpdateMany, Upsert, Write, Written
 from stores.query import And, Equal, Filter
 from stores.reference_checks import (
     NOTHING_WRITTEN,
@@ -20,13 +21,33 @@ from stores.reference_checks import (
     Sight,
     Wanted,
     check_change,
+    check_change_of_all,
     check_key,
     check_new,
     check_upserts,
 )
 from stores.relation import Relation
 
-Check = Callable[[], Steps]
+Stage = Callable[[], Steps]
+
+
+@dataclass(frozen=True, slots=True)
+class Guarded:
+    """Writes with the procedures that keep references true: `before` checks, `after` takes the consequences of
+    deletions."""
+
+    before: Sequence[Procedure]
+    own: Sequence[Write]
+    after: Sequence[Procedure]
+
+    @property
+    def writes(self) -> list[Write]:
+        """All of them, for one commit."""
+        return [*self.before, *self.own, *self.after]
+
+    def outcomes(self, written: Sequence[Written]) -> list[Written]:
+        """Return the outcomes of the writes alone from those of the commit."""
+        return [*written[len(self.before) : len(self.before) + len(self.own)]]
 
 
 class ReferenceKeeper:
@@ -36,29 +57,25 @@ class ReferenceKeeper:
         self._registry = registry
         self._most = most
 
-    def preceding(self, principal: Principal, writes: Sequence[Write], *, indexed: bool = False) -> list[Procedure]:
-        """Return the procedure that comes before these writes, if they need one. With `indexed`, errors contain the
-        position of the write."""
+    def guard(self, principal: Principal, writes: Sequence[Write], *, indexed: bool = False) -> Guarded:
+        """Return the writes with the procedures that they need. With `indexed`, errors contain the position of the
+        write."""
         stores = {write.store for write in writes}
         if not any(self._relations(store) or self._registry.referring(store) for store in stores):
-            return []
-        found = [*self._checks(principal, writes, indexed=indexed)]
-        if not found:
-            return []
+            return Guarded((), writes, ())
+        deletions = [*self._deletions(writes)]
+        first = [*self._checks(principal, writes, indexed=indexed)]
+        first += [partial(deletion.collect, where) for deletion, where in deletions]
+        last = [deletion.take for deletion, _ in deletions]
+        return Guarded(_procedure(writes, first), writes, _procedure(writes, last))
 
-        def steps() -> Steps:
-            for check in found:
-                yield from check()
-            return NOTHING_WRITTEN
+    def _referring(self, store: str) -> Sequence[Relation]:
+        """Return the relations whose target is a store. Raises DataChanging like `_writable`."""
+        return self._writable(self._registry.referring(store))
 
-        bulk = any(isinstance(write, UpdateMany | DeleteMany) for write in writes)
-        return [Procedure(writes[0].store, steps, bulk)]
-
-    def _referring(self, store: str, names: Container[str] | None = None) -> Sequence[Relation]:
-        """Return the relations whose target is a store, or only those by one of these fields. Raises DataChanging while
-        entities that refer to it are being changed: they may hold their references in a field of another name, or of
-        another type."""
-        relations = [each for each in self._registry.referring(store) if names is None or each.by in names]
+    def _writable(self, relations: Sequence[Relation]) -> Sequence[Relation]:
+        """Return the relations. Raises DataChanging while entities of one are being changed: they may hold their
+        references in a field of another name, or of another type."""
         for relation in relations:
             check_writable(self._registry.get(relation.store))
         return relations
@@ -69,7 +86,7 @@ class ReferenceKeeper:
         except NotFound:
             return ()
 
-    def _checks(self, principal: Principal, writes: Sequence[Write], *, indexed: bool) -> Iterator[Check]:
+    def _checks(self, principal: Principal, writes: Sequence[Write], *, indexed: bool) -> Iterator[Stage]:
         visible = self._visible_to(principal)
         new = Wanted()
         for index, write in enumerate(writes):
@@ -78,24 +95,19 @@ class ReferenceKeeper:
                     for relation in self._relations(write.store):
                         new.add(relation, write.entity, f"{index}." if indexed else "")
                 case Update():
-                    yield from self._of_change(
-                        visible, FieldChange(write.store, _the_one(write), write.changes, write.compute)
-                    )
+                    one, replace = _the_one(write), write.replace
+                    change = FieldChange(write.store, one, write.changes, write.compute, replace=replace)
+                    yield from self._of_change(visible, change)
                 case UpdateMany():
-                    yield from self._of_change(
-                        visible, FieldChange(write.store, write.where, write.changes, write.compute, write.limit)
-                    )
-                case Delete():
-                    yield from self._of_deletion(write.store, _the_one(write))
-                case DeleteMany():
-                    yield from self._of_deletion(write.store, write.where)
+                    change = FieldChange(write.store, write.where, write.changes, write.compute, write.limit)
+                    yield from self._of_change(visible, change)
         if new:
             yield lambda: check_new(new, visible)
         numbered = [(index, write) for index, write in enumerate(writes) if isinstance(write, Upsert)]
         for (store, _), run in groupby(numbered, lambda item: (item[1].store, item[1].key)):
             yield from self._of_upserts(visible, store, [*run], indexed=indexed)
 
-    def _of_change(self, visible: Sight, change: FieldChange) -> Iterator[Check]:
+    def _of_change(self, visible: Sight, change: FieldChange) -> Iterator[Stage]:
         names = change.names
         relations = [relation for relation in self._relations(change.store) if relation.field in names]
         wanted = Wanted()
@@ -104,25 +116,29 @@ class ReferenceKeeper:
         if relations and (change.limit == 1 or change.compute is not None):
             yield lambda: check_change(change, visible, relations)
         elif wanted:
-            yield lambda: check_new(wanted, visible)
-        if named := self._referring(change.store, names):
+            yield lambda: check_change_of_all(change, wanted, visible)
+        if named := self._writable(change.on_keys_of(self._registry.referring(change.store))):
             yield lambda: check_key(change, named)
 
     def _of_upserts(
         self, visible: Sight, store: str, upserts: Sequence[tuple[int, Upsert]], *, indexed: bool
-    ) -> Iterator[Check]:
+    ) -> Iterator[Stage]:
         relations = self._relations(store)
         if relations:
             placed = [(f"{index}." if indexed else "", upsert) for index, upsert in upserts]
             yield lambda: check_upserts(placed, visible, relations)
         for _, upsert in upserts:
             change = FieldChange(store, upsert.met, upsert.changes, upsert.compute)
-            if named := self._referring(store, change.names - {upsert.key}):
+            others = [each for each in self._registry.referring(store) if each.by != upsert.key]
+            if named := self._writable(change.on_keys_of(others)):
                 yield partial(check_key, change, named)
 
-    def _of_deletion(self, store: str, where: Filter) -> Iterator[Check]:
-        if self._registry.referring(store):
-            yield lambda: Deletion(store, self._most, self._referring).consequences(where)
+    def _deletions(self, writes: Sequence[Write]) -> Iterator[tuple[Deletion, Filter]]:
+        """Yield the deletions from stores to which others refer, with the filters for what is deleted."""
+        for write in writes:
+            if isinstance(write, Delete | DeleteMany) and self._registry.referring(write.store):
+                where = _the_one(write) if isinstance(write, Delete) else write.where
+                yield Deletion(write.store, self._most, self._referring), where
 
     def _visible_to(self, principal: Principal) -> Sight:
         def visible(store: str) -> Filter | None:
@@ -133,6 +149,20 @@ class ReferenceKeeper:
             return None if view is None else view.where
 
         return visible
+
+
+def _procedure(writes: Sequence[Write], stages: Sequence[Stage]) -> list[Procedure]:
+    """Return the procedure that goes through the stages one after the other, if there are any."""
+    if not stages:
+        return []
+
+    def steps() -> Steps:
+        for stage in stages:
+            yield from stage()
+        return NOTHING_WRITTEN
+
+    bulk = any(isinstance(write, UpdateMany | DeleteMany) for write in writes)
+    return [Procedure(writes[0].store, steps, bulk)]
 
 
 def _the_one(write: Update | Delete) -> Filter:

@@ -13,6 +13,7 @@ from auth.principal import Principal
 from auth.system_stores import DEFINITIONS, SYSTEM_STORES
 from auth.view import View
 from hub.errors import NoSuchStore
+from hub.services.key_fields import with_keys
 from stores.bounds import Limit
 from stores.definitions import parse_definition
 from stores.errors import CannotOpen, NotFound, StoreError, Unavailable
@@ -76,6 +77,10 @@ class StoreRegistry:
         """Return the relations whose target is this store."""
         return self._referring.get(name, ())
 
+    def with_keys(self, definition: StoreDefinition) -> StoreDefinition:
+        """Return a definition that is not in force yet with the keys of its references."""
+        return with_keys(definition, {**self._defined, **self._system, definition.name: definition})
+
     @property
     def generation(self) -> int:
         """A number that is greater after each reading of the definitions."""
@@ -123,16 +128,20 @@ class StoreRegistry:
         async with self._refreshing:
             if self._read < mine:
                 covered = self._asked
-                self._defined = await self._read_definitions()
+                defined = await self._read_definitions()
+                stores = {**defined, **self._system}
+                self._defined = {name: with_keys(definition, stores) for name, definition in defined.items()}
                 self._referring = _by_target(self._defined.values())
                 self._read = covered
 
     async def _read_definitions(self) -> dict[str, StoreDefinition]:
         defined: dict[str, StoreDefinition] = {}
-        for entity in await self._engine.entities("stores", Query(limit=MOST_STORES)):
+        entities = await self._engine.entities("stores", Query(limit=MOST_STORES))
+        revs = {entity["_id"]: entity.get("_rev") or 0 for entity in entities}
+        for entity in entities:
             definition = await self._in_force(entity)
             if definition is not None:
-                defined[definition.name] = definition
+                defined[definition.name] = replace(definition, known_revs=revs)
                 self._ids[definition.name] = entity["_id"]
         return defined
 

@@ -1,19 +1,23 @@
-"""What definitions with references need: a target store, a unique field to refer by, and that neither goes."""
+"""What definitions with references need: a target store, a field to refer by that is fit for it, and that neither
+goes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 from hub.services.registry import StoreRegistry
 from stores.errors import DataStandsAgainst, InvalidEntity, NotFound, StoreNotEmpty, Violation
 from stores.field_definitions import MAX_OBJECT_LEVELS
 from stores.protocol import Expect
-from stores.query import And, Equal, Not, Or
+from stores.query import And, Compare, Equal, In, Leaf, Not, Or, leaves
+from stores.records import SYSTEM_FIELDS, same
 from stores.schema import Field, StoreDefinition
 
 DEFINITIONS = "stores"
+REFERABLE: Final = frozenset({"users", "groups", "roles"})
+"""System stores to which others may refer. The hub empties the others itself, which takes no consequences."""
 
 
 _NONE: Final[Mapping[str, StoreDefinition]] = MappingProxyType({})
@@ -25,9 +29,9 @@ def check_targets(
     new: StoreDefinition,
     others: Mapping[str, StoreDefinition] = _NONE,
 ) -> list[Expect]:
-    """Raise InvalidEntity for a new reference to a store that does not exist, or by a field that is not unique there.
-    `others` are definitions that the same commit creates. Return the conditions of the commit that targets still
-    exist."""
+    """Raise InvalidEntity for a new reference to a store that does not exist or cannot be referred to, or by a field
+    that is no key there. `others` are definitions that the same commit creates. Return the conditions of the commit
+    that targets still exist."""
     known = set() if old is None else {(each.target, each.by) for each in old.relations}
     violations: list[Violation] = []
     targets: set[str] = set()
@@ -39,8 +43,10 @@ def check_targets(
         except NotFound:
             violations.append(Violation(f"{place}store", "invalid", f"There is no store {field.store!r}."))
             continue
-        if field.by and field.by not in target.unique_paths:
-            text = f"{field.by!r} is not a unique field of {field.store}."
+        if target.system and target.name not in REFERABLE:
+            text = f"Entities of {target.name} cannot be referred to: the hub removes them itself."
+            violations.append(Violation(f"{place}store", "invalid", text))
+        elif field.by and (text := _why_no_key(target, field.by)):
             violations.append(Violation(f"{place}by", "invalid", text))
         if not target.system and field.store != new.name:
             targets.add(field.store)
@@ -49,12 +55,51 @@ def check_targets(
     return [Expect(DEFINITIONS, Equal(("name",), target)) for target in sorted(targets)]
 
 
-def check_referring(registry: StoreRegistry, new: StoreDefinition) -> None:
-    """Raise DataStandsAgainst if a field by which others refer to the store would not be unique any more."""
+def check_conditions(registry: StoreRegistry, new: StoreDefinition) -> None:
+    """Raise InvalidEntity for a value in a condition of an index that references by a key never have: that of another
+    form. The text has the form that they have."""
+    typed = registry.with_keys(new)
+    violations = [
+        Violation(f"{index.place}.where.{'.'.join(leaf.path)}", "invalid", f"Must be {stored!r}, as it is stored.")
+        for index in new.compounds
+        for leaf in leaves(index.where)
+        if (field := typed.field_at(leaf.path)) is not None and field.key is not None
+        for value in _values(leaf)
+        if not same(stored := field.canonical(value), value)
+    ]
+    if violations:
+        raise InvalidEntity(violations)
+
+
+def _values(leaf: Leaf) -> Sequence[Any]:
+    match leaf:
+        case In(values=values):
+            return values
+        case Equal(value=value) | Compare(value=value):
+            return (value,)
+    return ()
+
+
+def check_referring(registry: StoreRegistry, old: StoreDefinition, new: StoreDefinition) -> None:
+    """Raise DataStandsAgainst if a field by which others refer to the store would not be fit for it any more."""
     for relation in registry.referring(new.name):
-        if relation.by not in ("_id", *new.unique_paths):
-            text = f"It must stay unique: {relation.store} refers to {new.name} by it."
-            raise DataStandsAgainst({relation.by: text})
+        text = "" if relation.by == "_id" else _why_no_key(new, relation.by)
+        if text and text != _why_no_key(old, relation.by):
+            raise DataStandsAgainst({relation.by: f"{relation.store} refers to {new.name} by it. {text}"})
+
+
+def _why_no_key(target: StoreDefinition, by: str) -> str:
+    """Return the text why no reference can be by a field of a store; empty if one can."""
+    field = target.by_id.get(by)
+    if "." in by:
+        return f"{by!r} is inside of an object: a key is a field of {target.name} itself."
+    if by not in target.unique_paths or by in SYSTEM_FIELDS:
+        return f"{by!r} is not a unique field of {target.name}."
+    if by in target.hidden:
+        return f"{by!r} is hidden in {target.name}: references would tell its values."
+    if field is not None and field.store and field.on_delete == "clear":
+        return f"{by!r} is a reference that deletions clear: what refers by it would lose its target."
+    return ""
 
 
 def nothing_refers(registry: StoreRegistry, store: str) -> Expect:

@@ -1,6 +1,8 @@
-"""Renames a store while the hub is stopped: its storage, its definition, and the scopes that name it."""
+"""Renames a store while the hub is stopped: its storage, its definition, and the scopes and references that name it."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from auth.scopes import BadScope, parse_scope
 from auth.system_stores import DEFINITIONS
@@ -24,7 +26,14 @@ async def rename_store(engine: Engine, old: str, new: str) -> None:
     if await _definition(engine, new) is not None:
         raise Conflict(f"there is a store {new}")
     parse_definition(definition | {"name": new})
-    writes: list[Write] = [Update("stores", definition["_id"], {"name": new})]
+    writes: list[Write] = []
+    async for each in each_entity(engine, "stores"):
+        changes: Entity = {"name": new} if each["_id"] == definition["_id"] else {}
+        fields = _retargeted(each.get("fields"), old, new)
+        if fields != each.get("fields"):
+            changes["fields"] = fields
+        if changes:
+            writes.append(Update("stores", each["_id"], changes))
     for store in ("roles", "tokens"):
         writes += [
             Update(store, holder["_id"], {"scopes": scopes})
@@ -37,6 +46,20 @@ async def rename_store(engine: Engine, old: str, new: str) -> None:
 async def _definition(engine: Engine, name: str) -> Entity | None:
     found = await engine.entities("stores", Query(Equal(("name",), name), limit=1))
     return found[0] if found else None
+
+
+def _retargeted(fields: Any, old: str, new: str) -> Any:
+    """Return the fields of a definition, or those of an object, with the store's new name in references."""
+    if not isinstance(fields, list):
+        return fields
+    return [_retargeted_field(each, old, new) if isinstance(each, dict) else each for each in fields]
+
+
+def _retargeted_field(field: Entity, old: str, new: str) -> Entity:
+    changes: Entity = {"store": new} if field.get("store") == old else {}
+    if "fields" in field:
+        changes["fields"] = _retargeted(field["fields"], old, new)
+    return {**field, **changes}
 
 
 def _renamed(scopes: object, old: str, new: str) -> object:

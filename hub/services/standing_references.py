@@ -12,8 +12,9 @@ from stores.errors import DataStandsAgainst, NotAsExpected
 from stores.presence import has_none, has_value
 from stores.protocol import Engine, Recheck
 from stores.query import EVERYTHING, Filter, In, Query
+from stores.rechecking import check_changes
 from stores.records import Change, Entity
-from stores.reference_checks import PIECE
+from stores.reference_checks import PIECE, pieces
 from stores.relation import Relation, Value
 from stores.schema import StoreDefinition
 
@@ -36,18 +37,62 @@ async def check_references(
     if not doubts:
         return []
     since = await engine.feed.position()
+    relations = [each.relation for each in doubts]
+    changed = _ChangedMeanwhile(old.name, relations, change)
     found = {".".join(each.relation.path): await _count(engine, each, change) for each in doubts}
     if broken := {path: tally for path, tally in found.items() if tally.count}:
         text = "a value of it that no entity of the other store has."
         raise DataStandsAgainst({path: tally.having(text) for path, tally in broken.items()})
-    relations = [each.relation for each in doubts]
+    reached = await check_changes(engine.feed, since, changed.collect)
+    for relation, lost in changed.lost.items():
+        if await _may_be_referred_to(engine, relation, lost, change.operations):
+            raise NotAsExpected
+    return [Recheck(old.name, reached, changed.recheck)]
 
-    def recheck(changes: Sequence[Change]) -> None:
-        for each in changes:
-            if each.store == old.name and _refers_newly(relations, each, change):
+
+class _ChangedMeanwhile:
+    """What changes between the count and the commit. `lost`: values that entities no longer have by which they can be
+    referred to, for each relation."""
+
+    def __init__(self, store: str, relations: Sequence[Relation], data: DataChange) -> None:
+        self._store = store
+        self._relations = relations
+        self._data = data
+        self.lost: dict[Relation, set[Value]] = {}
+
+    def collect(self, changes: Sequence[Change]) -> None:
+        """Note lost values. Raises NotAsExpected if entities refer to something newly."""
+        for change in changes:
+            if change.store == self._store and (change.op == "lost" or self._refers_newly(change)):
                 raise NotAsExpected
+            for relation in self._relations:
+                if relation.target != change.store:
+                    continue
+                if change.op == "lost":
+                    raise NotAsExpected
+                before, after = self._images(change)
+                key = before.get(relation.by)
+                if isinstance(key, str | int) and key != after.get(relation.by):
+                    self.lost.setdefault(relation, set()).add(key)
 
-    return [Recheck(old.name, since, recheck)]
+    def _refers_newly(self, change: Change) -> bool:
+        before, after = self._images(change)
+        return any(relation.values(after) - relation.values(before) for relation in self._relations)
+
+    def _images(self, change: Change) -> tuple[Entity, Entity]:
+        """Return the entity before and after a change, as the data will be."""
+        images = change.before or {}, change.after or {}
+        if change.store != self._store:
+            return images
+        before, after = (self._data.applied(image) if image else image for image in images)
+        return before, after
+
+    def recheck(self, changes: Sequence[Change]) -> None:
+        """Raises NotAsExpected after any of these changes: the commit cannot ask who refers to a lost value."""
+        known = sum(map(len, self.lost.values()))
+        self.collect(changes)
+        if sum(map(len, self.lost.values())) > known:
+            raise NotAsExpected
 
 
 def _doubts(old: StoreDefinition, new: StoreDefinition, operations: DataOperations) -> Iterator[_Doubt]:
@@ -90,6 +135,13 @@ async def _add_broken(
             tally.add(entity)
 
 
-def _refers_newly(relations: Sequence[Relation], each: Change, change: DataChange) -> bool:
-    before, after = (change.applied(image) if image else {} for image in (each.before, each.after))
-    return any(relation.values(after) - relation.values(before) for relation in relations)
+async def _may_be_referred_to(
+    engine: Engine, relation: Relation, values: set[Value], operations: DataOperations
+) -> bool:
+    if relation.field in (*operations.convert, *operations.fill):
+        return True  # its values are not stored yet
+    path = (operations.source_of(relation.field), *relation.path[1:])
+    for piece in pieces(values):
+        if await engine.entities(relation.store, Query(In(path, piece), limit=1)):
+            return True
+    return False

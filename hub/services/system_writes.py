@@ -104,16 +104,15 @@ class SystemStoreWrites:
                 prepared = await hooks.change(principal, before, sent, allowed)
                 await self._resolver.confirm(principal)
                 moves = hooks.moves(prepared)
-                writes = [
-                    Update(store, id, prepared.fields, view.where, frozenset({before["_rev"]})),
-                    *prepared.more_writes,
-                    *([note] if moves else ()),
-                ]
+                update = Update(store, id, prepared.fields, view.where, frozenset({before["_rev"]}))
+                guarded = self._references.guard(principal, [update])
+                writes = [*guarded.writes, *prepared.more_writes, *([note] if moves else ())]
                 moving = self._group_paths.moving(id, note.entity["_id"]) if moves else nullcontext()
                 with _named_as_sent(hooks), moving:
                     after = before | prepared.fields
-                    written = await hooks.commit_change(before, after, writes, principal.user_id)
-            answer = text_of(reader_of(principal, view), written[0]), written[0].rev
+                    committed = await hooks.commit_change(before, after, writes, principal.user_id)
+            [written] = guarded.outcomes(committed)
+            answer = text_of(reader_of(principal, view), written), written.rev
             return answer, stamping.overlapped if moves else None, hooks.alters_principals(prepared)
 
         answer, overlapped, forgets = await retry_on_current(self._engine, store, id, view.where, revs, attempt)
@@ -132,9 +131,9 @@ class SystemStoreWrites:
             also = await hooks.delete(principal, before)
             await self._resolver.confirm(principal)
             delete = Delete(store, id, view.where, frozenset({before["_rev"]}))
-            first = self._references.preceding(principal, [delete])
-            written = await hooks.commit_deletion(before, [*first, delete, *also], principal.user_id)
-            return before, written[len(first)]
+            guarded = self._references.guard(principal, [delete])
+            written = await hooks.commit_deletion(before, [*guarded.writes, *also], principal.user_id)
+            return before, guarded.outcomes(written)[0]
 
         before, written = await retry_on_current(self._engine, store, id, view.where, revs, attempt)
         self._resolver.forget_entity(store, id)

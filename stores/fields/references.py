@@ -28,15 +28,15 @@ LARGEST_START: Final[
 
 
 class Reference(FieldType):
-    """The id of an entity of the field's `store`, or the value of its unique field `by`. Its check cannot tell whether
-    there is such an entity: the commit does that (`stores.reference_checks`)."""
+    """The id of an entity of the field's `store`, or the value of its unique field `by`, in the form that it has there.
+    The check cannot tell whether there is such an entity: the commit does that (`stores.reference_checks`)."""
 
     takes = EVERY_FIELD | IN_LISTS | {"unique", "store", "by", "on_delete"}
     needs = frozenset({"store"})
 
     def checker(self, field: FieldSettings) -> Checker:
         if field.by:
-            return check_value
+            return _key_checker(field)
 
         def check_reference(value: Any) -> Json:
             if not is_id(value):
@@ -44,6 +44,9 @@ class Reference(FieldType):
             return value  # type: ignore[no-any-return]
 
         return check_reference
+
+    def costly_in(self, field: FieldSettings, value: Any) -> int:
+        return 0 if field.key is None else field.key.kind.costly_in(field.key, value)
 
     def schema(self, field: FieldSettings) -> Schema:
         if field.by:
@@ -70,10 +73,22 @@ class SerialNumber(FieldType):
         return {**INT64, "readOnly": True}
 
 
-def check_value(value: Any) -> Json:
-    if not isinstance(value, str | int) or isinstance(value, bool):
-        raise Rejected("type", "a string or a whole number")
-    return value
+def _key_checker(field: FieldSettings) -> Checker:
+    """Return the check of references by a field of the target: what that field does not take, no entity has."""
+    check = (lambda value: value) if field.key is None else field.key.kind.checker(field.key)
+
+    def check_key(value: Any) -> Json:
+        try:
+            key = check(value)
+        except Rejected:
+            key = None
+        if isinstance(key, float) and key.is_integer():
+            key = int(key)
+        if not isinstance(key, str | int) or isinstance(key, bool):
+            raise Rejected("reference", field.store)
+        return key
+
+    return check_key
 
 
 def check_serial(value: Any) -> Json:

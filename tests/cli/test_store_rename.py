@@ -9,12 +9,16 @@ from pydantic import SecretStr
 from pymongo import MongoClient
 
 from hub.engines import make_engine
+from hub.services.registry import StoreRegistry
+from hub.services.renaming import rename_store
 from hub.settings import Settings
 from stores.errors import NotAsExpected
-from stores.protocol import Expect, Update
+from stores.protocol import Engine, Expect, Insert, Update
 from stores.query import EVERYTHING, Equal, Query
+from stores.records import Entity
 from tests.cli.conftest import CommandLine
 from tests.support.engines import opened
+from tests.support.entities import entity
 
 
 def test_a_store_gets_another_name_with_all_that_belongs_to_it(hub_of_each_engine: CommandLine) -> None:
@@ -35,6 +39,34 @@ def test_a_store_gets_another_name_with_all_that_belongs_to_it(hub_of_each_engin
         hub("export", "visits", code=1)
     assert "no store visits" in hub("store", "rename", "visits", "more", code=1).err
     assert "reserved" in hub("store", "rename", "calls", "users", code=1).err
+
+
+async def test_references_follow_the_new_name(engine: Engine) -> None:
+    """Those of other stores, also inside of objects, and those of the store to itself."""
+    await StoreRegistry(engine).open()
+    to_visits: Entity = {"id": "visit", "type": "Reference", "store": "visits"}
+    inner = {"id": "lines", "type": "Object", "many": True, "fields": [{"id": "visits", "type": "Text"}, to_visits]}
+    to_users = {"id": "visits", "type": "Reference", "store": "users"}
+    definitions: list[Entity] = [
+        {"name": "visits", "fields": [to_visits]},
+        {"name": "bills", "fields": [to_users, inner, to_visits | {"id": "first", "on_delete": "cascade"}]},
+        {"name": "others", "fields": [to_users]},
+        {"name": "open"},
+    ]
+    await engine.commit([Insert("stores", entity(each)) for each in definitions], None)
+    await StoreRegistry(engine).open()
+    await rename_store(engine, "visits", "calls")
+    registry = StoreRegistry(engine)
+    await registry.open()
+    assert registry.referring("visits") == ()
+    referring = {(each.store, each.path, each.on_delete) for each in registry.referring("calls")}
+    assert referring == {
+        ("calls", ("visit",), "refuse"),
+        ("bills", ("lines", "visit"), "refuse"),
+        ("bills", ("first",), "cascade"),
+    }
+    revisions = {each["name"]: each["_rev"] for each in await engine.entities("stores", Query())}
+    assert revisions == {"calls": 2, "bills": 2, "others": 1, "open": 1}
 
 
 def test_a_store_by_the_name_of_a_system_store_keeps_the_hub_from_starting(hub_of_each_engine: CommandLine) -> None:

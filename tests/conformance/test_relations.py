@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from stores.errors import DataStandsAgainst, InvalidEntity, TooManyMatches
-from stores.protocol import Delete, Engine, Insert, Procedure, Update, Written
+from stores.protocol import Delete, DeleteMany, Engine, Insert, Procedure, Update, Written
 from stores.query import EVERYTHING, NOTHING, And, Equal, Filter, Query
 from stores.records import Entity, new_id
 from stores.reference_checks import Deletion, FieldChange, Wanted, check_change, check_key, check_new
@@ -66,10 +66,21 @@ def referring(store: str, relations: Sequence[Relation] = RELATIONS) -> list[Rel
 async def delete(
     engine: Engine, store: str, id: str, relations: Sequence[Relation] = RELATIONS, most: int = 1_000
 ) -> None:
-    def steps() -> Any:
-        return Deletion(store, most, lambda name: referring(name, relations)).consequences(Equal(("_id",), id))
+    await delete_with(engine, Delete(store, id), Equal(("_id",), id), relations, most)
 
-    await engine.commit([Procedure(store, steps), Delete(store, id)], USER)
+
+async def delete_all(engine: Engine, store: str, where: Filter, relations: Sequence[Relation], most: int) -> int:
+    """Delete all matches; return their number."""
+    return await delete_with(engine, DeleteMany(store, where, most), where, relations, most)
+
+
+async def delete_with(
+    engine: Engine, write: Delete | DeleteMany, where: Filter, relations: Sequence[Relation], most: int
+) -> int:
+    deletion = Deletion(write.store, most, lambda name: referring(name, relations))
+    before = Procedure(write.store, partial(deletion.collect, where))
+    written = await engine.commit([before, write, Procedure(write.store, deletion.take)], USER)
+    return written[1].count
 
 
 async def ids(engine: Engine, store: str) -> list[str]:
@@ -137,10 +148,10 @@ async def test_a_deletion_clears_references(engine: Engine) -> None:
     assert [each["tags"] for each in await engine.entities(ORDERS, Query())] == [["b"]]
     changes = await changes_since(engine.feed, begun)
     assert [(each.store, each.op, each.id, each.by) for each in changes] == [
-        (CUSTOMERS, "update", child, USER),
         (CUSTOMERS, "delete", parent, USER),
-        (ORDERS, "update", order, USER),
+        (CUSTOMERS, "update", child, USER),
         (TAGS, "delete", codes["a"], USER),
+        (ORDERS, "update", order, USER),
     ]
 
 
@@ -184,6 +195,34 @@ async def test_a_deletion_takes_what_belongs_to_it(engine: Engine) -> None:
     assert len(await ids(engine, LINES)) == 3
     await delete(engine, CUSTOMERS, customer, relations, most=7)
     assert [await ids(engine, store) for store in (CUSTOMERS, ORDERS, LINES)] == [[other], [kept], []]
+
+
+async def test_a_bulk_deletion_takes_what_matched_before_it(engine: Engine) -> None:
+    """Its consequences do not add to the matches."""
+    root = (await create(engine, CUSTOMERS, parent=None))["_id"]
+    child = (await create(engine, CUSTOMERS, parent=root))["_id"]
+    grandchild = (await create(engine, CUSTOMERS, parent=child))["_id"]
+    begun = await engine.feed.position()
+    assert await delete_all(engine, CUSTOMERS, Equal(("parent",), None), (PARENT,), 10) == 1
+    changes = await changes_since(engine.feed, begun)
+    assert [(each.op, each.id) for each in changes] == [("delete", root), ("update", child)]
+    left = await engine.entities(CUSTOMERS, Query())
+    assert [(each["_id"], each["parent"]) for each in left] == [(child, None), (grandchild, child)]
+
+
+@pytest.mark.parametrize("on_delete", ["clear", "cascade"])
+async def test_a_search_for_what_refers_passes_over_what_goes_anyway(engine: Engine, on_delete: Any) -> None:
+    """However much of that there is: the last entity refers to the first, and does not match."""
+    relation = Relation(CUSTOMERS, ("parent",), CUSTOMERS, on_delete=on_delete)
+    first = (await create(engine, CUSTOMERS, n=0))["_id"]
+    for _ in range(5):
+        await create(engine, CUSTOMERS, n=0, parent=first)
+    last = (await create(engine, CUSTOMERS, n=1, parent=first))["_id"]
+    with pytest.raises(TooManyMatches):
+        await delete_all(engine, CUSTOMERS, Equal(("n",), 0), (relation,), 6)
+    assert await delete_all(engine, CUSTOMERS, Equal(("n",), 0), (relation,), 7) == 6
+    left = await engine.entities(CUSTOMERS, Query())
+    assert [(each["_id"], each["parent"]) for each in left] == ([(last, None)] if on_delete == "clear" else [])
 
 
 async def test_circles_end(engine: Engine) -> None:

@@ -12,12 +12,14 @@ from openapi_schema_validator import OAS31Validator
 from openapi_spec_validator import validate
 
 from auth.system_stores import SYSTEM_STORES
+from hub.dialects.platform.components import store_parameters
 from hub.dialects.platform.openapi import OPERATIONS
 from hub.dialects.platform.schemas import sent_field, shared_schemas, shown_field, store_schemas
 from hub.dialects.platform.system_schemas import refined
 from hub.errors import STATUS, tags_of
 from stores.definitions import parse_definition
 from stores.errors import InvalidEntity
+from stores.field_definitions import FIELD_SETTINGS
 from stores.fields import FIELD_TYPES
 from tests.openapi.sample_stores import CLOSED, MEMBERS, ONE_OF_EACH, OPTIONS, STORES
 from tests.support.hub import Client, Hub
@@ -205,6 +207,50 @@ def test_schemas_and_checks_of_a_field_agree(kind: str) -> None:
         with pytest.raises(InvalidEntity):
             field.check(value, "a")
         assert not is_valid(value, sent_field("units", field)), value
+
+
+FIELDS: list[dict[str, Any]] = [
+    {"id": "a", "type": "Reference", "store": "users"},
+    {"id": "a", "type": "Reference", "store": "users", "by": "login", "many": True, "on_delete": "clear"},
+    {"id": "a", "type": "Object", "fields": [{"id": "b", "type": "Reference", "store": "x", "on_delete": "cascade"}]},
+    {"id": "a", "type": "Serial", "start": 10_000},
+    {"id": "a", "type": "Select", "options": OPTIONS},
+]
+NO_FIELDS: list[dict[str, Any]] = [
+    {"id": "a", "type": "Reference"},
+    {"id": "a", "type": "Reference", "store": ""},
+    {"id": "a", "type": "Reference", "store": "users", "on_delete": "ignore"},
+    {"id": "a", "type": "Serial", "start": -1},
+    {"id": "a", "type": "Select", "options": []},
+    {"id": "a", "type": "Object"},
+    {"id": "a", "type": "Text", "colour": "red"},
+]
+
+
+def test_every_setting_of_a_field_is_in_the_schema() -> None:
+    schema = refined(("stores", "fields"))
+    assert schema is not None
+    assert schema["items"]["properties"].keys() == FIELD_SETTINGS
+    for field in FIELDS:
+        assert parse_definition({"name": "x", "fields": [field]})
+        assert is_valid([field], schema), field
+    for field in NO_FIELDS:
+        with pytest.raises(InvalidEntity):
+            parse_definition({"name": "x", "fields": [field]})
+        assert not is_valid([field], schema), field
+
+
+def test_an_upsert_is_by_what_a_body_may_say() -> None:
+    """Neither by a serial number nor by a hidden field."""
+    fields = [
+        {"id": "number", "type": "Serial"},
+        {"id": "sku", "type": "Text", "unique": True},
+        {"id": "secret", "type": "Text", "unique": True, "hidden": True},
+    ]
+    definition = parse_definition({"name": "x", "fields": fields})
+    upsert = next(o for o in OPERATIONS if o.parameters == "upsert")
+    [parameter] = store_parameters(upsert, definition, "x")
+    assert parameter["schema"] == {"enum": ["sku"]}
 
 
 def one(kind: str) -> dict[str, Any]:

@@ -105,6 +105,15 @@ async def test_fields_of_a_unique_index_take_scalars(hub: Hub, user: Client) -> 
         refused(await user.post(f"/{store}", {"room": value}), 400, "room")
 
 
+async def test_a_condition_may_have_another_form_of_a_value(hub: Hub, user: Client) -> None:
+    """It means the value as it is stored."""
+    fields = [{"id": "number", "type": "Number"}, {"id": "mail", "type": "Email"}]
+    index = {"fields": ["number"], "unique": True, "where": {"mail": "Ann@Example.com"}}
+    store = await hub.define(fields=fields, indexes=[index])
+    await user.make_all(store, [{"number": 1, "mail": "ANN@example.com"}, {"number": 1, "mail": "bob@example.com"}])
+    refused(await user.post(f"/{store}", {"number": 1, "mail": "ann@example.com"}), 409, "number")
+
+
 async def test_lists_at_two_fields_of_an_index_are_refused(hub: Hub, user: Client) -> None:
     """400 that names both fields, for each kind of write, and with the position in an array."""
     store = await hub.define(indexes=[["tags", "-marks"], ["lines.p", "lines.q"]], unique=["code"])

@@ -8,10 +8,13 @@ from typing import Any
 
 import pytest
 
+from hub.errors import RequestFailed
+from hub.services import standing_references
+from hub.services.batch import BatchRequest
 from stores.errors import DataStandsAgainst, DuplicateValue, InvalidEntity, Unavailable
 from stores.mongo import definition_gate
 from stores.mongo.engine import MongoEngine
-from stores.query import EVERYTHING, Query
+from stores.query import EVERYTHING, Equal, Query
 from stores.records import Entity
 from tests.support.racing import Racing
 
@@ -194,3 +197,77 @@ async def test_a_write_in_progress_that_does_not_end(racing: Racing, monkeypatch
     await racing.make("orders", {"name": "b", "n": 1})
     assert not gate._relying
     assert not gate._changes
+
+
+REFERS: Entity = {"fields": [{"id": "to", "type": "Reference", "store": "items", "by": "code"}]}
+
+
+async def referring(racing: Racing) -> tuple[str, str, str]:
+    """Return the ids of a definition, of an entity, and of an item whose code the entity has."""
+    await racing.make("stores", {"name": "items", "fields": [CODE]})
+    store = await racing.make("stores", {"name": "orders", "open": True})
+    item, _ = [await racing.make("items", {"code": code}) for code in "ab"]
+    return store, await racing.make("orders", {"to": "a"}), item
+
+
+CODE = {"id": "code", "type": "Text", "unique": True}
+LOSSES: dict[str, Callable[[Racing, str], Awaitable[Any]]] = {
+    "delete": lambda r, item: r.hub.entities.delete(r.principal, "items", item, None),
+    "delete all": lambda r, item: r.hub.entities.delete_matches(r.principal, "items", Equal(("code",), "a")),
+    "change": lambda r, item: r.hub.entities.change(r.principal, "items", item, {"code": "c"}, None),
+    "replace": lambda r, item: r.hub.entities.replace(r.principal, "items", item, {}, None),
+}
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+async def test_a_target_that_goes_before_a_field_refers_to_it_stands_against_that(racing: Racing, loss: str) -> None:
+    """Although it was there when the entities were counted."""
+    store, _, item = await referring(racing)
+    racing.before("define", lambda: LOSSES[loss](racing, item))
+    with pytest.raises(DataStandsAgainst) as refusal:
+        await racing.hub.entities.change(racing.principal, "stores", store, REFERS, None)
+    assert [*refusal.value.found] == ["to"]
+
+
+@pytest.mark.parametrize(("code", "counts"), [("a", 2), ("b", 1)])
+async def test_a_target_that_goes_while_entities_are_counted(
+    racing: Racing, monkeypatch: pytest.MonkeyPatch, code: str, counts: int
+) -> None:
+    """They are counted again only if one of them refers to it."""
+    store, _, _ = await referring(racing)
+    count, counted = standing_references._count, 0
+
+    async def count_before_deletion(*arguments: Any) -> int:
+        nonlocal counted
+        counted += 1
+        found = await count(*arguments)
+        await racing.hub.entities.delete_matches(racing.principal, "items", Equal(("code",), code))
+        return found
+
+    monkeypatch.setattr(standing_references, "_count", count_before_deletion)
+    changing = racing.hub.entities.change(racing.principal, "stores", store, REFERS, None)
+    [outcome] = await asyncio.gather(changing, return_exceptions=True)
+    assert isinstance(outcome, DataStandsAgainst) is (code == "a")
+    assert counted == counts
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+async def test_a_target_does_not_go_after_a_field_has_come_to_refer_to_it(racing: Racing, loss: str) -> None:
+    """Although nothing referred to it when its deletion was prepared."""
+    store, order, item = await referring(racing)
+    changing = lambda: racing.hub.entities.change(racing.principal, "stores", store, REFERS, None)
+    racing.before("commit", changing)
+    with pytest.raises(DataStandsAgainst):
+        await LOSSES[loss](racing, item)
+    assert (await racing.see("items", item))["code"] == "a"
+    await racing.hub.entities.change(racing.principal, "stores", store, {"fields": []}, None)
+    await racing.hub.entities.change(racing.principal, "orders", order, {"to": None}, None)
+    await LOSSES[loss](racing, item)
+
+
+async def test_a_batch_sees_that_a_field_has_come_to_refer_to_a_target(racing: Racing) -> None:
+    store, _, item = await referring(racing)
+    racing.before("commit", lambda: racing.hub.entities.change(racing.principal, "stores", store, REFERS, None))
+    with pytest.raises(RequestFailed) as failure:
+        await racing.hub.batch.run(racing.principal, [BatchRequest("DELETE", "items", item)], 0, None)
+    assert isinstance(failure.value.__cause__, DataStandsAgainst)

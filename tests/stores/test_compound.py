@@ -64,6 +64,30 @@ def test_the_same_index_written_twice_is_one(one: Any, other: Any) -> None:
     assert len(defined(one, other).compounds) == 1
 
 
+CANONICAL: list[tuple[Entity, Any, Any]] = [
+    ({"type": "Email"}, "Ann@Example.com", "ann@example.com"),
+    ({"type": "Phone"}, "001 514 555 0123", "+15145550123"),
+    ({"type": "Numeric"}, "1.50", 1.5),
+    ({"type": "DateTime"}, "2026-11-27T07:00:00+01:00", "2026-11-27 06:00:00"),
+    ({"type": "DateTime"}, {"$gte": "2026-11-27T06:00:00Z"}, {"$gte": "2026-11-27 06:00:00"}),
+    ({"type": "Email", "many": True}, {"$in": ["Ann@Example.com", "x"]}, {"$in": ["ann@example.com", "x"]}),
+]
+
+
+@pytest.mark.parametrize("path", ["a", "o.a"])
+@pytest.mark.parametrize(("field", "written", "stored_as"), CANONICAL)
+def test_a_condition_has_values_as_they_are_stored(field: Entity, written: Any, stored_as: Any, path: str) -> None:
+    """An index of the entities that have another form of a value would hold none."""
+    fields = [field | {"id": "a"}, {"id": "o", "type": "Object", "fields": [field | {"id": "a"}]}]
+    one, other = (
+        defined({"fields": ["n"], "unique": True, "where": {path: value}}, fields=fields)
+        for value in (written, stored_as)
+    )
+    assert one.compounds == other.compounds
+    untyped = defined({"fields": ["n"], "unique": True, "where": {path: written}})
+    assert one.compounds != untyped.compounds
+
+
 @pytest.mark.parametrize(
     ("one", "other"),
     [

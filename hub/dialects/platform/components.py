@@ -165,9 +165,9 @@ def _upsert(definition: StoreDefinition) -> list[Schema]:
     described = "A unique field: an existing entity with the same value is changed"
     if definition is ANY_STORE:
         return [query("upsert", {"type": "string"}, described)]
-    if not definition.unique_paths or definition.system:
+    if not definition.upsert_paths or definition.system:
         return []
-    return [query("upsert", {"enum": list(definition.unique_paths)}, described)]
+    return [query("upsert", {"enum": list(definition.upsert_paths)}, described)]
 
 
 def _keep(definition: StoreDefinition) -> list[Schema]:

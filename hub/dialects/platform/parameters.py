@@ -218,7 +218,7 @@ class ListParameters:
         try:
             if path in _SYSTEM_NUMBERS:
                 return parse_number(text)
-            return field.kind.parse(text) if field else scalar(text)
+            return field.parse(text) if field else scalar(text)
         except ValueError as error:
             raise InvalidQuery(path, f"{path} takes {error}") from None
 

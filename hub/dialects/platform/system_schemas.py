@@ -12,7 +12,9 @@ from stores.data_definitions import LARGEST_STEP
 from stores.field_definitions import MAX_FIELDS
 from stores.fields import FIELD_TYPES, TEXTAREA_LENGTH
 from stores.fields.lists import LARGEST_MAX_ITEMS
+from stores.fields.references import LARGEST_START
 from stores.index_definitions import MOST_INDEX_CONDITIONS, MOST_INDEX_FIELDS, MOST_INDEX_VALUES
+from stores.relation import ON_DELETE
 
 ID: Final[Schema] = {"$ref": "#/components/schemas/Id"}
 _TEXT: Final[Schema] = {"type": "string"}
@@ -134,6 +136,10 @@ def _defined_field(*, is_member: bool = False) -> Schema:
                 },
             },
             "default": {"$ref": "#/components/schemas/Value"},
+            "store": _TEXT | {"description": "Of a Reference: the store of the entities that it refers to"},
+            "by": _TEXT | {"description": "A unique field of these entities that it holds, instead of their `_id`"},
+            "on_delete": {"enum": list(ON_DELETE), "description": "What the deletion of such an entity means"},
+            "start": {"type": "integer", "minimum": 0, "maximum": LARGEST_START, "description": "Of a Serial"},
         },
         "additionalProperties": False,
         "allOf": [_needed(name) for name in sorted({need for each in FIELD_TYPES.values() for need in each.needs})],
@@ -141,9 +147,9 @@ def _defined_field(*, is_member: bool = False) -> Schema:
 
 
 def _needed(setting: str) -> Schema:
-    """Return the condition that fields of certain types have this list among their settings."""
+    """Return the condition that fields of certain types have this setting, neither an empty list nor an empty text."""
     types = [name for name, each in FIELD_TYPES.items() if setting in each.needs]
-    then = {"required": [setting], "properties": {setting: {"minItems": 1}}}
+    then = {"required": [setting], "properties": {setting: {"minItems": 1, "minLength": 1}}}
     return {"if": {"properties": {"type": {"enum": types}}}, "then": then}
 
 

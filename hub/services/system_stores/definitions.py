@@ -13,7 +13,7 @@ from hub.services.credentials import refuse
 from hub.services.data_steps import beginning, next_step, refuse_pending
 from hub.services.definition_data import data_writes
 from hub.services.registry import MOST_STORES, RESERVED, StoreRegistry
-from hub.services.relation_definitions import check_referring, check_targets, nothing_refers
+from hub.services.relation_definitions import check_conditions, check_referring, check_targets, nothing_refers
 from hub.services.shared_reads import SharedReads
 from hub.services.standing_data import check_data
 from hub.services.standing_references import check_references
@@ -64,6 +64,7 @@ class DefinitionHooks(StoreHooks):
         if self.registry.is_full():
             raise refuse("name", f"There are {MOST_STORES} stores already, as many as the hub takes.").at("MOST_STORES")
         check_parts(None, definition)
+        check_conditions(self.registry, definition)
         if not definition.relations:
             return Prepared(entity)
         others = await _defined_beside(shared)
@@ -105,8 +106,10 @@ class DefinitionHooks(StoreHooks):
         if definition.name != before["name"]:
             raise refuse("name", "A store cannot be renamed.")
         check_parts(old, definition)
-        check_referring(self.registry, definition)
+        check_referring(self.registry, old, definition)
         targets = check_targets(self.registry, old, definition)
+        if definition.compounds != old.compounds:
+            check_conditions(self.registry, definition)
         change = DataChange(parse_data(data, old, definition), definition)
         in_steps = is_in_steps(data) and bool(change.operations)
         most = UNBOUNDED if in_steps else self._most
