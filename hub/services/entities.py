@@ -216,7 +216,7 @@ class EntityService:
         view = self._view(principal, store, "PATCH")  # it may insert, and it may change
         definition = view.definition
         self._not_system(definition)
-        check_upsert_path(view, path)
+        check_upsert_path(view, path, keeps_serials=keeps_serials)
         if key is not None and (earlier := await self._earlier(principal, view, len(bodies), key)) is not None:
             return earlier
         with indexed_errors(indexed), self.group_paths.stamping():

@@ -168,9 +168,9 @@ def upsert_of(
     return Upsert(view.store, path, entity, changes, view.where, forced, missing, serials, compute)
 
 
-def check_upsert_path(view: View, path: str) -> None:
+def check_upsert_path(view: View, path: str, *, keeps_serials: bool = False) -> None:
     """Raise InvalidQuery if entities of the store cannot be upserted by this path."""
-    if path in view.definition.serial_names:
+    if path in view.definition.serial_names and not keeps_serials:
         raise InvalidQuery("upsert", f"{path!r} is assigned by the hub: no body has it")
     if path not in view.definition.upsert_paths or path.split(".")[0] in view.hidden:
         raise InvalidQuery("upsert", f"{path!r} is not a unique field of {view.store}")
