@@ -94,7 +94,7 @@ class DefinitionHooks(StoreHooks):
         return [nothing_refers(self.registry, before["name"])]
 
     async def commit_change(
-        self, before: Entity, after: Entity, writes: Sequence[Write], by: str | None
+        self, before: Entity, after: Entity, writes: Sequence[Write], by: str | None, definition: StoreDefinition
     ) -> list[Written]:
         old = parse_definition(before)
         try:
@@ -127,7 +127,9 @@ class DefinitionHooks(StoreHooks):
             # An entity that has changed since `check_data`, on storage without transactions.
             raise NotAsExpected from error
 
-    async def commit_deletion(self, before: Entity, writes: Sequence[Write], by: str | None) -> list[Written]:
+    async def commit_deletion(
+        self, before: Entity, writes: Sequence[Write], by: str | None, definition: StoreDefinition
+    ) -> list[Written]:
         try:
             return await self.engine.drop(before["name"], writes, by)
         except StoreNotEmpty:

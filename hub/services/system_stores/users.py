@@ -21,6 +21,7 @@ from stores.errors import Conflict
 from stores.protocol import UNBOUNDED, DeleteMany, Engine, Write, Written
 from stores.query import And, Equal, Not, Query
 from stores.records import Entity, is_id
+from stores.schema import StoreDefinition
 
 GUARDED = ("password", "login", "email", "roles", "group")
 """Fields of a user that determine its sign-in, its rights or its visibility."""
@@ -55,9 +56,9 @@ class UserHooks(StoreHooks):
         return Prepared(checked, also)
 
     async def commit_change(
-        self, before: Entity, after: Entity, writes: Sequence[Write], by: str | None
+        self, before: Entity, after: Entity, writes: Sequence[Write], by: str | None, definition: StoreDefinition
     ) -> list[Written]:
-        written = await super().commit_change(before, after, writes, by)
+        written = await super().commit_change(before, after, writes, by, definition)
         if after.get("password") != before.get("password"):
             self.credentials.forgive(after)
         return written
