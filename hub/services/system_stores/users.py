@@ -13,7 +13,7 @@ from auth.resolver import OF_USER
 from auth.system_stores import ADMIN_ROLE
 from hub.services import expectations as expect
 from hub.services.credentials import PROOF, Credentials, refuse
-from hub.services.references import known_ids
+from hub.services.id_lists import known_ids
 from hub.services.registry import StoreRegistry
 from hub.services.shared_reads import SharedReads
 from hub.services.system_stores.base import Prepared, StoreHooks
