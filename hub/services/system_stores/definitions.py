@@ -84,7 +84,7 @@ class DefinitionHooks(StoreHooks):
         check_parts(old, definition)
         check_referring(self.registry, old, definition)
         targets = check_targets(self.registry, old, definition)
-        if definition.compounds != old.compounds:
+        if (definition.compounds, definition.relations) != (old.compounds, old.relations):
             check_conditions(self.registry, definition)
         standing = await check_data(self.engine, old, definition)
         standing += await check_references(self.engine, old, definition)
