@@ -25,10 +25,10 @@ from hub.services.entity_writes import (
     upsert_of,
 )
 from hub.services.group_paths import GroupPathKeeper
+from hub.services.id_lists import distinct_ids, missing_ids, unknown
 from hub.services.operators import computing, computing_all
 from hub.services.preparing import prepare
 from hub.services.reference_keeper import ReferenceKeeper
-from hub.services.references import distinct_ids, missing_ids, unknown
 from hub.services.registry import StoreRegistry
 from hub.services.retrying import (
     against_current_definition,

@@ -128,13 +128,15 @@ class StoreRegistry:
         async with self._refreshing:
             if self._read < mine:
                 covered = self._asked
-                defined = await self._read_definitions()
+                defined, revs = await self._read_definitions()
+                self._system = {name: replace(each, known_revs=revs) for name, each in self._system.items()}
                 stores = {**defined, **self._system}
                 self._defined = {name: with_keys(definition, stores) for name, definition in defined.items()}
                 self._referring = _by_target(self._defined.values())
                 self._read = covered
 
-    async def _read_definitions(self) -> dict[str, StoreDefinition]:
+    async def _read_definitions(self) -> tuple[dict[str, StoreDefinition], dict[str, int]]:
+        """Return the definitions by name, and the revisions of all that there are by id."""
         defined: dict[str, StoreDefinition] = {}
         entities = await self._engine.entities("stores", Query(limit=MOST_STORES))
         revs = {entity["_id"]: entity.get("_rev") or 0 for entity in entities}
@@ -143,7 +145,7 @@ class StoreRegistry:
             if definition is not None:
                 defined[definition.name] = replace(definition, known_revs=revs)
                 self._ids[definition.name] = entity["_id"]
-        return defined
+        return defined, revs
 
     async def _in_force(self, entity: Entity) -> StoreDefinition | None:
         name = entity.get("name")

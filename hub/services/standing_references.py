@@ -89,9 +89,9 @@ class _ChangedMeanwhile:
 
     def recheck(self, changes: Sequence[Change]) -> None:
         """Raises NotAsExpected after any of these changes: the commit cannot ask who refers to a lost value."""
-        known = sum(map(len, self.lost.values()))
-        self.collect(changes)
-        if sum(map(len, self.lost.values())) > known:
+        last = _ChangedMeanwhile(self._store, self._relations)
+        last.collect(changes)
+        if last.lost:
             raise NotAsExpected
 
 

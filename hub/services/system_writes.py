@@ -110,7 +110,7 @@ class SystemStoreWrites:
                 moving = self._group_paths.moving(id, note.entity["_id"]) if moves else nullcontext()
                 with _named_as_sent(hooks), moving:
                     after = before | prepared.fields
-                    committed = await hooks.commit_change(before, after, writes, principal.user_id)
+                    committed = await hooks.commit_change(before, after, writes, principal.user_id, view.definition)
             [written] = guarded.outcomes(committed)
             answer = text_of(reader_of(principal, view), written), written.rev
             return answer, stamping.overlapped if moves else None, hooks.alters_principals(prepared)
@@ -132,7 +132,8 @@ class SystemStoreWrites:
             await self._resolver.confirm(principal)
             delete = Delete(store, id, view.where, frozenset({before["_rev"]}))
             guarded = self._references.guard(principal, [delete])
-            written = await hooks.commit_deletion(before, [*guarded.writes, *also], principal.user_id)
+            writes = [*guarded.writes, *also]
+            written = await hooks.commit_deletion(before, writes, principal.user_id, view.definition)
             return before, guarded.outcomes(written)[0]
 
         before, written = await retry_on_current(self._engine, store, id, view.where, revs, attempt)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hub.services import batch, batch_references
+from hub.services import batch, batch_answers
 from hub.services.batch import MOST_REQUESTS
 from stores.records import Entity, new_id
 from tests.platform.answers import good
@@ -276,7 +276,7 @@ async def test_what_references_stand_for_is_bounded(user: Client, store: str) ->
     large = post(store, text="x" * 300_000)
     errors = await refusal(user, large, post(store, many=[of("0.text")] * 4))
     assert [*errors] == ["requests.1.many.3"]
-    many = [of("0._id")] * (batch_references.MOST_REFERENCES // 2 + 1)
+    many = [of("0._id")] * (batch_answers.MOST_REFERENCES // 2 + 1)
     errors = await refusal(user, large, post(store, many=many), post(store, many=many))
     assert [*errors] == ["requests.2"]
     assert await user.list(store) == []

@@ -271,3 +271,20 @@ async def test_a_batch_sees_that_a_field_has_come_to_refer_to_a_target(racing: R
     with pytest.raises(RequestFailed) as failure:
         await racing.hub.batch.run(racing.principal, [BatchRequest("DELETE", "items", item)], 0, None)
     assert isinstance(failure.value.__cause__, DataStandsAgainst)
+
+
+async def test_a_user_does_not_go_after_a_field_has_come_to_refer_to_users(racing: Racing) -> None:
+    store = await racing.make("stores", {"name": "orders", "open": True})
+    user = await racing.make("users", {"login": "ann", "name": "Ann"})
+    await racing.make("orders", {"to": "ann"})
+    entities, me = racing.hub.entities, racing.principal
+    by_login = {"fields": [{"id": "to", "type": "Reference", "store": "users", "by": "login"}]}
+    for write in (
+        lambda: entities.delete(me, "users", user, None),
+        lambda: entities.change(me, "users", user, {"login": "bob"}, None),
+    ):
+        racing.before("commit", lambda: entities.change(me, "stores", store, by_login, None))
+        with pytest.raises(DataStandsAgainst):
+            await write()
+        assert (await racing.see("users", user))["login"] == "ann"
+        await entities.change(me, "stores", store, {"fields": []}, None)

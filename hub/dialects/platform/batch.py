@@ -17,7 +17,7 @@ from hub.dialects.platform.parameters import known_parameters
 from hub.errors import BadRequest
 from hub.http import SMALL_BODY, Answer, Call, parse_body
 from hub.services.batch import METHODS, MOST_REQUESTS, BatchRequest, Method
-from hub.services.batch_references import MOST_REFERENCES, references_in, references_in_text
+from hub.services.batch_answers import MOST_REFERENCES, references_in, references_in_text
 from stores.protocol import Revisions
 from stores.threads import in_thread
 

@@ -10,6 +10,7 @@ from hub.services.registry import StoreRegistry
 from hub.services.shared_reads import SharedReads
 from stores.protocol import Engine, IdempotencyKey, Write, Written
 from stores.records import Entity
+from stores.schema import StoreDefinition
 
 
 @dataclass(slots=True)
@@ -66,12 +67,15 @@ class StoreHooks:
         return await self.engine.commit(writes, by, key)
 
     async def commit_change(
-        self, before: Entity, after: Entity, writes: Sequence[Write], by: str | None
+        self, before: Entity, after: Entity, writes: Sequence[Write], by: str | None, definition: StoreDefinition
     ) -> list[Written]:
-        return await self.engine.commit(writes, by)
+        """Do the writes. `definition` is that of the store as it was when they were prepared."""
+        return await self.engine.commit(writes, by, definition=definition)
 
-    async def commit_deletion(self, before: Entity, writes: Sequence[Write], by: str | None) -> list[Written]:
-        return await self.engine.commit(writes, by)
+    async def commit_deletion(
+        self, before: Entity, writes: Sequence[Write], by: str | None, definition: StoreDefinition
+    ) -> list[Written]:
+        return await self.engine.commit(writes, by, definition=definition)
 
     async def created(self) -> None:
         """Called once after the commit."""

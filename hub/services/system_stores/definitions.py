@@ -108,7 +108,7 @@ class DefinitionHooks(StoreHooks):
         check_parts(old, definition)
         check_referring(self.registry, old, definition)
         targets = check_targets(self.registry, old, definition)
-        if definition.compounds != old.compounds:
+        if (definition.compounds, definition.relations) != (old.compounds, old.relations):
             check_conditions(self.registry, definition)
         change = DataChange(parse_data(data, old, definition), definition)
         in_steps = is_in_steps(data) and bool(change.operations)
@@ -125,7 +125,7 @@ class DefinitionHooks(StoreHooks):
         return [nothing_refers(self.registry, before["name"])]
 
     async def commit_change(
-        self, before: Entity, after: Entity, writes: Sequence[Write], by: str | None
+        self, before: Entity, after: Entity, writes: Sequence[Write], by: str | None, definition: StoreDefinition
     ) -> list[Written]:
         old = parse_definition(before)
         try:
@@ -158,7 +158,9 @@ class DefinitionHooks(StoreHooks):
             # An entity that has changed since `check_data`, on storage without transactions.
             raise NotAsExpected from error
 
-    async def commit_deletion(self, before: Entity, writes: Sequence[Write], by: str | None) -> list[Written]:
+    async def commit_deletion(
+        self, before: Entity, writes: Sequence[Write], by: str | None, definition: StoreDefinition
+    ) -> list[Written]:
         try:
             return await self.engine.drop(before["name"], writes, by)
         except StoreNotEmpty:

@@ -13,7 +13,7 @@ from auth.resolver import OF_USER
 from auth.system_stores import ADMIN_ROLE
 from hub.services import expectations as expect
 from hub.services.credentials import PROOF, Credentials, refuse
-from hub.services.references import known_ids
+from hub.services.id_lists import known_ids
 from hub.services.registry import StoreRegistry
 from hub.services.shared_reads import SharedReads
 from hub.services.system_stores.base import Prepared, StoreHooks
@@ -21,6 +21,7 @@ from stores.errors import Conflict
 from stores.protocol import UNBOUNDED, DeleteMany, Engine, Write, Written
 from stores.query import And, Equal, Not, Query
 from stores.records import Entity, is_id
+from stores.schema import StoreDefinition
 
 GUARDED = ("password", "login", "email", "roles", "group")
 """Fields of a user that determine its sign-in, its rights or its visibility."""
@@ -55,9 +56,9 @@ class UserHooks(StoreHooks):
         return Prepared(checked, also)
 
     async def commit_change(
-        self, before: Entity, after: Entity, writes: Sequence[Write], by: str | None
+        self, before: Entity, after: Entity, writes: Sequence[Write], by: str | None, definition: StoreDefinition
     ) -> list[Written]:
-        written = await super().commit_change(before, after, writes, by)
+        written = await super().commit_change(before, after, writes, by, definition)
         if after.get("password") != before.get("password"):
             self.credentials.forgive(after)
         return written
