@@ -122,34 +122,31 @@ MOST_UPSERT_BYTES: Annotated[int, Limit("request", "bytes of entities that upser
 it is met: the outcome of each upsert holds it whole."""
 
 
-MOST_BULK_BYTES: Annotated[int, Limit("request", "bytes that a bulk change writes or deletes", "400")] = 268_435_456
-"""Bytes that one bulk change may write or delete: the matches as they are stored, and its body once for each; besides,
-the fields that it computes."""
-
-
-def check_bulk_bytes(matches: int, size: int, changes: Entity | None = None) -> None:
-    """Raise InvalidQuery if a bulk change of `matches` entities, of `size` bytes together, would write too much."""
-    each = 0 if changes is None else len(orjson.dumps(changes))
-    if size + matches * each > MOST_BULK_BYTES:
-        raise _bulk_too_large()
-
-
-def _bulk_too_large() -> InvalidQuery:
-    text = f"The entities that match, with the changes, exceed {MOST_BULK_BYTES >> 20} MiB: narrow the filter."
-    return InvalidQuery("filter", text).at("MOST_BULK_BYTES")
+MOST_BULK_BYTES: Annotated[int, Limit("request", "bytes that bulk changes write or delete", "400")] = 268_435_456
+"""Bytes that the bulk changes of one commit may write or delete, the consequences of a deletion included: the matches
+as they are stored, and the changes once for each. As many may be the fields that a bulk change computes, and what the
+procedures of a commit find."""
 
 
 class BulkBytes:
-    """The bytes of the fields that a computed bulk change sets."""
+    """Bytes that `MOST_BULK_BYTES` bounds. The methods raise InvalidQuery."""
 
     def __init__(self) -> None:
-        self._bytes = 0
+        self.count = 0
 
-    def add(self, fields: Entity) -> None:
-        """Count the fields of one entity. Raises InvalidQuery."""
-        self._bytes += len(orjson.dumps(fields))
-        if self._bytes > MOST_BULK_BYTES:
-            raise _bulk_too_large()
+    def add_matches(self, matches: int, size: int, changes: Entity | None = None) -> None:
+        """Count a bulk change of so many entities, of `size` bytes together."""
+        each = 0 if changes is None else len(orjson.dumps(changes))
+        self.add(size + matches * each)
+
+    def add(self, size: int) -> None:
+        self.count += size
+        if self.count > MOST_BULK_BYTES:
+            text = (
+                f"The entities that match or go with them exceed {MOST_BULK_BYTES >> 20} MiB with the changes:"
+                " narrow the filter."
+            )
+            raise InvalidQuery("filter", text).at("MOST_BULK_BYTES")
 
 
 class UpsertBytes:

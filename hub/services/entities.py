@@ -368,7 +368,7 @@ class EntityService:
         indexed: bool = False,
     ) -> list[Written]:
         """Commit writes with the procedures that keep references true, and return their outcomes."""
-        before = self.references.preceding(principal, writes, indexed=indexed)
+        before = await self.references.collected(principal, writes, indexed=indexed)
         written = await self._engine.commit([*before, *writes], principal.user_id, key, definition)
         return written[len(before) :]
 

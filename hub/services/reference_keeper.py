@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import groupby
+from typing import Final
 
 from auth.policy import view_of
 from auth.principal import Principal
 from hub.services.registry import StoreRegistry
 from stores.errors import NotFound
+from stores.limits import nodes_of
 from stores.protocol import Delete, DeleteMany, Insert, Procedure, Steps, Update, UpdateMany, Upsert, Write
 from stores.query import And, Equal, Filter
 from stores.reference_checks import (
@@ -24,6 +26,13 @@ from stores.reference_checks import (
     check_upserts,
 )
 from stores.relation import Relation
+from stores.threads import in_thread
+
+COLLECTED_AT_ONCE: Final = 5_000
+"""Values in fields with references up to which references are collected on the event loop."""
+
+LIGHT_VALUES: Final = 1_000
+"""Values in fields with references up to which a procedure is a light one."""
 
 Check = Callable[[], Steps]
 
@@ -51,7 +60,24 @@ class ReferenceKeeper:
             return NOTHING_WRITTEN
 
         bulk = any(isinstance(write, UpdateMany | DeleteMany) for write in writes)
-        return [Procedure(writes[0].store, steps, bulk)]
+        return [Procedure(writes[0].store, steps, bulk or self._holds_more(writes, LIGHT_VALUES))]
+
+    async def collected(self, principal: Principal, writes: Sequence[Write], *, indexed: bool) -> list[Procedure]:
+        """Return what `preceding` does, from a thread if the writes hold so many values that it may take long."""
+        preceding = partial(self.preceding, principal, writes, indexed=indexed)
+        return await in_thread(preceding) if self._holds_more(writes, COLLECTED_AT_ONCE) else preceding()
+
+    def _holds_more(self, writes: Sequence[Write], most: int) -> bool:
+        """Return whether fields with references hold more than `most` values in these writes."""
+        values = 0
+        fields = {store: {each.field for each in self._relations(store)} for store in {w.store for w in writes}}
+        for write in writes:
+            match write:
+                case Insert(entity=body) | Upsert(entity=body) | Update(changes=body) | UpdateMany(changes=body):
+                    values += sum(nodes_of(body[field]) for field in fields[write.store] if field in body)
+            if values > most:
+                return True
+        return False
 
     def _relations(self, store: str) -> Sequence[Relation]:
         try:

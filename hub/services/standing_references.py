@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from hub.services.standing_data import has_value, having
 from hub.services.walking import each_entity
 from stores.errors import DataStandsAgainst, NotAsExpected
 from stores.protocol import Engine, Recheck
 from stores.query import In, Query
-from stores.records import Change, Entity
+from stores.records import Change
 from stores.reference_checks import PIECE
 from stores.relation import Relation, Value
 from stores.schema import StoreDefinition
+from stores.turns import Turn
+
+HELD_AT_ONCE: Final = 5_000
+"""Entities, and values in them, that are looked up together."""
 
 
 async def check_references(engine: Engine, old: StoreDefinition, new: StoreDefinition) -> list[Recheck]:
@@ -38,23 +43,27 @@ async def check_references(engine: Engine, old: StoreDefinition, new: StoreDefin
 
 async def _count(engine: Engine, relation: Relation) -> int:
     """Return how many entities refer to something that does not exist."""
-    count, held, values = 0, list[Entity](), set[Value]()
+    count, held, size, turn = 0, list[frozenset[Value]](), 0, Turn()
     async for entity in each_entity(engine, relation.store, has_value(relation.path[:1])):
-        held.append({relation.field: entity[relation.field]})
-        values |= relation.values(entity)
-        if len(values) >= PIECE:
-            count += await _broken(engine, relation, held, values)
-            held, values = [], set()
-    return count + await _broken(engine, relation, held, values)
+        held.append(relation.values(entity))
+        size += 1 + len(held[-1])
+        if size >= HELD_AT_ONCE:
+            count += await _broken(engine, relation, held)
+            held, size = [], 0
+        if turn.is_over:
+            await turn.pass_on()
+    return count + await _broken(engine, relation, held)
 
 
-async def _broken(engine: Engine, relation: Relation, entities: Sequence[Entity], values: set[Value]) -> int:
+async def _broken(engine: Engine, relation: Relation, referring: Sequence[frozenset[Value]]) -> int:
+    """Return how many entities, of each of which the values are given, refer to something that does not exist."""
+    values = frozenset[Value]().union(*referring)
     ordered = sorted(values, key=str)
     for start in range(0, len(ordered), PIECE):
         piece = tuple(ordered[start : start + PIECE])
         targets = await engine.entities(relation.target, Query(In((relation.by,), piece), limit=PIECE))
         values = values - {target[relation.by] for target in targets}
-    return sum(not relation.values(entity).isdisjoint(values) for entity in entities)
+    return sum(not each.isdisjoint(values) for each in referring)
 
 
 def _refers_newly(relations: Sequence[Relation], change: Change) -> bool:

@@ -23,6 +23,9 @@ from stores.protocol import Lock
 SLOTS: Final = 64
 STRIPES: Final = 32
 
+MANY_KEYS: Final = 512
+"""Keys that almost surely have all slots between them: beyond this number none is looked at."""
+
 
 async def make_locks(connection: Connection) -> None:
     """Create the documents, before a transaction that uses them: two transactions that created one would fail."""
@@ -56,7 +59,7 @@ class Numbers:
 
 def locks_of(step: Lock, number: int) -> list[str]:
     """Return the ids of the documents to which the transaction `number` writes for a lock, in one order for all."""
-    slots = sorted({_slot(key) for key in step.keys})
+    slots = range(SLOTS) if len(step.keys) > MANY_KEYS else sorted({_slot(key) for key in step.keys})
     if step.exclusive:
         return [id for slot in slots for id in _stripes(slot)]
     return [f"lock:{slot}:{number % STRIPES}" for slot in slots]

@@ -9,7 +9,7 @@ import math
 import time
 from array import array
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from itertools import chain
 from typing import Any, Final, cast
 
@@ -51,7 +51,6 @@ from stores.protocol import (
     UpsertBytes,
     Write,
     Written,
-    check_bulk_bytes,
 )
 from stores.query import And, Equal, Filter
 from stores.records import SYSTEM_FIELDS, Entity, Operation, alters, concerns_system_fields
@@ -81,7 +80,7 @@ _INSERT = "INSERT INTO {} VALUES(NULL,?,?,?,?,?,?,?)"
 class WriteExecutor:
     """The writes of a transaction that the caller has opened.
 
-    `read_timeout`: seconds that a bulk change may test its filter, since all other writes wait for it.
+    `read_timeout`: seconds that a search may take, since all other writes wait for it.
     `most_bytes`: the largest entity, in bytes of JSON text.
     `found`: the entities that the only bulk change may concern; None if it searches for them itself.
     `longest`: characters of entities that a commit may parse. Raises TooLongForLoop for more."""
@@ -105,8 +104,15 @@ class WriteExecutor:
         self.most_bytes = most_bytes
         self.found = found
         self.longest = longest
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin to count what a commit meets."""
         self.parsed = 0
         self.computed = 0
+        self.changed = 0
+        self.bulk_bytes = BulkBytes()
+        self.found_bytes = BulkBytes()
 
     def over(self, tables: dict[str, StoreTable]) -> WriteExecutor:
         """Return an executor of the same transaction that knows other tables."""
@@ -153,7 +159,7 @@ class WriteExecutor:
         """Run the write at position `index` of a commit, whose upserts count in `met` what they meet. Raises the errors
         of `stores.protocol.Engine.commit`."""
         if index == 0:
-            self.parsed = self.computed = 0
+            self.begin()
         with translated(self.connection, index), refused_at(index):
             return self.do(write, index, met)
 
@@ -257,16 +263,14 @@ class WriteExecutor:
     def update_many(self, table: StoreTable, write: UpdateMany) -> Written:
         # Each entity is read right before it is written, so that only one is in memory.
         rows = self.matches(table, write.where, write.limit)
-        if write.limit != UNBOUNDED:
-            check_bulk_bytes(len(rows), self.size_of(table, rows), write.changes)
+        self.count_bytes(table, rows, write.limit, write.changes)
         computed = None if write.compute is None else BulkBytes()
         with self.reading(table, "row, rev, doc", rows) as matches:
             return Written(b"", 0, sum(self.merge(table, stored, write, computed).count for stored in matches))
 
     def delete_many(self, table: StoreTable, write: DeleteMany) -> Written:
         rows = self.matches(table, write.where, write.limit)
-        if write.limit != UNBOUNDED:
-            check_bulk_bytes(len(rows), self.size_of(table, rows))
+        self.count_bytes(table, rows, write.limit)
         with self.reading(table, "id, doc", rows if table.in_feed else new_rows()) as matches:
             for id, doc in matches:
                 self.note("delete", table, id, doc, None)
@@ -274,6 +278,21 @@ class WriteExecutor:
                     break
         self.connection.executemany(f"DELETE FROM {table.table} WHERE row=?", zip(rows))
         return Written(b"", 0, len(rows))
+
+    def count_bytes(self, table: StoreTable, rows: Rows, limit: int, changes: Entity | None = None) -> None:
+        """Count the bytes that a bulk change of these rows writes or deletes. Raises InvalidQuery for too many in one
+        commit, and TooLongForLoop."""
+        on_loop = self.longest < math.inf
+        if limit == UNBOUNDED:
+            if on_loop:
+                raise TooLongForLoop
+            return
+        before = self.bulk_bytes.count
+        self.bulk_bytes.add_matches(len(rows), self.size_of(table, rows), changes)
+        self.parsed += self.bulk_bytes.count - before
+        self.changed += len(rows)
+        if on_loop and (self.parsed > self.longest or self.changed > HEAVY):
+            raise TooLongForLoop
 
     def size_of(self, table: StoreTable, rows: Rows) -> int:
         """Return the bytes of the entities in these rows. SQLite knows them without reading the entities."""
@@ -341,7 +360,9 @@ class WriteExecutor:
         found: list[Entity] = []
         with self.searching():
             for row in self.connection.execute(sql, values):
-                self.parsed += sum(len(text) for text in row if text is not None)
+                size = sum(len(text) for text in row if text is not None)
+                self.found_bytes.add(size)
+                self.parsed += size
                 if self.parsed > self.longest:
                     raise TooLongForLoop
                 if step.only is None:
@@ -379,7 +400,7 @@ class WriteExecutor:
         if not write.forced and not removed and not alters(entity, changes, replace):
             return Written(orjson.dumps(entity), rev, 0)
         if computed is not None:
-            computed.add(changes)
+            computed.add(len(orjson.dumps(changes)))
         kept = {k: v for k, v in entity.items() if k in SYSTEM_FIELDS} if replace else entity
         merged = {**kept, **changes, "_id": entity["_id"], "_rev": rev + 1}
         for name in removed:
@@ -437,8 +458,10 @@ class WriteExecutor:
         return found
 
     def searching(self) -> AbstractContextManager[None]:
-        """Return a context for statements that may read many entities: those of a path that no index serves."""
-        return nullcontext() if self.longest == math.inf else short_search(self.connection)
+        """Return a context for statements that may read many entities: those of a path that no index serves. They raise
+        ReadTimeout in the writer thread, for whose end all other writes wait, and TooLongForLoop on the event loop."""
+        in_thread = self.longest == math.inf
+        return time_limit(self.connection, self.read_timeout) if in_thread else short_search(self.connection)
 
     def matches(self, table: StoreTable, where: Filter, limit: int) -> Rows:
         """Return the rows that match, by creation. Raises TooManyMatches for more than `limit`."""
@@ -451,7 +474,8 @@ class WriteExecutor:
             return time.monotonic() > began + self.read_timeout + len(rows) * SECONDS_PER_MATCH
 
         sql, values = search_sql(self.connection, table, "row", where, limit)
-        with time_limit(self.connection, math.inf, is_over):
+        in_thread = self.longest == math.inf
+        with time_limit(self.connection, math.inf, is_over) if in_thread else self.searching():
             rows.extend(chain.from_iterable(self.connection.execute(sql, values)))
         if len(rows) > limit:
             raise TooManyMatches(limit)
