@@ -220,8 +220,8 @@ class Recheck:
 
 @dataclass(frozen=True, slots=True)
 class Find:
-    """A step of a Procedure that reads: at most `limit` matches by creation, as they are within the commit. With `only`
-    the entities have only these top-level fields, beside `_id`."""
+    """A step of a Procedure that reads: at most `limit` matches, any of them in any order, as they are within the
+    commit. With `only` the entities have only these top-level fields, beside `_id`."""
 
     store: str
     where: Filter

@@ -12,7 +12,6 @@ from stores.protocol import Find, Lock, Procedure, Step, Steps, Written
 from stores.records import Entity
 from stores.threads import in_thread
 
-
 MANY_FOUND: Final = 1_000
 MUCH_FOUND: Final = 65_536
 """Entities, and their bytes: when a procedure has found more, its code may take long."""

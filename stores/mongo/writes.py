@@ -52,14 +52,11 @@ from stores.protocol import (
     UpsertBytes,
     Written,
 )
-from stores.query import CREATION
 from stores.records import SYSTEM_FIELDS, Entity
 from stores.turns import Turn
 
 Statement = Insert | Update | Delete | Upsert | UpdateMany | DeleteMany | Expect
 """The writes that are sent to the server."""
-
-_CREATION: Final = [(".".join(sort.path), 1) for sort in CREATION]
 
 _FOUND_AT_ONCE: Final = 500
 """Entities of a step of a procedure that the server sends at once."""
@@ -113,7 +110,7 @@ class Writer:
         collection, match = self._connection.collection(step.store), compile_filter(step.where)
         # The driver decodes a batch at once, on the event loop.
         rows = collection.find(
-            match, only, sort=_CREATION, limit=step.limit, batch_size=_FOUND_AT_ONCE, session=self._session
+            match, only, limit=step.limit, batch_size=_FOUND_AT_ONCE, session=self._session
         ).max_time_ms(milliseconds(self._connection.read_timeout))
         found: list[Entity] = []
         turn = Turn()
@@ -330,6 +327,7 @@ class Writer:
     async def _expect(self, write: Expect) -> Written:
         collection = self._connection.collection(write.store)
         match, options = compile_filter(write.where), {"limit": write.count_limit} if write.count_limit else {}
+        options["maxTimeMS"] = milliseconds(self._connection.read_timeout)
         if not write.holds(await collection.count_documents(match, session=self._session, **options)):
             raise NotAsExpected
         return Written(b"", 0, 0)

@@ -16,9 +16,9 @@ from stores.sqlite.allowance import spend
 from stores.sqlite.compile import Compiler, is_column
 from stores.sqlite.feed import current_seq
 from stores.sqlite.functions import parsed
+from stores.sqlite.narrowing import narrowing
 from stores.sqlite.readers import snapshot
 from stores.sqlite.tables import StoreTable
-from stores.sqlite.visibility_index import narrowing
 
 
 def aggregate(
@@ -30,7 +30,7 @@ def aggregate(
         seq = current_seq(connection)
         compiler = Compiler(table)
         condition = compiler.condition(where)
-        rows = f"{table.table}{narrowing(connection, compiler, where)} {condition}"
+        rows = f"{table.table}{narrowing(connection, compiler, where, whole=True)} {condition}"
         for entity, count in _counted(connection, compiler, aggregation, rows):
             accumulator.add(entity, count)
     return Aggregated(at(seq), accumulator.result())

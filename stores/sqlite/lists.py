@@ -19,10 +19,10 @@ from stores.sqlite.compile import Compiler
 from stores.sqlite.compounds import chosen_index, served_conditions
 from stores.sqlite.feed import current_seq
 from stores.sqlite.functions import parsed, sort_key
+from stores.sqlite.narrowing import EVERY_ROW, narrowing
 from stores.sqlite.order import KeyRange, compile_order
 from stores.sqlite.readers import snapshot
 from stores.sqlite.tables import StoreTable, extract, identifier, json_path
-from stores.sqlite.visibility_index import EVERY_ROW, narrowing
 from stores.steps import PARSE_SHIFT
 
 Key = tuple[Json, ...]
@@ -182,7 +182,7 @@ def summarize(
         seq = current_seq(connection)
         compiler = Compiler(table)
         condition = compiler.condition(where) + served_conditions(table, where)
-        source = table.table + narrowing(connection, compiler, where)
+        source = table.table + narrowing(connection, compiler, where, whole=True)
         count = connection.execute(f"SELECT count(*) FROM {source} {condition}", compiler.values).get
         ends = []
         for backwards in (False, True):
@@ -201,7 +201,7 @@ def count(
         current_seq(connection)
         compiler = Compiler(table)
         condition = compiler.condition(where) + served_conditions(table, where)
-        source = table.table + narrowing(connection, compiler, where)
+        source = table.table + narrowing(connection, compiler, where, whole=True)
         if counts is None:
             return int(connection.execute(f"SELECT count(*) FROM {source} {condition}", compiler.values).get)
         docs = connection.execute(f"SELECT CAST(doc AS BLOB) FROM {source} {condition}", compiler.values)

@@ -356,7 +356,7 @@ class WriteExecutor:
             columns = "doc"
         else:
             columns = ",".join(["id", *(f"doc->{json_path((name,))}" for name in step.only)])
-        sql, values = search_sql(self.connection, table, columns, step.where, step.limit - 1)
+        sql, values = search_sql(self.connection, table, columns, step.where, step.limit, order="")
         found: list[Entity] = []
         with self.searching():
             for row in self.connection.execute(sql, values):
@@ -473,7 +473,7 @@ class WriteExecutor:
         def is_over() -> bool:
             return time.monotonic() > began + self.read_timeout + len(rows) * SECONDS_PER_MATCH
 
-        sql, values = search_sql(self.connection, table, "row", where, limit)
+        sql, values = search_sql(self.connection, table, "row", where, limit + 1)
         in_thread = self.longest == math.inf
         with time_limit(self.connection, math.inf, is_over) if in_thread else self.searching():
             rows.extend(chain.from_iterable(self.connection.execute(sql, values)))
