@@ -37,7 +37,7 @@ from stores.mongo.errors import (
     store_errors,
 )
 from stores.mongo.idempotency import write_once
-from stores.mongo.locks import Numbers, make_locks
+from stores.mongo.locks import Numbers, Precedence, make_locks
 from stores.mongo.orphans import end_orphans
 from stores.mongo.procedures import proceed
 from stores.mongo.room import Room, longest_wait
@@ -89,6 +89,9 @@ _BULK_EACH: Final = 8
 
 _LONGEST_PAUSE: Final = 0.2
 
+_COLLISIONS: Final = 2
+"""Collisions after which a transaction that locks exclusively goes before others."""
+
 _CACHE_PAUSES: Final = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Seconds between attempts, in which the server writes parts of its full cache to disk: on a busy machine this takes
 time."""
@@ -118,6 +121,7 @@ class Committer:
         self._guards: set[str] = set()  # guards whose documents are known to exist
         self._has_locks = False
         self._numbers = Numbers()
+        self._precedence = Precedence()
 
     async def commit(
         self,
@@ -313,6 +317,7 @@ class Committer:
         is_bulk, is_large = _is_bulk(writes), _is_large(writes)
         pauses = iter(_BULK_CACHE_PAUSES if is_bulk else _CACHE_PAUSES)
         conflicts = Conflicts(self._connection, {META, KEYS, *(write.store for write in writes)})
+        locks, collisions, goes_first = any(isinstance(write, Procedure) for write in writes), 0, False
         async with AsyncExitStack() as held:
             await held.enter_async_context(turn)
             session = await held.enter_async_context(self._connection.client.start_session())
@@ -320,6 +325,12 @@ class Committer:
             room = await held.enter_async_context(Room(self._large, number))
             give_up = clock.monotonic() + _GIVE_UP_SECONDS
             while True:
+                if locks and not room.is_taken and not goes_first:
+                    if room.excludes and collisions >= _COLLISIONS and not changed_definitions(writes):
+                        await held.enter_async_context(self._precedence.taken())
+                        goes_first = True
+                    else:
+                        give_up += await self._precedence.passed()
                 if is_large:
                     await room.take()  # before the transaction, which holds guards and leases that others need
                 try:
@@ -344,6 +355,7 @@ class Committer:
                             raise
                         raise Unavailable("others change the same entities all the time") from error
                 room.leave()
+                collisions += 1
                 await asyncio.sleep(random.uniform(0, pause))
                 pause = min(2 * pause, _LONGEST_PAUSE)
 

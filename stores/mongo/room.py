@@ -28,12 +28,14 @@ async def longest_wait() -> AsyncIterator[None]:
 
 
 class Room:
-    """The room of one transaction. All transactions share `turns`. `number` is its own among those in progress."""
+    """The room of one transaction. All transactions share `turns`. `number` is its own among those in progress;
+    `excludes`: it has locked keys exclusively."""
 
     def __init__(self, turns: asyncio.Lock, number: int) -> None:
         self.number = number
         self._turns = turns
         self.is_taken = False
+        self.excludes = False
 
     async def take(self) -> None:
         """Wait until no other large transaction is in progress. Called before the first of many changes. Raises

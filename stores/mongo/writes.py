@@ -130,6 +130,8 @@ class Writer:
     async def lock(self, step: Lock) -> None:
         """Write to the documents of the keys: of two transactions that write to the same one, one is repeated."""
         meta = self._connection.collection(META)
+        if self._room is not None and step.exclusive:
+            self._room.excludes = True
         documents = locks_of(step, self._room.number if self._room is not None else 0)
         done = await meta.update_many({"_id": {"$in": documents}}, {"$inc": {"commits": 1}}, session=self._session)
         if done.matched_count < len(documents):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from stores.mongo import locks
-from stores.mongo.locks import MANY_KEYS, SLOTS, STRIPES, locks_of
+from stores.mongo.locks import MANY_KEYS, SLOTS, STRIPES, Precedence, locks_of
 from stores.protocol import Lock
 
 
@@ -26,3 +28,20 @@ def test_many_keys_take_all_slots_unseen(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(locks, "_slot", None)
     assert set(locks_of(Lock(keys(MANY_KEYS + 1), exclusive=True), 1)) == every
     assert locks_of(Lock(keys(MANY_KEYS + 1)), STRIPES + 3) == [f"lock:{slot}:3" for slot in range(SLOTS)]
+
+
+async def test_others_wait_for_the_one_that_goes_first() -> None:
+    precedence, done = Precedence(), list[str]()
+
+    async def other() -> None:
+        assert await precedence.passed() > 0
+        done.append("other")
+
+    assert await precedence.passed() == 0
+    async with precedence.taken():
+        waiting = [asyncio.create_task(other()) for _ in range(3)]
+        await asyncio.sleep(0.01)
+        done.append("first")
+    await asyncio.gather(*waiting)
+    assert done == ["first", "other", "other", "other"]
+    assert await precedence.passed() == 0
