@@ -219,6 +219,7 @@ async def test_the_index_follows_the_definition(database: Database) -> None:
             await engine.define(StoreDefinition(ORDERS, some_fields))
             assert isinstance(engine, SQLiteEngine)
             assert len(entries(engine)) == count
+        assert isinstance(engine, SQLiteEngine)
         await engine.rename(ORDERS, "bills", [])
         await engine.commit([Insert("bills", order(2))], USER)
         assert len(await engine.entities("bills", Query(where))) == 2
