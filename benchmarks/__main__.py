@@ -1,7 +1,7 @@
 """All benchmarks: `python -m benchmarks [--quick]` measures and writes the figures into docs/performance.md.
 
 The page's prose is written by hand. This program writes the text between `<!-- begin NAME -->` and `<!-- end NAME -->`,
-and the plots in docs/plots. It takes about half an hour. `--only` renews some parts. `--quick` shows in a few minutes
+and the plots in docs/plots. It takes about an hour. `--only` renews some parts. `--quick` shows in a few minutes
 that everything runs; its figures mean nothing. `python -m benchmarks against COMMIT` compares this tree with another
 commit instead.
 """
@@ -22,6 +22,7 @@ from typing import Any, Final
 import orjson
 
 from benchmarks.against import main as against
+from benchmarks.beside import lines_of as ratio_lines
 from benchmarks.compare import lines_of as compared_lines
 from benchmarks.curves import Curve
 from benchmarks.packages import python_packages
@@ -78,6 +79,7 @@ def soak_lines(figures: Figures) -> list[str]:
 
 PARTS: Final = (
     Part("rest", ("--seconds", "0.1", "--entities", "2000"), rest_lines),
+    Part("ratios", ("--seconds", "0.1", "--rounds", "1", "--entities", "2000", "--writes", "5"), ratio_lines),
     Part("compare", ("--seconds", "0.2", "--rounds", "1", "--entities", "1000"), compared_lines),
     Part("fanout", ("--seconds", "0.3", "--rounds", "1", "--clients", "50", "--connections", "100", "--subscriptions",
                     "1000"), fanout_lines),

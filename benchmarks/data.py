@@ -85,21 +85,27 @@ def made(http: httpx.Client, path: str, value: object) -> Any:
     return orjson.loads(answer.content)
 
 
-def accounts(hub: Hub) -> tuple[str, str]:
-    """Make the stores and an ordinary user in a group. Return tokens of this user and of the administrator."""
+def accounts(hub: Hub, indexes: Sequence[object] = ()) -> tuple[str, str]:
+    """Make the stores and an ordinary user in a group. Return tokens of this user and of the administrator.
+
+    `indexes`: those of READINGS, beside the indexes of its fields.
+    """
     admin = sign_in(hub, "admin", PASSWORD)
     password = secrets.token_urlsafe(16)
     with client(hub, admin) as http:
-        for name in (READINGS, WRITES):
-            made(http, "stores", {"name": name, "fields": FIELDS, "open": True})
+        for name, more in ((READINGS, indexes), (WRITES, ())):
+            made(http, "stores", {"name": name, "fields": FIELDS, "indexes": list(more), "open": True})
         group = made(http, "groups", {"name": "Roof"})["_id"]
         made(http, "users", {"login": "sensor", "password": password, "group": group})
     return sign_in(hub, "sensor", password), admin
 
 
-def prepare(hub: Hub, entities: int) -> Scene:
-    """Make stores, a user in a group, and `entities` entities that this user creates through the API."""
-    user, admin = accounts(hub)
+def prepare(hub: Hub, entities: int, indexes: Sequence[object] = ()) -> Scene:
+    """Make stores, a user in a group, and `entities` entities that this user creates through the API.
+
+    `indexes` as for `accounts`.
+    """
+    user, admin = accounts(hub, indexes)
     with client(hub, user) as http:
         ids = fill(http, entities)
     return Scene(hub, user, admin, entities, ids)

@@ -21,46 +21,84 @@ import orjson
 from benchmarks.data import READINGS, STATIONS, WRITES, Scene, body
 from benchmarks.packages import npm_packages, python_packages
 from benchmarks.processes import START_SECONDS, Cores, mongod_pid, on_cores
+from benchmarks.watchers import ClientPool
 
 APPLICATIONS: Final = Path(__file__).parent / "peers"
 FILL_AT_ONCE: Final = 1_000
 BULK: Final = 1_000
 PREBUILT: Final = 2_000
 
-READ, LIST, FILTERED, CREATE, BULK_CREATE = OPERATIONS = (
+LIVE_CLIENTS: Final = 100
+
+READ, LIST, FILTERED, SORTED, CREATE, BULK_CREATE, LIVE = OPERATIONS = (
     "read by id",
     "list of 100",
     "100 of one station",
+    "50 of one station, sorted by value",
     "durable create",
     "bulk create, 1 000 in a request",
+    f"live delivery to {LIVE_CLIENTS} clients",
 )
+
+SORTED_INDEX: Final = ["station", "-value"]
+"""Serves SORTED. The stores of all servers for reading have such an index, those for writing have not."""
 
 Build = Callable[[str, str, bytes], bytes]
 """Makes the bytes of a request from method, path and content."""
 
 
+@dataclass(slots=True)
+class LiveDelivery:
+    """The watchers of one server, all of which receive every change of READINGS.
+
+    `subscription` is that of each watcher. `change(number)` returns the request that sets the value of an entity to
+    this number. `next` is the first number that has not been written: a change to the value that an entity has would
+    make no event.
+    """
+
+    pool: ClientPool
+    subscription: str
+    change: Callable[[int], bytes]
+    next: int = 1_000
+
+
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A running server with entities. `requests` has, for each operation, the requests to send over and over."""
+    """A running server with entities. `requests` has, for each operation, the requests to send over and over. `live` is
+    None for a server whose live delivery is not measured."""
 
     name: str
     address: tuple[str, int]
     pid: int
     database_pid: int | None
     requests: dict[str, Sequence[bytes]]
+    live: LiveDelivery | None = None
+
+    def has(self, operation: str) -> bool:
+        return operation in self.requests or (operation == LIVE and self.live is not None)
 
 
 def hub_subject(scene: Scene) -> Subject:
     """Return the hub, with requests of an ordinary user with a Bearer token."""
-    lists = {LIST: [f"{READINGS}?limit=100"], FILTERED: [f"{READINGS}?station={s}&limit=100" for s in stations()]}
+    lists = {
+        LIST: [f"{READINGS}?limit=100"],
+        FILTERED: [f"{READINGS}?station={s}&limit=100" for s in stations()],
+        SORTED: [f"{READINGS}?station={s}&sort=-value&limit=50" for s in stations()],
+    }
     requests = every_request(lambda m, path, content: scene.request(m, path, content=content), scene.ids, lists)
-    return Subject(
-        f"hub, {scene.hub.engine}", (scene.hub.host, scene.hub.port), scene.hub.pid, scene.hub.database_pid, requests
-    )
+    hub, ids = scene.hub, scene.ids
+    address = hub.host, hub.port
+
+    def change(number: int) -> bytes:
+        return scene.request("PATCH", f"{READINGS}/{ids[number % len(ids)]}", content=b'{"value":%d}' % number)
+
+    pool = ClientPool(address, "40" + orjson.dumps({"token": scene.user}).decode())
+    live = LiveDelivery(pool, orjson.dumps({"store": READINGS}).decode(), change)
+    return Subject(f"hub, {hub.engine}", address, hub.pid, hub.database_pid, requests, live)
 
 
 def every_request(build: Build, ids: Sequence[str], lists: dict[str, list[str]]) -> dict[str, Sequence[bytes]]:
-    """Return the requests by operation. `lists`: the paths of the two kinds of lists, which differ between servers."""
+    """Return the requests by operation. `lists`: the paths of the lists, which differ between servers."""
     bodies = [body(number) for number in range(PREBUILT)]
     arrays = [bodies[start : start + BULK] for start in range(0, PREBUILT, BULK)]
     return {
@@ -100,6 +138,7 @@ def feathers(name: str, script: str) -> Peer:
     lists = {
         LIST: [f"{READINGS}?$limit=100&$sort[_id]=1"],
         FILTERED: [f"{READINGS}?station={s}&$limit=100&$sort[_id]=1" for s in stations()],
+        SORTED: [f"{READINGS}?station={s}&$limit=50&$sort[value]=-1" for s in stations()],
     }
     return Peer(name, command, lists, ids_of=lambda answer: [entity["_id"] for entity in answer])
 
@@ -117,6 +156,7 @@ EVE: Final = Peer(
     lists={
         LIST: [f"{READINGS}?max_results=100&sort=_id"],
         FILTERED: [f"{READINGS}?where=%7B%22station%22:%22{s}%22%7D&max_results=100&sort=_id" for s in stations()],
+        SORTED: [f"{READINGS}?where=%7B%22station%22:%22{s}%22%7D&max_results=50&sort=-value" for s in stations()],
     },
     ids_of=lambda answer: [entity["_id"] for entity in answer["_items"]],
 )

@@ -88,13 +88,15 @@ class Program:
 
 @dataclass(frozen=True, slots=True)
 class Hub:
-    """A running hub. `database_pid` is that of its MongoDB, None without one or if it runs elsewhere."""
+    """A running hub. `database` is the URL of its MongoDB, or the path of its SQLite file. `database_pid` is the id of
+    the process of its MongoDB, None without one or if it runs elsewhere."""
 
     engine: str
     host: str
     port: int
     pid: int
     log: Path
+    database: str
     database_pid: int | None = None
 
     def complaints(self) -> list[str]:
@@ -131,7 +133,7 @@ def running_hub(
         with running_server(command, folder, environment, cores) as (pid, host, port, log):
             engine = "mongodb" if database_url else "sqlite"
             database_pid = mongod_pid(database_url) if database_url else None
-            yield Hub(engine, host, port, pid, log, database_pid)
+            yield Hub(engine, host, port, pid, log, database_url or f"{folder}/data/hub.db", database_pid)
 
 
 @contextmanager

@@ -15,13 +15,13 @@ Numbered = tuple[bytes, Change]
 
 
 class CurrentCommit:
-    """The commit that fan-out delivers. `lasts` holds the last change of it that each channel shows."""
+    """The commit that fan-out delivers. `lasts` holds the position of the last change of it that each channel shows."""
 
     __slots__ = ("changes", "lasts")
 
     def __init__(self) -> None:
         self.changes: Sequence[Numbered] = ()
-        self.lasts: dict[Channel[Subscriber], Change] = {}
+        self.lasts: dict[Channel[Subscriber], str] = {}
 
     def begin(self, changes: Sequence[Numbered]) -> None:
         self.changes = changes

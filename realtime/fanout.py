@@ -9,15 +9,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Final
 
 from realtime.channels import Channel, ChannelIndex, ChannelKey
-from realtime.commits import CurrentCommit, Numbered, commit_at
+from realtime.commits import CurrentCommit, commit_at
 from realtime.engineio import build_text_frame
 from realtime.events import ChangeEncoder
+from realtime.held import HeldChanges
 from realtime.replays import Replays
 from realtime.shares import FEW_STEPS, MOST_USER_STEPS, Shares
 from realtime.subscriber import Subscriber
@@ -61,7 +62,7 @@ COMPILING: Final = 10
 Slices = Iterator[Callable[[], None] | None]
 """Pauses of fan-out. Each item is work to do in a thread during the pause, or None."""
 
-Look = Generator[Callable[[], None] | None, None, ViewChange | None]
+SlicesWithView = Generator[Callable[[], None] | None, None, ViewChange | None]
 """The same, with a result."""
 
 
@@ -118,6 +119,7 @@ class Fanout:
         self.joining = Gate(JOINED_AT_ONCE)
         """Spreads the steps of the subscriptions that join again after they have fallen behind."""
         self._reading = Places(most=1, each=1)
+        self.held = HeldChanges()
         self._encoders: dict[str, ChangeEncoder] = {}
         self._used: list[ChangeEncoder] = []
         self._reached = asyncio.Event()
@@ -209,7 +211,7 @@ class Fanout:
         for index, (order, change) in enumerate(changes):
             if change.commit is not None and not self._commit.holds(change):
                 self._commit.begin(commit_at(changes, index))
-                yield from self._find_lasts(self._commit.changes, self.channels.concerned)
+                yield from self._find_lasts()
             self._delivering = change.position, order
             self.shares.begin_change()
             for channel in self.channels.concerned(change):
@@ -234,37 +236,44 @@ class Fanout:
     def _is_slice_full(self) -> bool:
         return self._spent >= SLICE or time.perf_counter() > self._turn_ends
 
-    def _find_lasts(
-        self, changes: Sequence[Numbered], channels: Callable[[Change], Iterable[Channel[Subscriber]]]
-    ) -> Slices:
-        """Find the last of the changes that each channel shows. Nothing of them is delivered yet."""
+    def _find_lasts(self) -> Slices:
+        """Find the last change of the current commit that each channel shows. Nothing of it is delivered yet."""
         lasts = self._commit.lasts
         # From the end: a channel that shows the last change is looked at once.
-        for order, change in reversed(changes):
+        for order, change in reversed(self._commit.changes):
             self.shares.begin_change()
-            for channel in channels(change):
+            for channel in self.channels.concerned(change):
                 if channel not in lasts and (yield from self._seen(channel, change, order)) is not None:
-                    lasts[channel] = change
+                    lasts[channel] = change.position
             if self._is_slice_full():
-                yield None
-                self._begin_slice()
+                yield from self._pause()  # nobody joins meanwhile: a new channel would not be looked at
+
+    def _find_last_of(self, channel: Channel[Subscriber], order: bytes) -> Slices:
+        """Do the same for a channel whose members have joined within the commit: `order` is that of the change that
+        they get first."""
+        for later, change in reversed(self._commit.after(order)):
+            if (yield from self._seen(channel, change, later)) is not None:
+                self._commit.lasts[channel] = change.position
+                return
 
     def _deliver_change(self, channel: Channel[Subscriber], change: Change, order: bytes) -> Slices:
         event = yield from self._seen(channel, change, order)
         if event is None or not channel.members:
             return
         if change.commit is not None:
-            if channel not in self._commit.lasts:  # it is new: its members have joined within the commit
-                yield from self._find_lasts(self._commit.after(order), lambda _: (channel,))
-            if self._commit.lasts.setdefault(channel, change) is change:
+            if channel not in self._commit.lasts:
+                yield from self._find_last_of(channel, order)
+                if not channel.members:
+                    return
+            if self._commit.lasts.setdefault(channel, change.position) == change.position:
                 event = replace(event, is_last=True)
         yield from self._deliver_event(channel, event, order)
 
-    def _seen(self, channel: Channel[Subscriber], change: Change, order: bytes) -> Look:
+    def _seen(self, channel: Channel[Subscriber], change: Change, order: bytes) -> SlicesWithView:
         """Return the change as the channel shows it. Charges a user for the work, and ends or detaches the members for
         whom it is too much."""
         if self._is_slice_full():
-            yield from self._pause(channel, [])
+            yield from self._pause()
         self._spent += 1
         if not channel.members:
             return None  # they have left during a pause
@@ -285,7 +294,7 @@ class Fanout:
                 if not has_steps:
                     raise FilterTooCostly(MOST_USER_STEPS).at("MOST_USER_STEPS") from None
                 look = _Look(view, change)
-                yield from self._pause(channel, [], look)
+                yield from self._pause(work=look)
                 shares.take(user, view.spent)
                 event = look.result()
         except FilterTooCostly as error:
@@ -332,7 +341,7 @@ class Fanout:
             if order > member.delivered_up_to:
                 member.fall_behind()
             if self._is_slice_full():
-                yield from self._pause(channel, [])
+                yield from self._pause()
 
     def _deliver(self, members: list[Subscriber], frame: bytes, text: str, order: bytes) -> None:
         delivered = 0
@@ -354,9 +363,12 @@ class Fanout:
             member.fall_behind()
 
     def _pause(
-        self, channel: Channel[Subscriber], delivered: list[Subscriber], work: Callable[[], None] | None = None
+        self,
+        channel: Channel[Subscriber] | None = None,
+        delivered: Sequence[Subscriber] = (),
+        work: Callable[[], None] | None = None,
     ) -> Slices:
-        """Pause within a change.
+        """Pause within a change. `delivered` are members of `channel` that have received it.
 
         `position` is still that of the previous change, so each member that has received this one records it. No
         subscription joins until all members have it.
@@ -364,7 +376,8 @@ class Fanout:
         self._detach_lagging()
         position, order = self._delivering
         done, self._done = self._done, []
-        for members in ([m for m in delivered if m in channel.members], *(each.members for each in done)):
+        some = [m for m in delivered if channel is not None and m in channel.members]
+        for members in (some, *(each.members for each in done)):
             for member in members:
                 if member.delivered_up_to < order:
                     member.reached(position, order)

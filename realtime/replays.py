@@ -5,6 +5,7 @@ After a restart all clients reconnect at once, and most of them have the same vi
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from sys import getsizeof
@@ -17,14 +18,15 @@ from realtime.view import ChangeView, ViewChange
 from stores.query import Filter
 from stores.records import Change
 from stores.steps import TakesLong
+from stores.threads import in_thread
 
 EncodedEvent = tuple[bytes, str]
 """An event's packet, as a WebSocket frame and as text."""
 
 Later = Callable[[], Sequence[Change]]
 
-MOST_TRIED_AT_ONCE: Final = 100
-"""Changes that are looked at on the event loop for the last one of a commit that a view shows."""
+LOOKING_AHEAD: Final = 0.002
+"""Seconds for which the last change of a commit that a view shows is looked for on the event loop."""
 
 RECORD = 200
 """Approximate bytes of a cache entry in addition to its packet."""
@@ -70,8 +72,9 @@ class Replay:
 
     def _find_last_at_once(self, change: Change, later: Sequence[Change]) -> None:
         """Find the last change of the commit of `change`, which the view shows. Raises TakesLong."""
-        for tried, each in enumerate(reversed(later)):
-            if tried == MOST_TRIED_AT_ONCE:
+        ends = time.perf_counter() + LOOKING_AHEAD
+        for each in reversed(later):
+            if time.perf_counter() > ends:
                 raise TakesLong
             if self._view.at_once(each) is not None:
                 self._note_last(each, later)
@@ -79,11 +82,10 @@ class Replay:
         self._note_last(change, later)
 
     async def _find_last(self, change: Change, later: Sequence[Change]) -> None:
-        for each in reversed(later):
-            if await self._view.off_loop(each) is not None:
-                self._note_last(each, later)
-                return
-        self._note_last(change, later)
+        last, index = None, len(later)
+        while last is None and index:
+            last, index = await in_thread(self._view.last_before, later, index)
+        self._note_last(last or change, later)
 
     def _note_last(self, change: Change, later: Sequence[Change]) -> None:
         if (later[-1] if later else change).ends_commit:

@@ -284,6 +284,8 @@ class Subscriptions:
             position = until
         done = 0
         while done < missed.count:
+            if not self.sink.has_room and not await self._may_hold(missed.changes):
+                return
             if not await self._may_deliver(subscription):
                 return
             done = await self._replay_piece(subscription, missed, done)
@@ -291,6 +293,13 @@ class Subscriptions:
                 await asyncio.sleep(0)
         if self.goes_on(subscription):
             subscription.position = position
+
+    async def _may_hold(self, changes: Sequence[Change]) -> bool:
+        """Wait until the client has room. Return false at once if these changes must not be kept until then."""
+        with self._fanout.held.hold(changes) as fits:
+            if fits:
+                await self.sink.drained()
+            return fits
 
     def _missed(self, batch: Batch) -> _Missed:
         return _Missed(self._fanout.completed(batch.changes), len(batch.changes))

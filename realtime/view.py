@@ -5,7 +5,8 @@ Delta sync over REST and live events both use this module, so they agree on visi
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -20,6 +21,9 @@ from stores.threads import in_thread
 _HANDLED_AT_ONCE: Final = 262_144
 """Bytes of a change that may be parsed, projected and compared on the event loop: about 5 ms each with the densest
 values."""
+
+_MOMENT: Final = 0.02
+"""Seconds of a thread for a look back over changes."""
 
 _MATCH_STEPS: Final = 15
 _CONDITION_STEPS: Final = 5
@@ -104,6 +108,20 @@ class ChangeView:
     def spent_at_once(self) -> int:
         """The steps of the last call of `at_once`."""
         return self._budget.spent
+
+    def last_before(self, changes: Sequence[Change], end: int) -> tuple[Change | None, int]:
+        """Look for the last change before index `end` that shows something, back from there and for a moment, in any
+        thread. Return it, if found, and the index from which the changes have been looked at. Raises
+        FilterTooCostly."""
+        budget = StepBudget()
+        sees = compile_filter(self._where, budget.spend)
+        ends = time.perf_counter() + _MOMENT
+        while end and time.perf_counter() < ends:
+            end -= 1
+            budget.renew()
+            if changes[end].store == self.store and self._seen(changes[end], sees) is not None:
+                return changes[end], end
+        return None, end
 
     async def off_loop(self, change: Change) -> ViewChange | None:
         """Run `of` in a thread."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated, Final
 
 from stores.bounds import Limit
@@ -13,6 +13,10 @@ MOST_COMMIT_CHANGES: Final[Annotated[int, Limit("commit", "changes", "`commit` i
 
 MOST_COMMIT_BYTES: Final[Annotated[int, Limit("commit", "bytes of changes", "`commit` is absent")]] = 33_554_432
 """Bytes of the changes of such a commit."""
+
+
+_MOST_KNOWN: Final = 1_000
+"""Commits in LargeCommits."""
 
 
 class CommitSize:
@@ -39,25 +43,50 @@ class CommitSize:
         return change.commit is not None and change.commit == self._commit
 
 
-def mark_commits(changes: Sequence[Change], continued: str | None = None, *, cut: bool = False) -> None:
+def is_too_large(changes: Sequence[Change]) -> bool:
+    """Return whether these changes of one commit are more than readers get as one."""
+    return len(changes) > MOST_COMMIT_CHANGES or sum(change.size for change in changes) > MOST_COMMIT_BYTES
+
+
+def mark_commits(
+    changes: Sequence[Change],
+    continued: str | None = None,
+    *,
+    cut: bool = False,
+    too_large: Callable[[Sequence[Change]], bool] = is_too_large,
+) -> None:
     """Mark the last change of each commit, and remove the commit of changes that are alone or too many.
 
     `continued` is a commit of which earlier changes have been read before. With `cut`, more of the last commit may
-    follow."""
+    follow. `too_large` decides about the changes of one commit, which may be a part of it."""
     for start, end in _runs(changes):
         run = changes[start:end]
         is_open = cut and end == len(changes)
         is_alone = len(run) == 1 and not is_open and run[0].commit != continued
-        if is_alone or is_too_large(run):
+        if is_alone or too_large(run):
             for change in run:
                 change.commit = None
         else:
             run[-1].ends_commit = not is_open
 
 
-def is_too_large(changes: Sequence[Change]) -> bool:
-    """Return whether these changes of one commit are more than readers get as one."""
-    return len(changes) > MOST_COMMIT_CHANGES or sum(change.size for change in changes) > MOST_COMMIT_BYTES
+class LargeCommits:
+    """The latest commits that were seen to be too large: who reads a part of one cannot tell."""
+
+    def __init__(self) -> None:
+        self._known: dict[str | None, None] = {}
+
+    def too_large(self, changes: Sequence[Change]) -> bool:
+        """Return whether these changes belong to a commit that is too large, and remember it."""
+        commit = changes[0].commit
+        if commit in self._known:
+            return True
+        if not is_too_large(changes):
+            return False
+        self._known[commit] = None
+        if len(self._known) > _MOST_KNOWN:
+            del self._known[next(iter(self._known))]
+        return True
 
 
 def rest_of_commit(changes: Sequence[Change], index: int) -> Sequence[Change]:

@@ -18,7 +18,7 @@ from stores.schema import SERIAL, Field
 MAX_FIELDS: Final[Annotated[int, Limit("store", "fields", "400")]] = 500
 """Fields of a store, those inside of objects included."""
 MAX_OPTIONS: Final[Annotated[int, Limit("field", "options", "400")]] = 10_000
-LARGEST_START: Final = 10**15
+HIGHEST_START: Final = 10**15
 """The largest first number of a Serial. All that follow are exact in JavaScript too, for a thousand years."""
 MAX_OBJECT_LEVELS: Final[Annotated[int, Limit("field", "levels of `Object`", "400")]] = 8
 
@@ -126,8 +126,8 @@ class FieldReader:
             refuse(f"{place}unique", "A field with many values cannot be unique.")
         if made.required and made.on_delete == "clear":
             refuse(f"{place}on_delete", "A required field cannot be cleared.")
-        if made.start is not None and not 0 <= made.start <= LARGEST_START:
-            refuse(f"{place}start", f"Must be from 0 to {LARGEST_START}.")
+        if made.start is not None and not 0 <= made.start <= HIGHEST_START:
+            refuse(f"{place}start", f"Must be from 0 to {HIGHEST_START}.")
         if made.length is not None and not 0 < made.length <= TEXTAREA_LENGTH:
             refuse(f"{place}length", f"Must be from 1 to {TEXTAREA_LENGTH}.")
         if made.max_items is not None and not 0 < made.max_items <= LARGEST_MAX_ITEMS:

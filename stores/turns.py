@@ -142,6 +142,55 @@ class Gate:
             asyncio.get_running_loop().call_soon(self._open)
 
 
+class LoopTime:
+    """Work of many callers on the event loop, of up to `longest` seconds each. Together they get about `TURN` seconds
+    of each iteration: a caller adds what its work took, and while `is_over` it waits before it begins.
+
+    Without it a burst of requests, each of which is short, would be one long iteration."""
+
+    __slots__ = ("_admitted_at_once", "_is_scheduled", "_spent", "_waiting", "is_over")
+
+    def __init__(self, longest: float) -> None:
+        self.is_over = False
+        """Whether the time of this iteration is used up, or others wait."""
+        self._spent = 0.0
+        self._admitted_at_once = max(1, int(TURN / longest))
+        self._is_scheduled = False
+        self._waiting: Queue[asyncio.Future[None]] = Queue()
+
+    def add(self, seconds: float) -> None:
+        """Count work of this iteration."""
+        self._spent += seconds
+        if self._spent > TURN:
+            self.is_over = True
+        self._schedule()
+
+    async def wait(self, owner: str) -> None:
+        """Wait for an iteration with time left. Owners take turns."""
+        admitted = asyncio.get_running_loop().create_future()
+        self._waiting.put(owner, admitted)
+        self._schedule()
+        await admitted
+
+    def _schedule(self) -> None:
+        if not self._is_scheduled:
+            self._is_scheduled = True
+            asyncio.get_running_loop().call_soon(self._begin)
+
+    def _begin(self) -> None:
+        self._is_scheduled = False
+        self._spent = 0.0
+        admitted = 0
+        while self._waiting and admitted < self._admitted_at_once:
+            waiting = self._waiting.take()
+            if not waiting.done():  # cancelled
+                waiting.set_result(None)
+                admitted += 1
+        if self._waiting:
+            self._schedule()
+        self.is_over = bool(self._waiting)
+
+
 class Occupancy:
     """A count of occupied places: `most` in all, `each` for one owner."""
 

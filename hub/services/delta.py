@@ -20,6 +20,7 @@ from stores.steps import TakesLong
 from stores.turns import Turn
 
 READ_AT_ONCE = 1_000
+READ_AT_LEAST = 100
 ROUNDS = 10
 """Reads of the feed for one answer, so that a quiet store in a busy database does not delay the request."""
 
@@ -64,7 +65,8 @@ class DeltaService:
         most = limit or READ_AT_ONCE
         builder = _DeltaBuilder(changes, most, position)
         for round in range(ROUNDS):
-            limit_of_read = min(READ_AT_ONCE, most - len(builder.found))
+            # Not fewer: a read that begins or ends within a commit reads the rest of it, too.
+            limit_of_read = max(READ_AT_LEAST, min(READ_AT_ONCE, most - len(builder.found)))
             batch = await self._engine.feed.read(builder.position, limit_of_read, whole=True)
             check_same_store(store, batch.changes, searched=searched)
             if round == 0:  # the position is one of this feed

@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from stores.fields.base import EVERY_FIELD, IN_LISTS, Checker, FieldSettings, FieldType, OptionId, Rejected, Schema
+from stores.fields.base import (
+    EVERY_FIELD,
+    IN_LISTS,
+    Checker,
+    FieldSettings,
+    FieldType,
+    OptionId,
+    ParameterForm,
+    Rejected,
+    Schema,
+)
 from stores.fields.numbers import INT64
 from stores.parse import scalar
 from stores.records import Json, is_id
@@ -45,6 +55,7 @@ class SerialNumber(FieldType):
     """A whole number that the hub assigns to a new entity, one more than before."""
 
     takes = frozenset({"index", "hidden", "start"})
+    parameter = ParameterForm.NUMBER
 
     def checker(self, field: FieldSettings) -> Checker:
         return check_serial

@@ -127,6 +127,8 @@ class Connection:
         self.sockets = SOCKETS
         self.reads = ReadTurns(read_limits(read_timeout, slow_reads_per_user), ExecutionTimeout)
         self.splits_events = False
+        self.is_router = False
+        """Whether the server is mongos, which combines the replies of shards."""
         """Whether the server can split the event of a very large change into fragments."""
 
     async def open(self, *, make: bool = True) -> None:
@@ -201,7 +203,7 @@ class Connection:
 
     async def _check(self) -> None:
         hello = await self.database.command("hello")
-        is_router = hello.get("msg") == "isdbgrid"
+        self.is_router = is_router = hello.get("msg") == "isdbgrid"
         if not is_router and "setName" not in hello:
             raise CannotOpen(_STANDALONE.format(hosts=self._hosts()))
         if is_router and len(self.client.topology_description.server_descriptions()) > 1:

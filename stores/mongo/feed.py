@@ -19,7 +19,7 @@ from typing import Final
 from bson import Timestamp
 from pymongo.errors import PyMongoError
 
-from stores.commits import CommitSize, mark_commits
+from stores.commits import MOST_COMMIT_CHANGES, CommitSize, LargeCommits, mark_commits
 from stores.errors import HistoryGone, ReadTimeout
 from stores.mongo import position
 from stores.mongo.codec import BY, DELETER, Document, entity_text, revision, to_id
@@ -50,6 +50,7 @@ class MongoFeed:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._known = _Known(Timestamp(0, 0), frozenset())
+        self._large = LargeCommits()
         self._tail: Tail | None = None
 
     async def position(self) -> str:
@@ -75,7 +76,7 @@ class MongoFeed:
                 return Batch([], since, False)
             first = self._connection.sizes.fitting_past_events(limit)
             async with ChangeStream(self._connection, resume, first) as stream:
-                part = _Part(limit, whole, commit_before(resume))
+                part = _Part(limit, whole, commit_before(resume), self._large)
                 return await self._read_until(stream, now, part, _Stores(self._known.stores))
 
     def _learn(self, time: Timestamp, stores: frozenset[str]) -> None:
@@ -122,7 +123,7 @@ class MongoFeed:
                     return part.batch(cut=True)
             new = part.changes[before:]
             if new:
-                stream.batch = min(part.limit, _fitting(new), 2 * stream.batch)
+                stream.batch = min(part.most, _fitting(new), 2 * stream.batch)
             # Events of one transaction share a time, so at `now` reading ends only after a reply without events.
             reached = position.after_token(token).time
             is_over = reached > now or (reached == now and not events)
@@ -157,7 +158,7 @@ class MongoFeed:
         outage = Outage(self._connection.socket_timeout)
         stores: _Stores | None = None
         while True:
-            transaction = OpenTransaction(resume)
+            transaction = OpenTransaction(resume, self._large)
             try:
                 if stores is None:
                     now, names = await self._connection.now_and_ids(STORES)
@@ -253,9 +254,15 @@ class _Part:
     limit: int
     whole: bool
     before: str | None
+    large: LargeCommits
     changes: list[Change] = field(default_factory=list)
     size: int = 0
     commit: CommitSize = field(default_factory=CommitSize)
+
+    @property
+    def most(self) -> int:
+        """Changes of which it may consist, as far as is known."""
+        return max(self.limit, MOST_COMMIT_CHANGES) if self.whole and self._has_enough else self.limit
 
     @property
     def _has_enough(self) -> bool:
@@ -277,7 +284,7 @@ class _Part:
 
     def batch(self, end: str | None = None, *, cut: bool = False) -> Batch:
         """Return the part. `end`: the position that was reached; None if more follows its last change."""
-        mark_commits(self.changes, self.before, cut=cut)
+        mark_commits(self.changes, self.before, cut=cut, too_large=self.large.too_large)
         return Batch(self.changes, end or self.changes[-1].position, end is None)
 
 

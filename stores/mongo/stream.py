@@ -71,6 +71,11 @@ class ChangeStream:
         self.is_full = False
         """Whether the last reply had as many events as were asked for: more may wait."""
 
+    @property
+    def is_of_router(self) -> bool:
+        """Whether a reply may end anywhere."""
+        return self._connection.is_router
+
     async def __aenter__(self) -> Self:
         self._session = self._connection.client.start_session(causal_consistency=False)
         return self

@@ -1,8 +1,8 @@
 """Transactions in the change stream: which changes were committed together, also across the server's replies.
 
 The events of a transaction have its cluster time and a number (`txnNumber`) in common, and follow one another. Nothing
-marks the last one. A reply that is not full ends with the end of a transaction; after one that may be cut, the changes
-of its last transaction wait for the next reply.
+marks the last one. A reply that is not full ends with the end of a transaction, except that of a router; after one that
+may be cut, the changes of its last transaction wait for the next reply.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from stores.commits import is_too_large, mark_commits
+from stores.commits import LargeCommits, mark_commits
 from stores.mongo.codec import Document
 from stores.mongo.position import Resume
 from stores.mongo.stream import ChangeStream
@@ -41,18 +41,19 @@ def commit_going_on(stream: ChangeStream, events: Sequence[Document], changes: S
         return None
     marks = sum(change.op == "delete" for change in changes)  # a deletion is two events
     unknown = len(events) > len(changes) + marks
-    is_cut = stream.is_full or unknown or sum(change.size for change in changes) > _SURELY_WHOLE
+    size = sum(change.size for change in changes)
+    is_cut = stream.is_full or stream.is_of_router or unknown or size > _SURELY_WHOLE
     return commit if is_cut else None
 
 
 class OpenTransaction:
     """Holds the changes of a transaction until all of them have arrived. Those of one that is too large pass through,
-    without their commit."""
+    without their commit. `large` remembers these."""
 
-    def __init__(self, resume: Resume) -> None:
+    def __init__(self, resume: Resume, large: LargeCommits) -> None:
         self._held: list[Change] = []
         self._before = commit_before(resume)
-        self._too_large: str | None = None
+        self._large = large
 
     @property
     def is_waiting(self) -> bool:
@@ -62,16 +63,11 @@ class OpenTransaction:
     def add(self, changes: list[Change], going_on: str | None) -> list[Change]:
         """Add the changes of a reply. Return those whose commits are complete."""
         ready, self._held = self._held + changes, []
-        if going_on is not None and going_on != self._too_large:
+        if going_on is not None:
             start = len(ready)
             while start and ready[start - 1].commit == going_on:
                 start -= 1
-            if is_too_large(ready[start:]):
-                self._too_large = going_on
-            else:
+            if start < len(ready) and not self._large.too_large(ready[start:]):
                 ready, self._held = ready[:start], ready[start:]
-        for change in ready:
-            if change.commit == self._too_large:
-                change.commit = None
-        mark_commits(ready, self._before)
+        mark_commits(ready, self._before, too_large=self._large.too_large)
         return ready

@@ -135,16 +135,14 @@ class SQLiteFeed:
 
     def _mark(self, connection: apsw.Connection, start: int, changes: list[Change], cut: bool) -> None:
         """Mark the commits of the changes after `start`."""
-        commits = "SELECT commit_number FROM changes WHERE seq=?"
-        before = connection.execute(commits, (start,)).get
+        numbers = [int(change.commit) for change in changes if change.commit is not None]
+        if not numbers:
+            return
+        before = connection.execute("SELECT commit_number FROM changes WHERE seq=?", (start,)).get
+        sql = "SELECT number FROM large_commits WHERE number BETWEEN ? AND ?"
+        large = {str(number) for (number,) in connection.execute(sql, (min(numbers), max(numbers)))}
         continued = None if before is None else str(before)
-        run = 0
-        while continued and run < len(changes) and changes[run].commit == continued:
-            run += 1
-        if run and connection.execute(commits, (start + run - MOST_COMMIT_CHANGES,)).get == before:
-            for change in changes[:run]:  # the end of a commit that is too large
-                change.commit = None
-        mark_commits(changes, continued, cut=cut)
+        mark_commits(changes, continued, cut=cut, too_large=lambda run: run[0].commit in large)
 
     @staticmethod
     def _rows(connection: apsw.Connection, start: int, limit: int) -> Iterable[tuple[apsw.SQLiteValue, ...]]:

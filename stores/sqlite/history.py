@@ -126,6 +126,7 @@ def move(connection: apsw.Connection, records: Condensed) -> None:
     """Move records from the log of changes into the history."""
     connection.executemany("INSERT OR REPLACE INTO history VALUES(?,?,?,?,?,?,?,?,?)", records.rows)
     connection.execute("DELETE FROM changes WHERE seq<=?", (records.last,))
+    connection.execute("DELETE FROM large_commits WHERE seq<=?", (records.last,))
 
 
 def retired_up_to(connection: apsw.Connection, oldest_kept: int, most_bytes: int) -> int:

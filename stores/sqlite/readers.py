@@ -17,10 +17,11 @@ import apsw
 
 from stores.bounds import Limit
 from stores.errors import CannotOpen, ReadTimeout, Unavailable
-from stores.read_turns import ReadLimits, ReadTurns
+from stores.read_turns import READER, ReadLimits, ReadTurns
 from stores.sqlite.allowance import ON_LOOP, AllowanceSpent, allowance
 from stores.sqlite.connection import CACHE_KIB, STREAM_CACHE_KIB, connect, time_limit, translated
 from stores.threads import lower_priority
+from stores.turns import LoopTime
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +33,9 @@ Read = Callable[[apsw.Connection], T]
 
 QUICK = 0.002
 """Seconds that a read may take on the loop before it is moved to a thread."""
+
+_NOTABLE: Final = 0.0005
+"""Seconds of a read on the loop from which it counts in the loop's time: most reads take less."""
 
 _MOMENT: Final = 0.1
 """Seconds of a read in a short place of a thread (see `stores.read_turns`)."""
@@ -101,6 +105,7 @@ class Readers:
         self._own, self._known_schema = _with_schema(path)
         self._own.set_progress_handler(self._is_late, _CHECK_EVERY)
         self._renewing: asyncio.Task[None] | None = None
+        self._loop_time = LoopTime(QUICK)
         allowance.claim()
         self._idle = _connections(path, threads)
         self._idle_moments = _connections(path, _MOMENTS, _MOMENT_CACHE_KIB)
@@ -136,9 +141,12 @@ class Readers:
     async def run(self, read: Read[T]) -> T:
         """Run `read` on the loop, or in a thread if it takes longer, and return its result. It may be started twice, so
         it must not change anything."""
+        if self._loop_time.is_over:
+            await self._loop_time.wait(READER.get())
         if self._closed:
             raise _closed()
-        self._deadline = time.perf_counter() + QUICK
+        began = time.perf_counter()
+        self._deadline = began + QUICK
         allowance.steps = ON_LOOP
         try:
             with translated(self._own):
@@ -148,6 +156,8 @@ class Readers:
                     pass
         finally:
             allowance.steps = math.inf
+            if (took := time.perf_counter() - began) > _NOTABLE:
+                self._loop_time.add(took)
             # A read that failed or was interrupted may have left its snapshot open. The deadline is removed, since it
             # could interrupt ROLLBACK too.
             if self._own.in_transaction:

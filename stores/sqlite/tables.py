@@ -26,6 +26,7 @@ FORMAT = 2
 APPLICATION_ID = 0x48756221
 """Marks the file as a hub's, in SQLite's own header."""
 
+# `large_commits` has the commits that are too large to be shown as one, and a `seq` from which on they are over.
 # `is_unique` is 2 for paths that have no index of their own, but are in compound indexes.
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta(name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -33,6 +34,7 @@ CREATE TABLE IF NOT EXISTS changes(
   seq INTEGER PRIMARY KEY AUTOINCREMENT, op TEXT NOT NULL, store TEXT NOT NULL, id TEXT NOT NULL,
   before TEXT, after TEXT, by TEXT, time INTEGER NOT NULL, commit_number INTEGER);
 CREATE INDEX IF NOT EXISTS changes_of_entity ON changes(store, id);
+CREATE TABLE IF NOT EXISTS large_commits(number INTEGER PRIMARY KEY, seq INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS history(
   seq INTEGER PRIMARY KEY, store TEXT NOT NULL, id TEXT NOT NULL, op TEXT NOT NULL, rev INTEGER NOT NULL,
   by TEXT, time INTEGER NOT NULL, changed TEXT NOT NULL, final TEXT);
@@ -156,7 +158,7 @@ Condition = tuple[str, list[Any]]
 
 class Compiled:
     """Compiled conditions by filter, and by the identity of filters that come again: to find one by its filter costs a
-    hash of the whole filter, a tenth of the time in which SQLite reads an entity by its id."""
+    hash of the whole filter."""
 
     __slots__ = ("_by_filter", "_by_identity", "_most")
 

@@ -6,7 +6,7 @@ import time as clock
 
 import apsw
 
-from stores.commits import mark_commits
+from stores.commits import CommitSize, mark_commits
 from stores.records import Change, Operation
 from stores.sqlite.feed import FOLLOW_BATCH, RING_BYTES, CommittedChanges, SQLiteFeed, current_seq
 
@@ -18,18 +18,20 @@ class Transaction:
     of the tables use them.
     """
 
-    __slots__ = ("_changes", "_commit_text", "_size", "by", "commit", "time")
+    __slots__ = ("_changes", "_commit_size", "_commit_text", "_large", "_size", "by", "commit", "time")
 
     def __init__(self) -> None:
         self.by: str | None = None
         self.commit = 0
         self._commit_text = ""
+        self._commit_size = CommitSize()
         self.begin(0)
 
     def begin(self, time: int) -> None:
         self.time = time
         self._size = 0
         self._changes: list[Change] | None = []
+        self._large: set[int] = set()
 
     def begin_job(self, by: str | None) -> None:
         """Begin the next job: a commit of this user. Its number differs from those of all other commits of the file: it
@@ -40,9 +42,12 @@ class Transaction:
 
     def note(self, op: Operation, store: str, id: str, before: str | None, after: str | None) -> None:
         """Add a change that the triggers record, too. `before` and `after` are JSON text."""
+        change = Change("", op, store, id, before, after, self.by, self.time, self._commit_text)
+        self._commit_size.add(change)
+        if self._commit_size.is_too_large:
+            self._large.add(self.commit)
         if self._changes is None:
             return
-        change = Change("", op, store, id, before, after, self.by, self.time, self._commit_text)
         self._changes.append(change)
         self._size += change.size
         if len(self._changes) > FOLLOW_BATCH or self._size > RING_BYTES:
@@ -66,6 +71,9 @@ class Transaction:
     def changes_for(self, feed: SQLiteFeed, connection: apsw.Connection) -> CommittedChanges:
         """Return what the transaction adds to `feed`. It is still open on `connection`."""
         newest = current_seq(connection)
+        if self._large:
+            rows = [(number, newest) for number in self._large]
+            connection.executemany("INSERT OR IGNORE INTO large_commits VALUES(?,?)", rows)
         if self._changes is None:
             return CommittedChanges(newest, None)
         if newest - feed.seq != len(self._changes):

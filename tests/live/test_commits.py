@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 from collections.abc import Sequence
 from itertools import groupby
@@ -104,6 +105,19 @@ class Recording(Narrow):
         return taken
 
 
+class Steady(Recording):
+    """The same for a client that always has room."""
+
+    def __init__(self) -> None:
+        super().__init__(random.Random(0))
+
+    def offer(self, frame: bytes, text: str) -> bool:
+        self.payloads.append(orjson.loads(text[2:])[1])
+        return True
+
+    async def drained(self) -> None: ...
+
+
 @pytest.mark.parametrize("seed", range(12))
 async def test_the_last_event_of_each_commit_is_marked_whoever_comes_and_goes(
     engine: Engine, seed: int, monkeypatch: pytest.MonkeyPatch
@@ -112,6 +126,7 @@ async def test_the_last_event_of_each_commit_is_marked_whoever_comes_and_goes(
     rng = random.Random(seed)
     monkeypatch.setattr(fanout_module, "SLICE", rng.randrange(1, 12))
     monkeypatch.setattr(fanout_module, "READ_AT_ONCE", rng.choice((2, 1_000)))
+    monkeypatch.setattr(fanout_module, "TURN", rng.choice((0, 0.01)))
     monkeypatch.setattr(view_module, "AT_LOOP", rng.choice((0, 1_000)))
     await engine.define(StoreDefinition(STORE))
     begun = await engine.feed.position()
@@ -171,6 +186,51 @@ async def test_the_last_event_of_each_commit_is_marked_whoever_comes_and_goes(
             told = [event for event in client.sink.payloads if event["channel"] == subscription.topic]
             shown = [c for c in changes[starts[subscription] + 1 :] if matches(subscription, c)]
             assert [(e["entity"]["n"], e.get("commit"), e.get("last", False)) for e in told] == expected(shown)
+
+
+async def test_who_joins_while_a_commit_is_looked_at_misses_nothing_of_it(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fan-out pauses once, each time at another place. A subscription to a new channel joins then."""
+    await engine.define(StoreDefinition(STORE))
+    begun = await engine.feed.position()
+    await insert(engine, *(entity(n=n, marks=["even"]) for n in range(3)))
+    changes = await changes_since(engine.feed, begun)
+    places = 0
+    for place in range(20):
+        fanout = Fanout(engine)
+        fanout.start(begun)
+        early, late = (Subscriptions(fanout, lambda error: {"error": repr(error)}, Steady()) for _ in range(2))
+        await join(early, FILTERS[0], begun)
+        calls, joining = itertools.count(), list[tuple[bytes, asyncio.Task[None]]]()
+
+        def is_full(fanout: Fanout) -> bool:
+            if next(calls) != place:  # noqa: B023
+                return False
+            task = asyncio.create_task(join(late, FILTERS[-1], fanout.position))  # noqa: B023
+            joining.append((fanout.order, task))  # noqa: B023
+            return True
+
+        monkeypatch.setattr(Fanout, "_is_slice_full", is_full)
+        await fanout.advance(changes, changes[-1].position)
+        assert told(early) == expected(changes), place
+        for order, task in joining:
+            await task
+            assert told(late) == expected([c for c in changes if fanout.order_of(c.position) > order]), place
+            places += 1
+    assert places > 5
+
+
+def told(client: Subscriptions) -> list[tuple[int, str | None, bool]]:
+    """Return number, commit and mark of the events that a client has got."""
+    assert isinstance(client.sink, Recording)
+    return [(e["entity"]["n"], e.get("commit"), e.get("last", False)) for e in client.sink.payloads]
+
+
+async def join(client: Subscriptions, where: Filter, position: str) -> None:
+    subscription = Subscription(client, topic_of(STORE, where, WHOLE), VIEW, where, WHOLE, position=position)
+    client.add(subscription, None)
+    await client.join(subscription)
 
 
 def matches(subscription: Subscription, change: Change) -> bool:

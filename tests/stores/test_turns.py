@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-from stores.turns import TURN, Gate, Places, Queue, SharedTurns
+from stores.turns import TURN, Gate, LoopTime, Places, Queue, SharedTurns
 from tests.support.tasks import reported_failures
 
 
@@ -75,6 +75,44 @@ async def test_owners_take_turns_at_a_gate() -> None:
     await asyncio.gather(*tasks)
     assert entered.index("one") < 6
     assert entered.index("other") < 6
+
+
+async def test_many_callers_together_get_a_part_of_each_iteration() -> None:
+    """The first ones find the time not used up; the others come in the next iterations, and owners take turns."""
+    iteration = 0
+
+    def count() -> None:
+        nonlocal iteration
+        iteration += 1
+        asyncio.get_running_loop().call_soon(count)
+
+    count()
+    loop_time, done = LoopTime(longest=TURN / 2), list[tuple[int, str]]()
+
+    async def caller(owner: str) -> None:
+        if loop_time.is_over:
+            await loop_time.wait(owner)
+        done.append((iteration, owner))
+        loop_time.add(TURN * 0.6)
+
+    await asyncio.gather(*map(caller, "aaaaaaaaab"))
+    iterations = [number for number, _ in done]
+    assert max(map(iterations.count, iterations)) == 2
+    assert [owner for _, owner in done] == [*"aaaba", *"aaaaa"]
+    await asyncio.sleep(0)
+    assert not loop_time.is_over
+
+
+async def test_a_caller_that_is_cancelled_takes_no_time_of_the_loop() -> None:
+    loop_time = LoopTime(longest=TURN)
+    loop_time.add(2 * TURN)
+    waiting = [asyncio.create_task(loop_time.wait("")) for _ in range(5)]
+    await asyncio.sleep(0)
+    for task in waiting[:4]:
+        task.cancel()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert waiting[4].done()
 
 
 def test_owners_take_turns() -> None:

@@ -22,9 +22,13 @@ RESOURCE: dict[str, Any] = {
     "mongo_write_concern": {"w": "majority", "j": True},
     "mongo_indexes": {"station": [("station", 1)], "serial": [("serial", 1)]},
 }
+SORTED = {"station_value": [("station", 1), ("value", -1)]}  # serves lists of readings; nothing reads writes
 SETTINGS: dict[str, Any] = {
     "MONGO_URI": sys.argv[1],
-    "DOMAIN": {"readings": {**RESOURCE}, "writes": {**RESOURCE}},  # copies, because Eve changes them
+    "DOMAIN": {  # copies, because Eve changes them
+        "readings": {**RESOURCE, "mongo_indexes": {**RESOURCE["mongo_indexes"], **SORTED}},
+        "writes": {**RESOURCE},
+    },
     "RESOURCE_METHODS": ["GET", "POST"],
     "ITEM_METHODS": ["GET", "PATCH"],
     "BULK_ENABLED": True,

@@ -18,7 +18,8 @@ app.use(bodyParser({ jsonLimit: "16mb" }));
 app.configure(rest());
 for (const name of ["readings", "writes"]) {
   const collection = client.db().collection(name);
-  await collection.createIndexes([{ key: { station: 1 } }, { key: { serial: 1 } }]);
+  const sorted = name === "readings" ? [{ key: { station: 1, value: -1 } }] : []; // nothing reads writes
+  await collection.createIndexes([{ key: { station: 1 } }, { key: { serial: 1 } }, ...sorted]);
   app.use(name, new MongoDBService({ Model: collection, multi: true, filters: {}, operators: ["$gte"] }));
 }
 const server = await app.listen(0, "127.0.0.1");

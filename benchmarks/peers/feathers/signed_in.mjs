@@ -41,7 +41,7 @@ const ENTITY = {
   createdAt: Type.Number(),
 };
 const SENT = ["station", "serial", "value", "unit", "valid", "place", "tags", "note"];
-const ASKED = ["_id", "station", "serial", "userId", "createdAt"];
+const ASKED = ["_id", "station", "serial", "value", "userId", "createdAt"];
 
 // Returns the hooks of a generated service. `sent`: the properties that clients may write. `asked`: those that they may
 // query by.
@@ -95,7 +95,13 @@ app.service("users").hooks({
 
 for (const name of ["readings", "writes"]) {
   const collection = client.db().collection(name);
-  await collection.createIndexes([{ key: { station: 1 } }, { key: { serial: 1 } }, { key: { userId: 1, _id: 1 } }]);
+  const sorted = name === "readings" ? [{ key: { userId: 1, station: 1, value: -1 } }] : []; // nothing reads writes
+  await collection.createIndexes([
+    { key: { station: 1 } },
+    { key: { serial: 1 } },
+    { key: { userId: 1, _id: 1 } },
+    ...sorted,
+  ]);
   const ofEntities = schemaHooks(name, ENTITY, SENT, ASKED, {
     data: { userId: async (_value, _entity, { params }) => params.user._id, createdAt: async () => Date.now() },
     query: { userId: own },
