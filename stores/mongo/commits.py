@@ -317,7 +317,7 @@ class Committer:
         is_bulk, is_large = _is_bulk(writes), _is_large(writes)
         pauses = iter(_BULK_CACHE_PAUSES if is_bulk else _CACHE_PAUSES)
         conflicts = Conflicts(self._connection, {META, KEYS, *(write.store for write in writes)})
-        locks, collisions, goes_first = any(isinstance(write, Procedure) for write in writes), 0, False
+        collisions = 0
         async with AsyncExitStack() as held:
             await held.enter_async_context(turn)
             session = await held.enter_async_context(self._connection.client.start_session())
@@ -325,12 +325,8 @@ class Committer:
             room = await held.enter_async_context(Room(self._large, number))
             give_up = clock.monotonic() + _GIVE_UP_SECONDS
             while True:
-                if locks and not room.is_taken and not goes_first:
-                    if room.excludes and collisions >= _COLLISIONS and not changed_definitions(writes):
-                        await held.enter_async_context(self._precedence.taken())
-                        goes_first = True
-                    else:
-                        give_up += await self._precedence.passed()
+                if any(isinstance(write, Procedure) for write in writes):
+                    give_up += await self._in_line(writes, room, held, collisions)
                 if is_large:
                     await room.take()  # before the transaction, which holds guards and leases that others need
                 try:
@@ -358,6 +354,20 @@ class Committer:
                 collisions += 1
                 await asyncio.sleep(random.uniform(0, pause))
                 pause = min(2 * pause, _LONGEST_PAUSE)
+
+    async def _in_line(self, writes: Sequence[Write], room: Room, held: AsyncExitStack, collisions: int) -> float:
+        """Wait, before an attempt of a transaction that may lock keys, while another one goes first. After some
+        collisions of an exclusive lock, go first until `held` ends. Return the seconds of waiting. Raises
+        TooManySlowWrites."""
+        if room.goes_first or room.is_taken:  # the one that goes first may need the room
+            return 0
+        began = clock.monotonic()
+        if room.excludes and collisions >= _COLLISIONS and not changed_definitions(writes):
+            await held.enter_async_context(self._precedence.taken())
+            room.goes_first = True
+        else:
+            await self._precedence.passed()
+        return clock.monotonic() - began
 
 
 async def _end(session: Session, give_up: float) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from hashlib import blake2b
@@ -20,6 +19,7 @@ from pymongo.errors import BulkWriteError
 
 from stores.mongo.connection import META, Connection
 from stores.mongo.errors import DUPLICATE_KEY
+from stores.mongo.room import longest_wait
 from stores.protocol import Lock
 
 SLOTS: Final = 64
@@ -68,18 +68,21 @@ class Precedence:
 
     @asynccontextmanager
     async def taken(self) -> AsyncIterator[None]:
-        """Go first while the block runs. One transaction does at a time."""
-        async with self._lock:
+        """Go first while the block runs. One transaction does at a time. Raises TooManySlowWrites."""
+        async with longest_wait():
+            await self._lock.acquire()
+        try:
             yield
+        finally:
+            self._lock.release()
 
-    async def passed(self) -> float:
-        """Wait until no transaction goes first. Return the seconds that this has taken. Call it outside of a
-        transaction, which would be in the way."""
-        if not self._lock.locked():
-            return 0
-        began = time.monotonic()
-        async with self._lock:
-            return time.monotonic() - began
+    async def passed(self) -> None:
+        """Wait until no transaction goes first. Call it outside of a transaction, which would be in the way. Raises
+        TooManySlowWrites."""
+        if self._lock.locked():
+            async with longest_wait():
+                await self._lock.acquire()
+            self._lock.release()
 
 
 def locks_of(step: Lock, number: int) -> list[str]:

@@ -34,14 +34,14 @@ async def test_others_wait_for_the_one_that_goes_first() -> None:
     precedence, done = Precedence(), list[str]()
 
     async def other() -> None:
-        assert await precedence.passed() > 0
+        await precedence.passed()
         done.append("other")
 
-    assert await precedence.passed() == 0
+    await precedence.passed()
     async with precedence.taken():
         waiting = [asyncio.create_task(other()) for _ in range(3)]
         await asyncio.sleep(0.01)
         done.append("first")
     await asyncio.gather(*waiting)
     assert done == ["first", "other", "other", "other"]
-    assert await precedence.passed() == 0
+    await precedence.passed()
