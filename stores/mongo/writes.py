@@ -108,10 +108,11 @@ class Writer:
         ReadTimeout."""
         only = None if step.only is None else {"_id": 1, **dict.fromkeys(step.only, 1)}
         collection, match = self._connection.collection(step.store), compile_filter(step.where)
-        # The driver decodes a batch at once, on the event loop.
-        rows = collection.find(
-            match, only, limit=step.limit, batch_size=_FOUND_AT_ONCE, session=self._session
-        ).max_time_ms(milliseconds(self._connection.read_timeout))
+        # The driver decodes a reply at once, on the event loop.
+        sizes = self._connection.sizes
+        at_once = _FOUND_AT_ONCE if step.only == () else sizes.fitting(step.store, _FOUND_AT_ONCE)
+        rows = collection.find(match, only, limit=step.limit, batch_size=at_once, session=self._session)
+        rows.max_time_ms(milliseconds(self._connection.read_timeout))
         found: list[Entity] = []
         turn = Turn()
         async for row in rows:
