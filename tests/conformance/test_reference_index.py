@@ -18,7 +18,6 @@ from stores.parse_aggregation import parse_dimensions, parse_measures
 from stores.protocol import Delete, DeleteMany, Engine, Insert, Procedure, Steps, Update, Write, Written, find
 from stores.query import EVERYTHING, Filter, Query
 from stores.records import Entity
-from stores.relation import values_along
 from stores.schema import Field, StoreDefinition
 from stores.sqlite import SQLiteEngine, narrowing
 from stores.sqlite.tables import identifier
@@ -116,18 +115,14 @@ async def test_what_the_index_finds_is_what_matches(engine: Engine) -> None:
         del entities[id]
     await check_all(engine, entities)
     if isinstance(engine, SQLiteEngine):
-        found = entries(engine)
-        for each in entities.values():
-            for path in ("tags", "lines.product"):
-                typed = (
-                    all(isinstance(line, dict) for line in each["lines"]) if isinstance(each["lines"], list) else False
-                )
-                if path == "tags" or typed:
-                    texts = {value for value in values_along(each, tuple(path.split("."))) if isinstance(value, str)}
-                    mine = {
-                        value for p, value, id in found if p == path and id == each["_id"] and isinstance(value, str)
-                    }
-                    assert texts <= mine | {value for value in texts if not matches(parse_filter({path: value}), each)}
+        scalars = [value for value in VALUES if type(value) in (str, int, float)]
+        assert entries(engine) >= {
+            (path, value, each["_id"])
+            for path in PATHS
+            for value in scalars
+            for each in entities.values()
+            if matches(parse_filter({path: value}), each)
+        }
     await engine.commit([DeleteMany(ORDERS, EVERYTHING, 1_000)], USER)
     if isinstance(engine, SQLiteEngine):
         assert entries(engine) == set()
