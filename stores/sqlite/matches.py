@@ -11,7 +11,7 @@ import apsw
 from stores.query import Filter
 from stores.sqlite.compile import Compiler
 from stores.sqlite.compounds import served_conditions
-from stores.sqlite.narrowing import narrowing
+from stores.sqlite.narrowing import narrowing, source_of_any
 from stores.sqlite.tables import StoreTable
 
 Rows: TypeAlias = "array[int]"
@@ -47,5 +47,8 @@ def search_sql(
     inside the snapshot in which the statement runs."""
     compiler = Compiler(table)
     condition = compiler.condition(where) + served_conditions(table, where)
-    source = table.table + narrowing(connection, compiler, where, whole=True)
+    if order:
+        source = table.table + narrowing(connection, compiler, where, whole=True)
+    else:
+        source = source_of_any(connection, compiler, where)
     return f"SELECT {columns} FROM {source} {condition}{order} LIMIT {limit}", compiler.values

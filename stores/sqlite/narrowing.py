@@ -22,7 +22,7 @@ def narrowing(connection: apsw.Connection, compiler: Compiler, where: Filter, *,
     """Return the SQL between the table's name and the condition: ``WHERE``, and, if an index leads to few rows that may
     meet `where`, the restriction to these. It binds the last values of the statement.
 
-    `whole`: the statement reads all matches, or takes any of them, and not a page in some order."""
+    `whole`: the statement reads all matches, and not a page in some order."""
     rows = _referring(connection, compiler, where, whole)
     if not rows:
         key = acl_key_of(where)
@@ -31,6 +31,14 @@ def narrowing(connection: apsw.Connection, compiler: Compiler, where: Filter, *,
         rows = visibility_index.rows_sql(compiler, key)
     # Without NOT INDEXED, SQLite might read the whole table in the order of an index.
     return f" NOT INDEXED WHERE row IN ({rows}) AND"
+
+
+def source_of_any(connection: apsw.Connection, compiler: Compiler, where: Filter) -> str:
+    """Return the SQL between FROM and the condition of a statement that takes any of the matches."""
+    part = reference_index.sought(connection, compiler.table, where)
+    serves = part is not None and not has_index(compiler.table, where)
+    joined = reference_index.joined_sql(compiler, part) if part is not None and serves else ""
+    return joined or compiler.table.table + narrowing(connection, compiler, where, whole=True)
 
 
 def _referring(connection: apsw.Connection, compiler: Compiler, where: Filter, whole: bool) -> str:

@@ -118,6 +118,18 @@ def rows_sql(compiler: Compiler, part: Equal | In) -> str:
     return f"SELECT row FROM {compiler.table.references} WHERE path={path} AND value IN ({values})"
 
 
+def joined_sql(compiler: Compiler, part: Equal | In) -> str:
+    """Return the SQL of the store's table joined with the entries of a condition on one value, up to the further
+    conditions. Unlike a list of all rows, it is read only as far as matches are wanted. Empty for several values, of
+    which a row may have two."""
+    values = [*_values_of(part)]
+    if len(values) != 1:
+        return ""
+    path, value = compiler.bind(".".join(part.path)), compiler.bind(values[0])
+    tables = f"{compiler.table.references} CROSS JOIN {compiler.table.table} USING(row)"
+    return f"{tables} WHERE path={path} AND value={value} AND"
+
+
 def count(connection: apsw.Connection, table: StoreTable, part: Equal | In, most: int) -> int:
     """Return how many rows may meet the condition, where a row with several of the values counts for each; `most` + 1
     if they are more than `most`."""

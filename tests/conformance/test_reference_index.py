@@ -20,6 +20,7 @@ from stores.query import EVERYTHING, Filter, Query
 from stores.records import Entity
 from stores.schema import Field, StoreDefinition
 from stores.sqlite import SQLiteEngine, narrowing
+from stores.sqlite.matches import search_sql
 from stores.sqlite.tables import identifier
 from tests.support.engines import Database, opened, sqlite_database
 from tests.support.entities import USER, entity, insert
@@ -154,6 +155,21 @@ async def test_a_rare_value_is_looked_up(engine: Engine) -> None:
 
     await engine.commit([Procedure(ORDERS, steps)], USER)
     assert found == [2, 10]
+
+
+@pytest.mark.engine("sqlite")
+async def test_a_search_for_any_of_many_reads_few(engine: Engine) -> None:
+    """A deletion asks whether anything refers to a common value: neither its entities nor its entries are all read."""
+    assert isinstance(engine, SQLiteEngine)
+    await insert(engine, *(order(n) for n in range(3_000)), store=ORDERS)
+    connection, table = engine._writer.connection, engine._table(ORDERS)
+    for value, count in (("common", 1), ("none", 0)):
+        sql, values = search_sql(connection, table, "id", parse_filter({"lines.product": value}), 1, order="")
+        steps: list[None] = []
+        connection.set_progress_handler(lambda steps=steps: bool(steps.append(None)), 20)
+        assert len([*connection.execute(sql, values)]) == count
+        connection.set_progress_handler(None)
+        assert len(steps) < 20
 
 
 @pytest.mark.engine("sqlite")
