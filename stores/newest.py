@@ -43,23 +43,15 @@ class Collected:
     wanted: Newest
     texts: Texts = field(default_factory=dict)
     _bytes: int = 0
-    _full: int = 0
 
     def takes(self, value: Value) -> bool:
         """Return whether more entities of a value are wanted."""
         return len(self.texts.get(value, ())) < self.wanted.each
 
-    @property
-    def is_complete(self) -> bool:
-        """Whether each value has as many entities as are wanted."""
-        return self._full == len(self.wanted.values)
-
     def add(self, value: Value, text: bytes) -> None:
         """Add the next entity of a value. Raises ReadTooLarge."""
         self.count(text)
-        found = self.texts.setdefault(value, [])
-        found.append(text)
-        self._full += len(found) == self.wanted.each
+        self.texts.setdefault(value, []).append(text)
 
     def count(self, text: bytes) -> None:
         """Count a text of the answer. Raises ReadTooLarge."""

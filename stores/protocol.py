@@ -2,353 +2,93 @@
 
 An engine stores entities and yields their changes. It checks no permissions and no schema: callers pass the visibility
 predicate as part of the filter (`where`) and values that have been checked. An engine commits an entity and its change
-record together.
+record together. The writes (`stores.writes`) and the procedures (`stores.procedures`) are parts of the contract.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from itertools import count
-from typing import Annotated, Any, Final, NoReturn, Protocol
-
-import orjson
+from typing import Annotated, NoReturn, Protocol
 
 from stores.aggregation import Aggregated, Aggregation
 from stores.bounds import Limit
-from stores.computing import Compute
-from stores.errors import ConsumerStopped, InvalidQuery, UpsertTooLarge, Violation
+from stores.errors import ConsumerStopped
 from stores.newest import Newest, Texts
 from stores.options import CONSUMER_DEFAULTS, ConsumerOptions
-from stores.paths import split, value_at
-from stores.query import EVERYTHING, NOTHING, WHOLE, And, Equal, Filter, Projection, Query
+from stores.procedures import Find, Lock, Procedure, Step, StepOutcome, Steps, Take, Write, do, find, take
+from stores.query import EVERYTHING, WHOLE, Filter, Projection, Query
 from stores.records import Change, Entity, History, Json
 from stores.schema import StoreDefinition
-
-
-@dataclass(frozen=True, slots=True)
-class AllBut:
-    """Every revision but these."""
-
-    excluded: frozenset[int]
-
-    def __contains__(self, rev: int) -> bool:
-        return rev not in self.excluded
-
-
-Revisions = frozenset[int] | AllBut
-"""The revisions of the entity at which a write is accepted."""
-
-UNBOUNDED: Final = 2**31 - 1
-"""`limit` of a bulk write that must change all matches, whatever their number."""
-
-# Writes. The caller sets the system fields; only `_rev` is the engine's: it raises it by one on every change. An engine
-# skips a change that would alter nothing but `_at`: the revision stays and nothing is recorded, unless the write is
-# `forced`. `compute` computes further changes from the entity as it is in the commit, with `changes` merged into it.
-
-
-@dataclass(frozen=True, slots=True)
-class Serial:
-    """The next number of a counter, in a field of a new entity: numbers rise from `start`, and none is used twice.
-    `counter` is the name of the counter, which all processes share. An entity that has a number already keeps it, and
-    the counter goes on above it."""
-
-    field: str
-    counter: str
-    start: int = 1
-
-    def least(self, entities: Iterable[Entity]) -> int:
-        """Return the least number that the counter may give, above those that the entities have already."""
-        above: list[int] = [entity[self.field] + 1 for entity in entities if self._has_number(entity)]
-        return max([self.start, *above])
-
-    def lacking(self, entities: Iterable[Entity]) -> int:
-        """Return how many of the entities have no number."""
-        return sum(not self._has_number(entity) for entity in entities)
-
-    def filled(self, entities: Iterable[Entity], first: int) -> list[Entity]:
-        """Return the entities, those without a number with the numbers from `first` on."""
-        numbers = count(first)
-        return [e if self._has_number(e) else {**e, self.field: next(numbers)} for e in entities]
-
-    def _has_number(self, entity: Entity) -> bool:
-        return entity.get(self.field) is not None
-
-
-@dataclass(frozen=True, slots=True)
-class Insert:
-    """Insert `entity`: complete, with its system fields and `_rev` 1, except that it gets the numbers of `serials` that
-    it lacks."""
-
-    store: str
-    entity: Entity
-    serials: tuple[Serial, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Update:
-    """Merge `changes` (top-level fields) into the entity, atomically. With `replace`, remove every other field except
-    the system fields.
-
-    `compute` does not go together with `replace`. Raises NotFound when the entity does not meet `where`, StaleRevision
-    when its revision is not in `revs`, and the InvalidEntity of `compute`."""
-
-    store: str
-    id: str
-    changes: Entity
-    where: Filter = EVERYTHING
-    revs: Revisions | None = None
-    replace: bool = False
-    forced: bool = False
-    compute: Compute | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Delete:
-    store: str
-    id: str
-    where: Filter = EVERYTHING
-    revs: Revisions | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Upsert:
-    """Insert `entity`, or, if an entity that meets `where` has the same value at the unique path `key`, merge `changes`
-    into that one.
-
-    `missing` are the required fields that `entity` lacks; `serials` are numbers that it gets. `compute` belongs to the
-    merge: an entity that is inserted stays as it is. Raises DuplicateValue when an entity that does not meet `where`
-    has the value, and InvalidEntity when `entity` would be inserted and `missing` is not empty."""
-
-    store: str
-    key: str
-    entity: Entity
-    changes: Entity
-    where: Filter = EVERYTHING
-    forced: bool = False
-    missing: tuple[Violation, ...] = ()
-    serials: tuple[Serial, ...] = ()
-    compute: Compute | None = None
-
-    @property
-    def met(self) -> Filter:
-        """The filter for the entity that it updates."""
-        value = value_at(self.entity, self.key)
-        return NOTHING if value is None else And((Equal(split(self.key), value), self.where))
-
-
-MOST_UPSERT_BYTES: Annotated[int, Limit("request", "bytes of entities that upserts meet", "400")] = 67_108_864
-"""Bytes of the entities that the upserts of one commit change, as they are stored before. An entity counts as often as
-it is met: the outcome of each upsert holds it whole."""
-
-
-MOST_BULK_BYTES: Annotated[int, Limit("request", "bytes that a bulk change writes or deletes", "400")] = 268_435_456
-"""Bytes that one bulk change may write or delete: the matches as they are stored, and its body once for each; besides,
-the fields that it computes."""
-
-
-def check_bulk_bytes(matches: int, size: int, changes: Entity | None = None) -> None:
-    """Raise InvalidQuery if a bulk change of `matches` entities, of `size` bytes together, would write too much."""
-    each = 0 if changes is None else len(orjson.dumps(changes))
-    if size + matches * each > MOST_BULK_BYTES:
-        raise _bulk_too_large()
-
-
-def _bulk_too_large() -> InvalidQuery:
-    text = f"The entities that match, with the changes, exceed {MOST_BULK_BYTES >> 20} MiB: narrow the filter."
-    return InvalidQuery("filter", text).at("MOST_BULK_BYTES")
-
-
-class BulkBytes:
-    """The bytes of the fields that a computed bulk change sets."""
-
-    def __init__(self) -> None:
-        self._bytes = 0
-
-    def add(self, fields: Entity) -> None:
-        """Count the fields of one entity. Raises InvalidQuery."""
-        self._bytes += len(orjson.dumps(fields))
-        if self._bytes > MOST_BULK_BYTES:
-            raise _bulk_too_large()
-
-
-class UpsertBytes:
-    """The bytes of the entities that the upserts of one commit meet."""
-
-    def __init__(self) -> None:
-        self._bytes = 0
-
-    def add(self, size: int) -> None:
-        """Count an entity. Raises UpsertTooLarge."""
-        self._bytes += size
-        if self._bytes > MOST_UPSERT_BYTES:
-            raise UpsertTooLarge(MOST_UPSERT_BYTES)
-
-
-@dataclass(frozen=True, slots=True)
-class UpdateMany:
-    """Merge `changes` into every match, one by one in order of creation if there is a `compute`. Raises TooManyMatches,
-    and changes nothing, for more than `limit` matches, and the InvalidEntity of `compute`."""
-
-    store: str
-    where: Filter
-    changes: Entity
-    limit: int
-    forced: bool = False
-    compute: Compute | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class DeleteMany:
-    store: str
-    where: Filter
-    limit: int
-
-
-@dataclass(frozen=True, slots=True)
-class Expect:
-    """A condition of the whole commit: from `least` to `most` entities of the store meet `where` when the writes before
-    this one are done. Raises NotAsExpected otherwise.
-
-    Commits with the same `guard` (default: the store's name) take effect one after the other, so each sees the result
-    of the one before."""
-
-    store: str
-    where: Filter
-    least: int = 1
-    most: int | None = None
-    guard: str = ""
-
-    @property
-    def count_limit(self) -> int:
-        """The number of entities at which counting may stop."""
-        return self.least if self.most is None else self.most + 1
-
-    def holds(self, count: int) -> bool:
-        return self.least <= count and (self.most is None or count <= self.most)
-
-
-@dataclass(frozen=True, slots=True)
-class Recheck:
-    """A condition of the whole commit: `check` accepts the changes of the database since the feed position `since`, up
-    to the commit, and raises otherwise. It runs in a thread, once for each part of them. Raises NotAsExpected when the
-    feed does not reach back to `since`.
-
-    On MongoDB a write of another process may commit after the check and before this commit."""
-
-    store: str
-    since: str
-    check: Callable[[Sequence[Change]], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Find:
-    """A step of a Procedure that reads: at most `limit` matches by creation, as they are within the commit. With `only`
-    the entities have only these top-level fields, beside `_id`."""
-
-    store: str
-    where: Filter
-    limit: int
-    only: tuple[str, ...] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Lock:
-    """A step of a Procedure that orders it with others: of two commits that lock the same key, at least one of them as
-    `exclusive`, one sees the result of the other. Lock before reading what the key protects."""
-
-    keys: tuple[str, ...]
-    exclusive: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Take:
-    """A step of a Procedure that takes the next `count` numbers of a counter, and gets the first of them. With 0 it
-    takes none: the counter then goes on from that number, which is `serial.start` or greater."""
-
-    serial: Serial
-    count: int
-
-
-@dataclass(frozen=True, slots=True)
-class Procedure:
-    """Writes that depend on what the commit finds, or on the outcome of writes before them.
-
-    `steps` begins the procedure, once for each attempt of the commit. The generator yields its steps: for a write it
-    gets the Written, for a Find the list of entities, for a Take the number, for a Lock None. A StoreError of a step is
-    raised in it, and fails the commit, as any error does; the procedure may raise another one that explains it. It
-    returns the Written that stands for it in the outcome of the commit.
-
-    `store`: the store that it mainly writes to. `bulk`: it may write or search for long."""
-
-    store: str
-    steps: Callable[[], Steps]
-    bulk: bool = False
-
-
-Write = Insert | Update | Delete | Upsert | UpdateMany | DeleteMany | Expect | Recheck | Procedure
-Step = Insert | Update | Delete | Upsert | UpdateMany | DeleteMany | Find | Take | Lock
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """The outcome of one write.
-
-    `entity` is the JSON text of the entity after the write (before it, for a Delete); empty for a bulk change, an
-    Expect and a Recheck. `rev` is its revision, `count` the number of entities changed."""
-
-    entity: bytes
-    rev: int
-    count: int = 1
-
-
-Steps = Generator[Step, Any, Written]
-StepOutcome = Written | list[Entity] | int | None
-"""What a procedure gets for a step."""
-
-
-def do(write: Insert | Update | Delete | Upsert | UpdateMany | DeleteMany) -> Generator[Step, Any, Written]:
-    """Do a write in a procedure: ``written = yield from do(Insert(…))``."""
-    written: Written = yield write
-    return written
-
-
-def find(
-    store: str, where: Filter, limit: int, only: tuple[str, ...] | None = None
-) -> Generator[Step, Any, list[Entity]]:
-    """Read in a procedure: ``entities = yield from find(…)``."""
-    entities: list[Entity] = yield Find(store, where, limit, only)
-    return entities
-
-
-def take(serial: Serial, count: int) -> Generator[Step, Any, int]:
-    """Take numbers in a procedure: ``first = yield from take(…)``."""
-    first: int = yield Take(serial, count)
-    return first
-
-
-def pack(written: Sequence[Written]) -> bytes:
-    """Return the outcome of a commit as JSON, one write per line."""
-    # One call per write: a single call for all of them would hold the interpreter until it ends.
-    lines = (orjson.dumps((w.entity.decode(), w.rev, w.count)) for w in written)
-    return b"[" + b",\n".join(lines) + b"]"
-
-
-def unpack(text: str) -> list[Written]:
-    """Return the outcome of a commit from the text that `pack` made."""
-    items = (item for line in text[1:-1].split(",\n") for item in orjson.loads(f"[{line}]"))
-    return [Written(entity.encode(), rev, count) for entity, rev, count in items]
-
-
-@dataclass(frozen=True, slots=True)
-class IdempotencyKey:
-    """The key under which a commit is done once: `key` identifies the request, `fingerprint` its content, `expires` is
-    in Unix milliseconds."""
-
-    key: str
-    fingerprint: str
-    expires: int
-
+from stores.writes import (
+    MOST_BULK_BYTES,
+    MOST_UPSERT_BYTES,
+    UNBOUNDED,
+    AllBut,
+    BulkBytes,
+    Delete,
+    DeleteMany,
+    Expect,
+    IdempotencyKey,
+    Insert,
+    Recheck,
+    Revisions,
+    Serial,
+    Update,
+    UpdateMany,
+    Upsert,
+    UpsertBytes,
+    Written,
+    pack,
+    unpack,
+)
+
+__all__ = [
+    "MOST_BULK_BYTES",
+    "MOST_HISTORY_BYTES",
+    "MOST_HISTORY_ENTRIES",
+    "MOST_READ_BYTES",
+    "MOST_UPSERT_BYTES",
+    "UNBOUNDED",
+    "AllBut",
+    "Batch",
+    "BeforeLong",
+    "BulkBytes",
+    "ChangeHandler",
+    "Consumer",
+    "Definitions",
+    "Delete",
+    "DeleteMany",
+    "Engine",
+    "Expect",
+    "Feed",
+    "Find",
+    "IdempotencyKey",
+    "Insert",
+    "Listing",
+    "Lock",
+    "Procedure",
+    "Recheck",
+    "Revisions",
+    "Serial",
+    "Step",
+    "StepOutcome",
+    "Steps",
+    "Summary",
+    "Take",
+    "Update",
+    "UpdateMany",
+    "Upsert",
+    "UpsertBytes",
+    "Write",
+    "Written",
+    "do",
+    "find",
+    "is_internal",
+    "pack",
+    "take",
+    "unpack",
+]
 
 Definitions = StoreDefinition | Sequence[StoreDefinition] | None
 """The definition on which the values of a commit rely, or several: one for each store."""

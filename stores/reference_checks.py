@@ -278,7 +278,8 @@ class Deletion:
         if relation.on_delete == "refuse":
             self._refusing.append((relation, values))  # when it is known what goes with the targets
             return new
-        own = (relation.field, *self._keys_of(relation.store))
+        held = () if relation.on_delete == "cascade" else (relation.field,)
+        own = (*held, *self._keys_of(relation.store))
         for piece in pieces(values):
             # It may find entities that are known, and counted, already.
             found = yield from find(relation.store, In(relation.path, piece), self.most + 1, own)

@@ -236,6 +236,11 @@ class StoreDefinition:
         return tuple(p for p in wanted if p not in unique)
 
     @cached_property
+    def list_paths(self) -> tuple[str, ...]:
+        """Paths of references that are in lists, or in objects in lists."""
+        return tuple(_list_paths(self.fields))
+
+    @cached_property
     def scalar_paths(self) -> tuple[str, ...]:
         """Paths that take no lists, objects or booleans, because a unique index covers them."""
         return tuple(dict.fromkeys([*self.unique_paths, *scalar_paths(self.compounds)]))
@@ -348,6 +353,13 @@ def _paths(fields: Iterable[Field], wanted: Callable[[Field], bool], above: str 
         if wanted(each):
             yield above + each.id
         yield from _paths(each.fields, wanted, f"{above}{each.id}.")
+
+
+def _list_paths(fields: Iterable[Field], above: str = "", inside: bool = False) -> Iterator[str]:
+    for each in fields:
+        if each.store and (inside or each.many):
+            yield above + each.id
+        yield from _list_paths(each.fields, f"{above}{each.id}.", inside or each.many)
 
 
 def _relations(store: str, fields: Iterable[Field], above: tuple[str, ...] = ()) -> Iterator[Relation]:

@@ -80,7 +80,7 @@ class DataProcedure:
             entities: list[Entity] = []
             if serial.field in self.operations.fill:
                 where = has_none((serial.field,))
-                entities = yield from find(self.definition.name, where, self.most + 1, ())
+                entities = yield from find(self.definition.name, where, self.most + 1, (), in_order=True)
                 if len(entities) > self.most:
                     raise TooManyMatches(self.most)
             first = yield from take(serial, len(entities))

@@ -380,7 +380,7 @@ class EntityService:
         indexed: bool = False,
     ) -> list[Written]:
         """Commit writes with the procedures that keep references true, and return their outcomes."""
-        guarded = self.references.guard(principal, writes, indexed=indexed)
+        guarded = await self.references.guarded(principal, writes, indexed=indexed)
         try:
             written = await self._engine.commit(guarded.writes, principal.user_id, key, definition)
         except (DuplicateValue, RefusedEntity) as error:

@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
+from typing import Final
 
 from auth.policy import view_of
 from auth.principal import Principal
 from hub.services.data_steps import check_writable
 from hub.services.registry import StoreRegistry
 from stores.errors import NotFound
+from stores.limits import nodes_of
 from stores.protocol import Delete, DeleteMany, Insert, Procedure, Steps, Update, UpdateMany, Upsert, Write, Written
 from stores.query import And, Equal, Filter
 from stores.reference_checks import (
@@ -27,6 +29,13 @@ from stores.reference_checks import (
     check_upserts,
 )
 from stores.relation import Relation
+from stores.threads import in_thread
+
+COLLECTED_AT_ONCE: Final = 5_000
+"""Values in fields with references up to which references are collected on the event loop."""
+
+LIGHT_VALUES: Final = 1_000
+"""Values in fields with references up to which a procedure is a light one."""
 
 Stage = Callable[[], Steps]
 
@@ -67,7 +76,10 @@ class ReferenceKeeper:
         first = [*self._checks(principal, writes, indexed=indexed)]
         first += [partial(deletion.collect, where) for deletion, where in deletions]
         last = [deletion.take for deletion, _ in deletions]
-        return Guarded(_procedure(writes, first), writes, _procedure(writes, last))
+        bulk = any(isinstance(write, UpdateMany | DeleteMany) for write in writes)
+        bulk = bulk or self._holds_more(writes, LIGHT_VALUES)
+        store = writes[0].store
+        return Guarded(_procedure(store, first, bulk=bulk), writes, _procedure(store, last, bulk=bulk))
 
     def _referring(self, store: str) -> Sequence[Relation]:
         """Return the relations whose target is a store. Raises DataChanging like `_writable`."""
@@ -79,6 +91,23 @@ class ReferenceKeeper:
         for relation in relations:
             check_writable(self._registry.get(relation.store))
         return relations
+
+    async def guarded(self, principal: Principal, writes: Sequence[Write], *, indexed: bool) -> Guarded:
+        """Return what `guard` does, from a thread if the writes hold so many values that it may take long."""
+        guard = partial(self.guard, principal, writes, indexed=indexed)
+        return await in_thread(guard) if self._holds_more(writes, COLLECTED_AT_ONCE) else guard()
+
+    def _holds_more(self, writes: Sequence[Write], most: int) -> bool:
+        """Return whether fields with references hold more than `most` values in these writes."""
+        values = 0
+        fields = {store: {each.field for each in self._relations(store)} for store in {w.store for w in writes}}
+        for write in writes:
+            match write:
+                case Insert(entity=body) | Upsert(entity=body) | Update(changes=body) | UpdateMany(changes=body):
+                    values += sum(nodes_of(body[field]) for field in fields[write.store] if field in body)
+            if values > most:
+                return True
+        return False
 
     def _relations(self, store: str) -> Sequence[Relation]:
         try:
@@ -151,7 +180,7 @@ class ReferenceKeeper:
         return visible
 
 
-def _procedure(writes: Sequence[Write], stages: Sequence[Stage]) -> list[Procedure]:
+def _procedure(store: str, stages: Sequence[Stage], *, bulk: bool) -> list[Procedure]:
     """Return the procedure that goes through the stages one after the other, if there are any."""
     if not stages:
         return []
@@ -161,8 +190,7 @@ def _procedure(writes: Sequence[Write], stages: Sequence[Stage]) -> list[Procedu
             yield from stage()
         return NOTHING_WRITTEN
 
-    bulk = any(isinstance(write, UpdateMany | DeleteMany) for write in writes)
-    return [Procedure(writes[0].store, steps, bulk)]
+    return [Procedure(store, steps, bulk)]
 
 
 def _the_one(write: Update | Delete) -> Filter:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from hub.services.tally import Tally
 from hub.services.walking import each_entity
@@ -17,6 +18,10 @@ from stores.records import Change, Entity
 from stores.reference_checks import PIECE, pieces
 from stores.relation import Relation, Value
 from stores.schema import StoreDefinition
+from stores.turns import Turn
+
+HELD_AT_ONCE: Final = 5_000
+"""Entities, and values in them, that are looked up together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +94,7 @@ class _ChangedMeanwhile:
 
     def recheck(self, changes: Sequence[Change]) -> None:
         """Raises NotAsExpected after any of these changes: the commit cannot ask who refers to a lost value."""
-        last = _ChangedMeanwhile(self._store, self._relations)
+        last = _ChangedMeanwhile(self._store, self._relations, self._data)
         last.collect(changes)
         if last.lost:
             raise NotAsExpected
@@ -110,29 +115,30 @@ def _doubts(old: StoreDefinition, new: StoreDefinition, operations: DataOperatio
 async def _count(engine: Engine, doubt: _Doubt, change: DataChange) -> Tally:
     """Return the entities that will refer to something that does not exist."""
     relation = doubt.relation
-    tally, held, values = Tally(), list[Entity](), set[Value]()
+    tally, held, size, turn = Tally(), dict[str, frozenset[Value]](), 0, Turn()
     async for entity in each_entity(engine, relation.store, doubt.where):
-        after = change.applied(entity)
-        held.append({"_id": entity["_id"], relation.field: after.get(relation.field)})
-        values |= relation.values(after)
-        if len(values) >= PIECE:
-            await _add_broken(engine, relation, held, values, tally)
-            held, values = [], set()
-    await _add_broken(engine, relation, held, values, tally)
+        held[entity["_id"]] = values = relation.values(change.applied(entity))
+        size += 1 + len(values)
+        if size >= HELD_AT_ONCE:
+            await _add_broken(engine, relation, held, tally)
+            held, size = {}, 0
+        if turn.is_over:
+            await turn.pass_on()
+    await _add_broken(engine, relation, held, tally)
     return tally
 
 
-async def _add_broken(
-    engine: Engine, relation: Relation, entities: Sequence[Entity], values: set[Value], tally: Tally
-) -> None:
+async def _add_broken(engine: Engine, relation: Relation, held: Mapping[str, frozenset[Value]], tally: Tally) -> None:
+    """Add the entities, of which the values are given, that refer to something that does not exist."""
+    values = frozenset[Value]().union(*held.values())
     ordered = sorted(values, key=str)
     for start in range(0, len(ordered), PIECE):
         piece = tuple(ordered[start : start + PIECE])
         targets = await engine.entities(relation.target, Query(In((relation.by,), piece), limit=PIECE))
         values = values - {target[relation.by] for target in targets}
-    for entity in entities:
-        if not relation.values(entity).isdisjoint(values):
-            tally.add(entity)
+    for id, referred in held.items():
+        if not referred.isdisjoint(values):
+            tally.add({"_id": id})
 
 
 async def _may_be_referred_to(

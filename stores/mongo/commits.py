@@ -37,7 +37,7 @@ from stores.mongo.errors import (
     store_errors,
 )
 from stores.mongo.idempotency import write_once
-from stores.mongo.locks import Numbers, make_locks
+from stores.mongo.locks import Numbers, Precedence, make_locks
 from stores.mongo.orphans import end_orphans
 from stores.mongo.procedures import proceed
 from stores.mongo.room import Room, longest_wait
@@ -89,6 +89,9 @@ _BULK_EACH: Final = 8
 
 _LONGEST_PAUSE: Final = 0.2
 
+_COLLISIONS: Final = 2
+"""Collisions after which a transaction that locks exclusively goes before others."""
+
 _CACHE_PAUSES: Final = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Seconds between attempts, in which the server writes parts of its full cache to disk: on a busy machine this takes
 time."""
@@ -118,6 +121,7 @@ class Committer:
         self._guards: set[str] = set()  # guards whose documents are known to exist
         self._has_locks = False
         self._numbers = Numbers()
+        self._precedence = Precedence()
 
     async def commit(
         self,
@@ -314,6 +318,7 @@ class Committer:
         pauses = iter(_BULK_CACHE_PAUSES if is_bulk else _CACHE_PAUSES)
         stores = {META, KEYS, *(write.store for write in writes)}
         conflicts = Conflicts(self._connection, stores)
+        collisions = 0
         async with AsyncExitStack() as held:
             await held.enter_async_context(turn)
             session = await held.enter_async_context(self._connection.client.start_session())
@@ -321,6 +326,8 @@ class Committer:
             room = await held.enter_async_context(Room(self._large, number, stores))
             give_up = clock.monotonic() + _GIVE_UP_SECONDS
             while True:
+                if any(isinstance(write, Procedure) for write in writes):
+                    give_up += await self._in_line(writes, room, held, collisions)
                 if is_large:
                     await room.take()  # before the transaction, which holds guards and leases that others need
                 try:
@@ -345,8 +352,23 @@ class Committer:
                             raise
                         raise Unavailable("others change the same entities all the time") from error
                 room.leave()
+                collisions += 1
                 await asyncio.sleep(random.uniform(0, pause))
                 pause = min(2 * pause, _LONGEST_PAUSE)
+
+    async def _in_line(self, writes: Sequence[Write], room: Room, held: AsyncExitStack, collisions: int) -> float:
+        """Wait, before an attempt of a transaction that may lock keys, while another one goes first. After some
+        collisions of an exclusive lock, go first until `held` ends. Return the seconds of waiting. Raises
+        TooManySlowWrites."""
+        if room.goes_first or room.is_taken:  # the one that goes first may need the room
+            return 0
+        began = clock.monotonic()
+        if room.excludes and collisions >= _COLLISIONS and not changed_definitions(writes):
+            await held.enter_async_context(self._precedence.taken())
+            room.goes_first = True
+        else:
+            await self._precedence.passed()
+        return clock.monotonic() - began
 
 
 async def _end(session: Session, give_up: float) -> None:

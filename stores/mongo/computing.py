@@ -37,7 +37,6 @@ from stores.protocol import (
     UpdateMany,
     Upsert,
     Written,
-    check_bulk_bytes,
 )
 from stores.records import Entity
 from stores.threads import in_thread
@@ -154,7 +153,8 @@ async def alter(
 class BulkChange:
     """A computed bulk change, within a transaction: entity by entity in order of creation, in parts.
 
-    `make_room`: takes room in the server's cache before so many bytes, or more, are written."""
+    `make_room`: takes room in the server's cache before so many bytes, or more, are written. `met` counts the bytes of
+    the entities that it changes."""
 
     def __init__(
         self,
@@ -165,6 +165,7 @@ class BulkChange:
         session: Session | None,
         read_timeout: float,
         make_room: Callable[[int], Awaitable[None]],
+        met: BulkBytes,
     ) -> None:
         self._collection = collection
         self._write = write
@@ -173,6 +174,7 @@ class BulkChange:
         self._session = session
         self._most_ms = milliseconds(read_timeout)
         self._make_room = make_room
+        self._met = met
         self._bytes = BulkBytes()
         self._part: list[UpdateOne] = []
         self._part_size = 0
@@ -220,7 +222,7 @@ class BulkChange:
         if len(ids) > limit:
             raise TooManyMatches(limit)
         if limit != UNBOUNDED:
-            check_bulk_bytes(len(ids), size, self._write.changes)
+            self._met.add_matches(len(ids), size, self._write.changes)
         return ids
 
     async def _rows(self, ids: Sequence[Any]) -> AsyncIterator[RawBSONDocument]:
@@ -235,7 +237,7 @@ class BulkChange:
     async def _add(self, made: Alteration) -> None:
         assert made.update is not None
         check_size(made.text, self._most_bytes)
-        self._bytes.add(made.fields)
+        self._bytes.add(len(orjson.dumps(made.fields)))
         self._part.append(UpdateOne({"_id": made.id}, made.update))
         self._part_size += len(made.text)
         if self._part_size > PART_BYTES or len(self._part) == PART_WRITES:

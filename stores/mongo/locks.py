@@ -8,9 +8,10 @@ which costs a repetition.
 
 from __future__ import annotations
 
+import asyncio
 import random
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from hashlib import blake2b
 from typing import Final
 
@@ -18,10 +19,14 @@ from pymongo.errors import BulkWriteError
 
 from stores.mongo.connection import META, Connection
 from stores.mongo.errors import DUPLICATE_KEY
+from stores.mongo.room import longest_wait
 from stores.protocol import Lock
 
 SLOTS: Final = 64
 STRIPES: Final = 32
+
+MANY_KEYS: Final = 512
+"""Keys that almost surely have all slots between them: beyond this number none is looked at."""
 
 
 async def make_locks(connection: Connection) -> None:
@@ -54,9 +59,35 @@ class Numbers:
             self._free.append(number)
 
 
+class Precedence:
+    """Lets one transaction of this process go before the others that lock keys: an exclusive lock of many keys collides
+    with every reference that is written meanwhile, and would never have its turn."""
+
+    def __init__(self) -> None:
+        self._lock = asyncio.Lock()
+
+    @asynccontextmanager
+    async def taken(self) -> AsyncIterator[None]:
+        """Go first while the block runs. One transaction does at a time. Raises TooManySlowWrites."""
+        async with longest_wait():
+            await self._lock.acquire()
+        try:
+            yield
+        finally:
+            self._lock.release()
+
+    async def passed(self) -> None:
+        """Wait until no transaction goes first. Call it outside of a transaction, which would be in the way. Raises
+        TooManySlowWrites."""
+        if self._lock.locked():
+            async with longest_wait():
+                await self._lock.acquire()
+            self._lock.release()
+
+
 def locks_of(step: Lock, number: int) -> list[str]:
     """Return the ids of the documents to which the transaction `number` writes for a lock, in one order for all."""
-    slots = sorted({_slot(key) for key in step.keys})
+    slots = range(SLOTS) if len(step.keys) > MANY_KEYS else sorted({_slot(key) for key in step.keys})
     if step.exclusive:
         return [id for slot in slots for id in _stripes(slot)]
     return [f"lock:{slot}:{number % STRIPES}" for slot in slots]

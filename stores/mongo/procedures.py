@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import cast
+from typing import Final, cast
 
 from stores.errors import StoreError, refused_at
 from stores.mongo.errors import refusals_at
@@ -11,14 +11,21 @@ from stores.mongo.writes import Writer
 from stores.protocol import Find, Lock, Procedure, Step, StepOutcome, Steps, Take, Written
 from stores.threads import in_thread
 
+MANY_FOUND: Final = 1_000
+MUCH_FOUND: Final = 65_536
+"""Entities, and their bytes: when a procedure has found more, its code may take long."""
+
 
 async def proceed(writer: Writer, procedure: Procedure, index: int) -> Written:
     """Carry out the steps of the procedure at position `index` of its commit."""
     steps = procedure.steps()
     outcome: StepOutcome = None
+    found = 0
     while True:
-        # The code of a bulk procedure may take long, too.
-        step = await in_thread(_next, steps, outcome) if procedure.bulk else _next(steps, outcome)
+        if isinstance(outcome, list):
+            found += len(outcome)
+        takes_long = procedure.bulk or found > MANY_FOUND or writer.found_bytes > MUCH_FOUND
+        step = await in_thread(_next, steps, outcome) if takes_long else _next(steps, outcome)
         if isinstance(step, Written):
             return step
         try:

@@ -28,14 +28,17 @@ async def longest_wait() -> AsyncIterator[None]:
 
 
 class Room:
-    """The room of one transaction. All transactions share `turns`. `number` is its own among those in progress.
-    `stores`: those that its attempts have written to."""
+    """The room of one transaction. All transactions share `turns`. `number` is its own among those in progress;
+    `stores`: those that its attempts have written to; `excludes`: it has locked keys exclusively; `goes_first`: before
+    others that lock keys (`stores.mongo.locks`)."""
 
     def __init__(self, turns: asyncio.Lock, number: int, stores: set[str]) -> None:
         self.number = number
         self.stores = stores
         self._turns = turns
         self.is_taken = False
+        self.excludes = False
+        self.goes_first = False
 
     async def take(self) -> None:
         """Wait until no other large transaction is in progress. Called before the first of many changes. Raises

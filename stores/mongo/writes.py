@@ -25,7 +25,7 @@ from stores.errors import (
 )
 from stores.mongo.altering import alters, at_revisions, is_quick, may_alter
 from stores.mongo.bounding import SIZE, Bound, check_size, opened
-from stores.mongo.codec import BY, DELETER, Document, dumps, entity_of, entity_text, revision, to_document, to_id
+from stores.mongo.codec import BY, DELETER, Document, dumps, entity_text, revision, to_document, to_id
 from stores.mongo.compile import Match, compile_filter, conjunction
 from stores.mongo.computing import PART_BYTES, BulkChange, alter, changeable, merge
 from stores.mongo.connection import META, Connection, Session
@@ -39,6 +39,7 @@ from stores.mongo.upserts import UpsertRun
 from stores.paths import value_at
 from stores.protocol import (
     UNBOUNDED,
+    BulkBytes,
     Delete,
     DeleteMany,
     Expect,
@@ -51,16 +52,15 @@ from stores.protocol import (
     Upsert,
     UpsertBytes,
     Written,
-    check_bulk_bytes,
 )
-from stores.query import CREATION
 from stores.records import SYSTEM_FIELDS, Entity
 from stores.turns import Turn
 
 Statement = Insert | Update | Delete | Upsert | UpdateMany | DeleteMany | Expect
 """The writes that are sent to the server."""
 
-_CREATION: Final = [(".".join(sort.path), 1) for sort in CREATION]
+_FOUND_AT_ONCE: Final = 500
+"""Entities of a step of a procedure that the server sends at once."""
 
 _TRIES: Final = 5
 """Attempts of a write that concurrent writes interfere with."""
@@ -83,6 +83,8 @@ class Writer:
         self._session = session
         self._room = room
         self._met = UpsertBytes()
+        self._bulk = BulkBytes()
+        self._found = BulkBytes()
 
     async def write(self, write: Statement) -> Written:
         """Do one write. Delete, UpdateMany, DeleteMany and Expect need a session, because they take several steps."""
@@ -105,14 +107,23 @@ class Writer:
                 return await self._expect(write)
 
     async def find(self, step: Find) -> list[Entity]:
-        """Return the entities of a step of a procedure."""
+        """Return the entities of a step of a procedure. Raises InvalidQuery for too many bytes in one commit, and
+        ReadTimeout."""
         only = None if step.only is None else {"_id": 1, **dict.fromkeys(step.only, 1)}
         collection, match = self._connection.collection(step.store), compile_filter(step.where)
-        rows = collection.find(match, only, sort=_CREATION, limit=step.limit, session=self._session)
+        # The driver decodes a reply at once, on the event loop.
+        sizes = self._connection.sizes
+        at_once = _FOUND_AT_ONCE if step.only == () else sizes.fitting(step.store, _FOUND_AT_ONCE)
+        rows = collection.find(match, only, limit=step.limit, batch_size=at_once, session=self._session)
+        rows.max_time_ms(milliseconds(self._connection.read_timeout))
+        if step.in_order:
+            rows.sort([("time", 1), ("_id", 1)])
         found: list[Entity] = []
         turn = Turn()
         async for row in rows:
-            found.append(entity_of(row) if only is None else orjson.loads(dumps(row)))
+            text = entity_text(row) if only is None else dumps(row)
+            self._found.add(len(text))
+            found.append(orjson.loads(text))
             if turn.is_over:
                 await turn.pass_on()
         return found
@@ -121,9 +132,16 @@ class Writer:
         """Take numbers within the transaction: it may be repeated, and the numbers follow each other all the same."""
         return await take(self._connection, step.serial, step.count, self._session)
 
+    @property
+    def found_bytes(self) -> int:
+        """The bytes of what the procedures of the commit have found."""
+        return self._found.count
+
     async def lock(self, step: Lock) -> None:
         """Write to the documents of the keys: of two transactions that write to the same one, one is repeated."""
         meta = self._connection.collection(META)
+        if self._room is not None and step.exclusive:
+            self._room.excludes = True
         documents = locks_of(step, self._room.number if self._room is not None else 0)
         done = await meta.update_many({"_id": {"$in": documents}}, {"$inc": {"commits": 1}}, session=self._session)
         if done.matched_count < len(documents):
@@ -295,7 +313,8 @@ class Writer:
 
     def _bulk_change(self, write: UpdateMany) -> BulkChange:
         collection, timeout = self._connection.collection(write.store), self._connection.read_timeout
-        return BulkChange(collection, write, self._by, self._most_bytes, self._session, timeout, self._make_room)
+        bounds = self._most_bytes, self._session, timeout
+        return BulkChange(collection, write, self._by, *bounds, self._make_room, self._bulk)
 
     async def _delete_many(self, write: DeleteMany) -> Written:
         match = compile_filter(write.where)
@@ -320,6 +339,7 @@ class Writer:
     async def _expect(self, write: Expect) -> Written:
         collection = self._connection.collection(write.store)
         match, options = compile_filter(write.where), {"limit": write.count_limit} if write.count_limit else {}
+        options["maxTimeMS"] = milliseconds(self._connection.read_timeout)
         if not write.holds(await collection.count_documents(match, session=self._session, **options)):
             raise NotAsExpected
         return Written(b"", 0, 0)
@@ -337,7 +357,7 @@ class Writer:
         if found["count"] > limit:
             raise TooManyMatches(limit)
         if limit != UNBOUNDED:
-            check_bulk_bytes(found["count"], found["size"], changes)
+            self._bulk.add_matches(found["count"], found["size"], changes)
         return int(found["largest"])
 
     def _replacement(self, changes: Entity) -> list[Document]:

@@ -10,15 +10,15 @@ import apsw
 from stores.accumulator import Accumulator
 from stores.aggregation import MOST_GROUPS, Aggregated, Aggregation
 from stores.paths import Path
-from stores.query import Filter
+from stores.query import EVERYTHING, Filter
 from stores.records import Entity
 from stores.sqlite.allowance import spend
 from stores.sqlite.compile import Compiler, is_column
 from stores.sqlite.feed import current_seq
 from stores.sqlite.functions import parsed
+from stores.sqlite.narrowing import narrowing
 from stores.sqlite.readers import snapshot
 from stores.sqlite.tables import StoreTable
-from stores.sqlite.visibility_index import narrowing
 
 
 def aggregate(
@@ -30,7 +30,7 @@ def aggregate(
         seq = current_seq(connection)
         compiler = Compiler(table)
         condition = compiler.condition(where)
-        rows = f"{table.table}{narrowing(connection, compiler, where)} {condition}"
+        rows = f"{table.table}{narrowing(connection, compiler, where, whole=True)} {condition}"
         for entity, count in _counted(connection, compiler, aggregation, rows):
             accumulator.add(entity, count)
     return Aggregated(at(seq), accumulator.result())
@@ -43,7 +43,7 @@ def _counted(
     paths, counted = aggregation.paths, aggregation.counted_path
     if not paths:
         yield {}, cast(int, connection.execute(f"SELECT count(*) FROM {rows}", compiler.values).get)
-    elif counted is not None and (value := compiler.plain_value(counted)) is not None:
+    elif counted is not None and (value := ordered_value(compiler, counted)) is not None:
         # An index of the path answers this, a group at a time. One group more than allowed is refused.
         sql = f"SELECT {value},count(*) FROM {rows} GROUP BY 1 LIMIT {MOST_GROUPS + 1}"
         for found, count in connection.execute(sql, compiler.values):
@@ -56,6 +56,18 @@ def _counted(
     else:
         for (doc,) in connection.execute(f"SELECT CAST(doc AS BLOB) FROM {rows}", compiler.values):
             yield parsed(cast(bytes, doc)), 1
+
+
+def ordered_value(compiler: Compiler, path: Path) -> str | None:
+    """Return the SQL value of a path whose values are in the order of an index, or in a column; None for others, which
+    SQLite would sort in a temporary table."""
+    value = compiler.plain_value(path)
+    if value is None or is_column(path):
+        return value
+    name, table = ".".join(path), compiler.table
+    whole = (index for index in table.compounds.values() if index.where == EVERYTHING)
+    is_ordered = table.paths[name].unique is not None or any(index.paths[0] == name for index in whole)
+    return value if is_ordered else None
 
 
 def _entity_with(path: Path, value: object) -> Entity:

@@ -106,7 +106,7 @@ def search(connection: apsw.Connection, table: StoreTable, where: Filter, limit:
     """Return the matches. Raises TooManyMatches for more than `limit`."""
     with snapshot(connection):
         current_seq(connection)
-        sql, values = search_sql(connection, table, "row, id, rev", where, limit)
+        sql, values = search_sql(connection, table, "row, id, rev", where, limit + 1)
         rows, states = new_rows(), new_rows()
         for row, id, rev in connection.execute(sql, values):
             rows.append(row)

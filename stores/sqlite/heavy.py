@@ -33,7 +33,9 @@ _LOOK_EVERY: Final = 1_000
 
 
 class TooLongForLoop(StoreError):
-    """A commit on the event loop has found that it takes long. It has changed nothing; do it in the writer thread."""
+    """A commit on the event loop has found that it takes long. Do it in the writer thread. What it has changed is
+    undone by its savepoint; a single write, which has none, may have taken numbers of serials, but changed no
+    entity."""
 
 
 def is_heavy(writes: Sequence[Write]) -> bool:

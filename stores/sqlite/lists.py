@@ -19,10 +19,10 @@ from stores.sqlite.compile import Compiler
 from stores.sqlite.compounds import chosen_index, served_conditions
 from stores.sqlite.feed import current_seq
 from stores.sqlite.functions import parsed, sort_key
+from stores.sqlite.narrowing import EVERY_ROW, narrowing
 from stores.sqlite.order import KeyRange, compile_order
 from stores.sqlite.readers import snapshot
 from stores.sqlite.tables import StoreTable, extract, identifier, json_path
-from stores.sqlite.visibility_index import EVERY_ROW, narrowing
 from stores.steps import PARSE_SHIFT
 
 Key = tuple[Json, ...]
@@ -49,7 +49,7 @@ def page_sql(
     where = compiler.condition(query.where) + served_conditions(table, query.where)
     order = compile_order(compiler, query)
     narrowed = narrowing(connection, compiler, query.where)
-    if narrowed == EVERY_ROW and (index := chosen_index(compiler, query)):
+    if narrowed == EVERY_ROW and (index := chosen_index(compiler, query)) and _exists(connection, index):
         narrowed = f" INDEXED BY {identifier(index)} WHERE"
     source = table.table + narrowed
     key_ranges = [_range_sql(source, where, key_range, strict=order.strict) for key_range in order.key_ranges]
@@ -61,6 +61,12 @@ def page_sql(
             f"SELECT * FROM ({key_range} LIMIT {limit + query.offset})" for key_range in key_ranges
         )
     return f"{sql} LIMIT {limit} OFFSET {query.offset}", compiler.values
+
+
+def _exists(connection: apsw.Connection, index: str) -> bool:
+    """Return whether the snapshot has the index. It may be gone: between the commit of a new definition and the moment
+    that the engine learns of it, or because values repeat in a unique index that an earlier version has lost."""
+    return bool(connection.execute("SELECT EXISTS(SELECT 1 FROM pragma_index_info(?))", (index,)).get)
 
 
 def _range_sql(source: str, where: str, key_range: KeyRange, *, strict: bool) -> str:
@@ -176,7 +182,7 @@ def summarize(
         seq = current_seq(connection)
         compiler = Compiler(table)
         condition = compiler.condition(where) + served_conditions(table, where)
-        source = table.table + narrowing(connection, compiler, where)
+        source = table.table + narrowing(connection, compiler, where, whole=True)
         count = connection.execute(f"SELECT count(*) FROM {source} {condition}", compiler.values).get
         ends = []
         for backwards in (False, True):
@@ -195,7 +201,7 @@ def count(
         current_seq(connection)
         compiler = Compiler(table)
         condition = compiler.condition(where) + served_conditions(table, where)
-        source = table.table + narrowing(connection, compiler, where)
+        source = table.table + narrowing(connection, compiler, where, whole=True)
         if counts is None:
             return int(connection.execute(f"SELECT count(*) FROM {source} {condition}", compiler.values).get)
         docs = connection.execute(f"SELECT CAST(doc AS BLOB) FROM {source} {condition}", compiler.values)

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from array import array
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import apsw
 
 from stores.query import Filter
 from stores.sqlite.compile import Compiler
 from stores.sqlite.compounds import served_conditions
+from stores.sqlite.narrowing import narrowing, source_of_any
 from stores.sqlite.tables import StoreTable
-from stores.sqlite.visibility_index import narrowing
 
 Rows: TypeAlias = "array[int]"
 """Numbers of rows: 8 bytes for each of many entities, as a bulk change needs them before it writes."""
+
+
+CREATION: Final = " ORDER BY time, id"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +41,14 @@ def new_rows() -> Rows:
 
 
 def search_sql(
-    connection: apsw.Connection, table: StoreTable, columns: str, where: Filter, limit: int
+    connection: apsw.Connection, table: StoreTable, columns: str, where: Filter, limit: int, order: str = CREATION
 ) -> tuple[str, list[Any]]:
-    """Return the statement and the values of a search for the matches of a bulk change, by creation: for one more than
-    `limit`."""
+    """Return the statement and the values of a search for `limit` matches, by creation unless `order` is empty. Call it
+    inside the snapshot in which the statement runs."""
     compiler = Compiler(table)
     condition = compiler.condition(where) + served_conditions(table, where)
-    source = table.table + narrowing(connection, compiler, where)
-    return f"SELECT {columns} FROM {source} {condition} ORDER BY time, id LIMIT {limit + 1}", compiler.values
+    if order:
+        source = table.table + narrowing(connection, compiler, where, whole=True)
+    else:
+        source = source_of_any(connection, compiler, where)
+    return f"SELECT {columns} FROM {source} {condition}{order} LIMIT {limit}", compiler.values

@@ -9,7 +9,8 @@ import apsw
 
 from stores.sqlite.compounds import statements
 from stores.sqlite.connection import temporary_files
-from stores.sqlite.tables import IDEMPOTENCY, StoreTable, identifier, indexes, renew_triggers
+from stores.sqlite.tables import IDEMPOTENCY, StoreTable, identifier, indexes
+from stores.sqlite.triggers import renew_triggers
 
 log = logging.getLogger(__name__)
 

@@ -1,12 +1,15 @@
 """The newest entities for each of several values (`stores.newest`).
 
 An index leads from each value to its newest entities, whatever their number. Where there is no such index, because
-values are in lists, and where the reader sees little of the store, one scan from the newest entity on finds them.
+values are in lists, and where the reader sees little of the store, one scan from the newest entity on finds them, and
+those of rare values are looked up.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import apsw
@@ -14,12 +17,14 @@ import orjson
 
 from stores.newest import Collected, Newest, Texts
 from stores.protocol import UNBOUNDED
-from stores.query import CREATION, Query, Sort
+from stores.query import CREATION, Equal, In, Query, Sort
 from stores.relation import Value, values_along
+from stores.sqlite import reference_index
 from stores.sqlite.compile import Compiler
 from stores.sqlite.feed import current_seq
 from stores.sqlite.functions import parsed
 from stores.sqlite.lists import Show, page_sql
+from stores.sqlite.narrowing import most_looked_up
 from stores.sqlite.readers import snapshot
 from stores.sqlite.tables import StoreTable
 from stores.sqlite.visibility_index import acl_key_of, sees_little
@@ -33,14 +38,18 @@ def read_newest(connection: apsw.Connection, table: StoreTable, wanted: Newest, 
         current_seq(connection)
         if _has_index(connection, table, wanted):
             return _by_value(connection, table, wanted, show)
-        return _by_scan(connection, table, wanted, show)
+        collected = Collected(wanted)
+        for values in _rare_and_others(connection, table, wanted):
+            _scan(connection, table, replace(wanted, values=values), show, collected)
+        return collected.texts
 
 
 def _has_index(connection: apsw.Connection, table: StoreTable, wanted: Newest) -> bool:
     """Return whether looking up each value is less work than a scan."""
-    if Compiler(table).plain_value(wanted.path) is None:
+    name = ".".join(wanted.path)
+    if Compiler(table).plain_value(wanted.path) is None or name in table.listed:
         return False
-    indexed = table.paths.get(".".join(wanted.path))
+    indexed = table.paths.get(name)
     if wanted.path == ("_id",) or (indexed is not None and indexed.unique):
         return True
     condition = wanted.condition
@@ -77,8 +86,27 @@ def _by_value(connection: apsw.Connection, table: StoreTable, wanted: Newest, sh
     return {wanted.values[number]: [text for _, text in sorted(texts, reverse=True)] for number, texts in found.items()}
 
 
-def _by_scan(connection: apsw.Connection, table: StoreTable, wanted: Newest, show: Show) -> Texts:
-    collected = Collected(wanted)
+def _rare_and_others(connection: apsw.Connection, table: StoreTable, wanted: Newest) -> Iterator[tuple[Value, ...]]:
+    """Yield the values that so few entities have that they are looked up in the index of references, and the others. A
+    scan for a rare value would end at the oldest entity only."""
+    left = most_looked_up(connection, table)
+    rare: list[Value] = []
+    if reference_index.sought(connection, table, In(wanted.path, wanted.values)) is not None:
+        for value in wanted.values:
+            count = reference_index.count(connection, table, Equal(wanted.path, value), left)
+            if count <= left:
+                left -= count
+                rare.append(value)
+    yield tuple(rare)
+    known = frozenset(rare)
+    yield tuple(value for value in wanted.values if value not in known)
+
+
+def _scan(connection: apsw.Connection, table: StoreTable, wanted: Newest, show: Show, collected: Collected) -> None:
+    """Collect the entities of some of the values from the newest one on."""
+    left = len(wanted.values)
+    if not left:
+        return
     sought: frozenset[Value] = frozenset(wanted.values)
     sql, values = page_sql(connection, table, Query(wanted.condition, NEWEST_FIRST), UNBOUNDED)
     for (doc,) in connection.execute(sql, values):
@@ -87,6 +115,6 @@ def _by_scan(connection: apsw.Connection, table: StoreTable, wanted: Newest, sho
             text = show(doc)
             for value in had:
                 collected.add(value, text)
-            if collected.is_complete:
+                left -= not collected.takes(value)
+            if not left:
                 break
-    return collected.texts

@@ -12,13 +12,13 @@ from stores.sqlite.tables import (
     drop_index,
     identifier,
     index_names,
-    triggers,
 )
+from stores.sqlite.triggers import triggers
 
 
 def rename_table(connection: apsw.Connection, table: StoreTable, name: str) -> StoreTable:
     """Rename a store within the caller's transaction, and return it under its new name. Makes no change records."""
-    renamed = StoreTable(name, compounds=table.compounds)
+    renamed = StoreTable(name, compounds=table.compounds, listed=table.listed)
     for trigger in triggers(table):
         connection.execute(f"DROP TRIGGER IF EXISTS {identifier(trigger)}")
     for path in table.paths:
@@ -29,6 +29,9 @@ def rename_table(connection: apsw.Connection, table: StoreTable, name: str) -> S
         connection.execute(f"DROP INDEX IF EXISTS {index}")
     connection.execute(f"ALTER TABLE {table.table} RENAME TO {renamed.table}")
     connection.execute(f"ALTER TABLE {table.acl} RENAME TO {renamed.acl}")
+    if table.listed:
+        connection.execute(f"ALTER TABLE {table.references} RENAME TO {renamed.references}")
+        connection.execute("UPDATE listed SET store=? WHERE store=?", (name, table.name))
     connection.execute(CREATE_INDEXES.format(table=renamed.table, **index_names(name)))
     for sql in triggers(renamed).values():
         connection.execute(sql)

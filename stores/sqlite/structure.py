@@ -16,11 +16,22 @@ from stores.compound import CompoundIndex
 from stores.errors import Conflict, StoreNotEmpty
 from stores.protocol import IdempotencyKey, Write, Written
 from stores.schema import StoreDefinition
+from stores.sqlite.compile import DEEPEST
 from stores.sqlite.compounds import create_compound, drop_compound
 from stores.sqlite.connection import duplicate, temporary_files, translated
 from stores.sqlite.idempotency import earlier_outcome
+from stores.sqlite.reference_index import set_listed
 from stores.sqlite.renaming import rename_table
-from stores.sqlite.tables import StoreTable, create_index, create_table, drop_index, drop_table
+from stores.sqlite.tables import (
+    CREATE_INDEXES,
+    STORE_TABLE,
+    StoreTable,
+    create_index,
+    drop_index,
+    drop_table,
+    index_names,
+)
+from stores.sqlite.triggers import triggers
 from stores.sqlite.writer import Writer
 from stores.sqlite.writes import WriteExecutor
 from stores.superseded import SupersededDefinitions
@@ -28,21 +39,34 @@ from stores.superseded import SupersededDefinitions
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The indexes of a table: `paths` as in `IndexedPath`, `compounds` by their names."""
+    """The indexes of a table: `paths` as in `IndexedPath`, `compounds` by their names, and `listed`: see
+    `StoreTable`."""
 
     paths: Mapping[str, bool | None]
     compounds: Mapping[str, CompoundIndex]
+    listed: frozenset[str]
 
     @classmethod
     def of(cls, definition: StoreDefinition) -> Layout:
         parts: dict[str, bool | None] = dict.fromkeys(path for c in definition.compounds for path in c.paths)
-        single = dict.fromkeys(definition.unique_paths, True) | dict.fromkeys(definition.index_paths, False)
-        return cls(parts | single, {c.name: c for c in definition.compounds})
+        listed = frozenset(filter(_can_be_listed, definition.list_paths))
+        # An index of a listed path would hold the texts of whole lists, and serve nothing.
+        single = {path: None if path in listed else False for path in definition.index_paths}
+        unique = dict.fromkeys(definition.unique_paths, True)
+        return cls(parts | single | unique, {c.name: c for c in definition.compounds}, listed)
 
     def is_of(self, table: StoreTable) -> bool:
-        return {p: i.unique for p, i in table.paths.items()} == self.paths and (
-            table.compounds.keys() == self.compounds.keys()
+        return (
+            {p: i.unique for p, i in table.paths.items()} == self.paths
+            and table.compounds.keys() == self.compounds.keys()
+            and table.listed == self.listed
         )
+
+
+def _can_be_listed(path: str) -> bool:
+    """Return whether a path leads into lists by names only. A number would be a position, too."""
+    segments = path.split(".")
+    return len(segments) <= DEEPEST and not any(segment.isdigit() for segment in segments)
 
 
 class Structure:
@@ -113,8 +137,8 @@ class Structure:
 
 def _define(executor: WriteExecutor, store: str, wanted: Layout) -> None:
     connection = executor.connection
-    known = executor.tables.get(store) or create_table(connection, store)
-    table = StoreTable(store, dict(known.paths), dict(wanted.compounds))
+    known = executor.tables.get(store) or _create(connection, store)
+    table = StoreTable(store, dict(known.paths), dict(wanted.compounds), known.listed)
     for name, index in known.compounds.items():
         if name not in wanted.compounds:
             drop_compound(connection, table, index)
@@ -128,9 +152,21 @@ def _define(executor: WriteExecutor, store: str, wanted: Layout) -> None:
                 table.paths[path] = create_index(connection, table, path, wanted.paths[path])
             for name in wanted.compounds.keys() - known.compounds.keys():
                 create_compound(connection, table, wanted.compounds[name])
+            if table.listed != wanted.listed:
+                set_listed(connection, table, wanted.listed)
     except apsw.ConstraintError as error:
         raise duplicate(error) from None
     executor.tables[store] = table
+
+
+def _create(connection: apsw.Connection, store: str) -> StoreTable:
+    table = StoreTable(store)
+    connection.execute(STORE_TABLE.format(table=table.table, acl=table.acl))
+    connection.execute(CREATE_INDEXES.format(table=table.table, **index_names(store)))
+    for sql in triggers(table).values():
+        connection.execute(sql)
+    connection.execute("INSERT INTO stores VALUES(?)", (store,))
+    return table
 
 
 def _rename(executor: WriteExecutor, store: str, name: str, writes: Sequence[Write]) -> list[Written]:

@@ -1,7 +1,6 @@
-"""The layout of the file: one table per store, one log of changes for all stores, and triggers.
+"""The layout of the file: one table per store, and one log of changes for all stores.
 
-A store's table holds each entity as JSON text (`doc`), and the system fields that queries sort and filter by. Triggers
-write the change records, so that every write of an entity has one.
+A store's table holds each entity as JSON text (`doc`), and the system fields that queries sort and filter by.
 """
 
 from __future__ import annotations
@@ -9,7 +8,6 @@ from __future__ import annotations
 import re
 import secrets
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Annotated, Any, Final
@@ -46,6 +44,7 @@ CREATE TABLE IF NOT EXISTS paths(
   PRIMARY KEY(store, path)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS compounds(
   store TEXT NOT NULL, name TEXT NOT NULL, condition TEXT NOT NULL, PRIMARY KEY(store, name)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS listed(store TEXT NOT NULL, path TEXT NOT NULL, PRIMARY KEY(store, path)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS stores(name TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS consumers(name TEXT PRIMARY KEY, position TEXT NOT NULL) WITHOUT ROWID;
 """
@@ -71,43 +70,8 @@ CREATE INDEX {created} ON {table}(time, id);
 CREATE INDEX {owned} ON {table}(owner, time, id);
 """
 
-# By purpose, with which the name of each trigger begins. DELETE names both columns of an ACL's primary key, so the
-# index is used.
-TRIGGERS: Final[Mapping[str, str]] = {
-    "inserted": """CREATE TRIGGER {trigger} AFTER INSERT ON {table} BEGIN
-  INSERT INTO changes(op, store, id, before, after, by, time, commit_number)
-  VALUES('insert', {name}, NEW.id, NULL, NEW.doc, hub_by(), hub_time(), hub_commit());
-  INSERT OR IGNORE INTO {acl} {new_acl}; END""",
-    "updated": """CREATE TRIGGER {trigger} AFTER UPDATE ON {table} BEGIN
-  INSERT INTO changes(op, store, id, before, after, by, time, commit_number)
-  VALUES('update', {name}, NEW.id, OLD.doc, NEW.doc, hub_by(), hub_time(), hub_commit()); END""",
-    "shared": """CREATE TRIGGER {trigger} AFTER UPDATE ON {table} WHEN {moved} BEGIN
-  DELETE FROM {acl} WHERE row=OLD.row AND viewer IN ({old_acl});
-  INSERT OR IGNORE INTO {acl} {new_acl}; END""",
-    "deleted": """CREATE TRIGGER {trigger} AFTER DELETE ON {table} BEGIN
-  INSERT INTO changes(op, store, id, before, after, by, time, commit_number)
-  VALUES('delete', {name}, OLD.id, OLD.doc, NULL, hub_by(), hub_time(), hub_commit());
-  DELETE FROM {acl} WHERE row=OLD.row AND viewer IN ({old_acl}); END""",
-}
-
-# For the hub's own stores, whose changes are not in the feed.
-TRIGGERS_UNRECORDED: Final[Mapping[str, str]] = {
-    "inserted": """CREATE TRIGGER {trigger} AFTER INSERT ON {table} BEGIN
-  INSERT OR IGNORE INTO {acl} {new_acl}; END""",
-    "shared": TRIGGERS["shared"],
-    "deleted": """CREATE TRIGGER {trigger} AFTER DELETE ON {table} BEGIN
-  DELETE FROM {acl} WHERE row=OLD.row AND viewer IN ({old_acl}); END""",
-}
-
 _SHARED: Final = 2
 """`is_unique` of a path that is in compound indexes only."""
-
-ACL_IDS = """SELECT value{row} FROM json_each({of}.doc, '$.access') WHERE type='text'
-  UNION ALL SELECT value{row} FROM json_each({of}.doc, '$.branch') WHERE type='text'
-  UNION ALL SELECT {of}."group"{row} WHERE {of}."group" IS NOT NULL"""
-
-MOVED = """NEW."group" IS NOT OLD."group" OR NEW.doc->'$.access' IS NOT OLD.doc->'$.access'
-  OR NEW.doc->'$.branch' IS NOT OLD.doc->'$.branch'"""
 
 MOST_COUNTED_PRINCIPALS: Final[Annotated[int, Limit("store", "principals", "all go, and are counted again")]] = 1_000
 """Principals for whom a store keeps the number of visible rows."""
@@ -225,7 +189,8 @@ class Compiled:
 class StoreTable:
     """The table of a store.
 
-    `compounds` holds the compound indexes by their names, and `array_check` is made of them. `compiled` holds the
+    `compounds` holds the compound indexes by their names, and `array_check` is made of them. `listed` are the paths of
+    references in lists that `references` holds (`stores.sqlite.reference_index`). `compiled` holds the
     conditions compiled for the current `paths`; code that changes `paths` calls `forget`. `seen` maps a principal to
     (number of visible rows, None for many; the monotonic time until which the number is used). `in_feed`: whether its
     triggers record changes."""
@@ -233,9 +198,11 @@ class StoreTable:
     name: str
     paths: dict[str, IndexedPath] = field(default_factory=dict)
     compounds: dict[str, CompoundIndex] = field(default_factory=dict)
+    listed: frozenset[str] = frozenset()
     array_check: ArrayCheck = field(init=False)
     table: str = field(init=False)
     acl: str = field(init=False)
+    references: str = field(init=False)
     in_feed: bool = field(init=False)
     compiled: Compiled = field(default_factory=lambda: Compiled(MOST_COMPILED_FILTERS))
     seen: dict[AclKey, tuple[int | None, float]] = field(default_factory=dict)
@@ -243,6 +210,7 @@ class StoreTable:
     def __post_init__(self) -> None:
         self.table = table_name(self.name)
         self.acl = identifier("v_" + encoded(self.name))
+        self.references = identifier("r_" + encoded(self.name))
         self.in_feed = not is_internal(self.name)
         self.array_check = ArrayCheck(self.compounds.values())
 
@@ -254,6 +222,7 @@ class StoreTable:
         """Take over the indexes of a changed copy, and return self: reads in progress hold this object."""
         self.paths = changed.paths
         self.compounds = changed.compounds
+        self.listed = changed.listed
         self.array_check = changed.array_check
         self.forget()
         return self
@@ -285,49 +254,19 @@ def load_tables(connection: apsw.Connection) -> dict[str, StoreTable]:
     compounds: defaultdict[str, dict[str, CompoundIndex]] = defaultdict(dict)
     for store, name, condition in connection.execute("SELECT store, name, condition FROM compounds"):
         compounds[store][name] = stored_index(name, condition)
+    listed: defaultdict[str, set[str]] = defaultdict(set)
+    for store, path in connection.execute("SELECT store, path FROM listed"):
+        listed[store].add(path)
     names = [name for (name,) in connection.execute("SELECT name FROM stores")]
-    tables = {name: StoreTable(name, compounds=compounds[name]) for name in names}
+    tables = {name: StoreTable(name, compounds=compounds[name], listed=frozenset(listed[name])) for name in names}
     for store, path, unique, mixed in connection.execute("SELECT store, path, is_unique, mixed FROM paths"):
         tables[store].paths[path] = IndexedPath(path, None if unique == _SHARED else bool(unique), bool(mixed))
     return tables
 
 
-def create_table(connection: apsw.Connection, store: str) -> StoreTable:
-    table = StoreTable(store)
-    connection.execute(STORE_TABLE.format(table=table.table, acl=table.acl))
-    connection.execute(CREATE_INDEXES.format(table=table.table, **index_names(store)))
-    for sql in triggers(table).values():
-        connection.execute(sql)
-    connection.execute("INSERT INTO stores VALUES(?)", (store,))
-    return table
-
-
 def index_names(store: str) -> dict[str, str]:
     """Return the identifiers of the indexes that every store has, by purpose."""
     return {purpose: identifier(f"{purpose}_{encoded(store)}") for purpose in ("created", "owned")}
-
-
-def triggers(table: StoreTable) -> dict[str, str]:
-    """Return the statements that create the triggers of a store, by the names of the triggers."""
-    new, old = ACL_IDS.format(of="NEW", row=", NEW.row"), ACL_IDS.format(of="OLD", row="")
-    parts = {"table": table.table, "acl": table.acl, "new_acl": new, "old_acl": old, "moved": MOVED}
-    kinds = TRIGGERS if table.in_feed else TRIGGERS_UNRECORDED
-    names = {purpose: f"{purpose}_{encoded(table.name)}" for purpose in kinds}
-    return {
-        names[purpose]: sql.format(trigger=identifier(names[purpose]), name=quoted(table.name), **parts)
-        for purpose, sql in kinds.items()
-    }
-
-
-def renew_triggers(connection: apsw.Connection, tables: Iterable[StoreTable]) -> None:
-    """Replace triggers that another version of the hub has created with other statements."""
-    present = dict(connection.execute("SELECT name, sql FROM sqlite_schema WHERE type='trigger'"))
-    with connection:
-        for table in tables:
-            for name, sql in triggers(table).items():
-                if present.get(name) != sql:
-                    connection.execute(f"DROP TRIGGER IF EXISTS {identifier(name)}")
-                    connection.execute(sql)
 
 
 def indexes(table: StoreTable, path: str, unique: bool | None) -> dict[str, str]:
@@ -365,8 +304,9 @@ def drop_index(connection: apsw.Connection, table: StoreTable, path: str) -> Non
 def drop_table(connection: apsw.Connection, table: StoreTable) -> None:
     connection.execute(f"DROP TABLE {table.table}")
     connection.execute(f"DROP TABLE {table.acl}")
-    connection.execute("DELETE FROM paths WHERE store=?", (table.name,))
-    connection.execute("DELETE FROM compounds WHERE store=?", (table.name,))
+    connection.execute(f"DROP TABLE IF EXISTS {table.references}")
+    for of_store in ("paths", "compounds", "listed"):
+        connection.execute(f"DELETE FROM {of_store} WHERE store=?", (table.name,))
     connection.execute("DELETE FROM stores WHERE name=?", (table.name,))
 
 
@@ -384,4 +324,4 @@ def unique_index(message: str) -> tuple[list[str], str]:
 def missing_store(message: str) -> str | None:
     """Return the store whose table an error does not find, or None."""
     _, found, name = message.partition("no such table: ")
-    return decoded(name[2:]) if found and name.startswith(("e_", "v_")) else None
+    return decoded(name[2:]) if found and name.startswith(("e_", "v_", "r_")) else None

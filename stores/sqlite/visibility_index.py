@@ -37,21 +37,8 @@ MOST_IDS: Final = 200
 SECONDS: Final = 10.0
 """Seconds for which an estimate is used."""
 
-EVERY_ROW: Final = " WHERE"
-"""What `narrowing` returns without a restriction."""
-
 _OWNER: Final = ("owner",)
 _SHARING: Final = frozenset({("access",), ("group",), ("branch",)})
-
-
-def narrowing(connection: apsw.Connection, compiler: Compiler, where: Filter) -> str:
-    """Return the SQL between the table's name and the condition: ``WHERE``, and, if the principal of `where` sees
-    little, the restriction to the rows in the index. It binds the last values of the statement."""
-    key = acl_key_of(where)
-    if key is None or not sees_little(connection, compiler.table, key, where):
-        return EVERY_ROW
-    # Without NOT INDEXED, SQLite might read the whole table in the order of an index.
-    return f" NOT INDEXED WHERE row IN ({_rows_sql(compiler, key)}) AND"
 
 
 def acl_key_of(where: Filter) -> AclKey | None:
@@ -96,7 +83,7 @@ def sees_little(connection: apsw.Connection, table: StoreTable, key: AclKey, whe
     if now > until:
         seen = _seen(connection, table, key)
         table.note_seen(key, seen, now + SECONDS)
-    return seen is not None and (seen <= LITTLE or not _has_index(table, where))
+    return seen is not None and (seen <= LITTLE or not has_index(table, where))
 
 
 def _seen(connection: apsw.Connection, table: StoreTable, key: AclKey) -> int | None:
@@ -108,12 +95,12 @@ def _seen(connection: apsw.Connection, table: StoreTable, key: AclKey) -> int | 
     # seen = sqrt(PAGE * rows).
     most = isqrt(PAGE * rows)
     compiler = Compiler(table)
-    sql = f"SELECT count(*) FROM ({_rows_sql(compiler, key)} LIMIT {most + 1})"
+    sql = f"SELECT count(*) FROM ({rows_sql(compiler, key)} LIMIT {most + 1})"
     seen: int = connection.execute(sql, compiler.values).get
     return seen if seen <= most else None
 
 
-def _rows_sql(compiler: Compiler, key: AclKey) -> str:
+def rows_sql(compiler: Compiler, key: AclKey) -> str:
     """Return the SQL for the rows that the principal may see. It may return a row twice, and rows that the principal
     may not see: the ACL does not distinguish the ids of users and groups."""
     owners, others = key
@@ -131,7 +118,7 @@ def _conditions(where: Filter) -> tuple[Filter, ...]:
     return where.parts if isinstance(where, And) else (where,)
 
 
-def _has_index(table: StoreTable, where: Filter) -> bool:
+def has_index(table: StoreTable, where: Filter) -> bool:
     """Return whether one of the conditions that must all hold, or two of them together, can be looked up in an
     index."""
     return any(

@@ -12,6 +12,7 @@ from bson import Decimal128, Int64, ObjectId
 from pymongo import AsyncMongoClient
 
 from stores.aggregation import MOST_GROUPS, Aggregation
+from stores.definitions import parse_definition
 from stores.errors import InvalidQuery, NotFound, ReadTimeout
 from stores.parse import parse_filter
 from stores.parse_aggregation import parse_dimensions, parse_group_sort, parse_measures
@@ -19,6 +20,9 @@ from stores.protocol import Delete, Engine, Update
 from stores.query import EVERYTHING, Filter
 from stores.records import Entity
 from stores.schema import StoreDefinition
+from stores.sqlite import SQLiteEngine
+from stores.sqlite.aggregates import ordered_value
+from stores.sqlite.compile import Compiler
 from tests.support.engines import OPTIONS, Database, opened
 from tests.support.entities import GROUP, STORE, USER, entity, insert, insert_one, numbered
 from tests.support.reading import changes_since
@@ -123,6 +127,21 @@ async def test_counts_by_one_field_are_as_any_others(engine: Engine) -> None:
             counted = await groups(engine, asked("count", path), store=store)
             assert counted == [row[:2] for row in await groups(engine, asked("count,max:_rev", path), store=store)]
             assert sum(row[1] for row in counted) >= len(values)
+
+
+@pytest.mark.engine("sqlite")
+async def test_sqlite_counts_only_what_is_in_order(engine: Engine) -> None:
+    """It would sort the values of a path that is not the first one of an index."""
+    assert isinstance(engine, SQLiteEngine)
+    indexes = ["single", ["first", "second"], {"fields": ["part"], "where": {"n": 1}}]
+    await engine.define(parse_definition({"name": "plain", "indexes": indexes, "unique": ["code"]}))
+    compiler = Compiler(engine._table("plain"))
+    for path in ("single", "first", "code", "time", "owner"):
+        assert ordered_value(compiler, (path,)) is not None
+    for path in ("second", "part", "unknown"):
+        assert ordered_value(compiler, (path,)) is None
+    await insert(engine, *(entity(first=1, second=n % 2) for n in range(5)), store="plain")
+    assert await groups(engine, asked("count", "second"), store="plain") == [(0, 3), (1, 2)]
 
 
 async def test_the_answer_is_as_of_its_position(engine: Engine) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import closing, suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import apsw
+import orjson
 import pytest
 
 from stores.cursor import sort_key_of
@@ -13,7 +17,12 @@ from stores.parse import parse_filter, parse_sort
 from stores.protocol import Engine
 from stores.query import CREATION, Query, both
 from stores.records import Entity
+from stores.schema import StoreDefinition
+from stores.sqlite.connection import connect
+from stores.sqlite.lists import read_page
+from stores.sqlite.tables import StoreTable
 from tests.properties.reference import answer
+from tests.support.engines import Database
 from tests.support.entities import GROUP, STORE, USER, entity, insert
 from tests.support.plans import plan_of
 from tests.support.reading import find
@@ -123,6 +132,27 @@ async def test_an_index_of_a_part_serves_no_more_than_this_part(engine: Engine, 
         plan = await plan_of(engine, query)
         assert not any('["n"]' in name for name in plan.indexes), plan.text
         assert await find(engine, query) == answer(entities, query)[:PAGE]
+
+
+@pytest.mark.engine("sqlite")
+async def test_a_list_while_the_index_goes(
+    engine: Engine, entities: list[Entity], database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A list may be read when the index is gone from the file, but the engine does not know it yet."""
+    query = query_of({"status": "open", "flag": {"$exists": True}}, "n")
+    wanted, read = answer(entities, query)[:PAGE], []
+    adopt = StoreTable.adopt
+
+    def adopted(known: StoreTable, changed: StoreTable) -> StoreTable:
+        with closing(connect(Path(database.location))) as connection, suppress(apsw.Error):
+            read.append(read_page(connection, known, query, PAGE, None)[1])
+        return adopt(known, changed)
+
+    monkeypatch.setattr(StoreTable, "adopt", adopted)
+    assert await find(engine, query) == wanted
+    await engine.define(StoreDefinition(STORE))
+    assert [[orjson.loads(doc) for doc in docs] for docs in read] == [wanted]
+    assert await find(engine, query) == wanted
 
 
 async def test_a_list_without_the_index_reads_all(engine: Engine, entities: list[Entity]) -> None:

@@ -245,7 +245,7 @@ async def test_the_result_is_bounded_in_bytes(database: Database) -> None:
 
 async def test_a_bulk_change_is_bounded_in_bytes(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """The fields that it computes count, beside the entities as they are stored."""
-    monkeypatch.setattr("stores.protocol.MOST_BULK_BYTES", 16_000)
+    monkeypatch.setattr("stores.writes.MOST_BULK_BYTES", 16_000)
     await insert(engine, *(entity(l=["x" * 3_000]) for _ in range(4)))
     before = await find(engine)
     longer = change(push={"l": "y" * 3_000})

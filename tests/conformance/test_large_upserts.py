@@ -5,7 +5,7 @@ from __future__ import annotations
 import orjson
 import pytest
 
-from stores import protocol
+from stores import writes
 from stores.errors import UpsertTooLarge
 from stores.protocol import Engine, IdempotencyKey, Upsert, Write
 from stores.records import Entity, now_ms
@@ -30,9 +30,9 @@ async def test_what_is_met_counts_as_often_as_it_is_met(
     """Up to the limit all are done, though nothing is altered; beyond it none is, with and without a key."""
     made = await insert_one(engine, code=1, text=text)
     same: list[Write] = [upsert(1, text=text)] * COUNT
-    monkeypatch.setattr(protocol, "MOST_UPSERT_BYTES", COUNT * size(made) + COUNT * 200)
+    monkeypatch.setattr(writes, "MOST_UPSERT_BYTES", COUNT * size(made) + COUNT * 200)
     assert [w.count for w in await engine.commit(same, USER)] == [0] * COUNT
-    monkeypatch.setattr(protocol, "MOST_UPSERT_BYTES", COUNT * 900)
+    monkeypatch.setattr(writes, "MOST_UPSERT_BYTES", COUNT * 900)
     since = await engine.feed.position()
     for key in (None, IdempotencyKey("key", "one", now_ms() + 60_000)):
         with pytest.raises(UpsertTooLarge) as raised:
@@ -45,7 +45,7 @@ async def test_what_is_met_counts_as_often_as_it_is_met(
 
 async def test_new_entities_and_single_upserts_do_not_count(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """The body bounds them."""
-    monkeypatch.setattr(protocol, "MOST_UPSERT_BYTES", 2_000)
+    monkeypatch.setattr(writes, "MOST_UPSERT_BYTES", 2_000)
     await engine.commit([upsert(code, text="x" * 1_000) for code in range(COUNT)], USER)
     assert len(await find(engine)) == COUNT
     for code in range(COUNT):

@@ -12,11 +12,12 @@ from pymongo import AsyncMongoClient
 from hub.services.standing_data import Standing
 from stores.errors import DataStandsAgainst, ReadTimeout
 from stores.parse import parse_filter
-from stores.protocol import DeleteMany, Engine, UpdateMany
+from stores.protocol import DeleteMany, Engine, Expect, Insert, Procedure, Steps, UpdateMany, Write, Written
+from stores.protocol import find as find_step
 from stores.query import EVERYTHING, Not, Query, Sort
 from stores.schema import Field, StoreDefinition
 from tests.support.engines import OPTIONS, Database, opened
-from tests.support.entities import STORE, insert, numbered
+from tests.support.entities import STORE, entity, insert, numbered
 from tests.support.hub import eventually
 from tests.support.reading import find
 
@@ -47,6 +48,21 @@ async def test_a_read_that_takes_too_long(database: Database) -> None:
         with pytest.raises(ReadTimeout):
             await engine.summarize(STORE, SLOW)
         assert await eventually(lambda: quick(engine)) == 5
+
+
+async def test_a_commit_that_searches_too_long(database: Database) -> None:
+    """On SQLite all other writes wait for it."""
+
+    def steps() -> Steps:
+        yield from find_step(STORE, SLOW, 1, ())
+        return Written(b"", 0, 0)
+
+    async with hasty(database) as engine:
+        searches: list[Write] = [Procedure(STORE, steps, bulk=True), Procedure(STORE, steps), Expect(STORE, SLOW)]
+        for write in searches:
+            with pytest.raises(ReadTimeout):
+                await engine.commit([Insert(STORE, entity(n=-1)), write], None)
+        assert await engine.count(STORE) == MANY
 
 
 async def test_a_count_of_the_hub_s_own_takes_its_time(database: Database) -> None:

@@ -9,10 +9,25 @@ import pytest
 
 from stores.errors import KeyReused, NotAsExpected, NotFound, StaleRevision
 from stores.parse import parse_filter
-from stores.protocol import Delete, Engine, Expect, IdempotencyKey, Insert, Update, Upsert, Write
+from stores.protocol import (
+    Delete,
+    DeleteMany,
+    Engine,
+    Expect,
+    IdempotencyKey,
+    Insert,
+    Procedure,
+    Steps,
+    Update,
+    UpdateMany,
+    Upsert,
+    Write,
+    do,
+)
+from stores.query import In, Query
 from stores.records import now_ms
 from stores.schema import StoreDefinition
-from stores.sqlite.heavy import HEAVY_BYTES
+from stores.sqlite.heavy import HEAVY, HEAVY_BYTES
 from stores.sqlite.writer import Writer
 from tests.support.entities import STORE, USER, entity, insert, insert_one, value
 from tests.support.memory import bounded_memory
@@ -122,3 +137,29 @@ async def test_a_condition_that_an_index_serves(engine: Engine, submitted: list[
     await insert(engine, *(entity(code=n) for n in range(500)))
     ran, _ = await done(engine, submitted, [Insert(STORE, entity()), Expect(STORE, parse_filter({"code": 7}), 1, 1)])
     assert ran == ON_LOOP
+
+
+@pytest.mark.parametrize("deletes", [False, True])
+@pytest.mark.parametrize(
+    ("count", "size", "expected"), [(5, 0, ON_LOOP), (HEAVY + 1, 0, IN_THREAD), (5, HEAVY_BYTES // 4, IN_THREAD)]
+)
+async def test_bulk_changes_in_procedures(
+    engine: Engine, submitted: list[bool], deletes: bool, count: int, size: int, expected: list[bool]
+) -> None:
+    """Many entities, or large ones, are changed in the thread, and each of them once."""
+    made = [entity(n=0, text="x" * size) for _ in range(count)]
+    await insert(engine, *made)
+    begun = await engine.feed.position()
+    halves = [tuple(each["_id"] for each in half) for half in (made[::2], made[1::2])]
+
+    def steps() -> Steps:
+        for ids in halves:
+            where = In(("_id",), ids)
+            one = DeleteMany(STORE, where, len(ids)) if deletes else UpdateMany(STORE, where, {"n": 1}, len(ids))
+            written = yield from do(one)
+        return written
+
+    ran, written = await done(engine, submitted, [Procedure(STORE, steps)])
+    assert (ran, written.count) == (expected, count // 2)
+    assert len(await changes_since(engine.feed, begun)) == count
+    assert [each["n"] for each in await engine.entities(STORE, Query())] == [] if deletes else [1] * count

@@ -1,0 +1,264 @@
+"""The writes of a commit, their outcomes, and the bounds of their bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import Annotated, Final
+
+import orjson
+
+from stores.bounds import Limit
+from stores.computing import Compute
+from stores.errors import InvalidQuery, UpsertTooLarge, Violation
+from stores.paths import split, value_at
+from stores.query import EVERYTHING, NOTHING, And, Equal, Filter
+from stores.records import Change, Entity
+
+
+@dataclass(frozen=True, slots=True)
+class AllBut:
+    """Every revision but these."""
+
+    excluded: frozenset[int]
+
+    def __contains__(self, rev: int) -> bool:
+        return rev not in self.excluded
+
+
+Revisions = frozenset[int] | AllBut
+"""The revisions of the entity at which a write is accepted."""
+
+UNBOUNDED: Final = 2**31 - 1
+"""`limit` of a bulk write that must change all matches, whatever their number."""
+
+# Writes. The caller sets the system fields; only `_rev` is the engine's: it raises it by one on every change. An engine
+# skips a change that would alter nothing but `_at`: the revision stays and nothing is recorded, unless the write is
+# `forced`. `compute` computes further changes from the entity as it is in the commit, with `changes` merged into it.
+
+
+@dataclass(frozen=True, slots=True)
+class Serial:
+    """The next number of a counter, in a field of a new entity: numbers rise from `start`, and none is used twice.
+    `counter` is the name of the counter, which all processes share. An entity that has a number already keeps it, and
+    the counter goes on above it."""
+
+    field: str
+    counter: str
+    start: int = 1
+
+    def least(self, entities: Iterable[Entity]) -> int:
+        """Return the least number that the counter may give, above those that the entities have already."""
+        above: list[int] = [entity[self.field] + 1 for entity in entities if self._has_number(entity)]
+        return max([self.start, *above])
+
+    def lacking(self, entities: Iterable[Entity]) -> int:
+        """Return how many of the entities have no number."""
+        return sum(not self._has_number(entity) for entity in entities)
+
+    def filled(self, entities: Iterable[Entity], first: int) -> list[Entity]:
+        """Return the entities, those without a number with the numbers from `first` on."""
+        numbers = count(first)
+        return [e if self._has_number(e) else {**e, self.field: next(numbers)} for e in entities]
+
+    def _has_number(self, entity: Entity) -> bool:
+        return entity.get(self.field) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Insert:
+    """Insert `entity`: complete, with its system fields and `_rev` 1, except that it gets the numbers of `serials` that
+    it lacks."""
+
+    store: str
+    entity: Entity
+    serials: tuple[Serial, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """Merge `changes` (top-level fields) into the entity, atomically. With `replace`, remove every other field except
+    the system fields.
+
+    `compute` does not go together with `replace`. Raises NotFound when the entity does not meet `where`, StaleRevision
+    when its revision is not in `revs`, and the InvalidEntity of `compute`."""
+
+    store: str
+    id: str
+    changes: Entity
+    where: Filter = EVERYTHING
+    revs: Revisions | None = None
+    replace: bool = False
+    forced: bool = False
+    compute: Compute | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    store: str
+    id: str
+    where: Filter = EVERYTHING
+    revs: Revisions | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Upsert:
+    """Insert `entity`, or, if an entity that meets `where` has the same value at the unique path `key`, merge `changes`
+    into that one.
+
+    `missing` are the required fields that `entity` lacks; `serials` are numbers that it gets. `compute` belongs to the
+    merge: an entity that is inserted stays as it is. Raises DuplicateValue when an entity that does not meet `where`
+    has the value, and InvalidEntity when `entity` would be inserted and `missing` is not empty."""
+
+    store: str
+    key: str
+    entity: Entity
+    changes: Entity
+    where: Filter = EVERYTHING
+    forced: bool = False
+    missing: tuple[Violation, ...] = ()
+    serials: tuple[Serial, ...] = ()
+    compute: Compute | None = None
+
+    @property
+    def met(self) -> Filter:
+        """The filter for the entity that it updates."""
+        value = value_at(self.entity, self.key)
+        return NOTHING if value is None else And((Equal(split(self.key), value), self.where))
+
+
+MOST_UPSERT_BYTES: Annotated[int, Limit("request", "bytes of entities that upserts meet", "400")] = 67_108_864
+"""Bytes of the entities that the upserts of one commit change, as they are stored before. An entity counts as often as
+it is met: the outcome of each upsert holds it whole."""
+
+
+MOST_BULK_BYTES: Annotated[int, Limit("request", "bytes that bulk changes write or delete", "400")] = 268_435_456
+"""Bytes that the bulk changes of one commit may write or delete, the consequences of a deletion included: the matches
+as they are stored, and the changes once for each. As many may be the fields that a bulk change computes, and what the
+procedures of a commit find."""
+
+
+class BulkBytes:
+    """Bytes that `MOST_BULK_BYTES` bounds. The methods raise InvalidQuery."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def add_matches(self, matches: int, size: int, changes: Entity | None = None) -> None:
+        """Count a bulk change of so many entities, of `size` bytes together."""
+        each = 0 if changes is None else len(orjson.dumps(changes))
+        self.add(size + matches * each)
+
+    def add(self, size: int) -> None:
+        self.count += size
+        if self.count > MOST_BULK_BYTES:
+            text = (
+                f"The entities that match or go with them exceed {MOST_BULK_BYTES >> 20} MiB with the changes:"
+                " narrow the filter."
+            )
+            raise InvalidQuery("filter", text).at("MOST_BULK_BYTES")
+
+
+class UpsertBytes:
+    """The bytes of the entities that the upserts of one commit meet."""
+
+    def __init__(self) -> None:
+        self._bytes = 0
+
+    def add(self, size: int) -> None:
+        """Count an entity. Raises UpsertTooLarge."""
+        self._bytes += size
+        if self._bytes > MOST_UPSERT_BYTES:
+            raise UpsertTooLarge(MOST_UPSERT_BYTES)
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateMany:
+    """Merge `changes` into every match, one by one in order of creation if there is a `compute`. Raises TooManyMatches,
+    and changes nothing, for more than `limit` matches, and the InvalidEntity of `compute`."""
+
+    store: str
+    where: Filter
+    changes: Entity
+    limit: int
+    forced: bool = False
+    compute: Compute | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteMany:
+    store: str
+    where: Filter
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Expect:
+    """A condition of the whole commit: from `least` to `most` entities of the store meet `where` when the writes before
+    this one are done. Raises NotAsExpected otherwise.
+
+    Commits with the same `guard` (default: the store's name) take effect one after the other, so each sees the result
+    of the one before."""
+
+    store: str
+    where: Filter
+    least: int = 1
+    most: int | None = None
+    guard: str = ""
+
+    @property
+    def count_limit(self) -> int:
+        """The number of entities at which counting may stop."""
+        return self.least if self.most is None else self.most + 1
+
+    def holds(self, count: int) -> bool:
+        return self.least <= count and (self.most is None or count <= self.most)
+
+
+@dataclass(frozen=True, slots=True)
+class Recheck:
+    """A condition of the whole commit: `check` accepts the changes of the database since the feed position `since`, up
+    to the commit, and raises otherwise. It runs in a thread, once for each part of them. Raises NotAsExpected when the
+    feed does not reach back to `since`.
+
+    On MongoDB a write of another process may commit after the check and before this commit."""
+
+    store: str
+    since: str
+    check: Callable[[Sequence[Change]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """The outcome of one write.
+
+    `entity` is the JSON text of the entity after the write (before it, for a Delete); empty for a bulk change, an
+    Expect and a Recheck. `rev` is its revision, `count` the number of entities changed."""
+
+    entity: bytes
+    rev: int
+    count: int = 1
+
+
+def pack(written: Sequence[Written]) -> bytes:
+    """Return the outcome of a commit as JSON, one write per line."""
+    # One call per write: a single call for all of them would hold the interpreter until it ends.
+    lines = (orjson.dumps((w.entity.decode(), w.rev, w.count)) for w in written)
+    return b"[" + b",\n".join(lines) + b"]"
+
+
+def unpack(text: str) -> list[Written]:
+    """Return the outcome of a commit from the text that `pack` made."""
+    items = (item for line in text[1:-1].split(",\n") for item in orjson.loads(f"[{line}]"))
+    return [Written(entity.encode(), rev, count) for entity, rev, count in items]
+
+
+@dataclass(frozen=True, slots=True)
+class IdempotencyKey:
+    """The key under which a commit is done once: `key` identifies the request, `fingerprint` its content, `expires` is
+    in Unix milliseconds."""
+
+    key: str
+    fingerprint: str
+    expires: int
