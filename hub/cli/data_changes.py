@@ -33,7 +33,7 @@ async def change_data(client: Client, store: Entity, parts: Mapping[str, Any], d
     try:
         await client.call("PATCH", path, {**parts, "data": data}, patiently=True)
     except Refused as refusal:
-        if refusal.status != HTTPStatus.CONFLICT or refusal.errors.keys() != {"data"} or store.get("pending"):
+        if not _is_beyond_one_commit(refusal) or store.get("pending"):
             raise
     else:
         return
@@ -55,9 +55,24 @@ async def finish(client: Client, store: Entity) -> None:
             try:
                 pending = (await _step(client, store, size)).get("pending")
             except Refused as refusal:
-                if refusal.status != HTTPStatus.BAD_REQUEST or "filter" not in refusal.errors or size == 1:
+                if not _is_beyond_one_commit(refusal) or size == 1:
                     raise Failure(f"{refusal}; continue by hub field resume {name}") from refusal
                 size = max(1, size // 4)
+
+
+def _is_beyond_one_commit(refusal: Refused) -> bool:
+    """Return whether the hub, or its database, has refused to change so much in one commit."""
+    return (refusal.status, *refusal.errors) in _BEYOND
+
+
+_BEYOND: Final = frozenset(
+    {
+        (HTTPStatus.CONFLICT, "data"),
+        (HTTPStatus.BAD_REQUEST, "filter"),
+        (HTTPStatus.BAD_REQUEST, "body"),  # the cache of MongoDB
+        (HTTPStatus.SERVICE_UNAVAILABLE, "query"),  # it takes too long
+    }
+)
 
 
 async def _step(client: Client, store: Entity, size: int) -> Entity:

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 
 from hub.services.registry import StoreRegistry
 from hub.services.stamping import serials_of, stamp_change
-from hub.services.standing_changes import too_many
+from hub.services.standing_changes import too_large, too_many
 from stores.data_changes import NOTHING_TO_DO, DataChange, DataOperations
-from stores.errors import DataStandsAgainst, NotAsExpected, TooManyMatches
+from stores.errors import DataStandsAgainst, InvalidQuery, NotAsExpected, TooManyMatches
 from stores.presence import has_none, has_value
 from stores.protocol import Engine, Procedure, Recheck, Serial, Steps, UpdateMany, Write, do, find, take
 from stores.records import Change, Entity
@@ -69,7 +69,11 @@ class DataProcedure:
         try:
             return (yield from self._steps())
         except TooManyMatches as error:
-            raise too_many(self.definition.name, self.operations, self.most) from error
+            raise too_many(self.definition, self.operations, self.most) from error
+        except InvalidQuery as error:
+            if error.limit_name != "MOST_BULK_BYTES":
+                raise
+            raise too_large(self.definition, self.operations) from error
 
     def _steps(self) -> Steps:
         numbers: dict[str, Mapping[str, int]] = {}
