@@ -37,8 +37,7 @@ async def change_definition(
     try:
         answer = await _patch(client, store, body, rev)
     except Refused as refusal:
-        is_too_much = refusal.status == HTTPStatus.CONFLICT and refusal.errors.keys() == {"data"}
-        if not is_too_much or store.get("pending") or not isinstance(data, dict):
+        if not _is_beyond_one_commit(refusal) or store.get("pending") or not isinstance(data, dict):
             raise
         begun = await _patch(client, store, {**parts, "data": {**data, "steps": True}}, rev)
         note(f"{store['name']} is read-only until all of its entities are changed")
@@ -70,6 +69,21 @@ async def finish(client: Client, store: Entity) -> None:
             try:
                 pending = (await _patch(client, store, {"data": {"continue": size}})).get("pending")
             except Refused as refusal:
-                if refusal.status != HTTPStatus.BAD_REQUEST or "filter" not in refusal.errors or size == 1:
+                if not _is_beyond_one_commit(refusal) or size == 1:
                     raise Failure(f"{refusal}; continue by hub field resume {name}") from refusal
                 size = max(1, size // 4)
+
+
+def _is_beyond_one_commit(refusal: Refused) -> bool:
+    """Return whether the hub, or its database, has refused to change so much in one commit."""
+    return (refusal.status, *refusal.errors) in _BEYOND
+
+
+_BEYOND: Final = frozenset(
+    {
+        (HTTPStatus.CONFLICT, "data"),
+        (HTTPStatus.BAD_REQUEST, "filter"),
+        (HTTPStatus.BAD_REQUEST, "body"),  # the cache of MongoDB
+        (HTTPStatus.SERVICE_UNAVAILABLE, "query"),  # it takes too long
+    }
+)

@@ -93,6 +93,8 @@ class BatchService:
         batch.authorize(self.registry)
         if key is not None and (earlier := await self._engine.outcome(key)) is not None:
             return await batch.answers(earlier[0])
+        for definition in batch.definitions:
+            check_writable(definition)
         with self._entities.group_paths.stamping():
             batch.branch = await self._entities.group_paths.branch_of(principal)
             bulk = len(requests) > LIGHT_REQUESTS or size > LIGHT_BYTES
@@ -123,7 +125,6 @@ class _Batch:
                     raise Explained("path", f"{definition.name} is administrative: change its entities one by one.")
                 for method in request.rights:
                     view = authorize(self._principal, definition, method)
-                check_writable(definition)
             except (StoreError, AuthError) as error:
                 self._refusal = error
                 if index == 0:

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 
 from hub.services.registry import StoreRegistry
 from hub.services.stamping import serials_of, stamp_change
-from hub.services.standing_changes import too_many
+from hub.services.standing_changes import too_large, too_many
 from stores.data_changes import NOTHING_TO_DO, DataChange, DataOperations
-from stores.errors import DataStandsAgainst, NotAsExpected, TooManyMatches
+from stores.errors import DataStandsAgainst, InvalidQuery, NotAsExpected, TooManyMatches
+from stores.field_definitions import LARGEST_START
 from stores.presence import has_none, has_value
 from stores.protocol import Engine, Procedure, Recheck, Serial, Steps, UpdateMany, Write, do, find, take
 from stores.records import Change, Entity
@@ -43,7 +44,7 @@ async def data_writes(
     beginnings, rechecks = await _beginnings(engine, old, new, change)
     if not operations and not beginnings:
         return []
-    keys = change.names - operations.gone
+    keys = change.names.difference(operations.fill)  # nothing refers to a value that is not there
     named = [relation for relation in registry.referring(new.name) if relation.by in keys]
     if in_steps:
         if named:
@@ -69,7 +70,11 @@ class DataProcedure:
         try:
             return (yield from self._steps())
         except TooManyMatches as error:
-            raise too_many(self.definition.name, self.operations, self.most) from error
+            raise too_many(self.definition, self.operations, self.most) from error
+        except InvalidQuery as error:
+            if error.limit_name != "MOST_BULK_BYTES":
+                raise
+            raise too_large(self.definition, self.operations) from error
 
     def _steps(self) -> Steps:
         numbers: dict[str, Mapping[str, int]] = {}
@@ -97,14 +102,18 @@ class DataProcedure:
 async def _beginnings(
     engine: Engine, old: StoreDefinition, new: StoreDefinition, change: DataChange
 ) -> tuple[list[Beginning], list[Write]]:
-    """Return the serial fields that begin or are filled, above all numbers that entities have, and the condition that
-    none of them has got a greater one by the commit."""
-    filled = change.operations.fill
-    wanted = [each for each in serials_of(new) if each.field not in old.serial_names or each.field in filled]
+    """Return the serial fields that are filled, and those that begin, above all numbers that entities have, with the
+    condition that none of them has got a greater one by the commit. Raises DataStandsAgainst."""
+    serials, filled = serials_of(new), change.operations.fill
+    going_on = [Beginning(each) for each in serials if each.field in old.serial_names and each.field in filled]
+    wanted = [each for each in serials if each.field not in old.serial_names]
     if not wanted:
-        return [], []
+        return going_on, []
     since = await engine.feed.position()
     largest = {each.field: await _largest(engine, new.name, each.field, change) for each in wanted}
+    if beyond := {name: number for name, number in largest.items() if number > LARGEST_START}:
+        text = "An entity has the number {} in it, above which no others are left."
+        raise DataStandsAgainst({name: text.format(number) for name, number in beyond.items()})
 
     def recheck(changes: Sequence[Change]) -> None:
         for each in changes:
@@ -120,7 +129,7 @@ async def _beginnings(
         )
         for each in wanted
     ]
-    return beginnings, [Recheck(new.name, since, recheck)]
+    return [*going_on, *beginnings], [Recheck(new.name, since, recheck)]
 
 
 async def _largest(engine: Engine, store: str, field: str, change: DataChange) -> int:

@@ -183,10 +183,11 @@ class EntityService:
     ) -> list[tuple[bytes, int]]:
         """Insert all entities or none; return their JSON texts and revisions. With `indexed`, errors contain the
         position of the invalid body: ``3.price``. With `keeps_serials`, entities keep the serial numbers in bodies."""
-        view = self._view(principal, store, "POST")
+        view = self._allowed(principal, store, "POST")
         definition = view.definition
         if key is not None and (earlier := await self._earlier(principal, view, len(bodies), key)) is not None:
             return earlier
+        check_writable(definition)
         with indexed_errors(indexed), self.group_paths.stamping():
             shape = definition.keeping_serials if keeps_serials else definition
             entities = await self._bodies.new_entities(principal, shape, bodies, indexed)
@@ -212,13 +213,14 @@ class EntityService:
         """Insert each body, or update the visible entity with the same value at `path`, which must be unique. All or
         none. The `operators` of each body belong to the update: they do nothing to an entity that is inserted. With
         `keeps_serials`, an entity that is inserted keeps the serial numbers in its body."""
-        self._view(principal, store, "POST")
-        view = self._view(principal, store, "PATCH")  # it may insert, and it may change
+        self._allowed(principal, store, "POST")
+        view = self._allowed(principal, store, "PATCH")  # it may insert, and it may change
         definition = view.definition
         self._not_system(definition)
         check_upsert_path(view, path, keeps_serials=keeps_serials)
         if key is not None and (earlier := await self._earlier(principal, view, len(bodies), key)) is not None:
             return earlier
+        check_writable(definition)
         with indexed_errors(indexed), self.group_paths.stamping():
             missing: list[tuple[Violation, ...]] = []
             shape = definition.keeping_serials if keeps_serials else definition
@@ -343,11 +345,14 @@ class EntityService:
 
     def _view(self, principal: Principal, store: str, method: str) -> View:
         """Return the principal's View. Raises NotFound and Forbidden, and DataChanging for a write that must wait."""
-        definition = self.registry.get(store)
-        view = authorize(principal, definition, method)
+        view = self._allowed(principal, store, method)
         if method != "GET":
-            check_writable(definition)
+            check_writable(view.definition)
         return view
+
+    def _allowed(self, principal: Principal, store: str, method: str) -> View:
+        """Return the principal's View, also where a write must wait: it may have been made before."""
+        return authorize(principal, self.registry.get(store), method)
 
     async def _earlier(
         self, principal: Principal, view: View, count: int, key: IdempotencyKey

@@ -9,7 +9,7 @@ from hub.services.tally import Tally
 from stores.data_changes import DataChange, DataOperations, Obstacle, Obstructed
 from stores.errors import DataStandsAgainst
 from stores.paths import value_at
-from stores.protocol import Engine
+from stores.protocol import MOST_BULK_BYTES, Engine
 from stores.records import Entity
 from stores.schema import StoreDefinition
 
@@ -23,6 +23,9 @@ _TEXTS: Final[Mapping[Obstacle, str]] = {
 }
 
 
+_SHOWN_COMMANDS: Final = 10
+
+
 def text_of_obstacle(kind: Obstacle) -> str:
     """Return what entities have that cannot be changed."""
     return _TEXTS[kind]
@@ -33,7 +36,7 @@ class Examination:
 
     def __init__(self, change: DataChange, definition: StoreDefinition, most: int) -> None:
         self._change = change
-        self._store = definition.name
+        self._definition = definition
         self._most = most
         self._obstacles: dict[tuple[str, Obstacle], Tally] = {}
         changed = change.names - definition.serial_names
@@ -44,10 +47,10 @@ class Examination:
     async def run(self, engine: Engine) -> dict[str, str]:
         """Return for each field how many entities stand against the change, and which one is the first. Raises
         DataStandsAgainst for a change of too many."""
-        count = await engine.count(self._store, self._change.concerned)
+        count = await engine.count(self._definition.name, self._change.concerned)
         if count > self._most:
-            raise too_many(self._store, self._change.operations, self._most)
-        await engine.count(self._store, self._change.concerned, self._examine)
+            raise too_many(self._definition, self._change.operations, self._most)
+        await engine.count(self._definition.name, self._change.concerned, self._examine)
         shared = {
             path: Tally(len(ids), min(ids)).saying("would share", "a value of it with another.")
             for path, ids in self._sharing.items()
@@ -74,14 +77,28 @@ class Examination:
             self._sharing.setdefault(path, {}).update({holder: None, id: None})
 
 
-def too_many(store: str, operations: DataOperations, most: int) -> DataStandsAgainst:
+def too_many(definition: StoreDefinition, operations: DataOperations, most: int) -> DataStandsAgainst:
     """Return the refusal of a change of too many entities, with the commands that make it."""
+    text = f"More than {most} entities would change (HUB_MAX_MATCHES)."
+    return _beyond_one_commit(text, definition, operations, "max_matches")
+
+
+def too_large(definition: StoreDefinition, operations: DataOperations) -> DataStandsAgainst:
+    """Return the refusal of a change of entities that are too large together, with the commands that make it."""
+    text = f"Entities of more than {MOST_BULK_BYTES >> 20} MiB would change (MOST_BULK_BYTES)."
+    return _beyond_one_commit(text, definition, operations, "MOST_BULK_BYTES")
+
+
+def _beyond_one_commit(
+    text: str, definition: StoreDefinition, operations: DataOperations, limit: str
+) -> DataStandsAgainst:
+    store, types = definition.name, definition.by_id
     commands = [
         *(f"hub field rename {store} {source} {target}" for source, target in operations.rename.items()),
         *(f"hub field drop {store} {name}" for name in operations.drop),
         *(f"hub field fill {store} {name}" for name in operations.fill),
-        *(f"hub field convert {store} {name}" for name in operations.convert),
+        *(f"hub field convert {store} {name} --type {types[name].type}" for name in operations.convert),
     ]
-    text = f"More than {most} entities would change (HUB_MAX_MATCHES). The command line changes any number: "
-    error = DataStandsAgainst({"data": text + "; ".join(commands[:10])})
-    return error.at("max_matches")
+    how = f"The command line changes any number: {'; '.join(commands[:_SHOWN_COMMANDS])}"
+    error = DataStandsAgainst({"data": f"{text} {how}"})
+    return error.at(limit)

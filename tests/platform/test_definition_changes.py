@@ -345,6 +345,13 @@ async def test_a_serial_that_does_not_fill_begins_above_what_is_there(admin: Cli
     assert (await user.make(store, name="f"))["number"] == 2_004
 
 
+async def test_a_number_above_which_none_are_left(admin: Client, user: Client, hub: Hub) -> None:
+    store = await hub.define(fields=[{"id": "number", "type": "Number"}])
+    await user.make_all(store, [{"number": 10**15 + 1}, {"number": 5}])
+    errors = refused(await change(admin, store, [NUMBER]), 409, "number")
+    assert errors["number"][0].startswith("An entity has the number 1000000000000001")
+
+
 async def test_numbers_are_converted_and_renamed(admin: Client, user: Client, hub: Hub) -> None:
     store = await hub.define(fields=[{"id": "number", "type": "Text"}])
     await user.make_all(store, [{"number": "300"}, {"number": " 20 "}])
@@ -398,9 +405,24 @@ async def test_values_that_others_refer_to_are_not_converted(admin: Client, user
     errors = refused(await change(admin, customers, wanted, convert=["number"]), 409, "number")
     assert errors["number"] == [f"Entities of {orders} refer to this value."]
     refused(await change(admin, customers, [number | {"id": "no"}], rename={"number": "no"}), 409, "number")
+    steps = {"convert": ["number"], "steps": True}
+    assert "in steps" in refused(await change(admin, customers, wanted, **steps), 409, "number")["number"][0]
     good(await user.delete(f"/{orders}/{order['_id']}"))
     good(await change(admin, customers, wanted, convert=["number"]))
     assert shown(await user.list(customers), "number") == [{"number": 1}, {"number": 2}]
+
+
+async def test_a_key_of_an_open_store_is_not_dropped(admin: Client, user: Client, hub: Hub) -> None:
+    """A path may be unique without being a field."""
+    customers = await hub.define(unique=["number"])
+    await user.make_all(customers, [{"number": "1", "n": 1}, {"number": "2", "n": 2}])
+    orders = await hub.define(fields=[{"id": "customer", "type": "Reference", "store": customers, "by": "number"}])
+    order = await user.make(orders, customer="1")
+    for data in ({"drop": ["number"]}, {"rename": {"number": "no"}}):
+        refused(await change(admin, customers, **data), 409, "number")
+    good(await user.delete(f"/{orders}/{order['_id']}"))
+    good(await change(admin, customers, drop=["number"]))
+    assert shown(await user.list(customers), "number", "n") == [{"n": 1}, {"n": 2}]
 
 
 async def test_definitions_that_refer_to_each_other(admin: Client, user: Client) -> None:
@@ -468,6 +490,19 @@ async def test_what_is_written_before_the_commit_stands_against_it(racing: Racin
     found = await racing.hub.engine.entities("orders", Query())
     assert [(each["amount"], each["_rev"]) for each in found] == [("1", 1), ("2", 1), ("many", 1)]
     assert (await racing.see("stores", store))["fields"] == [NAME, AMOUNT]
+
+
+async def test_a_serial_is_filled_while_others_take_numbers(racing: Racing) -> None:
+    number = {"id": "number", "type": "Serial"}
+    store = await racing.make("stores", {"name": "orders", "fields": [NAME]})
+    await racing.make("orders", {"name": "a"})
+    entities, me = racing.hub.entities, racing.principal
+    await entities.change(me, "stores", store, {"fields": [NAME, number]}, None)
+    racing.before("define", lambda: racing.make("orders", {"name": "b"}))
+    await entities.change(me, "stores", store, {"data": {"fill": ["number"]}}, None)
+    await racing.make("orders", {"name": "c"})
+    found = await racing.hub.engine.entities("orders", Query())
+    assert [each["number"] for each in found] == [2, 1, 3]
 
 
 async def test_writes_meanwhile_follow_the_former_or_the_new_definition(racing: Racing) -> None:

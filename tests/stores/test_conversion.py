@@ -64,6 +64,26 @@ def test_a_converted_value_is_canonical(new: Field, value: Any) -> None:
         assert same(convert(made), made)
 
 
+@pytest.mark.parametrize("many", [False, True])
+@pytest.mark.parametrize("old", FIELD_TYPES)
+def test_the_values_of_each_type_as_those_of_each_other(old: str, many: bool) -> None:
+    """Whatever converts is canonical; at least a text takes every single value, and JSON everything."""
+    example = FIELD_TYPES[old].example
+    convertible: set[str] = set()
+    for kind in FIELD_TYPES.values():
+        new = field(kind.name, many=many and "many" in kind.takes)
+        try:
+            made = converter_of(new)(example)
+        except Rejected:
+            continue
+        convertible.add(kind.name)
+        assert same(new.check(made, "f"), made)
+        assert same(converter_of(new)(made), made)
+    assert "JSON" in convertible
+    is_single = not isinstance(example, list | dict)
+    assert ("Textarea" in convertible) is (is_single or (many and isinstance(example, list)))
+
+
 @given(fields(), values)
 def test_a_value_that_the_type_accepts_is_its_canonical_form(new: Field, value: Any) -> None:
     try:
