@@ -88,8 +88,7 @@ class Model(RuleBasedStateMachine):
         self.restarts = restarts
         everybody = [Return(seat, False) for seat in range(len(self.run.seats))]
         self.step(*made, *everybody, together=True)
-        self.step(*seeds)
-        self.step(*subscribed, *others)
+        self.step(*seeds, *subscribed, *others)
         self.step(*asked)
 
     @rule(operation=draws.makes)
