@@ -90,10 +90,6 @@ class Ask(Operation):
     predicted = True
     by: int
 
-    @property
-    def touches(self) -> tuple[str, ...]:
-        return DATA
-
     async def perform(self, run: Run) -> None:
         holder = run.holder_of(self.by)
         request, answer = await self.send(run, run.writers[self.by], holder)
@@ -107,6 +103,10 @@ class Ask(Operation):
 @dataclass(frozen=True)
 class AskOne(Ask):
     one: One
+
+    @property
+    def touches(self) -> tuple[str, ...]:
+        return touched([(self.one.method, self.one.store)])
 
     async def send(self, run: Run, client: Client, holder: Holder) -> tuple[Request, httpx.Response]:
         request = self.one.request(run, holder, {})
@@ -128,6 +128,10 @@ class AskAll(Ask):
     method: str
     body: Any = None
 
+    @property
+    def touches(self) -> tuple[str, ...]:
+        return touched([(self.method, self.store)])
+
     async def send(self, run: Run, client: Client, holder: Holder) -> tuple[Request, httpx.Response]:
         filter = named(self.filter, run)
         body = None if self.method == "DELETE" else Filling(run, holder, {}).fill(self.body)
@@ -140,6 +144,10 @@ class AskAll(Ask):
 class AskBatch(Ask):
     ones: tuple[One, ...]
 
+    @property
+    def touches(self) -> tuple[str, ...]:
+        return touched([(one.method, one.store) for one in self.ones])
+
     async def send(self, run: Run, client: Client, holder: Holder) -> tuple[Batch, httpx.Response]:
         made: Made = {}
         requests: list[Request] = []
@@ -150,6 +158,12 @@ class AskBatch(Ask):
                 made[one.store] = index
         body = {"requests": [item(request) for request in requests]}
         return Batch(tuple(requests)), await client.post("/batch", body)
+
+
+def touched(requests: list[tuple[str, str]]) -> tuple[str, ...]:
+    """Return the stores that requests with these methods and stores may change. The deletion of an order may have
+    consequences in both."""
+    return DATA if ("DELETE", ORDERS) in requests else tuple({store for _, store in requests})
 
 
 def item(request: Request) -> dict[str, Any]:

@@ -72,9 +72,9 @@ class Model(RuleBasedStateMachine):
         restarts=st.sampled_from([0] * 11 + [1]),
         made=st.lists(draws.makes, min_size=2, max_size=4),
         seeds=st.lists(requests.seeds, min_size=2, max_size=3),
-        subscribed=st.lists(draws.subscriptions, min_size=1, max_size=3),
-        others=st.lists(requests.subscriptions, min_size=1, max_size=3),
-        asked=st.lists(requests.asks(), min_size=2, max_size=4),
+        subscribed=st.lists(draws.subscriptions, min_size=1, max_size=2),
+        others=st.lists(requests.subscriptions, min_size=2, max_size=4),
+        asked=st.lists(st.one_of(requests.linkings, requests.asks()), min_size=3, max_size=5),
     )
     def begin(
         self,
@@ -88,8 +88,7 @@ class Model(RuleBasedStateMachine):
         self.restarts = restarts
         everybody = [Return(seat, False) for seat in range(len(self.run.seats))]
         self.step(*made, *everybody, together=True)
-        self.step(*seeds)
-        self.step(*subscribed, *others)
+        self.step(*seeds, *subscribed, *others)
         self.step(*asked)
 
     @rule(operation=draws.makes)
