@@ -1,8 +1,9 @@
 """Turns of this process's writers at one entity, in the order in which they come.
 
 A computed change reads an entity and writes it at the revision that it has read. Without turns, most of many concurrent
-ones would be overtaken and repeated, and one of them again and again. Other changes of one entity join in while
-computed ones wait: they never fail, so they would overtake all the others.
+ones would be overtaken and repeated, and one of them again and again. The same goes for procedures, which take several
+exchanges with the server. Other changes of one entity join in while these wait: they never fail, so they would overtake
+all the others.
 """
 
 from __future__ import annotations
@@ -10,18 +11,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any, Final
+from typing import Final
 from weakref import WeakValueDictionary
 
 from stores.mongo.room import longest_wait
 from stores.paths import value_at
-from stores.protocol import Update, Upsert, Write
+from stores.protocol import Place, Procedure, Update, Upsert, Write
 
 _MOST_IN_TURN: Final = 500
-"""Computed changes of one commit that wait for turns. With more, the commit relies on being repeated."""
-
-Place = tuple[str, str, Any]
-"""A store, a path and a value that one entity has there."""
+"""Entities for whose turns one commit waits. With more, the commit relies on being repeated."""
 
 
 class EntityTurns:
@@ -46,6 +44,7 @@ class EntityTurns:
         """Return the places at which the commit waits, in the same order for all commits."""
         each = [write for write in writes if isinstance(write, Update | Upsert)]
         places = {place for w in each if w.compute is not None and (place := _place_of(w)) is not None}
+        places.update(place for write in writes if isinstance(write, Procedure) for place in write.places)
         if places:
             return sorted(places, key=repr) if len(places) <= _MOST_IN_TURN else []
         alone = _place_of(each[0]) if len(writes) == 1 and each else None

@@ -6,15 +6,16 @@ from contextlib import suppress
 from typing import cast
 
 from stores.errors import StoreError, refused_at
+from stores.mongo.array_paths import naming_paths
 from stores.mongo.errors import refusals_at
 from stores.mongo.writes import Writer
-from stores.protocol import Find, Lock, Procedure, Step, Steps, Written
+from stores.protocol import Definitions, Find, Lock, Procedure, Step, Steps, Written
 from stores.records import Entity
 from stores.threads import in_thread
 
 
-async def proceed(writer: Writer, procedure: Procedure, index: int) -> Written:
-    """Carry out the steps of the procedure at position `index` of its commit."""
+async def proceed(writer: Writer, procedure: Procedure, index: int, definition: Definitions = None) -> Written:
+    """Carry out the steps of the procedure at position `index` of its commit, which relies on `definition`."""
     steps = procedure.steps()
     outcome: Written | list[Entity] | None = None
     while True:
@@ -23,7 +24,8 @@ async def proceed(writer: Writer, procedure: Procedure, index: int) -> Written:
         if isinstance(step, Written):
             return step
         try:
-            with refusals_at(index), refused_at(index):
+            store = None if isinstance(step, Lock) else step.store
+            with naming_paths(definition, store), refusals_at(index), refused_at(index):
                 outcome = await _do(writer, step)
         except StoreError as error:
             with suppress(StopIteration):
