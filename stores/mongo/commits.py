@@ -38,7 +38,7 @@ from stores.mongo.errors import (
 from stores.mongo.idempotency import write_once
 from stores.mongo.locks import Numbers, make_locks
 from stores.mongo.orphans import end_orphans
-from stores.mongo.planning import guard_id, guards_of, is_bulk, is_large, runs_of
+from stores.mongo.planning import guard_id, guards_of, is_bulk, is_large, runs_of, with_long_procedures
 from stores.mongo.procedures import proceed
 from stores.mongo.room import Room, longest_wait
 from stores.mongo.serials import numbered
@@ -123,6 +123,7 @@ class Committer:
         key: IdempotencyKey | None,
         definition: Definitions = None,
     ) -> list[Written]:
+        writes = with_long_procedures(writes)
         return await self._finished(writes, partial(self._attempt, writes, by, key, definition), definition)
 
     async def commit_with(

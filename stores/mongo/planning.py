@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import orjson
 
 from stores.mongo.computing import PART_BYTES
+from stores.mongo.sizes import LARGE_DOCUMENT
 from stores.paths import value_at
-from stores.protocol import DeleteMany, Expect, Insert, Procedure, UpdateMany, Upsert, Write
+from stores.protocol import DeleteMany, Expect, Insert, Procedure, Update, UpdateMany, Upsert, Write
 
 
 def is_bulk(writes: Sequence[Write]) -> bool:
     return any(
         isinstance(write, UpdateMany | DeleteMany) or (isinstance(write, Procedure) and write.bulk) for write in writes
     )
+
+
+def with_long_procedures(writes: Sequence[Write]) -> Sequence[Write]:
+    """Return the writes of a commit. If they compute much, its procedures are bulk ones: they check what the writes
+    lead to, so they compute the same."""
+    computes = [write.compute for write in writes if isinstance(write, Update | Upsert) and write.compute is not None]
+    if sum(compute.size for compute in computes) <= LARGE_DOCUMENT:
+        return writes
+    return [replace(write, bulk=True) if isinstance(write, Procedure) else write for write in writes]
 
 
 def is_large(writes: Sequence[Write]) -> bool:
