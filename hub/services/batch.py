@@ -60,6 +60,9 @@ LIGHT_REQUESTS: Final = 20
 LIGHT_BYTES: Final = 65_536
 """A batch of more requests, or of more bytes, is done in threads."""
 
+END_OF_REVISIONS: Final = 10**18
+"""Revisions that a request names are lower, as in an If-Match header: MongoDB has no integers beyond 64 bits."""
+
 _SHOWN_AT_ONCE: Final = 262_144
 """Bytes of entities of which the answers are made on the event loop."""
 

@@ -10,7 +10,7 @@ import pytest
 from stores.computing import OperatorChange
 from stores.mongo.entity_turns import EntityTurns
 from stores.operators import NO_OPERATORS
-from stores.protocol import Procedure, Steps, Update, Upsert, Write, Written
+from stores.protocol import Delete, Procedure, Steps, Update, Upsert, Write, Written
 from stores.schema import StoreDefinition
 
 STORE = "things"
@@ -48,6 +48,13 @@ async def order_of(*commits: Sequence[Write]) -> list[int]:
 async def test_no_write_overtakes_a_procedure(write: Write) -> None:
     """A single change never fails, so many of them would make a transaction begin again and again."""
     assert await order_of([procedure("b", "a")], [write], [increment("c")]) == [2, 0, 1]
+
+
+@pytest.mark.parametrize("write", [Delete(STORE, "a"), Update(STORE, "a", {"n": 1})])
+async def test_other_changes_join_in(write: Write) -> None:
+    """With what checks their references, they are transactions, which computed changes would overtake."""
+    assert await order_of([increment("a")], [procedure(), write]) == [0, 1]
+    assert await order_of([increment("b")], [procedure(), write]) == [1, 0]
 
 
 async def test_procedures_and_computed_changes_take_turns() -> None:

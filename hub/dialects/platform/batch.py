@@ -17,7 +17,7 @@ from hub.dialects.platform.entities import idempotency_key
 from hub.dialects.platform.parameters import known_parameters
 from hub.errors import BadRequest
 from hub.http import SMALL_BODY, Answer, Call, parse_body
-from hub.services.batch import METHODS, MOST_REQUESTS, BatchRequest, Method
+from hub.services.batch import END_OF_REVISIONS, METHODS, MOST_REQUESTS, BatchRequest, Method
 from hub.services.batch_references import MOST_REFERENCES, references_in, references_in_text
 from stores.errors import InvalidEntity
 from stores.protocol import Revisions
@@ -27,7 +27,6 @@ _MEMBERS: Final = ("method", "path", "body", "if_match")
 _WRAPPED: Final = re.compile(rb'\s*\{\s*"requests"\s*:\s*(?=\[)')
 _END: Final = re.compile(rb"\]\s*\}\s*\Z")
 _LONGEST_END: Final = 1_000
-_END_OF_REVISIONS: Final = 10**18
 _PATH: Final = re.compile(r"/([^/?#]+)(?:/([^/?#]+))?(?:\?([^#]*))?\Z")
 
 
@@ -151,7 +150,6 @@ def _body(item: dict[str, Any], method: Method) -> dict[str, Any] | None:
 def _revisions(value: Any, method: Method) -> Revisions:
     if method == "POST":
         raise BadRequest("if_match", "A POST has no if_match: it creates an entity.")
-    # As many digits as in an If-Match header: MongoDB has no integers beyond 64 bits.
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < _END_OF_REVISIONS:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < END_OF_REVISIONS:
         raise BadRequest("if_match", "Must be the revision of the entity, a whole number.")
     return frozenset({value})
