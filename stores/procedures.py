@@ -42,6 +42,10 @@ class Take:
     count: int
 
 
+Place = tuple[str, str, Any]
+"""A store, a path and a value that one entity has there."""
+
+
 @dataclass(frozen=True, slots=True)
 class Procedure:
     """Writes that depend on what the commit finds, or on the outcome of writes before them.
@@ -51,11 +55,14 @@ class Procedure:
     raised in it, and fails the commit, as any error does; the procedure may raise another one that explains it. It
     returns the Written that stands for it in the outcome of the commit.
 
-    `store`: the store that it mainly writes to. `bulk`: it may write or search for long."""
+    `store`: the store that it mainly writes to. `bulk`: it may write or search for long. What is known of it before:
+    `places` of entities that it changes, and about how many bytes it writes (`size`)."""
 
     store: str
     steps: Callable[[], Steps]
     bulk: bool = False
+    places: tuple[Place, ...] = ()
+    size: int = 0
 
 
 Write = Insert | Update | Delete | Upsert | UpdateMany | DeleteMany | Expect | Recheck | Procedure

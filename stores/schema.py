@@ -151,6 +151,12 @@ class Field:
         return self.typed.kind.parse(text)
 
     @cached_property
+    def most_costly(self) -> int:
+        """The most values of this field in one entity whose check takes long: operators check all of them again."""
+        each = sum(member.most_costly for member in self.fields) if self.fields else int(self.kind.costly)
+        return each * most_items(self) if self.many else each
+
+    @cached_property
     def _canonical(self) -> Canonical:
         return self.kind.canonical(self)
 

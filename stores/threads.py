@@ -10,7 +10,10 @@ import asyncio
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Annotated, Any, Final, TypeVar
 
 from stores.bounds import Limit
@@ -25,9 +28,14 @@ MOST_THREADS_EACH: Annotated[int, Limit("user", "threads of requests", "waits")]
 MOST_OPEN_THREADS: Annotated[int, Limit("process", "threads of requests without credentials", "waits")] = 1
 """Of `MOST_THREADS`: any number of addresses leaves the other threads to users."""
 
+MOST_TRANSACTION_THREADS: Annotated[int, Limit("process on MongoDB", "threads of transactions", "waits")] = 4
+"""Threads of their own: an open transaction holds what others need, so it does not wait for other work of its user."""
+
 _NICENESS: Final = 5
 """With this, a thread gets a third of the processor time that others get when there is too little."""
 
+_TRANSACTIONS: Final = ThreadPoolExecutor(MOST_TRANSACTION_THREADS, "hub-transaction")
+_IN_TRANSACTION: Final = ContextVar("in_transaction", default=False)
 _PLACES: Final = Places(MOST_THREADS, MOST_THREADS_EACH)
 _OPEN_PLACES: Final = Places(MOST_OPEN_THREADS, 1)
 _OPEN: Final = "open"
@@ -37,8 +45,10 @@ _OPEN: Final = "open"
 async def in_thread(function: Callable[..., T], *arguments: Any, address: str = "") -> T:
     """Return the result of a function, called in a thread for the user of the current request, or for an address before
     the request is authenticated. Without either it is the hub's own work, which waits for nobody."""
-    user = READER.get()
     loop = asyncio.get_running_loop()
+    if _IN_TRANSACTION.get():
+        return await loop.run_in_executor(_TRANSACTIONS, function, *arguments)
+    user = READER.get()
 
     def start() -> asyncio.Future[T]:
         return loop.run_in_executor(None, function, *arguments)
@@ -48,6 +58,16 @@ async def in_thread(function: Callable[..., T], *arguments: Any, address: str = 
     if address:
         return await _OPEN_PLACES.run(address, lambda: asyncio.ensure_future(_PLACES.run(_OPEN, start)))
     return await start()
+
+
+@contextmanager
+def of_transaction() -> Iterator[None]:
+    """Context for an open transaction of the database: the work of its task has threads of its own."""
+    token = _IN_TRANSACTION.set(True)
+    try:
+        yield
+    finally:
+        _IN_TRANSACTION.reset(token)
 
 
 def lower_priority() -> None:

@@ -7,8 +7,10 @@ it may depend on them.
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from functools import partial
+from typing import Annotated, Any, Final, Literal
 
 from auth.errors import AuthError, Explained
 from auth.policy import authorize, reader_of
@@ -18,18 +20,21 @@ from hub.errors import HubError, RequestFailed
 from hub.services.batch_answers import Answers, Resolver
 from hub.services.data_steps import check_writable
 from hub.services.entities import EntityService
-from hub.services.preparing import within_commit
+from hub.services.operators import checks_of
+from hub.services.preparing import LoopShare, Preparation, TooMuchForLoop, within_commit
 from hub.services.registry import StoreRegistry
 from hub.services.retrying import against_current_definition
 from hub.services.written import text_of
 from stores.bounds import Limit
 from stores.errors import InvalidQuery, StorageFull, StoreError, Unavailable
 from stores.parse_operators import parse_change
+from stores.paths import value_at
 from stores.protocol import (
     Delete,
     Engine,
     IdempotencyKey,
     Insert,
+    Place,
     Procedure,
     Revisions,
     Step,
@@ -41,19 +46,26 @@ from stores.protocol import (
     pack,
     unpack,
 )
-from stores.records import Entity
+from stores.records import Entity, is_id
 from stores.schema import StoreDefinition
 from stores.threads import in_thread
 from stores.turns import Turn
 
 MOST_REQUESTS: Annotated[int, Limit("batch", "requests", "400")] = 500
 
-MOST_BATCH_BYTES: Annotated[int, Limit("batch", "bytes of entities that it changes or deletes", "400")] = 67_108_864
-"""Bytes of the entities that the requests of a batch change or delete: its answer holds each of them whole."""
+MOST_BATCH_BYTES: Annotated[int, Limit("batch", "bytes of entities, beyond those of its body", "400")] = 67_108_864
+"""Bytes of the entities that the requests of a batch make, change or delete, as far as they exceed its body: its answer
+holds each of them whole. References and defaults make large entities of small bodies."""
 
-LIGHT_REQUESTS: int = 20
-LIGHT_BYTES: int = 65_536
+LIGHT_REQUESTS: Final = 20
+LIGHT_BYTES: Final = 65_536
 """A batch of more requests, or of more bytes, is done in threads."""
+
+END_OF_REVISIONS: Final = 10**18
+"""Revisions that a request names are lower, as in an If-Match header: MongoDB has no integers beyond 64 bits."""
+
+_SHOWN_AT_ONCE: Final = 262_144
+"""Bytes of entities of which the answers are made on the event loop."""
 
 Method = Literal["POST", "PATCH", "PUT", "DELETE"]
 METHODS: tuple[Method, ...] = ("POST", "PATCH", "PUT", "DELETE")
@@ -76,6 +88,14 @@ class BatchRequest:
         """The methods that it needs. The write is bound to what the last one allows."""
         return ("POST", "PATCH") if self.upsert else (self.method,)
 
+    @property
+    def place(self) -> Place | None:
+        """The place of the entity that it changes, as far as it is known before the requests before it are done."""
+        if is_id(self.id):
+            return self.store, "_id", self.id
+        value = value_at(self.body, self.upsert) if self.upsert and self.body else None
+        return (self.store, self.upsert, value) if isinstance(value, str | int) else None
+
 
 class BatchService:
     def __init__(self, engine: Engine, registry: StoreRegistry, entities: EntityService) -> None:
@@ -89,7 +109,7 @@ class BatchService:
     ) -> list[tuple[bytes, int]]:
         """Carry out the requests, all or none; return the JSON texts and revisions of their entities. `size`: bytes of
         the requests. Raises RequestFailed for the first request that fails."""
-        batch = _Batch(self._entities, principal, requests)
+        batch = _Batch(self._entities, principal, requests, size)
         batch.authorize(self.registry)
         if key is not None and (earlier := await self._engine.outcome(key)) is not None:
             return await batch.answers(earlier[0])
@@ -97,19 +117,31 @@ class BatchService:
             check_writable(definition)
         with self._entities.group_paths.stamping():
             batch.branch = await self._entities.group_paths.branch_of(principal)
-            bulk = len(requests) > LIGHT_REQUESTS or size > LIGHT_BYTES
-            procedure = Procedure(requests[0].store, batch.steps, bulk)
-            [written] = await self._engine.commit([procedure], principal.user_id, key, batch.definitions)
+            written = await self._commit(batch, principal, key)
         return await batch.answers(written)
+
+    async def _commit(self, batch: _Batch, principal: Principal, key: IdempotencyKey | None) -> Written:
+        """Carry out the batch, on the event loop if it turns out to be light."""
+        if batch.may_be_light:
+            with suppress(TooMuchForLoop):
+                [written] = await self._engine.commit(
+                    [batch.procedure(bulk=False)], principal.user_id, key, batch.definitions
+                )
+                return written
+        [written] = await self._engine.commit([batch.procedure(bulk=True)], principal.user_id, key, batch.definitions)
+        return written
 
 
 class _Batch:
-    """The requests of one batch, with what their caller may see and do."""
+    """The requests of one batch, of `size` bytes, with what their caller may see and do."""
 
-    def __init__(self, entities: EntityService, principal: Principal, requests: Sequence[BatchRequest]) -> None:
+    def __init__(
+        self, entities: EntityService, principal: Principal, requests: Sequence[BatchRequest], size: int
+    ) -> None:
         self._entities = entities
         self._principal = principal
         self._requests = requests
+        self._size = size
         self._views: list[View] = []
         self._refusal: Exception | None = None
         """Why the request after those in `_views` is not allowed."""
@@ -136,9 +168,20 @@ class _Batch:
     def definitions(self) -> list[StoreDefinition]:
         return [*{view.store: view.definition for view in self._views}.values()]
 
-    def steps(self) -> Steps:
-        """The procedure of the batch. Its outcome stands for those of all requests."""
-        answers = Answers()
+    @property
+    def may_be_light(self) -> bool:
+        return len(self._requests) <= LIGHT_REQUESTS and self._size <= LIGHT_BYTES
+
+    def procedure(self, *, bulk: bool) -> Procedure:
+        """Return the procedure of the batch. Its outcome stands for those of all requests. Without `bulk`, it raises
+        TooMuchForLoop if it takes long."""
+        steps = partial(self._steps, bounded=not bulk)
+        places = tuple(place for request in self._requests if (place := request.place) is not None)
+        return Procedure(self._requests[0].store, steps, bulk, places, self._size)
+
+    def _steps(self, *, bounded: bool) -> Steps:
+        share = LoopShare(bounded=bounded)
+        answers = Answers(share)
         outcomes: list[Written] = []
         met = 0
         for index, request in enumerate(self._requests):
@@ -146,11 +189,12 @@ class _Batch:
                 if index == len(self._views) and self._refusal is not None:
                     raise self._refusal
                 written = yield from self._write(index, request, answers)
-                met += _met(request, written)
-                if met > MOST_BATCH_BYTES:
+                met += len(written.entity)
+                if met > MOST_BATCH_BYTES + self._size:
                     raise _too_large()
-                answers.add(text_of(reader_of(self._principal, self._views[index]), written))
-            except (Unavailable, StorageFull):
+                share.spend(len(written.entity), _SHOWN_AT_ONCE)
+                answers.add(text_of(reader_of(self._principal, self._views[index]), written), written.rev)
+            except (Unavailable, StorageFull, TooMuchForLoop):
                 raise  # not the fault of the request
             except (StoreError, AuthError, HubError) as error:
                 raise RequestFailed(index, error) from error
@@ -158,7 +202,7 @@ class _Batch:
         return Written(pack(outcomes), 0, sum(each.count for each in outcomes))
 
     def _write(self, index: int, request: BatchRequest, answers: Answers) -> Generator[Step, Any, Written]:
-        write = yield from self._prepared(request, self._views[index], Resolver(answers, index))
+        write = yield from self._prepared(request, self._views[index], Resolver(answers, index), answers.share)
         guarded = self._entities.references.guard(self._principal, [write])
         for procedure in guarded.before:
             yield from procedure.steps()
@@ -168,7 +212,7 @@ class _Batch:
         return written
 
     def _prepared(
-        self, request: BatchRequest, view: View, resolver: Resolver
+        self, request: BatchRequest, view: View, resolver: Resolver, share: LoopShare
     ) -> Generator[Step, Any, Insert | Update | Upsert | Delete]:
         id = resolver.text(request.id) if request.refers else request.id
         body = request.body or {}
@@ -176,29 +220,27 @@ class _Batch:
             body = resolver.body(body)
             if not isinstance(body, dict):
                 raise InvalidQuery("body", "The body must be a JSON object.")
-        return (yield from self._writing(request, view, id, body))
+            self._entities.writes.check_values(body)
+        if request.method == "DELETE":
+            return self._entities.writes.deleting(view, id, request.revs)
+        return (yield from within_commit(self._writing(request, view, id, body, share), share))
 
     def _writing(
-        self, request: BatchRequest, view: View, id: str, body: Entity
-    ) -> Generator[Step, Any, Insert | Update | Upsert | Delete]:
+        self, request: BatchRequest, view: View, id: str, body: Entity, share: LoopShare
+    ) -> Preparation[Insert | Update | Upsert]:
         writes, principal = self._entities.writes, self._principal
-        match request.method:
-            case "POST" if request.upsert:
-                fields, operators = parse_change(body)
-                compute = writes.computing(view, operators)
-                upserting = writes.upserting(principal, view, request.upsert, fields, self.branch, compute)
-                return (yield from within_commit(upserting))
-            case "POST":
-                return (yield from within_commit(writes.creating(principal, view, body, self.branch)))
-            case "PATCH":
-                fields, operators = parse_change(body)
-                compute = writes.computing(view, operators)
-                changing = writes.changing(principal, view, id, fields, request.revs, compute)
-                return (yield from within_commit(changing))
-            case "PUT":
-                return (yield from within_commit(writes.replacing(principal, view, id, body, request.revs)))
-            case "DELETE":
-                return writes.deleting(view, id, request.revs)
+        if request.method == "PUT":
+            return (yield from writes.replacing(principal, view, id, body, request.revs))
+        if request.method == "POST" and not request.upsert:
+            return (yield from writes.creating(principal, view, body, self.branch))
+        fields, operators = parse_change(body)
+        share.spend(checks_of(operators), view.definition.checked_at_once)
+        compute = writes.computing(view, operators)
+        if compute is not None:
+            share.spend(compute.size, LIGHT_BYTES)
+        if request.upsert:
+            return (yield from writes.upserting(principal, view, request.upsert, fields, self.branch, compute))
+        return (yield from writes.changing(principal, view, id, fields, request.revs, compute))
 
     async def answers(self, written: Written) -> list[tuple[bytes, int]]:
         """Return the entities of the outcome of the batch, as the caller may see them now. Raises RequestFailed if a
@@ -217,11 +259,6 @@ class _Batch:
         return texts
 
 
-def _met(request: BatchRequest, written: Written) -> int:
-    """Return the bytes of the entity that a request has met; those of a new one have been sent."""
-    return 0 if request.method == "POST" and not request.upsert else len(written.entity)
-
-
 def _too_large() -> InvalidQuery:
-    text = f"The entities that the requests change or delete exceed {MOST_BATCH_BYTES} bytes together: send fewer."
+    text = f"The entities of the requests exceed the body by more than {MOST_BATCH_BYTES} bytes: send fewer."
     return InvalidQuery("path", text).at("MOST_BATCH_BYTES")

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final
 import orjson
 
 from hub.errors import BadRequest
+from hub.services.preparing import LoopShare
 from stores.bounds import Limit
 from stores.records import Entity
 
@@ -20,9 +21,19 @@ MOST_REFERENCES: Annotated[int, Limit("batch", "`$ref`", "400")] = 5_000
 MOST_REFERENCED_BYTES: Annotated[int, Limit("request of a batch", "bytes that `$ref` stand for", "400")] = 1_048_576
 """Bytes of the values for which the references of one request stand: each may be large, and be named often."""
 
+MOST_ANSWER_BYTES: Annotated[int, Limit("batch", "bytes of answers that `$ref` look into", "400")] = 67_108_864
+"""Bytes of the answers that references look into, for other fields than `_id` and `_rev`. Only the last one is kept
+parsed, so an answer counts again if another one is looked into in between."""
+
+COPIED_AT_ONCE: Final = 65_536
+LOOKED_INTO_AT_ONCE: Final = 262_144
+"""Bytes of values that are copied, and of answers that are parsed, on the event loop."""
+
 MEMBER: Final = "$ref"
 _PLACE: Final = re.compile(r"(0|[1-9][0-9]{0,3})\.(.+)\Z", re.DOTALL)
 _IN_TEXT: Final = re.compile(r'\{\s*"\$ref"\s*:\s*("(?:[^"\\]|\\.)*")\s*\}')
+_ID_BEGINS: Final = b'{"_id":"'
+_FORM: Final = 'A $ref is the number of an earlier request and one of its fields: "0._id".'
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +49,7 @@ class Reference:
         """Return the reference in request `index` with this text. Raises BadRequest."""
         match = _PLACE.match(text) if isinstance(text, str) else None
         if match is None:
-            raise BadRequest(place, 'A $ref is the number of an earlier request and one of its fields: "0._id".')
+            raise BadRequest(place, _FORM)
         if int(match[1]) >= index:
             raise BadRequest(place, f"A $ref names an earlier request, and request {match[1]} is none.")
         return cls(place, int(match[1]), match[2])
@@ -72,7 +83,15 @@ def references_in(body: Any, index: int) -> Iterator[Reference]:
 
 def references_in_text(text: str, index: int) -> list[Reference]:
     """Return the references in a path of request `index`. Raises BadRequest for a malformed one."""
-    return [Reference.parse(orjson.loads(match[1]), "path", index) for match in _IN_TEXT.finditer(text)]
+    return [Reference.parse(_text_of(match), "path", index) for match in _IN_TEXT.finditer(text)]
+
+
+def _text_of(match: re.Match[str]) -> str:
+    """Return the text of a reference in a path. Raises BadRequest."""
+    try:
+        return str(orjson.loads(match[1]))
+    except ValueError:
+        raise BadRequest("path", _FORM) from None
 
 
 def is_reference(value: Any) -> bool:
@@ -81,25 +100,48 @@ def is_reference(value: Any) -> bool:
 
 class Answers:
     """The answers to the requests of a batch so far, as their caller sees them: JSON texts, parsed when they are
-    referred to."""
+    referred to. `share` is that of the batch."""
 
-    def __init__(self) -> None:
-        self._texts: list[bytes] = []
-        self._parsed: dict[int, Entity] = {}
+    def __init__(self, share: LoopShare) -> None:
+        self.share = share
+        self._texts: list[tuple[bytes, int]] = []
+        self._parsed: tuple[int, Entity] = (-1, {})
+        self._looked_into = 0
 
-    def add(self, text: bytes) -> None:
-        self._texts.append(text)
+    def add(self, text: bytes, rev: int) -> None:
+        """Add the answer to the next request: an entity and its revision."""
+        self._texts.append((text, rev))
 
     def value_of(self, reference: Reference) -> Any:
-        """Raises BadRequest if the answer does not have the field."""
-        number = reference.request
-        if number not in self._parsed:
-            self._parsed[number] = orjson.loads(self._texts[number])
-        return reference.value_in(self._parsed[number])
+        """Raises BadRequest if the answer does not have the field, and TooMuchForLoop."""
+        text, rev = self._texts[reference.request]
+        if reference.path == "_rev" and rev:
+            return rev
+        if reference.path == "_id" and (id := _id_of(text)) is not None:
+            return id
+        if self._parsed[0] != reference.request:
+            self._look_into(text, reference.place)
+            self._parsed = reference.request, orjson.loads(text)
+        return reference.value_in(self._parsed[1])
+
+    def _look_into(self, text: bytes, place: str) -> None:
+        self._looked_into += len(text)
+        if self._looked_into > MOST_ANSWER_BYTES:
+            said = f"The $ref of a batch look into answers of at most {MOST_ANSWER_BYTES} bytes together."
+            raise BadRequest(place, said).at("MOST_ANSWER_BYTES")
+        self.share.spend(len(text), LOOKED_INTO_AT_ONCE)
+
+
+def _id_of(text: bytes) -> str | None:
+    """Return the id of an entity, with which its text begins; None for an unusual one."""
+    if not text.startswith(_ID_BEGINS):
+        return None
+    id = text[len(_ID_BEGINS) : text.index(b'"', len(_ID_BEGINS))]
+    return None if b"\\" in id else id.decode()
 
 
 class Resolver:
-    """Puts values in the place of the references of one request. Raises BadRequest."""
+    """Puts values in the place of the references of one request. Raises BadRequest, and TooMuchForLoop."""
 
     def __init__(self, answers: Answers, index: int) -> None:
         self._answers = answers
@@ -116,7 +158,7 @@ class Resolver:
 
     def text(self, text: str) -> str:
         """Return a path with values in the place of references."""
-        return _IN_TEXT.sub(lambda match: self._part(orjson.loads(match[1])), text)
+        return _IN_TEXT.sub(lambda match: self._part(_text_of(match)), text)
 
     def _within(self, value: Any, place: str, name: object) -> Any:
         return self.body(value, f"{place}.{name}" if place else str(name)) if isinstance(value, dict | list) else value
@@ -129,7 +171,9 @@ class Resolver:
 
     def _value(self, reference: Reference) -> Any:
         value = self._answers.value_of(reference)
-        self._bytes += len(orjson.dumps(value)) if isinstance(value, str | list | dict) else 8
+        size = len(orjson.dumps(value)) if isinstance(value, str | list | dict) else 8
+        self._answers.share.spend(size, COPIED_AT_ONCE)
+        self._bytes += size
         if self._bytes > MOST_REFERENCED_BYTES:
             text = f"The $ref of one request stand for at most {MOST_REFERENCED_BYTES} bytes together."
             raise BadRequest(reference.place, text).at("MOST_REFERENCED_BYTES")

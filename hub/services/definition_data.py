@@ -10,7 +10,7 @@ from hub.services.stamping import serials_of, stamp_change
 from hub.services.standing_changes import too_large, too_many
 from stores.data_changes import NOTHING_TO_DO, DataChange, DataOperations
 from stores.errors import DataStandsAgainst, InvalidQuery, NotAsExpected, TooManyMatches
-from stores.field_definitions import LARGEST_START
+from stores.fields.references import LARGEST_START
 from stores.presence import has_none, has_value
 from stores.protocol import Engine, Procedure, Recheck, Serial, Steps, UpdateMany, Write, do, find, take
 from stores.records import Change, Entity

@@ -17,7 +17,7 @@ from hub.services.violations import Checked, raise_violations
 from hub.services.written import is_forced
 from stores.computing import OperatorChange
 from stores.errors import InvalidEntity, InvalidQuery, NotFound, StaleRevision, Violation
-from stores.limits import MOST_VIOLATIONS, EntityLimits
+from stores.limits import MOST_VIOLATIONS, EntityLimits, nodes_of
 from stores.operators import Operators
 from stores.protocol import Delete, Find, Insert, Revisions, Update, Upsert
 from stores.query import And, Equal
@@ -129,6 +129,11 @@ class EntityWrites:
     def computing(self, view: View, operators: Operators) -> OperatorChange | None:
         """Return what the operators of a body compute, None without operators. Raises InvalidEntity."""
         return change_of(view, operators, self._limits) if operators else None
+
+    def check_values(self, body: Entity) -> None:
+        """Raise InvalidEntity for a body with more values than an entity may have, as parsers of bodies do."""
+        if nodes_of(body) > self._limits.nodes:
+            raise InvalidEntity([Violation("body", "too_many", str(self._limits.nodes))]).at("max_entity_nodes")
 
     @staticmethod
     def deleting(view: View, id: str, revs: Revisions | None) -> Delete:

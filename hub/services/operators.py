@@ -9,7 +9,7 @@ from auth.view import View
 from hub.services.violations import raise_violations
 from stores.computing import OperatorChange, placed, prepared
 from stores.errors import InvalidEntity, Violation
-from stores.limits import MOST_VIOLATIONS, EntityLimits
+from stores.limits import MOST_VIOLATIONS, EntityLimits, nodes_of
 from stores.operators import NO_OPERATORS, Operators
 from stores.records import Entity
 from stores.threads import in_thread
@@ -33,7 +33,13 @@ async def computing(view: View, operators: Operators, limits: EntityLimits, pref
     if not operators:
         return None
     arguments = view, operators, limits, prefix
-    return await in_thread(change_of, *arguments) if operators.size > _LONG else change_of(*arguments)
+    takes_long = operators.size > _LONG or checks_of(operators) > view.definition.checked_at_once
+    return await in_thread(change_of, *arguments) if takes_long else change_of(*arguments)
+
+
+def checks_of(operators: Operators) -> int:
+    """Return how many values `change_of` checks, about."""
+    return sum(nodes_of(operation.value) for operation in operators.operations)
 
 
 async def computing_all(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any, TypeVar
 
-from stores.errors import Violation
+from stores.errors import StoreError, Violation
 from stores.limits import nodes_of
 from stores.protocol import Engine, Find, Step
 from stores.query import Query
@@ -57,15 +57,36 @@ async def prepare(preparation: Preparation[T], engine: Engine | None = None) -> 
             answer = await engine.entities(need.store, Query(need.where, limit=need.limit))
 
 
-def within_commit(preparation: Preparation[T]) -> Generator[Step, Any, T]:
-    """Carry out a preparation as a part of a procedure."""
+class TooMuchForLoop(StoreError):
+    """A commit on the event loop has found that its own code takes long. It has changed nothing: do it in threads."""
+
+
+class LoopShare:
+    """What the code of one commit may do on the event loop: one unit in all, without a bound in threads."""
+
+    def __init__(self, *, bounded: bool) -> None:
+        self._left = 1.0 if bounded else inf
+
+    def spend(self, amount: float, at_once: float) -> None:
+        """Count work of which `at_once` may be done on the loop. Raises TooMuchForLoop."""
+        self._left -= amount / at_once
+        if self._left < 0:
+            raise TooMuchForLoop
+
+
+def within_commit(preparation: Preparation[T], share: LoopShare) -> Generator[Step, Any, T]:
+    """Carry out a preparation as a part of a procedure. Raises TooMuchForLoop."""
     answer: Any = None
     while True:
         try:
             need = preparation.send(answer)
         except StopIteration as ended:
             return ended.value  # type: ignore[no-any-return]
-        answer = need.result() if isinstance(need, BodyCheck) else (yield need)
+        if isinstance(need, BodyCheck):
+            share.spend(nodes_of(need.values), need.definition.checked_at_once)
+            answer = need.result()
+        else:
+            answer = yield need
 
 
 async def checked(check: BodyCheck) -> tuple[Entity, list[Violation]]:

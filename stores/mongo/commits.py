@@ -8,7 +8,7 @@ import time as clock
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 from weakref import WeakValueDictionary
 
 import orjson
@@ -16,13 +16,12 @@ from pymongo.errors import PyMongoError, ServerSelectionTimeoutError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
-from stores.compound import named_by
-from stores.errors import ParallelArrays, Unavailable, refused_at
+from stores.errors import Unavailable, refused_at
+from stores.mongo.array_paths import naming_paths
 from stores.mongo.batched_inserts import BatchedInserts
 from stores.mongo.bounding import check_size
 from stores.mongo.codec import revision, to_document
 from stores.mongo.compile import REVISION, UNNUMBERED
-from stores.mongo.computing import PART_BYTES
 from stores.mongo.conflicts import Conflicts
 from stores.mongo.connection import META, Connection, Session
 from stores.mongo.definition_gate import DefinitionGate
@@ -39,23 +38,20 @@ from stores.mongo.errors import (
 from stores.mongo.idempotency import write_once
 from stores.mongo.locks import Numbers, Precedence, make_locks
 from stores.mongo.orphans import end_orphans
+from stores.mongo.planning import guard_id, guards_of, is_bulk, is_large, runs_of, with_long_procedures
 from stores.mongo.procedures import proceed
 from stores.mongo.room import Room, longest_wait
 from stores.mongo.serials import numbered
 from stores.mongo.structure import KEYS
 from stores.mongo.writes import Writer
-from stores.paths import value_at
 from stores.protocol import (
     Definitions,
-    DeleteMany,
-    Expect,
     Feed,
     IdempotencyKey,
     Insert,
     Procedure,
     Recheck,
     Update,
-    UpdateMany,
     Upsert,
     Write,
     Written,
@@ -63,6 +59,7 @@ from stores.protocol import (
 from stores.rechecking import check_changes
 from stores.superseded import changed_definitions, each_of
 from stores.tasks import end_tasks
+from stores.threads import of_transaction
 from stores.turns import Places
 
 T = TypeVar("T")
@@ -130,7 +127,8 @@ class Committer:
         key: IdempotencyKey | None,
         definition: Definitions = None,
     ) -> list[Written]:
-        return await self._finished(writes, partial(self._attempt, writes, by, key), definition)
+        writes = with_long_procedures(writes)
+        return await self._finished(writes, partial(self._attempt, writes, by, key, definition), definition)
 
     async def commit_with(
         self, writes: Sequence[Write], owner: str, also: Callable[[Session], Awaitable[None]]
@@ -144,7 +142,7 @@ class Committer:
     ) -> list[Written]:
         async def work(session: Session, room: Room) -> list[Written]:
             await also(session)
-            return await self._write(writes, None, session, room)
+            return await self._write(writes, None, None, session, room)
 
         await self._make_guards(writes)
         return await self._in_transaction(writes, self._turn(writes, owner), work)
@@ -159,13 +157,8 @@ class Committer:
         task.add_done_callback(self._running.pop)
         if self._watch is None:
             self._watch = asyncio.create_task(self._clear_the_way())
-        try:
+        with naming_paths(definition):
             outcome = await asyncio.shield(task)
-        except ParallelArrays as error:
-            # The server names the last segments only.
-            compounds = [compound for each in each_of(definition) for compound in each.compounds]
-            names = named_by(compounds, error.later, error.earlier)
-            raise ParallelArrays(*names, error.index) from error
         for write, done in zip(writes, outcome, strict=False):
             if isinstance(write, Procedure):
                 continue  # its outcome may stand for many entities
@@ -211,13 +204,15 @@ class Committer:
             await self._drop_false_revisions({write.store for write in writes})
             return await attempt()
 
-    async def _attempt(self, writes: Sequence[Write], by: str | None, key: IdempotencyKey | None) -> list[Written]:
+    async def _attempt(
+        self, writes: Sequence[Write], by: str | None, key: IdempotencyKey | None, definition: Definitions
+    ) -> list[Written]:
         # Before all other turns, so that nobody who waits for an entity holds what its writer needs.
         async with self._entity_turns.of(writes):
-            return await self._attempt_in_turn(writes, by, key)
+            return await self._attempt_in_turn(writes, by, key, definition)
 
     async def _attempt_in_turn(
-        self, writes: Sequence[Write], by: str | None, key: IdempotencyKey | None
+        self, writes: Sequence[Write], by: str | None, key: IdempotencyKey | None, definition: Definitions
     ) -> list[Written]:
         await self._make_guards(writes)
         if not self._has_locks and any(isinstance(write, Procedure) for write in writes):
@@ -226,7 +221,8 @@ class Committer:
         if key is not None:
             lock = self._locks.setdefault(key.key, asyncio.Lock())
             async with lock:
-                work = partial(write_once, self._connection, key, partial(self._write, writes, by))
+                write = partial(self._write, writes, by, definition)
+                work = partial(write_once, self._connection, key, write)
                 return await self._in_transaction(writes, self._turn(writes, by), work)
         only = writes[0] if len(writes) == 1 else None
         if isinstance(only, Insert):
@@ -240,7 +236,8 @@ class Committer:
                 return [await Writer(self._connection, by, self._most_bytes).write(only)]
         if not writes:
             return []
-        return await self._in_transaction(writes, self._turn(writes, by), partial(self._write, writes, by))
+        work = partial(self._write, writes, by, definition)
+        return await self._in_transaction(writes, self._turn(writes, by), work)
 
     async def _drop_false_revisions(self, stores: Collection[str]) -> None:
         """Remove `_rev` from documents in which another program stored a value that cannot be incremented. Their
@@ -252,26 +249,30 @@ class Committer:
     async def _make_guards(self, writes: Sequence[Write]) -> None:
         """Create the documents of guards, before the transactions with expectations that use them. If two transactions
         created one, they would fail with a duplicate id, after which a transaction is not repeated."""
-        for guard in _guards(writes):
+        for guard in guards_of(writes):
             if guard not in self._guards:
                 meta = self._connection.collection(META)
-                await meta.update_one({"_id": _guard_id(guard)}, {"$setOnInsert": {"commits": 0}}, upsert=True)
+                await meta.update_one({"_id": guard_id(guard)}, {"$setOnInsert": {"commits": 0}}, upsert=True)
                 self._guards.add(guard)
 
-    async def _write(self, writes: Sequence[Write], by: str | None, session: Session, room: Room) -> list[Written]:
-        for guard in _guards(writes):
+    async def _write(
+        self, writes: Sequence[Write], by: str | None, definition: Definitions, session: Session, room: Room
+    ) -> list[Written]:
+        for guard in guards_of(writes):
             # Snapshot isolation does not detect conflicts with reads: of two transactions that change the same
             # document, one is repeated.
             meta = self._connection.collection(META)
-            await meta.update_one({"_id": _guard_id(guard)}, {"$inc": {"commits": 1}}, session=session)
+            await meta.update_one({"_id": guard_id(guard)}, {"$inc": {"commits": 1}}, session=session)
         writer = Writer(self._connection, by, self._most_bytes, session, room)
         outcome: list[Written] = []
-        for run in _runs(writes):
+        for run in runs_of(writes):
             with refusals_at(len(outcome)):
-                outcome += await self._write_run(writer, run, len(outcome))
+                outcome += await self._write_run(writer, run, len(outcome), definition)
         return outcome
 
-    async def _write_run(self, writer: Writer, run: Sequence[Write], start: int) -> list[Written]:
+    async def _write_run(
+        self, writer: Writer, run: Sequence[Write], start: int, definition: Definitions
+    ) -> list[Written]:
         """Do a run of similar writes. `start` is the position of the run in its commit."""
         inserts = [write for write in run if isinstance(write, Insert)]
         upserts = [write for write in run if isinstance(write, Upsert)]
@@ -283,7 +284,7 @@ class Committer:
         if isinstance(only, Recheck):
             return [await self._recheck(only)]
         if isinstance(only, Procedure):
-            return [await proceed(writer, only, start)]
+            return [await proceed(writer, only, start, definition)]
         with refused_at(start):
             return [await writer.write(only)]
 
@@ -295,7 +296,7 @@ class Committer:
     async def _turn(self, writes: Sequence[Write], by: str | None) -> AsyncIterator[None]:
         """Wait for the turn of a transaction, and hold it while the block runs. Bulk changes wait only for each other.
         Raises TooManySlowWrites."""
-        places = self._bulk_places if _is_bulk(writes) else self._places
+        places = self._bulk_places if is_bulk(writes) else self._places
         async with AsyncExitStack() as held:
             async with longest_wait():
                 await held.enter_async_context(places.place(by or ""))
@@ -314,28 +315,27 @@ class Committer:
         for it: the changes of earlier transactions may still be there. Raises Unavailable when it has collided for too
         long or waited too long for its definition, and InvalidEntity when it does not fit into the cache."""
         pause = 0.002
-        is_bulk, is_large = _is_bulk(writes), _is_large(writes)
-        pauses = iter(_BULK_CACHE_PAUSES if is_bulk else _CACHE_PAUSES)
-        stores = {META, KEYS, *(write.store for write in writes)}
-        conflicts = Conflicts(self._connection, stores)
-        collisions = 0
+        bulk, large = is_bulk(writes), is_large(writes)
+        pauses = iter(_BULK_CACHE_PAUSES if bulk else _CACHE_PAUSES)
+        conflicts, mended, collisions = Conflicts(self._connection), False, 0
         async with AsyncExitStack() as held:
             await held.enter_async_context(turn)
             session = await held.enter_async_context(self._connection.client.start_session())
             number = held.enter_context(self._numbers.number())
-            room = await held.enter_async_context(Room(self._large, number, stores))
+            room = await held.enter_async_context(Room(self._large, number, {write.store for write in writes}))
             give_up = clock.monotonic() + _GIVE_UP_SECONDS
             while True:
                 if any(isinstance(write, Procedure) for write in writes):
                     give_up += await self._in_line(writes, room, held, collisions)
-                if is_large:
+                if large:
                     await room.take()  # before the transaction, which holds guards and leases that others need
                 try:
                     async with self._gate.changing(writes) as note:
                         async with await session.start_transaction(
                             ReadConcern("snapshot"), WriteConcern("majority", j=True)
                         ):
-                            result = await work(session, room)
+                            with of_transaction():
+                                result = await work(session, room)
                             await _end(session, give_up)
                         note(result)
                     return result
@@ -343,9 +343,14 @@ class Committer:
                     if is_beyond_cache(error) and (wait := next(pauses, None)) is not None:
                         await asyncio.sleep(wait)  # it keeps its room, so no other large one fills the cache meanwhile
                         continue
+                    if is_of_wrong_type(error) and not mended:
+                        await self._drop_false_revisions(room.stores)
+                        mended = True
+                        continue
                     if not _is_collision(error):
                         raise
-                    if (is_bulk or room.is_taken) and not await conflicts.explain(error):
+                    stores = {META, KEYS, *room.stores}
+                    if (bulk or room.is_taken) and not await conflicts.explain(error, stores):
                         raise beyond_cache() from error
                     if clock.monotonic() > give_up:
                         if code_of(error) != WRITE_CONFLICT:
@@ -384,53 +389,3 @@ async def _end(session: Session, give_up: float) -> None:
 def _is_collision(error: PyMongoError) -> bool:
     """Return whether a repeated transaction may succeed at once. Without a primary it cannot."""
     return error.has_error_label("TransientTransactionError") and not isinstance(error, ServerSelectionTimeoutError)
-
-
-def _is_bulk(writes: Sequence[Write]) -> bool:
-    return any(
-        isinstance(write, UpdateMany | DeleteMany) or (isinstance(write, Procedure) and write.bulk) for write in writes
-    )
-
-
-def _is_large(writes: Sequence[Write]) -> bool:
-    """Return whether the entities that are inserted take room in the server's cache."""
-    size = 0
-    for write in writes:
-        if isinstance(write, Insert | Upsert):
-            size += len(orjson.dumps(write.entity))
-            if size > PART_BYTES:
-                return len(writes) > 1
-    return False
-
-
-def _guards(writes: Sequence[Write]) -> list[str]:
-    """Return the guards of a commit, in the same order for all commits."""
-    return sorted({write.guard or write.store for write in writes if isinstance(write, Expect)})
-
-
-def _guard_id(guard: str) -> str:
-    return f"guard:{guard}"
-
-
-def _runs(writes: Sequence[Write]) -> list[list[Write]]:
-    """Return the writes in their order, split into runs that can be done together."""
-    runs: list[list[Write]] = []
-    values: set[Any] = set()
-    for write in writes:
-        value = value_at(write.entity, write.key) if isinstance(write, Upsert) else None
-        joins = runs and _alike(runs[-1][0], write) and (value is None or value not in values)
-        if joins:
-            runs[-1].append(write)
-        else:
-            runs.append([write])
-            values = set()
-        values.add(value)
-    return runs
-
-
-def _alike(a: Write, b: Write) -> bool:
-    if isinstance(a, Insert) and isinstance(b, Insert):
-        return (a.store, a.serials) == (b.store, b.serials)
-    if isinstance(a, Upsert) and isinstance(b, Upsert):
-        return (a.store, a.key, a.where, a.serials) == (b.store, b.key, b.where, b.serials)
-    return False

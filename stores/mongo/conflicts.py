@@ -27,29 +27,28 @@ _COUNT: Final[list[Document]] = [
 
 
 class Conflicts:
-    """The counted collisions in some collections, over the attempts of one transaction. An attempt may add to the
-    collections, which then counts as a collision."""
+    """The counted collisions, over the attempts of one transaction."""
 
-    def __init__(self, connection: Connection, collections: Collection[str]) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._collections = collections
-        self._counted: int | None = None
+        self._counted: dict[str, int] | None = None
 
-    async def explain(self, error: PyMongoError) -> bool:
-        """Return whether a collision may explain the error. The first WriteConflict is taken for a collision, a later
-        one only if collisions have been counted since the one before."""
+    async def explain(self, error: PyMongoError, collections: Collection[str]) -> bool:
+        """Return whether a collision in `collections`, to which the transaction writes, may explain the error. The
+        first WriteConflict is taken for a collision, a later one only if collisions have been counted since the one
+        before."""
         if code_of(error) != WRITE_CONFLICT:
             return True
-        before, self._counted = self._counted, await self._count()
+        before, self._counted = self._counted, await self._count(collections)
         return before is None or self._counted != before
 
-    async def _count(self) -> int | None:
-        """Return the number of collisions, or None if the server does not give it."""
-        count = 0
+    async def _count(self, collections: Collection[str]) -> dict[str, int] | None:
+        """Return the number of collisions in each collection, or None if the server does not give it."""
+        counts = dict.fromkeys(collections, 0)
         try:
-            for name in sorted(self._collections):
+            for name in counts:
                 async for shard in await self._connection.collection(name).aggregate(_COUNT):
-                    count += shard["count"]
+                    counts[name] += shard["count"]
         except (PyMongoError, TypeError):  # null for a server that does not count
             return None
-        return count
+        return counts

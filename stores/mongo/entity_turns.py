@@ -1,8 +1,9 @@
 """Turns of this process's writers at one entity, in the order in which they come.
 
 A computed change reads an entity and writes it at the revision that it has read. Without turns, most of many concurrent
-ones would be overtaken and repeated, and one of them again and again. Other changes of one entity join in while
-computed ones wait: they never fail, so they would overtake all the others.
+ones would be overtaken and repeated, and one of them again and again. The same goes for procedures, which take several
+exchanges with the server. Other changes of one entity join in while these wait: they never fail, so they would overtake
+all the others.
 """
 
 from __future__ import annotations
@@ -10,18 +11,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any, Final
+from typing import Final
 from weakref import WeakValueDictionary
 
 from stores.mongo.room import longest_wait
 from stores.paths import value_at
-from stores.protocol import Update, Upsert, Write
+from stores.protocol import Delete, Place, Procedure, Update, Upsert, Write
 
 _MOST_IN_TURN: Final = 500
-"""Computed changes of one commit that wait for turns. With more, the commit relies on being repeated."""
-
-Place = tuple[str, str, Any]
-"""A store, a path and a value that one entity has there."""
+"""Entities for whose turns one commit waits. With more, the commit relies on being repeated."""
 
 
 class EntityTurns:
@@ -44,16 +42,22 @@ class EntityTurns:
 
     def _places(self, writes: Sequence[Write]) -> list[Place]:
         """Return the places at which the commit waits, in the same order for all commits."""
-        each = [write for write in writes if isinstance(write, Update | Upsert)]
-        places = {place for w in each if w.compute is not None and (place := _place_of(w)) is not None}
-        if places:
-            return sorted(places, key=repr) if len(places) <= _MOST_IN_TURN else []
-        alone = _place_of(each[0]) if len(writes) == 1 and each else None
-        return [alone] if alone is not None and alone in self._locks else []
+        places: set[Place] = set()
+        others: list[Update | Upsert | Delete] = []
+        for write in writes:
+            if isinstance(write, Procedure):
+                places.update(write.places)
+            elif isinstance(write, Delete) or (isinstance(write, Update | Upsert) and write.compute is None):
+                others.append(write)
+            elif isinstance(write, Update | Upsert) and (place := _place_of(write)) is not None:
+                places.add(place)
+        if len(others) <= _MOST_IN_TURN:
+            places.update(place for w in others if (place := _place_of(w)) is not None and place in self._locks)
+        return sorted(places, key=repr) if len(places) <= _MOST_IN_TURN else []
 
 
-def _place_of(write: Update | Upsert) -> Place | None:
-    if isinstance(write, Update):
+def _place_of(write: Update | Upsert | Delete) -> Place | None:
+    if isinstance(write, Update | Delete):
         return write.store, "_id", write.id
     value = value_at(write.entity, write.key)
     if isinstance(value, float) and value.is_integer():

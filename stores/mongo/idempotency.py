@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from stores.errors import KeyReused
 from stores.mongo.codec import Document
+from stores.mongo.computing import PART_BYTES
 from stores.mongo.connection import Connection, Session
 from stores.mongo.errors import store_errors
 from stores.mongo.room import Room
@@ -37,7 +38,10 @@ async def write_once(
             return await _unpacked(connection, known, key, session)
         await keys.delete_many({"_id": {"$in": _part_ids(key.key, known["parts"])}}, session=session)
     outcome = await write(session, room)
-    is_long = sum(len(done.entity) for done in outcome) > _LONG
+    size = sum(len(done.entity) for done in outcome)
+    if size > PART_BYTES:
+        await room.take()  # the outcome is as large as the entities, once more
+    is_long = size > _LONG
     for part in await in_thread(_parts, key, outcome) if is_long else _parts(key, outcome):
         await keys.insert_one(part, session=session)
     return outcome

@@ -6,9 +6,10 @@ from contextlib import suppress
 from typing import Final, cast
 
 from stores.errors import StoreError, refused_at
+from stores.mongo.array_paths import naming_paths
 from stores.mongo.errors import refusals_at
 from stores.mongo.writes import Writer
-from stores.protocol import Find, Lock, Procedure, Step, StepOutcome, Steps, Take, Written
+from stores.protocol import Definitions, Find, Lock, Procedure, Step, StepOutcome, Steps, Take, Written
 from stores.threads import in_thread
 
 MANY_FOUND: Final = 1_000
@@ -16,8 +17,8 @@ MUCH_FOUND: Final = 65_536
 """Entities, and their bytes: when a procedure has found more, its code may take long."""
 
 
-async def proceed(writer: Writer, procedure: Procedure, index: int) -> Written:
-    """Carry out the steps of the procedure at position `index` of its commit."""
+async def proceed(writer: Writer, procedure: Procedure, index: int, definition: Definitions = None) -> Written:
+    """Carry out the steps of the procedure at position `index` of its commit, which relies on `definition`."""
     steps = procedure.steps()
     outcome: StepOutcome = None
     found = 0
@@ -29,7 +30,8 @@ async def proceed(writer: Writer, procedure: Procedure, index: int) -> Written:
         if isinstance(step, Written):
             return step
         try:
-            with refusals_at(index), refused_at(index):
+            store = None if isinstance(step, Lock | Take) else step.store
+            with naming_paths(definition, store), refusals_at(index), refused_at(index):
                 outcome = await _do(writer, step)
         except StoreError as error:
             with suppress(StopIteration):

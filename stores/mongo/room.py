@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Annotated, Final, Self
@@ -28,13 +28,13 @@ async def longest_wait() -> AsyncIterator[None]:
 
 
 class Room:
-    """The room of one transaction. All transactions share `turns`. `number` is its own among those in progress;
-    `stores`: those that its attempts have written to; `excludes`: it has locked keys exclusively; `goes_first`: before
-    others that lock keys (`stores.mongo.locks`)."""
+    """The room of one transaction. All transactions share `turns`. `number` is its own among those in progress.
+    `stores` are those that it writes to: of its procedures, as far as they have come in any attempt. `excludes`: it has
+    locked keys exclusively; `goes_first`: before others that lock keys (`stores.mongo.locks`)."""
 
-    def __init__(self, turns: asyncio.Lock, number: int, stores: set[str]) -> None:
+    def __init__(self, turns: asyncio.Lock, number: int, stores: Iterable[str]) -> None:
         self.number = number
-        self.stores = stores
+        self.stores = set(stores)
         self._turns = turns
         self.is_taken = False
         self.excludes = False

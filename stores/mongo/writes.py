@@ -85,6 +85,7 @@ class Writer:
         self._met = UpsertBytes()
         self._bulk = BulkBytes()
         self._found = BulkBytes()
+        self._single_bytes = 0
 
     async def write(self, write: Statement) -> Written:
         """Do one write. Delete, UpdateMany, DeleteMany and Expect need a session, because they take several steps."""
@@ -202,10 +203,16 @@ class Writer:
         if self._room is not None and size > PART_BYTES:
             await self._room.take()
 
+    async def _count_single(self, size: int) -> None:
+        """Count the bytes of an entity that one of many single writes concerns, as those of procedures may be."""
+        self._single_bytes += size
+        await self._make_room(self._single_bytes)
+
     async def _insert(self, write: Insert) -> Written:
         [entity] = await numbered(self._connection, [write.entity], write.serials)
         text = orjson.dumps(entity)
         check_size(text, self._most_bytes)
+        await self._count_single(len(text))
         document = to_document(entity, self._by)
         await self._connection.collection(write.store).insert_one(document, session=self._session)
         return Written(text, revision(entity))
@@ -215,6 +222,7 @@ class Writer:
         done = await self._alter(write, visible)
         if done is None:
             raise NotFound(f"{write.store} has no {write.id}")
+        await self._count_single(len(done.entity))
         return done
 
     async def _alter(self, write: Update | Upsert, visible: Match) -> Written | None:
@@ -271,7 +279,9 @@ class Writer:
                 raise NotFound(f"{write.store} has no {write.id}")
             raise StaleRevision(revision(present))
         await collection.delete_one({"_id": document["_id"]}, session=self._session)
-        return written(document)
+        done = written(document)
+        await self._count_single(len(done.entity))
+        return done
 
     async def _upsert(self, write: Upsert) -> Written:
         """Update the entity, or insert it. If another process inserts it first, the next attempt finds it."""
@@ -283,6 +293,7 @@ class Writer:
             done = None if value is None else await self._alter(write, match)
             if done is not None:
                 self._met.add(len(done.entity))
+                await self._count_single(len(done.entity))
                 return done
             if write.missing:
                 raise InvalidEntity(write.missing)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -12,7 +13,7 @@ from stores.compound import CompoundIndex
 from stores.definitions import MAX_INDEXES, parse_definition
 from stores.errors import DuplicateValue, NotAsExpected, ParallelArrays
 from stores.parse import parse_filter, parse_sort
-from stores.protocol import Delete, Engine, Expect, Insert, Update, UpdateMany, Upsert
+from stores.protocol import Delete, Engine, Expect, Insert, Procedure, Steps, Update, UpdateMany, Upsert, do
 from stores.query import CREATION, EVERYTHING, Query
 from stores.records import Entity
 from stores.schema import StoreDefinition
@@ -253,6 +254,20 @@ async def test_the_paths_of_parallel_lists_are_named(engine: Engine) -> None:
         with pytest.raises(ParallelArrays) as refusal:
             await engine.commit([Insert(STORE, entity(fields))], USER, None, definition)
         assert refusal.value.later.startswith(named)
+        explained: list[str] = []
+        procedure = Procedure(STORE, partial(explaining, entity(fields), explained))
+        with pytest.raises(ParallelArrays):
+            await engine.commit([procedure], USER, None, definition)
+        assert explained == [refusal.value.later], "a procedure gets the same"
+
+
+def explaining(made: Entity, explained: list[str]) -> Steps:
+    """Insert an entity, and note the path that is refused."""
+    try:
+        return (yield from do(Insert(STORE, made)))
+    except ParallelArrays as error:
+        explained.append(error.later)
+        raise
 
 
 async def test_lists_are_free_outside_of_the_part(engine: Engine) -> None:

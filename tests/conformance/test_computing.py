@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -44,6 +46,43 @@ def change(definition: StoreDefinition = DEFINITION, **operators: Any) -> Operat
 
 def increment(id: str, path: str = "n", by: int = 1) -> Update:
     return Update(STORE, id, {"_at": now_ms()}, compute=change(inc={path: by}))
+
+
+@dataclass(frozen=True)
+class Noted(OperatorChange):
+    """Notes whether it computes on the event loop, which is that of the thread `loop`."""
+
+    loop: int = field(default_factory=threading.get_ident)
+    on_loop: list[bool] = field(default_factory=list)
+
+    def __call__(self, entity: Entity) -> Computed:
+        self.on_loop.append(threading.get_ident() == self.loop)
+        return OperatorChange.__call__(self, entity)
+
+
+async def test_a_list_whose_check_takes_long_is_checked_in_a_thread(engine: Engine) -> None:
+    """Also if the change is small, and so is the entity; changes of other fields take none."""
+    person = Field("person", "Object", fields=(Field("mail", "Email"),))
+    definition = StoreDefinition(STORE, fields=(Field("mails", "Email", many=True), person), open=True)
+    mails = [f"{number}@bücher.example.org" for number in range(100)]
+    made = await insert_one(engine, mails=mails, code="a", n=0)
+    for operators, on_loop in (
+        ({"push": {"mails": "a@example.org"}}, False),
+        ({"pull": {"mails": "a@example.org"}}, False),
+        ({"inc": {"n": 1}}, True),
+        ({"set": {"person.mail": "ü@example.org"}}, True),
+    ):
+        plain = change(definition, **operators)
+        compute = Noted(plain.operators, plain.definition)
+        upsert = Upsert(STORE, "code", entity(code="a"), {}, compute=compute)
+        for writes in ([Update(STORE, made["_id"], {}, compute=compute)], [upsert], [upsert, entity_of_code("b")]):
+            compute.on_loop.clear()
+            await engine.commit(writes, USER)
+            assert compute.on_loop == [on_loop], (operators, writes)
+
+
+def entity_of_code(code: str) -> Upsert:
+    return Upsert(STORE, "code", entity(code=code), {})
 
 
 async def test_a_computed_change_is_an_ordinary_change(engine: Engine) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from pymongo import AsyncMongoClient
 
 from stores.errors import InvalidEntity
-from stores.protocol import DeleteMany, Engine, Insert, UpdateMany, Write
+from stores.protocol import DeleteMany, Engine, Insert, Procedure, Update, UpdateMany, Write, do
 from stores.query import EVERYTHING, In
 from stores.records import Entity
 from stores.schema import StoreDefinition
@@ -79,7 +80,7 @@ async def test_what_the_cache_cannot_hold_is_refused_as_too_large(
         assert done.count == 100
 
 
-@pytest.mark.parametrize("kind", ["bulk change", "array"])
+@pytest.mark.parametrize("kind", ["bulk change", "array", "procedure"])
 async def test_a_collision_is_not_taken_for_a_full_cache(engine: Engine, database: Database, kind: str) -> None:
     """Another program's transaction holds an entity, or a unique value, for several attempts. The commit waits for
     it."""
@@ -92,6 +93,11 @@ async def test_a_collision_is_not_taken_for_a_full_cache(engine: Engine, databas
                 Insert(STORE, each) for each in (taken, *(entity(text="x" * LONG) for _ in range(30)))
             ]
             await things.insert_one({"code": "taken"}, session=session)
+        elif kind == "procedure":
+            # It collides in another store than that which it names.
+            writes = [Procedure("others", partial(do, Update(STORE, taken["_id"], {"z": 1})), bulk=True)]
+            await insert(engine, taken)
+            await things.update_one({"code": "taken"}, {"$set": {"z": 2}}, session=session)
         else:
             writes = [UpdateMany(STORE, EVERYTHING, {"z": 1}, MANY)]
             await insert(engine, taken)

@@ -197,12 +197,39 @@ async def test_administrative_stores_have_no_place_in_a_batch(admin: Client, typ
         ({"method": "POST", "path": "/S", "body": {}, "if_match": 1}, "if_match"),
         ({"method": "PATCH", "path": "/S/5f00000000000000000000a1", "body": {}, "if_match": "1"}, "if_match"),
         ({"method": "PATCH", "path": "/S/5f00000000000000000000a1", "body": {}, "if_match": True}, "if_match"),
+        ({"method": "PATCH", "path": "/S/5f00000000000000000000a1", "body": {}, "if_match": -1}, "if_match"),
+        ({"method": "PATCH", "path": "/S/5f00000000000000000000a1", "body": {}, "if_match": 2**63}, "if_match"),
+        ({"method": "DELETE", "path": "/S/5f00000000000000000000a1", "if_match": 2**64 - 1}, "if_match"),
+        ({"method": "DELETE", "path": '/S/{"$ref":"\\q"}'}, "path"),
+        ({"method": "DELETE", "path": '/S/{"$ref":"0._id%00"}'}, "path"),
         ({"method": "POST", "path": "/S", "body": {}, "headers": {}}, "headers"),
     ],
 )
 @pytest.mark.gate("sqlite")
 async def test_malformed_requests_are_refused_by_name(user: Client, bare: str, item: Any, place: str) -> None:
     assert [*await refusal(user, post(bare, n=1), item)] == [f"requests.1.{place}"]
+
+
+@pytest.mark.gate("sqlite")
+@pytest.mark.parametrize(
+    ("fields", "rule"), [({"list": [0] * 100_001}, "100000 values"), ({"text": "x" * 1_048_577}, "1048576 bytes")]
+)
+async def test_a_request_that_is_too_large_is_named(user: Client, bare: str, fields: Entity, rule: str) -> None:
+    """Although it is refused before it is known to be a request."""
+    errors = await refusal(user, post(bare, n=1), post(bare, **fields), post(bare, n=2))
+    assert [*errors] == ["requests.1"]
+    assert rule in errors["requests.1"][0]
+
+
+@pytest.mark.gate("sqlite")
+async def test_references_in_deep_bodies(user: Client, bare: str) -> None:
+    value: Any = of("0._id")
+    for _ in range(240):
+        value = [value]
+    errors = await refusal(user, post(bare, n=1), post(bare, deep=value))
+    [place] = errors
+    assert place.startswith("requests.1.deep.0")
+    assert "levels" in errors[place][0]
 
 
 @pytest.mark.gate("sqlite")
@@ -289,6 +316,32 @@ async def test_what_a_batch_changes_is_bounded(user: Client, store: str) -> None
     requests = [patch(store, made[n % 2]["_id"], n=n) for n in range(fitting + 1)]
     assert next(iter(await refusal(user, *requests))) in (f"requests.{fitting}.path", f"requests.{fitting - 1}.path")
     assert all("n" not in each for each in await user.list(store))
+
+
+async def test_batches_and_single_changes_compute_exactly(user: Client, store: str) -> None:
+    """None is refused, however many come between the steps of another."""
+    product = await user.make(store, stock=0)
+    path = f"/{store}/{product['_id']}"
+    increment = {"$inc": {"stock": 1}}
+
+    async def alone() -> None:
+        for _ in range(10):
+            good(await user.patch(path, increment))
+
+    async def together() -> None:
+        for _ in range(5):
+            await carried_out(user, post(store, bought=1), patch(store, product["_id"], **increment))
+
+    await asyncio.gather(*(alone() for _ in range(20)), *(together() for _ in range(8)))
+    assert entity_of(await user.get(path))["stock"] == 240
+
+
+async def test_lists_that_an_index_refuses_are_named_by_their_paths(hub: Hub, user: Client, store: str) -> None:
+    other = await hub.define(indexes=[["a.b", "c.d.e"]])
+    body = {"a": {"b": [1]}, "c": {"d": {"e": [1]}}}
+    errors = await refusal(user, post(store, n=1), {"method": "POST", "path": f"/{other}", "body": body})
+    assert [*errors] == ["requests.1.c.d.e"]
+    assert "a.b" in errors["requests.1.c.d.e"][0]
 
 
 async def test_two_batches_lose_no_decrement(user: Client, store: str) -> None:

@@ -211,3 +211,24 @@ async def test_what_is_no_revision_counts_as_none(
     good(await admin.delete(f"/{store}/{other}", None, if_match=f'"{shown + 2}"'))
     last = await foreign(documents, _rev=kept)
     good(await admin.delete(f"/{store}/{last}", None, if_match=f'"{shown}"'))
+
+
+async def test_what_is_no_revision_in_any_store_of_a_batch(hub: Hub, admin: Client, store: str) -> None:
+    """In a store other than that of the first request, and where a deletion clears references."""
+    other = await hub.define(
+        fields=[{"id": "to", "type": "Reference", "store": store, "on_delete": "clear"}], open=True
+    )
+    target = await admin.make(store)
+    async with AsyncMongoClient[dict[str, Any]](hub.database.location) as client:
+        documents = client.get_default_database()[other]
+        changed, cleared = await foreign(documents, _rev="7"), await foreign(documents, _rev="7", to=target["_id"])
+    requests = [
+        {"method": "POST", "path": f"/{store}", "body": {}},
+        {"method": "PATCH", "path": f"/{other}/{changed}", "body": {"n": 2}},
+    ]
+    done = good(await admin.post("/batch", {"requests": requests}))["responses"]
+    assert done[1]["body"]["_rev"] == 1
+    requests[1] = {"method": "DELETE", "path": f"/{store}/{target['_id']}"}
+    good(await admin.post("/batch", {"requests": requests}))
+    after = await admin.see(other, cleared)
+    assert (after.get("to"), after["_rev"]) == (None, 1)

@@ -12,7 +12,7 @@ from typing import Final
 import pytest
 
 from stores.read_turns import READER
-from stores.threads import MOST_THREADS_EACH, in_thread
+from stores.threads import MOST_THREADS_EACH, in_thread, of_transaction
 from tests.docs.pages import ROOT
 
 THREADS_OF_THE_HUB: Final = {
@@ -63,6 +63,21 @@ async def test_threads_are_left_for_others(released: threading.Event) -> None:
     assert not any(task.done() for task in many)
     released.set()
     assert await asyncio.gather(*many) == [True] * 50
+
+
+async def test_transactions_wait_for_no_other_work_of_their_user(released: threading.Event) -> None:
+    """They hold what others need."""
+    many = [begin(released, "many") for _ in range(10)]
+    await asyncio.sleep(0.05)
+    READER.set("many")
+    async with asyncio.timeout(10):
+        with of_transaction():
+            assert await in_thread(lambda: threading.current_thread().name.startswith("hub-transaction"))
+    late = asyncio.create_task(in_thread(lambda: 1))
+    done, _ = await asyncio.wait([late], timeout=0.05)
+    assert not done, "after the transaction it is work like any other"
+    released.set()
+    assert await asyncio.gather(*many, late) == [True] * 10 + [1]
 
 
 async def test_many_addresses_leave_threads_to_users(released: threading.Event) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Final
 from urllib.parse import parse_qsl, unquote
@@ -16,8 +17,9 @@ from hub.dialects.platform.entities import idempotency_key
 from hub.dialects.platform.parameters import known_parameters
 from hub.errors import BadRequest
 from hub.http import SMALL_BODY, Answer, Call, parse_body
-from hub.services.batch import METHODS, MOST_REQUESTS, BatchRequest, Method
+from hub.services.batch import END_OF_REVISIONS, METHODS, MOST_REQUESTS, BatchRequest, Method
 from hub.services.batch_answers import MOST_REFERENCES, references_in, references_in_text
+from stores.errors import InvalidEntity
 from stores.protocol import Revisions
 from stores.threads import in_thread
 
@@ -44,7 +46,8 @@ async def _items(context: PlatformContext, call: Call, raw: bytes) -> list[Any]:
     if begins and ends:
         bounds = replace(context.body_bounds, items=MOST_REQUESTS)
         try:
-            return _checked(await parse_body(raw[begins.end() : ends.start() + 1], bounds, call))
+            with _placed():
+                return _checked(await parse_body(raw[begins.end() : ends.start() + 1], bounds, call))
         except BadRequest:
             # Perhaps the array ends earlier: the whole body, which is no longer than an item may be, tells.
             if len(raw) > context.body_bounds.item_bytes:
@@ -58,6 +61,16 @@ async def _items(context: PlatformContext, call: Call, raw: bytes) -> list[Any]:
         if name != "requests":
             raise BadRequest(name, "A batch has only requests.")
     return _checked(value.get("requests"))
+
+
+@contextmanager
+def _placed() -> Iterator[None]:
+    """Context for the parsing of the array alone: errors that name an item name it as one of the requests."""
+    try:
+        yield
+    except InvalidEntity as error:
+        violations = [replace(v, field=f"requests.{v.field}") if v.field.isdecimal() else v for v in error.violations]
+        raise InvalidEntity(violations).at(error.limit_name) from error
 
 
 def _checked(value: Any) -> list[Any]:
@@ -137,6 +150,6 @@ def _body(item: dict[str, Any], method: Method) -> dict[str, Any] | None:
 def _revisions(value: Any, method: Method) -> Revisions:
     if method == "POST":
         raise BadRequest("if_match", "A POST has no if_match: it creates an entity.")
-    if isinstance(value, bool) or not isinstance(value, int):
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < END_OF_REVISIONS:
         raise BadRequest("if_match", "Must be the revision of the entity, a whole number.")
     return frozenset({value})

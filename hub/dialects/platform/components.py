@@ -22,7 +22,7 @@ from hub.openapi.schemas import (
     query,
     ref,
 )
-from hub.services.batch import MOST_REQUESTS
+from hub.services.batch import END_OF_REVISIONS, MOST_REQUESTS
 from hub.services.expansion import MOST_EXPANDED
 from hub.services.expansion_plan import MOST_EXPANDED_DEPTH, MOST_EXPANDED_PATHS, MOST_REFERRING
 from stores.aggregation import FUNCTIONS, MOST_DIMENSIONS, MOST_MEASURES
@@ -297,7 +297,12 @@ def _batch() -> Schema:
             "method": {"enum": ["POST", "PATCH", "PUT", "DELETE"]},
             "path": path,
             "body": {"type": ["object", "null"], "description": "As sent alone, but with $ref"},
-            "if_match": {"type": ["integer", "null"], "description": "The revision that the entity must have"},
+            "if_match": {
+                "type": ["integer", "null"],
+                "minimum": 0,
+                "exclusiveMaximum": END_OF_REVISIONS,
+                "description": "The revision that the entity must have",
+            },
         },
         optional=("body", "if_match"),
     )
