@@ -50,13 +50,13 @@ async def test_many_are_collected_in_a_thread(
     for count, on_loop in ((40, True), (60, False)):
         threads.clear()
         writes = writes_with(count)
-        before = await keeper.collected(user(admin=True), writes, indexed=False)
+        guarded = await keeper.guarded(user(admin=True), writes, indexed=False)
         assert (threads == {threading.current_thread()}) is on_loop
         with pytest.raises(InvalidEntity):
-            await engine.commit([*before, *writes], USER)
+            await engine.commit(guarded.writes, USER)
 
 
 @pytest.mark.parametrize(("count", "bulk"), [(LIGHT_VALUES - 10, False), (LIGHT_VALUES + 10, True)])
 async def test_many_are_checked_as_a_bulk_procedure(keeper: ReferenceKeeper, count: int, bulk: bool) -> None:
-    [procedure] = keeper.preceding(user(admin=True), writes_with(count))
+    [procedure] = keeper.guard(user(admin=True), writes_with(count)).before
     assert procedure.bulk is bulk

@@ -7,11 +7,11 @@ from typing import Any
 
 import orjson
 import pytest
-from hub.services.batch_answers import Answers, Reference
 
 from hub.dialects.platform.batch import _requests
 from hub.errors import BadRequest, RequestFailed
 from hub.services import batch, batch_answers
+from hub.services.batch_answers import Answers, Reference
 from hub.services.preparing import LoopShare
 from stores.records import Entity
 from tests.support.racing import Racing
