@@ -10,9 +10,11 @@ import pytest
 
 from hub.dialects.platform.batch import _requests
 from hub.errors import BadRequest, RequestFailed
-from hub.services import batch, batch_answers
+from hub.services import batch, batch_answers, operators
 from hub.services.batch_answers import Answers, Reference
 from hub.services.preparing import LoopShare
+from stores.computing import OperatorChange
+from stores.parse_operators import parse_change
 from stores.records import Entity
 from tests.support.racing import Racing
 
@@ -89,6 +91,27 @@ async def test_a_small_batch_that_takes_long_leaves_the_loop(racing: Racing, on_
     assert len(done) == count
     assert on_loop[-count:] == [False] * count
     assert len(on_loop) < 2 * count, "what is too much is not done on the loop first"
+
+
+@pytest.mark.parametrize(("count", "in_thread"), [(10, False), (200, True)])
+async def test_operators_with_costly_values_are_checked_in_a_thread(
+    racing: Racing, monkeypatch: pytest.MonkeyPatch, count: int, in_thread: bool
+) -> None:
+    """In a request of its own."""
+    await define(racing, "people", fields=ADDRESSES)
+    person = await racing.make("people", {"name": "Ann"})
+    noted: list[bool] = []
+    check, loop = operators.change_of, threading.get_ident()
+
+    def change_of(*arguments: Any) -> OperatorChange:
+        noted.append(threading.get_ident() != loop)
+        return check(*arguments)
+
+    monkeypatch.setattr(operators, "change_of", change_of)
+    _, given = parse_change({"$push": {"mails": {"$each": addresses(count)}}})
+    await racing.hub.entities.change(racing.principal, "people", person, {}, None, given)
+    assert noted == [in_thread]
+    assert len((await racing.see("people", person))["mails"]) == count
 
 
 async def test_references_and_defaults_do_not_multiply_what_is_sent(
