@@ -1,7 +1,7 @@
 """The two stores of the model whose contents it predicts, `orders` and `lines`, as their definitions say.
 
 The definitions are values of the test, which the oracle reads by itself. A step that changes a definition together with
-the data gives the run another one: see `model_run.Run.definitions`.
+the data gives the run another one: see `model_state.State.definitions`.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from tests.live import model_draws as draws
 from tests.live.model_definitions import DATA, DEFINITIONS, LINES, ORDERS, relations
 from tests.live.model_requests import Ask, AskAll, AskBatch, AskOne, One, seed
 from tests.live.model_steps import Subscribe
+from tests.live.model_writes import NOWHERE
 
 Pair = tuple[str, Any]
 RELATIONS = {store: [each for each in relations(DEFINITIONS) if each.store == store] for store in DATA}
@@ -139,6 +140,7 @@ def _ones(store: str) -> st.SearchStrategy[One]:
         st.builds(One, st.just("PATCH"), st.just(store), picks, changes(store), stale=stale),
         st.builds(One, st.just("PATCH"), st.just(store), picks, changes(store), stale=stale),
         st.builds(One, st.just("PUT"), st.just(store), picks, bodies(store), stale=stale),
+        st.builds(One, st.just("PUT"), st.just(store), picks, bodies(store), stale=stale),
         st.builds(One, st.just("DELETE"), st.just(store), picks, stale=stale),
     )
 
@@ -194,7 +196,24 @@ def all_of(store: str, filters: st.SearchStrategy[Any]) -> st.SearchStrategy[Ask
 
 bulk = st.one_of(all_of(ORDERS, conditions_of_orders), all_of(LINES, conditions), all_of(LINES, conditions))
 batches = st.builds(AskBatch, by, st.lists(one(), min_size=2, max_size=5).map(tuple))
-_ASK = st.one_of(singles, singles, arrays, linkings, linkings, deletions, bulk, batches, batches)
+failures = st.sampled_from(
+    [
+        One("PATCH", LINES, -1, {"n": 1}),
+        One("PATCH", ORDERS, 0, {"amount": 7}),
+        One("PATCH", LINES, 0, {"$inc": {"amount": 4}, "$push": {"n": 1}}),
+        One("PUT", ORDERS, None, {"name": "b"}, stale=1),
+        One("POST", LINES, body={"order": NOWHERE}),
+        One("DELETE", LINES, 1, stale=2),
+    ]
+)
+failing = st.builds(
+    lambda by, ones, index, failure: AskBatch(by, (*ones[:index], failure, *ones[index:])),
+    by,
+    st.lists(one(), min_size=1, max_size=4),
+    st.integers(0, 4),
+    failures,
+)
+_ASK = st.one_of(singles, singles, arrays, linkings, linkings, deletions, bulk, batches, batches, failing)
 
 
 @st.composite
@@ -203,6 +222,27 @@ def asks(draw: st.DrawFn) -> Ask:
     return draw(_ASK)
 
 
+def race(order: int, line: int, link: str, value: Any, change: dict[str, Any]) -> list[Ask]:
+    """Return requests for the same entities: an order is deleted while lines come to refer to it, and a line changes in
+    two ways."""
+    return [
+        AskOne(0, One("DELETE", ORDERS, order)),
+        AskOne(0, One("POST", LINES, body={link: value})),
+        AskBatch(0, (One("PATCH", LINES, line, {link: value}), One("PATCH", LINES, line, {"$inc": {"n": 1}}))),
+        AskOne(0, One("PATCH", LINES, line, change)),
+    ]
+
+
+races = st.integers(0, 5).flatmap(
+    lambda order: st.builds(
+        race,
+        st.just(order),
+        draws.picks,
+        st.sampled_from(["order", "spare", "head"]),
+        st.just(f"@{ORDERS}:{order}"),
+        changes(LINES),
+    )
+)
 links = st.sampled_from([each.name for each in RELATIONS[LINES] if each.target == ORDERS])
 seeders = st.sampled_from([2, 1, 2, 1, 0])
 seeds = st.builds(seed, seeders, bodies(ORDERS), st.lists(st.tuples(links, bodies(LINES)), min_size=2, max_size=4))

@@ -113,6 +113,10 @@ class Model(RuleBasedStateMachine):
         """Send requests at the same time: some order must explain their answers and effects."""
         self.step(*operations, together=True)
 
+    @rule(operations=requests.races)
+    def race(self, operations: list[Any]) -> None:
+        self.step(*operations, together=True)
+
     @rule(deletion=requests.deletions, more=requests.asks())
     def delete_with_consequences(self, deletion: Any, more: Any) -> None:
         self.step(more, deletion)
