@@ -30,9 +30,8 @@ async def test_what_refers_to_the_same_is_looked_up_in_parts(engine: Engine, mon
     monkeypatch.setattr(standing_references, "_add_broken", noted)
     await engine.define(StoreDefinition("customers"))
     there, gone = (await insert_one(engine, store="customers"))["_id"], new_id()
-    await insert(
-        engine, *(entity(to=[there, there]) for _ in range(COUNT)), entity(to=[]), last := entity(to=[there, gone])
-    )
+    broken = entity(to=[there, gone])
+    await insert(engine, *(entity(to=[there, there]) for _ in range(COUNT)), entity(to=[]), broken)
     new = StoreDefinition(STORE, (Field("to", "Reference", many=True, store="customers"),))
     with pytest.raises(DataStandsAgainst) as refused:
         await check_references(engine, StoreDefinition(STORE), new, DataChange(NOTHING_TO_DO, new))
