@@ -174,8 +174,11 @@ def upsert_of(
 
 
 def check_upsert_path(view: View, path: str, *, keeps_serials: bool = False) -> None:
-    """Raise InvalidQuery if entities of the store cannot be upserted by this path."""
-    if path in view.definition.serial_names and not keeps_serials:
+    """Raise InvalidQuery if entities of the store cannot be upserted by this path. With `keeps_serials`, bodies may have
+    serial numbers."""
+    if path in view.definition.serial_names:
+        if keeps_serials:
+            return
         raise InvalidQuery("upsert", f"{path!r} is assigned by the hub: no body has it")
     if path not in view.definition.upsert_paths or path.split(".")[0] in view.hidden:
         raise InvalidQuery("upsert", f"{path!r} is not a unique field of {view.store}")

@@ -249,7 +249,7 @@ def test_an_upsert_is_by_what_a_body_may_say() -> None:
     ]
     definition = parse_definition({"name": "x", "fields": fields})
     upsert = next(o for o in OPERATIONS if o.parameters == "upsert")
-    [parameter] = store_parameters(upsert, definition, "x")
+    [parameter] = [each for each in store_parameters(upsert, definition, "x") if each["name"] == "upsert"]
     assert parameter["schema"] == {"enum": ["sku"]}
 
 
