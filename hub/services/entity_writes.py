@@ -174,8 +174,8 @@ def upsert_of(
 
 
 def check_upsert_path(view: View, path: str, *, keeps_serials: bool = False) -> None:
-    """Raise InvalidQuery if entities of the store cannot be upserted by this path. With `keeps_serials`, bodies may have
-    serial numbers."""
+    """Raise InvalidQuery if entities of the store cannot be upserted by this path. With `keeps_serials`, bodies may
+    have serial numbers."""
     if path in view.definition.serial_names:
         if keeps_serials:
             return

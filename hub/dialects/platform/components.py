@@ -291,22 +291,30 @@ def answer_schemas() -> dict[str, Schema]:
 def _batch() -> Schema:
     """Return the schema of a batch. Bodies are those of the single calls, in which an object with the only member
     ``$ref`` stands for a value."""
-    path = {"type": "string", "description": "/STORE, with ?upsert=PATH to upsert, or /STORE/ID"}
-    request = object_of(
-        {
-            "method": {"enum": ["POST", "PATCH", "PUT", "DELETE"]},
-            "path": path,
-            "body": {"type": ["object", "null"], "description": "As sent alone, but with $ref"},
-            "if_match": {
-                "type": ["integer", "null"],
-                "minimum": 0,
-                "exclusiveMaximum": END_OF_REVISIONS,
-                "description": "The revision that the entity must have",
-            },
-        },
-        optional=("body", "if_match"),
-    )
-    return object_of({"requests": {"type": "array", "items": request, "minItems": 1, "maxItems": MOST_REQUESTS}})
+    store = {
+        "type": "string",
+        "pattern": r"^/[^/?#]+(\?upsert=[^&#]+)?$",
+        "description": "/STORE, with ?upsert=PATH to upsert",
+    }
+    entity = {"type": "string", "pattern": "^/[^/?#]+/[^/?#]+$", "description": "/STORE/ID"}
+    body = {"type": "object", "description": "As sent alone, but with $ref"}
+    rev = {
+        "type": ["integer", "null"],
+        "minimum": 0,
+        "exclusiveMaximum": END_OF_REVISIONS,
+        "description": "The revision that the entity must have",
+    }
+    none, change = {"type": "null"}, {"enum": ["PATCH", "PUT"]}
+    requests = [
+        object_of({"method": {"const": "POST"}, "path": store, "body": body, "if_match": none}, optional=("if_match",)),
+        object_of({"method": change, "path": entity, "body": body, "if_match": rev}, optional=("if_match",)),
+        object_of(
+            {"method": {"const": "DELETE"}, "path": entity, "body": none, "if_match": rev},
+            optional=("body", "if_match"),
+        ),
+    ]
+    items = {"type": "array", "items": {"oneOf": requests}, "minItems": 1, "maxItems": MOST_REQUESTS}
+    return object_of({"requests": items})
 
 
 def _responses() -> Schema:
