@@ -106,15 +106,15 @@ def misfit(field: dict[str, Any], value: Json) -> bool:
     return not all(_fits(field, each) for each in value) or bool(field.get("distinct") and len({*value}) < len(value))
 
 
-def _fits(field: dict[str, Any], value: Json) -> bool:
+def _fits(field: dict[str, Any], value: Any) -> bool:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     match field["type"]:
         case "Text":
             return isinstance(value, str) and len(value) <= 255
         case "Number":
-            return is_number and value == int(value)  # type: ignore[call-overload,arg-type]
+            return is_number and value == int(value)
         case "Numeric":
-            return is_number and field["min"] <= value <= field["max"]  # type: ignore[operator]
+            return is_number and field["min"] <= value <= field["max"]
         case "Reference":
             return isinstance(value, str) and re.fullmatch("[0-9a-f]{24}", value) is not None
     return True
