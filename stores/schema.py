@@ -195,7 +195,7 @@ class StoreDefinition:
     them. `leftovers`: entities may hold fields that the definition does not allow, from before a change of the
     definition or from another program. `keeps_serials`: new entities may bring their serial numbers. `id` and `rev` are
     those of the entity with the definition; a system store has none. `known_revs` are the revisions of all definitions,
-    by their ids, that were known when this one was read.
+    by their ids, that were known when this one was read; None if it was not read with others.
     """
 
     name: str
@@ -212,7 +212,7 @@ class StoreDefinition:
     keeps_serials: bool = field(default=False, compare=False)
     id: str = field(default="", compare=False)
     rev: int = field(default=0, compare=False)
-    known_revs: Mapping[str, int] = field(default_factory=dict, compare=False, repr=False)
+    known_revs: Mapping[str, int] | None = field(default=None, compare=False, repr=False)
 
     @cached_property
     def by_id(self) -> Mapping[str, Field]:

@@ -10,7 +10,7 @@ import orjson
 
 from stores.bounds import Limit
 from stores.errors import DefinitionChanged
-from stores.protocol import Definitions, Delete, Update, Write, Written
+from stores.protocol import Definitions, Delete, Insert, Update, Write, Written
 from stores.schema import StoreDefinition
 
 DEFINITIONS: Final = "stores"
@@ -34,16 +34,20 @@ class SupersededDefinitions:
             if each.rev <= self._revs.get(each.id, -1):
                 raise DefinitionChanged(each.name)
             for id, rev in self._referring.get(each.name, {}).items():
-                if each.known_revs.get(id, rev) < rev:
+                if each.known_revs is not None and each.known_revs.get(id, 0) < rev:
                     raise DefinitionChanged(each.name)
 
     def note(self, writes: Sequence[Write], written: Sequence[Written]) -> None:
         """Note the changes of definitions in a durable commit and its outcome."""
         for write, done in zip(writes, written, strict=False):
-            if isinstance(write, Update | Delete) and write.store == DEFINITIONS:
+            if write.store != DEFINITIONS:
+                continue
+            if isinstance(write, Update | Delete):
                 self._revs.pop(write.id, None)  # the newest last
                 self._revs[write.id] = done.rev if isinstance(write, Delete) else done.rev - 1
                 self._note_references(write.id, done, () if isinstance(write, Delete) else _targets(done))
+            elif isinstance(write, Insert):
+                self._note_references(write.entity["_id"], done, _targets(done))
         while len(self._revs) > MOST_SUPERSEDED:
             del self._revs[next(iter(self._revs))]
 

@@ -21,7 +21,7 @@ from hub.services.batch_answers import Answers, Resolver
 from hub.services.data_steps import check_writable
 from hub.services.entities import EntityService
 from hub.services.operators import checks_of
-from hub.services.preparing import LoopShare, Preparation, TooMuchForLoop, within_commit
+from hub.services.preparing import LoopShare, Preparation, TooMuchForLoop, is_on_loop, within_commit
 from hub.services.registry import StoreRegistry
 from hub.services.retrying import against_current_definition
 from hub.services.written import text_of
@@ -94,7 +94,8 @@ class BatchRequest:
         if is_id(self.id):
             return self.store, "_id", self.id
         value = value_at(self.body, self.upsert) if self.upsert and self.body else None
-        return (self.store, self.upsert, value) if isinstance(value, str | int) else None
+        is_key = isinstance(value, str | int) and not isinstance(value, bool)  # True would equal 1
+        return (self.store, self.upsert, value) if is_key else None
 
 
 class BatchService:
@@ -180,7 +181,7 @@ class _Batch:
         return Procedure(self._requests[0].store, steps, bulk, places, self._size)
 
     def _steps(self, *, bounded: bool) -> Steps:
-        share = LoopShare(bounded=bounded)
+        share = LoopShare(bounded=bounded and is_on_loop())
         answers = Answers(share)
         outcomes: list[Written] = []
         met = 0

@@ -6,6 +6,7 @@ from threads; a batch gets it within its commit, where the writes before it are 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from math import inf
@@ -59,6 +60,15 @@ async def prepare(preparation: Preparation[T], engine: Engine | None = None) -> 
 
 class TooMuchForLoop(StoreError):
     """A commit on the event loop has found that its own code takes long. It has changed nothing: do it in threads."""
+
+
+def is_on_loop() -> bool:
+    """Return whether this thread runs an event loop now."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 class LoopShare:

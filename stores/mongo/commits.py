@@ -208,7 +208,7 @@ class Committer:
         self, writes: Sequence[Write], by: str | None, key: IdempotencyKey | None, definition: Definitions
     ) -> list[Written]:
         # Before all other turns, so that nobody who waits for an entity holds what its writer needs.
-        async with self._entity_turns.of(writes):
+        async with self._entity_turns.of(writes, by):
             return await self._attempt_in_turn(writes, by, key, definition)
 
     async def _attempt_in_turn(

@@ -1,4 +1,5 @@
-"""Turns of this process's writers at one entity, in the order in which they come.
+"""Turns of this process's writers at one entity. Users take turns, and each one's writers go in the order in which they
+come.
 
 A computed change reads an entity and writes it at the revision that it has read. Without turns, most of many concurrent
 ones would be overtaken and repeated, and one of them again and again. The same goes for procedures, which take several
@@ -8,7 +9,6 @@ all the others.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
@@ -17,6 +17,7 @@ from weakref import WeakValueDictionary
 from stores.mongo.room import longest_wait
 from stores.paths import value_at
 from stores.protocol import Delete, Place, Procedure, Update, Upsert, Write
+from stores.turns import Places
 
 _MOST_IN_TURN: Final = 500
 """Entities for whose turns one commit waits. With more, the commit relies on being repeated."""
@@ -24,11 +25,11 @@ _MOST_IN_TURN: Final = 500
 
 class EntityTurns:
     def __init__(self) -> None:
-        self._locks: WeakValueDictionary[Place, asyncio.Lock] = WeakValueDictionary()
+        self._turns: WeakValueDictionary[Place, Places] = WeakValueDictionary()
 
     @asynccontextmanager
-    async def of(self, writes: Sequence[Write]) -> AsyncIterator[None]:
-        """Wait for the turns of a commit at its entities, and hold them while the block runs. Raises
+    async def of(self, writes: Sequence[Write], by: str | None) -> AsyncIterator[None]:
+        """Wait for the turns of a user's commit at its entities, and hold them while the block runs. Raises
         TooManySlowWrites."""
         places = self._places(writes)
         if not places:
@@ -37,7 +38,8 @@ class EntityTurns:
         async with AsyncExitStack() as held:
             async with longest_wait():
                 for place in places:
-                    await held.enter_async_context(self._locks.setdefault(place, asyncio.Lock()))
+                    turns = self._turns.setdefault(place, Places(most=1, each=1))
+                    await held.enter_async_context(turns.place(by or ""))
             yield
 
     def _places(self, writes: Sequence[Write]) -> list[Place]:
@@ -52,7 +54,7 @@ class EntityTurns:
             elif isinstance(write, Update | Upsert) and (place := _place_of(write)) is not None:
                 places.add(place)
         if len(others) <= _MOST_IN_TURN:
-            places.update(place for w in others if (place := _place_of(w)) is not None and place in self._locks)
+            places.update(place for w in others if (place := _place_of(w)) is not None and place in self._turns)
         return sorted(places, key=repr) if len(places) <= _MOST_IN_TURN else []
 
 
@@ -62,4 +64,5 @@ def _place_of(write: Update | Upsert | Delete) -> Place | None:
     value = value_at(write.entity, write.key)
     if isinstance(value, float) and value.is_integer():
         value = int(value)  # equal numbers are one place, and have one order
-    return None if value is None else (write.store, write.key, value)
+    # True would equal 1, but have another place in the order.
+    return None if value is None or isinstance(value, bool) else (write.store, write.key, value)

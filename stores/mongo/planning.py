@@ -15,8 +15,10 @@ from stores.protocol import DeleteMany, Expect, Insert, Procedure, Update, Updat
 
 
 def is_bulk(writes: Sequence[Write]) -> bool:
+    """Return whether a commit may search or write for long. A batch, whose size is known, does not."""
     return any(
-        isinstance(write, UpdateMany | DeleteMany) or (isinstance(write, Procedure) and write.bulk) for write in writes
+        isinstance(write, UpdateMany | DeleteMany) or (isinstance(write, Procedure) and write.bulk and not write.size)
+        for write in writes
     )
 
 

@@ -23,10 +23,13 @@ def narrowing(connection: apsw.Connection, compiler: Compiler, where: Filter, *,
     meet `where`, the restriction to these. It binds the last values of the statement.
 
     `whole`: the statement reads all matches, and not a page in some order."""
-    rows = _referring(connection, compiler, where, whole)
+    key = acl_key_of(where)
+    if key is not None and not sees_little(connection, compiler.table, key, where):
+        key = None
+    seen = None if key is None else compiler.table.seen[key][0]
+    rows = _referring(connection, compiler, where, seen, whole=whole)
     if not rows:
-        key = acl_key_of(where)
-        if key is None or not sees_little(connection, compiler.table, key, where):
+        if key is None:
             return EVERY_ROW
         rows = visibility_index.rows_sql(compiler, key)
     # Without NOT INDEXED, SQLite might read the whole table in the order of an index.
@@ -41,16 +44,20 @@ def source_of_any(connection: apsw.Connection, compiler: Compiler, where: Filter
     return joined or compiler.table.table + narrowing(connection, compiler, where, whole=True)
 
 
-def _referring(connection: apsw.Connection, compiler: Compiler, where: Filter, whole: bool) -> str:
-    """Return the SQL for the rows that refer to what `where` names; empty if a scan takes less work, or another
-    index."""
+def _referring(connection: apsw.Connection, compiler: Compiler, where: Filter, seen: int | None, *, whole: bool) -> str:
+    """Return the SQL for the rows that refer to what `where` names; empty if a scan takes less work, another index, or
+    the ACL, which leads to `seen` rows."""
     table = compiler.table
     part = reference_index.sought(connection, table, where)
     if part is None:
         return ""
     others = has_index(table, where)
-    if others or not whole:
+    if others or not whole or seen is not None:
         most = LITTLE if others else most_looked_up(connection, table)
+        if whole and not others and seen is not None:
+            most = seen
+        elif seen is not None:
+            most = min(most, seen)
         if reference_index.count(connection, table, part, most) > most:
             return ""
     return reference_index.rows_sql(compiler, part)

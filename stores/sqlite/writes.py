@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import cast
 
 import orjson
@@ -20,6 +21,7 @@ from stores.protocol import (
     Lock,
     Procedure,
     Recheck,
+    Serial,
     Step,
     StepOutcome,
     Take,
@@ -82,8 +84,20 @@ class WriteExecutor(BulkWriter):
             ]
             if len(alike) == len(writes):
                 return self.insert_all(self.table(first.store), alike, first.serials)
+        self._count_kept(writes)
         met = UpsertBytes()
         return [self.run(write, index, met) for index, write in enumerate(writes)]
+
+    def _count_kept(self, writes: Sequence[Write]) -> None:
+        """Let counters go on above the serial numbers that new entities bring, before the first of them gets one."""
+        kept: dict[Serial, list[Entity]] = {}
+        for write in writes:
+            if isinstance(write, Insert):
+                for serial in write.serials:
+                    kept.setdefault(serial, []).append(write.entity)
+        for serial, entities in kept.items():
+            if (least := serial.least(entities)) > serial.start:
+                take(self.connection, replace(serial, start=least), 0)
 
     def run(self, write: Write, index: int, met: UpsertBytes | None = None) -> Written:
         """Run the write at position `index` of a commit, whose upserts count in `met` what they meet. Raises the errors

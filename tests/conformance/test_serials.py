@@ -71,6 +71,22 @@ async def test_an_entity_that_has_a_number_keeps_it(engine: Engine) -> None:
     assert await create(engine) == {"number": 54}
 
 
+async def test_numbers_that_come_with_references_are_kept_too(engine: Engine) -> None:
+    """Checks before the writes do not change which number an entity gets."""
+    await create(engine)
+    entities = [entity(), entity(number=2)]
+    written = await engine.commit([_nothing(), *(Insert(STORE, each, NUMBER) for each in entities)], USER)
+    assert [value(each)["number"] for each in written[1:]] == [3, 2]
+
+
+def _nothing() -> Procedure:
+    def steps() -> Steps:
+        yield from ()
+        return NOTHING_WRITTEN
+
+    return Procedure(STORE, steps)
+
+
 async def test_an_upsert_keeps_the_number_of_a_new_entity(engine: Engine) -> None:
     """An entity that exists keeps the one that it has."""
 

@@ -64,11 +64,11 @@ class Gapped:
         """Let the database be unavailable for the next bulk changes, so many times."""
         commit, left = self.hub.engine.commit, [*range(times)]
 
-        async def refuse(writes: Sequence[Write], *more: Any) -> list[Written]:
+        async def refuse(writes: Sequence[Write], *more: Any, **named: Any) -> list[Written]:
             if left and any(isinstance(write, UpdateMany) for write in writes):
                 left.pop()
                 raise Unavailable("electing")
-            return await commit(writes, *more)
+            return await commit(writes, *more, **named)
 
         self.hub.engine.commit = refuse  # type: ignore[method-assign]
 

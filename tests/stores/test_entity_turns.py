@@ -35,7 +35,7 @@ async def order_of(*commits: Sequence[Write]) -> list[int]:
     turns, ended = EntityTurns(), list[int]()
 
     async def commit(number: int, writes: Sequence[Write]) -> None:
-        async with turns.of(writes):
+        async with turns.of(writes, "ada"):
             await asyncio.sleep(0.02 * (len(commits) - number))
         ended.append(number)
 
@@ -55,6 +55,26 @@ async def test_other_changes_join_in(write: Write) -> None:
     """With what checks their references, they are transactions, which computed changes would overtake."""
     assert await order_of([increment("a")], [procedure(), write]) == [0, 1]
     assert await order_of([increment("b")], [procedure(), write]) == [1, 0]
+
+
+async def test_users_take_turns() -> None:
+    """One who changes an entity all the time does not keep the others waiting."""
+    turns, done = EntityTurns(), list[str]()
+
+    async def commit(user: str) -> None:
+        async with turns.of([increment("a")], user):
+            await asyncio.sleep(0)
+            done.append(user)
+
+    async with asyncio.timeout(10):
+        await asyncio.gather(*map(commit, ["ada"] * 5 + ["bob"]))
+    assert done.index("bob") <= 2
+
+
+async def test_true_is_no_place_of_an_upsert() -> None:
+    """It equals 1, but has another place in the order: two commits would wait for each other."""
+    upserts = [[Upsert(STORE, "k", {"k": k}, {}, compute=COMPUTED) for k in keys] for keys in ((True, 5), (1, 5))]
+    assert sorted(await order_of(*upserts)) == [0, 1]
 
 
 async def test_procedures_and_computed_changes_take_turns() -> None:
