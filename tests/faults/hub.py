@@ -8,8 +8,10 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
+import httpx
+
 from tests.support.engines import Database
-from tests.support.hub import Client, Hub, HubProcess, launch
+from tests.support.hub import Client, Hub, HubProcess, eventually, launch
 from tests.support.ports import free_port
 
 
@@ -26,10 +28,15 @@ class MortalHub:
         self._clients = AsyncExitStack()
 
     async def sign_in(self) -> None:
+        await eventually(self._is_ready)  # a database that has just begun may elect once more
         hub = Hub(self.process, self.database)
         await hub.open()
         self.token = (await hub.admin.make("tokens", {"name": "faults", "user": hub.admin.id}))["token"]
         await hub.close()
+
+    async def _is_ready(self) -> bool:
+        async with httpx.AsyncClient() as client:
+            return (await client.get(f"{self.url}/health/ready")).status_code == 200
 
     async def start(self) -> None:
         self.process = await asyncio.to_thread(HubProcess, self.database, self.folder, self.settings)
