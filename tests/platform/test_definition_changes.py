@@ -166,14 +166,23 @@ async def test_names_that_make_no_sense_are_refused_by_their_places(
 
 
 async def test_a_hidden_field_stays_hidden_under_another_name(admin: Client, user: Client, hub: Hub) -> None:
+    """In one commit it would be shown until all readers know the new definition: it is renamed in steps."""
     store = await hub.define(fields=[NAME, SECRET])
     made = await user.make(store, name="a", secret="s")
     visible = [NAME, SECRET | {"id": "open_secret", "hidden": False}]
     refused(await change(admin, store, visible, rename={"secret": "open_secret"}), 400, "data.rename.secret")
-    good(await change(admin, store, [NAME, SECRET | {"id": "other"}], rename={"secret": "other"}))
+    other = [NAME, SECRET | {"id": "other"}]
+    errors = refused(await change(admin, store, other, rename={"secret": "other"}), 409, "data")
+    assert errors["data"][0].endswith(f"hub field rename {store} secret other")
+    good(await change(admin, store, other, rename={"secret": "other"}, steps=True))
+    path = await definition_of(admin, store)
+    for _ in range(2):
+        assert '"s"' not in (await user.get(f"/{store}")).text
+        good(await admin.patch(path, {"data": {"continue": 5}}))
     text = (await user.get(f"/{store}")).text + (await user.get(f"/{store}/{made['_id']}/history")).text
     assert "secret" not in text
     assert '"s"' not in text
+    assert good(await admin.get(path))["pending"] is None
 
 
 async def test_a_definition_is_created_without_data(admin: Client, hub: Hub) -> None:

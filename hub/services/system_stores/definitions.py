@@ -15,6 +15,7 @@ from hub.services.definition_data import data_writes
 from hub.services.registry import MOST_STORES, RESERVED, StoreRegistry
 from hub.services.relation_definitions import check_conditions, check_referring, check_targets, nothing_refers
 from hub.services.shared_reads import SharedReads
+from hub.services.standing_changes import check_hidden
 from hub.services.standing_data import check_data
 from hub.services.standing_references import check_references
 from hub.services.system_stores.base import Prepared, StoreHooks
@@ -112,6 +113,8 @@ class DefinitionHooks(StoreHooks):
             check_conditions(self.registry, definition)
         change = DataChange(parse_data(data, old, definition), definition)
         in_steps = is_in_steps(data) and bool(change.operations)
+        if not in_steps:
+            check_hidden(old, change.operations)
         most = UNBOUNDED if in_steps else self._most
         standing = await check_data(self.engine, old, definition, change, most)
         standing += await check_references(self.engine, old, definition, change)
